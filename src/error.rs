@@ -1,0 +1,58 @@
+//! The one error type: every variant carries the fields a person needs to act, and `Display` is one sentence that
+//! says what is wrong, where, and what to do.
+
+use std::path::PathBuf;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+
+    /// A file that is not what it claims to be. `fix` is what the person should do about it.
+    #[error("{file}: {field}: {problem}; {fix}")]
+    Format { file: String, field: String, problem: String, fix: &'static str },
+
+    /// A tensor whose name, shape or type is not what the model needs.
+    #[error("{file}: tensor {name}: expected {expected}, found {found}; the file does not fit its own configuration")]
+    Tensor { file: String, name: String, expected: String, found: String },
+
+    /// A model, tensor type or feature this version does not run.
+    #[error("{file}: {what} is not supported; {fix}")]
+    Unsupported { file: String, what: String, fix: String },
+
+    /// A request the engine refuses before it runs.
+    #[error("{field}: {problem}")]
+    Request { field: &'static str, problem: String },
+
+    #[error("no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: mesa-vulkan-drivers)")]
+    NoAdapter { problem: String },
+
+    #[error("the GPU has too little memory for {what}: {needed} bytes asked, at most {available} allowed; {fix}")]
+    GpuMemory { what: String, needed: u64, available: u64, fix: &'static str },
+
+    /// The device was lost or refused work.
+    #[error("GPU: {problem}")]
+    Gpu { problem: String },
+
+    #[error("shader {name}: {problem}")]
+    Shader { name: String, problem: String },
+
+    #[error("chat template: {problem}")]
+    Template { problem: String },
+
+    #[error("tokenizer: {problem}")]
+    Tokenizer { problem: String },
+
+    /// A download that failed: the address, what went wrong and what to do.
+    #[error("{url}: {problem}; {fix}")]
+    Download { url: String, problem: String, fix: String },
+}
+
+impl Error {
+    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+}
