@@ -1,0 +1,269 @@
+//! The device: one adapter, its queue, the buffers, pipelines and bind groups made on it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use super::{AdapterKind, Buffer, Caps, Kernel, Slice, shader::Library};
+use crate::error::{Error, Result};
+
+/// What a person wants to know about the adapter in use.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AdapterInfo {
+    pub name: String,
+    pub backend: String,
+    pub driver: String,
+}
+
+/// Work done since the device was made; every figure holds on every GPU.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub submits: u64,
+    pub dispatches: u64,
+    pub bind_groups_created: u64,
+    pub bytes_uploaded: u64,
+    pub bytes_read_back: u64,
+    /// Bytes that dispatches read by design, see [`Cost`](super::Cost).
+    pub bytes_read: u64,
+}
+
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    info: AdapterInfo,
+    caps: Caps,
+    library: Library,
+    next_id: u32,
+    pub(super) buffers: HashMap<u32, wgpu::Buffer>,
+    pub(super) pipelines: HashMap<Arc<Kernel>, Pipeline>,
+    pub(super) bind_groups: HashMap<(u32, Vec<Slice>), wgpu::BindGroup>,
+    pub(super) tally: Tally,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+pub(super) struct Pipeline {
+    pub id: u32,
+    pub raw: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+impl Gpu {
+    /// Opens the adapter that `WGPU_ADAPTER_NAME`/`WGPU_BACKEND` ask for, else the fastest one.
+    pub async fn open(library: Library) -> Result<Self> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG);
+        let instance = wgpu::Instance::new(descriptor);
+        let adapter = choose_adapter(&instance).await?;
+        let info = adapter.get_info();
+        let supported = adapter.limits();
+        let features = adapter.features() & wgpu::Features::SUBGROUP;
+        let limits = wgpu::Limits {
+            max_storage_buffer_binding_size: supported.max_storage_buffer_binding_size,
+            max_buffer_size: supported.max_buffer_size,
+            ..wgpu::Limits::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("headstart"),
+                required_features: features,
+                required_limits: limits.clone(),
+                memory_hints: wgpu::MemoryHints::Performance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::NoAdapter { problem: format!("{} refused a device: {e}", info.name) })?;
+
+        let failure = Arc::new(Mutex::new(None));
+        let sink = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&sink, error.to_string())));
+        let sink = failure.clone();
+        device.set_device_lost_callback(move |_, message| note(&sink, format!("device lost: {message}")));
+
+        let kind = match info.device_type {
+            wgpu::DeviceType::Cpu => AdapterKind::Cpu,
+            _ => AdapterKind::Gpu,
+        };
+        let fixed = info.subgroup_min_size == info.subgroup_max_size;
+        let caps = Caps {
+            kind,
+            subgroup: (features.contains(wgpu::Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size),
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
+        };
+        let info = AdapterInfo {
+            name: info.name,
+            backend: info.backend.to_string(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        };
+        Ok(Self {
+            device,
+            queue,
+            info,
+            caps,
+            library,
+            next_id: 0,
+            buffers: HashMap::new(),
+            pipelines: HashMap::new(),
+            bind_groups: HashMap::new(),
+            tally: Tally::default(),
+            failure,
+        })
+    }
+
+    pub fn info(&self) -> &AdapterInfo {
+        &self.info
+    }
+
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Allocates `size` bytes (rounded up to 4), zeroed. `what` and `fix` go into the error when there is no room.
+    pub async fn alloc(&mut self, what: &str, size: u64, fix: &'static str) -> Result<Buffer> {
+        let size = size.max(4).next_multiple_of(4);
+        if size > self.caps.max_buffer {
+            return Err(Error::GpuMemory { what: what.into(), needed: size, available: self.caps.max_buffer, fix });
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
+            size,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        if scope.pop().await.is_some() {
+            return Err(Error::GpuMemory { what: what.into(), needed: size, available: 0, fix });
+        }
+        let buffer = Buffer { id: self.next_id(), size };
+        self.buffers.insert(buffer.id, raw);
+        Ok(buffer)
+    }
+
+    /// Frees a buffer and every bind group that names it.
+    pub fn free(&mut self, buffer: Buffer) {
+        if let Some(raw) = self.buffers.remove(&buffer.id) {
+            raw.destroy();
+        }
+        self.bind_groups.retain(|(_, slices), _| slices.iter().all(|slice| slice.buffer.id != buffer.id));
+    }
+
+    /// Writes `words` at `offset` bytes of `buffer`, before the next submit.
+    pub fn write(&mut self, buffer: Buffer, offset: u64, words: &[u32]) {
+        self.tally.bytes_uploaded += 4 * words.len() as u64;
+        self.queue.write_buffer(&self.buffers[&buffer.id], offset, bytemuck::cast_slice(words));
+    }
+
+    /// Hands pending writes to the device and waits until it has taken them, so that staging memory is given back.
+    pub fn flush(&mut self) -> Result<()> {
+        self.queue.submit([]);
+        self.poll_wait()
+    }
+
+    pub(super) fn poll_wait(&self) -> Result<()> {
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| Error::Gpu { problem: e.to_string() })?;
+        self.check()
+    }
+
+    /// The first error the device reported since the last check.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.failure.lock().unwrap_or_else(|e| e.into_inner()).take() {
+            Some(problem) => Err(Error::Gpu { problem }),
+            None => Ok(()),
+        }
+    }
+
+    /// Compiles `kernel` unless it already is.
+    pub async fn compile(&mut self, kernel: &Arc<Kernel>) -> Result<()> {
+        if self.pipelines.contains_key(kernel) {
+            return Ok(());
+        }
+        let fail = |problem: String| Error::Shader { name: kernel.label(), problem };
+        let mut source = super::shader::expand(self.library, kernel.name, &kernel.defines)?;
+        if self.caps.subgroup.is_none() || cfg!(target_arch = "wasm32") {
+            debug_assert!(!source.contains("subgroup"), "{}", kernel.label());
+        }
+        source.shrink_to_fit();
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        // SAFETY: every kernel guards its own indices (checked against the CPU twins) and its loops are bounded.
+        let module =
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..)
+            .zip(kernel.bindings)
+            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: *access == super::Access::Read },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        if let Some(error) = scope.pop().await {
+            return Err(fail(error.to_string()));
+        }
+        let id = self.next_id();
+        self.pipelines.insert(kernel.clone(), Pipeline { id, raw, layout });
+        Ok(())
+    }
+
+    fn next_id(&mut self) -> u32 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+fn note(sink: &Mutex<Option<String>>, problem: String) {
+    sink.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(problem);
+}
+
+async fn choose_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
+    #[cfg(not(target_arch = "wasm32"))]
+    if let Ok(wanted) = std::env::var("WGPU_ADAPTER_NAME") {
+        let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+        let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
+        let found = adapters.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&wanted.to_lowercase()));
+        return found.ok_or_else(|| Error::NoAdapter {
+            problem: format!("WGPU_ADAPTER_NAME={wanted} matches none of [{}]", names.join(", ")),
+        });
+    }
+    instance
+        .request_adapter(&wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        })
+        .await
+        .map_err(|e| Error::NoAdapter { problem: e.to_string() })
+}

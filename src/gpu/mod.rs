@@ -1,0 +1,20 @@
+//! Everything that knows wgpu and nothing about language models.
+//!
+//! Work for the GPU is data ([`recording::Recording`]); [`submit`] is the one place that replays it, [`readback`] the one
+//! place that maps a buffer. Pipelines and bind groups are made once and kept, so a steady step makes none.
+
+pub mod buffer;
+pub mod caps;
+pub mod context;
+pub mod kernel;
+pub mod profile;
+pub mod readback;
+pub mod recording;
+pub mod shader;
+pub mod submit;
+
+pub use buffer::{Buffer, Slice};
+pub use caps::{AdapterKind, Caps};
+pub use context::{AdapterInfo, Gpu};
+pub use kernel::{Access, Kernel};
+pub use recording::{Command, Cost, Dispatch, Recording};
