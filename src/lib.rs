@@ -1,5 +1,6 @@
 //! headstart: an LLM inference engine whose forward pass is WGSL compute shaders run through wgpu.
 
 pub mod error;
+pub mod model;
 pub mod quant;
 pub mod weights;
