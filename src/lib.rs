@@ -2,3 +2,6 @@
 
 pub mod error;
 pub mod gpu;
+pub mod model;
+pub mod quant;
+pub mod weights;

@@ -5,7 +5,7 @@
 //! - `#if NAME`, `#if !NAME`, `#if NAME == N` … `#else` … `#endif`: a name that is not defined counts as 0;
 //! - `#for i in A..B` … `#end` repeats its body for each `i`, nested at will (Naga's loops are not unrolled by drivers).
 //!
-//! `${name}` is replaced by a loop variable or a definition.
+//! `${expression}` is replaced by its value: `+`, `*` and `/` over numbers, loop variables and definitions.
 
 use crate::error::{Error, Result};
 
@@ -106,21 +106,35 @@ impl Expander<'_> {
             };
             let name = &rest[start + 2..start + length];
             out.push_str(&rest[..start]);
-            match lookup(name, scope) {
-                Some(value) => out.push_str(&value.to_string()),
-                None => return self.fail(format!("{name} is not defined")),
-            }
+            out.push_str(&self.value(name, scope)?.to_string());
             rest = &rest[start + length + 1..];
         }
         out.push_str(rest);
         Ok(out)
     }
 
-    fn value(&self, token: &str, scope: &[(String, u32)]) -> Result<u32> {
-        match token.parse().ok().or_else(|| lookup(token, scope)) {
-            Some(value) => Ok(value),
-            None => self.fail(format!("{token} is neither a number nor defined")),
+    /// A sum of products and quotients of numbers and names, such as `i*4+1` or `R/2`.
+    fn value(&self, text: &str, scope: &[(String, u32)]) -> Result<u32> {
+        let mut sum = 0;
+        for term in text.split('+') {
+            let factors = term.split_inclusive(['*', '/']).map(str::trim);
+            let mut product = 1;
+            let mut divide = false;
+            for factor in factors {
+                let token = factor.trim_end_matches(['*', '/']).trim();
+                let Some(value) = token.parse().ok().or_else(|| lookup(token, scope)) else {
+                    return self.fail(format!("{token} is neither a number nor defined"));
+                };
+                match (divide, value) {
+                    (false, _) => product *= value,
+                    (true, 0) => return self.fail(format!("{text} divides by 0")),
+                    (true, _) => product /= value,
+                }
+                divide = factor.ends_with('/');
+            }
+            sum += product;
         }
+        Ok(sum)
     }
 
     fn condition(&self, text: &str, scope: &[(String, u32)]) -> Result<bool> {

@@ -1,8 +1,248 @@
 //! Weight formats. One enum arm, one `quant/<format>.rs` and one `shaders/quant/<format>.wgsl` each: nothing outside
 //! this folder and the shader of the same name knows how a format lays out its bits.
 //!
-//! On the GPU a matrix `[rows, cols]` is two planes in one buffer: values, then scales. Both are row-major u32.
-//! Elements keep their order along a row; `cols` is padded with zeros to a multiple of [`UNIT`] (or of the block).
+//! In a file a row is a run of blocks, little-endian, as ggml and safetensors write them. On the GPU a matrix
+//! `[rows, cols]` is two planes in one buffer: values, then scales. Both are row-major u32. Elements keep their order
+//! along a row; `cols` is padded with zeros to a multiple of [`UNIT`] (or of the block).
+//!
+//! | format     | values: u32 for each unit of 8 elements                                         | scales plane              |
+//! |------------|---------------------------------------------------------------------------------|---------------------------|
+//! | f32        | 8, the bits                                                                     | none                      |
+//! | f16, bf16  | 4, two elements each, the first in the low half                                 | none                      |
+//! | q8_0       | 2, four signed bytes each, the first lowest                                     | f16 d, two blocks a u32   |
+//! | q4_0       | 1: element i (0..4) in the low nibble of byte i, element 4 + i in its high one  | f16 d, two blocks a u32   |
+//! | q4_1       | as q4_0                                                                         | f16 d low, m high a block |
+//!
+//! Everything here is linear in the elements and allocates nothing but what it returns. The functions take lengths on
+//! trust from the caller and assert them: whoever reads files (`weights`) checks sizes before it comes here.
+
+mod bf16;
+mod f16;
+mod q4_0;
+mod q4_1;
+mod q8_0;
+// A module called `f32` would hide the type.
+#[path = "f32.rs"]
+mod single;
 
 /// Elements a shader unpacks at once; every format's values plane is made of whole units.
 pub const UNIT: usize = 8;
+
+/// How the elements of a tensor are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    F32,
+    F16,
+    Bf16,
+    Q8_0,
+    Q4_0,
+    Q4_1,
+}
+
+/// What one format knows of itself. Slices hold whole blocks (`dequantize`, `quantize`) or one whole row (`pack`,
+/// `unpack`): [`Format`] has checked their lengths.
+trait Codec {
+    const NAME: &'static str;
+    /// The number of the type in a GGUF tensor table (`enum ggml_type`).
+    const GGUF: u32;
+    /// The `dtype` of a safetensors header, if that container can hold the format.
+    const SAFETENSORS: Option<&'static str>;
+    const BLOCK: usize;
+    const BLOCK_BYTES: usize;
+    /// u32 words of the values plane for each [`UNIT`].
+    const UNIT_WORDS: usize;
+    /// 16-bit halves of the scales plane for each block.
+    const SCALE_HALVES: usize;
+
+    fn dequantize(raw: &[u8], out: &mut [f32]);
+    fn quantize(elements: &[f32], out: &mut Vec<u8>);
+    fn pack(raw: &[u8], values: &mut [u32], scales: &mut [u32]);
+    fn unpack(values: &[u32], scales: &[u32], out: &mut [f32]);
+}
+
+/// The one dispatch over formats: evaluates `$body` with `$codec` bound to the format's [`Codec`].
+macro_rules! with_codec {
+    ($format:expr, $codec:ident => $body:expr) => {
+        match $format {
+            Format::F32 => with_codec!(@ single::F32, $codec, $body),
+            Format::F16 => with_codec!(@ f16::F16, $codec, $body),
+            Format::Bf16 => with_codec!(@ bf16::Bf16, $codec, $body),
+            Format::Q8_0 => with_codec!(@ q8_0::Q8_0, $codec, $body),
+            Format::Q4_0 => with_codec!(@ q4_0::Q4_0, $codec, $body),
+            Format::Q4_1 => with_codec!(@ q4_1::Q4_1, $codec, $body),
+        }
+    };
+    (@ $type:ty, $codec:ident, $body:expr) => {{
+        type $codec = $type;
+        $body
+    }};
+}
+
+impl Format {
+    pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+
+    /// The name people and shaders use: `q4_1`.
+    pub fn name(self) -> &'static str {
+        with_codec!(self, C => C::NAME)
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// The format with this number in a GGUF tensor table, if it is one of ours.
+    pub fn from_gguf(kind: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&format| format.gguf() == kind)
+    }
+
+    /// The number of this format in a GGUF tensor table.
+    pub fn gguf(self) -> u32 {
+        with_codec!(self, C => C::GGUF)
+    }
+
+    /// The format with this `dtype` in a safetensors header, if it is one of ours.
+    pub fn from_safetensors(dtype: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| with_codec!(format, C => C::SAFETENSORS) == Some(dtype))
+    }
+
+    /// Elements in a block: a row must be a multiple of it.
+    pub fn block(self) -> usize {
+        with_codec!(self, C => C::BLOCK)
+    }
+
+    pub fn block_bytes(self) -> usize {
+        with_codec!(self, C => C::BLOCK_BYTES)
+    }
+
+    /// Bytes that `elements` (a multiple of [`Format::block`]) take in a file.
+    ///
+    /// # Panics
+    /// When `elements` is not a multiple of the block.
+    pub fn file_bytes(self, elements: usize) -> usize {
+        self.blocks(elements) * self.block_bytes()
+    }
+
+    /// u32 words of the values plane for a row of `cols` elements.
+    pub fn values_words(self, cols: usize) -> usize {
+        cols.div_ceil(UNIT) * with_codec!(self, C => C::UNIT_WORDS)
+    }
+
+    /// u32 words of the scales plane for a row of `cols` elements; 0 where the format has no scales.
+    pub fn scales_words(self, cols: usize) -> usize {
+        (self.blocks(cols) * with_codec!(self, C => C::SCALE_HALVES)).div_ceil(2)
+    }
+
+    /// File bytes → f32, exactly what ggml's `dequantize_row_*` gives. `raw`: [`Format::file_bytes`] of `out.len()`.
+    ///
+    /// # Panics
+    /// When the lengths do not fit each other.
+    pub fn dequantize(self, raw: &[u8], out: &mut [f32]) {
+        assert_eq!(raw.len(), self.file_bytes(out.len()), "{}: bytes for {} elements", self.name(), out.len());
+        with_codec!(self, C => C::dequantize(raw, out));
+    }
+
+    /// f32 → file bytes, the same as ggml's `quantize_row_*_ref`. Each block is rounded on its own.
+    ///
+    /// # Panics
+    /// When `elements` is not a whole number of blocks.
+    pub fn quantize(self, elements: &[f32]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.file_bytes(elements.len()));
+        with_codec!(self, C => C::quantize(elements, &mut out));
+        out
+    }
+
+    /// One row of a file → the row's two planes on the GPU, padding included. `raw`: `file_bytes(cols)` bytes;
+    /// `values`: [`Format::values_words`]; `scales`: [`Format::scales_words`].
+    ///
+    /// # Panics
+    /// When the lengths do not fit `cols`.
+    pub fn pack_row(self, raw: &[u8], cols: usize, values: &mut [u32], scales: &mut [u32]) {
+        assert_eq!(raw.len(), self.file_bytes(cols), "{}: bytes for {cols} elements", self.name());
+        self.check_planes(cols, values, scales);
+        with_codec!(self, C => C::pack(raw, values, scales));
+    }
+
+    /// The CPU twin of the shader's unpack: one row's planes → `cols` elements, bit for bit what
+    /// [`Format::dequantize`] gives for the bytes that [`Format::pack_row`] packed.
+    ///
+    /// # Panics
+    /// When the lengths do not fit `cols`.
+    pub fn unpack_row(self, values: &[u32], scales: &[u32], cols: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), cols, "{}: elements out", self.name());
+        self.check_planes(cols, values, scales);
+        with_codec!(self, C => C::unpack(values, scales, out));
+    }
+
+    fn blocks(self, elements: usize) -> usize {
+        assert!(elements.is_multiple_of(self.block()), "{}: {elements} elements are not whole blocks", self.name());
+        elements / self.block()
+    }
+
+    fn check_planes(self, cols: usize, values: &[u32], scales: &[u32]) {
+        assert_eq!(values.len(), self.values_words(cols), "{}: values for {cols} elements", self.name());
+        assert_eq!(scales.len(), self.scales_words(cols), "{}: scales for {cols} elements", self.name());
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The layouts that formats have in common.
+mod shared {
+    use half::f16;
+
+    /// The 16-bit number at byte `at`.
+    pub fn u16_at(raw: &[u8], at: usize) -> u16 {
+        u16::from_le_bytes([raw[at], raw[at + 1]])
+    }
+
+    pub fn f16_at(raw: &[u8], at: usize) -> f32 {
+        f16::from_bits(u16_at(raw, at)).to_f32()
+    }
+
+    pub fn u32_at(raw: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]])
+    }
+
+    /// Low half first: the file's order, padded with zeros.
+    pub fn pack_halves(halves: impl Iterator<Item = u16>, words: &mut [u32]) {
+        words.fill(0);
+        for (i, half) in halves.enumerate() {
+            words[i / 2] |= u32::from(half) << (16 * (i % 2));
+        }
+    }
+
+    /// Half `i` of a plane written by [`pack_halves`].
+    pub fn half_of(words: &[u32], i: usize) -> u16 {
+        (words[i / 2] >> (16 * (i % 2))) as u16
+    }
+
+    /// Half `i` of a plane, as the f16 it is.
+    pub fn scale_of(words: &[u32], i: usize) -> f32 {
+        f16::from_bits(half_of(words, i)).to_f32()
+    }
+
+    const LOW: u32 = 0x0f0f_0f0f;
+
+    /// ggml's 16 bytes of nibbles (element j low, j + 16 high in byte j) → 4 units in natural order.
+    pub fn repack_nibbles(bytes: &[u8], units: &mut [u32]) {
+        let w = [0, 4, 8, 12].map(|at| u32_at(bytes, at));
+        units[0] = (w[0] & LOW) | ((w[1] & LOW) << 4);
+        units[1] = (w[2] & LOW) | ((w[3] & LOW) << 4);
+        units[2] = ((w[0] >> 4) & LOW) | (w[1] & !LOW);
+        units[3] = ((w[2] >> 4) & LOW) | (w[3] & !LOW);
+    }
+
+    /// Element `i` of a values plane of 4-bit units, 0..16.
+    pub fn nibble_of(values: &[u32], i: usize) -> u32 {
+        (values[i / 8] >> (8 * (i % 4) + 4 * (i % 8 / 4))) & 15
+    }
+
+    /// Appends 32 nibbles in ggml's order, taking element i from `nibble`.
+    pub fn push_nibbles(out: &mut Vec<u8>, nibble: impl Fn(usize) -> u8) {
+        out.extend((0..16).map(|j| nibble(j) | (nibble(j + 16) << 4)));
+    }
+}

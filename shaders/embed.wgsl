@@ -1,0 +1,17 @@
+// hidden[row] = embedding[token of row], dequantised. One thread a unit of 8.
+#import shared/step
+#import shared/matrix
+@group(0) @binding(1) var<storage, read> weights: array<u32>;
+@group(0) @binding(2) var<storage, read_write> hidden: array<vec4<f32>>;
+
+@compute @workgroup_size(${LANES})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let unit = group.x * ${LANES}u + lane;
+  let row = batch_row(group.y);
+  let token = token_of(row);
+  if (unit >= UNITS || token < ${FIRST}u || token >= ${FIRST}u + ${ROWS_HERE}u) { return; }
+  let local = token - ${FIRST}u;
+  let w = load_unit(local, unit, load_scale(local, unit / 4u));
+  hidden[(row * UNITS + unit) * 2u] = w.lo;
+  hidden[(row * UNITS + unit) * 2u + 1u] = w.hi;
+}

@@ -1,0 +1,169 @@
+//! What each tensor of a model is for, what either kind of checkpoint calls it, and the shape it must have.
+//!
+//! Names: GGUF as in gguf-py's `tensor_mapping`; Hugging Face as transformers' `LlamaForCausalLM` saves them.
+
+use super::config::Config;
+use crate::{
+    error::{Error, Result},
+    weights::{Checkpoint, Kind, TensorInfo},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// `[vocab, hidden]`
+    Embedding,
+    /// `[hidden]`
+    FinalNorm,
+    /// `[vocab, hidden]`; absent where the embeddings are tied.
+    LmHead,
+    /// `[rope.dims / 2]`: what each pair's frequency is divided by. Optional, in GGUF only.
+    RopeFactors,
+    /// A tensor of layer 0, 1, …
+    Layer(usize, LayerRole),
+}
+
+/// A matrix is `[out, in]`; a bias is `[out]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayerRole {
+    AttnNorm,
+    Q,
+    K,
+    V,
+    O,
+    QBias,
+    KBias,
+    VBias,
+    OBias,
+    MlpNorm,
+    Gate,
+    Up,
+    Down,
+    GateBias,
+    UpBias,
+    DownBias,
+}
+
+impl Role {
+    /// The name of the tensor in a checkpoint of this kind.
+    pub fn name(self, kind: Kind) -> String {
+        let (gguf, hugging_face) = match self {
+            Role::Embedding => ("token_embd.weight", "model.embed_tokens.weight"),
+            Role::FinalNorm => ("output_norm.weight", "model.norm.weight"),
+            Role::LmHead => ("output.weight", "lm_head.weight"),
+            // Hugging Face has the scaling in its configuration and no such tensor.
+            Role::RopeFactors => ("rope_freqs.weight", "rope_freqs.weight"),
+            Role::Layer(layer, role) => {
+                let (gguf, hugging_face) = role.names();
+                return match kind {
+                    Kind::Gguf => format!("blk.{layer}.{gguf}"),
+                    Kind::HuggingFace => format!("model.layers.{layer}.{hugging_face}"),
+                };
+            }
+        };
+        match kind {
+            Kind::Gguf => gguf.to_owned(),
+            Kind::HuggingFace => hugging_face.to_owned(),
+        }
+    }
+
+    pub fn shape(self, config: &Config) -> Vec<usize> {
+        use LayerRole::*;
+        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        match self {
+            Role::Embedding | Role::LmHead => vec![config.vocab, hidden],
+            Role::FinalNorm => vec![hidden],
+            Role::RopeFactors => vec![config.rope.dims / 2],
+            Role::Layer(_, role) => match role {
+                AttnNorm | MlpNorm | OBias | DownBias => vec![hidden],
+                Q => vec![queries, hidden],
+                K | V => vec![keys, hidden],
+                O => vec![hidden, queries],
+                QBias => vec![queries],
+                KBias | VBias => vec![keys],
+                Gate | Up => vec![intermediate, hidden],
+                Down => vec![hidden, intermediate],
+                GateBias | UpBias => vec![intermediate],
+            },
+        }
+    }
+}
+
+impl LayerRole {
+    /// The GGUF name and the Hugging Face one, behind the layer's prefix.
+    fn names(self) -> (&'static str, &'static str) {
+        use LayerRole::*;
+        match self {
+            AttnNorm => ("attn_norm.weight", "input_layernorm.weight"),
+            Q => ("attn_q.weight", "self_attn.q_proj.weight"),
+            K => ("attn_k.weight", "self_attn.k_proj.weight"),
+            V => ("attn_v.weight", "self_attn.v_proj.weight"),
+            O => ("attn_output.weight", "self_attn.o_proj.weight"),
+            QBias => ("attn_q.bias", "self_attn.q_proj.bias"),
+            KBias => ("attn_k.bias", "self_attn.k_proj.bias"),
+            VBias => ("attn_v.bias", "self_attn.v_proj.bias"),
+            OBias => ("attn_output.bias", "self_attn.o_proj.bias"),
+            MlpNorm => ("ffn_norm.weight", "post_attention_layernorm.weight"),
+            Gate => ("ffn_gate.weight", "mlp.gate_proj.weight"),
+            Up => ("ffn_up.weight", "mlp.up_proj.weight"),
+            Down => ("ffn_down.weight", "mlp.down_proj.weight"),
+            GateBias => ("ffn_gate.bias", "mlp.gate_proj.bias"),
+            UpBias => ("ffn_up.bias", "mlp.up_proj.bias"),
+            DownBias => ("ffn_down.bias", "mlp.down_proj.bias"),
+        }
+    }
+}
+
+impl Config {
+    /// Every tensor that a model of this configuration needs, in the order they are used.
+    pub fn roles(&self) -> Vec<Role> {
+        use LayerRole::*;
+        let mut layer = vec![AttnNorm, Q, K, V, O, MlpNorm, Gate, Up, Down];
+        for (present, biases) in [
+            (self.qkv_bias, &[QBias, KBias, VBias][..]),
+            (self.o_bias, &[OBias]),
+            (self.mlp_bias, &[GateBias, UpBias, DownBias]),
+        ] {
+            if present {
+                layer.extend(biases);
+            }
+        }
+        let mut roles = vec![Role::Embedding];
+        roles.extend((0..self.layers).flat_map(|index| layer.iter().map(move |&role| Role::Layer(index, role))));
+        roles.push(Role::FinalNorm);
+        if !self.tied_embeddings {
+            roles.push(Role::LmHead);
+        }
+        roles
+    }
+
+    /// The tensor for a role: [`Error::Tensor`] where it is missing or has another shape than the configuration asks.
+    pub fn tensor<'a>(&self, checkpoint: &'a Checkpoint, role: Role) -> Result<&'a TensorInfo> {
+        let found = self.optional_tensor(checkpoint, role)?;
+        found.ok_or_else(|| self.misfit(checkpoint, role, "none".to_owned()))
+    }
+
+    /// As [`Config::tensor`], but a tensor that is not there is `None`.
+    pub fn optional_tensor<'a>(&self, checkpoint: &'a Checkpoint, role: Role) -> Result<Option<&'a TensorInfo>> {
+        match checkpoint.find(&role.name(checkpoint.kind()))? {
+            Some(tensor) if tensor.shape != role.shape(self) => {
+                Err(self.misfit(checkpoint, role, format!("{:?}", tensor.shape)))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Checks every tensor the model needs, so that nothing is found missing halfway through loading.
+    pub fn check_tensors(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.roles().into_iter().try_for_each(|role| self.tensor(checkpoint, role).map(drop))
+    }
+
+    fn misfit(&self, checkpoint: &Checkpoint, role: Role, found: String) -> Error {
+        Error::Tensor {
+            file: checkpoint.name.clone(),
+            name: role.name(checkpoint.kind()),
+            expected: format!("{:?}", role.shape(self)),
+            found,
+        }
+    }
+}

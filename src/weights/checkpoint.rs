@@ -1,0 +1,226 @@
+//! The tensor table over its parts: what the rest of the engine sees of a checkpoint, whatever files it came from.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{
+    fields::Fields,
+    gguf::{self, GgufMetadata},
+    hugging_face::{self, Files, HuggingFaceMetadata},
+    reader::{DAMAGED, TRUNCATED},
+    source::ByteSource,
+};
+use crate::{
+    error::{Error, Result},
+    quant::Format,
+};
+
+/// The conventions a checkpoint follows: what its tensors are called and how rows of Q and K are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Gguf,
+    HuggingFace,
+}
+
+#[derive(Debug)]
+pub enum Metadata {
+    Gguf(GgufMetadata),
+    HuggingFace(HuggingFaceMetadata),
+}
+
+/// One tensor of a checkpoint. Its range lies inside its part, and its rows are whole blocks of its format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    pub name: String,
+    pub format: Format,
+    /// Row-major, slowest first: a matrix is `[rows, cols]`. Never empty, no size is 0.
+    pub shape: Vec<usize>,
+    /// The part of the checkpoint that holds it, and where its bytes start there.
+    pub part: usize,
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+impl TensorInfo {
+    /// Elements of a row: the last size.
+    pub fn cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Rows of all leading sizes together; a vector is one row.
+    pub fn rows(&self) -> usize {
+        self.shape.iter().rev().skip(1).product()
+    }
+
+    pub fn elements(&self) -> usize {
+        self.rows() * self.cols()
+    }
+
+    pub fn row_bytes(&self) -> usize {
+        self.format.file_bytes(self.cols())
+    }
+}
+
+/// An opened checkpoint.
+pub struct Checkpoint {
+    /// What messages call it: the file or the directory.
+    pub name: String,
+    pub parts: Vec<Box<dyn ByteSource>>,
+    pub tensors: BTreeMap<String, TensorInfo>,
+    pub metadata: Metadata,
+    /// Tensors of types this version does not read, and how to call them.
+    unread: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Opens a `.gguf` file, or a Hugging Face directory.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        use super::source::FileSource;
+
+        let path = path.as_ref();
+        if !path.is_dir() {
+            return Self::gguf(Box::new(FileSource::open(path)?)).await;
+        }
+        let mut files = Files::new();
+        for entry in std::fs::read_dir(path).map_err(|source| Error::io(path, source))? {
+            let entry = entry.map_err(|source| Error::io(path, source))?;
+            // Links are followed: the hub's own cache is made of them.
+            if let Some(name) = entry.file_name().to_str()
+                && entry.path().is_file()
+            {
+                files.insert(name.to_owned(), Box::new(FileSource::open(entry.path())?));
+            }
+        }
+        Self::safetensors(path.display().to_string(), files).await
+    }
+
+    /// Opens a GGUF file.
+    pub async fn gguf(source: Box<dyn ByteSource>) -> Result<Self> {
+        let (metadata, tensors) = gguf::read_header(&*source, 0).await?;
+        Ok(Self {
+            name: source.name().to_owned(),
+            parts: vec![source],
+            tensors,
+            metadata: Metadata::Gguf(metadata),
+            unread: BTreeMap::new(),
+        })
+    }
+
+    /// Opens a Hugging Face directory given as its files by plain name: `config.json`, `model.safetensors` or
+    /// `model.safetensors.index.json` and its shards; where they exist `tokenizer.json`, `tokenizer_config.json`,
+    /// `generation_config.json` and `chat_template.jinja`. Other files are left alone.
+    pub async fn safetensors(name: impl Into<String>, files: BTreeMap<String, Box<dyn ByteSource>>) -> Result<Self> {
+        let name = name.into();
+        let metadata = HuggingFaceMetadata::read(&name, &files).await?;
+        let weights = hugging_face::read_weights(&name, files).await?;
+        Ok(Self {
+            name,
+            parts: weights.parts,
+            tensors: weights.tensors,
+            metadata: Metadata::HuggingFace(metadata),
+            unread: weights.unread.into_iter().map(|tensor| (tensor.name, tensor.what)).collect(),
+        })
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.metadata {
+            Metadata::Gguf(_) => Kind::Gguf,
+            Metadata::HuggingFace(_) => Kind::HuggingFace,
+        }
+    }
+
+    /// The tensor of this name, if the checkpoint has it; [`Error::Unsupported`] if it has it in a type we cannot run.
+    pub fn find(&self, name: &str) -> Result<Option<&TensorInfo>> {
+        match self.unread.get(name) {
+            None => Ok(self.tensors.get(name)),
+            Some(what) => Err(Error::Unsupported {
+                file: self.name.clone(),
+                what: what.clone(),
+                fix: "convert the weights to F32, F16 or BF16".to_owned(),
+            }),
+        }
+    }
+
+    /// The chat template the checkpoint brings along, from whichever place its files keep it.
+    pub fn chat_template(&self) -> Result<Option<&str>> {
+        const KEY: &str = "chat_template";
+        match &self.metadata {
+            Metadata::Gguf(metadata) => metadata.str("tokenizer.chat_template"),
+            Metadata::HuggingFace(HuggingFaceMetadata { chat_template: Some(text), .. }) => Ok(Some(text)),
+            Metadata::HuggingFace(HuggingFaceMetadata { tokenizer_config: Some(config), .. }) => {
+                // Either one template or a list of named ones, of which "default" is meant.
+                let Some(list) = config.get(KEY).and_then(|value| value.as_array()) else { return config.str(KEY) };
+                let default = list.iter().find(|entry| entry["name"] == "default");
+                Ok(default.and_then(|entry| entry["template"].as_str()))
+            }
+            Metadata::HuggingFace(_) => Ok(None),
+        }
+    }
+
+    /// The bytes of rows `rows` of a tensor of this checkpoint, as they are in the file.
+    pub async fn read_rows(&self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Vec<u8>> {
+        if rows.start > rows.end || rows.end > tensor.rows() {
+            return Err(Error::Tensor {
+                file: self.name.clone(),
+                name: tensor.name.clone(),
+                expected: format!("rows {} to {}", rows.start, rows.end),
+                found: format!("{} rows", tensor.rows()),
+            });
+        }
+        let row_bytes = tensor.row_bytes();
+        let mut out = vec![0; rows.len() * row_bytes];
+        self.parts[tensor.part].read(tensor.offset + (rows.start * row_bytes) as u64, &mut out).await?;
+        Ok(out)
+    }
+
+    /// A whole tensor as f32: for the small ones (norms, biases), which need no rows.
+    pub async fn read_f32(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
+        let raw = self.read_rows(tensor, 0..tensor.rows()).await?;
+        let mut out = vec![0.0; tensor.elements()];
+        tensor.format.dequantize(&raw, &mut out);
+        Ok(out)
+    }
+}
+
+/// A shape whose elements and bytes can be counted in a `usize` and whose rows are whole blocks, or what is wrong.
+pub(super) fn check_shape(sizes: &[u64], format: Format) -> Result<Vec<usize>, String> {
+    if sizes.contains(&0) {
+        return Err("a size is 0".to_owned());
+    }
+    let shape: Option<Vec<usize>> = sizes.iter().map(|&size| usize::try_from(size).ok()).collect();
+    let fits = |shape: &[usize]| {
+        let elements = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))?;
+        elements.checked_mul(format.block_bytes())
+    };
+    let shape = shape.filter(|shape| fits(shape).is_some()).ok_or("more elements than can be counted")?;
+    match shape.last() {
+        Some(cols) if !cols.is_multiple_of(format.block()) => {
+            Err(format!("rows of {cols} elements, not a multiple of the {} in a block of {format}", format.block()))
+        }
+        _ => Ok(shape),
+    }
+}
+
+/// Tensors of one file must lie inside it and not overlap. Sorting makes it n log n.
+pub(super) fn check_layout<'a>(file: &str, len: u64, tensors: impl Iterator<Item = &'a TensorInfo>) -> Result<()> {
+    let fail = |tensor: &TensorInfo, problem, fix| {
+        Err(Error::Format { file: file.to_owned(), field: format!("tensor {}", tensor.name), problem, fix })
+    };
+    let mut sorted: Vec<_> = tensors.collect();
+    sorted.sort_unstable_by_key(|tensor| tensor.offset);
+    let mut covered: Option<(u64, &TensorInfo)> = None;
+    for tensor in sorted {
+        let end = tensor.offset.saturating_add(tensor.bytes);
+        if end > len {
+            return fail(tensor, format!("its data end at byte {end}, but the file has {len}"), TRUNCATED);
+        }
+        match covered {
+            Some((before, other)) if tensor.offset < before => {
+                let problem = format!("its data overlap those of tensor {}", other.name);
+                return fail(tensor, problem, DAMAGED);
+            }
+            _ => covered = Some((end, tensor)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! A Hugging Face model directory: configuration as JSON, weights as safetensors, whole or in shards.
+//!
+//! The directory comes as a map from plain file names to sources, so that it may as well lie in memory or behind an
+//! address. A shard is looked up in that map and nowhere else: an index cannot name a file outside of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    checkpoint::TensorInfo,
+    fields::{Field, Fields},
+    reader::DAMAGED,
+    safetensors::{self, Pairs, Unread},
+    source::ByteSource,
+};
+use crate::error::{Error, Result};
+
+const MAX_JSON: u64 = 16 << 20;
+const MAX_TOKENIZER: u64 = 256 << 20;
+const WHOLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+pub type Files = BTreeMap<String, Box<dyn ByteSource>>;
+
+/// A JSON file whose top level is an object.
+#[derive(Debug)]
+pub struct JsonFile {
+    file: String,
+    pub value: Value,
+}
+
+impl JsonFile {
+    pub fn parse(file: impl Into<String>, bytes: &[u8]) -> Result<Self> {
+        let file = file.into();
+        let fail = |field: &str, problem: String| Error::Format {
+            file: file.clone(),
+            field: field.to_owned(),
+            problem,
+            fix: "take a fresh copy of the file",
+        };
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| fail("JSON", error.to_string()))?;
+        if !value.is_object() {
+            return Err(fail("JSON", "the top level is not an object".to_owned()));
+        }
+        Ok(Self { file, value })
+    }
+
+    /// The value under a field, or under a path of fields with dots between: `rope_parameters.rope_theta`. A null
+    /// counts as absent.
+    pub fn get(&self, path: &str) -> Option<&Value> {
+        path.split('.').try_fold(&self.value, |value, field| value.get(field)).filter(|value| !value.is_null())
+    }
+
+    /// A whole number or a list of them.
+    pub fn u32_list(&self, path: &str) -> Result<Option<Vec<u32>>> {
+        let Some(Value::Array(list)) = self.get(path) else {
+            return Ok(self.u32(path)?.map(|x| vec![x]));
+        };
+        let number = |value: &Value| {
+            value
+                .as_u64()
+                .and_then(|x| u32::try_from(x).ok())
+                .ok_or_else(|| self.wrong(path, format!("expected integers of 32 bits, found {value}")))
+        };
+        list.iter().map(number).collect::<Result<_>>().map(Some)
+    }
+}
+
+impl Fields for JsonFile {
+    fn file(&self) -> &str {
+        &self.file
+    }
+
+    fn lookup(&self, key: &str) -> Option<Field<'_>> {
+        Some(match self.get(key)? {
+            Value::Null => return None,
+            Value::Bool(x) => Field::Bool(*x),
+            Value::String(x) => Field::Str(x),
+            Value::Array(_) => Field::Other("a list"),
+            Value::Object(_) => Field::Other("an object"),
+            Value::Number(x) => match (x.as_u64(), x.as_i64(), x.as_f64()) {
+                (Some(x), ..) => Field::Unsigned(x),
+                (_, Some(x), _) => Field::Signed(x),
+                (.., Some(x)) => Field::Float(x),
+                _ => Field::Other("a number beyond f64"),
+            },
+        })
+    }
+}
+
+/// What the files beside the weights say.
+#[derive(Debug)]
+pub struct HuggingFaceMetadata {
+    pub config: JsonFile,
+    pub tokenizer_config: Option<JsonFile>,
+    pub generation_config: Option<JsonFile>,
+    /// `chat_template.jinja`, which newer releases of transformers write beside `tokenizer_config.json`.
+    pub chat_template: Option<String>,
+    /// `tokenizer.json`, as it is.
+    pub tokenizer: Option<Vec<u8>>,
+}
+
+impl HuggingFaceMetadata {
+    pub async fn read(directory: &str, files: &Files) -> Result<Self> {
+        let Some(config) = json(files, "config.json").await? else {
+            let fix = if files.keys().any(|name| name.ends_with(".gguf")) {
+                "give the .gguf file itself"
+            } else {
+                "give a .gguf file, or a directory with config.json, tokenizer.json and model.safetensors"
+            };
+            return Err(missing(directory, "config.json", fix));
+        };
+        let chat_template = match bytes(files, "chat_template.jinja", MAX_JSON).await? {
+            None => None,
+            Some(bytes) => Some(String::from_utf8(bytes).map_err(|error| Error::Format {
+                file: files["chat_template.jinja"].name().to_owned(),
+                field: "text".to_owned(),
+                problem: format!("not valid UTF-8 ({error})"),
+                fix: "take a fresh copy of the file",
+            })?),
+        };
+        Ok(Self {
+            config,
+            tokenizer_config: json(files, "tokenizer_config.json").await?,
+            generation_config: json(files, "generation_config.json").await?,
+            chat_template,
+            tokenizer: bytes(files, "tokenizer.json", MAX_TOKENIZER).await?,
+        })
+    }
+}
+
+/// The weights of a directory: sources in the order that [`TensorInfo::part`] counts, their tensors, and those left
+/// unread.
+pub struct Weights {
+    pub parts: Vec<Box<dyn ByteSource>>,
+    pub tensors: BTreeMap<String, TensorInfo>,
+    pub unread: Vec<Unread>,
+}
+
+/// Reads the headers of `model.safetensors`, or else of all shards its index names.
+pub async fn read_weights(directory: &str, mut files: Files) -> Result<Weights> {
+    let mut weights = Weights { parts: Vec::new(), tensors: BTreeMap::new(), unread: Vec::new() };
+    if let Some(source) = files.remove(WHOLE) {
+        let (tensors, unread) = safetensors::read_header(&*source, 0).await?;
+        weights.tensors.extend(tensors.into_iter().map(|info| (info.name.clone(), info)));
+        weights.unread = unread;
+        weights.parts.push(source);
+        return Ok(weights);
+    }
+    let Some(index) = files.get(INDEX) else {
+        let fix = if files.keys().any(|name| name.ends_with(".bin")) {
+            "convert the weights to safetensors (transformers: save_pretrained)"
+        } else {
+            "download the weights, or give a .gguf file"
+        };
+        return Err(missing(directory, "model.safetensors", fix));
+    };
+    let index_name = index.name().to_owned();
+    let fail = |field: String, problem: String, fix| Error::Format { file: index_name.clone(), field, problem, fix };
+
+    let mut by_shard: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (tensor, shard) in read_index(&**index).await? {
+        // A separator of either system, a drive, or a step upwards would lead out of the directory.
+        if shard.is_empty() || shard.contains(['/', '\\', ':', '\0']) || shard == ".." || shard == "." {
+            let problem = format!("shard {shard:?} is not a plain file name");
+            return Err(fail(format!("weight_map.{tensor}"), problem, "do not use this model: its index is forged"));
+        }
+        by_shard.entry(shard).or_default().push(tensor);
+    }
+    for (shard, wanted) in by_shard {
+        let Some(source) = files.remove(&shard) else {
+            return Err(missing(directory, &shard, "download the missing shard"));
+        };
+        let (tensors, unread) = safetensors::read_header(&*source, weights.parts.len()).await?;
+        let mut found: BTreeMap<String, TensorInfo> = tensors.into_iter().map(|i| (i.name.clone(), i)).collect();
+        for name in wanted {
+            match found.remove(&name) {
+                Some(info) => _ = weights.tensors.insert(name, info),
+                None if unread.iter().any(|tensor| tensor.name == name) => {}
+                None => {
+                    let problem = format!("the shard {shard} has no such tensor");
+                    return Err(fail(format!("weight_map.{name}"), problem, "download index and shards again"));
+                }
+            }
+        }
+        weights.unread.extend(unread);
+        weights.parts.push(source);
+    }
+    Ok(weights)
+}
+
+/// Tensor names and the shards that hold them.
+async fn read_index(source: &dyn ByteSource) -> Result<Vec<(String, String)>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: Pairs<String>,
+    }
+    let fail = |field: &str, problem: String| Error::Format {
+        file: source.name().to_owned(),
+        field: field.to_owned(),
+        problem,
+        fix: DAMAGED,
+    };
+    let raw = read_whole(source, MAX_JSON).await?;
+    let index: Index = serde_json::from_slice(&raw).map_err(|error| fail("weight_map", error.to_string()))?;
+    if let Some(name) = index.weight_map.duplicate() {
+        return Err(fail(&format!("weight_map.{name}"), "the name occurs twice".to_owned()));
+    }
+    if index.weight_map.0.is_empty() {
+        return Err(fail("weight_map", "it names no tensor".to_owned()));
+    }
+    Ok(index.weight_map.0)
+}
+
+async fn json(files: &Files, name: &str) -> Result<Option<JsonFile>> {
+    let Some(bytes) = bytes(files, name, MAX_JSON).await? else { return Ok(None) };
+    JsonFile::parse(files[name].name(), &bytes).map(Some)
+}
+
+async fn bytes(files: &Files, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
+    match files.get(name) {
+        None => Ok(None),
+        Some(source) => read_whole(&**source, max).await.map(Some),
+    }
+}
+
+async fn read_whole(source: &dyn ByteSource, max: u64) -> Result<Vec<u8>> {
+    if source.len() > max {
+        return Err(Error::Format {
+            file: source.name().to_owned(),
+            field: "file length".to_owned(),
+            problem: format!("{} bytes, more than {max}", source.len()),
+            fix: "take a fresh copy of the file",
+        });
+    }
+    let mut bytes = vec![0; source.len() as usize];
+    source.read(0, &mut bytes).await?;
+    Ok(bytes)
+}
+
+fn missing(directory: &str, name: &str, fix: &'static str) -> Error {
+    let problem = "the file is missing".to_owned();
+    Error::Format { file: directory.to_owned(), field: name.to_owned(), problem, fix }
+}

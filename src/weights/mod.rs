@@ -1,0 +1,25 @@
+//! Checkpoints: where a model's bytes lie, and what its files say about themselves.
+//!
+//! A [`Checkpoint`] is a table of tensors over [`ByteSource`]s plus the metadata that came with them. Opening one reads
+//! headers only; tensors are read later, by rows, so a model never has to fit in memory beside its copy on the GPU.
+//! Both kinds of checkpoint, a GGUF file and a Hugging Face directory, come out the same.
+//!
+//! Files are not trusted: every count and size is checked against the length of its file before anything is allocated
+//! for it, offsets are checked before anything is read, and each refusal names the file, the field and what to do.
+//! What the metadata mean for a model is not known here; see `model::config`.
+
+mod checkpoint;
+mod fields;
+mod gguf;
+mod hugging_face;
+mod reader;
+mod safetensors;
+mod source;
+
+pub use checkpoint::{Checkpoint, Kind, Metadata, TensorInfo};
+pub use fields::{Field, Fields};
+pub use gguf::{GgufMetadata, NumberKind, Value};
+pub use hugging_face::{HuggingFaceMetadata, JsonFile};
+#[cfg(not(target_arch = "wasm32"))]
+pub use source::FileSource;
+pub use source::{ByteSource, MemorySource, ReadFuture};

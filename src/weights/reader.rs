@@ -1,0 +1,117 @@
+//! Reads a header front to back through a [`ByteSource`] without knowing its length beforehand.
+//!
+//! Holds one window of the file, which starts at 64 KiB and doubles with each refill up to 4 MiB, so that a small
+//! header costs one read and a vocabulary of megabytes a handful. Never reads past the end of the file, nor past
+//! [`MAX_HEADER`] bytes, and never allocates for a length that lies beyond either.
+
+use super::source::ByteSource;
+use crate::error::{Error, Result};
+
+/// The most bytes a header may take. The largest known are under 64 MiB (vocabularies of 260,000 tokens).
+const MAX_HEADER: u64 = 256 << 20;
+const FIRST_WINDOW: u64 = 64 << 10;
+const LARGEST_WINDOW: u64 = 4 << 20;
+
+pub struct Reader<'a> {
+    source: &'a dyn ByteSource,
+    window: Vec<u8>,
+    /// Where the next byte to be parsed lies in `window`, and where `window` starts in the file.
+    cursor: usize,
+    window_start: u64,
+    next_window: u64,
+    /// What is being read, for messages: a key, a tensor.
+    pub field: String,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(source: &'a dyn ByteSource) -> Self {
+        let field = "header".to_owned();
+        Self { source, window: Vec::new(), cursor: 0, window_start: 0, next_window: FIRST_WINDOW, field }
+    }
+
+    /// The offset of the next byte to be parsed.
+    pub fn position(&self) -> u64 {
+        self.window_start + self.cursor as u64
+    }
+
+    pub fn fail(&self, problem: impl Into<String>, fix: &'static str) -> Error {
+        Error::Format { file: self.source.name().to_owned(), field: self.field.clone(), problem: problem.into(), fix }
+    }
+
+    pub async fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array().await?))
+    }
+
+    pub async fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array().await?))
+    }
+
+    pub async fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.bytes(N as u64).await?);
+        Ok(out)
+    }
+
+    /// A length of `what`, then as many bytes of UTF-8, at most `max`.
+    pub async fn string(&mut self, max: u64, what: &str) -> Result<String> {
+        let len = self.u64().await?;
+        if len > max {
+            return Err(self.fail(format!("{what} claims {len} bytes, more than {max}"), DAMAGED));
+        }
+        let bytes = self.bytes(len).await?;
+        match str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => {
+                let problem = format!("{what} is not valid UTF-8 ({error})");
+                Err(self.fail(problem, DAMAGED))
+            }
+        }
+    }
+
+    /// A count of things that take at least `least` bytes each: no more than the rest of the file can hold.
+    pub async fn count(&mut self, least: u64, what: &str) -> Result<u64> {
+        let count = self.u64().await?;
+        let left = self.end() - self.position();
+        match count.checked_mul(least) {
+            Some(bytes) if bytes <= left => Ok(count),
+            _ => Err(self.fail(format!("claims {count} {what}, but only {left} bytes of header can follow"), DAMAGED)),
+        }
+    }
+
+    /// The next `len` bytes.
+    pub async fn bytes(&mut self, len: u64) -> Result<&[u8]> {
+        if ((self.window.len() - self.cursor) as u64) < len {
+            self.refill(len).await?;
+        }
+        let start = self.cursor;
+        self.cursor += len as usize;
+        Ok(&self.window[start..self.cursor])
+    }
+
+    /// Drops what was parsed and reads on until the window holds `len` bytes more.
+    async fn refill(&mut self, len: u64) -> Result<()> {
+        let (position, end) = (self.position(), self.end());
+        if len > end - position {
+            let problem = if end == MAX_HEADER && end < self.source.len() {
+                format!("the header does not end within {MAX_HEADER} bytes")
+            } else {
+                format!("the file ends at byte {end}, but {len} bytes are needed from byte {position} on")
+            };
+            return Err(self.fail(problem, TRUNCATED));
+        }
+        self.window.drain(..self.cursor);
+        (self.window_start, self.cursor) = (position, 0);
+        let held = self.window.len();
+        let size = len.max(self.next_window).min(end - position);
+        self.next_window = (self.next_window * 2).min(LARGEST_WINDOW);
+        self.window.resize(size as usize, 0);
+        self.source.read(position + held as u64, &mut self.window[held..]).await
+    }
+
+    fn end(&self) -> u64 {
+        self.source.len().min(MAX_HEADER)
+    }
+}
+
+pub const DAMAGED: &str = "the file is damaged: download it again, or convert the model again";
+pub const TRUNCATED: &str = "the file is cut short: download it again";
