@@ -5,3 +5,4 @@ pub mod gpu;
 pub mod model;
 pub mod quant;
 pub mod weights;
+pub mod text;

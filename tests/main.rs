@@ -1,1 +1,2 @@
 mod quant;
+mod text;

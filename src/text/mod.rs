@@ -1,0 +1,23 @@
+//! Text in, text out: tokens, the stream back to text, stop strings and chat templates.
+//!
+//! Invariants: exactly the text given is tokenised (special tokens in it are recognised, none is added, nothing is
+//! trimmed); ids agree on every target, since one regex engine runs natively and in the browser; a stream never emits
+//! half a character, and its pieces put together are `Tokenizer::decode` of the same ids. Nothing here knows a GPU, a
+//! file or a weight format: `GgufVocab` is what a reader of GGUF hands over.
+
+mod gguf;
+mod message;
+mod pieces;
+mod pre;
+mod python;
+mod stop;
+mod stream;
+mod template;
+mod tokenizer;
+
+pub use gguf::GgufVocab;
+pub use message::{Content, Message};
+pub use stop::{Cut, StopStrings};
+pub use stream::TokenStream;
+pub use template::{ChatTemplate, Inputs, Specials};
+pub use tokenizer::Tokenizer;

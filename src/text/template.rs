@@ -1,0 +1,278 @@
+//! Chat templates: Jinja2 as Hugging Face transformers runs it, so that a model's own template gives the same prompt.
+//!
+//! Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), nothing is escaped, `raise_exception` and `strftime_now` are
+//! there, `{% generation %}` marks are seen through, and Python's methods work. A template is outside data: its work and
+//! the memory it makes are bounded by fuel, so a hostile one ends in an error. The clock is a parameter; by default it is
+//! the system's, in UTC.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, ErrorKind, Value as Jinja};
+use serde_json::{Map, Value};
+
+use super::message::Message;
+use super::python;
+use crate::error::{Error, Result};
+
+/// Instructions, and units of 64 bytes of data, that one rendering may cost: enough for prompts of tens of megabytes.
+const FUEL: u64 = 2_000_000;
+const MAX_SOURCE_BYTES: usize = 1 << 20;
+const MAIN: &str = "chat_template";
+const TOOL_USE: &str = "chat_template (tool_use)";
+
+/// The special tokens a template may name: `bos_token`, `eos_token`, `unk_token`, `pad_token`, ...
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Specials(BTreeMap<String, String>);
+
+impl Specials {
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, token: impl Into<String>) -> Self {
+        self.0.insert(name.into(), token.into());
+        self
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The `*_token` entries of a tokenizer_config.json, each a string or an object with `content`.
+    pub fn from_config(config: &Value) -> Self {
+        let named = config.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
+        let token = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
+        Self(named.filter_map(|(name, value)| Some((name.clone(), token(value)?))).collect())
+    }
+}
+
+/// What a template is given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inputs<'a> {
+    pub messages: &'a [Message],
+    /// A list of OpenAI tools.
+    pub tools: Option<&'a Value>,
+    pub documents: Option<&'a Value>,
+    /// Whether the prompt ends where the assistant's answer begins.
+    pub add_generation_prompt: bool,
+    /// Further variables (`enable_thinking`, ...), over all others.
+    pub extra: Option<&'a Map<String, Value>>,
+}
+
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    specials: Specials,
+    tool_use: bool,
+    typed_content: bool,
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate").field("specials", &self.specials).finish_non_exhaustive()
+    }
+}
+
+/// Marks the error of `raise_exception`, whose message is the template's own sentence.
+#[derive(Debug)]
+struct Raised;
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("raise_exception")
+    }
+}
+
+impl std::error::Error for Raised {}
+
+impl ChatTemplate {
+    /// Compiles a template. A syntax error names its line.
+    pub fn new(source: &str, specials: Specials) -> Result<Self> {
+        let mut template = Self { environment: environment(), specials, tool_use: false, typed_content: false };
+        template.add(MAIN, source)?;
+        template.typed_content = template.wants_typed_content();
+        Ok(template.with_clock(system_clock))
+    }
+
+    /// Takes the template of a model directory: `jinja_file` (chat_template.jinja) where there is one, else
+    /// `chat_template` of tokenizer_config.json, a string or a list of `{name, template}` (`default`, `tool_use`).
+    pub fn from_config(config: &Value, jinja_file: Option<&str>) -> Result<Self> {
+        let specials = Specials::from_config(config);
+        let sources = match &config["chat_template"] {
+            _ if jinja_file.is_some() => vec![("default", jinja_file.unwrap_or_default())],
+            Value::String(source) => vec![("default", source.as_str())],
+            Value::Array(list) => {
+                list.iter().filter_map(|entry| Some((entry["name"].as_str()?, entry["template"].as_str()?))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let named = |name: &str| sources.iter().find(|source| source.0 == name).map(|source| source.1);
+        let main = named("default").or_else(|| sources.first().map(|source| source.1)).ok_or_else(Self::missing)?;
+        let template = Self::new(main, specials)?;
+        match named("tool_use") {
+            Some(source) => template.with_tool_use(source),
+            None => Ok(template),
+        }
+    }
+
+    /// The error for a model that brings no template.
+    pub fn missing() -> Error {
+        Error::Template {
+            problem: "the model has none, so it cannot be chatted with; use --raw to give it the text as it is".into(),
+        }
+    }
+
+    /// A second template, taken where tools are given.
+    pub fn with_tool_use(mut self, source: &str) -> Result<Self> {
+        self.add(TOOL_USE, source)?;
+        self.tool_use = true;
+        Ok(self)
+    }
+
+    /// Sets the clock of `strftime_now`: seconds since 1970.
+    #[must_use]
+    pub fn with_clock(mut self, seconds: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        let seconds = Arc::new(seconds);
+        self.environment.add_function("strftime_now", move |format: &str| python::strftime(format, seconds()));
+        self
+    }
+
+    /// The prompt of a conversation.
+    pub fn render(&self, messages: &[Message], tools: Option<&Value>, add_generation_prompt: bool) -> Result<String> {
+        self.render_inputs(&Inputs { messages, tools, add_generation_prompt, ..Inputs::default() })
+    }
+
+    /// The prompt of a conversation with all a template may be given.
+    pub fn render_inputs(&self, inputs: &Inputs) -> Result<String> {
+        self.render_as(inputs, self.typed_content)
+    }
+
+    fn render_as(&self, inputs: &Inputs, typed: bool) -> Result<String> {
+        let tools = inputs.tools.filter(|tools| tools.as_array().is_none_or(|list| !list.is_empty()));
+        let name = if self.tool_use && tools.is_some() { TOOL_USE } else { MAIN };
+        let messages = inputs.messages.iter().map(|message| to_jinja(&message.to_value(typed)));
+        let optional = |value: Option<&Value>| value.map_or_else(|| Jinja::from(()), to_jinja);
+        let mut variables: BTreeMap<&str, Jinja> =
+            self.specials.0.iter().map(|(name, token)| (name.as_str(), Jinja::from(token.as_str()))).collect();
+        variables.insert("messages", messages.collect());
+        variables.insert("tools", optional(tools));
+        variables.insert("documents", optional(inputs.documents));
+        variables.insert("add_generation_prompt", Jinja::from(inputs.add_generation_prompt));
+        variables.extend(inputs.extra.into_iter().flatten().map(|(name, value)| (name.as_str(), to_jinja(value))));
+        let template = self.environment.get_template(name).map_err(explain)?;
+        template.render(Jinja::from_iter(variables)).map_err(explain)
+    }
+
+    fn add(&mut self, name: &'static str, source: &str) -> Result<()> {
+        if source.len() > MAX_SOURCE_BYTES {
+            let problem = format!("{} bytes, more than the {MAX_SOURCE_BYTES} allowed", source.len());
+            return Err(Error::Template { problem });
+        }
+        self.environment.add_template_owned(name, without_generation_marks(source)).map_err(explain)
+    }
+
+    /// Whether the template shows the text of a list of parts but not that of a plain string, as those of models that
+    /// also see images may.
+    fn wants_typed_content(&self) -> bool {
+        const PROBE: &str = "content-probe";
+        let messages = [Message::new("user", PROBE)];
+        let inputs = Inputs { messages: &messages, ..Inputs::default() };
+        let shows = |typed| self.render_as(&inputs, typed).is_ok_and(|prompt| prompt.contains(PROBE));
+        !shows(false) && shows(true)
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    if let Ok(syntax) = syntax.build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_formatter(|out, _, value| out.write_str(&python::to_str(value)).map_err(minijinja::Error::from));
+    environment.set_unknown_method_callback(python::method);
+    environment.add_filter("tojson", python::tojson);
+    environment.add_filter("string", |value: &Jinja| python::to_str(value));
+    environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
+    });
+    environment
+}
+
+fn system_clock() -> i64 {
+    let now = web_time::SystemTime::now().duration_since(web_time::SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs() as i64)
+}
+
+fn to_jinja(value: &Value) -> Jinja {
+    match value {
+        Value::Null => Jinja::from(()),
+        Value::Bool(value) => Jinja::from(*value),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Jinja::from(value),
+            (None, Some(value)) => Jinja::from(value),
+            (None, None) => Jinja::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Jinja::from(text.as_str()),
+        Value::Array(list) => list.iter().map(to_jinja).collect(),
+        Value::Object(map) => Jinja::from_iter(map.iter().map(|(key, value)| (key.as_str(), to_jinja(value)))),
+    }
+}
+
+/// `{% generation %}` ... `{% endgeneration %}` only mark the assistant's words for training: each becomes an `if` that
+/// holds, which keeps the tag's own whitespace control.
+fn without_generation_marks(source: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(source.len()), source);
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let inner = &tag[2..];
+        let sign = inner.len() - inner.trim_start_matches(['-', '+']).len();
+        let body = inner[sign..].trim_start();
+        let word = ["generation", "endgeneration"].into_iter().find(|word| {
+            body.strip_prefix(word).is_some_and(|after| {
+                let after = after.trim_start();
+                after.trim_start_matches(['-', '+']).starts_with("%}")
+            })
+        });
+        match word {
+            Some(word) => {
+                let with = if word == "generation" { "if true" } else { "endif" };
+                out.push_str(&tag[..2 + sign]);
+                out.push_str(&format!(" {with} "));
+                rest = body[word.len()..].trim_start();
+            }
+            None => {
+                out.push_str("{%");
+                rest = inner;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A sentence from a template's error, with its line.
+fn explain(error: minijinja::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(at) = cause {
+        if let Some(raised) = at.downcast_ref::<minijinja::Error>()
+            && std::error::Error::source(raised).is_some_and(|source| source.is::<Raised>())
+        {
+            let problem = format!("it refuses these messages: {}", raised.detail().unwrap_or("no reason given"));
+            return Error::Template { problem };
+        }
+        cause = at.source();
+    }
+    let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+    let problem = match error.kind() {
+        ErrorKind::OutOfFuel => format!("it does not come to an end{line}; the model's template is broken"),
+        ErrorKind::SyntaxError => format!("syntax error{line}: {}", error.detail().unwrap_or("unknown")),
+        kind => match error.detail() {
+            Some(detail) => format!("{kind}{line}: {detail}"),
+            None => format!("{kind}{line}"),
+        },
+    };
+    Error::Template { problem }
+}

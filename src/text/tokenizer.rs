@@ -1,0 +1,194 @@
+//! Text to token ids and back, over the `tokenizers` crate.
+//!
+//! Two ways in, one tokenizer: a Hugging Face `tokenizer.json`, or the vocabulary of a GGUF file (`gguf.rs`). What a
+//! tokenizer.json would add to or take from a text (post-processor, truncation, padding, dropout) is left out. A
+//! `Tokenizer` is a handle: cloning it costs nothing.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokenizers::PostProcessorWrapper;
+
+use super::pieces::{Kind, Pieces, Spelling};
+use crate::error::{Error, Result};
+
+/// Bounds on what a file may ask for, far above any model known.
+pub(super) const MAX_TOKENS: usize = 1 << 22;
+pub(super) const MAX_MERGES: usize = 1 << 23;
+pub(super) const MAX_TOKEN_BYTES: usize = 1 << 16;
+const MAX_JSON_BYTES: usize = 1 << 28;
+
+#[derive(Clone)]
+pub struct Tokenizer(Arc<Inner>);
+
+struct Inner {
+    encoder: tokenizers::Tokenizer,
+    pieces: Pieces,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
+    }
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`; `name` is the file's name for messages.
+    pub fn from_json(bytes: &[u8], name: &str) -> Result<Self> {
+        let wrong = |field: &str, problem: String| Error::Format {
+            file: name.to_owned(),
+            field: field.to_owned(),
+            problem,
+            fix: "take the tokenizer.json that belongs to the model",
+        };
+        if bytes.len() > MAX_JSON_BYTES {
+            return Err(wrong("size", format!("{} bytes, more than the {MAX_JSON_BYTES} allowed", bytes.len())));
+        }
+        let mut json: Value = serde_json::from_slice(bytes).map_err(|error| wrong("JSON", error.to_string()))?;
+        check_model(&json["model"]).map_err(|(field, problem)| wrong(&field, problem))?;
+        let (spelling, leading) = Spelling::from_decoder(&json["decoder"]).map_err(|what| Error::Unsupported {
+            file: name.to_owned(),
+            what: format!("decoder {what}"),
+            fix: "use a model whose tokenizer is byte-level BPE or SentencePiece-style".into(),
+        })?;
+        for key in ["truncation", "padding", "post_processor"] {
+            json[key] = Value::Null;
+        }
+        if json["model"].get("dropout").is_some() {
+            json["model"]["dropout"] = Value::Null;
+        }
+        let expected: Vec<(String, u64)> = json["added_tokens"].as_array().map_or_else(Vec::new, |added| {
+            let entry = |token: &Value| Some((token["content"].as_str()?.to_owned(), token["id"].as_u64()?));
+            added.iter().filter_map(entry).collect()
+        });
+        let encoder: tokenizers::Tokenizer =
+            serde_json::from_value(json).map_err(|error| wrong("tokenizer", error.to_string()))?;
+        for (index, (content, id)) in expected.iter().enumerate() {
+            let found = encoder.token_to_id(content);
+            if !content.is_empty() && found.map(u64::from) != Some(*id) {
+                let found = found.map_or_else(|| "none".into(), |id| id.to_string());
+                return Err(wrong(
+                    &format!("added_tokens[{index}].id"),
+                    format!("{content:?} says {id}, the vocabulary gives {found}"),
+                ));
+            }
+        }
+        Self::build(encoder, &spelling, leading).map_err(|problem| wrong("model.vocab", problem))
+    }
+
+    /// Joins an encoder with the table of its tokens' bytes.
+    pub(super) fn build(
+        mut encoder: tokenizers::Tokenizer,
+        spelling: &Spelling,
+        leading: usize,
+    ) -> Result<Self, String> {
+        encoder.with_post_processor(None::<PostProcessorWrapper>);
+        encoder.with_padding(None);
+        encoder.with_truncation(None).map_err(|error| error.to_string())?;
+        let vocab = encoder.get_vocab(true);
+        let size = vocab.values().max().map_or(0, |&id| id as usize + 1);
+        if size == 0 || size > MAX_TOKENS {
+            return Err(format!("{size} token ids, but it must be 1 to {MAX_TOKENS}"));
+        }
+        let mut tokens = vec![None; size];
+        for (token, id) in &vocab {
+            tokens[*id as usize] = Some(token.as_str());
+        }
+        let total: usize = vocab.keys().map(String::len).sum();
+        if u32::try_from(total).is_err() {
+            return Err(format!("its tokens have {total} bytes in all, more than 4 GiB"));
+        }
+        let added = encoder.get_added_tokens_decoder();
+        let mut pieces = Pieces::new(leading);
+        for (id, token) in tokens.into_iter().enumerate() {
+            match (added.get(&(id as u32)), token) {
+                (Some(added), _) => {
+                    let kind = if added.special { Kind::Special } else { Kind::Plain };
+                    pieces.push(kind, &spelling.added_bytes(&added.content));
+                }
+                (None, Some(token)) => pieces.push(Kind::Plain, &spelling.bytes(token)),
+                (None, None) => pieces.push(Kind::Absent, &[]),
+            }
+        }
+        Ok(Self(Arc::new(Inner { encoder, pieces })))
+    }
+
+    /// Exactly the text given, special tokens in it as their ids; nothing added, nothing trimmed.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.0.encoder.encode_fast(text, false);
+        encoding
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|error| Error::Tokenizer { problem: format!("the text could not be split into tokens: {error}") })
+    }
+
+    /// The text of `ids`, special tokens left out or kept. Bytes that are no UTF-8 become U+FFFD; an id outside the
+    /// vocabulary gives nothing.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        self.0.pieces.decode(ids, skip_special)
+    }
+
+    /// The token as the vocabulary spells it (`Ġthe`, `▁the`, `<|im_end|>`).
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.0.encoder.id_to_token(id)
+    }
+
+    /// The bytes a token adds to the text.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.0.pieces.get(id)
+    }
+
+    /// The id of a token as the vocabulary spells it.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.0.encoder.token_to_id(token)
+    }
+
+    pub fn is_special(&self, id: u32) -> bool {
+        self.0.pieces.is_special(id)
+    }
+
+    /// One more than the highest id.
+    pub fn vocab_size(&self) -> usize {
+        self.0.pieces.len()
+    }
+
+    pub(super) fn pieces(&self) -> &Pieces {
+        &self.0.pieces
+    }
+}
+
+/// Checks what the `tokenizers` crate takes on trust: ids in range, merges whose halves and whole are tokens.
+fn check_model(model: &Value) -> Result<(), (String, String)> {
+    let in_range = |id: Option<u64>| id.is_some_and(|id| id < MAX_TOKENS as u64);
+    if let Some(vocab) = model["vocab"].as_object() {
+        for (token, id) in vocab {
+            if !in_range(id.as_u64()) {
+                return Err((format!("model.vocab.{token}"), format!("{id} is no id from 0 to {}", MAX_TOKENS - 1)));
+            }
+        }
+        for (index, merge) in model["merges"].as_array().into_iter().flatten().enumerate() {
+            let pair = match merge {
+                Value::String(pair) => pair.split_once(' '),
+                Value::Array(pair) if pair.len() == 2 => pair[0].as_str().zip(pair[1].as_str()),
+                _ => None,
+            };
+            // Version headers of old merges files are no merges.
+            if merge.as_str().is_some_and(|line| line.starts_with("#version")) {
+                continue;
+            }
+            let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
+            let known = pair.is_some_and(|(left, right)| {
+                let whole = right.strip_prefix(prefix).map(|right| format!("{left}{right}"));
+                [Some(left.to_owned()), Some(right.to_owned()), whole]
+                    .iter()
+                    .all(|token| token.as_ref().is_some_and(|token| vocab.contains_key(token)))
+            });
+            if !known {
+                return Err((
+                    format!("model.merges[{index}]"),
+                    format!("{merge} does not join two tokens of the vocabulary into a third"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
