@@ -1,2 +1,3 @@
 mod quant;
 mod text;
+mod sample;

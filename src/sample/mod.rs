@@ -1,0 +1,10 @@
+//! How the next token is chosen from logits: the parameters of a request and the seeded reference sampler.
+//!
+//! Pure arithmetic: no GPU, no clock, no global random state. A draw depends on the logits, the parameters, the tokens
+//! so far and `(seed, step)`, so a request gives the same text whatever else runs beside it.
+
+mod params;
+mod sampler;
+
+pub use params::{GREEDY_BELOW, MAX_GPU_TOP_K, SamplingParams, SamplingPlan};
+pub use sampler::{adjust, argmax, draw, sample, top_candidates, uniform};
