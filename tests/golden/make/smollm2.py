@@ -65,7 +65,7 @@ def main(gguf, directory):
     for name, prompt in golden["prompts"].items():
         logits, record = common.run(model, prompt["ids"])
         if name in FULL_LOGITS:
-            record["last_logits"] = f"{name}.last_logits.npy"
+            record["logits_file"] = f"{name}.last_logits.npy"
             np.save(f"{out}/{record['last_logits']}", logits[-1])
         else:
             top = np.argsort(-logits[-1], kind="stable")[:TOP]
