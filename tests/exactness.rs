@@ -3,8 +3,8 @@
 use headstart::engine::EngineOptions;
 
 use crate::support::engine::{generate, greedy, load, score_bits};
-use crate::support::tiny::{NAMES, Tiny};
-use crate::support::{golden, model};
+use crate::support::odd::{NAMES, Tiny};
+use crate::support::{golden, model_path};
 
 /// A prompt of `length` tokens that no page and no chunk divides, the same on every machine.
 fn prompt(length: usize, vocabulary: usize, seed: usize) -> Vec<u32> {

@@ -8,14 +8,14 @@ use serde::Deserialize;
 
 use crate::support::engine::{check, load};
 use crate::support::golden::{Golden, Known, Reference, Report, TOLERANCE, folder, json, last_logits, worse};
-use crate::support::tiny::{self, Tiny};
-use crate::support::{convert, model};
+use crate::support::odd::{self, Tiny};
+use crate::support::{convert, model_path};
 
 #[test]
 fn the_gguf_answers_as_transformers_does() {
     let golden = Golden::read();
     let references = golden.prompts.iter().map(|(name, prompt)| (name.as_str(), &prompt.reference));
-    hold(&model(), &folder(""), references, TOLERANCE);
+    hold(&model_path(), &folder(""), references, TOLERANCE);
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn the_directory_that_save_pretrained_makes_answers_as_transformers_does() {
     let committed = folder("smollm2-hf");
     let record: Record = json(&committed.join("reference.json"));
     let directory = tempfile::tempdir().unwrap();
-    convert::smollm2_hf(&model(), directory.path());
+    convert::smollm2_hf(&model_path(), directory.path());
     let references = record.prompts.iter().map(|(name, reference)| (name.as_str(), reference));
     hold(directory.path(), &committed, references, TOLERANCE);
 }
@@ -37,7 +37,7 @@ fn the_directory_that_save_pretrained_makes_answers_as_transformers_does() {
 #[test]
 fn odd_shapes_answer_as_transformers_does() {
     let mut report = Report::default();
-    for name in tiny::NAMES {
+    for name in odd::NAMES {
         let tiny = Tiny::read(name);
         let mut engine = load(&tiny.folder, &EngineOptions::default());
         check(&mut report, &mut engine, name, &tiny.reference, tiny.tolerance, |at| Some(Known::Row(tiny.row(at))));

@@ -40,17 +40,14 @@ pub fn smollm2_hf(gguf: &Path, out: &Path) {
         .tensors
         .values()
         .map(|info| {
-            let rows = info.shape[0];
-            let raw = pollster::block_on(checkpoint.read_rows(info, 0..rows)).unwrap();
-            let mut values = vec![0.0; info.shape.iter().product()];
-            info.format.dequantize(&raw, &mut values);
+            let (rows, cols) = (info.rows(), info.cols());
+            let values = pollster::block_on(checkpoint.read_f32(info)).unwrap();
             let rotated = match info.name.rsplit('.').nth(1) {
                 Some("attn_q") => Some(heads.num_attention_heads),
                 Some("attn_k") => Some(heads.num_key_value_heads),
                 _ => None,
             };
             let order = (0..rows).map(|row| rotated.map_or(row, |heads| interleaved(row, rows / heads)));
-            let cols = values.len() / rows;
             let bytes = order.flat_map(|row| &values[row * cols..][..cols]).flat_map(|x| f16::from_f32(*x).to_le_bytes());
             (hf_name(&info.name), info.shape.clone(), bytes.collect())
         })

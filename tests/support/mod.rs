@@ -4,7 +4,7 @@ pub mod convert;
 pub mod engine;
 pub mod golden;
 pub mod npy;
-pub mod tiny;
+pub mod odd;
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 ///
 /// # Panics
 /// When it is not there: a test that needs the model must not pass without it.
-pub fn model() -> PathBuf {
+pub fn model_path() -> PathBuf {
     let default = || [env!("CARGO_MANIFEST_DIR"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf"].iter().collect();
     let path: PathBuf = std::env::var_os("HEADSTART_TEST_MODEL").map_or_else(default, PathBuf::from);
     assert!(path.is_file(), "{}: no model there; run `make model` or set HEADSTART_TEST_MODEL", path.display());
