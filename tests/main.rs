@@ -1,3 +1,4 @@
 mod quant;
 mod text;
 mod sample;
+mod tidy;

@@ -1,0 +1,72 @@
+"""Tiny random Llamas with awkward shapes, saved as `save_pretrained` saves them, with references: `python tiny.py`.
+
+Each is drawn in float32, saved in its own type, read back, and only then run, so that the reference is of the stored weights.
+The weights are scaled so that the logits spread over a few units: a flat model would pass with half its layers missing.
+"""
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import torch
+import transformers
+
+import common
+
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+PROMPT = 72
+
+ODD = dict(hidden_size=240, num_attention_heads=6, num_key_value_heads=2, head_dim=40, intermediate_size=152,
+           num_hidden_layers=3, vocab_size=1001, max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=False,
+           rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+# Attention wider than the model, one KV head for eight, every bias, and a context that RoPE's scaling bends early.
+WIDE = dict(hidden_size=112, num_attention_heads=8, num_key_value_heads=1, head_dim=24, intermediate_size=200,
+            num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
+            attention_bias=True, mlp_bias=True,
+            rope_parameters={"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+                             "high_freq_factor": 4.0, "original_max_position_embeddings": 32})
+MODELS = {
+    "tiny-odd-f16": (ODD, torch.float16, {}),
+    "tiny-wide-bf16": (WIDE, torch.bfloat16, {}),
+    "tiny-wide-f32": (WIDE, torch.float32, {"max_shard_size": "400KB"}),
+}
+
+
+def draw(config, seed):
+    """Weights whose every product keeps its variance; norms and biases near, but never at, 1 and 0."""
+    rng = torch.Generator().manual_seed(seed)
+    model = transformers.LlamaForCausalLM(config).float().eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=rng)
+            if "norm" in name:
+                p.copy_(1 + 0.2 * noise)
+            elif name.endswith("bias"):
+                p.copy_(0.1 * noise)
+            elif "embed_tokens" in name:
+                p.copy_(noise * (p.shape[1] ** -0.5 * 1.5 if config.tie_word_embeddings else 1.0))
+            else:
+                p.copy_(noise * p.shape[1] ** -0.5 * (1.5 if "lm_head" in name or "q_proj" in name else 1.0))
+    return model
+
+
+def main():
+    for seed, (name, (shape, dtype, options)) in enumerate(MODELS.items()):
+        out = f"{GOLDEN}/{name}"
+        shutil.rmtree(out, ignore_errors=True)
+        config = transformers.LlamaConfig(**shape, bos_token_id=1, eos_token_id=2, attention_dropout=0.0)
+        draw(config, seed).to(dtype).save_pretrained(out, **options)
+        model = common.load(out)
+        ids = [(i * i * 31 + i * 17 + 5 * seed + 3) % shape["vocab_size"] for i in range(PROMPT)]
+        logits, record = common.run(model, ids)
+        np.save(f"{out}/logits.npy", logits)
+        effect, _ = common.half_cache_effect(model, ids, logits)
+        json.dump({"torch": torch.__version__, "transformers": transformers.__version__,
+                   "half_cache_max_delta": effect, **record}, open(f"{out}/reference.json", "w"))
+        print(name, sorted(os.listdir(out)), "std", logits.std(), "max", np.abs(logits).max(), "f16 KV moves", effect,
+              "gaps under 0.05:", sum(g < 0.05 for g in record["greedy_top2_gap"]), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

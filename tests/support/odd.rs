@@ -1,0 +1,43 @@
+//! The tiny random Llamas of `tests/golden/`: directories as `save_pretrained` leaves them, with logits of every position.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::golden::{self, Reference};
+use super::npy;
+
+pub const NAMES: [&str; 3] = ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32"];
+
+#[derive(Deserialize)]
+struct Record {
+    half_cache_max_delta: f32,
+    #[serde(flatten)]
+    reference: Reference,
+}
+
+pub struct Tiny {
+    pub folder: PathBuf,
+    pub reference: Reference,
+    pub vocabulary: usize,
+    /// `[positions, vocabulary]`.
+    pub logits: Vec<f32>,
+    /// Three times what rounding K and V to f16 does to the reference itself (0.002 to 0.005): the engine rounds in the same
+    /// places, and f32 sums in another order cost far less.
+    pub tolerance: f32,
+}
+
+impl Tiny {
+    pub fn read(name: &str) -> Self {
+        let folder = golden::folder(name);
+        let record: Record = golden::json(&folder.join("reference.json"));
+        let (shape, logits) = npy::read(&folder.join("logits.npy"));
+        let tolerance = 3.0 * record.half_cache_max_delta;
+        assert!(tolerance < golden::TOLERANCE, "{name}: {tolerance}");
+        Self { folder, reference: record.reference, vocabulary: shape[1], logits, tolerance }
+    }
+
+    pub fn row(&self, position: usize) -> &[f32] {
+        &self.logits[position * self.vocabulary..][..self.vocabulary]
+    }
+}
