@@ -7,3 +7,6 @@ pub mod quant;
 pub mod weights;
 pub mod text;
 pub mod sample;
+
+#[cfg(feature = "cli")]
+pub mod cli;

@@ -1,1 +1,20 @@
-fn main() {}
+//! The binary: parse, run, exit code. A usage error exits 2 (clap's), any other error prints one line and exits 1.
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use clap::Parser;
+use headstart::cli::Cli;
+use headstart::error::Error;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of a pipe has enough, as in `headstart … | head`.
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.to_string().replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,4 +1,5 @@
+mod hub;
 mod quant;
-mod text;
 mod sample;
+mod text;
 mod tidy;

@@ -1,0 +1,43 @@
+# What a person and CI type. Every target works from a clean clone, installs what it needs and asks nothing.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast wasm bench build model vulkan clean-cache
+export DEBIAN_FRONTEND := noninteractive
+
+PROMPT ?= Why is the sky blue? Answer in two sentences.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/release/headstart
+MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: vulkan build ## from nothing to a streamed answer of a real model (PROMPT="…" to ask something else)
+	@scripts/model.sh $(BIN)
+	@printf '\n> %s\n\n' "$(PROMPT)"
+	@$(BIN) generate --model $(MODEL) --prompt "$(PROMPT)"
+
+test: ## everything CI runs: format, lints, wasm, all tests
+	@scripts/test.sh all
+
+test-fast: ## format, lints and the tests that need no real model
+	@scripts/test.sh fast
+
+wasm: ## build the library and the web face for wasm32-unknown-unknown
+	@scripts/wasm.sh build
+
+bench: vulkan build ## prefill and decode speed, and what a token costs
+	@scripts/model.sh $(BIN)
+	@$(BIN) bench --model $(MODEL)
+
+build: ## the release binary
+	@scripts/rust.sh
+	@cargo build --release --locked
+
+model: ## the default model into models/
+	@scripts/model.sh
+
+vulkan: ## a Vulkan loader and driver, where none is found
+	@scripts/vulkan.sh
+
+clean-cache: ## remove what the scripts downloaded for themselves (not the model)
+	@rm -rf .cache

@@ -1,0 +1,23 @@
+# Shared by the scripts beside it: messages, and packages from the machine's own apt sources. Sourced, never run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export DEBIAN_FRONTEND=noninteractive
+
+say() { printf '\033[1m==\033[0m %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# as_root COMMAND…: directly as root, else through sudo; fails where neither is possible, and never asks for a password.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo -n -E "$@"; else return 1; fi
+}
+
+# apt_install PACKAGE…: fails quietly enough that the caller can say what the person should do instead.
+apt_install() {
+    has apt-get || return 1
+    say "installing $*"
+    local quiet=(-qq -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
+    as_root apt-get "${quiet[@]}" install -y --no-install-recommends "$@" </dev/null >&2 && return
+    as_root apt-get "${quiet[@]}" update </dev/null >&2 || true
+    as_root apt-get "${quiet[@]}" install -y --no-install-recommends "$@" </dev/null >&2
+}

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# make test (all) and make test-fast (fast). The suite runs last: its closing line is the verdict.
+# A test that opens the real model has `real_model` in its path; the fast run leaves those out.
+. "$(dirname "$0")/common.sh"
+kind=${1:-all}
+export RUST_BACKTRACE=1
+
+step() {
+    local name=$1 start=$SECONDS
+    shift
+    say "$name"
+    "$@" || die "$name failed after $((SECONDS - start)) s"
+    say "$name: $((SECONDS - start)) s"
+}
+
+step toolchain scripts/rust.sh
+step vulkan scripts/vulkan.sh
+[ "$kind" = fast ] || step model scripts/model.sh
+step format cargo fmt --all --check
+step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+[ "$kind" = fast ] || step wasm scripts/wasm.sh check
+step "documentation tests" cargo test --locked --doc
+skip=()
+[ "$kind" = fast ] && skip=(-- --skip real_model)
+step "test suite" cargo test --locked --lib --bins --test suite "${skip[@]}" </dev/null
+say "all of it: $SECONDS s"

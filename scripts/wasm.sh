@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# wasm.sh check|build: the library (without its command line) and the web face for wasm32-unknown-unknown, release profile,
+# in a target folder of its own. The compiler is rustup's where it has the target or can get it; else Debian's newer rustc
+# with its own sources, unpacked under .cache and never installed, which builds std itself.
+. "$(dirname "$0")/common.sh"
+verb=${1:-build}
+triple=wasm32-unknown-unknown
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/wasm
+args=(--locked --release --target "$triple" -p headstart-web)
+
+has_target() { [ -d "$(rustc --print target-libdir --target "$triple" 2>/dev/null)" ]; }
+
+debian_rust() {
+    local root=$PWD/.cache/rust-web std llvm packages deb
+    if [ ! -f "$root/complete" ]; then
+        has apt-get && has dpkg-deb || return 1
+        apt-cache show rustc-web >/dev/null 2>&1 || as_root apt-get -qq update </dev/null >&2 || return 1
+        std=$(depends_on libstd-rust-web-dev 'libstd-rust-web-[0-9.]+') && llvm=$(depends_on "$std" 'libllvm[0-9]+') || return 1
+        packages=(rustc-web rust-web-src libstd-rust-web-dev "$std" "$llvm")
+        say "unpacking a compiler that knows $triple: ${packages[*]}"
+        rm -rf "$root" && mkdir -p "$root/deb"
+        (cd "$root/deb" && apt-get -qq -o APT::Sandbox::User=root download "${packages[@]}" </dev/null >&2) || return 1
+        for deb in "$root"/deb/*.deb; do
+            dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --anchored --no-wildcards-match-slash --exclude='./usr/share' \
+                --exclude='./usr/bin/rustdoc' --exclude='./usr/src/*/src' --exclude='./usr/src/*/compiler'
+        done
+        rm -r "$root/deb"
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$root/usr/lib/x86_64-linux-gnu" "$root/usr/bin/rustc" >"$root/rustc"
+        chmod +x "$root/rustc"
+        if ! "$root/rustc" --version >/dev/null 2>&1; then
+            apt_install libedit2 libz3-4 libxml2 libffi8 zlib1g libzstd1 && "$root/rustc" --version >&2 || return 1
+        fi
+        touch "$root/complete"
+    fi
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld
+    export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER RUSTC="$root/rustc" RUSTC_BOOTSTRAP=1
+    args+=(-Zbuild-std=std,panic_abort)
+}
+# depends_on PACKAGE REGEX: the dependency of a package whose name fits.
+depends_on() { apt-cache depends "$1" | sed -nE "s/^ *Depends: ($2)\$/\1/p" | head -1 | grep .; }
+
+# WASM_RUST=debian takes the second way even where the first would do.
+if [ "${WASM_RUST:-}" = debian ] || ! { has_target || { has rustup && rustup target add "$triple" >/dev/null 2>&1 && has_target; }; }; then
+    debian_rust || die "no compiler for $triple: rustup target add $triple, or, on Debian 12, allow apt-get download rustc-web"
+fi
+cargo "$verb" "${args[@]}"

@@ -1,0 +1,242 @@
+//! Where models lie on this machine: the Hugging Face cache, in Python's own layout so that either finds what the other
+//! fetched, and a plain folder of ours for files that came another way.
+//!
+//! `models--OWNER--NAME/` holds `blobs/ETAG` (the bytes), `refs/REVISION` (a commit) and `snapshots/COMMIT/FILE` (links to
+//! blobs). Reading is a handful of `stat` calls; nothing here touches the network.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+
+use super::name::{Name, safe_path};
+use crate::error::{Error, Result};
+
+/// The files of a Hugging Face checkpoint besides its weights, the first of them required.
+pub const CHECKPOINT: [&str; 5] =
+    ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+pub const WEIGHTS: &str = "model.safetensors";
+pub const INDEX: &str = "model.safetensors.index.json";
+
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn base() -> Result<impl BaseStrategy> {
+    etcetera::choose_base_strategy()
+        .map_err(|e| Error::Request { field: "HOME", problem: format!("no home folder is known ({e}); set HOME") })
+}
+
+/// `HF_HOME`, or its default place.
+pub fn home() -> Result<PathBuf> {
+    match variable("HF_HOME") {
+        Some(home) => Ok(home),
+        None => Ok(base()?.cache_dir().join("huggingface")),
+    }
+}
+
+/// The hub cache of this machine.
+pub fn root() -> Result<PathBuf> {
+    match variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {
+        Some(root) => Ok(root),
+        None => Ok(home()?.join("hub")),
+    }
+}
+
+/// Our own folder of models: GGUF files and checkpoint folders, by any name.
+pub fn models() -> Result<PathBuf> {
+    Ok(base()?.data_dir().join("headstart").join("models"))
+}
+
+/// The folder of one repository in a hub cache.
+#[derive(Debug, Clone)]
+pub struct Repo {
+    pub root: PathBuf,
+    pub folder: String,
+}
+
+impl Repo {
+    pub fn new(root: &Path, repo: &str) -> Self {
+        Self { root: root.into(), folder: format!("models--{}", repo.replace('/', "--")) }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.root.join(&self.folder)
+    }
+
+    pub fn blob(&self, etag: &str) -> PathBuf {
+        self.path().join("blobs").join(etag)
+    }
+
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.path().join("snapshots").join(commit)
+    }
+
+    pub fn reference(&self, revision: &str) -> PathBuf {
+        self.path().join("refs").join(revision)
+    }
+
+    /// The lock that huggingface_hub takes while it writes the same blob.
+    pub fn lock(&self, etag: &str) -> PathBuf {
+        self.root.join(".locks").join(&self.folder).join(format!("{etag}.lock"))
+    }
+
+    /// The snapshot a revision (branch, tag or commit) points to, where it is on the disk.
+    pub fn find(&self, revision: &str) -> Option<PathBuf> {
+        let commit = fs::read_to_string(self.reference(revision)).unwrap_or_else(|_| revision.to_owned());
+        let commit = commit.trim();
+        (safe_path(commit) && !commit.contains('/')).then(|| self.snapshot(commit)).filter(|path| path.is_dir())
+    }
+
+    /// Every revision with a reference.
+    fn revisions(&self) -> Vec<String> {
+        let refs = self.path().join("refs");
+        let mut found = vec![];
+        let mut folders = vec![refs.clone()];
+        while let Some(folder) = folders.pop() {
+            for path in entries(&folder) {
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => found.extend(path.strip_prefix(&refs).ok().and_then(Path::to_str).map(String::from)),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// What `name` means within a snapshot: a GGUF file, or the snapshot itself where it holds a whole checkpoint.
+pub fn within(snapshot: &Path, name: &Name) -> Option<PathBuf> {
+    match &name.file {
+        Some(file) => Some(snapshot.join(file)).filter(|path| path.is_file()),
+        None if is_checkpoint(snapshot) => Some(snapshot.into()),
+        None => match ggufs(snapshot).as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        },
+    }
+}
+
+/// True where a folder holds a configuration and every safetensors file it needs.
+pub fn is_checkpoint(folder: &Path) -> bool {
+    folder.join(CHECKPOINT[0]).is_file()
+        && (folder.join(WEIGHTS).is_file()
+            || fs::read(folder.join(INDEX))
+                .ok()
+                .and_then(|index| shards(&index))
+                .is_some_and(|shards| shards.iter().all(|shard| folder.join(shard).is_file())))
+}
+
+/// The files a sharded checkpoint's index names; `None` where it is no index, or names a path outside its folder.
+pub fn shards(index: &[u8]) -> Option<BTreeSet<String>> {
+    let index: serde_json::Value = serde_json::from_slice(index).ok()?;
+    let files: Option<BTreeSet<_>> =
+        index.get("weight_map")?.as_object()?.values().map(|file| file.as_str().map(String::from)).collect();
+    files.filter(|files| !files.is_empty() && files.iter().all(|file| safe_path(file)))
+}
+
+/// A model on this machine.
+#[derive(Debug, serde::Serialize)]
+pub struct Found {
+    /// What to give to `--model`.
+    pub name: String,
+    pub bytes: u64,
+    pub path: PathBuf,
+    /// `models` or `hub`
+    pub source: &'static str,
+}
+
+/// Every model of our folder and of the hub cache that this program could open.
+pub fn list() -> Result<Vec<Found>> {
+    let mut found = vec![];
+    for path in entries(&models()?) {
+        if let Some(name) = path.file_name().and_then(|name| name.to_str())
+            && (is_gguf(&path) || is_checkpoint(&path))
+        {
+            found.push(Found { name: name.into(), bytes: bytes(&path), path: path.clone(), source: "models" });
+        }
+    }
+    let root = root()?;
+    for folder in entries(&root) {
+        let Some(folder) = folder.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(repo) = folder.strip_prefix("models--").map(|repo| repo.replacen("--", "/", 1)) else { continue };
+        let place = Repo { root: root.clone(), folder: folder.into() };
+        for revision in place.revisions() {
+            let Some(snapshot) = place.find(&revision) else { continue };
+            let mut add = |file: Option<String>, path: PathBuf| {
+                let name = Name { repo: repo.clone(), file, revision: revision.clone() }.to_string();
+                found.push(Found { name, bytes: bytes(&path), path, source: "hub" });
+            };
+            if is_checkpoint(&snapshot) {
+                add(None, snapshot.clone());
+            }
+            for path in ggufs(&snapshot) {
+                let file = path.strip_prefix(&snapshot).ok().and_then(Path::to_str).map(String::from);
+                add(file, path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The model of our own folder that `name` means: by file name, by stem, or by the start of exactly one stem.
+pub fn in_models(name: &str) -> Result<Option<PathBuf>> {
+    if !safe_path(name) || name.contains('/') {
+        return Ok(None);
+    }
+    let folder = models()?;
+    let usable = |path: &PathBuf| is_gguf(path) || is_checkpoint(path);
+    let exact = [folder.join(name), folder.join(format!("{name}.gguf"))];
+    if let Some(path) = exact.into_iter().find(usable) {
+        return Ok(Some(path));
+    }
+    let begins = |path: &PathBuf| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        stem.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '-']))
+    };
+    let found: Vec<_> = entries(&folder).into_iter().filter(|path| begins(path) && usable(path)).collect();
+    match found.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        several => {
+            let names: Vec<_> = several.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+            let problem = format!("`{name}` may be any of {}; give the whole name", names.join(", "));
+            Err(Error::Request { field: "model", problem })
+        }
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gguf") && path.is_file()
+}
+
+fn ggufs(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (vec![], vec![folder.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder) {
+            match path.is_dir() && !path.is_symlink() {
+                true => folders.push(path),
+                false => files.extend(Some(path).filter(|path| is_gguf(path))),
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn bytes(path: &Path) -> u64 {
+    match path.is_dir() {
+        true => entries(path).iter().map(|path| bytes(path)).sum(),
+        false => path.metadata().map_or(0, |data| data.len()),
+    }
+}
+
+/// What lies in a folder, by name; nothing where it cannot be read.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}

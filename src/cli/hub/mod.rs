@@ -1,0 +1,126 @@
+//! From what a person calls a model to a path: a file or folder as it stands, a model kept here, the Hugging Face cache,
+//! and only then the hub itself.
+//!
+//! A name that is found costs a few `stat` calls and no request. [`pull`] always asks the hub what is current, and moves
+//! bytes only for what is missing.
+
+mod cache;
+mod client;
+mod download;
+mod name;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use cache::{Found, list};
+pub use name::DEFAULT;
+
+use cache::{CHECKPOINT, INDEX, Repo, WEIGHTS};
+use client::{Client, Listing};
+use download::Transfer;
+use name::Name;
+
+use crate::error::{Error, Result};
+
+/// The path of `model` (the default model where `None`): a GGUF file or a checkpoint folder. Downloads it where it is
+/// nowhere on this machine; `quiet` says nothing on the way.
+///
+/// # Errors
+/// `Error::Request` for a name that cannot be one, `Error::Download` where the hub does not serve it, `Error::Io`.
+pub fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
+    let model = model.unwrap_or(DEFAULT);
+    if Path::new(model).exists() {
+        return Ok(model.into());
+    }
+    if let Some(path) = cache::in_models(name::alias(model).map_or(model, |(_, file)| file))? {
+        return Ok(path);
+    }
+    // What looks like a file of the person's own is not sought on the hub.
+    let path_like = ["./", "../", "/", "~"].iter().any(|start| model.starts_with(start));
+    if path_like || (model.ends_with(".gguf") && model.matches(['/', ':']).count() == 0) {
+        return Err(Error::io(model, std::io::ErrorKind::NotFound.into()));
+    }
+    let name = Name::parse(model)?;
+    let repo = Repo::new(&cache::root()?, &name.repo);
+    match repo.find(&name.revision).and_then(|snapshot| cache::within(&snapshot, &name)) {
+        Some(path) => Ok(path),
+        None => pull(model, quiet),
+    }
+}
+
+/// Brings `model` from the hub into the cache, whole and current, and returns its path there.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
+    let name = Name::parse(model)?;
+    let client = Client::from_env()?;
+    let listing = client.listing(&name)?;
+    let repo = Repo::new(&cache::root()?, &name.repo);
+    let transfer = Transfer { client: &client, repo: &repo, name: &name, commit: &listing.commit, quiet };
+    let path = match wanted(&name, &listing)? {
+        Wanted::Gguf(file) => transfer.fetch(&file)?,
+        Wanted::Checkpoint(files) => {
+            for file in &files {
+                transfer.fetch(file)?;
+            }
+            if !files.iter().any(|file| file == WEIGHTS) {
+                shards(&transfer, &listing)?;
+            }
+            repo.snapshot(&listing.commit)
+        }
+    };
+    if name.revision != listing.commit {
+        download::replace(&repo.reference(&name.revision), &listing.commit)?;
+    }
+    Ok(path)
+}
+
+enum Wanted {
+    Gguf(String),
+    Checkpoint(Vec<String>),
+}
+
+/// Which of a repository's files the name asks for.
+fn wanted(name: &Name, listing: &Listing) -> Result<Wanted> {
+    let has = |file: &str| listing.files.iter().any(|have| have == file);
+    let ggufs: Vec<_> = listing.files.iter().filter(|file| file.ends_with(".gguf")).cloned().collect();
+    let offered = match ggufs.len() {
+        0 => "it has no GGUF file".to_owned(),
+        _ => format!("its GGUF files are {}", ggufs.join(", ")),
+    };
+    let missing = |problem: String| Err(Error::Request { field: "model", problem });
+    match &name.file {
+        Some(file) if has(file) => Ok(Wanted::Gguf(file.clone())),
+        Some(file) => missing(format!("{} has no file {file}; {offered}", name.repo)),
+        None if has(CHECKPOINT[0]) && (has(WEIGHTS) || has(INDEX)) => {
+            let files = CHECKPOINT.into_iter().chain([if has(WEIGHTS) { WEIGHTS } else { INDEX }]);
+            Ok(Wanted::Checkpoint(files.filter(|file| has(file)).map(String::from).collect()))
+        }
+        None => match ggufs.as_slice() {
+            [only] => Ok(Wanted::Gguf(only.clone())),
+            [] => missing(format!("{} holds neither config.json with safetensors nor a GGUF file", name.repo)),
+            _ => missing(format!("{} holds several models; name one as {}:FILE, {offered}", name.repo, name.repo)),
+        },
+    }
+}
+
+/// The weight files a sharded checkpoint's index names.
+fn shards(transfer: &Transfer<'_>, listing: &Listing) -> Result<()> {
+    let path = transfer.repo.snapshot(transfer.commit).join(INDEX);
+    let index = fs::read(&path).map_err(|e| Error::io(&path, e))?;
+    let bad = |problem: String| Error::Format {
+        file: format!("{}:{INDEX}", transfer.name.repo),
+        field: "weight_map".into(),
+        problem,
+        fix: "the repository is not a whole checkpoint; try another",
+    };
+    let files = cache::shards(&index).ok_or_else(|| bad("is missing, or names paths outside the checkpoint".into()))?;
+    for file in &files {
+        if !listing.files.contains(file) {
+            return Err(bad(format!("names {file}, which the repository does not have")));
+        }
+        transfer.fetch(file)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,382 @@
+//! `headstart models` against a hub of our own: what is fetched, what is kept, what is refused, and who gets the token.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+#[path = "support/hub_server.rs"]
+mod hub_server;
+
+use hub_server::{COMMIT, HubServer, REPO, etag};
+
+const FILE: &str = "tiny.Q4_0.gguf";
+const SIZE: usize = 1 << 20;
+
+/// Bytes without a period, so that a piece in the wrong place changes the digest.
+fn noise(length: usize) -> Vec<u8> {
+    let mut seed = 1u32;
+    let mut next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        seed.to_be_bytes()[0]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+struct Home {
+    folder: TempDir,
+    server: HubServer,
+    bytes: Vec<u8>,
+}
+
+impl Home {
+    fn new() -> Self {
+        let bytes = noise(SIZE);
+        let server = HubServer::start(&[(FILE, &bytes, true)]);
+        Self { folder: tempfile::tempdir().unwrap(), server, bytes }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headstart"));
+        command.env_clear().env("HOME", self.folder.path()).env("HF_ENDPOINT", &self.server.endpoint).arg("models");
+        command.args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn pull(&self) -> Output {
+        self.run(&["pull", &format!("{REPO}:{FILE}")])
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.folder.path().join(".cache/huggingface/hub/models--acme--tiny")
+    }
+
+    fn blob(&self) -> PathBuf {
+        self.repo().join("blobs").join(etag(&self.bytes, true))
+    }
+
+    fn incomplete(&self) -> PathBuf {
+        self.blob().with_extension("incomplete")
+    }
+
+    /// Leaves the first bytes of the file as an earlier, stopped run would have.
+    fn begin(&self, bytes: &[u8]) {
+        fs::create_dir_all(self.repo().join("blobs")).unwrap();
+        fs::write(self.incomplete(), bytes).unwrap();
+    }
+}
+
+/// The path a command printed, after it succeeded.
+#[track_caller]
+fn path(output: &Output) -> PathBuf {
+    assert!(output.status.success(), "{}", error(output));
+    PathBuf::from(String::from_utf8(output.stdout.clone()).unwrap().trim_end())
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn refused(output: &Output, words: &[&str]) {
+    let text = error(output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(words.iter().all(|word| text.contains(word)), "{words:?} not all in: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn pull_writes_the_layout_python_reads() {
+    let home = Home::new();
+    let path = path(&home.pull());
+    assert_eq!(path, home.repo().join("snapshots").join(COMMIT).join(FILE));
+    assert_eq!(fs::read(&path).unwrap(), home.bytes);
+    assert_eq!(fs::read_to_string(home.repo().join("refs/main")).unwrap(), COMMIT);
+    let link = fs::read_link(&path).unwrap();
+    assert_eq!(link, Path::new("../../blobs").join(etag(&home.bytes, true)));
+    assert!(!home.incomplete().exists());
+}
+
+#[test]
+fn second_pull_moves_no_byte_and_a_kept_model_makes_no_request() {
+    let home = Home::new();
+    let first = path(&home.pull());
+    let requests = home.server.state().requests.len();
+    assert_eq!(path(&home.pull()), first);
+    assert_eq!(home.server.state().sent, SIZE as u64);
+    let asked_again = home.server.state().requests.len();
+    assert!(asked_again > requests, "pull asks what is current");
+    assert_eq!(path(&home.run(&["path", &format!("{REPO}:{FILE}")])), first);
+    assert_eq!(home.server.state().requests.len(), asked_again);
+}
+
+#[test]
+fn a_stopped_download_goes_on_where_it_stopped() {
+    let home = Home::new();
+    let kept = SIZE / 3;
+    home.begin(&home.bytes[..kept]);
+    let path = path(&home.pull());
+    assert_eq!(fs::read(path).unwrap(), home.bytes);
+    assert_eq!(home.server.state().sent, (SIZE - kept) as u64);
+}
+
+#[test]
+fn a_cut_connection_costs_only_what_was_under_way() {
+    let home = Home::new();
+    home.server.state().cuts = vec![SIZE / 4, SIZE / 2];
+    let path = path(&home.pull());
+    assert_eq!(fs::read(path).unwrap(), home.bytes);
+    let state = home.server.state();
+    let offsets: Vec<_> = state.requests.iter().filter(|r| r.storage).map(|r| r.offset).collect();
+    assert_eq!(offsets, [0, SIZE / 4, SIZE / 2]);
+    assert_eq!(state.sent, SIZE as u64);
+}
+
+#[test]
+fn a_server_without_ranges_is_read_from_the_start() {
+    let home = Home::new();
+    home.begin(&home.bytes[..SIZE / 2]);
+    home.server.state().ignores_ranges = true;
+    assert_eq!(fs::read(path(&home.pull())).unwrap(), home.bytes);
+    assert_eq!(home.server.state().sent, SIZE as u64);
+}
+
+#[test]
+fn a_wrong_beginning_is_found_and_fetched_anew() {
+    let home = Home::new();
+    home.begin(&vec![7; SIZE / 2]);
+    assert_eq!(fs::read(path(&home.pull())).unwrap(), home.bytes);
+}
+
+#[test]
+fn a_beginning_longer_than_the_file_is_dropped() {
+    let home = Home::new();
+    home.begin(&vec![7; SIZE + 1]);
+    assert_eq!(fs::read(path(&home.pull())).unwrap(), home.bytes);
+    assert_eq!(home.server.state().sent, SIZE as u64);
+}
+
+#[test]
+fn wrong_bytes_are_refused_and_removed() {
+    let home = Home::new();
+    home.server.state().corrupts = true;
+    refused(&home.pull(), &["SHA-256", FILE]);
+    assert!(!home.blob().exists() && !home.incomplete().exists());
+    assert!(!home.repo().join("refs/main").exists());
+    home.server.state().corrupts = false;
+    assert_eq!(fs::read(path(&home.pull())).unwrap(), home.bytes);
+}
+
+#[test]
+fn more_bytes_than_announced_are_never_kept() {
+    let home = Home::new();
+    home.server.state().overlong = true;
+    refused(&home.pull(), &["more than the 1048576 bytes"]);
+    assert!(!home.blob().exists() && !home.incomplete().exists());
+}
+
+#[test]
+fn the_token_goes_to_the_hub_and_not_to_its_storage() {
+    let home = Home::new();
+    home.server.state().token = Some("hf_secret".into());
+    let spec = format!("{REPO}:{FILE}");
+    refused(&home.run(&["pull", &spec]), &["HF_TOKEN", "private or gated"]);
+    let wrong = home.command(&["pull", &spec]).env("HF_TOKEN", "hf_other").output().unwrap();
+    refused(&wrong, &["gated", "accept its terms"]);
+    home.server.state().requests.clear();
+    path(&home.command(&["pull", &spec]).env("HF_TOKEN", "hf_secret").output().unwrap());
+    let requests = home.server.state().requests.clone();
+    assert!(requests.iter().any(|request| request.storage));
+    for request in &requests {
+        assert_eq!(request.token.as_deref(), (!request.storage).then_some("hf_secret"), "{request:?}");
+    }
+}
+
+#[test]
+fn the_token_kept_by_a_login_is_used() {
+    let home = Home::new();
+    home.server.state().token = Some("hf_kept".into());
+    let hf = home.folder.path().join("hf");
+    fs::create_dir_all(&hf).unwrap();
+    fs::write(hf.join("token"), "hf_kept\n").unwrap();
+    let output = home.command(&["pull", &format!("{REPO}:{FILE}")]).env("HF_HOME", &hf).output().unwrap();
+    assert!(path(&output).starts_with(hf.join("hub")));
+}
+
+#[test]
+fn a_server_that_falters_is_asked_again() {
+    let home = Home::new();
+    home.server.state().refusals = vec![500, 503];
+    assert_eq!(fs::read(path(&home.pull())).unwrap(), home.bytes);
+}
+
+#[test]
+fn what_is_not_there_is_said_with_what_is() {
+    let home = Home::new();
+    refused(&home.run(&["pull", "acme/tiny:other.gguf"]), &["acme/tiny has no file other.gguf", FILE]);
+    refused(&home.run(&["pull", "acme/none:other.gguf"]), &["acme/none", "does not exist"]);
+    home.server.state().listed = vec!["tiny.Q8_0.gguf".into()];
+    refused(&home.run(&["pull", REPO]), &["several models", FILE, "tiny.Q8_0.gguf"]);
+    assert_eq!(home.server.state().sent, 0);
+}
+
+#[test]
+fn no_hub_is_one_clear_sentence() {
+    let home = Home::new();
+    // A port that was free a moment ago.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = home.command(&["pull"]).env("HF_ENDPOINT", format!("http://{address}")).output().unwrap();
+    refused(&output, &["nothing answers", "HF_ENDPOINT"]);
+    refused(&home.command(&["pull"]).env("HF_ENDPOINT", "hub.example").output().unwrap(), &["HF_ENDPOINT"]);
+    let offline = home.command(&["pull"]).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    refused(&offline, &["HF_HUB_OFFLINE"]);
+    assert!(home.server.state().requests.is_empty());
+}
+
+#[test]
+fn no_name_leaves_the_cache() {
+    let home = Home::new();
+    let names = [
+        "../etc:x.gguf",
+        "acme/..:x.gguf",
+        "acme/tiny:../../x.gguf",
+        "acme/tiny:/etc/x.gguf",
+        "acme/tiny/../x.gguf",
+        "acme/tiny@../../x:y.gguf",
+        "acme/tiny:a\\b.gguf",
+        "acme/tiny@",
+        "acme/",
+        "/acme/tiny",
+        "acme",
+        "",
+        "acme/tiny:config.json",
+    ];
+    for name in names {
+        refused(&home.run(&["pull", name]), &["model:"]);
+    }
+    assert!(home.server.state().requests.is_empty());
+}
+
+fn checkpoint(index: &str, listed: &[&str]) -> Home {
+    let mut home = Home::new();
+    let shard = noise(4096);
+    home.server = HubServer::start(&[
+        ("config.json", b"{}", false),
+        ("tokenizer.json", b"{\"version\":\"1.0\"}", false),
+        ("README.md", b"not asked for", false),
+        ("model.safetensors.index.json", index.as_bytes(), false),
+        ("model-00001-of-00002.safetensors", &shard, true),
+        ("model-00002-of-00002.safetensors", &shard[..1024], true),
+    ]);
+    home.server.state().listed = listed.iter().map(ToString::to_string).collect();
+    home
+}
+
+#[test]
+fn a_sharded_checkpoint_comes_whole() {
+    let index = r#"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#;
+    let home = checkpoint(index, &[]);
+    let folder = path(&home.run(&["pull", REPO]));
+    let mut names: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    assert_eq!(names, ["config.json", shards[0], shards[1], "model.safetensors.index.json", "tokenizer.json"]);
+    assert_eq!(fs::read(folder.join(shards[1])).unwrap(), noise(4096)[..1024]);
+    assert_eq!(path(&home.run(&["path", REPO])), folder);
+    let list = String::from_utf8(home.run(&["ls"]).stdout).unwrap();
+    assert!(list.starts_with("acme/tiny "), "{list}");
+}
+
+#[test]
+fn an_index_cannot_name_files_elsewhere() {
+    let outside = checkpoint(r#"{"weight_map":{"a":"../../../../x.safetensors"}}"#, &["../../../../x.safetensors"]);
+    refused(&outside.run(&["pull", REPO]), &["weight_map", "outside"]);
+    let absent = checkpoint(r#"{"weight_map":{"a":"model-00009-of-00009.safetensors"}}"#, &[]);
+    refused(&absent.run(&["pull", REPO]), &["weight_map", "model-00009-of-00009.safetensors"]);
+    assert!(!absent.repo().join("refs/main").exists());
+}
+
+#[test]
+fn a_cache_that_python_filled_is_found() {
+    let home = Home::new();
+    let hub = home.folder.path().join("elsewhere");
+    let repo = hub.join("models--acme--tiny");
+    let snapshot = repo.join("snapshots").join(COMMIT);
+    for folder in ["blobs", "refs"] {
+        fs::create_dir_all(repo.join(folder)).unwrap();
+    }
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::write(repo.join("refs/main"), COMMIT).unwrap();
+    fs::write(repo.join("blobs/abc"), b"GGUF").unwrap();
+    std::os::unix::fs::symlink("../../blobs/abc", snapshot.join(FILE)).unwrap();
+    let spec = format!("{REPO}:{FILE}");
+    for args in [["path", spec.as_str()], ["path", REPO]] {
+        let output = home.command(&args).env("HF_HUB_CACHE", &hub).output().unwrap();
+        assert_eq!(path(&output), snapshot.join(FILE));
+    }
+    let output = home.command(&["ls", "--json"]).env("HF_HUB_CACHE", &hub).output().unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(list[0]["name"], spec);
+    assert_eq!(list[0]["bytes"], 4);
+    assert!(home.server.state().requests.is_empty());
+}
+
+#[test]
+fn our_own_folder_comes_before_the_hub() {
+    let home = Home::new();
+    let models = home.folder.path().join("data/headstart/models");
+    fs::create_dir_all(&models).unwrap();
+    let file = models.join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    fs::write(&file, b"GGUF").unwrap();
+    let run =
+        |args: &[&str]| home.command(args).env("XDG_DATA_HOME", home.folder.path().join("data")).output().unwrap();
+    for name in ["SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct.Q4_1", "SmolLM2-135M-Instruct.Q4_1.gguf"] {
+        assert_eq!(path(&run(&["path", name])), file);
+    }
+    fs::write(models.join("SmolLM2-135M-Instruct.Q8_0.gguf"), b"GGUF").unwrap();
+    assert_eq!(path(&run(&["path"])), file, "the default keeps meaning one file");
+    refused(&run(&["path", "SmolLM2-135M"]), &["may be any of", "Q8_0"]);
+    refused(&run(&["path", "SmolLM3.gguf"]), &["SmolLM3.gguf"]);
+    assert!(home.server.state().requests.is_empty());
+}
+
+#[test]
+fn two_pulls_at_once_fetch_once() {
+    let home = Home::new();
+    home.server.state().delay = Duration::from_millis(40);
+    let spec = format!("{REPO}:{FILE}");
+    let start = || {
+        let mut command = home.command(&["pull", &spec]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let pulls = [start(), start()];
+    let paths = pulls.map(|pull| path(&pull.wait_with_output().unwrap()));
+    assert_eq!(paths[0], paths[1]);
+    assert_eq!(home.server.state().sent, SIZE as u64);
+}
+
+#[test]
+fn a_killed_pull_is_resumed() {
+    let home = Home::new();
+    home.server.state().delay = Duration::from_millis(30);
+    let mut pull = home.command(&["pull", "--quiet", &format!("{REPO}:{FILE}")]).spawn().unwrap();
+    while fs::metadata(home.incomplete()).map_or(0, |data| data.len()) == 0 {
+        assert!(pull.try_wait().unwrap().is_none(), "the pull ended before it could be killed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    pull.kill().unwrap();
+    pull.wait().unwrap();
+    let kept = fs::metadata(home.incomplete()).unwrap().len() as usize;
+    assert!(kept < SIZE);
+    home.server.state().delay = Duration::ZERO;
+    assert_eq!(fs::read(path(&home.pull())).unwrap(), home.bytes);
+    let last = home.server.state().requests.iter().rfind(|request| request.storage).unwrap().offset;
+    assert_eq!(last, kept);
+}
