@@ -1,0 +1,95 @@
+//! Attention over pages: see `shaders/attention.wgsl`.
+//!
+//! Prompt rows go through the whole context in one pass; decode rows are cut into splits of [`SPLIT`] tokens, whose
+//! partial results `attention_merge` joins exactly.
+
+use std::sync::Arc;
+
+use super::{Class, Heads, Span};
+use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
+
+/// Tokens of a split of a decoding row's context.
+pub const SPLIT: usize = 256;
+
+const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
+
+#[derive(Debug, Clone)]
+pub struct Attention {
+    heads: Heads,
+    prompt: Arc<Kernel>,
+    decode: Arc<Kernel>,
+}
+
+/// Query rows of a tile: all of one sequence.
+pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
+    match (class, caps.kind) {
+        (Class::Decode, _) => 1,
+        // Rows × dims that still fit the registers of a CPU's vector unit and its first cache.
+        (Class::Prompt, AdapterKind::Cpu) => (64 / (heads.group() * heads.head_dim.div_ceil(8))).clamp(1, 4),
+        (Class::Prompt, AdapterKind::Gpu) => (16 / heads.group()).clamp(1, 8),
+    }
+}
+
+/// Splits of a context of `tokens`.
+pub fn splits(tokens: usize) -> usize {
+    tokens.div_ceil(SPLIT)
+}
+
+/// Bytes of the partial results of `rows` decode rows with contexts up to `context` tokens.
+pub fn partial_bytes(heads: &Heads, rows: usize, context: usize) -> u64 {
+    (rows * heads.heads * splits(context) * (heads.head_dim + 2) * 4) as u64
+}
+
+impl Attention {
+    /// `context`: the longest context that partial results have room for.
+    pub fn new(heads: Heads, context: usize, caps: &Caps) -> Self {
+        let kernel = |class| Arc::new(kernel(&heads, context, class, caps));
+        Self { heads, prompt: kernel(Class::Prompt), decode: kernel(Class::Decode) }
+    }
+
+    pub fn kernels(&self) -> [&Arc<Kernel>; 2] {
+        [&self.prompt, &self.decode]
+    }
+
+    /// `q: [batch rows, heads, head_dim]`, `kv`: the layer's pages; `out` like `q` for prompts, partial results for
+    /// decoding.
+    pub fn record(&self, recording: &mut Recording, span: &Span, q: Slice, kv: Slice, out: Slice) {
+        let (kernel, splits) = match span.class {
+            Class::Prompt => (&self.prompt, 1),
+            Class::Decode => (&self.decode, splits(span.context)),
+        };
+        let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
+        let token = self.heads.page_bytes() / super::PAGE as u64;
+        let cost = Cost {
+            read: span.rows as u64 * row + span.tiles as u64 * span.context as u64 * token,
+            written: span.rows as u64 * row,
+        };
+        let groups = [self.heads.kv_heads as u32, span.tiles as u32, splits as u32];
+        recording.dispatch(kernel, vec![span.step, q, kv, out], groups, cost);
+    }
+}
+
+fn kernel(heads: &Heads, context: usize, class: Class, caps: &Caps) -> Kernel {
+    let rows = caps.kind == AdapterKind::Cpu && matches!(caps.subgroup, Some(8 | 16));
+    let lanes = match (rows, caps.subgroup) {
+        (true, Some(size)) => size as usize,
+        _ => 64,
+    };
+    let scale = 1.0 / (heads.head_dim as f32).sqrt();
+    let mut defines = vec![
+        ("SHAPE", u32::from(!rows)),
+        ("LANES", lanes as u32),
+        ("T", tile_rows(caps, heads, class) as u32),
+        ("GROUP", heads.group() as u32),
+        ("KV_HEADS", heads.kv_heads as u32),
+        ("HEAD_DIM", heads.head_dim as u32),
+        ("SCALE", scale.to_bits()),
+        ("DIM_STEPS", heads.head_dim.div_ceil(8) as u32),
+        ("TOKEN_STEPS", (super::PAGE / lanes.min(super::PAGE)) as u32),
+        ("OUT_STEPS", (heads.head_dim / 2).div_ceil(lanes) as u32),
+    ];
+    if class == Class::Decode {
+        defines.extend([("SPLIT", SPLIT as u32), ("SPLITS", splits(context) as u32)]);
+    }
+    Kernel { name: "attention", defines, bindings: BINDINGS }
+}

@@ -1,0 +1,48 @@
+//! Joins the partial results of a decoding row's splits, in their order: see `shaders/attention_merge.wgsl`.
+
+use std::sync::Arc;
+
+use super::{
+    Heads, Span,
+    attention::{SPLIT, splits},
+};
+use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
+
+#[derive(Debug, Clone)]
+pub struct AttentionMerge {
+    heads: Heads,
+    kernel: Arc<Kernel>,
+}
+
+impl AttentionMerge {
+    pub fn new(heads: Heads, context: usize, caps: &Caps) -> Self {
+        let lanes = match caps.kind {
+            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Gpu => 64,
+        };
+        let defines = vec![
+            ("LANES", lanes),
+            ("HEADS", heads.heads as u32),
+            ("HEAD_DIM", heads.head_dim as u32),
+            ("SPLIT", SPLIT as u32),
+            ("SPLITS", splits(context) as u32),
+        ];
+        let bindings = &[Access::Read, Access::Read, Access::ReadWrite];
+        Self { heads, kernel: Arc::new(Kernel { name: "attention_merge", defines, bindings }) }
+    }
+
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    /// `partials` as attention wrote them; `out: [batch rows, heads, head_dim]`.
+    pub fn record(&self, recording: &mut Recording, span: &Span, partials: Slice, out: Slice) {
+        let row = self.heads.heads * self.heads.head_dim * 4;
+        let cost = Cost {
+            read: (span.rows * row * splits(span.context)) as u64,
+            written: (span.rows * row) as u64,
+        };
+        let groups = [self.heads.heads as u32, span.tiles as u32, 1];
+        recording.dispatch(&self.kernel, vec![span.step, partials, out], groups, cost);
+    }
+}

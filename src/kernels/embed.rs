@@ -1,0 +1,46 @@
+//! Token ids to their rows of the embedding matrix, dequantised.
+
+use std::sync::Arc;
+
+use super::{Matrix, Span};
+use crate::{
+    gpu::{Access, AdapterKind, Buffer, Caps, Cost, Kernel, Recording, Slice},
+    quant::UNIT,
+};
+
+#[derive(Debug, Clone)]
+pub struct Embed {
+    cols: usize,
+    lanes: usize,
+    parts: Vec<(Arc<Kernel>, Buffer, u64)>,
+}
+
+impl Embed {
+    pub fn new(matrix: &Matrix, caps: &Caps) -> Self {
+        let lanes = match caps.kind {
+            AdapterKind::Cpu => caps.subgroup.unwrap_or(8) as usize,
+            AdapterKind::Gpu => 64,
+        };
+        let part = |part: &super::Part| {
+            let mut defines = part.defines(matrix.cols);
+            defines.push(("LANES", lanes as u32));
+            let kernel = Kernel { name: "embed", defines, bindings: &[Access::Read, Access::Read, Access::ReadWrite] };
+            (Arc::new(kernel), part.buffer, part.buffer.size / part.rows as u64)
+        };
+        Self { cols: matrix.cols, lanes, parts: matrix.parts.iter().map(part).collect() }
+    }
+
+    pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
+        self.parts.iter().map(|(kernel, ..)| kernel)
+    }
+
+    /// `hidden: [batch rows, cols]` f32; writes the span's rows.
+    pub fn record(&self, recording: &mut Recording, span: &Span, hidden: Slice) {
+        let units = self.cols.div_ceil(UNIT);
+        for (kernel, weights, row_bytes) in &self.parts {
+            let cost = Cost { read: span.rows as u64 * row_bytes, written: (span.rows * self.cols * 4) as u64 };
+            let groups = [units.div_ceil(self.lanes) as u32, span.rows as u32, 1];
+            recording.dispatch(kernel, vec![span.step, weights.whole(), hidden], groups, cost);
+        }
+    }
+}

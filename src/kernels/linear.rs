@@ -1,0 +1,203 @@
+//! Every matrix of the network: y = f(W · norm(x) + bias), see `shaders/linear.wgsl`.
+//!
+//! Three shapes of one kernel. `Rows`: lanes are rows, for CPU adapters, any class of rows. `Vector`: lanes along the
+//! columns and one reduction, for decoding on a GPU. `Tile`: register-blocked tiles in workgroup memory, for prompts on a
+//! GPU. Within a shape the order of every sum is fixed, whatever the number of rows: a row's result is the same bits
+//! alone and in a batch.
+
+use std::sync::Arc;
+
+use super::{Class, Heads, Matrix, Part, Span};
+use crate::{
+    gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice},
+    quant::UNIT,
+};
+
+/// What becomes of the sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epilogue {
+    /// `y: [span rows, rows]`, by position in the span.
+    Store,
+    /// `y: [batch rows, rows]`, added to.
+    Residual,
+    /// `y: [batch rows, rows / 2]`: rows alternate gate and up.
+    SwiGlu,
+    /// `y`: queries `[batch rows, heads · head_dim]`; keys and values go to their pages.
+    Qkv(Heads),
+}
+
+/// A matrix with what is fused before and after it.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    matrix: Matrix,
+    epilogue: Epilogue,
+    consts: Slice,
+    /// By part, then the permutations a span can choose from.
+    kernels: Vec<Vec<(Variant, Arc<Kernel>)>>,
+}
+
+/// What precedes and follows the product, and where its constants lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Fusion {
+    pub epilogue: Epilogue,
+    /// RMSNorm of x with this epsilon.
+    pub norm: Option<f32>,
+    pub bias: bool,
+    /// f32: gains `[cols]` when there is a norm, then biases `[rows]` when there are any.
+    pub consts: Slice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    Rows,
+    Vector,
+    Tile,
+}
+
+/// One point of the design space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Variant {
+    pub shape: Shape,
+    /// Invocations of a workgroup.
+    pub lanes: usize,
+    /// Matrix rows: of a lane (`Rows`), of a workgroup (`Vector`, `Tile`).
+    pub rows: usize,
+    /// Batch rows of a workgroup.
+    pub tokens: usize,
+    pub subgroup: bool,
+}
+
+/// The permutation for `tokens` batch rows of `class`. Which one is chosen by `tokens` never changes a row's bits.
+pub fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
+    let subgroup = caps.subgroup.is_some_and(|size| size >= 8);
+    match (caps.kind, class) {
+        (AdapterKind::Cpu, _) => Variant {
+            shape: Shape::Rows,
+            lanes: if subgroup { caps.subgroup.unwrap_or(8) as usize } else { 4 },
+            rows: if tokens > 2 { 4 } else { 2 },
+            tokens: if tokens > 2 { 4 } else { 1 },
+            subgroup,
+        },
+        (AdapterKind::Gpu, Class::Prompt) => {
+            Variant { shape: Shape::Tile, lanes: 128, rows: 64, tokens: 32, subgroup: false }
+        }
+        (AdapterKind::Gpu, Class::Decode) => Variant {
+            shape: Shape::Vector,
+            lanes: 64,
+            rows: 4,
+            tokens: if tokens > 1 { 4 } else { 1 },
+            subgroup: caps.subgroup == Some(32) || caps.subgroup == Some(64),
+        },
+    }
+}
+
+/// Every permutation that [`choose`] can give for `classes`.
+fn variants(caps: &Caps, classes: &[Class]) -> Vec<Variant> {
+    let mut all = Vec::new();
+    for &class in classes {
+        for tokens in [1, 4, 64] {
+            let variant = choose(caps, class, tokens);
+            if !all.contains(&variant) {
+                all.push(variant);
+            }
+        }
+    }
+    all
+}
+
+const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
+const BINDINGS_KV: &[Access] =
+    &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
+
+impl Linear {
+    pub fn new(matrix: Matrix, fusion: &Fusion, classes: &[Class], caps: &Caps) -> Self {
+        let variants = variants(caps, classes);
+        let kernel = |part: &Part| {
+            let of = |&variant: &Variant| (variant, Arc::new(kernel(&matrix, part, fusion, variant, caps)));
+            variants.iter().map(of).collect()
+        };
+        let kernels = matrix.parts.iter().map(kernel).collect();
+        Self { epilogue: fusion.epilogue, consts: fusion.consts, kernels, matrix }
+    }
+
+    pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
+        self.kernels.iter().flatten().map(|(_, kernel)| kernel)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.matrix.bytes()
+    }
+
+    /// `x: [batch rows, cols]` f32; `y` as the epilogue says; `kv`: the layer's pages for [`Epilogue::Qkv`].
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        caps: &Caps,
+        span: &Span,
+        x: Slice,
+        y: Slice,
+        kv: Option<Slice>,
+    ) {
+        let wanted = choose(caps, span.class, span.rows);
+        for (part, kernels) in self.matrix.parts.iter().zip(&self.kernels) {
+            let (variant, kernel) = kernels
+                .iter()
+                .find(|(variant, _)| *variant == wanted)
+                .expect("new() made every permutation of this class");
+            let mut bindings = vec![span.step, x, part.buffer.whole(), self.consts, y];
+            bindings.extend(kv);
+            let columns = span.rows.div_ceil(variant.tokens);
+            let rows = match variant.shape {
+                Shape::Rows => variant.rows * variant.lanes,
+                Shape::Vector | Shape::Tile => variant.rows,
+            };
+            let cost = Cost {
+                read: part.buffer.size * columns as u64 + (span.rows * self.matrix.cols * 4) as u64,
+                written: (span.rows * part.rows * 4) as u64,
+            };
+            recording.dispatch(kernel, bindings, [part.rows.div_ceil(rows) as u32, columns as u32, 1], cost);
+        }
+    }
+}
+
+fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps: &Caps) -> Kernel {
+    let units = matrix.cols.div_ceil(UNIT);
+    let mut defines = part.defines(matrix.cols);
+    defines.extend([
+        ("COLS", (units * UNIT) as u32),
+        ("ROWS", matrix.rows as u32),
+        ("NORM", u32::from(fusion.norm.is_some())),
+        ("EPSILON", fusion.norm.unwrap_or(0.0).to_bits()),
+        ("BIAS", u32::from(fusion.bias)),
+        ("LANES", variant.lanes as u32),
+        ("R", variant.rows as u32),
+        ("T", variant.tokens as u32),
+        // Units of a pass of the loop: a block of 32 where blocks divide the row.
+        ("STEP", [4, 2, 1].into_iter().find(|step| units.is_multiple_of(*step)).unwrap_or(1) as u32),
+        ("SUBGROUP", u32::from(variant.subgroup)),
+    ]);
+    let (epilogue, bindings) = match fusion.epilogue {
+        Epilogue::Store => (0, BINDINGS),
+        Epilogue::Residual => (1, BINDINGS),
+        Epilogue::SwiGlu => (2, BINDINGS),
+        Epilogue::Qkv(heads) => {
+            defines.extend([
+                ("HEADS", heads.heads as u32),
+                ("KV_HEADS", heads.kv_heads as u32),
+                ("HEAD_DIM", heads.head_dim as u32),
+                ("ROTARY_PAIRS", heads.rotary_pairs as u32),
+            ]);
+            (3, BINDINGS_KV)
+        }
+    };
+    defines.push(("EPILOGUE", epilogue));
+    defines.push(match variant.shape {
+        Shape::Rows => ("SHAPE", 0),
+        Shape::Vector => ("SHAPE", 1),
+        Shape::Tile => ("SHAPE", 2),
+    });
+    if variant.subgroup && variant.shape == Shape::Vector {
+        defines.push(("SUBGROUPS", (variant.lanes as u32).div_ceil(caps.subgroup.unwrap_or(32))));
+    }
+    Kernel { name: "linear", defines, bindings }
+}

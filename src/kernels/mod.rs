@@ -1,0 +1,133 @@
+//! The Rust face of each WGSL family: which permutation runs for a shape on an adapter (a pure function), its bindings,
+//! its grid and its cost. `x.rs` here, `shaders/x.wgsl`, `tests/reference/x.rs` and the label `x` are one kernel.
+
+pub mod attention;
+pub mod attention_merge;
+pub mod embed;
+pub mod linear;
+pub mod topk;
+
+use crate::{
+    gpu::{Buffer, Slice, shader::Library},
+    quant::Format,
+};
+
+macro_rules! library {
+    ($($path:literal),* $(,)?) => { &[$(($path, include_str!(concat!("../../shaders/", $path, ".wgsl")))),*] };
+}
+
+/// Every shader file, by path.
+pub const SHADERS: Library = library![
+    "attention",
+    "attention/group",
+    "attention/rows",
+    "attention_merge",
+    "embed",
+    "linear",
+    "linear/epilogue",
+    "linear/rows",
+    "linear/tile",
+    "linear/vector",
+    "quant/bf16",
+    "quant/f16",
+    "quant/f32",
+    "quant/q4_0",
+    "quant/q4_1",
+    "quant/q8_0",
+    "shared/draw",
+    "shared/matrix",
+    "shared/page",
+    "shared/step",
+    "topk",
+];
+
+/// Tokens of a page of the KV cache.
+pub const PAGE: usize = 16;
+
+/// What a span of rows is there for. Prompt rows and decode rows may run different kernels (they may round differently);
+/// within a class a row's result does not depend on the rows beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    Prompt,
+    Decode,
+}
+
+/// Rows of a step that a kernel runs over.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    pub class: Class,
+    /// The step buffer, from this span's header on.
+    pub step: Slice,
+    pub rows: usize,
+    /// Tiles of query rows for attention.
+    pub tiles: usize,
+    /// Longest context of any row, in tokens.
+    pub context: usize,
+}
+
+/// Sizes of the heads of an attention layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Heads {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// Pairs of dims that RoPE turns.
+    pub rotary_pairs: usize,
+}
+
+impl Heads {
+    /// Query heads that share a KV head.
+    pub fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Bytes of one page of one layer: K and V as f16.
+    pub fn page_bytes(&self) -> u64 {
+        (2 * self.kv_heads * self.head_dim * PAGE * 2) as u64
+    }
+}
+
+/// A weight matrix on the GPU, cut by rows into parts of one format that each fit a binding.
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    pub rows: usize,
+    pub cols: usize,
+    pub parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    pub buffer: Buffer,
+    pub format: Format,
+    /// First row of the matrix that is here, and how many.
+    pub first: usize,
+    pub rows: usize,
+}
+
+impl Matrix {
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.buffer.size).sum()
+    }
+}
+
+impl Part {
+    /// The definitions that `shared/matrix.wgsl` needs.
+    fn defines(&self, cols: usize) -> Vec<(&'static str, u32)> {
+        let number = match self.format {
+            Format::F32 => 0,
+            Format::F16 => 1,
+            Format::Bf16 => 2,
+            Format::Q8_0 => 3,
+            Format::Q4_0 => 4,
+            Format::Q4_1 => 5,
+        };
+        vec![
+            ("FORMAT", number),
+            ("UNITS", cols.div_ceil(crate::quant::UNIT) as u32),
+            ("SCALES_AT", (self.format.values_words(cols) * self.rows) as u32),
+            ("SCALE_WORDS", self.format.scales_words(cols) as u32),
+            ("FIRST", self.first as u32),
+            ("ROWS_HERE", self.rows as u32),
+        ]
+    }
+}
