@@ -27,7 +27,9 @@ pub enum Error {
     #[error("{field}: {problem}")]
     Request { field: &'static str, problem: String },
 
-    #[error("no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: mesa-vulkan-drivers)")]
+    #[error(
+        "no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: mesa-vulkan-drivers)"
+    )]
     NoAdapter { problem: String },
 
     #[error("the GPU has too little memory for {what}: {needed} bytes asked, at most {available} allowed; {fix}")]
