@@ -11,3 +11,4 @@ pub mod sample;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod kv;

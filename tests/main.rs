@@ -1,4 +1,5 @@
 mod hub;
+mod kv;
 mod quant;
 mod sample;
 mod text;
