@@ -14,6 +14,11 @@ impl Gpu {
         self.check()
     }
 
+    /// Makes the bind groups that `recording` needs, without running it.
+    pub fn prepare(&mut self, recording: &Recording) {
+        self.bind(&recording.commands);
+    }
+
     pub(super) fn encode(&mut self, commands: &[Command]) -> Result<wgpu::CommandEncoder> {
         let keys = self.bind(commands);
         let mut encoder = self.device.create_command_encoder(&Default::default());

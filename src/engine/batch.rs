@@ -1,0 +1,164 @@
+//! A step's rows as the one buffer the shaders read (`shaders/shared/step.wgsl`): three headers (prompt, decode and
+//! logits span), then the sections they point to. The host writes it once a step.
+
+use crate::{
+    gpu::{Buffer, Slice},
+    kernels::{Class, Heads, Span},
+};
+
+/// Words of a header: storage bindings start at multiples of 256 bytes.
+const HEADER: usize = 64;
+/// Words of a row's sampling parameters.
+const SAMPLING: usize = 5;
+
+/// Rows of one sequence: neighbouring tokens at neighbouring positions.
+#[derive(Debug, Clone)]
+pub struct Rows<'a> {
+    pub class: Class,
+    pub tokens: &'a [u32],
+    /// Position of the first token.
+    pub position: usize,
+    /// Where each token's K and V go.
+    pub slots: Vec<u32>,
+    /// The sequence's block table.
+    pub pages: &'a [u32],
+    pub logits: Logits,
+}
+
+/// Which rows' logits are wanted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Logits {
+    None,
+    Last(Draw),
+    All,
+}
+
+/// How the GPU draws a row's token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    pub k: u32,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub min_p: f32,
+    /// In [0, 1).
+    pub uniform: f32,
+}
+
+impl Draw {
+    pub const GREEDY: Draw = Draw { k: 1, temperature: 1.0, top_p: 1.0, min_p: 0.0, uniform: 0.0 };
+}
+
+/// The words of the step buffer and the spans that read it.
+pub struct Batch {
+    pub words: Vec<u32>,
+    pub spans: Vec<Span>,
+    pub logits: Option<Span>,
+}
+
+/// Most words that a batch of `rows` rows of `sequences` sequences takes.
+pub fn capacity(heads: &Heads, rows: usize, sequences: usize, context: usize) -> usize {
+    let per_row = 3 + 2 + 2 * heads.rotary_pairs + 4 + SAMPLING;
+    3 * HEADER + rows * per_row + sequences * context.div_ceil(crate::kernels::PAGE)
+}
+
+/// Lays out `groups` (prompt rows before decode rows). `tile_rows`: query rows of a prompt tile.
+pub fn build(groups: &[Rows], heads: &Heads, inv_freq: &[f64], tile_rows: usize, buffer: Buffer) -> Batch {
+    let mut sections = Sections::default();
+    let mut spans = [SpanRows::default(), SpanRows::default()];
+    for group in groups {
+        let span = &mut spans[(group.class == Class::Decode) as usize];
+        sections.add(group, inv_freq, heads, span, tile_rows);
+    }
+    let Sections { tokens, slots, rope, tables, logit_rows, sampling, .. } = &sections;
+    let mut words = vec![0; 3 * HEADER];
+    let mut place = |section: &[u32]| {
+        let at = words.len();
+        words.extend_from_slice(section);
+        at
+    };
+    let (tokens, slots, rope, tables) = (place(tokens), place(slots), place(rope), place(tables));
+    let sampling = place(sampling);
+    let lists = [place(&spans[0].rows), place(&spans[1].rows), place(logit_rows)];
+    let tiles = [place(&spans[0].tiles), place(&spans[1].tiles), 0];
+    let counts = [spans[0].rows.len(), spans[1].rows.len(), logit_rows.len()];
+    for (index, count) in counts.into_iter().enumerate() {
+        let base = index * HEADER;
+        let relative = |at: usize| at.saturating_sub(base) as u32;
+        let header = [lists[index], tokens, slots, rope, tiles[index], tables, sampling].map(relative);
+        words[base] = count as u32;
+        words[base + 1..base + 8].copy_from_slice(&header);
+    }
+
+    let span = |index: usize, class, context, tiles| Span {
+        class,
+        step: step_slice(buffer, index),
+        rows: counts[index],
+        tiles,
+        context,
+    };
+    let spans = [(0, Class::Prompt), (1, Class::Decode)]
+        .into_iter()
+        .filter(|(index, _)| counts[*index] > 0)
+        .map(|(index, class)| span(index, class, spans[index].context, spans[index].tiles.len() / 4))
+        .collect();
+    let logits = (counts[2] > 0).then(|| span(2, Class::Decode, 0, 0));
+    Batch { words, spans, logits }
+}
+
+/// The step buffer from the header of span `index` on.
+fn step_slice(buffer: Buffer, index: usize) -> Slice {
+    let offset = (index * HEADER * 4) as u64;
+    buffer.slice(offset, buffer.size - offset)
+}
+
+#[derive(Default)]
+struct SpanRows {
+    rows: Vec<u32>,
+    tiles: Vec<u32>,
+    context: usize,
+}
+
+#[derive(Default)]
+struct Sections {
+    tokens: Vec<u32>,
+    slots: Vec<u32>,
+    rope: Vec<u32>,
+    tables: Vec<u32>,
+    logit_rows: Vec<u32>,
+    sampling: Vec<u32>,
+}
+
+impl Sections {
+    fn add(&mut self, group: &Rows, inv_freq: &[f64], heads: &Heads, span: &mut SpanRows, tile_rows: usize) {
+        let first = self.tokens.len();
+        let count = group.tokens.len();
+        self.tokens.extend_from_slice(group.tokens);
+        self.slots.extend_from_slice(&group.slots);
+        for position in group.position..group.position + count {
+            for frequency in &inv_freq[..heads.rotary_pairs] {
+                let (sin, cos) = (position as f64 * frequency).sin_cos();
+                self.rope.extend([(cos as f32).to_bits(), (sin as f32).to_bits()]);
+            }
+        }
+        let table = self.tables.len();
+        self.tables.extend_from_slice(group.pages);
+        span.rows.extend(first as u32..(first + count) as u32);
+        span.context = span.context.max(group.position + count);
+        for start in (0..count).step_by(tile_rows) {
+            let rows = (count - start).min(tile_rows);
+            span.tiles.extend([first + start, rows, table, group.position + start].map(|x| x as u32));
+        }
+        match group.logits {
+            Logits::None => {}
+            Logits::Last(draw) => self.want((first + count - 1) as u32, draw),
+            Logits::All => (first..first + count).for_each(|row| self.want(row as u32, Draw::GREEDY)),
+        }
+    }
+
+    fn want(&mut self, row: u32, draw: Draw) {
+        self.logit_rows.push(row);
+        let floats = [draw.temperature, draw.top_p, draw.min_p, draw.uniform].map(f32::to_bits);
+        self.sampling.push(draw.k);
+        self.sampling.extend(floats);
+    }
+}

@@ -1,0 +1,124 @@
+//! GPU memory: the activations, made once, and the pages of the KV cache, which grow.
+
+use crate::{
+    error::Result,
+    gpu::{AdapterKind, Buffer, Caps, Gpu, Recording},
+    kernels::{Heads, PAGE, attention, topk},
+    kv::PageCopy,
+    model::{Activations, Config},
+};
+
+/// Sequences that run at once unless asked otherwise.
+pub const MAX_SEQUENCES: usize = 16;
+/// Tokens of KV cache at the start.
+pub const INITIAL_TOKENS: usize = 1024;
+
+/// Prompt tokens of a step: enough to keep the adapter busy, few enough that stopping is prompt.
+pub fn default_chunk(caps: &Caps) -> usize {
+    match caps.kind {
+        AdapterKind::Cpu => 128,
+        AdapterKind::Gpu => 512,
+    }
+}
+
+/// Memory for steps of `rows` rows, `sequences` of which give logits.
+pub async fn activations(
+    gpu: &mut Gpu,
+    config: &Config,
+    context: usize,
+    rows: usize,
+    sequences: usize,
+) -> Result<Activations> {
+    let heads = Heads {
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+        rotary_pairs: config.rope.dims / 2,
+    };
+    let fix = "lower --context, or free GPU memory";
+    let row = |floats: usize| (rows * floats * 4) as u64;
+    let lists = topk::list_bytes(config.vocab, sequences);
+    Ok(Activations {
+        hidden: gpu.alloc("activations", row(config.hidden), fix).await?,
+        queries: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
+        attended: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
+        partials: gpu.alloc("attention", attention::partial_bytes(&heads, rows, context), fix).await?,
+        inner: gpu.alloc("activations", row(config.intermediate), fix).await?,
+        logits: gpu.alloc("logits", (sequences * config.vocab * 4) as u64, fix).await?,
+        lists: [gpu.alloc("sampling", lists[0], fix).await?, gpu.alloc("sampling", lists[1], fix).await?],
+        drawn: gpu.alloc("sampling", (sequences * 4) as u64, fix).await?,
+    })
+}
+
+/// The pages of every layer: one buffer a layer, all of the same number of pages.
+pub struct KvMemory {
+    layers: Vec<Buffer>,
+    page_bytes: u64,
+    pages: usize,
+    limit: usize,
+    /// One page, through which a page is copied within its buffer.
+    scratch: Buffer,
+}
+
+const FIX: &str = "lower --context, or free GPU memory";
+
+impl KvMemory {
+    /// Room for `tokens` tokens now and for `sequences` of `context` tokens at most.
+    pub async fn new(
+        gpu: &mut Gpu,
+        heads: &Heads,
+        layers: usize,
+        tokens: usize,
+        context: usize,
+        sequences: usize,
+    ) -> Result<Self> {
+        let page_bytes = heads.page_bytes();
+        let bound = gpu.caps().max_binding.min(gpu.caps().max_buffer) / page_bytes;
+        let limit = (context.div_ceil(PAGE) * sequences).min(bound as usize);
+        let pages = tokens.div_ceil(PAGE).clamp(1, limit);
+        let mut buffers = Vec::with_capacity(layers);
+        for _ in 0..layers {
+            buffers.push(gpu.alloc("the KV cache", page_bytes * pages as u64, FIX).await?);
+        }
+        let scratch = gpu.alloc("the KV cache", page_bytes, FIX).await?;
+        Ok(Self { layers: buffers, page_bytes, pages, limit, scratch })
+    }
+
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Most pages there can ever be.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub fn layers(&self) -> &[Buffer] {
+        &self.layers
+    }
+
+    /// Grows to `pages` pages, layer by layer on the GPU, so that the peak is one layer more. A failure leaves what was
+    /// there as it was.
+    pub async fn grow(&mut self, gpu: &mut Gpu, pages: usize) -> Result<()> {
+        for layer in &mut self.layers {
+            let larger = gpu.alloc("a larger KV cache", self.page_bytes * pages as u64, FIX).await?;
+            let mut copy = Recording::new();
+            let bytes = self.page_bytes * self.pages as u64;
+            copy.copy(layer.slice(0, bytes), larger.slice(0, bytes));
+            gpu.submit(&copy)?;
+            gpu.flush()?;
+            gpu.free(std::mem::replace(layer, larger));
+        }
+        self.pages = pages;
+        Ok(())
+    }
+
+    /// Appends the copy of one page to another.
+    pub fn copy(&self, recording: &mut Recording, copy: PageCopy) {
+        let page = |layer: &Buffer, page: u32| layer.slice(u64::from(page) * self.page_bytes, self.page_bytes);
+        for layer in &self.layers {
+            recording.copy(page(layer, copy.from), self.scratch.whole());
+            recording.copy(self.scratch.whole(), page(layer, copy.to));
+        }
+    }
+}

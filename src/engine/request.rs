@@ -1,0 +1,69 @@
+//! What is asked of the engine and what it answers.
+
+use crate::{
+    error::{Error, Result},
+    sample::SamplingParams,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(pub u64);
+
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The prompt, at least one token.
+    pub tokens: Vec<u32>,
+    /// Tokens to generate at most.
+    pub max_tokens: usize,
+    pub sampling: SamplingParams,
+    /// Tokens that end the answer; the one that does is not part of it.
+    pub stop_tokens: Vec<u32>,
+    /// Reuse nothing that was computed before.
+    pub no_cache: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// A stop token.
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+    /// The context, or the memory for it, is full.
+    Context,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+    /// Prompt tokens that were not computed again.
+    pub cached_tokens: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Token { sequence: SequenceId, token: u32 },
+    Finished { sequence: SequenceId, reason: FinishReason, usage: Usage },
+}
+
+impl Request {
+    pub(super) fn validate(&self, vocab: usize, context: usize) -> Result<()> {
+        let fail = |problem: String| Err(Error::Request { field: "prompt", problem });
+        if self.tokens.is_empty() {
+            return fail("is empty; give at least one token".into());
+        }
+        if self.tokens.len() >= context {
+            let length = self.tokens.len();
+            return fail(format!(
+                "has {length} tokens and the context holds {context}, the answer included; shorten it or raise --context"
+            ));
+        }
+        if let Some(id) = self.tokens.iter().find(|&&id| id as usize >= vocab) {
+            return fail(format!("token id {id} is outside the vocabulary of {vocab}"));
+        }
+        if self.max_tokens == 0 {
+            return Err(Error::Request { field: "max_tokens", problem: "must be at least 1".into() });
+        }
+        self.sampling.validate(vocab)
+    }
+}

@@ -1,0 +1,50 @@
+//! What decoding costs, in figures that hold on every GPU.
+
+use crate::gpu::context::Tally;
+
+/// Means over the decode steps so far: steps whose rows are all decode rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Counters {
+    pub dispatches_per_token: f64,
+    pub submits_per_token: f64,
+    pub bind_groups_created_per_token: f64,
+    pub readback_bytes_per_token: f64,
+    /// Bytes of weights on the GPU.
+    pub weight_bytes: u64,
+    pub bytes_read_per_token: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Stats {
+    weight_bytes: u64,
+    tokens: u64,
+    sum: Tally,
+}
+
+impl Stats {
+    pub fn new(weight_bytes: u64) -> Self {
+        Self { weight_bytes, tokens: 0, sum: Tally::default() }
+    }
+
+    /// Counts a decode step of `tokens` rows between two tallies.
+    pub fn decoded(&mut self, tokens: usize, before: Tally, after: Tally) {
+        self.tokens += tokens as u64;
+        self.sum.dispatches += after.dispatches - before.dispatches;
+        self.sum.submits += after.submits - before.submits;
+        self.sum.bind_groups_created += after.bind_groups_created - before.bind_groups_created;
+        self.sum.bytes_read_back += after.bytes_read_back - before.bytes_read_back;
+        self.sum.bytes_read += after.bytes_read - before.bytes_read;
+    }
+
+    pub fn counters(&self) -> Counters {
+        let mean = |count: u64| if self.tokens == 0 { 0.0 } else { count as f64 / self.tokens as f64 };
+        Counters {
+            dispatches_per_token: mean(self.sum.dispatches),
+            submits_per_token: mean(self.sum.submits),
+            bind_groups_created_per_token: mean(self.sum.bind_groups_created),
+            readback_bytes_per_token: mean(self.sum.bytes_read_back),
+            weight_bytes: self.weight_bytes,
+            bytes_read_per_token: mean(self.sum.bytes_read),
+        }
+    }
+}

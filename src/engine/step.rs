@@ -1,0 +1,299 @@
+//! One step: admit, plan, launch, collect.
+
+use super::{
+    Engine,
+    batch::{self, Batch, Draw, Logits, Rows},
+    request::{Event, FinishReason},
+    scheduler::{self, Ready},
+    sequence::{Phase, Sequence},
+};
+use crate::{
+    error::{Error, Result},
+    gpu::Recording,
+    kernels::{Class, PAGE, attention},
+    kv::{AdmitOptions, Producer},
+    model::{Ending, Work},
+    sample::{self, SamplingPlan},
+};
+
+/// Rows that a sequence has in this step, with their slots taken.
+struct Planned {
+    /// Index in `running`.
+    sequence: usize,
+    rows: scheduler::Rows,
+    position: usize,
+    tokens: Vec<u32>,
+    slots: Vec<u32>,
+}
+
+impl Engine {
+    /// Computes the next rows of every sequence that is ready; the events that follow. Empty when idle, or when only
+    /// prompts moved on.
+    pub async fn step(&mut self) -> Result<Vec<Event>> {
+        let mut events = Vec::new();
+        let mut recording = Recording::new();
+        self.admit(&mut recording, &mut events).await?;
+        let planned = self.plan(&mut events).await?;
+        if planned.is_empty() {
+            return Ok(events);
+        }
+        let tokens = self.launch(recording, &planned).await?;
+        self.collect(planned, tokens, &mut events);
+        Ok(events)
+    }
+
+    /// Starts waiting sequences while there is room, with what the cache has of their prompts.
+    async fn admit(&mut self, recording: &mut Recording, events: &mut Vec<Event>) -> Result<()> {
+        while self.running.len() < self.max_sequences
+            && let Some(mut sequence) = self.waiting.pop_front()
+        {
+            let max = sequence.request.no_cache.then_some(0);
+            let options = AdmitOptions { max, ..Default::default() };
+            let wanted = sequence.request.tokens.len().div_ceil(PAGE);
+            self.make_room(wanted).await?;
+            match self.cache.admit(&self.namespace, &sequence.request.tokens, &options) {
+                Ok(admission) => {
+                    if let Some(copy) = admission.copy {
+                        self.kv.copy(recording, copy);
+                    }
+                    sequence.cached_tokens = admission.cached_tokens;
+                    sequence.phase = Phase::Prefilling(admission.table);
+                    self.running.push(sequence);
+                }
+                Err(_) if !self.running.is_empty() => {
+                    self.waiting.push_front(sequence);
+                    break;
+                }
+                Err(_) => events.push(finished(&sequence, FinishReason::Context)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses the rows of the step and takes their slots. A sequence that can have none ends when nothing else runs.
+    async fn plan(&mut self, events: &mut Vec<Event>) -> Result<Vec<Planned>> {
+        let ready: Vec<Ready> = self
+            .running
+            .iter()
+            .map(|sequence| match &sequence.phase {
+                Phase::Prefilling(table) => Ready::Prompt(sequence.request.tokens.len() - table.len()),
+                Phase::Waiting | Phase::Decoding(_) => Ready::Decode,
+            })
+            .collect();
+        let rows = scheduler::plan(&ready, self.chunk);
+        let needed = rows.iter().flatten().map(|rows| match rows {
+            scheduler::Rows::Prompt { count, .. } => count.div_ceil(PAGE) + 1,
+            scheduler::Rows::Decode => 1,
+        });
+        self.make_room(needed.sum()).await?;
+
+        let mut planned = Vec::new();
+        let mut starved = Vec::new();
+        for (index, rows) in rows.into_iter().enumerate() {
+            let Some(rows) = rows else { continue };
+            let sequence = &mut self.running[index];
+            let last = sequence.generated.last().copied();
+            let table = match &mut sequence.phase {
+                Phase::Waiting => continue,
+                Phase::Prefilling(table) | Phase::Decoding(table) => table,
+            };
+            let position = table.len();
+            let tokens: Vec<u32> = match rows {
+                scheduler::Rows::Prompt { count, .. } => sequence.request.tokens[position..position + count].to_vec(),
+                scheduler::Rows::Decode => last.into_iter().collect(),
+            };
+            match self.cache.append(table, tokens.len()) {
+                Ok(slots) => planned.push(Planned { sequence: index, rows, position, tokens, slots }),
+                Err(_) => starved.push(index),
+            }
+        }
+        if planned.is_empty()
+            && let Some(index) = starved.pop()
+        {
+            let sequence = self.running.remove(index);
+            events.push(finished(&sequence, FinishReason::Context));
+            self.release(sequence);
+        }
+        Ok(planned)
+    }
+
+    /// Runs the rows; the new token of each row that wanted one.
+    async fn launch(&mut self, mut recording: Recording, planned: &[Planned]) -> Result<Vec<Option<u32>>> {
+        let draws: Vec<Logits> = planned.iter().map(|rows| self.logits(rows)).collect();
+        let batch = self.batch(planned, &draws);
+        self.gpu.write(self.step_buffer, 0, &batch.words);
+        let greedy = draws.iter().all(|logits| !matches!(logits, Logits::Last(draw) if draw.k > 1));
+        let ending = if greedy { Ending::Greedy } else { Ending::Draw };
+        let before = self.gpu.tally();
+        self.record(&mut recording, &batch, ending);
+        let Some(span) = batch.logits else {
+            self.gpu.submit(&recording)?;
+            return Ok(vec![None; planned.len()]);
+        };
+        let drawn = self.memory.drawn.slice(0, 4 * span.rows as u64);
+        let drawn = self.gpu.submit_and_read(&recording, drawn, &self.staging).await?;
+        if batch.spans.iter().all(|span| span.class == Class::Decode) {
+            self.stats.decoded(span.rows, before, self.gpu.tally());
+        }
+
+        let mut rows = 0..;
+        let order: Vec<Option<usize>> =
+            draws.iter().map(|logits| (*logits != Logits::None).then(|| rows.next()).flatten()).collect();
+        let mut tokens = Vec::with_capacity(planned.len());
+        for (rows, row) in planned.iter().zip(order) {
+            let Some(row) = row else {
+                tokens.push(None);
+                continue;
+            };
+            let sequence = &self.running[rows.sequence];
+            tokens.push(Some(match sequence.request.sampling.plan() {
+                SamplingPlan::Host => self.sample_on_host(rows.sequence, row).await?,
+                _ => drawn[row],
+            }));
+        }
+        Ok(tokens)
+    }
+
+    async fn sample_on_host(&mut self, sequence: usize, row: usize) -> Result<u32> {
+        let bytes = (self.config.vocab * 4) as u64;
+        let slice = self.memory.logits.slice(row as u64 * bytes, bytes);
+        let words = self.gpu.submit_and_read(&Recording::new(), slice, &self.staging).await?;
+        let mut logits: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
+        let Sequence { request, generated, .. } = &self.running[sequence];
+        Ok(sample::sample(&mut logits, &request.sampling, &request.tokens, generated))
+    }
+
+    fn logits(&self, rows: &Planned) -> Logits {
+        if let scheduler::Rows::Prompt { last: false, .. } = rows.rows {
+            return Logits::None;
+        }
+        let Sequence { request, generated, .. } = &self.running[rows.sequence];
+        let sampling = &request.sampling;
+        Logits::Last(match sampling.plan() {
+            SamplingPlan::TopK { k } => Draw {
+                k: k.min(self.config.vocab as u32),
+                temperature: sampling.temperature,
+                top_p: sampling.top_p,
+                min_p: sampling.min_p,
+                uniform: sample::uniform(sampling.seed, generated.len() as u64),
+            },
+            SamplingPlan::Greedy | SamplingPlan::Host => Draw::GREEDY,
+        })
+    }
+
+    fn batch(&self, planned: &[Planned], draws: &[Logits]) -> Batch {
+        let group = |(rows, logits): (&Planned, &Logits)| {
+            let (class, table) = match &self.running[rows.sequence].phase {
+                Phase::Prefilling(table) => (Class::Prompt, Some(table)),
+                Phase::Decoding(table) => (Class::Decode, Some(table)),
+                Phase::Waiting => (Class::Decode, None),
+            };
+            (class, rows.position, rows.slots.clone(), table.map_or(&[][..], |table| table.pages()), *logits)
+        };
+        let groups: Vec<Rows> = planned
+            .iter()
+            .zip(draws)
+            .map(|(rows, logits)| {
+                let (class, position, slots, pages, logits) = group((rows, logits));
+                Rows { class, tokens: &rows.tokens, position, slots, pages, logits }
+            })
+            .collect();
+        self.lay_out(&groups)
+    }
+
+    pub(super) fn lay_out(&self, groups: &[Rows]) -> Batch {
+        let heads = self.model.heads();
+        let tile_rows = attention::tile_rows(self.gpu.caps(), &heads, Class::Prompt);
+        batch::build(groups, &heads, self.model.inv_freq(), tile_rows, self.step_buffer)
+    }
+
+    pub(super) fn record(&self, recording: &mut Recording, batch: &Batch, ending: Ending) {
+        self.model.record(
+            recording,
+            &Work {
+                spans: &batch.spans,
+                logits: batch.logits.map(|span| (span, ending)),
+                kv: self.kv.layers(),
+                memory: &self.memory,
+            },
+        );
+    }
+
+    /// Publishes what was computed and hands out the new tokens.
+    fn collect(&mut self, planned: Vec<Planned>, tokens: Vec<Option<u32>>, events: &mut Vec<Event>) {
+        let mut ended = Vec::new();
+        for (rows, token) in planned.into_iter().zip(tokens) {
+            let sequence = &mut self.running[rows.sequence];
+            let producer = match rows.rows {
+                scheduler::Rows::Prompt { .. } => Producer::Prefill,
+                scheduler::Rows::Decode => Producer::Decode,
+            };
+            if let Some(table) = sequence.table() {
+                self.cache.publish(table, &rows.tokens, producer);
+            }
+            let Some(token) = token else { continue };
+            sequence.phase = match std::mem::replace(&mut sequence.phase, Phase::Waiting) {
+                Phase::Prefilling(table) | Phase::Decoding(table) => Phase::Decoding(table),
+                Phase::Waiting => Phase::Waiting,
+            };
+            let reason = sequence.push(token, self.context);
+            if reason != Some(FinishReason::Stop) {
+                events.push(Event::Token { sequence: sequence.id, token });
+            }
+            if let Some(reason) = reason {
+                events.push(finished(sequence, reason));
+                ended.push(rows.sequence);
+            }
+        }
+        for index in ended.into_iter().rev() {
+            let sequence = self.running.remove(index);
+            self.release(sequence);
+        }
+    }
+
+    pub(super) fn release(&mut self, sequence: Sequence) {
+        if let Phase::Prefilling(mut table) | Phase::Decoding(mut table) = sequence.phase {
+            self.cache.cancel(&mut table);
+            self.cache.release(table);
+        }
+    }
+
+    /// Grows the KV cache while `pages` free pages are lacking: twice as large each time, cached prefixes being dropped
+    /// only once the largest size is reached or the GPU has no more memory.
+    pub(super) async fn make_room(&mut self, pages: usize) -> Result<()> {
+        let free = self.cache.available() - self.cache.cached();
+        let wanted = (self.kv.pages() + pages.saturating_sub(free)).max(2 * self.kv.pages()).min(self.kv.limit());
+        if free >= pages || wanted <= self.kv.pages() {
+            return Ok(());
+        }
+        match self.kv.grow(&mut self.gpu, wanted).await {
+            Ok(()) => {
+                self.cache.grow(wanted);
+                self.prepare();
+                Ok(())
+            }
+            Err(Error::GpuMemory { .. }) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Makes the bind groups of every kind of step, so that steps make none.
+    pub(super) fn prepare(&mut self) {
+        let table = [0];
+        let rows = |class, tokens| Rows { class, tokens, position: 0, slots: vec![0], pages: &table, logits: Logits::All };
+        for tokens in [&[0][..], &[0; 4]] {
+            for class in [Class::Prompt, Class::Decode] {
+                for ending in [Ending::Greedy, Ending::Draw] {
+                    let batch = self.lay_out(&[rows(class, tokens)]);
+                    let mut recording = Recording::new();
+                    self.record(&mut recording, &batch, ending);
+                    self.gpu.prepare(&recording);
+                }
+            }
+        }
+    }
+}
+
+fn finished(sequence: &Sequence, reason: FinishReason) -> Event {
+    Event::Finished { sequence: sequence.id, reason, usage: sequence.usage() }
+}

@@ -1,0 +1,231 @@
+//! From a checkpoint to the GPU: tensors are read a few rows at a time, put into the order and format the kernels want,
+//! and written, so that no tensor need fit in memory.
+
+use std::ops::Range;
+
+use super::{Config, Role};
+use crate::{
+    error::Result,
+    gpu::{Buffer, Gpu},
+    kernels::{Matrix, Part},
+    quant::Format,
+    weights::{Checkpoint, TensorInfo},
+};
+
+/// Bytes of a matrix repacked at a time.
+const PIECE: usize = 4 << 20;
+/// Bytes handed to the queue before it is waited for.
+const FLUSH: usize = 64 << 20;
+
+/// The order in which rows of tensors become rows of a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Plain,
+    /// Rows of heads whose RoPE pairs are `rotary / 2` apart become neighbours.
+    PairHalves { head_dim: usize, rotary: usize },
+    /// The rows of two tensors by turns.
+    Alternate,
+}
+
+impl Order {
+    /// Which tensor, and which of its rows, row `row` of the segment is.
+    fn source(self, row: usize) -> (usize, usize) {
+        match self {
+            Order::Plain => (0, row),
+            Order::Alternate => (row % 2, row / 2),
+            Order::PairHalves { head_dim, rotary } => match row % head_dim {
+                dim if dim < rotary => (0, row - dim + dim / 2 + dim % 2 * (rotary / 2)),
+                _ => (0, row),
+            },
+        }
+    }
+}
+
+/// Tensors that become neighbouring rows of one matrix, and their biases.
+pub struct Segment {
+    pub weights: Vec<Role>,
+    pub biases: Vec<Role>,
+    pub order: Order,
+}
+
+/// Reads, repacks and writes weights, and tells how far it is.
+pub struct Uploader<'a> {
+    pub gpu: &'a mut Gpu,
+    pub checkpoint: &'a Checkpoint,
+    pub config: &'a Config,
+    /// What 16- and 32-bit matrices become, `None` to keep them. The embedding and the LM head never go below Q8_0, and
+    /// rows that are not whole blocks stay as they are.
+    pub quantize: Option<Format>,
+    /// Called with (bytes read, bytes in all).
+    pub progress: &'a mut dyn FnMut(u64, u64),
+    pub done: u64,
+    pub total: u64,
+}
+
+struct Placed<'a> {
+    tensors: Vec<&'a TensorInfo>,
+    order: Order,
+    format: Format,
+    rows: usize,
+}
+
+impl Uploader<'_> {
+    /// Stacks `segments` into one matrix.
+    pub async fn matrix(&mut self, what: &str, segments: &[Segment]) -> Result<Matrix> {
+        let checkpoint = self.checkpoint;
+        let mut placed = Vec::new();
+        for segment in segments {
+            let tensors: Vec<&TensorInfo> =
+                segment.weights.iter().map(|role| self.config.tensor(checkpoint, *role)).collect::<Result<_>>()?;
+            let large = matches!(segment.weights[0], Role::Embedding | Role::LmHead);
+            let format = self.target(&tensors, large);
+            let rows = tensors.iter().map(|tensor| tensor.rows()).sum();
+            placed.push(Placed { tensors, order: segment.order, format, rows });
+        }
+        let cols = placed[0].tensors[0].cols();
+        let rows = placed.iter().map(|p| p.rows).sum();
+        let mut parts = Vec::new();
+        let mut first = 0;
+        for run in placed.chunk_by(|a, b| a.format == b.format) {
+            let format = run[0].format;
+            let run_rows: usize = run.iter().map(|p| p.rows).sum();
+            let row_bytes = 4 * (format.values_words(cols) + format.scales_words(cols));
+            // Rows go in pairs through the kernels.
+            let fit = (self.gpu.caps().max_binding.min(self.gpu.caps().max_buffer) as usize / row_bytes / 2 * 2).max(2);
+            for start in (0..run_rows).step_by(fit) {
+                let range = start..run_rows.min(start + fit);
+                let buffer = self.part(what, run, range.clone(), format, cols).await?;
+                parts.push(Part { buffer, format, first: first + start, rows: range.len() });
+            }
+            first += run_rows;
+        }
+        Ok(Matrix { rows, cols, parts })
+    }
+
+    /// Norm gains, then the biases of `segments` in the order of the matrix's rows, as f32.
+    pub async fn consts(&mut self, norm: Option<Role>, segments: &[Segment]) -> Result<Buffer> {
+        let mut values = Vec::new();
+        if let Some(role) = norm {
+            values.extend(self.vector(role).await?);
+        }
+        for segment in segments.iter().filter(|segment| !segment.biases.is_empty()) {
+            let mut biases = Vec::new();
+            for role in &segment.biases {
+                biases.push(self.vector(*role).await?);
+            }
+            let rows = biases.iter().map(Vec::len).sum();
+            values.extend((0..rows).map(|row| {
+                let (tensor, row) = segment.order.source(row);
+                biases[tensor][row]
+            }));
+        }
+        let words: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+        let buffer = self.gpu.alloc("norms and biases", 4 * words.len() as u64, FIX).await?;
+        self.gpu.write(buffer, 0, &words);
+        Ok(buffer)
+    }
+
+    /// A vector as f32.
+    pub async fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
+        let tensor = self.config.tensor(self.checkpoint, role)?;
+        let values = self.checkpoint.read_f32(tensor).await?;
+        self.advance(tensor.bytes as usize)?;
+        Ok(values)
+    }
+
+    fn target(&self, tensors: &[&TensorInfo], large: bool) -> Format {
+        let format = tensors[0].format;
+        if tensors.iter().any(|tensor| tensor.format != format) {
+            return Format::F16;
+        }
+        match self.quantize {
+            Some(wanted) if format.block() == 1 => {
+                let wanted = if large { Format::Q8_0 } else { wanted };
+                if tensors[0].cols().is_multiple_of(wanted.block()) { wanted } else { format }
+            }
+            _ => format,
+        }
+    }
+
+    /// Rows `range` of a run of segments, repacked to one buffer.
+    async fn part(
+        &mut self,
+        what: &str,
+        run: &[Placed<'_>],
+        range: Range<usize>,
+        format: Format,
+        cols: usize,
+    ) -> Result<Buffer> {
+        let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
+        let bytes = 4 * range.len() * (value_words + scale_words);
+        let buffer = self.gpu.alloc(what, bytes as u64, FIX).await?;
+        let scales_at = 4 * (range.len() * value_words) as u64;
+        let mut skipped = 0;
+        for segment in run {
+            let here = range.start.max(skipped)..range.end.min(skipped + segment.rows);
+            let step = (PIECE / (4 * cols)).max(2) / 2 * 2;
+            for start in here.clone().step_by(step) {
+                let rows = start - skipped..here.end.min(start + step) - skipped;
+                let (values, scales) = self.repack(segment, rows, format, cols).await?;
+                let row = (start - range.start) as u64;
+                self.gpu.write(buffer, row * 4 * value_words as u64, &values);
+                if scale_words > 0 {
+                    self.gpu.write(buffer, scales_at + row * 4 * scale_words as u64, &scales);
+                }
+            }
+            skipped += segment.rows;
+        }
+        Ok(buffer)
+    }
+
+    async fn repack(
+        &mut self,
+        segment: &Placed<'_>,
+        rows: Range<usize>,
+        format: Format,
+        cols: usize,
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
+        let sources: Vec<(usize, usize)> = rows.clone().map(|row| segment.order.source(row)).collect();
+        let mut raw = Vec::new();
+        for (index, tensor) in segment.tensors.iter().enumerate() {
+            let wanted = sources.iter().filter(|(t, _)| *t == index).map(|(_, row)| *row);
+            let first = wanted.clone().min().unwrap_or(0);
+            let end = wanted.max().map_or(first, |last| last + 1);
+            raw.push((first, self.checkpoint.read_rows(tensor, first..end).await?));
+        }
+        let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
+        let mut values = vec![0; rows.len() * value_words];
+        let mut scales = vec![0; rows.len() * scale_words];
+        let mut floats = vec![0.0; cols];
+        let mut read = 0;
+        for (i, (index, row)) in sources.into_iter().enumerate() {
+            let tensor = segment.tensors[index];
+            let (first, bytes) = &raw[index];
+            let at = (row - first) * tensor.row_bytes();
+            let bytes = &bytes[at..at + tensor.row_bytes()];
+            read += bytes.len();
+            let value = &mut values[i * value_words..(i + 1) * value_words];
+            let scale = &mut scales[i * scale_words..(i + 1) * scale_words];
+            if tensor.format == format {
+                format.pack_row(bytes, cols, value, scale);
+            } else {
+                tensor.format.dequantize(bytes, &mut floats);
+                format.pack_row(&format.quantize(&floats), cols, value, scale);
+            }
+        }
+        self.advance(read)?;
+        Ok((values, scales))
+    }
+
+    fn advance(&mut self, bytes: usize) -> Result<()> {
+        let before = self.done;
+        self.done += bytes as u64;
+        (self.progress)(self.done.min(self.total), self.total);
+        match before / FLUSH as u64 == self.done / FLUSH as u64 {
+            true => Ok(()),
+            false => self.gpu.flush(),
+        }
+    }
+}
+
+const FIX: &str = "use a smaller model or --quantize q4_0, or free GPU memory";
