@@ -1,6 +1,10 @@
+mod checkpoints;
+mod config;
+mod fuzz_parsers;
 mod hub;
 mod kv;
 mod quant;
 mod sample;
 mod text;
 mod tidy;
+mod weights;

@@ -24,7 +24,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub enum Metadata {
     Gguf(GgufMetadata),
-    HuggingFace(HuggingFaceMetadata),
+    HuggingFace(Box<HuggingFaceMetadata>),
 }
 
 /// One tensor of a checkpoint. Its range lies inside its part, and its rows are whole blocks of its format.
@@ -109,7 +109,7 @@ impl Checkpoint {
     /// Opens a Hugging Face directory given as its files by plain name: `config.json`, `model.safetensors` or
     /// `model.safetensors.index.json` and its shards; where they exist `tokenizer.json`, `tokenizer_config.json`,
     /// `generation_config.json` and `chat_template.jinja`. Other files are left alone.
-    pub async fn safetensors(name: impl Into<String>, files: BTreeMap<String, Box<dyn ByteSource>>) -> Result<Self> {
+    pub async fn safetensors(name: impl Into<String>, files: Files) -> Result<Self> {
         let name = name.into();
         let metadata = HuggingFaceMetadata::read(&name, &files).await?;
         let weights = hugging_face::read_weights(&name, files).await?;
@@ -117,7 +117,7 @@ impl Checkpoint {
             name,
             parts: weights.parts,
             tensors: weights.tensors,
-            metadata: Metadata::HuggingFace(metadata),
+            metadata: Metadata::HuggingFace(Box::new(metadata)),
             unread: weights.unread.into_iter().map(|tensor| (tensor.name, tensor.what)).collect(),
         })
     }
@@ -146,14 +146,16 @@ impl Checkpoint {
         const KEY: &str = "chat_template";
         match &self.metadata {
             Metadata::Gguf(metadata) => metadata.str("tokenizer.chat_template"),
-            Metadata::HuggingFace(HuggingFaceMetadata { chat_template: Some(text), .. }) => Ok(Some(text)),
-            Metadata::HuggingFace(HuggingFaceMetadata { tokenizer_config: Some(config), .. }) => {
+            Metadata::HuggingFace(files) => {
+                if let Some(text) = &files.chat_template {
+                    return Ok(Some(text));
+                }
+                let Some(config) = &files.tokenizer_config else { return Ok(None) };
                 // Either one template or a list of named ones, of which "default" is meant.
                 let Some(list) = config.get(KEY).and_then(|value| value.as_array()) else { return config.str(KEY) };
                 let default = list.iter().find(|entry| entry["name"] == "default");
                 Ok(default.and_then(|entry| entry["template"].as_str()))
             }
-            Metadata::HuggingFace(_) => Ok(None),
         }
     }
 

@@ -21,6 +21,7 @@ const MAX_TOKENIZER: u64 = 256 << 20;
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// The files of a directory by their plain names.
 pub type Files = BTreeMap<String, Box<dyn ByteSource>>;
 
 /// A JSON file whose top level is an object.

@@ -19,7 +19,7 @@ mod source;
 pub use checkpoint::{Checkpoint, Kind, Metadata, TensorInfo};
 pub use fields::{Field, Fields};
 pub use gguf::{GgufMetadata, NumberKind, Value};
-pub use hugging_face::{HuggingFaceMetadata, JsonFile};
+pub use hugging_face::{Files, HuggingFaceMetadata, JsonFile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, MemorySource, ReadFuture};

@@ -1,0 +1,16 @@
+//! Tiny checkpoints made in memory, sound or damaged, and a count of what a thread allocates.
+
+pub mod alloc;
+pub mod gguf;
+pub mod safetensors;
+pub mod tiny;
+
+use std::path::PathBuf;
+
+/// The real model that the tests read: `HEADSTART_TEST_MODEL`, or the one `make` puts into `models/`.
+pub fn model_path() -> PathBuf {
+    match std::env::var_os("HEADSTART_TEST_MODEL") {
+        Some(path) => path.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+    }
+}

@@ -1,0 +1,125 @@
+//! A tiny Llama with random weights, as a GGUF file and as a Hugging Face directory.
+
+use headstart::{
+    model::{Architecture, Config, Role, Rope, RopeRows, SamplingDefaults, Scaling},
+    quant::Format,
+    weights::Kind,
+};
+use safetensors::Dtype;
+use serde_json::json;
+
+use super::{
+    gguf::{Gguf, Meta},
+    safetensors::{Directory, write},
+};
+
+/// 4 query and 2 KV heads of 16, hidden 64, 2 layers, 40 tokens; tied.
+pub fn config() -> Config {
+    Config {
+        architecture: Architecture::Llama,
+        hidden: 64,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        intermediate: 96,
+        vocab: 40,
+        context: 128,
+        rms_eps: 1e-5,
+        rope: Rope { theta: 10_000.0, dims: 16, scaling: Scaling::None },
+        rope_rows: RopeRows::Interleaved,
+        tied_embeddings: true,
+        qkv_bias: false,
+        o_bias: false,
+        mlp_bias: false,
+        bos: Some(1),
+        stop_tokens: vec![2],
+        sampling: SamplingDefaults::default(),
+    }
+}
+
+/// Numbers from -0.5 to 0.5, the same for the same role.
+pub fn elements(config: &Config, role: Role) -> Vec<f32> {
+    let mut state =
+        role.name(Kind::Gguf).bytes().fold(2_166_136_261u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(16_777_619));
+    let count = role.shape(config).iter().product();
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 16_777_216.0 - 0.5
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// Matrices in `format`, vectors in f32, as converters do.
+pub fn gguf(config: &Config, format: Format) -> Gguf {
+    let mut file = Gguf::default();
+    let size = |x: usize| x as u32;
+    file.set("general.architecture", "llama")
+        .set("llama.embedding_length", size(config.hidden))
+        .set("llama.block_count", size(config.layers))
+        .set("llama.attention.head_count", size(config.heads))
+        .set("llama.attention.head_count_kv", size(config.kv_heads))
+        .set("llama.attention.key_length", size(config.head_dim))
+        .set("llama.feed_forward_length", size(config.intermediate))
+        .set("llama.context_length", size(config.context))
+        .set("llama.vocab_size", size(config.vocab))
+        .set("llama.attention.layer_norm_rms_epsilon", config.rms_eps)
+        .set("llama.rope.freq_base", config.rope.theta as f32)
+        .set("llama.rope.dimension_count", size(config.rope.dims))
+        .set("tokenizer.ggml.tokens", Meta::Strings((0..config.vocab).map(|i| format!("t{i}")).collect()));
+    if let Some(bos) = config.bos {
+        file.set("tokenizer.ggml.bos_token_id", bos);
+    }
+    if let Some(&eos) = config.stop_tokens.first() {
+        file.set("tokenizer.ggml.eos_token_id", eos);
+    }
+    for role in config.roles() {
+        let shape = role.shape(config);
+        let format = if shape.len() == 1 { Format::F32 } else { format };
+        file.tensor(&role.name(Kind::Gguf), &shape, format, &elements(config, role));
+    }
+    file
+}
+
+/// `config.json` as transformers 4 writes it.
+pub fn config_json(config: &Config) -> serde_json::Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "hidden_size": config.hidden,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.intermediate,
+        "max_position_embeddings": config.context,
+        "vocab_size": config.vocab,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": config.rope.theta,
+        "rope_scaling": null,
+        "tie_word_embeddings": config.tied_embeddings,
+        "attention_bias": config.qkv_bias,
+        "mlp_bias": config.mlp_bias,
+        "bos_token_id": config.bos,
+        "eos_token_id": config.stop_tokens,
+        "torch_dtype": "float32",
+    })
+}
+
+/// The tensors of some roles, in f32.
+pub fn safetensors(config: &Config, roles: &[Role]) -> Vec<u8> {
+    let tensor = |&role: &Role| {
+        let data = Format::F32.quantize(&elements(config, role));
+        (role.name(Kind::HuggingFace), role.shape(config), Dtype::F32, data)
+    };
+    write(&roles.iter().map(tensor).collect::<Vec<_>>())
+}
+
+/// `config.json` and `model.safetensors`.
+pub fn directory(config: &Config) -> Directory {
+    Directory::from([
+        ("config.json".to_owned(), config_json(config).to_string().into_bytes()),
+        ("model.safetensors".to_owned(), safetensors(config, &config.roles())),
+    ])
+}
