@@ -190,10 +190,12 @@ fn environment() -> Environment<'static> {
     }
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
-    environment.set_formatter(|out, _, value| out.write_str(&python::to_str(value)).map_err(minijinja::Error::from));
+    environment.set_formatter(|out, state, value| {
+        out.write_str(&python::to_str(state, value)?).map_err(minijinja::Error::from)
+    });
     environment.set_unknown_method_callback(python::method);
     environment.add_filter("tojson", python::tojson);
-    environment.add_filter("string", |value: &Jinja| python::to_str(value));
+    environment.add_filter("string", |state: &minijinja::State, value: &Jinja| python::to_str(state, value));
     environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
