@@ -159,7 +159,7 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt", Jinja::from(inputs.add_generation_prompt));
         variables.extend(inputs.extra.into_iter().flatten().map(|(name, value)| (name.as_str(), to_jinja(value))));
         let template = self.environment.get_template(name).map_err(explain)?;
-        template.render(Jinja::from_iter(variables)).map_err(explain)
+        template.render(Jinja::from_pairs(variables)).map_err(explain)
     }
 
     fn add(&mut self, name: &'static str, source: &str) -> Result<()> {
@@ -218,7 +218,7 @@ fn to_jinja(value: &Value) -> Jinja {
         },
         Value::String(text) => Jinja::from(text.as_str()),
         Value::Array(list) => list.iter().map(to_jinja).collect(),
-        Value::Object(map) => Jinja::from_iter(map.iter().map(|(key, value)| (key.as_str(), to_jinja(value)))),
+        Value::Object(map) => Jinja::from_pairs(map.iter().map(|(key, value)| (key.as_str(), to_jinja(value)))),
     }
 }
 
