@@ -65,7 +65,9 @@ fn a_list_of_parts_is_text_or_parts_as_the_template_wants() {
     assert_eq!(parts[0].content, Content::Parts(vec!["a".into(), "b".into()]));
     let plain = template("{% for m in messages %}{{ m.content }}{% endfor %}");
     assert_eq!(plain.render(&parts, None, true).unwrap(), "a\nb");
-    let typed = template("{% for m in messages %}{% for p in m.content %}{% if p.type == 'text' %}<{{ p.text }}>{% endif %}{% endfor %}{% endfor %}");
+    let typed = template(
+        "{% for m in messages %}{% for p in m.content %}{% if p.type == 'text' %}<{{ p.text }}>{% endif %}{% endfor %}{% endfor %}",
+    );
     assert_eq!(typed.render(&parts, None, true).unwrap(), "<a><b>");
     assert_eq!(typed.render(&user("hi"), None, true).unwrap(), "<hi>");
 }
@@ -93,7 +95,10 @@ fn bad_messages_are_named_by_their_place() {
     refuses(json!([fine, fine, {"role": "user", "content": 3}]), &["messages[2].content", "string"]);
     refuses(json!([{"role": "user"}]), &["messages[0].content", "missing"]);
     refuses(json!([{"role": "user", "content": [{"type": "text", "text": "a"}, 3]}]), &["messages[0].content[1]"]);
-    refuses(json!([{"role": "user", "content": [{"type": "image_url"}]}]), &["messages[0].content[0].type", "image_url"]);
+    refuses(
+        json!([{"role": "user", "content": [{"type": "image_url"}]}]),
+        &["messages[0].content[0].type", "image_url"],
+    );
     refuses(json!([{"role": "user", "content": "x", "name": 3}]), &["messages[0].name"]);
     refuses(json!([{"role": "assistant", "content": null, "tool_calls": 3}]), &["messages[0].tool_calls", "list"]);
     let call = |function: Value| json!([{"role": "assistant", "tool_calls": [{"function": function}]}]);
@@ -138,9 +143,13 @@ fn a_hostile_template_comes_to_an_end() {
     fails("{% set n = namespace(x='ab') %}{% for i in range(64) %}{% set n.x = n.x ~ n.x %}{% endfor %}");
     fails("{{ 'ab' * 99999999999 }}");
     fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
-    fails("{% set n = namespace(x=[1]) %}{% for i in range(64) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | tojson }}");
+    fails(
+        "{% set n = namespace(x=[1]) %}{% for i in range(64) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | tojson }}",
+    );
     fails("{% set n = namespace(x=[1]) %}{% for i in range(64) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}");
-    fails("{% set n = namespace(x=[1]) %}{% for i in range(64) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | string }}");
+    fails(
+        "{% set n = namespace(x=[1]) %}{% for i in range(64) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | string }}",
+    );
     fails("{{ numbers | tojson(indent=99999999999) }}");
     fails(&format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000)));
 }
@@ -192,5 +201,7 @@ fn dates_are_those_of_the_calendar() {
     assert_eq!(at(951_782_400, "%d %b %Y %j %a"), "29 Feb 2000 060 Tue");
     assert_eq!(at(4_107_542_399, "%F %T %-d %u"), "2100-02-28 23:59:59 28 7");
     assert_eq!(at(-1, "%F %T %I %p"), "1969-12-31 23:59:59 11 PM");
-    assert!(template("{{ strftime_now('%Y') }}").render(&user(""), None, true).unwrap().parse::<u32>().unwrap() >= 2026);
+    assert!(
+        template("{{ strftime_now('%Y') }}").render(&user(""), None, true).unwrap().parse::<u32>().unwrap() >= 2026
+    );
 }
