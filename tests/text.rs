@@ -4,7 +4,7 @@ mod json;
 mod model;
 mod stop;
 mod stream;
-//T mod template;
+mod template;
 mod vocab;
 
 use serde_json::Value;

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use minijinja::value::{Kwargs, ValueKind, from_args};
+use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 /// The `tojson` filter: `indent`, `separators`, `sort_keys` and `ensure_ascii` as `json.dumps` has them.
@@ -29,6 +29,7 @@ pub(super) fn tojson(state: &State, value: &Value, indent: Option<Value>, option
         Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators must be two strings")),
     };
     let mut json = Json {
+        state,
         out: String::new(),
         indent,
         item,
@@ -42,7 +43,8 @@ pub(super) fn tojson(state: &State, value: &Value, indent: Option<Value>, option
     Ok(Value::from(json.out))
 }
 
-struct Json {
+struct Json<'a> {
+    state: &'a State<'a, 'a>,
     out: String,
     indent: Option<String>,
     item: String,
@@ -54,11 +56,12 @@ struct Json {
 /// Deeper data is refused, as Python's own recursion limit would.
 const MAX_DEPTH: usize = 128;
 
-impl Json {
+impl Json<'_> {
     fn write(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(Error::new(ErrorKind::InvalidOperation, "tojson: the value is nested too deeply"));
         }
+        self.state.consume_fuel(1)?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -140,52 +143,70 @@ impl Json {
     }
 }
 
-/// `str(value)`.
-pub(super) fn to_str(value: &Value) -> String {
+/// `str(value)`. A value may hold another many times over, so every visit costs fuel.
+pub(super) fn to_str(state: &State, value: &Value) -> Result<String, Error> {
     match value.kind() {
-        ValueKind::Number => number(value, ["nan", "inf"]),
-        ValueKind::Seq | ValueKind::Map => repr(value, 0),
-        _ => value.to_string(),
+        ValueKind::Number => Ok(number(value, ["nan", "inf"])),
+        ValueKind::Seq | ValueKind::Map => {
+            let mut out = String::new();
+            repr(state, value, &mut out, 0)?;
+            state.consume_fuel(out.len() as u64 / 64)?;
+            Ok(out)
+        }
+        _ => Ok(value.to_string()),
     }
 }
 
-fn repr(value: &Value, depth: usize) -> String {
-    let items = || value.try_iter().map(|items| items.collect::<Vec<_>>()).unwrap_or_default();
+fn repr(state: &State, value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the value is nested too deeply to print"));
+    }
+    state.consume_fuel(1)?;
     match value.kind() {
-        _ if depth > MAX_DEPTH => "...".into(),
-        ValueKind::String => {
-            let text = value.as_str().unwrap_or_default();
-            let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-            let mut out = String::from(quote);
-            for c in text.chars() {
-                match c {
-                    '\\' => out.push_str("\\\\"),
-                    '\n' => out.push_str("\\n"),
-                    '\r' => out.push_str("\\r"),
-                    '\t' => out.push_str("\\t"),
-                    c if c == quote => out.extend(['\\', c]),
-                    c if (c as u32) < 0x20 || c == '\u{7f}' => {
-                        write!(out, "\\x{:02x}", c as u32).unwrap_or_default();
-                    }
-                    c => out.push(c),
-                }
-            }
-            out.push(quote);
-            out
-        }
+        ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
         ValueKind::Seq => {
-            let items: Vec<String> = items().iter().map(|item| repr(item, depth + 1)).collect();
-            format!("[{}]", items.join(", "))
+            let tuple = value.downcast_object_ref::<Tuple>().is_some();
+            out.push(if tuple { '(' } else { '[' });
+            for (index, item) in value.try_iter()?.enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                repr(state, &item, out, depth + 1)?;
+            }
+            out.push_str(match tuple {
+                true if value.len() == Some(1) => ",)",
+                true => ")",
+                false => "]",
+            });
         }
         ValueKind::Map => {
-            let entry = |key: &Value| {
-                let value = value.get_item(key).unwrap_or_default();
-                format!("{}: {}", repr(key, depth + 1), repr(&value, depth + 1))
-            };
-            format!("{{{}}}", items().iter().map(entry).collect::<Vec<_>>().join(", "))
+            out.push('{');
+            for (index, key) in value.try_iter()?.enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                repr(state, &key, out, depth + 1)?;
+                out.push_str(": ");
+                repr(state, &value.get_item(&key)?, out, depth + 1)?;
+            }
+            out.push('}');
         }
-        _ => to_str(value),
+        _ => out.push_str(&to_str(state, value)?),
     }
+    Ok(())
+}
+
+fn quote(text: &str, out: &mut String) {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => out.extend(['\\', c]),
+            c if (c as u32) < 0x20 || c == '\u{7f}' => write!(out, "\\x{:02x}", c as u32).unwrap_or_default(),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
 }
 
 /// A number as Python's `repr` writes it; `names` are its words for not-a-number and infinity.

@@ -159,7 +159,7 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt", Jinja::from(inputs.add_generation_prompt));
         variables.extend(inputs.extra.into_iter().flatten().map(|(name, value)| (name.as_str(), to_jinja(value))));
         let template = self.environment.get_template(name).map_err(explain)?;
-        template.render(Jinja::from_iter(variables)).map_err(explain)
+        template.render(Jinja::from_pairs(variables)).map_err(explain)
     }
 
     fn add(&mut self, name: &'static str, source: &str) -> Result<()> {
@@ -190,10 +190,12 @@ fn environment() -> Environment<'static> {
     }
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
-    environment.set_formatter(|out, _, value| out.write_str(&python::to_str(value)).map_err(minijinja::Error::from));
+    environment.set_formatter(|out, state, value| {
+        out.write_str(&python::to_str(state, value)?).map_err(minijinja::Error::from)
+    });
     environment.set_unknown_method_callback(python::method);
     environment.add_filter("tojson", python::tojson);
-    environment.add_filter("string", |value: &Jinja| python::to_str(value));
+    environment.add_filter("string", |state: &minijinja::State, value: &Jinja| python::to_str(state, value));
     environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
@@ -216,7 +218,7 @@ fn to_jinja(value: &Value) -> Jinja {
         },
         Value::String(text) => Jinja::from(text.as_str()),
         Value::Array(list) => list.iter().map(to_jinja).collect(),
-        Value::Object(map) => Jinja::from_iter(map.iter().map(|(key, value)| (key.as_str(), to_jinja(value)))),
+        Value::Object(map) => Jinja::from_pairs(map.iter().map(|(key, value)| (key.as_str(), to_jinja(value)))),
     }
 }
 
