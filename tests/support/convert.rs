@@ -48,15 +48,16 @@ pub fn smollm2_hf(gguf: &Path, out: &Path) {
                 _ => None,
             };
             let order = (0..rows).map(|row| rotated.map_or(row, |heads| interleaved(row, rows / heads)));
-            let bytes = order.flat_map(|row| &values[row * cols..][..cols]).flat_map(|x| f16::from_f32(*x).to_le_bytes());
+            let bytes =
+                order.flat_map(|row| &values[row * cols..][..cols]).flat_map(|x| f16::from_f32(*x).to_le_bytes());
             (hf_name(&info.name), info.shape.clone(), bytes.collect())
         })
         .collect();
     tensors.sort();
     assert_eq!(digest(&tensors), record.tensors_sha256, "the tensors are not those of save_pretrained");
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        (name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes).unwrap())
-    });
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| (name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes).unwrap()));
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     safetensors::serialize_to_file(views, Some(metadata), &out.join("model.safetensors")).unwrap();
 }
@@ -75,7 +76,8 @@ fn hf_name(gguf: &str) -> String {
         "output.weight" => return "lm_head.weight".into(),
         _ => {}
     }
-    let mut parts = gguf.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".weight")).unwrap_or(gguf).splitn(2, '.');
+    let mut parts =
+        gguf.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".weight")).unwrap_or(gguf).splitn(2, '.');
     let (layer, kind) = (parts.next().unwrap(), parts.next().unwrap_or_default());
     let name = match kind {
         "attn_q" => "self_attn.q_proj",

@@ -46,9 +46,7 @@ pub struct Reference {
 /// `golden.json`: the prompts as text, on the GGUF's weights.
 #[derive(Deserialize)]
 pub struct Golden {
-    pub bos: u32,
-    pub eos: u32,
-    pub chat_template: String,
+    /// What the prompt `chat` renders.
     pub chat_messages: serde_json::Value,
     pub prompts: BTreeMap<String, Prompt>,
 }

@@ -14,7 +14,8 @@ pub fn read(path: &Path) -> (Vec<usize>, Vec<f32>) {
     let header = std::str::from_utf8(&bytes[10..body]).unwrap();
     assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{}: {header}", path.display());
     let shape = header.split_once('(').unwrap().1.split_once(')').unwrap().0;
-    let shape: Vec<usize> = shape.split(',').filter(|n| !n.trim().is_empty()).map(|n| n.trim().parse().unwrap()).collect();
+    let shape: Vec<usize> =
+        shape.split(',').filter(|n| !n.trim().is_empty()).map(|n| n.trim().parse().unwrap()).collect();
     let elements: Vec<f32> = bytes[body..].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     assert_eq!(elements.len(), shape.iter().product::<usize>(), "{}", path.display());
     (shape, elements)

@@ -1,0 +1,168 @@
+//! A Llama in plain f32 loops: the whole model's CPU twin. It shares with the engine what reads a checkpoint and nothing
+//! that computes, so where the engine parts from transformers and this does not, the fault is in the shaders' side.
+//!
+//! O(tokens × parameters), one token at a time: for short prompts.
+
+use half::f16;
+use headstart::model::{Config, LayerRole, Role, RopeRows};
+use headstart::weights::Checkpoint;
+use pollster::block_on;
+
+pub struct Llama {
+    config: Config,
+    inv_freq: Vec<f64>,
+    embedding: Vec<f32>,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    head: Option<Vec<f32>>,
+    /// Whether K and V are rounded to f16, as the engine keeps them.
+    half_cache: bool,
+}
+
+struct Layer {
+    attn_norm: Vec<f32>,
+    mlp_norm: Vec<f32>,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+/// `weight: [out, in]`, `bias: [out]` or empty.
+struct Linear {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Linear {
+    fn apply(&self, x: &[f32]) -> Vec<f32> {
+        let bias = self.bias.iter().copied().chain(std::iter::repeat(0.0));
+        matvec(&self.weight, x).into_iter().zip(bias).map(|(y, b)| y + b).collect()
+    }
+}
+
+impl Llama {
+    pub fn load(checkpoint: &Checkpoint, half_cache: bool) -> Self {
+        use LayerRole::*;
+        let config = Config::from_checkpoint(checkpoint).unwrap();
+        let tensor = |role| block_on(checkpoint.read_f32(config.tensor(checkpoint, role).unwrap())).unwrap();
+        let layer = |at: usize| {
+            let linear = |weight, bias, biased: bool| Linear {
+                weight: tensor(Role::Layer(at, weight)),
+                bias: if biased { tensor(Role::Layer(at, bias)) } else { Vec::new() },
+            };
+            Layer {
+                attn_norm: tensor(Role::Layer(at, AttnNorm)),
+                mlp_norm: tensor(Role::Layer(at, MlpNorm)),
+                q: linear(Q, QBias, config.qkv_bias),
+                k: linear(K, KBias, config.qkv_bias),
+                v: linear(V, VBias, config.qkv_bias),
+                o: linear(O, OBias, config.o_bias),
+                gate: linear(Gate, GateBias, config.mlp_bias),
+                up: linear(Up, UpBias, config.mlp_bias),
+                down: linear(Down, DownBias, config.mlp_bias),
+            }
+        };
+        Self {
+            inv_freq: config.inv_freq(None).unwrap(),
+            embedding: tensor(Role::Embedding),
+            layers: (0..config.layers).map(layer).collect(),
+            norm: tensor(Role::FinalNorm),
+            head: (!config.tied_embeddings).then(|| tensor(Role::LmHead)),
+            half_cache,
+            config,
+        }
+    }
+
+    /// The logits of every position for which `wanted` holds.
+    pub fn score(&self, tokens: &[u32], wanted: impl Fn(usize) -> bool, mut each: impl FnMut(usize, &[f32])) {
+        let Config { hidden, head_dim, heads, kv_heads, rms_eps, .. } = self.config;
+        let kept = |x: f32| if self.half_cache { f16::from_f32(x).to_f32() } else { x };
+        let mut cache = vec![(Vec::<f32>::new(), Vec::<f32>::new()); self.layers.len()];
+        for (position, &token) in tokens.iter().enumerate() {
+            let mut x = self.embedding[token as usize * hidden..][..hidden].to_vec();
+            for (layer, (keys, values)) in self.layers.iter().zip(&mut cache) {
+                let normed = rms_norm(&x, &layer.attn_norm, rms_eps);
+                let (mut q, mut k) = (layer.q.apply(&normed), layer.k.apply(&normed));
+                q.chunks_mut(head_dim).chain(k.chunks_mut(head_dim)).for_each(|head| self.rotate(head, position));
+                keys.extend(k.iter().copied().map(kept));
+                values.extend(layer.v.apply(&normed).into_iter().map(kept));
+                let out: Vec<f32> = (0..heads)
+                    .flat_map(|head| {
+                        let at = head / (heads / kv_heads) * head_dim;
+                        let rows = |plane| rows(plane, kv_heads * head_dim, at, head_dim);
+                        attend(&q[head * head_dim..][..head_dim], rows(keys), rows(values))
+                    })
+                    .collect();
+                add(&mut x, &layer.o.apply(&out));
+                let normed = rms_norm(&x, &layer.mlp_norm, rms_eps);
+                let gate = layer.gate.apply(&normed);
+                let gated: Vec<f32> =
+                    gate.iter().zip(layer.up.apply(&normed)).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+                add(&mut x, &layer.down.apply(&gated));
+            }
+            if wanted(position) {
+                let head = self.head.as_ref().unwrap_or(&self.embedding);
+                each(position, &matvec(head, &rms_norm(&x, &self.norm, rms_eps)));
+            }
+        }
+    }
+
+    fn rotate(&self, head: &mut [f32], position: usize) {
+        let pairs = self.inv_freq.len();
+        for (pair, inv_freq) in self.inv_freq.iter().enumerate() {
+            let (a, b) = match self.config.rope_rows {
+                RopeRows::Interleaved => (2 * pair, 2 * pair + 1),
+                RopeRows::Halves => (pair, pair + pairs),
+            };
+            let (sin, cos) = (position as f64 * inv_freq).sin_cos();
+            let (sin, cos) = (sin as f32, cos as f32);
+            (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
+        }
+    }
+}
+
+/// The slice `[at, at + width)` of each row of a plane whose rows are `stride` long.
+fn rows(plane: &[f32], stride: usize, at: usize, width: usize) -> impl Iterator<Item = &[f32]> + Clone {
+    plane.chunks_exact(stride).map(move |row| &row[at..at + width])
+}
+
+fn attend<'a>(q: &[f32], keys: impl Iterator<Item = &'a [f32]>, values: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
+    let scale = (q.len() as f32).sqrt().recip();
+    let scores: Vec<f32> = keys.map(|k| dot(q, k) * scale).collect();
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = scores.iter().map(|s| (s - max).exp()).collect();
+    let sum: f32 = weights.iter().sum();
+    let mut out = vec![0.0; q.len()];
+    for (weight, v) in weights.iter().zip(values) {
+        out.iter_mut().zip(v).for_each(|(o, v)| *o += weight / sum * v);
+    }
+    out
+}
+
+fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let scale = (dot(x, x) / x.len() as f32 + eps).sqrt().recip();
+    x.iter().zip(weight).map(|(x, w)| x * scale * w).collect()
+}
+
+fn matvec(weight: &[f32], x: &[f32]) -> Vec<f32> {
+    weight.chunks_exact(x.len()).map(|row| dot(row, x)).collect()
+}
+
+/// Eight sums side by side, so that the compiler may use lanes.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 8];
+    let (a, b) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.0.iter().zip(b.0) {
+        (0..8).for_each(|i| sums[i] += a[i] * b[i]);
+    }
+    let rest: f32 = a.1.iter().zip(b.1).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
