@@ -1,0 +1,368 @@
+//! The cache as the engine sees it: admit, append, publish, release; fork, pin, grow.
+//!
+//! All of the policy is here; `pool`, `index` and `evict` keep the books. A page that nobody holds is either unindexed
+//! and free, or indexed and cached; cached leaves go in order of last use when the free ones are out. Costs: `admit` is
+//! O(prompt pages) hashes, `append` O(new pages · log leaves), `publish` one hash for each filled page.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::PageId;
+use super::evict::{Ghosts, Gone, Leaves, Stamp};
+use super::explain::{Miss, Reason, Report, Sources};
+use super::index::{Children, Index, Match, Parent};
+use super::key::{Key, Namespace, PAGE};
+use super::pool::Pool;
+use super::table::{BlockTable, OutOfPages, PageCopy, Producer};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Pages to begin with.
+    pub capacity: usize,
+    /// Bytes of one page over all layers: what quotas are counted in.
+    pub page_bytes: u64,
+    /// Cached pages unused for so long are forgotten.
+    pub ttl_ms: Option<u64>,
+    /// At most this part of the pages can be pinned, in percent.
+    pub pinned_percent: usize,
+    /// Bytes of indexed pages for each salt that has no quota of its own.
+    pub quota: Option<u64>,
+    /// Blocks that went whose keys are remembered.
+    pub ghosts: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { capacity: 0, page_bytes: 1, ttl_ms: None, pinned_percent: 50, quota: None, ghosts: 16384 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdmitOptions {
+    /// Reuse at most so many tokens. By default all but the last, whose logits have to be computed.
+    pub max: Option<usize>,
+    /// Reuse nothing rather than less than this.
+    pub min: usize,
+    /// Reuse only what is bit-identical to a cold prefill.
+    pub exact: bool,
+    /// Let the report tell what other salts hold. For one person's own machine only: it tells tenants about each other.
+    pub across_salts: bool,
+}
+
+/// A sequence that has begun: its table holds the reused tokens, the rest is to be appended.
+#[derive(Debug)]
+pub struct Admission {
+    pub table: BlockTable,
+    pub cached_tokens: usize,
+    /// To run before anything is written to the table's slots.
+    pub copy: Option<PageCopy>,
+    pub report: Report,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    pub queried_tokens: u64,
+    pub hit_tokens: u64,
+    pub copied_pages: u64,
+    pub evicted_pages: u64,
+    pub expired_pages: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PinId(u64);
+
+/// How much of the prefix was there to be pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    pub id: PinId,
+    pub tokens: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{asked} pages would be pinned, at most {allowed} can be; unpin something or give the cache more memory")]
+pub struct PinsFull {
+    pub asked: usize,
+    pub allowed: usize,
+}
+
+/// A known token sequence that no longer one continues.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub namespace: Namespace,
+    pub tokens: Vec<u32>,
+    /// Leading tokens that are bit-identical to a cold prefill.
+    pub exact: usize,
+}
+
+pub struct Cache {
+    pub(super) config: Config,
+    pub(super) pool: Pool,
+    pub(super) index: Index,
+    pub(super) leaves: Leaves,
+    /// Indexed pages that nobody holds.
+    pub(super) cached: usize,
+    /// Indexed pages of each salt.
+    pub(super) tenants: HashMap<Key, usize>,
+    pub(super) pins: BTreeMap<PinId, Vec<PageId>>,
+    pub(super) quotas: HashMap<Key, u64>,
+    pub(super) ghosts: Ghosts,
+    pub(super) clock: Stamp,
+    pub(super) stats: Stats,
+    next_pin: u64,
+}
+
+impl Cache {
+    pub fn new(config: Config) -> Self {
+        Self {
+            pool: Pool::new(config.capacity),
+            index: Index::default(),
+            leaves: Leaves::default(),
+            cached: 0,
+            tenants: HashMap::new(),
+            pins: BTreeMap::new(),
+            quotas: HashMap::new(),
+            ghosts: Ghosts::new(config.ghosts),
+            clock: Stamp::default(),
+            next_pin: 0,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// All pages.
+    pub fn capacity(&self) -> usize {
+        self.pool.capacity()
+    }
+
+    /// Pages that can be had: free ones, and cached ones that would be evicted.
+    pub fn available(&self) -> usize {
+        self.pool.free().len() + self.cached
+    }
+
+    /// Indexed pages that nobody holds.
+    pub fn cached(&self) -> usize {
+        self.cached
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// More pages; ids go on after the old ones. Smaller than now changes nothing.
+    pub fn grow(&mut self, capacity: usize) {
+        self.pool.grow(capacity);
+    }
+
+    /// Bytes of indexed pages that the salt of `namespace` may have.
+    pub fn set_quota(&mut self, namespace: &Namespace, bytes: u64) {
+        self.quotas.insert(namespace.tenant(), bytes);
+    }
+
+    /// Moves the clock to `now_ms` (never back) and forgets what expired.
+    pub fn advance(&mut self, now_ms: u64) {
+        self.clock.ms = self.clock.ms.max(now_ms);
+        let Some(ttl) = self.config.ttl_ms else { return };
+        let alive = (self.clock.ms + 1).saturating_sub(ttl);
+        while let Some(page) = self.leaves.used_before(alive) {
+            self.unindex(page, Some(Gone::Expired));
+        }
+    }
+
+    /// How many tokens `admit` would reuse.
+    pub fn lookup(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> usize {
+        let found = self.index.find(namespace, tokens, options.limit(tokens), options.exact).tokens();
+        if found < options.min { 0 } else { found }
+    }
+
+    /// Begins a sequence with the longest known prefix of `tokens`. Fails, changing nothing, when the pages for the
+    /// whole prompt cannot be had; takes only the pages of the reused part.
+    pub fn admit(
+        &mut self,
+        namespace: &Namespace,
+        tokens: &[u32],
+        options: &AdmitOptions,
+    ) -> Result<Admission, OutOfPages> {
+        let max = options.limit(tokens);
+        let mut found = self.index.find(namespace, tokens, max, options.exact);
+        let mut misses = self.misses(namespace, &tokens[..max], &found, options);
+        let diverged = misses.iter().find(|miss| miss.reason == Reason::Diverged).map(|miss| miss.from);
+        if (1..options.min).contains(&found.tokens()) {
+            misses.insert(0, Miss { reason: Reason::BelowMin, from: 0, tokens: found.tokens() });
+            found = Match::default();
+        }
+
+        for &page in &found.pages {
+            self.hold(page);
+        }
+        let needed = tokens.len().div_ceil(PAGE) - found.pages.len();
+        let free = self.available();
+        if needed > free {
+            found.pages.iter().for_each(|&page| self.let_go(page));
+            return Err(OutOfPages { needed, free });
+        }
+        let known = found.tokens();
+        let (cached, copy) = match found.tail.and_then(|(page, tokens)| self.take_tail(page, tokens)) {
+            Some((page, copy)) => {
+                found.pages.push(page);
+                (known, copy)
+            }
+            None => (found.pages.len() * PAGE, None),
+        };
+
+        if cached < known {
+            misses.insert(0, Miss { reason: Reason::Evicted, from: cached, tokens: known - cached });
+        }
+        misses.retain(|miss| miss.tokens > 0);
+        self.stats.queried_tokens += tokens.len() as u64;
+        self.stats.hit_tokens += cached as u64;
+        let table = BlockTable {
+            namespace: namespace.clone(),
+            pages: found.pages,
+            len: cached,
+            tokens: tokens[..cached].to_vec(),
+            keys: found.keys,
+            exact: found.exact.min(cached),
+        };
+        let sources = Sources { gpu: cached, computed: tokens.len() - cached, ..Sources::default() };
+        let report = Report { prompt_tokens: tokens.len(), sources, misses, first_divergent: diverged };
+        Ok(Admission { table, cached_tokens: cached, copy, report })
+    }
+
+    /// Slots for the next `count` tokens. All or none.
+    pub fn append(&mut self, table: &mut BlockTable, count: usize) -> Result<Vec<u32>, OutOfPages> {
+        let begin = table.len;
+        let needed = (begin + count).div_ceil(PAGE) - table.pages.len();
+        let free = self.available();
+        if needed > free {
+            return Err(OutOfPages { needed, free });
+        }
+        for _ in 0..needed {
+            let page = self.take().expect("the pages were counted");
+            table.pages.push(page);
+        }
+        table.len += count;
+        Ok(table.slots(begin..table.len))
+    }
+
+    /// Gives back slots that were appended and will not be written.
+    pub fn cancel(&mut self, table: &mut BlockTable) {
+        for page in table.pages.split_off(table.written().div_ceil(PAGE)) {
+            self.let_go(page);
+        }
+        table.len = table.written();
+    }
+
+    /// Says that `tokens` are now in the slots after the written ones, so that others find them. Call it once the work
+    /// that writes them is submitted. Panics if fewer slots were appended.
+    pub fn publish(&mut self, table: &mut BlockTable, tokens: &[u32], producer: Producer) {
+        assert!(table.written() + tokens.len() <= table.len, "more tokens published than slots appended");
+        let mut first = table.written() / PAGE;
+        table.write(tokens, producer);
+        while first > 0 && !self.index.full.contains_key(&table.keys[first - 1]) {
+            first -= 1;
+        }
+        let mut parent = match first {
+            0 => Parent::Root(table.namespace.key()),
+            _ => Parent::Page(self.index.full[&table.keys[first - 1]]),
+        };
+        for block in first..table.written().div_ceil(PAGE) {
+            match self.index_block(table, block, parent) {
+                Some(page) => parent = Parent::Page(page),
+                None => break,
+            }
+        }
+    }
+
+    /// A second sequence with the same written tokens; full pages are shared, the last is copied.
+    pub fn fork(&mut self, table: &BlockTable) -> Result<(BlockTable, Option<PageCopy>), OutOfPages> {
+        let (full, rest) = (table.written() / PAGE, table.written() % PAGE);
+        let mut pages = table.pages[..full].to_vec();
+        let mut copy = None;
+        if rest > 0 {
+            let to = self.take().ok_or(OutOfPages { needed: 1, free: 0 })?;
+            copy = Some(PageCopy { from: table.pages[full], to, tokens: rest });
+            self.stats.copied_pages += 1;
+            pages.push(to);
+        }
+        for &page in &pages[..full] {
+            self.pool.retain(page);
+        }
+        let fork = BlockTable {
+            namespace: table.namespace.clone(),
+            pages,
+            len: table.written(),
+            tokens: table.tokens.clone(),
+            keys: table.keys.clone(),
+            exact: table.exact,
+        };
+        Ok((fork, copy))
+    }
+
+    /// Ends a sequence. What it published stays known until its pages are needed.
+    pub fn release(&mut self, table: BlockTable) {
+        self.clock.tick += 1;
+        for key in &table.keys {
+            if let Some(&page) = self.index.full.get(key) {
+                self.touch(page);
+            }
+        }
+        for &page in table.pages.iter().rev() {
+            self.touch(page);
+            self.let_go(page);
+        }
+    }
+
+    /// Keeps the known part of `tokens` from being evicted or expiring.
+    pub fn pin(&mut self, namespace: &Namespace, tokens: &[u32]) -> Result<Pinned, PinsFull> {
+        let found = self.index.find(namespace, tokens, tokens.len(), false);
+        let whole = |&(page, tokens): &(PageId, usize)| self.index.nodes[&page].block.len() == tokens;
+        let tail = found.tail.filter(whole);
+        let mut pages = found.pages;
+        let tokens = pages.len() * PAGE + tail.map_or(0, |tail| tail.1);
+        pages.extend(tail.map(|tail| tail.0));
+        let asked = self.pins.values().flatten().chain(&pages).collect::<HashSet<_>>().len();
+        let allowed = self.capacity() * self.config.pinned_percent / 100;
+        if asked > allowed {
+            return Err(PinsFull { asked, allowed });
+        }
+        pages.iter().for_each(|&page| self.hold(page));
+        let id = PinId(self.next_pin);
+        self.next_pin += 1;
+        self.pins.insert(id, pages);
+        Ok(Pinned { id, tokens })
+    }
+
+    /// False if there is no such pin.
+    pub fn unpin(&mut self, id: PinId) -> bool {
+        let Some(pages) = self.pins.remove(&id) else { return false };
+        pages.into_iter().rev().for_each(|page| self.let_go(page));
+        true
+    }
+
+    /// Forgets all that is not pinned. Sequences go on undisturbed.
+    pub fn clear(&mut self) {
+        let pinned: HashSet<PageId> = self.pins.values().flatten().copied().collect();
+        let pages: Vec<PageId> = self.index.nodes.keys().copied().filter(|page| !pinned.contains(page)).collect();
+        pages.into_iter().for_each(|page| self.forget(page, None));
+    }
+
+    /// The known token sequences, longest ones only, in the order of their tokens within a namespace.
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for root in self.index.roots.values() {
+            let whole = |children: &Children| children.values().rev().map(|&page| (page, 0, 0)).collect::<Vec<_>>();
+            let (mut open, mut path) = (whole(&root.children), Vec::new());
+            while let Some((page, depth, exact)) = open.pop() {
+                let node = &self.index.nodes[&page];
+                path.truncate(depth);
+                path.extend_from_slice(node.block.tokens());
+                let exact = if exact == depth { exact + node.exact } else { exact };
+                open.extend(node.children.values().rev().map(|&child| (child, path.len(), exact)));
+                if node.children.is_empty() {
+                    entries.push(Entry { namespace: root.namespace.clone(), tokens: path.clone(), exact });
+                }
+            }
+        }
+        entries
+    }
+}

@@ -1,0 +1,295 @@
+//! The prefix index: a tree of blocks, found by chain key, compared token by token.
+//!
+//! A node is a page whose first `block.len()` slots hold the KV of `block` after the blocks of its ancestors; a node's id is
+//! its page. Invariants: a parent is a full block and is in the index itself; siblings differ in their tokens; only
+//! full blocks have a key in `full`, since a partial block is found among its siblings and may still grow. Nothing
+//! here changes what a slot holds.
+//!
+//! A lookup walks full blocks by key, O(1) each, then finds the sibling that shares the longest prefix with what is
+//! left: siblings are sorted by tokens, so that one stands next to where the query would stand, O(log siblings).
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::PageId;
+use super::evict::Stamp;
+use super::key::{Key, Namespace, PAGE};
+
+/// One to `PAGE` tokens, ordered as token sequences.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Block {
+    len: u8,
+    tokens: [u32; PAGE],
+}
+
+impl Block {
+    pub fn new(tokens: &[u32]) -> Self {
+        let mut block = Self { len: tokens.len() as u8, tokens: [0; PAGE] };
+        block.tokens[..tokens.len()].copy_from_slice(tokens);
+        block
+    }
+
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens[..self.len()]
+    }
+
+    pub fn len(&self) -> usize {
+        self.len.into()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len() == PAGE
+    }
+}
+
+impl Ord for Block {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.tokens().cmp(other.tokens())
+    }
+}
+
+impl PartialOrd for Block {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parent {
+    Root(Key),
+    Page(PageId),
+}
+
+pub(super) type Children = BTreeMap<Block, PageId>;
+
+pub(super) struct Node {
+    pub tenant: Key,
+    pub parent: Parent,
+    pub block: Block,
+    /// Leading tokens of the block that are bit-identical to a cold prefill.
+    pub exact: usize,
+    pub children: Children,
+    pub stamp: Stamp,
+    /// The chain key; of a full block only.
+    pub key: Option<Key>,
+}
+
+pub(super) struct Root {
+    pub namespace: Namespace,
+    pub children: Children,
+}
+
+/// The longest indexed prefix of a prompt.
+#[derive(Debug, Default)]
+pub(super) struct Match {
+    /// Pages to share: full blocks from the first.
+    pub pages: Vec<PageId>,
+    pub keys: Vec<Key>,
+    /// A page whose first tokens continue the prompt, and how many do.
+    pub tail: Option<(PageId, usize)>,
+    /// Leading tokens that are exact.
+    pub exact: usize,
+    pub stop: Stop,
+}
+
+impl Match {
+    pub fn tokens(&self) -> usize {
+        self.pages.len() * PAGE + self.tail.map_or(0, |tail| tail.1)
+    }
+}
+
+/// Why a match is no longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It covers all that was asked for.
+    #[default]
+    Complete,
+    /// Nothing is known to follow.
+    End,
+    /// What is known goes on with other tokens.
+    Diverged,
+    /// What follows was written by decode kernels.
+    Inexact,
+}
+
+impl Root {
+    /// How many of the first tokens are known here, up to a page.
+    pub fn shared(&self, tokens: &[u32]) -> usize {
+        let query = Block::new(&tokens[..tokens.len().min(PAGE)]);
+        let near = [self.children.range(query..).next(), self.children.range(..query).next_back()];
+        near.into_iter().flatten().map(|(block, _)| common(block.tokens(), tokens)).max().unwrap_or(0)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Index {
+    pub nodes: HashMap<PageId, Node>,
+    pub roots: BTreeMap<Key, Root>,
+    pub full: HashMap<Key, PageId>,
+}
+
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+impl Index {
+    pub fn children(&self, parent: Parent) -> Option<&Children> {
+        match parent {
+            Parent::Root(key) => self.roots.get(&key).map(|root| &root.children),
+            Parent::Page(page) => self.nodes.get(&page).map(|node| &node.children),
+        }
+    }
+
+    fn children_mut(&mut self, parent: Parent) -> Option<&mut Children> {
+        match parent {
+            Parent::Root(key) => self.roots.get_mut(&key).map(|root| &mut root.children),
+            Parent::Page(page) => self.nodes.get_mut(&page).map(|node| &mut node.children),
+        }
+    }
+
+    /// The node of a full block, if its tokens and parent are the expected ones too.
+    fn lookup(&self, key: &Key, parent: Parent, tokens: &[u32]) -> Option<(PageId, &Node)> {
+        let page = *self.full.get(key)?;
+        let node = self.nodes.get(&page)?;
+        (node.parent == parent && node.block.tokens() == tokens).then_some((page, node))
+    }
+
+    /// The longest prefix of `tokens[..max]`, token-exact; with `exact`, of exact tokens only.
+    pub fn find(&self, namespace: &Namespace, tokens: &[u32], max: usize, exact: bool) -> Match {
+        let tokens = &tokens[..max.min(tokens.len())];
+        let mut found = Match::default();
+        let mut parent = Parent::Root(namespace.key());
+        let mut key = namespace.key();
+        for block in tokens.chunks_exact(PAGE) {
+            key = Key::block(&key, block);
+            let Some((page, node)) = self.lookup(&key, parent, block) else { break };
+            if exact && node.exact < PAGE {
+                break;
+            }
+            if found.exact == found.tokens() {
+                found.exact += node.exact;
+            }
+            found.pages.push(page);
+            found.keys.push(key);
+            parent = Parent::Page(page);
+        }
+        let rest = &tokens[found.tokens()..];
+        if !rest.is_empty() {
+            self.find_tail(parent, &rest[..rest.len().min(PAGE)], exact, &mut found);
+        }
+        found
+    }
+
+    /// Of the children of `parent`, the one that shares most with `rest`; of equals one that ends there.
+    fn find_tail(&self, parent: Parent, rest: &[u32], exact: bool, found: &mut Match) {
+        let none = Children::new();
+        let children = self.children(parent).unwrap_or(&none);
+        let query = Block::new(&rest[..rest.len().min(PAGE)]);
+        let (mut best, mut usable, mut longest) = (None, 0, 0);
+        let after = &mut children.range(query..) as &mut dyn Iterator<Item = (&Block, &PageId)>;
+        for side in [after, &mut children.range(..query).rev()] {
+            for (block, &page) in side {
+                let shared = common(block.tokens(), rest);
+                let tokens = if exact { shared.min(self.nodes[&page].exact) } else { shared };
+                longest = longest.max(shared);
+                if tokens > usable {
+                    (best, usable) = (Some(page), tokens);
+                }
+                if shared <= usable {
+                    break; // further from the query nothing shares more
+                }
+            }
+        }
+        let ends = |page: &&PageId| !exact || self.nodes[*page].exact == usable;
+        let ended = children.get(&Block::new(&rest[..usable])).filter(ends);
+        if let Some(&page) = ended.or(best.as_ref()) {
+            if found.exact == found.tokens() {
+                found.exact += usable.min(self.nodes[&page].exact);
+            }
+            found.tail = Some((page, usable));
+        }
+        let unknown = children.is_empty() || (longest == 0 && matches!(parent, Parent::Root(_)));
+        found.stop = if usable == rest.len() {
+            Stop::Complete
+        } else if longest > usable {
+            Stop::Inexact
+        } else if ended.is_some() || unknown {
+            Stop::End
+        } else {
+            Stop::Diverged
+        };
+    }
+
+    /// The page that holds exactly this block after `parent`.
+    pub fn child(&self, parent: Parent, block: &Block) -> Option<PageId> {
+        self.children(parent)?.get(block).copied()
+    }
+
+    /// Adds a page. Its parent is indexed (or a root, which is made), and no sibling holds the same tokens.
+    pub fn insert(&mut self, namespace: &Namespace, page: PageId, node: Node) {
+        if let Parent::Root(key) = node.parent {
+            self.roots.entry(key).or_insert_with(|| Root { namespace: namespace.clone(), children: Children::new() });
+        }
+        let siblings = self.children_mut(node.parent).expect("the parent of a node is indexed");
+        let twin = siblings.insert(node.block, page);
+        debug_assert!(twin.is_none());
+        if let Some(key) = node.key {
+            self.full.insert(key, page);
+        }
+        self.nodes.insert(page, node);
+    }
+
+    /// Takes a leaf out.
+    pub fn remove(&mut self, page: PageId) -> Option<Node> {
+        let node = self.nodes.remove(&page)?;
+        debug_assert!(node.children.is_empty());
+        if let Some(key) = node.key {
+            self.full.remove(&key);
+        }
+        if let Some(siblings) = self.children_mut(node.parent) {
+            siblings.remove(&node.block);
+        }
+        if let Parent::Root(key) = node.parent {
+            if self.roots.get(&key).is_some_and(|root| root.children.is_empty()) {
+                self.roots.remove(&key);
+            }
+        }
+        Some(node)
+    }
+
+    /// Puts page `new` in the place of page `old`: the same tokens, now held by another page.
+    pub fn replace(&mut self, old: PageId, new: PageId) {
+        let Some(node) = self.nodes.remove(&old) else { return };
+        if let Some(siblings) = self.children_mut(node.parent) {
+            siblings.insert(node.block, new);
+        }
+        if let Some(key) = node.key {
+            self.full.insert(key, new);
+        }
+        for child in node.children.values() {
+            if let Some(child) = self.nodes.get_mut(child) {
+                child.parent = Parent::Page(new);
+            }
+        }
+        self.nodes.insert(new, node);
+    }
+
+    /// The key of a node, whether full or partial.
+    pub fn key(&self, node: &Node) -> Option<Key> {
+        let parent = match node.parent {
+            Parent::Root(key) => key,
+            Parent::Page(page) => self.nodes.get(&page)?.key?,
+        };
+        Some(node.key.unwrap_or_else(|| Key::block(&parent, node.block.tokens())))
+    }
+
+    /// A node with everything below it, children after their parents.
+    pub fn subtree(&self, page: PageId) -> Vec<PageId> {
+        let mut pages = vec![page];
+        let mut next = 0;
+        while let Some(node) = pages.get(next).and_then(|page| self.nodes.get(page)) {
+            pages.extend(node.children.values());
+            next += 1;
+        }
+        pages
+    }
+}

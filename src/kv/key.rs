@@ -1,0 +1,165 @@
+//! The one function that names KV: a SHA-256 chain over token blocks, rooted in a namespace.
+//!
+//! `NS  = H("headstart/ns/1" ‖ for each field: len(tag) ‖ tag ‖ len(value) ‖ value)`
+//! `H_i = H("headstart/blk/1" ‖ H_{i-1} or NS ‖ n ‖ tokens)`, lengths u64-LE, `n` and tokens u32-LE.
+//!
+//! Two keys are equal exactly when every field and every token before and in the block is equal: lengths and tags leave
+//! no way to move bytes from one field, or one block, into another. Every tier (GPU, memory, disk, remote, pack) uses
+//! these keys, so changing one byte of the layout means a new version in the prefix. Cost: three SHA-256 compressions a page.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+/// Tokens in a page of KV.
+pub const PAGE: usize = 16;
+
+/// A full SHA-256: the name of a namespace, or of a block together with everything before it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub [u8; 32]);
+
+impl Key {
+    /// The key of `tokens` (1 to `PAGE` of them) after `parent`: the block before, or the namespace for the first.
+    pub fn block(parent: &Key, tokens: &[u32]) -> Key {
+        debug_assert!((1..=PAGE).contains(&tokens.len()));
+        let mut hash = Sha256::new_with_prefix(b"headstart/blk/1");
+        hash.update(parent.0);
+        hash.update((tokens.len() as u32).to_le_bytes());
+        for token in tokens {
+            hash.update(token.to_le_bytes());
+        }
+        Key(hash.finalize().into())
+    }
+
+    /// The keys of all blocks of `tokens` in order; the last block may be partial.
+    pub fn chain(namespace: &Namespace, tokens: &[u32]) -> impl Iterator<Item = Key> {
+        tokens.chunks(PAGE).scan(namespace.key(), |parent, block| {
+            *parent = Key::block(parent, block);
+            Some(*parent)
+        })
+    }
+
+    /// The key of a whole token sequence: its last block's key, or the namespace's for no tokens.
+    pub fn of(namespace: &Namespace, tokens: &[u32]) -> Key {
+        Key::chain(namespace, tokens).last().unwrap_or(namespace.key())
+    }
+
+    /// Reads the 64 hex digits that `Display` writes.
+    pub fn from_hex(text: &str) -> Option<Key> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        let mut key = [0; 32];
+        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |c: u8| char::from(c).to_digit(16);
+            *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+        }
+        Some(Key(key))
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..6].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Everything besides the tokens that KV values depend on, or that must keep them apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// Digest of the weights file or files.
+    pub weights: String,
+    /// Architecture and its sizes.
+    pub architecture: String,
+    /// RoPE base, scaling and dimensions.
+    pub rope: String,
+    pub kv_dtype: String,
+    pub kv_layout: String,
+    /// Digest of an adapter (LoRA) on top of the weights, or empty.
+    pub adapter: String,
+    /// Isolates tenants from each other, or empty.
+    pub salt: String,
+    /// Changes whenever prefill kernels may give other bits for the same input.
+    pub numerics: String,
+}
+
+impl Fields {
+    /// Tags and values in the order in which they are hashed.
+    pub fn entries(&self) -> [(&'static str, &str); 8] {
+        [
+            ("weights", &self.weights),
+            ("architecture", &self.architecture),
+            ("rope", &self.rope),
+            ("kv_dtype", &self.kv_dtype),
+            ("kv_layout", &self.kv_layout),
+            ("adapter", &self.adapter),
+            ("salt", &self.salt),
+            ("numerics", &self.numerics),
+        ]
+    }
+}
+
+/// The root of a hash chain. Cheap to clone.
+#[derive(Clone)]
+pub struct Namespace {
+    fields: Arc<Fields>,
+    key: Key,
+    tenant: Key,
+}
+
+impl Namespace {
+    pub fn new(fields: Fields) -> Self {
+        let mut hash = Sha256::new_with_prefix(b"headstart/ns/1");
+        for (tag, value) in fields.entries() {
+            for part in [tag, value] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+        }
+        let tenant = Key(Sha256::digest(&fields.salt).into());
+        Self { fields: Arc::new(fields), key: Key(hash.finalize().into()), tenant }
+    }
+
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Identifies the salt, whatever the model: quotas are kept by it.
+    pub fn tenant(&self) -> Key {
+        self.tenant
+    }
+
+    /// The first field, in hashing order, in which two namespaces differ; a salt only if nothing else does.
+    pub fn difference(&self, other: &Namespace) -> Option<&'static str> {
+        let pairs = self.fields.entries().into_iter().zip(other.fields.entries());
+        let mut changed = pairs.filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0);
+        let first = changed.next()?;
+        Some(if first == "salt" { changed.next().unwrap_or(first) } else { first })
+    }
+}
+
+impl PartialEq for Namespace {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Namespace {}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Namespace({:?})", self.key)
+    }
+}

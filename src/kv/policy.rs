@@ -1,0 +1,269 @@
+//! How pages change state: held, cached, evicted, indexed. The private half of `Cache`.
+
+use super::PageId;
+use super::cache::{AdmitOptions, Cache};
+use super::evict::Gone;
+use super::explain::{Miss, Reason};
+use super::index::{Block, Children, Match, Node, Parent, Stop};
+use super::key::{Key, Namespace, PAGE};
+use super::table::{BlockTable, PageCopy};
+
+impl AdmitOptions {
+    pub(super) fn limit(&self, tokens: &[u32]) -> usize {
+        self.max.unwrap_or(tokens.len().saturating_sub(1)).min(tokens.len())
+    }
+}
+
+impl Cache {
+    pub(super) fn hold(&mut self, page: PageId) {
+        if self.pool.refs(page) == 0 {
+            self.idle_leaf(page, false);
+            self.cached -= 1;
+        }
+        self.pool.retain(page);
+    }
+
+    pub(super) fn let_go(&mut self, page: PageId) {
+        if !self.pool.release(page) {
+            return;
+        }
+        if self.index.nodes.contains_key(&page) {
+            self.cached += 1;
+            self.idle_leaf(page, true);
+        } else {
+            self.pool.put(page);
+        }
+    }
+
+    /// Enters a page among those that may go, or takes it out, if it is a leaf that nobody holds.
+    fn idle_leaf(&mut self, page: PageId, enter: bool) {
+        let Some(node) = self.index.nodes.get(&page) else { return };
+        if self.pool.refs(page) > 0 || !node.children.is_empty() {
+            return;
+        }
+        match enter {
+            true => self.leaves.insert(node.tenant, node.stamp, page),
+            false => self.leaves.remove(node.tenant, node.stamp, page),
+        }
+    }
+
+    pub(super) fn touch(&mut self, page: PageId) {
+        self.idle_leaf(page, false);
+        if let Some(node) = self.index.nodes.get_mut(&page) {
+            node.stamp = self.clock;
+        }
+        self.idle_leaf(page, true);
+    }
+
+    /// A page for a new owner: a free one, else the oldest leaf's, else one of a cached page that is no leaf because
+    /// what hangs below it is in use (its owners hold their own copies of the page).
+    pub(super) fn take(&mut self) -> Option<PageId> {
+        if self.pool.free().is_empty() {
+            if let Some(page) = self.leaves.oldest() {
+                self.unindex(page, Some(Gone::Evicted));
+            } else {
+                let cached = self.index.nodes.iter().filter(|(page, _)| self.pool.refs(**page) == 0);
+                let page = *cached.min_by_key(|(page, node)| (node.stamp, **page))?.0;
+                self.forget(page, Some(Gone::Evicted));
+            }
+        }
+        self.pool.take()
+    }
+
+    /// Takes a leaf out of the index; its page is free if nobody holds it.
+    pub(super) fn unindex(&mut self, page: PageId, why: Option<Gone>) {
+        self.idle_leaf(page, false);
+        let Some(node) = self.index.nodes.get(&page) else { return };
+        let (key, tenant, parent) = (why.and_then(|_| self.index.key(node)), node.tenant, node.parent);
+        self.index.remove(page);
+        if let Some((why, key)) = why.zip(key) {
+            self.ghosts.insert(key, why);
+            match why {
+                Gone::Evicted => self.stats.evicted_pages += 1,
+                Gone::Expired => self.stats.expired_pages += 1,
+            }
+        }
+        if let Some(pages) = self.tenants.get_mut(&tenant) {
+            *pages -= 1;
+            if *pages == 0 {
+                self.tenants.remove(&tenant);
+            }
+        }
+        if self.pool.refs(page) == 0 {
+            self.cached -= 1;
+            self.pool.put(page);
+        }
+        if let Parent::Page(parent) = parent {
+            self.idle_leaf(parent, true);
+        }
+    }
+
+    /// Takes a node and all below it out of the index.
+    pub(super) fn forget(&mut self, page: PageId, why: Option<Gone>) {
+        for page in self.index.subtree(page).into_iter().rev() {
+            self.unindex(page, why);
+        }
+    }
+
+    /// The page that will hold the first `tokens` tokens of `page` for a new writer: the page itself if nobody holds it
+    /// and it ends there, else a copy. None if no page can be had for the copy.
+    pub(super) fn take_tail(&mut self, page: PageId, tokens: usize) -> Option<(PageId, Option<PageCopy>)> {
+        let ends = self.index.nodes[&page].block.len() == tokens;
+        let idle = self.pool.refs(page) == 0;
+        self.hold(page);
+        if ends && idle && tokens < PAGE {
+            return Some((page, None));
+        }
+        let to = self.take();
+        self.let_go(page);
+        let copy = PageCopy { from: page, to: to?, tokens };
+        self.stats.copied_pages += 1;
+        Some((copy.to, Some(copy)))
+    }
+
+    /// Indexes a written block of a table below `parent` and gives the page that now stands for it there, which is
+    /// another one if another sequence was first. None if the tenant's quota has no room.
+    pub(super) fn index_block(&mut self, table: &BlockTable, number: usize, parent: Parent) -> Option<PageId> {
+        let begin = number * PAGE;
+        let block = Block::new(&table.tokens[begin..table.written().min(begin + PAGE)]);
+        let exact = table.exact.saturating_sub(begin).min(block.len());
+        let page = table.pages[number];
+        let indexed = self.index.nodes.get(&page).map(|node| node.block);
+        if indexed == Some(block) {
+            return Some(page);
+        }
+        let grown = indexed.is_some();
+        if grown {
+            self.unindex(page, None);
+        }
+        if let Some(twin) = self.index.child(parent, &block) {
+            self.touch(twin);
+            if self.index.nodes[&twin].exact < exact {
+                self.replace(twin, page, exact);
+                self.move_pins(twin, page);
+                return Some(page);
+            }
+            self.move_pins(page, twin);
+            return Some(twin);
+        }
+        let tenant = table.namespace.tenant();
+        if !grown && !self.make_room(tenant, parent) {
+            return None;
+        }
+        if let Parent::Page(parent) = parent {
+            self.idle_leaf(parent, false);
+        }
+        let key = table.keys.get(number).copied();
+        if let Some(key) = &key {
+            self.ghosts.remove(key);
+        }
+        let node = Node { tenant, parent, block, exact, children: Children::new(), stamp: self.clock, key };
+        self.index.insert(&table.namespace, page, node);
+        *self.tenants.entry(tenant).or_default() += 1;
+        Some(page)
+    }
+
+    /// Lets a held page that is exact stand for a block instead of one that is not.
+    fn replace(&mut self, old: PageId, new: PageId, exact: usize) {
+        self.idle_leaf(old, false);
+        let was_cached = self.pool.refs(old) == 0;
+        self.index.replace(old, new);
+        if let Some(node) = self.index.nodes.get_mut(&new) {
+            node.exact = exact;
+        }
+        if was_cached {
+            self.cached -= 1;
+            self.pool.put(old);
+        }
+    }
+
+    fn move_pins(&mut self, old: PageId, new: PageId) {
+        let mut moved = 0;
+        for page in self.pins.values_mut().flatten().filter(|page| **page == old) {
+            *page = new;
+            moved += 1;
+        }
+        for _ in 0..moved {
+            self.hold(new);
+            self.let_go(old);
+        }
+    }
+
+    /// Makes room for one more indexed page within the tenant's quota, but not by evicting `parent`.
+    fn make_room(&mut self, tenant: Key, parent: Parent) -> bool {
+        let Some(quota) = self.quotas.get(&tenant).copied().or(self.config.quota) else { return true };
+        let limit = quota / self.config.page_bytes.max(1);
+        if (self.tenants.get(&tenant).copied().unwrap_or(0) as u64) < limit {
+            return true;
+        }
+        let keep = if let Parent::Page(page) = parent { Some(page) } else { None };
+        keep.into_iter().for_each(|page| self.hold(page));
+        let oldest = self.leaves.oldest_of(tenant);
+        oldest.into_iter().for_each(|page| self.unindex(page, Some(Gone::Evicted)));
+        keep.into_iter().for_each(|page| self.let_go(page));
+        oldest.is_some() && limit > 0
+    }
+
+    /// Why the prompt (already cut to what may be reused) goes on where the match ends, in runs.
+    pub(super) fn misses(
+        &self,
+        namespace: &Namespace,
+        tokens: &[u32],
+        found: &Match,
+        options: &AdmitOptions,
+    ) -> Vec<Miss> {
+        let at = found.tokens();
+        let rest = tokens.len() - at;
+        let (gone, lost) = self.lost(namespace, tokens, found);
+        let elsewhere = || (at < PAGE).then(|| self.elsewhere(namespace, tokens, at, options)).flatten();
+        let reason = match found.stop {
+            Stop::Complete => return Vec::new(),
+            Stop::Inexact => Reason::DecodeWritten,
+            Stop::Diverged | Stop::End => match gone {
+                Some(Gone::Evicted) => Reason::Evicted,
+                Some(Gone::Expired) => Reason::Expired,
+                None if found.stop == Stop::Diverged => elsewhere().unwrap_or(Reason::Diverged),
+                None => elsewhere().unwrap_or(Reason::Cold),
+            },
+        };
+        let lost = if gone.is_some() { lost.min(rest) } else { rest };
+        let cold = Miss { reason: Reason::Cold, from: at + lost, tokens: rest - lost };
+        vec![Miss { reason, from: at, tokens: lost }, cold]
+    }
+
+    /// Whether what follows the match was known once, and how many tokens of it.
+    fn lost(&self, namespace: &Namespace, tokens: &[u32], found: &Match) -> (Option<Gone>, usize) {
+        if self.ghosts.is_empty() || found.stop == Stop::Complete {
+            return (None, 0);
+        }
+        let mut parent = found.keys.last().copied().unwrap_or(namespace.key());
+        let (mut why, mut end) = (None, found.keys.len() * PAGE);
+        for block in tokens[end..].chunks(PAGE) {
+            let gone = (1..=block.len()).rev().find_map(|n| {
+                let key = Key::block(&parent, &block[..n]);
+                self.ghosts.get(&key).map(|gone| (gone, n, key))
+            });
+            let Some((gone, count, key)) = gone.filter(|gone| why.is_none_or(|why| why == gone.0)) else { break };
+            (why, parent, end) = (Some(gone), key, end + count);
+            if count < PAGE {
+                break;
+            }
+        }
+        match end.checked_sub(found.tokens()) {
+            Some(lost) if lost > 0 => (why, lost),
+            _ => (None, 0),
+        }
+    }
+
+    /// Whether another namespace knows more of the prompt's first page than this one.
+    fn elsewhere(&self, namespace: &Namespace, tokens: &[u32], known: usize, options: &AdmitOptions) -> Option<Reason> {
+        let roots = self.index.roots.values().filter(|root| root.namespace != *namespace);
+        let visible = roots.filter(|root| options.across_salts || root.namespace.tenant() == namespace.tenant());
+        let knows = |shared: usize| shared > known && shared == tokens.len().min(PAGE);
+        let reasons = visible.filter(|root| knows(root.shared(tokens))).filter_map(|root| {
+            let field = namespace.difference(&root.namespace)?;
+            Some(if field == "salt" { Reason::Salt } else { Reason::NamespaceChanged { field } })
+        });
+        reasons.min_by_key(|reason| *reason != Reason::Salt)
+    }
+}

@@ -1,0 +1,64 @@
+//! Who holds which page: one reference count a page, and the stack of pages that hold nothing.
+//!
+//! The pool knows neither tokens nor the index. A page is free (on the stack), held (count > 0), or neither: cached,
+//! which the cache accounts for. Every operation is O(1).
+
+use super::PageId;
+
+pub(super) struct Pool {
+    refs: Vec<u32>,
+    free: Vec<PageId>,
+}
+
+impl Pool {
+    pub fn new(capacity: usize) -> Self {
+        let mut pool = Self { refs: Vec::new(), free: Vec::new() };
+        pool.grow(capacity);
+        pool
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.refs.len()
+    }
+
+    /// New pages take the ids after the old ones; nothing moves. Never shrinks.
+    pub fn grow(&mut self, capacity: usize) {
+        let old = self.refs.len();
+        if capacity > old {
+            self.refs.resize(capacity, 0);
+            self.free.splice(0..0, (old as PageId..capacity as PageId).rev());
+        }
+    }
+
+    pub fn refs(&self, page: PageId) -> u32 {
+        self.refs[page as usize]
+    }
+
+    pub fn free(&self) -> &[PageId] {
+        &self.free
+    }
+
+    /// A free page, held once.
+    pub fn take(&mut self) -> Option<PageId> {
+        let page = self.free.pop()?;
+        self.refs[page as usize] = 1;
+        Some(page)
+    }
+
+    pub fn retain(&mut self, page: PageId) {
+        self.refs[page as usize] += 1;
+    }
+
+    /// Drops one hold and says whether it was the last.
+    pub fn release(&mut self, page: PageId) -> bool {
+        let refs = &mut self.refs[page as usize];
+        *refs -= 1;
+        *refs == 0
+    }
+
+    /// Gives back a page that nobody holds and that is not indexed.
+    pub fn put(&mut self, page: PageId) {
+        debug_assert_eq!(self.refs(page), 0);
+        self.free.push(page);
+    }
+}

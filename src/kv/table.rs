@@ -1,0 +1,111 @@
+//! A sequence's block table: which page holds which of its tokens.
+//!
+//! Positions fall in three parts: `0..written` have their KV in the pages, `written..len` have slots and will be
+//! written by the step under way, the rest has nothing. A page that is not written to its end belongs to one table
+//! only, so a slot that is handed out is never another sequence's.
+
+use super::PageId;
+use super::key::{Key, Namespace, PAGE};
+
+/// The pages of one sequence. It has to be given back with `Cache::release`: dropping it leaks its pages.
+#[must_use = "pages leak unless the table is released"]
+#[derive(Debug)]
+pub struct BlockTable {
+    pub(super) namespace: Namespace,
+    pub(super) pages: Vec<PageId>,
+    pub(super) len: usize,
+    pub(super) tokens: Vec<u32>,
+    /// Keys of the blocks that are written to their end.
+    pub(super) keys: Vec<Key>,
+    /// Leading tokens whose KV prefill kernels computed from nothing but such KV.
+    pub(super) exact: usize,
+}
+
+impl BlockTable {
+    /// Page ids in token order, as the kernels read them: position `i` lies in `pages()[i / PAGE]`.
+    pub fn pages(&self) -> &[PageId] {
+        &self.pages
+    }
+
+    /// Tokens that have a slot.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tokens whose KV has been written (or was found in the cache).
+    pub fn written(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The tokens whose KV has been written.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Keys of the full blocks that have been written, in order.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Leading tokens that are bit-identical to a cold prefill.
+    pub fn exact(&self) -> usize {
+        self.exact
+    }
+
+    /// The slot of a position that has one: `page · PAGE + offset`.
+    pub fn slot(&self, position: usize) -> u32 {
+        self.pages[position / PAGE] * PAGE as u32 + (position % PAGE) as u32
+    }
+
+    pub(super) fn slots(&self, positions: std::ops::Range<usize>) -> Vec<u32> {
+        positions.map(|position| self.slot(position)).collect()
+    }
+
+    /// Records the tokens of freshly written slots; keys follow for the blocks they fill.
+    pub(super) fn write(&mut self, tokens: &[u32], kind: Producer) {
+        if kind == Producer::Prefill && self.exact == self.written() {
+            self.exact += tokens.len();
+        }
+        self.tokens.extend_from_slice(tokens);
+        self.hash();
+    }
+
+    pub(super) fn hash(&mut self) {
+        for block in self.tokens.chunks_exact(PAGE).skip(self.keys.len()) {
+            let parent = self.keys.last().copied().unwrap_or(self.namespace.key());
+            self.keys.push(Key::block(&parent, block));
+        }
+    }
+}
+
+/// Which kernels wrote KV. Decode kernels may round differently, so what they wrote is left out of exact reuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Producer {
+    Prefill,
+    Decode,
+}
+
+/// Copy the KV of the first `tokens` slots of page `from` to page `to`, in every layer. Copies have to run in the order
+/// in which they were handed out, before any write to a slot handed out later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageCopy {
+    pub from: PageId,
+    pub to: PageId,
+    pub tokens: usize,
+}
+
+/// Nothing was changed: grow the cache, release a table, or wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the KV cache is full: {needed} pages needed, {free} can be had")]
+pub struct OutOfPages {
+    pub needed: usize,
+    pub free: usize,
+}

@@ -1,0 +1,7 @@
+//! The KV cache's bookkeeping, without a GPU: a simulated device holds for every slot a digest of the tokens it depends on.
+
+mod behaviour;
+mod explain;
+mod fuzz;
+mod keys;
+mod world;
