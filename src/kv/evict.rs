@@ -1,8 +1,8 @@
 //! What goes first when pages are needed, and the memory of what went.
 //!
-//! `Leaves` orders the pages that may go: indexed, held by nobody, without a child in the index. Taking only leaves keeps
-//! every indexed page reachable from its root. The order is that of last use; time to live follows the same order, since
-//! the clock never runs backwards. All operations are O(log n).
+//! `Leaves` orders the pages that may go: indexed, held by nobody, without a child in the index. Taking only leaves
+//! keeps every indexed page reachable from its root. The order is that of last use; time to live follows the same
+//! order, since the clock never runs backwards. All operations are O(log n).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 

@@ -1,9 +1,8 @@
 //! The prefix index: a tree of blocks, found by chain key, compared token by token.
 //!
-//! A node is a page whose first `block.len()` slots hold the KV of `block` after the blocks of its ancestors; a node's id is
+//! A node is a page whose first `block.len()` slots hold the KV of `block` after the blocks of its ancestors; its id is
 //! its page. Invariants: a parent is a full block and is in the index itself; siblings differ in their tokens; only
-//! full blocks have a key in `full`, since a partial block is found among its siblings and may still grow. Nothing
-//! here changes what a slot holds.
+//! full blocks have a key in `full`, since a partial block is found among its siblings and may still grow.
 //!
 //! A lookup walks full blocks by key, O(1) each, then finds the sibling that shares the longest prefix with what is
 //! left: siblings are sorted by tokens, so that one stands next to where the query would stand, O(log siblings).
@@ -248,10 +247,10 @@ impl Index {
         if let Some(siblings) = self.children_mut(node.parent) {
             siblings.remove(&node.block);
         }
-        if let Parent::Root(key) = node.parent {
-            if self.roots.get(&key).is_some_and(|root| root.children.is_empty()) {
-                self.roots.remove(&key);
-            }
+        if let Parent::Root(key) = node.parent
+            && self.roots.get(&key).is_some_and(|root| root.children.is_empty())
+        {
+            self.roots.remove(&key);
         }
         Some(node)
     }

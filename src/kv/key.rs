@@ -3,9 +3,10 @@
 //! `NS  = H("headstart/ns/1" ‖ for each field: len(tag) ‖ tag ‖ len(value) ‖ value)`
 //! `H_i = H("headstart/blk/1" ‖ H_{i-1} or NS ‖ n ‖ tokens)`, lengths u64-LE, `n` and tokens u32-LE.
 //!
-//! Two keys are equal exactly when every field and every token before and in the block is equal: lengths and tags leave
-//! no way to move bytes from one field, or one block, into another. Every tier (GPU, memory, disk, remote, pack) uses
-//! these keys, so changing one byte of the layout means a new version in the prefix. Cost: three SHA-256 compressions a page.
+//! Two keys are equal exactly when every field and every token before and in the block is equal: lengths and tags
+//! leave no way to move bytes from one field, or one block, into another. Every tier (GPU, memory, disk, remote, pack)
+//! uses these keys, so changing one byte of the layout means a new version in the prefix. Cost: two SHA-256
+//! compressions a page.
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 //! Nothing here touches a device, a file or a clock: the engine owns the buffers, runs the copies it is told to run
 //! and injects the time. A page is a `u32`; its KV lies at slots `page · PAGE .. (page + 1) · PAGE` of every layer.
 //!
-//! A request's life: `admit` finds the longest known prefix and shares its pages (the last one by a copy if the hit ends
-//! inside it), `append` gives slots for the tokens to compute, `publish` names what was written so that others
+//! A request's life: `admit` finds the longest known prefix and shares its pages (the last one by a copy if the hit
+//! ends inside it), `append` gives slots for the tokens to compute, `publish` names what was written so that others
 //! find it, `release` lets go; pages that nobody holds stay indexed until they are needed.
 //!
 //! Invariants, verified by `Cache::check`: a page is free, held, or cached; a reference count is the number of tables
@@ -25,6 +25,6 @@ mod table;
 pub type PageId = u32;
 
 pub use cache::{Admission, AdmitOptions, Cache, Config, Entry, PinId, Pinned, PinsFull, Stats};
-pub use explain::{Miss, Reason, Report, Sources};
+pub use explain::{Change, Divergence, Miss, Reason, Rendered, Report, Sources, Span, compare};
 pub use key::{Fields, Key, Namespace, PAGE};
 pub use table::{BlockTable, OutOfPages, PageCopy, Producer};

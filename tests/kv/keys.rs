@@ -1,1 +1,111 @@
+//! Keys: golden vectors from another implementation, and that keys are equal exactly when everything is.
 
+use headstart::kv::{Fields, Key, Namespace, PAGE};
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn fields(values: &[String; 8]) -> Fields {
+    let [weights, architecture, rope, kv_dtype, kv_layout, adapter, salt, numerics] = values.clone();
+    Fields { weights, architecture, rope, kv_dtype, kv_layout, adapter, salt, numerics }
+}
+
+#[test]
+fn keys_are_those_of_the_golden_file() {
+    let file: Value = serde_json::from_str(include_str!("../golden/hash_vectors.json")).expect("JSON");
+    assert_eq!(file["page"], PAGE);
+    let vectors = file["vectors"].as_array().expect("a list");
+    assert!(vectors.len() >= 45);
+    for vector in vectors {
+        let tags = Fields::default().entries().map(|entry| entry.0);
+        let namespace = Namespace::new(fields(&tags.map(|tag| vector["fields"][tag].as_str().expect(tag).to_string())));
+        let tokens: Vec<u32> = serde_json::from_value(vector["tokens"].clone()).expect("tokens");
+        let keys: Vec<String> = Key::chain(&namespace, &tokens).map(|key| key.to_string()).collect();
+        assert_eq!(namespace.key().to_string(), vector["namespace"]);
+        assert_eq!(Value::from(keys.clone()), vector["keys"]);
+        let last = keys.last().cloned().unwrap_or(namespace.key().to_string());
+        assert_eq!(Key::of(&namespace, &tokens), Key::from_hex(&last).expect("hex"));
+    }
+}
+
+#[test]
+fn only_64_hex_digits_are_a_key() {
+    let key = Namespace::new(Fields::default()).key();
+    assert_eq!(Key::from_hex(&key.to_string()), Some(key));
+    for text in ["", "00", &key.to_string()[1..], &"zz".repeat(32), &"é".repeat(32)] {
+        assert_eq!(Key::from_hex(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_difference_names_its_field_and_salt_last() {
+    let plain = Namespace::new(Fields::default());
+    assert_eq!(plain.difference(&plain), None);
+    for tag in 0..8 {
+        let mut values: [String; 8] = Default::default();
+        values[tag] = "x".into();
+        let other = Namespace::new(fields(&values));
+        assert_eq!(plain.difference(&other), Some(Fields::default().entries()[tag].0));
+        values[6] = "s".into();
+        values[7] = "n".into();
+        if tag != 6 && tag != 7 {
+            assert_eq!(plain.difference(&Namespace::new(fields(&values))), Some(Fields::default().entries()[tag].0));
+        }
+    }
+    let both = Fields { salt: "s".into(), numerics: "n".into(), ..Fields::default() };
+    assert_eq!(plain.difference(&Namespace::new(both)), Some("numerics"));
+}
+
+/// Few letters and short strings, so that equal and shifted values are frequent.
+fn values() -> impl Strategy<Value = [String; 8]> {
+    prop::array::uniform8("[ab]{0,2}")
+}
+
+fn tokens() -> impl Strategy<Value = Vec<u32>> {
+    prop::collection::vec(0u32..2, 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn keys_are_equal_exactly_when_fields_and_tokens_are(
+        a in values(), b in values(), mut x in tokens(), y in tokens(), same in 0..4, swap in (0..8usize, 0..8usize),
+    ) {
+        let mut b = if same & 1 == 0 { a.clone() } else { b };
+        b.swap(swap.0, swap.1);
+        if same & 2 == 0 {
+            x.clone_from(&y);
+        }
+        let (left, right) = (Namespace::new(fields(&a)), Namespace::new(fields(&b)));
+        prop_assert_eq!(left.key() == right.key(), a == b);
+        prop_assert_eq!(Key::of(&left, &x) == Key::of(&right, &y), a == b && x == y);
+    }
+
+    #[test]
+    fn moving_text_between_fields_changes_the_key(
+        text in "[a-z]{1,6}", cut in 0..6usize, other in 0..6usize, at in 0..7usize,
+    ) {
+        let split = |cut: usize| {
+            let mut values: [String; 8] = Default::default();
+            let (left, right) = text.split_at(cut.min(text.len()));
+            (values[at], values[at + 1]) = (left.into(), right.into());
+            values
+        };
+        let (a, b) = (split(cut), split(other));
+        prop_assert_eq!(Namespace::new(fields(&a)).key() == Namespace::new(fields(&b)).key(), a == b);
+    }
+
+    #[test]
+    fn changing_any_token_changes_its_key_and_all_after(
+        tokens in prop::collection::vec(0u32..9, 1..70), at in 0..70usize,
+    ) {
+        let namespace = Namespace::new(Fields::default());
+        let at = at % tokens.len();
+        let mut changed = tokens.clone();
+        changed[at] += 1;
+        let pairs = Key::chain(&namespace, &tokens).zip(Key::chain(&namespace, &changed));
+        for (block, (a, b)) in pairs.enumerate() {
+            prop_assert_eq!(a == b, block < at / PAGE);
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! The KV cache's bookkeeping, without a GPU: a simulated device holds for every slot a digest of the tokens it depends on.
+//! The KV cache's bookkeeping, without a GPU: a simulated device holds, for every slot, a digest of the tokens that it
+//! depends on.
 
 mod behaviour;
 mod explain;
