@@ -5,6 +5,7 @@
 . "$(dirname "$0")/common.sh"
 verb=${1:-build}
 triple=wasm32-unknown-unknown
+want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/wasm
 args=(--locked --release --target "$triple" -p headstart-web)
 
@@ -15,6 +16,8 @@ debian_rust() {
     if [ ! -f "$root/complete" ]; then
         has apt-get && has dpkg-deb || return 1
         apt-cache show rustc-web >/dev/null 2>&1 || as_root apt-get -qq update </dev/null >&2 || return 1
+        [ "$(printf '%s\n' "$want" "$(apt-cache show --no-all-versions rustc-web | sed -n 's/^Version: //p')" | sort -V | head -1)" = "$want" ] ||
+            { say "the rustc-web of this machine's archives is older than $want: is bookworm-security among them?"; return 1; }
         std=$(depends_on libstd-rust-web-dev 'libstd-rust-web-[0-9.]+') && llvm=$(depends_on "$std" 'libllvm[0-9]+') || return 1
         packages=(rustc-web rust-web-src libstd-rust-web-dev "$std" "$llvm")
         say "unpacking a compiler that knows $triple: ${packages[*]}"
