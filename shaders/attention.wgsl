@@ -12,7 +12,7 @@
 
 const GROUP = ${GROUP}u;
 const HEADS = KV_HEADS * GROUP;
-const SCALE = bitcast<f32>(${SCALE}u);
+const SCALE = ${SCALE:f32};
 const LOWEST = -1e30;
 
 // A tile: rows first .. first + count of the span's sequence, its block table, the position of the first row.

@@ -5,7 +5,11 @@
 // The sum over COLS runs in one fixed order for a given shape of the kernel, whatever the number of rows.
 #import shared/step
 #import shared/matrix
-@group(0) @binding(1) var<storage, read> x: array<${X}>;
+#if SHAPE == 0
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+#else
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+#endif
 @group(0) @binding(2) var<storage, read> weights: array<u32>;
 // norm gains [COLS] when NORM, then bias [ROWS] when BIAS
 @group(0) @binding(3) var<storage, read> consts: array<f32>;
@@ -14,7 +18,7 @@
 const COLS = ${COLS}u;
 const FIRST = ${FIRST}u;
 const ROWS_HERE = ${ROWS_HERE}u;
-const EPSILON = bitcast<f32>(${EPSILON}u);
+const EPSILON = ${EPSILON:f32};
 
 fn bias(row: u32) -> f32 {
 #if BIAS

@@ -22,6 +22,7 @@ fn before(a: Candidate, b: Candidate) -> bool { return a.logit > b.logit || (a.l
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let row = group.y;
+  let wanted = step[step[7] + row * 5u];
 #if STAGE == 0
   let start = group.x * ${CHUNK}u;
   let end = min(start + ${CHUNK}u, ${VOCAB}u);
@@ -29,7 +30,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let start = 0u;
   let end = ${CHUNKS}u * wanted;
 #endif
-  let wanted = step[step[7] + row * 5u];
   var last = LOWEST;
   for (var k = 0u; k < wanted; k++) {
     var mine = LOWEST;

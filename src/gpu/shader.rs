@@ -5,7 +5,8 @@
 //! - `#if NAME`, `#if !NAME`, `#if NAME == N` … `#else` … `#endif`: a name that is not defined counts as 0;
 //! - `#for i in A..B` … `#end` repeats its body for each `i`, nested at will (Naga's loops are not unrolled by drivers).
 //!
-//! `${expression}` is replaced by its value: `+`, `*` and `/` over numbers, loop variables and definitions.
+//! `${expression}` is replaced by its value: `+`, `*` and `/` over numbers, loop variables and definitions;
+//! `${name:f32}` by the float whose bits the definition holds.
 
 use crate::error::{Error, Result};
 
@@ -106,7 +107,10 @@ impl Expander<'_> {
             };
             let name = &rest[start + 2..start + length];
             out.push_str(&rest[..start]);
-            out.push_str(&self.value(name, scope)?.to_string());
+            match name.strip_suffix(":f32") {
+                Some(name) => out.push_str(&format!("{:e}f", f32::from_bits(self.value(name, scope)?))),
+                None => out.push_str(&self.value(name, scope)?.to_string()),
+            }
             rest = &rest[start + length + 1..];
         }
         out.push_str(rest);
