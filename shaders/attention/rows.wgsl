@@ -16,9 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #for t in 0..T
   let row${t} = tile.first + min(${t}u, tile.count - 1u);
 #for g in 0..GROUP
-#for v in 0..DIM_STEPS
-  let q${t}_${g}_${v} = q[(row${t} * HEADS + head * GROUP + ${g}u) * HEAD_DIM + ${v*8}u + (lane & 7u)] * SCALE;
-#end
+  let query${t}_${g} = (row${t} * HEADS + head * GROUP + ${g}u) * HEAD_DIM + (lane & 7u);
   var max${t}_${g} = LOWEST;
   var sum${t}_${g} = 0.0;
 #for o in 0..OUT_STEPS
@@ -36,24 +34,27 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #end
 #end
-#for v in 0..DIM_STEPS
+    for (var dim = 0u; dim < HEAD_DIM; dim += 8u) {
+#for t in 0..T
+#for g in 0..GROUP
+      let q${t}_${g} = q[query${t}_${g} + dim] * SCALE;
+#end
+#end
 #for c in 0..4
-    {
 #for n in 0..TOKEN_STEPS
-      let k${n} = unpack2x16float(kv[keys + ${v*4+c}u * PAGE + ${n*LANES}u]);
+      let k${c}_${n} = unpack2x16float(kv[keys + (dim / 2u + ${c}u) * PAGE + ${n*LANES}u]);
 #end
 #for t in 0..T
 #for g in 0..GROUP
-      let a${t}_${g} = subgroupBroadcast(q${t}_${g}_${v}, ${c*2}u);
-      let b${t}_${g} = subgroupBroadcast(q${t}_${g}_${v}, ${c*2+1}u);
+      let a${c}_${t}_${g} = subgroupBroadcast(q${t}_${g}, ${c*2}u);
+      let b${c}_${t}_${g} = subgroupBroadcast(q${t}_${g}, ${c*2+1}u);
 #for n in 0..TOKEN_STEPS
-      s${t}_${g}_${n} = fma(b${t}_${g}, k${n}.y, fma(a${t}_${g}, k${n}.x, s${t}_${g}_${n}));
+      s${t}_${g}_${n} = fma(b${c}_${t}_${g}, k${c}_${n}.y, fma(a${c}_${t}_${g}, k${c}_${n}.x, s${t}_${g}_${n}));
+#end
 #end
 #end
 #end
     }
-#end
-#end
 #for t in 0..T
 #for g in 0..GROUP
     var top${t}_${g} = max${t}_${g};
@@ -74,26 +75,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #end
 #end
-#for n in 0..TOKEN_STEPS
-#for j in 0..LANES
-    {
-      let values = v_word(page, head, ${n*LANES+j}u);
+    for (var n = 0u; n < ${TOKEN_STEPS}u; n++) {
 #for t in 0..T
 #for g in 0..GROUP
-      let w${t}_${g} = subgroupBroadcast(p${t}_${g}_${n}, ${j}u);
+#if TOKEN_STEPS == 2
+      let p${t}_${g} = select(p${t}_${g}_0, p${t}_${g}_1, n == 1u);
+#else
+      let p${t}_${g} = p${t}_${g}_0;
+#endif
+#end
+#end
+      let values = v_word(page, head, n * ${LANES}u);
+#for j in 0..LANES
+#for t in 0..T
+#for g in 0..GROUP
+      let w${j}_${t}_${g} = subgroupBroadcast(p${t}_${g}, ${j}u);
 #end
 #end
 #for o in 0..OUT_STEPS
-      let v${o} = unpack2x16float(kv[values + min(lane + ${o*LANES}u, PAIRS - 1u)]);
+      let v${j}_${o} = unpack2x16float(kv[values + ${j}u * PAIRS + min(lane + ${o*LANES}u, PAIRS - 1u)]);
 #for t in 0..T
 #for g in 0..GROUP
-      out${t}_${g}_${o} = fma(vec2(w${t}_${g}), v${o}, out${t}_${g}_${o});
+      out${t}_${g}_${o} = fma(vec2(w${j}_${t}_${g}), v${j}_${o}, out${t}_${g}_${o});
+#end
 #end
 #end
 #end
     }
-#end
-#end
   }
 #for t in 0..T
 #for g in 0..GROUP

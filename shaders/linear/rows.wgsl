@@ -22,11 +22,10 @@ fn main(
 #for r in 0..R
     let scale${r} = load_scale(row${r}, unit / 4u);
 #end
-#for u in 0..STEP
-    {
-      let at = (unit + ${u}u) * 8u;
+    for (var u = unit; u < unit + ${STEP}u; u++) {
+      let at = u * 8u;
 #for r in 0..R
-      let w${r} = load_unit(row${r}, unit + ${u}u, scale${r});
+      let w${r} = load_unit(row${r}, u, scale${r});
 #end
 #if SUBGROUP
 #if NORM
@@ -71,7 +70,6 @@ fn main(
 #end
 #end
     }
-#end
   }
 #for t in 0..T
 #if NORM

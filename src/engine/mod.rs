@@ -9,6 +9,7 @@
 
 pub mod batch;
 pub mod memory;
+mod profile;
 pub mod request;
 pub mod scheduler;
 pub mod score;

@@ -84,7 +84,6 @@ fn kernel(heads: &Heads, context: usize, class: Class, caps: &Caps) -> Kernel {
         ("KV_HEADS", heads.kv_heads as u32),
         ("HEAD_DIM", heads.head_dim as u32),
         ("SCALE", scale.to_bits()),
-        ("DIM_STEPS", heads.head_dim.div_ceil(8) as u32),
         ("TOKEN_STEPS", (super::PAGE / lanes.min(super::PAGE)) as u32),
         ("OUT_STEPS", (heads.head_dim / 2).div_ceil(lanes) as u32),
     ];
