@@ -367,6 +367,20 @@ fn a_pin_follows_its_tokens_to_another_page() {
 }
 
 #[test]
+fn a_pinned_page_that_grows_stays_known_whatever_the_quota() {
+    let ns = namespace("");
+    let mut world = world(8);
+    world.start(&ns, &prompt(10), &AdmitOptions::default()).expect("room");
+    world.step();
+    world.cache.pin(&ns, &prompt(10)).expect("room");
+    world.cache.set_quota(&ns, 0);
+    world.extend(0, &[11], Producer::Decode).expect("room");
+    world.step();
+    world.check();
+    assert_eq!(world.cache.lookup(&ns, &prompt(20), &AdmitOptions::default()), 11);
+}
+
+#[test]
 fn a_running_sequence_restores_what_was_forgotten_above_it() {
     let ns = namespace("");
     let mut world = world(8);
@@ -406,10 +420,13 @@ fn memory_of_what_went_is_bounded_and_forgiving() {
     let told = report(&mut world.cache, &ns, &prompt(64), &cap);
     let runs = told.misses.iter().map(|miss| (miss.reason, miss.tokens)).collect::<Vec<_>>();
     assert_eq!(runs, [(Reason::Evicted, 32), (Reason::Cold, 32)], "leaves go first, so the first two blocks went last");
-    run(&mut world, &ns, &prompt(32), &AdmitOptions::default());
+    let mut world = self::world(4);
+    for tokens in [prompt(64), vec![9; 64], prompt(64)] {
+        run(&mut world, &ns, &tokens, &AdmitOptions::default());
+    }
     world.cache.clear();
-    let told = report(&mut world.cache, &ns, &prompt(32), &cap);
-    assert_eq!(told.misses, [Miss { reason: Reason::Cold, from: 0, tokens: 32 }], "it was back in between");
+    let told = report(&mut world.cache, &ns, &prompt(64), &cap);
+    assert_eq!(told.misses, [Miss { reason: Reason::Cold, from: 0, tokens: 64 }], "it was back in between");
 }
 
 #[test]
