@@ -70,6 +70,50 @@ pub struct Report {
     pub first_divergent: Option<usize>,
 }
 
+/// A tier below the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    Memory,
+    Disk,
+    Remote,
+    Pack,
+}
+
+impl Report {
+    /// Accounts for the next `tokens` computed tokens as loaded from a tier instead. No more than the misses hold.
+    pub fn load(&mut self, tier: Tier, tokens: usize) {
+        let (_, tokens) = self.take_misses(tokens);
+        self.sources.computed -= tokens;
+        *match tier {
+            Tier::Memory => &mut self.sources.memory,
+            Tier::Disk => &mut self.sources.disk,
+            Tier::Remote => &mut self.sources.remote,
+            Tier::Pack => &mut self.sources.pack,
+        } += tokens;
+    }
+
+    /// Gives the next `tokens` missed tokens a reason that a tier found. No more than the misses hold.
+    pub fn blame(&mut self, reason: Reason, tokens: usize) {
+        let (from, tokens) = self.take_misses(tokens);
+        if tokens > 0 {
+            self.misses.insert(0, Miss { reason, from, tokens });
+        }
+    }
+
+    /// Takes tokens from the front of the misses: where they began and how many there were.
+    fn take_misses(&mut self, tokens: usize) -> (usize, usize) {
+        let from = self.misses.first().map_or(0, |miss| miss.from);
+        let mut left = tokens;
+        for miss in &mut self.misses {
+            let taken = left.min(miss.tokens);
+            (miss.from, miss.tokens, left) = (miss.from + taken, miss.tokens - taken, left - taken);
+        }
+        self.misses.retain(|miss| miss.tokens > 0);
+        (from, tokens - left)
+    }
+}
+
 /// What the template made of one message, header included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {

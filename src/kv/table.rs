@@ -55,6 +55,15 @@ impl BlockTable {
         &self.keys
     }
 
+    /// The key of all that has been written: of the last block, whether full or not.
+    pub fn key(&self) -> Key {
+        let last = self.keys.last().copied().unwrap_or(self.namespace.key());
+        match &self.tokens[self.keys.len() * PAGE..] {
+            [] => last,
+            partial => Key::block(&last, partial),
+        }
+    }
+
     /// Leading tokens that are bit-identical to a cold prefill.
     pub fn exact(&self) -> usize {
         self.exact

@@ -1,7 +1,8 @@
 //! What is reused, at every length around the page edges, and why the rest is not.
 
 use headstart::kv::{
-    AdmitOptions, Cache, Config, Fields, Key, Miss, Namespace, OutOfPages, PAGE, Producer, Reason, Report,
+    AdmitOptions, Cache, Config, Fields, Key, Miss, Namespace, OutOfPages, PAGE, Producer, Reason, Report, Sources,
+    Tier,
 };
 
 use super::world::{World, namespace};
@@ -326,5 +327,122 @@ fn tables_know_the_keys_of_their_blocks() {
     world.step();
     let keys: Vec<Key> = Key::chain(&ns, &prompt(32)).collect();
     assert_eq!(world.sequences[0].table.keys(), keys);
+    assert_eq!(world.sequences[0].table.key(), Key::of(&ns, &prompt(40)));
     assert_eq!(world.cache.check_keys(), Ok(()));
+}
+
+#[test]
+fn a_pin_follows_its_tokens_to_another_page() {
+    let ns = namespace("");
+    let known = |world: &World| world.cache.lookup(&ns, &prompt(40), &AdmitOptions::default());
+    // Decode-written and pinned, then prefilled by somebody who wants exact pages.
+    let mut decoded = world(12);
+    decoded.start(&ns, &prompt(3), &AdmitOptions::default()).expect("room");
+    decoded.step();
+    decoded.extend(0, &prompt(20)[3..], Producer::Decode).expect("room");
+    decoded.step();
+    decoded.finish(0);
+    decoded.cache.pin(&ns, &prompt(20)).expect("room");
+    let exact = AdmitOptions { exact: true, ..AdmitOptions::default() };
+    assert_eq!(run(&mut decoded, &ns, &prompt(20), &exact), 3);
+    decoded.cache.clear();
+    decoded.check();
+    assert_eq!(known(&decoded), 20);
+    assert_eq!(decoded.cache.lookup(&ns, &prompt(40), &exact), 20);
+    // Pinned while it grows into what another page holds already.
+    let mut growing = world(12);
+    growing.start(&ns, &prompt(10), &AdmitOptions::default()).expect("room");
+    growing.step();
+    growing.cache.pin(&ns, &prompt(10)).expect("room");
+    growing.start(&ns, &prompt(12), &AdmitOptions::default()).expect("room");
+    growing.step();
+    growing.extend(0, &[11, 12], Producer::Prefill).expect("room");
+    growing.step();
+    growing.check();
+    growing.finish(0);
+    growing.finish(0);
+    growing.cache.clear();
+    growing.check();
+    assert_eq!(known(&growing), 12);
+}
+
+#[test]
+fn a_pinned_page_that_grows_stays_known_whatever_the_quota() {
+    let ns = namespace("");
+    let mut world = world(8);
+    world.start(&ns, &prompt(10), &AdmitOptions::default()).expect("room");
+    world.step();
+    world.cache.pin(&ns, &prompt(10)).expect("room");
+    world.cache.set_quota(&ns, 0);
+    world.extend(0, &[11], Producer::Decode).expect("room");
+    world.step();
+    world.check();
+    assert_eq!(world.cache.lookup(&ns, &prompt(20), &AdmitOptions::default()), 11);
+}
+
+#[test]
+fn a_running_sequence_restores_what_was_forgotten_above_it() {
+    let ns = namespace("");
+    let mut world = world(8);
+    world.start(&ns, &prompt(40), &AdmitOptions::default()).expect("room");
+    world.step();
+    world.cache.clear();
+    assert_eq!(world.cache.lookup(&ns, &prompt(50), &AdmitOptions::default()), 0);
+    world.extend(0, &[41], Producer::Decode).expect("room");
+    world.step();
+    world.check();
+    assert_eq!(world.cache.lookup(&ns, &prompt(50), &AdmitOptions::default()), 41);
+}
+
+#[test]
+fn ending_a_sequence_counts_as_use_of_the_pages_that_stand_for_its_own() {
+    let ns = namespace("");
+    let mut world = world(5);
+    let whole = AdmitOptions::default();
+    world.start(&ns, &prompt(16), &whole).expect("room");
+    world.start(&ns, &prompt(16), &whole).expect("room");
+    world.step(); // both computed it; the first stands for both
+    world.finish(0);
+    run(&mut world, &ns, &[7; 16], &whole);
+    world.finish(0);
+    run(&mut world, &ns, &[8; 64], &whole);
+    let known = |tokens: &[u32]| world.cache.lookup(&ns, tokens, &AdmitOptions::default());
+    assert_eq!((known(&prompt(17)), known(&[7; 17])), (16, 0));
+}
+
+#[test]
+fn memory_of_what_went_is_bounded_and_forgiving() {
+    let ns = namespace("");
+    let mut world = World::new(Config { capacity: 4, ghosts: 2, ..Config::default() });
+    run(&mut world, &ns, &prompt(64), &AdmitOptions::default());
+    run(&mut world, &ns, &[9; 64], &AdmitOptions::default());
+    let cap = AdmitOptions { max: Some(64), ..AdmitOptions::default() };
+    let told = report(&mut world.cache, &ns, &prompt(64), &cap);
+    let runs = told.misses.iter().map(|miss| (miss.reason, miss.tokens)).collect::<Vec<_>>();
+    assert_eq!(runs, [(Reason::Evicted, 32), (Reason::Cold, 32)], "leaves go first, so the first two blocks went last");
+    let mut world = self::world(4);
+    for tokens in [prompt(64), vec![9; 64], prompt(64)] {
+        run(&mut world, &ns, &tokens, &AdmitOptions::default());
+    }
+    world.cache.clear();
+    let told = report(&mut world.cache, &ns, &prompt(64), &cap);
+    assert_eq!(told.misses, [Miss { reason: Reason::Cold, from: 0, tokens: 64 }], "it was back in between");
+}
+
+#[test]
+fn a_report_keeps_its_sum_when_tiers_add_to_it() {
+    let ns = namespace("");
+    let mut world = world(8);
+    run(&mut world, &ns, &prompt(20), &AdmitOptions::default());
+    let mut told = report(&mut world.cache, &ns, &prompt(61), &AdmitOptions::default());
+    told.load(Tier::Disk, 12);
+    told.blame(Reason::Integrity, 16);
+    told.load(Tier::Remote, 0);
+    assert_eq!(told.sources, Sources { gpu: 20, disk: 12, computed: 29, ..Sources::default() });
+    let integrity = Miss { reason: Reason::Integrity, from: 32, tokens: 16 };
+    assert_eq!(told.misses, [integrity, Miss { reason: Reason::Cold, from: 48, tokens: 12 }]);
+    told.load(Tier::Memory, 1000);
+    assert_eq!(told.sources, Sources { gpu: 20, disk: 12, memory: 28, computed: 1, ..Sources::default() });
+    told.blame(Reason::Deadline, 5);
+    assert_eq!(told.misses, []);
 }
