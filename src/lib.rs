@@ -1,4 +1,38 @@
-//! headstart: an LLM inference engine whose forward pass is WGSL compute shaders run through wgpu.
+//! headstart: an LLM inference engine whose transformer forward pass is WGSL compute shaders run through wgpu, natively
+//! and in the browser, with a KV cache that grows on the GPU and prefixes that are never prefilled twice.
+//!
+//! # The map
+//!
+//! | module      | what it is                                                                    | what it never does          |
+//! |-------------|-------------------------------------------------------------------------------|-----------------------------|
+//! | [`error`]   | the one error type                                                            |                             |
+//! | [`gpu`]     | device, buffers, pipelines, recordings, the one submit, the one readback      | know of language models     |
+//! | [`quant`]   | weight formats: unpack on the CPU, repack for the GPU                         | read files                  |
+//! | [`kv`]      | pages, block tables, SHA-256 block chain, prefix index, eviction, explanation | name wgpu, do I/O           |
+//! | [`text`]    | tokenizer, whole-character token stream, stop strings, chat templates         | know of models              |
+//! | [`sample`]  | sampling parameters and the seeded reference sampler                          | touch the GPU               |
+//! | [`kernels`] | the Rust face of each shader: permutation, bindings, grid, cost               | keep state                  |
+//! | [`weights`] | byte sources, GGUF and Hugging Face checkpoints                               | load a tensor whole         |
+//! | [`model`]   | configuration, tensor names, upload, one short file an architecture           | match on a weight format    |
+//! | [`engine`]  | requests, scheduler, batch, step, KV memory                                   | name a store or a face      |
+//! | `cli`       | the command line (feature `cli`)                                              |                             |
+//!
+//! Shaders are `shaders/*.wgsl`; `shaders/x.wgsl`, `src/kernels/x.rs` and `tests/reference/x.rs` are one kernel.
+//!
+//! # The way of a token
+//!
+//! text → chat template → tokenizer → [`engine::Request`] → sequence → prefix match (pages that already hold the start) →
+//! scheduler (which tokens of which sequences) → batch (tokens, positions, slots, block tables in one step buffer) → the
+//! model records kernels → one submit → sampling on the GPU → 4 bytes a sequence come back → collect (what was written is
+//! published) → token stream → text.
+//!
+//! # Invariants
+//!
+//! - Imports run one way: `error` → {`gpu`, `quant`, `kv`, `text`, `sample`} → {`kernels`, `weights`} → `model` → `engine` →
+//!   `cli`. `tests/tidy.rs` holds the table.
+//! - GPU work is data ([`gpu::Recording`]); a steady step is one host write, one submit and no new bind group.
+//! - Cold ≡ warm: a prompt row's result depends on nothing but the tokens before it, so pages are shared bit for bit.
+//! - Sizes read from outside are bounded before anything is allocated.
 
 pub mod error;
 

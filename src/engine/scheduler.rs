@@ -15,7 +15,10 @@ pub enum Ready {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
     /// The next so many prompt tokens; `last`: the prompt ends with them.
-    Prompt { count: usize, last: bool },
+    Prompt {
+        count: usize,
+        last: bool,
+    },
     Decode,
 }
 

@@ -280,7 +280,8 @@ impl Engine {
     /// Makes the bind groups of every kind of step, so that steps make none.
     pub(super) fn prepare(&mut self) {
         let table = [0];
-        let rows = |class, tokens| Rows { class, tokens, position: 0, slots: vec![0], pages: &table, logits: Logits::All };
+        let rows =
+            |class, tokens| Rows { class, tokens, position: 0, slots: vec![0], pages: &table, logits: Logits::All };
         for tokens in [&[0][..], &[0; 4]] {
             for class in [Class::Prompt, Class::Decode] {
                 for ending in [Ending::Greedy, Ending::Draw] {

@@ -168,9 +168,7 @@ impl Gpu {
     }
 
     pub(super) fn poll_wait(&self) -> Result<()> {
-        self.device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|e| Error::Gpu { problem: e.to_string() })?;
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| Error::Gpu { problem: e.to_string() })?;
         self.check()
     }
 

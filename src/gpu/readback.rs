@@ -59,8 +59,7 @@ impl Gpu {
         });
         mapped.await.map_err(|e| Error::Gpu { problem: format!("readback failed: {e}") })?;
         let words = {
-            let view =
-                target.get_mapped_range(0..source.size).map_err(|e| Error::Gpu { problem: e.to_string() })?;
+            let view = target.get_mapped_range(0..source.size).map_err(|e| Error::Gpu { problem: e.to_string() })?;
             bytemuck::pod_collect_to_vec(&view)
         };
         target.unmap();

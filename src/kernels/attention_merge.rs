@@ -38,10 +38,7 @@ impl AttentionMerge {
     /// `partials` as attention wrote them; `out: [batch rows, heads, head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, partials: Slice, out: Slice) {
         let row = self.heads.heads * self.heads.head_dim * 4;
-        let cost = Cost {
-            read: (span.rows * row * splits(span.context)) as u64,
-            written: (span.rows * row) as u64,
-        };
+        let cost = Cost { read: (span.rows * row * splits(span.context)) as u64, written: (span.rows * row) as u64 };
         let groups = [self.heads.heads as u32, span.tiles as u32, 1];
         recording.dispatch(&self.kernel, vec![span.step, partials, out], groups, cost);
     }

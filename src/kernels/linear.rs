@@ -30,7 +30,6 @@ pub enum Epilogue {
 #[derive(Debug, Clone)]
 pub struct Linear {
     matrix: Matrix,
-    epilogue: Epilogue,
     consts: Slice,
     /// By part, then the permutations a span can choose from.
     kernels: Vec<Vec<(Variant, Arc<Kernel>)>>,
@@ -117,7 +116,7 @@ impl Linear {
             variants.iter().map(of).collect()
         };
         let kernels = matrix.parts.iter().map(kernel).collect();
-        Self { epilogue: fusion.epilogue, consts: fusion.consts, kernels, matrix }
+        Self { consts: fusion.consts, kernels, matrix }
     }
 
     pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
@@ -129,15 +128,7 @@ impl Linear {
     }
 
     /// `x: [batch rows, cols]` f32; `y` as the epilogue says; `kv`: the layer's pages for [`Epilogue::Qkv`].
-    pub fn record(
-        &self,
-        recording: &mut Recording,
-        caps: &Caps,
-        span: &Span,
-        x: Slice,
-        y: Slice,
-        kv: Option<Slice>,
-    ) {
+    pub fn record(&self, recording: &mut Recording, caps: &Caps, span: &Span, x: Slice, y: Slice, kv: Option<Slice>) {
         let wanted = choose(caps, span.class, span.rows);
         for (part, kernels) in self.matrix.parts.iter().zip(&self.kernels) {
             let (variant, kernel) = kernels

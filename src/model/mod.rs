@@ -81,4 +81,3 @@ pub async fn load(uploader: &mut Uploader<'_>, config: &Config, context: usize, 
         Architecture::Llama => Ok(Box::new(llama::Llama::load(uploader, config, context, caps).await?)),
     }
 }
-

@@ -22,7 +22,10 @@ const FLUSH: usize = 64 << 20;
 pub enum Order {
     Plain,
     /// Rows of heads whose RoPE pairs are `rotary / 2` apart become neighbours.
-    PairHalves { head_dim: usize, rotary: usize },
+    PairHalves {
+        head_dim: usize,
+        rotary: usize,
+    },
     /// The rows of two tensors by turns.
     Alternate,
 }
