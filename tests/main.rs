@@ -1,4 +1,5 @@
 mod checkpoints;
+mod cli;
 mod config;
 mod fuzz_parsers;
 mod hub;

@@ -1,15 +1,30 @@
-//! The command line.
+//! The command line: one file a subcommand, each a short path from flags through the engine to text or JSON.
+//!
+//! Results go to standard output, everything said on the way to standard error, so that `--json` and pipes stay clean.
 
+mod args;
+mod bench;
+mod chat;
+mod generate;
 mod hub;
+mod info;
+mod input;
+mod line;
 mod models;
+mod report;
+mod sampling;
+mod score;
+mod session;
+mod term;
+mod tokenize;
 
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 
-/// Run language models on any GPU.
+/// Run language models on any GPU: WGSL compute shaders through Vulkan, Metal or DirectX 12.
 #[derive(Debug, Parser)]
-#[command(name = "headstart", version)]
+#[command(name = "headstart", version, propagate_version = true, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -17,9 +32,19 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List and download models
+    /// Talk with a model
+    Chat(chat::Args),
+    /// Answer one prompt
+    Generate(generate::Args),
+    /// Log-probability of every token of a text, and its perplexity
+    Score(score::Args),
+    /// Show the tokens of a text
+    Tokenize(tokenize::Args),
+    /// List, describe and download models
     #[command(subcommand)]
     Models(models::Command),
+    /// Measure prefill and decode speed
+    Bench(bench::Args),
 }
 
 impl Cli {
@@ -29,7 +54,12 @@ impl Cli {
     /// Whatever stopped it, as one sentence for a person.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Chat(args) => chat::run(&args),
+            Command::Generate(args) => generate::run(&args),
+            Command::Score(args) => score::run(&args),
+            Command::Tokenize(args) => tokenize::run(&args),
             Command::Models(command) => models::run(&command),
+            Command::Bench(args) => bench::run(&args),
         }
     }
 }

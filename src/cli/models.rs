@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::hub;
+use super::{hub, info};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Describe a model from its headers, without a GPU
+    Info(info::Args),
     /// Download a model from the Hugging Face hub and print its path
     Pull {
         /// `owner/repo`, `owner/repo:FILE.gguf`, either with `@revision`
@@ -41,6 +43,7 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Ls { json } => ls(*json),
+        Command::Info(args) => info::run(args),
         Command::Pull { model, quiet } => show(&hub::pull(model, *quiet)?),
         Command::Path { model, quiet } => show(&hub::resolve(Some(model), *quiet)?),
     }

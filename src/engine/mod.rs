@@ -8,6 +8,8 @@
 //! weights, reading results back.
 
 pub mod batch;
+pub mod completion;
+pub mod language;
 pub mod memory;
 mod profile;
 pub mod request;

@@ -1,0 +1,56 @@
+//! Flags that several subcommands share, and what they stand for.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::{Error, Result};
+use crate::weights::Checkpoint;
+
+use super::{hub, input};
+
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A GGUF file, a Hugging Face directory, or a name such as `owner/repository`
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Option<String>,
+}
+
+impl ModelArgs {
+    /// Finds the model, by download if it must, and reads its headers.
+    pub fn open(&self) -> Result<(PathBuf, Checkpoint)> {
+        let path = hub::resolve(self.model.as_deref(), false)?;
+        let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
+        Ok((path, checkpoint))
+    }
+}
+
+/// The text to work on, exactly as given: nothing is trimmed and nothing added.
+#[derive(Debug, Args)]
+pub struct TextArgs {
+    /// The text itself
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "prompt_file")]
+    pub prompt: Option<String>,
+
+    /// A file that holds the text; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+}
+
+impl TextArgs {
+    /// The text, or `None` where neither flag was given.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a text without a character; as [`input::text`] for a file.
+    pub fn text(&self) -> Result<Option<String>> {
+        let text = match (&self.prompt, &self.prompt_file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => input::text(path)?,
+            (None, None) => return Ok(None),
+        };
+        match text.is_empty() {
+            true => Err(Error::Request { field: "prompt", problem: "is empty; give at least one character".into() }),
+            false => Ok(Some(text)),
+        }
+    }
+}

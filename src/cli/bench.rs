@@ -1,0 +1,169 @@
+//! `bench`: prefill and decode speed, each the median of several runs, with the counters that explain them.
+//!
+//! Nothing is reused from the cache, and the first run of each is not counted: it pays for what happens once.
+
+use std::ops::ControlFlow;
+
+use serde_json::{Value, json};
+use web_time::Instant;
+
+use crate::engine::Request;
+use crate::engine::completion::{self, Completion, Timings};
+use crate::error::{Error, Result};
+use crate::text::StopStrings;
+
+use super::args::{ModelArgs, TextArgs};
+use super::session::{EngineArgs, Model, Session};
+use super::{report, term};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart bench
+  headstart bench -m model.gguf --prefill 128,512 --decode 64 --runs 5
+  headstart bench --prompt-file book.txt --json")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    text: TextArgs,
+
+    /// Prompt lengths to prefill
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [512])]
+    prefill: Vec<usize>,
+
+    /// Tokens to decode
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    decode: usize,
+
+    /// Runs of each, after one that is not counted
+    #[arg(long, value_name = "R", default_value_t = 3)]
+    runs: usize,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The prompt that decoding goes on from, in tokens.
+const DECODE_PROMPT: usize = 16;
+
+const TEXT: &str = "A lighthouse keeper wrote down what the sea did each night. On calm evenings the page held one line; \
+    when storms came, the ink ran for hours, and by morning the lamp had burned through a week of oil. Years later, \
+    ships' captains asked to read the book, and found in it the currents, the shoals and the hours of every tide. ";
+
+/// Tokens a second over the runs.
+struct Rate {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Rate {
+    fn of(mut rates: Vec<f64>) -> Self {
+        rates.sort_by(f64::total_cmp);
+        let middle = rates.len() / 2;
+        let median = if rates.len() % 2 == 1 { rates[middle] } else { (rates[middle - 1] + rates[middle]) / 2.0 };
+        Self { median, min: rates[0], max: rates[rates.len() - 1] }
+    }
+
+    fn json(&self) -> Value {
+        json!({ "median": self.median, "min": self.min, "max": self.max })
+    }
+
+    fn row(&self, what: &str, tokens: usize) -> String {
+        let Self { median, min, max } = self;
+        format!("{what:<8} {tokens:>6} tokens  {median:>10.1} tok/s  (min {min:.1}, max {max:.1})\n")
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let refuse = |field, problem: &str| Err(Error::Request { field, problem: problem.into() });
+    if args.runs == 0 {
+        return refuse("runs", "0 measures nothing; give at least 1");
+    }
+    if args.prefill.contains(&0) {
+        return refuse("prefill", "0 tokens cannot be prefilled; give at least 1");
+    }
+    if args.decode == 1 {
+        return refuse("decode", "one token comes from prefill; give at least 2, or 0 to leave decode out");
+    }
+    let text = args.text.text()?;
+    let model = Model::open(&args.model)?;
+    let source = model.tokenizer.encode(text.as_deref().unwrap_or(TEXT))?;
+    if source.is_empty() {
+        return refuse("prompt", "holds no token to measure with");
+    }
+    let mut session = Session::start(model, &args.engine)?;
+    let rounds = (args.runs + 1) * (args.prefill.len() + usize::from(args.decode > 0));
+    let bar = term::bar("bench", rounds as u64, "runs");
+    let measure = |session: &mut Session, prompt: usize, answer: usize, rate: fn(&Timings) -> f64| {
+        let mut rates = Vec::with_capacity(args.runs + 1);
+        for _ in 0..=args.runs {
+            let tokens = source.iter().copied().cycle().take(prompt).collect();
+            rates.push(rate(&once(session, tokens, answer)?));
+            bar.inc(1);
+        }
+        Ok(Rate::of(rates.split_off(1)))
+    };
+    let mut prefill = Vec::new();
+    for &length in &args.prefill {
+        prefill.push((length, measure(&mut session, length, 1, |timings| timings.prefill_tok_s)?));
+    }
+    let decode = match args.decode {
+        0 => None,
+        length => Some(measure(&mut session, DECODE_PROMPT, length, |timings| timings.decode_tok_s)?),
+    };
+    bar.finish_and_clear();
+    match args.json {
+        true => term::json(&as_json(args, &session, &prefill, decode.as_ref())),
+        false => term::out(&as_text(args, &session, &prefill, decode.as_ref())),
+    }
+}
+
+/// One greedy answer of exactly `answer` tokens: no token stops it.
+fn once(session: &mut Session, tokens: Vec<u32>, answer: usize) -> Result<Timings> {
+    let request = Request { tokens, max_tokens: answer, no_cache: true, ..Request::default() };
+    let Session { engine, model, .. } = session;
+    let completion = Completion::submit(engine, &model.tokenizer, request, StopStrings::default(), Instant::now())?;
+    let mut each = |_: &str| Ok(ControlFlow::Continue(()));
+    Ok(pollster::block_on(completion::run(engine, completion, &mut each))?.timings)
+}
+
+fn as_json(args: &Args, session: &Session, prefill: &[(usize, Rate)], decode: Option<&Rate>) -> Value {
+    json!({
+        "model": session.model.path.display().to_string(),
+        "adapter": report::adapter(session.engine.adapter()),
+        "load_ms": session.load_ms,
+        "compile_ms": session.compile_ms,
+        "runs": args.runs,
+        "prefill": prefill
+            .iter()
+            .map(|(length, rate)| json!({ "tokens": length, "tok_s": rate.json() }))
+            .collect::<Value>(),
+        "decode": decode.map(|rate| json!({ "tokens": args.decode, "tok_s": rate.json() })),
+        "counters": session.engine.counters(),
+    })
+}
+
+fn as_text(args: &Args, session: &Session, prefill: &[(usize, Rate)], decode: Option<&Rate>) -> String {
+    let adapter = session.engine.adapter();
+    let (load, compile) = (report::duration(session.load_ms), report::duration(session.compile_ms));
+    let mut text = format!(
+        "model    {}\nadapter  {} ({}, {})\nload     {load}, of it shaders {compile}\n",
+        session.model.path.display(),
+        adapter.name,
+        adapter.backend,
+        adapter.driver,
+    );
+    for (length, rate) in prefill {
+        text += &rate.row("prefill", *length);
+    }
+    if let Some(rate) = decode {
+        text += &rate.row("decode", args.decode);
+    }
+    text + &report::counter_lines(&session.engine.counters())
+}

@@ -1,0 +1,257 @@
+//! `chat`: a conversation. Ctrl-C ends an answer, not the program; lines that begin with `/` are commands.
+//!
+//! The whole conversation is rendered and submitted for every answer; what of it need not be computed again is the
+//! engine's knowledge. What was said of an interrupted answer stays in the conversation.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use serde_json::{Value, json};
+use web_time::Instant;
+
+use crate::engine::completion::{self, Answer, Completion};
+use crate::engine::{FinishReason, Request};
+use crate::error::{Error, Result};
+use crate::sample::SamplingParams;
+use crate::text::{ChatTemplate, Content, Message, StopStrings};
+
+use super::args::ModelArgs;
+use super::generate::AnswerArgs;
+use super::line::{Line, Lines};
+use super::report;
+use super::sampling::SamplingArgs;
+use super::session::{EngineArgs, Model, Session};
+use super::term;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart chat
+  headstart chat -m model.gguf --system 'Answer in one sentence.'
+  headstart chat --temperature 0.7 --seed 1
+  printf 'Hello!\\nAnd in French?\\n' | headstart chat
+
+Commands in the chat: /help shows them. A line that ends in \\ goes on in the next.")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// What the model should know and be
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    system: Option<String>,
+
+    #[command(flatten)]
+    answer: AnswerArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+const HELP: &str = "\
+/help          this list
+/clear         forget the conversation, keep the system text
+/system TEXT   set the system text and start anew; without TEXT, take it away
+/retry         answer the last message again
+/save FILE     write the conversation as JSON, as `generate --messages` reads it
+/stats         adapter, speed and counters
+/exit          leave (also Ctrl-D, or Ctrl-C twice)
+A line that ends in \\ goes on in the next. Ctrl-C ends an answer.
+";
+
+/// What a signal means now. It is process-wide because signals are.
+static ANSWERING: AtomicU8 = AtomicU8::new(IDLE);
+const IDLE: u8 = 0;
+const BUSY: u8 = 1;
+const INTERRUPTED: u8 = 2;
+
+/// The exit status of a program that a Ctrl-C ended, as shells report it.
+const INTERRUPT_STATUS: i32 = 130;
+
+/// A signal ends the answer in progress, or the program if there is none, or if it asks a second time.
+fn on_signal() {
+    if ANSWERING.compare_exchange(BUSY, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        std::process::exit(INTERRUPT_STATUS);
+    }
+}
+
+struct Chat {
+    session: Session,
+    template: ChatTemplate,
+    messages: Vec<Message>,
+    max_tokens: usize,
+    stops: StopStrings,
+    sampling: SamplingParams,
+    answers: u64,
+    last: Option<Answer>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let stops = StopStrings::new(&args.answer.stop)?;
+    let model = Model::open(&args.model)?;
+    let template = model.template()?;
+    let sampling = args.sampling.over(&model.sampling());
+    sampling.validate(model.config.vocab)?;
+    ctrlc::set_handler(on_signal).map_err(|error| Error::io("signals", std::io::Error::other(error)))?;
+    let mut lines = Lines::open()?;
+    let session = Session::start(model, &args.engine)?;
+    let messages = args.system.iter().map(|text| Message::new("system", text)).collect();
+    let max_tokens = args.answer.max_tokens;
+    let mut chat = Chat { session, template, messages, max_tokens, stops, sampling, answers: 0, last: None };
+    if lines.is_interactive() {
+        let (name, adapter) = (chat.session.model.path.display(), &chat.session.engine.adapter().name);
+        term::note(&format!("{name} on {adapter}. /help shows the commands, Ctrl-D leaves."));
+    }
+    chat.talk(&mut lines)
+}
+
+impl Chat {
+    fn talk(&mut self, lines: &mut Lines) -> Result<()> {
+        let mut leaving = false;
+        loop {
+            let entry = match lines.read()? {
+                Line::End => return Ok(()),
+                Line::Interrupted if leaving => return Ok(()),
+                Line::Interrupted => {
+                    term::note("Ctrl-C again leaves.");
+                    leaving = true;
+                    continue;
+                }
+                Line::Text(entry) => entry,
+            };
+            leaving = false;
+            let done = match entry.strip_prefix('/') {
+                _ if entry.trim().is_empty() => continue,
+                Some("exit" | "quit") => return Ok(()),
+                Some(command) => self.command(command),
+                None => {
+                    self.messages.push(Message::new("user", entry));
+                    self.answer()
+                }
+            };
+            match done {
+                // A command or message that cannot be served ends itself, not the conversation; in a pipe nobody is
+                // there to do better.
+                Err(error @ (Error::Request { .. } | Error::Io { .. } | Error::Template { .. }))
+                    if lines.is_interactive() =>
+                {
+                    term::note(&format!("error: {error}"));
+                }
+                other => other?,
+            }
+        }
+    }
+
+    fn command(&mut self, command: &str) -> Result<()> {
+        let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+        let (rest, refuse) =
+            (rest.trim(), |problem: &str| Error::Request { field: "command", problem: problem.into() });
+        match name {
+            "help" => term::out(HELP),
+            "clear" => {
+                self.messages.retain(|message| message.role == "system");
+                Ok(())
+            }
+            "system" => {
+                self.messages.clear();
+                self.messages.extend((!rest.is_empty()).then(|| Message::new("system", rest)));
+                Ok(())
+            }
+            "retry" => {
+                let asked = self.messages.iter().rposition(|message| message.role == "user");
+                self.messages.truncate(asked.ok_or_else(|| refuse("/retry has no message to answer yet"))? + 1);
+                self.answer()
+            }
+            "save" if rest.is_empty() => Err(refuse("/save needs a file name")),
+            "save" => self.save(Path::new(rest)),
+            "stats" => term::out(&self.stats()),
+            _ => Err(refuse(&format!("/{name} is not known; /help lists what is"))),
+        }
+    }
+
+    /// Answers the last message. If nothing can be answered, the message is taken back.
+    fn answer(&mut self) -> Result<()> {
+        ANSWERING.store(BUSY, Ordering::SeqCst);
+        let answer = self.stream();
+        ANSWERING.store(IDLE, Ordering::SeqCst);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.messages.pop();
+                return Err(error);
+            }
+        };
+        self.messages.push(Message::new("assistant", &answer.text));
+        if !answer.text.ends_with('\n') {
+            term::out("\n")?;
+        }
+        match answer.finish_reason {
+            Some(FinishReason::Length) => term::note(&format!("[cut after {} tokens: --max-tokens]", self.max_tokens)),
+            Some(FinishReason::Context) => term::note("[the context is full: /clear starts anew]"),
+            None => term::note("[stopped]"),
+            Some(FinishReason::Stop) => {}
+        }
+        term::note(&report::stats(&answer, None));
+        self.last = Some(answer);
+        Ok(())
+    }
+
+    fn stream(&mut self) -> Result<Answer> {
+        let arrived = Instant::now();
+        let tokens = self.session.model.prompt(&self.template, &self.messages)?;
+        // A seed gives one conversation, not the same draws for each of its answers.
+        let seed = self.sampling.seed.wrapping_add(self.answers);
+        self.answers += 1;
+        let request = Request {
+            tokens,
+            max_tokens: self.max_tokens,
+            sampling: SamplingParams { seed, ..self.sampling.clone() },
+            stop_tokens: self.session.model.config.stop_tokens.clone(),
+            ..Request::default()
+        };
+        let Session { engine, model, .. } = &mut self.session;
+        let completion = Completion::submit(engine, &model.tokenizer, request, self.stops.clone(), arrived)?;
+        let mut each = |text: &str| {
+            if !text.is_empty() {
+                term::out(text)?;
+            }
+            Ok(match ANSWERING.load(Ordering::SeqCst) {
+                INTERRUPTED => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            })
+        };
+        pollster::block_on(completion::run(engine, completion, &mut each))
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        let content = |message: &Message| match &message.content {
+            Content::Text(text) => json!(text),
+            Content::Parts(parts) => json!(parts.join("\n")),
+            Content::Absent => Value::Null,
+        };
+        let entry = |message: &Message| json!({ "role": message.role, "content": content(message) });
+        let messages: Value = self.messages.iter().map(entry).collect();
+        std::fs::write(path, format!("{messages:#}\n")).map_err(|error| Error::io(path, error))?;
+        term::note(&format!("{} messages written to {}", self.messages.len(), path.display()));
+        Ok(())
+    }
+
+    fn stats(&self) -> String {
+        let engine = &self.session.engine;
+        let adapter = engine.adapter();
+        let mut text = format!(
+            "adapter  {} ({}, {})\nload     {}\ncontext  {} tokens\n",
+            adapter.name,
+            adapter.backend,
+            adapter.driver,
+            report::duration(self.session.load_ms),
+            engine.context(),
+        );
+        if let Some(answer) = &self.last {
+            text += &format!("last     {}\n", report::stats(answer, None));
+        }
+        text + &term::dim(&report::counter_lines(&engine.counters()))
+    }
+}

@@ -1,0 +1,68 @@
+//! Reading what people give: texts byte for byte, and conversations as OpenAI message lists.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::text::Message;
+
+/// The largest prompt or conversation read; far beyond any context, so a wrong file is refused before it fills memory.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// The text of a file, or of standard input for `-`, unchanged.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] with the offset of the first byte that is not UTF-8.
+pub fn text(path: &Path) -> Result<String> {
+    let (name, bytes) = bytes(path)?;
+    String::from_utf8(bytes).map_err(|error| Error::Format {
+        file: name,
+        field: format!("byte {}", error.utf8_error().valid_up_to()),
+        problem: "is not UTF-8".into(),
+        fix: "save the text as UTF-8",
+    })
+}
+
+/// What messages call `path`.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+}
+
+fn bytes(path: &Path) -> Result<(String, Vec<u8>)> {
+    let name = name(path);
+    let mut source: Box<dyn Read> = match path == Path::new("-") {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(std::fs::File::open(path).map_err(|error| Error::io(path, error))?),
+    };
+    let mut bytes = Vec::new();
+    source.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| Error::io(&name, error))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let problem = format!("is longer than {} MiB", MAX_BYTES >> 20);
+        return Err(Error::Format { file: name, field: "text".into(), problem, fix: "give a shorter text" });
+    }
+    Ok((name, bytes))
+}
+
+/// An OpenAI message list: an array, or an object with `messages`.
+///
+/// # Errors
+/// [`Error::Format`] naming the file and `messages[i].field`.
+pub fn messages(path: &Path) -> Result<Vec<Message>> {
+    let text = text(path)?;
+    let fail = |field: String, problem: String| Error::Format {
+        file: name(path),
+        field,
+        problem,
+        fix: "give a JSON list of {\"role\", \"content\"} objects",
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|error| {
+        fail(format!("line {} column {}", error.line(), error.column()), format!("no JSON: {error}"))
+    })?;
+    let list = value.get("messages").unwrap_or(&value);
+    Message::list(list).map_err(|error| match error {
+        Error::Request { field, problem } => fail(field.into(), problem),
+        other => other,
+    })
+}

@@ -1,0 +1,74 @@
+//! The sampling flags, and how they lie over what the model's makers suggest.
+
+use std::hash::{BuildHasher, RandomState};
+
+use clap::Args;
+
+use crate::error::Result;
+use crate::sample::SamplingParams;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling (without flags: the model's generation config if it samples, else greedy)")]
+pub struct SamplingArgs {
+    /// Divides the logits; 0 is greedy
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f32>,
+
+    /// Keep the K best tokens
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<u32>,
+
+    /// Keep the fewest best tokens whose probabilities reach P
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: Option<f32>,
+
+    /// Drop tokens below P times the best one's probability
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: Option<f32>,
+
+    /// Weaken tokens that prompt or answer already hold; 1 is off
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    pub repetition_penalty: Option<f32>,
+
+    /// Weaken tokens that the answer already holds; 0 is off
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    pub presence_penalty: Option<f32>,
+
+    /// Weaken tokens for each time the answer holds them; 0 is off
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    pub frequency_penalty: Option<f32>,
+
+    /// Add V to the logit of token ID (repeatable)
+    #[arg(long, value_name = "ID=V", allow_hyphen_values = true, value_parser = logit_bias)]
+    pub logit_bias: Vec<(u32, f32)>,
+
+    /// The same seed gives the same text [default: a new one each time]
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+fn logit_bias(text: &str) -> Result<(u32, f32), &'static str> {
+    let (id, bias) = text.split_once('=').ok_or("use ID=VALUE, such as 42=-5")?;
+    let id = id.parse().map_err(|_| "the part before = is not a token id")?;
+    Ok((id, bias.parse().map_err(|_| "the part after = is not a number")?))
+}
+
+impl SamplingArgs {
+    /// The model's parameters with these flags over them. A filter without a temperature means temperature 1 where the
+    /// model alone would be greedy: it could have no effect otherwise.
+    pub fn over(&self, model: &SamplingParams) -> SamplingParams {
+        let filtered = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let unset = if filtered && model.is_greedy() { 1.0 } else { model.temperature };
+        SamplingParams {
+            temperature: self.temperature.unwrap_or(unset),
+            top_k: self.top_k.or(model.top_k),
+            top_p: self.top_p.unwrap_or(model.top_p),
+            min_p: self.min_p.unwrap_or(model.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(model.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(model.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(model.frequency_penalty),
+            logit_bias: if self.logit_bias.is_empty() { model.logit_bias.clone() } else { self.logit_bias.clone() },
+            seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(0)),
+        }
+    }
+}

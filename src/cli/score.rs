@@ -1,0 +1,125 @@
+//! `score`: how likely a model finds a text, token by token.
+//!
+//! Log-probabilities are a log-softmax in f64 of the f32 logits. Cost: one prefill of the text with the language model
+//! head on every position; logits are reduced as they come, never kept.
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::sample::top_candidates;
+use crate::text::Tokenizer;
+
+use super::args::{ModelArgs, TextArgs};
+use super::session::{EngineArgs, Model, Session};
+use super::term;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart score -p 'The capital of France is Paris.'
+  headstart score -m model.gguf --prompt-file chapter.txt --json
+  headstart score -p 'To be or not to be' --top-logprobs 5")]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompt_file"])))]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    text: TextArgs,
+
+    /// Also give the K most likely next tokens after every position
+    #[arg(long, value_name = "K")]
+    top_logprobs: Option<usize>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Print one JSON object: token_ids, logprobs, perplexity, top_logprobs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Default)]
+struct Scores {
+    /// Of each token after the first.
+    logprobs: Vec<f64>,
+    /// After each position, the most likely next tokens.
+    top: Vec<Vec<(u32, f64)>>,
+}
+
+impl Scores {
+    /// `None` where there is no token to predict.
+    fn perplexity(&self) -> Option<f64> {
+        let mean = self.logprobs.iter().sum::<f64>() / self.logprobs.len() as f64;
+        (!self.logprobs.is_empty()).then(|| (-mean).exp())
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let text = args.text.text()?.unwrap_or_default();
+    if args.top_logprobs == Some(0) {
+        return Err(Error::Request { field: "top_logprobs", problem: "0 asks for nothing; give at least 1".into() });
+    }
+    let model = Model::open(&args.model)?;
+    let tokens = model.tokenizer.encode(&text)?;
+    let mut session = Session::start(model, &args.engine)?;
+    let bar = term::bar("scoring", tokens.len() as u64, "tokens");
+    let mut scores = Scores::default();
+    let mut each = |position: usize, logits: &[f32]| {
+        bar.set_position(position as u64 + 1);
+        let log_total = log_sum_exp(logits);
+        if let Some(&logit) = tokens.get(position + 1).and_then(|&next| logits.get(next as usize)) {
+            scores.logprobs.push(f64::from(logit) - log_total);
+        }
+        if let Some(k) = args.top_logprobs {
+            let best = top_candidates(logits, k);
+            scores.top.push(best.into_iter().map(|(id, logit)| (id, f64::from(logit) - log_total)).collect());
+        }
+    };
+    pollster::block_on(session.engine.score(&tokens, &mut each))?;
+    bar.finish_and_clear();
+    let tokenizer = &session.model.tokenizer;
+    match args.json {
+        true => term::json(&as_json(&tokens, &scores, args.top_logprobs.is_some(), tokenizer)),
+        false => term::out(&as_table(&tokens, &scores, tokenizer)),
+    }
+}
+
+/// `ln Σ exp(l)` in f64, about the largest logit.
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln()
+}
+
+fn as_json(tokens: &[u32], scores: &Scores, with_top: bool, tokenizer: &Tokenizer) -> Value {
+    let mut object = json!({
+        "token_ids": tokens,
+        "logprobs": scores.logprobs,
+        "perplexity": scores.perplexity(),
+    });
+    if with_top {
+        let entry = |&(id, logprob): &(u32, f64)| json!({ "id": id, "token": tokenizer.token(id), "logprob": logprob });
+        object["top_logprobs"] = scores.top.iter().map(|best| best.iter().map(entry).collect::<Value>()).collect();
+    }
+    object
+}
+
+fn as_table(tokens: &[u32], scores: &Scores, tokenizer: &Tokenizer) -> String {
+    let shown = |id: u32| format!("{:?}", tokenizer.decode(&[id], false));
+    let mut table = term::dim(&format!("{:>8}  {:>9}  token\n", "id", "logprob"));
+    for (position, &id) in tokens.iter().enumerate() {
+        let logprob = match position.checked_sub(1) {
+            Some(before) => format!("{:.4}", scores.logprobs[before]),
+            None => "-".into(),
+        };
+        table += &format!("{id:>8}  {logprob:>9}  {}\n", shown(id));
+        if let Some(best) = scores.top.get(position) {
+            let best: Vec<String> = best.iter().map(|&(id, logprob)| format!("{} {logprob:.2}", shown(id))).collect();
+            table += &term::dim(&format!("{:>21}next: {}\n", "", best.join("  ")));
+        }
+    }
+    match scores.perplexity() {
+        Some(perplexity) => table += &format!("perplexity {perplexity:.4} over {} tokens\n", scores.logprobs.len()),
+        None => table += "perplexity needs at least two tokens\n",
+    }
+    table
+}

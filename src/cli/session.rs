@@ -1,0 +1,113 @@
+//! From a model argument to a model that answers: resolve the name, open the files, load the engine with progress.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use web_time::Instant;
+
+use crate::engine::{Engine, EngineOptions, Progress, Stage, language};
+use crate::error::Result;
+use crate::model::Config;
+use crate::quant::Format;
+use crate::sample::SamplingParams;
+use crate::text::{ChatTemplate, Message, Tokenizer};
+use crate::weights::Checkpoint;
+
+use super::args::ModelArgs;
+use super::term;
+
+/// A model's files, read as far as they must be without a GPU.
+pub struct Model {
+    pub path: PathBuf,
+    pub checkpoint: Checkpoint,
+    pub config: Config,
+    pub tokenizer: Tokenizer,
+}
+
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// Most tokens that prompt and answer may hold together [default: the model's own]
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<usize>,
+
+    /// Quantise 16-bit and 32-bit weights while loading
+    #[arg(long, value_name = "FORMAT", value_parser = quantize_format)]
+    pub quantize: Option<Format>,
+}
+
+fn quantize_format(name: &str) -> Result<Format, &'static str> {
+    match name {
+        "q8_0" => Ok(Format::Q8_0),
+        "q4_0" => Ok(Format::Q4_0),
+        _ => Err("use q8_0 or q4_0"),
+    }
+}
+
+impl Model {
+    pub fn open(args: &ModelArgs) -> Result<Self> {
+        let (path, checkpoint) = args.open()?;
+        let config = Config::from_checkpoint(&checkpoint)?;
+        let tokenizer = language::tokenizer(&checkpoint)?;
+        Ok(Self { path, checkpoint, config, tokenizer })
+    }
+
+    pub fn template(&self) -> Result<ChatTemplate> {
+        language::template(&self.checkpoint)
+    }
+
+    /// The tokens of a conversation, up to where the answer begins.
+    pub fn prompt(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&template.render(messages, None, true)?)
+    }
+
+    /// The generation config's parameters if it samples, greedy otherwise.
+    pub fn sampling(&self) -> SamplingParams {
+        let greedy = SamplingParams::default();
+        let suggested = &self.config.sampling;
+        let samples = suggested.do_sample.unwrap_or(suggested.temperature.is_some());
+        if !samples {
+            return greedy;
+        }
+        SamplingParams {
+            temperature: suggested.temperature.unwrap_or(1.0),
+            // Hugging Face writes 0 for a filter that is off.
+            top_k: suggested.top_k.filter(|&k| k > 0),
+            top_p: suggested.top_p.unwrap_or(greedy.top_p),
+            min_p: suggested.min_p.unwrap_or(greedy.min_p),
+            repetition_penalty: suggested.repetition_penalty.unwrap_or(greedy.repetition_penalty),
+            ..greedy
+        }
+    }
+}
+
+/// A model on the GPU.
+pub struct Session {
+    pub model: Model,
+    pub engine: Engine,
+    /// From the start of loading to an engine that can answer.
+    pub load_ms: f64,
+    /// The part of it that went to shaders.
+    pub compile_ms: f64,
+}
+
+impl Session {
+    pub fn start(model: Model, args: &EngineArgs) -> Result<Self> {
+        let started = Instant::now();
+        let bar = term::bar("loading", 0, "B");
+        let mut shaders = None;
+        let mut progress = |progress: Progress| {
+            if progress.stage == Stage::Shaders && shaders.is_none() {
+                shaders = Some(Instant::now());
+                bar.set_message("shaders");
+            }
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        };
+        let options = EngineOptions { context: args.context, quantize: args.quantize, ..EngineOptions::default() };
+        let engine = pollster::block_on(Engine::load(&model.checkpoint, &options, &mut progress));
+        bar.finish_and_clear();
+        let load_ms = started.elapsed().as_secs_f64() * 1e3;
+        let compile_ms = shaders.map_or(0.0, |start| start.elapsed().as_secs_f64() * 1e3);
+        Ok(Self { model, engine: engine?, load_ms, compile_ms })
+    }
+}

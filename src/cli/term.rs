@@ -1,0 +1,58 @@
+//! What the terminal allows: colour only where a person is looking and has not said `NO_COLOR`; output that ends
+//! quietly when the reader has gone.
+
+use std::io::{IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::{Error, Result};
+
+fn paint(text: &str, terminal: bool) -> String {
+    let asked_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if terminal && !asked_plain { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
+}
+
+/// `text` dimmed, if standard output shows it so.
+pub fn dim(text: &str) -> String {
+    paint(text, std::io::stdout().is_terminal())
+}
+
+/// A remark beside the result: one dim line on standard error.
+pub fn note(text: &str) {
+    eprintln!("{}", paint(text, std::io::stderr().is_terminal()));
+}
+
+/// Writes to standard output and flushes, so that streamed text is seen as it comes.
+pub fn out(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| Error::io("standard output", error))
+}
+
+/// One JSON object on a line.
+pub fn json(value: &serde_json::Value) -> Result<()> {
+    out(&format!("{value}\n"))
+}
+
+/// Bytes as people read them, in binary units.
+pub fn bytes(count: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// A progress bar on standard error, drawn only where that is a terminal.
+pub fn bar(what: &'static str, total: u64, unit: &str) -> ProgressBar {
+    let count = if unit == "B" { "{bytes}/{total_bytes}".into() } else { format!("{{pos}}/{{len}} {unit}") };
+    let template = format!("{{msg:8}} [{{bar:30}}] {count} {{eta}}");
+    // The template is made of the constants above; were it wrong, the plain bar does as well.
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+        .with_style(style.progress_chars("━╸ "))
+        .with_message(what)
+}

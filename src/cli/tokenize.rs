@@ -1,0 +1,41 @@
+//! `tokenize`: the tokens of a text, with the tokenizer alone; no GPU is asked for and no weight read.
+
+use serde_json::json;
+
+use crate::engine::language;
+use crate::error::Result;
+
+use super::args::{ModelArgs, TextArgs};
+use super::term;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart tokenize -p 'Hello world'
+  headstart tokenize -m model.gguf --prompt-file notes.txt --json
+  echo -n 'no line break' | headstart tokenize --prompt-file -")]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompt_file"])))]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    text: TextArgs,
+
+    /// Print one JSON object: token_ids, tokens
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let text = args.text.text()?.unwrap_or_default();
+    let (_, checkpoint) = args.model.open()?;
+    let tokenizer = language::tokenizer(&checkpoint)?;
+    let ids = tokenizer.encode(&text)?;
+    if args.json {
+        let tokens: Vec<Option<String>> = ids.iter().map(|&id| tokenizer.token(id)).collect();
+        return term::json(&json!({ "token_ids": ids, "tokens": tokens }));
+    }
+    let rows = ids.iter().map(|&id| format!("{id:>8}  {:?}\n", tokenizer.decode(&[id], false)));
+    term::out(&rows.collect::<String>())?;
+    term::out(&term::dim(&format!("{} tokens\n", ids.len())))
+}

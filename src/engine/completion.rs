@@ -1,0 +1,204 @@
+//! One answer: what lies between the engine's tokens and a reader, for every face alike.
+//!
+//! A [`Completion`] follows one sequence: tokens become text that never holds half a character, text is cut before the
+//! first stop string, and usage and times are counted. Steps know nothing of text, so a stop string ends the sequence
+//! from here. Several completions may share an engine: hand each event of [`Engine::step`] to all of them.
+//! Cost: O(bytes of the token) an event.
+
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+use web_time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::text::{StopStrings, TokenStream, Tokenizer};
+
+use super::{Engine, Event, FinishReason, Request, SequenceId};
+
+#[derive(Debug)]
+pub struct Completion {
+    sequence: SequenceId,
+    stream: TokenStream,
+    stops: StopStrings,
+    arrived: Instant,
+    submitted: Instant,
+    first: Option<Instant>,
+    last: Instant,
+    answer: Answer,
+    finished: bool,
+}
+
+/// An answer, whole once the completion has finished.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub text: String,
+    /// Every token of the answer; those of a stop string are among them, a stop token is not.
+    pub token_ids: Vec<u32>,
+    /// `None` where the reader ended it.
+    pub finish_reason: Option<FinishReason>,
+    pub usage: Usage,
+    pub timings: Timings,
+}
+
+/// Tokens, named as in OpenAI's API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+    pub prompt_tokens_details: PromptTokensDetails,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PromptTokensDetails {
+    /// Prompt tokens whose keys and values were there already.
+    pub cached_tokens: usize,
+}
+
+/// Milliseconds and rates of one answer; a rate over no time is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// From the arrival of the request to its first token.
+    pub ttft_ms: f64,
+    /// From submission to the first token.
+    pub prefill_ms: f64,
+    /// From the first token to the last.
+    pub decode_ms: f64,
+    /// Prompt tokens that were computed, a second of prefill.
+    pub prefill_tok_s: f64,
+    /// Tokens after the first, a second of decode.
+    pub decode_tok_s: f64,
+}
+
+impl Completion {
+    /// Submits `request`. `arrived` is when the work on it began, before templates and tokens.
+    pub fn submit(
+        engine: &mut Engine,
+        tokenizer: &Tokenizer,
+        request: Request,
+        stops: StopStrings,
+        arrived: Instant,
+    ) -> Result<Self> {
+        let submitted = Instant::now();
+        let usage = Usage { prompt_tokens: request.tokens.len(), ..Usage::default() };
+        let sequence = engine.submit(request)?;
+        let answer = Answer {
+            text: String::new(),
+            token_ids: Vec::new(),
+            finish_reason: None,
+            usage,
+            timings: Timings::default(),
+        };
+        let stream = TokenStream::new(tokenizer);
+        Ok(Self { sequence, stream, stops, arrived, submitted, first: None, last: submitted, answer, finished: false })
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Takes one event of the engine and gives the text it adds, often none. Events of other sequences, and events that
+    /// follow the end, add nothing.
+    pub fn accept(&mut self, engine: &mut Engine, event: &Event) -> String {
+        match *event {
+            Event::Token { sequence, token } if sequence == self.sequence && !self.finished => {
+                self.token(engine, token)
+            }
+            Event::Finished { sequence, reason, usage } if sequence == self.sequence => {
+                self.cached(usage.cached_tokens);
+                if self.finished { String::new() } else { self.finish(Some(reason)) }
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Ends the answer where it is, and gives the text that was held back.
+    pub fn cancel(&mut self, engine: &mut Engine) -> String {
+        if self.finished {
+            return String::new();
+        }
+        engine.cancel(self.sequence);
+        self.finish(None)
+    }
+
+    /// The answer so far; whole once finished.
+    pub fn into_answer(self) -> Answer {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let rate = |tokens: usize, time: Duration| match time.is_zero() {
+            true => 0.0,
+            false => tokens as f64 / time.as_secs_f64(),
+        };
+        let first = self.first.unwrap_or(self.last);
+        let (prefill, decode) = (first - self.submitted, self.last - first);
+        let usage = self.answer.usage;
+        let computed = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens;
+        let timings = Timings {
+            ttft_ms: milliseconds(first - self.arrived),
+            prefill_ms: milliseconds(prefill),
+            decode_ms: milliseconds(decode),
+            prefill_tok_s: if self.first.is_some() { rate(computed, prefill) } else { 0.0 },
+            decode_tok_s: rate(usage.completion_tokens.saturating_sub(1), decode),
+        };
+        Answer { timings, ..self.answer }
+    }
+
+    fn cached(&mut self, tokens: usize) {
+        self.answer.usage.prompt_tokens_details.cached_tokens = tokens;
+    }
+
+    fn token(&mut self, engine: &mut Engine, token: u32) -> String {
+        self.last = Instant::now();
+        if self.first.is_none() {
+            self.first = Some(self.last);
+            // Asked now: a sequence that a stop string or a reader ends says nothing more.
+            let sequence = engine.running.iter().find(|sequence| sequence.id == self.sequence);
+            self.cached(sequence.map_or(0, |sequence| sequence.cached_tokens));
+        }
+        self.answer.token_ids.push(token);
+        self.answer.usage.completion_tokens += 1;
+        let Some(piece) = self.stream.push(token) else { return String::new() };
+        let cut = self.stops.push(&piece);
+        self.answer.text.push_str(&cut.text);
+        if cut.stop.is_some() {
+            engine.cancel(self.sequence);
+            self.answer.finish_reason = Some(FinishReason::Stop);
+            self.finished = true;
+        }
+        cut.text
+    }
+
+    fn finish(&mut self, reason: Option<FinishReason>) -> String {
+        self.finished = true;
+        self.answer.finish_reason = reason;
+        let cut = self.stops.push(&self.stream.finish().unwrap_or_default());
+        let text = if cut.stop.is_some() { cut.text } else { cut.text + &self.stops.finish() };
+        self.answer.text.push_str(&text);
+        text
+    }
+}
+
+/// Steps the engine until `completion` has finished. `each` gets the text of every step, empty ones too, and ends the
+/// answer by `Break`; its error ends the sequence too.
+pub async fn run(
+    engine: &mut Engine,
+    mut completion: Completion,
+    each: &mut dyn FnMut(&str) -> Result<ControlFlow<()>>,
+) -> Result<Answer> {
+    while !completion.is_finished() {
+        let mut text = String::new();
+        for event in engine.step().await? {
+            text += &completion.accept(engine, &event);
+        }
+        match each(&text) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => {
+                // What was held back belongs to the answer; whether to go on is no longer a question.
+                let _ = each(&completion.cancel(engine))?;
+            }
+            Err(error) => {
+                completion.cancel(engine);
+                return Err(error);
+            }
+        }
+    }
+    Ok(completion.into_answer())
+}

@@ -1,0 +1,375 @@
+//! The binary as people and programs meet it: exit codes, messages, JSON, and what a Ctrl-C does.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::model_path;
+
+/// `tests/golden/golden.json`, by prompt.
+fn golden() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/golden.json");
+    serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap()["prompts"].take()
+}
+
+fn headstart(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headstart"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// `headstart SUBCOMMAND --model MODEL …`
+fn with_model(subcommand: &str, arguments: &[&str]) -> Command {
+    let mut command = headstart(&[subcommand, "--model"]);
+    command.arg(model_path()).args(arguments);
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Standard output of a run that must succeed.
+fn stdout(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+fn json_of(command: &mut Command) -> Value {
+    let out = stdout(command);
+    assert_eq!(out.lines().count(), 1, "--json prints one object and nothing else: {out}");
+    serde_json::from_str(&out).unwrap()
+}
+
+/// The one line a failed run says: exit code 1, nothing on standard output.
+fn refusal(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let message = text(&stderr);
+    assert_eq!(status.code(), Some(1), "{command:?}: {message}");
+    assert!(stdout.is_empty(), "{command:?}: {}", text(&stdout));
+    assert_eq!(message.lines().count(), 1, "{command:?}: {message}");
+    message.strip_prefix("error: ").unwrap_or_else(|| panic!("{message}")).trim_end().to_owned()
+}
+
+fn file(folder: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+fn str_of(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn usage_errors_exit_2() {
+    let cases: [&[&str]; 12] = [
+        &[],
+        &["frobnicate"],
+        &["generate"],
+        &["generate", "-p", "a", "--prompt-file", "b"],
+        &["generate", "-p", "a", "--messages", "b"],
+        &["generate", "--messages", "b", "--system", "s"],
+        &["generate", "--messages", "b", "--raw"],
+        &["generate", "-p", "a", "--temperature", "warm"],
+        &["generate", "-p", "a", "--quantize", "q9_9"],
+        &["generate", "-p", "a", "--logit-bias", "5"],
+        &["score"],
+        &["tokenize", "-p", "a", "--no-such-flag"],
+    ];
+    for arguments in cases {
+        let output = headstart(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_command_shows_examples() {
+    for command in ["chat", "generate", "score", "tokenize", "bench"] {
+        let help = stdout(&mut headstart(&[command, "--help"]));
+        assert!(help.contains(&format!("Examples:\n  headstart {command}")), "{command}: {help}");
+    }
+    assert!(stdout(&mut headstart(&["models", "info", "--help"])).contains("Examples:\n  headstart models info"));
+}
+
+#[test]
+fn bad_input_is_refused_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad_utf8 = file(&folder, "bad.txt", b"caf\xc3\xa9 \xff!");
+    let empty = file(&folder, "empty.txt", "");
+    let sampling =
+        |flag: &str, value: &str, message: &str| (vec!["-p", "a", flag, value].join("\n"), message.to_owned());
+    let mut cases = vec![
+        (["--prompt", ""].join("\n"), "prompt: is empty".to_owned()),
+        (["--raw", "--prompt", ""].join("\n"), "prompt: is empty".to_owned()),
+        (["--prompt-file", str_of(&empty)].join("\n"), "prompt: is empty".to_owned()),
+        (["--prompt-file", str_of(&bad_utf8)].join("\n"), format!("{}: byte 6: is not UTF-8", bad_utf8.display())),
+        (["--prompt-file", "/no/such/file"].join("\n"), "/no/such/file: ".to_owned()),
+        (["-p", "a", "--stop", ""].join("\n"), "stop: stop[0] is empty".to_owned()),
+    ];
+    cases.extend([
+        sampling("--temperature", "-1", "temperature: -1 is not"),
+        sampling("--temperature", "nan", "temperature: NaN is not"),
+        sampling("--top-k", "0", "top_k: 0 leaves no candidate"),
+        sampling("--top-p", "0", "top_p: 0 is not"),
+        sampling("--min-p", "1.5", "min_p: 1.5 is not"),
+        sampling("--repetition-penalty", "0", "repetition_penalty: 0 is not"),
+        sampling("--presence-penalty", "3", "presence_penalty: 3 is not"),
+        sampling("--frequency-penalty", "-3", "frequency_penalty: -3 is not"),
+        sampling("--logit-bias", "49152=1", "logit_bias: token id 49152 is not in the vocabulary of 49152"),
+    ]);
+    for (arguments, expected) in cases {
+        let arguments: Vec<&str> = arguments.split('\n').collect();
+        let message = refusal(&mut with_model("generate", &arguments));
+        assert!(message.starts_with(&expected), "{arguments:?}: {message}");
+    }
+    for command in ["score", "tokenize"] {
+        let message = refusal(&mut with_model(command, &["--prompt-file", str_of(&bad_utf8)]));
+        assert!(message.contains("byte 6"), "{command}: {message}");
+        assert!(refusal(&mut with_model(command, &["-p", ""])).starts_with("prompt: is empty"));
+    }
+    let absent = refusal(&mut headstart(&["tokenize", "--model", "./no-such-model.gguf", "-p", "a"]));
+    assert!(absent.contains("no-such-model.gguf"), "{absent}");
+}
+
+#[test]
+fn wrong_messages_are_named_by_file_and_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        ("{", "line 1 column 1"),
+        ("[]", "messages"),
+        ("{\"messages\": 3}", "messages"),
+        (r#"[{"role": "user", "content": "a"}, 7]"#, "messages[1]"),
+        (r#"[{"content": "a"}]"#, "messages[0].role"),
+        (r#"[{"role": "user"}]"#, "messages[0].content"),
+        (r#"[{"role": "user", "content": 5}]"#, "messages[0].content"),
+        (r#"[{"role": "user", "content": [{"type": "image_url"}]}]"#, "messages[0].content[0]"),
+    ];
+    for (content, field) in cases {
+        let path = file(&folder, "messages.json", content);
+        let message = refusal(&mut with_model("generate", &["--messages", str_of(&path)]));
+        assert!(message.starts_with(str_of(&path)) && message.contains(field), "{content}: {message}");
+    }
+}
+
+#[test]
+fn tokenize_gives_the_reference_ids_of_exactly_the_text() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, prompt) in golden().as_object().unwrap() {
+        let path = file(&folder, name, prompt["text"].as_str().unwrap());
+        let found = json_of(&mut with_model("tokenize", &["--json", "--prompt-file", str_of(&path)]));
+        assert_eq!(keys(&found), ["token_ids", "tokens"]);
+        assert_eq!(found["token_ids"], prompt["ids"], "{name}");
+        assert_eq!(found["tokens"].as_array().unwrap().len(), prompt["ids"].as_array().unwrap().len(), "{name}");
+    }
+    // From a file and from standard input, spaces and line ends stay as they are.
+    let exact = " two  spaces \r\n\n";
+    let path = file(&folder, "exact.txt", exact);
+    let expected = json_of(&mut with_model("tokenize", &["--json", "--prompt", exact]));
+    assert_ne!(expected, json_of(&mut with_model("tokenize", &["--json", "--prompt", exact.trim()])));
+    assert_eq!(expected, json_of(&mut with_model("tokenize", &["--json", "--prompt-file", str_of(&path)])));
+    let mut child = with_model("tokenize", &["--json", "--prompt-file", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(exact.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(expected, serde_json::from_slice::<Value>(&output.stdout).unwrap());
+}
+
+#[test]
+fn models_info_describes_without_a_gpu() {
+    let mut command = headstart(&["models", "info", "--json", "--model"]);
+    // No Vulkan driver can be found under these, so a try for one would fail.
+    let no_driver = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null")];
+    let info = json_of(command.arg(model_path()).envs(no_driver));
+    assert_eq!(info["architecture"], "llama");
+    assert_eq!(info["layers"], 30);
+    assert_eq!(info["hidden"], 576);
+    assert_eq!((&info["heads"], &info["kv_heads"]), (&json!(9), &json!(3)));
+    assert_eq!(info["vocab"], 49152);
+    assert_eq!(info["context"], 8192);
+    assert_eq!(info["chat_template"], true);
+    assert_eq!(info["file_bytes"], std::fs::metadata(model_path()).unwrap().len());
+    let counts = |format: &str| info["formats"][format]["tensors"].as_u64();
+    assert_eq!((counts("f32"), counts("q4_1"), counts("q8_0")), (Some(61), Some(210), Some(1)));
+    let shown = stdout(headstart(&["models", "info", "--model"]).arg(model_path()));
+    assert!(shown.contains("134.5 M") && shown.contains("210 × q4_1"), "{shown}");
+}
+
+#[test]
+fn generate_json_has_the_documented_shape() {
+    let answer = json_of(&mut with_model("generate", &["-p", "Name three rivers.", "-n", "6", "--json"]));
+    let fields = ["text", "token_ids", "finish_reason", "usage", "timings", "adapter", "counters"];
+    assert_eq!(keys(&answer), fields);
+    let ids = answer["token_ids"].as_array().unwrap();
+    assert_eq!((ids.len(), &answer["finish_reason"]), (6, &json!("length")));
+    assert_eq!(keys(&answer["usage"]), ["prompt_tokens", "completion_tokens", "prompt_tokens_details"]);
+    assert_eq!(answer["usage"]["completion_tokens"], 6);
+    assert_eq!(answer["usage"]["prompt_tokens_details"], json!({ "cached_tokens": 0 }));
+    // The template's own system text and the user's, counted by transformers' tokenizer.
+    assert_eq!(answer["usage"]["prompt_tokens"], 34);
+    let timings = ["load_ms", "ttft_ms", "prefill_ms", "decode_ms", "prefill_tok_s", "decode_tok_s"];
+    assert_eq!(keys(&answer["timings"]), timings);
+    assert!(timings.iter().all(|name| answer["timings"][name].as_f64().unwrap() > 0.0), "{}", answer["timings"]);
+    assert!(answer["timings"]["ttft_ms"].as_f64() >= answer["timings"]["prefill_ms"].as_f64());
+    assert_eq!(keys(&answer["adapter"]), ["name", "backend", "driver"]);
+    let counters = [
+        "dispatches_per_token",
+        "submits_per_token",
+        "bind_groups_created_per_token",
+        "readback_bytes_per_token",
+        "weight_bytes",
+        "bytes_read_per_token",
+    ];
+    assert_eq!(keys(&answer["counters"]), counters);
+    assert!(counters.iter().all(|name| answer["counters"][name].is_number()), "{}", answer["counters"]);
+    assert!(!answer["text"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn generate_follows_the_reference_and_stops_before_stop_strings() {
+    let prompt = &golden()["english"];
+    let (given, reference) = (prompt["text"].as_str().unwrap(), prompt["greedy32"].as_array().unwrap());
+    let mut flags = vec!["--raw", "-n", "12", "--json", "-p", given];
+    let whole = json_of(&mut with_model("generate", &flags));
+    assert_eq!(whole["token_ids"], json!(reference[..12]));
+    let text = whole["text"].as_str().unwrap();
+    assert!(prompt["greedy_text"].as_str().unwrap().starts_with(text), "{text:?}");
+
+    // Streamed, the same text and only it.
+    let streamed = stdout(&mut with_model("generate", &["--raw", "-n", "12", "-p", given]));
+    assert_eq!(streamed.trim_end_matches('\n'), text.trim_end_matches('\n'));
+
+    // A stop string that crosses tokens ends the text before it.
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let stop = format!("{} {}", &words[2][1..], &words[3][..1]);
+    flags.extend(["--stop", "never to be seen", "--stop", &stop]);
+    let cut = json_of(&mut with_model("generate", &flags));
+    assert_eq!(cut["finish_reason"], "stop");
+    assert_eq!(cut["text"], text[..text.find(&stop).unwrap()]);
+    let taken = cut["token_ids"].as_array().unwrap().len();
+    assert!(taken < 12);
+    assert_eq!(cut["token_ids"], json!(reference[..taken]));
+}
+
+#[test]
+fn one_seed_is_one_answer() {
+    let run = |seed: &str| {
+        let flags = ["--raw", "-p", "Once", "-n", "8", "--temperature", "1.5", "--json", "--seed", seed];
+        json_of(&mut with_model("generate", &flags))["token_ids"].clone()
+    };
+    assert_eq!(run("1"), run("1"));
+    assert_ne!(run("1"), run("2"));
+}
+
+#[test]
+fn a_full_context_is_a_message_or_a_reason() {
+    let prompt = "one two three four five six seven eight nine ten eleven twelve";
+    let message = refusal(&mut with_model("generate", &["--raw", "-p", prompt, "--context", "8"]));
+    assert!(message.contains("context") && message.contains('8'), "{message}");
+    let full = json_of(&mut with_model("generate", &["--raw", "-p", prompt, "--context", "20", "-n", "50", "--json"]));
+    assert_eq!(full["finish_reason"], "context", "{full}");
+}
+
+#[test]
+fn score_gives_a_log_softmax_of_every_position() {
+    let flags = ["-p", "The capital of France is Paris.", "--json", "--top-logprobs", "3"];
+    let score = json_of(&mut with_model("score", &flags));
+    assert_eq!(keys(&score), ["token_ids", "logprobs", "perplexity", "top_logprobs"]);
+    let count = score["token_ids"].as_array().unwrap().len();
+    let logprobs: Vec<f64> = score["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    assert_eq!(logprobs.len(), count - 1);
+    assert!(logprobs.iter().all(|&logprob| logprob < 0.0));
+    let perplexity = (-logprobs.iter().sum::<f64>() / logprobs.len() as f64).exp();
+    assert!((score["perplexity"].as_f64().unwrap() / perplexity - 1.0).abs() < 1e-9);
+    let top = score["top_logprobs"].as_array().unwrap();
+    assert_eq!(top.len(), count);
+    for (position, best) in top.iter().enumerate() {
+        let best = best.as_array().unwrap();
+        assert_eq!(best.len(), 3);
+        assert!(best.iter().all(|entry| keys(entry) == ["id", "token", "logprob"]));
+        let order: Vec<f64> = best.iter().map(|entry| entry["logprob"].as_f64().unwrap()).collect();
+        assert!(order.is_sorted_by(|a, b| a >= b), "{order:?}");
+        // Where the text's next token is among the best, both lists say the same of it.
+        let next = score["token_ids"].get(position + 1);
+        for entry in best.iter().filter(|entry| Some(&entry["id"]) == next) {
+            assert_eq!(entry["logprob"].as_f64(), Some(logprobs[position]));
+        }
+    }
+    // "Paris" is what a model that knows anything says here.
+    assert_eq!(top[4][0]["token"], "ĠParis");
+    let table = stdout(&mut with_model("score", &["-p", "The capital of France"]));
+    assert!(table.contains("\" France\"") && table.contains("perplexity"), "{table}");
+    assert!(!table.contains('\x1b'), "no colour into a pipe");
+}
+
+#[test]
+fn bench_measures_what_it_was_asked() {
+    let flags = ["--prefill", "8,16", "--decode", "3", "--runs", "1", "--json"];
+    let bench = json_of(&mut with_model("bench", &flags));
+    let lengths: Vec<&Value> = bench["prefill"].as_array().unwrap().iter().map(|row| &row["tokens"]).collect();
+    assert_eq!(lengths, [&json!(8), &json!(16)]);
+    for rate in [&bench["prefill"][0]["tok_s"], &bench["decode"]["tok_s"]] {
+        assert_eq!(keys(rate), ["median", "min", "max"]);
+        assert!(rate["median"].as_f64().unwrap() > 0.0);
+    }
+}
+
+fn chat(arguments: &[&str]) -> Child {
+    let mut command = with_model("chat", arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn say(child: &mut Child, line: &str) {
+    let stdin = child.stdin.as_mut().unwrap();
+    stdin.write_all(line.as_bytes()).and_then(|()| stdin.flush()).unwrap();
+}
+
+#[test]
+fn chat_keeps_the_conversation() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved.json");
+    let mut child = chat(&["--system", "Be brief.", "-n", "4"]);
+    say(&mut child, "Hello\nAnd \\\nagain\n/retry\n");
+    say(&mut child, &format!("/save {}\n/clear\n/exit\nnever read\n", saved.display()));
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let messages: Vec<Value> = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
+    let roles: Vec<&str> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"]);
+    assert_eq!(messages[3]["content"], "And \nagain");
+    let again = json_of(&mut with_model("generate", &["--messages", str_of(&saved), "-n", "1", "--json"]));
+    assert!(again["usage"]["prompt_tokens"].as_u64().unwrap() > 20);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_answer_and_not_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved.json");
+    // Too long to end by itself before the signal.
+    let mut child = chat(&["-n", "4000", "--logit-bias", "2=-100"]);
+    say(&mut child, "Count from one to a thousand.\n");
+    let mut first = [0; 1];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    say(&mut child, &format!("/save {}\n", saved.display()));
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("[stopped]"), "{said}");
+    let messages: Vec<Value> = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
+    let answer = messages[1]["content"].as_str().unwrap();
+    assert!(!answer.is_empty() && answer.len() < 4000, "{answer}");
+}
