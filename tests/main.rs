@@ -1,9 +1,11 @@
 mod checkpoints;
 mod config;
+mod exactness;
 mod fuzz_parsers;
 mod hub;
 mod kv;
 mod oracle;
+mod parity;
 mod quant;
 mod sample;
 mod support;
