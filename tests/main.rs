@@ -1,10 +1,12 @@
 mod checkpoints;
 mod cli;
 mod config;
+mod exactness;
 mod fuzz_parsers;
 mod hub;
 mod kv;
 mod oracle;
+mod parity;
 mod quant;
 mod sample;
 mod support;

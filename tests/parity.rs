@@ -1,13 +1,9 @@
-//! The engine against Hugging Face transformers on the same weights: ids, chat template, logits, the best token everywhere,
-//! greedy text.
+//! The engine against Hugging Face transformers on the same weights: logits, the best token everywhere, greedy text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use headstart::engine::{EngineOptions, language};
-use headstart::text::Message;
-use headstart::weights::Checkpoint;
-use pollster::block_on;
+use headstart::engine::EngineOptions;
 use serde::Deserialize;
 
 use crate::support::engine::{check, load};
@@ -20,7 +16,6 @@ fn the_gguf_answers_as_transformers_does() {
     let golden = Golden::read();
     let references = golden.prompts.iter().map(|(name, prompt)| (name.as_str(), &prompt.reference));
     let mut report = Report::default();
-    hold_language(&mut report, &model_path(), &golden);
     hold(&mut report, &model_path(), &folder(""), references);
     report.finish();
 }
@@ -37,7 +32,6 @@ fn the_directory_that_save_pretrained_makes_answers_as_transformers_does() {
     convert::smollm2_hf(&model_path(), directory.path());
     let references = record.prompts.iter().map(|(name, reference)| (name.as_str(), reference));
     let mut report = Report::default();
-    hold_language(&mut report, directory.path(), &Golden::read());
     hold(&mut report, directory.path(), &committed, references);
     report.finish();
 }
@@ -72,19 +66,4 @@ fn hold<'a>(
             (position == last).then_some(known)
         });
     }
-}
-
-/// The tokenizer and the chat template that come with the model.
-fn hold_language(report: &mut Report, model: &Path, golden: &Golden) {
-    let checkpoint = block_on(Checkpoint::open(model)).unwrap();
-    let tokenizer = language::tokenizer(&checkpoint).unwrap();
-    for (name, prompt) in &golden.prompts {
-        let ids = tokenizer.encode(&prompt.text).unwrap();
-        report.check(ids == prompt.reference.ids, || format!("{name}: ids {ids:?}"));
-        let text = tokenizer.decode(&prompt.reference.greedy32, false);
-        report.check(text == prompt.greedy_text, || format!("{name}: the greedy tokens read {text:?}"));
-    }
-    let messages = Message::list(&golden.chat_messages).unwrap();
-    let chat = language::template(&checkpoint).unwrap().render(&messages, None, true).unwrap();
-    report.check(chat == golden.prompts["chat"].text, || format!("the chat template renders {chat:?}"));
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use headstart::engine::{Engine, EngineOptions, Event, Request};
-use headstart::sample::SamplingParams;
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 
@@ -16,7 +15,7 @@ pub fn load(model: &Path, options: &EngineOptions) -> Engine {
 
 /// A request for exactly `max_tokens` of the likeliest tokens.
 pub fn greedy(tokens: &[u32], max_tokens: usize) -> Request {
-    Request { tokens: tokens.to_vec(), max_tokens, sampling: SamplingParams::default(), stop_tokens: vec![] }
+    Request { tokens: tokens.to_vec(), max_tokens, ..Request::default() }
 }
 
 /// The tokens of each request, all of them running at once.
