@@ -1,10 +1,10 @@
-//! What must not change a single bit on one adapter: how a prompt is cut, how the cache came by its size; and not a token: what
+//! What must not change a single bit on one adapter: how a prompt is cut, how the cache came by its size, what
 //! runs beside a sequence, what ran before it.
 
 use headstart::engine::{EngineOptions, Request};
 use headstart::sample::SamplingParams;
 
-use crate::support::engine::{generate, greedy, load, score_bits};
+use crate::support::engine::{generate, greedy, load, run, score_bits};
 use crate::support::golden::{Golden, worse};
 use crate::support::model_path;
 use crate::support::odd::{NAMES, Tiny};
@@ -66,33 +66,62 @@ fn growth_under_running_sequences_loses_nothing() {
     assert_eq!(grown, generate(&mut load(&tiny.folder, &room_for(2048)), &requests));
 }
 
-/// Together, alone and cold, alone and from what the others left in the cache.
+/// Together, alone and cold: every logit of prompts' ends and of decoded tokens, bit for bit.
 #[test]
-fn neither_company_nor_the_cache_changes_a_token() {
+fn company_changes_no_bit() {
     for name in NAMES {
         let tiny = Tiny::read(name);
         let mut engine = load(&tiny.folder, &EngineOptions::default());
-        let requests = [1, 7, 16, 17, 40, 63, 90, 91].into_iter().enumerate().map(|(seed, length)| {
-            let mut request = greedy(&prompt(length, tiny.vocabulary, seed), 24 + seed);
-            request.no_cache = true;
-            // Odd ones are drawn, by turns on the GPU and on the host, so that the whole distribution has a say.
-            if seed % 2 == 1 {
-                let top_k = (seed % 4 == 1).then_some(40);
-                request.sampling = SamplingParams { temperature: 1.2, top_k, seed: seed as u64, ..request.sampling };
-            }
-            request
-        });
-        let requests: Vec<Request> = requests.collect();
-        let together = generate(&mut engine, &requests);
+        let requests = requests(tiny.vocabulary);
+        let together = run(&mut engine, &requests);
         for (request, together) in requests.iter().zip(&together) {
             let what = format!("{name}: a prompt of {} tokens", request.tokens.len());
-            assert_eq!(together.len(), request.max_tokens, "{what}");
-            for no_cache in [true, false] {
-                let alone = generate(&mut engine, &[Request { no_cache, ..request.clone() }]);
-                assert_eq!(&alone[0], together, "{what}, no_cache: {no_cache}");
-            }
+            assert_eq!(together.tokens.len(), request.max_tokens, "{what}");
+            assert_eq!(together.logits.len(), request.max_tokens, "{what}");
+            let alone = &run(&mut engine, std::slice::from_ref(request))[0];
+            assert_eq!(alone.tokens, together.tokens, "{what}");
+            let parted = alone.logits.iter().zip(&together.logits).position(|(a, b)| a != b);
+            assert_eq!(parted, None, "{what}: token whose logits differ");
         }
     }
+}
+
+/// Reused to the last token but one, which has to be computed: the same bits, and not by missing the cache.
+#[test]
+fn a_prefix_hit_changes_no_bit() {
+    for name in NAMES {
+        let tiny = Tiny::read(name);
+        let mut engine = load(&tiny.folder, &EngineOptions::default());
+        let long = prompt(70, tiny.vocabulary, 9);
+        let with_logits = |tokens: &[u32], no_cache| Request { logits: true, no_cache, ..greedy(tokens, 4) };
+        let cold = run(&mut engine, &[with_logits(&long, true)]);
+        for hit in [1, 15, 16, 17, 31, 32, 33, 48, 69] {
+            engine.clear_cache();
+            run(&mut engine, &[Request { max_tokens: 1, ..with_logits(&long[..hit], false) }]);
+            let warm = run(&mut engine, &[with_logits(&long, false)]);
+            assert_eq!(warm[0].usage.cached_tokens, hit, "{name}");
+            assert_eq!(
+                (&warm[0].tokens, &warm[0].logits),
+                (&cold[0].tokens, &cold[0].logits),
+                "{name}: a hit of {hit}"
+            );
+        }
+    }
+}
+
+/// Prompts around page edges; odd ones are drawn, by turns on the GPU and on the host, so that the whole distribution has
+/// a say.
+fn requests(vocabulary: usize) -> Vec<Request> {
+    let request = |(seed, length): (usize, usize)| {
+        let mut request = greedy(&prompt(length, vocabulary, seed), 12 + seed);
+        (request.no_cache, request.logits) = (true, true);
+        if seed % 2 == 1 {
+            let top_k = (seed % 4 == 1).then_some(40);
+            request.sampling = SamplingParams { temperature: 1.2, top_k, seed: seed as u64, ..request.sampling };
+        }
+        request
+    };
+    [1, 7, 16, 17, 40, 63, 90, 91].into_iter().enumerate().map(request).collect()
 }
 
 /// Equal bits, or where they first part and by how much.

@@ -1,10 +1,12 @@
 mod checkpoints;
 mod cli;
 mod config;
+mod counters;
 mod exactness;
 mod fuzz_parsers;
 mod hub;
 mod kv;
+mod language;
 mod oracle;
 mod parity;
 mod quant;

@@ -19,6 +19,8 @@ pub struct Request {
     pub stop_tokens: Vec<u32>,
     /// Reuse nothing that was computed before.
     pub no_cache: bool,
+    /// Give the logits each token was chosen from, as an event before it. They come back from the GPU for this.
+    pub logits: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -40,10 +42,22 @@ pub struct Usage {
     pub cached_tokens: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    Token { sequence: SequenceId, token: u32 },
-    Finished { sequence: SequenceId, reason: FinishReason, usage: Usage },
+    /// `[vocab]`, before penalties and biases; only where the request asks for them.
+    Logits {
+        sequence: SequenceId,
+        logits: Vec<f32>,
+    },
+    Token {
+        sequence: SequenceId,
+        token: u32,
+    },
+    Finished {
+        sequence: SequenceId,
+        reason: FinishReason,
+        usage: Usage,
+    },
 }
 
 impl Request {

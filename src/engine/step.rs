@@ -16,6 +16,12 @@ use crate::{
     sample::{self, SamplingPlan},
 };
 
+/// A sequence's new token, and the logits it was chosen from where the request wants them.
+struct Chosen {
+    token: u32,
+    logits: Option<Vec<f32>>,
+}
+
 /// Rows that a sequence has in this step, with their slots taken.
 struct Planned {
     /// Index in `running`.
@@ -118,7 +124,7 @@ impl Engine {
     }
 
     /// Runs the rows; the new token of each row that wanted one.
-    async fn launch(&mut self, mut recording: Recording, planned: &[Planned]) -> Result<Vec<Option<u32>>> {
+    async fn launch(&mut self, mut recording: Recording, planned: &[Planned]) -> Result<Vec<Option<Chosen>>> {
         let draws: Vec<Logits> = planned.iter().map(|rows| self.logits(rows)).collect();
         let batch = self.batch(planned, &draws);
         self.gpu.write(self.step_buffer, 0, &batch.words);
@@ -128,7 +134,7 @@ impl Engine {
         self.record(&mut recording, &batch, ending);
         let Some(span) = batch.logits else {
             self.gpu.submit(&recording)?;
-            return Ok(vec![None; planned.len()]);
+            return Ok(planned.iter().map(|_| None).collect());
         };
         let drawn = self.memory.drawn.slice(0, 4 * span.rows as u64);
         let drawn = self.gpu.submit_and_read(&recording, drawn, &self.staging).await?;
@@ -145,22 +151,28 @@ impl Engine {
                 tokens.push(None);
                 continue;
             };
-            let sequence = &self.running[rows.sequence];
-            tokens.push(Some(match sequence.request.sampling.plan() {
-                SamplingPlan::Host => self.sample_on_host(rows.sequence, row).await?,
-                _ => drawn[row],
-            }));
+            tokens.push(Some(self.choose(rows.sequence, row, drawn[row]).await?));
         }
         Ok(tokens)
     }
 
-    async fn sample_on_host(&mut self, sequence: usize, row: usize) -> Result<u32> {
+    /// The token of `sequence`, whose logits are row `row`: the GPU's choice, or the host's where only it can choose.
+    async fn choose(&mut self, sequence: usize, row: usize, drawn: u32) -> Result<Chosen> {
+        let Sequence { request, generated, .. } = &self.running[sequence];
+        let on_host = request.sampling.plan() == SamplingPlan::Host;
+        if !on_host && !request.logits {
+            return Ok(Chosen { token: drawn, logits: None });
+        }
         let bytes = (self.config.vocab * 4) as u64;
         let slice = self.memory.logits.slice(row as u64 * bytes, bytes);
         let words = self.gpu.submit_and_read(&Recording::new(), slice, &self.staging).await?;
-        let mut logits: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
-        let Sequence { request, generated, .. } = &self.running[sequence];
-        Ok(sample::sample(&mut logits, &request.sampling, &request.tokens, generated))
+        let mut values: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
+        let logits = request.logits.then(|| values.clone());
+        let token = match on_host {
+            true => sample::sample(&mut values, &request.sampling, &request.tokens, generated),
+            false => drawn,
+        };
+        Ok(Chosen { token, logits })
     }
 
     fn logits(&self, rows: &Planned) -> Logits {
@@ -220,9 +232,9 @@ impl Engine {
     }
 
     /// Publishes what was computed and hands out the new tokens.
-    fn collect(&mut self, planned: Vec<Planned>, tokens: Vec<Option<u32>>, events: &mut Vec<Event>) {
+    fn collect(&mut self, planned: Vec<Planned>, chosen: Vec<Option<Chosen>>, events: &mut Vec<Event>) {
         let mut ended = Vec::new();
-        for (rows, token) in planned.into_iter().zip(tokens) {
+        for (rows, chosen) in planned.into_iter().zip(chosen) {
             let sequence = &mut self.running[rows.sequence];
             let producer = match rows.rows {
                 scheduler::Rows::Prompt { .. } => Producer::Prefill,
@@ -231,7 +243,10 @@ impl Engine {
             if let Some(table) = sequence.table() {
                 self.cache.publish(table, &rows.tokens, producer);
             }
-            let Some(token) = token else { continue };
+            let Some(Chosen { token, logits }) = chosen else { continue };
+            if let Some(logits) = logits {
+                events.push(Event::Logits { sequence: sequence.id, logits });
+            }
             sequence.phase = match std::mem::replace(&mut sequence.phase, Phase::Waiting) {
                 Phase::Prefilling(table) | Phase::Decoding(table) => Phase::Decoding(table),
                 Phase::Waiting => Phase::Waiting,

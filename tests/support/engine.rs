@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use headstart::engine::{Engine, EngineOptions, Event, Request};
+use headstart::engine::{Engine, EngineOptions, Event, Request, Usage};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 
@@ -20,15 +20,35 @@ pub fn greedy(tokens: &[u32], max_tokens: usize) -> Request {
 
 /// The tokens of each request, all of them running at once.
 pub fn generate(engine: &mut Engine, requests: &[Request]) -> Vec<Vec<u32>> {
+    run(engine, requests).into_iter().map(|answer| answer.tokens).collect()
+}
+
+/// What came of one request.
+#[derive(Debug, Default, PartialEq)]
+pub struct Answer {
+    pub tokens: Vec<u32>,
+    /// The bits of the logits each token was chosen from, where the request asked for them.
+    pub logits: Vec<Vec<u32>>,
+    pub usage: Usage,
+}
+
+/// The answers to `requests`, all of them running at once.
+pub fn run(engine: &mut Engine, requests: &[Request]) -> Vec<Answer> {
     let sequences: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
     let place = |sequence| sequences.iter().position(|known| *known == sequence).expect("an event of these sequences");
-    let mut answers = vec![Vec::new(); sequences.len()];
+    let mut answers: Vec<Answer> = sequences.iter().map(|_| Answer::default()).collect();
     let mut running = sequences.len();
     while running > 0 {
         for event in block_on(engine.step()).unwrap() {
             match event {
-                Event::Token { sequence, token } => answers[place(sequence)].push(token),
-                Event::Finished { .. } => running -= 1,
+                Event::Logits { sequence, logits } => {
+                    answers[place(sequence)].logits.push(logits.iter().map(|x| x.to_bits()).collect());
+                }
+                Event::Token { sequence, token } => answers[place(sequence)].tokens.push(token),
+                Event::Finished { sequence, usage, .. } => {
+                    answers[place(sequence)].usage = usage;
+                    running -= 1;
+                }
             }
         }
     }

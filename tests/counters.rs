@@ -1,0 +1,33 @@
+//! What a token costs, in figures that hold on every GPU.
+
+use headstart::engine::EngineOptions;
+
+use crate::support::engine::{generate, greedy, load};
+use crate::support::model_path;
+
+#[test]
+fn real_model_decode_is_one_submit_few_dispatches_and_four_bytes_back() {
+    let mut engine = load(&model_path(), &EngineOptions::default());
+    let layers = engine.config().layers as f64;
+    generate(&mut engine, &[greedy(&[504, 1296, 3707], 6)]);
+    let counters = engine.counters();
+    assert_eq!(counters.submits_per_token, 1.0);
+    assert_eq!(counters.bind_groups_created_per_token, 0.0);
+    assert_eq!(counters.readback_bytes_per_token, 4.0);
+    // Six a layer; the embedding, the LM head and the two stages of the choice besides.
+    assert_eq!(counters.dispatches_per_token, 6.0 * layers + 4.0);
+    let file = std::fs::metadata(model_path()).unwrap().len() as f64;
+    assert!(counters.weight_bytes as f64 <= 1.02 * file, "{} of {file}", counters.weight_bytes);
+    assert!(counters.bytes_read_per_token <= 1.10 * counters.weight_bytes as f64, "{counters:?}");
+}
+
+#[test]
+fn a_batch_reads_four_bytes_a_sequence_in_one_submit() {
+    let tiny = crate::support::odd::Tiny::read(crate::support::odd::NAMES[0]);
+    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    generate(&mut engine, &[greedy(&[1, 2, 3], 5), greedy(&[4, 5, 6], 5), greedy(&[7, 8, 9], 5)]);
+    let counters = engine.counters();
+    assert_eq!(counters.readback_bytes_per_token, 4.0);
+    assert_eq!(counters.submits_per_token, 1.0 / 3.0);
+    assert_eq!(counters.bind_groups_created_per_token, 0.0);
+}
