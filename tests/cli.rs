@@ -105,8 +105,7 @@ fn bad_input_is_refused_in_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let bad_utf8 = file(&folder, "bad.txt", b"caf\xc3\xa9 \xff!");
     let empty = file(&folder, "empty.txt", "");
-    let sampling =
-        |flag: &str, value: &str, message: &str| (["-p", "a", flag, value].join("\n"), message.to_owned());
+    let sampling = |flag: &str, value: &str, message: &str| (["-p", "a", flag, value].join("\n"), message.to_owned());
     let mut cases = vec![
         (["--prompt", ""].join("\n"), "prompt: is empty".to_owned()),
         (["--raw", "--prompt", ""].join("\n"), "prompt: is empty".to_owned()),

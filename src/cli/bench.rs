@@ -2,6 +2,7 @@
 //!
 //! Nothing is reused from the cache, and the first run of each is not counted: it pays for what happens once.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
@@ -20,7 +21,8 @@ use super::{report, term};
 #[command(after_help = "Examples:
   headstart bench
   headstart bench -m model.gguf --prefill 128,512 --decode 64 --runs 5
-  headstart bench --prompt-file book.txt --json")]
+  headstart bench --prompt-file book.txt --json
+  headstart bench --profile")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -42,6 +44,10 @@ pub struct Args {
 
     #[command(flatten)]
     engine: EngineArgs,
+
+    /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel
+    #[arg(long)]
+    profile: bool,
 
     /// Print one JSON object
     #[arg(long)]
@@ -85,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.runs == 0 {
         return refuse("runs", "0 measures nothing; give at least 1");
     }
-    if args.prefill.contains(&0) {
+    if args.prefill.is_empty() || args.prefill.contains(&0) {
         return refuse("prefill", "0 tokens cannot be prefilled; give at least 1");
     }
     if args.decode == 1 {
@@ -98,6 +104,9 @@ pub fn run(args: &Args) -> Result<()> {
         return refuse("prompt", "holds no token to measure with");
     }
     let mut session = Session::start(model, &args.engine)?;
+    if args.profile {
+        return profile(args, &mut session);
+    }
     let rounds = (args.runs + 1) * (args.prefill.len() + usize::from(args.decode > 0));
     let bar = term::bar("bench", rounds as u64, "runs");
     let measure = |session: &mut Session, prompt: usize, answer: usize, rate: fn(&Timings) -> f64| {
@@ -122,6 +131,42 @@ pub fn run(args: &Args) -> Result<()> {
         true => term::json(&as_json(args, &session, &prefill, decode.as_ref())),
         false => term::out(&as_text(args, &session, &prefill, decode.as_ref())),
     }
+}
+
+/// The time of each kernel of a decode step and of a prefill step after `DECODE_PROMPT` tokens, waited for one by one.
+fn profile(args: &Args, session: &mut Session) -> Result<()> {
+    let mut steps = Vec::new();
+    for (what, decode) in [("decode", true), ("prefill", false)] {
+        // The first run pays for what happens once.
+        let mut samples = Vec::new();
+        for _ in 0..2 {
+            samples = pollster::block_on(session.engine.profile(decode, DECODE_PROMPT, args.prefill[0]))?;
+        }
+        let mut kernels: BTreeMap<String, (usize, f64)> = BTreeMap::new();
+        for sample in samples {
+            let (count, ms) = kernels.entry(sample.label).or_default();
+            *count += 1;
+            *ms += sample.time.as_secs_f64() * 1e3;
+        }
+        let mut kernels: Vec<_> = kernels.into_iter().collect();
+        kernels.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        steps.push((what, kernels));
+    }
+    if args.json {
+        let rows = |kernels: &[(String, (usize, f64))]| -> Value {
+            kernels.iter().map(|(kernel, (count, ms))| json!({ "kernel": kernel, "count": count, "ms": ms })).collect()
+        };
+        return term::json(&steps.iter().map(|(what, kernels)| (*what, rows(kernels))).collect::<Value>());
+    }
+    let mut text = String::new();
+    for (what, kernels) in &steps {
+        let total: f64 = kernels.iter().map(|(_, (_, ms))| ms).sum();
+        text += &format!("{what}: {total:.1} ms, each kernel waited for\n");
+        for (kernel, (count, ms)) in kernels {
+            text += &format!("{ms:>9.2} ms {count:>4} × {kernel}\n");
+        }
+    }
+    term::out(&text)
 }
 
 /// One greedy answer of exactly `answer` tokens: no token stops it.

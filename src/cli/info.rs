@@ -15,9 +15,13 @@ use super::term;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   headstart models info
-  headstart models info -m model.gguf
-  headstart models info -m ./SmolLM2-135M-Instruct --json")]
+  headstart models info model.gguf
+  headstart models info ./SmolLM2-135M-Instruct --json")]
 pub struct Args {
+    /// The model, as --model takes it
+    #[arg(value_name = "MODEL", conflicts_with = "model")]
+    name: Option<String>,
+
     #[command(flatten)]
     model: ModelArgs,
 
@@ -27,7 +31,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (path, checkpoint) = args.model.open()?;
+    let name = args.name.clone().or_else(|| args.model.model.clone());
+    let (path, checkpoint) = ModelArgs { model: name }.open()?;
     let config = Config::from_checkpoint(&checkpoint)?;
     let mut facts = describe(&checkpoint, &config)?;
     if args.json {

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the models on this machine, with the name to give to --model
+    #[command(after_help = "Examples:\n  headstart models ls\n  headstart models ls --json")]
     Ls {
         /// One JSON array on standard output
         #[arg(long)]
@@ -19,6 +20,10 @@ pub enum Command {
     /// Describe a model from its headers, without a GPU
     Info(info::Args),
     /// Download a model from the Hugging Face hub and print its path
+    #[command(after_help = "Examples:
+  headstart models pull
+  headstart models pull HuggingFaceTB/SmolLM2-360M-Instruct
+  headstart models pull owner/repo:FILE.gguf@main")]
     Pull {
         /// `owner/repo`, `owner/repo:FILE.gguf`, either with `@revision`
         #[arg(default_value = hub::DEFAULT)]
@@ -28,6 +33,7 @@ pub enum Command {
         quiet: bool,
     },
     /// Print where a model lies, as --model finds it, downloading it first if it must
+    #[command(after_help = "Examples:\n  headstart models path\n  headstart models path owner/repo")]
     Path {
         /// What --model takes
         #[arg(default_value = hub::DEFAULT)]
