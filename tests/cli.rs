@@ -97,7 +97,10 @@ fn every_command_shows_examples() {
         let help = stdout(&mut headstart(&[command, "--help"]));
         assert!(help.contains(&format!("Examples:\n  headstart {command}")), "{command}: {help}");
     }
-    assert!(stdout(&mut headstart(&["models", "info", "--help"])).contains("Examples:\n  headstart models info"));
+    for command in ["ls", "info", "pull", "path"] {
+        let help = stdout(&mut headstart(&["models", command, "--help"]));
+        assert!(help.contains(&format!("Examples:\n  headstart models {command}")), "{command}: {help}");
+    }
 }
 
 #[test]
@@ -310,6 +313,27 @@ fn score_gives_a_log_softmax_of_every_position() {
     let table = stdout(&mut with_model("score", &["-p", "The capital of France"]));
     assert!(table.contains("\" France\"") && table.contains("perplexity"), "{table}");
     assert!(!table.contains('\x1b'), "no colour into a pipe");
+}
+
+#[test]
+fn without_an_adapter_the_message_says_what_to_install() {
+    let no_driver = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null")];
+    let message = refusal(with_model("generate", &["-p", "a"]).envs(no_driver));
+    assert!(message.starts_with("no usable GPU adapter") && message.contains("mesa-vulkan-drivers"), "{message}");
+    let message = refusal(with_model("generate", &["-p", "a"]).env("WGPU_ADAPTER_NAME", "no such adapter"));
+    assert!(message.contains("WGPU_ADAPTER_NAME=no such adapter matches none of ["), "{message}");
+}
+
+#[test]
+fn bench_shows_where_a_step_goes() {
+    let profile = json_of(&mut with_model("bench", &["--profile", "--prefill", "8", "--json"]));
+    for step in ["decode", "prefill"] {
+        let kernels = profile[step].as_array().unwrap();
+        let linears = kernels.iter().filter(|row| row["kernel"].as_str().unwrap().starts_with("linear{"));
+        // Four a layer and the LM head.
+        assert_eq!(linears.map(|row| row["count"].as_u64().unwrap()).sum::<u64>(), 4 * 30 + 1, "{step}");
+        assert!(kernels.iter().all(|row| row["ms"].as_f64().unwrap() > 0.0));
+    }
 }
 
 #[test]

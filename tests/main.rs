@@ -2,6 +2,7 @@ mod checkpoints;
 mod cli;
 mod config;
 mod counters;
+mod engine;
 mod exactness;
 mod fuzz_parsers;
 mod hub;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use headstart::engine::EngineOptions;
+use headstart::quant::Format;
 use serde::Deserialize;
 
-use crate::support::engine::{check, load};
+use crate::support::engine::{check, load, score_bits};
 use crate::support::golden::{Golden, Known, Reference, Report, TOLERANCE, folder, json, last_logits};
 use crate::support::odd::{NAMES, Tiny};
 use crate::support::{convert, model_path};
@@ -34,6 +35,33 @@ fn the_directory_that_save_pretrained_makes_answers_as_transformers_does() {
     let mut report = Report::default();
     hold(&mut report, directory.path(), &committed, references);
     report.finish();
+    hold_quantised(directory.path(), &record.prompts["english"].ids);
+}
+
+/// Quantising while loading makes the weights smaller and leaves the logits near: within the noise of rounding.
+fn hold_quantised(model: &Path, tokens: &[u32]) {
+    let of = |quantize| {
+        let mut engine = load(model, &EngineOptions { quantize, ..EngineOptions::default() });
+        let bits = score_bits(&mut engine, tokens);
+        (bits.into_iter().map(f32::from_bits).collect::<Vec<_>>(), engine.counters().weight_bytes as f64)
+    };
+    let (exact, half_bytes) = of(None);
+    let size = exact.iter().map(|x| x * x).sum::<f32>().sqrt();
+    // 8.5 bits a weight; 4.5, but 8.5 for the embedding, a fifth of the whole. Rounding a weight errs by at most 1/254 and
+    // 1/16 of its block's largest, which thirty layers multiply a few times.
+    for (format, most_bytes, least_noise, most_noise) in
+        [(Format::Q8_0, 0.535, 1e-3, 0.06), (Format::Q4_0, 0.36, 0.06, 0.6)]
+    {
+        let (quantised, bytes) = of(Some(format));
+        let change = exact.iter().zip(&quantised).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt() / size;
+        println!(
+            "{}: {:.3} of the bytes, logits moved by {change:.4} of their size",
+            format.name(),
+            bytes / half_bytes
+        );
+        assert!(bytes < most_bytes * half_bytes, "{} bytes of {half_bytes}", bytes);
+        assert!((least_noise..most_noise).contains(&change), "{}: {change}", format.name());
+    }
 }
 
 /// Every position of every model: 3 query heads to a KV head and 8, heads of 40 and 24 wide, a vocabulary that no tile
