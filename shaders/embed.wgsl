@@ -1,7 +1,7 @@
 // hidden[row] = embedding[token of row], dequantised. One thread a unit of 8.
 #import shared/step
 #import shared/matrix
-@group(0) @binding(1) var<storage, read> weights: array<u32>;
+@group(0) @binding(1) var<storage, read> weights: array<Word>;
 @group(0) @binding(2) var<storage, read_write> hidden: array<vec4<f32>>;
 
 @compute @workgroup_size(${LANES})

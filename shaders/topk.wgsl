@@ -35,7 +35,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var mine = LOWEST;
     for (var i = start + lane; i < end; i += LANES) {
 #if STAGE == 0
-      let candidate = Candidate(logits[row * ${VOCAB}u + i], i);
+      // An infinite logit is a candidate too, the last of all.
+      let candidate = Candidate(max(logits[row * ${VOCAB}u + i], LOWEST.logit), i);
 #else
       let candidate = lists[(row * ${CHUNKS}u + i / wanted) * ${K}u + i % wanted];
 #endif

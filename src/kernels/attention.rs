@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Class, Heads, Span};
+use super::{Class, Heads, PAGE, Span};
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
 
 /// Tokens of a split of a decoding row's context.
@@ -26,7 +26,11 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
         (Class::Decode, _) => 1,
         // Rows × dims that still fit the registers of a CPU's vector unit and its first cache.
         (Class::Prompt, AdapterKind::Cpu) => (64 / (heads.group() * heads.head_dim.div_ceil(8))).clamp(1, 4),
-        (Class::Prompt, AdapterKind::Gpu) => (16 / heads.group()).clamp(1, 8),
+        // 16 query rows share what is read of K and V, as long as they take no more than half of the workgroup memory.
+        (Class::Prompt, AdapterKind::Gpu) => {
+            let room = caps.workgroup_memory as usize / 8 / heads.head_dim;
+            (room.min(16) / heads.group()).clamp(1, 8)
+        }
     }
 }
 
@@ -59,7 +63,7 @@ impl Attention {
             Class::Decode => (&self.decode, splits(span.context)),
         };
         let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
-        let token = self.heads.page_bytes() / super::PAGE as u64;
+        let token = self.heads.page_bytes() / PAGE as u64;
         let cost = Cost {
             read: span.rows as u64 * row + span.tiles as u64 * span.context as u64 * token,
             written: span.rows as u64 * row,
@@ -73,19 +77,29 @@ fn kernel(heads: &Heads, context: usize, class: Class, caps: &Caps) -> Kernel {
     let rows = caps.kind == AdapterKind::Cpu && matches!(caps.subgroup, Some(8 | 16));
     let lanes = match (rows, caps.subgroup) {
         (true, Some(size)) => size as usize,
+        _ if caps.kind == AdapterKind::Cpu => PAGE,
         _ => 64,
     };
+    let tile = tile_rows(caps, heads, class);
+    let (pairs, quads) = (heads.head_dim / 2, (tile * heads.group()).div_ceil(4));
+    // A power of two, and four tokens of each slice in a tile.
+    let slices = (lanes / pairs).checked_ilog2().map_or(1, |log| 1 << log).min(lanes / 4);
     let scale = 1.0 / (heads.head_dim as f32).sqrt();
     let mut defines = vec![
         ("SHAPE", u32::from(!rows)),
         ("LANES", lanes as u32),
-        ("T", tile_rows(caps, heads, class) as u32),
+        ("T", tile as u32),
         ("GROUP", heads.group() as u32),
         ("KV_HEADS", heads.kv_heads as u32),
         ("HEAD_DIM", heads.head_dim as u32),
         ("SCALE", scale.to_bits()),
-        ("TOKEN_STEPS", (super::PAGE / lanes.min(super::PAGE)) as u32),
-        ("OUT_STEPS", (heads.head_dim / 2).div_ceil(lanes) as u32),
+        ("TOKEN_STEPS", (PAGE / lanes.min(PAGE)) as u32),
+        ("OUT_STEPS", pairs.div_ceil(lanes) as u32),
+        ("QUADS", quads as u32),
+        ("STRIDE", (quads | 1) as u32),
+        ("SLICES", slices as u32),
+        ("SLICED", u32::from(slices > 1)),
+        ("PARTS", lanes.min(8) as u32),
     ];
     if class == Class::Decode {
         defines.extend([("SPLIT", SPLIT as u32), ("SPLITS", splits(context) as u32)]);

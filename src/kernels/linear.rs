@@ -80,13 +80,9 @@ pub fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
         (AdapterKind::Gpu, Class::Prompt) => {
             Variant { shape: Shape::Tile, lanes: 128, rows: 64, tokens: 32, subgroup: false }
         }
-        (AdapterKind::Gpu, Class::Decode) => Variant {
-            shape: Shape::Vector,
-            lanes: 64,
-            rows: 4,
-            tokens: if tokens > 1 { 4 } else { 1 },
-            subgroup: caps.subgroup == Some(32) || caps.subgroup == Some(64),
-        },
+        (AdapterKind::Gpu, Class::Decode) => {
+            Variant { shape: Shape::Vector, lanes: 64, rows: 4, tokens: if tokens > 1 { 4 } else { 1 }, subgroup }
+        }
     }
 }
 
@@ -151,6 +147,18 @@ impl Linear {
     }
 }
 
+/// Units of a lane in one pass of the loop along the columns; it never changes the order of a sum.
+fn step(variant: Variant, units: usize) -> usize {
+    match variant.shape {
+        // x is loaded element by element: more of that at once makes a program that takes seconds to compile.
+        Shape::Rows if !variant.subgroup => 1,
+        // A block of 32 where blocks divide the row.
+        Shape::Rows => [4, 2].into_iter().find(|step| units.is_multiple_of(*step)).unwrap_or(1),
+        Shape::Vector => units.div_ceil(variant.lanes).clamp(1, 2),
+        Shape::Tile => 4,
+    }
+}
+
 fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps: &Caps) -> Kernel {
     let units = matrix.cols.div_ceil(UNIT);
     let mut defines = part.defines(matrix.cols);
@@ -163,10 +171,12 @@ fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps:
         ("LANES", variant.lanes as u32),
         ("R", variant.rows as u32),
         ("T", variant.tokens as u32),
-        // Units of a pass of the loop: a block of 32 where blocks divide the row.
-        ("STEP", [4, 2, 1].into_iter().find(|step| units.is_multiple_of(*step)).unwrap_or(1) as u32),
+        ("STEP", step(variant, units) as u32),
         ("SUBGROUP", u32::from(variant.subgroup)),
     ]);
+    let constants = [(fusion.norm.is_some(), units * UNIT), (fusion.bias, matrix.rows)];
+    let constants: usize = constants.into_iter().filter(|(present, _)| *present).map(|(_, length)| length).sum();
+    defines.push(("CONST_FOURS", u32::from(variant.shape != Shape::Rows && constants.is_multiple_of(4))));
     let (epilogue, bindings) = match fusion.epilogue {
         Epilogue::Store => (0, BINDINGS),
         Epilogue::Residual => (1, BINDINGS),
