@@ -1,0 +1,10 @@
+//! Every kernel in its permutations against its twin (`tests/reference`), through the faces that the models use.
+//!
+//! One adapter serves all shapes: a kernel is chosen by the capabilities a test hands to its face, so a CPU adapter runs the
+//! shapes of GPUs and a GPU those of CPUs.
+
+mod attention;
+mod bench;
+mod linear;
+mod rows;
+mod translate;

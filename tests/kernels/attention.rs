@@ -1,0 +1,236 @@
+//! Both shapes of `attention`, prompt and decode, and `attention_merge`, over head sizes and groups.
+
+use headstart::{
+    gpu::Recording,
+    kernels::{
+        Class, Heads, PAGE,
+        attention::{Attention, partial_bytes, splits, tile_rows},
+        attention_merge::AttentionMerge,
+    },
+};
+
+use super::bench::{Bench, Face, Numbers, Step, close, floats, heads};
+use crate::reference::{Bounded, attention as twin, attention_merge};
+
+/// Rows in registers, a page of lanes, 64 lanes; head sizes and groups that models have. Every case is a program of a few
+/// seconds for a CPU adapter's compiler, so shapes, sizes and classes meet in turns, not each with each.
+const CASES: [(Face, Class, usize, usize); 11] = [
+    (Face::Cpu, Class::Prompt, 64, 3),
+    (Face::Cpu, Class::Prompt, 80, 1),
+    (Face::Cpu, Class::Decode, 128, 1),
+    (Face::Cpu, Class::Decode, 40, 3),
+    (Face::CpuPlain, Class::Prompt, 64, 3),
+    (Face::CpuPlain, Class::Decode, 40, 4),
+    (Face::GpuPlain, Class::Prompt, 64, 3),
+    (Face::GpuPlain, Class::Prompt, 128, 4),
+    (Face::GpuPlain, Class::Prompt, 40, 1),
+    (Face::GpuPlain, Class::Decode, 64, 3),
+    (Face::GpuPlain, Class::Decode, 80, 8),
+];
+/// Tokens that the last row of a decoding sequence sees.
+const CONTEXTS: [usize; 8] = [1, 15, 16, 17, 255, 256, 257, 600];
+/// Position of the first row and number of rows of prompt chunks: from the start, over page edges, deep in a context.
+const CHUNKS: [(usize, usize); 5] = [(0, 33), (14, 5), (16, 1), (255, 3), (590, 7)];
+const LONGEST: usize = 700;
+const STALE: u32 = 0x7b00_7b00;
+const NAN: u32 = 0x7e00_7e00;
+
+#[test]
+fn attention_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
+    let mut bench = Bench::open();
+    let mut worst: f64 = 0.0;
+    for (face, class, head_dim, group) in CASES {
+        let kv_heads = 2 - group % 2;
+        let heads = heads(kv_heads * group, kv_heads, head_dim, 0);
+        worst = worst.max(match class {
+            Class::Prompt => prompt(&mut bench, face, heads),
+            Class::Decode => decode(&mut bench, face, heads),
+        });
+    }
+    eprintln!("attention: at most {worst:.2} of the allowed error");
+}
+
+/// Sequences in shuffled pages of one pool, and what their rows ask.
+struct World {
+    heads: Heads,
+    /// `[sequence][token][kv_head · head_dim]`.
+    keys: Vec<Vec<Vec<f32>>>,
+    values: Vec<Vec<Vec<f32>>>,
+    tables: Vec<u32>,
+    /// Where the table of each sequence starts.
+    starts: Vec<u32>,
+    pages: Vec<u32>,
+    /// `[batch row][heads · head_dim]`.
+    queries: Vec<Vec<f32>>,
+}
+
+impl World {
+    /// Pages that no sequence owns hold NaN; the rest of a last page what an earlier owner may have left there.
+    fn new(heads: Heads, contexts: &[usize], rows: usize) -> Self {
+        let numbers = Numbers::new((heads.head_dim * 100 + heads.heads) as u64);
+        let needed: usize = contexts.iter().map(|tokens| tokens.div_ceil(PAGE)).sum();
+        let free = numbers.shuffled(needed + 3);
+        let page_words = twin::page_words(&heads);
+        let mut pages = vec![NAN; (needed + 3) * page_words];
+        let (mut keys, mut values, mut tables, mut starts) = (vec![], vec![], vec![], vec![]);
+        // f16 numbers, as the cache would have them.
+        let token = || -> Vec<f32> {
+            let f16 = |x: f32| half::f16::from_f32(2.0 * x).to_f32();
+            numbers.floats(heads.kv_heads * heads.head_dim).into_iter().map(f16).collect()
+        };
+        for &context in contexts {
+            let own = &free[tables.len()..tables.len() + context.div_ceil(PAGE)];
+            own.iter().for_each(|&page| pages[page as usize * page_words..][..page_words].fill(STALE));
+            let (k, v): (Vec<_>, Vec<_>) = (0..context).map(|_| (token(), token())).unzip();
+            for t in 0..context {
+                let slot = own[t / PAGE] as usize * PAGE + t % PAGE;
+                for (half, at) in [(&k[t], twin::k_word as fn(&_, _, _, _) -> _), (&v[t], twin::v_word)] {
+                    for (i, pair) in half.chunks(2).enumerate() {
+                        let pairs = heads.head_dim / 2;
+                        pages[at(&heads, slot, i / pairs, i % pairs)] = twin::pack([pair[0], pair[1]]);
+                    }
+                }
+            }
+            starts.push(tables.len() as u32);
+            tables.extend(own);
+            keys.push(k);
+            values.push(v);
+        }
+        let queries = (0..rows).map(|_| numbers.floats(heads.heads * heads.head_dim)).collect();
+        Self { heads, keys, values, tables, starts, pages, queries }
+    }
+
+    /// All heads of batch row `row`, which sees tokens 0..=position of `sequence`.
+    fn expected(&self, row: usize, sequence: usize, position: usize) -> Vec<Bounded> {
+        let dim = self.heads.head_dim;
+        let own = |cache: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
+            cache[..=position].iter().map(|token| token[head * dim..(head + 1) * dim].to_vec()).collect()
+        };
+        let head = |head: usize| {
+            let kv_head = head / self.heads.group();
+            let q = &self.queries[row][head * dim..(head + 1) * dim];
+            twin::attend(q, &own(&self.keys[sequence], kv_head), &own(&self.values[sequence], kv_head))
+        };
+        (0..self.heads.heads).flat_map(head).collect()
+    }
+
+    fn step(&self, rows: usize, tiles: Vec<[u32; 4]>, context: usize) -> Step {
+        Step { rows: (0..rows as u32).collect(), tiles, tables: self.tables.clone(), context, ..Step::default() }
+    }
+}
+
+/// Runs attention (and the merge when decoding) over `tiles`.
+fn run(bench: &mut Bench, face: Face, world: &World, class: Class, tiles: Vec<[u32; 4]>) -> Vec<u32> {
+    let heads = world.heads;
+    let caps = face.caps(bench.gpu.caps());
+    let rows = world.queries.len();
+    let context = world.keys.iter().map(Vec::len).max().unwrap();
+    let (step, span) = bench.span(class, &world.step(rows, tiles, context));
+    let (q, kv) = (bench.floats(&world.queries.concat()), bench.buffer(&world.pages));
+    let out = bench.floats(&vec![f32::NAN; rows * heads.heads * heads.head_dim]);
+    let partials = bench.buffer(&vec![NAN; partial_bytes(&heads, rows, LONGEST) as usize / 4]);
+    let attention = Attention::new(heads, LONGEST, &caps);
+    let mut recording = Recording::new();
+    if class == Class::Prompt {
+        attention.record(&mut recording, &span, q.whole(), kv.whole(), out.whole());
+    } else {
+        attention.record(&mut recording, &span, q.whole(), kv.whole(), partials.whole());
+        let merge = AttentionMerge::new(heads, LONGEST, &caps);
+        merge.record(&mut recording, &span, partials.whole(), out.whole());
+    }
+    let [words] = bench.run(&recording, [out]);
+    bench.free([step, q, kv, out, partials]);
+    words
+}
+
+fn prompt(bench: &mut Bench, face: Face, heads: Heads) -> f64 {
+    let contexts: Vec<usize> = CHUNKS.iter().map(|(position, rows)| position + rows).collect();
+    let rows = CHUNKS.iter().map(|(_, rows)| rows).sum();
+    let world = World::new(heads, &contexts, rows);
+    let most = tile_rows(&face.caps(bench.gpu.caps()), &heads, Class::Prompt);
+    let tiles = |size: usize| {
+        let mut tiles = Vec::new();
+        let mut first = 0;
+        for (sequence, &(position, rows)) in CHUNKS.iter().enumerate() {
+            for start in (0..rows).step_by(size) {
+                let count = size.min(rows - start);
+                let place = [first + start, count, world.starts[sequence] as usize, position + start];
+                tiles.push(place.map(|word| word as u32));
+            }
+            first += rows;
+        }
+        tiles
+    };
+    let label = format!("prompt {face:?} {heads:?}");
+    let words = run(bench, face, &world, Class::Prompt, tiles(most));
+    let places = CHUNKS.iter().enumerate().flat_map(|(s, &(at, rows))| (0..rows).map(move |i| (s, at + i)));
+    let width = heads.heads * heads.head_dim;
+    let worst = places.enumerate().map(|(row, (sequence, position))| {
+        let wanted = world.expected(row, sequence, position);
+        close(&floats(&words)[row * width..(row + 1) * width], &wanted, &format!("{label} row {row}"))
+    });
+    let worst = worst.fold(0.0, f64::max);
+    if most > 1 {
+        assert!(words == run(bench, face, &world, Class::Prompt, tiles(1)), "{label}: other bits in tiles of one row");
+    }
+    worst
+}
+
+fn decode(bench: &mut Bench, face: Face, heads: Heads) -> f64 {
+    let world = World::new(heads, &CONTEXTS, CONTEXTS.len());
+    let tile = |row: usize| [row as u32, 1, world.starts[row], CONTEXTS[row] as u32 - 1];
+    let order = [5, 0, 7, 2, 6, 1, 4, 3];
+    let label = format!("decode {face:?} {heads:?}");
+    let words = run(bench, face, &world, Class::Decode, order.map(tile).to_vec());
+    let width = heads.heads * heads.head_dim;
+    let row = |row: usize| row * width..(row + 1) * width;
+    let worst = (0..CONTEXTS.len()).map(|i| {
+        let wanted = world.expected(i, i, CONTEXTS[i] - 1);
+        close(&floats(&words)[row(i)], &wanted, &format!("{label} context {}", CONTEXTS[i]))
+    });
+    let worst = worst.fold(0.0, f64::max);
+    for i in [3, 6, 7] {
+        let alone = run(bench, face, &world, Class::Decode, vec![tile(i)]);
+        assert!(alone[row(i)] == words[row(i)], "{label}: row {i} alone has other bits");
+    }
+    worst
+}
+
+#[test]
+fn the_merge_agrees_with_its_twin() {
+    let mut bench = Bench::open();
+    let mut worst: f64 = 0.0;
+    for (face, heads) in [(Face::Cpu, heads(3, 1, 40, 0)), (Face::GpuPlain, heads(4, 2, 128, 0))] {
+        let (numbers, dim) = (Numbers::new(heads.head_dim as u64), heads.head_dim);
+        // Contexts on both sides of the edges of splits, over all that there is room for.
+        let contexts = [1, 256, 257, 512, 513, LONGEST];
+        let room = splits(LONGEST);
+        let mut partials = vec![f32::NAN; contexts.len() * heads.heads * room * (dim + 2)];
+        let mut wanted = Vec::new();
+        for (row, &context) in contexts.iter().enumerate() {
+            for head in 0..heads.heads {
+                let mut all = Vec::new();
+                for split in 0..splits(context) {
+                    let part = (30.0 * numbers.float(), 100.0 + 50.0 * numbers.float(), numbers.floats(dim));
+                    let at = ((row * heads.heads + head) * room + split) * (dim + 2);
+                    partials[at] = part.0;
+                    partials[at + 1] = part.1;
+                    partials[at + 2..at + 2 + dim].copy_from_slice(&part.2);
+                    all.push(part);
+                }
+                wanted.extend(attention_merge::merge(&all));
+            }
+        }
+        let tiles: Vec<[u32; 4]> = (0..).zip(contexts).map(|(row, context)| [row, 1, 0, context as u32 - 1]).collect();
+        let rows = (0..contexts.len() as u32).collect();
+        let (step, span) = bench.span(Class::Decode, &Step { rows, tiles, context: LONGEST, ..Step::default() });
+        let (partials, out) = (bench.floats(&partials), bench.floats(&vec![f32::NAN; wanted.len()]));
+        let mut recording = Recording::new();
+        let caps = face.caps(bench.gpu.caps());
+        AttentionMerge::new(heads, LONGEST, &caps).record(&mut recording, &span, partials.whole(), out.whole());
+        let [words] = bench.run(&recording, [out]);
+        worst = worst.max(close(floats(&words), &wanted, &format!("merge {face:?} {heads:?}")));
+        bench.free([step, partials, out]);
+    }
+    eprintln!("attention_merge: at most {worst:.2} of the allowed error");
+}

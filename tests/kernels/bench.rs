@@ -1,0 +1,197 @@
+//! A device to run kernels on, the step buffer they read, and how a result is held against its twin.
+
+use std::cell::Cell;
+
+use headstart::{
+    gpu::{AdapterKind, Buffer, Caps, Gpu, Recording, Slice, readback::Staging},
+    kernels::{Class, Heads, Matrix, Part, SHADERS, Span},
+    quant::{Format, UNIT},
+};
+
+use crate::reference::Bounded;
+
+/// The adapters that kernels choose by: the kinds, with the subgroups of the adapter at hand and without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Face {
+    Cpu,
+    CpuPlain,
+    Gpu,
+    GpuPlain,
+}
+
+impl Face {
+    pub const ALL: [Face; 4] = [Face::Cpu, Face::CpuPlain, Face::Gpu, Face::GpuPlain];
+
+    pub fn caps(self, own: &Caps) -> Caps {
+        let kind = match self {
+            Face::Cpu | Face::CpuPlain => AdapterKind::Cpu,
+            Face::Gpu | Face::GpuPlain => AdapterKind::Gpu,
+        };
+        let subgroup = match self {
+            Face::Cpu | Face::Gpu => own.subgroup,
+            Face::CpuPlain | Face::GpuPlain => None,
+        };
+        Caps { kind, subgroup, ..own.clone() }
+    }
+}
+
+pub struct Bench {
+    pub gpu: Gpu,
+    staging: Staging,
+}
+
+impl Bench {
+    pub fn open() -> Self {
+        let gpu = pollster::block_on(Gpu::open(SHADERS)).expect("the kernels' tests need an adapter");
+        Self { gpu, staging: Staging::default() }
+    }
+
+    pub fn buffer(&mut self, words: &[u32]) -> Buffer {
+        let buffer = pollster::block_on(self.gpu.alloc("a test", 4 * words.len() as u64, "")).unwrap();
+        self.gpu.write(buffer, 0, words);
+        buffer
+    }
+
+    pub fn floats(&mut self, values: &[f32]) -> Buffer {
+        self.buffer(bytemuck::cast_slice(values))
+    }
+
+    /// Compiles what `recording` needs, runs it, and reads `sources` back.
+    pub fn run<const N: usize>(&mut self, recording: &Recording, sources: [Buffer; N]) -> [Vec<u32>; N] {
+        for dispatch in recording.dispatches() {
+            pollster::block_on(self.gpu.compile(&dispatch.kernel)).unwrap();
+        }
+        self.gpu.submit(recording).unwrap();
+        sources.map(|source| self.read(source.whole()))
+    }
+
+    fn read(&mut self, source: Slice) -> Vec<u32> {
+        pollster::block_on(self.gpu.submit_and_read(&Recording::new(), source, &self.staging)).unwrap()
+    }
+
+    pub fn free(&mut self, buffers: impl IntoIterator<Item = Buffer>) {
+        buffers.into_iter().for_each(|buffer| self.gpu.free(buffer));
+    }
+
+    /// The step buffer of one span and the span itself. The header does not stand at the start of the buffer.
+    pub fn span(&mut self, class: Class, step: &Step) -> (Buffer, Span) {
+        let offset = self.gpu.caps().binding_alignment.max(256);
+        let mut words = vec![u32::MAX; offset as usize / 4];
+        words.extend(step.words());
+        let buffer = self.buffer(&words);
+        let slice = buffer.slice(offset, buffer.size - offset);
+        (buffer, Span { class, step: slice, rows: step.rows.len(), tiles: step.tiles.len(), context: step.context })
+    }
+
+    /// `raw` rows of `format`, in one part each.
+    pub fn matrix(&mut self, cols: usize, parts: &[(Format, Vec<f32>)]) -> (Matrix, Vec<f32>) {
+        let (mut placed, mut weights, mut first) = (Vec::new(), Vec::new(), 0);
+        for (format, values) in parts {
+            let rows = values.len() / cols;
+            let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
+            let mut words = vec![0; rows * (value_words + scale_words)];
+            let (value_plane, scale_plane) = words.split_at_mut(rows * value_words);
+            for (row, values) in values.chunks(cols).enumerate() {
+                let raw = format.quantize(values);
+                let scales = &mut scale_plane[row * scale_words..(row + 1) * scale_words];
+                format.pack_row(&raw, cols, &mut value_plane[row * value_words..(row + 1) * value_words], scales);
+                let mut exact = vec![0.0; cols];
+                format.dequantize(&raw, &mut exact);
+                weights.extend(exact);
+            }
+            placed.push(Part { buffer: self.buffer(&words), format: *format, first, rows });
+            first += rows;
+        }
+        assert!(cols.is_multiple_of(UNIT));
+        (Matrix { rows: first, cols, parts: placed }, weights)
+    }
+}
+
+/// What changes from step to step, as `shaders/shared/step.wgsl` reads it.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    /// The batch rows of the span.
+    pub rows: Vec<u32>,
+    /// By batch row from here on.
+    pub tokens: Vec<u32>,
+    pub slots: Vec<u32>,
+    /// cos and sin of every rotary pair.
+    pub turns: Vec<(f32, f32)>,
+    /// First row, count, offset of the block table, position.
+    pub tiles: Vec<[u32; 4]>,
+    pub tables: Vec<u32>,
+    /// By row of the span: k, temperature, top-p, min-p, u.
+    pub sampling: Vec<[u32; 5]>,
+    pub context: usize,
+}
+
+impl Step {
+    fn words(&self) -> Vec<u32> {
+        let mut words = vec![0; 8];
+        words[0] = self.rows.len() as u32;
+        let turns: Vec<u32> = self.turns.iter().flat_map(|(cos, sin)| [cos.to_bits(), sin.to_bits()]).collect();
+        let (tiles, sampling) = (self.tiles.concat(), self.sampling.concat());
+        let lists = [&self.rows, &self.tokens, &self.slots, &turns, &tiles, &self.tables, &sampling];
+        for (list, at) in lists.into_iter().zip(1..) {
+            words[at] = words.len() as u32;
+            words.extend(list);
+        }
+        words
+    }
+}
+
+/// Numbers without a pattern, the same on every run (SplitMix64).
+pub struct Numbers(Cell<u64>);
+
+impl Numbers {
+    pub fn new(seed: u64) -> Self {
+        Self(Cell::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)))
+    }
+
+    pub fn next(&self) -> u64 {
+        self.0.set(self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let z = self.0.get();
+        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// In -1..1.
+    pub fn float(&self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub fn floats(&self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+
+    /// 0..count in some order.
+    pub fn shuffled(&self, count: usize) -> Vec<u32> {
+        let mut all: Vec<u32> = (0..count as u32).collect();
+        for i in (1..count).rev() {
+            all.swap(i, (self.next() % (i as u64 + 1)) as usize);
+        }
+        all
+    }
+}
+
+pub fn heads(heads: usize, kv_heads: usize, head_dim: usize, rotary_pairs: usize) -> Heads {
+    Heads { heads, kv_heads, head_dim, rotary_pairs }
+}
+
+pub fn floats(words: &[u32]) -> &[f32] {
+    bytemuck::cast_slice(words)
+}
+
+/// Every value within its error, or the first that is not. The largest share of an allowed error that was used.
+#[track_caller]
+pub fn close(found: &[f32], wanted: &[Bounded], what: &str) -> f64 {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let mut worst: f64 = 0.0;
+    for (i, (&found, wanted)) in found.iter().zip(wanted).enumerate() {
+        let off = (f64::from(found) - wanted.value).abs();
+        assert!(off <= wanted.error, "{what}: value {i} is {found}, not {} ± {:e}", wanted.value, wanted.error);
+        worst = worst.max(off / wanted.error.max(f64::MIN_POSITIVE));
+    }
+    worst
+}

@@ -1,0 +1,236 @@
+//! Every shape of `linear`, in every format, with every epilogue, norm and bias: each pair of those somewhere in one table.
+
+use std::collections::BTreeSet;
+
+use headstart::{
+    gpu::Recording,
+    kernels::{
+        Class, Heads,
+        linear::{Epilogue, Fusion, Linear},
+    },
+    quant::Format,
+};
+
+use super::bench::{Bench, Face, Numbers, Step, close, floats, heads};
+use crate::reference::{Bounded, attention, linear as twin};
+
+/// The shapes of the kernel, by what makes `choose` take them: rows with and without subgroups, vector with and without,
+/// tile.
+const SHAPES: [(Face, Class); 5] = [
+    (Face::Cpu, Class::Prompt),
+    (Face::CpuPlain, Class::Prompt),
+    (Face::Gpu, Class::Decode),
+    (Face::GpuPlain, Class::Decode),
+    (Face::Gpu, Class::Prompt),
+];
+
+/// Columns: one unit, odd numbers of units, of blocks of 32, more than a workgroup's lanes take at once.
+const PLAIN_COLS: [usize; 5] = [248, 8, 40, 1000, 576];
+const BLOCK_COLS: [usize; 5] = [96, 1536, 32, 288, 576];
+const ROWS: [usize; 5] = [37, 130, 5, 66, 1];
+const PAIRS: [usize; 5] = [38, 130, 6, 2, 66];
+const HEADS: [(usize, usize, usize, usize); 3] = [(6, 2, 40, 20), (3, 1, 64, 16), (2, 2, 8, 4)];
+const SPANS: [usize; 6] = [33, 17, 5, 2, 3, 34];
+
+struct Case {
+    face: Face,
+    class: Class,
+    parts: Vec<(Format, usize)>,
+    cols: usize,
+    epilogue: Epilogue,
+    norm: bool,
+    bias: bool,
+    span: usize,
+}
+
+fn table() -> Vec<Case> {
+    let mut table = Vec::new();
+    for (c, (face, class)) in SHAPES.into_iter().enumerate() {
+        for (f, format) in Format::ALL.into_iter().enumerate() {
+            let extras = (c + 3 * f + c / 2) % 4;
+            let (epilogue, rows) = match (c + f) % 4 {
+                0 => (Epilogue::Store, ROWS[(c + f) / 4 + c % 3]),
+                1 => (Epilogue::Residual, ROWS[(c + f) / 4 + f % 3]),
+                2 => (Epilogue::SwiGlu, PAIRS[(c + f) / 4 + c % 3]),
+                _ => {
+                    let (q, kv, dim, turned) = HEADS[(c + f) / 4];
+                    (Epilogue::Qkv(heads(q, kv, dim, turned)), (q + 2 * kv) * dim)
+                }
+            };
+            let cols = if format.block() == 1 { PLAIN_COLS } else { BLOCK_COLS }[(c + f * 2) % 5];
+            let span = SPANS[(c + f) % 6];
+            let (norm, bias) = (extras % 2 == 1, extras / 2 == 1);
+            table.push(Case { face, class, parts: vec![(format, rows)], cols, epilogue, norm, bias, span });
+        }
+    }
+    // A matrix in two parts of two formats.
+    for (face, class) in [SHAPES[0], SHAPES[3], SHAPES[4]] {
+        let parts = vec![(Format::Q4_1, 34), (Format::Q8_0, 31)];
+        table.push(Case { face, class, parts, cols: 64, epilogue: Epilogue::Store, norm: true, bias: true, span: 5 });
+    }
+    table
+}
+
+#[test]
+fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
+    let mut pairs = BTreeSet::new();
+    for case in table().iter().filter(|case| case.parts.len() == 1) {
+        let epilogue = match case.epilogue {
+            Epilogue::Store => "store",
+            Epilogue::Residual => "residual",
+            Epilogue::SwiGlu => "swiglu",
+            Epilogue::Qkv(_) => "qkv",
+        };
+        let shape = format!("{:?} {:?}", case.face, case.class);
+        let extras = format!("{} {}", case.norm, case.bias);
+        let all = [shape, case.parts[0].0.to_string(), epilogue.into(), extras];
+        pairs.extend((0..4).flat_map(|i| (0..i).map(|j| (all[i].clone(), all[j].clone())).collect::<Vec<_>>()));
+    }
+    assert_eq!(pairs.len(), 5 * 6 + 5 * 4 + 5 * 4 + 6 * 4 + 6 * 4 + 4 * 4);
+}
+
+/// What a case leaves behind.
+struct Left {
+    y: Vec<u32>,
+    kv: Vec<u32>,
+}
+
+struct Input<'a> {
+    linear: &'a Linear,
+    x: &'a [f32],
+    old: &'a [f32],
+    kv_words: usize,
+    step: &'a Step,
+}
+
+fn run(bench: &mut Bench, case: &Case, input: &Input, list: &[u32]) -> Left {
+    let (step_buffer, span) = bench.span(case.class, &Step { rows: list.to_vec(), ..input.step.clone() });
+    let (x, y) = (bench.floats(input.x), bench.floats(input.old));
+    let kv = bench.buffer(&vec![0x7e00_7e00; input.kv_words.max(1)]);
+    let caps = case.face.caps(bench.gpu.caps());
+    let mut recording = Recording::new();
+    let pages = (input.kv_words > 0).then_some(kv.whole());
+    input.linear.record(&mut recording, &caps, &span, x.whole(), y.whole(), pages);
+    let [y_words, kv_words] = bench.run(&recording, [y, kv]);
+    bench.free([step_buffer, x, y, kv]);
+    Left { y: y_words, kv: kv_words }
+}
+
+#[test]
+fn every_shape_agrees_with_its_twin_and_a_row_is_the_same_bits_alone_and_in_a_batch() {
+    let mut bench = Bench::open();
+    let mut worst: f64 = 0.0;
+    for (seed, case) in table().iter().enumerate() {
+        worst = worst.max(check(&mut bench, case, seed as u64));
+    }
+    eprintln!("linear: at most {worst:.2} of the allowed error");
+}
+
+fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
+    let numbers = Numbers::new(seed);
+    let caps = case.face.caps(bench.gpu.caps());
+    let cols = case.cols;
+    let parts: Vec<(Format, Vec<f32>)> =
+        case.parts.iter().map(|&(format, rows)| (format, numbers.floats(rows * cols))).collect();
+    let (matrix, weights) = bench.matrix(cols, &parts);
+    let rows = matrix.rows;
+    let batch = case.span + 3;
+    let x = numbers.floats(batch * cols);
+    let gains: Vec<f32> = numbers.floats(cols).iter().map(|gain| gain + 1.5).collect();
+    let bias = numbers.floats(rows);
+    let epsilon = 1e-2;
+    let mut constants = if case.norm { gains.clone() } else { vec![] };
+    constants.extend(if case.bias { &bias[..] } else { &[] });
+    let consts = bench.floats(if constants.is_empty() { &[0.0] } else { &constants });
+    let norm = case.norm.then_some(epsilon);
+    let fusion = Fusion { epilogue: case.epilogue, norm, bias: case.bias, consts: consts.whole() };
+    let linear = Linear::new(matrix.clone(), &fusion, &[case.class], &caps);
+    let label = format!(
+        "{:?} {:?} {} {rows}x{cols} {:?} norm {} bias {} span {}",
+        case.face, case.class, case.parts[0].0, case.epilogue, case.norm, case.bias, case.span
+    );
+
+    let (width, kv_heads) = match case.epilogue {
+        Epilogue::Store | Epilogue::Residual => (rows, None),
+        Epilogue::SwiGlu => (rows / 2, None),
+        Epilogue::Qkv(heads) => (heads.heads * heads.head_dim, Some(heads)),
+    };
+    let turned = kv_heads.map_or(0, |heads| heads.rotary_pairs);
+    let step = Step {
+        slots: numbers.shuffled(batch + 20)[..batch].to_vec(),
+        turns: (0..batch * turned).map(|_| (numbers.float() * 3.0).sin_cos()).map(|(sin, cos)| (cos, sin)).collect(),
+        ..Step::default()
+    };
+    let kv_words = kv_heads.map_or(0, |heads| (batch + 20usize).div_ceil(16) * attention::page_words(&heads));
+    // More than is written, so that a write past the end shows.
+    let old = numbers.floats((batch + 1) * width);
+    let input = Input { linear: &linear, x: &x, old: &old, kv_words, step: &step };
+    let list = numbers.shuffled(batch)[..case.span].to_vec();
+    let left = run(bench, case, &input, &list);
+
+    let twin = twin::Linear {
+        weights: &weights,
+        cols,
+        norm: case.norm.then_some((&gains, epsilon)),
+        bias: case.bias.then_some(&bias),
+    };
+    let mut expected: Vec<Bounded> = old.iter().map(|&value| Bounded { value: f64::from(value), error: 0.0 }).collect();
+    let mut worst: f64 = 0.0;
+    let mut written = BTreeSet::new();
+    for (i, &row) in list.iter().enumerate() {
+        let row = row as usize;
+        let y = twin.product(&x[row * cols..(row + 1) * cols]);
+        let at = if case.epilogue == Epilogue::Store { i } else { row } * width;
+        let out = match case.epilogue {
+            Epilogue::Store => y,
+            Epilogue::Residual => twin::residual(&old[at..at + width], &y),
+            Epilogue::SwiGlu => twin::swiglu(&y),
+            Epilogue::Qkv(heads) => {
+                let (q, k, v) = qkv(&heads, &y, &step.turns[row * turned..(row + 1) * turned]);
+                let slot = step.slots[row] as usize;
+                for (wanted, word) in [(k, attention::k_word as fn(&_, _, _, _) -> _), (v, attention::v_word)] {
+                    for (pair, wanted) in wanted.chunks(2).enumerate() {
+                        let pairs = heads.head_dim / 2;
+                        let word = word(&heads, slot, pair / pairs, pair % pairs);
+                        worst = worst.max(close(&attention::unpack(left.kv[word]), wanted, &label));
+                        written.insert(word);
+                    }
+                }
+                q
+            }
+        };
+        expected[at..at + width].copy_from_slice(&out);
+    }
+    worst = worst.max(close(floats(&left.y), &expected, &label));
+    let untouched = (0..kv_words).filter(|word| !written.contains(word));
+    assert!(untouched.into_iter().all(|word| left.kv[word] == 0x7e00_7e00), "{label}: a word of another token");
+
+    for i in [0, case.span / 2, case.span - 1] {
+        let alone = run(bench, case, &input, &list[i..=i]);
+        let (from, to) = match case.epilogue {
+            Epilogue::Store => (0, i),
+            _ => (list[i] as usize, list[i] as usize),
+        };
+        let same = alone.y[from * width..(from + 1) * width] == left.y[to * width..(to + 1) * width];
+        assert!(same, "{label}: row {i} alone has other bits");
+        if let Some(heads) = kv_heads {
+            let slot = step.slots[list[i] as usize] as usize;
+            for pair in 0..heads.kv_heads * heads.head_dim / 2 {
+                for word in [attention::k_word, attention::v_word] {
+                    let word = word(&heads, slot, pair / (heads.head_dim / 2), pair % (heads.head_dim / 2));
+                    assert_eq!(alone.kv[word], left.kv[word], "{label}: row {i} alone has other bits in its page");
+                }
+            }
+        }
+    }
+    bench.free(matrix.parts.iter().map(|part| part.buffer).chain([consts]));
+    worst
+}
+
+/// Rotated queries and keys, values; keys and values as the cache keeps them.
+fn qkv(heads: &Heads, y: &[Bounded], turns: &[(f32, f32)]) -> (Vec<Bounded>, Vec<Bounded>, Vec<Bounded>) {
+    let turn = |y: &[Bounded]| y.chunks(heads.head_dim).flat_map(|head| twin::rotate(head, turns)).collect::<Vec<_>>();
+    let (q, rest) = y.split_at(heads.heads * heads.head_dim);
+    let (k, v) = rest.split_at(heads.kv_heads * heads.head_dim);
+    (turn(q), twin::halves(&turn(k)), twin::halves(v))
+}

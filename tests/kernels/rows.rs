@@ -1,0 +1,114 @@
+//! The kernels at both ends of a step: `embed` from token ids, `topk` to them.
+
+use headstart::{
+    gpu::Recording,
+    kernels::{
+        Class,
+        embed::Embed,
+        topk::{MAX_K, TopK, list_bytes},
+    },
+    quant::Format,
+    sample::SamplingParams,
+};
+
+use super::bench::{Bench, Face, Numbers, Step, close, floats};
+use crate::reference::{embed as embed_twin, topk as topk_twin};
+
+#[test]
+fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
+    let mut bench = Bench::open();
+    for (f, format) in Format::ALL.into_iter().enumerate() {
+        let face = Face::ALL[f % 4];
+        let numbers = Numbers::new(f as u64);
+        let cols = if format.block() == 1 { [8, 248, 1000][f % 3] } else { [96, 1536, 288][f % 3] };
+        let parts = [7, 2].map(|rows| (format, numbers.floats(rows * cols)));
+        let (matrix, weights) = bench.matrix(cols, &parts);
+        let tokens = [3, 8, 0, 6, 7, 3, 8];
+        let rows = vec![5, 0, 6, 2, 1];
+        let step = Step { rows: rows.clone(), tokens: tokens.to_vec(), ..Step::default() };
+        let (step_buffer, span) = bench.span(Class::Prompt, &step);
+        let hidden = bench.floats(&vec![-7.0; tokens.len() * cols]);
+        let mut recording = Recording::new();
+        let caps = face.caps(bench.gpu.caps());
+        Embed::new(&matrix, &caps).record(&mut recording, &span, hidden.whole());
+        let [words] = bench.run(&recording, [hidden]);
+        for (row, found) in floats(&words).chunks(cols).enumerate() {
+            if !rows.contains(&(row as u32)) {
+                assert!(found.iter().all(|&x| x == -7.0), "{format}: row {row} is not in the span");
+                continue;
+            }
+            // A nibble stands at most at 15 steps from its block's minimum, which spans at most -1..1.
+            let largest = if format.block() == 1 { 0.0 } else { 3.0 };
+            close(found, &embed_twin::embed(&weights, cols, tokens[row], largest), &format!("{format} row {row}"));
+        }
+        bench.free(matrix.parts.iter().map(|part| part.buffer).chain([step_buffer, hidden]));
+    }
+}
+
+#[test]
+fn topk_gives_the_best_candidates_in_order_and_draws_as_the_sampler_does() {
+    let mut bench = Bench::open();
+    for (vocab, face) in [(50, Face::CpuPlain), (2049, Face::Gpu), (6000, Face::Cpu), (4096, Face::GpuPlain)] {
+        let numbers = Numbers::new(vocab as u64);
+        let rows = 9;
+        // Steps of 1/8, so that many logits are equal.
+        let logits: Vec<f32> = (0..rows * vocab).map(|_| (numbers.float() * 40.0).round() / 8.0).collect();
+        let params = |row: usize| SamplingParams {
+            temperature: [1.0, 0.5, 2.0][row % 3],
+            top_k: Some([1, 2, 40.min(vocab as u32), MAX_K.min(vocab) as u32][row % 4]),
+            top_p: [1.0, 0.83, 0.4][row / 3],
+            min_p: [0.0, 0.07][row % 2],
+            ..SamplingParams::default()
+        };
+        let draws: Vec<f32> = (0..rows).map(|row| (row as f32 * 0.37 + 0.11).fract()).collect();
+        for greedy in [true, false] {
+            let of = |row: usize| if greedy { SamplingParams { top_k: Some(1), ..params(row) } } else { params(row) };
+            let words = |row: usize| {
+                let p = of(row);
+                let k = p.top_k.unwrap();
+                [k, p.temperature.to_bits(), p.top_p.to_bits(), p.min_p.to_bits(), draws[row].to_bits()]
+            };
+            let step =
+                Step { rows: (0..rows as u32).collect(), sampling: (0..rows).map(words).collect(), ..Step::default() };
+            let (step_buffer, span) = bench.span(Class::Decode, &step);
+            let input = bench.floats(&logits);
+            let lists = list_bytes(vocab, rows).map(|bytes| bench.buffer(&vec![u32::MAX; bytes as usize / 4]));
+            let drawn = bench.buffer(&vec![u32::MAX; rows]);
+            let mut recording = Recording::new();
+            let slices = lists.map(|list| list.whole());
+            let caps = face.caps(bench.gpu.caps());
+            TopK::new(vocab, &caps).record(&mut recording, &span, greedy, input.whole(), slices, drawn.whole());
+            let [best, ids] = bench.run(&recording, [lists[1], drawn]);
+            let stride = if greedy { 1 } else { MAX_K };
+            for row in 0..rows {
+                let logits = &logits[row * vocab..(row + 1) * vocab];
+                let wanted = topk_twin::best(logits, of(row).top_k.unwrap() as usize);
+                let found = best[row * stride * 2..].chunks(2).map(|pair| (pair[1], f32::from_bits(pair[0])));
+                let found: Vec<(u32, f32)> = found.take(wanted.len()).collect();
+                assert_eq!(found, wanted, "{face:?} vocab {vocab} greedy {greedy} row {row}");
+                let (id, near) = topk_twin::drawn(logits, &of(row), draws[row]);
+                assert!(!near, "vocab {vocab} row {row}: a boundary, which says nothing about the kernel");
+                assert_eq!(ids[row], id, "{face:?} vocab {vocab} greedy {greedy} row {row}");
+            }
+            bench.free(lists.into_iter().chain([step_buffer, input, drawn]));
+        }
+    }
+}
+
+#[test]
+fn a_row_without_a_finite_logit_still_gives_a_token() {
+    let mut bench = Bench::open();
+    let vocab = 70;
+    let mut logits = vec![f32::NEG_INFINITY; 2 * vocab];
+    logits[vocab + 60] = -1e30;
+    let sampling = vec![[1, 0, 0, 0, 0]; 2];
+    let (step, span) = bench.span(Class::Decode, &Step { rows: vec![0, 1], sampling, ..Step::default() });
+    let (input, drawn) = (bench.floats(&logits), bench.buffer(&[u32::MAX; 2]));
+    let lists = list_bytes(vocab, 2).map(|bytes| bench.buffer(&vec![u32::MAX; bytes as usize / 4]));
+    let mut recording = Recording::new();
+    let slices = lists.map(|list| list.whole());
+    let caps = Face::Cpu.caps(bench.gpu.caps());
+    TopK::new(vocab, &caps).record(&mut recording, &span, true, input.whole(), slices, drawn.whole());
+    assert_eq!(bench.run(&recording, [drawn]), [vec![0, 60]]);
+    bench.free(lists.into_iter().chain([step, input, drawn]));
+}

@@ -1,0 +1,119 @@
+//! Every permutation that the faces make, without a device: valid WGSL within the limits of WebGPU, bound as its face says,
+//! and translated for Vulkan, Metal and Direct3D.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use headstart::{
+    gpu::{Access, AdapterKind, Buffer, Caps, Kernel, shader::expand},
+    kernels::{
+        Class, Matrix, Part, SHADERS,
+        attention::Attention,
+        attention_merge::AttentionMerge,
+        embed::Embed,
+        linear::{Epilogue, Fusion, Linear},
+        topk::TopK,
+    },
+    quant::Format,
+};
+use naga::{AddressSpace, StorageAccess, back, valid};
+
+use super::bench::heads;
+
+/// Kinds of adapters with subgroups of the sizes that exist.
+fn adapters() -> Vec<Caps> {
+    let of = |kind, subgroup| Caps { subgroup, ..Caps::webgpu_default(kind) };
+    let cpu = [None, Some(4), Some(8), Some(16)].map(|size| of(AdapterKind::Cpu, size));
+    let gpu = [None, Some(8), Some(32), Some(64)].map(|size| of(AdapterKind::Gpu, size));
+    cpu.into_iter().chain(gpu).collect()
+}
+
+fn permutations() -> HashSet<Arc<Kernel>> {
+    let buffer = Buffer { id: 0, size: 1 << 20 };
+    let shape = heads(6, 2, 64, 32);
+    let mut all = HashSet::new();
+    for caps in adapters() {
+        for (f, format) in Format::ALL.into_iter().enumerate() {
+            let matrix = |cols, rows| Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
+            all.extend(Embed::new(&matrix(576, 100), &caps).kernels().cloned());
+            for (e, epilogue) in
+                [Epilogue::Store, Epilogue::Residual, Epilogue::SwiGlu, Epilogue::Qkv(shape)].into_iter().enumerate()
+            {
+                let cols = [576, 1536, 96][(e + f) % 3];
+                let extras = (e + 3 * f + f / 2) % 4;
+                let norm = (extras % 2 == 1).then_some(1e-5);
+                let fusion = Fusion { epilogue, norm, bias: extras / 2 == 1, consts: buffer.whole() };
+                let classes = [Class::Prompt, Class::Decode];
+                all.extend(Linear::new(matrix(cols, 640), &fusion, &classes, &caps).kernels().cloned());
+            }
+        }
+        for head_dim in [40, 64, 80, 128, 256] {
+            for group in [1, 3, 4, 8] {
+                let heads = heads(2 * group, 2, head_dim, 0);
+                all.extend(Attention::new(heads, 2048, &caps).kernels().map(Arc::clone));
+                all.insert(AttentionMerge::new(heads, 2048, &caps).kernel().clone());
+            }
+        }
+        all.extend(TopK::new(5000, &caps).kernels().cloned());
+    }
+    all
+}
+
+#[test]
+fn every_permutation_is_valid_within_limits_bound_as_its_face_says_and_translatable() {
+    let all = permutations();
+    assert!(all.len() > 300, "{} permutations", all.len());
+    for kernel in all {
+        translate(&kernel).unwrap_or_else(|problem| panic!("{}: {problem}", kernel.label()));
+    }
+}
+
+fn translate(kernel: &Kernel) -> Result<(), String> {
+    let source = expand(SHADERS, kernel.name, &kernel.defines).map_err(|e| e.to_string())?;
+    let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
+    let subgroups = source.contains("subgroup");
+    let capabilities = if subgroups { valid::Capabilities::SUBGROUP } else { valid::Capabilities::empty() };
+    let capabilities = capabilities | valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let mut validator = valid::Validator::new(valid::ValidationFlags::all(), capabilities);
+    validator.subgroup_stages(valid::ShaderStages::COMPUTE).subgroup_operations(valid::SubgroupOperationSet::all());
+    let info = validator.validate(&module).map_err(|e| e.emit_to_string(&source))?;
+
+    let mut bound: Vec<(u32, Access)> = Vec::new();
+    let mut workgroup = 0;
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
+    for (_, variable) in module.global_variables.iter() {
+        match (variable.space, &variable.binding) {
+            (AddressSpace::Storage { access }, Some(binding)) => {
+                let access = if access.contains(StorageAccess::STORE) { Access::ReadWrite } else { Access::Read };
+                bound.push((binding.binding, access));
+            }
+            (AddressSpace::WorkGroup, None) => workgroup += layouter[variable.ty].size.next_multiple_of(16),
+            (space, binding) => return Err(format!("{space:?} at {binding:?}")),
+        }
+    }
+    bound.sort_by_key(|(binding, _)| *binding);
+    let wanted: Vec<(u32, Access)> = (0..).zip(kernel.bindings.iter().copied()).collect();
+    if bound != wanted {
+        return Err(format!("bound {bound:?}, but its face says {wanted:?}"));
+    }
+    let lanes: u32 = module.entry_points[0].workgroup_size.iter().product();
+    if workgroup > 16 << 10 || lanes > 256 || bound.len() > 8 {
+        return Err(format!("{workgroup} bytes of workgroup memory, {lanes} invocations, {} bindings", bound.len()));
+    }
+
+    let options = back::spv::Options { lang_version: (1, 3), ..Default::default() };
+    back::spv::write_vec(&module, &info, &options, None).map_err(|e| format!("SPIR-V: {e}"))?;
+    let options = back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+    back::msl::write_string(&module, &info, &options, &Default::default()).map_err(|e| format!("MSL: {e}"))?;
+    let options = back::hlsl::Options {
+        shader_model: back::hlsl::ShaderModel::V6_0,
+        fake_missing_bindings: true,
+        ..Default::default()
+    };
+    let mut text = String::new();
+    let pipeline = Default::default();
+    let mut writer = back::hlsl::Writer::new(&mut text, &options, &pipeline);
+    writer.write(&module, &info, None).map_err(|e| format!("HLSL: {e}"))?;
+    Ok(())
+}

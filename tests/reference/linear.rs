@@ -1,0 +1,82 @@
+//! `y = W · norm(x) + b` and what is fused after it.
+
+use half::f16;
+
+use super::{Bounded, ULP};
+
+/// Roundings of the size of the sum of the magnitudes of the terms: one each for unpacking the weight, for the gain and for
+/// the norm's factor, and five for the sum itself. A chain of n fused multiply-adds makes n of them, each of the size of
+/// a partial sum, which for terms of both signs add up to less than one of this size; five leave room for bad luck.
+const ROUNDINGS: f64 = 8.0;
+
+pub struct Linear<'a> {
+    /// `[rows, cols]`.
+    pub weights: &'a [f32],
+    pub cols: usize,
+    /// RMSNorm: gains `[cols]` and epsilon.
+    pub norm: Option<(&'a [f32], f32)>,
+    /// `[rows]`.
+    pub bias: Option<&'a [f32]>,
+}
+
+impl Linear<'_> {
+    /// `x: [cols]`; all rows of y.
+    pub fn product(&self, x: &[f32]) -> Vec<Bounded> {
+        let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / self.cols as f64;
+        let input = |i: usize| match self.norm {
+            Some((gains, epsilon)) => f64::from(x[i]) * f64::from(gains[i]) / (mean + f64::from(epsilon)).sqrt(),
+            None => f64::from(x[i]),
+        };
+        let input: Vec<f64> = (0..self.cols).map(input).collect();
+        let row = |(row, weights): (usize, &[f32])| {
+            let bias = self.bias.map_or(0.0, |bias| f64::from(bias[row]));
+            let terms = weights.iter().zip(&input).map(|(&w, x)| f64::from(w) * x);
+            let (value, size) = terms.fold((bias, bias.abs()), |(value, size), term| (value + term, size + term.abs()));
+            Bounded { value, error: ROUNDINGS * ULP * size }
+        };
+        self.weights.chunks(self.cols).enumerate().map(row).collect()
+    }
+}
+
+/// `old + y`.
+pub fn residual(old: &[f32], y: &[Bounded]) -> Vec<Bounded> {
+    let add = |(&old, y): (&f32, &Bounded)| {
+        let value = f64::from(old) + y.value;
+        Bounded { value, error: y.error + ULP * value.abs() }
+    };
+    old.iter().zip(y).map(add).collect()
+}
+
+/// Rows alternate gate and up: `gate · sigmoid(gate) · up`, whose slope in the gate is at most 1.1 · up.
+pub fn swiglu(y: &[Bounded]) -> Vec<Bounded> {
+    let pair = |pair: &[Bounded]| {
+        let (gate, up) = (pair[0].value, pair[1].value);
+        let silu = gate / (1.0 + (-gate).exp());
+        // exp may be off by 3 + 2 |gate| units in the last place (WGSL, accuracy of expressions); then three roundings.
+        let own = ULP * (2.0 * (3.0 + 2.0 * gate.abs()) + 8.0) * (silu * up).abs();
+        Bounded { value: silu * up, error: 1.1 * up.abs() * pair[0].error + silu.abs() * pair[1].error + own }
+    };
+    y.chunks(2).map(pair).collect()
+}
+
+/// RoPE over neighbouring pairs of one head: `y: [head_dim]`, `turns: [pairs] of (cos, sin)`; dims past them stay.
+pub fn rotate(y: &[Bounded], turns: &[(f32, f32)]) -> Vec<Bounded> {
+    let mut out = y.to_vec();
+    for (pair, &(cos, sin)) in turns.iter().enumerate() {
+        let (a, b) = (y[2 * pair], y[2 * pair + 1]);
+        let (cos, sin) = (f64::from(cos), f64::from(sin));
+        let error = a.error + b.error + 2.0 * ULP * (a.value.abs() + b.value.abs());
+        out[2 * pair] = Bounded { value: a.value * cos - b.value * sin, error };
+        out[2 * pair + 1] = Bounded { value: a.value * sin + b.value * cos, error };
+    }
+    out
+}
+
+/// What the cache keeps: the value rounded to f16, which adds half a unit in its last place.
+pub fn halves(y: &[Bounded]) -> Vec<Bounded> {
+    let round = |y: &Bounded| {
+        let unit = (y.value.abs() / 2048.0).max(f64::from(f16::MIN_POSITIVE_SUBNORMAL.to_f32()));
+        Bounded { value: y.value, error: y.error + unit }
+    };
+    y.iter().map(round).collect()
+}

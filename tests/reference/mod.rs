@@ -1,0 +1,18 @@
+//! Naive CPU twins of the kernels, one file each with the shader's name: written from the formulas, in f64, a row at a time.
+//! Every value comes with the sum of the magnitudes of its terms, which bounds what rounding can do to it.
+
+pub mod attention;
+pub mod attention_merge;
+pub mod embed;
+pub mod linear;
+pub mod topk;
+
+/// Half the distance from 1 to the next f32: the largest relative error of one rounding.
+pub const ULP: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// A value and how far from it rounding may lead.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bounded {
+    pub value: f64,
+    pub error: f64,
+}
