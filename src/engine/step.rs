@@ -37,19 +37,18 @@ impl Engine {
     /// prompts moved on.
     pub async fn step(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        let mut recording = Recording::new();
-        self.admit(&mut recording, &mut events).await?;
+        self.admit(&mut events).await?;
         let planned = self.plan(&mut events).await?;
         if planned.is_empty() {
             return Ok(events);
         }
-        let tokens = self.launch(recording, &planned).await?;
+        let tokens = self.launch(&planned).await?;
         self.collect(planned, tokens, &mut events);
         Ok(events)
     }
 
     /// Starts waiting sequences while there is room, with what the cache has of their prompts.
-    async fn admit(&mut self, recording: &mut Recording, events: &mut Vec<Event>) -> Result<()> {
+    async fn admit(&mut self, events: &mut Vec<Event>) -> Result<()> {
         while self.running.len() < self.max_sequences
             && let Some(mut sequence) = self.waiting.pop_front()
         {
@@ -60,7 +59,10 @@ impl Engine {
             match self.cache.admit(&self.namespace, &sequence.request.tokens, &options) {
                 Ok(admission) => {
                     if let Some(copy) = admission.copy {
-                        self.kv.copy(recording, copy);
+                        // At once: the cache may grow before the step's own recording runs.
+                        let mut recording = Recording::new();
+                        self.kv.copy(&mut recording, copy);
+                        self.gpu.submit(&recording)?;
                     }
                     sequence.cached_tokens = admission.cached_tokens;
                     sequence.phase = Phase::Prefilling(admission.table);
@@ -124,13 +126,14 @@ impl Engine {
     }
 
     /// Runs the rows; the new token of each row that wanted one.
-    async fn launch(&mut self, mut recording: Recording, planned: &[Planned]) -> Result<Vec<Option<Chosen>>> {
+    async fn launch(&mut self, planned: &[Planned]) -> Result<Vec<Option<Chosen>>> {
         let draws: Vec<Logits> = planned.iter().map(|rows| self.logits(rows)).collect();
         let batch = self.batch(planned, &draws);
         self.gpu.write(self.step_buffer, 0, &batch.words);
         let greedy = draws.iter().all(|logits| !matches!(logits, Logits::Last(draw) if draw.k > 1));
         let ending = if greedy { Ending::Greedy } else { Ending::Draw };
         let before = self.gpu.tally();
+        let mut recording = Recording::new();
         self.record(&mut recording, &batch, ending);
         let Some(span) = batch.logits else {
             self.gpu.submit(&recording)?;

@@ -186,11 +186,8 @@ impl Gpu {
             return Ok(());
         }
         let fail = |problem: String| Error::Shader { name: kernel.label(), problem };
-        let mut source = super::shader::expand(self.library, kernel.name, &kernel.defines)?;
-        if self.caps.subgroup.is_none() || cfg!(target_arch = "wasm32") {
-            debug_assert!(!source.contains("subgroup"), "{}", kernel.label());
-        }
-        source.shrink_to_fit();
+        let source = super::shader::expand(self.library, kernel.name, &kernel.defines)?;
+        debug_assert!(self.caps.subgroup.is_some() || !source.contains("subgroup"), "{}", kernel.label());
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };

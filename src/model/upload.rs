@@ -93,8 +93,10 @@ impl Uploader<'_> {
             let format = run[0].format;
             let run_rows: usize = run.iter().map(|p| p.rows).sum();
             let row_bytes = 4 * (format.values_words(cols) + format.scales_words(cols));
-            // Rows go in pairs through the kernels.
-            let fit = (self.gpu.caps().max_binding.min(self.gpu.caps().max_buffer) as usize / row_bytes / 2 * 2).max(2);
+            // Rows go in pairs through the kernels, at least four to a workgroup.
+            let caps = self.gpu.caps();
+            let fit = (caps.max_binding.min(caps.max_buffer) as usize / row_bytes).min(4 * caps.max_groups as usize);
+            let fit = (fit / 2 * 2).max(2);
             for start in (0..run_rows).step_by(fit) {
                 let range = start..run_rows.min(start + fit);
                 let buffer = self.part(what, run, range.clone(), format, cols).await?;
