@@ -166,9 +166,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #for c in 0..4
     if (${i*4+c}u < ROWS && ${i*4+c}u / GROUP < tile.count) {
-      let at_head = (tile.first + ${i*4+c}u / GROUP) * HEADS + head * GROUP + ${i*4+c}u % GROUP;
 #if SPLIT
-      let at = (at_head * ${SPLITS}u + group.z) * (HEAD_DIM + 2u);
+      let at = partial_at(group.y, head * GROUP + ${i*4+c}u % GROUP, group.z);
       if (lane == 0u) {
         out[at] = max${i}[${c}];
         out[at + 1u] = whole[${c}];
@@ -176,7 +175,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let values = at + 2u;
       let scale = 1.0;
 #else
-      let values = at_head * HEAD_DIM;
+      let values = ((tile.first + ${i*4+c}u / GROUP) * HEADS + head * GROUP + ${i*4+c}u % GROUP) * HEAD_DIM;
       let scale = 1.0 / whole[${c}];
 #endif
 #for o in 0..OUT_STEPS

@@ -107,10 +107,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #for g in 0..GROUP
   {
     let total_sum = subgroupAdd(sum${t}_${g});
-    let at_head = row${t} * HEADS + head * GROUP + ${g}u;
     if (${t}u < tile.count) {
 #if SPLIT
-      let at = (at_head * ${SPLITS}u + group.z) * (HEAD_DIM + 2u);
+      let at = partial_at(group.y, head * GROUP + ${g}u, group.z);
       let scale = 1.0;
       if (lane == 0u) {
         out[at] = max${t}_${g};
@@ -119,7 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let target_at = at + 2u;
 #else
       let scale = 1.0 / total_sum;
-      let target_at = at_head * HEAD_DIM;
+      let target_at = (row${t} * HEADS + head * GROUP + ${g}u) * HEAD_DIM;
 #endif
 #for o in 0..OUT_STEPS
       if (lane + ${o*LANES}u < PAIRS) {

@@ -42,7 +42,7 @@ pub async fn activations(
         hidden: gpu.alloc("activations", row(config.hidden), fix).await?,
         queries: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
         attended: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
-        partials: gpu.alloc("attention", attention::partial_bytes(&heads, rows, context), fix).await?,
+        partials: gpu.alloc("attention", attention::partial_bytes(&heads, sequences, context), fix).await?,
         inner: gpu.alloc("activations", row(config.intermediate), fix).await?,
         logits: gpu.alloc("logits", (sequences * config.vocab * 4) as u64, fix).await?,
         lists: [gpu.alloc("sampling", lists[0], fix).await?, gpu.alloc("sampling", lists[1], fix).await?],

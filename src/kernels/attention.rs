@@ -1,21 +1,24 @@
 //! Attention over pages: see `shaders/attention.wgsl`.
 //!
-//! Prompt rows go through the whole context in one pass; decode rows are cut into splits of [`SPLIT`] tokens, whose
-//! partial results `attention_merge` joins exactly.
+//! Prompt rows go through the whole context in one pass; a decode row's context is cut into splits, whose partial results
+//! `attention_merge` joins exactly.
 
 use std::sync::Arc;
 
 use super::{Class, Heads, PAGE, Span};
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
 
-/// Tokens of a split of a decoding row's context.
-pub const SPLIT: usize = 256;
+/// Tokens of a split when the longest context is `context`: 256, and more where that would make over 64 splits.
+pub fn split(context: usize) -> usize {
+    context.div_ceil(64).next_multiple_of(PAGE).max(256)
+}
 
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
 
 #[derive(Debug, Clone)]
 pub struct Attention {
     heads: Heads,
+    split: usize,
     prompt: Arc<Kernel>,
     decode: Arc<Kernel>,
 }
@@ -34,33 +37,28 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
     }
 }
 
-/// Splits of a context of `tokens`.
-pub fn splits(tokens: usize) -> usize {
-    tokens.div_ceil(SPLIT)
-}
-
 /// Bytes of the partial results of `rows` decode rows with contexts up to `context` tokens.
 pub fn partial_bytes(heads: &Heads, rows: usize, context: usize) -> u64 {
-    (rows * heads.heads * splits(context) * (heads.head_dim + 2) * 4) as u64
+    (rows * heads.heads * context.div_ceil(split(context)) * (heads.head_dim + 2) * 4) as u64
 }
 
 impl Attention {
     /// `context`: the longest context that partial results have room for.
     pub fn new(heads: Heads, context: usize, caps: &Caps) -> Self {
         let kernel = |class| Arc::new(kernel(&heads, context, class, caps));
-        Self { heads, prompt: kernel(Class::Prompt), decode: kernel(Class::Decode) }
+        Self { heads, split: split(context), prompt: kernel(Class::Prompt), decode: kernel(Class::Decode) }
     }
 
     pub fn kernels(&self) -> [&Arc<Kernel>; 2] {
         [&self.prompt, &self.decode]
     }
 
-    /// `q: [batch rows, heads, head_dim]`, `kv`: the layer's pages; `out` like `q` for prompts, partial results for
-    /// decoding.
+    /// `q: [batch rows, heads, head_dim]`, `kv`: the layer's pages; `out` like `q` for prompts, for decoding
+    /// partial results `[tiles, heads, splits, 2 + head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, q: Slice, kv: Slice, out: Slice) {
         let (kernel, splits) = match span.class {
             Class::Prompt => (&self.prompt, 1),
-            Class::Decode => (&self.decode, splits(span.context)),
+            Class::Decode => (&self.decode, span.context.div_ceil(self.split)),
         };
         let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
         let token = self.heads.page_bytes() / PAGE as u64;
@@ -102,7 +100,8 @@ fn kernel(heads: &Heads, context: usize, class: Class, caps: &Caps) -> Kernel {
         ("PARTS", lanes.min(8) as u32),
     ];
     if class == Class::Decode {
-        defines.extend([("SPLIT", SPLIT as u32), ("SPLITS", splits(context) as u32)]);
+        let split = split(context);
+        defines.extend([("SPLIT", split as u32), ("SPLITS", context.div_ceil(split) as u32)]);
     }
     Kernel { name: "attention", defines, bindings: BINDINGS }
 }

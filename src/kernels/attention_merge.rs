@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{
-    Heads, Span,
-    attention::{SPLIT, splits},
-};
+use super::{Heads, Span, attention::split};
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
 
 #[derive(Debug, Clone)]
 pub struct AttentionMerge {
     heads: Heads,
+    split: usize,
     kernel: Arc<Kernel>,
 }
 
@@ -24,11 +22,11 @@ impl AttentionMerge {
             ("LANES", lanes),
             ("HEADS", heads.heads as u32),
             ("HEAD_DIM", heads.head_dim as u32),
-            ("SPLIT", SPLIT as u32),
-            ("SPLITS", splits(context) as u32),
+            ("SPLIT", split(context) as u32),
+            ("SPLITS", context.div_ceil(split(context)) as u32),
         ];
         let bindings = &[Access::Read, Access::Read, Access::ReadWrite];
-        Self { heads, kernel: Arc::new(Kernel { name: "attention_merge", defines, bindings }) }
+        Self { heads, split: split(context), kernel: Arc::new(Kernel { name: "attention_merge", defines, bindings }) }
     }
 
     pub fn kernel(&self) -> &Arc<Kernel> {
@@ -38,7 +36,10 @@ impl AttentionMerge {
     /// `partials` as attention wrote them; `out: [batch rows, heads, head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, partials: Slice, out: Slice) {
         let row = self.heads.heads * self.heads.head_dim * 4;
-        let cost = Cost { read: (span.rows * row * splits(span.context)) as u64, written: (span.rows * row) as u64 };
+        let cost = Cost {
+            read: (span.rows * row * span.context.div_ceil(self.split)) as u64,
+            written: (span.rows * row) as u64,
+        };
         let groups = [self.heads.heads as u32, span.tiles as u32, 1];
         recording.dispatch(&self.kernel, vec![span.step, partials, out], groups, cost);
     }

@@ -4,7 +4,7 @@ use headstart::{
     gpu::Recording,
     kernels::{
         Class, Heads, PAGE,
-        attention::{Attention, partial_bytes, splits, tile_rows},
+        attention::{Attention, partial_bytes, split, tile_rows},
         attention_merge::AttentionMerge,
     },
 };
@@ -204,13 +204,13 @@ fn the_merge_agrees_with_its_twin() {
         let (numbers, dim) = (Numbers::new(heads.head_dim as u64), heads.head_dim);
         // Contexts on both sides of the edges of splits, over all that there is room for.
         let contexts = [1, 256, 257, 512, 513, LONGEST];
-        let room = splits(LONGEST);
+        let room = LONGEST.div_ceil(split(LONGEST));
         let mut partials = vec![f32::NAN; contexts.len() * heads.heads * room * (dim + 2)];
         let mut wanted = Vec::new();
         for (row, &context) in contexts.iter().enumerate() {
             for head in 0..heads.heads {
                 let mut all = Vec::new();
-                for split in 0..splits(context) {
+                for split in 0..context.div_ceil(split(LONGEST)) {
                     let part = (30.0 * numbers.float(), 100.0 + 50.0 * numbers.float(), numbers.floats(dim));
                     let at = ((row * heads.heads + head) * room + split) * (dim + 2);
                     partials[at] = part.0;
