@@ -27,6 +27,8 @@ use super::{Answer, BoxFuture, Breaker, BreakerConfig, Clock, Key, Store, StoreE
 pub struct FilesystemConfig {
     /// Bytes for all values, in whole disk blocks of 4 KiB.
     pub budget: u64,
+    /// A longer value is neither written nor read: the blocks of the largest models take some 10 MiB.
+    pub max_value: u64,
     /// How old the picture of what other processes did may become.
     pub rescan_ms: u64,
     /// A temporary file untouched for so long belongs to a process that died.
@@ -38,7 +40,7 @@ pub struct FilesystemConfig {
 impl Default for FilesystemConfig {
     fn default() -> Self {
         let breaker = BreakerConfig { failures: 3, deadline_ms: 5_000, pause_ms: 30_000, max_pause_ms: 600_000 };
-        Self { budget: 4 << 30, rescan_ms: 60_000, stale_ms: 600_000, breaker }
+        Self { budget: 4 << 30, max_value: 64 << 20, rescan_ms: 60_000, stale_ms: 600_000, breaker }
     }
 }
 
@@ -84,6 +86,13 @@ impl FilesystemStore {
     /// Where the value of `key` is or would be.
     pub fn path(&self, key: &Key) -> PathBuf {
         scan::path(&self.root, key)
+    }
+
+    /// The keys of all entries that are there now, of whatever process, in no order.
+    pub fn keys(&self) -> Result<Vec<Key>, StoreError> {
+        let entries = scan::entries(&self.root);
+        let entries = self.count(&mut self.inner.borrow_mut(), &self.root, entries)?;
+        Ok(entries.into_iter().map(|(key, _)| key).collect())
     }
 
     /// Reads the directory anew, removes what expired and what dead writers left, and evicts down to the budget. Happens
@@ -175,14 +184,13 @@ impl FilesystemStore {
     fn read(&self, inner: &mut Inner, key: &Key) -> io::Result<Option<Vec<u8>>> {
         let path = self.path(key);
         let now = (self.clock)();
-        let Some(entry) = scan::look(&path)?.filter(|entry| entry.bytes <= self.config.budget) else {
+        let Some(entry) = scan::look(&path)? else {
             inner.lru.remove(key);
             return Ok(None);
         };
         if entry.expires_ms.is_some_and(|at| at <= now) {
-            scan::remove(&path)?;
             inner.lru.remove(key);
-            inner.usage.expired += 1;
+            inner.usage.expired += u64::from(scan::remove(&path).unwrap_or(false));
             return Ok(None);
         }
         let file = match File::open(&path) {
@@ -190,9 +198,12 @@ impl FilesystemStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        // The file may have been replaced since the look; the budget bounds it all the same.
-        let mut bytes = Vec::with_capacity(file.metadata()?.len().min(self.config.budget) as usize);
-        (&file).take(self.config.budget).read_to_end(&mut bytes)?;
+        let length = file.metadata()?.len();
+        if length > self.config.max_value {
+            return Ok(None);
+        }
+        let mut bytes = Vec::with_capacity(length as usize);
+        (&file).take(length).read_to_end(&mut bytes)?;
         let used = inner.stamp(now);
         // In a directory that is read-only the order is this process's alone.
         let _ = scan::stamp_use(&file, used);
@@ -241,9 +252,9 @@ impl Store for FilesystemStore {
 
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
-            let (cost, budget) = (scan::cost(bytes.len() as u64), self.config.budget);
-            if cost > budget {
-                return Err(StoreError::TooLarge { bytes: cost, budget });
+            let (length, budget) = (bytes.len() as u64, self.config.budget.min(self.config.max_value));
+            if length > self.config.max_value || scan::cost(length) > self.config.budget {
+                return Err(StoreError::TooLarge { bytes: length, budget });
             }
             let inner = &mut *self.inner.borrow_mut();
             let Some(call) = inner.breaker.start((self.clock)()) else {

@@ -101,7 +101,7 @@ impl Store for MemoryStore {
         Box::pin(async move {
             let inner = &mut *self.inner.borrow_mut();
             inner.expire((self.clock)());
-            Ok(keys.iter().map(|key| inner.values.contains_key(key)).collect())
+            Ok(keys.iter().map(|key| inner.lru.get(key).is_some()).collect())
         })
     }
 

@@ -101,7 +101,7 @@ pub enum StoreError {
     #[error("{}: {source}", path.display())]
     Io { path: std::path::PathBuf, source: std::io::Error },
 
-    #[error("a value takes {bytes} bytes, the whole store may have {budget}; give the cache more room")]
+    #[error("a value takes {bytes} bytes, at most {budget} are allowed; give the cache more room")]
     TooLarge { bytes: u64, budget: u64 },
 
     /// The breaker is open.

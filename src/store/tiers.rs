@@ -87,6 +87,20 @@ struct Waiting {
     replaces: bool,
 }
 
+impl Queue {
+    /// At least one, if any wait, so that every flush gets on.
+    fn take(&mut self, max_bytes: usize) -> Vec<Waiting> {
+        let (mut batch, mut taken) = (Vec::new(), 0);
+        while taken < max_bytes.max(1) {
+            let Some(waiting) = self.waiting.pop_front() else { break };
+            taken += waiting.bytes.len();
+            batch.push(waiting);
+        }
+        self.bytes -= taken;
+        batch
+    }
+}
+
 impl Tiers {
     /// `behind` in the order in which to ask: nearest first.
     pub fn new(memory: MemoryStore, behind: Vec<Box<dyn Store>>, config: TiersConfig) -> Self {
@@ -178,10 +192,16 @@ impl Tiers {
         self.queue.borrow().waiting.len()
     }
 
-    /// Writes behind what waits: to each tier what it does not have already. A tier that fails is left out until the next
-    /// flush. Returns how many blobs were written, counting every tier.
+    /// Writes behind all that waits.
     pub async fn flush(&self) -> usize {
-        let batch = std::mem::take(&mut *self.queue.borrow_mut()).waiting;
+        self.flush_some(usize::MAX).await
+    }
+
+    /// Writes behind about `max_bytes` of what waits, the oldest first: to each tier what it does not have already. A tier
+    /// that fails is left out until the next flush. Returns how many blobs were written, counting every tier. What a
+    /// dropped flush had taken from the queue is not written.
+    pub async fn flush_some(&self, max_bytes: usize) -> usize {
+        let batch = self.queue.borrow_mut().take(max_bytes);
         let mut written = 0;
         for (tier, store) in self.stores().enumerate().skip(1) {
             let mine: Vec<&Waiting> = batch.iter().filter(|waiting| tier < waiting.tiers).collect();

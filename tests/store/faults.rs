@@ -51,7 +51,7 @@ fn what_one_process_wrote_another_finds() {
     let later = open(folder.path(), KIB << 10);
     assert_eq!(wait(later.get(&key(2))).unwrap(), Some(value(2)));
     later.sweep().unwrap();
-    assert_eq!(later.usage().entries, 1);
+    assert_eq!((later.usage().entries, later.keys().unwrap()), (1, vec![key(2)]));
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_write_that_fails_half_way_leaves_nothing() {
 #[test]
 fn what_is_no_file_is_no_value() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path(), 16 * KIB);
+    let store = open(folder.path(), 1 << 39);
     let place = |n: u8| {
         fs::create_dir_all(store.path(&key(n)).parent().unwrap()).unwrap();
         store.path(&key(n))
@@ -313,6 +313,10 @@ fn what_is_no_file_is_no_value() {
     for n in 1..5 {
         assert_eq!(wait(store.get(&key(n))).unwrap(), None, "{n}");
     }
+    let large = vec![0; FilesystemConfig::default().max_value as usize + 1];
+    assert!(matches!(wait(store.put(&key(5), &large, None)), Err(StoreError::TooLarge { .. })));
+    wait(store.put(&key(5), &large[1..], None)).unwrap();
+    assert_eq!(wait(store.get(&key(5))).unwrap().unwrap().len(), large.len() - 1);
     assert_eq!(wait(store.contains(&[1, 2, 3].map(key))).unwrap(), [false; 3]);
     store.sweep().unwrap();
     assert!(secret.exists() && store.path(&key(1)).is_symlink() && store.path(&key(2)).is_dir());

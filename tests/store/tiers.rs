@@ -154,6 +154,10 @@ fn the_queue_is_bounded() {
     assert_eq!(wait(tiers.flush()), 3);
     blocks.iter().for_each(|block| wait(tiers.save(block)));
     assert_eq!(tiers.waiting(), 3, "a flush makes room again");
+    assert_eq!((wait(tiers.flush_some(0)), tiers.waiting()), (0, 2), "one at least, which is there already");
+    assert_eq!((wait(tiers.flush_some(bytes + 1)), tiers.waiting()), (0, 0));
+    blocks.iter().for_each(|block| wait(tiers.save(block)));
+    assert_eq!(tiers.waiting(), 3, "and so do parts of one");
 }
 
 #[test]
