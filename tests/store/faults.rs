@@ -99,15 +99,17 @@ fn the_order_of_use_outlives_the_process() {
 #[test]
 fn what_another_process_used_since_is_spared() {
     let folder = tempfile::tempdir().unwrap();
-    let config = FilesystemConfig { budget: 24 * KIB, rescan_ms: 1 << 40, ..FilesystemConfig::default() };
+    let config = FilesystemConfig { budget: 40 * 8 * KIB, rescan_ms: 1 << 40, ..FilesystemConfig::default() };
     let a = FilesystemStore::new(folder.path(), config, system_clock());
-    for n in 0..3 {
+    for n in 0..40 {
         wait(a.put(&key(n), &value(n), None)).unwrap();
     }
+    // So fresh a picture that the next write does without another.
+    a.sweep().unwrap();
     let b = open(folder.path(), KIB << 10);
     assert!(wait(b.get(&key(0))).unwrap().is_some());
-    wait(a.put(&key(3), &value(3), None)).unwrap();
-    assert_eq!(wait(a.contains(&[0, 1, 2, 3].map(key))).unwrap(), [true, false, true, true]);
+    wait(a.put(&key(40), &value(40), None)).unwrap();
+    assert_eq!(wait(a.contains(&[0, 1, 2, 40].map(key))).unwrap(), [true, false, true, true]);
 }
 
 #[test]
