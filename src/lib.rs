@@ -9,6 +9,7 @@
 //! | [`gpu`]     | device, buffers, pipelines, recordings, the one submit, the one readback      | know of language models     |
 //! | [`quant`]   | weight formats: unpack on the CPU, repack for the GPU                         | read files                  |
 //! | [`kv`]      | pages, block tables, SHA-256 block chain, prefix index, eviction, explanation | name wgpu, do I/O           |
+//! | [`store`]   | where KV blobs live beyond the GPU: one block a file, verified; memory, disk  | trust what it reads         |
 //! | [`text`]    | tokenizer, whole-character token stream, stop strings, chat templates         | know of models              |
 //! | [`sample`]  | sampling parameters and the seeded reference sampler                          | touch the GPU               |
 //! | [`kernels`] | the Rust face of each shader: permutation, bindings, grid, cost               | keep state                  |
@@ -28,7 +29,7 @@
 //!
 //! # Invariants
 //!
-//! - Imports run one way: `error` → {`gpu`, `quant`, `kv`, `text`, `sample`} → {`kernels`, `weights`} → `model` → `engine` →
+//! - Imports run one way: `error` → {`gpu`, `quant`, `kv`, `store`, `text`, `sample`} → {`kernels`, `weights`} → `model` → `engine` →
 //!   `cli`. `tests/tidy.rs` holds the table.
 //! - GPU work is data ([`gpu::Recording`]); a steady step is one host write, one submit and no new bind group.
 //! - Cold ≡ warm: a prompt row's result depends on nothing but the tokens before it, so pages are shared bit for bit.
@@ -40,6 +41,7 @@ pub mod gpu;
 pub mod kv;
 pub mod quant;
 pub mod sample;
+pub mod store;
 pub mod text;
 
 pub mod kernels;

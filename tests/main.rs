@@ -14,6 +14,7 @@ mod parity;
 mod quant;
 mod reference;
 mod sample;
+mod store;
 mod support;
 mod text;
 mod tidy;

@@ -1,0 +1,321 @@
+//! A directory as a store, shared by any number of processes without a lock.
+//!
+//! A value is written to a temporary file and renamed, so a reader finds all of it or nothing; two writers of one key
+//! write the same bytes. There is no fsync: after a power cut a renamed file may be empty or half there, which the digest
+//! tells, and then a block is prefilled again; an fsync a block would cost every answer milliseconds to save that once.
+//! A file that vanishes under a reader is a miss. Names and times are hints: [`super::Blob::decode`] decides.
+//!
+//! The budget covers the whole directory. The index of it is read at the first write, then again every so often and
+//! after every sixteenth of the budget written, so N processes overshoot by N/16 at most; a file that another process
+//! used since is spared at the eviction. Writes go through a breaker: a full or unwritable disk makes the store
+//! read-only for a while instead of failing at every block.
+//!
+//! The work is done in the call, not beside it: the one who awaits waits for the disk, so writes belong in
+//! [`super::Tiers::flush`]. Cost: a read is three system calls and its bytes, a write five.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::lru::{Entry, Lru};
+use super::scan;
+use super::{Answer, BoxFuture, Breaker, BreakerConfig, Clock, Key, Store, StoreError, Usage};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilesystemConfig {
+    /// Bytes for all values, in whole disk blocks of 4 KiB.
+    pub budget: u64,
+    /// A longer value is neither written nor read: the blocks of the largest models take some 10 MiB.
+    pub max_value: u64,
+    /// How old the picture of what other processes did may become.
+    pub rescan_ms: u64,
+    /// A temporary file untouched for so long belongs to a process that died.
+    pub stale_ms: u64,
+    /// For writes. A write past the deadline counts as failed, though it stays.
+    pub breaker: BreakerConfig,
+}
+
+impl Default for FilesystemConfig {
+    fn default() -> Self {
+        let breaker = BreakerConfig { failures: 3, deadline_ms: 5_000, pause_ms: 30_000, max_pause_ms: 600_000 };
+        Self { budget: 4 << 30, max_value: 64 << 20, rescan_ms: 60_000, stale_ms: 600_000, breaker }
+    }
+}
+
+pub struct FilesystemStore {
+    root: PathBuf,
+    config: FilesystemConfig,
+    clock: Clock,
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    lru: Lru,
+    /// When `lru` was read from the directory, and the bytes written since.
+    scanned_ms: Option<u64>,
+    written: u64,
+    /// The last use stamp given out, nanoseconds since the Unix epoch.
+    last: u64,
+    /// Makes temporary names differ.
+    serial: u64,
+    breaker: Breaker,
+    usage: Usage,
+}
+
+impl FilesystemStore {
+    /// Touches nothing yet: the directory is made by the first write.
+    pub fn new(root: impl Into<PathBuf>, config: FilesystemConfig, clock: Clock) -> Self {
+        let inner = Inner {
+            lru: Lru::default(),
+            scanned_ms: None,
+            written: 0,
+            last: 0,
+            serial: 0,
+            breaker: Breaker::new(config.breaker),
+            usage: Usage::default(),
+        };
+        Self { root: root.into(), config, clock, inner: RefCell::new(inner) }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the value of `key` is or would be.
+    pub fn path(&self, key: &Key) -> PathBuf {
+        scan::path(&self.root, key)
+    }
+
+    /// The keys of all entries that are there now, of whatever process, in no order.
+    pub fn keys(&self) -> Result<Vec<Key>, StoreError> {
+        let entries = scan::entries(&self.root);
+        let entries = self.count(&mut self.inner.borrow_mut(), &self.root, entries)?;
+        Ok(entries.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// Reads the directory anew, removes what expired and what dead writers left, and evicts down to the budget. Happens
+    /// by itself; any number of processes may do it at a time.
+    pub fn sweep(&self) -> Result<(), StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let swept = self.rescan(inner);
+        self.make_room(inner, None, 0);
+        self.count(inner, &self.root, swept)
+    }
+
+    fn rescan(&self, inner: &mut Inner) -> io::Result<()> {
+        let now = (self.clock)();
+        // Set first: a directory that cannot be read is not to be tried at every write.
+        inner.scanned_ms = Some(now);
+        inner.written = 0;
+        let entries = scan::entries(&self.root)?;
+        inner.lru = Lru::default();
+        entries.into_iter().for_each(|(key, entry)| inner.lru.insert(key, entry));
+        scan::sweep_temporary(&self.root, now, self.config.stale_ms)
+    }
+
+    /// Removes what expired, then the least recently used, until `bytes` more fit in place of what `key` takes.
+    fn make_room(&self, inner: &mut Inner, key: Option<&Key>, bytes: u64) {
+        let now = (self.clock)();
+        loop {
+            let replaced = key.and_then(|key| inner.lru.get(key)).map_or(0, |entry| entry.bytes);
+            let full = inner.lru.bytes() - replaced + bytes > self.config.budget;
+            let expired = inner.lru.expired(now);
+            let Some(victim) = expired.or(inner.lru.oldest().filter(|_| full)) else { break };
+            let known = inner.lru.remove(&victim);
+            let path = self.path(&victim);
+            match scan::look(&path) {
+                // Another process used it, or wrote it again.
+                Ok(Some(entry)) if known != Some(entry) => inner.lru.insert(victim, entry),
+                Ok(Some(_)) => match scan::remove(&path) {
+                    Ok(_) if expired.is_some() => inner.usage.expired += 1,
+                    Ok(_) => inner.usage.evicted += 1,
+                    Err(_) => inner.usage.failures += 1,
+                },
+                Ok(None) => {}
+                Err(_) => inner.usage.failures += 1,
+            }
+        }
+    }
+
+    fn write(&self, inner: &mut Inner, key: &Key, bytes: &[u8], ttl: Option<Duration>) -> io::Result<()> {
+        let now = (self.clock)();
+        let age = inner.scanned_ms.map(|at| now.saturating_sub(at));
+        if age.is_none_or(|age| age >= self.config.rescan_ms) || inner.written > self.config.budget / 16 {
+            self.rescan(inner)?;
+        }
+        let cost = scan::cost(bytes.len() as u64);
+        self.make_room(inner, Some(key), cost);
+
+        let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let expires = ttl_ms.map_or(scan::NEVER_MS, |ttl| now.saturating_add(ttl)).min(scan::NEVER_MS);
+        let used = inner.stamp(now);
+        let (mut file, temporary) = self.create(inner)?;
+        let filled = file.write_all(bytes).and_then(|()| scan::stamp(&file, used, expires));
+        drop(file);
+        if let Err(error) = filled.and_then(|()| commit(&temporary, &self.path(key))) {
+            let _ = scan::remove(&temporary);
+            return Err(error);
+        }
+        inner.written += cost;
+        let expires_ms = Some(expires).filter(|at| *at < scan::NEVER_MS);
+        inner.lru.insert(*key, Entry { bytes: cost, used, expires_ms });
+        Ok(())
+    }
+
+    /// A new file that is only this writer's, in whatever process or container.
+    fn create(&self, inner: &mut Inner) -> io::Result<(File, PathBuf)> {
+        let folder = scan::temporary(&self.root);
+        let mut tries = 0;
+        loop {
+            inner.serial += 1;
+            tries += 1;
+            let path = folder.join(format!("{}-{}.tmp", std::process::id(), inner.serial));
+            match File::create_new(&path) {
+                Ok(file) => return Ok((file, path)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 100 => scan::create_private(&folder)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < 100 => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn read(&self, inner: &mut Inner, key: &Key) -> io::Result<Option<Vec<u8>>> {
+        let path = self.path(key);
+        let now = (self.clock)();
+        let Some(entry) = scan::look(&path)? else {
+            inner.lru.remove(key);
+            return Ok(None);
+        };
+        if entry.expires_ms.is_some_and(|at| at <= now) {
+            inner.lru.remove(key);
+            inner.usage.expired += u64::from(scan::remove(&path).unwrap_or(false));
+            return Ok(None);
+        }
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        if length > self.config.max_value {
+            return Ok(None);
+        }
+        let mut bytes = Vec::with_capacity(length as usize);
+        (&file).take(length).read_to_end(&mut bytes)?;
+        let used = inner.stamp(now);
+        // In a directory that is read-only the order is this process's alone.
+        let _ = scan::stamp_use(&file, used);
+        inner.lru.touch(key, used);
+        Ok(Some(bytes))
+    }
+
+    fn count<T>(&self, inner: &mut Inner, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
+        result.map_err(|source| {
+            inner.usage.failures += 1;
+            StoreError::Io { path: path.to_owned(), source }
+        })
+    }
+}
+
+impl Inner {
+    /// A time of use later than any given out before.
+    fn stamp(&mut self, now_ms: u64) -> u64 {
+        self.last = now_ms.saturating_mul(1_000_000).max(self.last + 1);
+        self.last
+    }
+}
+
+fn commit(temporary: &Path, target: &Path) -> io::Result<()> {
+    match fs::rename(temporary, target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            target.parent().map_or(Ok(()), scan::create_private)?;
+            fs::rename(temporary, target)
+        }
+        done => done,
+    }
+}
+
+impl Store for FilesystemStore {
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            let read = self.read(inner, key);
+            self.count(inner, &self.path(key), read)
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (length, budget) = (bytes.len() as u64, self.config.budget.min(self.config.max_value));
+            if length > self.config.max_value || scan::cost(length) > self.config.budget {
+                return Err(StoreError::TooLarge { bytes: length, budget });
+            }
+            let inner = &mut *self.inner.borrow_mut();
+            let Some(call) = inner.breaker.start((self.clock)()) else {
+                inner.usage.refused += 1;
+                return Err(StoreError::Paused { store: self.name() });
+            };
+            let written = self.write(inner, key, bytes, ttl);
+            inner.breaker.finish(call, (self.clock)(), written.is_ok());
+            self.count(inner, &self.path(key), written)
+        })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        Box::pin(async move {
+            let now = (self.clock)();
+            let found = keys.iter().map(|key| {
+                let entry = scan::look(&self.path(key))?;
+                Ok(entry.is_some_and(|entry| entry.expires_ms.is_none_or(|at| at > now)))
+            });
+            let found = found.collect();
+            self.count(&mut self.inner.borrow_mut(), &self.root, found)
+        })
+    }
+
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.lru.remove(key);
+            let path = self.path(key);
+            let removed = scan::remove(&path);
+            self.count(inner, &path, removed)
+        })
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.lru = Lru::default();
+            let emptied = scan::entries(&self.root)
+                .and_then(|found| found.iter().try_for_each(|(key, _)| scan::remove(&self.path(key)).map(drop)))
+                .and_then(|()| scan::sweep_temporary(&self.root, (self.clock)(), self.config.stale_ms));
+            self.count(inner, &self.root, emptied)
+        })
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            let now = (self.clock)();
+            for key in keys.iter().rev() {
+                let used = inner.stamp(now);
+                if let Ok(file) = File::open(self.path(key)) {
+                    let _ = scan::stamp_use(&file, used);
+                    inner.lru.touch(key, used);
+                }
+            }
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        let inner = self.inner.borrow();
+        Usage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
+    }
+}

@@ -1,0 +1,75 @@
+//! Which entry of a store goes next: sizes, last uses and expiries, without the values.
+//!
+//! Invariants: `bytes` is the sum over the entries; every entry stands once in `order`, and once in `expiries` if it
+//! expires. Every operation is O(log n).
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Key;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub bytes: u64,
+    /// Greater is later; unique in practice, ties go by key.
+    pub used: u64,
+    pub expires_ms: Option<u64>,
+}
+
+#[derive(Default)]
+pub(super) struct Lru {
+    entries: HashMap<Key, Entry>,
+    order: BTreeSet<(u64, Key)>,
+    expiries: BTreeSet<(u64, Key)>,
+    bytes: u64,
+}
+
+impl Lru {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn get(&self, key: &Key) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    pub fn insert(&mut self, key: Key, entry: Entry) {
+        self.remove(&key);
+        self.bytes += entry.bytes;
+        self.order.insert((entry.used, key));
+        self.expiries.extend(entry.expires_ms.map(|at| (at, key)));
+        self.entries.insert(key, entry);
+    }
+
+    pub fn remove(&mut self, key: &Key) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
+        self.bytes -= entry.bytes;
+        self.order.remove(&(entry.used, *key));
+        if let Some(at) = entry.expires_ms {
+            self.expiries.remove(&(at, *key));
+        }
+        Some(entry)
+    }
+
+    /// False if there is no such entry.
+    pub fn touch(&mut self, key: &Key, used: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        self.order.remove(&(entry.used, *key));
+        self.order.insert((used, *key));
+        entry.used = used;
+        true
+    }
+
+    /// The least recently used.
+    pub fn oldest(&self) -> Option<Key> {
+        self.order.first().map(|(_, key)| *key)
+    }
+
+    /// One that has expired.
+    pub fn expired(&self, now_ms: u64) -> Option<Key> {
+        self.expiries.first().filter(|(at, _)| *at <= now_ms).map(|(_, key)| *key)
+    }
+}

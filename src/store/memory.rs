@@ -1,0 +1,139 @@
+//! Host memory as a store: a byte budget, least recently used first, expiry to the millisecond.
+//!
+//! Invariant: the budget is never exceeded, counting [`MemoryStore::OVERHEAD`] for every entry beside its bytes. Expired
+//! entries go before any other. Every operation is O(log n) and one copy of the value.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::lru::{Entry, Lru};
+use super::{Answer, BoxFuture, Clock, Key, Store, StoreError, Usage};
+
+pub struct MemoryStore {
+    budget: u64,
+    clock: Clock,
+    inner: RefCell<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    lru: Lru,
+    values: HashMap<Key, Box<[u8]>>,
+    tick: u64,
+    usage: Usage,
+}
+
+impl MemoryStore {
+    /// Bytes that an entry costs besides its value: its place in the maps.
+    pub const OVERHEAD: u64 = 256;
+
+    /// At most `budget` bytes; with 0 it keeps nothing.
+    pub fn new(budget: u64, clock: Clock) -> Self {
+        Self { budget, clock, inner: RefCell::default() }
+    }
+
+    pub fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    fn insert(&self, key: &Key, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+        let bytes = (value.len() as u64).saturating_add(Self::OVERHEAD);
+        if bytes > self.budget {
+            return Err(StoreError::TooLarge { bytes, budget: self.budget });
+        }
+        let now = (self.clock)();
+        let inner = &mut *self.inner.borrow_mut();
+        inner.remove(key);
+        inner.expire(now);
+        while inner.lru.bytes() + bytes > self.budget {
+            let Some(oldest) = inner.lru.oldest() else { break };
+            inner.remove(&oldest);
+            inner.usage.evicted += 1;
+        }
+        let used = inner.next_tick();
+        let expires_ms = ttl.map(|ttl| now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
+        inner.lru.insert(*key, Entry { bytes, used, expires_ms });
+        inner.values.insert(*key, value.into());
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn remove(&mut self, key: &Key) -> bool {
+        self.values.remove(key);
+        self.lru.remove(key).is_some()
+    }
+
+    fn expire(&mut self, now_ms: u64) {
+        while let Some(key) = self.lru.expired(now_ms) {
+            self.remove(&key);
+            self.usage.expired += 1;
+        }
+    }
+
+    fn next_tick(&mut self) -> u64 {
+        self.tick += 1;
+        self.tick
+    }
+}
+
+impl Store for MemoryStore {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.expire((self.clock)());
+            let used = inner.next_tick();
+            inner.lru.touch(key, used);
+            Ok(inner.values.get(key).map(|value| value.to_vec()))
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move { self.insert(key, bytes, ttl) })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.expire((self.clock)());
+            Ok(keys.iter().map(|key| inner.lru.get(key).is_some()).collect())
+        })
+    }
+
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.expire((self.clock)());
+            Ok(inner.remove(key))
+        })
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.lru = Lru::default();
+            inner.values.clear();
+            Ok(())
+        })
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let inner = &mut *self.inner.borrow_mut();
+            for key in keys.iter().rev() {
+                let used = inner.next_tick();
+                inner.lru.touch(key, used);
+            }
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        let inner = self.inner.borrow();
+        Usage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
+    }
+}

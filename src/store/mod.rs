@@ -1,0 +1,114 @@
+//! Where KV blobs live beyond the GPU. Knows bytes and keys, neither engine nor device.
+//!
+//! A [`Blob`] is one block of KV as a file; a [`Store`] keeps such files by key; [`Tiers`] puts memory before slower
+//! stores, verifies what comes back and counts. A store is trusted with nothing: it may lose, mix up or alter what it
+//! was given, and costs a miss at worst, because only [`Blob::decode`] lets bytes through.
+//!
+//! A store takes `&self` and answers with a local boxed future, as byte sources do, so one trait covers memory, files,
+//! a browser's private file system and a network. Time is injected: milliseconds since the Unix epoch.
+
+mod blob;
+mod breaker;
+#[cfg(not(target_arch = "wasm32"))]
+mod filesystem;
+mod lru;
+mod memory;
+#[cfg(not(target_arch = "wasm32"))]
+mod scan;
+mod tiers;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use blob::{BLOCK, Blob, Element, Expected, MAX_HEADER, Producer, Reject, Row};
+pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
+#[cfg(not(target_arch = "wasm32"))]
+pub use filesystem::{FilesystemConfig, FilesystemStore};
+pub use memory::MemoryStore;
+pub use tiers::{Loaded, TierStats, Tiers, TiersConfig};
+
+/// A full SHA-256: the name of a block and of everything before it.
+pub type Key = [u8; 32];
+
+/// Local: nobody demands `Send` of it, so a browser's futures fit.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The wall clock, natively and in a browser.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        let now = web_time::SystemTime::now().duration_since(web_time::SystemTime::UNIX_EPOCH);
+        now.map_or(0, |since| since.as_millis() as u64)
+    })
+}
+
+/// Bytes by key. What is absent, expired or evicted is `None`; an error is a store that did not do its work, and
+/// everyone treats it as a miss.
+pub trait Store {
+    /// A label for statistics: `memory`, `disk`.
+    fn name(&self) -> &'static str;
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>>;
+
+    /// Replaces what was there, at once: a reader sees the old value or the new one, whole. Without `ttl` it stays until
+    /// its room is needed.
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()>;
+
+    /// Which of `keys` would be found now, asked in one round trip. No use: it saves nothing from eviction.
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>>;
+
+    /// False if there was none.
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool>;
+
+    /// Removes everything that this store put there, and nothing else.
+    fn clear(&self) -> Answer<'_, ()>;
+
+    /// Marks a chain of blocks, given from the root on, as used: the root last, so that a chain goes from its leaf. A
+    /// hint, so it cannot fail; a store that orders by itself does nothing.
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+        let _ = keys;
+        Box::pin(async {})
+    }
+
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+}
+
+/// What a store holds, as far as it knows, and what it did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Usage {
+    pub entries: u64,
+    /// As counted against the budget.
+    pub bytes: u64,
+    /// Entries that made room for others.
+    pub evicted: u64,
+    pub expired: u64,
+    /// Operations that went wrong.
+    pub failures: u64,
+    /// Writes that were not tried, because those before went wrong.
+    pub refused: u64,
+}
+
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{}: {source}", path.display())]
+    Io { path: std::path::PathBuf, source: std::io::Error },
+
+    #[error("a value takes {bytes} bytes, at most {budget} are allowed; give the cache more room")]
+    TooLarge { bytes: u64, budget: u64 },
+
+    /// The breaker is open.
+    #[error("the {store} store is left alone for a while, after repeated failures")]
+    Paused { store: &'static str },
+
+    /// A store behind a network or a browser interface that answered with an error, or not in time.
+    #[error("the {store} store: {problem}")]
+    Backend { store: &'static str, problem: String },
+}

@@ -1,0 +1,245 @@
+//! Memory before a disk before something worse: what moves where, what is counted, what is let through.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use headstart::store::{
+    Answer, Blob, FilesystemConfig, FilesystemStore, Key, MemoryStore, Producer, Store, StoreError, TierStats, Tiers,
+    TiersConfig,
+};
+
+use super::*;
+
+fn memory(budget: u64) -> MemoryStore {
+    MemoryStore::new(budget, Time::at(1_000_000).clock())
+}
+
+fn disk(folder: &Path) -> FilesystemStore {
+    FilesystemStore::new(folder, FilesystemConfig::default(), Time::at(1_000_000).clock())
+}
+
+fn tiers(folder: &Path) -> Tiers {
+    Tiers::new(memory(1 << 20), vec![Box::new(disk(folder))], TiersConfig::default())
+}
+
+fn stat(tiers: &Tiers, tier: usize) -> TierStats {
+    tiers.stats()[tier].1.clone()
+}
+
+/// Blocks with keys of their own.
+fn chain(n: u8) -> Vec<Blob> {
+    let block = |i: u8| Blob { key: key(i + 1), parent: key(i), ..blob(16, false) };
+    (0..n).map(block).collect()
+}
+
+#[test]
+fn saved_now_written_later_found_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = chain(3);
+    let keys: Vec<Key> = blocks.iter().map(|block| block.key).chain([key(99)]).collect();
+    let first = tiers(folder.path());
+    blocks.iter().for_each(|block| wait(first.save(block)));
+    assert_eq!(wait(first.find(&keys)), [Some(0), Some(0), Some(0), None]);
+    assert_eq!(first.waiting(), 3);
+    assert!(!folder.path().join("blocks").exists(), "nothing waits for the disk");
+    assert_eq!(wait(first.flush()), 3);
+    assert_eq!((first.waiting(), wait(first.flush())), (0, 0));
+    drop(first);
+
+    let second = tiers(folder.path());
+    assert_eq!(wait(second.find(&keys)), [Some(1), Some(1), Some(1), None]);
+    for block in &blocks {
+        let loaded = wait(second.load(&expected(block))).unwrap();
+        assert_eq!((&loaded.blob, loaded.tier, loaded.name), (block, 1, "disk"));
+        assert_eq!(loaded.bytes, block.encode().len());
+        let again = wait(second.load(&expected(block))).unwrap();
+        assert_eq!((&again.blob, again.tier, again.name), (block, 0, "memory"));
+    }
+    let (front, back) = (stat(&second, 0), stat(&second, 1));
+    assert_eq!((front.hits, front.saved), (3, 3));
+    assert_eq!((back.hits, back.saved, back.failures), (3, 0, 0));
+    assert_eq!(back.loaded_bytes, blocks.iter().map(|block| block.encode().len() as u64).sum::<u64>());
+    assert!(back.load_ms > 0.0);
+    wait(second.save(&blocks[0]));
+    assert_eq!(wait(second.flush()), 0, "what is there is not written again");
+}
+
+#[test]
+fn a_damaged_file_is_a_counted_miss_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let block = blob(16, true);
+    let whole = block.encode();
+    let path = disk(folder.path()).path(&block.key);
+    let damages: [(&str, Vec<u8>); 8] = [
+        ("truncated", whole[..whole.len() / 2].to_vec()),
+        ("truncated", Vec::new()),
+        ("size", [&whole[..], b"x"].concat()),
+        ("digest", whole.iter().rev().enumerate().rev().map(|(i, byte)| byte ^ (i == 9) as u8).collect()),
+        ("key", Blob { key: key(9), ..block.clone() }.encode()),
+        ("tokens", Blob { tokens: vec![5; 16], ..block.clone() }.encode()),
+        ("namespace", Blob { namespace: Default::default(), ..block.clone() }.encode()),
+        ("header", vec![0; whole.len()]),
+    ];
+    for (reason, damage) in damages {
+        let tiers = tiers(folder.path());
+        wait(tiers.save(&block));
+        assert_eq!(wait(tiers.flush()), 1, "{reason}: the damaged file went the last time");
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let times = file.metadata().unwrap().modified().unwrap();
+        fs::write(&path, damage).unwrap();
+        file.set_modified(times).unwrap();
+
+        let fresh = self::tiers(folder.path());
+        assert!(wait(fresh.load(&expected(&block))).is_none(), "{reason}");
+        let back = stat(&fresh, 1);
+        assert_eq!(back.rejected.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
+        assert_eq!((back.hits, back.failures), (0, 0));
+        assert!(!path.exists(), "{reason}");
+    }
+}
+
+#[test]
+fn swapped_files_give_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = chain(2);
+    let tiers = tiers(folder.path());
+    blocks.iter().for_each(|block| wait(tiers.save(block)));
+    wait(tiers.flush());
+    let paths = [0, 1].map(|i: usize| disk(folder.path()).path(&blocks[i].key));
+    fs::rename(&paths[0], folder.path().join("x")).unwrap();
+    fs::rename(&paths[1], &paths[0]).unwrap();
+    fs::rename(folder.path().join("x"), &paths[1]).unwrap();
+    let fresh = self::tiers(folder.path());
+    assert!(blocks.iter().all(|block| wait(fresh.load(&expected(block))).is_none()));
+    assert_eq!(stat(&fresh, 1).rejected["key"], 2);
+}
+
+#[test]
+fn what_decoding_wrote_stays_in_memory_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let block = Blob { producer: Producer::Decode, ..blob(16, false) };
+    let tiers = tiers(folder.path());
+    wait(tiers.save(&block));
+    assert_eq!((tiers.waiting(), wait(tiers.find(&[block.key]))), (0, vec![Some(0)]));
+    let config = TiersConfig { decoded_behind: true, ..TiersConfig::default() };
+    let tiers = Tiers::new(memory(1 << 20), vec![Box::new(disk(folder.path()))], config);
+    wait(tiers.save(&block));
+    assert_eq!(wait(tiers.flush()), 1);
+}
+
+#[test]
+fn a_last_hidden_state_replaces_a_block_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = tiers(folder.path());
+    for hidden in [false, true] {
+        wait(tiers.save(&blob(16, hidden)));
+        assert_eq!(wait(tiers.flush()), 1);
+    }
+    let fresh = self::tiers(folder.path());
+    assert_eq!(wait(fresh.load(&expected(&blob(16, true)))).unwrap().blob, blob(16, true));
+}
+
+#[test]
+fn the_queue_is_bounded() {
+    let blocks = chain(5);
+    let bytes = blocks[0].encode().len();
+    let config = TiersConfig { queue_bytes: 3 * bytes, ..TiersConfig::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = Tiers::new(memory(1 << 20), vec![Box::new(disk(folder.path()))], config);
+    blocks.iter().for_each(|block| wait(tiers.save(block)));
+    assert_eq!((tiers.waiting(), stat(&tiers, 1).dropped), (3, 2));
+    assert_eq!(wait(tiers.flush()), 3);
+    blocks.iter().for_each(|block| wait(tiers.save(block)));
+    assert_eq!(tiers.waiting(), 3, "a flush makes room again");
+    assert_eq!((wait(tiers.flush_some(0)), tiers.waiting()), (0, 2), "one at least, which is there already");
+    assert_eq!((wait(tiers.flush_some(bytes + 1)), tiers.waiting()), (0, 0));
+    blocks.iter().for_each(|block| wait(tiers.save(block)));
+    assert_eq!(tiers.waiting(), 3, "and so do parts of one");
+}
+
+#[test]
+fn without_memory_the_disk_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = Tiers::new(memory(0), vec![Box::new(disk(folder.path()))], TiersConfig::default());
+    wait(tiers.save(&blob(4, false)));
+    wait(tiers.flush());
+    for _ in 0..2 {
+        assert_eq!(wait(tiers.load(&expected(&blob(4, false)))).unwrap().tier, 1);
+    }
+}
+
+type Got = Result<Option<Vec<u8>>, StoreError>;
+
+/// A store that fails, or answers with what it likes.
+struct Liar {
+    answer: Rc<dyn Fn(&Key) -> Got>,
+    puts: Rc<Cell<usize>>,
+}
+
+fn broken() -> StoreError {
+    StoreError::Backend { store: "liar", problem: "gone".into() }
+}
+
+impl Store for Liar {
+    fn name(&self) -> &'static str {
+        "liar"
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move { (self.answer)(key) })
+    }
+
+    fn put<'a>(&'a self, _: &'a Key, _: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {
+        self.puts.set(self.puts.get() + 1);
+        Box::pin(async { Err(broken()) })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        // One answer too few, and none true.
+        Box::pin(async move { Ok(vec![false; keys.len().saturating_sub(1)]) })
+    }
+
+    fn remove<'a>(&'a self, _: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async { Err(broken()) })
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        Box::pin(async { Err(broken()) })
+    }
+}
+
+#[test]
+fn a_failing_and_a_lying_store_cost_misses() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = chain(4);
+    let other = blocks[1].encode();
+    let puts = Rc::new(Cell::new(0));
+    let liar = |answer: Rc<dyn Fn(&Key) -> _>| Box::new(Liar { answer, puts: puts.clone() }) as Box<dyn Store>;
+    let behind = vec![
+        liar(Rc::new(|_| Err(broken()))),
+        liar(Rc::new(move |_| Ok(Some(other.clone())))),
+        Box::new(disk(folder.path())),
+    ];
+    let tiers = Tiers::new(memory(1 << 20), behind, TiersConfig::default());
+    blocks.iter().for_each(|block| wait(tiers.save(block)));
+    assert_eq!(wait(tiers.flush()), 4, "the last store took all");
+    assert_eq!(puts.get(), 2, "a store that fails is left alone until the next flush");
+    assert_eq!((stat(&tiers, 1).dropped, stat(&tiers, 1).failures), (4, 1));
+
+    let behind = vec![
+        liar(Rc::new(|_| Err(broken()))),
+        liar(Rc::new(move |_| Ok(Some(vec![0; 999])))),
+        Box::new(disk(folder.path())),
+    ];
+    let tiers = Tiers::new(memory(1 << 20), behind, TiersConfig::default());
+    let loaded = wait(tiers.load(&expected(&blocks[0]))).unwrap();
+    assert_eq!((&loaded.blob, loaded.tier), (&blocks[0], 3));
+    assert_eq!((stat(&tiers, 1).misses, stat(&tiers, 1).failures), (1, 1));
+    assert_eq!((stat(&tiers, 2).rejected["header"], stat(&tiers, 2).failures), (1, 1));
+    assert_eq!(wait(tiers.load(&expected(&blocks[0]))).unwrap().tier, 0);
+    assert_eq!(tiers.waiting(), 1, "what came from afar is to be written nearer");
+    assert_eq!(wait(tiers.flush()), 0);
+}
