@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that must work, and be tested, without a device.
-const NO_DEVICE: &[&str] = &["kv"];
+const NO_DEVICE: &[&str] = &["kv", "store"];
 
 const MAX_LINES: usize = 500;
 const COUNTED: &[&str] = &["rs", "wgsl", "ts"];
