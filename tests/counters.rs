@@ -14,8 +14,8 @@ fn real_model_decode_is_one_submit_few_dispatches_and_four_bytes_back() {
     assert_eq!(counters.submits_per_token, 1.0);
     assert_eq!(counters.bind_groups_created_per_token, 0.0);
     assert_eq!(counters.readback_bytes_per_token, 4.0);
-    // Six a layer; the embedding, the LM head and the two stages of the choice besides.
-    assert_eq!(counters.dispatches_per_token, 6.0 * layers + 4.0);
+    // Five a layer; the embedding, the LM head and the two stages of the choice besides.
+    assert_eq!(counters.dispatches_per_token, 5.0 * layers + 4.0);
     let file = std::fs::metadata(model_path()).unwrap().len() as f64;
     assert!(counters.weight_bytes as f64 <= 1.02 * file, "{} of {file}", counters.weight_bytes);
     assert!(counters.bytes_read_per_token <= 1.10 * counters.weight_bytes as f64, "{counters:?}");
@@ -29,5 +29,16 @@ fn a_batch_reads_four_bytes_a_sequence_in_one_submit() {
     let counters = engine.counters();
     assert_eq!(counters.readback_bytes_per_token, 4.0);
     assert_eq!(counters.submits_per_token, 1.0 / 3.0);
+    assert_eq!(counters.bind_groups_created_per_token, 0.0);
+}
+
+#[test]
+fn a_long_context_costs_one_dispatch_more_a_layer_and_no_bind_group() {
+    let tiny = crate::support::odd::Tiny::read(crate::support::odd::NAMES[0]);
+    let mut engine = load(&tiny.folder, &EngineOptions { kv_tokens: Some(512), ..EngineOptions::default() });
+    let prompt: Vec<u32> = (0..300).map(|i| i % tiny.vocabulary as u32).collect();
+    generate(&mut engine, &[greedy(&prompt, 5)]);
+    let counters = engine.counters();
+    assert_eq!(counters.dispatches_per_token, 6.0 * engine.config().layers as f64 + 4.0);
     assert_eq!(counters.bind_groups_created_per_token, 0.0);
 }

@@ -109,7 +109,7 @@ fn a_prefix_hit_changes_no_bit() {
     }
 }
 
-/// Prompts around page edges; odd ones are drawn, by turns on the GPU and on the host, so that the whole distribution has
+/// Prompts around page edges, and one whose attention is split beside those whose is not; odd ones are drawn, by turns on the GPU and on the host, so that the whole distribution has
 /// a say.
 fn requests(vocabulary: usize) -> Vec<Request> {
     let request = |(seed, length): (usize, usize)| {
@@ -121,7 +121,7 @@ fn requests(vocabulary: usize) -> Vec<Request> {
         }
         request
     };
-    [1, 7, 16, 17, 40, 63, 90, 91].into_iter().enumerate().map(request).collect()
+    [1, 7, 16, 17, 40, 63, 90, 91, 270].into_iter().enumerate().map(request).collect()
 }
 
 /// Equal bits, or where they first part and by how much.

@@ -298,15 +298,17 @@ impl Engine {
     /// Makes the bind groups of every kind of step, so that steps make none.
     pub(super) fn prepare(&mut self) {
         let table = [0];
-        let rows =
-            |class, tokens| Rows { class, tokens, position: 0, slots: vec![0], pages: &table, logits: Logits::All };
-        for tokens in [&[0][..], &[0; 4]] {
-            for class in [Class::Prompt, Class::Decode] {
-                for ending in [Ending::Greedy, Ending::Draw] {
-                    let batch = self.lay_out(&[rows(class, tokens)]);
-                    let mut recording = Recording::new();
-                    self.record(&mut recording, &batch, ending);
-                    self.gpu.prepare(&recording);
+        // A long context takes other kernels than a short one.
+        for position in [0, self.context.saturating_sub(4)] {
+            for tokens in [&[0][..], &[0; 4]] {
+                for class in [Class::Prompt, Class::Decode] {
+                    for ending in [Ending::Greedy, Ending::Draw] {
+                        let (slots, logits) = (vec![0], Logits::All);
+                        let batch = self.lay_out(&[Rows { class, tokens, position, slots, pages: &table, logits }]);
+                        let mut recording = Recording::new();
+                        self.record(&mut recording, &batch, ending);
+                        self.gpu.prepare(&recording);
+                    }
                 }
             }
         }

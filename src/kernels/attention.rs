@@ -1,7 +1,7 @@
 //! Attention over pages: see `shaders/attention.wgsl`.
 //!
-//! Prompt rows go through the whole context in one pass; a decode row's context is cut into splits, whose partial results
-//! `attention_merge` joins exactly.
+//! Prompt rows go through the whole context in one pass; a decode row's long context is cut into splits, whose partial
+//! results `attention_merge` joins exactly.
 
 use std::sync::Arc;
 
@@ -18,9 +18,10 @@ const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::
 #[derive(Debug, Clone)]
 pub struct Attention {
     heads: Heads,
+    /// Tokens of a split.
     split: usize,
-    prompt: Arc<Kernel>,
-    decode: Arc<Kernel>,
+    whole: Arc<Kernel>,
+    split_up: Arc<Kernel>,
 }
 
 /// Query rows of a tile: all of one sequence.
@@ -46,19 +47,25 @@ impl Attention {
     /// `context`: the longest context that partial results have room for.
     pub fn new(heads: Heads, context: usize, caps: &Caps) -> Self {
         let kernel = |class| Arc::new(kernel(&heads, context, class, caps));
-        Self { heads, split: split(context), prompt: kernel(Class::Prompt), decode: kernel(Class::Decode) }
+        Self { heads, split: split(context), whole: kernel(Class::Prompt), split_up: kernel(Class::Decode) }
     }
 
     pub fn kernels(&self) -> [&Arc<Kernel>; 2] {
-        [&self.prompt, &self.decode]
+        [&self.whole, &self.split_up]
     }
 
-    /// `q: [batch rows, heads, head_dim]`, `kv`: the layer's pages; `out` like `q` for prompts, for decoding
-    /// partial results `[tiles, heads, splits, 2 + head_dim]`.
+    /// Whether the span's contexts are cut, so that [`Attention::record`] leaves partial results to be merged. One split
+    /// needs no merge: its division is the merge's, bit for bit.
+    pub fn splits(&self, span: &Span) -> bool {
+        span.class == Class::Decode && span.context > self.split
+    }
+
+    /// `q: [batch rows, heads, head_dim]`, `kv`: the layer's pages; `out` like `q`, or where the span
+    /// [splits](Attention::splits) partial results `[tiles, heads, splits, 2 + head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, q: Slice, kv: Slice, out: Slice) {
-        let (kernel, splits) = match span.class {
-            Class::Prompt => (&self.prompt, 1),
-            Class::Decode => (&self.decode, span.context.div_ceil(self.split)),
+        let (kernel, splits) = match self.splits(span) {
+            false => (&self.whole, 1),
+            true => (&self.split_up, span.context.div_ceil(self.split)),
         };
         let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
         let token = self.heads.page_bytes() / PAGE as u64;

@@ -1,8 +1,8 @@
 //! The Llama family (Touvron et al., arXiv 2302.13971; reference: transformers `modeling_llama.py`): pre-norm blocks of
 //! RoPE attention with grouped queries and a SwiGLU MLP, biases where the configuration has them.
 //!
-//! Six dispatches a layer for decode rows: (norm, QKV, RoPE, KV write), attention, its merge, (output, residual),
-//! (norm, gate and up, SwiGLU), (down, residual); five for prompt rows.
+//! Five dispatches a layer: (norm, QKV, RoPE, KV write), attention, (output, residual), (norm, gate and up, SwiGLU),
+//! (down, residual); a sixth, the merge of attention's splits, where a decoding row's context is long.
 
 use std::sync::Arc;
 
@@ -185,13 +185,12 @@ impl Model for Llama {
                 layer.qkv.record(recording, caps, span, hidden, queries, Some(kv.whole()));
             }
             for span in work.spans {
-                match span.class {
-                    Class::Prompt => self.attention.record(recording, span, queries, kv.whole(), attended),
-                    Class::Decode => {
-                        let partials = memory.partials.whole();
-                        self.attention.record(recording, span, queries, kv.whole(), partials);
-                        self.merge.record(recording, span, partials, attended);
-                    }
+                if self.attention.splits(span) {
+                    let partials = memory.partials.whole();
+                    self.attention.record(recording, span, queries, kv.whole(), partials);
+                    self.merge.record(recording, span, partials, attended);
+                } else {
+                    self.attention.record(recording, span, queries, kv.whole(), attended);
                 }
                 layer.output.record(recording, caps, span, attended, hidden, None);
                 layer.gate_up.record(recording, caps, span, hidden, inner, None);

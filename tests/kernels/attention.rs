@@ -119,19 +119,19 @@ impl World {
     }
 }
 
-/// Runs attention (and the merge when decoding) over `tiles`.
+/// Runs attention over `tiles`, and the merge where their contexts are split.
 fn run(bench: &mut Bench, face: Face, world: &World, class: Class, tiles: Vec<[u32; 4]>) -> Vec<u32> {
     let heads = world.heads;
     let caps = face.caps(bench.gpu.caps());
     let rows = world.queries.len();
-    let context = world.keys.iter().map(Vec::len).max().unwrap();
+    let context = tiles.iter().map(|[_, count, _, position]| (position + count) as usize).max().unwrap();
     let (step, span) = bench.span(class, &world.step(rows, tiles, context));
     let (q, kv) = (bench.floats(&world.queries.concat()), bench.buffer(&world.pages));
     let out = bench.floats(&vec![f32::NAN; rows * heads.heads * heads.head_dim]);
     let partials = bench.buffer(&vec![NAN; partial_bytes(&heads, rows, LONGEST) as usize / 4]);
     let attention = Attention::new(heads, LONGEST, &caps);
     let mut recording = Recording::new();
-    if class == Class::Prompt {
+    if !attention.splits(&span) {
         attention.record(&mut recording, &span, q.whole(), kv.whole(), out.whole());
     } else {
         attention.record(&mut recording, &span, q.whole(), kv.whole(), partials.whole());
@@ -189,7 +189,8 @@ fn decode(bench: &mut Bench, face: Face, heads: Heads) -> f64 {
         close(&floats(&words)[row(i)], &wanted, &format!("{label} context {}", CONTEXTS[i]))
     });
     let worst = worst.fold(0.0, f64::max);
-    for i in [3, 6, 7] {
+    // Those of one split are merged beside longer ones and whole when alone.
+    for i in [3, 5, 6, 7] {
         let alone = run(bench, face, &world, Class::Decode, vec![tile(i)]);
         assert!(alone[row(i)] == words[row(i)], "{label}: row {i} alone has other bits");
     }
