@@ -20,8 +20,9 @@ pub struct Attention {
     heads: Heads,
     /// Tokens of a split.
     split: usize,
-    whole: Arc<Kernel>,
-    split_up: Arc<Kernel>,
+    prompt: Arc<Kernel>,
+    decode: Arc<Kernel>,
+    split_decode: Arc<Kernel>,
 }
 
 /// Query rows of a tile: all of one sequence.
@@ -46,12 +47,20 @@ pub fn partial_bytes(heads: &Heads, rows: usize, context: usize) -> u64 {
 impl Attention {
     /// `context`: the longest context that partial results have room for.
     pub fn new(heads: Heads, context: usize, caps: &Caps) -> Self {
-        let kernel = |class| Arc::new(kernel(&heads, context, class, caps));
-        Self { heads, split: split(context), whole: kernel(Class::Prompt), split_up: kernel(Class::Decode) }
+        let kernel = |class, split| Arc::new(kernel(&heads, class, split, caps));
+        let split = split(context);
+        let splits = Some((split, context.div_ceil(split)));
+        Self {
+            heads,
+            split,
+            prompt: kernel(Class::Prompt, None),
+            decode: kernel(Class::Decode, None),
+            split_decode: kernel(Class::Decode, splits),
+        }
     }
 
-    pub fn kernels(&self) -> [&Arc<Kernel>; 2] {
-        [&self.whole, &self.split_up]
+    pub fn kernels(&self) -> [&Arc<Kernel>; 3] {
+        [&self.prompt, &self.decode, &self.split_decode]
     }
 
     /// Whether the span's contexts are cut, so that [`Attention::record`] leaves partial results to be merged. One split
@@ -63,9 +72,10 @@ impl Attention {
     /// `q: [batch rows, heads, head_dim]`, `kv`: the layer's pages; `out` like `q`, or where the span
     /// [splits](Attention::splits) partial results `[tiles, heads, splits, 2 + head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, q: Slice, kv: Slice, out: Slice) {
-        let (kernel, splits) = match self.splits(span) {
-            false => (&self.whole, 1),
-            true => (&self.split_up, span.context.div_ceil(self.split)),
+        let (kernel, splits) = match span.class {
+            Class::Prompt => (&self.prompt, 1),
+            Class::Decode if self.splits(span) => (&self.split_decode, span.context.div_ceil(self.split)),
+            Class::Decode => (&self.decode, 1),
         };
         let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
         let token = self.heads.page_bytes() / PAGE as u64;
@@ -78,7 +88,8 @@ impl Attention {
     }
 }
 
-fn kernel(heads: &Heads, context: usize, class: Class, caps: &Caps) -> Kernel {
+/// `split`: tokens of a split, and how many splits there is room for.
+fn kernel(heads: &Heads, class: Class, split: Option<(usize, usize)>, caps: &Caps) -> Kernel {
     let rows = caps.kind == AdapterKind::Cpu && matches!(caps.subgroup, Some(8 | 16));
     let lanes = match (rows, caps.subgroup) {
         (true, Some(size)) => size as usize,
@@ -106,9 +117,8 @@ fn kernel(heads: &Heads, context: usize, class: Class, caps: &Caps) -> Kernel {
         ("SLICED", u32::from(slices > 1)),
         ("PARTS", lanes.min(8) as u32),
     ];
-    if class == Class::Decode {
-        let split = split(context);
-        defines.extend([("SPLIT", split as u32), ("SPLITS", context.div_ceil(split) as u32)]);
+    if let Some((split, splits)) = split {
+        defines.extend([("SPLIT", split as u32), ("SPLITS", splits as u32)]);
     }
     Kernel { name: "attention", defines, bindings: BINDINGS }
 }
