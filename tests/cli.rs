@@ -211,7 +211,7 @@ fn models_info_describes_without_a_gpu() {
 #[test]
 fn generate_json_has_the_documented_shape() {
     let answer = json_of(&mut with_model("generate", &["-p", "Name three rivers.", "-n", "6", "--json"]));
-    let fields = ["text", "token_ids", "finish_reason", "usage", "timings", "adapter", "counters"];
+    let fields = ["text", "token_ids", "finish_reason", "usage", "cache", "timings", "adapter", "counters"];
     assert_eq!(keys(&answer), fields);
     let ids = answer["token_ids"].as_array().unwrap();
     assert_eq!((ids.len(), &answer["finish_reason"]), (6, &json!("length")));
@@ -220,6 +220,14 @@ fn generate_json_has_the_documented_shape() {
     assert_eq!(answer["usage"]["prompt_tokens_details"], json!({ "cached_tokens": 0 }));
     // The template's own system text and the user's, counted by transformers' tokenizer.
     assert_eq!(answer["usage"]["prompt_tokens"], 34);
+    // The last prompt token is computed for its logits, so it is no miss.
+    let cache = json!({
+        "prompt_tokens": 34,
+        "sources": { "gpu": 0, "memory": 0, "disk": 0, "remote": 0, "pack": 0, "computed": 34 },
+        "misses": [{ "reason": "cold", "from": 0, "tokens": 33 }],
+        "first_divergent": null,
+    });
+    assert_eq!(answer["cache"], cache);
     let timings = ["load_ms", "ttft_ms", "prefill_ms", "decode_ms", "prefill_tok_s", "decode_tok_s"];
     assert_eq!(keys(&answer["timings"]), timings);
     assert!(timings.iter().all(|name| answer["timings"][name].as_f64().unwrap() > 0.0), "{}", answer["timings"]);
