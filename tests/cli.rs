@@ -383,6 +383,23 @@ fn chat_keeps_the_conversation() {
     assert!(again["usage"]["prompt_tokens"].as_u64().unwrap() > 20);
 }
 
+#[test]
+fn chat_says_what_the_cache_did() {
+    let mut child = chat(&["--system", "Be brief.", "-n", "1"]);
+    say(&mut child, "Hello\n/cache\n/retry\n/cache\n/system Be long.\nHello\n/cache\n/exit\n");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said: Vec<&str> = text(&output.stdout).lines().filter(|line| line.contains(" prompt tokens · ")).collect();
+    let all: usize = said[0][1..].split(' ').next().unwrap().parse().unwrap();
+    let but_one = all - 1;
+    assert_eq!(said[0], format!("[{all} prompt tokens · {all} computed: {but_one} had not been seen]"));
+    assert_eq!(said[1], format!("[{all} prompt tokens · {but_one} reused from the GPU · 1 computed]"));
+    // `<|im_start|>`, `system`, a line break and `Be` are the same.
+    let (computed, differ) = (all - 4, all - 5);
+    let why = format!("{differ} follow where the text differs, at token 4");
+    assert_eq!(said[2..], [format!("[{all} prompt tokens · 4 reused from the GPU · {computed} computed: {why}]")]);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_the_answer_and_not_the_program() {
