@@ -14,7 +14,7 @@ fn golden() -> Value {
     serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap()["prompts"].take()
 }
 
-fn headstart(arguments: &[&str]) -> Command {
+pub fn headstart(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headstart"));
     command.args(arguments).stdin(Stdio::null());
     command
@@ -32,13 +32,13 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// Standard output of a run that must succeed.
-fn stdout(command: &mut Command) -> String {
+pub fn stdout(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
     text(&output.stdout).to_owned()
 }
 
-fn json_of(command: &mut Command) -> Value {
+pub fn json_of(command: &mut Command) -> Value {
     let out = stdout(command);
     assert_eq!(out.lines().count(), 1, "--json prints one object and nothing else: {out}");
     serde_json::from_str(&out).unwrap()
@@ -54,13 +54,13 @@ fn refusal(command: &mut Command) -> String {
     message.strip_prefix("error: ").unwrap_or_else(|| panic!("{message}")).trim_end().to_owned()
 }
 
-fn file(folder: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+pub fn file(folder: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
     path
 }
 
-fn str_of(path: &Path) -> &str {
+pub fn str_of(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -101,6 +101,8 @@ fn every_command_shows_examples() {
         let help = stdout(&mut headstart(&["models", command, "--help"]));
         assert!(help.contains(&format!("Examples:\n  headstart models {command}")), "{command}: {help}");
     }
+    let help = stdout(&mut headstart(&["prefix", "explain", "--help"]));
+    assert!(help.contains("Examples:\n  headstart prefix explain"), "{help}");
 }
 
 #[test]
