@@ -14,7 +14,7 @@ fn golden() -> Value {
     serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap()["prompts"].take()
 }
 
-fn headstart(arguments: &[&str]) -> Command {
+pub fn headstart(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headstart"));
     command.args(arguments).stdin(Stdio::null());
     command
@@ -32,13 +32,13 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// Standard output of a run that must succeed.
-fn stdout(command: &mut Command) -> String {
+pub fn stdout(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
     text(&output.stdout).to_owned()
 }
 
-fn json_of(command: &mut Command) -> Value {
+pub fn json_of(command: &mut Command) -> Value {
     let out = stdout(command);
     assert_eq!(out.lines().count(), 1, "--json prints one object and nothing else: {out}");
     serde_json::from_str(&out).unwrap()
@@ -54,13 +54,13 @@ fn refusal(command: &mut Command) -> String {
     message.strip_prefix("error: ").unwrap_or_else(|| panic!("{message}")).trim_end().to_owned()
 }
 
-fn file(folder: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+pub fn file(folder: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
     path
 }
 
-fn str_of(path: &Path) -> &str {
+pub fn str_of(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -101,6 +101,8 @@ fn every_command_shows_examples() {
         let help = stdout(&mut headstart(&["models", command, "--help"]));
         assert!(help.contains(&format!("Examples:\n  headstart models {command}")), "{command}: {help}");
     }
+    let help = stdout(&mut headstart(&["prefix", "explain", "--help"]));
+    assert!(help.contains("Examples:\n  headstart prefix explain"), "{help}");
 }
 
 #[test]
@@ -211,7 +213,7 @@ fn models_info_describes_without_a_gpu() {
 #[test]
 fn generate_json_has_the_documented_shape() {
     let answer = json_of(&mut with_model("generate", &["-p", "Name three rivers.", "-n", "6", "--json"]));
-    let fields = ["text", "token_ids", "finish_reason", "usage", "timings", "adapter", "counters"];
+    let fields = ["text", "token_ids", "finish_reason", "usage", "cache", "timings", "adapter", "counters"];
     assert_eq!(keys(&answer), fields);
     let ids = answer["token_ids"].as_array().unwrap();
     assert_eq!((ids.len(), &answer["finish_reason"]), (6, &json!("length")));
@@ -220,6 +222,14 @@ fn generate_json_has_the_documented_shape() {
     assert_eq!(answer["usage"]["prompt_tokens_details"], json!({ "cached_tokens": 0 }));
     // The template's own system text and the user's, counted by transformers' tokenizer.
     assert_eq!(answer["usage"]["prompt_tokens"], 34);
+    // The last prompt token is computed for its logits, so it is no miss.
+    let cache = json!({
+        "prompt_tokens": 34,
+        "sources": { "gpu": 0, "memory": 0, "disk": 0, "remote": 0, "pack": 0, "computed": 34 },
+        "misses": [{ "reason": "cold", "from": 0, "tokens": 33 }],
+        "first_divergent": null,
+    });
+    assert_eq!(answer["cache"], cache);
     let timings = ["load_ms", "ttft_ms", "prefill_ms", "decode_ms", "prefill_tok_s", "decode_tok_s"];
     assert_eq!(keys(&answer["timings"]), timings);
     assert!(timings.iter().all(|name| answer["timings"][name].as_f64().unwrap() > 0.0), "{}", answer["timings"]);
@@ -373,6 +383,23 @@ fn chat_keeps_the_conversation() {
     assert_eq!(messages[3]["content"], "And \nagain");
     let again = json_of(&mut with_model("generate", &["--messages", str_of(&saved), "-n", "1", "--json"]));
     assert!(again["usage"]["prompt_tokens"].as_u64().unwrap() > 20);
+}
+
+#[test]
+fn chat_says_what_the_cache_did() {
+    let mut child = chat(&["--system", "Be brief.", "-n", "1"]);
+    say(&mut child, "Hello\n/cache\n/retry\n/cache\n/system Be long.\nHello\n/cache\n/exit\n");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said: Vec<&str> = text(&output.stdout).lines().filter(|line| line.contains(" prompt tokens · ")).collect();
+    let all: usize = said[0][1..].split(' ').next().unwrap().parse().unwrap();
+    let but_one = all - 1;
+    assert_eq!(said[0], format!("[{all} prompt tokens · {all} computed: {but_one} had not been seen]"));
+    assert_eq!(said[1], format!("[{all} prompt tokens · {but_one} reused from the GPU · 1 computed]"));
+    // `<|im_start|>`, `system`, a line break and `Be` are the same.
+    let (computed, differ) = (all - 4, all - 5);
+    let why = format!("{differ} follow where the text differs, at token 4");
+    assert_eq!(said[2..], [format!("[{all} prompt tokens · 4 reused from the GPU · {computed} computed: {why}]")]);
 }
 
 #[cfg(unix)]

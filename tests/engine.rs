@@ -4,6 +4,7 @@ use headstart::engine::{Engine, EngineOptions, Event, Request};
 use headstart::error::Error;
 use headstart::gpu::Gpu;
 use headstart::kernels::SHADERS;
+use headstart::kv::{Miss, Reason, Sources};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 
@@ -49,6 +50,27 @@ fn a_next_turn_computes_only_what_is_new() {
     let mut edited = second.clone();
     edited[21] = (edited[21] + 1) % tiny.vocabulary as u32;
     assert_eq!(run(&mut engine, &[greedy(&edited, 4)])[0].usage.cached_tokens, 21);
+}
+
+#[test]
+fn an_answer_accounts_for_its_prompt() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    let first: Vec<u32> = (0..40).map(|i| (i * 7 + 3) % tiny.vocabulary as u32).collect();
+    let mut second = first.clone();
+    second[21] = (second[21] + 1) % tiny.vocabulary as u32;
+
+    let cold = run(&mut engine, &[greedy(&first, 4)]).remove(0).cache;
+    assert_eq!(cold.prompt_tokens, 40);
+    assert_eq!(cold.sources, Sources { computed: 40, ..Sources::default() });
+    assert_eq!(cold.misses, [Miss { reason: Reason::Cold, from: 0, tokens: 39 }]);
+    assert_eq!(cold.first_divergent, None);
+
+    let warm = run(&mut engine, &[greedy(&second, 4)]).remove(0);
+    assert_eq!(warm.cache.sources, Sources { gpu: 21, computed: 19, ..Sources::default() });
+    assert_eq!(warm.cache.misses, [Miss { reason: Reason::Diverged, from: 21, tokens: 18 }]);
+    assert_eq!(warm.cache.first_divergent, Some(21));
+    assert_eq!(warm.usage.cached_tokens, 21);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod kv;
 mod language;
 mod oracle;
 mod parity;
+mod prefix;
 mod quant;
 mod reference;
 mod sample;

@@ -57,6 +57,7 @@ const HELP: &str = "\
 /retry         answer the last message again
 /save FILE     write the conversation as JSON, as `generate --messages` reads it
 /stats         adapter, speed and counters
+/cache         how much of the last prompt was reused, and why not all
 /exit          leave (also Ctrl-D, or Ctrl-C twice)
 A line that ends in \\ goes on in the next. Ctrl-C ends an answer.
 ";
@@ -167,6 +168,10 @@ impl Chat {
             "save" if rest.is_empty() => Err(refuse("/save needs a file name")),
             "save" => self.save(Path::new(rest)),
             "stats" => term::out(&self.stats()),
+            "cache" => {
+                let last = self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
+                term::out(&format!("{}\n", report::cache(&last.cache)))
+            }
             _ => Err(refuse(&format!("/{name} is not known; /help lists what is"))),
         }
     }

@@ -49,7 +49,7 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Print one JSON object: text, tokens, usage, timings, adapter, counters
+    /// Print one JSON object: text, tokens, usage, cache, timings, adapter, counters
     #[arg(long)]
     json: bool,
 
@@ -135,6 +135,7 @@ fn as_json(answer: &Answer, session: &Session) -> Value {
         "token_ids": answer.token_ids,
         "finish_reason": answer.finish_reason,
         "usage": answer.usage,
+        "cache": answer.cache,
         "timings": report::timings(session.load_ms, &answer.timings),
         "adapter": report::adapter(session.engine.adapter()),
         "counters": session.engine.counters(),

@@ -11,6 +11,7 @@ mod info;
 mod input;
 mod line;
 mod models;
+mod prefix;
 mod report;
 mod sampling;
 mod score;
@@ -43,6 +44,9 @@ enum Command {
     /// List, describe and download models
     #[command(subcommand)]
     Models(models::Command),
+    /// See what the prefix cache can reuse
+    #[command(subcommand)]
+    Prefix(prefix::Command),
     /// Measure prefill and decode speed
     Bench(bench::Args),
 }
@@ -59,6 +63,7 @@ impl Cli {
             Command::Score(args) => score::run(&args),
             Command::Tokenize(args) => tokenize::run(&args),
             Command::Models(command) => models::run(&command),
+            Command::Prefix(command) => prefix::run(&command),
             Command::Bench(args) => bench::run(&args),
         }
     }

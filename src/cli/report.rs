@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::engine::completion::{Answer, Timings};
 use crate::engine::{Counters, FinishReason};
 use crate::gpu::AdapterInfo;
+use crate::kv::{Miss, Reason, Report};
 
 pub fn adapter(adapter: &AdapterInfo) -> Value {
     json!({ "name": adapter.name, "backend": adapter.backend, "driver": adapter.driver })
@@ -39,6 +40,41 @@ pub fn stats(answer: &Answer, seed: Option<u64>) -> String {
     ];
     parts.extend(seed.map(|seed| format!("seed {seed}")));
     format!("[{}]", parts.join(" · "))
+}
+
+/// One line about a prompt: what was reused and from where, what was computed and why.
+pub fn cache(report: &Report) -> String {
+    let sources = &report.sources;
+    let tiers = [
+        (sources.gpu, "the GPU"),
+        (sources.memory, "memory"),
+        (sources.disk, "disk"),
+        (sources.remote, "the shared store"),
+        (sources.pack, "a prefix pack"),
+    ];
+    let mut parts = vec![format!("{} prompt tokens", report.prompt_tokens)];
+    parts.extend(tiers.iter().filter(|tier| tier.0 > 0).map(|(tokens, tier)| format!("{tokens} reused from {tier}")));
+    let misses: Vec<String> = report.misses.iter().map(miss).collect();
+    let why = if misses.is_empty() { String::new() } else { format!(": {}", misses.join(", ")) };
+    parts.push(format!("{} computed{why}", sources.computed));
+    format!("[{}]", parts.join(" · "))
+}
+
+fn miss(miss: &Miss) -> String {
+    let Miss { tokens, from, .. } = miss;
+    let why = match miss.reason {
+        Reason::Cold => "had not been seen".into(),
+        Reason::Diverged => format!("follow where the text differs, at token {from}"),
+        Reason::BelowMin => "were too few to be worth reusing".into(),
+        Reason::Evicted => "had to make room".into(),
+        Reason::Expired => "had gone unused for too long".into(),
+        Reason::NamespaceChanged { field } => format!("are known for another {field}"),
+        Reason::Salt => "are known under another salt".into(),
+        Reason::Integrity => "were stored damaged".into(),
+        Reason::Deadline => "would have taken longer to load".into(),
+        Reason::DecodeWritten => "were written while decoding, which exact reuse leaves out".into(),
+    };
+    format!("{tokens} {why}")
 }
 
 fn ended_by(reason: Option<FinishReason>) -> &'static str {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use web_time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::kv::Report;
 use crate::text::{StopStrings, TokenStream, Tokenizer};
 
 use super::{Engine, Event, FinishReason, Request, SequenceId};
@@ -37,6 +38,8 @@ pub struct Answer {
     /// `None` where the reader ended it.
     pub finish_reason: Option<FinishReason>,
     pub usage: Usage,
+    /// Where the prompt came from; empty where the answer was ended before its prompt was looked up.
+    pub cache: Report,
     pub timings: Timings,
 }
 
@@ -86,6 +89,7 @@ impl Completion {
             token_ids: Vec::new(),
             finish_reason: None,
             usage,
+            cache: Report::default(),
             timings: Timings::default(),
         };
         let stream = TokenStream::new(tokenizer);
@@ -99,13 +103,13 @@ impl Completion {
     /// Takes one event of the engine and gives the text it adds, often none. Events of other sequences, and events that
     /// follow the end, add nothing.
     pub fn accept(&mut self, engine: &mut Engine, event: &Event) -> String {
-        match *event {
-            Event::Token { sequence, token } if sequence == self.sequence && !self.finished => {
-                self.token(engine, token)
+        match event {
+            Event::Token { sequence, token } if *sequence == self.sequence && !self.finished => {
+                self.token(engine, *token)
             }
-            Event::Finished { sequence, reason, usage } if sequence == self.sequence => {
-                self.cached(usage.cached_tokens);
-                if self.finished { String::new() } else { self.finish(Some(reason)) }
+            Event::Finished { sequence, reason, cache, .. } if *sequence == self.sequence => {
+                self.account(cache);
+                if self.finished { String::new() } else { self.finish(Some(*reason)) }
             }
             _ => String::new(),
         }
@@ -116,6 +120,7 @@ impl Completion {
         if self.finished {
             return String::new();
         }
+        self.look_up(engine);
         engine.cancel(self.sequence);
         self.finish(None)
     }
@@ -141,8 +146,16 @@ impl Completion {
         Answer { timings, ..self.answer }
     }
 
-    fn cached(&mut self, tokens: usize) {
-        self.answer.usage.prompt_tokens_details.cached_tokens = tokens;
+    fn account(&mut self, cache: &Report) {
+        self.answer.usage.prompt_tokens_details.cached_tokens = cache.reused();
+        self.answer.cache = cache.clone();
+    }
+
+    /// Takes the account of a sequence that runs.
+    fn look_up(&mut self, engine: &Engine) {
+        if let Some(sequence) = engine.running.iter().find(|sequence| sequence.id == self.sequence) {
+            self.account(&sequence.cache);
+        }
     }
 
     fn token(&mut self, engine: &mut Engine, token: u32) -> String {
@@ -150,8 +163,7 @@ impl Completion {
         if self.first.is_none() {
             self.first = Some(self.last);
             // Asked now: a sequence that a stop string or a reader ends says nothing more.
-            let sequence = engine.running.iter().find(|sequence| sequence.id == self.sequence);
-            self.cached(sequence.map_or(0, |sequence| sequence.cached_tokens));
+            self.look_up(engine);
         }
         self.answer.token_ids.push(token);
         self.answer.usage.completion_tokens += 1;

@@ -9,6 +9,7 @@
 
 pub mod batch;
 pub mod completion;
+pub mod explain;
 pub mod language;
 pub mod memory;
 mod profile;

@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Result},
+    kv::Report,
     sample::SamplingParams,
 };
 
@@ -57,6 +58,8 @@ pub enum Event {
         sequence: SequenceId,
         reason: FinishReason,
         usage: Usage,
+        /// Where the prompt came from, and why not all of it from the cache; empty if it was never admitted.
+        cache: Report,
     },
 }
 

@@ -1,7 +1,7 @@
 //! One request under way.
 
 use super::request::{FinishReason, Request, SequenceId, Usage};
-use crate::kv::BlockTable;
+use crate::kv::{BlockTable, Report};
 
 /// A request and what it has produced.
 #[derive(Debug)]
@@ -10,7 +10,8 @@ pub struct Sequence {
     pub request: Request,
     pub generated: Vec<u32>,
     pub phase: Phase,
-    pub cached_tokens: usize,
+    /// Where its prompt came from; empty until it is admitted.
+    pub cache: Report,
 }
 
 #[derive(Debug)]
@@ -25,14 +26,14 @@ pub enum Phase {
 
 impl Sequence {
     pub fn new(id: SequenceId, request: Request) -> Self {
-        Self { id, request, generated: Vec::new(), phase: Phase::Waiting, cached_tokens: 0 }
+        Self { id, request, generated: Vec::new(), phase: Phase::Waiting, cache: Report::default() }
     }
 
     pub fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.request.tokens.len(),
             completion_tokens: self.generated.len(),
-            cached_tokens: self.cached_tokens,
+            cached_tokens: self.cache.reused(),
         }
     }
 

@@ -64,7 +64,7 @@ impl Engine {
                         self.kv.copy(&mut recording, copy);
                         self.gpu.submit(&recording)?;
                     }
-                    sequence.cached_tokens = admission.cached_tokens;
+                    sequence.cache = admission.report;
                     sequence.phase = Phase::Prefilling(admission.table);
                     self.running.push(sequence);
                 }
@@ -316,5 +316,5 @@ impl Engine {
 }
 
 fn finished(sequence: &Sequence, reason: FinishReason) -> Event {
-    Event::Finished { sequence: sequence.id, reason, usage: sequence.usage() }
+    Event::Finished { sequence: sequence.id, reason, usage: sequence.usage(), cache: sequence.cache.clone() }
 }

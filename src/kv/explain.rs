@@ -81,6 +81,11 @@ pub enum Tier {
 }
 
 impl Report {
+    /// Prompt tokens that came from somewhere.
+    pub fn reused(&self) -> usize {
+        self.prompt_tokens - self.sources.computed
+    }
+
     /// Accounts for the next `tokens` computed tokens as loaded from a tier instead. No more than the misses hold.
     pub fn load(&mut self, tier: Tier, tokens: usize) {
         let (_, tokens) = self.take_misses(tokens);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use headstart::engine::{Engine, EngineOptions, Event, Request, Usage};
+use headstart::kv;
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 
@@ -30,6 +31,7 @@ pub struct Answer {
     /// The bits of the logits each token was chosen from, where the request asked for them.
     pub logits: Vec<Vec<u32>>,
     pub usage: Usage,
+    pub cache: kv::Report,
 }
 
 /// The answers to `requests`, all of them running at once.
@@ -45,8 +47,9 @@ pub fn run(engine: &mut Engine, requests: &[Request]) -> Vec<Answer> {
                     answers[place(sequence)].logits.push(logits.iter().map(|x| x.to_bits()).collect());
                 }
                 Event::Token { sequence, token } => answers[place(sequence)].tokens.push(token),
-                Event::Finished { sequence, usage, .. } => {
-                    answers[place(sequence)].usage = usage;
+                Event::Finished { sequence, usage, cache, .. } => {
+                    let answer = &mut answers[place(sequence)];
+                    (answer.usage, answer.cache) = (usage, cache);
                     running -= 1;
                 }
             }

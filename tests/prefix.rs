@@ -1,0 +1,140 @@
+//! `prefix explain`: the message and the text that keep one prompt from reusing another, found without a GPU.
+
+use headstart::engine::{explain::Conversation, language};
+use headstart::text::{ChatTemplate, Message, Specials, Tokenizer};
+use headstart::weights::Checkpoint;
+use pollster::block_on;
+use serde_json::{Value, json};
+
+use crate::cli::{file, headstart, json_of, stdout, str_of};
+use crate::support::model_path;
+
+const RULES: &str = "Answer in full sentences. Quote the passage that your answer rests on, name its chapter, and say so \
+                     plainly when the book does not tell. Never guess at what a person in it may have thought.";
+const WHALE: &str = "Who is it that tells the story of the white whale, and why did he go to sea at all that winter?";
+const SHIP: &str = "Describe the ship on which they leave Nantucket, with her crew, from the captain down to the cook.";
+
+fn tokenizer() -> Tokenizer {
+    language::tokenizer(&block_on(Checkpoint::open(&model_path())).unwrap()).unwrap()
+}
+
+/// Tokens of a text.
+fn count(text: &str) -> usize {
+    tokenizer().encode(text).unwrap().len()
+}
+
+fn messages(list: &[(&str, &str)]) -> Value {
+    list.iter().map(|(role, content)| json!({ "role": role, "content": content })).collect()
+}
+
+/// What the command says of two conversations, as JSON and to a person.
+fn explain(a: &[(&str, &str)], b: &[(&str, &str)]) -> (Value, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [("a.json", a), ("b.json", b)].map(|(name, list)| file(&folder, name, messages(list).to_string()));
+    // No Vulkan driver can be found under these, so a try for one would fail.
+    let no_driver = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null")];
+    let mut command = headstart(&["prefix", "explain", str_of(&paths[0]), str_of(&paths[1]), "--model"]);
+    command.arg(model_path()).envs(no_driver);
+    let said = stdout(&mut command).replace(&format!("{}/", folder.path().display()), "");
+    (json_of(command.arg("--json")), said)
+}
+
+#[test]
+fn a_timestamp_in_the_system_text_is_named() {
+    let system = |time: &str| format!("It is 2026-11-23 {time} now. {RULES}");
+    let (early, late) = (system("10:15"), system("10:16"));
+    let (found, said) = explain(&[("system", &early), ("user", WHALE)], &[("system", &late), ("user", WHALE)]);
+    let token = count("<|im_start|>system\nIt is 2026-11-23 10:1");
+    let all = found["tokens"]["prompt"].as_u64().unwrap() as usize;
+    assert_eq!((&found["tokens"]["known"], &found["shared_tokens"]), (&json!(all), &json!(token)));
+    let divergence = &found["divergence"];
+    assert_eq!((&divergence["token"], &divergence["message"]), (&json!(token), &json!(0)));
+    assert_eq!((&divergence["role"], &divergence["change"]), (&json!("system"), &json!("number")));
+    assert_eq!((&divergence["known"], &divergence["prompt"]), (&json!("5"), &json!("6")));
+    assert_eq!(divergence["recoverable"], json!(all - token - 1));
+    let first = format!("The first {token} of {all} tokens are the same; then message 0 (system) differs.\n");
+    assert!(said.starts_with(&first), "{said}");
+    assert!(said.contains("  a.json  \"5\"\n  b.json  \"6\"\n"), "{said}");
+    let last = format!("Moving it behind the static part would recover {} tokens.\n", all - token - 1);
+    assert!(said.ends_with(&last), "{said}");
+}
+
+#[test]
+fn messages_in_another_order_are_named() {
+    let [a, b] = [[WHALE, SHIP], [SHIP, WHALE]].map(|[x, y]| [("system", RULES), ("user", x), ("user", y)]);
+    let (found, said) = explain(&a, &b);
+    let divergence = &found["divergence"];
+    let token = count(&format!("<|im_start|>system\n{RULES}<|im_end|>\n<|im_start|>user\n"));
+    assert_eq!(divergence["token"], json!(token));
+    assert_eq!((&divergence["message"], &divergence["role"]), (&json!(1), &json!("user")));
+    assert_eq!(divergence["change"], "order");
+    assert!(divergence["recoverable"].as_u64().unwrap() as usize >= count(SHIP).min(count(WHALE)), "{divergence}");
+    assert!(said.contains("The same text stands in another order.\nKeeping the order would recover "), "{said}");
+}
+
+#[test]
+fn trailing_white_space_is_named() {
+    let spaced = format!("{RULES} ");
+    let (found, said) = explain(&[("system", RULES), ("user", WHALE)], &[("system", &spaced), ("user", WHALE)]);
+    let divergence = &found["divergence"];
+    let token = count(&format!("<|im_start|>system\n{RULES}"));
+    assert_eq!((&divergence["token"], &divergence["message"]), (&json!(token), &json!(0)));
+    assert_eq!((&divergence["known"], &divergence["prompt"]), (&json!(""), &json!(" ")));
+    assert_eq!(divergence["change"], "whitespace");
+    let behind = found["tokens"]["known"].as_u64().unwrap() as usize - token;
+    assert_eq!(divergence["recoverable"], json!(behind));
+    let end = format!("Only white space differs.\nKeeping it the same would recover {behind} tokens.\n");
+    assert!(said.ends_with(&end), "{said}");
+}
+
+#[test]
+fn a_role_belongs_to_its_message() {
+    let (found, _) = explain(&[("system", RULES), ("user", SHIP)], &[("system", RULES), ("assistant", SHIP)]);
+    assert_eq!((&found["divergence"]["message"], &found["divergence"]["role"]), (&json!(1), &json!("assistant")));
+    assert_eq!((&found["divergence"]["known"], &found["divergence"]["prompt"]), (&json!("user"), &json!("assistant")));
+}
+
+#[test]
+fn where_nothing_differs_it_says_so() {
+    let short = [("system", RULES), ("user", WHALE)];
+    let (found, said) = explain(&short, &short);
+    let all = found["tokens"]["known"].as_u64().unwrap();
+    let same = json!({ "tokens": { "known": all, "prompt": all }, "shared_tokens": all, "divergence": null });
+    assert_eq!(found, same);
+    assert_eq!(said, format!("Nothing differs: both are the same {all} tokens.\n"));
+    // A next turn begins with what was asked before.
+    let long = [short[0], short[1], ("assistant", "Ishmael does."), ("user", SHIP)];
+    let (found, said) = explain(&short, &long);
+    assert_eq!((&found["shared_tokens"], &found["divergence"]), (&json!(all), &Value::Null));
+    assert_eq!(said, format!("Nothing differs: b.json begins with all {all} tokens of a.json.\n"));
+}
+
+#[test]
+fn spans_follow_what_a_template_does() {
+    // Folds the system text into the first question, and refuses two questions in a row.
+    const FOLDING: &str = "{% set folded = messages[0].role == 'system' %}\
+        {% set rest = messages[1:] if folded else messages %}\
+        {% for m in rest %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('order') }}{% endif %}\
+        {{ '[Q] ' if m.role == 'user' else '[A] ' }}{{ messages[0].content + '\n\n' if folded and loop.first else '' }}\
+        {{ m.content | trim }}<|im_end|>{% endfor %}";
+    const DATED: &str = "Today is 24 Nov 2026.\n{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}\
+        {% if add_generation_prompt %}<assistant>{% endif %}";
+    let list = [("system", "Be brief."), ("user", "Hello there "), ("assistant", "Good day."), ("user", "Who?")];
+    let cases = [
+        (FOLDING, ["Be brief.", "Hello there<|im_end|>", "[A] Good day.<|im_end|>", "[Q] Who?<|im_end|>"]),
+        (DATED, ["<system>Be brief.\n", "<user>Hello there \n", "<assistant>Good day.\n", "<user>Who?\n"]),
+    ];
+    let tokenizer = tokenizer();
+    for (source, expected) in cases {
+        let template = ChatTemplate::new(source, Specials::default()).unwrap();
+        let conversation = Conversation::new(&template, &tokenizer, &Message::list(&messages(&list)).unwrap()).unwrap();
+        let texts: Vec<String> = conversation
+            .messages
+            .iter()
+            .map(|span| tokenizer.decode(&conversation.tokens[span.tokens.clone()], false))
+            .collect();
+        let trimmed = |texts: &[&str]| texts.iter().map(|text| text.trim().to_owned()).collect::<Vec<_>>();
+        assert_eq!(trimmed(&texts.iter().map(String::as_str).collect::<Vec<_>>()), trimmed(&expected));
+        assert!(conversation.messages[0].tokens.start > 0, "the template begins");
+    }
+}
