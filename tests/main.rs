@@ -11,6 +11,7 @@ mod kv;
 mod language;
 mod oracle;
 mod parity;
+mod persist;
 mod prefix;
 mod quant;
 mod reference;

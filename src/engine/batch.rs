@@ -11,7 +11,8 @@ const HEADER: usize = 64;
 /// Words of a row's sampling parameters.
 const SAMPLING: usize = 5;
 
-/// Rows of one sequence: neighbouring tokens at neighbouring positions.
+/// Rows of one sequence: neighbouring tokens at neighbouring positions. Without tokens: one row whose hidden state is
+/// known and put there, and whose logits are wanted.
 #[derive(Debug, Clone)]
 pub struct Rows<'a> {
     pub class: Class,
@@ -53,6 +54,8 @@ pub struct Batch {
     pub words: Vec<u32>,
     pub spans: Vec<Span>,
     pub logits: Option<Span>,
+    /// The batch row of each group's last token; of a group without tokens, a row that no layer touches.
+    pub last_rows: Vec<usize>,
 }
 
 /// Most words that a batch of `rows` rows of `sequences` sequences takes.
@@ -65,9 +68,24 @@ pub fn capacity(heads: &Heads, rows: usize, sequences: usize, context: usize) ->
 pub fn build(groups: &[Rows], heads: &Heads, inv_freq: &[f64], tile_rows: usize, buffer: Buffer) -> Batch {
     let mut sections = Sections::default();
     let mut spans = [SpanRows::default(), SpanRows::default()];
+    let mut untouched: usize = groups.iter().map(|group| group.tokens.len()).sum();
+    let mut last_rows = Vec::with_capacity(groups.len());
     for group in groups {
-        let span = &mut spans[(group.class == Class::Decode) as usize];
-        sections.add(group, inv_freq, heads, span, tile_rows);
+        let last = if group.tokens.is_empty() {
+            untouched += 1;
+            untouched - 1
+        } else {
+            let span = &mut spans[(group.class == Class::Decode) as usize];
+            sections.add(group, inv_freq, heads, span, tile_rows);
+            sections.tokens.len() - 1
+        };
+        let end = sections.tokens.len();
+        match group.logits {
+            Logits::None => {}
+            Logits::Last(draw) => sections.want(last as u32, draw),
+            Logits::All => (end - group.tokens.len()..end).for_each(|row| sections.want(row as u32, Draw::GREEDY)),
+        }
+        last_rows.push(last);
     }
     let Sections { tokens, slots, rope, tables, logit_rows, sampling, .. } = &sections;
     let mut words = vec![0; 3 * HEADER];
@@ -102,7 +120,7 @@ pub fn build(groups: &[Rows], heads: &Heads, inv_freq: &[f64], tile_rows: usize,
         .map(|(index, class)| span(index, class, spans[index].context, spans[index].tiles.len() / 4))
         .collect();
     let logits = (counts[2] > 0).then(|| span(2, Class::Decode, 0, 0));
-    Batch { words, spans, logits }
+    Batch { words, spans, logits, last_rows }
 }
 
 /// The step buffer from the header of span `index` on.
@@ -147,11 +165,6 @@ impl Sections {
         for start in (0..count).step_by(tile_rows) {
             let rows = (count - start).min(tile_rows);
             span.tiles.extend([first + start, rows, table, group.position + start].map(|x| x as u32));
-        }
-        match group.logits {
-            Logits::None => {}
-            Logits::Last(draw) => self.want((first + count - 1) as u32, draw),
-            Logits::All => (first..first + count).for_each(|row| self.want(row as u32, Draw::GREEDY)),
         }
     }
 

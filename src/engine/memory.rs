@@ -2,9 +2,9 @@
 
 use crate::{
     error::Result,
-    gpu::{AdapterKind, Buffer, Caps, Gpu, Recording},
+    gpu::{AdapterKind, Buffer, Caps, Gpu, Recording, readback::Staging},
     kernels::{Heads, PAGE, attention, topk},
-    kv::PageCopy,
+    kv::{PageCopy, PageId},
     model::{Activations, Config},
 };
 
@@ -46,8 +46,13 @@ pub async fn activations(
         inner: gpu.alloc("activations", row(config.intermediate), fix).await?,
         logits: gpu.alloc("logits", (sequences * config.vocab * 4) as u64, fix).await?,
         lists: [gpu.alloc("sampling", lists[0], fix).await?, gpu.alloc("sampling", lists[1], fix).await?],
-        drawn: gpu.alloc("sampling", (sequences * 4) as u64, fix).await?,
+        drawn: gpu.alloc("sampling", drawn_bytes(config, sequences, sequences), fix).await?,
     })
+}
+
+/// The head of the buffer of drawn tokens: a token for each of `sequences`, then the hidden states of `hidden` rows.
+pub fn drawn_bytes(config: &Config, sequences: usize, hidden: usize) -> u64 {
+    (4 * (sequences + hidden * config.hidden)) as u64
 }
 
 /// The pages of every layer: one buffer a layer, all of the same number of pages.
@@ -58,7 +63,13 @@ pub struct KvMemory {
     limit: usize,
     /// One page, through which a page is copied within its buffer.
     scratch: Buffer,
+    /// Where pages are gathered to be read; made when the first is.
+    gather: Option<Buffer>,
+    staging: Staging,
 }
+
+/// Bytes that one reading of pages gathers, unless one page is more.
+const GATHER_BYTES: u64 = 4 << 20;
 
 const FIX: &str = "lower --context, or free GPU memory";
 
@@ -81,7 +92,7 @@ impl KvMemory {
             buffers.push(gpu.alloc("the KV cache", page_bytes * pages as u64, FIX).await?);
         }
         let scratch = gpu.alloc("the KV cache", page_bytes, FIX).await?;
-        Ok(Self { layers: buffers, page_bytes, pages, limit, scratch })
+        Ok(Self { layers: buffers, page_bytes, pages, limit, scratch, gather: None, staging: Staging::default() })
     }
 
     pub fn pages(&self) -> usize {
@@ -111,6 +122,36 @@ impl KvMemory {
         }
         self.pages = pages;
         Ok(())
+    }
+
+    /// Most pages that one [`read`](Self::read) takes.
+    pub fn most_read(&self) -> usize {
+        (GATHER_BYTES / (self.page_bytes * self.layers.len() as u64)).max(1) as usize
+    }
+
+    /// The words of `pages` (at most [`most_read`](Self::most_read)), `[page, layer, words of a page]`, in one submit.
+    pub async fn read(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Vec<u32>> {
+        let page = self.page_bytes * self.layers.len() as u64;
+        let gather = match self.gather {
+            Some(gather) => gather,
+            None => gpu.alloc("reading the KV cache", page * self.most_read() as u64, FIX).await?,
+        };
+        self.gather = Some(gather);
+        let mut recording = Recording::new();
+        let sources = pages.iter().flat_map(|&page| self.layers.iter().map(move |layer| (layer, page)));
+        for (index, (layer, page)) in sources.enumerate() {
+            let from = layer.slice(u64::from(page) * self.page_bytes, self.page_bytes);
+            recording.copy(from, gather.slice(index as u64 * self.page_bytes, self.page_bytes));
+        }
+        gpu.submit_and_read(&recording, gather.slice(0, page * pages.len() as u64), &self.staging).await
+    }
+
+    /// Writes a whole page, `[layer, words of a page]`, before the next submit.
+    pub fn write(&self, gpu: &mut Gpu, page: PageId, words: &[u32]) {
+        let layers = words.chunks_exact(self.page_bytes as usize / 4);
+        for (layer, words) in self.layers.iter().zip(layers) {
+            gpu.write(*layer, u64::from(page) * self.page_bytes, words);
+        }
     }
 
     /// Appends the copy of one page to another.

@@ -8,10 +8,15 @@
 //! weights, reading results back.
 
 pub mod batch;
+mod breakpoints;
+pub mod choice;
 pub mod completion;
 pub mod explain;
+mod identity;
 pub mod language;
 pub mod memory;
+pub mod pages;
+mod persist;
 mod profile;
 pub mod request;
 pub mod scheduler;
@@ -34,7 +39,11 @@ use crate::{
     quant::Format,
     weights::Checkpoint,
 };
+use breakpoints::Breakpoints;
+use choice::Rate;
 use memory::KvMemory;
+use pages::PageLayout;
+use persist::Persistence;
 use sequence::Sequence;
 
 /// What a person can choose when loading a model.
@@ -79,8 +88,16 @@ pub struct Engine {
     step_buffer: crate::gpu::Buffer,
     staging: Staging,
     kv: KvMemory,
+    layout: PageLayout,
     cache: Cache,
+    breakpoints: Breakpoints,
+    quantize: Option<Format>,
+    fields: Fields,
+    /// Of requests without a salt.
     namespace: Namespace,
+    persistence: Option<Persistence>,
+    /// Tokens a millisecond.
+    prefill: Rate,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
     next_id: u64,
@@ -134,7 +151,8 @@ impl Engine {
             page_bytes: model.heads().page_bytes() * config.layers as u64,
             ..Default::default()
         });
-        let namespace = Namespace::new(Fields { weights: checkpoint.name.clone(), ..Fields::default() });
+        let layout = PageLayout::new(&model.heads(), config.layers);
+        let fields = identity::fields(&config, &checkpoint.name, options.quantize);
         let stats = stats::Stats::new(model.weight_bytes());
         let mut engine = Self {
             gpu,
@@ -147,8 +165,14 @@ impl Engine {
             step_buffer,
             staging: Staging::default(),
             kv,
+            layout,
             cache,
-            namespace,
+            breakpoints: Breakpoints::default(),
+            quantize: options.quantize,
+            namespace: Namespace::new(fields.clone()),
+            fields,
+            persistence: None,
+            prefill: Rate::default(),
             waiting: VecDeque::new(),
             running: Vec::new(),
             next_id: 0,
@@ -207,9 +231,10 @@ impl Engine {
         !self.waiting.is_empty() || !self.running.is_empty()
     }
 
-    /// Forgets every cached prefix.
+    /// Forgets every prefix that pages hold. Tiers keep what they have.
     pub fn clear_cache(&mut self) {
         self.cache.clear();
+        self.breakpoints.clear();
     }
 }
 

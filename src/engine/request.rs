@@ -13,13 +13,17 @@ pub struct SequenceId(pub u64);
 pub struct Request {
     /// The prompt, at least one token.
     pub tokens: Vec<u32>,
-    /// Tokens to generate at most.
+    /// Tokens to generate at most; with 0 the prompt is computed, for later requests, and nothing else.
     pub max_tokens: usize,
     pub sampling: SamplingParams,
     /// Tokens that end the answer; the one that does is not part of it.
     pub stop_tokens: Vec<u32>,
-    /// Reuse nothing that was computed before.
+    /// Reuse nothing that was computed before, and store nothing beyond the GPU.
     pub no_cache: bool,
+    /// Reuse only what is bit-identical to a cold prefill: not what was computed while decoding.
+    pub exact: bool,
+    /// Requests share what was computed only with those of the same salt.
+    pub cache_salt: String,
     /// Give the logits each token was chosen from, as an event before it. They come back from the GPU for this.
     pub logits: bool,
 }
@@ -77,9 +81,6 @@ impl Request {
         }
         if let Some(id) = self.tokens.iter().find(|&&id| id as usize >= vocab) {
             return fail(format!("token id {id} is outside the vocabulary of {vocab}"));
-        }
-        if self.max_tokens == 0 {
-            return Err(Error::Request { field: "max_tokens", problem: "must be at least 1".into() });
         }
         self.sampling.validate(vocab)
     }

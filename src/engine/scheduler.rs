@@ -6,7 +6,7 @@
 /// What a sequence could do in the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    /// Prompt tokens still to be computed.
+    /// Prompt tokens still to be computed; none where the end of the prompt is known and only its logits are not.
     Prompt(usize),
     Decode,
 }
@@ -27,7 +27,7 @@ pub fn plan(ready: &[Ready], chunk: usize) -> Vec<Option<Rows>> {
     let mut budget = chunk;
     let rows = ready.iter().map(|ready| match *ready {
         Ready::Decode => Some(Rows::Decode),
-        Ready::Prompt(_) if budget == 0 => None,
+        Ready::Prompt(left) if left > 0 && budget == 0 => None,
         Ready::Prompt(left) => {
             let count = left.min(budget);
             budget -= count;

@@ -1,5 +1,7 @@
 //! One request under way.
 
+use web_time::Instant;
+
 use super::request::{FinishReason, Request, SequenceId, Usage};
 use crate::kv::{BlockTable, Report};
 
@@ -12,6 +14,10 @@ pub struct Sequence {
     pub phase: Phase,
     /// Where its prompt came from; empty until it is admitted.
     pub cache: Report,
+    /// The prompt's last hidden state, where an exact repeat brought it.
+    pub hidden: Option<Vec<f32>>,
+    /// When it was admitted.
+    pub admitted: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -26,7 +32,15 @@ pub enum Phase {
 
 impl Sequence {
     pub fn new(id: SequenceId, request: Request) -> Self {
-        Self { id, request, generated: Vec::new(), phase: Phase::Waiting, cache: Report::default() }
+        Self {
+            id,
+            request,
+            generated: Vec::new(),
+            phase: Phase::Waiting,
+            cache: Report::default(),
+            hidden: None,
+            admitted: None,
+        }
     }
 
     pub fn usage(&self) -> Usage {
@@ -34,13 +48,6 @@ impl Sequence {
             prompt_tokens: self.request.tokens.len(),
             completion_tokens: self.generated.len(),
             cached_tokens: self.cache.reused(),
-        }
-    }
-
-    pub fn table(&mut self) -> Option<&mut BlockTable> {
-        match &mut self.phase {
-            Phase::Waiting => None,
-            Phase::Prefilling(table) | Phase::Decoding(table) => Some(table),
         }
     }
 

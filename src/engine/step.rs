@@ -1,17 +1,20 @@
 //! One step: admit, plan, launch, collect.
 
+use web_time::Instant;
+
 use super::{
     Engine,
     batch::{self, Batch, Draw, Logits, Rows},
+    memory,
     request::{Event, FinishReason},
     scheduler::{self, Ready},
     sequence::{Phase, Sequence},
 };
 use crate::{
     error::{Error, Result},
-    gpu::Recording,
+    gpu::{Recording, Slice},
     kernels::{Class, PAGE, attention},
-    kv::{AdmitOptions, Producer},
+    kv::{BlockTable, Producer},
     model::{Ending, Work},
     sample::{self, SamplingPlan},
 };
@@ -20,6 +23,8 @@ use crate::{
 struct Chosen {
     token: u32,
     logits: Option<Vec<f32>>,
+    /// Of the prompt's last token, where it was computed and is to be kept.
+    hidden: Option<Vec<f32>>,
 }
 
 /// Rows that a sequence has in this step, with their slots taken.
@@ -37,6 +42,9 @@ impl Engine {
     /// prompts moved on.
     pub async fn step(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
+        if self.waiting.is_empty() && !self.running.iter().any(|s| matches!(s.phase, Phase::Prefilling(_))) {
+            self.save_between_steps().await?;
+        }
         self.admit(&mut events).await?;
         let planned = self.plan(&mut events).await?;
         if planned.is_empty() {
@@ -52,18 +60,15 @@ impl Engine {
         while self.running.len() < self.max_sequences
             && let Some(mut sequence) = self.waiting.pop_front()
         {
-            let max = sequence.request.no_cache.then_some(0);
-            let options = AdmitOptions { max, ..Default::default() };
             let wanted = sequence.request.tokens.len().div_ceil(PAGE);
             self.make_room(wanted).await?;
-            match self.cache.admit(&self.namespace, &sequence.request.tokens, &options) {
+            match self.begin(&sequence.request).await? {
                 Ok(admission) => {
-                    if let Some(copy) = admission.copy {
-                        // At once: the cache may grow before the step's own recording runs.
-                        let mut recording = Recording::new();
-                        self.kv.copy(&mut recording, copy);
-                        self.gpu.submit(&recording)?;
+                    if admission.cached_tokens == sequence.request.tokens.len() {
+                        let known = self.breakpoints.get(&admission.table.key());
+                        sequence.hidden = known.map(|breakpoint| breakpoint.hidden.clone());
                     }
+                    sequence.admitted = Some(Instant::now());
                     sequence.cache = admission.report;
                     sequence.phase = Phase::Prefilling(admission.table);
                     self.running.push(sequence);
@@ -133,38 +138,58 @@ impl Engine {
         let greedy = draws.iter().all(|logits| !matches!(logits, Logits::Last(draw) if draw.k > 1));
         let ending = if greedy { Ending::Greedy } else { Ending::Draw };
         let before = self.gpu.tally();
+        for (rows, &row) in planned.iter().zip(&batch.last_rows) {
+            if let Some(hidden) = self.running[rows.sequence].hidden.take() {
+                self.gpu.write(self.memory.hidden, self.hidden_row(row).offset, bytemuck::cast_slice(&hidden));
+            }
+        }
         let mut recording = Recording::new();
         self.record(&mut recording, &batch, ending);
         let Some(span) = batch.logits else {
             self.gpu.submit(&recording)?;
             return Ok(planned.iter().map(|_| None).collect());
         };
-        let drawn = self.memory.drawn.slice(0, 4 * span.rows as u64);
-        let drawn = self.gpu.submit_and_read(&recording, drawn, &self.staging).await?;
-        if batch.spans.iter().all(|span| span.class == Class::Decode) {
+        let kept: Vec<usize> =
+            planned.iter().map(|rows| self.ends_new_prompt(rows)).zip(0..).filter(|x| x.0).map(|x| x.1).collect();
+        for (index, &ending) in kept.iter().enumerate() {
+            let from = self.hidden_row(batch.last_rows[ending]);
+            let at = memory::drawn_bytes(&self.config, self.max_sequences, index);
+            recording.copy(from, self.memory.drawn.slice(at, from.size));
+        }
+        let read = match kept.len() {
+            0 => 4 * span.rows as u64,
+            hidden => memory::drawn_bytes(&self.config, self.max_sequences, hidden),
+        };
+        let drawn = self.gpu.submit_and_read(&recording, self.memory.drawn.slice(0, read), &self.staging).await?;
+        if planned.iter().all(|rows| matches!(rows.rows, scheduler::Rows::Decode)) {
             self.stats.decoded(span.rows, before, self.gpu.tally());
         }
+        let mut hidden = drawn.get(self.max_sequences..).unwrap_or_default().chunks_exact(self.config.hidden);
 
         let mut rows = 0..;
         let order: Vec<Option<usize>> =
             draws.iter().map(|logits| (*logits != Logits::None).then(|| rows.next()).flatten()).collect();
         let mut tokens = Vec::with_capacity(planned.len());
-        for (rows, row) in planned.iter().zip(order) {
+        for ((index, rows), row) in planned.iter().enumerate().zip(order) {
             let Some(row) = row else {
                 tokens.push(None);
                 continue;
             };
-            tokens.push(Some(self.choose(rows.sequence, row, drawn[row]).await?));
+            let mut chosen = self.draw(rows.sequence, row, drawn[row]).await?;
+            if kept.contains(&index) {
+                chosen.hidden = hidden.next().map(|words| words.iter().map(|&word| f32::from_bits(word)).collect());
+            }
+            tokens.push(Some(chosen));
         }
         Ok(tokens)
     }
 
     /// The token of `sequence`, whose logits are row `row`: the GPU's choice, or the host's where only it can choose.
-    async fn choose(&mut self, sequence: usize, row: usize, drawn: u32) -> Result<Chosen> {
+    async fn draw(&mut self, sequence: usize, row: usize, drawn: u32) -> Result<Chosen> {
         let Sequence { request, generated, .. } = &self.running[sequence];
         let on_host = request.sampling.plan() == SamplingPlan::Host;
         if !on_host && !request.logits {
-            return Ok(Chosen { token: drawn, logits: None });
+            return Ok(Chosen { token: drawn, logits: None, hidden: None });
         }
         let bytes = (self.config.vocab * 4) as u64;
         let slice = self.memory.logits.slice(row as u64 * bytes, bytes);
@@ -175,7 +200,7 @@ impl Engine {
             true => sample::sample(&mut values, &request.sampling, &request.tokens, generated),
             false => drawn,
         };
-        Ok(Chosen { token, logits })
+        Ok(Chosen { token, logits, hidden: None })
     }
 
     fn logits(&self, rows: &Planned) -> Logits {
@@ -237,25 +262,23 @@ impl Engine {
     /// Publishes what was computed and hands out the new tokens.
     fn collect(&mut self, planned: Vec<Planned>, chosen: Vec<Option<Chosen>>, events: &mut Vec<Event>) {
         let mut ended = Vec::new();
-        for (rows, chosen) in planned.into_iter().zip(chosen) {
+        for (rows, mut chosen) in planned.into_iter().zip(chosen) {
+            let phase = std::mem::replace(&mut self.running[rows.sequence].phase, Phase::Waiting);
+            let (Phase::Prefilling(mut table) | Phase::Decoding(mut table)) = phase else { continue };
+            let hidden = chosen.as_mut().and_then(|chosen| chosen.hidden.take());
+            self.publish(&rows, &mut table, hidden);
             let sequence = &mut self.running[rows.sequence];
-            let producer = match rows.rows {
-                scheduler::Rows::Prompt { .. } => Producer::Prefill,
-                scheduler::Rows::Decode => Producer::Decode,
+            let Some(Chosen { token, logits, .. }) = chosen else {
+                sequence.phase = Phase::Prefilling(table);
+                continue;
             };
-            if let Some(table) = sequence.table() {
-                self.cache.publish(table, &rows.tokens, producer);
-            }
-            let Some(Chosen { token, logits }) = chosen else { continue };
+            sequence.phase = Phase::Decoding(table);
             if let Some(logits) = logits {
                 events.push(Event::Logits { sequence: sequence.id, logits });
             }
-            sequence.phase = match std::mem::replace(&mut sequence.phase, Phase::Waiting) {
-                Phase::Prefilling(table) | Phase::Decoding(table) => Phase::Decoding(table),
-                Phase::Waiting => Phase::Waiting,
-            };
-            let reason = sequence.push(token, self.context);
-            if reason != Some(FinishReason::Stop) {
+            let wanted = sequence.request.max_tokens > 0;
+            let reason = if wanted { sequence.push(token, self.context) } else { Some(FinishReason::Length) };
+            if wanted && reason != Some(FinishReason::Stop) {
                 events.push(Event::Token { sequence: sequence.id, token });
             }
             if let Some(reason) = reason {
@@ -267,6 +290,41 @@ impl Engine {
             let sequence = self.running.remove(index);
             self.release(sequence);
         }
+    }
+
+    /// Names what the rows wrote, here and to the tiers, and takes the measure of a prompt that ended.
+    fn publish(&mut self, rows: &Planned, table: &mut BlockTable, hidden: Option<Vec<f32>>) {
+        let Sequence { request, cache, admitted, .. } = &self.running[rows.sequence];
+        let no_cache = request.no_cache;
+        let producer = match rows.rows {
+            scheduler::Rows::Prompt { last, .. } => {
+                if let Some(admitted) = admitted.filter(|_| last && cache.sources.computed > 1) {
+                    self.prefill.measure(cache.sources.computed as f64, admitted.elapsed().as_secs_f64() * 1e3);
+                }
+                Producer::Prefill
+            }
+            scheduler::Rows::Decode => Producer::Decode,
+        };
+        let before = table.written();
+        self.cache.publish(table, &rows.tokens, producer);
+        if !no_cache {
+            self.queue_blocks(table, before);
+        }
+        if let Some(hidden) = hidden {
+            self.keep_breakpoint(table, hidden);
+        }
+    }
+
+    /// Whether a prompt was computed to its end by these rows, so that its last hidden state is worth keeping.
+    fn ends_new_prompt(&self, rows: &Planned) -> bool {
+        let ends = matches!(rows.rows, scheduler::Rows::Prompt { last: true, .. });
+        ends && !rows.tokens.is_empty() && !self.running[rows.sequence].request.no_cache
+    }
+
+    /// A row of the residual stream.
+    fn hidden_row(&self, row: usize) -> Slice {
+        let bytes = 4 * self.config.hidden as u64;
+        self.memory.hidden.slice(row as u64 * bytes, bytes)
     }
 
     pub(super) fn release(&mut self, sequence: Sequence) {

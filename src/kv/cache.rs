@@ -44,6 +44,8 @@ pub struct AdmitOptions {
     pub min: usize,
     /// Reuse only what is bit-identical to a cold prefill.
     pub exact: bool,
+    /// End the hit at a page's edge: what follows is to be loaded from elsewhere, page by page.
+    pub whole_pages: bool,
     /// Let the report tell what other salts hold. For one person's own machine only: it tells tenants about each other.
     pub across_salts: bool,
 }
@@ -191,6 +193,11 @@ impl Cache {
             found = Match::default();
         }
 
+        let known = found.tokens();
+        if options.whole_pages {
+            found.tail = None;
+        }
+
         for &page in &found.pages {
             self.hold(page);
         }
@@ -200,11 +207,11 @@ impl Cache {
             found.pages.iter().for_each(|&page| self.let_go(page));
             return Err(OutOfPages { needed, free });
         }
-        let known = found.tokens();
+        let asked = found.tokens();
         let (cached, copy) = match found.tail.and_then(|(page, tokens)| self.take_tail(page, tokens)) {
             Some((page, copy)) => {
                 found.pages.push(page);
-                (known, copy)
+                (asked, copy)
             }
             None => (found.pages.len() * PAGE, None),
         };
@@ -224,8 +231,20 @@ impl Cache {
             exact: found.exact.min(cached),
         };
         let sources = Sources { gpu: cached, computed: tokens.len() - cached, ..Sources::default() };
-        let report = Report { prompt_tokens: tokens.len(), sources, misses, first_divergent: diverged };
+        let report =
+            Report { prompt_tokens: tokens.len(), sources, misses, first_divergent: diverged, choices: Vec::new() };
         Ok(Admission { table, cached_tokens: cached, copy, report })
+    }
+
+    /// The indexed page whose first tokens are `tokens` (1 to `PAGE`), the block of that `key` after `parent`, and how many
+    /// of them are exact.
+    pub fn page(&self, parent: &Key, key: &Key, tokens: &[u32]) -> Option<(PageId, usize)> {
+        let page = match tokens.len() {
+            PAGE => *self.index.full.get(key)?,
+            _ => self.index.beginning(parent, tokens)?,
+        };
+        let node = self.index.nodes.get(&page)?;
+        node.block.tokens().starts_with(tokens).then(|| (page, node.exact.min(tokens.len())))
     }
 
     /// Slots for the next `count` tokens. All or none.

@@ -60,7 +60,7 @@ pub struct Miss {
 }
 
 /// The account of one request's prompt.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     pub prompt_tokens: usize,
     pub sources: Sources,
@@ -68,6 +68,20 @@ pub struct Report {
     pub misses: Vec<Miss>,
     /// The first prompt token for which another continuation is known.
     pub first_divergent: Option<usize>,
+    /// What was stored beyond the pages, and whether loading it was expected to pay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
+}
+
+/// Whether a run of stored tokens was loaded, by the time that loading and computing them was expected to take.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Choice {
+    pub tier: Tier,
+    pub tokens: usize,
+    pub load: bool,
+    /// From the rates measured so far; none before the first measurement.
+    pub load_ms: Option<f64>,
+    pub prefill_ms: Option<f64>,
 }
 
 /// A tier below the pages.
@@ -86,9 +100,12 @@ impl Report {
         self.prompt_tokens - self.sources.computed
     }
 
-    /// Accounts for the next `tokens` computed tokens as loaded from a tier instead. No more than the misses hold.
+    /// Accounts for the next `tokens` computed tokens as loaded from a tier instead. No more than are computed.
     pub fn load(&mut self, tier: Tier, tokens: usize) {
-        let (_, tokens) = self.take_misses(tokens);
+        let tokens = tokens.min(self.sources.computed);
+        let begin = self.reused();
+        self.take_misses(tokens);
+        self.first_divergent = self.first_divergent.filter(|&at| at >= begin + tokens);
         self.sources.computed -= tokens;
         *match tier {
             Tier::Memory => &mut self.sources.memory,

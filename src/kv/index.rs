@@ -152,6 +152,13 @@ impl Index {
         (node.parent == parent && node.block.tokens() == tokens).then_some((page, node))
     }
 
+    /// A child of `parent`, a full block or a namespace, that begins with `tokens`.
+    pub fn beginning(&self, parent: &Key, tokens: &[u32]) -> Option<PageId> {
+        let parent = self.full.get(parent).map_or(Parent::Root(*parent), |&page| Parent::Page(page));
+        let (block, page) = self.children(parent)?.range(Block::new(tokens)..).next()?;
+        block.tokens().starts_with(tokens).then_some(*page)
+    }
+
     /// The longest prefix of `tokens[..max]`, token-exact; with `exact`, of exact tokens only.
     pub fn find(&self, namespace: &Namespace, tokens: &[u32], max: usize, exact: bool) -> Match {
         let tokens = &tokens[..max.min(tokens.len())];

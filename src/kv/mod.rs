@@ -25,6 +25,6 @@ mod table;
 pub type PageId = u32;
 
 pub use cache::{Admission, AdmitOptions, Cache, Config, Entry, PinId, Pinned, PinsFull, Stats};
-pub use explain::{Change, Divergence, Miss, Reason, Rendered, Report, Sources, Span, Tier, compare};
+pub use explain::{Change, Choice, Divergence, Miss, Reason, Rendered, Report, Sources, Span, Tier, compare};
 pub use key::{Fields, Key, Namespace, PAGE};
 pub use table::{BlockTable, OutOfPages, PageCopy, Producer};

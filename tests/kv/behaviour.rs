@@ -442,7 +442,7 @@ fn a_report_keeps_its_sum_when_tiers_add_to_it() {
     let integrity = Miss { reason: Reason::Integrity, from: 32, tokens: 16 };
     assert_eq!(told.misses, [integrity, Miss { reason: Reason::Cold, from: 48, tokens: 12 }]);
     told.load(Tier::Memory, 1000);
-    assert_eq!(told.sources, Sources { gpu: 20, disk: 12, memory: 28, computed: 1, ..Sources::default() });
+    assert_eq!(told.sources, Sources { gpu: 20, disk: 12, memory: 29, ..Sources::default() });
     told.blame(Reason::Deadline, 5);
     assert_eq!(told.misses, []);
 }

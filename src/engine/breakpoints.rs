@@ -1,0 +1,71 @@
+//! Last hidden states: what makes an exact repeat of a prompt cost the LM head alone.
+//!
+//! A breakpoint is the end of a prompt, by the chain key of its tokens; it keeps the residual stream of the last token
+//! behind the last layer, `[hidden]` f32. Least recently used first beyond a budget. Every operation is O(log n).
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::kv::Key;
+
+/// Bytes of hidden states that are kept.
+const BUDGET: usize = 8 << 20;
+
+#[derive(Debug)]
+pub struct Breakpoint {
+    pub hidden: Vec<f32>,
+    /// Bit-identical to a cold prefill.
+    pub exact: bool,
+    used: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Breakpoints {
+    entries: HashMap<Key, Breakpoint>,
+    order: BTreeMap<u64, Key>,
+    bytes: usize,
+    tick: u64,
+}
+
+impl Breakpoints {
+    /// One that is not exact does not replace one that is.
+    pub fn insert(&mut self, key: Key, hidden: Vec<f32>, exact: bool) {
+        if self.entries.get(&key).is_some_and(|known| known.exact && !exact) {
+            return;
+        }
+        self.remove(&key);
+        self.tick += 1;
+        self.bytes += 4 * hidden.len();
+        self.order.insert(self.tick, key);
+        self.entries.insert(key, Breakpoint { hidden, exact, used: self.tick });
+        while self.bytes > BUDGET
+            && let Some((_, oldest)) = self.order.first_key_value()
+        {
+            let oldest = *oldest;
+            self.remove(&oldest);
+        }
+    }
+
+    pub fn contains(&self, key: &Key, exact: bool) -> bool {
+        self.entries.get(key).is_some_and(|known| known.exact || !exact)
+    }
+
+    pub fn get(&mut self, key: &Key) -> Option<&Breakpoint> {
+        let entry = self.entries.get_mut(key)?;
+        self.tick += 1;
+        self.order.remove(&entry.used);
+        self.order.insert(self.tick, *key);
+        entry.used = self.tick;
+        Some(entry)
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.order.remove(&entry.used);
+            self.bytes -= 4 * entry.hidden.len();
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! KV beyond the GPU: what a request finds in the tiers is loaded before it starts, what it computes is saved behind it.
+//!
+//! Restoring: all blocks of the prompt that pages do not have are asked for at once; those whose loading is expected to
+//! beat computing are read, verified, written to pages and published, until one fails or the deadline passes. Whatever
+//! goes wrong is a miss. Saving: blocks queue when they are written and are read back in steps that compute no prompt,
+//! a few at a time, so that neither a first token nor the decoding waits for a store.
+//!
+//! Costs: a request, two round trips to each tier and its bytes; a saved block, one copy to the host and one SHA-256.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::{
+    Engine,
+    choice::{self, Rate, Stored},
+    request::Request,
+};
+use crate::{
+    error::Result,
+    gpu::Recording,
+    kv::{self, Admission, AdmitOptions, BlockTable, Choice, Key, Namespace, OutOfPages, PAGE, Reason, Tier},
+    store::{self, Blob, Element, Expected, Tiers},
+};
+
+/// Blocks that may wait to be saved; what comes when they do is not.
+const MOST_WAITING: usize = 8192;
+/// Bytes of KV saved between two decode steps.
+const STEP_BYTES: usize = 1 << 20;
+
+/// The tiers and what is known of their speed.
+pub(super) struct Persistence {
+    pub tiers: Tiers,
+    /// The longest that restoring one request may take before the rest is computed.
+    pub deadline: Duration,
+    rates: Vec<Rate>,
+    waiting: VecDeque<Unsaved>,
+    /// Blocks loaded since the tiers were last told, each behind its parent.
+    used: Vec<store::Key>,
+    /// Blocks that were not saved, because too many waited.
+    dropped: u64,
+}
+
+/// A block that has been written to a page.
+struct Unsaved {
+    namespace: Namespace,
+    parent: Key,
+    key: Key,
+    tokens: Vec<u32>,
+    hidden: Option<Vec<f32>>,
+}
+
+/// Where in a prompt a block that a tier has lies.
+struct Found {
+    block: usize,
+    key: Key,
+    stored: Stored,
+}
+
+impl Persistence {
+    pub fn new(tiers: Tiers, deadline: Duration) -> Self {
+        let rates = vec![Rate::default(); tiers.stores().count()];
+        Self { tiers, deadline, rates, waiting: VecDeque::new(), used: Vec::new(), dropped: 0 }
+    }
+
+    fn tier(&self, index: usize) -> Tier {
+        match self.tiers.stores().nth(index).map_or("", |store| store.name()) {
+            "memory" => Tier::Memory,
+            "disk" | "opfs" => Tier::Disk,
+            "pack" => Tier::Pack,
+            _ => Tier::Remote,
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || !self.used.is_empty()
+    }
+
+    /// Blocks refused so far, by any tier.
+    fn rejected(&self) -> u64 {
+        self.tiers.stats().iter().flat_map(|(_, stats)| stats.rejected.values()).sum()
+    }
+
+    fn push(&mut self, unsaved: Unsaved) {
+        match self.waiting.len() < MOST_WAITING {
+            true => self.waiting.push_back(unsaved),
+            false => self.dropped += 1,
+        }
+    }
+
+    /// The blocks of `tokens` from block `first` on that tiers have, without a gap. The last may be partial: the longest
+    /// beginning of the first missing block that holds more than `known` tokens and ends where a prompt once ended.
+    async fn find(
+        &self,
+        namespace: &Namespace,
+        tokens: &[u32],
+        keys: &[Key],
+        first: usize,
+        known: usize,
+    ) -> Vec<Found> {
+        let asked: Vec<_> = keys[first..].iter().map(|key| key.0).collect();
+        let present = self.tiers.find(&asked).await;
+        let size = |block: usize| (tokens.len() - block * PAGE).min(PAGE);
+        let mut found: Vec<Found> = (first..keys.len())
+            .zip(&present)
+            .map_while(|(block, tier)| Some((block, (*tier)?)))
+            .map(|(block, tier)| Found { block, key: keys[block], stored: Stored { tier, tokens: size(block) } })
+            .collect();
+        let next = first + found.len();
+        if next < keys.len() {
+            let least = if next == first { known - first * PAGE + 1 } else { 1 };
+            let parent = next.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
+            let rest = &tokens[next * PAGE..next * PAGE + size(next)];
+            // Of all its tokens it has just been asked for.
+            let lengths: Vec<usize> = (least..rest.len()).rev().collect();
+            let asked: Vec<_> = lengths.iter().map(|&n| Key::block(&parent, &rest[..n])).collect();
+            let present = self.tiers.find(&asked.iter().map(|key| key.0).collect::<Vec<_>>()).await;
+            let longest = present.iter().position(Option::is_some);
+            found.extend(longest.and_then(|at| {
+                Some(Found { block: next, key: asked[at], stored: Stored { tier: present[at]?, tokens: lengths[at] } })
+            }));
+        }
+        found
+    }
+}
+
+impl Engine {
+    /// Keeps KV beyond the GPU in `tiers` from now on, under the digest of the model's weights. Restoring a request gives
+    /// up after `deadline` and computes the rest.
+    pub fn attach(&mut self, tiers: Tiers, weights_digest: &str, deadline: Duration) {
+        self.fields = super::identity::fields(&self.config, weights_digest, self.quantize);
+        self.namespace = Namespace::new(self.fields.clone());
+        self.persistence = Some(Persistence::new(tiers, deadline));
+    }
+
+    /// The tiers, if any are attached.
+    pub fn tiers(&self) -> Option<&Tiers> {
+        self.persistence.as_ref().map(|persistence| &persistence.tiers)
+    }
+
+    /// The root of the keys of requests with this salt.
+    pub fn namespace(&self, salt: &str) -> Namespace {
+        match salt.is_empty() {
+            true => self.namespace.clone(),
+            false => Namespace::new(kv::Fields { salt: salt.to_owned(), ..self.fields.clone() }),
+        }
+    }
+
+    /// Begins a request with the longest prefix of its prompt that pages or tiers have.
+    pub(super) async fn begin(&mut self, request: &Request) -> Result<Result<Admission, OutOfPages>> {
+        let (tokens, namespace) = (&request.tokens, self.namespace(&request.cache_salt));
+        if request.no_cache {
+            let options = AdmitOptions { max: Some(0), ..AdmitOptions::default() };
+            return Ok(self.cache.admit(&namespace, tokens, &options));
+        }
+        let keys: Vec<Key> = Key::chain(&namespace, tokens).collect();
+        let whole = keys.last().is_some_and(|key| self.breakpoints.contains(key, request.exact));
+        let options = AdmitOptions { max: whole.then_some(tokens.len()), exact: request.exact, ..Default::default() };
+        let known = self.cache.lookup(&namespace, tokens, &options);
+        let (found, choices) = self.choose(&namespace, tokens, &keys, known).await;
+        let begun = self.cache.admit(&namespace, tokens, &AdmitOptions { whole_pages: !found.is_empty(), ..options });
+        let Ok(mut admission) = begun else { return Ok(begun) };
+        self.copy(&admission)?;
+        if !found.is_empty() {
+            let failure = self.restore(&mut admission, &found, tokens, request.exact).await;
+            if admission.cached_tokens == admission.report.sources.gpu {
+                // What pages have of the block that could not be loaded is better than nothing.
+                self.cache.release(admission.table);
+                let again = self.cache.admit(&namespace, tokens, &options);
+                let Ok(whole) = again else { return Ok(again) };
+                self.copy(&whole)?;
+                admission = whole;
+            }
+            if let Some((reason, tokens)) = failure {
+                admission.report.blame(reason, tokens);
+            }
+        }
+        admission.report.choices = choices;
+        Ok(Ok(admission))
+    }
+
+    /// The copy that an admission asks for, at once: the cache may grow before the step's own recording runs.
+    fn copy(&mut self, admission: &Admission) -> Result<()> {
+        let Some(copy) = admission.copy else { return Ok(()) };
+        let mut recording = Recording::new();
+        self.kv.copy(&mut recording, copy);
+        self.gpu.submit(&recording)
+    }
+
+    /// The stored blocks that are worth loading, and the account of the decision by tier.
+    async fn choose(
+        &mut self,
+        namespace: &Namespace,
+        tokens: &[u32],
+        keys: &[Key],
+        known: usize,
+    ) -> (Vec<Found>, Vec<Choice>) {
+        let Some(persistence) = &mut self.persistence else { return Default::default() };
+        let first = known / PAGE;
+        if known == tokens.len() {
+            return Default::default();
+        }
+        let mut found = persistence.find(namespace, tokens, keys, first, known).await;
+        let stored: Vec<Stored> = found.iter().map(|found| found.stored).collect();
+        let bytes = self.layout.token_bytes() as f64;
+        let count = choice::worthwhile(&stored, bytes, &self.prefill, &persistence.rates);
+        let mut choices: Vec<Choice> = Vec::new();
+        for (index, stored) in stored.iter().enumerate() {
+            let (tier, load) = (persistence.tier(stored.tier), index < count);
+            let load_ms = persistence.rates[stored.tier].ms(stored.tokens as f64 * bytes);
+            let prefill_ms = self.prefill.ms(stored.tokens as f64);
+            match choices.last_mut().filter(|choice| choice.tier == tier && choice.load == load) {
+                Some(choice) => {
+                    choice.tokens += stored.tokens;
+                    choice.load_ms = choice.load_ms.zip(load_ms).map(|(a, b)| a + b);
+                    choice.prefill_ms = choice.prefill_ms.zip(prefill_ms).map(|(a, b)| a + b);
+                }
+                None => choices.push(Choice { tier, tokens: stored.tokens, load, load_ms, prefill_ms }),
+            }
+        }
+        if let Some(declined) = stored.get(count) {
+            persistence.rates[declined.tier].relent();
+        }
+        found.truncate(count);
+        (found, choices)
+    }
+
+    /// Loads the blocks `found` into pages behind those of `admission`, until one fails: why, and how many tokens could
+    /// not be had.
+    async fn restore(
+        &mut self,
+        admission: &mut Admission,
+        found: &[Found],
+        tokens: &[u32],
+        exact: bool,
+    ) -> Option<(Reason, usize)> {
+        let persistence = self.persistence.as_mut()?;
+        let Admission { table, report, cached_tokens, .. } = admission;
+        let namespace = table.namespace().clone();
+        let (fields, rows, began) = (namespace.fields().entries(), self.layout.rows(), Instant::now());
+        let mut parent = table.keys().last().copied().unwrap_or(namespace.key());
+        for Found { block, key, stored } in found {
+            let begin = block * PAGE;
+            if began.elapsed() >= persistence.deadline {
+                let missed = found.iter().filter(|found| found.block >= *block).map(|found| found.stored.tokens);
+                return Some((Reason::Deadline, missed.sum()));
+            }
+            let expected = Expected {
+                key: key.0,
+                parent: parent.0,
+                tokens: &tokens[begin..begin + stored.tokens],
+                namespace: &fields,
+                element: Element::F16,
+                rows: &rows,
+                hidden: self.config.hidden,
+            };
+            let (started, refused) = (Instant::now(), persistence.rejected());
+            let Some(loaded) = persistence.tiers.load(&expected).await else {
+                return (persistence.rejected() > refused).then_some((Reason::Integrity, stored.tokens));
+            };
+            let Blob { producer, last_hidden, kv, .. } = loaded.blob;
+            let computed_exactly = producer == store::Producer::Prefill;
+            if exact && !computed_exactly {
+                return Some((Reason::DecodeWritten, stored.tokens));
+            }
+            if let Some(hidden) = last_hidden {
+                self.breakpoints.insert(*key, hidden, computed_exactly);
+            }
+            // The last token is computed, for its logits, unless its hidden state is known.
+            let mut end = begin + stored.tokens;
+            if end == tokens.len() && !self.breakpoints.contains(key, exact) {
+                end -= 1;
+            }
+            let used = end - table.written();
+            if used == 0 || self.cache.append(table, used).is_err() {
+                return None;
+            }
+            let page = table.pages()[*block];
+            self.kv.write(&mut self.gpu, page, &self.layout.to_page(&kv, stored.tokens));
+            let producer = if computed_exactly { kv::Producer::Prefill } else { kv::Producer::Decode };
+            self.cache.publish(table, &tokens[begin..end], producer);
+            report.load(persistence.tier(loaded.tier), used);
+            let ms = started.elapsed().as_secs_f64() * 1e3;
+            persistence.rates[loaded.tier].measure((stored.tokens * self.layout.token_bytes()) as f64, ms);
+            persistence.used.push(key.0);
+            *cached_tokens = table.written();
+            parent = *key;
+        }
+        None
+    }
+
+    /// Queues what `table` holds beyond its first `before` tokens, in whole blocks, to be saved.
+    pub(super) fn queue_blocks(&mut self, table: &BlockTable, before: usize) {
+        let Some(persistence) = &mut self.persistence else { return };
+        for block in before / PAGE..table.keys().len() {
+            let parent = block.checked_sub(1).map_or(table.namespace().key(), |last| table.keys()[last]);
+            persistence.push(Unsaved {
+                namespace: table.namespace().clone(),
+                parent,
+                key: table.keys()[block],
+                tokens: table.tokens()[block * PAGE..(block + 1) * PAGE].to_vec(),
+                hidden: None,
+            });
+        }
+    }
+
+    /// Keeps the last hidden state of the prompt that `table` holds, here and, with its last block, in the tiers.
+    pub(super) fn keep_breakpoint(&mut self, table: &BlockTable, hidden: Vec<f32>) {
+        let key = table.key();
+        self.breakpoints.insert(key, hidden.clone(), table.exact() == table.written());
+        let Some(persistence) = &mut self.persistence else { return };
+        let begin = (table.written() - 1) / PAGE * PAGE;
+        if let Some(last) = persistence.waiting.back_mut().filter(|last| last.key == key) {
+            last.hidden = Some(hidden);
+            return;
+        }
+        persistence.push(Unsaved {
+            namespace: table.namespace().clone(),
+            parent: (begin / PAGE).checked_sub(1).map_or(table.namespace().key(), |last| table.keys()[last]),
+            key,
+            tokens: table.tokens()[begin..].to_vec(),
+            hidden: Some(hidden),
+        });
+    }
+
+    /// Saves a little of what waits.
+    pub(super) async fn save_between_steps(&mut self) -> Result<()> {
+        let pages = (STEP_BYTES / (self.layout.words() * 4)).max(1);
+        self.save(pages).await
+    }
+
+    /// Saves all that waits in every tier. For when nothing runs.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::error::Error::Gpu) where the pages cannot be read back; never for a store's sake.
+    pub async fn persist(&mut self) -> Result<()> {
+        while self.persistence.as_ref().is_some_and(Persistence::has_work) {
+            self.save(self.kv.most_read()).await?;
+        }
+        if let Some(persistence) = &self.persistence {
+            persistence.tiers.flush().await;
+        }
+        Ok(())
+    }
+
+    /// Saves up to `most` of the blocks that wait and are still in pages, the oldest first.
+    async fn save(&mut self, most: usize) -> Result<()> {
+        let Some(persistence) = &mut self.persistence else { return Ok(()) };
+        let (mut blocks, mut pages) = (Vec::new(), Vec::new());
+        while blocks.len() < most.min(self.kv.most_read())
+            && let Some(unsaved) = persistence.waiting.pop_front()
+        {
+            if let Some((page, exact)) = self.cache.page(&unsaved.parent, &unsaved.key, &unsaved.tokens) {
+                pages.push(page);
+                blocks.push((unsaved, exact));
+            }
+        }
+        if !persistence.used.is_empty() {
+            persistence.tiers.touch(&std::mem::take(&mut persistence.used)).await;
+        }
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let words = self.kv.read(&mut self.gpu, &pages).await?;
+        let rows = self.layout.rows();
+        for ((unsaved, exact), page) in blocks.into_iter().zip(words.chunks_exact(self.layout.words())) {
+            let Unsaved { namespace, parent, key, tokens, hidden } = unsaved;
+            let exact = exact == tokens.len();
+            let blob = Blob {
+                key: key.0,
+                parent: parent.0,
+                namespace: namespace
+                    .fields()
+                    .entries()
+                    .iter()
+                    .map(|(tag, value)| ((*tag).into(), (*value).into()))
+                    .collect(),
+                producer: if exact { store::Producer::Prefill } else { store::Producer::Decode },
+                last_hidden: hidden,
+                element: Element::F16,
+                rows: rows.clone(),
+                kv: self.layout.to_blob(page, tokens.len()),
+                tokens,
+            };
+            persistence.tiers.save(&blob).await;
+        }
+        persistence.tiers.flush_some(words.len() * 4).await;
+        Ok(())
+    }
+}
