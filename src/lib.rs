@@ -15,7 +15,7 @@
 //! | [`kernels`] | the Rust face of each shader: permutation, bindings, grid, cost               | keep state                  |
 //! | [`weights`] | byte sources, GGUF and Hugging Face checkpoints                               | load a tensor whole         |
 //! | [`model`]   | configuration, tensor names, upload, one short file an architecture           | match on a weight format    |
-//! | [`engine`]  | requests, scheduler, batch, step, KV memory                                   | name a store or a face      |
+//! | [`engine`]  | requests, scheduler, batch, step, KV memory, KV from and to stores            | name a face, trust a store  |
 //! | `cli`       | the command line (feature `cli`)                                              |                             |
 //!
 //! Shaders are `shaders/*.wgsl`; `shaders/x.wgsl`, `src/kernels/x.rs` and `tests/reference/x.rs` are one kernel.

@@ -395,7 +395,7 @@ fn chat_says_what_the_cache_did() {
     let all: usize = said[0][1..].split(' ').next().unwrap().parse().unwrap();
     let but_one = all - 1;
     assert_eq!(said[0], format!("[{all} prompt tokens · {all} computed: {but_one} had not been seen]"));
-    assert_eq!(said[1], format!("[{all} prompt tokens · {but_one} reused from the GPU · 1 computed]"));
+    assert_eq!(said[1], format!("[{all} prompt tokens · {all} reused from the GPU · 0 computed]"));
     // `<|im_start|>`, `system`, a line break and `Be` are the same.
     let (computed, differ) = (all - 4, all - 5);
     let why = format!("{differ} follow where the text differs, at token 4");
