@@ -9,6 +9,7 @@
 
 mod blob;
 mod breaker;
+mod file;
 #[cfg(not(target_arch = "wasm32"))]
 mod filesystem;
 mod lru;
@@ -21,8 +22,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use blob::{BLOCK, Blob, Element, Expected, MAX_HEADER, Producer, Reject, Row};
+pub use blob::{BLOCK, Blob, Expected, Producer, Reject};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
+pub use file::{Element, MAX_HEADER, Row};
 #[cfg(not(target_arch = "wasm32"))]
 pub use filesystem::{FilesystemConfig, FilesystemStore};
 pub use memory::MemoryStore;
