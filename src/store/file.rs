@@ -31,6 +31,13 @@ pub enum Element {
 }
 
 impl Element {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "F16",
+            Self::U8 => "U8",
+        }
+    }
+
     fn dtype(self) -> Dtype {
         match self {
             Self::F16 => Dtype::F16,
