@@ -1,33 +1,20 @@
 //! One block of KV as a file: the same bytes natively, in a browser, in memory, on a disk and behind a network.
 //!
-//! The container is safetensors, so any tool reads it: `tokens` (U32 `[n]`), optionally `last_hidden` (F32 `[hidden]`),
-//! then for every layer `k.N` and `v.N` (`[n, width]`), back to back in that order. `__metadata__` holds the format, the
-//! namespace fields (`ns.TAG`), the keys of the block and of its parent, the producer and the digest.
-//!
-//! Invariants: equal blobs are equal bytes (metadata sorted, tensors in a fixed order, header padded with spaces to
-//! 8), and only those bytes are accepted: the decoder renders the header again from what it read and compares. The
-//! digest is SHA-256 over the rendered header with a digest of zeros, then the data, so it covers every byte. Nothing
-//! is allocated from a size that the file claims: a header has at most [`MAX_HEADER`] bytes, data what is really there.
+//! The container and what is certain of it: see [`super::file`]. Beside the namespace, `__metadata__` holds the keys of the
+//! block and of its parent, and the producer.
 //!
 //! Cost: one SHA-256 and one copy of the data, in either direction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use serde_json::{Map, json};
-use sha2::{Digest, Sha256};
-
 use super::Key;
+use super::file::{self, Element, Head, MAX_HEADER, Row, Shape, hex, words};
 
 /// Tokens in a block, at most.
 pub const BLOCK: usize = 16;
 
-/// A header of more bytes than this is refused unread; one of 128 layers has about 25,000.
-pub const MAX_HEADER: usize = 256 << 10;
-
 const FORMAT: &str = "headstart-kv/1";
-const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Which kernels computed the KV: only prefill's is bit-identical to a cold run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,43 +24,20 @@ pub enum Producer {
 }
 
 impl Producer {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Prefill => "prefill",
             Self::Decode => "decode",
         }
     }
-}
 
-/// What the bytes of a row are, for other readers of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
-    F16,
-    /// Opaque bytes.
-    U8,
-}
-
-impl Element {
-    fn dtype(self) -> Dtype {
-        match self {
-            Self::F16 => Dtype::F16,
-            Self::U8 => Dtype::U8,
+    pub(super) fn read(head: &Head) -> Result<Self, Reject> {
+        match head.text("producer")? {
+            "prefill" => Ok(Self::Prefill),
+            "decode" => Ok(Self::Decode),
+            _ => Err(Reject::Header),
         }
     }
-
-    fn bytes(self) -> usize {
-        match self {
-            Self::F16 => 2,
-            Self::U8 => 1,
-        }
-    }
-}
-
-/// Bytes that one token's K and V take in one layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub k: usize,
-    pub v: usize,
 }
 
 /// The KV of one block, and what it depends on.
@@ -198,28 +162,19 @@ impl Blob {
         let mut data = Vec::with_capacity(4 * BLOCK + self.last_hidden.as_ref().map_or(0, |h| 4 * h.len()));
         data.extend(self.tokens.iter().flat_map(|token| token.to_le_bytes()));
         data.extend(self.last_hidden.iter().flatten().flat_map(|value| value.to_le_bytes()));
-        let tensors = layout(self.tokens.len(), self.last_hidden.as_ref().map(Vec::len), self.element, &self.rows);
-        let mut metadata: BTreeMap<String, String> =
-            self.namespace.iter().map(|(tag, value)| (format!("ns.{tag}"), value.clone())).collect();
-        for (name, value) in [
-            ("digest", NO_DIGEST.to_owned()),
-            ("format", FORMAT.to_owned()),
-            ("key", hex(&self.key)),
-            ("parent", hex(&self.parent)),
-            ("producer", self.producer.name().to_owned()),
-        ] {
-            metadata.insert(name.to_owned(), value);
-        }
-        let digest = digest(&render(&metadata, &tensors), &[&data, &self.kv]);
-        metadata.insert("digest".to_owned(), hex(&digest));
-        let header = render(&metadata, &tensors);
-
-        let mut file = Vec::with_capacity(8 + header.len() + data.len() + self.kv.len());
-        file.extend((header.len() as u64).to_le_bytes());
-        file.extend(header);
-        file.extend(data);
-        file.extend(&self.kv);
-        file
+        let shape = Shape {
+            tokens: self.tokens.len(),
+            hidden: self.last_hidden.as_ref().map(Vec::len),
+            element: self.element,
+            rows: self.rows.clone(),
+        };
+        let metadata = [
+            ("format", FORMAT),
+            ("key", &hex(&self.key)),
+            ("parent", &hex(&self.parent)),
+            ("producer", self.producer.name()),
+        ];
+        file::write(&shape, &self.namespace, &metadata, [&data[..], &self.kv].into_iter())
     }
 
     /// The blob that was asked for, or why these bytes are not it.
@@ -246,155 +201,21 @@ impl Blob {
     /// A blob that agrees with itself, whatever block it is: for listings. Only [`Blob::decode`] says that it is the one
     /// wanted.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
-        let (length, rest) = bytes.split_first_chunk::<8>().ok_or(Reject::Truncated)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| Reject::Header)?;
-        if length > MAX_HEADER {
-            return Err(Reject::Header);
-        }
-        let (header, data) = rest.split_at_checked(length).ok_or(Reject::Truncated)?;
-        let parsed: Metadata = serde_json::from_slice(header).map_err(|_| Reject::Header)?;
-        let metadata = parsed.metadata().as_ref().ok_or(Reject::Header)?;
-        if metadata.get("format").ok_or(Reject::Header)? != FORMAT {
-            return Err(Reject::Version);
-        }
-        match data.len() {
-            len if len < parsed.data_len() => return Err(Reject::Truncated),
-            len if len > parsed.data_len() => return Err(Reject::Size),
-            _ => {}
-        }
-
-        let (shape, tensors) = Shape::read(&parsed).ok_or(Reject::Header)?;
-        let mut canonical: BTreeMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        if render(&canonical, &tensors) != header {
-            return Err(Reject::Header);
-        }
-        let claimed = metadata.get("digest").and_then(|text| unhex(text)).ok_or(Reject::Header)?;
-        canonical.insert("digest".to_owned(), NO_DIGEST.to_owned());
-        if digest(&render(&canonical, &tensors), &[data]) != claimed {
-            return Err(Reject::Digest);
-        }
-
-        let key = |name| canonical.get(name).and_then(|text| unhex(text)).ok_or(Reject::Header);
-        let producer = match canonical.get("producer").map(String::as_str) {
-            Some("prefill") => Producer::Prefill,
-            Some("decode") => Producer::Decode,
-            _ => return Err(Reject::Header),
-        };
-        let fields =
-            canonical.iter().filter_map(|(tag, value)| Some((tag.strip_prefix("ns.")?.to_owned(), value.clone())));
-        let (tokens, data) = data.split_at(4 * shape.tokens);
-        let (hidden, kv) = data.split_at(4 * shape.hidden.unwrap_or(0));
+        let (header, data) = file::split(bytes)?;
+        let head = Head::read(header, data.len() as u64, FORMAT, BLOCK)?;
+        head.verify(data)?;
+        let (tokens, rest) = data.split_at(4 * head.shape.tokens);
+        let (hidden, kv) = rest.split_at(4 * head.shape.hidden.unwrap_or(0));
         Ok(Self {
-            key: key("key")?,
-            parent: key("parent")?,
-            tokens: tokens.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect(),
-            namespace: fields.collect(),
-            producer,
-            last_hidden: shape
-                .hidden
-                .map(|_| hidden.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect()),
-            element: shape.element,
-            rows: shape.rows,
+            key: head.key("key")?,
+            parent: head.key("parent")?,
+            tokens: words(tokens).map(u32::from_le_bytes).collect(),
+            namespace: head.namespace(),
+            producer: Producer::read(&head)?,
+            last_hidden: head.shape.hidden.map(|_| words(hidden).map(f32::from_le_bytes).collect()),
+            element: head.shape.element,
+            rows: head.shape.rows,
             kv: kv.to_vec(),
         })
     }
-}
-
-/// The numbers that a blob's tensors follow from.
-struct Shape {
-    tokens: usize,
-    hidden: Option<usize>,
-    element: Element,
-    rows: Vec<Row>,
-}
-
-impl Shape {
-    /// With the tensors that a blob of this shape must have; whether those are the ones found is for the caller to see.
-    fn read(parsed: &Metadata) -> Option<(Self, Vec<(String, TensorInfo)>)> {
-        let found = parsed.tensors();
-        let tokens = *found.get("tokens")?.shape.first()?;
-        if !(1..=BLOCK).contains(&tokens) {
-            return None;
-        }
-        let hidden = match found.get("last_hidden") {
-            Some(info) => Some(*info.shape.first()?),
-            None => None,
-        };
-        let layers = (found.len() - 1 - hidden.iter().len()) / 2;
-        let element = match found.get("k.0") {
-            Some(info) if info.dtype == Dtype::U8 => Element::U8,
-            _ => Element::F16,
-        };
-        let rows = (0..layers).map(|layer| {
-            Some(Row {
-                k: row_bytes(&found, &format!("k.{layer}"), element)?,
-                v: row_bytes(&found, &format!("v.{layer}"), element)?,
-            })
-        });
-        let shape = Self { tokens, hidden, element, rows: rows.collect::<Option<_>>()? };
-        let tensors = layout(tokens, hidden, element, &shape.rows);
-        Some((shape, tensors))
-    }
-}
-
-fn row_bytes(tensors: &HashMap<String, &TensorInfo>, name: &str, element: Element) -> Option<usize> {
-    tensors.get(name)?.shape.get(1)?.checked_mul(element.bytes())
-}
-
-/// Names, types, shapes and places of a blob's tensors, in file order. Sizes come from memory that exists, or from a
-/// header whose sizes were checked not to overflow.
-fn layout(tokens: usize, hidden: Option<usize>, element: Element, rows: &[Row]) -> Vec<(String, TensorInfo)> {
-    let mut tensors = Vec::with_capacity(2 + 2 * rows.len());
-    let mut end = 0usize;
-    let mut push = |name: String, dtype: Dtype, shape: Vec<usize>, bytes: usize| {
-        let begin = end;
-        end = begin.saturating_add(bytes);
-        tensors.push((name, TensorInfo { dtype, shape, data_offsets: (begin, end) }));
-    };
-    push("tokens".to_owned(), Dtype::U32, vec![tokens], 4 * tokens);
-    if let Some(hidden) = hidden {
-        push("last_hidden".to_owned(), Dtype::F32, vec![hidden], hidden.saturating_mul(4));
-    }
-    for (layer, row) in rows.iter().enumerate() {
-        for (name, bytes) in [("k", row.k), ("v", row.v)] {
-            let shape = vec![tokens, bytes / element.bytes()];
-            push(format!("{name}.{layer}"), element.dtype(), shape, bytes.saturating_mul(tokens));
-        }
-    }
-    tensors
-}
-
-/// The one header for these values.
-fn render(metadata: &BTreeMap<String, String>, tensors: &[(String, TensorInfo)]) -> Vec<u8> {
-    let mut header = Map::with_capacity(1 + tensors.len());
-    header.insert("__metadata__".to_owned(), json!(metadata));
-    header.extend(tensors.iter().map(|(name, info)| (name.clone(), json!(info))));
-    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
-    header
-}
-
-fn digest(header: &[u8], data: &[&[u8]]) -> Key {
-    let mut hash = Sha256::new_with_prefix(header);
-    data.iter().for_each(|part| hash.update(part));
-    hash.finalize().into()
-}
-
-/// 64 lower-case hex digits.
-pub(super) fn hex(key: &Key) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads what [`hex`] writes, and nothing else.
-pub(super) fn unhex(text: &str) -> Option<Key> {
-    let mut key = [0; 32];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != key.len() || !rest.is_empty() {
-        return None;
-    }
-    let digit = |c: u8| if c.is_ascii_uppercase() { None } else { char::from(c).to_digit(16) };
-    for (byte, pair) in key.iter_mut().zip(pairs) {
-        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
-    }
-    Some(key)
 }

@@ -2,17 +2,20 @@
 //!
 //! A [`Blob`] is one block of KV as a file; a [`Store`] keeps such files by key; [`Tiers`] puts memory before slower
 //! stores, verifies what comes back and counts. A store is trusted with nothing: it may lose, mix up or alter what it
-//! was given, and costs a miss at worst, because only [`Blob::decode`] lets bytes through.
+//! was given, and costs a miss at worst, because only [`Blob::decode`] lets bytes through. A [`Pack`] is the blocks of a
+//! whole prefix as one file, to be given to others.
 //!
 //! A store takes `&self` and answers with a local boxed future, as byte sources do, so one trait covers memory, files,
 //! a browser's private file system and a network. Time is injected: milliseconds since the Unix epoch.
 
 mod blob;
 mod breaker;
+mod file;
 #[cfg(not(target_arch = "wasm32"))]
 mod filesystem;
 mod lru;
 mod memory;
+mod pack;
 #[cfg(not(target_arch = "wasm32"))]
 mod scan;
 mod tiers;
@@ -21,11 +24,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use blob::{BLOCK, Blob, Element, Expected, MAX_HEADER, Producer, Reject, Row};
+pub use blob::{BLOCK, Blob, Expected, Producer, Reject};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
+pub use file::{Element, MAX_HEADER, Row};
 #[cfg(not(target_arch = "wasm32"))]
 pub use filesystem::{FilesystemConfig, FilesystemStore};
 pub use memory::MemoryStore;
+pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackLimits, PackStore};
 pub use tiers::{Loaded, TierStats, Tiers, TiersConfig};
 
 /// A full SHA-256: the name of a block and of everything before it.
@@ -107,6 +112,9 @@ pub enum StoreError {
     /// The breaker is open.
     #[error("the {store} store is left alone for a while, after repeated failures")]
     Paused { store: &'static str },
+
+    #[error("the {store} store is only read from; write to another one")]
+    ReadOnly { store: &'static str },
 
     /// A store behind a network or a browser interface that answered with an error, or not in time.
     #[error("the {store} store: {problem}")]

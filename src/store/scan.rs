@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Key;
-use super::blob::{hex, unhex};
+use super::file::{hex, unhex};
 use super::lru::Entry;
 
 /// The year 2100: the modification time of what does not expire.

@@ -9,6 +9,7 @@
 //! What the metadata mean for a model is not known here; see `model::config`.
 
 mod checkpoint;
+pub mod digest;
 mod fields;
 mod gguf;
 mod hugging_face;
@@ -22,4 +23,4 @@ pub use gguf::{GgufMetadata, NumberKind, Value};
 pub use hugging_face::{Files, HuggingFaceMetadata, JsonFile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
-pub use source::{ByteSource, MemorySource, ReadFuture};
+pub use source::{ByteSource, Identity, MemorySource, ReadFuture};

@@ -5,6 +5,16 @@ use std::pin::Pin;
 
 use crate::error::{Error, Result};
 
+/// Tells a file from others, and from itself after a change.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    /// Canonical.
+    pub path: String,
+    pub size: u64,
+    /// When it was last modified, nanoseconds since the Unix epoch.
+    pub mtime_ns: u64,
+}
+
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// Bytes 0..`len`, readable in any order, that do not change while they are read.
@@ -20,6 +30,11 @@ pub trait ByteSource {
 
     /// Fills `out` with the bytes from `offset` on, or fails: [`Error::Format`] where they lie beyond the end.
     fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> ReadFuture<'a>;
+
+    /// What the bytes can be known again by without reading them, as it is now, if there is anything.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
 }
 
 /// Refuses a range that does not lie inside a source of `len` bytes.
@@ -75,9 +90,10 @@ mod file {
         fs::File,
         io,
         path::{Path, PathBuf},
+        time::UNIX_EPOCH,
     };
 
-    use super::{ByteSource, ReadFuture, check_range};
+    use super::{ByteSource, Identity, ReadFuture, check_range};
     use crate::error::{Error, Result};
 
     /// A file, read by position: no cursor is shared, nothing is mapped.
@@ -114,6 +130,17 @@ mod file {
             Box::pin(async move {
                 check_range(&self.name, self.len, offset, out.len())?;
                 read_exact_at(&self.file, out, offset).map_err(|source| Error::io(&self.path, source))
+            })
+        }
+
+        /// Of the file that is open, even where another has its path by now. None once its length has changed.
+        fn identity(&self) -> Option<Identity> {
+            let metadata = self.file.metadata().ok().filter(|metadata| metadata.len() == self.len)?;
+            let mtime = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+            Some(Identity {
+                path: self.path.canonicalize().ok()?.to_str()?.to_owned(),
+                size: self.len,
+                mtime_ns: mtime.as_nanos().try_into().ok()?,
             })
         }
     }

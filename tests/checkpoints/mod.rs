@@ -1,6 +1,7 @@
 //! Tiny checkpoints made in memory, sound or damaged, and a count of what a thread allocates.
 
 pub mod alloc;
+mod digest;
 pub mod gguf;
 pub mod safetensors;
 pub mod tiny;

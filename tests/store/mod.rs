@@ -5,6 +5,8 @@ mod breaker;
 mod faults;
 mod hostile;
 mod model;
+mod pack;
+mod pack_hostile;
 mod tiers;
 
 use std::sync::Arc;

@@ -1,0 +1,250 @@
+//! The container of all KV files, of a block or of a whole prefix: the same bytes for the same values.
+//!
+//! It is safetensors, so any tool reads it: `tokens` (U32 `[n]`), optionally `last_hidden` (F32 `[hidden]`), then for every
+//! layer `k.N` and `v.N` (`[n, width]`), back to back in that order. `__metadata__` holds the format, the namespace fields
+//! (`ns.TAG`), the digest, and what else a file of that format says.
+//!
+//! Invariants: equal values are equal bytes (metadata sorted, tensors in a fixed order, header padded with spaces to 8),
+//! and only those bytes are accepted: the reader renders the header again from what it read and compares. The digest is
+//! SHA-256 over the rendered header with a digest of zeros, then the data, so it covers every byte. Nothing is allocated
+//! from a size that the file claims: a header has at most [`MAX_HEADER`] bytes, data what is really there.
+
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde_json::{Map, json};
+use sha2::{Digest, Sha256};
+
+use super::{Key, Reject};
+
+/// A header of more bytes than this is refused unread; one of 128 layers has about 25,000.
+pub const MAX_HEADER: usize = 256 << 10;
+
+const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What the bytes of a row are, for other readers of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    F16,
+    /// Opaque bytes.
+    U8,
+}
+
+impl Element {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "F16",
+            Self::U8 => "U8",
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F16 => Dtype::F16,
+            Self::U8 => Dtype::U8,
+        }
+    }
+
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::U8 => 1,
+        }
+    }
+}
+
+/// Bytes that one token's K and V take in one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub k: usize,
+    pub v: usize,
+}
+
+/// The numbers that the tensors of a file follow from.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Shape {
+    pub tokens: usize,
+    pub hidden: Option<usize>,
+    pub element: Element,
+    pub rows: Vec<Row>,
+}
+
+impl Shape {
+    /// Whether the tensors that follow from it are the ones found is for the caller to see.
+    fn read(parsed: &Metadata, max_tokens: usize) -> Option<Self> {
+        let found = parsed.tensors();
+        let tokens = *found.get("tokens")?.shape.first()?;
+        if !(1..=max_tokens).contains(&tokens) {
+            return None;
+        }
+        let hidden = match found.get("last_hidden") {
+            Some(info) => Some(*info.shape.first()?),
+            None => None,
+        };
+        let layers = (found.len() - 1 - hidden.iter().len()) / 2;
+        let element = match found.get("k.0") {
+            Some(info) if info.dtype == Dtype::U8 => Element::U8,
+            _ => Element::F16,
+        };
+        let rows = (0..layers).map(|layer| {
+            Some(Row {
+                k: row_bytes(&found, &format!("k.{layer}"), element)?,
+                v: row_bytes(&found, &format!("v.{layer}"), element)?,
+            })
+        });
+        Some(Self { tokens, hidden, element, rows: rows.collect::<Option<_>>()? })
+    }
+
+    /// Names, types, shapes and places of the tensors, in file order. Sizes come from memory that exists, or from a header
+    /// whose sizes were checked not to overflow.
+    fn tensors(&self) -> Vec<(String, TensorInfo)> {
+        let Self { tokens, element, .. } = *self;
+        let mut tensors = Vec::with_capacity(2 + 2 * self.rows.len());
+        let mut end = 0usize;
+        let mut push = |name: String, dtype: Dtype, shape: Vec<usize>, bytes: usize| {
+            let begin = end;
+            end = begin.saturating_add(bytes);
+            tensors.push((name, TensorInfo { dtype, shape, data_offsets: (begin, end) }));
+        };
+        push("tokens".to_owned(), Dtype::U32, vec![tokens], tokens.saturating_mul(4));
+        if let Some(hidden) = self.hidden {
+            push("last_hidden".to_owned(), Dtype::F32, vec![hidden], hidden.saturating_mul(4));
+        }
+        for (layer, row) in self.rows.iter().enumerate() {
+            for (name, bytes) in [("k", row.k), ("v", row.v)] {
+                let shape = vec![tokens, bytes / element.bytes()];
+                push(format!("{name}.{layer}"), element.dtype(), shape, bytes.saturating_mul(tokens));
+            }
+        }
+        tensors
+    }
+}
+
+fn row_bytes(tensors: &HashMap<String, &TensorInfo>, name: &str, element: Element) -> Option<usize> {
+    tensors.get(name)?.shape.get(1)?.checked_mul(element.bytes())
+}
+
+/// A header that the writer writes, as far as can be told without the data.
+pub(super) struct Head {
+    pub shape: Shape,
+    /// The digest in it is zeros.
+    pub metadata: BTreeMap<String, String>,
+    digest: Key,
+}
+
+impl Head {
+    /// `header`: what lies between the length and the data, of which there are `data` bytes. At most `max_tokens`.
+    pub fn read(header: &[u8], data: u64, format: &str, max_tokens: usize) -> Result<Self, Reject> {
+        let parsed: Metadata = serde_json::from_slice(header).map_err(|_| Reject::Header)?;
+        let metadata = parsed.metadata().as_ref().ok_or(Reject::Header)?;
+        if metadata.get("format").ok_or(Reject::Header)? != format {
+            return Err(Reject::Version);
+        }
+        match data {
+            len if len < parsed.data_len() as u64 => return Err(Reject::Truncated),
+            len if len > parsed.data_len() as u64 => return Err(Reject::Size),
+            _ => {}
+        }
+        let shape = Shape::read(&parsed, max_tokens).ok_or(Reject::Header)?;
+        let mut metadata: BTreeMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        if render(&metadata, &shape.tensors()) != header {
+            return Err(Reject::Header);
+        }
+        let digest = metadata.insert("digest".to_owned(), NO_DIGEST.to_owned());
+        let digest = digest.and_then(|text| unhex(&text)).ok_or(Reject::Header)?;
+        Ok(Self { shape, metadata, digest })
+    }
+
+    /// Compares the digest with that of the header and of the data behind it.
+    pub fn verify(&self, data: &[u8]) -> Result<(), Reject> {
+        let header = render(&self.metadata, &self.shape.tensors());
+        let digest: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
+        if digest == self.digest { Ok(()) } else { Err(Reject::Digest) }
+    }
+
+    pub fn text(&self, name: &str) -> Result<&str, Reject> {
+        self.metadata.get(name).map(String::as_str).ok_or(Reject::Header)
+    }
+
+    pub fn key(&self, name: &str) -> Result<Key, Reject> {
+        unhex(self.text(name)?).ok_or(Reject::Header)
+    }
+
+    /// Tag and value of every namespace field.
+    pub fn namespace(&self) -> BTreeMap<String, String> {
+        let fields = self.metadata.iter();
+        fields.filter_map(|(name, value)| Some((name.strip_prefix("ns.")?.to_owned(), value.clone()))).collect()
+    }
+}
+
+/// How many bytes the header has that follows these.
+pub(super) fn header_length(bytes: &[u8; 8]) -> Result<usize, Reject> {
+    let length = usize::try_from(u64::from_le_bytes(*bytes)).map_err(|_| Reject::Header)?;
+    if length > MAX_HEADER { Err(Reject::Header) } else { Ok(length) }
+}
+
+/// Header and data of a whole file.
+pub(super) fn split(file: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
+    let (length, rest) = file.split_first_chunk::<8>().ok_or(Reject::Truncated)?;
+    rest.split_at_checked(header_length(length)?).ok_or(Reject::Truncated)
+}
+
+/// The one file of these values. `data`: the tensors' bytes in their order, in any pieces.
+pub(super) fn write<'a>(
+    shape: &Shape,
+    namespace: &BTreeMap<String, String>,
+    metadata: &[(&str, &str)],
+    data: impl Iterator<Item = &'a [u8]>,
+) -> Vec<u8> {
+    let tensors = shape.tensors();
+    let mut fields: BTreeMap<String, String> =
+        namespace.iter().map(|(tag, value)| (format!("ns.{tag}"), value.clone())).collect();
+    fields.extend(metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    fields.insert("digest".to_owned(), NO_DIGEST.to_owned());
+    let header = render(&fields, &tensors);
+    let bytes = tensors.last().map_or(0, |(_, last)| last.data_offsets.1);
+
+    let mut file = Vec::with_capacity(8 + header.len() + bytes);
+    file.extend((header.len() as u64).to_le_bytes());
+    file.extend(&header);
+    data.for_each(|part| file.extend(part));
+    assert_eq!(file.len(), 8 + header.len() + bytes, "bytes of data for the shape");
+    let digest: Key = Sha256::digest(&file[8..]).into();
+    fields.insert("digest".to_owned(), hex(&digest));
+    file[8..8 + header.len()].copy_from_slice(&render(&fields, &tensors));
+    file
+}
+
+/// The one header for these values.
+fn render(metadata: &BTreeMap<String, String>, tensors: &[(String, TensorInfo)]) -> Vec<u8> {
+    let mut header = Map::with_capacity(1 + tensors.len());
+    header.insert("__metadata__".to_owned(), json!(metadata));
+    header.extend(tensors.iter().map(|(name, info)| (name.clone(), json!(info))));
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    header
+}
+
+/// Little-endian words, as tensors of 32-bit numbers hold them.
+pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
+    bytes.as_chunks().0.iter().copied()
+}
+
+/// 64 lower-case hex digits.
+pub(super) fn hex(key: &Key) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads what [`hex`] writes, and nothing else.
+pub(super) fn unhex(text: &str) -> Option<Key> {
+    let mut key = [0; 32];
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != key.len() || !rest.is_empty() {
+        return None;
+    }
+    let digit = |c: u8| if c.is_ascii_uppercase() { None } else { char::from(c).to_digit(16) };
+    for (byte, pair) in key.iter_mut().zip(pairs) {
+        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+    }
+    Some(key)
+}

@@ -1,0 +1,112 @@
+//! Why a pack is refused, in sentences that a person can act on. What comes out of a file is escaped and bounded, since
+//! it may end up on a terminal; salts are never shown.
+
+use std::fmt::Display;
+
+use crate::store::Reject;
+
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PackError {
+    #[error("the pack has {found} {what}, at most {most} are allowed; export a shorter prefix, or raise the limit")]
+    TooLarge { what: &'static str, found: u64, most: u64 },
+
+    #[error("{}", damage(*.0))]
+    Damaged(Reject),
+
+    #[error("the pack could not be read: {problem}; try again, or copy the file to this machine")]
+    Read { problem: String },
+
+    /// Values as they are shown, not as they are.
+    #[error("the pack was made with {what}: {theirs}, here {ours}; {fix}")]
+    Namespace { field: String, what: String, theirs: String, ours: String, fix: &'static str },
+
+    #[error("the pack was made under another salt, so it is another tenant's; export it again under this one")]
+    Salt,
+
+    #[error("the pack does not fit this model in {what}: {theirs}, here {ours}; export it again from this model")]
+    Layout { what: String, theirs: String, ours: String },
+
+    #[error(
+        "token {index} of the pack is {token}, but the model's vocabulary has {vocab}; export it again from this model"
+    )]
+    Token { index: usize, token: u32, vocab: usize },
+
+    #[error("the pack's key is not that of its tokens; it was put together wrongly, so export it again")]
+    Key,
+
+    #[error("a pack is made of at least one block of KV; warm the prefix first")]
+    Empty,
+
+    #[error("{name:?} cannot be the name of a pack; give one line of 1 to {most} bytes")]
+    Name { name: String, most: usize },
+
+    #[error("block {block} cannot be packed: {problem}")]
+    Blocks { block: usize, problem: &'static str },
+}
+
+impl From<Reject> for PackError {
+    fn from(reason: Reject) -> Self {
+        Self::Damaged(reason)
+    }
+}
+
+impl PackError {
+    pub(super) fn read(problem: impl Display) -> Self {
+        Self::Read { problem: problem.to_string() }
+    }
+
+    /// `None` where a side does not have the field.
+    pub(super) fn namespace(field: &str, theirs: Option<&str>, ours: Option<&str>) -> Self {
+        let other = format!("another {}", excerpt(field, 0));
+        let what = match field {
+            "weights" => "other weights",
+            "rope" => "other RoPE settings",
+            "kv_dtype" => "another KV data type",
+            "kv_layout" => "another KV layout",
+            "numerics" => "kernels that give other bits",
+            _ => &other,
+        };
+        let fix = match field {
+            "weights" | "adapter" => "use the file that it was made with, or export it again with this one",
+            "numerics" => "export it again with this version of headstart",
+            _ => "export it again with these settings",
+        };
+        let pairs = theirs.unwrap_or_default().chars().zip(ours.unwrap_or_default().chars());
+        let same = pairs.take_while(|(a, b)| a == b).count();
+        let show = |value: Option<&str>| match value {
+            None => "not told".to_owned(),
+            Some("") => "none".to_owned(),
+            Some(text) => excerpt(text, same),
+        };
+        let (field, what) = (field.to_owned(), what.to_owned());
+        Self::Namespace { field, what, theirs: show(theirs), ours: show(ours), fix }
+    }
+}
+
+/// Short texts whole, of long ones what stands around character `at`. Escaped.
+fn excerpt(text: &str, at: usize) -> String {
+    const WHOLE: usize = 48;
+    const BEFORE: usize = 12;
+    const SHOWN: usize = 32;
+    let length = text.chars().count();
+    if length <= WHOLE {
+        return text.escape_debug().to_string();
+    }
+    let begin = at.saturating_sub(BEFORE).min(length - SHOWN);
+    let part: String = text.chars().skip(begin).take(SHOWN).collect();
+    let (before, after) = (if begin > 0 { "…" } else { "" }, if begin + SHOWN < length { "…" } else { "" });
+    format!("{before}{}{after}", part.escape_debug())
+}
+
+fn damage(reason: Reject) -> &'static str {
+    match reason {
+        Reject::Truncated => "the pack ends before its own end; copy or download it again",
+        Reject::Size => "the pack has more bytes than it announces; copy or download it again",
+        Reject::Digest => "the pack was altered after it was made; copy or download it again",
+        Reject::Version => {
+            "the file is no pack, or one of another version; export it again with this version of headstart"
+        }
+        _ => "the file is no pack, or its header is damaged; give a .kv.safetensors file that headstart exported",
+    }
+}

@@ -1,0 +1,382 @@
+//! The KV of a whole token prefix as one file, to be given away: exported here, read by any headstart of the same model.
+//!
+//! The container is that of blocks (see [`super::file`]) with as many tokens as there are. `__metadata__` holds beside the
+//! namespace the name, the key of all tokens, the producer and, if wanted, the start of the text.
+//!
+//! Invariants: a pack and the consecutive blocks that it was made of are each other's, byte for byte, but for the hidden
+//! states of blocks before the last. Keys are derived from the tokens, by a rule that the caller brings ([`BlockKeys`]),
+//! and never taken from the file. A [`Pack`] agrees with itself; that it is of this model says [`Pack::check`] alone.
+//!
+//! Cost: the bytes are held once; making and reading a pack is one SHA-256 over them.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::Range;
+
+use super::Key;
+use super::blob::{BLOCK, Blob, Producer, Reject};
+use super::file::{self, Element, Head, Row, Shape, hex, words};
+
+mod error;
+mod store;
+
+pub use error::PackError;
+pub use store::PackStore;
+
+const FORMAT: &str = "headstart-pack/1";
+const FIELDS: [&str; 6] = ["digest", "format", "key", "name", "producer", "text"];
+const MAX_NAME: usize = 128;
+const MAX_TEXT: usize = 1024;
+
+/// How blocks are named.
+#[derive(Clone, Copy)]
+pub struct BlockKeys<'a> {
+    /// The parent of the first block: the key of the namespace.
+    pub root: Key,
+    /// The key of a block's tokens after its parent.
+    pub block: &'a dyn Fn(&Key, &[u32]) -> Key,
+}
+
+impl BlockKeys<'_> {
+    /// The root, then the keys of all blocks of `tokens`.
+    fn chain(&self, tokens: &[u32]) -> Vec<Key> {
+        let mut keys = vec![self.root];
+        for block in tokens.chunks(BLOCK) {
+            keys.push((self.block)(&keys[keys.len() - 1], block));
+        }
+        keys
+    }
+}
+
+/// Sizes above which a pack is refused before anything is allocated for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackLimits {
+    pub bytes: u64,
+    pub tokens: usize,
+}
+
+impl Default for PackLimits {
+    /// 2 GiB and a million tokens.
+    fn default() -> Self {
+        Self { bytes: 2 << 30, tokens: 1 << 20 }
+    }
+}
+
+/// The model that a pack shall serve. Borrowed, so that asking costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct PackExpected<'a> {
+    /// In the order in which differences are told.
+    pub namespace: &'a [(&'a str, &'a str)],
+    pub element: Element,
+    pub rows: &'a [Row],
+    /// Elements of `last_hidden`, if the pack has one.
+    pub hidden: usize,
+    /// Tokens are below it.
+    pub vocab: usize,
+}
+
+/// What a pack says of itself before its data are read. Only as true as the file: the digest covers the data too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackHeader {
+    /// Free, one line, 1 to 128 bytes.
+    pub name: String,
+    /// The start of what the tokens say, at most 1 KiB, as it came: escape it before showing it.
+    pub text: Option<String>,
+    /// The key of all tokens.
+    pub key: Key,
+    pub tokens: usize,
+    /// Tag and value of every namespace field.
+    pub namespace: BTreeMap<String, String>,
+    pub producer: Producer,
+    /// Elements of `last_hidden`, if there is one.
+    pub hidden: Option<usize>,
+    pub element: Element,
+    pub rows: Vec<Row>,
+    /// Of the whole file.
+    pub bytes: u64,
+}
+
+impl PackHeader {
+    /// Reads the header of a file of `bytes` bytes, of which `read` fills a buffer from an offset on.
+    pub async fn load<E: Display>(
+        bytes: u64,
+        limits: &PackLimits,
+        mut read: impl AsyncFnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, PackError> {
+        let start = start(bytes, limits, &mut read).await?;
+        Ok(Self::parse(&start[8..], bytes, limits)?.0)
+    }
+
+    fn parse(header: &[u8], bytes: u64, limits: &PackLimits) -> Result<(Self, Head), PackError> {
+        let data = bytes.checked_sub(8 + header.len() as u64).ok_or(Reject::Truncated)?;
+        let head = Head::read(header, data, FORMAT, usize::MAX)?;
+        let tokens = head.shape.tokens;
+        if tokens > limits.tokens {
+            return Err(PackError::TooLarge { what: "tokens", found: tokens as u64, most: limits.tokens as u64 });
+        }
+        let name = head.text("name")?.to_owned();
+        let text = head.metadata.get("text").cloned();
+        let known = |field: &String| FIELDS.contains(&field.as_str()) || field.starts_with("ns.");
+        if !is_name(&name)
+            || text.as_ref().is_some_and(|text| text.len() > MAX_TEXT)
+            || !head.metadata.keys().all(known)
+        {
+            return Err(Reject::Header.into());
+        }
+        let Shape { hidden, element, rows, .. } = head.shape.clone();
+        let header = Self {
+            name,
+            text,
+            key: head.key("key")?,
+            tokens,
+            namespace: head.namespace(),
+            producer: Producer::read(&head)?,
+            hidden,
+            element,
+            rows,
+            bytes,
+        };
+        Ok((header, head))
+    }
+
+    /// Whether a pack of this header can be of the model, apart from its tokens.
+    pub fn check(&self, expected: &PackExpected<'_>) -> Result<(), PackError> {
+        self.check_namespace(expected.namespace)?;
+        let differs = |what: String, theirs: String, ours: String| Err(PackError::Layout { what, theirs, ours });
+        let (layers, expected_layers) = (self.rows.len(), expected.rows.len());
+        if layers != expected_layers {
+            return differs("its layers".to_owned(), layers.to_string(), expected_layers.to_string());
+        }
+        if self.element != expected.element {
+            let name = |element: Element| element.name().to_owned();
+            return differs("its element type".to_owned(), name(self.element), name(expected.element));
+        }
+        let width = |row: &Row| format!("{} bytes of K and {} of V a token", row.k, row.v);
+        if let Some(layer) = (0..layers).find(|&layer| self.rows[layer] != expected.rows[layer]) {
+            return differs(format!("layer {layer}"), width(&self.rows[layer]), width(&expected.rows[layer]));
+        }
+        match self.hidden {
+            Some(hidden) if hidden != expected.hidden => {
+                differs("the size of last_hidden".to_owned(), hidden.to_string(), expected.hidden.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The first field that differs, in the order expected; a salt only if nothing else does.
+    fn check_namespace(&self, expected: &[(&str, &str)]) -> Result<(), PackError> {
+        let ours = |tag: &str| expected.iter().find(|field| field.0 == tag).map(|field| field.1);
+        let theirs = |tag: &str| self.namespace.get(tag).map(String::as_str);
+        let tags = expected.iter().map(|field| field.0).chain(self.namespace.keys().map(String::as_str));
+        let mut different = tags.filter(|tag| ours(tag) != theirs(tag));
+        let Some(first) = different.next() else { return Ok(()) };
+        match if first == "salt" { different.find(|tag| *tag != "salt").unwrap_or(first) } else { first } {
+            "salt" => Err(PackError::Salt),
+            tag => Err(PackError::namespace(tag, theirs(tag), ours(tag))),
+        }
+    }
+}
+
+/// A prefix of 1 to many tokens, whole and verified, as its file.
+#[derive(Clone, PartialEq)]
+pub struct Pack {
+    header: PackHeader,
+    tokens: Vec<u32>,
+    file: Vec<u8>,
+    /// Where in the file the data begin.
+    data: usize,
+}
+
+impl Pack {
+    /// Joins consecutive blocks, the first after the root; only the last may be partial, and its hidden state alone is
+    /// kept. Of `text` the start is kept.
+    pub fn from_blobs(name: &str, text: Option<&str>, blobs: &[Blob], keys: &BlockKeys<'_>) -> Result<Self, PackError> {
+        let (Some(first), Some(last)) = (blobs.first(), blobs.last()) else { return Err(PackError::Empty) };
+        if !is_name(name) {
+            return Err(PackError::Name { name: name.to_owned(), most: MAX_NAME });
+        }
+        let mut parent = keys.root;
+        for (block, blob) in blobs.iter().enumerate() {
+            let fail = |problem| Err(PackError::Blocks { block, problem });
+            let width: usize = blob.rows.iter().map(|row| row.k + row.v).sum();
+            let full = if block + 1 == blobs.len() { 1..=BLOCK } else { BLOCK..=BLOCK };
+            match () {
+                _ if !full.contains(&blob.tokens.len()) => return fail("only the last may hold less than 16 tokens"),
+                _ if blob.parent != parent => return fail("it does not follow the one before"),
+                _ if blob.key != (keys.block)(&parent, &blob.tokens) => {
+                    return fail("its key is not that of its tokens");
+                }
+                _ if blob.namespace != first.namespace => return fail("it is of another namespace than the first"),
+                _ if (blob.element, &blob.rows) != (first.element, &first.rows) => {
+                    return fail("its layers are not those of the first");
+                }
+                _ if blob.kv.len() != width * blob.tokens.len() => return fail("its KV is not as long as its tokens"),
+                _ if blob.producer != first.producer => {
+                    return fail("decoding wrote it or those before, but not both; warm the whole prefix first");
+                }
+                _ => parent = blob.key,
+            }
+        }
+
+        let mut data: Vec<u8> =
+            blobs.iter().flat_map(|blob| &blob.tokens).flat_map(|token| token.to_le_bytes()).collect();
+        data.extend(last.last_hidden.iter().flatten().flat_map(|value| value.to_le_bytes()));
+        let shape = Shape {
+            tokens: blobs.iter().map(|blob| blob.tokens.len()).sum(),
+            hidden: last.last_hidden.as_ref().map(Vec::len),
+            element: first.element,
+            rows: first.rows.clone(),
+        };
+        let key = hex(&last.key);
+        let mut metadata =
+            vec![("format", FORMAT), ("key", &*key), ("name", name), ("producer", first.producer.name())];
+        metadata.extend(text.map(|text| ("text", &text[..text.floor_char_boundary(MAX_TEXT)])));
+        let layers = (0..first.rows.len()).flat_map(|layer| {
+            let k = blobs.iter().map(move |blob| blob.k(layer));
+            k.chain(blobs.iter().map(move |blob| blob.v(layer)))
+        });
+        let file = file::write(&shape, &first.namespace, &metadata, std::iter::once(&data[..]).chain(layers));
+        Ok(Self::open(file, &PackLimits::default())?.0)
+    }
+
+    /// A pack that agrees with itself, of whatever model.
+    pub fn read(file: Vec<u8>, limits: &PackLimits) -> Result<Self, PackError> {
+        let (pack, head) = Self::open(file, limits)?;
+        head.verify(pack.data())?;
+        Ok(pack)
+    }
+
+    /// [`Pack::read`] of a file of `bytes` bytes, of which `read` fills a buffer from an offset on. The header comes first
+    /// and is looked at before anything is allocated for the data.
+    pub async fn load<E: Display>(
+        bytes: u64,
+        limits: &PackLimits,
+        mut read: impl AsyncFnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, PackError> {
+        let start = start(bytes, limits, &mut read).await?;
+        PackHeader::parse(&start[8..], bytes, limits)?;
+        let mut file = vec![0; bytes as usize];
+        let (head, data) = file.split_at_mut(start.len());
+        head.copy_from_slice(&start);
+        read(start.len() as u64, data).await.map_err(PackError::read)?;
+        Self::read(file, limits)
+    }
+
+    /// All but the digest.
+    fn open(file: Vec<u8>, limits: &PackLimits) -> Result<(Self, Head), PackError> {
+        check_bytes(file.len() as u64, limits)?;
+        let (header, data) = file::split(&file)?;
+        let (header, head) = PackHeader::parse(header, file.len() as u64, limits)?;
+        let tokens = words(&data[..4 * header.tokens]).map(u32::from_le_bytes).collect();
+        let data = file.len() - data.len();
+        Ok((Self { header, tokens, file, data }, head))
+    }
+
+    pub fn header(&self) -> &PackHeader {
+        &self.header
+    }
+
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The file: equal packs are equal bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.file
+    }
+
+    /// Hidden state of the last token before the LM head.
+    pub fn last_hidden(&self) -> Option<Vec<f32>> {
+        let begin = 4 * self.header.tokens;
+        let hidden = self.header.hidden?;
+        Some(words(&self.data()[begin..begin + 4 * hidden]).map(f32::from_le_bytes).collect())
+    }
+
+    /// Whether this is a pack for the model, or why not.
+    pub fn check(&self, expected: &PackExpected<'_>) -> Result<(), PackError> {
+        self.header.check(expected)?;
+        match self.tokens.iter().position(|&token| token as usize >= expected.vocab) {
+            Some(index) => Err(PackError::Token { index, token: self.tokens[index], vocab: expected.vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// The blocks of the prefix from its root on, one at a time. Refused where the pack's key is not that of its tokens.
+    pub fn blobs(&self, keys: &BlockKeys<'_>) -> Result<impl Iterator<Item = Blob>, PackError> {
+        let keys = self.keys(keys)?;
+        Ok((0..keys.len() - 1).map(move |block| self.blob(block, &keys)))
+    }
+
+    /// The root, then the key of every block.
+    pub(super) fn keys(&self, keys: &BlockKeys<'_>) -> Result<Vec<Key>, PackError> {
+        let keys = keys.chain(&self.tokens);
+        if keys.last() == Some(&self.header.key) { Ok(keys) } else { Err(PackError::Key) }
+    }
+
+    /// The block of this index; `keys` as [`Pack::keys`] gives them.
+    pub(super) fn blob(&self, block: usize, keys: &[Key]) -> Blob {
+        let end = self.tokens.len().min((block + 1) * BLOCK);
+        let tokens = block * BLOCK..end;
+        let rows = &self.header.rows;
+        let mut kv = Vec::with_capacity(rows.iter().map(|row| row.k + row.v).sum::<usize>() * tokens.len());
+        let mut begin = 4 * (self.tokens.len() + self.header.hidden.unwrap_or(0));
+        for width in rows.iter().flat_map(|row| [row.k, row.v]) {
+            let Range { start, end } = tokens;
+            kv.extend(&self.data()[begin + start * width..begin + end * width]);
+            begin += self.tokens.len() * width;
+        }
+        Blob {
+            key: keys[block + 1],
+            parent: keys[block],
+            tokens: self.tokens[tokens].to_vec(),
+            namespace: self.header.namespace.clone(),
+            producer: self.header.producer,
+            last_hidden: if end == self.tokens.len() { self.last_hidden() } else { None },
+            element: self.header.element,
+            rows: rows.clone(),
+            kv,
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.file[self.data..]
+    }
+}
+
+impl std::fmt::Debug for Pack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.header.fmt(f)
+    }
+}
+
+/// Length and header of a file.
+async fn start<E: Display>(
+    bytes: u64,
+    limits: &PackLimits,
+    read: &mut impl AsyncFnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<Vec<u8>, PackError> {
+    check_bytes(bytes, limits)?;
+    if bytes < 8 {
+        return Err(Reject::Truncated.into());
+    }
+    let mut length = [0; 8];
+    read(0, &mut length).await.map_err(PackError::read)?;
+    let header = file::header_length(&length)?;
+    if bytes - 8 < header as u64 {
+        return Err(Reject::Truncated.into());
+    }
+    let mut start = vec![0; 8 + header];
+    start[..8].copy_from_slice(&length);
+    read(8, &mut start[8..]).await.map_err(PackError::read)?;
+    Ok(start)
+}
+
+/// A length that can be allocated, too.
+fn check_bytes(bytes: u64, limits: &PackLimits) -> Result<(), PackError> {
+    let most = limits.bytes.min(isize::MAX as u64);
+    if bytes > most { Err(PackError::TooLarge { what: "bytes", found: bytes, most }) } else { Ok(()) }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
+}

@@ -1,0 +1,100 @@
+//! Loaded packs as a store that is only read from. A block is cut out of its pack and encoded when it is asked for, so the
+//! bytes of a pack are held once. A lookup asks every pack, of which there are few.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{BlockKeys, Pack, PackError, PackExpected, PackHeader};
+use crate::store::{Answer, Key, Store, StoreError, Usage};
+
+/// A handle: clones are of the same store, so that packs can be added while [`Tiers`](crate::store::Tiers) reads it.
+#[derive(Clone, Default)]
+pub struct PackStore(Rc<RefCell<Vec<Held>>>);
+
+struct Held {
+    pack: Pack,
+    /// The root, then the key of every block.
+    keys: Vec<Key>,
+    /// Blocks by key.
+    blocks: HashMap<Key, usize>,
+}
+
+impl Held {
+    /// Whether this pack has the hidden state that ends the block.
+    fn is_end(&self, block: usize) -> bool {
+        block + 1 == self.blocks.len() && self.pack.header().hidden.is_some()
+    }
+}
+
+impl PackStore {
+    /// Takes a pack of this model in, once.
+    pub fn add(&self, pack: Pack, expected: &PackExpected<'_>, keys: &BlockKeys<'_>) -> Result<(), PackError> {
+        pack.check(expected)?;
+        let keys = pack.keys(keys)?;
+        let packs = &mut *self.0.borrow_mut();
+        if packs.iter().all(|held| held.pack.bytes() != pack.bytes()) {
+            let blocks = keys[1..].iter().enumerate().map(|(block, key)| (*key, block)).collect();
+            packs.push(Held { pack, keys, blocks });
+        }
+        Ok(())
+    }
+
+    /// Lets go of the packs whose tokens have this key. False if there was none.
+    pub fn remove_pack(&self, key: &Key) -> bool {
+        let packs = &mut *self.0.borrow_mut();
+        let before = packs.len();
+        packs.retain(|held| held.pack.header().key != *key);
+        packs.len() < before
+    }
+
+    /// Of all packs, in the order in which they came.
+    pub fn headers(&self) -> Vec<PackHeader> {
+        self.0.borrow().iter().map(|held| held.pack.header().clone()).collect()
+    }
+
+    fn block(&self, key: &Key) -> Option<Vec<u8>> {
+        let packs = &*self.0.borrow();
+        let found = packs.iter().filter_map(|held| Some((held, *held.blocks.get(key)?)));
+        let (held, block) = found.max_by_key(|(held, block)| held.is_end(*block))?;
+        Some(held.pack.blob(block, &held.keys).encode())
+    }
+}
+
+impl Store for PackStore {
+    fn name(&self) -> &'static str {
+        "pack"
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move { Ok(self.block(key)) })
+    }
+
+    fn put<'a>(&'a self, _: &'a Key, _: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move { Err(StoreError::ReadOnly { store: self.name() }) })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        Box::pin(async move {
+            let packs = &*self.0.borrow();
+            Ok(keys.iter().map(|key| packs.iter().any(|held| held.blocks.contains_key(key))).collect())
+        })
+    }
+
+    fn remove<'a>(&'a self, _: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async move { Err(StoreError::ReadOnly { store: self.name() }) })
+    }
+
+    /// Packs were not put here as blocks: they stay.
+    fn clear(&self) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn usage(&self) -> Usage {
+        let packs = &*self.0.borrow();
+        let entries = packs.iter().map(|held| held.blocks.len() as u64).sum();
+        let bytes = packs.iter().map(|held| held.pack.bytes().len() as u64).sum();
+        Usage { entries, bytes, ..Usage::default() }
+    }
+}

@@ -1,0 +1,348 @@
+//! The digest that KV is named by: the same for the same weights wherever they lie, and computed once.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use headstart::model::Role;
+use headstart::quant::Format;
+use headstart::weights::digest::Remembered;
+use headstart::weights::{ByteSource, Checkpoint, Identity, Kind, MemorySource, ReadFuture};
+use pollster::block_on;
+use sha2::{Digest, Sha256};
+
+use super::{safetensors as st, tiny};
+
+/// Counts the bytes that are read.
+struct Counting {
+    source: Box<dyn ByteSource>,
+    read: Rc<Cell<u64>>,
+}
+
+impl ByteSource for Counting {
+    fn name(&self) -> &str {
+        self.source.name()
+    }
+
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> ReadFuture<'a> {
+        self.read.set(self.read.get() + out.len() as u64);
+        self.source.read(offset, out)
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.source.identity()
+    }
+}
+
+fn counted(mut checkpoint: Checkpoint) -> (Checkpoint, Rc<Cell<u64>>) {
+    let read = Rc::new(Cell::new(0));
+    let count = |source| Box::new(Counting { source, read: read.clone() }) as Box<dyn ByteSource>;
+    checkpoint.parts = checkpoint.parts.into_iter().map(count).collect();
+    (checkpoint, read)
+}
+
+fn digest(checkpoint: &Checkpoint) -> String {
+    block_on(checkpoint.digest(&mut |_, _| {})).unwrap()
+}
+
+fn tiny_file() -> Vec<u8> {
+    tiny::gguf(&tiny::config(), Format::Q8_0).build()
+}
+
+fn memory(bytes: &[u8]) -> Checkpoint {
+    block_on(Checkpoint::gguf(Box::new(MemorySource::new("tiny.gguf", bytes)))).unwrap()
+}
+
+/// Moves the time of a file's last change to `seconds` ago.
+fn age(path: &Path, seconds: u64) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+}
+
+/// The digest by way of `remembered`, and the bytes that had to be read.
+fn ask(remembered: &Remembered, path: &Path) -> (String, u64) {
+    let (checkpoint, read) = counted(block_on(Checkpoint::open(path)).unwrap());
+    (block_on(remembered.digest(&checkpoint, &mut |_, _| {})).unwrap(), read.get())
+}
+
+fn sha(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn one_file_has_the_digest_of_its_bytes() {
+    let mut bytes = tiny_file();
+    let first = digest(&memory(&bytes));
+    assert_eq!(first, sha(&bytes));
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a.gguf", "b.gguf"] {
+        fs::write(directory.path().join(name), &bytes).unwrap();
+        assert_eq!(digest(&block_on(Checkpoint::open(directory.path().join(name))).unwrap()), first);
+    }
+    *bytes.last_mut().unwrap() ^= 1;
+    assert_ne!(digest(&memory(&bytes)), first);
+}
+
+#[test]
+fn a_file_of_several_pieces_is_hashed_whole_and_progress_says_how_far() {
+    let mut bytes = tiny_file();
+    bytes.resize(9 << 20, 7);
+    let mut steps = Vec::new();
+    let checkpoint = memory(&bytes);
+    assert_eq!(block_on(checkpoint.digest(&mut |done, total| steps.push((done, total)))).unwrap(), sha(&bytes));
+    let total = bytes.len() as u64;
+    assert!(steps.len() > 2 && steps.is_sorted(), "{steps:?}");
+    assert!(steps.iter().all(|step| step.1 == total) && steps.last() == Some(&(total, total)));
+}
+
+/// The tiny model in two shards; the index takes the last norm from the one that is said.
+fn shards(norm_from: &str) -> st::Directory {
+    let config = tiny::config();
+    let roles = config.roles();
+    let (first, second) = roles.split_at(7);
+    let mut files = tiny::directory(&config);
+    files.remove("model.safetensors");
+    let both = |roles: &[Role]| {
+        let mut roles = roles.to_vec();
+        roles.retain(|role| *role != Role::FinalNorm);
+        roles.push(Role::FinalNorm);
+        tiny::safetensors(&config, &roles)
+    };
+    files.insert("a.safetensors".into(), both(first));
+    files.insert("b.safetensors".into(), both(second));
+    let shard = |role: &Role| match role {
+        Role::FinalNorm => norm_from,
+        role if first.contains(role) => "a.safetensors",
+        _ => "b.safetensors",
+    };
+    let map: serde_json::Map<String, serde_json::Value> =
+        roles.iter().map(|role| (role.name(Kind::HuggingFace), shard(role).into())).collect();
+    files.insert("model.safetensors.index.json".into(), serde_json::json!({ "weight_map": map }).to_string().into());
+    files
+}
+
+fn open(files: &st::Directory) -> Checkpoint {
+    block_on(Checkpoint::safetensors("dir", st::sources(files))).unwrap()
+}
+
+#[test]
+fn every_shard_and_what_is_taken_from_it_counts() {
+    let files = shards("a.safetensors");
+    let first = digest(&open(&files));
+    assert_eq!(first, digest(&open(&files)));
+    assert_eq!(first.len(), 64);
+    for name in ["a.safetensors", "b.safetensors"] {
+        let mut changed = files.clone();
+        *changed.get_mut(name).unwrap().last_mut().unwrap() ^= 1;
+        assert_ne!(digest(&open(&changed)), first, "{name}");
+    }
+    assert_ne!(digest(&open(&shards("b.safetensors"))), first, "another index");
+    // What is no weight is no part of it.
+    let mut other = files.clone();
+    other.insert("chat_template.jinja".into(), b"{{ messages }}".to_vec());
+    assert_eq!(digest(&open(&other)), first);
+}
+
+#[test]
+fn a_remembered_digest_costs_no_read_until_the_file_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    let remembered = Remembered::new(directory.path().join("new/cache"));
+    let mut bytes = tiny_file();
+    let len = bytes.len() as u64;
+    fs::write(&path, &bytes).unwrap();
+    age(&path, 100);
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), len));
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), 0));
+
+    #[cfg(unix)]
+    {
+        let link = directory.path().join("link.gguf");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert_eq!(ask(&remembered, &link), (sha(&bytes), 0), "by another path");
+    }
+    let copy = directory.path().join("copy.gguf");
+    fs::write(&copy, &bytes).unwrap();
+    assert_eq!(ask(&remembered, &copy), (sha(&bytes), len), "another file");
+
+    age(&path, 50);
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), len), "another mtime");
+    assert_eq!(ask(&remembered, &path).1, 0);
+
+    let mtime = fs::metadata(&path).unwrap().modified().unwrap();
+    bytes.extend([0; 32]);
+    fs::write(&path, &bytes).unwrap();
+    File::options().write(true).open(&path).unwrap().set_modified(mtime).unwrap();
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), len + 32), "another size");
+    assert_eq!(ask(&remembered, &path).1, 0);
+}
+
+#[test]
+fn only_the_shard_that_changed_is_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = shards("a.safetensors");
+    for (name, bytes) in &files {
+        fs::write(directory.path().join(name), bytes).unwrap();
+        age(&directory.path().join(name), 100);
+    }
+    let remembered = Remembered::new(directory.path().join("cache"));
+    let (first, _) = ask(&remembered, directory.path());
+    assert_eq!(first, digest(&open(&files)));
+    age(&directory.path().join("b.safetensors"), 60);
+    assert_eq!(ask(&remembered, directory.path()), (first, files["b.safetensors"].len() as u64));
+}
+
+#[test]
+fn a_file_that_may_change_within_its_mtime_is_not_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    let remembered = Remembered::new(directory.path());
+    let bytes = tiny_file();
+    fs::write(&path, &bytes).unwrap();
+    let far_ahead = SystemTime::now() + Duration::from_secs(3600);
+    for mtime in [SystemTime::now(), far_ahead, SystemTime::UNIX_EPOCH - Duration::from_secs(9)] {
+        File::options().write(true).open(&path).unwrap().set_modified(mtime).unwrap();
+        for _ in 0..2 {
+            assert_eq!(ask(&remembered, &path), (sha(&bytes), bytes.len() as u64), "{mtime:?}");
+        }
+    }
+    assert!(!directory.path().join("weights.json").exists());
+
+    // Nothing is known of bytes in memory.
+    let (checkpoint, read) = counted(memory(&bytes));
+    for _ in 0..2 {
+        block_on(remembered.digest(&checkpoint, &mut |_, _| {})).unwrap();
+    }
+    assert_eq!(read.get(), 2 * bytes.len() as u64);
+}
+
+/// Somebody writes its file, with something more, while it is read.
+struct Written {
+    source: Box<dyn ByteSource>,
+    path: std::path::PathBuf,
+    more: &'static [u8],
+}
+
+impl ByteSource for Written {
+    fn name(&self) -> &str {
+        self.source.name()
+    }
+
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> ReadFuture<'a> {
+        fs::write(&self.path, [&fs::read(&self.path).unwrap(), self.more].concat()).unwrap();
+        age(&self.path, 100);
+        self.source.read(offset, out)
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.source.identity()
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_hashed_is_not_remembered() {
+    for more in [&b"more"[..], b""] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tiny.gguf");
+        fs::write(&path, tiny_file()).unwrap();
+        age(&path, 200);
+        let remembered = Remembered::new(directory.path());
+        let mut checkpoint = block_on(Checkpoint::open(&path)).unwrap();
+        let source = checkpoint.parts.remove(0);
+        checkpoint.parts.push(Box::new(Written { source, path: path.clone(), more }));
+        block_on(remembered.digest(&checkpoint, &mut |_, _| {})).unwrap();
+        assert!(!directory.path().join("weights.json").exists());
+        assert_eq!(ask(&remembered, &path).0, sha(&fs::read(&path).unwrap()));
+    }
+}
+
+#[test]
+fn a_damaged_or_unusable_list_costs_time_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    let bytes = tiny_file();
+    fs::write(&path, &bytes).unwrap();
+    age(&path, 100);
+    let hashed = (sha(&bytes), bytes.len() as u64);
+    let remembered = Remembered::new(directory.path());
+    ask(&remembered, &path);
+    let list = directory.path().join("weights.json");
+    let whole = fs::read_to_string(&list).unwrap();
+    for damaged in [
+        whole[..whole.len() / 2].to_owned(),
+        String::new(),
+        "[]".to_owned(),
+        whole.replace(&hashed.0, &hashed.0[1..]),
+        whole.replace(&hashed.0, &"X".repeat(64)),
+        " ".repeat(9 << 20) + &whole,
+    ] {
+        fs::write(&list, &damaged).unwrap();
+        assert_eq!(ask(&remembered, &path), hashed, "{:.80}", damaged.trim_start());
+        assert_eq!(ask(&remembered, &path).1, 0, "mended");
+    }
+    fs::remove_file(&list).unwrap();
+    fs::create_dir(&list).unwrap();
+    assert_eq!(ask(&remembered, &path), hashed, "a directory in its place");
+    let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "nothing is left behind: {names:?}");
+    assert_eq!(ask(&Remembered::new(&path), &path), hashed, "no directory");
+}
+
+#[test]
+fn the_oldest_are_forgotten_where_there_are_too_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    fs::write(&path, tiny_file()).unwrap();
+    age(&path, 100);
+    let list = directory.path().join("weights.json");
+    let entry = |n: usize| serde_json::json!({ "path": format!("/models/{n}"), "size": n, "mtime_ns": 7, "sha256": "0".repeat(64) });
+    let entries: Vec<_> = (0..1000).map(entry).collect();
+    fs::write(&list, serde_json::json!({ "entries": entries }).to_string()).unwrap();
+    let remembered = Remembered::new(directory.path());
+    ask(&remembered, &path);
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(&list).unwrap()).unwrap();
+    let kept = kept["entries"].as_array().unwrap();
+    assert_eq!((kept.len(), &kept[0]["path"]), (256, &"/models/745".into()));
+    assert_eq!(ask(&remembered, &path).1, 0);
+}
+
+#[test]
+fn writers_at_once_leave_a_list_that_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |n: usize| directory.path().join(format!("{n}.gguf"));
+    let bytes = tiny_file();
+    for n in 0..8 {
+        fs::write(path(n), &bytes).unwrap();
+        age(&path(n), 100);
+    }
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            scope.spawn(move || {
+                let remembered = Remembered::new(path(n).parent().unwrap());
+                for round in 0..20 {
+                    age(&path(n), 100 + round);
+                    assert_eq!(ask(&remembered, &path(n)).0, sha(&tiny_file()));
+                }
+            });
+        }
+        for _ in 0..200 {
+            if let Ok(list) = fs::read(directory.path().join("weights.json")) {
+                let list: serde_json::Value = serde_json::from_slice(&list).expect("whole whenever it is read");
+                assert!(list["entries"].as_array().is_some_and(|entries| !entries.is_empty()));
+            }
+        }
+    });
+    let remembered = Remembered::new(directory.path());
+    assert!((0..8).any(|n| ask(&remembered, &path(n)).1 == 0), "the last writer's is there");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 9, "nothing is left behind");
+}
