@@ -14,6 +14,8 @@ mod filesystem;
 mod lru;
 mod memory;
 #[cfg(not(target_arch = "wasm32"))]
+mod pins;
+#[cfg(not(target_arch = "wasm32"))]
 mod scan;
 mod tiers;
 
@@ -26,6 +28,8 @@ pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
 #[cfg(not(target_arch = "wasm32"))]
 pub use filesystem::{FilesystemConfig, FilesystemStore};
 pub use memory::MemoryStore;
+#[cfg(not(target_arch = "wasm32"))]
+pub use pins::{Listing, MAX_PINNED, Pinned};
 pub use tiers::{Loaded, TierStats, Tiers, TiersConfig};
 
 /// A full SHA-256: the name of a block and of everything before it.
@@ -103,6 +107,12 @@ pub enum StoreError {
 
     #[error("a value takes {bytes} bytes, at most {budget} are allowed; give the cache more room")]
     TooLarge { bytes: u64, budget: u64 },
+
+    #[error("the pin {name:?}: {problem}")]
+    Pin { name: String, problem: String },
+
+    #[error("{asked} bytes would be pinned, at most {allowed} can be; unpin something or give the cache more room")]
+    PinsFull { asked: u64, allowed: u64 },
 
     /// The breaker is open.
     #[error("the {store} store is left alone for a while, after repeated failures")]

@@ -1,8 +1,9 @@
 //! The names and times of a cache directory: what is ours in it, and what its files say of themselves.
 //!
 //! `blocks/a/b/<64 hex>.safetensors`, with `a` and `b` the first two digits: 256 folders, so a walk opens few of them and
-//! a million entries still lie in folders of 4,000. `tmp/*.tmp` are files being written. Anything else is not ours and
-//! is neither counted nor touched: the directory is the user's to choose.
+//! a million entries still lie in folders of 4,000. `tmp/*.tmp` are files being written, `pins/*.pin` what is pinned.
+//! Anything else is not ours and is neither counted nor
+//! touched: the directory is the user's to choose.
 //!
 //! A file needs no index beside it: its access time is its last use, which every process sets and reads, and its
 //! modification time is when it expires. Both are written explicitly, so mount options do not matter.
@@ -112,7 +113,7 @@ pub fn create_private(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-fn list(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+pub fn list(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match fs::read_dir(folder) {
         Ok(entries) => Ok(entries.filter_map(Result::ok).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -5,6 +5,7 @@ mod breaker;
 mod faults;
 mod hostile;
 mod model;
+mod pins;
 mod tiers;
 
 use std::sync::Arc;
