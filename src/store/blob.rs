@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::io::Read;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Map, json};
@@ -107,6 +108,18 @@ pub struct Expected<'a> {
     pub rows: &'a [Row],
     /// Elements of `last_hidden`, if the blob has one.
     pub hidden: usize,
+}
+
+/// What a file says of the block in it, without its KV. Only as true as the file: the digest covers the KV too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    pub key: Key,
+    pub parent: Key,
+    pub tokens: Vec<u32>,
+    pub namespace: BTreeMap<String, String>,
+    pub producer: Producer,
+    /// Elements of `last_hidden`, if the block has one.
+    pub hidden: Option<usize>,
 }
 
 /// Why bytes are not the blob that was asked for. Always counted, never a failure.
@@ -247,48 +260,21 @@ impl Blob {
     /// wanted.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
         let (length, rest) = bytes.split_first_chunk::<8>().ok_or(Reject::Truncated)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| Reject::Header)?;
-        if length > MAX_HEADER {
-            return Err(Reject::Header);
-        }
-        let (header, data) = rest.split_at_checked(length).ok_or(Reject::Truncated)?;
-        let parsed: Metadata = serde_json::from_slice(header).map_err(|_| Reject::Header)?;
-        let metadata = parsed.metadata().as_ref().ok_or(Reject::Header)?;
-        if metadata.get("format").ok_or(Reject::Header)? != FORMAT {
-            return Err(Reject::Version);
-        }
-        match data.len() {
-            len if len < parsed.data_len() => return Err(Reject::Truncated),
-            len if len > parsed.data_len() => return Err(Reject::Size),
-            _ => {}
-        }
-
-        let (shape, tensors) = Shape::read(&parsed).ok_or(Reject::Header)?;
-        let mut canonical: BTreeMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        if render(&canonical, &tensors) != header {
-            return Err(Reject::Header);
-        }
-        let claimed = metadata.get("digest").and_then(|text| unhex(text)).ok_or(Reject::Header)?;
-        canonical.insert("digest".to_owned(), NO_DIGEST.to_owned());
-        if digest(&render(&canonical, &tensors), &[data]) != claimed {
+        let (header, data) = rest.split_at_checked(header_length(length)?).ok_or(Reject::Truncated)?;
+        let Head { shape, tensors, mut metadata } = Head::read(header, data.len() as u64)?;
+        let claimed = metadata.insert("digest".to_owned(), NO_DIGEST.to_owned());
+        let claimed = claimed.and_then(|text| unhex(&text)).ok_or(Reject::Header)?;
+        if digest(&render(&metadata, &tensors), &[data]) != claimed {
             return Err(Reject::Digest);
         }
-
-        let key = |name| canonical.get(name).and_then(|text| unhex(text)).ok_or(Reject::Header);
-        let producer = match canonical.get("producer").map(String::as_str) {
-            Some("prefill") => Producer::Prefill,
-            Some("decode") => Producer::Decode,
-            _ => return Err(Reject::Header),
-        };
-        let fields =
-            canonical.iter().filter_map(|(tag, value)| Some((tag.strip_prefix("ns.")?.to_owned(), value.clone())));
         let (tokens, data) = data.split_at(4 * shape.tokens);
+        let Description { key, parent, tokens, namespace, producer, .. } = describe(&metadata, &shape, tokens)?;
         let (hidden, kv) = data.split_at(4 * shape.hidden.unwrap_or(0));
         Ok(Self {
-            key: key("key")?,
-            parent: key("parent")?,
-            tokens: tokens.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect(),
-            namespace: fields.collect(),
+            key,
+            parent,
+            tokens,
+            namespace,
             producer,
             last_hidden: shape
                 .hidden
@@ -297,6 +283,74 @@ impl Blob {
             rows: shape.rows,
             kv: kv.to_vec(),
         })
+    }
+
+    /// Reads the header and the tokens of a blob of `bytes` bytes, and no more: for listings. Unverified, since the digest
+    /// is over the KV too. A reader that fails is a blob that ends there.
+    pub fn describe(reader: &mut dyn Read, bytes: u64) -> Result<Description, Reject> {
+        let mut length = [0; 8];
+        reader.read_exact(&mut length).map_err(|_| Reject::Truncated)?;
+        let length = header_length(&length)?;
+        let data = bytes.checked_sub(8 + length as u64).ok_or(Reject::Truncated)?;
+        let mut header = vec![0; length];
+        reader.read_exact(&mut header).map_err(|_| Reject::Truncated)?;
+        let Head { shape, metadata, .. } = Head::read(&header, data)?;
+        let mut tokens = vec![0; 4 * shape.tokens];
+        reader.read_exact(&mut tokens).map_err(|_| Reject::Truncated)?;
+        describe(&metadata, &shape, &tokens)
+    }
+}
+
+fn header_length(bytes: &[u8; 8]) -> Result<usize, Reject> {
+    let length = usize::try_from(u64::from_le_bytes(*bytes)).map_err(|_| Reject::Header)?;
+    if length > MAX_HEADER { Err(Reject::Header) } else { Ok(length) }
+}
+
+fn describe(metadata: &BTreeMap<String, String>, shape: &Shape, tokens: &[u8]) -> Result<Description, Reject> {
+    let key = |name| metadata.get(name).and_then(|text| unhex(text)).ok_or(Reject::Header);
+    key("digest")?;
+    let producer = match metadata.get("producer").map(String::as_str) {
+        Some("prefill") => Producer::Prefill,
+        Some("decode") => Producer::Decode,
+        _ => return Err(Reject::Header),
+    };
+    let fields = metadata.iter().filter_map(|(tag, value)| Some((tag.strip_prefix("ns.")?.to_owned(), value.clone())));
+    Ok(Description {
+        key: key("key")?,
+        parent: key("parent")?,
+        tokens: tokens.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect(),
+        namespace: fields.collect(),
+        producer,
+        hidden: shape.hidden,
+    })
+}
+
+/// A header that the encoder writes, as far as can be told without the data.
+struct Head {
+    shape: Shape,
+    tensors: Vec<(String, TensorInfo)>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Head {
+    /// `data`: bytes that follow the header.
+    fn read(header: &[u8], data: u64) -> Result<Self, Reject> {
+        let parsed: Metadata = serde_json::from_slice(header).map_err(|_| Reject::Header)?;
+        let metadata = parsed.metadata().as_ref().ok_or(Reject::Header)?;
+        if metadata.get("format").ok_or(Reject::Header)? != FORMAT {
+            return Err(Reject::Version);
+        }
+        match data {
+            len if len < parsed.data_len() as u64 => return Err(Reject::Truncated),
+            len if len > parsed.data_len() as u64 => return Err(Reject::Size),
+            _ => {}
+        }
+        let (shape, tensors) = Shape::read(&parsed).ok_or(Reject::Header)?;
+        let metadata: BTreeMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        if render(&metadata, &tensors) != header {
+            return Err(Reject::Header);
+        }
+        Ok(Self { shape, tensors, metadata })
     }
 }
 

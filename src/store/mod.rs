@@ -10,6 +10,8 @@
 mod blob;
 mod breaker;
 #[cfg(not(target_arch = "wasm32"))]
+mod chains;
+#[cfg(not(target_arch = "wasm32"))]
 mod filesystem;
 mod lru;
 mod memory;
@@ -23,8 +25,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use blob::{BLOCK, Blob, Element, Expected, MAX_HEADER, Producer, Reject, Row};
+pub use blob::{BLOCK, Blob, Description, Element, Expected, MAX_HEADER, Producer, Reject, Row};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
+#[cfg(not(target_arch = "wasm32"))]
+pub use chains::{Chain, Removed};
 #[cfg(not(target_arch = "wasm32"))]
 pub use filesystem::{FilesystemConfig, FilesystemStore};
 pub use memory::MemoryStore;
@@ -113,6 +117,9 @@ pub enum StoreError {
 
     #[error("{asked} bytes would be pinned, at most {allowed} can be; unpin something or give the cache more room")]
     PinsFull { asked: u64, allowed: u64 },
+
+    #[error("nothing was removed: the chain is pinned as {}; unpin that first", pins.join(", "))]
+    Pinned { pins: Vec<String> },
 
     /// The breaker is open.
     #[error("the {store} store is left alone for a while, after repeated failures")]

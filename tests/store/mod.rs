@@ -2,6 +2,7 @@
 
 mod blob;
 mod breaker;
+mod chains;
 mod faults;
 mod hostile;
 mod model;
