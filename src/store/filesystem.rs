@@ -82,6 +82,18 @@ impl FilesystemStore {
         Self { root: root.into(), config, clock, inner: RefCell::new(inner) }
     }
 
+    /// The part of a shared cache directory that belongs to a salt: the directory itself for the empty one. Each part has
+    /// a budget, an order and pins of its own, so no tenant evicts what another stored; together they may take the sum.
+    pub fn for_salt(root: impl Into<PathBuf>, salt: &str, config: FilesystemConfig, clock: Clock) -> Self {
+        Self::new(scan::tenant(root.into(), salt), config, clock)
+    }
+
+    /// The directories of all salts that stored something below `root`, the empty salt's first. Their names do not tell
+    /// the salts; [`FilesystemStore::new`] opens them.
+    pub fn tenants(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        scan::tenants(root).map_err(|source| StoreError::Io { path: root.to_owned(), source })
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -1,6 +1,7 @@
 //! Which sequences a directory says that it holds, and what is left when one of them is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
@@ -374,4 +375,37 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn each_salt_has_its_own_part_of_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let time = Time::at(1_000_000);
+    let quota = |blocks: u64| FilesystemConfig { budget: blocks * FILE, rescan_ms: 0, ..FilesystemConfig::default() };
+    let of = |salt: &str, blocks| FilesystemStore::for_salt(folder.path(), salt, quota(blocks), time.clock());
+    assert!(FilesystemStore::tenants(folder.path()).unwrap().is_empty());
+    let (none, a, b) = (of("", 4), of("a", 3), of("../../b", 2));
+    assert_eq!(none.root(), folder.path());
+    for n in 0..40 {
+        for store in [&none, &a, &b] {
+            wait(store.put(&key(n), &[n], None)).unwrap();
+        }
+    }
+    let count = |store: &FilesystemStore| store.keys().unwrap().len();
+    assert_eq!([&none, &a, &b].map(count), [4, 3, 2], "nobody evicts another's");
+    assert_eq!([&none, &a, &b].map(|store| store.usage().bytes), [4 * FILE, 3 * FILE, 2 * FILE]);
+    let found: BTreeSet<_> = FilesystemStore::tenants(folder.path()).unwrap().into_iter().collect();
+    assert_eq!(found, [&none, &a, &b].iter().map(|store| store.root().to_owned()).collect());
+    assert!(found.iter().all(|path| path.starts_with(folder.path())));
+    assert!(!found.iter().any(|path| path.to_string_lossy().contains("../")), "a salt is no path");
+    fs::create_dir_all(folder.path().join("tenants/letters/blocks")).unwrap();
+    assert_eq!(FilesystemStore::tenants(folder.path()).unwrap().len(), 3);
+
+    wait(a.clear()).unwrap();
+    wait(none.put(&key(1), b"x", Some(Duration::from_millis(1)))).unwrap();
+    time.advance(10);
+    none.sweep().unwrap();
+    assert_eq!([&none, &a, &b].map(count), [3, 0, 2]);
+    assert_eq!(wait(of("a", 3).get(&key(39))).unwrap(), None);
+    assert_eq!(wait(of("../../b", 3).get(&key(39))).unwrap(), Some(vec![39]));
 }
