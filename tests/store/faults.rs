@@ -194,6 +194,10 @@ fn a_process_killed_while_writing_leaves_nothing_that_is_trusted() {
         got.is_some()
     });
     assert!(found.count() > 5, "the child wrote nothing");
+    let later: Clock = std::sync::Arc::new(|| system_clock()() + 3_600_000);
+    let config = FilesystemConfig { budget: KIB << 20, ..FilesystemConfig::default() };
+    FilesystemStore::new(folder.path(), config, later).sweep().unwrap();
+    assert_eq!(files(folder.path()).len(), files_racing(folder.path()), "what it was writing is swept");
 }
 
 #[cfg(unix)]

@@ -3,6 +3,7 @@
 mod blob;
 mod breaker;
 mod chains;
+mod damage;
 mod faults;
 mod hostile;
 mod model;
