@@ -94,6 +94,8 @@ pub struct Entry {
     pub tokens: Vec<u32>,
     /// Leading tokens that are bit-identical to a cold prefill.
     pub exact: usize,
+    /// The pages that hold them, in order.
+    pub pages: Vec<PageId>,
 }
 
 pub struct Cache {
@@ -362,7 +364,31 @@ impl Cache {
     pub fn clear(&mut self) {
         let pinned: HashSet<PageId> = self.pins.values().flatten().copied().collect();
         let pages: Vec<PageId> = self.index.nodes.keys().copied().filter(|page| !pinned.contains(page)).collect();
-        pages.into_iter().for_each(|page| self.forget(page, None));
+        pages.into_iter().for_each(|page| self.unindex_below(page, None));
+    }
+
+    /// Forgets a sequence that no longer known one continues, from its end up to where another one, or a pinned one, goes on
+    /// from it, and says how many pages. Sequences that run go on undisturbed, and publish again what they still write.
+    pub fn forget(&mut self, namespace: &Namespace, tokens: &[u32]) -> usize {
+        let found = self.index.find(namespace, tokens, tokens.len(), false);
+        let whole = |&(page, tokens): &(PageId, usize)| self.index.nodes[&page].block.len() == tokens;
+        let mut path = found.pages;
+        path.extend(found.tail.filter(whole).map(|tail| tail.0));
+        let known: usize = path.iter().map(|page| self.index.nodes[page].block.len()).sum();
+        if known < tokens.len() {
+            return 0;
+        }
+        let pinned: HashSet<PageId> = self.pins.values().flatten().copied().collect();
+        let loose = |cache: &Self, page| cache.index.nodes[&page].children.is_empty() && !pinned.contains(&page);
+        let mut forgotten = 0;
+        for page in path.into_iter().rev() {
+            if !loose(self, page) {
+                break;
+            }
+            self.unindex(page, None);
+            forgotten += 1;
+        }
+        forgotten
     }
 
     /// The known token sequences, longest ones only, in the order of their tokens within a namespace.
@@ -370,15 +396,22 @@ impl Cache {
         let mut entries = Vec::new();
         for root in self.index.roots.values() {
             let whole = |children: &Children| children.values().rev().map(|&page| (page, 0, 0)).collect::<Vec<_>>();
-            let (mut open, mut path) = (whole(&root.children), Vec::new());
+            let (mut open, mut path, mut pages) = (whole(&root.children), Vec::new(), Vec::new());
             while let Some((page, depth, exact)) = open.pop() {
                 let node = &self.index.nodes[&page];
                 path.truncate(depth);
+                pages.truncate(depth / PAGE);
+                pages.push(page);
                 path.extend_from_slice(node.block.tokens());
                 let exact = if exact == depth { exact + node.exact } else { exact };
                 open.extend(node.children.values().rev().map(|&child| (child, path.len(), exact)));
                 if node.children.is_empty() {
-                    entries.push(Entry { namespace: root.namespace.clone(), tokens: path.clone(), exact });
+                    entries.push(Entry {
+                        namespace: root.namespace.clone(),
+                        tokens: path.clone(),
+                        exact,
+                        pages: pages.clone(),
+                    });
                 }
             }
         }

@@ -106,6 +106,30 @@ impl Fields {
             ("numerics", &self.numerics),
         ]
     }
+
+    /// What [`Fields::entries`] gives, in any order, back as fields. `None` where a tag is missing, unknown or there twice.
+    pub fn from_entries<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let mut values: [Option<&str>; 8] = [None; 8];
+        let tags = Self::default().entries().map(|entry| entry.0);
+        for (tag, value) in entries {
+            let at = tags.iter().position(|known| *known == tag)?;
+            if values[at].replace(value).is_some() {
+                return None;
+            }
+        }
+        let mut values = values.into_iter().map(|value| value.map(str::to_owned));
+        let mut next = || values.next()?;
+        Some(Self {
+            weights: next()?,
+            architecture: next()?,
+            rope: next()?,
+            kv_dtype: next()?,
+            kv_layout: next()?,
+            adapter: next()?,
+            salt: next()?,
+            numerics: next()?,
+        })
+    }
 }
 
 /// The root of a hash chain. Cheap to clone.

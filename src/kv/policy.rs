@@ -64,7 +64,7 @@ impl Cache {
             } else {
                 let cached = self.index.nodes.iter().filter(|(page, _)| self.pool.refs(**page) == 0);
                 let page = *cached.min_by_key(|(page, node)| (node.stamp, **page))?.0;
-                self.forget(page, Some(Gone::Evicted));
+                self.unindex_below(page, Some(Gone::Evicted));
             }
         }
         self.pool.take()
@@ -99,7 +99,7 @@ impl Cache {
     }
 
     /// Takes a node and all below it out of the index.
-    pub(super) fn forget(&mut self, page: PageId, why: Option<Gone>) {
+    pub(super) fn unindex_below(&mut self, page: PageId, why: Option<Gone>) {
         for page in self.index.subtree(page).into_iter().rev() {
             self.unindex(page, why);
         }

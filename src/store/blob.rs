@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 
 use super::Key;
 use super::file::{self, Element, Head, MAX_HEADER, Row, Shape, hex, words};
@@ -71,6 +72,18 @@ pub struct Expected<'a> {
     pub rows: &'a [Row],
     /// Elements of `last_hidden`, if the blob has one.
     pub hidden: usize,
+}
+
+/// What a file says of the block in it, without its KV. Only as true as the file: the digest covers the KV too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    pub key: Key,
+    pub parent: Key,
+    pub tokens: Vec<u32>,
+    pub namespace: BTreeMap<String, String>,
+    pub producer: Producer,
+    /// Elements of `last_hidden`, if the block has one.
+    pub hidden: Option<usize>,
 }
 
 /// Why bytes are not the blob that was asked for. Always counted, never a failure.
@@ -216,6 +229,29 @@ impl Blob {
             element: head.shape.element,
             rows: head.shape.rows,
             kv: kv.to_vec(),
+        })
+    }
+
+    /// Reads the header and the tokens of a blob of `bytes` bytes, and no more: for listings. Unverified, since the digest
+    /// is over the KV too. A reader that fails is a blob that ends there.
+    pub fn describe(reader: &mut dyn Read, bytes: u64) -> Result<Description, Reject> {
+        let mut length = [0; 8];
+        reader.read_exact(&mut length).map_err(|_| Reject::Truncated)?;
+        let length = file::header_length(&length)?;
+        let data = bytes.checked_sub(8 + length as u64).ok_or(Reject::Truncated)?;
+        let mut header = vec![0; length];
+        reader.read_exact(&mut header).map_err(|_| Reject::Truncated)?;
+        let head = Head::read(&header, data, FORMAT, BLOCK)?;
+        let mut tokens = vec![0; 4 * head.shape.tokens];
+        reader.read_exact(&mut tokens).map_err(|_| Reject::Truncated)?;
+        head.key("digest")?;
+        Ok(Description {
+            key: head.key("key")?,
+            parent: head.key("parent")?,
+            tokens: words(&tokens).map(u32::from_le_bytes).collect(),
+            namespace: head.namespace(),
+            producer: Producer::read(&head)?,
+            hidden: head.shape.hidden,
         })
     }
 }

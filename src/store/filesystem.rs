@@ -7,8 +7,8 @@
 //!
 //! The budget covers the whole directory. The index of it is read at the first write, then again every so often and
 //! after every sixteenth of the budget written, so N processes overshoot by N/16 at most; a file that another process
-//! used since is spared at the eviction. Writes go through a breaker: a full or unwritable disk makes the store
-//! read-only for a while instead of failing at every block.
+//! used since is spared at the eviction, and what is pinned (see `pins`) always. Writes go through a breaker: a full or
+//! unwritable disk makes the store read-only for a while instead of failing at every block.
 //!
 //! The work is done in the call, not beside it: the one who awaits waits for the disk, so writes belong in
 //! [`super::Tiers::flush`]. Cost: a read is three system calls and its bytes, a write five.
@@ -29,6 +29,8 @@ pub struct FilesystemConfig {
     pub budget: u64,
     /// A longer value is neither written nor read: the blocks of the largest models take some 10 MiB.
     pub max_value: u64,
+    /// Pins may hold at most this part of the budget, in percent.
+    pub pinned_percent: u64,
     /// How old the picture of what other processes did may become.
     pub rescan_ms: u64,
     /// A temporary file untouched for so long belongs to a process that died.
@@ -40,19 +42,20 @@ pub struct FilesystemConfig {
 impl Default for FilesystemConfig {
     fn default() -> Self {
         let breaker = BreakerConfig { failures: 3, deadline_ms: 5_000, pause_ms: 30_000, max_pause_ms: 600_000 };
-        Self { budget: 4 << 30, max_value: 64 << 20, rescan_ms: 60_000, stale_ms: 600_000, breaker }
+        let (budget, max_value, pinned_percent) = (4 << 30, 64 << 20, 50);
+        Self { budget, max_value, pinned_percent, rescan_ms: 60_000, stale_ms: 600_000, breaker }
     }
 }
 
 pub struct FilesystemStore {
-    root: PathBuf,
-    config: FilesystemConfig,
-    clock: Clock,
-    inner: RefCell<Inner>,
+    pub(super) root: PathBuf,
+    pub(super) config: FilesystemConfig,
+    pub(super) clock: Clock,
+    pub(super) inner: RefCell<Inner>,
 }
 
-struct Inner {
-    lru: Lru,
+pub(super) struct Inner {
+    pub lru: Lru,
     /// When `lru` was read from the directory, and the bytes written since.
     scanned_ms: Option<u64>,
     written: u64,
@@ -61,7 +64,7 @@ struct Inner {
     /// Makes temporary names differ.
     serial: u64,
     breaker: Breaker,
-    usage: Usage,
+    pub usage: Usage,
 }
 
 impl FilesystemStore {
@@ -77,6 +80,18 @@ impl FilesystemStore {
             usage: Usage::default(),
         };
         Self { root: root.into(), config, clock, inner: RefCell::new(inner) }
+    }
+
+    /// The part of a shared cache directory that belongs to a salt: the directory itself for the empty one. Each part has
+    /// a budget, an order and pins of its own, so no tenant evicts what another stored; together they may take the sum.
+    pub fn for_salt(root: impl Into<PathBuf>, salt: &str, config: FilesystemConfig, clock: Clock) -> Self {
+        Self::new(scan::tenant(root.into(), salt), config, clock)
+    }
+
+    /// The directories of all salts that stored something below `root`, the empty salt's first. Their names do not tell
+    /// the salts; [`FilesystemStore::new`] opens them.
+    pub fn tenants(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        scan::tenants(root).map_err(|source| StoreError::Io { path: root.to_owned(), source })
     }
 
     pub fn root(&self) -> &Path {
@@ -104,20 +119,26 @@ impl FilesystemStore {
         self.count(inner, &self.root, swept)
     }
 
-    fn rescan(&self, inner: &mut Inner) -> io::Result<()> {
+    pub(super) fn rescan(&self, inner: &mut Inner) -> io::Result<()> {
         let now = (self.clock)();
         // Set first: a directory that cannot be read is not to be tried at every write.
         inner.scanned_ms = Some(now);
         inner.written = 0;
         let entries = scan::entries(&self.root)?;
-        inner.lru = Lru::default();
+        inner.lru.clear();
+        self.refresh_pins(inner);
         entries.into_iter().for_each(|(key, entry)| inner.lru.insert(key, entry));
         scan::sweep_temporary(&self.root, now, self.config.stale_ms)
     }
 
-    /// Removes what expired, then the least recently used, until `bytes` more fit in place of what `key` takes.
+    /// Removes what expired, then the least recently used, until `bytes` more fit in place of what `key` takes, or all that is
+    /// left is pinned.
     fn make_room(&self, inner: &mut Inner, key: Option<&Key>, bytes: u64) {
         let now = (self.clock)();
+        if inner.lru.expired(now).is_some() {
+            // Pinning is a use, so what is merely old is spared already; what expired is not.
+            self.refresh_pins(inner);
+        }
         loop {
             let replaced = key.and_then(|key| inner.lru.get(key)).map_or(0, |entry| entry.bytes);
             let full = inner.lru.bytes() - replaced + bytes > self.config.budget;
@@ -139,29 +160,44 @@ impl FilesystemStore {
         }
     }
 
-    fn write(&self, inner: &mut Inner, key: &Key, bytes: &[u8], ttl: Option<Duration>) -> io::Result<()> {
+    /// False if pins leave no room.
+    fn write(&self, inner: &mut Inner, key: &Key, bytes: &[u8], ttl: Option<Duration>) -> io::Result<bool> {
         let now = (self.clock)();
         let age = inner.scanned_ms.map(|at| now.saturating_sub(at));
         if age.is_none_or(|age| age >= self.config.rescan_ms) || inner.written > self.config.budget / 16 {
             self.rescan(inner)?;
         }
         let cost = scan::cost(bytes.len() as u64);
+        let own = inner.lru.get(key).filter(|_| inner.lru.is_pinned(key)).map_or(0, |entry| entry.bytes);
+        if inner.lru.pinned_bytes() - own + cost > self.config.budget {
+            return Ok(false);
+        }
         self.make_room(inner, Some(key), cost);
 
         let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         let expires = ttl_ms.map_or(scan::NEVER_MS, |ttl| now.saturating_add(ttl)).min(scan::NEVER_MS);
         let used = inner.stamp(now);
-        let (mut file, temporary) = self.create(inner)?;
-        let filled = file.write_all(bytes).and_then(|()| scan::stamp(&file, used, expires));
-        drop(file);
-        if let Err(error) = filled.and_then(|()| commit(&temporary, &self.path(key))) {
-            let _ = scan::remove(&temporary);
-            return Err(error);
-        }
+        self.replace(inner, &self.path(key), |file| {
+            file.write_all(bytes)?;
+            scan::stamp(file, used, expires)
+        })?;
         inner.written += cost;
         let expires_ms = Some(expires).filter(|at| *at < scan::NEVER_MS);
         inner.lru.insert(*key, Entry { bytes: cost, used, expires_ms });
-        Ok(())
+        Ok(true)
+    }
+
+    /// Puts a file in place of `target` that `fill` has written, or leaves all as it was.
+    pub(super) fn replace(
+        &self,
+        inner: &mut Inner,
+        target: &Path,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (mut file, temporary) = self.create(inner)?;
+        let filled = fill(&mut file);
+        drop(file);
+        filled.and_then(|()| commit(&temporary, target)).inspect_err(|_| drop(scan::remove(&temporary)))
     }
 
     /// A new file that is only this writer's, in whatever process or container.
@@ -188,7 +224,7 @@ impl FilesystemStore {
             inner.lru.remove(key);
             return Ok(None);
         };
-        if entry.expires_ms.is_some_and(|at| at <= now) {
+        if entry.expires_ms.is_some_and(|at| at <= now) && !self.is_pinned(inner, key) {
             inner.lru.remove(key);
             inner.usage.expired += u64::from(scan::remove(&path).unwrap_or(false));
             return Ok(None);
@@ -211,7 +247,30 @@ impl FilesystemStore {
         Ok(Some(bytes))
     }
 
-    fn count<T>(&self, inner: &mut Inner, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
+    fn look_up(&self, inner: &mut Inner, keys: &[Key]) -> io::Result<Vec<bool>> {
+        let now = (self.clock)();
+        let found = keys.iter().map(|key| scan::look(&self.path(key))).collect::<io::Result<Vec<_>>>()?;
+        let expired = |entry: &Entry| entry.expires_ms.is_some_and(|at| at <= now);
+        if found.iter().zip(keys).any(|(entry, key)| entry.as_ref().is_some_and(expired) && !inner.lru.is_pinned(key)) {
+            self.refresh_pins(inner);
+        }
+        let there = |entry: &Entry, key| !expired(entry) || inner.lru.is_pinned(key);
+        Ok(found.iter().zip(keys).map(|(entry, key)| entry.as_ref().is_some_and(|entry| there(entry, key))).collect())
+    }
+
+    /// Marks a chain, given from the root on, as used: the root last.
+    pub(super) fn mark(&self, inner: &mut Inner, keys: &[Key]) {
+        let now = (self.clock)();
+        for key in keys.iter().rev() {
+            let used = inner.stamp(now);
+            if let Ok(file) = File::open(self.path(key)) {
+                let _ = scan::stamp_use(&file, used);
+                inner.lru.touch(key, used);
+            }
+        }
+    }
+
+    pub(super) fn count<T>(&self, inner: &mut Inner, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
         result.map_err(|source| {
             inner.usage.failures += 1;
             StoreError::Io { path: path.to_owned(), source }
@@ -263,19 +322,21 @@ impl Store for FilesystemStore {
             };
             let written = self.write(inner, key, bytes, ttl);
             inner.breaker.finish(call, (self.clock)(), written.is_ok());
-            self.count(inner, &self.path(key), written)
+            match self.count(inner, &self.path(key), written)? {
+                true => Ok(()),
+                false => {
+                    let budget = self.config.budget.saturating_sub(inner.lru.pinned_bytes());
+                    Err(StoreError::TooLarge { bytes: length, budget })
+                }
+            }
         })
     }
 
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
         Box::pin(async move {
-            let now = (self.clock)();
-            let found = keys.iter().map(|key| {
-                let entry = scan::look(&self.path(key))?;
-                Ok(entry.is_some_and(|entry| entry.expires_ms.is_none_or(|at| at > now)))
-            });
-            let found = found.collect();
-            self.count(&mut self.inner.borrow_mut(), &self.root, found)
+            let inner = &mut *self.inner.borrow_mut();
+            let found = self.look_up(inner, keys);
+            self.count(inner, &self.root, found)
         })
     }
 
@@ -293,7 +354,8 @@ impl Store for FilesystemStore {
         Box::pin(async move {
             let inner = &mut *self.inner.borrow_mut();
             inner.lru = Lru::default();
-            let emptied = scan::entries(&self.root)
+            let emptied = super::pins::remove_all(&self.root)
+                .and_then(|()| scan::entries(&self.root))
                 .and_then(|found| found.iter().try_for_each(|(key, _)| scan::remove(&self.path(key)).map(drop)))
                 .and_then(|()| scan::sweep_temporary(&self.root, (self.clock)(), self.config.stale_ms));
             self.count(inner, &self.root, emptied)
@@ -302,15 +364,7 @@ impl Store for FilesystemStore {
 
     fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let inner = &mut *self.inner.borrow_mut();
-            let now = (self.clock)();
-            for key in keys.iter().rev() {
-                let used = inner.stamp(now);
-                if let Ok(file) = File::open(self.path(key)) {
-                    let _ = scan::stamp_use(&file, used);
-                    inner.lru.touch(key, used);
-                }
-            }
+            self.mark(&mut self.inner.borrow_mut(), keys);
         })
     }
 

@@ -1,9 +1,10 @@
 //! Which entry of a store goes next: sizes, last uses and expiries, without the values.
 //!
-//! Invariants: `bytes` is the sum over the entries; every entry stands once in `order`, and once in `expiries` if it
-//! expires. Every operation is O(log n).
+//! Invariants: `bytes` is the sum over the entries, `pinned_bytes` over the pinned ones; every entry that is not pinned
+//! stands once in `order`, and once in `expiries` if it expires; a pinned one stands in neither. Every operation is
+//! O(log n), pinning that for each key.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Key;
 
@@ -20,7 +21,9 @@ pub(super) struct Lru {
     entries: HashMap<Key, Entry>,
     order: BTreeSet<(u64, Key)>,
     expiries: BTreeSet<(u64, Key)>,
+    pinned: HashSet<Key>,
     bytes: u64,
+    pinned_bytes: u64,
 }
 
 impl Lru {
@@ -39,14 +42,21 @@ impl Lru {
     pub fn insert(&mut self, key: Key, entry: Entry) {
         self.remove(&key);
         self.bytes += entry.bytes;
-        self.order.insert((entry.used, key));
-        self.expiries.extend(entry.expires_ms.map(|at| (at, key)));
+        if self.pinned.contains(&key) {
+            self.pinned_bytes += entry.bytes;
+        } else {
+            self.order.insert((entry.used, key));
+            self.expiries.extend(entry.expires_ms.map(|at| (at, key)));
+        }
         self.entries.insert(key, entry);
     }
 
     pub fn remove(&mut self, key: &Key) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
         self.bytes -= entry.bytes;
+        if self.pinned.contains(key) {
+            self.pinned_bytes -= entry.bytes;
+        }
         self.order.remove(&(entry.used, *key));
         if let Some(at) = entry.expires_ms {
             self.expiries.remove(&(at, *key));
@@ -57,8 +67,9 @@ impl Lru {
     /// False if there is no such entry.
     pub fn touch(&mut self, key: &Key, used: u64) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
-        self.order.remove(&(entry.used, *key));
-        self.order.insert((used, *key));
+        if self.order.remove(&(entry.used, *key)) {
+            self.order.insert((used, *key));
+        }
         entry.used = used;
         true
     }
@@ -71,5 +82,31 @@ impl Lru {
     /// One that has expired.
     pub fn expired(&self, now_ms: u64) -> Option<Key> {
         self.expiries.first().filter(|(at, _)| *at <= now_ms).map(|(_, key)| *key)
+    }
+}
+
+/// Only a directory has pins.
+#[cfg(not(target_arch = "wasm32"))]
+impl Lru {
+    /// Forgets the entries, not what is pinned.
+    pub fn clear(&mut self) {
+        *self = Self { pinned: std::mem::take(&mut self.pinned), ..Self::default() };
+    }
+
+    pub fn is_pinned(&self, key: &Key) -> bool {
+        self.pinned.contains(key)
+    }
+
+    /// What the entries that are pinned take.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.pinned_bytes
+    }
+
+    /// From now on these keys go only by [`Lru::remove`], and those pinned before go like any other.
+    pub fn pin(&mut self, keys: HashSet<Key>) {
+        let changed: Vec<Key> = keys.symmetric_difference(&self.pinned).copied().collect();
+        let entries: Vec<_> = changed.iter().filter_map(|key| Some((*key, self.remove(key)?))).collect();
+        self.pinned = keys;
+        entries.into_iter().for_each(|(key, entry)| self.insert(key, entry));
     }
 }

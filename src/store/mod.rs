@@ -10,12 +10,16 @@
 
 mod blob;
 mod breaker;
+#[cfg(not(target_arch = "wasm32"))]
+mod chains;
 mod file;
 #[cfg(not(target_arch = "wasm32"))]
 mod filesystem;
 mod lru;
 mod memory;
 mod pack;
+#[cfg(not(target_arch = "wasm32"))]
+mod pins;
 #[cfg(not(target_arch = "wasm32"))]
 mod scan;
 mod tiers;
@@ -24,13 +28,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use blob::{BLOCK, Blob, Expected, Producer, Reject};
+pub use blob::{BLOCK, Blob, Description, Expected, Producer, Reject};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
+#[cfg(not(target_arch = "wasm32"))]
+pub use chains::{Chain, Removed};
 pub use file::{Element, MAX_HEADER, Row};
 #[cfg(not(target_arch = "wasm32"))]
 pub use filesystem::{FilesystemConfig, FilesystemStore};
 pub use memory::MemoryStore;
 pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackLimits, PackStore};
+#[cfg(not(target_arch = "wasm32"))]
+pub use pins::{Listing, MAX_PINNED, Pinned};
 pub use tiers::{Loaded, TierStats, Tiers, TiersConfig};
 
 /// A full SHA-256: the name of a block and of everything before it.
@@ -108,6 +116,15 @@ pub enum StoreError {
 
     #[error("a value takes {bytes} bytes, at most {budget} are allowed; give the cache more room")]
     TooLarge { bytes: u64, budget: u64 },
+
+    #[error("the pin {name:?}: {problem}")]
+    Pin { name: String, problem: String },
+
+    #[error("{asked} bytes would be pinned, at most {allowed} can be; unpin something or give the cache more room")]
+    PinsFull { asked: u64, allowed: u64 },
+
+    #[error("nothing was removed: the chain is pinned as {}; unpin that first", pins.join(", "))]
+    Pinned { pins: Vec<String> },
 
     /// The breaker is open.
     #[error("the {store} store is left alone for a while, after repeated failures")]

@@ -1,8 +1,9 @@
 //! The names and times of a cache directory: what is ours in it, and what its files say of themselves.
 //!
 //! `blocks/a/b/<64 hex>.safetensors`, with `a` and `b` the first two digits: 256 folders, so a walk opens few of them and
-//! a million entries still lie in folders of 4,000. `tmp/*.tmp` are files being written. Anything else is not ours and
-//! is neither counted nor touched: the directory is the user's to choose.
+//! a million entries still lie in folders of 4,000. `tmp/*.tmp` are files being written, `pins/*.pin` what is pinned.
+//! `tenants/<16 hex>` is such a directory again, for one salt. Anything else is not ours and is neither counted nor
+//! touched: the directory is the user's to choose.
 //!
 //! A file needs no index beside it: its access time is its last use, which every process sets and reads, and its
 //! modification time is when it expires. Both are written explicitly, so mount options do not matter.
@@ -11,6 +12,8 @@ use std::fs::{self, DirBuilder, File, FileTimes, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
 
 use super::Key;
 use super::file::{hex, unhex};
@@ -33,6 +36,26 @@ pub fn path(root: &Path, key: &Key) -> PathBuf {
 
 pub fn temporary(root: &Path) -> PathBuf {
     root.join("tmp")
+}
+
+/// Named by a hash, so that a salt is neither told nor a path.
+pub fn tenant(root: PathBuf, salt: &str) -> PathBuf {
+    match salt {
+        "" => root,
+        salt => root.join("tenants").join(&hex(&Sha256::digest(salt).into())[..16]),
+    }
+}
+
+/// The root itself, if it has entries' folders, and all tenants below it.
+pub fn tenants(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let ours = |name: &str| name.len() == 16 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let folders = list(&root.join("tenants"))?;
+    let folders = folders.iter().filter(|folder| folder.file_name().to_str().is_some_and(ours));
+    let mut found: Vec<PathBuf> = folders.map(|folder| folder.path()).collect();
+    found.sort();
+    found.insert(0, root.to_owned());
+    found.retain(|folder| folder.join("blocks").is_dir());
+    Ok(found)
 }
 
 /// A regular file's place in the order, or `None` for anything else (which is not ours).
@@ -112,7 +135,7 @@ pub fn create_private(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-fn list(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+pub fn list(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match fs::read_dir(folder) {
         Ok(entries) => Ok(entries.filter_map(Result::ok).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -1,11 +1,13 @@
-//! Model-based fuzz: random interleavings against the simulated device and naive oracles, with every invariant checked
-//! after each operation. `HEADSTART_FUZZ_OPS` sets their number.
+//! Model-based fuzz: random interleavings of all that can be done to the cache, crashes included, against the simulated
+//! device and naive oracles. After each operation every invariant is checked and every known page is read back.
+//! `HEADSTART_FUZZ_OPS` sets their number.
 
-use headstart::kv::{AdmitOptions, Config, Namespace, PAGE, PinId, Producer};
+use headstart::kv::{AdmitOptions, Config, Entry, Namespace, PAGE, PageId, PinId, Producer};
 
 use super::world::{Rng, World, longest, namespace};
 
 struct Fuzz {
+    config: Config,
     world: World,
     rng: Rng,
     namespaces: Vec<Namespace>,
@@ -14,6 +16,8 @@ struct Fuzz {
     now: u64,
     hits: usize,
     refused: usize,
+    forgotten: usize,
+    restored: usize,
 }
 
 const MAX_SEQUENCES: usize = 6;
@@ -30,8 +34,9 @@ impl Fuzz {
             ghosts: 16,
         };
         let namespaces = ["", "a", "b"].map(namespace).to_vec();
-        let world = World::new(config);
-        Self { world, rng, namespaces, pins: Vec::new(), seen: vec![Vec::new()], now: 0, hits: 0, refused: 0 }
+        let world = World::new(config.clone());
+        let (pins, seen) = (Vec::new(), vec![Vec::new()]);
+        Self { config, world, rng, namespaces, pins, seen, now: 0, hits: 0, refused: 0, forgotten: 0, restored: 0 }
     }
 
     fn tokens(&mut self, max: usize) -> Vec<u32> {
@@ -90,28 +95,66 @@ impl Fuzz {
         }
     }
 
-    /// A new process: what the old cache knew is written again from its token sequences.
-    fn restore(&mut self) {
-        let old = self.world.cache.entries();
-        let config = Config { capacity: self.world.cache.capacity(), page_bytes: 10, ghosts: 16, ..Config::default() };
-        self.world = World::new(config);
+    /// The process dies at any moment; the next one brings back from the store what that has whole.
+    fn crash(&mut self) {
+        let capacity = self.world.cache.capacity();
+        self.world.crash(Config { capacity, ..self.config.clone() });
         self.pins.clear();
-        for entry in &old {
-            let options = AdmitOptions::default();
-            self.world.start(&entry.namespace, &entry.tokens, &options).expect("it fitted before");
-            self.world.step();
-            self.world.finish(0);
+        assert_eq!(self.world.cache.available(), self.world.cache.capacity());
+        for (ns, tokens) in self.world.tier.sequences() {
+            assert!(self.world.load(&ns, &tokens), "an empty cache has room");
+            let options = AdmitOptions { max: Some(tokens.len()), ..AdmitOptions::default() };
+            assert_eq!(self.world.cache.lookup(&ns, &tokens, &options), tokens.len());
+            self.restored += tokens.len();
         }
-        for entry in &old {
-            let options = AdmitOptions { max: Some(entry.tokens.len()), ..AdmitOptions::default() };
-            assert_eq!(self.world.cache.lookup(&entry.namespace, &entry.tokens, &options), entry.tokens.len());
+    }
+
+    /// As on a miss: one sequence comes back from the store, beside those that run.
+    fn load(&mut self) {
+        let stored = self.world.tier.sequences();
+        if !stored.is_empty() {
+            let (ns, tokens) = &stored[self.rng.below(stored.len())];
+            self.world.load(ns, tokens);
         }
+    }
+
+    fn forget(&mut self) {
+        let before = self.world.cache.entries();
+        let (ns, tokens) = match self.rng.below(4) {
+            0 => (self.namespaces[self.rng.below(3)].clone(), self.prompt()),
+            _ if before.is_empty() => return,
+            _ => {
+                let entry = &before[self.rng.below(before.len())];
+                (entry.namespace.clone(), entry.tokens.clone())
+            }
+        };
+        let same = |entry: &&Entry| entry.namespace == ns && entry.tokens == tokens;
+        let (own, others): (Vec<&Entry>, Vec<&Entry>) = before.iter().partition(same);
+        let shared = |page: &PageId| others.iter().any(|other| other.pages.contains(page));
+        let most = own.iter().flat_map(|entry| &entry.pages).filter(|page| !shared(page)).count();
+        let forgotten = self.world.cache.forget(&ns, &tokens);
+        assert!(forgotten == most || (forgotten < most && !self.pins.is_empty()), "{forgotten} of {most} forgotten");
+        let after = self.world.cache.entries();
+        let pages = |entries: &mut dyn Iterator<Item = &Entry>| -> Vec<Vec<PageId>> {
+            entries.map(|entry| entry.pages.clone()).collect()
+        };
+        let (mut left, mut expected) = (pages(&mut after.iter()), pages(&mut others.into_iter()));
+        // What is pinned of it, or all of it, stays as a sequence of its own.
+        let rest = most - forgotten;
+        if rest > 0 {
+            let whole = &own[0].pages;
+            expected.push(whole[..whole.len() - forgotten].to_vec());
+        }
+        left.sort();
+        expected.sort();
+        assert_eq!(left, expected);
+        self.forgotten += forgotten;
     }
 
     fn operate(&mut self) {
         let running = self.world.sequences.len();
         let one = self.rng.below(running.max(1));
-        match self.rng.below(1000) {
+        match self.rng.below(1040) {
             0..250 if running < MAX_SEQUENCES => self.admit(),
             250..500 if running > 0 => {
                 let producer = [Producer::Prefill, Producer::Decode][self.rng.below(2)];
@@ -156,13 +199,16 @@ impl Fuzz {
                 self.world.cache.set_quota(&ns, 10 * self.rng.below(12) as u64);
             }
             995 => self.world.cache.clear(),
-            996 if running == 0 => self.restore(),
+            996 => self.crash(),
+            1000..1020 => self.load(),
+            1020..1040 => self.forget(),
             _ => {}
         }
     }
 
     fn verify(&self) {
         self.world.check();
+        self.world.read_known();
         if self.world.copies.is_empty() {
             self.world.sequences.iter().for_each(|sequence| self.world.read_back(sequence));
         }
@@ -175,7 +221,7 @@ impl Fuzz {
 #[test]
 fn any_interleaving_keeps_every_invariant() {
     let operations: usize = std::env::var("HEADSTART_FUZZ_OPS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
-    let (mut hits, mut refused) = (0, 0);
+    let mut totals = [0; 4];
     let worlds = 100;
     for seed in 0..worlds {
         let mut fuzz = Fuzz::new(seed);
@@ -187,8 +233,12 @@ fn any_interleaving_keeps_every_invariant() {
             assert!(outcome.is_ok(), "seed {seed}, operation {operation}");
         }
         fuzz.world.cache.check_keys().expect("keys");
-        (hits, refused) = (hits + fuzz.hits, refused + fuzz.refused);
+        let counted = [fuzz.hits, fuzz.refused, fuzz.forgotten, fuzz.restored];
+        totals.iter_mut().zip(counted).for_each(|(total, count)| *total += count);
     }
     // Otherwise the fuzz passes without having tried anything.
-    assert!(hits > operations / 4 && refused > operations / 1000, "{hits} tokens reused, {refused} refusals");
+    let [hits, refused, forgotten, restored] = totals;
+    println!("{hits} tokens reused, {refused} refusals, {forgotten} pages forgotten, {restored} tokens restored");
+    assert!(hits > operations / 4 && refused > operations / 1000);
+    assert!(forgotten > operations / 200 && restored > operations / 50);
 }

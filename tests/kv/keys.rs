@@ -37,6 +37,21 @@ fn only_64_hex_digits_are_a_key() {
 }
 
 #[test]
+fn fields_come_back_from_their_entries_in_any_order_and_from_nothing_else() {
+    let values: [String; 8] = std::array::from_fn(|i| format!("value {i}"));
+    let fields = fields(&values);
+    let mut entries = fields.entries();
+    entries.reverse();
+    assert_eq!(Fields::from_entries(entries), Some(fields.clone()));
+    for at in 0..8 {
+        let without = (0..8).filter(|i| *i != at).map(|i| entries[i]);
+        assert_eq!(Fields::from_entries(without.clone()), None, "without {}", entries[at].0);
+        assert_eq!(Fields::from_entries(without.chain([("other", "x")])), None);
+        assert_eq!(Fields::from_entries(entries.into_iter().chain([entries[at]])), None, "{} twice", entries[at].0);
+    }
+}
+
+#[test]
 fn a_difference_names_its_field_and_salt_last() {
     let plain = Namespace::new(Fields::default());
     assert_eq!(plain.difference(&plain), None);

@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod explain;
+mod forget;
 mod fuzz;
 mod keys;
 mod world;

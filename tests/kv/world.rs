@@ -1,9 +1,10 @@
-//! A simulated device under the cache: what every slot holds, and the oracle that reads it back.
+//! A simulated device under the cache and a store behind it: what every slot holds, and the oracles that read it back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use headstart::kv::{
-    Admission, AdmitOptions, BlockTable, Cache, Config, Fields, Namespace, OutOfPages, PAGE, PageCopy, PageId, Producer,
+    Admission, AdmitOptions, BlockTable, Cache, Config, Fields, Key, Namespace, OutOfPages, PAGE, PageCopy, PageId,
+    Producer,
 };
 
 /// splitmix64.
@@ -49,17 +50,87 @@ pub struct Sequence {
     pub producer: Producer,
 }
 
+/// A block as it lies in the store.
+struct Saved {
+    namespace: Namespace,
+    parent: Key,
+    tokens: Vec<u32>,
+    kv: Vec<Kv>,
+}
+
+/// Where every published block is kept as well, until newer ones need the room. It outlives the process.
+#[derive(Default)]
+pub struct Tier {
+    blocks: BTreeMap<Key, Saved>,
+    order: VecDeque<Key>,
+}
+
+impl Tier {
+    const BLOCKS: usize = 40;
+
+    fn save(&mut self, key: Key, block: Saved) {
+        if self.blocks.insert(key, block).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > Self::BLOCKS {
+            self.order.pop_front().map(|oldest| self.blocks.remove(&oldest));
+        }
+    }
+
+    /// The sequences that are there from the root on, as far as blocks that no other goes on from.
+    pub fn sequences(&self) -> Vec<(Namespace, Vec<u32>)> {
+        let parents: HashSet<Key> = self.blocks.values().map(|block| block.parent).collect();
+        let leaves = self.blocks.iter().filter(|(key, _)| !parents.contains(key));
+        let whole = leaves.filter_map(|(_, leaf)| {
+            let (mut tokens, mut block) = (leaf.tokens.clone(), leaf);
+            while block.parent != leaf.namespace.key() {
+                block = self.blocks.get(&block.parent)?;
+                tokens.splice(0..0, block.tokens.iter().copied());
+            }
+            Some((leaf.namespace.clone(), tokens))
+        });
+        whole.collect()
+    }
+}
+
 pub struct World {
     pub cache: Cache,
     pub memory: Vec<Kv>,
     pub sequences: Vec<Sequence>,
     pub copies: Vec<PageCopy>,
+    pub tier: Tier,
 }
 
 impl World {
     pub fn new(config: Config) -> Self {
         let memory = vec![Kv::default(); config.capacity * PAGE];
-        Self { cache: Cache::new(config), memory, sequences: Vec::new(), copies: Vec::new() }
+        Self { cache: Cache::new(config), memory, sequences: Vec::new(), copies: Vec::new(), tier: Tier::default() }
+    }
+
+    /// A new process: tables, index and device memory are lost, the store is there.
+    pub fn crash(&mut self, config: Config) {
+        let tier = std::mem::take(&mut self.tier);
+        *self = Self { tier, ..Self::new(config) };
+    }
+
+    /// Brings a sequence back that the store has whole, as far as it is not known. False if there is no room.
+    pub fn load(&mut self, ns: &Namespace, tokens: &[u32]) -> bool {
+        let options = AdmitOptions { max: Some(tokens.len()), ..AdmitOptions::default() };
+        let Ok(Admission { mut table, copy, .. }) = self.cache.admit(ns, tokens, &options) else { return false };
+        self.copies.extend(copy);
+        self.run_copies();
+        for (block, key) in Key::chain(ns, tokens).enumerate().skip(table.written() / PAGE) {
+            let begin = table.written();
+            let kv = self.tier.blocks[&key].kv[begin - block * PAGE..].to_vec();
+            let slots = self.cache.append(&mut table, kv.len()).expect("the admission counted the pages");
+            slots.iter().zip(&kv).for_each(|(slot, kv)| self.memory[*slot as usize] = *kv);
+            let exact = begin + kv.iter().take_while(|kv| kv.exact).count();
+            self.cache.publish(&mut table, &tokens[begin..exact], Producer::Prefill);
+            self.cache.publish(&mut table, &tokens[exact..begin + kv.len()], Producer::Decode);
+        }
+        assert_eq!(table.tokens(), tokens);
+        self.cache.release(table);
+        true
     }
 
     pub fn grow(&mut self, capacity: usize) {
@@ -92,12 +163,17 @@ impl World {
         Ok(())
     }
 
-    /// What one submit does: all copies in order, then all writes; then the tables say what was written.
-    pub fn step(&mut self) {
+    fn run_copies(&mut self) {
         for copy in self.copies.drain(..) {
             let from = copy.from as usize * PAGE;
             self.memory.copy_within(from..from + copy.tokens, copy.to as usize * PAGE);
         }
+    }
+
+    /// What one submit does: all copies in order, then all writes; then the tables say what was written, and the store
+    /// takes it.
+    pub fn step(&mut self) {
+        self.run_copies();
         for Sequence { table, tokens, producer } in &self.sequences {
             let begin = table.written();
             let before = (0..begin).all(|at| self.memory[table.slot(at) as usize].exact);
@@ -107,8 +183,16 @@ impl World {
             }
         }
         for Sequence { table, tokens, producer } in &mut self.sequences {
-            let fresh = &tokens[table.written()..];
+            let (begin, fresh) = (table.written(), &tokens[table.written()..]);
             self.cache.publish(table, fresh, *producer);
+            for block in begin / PAGE..table.written().div_ceil(PAGE) {
+                let range = block * PAGE..table.written().min((block + 1) * PAGE);
+                let key = table.keys().get(block).copied().unwrap_or(table.key());
+                let parent = if block == 0 { table.namespace().key() } else { table.keys()[block - 1] };
+                let kv = range.clone().map(|at| self.memory[table.slot(at) as usize]).collect();
+                let tokens = table.tokens()[range].to_vec();
+                self.tier.save(key, Saved { namespace: table.namespace().clone(), parent, tokens, kv });
+            }
         }
     }
 
@@ -126,6 +210,19 @@ impl World {
             assert_eq!(kv.digest, digest, "token {at} of {} reads another sequence's KV", table.written());
             exact &= kv.exact;
             assert!(exact || at >= table.exact(), "token {at} is called exact and is not");
+        }
+    }
+
+    /// Every known page holds the KV of the tokens that it is known for, whoever used it since, and no more of it is called
+    /// exact than is.
+    pub fn read_known(&self) {
+        for entry in self.cache.entries() {
+            assert_eq!(entry.pages.len(), entry.tokens.len().div_ceil(PAGE));
+            for (at, digest) in digests(&entry.namespace, &entry.tokens).enumerate() {
+                let kv = self.memory[entry.pages[at / PAGE] as usize * PAGE + at % PAGE];
+                assert_eq!(kv.digest, digest, "token {at} of {:?} was altered", entry.tokens);
+                assert!(kv.exact || at >= entry.exact, "known token {at} is called exact and is not");
+            }
         }
     }
 

@@ -12,19 +12,19 @@ use headstart::store::{BreakerConfig, FilesystemConfig, FilesystemStore, Key, St
 
 use super::*;
 
-const KIB: u64 = 1024;
+pub const KIB: u64 = 1024;
 
-fn open(folder: &Path, budget: u64) -> FilesystemStore {
+pub fn open(folder: &Path, budget: u64) -> FilesystemStore {
     let config = FilesystemConfig { budget, rescan_ms: 0, ..FilesystemConfig::default() };
     FilesystemStore::new(folder, config, system_clock())
 }
 
 /// The only right value of a key: its length and every byte follow from it.
-fn value(n: u8) -> Vec<u8> {
+pub fn value(n: u8) -> Vec<u8> {
     (0..5_000 + 40 * n as usize).map(|i| (i as u8).wrapping_mul(n | 1)).collect()
 }
 
-fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
         match entry.file_type().unwrap().is_dir() {
@@ -151,7 +151,7 @@ fn racing_writers_readers_and_sweeps_give_whole_values_or_none() {
 
 /// Runs the test `name` of this very binary in another process, through `shell` with the binary in `$0`.
 #[cfg(unix)]
-fn again(name: &str, folder: &Path, shell: &str) -> Command {
+pub fn again(name: &str, folder: &Path, shell: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", shell]).arg(std::env::current_exe().unwrap()).arg(name);
     command.env("HEADSTART_TEST_CHILD", folder).stdout(Stdio::null()).stderr(Stdio::null());
@@ -159,7 +159,7 @@ fn again(name: &str, folder: &Path, shell: &str) -> Command {
 }
 
 #[cfg(unix)]
-fn child() -> Option<PathBuf> {
+pub fn child() -> Option<PathBuf> {
     std::env::var_os("HEADSTART_TEST_CHILD").map(PathBuf::from)
 }
 
@@ -194,6 +194,10 @@ fn a_process_killed_while_writing_leaves_nothing_that_is_trusted() {
         got.is_some()
     });
     assert!(found.count() > 5, "the child wrote nothing");
+    let later: Clock = std::sync::Arc::new(|| system_clock()() + 3_600_000);
+    let config = FilesystemConfig { budget: KIB << 20, ..FilesystemConfig::default() };
+    FilesystemStore::new(folder.path(), config, later).sweep().unwrap();
+    assert_eq!(files(folder.path()).len(), files_racing(folder.path()), "what it was writing is swept");
 }
 
 #[cfg(unix)]

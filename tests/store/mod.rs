@@ -2,11 +2,14 @@
 
 mod blob;
 mod breaker;
+mod chains;
+mod damage;
 mod faults;
 mod hostile;
 mod model;
 mod pack;
 mod pack_hostile;
+mod pins;
 mod tiers;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Memory and disk against one simple model: a list in order of use, with a budget and times of expiry.
+//! Memory and disk against one simple model: a list in order of use, with a budget, times of expiry and, on a disk, pins.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use headstart::store::{FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, StoreError};
@@ -17,6 +18,8 @@ enum Op {
     Touch(Vec<u8>),
     Advance(u64),
     Clear,
+    Pin(u8, Vec<u8>),
+    Unpin(u8),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -29,12 +32,15 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0u64..300).prop_map(Op::Advance),
         1 => Just(Op::Put { key: 3, bytes: 50_000, ttl_ms: None }),
         1 => Just(Op::Clear),
+        3 => (0u8..3, prop::collection::vec(0u8..10, 1..4)).prop_map(|(name, keys)| Op::Pin(name, keys)),
+        1 => (0u8..3).prop_map(Op::Unpin),
     ]
 }
 
 /// Least recently used first.
 struct Model {
     entries: Vec<(Key, Vec<u8>, Option<u64>)>,
+    pins: BTreeMap<u8, Vec<Key>>,
     cost: fn(usize) -> u64,
 }
 
@@ -54,25 +60,63 @@ impl Model {
         self.entries.last().map(|entry| entry.1.clone())
     }
 
+    fn pinned(&self) -> BTreeSet<Key> {
+        self.pins.values().flatten().copied().collect()
+    }
+
+    fn cost_of(&self, key: &Key) -> Option<u64> {
+        self.entries.iter().find(|entry| entry.0 == *key).map(|entry| (self.cost)(entry.1.len()))
+    }
+
     fn expire(&mut self, now: u64) {
-        self.entries.retain(|entry| entry.2.is_none_or(|at| at > now));
+        let pinned = self.pinned();
+        self.entries.retain(|entry| pinned.contains(&entry.0) || entry.2.is_none_or(|at| at > now));
+    }
+
+    fn pin(&mut self, name: u8, keys: Vec<Key>) -> bool {
+        let mut pins = self.pins.clone();
+        pins.remove(&name);
+        let mut costs = BTreeMap::new();
+        for keys in pins.values().chain([&keys]) {
+            let largest = keys.iter().filter_map(|key| self.cost_of(key)).max().unwrap_or(0);
+            for key in keys {
+                costs.entry(*key).or_insert_with(Vec::new).push(self.cost_of(key).unwrap_or(largest));
+            }
+        }
+        if costs.values().map(|costs| costs.iter().max().unwrap()).sum::<u64>() > BUDGET / 2 {
+            return false;
+        }
+        keys.iter().rev().for_each(|key| drop(self.touch(key)));
+        self.pins.insert(name, keys);
+        true
     }
 
     fn put(&mut self, key: Key, value: Vec<u8>, expires: Option<u64>) -> bool {
-        if (self.cost)(value.len()) > BUDGET {
+        let pinned = self.pinned();
+        let others = pinned.iter().filter(|other| **other != key).filter_map(|other| self.cost_of(other));
+        if (self.cost)(value.len()) + others.sum::<u64>() > BUDGET {
             return false;
         }
         self.take(&key);
         self.entries.push((key, value, expires));
         while self.bytes() > BUDGET {
-            self.entries.remove(0);
+            let oldest = self.entries.iter().position(|entry| !pinned.contains(&entry.0));
+            self.entries.remove(oldest.expect("what is pinned fits"));
         }
         true
     }
 }
 
-fn agrees(store: &dyn Store, ops: Vec<Op>, cost: fn(usize) -> u64, time: &Time, settle: &dyn Fn()) {
-    let mut model = Model { entries: Vec::new(), cost };
+/// `disk` is `store`, where that can pin.
+fn agrees(
+    store: &dyn Store,
+    disk: Option<&FilesystemStore>,
+    ops: Vec<Op>,
+    cost: fn(usize) -> u64,
+    time: &Time,
+    settle: &dyn Fn(),
+) {
+    let mut model = Model { entries: Vec::new(), pins: BTreeMap::new(), cost };
     let keys: Vec<Key> = (0..10).map(key).collect();
     for (step, op) in ops.into_iter().enumerate() {
         model.expire(time.now());
@@ -83,7 +127,7 @@ fn agrees(store: &dyn Store, ops: Vec<Op>, cost: fn(usize) -> u64, time: &Time, 
                 let put = wait(store.put(&key(n), &value, ttl_ms.map(Duration::from_millis)));
                 match model.put(key(n), value, expires) {
                     true => put.unwrap(),
-                    false => assert!(matches!(put, Err(StoreError::TooLarge { budget: BUDGET, .. }))),
+                    false => assert!(matches!(put, Err(StoreError::TooLarge { budget: ..=BUDGET, .. }))),
                 }
             }
             Op::Get(n) => assert_eq!(wait(store.get(&key(n))).unwrap(), model.touch(&key(n)), "{step}"),
@@ -100,6 +144,27 @@ fn agrees(store: &dyn Store, ops: Vec<Op>, cost: fn(usize) -> u64, time: &Time, 
             Op::Clear => {
                 wait(store.clear()).unwrap();
                 model.entries.clear();
+                model.pins.clear();
+            }
+            Op::Pin(name, keys) => {
+                let Some(disk) = disk else { continue };
+                let keys: Vec<Key> = keys.into_iter().map(key).collect();
+                let pinned = disk.pin(&format!("p{name}"), &keys);
+                match model.pin(name, keys) {
+                    true => {
+                        model.expire(time.now());
+                        let pinned = pinned.unwrap();
+                        let costs: BTreeMap<_, _> = pinned.keys.iter().map(|key| (key, model.cost_of(key))).collect();
+                        assert_eq!(pinned.bytes, costs.values().flatten().sum::<u64>());
+                        assert_eq!(pinned.missing, costs.values().filter(|cost| cost.is_none()).count());
+                    }
+                    false => assert!(matches!(pinned, Err(StoreError::PinsFull { .. })), "{step}"),
+                }
+            }
+            Op::Unpin(name) => {
+                let Some(disk) = disk else { continue };
+                assert_eq!(disk.unpin(&format!("p{name}")).unwrap(), model.pins.remove(&name).is_some());
+                model.expire(time.now());
             }
         }
         let known: Vec<bool> = keys.iter().map(|key| model.entries.iter().any(|entry| entry.0 == *key)).collect();
@@ -117,7 +182,7 @@ proptest! {
     fn memory_agrees_with_the_model(ops in prop::collection::vec(op(), 1..120)) {
         let time = Time::at(1_000_000);
         let store = MemoryStore::new(BUDGET, time.clock());
-        agrees(&store, ops, |bytes| bytes as u64 + MemoryStore::OVERHEAD, &time, &|| {});
+        agrees(&store, None, ops, |bytes| bytes as u64 + MemoryStore::OVERHEAD, &time, &|| {});
     }
 }
 
@@ -130,7 +195,7 @@ proptest! {
         let config = FilesystemConfig { budget: BUDGET, rescan_ms, ..FilesystemConfig::default() };
         let store = FilesystemStore::new(folder.path(), config, time.clock());
         let blocks = |bytes: usize| (bytes.max(1) as u64).div_ceil(4096) * 4096;
-        agrees(&store, ops, blocks, &time, &|| store.sweep().unwrap());
+        agrees(&store, Some(&store), ops, blocks, &time, &|| store.sweep().unwrap());
     }
 }
 

@@ -1,0 +1,211 @@
+//! Which token sequences lie in a directory, and how one of them is removed.
+//!
+//! A chain is a block that no other goes on from, with its ancestors. What is listed is what files say of themselves, so
+//! it is for people: a file whose name is not the key in it, or whose header is not one the encoder writes, is counted
+//! and passed over, but the digest is not checked, since that takes reading the KV. No listing is a use: the order in
+//! which blocks go stays as it was.
+//!
+//! Cost: one open and some kilobytes read a block, in memory the tokens of every chain.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+
+use super::blob::{BLOCK, Blob, Description};
+use super::filesystem::FilesystemStore;
+use super::lru::Entry;
+use super::pins::{Listing, Named, load};
+use super::{Key, StoreError, scan};
+
+/// A stored token sequence that no stored one continues.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chain {
+    /// From the first block that is there to the leaf.
+    pub keys: Vec<Key>,
+    /// All tokens of those blocks.
+    pub tokens: Vec<u32>,
+    pub namespace: Rc<BTreeMap<String, String>>,
+    /// What all blocks take, in whole disk blocks, and what would be free without this chain.
+    pub bytes: u64,
+    pub own_bytes: u64,
+    /// Of the leaf, milliseconds since the Unix epoch.
+    pub used_ms: u64,
+    /// When the first of its blocks that is not pinned expires.
+    pub expires_ms: Option<u64>,
+    /// The pins that hold any of its blocks, and how many blocks they hold.
+    pub pins: Vec<String>,
+    pub pinned: usize,
+    /// Whether its first block is the namespace's first. Without its ancestors a chain serves nobody.
+    pub complete: bool,
+    /// Whether the leaf has the hidden state that makes an exact repeat cheap.
+    pub last_hidden: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub blocks: usize,
+    /// In whole disk blocks.
+    pub bytes: u64,
+}
+
+struct Block {
+    entry: Entry,
+    parent: Key,
+    tokens: Vec<u32>,
+    namespace: Rc<BTreeMap<String, String>>,
+    last_hidden: bool,
+}
+
+/// All blocks of a directory, by what they say of themselves.
+struct Tree {
+    blocks: HashMap<Key, Block>,
+    /// How many blocks say that they go on from a key.
+    children: HashMap<Key, usize>,
+    pins: HashMap<Key, BTreeSet<String>>,
+}
+
+impl FilesystemStore {
+    /// The sequences in the directory, of whatever process, the last used first. `root` gives the key that the first block
+    /// of a namespace has as its parent, from the namespace's fields, or `None` for fields that are no namespace.
+    pub fn chains(
+        &self,
+        root: &dyn Fn(&BTreeMap<String, String>) -> Option<Key>,
+    ) -> Result<Listing<Chain>, StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let read = self.tree();
+        let (tree, mut damaged) = self.count(inner, &self.root, read)?;
+        let mut roots: BTreeMap<Rc<BTreeMap<String, String>>, Option<Key>> = BTreeMap::new();
+        let mut listed = HashSet::new();
+        let mut found = Vec::new();
+        for leaf in tree.blocks.keys().filter(|key| !tree.children.contains_key(*key)) {
+            let mut chain = tree.chain(leaf);
+            let first = tree.blocks[&chain.keys[0]].parent;
+            let begin = *roots.entry(chain.namespace.clone()).or_insert_with_key(|fields| root(fields));
+            chain.complete = begin == Some(first);
+            listed.extend(chain.keys.iter().copied());
+            found.push(chain);
+        }
+        // Blocks that say they go on from each other in a circle, or from one that is not full.
+        damaged += tree.blocks.len() - listed.len();
+        found.sort_by(|a, b| b.used_ms.cmp(&a.used_ms).then_with(|| a.keys.cmp(&b.keys)));
+        Ok(Listing { found, damaged })
+    }
+
+    /// Removes the blocks of a chain from its leaf up to where another chain, or a pinned one, goes on from it. Nothing if
+    /// there is no such leaf; an error, and nothing either, if the leaf is pinned. What another process stores meanwhile
+    /// behind a removed block serves nobody and goes like anything that is not used.
+    pub fn remove_chain(&self, leaf: &Key) -> Result<Removed, StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let read = self.tree();
+        let (tree, _) = self.count(inner, &self.root, read)?;
+        if let Some(pins) = tree.pins.get(leaf) {
+            return Err(StoreError::Pinned { pins: pins.iter().cloned().collect() });
+        }
+        let mut removed = Removed::default();
+        for key in tree.own(&tree.path(leaf)) {
+            inner.lru.remove(key);
+            let gone = scan::remove(&self.path(key));
+            if self.count(inner, &self.path(key), gone)? {
+                removed.blocks += 1;
+                removed.bytes += tree.blocks[key].entry.bytes;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// With the number of files that were passed over.
+    fn tree(&self) -> io::Result<(Tree, usize)> {
+        let now = (self.clock)();
+        let pins = by_key(load(&self.root)?.found);
+        let mut tree = Tree { blocks: HashMap::new(), children: HashMap::new(), pins };
+        let mut namespaces = BTreeSet::new();
+        let mut damaged = 0;
+        for (key, entry) in scan::entries(&self.root)? {
+            if entry.expires_ms.is_some_and(|at| at <= now) && !tree.pins.contains_key(&key) {
+                continue;
+            }
+            let described = match self.describe(&key, &entry) {
+                Ok(described) => described.filter(|about| about.key == key),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(_) => None,
+            };
+            let Some(about) = described else {
+                damaged += 1;
+                continue;
+            };
+            let namespace = namespaces.get(&about.namespace).cloned().unwrap_or_else(|| Rc::new(about.namespace));
+            namespaces.insert(namespace.clone());
+            *tree.children.entry(about.parent).or_default() += 1;
+            let (parent, last_hidden) = (about.parent, about.hidden.is_some());
+            tree.blocks.insert(key, Block { entry, parent, tokens: about.tokens, namespace, last_hidden });
+        }
+        Ok((tree, damaged))
+    }
+
+    fn describe(&self, key: &Key, entry: &Entry) -> io::Result<Option<Description>> {
+        let mut file = File::open(self.path(key))?;
+        let length = file.metadata()?.len();
+        let described = Blob::describe(&mut file, length).ok();
+        // Reading is a use for the system, and none for us.
+        let _ = scan::stamp_use(&file, entry.used);
+        Ok(described)
+    }
+}
+
+fn by_key(pins: Vec<Named>) -> HashMap<Key, BTreeSet<String>> {
+    let mut names: HashMap<Key, BTreeSet<String>> = HashMap::new();
+    for (name, keys) in pins {
+        for key in keys {
+            names.entry(key).or_default().insert(name.clone());
+        }
+    }
+    names
+}
+
+impl Tree {
+    /// A leaf's ancestors as far as they are there, and the leaf as the last; empty if that is not there or no leaf.
+    fn path(&self, leaf: &Key) -> Vec<Key> {
+        let mut path = Vec::new();
+        let mut seen = HashSet::new();
+        let mut next = *leaf;
+        while let Some(block) = self.blocks.get(&next)
+            && (path.is_empty() != self.children.contains_key(&next))
+            && (path.is_empty() || block.tokens.len() == BLOCK && block.namespace == self.blocks[leaf].namespace)
+            && seen.insert(next)
+        {
+            path.push(next);
+            next = block.parent;
+        }
+        path.reverse();
+        path
+    }
+
+    /// The blocks of a path that are no other chain's and not pinned, the leaf first.
+    fn own<'a>(&'a self, path: &'a [Key]) -> impl Iterator<Item = &'a Key> {
+        let shared = |key: &Key| self.children.get(key).is_some_and(|count| *count > 1);
+        path.iter().rev().take_while(move |key| !shared(key) && !self.pins.contains_key(*key))
+    }
+
+    /// Not said to be complete. `leaf` is one.
+    fn chain(&self, leaf: &Key) -> Chain {
+        let keys = self.path(leaf);
+        let blocks = || keys.iter().map(|key| &self.blocks[key]);
+        let loose = keys.iter().filter(|key| !self.pins.contains_key(*key)).map(|key| &self.blocks[key]);
+        let names: BTreeSet<&String> = keys.iter().filter_map(|key| self.pins.get(key)).flatten().collect();
+        let last = &self.blocks[leaf];
+        Chain {
+            tokens: blocks().flat_map(|block| &block.tokens).copied().collect(),
+            namespace: last.namespace.clone(),
+            bytes: blocks().map(|block| block.entry.bytes).sum(),
+            own_bytes: self.own(&keys).map(|key| self.blocks[key].entry.bytes).sum(),
+            used_ms: last.entry.used / 1_000_000,
+            expires_ms: loose.filter_map(|block| block.entry.expires_ms).min(),
+            pins: names.into_iter().cloned().collect(),
+            pinned: keys.iter().filter(|key| self.pins.contains_key(*key)).count(),
+            complete: false,
+            last_hidden: last.last_hidden,
+            keys,
+        }
+    }
+}

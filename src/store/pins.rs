@@ -1,0 +1,220 @@
+//! Blocks that nobody evicts and that do not expire, in every process that shares the directory.
+//!
+//! A pin is a file `pins/NAME.pin` of text: the format, the SHA-256 of what follows, a line for each key. It names blocks
+//! and holds none: those that are missing when it is made are kept once they are stored. It is written to a temporary
+//! file, synced (a person asked for it, and seldom) and renamed. A file that is not byte for byte what the writer writes
+//! is passed over and counted, and stays until it is unpinned or pinned anew.
+//!
+//! Invariants: no block that a readable pin names is removed, except by `remove`, `clear` or as a file found damaged. Pins
+//! made by this store hold at most their share of the budget; what another process with a larger budget pinned stays,
+//! and then there is less room for the rest. Other processes learn of a pin when they scan the directory, and before
+//! they remove anything as expired; until then its blocks are safe as the last ones used.
+//!
+//! Cost: reading all pins, for each scan, is one hash over 65 bytes a block.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::file::{hex, unhex};
+use super::filesystem::{FilesystemStore, Inner};
+use super::{Key, StoreError, scan};
+
+/// Blocks that one pin names at most: a million tokens.
+pub const MAX_PINNED: usize = 1 << 16;
+
+const FORMAT: &str = "headstart-pin/1";
+const SUFFIX: &str = ".pin";
+const MAX_FILE: u64 = 65 * MAX_PINNED as u64 + 128;
+
+/// A pin, and how much of what it names is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    pub name: String,
+    /// As they were given: from the root on.
+    pub keys: Vec<Key>,
+    /// How many of `keys` are not stored.
+    pub missing: usize,
+    /// What the others take, in whole disk blocks.
+    pub bytes: u64,
+}
+
+/// What was found in a directory, and how many files were passed over because they are not what the store writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing<T> {
+    pub found: Vec<T>,
+    pub damaged: usize,
+}
+
+impl FilesystemStore {
+    /// Keeps the blocks of `keys`, a chain from the root on, in place of what `name` pinned before. `name` is 1 to 64 of
+    /// `a-z`, `0-9`, `.`, `_` and `-`, the first a letter or digit. Fails, changing nothing, if all pins together would
+    /// pass their share of the budget; a block that is missing counts as much as the largest of its chain that is not.
+    pub fn pin(&self, name: &str, keys: &[Key]) -> Result<Pinned, StoreError> {
+        let path = path(&self.root, name)?;
+        let problem = match keys.len() {
+            0 => Some("it names no block".to_owned()),
+            1..=MAX_PINNED => None,
+            more => Some(format!("it names {more} blocks, at most {MAX_PINNED} are allowed; pin a shorter prefix")),
+        };
+        if let Some(problem) = problem {
+            return Err(StoreError::Pin { name: name.to_owned(), problem });
+        }
+        let inner = &mut *self.inner.borrow_mut();
+        let loaded = load(&self.root);
+        let mut pins = self.count(inner, &self.root, loaded)?.found;
+        pins.retain(|pin| pin.0 != name);
+        pins.push((name.to_owned(), keys.to_vec()));
+        let asked = self.reserved(&pins);
+        let asked = self.count(inner, &self.root, asked)?;
+        let allowed = (u128::from(self.config.budget) * u128::from(self.config.pinned_percent) / 100) as u64;
+        if asked > allowed {
+            return Err(StoreError::PinsFull { asked, allowed });
+        }
+        let text = render(keys);
+        let written = self.replace(inner, &path, |file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        self.count(inner, &path, written)?;
+        self.refresh_pins(inner);
+        self.mark(inner, keys);
+        let pinned = self.pinned(name.to_owned(), keys.to_vec());
+        self.count(inner, &self.root, pinned)
+    }
+
+    /// Lets its blocks go like any other, from now on. False if there is no such pin. A damaged one goes too.
+    pub fn unpin(&self, name: &str) -> Result<bool, StoreError> {
+        let path = path(&self.root, name)?;
+        let inner = &mut *self.inner.borrow_mut();
+        let removed = scan::remove(&path);
+        let removed = self.count(inner, &path, removed)?;
+        self.refresh_pins(inner);
+        Ok(removed)
+    }
+
+    /// All pins by name, of whatever process.
+    pub fn pins(&self) -> Result<Listing<Pinned>, StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let listed = load(&self.root).and_then(|pins| {
+            let found =
+                pins.found.into_iter().map(|(name, keys)| self.pinned(name, keys)).collect::<io::Result<_>>()?;
+            Ok(Listing { found, damaged: pins.damaged })
+        });
+        self.count(inner, &self.root, listed)
+    }
+
+    /// Whether a pin names the key, as known or else as the directory says now.
+    pub(super) fn is_pinned(&self, inner: &mut Inner, key: &Key) -> bool {
+        if !inner.lru.is_pinned(key) {
+            self.refresh_pins(inner);
+        }
+        inner.lru.is_pinned(key)
+    }
+
+    /// If the pins cannot be read, those known stay.
+    pub(super) fn refresh_pins(&self, inner: &mut Inner) {
+        match load(&self.root) {
+            Ok(pins) => inner.lru.pin(pins.found.into_iter().flat_map(|pin| pin.1).collect()),
+            Err(_) => inner.usage.failures += 1,
+        }
+    }
+
+    /// What all that these pins name takes, each block once.
+    fn reserved(&self, pins: &[Named]) -> io::Result<u64> {
+        let mut reserved: HashMap<&Key, u64> = HashMap::new();
+        for (_, keys) in pins {
+            let costs = keys.iter().map(|key| self.cost(key)).collect::<io::Result<Vec<_>>>()?;
+            let largest = costs.iter().flatten().copied().max().unwrap_or(0);
+            for (key, cost) in keys.iter().zip(costs) {
+                let bytes = reserved.entry(key).or_default();
+                *bytes = cost.unwrap_or(largest).max(*bytes);
+            }
+        }
+        Ok(reserved.into_values().fold(0, u64::saturating_add))
+    }
+
+    fn pinned(&self, name: String, keys: Vec<Key>) -> io::Result<Pinned> {
+        let distinct: HashMap<&Key, Option<u64>> =
+            keys.iter().map(|key| Ok((key, self.cost(key)?))).collect::<io::Result<_>>()?;
+        let missing = distinct.values().filter(|cost| cost.is_none()).count();
+        let bytes = distinct.values().flatten().sum();
+        Ok(Pinned { name, keys, missing, bytes })
+    }
+
+    fn cost(&self, key: &Key) -> io::Result<Option<u64>> {
+        Ok(scan::look(&self.path(key))?.map(|entry| entry.bytes))
+    }
+}
+
+/// Name and keys.
+pub(super) type Named = (String, Vec<Key>);
+
+/// All pins by name.
+pub(super) fn load(root: &Path) -> io::Result<Listing<Named>> {
+    let mut pins = Listing { found: Vec::new(), damaged: 0 };
+    for (name, path) in files(root)? {
+        match read(&path) {
+            Ok(Some(keys)) => pins.found.push((name, keys)),
+            Ok(None) => pins.damaged += 1,
+            // Unpinned meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    pins.found.sort();
+    Ok(pins)
+}
+
+pub(super) fn remove_all(root: &Path) -> io::Result<()> {
+    files(root)?.iter().try_for_each(|(_, path)| scan::remove(path).map(drop))
+}
+
+fn files(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let named = scan::list(&root.join("pins"))?.into_iter().filter_map(|file| {
+        let name = file.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned();
+        let ours = is_name(&name) && file.file_type().is_ok_and(|kind| kind.is_file());
+        ours.then(|| (name, file.path()))
+    });
+    Ok(named.collect())
+}
+
+fn path(root: &Path, name: &str) -> Result<PathBuf, StoreError> {
+    match is_name(name) {
+        true => Ok(root.join("pins").join(name.to_owned() + SUFFIX)),
+        false => {
+            let problem = "a name is 1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit";
+            Err(StoreError::Pin { name: name.to_owned(), problem: problem.to_owned() })
+        }
+    }
+}
+
+/// One spelling only where a file system tells no upper from lower case.
+fn is_name(name: &str) -> bool {
+    let first = name.bytes().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let rest = |c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    first && name.len() <= 64 && name.bytes().all(rest)
+}
+
+fn render(keys: &[Key]) -> String {
+    let lines: String = keys.iter().map(|key| hex(key) + "\n").collect();
+    format!("{FORMAT}\n{}\n{lines}", hex(&Sha256::digest(&lines).into()))
+}
+
+/// `None` if this is no pin that [`render`] wrote.
+fn read(path: &Path) -> io::Result<Option<Vec<Key>>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > MAX_FILE {
+        return Ok(None);
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(length).read_to_end(&mut bytes)?;
+    let lines = bytes.split(|byte| *byte == b'\n').skip(2);
+    let keys = lines.filter(|line| !line.is_empty()).map(|line| std::str::from_utf8(line).ok().and_then(unhex));
+    let keys: Option<Vec<Key>> = keys.collect();
+    Ok(keys.filter(|keys| !keys.is_empty() && render(keys).as_bytes() == bytes))
+}
