@@ -2,7 +2,9 @@
 //! depends on.
 
 mod behaviour;
+mod continuation;
 mod explain;
 mod fuzz;
 mod keys;
+mod reasons;
 mod world;
