@@ -70,7 +70,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 13] = [
         &[],
         &["frobnicate"],
         &["generate"],
@@ -81,6 +81,7 @@ fn usage_errors_exit_2() {
         &["generate", "-p", "a", "--temperature", "warm"],
         &["generate", "-p", "a", "--quantize", "q9_9"],
         &["generate", "-p", "a", "--logit-bias", "5"],
+        &["generate", "-p", "a", "--date", "2026-02-30"],
         &["score"],
         &["tokenize", "-p", "a", "--no-such-flag"],
     ];
@@ -228,6 +229,7 @@ fn generate_json_has_the_documented_shape() {
         "sources": { "gpu": 0, "memory": 0, "disk": 0, "remote": 0, "pack": 0, "computed": 34 },
         "misses": [{ "reason": "cold", "from": 0, "tokens": 33 }],
         "first_divergent": null,
+        "divergence": null,
     });
     assert_eq!(answer["cache"], cache);
     let timings = ["load_ms", "ttft_ms", "prefill_ms", "decode_ms", "prefill_tok_s", "decode_tok_s"];
@@ -400,6 +402,11 @@ fn chat_says_what_the_cache_did() {
     let (computed, differ) = (all - 4, all - 5);
     let why = format!("{differ} follow where the text differs, at token 4");
     assert_eq!(said[2..], [format!("[{all} prompt tokens · 4 reused from the GPU · {computed} computed: {why}]")]);
+    let parted =
+        "Message 0 (system) differs at token 4: after \"<|im_start|>system\\nBe\", \" long\" where \" brief\" is known";
+    let sentences: Vec<&str> = text(&output.stdout).lines().filter(|line| line.contains("differs")).collect();
+    assert_eq!(sentences.len(), 2, "its account and its sentence: {sentences:?}");
+    assert!(sentences[1].starts_with(parted), "{sentences:?}");
 }
 
 #[cfg(unix)]

@@ -74,6 +74,27 @@ fn an_answer_accounts_for_its_prompt() {
 }
 
 #[test]
+fn what_is_known_at_a_divergence_is_noted_for_who_asks() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    let first: Vec<u32> = (0..40).map(|i| (i * 7 + 3) % tiny.vocabulary as u32).collect();
+    let mut second = first.clone();
+    second[21] = (second[21] + 1) % tiny.vocabulary as u32;
+    let answer = run(&mut engine, &[greedy(&first, 6)]).remove(0);
+    assert_eq!(answer.cache.known, [0; 0]);
+    // As it was when the prompt came: the prompt itself is known by now.
+    let asking = Request { explain: true, ..greedy(&second, 2) };
+    let told = run(&mut engine, std::slice::from_ref(&asking)).remove(0).cache;
+    assert_eq!((told.first_divergent, &told.known[..]), (Some(21), &[&first[21..], &answer.tokens[..5]].concat()[..]));
+    let again = run(&mut engine, &[asking]).remove(0).cache;
+    assert_eq!((again.first_divergent, &again.known[..]), (None, &[][..]));
+    let mut third = first.clone();
+    third[21] = (third[21] + 2) % tiny.vocabulary as u32;
+    let told = run(&mut engine, &[greedy(&third, 2)]).remove(0).cache;
+    assert_eq!((told.first_divergent, &told.known[..]), (Some(21), &[][..]), "it did not ask");
+}
+
+#[test]
 fn a_cancelled_sequence_says_nothing_more_and_leaves_its_pages() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &EngineOptions::default());

@@ -4,6 +4,7 @@ mod config;
 mod counters;
 mod engine;
 mod exactness;
+mod explain;
 mod fuzz_parsers;
 mod hub;
 mod kernels;

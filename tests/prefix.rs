@@ -1,7 +1,7 @@
 //! `prefix explain`: the message and the text that keep one prompt from reusing another, found without a GPU.
 
 use headstart::engine::{explain::Conversation, language};
-use headstart::text::{ChatTemplate, Message, Specials, Tokenizer};
+use headstart::text::{ChatTemplate, Inputs, Message, Specials, Tokenizer};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -99,8 +99,10 @@ fn where_nothing_differs_it_says_so() {
     let short = [("system", RULES), ("user", WHALE)];
     let (found, said) = explain(&short, &short);
     let all = found["tokens"]["known"].as_u64().unwrap();
-    let same = json!({ "tokens": { "known": all, "prompt": all }, "shared_tokens": all, "divergence": null });
-    assert_eq!(found, same);
+    assert_eq!(found["tokens"], json!({ "known": all, "prompt": all }));
+    assert_eq!((&found["shared_tokens"], &found["divergence"]), (&json!(all), &Value::Null));
+    // The last token is computed for its logits.
+    assert_eq!((&found["cache"]["sources"]["gpu"], &found["cache"]["misses"]), (&json!(all - 1), &json!([])));
     assert_eq!(said, format!("Nothing differs: both are the same {all} tokens.\n"));
     // A next turn begins with what was asked before.
     let long = [short[0], short[1], ("assistant", "Ishmael does."), ("user", SHIP)];
@@ -127,14 +129,16 @@ fn spans_follow_what_a_template_does() {
     let tokenizer = tokenizer();
     for (source, expected) in cases {
         let template = ChatTemplate::new(source, Specials::default()).unwrap();
-        let conversation = Conversation::new(&template, &tokenizer, &Message::list(&messages(&list)).unwrap()).unwrap();
+        let list = Message::list(&messages(&list)).unwrap();
+        let inputs = Inputs { messages: &list, add_generation_prompt: true, ..Inputs::default() };
+        let conversation = Conversation::new(&template, &tokenizer, &inputs).unwrap();
         let texts: Vec<String> = conversation
-            .messages
+            .spans
             .iter()
             .map(|span| tokenizer.decode(&conversation.tokens[span.tokens.clone()], false))
             .collect();
         let trimmed = |texts: &[&str]| texts.iter().map(|text| text.trim().to_owned()).collect::<Vec<_>>();
         assert_eq!(trimmed(&texts.iter().map(String::as_str).collect::<Vec<_>>()), trimmed(&expected));
-        assert!(conversation.messages[0].tokens.start > 0, "the template begins");
+        assert!(conversation.spans[0].tokens.start > 0, "the template begins");
     }
 }

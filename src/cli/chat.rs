@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use web_time::Instant;
 
 use crate::engine::completion::{self, Answer, Completion};
+use crate::engine::explain::Conversation;
 use crate::engine::{FinishReason, Request};
 use crate::error::{Error, Result};
+use crate::kv::Divergence;
 use crate::sample::SamplingParams;
-use crate::text::{ChatTemplate, Content, Message, StopStrings};
+use crate::text::{ChatTemplate, Content, Inputs, Message, StopStrings};
 
 use super::args::ModelArgs;
 use super::generate::AnswerArgs;
@@ -86,13 +88,17 @@ struct Chat {
     stops: StopStrings,
     sampling: SamplingParams,
     answers: u64,
-    last: Option<Answer>,
+    /// With what its prompt met where it left what was known.
+    last: Option<(Answer, Option<Divergence>)>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let stops = StopStrings::new(&args.answer.stop)?;
     let model = Model::open(&args.model)?;
-    let template = model.template()?;
+    let mut template = model.template()?;
+    if let Some(date) = args.answer.date {
+        template = template.with_clock(move || date);
+    }
     let sampling = args.sampling.over(&model.sampling());
     sampling.validate(model.config.vocab)?;
     ctrlc::set_handler(on_signal).map_err(|error| Error::io("signals", std::io::Error::other(error)))?;
@@ -169,8 +175,10 @@ impl Chat {
             "save" => self.save(Path::new(rest)),
             "stats" => term::out(&self.stats()),
             "cache" => {
-                let last = self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
-                term::out(&format!("{}\n", report::cache(&last.cache)))
+                let (last, divergence) =
+                    self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
+                let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
+                term::out(&format!("{}\n{}", report::cache(&last.cache), divergence.unwrap_or_default()))
             }
             _ => Err(refuse(&format!("/{name} is not known; /help lists what is"))),
         }
@@ -181,8 +189,8 @@ impl Chat {
         ANSWERING.store(BUSY, Ordering::SeqCst);
         let answer = self.stream();
         ANSWERING.store(IDLE, Ordering::SeqCst);
-        let answer = match answer {
-            Ok(answer) => answer,
+        let (answer, divergence) = match answer {
+            Ok(answered) => answered,
             Err(error) => {
                 self.messages.pop();
                 return Err(error);
@@ -199,13 +207,15 @@ impl Chat {
             Some(FinishReason::Stop) => {}
         }
         term::note(&report::stats(&answer, None));
-        self.last = Some(answer);
+        self.last = Some((answer, divergence));
         Ok(())
     }
 
-    fn stream(&mut self) -> Result<Answer> {
+    fn stream(&mut self) -> Result<(Answer, Option<Divergence>)> {
         let arrived = Instant::now();
-        let tokens = self.session.model.prompt(&self.template, &self.messages)?;
+        let now = Some(self.template.now());
+        let inputs = Inputs { messages: &self.messages, add_generation_prompt: true, now, ..Inputs::default() };
+        let tokens = self.session.model.prompt(&self.template, &inputs)?;
         // A seed gives one conversation, not the same draws for each of its answers.
         let seed = self.sampling.seed.wrapping_add(self.answers);
         self.answers += 1;
@@ -214,6 +224,7 @@ impl Chat {
             max_tokens: self.max_tokens,
             sampling: SamplingParams { seed, ..self.sampling.clone() },
             stop_tokens: self.session.model.config.stop_tokens.clone(),
+            explain: true,
             ..Request::default()
         };
         let Session { engine, model, .. } = &mut self.session;
@@ -227,7 +238,14 @@ impl Chat {
                 _ => ControlFlow::Continue(()),
             })
         };
-        pollster::block_on(completion::run(engine, completion, &mut each))
+        let answer = pollster::block_on(completion::run(engine, completion, &mut each))?;
+        let conversation = match answer.cache.known.is_empty() {
+            true => None,
+            // What cannot be explained is answered all the same.
+            false => Conversation::new(&self.template, &model.tokenizer, &inputs).ok(),
+        };
+        let divergence = conversation.and_then(|prompt| prompt.divergence(&answer.cache, &model.tokenizer));
+        Ok((answer, divergence))
     }
 
     fn save(&self, path: &Path) -> Result<()> {
@@ -254,7 +272,7 @@ impl Chat {
             report::duration(self.session.load_ms),
             engine.context(),
         );
-        if let Some(answer) = &self.last {
+        if let Some((answer, _)) = &self.last {
             text += &format!("last     {}\n", report::stats(answer, None));
         }
         text + &term::dim(&report::counter_lines(&engine.counters()))

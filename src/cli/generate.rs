@@ -8,10 +8,12 @@ use web_time::Instant;
 
 use crate::engine::Request;
 use crate::engine::completion::{self, Answer, Completion};
+use crate::engine::explain::Conversation;
 use crate::error::Result;
-use crate::text::{Message, StopStrings};
+use crate::text::{Message, StopStrings, parse_time};
 
 use super::args::{ModelArgs, TextArgs};
+use super::input::Prompt;
 use super::sampling::SamplingArgs;
 use super::session::{EngineArgs, Model, Session};
 use super::{input, report, term};
@@ -31,7 +33,8 @@ pub struct Args {
     #[command(flatten)]
     text: TextArgs,
 
-    /// A conversation to answer: a JSON array of {role, content}, as in OpenAI's API; `-` is standard input
+    /// A conversation to answer: a JSON array of {role, content}, or an object with `messages` and, where wanted,
+    /// `tools` and more (see `prefix explain --help`), as in OpenAI's API; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "raw"])]
     messages: Option<PathBuf>,
 
@@ -66,25 +69,41 @@ pub struct AnswerArgs {
     /// End the answer before this text (repeatable)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
+
+    /// What the chat template takes for today, such as 2026-11-23: the same date keeps the prompt the same [default: today]
+    #[arg(long, value_name = "DATE", value_parser = parse_time)]
+    pub date: Option<i64>,
 }
 
 /// What is to be answered, before a model has seen it.
 enum Input {
     Raw(String),
-    Conversation(Vec<Message>),
+    Conversation(Box<Prompt>),
+}
+
+impl Input {
+    fn cache_salt(&self) -> String {
+        match self {
+            Self::Raw(_) => String::new(),
+            Self::Conversation(prompt) => prompt.cache_salt.clone().unwrap_or_default(),
+        }
+    }
 }
 
 impl Args {
     fn input(&self) -> Result<Input> {
         if let Some(path) = &self.messages {
-            return Ok(Input::Conversation(input::messages(path)?));
+            let mut prompt = input::prompt(path)?;
+            prompt.now = self.answer.date.or(prompt.now);
+            return Ok(Input::Conversation(prompt.into()));
         }
         let text = self.text.text()?.unwrap_or_default();
         if self.raw {
             return Ok(Input::Raw(text));
         }
         let system = self.system.iter().map(|system| Message::new("system", system));
-        Ok(Input::Conversation(system.chain([Message::new("user", text)]).collect()))
+        let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
+        Ok(Input::Conversation(Box::new(Prompt { now: self.answer.date, ..messages.into() })))
     }
 }
 
@@ -98,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
     let arrived = Instant::now();
     let tokens = match &input {
         Input::Raw(text) => model.tokenizer.encode(text)?,
-        Input::Conversation(messages) => model.prompt(&model.template()?, messages)?,
+        Input::Conversation(prompt) => model.prompt(&model.template()?, &prompt.inputs())?,
     };
     let preparation = arrived.elapsed();
     let mut session = Session::start(model, &args.engine)?;
@@ -107,6 +126,8 @@ pub fn run(args: &Args) -> Result<()> {
         max_tokens: args.answer.max_tokens,
         stop_tokens: session.model.config.stop_tokens.clone(),
         sampling: sampling.clone(),
+        cache_salt: input.cache_salt(),
+        explain: args.json,
         ..Request::default()
     };
     // Loading stands between the prompt's tokens and its first step; TTFT counts what a loaded model would take.
@@ -120,7 +141,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let answer = pollster::block_on(completion::run(&mut session.engine, completion, &mut each))?;
     if args.json {
-        return term::json(&as_json(&answer, &session));
+        return term::json(&as_json(&answer, &session, &input)?);
     }
     if !answer.text.ends_with('\n') {
         term::out("\n")?;
@@ -129,15 +150,32 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn as_json(answer: &Answer, session: &Session) -> Value {
-    json!({
+fn as_json(answer: &Answer, session: &Session, input: &Input) -> Result<Value> {
+    Ok(json!({
         "text": answer.text,
         "token_ids": answer.token_ids,
         "finish_reason": answer.finish_reason,
         "usage": answer.usage,
-        "cache": answer.cache,
+        "cache": cache(answer, session, input)?,
         "timings": report::timings(session.load_ms, &answer.timings),
         "adapter": report::adapter(session.engine.adapter()),
         "counters": session.engine.counters(),
-    })
+    }))
+}
+
+/// The account of the prompt, with what it met where it left what is known.
+fn cache(answer: &Answer, session: &Session, input: &Input) -> Result<Value> {
+    let mut account = json!(answer.cache);
+    let model = &session.model;
+    account["divergence"] = match input {
+        _ if answer.cache.known.is_empty() => Value::Null,
+        Input::Raw(text) => {
+            json!(Conversation::raw(model.tokenizer.encode(text)?).divergence(&answer.cache, &model.tokenizer))
+        }
+        Input::Conversation(prompt) => {
+            let conversation = Conversation::new(&model.template()?, &model.tokenizer, &prompt.inputs())?;
+            json!(conversation.divergence(&answer.cache, &model.tokenizer))
+        }
+    };
+    Ok(account)
 }

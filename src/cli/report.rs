@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::engine::completion::{Answer, Timings};
 use crate::engine::{Counters, FinishReason};
 use crate::gpu::AdapterInfo;
-use crate::kv::{Miss, Reason, Report};
+use crate::kv::{Divergence, Miss, Reason, Report};
 
 pub fn adapter(adapter: &AdapterInfo) -> Value {
     json!({ "name": adapter.name, "backend": adapter.backend, "driver": adapter.driver })
@@ -58,6 +58,16 @@ pub fn cache(report: &Report) -> String {
     let why = if misses.is_empty() { String::new() } else { format!(": {}", misses.join(", ")) };
     parts.push(format!("{} computed{why}", sources.computed));
     format!("[{}]", parts.join(" · "))
+}
+
+/// One sentence about where a prompt left what is known, and what to do about it.
+pub fn divergence(found: &Divergence) -> String {
+    format!("{}.", capitalized(&found.to_string()))
+}
+
+pub fn capitalized(clause: &str) -> String {
+    let mut chars = clause.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 fn miss(miss: &Miss) -> String {

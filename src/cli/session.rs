@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::model::Config;
 use crate::quant::Format;
 use crate::sample::SamplingParams;
-use crate::text::{ChatTemplate, Message, Tokenizer};
+use crate::text::{ChatTemplate, Inputs, Tokenizer};
 use crate::weights::Checkpoint;
 
 use super::args::ModelArgs;
@@ -56,8 +56,8 @@ impl Model {
     }
 
     /// The tokens of a conversation, up to where the answer begins.
-    pub fn prompt(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Vec<u32>> {
-        self.tokenizer.encode(&template.render(messages, None, true)?)
+    pub fn prompt(&self, template: &ChatTemplate, inputs: &Inputs) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&template.render_inputs(inputs)?)
     }
 
     /// The generation config's parameters if it samples, greedy otherwise.

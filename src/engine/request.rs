@@ -24,6 +24,8 @@ pub struct Request {
     pub exact: bool,
     /// Requests share what was computed only with those of the same salt.
     pub cache_salt: String,
+    /// Note what is known where the prompt diverges, for [`Conversation::divergence`](super::explain::Conversation::divergence).
+    pub explain: bool,
     /// Give the logits each token was chosen from, as an event before it. They come back from the GPU for this.
     pub logits: bool,
 }

@@ -5,7 +5,7 @@ use web_time::Instant;
 use super::{
     Engine,
     batch::{self, Batch, Draw, Logits, Rows},
-    memory,
+    explain, memory,
     request::{Event, FinishReason},
     scheduler::{self, Ready},
     sequence::{Phase, Sequence},
@@ -69,7 +69,7 @@ impl Engine {
                         sequence.hidden = known.map(|breakpoint| breakpoint.hidden.clone());
                     }
                     sequence.admitted = Some(Instant::now());
-                    sequence.cache = admission.report;
+                    sequence.cache = explain::report(&self.cache, &admission, &sequence.request);
                     sequence.phase = Phase::Prefilling(admission.table);
                     self.running.push(sequence);
                 }

@@ -234,7 +234,7 @@ impl Cache {
         };
         let sources = Sources { gpu: cached, computed: tokens.len() - cached, ..Sources::default() };
         let report =
-            Report { prompt_tokens: tokens.len(), sources, misses, first_divergent: diverged, choices: Vec::new() };
+            Report { prompt_tokens: tokens.len(), sources, misses, first_divergent: diverged, ..Report::default() };
         Ok(Admission { table, cached_tokens: cached, copy, report })
     }
 

@@ -13,6 +13,8 @@
 
 mod cache;
 mod check;
+mod continuation;
+mod divergence;
 mod evict;
 mod explain;
 mod index;
@@ -25,6 +27,7 @@ mod table;
 pub type PageId = u32;
 
 pub use cache::{Admission, AdmitOptions, Cache, Config, Entry, PinId, Pinned, PinsFull, Stats};
-pub use explain::{Change, Choice, Divergence, Miss, Reason, Rendered, Report, Sources, Span, Tier, compare};
+pub use divergence::{Change, Divergence, Owner, Rendered, Span, compare};
+pub use explain::{Choice, Miss, Reason, Report, Sources, Tier};
 pub use key::{Fields, Key, Namespace, PAGE};
 pub use table::{BlockTable, OutOfPages, PageCopy, Producer};

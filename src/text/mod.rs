@@ -19,5 +19,5 @@ pub use gguf::GgufVocab;
 pub use message::{Content, Message};
 pub use stop::{Cut, StopStrings};
 pub use stream::TokenStream;
-pub use template::{ChatTemplate, Inputs, Specials};
+pub use template::{ChatTemplate, Inputs, Specials, parse_time};
 pub use tokenizer::Tokenizer;

@@ -365,6 +365,30 @@ pub(super) fn strftime(format: &str, seconds: i64) -> Result<String, Error> {
     Ok(out)
 }
 
+/// Seconds since 1970 of `2026-11-23`, `2026-11-23T10:15` or `2026-11-23T10:15:30`, in UTC; a `Z` may follow a time.
+pub(super) fn parse_time(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once(['T', ' ']).map_or((text, "00:00"), |(date, time)| (date, time));
+    let number = |text: &str, width: usize| {
+        let plain = text.len() == width && text.bytes().all(|c| c.is_ascii_digit());
+        plain.then(|| text.parse::<i64>().ok()).flatten()
+    };
+    let mut date = date.split('-');
+    let (year, month, day) = (number(date.next()?, 4)?, number(date.next()?, 2)?, number(date.next()?, 2)?);
+    let mut time = time.strip_suffix('Z').unwrap_or(time).split(':');
+    let (hour, minute) = (number(time.next()?, 2)?, number(time.next()?, 2)?);
+    let second = time.next().map_or(Some(0), |second| number(second, 2))?;
+    let ends = date.next().is_none() && time.next().is_none();
+    let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_era = {
+        let year_of_era = years.rem_euclid(400);
+        year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * months + 2) / 5 + day - 1
+    };
+    let days = years.div_euclid(400) * 146_097 + day_of_era - 719_468;
+    let exists = civil(days) == (year, month, day);
+    let clock = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..60).contains(&second);
+    (ends && exists && clock).then_some(days * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
 /// Year, month and day of a day counted from 1970-01-01 (H. Hinnant, "chrono-compatible low-level date algorithms").
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;

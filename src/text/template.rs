@@ -57,13 +57,17 @@ pub struct Inputs<'a> {
     pub add_generation_prompt: bool,
     /// Further variables (`enable_thinking`, ...), over all others.
     pub extra: Option<&'a Map<String, Value>>,
+    /// What `strftime_now` takes for now, in seconds since 1970; by default what the template's clock says.
+    pub now: Option<i64>,
 }
 
 pub struct ChatTemplate {
     environment: Environment<'static>,
     specials: Specials,
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     tool_use: bool,
     typed_content: bool,
+    dated: bool,
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -87,10 +91,17 @@ impl std::error::Error for Raised {}
 impl ChatTemplate {
     /// Compiles a template. A syntax error names its line.
     pub fn new(source: &str, specials: Specials) -> Result<Self> {
-        let mut template = Self { environment: environment(), specials, tool_use: false, typed_content: false };
+        let mut template = Self {
+            environment: environment(),
+            specials,
+            clock: Arc::new(system_clock),
+            tool_use: false,
+            typed_content: false,
+            dated: false,
+        };
         template.add(MAIN, source)?;
         template.typed_content = template.wants_typed_content();
-        Ok(template.with_clock(system_clock))
+        Ok(template)
     }
 
     /// Takes the template of a model directory: `jinja_file` (chat_template.jinja) where there is one, else
@@ -131,9 +142,18 @@ impl ChatTemplate {
     /// Sets the clock of `strftime_now`: seconds since 1970.
     #[must_use]
     pub fn with_clock(mut self, seconds: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
-        let seconds = Arc::new(seconds);
-        self.environment.add_function("strftime_now", move |format: &str| python::strftime(format, seconds()));
+        self.clock = Arc::new(seconds);
         self
+    }
+
+    /// What its clock says: seconds since 1970.
+    pub fn now(&self) -> i64 {
+        (self.clock)()
+    }
+
+    /// Whether it asks for the time, so that its prompts may differ from day to day.
+    pub fn is_dated(&self) -> bool {
+        self.dated
     }
 
     /// The prompt of a conversation.
@@ -153,6 +173,9 @@ impl ChatTemplate {
         let optional = |value: Option<&Value>| value.map_or_else(|| Jinja::from(()), to_jinja);
         let mut variables: BTreeMap<&str, Jinja> =
             self.specials.0.iter().map(|(name, token)| (name.as_str(), Jinja::from(token.as_str()))).collect();
+        let now = inputs.now.unwrap_or_else(|| self.now());
+        let strftime_now = Jinja::from_function(move |format: &str| python::strftime(format, now));
+        variables.insert("strftime_now", strftime_now);
         variables.insert("messages", messages.collect());
         variables.insert("tools", optional(tools));
         variables.insert("documents", optional(inputs.documents));
@@ -167,6 +190,7 @@ impl ChatTemplate {
             let problem = format!("{} bytes, more than the {MAX_SOURCE_BYTES} allowed", source.len());
             return Err(Error::Template { problem });
         }
+        self.dated |= source.contains("strftime_now");
         self.environment.add_template_owned(name, without_generation_marks(source)).map_err(explain)
     }
 
@@ -200,6 +224,17 @@ fn environment() -> Environment<'static> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
     environment
+}
+
+/// The time of `strftime_now` in words: `2026-11-23`, `2026-11-23T10:15` or `2026-11-23T10:15:30`, in UTC.
+///
+/// # Errors
+/// [`Error::Request`] where it is none of these, or no such day.
+pub fn parse_time(text: &str) -> Result<i64> {
+    python::parse_time(text).ok_or_else(|| Error::Request {
+        field: "date",
+        problem: format!("{text:?} is no date; write it as 2026-11-23 or 2026-11-23T10:15:30"),
+    })
 }
 
 fn system_clock() -> i64 {

@@ -4,6 +4,7 @@
 //! tokenizer.json would add to or take from a text (post-processor, truncation, padding, dropout) is left out. A
 //! `Tokenizer` is a handle: cloning it costs nothing.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -115,10 +116,16 @@ impl Tokenizer {
 
     /// Exactly the text given, special tokens in it as their ids; nothing added, nothing trimmed.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.0.encoder.encode_fast(text, false);
-        encoding
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| Error::Tokenizer { problem: format!("the text could not be split into tokens: {error}") })
+        let encoding = self.0.encoder.encode_fast(text, false).map_err(unsplit)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// As [`encode`](Self::encode), with the bytes of the text that each token is made of, in order. A character that
+    /// several tokens share belongs to each of them.
+    pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let encoding = self.0.encoder.encode(text, false).map_err(unsplit)?;
+        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
+        Ok((encoding.get_ids().to_vec(), offsets))
     }
 
     /// The text of `ids`, special tokens left out or kept. Bytes that are no UTF-8 become U+FFFD; an id outside the
@@ -154,6 +161,10 @@ impl Tokenizer {
     pub(super) fn pieces(&self) -> &Pieces {
         &self.0.pieces
     }
+}
+
+fn unsplit(error: tokenizers::Error) -> Error {
+    Error::Tokenizer { problem: format!("the text could not be split into tokens: {error}") }
 }
 
 /// Checks what the `tokenizers` crate takes on trust: ids in range, merges whose halves and whole are tokens.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use headstart::kv::{Change, Divergence, Rendered, Span, compare};
+use headstart::kv::{Change, Divergence, Owner, Rendered, Span, compare};
 
 /// A tokenizer for tests: words with the space before them, digits one by one, everything else by character.
 #[derive(Default)]
@@ -46,13 +46,17 @@ impl Words {
             let begin = tokens.len();
             tokens.extend(self.encode(&format!("<{role}>{text}")));
             tokens.push(self.id("<end>".into()));
-            spans.push(Span { index, role: role.to_string(), tokens: begin..tokens.len() });
+            spans.push(Span { owner: owner(index, role), tokens: begin..tokens.len(), text: text.clone() });
         }
         (tokens, spans)
     }
 }
 
 type Message = (&'static str, String);
+
+fn owner(message: usize, role: &str) -> Owner {
+    Owner::Message { message, role: role.into() }
+}
 
 /// Forty words that occur nowhere else.
 fn rules() -> String {
@@ -82,7 +86,7 @@ fn explain(before: (&str, &[Message]), after: (&str, &[Message])) -> Option<Dive
     let mut words = Words::default();
     let (old, old_spans) = words.render(before.0, before.1);
     let (new, new_spans) = words.render(after.0, after.1);
-    let rendered = |tokens, messages| Rendered { tokens, messages };
+    let rendered = |tokens, spans| Rendered { tokens, spans };
     let found = compare(rendered(&old, &old_spans), rendered(&new, &new_spans), |tokens| words.decode(tokens));
     if let Some(found) = &found {
         assert_eq!(old[..found.token], new[..found.token]);
@@ -196,7 +200,7 @@ fn the_owner_and_the_text_of_every_mutation_are_named() {
             let mut after = before.clone();
             (case.edit)(&mut after);
             let found = explain(("", &before), ("", &after)).expect(case.name);
-            let right = (found.message, found.role.as_deref()) == (Some(case.message), Some(after[case.message].0))
+            let right = found.owner == owner(case.message, after[case.message].0)
                 && found.change == case.change
                 && [&found.known, &found.prompt] == case.texts
                 && (found.recoverable >= 16) == case.recovers;
@@ -211,7 +215,7 @@ fn the_owner_and_the_text_of_every_mutation_are_named() {
 fn a_date_from_the_template_belongs_to_no_message() {
     let messages = conversation();
     let found = explain(("Today is May 23.\n", &messages), ("Today is May 24.\n", &messages)).expect("a difference");
-    assert_eq!((found.message, found.change), (None, Change::Number));
+    assert_eq!((&found.owner, found.change), (&Owner::Template { date: false }, Change::Number));
     assert_eq!((found.known.as_str(), found.prompt.as_str(), found.shared.as_str()), ("3", "4", "Today is May 2"));
     let line = found.to_string();
     assert!(line.starts_with("the chat template differs at token") && line.contains("would recover"), "{line}");
@@ -243,4 +247,54 @@ fn other_conversations_recover_nothing() {
         ("", &[("user", "Write a long poem on cold snow over some quiet hill far off in that north land".into())]),
     );
     assert_eq!(found.expect("a difference").recoverable, 0);
+}
+
+/// Tokens whose text is given, without spans.
+fn pieces(old: &[&str], new: &[&str]) -> Option<Divergence> {
+    let mut all: Vec<&str> = [old, new].concat();
+    all.sort_unstable();
+    all.dedup();
+    let ids = |pieces: &[&str]| -> Vec<u32> {
+        pieces.iter().map(|piece| all.binary_search(piece).expect("a piece") as u32).collect()
+    };
+    let text = |tokens: &[u32]| tokens.iter().map(|&token| all[token as usize]).collect();
+    let (old, new) = (ids(old), ids(new));
+    compare(Rendered { tokens: &old, spans: &[] }, Rendered { tokens: &new, spans: &[] }, text)
+}
+
+#[test]
+fn only_the_same_text_is_a_matter_of_tokens() {
+    let change = |old: &[&str], new: &[&str]| pieces(old, new).map(|found| found.change);
+    let same = Some(Change::Tokenization);
+    assert_eq!(change(&["a", "bc", "d"], &["a", "b", "c", "d"]), same);
+    assert_eq!(change(&["a", "b", "c", "d"], &["a", "bc", "d"]), same);
+    assert_eq!(change(&["a", "bc"], &["a", "b", "c", "d"]), same, "one ends there");
+    assert_eq!(change(&["xy", "z", "!"], &["x", "yz", "!"]), same);
+    // They meet in the text, and then the text is another: that is why the tokens before it are.
+    assert_eq!(change(&["xy", "z", "p"], &["x", "yz", "q"]), Some(Change::Text));
+    assert_eq!(change(&["a", "bc", "d"], &["a", "b", "x", "d"]), Some(Change::Text));
+    assert_eq!(change(&["bc"], &["b"]), Some(Change::Text));
+    assert_eq!(change(&["a", " ", " b"], &["a", "  ", "b"]), same);
+    assert_eq!(change(&["a", " ", "b"], &["a", "  ", "b"]), Some(Change::Whitespace));
+}
+
+#[test]
+fn whatever_parts_the_first_token_and_the_texts_are_told() {
+    let mut rng = super::world::Rng(11);
+    let alphabet = ["a", "b", "ab", " ", "  ", "1", "\n", "ba", "c"];
+    for _ in 0..20_000 {
+        let mut side = || -> Vec<&str> { (0..1 + rng.below(40)).map(|_| alphabet[rng.below(9)]).collect() };
+        let (old, mut new) = (side(), side());
+        let shared = old.len().min(new.len()) / 2;
+        new[..shared].copy_from_slice(&old[..shared]);
+        let first = old.iter().zip(&new).position(|(old, new)| old != new);
+        let found = pieces(&old, &new);
+        assert_eq!(found.as_ref().map(|found| found.token), first);
+        let Some(found) = found else { continue };
+        assert!(new[found.token..].concat().starts_with(&found.prompt), "{found:?}");
+        assert!(old[found.token..].concat().starts_with(&found.known), "{found:?}");
+        assert!(new[..found.token].concat().ends_with(&found.shared), "{found:?}");
+        assert!(found.recoverable <= new.len() - found.token);
+        assert_eq!(found.change == Change::Tokenization, found.known == found.prompt, "{found:?}");
+    }
 }

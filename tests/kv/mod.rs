@@ -2,8 +2,10 @@
 //! depends on.
 
 mod behaviour;
+mod continuation;
 mod explain;
 mod forget;
 mod fuzz;
 mod keys;
+mod reasons;
 mod world;

@@ -1,6 +1,6 @@
 //! Chat templates: the prompts of Hugging Face's own renderer, messages as OpenAI sends them, and errors.
 
-use headstart::text::{ChatTemplate, Content, Inputs, Message, Specials};
+use headstart::text::{ChatTemplate, Content, Inputs, Message, Specials, parse_time};
 use serde_json::{Value, json};
 
 use super::golden;
@@ -45,6 +45,7 @@ fn every_prompt_is_that_of_transformers() {
             documents: Some(&golden["documents"]),
             add_generation_prompt: case["prompt"].as_bool().unwrap(),
             extra: golden["extra"].as_object(),
+            now: None,
         });
         let same = match (&rendered, case["text"].as_str()) {
             (Ok(text), Some(expected)) => text == expected,
@@ -204,4 +205,49 @@ fn dates_are_those_of_the_calendar() {
     assert!(
         template("{{ strftime_now('%Y') }}").render(&user(""), None, true).unwrap().parse::<u32>().unwrap() >= 2026
     );
+}
+
+#[test]
+fn one_prompt_may_have_its_own_time() {
+    let dated = template("{{ strftime_now('%F %T') }}").with_clock(|| 0);
+    let at = |now| dated.render_inputs(&Inputs { messages: &user(""), now, ..Inputs::default() }).unwrap();
+    assert_eq!((at(None).as_str(), at(Some(86_400)).as_str()), ("1970-01-01 00:00:00", "1970-01-02 00:00:00"));
+    assert_eq!(dated.now(), 0);
+    assert!(dated.is_dated() && !template("{{ messages[0].content }}").is_dated());
+    // A template asks whether it has a clock at all.
+    assert_eq!(template("{{ strftime_now is defined }}").render(&user(""), None, true).unwrap(), "True");
+}
+
+#[test]
+fn a_time_is_read_as_it_is_written() {
+    let written = template("{{ strftime_now('%FT%TZ') }}");
+    let texts = ["1970-01-01", "2000-02-29", "2026-11-23", "2100-03-01", "1969-12-31", "9999-12-31", "0001-01-01"];
+    for text in texts {
+        for time in ["T00:00:00Z", "T10:15:30Z", "T23:59:59Z"] {
+            let now = Some(parse_time(&format!("{text}{time}")).unwrap());
+            let again = written.render_inputs(&Inputs { messages: &user(""), now, ..Inputs::default() }).unwrap();
+            assert_eq!(again, format!("{text}{time}"));
+        }
+    }
+    let seconds = parse_time("2026-11-23").unwrap();
+    for (text, more) in [("2026-11-23T10:15", 36_900), ("2026-11-23 10:15Z", 36_900), ("2026-11-23T00:00:07", 7)] {
+        assert_eq!(parse_time(text).unwrap(), seconds + more, "{text}");
+    }
+    let wrong = [
+        "",
+        "today",
+        "2026-02-29",
+        "2026-13-01",
+        "2026-00-10",
+        "2026-1-2",
+        "26-11-23",
+        "2026-11-23T24:00",
+        "2026-11-23T",
+    ];
+    for text in
+        wrong.into_iter().chain(["2026-11-23T10", "2026-11-23T10:15:30:1", "2026-11-23-1", "+026-11-23", "2026-11-2é"])
+    {
+        let message = parse_time(text).unwrap_err().to_string();
+        assert!(message.contains("date") && message.contains(&format!("{text:?}")), "{message}");
+    }
 }

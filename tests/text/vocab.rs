@@ -122,3 +122,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_token_knows_its_bytes() {
+    let golden = golden("golden.json");
+    for prompt in golden["prompts"].as_object().unwrap().values() {
+        let text = prompt["text"].as_str().unwrap();
+        let (ids, offsets) = tokenizer().encode_with_offsets(text).unwrap();
+        assert_eq!(ids, tokenizer().encode(text).unwrap());
+        assert_eq!(offsets.len(), ids.len());
+        let mut end = 0;
+        for (id, bytes) in ids.iter().zip(offsets) {
+            assert!(bytes.start <= end && bytes.end >= end, "{bytes:?} after {end}");
+            end = bytes.end;
+            let (own, whole) = (tokenizer().token_bytes(*id).unwrap(), text[bytes.clone()].as_bytes());
+            assert!(whole.windows(own.len()).any(|part| part == own), "{whole:?} holds {own:?}");
+        }
+        assert_eq!(end, text.len());
+    }
+}

@@ -1,0 +1,184 @@
+//! `prefix explain` on requests: tools, dates, models and salts, through the program itself.
+
+use std::path::{Path, PathBuf};
+
+use headstart::kv::Owner;
+use serde_json::{Value, json};
+
+use super::table::{ROWS, Row};
+use super::{Kind, LLAMA, QWEN, base, side};
+use crate::cli::{file, headstart, json_of, stdout, str_of};
+use crate::support::golden::folder;
+use crate::support::model_path;
+
+/// A directory with SmolLM2's tokenizer, the template given, and weights that nobody runs.
+fn directory(kind: Kind) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = |from: PathBuf| std::fs::copy(&from, directory.path().join(from.file_name().unwrap())).unwrap();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        copy(folder("smollm2-hf").join(name));
+    }
+    copy(folder("tiny-odd-f16").join("model.safetensors"));
+    file(&directory, "chat_template.jinja", if kind == Kind::Llama { LLAMA } else { QWEN });
+    directory
+}
+
+struct Case {
+    folder: tempfile::TempDir,
+    models: Vec<PathBuf>,
+}
+
+impl Case {
+    fn new(models: &[&Path]) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), models: models.iter().map(|model| model.to_path_buf()).collect() }
+    }
+
+    /// What the command says of two requests, as JSON and to a person.
+    fn explain(&self, a: &Value, b: &Value) -> (Value, String) {
+        let paths = [("a.json", a), ("b.json", b)].map(|(name, request)| file(&self.folder, name, request.to_string()));
+        let mut command = headstart(&["prefix", "explain", str_of(&paths[0]), str_of(&paths[1])]);
+        self.models.iter().for_each(|model| _ = command.arg("--model").arg(model));
+        let said = stdout(&mut command).replace(&format!("{}/", self.folder.path().display()), "");
+        (json_of(command.arg("--json")), said)
+    }
+}
+
+fn row(name: &str) -> &'static Row {
+    ROWS.iter().find(|row| row.name == name).expect(name)
+}
+
+#[test]
+fn requests_are_told_apart_by_the_program_too() {
+    let (llama, qwen, smollm) = (directory(Kind::Llama), directory(Kind::Qwen), model_path());
+    let names = [
+        ("a minute later", "It holds a number"),
+        ("lines in another order", "Keeping the order would recover"),
+        (
+            "another salt",
+            "the salt differs.\n  a.json  \"\"\n  b.json  \"reader-4711\"\nGiving both the same salt would recover",
+        ),
+        ("the date of the template", "then the date that the chat template writes differs"),
+        ("tools in another order", "then tool 0 (mail) differs"),
+        ("a tool less", "Keeping the tools the same, and new ones behind the others, would recover"),
+        ("no tools", "then the list of tools differs"),
+        ("other arguments of a call", "then message 2 (assistant) differs"),
+        ("a line break before the tools", "Keeping it the same would recover"),
+    ];
+    for (name, expected) in names {
+        let Row { kind, edit, owner, texts, change, .. } = row(name);
+        let model = match kind {
+            Kind::ChatMl => smollm.as_path(),
+            Kind::Llama => llama.path(),
+            Kind::Qwen => qwen.path(),
+        };
+        let (known, mut prompt) = (base(*kind), base(*kind));
+        edit(&mut prompt);
+        let (found, said) = Case::new(&[model]).explain(&known, &prompt);
+        let divergence = &found["divergence"];
+        let owner = serde_json::to_value(owner.owner()).unwrap();
+        for (key, value) in owner.as_object().unwrap() {
+            assert_eq!(&divergence[key], value, "{name}: {key}");
+        }
+        for (side, text) in ["known", "prompt"].into_iter().zip(texts) {
+            assert!(divergence[side].as_str().unwrap().contains(text), "{name}: {divergence}");
+        }
+        assert_eq!(divergence["change"], serde_json::to_value(change).unwrap(), "{name}");
+        assert_eq!(found["shared_tokens"], divergence["token"], "{name}");
+        assert!(said.contains(expected), "{name}: {said}");
+        // The tokens are those of the library.
+        assert_eq!(found["tokens"]["prompt"], side(*kind, &prompt).1.tokens.len(), "{name}");
+    }
+}
+
+#[test]
+fn todays_date_is_told_before_it_costs_anything() {
+    let llama = directory(Kind::Llama);
+    let case = Case::new(&[llama.path()]);
+    let mut request = base(Kind::Llama);
+    let pinned = side(Kind::Llama, &request).1.dated().unwrap();
+    let (found, said) = case.explain(&request, &request);
+    assert_eq!((&found["divergence"], &found["date_token"]), (&Value::Null, &Value::Null));
+    assert!(!said.contains("date"), "{said}");
+    request["date"] = Value::Null;
+    let (found, said) = case.explain(&request, &request);
+    assert_eq!((&found["divergence"], &found["date_token"]), (&Value::Null, &json!(pinned)));
+    assert!(said.contains(&format!("The chat template writes today's date at token {pinned}: ")), "{said}");
+    assert!(said.ends_with("Pin it (--date, or \"date\" in the request).\n"), "{said}");
+    // The day before yesterday in seconds, and in words.
+    request["now"] = 1_795_392_000.into();
+    let dated = json!({ "messages": request["messages"], "tools": request["tools"], "date": "2026-11-23" });
+    assert_eq!(case.explain(&dated, &request).0["divergence"], Value::Null);
+    // What a template asks for by name pins it as well.
+    let named = json!({ "messages": request["messages"], "tools": request["tools"],
+        "chat_template_kwargs": { "date_string": "23 Nov 2026" } });
+    let (found, _) = case.explain(&dated, &named);
+    assert_eq!((&found["divergence"], &found["date_token"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn another_model_file_is_another_namespace() {
+    let (one, same, other) = (directory(Kind::Llama), directory(Kind::Llama), directory(Kind::Llama));
+    let weights = other.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let request = base(Kind::Llama);
+    let (found, said) = Case::new(&[one.path(), other.path()]).explain(&request, &request);
+    let all = found["tokens"]["prompt"].as_u64().unwrap();
+    let divergence = &found["divergence"];
+    assert_eq!((&divergence["owner"], &divergence["field"]), (&json!("namespace"), &json!("weights")));
+    assert_eq!(divergence["known"], str_of(one.path()));
+    assert_eq!(divergence["prompt"], str_of(other.path()));
+    assert_eq!((&found["shared_tokens"], &divergence["recoverable"]), (&json!(0), &json!(all)));
+    let miss = &found["cache"]["misses"][0];
+    assert_eq!((&miss["reason"], &miss["field"]), (&json!("namespace_changed"), &json!("weights")));
+    assert!(said.starts_with(&format!("None of {all} tokens can be reused: the model file differs.\n")), "{said}");
+    assert!(said.ends_with(&format!("Keeping to one model file would recover {all} tokens.\n")), "{said}");
+    // A copy is the same model; where it brings another template, that is what differs.
+    let (found, _) = Case::new(&[one.path(), same.path()]).explain(&request, &request);
+    assert_eq!(found["divergence"], Value::Null);
+    file(&same, "chat_template.jinja", LLAMA.replace("Cutting Knowledge Date", "Knowledge Date"));
+    let (found, said) = Case::new(&[one.path(), same.path()]).explain(&request, &request);
+    assert_eq!(found["divergence"]["owner"], serde_json::to_value(Owner::Template { date: false }).unwrap()["owner"]);
+    assert!(said.contains("then the chat template differs") && said.contains("Keeping to one chat template"), "{said}");
+    // The models that the requests name.
+    let named = |model: &Path| {
+        let mut request = request.clone();
+        request["model"] = str_of(model).into();
+        request
+    };
+    let (found, _) = Case::new(&[]).explain(&named(one.path()), &named(other.path()));
+    assert_eq!(found["divergence"]["field"], "weights");
+    let (found, _) = Case::new(&[one.path()]).explain(&named(one.path()), &named(other.path()));
+    assert_eq!(found["divergence"], Value::Null, "--model is for both");
+}
+
+#[test]
+fn a_wrong_request_is_named_by_file_and_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(&folder, "good.json", base(Kind::ChatMl).to_string());
+    let messages = json!([{ "role": "user", "content": "a" }]);
+    let cases = [
+        (json!({ "messages": messages, "tools": {} }), "tools"),
+        (json!({ "messages": messages, "tools": ["search"] }), "tools"),
+        (json!({ "messages": messages, "date": "tomorrow" }), "date"),
+        (json!({ "messages": messages, "date": 5 }), "date"),
+        (json!({ "messages": messages, "now": "tomorrow" }), "now"),
+        (json!({ "messages": messages, "now": 5, "date": "2026-11-23" }), "now"),
+        (json!({ "messages": messages, "cache_salt": 5 }), "cache_salt"),
+        (json!({ "messages": messages, "model": 5 }), "model"),
+        (json!({ "messages": messages, "chat_template_kwargs": [] }), "chat_template_kwargs"),
+        (json!({ "tools": [] }), "messages"),
+    ];
+    for (request, field) in cases {
+        let bad = file(&folder, "bad.json", request.to_string());
+        let mut command = headstart(&["prefix", "explain", str_of(&good), str_of(&bad)]);
+        let output = command.output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.starts_with(&format!("error: {}: {field}: ", bad.display())), "{request}: {message}");
+    }
+    let mut three = headstart(&["prefix", "explain", str_of(&good), str_of(&good)]);
+    let output = three.args(["-m", "a", "-m", "b", "-m", "c"]).output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("model: give one"));
+}

@@ -1,0 +1,115 @@
+//! Every reason why something is not reused, each from the state that makes it.
+
+use headstart::kv::{AdmitOptions, Cache, Config, Fields, Miss, Namespace, Producer, Reason, Report};
+
+fn namespace(weights: &str, salt: &str) -> Namespace {
+    Namespace::new(Fields { weights: weights.into(), salt: salt.into(), ..Fields::default() })
+}
+
+fn own() -> Namespace {
+    namespace("w", "")
+}
+
+fn prompt() -> Vec<u32> {
+    (0..50).collect()
+}
+
+fn learn(cache: &mut Cache, namespace: &Namespace, tokens: &[u32], producer: Producer) {
+    let admission = cache.admit(namespace, tokens, &AdmitOptions::default()).expect("room");
+    let mut table = admission.table;
+    cache.append(&mut table, tokens.len() - admission.cached_tokens).expect("room");
+    cache.publish(&mut table, &tokens[admission.cached_tokens..], producer);
+    cache.release(table);
+}
+
+/// What the prompt is told by a cache that `learn`s and then sees it under `options`.
+fn told(config: Config, options: &AdmitOptions, prepare: impl Fn(&mut Cache)) -> Report {
+    let mut cache = Cache::new(config);
+    prepare(&mut cache);
+    let admission = cache.admit(&own(), &prompt(), options).expect("room");
+    cache.release(admission.table);
+    admission.report
+}
+
+#[test]
+fn every_reason_is_told_where_it_holds() {
+    let usual = Config { capacity: 16, ..Config::default() };
+    let plain = AdmitOptions::default();
+    let across = AdmitOptions { across_salts: true, ..plain };
+    let prefill =
+        |cache: &mut Cache, namespace: &Namespace, tokens: &[u32]| learn(cache, namespace, tokens, Producer::Prefill);
+    let other = [&prompt()[..20], &[999; 20]].concat();
+    let cases = [
+        ("cold", 0, 49, told(usual.clone(), &plain, |_| {})),
+        ("diverged", 20, 29, told(usual.clone(), &plain, |cache| prefill(cache, &own(), &other))),
+        (
+            "below_min",
+            0,
+            20,
+            told(usual.clone(), &AdmitOptions { min: 21, ..plain }, |cache| prefill(cache, &own(), &prompt()[..20])),
+        ),
+        (
+            "evicted",
+            0,
+            48,
+            told(Config { capacity: 4, ..usual.clone() }, &plain, |cache| {
+                prefill(cache, &own(), &prompt());
+                prefill(cache, &own(), &[7; 64]);
+            }),
+        ),
+        (
+            "expired",
+            0,
+            48,
+            told(Config { ttl_ms: Some(1000), ..usual.clone() }, &plain, |cache| {
+                prefill(cache, &own(), &prompt());
+                cache.advance(5000);
+            }),
+        ),
+        (
+            "namespace_changed",
+            0,
+            49,
+            told(usual.clone(), &plain, |cache| prefill(cache, &namespace("v", ""), &prompt())),
+        ),
+        ("salt", 0, 49, told(usual.clone(), &across, |cache| prefill(cache, &namespace("w", "s"), &prompt()))),
+        (
+            "decode_written",
+            0,
+            49,
+            told(usual.clone(), &AdmitOptions { exact: true, ..plain }, |cache| {
+                learn(cache, &own(), &prompt(), Producer::Decode);
+            }),
+        ),
+        ("integrity", 0, 32, blamed(&usual, Reason::Integrity)),
+        ("deadline", 0, 32, blamed(&usual, Reason::Deadline)),
+    ];
+    // What went is known by whole blocks: the last token of the prompt's last, which is not whole, is cold.
+    for (reason, from, tokens, report) in cases {
+        let json = serde_json::to_value(&report).expect("JSON");
+        let first = &json["misses"][0];
+        assert_eq!(
+            (&first["reason"], &first["from"], &first["tokens"]),
+            (&reason.into(), &from.into(), &tokens.into())
+        );
+        assert_eq!(json["first_divergent"].is_u64(), reason == "diverged", "{reason}");
+        let missed: usize = report.misses.iter().map(|miss| miss.tokens).sum();
+        assert_eq!(report.reused() + missed, 49, "{reason}: {report:?}");
+    }
+}
+
+/// What a tier says of two pages that it has and cannot give.
+fn blamed(config: &Config, reason: Reason) -> Report {
+    let mut report = told(config.clone(), &AdmitOptions::default(), |_| {});
+    report.blame(reason, 32);
+    assert_eq!(report.misses[1], Miss { reason: Reason::Cold, from: 32, tokens: 17 });
+    report
+}
+
+#[test]
+fn the_field_that_changed_is_told() {
+    let told = told(Config { capacity: 16, ..Config::default() }, &AdmitOptions::default(), |cache| {
+        learn(cache, &namespace("v", ""), &prompt(), Producer::Prefill);
+    });
+    assert_eq!(told.misses, [Miss { reason: Reason::NamespaceChanged { field: "weights" }, from: 0, tokens: 49 }]);
+}
