@@ -363,7 +363,9 @@ impl Cache {
     /// Forgets all that is not pinned. Sequences go on undisturbed.
     pub fn clear(&mut self) {
         let pinned: HashSet<PageId> = self.pins.values().flatten().copied().collect();
-        let pages: Vec<PageId> = self.index.nodes.keys().copied().filter(|page| !pinned.contains(page)).collect();
+        let mut pages: Vec<PageId> = self.index.nodes.keys().copied().filter(|page| !pinned.contains(page)).collect();
+        // In this order pages become free, so that equal histories give equal pages.
+        pages.sort_unstable();
         pages.into_iter().for_each(|page| self.unindex_below(page, None));
     }
 
