@@ -117,7 +117,7 @@ pub fn prompt(path: &Path) -> Result<Prompt> {
         file: name(path),
         field,
         problem,
-        fix: "give a JSON list of {\"role\", \"content\"} objects, or an object with such a list as \"messages\"",
+        fix: "`headstart prefix explain --help` says what a conversation may hold",
     };
     let value: Value = serde_json::from_str(&text).map_err(|error| {
         fail(format!("line {} column {}", error.line(), error.column()), format!("no JSON: {error}"))

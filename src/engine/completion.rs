@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 use web_time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kv::Report;
 use crate::text::{StopStrings, TokenStream, Tokenizer};
 
@@ -74,6 +74,9 @@ pub struct Timings {
 
 impl Completion {
     /// Submits `request`. `arrived` is when the work on it began, before templates and tokens.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], and [`Error::Request`] for an answer of no tokens.
     pub fn submit(
         engine: &mut Engine,
         tokenizer: &Tokenizer,
@@ -81,6 +84,9 @@ impl Completion {
         stops: StopStrings,
         arrived: Instant,
     ) -> Result<Self> {
+        if request.max_tokens == 0 {
+            return Err(Error::Request { field: "max_tokens", problem: "must be at least 1".into() });
+        }
         let submitted = Instant::now();
         let usage = Usage { prompt_tokens: request.tokens.len(), ..Usage::default() };
         let sequence = engine.submit(request)?;
