@@ -18,7 +18,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     gpu::Recording,
     kv::{self, Admission, AdmitOptions, BlockTable, Choice, Key, Namespace, OutOfPages, PAGE, Reason, Tier},
     store::{self, Blob, Element, Expected, Tiers},
@@ -38,8 +38,6 @@ pub(super) struct Persistence {
     waiting: VecDeque<Unsaved>,
     /// Blocks loaded since the tiers were last told, each behind its parent.
     used: Vec<store::Key>,
-    /// Blocks that were not saved, because too many waited.
-    dropped: u64,
 }
 
 /// A block that has been written to a page.
@@ -61,7 +59,7 @@ struct Found {
 impl Persistence {
     pub fn new(tiers: Tiers, deadline: Duration) -> Self {
         let rates = vec![Rate::default(); tiers.stores().count()];
-        Self { tiers, deadline, rates, waiting: VecDeque::new(), used: Vec::new(), dropped: 0 }
+        Self { tiers, deadline, rates, waiting: VecDeque::new(), used: Vec::new() }
     }
 
     fn tier(&self, index: usize) -> Tier {
@@ -83,9 +81,8 @@ impl Persistence {
     }
 
     fn push(&mut self, unsaved: Unsaved) {
-        match self.waiting.len() < MOST_WAITING {
-            true => self.waiting.push_back(unsaved),
-            false => self.dropped += 1,
+        if self.waiting.len() < MOST_WAITING {
+            self.waiting.push_back(unsaved);
         }
     }
 
@@ -333,7 +330,7 @@ impl Engine {
     /// Saves all that waits in every tier. For when nothing runs.
     ///
     /// # Errors
-    /// [`Error::Gpu`](crate::error::Error::Gpu) where the pages cannot be read back; never for a store's sake.
+    /// [`Error::Gpu`] where the pages cannot be read back; never for a store's sake.
     pub async fn persist(&mut self) -> Result<()> {
         while self.persistence.as_ref().is_some_and(Persistence::has_work) {
             self.save(self.kv.most_read()).await?;
@@ -362,7 +359,15 @@ impl Engine {
         if blocks.is_empty() {
             return Ok(());
         }
-        let words = self.kv.read(&mut self.gpu, &pages).await?;
+        let words = match self.kv.read(&mut self.gpu, &pages).await {
+            Ok(words) => words,
+            // Without memory to read pages through nothing can be saved; answering goes on.
+            Err(Error::GpuMemory { .. }) => {
+                persistence.waiting.clear();
+                return Ok(());
+            }
+            Err(other) => return Err(other),
+        };
         let rows = self.layout.rows();
         for ((unsaved, exact), page) in blocks.into_iter().zip(words.chunks_exact(self.layout.words())) {
             let Unsaved { namespace, parent, key, tokens, hidden } = unsaved;

@@ -149,8 +149,7 @@ impl Engine {
             self.gpu.submit(&recording)?;
             return Ok(planned.iter().map(|_| None).collect());
         };
-        let kept: Vec<usize> =
-            planned.iter().map(|rows| self.ends_new_prompt(rows)).zip(0..).filter(|x| x.0).map(|x| x.1).collect();
+        let kept: Vec<usize> = (0..planned.len()).filter(|&index| self.ends_new_prompt(&planned[index])).collect();
         for (index, &ending) in kept.iter().enumerate() {
             let from = self.hidden_row(batch.last_rows[ending]);
             let at = memory::drawn_bytes(&self.config, self.max_sequences, index);
