@@ -1,11 +1,13 @@
 //! KV beyond the GPU: what a request finds in the tiers is loaded before it starts, what it computes is saved behind it.
 //!
 //! Restoring: all blocks of the prompt that pages do not have are asked for at once; those whose loading is expected to
-//! beat computing are read, verified, written to pages and published, until one fails or the deadline passes. Whatever
-//! goes wrong is a miss. Saving: blocks queue when they are written and are read back in steps that compute no prompt,
-//! a few at a time, so that neither a first token nor the decoding waits for a store.
+//! beat computing are read, verified, written to pages and published, the next ones being on their way meanwhile, until
+//! one fails or the deadline passes: it bounds all the waiting for stores that a request does. Whatever goes wrong is a
+//! miss. Saving: blocks queue when they are written and are read back in steps that compute no prompt, a few at a time;
+//! the stores write them when they like. So neither a first token nor the decoding waits for a store to write.
 //!
-//! Costs: a request, two round trips to each tier and its bytes; a saved block, one copy to the host and one SHA-256.
+//! Costs: a request, two round trips to each tier, one for every group of blocks, and their bytes; a saved block, one copy
+//! to the host and one SHA-256.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,19 +23,21 @@ use crate::{
     error::{Error, Result},
     gpu::Recording,
     kv::{self, Admission, AdmitOptions, BlockTable, Choice, Key, Namespace, OutOfPages, PAGE, Reason, Tier},
-    store::{self, Blob, Element, Expected, Tiers},
+    store::{self, Ahead, Blob, Deadline, Element, Expected, Tiers},
 };
 
 /// Blocks that may wait to be saved; what comes when they do is not.
 const MOST_WAITING: usize = 8192;
 /// Bytes of KV saved between two decode steps.
 const STEP_BYTES: usize = 1 << 20;
+/// Bytes of KV that are read at once; three times as much is held while blocks are read ahead.
+const GROUP_BYTES: usize = 4 << 20;
 
 /// The tiers and what is known of their speed.
 pub(super) struct Persistence {
     pub tiers: Tiers,
-    /// The longest that restoring one request may take before the rest is computed.
-    pub deadline: Duration,
+    /// The longest that one request may wait for stores.
+    deadline: Duration,
     rates: Vec<Rate>,
     waiting: VecDeque<Unsaved>,
     /// Blocks loaded since the tiers were last told, each behind its parent.
@@ -56,33 +60,33 @@ struct Found {
     stored: Stored,
 }
 
+/// What of a prompt is to be loaded, and why.
+#[derive(Default)]
+struct Plan {
+    found: Vec<Found>,
+    choices: Vec<Choice>,
+    /// A tier did not say in time what it has.
+    late: bool,
+}
+
 impl Persistence {
     pub fn new(tiers: Tiers, deadline: Duration) -> Self {
         let rates = vec![Rate::default(); tiers.stores().count()];
         Self { tiers, deadline, rates, waiting: VecDeque::new(), used: Vec::new() }
     }
 
-    fn tier(&self, index: usize) -> Tier {
-        match self.tiers.stores().nth(index).map_or("", |store| store.name()) {
-            "memory" => Tier::Memory,
-            "disk" | "opfs" => Tier::Disk,
-            "pack" => Tier::Pack,
-            _ => Tier::Remote,
-        }
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.deadline)
     }
 
     fn has_work(&self) -> bool {
         !self.waiting.is_empty() || !self.used.is_empty()
     }
 
-    /// Blocks refused so far, by any tier.
-    fn rejected(&self) -> u64 {
-        self.tiers.stats().iter().flat_map(|(_, stats)| stats.rejected.values()).sum()
-    }
-
     fn push(&mut self, unsaved: Unsaved) {
-        if self.waiting.len() < MOST_WAITING {
-            self.waiting.push_back(unsaved);
+        match self.waiting.len() < MOST_WAITING {
+            true => self.waiting.push_back(unsaved),
+            false => self.tiers.drop_unsaved(1),
         }
     }
 
@@ -95,9 +99,10 @@ impl Persistence {
         keys: &[Key],
         first: usize,
         known: usize,
+        deadline: Deadline,
     ) -> Vec<Found> {
         let asked: Vec<_> = keys[first..].iter().map(|key| key.0).collect();
-        let present = self.tiers.find(&asked).await;
+        let present = self.tiers.find(&asked, deadline).await;
         let size = |block: usize| (tokens.len() - block * PAGE).min(PAGE);
         let mut found: Vec<Found> = (first..keys.len())
             .zip(&present)
@@ -112,7 +117,7 @@ impl Persistence {
             // Of all its tokens it has just been asked for.
             let lengths: Vec<usize> = (least..rest.len()).rev().collect();
             let asked: Vec<_> = lengths.iter().map(|&n| Key::block(&parent, &rest[..n])).collect();
-            let present = self.tiers.find(&asked.iter().map(|key| key.0).collect::<Vec<_>>()).await;
+            let present = self.tiers.find(&asked.iter().map(|key| key.0).collect::<Vec<_>>(), deadline).await;
             let longest = present.iter().position(Option::is_some);
             found.extend(longest.and_then(|at| {
                 Some(Found { block: next, key: asked[at], stored: Stored { tier: present[at]?, tokens: lengths[at] } })
@@ -122,9 +127,33 @@ impl Persistence {
     }
 }
 
+fn kind(tiers: &Tiers, index: usize) -> Tier {
+    match tiers.stores().nth(index).map_or("", |store| store.name()) {
+        "memory" => Tier::Memory,
+        "disk" | "opfs" => Tier::Disk,
+        "pack" => Tier::Pack,
+        _ => Tier::Remote,
+    }
+}
+
+/// What a tier does wrong between two moments, by its counters.
+#[derive(Clone, Copy)]
+struct Faults {
+    rejected: u64,
+    late: u64,
+}
+
+impl Faults {
+    fn of(tiers: &Tiers) -> Self {
+        let stats = tiers.stats();
+        let rejected = stats.iter().flat_map(|(_, stats)| stats.rejected.values()).sum();
+        Self { rejected, late: stats.iter().map(|(_, stats)| stats.late).sum() }
+    }
+}
+
 impl Engine {
-    /// Keeps KV beyond the GPU in `tiers` from now on, under the digest of the model's weights. Restoring a request gives
-    /// up after `deadline` and computes the rest.
+    /// Keeps KV beyond the GPU in `tiers` from now on, under the digest of the model's weights. A request waits for stores
+    /// no longer than `deadline` in all, and computes the rest.
     pub fn attach(&mut self, tiers: Tiers, weights_digest: &str, deadline: Duration) {
         self.fields = super::identity::fields(&self.config, weights_digest, self.quantize);
         self.namespace = Namespace::new(self.fields.clone());
@@ -155,23 +184,26 @@ impl Engine {
         let whole = keys.last().is_some_and(|key| self.breakpoints.contains(key, request.exact));
         let options = AdmitOptions { max: whole.then_some(tokens.len()), exact: request.exact, ..Default::default() };
         let known = self.cache.lookup(&namespace, tokens, &options);
-        let (found, choices) = self.choose(&namespace, tokens, &keys, known).await;
+        let deadline = self.persistence.as_ref().map_or(Deadline::NEVER, |persistence| persistence.deadline());
+        let Plan { found, choices, late } = self.choose(&namespace, tokens, &keys, known, deadline).await;
         let begun = self.cache.admit(&namespace, tokens, &AdmitOptions { whole_pages: !found.is_empty(), ..options });
         let Ok(mut admission) = begun else { return Ok(begun) };
         self.copy(&admission)?;
+        // What was not found in time may be there.
+        let mut failure = late.then_some((Reason::Deadline, usize::MAX));
         if !found.is_empty() {
-            let failure = self.restore(&mut admission, &found, tokens, request.exact).await;
+            failure = self.restore(&mut admission, &found, tokens, request.exact, deadline).await.or(failure);
             if admission.cached_tokens == admission.report.sources.gpu {
                 // What pages have of the block that could not be loaded is better than nothing.
-                self.cache.release(admission.table);
+                self.cache.withdraw(admission);
                 let again = self.cache.admit(&namespace, tokens, &options);
                 let Ok(whole) = again else { return Ok(again) };
                 self.copy(&whole)?;
                 admission = whole;
             }
-            if let Some((reason, tokens)) = failure {
-                admission.report.blame(reason, tokens);
-            }
+        }
+        if let Some((reason, tokens)) = failure {
+            admission.report.blame(reason, tokens);
         }
         admission.report.choices = choices;
         Ok(Ok(admission))
@@ -192,19 +224,22 @@ impl Engine {
         tokens: &[u32],
         keys: &[Key],
         known: usize,
-    ) -> (Vec<Found>, Vec<Choice>) {
+        deadline: Deadline,
+    ) -> Plan {
         let Some(persistence) = &mut self.persistence else { return Default::default() };
         let first = known / PAGE;
         if known == tokens.len() {
             return Default::default();
         }
-        let mut found = persistence.find(namespace, tokens, keys, first, known).await;
+        let before = Faults::of(&persistence.tiers);
+        let mut found = persistence.find(namespace, tokens, keys, first, known, deadline).await;
+        let late = Faults::of(&persistence.tiers).late > before.late;
         let stored: Vec<Stored> = found.iter().map(|found| found.stored).collect();
         let bytes = self.layout.token_bytes() as f64;
         let count = choice::worthwhile(&stored, bytes, &self.prefill, &persistence.rates);
         let mut choices: Vec<Choice> = Vec::new();
         for (index, stored) in stored.iter().enumerate() {
-            let (tier, load) = (persistence.tier(stored.tier), index < count);
+            let (tier, load) = (kind(&persistence.tiers, stored.tier), index < count);
             let load_ms = persistence.rates[stored.tier].ms(stored.tokens as f64 * bytes);
             let prefill_ms = self.prefill.ms(stored.tokens as f64);
             match choices.last_mut().filter(|choice| choice.tier == tier && choice.load == load) {
@@ -220,7 +255,7 @@ impl Engine {
             persistence.rates[declined.tier].relent();
         }
         found.truncate(count);
-        (found, choices)
+        Plan { found, choices, late }
     }
 
     /// Loads the blocks `found` into pages behind those of `admission`, until one fails: why, and how many tokens could
@@ -231,17 +266,22 @@ impl Engine {
         found: &[Found],
         tokens: &[u32],
         exact: bool,
+        deadline: Deadline,
     ) -> Option<(Reason, usize)> {
-        let persistence = self.persistence.as_mut()?;
+        let Persistence { tiers, rates, used, .. } = self.persistence.as_mut()?;
         let Admission { table, report, cached_tokens, .. } = admission;
         let namespace = table.namespace().clone();
-        let (fields, rows, began) = (namespace.fields().entries(), self.layout.rows(), Instant::now());
+        let (fields, rows) = (namespace.fields().entries(), self.layout.rows());
+        let wanted: Vec<store::Key> = found.iter().map(|found| found.key.0).collect();
+        let places: Vec<usize> = found.iter().map(|found| found.stored.tier).collect();
+        let group = GROUP_BYTES / (self.layout.words() * 4);
+        let mut ahead = Ahead::new(tiers, &wanted, &places, group, deadline);
         let mut parent = table.keys().last().copied().unwrap_or(namespace.key());
         for Found { block, key, stored } in found {
             let begin = block * PAGE;
-            if began.elapsed() >= persistence.deadline {
-                let missed = found.iter().filter(|found| found.block >= *block).map(|found| found.stored.tokens);
-                return Some((Reason::Deadline, missed.sum()));
+            let rest = || found.iter().filter(|found| found.block >= *block).map(|found| found.stored.tokens).sum();
+            if deadline.passed() {
+                return Some((Reason::Deadline, rest()));
             }
             let expected = Expected {
                 key: key.0,
@@ -252,9 +292,14 @@ impl Engine {
                 rows: &rows,
                 hidden: self.config.hidden,
             };
-            let (started, refused) = (Instant::now(), persistence.rejected());
-            let Some(loaded) = persistence.tiers.load(&expected).await else {
-                return (persistence.rejected() > refused).then_some((Reason::Integrity, stored.tokens));
+            let (started, before) = (Instant::now(), Faults::of(tiers));
+            let Some(loaded) = ahead.next(&expected).await else {
+                let after = Faults::of(tiers);
+                return match () {
+                    _ if after.rejected > before.rejected => Some((Reason::Integrity, stored.tokens)),
+                    _ if after.late > before.late => Some((Reason::Deadline, rest())),
+                    _ => None,
+                };
             };
             let Blob { producer, last_hidden, kv, .. } = loaded.blob;
             let computed_exactly = producer == store::Producer::Prefill;
@@ -269,18 +314,18 @@ impl Engine {
             if end == tokens.len() && !self.breakpoints.contains(key, exact) {
                 end -= 1;
             }
-            let used = end - table.written();
-            if used == 0 || self.cache.append(table, used).is_err() {
+            let fresh = end - table.written();
+            if fresh == 0 || self.cache.append(table, fresh).is_err() {
                 return None;
             }
             let page = table.pages()[*block];
             self.kv.write(&mut self.gpu, page, &self.layout.to_page(&kv, stored.tokens));
             let producer = if computed_exactly { kv::Producer::Prefill } else { kv::Producer::Decode };
             self.cache.publish(table, &tokens[begin..end], producer);
-            report.load(persistence.tier(loaded.tier), used);
+            report.load(kind(tiers, loaded.tier), fresh);
             let ms = started.elapsed().as_secs_f64() * 1e3;
-            persistence.rates[loaded.tier].measure((stored.tokens * self.layout.token_bytes()) as f64, ms);
-            persistence.used.push(key.0);
+            rates[loaded.tier].measure((stored.tokens * self.layout.token_bytes()) as f64, ms);
+            used.push(key.0);
             *cached_tokens = table.written();
             parent = *key;
         }
@@ -348,9 +393,13 @@ impl Engine {
         while blocks.len() < most.min(self.kv.most_read())
             && let Some(unsaved) = persistence.waiting.pop_front()
         {
-            if let Some((page, exact)) = self.cache.page(&unsaved.parent, &unsaved.key, &unsaved.tokens) {
-                pages.push(page);
-                blocks.push((unsaved, exact));
+            match self.cache.page(&unsaved.parent, &unsaved.key, &unsaved.tokens) {
+                // What others will find under this key must be what it is the key of.
+                Some((page, exact)) if Key::block(&unsaved.parent, &unsaved.tokens) == unsaved.key => {
+                    pages.push(page);
+                    blocks.push((unsaved, exact));
+                }
+                _ => persistence.tiers.drop_unsaved(1),
             }
         }
         if !persistence.used.is_empty() {
@@ -363,6 +412,7 @@ impl Engine {
             Ok(words) => words,
             // Without memory to read pages through nothing can be saved; answering goes on.
             Err(Error::GpuMemory { .. }) => {
+                persistence.tiers.drop_unsaved((blocks.len() + persistence.waiting.len()) as u64);
                 persistence.waiting.clear();
                 return Ok(());
             }
@@ -390,7 +440,6 @@ impl Engine {
             };
             persistence.tiers.save(&blob).await;
         }
-        persistence.tiers.flush_some(words.len() * 4).await;
         Ok(())
     }
 }

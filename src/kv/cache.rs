@@ -238,6 +238,13 @@ impl Cache {
         Ok(Admission { table, cached_tokens: cached, copy, report })
     }
 
+    /// Takes an admission back: it is not counted.
+    pub fn withdraw(&mut self, admission: Admission) {
+        self.stats.queried_tokens -= admission.report.prompt_tokens as u64;
+        self.stats.hit_tokens -= admission.cached_tokens as u64;
+        self.release(admission.table);
+    }
+
     /// The indexed page whose first tokens are `tokens` (1 to `PAGE`), the block of that `key` after `parent`, and how many
     /// of them are exact.
     pub fn page(&self, parent: &Key, key: &Key, tokens: &[u32]) -> Option<(PageId, usize)> {

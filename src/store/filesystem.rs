@@ -10,8 +10,8 @@
 //! used since is spared at the eviction, and what is pinned (see `pins`) always. Writes go through a breaker: a full or
 //! unwritable disk makes the store read-only for a while instead of failing at every block.
 //!
-//! The work is done in the call, not beside it: the one who awaits waits for the disk, so writes belong in
-//! [`super::Tiers::flush`]. Cost: a read is three system calls and its bytes, a write five.
+//! The work is done in the call, not beside it: the one who awaits waits for the disk, so whoever must not wait puts a
+//! [`super::Background`] in front. Cost: a read is three system calls and its bytes, a write five.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -184,6 +184,8 @@ impl FilesystemStore {
         inner.written += cost;
         let expires_ms = Some(expires).filter(|at| *at < scan::NEVER_MS);
         inner.lru.insert(*key, Entry { bytes: cost, used, expires_ms });
+        inner.usage.written += 1;
+        inner.usage.written_bytes += bytes.len() as u64;
         Ok(true)
     }
 

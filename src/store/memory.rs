@@ -55,6 +55,8 @@ impl MemoryStore {
         let expires_ms = ttl.map(|ttl| now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
         inner.lru.insert(*key, Entry { bytes, used, expires_ms });
         inner.values.insert(*key, value.into());
+        inner.usage.written += 1;
+        inner.usage.written_bytes += value.len() as u64;
         Ok(())
     }
 }

@@ -8,10 +8,14 @@
 //! A store takes `&self` and answers with a local boxed future, as byte sources do, so one trait covers memory, files,
 //! a browser's private file system and a network. Time is injected: milliseconds since the Unix epoch.
 
+mod ahead;
+#[cfg(not(target_arch = "wasm32"))]
+mod background;
 mod blob;
 mod breaker;
 #[cfg(not(target_arch = "wasm32"))]
 mod chains;
+mod deadline;
 mod file;
 #[cfg(not(target_arch = "wasm32"))]
 mod filesystem;
@@ -20,6 +24,8 @@ mod memory;
 mod pack;
 #[cfg(not(target_arch = "wasm32"))]
 mod pins;
+#[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
+mod remote;
 #[cfg(not(target_arch = "wasm32"))]
 mod scan;
 mod tiers;
@@ -28,10 +34,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ahead::Ahead;
+#[cfg(not(target_arch = "wasm32"))]
+pub use background::{Background, BackgroundConfig};
 pub use blob::{BLOCK, Blob, Description, Expected, Producer, Reject};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
 #[cfg(not(target_arch = "wasm32"))]
 pub use chains::{Chain, Removed};
+pub use deadline::Deadline;
 pub use file::{Element, MAX_HEADER, Row};
 #[cfg(not(target_arch = "wasm32"))]
 pub use filesystem::{FilesystemConfig, FilesystemStore};
@@ -39,6 +49,8 @@ pub use memory::MemoryStore;
 pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackLimits, PackStore};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pins::{Listing, MAX_PINNED, Pinned};
+#[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
+pub use remote::{RemoteConfig, connect};
 pub use tiers::{Loaded, TierStats, Tiers, TiersConfig};
 
 /// A full SHA-256: the name of a block and of everything before it.
@@ -68,9 +80,37 @@ pub trait Store {
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>>;
 
+    /// Several at once: one round trip, where the store is far. The caller bounds how many.
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            let mut values = Vec::with_capacity(keys.len());
+            for key in keys {
+                values.push(self.get(key).await?);
+            }
+            Ok(values)
+        })
+    }
+
     /// Replaces what was there, at once: a reader sees the old value or the new one, whole. Without `ttl` it stays until
-    /// its room is needed.
+    /// its room is needed. A store that takes long queues it and answers at once; [`Store::get`] sees what is queued.
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()>;
+
+    /// As [`Store::put`], unless there is a value already, which is marked as used then.
+    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let keys = std::slice::from_ref(key);
+            match self.contains(keys).await?.first() {
+                Some(true) => self.touch(keys).await,
+                _ => self.put(key, bytes, ttl).await?,
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits until what was put is written, or given up and counted.
+    fn flush(&self) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Which of `keys` would be found now, asked in one round trip. No use: it saves nothing from eviction.
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>>;
@@ -91,6 +131,11 @@ pub trait Store {
     fn usage(&self) -> Usage {
         Usage::default()
     }
+
+    /// The last thing that went wrong, for people.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a store holds, as far as it knows, and what it did since it was opened.
@@ -102,6 +147,10 @@ pub struct Usage {
     /// Entries that made room for others.
     pub evicted: u64,
     pub expired: u64,
+    pub written: u64,
+    pub written_bytes: u64,
+    /// Values that were taken to be written later, and were not.
+    pub dropped: u64,
     /// Operations that went wrong.
     pub failures: u64,
     /// Writes that were not tried, because those before went wrong.
@@ -133,7 +182,20 @@ pub enum StoreError {
     #[error("the {store} store is only read from; write to another one")]
     ReadOnly { store: &'static str },
 
-    /// A store behind a network or a browser interface that answered with an error, or not in time.
+    /// A store behind a network or a browser interface that cannot be reached, or failed.
     #[error("the {store} store: {problem}")]
     Backend { store: &'static str, problem: String },
+
+    #[error("the {store} store did not answer within {ms} ms")]
+    Late { store: &'static str, ms: u64 },
+
+    /// A store that answers, but not to this: asking again does not help.
+    #[error("the {store} store: {problem}")]
+    Refused { store: &'static str, problem: String },
+
+    #[error("{bytes} bytes wait to be written to the {store} store already; this value was dropped")]
+    QueueFull { store: &'static str, bytes: u64 },
+
+    #[error("{url}: {problem}")]
+    Url { url: String, problem: String },
 }

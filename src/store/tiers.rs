@@ -1,35 +1,26 @@
-//! Memory before slower stores: what is found further back moves to the front, what is saved goes back later.
+//! Memory before slower stores: what is found further back moves to the front, what is saved goes to all.
 //!
-//! `save` costs an encoding and a copy into memory; writing behind happens in `flush`, whenever the caller has time, from
-//! a queue of bounded size. `load` lets nothing through that [`Blob::decode`] rejects: it is counted by reason, removed
-//! where it lay, and the next tier is asked. No fault of a store is an error here; every one is counted.
+//! `save` costs an encoding, a copy into memory and one for each store behind, which writes when it likes (see
+//! [`Store::put`]). `load` lets nothing through that [`Blob::decode`] rejects: it is counted by reason, removed where it
+//! lay, and the next tier is asked. No fault of a store is an error here; every one is counted.
 //!
 //! Blobs that decode kernels wrote stay in memory, unless configured otherwise: they are not bit-identical to what another
 //! process would compute.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use web_time::Instant;
 
-use super::{Blob, Expected, Key, MemoryStore, Producer, Reject, Store, StoreError};
+use super::{Answer, Blob, Deadline, Expected, Key, MemoryStore, Producer, Reject, Store, StoreError};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TiersConfig {
     /// For everything saved or moved to the front.
     pub ttl: Option<Duration>,
-    /// Bytes that may wait to be written behind; what comes when they do is not written.
-    pub queue_bytes: usize,
     /// Write also behind what decode kernels produced.
     pub decoded_behind: bool,
-}
-
-impl Default for TiersConfig {
-    fn default() -> Self {
-        Self { ttl: None, queue_bytes: 256 << 20, decoded_behind: false }
-    }
 }
 
 /// What one tier did since the start.
@@ -41,14 +32,15 @@ pub struct TierStats {
     pub misses: u64,
     /// Blobs found and refused, by [`Reject::name`].
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Operations that the store did not do.
+    /// Operations that the store did not do, and those of them that it did not do in time.
     pub failures: u64,
+    pub late: u64,
     /// Bytes of the hits, and how long they took to read and verify.
     pub loaded_bytes: u64,
     pub load_ms: f64,
     pub saved: u64,
     pub saved_bytes: u64,
-    /// Blobs that were not written: the queue was full, or the store did not take them.
+    /// Blobs that were not written: too many waited, or the store did not take them.
     pub dropped: u64,
 }
 
@@ -67,45 +59,14 @@ pub struct Tiers {
     memory: MemoryStore,
     behind: Vec<Box<dyn Store>>,
     config: TiersConfig,
-    queue: RefCell<Queue>,
     stats: RefCell<Vec<TierStats>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Waiting>,
-    bytes: usize,
-}
-
-#[derive(Clone)]
-struct Waiting {
-    key: Key,
-    bytes: Rc<[u8]>,
-    /// Tiers `1..tiers` shall have it.
-    tiers: usize,
-    /// It holds more than what may lie there under its key.
-    replaces: bool,
-}
-
-impl Queue {
-    /// At least one, if any wait, so that every flush gets on.
-    fn take(&mut self, max_bytes: usize) -> Vec<Waiting> {
-        let (mut batch, mut taken) = (Vec::new(), 0);
-        while taken < max_bytes.max(1) {
-            let Some(waiting) = self.waiting.pop_front() else { break };
-            taken += waiting.bytes.len();
-            batch.push(waiting);
-        }
-        self.bytes -= taken;
-        batch
-    }
 }
 
 impl Tiers {
     /// `behind` in the order in which to ask: nearest first.
     pub fn new(memory: MemoryStore, behind: Vec<Box<dyn Store>>, config: TiersConfig) -> Self {
         let stats = RefCell::new(vec![TierStats::default(); 1 + behind.len()]);
-        Self { memory, behind, config, queue: RefCell::default(), stats }
+        Self { memory, behind, config, stats }
     }
 
     /// All stores, memory first.
@@ -113,23 +74,33 @@ impl Tiers {
         std::iter::once(&self.memory as &dyn Store).chain(self.behind.iter().map(|store| &**store))
     }
 
+    pub(super) fn store(&self, tier: usize) -> &dyn Store {
+        tier.checked_sub(1).map_or(&self.memory, |behind| &*self.behind[behind])
+    }
+
     /// Name and counters of every tier, memory first.
     pub fn stats(&self) -> Vec<(&'static str, TierStats)> {
-        self.stores().map(|store| store.name()).zip(self.stats.borrow().iter().cloned()).collect()
+        let written = |(store, stats): (&dyn Store, &TierStats)| {
+            let usage = store.usage();
+            let (saved, saved_bytes) = (usage.written, usage.written_bytes);
+            let dropped = stats.dropped + usage.dropped;
+            (store.name(), TierStats { saved, saved_bytes, dropped, ..stats.clone() })
+        };
+        self.stores().zip(self.stats.borrow().iter()).map(written).collect()
     }
 
     /// The nearest tier that has each of `keys`, if any: one round trip a tier, none to those that need not be asked.
-    pub async fn find(&self, keys: &[Key]) -> Vec<Option<usize>> {
+    pub async fn find(&self, keys: &[Key], deadline: Deadline) -> Vec<Option<usize>> {
         let mut found = vec![None; keys.len()];
         for (tier, store) in self.stores().enumerate() {
             let open: Vec<usize> = (0..keys.len()).filter(|&i| found[i].is_none()).collect();
-            if open.is_empty() {
+            if open.is_empty() || deadline.passed() {
                 break;
             }
             let asked: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
-            match store.contains(&asked).await {
+            match self.bounded(tier, deadline, store.contains(&asked)).await {
                 Ok(present) => open.iter().zip(present).filter(|(_, is)| *is).for_each(|(&i, _)| found[i] = Some(tier)),
-                Err(_) => self.stat(tier, |stats| stats.failures += 1),
+                Err(error) => self.failed(tier, &error),
             }
         }
         found
@@ -137,37 +108,67 @@ impl Tiers {
 
     /// The blob from the nearest tier that has it whole.
     pub async fn load(&self, expected: &Expected<'_>) -> Option<Loaded> {
-        for (tier, store) in self.stores().enumerate() {
-            let begin = Instant::now();
-            let bytes = match store.get(&expected.key).await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => {
-                    self.stat(tier, |stats| stats.misses += 1);
-                    continue;
-                }
-                Err(_) => {
-                    self.stat(tier, |stats| (stats.misses, stats.failures) = (stats.misses + 1, stats.failures + 1));
-                    continue;
-                }
-            };
-            let blob = match Blob::decode(&bytes, expected) {
-                Ok(blob) => blob,
-                Err(reason) => {
-                    self.discard(tier, store, &expected.key, reason).await;
-                    continue;
-                }
-            };
-            let ms = begin.elapsed().as_secs_f64() * 1e3;
-            self.stat(tier, |stats| {
-                stats.hits += 1;
-                stats.loaded_bytes += bytes.len() as u64;
-                stats.load_ms += ms;
-            });
-            let size = bytes.len();
-            self.promote(tier, expected.key, bytes).await;
-            return Some(Loaded { blob, tier, name: store.name(), bytes: size, ms });
+        self.load_from(0, expected, Deadline::NEVER).await
+    }
+
+    pub(super) async fn load_from(&self, first: usize, expected: &Expected<'_>, until: Deadline) -> Option<Loaded> {
+        for (tier, store) in self.stores().enumerate().skip(first) {
+            if until.passed() {
+                break;
+            }
+            let began = Instant::now();
+            let got = self.bounded(tier, until, store.get(&expected.key)).await;
+            let loaded = self.accept(tier, got, expected, began).await;
+            if loaded.is_some() {
+                return loaded;
+            }
         }
         None
+    }
+
+    /// The answer of a tier, where it comes in time.
+    pub(super) async fn bounded<T>(
+        &self,
+        tier: usize,
+        deadline: Deadline,
+        answer: Answer<'_, T>,
+    ) -> Result<T, StoreError> {
+        let (began, store) = (Instant::now(), self.store(tier).name());
+        let late = || Err(StoreError::Late { store, ms: began.elapsed().as_millis() as u64 });
+        deadline.bound(answer).await.unwrap_or_else(late)
+    }
+
+    /// The blob that a tier gave, if it is the one expected.
+    pub(super) async fn accept(
+        &self,
+        tier: usize,
+        got: Result<Option<Vec<u8>>, StoreError>,
+        expected: &Expected<'_>,
+        began: Instant,
+    ) -> Option<Loaded> {
+        let store = self.store(tier);
+        let got = got.inspect_err(|error| self.failed(tier, error));
+        let Some(bytes) = got.ok().flatten() else {
+            self.stat(tier, |stats| stats.misses += 1);
+            return None;
+        };
+        let blob = match Blob::decode(&bytes, expected) {
+            Ok(blob) => blob,
+            Err(reason) => {
+                self.discard(tier, &expected.key, reason).await;
+                return None;
+            }
+        };
+        let ms = began.elapsed().as_secs_f64() * 1e3;
+        self.stat(tier, |stats| {
+            stats.hits += 1;
+            stats.loaded_bytes += bytes.len() as u64;
+            stats.load_ms += ms;
+        });
+        for nearer in 0..tier {
+            self.keep(nearer, &expected.key, &bytes, false).await;
+        }
+        Some(Loaded { blob, tier, name: store.name(), bytes: bytes.len(), ms })
     }
 
     /// Marks a chain, given from the root on, as used in every tier, so that it goes from its leaf.
@@ -177,114 +178,64 @@ impl Tiers {
         }
     }
 
-    /// Puts the blob into memory now, and behind at the next flush.
+    /// Puts the blob into memory, and into the stores behind that do not have it. One with a last hidden state holds more
+    /// than what may lie there under its key, and replaces it.
     pub async fn save(&self, blob: &Blob) {
         let bytes = blob.encode();
-        self.keep(&blob.key, &bytes).await;
-        if blob.producer == Producer::Prefill || self.config.decoded_behind {
-            let tiers = 1 + self.behind.len();
-            self.enqueue(Waiting { key: blob.key, bytes: bytes.into(), tiers, replaces: blob.last_hidden.is_some() });
+        let behind = blob.producer == Producer::Prefill || self.config.decoded_behind;
+        let tiers = if behind { 1 + self.behind.len() } else { 1 };
+        for tier in 0..tiers {
+            self.keep(tier, &blob.key, &bytes, tier == 0 || blob.last_hidden.is_some()).await;
         }
     }
 
-    /// Blobs that wait to be written behind.
-    pub fn waiting(&self) -> usize {
-        self.queue.borrow().waiting.len()
-    }
-
-    /// Writes behind all that waits.
-    pub async fn flush(&self) -> usize {
-        self.flush_some(usize::MAX).await
-    }
-
-    /// Writes behind about `max_bytes` of what waits, the oldest first: to each tier what it does not have already. A tier
-    /// that fails is left out until the next flush. Returns how many blobs were written, counting every tier. What a
-    /// dropped flush had taken from the queue is not written.
-    pub async fn flush_some(&self, max_bytes: usize) -> usize {
-        let batch = self.queue.borrow_mut().take(max_bytes);
-        let mut written = 0;
-        for (tier, store) in self.stores().enumerate().skip(1) {
-            let mine: Vec<&Waiting> = batch.iter().filter(|waiting| tier < waiting.tiers).collect();
-            written += self.write_behind(tier, store, &mine).await;
-        }
-        written
-    }
-
-    async fn write_behind(&self, tier: usize, store: &dyn Store, batch: &[&Waiting]) -> usize {
-        if batch.is_empty() {
-            return 0;
-        }
-        let keys: Vec<Key> = batch.iter().map(|waiting| waiting.key).collect();
-        let Ok(present) = store.contains(&keys).await else {
-            self.stat(tier, |stats| {
-                (stats.failures, stats.dropped) = (stats.failures + 1, stats.dropped + keys.len() as u64)
-            });
-            return 0;
-        };
-        let mut written = 0;
-        let present = present.into_iter().chain(std::iter::repeat(false));
-        let missing = batch.iter().zip(present).filter(|(waiting, is)| !is || waiting.replaces);
-        let missing: Vec<&Waiting> = missing.map(|(waiting, _)| *waiting).collect();
-        for (at, waiting) in missing.iter().enumerate() {
-            match store.put(&waiting.key, &waiting.bytes, self.config.ttl).await {
-                Ok(()) => {
-                    written += 1;
-                    self.stat(tier, |stats| {
-                        stats.saved += 1;
-                        stats.saved_bytes += waiting.bytes.len() as u64;
-                    });
-                }
-                Err(StoreError::TooLarge { .. }) => self.stat(tier, |stats| stats.dropped += 1),
-                Err(_) => {
-                    let rest = (missing.len() - at) as u64;
-                    self.stat(tier, |stats| {
-                        (stats.failures, stats.dropped) = (stats.failures + 1, stats.dropped + rest)
-                    });
-                    break;
-                }
+    /// Waits until the stores have written what they were given, or given it up.
+    pub async fn flush(&self) {
+        for (tier, store) in self.stores().enumerate() {
+            if let Err(error) = store.flush().await {
+                self.failed(tier, &error);
             }
         }
-        store.touch(&keys).await;
-        written
     }
 
-    async fn promote(&self, from: usize, key: Key, bytes: Vec<u8>) {
-        if from == 0 {
-            return;
-        }
-        self.keep(&key, &bytes).await;
-        if from > 1 {
-            self.enqueue(Waiting { key, bytes: bytes.into(), tiers: from, replaces: false });
-        }
+    /// Counts blobs that were to be saved, and of which nothing was made.
+    pub fn drop_unsaved(&self, blobs: u64) {
+        self.stat(0, |stats| stats.dropped += blobs);
     }
 
-    async fn keep(&self, key: &Key, bytes: &[u8]) {
-        let kept = self.memory.put(key, bytes, self.config.ttl).await.is_ok();
-        self.stat(0, |stats| match kept {
-            true => (stats.saved, stats.saved_bytes) = (stats.saved + 1, stats.saved_bytes + bytes.len() as u64),
-            false => stats.dropped += 1,
-        });
+    async fn keep(&self, tier: usize, key: &Key, bytes: &[u8], replaces: bool) {
+        let (store, ttl) = (self.store(tier), self.config.ttl);
+        let kept = match replaces {
+            true => store.put(key, bytes, ttl).await,
+            false => store.put_new(key, bytes, ttl).await,
+        };
+        match kept {
+            Ok(()) => {}
+            Err(StoreError::ReadOnly { .. }) => {}
+            Err(StoreError::TooLarge { .. } | StoreError::QueueFull { .. }) => {
+                self.stat(tier, |stats| stats.dropped += 1);
+            }
+            Err(error) => {
+                self.stat(tier, |stats| stats.dropped += 1);
+                self.failed(tier, &error);
+            }
+        }
     }
 
     /// A blob that was refused is not asked for twice. A store that cannot remove it has failed once more.
-    async fn discard(&self, tier: usize, store: &dyn Store, key: &Key, reason: Reject) {
-        let removed = store.remove(key).await.is_ok();
-        self.stat(tier, |stats| {
-            *stats.rejected.entry(reason.name()).or_default() += 1;
-            stats.failures += u64::from(!removed);
-        });
+    async fn discard(&self, tier: usize, key: &Key, reason: Reject) {
+        let removed = self.store(tier).remove(key).await;
+        self.stat(tier, |stats| *stats.rejected.entry(reason.name()).or_default() += 1);
+        if let Err(error) = removed {
+            self.failed(tier, &error);
+        }
     }
 
-    fn enqueue(&self, waiting: Waiting) {
-        let mut queue = self.queue.borrow_mut();
-        if queue.bytes + waiting.bytes.len() > self.config.queue_bytes {
-            (1..waiting.tiers).for_each(|tier| self.stat(tier, |stats| stats.dropped += 1));
-            return;
-        }
-        if waiting.tiers > 1 {
-            queue.bytes += waiting.bytes.len();
-            queue.waiting.push_back(waiting);
-        }
+    fn failed(&self, tier: usize, error: &StoreError) {
+        self.stat(tier, |stats| {
+            stats.failures += 1;
+            stats.late += u64::from(matches!(error, StoreError::Late { .. }));
+        });
     }
 
     fn stat(&self, tier: usize, change: impl FnOnce(&mut TierStats)) {

@@ -1,0 +1,413 @@
+//! A store worked by threads of its own, so that nobody who decodes waits for a disk or a network.
+//!
+//! Two threads, each with its own access to the same store: one answers, one writes. So no read waits for a write. What is
+//! put is queued, within a budget of bytes, and seen by reads from then on; what comes when the queue is full is dropped
+//! and counted. Nobody waits for an answer longer than the deadline, whatever the store does, and after some failures in a
+//! row the store is left alone for a while, for reads and for writes each by its own [`Breaker`]; what would be written
+//! meanwhile is dropped. A caller that stops waiting counts as a failure, so a deadline nearer than the store's own pauses
+//! it too.
+//!
+//! Cost: one copy of a value put, two threads. A store that hangs for ever costs the thread that it hangs.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pollster::block_on;
+
+use super::{Answer, BoxFuture, Breaker, BreakerConfig, Call, Deadline, Key, Store, StoreError, Usage};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackgroundConfig {
+    /// Bytes that may wait to be written.
+    pub queue_bytes: u64,
+    pub reads: BreakerConfig,
+    pub writes: BreakerConfig,
+    /// The longest that flushing, clearing and dropping may take.
+    pub patience: Duration,
+}
+
+impl Default for BackgroundConfig {
+    /// For a disk, which may have to wake up first.
+    fn default() -> Self {
+        let reads = BreakerConfig { deadline_ms: 5_000, ..BreakerConfig::default() };
+        Self { queue_bytes: 256 << 20, reads, writes: reads, patience: Duration::from_secs(10) }
+    }
+}
+
+pub struct Background {
+    name: &'static str,
+    config: BackgroundConfig,
+    reads: Lane,
+    writes: Lane,
+    shared: Arc<Shared>,
+}
+
+/// A thread that does one job after the other with its access to the store.
+struct Lane {
+    /// Which of the two.
+    index: usize,
+    jobs: Sender<Job>,
+    breaker: Arc<Mutex<Breaker>>,
+}
+
+const READS: usize = 0;
+const WRITES: usize = 1;
+const QUEUE: usize = 2;
+
+type Job = Box<dyn FnOnce(&dyn Store) + Send>;
+
+struct Shared {
+    began: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is queued or being written.
+    values: HashMap<Key, Value>,
+    bytes: u64,
+    /// Jobs of the writing thread that are not done.
+    jobs: usize,
+    flushing: Vec<Waker>,
+    /// Of either access after its last job, and of the queue.
+    usage: [Usage; 3],
+    problem: Option<String>,
+}
+
+#[derive(Clone)]
+struct Value {
+    bytes: Arc<[u8]>,
+    ttl: Option<Duration>,
+    /// Not to be written over one that is there.
+    new: bool,
+}
+
+impl Background {
+    /// `reader` and `writer` are of the same store.
+    pub fn new<S: Store + Send + 'static>(reader: S, writer: S, config: BackgroundConfig) -> Self {
+        Self {
+            name: reader.name(),
+            config,
+            reads: Lane::start(reader, READS, config.reads),
+            writes: Lane::start(writer, WRITES, config.writes),
+            shared: Arc::new(Shared { began: Instant::now(), state: Mutex::default() }),
+        }
+    }
+
+    /// What the reading thread gets from `work`, within the deadline.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = &self.shared;
+        let call = locked(&self.reads.breaker).start(shared.now_ms()).ok_or(StoreError::Paused { store: self.name })?;
+        let mut attempt = Attempt { shared, breaker: &self.reads.breaker, call, ok: false };
+        let deadline = Duration::from_millis(self.config.reads.deadline_ms);
+        let answer = self.ask(&self.reads, deadline, work).await;
+        attempt.ok = answer.is_ok();
+        answer.inspect_err(|error| shared.fail(error))
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        lane: &Lane,
+        deadline: Duration,
+        work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let reply = Reply::default();
+        let (theirs, shared, index) = (reply.clone(), self.shared.clone(), lane.index);
+        lane.send(move |store: &dyn Store| {
+            if theirs.is_wanted() {
+                let answer = work(store);
+                shared.state().usage[index] = store.usage();
+                theirs.give(answer);
+            }
+        });
+        let late = StoreError::Late { store: self.name, ms: deadline.as_millis() as u64 };
+        Deadline::after(deadline).bound(reply.wait()).await.unwrap_or(Err(late))
+    }
+
+    fn queue(&self, key: Key, value: Value) -> Result<(), StoreError> {
+        let mut state = self.shared.state();
+        let before = state.values.get(&key);
+        if before.is_some() && value.new {
+            return Ok(());
+        }
+        let bytes = state.bytes - before.map_or(0, |before| before.bytes.len() as u64) + value.bytes.len() as u64;
+        if bytes > self.config.queue_bytes {
+            return Err(StoreError::QueueFull { store: self.name, bytes: state.bytes });
+        }
+        state.bytes = bytes;
+        state.values.insert(key, value);
+        drop(state);
+        let (shared, breaker) = (self.shared.clone(), self.writes.breaker.clone());
+        self.later(move |store| shared.write(store, key, &breaker));
+        Ok(())
+    }
+
+    /// Has the writing thread do it when it gets there.
+    fn later(&self, work: impl FnOnce(&dyn Store) + Send + 'static) {
+        self.shared.state().jobs += 1;
+        let shared = self.shared.clone();
+        self.writes.send(move |store: &dyn Store| {
+            work(store);
+            let mut state = shared.state();
+            state.usage[WRITES] = store.usage();
+            state.jobs -= 1;
+            if state.jobs == 0 {
+                state.flushing.drain(..).for_each(Waker::wake);
+            }
+        });
+    }
+
+    async fn written(&self) {
+        poll_fn(|context| {
+            let mut state = self.shared.state();
+            if state.jobs == 0 {
+                return Poll::Ready(());
+            }
+            state.flushing.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Lane {
+    fn start(store: impl Store + Send + 'static, index: usize, breaker: BreakerConfig) -> Self {
+        let (jobs, todo) = channel::<Job>();
+        thread::spawn(move || todo.into_iter().for_each(|job| job(&store)));
+        Self { index, jobs, breaker: Arc::new(Mutex::new(Breaker::new(breaker))) }
+    }
+
+    /// A thread that has died does nothing: its callers find out by the deadline.
+    fn send(&self, job: impl FnOnce(&dyn Store) + Send + 'static) {
+        let _ = self.jobs.send(Box::new(job));
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    fn fail(&self, error: &StoreError) {
+        self.state().problem = Some(error.to_string());
+    }
+
+    /// Writes what is queued for `key`, if anything still is.
+    fn write(&self, store: &dyn Store, key: Key, breaker: &Mutex<Breaker>) {
+        let Some(Value { bytes, ttl, new }) = self.state().values.get(&key).cloned() else { return };
+        let call = locked(breaker).start(self.now_ms());
+        let written = match call {
+            None => Err(StoreError::Paused { store: store.name() }),
+            Some(_) if new => block_on(store.put_new(&key, &bytes, ttl)),
+            Some(_) => block_on(store.put(&key, &bytes, ttl)),
+        };
+        if let Some(call) = call {
+            let ok = matches!(written, Ok(()) | Err(StoreError::TooLarge { .. }));
+            locked(breaker).finish(call, self.now_ms(), ok);
+        }
+        let state = &mut *self.state();
+        if let Err(error) = written {
+            state.usage[QUEUE].dropped += 1;
+            state.problem = Some(error.to_string());
+        }
+        // It may have been replaced meanwhile.
+        if state.values.get(&key).is_some_and(|value| Arc::ptr_eq(&value.bytes, &bytes)) {
+            state.forget(&key);
+        }
+    }
+}
+
+impl State {
+    fn forget(&mut self, key: &Key) {
+        self.bytes -= self.values.remove(key).map_or(0, |value| value.bytes.len() as u64);
+    }
+
+    fn give_up(&mut self) {
+        self.usage[QUEUE].dropped += self.values.len() as u64;
+        self.values.clear();
+        self.bytes = 0;
+    }
+}
+
+/// What waits is written first, as far as patience goes. The threads end when they are done, for which nobody waits.
+impl Drop for Background {
+    fn drop(&mut self) {
+        let waits = !self.shared.state().values.is_empty();
+        if waits {
+            let _ = block_on(self.flush());
+        }
+    }
+}
+
+/// A call under way. Unless it is said to have gone well it went wrong, also where its caller stopped waiting.
+struct Attempt<'a> {
+    shared: &'a Shared,
+    breaker: &'a Mutex<Breaker>,
+    call: Call,
+    ok: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        locked(self.breaker).finish(self.call, self.shared.now_ms(), self.ok);
+    }
+}
+
+/// What one thread gives another, once.
+struct Reply<T>(Arc<Mutex<(Option<T>, Option<Waker>)>>);
+
+impl<T> Default for Reply<T> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new((None, None))))
+    }
+}
+
+impl<T> Clone for Reply<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Reply<T> {
+    /// Whether the other side still waits.
+    fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    fn give(&self, value: T) {
+        let mut inner = locked(&self.0);
+        inner.0 = Some(value);
+        if let Some(waker) = inner.1.take() {
+            waker.wake();
+        }
+    }
+
+    async fn wait(&self) -> T {
+        poll_fn(|context| {
+            let mut inner = locked(&self.0);
+            match inner.0.take() {
+                Some(value) => Poll::Ready(value),
+                None => {
+                    inner.1 = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store for Background {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move { Ok(self.get_many(std::slice::from_ref(key)).await?.pop().flatten()) })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            let queued = |key| Some(self.shared.state().values.get(key)?.bytes.to_vec());
+            let mut values: Vec<Option<Vec<u8>>> = keys.iter().map(queued).collect();
+            let open: Vec<usize> = (0..keys.len()).filter(|&i| values[i].is_none()).collect();
+            if !open.is_empty() {
+                let keys: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
+                let found = self.read(move |store| block_on(store.get_many(&keys))).await?;
+                open.into_iter().zip(found).for_each(|(i, value)| values[i] = value);
+            }
+            Ok(values)
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move { self.queue(*key, Value { bytes: bytes.into(), ttl, new: false }) })
+    }
+
+    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move { self.queue(*key, Value { bytes: bytes.into(), ttl, new: true }) })
+    }
+
+    fn flush(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let late = StoreError::Late { store: self.name, ms: self.config.patience.as_millis() as u64 };
+            let written = Deadline::after(self.config.patience).bound(self.written()).await;
+            written.ok_or(late).inspect_err(|error| {
+                self.shared.fail(error);
+                self.shared.state().give_up();
+            })
+        })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        Box::pin(async move {
+            let queued = |key| self.shared.state().values.contains_key(key);
+            let mut present: Vec<bool> = keys.iter().map(queued).collect();
+            let open: Vec<usize> = (0..keys.len()).filter(|&i| !present[i]).collect();
+            if !open.is_empty() {
+                let keys: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
+                let found = self.read(move |store| block_on(store.contains(&keys))).await?;
+                open.into_iter().zip(found).for_each(|(i, is)| present[i] = is);
+            }
+            Ok(present)
+        })
+    }
+
+    /// A write of the same key that is under way may bring the value back.
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async move {
+            self.shared.state().forget(key);
+            let key = *key;
+            self.read(move |store| block_on(store.remove(&key))).await
+        })
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.shared.state().give_up();
+            // Behind the write that is under way.
+            let cleared = self.ask(&self.writes, self.config.patience, |store| block_on(store.clear())).await;
+            cleared.inspect_err(|error| self.shared.fail(error))
+        })
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+        let keys = keys.to_vec();
+        Box::pin(async move { self.later(move |store| block_on(store.touch(&keys))) })
+    }
+
+    fn usage(&self) -> Usage {
+        let [a, b, queue] = self.shared.state().usage;
+        Usage {
+            entries: a.entries.max(b.entries),
+            bytes: a.bytes.max(b.bytes),
+            evicted: a.evicted + b.evicted,
+            expired: a.expired + b.expired,
+            written: a.written + b.written,
+            written_bytes: a.written_bytes + b.written_bytes,
+            dropped: a.dropped + b.dropped + queue.dropped,
+            failures: a.failures + b.failures,
+            refused: a.refused + b.refused,
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.shared.state().problem.clone()
+    }
+}

@@ -1,0 +1,133 @@
+//! Stores on other machines, opened by URL: Redis and Valkey, and whatever serves the same requests. Native only.
+//!
+//! | URL                                             | store                                                            |
+//! |-------------------------------------------------|------------------------------------------------------------------|
+//! | `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`    | Redis; `valkey://` is the same                                   |
+//! | `rediss://…`, `valkeys://…`                     | the same through TLS                                             |
+//!
+//! Behind `?`: `prefix` (of all names, `headstart:kv:` by default) and, with TLS, `ca` (a PEM file of the certificates to
+//! trust, instead of the public ones).
+//!
+//! What is far is trusted less than a disk: a reply has at most so many bytes, a call so much time, and only whole blocks
+//! are sent, so that a fault here is not everyone's. The clients are plain and blocking, each on a thread of
+//! [`Background`], which keeps the deadline and leaves a failing store alone.
+
+mod redis;
+mod stream;
+
+use std::time::Duration;
+
+use pollster::block_on;
+use url::Url;
+
+use super::{Background, BackgroundConfig, Blob, BreakerConfig, Key, Store, StoreError};
+use redis::Redis;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteConfig {
+    /// The longest that anything waits for an answer.
+    pub deadline: Duration,
+    /// The longest that one value may take to be written.
+    pub write_deadline: Duration,
+    /// For what is put without one.
+    pub ttl: Duration,
+    /// Longer values are neither sent nor read, and no reply is longer.
+    pub max_value: u64,
+    /// Bytes that may wait to be sent.
+    pub queue_bytes: u64,
+}
+
+impl Default for RemoteConfig {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_millis(500),
+            write_deadline: Duration::from_secs(2),
+            ttl: Duration::from_secs(7 * 86_400),
+            max_value: 64 << 20,
+            queue_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The store at `url`. One that does not answer is no error: it costs misses until it does, and [`Store::problem`] says
+/// what is wrong.
+///
+/// # Errors
+/// [`StoreError::Url`] where waiting will not help: not a URL of a store, or the store refuses us. It names no password.
+pub fn connect(url: &str, config: &RemoteConfig) -> Result<Box<dyn Store>, StoreError> {
+    let place = Place::parse(url)?;
+    let store: Box<dyn Store> = match place.url.scheme() {
+        "redis" | "rediss" | "valkey" | "valkeys" => {
+            let client = |deadline| Redis::new(&place, *config, deadline);
+            Box::new(Background::new(client(config.deadline)?, client(config.write_deadline)?, config.background()))
+        }
+        scheme => {
+            let problem = format!("{scheme}: is no kind of store; use redis://, rediss://, valkey:// or valkeys://");
+            return Err(place.fault(problem));
+        }
+    };
+    match block_on(store.contains(&[Key::default()])) {
+        Err(StoreError::Refused { problem, .. }) => Err(place.fault(problem)),
+        _ => Ok(store),
+    }
+}
+
+impl RemoteConfig {
+    fn background(&self) -> BackgroundConfig {
+        let breaker = |deadline: Duration| BreakerConfig {
+            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            ..BreakerConfig::default()
+        };
+        let (reads, writes) = (breaker(self.deadline), breaker(self.write_deadline));
+        BackgroundConfig { queue_bytes: self.queue_bytes, reads, writes, patience: Duration::from_secs(5) }
+    }
+}
+
+/// Where a store is.
+struct Place {
+    url: Url,
+    /// The URL without its password.
+    shown: String,
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        let hidden = |problem: String| StoreError::Url { url: "the URL of the store".into(), problem };
+        let url = Url::parse(text).map_err(|error| hidden(format!("{error}; write redis://HOST:PORT")))?;
+        let mut shown = url.clone();
+        if url.password().is_some() && shown.set_password(Some("***")).is_err() {
+            return Err(hidden("it has a password and no host".into()));
+        }
+        Ok(Self { url, shown: shown.into() })
+    }
+
+    fn fault(&self, problem: String) -> StoreError {
+        StoreError::Url { url: self.shown.clone(), problem }
+    }
+
+    fn host(&self) -> Result<&str, StoreError> {
+        let host = self.url.host_str().filter(|host| !host.is_empty());
+        host.ok_or_else(|| self.fault("it names no host; write redis://HOST:PORT".into()))
+    }
+
+    /// The values behind `?`, in the order of `names`. Every one has a name that is among them.
+    fn options<const N: usize>(&self, names: [&str; N]) -> Result<[Option<String>; N], StoreError> {
+        let mut values = [const { None }; N];
+        for (name, value) in self.url.query_pairs() {
+            let at = names.iter().position(|known| *known == name);
+            let at = at.ok_or_else(|| self.fault(format!("?{name}= is no option; there are {}", names.join(", "))))?;
+            values[at] = Some(value.into_owned());
+        }
+        Ok(values)
+    }
+}
+
+/// What others will find under `key` must be a whole block of that name.
+fn verify(store: &'static str, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
+    let problem = match Blob::parse(bytes) {
+        Ok(blob) if blob.key == *key => return Ok(()),
+        Ok(_) => "a block was to be sent under the name of another".to_owned(),
+        Err(reason) => format!("a block was damaged before it was sent: {reason}"),
+    };
+    Err(StoreError::Backend { store, problem })
+}

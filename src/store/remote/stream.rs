@@ -1,0 +1,139 @@
+//! A TCP connection, plain or through TLS, of which a whole call has one deadline, however slowly the other side goes on.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring};
+
+pub enum Stream {
+    Plain(Bounded),
+    Tls(Box<StreamOwned<ClientConnection, Bounded>>),
+}
+
+/// A socket until a moment.
+pub struct Bounded {
+    socket: TcpStream,
+    until: Instant,
+}
+
+impl Stream {
+    /// TLS where there is a configuration for it: it is spoken at the first write.
+    pub fn open(host: &str, port: u16, tls: Option<&Arc<ClientConfig>>, until: Instant) -> io::Result<Self> {
+        let bare = host.trim_matches(['[', ']']);
+        let mut problem = io::Error::new(ErrorKind::NotFound, "the host has no address");
+        for address in (bare, port).to_socket_addrs()? {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(socket) => {
+                    socket.set_nodelay(true)?;
+                    let bounded = Bounded { socket, until };
+                    let Some(config) = tls else { return Ok(Self::Plain(bounded)) };
+                    let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
+                    let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+                    return Ok(Self::Tls(Box::new(StreamOwned::new(session, bounded))));
+                }
+                Err(error) => problem = error,
+            }
+        }
+        Err(problem)
+    }
+
+    /// The deadline of the call that begins.
+    pub fn allow(&mut self, until: Instant) {
+        match self {
+            Self::Plain(bounded) => bounded.until = until,
+            Self::Tls(stream) => stream.sock.until = until,
+        }
+    }
+}
+
+impl Bounded {
+    fn left(&self) -> io::Result<Option<std::time::Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(self.left()?)?;
+        self.socket.read(bytes)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(self.left()?)?;
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// Trusts the certificates of `ca`, or the public ones.
+pub fn tls(ca: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(file) => {
+            let fault = |problem: String| format!("ca={file}: {problem}; name a PEM file of certificates");
+            let found = CertificateDer::pem_file_iter(Path::new(file)).map_err(|error| fault(error.to_string()))?;
+            for certificate in found {
+                let added = certificate.map_err(|error| fault(error.to_string())).map(|der| roots.add(der))?;
+                added.map_err(|error| fault(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(fault("it holds none".into()));
+            }
+        }
+    }
+    let provider = Arc::new(ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = versions.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// What is wrong with the certificate, or with what the other side speaks, where that is the problem.
+pub fn tls_problem(error: &io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS; write the URL without the s".into()),
+        problem @ rustls::Error::InvalidCertificate(_) => {
+            Some(format!("{problem}; name the authority's file as ?ca=FILE, and the host as the certificate does"))
+        }
+        _ => None,
+    }
+}
