@@ -14,6 +14,7 @@ step() {
 
 step toolchain scripts/rust.sh
 step vulkan scripts/vulkan.sh
+step redis scripts/redis.sh
 [ "$kind" = fast ] || step model scripts/model.sh
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -16,6 +16,8 @@ mod persist;
 mod prefix;
 mod quant;
 mod reference;
+#[cfg(unix)]
+mod remote;
 mod sample;
 mod store;
 mod support;

@@ -1,5 +1,7 @@
 //! Where KV blobs live beyond the GPU: the file of a block, the stores, and what faults cost.
 
+mod ahead;
+mod background;
 mod blob;
 mod breaker;
 mod chains;

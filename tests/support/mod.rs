@@ -6,6 +6,8 @@ pub mod golden;
 pub mod llama;
 pub mod npy;
 pub mod odd;
+#[cfg(unix)]
+pub mod redis;
 
 use std::path::PathBuf;
 

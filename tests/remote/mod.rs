@@ -1,0 +1,3 @@
+//! Stores on other machines, held against the real servers.
+
+mod redis;

@@ -1,0 +1,138 @@
+//! Reading ahead: groups instead of blocks, in order, verified, and from the next tier where one fails.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use headstart::store::{
+    Ahead, Answer, Blob, Deadline, Key, MemoryStore, Store, StoreError, Tiers, TiersConfig, system_clock,
+};
+
+use super::*;
+
+/// A store that notes how many blocks it is asked for at a time.
+struct Noting {
+    inner: MemoryStore,
+    asked: Rc<RefCell<Vec<usize>>>,
+    fails: bool,
+    hangs: bool,
+}
+
+impl Store for Noting {
+    fn name(&self) -> &'static str {
+        "noting"
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        self.inner.get(key)
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        self.asked.borrow_mut().push(keys.len());
+        Box::pin(async move {
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            if self.fails {
+                return Err(StoreError::Backend { store: "noting", problem: "gone".into() });
+            }
+            let mut values = Vec::new();
+            for key in keys {
+                values.push(self.inner.get(key).await?);
+            }
+            Ok(values)
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+        self.inner.put(key, bytes, ttl)
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        self.inner.contains(keys)
+    }
+
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        self.inner.remove(key)
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        self.inner.clear()
+    }
+}
+
+struct Scene {
+    blocks: Vec<Blob>,
+    keys: Vec<Key>,
+    asked: [Rc<RefCell<Vec<usize>>>; 2],
+    tiers: Tiers,
+}
+
+/// Ten blocks in two stores behind a memory that keeps nothing.
+fn scene(change: impl Fn(&mut Noting)) -> Scene {
+    let blocks: Vec<Blob> = (0..10).map(|n| Blob { key: key(n + 1), parent: key(n), ..blob(16, false) }).collect();
+    let asked: [Rc<RefCell<Vec<usize>>>; 2] = Default::default();
+    let store = |asked: &Rc<RefCell<Vec<usize>>>| {
+        let inner = MemoryStore::new(1 << 20, system_clock());
+        blocks.iter().for_each(|block| wait(inner.put(&block.key, &block.encode(), None)).unwrap());
+        Noting { inner, asked: asked.clone(), fails: false, hangs: false }
+    };
+    let (mut near, far) = (store(&asked[0]), store(&asked[1]));
+    change(&mut near);
+    let tiers =
+        Tiers::new(MemoryStore::new(0, system_clock()), vec![Box::new(near), Box::new(far)], TiersConfig::default());
+    let keys = blocks.iter().map(|block| block.key).collect();
+    Scene { blocks, keys, asked, tiers }
+}
+
+#[test]
+fn blocks_come_in_order_and_are_asked_for_in_groups_before_they_are_needed() {
+    let Scene { blocks, keys, asked, tiers } = scene(|_| {});
+    let places = [[1; 4], [2; 4]].concat().into_iter().chain([2, 2]).collect::<Vec<_>>();
+    let mut ahead = Ahead::new(&tiers, &keys, &places, 3, Deadline::NEVER);
+    let first = wait(ahead.next(&expected(&blocks[0]))).unwrap();
+    assert_eq!((&first.blob, first.tier), (&blocks[0], 1));
+    assert_eq!((&*asked[0].borrow(), &*asked[1].borrow()), (&vec![3, 1], &vec![3]), "one in hand, two on their way");
+    for (block, place) in blocks.iter().zip(&places).skip(1) {
+        let loaded = wait(ahead.next(&expected(block))).unwrap();
+        assert_eq!((&loaded.blob, loaded.tier), (block, *place));
+    }
+    assert_eq!((&*asked[0].borrow(), &*asked[1].borrow()), (&vec![3, 1], &vec![3, 3]));
+    assert!(wait(ahead.next(&expected(&blocks[0]))).is_none(), "there are no more");
+}
+
+#[test]
+fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
+    for what in ["lost", "damaged", "failing"] {
+        let Scene { blocks, keys, tiers, .. } = scene(|near| match what {
+            "lost" => assert!(wait(near.inner.remove(&key(3))).unwrap()),
+            "damaged" => wait(near.inner.put(&key(3), b"damaged", None)).unwrap(),
+            _ => near.fails = true,
+        });
+        let places = vec![1; keys.len()];
+        let mut ahead = Ahead::new(&tiers, &keys, &places, 4, Deadline::NEVER);
+        let loaded: Vec<_> = blocks.iter().map(|block| wait(ahead.next(&expected(block))).unwrap()).collect();
+        assert!(loaded.iter().zip(&blocks).all(|(loaded, block)| loaded.blob == *block), "{what}");
+        let from: Vec<usize> = loaded.iter().map(|loaded| loaded.tier).collect();
+        let stats = &tiers.stats()[1].1;
+        match what {
+            "failing" => assert_eq!((from, stats.failures, stats.misses), (vec![2; 10], 3, 10)),
+            _ => {
+                assert_eq!(from, [1, 1, 2, 1, 1, 1, 1, 1, 1, 1], "{what}");
+                assert_eq!((stats.misses, stats.rejected.values().sum()), if what == "lost" { (1, 0) } else { (0, 1) });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_that_hangs_costs_the_deadline() {
+    let Scene { blocks, keys, tiers, .. } = scene(|near| near.hangs = true);
+    let places = vec![1; keys.len()];
+    let deadline = Deadline::after(Duration::from_millis(1));
+    let mut ahead = Ahead::new(&tiers, &keys, &places, 4, deadline);
+    assert!(wait(ahead.next(&expected(&blocks[0]))).is_none());
+    let stats = &tiers.stats()[1].1;
+    assert_eq!((stats.late, stats.failures, stats.misses), (1, 1, 1));
+    assert!(deadline.passed());
+}

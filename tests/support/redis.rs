@@ -1,0 +1,127 @@
+//! A Redis of the test's own: the real server, on a free port of loopback, in a folder of its own, killed at the end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+pub struct Redis {
+    child: Child,
+    folder: TempDir,
+    options: Vec<String>,
+    pub port: u16,
+}
+
+impl Redis {
+    /// With options of its own, as `redis-server` takes them: `["--requirepass", "secret"]`.
+    pub fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
+        loop {
+            // Another process may take the port between our asking and the server's.
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut child = spawn(&folder, port, &options);
+            if answers(&mut child, port) {
+                return Self { child, folder, options, port };
+            }
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// As a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// On the same port, with nothing in it.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.folder, self.port, &self.options);
+        assert!(answers(&mut self.child, self.port), "the server did not come back on port {}", self.port);
+    }
+
+    /// Stops it (`STOP`) so that it accepts connections and answers nothing, or lets it go on (`CONT`).
+    pub fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// What the server answers: one line, or the bytes of a string.
+    pub fn ask(&self, words: &[&[u8]]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        write!(stream, "*{}\r\n", words.len()).unwrap();
+        for word in words {
+            write!(stream, "${}\r\n", word.len()).unwrap();
+            stream.write_all(word).unwrap();
+            stream.write_all(b"\r\n").unwrap();
+        }
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.strip_prefix('$').map(|length| length.trim().parse::<usize>().unwrap()) {
+            Some(length) => {
+                let mut bytes = vec![0; length];
+                reader.read_exact(&mut bytes).unwrap();
+                bytes
+            }
+            None => line.trim_end().into(),
+        }
+    }
+
+    pub fn text(&self, words: &[&str]) -> String {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        String::from_utf8(self.ask(&words)).unwrap()
+    }
+
+    /// How many values there are.
+    pub fn size(&self) -> usize {
+        self.text(&["DBSIZE"]).trim_start_matches(':').parse().unwrap()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(folder: &TempDir, port: u16, options: &[String]) -> Child {
+    // The last is the server under another name, as Debian's redis-tools has it.
+    for program in ["redis-server", "valkey-server", "redis-check-rdb"] {
+        let mut command = Command::new(program);
+        command.arg0("redis-server").current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        if let Ok(child) = command.args(options).spawn() {
+            return child;
+        }
+    }
+    panic!("no redis-server found; run scripts/redis.sh, or install Redis or Valkey with your package manager");
+}
+
+/// False where it ended instead.
+fn answers(child: &mut Child, port: u16) -> bool {
+    for _ in 0..1_000 {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        // An empty command: whatever comes back, the server is there. With TLS that is a closed connection.
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port))
+            && stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok()
+            && stream.write_all(b"PING\r\n").is_ok()
+            && stream.read(&mut [0; 64]).is_ok()
+        {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
