@@ -94,6 +94,85 @@ fn what_is_known_at_a_divergence_is_noted_for_who_asks() {
     assert_eq!((told.first_divergent, &told.known[..]), (Some(21), &[][..]), "it did not ask");
 }
 
+/// Of many prompts that begin alike and come at once, the first alone computes what they share.
+#[test]
+fn what_many_ask_for_at_once_is_computed_once() {
+    let tiny = Tiny::read(NAMES[0]);
+    let options = EngineOptions { chunk: Some(48), ..EngineOptions::default() };
+    let vocabulary = tiny.vocabulary as u32;
+    let shared: Vec<u32> = (0..150).map(|i| (i * 7 + 3) % vocabulary).collect();
+    let other = |index: u32| Request { cache_salt: "another".into(), ..greedy(&shared[..40 + index as usize], 3) };
+    let ending = |index: u32| [&shared[..], &[index % vocabulary, 5, 6]].concat();
+
+    let mut engine = load(&tiny.folder, &options);
+    let requests: Vec<Request> = (0..64).map(|index| greedy(&ending(index), 3)).collect();
+    let answers = run(&mut engine, &requests);
+    let computed: Vec<usize> = answers.iter().map(|answer| answer.cache.sources.computed).collect();
+    assert_eq!(computed[0], 153);
+    // Whole pages of what is shared: 144 tokens, then up to the divergence where a page can be copied.
+    assert!(computed[1..].iter().all(|&computed| (3..=9).contains(&computed)), "{computed:?}");
+    for (request, answer) in requests.iter().zip(&answers).step_by(13) {
+        let alone = run(&mut engine, &[Request { no_cache: true, ..request.clone() }]);
+        assert_eq!(alone[0].tokens, answer.tokens);
+    }
+
+    // Equal prompts wait for the end; another salt waits for nobody but its own.
+    engine.clear_cache();
+    let equal: Vec<Request> = (0..8).map(|_| greedy(&shared, 2)).chain([other(0), other(1)]).collect();
+    let answers = run(&mut engine, &equal);
+    let computed: Vec<usize> = answers.iter().map(|answer| answer.cache.sources.computed).collect();
+    assert_eq!(computed, [150, 0, 0, 0, 0, 0, 0, 0, 40, 1]);
+}
+
+/// A cancelled prompt does not leave those that waited for it behind.
+#[test]
+fn who_waited_for_a_cancelled_prompt_goes_on() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &EngineOptions { chunk: Some(16), ..EngineOptions::default() });
+    let shared: Vec<u32> = (0..120).map(|i| (i * 5 + 1) % tiny.vocabulary as u32).collect();
+    let first = engine.submit(greedy(&shared, 3)).unwrap();
+    let second = engine.submit(greedy(&shared, 3)).unwrap();
+    block_on(engine.step()).unwrap();
+    block_on(engine.step()).unwrap();
+    engine.cancel(first);
+    let mut finished = Vec::new();
+    while engine.is_busy() {
+        for event in block_on(engine.step()).unwrap() {
+            if let Event::Finished { sequence, usage, .. } = event {
+                finished.push((sequence, usage.cached_tokens, usage.completion_tokens));
+            }
+        }
+    }
+    assert_eq!(finished, [(second, 32, 3)]);
+}
+
+#[test]
+fn pages_have_a_time_to_live_and_a_salt_its_quota() {
+    let tiny = Tiny::read(NAMES[0]);
+    let ttl = Some(std::time::Duration::ZERO);
+    let mut engine = load(&tiny.folder, &EngineOptions { ttl, ..EngineOptions::default() });
+    let prompt: Vec<u32> = (0..64).map(|i| (i * 3 + 1) % tiny.vocabulary as u32).collect();
+    let pin = |engine: &mut Engine| engine.pin(&prompt, "").map(|pinned| (pinned.id, pinned.tokens));
+    run(&mut engine, &[greedy(&prompt, 1)]);
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let expired = run(&mut engine, &[greedy(&prompt[..50], 1)]).remove(0);
+    assert_eq!((expired.usage.cached_tokens, expired.cache.misses[0].reason), (0, Reason::Expired));
+
+    let mut engine = load(&tiny.folder, &EngineOptions { salt_quota: Some(0), ..EngineOptions::default() });
+    run(&mut engine, &[greedy(&prompt, 1)]);
+    assert_eq!(run(&mut engine, &[greedy(&prompt, 1)])[0].usage.cached_tokens, 0);
+
+    let mut engine = load(&tiny.folder, &EngineOptions { kv_tokens: Some(128), ..EngineOptions::default() });
+    run(&mut engine, &[greedy(&prompt, 1)]);
+    let (id, tokens) = pin(&mut engine).unwrap();
+    assert_eq!(tokens, 64);
+    engine.clear_cache();
+    assert_eq!(run(&mut engine, &[greedy(&prompt[..60], 1)])[0].usage.cached_tokens, 59);
+    assert!(engine.unpin(id) && !engine.unpin(id));
+    engine.clear_cache();
+    assert_eq!(run(&mut engine, &[greedy(&prompt, 1)])[0].usage.cached_tokens, 0);
+}
+
 #[test]
 fn a_cancelled_sequence_says_nothing_more_and_leaves_its_pages() {
     let tiny = Tiny::read(NAMES[0]);

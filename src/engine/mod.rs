@@ -26,15 +26,17 @@ pub mod stats;
 pub mod step;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 pub use request::{Event, FinishReason, Request, SequenceId, Usage};
 pub use stats::Counters;
+use web_time::Instant;
 
 use crate::{
     error::{Error, Result},
     gpu::{AdapterInfo, Gpu, readback::Staging},
     kernels,
-    kv::{Cache, Fields, Namespace},
+    kv::{Cache, Fields, Namespace, PinId, Pinned, PinsFull},
     model::{self, Activations, Config, Model, Uploader},
     quant::Format,
     weights::Checkpoint,
@@ -59,6 +61,10 @@ pub struct EngineOptions {
     pub max_sequences: Option<usize>,
     /// Tokens of KV cache allocated at the start; it grows as needed.
     pub kv_tokens: Option<usize>,
+    /// Pages that nobody used for so long are forgotten on the GPU; by default only when they are needed.
+    pub ttl: Option<Duration>,
+    /// Bytes of KV that pages may keep for each salt; by default all there are.
+    pub salt_quota: Option<u64>,
 }
 
 /// How far loading is.
@@ -102,6 +108,8 @@ pub struct Engine {
     running: Vec<Sequence>,
     next_id: u64,
     stats: stats::Stats,
+    /// From which the cache's time is counted.
+    began: Instant,
 }
 
 impl Engine {
@@ -149,6 +157,8 @@ impl Engine {
         let cache = Cache::new(crate::kv::Config {
             capacity: kv.pages(),
             page_bytes: model.heads().page_bytes() * config.layers as u64,
+            ttl_ms: options.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
+            quota: options.salt_quota,
             ..Default::default()
         });
         let layout = PageLayout::new(&model.heads(), config.layers);
@@ -177,6 +187,7 @@ impl Engine {
             running: Vec::new(),
             next_id: 0,
             stats,
+            began: Instant::now(),
         };
         engine.prepare();
         Ok(engine)
@@ -229,6 +240,20 @@ impl Engine {
     /// Whether any request is unfinished.
     pub fn is_busy(&self) -> bool {
         !self.waiting.is_empty() || !self.running.is_empty()
+    }
+
+    /// Keeps what pages hold of `tokens` under `salt` there, whatever else is asked, until [`unpin`](Self::unpin).
+    ///
+    /// # Errors
+    /// [`PinsFull`] where more than half of the pages would be pinned.
+    pub fn pin(&mut self, tokens: &[u32], salt: &str) -> Result<Pinned, PinsFull> {
+        let namespace = self.namespace(salt);
+        self.cache.pin(&namespace, tokens)
+    }
+
+    /// False if there is no such pin.
+    pub fn unpin(&mut self, pin: PinId) -> bool {
+        self.cache.unpin(pin)
     }
 
     /// Forgets every prefix that pages hold. Tiers keep what they have.

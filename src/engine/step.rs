@@ -6,7 +6,7 @@ use super::{
     Engine,
     batch::{self, Batch, Draw, Logits, Rows},
     explain, memory,
-    request::{Event, FinishReason},
+    request::{Event, FinishReason, Request},
     scheduler::{self, Ready},
     sequence::{Phase, Sequence},
 };
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     gpu::{Recording, Slice},
     kernels::{Class, PAGE, attention},
-    kv::{BlockTable, Producer},
+    kv::{AdmitOptions, BlockTable, Producer},
     model::{Ending, Work},
     sample::{self, SamplingPlan},
 };
@@ -42,6 +42,7 @@ impl Engine {
     /// prompts moved on.
     pub async fn step(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
+        self.cache.advance(self.began.elapsed().as_millis() as u64);
         if self.waiting.is_empty() && !self.running.iter().any(|s| matches!(s.phase, Phase::Prefilling(_))) {
             self.save_between_steps().await?;
         }
@@ -55,11 +56,16 @@ impl Engine {
         Ok(events)
     }
 
-    /// Starts waiting sequences while there is room, with what the cache has of their prompts.
+    /// Starts waiting sequences while there is room, with what the cache has of their prompts. One whose beginning is just
+    /// being computed for another waits for that, so that what many ask for at once is computed once.
     async fn admit(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        while self.running.len() < self.max_sequences
-            && let Some(mut sequence) = self.waiting.pop_front()
-        {
+        let mut at = 0;
+        while self.running.len() < self.max_sequences && at < self.waiting.len() {
+            if self.is_under_way(&self.waiting[at].request) {
+                at += 1;
+                continue;
+            }
+            let Some(mut sequence) = self.waiting.remove(at) else { break };
             let wanted = sequence.request.tokens.len().div_ceil(PAGE);
             self.make_room(wanted).await?;
             match self.begin(&sequence.request).await? {
@@ -74,13 +80,28 @@ impl Engine {
                     self.running.push(sequence);
                 }
                 Err(_) if !self.running.is_empty() => {
-                    self.waiting.push_front(sequence);
+                    self.waiting.insert(at, sequence);
                     break;
                 }
                 Err(_) => events.push(finished(&sequence, FinishReason::Context)),
             }
         }
         Ok(())
+    }
+
+    /// Whether a prompt that is being computed will give `request` whole pages, or all of it, that nothing gives it yet.
+    fn is_under_way(&self, request: &Request) -> bool {
+        let (tokens, salt) = (&request.tokens, &request.cache_salt);
+        let prefilling = self.running.iter().filter(|other| matches!(other.phase, Phase::Prefilling(_)));
+        let sharing =
+            prefilling.map(|other| &other.request).filter(|other| other.cache_salt == *salt && !other.no_cache);
+        let shared = sharing.map(|other| other.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count());
+        let coming = shared.max().map_or(0, |count| if count == tokens.len() { count } else { count / PAGE * PAGE });
+        if coming < PAGE || request.no_cache {
+            return false;
+        }
+        let options = AdmitOptions { max: Some(coming), exact: request.exact, ..AdmitOptions::default() };
+        self.cache.lookup(&self.namespace(salt), tokens, &options) < coming
     }
 
     /// Chooses the rows of the step and takes their slots. A sequence that can have none ends when nothing else runs.
