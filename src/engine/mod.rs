@@ -34,7 +34,7 @@ use web_time::Instant;
 
 use crate::{
     error::{Error, Result},
-    gpu::{AdapterInfo, Gpu, readback::Staging},
+    gpu::{AdapterInfo, AdapterKind, Gpu, readback::Staging},
     kernels,
     kv::{Cache, Fields, Namespace, PinId, Pinned, PinsFull},
     model::{self, Activations, Config, Model, Uploader},
@@ -199,6 +199,15 @@ impl Engine {
 
     pub fn adapter(&self) -> &AdapterInfo {
         self.gpu.info()
+    }
+
+    pub fn adapter_kind(&self) -> AdapterKind {
+        self.gpu.caps().kind
+    }
+
+    /// Most prompt tokens of one step.
+    pub fn chunk(&self) -> usize {
+        self.chunk
     }
 
     /// Longest context of a sequence, in tokens.

@@ -2,6 +2,11 @@
 //!
 //! Nothing is reused from the cache, and the first run of each is not counted: it pays for what happens once.
 
+mod charts;
+mod modes;
+mod prefix;
+mod workload;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -18,12 +23,19 @@ use super::session::{EngineArgs, Model, Session};
 use super::{report, term};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   headstart bench
+  headstart bench prefix
   headstart bench -m model.gguf --prefill 128,512 --decode 64 --runs 5
   headstart bench --prompt-file book.txt --json
-  headstart bench --profile")]
+  headstart bench --profile"
+)]
 pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+
     #[command(flatten)]
     model: ModelArgs,
 
@@ -52,6 +64,12 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    /// Measure what the prefix cache saves, and draw it
+    Prefix(prefix::Args),
 }
 
 /// The prompt that decoding goes on from, in tokens.
@@ -87,6 +105,9 @@ impl Rate {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(Other::Prefix(args)) = &args.other {
+        return prefix::run(args);
+    }
     let refuse = |field, problem: &str| Err(Error::Request { field, problem: problem.into() });
     if args.runs == 0 {
         return refuse("runs", "0 measures nothing; give at least 1");

@@ -1,0 +1,186 @@
+//! The ways in which a prompt can meet an engine, and one request timed in each.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use web_time::Instant;
+
+use crate::engine::{Engine, Event, Request};
+use crate::error::{Error, Result};
+use crate::kv::Sources;
+use crate::store::{FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig, system_clock};
+
+/// What of earlier work a request may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Nothing, not even its own: everything is computed again for every token.
+    NoKvCache,
+    /// Its own keys and values.
+    KvCache,
+    /// The prefix cache, which knows nothing of it.
+    Cold,
+    /// Pages on the GPU.
+    GpuHit,
+    /// Host memory, the GPU having forgotten.
+    MemoryHit,
+    /// A directory, memory having nothing either.
+    DiskHit,
+    /// All of its prompt and the last hidden state.
+    ExactRepeat,
+}
+
+impl Mode {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NoKvCache => "no KV cache",
+            Self::KvCache => "KV cache only",
+            Self::Cold => "prefix cache, cold",
+            Self::GpuHit => "hit on the GPU",
+            Self::MemoryHit => "hit in memory",
+            Self::DiskHit => "hit on disk",
+            Self::ExactRepeat => "exact repeat",
+        }
+    }
+}
+
+/// One request, timed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    pub prompt_tokens: usize,
+    pub sources: Sources,
+    /// From submission to the first token.
+    pub ttft_ms: f64,
+    /// From submission to the end of the answer.
+    pub answer_ms: f64,
+    /// The step that gave the first token.
+    #[serde(skip)]
+    pub last_step_ms: f64,
+}
+
+/// An engine whose tiers can be changed, and the directory that one of them is in.
+pub struct Bench<'a> {
+    pub engine: &'a mut Engine,
+    folder: Folder,
+    answer: usize,
+}
+
+/// Memory for the KV of all that is measured.
+const MEMORY: u64 = 8 << 30;
+/// The tiers are the bench's own, so any name for the weights will do.
+const WEIGHTS: &str = "bench";
+/// Long enough that it never cuts a measurement.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+impl<'a> Bench<'a> {
+    /// Answers have `answer` tokens. Its own files go into a directory of the system's for temporary ones.
+    pub fn new(engine: &'a mut Engine, answer: usize) -> Result<Self> {
+        Ok(Self { engine, folder: Folder::create()?, answer })
+    }
+
+    /// Forgets all that was computed, everywhere, and keeps what will be in memory and on disk.
+    pub fn forget(&mut self) -> Result<()> {
+        self.folder.clear()?;
+        self.keep(MEMORY);
+        Ok(())
+    }
+
+    /// Makes a request find in `mode` what was computed before it.
+    pub fn recall(&mut self, mode: Mode) -> Result<()> {
+        match mode {
+            Mode::NoKvCache | Mode::KvCache | Mode::GpuHit | Mode::ExactRepeat => {}
+            Mode::Cold => self.forget()?,
+            Mode::MemoryHit => {
+                pollster::block_on(self.engine.persist())?;
+                self.engine.clear_cache();
+            }
+            Mode::DiskHit => {
+                pollster::block_on(self.engine.persist())?;
+                self.keep(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, memory: u64) {
+        let config = FilesystemConfig { budget: MEMORY, ..FilesystemConfig::default() };
+        let disk = FilesystemStore::new(self.folder.path(), config, system_clock());
+        let behind: Vec<Box<dyn Store>> = vec![Box::new(disk)];
+        let tiers = Tiers::new(MemoryStore::new(memory, system_clock()), behind, TiersConfig::default());
+        self.engine.attach(tiers, WEIGHTS, DEADLINE);
+        self.engine.clear_cache();
+    }
+
+    /// Answers `prompt`, with whatever the engine knows of it.
+    pub fn measure(&mut self, mode: Mode, prompt: &[u32]) -> Result<Sample> {
+        let no_cache = matches!(mode, Mode::NoKvCache | Mode::KvCache);
+        let mut request = Request { tokens: prompt.to_vec(), max_tokens: self.answer, no_cache, ..Request::default() };
+        if mode != Mode::NoKvCache {
+            return self.answer(request);
+        }
+        request.max_tokens = 1;
+        let mut sample = self.answer(request.clone())?;
+        for token in 1..self.answer {
+            // Which token is the next does not matter to the time.
+            request.tokens.push(token as u32);
+            sample.answer_ms += self.answer(request.clone())?.answer_ms;
+        }
+        Ok(sample)
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Sample> {
+        let prompt_tokens = request.tokens.len();
+        let began = Instant::now();
+        self.engine.submit(request)?;
+        let (mut ttft_ms, mut last_step_ms) = (None, 0.0);
+        loop {
+            let step = Instant::now();
+            let events = pollster::block_on(self.engine.step())?;
+            if ttft_ms.is_none() {
+                last_step_ms = ms(step);
+            }
+            for event in events {
+                match event {
+                    Event::Token { .. } => ttft_ms = ttft_ms.or(Some(ms(began))),
+                    Event::Finished { cache, .. } => {
+                        let ttft_ms = ttft_ms.unwrap_or_else(|| ms(began));
+                        let answer_ms = ms(began);
+                        return Ok(Sample { prompt_tokens, sources: cache.sources, ttft_ms, answer_ms, last_step_ms });
+                    }
+                    Event::Logits { .. } => {}
+                }
+            }
+        }
+    }
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// A private directory that goes with its owner.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("headstart-bench-{}", std::process::id()));
+        std::fs::create_dir(&path).map_err(|error| Error::io(&path, error))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn clear(&self) -> Result<()> {
+        let emptied = std::fs::remove_dir_all(&self.0).and_then(|()| std::fs::create_dir(&self.0));
+        emptied.map_err(|error| Error::io(&self.0, error))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,352 @@
+//! `bench prefix`: what the prefix cache saves, by prefix length and by kind of use, in every mode beside each other.
+//!
+//! Modes that are compared run one after the other on the same tokens, so that a machine's drift hits them alike.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::gpu::AdapterKind;
+
+use super::super::args::ModelArgs;
+use super::super::session::{EngineArgs, Model, Session};
+use super::super::{report, term};
+use super::charts;
+use super::modes::{Bench, Mode, Sample};
+use super::workload::{REUSABLE, Tokens, WORKLOADS};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart bench prefix
+  headstart bench prefix --out charts --lengths 256,1024,2048 --runs 5
+  headstart bench prefix -m model.gguf --prompt 512 --json
+
+Writes prefix.json, prefix.csv, ttft.svg and saved.svg into the folder of --out.")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Where the results and charts go
+    #[arg(long, value_name = "FOLDER", default_value = "bench-prefix")]
+    out: PathBuf,
+
+    /// Prefix lengths whose time to first token is measured
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [128, 256, 512, 1024])]
+    lengths: Vec<usize>,
+
+    /// Tokens that follow a prefix
+    #[arg(long, value_name = "N", default_value_t = 18)]
+    suffix: usize,
+
+    /// Tokens of a workload's prompt [default: 128 on a CPU, 1024 on a GPU]
+    #[arg(long, value_name = "N")]
+    prompt: Option<usize>,
+
+    /// Tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    answer: usize,
+
+    /// Longest prompt that is also measured without a KV cache
+    #[arg(long, value_name = "N", default_value_t = 160)]
+    no_kv_cache: usize,
+
+    /// Runs of each length
+    #[arg(long, value_name = "R", default_value_t = 3)]
+    runs: usize,
+
+    /// Print the JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Requests of one prefix length in one mode.
+#[derive(Debug, Serialize)]
+pub struct Point {
+    pub prefix_tokens: usize,
+    pub mode: Mode,
+    /// Medians over the runs.
+    pub ttft_ms: f64,
+    pub answer_ms: f64,
+    pub samples: Vec<Sample>,
+}
+
+/// The requests of one workload in one mode.
+#[derive(Debug, Serialize)]
+pub struct Cell {
+    pub workload: &'static str,
+    pub reusable_percent: usize,
+    pub mode: Mode,
+    pub mean_ttft_ms: f64,
+    pub computed_tokens: usize,
+    pub saved_tokens: usize,
+    pub requests: Vec<Sample>,
+}
+
+/// Figures that relate modes of one run to each other; medians over the runs.
+#[derive(Debug, Serialize)]
+struct Ratios {
+    prefix_tokens: usize,
+    /// Prefill with a cache that knows nothing over prefill without one: what caching costs where it cannot help.
+    cold_over_kv_cache: f64,
+    /// The suffix computed alone behind the same prefix, where a chunk began with it.
+    suffix_alone_ms: Option<f64>,
+    gpu_hit_over_suffix: Option<f64>,
+    exact_repeat_over_suffix: Option<f64>,
+    /// Beyond the suffix: loading the prefix, against computing it.
+    memory_load_ms: Option<f64>,
+    disk_load_ms: Option<f64>,
+    prefill_ms: Option<f64>,
+}
+
+struct Results {
+    points: Vec<Point>,
+    ratios: Vec<Ratios>,
+    cells: Vec<Cell>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let refuse = |field, problem: String| Err(Error::Request { field, problem });
+    for (field, value) in [("runs", args.runs), ("suffix", args.suffix), ("answer", args.answer)] {
+        if value == 0 {
+            return refuse(field, "must be at least 1".into());
+        }
+    }
+    if args.lengths.is_empty() || args.lengths.contains(&0) {
+        return refuse("lengths", "a prefix has at least 1 token".into());
+    }
+    std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
+    let mut session = Session::start(Model::open(&args.model)?, &args.engine)?;
+    let context = session.engine.context();
+    let longest = args.lengths.iter().max().unwrap_or(&0) + args.suffix + args.answer;
+    if longest >= context {
+        return refuse("lengths", format!("{longest} tokens with suffix and answer do not fit a context of {context}"));
+    }
+    let prompt = args.prompt.unwrap_or(match session.engine.adapter_kind() {
+        AdapterKind::Cpu => 128,
+        AdapterKind::Gpu => 1024,
+    });
+    if prompt == 0 || prompt * 3 / 2 + args.answer >= context {
+        return refuse("prompt", format!("{prompt} and half as many more must fit a context of {context}"));
+    }
+    let results = measure(args, &mut session, prompt)?;
+    let json = as_json(args, &session, prompt, &results);
+    save(&args.out.join("prefix.json"), &format!("{json:#}\n"))?;
+    save(&args.out.join("prefix.csv"), &csv(&results))?;
+    let adapter = session.engine.adapter().name.clone();
+    save(&args.out.join("ttft.svg"), &charts::ttft(&results.points, args.suffix, &adapter)?)?;
+    save(&args.out.join("saved.svg"), &charts::saved(&results.cells)?)?;
+    if args.json {
+        return term::json(&json);
+    }
+    term::out(&table(args, &results))
+}
+
+fn save(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|error| Error::io(path, error))
+}
+
+fn measure(args: &Args, session: &mut Session, prompt: usize) -> Result<Results> {
+    let vocabulary = session.model.config.vocab;
+    let chunk = session.engine.chunk();
+    let bar = term::bar("lengths", ((args.runs + 1) * args.lengths.len()) as u64, "runs");
+    let mut bench = Bench::new(&mut session.engine, args.answer)?;
+    // Pays for what happens once: the cache grows to what will be needed.
+    let longest = args.lengths.iter().max().copied().unwrap_or(1);
+    bench.forget()?;
+    sweep(&mut bench, args, longest, &mut Tokens::new(0, vocabulary), false)?;
+    let (mut points, mut ratios) = (Vec::new(), Vec::new());
+    for &length in &args.lengths {
+        let mut runs = Vec::with_capacity(args.runs);
+        for run in 0..args.runs {
+            let mut tokens = Tokens::new((run * 1_000_003 + length) as u64, vocabulary);
+            runs.push(sweep(&mut bench, args, length, &mut tokens, run % 2 == 1)?);
+            bar.inc(1);
+        }
+        let alone = (length % chunk == 0 && args.suffix <= chunk).then_some(());
+        ratios.push(relate(length, alone.is_some(), &runs));
+        points.extend(by_mode(length, runs));
+    }
+    bar.finish_and_clear();
+
+    let modes = [Mode::NoKvCache, Mode::KvCache, Mode::Cold, Mode::GpuHit, Mode::MemoryHit, Mode::DiskHit];
+    let bar = term::bar("workloads", (WORKLOADS.len() * REUSABLE.len() * modes.len()) as u64, "cells");
+    let mut cells = Vec::new();
+    for workload in &WORKLOADS {
+        for reusable in REUSABLE {
+            let seed = (reusable * 31 + workload.requests) as u64;
+            let prompts = workload.prompts(prompt, reusable, &mut Tokens::new(seed, vocabulary));
+            for mode in modes {
+                bar.inc(1);
+                if mode == Mode::NoKvCache && prompts.iter().any(|prompt| prompt.len() > args.no_kv_cache) {
+                    continue;
+                }
+                bench.forget()?;
+                let mut requests = Vec::with_capacity(prompts.len());
+                for prompt in &prompts {
+                    bench.recall(mode)?;
+                    requests.push(bench.measure(mode, prompt)?);
+                }
+                cells.push(cell(workload.name, reusable, mode, requests));
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(Results { points, ratios, cells })
+}
+
+type Run = Vec<(Mode, Sample)>;
+
+/// A prefix of `length` tokens in every mode once, each time with another suffix.
+fn sweep(bench: &mut Bench, args: &Args, length: usize, tokens: &mut Tokens, cold_first: bool) -> Result<Run> {
+    let prefix = tokens.take(length);
+    let mut next = || [&prefix[..], &tokens.take(args.suffix)].concat();
+    let mut run = Vec::new();
+    if length <= args.no_kv_cache {
+        run.push((Mode::NoKvCache, bench.measure(Mode::NoKvCache, &next())?));
+    }
+    let mut first = [Mode::KvCache, Mode::Cold];
+    if cold_first {
+        first.reverse();
+    }
+    for mode in first {
+        bench.recall(mode)?;
+        run.push((mode, bench.measure(mode, &next())?));
+    }
+    let hit = next();
+    run.push((Mode::GpuHit, bench.measure(Mode::GpuHit, &hit)?));
+    run.push((Mode::ExactRepeat, bench.measure(Mode::ExactRepeat, &hit)?));
+    for mode in [Mode::MemoryHit, Mode::DiskHit] {
+        bench.recall(mode)?;
+        run.push((mode, bench.measure(mode, &next())?));
+    }
+    Ok(run)
+}
+
+fn of(run: &Run, mode: Mode) -> Option<&Sample> {
+    run.iter().find(|(of, _)| *of == mode).map(|(_, sample)| sample)
+}
+
+fn relate(prefix_tokens: usize, alone: bool, runs: &[Run]) -> Ratios {
+    let over = |figure: &dyn Fn(&Run) -> Option<f64>| median(runs.iter().filter_map(figure).collect());
+    let suffix = |run: &Run| of(run, Mode::KvCache).filter(|_| alone).map(|sample| sample.last_step_ms);
+    let ttft = |run: &Run, mode| of(run, mode).map(|sample| sample.ttft_ms);
+    let by_suffix = |mode| over(&|run| Some(ttft(run, mode)? / suffix(run)?));
+    let beyond_suffix = |mode| over(&|run| Some(ttft(run, mode)? - suffix(run)?));
+    Ratios {
+        prefix_tokens,
+        cold_over_kv_cache: over(&|run| Some(ttft(run, Mode::Cold)? / ttft(run, Mode::KvCache)?)).unwrap_or(f64::NAN),
+        suffix_alone_ms: over(&suffix),
+        gpu_hit_over_suffix: by_suffix(Mode::GpuHit),
+        exact_repeat_over_suffix: by_suffix(Mode::ExactRepeat),
+        memory_load_ms: beyond_suffix(Mode::MemoryHit),
+        disk_load_ms: beyond_suffix(Mode::DiskHit),
+        prefill_ms: beyond_suffix(Mode::KvCache),
+    }
+}
+
+fn by_mode(prefix_tokens: usize, runs: Vec<Run>) -> Vec<Point> {
+    let mut points: Vec<Point> = Vec::new();
+    for (mode, sample) in runs.into_iter().flatten() {
+        match points.iter_mut().find(|point| point.mode == mode) {
+            Some(point) => point.samples.push(sample),
+            None => points.push(Point { prefix_tokens, mode, ttft_ms: 0.0, answer_ms: 0.0, samples: vec![sample] }),
+        }
+    }
+    for point in &mut points {
+        let of = |figure: fn(&Sample) -> f64| median(point.samples.iter().map(figure).collect()).unwrap_or_default();
+        (point.ttft_ms, point.answer_ms) = (of(|sample| sample.ttft_ms), of(|sample| sample.answer_ms));
+    }
+    points
+}
+
+fn cell(workload: &'static str, reusable_percent: usize, mode: Mode, requests: Vec<Sample>) -> Cell {
+    let mean_ttft_ms = requests.iter().map(|sample| sample.ttft_ms).sum::<f64>() / requests.len().max(1) as f64;
+    let computed_tokens = requests.iter().map(|sample| sample.sources.computed).sum();
+    let prompt_tokens: usize = requests.iter().map(|sample| sample.prompt_tokens).sum();
+    let saved_tokens = prompt_tokens - computed_tokens;
+    Cell { workload, reusable_percent, mode, mean_ttft_ms, computed_tokens, saved_tokens, requests }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len() % 2 == 1 { upper } else { (values[middle - 1] + upper) / 2.0 })
+}
+
+fn as_json(args: &Args, session: &Session, prompt: usize, results: &Results) -> Value {
+    json!({
+        "model": session.model.path.display().to_string(),
+        "adapter": report::adapter(session.engine.adapter()),
+        "chunk": session.engine.chunk(),
+        "suffix_tokens": args.suffix,
+        "answer_tokens": args.answer,
+        "workload_prompt_tokens": prompt,
+        "runs": args.runs,
+        "lengths": results.points,
+        "ratios": results.ratios,
+        "workloads": results.cells,
+    })
+}
+
+fn csv(results: &Results) -> String {
+    let mut text =
+        "kind,prefix_tokens,reusable_percent,mode,request,prompt_tokens,cached_tokens,ttft_ms,answer_ms\n".to_owned();
+    let mut rows = |kind: &str, prefix: &str, reusable: &str, mode: Mode, samples: &[Sample]| {
+        for (index, sample) in samples.iter().enumerate() {
+            let Sample { prompt_tokens, sources, ttft_ms, answer_ms, .. } = sample;
+            let cached = prompt_tokens - sources.computed;
+            text += &format!(
+                "{kind},{prefix},{reusable},{},{index},{prompt_tokens},{cached},{ttft_ms:.3},{answer_ms:.3}\n",
+                mode.label().replace(',', ""),
+            );
+        }
+    };
+    for point in &results.points {
+        rows("length", &point.prefix_tokens.to_string(), "", point.mode, &point.samples);
+    }
+    for cell in &results.cells {
+        rows(cell.workload, "", &cell.reusable_percent.to_string(), cell.mode, &cell.requests);
+    }
+    text
+}
+
+fn table(args: &Args, results: &Results) -> String {
+    let mut text =
+        format!("Time to first token, a prefix and {} tokens more, medians of {}:\n", args.suffix, args.runs);
+    for point in &results.points {
+        let ttft = report::duration(point.ttft_ms);
+        text += &format!("  {:>6} tokens  {:<20} {ttft:>10}\n", point.prefix_tokens, point.mode.label());
+    }
+    text += "Ratios within a run, medians:\n";
+    for ratios in &results.ratios {
+        text += &format!("  {:>6} tokens  cold / KV cache only {:.3}", ratios.prefix_tokens, ratios.cold_over_kv_cache);
+        if let (Some(hit), Some(repeat)) = (ratios.gpu_hit_over_suffix, ratios.exact_repeat_over_suffix) {
+            text += &format!(", GPU hit / suffix alone {hit:.3}, exact repeat / suffix alone {repeat:.3}");
+        }
+        if let (Some(memory), Some(disk), Some(prefill)) =
+            (ratios.memory_load_ms, ratios.disk_load_ms, ratios.prefill_ms)
+        {
+            let [memory, disk, prefill] = [memory, disk, prefill].map(report::duration);
+            text += &format!("; loading from memory {memory}, from disk {disk}, prefill {prefill}");
+        }
+        text.push('\n');
+    }
+    text += "Workloads, mean time to first token and prompt tokens computed:\n";
+    for cell in &results.cells {
+        text += &format!(
+            "  {:<24} {:>3} %  {:<20} {:>10} {:>8} tokens\n",
+            cell.workload,
+            cell.reusable_percent,
+            cell.mode.label(),
+            report::duration(cell.mean_ttft_ms),
+            cell.computed_tokens,
+        );
+    }
+    text + &format!("Results and charts are in {}\n", args.out.display())
+}
