@@ -16,6 +16,7 @@ mod persist;
 mod prefix;
 mod quant;
 mod reference;
+mod reuse;
 mod sample;
 mod store;
 mod support;

@@ -1,13 +1,19 @@
 //! What tests share: where the model lies, the committed references, and how an engine is held against them.
 
+pub mod blob;
 pub mod convert;
 pub mod engine;
 pub mod golden;
 pub mod llama;
 pub mod npy;
 pub mod odd;
+pub mod process;
+pub mod tiers;
+pub mod variant;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// The GGUF that the references were made from: `HEADSTART_TEST_MODEL`, or where `make` puts it.
 ///
@@ -18,4 +24,16 @@ pub fn model_path() -> PathBuf {
     let path: PathBuf = std::env::var_os("HEADSTART_TEST_MODEL").map_or_else(default, PathBuf::from);
     assert!(path.is_file(), "{}: no model there; run `make model` or set HEADSTART_TEST_MODEL", path.display());
     path
+}
+
+/// All files below a folder and their lengths.
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => drop(found.insert(entry.path(), entry.metadata().unwrap().len())),
+        }
+    }
+    found
 }
