@@ -186,7 +186,10 @@ fn a_cancelled_sequence_says_nothing_more_and_leaves_its_pages() {
     while engine.is_busy() {
         for event in block_on(engine.step()).unwrap() {
             match event {
-                Event::Token { sequence, .. } | Event::Finished { sequence, .. } | Event::Logits { sequence, .. } => {
+                Event::Token { sequence, .. }
+                | Event::Finished { sequence, .. }
+                | Event::Logits { sequence, .. }
+                | Event::PromptLogits { sequence, .. } => {
                     assert_eq!(sequence, kept);
                     tokens += 1;
                 }

@@ -86,29 +86,6 @@ fn company_changes_no_bit() {
     }
 }
 
-/// Reused to the last token but one, which has to be computed: the same bits, and not by missing the cache.
-#[test]
-fn a_prefix_hit_changes_no_bit() {
-    for name in NAMES {
-        let tiny = Tiny::read(name);
-        let mut engine = load(&tiny.folder, &EngineOptions::default());
-        let long = prompt(70, tiny.vocabulary, 9);
-        let with_logits = |tokens: &[u32], no_cache| Request { logits: true, no_cache, ..greedy(tokens, 4) };
-        let cold = run(&mut engine, &[with_logits(&long, true)]);
-        for hit in [1, 15, 16, 17, 31, 32, 33, 48, 69] {
-            engine.clear_cache();
-            run(&mut engine, &[Request { max_tokens: 1, ..with_logits(&long[..hit], false) }]);
-            let warm = run(&mut engine, &[with_logits(&long, false)]);
-            assert_eq!(warm[0].usage.cached_tokens, hit, "{name}");
-            assert_eq!(
-                (&warm[0].tokens, &warm[0].logits),
-                (&cold[0].tokens, &cold[0].logits),
-                "{name}: a hit of {hit}"
-            );
-        }
-    }
-}
-
 /// Prompts around page edges, and one whose attention is split beside those whose is not; odd ones are drawn, by turns on the GPU and on the host, so that the whole distribution has
 /// a say.
 fn requests(vocabulary: usize) -> Vec<Request> {

@@ -18,6 +18,7 @@ mod quant;
 mod reference;
 #[cfg(unix)]
 mod remote;
+mod reuse;
 mod sample;
 mod store;
 mod support;

@@ -1,4 +1,5 @@
-//! KV beyond the GPU: what tiers give back is what was computed, bit for bit, and exactly as much as there should be.
+//! KV beyond the GPU, in the tiers as they are put together: memory in front, repeats, and what decoding wrote. Every hit from
+//! every tier: `reuse`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +10,6 @@ use headstart::store::{FilesystemConfig, FilesystemStore, MemoryStore, Store, Ti
 use pollster::block_on;
 
 use crate::support::engine::{Answer, greedy, load, run};
-use crate::support::golden::Golden;
-use crate::support::model_path;
 use crate::support::odd::{NAMES, Tiny};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -73,29 +72,6 @@ fn what_memory_gives_back_changes_no_bit() {
     }
 }
 
-#[test]
-fn what_a_disk_gives_back_after_a_restart_changes_no_bit() {
-    for name in NAMES {
-        let tiny = Tiny::read(name);
-        let long = prompt(70, tiny.vocabulary, 2);
-        let cold = run(&mut load(&tiny.folder, &EngineOptions::default()), &[with_logits(&long)]);
-        for (hit, chunk) in [(1, 16), (15, 17), (17, 32), (33, 64), (48, 512), (69, 128), (70, 16)] {
-            let folder = tempfile::tempdir().unwrap();
-            let options = EngineOptions { chunk: Some(chunk), ..EngineOptions::default() };
-            warm(&mut engine(&tiny.folder, &options, 0, Some(folder.path())), &long[..hit]);
-            let mut restarted = engine(&tiny.folder, &options, 0, Some(folder.path()));
-            // Beside two others, of which one has nothing to reuse and one the same prefix.
-            let others = [greedy(&prompt(40, tiny.vocabulary, 3), 9), greedy(&long[..hit.max(2)], 6)];
-            let answers = run(&mut restarted, &[with_logits(&long), others[0].clone(), others[1].clone()]);
-            let what = format!("{name}: a hit of {hit} in chunks of {chunk}");
-            let sources = Sources { disk: hit, computed: 70 - hit, ..Sources::default() };
-            assert_eq!(answers[0].cache.sources, sources, "{what}");
-            assert_eq!(answers[1].usage.cached_tokens, 0, "{what}");
-            same(&what, &cold[0], &answers[0]);
-        }
-    }
-}
-
 /// The whole prompt is known with its last hidden state: no layer runs, and the tokens are the same.
 #[test]
 fn an_exact_repeat_runs_no_layer() {
@@ -122,29 +98,6 @@ fn an_exact_repeat_runs_no_layer() {
             same(&format!("{name}: {length} from disk"), &cold[0], &warm[0]);
         }
     }
-}
-
-#[test]
-fn the_real_model_answers_the_same_from_every_tier() {
-    let ids = &Golden::read().prompts["long"].reference.ids;
-    let long = &ids[..ids.len().min(100)];
-    let mut first = engine(&model_path(), &EngineOptions::default(), 1 << 30, None);
-    let cold = run(&mut first, &[Request { no_cache: true, ..with_logits(long) }]);
-    first.clear_cache();
-    warm(&mut first, &long[..83]);
-    let pages = run(&mut first, &[Request { max_tokens: 1, ..with_logits(long) }]);
-    assert_eq!(pages[0].cache.sources, Sources { gpu: 83, computed: 17, ..Sources::default() });
-    first.clear_cache();
-    let memory = run(&mut first, &[with_logits(long)]);
-    assert_eq!(memory[0].cache.sources, Sources { memory: 83, computed: 17, ..Sources::default() });
-    same("memory", &cold[0], &memory[0]);
-
-    let folder = tempfile::tempdir().unwrap();
-    let on_disk = || engine(&model_path(), &EngineOptions::default(), 0, Some(folder.path()));
-    warm(&mut on_disk(), &long[..83]);
-    let disk = run(&mut on_disk(), &[with_logits(long)]);
-    assert_eq!(disk[0].cache.sources, Sources { disk: 83, computed: 17, ..Sources::default() });
-    same("disk", &cold[0], &disk[0]);
 }
 
 /// Pages that decode kernels wrote are reused while they are in memory, never from a disk, and never under `exact`.

@@ -31,7 +31,8 @@ pub struct Rows<'a> {
 pub enum Logits {
     None,
     Last(Draw),
-    All,
+    /// Every row's; the last draws a token.
+    All(Draw),
 }
 
 /// How the GPU draws a row's token.
@@ -79,11 +80,14 @@ pub fn build(groups: &[Rows], heads: &Heads, inv_freq: &[f64], tile_rows: usize,
             sections.add(group, inv_freq, heads, span, tile_rows);
             sections.tokens.len() - 1
         };
-        let end = sections.tokens.len();
         match group.logits {
             Logits::None => {}
             Logits::Last(draw) => sections.want(last as u32, draw),
-            Logits::All => (end - group.tokens.len()..end).for_each(|row| sections.want(row as u32, Draw::GREEDY)),
+            Logits::All(draw) => {
+                let first = last + 1 - group.tokens.len().max(1);
+                (first..last).for_each(|row| sections.want(row as u32, Draw::GREEDY));
+                sections.want(last as u32, draw);
+            }
         }
         last_rows.push(last);
     }

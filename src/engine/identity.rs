@@ -15,6 +15,8 @@ const LAYOUT: &str = "rows/1";
 /// The fields of a model of these `weights` (a digest, or a name that is good within this process), without salt.
 pub fn fields(config: &Config, weights: &str, quantize: Option<Format>) -> Fields {
     let Config { architecture, hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, rms_eps, .. } = config;
+    // Whether biases are used says the configuration, not the weights.
+    let Config { qkv_bias, o_bias, mlp_bias, .. } = config;
     let rope = &config.rope;
     let scaling = match &rope.scaling {
         Scaling::None => "none".to_owned(),
@@ -28,7 +30,8 @@ pub fn fields(config: &Config, weights: &str, quantize: Option<Format>) -> Field
         weights: format!("{weights}{quantized}"),
         architecture: format!(
             "{architecture:?} hidden={hidden} layers={layers} heads={heads} kv_heads={kv_heads} head_dim={head_dim} \
-             intermediate={intermediate} vocab={vocab} rms_eps={rms_eps}"
+             intermediate={intermediate} vocab={vocab} rms_eps={rms_eps} qkv_bias={qkv_bias} o_bias={o_bias} \
+             mlp_bias={mlp_bias}"
         ),
         rope: format!("theta={} dims={} scaling={scaling}", rope.theta, rope.dims),
         kv_dtype: "f16".to_owned(),

@@ -28,6 +28,9 @@ pub struct Request {
     pub explain: bool,
     /// Give the logits each token was chosen from, as an event before it. They come back from the GPU for this.
     pub logits: bool,
+    /// Give the logits of every prompt position that is computed, as events in order. What the cache holds has none; long
+    /// prompts take more steps, since a step gives no more rows of logits than sequences can run at once.
+    pub prompt_logits: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -54,6 +57,12 @@ pub enum Event {
     /// `[vocab]`, before penalties and biases; only where the request asks for them.
     Logits {
         sequence: SequenceId,
+        logits: Vec<f32>,
+    },
+    /// `[vocab]`, of a position of the prompt; only where the request asks for them.
+    PromptLogits {
+        sequence: SequenceId,
+        position: usize,
         logits: Vec<f32>,
     },
     Token {

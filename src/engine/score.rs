@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    batch::{Logits, Rows},
+    batch::{Draw, Logits, Rows},
 };
 use crate::{
     error::{Error, Result},
@@ -63,8 +63,8 @@ impl Engine {
                 available: 0,
                 fix: "shorten the text",
             })?;
-            let group =
-                Rows { class: Class::Prompt, tokens: rows, position, slots, pages: table.pages(), logits: Logits::All };
+            let (class, logits) = (Class::Prompt, Logits::All(Draw::GREEDY));
+            let group = Rows { class, tokens: rows, position, slots, pages: table.pages(), logits };
             let batch = self.lay_out(&[group]);
             self.gpu.write(self.step_buffer, 0, &batch.words);
             let mut recording = Recording::new();

@@ -27,6 +27,15 @@ struct Chosen {
     hidden: Option<Vec<f32>>,
 }
 
+/// What a sequence's rows gave.
+#[derive(Default)]
+struct Outcome {
+    /// Where the rows end the prompt, or follow it.
+    chosen: Option<Chosen>,
+    /// Of every row, in order, where the request wants those of the prompt.
+    logits: Vec<f32>,
+}
+
 /// Rows that a sequence has in this step, with their slots taken.
 struct Planned {
     /// Index in `running`.
@@ -51,8 +60,8 @@ impl Engine {
         if planned.is_empty() {
             return Ok(events);
         }
-        let tokens = self.launch(&planned).await?;
-        self.collect(planned, tokens, &mut events);
+        let outcomes = self.launch(&planned).await?;
+        self.collect(planned, outcomes, &mut events);
         Ok(events)
     }
 
@@ -110,11 +119,14 @@ impl Engine {
             .running
             .iter()
             .map(|sequence| match &sequence.phase {
-                Phase::Prefilling(table) => Ready::Prompt(sequence.request.tokens.len() - table.len()),
+                Phase::Prefilling(table) => Ready::Prompt {
+                    left: sequence.request.tokens.len() - table.len(),
+                    logits: sequence.request.prompt_logits,
+                },
                 Phase::Waiting | Phase::Decoding(_) => Ready::Decode,
             })
             .collect();
-        let rows = scheduler::plan(&ready, self.chunk);
+        let rows = scheduler::plan(&ready, self.chunk, self.max_sequences);
         let needed = rows.iter().flatten().map(|rows| match rows {
             scheduler::Rows::Prompt { count, .. } => count.div_ceil(PAGE) + 1,
             scheduler::Rows::Decode => 1,
@@ -151,12 +163,12 @@ impl Engine {
         Ok(planned)
     }
 
-    /// Runs the rows; the new token of each row that wanted one.
-    async fn launch(&mut self, planned: &[Planned]) -> Result<Vec<Option<Chosen>>> {
+    /// Runs the rows; what each sequence's gave.
+    async fn launch(&mut self, planned: &[Planned]) -> Result<Vec<Outcome>> {
         let draws: Vec<Logits> = planned.iter().map(|rows| self.logits(rows)).collect();
         let batch = self.batch(planned, &draws);
         self.gpu.write(self.step_buffer, 0, &batch.words);
-        let greedy = draws.iter().all(|logits| !matches!(logits, Logits::Last(draw) if draw.k > 1));
+        let greedy = draws.iter().all(|logits| !matches!(logits, Logits::Last(draw) | Logits::All(draw) if draw.k > 1));
         let ending = if greedy { Ending::Greedy } else { Ending::Draw };
         let before = self.gpu.tally();
         for (rows, &row) in planned.iter().zip(&batch.last_rows) {
@@ -168,7 +180,7 @@ impl Engine {
         self.record(&mut recording, &batch, ending);
         let Some(span) = batch.logits else {
             self.gpu.submit(&recording)?;
-            return Ok(planned.iter().map(|_| None).collect());
+            return Ok(planned.iter().map(|_| Outcome::default()).collect());
         };
         let kept: Vec<usize> = (0..planned.len()).filter(|&index| self.ends_new_prompt(&planned[index])).collect();
         for (index, &ending) in kept.iter().enumerate() {
@@ -186,35 +198,42 @@ impl Engine {
         }
         let mut hidden = drawn.get(self.max_sequences..).unwrap_or_default().chunks_exact(self.config.hidden);
 
-        let mut rows = 0..;
-        let order: Vec<Option<usize>> =
-            draws.iter().map(|logits| (*logits != Logits::None).then(|| rows.next()).flatten()).collect();
-        let mut tokens = Vec::with_capacity(planned.len());
-        for ((index, rows), row) in planned.iter().enumerate().zip(order) {
-            let Some(row) = row else {
-                tokens.push(None);
-                continue;
+        let mut next = 0;
+        let mut outcomes = Vec::with_capacity(planned.len());
+        for ((index, rows), logits) in planned.iter().enumerate().zip(draws) {
+            let mut outcome = Outcome::default();
+            let first = next;
+            next += match logits {
+                Logits::None => 0,
+                Logits::Last(_) => 1,
+                Logits::All(_) => rows.tokens.len().max(1),
             };
-            let mut chosen = self.draw(rows.sequence, row, drawn[row]).await?;
-            if kept.contains(&index) {
-                chosen.hidden = hidden.next().map(|words| words.iter().map(|&word| f32::from_bits(word)).collect());
+            if let Logits::All(_) = logits
+                && !rows.tokens.is_empty()
+            {
+                outcome.logits = self.read_logits(first, rows.tokens.len()).await?;
             }
-            tokens.push(Some(chosen));
+            if next > first && !matches!(rows.rows, scheduler::Rows::Prompt { last: false, .. }) {
+                let mut chosen = self.draw(rows.sequence, next - 1, drawn[next - 1]).await?;
+                if kept.contains(&index) {
+                    chosen.hidden = hidden.next().map(|words| words.iter().map(|&word| f32::from_bits(word)).collect());
+                }
+                outcome.chosen = Some(chosen);
+            }
+            outcomes.push(outcome);
         }
-        Ok(tokens)
+        Ok(outcomes)
     }
 
     /// The token of `sequence`, whose logits are row `row`: the GPU's choice, or the host's where only it can choose.
     async fn draw(&mut self, sequence: usize, row: usize, drawn: u32) -> Result<Chosen> {
-        let Sequence { request, generated, .. } = &self.running[sequence];
+        let request = &self.running[sequence].request;
         let on_host = request.sampling.plan() == SamplingPlan::Host;
         if !on_host && !request.logits {
             return Ok(Chosen { token: drawn, logits: None, hidden: None });
         }
-        let bytes = (self.config.vocab * 4) as u64;
-        let slice = self.memory.logits.slice(row as u64 * bytes, bytes);
-        let words = self.gpu.submit_and_read(&Recording::new(), slice, &self.staging).await?;
-        let mut values: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
+        let mut values = self.read_logits(row, 1).await?;
+        let Sequence { request, generated, .. } = &self.running[sequence];
         let logits = request.logits.then(|| values.clone());
         let token = match on_host {
             true => sample::sample(&mut values, &request.sampling, &request.tokens, generated),
@@ -223,13 +242,23 @@ impl Engine {
         Ok(Chosen { token, logits, hidden: None })
     }
 
+    /// The logits of `rows` rows of the step that ran, `[rows, vocab]`.
+    async fn read_logits(&mut self, first: usize, rows: usize) -> Result<Vec<f32>> {
+        let bytes = (self.config.vocab * 4) as u64;
+        let slice = self.memory.logits.slice(first as u64 * bytes, rows as u64 * bytes);
+        let words = self.gpu.submit_and_read(&Recording::new(), slice, &self.staging).await?;
+        Ok(words.into_iter().map(f32::from_bits).collect())
+    }
+
     fn logits(&self, rows: &Planned) -> Logits {
-        if let scheduler::Rows::Prompt { last: false, .. } = rows.rows {
-            return Logits::None;
-        }
         let Sequence { request, generated, .. } = &self.running[rows.sequence];
+        let wanted = match rows.rows {
+            scheduler::Rows::Prompt { .. } if request.prompt_logits => Logits::All,
+            scheduler::Rows::Prompt { last: false, .. } => return Logits::None,
+            _ => Logits::Last,
+        };
         let sampling = &request.sampling;
-        Logits::Last(match sampling.plan() {
+        wanted(match sampling.plan() {
             SamplingPlan::TopK { k } => Draw {
                 k: k.min(self.config.vocab as u32),
                 temperature: sampling.temperature,
@@ -280,14 +309,17 @@ impl Engine {
     }
 
     /// Publishes what was computed and hands out the new tokens.
-    fn collect(&mut self, planned: Vec<Planned>, chosen: Vec<Option<Chosen>>, events: &mut Vec<Event>) {
+    fn collect(&mut self, planned: Vec<Planned>, outcomes: Vec<Outcome>, events: &mut Vec<Event>) {
         let mut ended = Vec::new();
-        for (rows, mut chosen) in planned.into_iter().zip(chosen) {
+        for (rows, Outcome { mut chosen, logits }) in planned.into_iter().zip(outcomes) {
             let phase = std::mem::replace(&mut self.running[rows.sequence].phase, Phase::Waiting);
             let (Phase::Prefilling(mut table) | Phase::Decoding(mut table)) = phase else { continue };
             let hidden = chosen.as_mut().and_then(|chosen| chosen.hidden.take());
             self.publish(&rows, &mut table, hidden);
             let sequence = &mut self.running[rows.sequence];
+            for (position, logits) in (rows.position..).zip(logits.chunks_exact(self.config.vocab)) {
+                events.push(Event::PromptLogits { sequence: sequence.id, position, logits: logits.to_vec() });
+            }
             let Some(Chosen { token, logits, .. }) = chosen else {
                 sequence.phase = Phase::Prefilling(table);
                 continue;
@@ -381,7 +413,7 @@ impl Engine {
             for tokens in [&[0][..], &[0; 4]] {
                 for class in [Class::Prompt, Class::Decode] {
                     for ending in [Ending::Greedy, Ending::Draw] {
-                        let (slots, logits) = (vec![0], Logits::All);
+                        let (slots, logits) = (vec![0], Logits::All(Draw::GREEDY));
                         let batch = self.lay_out(&[Rows { class, tokens, position, slots, pages: &table, logits }]);
                         let mut recording = Recording::new();
                         self.record(&mut recording, &batch, ending);

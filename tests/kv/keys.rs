@@ -14,7 +14,11 @@ fn keys_are_those_of_the_golden_file() {
     let file: Value = serde_json::from_str(include_str!("../golden/hash_vectors.json")).expect("JSON");
     assert_eq!(file["page"], PAGE);
     let vectors = file["vectors"].as_array().expect("a list");
-    assert!(vectors.len() >= 45);
+    assert!(vectors.len() >= 54);
+    for tag in Fields::default().entries().map(|entry| entry.0) {
+        let alone = |vector: &Value| vector["fields"].as_object().unwrap().iter().all(|(t, v)| (t == tag) != (v == ""));
+        assert!(vectors.iter().any(alone), "no vector has {tag} alone");
+    }
     for vector in vectors {
         let tags = Fields::default().entries().map(|entry| entry.0);
         let namespace = Namespace::new(fields(&tags.map(|tag| vector["fields"][tag].as_str().expect(tag).to_string())));
@@ -108,6 +112,29 @@ proptest! {
         };
         let (a, b) = (split(cut), split(other));
         prop_assert_eq!(Namespace::new(fields(&a)).key() == Namespace::new(fields(&b)).key(), a == b);
+    }
+
+    /// Values that spell what stands between fields in the hashed bytes.
+    #[test]
+    fn values_that_spell_their_neighbours_move_nothing(
+        text in "[ab]{0,2}", cut in 0..64usize, first in 0..7usize, into in 0..8usize,
+    ) {
+        let tags = Fields::default().entries().map(|entry| entry.0);
+        let framed = |part: &str| format!("{}\0\0\0\0\0\0\0{part}", part.len() as u8 as char);
+        // The end of one field's value, the whole of the next field, and the beginning of what follows.
+        let spelled = [text.as_str(), &framed(tags[first + 1]), &framed(&text), &framed(tags[into])].concat();
+        let mut whole: [String; 8] = Default::default();
+        whole[first] = spelled.clone();
+        let mut parted: [String; 8] = Default::default();
+        let (left, right) = spelled.split_at(cut.min(spelled.len()));
+        parted[first] = left.into();
+        parted[into] = format!("{}{right}", parted[into]);
+        let (a, b) = (Namespace::new(fields(&whole)), Namespace::new(fields(&parted)));
+        prop_assert_eq!(a.key() == b.key(), whole == parted);
+        // What the spelling would be if lengths did not count.
+        let mut plain: [String; 8] = Default::default();
+        (plain[first], plain[first + 1]) = (text.clone(), text);
+        prop_assert_ne!(a.key(), Namespace::new(fields(&plain)).key());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
 use headstart::store::{FilesystemConfig, FilesystemStore, MemoryStore, Store, TierStats, Tiers, TiersConfig};
@@ -14,6 +13,7 @@ use super::faults::files;
 #[cfg(unix)]
 use super::faults::{KIB, again, child, open, value};
 use super::*;
+use crate::support::blob::regions;
 
 fn disk(folder: &Path) -> FilesystemStore {
     FilesystemStore::new(folder, FilesystemConfig::default(), Time::at(1_000_000).clock())
@@ -26,28 +26,6 @@ fn tiers(folder: &Path) -> Tiers {
 
 fn stat(tiers: &Tiers) -> TierStats {
     tiers.stats()[1].1.clone()
-}
-
-/// Every part of the file of a blob, in order, without gaps.
-fn regions(whole: &[u8]) -> BTreeMap<String, Range<usize>> {
-    let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    let text = std::str::from_utf8(&whole[8..8 + header]).unwrap();
-    let json: serde_json::Value = serde_json::from_str(text).unwrap();
-    let mut found = BTreeMap::from([("length".to_owned(), 0..8), ("header".to_owned(), 8..8 + header)]);
-    let place = |value: &str| {
-        let at = 8 + text.find(value).unwrap();
-        at..at + value.len()
-    };
-    for (tag, value) in json["__metadata__"].as_object().unwrap().iter().filter(|(_, value)| *value != "") {
-        found.insert(format!("value of {tag}"), place(&value.to_string()));
-    }
-    found.insert("padding".to_owned(), 8 + text.trim_end().len()..8 + header);
-    for (name, info) in json.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__") {
-        let at = |i: usize| 8 + header + info["data_offsets"][i].as_u64().unwrap() as usize;
-        found.insert(name.clone(), at(0)..at(1));
-    }
-    found.retain(|_, region| region.start < region.end);
-    found
 }
 
 /// Writes `damage` where `blob` lies and shows what three later runs make of it.

@@ -1,16 +1,18 @@
 //! A directory and what happens to one: several processes, a kill, a full disk, a file in its place, strangers in it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 #[cfg(unix)]
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use headstart::store::{BreakerConfig, FilesystemConfig, FilesystemStore, Key, Store, StoreError, system_clock};
 
 use super::*;
+pub use crate::support::files;
+#[cfg(unix)]
+pub use crate::support::process::{again, child};
 
 pub const KIB: u64 = 1024;
 
@@ -22,17 +24,6 @@ pub fn open(folder: &Path, budget: u64) -> FilesystemStore {
 /// The only right value of a key: its length and every byte follow from it.
 pub fn value(n: u8) -> Vec<u8> {
     (0..5_000 + 40 * n as usize).map(|i| (i as u8).wrapping_mul(n | 1)).collect()
-}
-
-pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
-        match entry.file_type().unwrap().is_dir() {
-            true => found.extend(files(&entry.path())),
-            false => drop(found.insert(entry.path(), entry.metadata().unwrap().len())),
-        }
-    }
-    found
 }
 
 #[test]
@@ -147,20 +138,6 @@ fn racing_writers_readers_and_sweeps_give_whole_values_or_none() {
     assert!(left.keys().all(|path| path.starts_with(folder.path().join("blocks"))), "{left:?}");
     assert!(store.usage().bytes <= 32 * KIB);
     assert_eq!(left.len() as u64, store.usage().entries);
-}
-
-/// Runs the test `name` of this very binary in another process, through `shell` with the binary in `$0`.
-#[cfg(unix)]
-pub fn again(name: &str, folder: &Path, shell: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", shell]).arg(std::env::current_exe().unwrap()).arg(name);
-    command.env("HEADSTART_TEST_CHILD", folder).stdout(Stdio::null()).stderr(Stdio::null());
-    command
-}
-
-#[cfg(unix)]
-pub fn child() -> Option<PathBuf> {
-    std::env::var_os("HEADSTART_TEST_CHILD").map(PathBuf::from)
 }
 
 #[cfg(unix)]

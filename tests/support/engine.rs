@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use headstart::engine::{Engine, EngineOptions, Event, Request, Usage};
+use headstart::engine::{Engine, EngineOptions, Event, Request, SequenceId, Usage};
 use headstart::kv;
 use headstart::weights::Checkpoint;
 use pollster::block_on;
@@ -30,21 +30,37 @@ pub struct Answer {
     pub tokens: Vec<u32>,
     /// The bits of the logits each token was chosen from, where the request asked for them.
     pub logits: Vec<Vec<u32>>,
+    /// The bits of the logits of each prompt position that was computed, where the request asked for them.
+    pub prompt_logits: Vec<(usize, Vec<u32>)>,
     pub usage: Usage,
     pub cache: kv::Report,
 }
 
 /// The answers to `requests`, all of them running at once.
 pub fn run(engine: &mut Engine, requests: &[Request]) -> Vec<Answer> {
-    let sequences: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
-    let place = |sequence| sequences.iter().position(|known| *known == sequence).expect("an event of these sequences");
-    let mut answers: Vec<Answer> = sequences.iter().map(|_| Answer::default()).collect();
-    let mut running = sequences.len();
+    run_behind(engine, &[], requests)
+}
+
+/// The answers to `first` and then to `requests`, which come when all of `first` are decoding.
+pub fn run_behind(engine: &mut Engine, first: &[Request], requests: &[Request]) -> Vec<Answer> {
+    let submit = |engine: &mut Engine, requests: &[Request]| -> Vec<SequenceId> {
+        requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect()
+    };
+    let bits = |logits: Vec<f32>| -> Vec<u32> { logits.into_iter().map(f32::to_bits).collect() };
+    let mut sequences = submit(engine, first);
+    let mut answers: Vec<Answer> = first.iter().chain(requests).map(|_| Answer::default()).collect();
+    let mut running = answers.len();
     while running > 0 {
+        if sequences.len() == first.len() && answers[..first.len()].iter().all(|answer| !answer.tokens.is_empty()) {
+            assert_eq!(running, answers.len(), "those that came first are to run still");
+            sequences.extend(submit(engine, requests));
+        }
+        let place = |sequence| sequences.iter().position(|known| *known == sequence).expect("one of these sequences");
         for event in block_on(engine.step()).unwrap() {
             match event {
-                Event::Logits { sequence, logits } => {
-                    answers[place(sequence)].logits.push(logits.iter().map(|x| x.to_bits()).collect());
+                Event::Logits { sequence, logits } => answers[place(sequence)].logits.push(bits(logits)),
+                Event::PromptLogits { sequence, position, logits } => {
+                    answers[place(sequence)].prompt_logits.push((position, bits(logits)));
                 }
                 Event::Token { sequence, token } => answers[place(sequence)].tokens.push(token),
                 Event::Finished { sequence, usage, cache, .. } => {

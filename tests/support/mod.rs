@@ -1,5 +1,6 @@
 //! What tests share: where the model lies, the committed references, and how an engine is held against them.
 
+pub mod blob;
 pub mod convert;
 pub mod engine;
 pub mod golden;
@@ -8,8 +9,13 @@ pub mod npy;
 pub mod odd;
 #[cfg(unix)]
 pub mod redis;
+pub mod process;
+pub mod tiers;
+pub mod variant;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// The GGUF that the references were made from: `HEADSTART_TEST_MODEL`, or where `make` puts it.
 ///
@@ -20,4 +26,16 @@ pub fn model_path() -> PathBuf {
     let path: PathBuf = std::env::var_os("HEADSTART_TEST_MODEL").map_or_else(default, PathBuf::from);
     assert!(path.is_file(), "{}: no model there; run `make model` or set HEADSTART_TEST_MODEL", path.display());
     path
+}
+
+/// All files below a folder and their lengths.
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => drop(found.insert(entry.path(), entry.metadata().unwrap().len())),
+        }
+    }
+    found
 }

@@ -51,5 +51,11 @@ for f in fields:
     root = namespace(f)
     for tokens in prompts:
         vectors.append({"fields": f, "tokens": tokens, "namespace": root.hex(), "keys": chain(root, tokens)})
+# Each tag alone, and all with values of their own.
+alone = [plain | {tag: "x"} for tag in TAGS]
+for f in [*alone, {tag: f"the {tag}" for tag in TAGS}]:
+    root = namespace(f)
+    tokens = list(range(17))
+    vectors.append({"fields": f, "tokens": tokens, "namespace": root.hex(), "keys": chain(root, tokens)})
 path = pathlib.Path(__file__).parent.parent / "hash_vectors.json"
 path.write_text(json.dumps({"page": PAGE, "vectors": vectors}, ensure_ascii=False, indent=1) + "\n")

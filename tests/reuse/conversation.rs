@@ -1,0 +1,279 @@
+//! Conversations as people have them: what each prompt shares with all that was computed before it is reused, token for token,
+//! and the text is that of a cold run.
+
+use headstart::engine::explain::Conversation;
+use headstart::engine::{Engine, EngineOptions, Event, Request};
+use headstart::kv::{Change, Reason, Sources};
+use headstart::sample::SamplingParams;
+use headstart::text::{Inputs, Message};
+use pollster::block_on;
+use serde_json::{Value, json};
+
+use super::{cold, prompt, watched};
+use crate::support::engine::{Answer, greedy, load, run};
+use crate::support::odd::{NAMES, Tiny};
+use crate::support::tiers::{Place, Tier};
+use crate::support::variant::Speaker;
+
+/// What an engine has computed, kept beside it: the longest beginning that a prompt shares with any of it is what it must reuse.
+#[derive(Default)]
+struct Known {
+    /// Prompts, and what was generated behind them, but the last token: nothing came after it.
+    sequences: Vec<Vec<u32>>,
+    prompts: Vec<Vec<u32>>,
+}
+
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+impl Known {
+    fn cached(&self, prompt: &[u32], exact: bool) -> usize {
+        let known = if exact { &self.prompts } else { &self.sequences };
+        let most = if self.prompts.iter().any(|known| known == prompt) { prompt.len() } else { prompt.len() - 1 };
+        known.iter().map(|known| common(known, prompt)).max().unwrap_or(0).min(most)
+    }
+
+    /// Of prompts that were stored: whole blocks, and a block that a prompt ended in.
+    fn stored(&self, prompt: &[u32]) -> usize {
+        let of = |known: &Vec<u32>| match common(known, prompt) {
+            shared if shared == known.len() => shared,
+            shared => shared / 16 * 16,
+        };
+        self.prompts.iter().map(of).max().unwrap_or(0).min(self.cached(prompt, true))
+    }
+
+    fn add(&mut self, prompt: &[u32], answer: &[u32]) {
+        let computed = answer.len().saturating_sub(1);
+        self.sequences.push([prompt, &answer[..computed]].concat());
+        self.prompts.push(prompt.to_vec());
+    }
+}
+
+struct Talk {
+    speaker: Speaker,
+    engine: Engine,
+    reference: Engine,
+    known: Known,
+    exact: bool,
+    seed: u64,
+    retokenized: usize,
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Length,
+    /// By the reader, after so many tokens.
+    Stopped(usize),
+}
+
+impl Talk {
+    fn new(exact: bool) -> Self {
+        let speaker = Speaker::make();
+        let options = EngineOptions { chunk: Some(64), max_sequences: Some(4), ..EngineOptions::default() };
+        let (engine, reference) = (load(speaker.folder.path(), &options), load(speaker.folder.path(), &options));
+        Self { speaker, engine, reference, known: Known::default(), exact, seed: 0, retokenized: 0 }
+    }
+
+    fn conversation(&self, messages: &[Value]) -> Conversation {
+        let messages = Message::list(&Value::from(messages.to_vec())).unwrap();
+        let inputs = Inputs { messages: &messages, add_generation_prompt: true, ..Inputs::default() };
+        Conversation::new(&self.speaker.template, &self.speaker.tokenizer, &inputs).unwrap()
+    }
+
+    /// Answers, and holds what was reused against all that is known, and the text against a cold run's. The text, and how
+    /// many tokens of how many were reused.
+    fn turn(&mut self, what: &str, messages: &[Value], end: End) -> (String, usize, usize) {
+        let conversation = self.conversation(messages);
+        let tokens = &conversation.tokens;
+        self.seed += 1;
+        let sampling =
+            SamplingParams { temperature: 1.0, top_k: Some(40), seed: self.seed, ..SamplingParams::default() };
+        let request = Request { sampling, exact: self.exact, explain: true, ..greedy(tokens, 24) };
+        let expected = self.known.cached(tokens, self.exact);
+        let mut answer = match end {
+            End::Length => run(&mut self.engine, std::slice::from_ref(&request)).remove(0),
+            End::Stopped(after) => stopped(&mut self.engine, request.clone(), after),
+        };
+        if end == End::Length {
+            let sources = Sources { gpu: expected, computed: tokens.len() - expected, ..Sources::default() };
+            assert_eq!(answer.cache.sources, sources, "{what}");
+        } else {
+            // Nobody hears the account of a sequence that was ended, but asking again tells what it had computed.
+            answer.usage.cached_tokens = expected;
+        }
+        if self.exact {
+            let cold = run(&mut self.reference, &[cold(request)]).remove(0);
+            assert_eq!(answer.tokens, cold.tokens[..answer.tokens.len()], "{what}: another text");
+        }
+        if let Some(found) = conversation.divergence(&answer.cache, &self.speaker.tokenizer)
+            && found.change == Change::Tokenization
+        {
+            assert_eq!((found.token, found.recoverable), (expected, 0), "{what}");
+            self.retokenized += 1;
+        }
+        self.known.add(tokens, &answer.tokens);
+        (self.speaker.tokenizer.decode(&answer.tokens, true), expected, tokens.len())
+    }
+}
+
+/// Its reader leaves after so many tokens.
+fn stopped(engine: &mut Engine, request: Request, after: usize) -> Answer {
+    let sequence = engine.submit(request).unwrap();
+    let mut answer = Answer::default();
+    while answer.tokens.len() < after {
+        for event in block_on(engine.step()).unwrap() {
+            if let Event::Token { token, .. } = event {
+                answer.tokens.push(token);
+            }
+        }
+    }
+    engine.cancel(sequence);
+    assert!(!engine.is_busy());
+    answer
+}
+
+fn says(role: &str, content: &str) -> Value {
+    json!({ "role": role, "content": content })
+}
+
+const RULES: &str =
+    "You are the keeper of a lighthouse. Answer in short sentences, and name the wind when you know it.";
+
+/// Every way in which conversations go on, one after another in one engine.
+fn talk(exact: bool) -> Talk {
+    let mut talk = Talk::new(exact);
+    let system = says("system", RULES);
+    let mut first = vec![system.clone(), says("user", "Which ships came by last night, and from where?")];
+    let (answer, cached, asked) = talk.turn("a first question", &first, End::Length);
+    assert_eq!(cached, 0);
+
+    let (_, cached, length) = talk.turn("a regenerated answer", &first, End::Length);
+    assert_eq!((cached, length), (asked, asked), "all of the prompt is known");
+
+    first.extend([says("assistant", &answer), says("user", "And the night before?")]);
+    let (second, cached, length) = talk.turn("a next turn, of a length-cut answer", &first, End::Length);
+    assert!((asked..length).contains(&cached), "{cached} of {length}");
+
+    first.extend([says("assistant", &second), says("user", "How was the sea?")]);
+    let before = talk.conversation(&first[..4]).tokens.len();
+    let (third, cached, length) = talk.turn("a turn whose answer the reader stops", &first, End::Stopped(7));
+    assert!((before..length).contains(&cached), "{cached} of {length}");
+
+    first.extend([says("assistant", &third), says("user", "Go on, please.")]);
+    let (_, cached, longer) = talk.turn("a next turn, of a stopped answer", &first, End::Length);
+    assert!((length..longer).contains(&cached), "{cached} of {longer}");
+
+    let mut edited = first.clone();
+    edited[3] = says("user", "And the week before?");
+    let shared = common(&talk.conversation(&edited).tokens, &talk.conversation(&first).tokens);
+    let (_, cached, _) = talk.turn("an edited earlier message", &edited, End::Length);
+    assert_eq!(cached, shared);
+
+    let other = vec![system, says("user", "When do you light the lamp?")];
+    let shared = common(&talk.conversation(&other).tokens, &talk.conversation(&first).tokens);
+    let (_, cached, length) = talk.turn("another conversation with the same system text", &other, End::Length);
+    assert!(cached == shared && cached > length / 2, "{cached} of {length}");
+
+    let (_, cached, length) = talk.turn("the first conversation once more", &first, End::Length);
+    assert_eq!(cached, length);
+    talk
+}
+
+#[test]
+fn conversations_reuse_all_that_they_share() {
+    let talk = talk(false);
+    assert!(talk.retokenized > 0, "no answer was read in other tokens, so that this was not tried");
+}
+
+#[test]
+fn conversations_say_under_exact_what_cold_runs_say() {
+    talk(true);
+}
+
+/// Room for 512 tokens, and conversations that would take more.
+fn small() -> EngineOptions {
+    let (context, kv_tokens) = (Some(256), Some(512));
+    EngineOptions { context, kv_tokens, chunk: Some(64), max_sequences: Some(2), ..EngineOptions::default() }
+}
+
+/// Four conversations of ten pages each take turns in thirty-two pages. The one used longest ago loses its last pages, as many
+/// as are needed; what it loses comes back from memory.
+#[test]
+fn the_oldest_conversation_loses_its_end_and_memory_brings_it_back() {
+    let tiny = Tiny::read(NAMES[0]);
+    for tier in ["gpu", "memory"].map(Tier::named) {
+        let place = Place::new(tier);
+        let mut engine = load(&tiny.folder, &small());
+        place.attach(&mut engine, "digest");
+        let prompts: Vec<_> = (0..4).map(|seed| prompt(160, tiny.vocabulary, 20 + seed)).collect();
+        for prompt in &prompts {
+            assert_eq!(run(&mut engine, &[watched(prompt, 1)])[0].usage.cached_tokens, 0);
+            block_on(engine.persist()).unwrap();
+        }
+        // The fourth took two free pages and eight of the first's; each that comes back takes eleven, less what it still has.
+        for (seed, kept) in [(0, 32), (1, 16), (2, 0)] {
+            let next = [&prompts[seed][..], &[seed as u32; 5]].concat();
+            let cold = run(&mut load(&tiny.folder, &small()), &[cold(watched(&next, 1))]).remove(0);
+            place.attach(&mut engine, "digest");
+            let answer = run(&mut engine, &[watched(&next, 1)]).remove(0);
+            let what = format!("conversation {seed}, {}", tier.name);
+            let memory = if tier.is_gpu() { 0 } else { 160 - kept };
+            let sources = Sources { gpu: kept, memory, computed: 165 - kept - memory, ..Sources::default() };
+            assert_eq!(answer.cache.sources, sources, "{what}");
+            if tier.is_gpu() {
+                assert_eq!(answer.cache.misses[0].reason, Reason::Evicted, "{what}");
+            }
+            super::same(&what, &cold, &answer, kept + memory);
+            block_on(engine.persist()).unwrap();
+        }
+        assert_eq!(engine.kv_pages(), 32);
+    }
+}
+
+/// Eight conversations in random order, two at a time, in room for three: under `exact` each says what it says cold; and each
+/// reuses at least what was stored of it, and no more than was ever computed.
+#[test]
+fn interleaved_conversations_in_little_memory_say_what_cold_ones_say() {
+    let tiny = Tiny::read(NAMES[0]);
+    let (mut engine, mut reference) = (load(&tiny.folder, &small()), load(&tiny.folder, &small()));
+    let place = Place::new(Tier::named("memory"));
+    let mut known = Known::default();
+    let mut talks: Vec<Vec<u32>> = (0..8).map(|seed| prompt(20 + 9 * seed, tiny.vocabulary, 30 + seed)).collect();
+    let (mut state, mut total) = (7u64, Sources::default());
+    for _ in 0..25 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let pair = [(state >> 33) as usize % 8, (state >> 43) as usize % 7];
+        let pair = [pair[0], if pair[1] < pair[0] { pair[1] } else { pair[1] + 1 }];
+        let requests = pair.map(|talk| watched(&talks[talk], 6));
+        place.attach(&mut engine, "digest");
+        let answers = run(&mut engine, &requests);
+        block_on(engine.persist()).unwrap();
+        for (request, answer) in requests.iter().zip(&answers) {
+            let length = request.tokens.len();
+            let (least, most) = (known.stored(&request.tokens), known.cached(&request.tokens, true));
+            let cached = answer.usage.cached_tokens;
+            assert!(
+                (least..=most).contains(&cached),
+                "{cached} tokens of {length} reused, {least} to {most} are known"
+            );
+            let cold = run(&mut reference, &[cold(request.clone())]).remove(0);
+            super::same("interleaved", &cold, answer, cached);
+            let Sources { gpu, memory, computed, .. } = answer.cache.sources;
+            assert_eq!(gpu + memory + computed, length);
+            (total.gpu, total.memory) = (total.gpu + gpu, total.memory + memory);
+        }
+        for ((talk, request), answer) in pair.into_iter().zip(&requests).zip(&answers) {
+            known.add(&request.tokens, &answer.tokens);
+            let said = prompt(7, tiny.vocabulary, known.prompts.len());
+            talks[talk] = [&request.tokens[..], &answer.tokens, &said].concat();
+            if talks[talk].len() > 200 {
+                talks[talk].truncate(23 + talk);
+            }
+        }
+    }
+    assert_eq!(engine.kv_pages(), 32);
+    // Otherwise nothing was ever evicted, or nothing came back.
+    assert!(total.gpu > 500 && total.memory > 500, "{total:?}");
+}

@@ -1,0 +1,303 @@
+//! What stores do to blocks, and what is done to the processes that write them, as a reader meets it: the right text every time,
+//! a counter that moved, and nothing left that a later run trusts.
+
+use headstart::engine::Engine;
+use headstart::kv::Reason;
+use pollster::block_on;
+
+use super::{chunked, cold, digest, prompt, same, warm, watched};
+use crate::support::blob::regions;
+use crate::support::engine::{Answer, load, run};
+use crate::support::odd::{NAMES, Tiny};
+use crate::support::tiers::{Place, Reach, Tier};
+
+/// One kind of damage to the block that is told by its number among all blocks.
+type Damage = Box<dyn Fn(usize, &[Vec<u8>]) -> Vec<u8>>;
+
+fn damages(whole: &[Vec<u8>]) -> Vec<(String, usize, Damage)> {
+    let mut found: Vec<(String, usize, Damage)> = Vec::new();
+    for (block, bytes) in whole.iter().enumerate() {
+        for (turn, (name, region)) in regions(bytes).into_iter().enumerate() {
+            let (middle, bit) = (region.start + region.len() / 2, turn % 8);
+            found.push((
+                format!("a flipped bit in {name}"),
+                block,
+                Box::new(move |block, whole| {
+                    let mut bytes = whole[block].clone();
+                    bytes[middle] ^= 1 << bit;
+                    bytes
+                }),
+            ));
+            found.push((
+                format!("an end in {name}"),
+                block,
+                Box::new(move |block, whole| whole[block][..middle].to_vec()),
+            ));
+        }
+        found.push(("no byte".into(), block, Box::new(|_, _| Vec::new())));
+        found.push(("one byte more".into(), block, Box::new(|block, whole| [&whole[block][..], &[0]].concat())));
+        found.push((
+            "zeros behind the first half".into(),
+            block,
+            Box::new(|block, whole| {
+                let (half, _) = whole[block].split_at(whole[block].len() / 2);
+                [half, &vec![0; whole[block].len() - half.len()]].concat()
+            }),
+        ));
+        found.push((
+            "the block behind it".into(),
+            block,
+            Box::new(|block, whole| whole[(block + 1) % whole.len()].clone()),
+        ));
+        found.push((
+            "the block before it".into(),
+            block,
+            Box::new(|block, whole| whole[(block + 2) % whole.len()].clone()),
+        ));
+    }
+    found
+}
+
+/// What `tier` has of the blocks of a prompt of 40 tokens, three of them, as the engine stored them.
+fn stored(engine: &Engine, tokens: &[u32]) -> (Vec<headstart::store::Key>, Vec<Vec<u8>>) {
+    let keys: Vec<_> = headstart::kv::Key::chain(&engine.namespace(""), tokens).map(|key| key.0).collect();
+    let store = engine.tiers().unwrap().stores().last().unwrap();
+    let bytes = keys.iter().map(|key| block_on(store.get(key)).unwrap().expect("the block was stored")).collect();
+    (keys, bytes)
+}
+
+#[test]
+fn a_damaged_block_costs_what_is_behind_it_once() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &chunked(64));
+    let tokens = prompt(40, tiny.vocabulary, 6);
+    let colds = [1, 3].map(|max_tokens| run(&mut engine, &[cold(watched(&tokens, max_tokens))]).remove(0));
+    for tier in Tier::reaching(Reach::Process) {
+        let place = Place::new(tier);
+        place.restart(&mut engine, "digest");
+        warm(&mut engine, &tokens);
+        let (keys, whole) = stored(&engine, &tokens);
+        for (damage, block, apply) in damages(&whole) {
+            let what = format!("{damage}, block {block}, {}", tier.name);
+            let damaged = apply(block, &whole);
+            assert_ne!(damaged, whole[block], "{what}");
+            let store = engine.tiers().unwrap().stores().last().unwrap();
+            block_on(store.put(&keys[block], &damaged, None)).unwrap();
+
+            let ask = |engine: &mut Engine, cold: &Answer, cached: usize, rejected: u64| -> Answer {
+                place.restart(engine, "digest");
+                let answer = run(engine, &[watched(&tokens, cold.tokens.len())]).remove(0);
+                assert_eq!(answer.cache.sources, (tier.sources)(cached, 40 - cached), "{what}");
+                same(&what, cold, &answer, cached);
+                assert_eq!(place.stats(engine).rejected.values().sum::<u64>(), rejected, "{what}");
+                answer
+            };
+            let met = ask(&mut engine, &colds[0], 16 * block, 1);
+            assert_eq!(
+                (met.cache.misses[0].reason, met.cache.misses[0].from),
+                (Reason::Integrity, 16 * block),
+                "{what}"
+            );
+            // The next run does not meet it, whether or not the block has been stored again.
+            if damage.starts_with("an end") {
+                ask(&mut engine, &colds[0], 16 * block, 0);
+            }
+            block_on(engine.persist()).unwrap();
+            ask(&mut engine, &colds[1], 40, 0);
+            assert_eq!(stored(&engine, &tokens).1, whole, "{what}: stored again otherwise");
+        }
+    }
+}
+
+#[cfg(unix)]
+mod processes {
+    use std::fs;
+    use std::path::Path;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::support::files;
+    use crate::support::process::{NO_ROOT, PLAIN, UNSIGNALLED, again, child, succeeds};
+
+    struct Reader {
+        engine: Engine,
+        digest: String,
+        vocabulary: usize,
+        place: Place,
+        rejected: u64,
+        dropped: u64,
+        failures: u64,
+    }
+
+    impl Reader {
+        fn new(place: Place) -> Self {
+            let tiny = Tiny::read(NAMES[0]);
+            let (engine, digest) = (load(&tiny.folder, &chunked(64)), digest(&tiny.folder));
+            Self { engine, digest, vocabulary: tiny.vocabulary, place, rejected: 0, dropped: 0, failures: 0 }
+        }
+
+        fn prompt(&self, seed: usize) -> Vec<u32> {
+            prompt(40, self.vocabulary, seed)
+        }
+
+        fn warm(&mut self, seed: usize) {
+            let tokens = self.prompt(seed);
+            self.place.restart(&mut self.engine, &self.digest);
+            warm(&mut self.engine, &tokens);
+        }
+
+        /// Asks, as a process does that has just begun, and holds the answer against a cold one; how much was there.
+        fn ask(&mut self, seed: usize) -> usize {
+            let tokens = self.prompt(seed);
+            let cold = run(&mut self.engine, &[cold(watched(&tokens, 3))]).remove(0);
+            self.place.restart(&mut self.engine, &self.digest);
+            let answer = run(&mut self.engine, &[watched(&tokens, 3)]).remove(0);
+            let cached = answer.usage.cached_tokens;
+            assert_eq!(answer.cache.sources, (self.place.tier.sources)(cached, 40 - cached), "prompt {seed}");
+            same(&format!("prompt {seed}"), &cold, &answer, cached);
+            block_on(self.engine.persist()).unwrap();
+            let stats = self.place.stats(&self.engine);
+            self.rejected += stats.rejected.values().sum::<u64>();
+            (self.dropped, self.failures) = (self.dropped + stats.dropped, self.failures + stats.failures);
+            cached
+        }
+
+        fn ask_all<const N: usize>(&mut self, seeds: [usize; N]) -> [usize; N] {
+            seeds.map(|seed| self.ask(seed))
+        }
+    }
+
+    /// Runs the test `name` of this file again, with the same place.
+    fn other(name: &str, reader: &Reader) -> std::process::Command {
+        again(&format!("reuse::faults::processes::{name}"), &reader.place.path, PLAIN)
+    }
+
+    fn disk() -> Reader {
+        Reader::new(Place::new(Tier::named("disk")))
+    }
+
+    #[test]
+    fn what_a_process_computed_another_finds_when_it_is_gone() {
+        if let Some(folder) = child() {
+            let mut reader = Reader::new(Place::at(&folder));
+            assert_eq!(reader.ask(1), 40, "what the first process computed");
+            reader.warm(2);
+            return;
+        }
+        for tier in Tier::reaching(Reach::All) {
+            let mut reader = Reader::new(Place::new(tier));
+            reader.warm(1);
+            succeeds(other("what_a_process_computed_another_finds_when_it_is_gone", &reader));
+            assert_eq!(reader.ask_all([1, 2, 3]), [40, 40, 0], "{}", tier.name);
+        }
+    }
+
+    #[test]
+    fn two_processes_share_a_tier() {
+        if let Some(folder) = child() {
+            let mut reader = Reader::new(Place::at(&folder));
+            (0..20).for_each(|seed| _ = reader.ask(seed));
+            assert_eq!((reader.rejected, reader.failures), (0, 0));
+            return;
+        }
+        for tier in Tier::reaching(Reach::All) {
+            let mut reader = Reader::new(Place::new(tier));
+            let mut child = other("two_processes_share_a_tier", &reader).spawn().unwrap();
+            while child.try_wait().unwrap().is_none() {
+                (0..20).rev().for_each(|seed| _ = reader.ask(seed));
+            }
+            assert!(child.wait().unwrap().success(), "{}", tier.name);
+            assert!((0..20).all(|seed| reader.ask(seed) == 40), "{}: all are there in the end", tier.name);
+            assert_eq!((reader.rejected, reader.failures), (0, 0), "{}", tier.name);
+        }
+    }
+
+    #[test]
+    fn a_process_killed_while_writing_leaves_whole_blocks_or_none() {
+        if let Some(folder) = child() {
+            let mut reader = Reader::new(Place::at(&folder));
+            for seed in (0..400).cycle() {
+                reader.warm(seed);
+            }
+        }
+        let mut reader = disk();
+        let blocks = reader.place.path.join("blocks");
+        for kill in 1..4 {
+            let mut child =
+                other("a_process_killed_while_writing_leaves_whole_blocks_or_none", &reader).spawn().unwrap();
+            for _ in 0..6_000 {
+                if files(&blocks).len() > 40 * kill {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(files(&blocks).len() > 40 * kill, "it wrote nothing");
+        }
+        let cached: Vec<usize> = (0..60).map(|seed| reader.ask(seed)).collect();
+        assert!(cached.iter().all(|cached| [0, 16, 32, 40].contains(cached)), "{cached:?}");
+        assert!(cached.iter().sum::<usize>() > 30 * 40, "{cached:?}");
+        assert_eq!(reader.rejected, 0, "half a block was there");
+        assert!((0..60).all(|seed| reader.ask(seed) == 40));
+    }
+
+    /// No file may grow beyond 8 KiB, so that a write fails half way as on a full disk. The limit comes when the engine has
+    /// loaded: software renderers keep GPU memory in files.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_costs_what_it_cannot_hold() {
+        let name = "a_full_disk_costs_what_it_cannot_hold";
+        if let Some(folder) = child() {
+            let mut reader = Reader::new(Place::at(&folder));
+            assert_eq!(reader.ask_all([1, 2]), [40, 0]);
+            assert_eq!((reader.dropped, reader.failures), (0, 0));
+            let own = std::process::id().to_string();
+            assert!(
+                std::process::Command::new("prlimit").args(["--fsize=8192", "--pid", &own]).status().unwrap().success()
+            );
+            assert_eq!(reader.ask_all([3, 3, 1, 2]), [0, 0, 40, 40]);
+            // Three blocks each time; after a failure the rest of them are not tried.
+            assert!(reader.dropped >= 6 && reader.failures >= 2, "{} {}", reader.dropped, reader.failures);
+            assert_eq!(reader.rejected, 0);
+            return;
+        }
+        let mut reader = disk();
+        assert_eq!(reader.ask(1), 0);
+        let command = again(&format!("reuse::faults::processes::{name}"), &reader.place.path, UNSIGNALLED);
+        succeeds(command);
+        let left = files(&reader.place.path);
+        assert!(left.len() == 6 && left.values().all(|bytes| *bytes > 8192), "more was left behind: {left:?}");
+        assert_eq!(reader.ask_all([1, 2, 3, 3]), [40, 40, 0, 40]);
+    }
+
+    /// The mode of a folder and of all below it.
+    fn set_mode(folder: &Path, mode: u32) {
+        fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let inner = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        inner.filter(|path| path.is_dir()).for_each(|path| set_mode(&path, mode));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_unwritable_directory_serves_what_it_has() {
+        let name = "an_unwritable_directory_serves_what_it_has";
+        if let Some(folder) = child() {
+            assert!(fs::write(folder.join("probe"), b"").is_err(), "the directory can be written");
+            let mut reader = Reader::new(Place::at(&folder));
+            assert_eq!(reader.ask_all([1, 2, 2, 1]), [40, 0, 0, 40]);
+            assert!(reader.dropped >= 6 && reader.failures >= 2, "{} {}", reader.dropped, reader.failures);
+            assert_eq!(reader.rejected, 0);
+            return;
+        }
+        let mut reader = disk();
+        reader.warm(1);
+        let before = files(&reader.place.path);
+        set_mode(&reader.place.path, 0o555);
+        let command = again(&format!("reuse::faults::processes::{name}"), &reader.place.path, NO_ROOT);
+        succeeds(command);
+        set_mode(&reader.place.path, 0o755);
+        assert_eq!(files(&reader.place.path), before);
+    }
+}

@@ -1,0 +1,186 @@
+//! Cold ≡ warm: hits that end around every edge of a page, in chunks of every size, alone and beside others, from every tier,
+//! in the engine that computed the prefix and in one that never saw it.
+
+use std::path::Path;
+
+use headstart::engine::{Engine, Request};
+
+use super::{chunked, cold, digest, prompt, same, warm, watched};
+use crate::support::engine::{Answer, greedy, load, run, run_behind, score_bits};
+use crate::support::golden::Golden;
+use crate::support::model_path;
+use crate::support::odd::{NAMES, Tiny};
+use crate::support::tiers::{Place, Reach, TIERS, Tier};
+
+const LENGTHS: [(usize, &[usize]); 2] =
+    [(70, &[0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 69, 70]), (64, &[16, 33, 48, 63, 64])];
+const CHUNKS: [usize; 5] = [16, 17, 48, 128, 512];
+
+/// How the beginning of a prompt came to be known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Known {
+    /// As a prompt of its own, which ended there.
+    Ended,
+    /// As the beginning of a prompt that went on otherwise.
+    Parted,
+}
+
+impl Known {
+    /// What computes `hit` tokens of `tokens` in this way.
+    fn prompt(self, tokens: &[u32], hit: usize) -> Vec<u32> {
+        let known = &tokens[..hit];
+        match self {
+            Known::Ended => known.to_vec(),
+            // Not what follows there, nor what follows anywhere else.
+            Known::Parted => [known, &[tokens.get(hit).map_or(0, |token| token ^ 1); 5]].concat(),
+        }
+    }
+
+    /// How much of that a tier gives to a prompt of `length` tokens: pages serve token by token; stores serve whole blocks, and
+    /// the block in which a prompt ended. Of a prompt known to its end all is served, with the state that its logits follow
+    /// from; else the last token is computed.
+    fn cached(self, tier: &Tier, hit: usize, length: usize) -> usize {
+        match self {
+            Known::Ended => hit,
+            Known::Parted if tier.is_gpu() => hit.min(length - 1),
+            Known::Parted => (hit / 16 * 16).min(length - 1),
+        }
+    }
+}
+
+/// One prompt with its cold answer.
+struct Cold {
+    tokens: Vec<u32>,
+    answer: Answer,
+}
+
+impl Cold {
+    fn run(engine: &mut Engine, tokens: Vec<u32>) -> Self {
+        let answer = run(engine, &[cold(watched(&tokens, 2))]).remove(0);
+        assert_eq!((answer.usage.cached_tokens, answer.prompt_logits.len()), (0, tokens.len()));
+        Self { tokens, answer }
+    }
+}
+
+/// The engine that computes the prefix and, where it is another one, the engine that finds it.
+struct Pair<'a> {
+    writer: &'a mut Engine,
+    reader: Option<&'a mut Engine>,
+    digest: &'a str,
+}
+
+impl Pair<'_> {
+    /// Makes `hit` tokens known in `tier`, asks, and holds the answer against the cold one.
+    fn hold(&mut self, what: &str, tier: &'static Tier, known: Known, hit: usize, cold: &Cold, company: bool) {
+        let place = Place::new(tier);
+        place.restart(self.writer, self.digest);
+        let first = known.prompt(&cold.tokens, hit);
+        if !first.is_empty() {
+            warm(self.writer, &first);
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => {
+                place.restart(reader, self.digest);
+                reader
+            }
+            None => {
+                if !tier.is_gpu() {
+                    self.writer.clear_cache();
+                }
+                &mut *self.writer
+            }
+        };
+        let length = cold.tokens.len();
+        let answer = ask(reader, &cold.tokens, company);
+        let cached = known.cached(tier, hit, length);
+        let sources = (tier.sources)(cached, length - cached);
+        let what = format!("{what}, {known:?} after {hit} of {length}, company {company}, from {}", tier.name);
+        assert_eq!((answer.usage.cached_tokens, answer.cache.sources), (cached, sources), "{what}");
+        same(&what, &cold.answer, &answer, cached);
+    }
+}
+
+/// Alone, or beside one that decodes all the while and two whose prompts are computed in the same steps.
+fn ask(engine: &mut Engine, tokens: &[u32], company: bool) -> Answer {
+    let request = watched(tokens, 2);
+    if !company {
+        return run(engine, &[request]).remove(0);
+    }
+    let vocabulary = engine.config().vocab;
+    let stranger = |length, seed, max_tokens| cold(greedy(&prompt(length, vocabulary, seed), max_tokens));
+    let behind: [Request; 3] = [stranger(45, 92, 1), request, stranger(21, 93, 3)];
+    let mut answers = run_behind(engine, &[stranger(12, 91, 25)], &behind);
+    assert_eq!(answers.iter().map(|answer| answer.tokens.len()).collect::<Vec<_>>(), [25, 1, 2, 3]);
+    answers.remove(2)
+}
+
+/// Every prompt of [`LENGTHS`] on this model, cold; and the logits are those of a text that is scored.
+fn colds(model: &Path, vocabulary: usize) -> Vec<Cold> {
+    let mut engine = load(model, &chunked(512));
+    let colds = LENGTHS.map(|(length, _)| Cold::run(&mut engine, prompt(length, vocabulary, length)));
+    for cold in &colds {
+        let logits: Vec<u32> = cold.answer.prompt_logits.iter().flat_map(|(_, logits)| logits).copied().collect();
+        assert!(logits == score_bits(&mut engine, &cold.tokens), "the logits of a prompt are not its score");
+    }
+    colds.into()
+}
+
+/// `every`: all chunks and company with each hit; else each hit takes its turn among them.
+fn hold_all(name: &str, every: bool) {
+    let tiny = Tiny::read(name);
+    let (colds, digest) = (colds(&tiny.folder, tiny.vocabulary), digest(&tiny.folder));
+    for (number, chunk) in CHUNKS.into_iter().enumerate() {
+        let (mut writer, mut other) = (load(&tiny.folder, &chunked(chunk)), load(&tiny.folder, &chunked(chunk)));
+        let what = format!("{name}, chunks of {chunk}");
+        for (tier, restarted) in TIERS.iter().flat_map(|tier| [(tier, false), (tier, true)]) {
+            if restarted && tier.reach == Reach::Engine {
+                continue;
+            }
+            let reader = restarted.then_some(&mut other);
+            let mut turn = 0;
+            let mut pair = Pair { writer: &mut writer, reader, digest: &digest };
+            for (cold, (_, hits)) in colds.iter().zip(LENGTHS) {
+                for (hit, known) in hits.iter().flat_map(|hit| [(*hit, Known::Ended), (*hit, Known::Parted)]) {
+                    turn += 1;
+                    // Over the chunks each hit is had alone and in company.
+                    if every {
+                        pair.hold(&what, tier, known, hit, cold, (turn + number).is_multiple_of(2));
+                    } else if turn % CHUNKS.len() == number {
+                        pair.hold(&what, tier, known, hit, cold, (turn / CHUNKS.len()).is_multiple_of(2));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_hit_from_any_tier_in_any_chunks_changes_no_logit_of_the_rest() {
+    hold_all(NAMES[1], true);
+}
+
+#[test]
+fn nor_does_it_on_models_of_other_shapes() {
+    hold_all(NAMES[0], false);
+    hold_all(NAMES[2], false);
+}
+
+#[test]
+fn the_real_model_gives_the_same_logits_from_every_tier() {
+    let (model, ids) = (model_path(), &Golden::read().prompts["long"].reference.ids);
+    let tokens = ids[..70].to_vec();
+    let (mut writer, mut other) = (load(&model, &chunked(61)), load(&model, &chunked(32)));
+    let cold = Cold::run(&mut writer, tokens);
+    for (tier, restarted, known, hit, company) in [
+        ("gpu", false, Known::Parted, 33, false),
+        ("memory", false, Known::Ended, 47, true),
+        ("disk", true, Known::Ended, 63, false),
+        ("disk", true, Known::Parted, 49, true),
+        ("disk", true, Known::Ended, 70, false),
+    ] {
+        let reader = restarted.then_some(&mut other);
+        // The weights need no digest here: nobody else stores anything in this folder.
+        let mut pair = Pair { writer: &mut writer, reader, digest: "SmolLM2" };
+        pair.hold("SmolLM2", Tier::named(tier), known, hit, &cold, company);
+    }
+}

@@ -1,0 +1,158 @@
+//! Every tier that KV can come from, as a table: one tier more is one row more.
+//!
+//! A [`Place`] is where one test keeps KV in one tier. Attaching it to an engine makes the engine forget how fast the tier was,
+//! so that whatever is there is loaded: what is reused depends on no clock.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use headstart::engine::Engine;
+use headstart::kv::Sources;
+use headstart::store::{
+    Answer, BoxFuture, FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, TierStats, Tiers, TiersConfig,
+    Usage, system_clock,
+};
+use tempfile::TempDir;
+
+pub struct Tier {
+    pub name: &'static str,
+    /// Who finds what was put there.
+    pub reach: Reach,
+    /// The account of a prompt of which so many tokens came from here and so many were computed.
+    pub sources: fn(usize, usize) -> Sources,
+    store: fn(&Place) -> Option<Box<dyn Store>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// The engine that computed it.
+    Engine,
+    /// Every engine of the process, one after another.
+    Process,
+    /// Every process.
+    All,
+}
+
+pub const TIERS: &[Tier] = &[
+    Tier {
+        name: "gpu",
+        reach: Reach::Engine,
+        sources: |gpu, computed| Sources { gpu, computed, ..Sources::default() },
+        store: |_| None,
+    },
+    Tier {
+        name: "memory",
+        reach: Reach::Process,
+        sources: |memory, computed| Sources { memory, computed, ..Sources::default() },
+        store: |place| Some(Box::new(Shared(place.memory.clone()))),
+    },
+    Tier {
+        name: "disk",
+        reach: Reach::All,
+        sources: |disk, computed| Sources { disk, computed, ..Sources::default() },
+        store: |place| Some(Box::new(FilesystemStore::new(&place.path, FilesystemConfig::default(), system_clock()))),
+    },
+];
+
+impl Tier {
+    pub fn named(name: &str) -> &'static Tier {
+        TIERS.iter().find(|tier| tier.name == name).expect(name)
+    }
+
+    /// Those that reach at least so far.
+    pub fn reaching(reach: Reach) -> impl Iterator<Item = &'static Tier> {
+        TIERS.iter().filter(move |tier| tier.reach >= reach)
+    }
+
+    pub fn is_gpu(&self) -> bool {
+        self.reach == Reach::Engine
+    }
+}
+
+pub struct Place {
+    pub tier: &'static Tier,
+    pub path: PathBuf,
+    memory: Rc<MemoryStore>,
+    _folder: Option<TempDir>,
+}
+
+impl Place {
+    /// A new one. Its folder is named after the tier.
+    pub fn new(tier: &'static Tier) -> Self {
+        let folder = tempfile::Builder::new().prefix(&format!("{}-", tier.name)).tempdir().unwrap();
+        let mut place = Self::of(tier, folder.path().to_owned());
+        place._folder = Some(folder);
+        place
+    }
+
+    /// The one whose folder another process made.
+    pub fn at(path: &Path) -> Self {
+        let name = path.file_name().unwrap().to_str().unwrap().split('-').next().unwrap();
+        Self::of(Tier::named(name), path.to_owned())
+    }
+
+    fn of(tier: &'static Tier, path: PathBuf) -> Self {
+        Self { tier, path, memory: Rc::new(MemoryStore::new(1 << 30, system_clock())), _folder: None }
+    }
+
+    /// What is there, as a process sees it that has just begun: with no memory of its own.
+    pub fn open(&self) -> Tiers {
+        let behind = (self.tier.store)(self).into_iter().collect();
+        Tiers::new(MemoryStore::new(0, system_clock()), behind, TiersConfig::default())
+    }
+
+    /// Makes it the place where an engine keeps KV; pages stay.
+    pub fn attach(&self, engine: &mut Engine, digest: &str) {
+        // Longer than any test runs.
+        engine.attach(self.open(), digest, Duration::from_secs(600));
+    }
+
+    /// As after a restart: with nothing in pages.
+    pub fn restart(&self, engine: &mut Engine, digest: &str) {
+        self.attach(engine, digest);
+        engine.clear_cache();
+    }
+
+    /// The place's counters since it was attached.
+    pub fn stats(&self, engine: &Engine) -> TierStats {
+        engine.tiers().expect("a place was attached").stats()[1].1.clone()
+    }
+}
+
+/// A memory that outlives the engine.
+struct Shared(Rc<MemoryStore>);
+
+impl Store for Shared {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        self.0.get(key)
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+        self.0.put(key, bytes, ttl)
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        self.0.contains(keys)
+    }
+
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        self.0.remove(key)
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        self.0.clear()
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+        self.0.touch(keys)
+    }
+
+    fn usage(&self) -> Usage {
+        self.0.usage()
+    }
+}
