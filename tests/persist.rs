@@ -141,3 +141,40 @@ fn memory_keeps_decoded_pages_that_the_gpu_lost() {
     assert_eq!(exact[0].cache.sources, Sources { memory: 16, computed: 33, ..Sources::default() });
     assert_eq!(exact[0].cache.misses[0].reason, Reason::DecodeWritten);
 }
+
+/// The hidden state behind a beginning of a prompt is kept where it was asked for: a request for just that beginning runs no
+/// layer, from pages and after a restart.
+#[test]
+fn a_breakpoint_inside_a_prompt_makes_its_beginning_an_exact_repeat() {
+    let tiny = Tiny::read(NAMES[0]);
+    let folder = tempfile::tempdir().unwrap();
+    let options = EngineOptions { chunk: Some(24), ..EngineOptions::default() };
+    let mut first = engine(&tiny.folder, &options, 1 << 30, Some(folder.path()));
+    let long = prompt(70, tiny.vocabulary, 8);
+    // In the middle of a chunk and of a page, at the end of a page, at the end of a chunk, beyond the first chunks.
+    let breakpoints = vec![5, 32, 48, 67];
+    let cold: Vec<Answer> = breakpoints
+        .iter()
+        .map(|&end| run(&mut first, &[Request { no_cache: true, ..with_logits(&long[..end]) }]).remove(0))
+        .collect();
+    run(&mut first, &[Request { breakpoints: breakpoints.clone(), ..greedy(&long, 2) }, greedy(&long[..9], 2)]);
+    for (&end, cold) in breakpoints.iter().zip(&cold) {
+        let again = &run(&mut first, &[with_logits(&long[..end])])[0];
+        assert_eq!(again.cache.sources, Sources { gpu: end, ..Sources::default() });
+        same(&format!("{end} from pages"), cold, again);
+    }
+    block_on(first.persist()).unwrap();
+    let mut restarted = engine(&tiny.folder, &EngineOptions::default(), 0, Some(folder.path()));
+    for (&end, cold) in breakpoints.iter().zip(&cold) {
+        restarted.clear_cache();
+        let warm = &run(&mut restarted, &[with_logits(&long[..end])])[0];
+        assert_eq!(warm.cache.sources, Sources { disk: end, ..Sources::default() });
+        same(&format!("{end} from disk"), cold, warm);
+    }
+    // Where nobody asked, the last token is computed for its logits.
+    assert_eq!(run(&mut first, &[greedy(&long[..40], 1)])[0].usage.cached_tokens, 39);
+    for wrong in [vec![0], vec![71], vec![1, 2, 3, 4, 5]] {
+        let refused = first.submit(Request { breakpoints: wrong, ..greedy(&long, 1) });
+        assert!(refused.unwrap_err().to_string().contains("breakpoints"));
+    }
+}

@@ -1,5 +1,6 @@
 //! GPU memory: the activations, made once, and the pages of the KV cache, which grow.
 
+use super::request::MAX_BREAKPOINTS;
 use crate::{
     error::Result,
     gpu::{AdapterKind, Buffer, Caps, Gpu, Recording, readback::Staging},
@@ -46,7 +47,7 @@ pub async fn activations(
         inner: gpu.alloc("activations", row(config.intermediate), fix).await?,
         logits: gpu.alloc("logits", (sequences * config.vocab * 4) as u64, fix).await?,
         lists: [gpu.alloc("sampling", lists[0], fix).await?, gpu.alloc("sampling", lists[1], fix).await?],
-        drawn: gpu.alloc("sampling", drawn_bytes(config, sequences, sequences), fix).await?,
+        drawn: gpu.alloc("sampling", drawn_bytes(config, sequences, sequences * (1 + MAX_BREAKPOINTS)), fix).await?,
     })
 }
 

@@ -28,7 +28,7 @@ pub mod step;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use request::{Event, FinishReason, Request, SequenceId, Usage};
+pub use request::{Event, FinishReason, MAX_BREAKPOINTS, Request, SequenceId, Usage};
 pub use stats::Counters;
 use web_time::Instant;
 

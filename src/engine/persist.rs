@@ -347,23 +347,20 @@ impl Engine {
         }
     }
 
-    /// Keeps the last hidden state of the prompt that `table` holds, here and, with its last block, in the tiers.
-    pub(super) fn keep_breakpoint(&mut self, table: &BlockTable, hidden: Vec<f32>) {
-        let key = table.key();
-        self.breakpoints.insert(key, hidden.clone(), table.exact() == table.written());
+    /// Keeps the last hidden state of the first `end` tokens of `table`, here and, with their last block, in the tiers.
+    pub(super) fn keep_breakpoint(&mut self, table: &BlockTable, end: usize, hidden: Vec<f32>) {
+        let block = (end - 1) / PAGE;
+        let parent = block.checked_sub(1).map_or(table.namespace().key(), |last| table.keys()[last]);
+        let tokens = &table.tokens()[block * PAGE..end];
+        let key = Key::block(&parent, tokens);
+        self.breakpoints.insert(key, hidden.clone(), end <= table.exact());
         let Some(persistence) = &mut self.persistence else { return };
-        let begin = (table.written() - 1) / PAGE * PAGE;
-        if let Some(last) = persistence.waiting.back_mut().filter(|last| last.key == key) {
-            last.hidden = Some(hidden);
+        if let Some(queued) = persistence.waiting.iter_mut().rev().find(|queued| queued.key == key) {
+            queued.hidden = Some(hidden);
             return;
         }
-        persistence.push(Unsaved {
-            namespace: table.namespace().clone(),
-            parent: (begin / PAGE).checked_sub(1).map_or(table.namespace().key(), |last| table.keys()[last]),
-            key,
-            tokens: table.tokens()[begin..].to_vec(),
-            hidden: Some(hidden),
-        });
+        let (namespace, tokens) = (table.namespace().clone(), tokens.to_vec());
+        persistence.push(Unsaved { namespace, parent, key, tokens, hidden: Some(hidden) });
     }
 
     /// Saves a little of what waits.

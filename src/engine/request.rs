@@ -24,6 +24,9 @@ pub struct Request {
     pub exact: bool,
     /// Requests share what was computed only with those of the same salt.
     pub cache_salt: String,
+    /// Lengths of beginnings of the prompt whose last hidden state is kept too, as that of the whole always is: a request for
+    /// just such a beginning then runs the LM head alone. At most [`MAX_BREAKPOINTS`].
+    pub breakpoints: Vec<usize>,
     /// Note what is known where the prompt diverges, for [`Conversation::divergence`](super::explain::Conversation::divergence).
     pub explain: bool,
     /// Give the logits each token was chosen from, as an event before it. They come back from the GPU for this.
@@ -78,6 +81,9 @@ pub enum Event {
     },
 }
 
+/// Breakpoints that one request can ask for.
+pub const MAX_BREAKPOINTS: usize = 4;
+
 impl Request {
     pub(super) fn validate(&self, vocab: usize, context: usize) -> Result<()> {
         let fail = |problem: String| Err(Error::Request { field: "prompt", problem });
@@ -92,6 +98,11 @@ impl Request {
         }
         if let Some(id) = self.tokens.iter().find(|&&id| id as usize >= vocab) {
             return fail(format!("token id {id} is outside the vocabulary of {vocab}"));
+        }
+        let (breakpoints, length) = (&self.breakpoints, self.tokens.len());
+        if breakpoints.len() > MAX_BREAKPOINTS || breakpoints.iter().any(|end| !(1..=length).contains(end)) {
+            let problem = format!("must be at most {MAX_BREAKPOINTS} lengths between 1 and the prompt's {length}");
+            return Err(Error::Request { field: "breakpoints", problem });
         }
         self.sampling.validate(vocab)
     }

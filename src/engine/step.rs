@@ -23,8 +23,6 @@ use crate::{
 struct Chosen {
     token: u32,
     logits: Option<Vec<f32>>,
-    /// Of the prompt's last token, where it was computed and is to be kept.
-    hidden: Option<Vec<f32>>,
 }
 
 /// What a sequence's rows gave.
@@ -34,6 +32,8 @@ struct Outcome {
     chosen: Option<Chosen>,
     /// Of every row, in order, where the request wants those of the prompt.
     logits: Vec<f32>,
+    /// The lengths of the prompt's beginnings that end in these rows and whose last hidden state is kept, with that.
+    hidden: Vec<(usize, Vec<f32>)>,
 }
 
 /// Rows that a sequence has in this step, with their slots taken.
@@ -44,6 +44,13 @@ struct Planned {
     position: usize,
     tokens: Vec<u32>,
     slots: Vec<u32>,
+}
+
+impl Planned {
+    /// The position behind the last row.
+    fn end(&self) -> usize {
+        self.position + self.tokens.len()
+    }
 }
 
 impl Engine {
@@ -178,30 +185,36 @@ impl Engine {
         }
         let mut recording = Recording::new();
         self.record(&mut recording, &batch, ending);
-        let Some(span) = batch.logits else {
-            self.gpu.submit(&recording)?;
-            return Ok(planned.iter().map(|_| Outcome::default()).collect());
-        };
-        let kept: Vec<usize> = (0..planned.len()).filter(|&index| self.ends_new_prompt(&planned[index])).collect();
-        for (index, &ending) in kept.iter().enumerate() {
-            let from = self.hidden_row(batch.last_rows[ending]);
-            let at = memory::drawn_bytes(&self.config, self.max_sequences, index);
+        let kept: Vec<Vec<usize>> = planned.iter().map(|rows| self.breakpoints_in(rows)).collect();
+        let ends = planned.iter().zip(&batch.last_rows).zip(&kept);
+        let rows = ends.flat_map(|((rows, last), kept)| kept.iter().map(move |end| last + end - rows.end()));
+        let mut count = 0;
+        for row in rows {
+            let (from, at) = (self.hidden_row(row), memory::drawn_bytes(&self.config, self.max_sequences, count));
             recording.copy(from, self.memory.drawn.slice(at, from.size));
+            count += 1;
         }
-        let read = match kept.len() {
-            0 => 4 * span.rows as u64,
+        let drawn_rows = batch.logits.map_or(0, |span| span.rows);
+        let read = match count {
+            0 if drawn_rows == 0 => {
+                self.gpu.submit(&recording)?;
+                return Ok(planned.iter().map(|_| Outcome::default()).collect());
+            }
+            0 => 4 * drawn_rows as u64,
             hidden => memory::drawn_bytes(&self.config, self.max_sequences, hidden),
         };
         let drawn = self.gpu.submit_and_read(&recording, self.memory.drawn.slice(0, read), &self.staging).await?;
         if planned.iter().all(|rows| matches!(rows.rows, scheduler::Rows::Decode)) {
-            self.stats.decoded(span.rows, before, self.gpu.tally());
+            self.stats.decoded(drawn_rows, before, self.gpu.tally());
         }
         let mut hidden = drawn.get(self.max_sequences..).unwrap_or_default().chunks_exact(self.config.hidden);
 
         let mut next = 0;
         let mut outcomes = Vec::with_capacity(planned.len());
-        for ((index, rows), logits) in planned.iter().enumerate().zip(draws) {
+        for ((rows, kept), logits) in planned.iter().zip(kept).zip(draws) {
             let mut outcome = Outcome::default();
+            let floats = |words: &[u32]| words.iter().map(|&word| f32::from_bits(word)).collect();
+            outcome.hidden = kept.into_iter().zip(&mut hidden).map(|(end, words)| (end, floats(words))).collect();
             let first = next;
             next += match logits {
                 Logits::None => 0,
@@ -214,11 +227,7 @@ impl Engine {
                 outcome.logits = self.read_logits(first, rows.tokens.len()).await?;
             }
             if next > first && !matches!(rows.rows, scheduler::Rows::Prompt { last: false, .. }) {
-                let mut chosen = self.draw(rows.sequence, next - 1, drawn[next - 1]).await?;
-                if kept.contains(&index) {
-                    chosen.hidden = hidden.next().map(|words| words.iter().map(|&word| f32::from_bits(word)).collect());
-                }
-                outcome.chosen = Some(chosen);
+                outcome.chosen = Some(self.draw(rows.sequence, next - 1, drawn[next - 1]).await?);
             }
             outcomes.push(outcome);
         }
@@ -230,7 +239,7 @@ impl Engine {
         let request = &self.running[sequence].request;
         let on_host = request.sampling.plan() == SamplingPlan::Host;
         if !on_host && !request.logits {
-            return Ok(Chosen { token: drawn, logits: None, hidden: None });
+            return Ok(Chosen { token: drawn, logits: None });
         }
         let mut values = self.read_logits(row, 1).await?;
         let Sequence { request, generated, .. } = &self.running[sequence];
@@ -239,7 +248,7 @@ impl Engine {
             true => sample::sample(&mut values, &request.sampling, &request.tokens, generated),
             false => drawn,
         };
-        Ok(Chosen { token, logits, hidden: None })
+        Ok(Chosen { token, logits })
     }
 
     /// The logits of `rows` rows of the step that ran, `[rows, vocab]`.
@@ -311,10 +320,9 @@ impl Engine {
     /// Publishes what was computed and hands out the new tokens.
     fn collect(&mut self, planned: Vec<Planned>, outcomes: Vec<Outcome>, events: &mut Vec<Event>) {
         let mut ended = Vec::new();
-        for (rows, Outcome { mut chosen, logits }) in planned.into_iter().zip(outcomes) {
+        for (rows, Outcome { chosen, logits, hidden }) in planned.into_iter().zip(outcomes) {
             let phase = std::mem::replace(&mut self.running[rows.sequence].phase, Phase::Waiting);
             let (Phase::Prefilling(mut table) | Phase::Decoding(mut table)) = phase else { continue };
-            let hidden = chosen.as_mut().and_then(|chosen| chosen.hidden.take());
             self.publish(&rows, &mut table, hidden);
             let sequence = &mut self.running[rows.sequence];
             for (position, logits) in (rows.position..).zip(logits.chunks_exact(self.config.vocab)) {
@@ -345,7 +353,7 @@ impl Engine {
     }
 
     /// Names what the rows wrote, here and to the tiers, and takes the measure of a prompt that ended.
-    fn publish(&mut self, rows: &Planned, table: &mut BlockTable, hidden: Option<Vec<f32>>) {
+    fn publish(&mut self, rows: &Planned, table: &mut BlockTable, hidden: Vec<(usize, Vec<f32>)>) {
         let Sequence { request, cache, admitted, .. } = &self.running[rows.sequence];
         let no_cache = request.no_cache;
         let producer = match rows.rows {
@@ -362,15 +370,24 @@ impl Engine {
         if !no_cache {
             self.queue_blocks(table, before);
         }
-        if let Some(hidden) = hidden {
-            self.keep_breakpoint(table, hidden);
+        for (end, hidden) in hidden {
+            self.keep_breakpoint(table, end, hidden);
         }
     }
 
-    /// Whether a prompt was computed to its end by these rows, so that its last hidden state is worth keeping.
-    fn ends_new_prompt(&self, rows: &Planned) -> bool {
-        let ends = matches!(rows.rows, scheduler::Rows::Prompt { last: true, .. });
-        ends && !rows.tokens.is_empty() && !self.running[rows.sequence].request.no_cache
+    /// The lengths of the prompt's beginnings that these rows end and whose last hidden state is worth keeping: the whole,
+    /// and those that the request names.
+    fn breakpoints_in(&self, rows: &Planned) -> Vec<usize> {
+        let request = &self.running[rows.sequence].request;
+        if request.no_cache || !matches!(rows.rows, scheduler::Rows::Prompt { .. }) {
+            return Vec::new();
+        }
+        let inside = |end: &usize| (rows.position + 1..=rows.end()).contains(end);
+        let mut ends: Vec<usize> =
+            request.breakpoints.iter().copied().chain([request.tokens.len()]).filter(inside).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
     }
 
     /// A row of the residual stream.

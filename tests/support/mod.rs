@@ -7,9 +7,9 @@ pub mod golden;
 pub mod llama;
 pub mod npy;
 pub mod odd;
+pub mod process;
 #[cfg(unix)]
 pub mod redis;
-pub mod process;
 pub mod tiers;
 pub mod variant;
 

@@ -9,7 +9,10 @@ use web_time::Instant;
 use crate::engine::{Engine, Event, Request};
 use crate::error::{Error, Result};
 use crate::kv::Sources;
-use crate::store::{FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig, system_clock};
+use crate::store::{
+    Background, BackgroundConfig, FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig,
+    system_clock,
+};
 
 /// What of earlier work a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -105,8 +108,8 @@ impl<'a> Bench<'a> {
 
     fn keep(&mut self, memory: u64) {
         let config = FilesystemConfig { budget: MEMORY, ..FilesystemConfig::default() };
-        let disk = FilesystemStore::new(self.folder.path(), config, system_clock());
-        let behind: Vec<Box<dyn Store>> = vec![Box::new(disk)];
+        let disk = || FilesystemStore::new(self.folder.path(), config, system_clock());
+        let behind: Vec<Box<dyn Store>> = vec![Box::new(Background::new(disk(), disk(), BackgroundConfig::default()))];
         let tiers = Tiers::new(MemoryStore::new(memory, system_clock()), behind, TiersConfig::default());
         self.engine.attach(tiers, WEIGHTS, DEADLINE);
         self.engine.clear_cache();
@@ -148,7 +151,7 @@ impl<'a> Bench<'a> {
                         let answer_ms = ms(began);
                         return Ok(Sample { prompt_tokens, sources: cache.sources, ttft_ms, answer_ms, last_step_ms });
                     }
-                    Event::Logits { .. } => {}
+                    Event::Logits { .. } | Event::PromptLogits { .. } => {}
                 }
             }
         }
