@@ -5,7 +5,11 @@ pub mod engine;
 pub mod golden;
 pub mod llama;
 pub mod npy;
+#[cfg(unix)]
+pub mod object_server;
 pub mod odd;
+#[cfg(unix)]
+pub mod proxy;
 #[cfg(unix)]
 pub mod redis;
 
