@@ -9,7 +9,7 @@
 //! | [`gpu`]     | device, buffers, pipelines, recordings, the one submit, the one readback      | know of language models     |
 //! | [`quant`]   | weight formats: unpack on the CPU, repack for the GPU                         | read files                  |
 //! | [`kv`]      | pages, block tables, SHA-256 block chain, prefix index, eviction, explanation | name wgpu, do I/O           |
-//! | [`store`]   | where KV blobs live beyond the GPU: one block a file, verified; memory, disk  | trust what it reads         |
+//! | [`store`]   | where KV blobs live beyond the GPU: memory, disk, Redis, S3, HTTP             | trust what it reads         |
 //! | [`text`]    | tokenizer, whole-character token stream, stop strings, chat templates         | know of models              |
 //! | [`sample`]  | sampling parameters and the seeded reference sampler                          | touch the GPU               |
 //! | [`kernels`] | the Rust face of each shader: permutation, bindings, grid, cost               | keep state                  |

@@ -42,6 +42,8 @@ pub(super) struct Persistence {
     waiting: VecDeque<Unsaved>,
     /// Blocks loaded since the tiers were last told, each behind its parent.
     used: Vec<store::Key>,
+    /// Bytes and milliseconds of what the request under way loaded, by tier.
+    loads: Vec<(f64, f64)>,
 }
 
 /// A block that has been written to a page.
@@ -71,8 +73,18 @@ struct Plan {
 
 impl Persistence {
     pub fn new(tiers: Tiers, deadline: Duration) -> Self {
-        let rates = vec![Rate::default(); tiers.stores().count()];
-        Self { tiers, deadline, rates, waiting: VecDeque::new(), used: Vec::new() }
+        let (rates, loads) = tiers.stores().map(|_| (Rate::default(), (0.0, 0.0))).unzip();
+        Self { tiers, deadline, rates, waiting: VecDeque::new(), used: Vec::new(), loads }
+    }
+
+    /// Takes the measure of what a request loaded: of all of it, since blocks come in groups.
+    fn measure(&mut self) {
+        for (rate, load) in self.rates.iter_mut().zip(&mut self.loads) {
+            let (bytes, ms) = std::mem::take(load);
+            if bytes > 0.0 {
+                rate.measure(bytes, ms);
+            }
+        }
     }
 
     fn deadline(&self) -> Deadline {
@@ -193,6 +205,7 @@ impl Engine {
         let mut failure = late.then_some((Reason::Deadline, usize::MAX));
         if !found.is_empty() {
             failure = self.restore(&mut admission, &found, tokens, request.exact, deadline).await.or(failure);
+            self.persistence.iter_mut().for_each(Persistence::measure);
             if admission.cached_tokens == admission.report.sources.gpu {
                 // What pages have of the block that could not be loaded is better than nothing.
                 self.cache.withdraw(admission);
@@ -268,7 +281,7 @@ impl Engine {
         exact: bool,
         deadline: Deadline,
     ) -> Option<(Reason, usize)> {
-        let Persistence { tiers, rates, used, .. } = self.persistence.as_mut()?;
+        let Persistence { tiers, loads, used, .. } = self.persistence.as_mut()?;
         let Admission { table, report, cached_tokens, .. } = admission;
         let namespace = table.namespace().clone();
         let (fields, rows) = (namespace.fields().entries(), self.layout.rows());
@@ -293,13 +306,19 @@ impl Engine {
                 hidden: self.config.hidden,
             };
             let (started, before) = (Instant::now(), Faults::of(tiers));
+            let bytes = (stored.tokens * self.layout.token_bytes()) as f64;
+            let mut spent = |tier: usize| {
+                loads[tier].0 += bytes;
+                loads[tier].1 += started.elapsed().as_secs_f64() * 1e3;
+            };
             let Some(loaded) = ahead.next(&expected).await else {
                 let after = Faults::of(tiers);
-                return match () {
-                    _ if after.rejected > before.rejected => Some((Reason::Integrity, stored.tokens)),
-                    _ if after.late > before.late => Some((Reason::Deadline, rest())),
-                    _ => None,
-                };
+                if after.late > before.late {
+                    // It takes that long at least.
+                    spent(stored.tier);
+                    return Some((Reason::Deadline, rest()));
+                }
+                return (after.rejected > before.rejected).then_some((Reason::Integrity, stored.tokens));
             };
             let Blob { producer, last_hidden, kv, .. } = loaded.blob;
             let computed_exactly = producer == store::Producer::Prefill;
@@ -323,8 +342,7 @@ impl Engine {
             let producer = if computed_exactly { kv::Producer::Prefill } else { kv::Producer::Decode };
             self.cache.publish(table, &tokens[begin..end], producer);
             report.load(kind(tiers, loaded.tier), fresh);
-            let ms = started.elapsed().as_secs_f64() * 1e3;
-            rates[loaded.tier].measure((stored.tokens * self.layout.token_bytes()) as f64, ms);
+            spent(loaded.tier);
             used.push(key.0);
             *cached_tokens = table.written();
             parent = *key;

@@ -36,7 +36,7 @@ pub enum Reason {
     Salt,
     /// Stored, but the bytes were not what their digest says.
     Integrity,
-    /// Stored, but loading would have taken longer than allowed, or than computing.
+    /// Stored, as far as is known, but loading would have taken longer than allowed, or than computing.
     Deadline,
     /// Written by decode kernels, which exact reuse leaves out.
     DecodeWritten,

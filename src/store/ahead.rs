@@ -57,7 +57,7 @@ impl<'a> Ahead<'a> {
     pub async fn next(&mut self, expected: &Expected<'_>) -> Option<Loaded> {
         let began = Instant::now();
         let (tier, got) = self.take().await?;
-        match self.tiers.accept(tier, got, expected, began).await {
+        match self.tiers.accept(tier, got, expected, began, self.deadline).await {
             Some(loaded) => Some(loaded),
             None => self.tiers.load_from(tier + 1, expected, self.deadline).await,
         }

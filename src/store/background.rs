@@ -2,10 +2,9 @@
 //!
 //! Two threads, each with its own access to the same store: one answers, one writes. So no read waits for a write. What is
 //! put is queued, within a budget of bytes, and seen by reads from then on; what comes when the queue is full is dropped
-//! and counted. Nobody waits for an answer longer than the deadline, whatever the store does, and after some failures in a
-//! row the store is left alone for a while, for reads and for writes each by its own [`Breaker`]; what would be written
-//! meanwhile is dropped. A caller that stops waiting counts as a failure, so a deadline nearer than the store's own pauses
-//! it too.
+//! and counted. Nobody waits for an answer longer than the deadline, whatever the store does, and nobody at all while it
+//! still hangs in an earlier call past that call's deadline. After some failures in a row it is left alone for a while, for
+//! reads and for writes each by its own [`Breaker`]; what would be written meanwhile is dropped.
 //!
 //! Cost: one copy of a value put, two threads. A store that hangs for ever costs the thread that it hangs.
 
@@ -26,7 +25,8 @@ pub struct BackgroundConfig {
     /// Bytes that may wait to be written.
     pub queue_bytes: u64,
     pub reads: BreakerConfig,
-    pub writes: BreakerConfig,
+    /// `None`: it is only read from.
+    pub writes: Option<BreakerConfig>,
     /// The longest that flushing, clearing and dropping may take.
     pub patience: Duration,
 }
@@ -35,7 +35,7 @@ impl Default for BackgroundConfig {
     /// For a disk, which may have to wake up first.
     fn default() -> Self {
         let reads = BreakerConfig { deadline_ms: 5_000, ..BreakerConfig::default() };
-        Self { queue_bytes: 256 << 20, reads, writes: reads, patience: Duration::from_secs(10) }
+        Self { queue_bytes: 256 << 20, reads, writes: Some(reads), patience: Duration::from_secs(30) }
     }
 }
 
@@ -53,6 +53,8 @@ struct Lane {
     index: usize,
     jobs: Sender<Job>,
     breaker: Arc<Mutex<Breaker>>,
+    /// When the job under way began.
+    busy: Arc<Mutex<Option<Instant>>>,
 }
 
 const READS: usize = 0;
@@ -94,7 +96,7 @@ impl Background {
             name: reader.name(),
             config,
             reads: Lane::start(reader, READS, config.reads),
-            writes: Lane::start(writer, WRITES, config.writes),
+            writes: Lane::start(writer, WRITES, config.writes.unwrap_or(config.reads)),
             shared: Arc::new(Shared { began: Instant::now(), state: Mutex::default() }),
         }
     }
@@ -104,13 +106,30 @@ impl Background {
         &self,
         work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = &self.shared;
-        let call = locked(&self.reads.breaker).start(shared.now_ms()).ok_or(StoreError::Paused { store: self.name })?;
-        let mut attempt = Attempt { shared, breaker: &self.reads.breaker, call, ok: false };
+        let (shared, breaker) = (&self.shared, &self.reads.breaker);
+        let call = locked(breaker).start(shared.now_ms()).ok_or(StoreError::Paused { store: self.name })?;
+        let attempt =
+            Attempt { shared: shared.clone(), breaker: breaker.clone(), call: Arc::new(Mutex::new(Some(call))) };
         let deadline = Duration::from_millis(self.config.reads.deadline_ms);
-        let answer = self.ask(&self.reads, deadline, work).await;
-        attempt.ok = answer.is_ok();
+        let theirs = attempt.clone();
+        let answer = match self.reads.hangs(deadline) {
+            true => Err(self.late(deadline)),
+            // Its thread reports an answer that nobody waits for any more: those who went may have had other reasons.
+            false => {
+                let report = move |store: &dyn Store| {
+                    let answer = work(store);
+                    theirs.finish(answer.is_ok());
+                    answer
+                };
+                self.ask(&self.reads, deadline, report).await
+            }
+        };
+        attempt.finish(answer.is_ok());
         answer.inspect_err(|error| shared.fail(error))
+    }
+
+    fn late(&self, deadline: Duration) -> StoreError {
+        StoreError::Late { store: self.name, ms: deadline.as_millis() as u64 }
     }
 
     async fn ask<T: Send + 'static>(
@@ -128,11 +147,15 @@ impl Background {
                 theirs.give(answer);
             }
         });
-        let late = StoreError::Late { store: self.name, ms: deadline.as_millis() as u64 };
-        Deadline::after(deadline).bound(reply.wait()).await.unwrap_or(Err(late))
+        Deadline::after(deadline).bound(reply.wait()).await.unwrap_or_else(|| Err(self.late(deadline)))
+    }
+
+    fn writable(&self) -> Result<(), StoreError> {
+        self.config.writes.map(drop).ok_or(StoreError::ReadOnly { store: self.name })
     }
 
     fn queue(&self, key: Key, value: Value) -> Result<(), StoreError> {
+        self.writable()?;
         let mut state = self.shared.state();
         let before = state.values.get(&key);
         if before.is_some() && value.new {
@@ -181,8 +204,21 @@ impl Background {
 impl Lane {
     fn start(store: impl Store + Send + 'static, index: usize, breaker: BreakerConfig) -> Self {
         let (jobs, todo) = channel::<Job>();
-        thread::spawn(move || todo.into_iter().for_each(|job| job(&store)));
-        Self { index, jobs, breaker: Arc::new(Mutex::new(Breaker::new(breaker))) }
+        let busy: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let mark = busy.clone();
+        thread::spawn(move || {
+            for job in todo {
+                *locked(&mark) = Some(Instant::now());
+                job(&store);
+                *locked(&mark) = None;
+            }
+        });
+        Self { index, jobs, breaker: Arc::new(Mutex::new(Breaker::new(breaker))), busy }
+    }
+
+    /// Whether the job under way has taken longer than that.
+    fn hangs(&self, longest: Duration) -> bool {
+        locked(&self.busy).is_some_and(|began| began.elapsed() > longest)
     }
 
     /// A thread that has died does nothing: its callers find out by the deadline.
@@ -251,17 +287,19 @@ impl Drop for Background {
     }
 }
 
-/// A call under way. Unless it is said to have gone well it went wrong, also where its caller stopped waiting.
-struct Attempt<'a> {
-    shared: &'a Shared,
-    breaker: &'a Mutex<Breaker>,
-    call: Call,
-    ok: bool,
+/// A call under way, of which the first to know tells the breaker how it went: the thread that made it, or its caller.
+#[derive(Clone)]
+struct Attempt {
+    shared: Arc<Shared>,
+    breaker: Arc<Mutex<Breaker>>,
+    call: Arc<Mutex<Option<Call>>>,
 }
 
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        locked(self.breaker).finish(self.call, self.shared.now_ms(), self.ok);
+impl Attempt {
+    fn finish(&self, ok: bool) {
+        if let Some(call) = locked(&self.call).take() {
+            locked(&self.breaker).finish(call, self.shared.now_ms(), ok);
+        }
     }
 }
 
@@ -346,9 +384,8 @@ impl Store for Background {
 
     fn flush(&self) -> Answer<'_, ()> {
         Box::pin(async move {
-            let late = StoreError::Late { store: self.name, ms: self.config.patience.as_millis() as u64 };
             let written = Deadline::after(self.config.patience).bound(self.written()).await;
-            written.ok_or(late).inspect_err(|error| {
+            written.ok_or_else(|| self.late(self.config.patience)).inspect_err(|error| {
                 self.shared.fail(error);
                 self.shared.state().give_up();
             })
@@ -372,6 +409,7 @@ impl Store for Background {
     /// A write of the same key that is under way may bring the value back.
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
         Box::pin(async move {
+            self.writable()?;
             self.shared.state().forget(key);
             let key = *key;
             self.read(move |store| block_on(store.remove(&key))).await
@@ -380,6 +418,9 @@ impl Store for Background {
 
     fn clear(&self) -> Answer<'_, ()> {
         Box::pin(async move {
+            if self.writable().is_err() {
+                return Ok(());
+            }
             self.shared.state().give_up();
             // Behind the write that is under way.
             let cleared = self.ask(&self.writes, self.config.patience, |store| block_on(store.clear())).await;

@@ -29,9 +29,21 @@ pub fn cost(bytes: u64) -> u64 {
     bytes.max(1).next_multiple_of(4096)
 }
 
+/// Where the value of `key` lies, below the root.
+pub fn name(key: &Key) -> String {
+    let digits = hex(key);
+    format!("blocks/{}/{}/{digits}{SUFFIX}", &digits[..1], &digits[1..2])
+}
+
 pub fn path(root: &Path, key: &Key) -> PathBuf {
-    let name = hex(key);
-    root.join("blocks").join(&name[..1]).join(&name[1..2]).join(name + SUFFIX)
+    root.join(name(key))
+}
+
+/// Whose [`name`] this is, if anyone's.
+#[cfg(feature = "remote")]
+pub fn key_of(text: &str) -> Option<Key> {
+    let key = unhex(text.rsplit('/').next()?.strip_suffix(SUFFIX)?)?;
+    (name(&key) == text).then_some(key)
 }
 
 pub fn temporary(root: &Path) -> PathBuf {

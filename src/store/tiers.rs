@@ -118,7 +118,7 @@ impl Tiers {
             }
             let began = Instant::now();
             let got = self.bounded(tier, until, store.get(&expected.key)).await;
-            let loaded = self.accept(tier, got, expected, began).await;
+            let loaded = self.accept(tier, got, expected, began, until).await;
             if loaded.is_some() {
                 return loaded;
             }
@@ -145,6 +145,7 @@ impl Tiers {
         got: Result<Option<Vec<u8>>, StoreError>,
         expected: &Expected<'_>,
         began: Instant,
+        until: Deadline,
     ) -> Option<Loaded> {
         let store = self.store(tier);
         let got = got.inspect_err(|error| self.failed(tier, error));
@@ -155,7 +156,7 @@ impl Tiers {
         let blob = match Blob::decode(&bytes, expected) {
             Ok(blob) => blob,
             Err(reason) => {
-                self.discard(tier, &expected.key, reason).await;
+                self.discard(tier, &expected.key, reason, until).await;
                 return None;
             }
         };
@@ -223,8 +224,8 @@ impl Tiers {
     }
 
     /// A blob that was refused is not asked for twice. A store that cannot remove it has failed once more.
-    async fn discard(&self, tier: usize, key: &Key, reason: Reject) {
-        let removed = self.store(tier).remove(key).await;
+    async fn discard(&self, tier: usize, key: &Key, reason: Reject, until: Deadline) {
+        let removed = self.bounded(tier, until, self.store(tier).remove(key)).await;
         self.stat(tier, |stats| *stats.rejected.entry(reason.name()).or_default() += 1);
         if let Err(error) = removed {
             self.failed(tier, &error);

@@ -446,3 +446,16 @@ fn a_report_keeps_its_sum_when_tiers_add_to_it() {
     told.blame(Reason::Deadline, 5);
     assert_eq!(told.misses, []);
 }
+
+#[test]
+fn an_admission_that_is_taken_back_is_not_counted() {
+    let (ns, mut world, tokens) = (namespace(""), world(8), prompt(50));
+    run(&mut world, &ns, &tokens, &AdmitOptions::default());
+    let before = (world.cache.stats(), world.cache.available());
+    let admission = world.cache.admit(&ns, &tokens, &AdmitOptions { whole_pages: true, ..Default::default() }).unwrap();
+    let counted = world.cache.stats();
+    assert_eq!(counted.hit_tokens - before.0.hit_tokens, 48);
+    world.cache.withdraw(admission);
+    assert_eq!((world.cache.stats(), world.cache.available()), before);
+    world.check();
+}

@@ -1,3 +1,5 @@
 //! Stores on other machines, held against the real servers.
 
+mod engine;
+mod objects;
 mod redis;

@@ -1,15 +1,19 @@
-//! Redis as a store: what is kept, what is refused, what it costs.
+//! Redis as a store: what is kept, what is refused, what it costs, against the real server.
 
-use std::time::Duration;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
-use headstart::store::{Deadline, Key, MemoryStore, RemoteConfig, Store, StoreError, Tiers, TiersConfig, connect};
+use headstart::store::{Blob, Key, RemoteConfig, Store, StoreError, connect};
 use pollster::block_on as wait;
 
-use crate::store::{Time, blob, expected, key};
+use crate::store::{blob, key};
+use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 
 /// A deadline that a busy machine keeps.
-fn patient() -> RemoteConfig {
+pub fn patient() -> RemoteConfig {
     let long = Duration::from_secs(60);
     RemoteConfig { deadline: long, write_deadline: long, ..RemoteConfig::default() }
 }
@@ -18,33 +22,318 @@ fn open(url: &str) -> Box<dyn Store> {
     connect(url, &patient()).unwrap()
 }
 
-fn block(n: u8) -> (Key, Vec<u8>) {
-    let block = headstart::store::Blob { key: key(n), ..blob(16, false) };
+pub fn block(n: u8) -> (Key, Vec<u8>) {
+    let block = Blob { key: key(n), ..blob(16, false) };
     (block.key, block.encode())
+}
+
+/// Puts, and waits until it is written or given up.
+pub fn write(store: &dyn Store, key: &Key, bytes: &[u8]) {
+    wait(store.put(key, bytes, None)).unwrap();
+    wait(store.flush()).unwrap();
+}
+
+/// The name under which a block lies in the server.
+pub fn name(key: &Key) -> String {
+    key.iter().fold("headstart:kv:".to_owned(), |name, byte| name + &format!("{byte:02x}"))
+}
+
+pub fn refusal(url: &str) -> String {
+    match connect(url, &patient()) {
+        Err(error @ StoreError::Url { .. }) => error.to_string(),
+        Err(other) => panic!("{url}: {other}"),
+        Ok(_) => panic!("{url} was opened"),
+    }
 }
 
 #[test]
 fn what_is_put_is_there_for_others_until_it_expires() {
     let redis = Redis::start(&[]);
     let (first, second) = (open(&redis.url()), open(&redis.url()));
-    let (name, bytes) = block(1);
-    wait(first.put(&name, &bytes, Some(Duration::from_secs(3_600)))).unwrap();
-    assert_eq!(wait(first.get(&name)).unwrap().as_ref(), Some(&bytes), "what is queued is seen");
+    let (id, bytes) = block(1);
+    wait(first.put(&id, &bytes, Some(Duration::from_secs(3_600)))).unwrap();
+    assert_eq!(wait(first.get(&id)).unwrap().as_ref(), Some(&bytes), "what is queued is seen");
     wait(first.flush()).unwrap();
     assert_eq!((first.usage().written, first.usage().written_bytes), (1, bytes.len() as u64));
     drop(first);
-    assert_eq!(wait(second.contains(&[key(2), name])).unwrap(), [false, true]);
-    assert_eq!(wait(second.get_many(&[key(2), name])).unwrap(), [None, Some(bytes.clone())]);
+    assert_eq!(wait(second.contains(&[key(2), id])).unwrap(), [false, true]);
+    assert_eq!(wait(second.get_many(&[key(2), id])).unwrap(), [None, Some(bytes.clone())]);
 
-    let stored = redis.text(&["RANDOMKEY"]);
-    assert!(stored.starts_with("headstart:kv:") && stored.len() == 13 + 64, "{stored}");
-    let left: i64 = redis.text(&["TTL", &stored]).trim_start_matches(':').parse().unwrap();
-    assert!((3_000..=3_600).contains(&left), "{left}");
-    wait(second.put(&name, &bytes, None)).unwrap();
-    wait(second.flush()).unwrap();
-    let left: i64 = redis.text(&["TTL", &stored]).trim_start_matches(':').parse().unwrap();
-    assert!((6 * 86_400..=7 * 86_400).contains(&left), "{left}");
+    let left = || redis.text(&["TTL", &name(&id)]).trim_start_matches(':').parse::<i64>().unwrap();
+    assert!((3_000..=3_600).contains(&left()), "{}", left());
+    write(&*second, &id, &bytes);
+    assert!((6 * 86_400..=7 * 86_400).contains(&left()), "{}", left());
 
-    assert!(wait(second.remove(&name)).unwrap() && !wait(second.remove(&name)).unwrap());
-    assert_eq!(redis.size(), 0);
+    assert!(wait(second.remove(&id)).unwrap() && !wait(second.remove(&id)).unwrap());
+    assert_eq!((redis.size(), second.problem()), (0, None));
+}
+
+#[test]
+fn any_number_of_blocks_is_one_round_trip() {
+    let redis = Redis::start(&[]);
+    let proxy = Proxy::to(redis.port);
+    let store = open(&format!("valkey://127.0.0.1:{}", proxy.port));
+    let keys: Vec<Key> = (0..100).map(key).collect();
+    for n in 0..60 {
+        let (key, bytes) = block(n);
+        wait(store.put(&key, &bytes, None)).unwrap();
+    }
+    wait(store.flush()).unwrap();
+    proxy.turns();
+    let there = wait(store.contains(&keys)).unwrap();
+    assert!(there.iter().enumerate().all(|(n, is)| *is == (n < 60)));
+    assert_eq!(proxy.turns(), 1);
+    let values = wait(store.get_many(&keys[40..80])).unwrap();
+    assert_eq!((proxy.turns(), values.iter().flatten().count()), (1, 20));
+    wait(store.get(&keys[0])).unwrap().unwrap();
+    assert_eq!(proxy.turns(), 1);
+}
+
+#[test]
+fn clearing_removes_what_is_ours_and_nothing_else() {
+    let redis = Redis::start(&[]);
+    let (ours, other) = (open(&redis.url()), open(&format!("{}/0?prefix=other:", redis.url())));
+    let elsewhere = open(&format!("{}/3", redis.url()));
+    let (key, bytes) = block(1);
+    for store in [&ours, &other, &elsewhere] {
+        write(&**store, &key, &bytes);
+    }
+    for n in 0..200 {
+        let (key, bytes) = block(n);
+        wait(ours.put(&key, &bytes, None)).unwrap();
+    }
+    wait(ours.flush()).unwrap();
+    for theirs in ["headstart:kv:", "headstart:kv:notes", "session:1"] {
+        redis.text(&["SET", theirs, "x"]);
+    }
+    assert_eq!(redis.size(), 204);
+    wait(ours.clear()).unwrap();
+    assert_eq!(redis.size(), 4);
+    assert!(wait(ours.get(&key)).unwrap().is_none());
+    assert!(wait(other.get(&key)).unwrap().is_some() && wait(elsewhere.get(&key)).unwrap().is_some());
+}
+
+#[test]
+fn a_password_opens_and_a_wrong_one_is_told_clearly_and_never_shown() {
+    let redis = Redis::start(&["--requirepass", "s3/cret", "--user", "ann", "on", ">pa:ss", "~headstart:*", "+@all"]);
+    let url = |who: &str| format!("redis://{who}127.0.0.1:{}/0", redis.port);
+    let (key, bytes) = block(1);
+    for who in [":s3%2Fcret@", "default:s3%2Fcret@", "ann:pa%3Ass@"] {
+        let store = open(&url(who));
+        write(&*store, &key, &bytes);
+        assert_eq!(wait(store.get(&key)).unwrap(), Some(bytes.clone()), "{who}");
+    }
+    let wrong = refusal(&url(":hunter2@"));
+    assert!(wrong.contains("WRONGPASS") && wrong.contains("USER:PASSWORD@") && wrong.contains(":***@"), "{wrong}");
+    assert!(!wrong.contains("hunter2"), "{wrong}");
+    let none = refusal(&url(""));
+    assert!(none.contains("NOAUTH") && none.contains("USER:PASSWORD@"), "{none}");
+
+    let open_to_all = Redis::start(&[]);
+    let needless = refusal(&format!("redis://:needless@127.0.0.1:{}", open_to_all.port));
+    assert!(needless.contains("take USER:PASSWORD@ out") && !needless.contains("needless"), "{needless}");
+    let far = refusal(&format!("{}/99", open_to_all.url()));
+    assert!(far.contains("choose a database"), "{far}");
+}
+
+#[test]
+fn tls_with_an_authority_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (ca, secret) = (path("ca.pem"), path("key.pem"));
+    fs::write(&ca, made.cert.pem()).unwrap();
+    fs::write(&secret, made.signing_key.serialize_pem()).unwrap();
+    let tls = ["--port", "0", "--tls-port", "PORT", "--tls-auth-clients", "no", "--tls-ca-cert-file", &ca];
+    let redis = Redis::start(&[&tls[..], &["--tls-cert-file", &ca, "--tls-key-file", &secret]].concat());
+    let (key, bytes) = block(1);
+    for scheme in ["rediss", "valkeys"] {
+        for host in ["127.0.0.1", "localhost"] {
+            let store = open(&format!("{scheme}://{host}:{}?ca={ca}", redis.port));
+            write(&*store, &key, &bytes);
+            assert_eq!(wait(store.get(&key)).unwrap().as_ref(), Some(&bytes), "{scheme}://{host}");
+        }
+    }
+    let unknown = refusal(&format!("rediss://127.0.0.1:{}", redis.port));
+    assert!(unknown.contains("certificate") && unknown.contains("?ca=FILE"), "{unknown}");
+    let plain = open(&format!("redis://127.0.0.1:{}", redis.port));
+    assert!(plain.problem().is_some(), "it says nothing that is not TLS");
+    let not_tls = Redis::start(&[]);
+    let plain = refusal(&format!("rediss://127.0.0.1:{}?ca={ca}", not_tls.port));
+    assert!(plain.contains("does not speak TLS"), "{plain}");
+}
+
+#[test]
+fn urls_that_are_none_say_what_to_write() {
+    let table = [
+        ("", "write redis://HOST:PORT"),
+        ("redis", "write redis://HOST:PORT"),
+        ("ftp://somewhere", "use redis://"),
+        ("redis://", "names no host"),
+        ("redis:///3", "names no host"),
+        ("redis://localhost/three", "write a number"),
+        ("redis://localhost/?perfix=a", "?perfix= is no option; there are prefix, ca"),
+        ("redis://localhost/?prefix=a*", "letters, digits"),
+        ("redis://localhost/?ca=file.pem", "write rediss://"),
+        ("rediss://localhost/?ca=/nowhere.pem", "name a PEM file"),
+        ("redis://ann@localhost", "without a password"),
+    ];
+    for (url, about) in table {
+        let problem = refusal(url);
+        assert!(problem.contains(about), "{url}: {problem}");
+    }
+}
+
+#[test]
+fn only_whole_blocks_of_their_name_are_sent() {
+    let redis = Redis::start(&[]);
+    let store = open(&redis.url());
+    let (key_of_1, bytes) = block(1);
+    let mut damaged = bytes.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    write(&*store, &key_of_1, &damaged);
+    assert!(store.problem().unwrap().contains("damaged before it was sent: digest"));
+    write(&*store, &key(2), &bytes);
+    assert!(store.problem().unwrap().contains("under the name of another"));
+    assert_eq!((redis.size(), store.usage().dropped, store.usage().written), (0, 2, 0));
+}
+
+#[test]
+fn what_is_too_long_or_of_another_kind_is_not_there() {
+    let redis = Redis::start(&[]);
+    let store = connect(&redis.url(), &RemoteConfig { max_value: 1 << 20, ..patient() }).unwrap();
+    let (whole, bytes) = block(3);
+    write(&*store, &whole, &bytes);
+    let end = |bytes: usize| (bytes - 1).to_string();
+    redis.text(&["SETRANGE", &name(&key(0)), &end((1 << 20) + 1), "x"]);
+    redis.text(&["SETRANGE", &name(&key(1)), &end(1 << 20), "x"]);
+    redis.text(&["LPUSH", &name(&key(2)), "x"]);
+    redis.text(&["SET", &name(&key(4)), ""]);
+    let keys: Vec<Key> = (0..6).map(key).collect();
+    assert_eq!(wait(store.contains(&keys)).unwrap(), [false, true, false, true, false, false]);
+    for (key, bytes) in [(&keys[0], None), (&keys[1], Some(1 << 20)), (&keys[2], None), (&keys[4], None)] {
+        assert_eq!(wait(store.get(key)).unwrap().map(|value| value.len()), bytes);
+    }
+    let long = vec![0; (1 << 20) + 1];
+    write(&*store, &key(5), &long);
+    assert!(store.problem().unwrap().contains("at most 1048576"), "{:?}", store.problem());
+    assert!(wait(store.get(&whole)).unwrap().is_some(), "and it goes on");
+}
+
+/// Answers every connection with these bytes, again and again if asked to.
+fn liar(answer: &'static [u8], forever: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let _ = client.read(&mut [0; 4096]);
+                while client.write_all(answer).is_ok() && forever {}
+                let _ = client.read(&mut [0; 4096]);
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_server_that_lies_about_lengths_or_is_none_is_found_out() {
+    let answers: [(&[u8], bool); 9] = [
+        (b"$999999999999\r\n", true),
+        (b"$9223372036854775807\r\n", true),
+        (b"*99999999\r\n", true),
+        (b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", true),
+        (b"x", true),
+        (b":x\r\n", false),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", false),
+        (b"\r\n", true),
+        (b"+OK\n", true),
+    ];
+    for (answer, forever) in answers {
+        let store = connect(&liar(answer, forever), &patient()).unwrap();
+        let got = wait(store.get(&key(1)));
+        let what = String::from_utf8_lossy(answer);
+        assert!(matches!(got, Ok(None) | Err(StoreError::Backend { .. })), "{what}: {got:?}");
+        assert!(store.problem().is_some(), "{what}");
+    }
+}
+
+/// What never ends is waited for until the deadline, and no longer, whether the server says nothing, drop by drop, or
+/// is stopped. Without the deadline these calls would not come back.
+#[test]
+fn no_call_waits_past_the_deadline() {
+    let redis = Redis::start(&[]);
+    redis.signal("STOP");
+    let drip = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dripping = format!("redis://{}", drip.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut client in drip.incoming().flatten() {
+            std::thread::spawn(move || {
+                let _ = client.write_all(b"$1000000\r\n");
+                while client.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+    });
+    let deadline = Duration::from_millis(100);
+    let config = RemoteConfig { deadline, write_deadline: deadline, ..RemoteConfig::default() };
+    for url in [redis.url(), dripping, liar(b"", false)] {
+        let began = Instant::now();
+        let store = connect(&url, &config).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(wait(store.get(&key(1))), Err(StoreError::Late { ms: 100, .. })), "{url}");
+        }
+        let paused = (0..100).filter(|_| matches!(wait(store.get(&key(1))), Err(StoreError::Paused { .. }))).count();
+        assert!(paused > 0, "{url}: it is left alone");
+        let (key, bytes) = block(1);
+        wait(store.put(&key, &bytes, None)).unwrap();
+        drop(store);
+        // Three deadlines, one write, and what a busy machine takes.
+        assert!(began.elapsed() < 4 * deadline + Duration::from_secs(20), "{url}: {:?}", began.elapsed());
+    }
+    redis.signal("CONT");
+}
+
+#[test]
+fn a_server_that_went_and_came_back_is_used_again() {
+    let mut redis = Redis::start(&[]);
+    let store = open(&redis.url());
+    let (key, bytes) = block(1);
+    write(&*store, &key, &bytes);
+    // What cuts idle connections costs nothing: not even one miss.
+    redis.text(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    assert_eq!(wait(store.get(&key)).unwrap().as_ref(), Some(&bytes));
+
+    redis.kill();
+    let problem = wait(store.get(&key)).unwrap_err().to_string();
+    assert!(problem.contains("start the server"), "{problem}");
+    redis.restart();
+    assert_eq!(wait(store.get(&key)).unwrap(), None, "it is empty, and no failure");
+    write(&*store, &key, &bytes);
+    assert_eq!(wait(store.get(&key)).unwrap(), Some(bytes));
+}
+
+#[test]
+fn a_full_server_drops_or_evicts_and_goes_on_answering() {
+    let full = Redis::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
+    let store = open(&full.url());
+    let (key_of_1, bytes) = block(1);
+    write(&*store, &key_of_1, &bytes);
+    let problem = store.problem().unwrap();
+    assert!(problem.contains("OOM") && problem.contains("allkeys-lru"), "{problem}");
+    assert_eq!((store.usage().dropped, wait(store.get(&key_of_1)).unwrap()), (1, None));
+
+    let evicting = Redis::start(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru"]);
+    let store = open(&evicting.url());
+    let rows = vec![headstart::store::Row { k: 4096, v: 4096 }];
+    for n in 0..100 {
+        let block = Blob { key: key(n), rows: rows.clone(), kv: vec![n; 16 * 8192], ..blob(16, false) };
+        wait(store.put(&block.key, &block.encode(), None)).unwrap();
+    }
+    wait(store.flush()).unwrap();
+    let keys: Vec<Key> = (0..100).map(key).collect();
+    let (written, there) = (store.usage().written, wait(store.contains(&keys)).unwrap());
+    let left = there.iter().filter(|is| **is).count();
+    assert!(written == 100 && (1..100).contains(&left), "{left} of {written} are left");
 }

@@ -6,7 +6,7 @@ mod blob;
 mod breaker;
 mod chains;
 mod damage;
-mod faults;
+pub mod faults;
 mod hostile;
 mod model;
 mod pack;

@@ -6,8 +6,12 @@ pub mod engine;
 pub mod golden;
 pub mod llama;
 pub mod npy;
+#[cfg(unix)]
+pub mod object_server;
 pub mod odd;
 pub mod process;
+#[cfg(unix)]
+pub mod proxy;
 #[cfg(unix)]
 pub mod redis;
 pub mod tiers;

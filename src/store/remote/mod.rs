@@ -1,17 +1,20 @@
-//! Stores on other machines, opened by URL: Redis and Valkey, and whatever serves the same requests. Native only.
+//! Stores on other machines, opened by URL. Native only.
 //!
-//! | URL                                             | store                                                            |
-//! |-------------------------------------------------|------------------------------------------------------------------|
-//! | `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`    | Redis; `valkey://` is the same                                   |
-//! | `rediss://…`, `valkeys://…`                     | the same through TLS                                             |
+//! | URL                                          | store                        | behind `?`                       |
+//! |----------------------------------------------|------------------------------|----------------------------------|
+//! | `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]` | Redis, Valkey (`valkey://`)  | `prefix` of all names            |
+//! | `rediss://…`, `valkeys://…`                  | the same through TLS         | `prefix`, `ca`                   |
+//! | `s3://[KEY:SECRET@]BUCKET[/PREFIX]`          | a bucket that speaks S3      | `endpoint`, `region`, `ca`       |
+//! | `https://HOST[:PORT][/PATH]`, `http://…`     | a web server, only read from | `ca`                             |
 //!
-//! Behind `?`: `prefix` (of all names, `headstart:kv:` by default) and, with TLS, `ca` (a PEM file of the certificates to
-//! trust, instead of the public ones).
+//! `ca` names a PEM file of the certificates to trust, instead of the public ones. Without `KEY:SECRET@` the environment's
+//! `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` are taken, if there are any.
 //!
 //! What is far is trusted less than a disk: a reply has at most so many bytes, a call so much time, and only whole blocks
-//! are sent, so that a fault here is not everyone's. The clients are plain and blocking, each on a thread of
+//! are sent, so that a fault here is not everyone's. The clients are plain and blocking, each on a thread of a
 //! [`Background`], which keeps the deadline and leaves a failing store alone.
 
+mod objects;
 mod redis;
 mod stream;
 
@@ -21,6 +24,7 @@ use pollster::block_on;
 use url::Url;
 
 use super::{Background, BackgroundConfig, Blob, BreakerConfig, Key, Store, StoreError};
+use objects::Objects;
 use redis::Redis;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,7 @@ impl Default for RemoteConfig {
             deadline: Duration::from_millis(500),
             write_deadline: Duration::from_secs(2),
             ttl: Duration::from_secs(7 * 86_400),
-            max_value: 64 << 20,
+            max_value: 32 << 20,
             queue_bytes: 256 << 20,
         }
     }
@@ -59,10 +63,17 @@ pub fn connect(url: &str, config: &RemoteConfig) -> Result<Box<dyn Store>, Store
     let store: Box<dyn Store> = match place.url.scheme() {
         "redis" | "rediss" | "valkey" | "valkeys" => {
             let client = |deadline| Redis::new(&place, *config, deadline);
-            Box::new(Background::new(client(config.deadline)?, client(config.write_deadline)?, config.background()))
+            Box::new(Background::new(client(config.deadline)?, client(config.write_deadline)?, config.background(true)))
+        }
+        scheme @ ("s3" | "http" | "https") => {
+            let client = |deadline| Objects::new(&place, config, deadline);
+            let background = config.background(scheme == "s3");
+            Box::new(Background::new(client(config.deadline)?, client(config.write_deadline)?, background))
         }
         scheme => {
-            let problem = format!("{scheme}: is no kind of store; use redis://, rediss://, valkey:// or valkeys://");
+            let problem = format!(
+                "{scheme}: is no kind of store; use redis://, rediss://, valkey://, valkeys://, s3://, https:// or http://"
+            );
             return Err(place.fault(problem));
         }
     };
@@ -73,12 +84,12 @@ pub fn connect(url: &str, config: &RemoteConfig) -> Result<Box<dyn Store>, Store
 }
 
 impl RemoteConfig {
-    fn background(&self) -> BackgroundConfig {
+    fn background(&self, writes: bool) -> BackgroundConfig {
         let breaker = |deadline: Duration| BreakerConfig {
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             ..BreakerConfig::default()
         };
-        let (reads, writes) = (breaker(self.deadline), breaker(self.write_deadline));
+        let (reads, writes) = (breaker(self.deadline), writes.then(|| breaker(self.write_deadline)));
         BackgroundConfig { queue_bytes: self.queue_bytes, reads, writes, patience: Duration::from_secs(5) }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring};
@@ -55,7 +55,7 @@ impl Stream {
 }
 
 impl Bounded {
-    fn left(&self) -> io::Result<Option<std::time::Duration>> {
+    fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
     }
@@ -104,20 +104,22 @@ impl Write for Stream {
     }
 }
 
+/// At least one.
+pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let fault = |problem: String| format!("ca={file}: {problem}; name a PEM file of certificates");
+    let found = CertificateDer::pem_file_iter(Path::new(file)).map_err(|error| fault(error.to_string()))?;
+    let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| fault(error.to_string()))?;
+    if found.is_empty() { Err(fault("it holds none".into())) } else { Ok(found) }
+}
+
 /// Trusts the certificates of `ca`, or the public ones.
 pub fn tls(ca: Option<&str>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     match ca {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(file) => {
-            let fault = |problem: String| format!("ca={file}: {problem}; name a PEM file of certificates");
-            let found = CertificateDer::pem_file_iter(Path::new(file)).map_err(|error| fault(error.to_string()))?;
-            for certificate in found {
-                let added = certificate.map_err(|error| fault(error.to_string())).map(|der| roots.add(der))?;
-                added.map_err(|error| fault(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(fault("it holds none".into()));
+            for certificate in certificates(file)? {
+                roots.add(certificate).map_err(|error| format!("ca={file}: {error}"))?;
             }
         }
     }

@@ -1,0 +1,140 @@
+//! A bucket and a web server as stores, against a server that checks signatures by its own reckoning.
+
+use std::fs;
+use std::time::Duration;
+
+use headstart::store::{
+    FilesystemConfig, FilesystemStore, Key, RemoteConfig, Store, StoreError, connect, system_clock,
+};
+use pollster::block_on as wait;
+
+use super::redis::{block, patient, refusal, write};
+use crate::store::key;
+use crate::support::object_server::{BUCKET, KEY, ObjectServer, SECRET};
+
+fn bucket(server: &ObjectServer, prefix: &str) -> String {
+    let secret = SECRET.replace('/', "%2F").replace('+', "%2B");
+    format!("s3://{KEY}:{secret}@{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{}&region=eu-north-1", server.port)
+}
+
+fn web(server: &ObjectServer, path: &str) -> String {
+    format!("http://127.0.0.1:{}/{path}", server.port)
+}
+
+#[test]
+fn a_bucket_keeps_what_is_put_for_others() {
+    let server = ObjectServer::start(Some(SECRET));
+    let open = || connect(&bucket(&server, "kv/team"), &patient()).unwrap();
+    let (first, second) = (open(), open());
+    let (id, bytes) = block(1);
+    write(&*first, &id, &bytes);
+    assert_eq!((first.usage().written, first.usage().dropped, first.problem()), (1, 0, None));
+    assert_eq!(wait(second.contains(&[key(2), id])).unwrap(), [false, true]);
+    assert_eq!(wait(second.get_many(&[key(2), id])).unwrap(), [None, Some(bytes.clone())]);
+    let path = server.state().objects.keys().next().unwrap().clone();
+    assert!(path.starts_with(&format!("{BUCKET}/kv/team/blocks/")), "{path}");
+    wait(second.remove(&id)).unwrap();
+    assert!(server.state().objects.is_empty());
+
+    for n in 0..25 {
+        let (id, bytes) = block(n);
+        wait(first.put(&id, &bytes, None)).unwrap();
+    }
+    wait(first.flush()).unwrap();
+    let others =
+        ["kv/team/notes", "kv/team/blocks/a/b/notes", "kv/other/blocks/x"].map(|name| format!("{BUCKET}/{name}"));
+    others.iter().for_each(|name| drop(server.state().objects.insert(name.clone(), vec![1])));
+    assert_eq!(server.state().objects.len(), 28);
+    wait(first.clear()).unwrap();
+    assert_eq!(server.state().objects.keys().cloned().collect::<std::collections::BTreeSet<_>>(), others.into());
+}
+
+#[test]
+fn many_are_asked_for_side_by_side() {
+    let server = ObjectServer::start(Some(SECRET));
+    let store = connect(&bucket(&server, ""), &patient()).unwrap();
+    let keys: Vec<Key> = (0..64).map(key).collect();
+    let (id, bytes) = block(5);
+    write(&*store, &id, &bytes);
+    // Nothing is answered before eight have come: one after the other would never end.
+    server.state().at_least = 8;
+    let there = wait(store.contains(&keys)).unwrap();
+    assert!(there.iter().enumerate().all(|(n, is)| *is == (n == 5)));
+    server.state().at_least = 8;
+    assert_eq!(wait(store.get_many(&keys)).unwrap().iter().flatten().count(), 1);
+    let state = server.state();
+    assert!(state.asked >= 128 && state.connections < 40, "{} connections", state.connections);
+}
+
+#[test]
+fn what_is_wrong_with_a_bucket_is_told() {
+    let server = ObjectServer::start(Some(SECRET));
+    let url = bucket(&server, "");
+    let wrong = refusal(&url.replace("wJalr", "other"));
+    assert!(wrong.contains("403") && wrong.contains("check the key") && !wrong.contains("other"), "{wrong}");
+    let missing = refusal(&url.replace(BUCKET, "nobodys"));
+    assert!(missing.contains("404") || missing.contains("403"), "{missing}");
+    server.state().failing = Some(301);
+    assert!(refusal(&url).contains("region"));
+    server.state().failing = Some(503);
+    let store = connect(&url, &patient()).unwrap();
+    assert!(store.problem().unwrap().contains("503"));
+    server.state().failing = None;
+    assert_eq!(wait(store.get(&key(1))).unwrap(), None, "it came back");
+    assert!(refusal(&format!("s3://{BUCKET}?endpoint=ftp://a")).contains("write endpoint=https://HOST"));
+    assert!(refusal(&format!("s3://{BUCKET}?regoin=x")).contains("?regoin= is no option"));
+    assert!(refusal(&format!("s3://{KEY}@{BUCKET}")).contains("KEY:SECRET@"));
+    assert!(refusal("s3:///kv").contains("names no host"));
+}
+
+#[test]
+fn a_cache_directory_that_is_served_is_a_store_to_read_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FilesystemStore::new(folder.path(), FilesystemConfig::default(), system_clock());
+    let server = ObjectServer::start(None);
+    let (id, bytes) = block(1);
+    wait(disk.put(&id, &bytes, None)).unwrap();
+    let path = disk.path(&id);
+    let name = path.strip_prefix(folder.path()).unwrap().to_str().unwrap().to_owned();
+    server.state().objects.insert(format!("served/{name}"), fs::read(path).unwrap());
+    for path in ["served", "served/"] {
+        let store = connect(&web(&server, path), &patient()).unwrap();
+        assert_eq!((store.name(), store.problem()), ("http", None));
+        assert_eq!(wait(store.contains(&[key(2), id])).unwrap(), [false, true]);
+        assert_eq!(wait(store.get(&id)).unwrap().as_ref(), Some(&bytes));
+        assert!(matches!(wait(store.put(&id, &bytes, None)), Err(StoreError::ReadOnly { .. })));
+        assert!(matches!(wait(store.remove(&id)), Err(StoreError::ReadOnly { .. })));
+        wait(store.clear()).unwrap();
+    }
+    assert_eq!(server.state().objects.len(), 1);
+    assert!(refusal("https://ann:secret@localhost/kv").contains("leave it out"));
+}
+
+#[test]
+fn an_object_that_is_too_long_is_not_there_whether_it_says_so_or_not() {
+    let server = ObjectServer::start(None);
+    let store = connect(&web(&server, ""), &RemoteConfig { max_value: 1_000, ..patient() }).unwrap();
+    let name = |n: u8| {
+        let digits: String = key(n).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("blocks/{}/{}/{digits}.safetensors", &digits[..1], &digits[1..2])
+    };
+    for (n, length) in [(0, 1_000), (1, 1_001), (2, 10 << 20)] {
+        server.state().objects.insert(name(n), vec![7; length]);
+    }
+    assert_eq!(wait(store.contains(&[key(0), key(1), key(2)])).unwrap(), [true, false, false]);
+    for lengthless in [false, true] {
+        server.state().lengthless = lengthless;
+        let lengths = [0, 1, 2].map(|n| wait(store.get(&key(n))).unwrap().map(|value| value.len()));
+        assert_eq!(lengths, [Some(1_000), None, None], "without a length: {lengthless}");
+    }
+}
+
+#[test]
+fn a_web_server_that_hangs_costs_the_deadline() {
+    let server = ObjectServer::start(None);
+    let deadline = Duration::from_millis(100);
+    let config = RemoteConfig { deadline, write_deadline: deadline, ..RemoteConfig::default() };
+    let store = connect(&web(&server, ""), &config).unwrap();
+    server.state().hangs = true;
+    assert!(matches!(wait(store.get(&key(1))), Err(StoreError::Late { ms: 100, .. })));
+}
