@@ -15,6 +15,7 @@ pub mod explain;
 mod identity;
 pub mod language;
 pub mod memory;
+pub mod packs;
 pub mod pages;
 mod persist;
 mod profile;
@@ -27,6 +28,7 @@ pub mod step;
 
 use std::collections::VecDeque;
 
+pub use identity::KvIdentity;
 pub use request::{Event, FinishReason, Request, SequenceId, Usage};
 pub use stats::Counters;
 
