@@ -43,7 +43,7 @@ impl Engine {
     pub async fn step(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         if self.waiting.is_empty() && !self.running.iter().any(|s| matches!(s.phase, Phase::Prefilling(_))) {
-            self.save_between_steps().await?;
+            self.persist_some().await?;
         }
         self.admit(&mut events).await?;
         let planned = self.plan(&mut events).await?;
