@@ -8,6 +8,7 @@ pub mod npy;
 pub mod odd;
 #[cfg(unix)]
 pub mod redis;
+pub mod tiny_chat;
 
 use std::path::PathBuf;
 
