@@ -48,6 +48,14 @@ pub enum Error {
     #[error("tokenizer: {problem}")]
     Tokenizer { problem: String },
 
+    /// A prefix pack that is refused, or that cannot be made.
+    #[error("{pack}: {problem}")]
+    Pack { pack: String, problem: String },
+
+    /// A place that KV is kept in and that did not do what was asked of it.
+    #[error("{store}: {problem}")]
+    Store { store: String, problem: String },
+
     /// A download that failed: the address, what went wrong and what to do.
     #[error("{url}: {problem}; {fix}")]
     Download { url: String, problem: String, fix: String },

@@ -14,8 +14,16 @@ fn golden() -> Value {
     serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap()["prompts"].take()
 }
 
+thread_local! {
+    /// The cache directory of this test's runs, so that none ever sees a person's own.
+    static CACHES: tempfile::TempDir = tempfile::tempdir().unwrap();
+}
+
 pub fn headstart(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headstart"));
+    CACHES.with(|folder| command.env("XDG_CACHE_HOME", folder.path()));
+    // The driver's own cache of shaders may serve all runs.
+    command.env("MESA_SHADER_CACHE_DIR", env!("CARGO_TARGET_TMPDIR"));
     command.args(arguments).stdin(Stdio::null());
     command
 }
@@ -45,7 +53,7 @@ pub fn json_of(command: &mut Command) -> Value {
 }
 
 /// The one line a failed run says: exit code 1, nothing on standard output.
-fn refusal(command: &mut Command) -> String {
+pub fn refusal(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let message = text(&stderr);
     assert_eq!(status.code(), Some(1), "{command:?}: {message}");
@@ -70,8 +78,12 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [&[&str]; 13] = [
+    let cases: [&[&str]; 17] = [
         &[],
+        &["generate", "-p", "a", "--cache-budget", "lots"],
+        &["generate", "-p", "a", "--cache-ttl", "soon"],
+        &["generate", "-p", "a", "--no-cache", "--exact"],
+        &["chat", "--no-cache", "--cache-dir", "d"],
         &["frobnicate"],
         &["generate"],
         &["generate", "-p", "a", "--prompt-file", "b"],
@@ -102,8 +114,10 @@ fn every_command_shows_examples() {
         let help = stdout(&mut headstart(&["models", command, "--help"]));
         assert!(help.contains(&format!("Examples:\n  headstart models {command}")), "{command}: {help}");
     }
-    let help = stdout(&mut headstart(&["prefix", "explain", "--help"]));
-    assert!(help.contains("Examples:\n  headstart prefix explain"), "{help}");
+    for command in ["explain", "warm", "export", "import", "ls", "rm", "pin", "unpin"] {
+        let help = stdout(&mut headstart(&["prefix", command, "--help"]));
+        assert!(help.contains("Examples:\n  ") && help.contains(&format!("headstart prefix {command}")), "{help}");
+    }
 }
 
 #[test]
@@ -213,7 +227,7 @@ fn models_info_describes_without_a_gpu() {
 
 #[test]
 fn generate_json_has_the_documented_shape() {
-    let answer = json_of(&mut with_model("generate", &["-p", "Name three rivers.", "-n", "6", "--json"]));
+    let mut answer = json_of(&mut with_model("generate", &["-p", "Name three rivers.", "-n", "6", "--json"]));
     let fields = ["text", "token_ids", "finish_reason", "usage", "cache", "timings", "adapter", "counters"];
     assert_eq!(keys(&answer), fields);
     let ids = answer["token_ids"].as_array().unwrap();
@@ -231,7 +245,12 @@ fn generate_json_has_the_documented_shape() {
         "first_divergent": null,
         "divergence": null,
     });
+    let tiers = answer["cache"].as_object_mut().unwrap().remove("tiers").unwrap();
     assert_eq!(answer["cache"], cache);
+    let names: Vec<&Value> = tiers.as_array().unwrap().iter().map(|tier| &tier["tier"]).collect();
+    assert_eq!(names, ["memory", "disk"]);
+    let counted = ["hits", "misses", "rejected", "failures", "loaded_bytes", "load_ms", "saved", "dropped", "problem"];
+    assert!(counted.iter().all(|name| keys(&tiers[1]).contains(name)), "{tiers}");
     let timings = ["load_ms", "ttft_ms", "prefill_ms", "decode_ms", "prefill_tok_s", "decode_tok_s"];
     assert_eq!(keys(&answer["timings"]), timings);
     assert!(timings.iter().all(|name| answer["timings"][name].as_f64().unwrap() > 0.0), "{}", answer["timings"]);

@@ -1,3 +1,4 @@
+mod cache;
 mod checkpoints;
 mod cli;
 mod config;

@@ -14,11 +14,11 @@ use crate::engine::completion::{self, Answer, Completion};
 use crate::engine::explain::Conversation;
 use crate::engine::{FinishReason, Request};
 use crate::error::{Error, Result};
-use crate::kv::Divergence;
 use crate::sample::SamplingParams;
 use crate::text::{ChatTemplate, Content, Inputs, Message, StopStrings};
 
 use super::args::ModelArgs;
+use super::cache::ReuseArgs;
 use super::generate::AnswerArgs;
 use super::line::{Line, Lines};
 use super::report;
@@ -50,6 +50,9 @@ pub struct Args {
 
     #[command(flatten)]
     sampling: SamplingArgs,
+
+    #[command(flatten)]
+    reuse: ReuseArgs,
 }
 
 const HELP: &str = "\
@@ -59,7 +62,7 @@ const HELP: &str = "\
 /retry         answer the last message again
 /save FILE     write the conversation as JSON, as `generate --messages` reads it
 /stats         adapter, speed and counters
-/cache         how much of the last prompt was reused, and why not all
+/cache         how much of the last prompt was reused, from where, and why not all
 /exit          leave (also Ctrl-D, or Ctrl-C twice)
 A line that ends in \\ goes on in the next. Ctrl-C ends an answer.
 ";
@@ -80,16 +83,29 @@ fn on_signal() {
     }
 }
 
-struct Chat {
+/// What the template is given for an answer.
+fn inputs(messages: &[Message], now: i64) -> Inputs<'_> {
+    Inputs { messages, add_generation_prompt: true, now: Some(now), ..Inputs::default() }
+}
+
+struct Chat<'a> {
+    reuse: &'a ReuseArgs,
     session: Session,
     template: ChatTemplate,
     messages: Vec<Message>,
-    max_tokens: usize,
     stops: StopStrings,
     sampling: SamplingParams,
+    /// What all requests have in common.
+    request: Request,
     answers: u64,
-    /// With what its prompt met where it left what was known.
-    last: Option<(Answer, Option<Divergence>)>,
+    last: Option<Last>,
+}
+
+/// An answer and what it was the answer to.
+struct Last {
+    answer: Answer,
+    messages: Vec<Message>,
+    now: i64,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -103,22 +119,29 @@ pub fn run(args: &Args) -> Result<()> {
     sampling.validate(model.config.vocab)?;
     ctrlc::set_handler(on_signal).map_err(|error| Error::io("signals", std::io::Error::other(error)))?;
     let mut lines = Lines::open()?;
-    let session = Session::start(model, &args.engine)?;
+    let salt = args.reuse.salt(None);
+    let session = args.reuse.start(model, &args.engine, &salt)?;
     let messages = args.system.iter().map(|text| Message::new("system", text)).collect();
     let max_tokens = args.answer.max_tokens;
-    let mut chat = Chat { session, template, messages, max_tokens, stops, sampling, answers: 0, last: None };
+    let (no_cache, exact) = (args.reuse.no_cache, args.reuse.exact);
+    let request = Request { no_cache, exact, cache_salt: salt, max_tokens, explain: true, ..Request::default() };
+    let reuse = &args.reuse;
+    let mut chat = Chat { reuse, session, template, messages, stops, sampling, request, answers: 0, last: None };
     if lines.is_interactive() {
         let (name, adapter) = (chat.session.model.path.display(), &chat.session.engine.adapter().name);
         term::note(&format!("{name} on {adapter}. /help shows the commands, Ctrl-D leaves."));
     }
-    chat.talk(&mut lines)
+    chat.talk(&mut lines)?;
+    chat.session.persist()
 }
 
-impl Chat {
+impl Chat<'_> {
     fn talk(&mut self, lines: &mut Lines) -> Result<()> {
         let mut leaving = false;
         loop {
-            let entry = match lines.read()? {
+            // What was said is saved while somebody thinks of what to say.
+            let engine = &mut self.session.engine;
+            let entry = match lines.read(&mut || pollster::block_on(engine.persist_some()))? {
                 Line::End => return Ok(()),
                 Line::Interrupted if leaving => return Ok(()),
                 Line::Interrupted => {
@@ -175,10 +198,8 @@ impl Chat {
             "save" => self.save(Path::new(rest)),
             "stats" => term::out(&self.stats()),
             "cache" => {
-                let (last, divergence) =
-                    self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
-                let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
-                term::out(&format!("{}\n{}", report::cache(&last.cache), divergence.unwrap_or_default()))
+                let last = self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
+                term::out(&self.account(last)?)
             }
             _ => Err(refuse(&format!("/{name} is not known; /help lists what is"))),
         }
@@ -189,43 +210,57 @@ impl Chat {
         ANSWERING.store(BUSY, Ordering::SeqCst);
         let answer = self.stream();
         ANSWERING.store(IDLE, Ordering::SeqCst);
-        let (answer, divergence) = match answer {
+        let last = match answer {
             Ok(answered) => answered,
             Err(error) => {
                 self.messages.pop();
                 return Err(error);
             }
         };
+        let answer = &last.answer;
         self.messages.push(Message::new("assistant", &answer.text));
         if !answer.text.ends_with('\n') {
             term::out("\n")?;
         }
         match answer.finish_reason {
-            Some(FinishReason::Length) => term::note(&format!("[cut after {} tokens: --max-tokens]", self.max_tokens)),
+            Some(FinishReason::Length) => {
+                term::note(&format!("[cut after {} tokens: --max-tokens]", self.request.max_tokens));
+            }
             Some(FinishReason::Context) => term::note("[the context is full: /clear starts anew]"),
             None => term::note("[stopped]"),
             Some(FinishReason::Stop) => {}
         }
-        term::note(&report::stats(&answer, None));
-        self.last = Some((answer, divergence));
+        term::note(&report::stats(answer, None));
+        self.last = Some(last);
         Ok(())
     }
 
-    fn stream(&mut self) -> Result<(Answer, Option<Divergence>)> {
+    /// Where the last prompt came from, and what it met where it left what was known.
+    fn account(&self, last: &Last) -> Result<String> {
+        let Session { engine, model, .. } = &self.session;
+        // What cannot be explained is accounted for all the same.
+        let prompt = Conversation::new(&self.template, &model.tokenizer, &inputs(&last.messages, last.now)).ok();
+        let mut account = last.answer.cache.clone();
+        if let Some(prompt) = &prompt {
+            self.reuse.recall(engine, &self.request.cache_salt, &prompt.tokens, &mut account)?;
+        }
+        let divergence = prompt.and_then(|prompt| prompt.divergence(&account, &model.tokenizer));
+        let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
+        Ok(format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default()))
+    }
+
+    fn stream(&mut self) -> Result<Last> {
         let arrived = Instant::now();
-        let now = Some(self.template.now());
-        let inputs = Inputs { messages: &self.messages, add_generation_prompt: true, now, ..Inputs::default() };
-        let tokens = self.session.model.prompt(&self.template, &inputs)?;
+        let now = self.template.now();
+        let tokens = self.session.model.prompt(&self.template, &inputs(&self.messages, now))?;
         // A seed gives one conversation, not the same draws for each of its answers.
         let seed = self.sampling.seed.wrapping_add(self.answers);
         self.answers += 1;
         let request = Request {
             tokens,
-            max_tokens: self.max_tokens,
             sampling: SamplingParams { seed, ..self.sampling.clone() },
             stop_tokens: self.session.model.config.stop_tokens.clone(),
-            explain: true,
-            ..Request::default()
+            ..self.request.clone()
         };
         let Session { engine, model, .. } = &mut self.session;
         let completion = Completion::submit(engine, &model.tokenizer, request, self.stops.clone(), arrived)?;
@@ -239,13 +274,7 @@ impl Chat {
             })
         };
         let answer = pollster::block_on(completion::run(engine, completion, &mut each))?;
-        let conversation = match answer.cache.known.is_empty() {
-            true => None,
-            // What cannot be explained is answered all the same.
-            false => Conversation::new(&self.template, &model.tokenizer, &inputs).ok(),
-        };
-        let divergence = conversation.and_then(|prompt| prompt.divergence(&answer.cache, &model.tokenizer));
-        Ok((answer, divergence))
+        Ok(Last { answer, messages: self.messages.clone(), now })
     }
 
     fn save(&self, path: &Path) -> Result<()> {
@@ -272,8 +301,8 @@ impl Chat {
             report::duration(self.session.load_ms),
             engine.context(),
         );
-        if let Some((answer, _)) = &self.last {
-            text += &format!("last     {}\n", report::stats(answer, None));
+        if let Some(last) = &self.last {
+            text += &format!("last     {}\n", report::stats(&last.answer, None));
         }
         text + &term::dim(&report::counter_lines(&engine.counters()))
     }

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::text::{Message, StopStrings, parse_time};
 
 use super::args::{ModelArgs, TextArgs};
+use super::cache::ReuseArgs;
 use super::input::Prompt;
 use super::sampling::SamplingArgs;
 use super::session::{EngineArgs, Model, Session};
@@ -58,6 +59,9 @@ pub struct Args {
 
     #[command(flatten)]
     sampling: SamplingArgs,
+
+    #[command(flatten)]
+    reuse: ReuseArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,10 +86,10 @@ enum Input {
 }
 
 impl Input {
-    fn cache_salt(&self) -> String {
+    fn cache_salt(&self) -> Option<&str> {
         match self {
-            Self::Raw(_) => String::new(),
-            Self::Conversation(prompt) => prompt.cache_salt.clone().unwrap_or_default(),
+            Self::Raw(_) => None,
+            Self::Conversation(prompt) => prompt.cache_salt.as_deref(),
         }
     }
 }
@@ -120,13 +124,16 @@ pub fn run(args: &Args) -> Result<()> {
         Input::Conversation(prompt) => model.prompt(&model.template()?, &prompt.inputs())?,
     };
     let preparation = arrived.elapsed();
-    let mut session = Session::start(model, &args.engine)?;
+    let salt = args.reuse.salt(input.cache_salt());
+    let mut session = args.reuse.start(model, &args.engine, &salt)?;
     let request = Request {
         tokens,
         max_tokens: args.answer.max_tokens,
         stop_tokens: session.model.config.stop_tokens.clone(),
         sampling: sampling.clone(),
-        cache_salt: input.cache_salt(),
+        no_cache: args.reuse.no_cache,
+        exact: args.reuse.exact,
+        cache_salt: salt,
         explain: args.json,
         ..Request::default()
     };
@@ -141,41 +148,37 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let answer = pollster::block_on(completion::run(&mut session.engine, completion, &mut each))?;
     if args.json {
-        return term::json(&as_json(&answer, &session, &input)?);
+        // What was saved belongs to the account.
+        session.persist()?;
+        return term::json(&as_json(answer, &session, &input, &args.reuse)?);
     }
     if !answer.text.ends_with('\n') {
         term::out("\n")?;
     }
     term::note(&report::stats(&answer, (!sampling.is_greedy()).then_some(sampling.seed)));
+    session.persist()?;
+    report::problems(&session.engine);
     Ok(())
 }
 
-fn as_json(answer: &Answer, session: &Session, input: &Input) -> Result<Value> {
+fn as_json(mut answer: Answer, session: &Session, input: &Input, reuse: &ReuseArgs) -> Result<Value> {
+    let Session { model, engine, .. } = session;
+    let conversation = match input {
+        Input::Raw(text) => Conversation::raw(model.tokenizer.encode(text)?),
+        Input::Conversation(prompt) => Conversation::new(&model.template()?, &model.tokenizer, &prompt.inputs())?,
+    };
+    reuse.recall(engine, &reuse.salt(input.cache_salt()), &conversation.tokens, &mut answer.cache)?;
+    let mut account = json!(answer.cache);
+    account["divergence"] = json!(conversation.divergence(&answer.cache, &model.tokenizer));
+    account["tiers"] = report::tiers(engine);
     Ok(json!({
         "text": answer.text,
         "token_ids": answer.token_ids,
         "finish_reason": answer.finish_reason,
         "usage": answer.usage,
-        "cache": cache(answer, session, input)?,
+        "cache": account,
         "timings": report::timings(session.load_ms, &answer.timings),
-        "adapter": report::adapter(session.engine.adapter()),
-        "counters": session.engine.counters(),
+        "adapter": report::adapter(engine.adapter()),
+        "counters": engine.counters(),
     }))
-}
-
-/// The account of the prompt, with what it met where it left what is known.
-fn cache(answer: &Answer, session: &Session, input: &Input) -> Result<Value> {
-    let mut account = json!(answer.cache);
-    let model = &session.model;
-    account["divergence"] = match input {
-        _ if answer.cache.known.is_empty() => Value::Null,
-        Input::Raw(text) => {
-            json!(Conversation::raw(model.tokenizer.encode(text)?).divergence(&answer.cache, &model.tokenizer))
-        }
-        Input::Conversation(prompt) => {
-            let conversation = Conversation::new(&model.template()?, &model.tokenizer, &prompt.inputs())?;
-            json!(conversation.divergence(&answer.cache, &model.tokenizer))
-        }
-    };
-    Ok(account)
 }

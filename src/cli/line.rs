@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use etcetera::{BaseStrategy, choose_base_strategy};
 use rustyline::DefaultEditor;
@@ -19,16 +20,59 @@ pub enum Line {
     End,
 }
 
+/// The lines, read on a thread of their own, so that whoever waits for one can work meanwhile.
 #[derive(Debug)]
-pub enum Lines {
+pub struct Lines {
+    is_interactive: bool,
+    asks: Sender<()>,
+    answers: Receiver<Result<Line>>,
+}
+
+impl Lines {
+    pub fn open() -> Result<Self> {
+        let mut source = Source::open()?;
+        let is_interactive = matches!(source, Source::Editor { .. });
+        let ((asks, asked), (answer, answers)) = (channel(), channel());
+        // It ends with the channel, or with the program where somebody is still typing.
+        std::thread::spawn(move || asked.iter().try_for_each(|()| answer.send(source.read())));
+        Ok(Self { is_interactive, asks, answers })
+    }
+
+    pub fn is_interactive(&self) -> bool {
+        self.is_interactive
+    }
+
+    /// The next entry. Until it is there, `work` is called as long as it has more to do.
+    pub fn read(&mut self, work: &mut dyn FnMut() -> Result<bool>) -> Result<Line> {
+        let gone = || Error::io("terminal", std::io::ErrorKind::BrokenPipe.into());
+        self.asks.send(()).map_err(|_| gone())?;
+        loop {
+            match self.answers.try_recv() {
+                Ok(line) => return line,
+                Err(TryRecvError::Disconnected) => return Err(gone()),
+                Err(TryRecvError::Empty) => match work() {
+                    Ok(true) => {}
+                    done => {
+                        // First the line: its reader has changed the terminal.
+                        let line = self.answers.recv().unwrap_or_else(|_| Err(gone()));
+                        return done.and(line);
+                    }
+                },
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Source {
     Editor { editor: Box<DefaultEditor>, history: Option<PathBuf> },
     Pipe,
 }
 
-impl Lines {
+impl Source {
     /// An editor if a person types and reads here, the pipe otherwise. A history that cannot be kept is no reason to
     /// stop.
-    pub fn open() -> Result<Self> {
+    fn open() -> Result<Self> {
         if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
             return Ok(Self::Pipe);
         }
@@ -41,12 +85,8 @@ impl Lines {
         Ok(Self::Editor { editor: Box::new(editor), history })
     }
 
-    pub fn is_interactive(&self) -> bool {
-        matches!(self, Self::Editor { .. })
-    }
-
     /// The next entry. Lines that end in `\` go on in the next one, with a line break for the `\`.
-    pub fn read(&mut self) -> Result<Line> {
+    fn read(&mut self) -> Result<Line> {
         let mut entry = String::new();
         loop {
             let prompt = if entry.is_empty() { "> " } else { "… " };

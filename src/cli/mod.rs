@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod cache;
 mod chat;
 mod generate;
 mod hub;

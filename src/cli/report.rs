@@ -1,11 +1,15 @@
 //! How results are shown: the one place that knows the JSON of adapters, counters and timings, and their short text.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::engine::completion::{Answer, Timings};
-use crate::engine::{Counters, FinishReason};
+use crate::engine::{Counters, Engine, FinishReason};
 use crate::gpu::AdapterInfo;
 use crate::kv::{Divergence, Miss, Reason, Report};
+use crate::store::{TierStats, Tiers};
+
+use super::term;
 
 pub fn adapter(adapter: &AdapterInfo) -> Value {
     json!({ "name": adapter.name, "backend": adapter.backend, "driver": adapter.driver })
@@ -58,6 +62,27 @@ pub fn cache(report: &Report) -> String {
     let why = if misses.is_empty() { String::new() } else { format!(": {}", misses.join(", ")) };
     parts.push(format!("{} computed{why}", sources.computed));
     format!("[{}]", parts.join(" · "))
+}
+
+/// What each tier did so far, the nearest first, and the last thing that went wrong with it.
+pub fn tiers(engine: &Engine) -> Value {
+    let Some(tiers) = engine.tiers() else { return json!([]) };
+    let stats = tiers.stats().into_iter().zip(tiers.stores());
+    stats.map(|((tier, stats), store)| json!(TierReport { tier, stats, problem: store.problem() })).collect()
+}
+
+#[derive(Serialize)]
+struct TierReport {
+    tier: &'static str,
+    #[serde(flatten)]
+    stats: TierStats,
+    problem: Option<String>,
+}
+
+/// Says what went wrong where KV is kept: it costs time, and no answer.
+pub fn problems(engine: &Engine) {
+    let stores = engine.tiers().into_iter().flat_map(Tiers::stores);
+    stores.filter_map(|store| store.problem()).for_each(|problem| term::note(&format!("prefix cache: {problem}")));
 }
 
 /// One sentence about where a prompt left what is known, and what to do about it.

@@ -30,6 +30,13 @@ pub struct EngineArgs {
     #[arg(long, value_name = "TOKENS")]
     pub context: Option<usize>,
 
+    #[command(flatten)]
+    pub weights: WeightArgs,
+}
+
+/// What becomes of the weights of a file.
+#[derive(Debug, Args)]
+pub struct WeightArgs {
     /// Quantise 16-bit and 32-bit weights while loading
     #[arg(long, value_name = "FORMAT", value_parser = quantize_format)]
     pub quantize: Option<Format>,
@@ -103,11 +110,17 @@ impl Session {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         };
-        let options = EngineOptions { context: args.context, quantize: args.quantize, ..EngineOptions::default() };
+        let options =
+            EngineOptions { context: args.context, quantize: args.weights.quantize, ..EngineOptions::default() };
         let engine = pollster::block_on(Engine::load(&model.checkpoint, &options, &mut progress));
         bar.finish_and_clear();
         let load_ms = started.elapsed().as_secs_f64() * 1e3;
         let compile_ms = shaders.map_or(0.0, |start| start.elapsed().as_secs_f64() * 1e3);
         Ok(Self { model, engine: engine?, load_ms, compile_ms })
+    }
+
+    /// Saves what was computed for later runs.
+    pub fn persist(&mut self) -> Result<()> {
+        pollster::block_on(self.engine.persist())
     }
 }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::kv::{
-    Admission, AdmitOptions, Cache, Config, Divergence, Namespace, Owner, PAGE, Producer, Rendered, Report, Span,
-    compare,
+    Admission, AdmitOptions, Cache, Config, Divergence, Miss, Namespace, Owner, PAGE, Producer, Reason, Rendered,
+    Report, Span, compare,
 };
 use crate::text::{ChatTemplate, Content, Inputs, Message, Tokenizer};
 
@@ -85,6 +85,41 @@ pub(super) fn report(cache: &Cache, admission: &Admission, request: &Request) ->
         report.known = cache.known_continuation(admission.table.namespace(), &request.tokens, at, limit);
     }
     report
+}
+
+/// Completes the account of a prompt by what is stored, where the pages had never seen the tokens: a sequence that parts
+/// from the prompt there, or the same tokens under another namespace. Sequences of other salts are for one person's own
+/// machine only: they tell tenants about each other. O(tokens stored).
+pub fn recall<'a>(
+    report: &mut Report,
+    namespace: &Namespace,
+    prompt: &[u32],
+    stored: impl IntoIterator<Item = (&'a Namespace, &'a [u32])>,
+) {
+    let Some(index) = report.misses.iter().position(|miss| miss.reason == Reason::Cold) else { return };
+    let Miss { from, tokens, .. } = report.misses[index];
+    let same = |other: &[u32]| prompt.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let found = stored.into_iter().map(|(theirs, tokens)| (theirs, tokens, same(tokens)));
+    let (own, others): (Vec<_>, Vec<_>) = found.partition(|(theirs, ..)| *theirs == namespace);
+    let parted = own.into_iter().filter(|(_, tokens, same)| *same < tokens.len().min(prompt.len()));
+    let nearest = parted.max_by_key(|found| found.2).filter(|(_, _, at)| (from..from + PAGE).contains(at));
+    if let Some((_, known, at)) = nearest {
+        report.misses[index].reason = Reason::Diverged;
+        report.first_divergent = Some(at);
+        report.known = known[at..].iter().copied().take(prompt.len() - at + BEYOND).collect();
+        return;
+    }
+    let longest = others.into_iter().max_by_key(|found| found.2).filter(|(_, _, same)| from < PAGE && *same >= PAGE);
+    let Some((theirs, _, same)) = longest else { return };
+    let reason = match namespace.difference(theirs) {
+        None => return,
+        Some("salt") => Reason::Salt,
+        Some(field) => Reason::NamespaceChanged { field },
+    };
+    let known = (same - from).min(tokens);
+    let cold = Miss { reason: Reason::Cold, from: from + known, tokens: tokens - known };
+    report.misses.splice(index..=index, [Miss { reason, from, tokens: known }, cold]);
+    report.misses.retain(|miss| miss.tokens > 0);
 }
 
 /// What the cache would make of one prompt after another, and why.

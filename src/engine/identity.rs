@@ -1,8 +1,9 @@
 //! What the KV of a model depends on, as the fields that root its keys. Whatever changes a value by design changes a
 //! field; which adapter computed it does not (adapters agree within tolerance, and a file serves all of them).
 
+use super::pages::PageLayout;
 use crate::{
-    kv::Fields,
+    kv::{Fields, Key, Namespace},
     model::{Config, Scaling},
     quant::Format,
 };
@@ -11,6 +12,39 @@ use crate::{
 const NUMERICS: &str = "1";
 /// Rows token by token, dims of a head in pairs that rotate together.
 const LAYOUT: &str = "rows/1";
+
+/// Whose KV it is and how wide: what there is to know of a model to name blocks and to judge packs, without a GPU.
+#[derive(Debug, Clone)]
+pub struct KvIdentity {
+    fields: Fields,
+    pub(super) layout: PageLayout,
+    /// Elements of a hidden state.
+    pub(super) hidden: usize,
+    pub(super) vocab: usize,
+}
+
+impl KvIdentity {
+    /// Of a model whose weights have this digest ([`Checkpoint::digest`](crate::weights::Checkpoint::digest)), quantised
+    /// while loading or not.
+    pub fn new(config: &Config, weights_digest: &str, quantize: Option<Format>) -> Self {
+        let layout = PageLayout { layers: config.layers, kv_heads: config.kv_heads, pairs: config.head_dim / 2 };
+        Self::of(fields(config, weights_digest, quantize), layout, config)
+    }
+
+    pub(super) fn of(fields: Fields, layout: PageLayout, config: &Config) -> Self {
+        Self { fields, layout, hidden: config.hidden, vocab: config.vocab }
+    }
+
+    /// The root of the keys of requests with this salt.
+    pub fn namespace(&self, salt: &str) -> Namespace {
+        Namespace::new(Fields { salt: salt.to_owned(), ..self.fields.clone() })
+    }
+
+    /// The names that stores know the blocks of `tokens` by.
+    pub fn keys(&self, tokens: &[u32], salt: &str) -> Vec<[u8; 32]> {
+        Key::chain(&self.namespace(salt), tokens).map(|key| key.0).collect()
+    }
+}
 
 /// The fields of a model of these `weights` (a digest, or a name that is good within this process), without salt.
 pub fn fields(config: &Config, weights: &str, quantize: Option<Format>) -> Fields {

@@ -15,6 +15,7 @@ pub mod explain;
 mod identity;
 pub mod language;
 pub mod memory;
+pub mod packs;
 pub mod pages;
 mod persist;
 mod profile;
@@ -28,6 +29,7 @@ pub mod step;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use identity::KvIdentity;
 pub use request::{Event, FinishReason, MAX_BREAKPOINTS, Request, SequenceId, Usage};
 pub use stats::Counters;
 use web_time::Instant;

@@ -381,10 +381,14 @@ impl Engine {
         persistence.push(Unsaved { namespace, parent, key, tokens, hidden: Some(hidden) });
     }
 
-    /// Saves a little of what waits.
-    pub(super) async fn save_between_steps(&mut self) -> Result<()> {
+    /// Saves a little of what waits, for when nothing runs and something may come: whether more waits.
+    ///
+    /// # Errors
+    /// As [`Engine::persist`].
+    pub async fn persist_some(&mut self) -> Result<bool> {
         let pages = (STEP_BYTES / (self.layout.words() * 4)).max(1);
-        self.save(pages).await
+        self.save(pages).await?;
+        Ok(self.persistence.as_ref().is_some_and(Persistence::has_work))
     }
 
     /// Saves all that waits in every tier. For when nothing runs.

@@ -60,7 +60,7 @@ impl Engine {
         let mut events = Vec::new();
         self.cache.advance(self.began.elapsed().as_millis() as u64);
         if self.waiting.is_empty() && !self.running.iter().any(|s| matches!(s.phase, Phase::Prefilling(_))) {
-            self.save_between_steps().await?;
+            self.persist_some().await?;
         }
         self.admit(&mut events).await?;
         let planned = self.plan(&mut events).await?;

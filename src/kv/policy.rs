@@ -226,7 +226,11 @@ impl Cache {
                 None => elsewhere().unwrap_or(Reason::Cold),
             },
         };
-        let lost = if gone.is_some() { lost.min(rest) } else { rest };
+        let lost = match reason {
+            Reason::DecodeWritten => self.index.find(namespace, tokens, tokens.len(), false).tokens() - at,
+            _ if gone.is_some() => lost.min(rest),
+            _ => rest,
+        };
         let cold = Miss { reason: Reason::Cold, from: at + lost, tokens: rest - lost };
         vec![Miss { reason, from: at, tokens: lost }, cold]
     }

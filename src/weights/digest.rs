@@ -94,7 +94,10 @@ mod remembered {
 
     use super::{Progress, combine, hash};
     use crate::error::Result;
-    use crate::weights::{checkpoint::Checkpoint, source::Identity};
+    use crate::weights::{
+        checkpoint::Checkpoint,
+        source::{ByteSource, FileSource, Identity},
+    };
 
     const FILE: &str = "weights.json";
     const MAX_ENTRIES: usize = 256;
@@ -162,6 +165,16 @@ mod remembered {
                 let _ = self.write(&list);
             }
             Ok(combine(checkpoint, &digests))
+        }
+
+        /// The files whose digests are remembered, and those; no file that has changed since.
+        pub fn files(&self) -> Vec<(PathBuf, String)> {
+            let unchanged = |entry: &Entry| {
+                let source = FileSource::open(&entry.identity.path).ok();
+                source.and_then(|source| source.identity()).as_ref() == Some(&entry.identity)
+            };
+            let entries = self.read().entries.into_iter().filter(unchanged);
+            entries.map(|entry| (entry.identity.path.into(), entry.sha256)).collect()
         }
 
         /// What is remembered; nothing where the file is absent, damaged or too large.

@@ -126,6 +126,9 @@ fn exact_reuse_leaves_decode_written_tokens_out() {
         let (from, why) = (report.misses[0].from, report.misses[0].reason);
         let expected = if decoded_from == 40 { Reason::Cold } else { Reason::DecodeWritten };
         assert_eq!((from, why), (decoded_from, expected));
+        // What nobody ever saw is not decoding's fault.
+        let unseen = report.misses.iter().filter(|miss| miss.reason == Reason::Cold).map(|miss| miss.tokens);
+        assert_eq!(unseen.sum::<usize>(), 19);
         // Prefilling them once makes them exact for everybody after, although decode was first.
         assert_eq!(run(&mut world, &ns, &asked, &exact), decoded_from);
         assert_eq!(world.cache.lookup(&ns, &asked, &exact), 59);

@@ -15,6 +15,7 @@ pub mod proxy;
 #[cfg(unix)]
 pub mod redis;
 pub mod tiers;
+pub mod tiny_chat;
 pub mod variant;
 
 use std::collections::BTreeMap;

@@ -1,9 +1,8 @@
-//! `prefix`: what the prefix cache can and cannot reuse of a prompt. No GPU is asked for, and weights are read only to tell
-//! two model files apart.
+//! `prefix explain`: what the prefix cache can and cannot reuse of a prompt. No GPU is asked for, and weights are read only
+//! to tell two model files apart.
 
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
 use serde_json::json;
 
 use crate::engine::explain::{self, Conversation, Explanation};
@@ -13,14 +12,8 @@ use crate::kv::{self, Change, Divergence, Fields, Namespace, Owner};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::weights::Checkpoint;
 
-use super::input::Prompt;
-use super::{hub, input, report, term};
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Show where two conversations part, whose text that is, and what it costs the prefix cache
-    Explain(Explain),
-}
+use crate::cli::input::Prompt;
+use crate::cli::{hub, input, report, term};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -31,7 +24,7 @@ pub enum Command {
 A conversation is a JSON array of {role, content}, or an object as OpenAI's API takes it: messages, and where wanted
 tools, chat_template_kwargs, model, cache_salt, and date (2026-11-23, what the chat template takes for today) or now
 (the same in seconds since 1970). Messages and tools count from 0.")]
-pub struct Explain {
+pub struct Args {
     /// A conversation whose prompt the cache holds
     #[arg(value_name = "A.JSON")]
     known: PathBuf,
@@ -48,12 +41,6 @@ pub struct Explain {
     /// Print one JSON object: tokens, shared_tokens, cache, divergence, date_token
     #[arg(long)]
     json: bool,
-}
-
-pub fn run(command: &Command) -> Result<()> {
-    match command {
-        Command::Explain(args) => explain(args),
-    }
 }
 
 /// A model as far as prompts are made of it.
@@ -84,7 +71,7 @@ impl Model {
     }
 }
 
-impl Explain {
+impl Args {
     /// The names of the two models.
     fn models<'a>(&'a self, prompts: [&'a Prompt; 2]) -> Result<[Option<&'a str>; 2]> {
         match &self.model[..] {
@@ -96,7 +83,7 @@ impl Explain {
     }
 }
 
-fn explain(args: &Explain) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let (known, prompt) = (input::prompt(&args.known)?, input::prompt(&args.prompt)?);
     let [old_name, new_name] = args.models([&known, &prompt])?;
     let old = Model::open(old_name)?;

@@ -1,0 +1,293 @@
+//! The prefix cache's flags, and the tiers that they stand for.
+//!
+//! What a command computes it keeps in memory and in one directory, whose default is the platform's; `--no-cache` leaves
+//! both alone. KV is named by the digest of the weights, which is computed while the model goes to the GPU and remembered in
+//! the directory, so that it costs a first run little and later ones nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+use etcetera::BaseStrategy;
+
+use crate::engine::{Engine, explain};
+use crate::error::{Error, Result};
+use crate::kv::{Fields, Namespace, Reason, Report};
+use crate::store::{
+    self, Background, BackgroundConfig, Chain, FilesystemConfig, FilesystemStore, MemoryStore, Pack, PackError,
+    PackLimits, PackStore, RemoteConfig, Store, StoreError, Tiers, TiersConfig, system_clock,
+};
+use crate::weights::digest::Remembered;
+use crate::weights::{ByteSource, Checkpoint, FileSource};
+
+use super::session::{EngineArgs, Model, Session};
+use super::term;
+
+/// The directory that prefixes are kept in.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Where computed prefixes are kept [default: headstart/kv in the platform's cache directory]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+}
+
+/// A salt's part of the directory.
+#[derive(Debug, Args)]
+pub struct DirArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+
+    /// Bytes that the directory may take, such as 512MB or 4GiB
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
+    cache_budget: u64,
+
+    /// Share prefixes only with runs of the same salt
+    #[arg(long, value_name = "TEXT")]
+    cache_salt: Option<String>,
+}
+
+/// The directory and what comes before it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prefix cache")]
+pub struct CacheArgs {
+    #[command(flatten)]
+    pub dir: DirArgs,
+
+    /// Bytes of memory for prefixes that the GPU has no room for
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    cache_memory: u64,
+
+    /// Forget what was stored so long ago, such as 12h or 30days [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    cache_ttl: Option<Duration>,
+
+    /// Compute what has not been loaded after so long
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    cache_deadline: Duration,
+
+    /// Share prefixes with other machines through this store, such as redis://HOST:PORT; the variable keeps a password
+    /// from being seen in the list of processes
+    #[arg(long, value_name = "URL", env = "HEADSTART_KV_STORE", hide_env_values = true)]
+    kv_store: Option<String>,
+}
+
+/// How a request uses the prefix cache.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prefix cache")]
+pub struct ReuseArgs {
+    #[command(flatten)]
+    pub cache: CacheArgs,
+
+    /// Reuse nothing and keep nothing, neither in memory nor in a directory
+    #[arg(long, conflicts_with_all = ["cache_dir", "cache_ttl", "prefix_pack", "exact"])]
+    pub no_cache: bool,
+
+    /// Reuse only what is bit-identical to a cold run: no token that was computed while answering
+    #[arg(long)]
+    pub exact: bool,
+
+    /// Reuse what `prefix export` wrote (repeatable)
+    #[arg(long, value_name = "FILE")]
+    prefix_pack: Vec<PathBuf>,
+}
+
+fn size(text: &str) -> Result<u64, &'static str> {
+    let read = text.parse::<ByteSize>();
+    read.map(|size| size.as_u64()).map_err(|_| "use a number and a unit, such as 512MB or 4GiB")
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "use a number and a unit, such as 90s, 12h or 30days")
+}
+
+impl PlaceArgs {
+    /// # Errors
+    /// [`Error::Request`] where neither the flag nor the platform names one.
+    pub fn path(&self) -> Result<PathBuf> {
+        if let Some(dir) = &self.cache_dir {
+            return Ok(dir.clone());
+        }
+        let base = etcetera::choose_base_strategy().map_err(|error| Error::Request {
+            field: "cache-dir",
+            problem: format!("no cache directory is known ({error}); set HOME, or give --cache-dir"),
+        })?;
+        Ok(base.cache_dir().join("headstart").join("kv"))
+    }
+
+    /// The parts of all salts that stored something, the empty one's first.
+    pub fn parts(&self) -> Result<Vec<PathBuf>> {
+        let root = self.path()?;
+        FilesystemStore::tenants(&root).map_err(|problem| stopped(&root, problem))
+    }
+
+    /// What is known of model files since they were last hashed.
+    pub fn remembered(&self) -> Result<Remembered> {
+        Ok(Remembered::new(self.path()?))
+    }
+
+    /// Begins to compute the digest of the weights at `model`.
+    pub fn digest(&self, model: &Path) -> Result<Digest> {
+        Ok(Digest::start(model.to_owned(), self.remembered()?))
+    }
+}
+
+impl DirArgs {
+    /// The salt of the flag, or else of the conversation.
+    pub fn salt(&self, conversation: Option<&str>) -> String {
+        self.cache_salt.as_deref().or(conversation).unwrap_or_default().to_owned()
+    }
+
+    /// The part of the directory that belongs to a salt.
+    pub fn disk(&self, salt: &str) -> Result<FilesystemStore> {
+        Ok(FilesystemStore::for_salt(self.place.path()?, salt, self.config(), system_clock()))
+    }
+
+    /// A part that [`PlaceArgs::parts`] found.
+    pub fn part(&self, path: PathBuf) -> FilesystemStore {
+        FilesystemStore::new(path, self.config(), system_clock())
+    }
+
+    fn config(&self) -> FilesystemConfig {
+        FilesystemConfig { budget: self.cache_budget, ..FilesystemConfig::default() }
+    }
+}
+
+impl CacheArgs {
+    /// Memory, the packs if any, the directory, and the store of all machines if any.
+    pub fn tiers(&self, salt: &str, packs: Option<PackStore>) -> Result<Tiers> {
+        let mut behind: Vec<Box<dyn Store>> = Vec::new();
+        behind.extend(packs.map(|packs| Box::new(packs) as Box<dyn Store>));
+        let (reader, writer) = (self.dir.disk(salt)?, self.dir.disk(salt)?);
+        behind.push(Box::new(Background::new(reader, writer, BackgroundConfig::default())));
+        if let Some(url) = &self.kv_store {
+            let known = RemoteConfig::default();
+            let config = RemoteConfig { ttl: self.cache_ttl.unwrap_or(known.ttl), ..known };
+            behind.push(store::connect(url, &config).map_err(|problem| stopped(Path::new("--kv-store"), problem))?);
+        }
+        let config = TiersConfig { ttl: self.cache_ttl, ..TiersConfig::default() };
+        Ok(Tiers::new(MemoryStore::new(self.cache_memory, system_clock()), behind, config))
+    }
+
+    /// A session with these tiers and `packs`, under a salt.
+    pub fn start(&self, model: Model, args: &EngineArgs, salt: &str, packs: &[PathBuf]) -> Result<Session> {
+        let packs: Vec<(&Path, Pack)> =
+            packs.iter().map(|path| Ok((path.as_path(), read_pack(path)?))).collect::<Result<_>>()?;
+        let digest = self.dir.place.digest(&model.path)?;
+        let mut session = Session::start(model, args)?;
+        let store = (!packs.is_empty()).then(PackStore::default);
+        session.engine.attach(self.tiers(salt, store.clone())?, &digest.finish()?, self.cache_deadline);
+        let (identity, store) = (session.engine.identity()?, store.unwrap_or_default());
+        for (path, pack) in packs {
+            identity.hold(pack, salt, &store).map_err(|problem| refused(path, problem))?;
+        }
+        Ok(session)
+    }
+}
+
+impl ReuseArgs {
+    pub fn salt(&self, conversation: Option<&str>) -> String {
+        self.cache.dir.salt(conversation)
+    }
+
+    /// Completes the account of a prompt by what lies in the directory, unless none is wanted.
+    pub fn recall(&self, engine: &Engine, salt: &str, prompt: &[u32], account: &mut Report) -> Result<()> {
+        match self.no_cache {
+            true => Ok(()),
+            false => recall(&self.cache.dir.place, &engine.namespace(salt), prompt, account),
+        }
+    }
+
+    /// A session with the tiers of the prefix cache, unless none are wanted.
+    pub fn start(&self, model: Model, args: &EngineArgs, salt: &str) -> Result<Session> {
+        match self.no_cache {
+            true => Session::start(model, args),
+            false => self.cache.start(model, args, salt, &self.prefix_pack),
+        }
+    }
+}
+
+/// A part of the directory for looking at it: how large it may be matters to nobody.
+pub fn part(path: PathBuf) -> FilesystemStore {
+    FilesystemStore::new(path, FilesystemConfig::default(), system_clock())
+}
+
+fn namespace(fields: &BTreeMap<String, String>) -> Option<Namespace> {
+    let fields = Fields::from_entries(fields.iter().map(|(tag, value)| (tag.as_str(), value.as_str())));
+    fields.map(Namespace::new)
+}
+
+/// The chains of a part, and how many files are none of ours.
+pub fn chains(part: &FilesystemStore) -> Result<(Vec<Chain>, usize)> {
+    let root = |fields: &BTreeMap<String, String>| namespace(fields).map(|namespace| namespace.key().0);
+    let listed = part.chains(&root).map_err(|problem| stopped(part.root(), problem))?;
+    Ok((listed.found, listed.damaged))
+}
+
+/// Completes the account of a prompt by what lies in the directory, of whatever model and salt: it is one person's own.
+fn recall(place: &PlaceArgs, own: &Namespace, prompt: &[u32], account: &mut Report) -> Result<()> {
+    if account.misses.iter().all(|miss| miss.reason != Reason::Cold) {
+        return Ok(());
+    }
+    let mut stored: Vec<(Namespace, Vec<u32>)> = Vec::new();
+    for part in place.parts()?.into_iter().map(part) {
+        let whole = chains(&part)?.0.into_iter().filter(|chain| chain.complete);
+        stored.extend(whole.filter_map(|chain| Some((namespace(&chain.namespace)?, chain.tokens))));
+    }
+    explain::recall(account, own, prompt, stored.iter().map(|(namespace, tokens)| (namespace, tokens.as_slice())));
+    Ok(())
+}
+
+/// A pack that agrees with itself, of whatever model.
+pub fn read_pack(path: &Path) -> Result<Pack> {
+    let file = FileSource::open(path)?;
+    let read = async |offset: u64, out: &mut [u8]| file.read(offset, out).await;
+    pollster::block_on(Pack::load(file.len(), &PackLimits::default(), read)).map_err(|problem| refused(path, problem))
+}
+
+pub fn refused(path: &Path, problem: PackError) -> Error {
+    Error::Pack { pack: path.display().to_string(), problem: problem.to_string() }
+}
+
+/// What a directory did not do.
+pub fn stopped(root: &Path, problem: StoreError) -> Error {
+    match problem {
+        StoreError::Io { path, source } => Error::Io { path, source },
+        StoreError::Url { url, problem } => Error::Store { store: url, problem },
+        other => Error::Store { store: root.display().to_string(), problem: other.to_string() },
+    }
+}
+
+/// The digest of a model's weights, computed on a thread of its own.
+pub struct Digest {
+    thread: JoinHandle<Result<String>>,
+    /// Bytes done, and those in all.
+    progress: Receiver<(u64, u64)>,
+}
+
+impl Digest {
+    fn start(model: PathBuf, remembered: Remembered) -> Self {
+        let (report, progress) = channel();
+        let thread = std::thread::spawn(move || {
+            pollster::block_on(async {
+                let checkpoint = Checkpoint::open(&model).await?;
+                remembered.digest(&checkpoint, &mut |done, total| _ = report.send((done, total))).await
+            })
+        });
+        Self { thread, progress }
+    }
+
+    /// Waits for it, with a bar.
+    pub fn finish(self) -> Result<String> {
+        let bar = term::bar("hashing", 0, "B");
+        for (done, total) in self.progress {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+        bar.finish_and_clear();
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}

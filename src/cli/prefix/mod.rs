@@ -1,0 +1,42 @@
+//! `prefix`: prefixes as things that are computed ahead, given away, listed and kept, and why a prompt misses them.
+
+mod explain;
+mod packs;
+mod stored;
+
+use clap::Subcommand;
+
+use crate::error::Result;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show where two conversations part, whose text that is, and what it costs the prefix cache
+    Explain(explain::Args),
+    /// Compute the beginning of a conversation, for later runs to reuse
+    Warm(packs::Warm),
+    /// Write the beginning of a conversation as a file that anybody with the same model can reuse
+    Export(packs::Export),
+    /// Take in a file that `export` wrote
+    Import(packs::Import),
+    /// List what is kept
+    Ls(stored::Ls),
+    /// Remove what is kept
+    Rm(stored::Rm),
+    /// Keep a prefix from making room for others
+    Pin(stored::Pin),
+    /// Let a pinned prefix go like any other
+    Unpin(stored::Unpin),
+}
+
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Explain(args) => explain::run(args),
+        Command::Warm(args) => packs::warm(args),
+        Command::Export(args) => packs::export(args),
+        Command::Import(args) => packs::import(args),
+        Command::Ls(args) => stored::ls(args),
+        Command::Rm(args) => stored::rm(args),
+        Command::Pin(args) => stored::pin(args),
+        Command::Unpin(args) => stored::unpin(args),
+    }
+}

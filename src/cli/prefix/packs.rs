@@ -1,0 +1,238 @@
+//! `prefix warm`, `export` and `import`: the beginning of a conversation computed once, and carried from place to place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::cli::args::ModelArgs;
+use crate::cli::cache::{self, CacheArgs, DirArgs};
+use crate::cli::session::{EngineArgs, Model, Session, WeightArgs};
+use crate::cli::{input, report, term};
+use crate::engine::KvIdentity;
+use crate::engine::packs;
+use crate::error::{Error, Result};
+use crate::store::Key;
+use crate::text::parse_time;
+
+/// A conversation, of which the beginning is meant.
+#[derive(Debug, clap::Args)]
+pub struct ConversationArgs {
+    /// A conversation, as `prefix explain` reads it; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// What the chat template takes for today, such as 2026-11-23 [default: what the conversation says, or today]
+    #[arg(long, value_name = "DATE", value_parser = parse_time)]
+    date: Option<i64>,
+}
+
+const MEANT: &str = "\
+Of a conversation that ends with a question, all is meant, up to where the answer begins; of any other, such as a system
+text alone, what the prompts of all conversations begin with that go on from it, whatever is asked.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("Examples:
+  echo '[{{\"role\": \"system\", \"content\": \"Answer in one sentence.\"}}]' > system.json
+  headstart prefix warm system.json
+  headstart chat --system 'Answer in one sentence.'
+  headstart prefix warm -m model.gguf conversation.json --cache-ttl 30days
+
+{MEANT}"))]
+pub struct Warm {
+    #[command(flatten)]
+    conversation: ConversationArgs,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Print one JSON object: id, tokens, blocks, cache, tiers
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("Examples:
+  headstart prefix export handbook.json -o handbook.kv.safetensors
+  headstart prefix export handbook.json -o handbook.kv.safetensors --with-text
+  headstart generate --prefix-pack handbook.kv.safetensors --messages question.json
+
+{MEANT}"))]
+pub struct Export {
+    #[command(flatten)]
+    conversation: ConversationArgs,
+
+    /// The file to write
+    #[arg(short, long, value_name = "NAME.kv.safetensors")]
+    output: PathBuf,
+
+    /// Put the first 1,024 bytes of the text into the file, for people to read
+    #[arg(long)]
+    with_text: bool,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Print one JSON object: id, name, tokens, bytes, cache, tiers
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart prefix import handbook.kv.safetensors
+  headstart prefix import -m model.gguf handbook.kv.safetensors --json
+
+The file is taken only if every byte of it is as it was written and it was made with the same weights and settings.")]
+pub struct Import {
+    /// What `export` wrote
+    #[arg(value_name = "PACK")]
+    pack: PathBuf,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    weights: WeightArgs,
+
+    /// Print one JSON object: id, name, tokens, blocks
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+/// The tokens of the beginning of the conversation in a file, and its salt.
+pub fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &DirArgs) -> Result<(Vec<u32>, String)> {
+    let mut prompt = input::prompt(file)?;
+    prompt.now = date.or(prompt.now);
+    let tokens = packs::shared_prefix(&model.template()?, &model.tokenizer, &prompt.inputs())?;
+    if tokens.is_empty() {
+        let problem = "the chat template begins with what is asked, so nothing can be computed before".into();
+        return Err(Error::Request { field: "messages", problem });
+    }
+    Ok((tokens, dir.salt(prompt.cache_salt.as_deref())))
+}
+
+/// A prefix by what people call it: the first digits of its last block's key.
+pub fn id(key: &Key) -> String {
+    key[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The beginning of a conversation, and an engine that can compute it.
+struct Computed {
+    session: Session,
+    tokens: Vec<u32>,
+    salt: String,
+    /// Of its blocks.
+    keys: Vec<Key>,
+}
+
+impl Computed {
+    fn start(
+        conversation: &ConversationArgs,
+        model: &ModelArgs,
+        engine: &EngineArgs,
+        cache: &CacheArgs,
+    ) -> Result<Self> {
+        let model = Model::open(model)?;
+        let (tokens, salt) = beginning(&conversation.file, conversation.date, &model, &cache.dir)?;
+        let session = cache.start(model, engine, &salt, &[])?;
+        let keys = session.engine.identity()?.keys(&tokens, &salt);
+        Ok(Self { session, tokens, salt, keys })
+    }
+
+    fn id(&self) -> String {
+        self.keys.last().map(id).unwrap_or_default()
+    }
+}
+
+/// An error unless the directory has all of `blocks` blocks.
+fn all_kept(dir: &DirArgs, kept: &[(&str, usize)], blocks: usize) -> Result<()> {
+    match kept.iter().find(|(tier, _)| *tier == "disk") {
+        Some((_, count)) if *count < blocks => {
+            let problem =
+                format!("it has only {count} of {blocks} blocks now; give --cache-budget more, or make it writable");
+            Err(Error::Store { store: dir.place.path()?.display().to_string(), problem })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub fn warm(args: &Warm) -> Result<()> {
+    let mut begun = Computed::start(&args.conversation, &args.model, &args.engine, &args.cache)?;
+    let found =
+        term::while_waiting("computing", || pollster::block_on(begun.session.engine.warm(&begun.tokens, &begun.salt)))?;
+    let engine = &begun.session.engine;
+    let kept = engine.tiers().map(|tiers| pollster::block_on(packs::kept(tiers, &begun.keys))).unwrap_or_default();
+    all_kept(&args.cache.dir, &kept, begun.keys.len())?;
+    let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
+    if args.json {
+        let tiers = report::tiers(engine);
+        return term::json(&json!({ "id": id, "tokens": tokens, "blocks": blocks, "cache": found, "tiers": tiers }));
+    }
+    term::out(&format!("{id}  {tokens} tokens\n"))?;
+    term::note(&report::cache(&found));
+    Ok(())
+}
+
+pub fn export(args: &Export) -> Result<()> {
+    let mut begun = Computed::start(&args.conversation, &args.model, &args.engine, &args.cache)?;
+    let file = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = file.strip_suffix(".safetensors").unwrap_or(&file);
+    let name = name.strip_suffix(".kv").unwrap_or(name);
+    let tokenizer = &begun.session.model.tokenizer;
+    let text = args.with_text.then(|| tokenizer.decode(&begun.tokens, false));
+    let engine = &mut begun.session.engine;
+    let pack = term::while_waiting("computing", || {
+        pollster::block_on(engine.export_pack(name, &begun.tokens, &begun.salt, text.as_deref()))
+    })?;
+    write(&args.output, pack.bytes())?;
+    let (id, tokens, bytes) = (begun.id(), begun.tokens.len(), pack.bytes().len() as u64);
+    if args.json {
+        let tiers = report::tiers(&begun.session.engine);
+        return term::json(&json!({ "id": id, "name": name, "tokens": tokens, "bytes": bytes, "tiers": tiers }));
+    }
+    term::out(&format!("{}  {tokens} tokens, {}\n", args.output.display(), term::bytes(bytes)))
+}
+
+/// Puts a whole file in place of what was there, or leaves all as it was.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        Error::io(path, error)
+    })
+}
+
+pub fn import(args: &Import) -> Result<()> {
+    let pack = cache::read_pack(&args.pack)?;
+    let model = Model::open(&args.model)?;
+    let digest = args.cache.dir.place.digest(&model.path)?.finish()?;
+    let identity = KvIdentity::new(&model.config, &digest, args.weights.quantize);
+    let salt = args.cache.dir.salt(None);
+    let tiers = args.cache.tiers(&salt, None)?;
+    let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
+    let imported = imported.map_err(|problem| cache::refused(&args.pack, problem))?;
+    all_kept(&args.cache.dir, &imported.kept, imported.blocks)?;
+    let (id, name, tokens) = (id(&pack.header().key), &pack.header().name, imported.tokens);
+    match args.json {
+        true => term::json(&json!({ "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks })),
+        false => term::out(&format!("{id}  {tokens} tokens of {name}\n")),
+    }
+}

@@ -1,0 +1,357 @@
+//! `prefix ls`, `rm`, `pin` and `unpin`: what lies in the directory. Nothing is computed and no GPU is asked for.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::cli::args::ModelArgs;
+use crate::cli::cache::{DirArgs, PlaceArgs, chains, part, stopped};
+use crate::cli::session::{Model, WeightArgs};
+use crate::cli::term;
+use crate::engine::{KvIdentity, language};
+use crate::error::{Error, Result};
+use crate::store::{Chain, FilesystemStore, Key, Store};
+use crate::text::{Tokenizer, parse_time};
+use crate::weights::Checkpoint;
+
+use super::packs::{beginning, id};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart prefix ls
+  headstart prefix ls --cache-dir /srv/kv --json
+
+A line is the longest stored prefix that no other goes on from. Beginnings that several have in common are stored once.")]
+pub struct Ls {
+    #[command(flatten)]
+    place: PlaceArgs,
+
+    /// Print one JSON object: dir, bytes, prefixes, pins, damaged
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart prefix rm 9b1c04aa11ff
+  headstart prefix rm --all")]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["id", "all"])))]
+pub struct Rm {
+    /// As `prefix ls` shows it, or its first digits; what other prefixes begin with stays
+    #[arg(value_name = "ID")]
+    id: Vec<String>,
+
+    /// Everything of all models and salts, pins too
+    #[arg(long)]
+    all: bool,
+
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  headstart prefix pin system.json --name house-rules
+  headstart prefix pin 9b1c04aa11ff --name handbook
+
+A pinned prefix neither expires nor makes room for others. All pins together may hold half of --cache-budget. What is
+not stored yet is kept from the moment it is.")]
+pub struct Pin {
+    /// A conversation, as `prefix warm` reads it, or the ID of a prefix, as `prefix ls` shows it
+    #[arg(value_name = "FILE|ID")]
+    what: String,
+
+    /// What to call the pin: 1 to 64 of a-z, 0-9, `.`, `_` and `-`
+    #[arg(long, value_name = "NAME")]
+    name: String,
+
+    /// What the chat template takes for today, such as 2026-11-23 [default: what the conversation says, or today]
+    #[arg(long, value_name = "DATE", value_parser = parse_time)]
+    date: Option<i64>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    weights: WeightArgs,
+
+    #[command(flatten)]
+    dir: DirArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  headstart prefix unpin house-rules")]
+pub struct Unpin {
+    /// What `prefix pin` was told to call it
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    #[command(flatten)]
+    dir: DirArgs,
+}
+
+fn hex(key: &Key) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The one chain whose ID begins so, and the part that it lies in.
+fn find(parts: Vec<FilesystemStore>, wanted: &str) -> Result<(FilesystemStore, Chain)> {
+    let refuse = |problem: String| Error::Request { field: "id", problem };
+    let wanted = wanted.to_ascii_lowercase();
+    let mut found = Vec::new();
+    for part in parts {
+        let fits = |chain: &Chain| chain.keys.last().is_some_and(|leaf| hex(leaf).starts_with(&wanted));
+        let chain = chains(&part)?.0.into_iter().filter(fits).collect::<Vec<_>>();
+        found.push((part, chain));
+    }
+    let count: usize = found.iter().map(|(_, chains)| chains.len()).sum();
+    match count {
+        _ if wanted.is_empty() => Err(refuse("is empty; `headstart prefix ls` shows what there is".into())),
+        0 => Err(refuse(format!("no prefix is called {wanted}; `headstart prefix ls` shows what there is"))),
+        1 => {
+            let one = found.into_iter().find_map(|(part, chains)| Some((part, chains.into_iter().next()?)));
+            one.ok_or_else(|| refuse("it went away meanwhile".into()))
+        }
+        _ => Err(refuse(format!("{count} prefixes are called {wanted}…; give more digits"))),
+    }
+}
+
+/// Models by the digest of their weights, as far as their files are remembered.
+struct Models {
+    files: Vec<(PathBuf, String)>,
+    opened: HashMap<String, Option<Known>>,
+}
+
+struct Known {
+    name: String,
+    tokenizer: Tokenizer,
+}
+
+impl Models {
+    fn of(&mut self, digest: &str) -> Option<&Known> {
+        let Self { files, opened } = self;
+        let open = || {
+            let (path, _) = files.iter().find(|(_, known)| known == digest)?;
+            // A GGUF file, or the weights within a directory.
+            let places = std::iter::once(path.as_path()).chain(path.parent());
+            places.filter_map(|place| Known::open(place).ok()).next()
+        };
+        opened.entry(digest.to_owned()).or_insert_with(open).as_ref()
+    }
+}
+
+impl Known {
+    fn open(path: &Path) -> Result<Self> {
+        let checkpoint = pollster::block_on(Checkpoint::open(path))?;
+        let tokenizer = language::tokenizer(&checkpoint)?;
+        // `models--OWNER--NAME` is how the hub's cache calls a repository.
+        let parts = path.iter().filter_map(|part| part.to_str());
+        let repository = parts.filter_map(|part| part.strip_prefix("models--")).next_back();
+        let file = || path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = repository.map(|name| name.replace("--", "/")).or_else(file).unwrap_or_default();
+        Ok(Self { name, tokenizer })
+    }
+}
+
+const COLUMNS: [&str; 7] = ["ID", "TOKENS", "SIZE", "USED", "MODEL", "NOTES", "TEXT"];
+
+/// A chain as it is shown.
+struct Shown {
+    chain: Chain,
+    /// Of its weights.
+    digest: String,
+    quantized: Option<String>,
+    model: Option<String>,
+    text: Option<String>,
+}
+
+impl Shown {
+    fn new(chain: Chain, models: &mut Models) -> Self {
+        let weights = chain.namespace.get("weights").map(String::as_str).unwrap_or_default();
+        let (digest, quantized) = match weights.split_once(" quantized=") {
+            Some((digest, format)) => (digest, Some(format.to_lowercase())),
+            None => (weights, None),
+        };
+        let known = models.of(digest);
+        let text = known.filter(|_| chain.complete).map(|known| beginning_of(&known.tokenizer, &chain.tokens));
+        let model = known.map(|known| known.name.clone());
+        Self { digest: digest.to_owned(), quantized, model, text, chain }
+    }
+
+    fn is_salted(&self) -> bool {
+        self.chain.namespace.get("salt").is_some_and(|salt| !salt.is_empty())
+    }
+
+    fn id(&self) -> String {
+        self.chain.keys.last().map(id).unwrap_or_default()
+    }
+
+    fn as_json(&self) -> Value {
+        let time = |ms: u64| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms)).to_string();
+        let chain = &self.chain;
+        json!({
+            "id": self.id(),
+            "key": chain.keys.last().map(hex),
+            "tokens": chain.tokens.len(),
+            "blocks": chain.keys.len(),
+            "bytes": chain.bytes,
+            "own_bytes": chain.own_bytes,
+            "used": time(chain.used_ms),
+            "expires": chain.expires_ms.map(time),
+            "pins": chain.pins,
+            "pinned_blocks": chain.pinned,
+            "complete": chain.complete,
+            "last_hidden": chain.last_hidden,
+            "model": self.model,
+            "weights": self.digest,
+            "quantized": self.quantized,
+            "salted": self.is_salted(),
+            "text": self.text,
+        })
+    }
+
+    fn row(&self, now_ms: u64) -> [String; COLUMNS.len()] {
+        let chain = &self.chain;
+        let mut remarks: Vec<String> = chain.pins.iter().map(|pin| format!("pinned as {pin}")).collect();
+        remarks.extend(chain.expires_ms.map(|at| format!("expires in {}", about(at.saturating_sub(now_ms)))));
+        remarks.extend(self.is_salted().then(|| "salted".to_owned()));
+        remarks.extend((!chain.complete).then(|| "its beginning is gone".to_owned()));
+        let model = self.model.clone().unwrap_or_else(|| self.digest.chars().take(12).collect());
+        let quantized = self.quantized.as_ref().map_or(String::new(), |format| format!(" as {format}"));
+        [
+            self.id(),
+            chain.tokens.len().to_string(),
+            term::bytes(chain.bytes),
+            format!("{} ago", about(now_ms.saturating_sub(chain.used_ms))),
+            model + &quantized,
+            remarks.join(", "),
+            self.text.as_ref().map_or(String::new(), |text| format!("{text:?}")),
+        ]
+    }
+}
+
+/// The first characters of a text, without what the template puts before it.
+fn beginning_of(tokenizer: &Tokenizer, tokens: &[u32]) -> String {
+    const TOKENS: usize = 32;
+    const CHARACTERS: usize = 60;
+    let text = tokenizer.decode(&tokens[..tokens.len().min(TOKENS)], true);
+    let cut = tokens.len() > TOKENS || text.chars().count() > CHARACTERS;
+    text.chars().take(CHARACTERS).chain(cut.then_some('…')).collect()
+}
+
+/// A time as people say it, by its largest unit.
+fn about(ms: u64) -> String {
+    let long = humantime::format_duration(Duration::from_secs(ms / 1000)).to_string();
+    long.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+pub fn ls(args: &Ls) -> Result<()> {
+    let mut models = Models { files: args.place.remembered()?.files(), opened: HashMap::new() };
+    let (mut shown, mut pins, mut damaged, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
+    for part in args.place.parts()?.into_iter().map(part) {
+        let (found, others) = chains(&part)?;
+        shown.extend(found.into_iter().map(|chain| Shown::new(chain, &mut models)));
+        let pinned = part.pins().map_err(|problem| stopped(part.root(), problem))?;
+        damaged += others + pinned.damaged;
+        pins.extend(pinned.found);
+        let keys = part.keys().map_err(|problem| stopped(part.root(), problem))?;
+        bytes += keys.iter().filter_map(|key| part.path(key).metadata().ok()).map(|file| file.len()).sum::<u64>();
+    }
+    if args.json {
+        let pins = pins.iter().map(
+            |pin| json!({ "name": pin.name, "blocks": pin.keys.len(), "missing": pin.missing, "bytes": pin.bytes }),
+        );
+        return term::json(&json!({
+            "dir": args.place.path()?.display().to_string(),
+            "bytes": bytes,
+            "prefixes": shown.iter().map(Shown::as_json).collect::<Value>(),
+            "pins": pins.collect::<Value>(),
+            "damaged": damaged,
+        }));
+    }
+    if shown.is_empty() {
+        term::note(&format!("nothing is kept in {} yet", args.place.path()?.display()));
+    }
+    let now = now_ms();
+    let rows: Vec<_> = shown.iter().map(|shown| shown.row(now)).collect();
+    term::out(&table(&rows))?;
+    if damaged > 0 {
+        term::note(&format!("{damaged} damaged files are passed over; what needs them is computed anew"));
+    }
+    Ok(())
+}
+
+/// The rows under their headings, without columns that are empty.
+fn table(rows: &[[String; COLUMNS.len()]]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let widths: Vec<usize> = (0..COLUMNS.len())
+        .map(|column| match rows.iter().map(|row| row[column].chars().count()).max() {
+            None | Some(0) => 0,
+            Some(width) => width.max(COLUMNS[column].len()),
+        })
+        .collect();
+    let line = |row: &[String; COLUMNS.len()]| {
+        let cells = row.iter().zip(&widths).filter(|(_, width)| **width > 0);
+        let cells: Vec<String> = cells.map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    term::dim(&line(&COLUMNS.map(str::to_owned))) + &rows.iter().map(line).collect::<String>()
+}
+
+pub fn rm(args: &Rm) -> Result<()> {
+    if args.all {
+        for part in args.place.parts()?.into_iter().map(part) {
+            pollster::block_on(part.clear()).map_err(|problem| stopped(part.root(), problem))?;
+        }
+        return term::out(&format!("removed all that was kept in {}\n", args.place.path()?.display()));
+    }
+    for wanted in &args.id {
+        let (part, chain) = find(args.place.parts()?.into_iter().map(part).collect(), wanted)?;
+        let Some(leaf) = chain.keys.last() else { continue };
+        let removed = part.remove_chain(leaf).map_err(|problem| stopped(part.root(), problem))?;
+        term::out(&format!("{}  removed, {} free\n", id(leaf), term::bytes(removed.bytes)))?;
+    }
+    Ok(())
+}
+
+pub fn pin(args: &Pin) -> Result<()> {
+    let file = Path::new(&args.what);
+    let (part, keys) = if args.what == "-" || file.exists() {
+        let model = Model::open(&args.model)?;
+        let digest = args.dir.place.digest(&model.path)?.finish()?;
+        let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
+        let identity = KvIdentity::new(&model.config, &digest, args.weights.quantize);
+        (args.dir.disk(&salt)?, identity.keys(&tokens, &salt))
+    } else {
+        let parts = args.dir.place.parts()?.into_iter().map(|path| args.dir.part(path));
+        let (part, chain) = find(parts.collect(), &args.what)?;
+        (part, chain.keys)
+    };
+    let pinned = part.pin(&args.name, &keys).map_err(|problem| stopped(part.root(), problem))?;
+    let kept = pinned.keys.len() - pinned.missing;
+    term::out(&format!("{}  pinned, {kept} of {} blocks are stored\n", args.name, pinned.keys.len()))
+}
+
+pub fn unpin(args: &Unpin) -> Result<()> {
+    let mut parts: Vec<FilesystemStore> = vec![args.dir.disk(&args.dir.salt(None))?];
+    parts.extend(args.dir.place.parts()?.into_iter().map(part));
+    let mut unpinned = false;
+    for part in parts {
+        unpinned |= part.unpin(&args.name).map_err(|problem| stopped(part.root(), problem))?;
+    }
+    match unpinned {
+        true => term::out(&format!("{}  unpinned\n", args.name)),
+        false => {
+            let problem = format!("there is no pin {:?}; `headstart prefix ls --json` lists them", args.name);
+            Err(Error::Request { field: "name", problem })
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Prefixes with a life of their own: computed before anybody asks for them, given away as packs, taken in from others.
+//!
+//! A prefix is warmed as a cold prefill computes it, so a pack never holds what decode kernels wrote. Whether a pack is of
+//! a model says its [`KvIdentity`], without a GPU; the blocks of one that is go to the tiers, where requests find them.
+//!
+//! Cost: warming is one prefill of what is nowhere yet, an export one reading of its pages and one SHA-256, an import one
+//! SHA-256 over the pack and one over each block.
+
+use super::{Engine, Event, FinishReason, KvIdentity, Request};
+use crate::{
+    error::{Error, Result},
+    kv::{Key, Namespace, PAGE, PageId, Report},
+    store::{self, Blob, BlockKeys, Element, Pack, PackError, PackExpected, PackStore, Tiers},
+    text::{ChatTemplate, Inputs, Message, Tokenizer},
+};
+
+/// Bytes of blocks that wait while a pack is taken in.
+const IMPORT_BYTES: usize = 16 << 20;
+
+/// What of a conversation is worth computing ahead: tokens that prompts which go on from it begin with.
+///
+/// One that ends with what is to be answered is taken whole, up to where the answer begins. After any other, a system text
+/// above all, somebody asks what nobody knows yet: it is taken as far as all prompts are the same whatever is asked, and
+/// so never ends with a token that a question would change. Empty where the template begins with the question.
+///
+/// # Errors
+/// [`Error::Template`] where the template refuses the messages.
+pub fn shared_prefix(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Vec<u32>> {
+    // They begin with other characters, and some with ones that join what is before them in one token.
+    const QUESTIONS: [&str; 6] = ["A", "1", " a", "\na", "\u{2026}", "<"];
+    let now = Some(inputs.now.unwrap_or_else(|| template.now()));
+    let inputs = Inputs { add_generation_prompt: true, now, ..*inputs };
+    let answered_next =
+        inputs.messages.last().is_some_and(|last| !["system", "developer", "assistant"].contains(&last.role.as_str()));
+    if answered_next {
+        return tokenizer.encode(&template.render_inputs(&inputs)?);
+    }
+    let mut shared: Option<Vec<u32>> = None;
+    for question in QUESTIONS {
+        let messages = [inputs.messages, &[Message::new("user", question)]].concat();
+        let prompt = tokenizer.encode(&template.render_inputs(&Inputs { messages: &messages, ..inputs })?)?;
+        let shared = shared.get_or_insert_with(|| prompt.clone());
+        let same = shared.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
+        shared.truncate(same);
+    }
+    Ok(shared.unwrap_or_default())
+}
+
+/// What became of the blocks of a pack.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Imported {
+    pub tokens: usize,
+    pub blocks: usize,
+    /// How many of them each tier has now, memory first.
+    pub kept: Vec<(&'static str, usize)>,
+}
+
+/// How many of these blocks each tier has now, memory first; of a store that does not answer, none.
+pub async fn kept(tiers: &Tiers, keys: &[store::Key]) -> Vec<(&'static str, usize)> {
+    let mut kept = Vec::new();
+    for store in tiers.stores() {
+        let there = store.contains(keys).await.unwrap_or_default();
+        kept.push((store.name(), there.into_iter().filter(|there| *there).count()));
+    }
+    kept
+}
+
+fn block_key(parent: &store::Key, tokens: &[u32]) -> store::Key {
+    Key::block(&Key(*parent), tokens).0
+}
+
+fn block_keys(namespace: &Namespace) -> BlockKeys<'static> {
+    BlockKeys { root: namespace.key().0, block: &block_key }
+}
+
+impl KvIdentity {
+    /// Whether a pack is of this model and salt, or why not.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn check(&self, pack: &Pack, salt: &str) -> Result<(), PackError> {
+        self.expecting(salt, |expected, _| pack.check(expected))
+    }
+
+    /// Lets requests of this salt find a pack, which stays in memory whole.
+    ///
+    /// # Errors
+    /// As [`KvIdentity::check`].
+    pub fn hold(&self, pack: Pack, salt: &str, packs: &PackStore) -> Result<(), PackError> {
+        self.expecting(salt, |expected, keys| packs.add(pack, expected, keys))
+    }
+
+    /// Takes the blocks of a pack into the tiers. What a tier has no room for it does not keep, and says so.
+    ///
+    /// # Errors
+    /// As [`KvIdentity::check`]; never for a store's sake.
+    pub async fn import(&self, pack: &Pack, salt: &str, tiers: &Tiers) -> Result<Imported, PackError> {
+        self.check(pack, salt)?;
+        let (mut keys, mut waiting) = (Vec::new(), 0);
+        for blob in pack.blobs(&block_keys(&self.namespace(salt)))? {
+            tiers.save(&blob).await;
+            keys.push(blob.key);
+            waiting += blob.kv.len();
+            if waiting >= IMPORT_BYTES {
+                tiers.flush().await;
+                waiting = 0;
+            }
+        }
+        tiers.flush().await;
+        tiers.touch(&keys).await;
+        Ok(Imported { tokens: pack.tokens().len(), blocks: keys.len(), kept: kept(tiers, &keys).await })
+    }
+
+    fn expecting<T>(&self, salt: &str, ask: impl FnOnce(&PackExpected, &BlockKeys) -> T) -> T {
+        let namespace = self.namespace(salt);
+        let (fields, rows) = (namespace.fields().entries(), self.layout.rows());
+        let (hidden, vocab) = (self.hidden, self.vocab);
+        ask(
+            &PackExpected { namespace: &fields, element: Element::F16, rows: &rows, hidden, vocab },
+            &block_keys(&namespace),
+        )
+    }
+}
+
+impl Engine {
+    /// Whose KV this is, under the digest that [`Engine::attach`] was given.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where no tiers are attached.
+    pub fn identity(&self) -> Result<KvIdentity> {
+        self.identified().map(|(identity, _)| identity)
+    }
+
+    /// Computes what neither pages nor tiers have of `tokens`, and saves it with the last hidden state in the tiers: where
+    /// its tokens came from. For when nothing runs.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where something runs, since its events would be lost, and as [`Engine::submit`].
+    pub async fn warm(&mut self, tokens: &[u32], salt: &str) -> Result<Report> {
+        let refuse = |problem: &str| Error::Request { field: "prefix", problem: problem.into() };
+        if self.is_busy() {
+            return Err(refuse("requests are under way; warm it when they have ended"));
+        }
+        let (tokens, cache_salt) = (tokens.to_vec(), salt.to_owned());
+        self.submit(Request { tokens, cache_salt, exact: true, ..Request::default() })?;
+        let mut report = Report::default();
+        while self.is_busy() {
+            for event in self.step().await? {
+                match event {
+                    Event::Finished { reason: FinishReason::Context, .. } => {
+                        return Err(refuse("the GPU has no memory for it; lower --context, or free GPU memory"));
+                    }
+                    Event::Finished { cache, .. } => report = cache,
+                    Event::Token { .. } | Event::Logits { .. } => {}
+                }
+            }
+        }
+        self.persist().await?;
+        Ok(report)
+    }
+
+    /// The KV of `tokens` and their last hidden state as a pack of that name, with the start of `text` if given. What pages
+    /// do not have is warmed first.
+    ///
+    /// # Errors
+    /// As [`Engine::warm`] and [`Engine::identity`]; [`Error::Pack`] for a name that is none.
+    pub async fn export_pack(&mut self, name: &str, tokens: &[u32], salt: &str, text: Option<&str>) -> Result<Pack> {
+        let namespace = self.identity()?.namespace(salt);
+        let mut blobs = self.blobs(&namespace, tokens).await?;
+        if blobs.is_none() {
+            self.warm(tokens, salt).await?;
+            blobs = self.blobs(&namespace, tokens).await?;
+        }
+        let refused = |problem: PackError| Error::Pack { pack: name.to_owned(), problem: problem.to_string() };
+        let blobs = blobs.ok_or_else(|| refused(PackError::Empty))?;
+        Pack::from_blobs(name, text, &blobs, &block_keys(&namespace)).map_err(refused)
+    }
+
+    /// Takes the blocks of a pack into the tiers, where requests of that salt find them.
+    ///
+    /// # Errors
+    /// As [`Engine::identity`]; [`Error::Pack`] for one of another model or salt.
+    pub async fn import_pack(&mut self, pack: &Pack, salt: &str) -> Result<Imported> {
+        let (identity, tiers) = self.identified()?;
+        let imported = identity.import(pack, salt, tiers).await;
+        imported.map_err(|problem| Error::Pack { pack: pack.header().name.clone(), problem: problem.to_string() })
+    }
+
+    fn identified(&self) -> Result<(KvIdentity, &Tiers)> {
+        let problem = "the digest of the weights is not known; attach tiers first";
+        let tiers = self.tiers().ok_or_else(|| Error::Request { field: "pack", problem: problem.into() })?;
+        Ok((KvIdentity::of(self.fields.clone(), self.layout, &self.config), tiers))
+    }
+
+    /// The blocks of `tokens`, the last with its hidden state; `None` where pages do not hold all as prefill computes it.
+    async fn blobs(&mut self, namespace: &Namespace, tokens: &[u32]) -> Result<Option<Vec<Blob>>> {
+        let keys: Vec<Key> = Key::chain(namespace, tokens).collect();
+        let parents: Vec<Key> = std::iter::once(namespace.key()).chain(keys.iter().copied()).collect();
+        let blocks: Vec<&[u32]> = tokens.chunks(PAGE).collect();
+        let page = |index: usize| {
+            let (page, exact) = self.cache.page(&parents[index], &keys[index], blocks[index])?;
+            (exact == blocks[index].len()).then_some(page)
+        };
+        let pages: Option<Vec<PageId>> = (0..keys.len()).map(page).collect();
+        let hidden = keys.last().and_then(|key| self.breakpoints.get(key)).filter(|known| known.exact);
+        let (Some(pages), Some(hidden)) = (pages, hidden) else { return Ok(None) };
+        let mut hidden = Some(hidden.hidden.clone());
+        let rows = self.layout.rows();
+        let fields = namespace.fields().entries().map(|(tag, value)| (tag.to_owned(), value.to_owned()));
+        let mut blobs: Vec<Blob> = Vec::with_capacity(pages.len());
+        for read in pages.chunks(self.kv.most_read()) {
+            let words = self.kv.read(&mut self.gpu, read).await?;
+            for page in words.chunks_exact(self.layout.words()) {
+                let index = blobs.len();
+                blobs.push(Blob {
+                    key: keys[index].0,
+                    parent: parents[index].0,
+                    tokens: blocks[index].to_vec(),
+                    namespace: fields.clone().into(),
+                    producer: store::Producer::Prefill,
+                    last_hidden: if index + 1 == keys.len() { hidden.take() } else { None },
+                    element: Element::F16,
+                    rows: rows.clone(),
+                    kv: self.layout.to_blob(page, blocks[index].len()),
+                });
+            }
+        }
+        Ok(Some(blobs))
+    }
+}

@@ -1,0 +1,212 @@
+//! Packs from hand to hand, and prefixes computed ahead.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{Home, RULES, SHIP, WHALE, asked, files, length, reused, same};
+use crate::cli::{headstart, json_of, refusal, stdout, str_of};
+use crate::support::tiny_chat::{self, prompt};
+
+const TINY: &str = "tiny-odd-f16";
+
+/// What all conversations of the system text begin with: all up to the first letter of a question.
+fn system_tokens() -> usize {
+    length(&asked("")) - prompt(&[]).len() - "\u{1}\n".len()
+}
+
+/// Exports the conversation in a file as a pack.
+fn export(home: &Home, file: &Path, name: &str, flags: &[&str]) -> Vec<u8> {
+    let pack = home.path(name);
+    stdout(home.with_model(&["prefix", "export", str_of(file), "-o", str_of(&pack)]).args(flags));
+    std::fs::read(pack).unwrap()
+}
+
+fn import<'a>(home: &Home, pack: &Path, flags: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = home.with_model(&["prefix", "import", str_of(pack)]);
+    command.args(flags);
+    command
+}
+
+#[test]
+fn a_warmed_system_text_serves_every_question() {
+    let home = Home::new(TINY);
+    let system = home.file("system.json", &asked(WHALE)[..1]);
+    let warmed = json_of(home.with_model(&["prefix", "warm", str_of(&system)]).arg("--json"));
+    assert_eq!(warmed["tokens"], json!(system_tokens()));
+    assert_eq!(warmed["cache"]["sources"]["computed"], warmed["tokens"]);
+    // All of it, whatever the question begins with.
+    for question in [WHALE, SHIP, " a space", "\na line", "1", "Ünder"] {
+        let answer = json_of(&mut home.generate(question));
+        reused(&answer, &[("disk", system_tokens())]);
+        same(&answer, &home.cold(question));
+    }
+    // Nothing is computed twice.
+    let again = json_of(home.with_model(&["prefix", "warm", str_of(&system)]).arg("--json"));
+    assert_eq!((&again["id"], &again["cache"]["sources"]["disk"]), (&warmed["id"], &warmed["tokens"]));
+    let said = stdout(&mut home.with_model(&["prefix", "warm", str_of(&system)]));
+    assert_eq!(said, format!("{}  {} tokens\n", warmed["id"].as_str().unwrap(), system_tokens()));
+}
+
+#[test]
+fn a_question_is_warmed_up_to_its_answer() {
+    let home = Home::new(TINY);
+    let file = home.file("asked.json", &asked(WHALE));
+    let warmed = json_of(home.with_model(&["prefix", "warm", str_of(&file)]).arg("--json"));
+    assert_eq!(warmed["tokens"], json!(length(&asked(WHALE))));
+    let answer = json_of(&mut home.generate(WHALE));
+    reused(&answer, &[("disk", length(&asked(WHALE)))]);
+    same(&answer, &home.cold(WHALE));
+    // An answer at the end is an example, behind which another question comes.
+    let example = [asked(WHALE)[0], asked(WHALE)[1], ("assistant", "Ishmael.")];
+    let warmed = json_of(home.with_model(&["prefix", "warm", str_of(&home.file("b.json", &example))]).arg("--json"));
+    let whole = length(&[example[0], example[1], example[2], ("user", "")]);
+    assert_eq!(warmed["tokens"], json!(whole - length(&[]) - "\u{1}\n".len()));
+}
+
+#[test]
+fn a_pack_serves_who_imports_it_and_who_names_it() {
+    for model in ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32"] {
+        let (giver, taker) = (Home::new(model), Home::new(model));
+        let bytes = export(&giver, &giver.file("system.json", &asked(WHALE)[..1]), "rules.kv.safetensors", &[]);
+        // The same from what is stored by now, and from elsewhere.
+        let again = export(&giver, &giver.path("system.json"), "rules.kv.safetensors", &[]);
+        assert!(bytes == again, "{model}: equal prefixes are equal bytes");
+        let pack = taker.path("taken.kv.safetensors");
+        std::fs::write(&pack, &bytes).unwrap();
+
+        let named = json_of(taker.generate(WHALE).args(["--prefix-pack", str_of(&pack)]));
+        reused(&named, &[("pack", system_tokens())]);
+        same(&named, &taker.cold(WHALE));
+        let pack_tier = super::tier(&named, "pack");
+        assert_eq!((&pack_tier["failures"], &pack_tier["dropped"]), (&json!(0), &json!(0)), "{model}: only read from");
+
+        let imported = json_of(import(&taker, &pack, ["--json"]).arg("--json"));
+        assert_eq!((&imported["name"], &imported["tokens"]), (&json!("rules"), &json!(system_tokens())));
+        let warm = json_of(&mut taker.generate(SHIP));
+        reused(&warm, &[("disk", system_tokens())]);
+        same(&warm, &taker.cold(SHIP));
+    }
+}
+
+#[test]
+fn a_pack_tells_its_text_only_if_asked() {
+    let home = Home::new(TINY);
+    let file = home.file("system.json", &asked(WHALE)[..1]);
+    let has_text = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(RULES);
+    assert!(!has_text(&export(&home, &file, "a.kv.safetensors", &[])));
+    assert!(has_text(&export(&home, &file, "a.kv.safetensors", &["--with-text"])));
+}
+
+#[test]
+fn a_pack_of_something_else_is_refused_by_name() {
+    let (giver, other) = (Home::new(TINY), Home::new("tiny-wide-f32"));
+    let file = giver.file("system.json", &asked(WHALE)[..1]);
+    let pack = giver.path("rules.kv.safetensors");
+    export(&giver, &file, "rules.kv.safetensors", &[]);
+    let said = |command: &mut Command| {
+        let message = refusal(command);
+        let start = format!("{}: the pack was made with ", pack.display());
+        message.strip_prefix(&start).unwrap_or_else(|| panic!("{message}")).to_owned()
+    };
+    assert!(said(&mut import(&other, &pack, [])).starts_with("other weights: "));
+    assert!(said(other.generate(WHALE).args(["--prefix-pack", str_of(&pack)])).starts_with("other weights: "));
+    let quantized = said(&mut import(&giver, &pack, ["--quantize", "q8_0"]));
+    assert!(quantized.starts_with("other weights: ") && quantized.contains("quantized=Q8_0"), "{quantized}");
+    // The same weights under another configuration.
+    let turned = Home::new(TINY);
+    let config = turned.model.path().join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("10000.0", "20000.0")).unwrap();
+    assert!(said(&mut import(&turned, &pack, [])).starts_with("other RoPE settings: theta=10000"), "{text}");
+    let salted = refusal(&mut import(&giver, &pack, ["--cache-salt", "mine"]));
+    assert!(salted.contains("another salt") && !salted.contains("mine"), "{salted}");
+    for home in [&other, &turned] {
+        assert!(files(&home.dir(), ".safetensors").is_empty());
+    }
+    // Under its own salt a pack is taken.
+    let mine = export(&giver, &file, "mine.kv.safetensors", &["--cache-salt", "mine"]);
+    assert!(!String::from_utf8_lossy(&mine).contains("handed"), "{mine:?}");
+    let pack = giver.path("mine.kv.safetensors");
+    assert!(refusal(&mut import(&turned, &pack, [])).contains("the pack was made"));
+    json_of(&mut import(&giver, &pack, ["--cache-salt", "mine", "--json"]));
+}
+
+#[test]
+fn a_damaged_pack_is_refused_wherever_it_is_damaged() {
+    let home = Home::new(TINY);
+    let bytes = export(&home, &home.file("system.json", &asked(WHALE)[..1]), "rules.kv.safetensors", &[]);
+    let taker = Home::new(TINY);
+    let pack = taker.path("bad.kv.safetensors");
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut cases: Vec<(String, Vec<u8>)> = [0, 7, 8, 8 + header / 2, 8 + header, 8 + header + 300, bytes.len() - 1]
+        .into_iter()
+        .map(|at| {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            (format!("byte {at}"), bad)
+        })
+        .collect();
+    cases.extend([0, 5, 8, 100, bytes.len() - 1].map(|end| (format!("cut to {end}"), bytes[..end].to_vec())));
+    cases.push(("longer".into(), [&bytes[..], &[0]].concat()));
+    // Sizes that nobody has.
+    cases.push(("a huge header".into(), [&u64::MAX.to_le_bytes()[..], &bytes[8..]].concat()));
+    cases.push(("no pack".into(), b"{\"role\": \"system\"}".to_vec()));
+    for (what, bad) in cases {
+        std::fs::write(&pack, bad).unwrap();
+        for command in [&mut import(&taker, &pack, []), taker.generate(WHALE).args(["--prefix-pack", str_of(&pack)])] {
+            let message = refusal(command);
+            assert!(message.starts_with(str_of(&pack)), "{what}: {message}");
+        }
+        assert!(files(&taker.dir(), ".safetensors").is_empty(), "{what}");
+    }
+    let absent = refusal(&mut import(&taker, Path::new("/no/such/pack"), []));
+    assert!(absent.starts_with("/no/such/pack: "), "{absent}");
+    let folder = refusal(&mut import(&taker, taker.model.path(), []));
+    assert!(folder.starts_with(str_of(taker.model.path())), "{folder}");
+}
+
+#[test]
+fn what_cannot_be_warmed_or_kept_is_said() {
+    let home = Home::new(TINY);
+    let system = home.file("system.json", &asked(WHALE)[..1]);
+    let full = refusal(home.with_model(&["prefix", "warm", str_of(&system)]).args(["--cache-budget", "8KB"]));
+    assert!(full.starts_with(str_of(&home.dir())) && full.contains("--cache-budget"), "{full}");
+    let pack = home.path("rules.kv.safetensors");
+    export(&home, &system, "rules.kv.safetensors", &[]);
+    let full = refusal(&mut import(&Home::new(TINY), &pack, ["--cache-budget", "8KB"]));
+    assert!(full.contains("blocks") && full.contains("--cache-budget"), "{full}");
+    let nowhere = home.path("no/such/folder/x.kv.safetensors");
+    let message = refusal(&mut home.with_model(&["prefix", "export", str_of(&system), "-o", str_of(&nowhere)]));
+    assert!(message.starts_with(str_of(&nowhere)), "{message}");
+    tiny_chat::set_template(home.model.path(), "{{ messages[-1].content }}{{ messages[0].content }}");
+    let message = refusal(&mut home.with_model(&["prefix", "warm", str_of(&system)]));
+    assert!(message.contains("begins with what is asked"), "{message}");
+    let absent = refusal(&mut home.with_model(&["prefix", "warm", "/no/such.json"]));
+    assert!(absent.starts_with("/no/such.json: "), "{absent}");
+    let mut long: Value = json!([{ "role": "system", "content": "x".repeat(600) }]);
+    std::fs::write(&system, long.take().to_string()).unwrap();
+    tiny_chat::set_template(home.model.path(), "{{ messages[0].content }}{{ messages[-1].content }}");
+    let message = refusal(&mut home.with_model(&["prefix", "warm", str_of(&system)]));
+    assert!(message.contains("the context holds 512"), "{message}");
+}
+
+#[test]
+fn usage_errors_are_told_before_anything_is_done() {
+    let cases: [&[&str]; 9] = [
+        &["prefix"],
+        &["prefix", "warm"],
+        &["prefix", "export", "a.json"],
+        &["prefix", "import"],
+        &["prefix", "rm"],
+        &["prefix", "rm", "abc", "--all"],
+        &["prefix", "pin", "a.json"],
+        &["prefix", "warm", "a.json", "--cache-budget", "lots"],
+        &["prefix", "warm", "a.json", "--cache-ttl", "soon"],
+    ];
+    for arguments in cases {
+        let output = headstart(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}

@@ -1,0 +1,151 @@
+//! What lies in the directory: listed, removed, pinned.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{BLOCK, Home, RULES, SHIP, WHALE, asked, files, length, reused, shared};
+use crate::cli::{json_of, refusal, stdout, str_of};
+
+const TINY: &str = "tiny-odd-f16";
+
+fn generate(home: &Home, question: &str) {
+    json_of(&mut home.generate(question));
+}
+
+fn prefix(home: &Home, arguments: &[&str]) -> Command {
+    home.run(&[&["prefix"], arguments].concat())
+}
+
+/// The listed prefix of so many tokens.
+fn of_length(listed: &Value, tokens: usize) -> Value {
+    let all = listed["prefixes"].as_array().unwrap();
+    all.iter().find(|prefix| prefix["tokens"] == json!(tokens)).unwrap_or_else(|| panic!("{listed}")).clone()
+}
+
+#[test]
+fn what_is_kept_is_listed() {
+    let home = Home::new(TINY);
+    let nothing = home.ls();
+    assert_eq!((&nothing["prefixes"], &nothing["pins"], &nothing["bytes"]), (&json!([]), &json!([]), &json!(0)));
+    assert!(!home.dir().exists(), "looking makes nothing");
+    generate(&home, WHALE);
+    json_of(home.generate(SHIP).args(["--cache-ttl", "2h", "--cache-salt", "mine"]));
+    let listed = home.ls();
+    assert_eq!((&listed["damaged"], listed["prefixes"].as_array().unwrap().len()), (&json!(0), 2));
+    let whale = of_length(&listed, length(&asked(WHALE)));
+    let ship = of_length(&listed, length(&asked(SHIP)));
+    for (key, value) in [
+        ("salted", json!(false)),
+        ("expires", Value::Null),
+        ("complete", json!(true)),
+        ("last_hidden", json!(true)),
+        ("pins", json!([])),
+        ("quantized", Value::Null),
+        ("blocks", json!(length(&asked(WHALE)).div_ceil(BLOCK))),
+    ] {
+        assert_eq!(whale[key], value, "{key}: {whale}");
+    }
+    assert_eq!(ship["salted"], true);
+    assert!(ship["expires"].as_str().unwrap() > ship["used"].as_str().unwrap(), "{ship}");
+    assert!(whale["text"].as_str().unwrap().starts_with("system\nAnswer in full"), "{whale}");
+    assert!(whale["bytes"].as_u64().unwrap() >= listed["bytes"].as_u64().unwrap() / 2);
+    let said = stdout(&mut prefix(&home, &["ls"]));
+    let line = said.lines().find(|line| line.starts_with(whale["id"].as_str().unwrap())).unwrap();
+    let folder = home.model.path().file_name().unwrap().to_str().unwrap();
+    assert!(line.contains(folder) && line.contains("system\\nAnswer in full"), "{said}");
+    assert!(said.contains("expires in 1h, salted"), "{said}");
+    // Without the model's files: by their digest.
+    std::fs::remove_file(home.model.path().join("tokenizer.json")).unwrap();
+    let unknown = of_length(&home.ls(), length(&asked(WHALE)));
+    assert_eq!((&unknown["text"], &unknown["model"]), (&Value::Null, &Value::Null));
+    assert!(stdout(&mut prefix(&home, &["ls"])).contains(&unknown["weights"].as_str().unwrap()[..12]));
+}
+
+#[test]
+fn a_prefix_is_removed_and_what_others_share_stays() {
+    let home = Home::new(TINY);
+    generate(&home, WHALE);
+    generate(&home, SHIP);
+    let whale = of_length(&home.ls(), length(&asked(WHALE)))["id"].as_str().unwrap().to_owned();
+    let said = stdout(&mut prefix(&home, &["rm", &whale[..10]]));
+    assert!(said.starts_with(&whale), "{said}");
+    let left = home.ls();
+    assert_eq!(left["prefixes"].as_array().unwrap().len(), 1);
+    reused(&json_of(home.generate(SHIP).arg("--exact")), &[("disk", length(&asked(SHIP)))]);
+    let common = shared(&asked(WHALE), &asked(SHIP)) / BLOCK * BLOCK;
+    reused(&json_of(&mut home.generate(WHALE)), &[("disk", common)]);
+    for (id, problem) in [("nothing", "no prefix is called nothing"), ("", "is empty")] {
+        let message = refusal(&mut prefix(&home, &["rm", id]));
+        assert!(message.starts_with("id: ") && message.contains(problem), "{message}");
+    }
+    // Digits that all begin with: 64 chains have two that share one.
+    for index in 0..17 {
+        generate(&home, &format!("{index} things?"));
+    }
+    let ids: Vec<String> = home.ls()["prefixes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|prefix| prefix["id"].as_str().unwrap().to_owned())
+        .collect();
+    let twice = ids.iter().find(|id| ids.iter().filter(|other| other[..1] == id[..1]).count() > 1).unwrap();
+    assert!(refusal(&mut prefix(&home, &["rm", &twice[..1]])).contains("give more digits"));
+
+    json_of(home.generate(SHIP).args(["--cache-salt", "mine"]));
+    stdout(&mut prefix(&home, &["rm", "--all"]));
+    assert_eq!(home.ls()["prefixes"], json!([]));
+    assert!(files(&home.dir(), ".safetensors").is_empty());
+    reused(&json_of(&mut home.generate(WHALE)), &[]);
+}
+
+#[test]
+fn a_pin_keeps_its_blocks() {
+    let home = Home::new(TINY);
+    let system = home.file("system.json", &asked(WHALE)[..1]);
+    let pin = |name: &str| home.with_model(&["prefix", "pin", str_of(&system), "--name", name]);
+    // Before there is anything to keep.
+    let said = stdout(&mut pin("rules"));
+    assert!(said.starts_with("rules  pinned, 0 of "), "{said}");
+    let warmed = json_of(home.with_model(&["prefix", "warm", str_of(&system), "--cache-ttl", "1ms"]).arg("--json"));
+    let id = warmed["id"].as_str().unwrap();
+    let listed = home.ls();
+    let blocks = warmed["blocks"].as_u64().unwrap();
+    assert_eq!(listed["prefixes"][0]["pins"], json!(["rules"]));
+    assert_eq!(listed["prefixes"][0]["pinned_blocks"], json!(blocks));
+    assert_eq!((&listed["pins"][0]["blocks"], &listed["pins"][0]["missing"]), (&json!(blocks), &json!(0)));
+    assert!(stdout(&mut prefix(&home, &["ls"])).contains("pinned as rules"));
+    // Neither time, nor others, nor a person by mistake removes it.
+    let tokens = warmed["tokens"].as_u64().unwrap() as usize;
+    let budget = (2 * listed["bytes"].as_u64().unwrap() + 16384).to_string();
+    for index in 0..3 {
+        let question = format!("{index} things, which?");
+        reused(&json_of(home.generate(&question).args(["--cache-budget", &budget])), &[("disk", tokens)]);
+    }
+    let message = refusal(&mut prefix(&home, &["rm", id]));
+    assert!(message.contains("pinned as rules"), "{message}");
+    // By its ID too, and as often as one likes.
+    assert!(stdout(&mut prefix(&home, &["pin", id, "--name", "again"])).starts_with("again  pinned, "));
+    stdout(&mut prefix(&home, &["unpin", "again"]));
+    stdout(&mut prefix(&home, &["unpin", "rules"]));
+    assert_eq!(home.ls()["pins"], json!([]));
+    assert!(refusal(&mut prefix(&home, &["unpin", "rules"])).contains("no pin \"rules\""));
+    reused(&json_of(&mut home.generate(RULES)), &[]);
+}
+
+#[test]
+fn pins_have_names_and_a_share() {
+    let home = Home::new(TINY);
+    let system = home.file("system.json", &asked(WHALE)[..1]);
+    json_of(home.with_model(&["prefix", "warm", str_of(&system)]).arg("--json"));
+    let pin = |flags: &[&str]| {
+        let mut command = home.with_model(&["prefix", "pin", str_of(&system)]);
+        command.args(flags);
+        command
+    };
+    let message = refusal(&mut pin(&["--name", "No Name"]));
+    assert!(message.contains("\"No Name\"") && message.contains("a name is"), "{message}");
+    let message = refusal(&mut pin(&["--name", "rules", "--cache-budget", "64KiB"]));
+    assert!(message.contains("bytes would be pinned") && message.contains("more room"), "{message}");
+    assert_eq!(home.ls()["pins"], json!([]));
+}

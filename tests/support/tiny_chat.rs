@@ -1,0 +1,74 @@
+//! The tiny Llamas as models to chat with: a tokenizer of bytes and a template beside their weights, so that the program
+//! itself runs them in a moment.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use super::golden;
+
+const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// A model directory with the weights of `name`; every byte of a text is a token, and either mark of a message one more.
+pub fn folder(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(golden::folder(name)).unwrap().map(|file| file.unwrap()) {
+        let of_the_weights = file.file_name().to_string_lossy().starts_with("model");
+        if of_the_weights || file.file_name() == "config.json" {
+            let copy = folder.path().join(file.file_name());
+            std::fs::copy(file.path(), &copy).unwrap();
+            // What was written this very moment may be written once more, so nothing is remembered of it.
+            let long_ago = SystemTime::now() - Duration::from_secs(3600);
+            File::options().write(true).open(copy).unwrap().set_modified(long_ago).unwrap();
+        }
+    }
+    let write = |file: &str, value: Value| std::fs::write(folder.path().join(file), value.to_string()).unwrap();
+    write("tokenizer.json", tokenizer());
+    write("tokenizer_config.json", json!({ "chat_template": TEMPLATE }));
+    folder
+}
+
+/// Puts another template into a model directory.
+pub fn set_template(folder: &Path, template: &str) {
+    std::fs::write(folder.join("tokenizer_config.json"), json!({ "chat_template": template }).to_string()).unwrap();
+}
+
+/// The prompt of a conversation: its tokens, each a byte or a mark.
+pub fn prompt(messages: &[(&str, &str)]) -> Vec<u16> {
+    let mut tokens = Vec::new();
+    let bytes = |tokens: &mut Vec<u16>, text: &str| tokens.extend(text.bytes().map(u16::from));
+    for (role, content) in messages {
+        tokens.push(256);
+        bytes(&mut tokens, &format!("{role}\n{content}"));
+        tokens.push(257);
+        bytes(&mut tokens, "\n");
+    }
+    tokens.push(256);
+    bytes(&mut tokens, "assistant\n");
+    tokens
+}
+
+fn tokenizer() -> Value {
+    // Byte-level BPE spells bytes that print as themselves, and the others as the characters from 256 on.
+    let prints = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let mut others = 256..;
+    let spelled = (0..256).map(|byte| if prints(byte) { byte } else { others.next().unwrap() });
+    let vocab: Map<String, Value> =
+        spelled.enumerate().map(|(id, spelled)| (char::from_u32(spelled).unwrap().to_string(), json!(id))).collect();
+    let mark = |id: u32, content: &str| {
+        json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true })
+    };
+    let level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    json!({
+        "version": "1.0",
+        "added_tokens": [mark(256, "<|im_start|>"), mark(257, "<|im_end|>")],
+        "pre_tokenizer": level,
+        "decoder": level,
+        "model": { "type": "BPE", "vocab": vocab, "merges": [] },
+    })
+}
