@@ -151,7 +151,7 @@ impl Engine {
                         return Err(refuse("the GPU has no memory for it; lower --context, or free GPU memory"));
                     }
                     Event::Finished { cache, .. } => report = cache,
-                    Event::Token { .. } | Event::Logits { .. } => {}
+                    Event::Token { .. } | Event::Logits { .. } | Event::PromptLogits { .. } => {}
                 }
             }
         }

@@ -2,13 +2,13 @@
 
 use headstart::engine::{Engine, Request};
 use headstart::kv::{AdmitOptions, Cache, Config, Fields, Key, Namespace, PAGE, Producer};
-use headstart::store::{self, Blob, Element, Expected, Row, Tiers};
+use headstart::store::{self, Blob, Deadline, Element, Expected, Row, Tiers};
 use pollster::block_on;
 
 use super::{chunked, cold, digest, prompt, same, warm, watched};
 use crate::support::engine::{load, run};
 use crate::support::odd::{NAMES, Tiny};
-use crate::support::tiers::{Place, Reach, TIERS, Tier};
+use crate::support::tiers::{Place, Places, Reach, TIERS, Tier};
 use crate::support::variant::VARIANTS;
 
 /// Fields as a model has them, and the same with one field changed, each field in turn.
@@ -100,8 +100,9 @@ fn stores_give_a_block_to_its_own_fields_and_tokens_only() {
     let strangers = others.iter().map(|(field, other)| (field.to_string(), "namespace", blocks(other, &tokens()), 0));
     let altered = altered().map(|(at, tokens)| (format!("token {at}"), "key", blocks(&own, &tokens), at / PAGE));
     let strangers: Vec<_> = strangers.chain(altered).collect();
+    let places = Places::default();
     for tier in Tier::reaching(Reach::Process) {
-        let place = Place::new(tier);
+        let place = places.new_in(tier);
         let tiers = place.open();
         let mine = blocks(&own, &tokens());
         for blob in &mine {
@@ -114,7 +115,7 @@ fn stores_give_a_block_to_its_own_fields_and_tokens_only() {
             let what = format!("{what}, {}", tier.name);
             let keys: Vec<_> = theirs.iter().map(|blob| blob.key).collect();
             let expected: Vec<Option<usize>> = (0..3).map(|block| (block < *first).then_some(at)).collect();
-            assert_eq!(block_on(tiers.find(&keys)), expected, "{what}");
+            assert_eq!(block_on(tiers.find(&keys, Deadline::NEVER)), expected, "{what}");
             for (block, (my, their)) in mine.iter().zip(theirs).enumerate() {
                 assert_eq!(loads(&tiers, my).as_ref(), Some(my), "{what}: what is the same was not found");
                 if block < *first {
@@ -124,7 +125,7 @@ fn stores_give_a_block_to_its_own_fields_and_tokens_only() {
                 assert_eq!(loads(&tiers, their), None, "{what}");
                 let refused = |tiers: &Tiers| tiers.stats()[at].1.rejected.get(refusal).copied().unwrap_or(0);
                 let before = refused(&tiers);
-                block_on(store.put(&their.key, &my.encode(), None)).unwrap();
+                place.put(&their.key, &my.encode());
                 assert_eq!(loads(&tiers, their), None, "{what}: bytes under another key");
                 assert_eq!(refused(&tiers), before + 1, "{what}");
                 assert_eq!(block_on(store.contains(&[their.key])).unwrap(), [false], "{what}: left behind");
@@ -156,6 +157,7 @@ impl Side<'_> {
 
 #[test]
 fn another_model_reuses_nothing_and_the_same_one_everything() {
+    let places = Places::default();
     for variant in VARIANTS {
         let (base, other) = (variant.base(), variant.make());
         let (own, theirs) = (digest(base.path()), digest(other.path()));
@@ -164,7 +166,7 @@ fn another_model_reuses_nothing_and_the_same_one_everything() {
         let mut changed = load(other.path(), &variant.options(chunked(64)));
         let tokens = prompt(40, first.config().vocab, 3);
         for tier in Tier::reaching(Reach::Process) {
-            let side = Side { what: variant.name, place: &Place::new(tier), tokens: &tokens };
+            let side = Side { what: variant.name, place: &places.new_in(tier), tokens: &tokens };
             let expected = side.ask(&mut first, &own, 0);
             assert!(side.ask(&mut again, &own, 40) == expected);
             assert!(side.ask(&mut changed, &theirs, 0) != expected, "{}: it computes the same", variant.name);
@@ -181,8 +183,9 @@ fn another_salt_reuses_nothing_and_the_same_one_everything() {
     let tokens = prompt(40, tiny.vocabulary, 4);
     let salted = |salt: &str| Request { cache_salt: salt.into(), ..watched(&tokens, 2) };
     let cold = run(&mut engine, &[cold(salted(""))]).remove(0);
+    let places = Places::default();
     for tier in TIERS {
-        let place = Place::new(tier);
+        let place = places.new_in(tier);
         place.restart(&mut engine, "digest");
         for (turn, salt) in ["", "a", "b", "a ", "", "a", "b", "a "].into_iter().enumerate() {
             let cached = if turn < 4 { 0 } else { 40 };
@@ -202,8 +205,9 @@ fn another_token_at_any_position_ends_what_is_reused_there() {
     let tiny = Tiny::read(NAMES[0]);
     let (mut engine, mut reference) = (load(&tiny.folder, &chunked(64)), load(&tiny.folder, &chunked(64)));
     let tokens = prompt(40, tiny.vocabulary, 5);
+    let places = Places::default();
     for tier in TIERS {
-        let place = Place::new(tier);
+        let place = places.new_in(tier);
         place.restart(&mut engine, "digest");
         warm(&mut engine, &tokens);
         for at in 0..tokens.len() {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{cold, prompt, watched};
 use crate::support::engine::{Answer, greedy, load, run};
 use crate::support::odd::{NAMES, Tiny};
-use crate::support::tiers::{Place, Tier};
+use crate::support::tiers::{Places, Tier};
 use crate::support::variant::Speaker;
 
 /// What an engine has computed, kept beside it: the longest beginning that a prompt shares with any of it is what it must reuse.
@@ -92,16 +92,14 @@ impl Talk {
             SamplingParams { temperature: 1.0, top_k: Some(40), seed: self.seed, ..SamplingParams::default() };
         let request = Request { sampling, exact: self.exact, explain: true, ..greedy(tokens, 24) };
         let expected = self.known.cached(tokens, self.exact);
-        let mut answer = match end {
+        let answer = match end {
             End::Length => run(&mut self.engine, std::slice::from_ref(&request)).remove(0),
             End::Stopped(after) => stopped(&mut self.engine, request.clone(), after),
         };
+        // Nobody hears the account of an answer that its reader ended; the next turn tells what it had computed.
         if end == End::Length {
             let sources = Sources { gpu: expected, computed: tokens.len() - expected, ..Sources::default() };
             assert_eq!(answer.cache.sources, sources, "{what}");
-        } else {
-            // Nobody hears the account of a sequence that was ended, but asking again tells what it had computed.
-            answer.usage.cached_tokens = expected;
         }
         if self.exact {
             let cold = run(&mut self.reference, &[cold(request)]).remove(0);
@@ -204,7 +202,7 @@ fn small() -> EngineOptions {
 fn the_oldest_conversation_loses_its_end_and_memory_brings_it_back() {
     let tiny = Tiny::read(NAMES[0]);
     for tier in ["gpu", "memory"].map(Tier::named) {
-        let place = Place::new(tier);
+        let place = Places::default().new_in(tier);
         let mut engine = load(&tiny.folder, &small());
         place.attach(&mut engine, "digest");
         let prompts: Vec<_> = (0..4).map(|seed| prompt(160, tiny.vocabulary, 20 + seed)).collect();
@@ -238,7 +236,7 @@ fn the_oldest_conversation_loses_its_end_and_memory_brings_it_back() {
 fn interleaved_conversations_in_little_memory_say_what_cold_ones_say() {
     let tiny = Tiny::read(NAMES[0]);
     let (mut engine, mut reference) = (load(&tiny.folder, &small()), load(&tiny.folder, &small()));
-    let place = Place::new(Tier::named("memory"));
+    let place = Places::default().new_in(Tier::named("memory"));
     let mut known = Known::default();
     let mut talks: Vec<Vec<u32>> = (0..8).map(|seed| prompt(20 + 9 * seed, tiny.vocabulary, 30 + seed)).collect();
     let (mut state, mut total) = (7u64, Sources::default());

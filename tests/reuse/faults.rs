@@ -9,7 +9,7 @@ use super::{chunked, cold, digest, prompt, same, warm, watched};
 use crate::support::blob::regions;
 use crate::support::engine::{Answer, load, run};
 use crate::support::odd::{NAMES, Tiny};
-use crate::support::tiers::{Place, Reach, Tier};
+use crate::support::tiers::{Places, Reach, Tier};
 
 /// One kind of damage to the block that is told by its number among all blocks.
 type Damage = Box<dyn Fn(usize, &[Vec<u8>]) -> Vec<u8>>;
@@ -34,7 +34,7 @@ fn damages(whole: &[Vec<u8>]) -> Vec<(String, usize, Damage)> {
                 Box::new(move |block, whole| whole[block][..middle].to_vec()),
             ));
         }
-        found.push(("no byte".into(), block, Box::new(|_, _| Vec::new())));
+        found.push(("one byte".into(), block, Box::new(|block, whole| whole[block][..1].to_vec())));
         found.push(("one byte more".into(), block, Box::new(|block, whole| [&whole[block][..], &[0]].concat())));
         found.push((
             "zeros behind the first half".into(),
@@ -72,8 +72,9 @@ fn a_damaged_block_costs_what_is_behind_it_once() {
     let mut engine = load(&tiny.folder, &chunked(64));
     let tokens = prompt(40, tiny.vocabulary, 6);
     let colds = [1, 3].map(|max_tokens| run(&mut engine, &[cold(watched(&tokens, max_tokens))]).remove(0));
+    let places = Places::default();
     for tier in Tier::reaching(Reach::Process) {
-        let place = Place::new(tier);
+        let place = places.new_in(tier);
         place.restart(&mut engine, "digest");
         warm(&mut engine, &tokens);
         let (keys, whole) = stored(&engine, &tokens);
@@ -81,8 +82,7 @@ fn a_damaged_block_costs_what_is_behind_it_once() {
             let what = format!("{damage}, block {block}, {}", tier.name);
             let damaged = apply(block, &whole);
             assert_ne!(damaged, whole[block], "{what}");
-            let store = engine.tiers().unwrap().stores().last().unwrap();
-            block_on(store.put(&keys[block], &damaged, None)).unwrap();
+            place.put(&keys[block], &damaged);
 
             let ask = |engine: &mut Engine, cold: &Answer, cached: usize, rejected: u64| -> Answer {
                 place.restart(engine, "digest");
@@ -119,6 +119,7 @@ mod processes {
     use super::*;
     use crate::support::files;
     use crate::support::process::{NO_ROOT, PLAIN, UNSIGNALLED, again, child, succeeds};
+    use crate::support::tiers::Place;
 
     struct Reader {
         engine: Engine,
@@ -174,7 +175,7 @@ mod processes {
     }
 
     fn disk() -> Reader {
-        Reader::new(Place::new(Tier::named("disk")))
+        Reader::new(Places::default().new_in(Tier::named("disk")))
     }
 
     #[test]
@@ -185,8 +186,9 @@ mod processes {
             reader.warm(2);
             return;
         }
+        let places = Places::default();
         for tier in Tier::reaching(Reach::All) {
-            let mut reader = Reader::new(Place::new(tier));
+            let mut reader = Reader::new(places.new_in(tier));
             reader.warm(1);
             succeeds(other("what_a_process_computed_another_finds_when_it_is_gone", &reader));
             assert_eq!(reader.ask_all([1, 2, 3]), [40, 40, 0], "{}", tier.name);
@@ -201,8 +203,9 @@ mod processes {
             assert_eq!((reader.rejected, reader.failures), (0, 0));
             return;
         }
+        let places = Places::default();
         for tier in Tier::reaching(Reach::All) {
-            let mut reader = Reader::new(Place::new(tier));
+            let mut reader = Reader::new(places.new_in(tier));
             let mut child = other("two_processes_share_a_tier", &reader).spawn().unwrap();
             while child.try_wait().unwrap().is_none() {
                 (0..20).rev().for_each(|seed| _ = reader.ask(seed));

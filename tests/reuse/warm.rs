@@ -10,7 +10,7 @@ use crate::support::engine::{Answer, greedy, load, run, run_behind, score_bits};
 use crate::support::golden::Golden;
 use crate::support::model_path;
 use crate::support::odd::{NAMES, Tiny};
-use crate::support::tiers::{Place, Reach, TIERS, Tier};
+use crate::support::tiers::{Places, TIERS, Tier};
 
 const LENGTHS: [(usize, &[usize]); 2] =
     [(70, &[0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 69, 70]), (64, &[16, 33, 48, 63, 64])];
@@ -67,12 +67,13 @@ struct Pair<'a> {
     writer: &'a mut Engine,
     reader: Option<&'a mut Engine>,
     digest: &'a str,
+    places: &'a Places,
 }
 
 impl Pair<'_> {
     /// Makes `hit` tokens known in `tier`, asks, and holds the answer against the cold one.
     fn hold(&mut self, what: &str, tier: &'static Tier, known: Known, hit: usize, cold: &Cold, company: bool) {
-        let place = Place::new(tier);
+        let place = self.places.new_in(tier);
         place.restart(self.writer, self.digest);
         let first = known.prompt(&cold.tokens, hit);
         if !first.is_empty() {
@@ -129,25 +130,24 @@ fn colds(model: &Path, vocabulary: usize) -> Vec<Cold> {
 fn hold_all(name: &str, every: bool) {
     let tiny = Tiny::read(name);
     let (colds, digest) = (colds(&tiny.folder, tiny.vocabulary), digest(&tiny.folder));
+    let places = Places::default();
     for (number, chunk) in CHUNKS.into_iter().enumerate() {
         let (mut writer, mut other) = (load(&tiny.folder, &chunked(chunk)), load(&tiny.folder, &chunked(chunk)));
         let what = format!("{name}, chunks of {chunk}");
-        for (tier, restarted) in TIERS.iter().flat_map(|tier| [(tier, false), (tier, true)]) {
-            if restarted && tier.reach == Reach::Engine {
-                continue;
-            }
-            let reader = restarted.then_some(&mut other);
+        for tier in TIERS {
             let mut turn = 0;
-            let mut pair = Pair { writer: &mut writer, reader, digest: &digest };
             for (cold, (_, hits)) in colds.iter().zip(LENGTHS) {
                 for (hit, known) in hits.iter().flat_map(|hit| [(*hit, Known::Ended), (*hit, Known::Parted)]) {
                     turn += 1;
-                    // Over the chunks each hit is had alone and in company.
-                    if every {
-                        pair.hold(&what, tier, known, hit, cold, (turn + number).is_multiple_of(2));
-                    } else if turn % CHUNKS.len() == number {
-                        pair.hold(&what, tier, known, hit, cold, (turn / CHUNKS.len()).is_multiple_of(2));
+                    if !every && turn % CHUNKS.len() != number {
+                        continue;
                     }
+                    // Over the chunks, or over the hits, all four are had.
+                    let at = if every { number } else { turn / CHUNKS.len() };
+                    let (company, restarted) = ((turn + at) % 2 == 1, (turn / 2 + at / 2) % 2 == 1);
+                    let reader = (restarted && !tier.is_gpu()).then_some(&mut other);
+                    let mut pair = Pair { writer: &mut writer, reader, digest: &digest, places: &places };
+                    pair.hold(&what, tier, known, hit, cold, company);
                 }
             }
         }
@@ -171,16 +171,17 @@ fn the_real_model_gives_the_same_logits_from_every_tier() {
     let tokens = ids[..70].to_vec();
     let (mut writer, mut other) = (load(&model, &chunked(61)), load(&model, &chunked(32)));
     let cold = Cold::run(&mut writer, tokens);
+    let places = Places::default();
     for (tier, restarted, known, hit, company) in [
         ("gpu", false, Known::Parted, 33, false),
         ("memory", false, Known::Ended, 47, true),
         ("disk", true, Known::Ended, 63, false),
         ("disk", true, Known::Parted, 49, true),
-        ("disk", true, Known::Ended, 70, false),
+        ("redis", true, Known::Ended, 70, false),
     ] {
         let reader = restarted.then_some(&mut other);
         // The weights need no digest here: nobody else stores anything in this folder.
-        let mut pair = Pair { writer: &mut writer, reader, digest: "SmolLM2" };
+        let mut pair = Pair { writer: &mut writer, reader, digest: "SmolLM2", places: &places };
         pair.hold("SmolLM2", Tier::named(tier), known, hit, &cold, company);
     }
 }

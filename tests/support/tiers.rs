@@ -1,8 +1,10 @@
 //! Every tier that KV can come from, as a table: one tier more is one row more.
 //!
-//! A [`Place`] is where one test keeps KV in one tier. Attaching it to an engine makes the engine forget how fast the tier was,
-//! so that whatever is there is loaded: what is reused depends on no clock.
+//! A [`Place`] is where a test keeps KV in one tier, [`Places`] are those of one test. Attaching one to an engine makes the
+//! engine forget how fast the tier was, so that whatever is there is loaded: what is reused depends on no clock.
 
+use std::cell::OnceCell;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,10 +12,13 @@ use std::time::Duration;
 use headstart::engine::Engine;
 use headstart::kv::Sources;
 use headstart::store::{
-    Answer, BoxFuture, FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, TierStats, Tiers, TiersConfig,
-    Usage, system_clock,
+    Answer, BoxFuture, FilesystemConfig, FilesystemStore, Key, MemoryStore, RemoteConfig, Store, TierStats, Tiers,
+    TiersConfig, Usage, connect, system_clock,
 };
+use pollster::block_on;
 use tempfile::TempDir;
+
+use super::redis::Redis;
 
 pub struct Tier {
     pub name: &'static str,
@@ -53,7 +58,21 @@ pub const TIERS: &[Tier] = &[
         sources: |disk, computed| Sources { disk, computed, ..Sources::default() },
         store: |place| Some(Box::new(FilesystemStore::new(&place.path, FilesystemConfig::default(), system_clock()))),
     },
+    Tier {
+        name: "redis",
+        reach: Reach::All,
+        sources: |remote, computed| Sources { remote, computed, ..Sources::default() },
+        store: |place| {
+            let config = RemoteConfig { deadline: PATIENCE, write_deadline: PATIENCE, ..RemoteConfig::default() };
+            Some(connect(&fs::read_to_string(place.path.join(URL)).unwrap(), &config).unwrap())
+        },
+    },
 ];
+
+/// Longer than any test runs.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The file in the folder of a place on a server that tells its URL to other processes.
+const URL: &str = "url";
 
 impl Tier {
     pub fn named(name: &str) -> &'static Tier {
@@ -70,30 +89,58 @@ impl Tier {
     }
 }
 
+/// The places of one test, and the server behind some of them, which ends with the last of them.
+#[derive(Default)]
+pub struct Places {
+    redis: OnceCell<Rc<Redis>>,
+}
+
+impl Places {
+    /// A new one. Its folder is named after the tier.
+    pub fn new_in(&self, tier: &'static Tier) -> Place {
+        let folder = tempfile::Builder::new().prefix(&format!("{}-", tier.name)).tempdir().unwrap();
+        let mut place = Place::of(tier, folder.path().to_owned());
+        if tier.name == "redis" {
+            let server = self.redis.get_or_init(|| Rc::new(Redis::start(&[])));
+            fs::write(place.path.join(URL), format!("{}?prefix={}", server.url(), place.name())).unwrap();
+            place.server = Some(server.clone());
+        }
+        place.folder = Some(folder);
+        place
+    }
+}
+
 pub struct Place {
     pub tier: &'static Tier,
     pub path: PathBuf,
     memory: Rc<MemoryStore>,
-    _folder: Option<TempDir>,
+    server: Option<Rc<Redis>>,
+    folder: Option<TempDir>,
 }
 
 impl Place {
-    /// A new one. Its folder is named after the tier.
-    pub fn new(tier: &'static Tier) -> Self {
-        let folder = tempfile::Builder::new().prefix(&format!("{}-", tier.name)).tempdir().unwrap();
-        let mut place = Self::of(tier, folder.path().to_owned());
-        place._folder = Some(folder);
+    /// The one that another process made.
+    pub fn at(path: &Path) -> Self {
+        let mut place = Self::of(&TIERS[0], path.to_owned());
+        place.tier = Tier::named(place.name().split('-').next().unwrap());
         place
     }
 
-    /// The one whose folder another process made.
-    pub fn at(path: &Path) -> Self {
-        let name = path.file_name().unwrap().to_str().unwrap().split('-').next().unwrap();
-        Self::of(Tier::named(name), path.to_owned())
+    fn of(tier: &'static Tier, path: PathBuf) -> Self {
+        Self { tier, path, memory: Rc::new(MemoryStore::new(1 << 30, system_clock())), server: None, folder: None }
     }
 
-    fn of(tier: &'static Tier, path: PathBuf) -> Self {
-        Self { tier, path, memory: Rc::new(MemoryStore::new(1 << 30, system_clock())), _folder: None }
+    fn name(&self) -> &str {
+        self.path.file_name().unwrap().to_str().unwrap()
+    }
+
+    /// Puts bytes there behind the back of every store, which might not let them through.
+    pub fn put(&self, key: &Key, bytes: &[u8]) {
+        let Some(redis) = &self.server else {
+            return block_on(self.open().stores().last().unwrap().put(key, bytes, None)).unwrap();
+        };
+        let name = format!("{}{}", self.name(), headstart::kv::Key(*key));
+        assert_eq!(redis.ask(&[b"SET", name.as_bytes(), bytes]), b"+OK");
     }
 
     /// What is there, as a process sees it that has just begun: with no memory of its own.
@@ -104,8 +151,7 @@ impl Place {
 
     /// Makes it the place where an engine keeps KV; pages stay.
     pub fn attach(&self, engine: &mut Engine, digest: &str) {
-        // Longer than any test runs.
-        engine.attach(self.open(), digest, Duration::from_secs(600));
+        engine.attach(self.open(), digest, PATIENCE);
     }
 
     /// As after a restart: with nothing in pages.
