@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use headstart::store::{Answer, Background, BackgroundConfig, BreakerConfig, Deadline, Key, Store, StoreError};
+use headstart::store::{
+    Answer, Background, BackgroundConfig, BreakerConfig, Deadline, FilesystemConfig, FilesystemStore, Key, MemoryStore,
+    Store, StoreError, Tiers, TiersConfig, system_clock,
+};
 
-use super::{key, wait};
+use super::{blob, expected, key, wait};
 
 /// What a test sees and steers of a store that other threads use.
 #[derive(Default)]
@@ -270,4 +273,27 @@ fn removed_and_cleared_is_gone_though_it_was_queued() {
     put(&store, 5).unwrap();
     wait(store.clear()).unwrap();
     assert_eq!(fake.see(|inner| inner.values.len()), 0);
+}
+
+#[test]
+fn a_directory_behind_threads_is_what_it_was_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = || FilesystemStore::new(folder.path(), FilesystemConfig::default(), system_clock());
+    let open = || {
+        let memory = MemoryStore::new(0, system_clock());
+        let store: Box<dyn Store> = Box::new(Background::new(disk(), disk(), patient()));
+        Tiers::new(memory, vec![store], TiersConfig::default())
+    };
+    let first = open();
+    wait(first.save(&blob(16, false)));
+    wait(first.flush());
+    assert_eq!(first.stats()[1].1.saved, 1);
+    wait(first.save(&blob(16, false)));
+    drop(first);
+    assert_eq!(disk().keys().unwrap(), [key(1)]);
+    let second = open();
+    assert_eq!(wait(second.find(&[key(1), key(2)], Deadline::NEVER)), [Some(1), None]);
+    let loaded = wait(second.load(&expected(&blob(16, false)))).unwrap();
+    assert_eq!((loaded.blob, loaded.name), (blob(16, false), "disk"));
+    assert_eq!((second.stats()[1].1.hits, second.stats()[1].1.saved), (1, 0));
 }

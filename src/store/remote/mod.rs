@@ -77,7 +77,8 @@ pub fn connect(url: &str, config: &RemoteConfig) -> Result<Box<dyn Store>, Store
             return Err(place.fault(problem));
         }
     };
-    match block_on(store.contains(&[Key::default()])) {
+    // Asked for a value, a bucket that there is not says so; asked whether it has one, it does not.
+    match block_on(store.get(&Key::default())) {
         Err(StoreError::Refused { problem, .. }) => Err(place.fault(problem)),
         _ => Ok(store),
     }
