@@ -132,7 +132,9 @@ pub fn run(args: &Args) -> Result<()> {
         term::note(&format!("{name} on {adapter}. /help shows the commands, Ctrl-D leaves."));
     }
     chat.talk(&mut lines)?;
-    chat.session.persist()
+    chat.session.persist()?;
+    report::problems(&chat.session.engine);
+    Ok(())
 }
 
 impl Chat<'_> {
@@ -242,7 +244,7 @@ impl Chat<'_> {
         let prompt = Conversation::new(&self.template, &model.tokenizer, &inputs(&last.messages, last.now)).ok();
         let mut account = last.answer.cache.clone();
         if let Some(prompt) = &prompt {
-            self.reuse.recall(engine, &self.request.cache_salt, &prompt.tokens, &mut account)?;
+            self.reuse.recall(engine, &self.request.cache_salt, &prompt.tokens, &mut account);
         }
         let divergence = prompt.and_then(|prompt| prompt.divergence(&account, &model.tokenizer));
         let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
