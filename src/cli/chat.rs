@@ -201,7 +201,7 @@ impl Chat<'_> {
             "stats" => term::out(&self.stats()),
             "cache" => {
                 let last = self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
-                term::out(&self.account(last)?)
+                term::out(&self.account(last))
             }
             _ => Err(refuse(&format!("/{name} is not known; /help lists what is"))),
         }
@@ -238,7 +238,7 @@ impl Chat<'_> {
     }
 
     /// Where the last prompt came from, and what it met where it left what was known.
-    fn account(&self, last: &Last) -> Result<String> {
+    fn account(&self, last: &Last) -> String {
         let Session { engine, model, .. } = &self.session;
         // What cannot be explained is accounted for all the same.
         let prompt = Conversation::new(&self.template, &model.tokenizer, &inputs(&last.messages, last.now)).ok();
@@ -248,7 +248,7 @@ impl Chat<'_> {
         }
         let divergence = prompt.and_then(|prompt| prompt.divergence(&account, &model.tokenizer));
         let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
-        Ok(format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default()))
+        format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default())
     }
 
     fn stream(&mut self) -> Result<Last> {
