@@ -193,11 +193,11 @@ impl ReuseArgs {
         self.cache.dir.salt(conversation)
     }
 
-    /// Completes the account of a prompt by what lies in the directory, unless none is wanted.
-    pub fn recall(&self, engine: &Engine, salt: &str, prompt: &[u32], account: &mut Report) -> Result<()> {
-        match self.no_cache {
-            true => Ok(()),
-            false => recall(&self.cache.dir.place, &engine.namespace(salt), prompt, account),
+    /// Completes the account of a prompt by what lies in the directory, unless none is wanted. One that cannot be read
+    /// explains nothing.
+    pub fn recall(&self, engine: &Engine, salt: &str, prompt: &[u32], account: &mut Report) {
+        if !self.no_cache {
+            let _ = recall(&self.cache.dir.place, &engine.namespace(salt), prompt, account);
         }
     }
 

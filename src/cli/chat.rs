@@ -132,7 +132,9 @@ pub fn run(args: &Args) -> Result<()> {
         term::note(&format!("{name} on {adapter}. /help shows the commands, Ctrl-D leaves."));
     }
     chat.talk(&mut lines)?;
-    chat.session.persist()
+    chat.session.persist()?;
+    report::problems(&chat.session.engine);
+    Ok(())
 }
 
 impl Chat<'_> {
@@ -199,7 +201,7 @@ impl Chat<'_> {
             "stats" => term::out(&self.stats()),
             "cache" => {
                 let last = self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
-                term::out(&self.account(last)?)
+                term::out(&self.account(last))
             }
             _ => Err(refuse(&format!("/{name} is not known; /help lists what is"))),
         }
@@ -236,17 +238,17 @@ impl Chat<'_> {
     }
 
     /// Where the last prompt came from, and what it met where it left what was known.
-    fn account(&self, last: &Last) -> Result<String> {
+    fn account(&self, last: &Last) -> String {
         let Session { engine, model, .. } = &self.session;
         // What cannot be explained is accounted for all the same.
         let prompt = Conversation::new(&self.template, &model.tokenizer, &inputs(&last.messages, last.now)).ok();
         let mut account = last.answer.cache.clone();
         if let Some(prompt) = &prompt {
-            self.reuse.recall(engine, &self.request.cache_salt, &prompt.tokens, &mut account)?;
+            self.reuse.recall(engine, &self.request.cache_salt, &prompt.tokens, &mut account);
         }
         let divergence = prompt.and_then(|prompt| prompt.divergence(&account, &model.tokenizer));
         let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
-        Ok(format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default()))
+        format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default())
     }
 
     fn stream(&mut self) -> Result<Last> {

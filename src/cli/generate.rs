@@ -167,7 +167,7 @@ fn as_json(mut answer: Answer, session: &Session, input: &Input, reuse: &ReuseAr
         Input::Raw(text) => Conversation::raw(model.tokenizer.encode(text)?),
         Input::Conversation(prompt) => Conversation::new(&model.template()?, &model.tokenizer, &prompt.inputs())?,
     };
-    reuse.recall(engine, &reuse.salt(input.cache_salt()), &conversation.tokens, &mut answer.cache)?;
+    reuse.recall(engine, &reuse.salt(input.cache_salt()), &conversation.tokens, &mut answer.cache);
     let mut account = json!(answer.cache);
     account["divergence"] = json!(conversation.divergence(&answer.cache, &model.tokenizer));
     account["tiers"] = report::tiers(engine);

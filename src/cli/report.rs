@@ -58,7 +58,7 @@ pub fn cache(report: &Report) -> String {
     ];
     let mut parts = vec![format!("{} prompt tokens", report.prompt_tokens)];
     parts.extend(tiers.iter().filter(|tier| tier.0 > 0).map(|(tokens, tier)| format!("{tokens} reused from {tier}")));
-    let misses: Vec<String> = report.misses.iter().map(miss).collect();
+    let misses: Vec<String> = report.misses.iter().map(|missed| miss(missed, report.first_divergent)).collect();
     let why = if misses.is_empty() { String::new() } else { format!(": {}", misses.join(", ")) };
     parts.push(format!("{} computed{why}", sources.computed));
     format!("[{}]", parts.join(" · "))
@@ -95,11 +95,11 @@ pub fn capitalized(clause: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-fn miss(miss: &Miss) -> String {
+fn miss(miss: &Miss, first_divergent: Option<usize>) -> String {
     let Miss { tokens, from, .. } = miss;
     let why = match miss.reason {
         Reason::Cold => "had not been seen".into(),
-        Reason::Diverged => format!("follow where the text differs, at token {from}"),
+        Reason::Diverged => format!("follow where the text differs, at token {}", first_divergent.unwrap_or(*from)),
         Reason::BelowMin => "were too few to be worth reusing".into(),
         Reason::Evicted => "had to make room".into(),
         Reason::Expired => "had gone unused for too long".into(),

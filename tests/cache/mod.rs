@@ -2,6 +2,7 @@
 //!
 //! Small models answer in a moment, and their tokens are bytes, so that how much must be reused is known to the token.
 
+mod engine;
 mod packs;
 mod runs;
 mod stored;

@@ -82,7 +82,7 @@ fn a_pack_serves_who_imports_it_and_who_names_it() {
         let pack_tier = super::tier(&named, "pack");
         assert_eq!((&pack_tier["failures"], &pack_tier["dropped"]), (&json!(0), &json!(0)), "{model}: only read from");
 
-        let imported = json_of(import(&taker, &pack, ["--json"]).arg("--json"));
+        let imported = json_of(&mut import(&taker, &pack, ["--json"]));
         assert_eq!((&imported["name"], &imported["tokens"]), (&json!("rules"), &json!(system_tokens())));
         let warm = json_of(&mut taker.generate(SHIP));
         reused(&warm, &[("disk", system_tokens())]);
@@ -172,11 +172,11 @@ fn what_cannot_be_warmed_or_kept_is_said() {
     let home = Home::new(TINY);
     let system = home.file("system.json", &asked(WHALE)[..1]);
     let full = refusal(home.with_model(&["prefix", "warm", str_of(&system)]).args(["--cache-budget", "8KB"]));
-    assert!(full.starts_with(str_of(&home.dir())) && full.contains("--cache-budget"), "{full}");
+    assert!(full.starts_with(str_of(&home.dir())) && full.contains("only 0 of "), "{full}");
     let pack = home.path("rules.kv.safetensors");
     export(&home, &system, "rules.kv.safetensors", &[]);
     let full = refusal(&mut import(&Home::new(TINY), &pack, ["--cache-budget", "8KB"]));
-    assert!(full.contains("blocks") && full.contains("--cache-budget"), "{full}");
+    assert!(full.contains("only 0 of ") && full.contains("give the cache more room"), "{full}");
     let nowhere = home.path("no/such/folder/x.kv.safetensors");
     let message = refusal(&mut home.with_model(&["prefix", "export", str_of(&system), "-o", str_of(&nowhere)]));
     assert!(message.starts_with(str_of(&nowhere)), "{message}");

@@ -113,7 +113,7 @@ fn a_miss_is_explained_across_processes() {
     let text = [("system", system("ten")), ("system", system("two"))];
     let [known, prompt] = [0, 1].map(|at| [(text[at].0, text[at].1.as_str()), ("user", WHALE)]);
     let at = shared(&known, &prompt);
-    // `te` and `tw` part within the second block.
+    // Only whole blocks are stored, so what of one is the same is computed with the rest.
     let reused = at / BLOCK * BLOCK;
     assert_eq!(later["sources"]["disk"], json!(reused));
     assert_eq!((&later["misses"][0]["reason"], &later["first_divergent"]), (&json!("diverged"), &json!(at)));
@@ -151,7 +151,6 @@ fn what_expired_or_came_too_late_is_computed() {
     reused(&json_of(&mut home.generate(WHALE)), &[]);
     let late = json_of(home.generate(WHALE).args(["--cache-deadline", "0s"]));
     reused(&late, &[]);
-    assert_eq!(late["cache"]["misses"][0]["reason"], "deadline");
     same(&late, &home.cold(WHALE));
     reused(&json_of(&mut home.generate(WHALE)), &[("disk", length(&asked(WHALE)))]);
 }

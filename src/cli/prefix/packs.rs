@@ -12,7 +12,7 @@ use crate::cli::{input, report, term};
 use crate::engine::KvIdentity;
 use crate::engine::packs;
 use crate::error::{Error, Result};
-use crate::store::Key;
+use crate::store::{Key, Tiers};
 use crate::text::parse_time;
 
 /// A conversation, of which the beginning is meant.
@@ -160,16 +160,14 @@ impl Computed {
     }
 }
 
-/// An error unless the directory has all of `blocks` blocks.
-fn all_kept(dir: &DirArgs, kept: &[(&str, usize)], blocks: usize) -> Result<()> {
-    match kept.iter().find(|(tier, _)| *tier == "disk") {
-        Some((_, count)) if *count < blocks => {
-            let problem =
-                format!("it has only {count} of {blocks} blocks now; give --cache-budget more, or make it writable");
-            Err(Error::Store { store: dir.place.path()?.display().to_string(), problem })
-        }
-        _ => Ok(()),
-    }
+/// An error unless the directory has all of `keys` now.
+fn all_kept(dir: &DirArgs, tiers: &Tiers, keys: &[Key]) -> Result<()> {
+    let kept = pollster::block_on(packs::kept(tiers, keys));
+    let disk = tiers.stores().zip(kept).find(|(_, (tier, _))| *tier == "disk");
+    let Some((store, (_, count))) = disk.filter(|(_, (_, count))| *count < keys.len()) else { return Ok(()) };
+    let why = store.problem().unwrap_or_else(|| "they had to make room; give --cache-budget more".into());
+    let problem = format!("only {count} of {} blocks are kept: {why}", keys.len());
+    Err(Error::Store { store: dir.place.path()?.display().to_string(), problem })
 }
 
 pub fn warm(args: &Warm) -> Result<()> {
@@ -177,8 +175,8 @@ pub fn warm(args: &Warm) -> Result<()> {
     let found =
         term::while_waiting("computing", || pollster::block_on(begun.session.engine.warm(&begun.tokens, &begun.salt)))?;
     let engine = &begun.session.engine;
-    let kept = engine.tiers().map(|tiers| pollster::block_on(packs::kept(tiers, &begun.keys))).unwrap_or_default();
-    all_kept(&args.cache.dir, &kept, begun.keys.len())?;
+    engine.tiers().map_or(Ok(()), |tiers| all_kept(&args.cache.dir, tiers, &begun.keys))?;
+    report::problems(engine);
     let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
     if args.json {
         let tiers = report::tiers(engine);
@@ -229,7 +227,7 @@ pub fn import(args: &Import) -> Result<()> {
     let tiers = args.cache.tiers(&salt, None)?;
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
     let imported = imported.map_err(|problem| cache::refused(&args.pack, problem))?;
-    all_kept(&args.cache.dir, &imported.kept, imported.blocks)?;
+    all_kept(&args.cache.dir, &tiers, &identity.keys(pack.tokens(), &salt))?;
     let (id, name, tokens) = (id(&pack.header().key), &pack.header().name, imported.tokens);
     match args.json {
         true => term::json(&json!({ "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks })),
