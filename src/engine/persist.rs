@@ -130,7 +130,7 @@ impl Persistence {
 fn kind(tiers: &Tiers, index: usize) -> Tier {
     match tiers.stores().nth(index).map_or("", |store| store.name()) {
         "memory" => Tier::Memory,
-        "disk" | "opfs" => Tier::Disk,
+        "disk" | "opfs" | "indexeddb" => Tier::Disk,
         "pack" => Tier::Pack,
         _ => Tier::Remote,
     }

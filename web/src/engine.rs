@@ -22,13 +22,11 @@ use crate::{
     js,
     prompt::{self, Input, Language},
     source::{JsSource, ModelFile, Thrown, is_digest},
-    store::{JsStore, KvStore},
+    store::JsStore,
 };
 
 /// Host memory for KV that has left the GPU.
 const MEMORY_BYTES: usize = 32 << 20;
-/// KV that may wait in this module's memory to be written.
-const QUEUE_BYTES: usize = 32 << 20;
 /// The largest pack, which stays in this module's memory whole.
 const PACK_BYTES: u64 = 512 << 20;
 /// The longest that restoring one request may take before the rest is computed.
@@ -41,7 +39,6 @@ pub struct WasmEngine {
     digest: String,
     model: String,
     packs: PackStore,
-    store: Option<KvStore>,
     runs: Runs,
 }
 
@@ -85,17 +82,15 @@ impl WasmEngine {
             None => checkpoint.digest(&mut |_, _| {}).await.map_err(thrown)?,
         };
 
-        let store: Option<KvStore> = match Reflect::get(options, &"store".into())? {
-            store if store.is_object() => Some(store.unchecked_into()),
-            _ => None,
-        };
         let packs = PackStore::default();
         let mut behind: Vec<Box<dyn Store>> = vec![Box::new(packs.clone())];
-        behind.extend(store.clone().map(|store| Box::new(JsStore::new(store)) as Box<dyn Store>));
+        let store = Reflect::get(options, &"store".into())?;
+        if store.is_object() {
+            behind.push(Box::new(JsStore::new(store.unchecked_into())));
+        }
         let memory = MemoryStore::new(whole("memoryBytes")?.unwrap_or(MEMORY_BYTES) as u64, system_clock());
-        let config = TiersConfig { queue_bytes: QUEUE_BYTES, ..TiersConfig::default() };
-        engine.attach(Tiers::new(memory, behind, config), &digest, DEADLINE);
-        Ok(Self { engine, language, digest, model: checkpoint.name, packs, store, runs: Runs::default() })
+        engine.attach(Tiers::new(memory, behind, TiersConfig::default()), &digest, DEADLINE);
+        Ok(Self { engine, language, digest, model: checkpoint.name, packs, runs: Runs::default() })
     }
 
     pub fn info(&self) -> Result<JsValue> {
@@ -325,11 +320,7 @@ impl WasmEngine {
 
     /// Saves all that waits, durably.
     pub async fn persist(&mut self) -> Result<()> {
-        self.engine.persist().await.map_err(thrown)?;
-        match &self.store {
-            Some(store) => store.flushed().await,
-            None => Ok(()),
-        }
+        self.engine.persist().await.map_err(thrown)
     }
 
     /// Forgets every prefix, here and in the store.

@@ -14,7 +14,6 @@ const MAX_BYTES: u32 = 256 << 20;
 
 #[wasm_bindgen]
 extern "C" {
-    #[derive(Clone)]
     pub type KvStore;
 
     #[wasm_bindgen(method, getter)]
@@ -43,13 +42,6 @@ extern "C" {
 
     #[wasm_bindgen(method, catch)]
     fn usage(this: &KvStore) -> Result<JsValue, JsValue>;
-}
-
-impl KvStore {
-    /// Waits until all that was put is durable.
-    pub async fn flushed(&self) -> Result<(), JsValue> {
-        JsFuture::from(self.flush()?).await.map(|_| ())
-    }
 }
 
 pub struct JsStore {
@@ -98,6 +90,10 @@ impl Store for JsStore {
             let ttl_ms = ttl.map(|ttl| ttl.as_secs_f64() * 1e3);
             self.settle(self.store.put(&js::hex(key), Uint8Array::from(bytes), ttl_ms)).await.map(|_| ())
         })
+    }
+
+    fn flush(&self) -> Answer<'_, ()> {
+        Box::pin(async move { self.settle(self.store.flush()).await.map(|_| ()) })
     }
 
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
