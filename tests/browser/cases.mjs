@@ -1,8 +1,10 @@
 // What must hold in every browser. Small models wherever the real one adds nothing but time.
 
 import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
 
 import { decided, distance, json, row } from "./golden.mjs";
+import { withProgram } from "./program.mjs";
 
 const TOLERANCE = 0.05;
 const MIB = 1 << 20;
@@ -38,10 +40,10 @@ export const CASES = {
       const { engine } = await call("load", tiny(name));
       const reference = await json(`${name}/reference.json`);
       const tolerance = 3 * reference.half_cache_max_delta;
-      const told = await answer(call, engine, { tokens: reference.ids, max_tokens: 32, logits: true }, { raw: true });
-      const apart = distance(told.logits[0], await row(`${name}/logits.npy`));
+      const told = await answer(call, engine, { tokens: reference.ids, max_tokens: 32, logits: true });
+      const apart = distance(told.first, await row(`${name}/logits.npy`));
       assert.ok(apart < tolerance, `${name}: logits are ${apart} apart, allowed ${tolerance}`);
-      const expected = decided(reference.greedy32, reference.greedy_top2_gap, 2 * tolerance, 32);
+      const expected = decided(reference.greedy32, reference.greedy_top2_gap, tolerance, 32);
       assert.ok(expected.length >= 10, `${name}: only ${expected.length} tokens are decided`);
       assert.deepEqual(told.tokens.slice(0, expected.length), expected, name);
       await call("free", engine);
@@ -56,12 +58,14 @@ export const CASES = {
     }
   },
 
-  "every shader compiles": async ({ visit, say }) => {
+  "every shader compiles": async ({ visit, name, say }) => {
     const call = await visit();
-    const { compiled, refused } = await call("compile", "/made/permutations.json");
+    // A pipeline takes SwiftShader a second, so there a sample must do.
+    const each = name === "chromium" ? 12 : 1;
+    const { compiled, refused } = await call("compile", "/made/permutations.json", each);
     assert.deepEqual(refused, []);
-    assert.ok(compiled > 100, `only ${compiled} shaders`);
-    say(`${compiled} shaders`);
+    assert.ok(compiled > 300, `only ${compiled} shaders`);
+    say(`${compiled} shaders, a pipeline of one in ${each}`);
   },
 
   "the real model: golden tokens and logits, warm as cold, in little memory": async ({ visit, say }) => {
@@ -74,29 +78,24 @@ export const CASES = {
     const { prompts } = await json("golden.json");
     for (const name of ["english", "emoji"]) {
       const { ids, greedy32, greedy_top2_gap, logits_file } = prompts[name];
-      const request = { tokens: ids, max_tokens: 8, logits: true };
-      const cold = await answer(call, engine, { ...request, max_tokens: 1 }, { raw: true });
-      const apart = distance(cold.logits[0], await row(logits_file));
+      const expected = decided(greedy32, greedy_top2_gap, TOLERANCE, 7);
+      const request = { tokens: ids, max_tokens: expected.length, logits: true };
+      const cold = await answer(call, engine, request);
+      const apart = distance(cold.first, await row(logits_file));
       assert.ok(apart < TOLERANCE, `${name}: logits are ${apart} apart`);
-      say(`${name}: logits at most ${apart.toFixed(4)} apart`);
-      const first = await answer(call, engine, { ...request, no_cache: true });
-      const warm = await answer(call, engine, request);
-      assert.equal(first.finish.usage.prompt_tokens_details.cached_tokens, 0);
-      assert.ok(warm.finish.usage.prompt_tokens_details.cached_tokens >= ids.length - 1);
-      assert.equal(warm.finish.cache.sources.gpu, warm.finish.usage.prompt_tokens_details.cached_tokens);
-      assert.deepEqual(warm.logits[0], first.logits[0], `${name}: warm differs from cold`);
-      assert.deepEqual(warm.tokens, first.tokens);
-      const expected = decided(greedy32, greedy_top2_gap, 2 * TOLERANCE, 8);
-      assert.deepEqual(first.tokens.slice(0, expected.length), expected, name);
-      const { prefill_tok_s, decode_tok_s } = first.finish.timings;
-      say(`${name}: ${expected.length} tokens decided; ${prefill_tok_s.toFixed(1)} tokens/s prefill, ${decode_tok_s.toFixed(1)} decode`);
+      assert.deepEqual(cold.tokens, expected, name);
+      assert.equal(cold.finish.usage.prompt_tokens_details.cached_tokens, 0);
+      const warm = await answer(call, engine, { ...request, max_tokens: 1 });
+      assert.equal(warm.finish.usage.prompt_tokens_details.cached_tokens, ids.length);
+      assert.equal(warm.finish.cache.sources.gpu, ids.length);
+      assert.equal(warm.logits[0], cold.logits[0], `${name}: warm differs from cold`);
+      const { prefill_tok_s, decode_tok_s } = cold.finish.timings;
+      const speed = `${prefill_tok_s.toFixed(1)} tokens/s prefill, ${decode_tok_s.toFixed(1)} decode`;
+      say(`${name}: ${expected.length} tokens, logits at most ${apart.toFixed(4)} apart; ${speed}`);
     }
     const memory = await call("memory");
     say(`wasm memory ${(memory / MIB).toFixed(0)} MiB`);
     assert.ok(memory < 200 * MIB, `${memory} bytes of wasm memory`);
-    const chat = await answer(call, engine, { messages: CHAT.slice(0, 1).concat({ role: "user", content: "Say hello." }), max_tokens: 4 });
-    assert.equal(chat.tokens.length, 4);
-    assert.notEqual(chat.text, "");
     await call("free", engine);
   },
 
@@ -152,10 +151,11 @@ export const CASES = {
 
   "more memory than there is": async ({ visit }) => {
     const call = await visit();
-    const vast = ODD.map((file) => (file.endsWith("/config.json") ? `${file}?context=100000000` : file));
-    const error = await call("refusal", vast, { kvTokens: 100_000_000 });
+    await call("limit", MIB);
+    const error = await call("refusal", ODD);
     assert.equal(error?.code, "out_of_memory", JSON.stringify(error));
-    assert.ok(error.bytes > 2 ** 30, `${error.bytes} bytes`);
+    assert.ok(error.bytes > 0 && error.bytes < 16 * MIB, `${error.bytes} bytes`);
+    assert.match(error.message, new RegExp(`${error.bytes} bytes`));
   },
 
   "files that are no model": async ({ visit }) => {
@@ -222,6 +222,38 @@ export const CASES = {
     assert.equal((await call("call", engine, "importPack", pack.slice(0, 1000))).error?.code, "pack_rejected");
     ({ engine } = await call("load", tiny("tiny-wide-bf16")));
     assert.equal((await call("call", engine, "importPack", pack)).error?.code, "pack_rejected");
+  },
+
+  "packs go from and to the program": async ({ visit }) => {
+    const call = await visit();
+    const { engine } = await call("load", ODD);
+    await withProgram(async (run, folder) => {
+      const prefix = { messages: CHAT.slice(0, 1) };
+      await writeFile(`${folder}/system.json`, JSON.stringify(prefix.messages));
+      const native = `${folder}/native.kv.safetensors`;
+      let cache = ["--cache-dir", `${folder}/first`];
+      await run("prefix", "export", `${folder}/system.json`, "--model", `${folder}/model`, "--output", native, ...cache);
+      const { tokens } = await result(call, engine, "importPack", [...(await readFile(native))]);
+      const told = await answer(call, engine, { messages: CHAT, max_tokens: 8 });
+      assert.equal(told.finish.cache.sources.pack, tokens, JSON.stringify(told.finish.cache));
+
+      cache = ["--cache-dir", `${folder}/second`];
+      const browsers = `${folder}/browser.kv.safetensors`;
+      await result(call, engine, "clear");
+      const pack = Buffer.from(await result(call, engine, "exportPack", { ...prefix, name: "pirate" }));
+      await writeFile(browsers, pack);
+      await run("prefix", "import", browsers, "--model", `${folder}/model`, ...cache);
+      pack[pack.length - 9] ^= 1;
+      await writeFile(browsers, pack);
+      await assert.rejects(run("prefix", "import", browsers, "--model", `${folder}/model`, ...cache));
+
+      const question = `${folder}/question.json`;
+      await writeFile(question, JSON.stringify(CHAT));
+      const greedily = ["--max-tokens", "8", "--temperature", "0", "--json", ...cache];
+      const answered = JSON.parse(await run("generate", "--messages", question, "--model", `${folder}/model`, ...greedily));
+      assert.equal(answered.cache.sources.disk, tokens, JSON.stringify(answered.cache));
+      assert.equal(answered.token_ids[0], told.tokens[0]);
+    });
   },
 
   "prefixes are warmed, explained and shown": async ({ visit }) => {

@@ -6,6 +6,7 @@
 import { createReadStream, promises as fs } from "node:fs";
 import http from "node:http";
 import path from "node:path";
+import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 
 import { tinyFiles } from "./tiny.mjs";
@@ -22,9 +23,6 @@ const FOLDERS = {
 };
 
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm" };
-
-/** Bytes that were sent, by path. */
-export const sent = new Map();
 
 async function find(pathname, context) {
   const made = await tinyFiles(ROOT, pathname, context);
@@ -67,19 +65,18 @@ async function answer(request, response) {
   response.writeHead(part ? 206 : 200, headers);
   if (request.method === "HEAD") return response.end();
 
-  const cut = asked.has("cut") ? Number(asked.get("cut")) : Infinity;
-  let left = cut;
-  const count = (bytes) => sent.set(url.pathname, (sent.get(url.pathname) ?? 0) + bytes);
-  const source = file.stream({ start, end });
-  for await (const chunk of source instanceof Uint8Array ? [source] : source) {
-    const piece = chunk.subarray(0, left);
-    left -= piece.length;
-    count(piece.length);
-    if (!response.write(piece)) await new Promise((go) => response.once("drain", go).once("close", go));
-    if (left === 0) return response.destroy();
-    if (response.destroyed) return;
-  }
-  response.end();
+  let left = asked.has("cut") ? Number(asked.get("cut")) : Infinity;
+  const pieces = async function* () {
+    const source = file.stream({ start, end });
+    for await (const chunk of source instanceof Uint8Array ? [source] : source) {
+      const piece = chunk.subarray(0, left);
+      left -= piece.length;
+      yield piece;
+      if (left === 0) throw new Error("cut");
+    }
+  };
+  // A connection that ends early is what was asked for, or the client's own doing.
+  await pipeline(pieces, response).catch(() => response.destroy());
 }
 
 /** The origin, and how to end it. */

@@ -82,7 +82,9 @@ fn listed(all: &HashSet<Arc<Kernel>>) -> Value {
         let read: Vec<bool> = kernel.bindings.iter().map(|access| *access == Access::Read).collect();
         (!source.contains("subgroup")).then(|| json!({ "label": kernel.label(), "source": source, "read_only": read }))
     };
-    all.iter().filter_map(entry).collect()
+    let mut listed: Vec<Value> = all.iter().filter_map(entry).collect();
+    listed.sort_by_cached_key(ToString::to_string);
+    listed.into()
 }
 
 fn translate(kernel: &Kernel) -> Result<(), String> {

@@ -100,8 +100,8 @@ globalThis.hs = {
   /** Bytes of the module's memory, which never shrinks. */
   memory: () => wasm.memory.buffer.byteLength,
 
-  /** An answer whole; of its logits the digest, or themselves as numbers where `raw`. `lose`: the device goes after so many tokens. */
-  async answer(at, request, { raw = false, lose = Infinity } = {}) {
+  /** An answer whole, of its logits the digests, and the `first` themselves. `lose`: the device goes after so many tokens. */
+  async answer(at, request, { lose = Infinity } = {}) {
     const engine = engines[at];
     const out = { tokens: [], text: "", logits: [] };
     try {
@@ -116,7 +116,9 @@ globalThis.hs = {
           }
           out.text += event.text;
           if (event.token !== undefined) out.tokens.push(event.token);
-          if (event.logits) out.logits.push(raw ? Array.from(event.logits) : hex(new Uint8Array(event.logits.buffer)));
+          if (!event.logits) continue;
+          out.first ??= Array.from(event.logits);
+          out.logits.push(hex(new Uint8Array(event.logits.buffer)));
         }
         if (out.tokens.length >= lose) {
           engine.destroyDeviceForTest();
@@ -144,6 +146,22 @@ globalThis.hs = {
     engines[at].free();
   },
 
+  /** From now on devices of this page have so many bytes, and say so as real ones do when there are no more. */
+  limit(bytes) {
+    const { createBuffer, popErrorScope } = GPUDevice.prototype;
+    let left = bytes;
+    let refused = false;
+    GPUDevice.prototype.createBuffer = function (descriptor) {
+      left -= descriptor.size;
+      refused ||= left < 0;
+      return createBuffer.call(this, descriptor);
+    };
+    GPUDevice.prototype.popErrorScope = async function () {
+      const error = await popErrorScope.call(this);
+      return refused ? new GPUOutOfMemoryError("no more memory") : error;
+    };
+  },
+
   /** Why loading fails. */
   async refusal(urls, options) {
     try {
@@ -153,24 +171,32 @@ globalThis.hs = {
     }
   },
 
-  /** Which of these shaders this browser does not compile, and why. */
-  async compile(url) {
+  /** Compiles shaders, and makes a pipeline of one in `each`: which of them this browser refuses, and why. */
+  async compile(url, each) {
     const device = await (await navigator.gpu.requestAdapter()).requestDevice();
     const shaders = await (await fetch(url)).json();
     const refused = [];
-    for (const { label, source, read_only } of shaders) {
-      device.pushErrorScope("validation");
-      const module = device.createShaderModule({ code: source });
-      const entries = read_only.map((read, binding) => ({
+    const pipeline = async (module, readOnly) => {
+      const entries = readOnly.map((read, binding) => ({
         binding,
         visibility: GPUShaderStage.COMPUTE,
         buffer: { type: read ? "read-only-storage" : "storage" },
       }));
       const layout = device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
-      device.createComputePipeline({ layout, compute: { module, entryPoint: "main" } });
-      const error = await device.popErrorScope();
-      if (error) refused.push(`${label}: ${error.message}`);
-    }
+      await device.createComputePipelineAsync({ layout, compute: { module, entryPoint: "main" } });
+    };
+    const compile = async ({ label, source, read_only }, index) => {
+      const module = device.createShaderModule({ code: source });
+      const { messages } = await module.getCompilationInfo();
+      const errors = messages.filter((told) => told.type === "error").map((told) => told.message);
+      try {
+        if (index % each === 0) await pipeline(module, read_only);
+      } catch (error) {
+        errors.push(error.message);
+      }
+      if (errors.length > 0) refused.push(`${label}: ${errors.join("; ")}`);
+    };
+    await Promise.all(shaders.map(compile));
     device.destroy();
     return { compiled: shaders.length - refused.length, refused };
   },
