@@ -18,7 +18,11 @@ step redis scripts/redis.sh
 [ "$kind" = fast ] || step model scripts/model.sh
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
-[ "$kind" = fast ] || step wasm scripts/wasm.sh check
+if [ "$kind" != fast ]; then
+    step "wasm build" scripts/wasm.sh build
+    step browsers scripts/browsers.sh install
+    step "browser tests" scripts/browsers.sh test
+fi
 step "documentation tests" cargo test --locked --doc
 # The tests that open the real model, by the start or a part of their path.
 needs_model=(parity:: exactness:: text::stream:: text::vocab:: real_model)

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# wasm.sh check|build: the library (without its command line) and the web face for wasm32-unknown-unknown, release profile,
-# in a target folder of its own. The compiler is rustup's where it has the target or can get it; else Debian's newer rustc
-# with its own sources, unpacked under .cache and never installed, which builds std itself.
+# wasm.sh check|build: the library (without its command line) and the web face for wasm32-unknown-unknown, in a target folder
+# of its own; `build` goes on to the module and its JavaScript in web/npm/wasm, and to what a page downloads of them. The
+# compiler is rustup's where it has the target or can get it; else Debian's newer rustc with its own sources, unpacked under
+# .cache and never installed, which builds std itself.
 . "$(dirname "$0")/common.sh"
 verb=${1:-build}
 triple=wasm32-unknown-unknown
 want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/wasm
-args=(--locked --release --target "$triple" -p headstart-web)
+args=(--locked --profile web --target "$triple" -p headstart-web)
 
 has_target() { [ -d "$(rustc --print target-libdir --target "$triple" 2>/dev/null)" ]; }
 
@@ -49,3 +50,25 @@ if [ "${WASM_RUST:-}" = debian ] || ! { has_target || { has rustup && rustup tar
     debian_rust || die "no compiler for $triple: rustup target add $triple, or, on Debian 12, allow apt-get download rustc-web"
 fi
 cargo "$verb" "${args[@]}"
+[ "$verb" = build ] || exit 0
+
+# The two halves of wasm-bindgen must be of one release.
+release=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"/\1/p}' Cargo.lock)
+grep -q "wasm-bindgen-cli-support = \"=$release\"" web/bindgen/Cargo.toml ||
+    die "Cargo.lock has wasm-bindgen $release, web/bindgen/Cargo.toml another: make them the same"
+out=web/npm/wasm
+mkdir -p "$out"
+env -u RUSTC -u RUSTC_BOOTSTRAP cargo run --quiet --locked --manifest-path web/bindgen/Cargo.toml --target-dir "$CARGO_TARGET_DIR/bindgen" -- \
+    "$CARGO_TARGET_DIR/$triple/web/headstart_web.wasm" "$out"
+
+# What a page downloads of it must stay little.
+has node || apt_install nodejs || die "node is needed to measure the build: install Node 20 or newer"
+node --input-type=module - "$out/headstart_bg.wasm" 1500000 <<'JS'
+import { readFileSync } from "node:fs";
+import { brotliCompressSync } from "node:zlib";
+const [file, most] = process.argv.slice(2);
+const bytes = readFileSync(file);
+const small = brotliCompressSync(bytes).length;
+console.log(`${file}: ${bytes.length} bytes, ${small} with brotli, at most ${most} allowed`);
+process.exitCode = small <= Number(most) ? 0 : 1;
+JS

@@ -35,9 +35,13 @@ pub enum Error {
     #[error("the GPU has too little memory for {what}: {needed} bytes asked, at most {available} allowed; {fix}")]
     GpuMemory { what: String, needed: u64, available: u64, fix: &'static str },
 
-    /// The device was lost or refused work.
+    /// The device refused work.
     #[error("GPU: {problem}")]
     Gpu { problem: String },
+
+    /// The device is gone, and all that was on it. A new engine on the same files takes its place.
+    #[error("the GPU was lost ({problem}); load the model again")]
+    DeviceLost { problem: String },
 
     #[error("shader {name}: {problem}")]
     Shader { name: String, problem: String },

@@ -19,6 +19,7 @@ mod quant;
 mod reference;
 #[cfg(unix)]
 mod remote;
+mod resume;
 mod reuse;
 mod sample;
 mod store;

@@ -178,3 +178,42 @@ fn a_breakpoint_inside_a_prompt_makes_its_beginning_an_exact_repeat() {
         assert!(refused.unwrap_err().to_string().contains("breakpoints"));
     }
 }
+
+#[test]
+fn what_is_cleared_is_nowhere_and_what_waited_is_not_saved_after_all() {
+    let tiny = Tiny::read(NAMES[0]);
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = prompt(70, tiny.vocabulary, 9);
+    let mut first = engine(&tiny.folder, &EngineOptions::default(), 1 << 30, Some(folder.path()));
+    warm(&mut first, &tokens[..48]);
+    run(&mut first, &[greedy(&tokens, 1)]);
+    assert!(first.has_unsaved());
+    let pages = first.page_use();
+    assert_eq!((pages.used, pages.total), (0, first.kv_pages()));
+    assert!(pages.cached >= 4, "{pages:?}");
+
+    block_on(first.clear_all()).unwrap();
+    assert!(!first.has_unsaved());
+    assert_eq!(first.page_use().cached, 0);
+    block_on(first.persist()).unwrap();
+    let mut second = engine(&tiny.folder, &EngineOptions::default(), 0, Some(folder.path()));
+    for engine in [&mut first, &mut second] {
+        let answer = &run(engine, &[greedy(&tokens, 1)])[0];
+        assert_eq!(answer.cache.sources, Sources { computed: 70, ..Sources::default() });
+    }
+}
+
+#[test]
+fn a_reuse_spares_what_computing_would_have_taken() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    let tokens = prompt(70, tiny.vocabulary, 10);
+    assert_eq!(
+        engine.saved_ms(&run(&mut load(&tiny.folder, &EngineOptions::default()), &[greedy(&tokens, 1)])[0].cache),
+        None
+    );
+    let cold = run(&mut engine, &[greedy(&tokens, 1)]).remove(0);
+    assert_eq!(engine.saved_ms(&cold.cache), Some(0.0));
+    let warm = run(&mut engine, &[greedy(&tokens, 1)]).remove(0);
+    assert!(engine.saved_ms(&warm.cache).unwrap() > 0.0);
+}

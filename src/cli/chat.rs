@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(date) = args.answer.date {
         template = template.with_clock(move || date);
     }
-    let sampling = args.sampling.over(&model.sampling());
+    let sampling = args.sampling.over(&model.config.sampling.params());
     sampling.validate(model.config.vocab)?;
     ctrlc::set_handler(on_signal).map_err(|error| Error::io("signals", std::io::Error::other(error)))?;
     let mut lines = Lines::open()?;

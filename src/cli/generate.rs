@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
     let input = args.input()?;
     let stops = StopStrings::new(&args.answer.stop)?;
     let model = Model::open(&args.model)?;
-    let sampling = args.sampling.over(&model.sampling());
+    let sampling = args.sampling.over(&model.config.sampling.params());
     sampling.validate(model.config.vocab)?;
 
     let arrived = Instant::now();

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use clap::Args;
 
 use crate::error::Result;
-use crate::sample::SamplingParams;
+use crate::sample::{SamplingOverrides, SamplingParams};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling (without flags: the model's generation config if it samples, else greedy)")]
@@ -54,21 +54,19 @@ fn logit_bias(text: &str) -> Result<(u32, f32), &'static str> {
 }
 
 impl SamplingArgs {
-    /// The model's parameters with these flags over them. A filter without a temperature means temperature 1 where the
-    /// model alone would be greedy: it could have no effect otherwise.
+    /// The model's parameters with these flags over them.
     pub fn over(&self, model: &SamplingParams) -> SamplingParams {
-        let filtered = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
-        let unset = if filtered && model.is_greedy() { 1.0 } else { model.temperature };
-        SamplingParams {
-            temperature: self.temperature.unwrap_or(unset),
-            top_k: self.top_k.or(model.top_k),
-            top_p: self.top_p.unwrap_or(model.top_p),
-            min_p: self.min_p.unwrap_or(model.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(model.repetition_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(model.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(model.frequency_penalty),
-            logit_bias: if self.logit_bias.is_empty() { model.logit_bias.clone() } else { self.logit_bias.clone() },
-            seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(0)),
-        }
+        let overrides = SamplingOverrides {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: self.logit_bias.clone(),
+            seed: self.seed,
+        };
+        overrides.over(model, || RandomState::new().hash_one(0))
     }
 }

@@ -9,7 +9,6 @@ use crate::engine::{Engine, EngineOptions, Progress, Stage, language};
 use crate::error::Result;
 use crate::model::Config;
 use crate::quant::Format;
-use crate::sample::SamplingParams;
 use crate::text::{ChatTemplate, Inputs, Tokenizer};
 use crate::weights::Checkpoint;
 
@@ -65,25 +64,6 @@ impl Model {
     /// The tokens of a conversation, up to where the answer begins.
     pub fn prompt(&self, template: &ChatTemplate, inputs: &Inputs) -> Result<Vec<u32>> {
         self.tokenizer.encode(&template.render_inputs(inputs)?)
-    }
-
-    /// The generation config's parameters if it samples, greedy otherwise.
-    pub fn sampling(&self) -> SamplingParams {
-        let greedy = SamplingParams::default();
-        let suggested = &self.config.sampling;
-        let samples = suggested.do_sample.unwrap_or(suggested.temperature.is_some());
-        if !samples {
-            return greedy;
-        }
-        SamplingParams {
-            temperature: suggested.temperature.unwrap_or(1.0),
-            // Hugging Face writes 0 for a filter that is off.
-            top_k: suggested.top_k.filter(|&k| k > 0),
-            top_p: suggested.top_p.unwrap_or(greedy.top_p),
-            min_p: suggested.min_p.unwrap_or(greedy.min_p),
-            repetition_penalty: suggested.repetition_penalty.unwrap_or(greedy.repetition_penalty),
-            ..greedy
-        }
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Completion {
     first: Option<Instant>,
     last: Instant,
     answer: Answer,
+    /// Tokens of the answer that were known from the start.
+    resumed: usize,
     finished: bool,
 }
 
@@ -73,7 +75,8 @@ pub struct Timings {
 }
 
 impl Completion {
-    /// Submits `request`. `arrived` is when the work on it began, before templates and tokens.
+    /// Submits `request`. `arrived` is when the work on it began, before templates and tokens. The text of what it knows as
+    /// generated is part of the answer, and is not given again.
     ///
     /// # Errors
     /// As [`Engine::submit`], and [`Error::Request`] for an answer of no tokens.
@@ -89,6 +92,7 @@ impl Completion {
         }
         let submitted = Instant::now();
         let usage = Usage { prompt_tokens: request.tokens.len(), ..Usage::default() };
+        let generated = request.generated.clone();
         let sequence = engine.submit(request)?;
         let answer = Answer {
             text: String::new(),
@@ -99,7 +103,28 @@ impl Completion {
             timings: Timings::default(),
         };
         let stream = TokenStream::new(tokenizer);
-        Ok(Self { sequence, stream, stops, arrived, submitted, first: None, last: submitted, answer, finished: false })
+        let (resumed, finished) = (generated.len(), false);
+        let mut completion = Self {
+            sequence,
+            stream,
+            stops,
+            arrived,
+            submitted,
+            first: None,
+            last: submitted,
+            answer,
+            resumed,
+            finished,
+        };
+        for token in generated {
+            completion.take(engine, token);
+        }
+        Ok(completion)
+    }
+
+    /// The sequence it follows.
+    pub fn sequence(&self) -> SequenceId {
+        self.sequence
     }
 
     pub fn is_finished(&self) -> bool {
@@ -147,7 +172,7 @@ impl Completion {
             prefill_ms: milliseconds(prefill),
             decode_ms: milliseconds(decode),
             prefill_tok_s: if self.first.is_some() { rate(computed, prefill) } else { 0.0 },
-            decode_tok_s: rate(usage.completion_tokens.saturating_sub(1), decode),
+            decode_tok_s: rate(usage.completion_tokens.saturating_sub(1 + self.resumed), decode),
         };
         Answer { timings, ..self.answer }
     }
@@ -171,6 +196,10 @@ impl Completion {
             // Asked now: a sequence that a stop string or a reader ends says nothing more.
             self.look_up(engine);
         }
+        self.take(engine, token)
+    }
+
+    fn take(&mut self, engine: &mut Engine, token: u32) -> String {
         self.answer.token_ids.push(token);
         self.answer.usage.completion_tokens += 1;
         let Some(piece) = self.stream.push(token) else { return String::new() };

@@ -85,6 +85,16 @@ pub enum Stage {
     Shaders,
 }
 
+/// Pages of the KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct PageUse {
+    pub total: usize,
+    /// Held by sequences.
+    pub used: usize,
+    /// Held by nobody, and kept for those to come.
+    pub cached: usize,
+}
+
 pub struct Engine {
     gpu: Gpu,
     config: Config,
@@ -219,6 +229,17 @@ impl Engine {
 
     pub fn counters(&self) -> Counters {
         self.stats.counters()
+    }
+
+    /// Pages of the KV cache, by what they are for.
+    pub fn page_use(&self) -> PageUse {
+        let (total, cached) = (self.kv.pages(), self.cache.cached());
+        PageUse { total, cached, used: total - self.cache.available() }
+    }
+
+    /// Loses the device: all GPU memory is given back at once, and what follows fails with [`Error::DeviceLost`].
+    pub fn destroy_device(&self) {
+        self.gpu.destroy();
     }
 
     /// Pages of the KV cache that exist, free ones included.

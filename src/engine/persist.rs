@@ -142,7 +142,7 @@ impl Persistence {
 fn kind(tiers: &Tiers, index: usize) -> Tier {
     match tiers.stores().nth(index).map_or("", |store| store.name()) {
         "memory" => Tier::Memory,
-        "disk" | "opfs" => Tier::Disk,
+        "disk" | "opfs" | "indexeddb" => Tier::Disk,
         "pack" => Tier::Pack,
         _ => Tier::Remote,
     }
@@ -381,6 +381,36 @@ impl Engine {
         persistence.push(Unsaved { namespace, parent, key, tokens, hidden: Some(hidden) });
     }
 
+    /// Whether anything waits to be saved; an idle [`step`](Self::step) saves a little of it.
+    pub fn has_unsaved(&self) -> bool {
+        self.persistence.as_ref().is_some_and(Persistence::has_work)
+    }
+
+    /// Milliseconds that computing the reused tokens of `report` would have taken beyond loading them, by the rates
+    /// measured so far; none before the first measurement.
+    pub fn saved_ms(&self, report: &kv::Report) -> Option<f64> {
+        let loading: f64 = report.choices.iter().filter(|choice| choice.load).filter_map(|choice| choice.load_ms).sum();
+        Some((self.prefill.ms(report.reused() as f64)? - loading).max(0.0))
+    }
+
+    /// Forgets every prefix: in pages, and in all tiers.
+    ///
+    /// # Errors
+    /// [`Error::Store`] of the first store that did not, after all were asked.
+    pub async fn clear_all(&mut self) -> Result<()> {
+        self.clear_cache();
+        let Some(persistence) = &mut self.persistence else { return Ok(()) };
+        persistence.waiting.clear();
+        persistence.used.clear();
+        let mut outcome = Ok(());
+        for store in persistence.tiers.stores() {
+            let failed =
+                |problem: store::StoreError| Error::Store { store: store.name().into(), problem: problem.to_string() };
+            outcome = outcome.and(store.clear().await.map_err(failed));
+        }
+        outcome
+    }
+
     /// Saves a little of what waits, for when nothing runs and something may come: whether more waits.
     ///
     /// # Errors
@@ -388,7 +418,7 @@ impl Engine {
     pub async fn persist_some(&mut self) -> Result<bool> {
         let pages = (STEP_BYTES / (self.layout.words() * 4)).max(1);
         self.save(pages).await?;
-        Ok(self.persistence.as_ref().is_some_and(Persistence::has_work))
+        Ok(self.has_unsaved())
     }
 
     /// Saves all that waits in every tier. For when nothing runs.

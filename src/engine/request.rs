@@ -16,6 +16,9 @@ pub struct Request {
     /// Tokens to generate at most; with 0 the prompt is computed, for later requests, and nothing else.
     pub max_tokens: usize,
     pub sampling: SamplingParams,
+    /// The beginning of the answer, where an engine that was lost had got so far. It is decoded anew, so that what follows is
+    /// what would have followed; no event tells of it.
+    pub generated: Vec<u32>,
     /// Tokens that end the answer; the one that does is not part of it.
     pub stop_tokens: Vec<u32>,
     /// Reuse nothing that was computed before, and store nothing beyond the GPU.
@@ -96,7 +99,7 @@ impl Request {
                 "has {length} tokens and the context holds {context}, the answer included; shorten it or raise --context"
             ));
         }
-        if let Some(id) = self.tokens.iter().find(|&&id| id as usize >= vocab) {
+        if let Some(id) = self.tokens.iter().chain(&self.generated).find(|&&id| id as usize >= vocab) {
             return fail(format!("token id {id} is outside the vocabulary of {vocab}"));
         }
         let (breakpoints, length) = (&self.breakpoints, self.tokens.len());

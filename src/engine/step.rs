@@ -333,12 +333,15 @@ impl Engine {
                 continue;
             };
             sequence.phase = Phase::Decoding(table);
-            if let Some(logits) = logits {
+            let known = sequence.request.generated.get(sequence.generated.len());
+            let token = known.copied().unwrap_or(token);
+            let wanted = sequence.request.max_tokens > 0;
+            let told = known.is_none();
+            if let Some(logits) = logits.filter(|_| told) {
                 events.push(Event::Logits { sequence: sequence.id, logits });
             }
-            let wanted = sequence.request.max_tokens > 0;
             let reason = if wanted { sequence.push(token, self.context) } else { Some(FinishReason::Length) };
-            if wanted && reason != Some(FinishReason::Stop) {
+            if wanted && told && reason != Some(FinishReason::Stop) {
                 events.push(Event::Token { sequence: sequence.id, token });
             }
             if let Some(reason) = reason {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{AdapterKind, Buffer, Caps, Kernel, Slice, shader::Library};
@@ -39,7 +39,16 @@ pub struct Gpu {
     pub(super) pipelines: HashMap<Arc<Kernel>, Pipeline>,
     pub(super) bind_groups: HashMap<(u32, Vec<Slice>), wgpu::BindGroup>,
     pub(super) tally: Tally,
-    failure: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Trouble>>,
+}
+
+/// What the device has reported.
+#[derive(Default)]
+struct Trouble {
+    /// The first error since the last check.
+    error: Option<String>,
+    /// Why the device was lost. For good.
+    lost: Option<String>,
 }
 
 pub(super) struct Pipeline {
@@ -74,11 +83,15 @@ impl Gpu {
             .await
             .map_err(|e| Error::NoAdapter { problem: format!("{} refused a device: {e}", info.name) })?;
 
-        let failure = Arc::new(Mutex::new(None));
-        let sink = failure.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&sink, error.to_string())));
-        let sink = failure.clone();
-        device.set_device_lost_callback(move |_, message| note(&sink, format!("device lost: {message}")));
+        let trouble = Arc::new(Mutex::new(Trouble::default()));
+        let sink = trouble.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&sink).error.get_or_insert(error.to_string());
+        }));
+        let sink = trouble.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            lock(&sink).lost.get_or_insert(format!("{reason:?} {message}").trim().to_owned());
+        });
 
         let kind = match info.device_type {
             wgpu::DeviceType::Cpu => AdapterKind::Cpu,
@@ -110,7 +123,7 @@ impl Gpu {
             pipelines: HashMap::new(),
             bind_groups: HashMap::new(),
             tally: Tally::default(),
-            failure,
+            trouble,
         })
     }
 
@@ -132,19 +145,27 @@ impl Gpu {
         if size > self.caps.max_buffer {
             return Err(Error::GpuMemory { what: what.into(), needed: size, available: self.caps.max_buffer, fix });
         }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(what),
-            size,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        if scope.pop().await.is_some() {
-            return Err(Error::GpuMemory { what: what.into(), needed: size, available: 0, fix });
-        }
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let raw = self.create(what, size, usage, fix).await?;
         let buffer = Buffer { id: self.next_id(), size };
         self.buffers.insert(buffer.id, raw);
         Ok(buffer)
+    }
+
+    pub(super) async fn create(
+        &self,
+        what: &str,
+        size: u64,
+        usage: wgpu::BufferUsages,
+        fix: &'static str,
+    ) -> Result<wgpu::Buffer> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+        let raw = self.device.create_buffer(&descriptor);
+        match scope.pop().await {
+            Some(_) => Err(Error::GpuMemory { what: what.into(), needed: size, available: 0, fix }),
+            None => self.check().map(|()| raw),
+        }
     }
 
     /// Frees a buffer and every bind group that names it.
@@ -168,16 +189,32 @@ impl Gpu {
     }
 
     pub(super) fn poll_wait(&self) -> Result<()> {
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| Error::Gpu { problem: e.to_string() })?;
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        polled.map(|_| ()).map_err(|e| Error::Gpu { problem: e.to_string() })
+    }
+
+    /// That the device was lost, else the first error it reported since the last check.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut trouble = lock(&self.trouble);
+        if let Some(problem) = trouble.lost.clone() {
+            return Err(Error::DeviceLost { problem });
+        }
+        trouble.error.take().map_or(Ok(()), |problem| Err(Error::Gpu { problem }))
+    }
+
+    /// As [`Gpu::check`], after what the device may be about to report: a browser tells of a failure first and of its cause
+    /// a moment later.
+    pub(super) async fn check_late(&self) -> Result<()> {
+        self.device.push_error_scope(wgpu::ErrorFilter::Validation).pop().await;
         self.check()
     }
 
-    /// The first error the device reported since the last check.
-    pub(super) fn check(&self) -> Result<()> {
-        match self.failure.lock().unwrap_or_else(|e| e.into_inner()).take() {
-            Some(problem) => Err(Error::Gpu { problem }),
-            None => Ok(()),
-        }
+    /// Gives the device up, as when a driver resets it, and all its memory at once. What follows fails with
+    /// [`Error::DeviceLost`].
+    pub fn destroy(&self) {
+        self.device.destroy();
+        lock(&self.trouble).lost.get_or_insert("it was destroyed".into());
     }
 
     /// Compiles `kernel` unless it already is.
@@ -229,6 +266,7 @@ impl Gpu {
         if let Some(error) = scope.pop().await {
             return Err(fail(error.to_string()));
         }
+        self.check()?;
         let id = self.next_id();
         self.pipelines.insert(kernel.clone(), Pipeline { id, raw, layout });
         Ok(())
@@ -240,8 +278,8 @@ impl Gpu {
     }
 }
 
-fn note(sink: &Mutex<Option<String>>, problem: String) {
-    sink.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(problem);
+fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
+    trouble.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn choose_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {

@@ -30,7 +30,7 @@ impl Gpu {
         staging: &Staging,
     ) -> Result<Vec<u32>> {
         let mut encoder = self.encode(&recording.commands)?;
-        let target = self.staging(staging, source.size);
+        let target = self.staging(staging, source.size).await?;
         encoder.copy_buffer_to_buffer(&self.buffers[&source.buffer.id], source.offset, &target, 0, source.size);
         self.queue.submit([encoder.finish()]);
         self.tally.submits += 1;
@@ -57,7 +57,10 @@ impl Gpu {
                 }
             }
         });
-        mapped.await.map_err(|e| Error::Gpu { problem: format!("readback failed: {e}") })?;
+        if let Err(error) = mapped.await {
+            self.check_late().await?;
+            return Err(Error::Gpu { problem: format!("readback failed: {error}") });
+        }
         let words = {
             let view = target.get_mapped_range(0..source.size).map_err(|e| Error::Gpu { problem: e.to_string() })?;
             bytemuck::pod_collect_to_vec(&view)
@@ -67,20 +70,14 @@ impl Gpu {
         Ok(words)
     }
 
-    fn staging(&self, staging: &Staging, size: u64) -> wgpu::Buffer {
-        let mut slot = staging.0.borrow_mut();
-        match slot.as_ref() {
-            Some(buffer) if buffer.size() >= size => buffer.clone(),
-            _ => {
-                let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("readback"),
-                    size: size.next_power_of_two(),
-                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                });
-                *slot = Some(buffer.clone());
-                buffer
-            }
+    async fn staging(&self, staging: &Staging, size: u64) -> Result<wgpu::Buffer> {
+        let large_enough = staging.0.borrow().clone().filter(|buffer| buffer.size() >= size);
+        if let Some(buffer) = large_enough {
+            return Ok(buffer);
         }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.create("readback", size.next_power_of_two(), usage, "free GPU memory").await?;
+        *staging.0.borrow_mut() = Some(buffer.clone());
+        Ok(buffer)
     }
 }

@@ -7,6 +7,7 @@
 use super::names::{LayerRole, Role};
 use crate::{
     error::{Error, Result},
+    sample::SamplingParams,
     weights::{Checkpoint, Fields, GgufMetadata, HuggingFaceMetadata, JsonFile, Kind, Metadata},
 };
 
@@ -74,6 +75,25 @@ pub struct SamplingDefaults {
     pub top_p: Option<f32>,
     pub min_p: Option<f32>,
     pub repetition_penalty: Option<f32>,
+}
+
+impl SamplingDefaults {
+    /// These parameters if they sample, greedy otherwise.
+    pub fn params(&self) -> SamplingParams {
+        let greedy = SamplingParams::default();
+        if !self.do_sample.unwrap_or(self.temperature.is_some()) {
+            return greedy;
+        }
+        SamplingParams {
+            temperature: self.temperature.unwrap_or(1.0),
+            // Hugging Face writes 0 for a filter that is off.
+            top_k: self.top_k.filter(|&k| k > 0),
+            top_p: self.top_p.unwrap_or(greedy.top_p),
+            min_p: self.min_p.unwrap_or(greedy.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(greedy.repetition_penalty),
+            ..greedy
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

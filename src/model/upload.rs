@@ -12,8 +12,8 @@ use crate::{
     weights::{Checkpoint, TensorInfo},
 };
 
-/// Bytes of a matrix repacked at a time.
-const PIECE: usize = 4 << 20;
+/// Bytes that the rows of a matrix repacked at a time would have as f32: 2 to 16 MiB of the file.
+const PIECE: usize = 16 << 20;
 /// Bytes handed to the queue before it is waited for.
 const FLUSH: usize = 64 << 20;
 

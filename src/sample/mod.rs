@@ -3,8 +3,10 @@
 //! Pure arithmetic: no GPU, no clock, no global random state. A draw depends on the logits, the parameters, the tokens
 //! so far and `(seed, step)`, so a request gives the same text whatever else runs beside it.
 
+mod overrides;
 mod params;
 mod sampler;
 
+pub use overrides::SamplingOverrides;
 pub use params::{GREEDY_BELOW, MAX_GPU_TOP_K, SamplingParams, SamplingPlan};
 pub use sampler::{adjust, argmax, draw, sample, top_candidates, uniform};

@@ -9,6 +9,7 @@ mod gguf;
 mod message;
 mod pieces;
 mod pre;
+mod prompt;
 mod python;
 mod stop;
 mod stream;
@@ -17,6 +18,7 @@ mod tokenizer;
 
 pub use gguf::GgufVocab;
 pub use message::{Content, Message};
+pub use prompt::Prompt;
 pub use stop::{Cut, StopStrings};
 pub use stream::TokenStream;
 pub use template::{ChatTemplate, Inputs, Specials, parse_time};

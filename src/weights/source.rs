@@ -35,6 +35,11 @@ pub trait ByteSource {
     fn identity(&self) -> Option<Identity> {
         None
     }
+
+    /// The SHA-256 of the bytes as 64 hex digits, where whoever brought them has computed it.
+    fn sha256(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Refuses a range that does not lie inside a source of `len` bytes.

@@ -17,6 +17,7 @@ use headstart::{
     quant::Format,
 };
 use naga::{AddressSpace, StorageAccess, back, valid};
+use serde_json::{Value, json};
 
 use super::bench::heads;
 
@@ -63,9 +64,27 @@ fn permutations() -> HashSet<Arc<Kernel>> {
 fn every_permutation_is_valid_within_limits_bound_as_its_face_says_and_translatable() {
     let all = permutations();
     assert!(all.len() > 300, "{} permutations", all.len());
-    for kernel in all {
-        translate(&kernel).unwrap_or_else(|problem| panic!("{}: {problem}", kernel.label()));
+    for kernel in &all {
+        translate(kernel).unwrap_or_else(|problem| panic!("{}: {problem}", kernel.label()));
     }
+    if let Some(file) = std::env::var_os(LISTED) {
+        std::fs::write(file, listed(&all).to_string()).unwrap();
+    }
+}
+
+/// Names the file in which browsers, whose compilers are not ours, find what they are to compile.
+const LISTED: &str = "HEADSTART_PERMUTATIONS";
+
+/// The permutations that a browser may meet: it has no subgroups for us.
+fn listed(all: &HashSet<Arc<Kernel>>) -> Value {
+    let entry = |kernel: &Arc<Kernel>| {
+        let source = expand(SHADERS, kernel.name, &kernel.defines).unwrap();
+        let read: Vec<bool> = kernel.bindings.iter().map(|access| *access == Access::Read).collect();
+        (!source.contains("subgroup")).then(|| json!({ "label": kernel.label(), "source": source, "read_only": read }))
+    };
+    let mut listed: Vec<Value> = all.iter().filter_map(entry).collect();
+    listed.sort_by_cached_key(ToString::to_string);
+    listed.into()
 }
 
 fn translate(kernel: &Kernel) -> Result<(), String> {

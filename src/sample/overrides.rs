@@ -1,0 +1,38 @@
+//! What a request says of its sampling, over what the model's makers suggest.
+
+use super::SamplingParams;
+
+/// `None`, or an empty list, is what the model has.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SamplingOverrides {
+    pub temperature: Option<f32>,
+    pub top_k: Option<u32>,
+    pub top_p: Option<f32>,
+    pub min_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub logit_bias: Vec<(u32, f32)>,
+    /// By default a new one each time.
+    pub seed: Option<u64>,
+}
+
+impl SamplingOverrides {
+    /// The model's parameters with these over them. A filter without a temperature means temperature 1 where the model
+    /// alone would be greedy: it could have no effect otherwise.
+    pub fn over(&self, model: &SamplingParams, new_seed: impl FnOnce() -> u64) -> SamplingParams {
+        let filtered = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let unset = if filtered && model.is_greedy() { 1.0 } else { model.temperature };
+        SamplingParams {
+            temperature: self.temperature.unwrap_or(unset),
+            top_k: self.top_k.or(model.top_k),
+            top_p: self.top_p.unwrap_or(model.top_p),
+            min_p: self.min_p.unwrap_or(model.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(model.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(model.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(model.frequency_penalty),
+            logit_bias: if self.logit_bias.is_empty() { model.logit_bias.clone() } else { self.logit_bias.clone() },
+            seed: self.seed.unwrap_or_else(new_seed),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A conversation as a request has it, read from JSON by every face alike.
+
+use serde_json::{Map, Value};
+
+use super::{Inputs, Message, parse_time};
+use crate::error::{Error, Result};
+
+/// A conversation, and what else a prompt is made of.
+pub struct Prompt {
+    pub messages: Vec<Message>,
+    /// A list of objects.
+    pub tools: Option<Value>,
+    pub template_kwargs: Option<Map<String, Value>>,
+    /// What the template takes for now, in seconds since 1970.
+    pub now: Option<i64>,
+    pub model: Option<String>,
+    pub cache_salt: Option<String>,
+}
+
+impl From<Vec<Message>> for Prompt {
+    fn from(messages: Vec<Message>) -> Self {
+        Self { messages, tools: None, template_kwargs: None, now: None, model: None, cache_salt: None }
+    }
+}
+
+impl Prompt {
+    /// What the template is given, up to where the answer begins.
+    pub fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            messages: &self.messages,
+            tools: self.tools.as_ref(),
+            add_generation_prompt: true,
+            extra: self.template_kwargs.as_ref(),
+            now: self.now,
+            ..Inputs::default()
+        }
+    }
+
+    /// Reads a message list, or an object with `messages` and what else there is here.
+    ///
+    /// # Errors
+    /// [`Error::Request`] naming the field, as `messages[i].content`.
+    pub fn read(value: &Value) -> Result<Self> {
+        let mut prompt = Self::from(Message::list(value.get("messages").unwrap_or(value))?);
+        let Some(fields) = value.as_object() else { return Ok(prompt) };
+        let wrong = |field: &'static str, problem: &str| Error::Request { field, problem: problem.into() };
+        let given = |field: &str| fields.get(field).filter(|value| !value.is_null());
+        let text = |field: &'static str| {
+            let text =
+                |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| wrong(field, "must be a string"));
+            given(field).map(text).transpose()
+        };
+        (prompt.model, prompt.cache_salt) = (text("model")?, text("cache_salt")?);
+        prompt.now = match (text("date")?, given("now")) {
+            (Some(_), Some(_)) => return Err(wrong("now", "stands beside date; give one of them")),
+            (Some(date), None) => Some(parse_time(&date)?),
+            (None, Some(now)) => Some(now.as_i64().ok_or_else(|| wrong("now", "must be a whole number of seconds"))?),
+            (None, None) => None,
+        };
+        prompt.tools = match given("tools") {
+            Some(Value::Array(list)) if list.iter().all(Value::is_object) => Some(list.clone().into()),
+            Some(_) => return Err(wrong("tools", "must be a list of objects")),
+            None => None,
+        };
+        prompt.template_kwargs = match given("chat_template_kwargs") {
+            Some(Value::Object(fields)) => Some(fields.clone()),
+            Some(_) => return Err(wrong("chat_template_kwargs", "must be an object")),
+            None => None,
+        };
+        Ok(prompt)
+    }
+}

@@ -1,0 +1,69 @@
+// Real browsers without a window, each with an empty profile and a software GPU: Chromium on SwiftShader, Firefox on Mesa's.
+//
+// Both come as `{ name, page, restart, close }`; `page.evaluate(function, argument)` and `page.goto` are the same in both.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+import { chromium } from "playwright-core";
+import puppeteer from "puppeteer-core";
+
+const CHROMIUM_ARGS = [
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  "--enable-features=Vulkan",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--disable-quic",
+  "--no-first-run",
+];
+
+const FIREFOX_PREFERENCES = {
+  "dom.webgpu.enabled": true,
+  "gfx.webgpu.ignore-blocklist": true,
+  "gfx.webgpu.force-enabled": true,
+  "app.update.enabled": false,
+  "toolkit.telemetry.enabled": false,
+};
+
+const kinds = {
+  async chromium(profile, { webgpu = true } = {}) {
+    const context = await chromium.launchPersistentContext(profile, {
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      headless: true,
+      chromiumSandbox: false,
+      args: webgpu ? CHROMIUM_ARGS : [...CHROMIUM_ARGS.slice(3), "--disable-features=WebGPU"],
+    });
+    return { page: context.pages()[0] ?? (await context.newPage()), newPage: () => context.newPage(), close: () => context.close() };
+  },
+  async firefox(profile, { webgpu = true } = {}) {
+    const browser = await puppeteer.launch({
+      browser: "firefox",
+      executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr",
+      headless: true,
+      userDataDir: profile,
+      protocolTimeout: 600_000,
+      extraPrefsFirefox: { ...FIREFOX_PREFERENCES, "dom.webgpu.enabled": webgpu },
+    });
+    const [page] = await browser.pages();
+    return { page: page ?? (await browser.newPage()), newPage: () => browser.newPage(), close: () => browser.close() };
+  },
+};
+
+/** The browsers the tests run in; `BROWSERS=firefox` narrows them. */
+export const BROWSERS = (process.env.BROWSERS ?? "chromium,firefox").split(",");
+
+export async function open(name, options) {
+  const profile = await mkdtemp(path.join(tmpdir(), `headstart-${name}-`));
+  const browser = await kinds[name](profile, options);
+  return {
+    name,
+    ...browser,
+    async close() {
+      await browser.close();
+      await rm(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+    },
+  };
+}

@@ -1,0 +1,46 @@
+//! Errors as JavaScript has them: a code to act on, the sentence for a person, and the fields that belong to the code.
+
+use headstart::error::Error;
+use serde_json::{Value, json};
+use wasm_bindgen::JsValue;
+
+use crate::js;
+
+pub type Result<T, E = JsValue> = std::result::Result<T, E>;
+
+const BROWSERS: &str = "Chrome and Edge have it from version 113, Safari from 26, Firefox from 141 on Windows and from 145 on \
+                        Macs with Apple silicon; on Linux it may have to be switched on, and a page must come from https or \
+                        localhost";
+
+/// The value to throw.
+pub fn thrown(error: Error) -> JsValue {
+    let (code, fields) = classify(&error);
+    let message = match &error {
+        // A driver to install is no advice for a page.
+        Error::NoAdapter { problem } => format!("no WebGPU here ({problem}): {BROWSERS}"),
+        other => other.to_string(),
+    };
+    let mut plain = json!({ "code": code, "message": message });
+    for (field, value) in fields {
+        plain[field] = value;
+    }
+    js::write(&plain).unwrap_or_else(|other| other)
+}
+
+fn classify(error: &Error) -> (&'static str, Vec<(&'static str, Value)>) {
+    match error {
+        Error::NoAdapter { .. } => ("no_webgpu", vec![]),
+        Error::DeviceLost { .. } => ("device_lost", vec![]),
+        Error::GpuMemory { needed, .. } => ("out_of_memory", vec![("bytes", json!(needed))]),
+        Error::Format { file, .. } | Error::Tensor { file, .. } | Error::Unsupported { file, .. } => {
+            ("bad_model", vec![("file", json!(file))])
+        }
+        Error::Request { field, .. } => ("bad_request", vec![("field", json!(field))]),
+        Error::Template { .. } => ("bad_request", vec![("field", json!("messages"))]),
+        Error::Tokenizer { .. } => ("bad_request", vec![]),
+        Error::Shader { .. } => ("shader", vec![]),
+        Error::Pack { pack, .. } => ("pack_rejected", vec![("pack", json!(pack))]),
+        Error::Store { .. } => ("storage", vec![]),
+        _ => ("internal", vec![]),
+    }
+}

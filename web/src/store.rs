@@ -1,0 +1,129 @@
+//! A place for KV that JavaScript keeps: OPFS or IndexedDB. Whatever it throws is a miss, as with any store.
+
+use std::time::Duration;
+
+use headstart::store::{Answer, BoxFuture, Key, Store, StoreError, Usage};
+use js_sys::{Array, Promise, Uint8Array};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::js;
+
+/// More than any block of KV takes.
+const MAX_BYTES: u32 = 256 << 20;
+
+#[wasm_bindgen]
+extern "C" {
+    pub type KvStore;
+
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &KvStore) -> String;
+
+    #[wasm_bindgen(method, catch)]
+    fn get(this: &KvStore, key: &str) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn put(this: &KvStore, key: &str, bytes: Uint8Array, ttl_ms: Option<f64>) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn contains(this: &KvStore, keys: Array) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn remove(this: &KvStore, key: &str) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn clear(this: &KvStore) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn touch(this: &KvStore, keys: Array) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn flush(this: &KvStore) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn usage(this: &KvStore) -> Result<JsValue, JsValue>;
+}
+
+pub struct JsStore {
+    store: KvStore,
+    name: &'static str,
+}
+
+impl JsStore {
+    pub fn new(store: KvStore) -> Self {
+        let name = if store.name() == "indexeddb" { "indexeddb" } else { "opfs" };
+        Self { store, name }
+    }
+
+    async fn settle(&self, called: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
+        let settled = match called {
+            Ok(promise) => JsFuture::from(promise).await,
+            Err(thrown) => Err(thrown),
+        };
+        settled.map_err(|thrown| StoreError::Backend { store: self.name, problem: js::message(&thrown) })
+    }
+}
+
+fn names(keys: &[Key]) -> Array {
+    keys.iter().map(|key| JsValue::from(js::hex(key))).collect()
+}
+
+impl Store for JsStore {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let value = self.settle(self.store.get(&js::hex(key))).await?;
+            let Ok(bytes) = value.dyn_into::<Uint8Array>() else { return Ok(None) };
+            if bytes.length() > MAX_BYTES {
+                let problem = format!("a value of {} bytes", bytes.length());
+                return Err(StoreError::Backend { store: self.name, problem });
+            }
+            Ok(Some(bytes.to_vec()))
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let ttl_ms = ttl.map(|ttl| ttl.as_secs_f64() * 1e3);
+            self.settle(self.store.put(&js::hex(key), Uint8Array::from(bytes), ttl_ms)).await.map(|_| ())
+        })
+    }
+
+    fn flush(&self) -> Answer<'_, ()> {
+        Box::pin(async move { self.settle(self.store.flush()).await.map(|_| ()) })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        Box::pin(async move {
+            let present = self.settle(self.store.contains(names(keys))).await?;
+            Ok(Array::from(&present).iter().map(|present| present.is_truthy()).collect())
+        })
+    }
+
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async move { Ok(self.settle(self.store.remove(&js::hex(key))).await?.is_truthy()) })
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        Box::pin(async move { self.settle(self.store.clear()).await.map(|_| ()) })
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            // A hint: one that fails costs nothing.
+            let _ = self.store.touch(names(keys));
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        let Ok(found) = self.store.usage() else { return Usage::default() };
+        let count = |field: &str| {
+            js_sys::Reflect::get(&found, &field.into()).ok().and_then(|value| value.as_f64()).unwrap_or(0.0) as u64
+        };
+        let (entries, bytes, evicted) = (count("entries"), count("bytes"), count("evicted"));
+        Usage { entries, bytes, evicted, failures: count("failures"), ..Usage::default() }
+    }
+}
