@@ -174,8 +174,11 @@ export interface Account {
   timings: Timings;
   /** How often the device was lost and the answer went on with a new one. */
   recovered: number;
-  /** `context` where the context, or the memory for it, was full before `max_tokens`; then `finish_reason` is `length`. */
-  finish: "stop" | "length" | "context";
+  /**
+   * `context` where the context, or the memory for it, was full before `max_tokens`; then `finish_reason` is `length`.
+   * `cancelled` after `abort()`; then it is `stop`.
+   */
+  finish: "stop" | "length" | "context" | "cancelled";
 }
 
 export interface ChatCompletion {
@@ -216,7 +219,7 @@ export interface Completion {
 
 /** Pieces of one answer. Leaving a `for await` loop over it, or `abort()`, frees the sequence and keeps its KV. Read once. */
 export interface AnswerStream<T> extends AsyncIterable<T> {
-  /** Ends the answer. The iteration ends without an error. */
+  /** Ends the answer as it is: the iteration goes on to the last chunk, whose account says `cancelled`, and ends without an error. */
   abort(): void;
   /** The chunks as a stream, e.g. for a `Response`. Instead of iterating, not beside it. */
   toReadableStream(): ReadableStream<T>;
@@ -441,7 +444,6 @@ export interface Prefixes {
  * - `pack_rejected`: a prefix pack that is damaged or another model's
  * - `download`: the connection failed or was cut, and again on each try; `url`
  * - `http_status`: the server said no; `url`, `status`
- * - `range_unsupported`: a file without ranges that cannot be kept and does not fit in memory; `url`
  * - `changed`: the file changed on the server, and again, while it was downloaded; `url`
  * - `quota_exceeded`: the browser gives the page less room than is needed; `asked`, `available`
  * - `storage`: the browser's storage failed
@@ -460,7 +462,6 @@ export type ErrorCode =
   | "pack_rejected"
   | "download"
   | "http_status"
-  | "range_unsupported"
   | "changed"
   | "quota_exceeded"
   | "storage"
