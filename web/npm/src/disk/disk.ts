@@ -100,7 +100,11 @@ export function quotaExceeded(asked: number, available: number, cause?: unknown)
 
 /** Asks that what is kept stays, where it was not asked before. Only a page can ask, and some browsers ask the person. */
 export async function persist(): Promise<void> {
-  if (!(await navigator.storage?.persisted?.())) await navigator.storage?.persist?.();
+  try {
+    if (!(await navigator.storage.persisted())) await navigator.storage.persist();
+  } catch {
+    // Not there, or not for this page: then the browser may clear it when it runs short.
+  }
 }
 
 /**
