@@ -5,7 +5,7 @@
  * as their code, message and fields; bytes are handed over, not copied; an abort is a message.
  */
 
-import { HeadstartError, type PlainError, disposed, toError, toPlain } from "../errors.js";
+import { HeadstartError, type PlainError, checkSignal, disposed, toError, toPlain } from "../errors.js";
 import type { Progress } from "../types.js";
 import type { EngineInfo, EngineRequest } from "../wasm/headstart.js";
 import type { AnswerEvent, Core, CoreOptions, Sink } from "./core.js";
@@ -59,7 +59,7 @@ export class RemoteCore implements Core {
     worker.onerror = (event) => this.#fail(crashed(event));
   }
 
-  static open(
+  static async open(
     worker: WorkerPort,
     options: CoreOptions,
     onProgress: (progress: Progress) => void,
@@ -77,14 +77,17 @@ export class RemoteCore implements Core {
     });
     const abort = () => send(worker, { type: "abort" });
     signal?.addEventListener("abort", abort);
-    if (signal?.aborted) abort();
-    return opened.then(
-      (core) => core,
-      (error: HeadstartError) => {
-        worker.terminate();
-        throw error;
-      },
-    ).finally(() => signal?.removeEventListener("abort", abort));
+    try {
+      if (signal?.aborted) abort();
+      const core = await opened;
+      checkSignal(signal);
+      return core;
+    } catch (error) {
+      worker.terminate();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
   }
 
   run(id: number, request: EngineRequest, sink: Sink): void {

@@ -103,8 +103,12 @@ export class Download {
         yield chunk;
       }
     } finally {
-      this.#connection.abort();
+      this.close();
     }
+  }
+
+  close(): void {
+    this.#connection.abort();
   }
 
   async #read(): Promise<Uint8Array | undefined> {

@@ -20,10 +20,10 @@ const MAX_INDEX = 64 << 20;
 
 /** Names each source and makes URLs absolute. Throws where a file of several has no name. */
 export function nameSources(model: ModelSource): NamedSource[] {
-  if (Array.isArray(model)) return model.map((source: Source) => named(source, model.length === 1));
   if (isSource(model)) return [named(model, true)];
-  const entries = model && typeof model === "object" ? Object.entries(model as { [filename: string]: Source }) : [];
+  const entries = Object.entries(Object(model) as { [filename: string]: Source });
   if (entries.length === 0) throw badInput("model: give a URL, a Blob, a File, a stream, or several of them by file name");
+  if (Array.isArray(model)) return entries.map(([, source]) => named(source, entries.length === 1));
   return entries.map(([name, source]) => ({ ...named(source, true), name }));
 }
 

@@ -174,26 +174,36 @@ export class Weights {
 
   /** Downloads what is missing. `begun`: the record of a download that was not finished. */
   async #fetch({ url, name, folder, now }: Plan, begun: FileRecord | undefined, meter: Meter): Promise<ModelFile> {
-    const writer = new PieceWriter(this.#disk, folder, this.#hash(), now?.size ?? begun?.size);
-    if (begun) await writer.resume(meter.advance);
+    const expected = now?.size ?? begun?.size ?? 0;
+    const writer = new PieceWriter(this.#disk, folder, this.#hash(), expected);
+    let record = begun;
     try {
-      const from = writer.size;
-      const whole = begun !== undefined && from === begun.size;
-      const download = whole ? undefined : await Download.open(url, from, begun ?? {}, this.#options);
-      const state = download?.state ?? begun!;
-      const record: FileRecord = { version: 1, source: url, name, ...state };
-      if (download) {
-        await this.#checkRoom((state.size ?? 0) - from);
-        await writeRecord(this.#disk, folder, record);
-        for await (const chunk of download.chunks()) {
-          await writer.write(chunk);
-          meter.advance(chunk.length);
-        }
+      if (begun) await writer.resume(meter.advance);
+      await this.#checkRoom(expected - writer.size);
+      if (!record || writer.size !== record.size) {
+        record = await this.#receive(url, writer, { version: 1, source: url, name, ...begun }, folder, meter);
       }
       return await this.#finish(folder, { ...record, size: writer.size, sha256: await writer.end() });
     } catch (error) {
       meter.advance(-writer.size);
       throw error;
+    }
+  }
+
+  /** What the file is as the server said, once all of it is written. */
+  async #receive(url: string, writer: PieceWriter, known: FileRecord, folder: string, meter: Meter): Promise<FileRecord> {
+    const download = await Download.open(url, writer.size, known, this.#options);
+    try {
+      const record = { ...known, ...download.state };
+      await this.#checkRoom((record.size ?? 0) - writer.size);
+      await writeRecord(this.#disk, folder, record);
+      for await (const chunk of download.chunks()) {
+        await writer.write(chunk);
+        meter.advance(chunk.length);
+      }
+      return record;
+    } finally {
+      download.close();
     }
   }
 
