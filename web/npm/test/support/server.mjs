@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 
 /**
  * Serves `files` (bytes by path). `behaviour` holds for all files and can be changed at any time:
- * `ranges: false`, `cutAfter: bytes` (of each answer), `status`, `head: false`, `gzip`.
+ * `ranges: false`, `cutAfter: bytes` of each answer, the first `cuts` times, `status`, `head: false`, `validators: false`.
  * `log` has every request: method, path, the Range header, and the bytes that were sent.
  */
 export async function serve(files, behaviour = {}) {
@@ -14,13 +14,14 @@ export async function serve(files, behaviour = {}) {
     const entry = { method: request.method, path, range: request.headers.range, bytes: 0 };
     log.push(entry);
     const end = (status, headers = {}) => response.writeHead(status, { ...headers, "access-control-allow-origin": "*" }).end();
+    if (request.method === "OPTIONS") return end(204, { "access-control-allow-headers": "range", "access-control-allow-methods": "GET, HEAD" });
     if (behaviour.status) return end(behaviour.status);
     const file = files[path];
     if (!file) return end(404);
     const headers = {
       "accept-ranges": behaviour.ranges === false ? "none" : "bytes",
       "access-control-allow-origin": "*",
-      "cross-origin-resource-policy": "cross-origin",
+      "access-control-expose-headers": "etag",
       ...(behaviour.validators !== false && { etag: `"${createHash("sha256").update(file).digest("hex").slice(0, 16)}"` }),
     };
     if (request.method === "HEAD") {
