@@ -10,7 +10,6 @@ import type { EnginePrefix, EngineRequest } from "./wasm/headstart.js";
 
 const DAY = 24 * 60 * 60 * 1000;
 const TTL = 30 * DAY;
-const MEMORY = 128 << 20;
 
 type Packs = T.CacheStats["packs"];
 
@@ -29,7 +28,7 @@ export function coreOptions(options: T.CreateOptions): CoreOptions {
       persist: cache.persist ?? true,
       budgetBytes: cache.budgetBytes,
       ttlMs: cache.ttlMs ?? TTL,
-      memoryBytes: cache.memoryBytes ?? MEMORY,
+      memoryBytes: cache.memoryBytes,
       salt: cache.salt,
     },
   };
@@ -50,8 +49,8 @@ export class Client implements T.HeadstartInterface {
     this.prefix = {
       warm: (prefix) => core.warm(enginePrefix(prefix)),
       export: async (prefix, options) => new Blob([(await core.exportPack({ ...enginePrefix(prefix), ...options })) as Uint8Array<ArrayBuffer>]),
-      import: (pack) => this.#import(pack instanceof Blob ? pack : new Blob([pack]), "import"),
-      load: (url, options) => this.#loadPack(absolute(url), options),
+      import: (pack, options) => this.#import(pack instanceof Blob ? pack : new Blob([pack]), "import", options?.cache_salt),
+      load: async (url, options) => this.#loadPack(absolute(url), options),
       stats: async () => ({ ...(await core.stats()), packs: [...this.#packs] }),
       explain: (known, prompt) => core.explain(enginePrefix(known), enginePrefix(prompt)),
       clear: async () => {
@@ -120,13 +119,13 @@ export class Client implements T.HeadstartInterface {
     }
   }
 
-  async #import(pack: Blob, source: string): Promise<T.PackInfo> {
-    const info = await this.#core.importPack(pack, source);
+  async #import(pack: Blob, source: string, cacheSalt?: string): Promise<T.PackInfo> {
+    const info = await this.#core.importPack(pack, cacheSalt);
     this.#packs.push({ ...info, source });
     return info;
   }
 
-  async #loadPack(url: string, { signal, onProgress }: { signal?: AbortSignal; onProgress?: (progress: T.Progress) => void } = {}): Promise<T.PackInfo> {
+  async #loadPack(url: string, { cache_salt, signal, onProgress }: T.LoadPackOptions = {}): Promise<T.PackInfo> {
     const download = await Download.open(url, 0, {}, { signal });
     const chunks: BlobPart[] = [];
     let loaded = 0;
@@ -136,7 +135,7 @@ export class Client implements T.HeadstartInterface {
       onProgress?.({ stage: "download", loaded, total: download.state.size ?? 0 });
     }
     checkSignal(signal);
-    return this.#import(new Blob(chunks), url);
+    return this.#import(new Blob(chunks), url, cache_salt);
   }
 
   async #chat(request: T.ChatRequest): Promise<T.ChatCompletion | T.AnswerStream<T.ChatCompletionChunk>> {

@@ -35,7 +35,7 @@ export interface CacheOptions {
   budgetBytes?: number;
   /** Time after its last write when KV on disk is forgotten. Default 30 days. */
   ttlMs?: number;
-  /** Bytes of host memory for KV that left the GPU. Default 128 MiB. */
+  /** Bytes of host memory for KV that left the GPU. Default 64 MiB. */
   memoryBytes?: number;
   /** KV is only shared between requests of one salt. A request's `cache_salt` narrows it further. */
   salt?: string;
@@ -94,7 +94,7 @@ export interface Sampling {
   max_tokens?: number;
   /** OpenAI's newer name of `max_tokens`; it wins. */
   max_completion_tokens?: number;
-  /** 0 is greedy. Default 0. */
+  /** 0 is greedy. Default 0, or 1 where `top_p`, `top_k` or `min_p` is given. */
   temperature?: number;
   top_p?: number;
   top_k?: number;
@@ -325,6 +325,13 @@ export interface Prefix extends Rendering {
   cache_salt?: string;
 }
 
+export interface LoadPackOptions {
+  /** Whose requests may use it: those with the same salt. */
+  cache_salt?: string;
+  signal?: AbortSignal;
+  onProgress?: (progress: Progress) => void;
+}
+
 export interface PackInfo {
   name: string;
   tokens: number;
@@ -422,8 +429,8 @@ export interface Prefixes {
   /** A prefix as one file, for others with the same model. It holds the messages' tokens: what was said can be read from it. */
   export(prefix: readonly ChatMessage[] | Prefix, options?: { name?: string }): Promise<Blob>;
   /** Takes a pack in. Rejects with `pack_rejected` if it is damaged or of another model. */
-  import(pack: Blob | BufferSource): Promise<PackInfo>;
-  load(url: string | URL, options?: { signal?: AbortSignal; onProgress?: (progress: Progress) => void }): Promise<PackInfo>;
+  import(pack: Blob | BufferSource, options?: { cache_salt?: string }): Promise<PackInfo>;
+  load(url: string | URL, options?: LoadPackOptions): Promise<PackInfo>;
   stats(): Promise<CacheStats>;
   /** What the cache could reuse of `prompt` if it knew `known`, and why not more. */
   explain(known: Prefix | readonly ChatMessage[], prompt: Prefix | readonly ChatMessage[]): Promise<Explanation>;

@@ -16,7 +16,7 @@ export interface CoreOptions {
   wasm?: string | BufferSource | WebAssembly.Module | undefined;
   context?: number | undefined;
   kvTokens?: number | undefined;
-  cache: { persist: boolean; budgetBytes?: number | undefined; ttlMs: number; memoryBytes: number; salt?: string | undefined } | false;
+  cache: { persist: boolean; budgetBytes?: number | undefined; ttlMs: number; memoryBytes?: number | undefined; salt?: string | undefined } | false;
   persistWeights: boolean;
   headers?: Record<string, string> | undefined;
 }
@@ -47,7 +47,7 @@ export interface Core {
   renderPrompt(messages: readonly ChatMessage[], options: Rendering): Promise<RenderedPrompt>;
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
-  importPack(pack: Blob, source: string): Promise<PackInfo>;
+  importPack(pack: Blob, cacheSalt: string | undefined): Promise<PackInfo>;
   explain(known: EnginePrefix, prompt: EnginePrefix): Promise<Explanation>;
   stats(): Promise<Omit<CacheStats, "packs">>;
   clear(): Promise<void>;

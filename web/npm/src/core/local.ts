@@ -39,7 +39,8 @@ export class LocalCore implements Core {
   readonly info: EngineInfo;
   readonly #backing: Backing;
   readonly #runs = new Map<number, Run>();
-  readonly #packs = new Map<string, Blob>();
+  /** What was imported, to be imported again. */
+  readonly #packs = new Set<{ pack: Blob; salt: string | undefined }>();
   #engine: WasmEngine;
   #gate: Promise<unknown> = Promise.resolve();
   #pumping = false;
@@ -58,7 +59,9 @@ export class LocalCore implements Core {
   }
 
   run(id: number, request: EngineRequest, sink: Sink): void {
-    const run: Run = { request: this.#salted(request), sink, prompt: [], generated: [], recovered: 0 };
+    // A seed of its own, where none is given: an answer that is taken up again must draw as it would have.
+    const seed = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
+    const run: Run = { request: { seed, ...this.#salted(request) }, sink, prompt: [], generated: [], recovered: 0 };
     if (this.#backing.noCache) run.request.no_cache = true;
     this.#runs.set(id, run);
     this.#call(() => this.#runs.has(id) && this.#submit(run)).then(
@@ -94,10 +97,11 @@ export class LocalCore implements Core {
     return this.#steps((engine) => engine.exportPack(this.#salted(prefix)));
   }
 
-  async importPack(pack: Blob, source: string): Promise<PackInfo> {
+  async importPack(pack: Blob, cacheSalt: string | undefined): Promise<PackInfo> {
     const bytes = new Uint8Array(await pack.arrayBuffer());
-    const info = await this.#call((engine) => engine.importPack(bytes));
-    this.#packs.set(source, pack);
+    const salt = this.#salt(cacheSalt);
+    const info = await this.#call((engine) => engine.importPack(bytes, salt));
+    this.#packs.add({ pack, salt });
     return info;
   }
 
@@ -161,8 +165,14 @@ export class LocalCore implements Core {
   }
 
   #salted<T extends { cache_salt?: string }>(request: T): T {
-    const salt = [this.#backing.salt, request.cache_salt].filter(Boolean).join("/");
-    return salt ? { ...request, cache_salt: salt } : { ...request };
+    const salt = this.#salt(request.cache_salt);
+    return { ...request, ...(salt !== undefined && { cache_salt: salt }) };
+  }
+
+  /** The salt of all requests, narrowed by one request's. */
+  #salt(narrower: string | undefined): string | undefined {
+    const { salt } = this.#backing;
+    return salt && narrower ? JSON.stringify([salt, narrower]) : salt || narrower || undefined;
   }
 
   #submit(run: Run): void {
@@ -213,7 +223,7 @@ export class LocalCore implements Core {
       for (const [id, run] of this.#runs) {
         if (run.sequence !== event.id) continue;
         if (event.type === "text") {
-          run.generated.push(event.token);
+          if (event.token !== undefined) run.generated.push(event.token);
           if (event.text) run.sink({ type: "text", text: event.text });
         } else {
           const { reason, usage, cache, timings } = event;
@@ -263,12 +273,12 @@ export class LocalCore implements Core {
 
   /** A pack that is no longer taken costs a computed prefix. */
   async #importAgain(): Promise<void> {
-    for (const [source, pack] of this.#packs) {
+    for (const entry of this.#packs) {
       try {
-        await this.#engine.importPack(new Uint8Array(await pack.arrayBuffer()));
+        this.#engine.importPack(new Uint8Array(await entry.pack.arrayBuffer()), entry.salt);
       } catch (thrown) {
         if (toError(thrown).code === "device_lost") throw thrown;
-        this.#packs.delete(source);
+        this.#packs.delete(entry);
       }
     }
   }

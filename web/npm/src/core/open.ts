@@ -41,13 +41,14 @@ export async function openCore(
         return file.read(offset, length);
       },
     }));
+    const memoryBytes = options.cache ? options.cache.memoryBytes : 0;
     let report: (progress: Progress) => void = onProgress;
     const core = await LocalCore.create({
       load: () =>
         WasmEngine.load(
           {
             files,
-            memoryBytes: options.cache ? options.cache.memoryBytes : 0,
+            ...(memoryBytes !== undefined && { memoryBytes }),
             ...(options.context !== undefined && { context: options.context }),
             ...(options.kvTokens !== undefined && { kvTokens: options.kvTokens }),
             ...(store && { store }),

@@ -86,7 +86,14 @@ export interface EngineRequest extends EnginePrefix {
 }
 
 export type WasmEvent =
-  | { type: "text"; id: number; text: string; token: number; logits?: Float32Array }
+  | {
+      type: "text";
+      id: number;
+      text: string;
+      /** Absent where text that was held back comes out at the end. */
+      token?: number;
+      logits?: Float32Array;
+    }
   | {
       type: "finish";
       id: number;
@@ -113,7 +120,7 @@ export class WasmEngine {
   renderPrompt(messages: readonly ChatMessage[], options?: object): RenderedPrompt;
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
-  importPack(bytes: Uint8Array): Promise<{ name: string; tokens: number; bytes: number }>;
+  importPack(bytes: Uint8Array, cacheSalt?: string): { name: string; tokens: number; bytes: number };
   explain(known: object, prompt: object): Explanation;
   stats(): Omit<CacheStats, "store" | "packs">;
   persist(): Promise<void>;

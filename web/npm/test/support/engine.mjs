@@ -111,7 +111,7 @@ export function mockWasm(control = {}) {
     async exportPack() {
       return new TextEncoder().encode("pack");
     }
-    async importPack(bytes) {
+    importPack(bytes) {
       control.imported++;
       if (new TextDecoder().decode(bytes) !== "pack") throw fault("pack_rejected", "its digest is another");
       return { name: "p", tokens: 16, bytes: bytes.length };
