@@ -11,7 +11,7 @@ export class HeadstartError extends Error {
   readonly field?: string;
   /** With `out_of_memory`: what was asked for. */
   readonly bytes?: number;
-  /** With `quota_exceeded`: bytes needed, and bytes that the browser gives. */
+  /** With `quota_exceeded`: bytes needed beyond what is kept, and bytes that the browser gives, where it says so. */
   readonly asked?: number;
   readonly available?: number;
 

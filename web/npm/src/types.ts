@@ -452,7 +452,7 @@ export interface Prefixes {
  * - `download`: the connection failed or was cut, and again on each try; `url`
  * - `http_status`: the server said no; `url`, `status`
  * - `changed`: the file changed on the server, and again, while it was downloaded; `url`
- * - `quota_exceeded`: the browser gives the page less room than is needed; `asked`, `available`
+ * - `quota_exceeded`: the browser gives the page less room than is needed; `asked`, and `available` where it says so
  * - `storage`: the browser's storage failed
  * - `aborted`: a signal said so
  * - `disposed`: `dispose()` was called

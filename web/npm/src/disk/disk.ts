@@ -88,14 +88,17 @@ export async function writeError(thrown: unknown, asked: number): Promise<Headst
   if ((thrown as { name?: string })?.name !== "QuotaExceededError") {
     return new HeadstartError("storage", `the browser's storage failed: ${String(thrown)}`, {}, thrown);
   }
-  return quotaExceeded(asked, (await available()) ?? 0, thrown);
+  const room = await available();
+  // Some browsers give an estimate that is far from what they let a page write.
+  return quotaExceeded(asked, room !== undefined && room < asked ? room : undefined, thrown);
 }
 
-export function quotaExceeded(asked: number, available: number, cause?: unknown): HeadstartError {
+/** `available`: undefined where the browser does not say. */
+export function quotaExceeded(asked: number, available: number | undefined, cause?: unknown): HeadstartError {
   const message =
-    `keeping the model takes ${asked} bytes and the browser gives this page ${available}; free some space, or load it ` +
-    "without a copy: weights: { persist: false }";
-  return new HeadstartError("quota_exceeded", message, { asked, available }, cause);
+    `keeping the model takes ${asked} bytes more and the browser gives this page ${available ?? "less"}; free some space, ` +
+    "or load it without a copy: weights: { persist: false }";
+  return new HeadstartError("quota_exceeded", message, { asked, ...(available !== undefined && { available }) }, cause);
 }
 
 /** Asks that what is kept stays, where it was not asked before. Only a page can ask, and some browsers ask the person. */

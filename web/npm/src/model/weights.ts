@@ -9,7 +9,7 @@ import { type Disk, MemoryDisk, available, locked, openDisk, quotaExceeded } fro
 import { HeadstartError, checkSignal } from "../errors.js";
 import type { ModelFile, Sha256 } from "../wasm/headstart.js";
 import { Download, type DownloadOptions, type FileState, head, same } from "./download.js";
-import { type FileRecord, PieceWriter, openPieces, readRecord, writeRecord } from "./pieces.js";
+import { type FileRecord, PIECE, PieceWriter, openPieces, readRecord, writeRecord } from "./pieces.js";
 
 const FOLDER = "weights";
 const STREAM = "stream-";
@@ -101,6 +101,8 @@ export class Weights {
   async download(files: readonly { url: string; name: string }[], meter: Meter): Promise<ModelFile[]> {
     const plans = await Promise.all(files.map((file) => this.#plan(file.url, file.name)));
     for (const { now, record } of plans) meter.expect(now?.size ?? record?.size ?? 0);
+    const missing = await Promise.all(plans.map((plan) => this.#missing(plan)));
+    await this.#checkRoom(missing.reduce((sum, bytes) => sum + bytes, 0));
     const done: ModelFile[] = [];
     for (const plan of plans) done.push(await this.#locked(plan.folder, () => this.#file(plan, meter)));
     return done;
@@ -179,7 +181,6 @@ export class Weights {
     let record = begun;
     try {
       if (begun) await writer.resume(meter.advance);
-      await this.#checkRoom(expected - writer.size);
       if (!record || writer.size !== record.size) {
         record = await this.#receive(url, writer, { version: 1, source: url, name, ...begun }, folder, meter);
       }
@@ -213,6 +214,14 @@ export class Weights {
     const file = await openPieces(this.#disk, folder, record);
     if (!file) throw new HeadstartError("storage", `${record.name}: what was written to the disk is not there`, { file: record.name });
     return file;
+  }
+
+  /** Bytes that have to be written for a file, as far as its size is known. */
+  async #missing({ folder, record, now }: Plan): Promise<number> {
+    const size = now?.size ?? record?.size ?? 0;
+    if (!record || !same(record, now ?? {})) return size;
+    if (record.sha256 !== undefined) return 0;
+    return size - PIECE * ((await this.#disk.list(folder, "files")).length - 1);
   }
 
   async #checkRoom(asked: number): Promise<void> {

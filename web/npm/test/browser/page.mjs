@@ -103,6 +103,9 @@ window.calls = {
   weights: () => caught(worker.listWeights()),
   clearWeights: () => caught(worker.clearWeights()),
 
+  /** From now on, in this page and not in a worker, as in a browser that cannot write to its private file system. */
+  withoutOpfs: () => void delete FileSystemFileHandle.prototype.createWritable,
+
   /** Names of all files that the package keeps, with sizes. */
   async kept() {
     const files = [];
