@@ -9,14 +9,14 @@ import { behaviours } from "./behaviours.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
 const read = (name) => readFileSync(new URL(name, import.meta.url));
-const only = process.env.ONLY ?? "";
+const only = new RegExp(process.env.ONLY ?? "");
 
 let browser;
 before(async () => (browser = await launch()));
 after(() => browser?.close());
 
 for (const [name, run] of Object.entries(behaviours)) {
-  if (!name.includes(only)) continue;
+  if (!only.test(name)) continue;
   test(name, { timeout: 180_000 }, async () => {
     const behaviour = {};
     const files = Object.fromEntries(Object.entries(tinyModel()).map(([name, bytes]) => [`/model/${name}`, bytes]));
