@@ -34,6 +34,11 @@ export function coreOptions(options: T.CreateOptions): CoreOptions {
   };
 }
 
+/** Whether something is downloaded that would be missed. */
+export function keepsDownloads({ model, persistWeights }: CoreOptions): boolean {
+  return persistWeights && model.some(({ source }) => typeof source === "string");
+}
+
 export class Client implements T.HeadstartInterface {
   readonly chat: { readonly completions: T.ChatCompletions };
   readonly completions: T.TextCompletions;

@@ -1,6 +1,6 @@
 /** headstart, with the engine in a dedicated worker, so that the page stays free. The same interface as `headstart`. */
 
-import { Client, coreOptions } from "./client.js";
+import { Client, coreOptions, keepsDownloads } from "./client.js";
 import type { CoreOptions } from "./core/core.js";
 import { RemoteCore } from "./core/remote.js";
 import { persist } from "./disk/disk.js";
@@ -14,7 +14,7 @@ export class Headstart extends Client {
   static async create(options: CreateOptions): Promise<Headstart> {
     const core = await crossing(coreOptions(options));
     // Only a page can ask for it.
-    if (core.persistWeights) void persist();
+    if (keepsDownloads(core)) void persist();
     const worker = new Worker(new URL("./worker-entry.js", import.meta.url), { type: "module" });
     const headstart = new Headstart(await RemoteCore.open(worker, core, options.onProgress ?? (() => undefined), options.signal));
     await headstart.loadPacks(options.prefixPacks ?? [], options.signal);

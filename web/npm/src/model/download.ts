@@ -44,7 +44,7 @@ export async function head(url: string, { headers, signal }: DownloadOptions): P
       ...(headers && { headers }),
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
     });
-    return response.ok ? stateOf(response, 0) : undefined;
+    return response.ok && !isPage(response) ? stateOf(response, 0) : undefined;
   } catch {
     checkSignal(signal);
     return undefined;
@@ -148,8 +148,10 @@ export class Download {
           headers: this.#position > 0 ? { ...headers, range: `bytes=${this.#position}-` } : { ...headers },
           signal: signal ? AbortSignal.any([signal, this.#connection.signal]) : this.#connection.signal,
         });
-        if (response.ok || response.status === 416) return response;
-        problem = new HeadstartError("http_status", `${this.#url}: the server answered ${response.status}`, {
+        const wanted = response.ok ? !isPage(response) : response.status === 416;
+        if (wanted) return response;
+        const answer = response.ok ? "with a page of HTML, as some do for what they have not" : String(response.status);
+        problem = new HeadstartError("http_status", `${this.#url}: the server answered ${answer}`, {
           url: this.#url,
           status: response.status,
         });
@@ -162,6 +164,11 @@ export class Download {
       await pause(failures, signal);
     }
   }
+}
+
+/** What servers of single-page applications answer for any path that they do not know. */
+function isPage(response: Response): boolean {
+  return response.headers.get("content-type")?.startsWith("text/html") ?? false;
 }
 
 /** Where a partial answer begins; as asked for, where the server may not say it to another origin. */

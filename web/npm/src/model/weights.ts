@@ -13,8 +13,8 @@ import { type FileRecord, PIECE, PieceWriter, openPieces, readRecord, writeRecor
 
 const FOLDER = "weights";
 const STREAM = "stream-";
-/** What servers answer for a file that is not there; some stores say 403. */
-const ABSENT = [403, 404, 410];
+/** What servers answer for a file that is not there: some stores say 403, some applications 200 with a page of HTML. */
+const ABSENT = [200, 403, 404, 410];
 
 export interface KeptModel {
   /** The URL it came from. */

@@ -17,7 +17,7 @@ after(() => browser?.close());
 
 for (const [name, run] of Object.entries(behaviours)) {
   if (!only.test(name)) continue;
-  test(name, { timeout: 180_000 }, async () => {
+  test(name, { timeout: 600_000 }, async () => {
     const behaviour = {};
     const files = Object.fromEntries(Object.entries(tinyModel()).map(([name, bytes]) => [`/model/${name}`, bytes]));
     const server = await serve(files, behaviour);

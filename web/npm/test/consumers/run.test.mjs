@@ -43,7 +43,7 @@ async function answers(mounts) {
   page.on("pageerror", (error) => said.push(String(error)));
   try {
     await page.goto(server.origin);
-    await page.waitForFunction(() => document.body.dataset.result, undefined, { timeout: 120_000 });
+    await page.waitForFunction(() => document.body.dataset.result, undefined, { timeout: 600_000 });
     const result = JSON.parse(await page.evaluate(() => document.body.dataset.result));
     assert.equal(result.error, undefined, said.join("\n"));
     const { answer, stages } = result;

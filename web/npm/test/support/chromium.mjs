@@ -14,7 +14,7 @@ const FLAGS = [
 export async function launch() {
   const profile = mkdtempSync(join(tmpdir(), "headstart-chromium-"));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
     headless: true,
     args: FLAGS,
   });

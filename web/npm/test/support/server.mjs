@@ -4,7 +4,8 @@ import { createServer } from "node:http";
 
 /**
  * Serves `files` (bytes by path). `behaviour` holds for all files and can be changed at any time:
- * `ranges: false`, `cutAfter: bytes` of each answer, the first `cuts` times, `status`, `head: false`, `validators: false`.
+ * `ranges: false`, `cutAfter: bytes` of each answer, the first `cuts` times, `status`, `head: false`, `validators: false`,
+ * `fallback: true` for a page of HTML where there is no file.
  * `log` has every request: method, path, the Range header, and the bytes that were sent.
  */
 export async function serve(files, behaviour = {}) {
@@ -17,6 +18,7 @@ export async function serve(files, behaviour = {}) {
     if (request.method === "OPTIONS") return end(204, { "access-control-allow-headers": "range", "access-control-allow-methods": "GET, HEAD" });
     if (behaviour.status) return end(behaviour.status);
     const file = files[path];
+    if (!file && behaviour.fallback) return response.writeHead(200, { "content-type": "text/html; charset=utf-8" }).end("<!doctype html>");
     if (!file) return end(404);
     const headers = {
       "accept-ranges": behaviour.ranges === false ? "none" : "bytes",

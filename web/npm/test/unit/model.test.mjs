@@ -229,6 +229,15 @@ test("a directory is taken with its shards, and kept whole", async () => {
   assert.equal(server.sent(), sent);
 });
 
+test("a page of HTML is no file, required or not", async () => {
+  behaviour.fallback = true;
+  await assert.rejects(open(`${server.origin}/other.gguf`), code("http_status", { status: 200 }));
+  await server.close();
+  const files = { "/d/config.json": Buffer.from("{}"), "/d/model.safetensors": bytes };
+  server = await serve(files, behaviour);
+  assert.deepEqual((await open(`${server.origin}/d/`)).files.map(({ name }) => name), ["config.json", "model.safetensors"]);
+});
+
 test("an index that points elsewhere is refused", async () => {
   for (const shard of ["../x.safetensors", "http://other/x.safetensors", "x.bin", 7]) {
     await server.close();
