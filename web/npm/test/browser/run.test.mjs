@@ -37,6 +37,17 @@ for (const [name, run] of Object.entries(behaviours)) {
         await reload();
         await page.waitForFunction(() => window.calls);
       };
+      if (process.env.VERBOSE) {
+        const evaluate = page.evaluate.bind(page);
+        page.evaluate = async (work, argument) => {
+          const begun = Date.now();
+          const told = argument ? `${argument[0]} ${JSON.stringify(argument[1] ?? null).slice(0, 80)}` : String(work).slice(0, 60);
+          console.error(`  ${told} …`);
+          const value = await evaluate(work, argument);
+          console.error(`  ${told}: ${Date.now() - begun} ms`);
+          return value;
+        };
+      }
       return page;
     };
     const setQuota = async (bytes) => {
