@@ -1,0 +1,56 @@
+/**
+ * The engine as the client sees it, in this thread or in a worker: plain data in and out, and answers as events.
+ *
+ * `LocalCore` runs the engine; `RemoteCore` is the same interface over messages. All that has OpenAI's shapes is made
+ * above, once, by the client.
+ */
+
+import type { PlainError } from "../errors.js";
+import type { CacheReport, CacheStats, ChatMessage, Explanation, PackInfo, RenderedPrompt, Rendering, Timings } from "../types.js";
+import type { NamedSource } from "../model/source.js";
+import type { EngineInfo, EnginePrefix, EngineRequest } from "../wasm/headstart.js";
+
+/** What `create` was asked for, as data that can cross to a worker. */
+export interface CoreOptions {
+  model: NamedSource[];
+  wasm?: string | BufferSource | WebAssembly.Module | undefined;
+  context?: number | undefined;
+  kvTokens?: number | undefined;
+  cache: { persist: boolean; budgetBytes?: number | undefined; ttlMs: number; memoryBytes?: number | undefined; salt?: string | undefined } | false;
+  persistWeights: boolean;
+  headers?: Record<string, string> | undefined;
+}
+
+export interface Finish {
+  type: "finish";
+  reason: "stop" | "length" | "context" | "cancelled";
+  usage: { prompt_tokens: number; completion_tokens: number; prompt_tokens_details: { cached_tokens: number } };
+  cache: CacheReport;
+  timings: Timings;
+  /** How often the device was lost on the way. */
+  recovered: number;
+}
+
+/** What becomes of a request: text, and at the end one `finish` or `failed`. */
+export type AnswerEvent = { type: "text"; text: string } | Finish | { type: "failed"; error: PlainError };
+
+export type Sink = (event: AnswerEvent) => void;
+
+export interface Core {
+  readonly info: EngineInfo;
+  /** Begins an answer under an id of the caller's. What is wrong with the request comes as a `failed` event too. */
+  run(id: number, request: EngineRequest, sink: Sink): void;
+  /** Ends an answer; its `finish` follows, unless it has ended. */
+  cancel(id: number): void;
+  tokenize(text: string): Promise<Uint32Array>;
+  detokenize(tokens: Uint32Array): Promise<string>;
+  renderPrompt(messages: readonly ChatMessage[], options: Rendering): Promise<RenderedPrompt>;
+  warm(prefix: EnginePrefix): Promise<CacheReport>;
+  exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
+  importPack(pack: Blob, cacheSalt: string | undefined): Promise<PackInfo>;
+  explain(known: EnginePrefix, prompt: EnginePrefix): Promise<Explanation>;
+  stats(): Promise<Omit<CacheStats, "packs">>;
+  clear(): Promise<void>;
+  destroyDeviceForTest(): Promise<void>;
+  dispose(): Promise<void>;
+}

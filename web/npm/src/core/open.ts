@@ -1,0 +1,95 @@
+/** From options to a running core: WebAssembly, the model's files, the store, the engine. */
+
+import { available, openDisk } from "../disk/disk.js";
+import { HeadstartError, checkSignal, toError } from "../errors.js";
+import { DiskStore } from "../kv/store.js";
+import { openModel } from "../model/source.js";
+import type { Progress } from "../types.js";
+import type * as Wasm from "../wasm/headstart.js";
+import type { CoreOptions } from "./core.js";
+import { LocalCore } from "./local.js";
+
+/** The engine's module, given so that tests can give another. */
+export type WasmModule = Pick<typeof Wasm, "WasmEngine" | "Sha256">;
+
+const GIB = 1 << 30;
+
+export async function openCore(
+  options: CoreOptions,
+  loadWasm: (source: CoreOptions["wasm"]) => Promise<WasmModule>,
+  onProgress: (progress: Progress) => void,
+  signal: AbortSignal | undefined,
+): Promise<LocalCore> {
+  requireWebGpu();
+  checkSignal(signal);
+  const { WasmEngine, Sha256 } = await loadWasm(options.wasm);
+  const model = await openModel(options.model, {
+    persist: options.persistWeights,
+    hash: () => new Sha256(),
+    headers: options.headers,
+    signal,
+    onProgress: (loaded, total) => onProgress({ stage: "download", loaded, total }),
+  });
+  try {
+    const store = options.cache ? await openStore(options.cache) : undefined;
+    const weights = model.files.filter(({ name }) => /\.(gguf|safetensors)$/i.test(name));
+    const digest = weights.length === 1 ? weights[0]!.sha256 : undefined;
+    const files = model.files.map((file) => ({
+      ...file,
+      read(offset: number, length: number) {
+        checkSignal(signal);
+        return file.read(offset, length);
+      },
+    }));
+    const memoryBytes = options.cache ? options.cache.memoryBytes : 0;
+    let report: (progress: Progress) => void = onProgress;
+    const core = await LocalCore.create({
+      load: () =>
+        WasmEngine.load(
+          {
+            files,
+            ...(memoryBytes !== undefined && { memoryBytes }),
+            ...(options.context !== undefined && { context: options.context }),
+            ...(options.kvTokens !== undefined && { kvTokens: options.kvTokens }),
+            ...(store && { store }),
+            ...(digest !== undefined && { weightsDigest: digest }),
+          },
+          ({ stage, done, total }) => report({ stage, loaded: done, total }),
+        ),
+      store: store && (() => ({ ...store.usage(), name: store.name as "opfs" | "indexeddb", budget_bytes: store.budget })),
+      salt: options.cache ? options.cache.salt : undefined,
+      noCache: !options.cache,
+      close: async () => {
+        await store?.flush();
+        await model.close();
+      },
+    });
+    if (signal?.aborted) await core.dispose();
+    checkSignal(signal);
+    // From now on the engine is only loaded again, after a loss.
+    signal = undefined;
+    report = () => undefined;
+    return core;
+  } catch (error) {
+    await model.close();
+    checkSignal(signal);
+    throw toError(error);
+  }
+}
+
+async function openStore(cache: NonNullable<Exclude<CoreOptions["cache"], false>>): Promise<DiskStore | undefined> {
+  const disk = cache.persist ? await openDisk() : undefined;
+  if (!disk) return undefined;
+  const room = (await available()) ?? Infinity;
+  return DiskStore.open(disk, { budgetBytes: cache.budgetBytes ?? Math.min(GIB, room / 2), ttlMs: cache.ttlMs });
+}
+
+/** Before anything is downloaded for nothing. */
+function requireWebGpu(): void {
+  if ((navigator as { gpu?: unknown }).gpu) return;
+  const message = globalThis.isSecureContext === false
+    ? "WebGPU is only there for pages from https or localhost; open this page from such an address"
+    : "this browser offers no WebGPU; Chrome and Edge have it from version 113, Safari from 26, Firefox from 141 on " +
+      "Windows and from 145 on Macs with Apple silicon; on Linux it may have to be switched on";
+  throw new HeadstartError("no_webgpu", message);
+}

@@ -1,0 +1,232 @@
+/**
+ * The engine in a worker, over messages: calls with an id, their replies, and the events of answers.
+ *
+ * `RemoteCore` is the page's end, `serve` the worker's. Both ends know one list of methods, that of `Core`. Errors cross
+ * as their code, message and fields; bytes are handed over, not copied; an abort is a message.
+ */
+
+import { HeadstartError, type PlainError, checkSignal, disposed, toError, toPlain } from "../errors.js";
+import type { Progress } from "../types.js";
+import type { EngineInfo, EngineRequest } from "../wasm/headstart.js";
+import type { AnswerEvent, Core, CoreOptions, Sink } from "./core.js";
+
+type Method = Exclude<keyof Core, "info" | "run" | "cancel">;
+
+type ToWorker =
+  | { type: "open"; options: CoreOptions }
+  | { type: "abort" }
+  | { type: "run"; id: number; request: EngineRequest }
+  | { type: "cancel"; id: number }
+  | { type: "call"; id: number; method: Method; args: unknown[] };
+
+type ToPage =
+  | { type: "progress"; progress: Progress }
+  | { type: "opened"; info: EngineInfo }
+  | { type: "failed"; error: PlainError }
+  | { type: "answers"; events: { id: number; event: AnswerEvent }[] }
+  | { type: "reply"; id: number; value?: unknown; error?: PlainError };
+
+/** A worker, or in tests one side of a channel. */
+export interface Port {
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  onmessage: ((event: MessageEvent) => void) | null;
+}
+
+export interface WorkerPort extends Port {
+  onerror: ((event: ErrorEvent) => void) | null;
+  terminate(): void;
+}
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(error: HeadstartError): void;
+}
+
+export class RemoteCore implements Core {
+  readonly info: EngineInfo;
+  readonly #worker: WorkerPort;
+  readonly #pending: Map<number, Pending>;
+  readonly #sinks: Map<number, Sink>;
+  #calls = 0;
+  #end: HeadstartError | undefined;
+
+  private constructor(worker: WorkerPort, info: EngineInfo) {
+    this.#worker = worker;
+    this.info = info;
+    this.#pending = new Map();
+    this.#sinks = new Map();
+    worker.onmessage = ({ data }) => this.#receive(data as ToPage);
+    worker.onerror = (event) => this.#fail(crashed(event));
+  }
+
+  static async open(
+    worker: WorkerPort,
+    options: CoreOptions,
+    onProgress: (progress: Progress) => void,
+    signal: AbortSignal | undefined,
+  ): Promise<RemoteCore> {
+    const opened = new Promise<RemoteCore>((resolve, reject) => {
+      worker.onmessage = ({ data }) => {
+        const message = data as ToPage;
+        if (message.type === "progress") onProgress(message.progress);
+        else if (message.type === "opened") resolve(new RemoteCore(worker, message.info));
+        else if (message.type === "failed") reject(toError(message.error));
+      };
+      worker.onerror = (event) => reject(crashed(event));
+      send(worker, { type: "open", options }, transferables(options.model.map(({ source }) => source)));
+    });
+    const abort = () => send(worker, { type: "abort" });
+    signal?.addEventListener("abort", abort);
+    try {
+      if (signal?.aborted) abort();
+      const core = await opened;
+      checkSignal(signal);
+      return core;
+    } catch (error) {
+      worker.terminate();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  run(id: number, request: EngineRequest, sink: Sink): void {
+    if (this.#end) return sink({ type: "failed", error: toPlain(this.#end) });
+    this.#sinks.set(id, sink);
+    try {
+      send(this.#worker, { type: "run", id, request });
+    } catch (error) {
+      this.#sinks.delete(id);
+      sink({ type: "failed", error: toPlain(uncloneable(error)) });
+    }
+  }
+
+  cancel(id: number): void {
+    send(this.#worker, { type: "cancel", id });
+  }
+
+  readonly tokenize = this.#method("tokenize");
+  readonly detokenize = this.#method("detokenize");
+  readonly renderPrompt = this.#method("renderPrompt");
+  readonly warm = this.#method("warm");
+  readonly exportPack = this.#method("exportPack");
+  readonly importPack = this.#method("importPack");
+  readonly explain = this.#method("explain");
+  readonly stats = this.#method("stats");
+  readonly clear = this.#method("clear");
+  readonly destroyDeviceForTest = this.#method("destroyDeviceForTest");
+
+  async dispose(): Promise<void> {
+    if (this.#end?.code === "disposed") return;
+    try {
+      if (!this.#end) await this.#call("dispose", []);
+    } finally {
+      this.#fail(disposed());
+      this.#worker.terminate();
+    }
+  }
+
+  #method<M extends Method>(method: M): Core[M] {
+    return ((...args: unknown[]) => this.#call(method, args)) as unknown as Core[M];
+  }
+
+  #call(method: Method, args: unknown[]): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      if (this.#end) return reject(this.#end);
+      const id = ++this.#calls;
+      this.#pending.set(id, { resolve, reject });
+      try {
+        send(this.#worker, { type: "call", id, method, args });
+      } catch (error) {
+        this.#pending.delete(id);
+        reject(uncloneable(error));
+      }
+    });
+  }
+
+  #receive(message: ToPage): void {
+    if (message.type === "answers") {
+      for (const { id, event } of message.events) {
+        const sink = this.#sinks.get(id);
+        if (event.type !== "text") this.#sinks.delete(id);
+        sink?.(event);
+      }
+    } else if (message.type === "reply") {
+      const pending = this.#pending.get(message.id);
+      this.#pending.delete(message.id);
+      if (message.error) pending?.reject(toError(message.error));
+      else pending?.resolve(message.value);
+    }
+  }
+
+  #fail(error: HeadstartError): void {
+    this.#end = error;
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
+    const sinks = [...this.#sinks.values()];
+    this.#sinks.clear();
+    for (const sink of sinks) sink({ type: "failed", error: toPlain(error) });
+  }
+}
+
+/** The worker's end: opens a core on the first message, and does what it is told. */
+export function serve(
+  port: Port,
+  open: (options: CoreOptions, onProgress: (progress: Progress) => void, signal: AbortSignal) => Promise<Core>,
+): void {
+  const aborting = new AbortController();
+  const answers: { id: number; event: AnswerEvent }[] = [];
+  let core: Core | undefined;
+  const reply = (message: ToPage, transfer: Transferable[] = []) => port.postMessage(message, transfer);
+  const flush = () => reply({ type: "answers", events: answers.splice(0) });
+
+  port.onmessage = async ({ data }) => {
+    const message = data as ToWorker;
+    switch (message.type) {
+      case "open":
+        try {
+          core = await open(message.options, (progress) => reply({ type: "progress", progress }), aborting.signal);
+          reply({ type: "opened", info: core.info });
+        } catch (error) {
+          reply({ type: "failed", error: toPlain(toError(error)) });
+        }
+        break;
+      case "abort":
+        aborting.abort();
+        break;
+      case "run":
+        // One message for all that a step brought.
+        core!.run(message.id, message.request, (event) => {
+          if (answers.push({ id: message.id, event }) === 1) queueMicrotask(flush);
+        });
+        break;
+      case "cancel":
+        core!.cancel(message.id);
+        break;
+      case "call":
+        try {
+          const method = core![message.method] as (...args: unknown[]) => Promise<unknown>;
+          const value = await method.apply(core, message.args);
+          reply({ type: "reply", id: message.id, value }, value instanceof Uint8Array ? [value.buffer] : []);
+        } catch (error) {
+          reply({ type: "reply", id: message.id, error: toPlain(toError(error)) });
+        }
+    }
+  };
+}
+
+function send(port: Port, message: ToWorker, transfer: Transferable[] = []): void {
+  port.postMessage(message, transfer);
+}
+
+function transferables(values: readonly unknown[]): Transferable[] {
+  return values.filter((value) => value instanceof ReadableStream);
+}
+
+function crashed(event: ErrorEvent): HeadstartError {
+  return new HeadstartError("internal", `the worker failed: ${event.message || "its script did not load"}`);
+}
+
+function uncloneable(error: unknown): HeadstartError {
+  return new HeadstartError("bad_input", `the request cannot be handed to the worker: ${String(error)}`);
+}

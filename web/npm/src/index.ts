@@ -1,0 +1,21 @@
+/** headstart, with the engine in this thread. Where a page shows it, prefer `headstart/worker`: the same, off the thread. */
+
+import { Client, coreOptions, keepsDownloads } from "./client.js";
+import { openCore } from "./core/open.js";
+import { persist } from "./disk/disk.js";
+import type { CreateOptions } from "./types.js";
+import { loadWasm } from "./wasm/load.js";
+
+export { HeadstartError } from "./errors.js";
+export { type KeptModel, clearWeights, listWeights } from "./model/weights.js";
+export type * from "./types.js";
+
+export class Headstart extends Client {
+  static async create(options: CreateOptions): Promise<Headstart> {
+    const core = coreOptions(options);
+    if (keepsDownloads(core)) void persist();
+    const headstart = new Headstart(await openCore(core, loadWasm, options.onProgress ?? (() => undefined), options.signal));
+    await headstart.loadPacks(options.prefixPacks ?? [], options.signal);
+    return headstart;
+  }
+}

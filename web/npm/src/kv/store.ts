@@ -1,0 +1,230 @@
+/**
+ * KV beyond the GPU on this origin's disk: a file a block, named by its key, under a budget and a time to live.
+ *
+ * Nothing here is trusted: the engine checks each block's digest, so a store may lose blocks but cannot do harm by
+ * giving wrong ones. The files are the truth. Beside them an index keeps the order of use and the times to live; it is
+ * written late and by several tabs, and what is not in it counts as written when its file was. Writes are queued, up to
+ * 64 MiB of them, and a block in the queue is found.
+ */
+
+import { type Disk, locked, readJson, writeJson } from "../disk/disk.js";
+import type { KvStore } from "../wasm/headstart.js";
+import { Lru } from "./lru.js";
+
+export interface StoreOptions {
+  budgetBytes: number;
+  ttlMs: number;
+  /** Milliseconds since 1970. */
+  clock?: () => number;
+}
+
+const FOLDER = "kv";
+const INDEX = "index.json";
+const KEY = /^[0-9a-f]{64}$/;
+const MAX_QUEUED = 64 << 20;
+const SAVE_MS = 2_000;
+
+/** Key, bytes, expiry; from the least to the most recently used. */
+type Saved = { version: 1; entries: [string, number, number][] };
+
+export class DiskStore implements KvStore {
+  readonly name: string;
+  readonly #disk: Disk;
+  readonly #ttl: number;
+  readonly #clock: () => number;
+  readonly #lru = new Lru();
+  readonly #queue = new Map<string, Uint8Array<ArrayBuffer>>();
+  #budget: number;
+  #queued = 0;
+  #writing: Promise<void> | undefined;
+  #evicted = 0;
+  #failures = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  private constructor(disk: Disk, options: StoreOptions) {
+    this.name = disk.name;
+    this.#disk = disk;
+    this.#budget = options.budgetBytes;
+    this.#ttl = options.ttlMs;
+    this.#clock = options.clock ?? Date.now;
+  }
+
+  static async open(disk: Disk, options: StoreOptions): Promise<DiskStore> {
+    const store = new DiskStore(disk, options);
+    await store.#save();
+    return store;
+  }
+
+  get budget(): number {
+    return this.#budget;
+  }
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    const queued = this.#queue.get(key);
+    if (queued) return queued.slice();
+    if (!KEY.test(key) || this.#expired(key)) return undefined;
+    try {
+      const file = await this.#disk.read(FOLDER, key);
+      if (!file) {
+        this.#lru.delete(key);
+        return undefined;
+      }
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      this.#lru.set(key, { bytes: bytes.length, expires: this.#lru.get(key)?.expires ?? this.#clock() + this.#ttl });
+      return bytes;
+    } catch {
+      this.#failures++;
+      return undefined;
+    }
+  }
+
+  async put(key: string, bytes: Uint8Array, ttlMs = this.#ttl): Promise<void> {
+    if (!KEY.test(key) || bytes.length > this.#budget) {
+      this.#failures++;
+      return;
+    }
+    while (this.#queued + bytes.length > MAX_QUEUED && this.#writing) await this.#writing;
+    this.#unqueue(key);
+    this.#queue.set(key, bytes as Uint8Array<ArrayBuffer>);
+    this.#queued += bytes.length;
+    this.#lru.set(key, { bytes: bytes.length, expires: this.#clock() + ttlMs });
+    this.#writing ??= this.#drain();
+  }
+
+  contains(keys: string[]): Promise<boolean[]> {
+    return Promise.all(keys.map((key) => this.#contains(key)));
+  }
+
+  async remove(key: string): Promise<boolean> {
+    const queued = this.#unqueue(key);
+    this.#lru.delete(key);
+    this.#saveSoon();
+    return (await this.#delete(key)) || queued;
+  }
+
+  async clear(): Promise<void> {
+    this.#queue.clear();
+    this.#queued = 0;
+    await this.#writing;
+    this.#lru.clear();
+    await locked(FOLDER, undefined, () => this.#disk.removeFolder(FOLDER));
+  }
+
+  touch(keys: string[]): void {
+    this.#lru.touch(keys);
+    this.#saveSoon();
+  }
+
+  async flush(): Promise<void> {
+    await this.#writing;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    await this.#save();
+  }
+
+  usage(): { entries: number; bytes: number; evicted: number; failures: number } {
+    return { entries: this.#lru.size, bytes: this.#lru.bytes, evicted: this.#evicted, failures: this.#failures };
+  }
+
+  /** What this tab does not know, another may have written. */
+  async #contains(key: string): Promise<boolean> {
+    if (this.#queue.has(key)) return true;
+    if (!KEY.test(key) || this.#expired(key)) return false;
+    return this.#lru.get(key) !== undefined || (await this.#disk.read(FOLDER, key).catch(() => undefined)) !== undefined;
+  }
+
+  #expired(key: string): boolean {
+    return (this.#lru.get(key)?.expires ?? Infinity) <= this.#clock();
+  }
+
+  #unqueue(key: string): boolean {
+    this.#queued -= this.#queue.get(key)?.length ?? 0;
+    return this.#queue.delete(key);
+  }
+
+  /** Writes what is queued, one after another. */
+  async #drain(): Promise<void> {
+    for (const [key, bytes] of this.#queue) {
+      await this.#evict();
+      const written = await this.#write(key, bytes);
+      // Unless it was removed, or queued anew, in the meantime.
+      if (this.#queue.get(key) === bytes) this.#unqueue(key);
+      else if (!this.#queue.has(key) && !this.#lru.get(key)) await this.#delete(key);
+      if (!written) this.#lru.delete(key);
+    }
+    this.#writing = undefined;
+    this.#saveSoon();
+  }
+
+  async #write(key: string, bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
+    try {
+      await this.#disk.write(FOLDER, key, bytes);
+      return true;
+    } catch (error) {
+      this.#failures++;
+      // The origin has less room than the budget: live with what fits.
+      if ((error as Error)?.name === "QuotaExceededError") this.#budget = Math.max(0, this.#lru.bytes - this.#queued);
+      return false;
+    }
+  }
+
+  async #evict(): Promise<void> {
+    const { expired, evicted } = this.#lru.evict(this.#budget, this.#clock());
+    this.#evicted += evicted.length;
+    for (const key of [...expired, ...evicted]) {
+      this.#unqueue(key);
+      await this.#delete(key);
+    }
+  }
+
+  async #delete(key: string): Promise<boolean> {
+    try {
+      return KEY.test(key) && (await this.#disk.remove(FOLDER, key));
+    } catch {
+      this.#failures++;
+      return false;
+    }
+  }
+
+  #saveSoon(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.#save();
+    }, SAVE_MS);
+  }
+
+  /** Brings the index, the files and what this tab knows together, evicts, and writes the index. */
+  async #save(): Promise<void> {
+    try {
+      await locked(FOLDER, undefined, async () => {
+        const saved = await readJson<Saved>(this.#disk, FOLDER, INDEX);
+        const files = new Set(await this.#disk.list(FOLDER, "files"));
+        await this.#merge(saved?.version === 1 && Array.isArray(saved.entries) ? saved.entries : [], files);
+        await this.#evict();
+        const entries = this.#lru.entries().map(([key, { bytes, expires }]) => [key, bytes, expires]);
+        if (entries.length > 0 || files.has(INDEX)) await writeJson(this.#disk, FOLDER, INDEX, { version: 1, entries });
+      });
+    } catch {
+      this.#failures++;
+    }
+  }
+
+  /** Takes in what other tabs wrote, as used before all that this one used, and drops what is gone. */
+  async #merge(saved: Saved["entries"], files: ReadonlySet<string>): Promise<void> {
+    const mine = this.#lru.entries();
+    this.#lru.clear();
+    const known = new Set([...saved.map(([key]) => key), ...mine.map(([key]) => key)]);
+    for (const key of files) {
+      if (known.has(key) || !KEY.test(key)) continue;
+      const file = await this.#disk.read(FOLDER, key);
+      const written = file instanceof File ? file.lastModified : this.#clock();
+      if (file) this.#lru.set(key, { bytes: file.size, expires: written + this.#ttl });
+    }
+    for (const [key, bytes, expires] of saved) {
+      if (files.has(key) && bytes >= 0 && expires > 0) this.#lru.set(key, { bytes, expires });
+    }
+    for (const [key, entry] of mine) {
+      if (files.has(key) || this.#queue.has(key)) this.#lru.set(key, entry);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+/** What `create` takes as a model, as the files that the engine reads. */
+
+import { HeadstartError, checkSignal } from "../errors.js";
+import type { ModelSource, Source } from "../types.js";
+import type { ModelFile, Sha256 } from "../wasm/headstart.js";
+import type { DownloadOptions } from "./download.js";
+import { Meter, Weights } from "./weights.js";
+
+/** A source with the name that its file goes by; a URL is absolute. This is what crosses to a worker. */
+export interface NamedSource {
+  name: string;
+  source: string | Blob | ReadableStream<Uint8Array>;
+}
+
+const INDEX = "model.safetensors.index.json";
+const SINGLE = "model.safetensors";
+const REQUIRED = ["config.json"];
+const OPTIONAL = ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+const MAX_INDEX = 64 << 20;
+
+/** Names each source and makes URLs absolute. Throws where a file of several has no name. */
+export function nameSources(model: ModelSource): NamedSource[] {
+  if (isSource(model)) return [named(model, true)];
+  const entries = Object.entries(Object(model) as { [filename: string]: Source });
+  if (entries.length === 0) throw badInput("model: give a URL, a Blob, a File, a stream, or several of them by file name");
+  if (Array.isArray(model)) return entries.map(([, source]) => named(source, entries.length === 1));
+  return entries.map(([name, source]) => ({ ...named(source, true), name }));
+}
+
+function isSource(model: ModelSource): model is Source {
+  return typeof model === "string" || model instanceof URL || model instanceof Blob || model instanceof ReadableStream;
+}
+
+function named(source: Source, alone: boolean): NamedSource {
+  if (!isSource(source)) throw badInput(`model: ${Object.prototype.toString.call(source)} is no URL, Blob, File or stream`);
+  if (typeof source === "string" || source instanceof URL) {
+    const url = absolute(source);
+    const { pathname } = new URL(url);
+    return { name: decodeURIComponent(pathname.slice(pathname.lastIndexOf("/") + 1)), source: url };
+  }
+  const name = "name" in source && typeof source.name === "string" && source.name;
+  if (!name && !alone) throw badInput("model: of several files each needs a name; give { [filename]: Blob }");
+  return { name: name || "model.gguf", source };
+}
+
+/** Relative to the page. In a worker to its script, so pages resolve before they hand on. */
+export function absolute(url: string | URL): string {
+  try {
+    const resolved = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+    resolved.hash = "";
+    return resolved.href;
+  } catch {
+    throw badInput(`${url} is no URL`);
+  }
+}
+
+export interface OpenModel {
+  files: ModelFile[];
+  /** Removes what was only kept for this model's life. */
+  close(): Promise<void>;
+}
+
+export interface OpenOptions extends DownloadOptions {
+  persist: boolean;
+  hash: () => Sha256;
+  onProgress: (loaded: number, total: number) => void;
+}
+
+/** Opens all sources, downloading and spooling as needed. */
+export async function openModel(sources: readonly NamedSource[], options: OpenOptions): Promise<OpenModel> {
+  const weights = await Weights.open(options.persist, options.hash, options);
+  const meter = new Meter(options.onProgress);
+  try {
+    const files: ModelFile[] = [];
+    const urls: { url: string; name: string }[] = [];
+    for (const { name, source } of sources) {
+      checkSignal(options.signal);
+      if (typeof source !== "string") continue;
+      if (source.endsWith("/")) files.push(...(await directory(source, weights, meter)));
+      else urls.push({ url: source, name });
+    }
+    files.push(...(await weights.download(urls, meter)));
+    for (const { name, source } of sources) {
+      if (typeof source === "string") continue;
+      files.push(source instanceof Blob ? blobFile(name, source) : await weights.spool(source, name, meter));
+    }
+    return { files, close: () => weights.close() };
+  } catch (error) {
+    await weights.close();
+    throw error;
+  }
+}
+
+/** The files of a Hugging Face directory: what a model needs, and of the rest what is there. */
+async function directory(url: string, weights: Weights, meter: Meter): Promise<ModelFile[]> {
+  const at = (name: string) => ({ url: new URL(encodeURIComponent(name), url).href, name });
+  const files = await weights.download(REQUIRED.map(at), meter);
+  for (const name of OPTIONAL) {
+    const file = await weights.optional(at(name).url, name, meter);
+    if (file) files.push(file);
+  }
+  const index = await weights.optional(at(INDEX).url, INDEX, meter);
+  const shards = index ? await shardsOf(index) : [SINGLE];
+  return [...files, ...(index ? [index] : []), ...(await weights.download(shards.map(at), meter))];
+}
+
+async function shardsOf(index: ModelFile): Promise<string[]> {
+  const bad = (problem: string) => new HeadstartError("bad_model", `${index.name}: ${problem}`, { file: index.name });
+  if (index.size > MAX_INDEX) throw bad(`${index.size} bytes, at most ${MAX_INDEX} are read`);
+  let map: unknown;
+  try {
+    map = (JSON.parse(new TextDecoder().decode(await index.read(0, index.size))) as { weight_map?: unknown }).weight_map;
+  } catch {
+    throw bad("is no JSON");
+  }
+  const names = [...new Set(Object.values(Object(map) as object))];
+  const plain = (name: unknown): name is string => typeof name === "string" && /^[\w.-]+\.safetensors$/.test(name);
+  if (names.length === 0 || !names.every(plain)) throw bad("weight_map must give each tensor a .safetensors file beside it");
+  return names.sort();
+}
+
+function blobFile(name: string, blob: Blob): ModelFile {
+  return {
+    name,
+    size: blob.size,
+    async read(offset, length) {
+      try {
+        return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
+      } catch (error) {
+        throw new HeadstartError("storage", `${name} cannot be read any more; choose it again`, { file: name }, error);
+      }
+    },
+  };
+}
+
+function badInput(message: string): HeadstartError {
+  return new HeadstartError("bad_input", message);
+}

@@ -1,0 +1,264 @@
+/**
+ * The copies of models that this origin keeps, one folder a file, named by the hash of its URL.
+ *
+ * The second visit asks the server only whether the file is still the same, and goes on without an answer. Of several
+ * tabs that want one file, one downloads it and the others wait and read; if it closes, the next goes on where it was.
+ */
+
+import { type Disk, MemoryDisk, available, locked, openDisk, quotaExceeded } from "../disk/disk.js";
+import { HeadstartError, checkSignal } from "../errors.js";
+import type { ModelFile, Sha256 } from "../wasm/headstart.js";
+import { Download, type DownloadOptions, type FileState, head, same } from "./download.js";
+import { type FileRecord, PIECE, PieceWriter, openPieces, readRecord, writeRecord } from "./pieces.js";
+
+const FOLDER = "weights";
+const STREAM = "stream-";
+/** What servers answer for a file that is not there: some stores say 403, some applications 200 with a page of HTML. */
+const ABSENT = [200, 403, 404, 410];
+
+export interface KeptModel {
+  /** The URL it came from. */
+  source: string;
+  name: string;
+  /** In bytes, where it is known. */
+  size?: number;
+  /** Whether it was downloaded to the end. */
+  complete: boolean;
+}
+
+/** The files of models that this origin keeps. */
+export async function listWeights(): Promise<KeptModel[]> {
+  const disk = await openDisk();
+  const kept: KeptModel[] = [];
+  for (const id of (await disk?.list(FOLDER, "folders")) ?? []) {
+    const record = await readRecord(disk!, `${FOLDER}/${id}`);
+    if (!record || record.absent) continue;
+    const { source, name, size, sha256 } = record;
+    kept.push({ source, name, ...(size !== undefined && { size }), complete: sha256 !== undefined });
+  }
+  return kept;
+}
+
+/** Removes the kept files of a model, or of all models: all whose URL begins with `prefix`. */
+export async function clearWeights(prefix: string | URL = ""): Promise<void> {
+  const disk = await openDisk();
+  for (const id of (await disk?.list(FOLDER, "folders")) ?? []) {
+    const record = await readRecord(disk!, `${FOLDER}/${id}`);
+    if (!record || record.source.startsWith(String(prefix))) await disk!.removeFolder(`${FOLDER}/${id}`);
+  }
+}
+
+/** Counts bytes of the download over all files. */
+export class Meter {
+  #loaded = 0;
+  #total = 0;
+  readonly #report: (loaded: number, total: number) => void;
+
+  constructor(report: (loaded: number, total: number) => void) {
+    this.#report = report;
+  }
+
+  expect(bytes: number): void {
+    this.#total += bytes;
+  }
+
+  readonly advance = (bytes: number): void => {
+    this.#loaded += bytes;
+    this.#report(this.#loaded, Math.max(this.#loaded, this.#total));
+  };
+}
+
+/** A file that is wanted, and what is known of it before anything is downloaded. */
+interface Plan {
+  url: string;
+  name: string;
+  folder: string;
+  record: FileRecord | undefined;
+  /** What the server says now. */
+  now: FileState | undefined;
+}
+
+export class Weights {
+  readonly #disk: Disk;
+  readonly #hash: () => Sha256;
+  readonly #options: DownloadOptions;
+  readonly #release: (() => void)[] = [];
+
+  private constructor(disk: Disk, hash: () => Sha256, options: DownloadOptions) {
+    this.#disk = disk;
+    this.#hash = hash;
+    this.#options = options;
+  }
+
+  static async open(persist: boolean, hash: () => Sha256, options: DownloadOptions): Promise<Weights> {
+    const disk = persist ? await openDisk() : undefined;
+    const weights = new Weights(disk ?? new MemoryDisk(), hash, options);
+    await weights.#removeStale();
+    return weights;
+  }
+
+  /** The files at these URLs, by name, downloaded as far as they are not kept. */
+  async download(files: readonly { url: string; name: string }[], meter: Meter): Promise<ModelFile[]> {
+    const plans = await Promise.all(files.map((file) => this.#plan(file.url, file.name)));
+    for (const { now, record } of plans) meter.expect(now?.size ?? record?.size ?? 0);
+    const missing = await Promise.all(plans.map((plan) => this.#missing(plan)));
+    await this.#checkRoom(missing.reduce((sum, bytes) => sum + bytes, 0));
+    const done: ModelFile[] = [];
+    for (const plan of plans) done.push(await this.#locked(plan.folder, () => this.#file(plan, meter)));
+    return done;
+  }
+
+  /** A file that need not be there. That it was not is remembered, so that a model that is kept loads without its server. */
+  async optional(url: string, name: string, meter: Meter): Promise<ModelFile | undefined> {
+    const { folder, record, now } = await this.#plan(url, name);
+    if (record?.absent && !now) return undefined;
+    try {
+      return (await this.download([{ url, name }], meter))[0];
+    } catch (error) {
+      if (!(error instanceof HeadstartError) || !ABSENT.includes(error.status!)) throw error;
+      await writeRecord(this.#disk, folder, { version: 1, source: url, name, absent: true });
+      return undefined;
+    }
+  }
+
+  /** Writes a stream to the disk, where it stays until `close`. */
+  async spool(stream: ReadableStream<Uint8Array>, name: string, meter: Meter): Promise<ModelFile> {
+    const id = `${STREAM}${crypto.randomUUID()}`;
+    const folder = `${FOLDER}/${id}`;
+    await this.#hold(folder);
+    const writer = new PieceWriter(this.#disk, folder, this.#hash());
+    const reader = stream.getReader();
+    try {
+      for (let chunk; !(chunk = await reader.read()).done; meter.advance(chunk.value.length)) {
+        checkSignal(this.#options.signal);
+        await writer.write(chunk.value);
+      }
+    } catch (error) {
+      void reader.cancel().catch(() => undefined);
+      throw error;
+    }
+    return this.#finish(folder, { version: 1, source: "", name, size: writer.size, sha256: await writer.end() });
+  }
+
+  /** Removes what was spooled. */
+  async close(): Promise<void> {
+    for (const release of this.#release.splice(0)) release();
+    await this.#removeStale();
+  }
+
+  async #plan(url: string, name: string): Promise<Plan> {
+    const folder = `${FOLDER}/${await hashOf(url)}`;
+    const [record, now] = await Promise.all([readRecord(this.#disk, folder), head(url, this.#options)]);
+    return { url, name, folder, record, now };
+  }
+
+  async #file(plan: Plan, meter: Meter): Promise<ModelFile> {
+    const { folder, name } = plan;
+    // Another tab may have written it while this one waited.
+    const record = await readRecord(this.#disk, folder);
+    if (record && same(record, plan.now ?? {})) {
+      const file = await openPieces(this.#disk, folder, { ...record, name });
+      if (file) {
+        meter.advance(file.size);
+        return file;
+      }
+      if (record.sha256 === undefined) {
+        try {
+          return await this.#fetch(plan, record, meter);
+        } catch (error) {
+          if (!(error instanceof HeadstartError) || error.code !== "changed") throw error;
+        }
+      }
+    }
+    await this.#disk.removeFolder(folder);
+    return this.#fetch(plan, undefined, meter);
+  }
+
+  /** Downloads what is missing. `begun`: the record of a download that was not finished. */
+  async #fetch({ url, name, folder, now }: Plan, begun: FileRecord | undefined, meter: Meter): Promise<ModelFile> {
+    const expected = now?.size ?? begun?.size ?? 0;
+    const writer = new PieceWriter(this.#disk, folder, this.#hash(), expected);
+    let record = begun;
+    try {
+      if (begun) await writer.resume(meter.advance);
+      if (!record || writer.size !== record.size) {
+        record = await this.#receive(url, writer, { version: 1, source: url, name, ...begun }, folder, meter);
+      }
+      return await this.#finish(folder, { ...record, size: writer.size, sha256: await writer.end() });
+    } catch (error) {
+      meter.advance(-writer.size);
+      throw error;
+    }
+  }
+
+  /** What the file is as the server said, once all of it is written. */
+  async #receive(url: string, writer: PieceWriter, known: FileRecord, folder: string, meter: Meter): Promise<FileRecord> {
+    const download = await Download.open(url, writer.size, known, this.#options);
+    try {
+      const record = { ...known, ...download.state };
+      await this.#checkRoom((record.size ?? 0) - writer.size);
+      await writeRecord(this.#disk, folder, record);
+      for await (const chunk of download.chunks()) {
+        await writer.write(chunk);
+        meter.advance(chunk.length);
+      }
+      return record;
+    } finally {
+      download.close();
+    }
+  }
+
+  /** The record comes last: with its digest the file counts as whole. */
+  async #finish(folder: string, record: FileRecord): Promise<ModelFile> {
+    await writeRecord(this.#disk, folder, record);
+    const file = await openPieces(this.#disk, folder, record);
+    if (!file) throw new HeadstartError("storage", `${record.name}: what was written to the disk is not there`, { file: record.name });
+    return file;
+  }
+
+  /** Bytes that have to be written for a file, as far as its size is known. */
+  async #missing({ folder, record, now }: Plan): Promise<number> {
+    const size = now?.size ?? record?.size ?? 0;
+    if (!record || !same(record, now ?? {})) return size;
+    if (record.sha256 !== undefined) return 0;
+    return size - PIECE * ((await this.#disk.list(folder, "files")).length - 1);
+  }
+
+  async #checkRoom(asked: number): Promise<void> {
+    if (this.#disk.name === "memory") return;
+    const room = await available();
+    if (room !== undefined && asked > room) throw quotaExceeded(asked, room);
+  }
+
+  #locked<T>(folder: string, work: () => Promise<T>): Promise<T> {
+    return this.#disk.name === "memory" ? work() : locked(folder, this.#options.signal, work);
+  }
+
+  /** Takes the lock of a spooled stream until `close`, so that other tabs leave it alone. */
+  #hold(folder: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const held = locked(folder, undefined, () => {
+        resolve();
+        return new Promise<void>((release) => this.#release.push(release));
+      });
+      held.catch(reject);
+    });
+  }
+
+  /** Removes streams that were spooled by pages that are gone. */
+  async #removeStale(): Promise<void> {
+    if (this.#disk.name === "memory" || !navigator.locks) return;
+    for (const id of await this.#disk.list(FOLDER, "folders")) {
+      if (!id.startsWith(STREAM)) continue;
+      const folder = `${FOLDER}/${id}`;
+      await navigator.locks.request(`headstart/${folder}`, { ifAvailable: true }, async (lock) => {
+        if (lock) await this.#disk.removeFolder(folder);
+      });
+    }
+  }
+}
+
+async function hashOf(text: string): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+  return Array.from(digest.subarray(0, 16), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,488 @@
+/**
+ * The public types: what goes in, what comes out, and what can go wrong.
+ *
+ * Requests and answers have the shapes of OpenAI's API; what it does not know stands under `headstart`. Counts are in
+ * tokens, sizes in bytes, times in milliseconds. Fields of what crosses from the engine keep its names, in snake case.
+ */
+
+/** One place that a model, a tokenizer or a pack can come from. */
+export type Source = string | URL | Blob | File | ReadableStream<Uint8Array>;
+
+/**
+ * A model: one GGUF file, or the files of a Hugging Face directory (`config.json`, `tokenizer.json`, `*.safetensors`).
+ *
+ * - a URL of a `.gguf` or `.safetensors` file, relative to the page; one that ends in `/` is a directory, whose
+ *   `model.safetensors.index.json` or `model.safetensors` is looked up with what belongs to it
+ * - a Blob or File, which is read in place
+ * - a ReadableStream, which is written to the origin private file system first
+ * - a list or a record by file name of the above. Of several files each needs a name: a URL's last part, a File's name,
+ *   or the record's key.
+ */
+export type ModelSource = Source | readonly Source[] | { readonly [filename: string]: Source };
+
+/** How far a step of loading is. `loaded` grows to `total`; `total` is 0 while it is not known. */
+export interface Progress {
+  /** `download` counts bytes, also those read from the disk's copy; `upload` bytes of weights; `compile` pipelines. */
+  stage: "download" | "upload" | "compile";
+  loaded: number;
+  total: number;
+}
+
+export interface CacheOptions {
+  /** Keep KV in the origin private file system, so that it outlives the page. Default true. */
+  persist?: boolean;
+  /** Bytes of KV on disk before the least recently used goes. Default 1 GiB, and at most half of what the origin has left. */
+  budgetBytes?: number;
+  /** Time after its last write when KV on disk is forgotten. Default 30 days. */
+  ttlMs?: number;
+  /** Bytes of host memory for KV that left the GPU. Default 64 MiB. */
+  memoryBytes?: number;
+  /** KV is only shared between requests of one salt. A request's `cache_salt` narrows it further. */
+  salt?: string;
+}
+
+export interface CreateOptions {
+  model: ModelSource;
+  onProgress?: (progress: Progress) => void;
+  /** Ends loading; `create` then rejects with the code `aborted`. What was downloaded is kept and resumed from. */
+  signal?: AbortSignal;
+  /** Where the `.wasm` is, its bytes, or its module. Default: beside this module. */
+  wasm?: string | URL | BufferSource | WebAssembly.Module;
+  /** Longest sequence in tokens. Default: the model's own limit, as far as the GPU's memory goes. */
+  context?: number;
+  /** Tokens of KV on the GPU over all sequences. Default: what the engine finds fitting. */
+  kvTokens?: number;
+  /** `false` keeps nothing beyond a request: each prompt is computed whole, and nothing is written. */
+  cache?: CacheOptions | false;
+  /** Whether a downloaded model is kept in the origin private file system. Default `{ persist: true }`. */
+  weights?: { persist?: boolean };
+  /** Prefix packs to load after the model. One that is refused is told in `prefix.stats().packs`, and costs nothing else. */
+  prefixPacks?: readonly (string | URL | Blob)[];
+  /** Headers sent when the model is fetched, e.g. `authorization`. */
+  headers?: Record<string, string>;
+}
+
+// ---- requests ----
+
+export interface TextPart {
+  type: "text";
+  text: string;
+}
+
+export interface ToolCall {
+  id: string;
+  type: "function";
+  function: { name: string; arguments: string };
+}
+
+export interface ChatMessage {
+  role: "system" | "developer" | "user" | "assistant" | "tool" | (string & {});
+  content?: string | readonly TextPart[] | null;
+  name?: string;
+  tool_call_id?: string;
+  tool_calls?: readonly ToolCall[];
+}
+
+export interface Tool {
+  type: "function";
+  function: { name: string; description?: string; parameters?: object };
+}
+
+/** How tokens are drawn and when to end, as in OpenAI's API, and what other servers added to it. */
+export interface Sampling {
+  /** Default: what the context leaves. */
+  max_tokens?: number;
+  /** OpenAI's newer name of `max_tokens`; it wins. */
+  max_completion_tokens?: number;
+  /** 0 is greedy. Default 0, or 1 where `top_p`, `top_k` or `min_p` is given. */
+  temperature?: number;
+  top_p?: number;
+  top_k?: number;
+  min_p?: number;
+  seed?: number;
+  /** The answer ends before the first of these, which is left out. */
+  stop?: string | readonly string[];
+  repetition_penalty?: number;
+  frequency_penalty?: number;
+  presence_penalty?: number;
+  /** By token id. */
+  logit_bias?: Record<string, number>;
+}
+
+export interface RequestOptions {
+  /** Ends the answer and frees its sequence; KV that is done is kept. The promise or the iteration rejects with `aborted`. */
+  signal?: AbortSignal;
+  /** Narrows whose KV may be reused. */
+  cache_salt?: string;
+  /** Leaves out KV written while generating, so that a reused prompt gives the same bits as a computed one. */
+  exact?: boolean;
+  /** Neither reuses nor keeps KV. */
+  no_cache?: boolean;
+}
+
+export interface Rendering {
+  tools?: readonly Tool[];
+  /** Variables of the chat template, e.g. `{ enable_thinking: false }`. */
+  template_kwargs?: Record<string, unknown>;
+  /** The time the template sees, in seconds since 1970. Default: now, by the clock. */
+  now?: number;
+}
+
+export interface ChatRequest extends Sampling, RequestOptions, Rendering {
+  messages: readonly ChatMessage[];
+  stream?: boolean;
+  /** Ignored: there is one model. Accepted so that code for other clients runs. */
+  model?: string;
+}
+
+export interface CompletionRequest extends Sampling, RequestOptions {
+  /** Text as it is, or token ids. No chat template. */
+  prompt: string | readonly number[] | Uint32Array;
+  stream?: boolean;
+  model?: string;
+}
+
+// ---- answers ----
+
+/** `stop`: a stop token or string; `length`: `max_tokens` or the end of the context. */
+export type FinishReason = "stop" | "length";
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: {
+    /** Prompt tokens that were not computed again. */
+    cached_tokens: number;
+  };
+}
+
+export interface Timings {
+  /** From the request to its first token. */
+  ttft_ms: number;
+  prefill_ms: number;
+  /** From the first token to the last. */
+  decode_ms: number;
+  /** Prompt tokens that were computed, a second. */
+  prefill_tok_s: number;
+  decode_tok_s: number;
+}
+
+/** What an answer says beyond OpenAI's shape. */
+export interface Account {
+  cache: CacheReport;
+  timings: Timings;
+  /** How often the device was lost and the answer went on with a new one. */
+  recovered: number;
+  /**
+   * `context` where the context, or the memory for it, was full before `max_tokens`; then `finish_reason` is `length`.
+   * `cancelled` after `abort()`; then it is `stop`.
+   */
+  finish: "stop" | "length" | "context" | "cancelled";
+}
+
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  /** Seconds since 1970. */
+  created: number;
+  model: string;
+  choices: [{ index: 0; message: { role: "assistant"; content: string }; finish_reason: FinishReason }];
+  usage: Usage;
+  headstart: Account;
+}
+
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  /** The first chunk has the role, those between have text, the last has the reason. */
+  choices: [{ index: 0; delta: { role?: "assistant"; content?: string }; finish_reason: FinishReason | null }];
+  /** In the last chunk only. */
+  usage?: Usage;
+  /** In the last chunk only. */
+  headstart?: Account;
+}
+
+export interface Completion {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  /** In a stream each has a piece of the text, and `finish_reason` is null but in the last. */
+  choices: [{ index: 0; text: string; finish_reason: FinishReason | null }];
+  /** In a stream in the last piece only. */
+  usage?: Usage;
+  headstart?: Account;
+}
+
+/** Pieces of one answer. Leaving a `for await` loop over it, or `abort()`, frees the sequence and keeps its KV. Read once. */
+export interface AnswerStream<T> extends AsyncIterable<T> {
+  /** Ends the answer as it is: the iteration goes on to the last chunk, whose account says `cancelled`, and ends without an error. */
+  abort(): void;
+  /** The chunks as a stream, e.g. for a `Response`. Instead of iterating, not beside it. */
+  toReadableStream(): ReadableStream<T>;
+}
+
+// ---- where a prompt's KV came from ----
+
+/** Prompt tokens by where their KV came from; they add up to the prompt. */
+export interface Sources {
+  gpu: number;
+  memory: number;
+  disk: number;
+  remote: number;
+  pack: number;
+  computed: number;
+}
+
+/** Why tokens were not reused. */
+export type MissReason =
+  | "cold"
+  | "diverged"
+  | "below_min"
+  | "evicted"
+  | "expired"
+  | "namespace_changed"
+  | "salt"
+  | "integrity"
+  | "deadline"
+  | "decode_written";
+
+/** A run of prompt tokens that could have been reused and was not. */
+export interface Miss {
+  reason: MissReason;
+  /** With `namespace_changed`: what differs, such as `weights` or `adapter`. */
+  field?: string;
+  /** Index of the first token. */
+  from: number;
+  tokens: number;
+}
+
+/** Who made a piece of a prompt. */
+export type Owner =
+  | { owner: "message"; message: number; role: string }
+  | { owner: "tools"; tool: number | null; name: string | null }
+  | { owner: "template"; date: boolean }
+  | { owner: "prompt" }
+  | { owner: "namespace"; field: string };
+
+/** Where a prompt leaves what is known. */
+export type Divergence = Owner & {
+  /** Index of the first token that differs. */
+  token: number;
+  /** Text just before, the same on both sides. */
+  shared: string;
+  /** The text that is known there. */
+  known: string;
+  /** The text of the prompt there. */
+  prompt: string;
+  change: "tokenization" | "whitespace" | "order" | "number" | "text";
+  /** Prompt tokens behind the difference that mending it would let the cache reuse. */
+  recoverable: number;
+  /** What to do about it, where something can be done. */
+  advice?: string | null;
+};
+
+/** A run of stored tokens, and whether loading it was expected to be faster than computing it. */
+export interface Choice {
+  tier: "memory" | "disk" | "remote" | "pack";
+  tokens: number;
+  load: boolean;
+  load_ms: number | null;
+  prefill_ms: number | null;
+}
+
+export interface CacheReport {
+  prompt_tokens: number;
+  sources: Sources;
+  /** In prompt order. */
+  misses: Miss[];
+  /** The first prompt token for which another continuation is known. */
+  first_divergent: number | null;
+  choices?: Choice[];
+  divergence?: Divergence | null;
+  /** What prefill of the reused tokens would have taken beyond what loading them took, from the rates measured so far. */
+  saved_ms?: number;
+}
+
+/** Two prompts compared, as a cache would see the second after the first. */
+export interface Explanation {
+  tokens: { known: number; prompt: number };
+  shared_tokens: number;
+  cache: CacheReport;
+  divergence: Divergence | null;
+  /** Where the template writes the day, if it does. */
+  date_token: number | null;
+}
+
+// ---- prefixes ----
+
+/** What a prefix is made of. */
+export interface Prefix extends Rendering {
+  messages: readonly ChatMessage[];
+  cache_salt?: string;
+}
+
+export interface LoadPackOptions {
+  /** Whose requests may use it: those with the same salt. */
+  cache_salt?: string;
+  signal?: AbortSignal;
+  onProgress?: (progress: Progress) => void;
+}
+
+export interface PackInfo {
+  name: string;
+  tokens: number;
+  bytes: number;
+}
+
+/** One tier of KV, counted since the engine was made. */
+export interface TierStats {
+  name: string;
+  hits: number;
+  misses: number;
+  /** Blobs found and refused, by reason. */
+  rejected: Record<string, number>;
+  failures: number;
+  loaded_bytes: number;
+  load_ms: number;
+  saved: number;
+  saved_bytes: number;
+  dropped: number;
+}
+
+/** What a store holds. */
+export interface StoreUsage {
+  entries: number;
+  bytes: number;
+  evicted: number;
+  failures: number;
+}
+
+export interface CacheStats {
+  /** KV pages of 16 tokens on the GPU: in all, in use by sequences, and kept for reuse. */
+  pages: { total: number; used: number; cached: number };
+  /** From the fastest down. */
+  tiers: TierStats[];
+  /** The store on disk; null without one. */
+  store: (StoreUsage & { name: "opfs" | "indexeddb"; budget_bytes: number }) | null;
+  packs: (PackInfo & { source: string; error?: undefined } | { source: string; error: { code: ErrorCode; message: string } })[];
+  /** What decoding costs per token, as `headstart bench` prints it. */
+  counters?: Record<string, number>;
+}
+
+export interface RenderedPrompt {
+  tokens: number[];
+  /** The text of each token. A character that is cut shows as U+FFFD. */
+  pieces: string[];
+  /** For each token the index of the message that owns it, -1 for the template. */
+  message: number[];
+}
+
+export interface Adapter {
+  name: string;
+  backend: string;
+  driver: string;
+}
+
+// ---- the engine ----
+
+/** A model that is ready. The same interface in this thread (`headstart`) and in a worker (`headstart/worker`). */
+export interface HeadstartInterface {
+  /** The model's name, from its file. */
+  readonly model: string;
+  readonly adapter: Adapter;
+  /** Longest sequence in tokens. */
+  readonly context: number;
+  /** SHA-256 of the weights, 64 hex digits. */
+  readonly weightsDigest: string;
+  /** Whether the model has a chat template; without one only `completions` work. */
+  readonly hasTemplate: boolean;
+  readonly chat: { readonly completions: ChatCompletions };
+  readonly completions: TextCompletions;
+  readonly prefix: Prefixes;
+  tokenize(text: string): Promise<Uint32Array>;
+  detokenize(tokens: Uint32Array | readonly number[]): Promise<string>;
+  /** The prompt that a chat request with these messages would be. */
+  renderPrompt(messages: readonly ChatMessage[], options?: Rendering): Promise<RenderedPrompt>;
+  /** Ends all answers, writes what waits, and frees the device. Calls after it reject with `disposed`. */
+  dispose(): Promise<void>;
+}
+
+export interface ChatCompletions {
+  create(request: ChatRequest & { stream: true }): Promise<AnswerStream<ChatCompletionChunk>>;
+  create(request: ChatRequest & { stream?: false }): Promise<ChatCompletion>;
+  create(request: ChatRequest): Promise<ChatCompletion | AnswerStream<ChatCompletionChunk>>;
+}
+
+export interface TextCompletions {
+  create(request: CompletionRequest & { stream: true }): Promise<AnswerStream<Completion>>;
+  create(request: CompletionRequest & { stream?: false }): Promise<Completion>;
+  create(request: CompletionRequest): Promise<Completion | AnswerStream<Completion>>;
+}
+
+export interface Prefixes {
+  /** Computes a prefix, so that the next request that begins with it does not. */
+  warm(prefix: readonly ChatMessage[] | Prefix): Promise<CacheReport>;
+  /** A prefix as one file, for others with the same model. It holds the messages' tokens: what was said can be read from it. */
+  export(prefix: readonly ChatMessage[] | Prefix, options?: { name?: string }): Promise<Blob>;
+  /** Takes a pack in. Rejects with `pack_rejected` if it is damaged or of another model. */
+  import(pack: Blob | BufferSource, options?: { cache_salt?: string }): Promise<PackInfo>;
+  load(url: string | URL, options?: LoadPackOptions): Promise<PackInfo>;
+  stats(): Promise<CacheStats>;
+  /** What the cache could reuse of `prompt` if it knew `known`, and why not more. */
+  explain(known: Prefix | readonly ChatMessage[], prompt: Prefix | readonly ChatMessage[]): Promise<Explanation>;
+  /** Forgets all KV: on the GPU, in memory and on disk. Weights stay; `clearWeights()` removes those. */
+  clear(): Promise<void>;
+}
+
+// ---- errors ----
+
+/**
+ * - `no_webgpu`: this browser, or this page (an insecure one), has no WebGPU
+ * - `device_lost`: the GPU was lost, and again each time it was made anew
+ * - `out_of_memory`: the GPU had no room; `bytes` were asked for
+ * - `bad_model`: the files are no model that can be run; `file` may name it
+ * - `bad_request`: a request that cannot be served; `field` may name the field
+ * - `bad_input`: an argument of this package that is of no use
+ * - `shader`: a shader was refused
+ * - `pack_rejected`: a prefix pack that is damaged or another model's
+ * - `download`: the connection failed or was cut, and again on each try; `url`
+ * - `http_status`: the server said no; `url`, `status`
+ * - `changed`: the file changed on the server, and again, while it was downloaded; `url`
+ * - `quota_exceeded`: the browser gives the page less room than is needed; `asked`, and `available` where it says so
+ * - `storage`: the browser's storage failed
+ * - `aborted`: a signal said so
+ * - `disposed`: `dispose()` was called
+ * - `internal`: a fault of this package
+ */
+export type ErrorCode =
+  | "no_webgpu"
+  | "device_lost"
+  | "out_of_memory"
+  | "bad_model"
+  | "bad_request"
+  | "bad_input"
+  | "shader"
+  | "pack_rejected"
+  | "download"
+  | "http_status"
+  | "changed"
+  | "quota_exceeded"
+  | "storage"
+  | "aborted"
+  | "disposed"
+  | "internal";
+
+/** What an error knows beside its code and message. */
+export interface ErrorFields {
+  url?: string;
+  status?: number;
+  file?: string;
+  field?: string;
+  bytes?: number;
+  asked?: number;
+  available?: number;
+}

@@ -1,0 +1,137 @@
+/**
+ * What the engine's WebAssembly gives and takes: the build puts the real module beside this declaration of it.
+ *
+ * Plain data crosses as objects in the engine's own names. Errors are thrown as `{ code, message, ...fields }`. While a
+ * promise of an engine is pending, nothing else of it may be called.
+ */
+
+import type { Adapter, CacheReport, CacheStats, ChatMessage, Explanation, RenderedPrompt, Timings, Usage } from "../types.js";
+
+export default function init(input: {
+  module_or_path: string | URL | Response | BufferSource | WebAssembly.Module;
+}): Promise<unknown>;
+
+/** The bytes of one file of a model, readable in any order. */
+export interface ModelFile {
+  name: string;
+  size: number;
+  /** SHA-256 of the whole file, 64 hex digits, where it is known. */
+  sha256?: string;
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** Where KV lives beyond the GPU. Keys are 64 hex digits. It may lose anything, and is trusted with nothing. */
+export interface KvStore {
+  readonly name: string;
+  get(key: string): Promise<Uint8Array | undefined>;
+  /** Returns once the write is queued. A write that fails is counted. */
+  put(key: string, bytes: Uint8Array, ttlMs?: number): Promise<void>;
+  contains(keys: string[]): Promise<boolean[]>;
+  remove(key: string): Promise<boolean>;
+  clear(): Promise<void>;
+  /** Marks a chain, root first, as used: its root last, so that a chain goes from its leaf. */
+  touch(keys: string[]): void;
+  /** Returns when all that was put is durable. */
+  flush(): Promise<void>;
+  usage(): { entries: number; bytes: number; evicted: number; failures: number };
+}
+
+export interface LoadOptions {
+  files: ModelFile[];
+  context?: number;
+  kvTokens?: number;
+  /** Host memory for KV that left the GPU. */
+  memoryBytes?: number;
+  store?: KvStore;
+  weightsDigest?: string;
+}
+
+export interface EngineInfo {
+  adapter: Adapter;
+  context: number;
+  vocab: number;
+  weightsDigest: string;
+  model: string;
+  stopTokens: number[];
+  hasTemplate: boolean;
+}
+
+export interface EnginePrefix {
+  messages?: readonly ChatMessage[];
+  tools?: readonly unknown[];
+  template_kwargs?: object;
+  now?: number;
+  cache_salt?: string;
+}
+
+export interface EngineRequest extends EnginePrefix {
+  prompt?: string;
+  tokens?: number[];
+  /** Tokens of the answer that were generated before the device was lost. */
+  generated?: number[];
+  max_tokens?: number;
+  temperature?: number;
+  top_p?: number;
+  top_k?: number;
+  min_p?: number;
+  seed?: number;
+  stop?: string[];
+  repetition_penalty?: number;
+  frequency_penalty?: number;
+  presence_penalty?: number;
+  logit_bias?: Record<string, number>;
+  exact?: boolean;
+  no_cache?: boolean;
+  logits?: boolean;
+}
+
+export type WasmEvent =
+  | {
+      type: "text";
+      id: number;
+      text: string;
+      /** Absent where text that was held back comes out at the end. */
+      token?: number;
+      logits?: Float32Array;
+    }
+  | {
+      type: "finish";
+      id: number;
+      reason: "stop" | "length" | "context" | "cancelled";
+      usage: Omit<Usage, "total_tokens">;
+      cache: CacheReport;
+      timings: Timings;
+    };
+
+export class WasmEngine {
+  static load(
+    options: LoadOptions,
+    onProgress: (progress: { stage: "upload" | "compile"; done: number; total: number }) => void,
+  ): Promise<WasmEngine>;
+  info(): EngineInfo;
+  submit(request: EngineRequest): number;
+  /** The prompt of a sequence that was submitted. */
+  promptTokens(id: number): Uint32Array;
+  step(): Promise<WasmEvent[]>;
+  isBusy(): boolean;
+  cancel(id: number): WasmEvent[];
+  tokenize(text: string): Uint32Array;
+  detokenize(tokens: Uint32Array): string;
+  renderPrompt(messages: readonly ChatMessage[], options?: object): RenderedPrompt;
+  warm(prefix: EnginePrefix): Promise<CacheReport>;
+  exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
+  importPack(bytes: Uint8Array, cacheSalt?: string): { name: string; tokens: number; bytes: number };
+  explain(known: object, prompt: object): Explanation;
+  stats(): Omit<CacheStats, "store" | "packs">;
+  persist(): Promise<void>;
+  clear(): Promise<void>;
+  destroyDeviceForTest(): void;
+  free(): void;
+}
+
+/** SHA-256 over bytes that come in pieces. */
+export class Sha256 {
+  update(bytes: Uint8Array): void;
+  /** 64 hex digits. Nothing may be called after it. */
+  digest(): string;
+}

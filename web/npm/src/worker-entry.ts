@@ -1,0 +1,7 @@
+/** The script of the worker. */
+
+import { openCore } from "./core/open.js";
+import { type Port, serve } from "./core/remote.js";
+import { loadWasm } from "./wasm/load.js";
+
+serve(globalThis as unknown as Port, (options, onProgress, signal) => openCore(options, loadWasm, onProgress, signal));

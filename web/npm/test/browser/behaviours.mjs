@@ -1,0 +1,255 @@
+// What the package promises in a browser, each as one function over a small driver, so that any harness can run them:
+//   newPage() -> page        a page of one profile at the site, with `evaluate(function, argument)`, `reload()`, `close()`
+//   server, behaviour, files the model server of test/support/server.mjs, on an origin of its own
+//   setQuota(bytes | null)   what the origin may store; a behaviour that needs it says so in `needs`
+// The tiny model and its tokens come from test/support/tiny.mjs. Storage is empty at the beginning of each.
+import assert from "node:assert/strict";
+
+/** The native engine's first tokens after "hello there", without and with this system prompt. */
+const HELLO = "JJJJGC\u000bw309";
+const SYSTEM = "You are a helpful assistant that answers in one short sentence and never in two. ".repeat(3).trim();
+
+const call = (page, name, argument) => page.evaluate(([name, argument]) => window.calls[name](argument), [name, argument]);
+async function ok(page, name, argument) {
+  const { value, error } = await call(page, name, argument);
+  assert.equal(error, undefined, JSON.stringify(error));
+  return value;
+}
+async function fails(page, code, name, argument) {
+  const { error } = await call(page, name, argument);
+  assert.equal(error?.code, code, JSON.stringify(error));
+  return error;
+}
+const greeting = { content: "hello there", max_tokens: 8 };
+
+export const behaviours = {
+  async "answers in the page and in a worker as the native engine does"({ newPage, url }) {
+    const page = await newPage();
+    for (const variant of ["thread", "worker"]) {
+      const { download, upload, compile } = await ok(page, "open", { variant, model: { url } });
+      for (const { loaded, total } of [download, upload, compile]) assert.ok(loaded === total && total > 0);
+      const { text, usage, finish_reason } = await ok(page, "answer", greeting);
+      assert.deepEqual([text, usage.prompt_tokens, usage.completion_tokens, finish_reason], [HELLO, 29, 8, "length"]);
+      assert.equal((await ok(page, "tokens", "häh?")).text, "häh?");
+    }
+    const contents = ["hello there", "what is this", "a third and longer question"];
+    const together = await ok(page, "several", contents);
+    await ok(page, "clear");
+    for (const [index, content] of contents.entries()) assert.equal((await ok(page, "answer", { content })).text, together[index].text);
+    const { frames, longest, ms } = await ok(page, "frames", {});
+    console.log(`${frames} frames in ${Math.round(ms)} ms beside a worker's answer, the longest ${Math.round(longest)} ms`);
+    assert.ok(frames > 0);
+  },
+
+  async "takes its WebAssembly as bytes or as a module"({ newPage, url }) {
+    // Each in a page of its own: a thread keeps the module that it has.
+    for (const [variant, wasm] of [["thread", "bytes"], ["worker", "module"]]) {
+      const page = await newPage();
+      await ok(page, "open", { variant, wasm, model: { url } });
+      assert.equal((await ok(page, "tokens", "täglich")).text, "täglich");
+      await page.close();
+    }
+  },
+
+  async "downloads once, and on the next visit finds the weights and the KV on its own disk"({ newPage, url, server }) {
+    const page = await newPage();
+    const { digest } = await ok(page, "open", { model: { url } });
+    const prompt = { ...greeting, system: SYSTEM };
+    const cold = await ok(page, "answer", prompt);
+    assert.equal(cold.usage.prompt_tokens_details.cached_tokens, 0);
+    await ok(page, "dispose");
+    const sent = server.sent();
+    await page.reload();
+    const again = await ok(page, "open", { model: { url } });
+    assert.equal(again.digest, digest);
+    assert.equal(server.sent(), sent);
+    const warm = await ok(page, "answer", prompt);
+    assert.equal(warm.text, cold.text);
+    assert.ok(warm.sources.disk >= 240, JSON.stringify(warm.sources));
+    assert.equal(warm.usage.prompt_tokens_details.cached_tokens, warm.usage.prompt_tokens - warm.sources.computed);
+    const hot = await ok(page, "answer", prompt);
+    assert.ok(hot.sources.gpu >= 240, JSON.stringify(hot.sources));
+    assert.equal(hot.text, cold.text);
+    const { store } = await ok(page, "stats");
+    assert.ok(store.name === "opfs" && store.entries > 0 && store.failures === 0);
+  },
+
+  async "keeps KV without a dispose, and forgets it on clear"({ newPage, url }) {
+    const page = await newPage();
+    await ok(page, "open", { model: { url } });
+    await ok(page, "answer", { ...greeting, system: SYSTEM });
+    await page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 1000)));
+    await page.reload();
+    await ok(page, "open", { model: { url } });
+    assert.ok((await ok(page, "answer", { ...greeting, system: SYSTEM })).sources.disk > 0);
+    await ok(page, "clear");
+    const { sources } = await ok(page, "answer", { ...greeting, system: SYSTEM });
+    assert.equal(sources.computed, sources.computed + sources.gpu + sources.memory + sources.disk);
+    await ok(page, "clear");
+    assert.deepEqual((await page.evaluate(() => window.calls.kept())).filter(({ path }) => path.includes("/kv/")), []);
+  },
+
+  async "keeps both in IndexedDB where there is no private file system"({ newPage, url, server }) {
+    const page = await newPage();
+    const open = async () => {
+      await page.evaluate(() => window.calls.withoutOpfs());
+      await ok(page, "open", { variant: "thread", model: { url } });
+    };
+    await open();
+    const { text } = await ok(page, "answer", { ...greeting, system: SYSTEM });
+    assert.equal((await ok(page, "stats")).store.name, "indexeddb");
+    await ok(page, "dispose");
+    const sent = server.sent();
+    await page.reload();
+    await open();
+    assert.equal(server.sent(), sent);
+    const again = await ok(page, "answer", { ...greeting, system: SYSTEM });
+    assert.equal(again.text, text);
+    assert.ok(again.sources.disk >= 240, JSON.stringify(again.sources));
+    assert.deepEqual(await page.evaluate(() => window.calls.kept()), []);
+  },
+
+  async "leaves nothing behind when told to"({ newPage, url }) {
+    const page = await newPage();
+    await ok(page, "open", { model: { url }, cache: false, weights: { persist: false } });
+    for (let round = 0; round < 2; round++) {
+      const { text, usage } = await ok(page, "answer", { ...greeting, system: SYSTEM });
+      assert.equal(usage.prompt_tokens_details.cached_tokens, 0);
+      assert.ok(text);
+    }
+    await ok(page, "dispose");
+    assert.deepEqual(await page.evaluate(() => window.calls.kept()), []);
+  },
+
+  async "ends an answer by leaving, aborting and signalling, and keeps its pages"({ newPage, url }) {
+    const page = await newPage();
+    await ok(page, "open", { model: { url }, cache: { persist: false } });
+    assert.equal((await ok(page, "stream", { content: "leave", system: SYSTEM, act: "leave" })).pieces, 3);
+    const aborted = await ok(page, "stream", { content: "leave", system: SYSTEM, act: "abort" });
+    assert.equal(aborted.finish, "cancelled");
+    assert.ok(aborted.usage.completion_tokens < 64);
+    assert.ok(aborted.sources.gpu >= 240, JSON.stringify(aborted.sources));
+    await fails(page, "aborted", "stream", { content: "signal", act: "signal" });
+    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+    assert.equal((await ok(page, "stats")).pages.used, 0);
+  },
+
+  async "goes on with the same tokens when the device is lost"({ newPage, url, server }) {
+    const page = await newPage();
+    await ok(page, "open", { model: { url } });
+    const prompt = { content: "lost", system: SYSTEM, temperature: 1, seed: 7 };
+    const whole = await ok(page, "stream", prompt);
+    const sent = server.sent();
+    const { text, recovered, finish, usage } = await ok(page, "stream", { ...prompt, act: "lose", after: 10 });
+    assert.deepEqual([text, recovered, finish, usage.completion_tokens], [whole.text, 1, whole.finish, whole.usage.completion_tokens]);
+    await ok(page, "lose");
+    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+    assert.equal(server.sent(), sent);
+  },
+
+  async "says what is wrong with a file or a request"({ newPage, url, server }) {
+    const page = await newPage();
+    for (const variant of ["thread", "worker"]) {
+      await fails(page, "bad_model", "open", { variant, model: { bytes: Array.from({ length: 1000 }, (_, index) => index % 256) } });
+      await fails(page, "bad_model", "open", { variant, model: { bytes: [...new TextEncoder().encode("GGUF"), 3, 0, 0, 0, ...Array(64).fill(255)] } });
+      const { status, url: at } = await fails(page, "http_status", "open", { variant, model: { url: `${server.origin}/none.gguf` } });
+      assert.deepEqual([status, at], [404, `${server.origin}/none.gguf`]);
+      await fails(page, "bad_input", "open", { variant, model: { urls: [] } });
+    }
+    await ok(page, "open", { model: { url } });
+    await fails(page, "bad_request", "answer", { content: "x", temperature: -1 });
+    await fails(page, "bad_request", "answer", { content: "x".repeat(2000) });
+    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+  },
+
+  async "takes cut connections up again, and servers without ranges as they are"({ newPage, url, server, behaviour }) {
+    const page = await newPage();
+    Object.assign(behaviour, { cutAfter: 200_000, cuts: 3 });
+    await ok(page, "open", { model: { url } });
+    assert.ok(server.log.some(({ range }) => range));
+    await ok(page, "clearWeights");
+    Object.assign(behaviour, { ranges: false, cutAfter: 200_000, cuts: 1 });
+    await ok(page, "open", { model: { url } });
+    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+    await ok(page, "clearWeights");
+    Object.assign(behaviour, { cutAfter: 10, cuts: Infinity });
+    await fails(page, "download", "open", { model: { url } });
+  },
+
+  async "takes Blobs, Files and streams"({ newPage, server, files }) {
+    const page = await newPage();
+    const names = Object.keys(files).filter((path) => path.startsWith("/model/")).map((path) => path.slice("/model/".length));
+    const from = `${server.origin}/model/`;
+    for (const [variant, model] of [["thread", { blobOf: from, files: names }], ["worker", { streamOf: from, files: names }]]) {
+      await ok(page, "open", { variant, model, cache: { persist: false } });
+      assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+      await ok(page, "dispose");
+      assert.deepEqual((await page.evaluate(() => window.calls.kept())).filter(({ path }) => path.includes("weights/")), []);
+    }
+  },
+
+  async "shares one disk between two tabs"({ newPage, url, server, files }) {
+    const [first, second] = [await newPage(), await newPage()];
+    await Promise.all([ok(first, "open", { model: { url } }), ok(second, "open", { model: { url } })]);
+    const whole = Object.entries(files).reduce((sum, [path, bytes]) => sum + (path.startsWith("/model/") ? bytes.length : 0), 0);
+    assert.equal(server.sent(), whole);
+    const prompt = { ...greeting, system: SYSTEM };
+    const { text } = await ok(first, "answer", prompt);
+    await ok(first, "dispose");
+    const other = await ok(second, "answer", prompt);
+    assert.equal(other.text, text);
+    assert.ok(other.sources.disk >= 240, JSON.stringify(other.sources));
+  },
+
+  async "survives a page that is closed while it writes"({ newPage, url, behaviour }) {
+    const first = await newPage();
+    Object.assign(behaviour, { cutAfter: 100_000, cuts: Infinity });
+    const opening = call(first, "open", { model: { url } }).catch(() => "closed");
+    await first.evaluate(() => new Promise((resolve) => setTimeout(resolve, 500)));
+    await first.close();
+    await opening;
+    behaviour.cutAfter = undefined;
+    const second = await newPage();
+    await ok(second, "open", { model: { url } });
+    const prompt = { ...greeting, system: SYSTEM };
+    const { text } = await ok(second, "answer", prompt);
+    // Closed at once, with KV half written.
+    await second.close();
+    const third = await newPage();
+    await ok(third, "open", { model: { url } });
+    assert.equal((await ok(third, "answer", prompt)).text, text);
+    assert.equal((await ok(third, "stats")).store.failures, 0);
+  },
+
+  async "says when there is too little room, and loads without a copy"({ newPage, url, setQuota }) {
+    const page = await newPage();
+    await setQuota(500_000);
+    const { asked, available } = await fails(page, "quota_exceeded", "open", { model: { url } });
+    assert.ok(asked > 0 && (available === undefined || available < asked), `${asked} of ${available}`);
+    await ok(page, "open", { model: { url }, weights: { persist: false } });
+    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+    await setQuota(null);
+  },
+
+  async "gives a prefix away as a file, and takes none that is not whole"({ newPage, url, server, files }) {
+    const page = await newPage();
+    await ok(page, "open", { model: { url }, cache: { persist: false } });
+    await ok(page, "warm", { content: "hello there", system: SYSTEM });
+    const { text } = await ok(page, "answer", { ...greeting, system: SYSTEM });
+    const pack = await ok(page, "pack", { content: "hello there", system: SYSTEM, name: "greeting" });
+    files["/pack"] = Buffer.from(pack);
+    await ok(page, "open", { model: { url }, cache: { persist: false }, prefixPacks: [`${server.origin}/pack`, `${server.origin}/none`] });
+    const { packs } = await ok(page, "stats");
+    assert.equal(packs[0].name, "greeting");
+    assert.equal(packs[1].error.code, "http_status");
+    const reused = await ok(page, "answer", { ...greeting, system: SYSTEM });
+    assert.equal(reused.text, text);
+    assert.ok(reused.sources.pack >= 240, JSON.stringify(reused.sources));
+    pack[pack.length - 1] ^= 1;
+    await fails(page, "pack_rejected", "importPack", pack);
+    assert.equal((await ok(page, "loadPack", `${server.origin}/pack`)).name, "greeting");
+  },
+};
+
+/** The behaviours that need a driver to set the quota. */
+export const needs = { "says when there is too little room, and loads without a copy": ["quota"] };

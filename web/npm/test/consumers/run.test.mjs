@@ -1,0 +1,102 @@
+// The packed package as others get it: what is in it, how large it is, its types, and an answer in each kind of page.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { launch, serveFolders } from "../support/chromium.mjs";
+import { tinyModel } from "../support/tiny.mjs";
+
+const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
+const CONSUMERS = fileURLToPath(new URL(".", import.meta.url));
+const scratch = mkdtempSync(join(tmpdir(), "headstart-consumers-"));
+const npm = (cwd, ...args) => execFileSync("npm", [...args, "--no-audit", "--no-fund", "--loglevel=error"], { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+
+let tarball, browser;
+before(async () => {
+  execFileSync("node", ["scripts/build.mjs", "--require-wasm"], { cwd: PACKAGE, stdio: "inherit" });
+  const [{ filename }] = JSON.parse(npm(PACKAGE, "pack", "--json", "--pack-destination", scratch));
+  tarball = join(scratch, filename);
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+/** A template as a project of its own, with the package installed from the tarball. */
+function install(name) {
+  const folder = join(scratch, name);
+  cpSync(join(CONSUMERS, name), folder, { recursive: true });
+  npm(folder, "install", tarball);
+  return folder;
+}
+
+async function answers(mounts) {
+  const server = await serveFolders({ ...mounts, "/model/": tinyModel() });
+  const page = await browser.context.newPage();
+  const said = [];
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && said.push(message.text()));
+  page.on("pageerror", (error) => said.push(String(error)));
+  try {
+    await page.goto(server.origin);
+    await page.waitForFunction(() => document.body.dataset.result, undefined, { timeout: 600_000 });
+    const result = JSON.parse(await page.evaluate(() => document.body.dataset.result));
+    assert.equal(result.error, undefined, said.join("\n"));
+    const { answer, stages } = result;
+    assert.equal(answer.usage.completion_tokens, 8);
+    assert.equal(answer.usage.prompt_tokens, 29);
+    // The first eight tokens that the native engine gives.
+    assert.equal(answer.choices[0].message.content, "JJJJGC\u000bw309");
+    assert.equal(answer.choices[0].finish_reason, "length");
+    assert.deepEqual(stages.sort(), ["compile", "download", "upload"]);
+    assert.ok(await page.evaluate(() => !self.crossOriginIsolated));
+    assert.deepEqual(said.filter((text) => /Content Security Policy|Refused/.test(text)), []);
+  } catch (error) {
+    throw new Error(`${error.message}\n${said.join("\n")}`, { cause: error });
+  } finally {
+    await page.close();
+    await server.close();
+  }
+}
+
+test("the tarball holds what is needed and no more, within its size", () => {
+  const names = execFileSync("tar", ["tzf", tarball], { encoding: "utf8" }).trim().split("\n").map((name) => name.replace("package/", ""));
+  for (const name of ["package.json", "README.md", "LICENSE-MIT", "dist/index.js", "dist/index.d.ts", "dist/worker-entry.js", "dist/ai.js", "dist/wasm/headstart_bg.wasm"]) {
+    assert.ok(names.includes(name), `${name} is missing`);
+  }
+  assert.deepEqual(names.filter((name) => !/^(package\.json|README\.md|LICENSE-\w+|dist\/.*\.(js|d\.ts|wasm))$/.test(name)), []);
+  const read = (name) => readFileSync(join(PACKAGE, name));
+  const script = names.filter((name) => name.endsWith(".js")).reduce((sum, name) => sum + gzipSync(read(name), { level: 9 }).length, 0);
+  const wasm = read("dist/wasm/headstart_bg.wasm");
+  const quality = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: wasm.length, [constants.BROTLI_PARAM_LGWIN]: 24 };
+  const module = brotliCompressSync(wasm, { params: quality }).length;
+  console.log(`JavaScript ${script} bytes gzip, WebAssembly ${module} bytes brotli, tarball ${statSync(tarball).size} bytes`);
+  assert.ok(script <= 40_000, `${script} bytes of JavaScript after gzip, at most 40000`);
+  assert.ok(module <= 1_500_000, `${module} bytes of WebAssembly after brotli, at most 1500000`);
+});
+
+test("the types hold in a strict project", () => {
+  npm(install("types"), "run", "build");
+});
+
+test("a Vite app answers", async () => {
+  const folder = install("vite");
+  npm(folder, "run", "build");
+  await answers({ "/": join(folder, "dist") });
+});
+
+test("a webpack app answers", async () => {
+  const folder = install("webpack");
+  npm(folder, "run", "build");
+  cpSync(join(folder, "index.html"), join(folder, "dist/index.html"));
+  await answers({ "/": join(folder, "dist") });
+});
+
+test("a page without a build step answers", async () => {
+  const folder = install("plain");
+  await answers({ "/": folder });
+});

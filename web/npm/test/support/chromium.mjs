@@ -1,0 +1,66 @@
+// Chromium with WebGPU on its software adapter, and a static server whose pages live under a strict policy.
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { extname, join, normalize } from "node:path";
+import { chromium } from "playwright-core";
+
+const FLAGS = [
+  "--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--disable-quic", "--no-first-run",
+];
+
+/** A browser with a profile of its own, kept over its contexts' pages and gone with `close`. */
+export async function launch() {
+  const profile = mkdtempSync(join(tmpdir(), "headstart-chromium-"));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    headless: true,
+    args: FLAGS,
+  });
+  return {
+    context,
+    async close() {
+      await context.close();
+      rmSync(profile, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+}
+
+const TYPES = {
+  ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm", ".css": "text/css",
+};
+
+/** Scripts of this origin only, WebAssembly, and neither `eval` nor anything inline. No COOP, no COEP. */
+const policy = (connect) =>
+  `default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self' ${connect}; style-src 'self'; img-src 'self' data:`;
+
+/**
+ * Serves the files of `mounts`: a folder, or bytes by name, for each path prefix; the longest that fits. Pages may
+ * fetch from here and from the origins in `connect`.
+ */
+export async function serveFolders(mounts, connect = "") {
+  const prefixes = Object.keys(mounts).sort((a, b) => b.length - a.length);
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, "http://x").pathname);
+    const prefix = prefixes.find((prefix) => path.startsWith(prefix));
+    const name = path.slice(prefix.length) || "index.html";
+    const bytes = typeof mounts[prefix] === "string" ? fileIn(mounts[prefix], name) : mounts[prefix][name];
+    if (!bytes) return response.writeHead(404).end();
+    const headers = { "content-type": TYPES[extname(name)] ?? "application/octet-stream", "content-security-policy": policy(connect), "content-length": bytes.length };
+    response.writeHead(200, headers).end(request.method === "HEAD" ? undefined : bytes);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    origin: `http://127.0.0.1:${server.address().port}`,
+    close: () => {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function fileIn(folder, name) {
+  const path = join(folder, normalize(`/${name}`));
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ? readFileSync(path) : undefined;
+}

@@ -1,0 +1,41 @@
+// Clients over the mock engine: in this thread, and over a real message channel as over a worker.
+import { MessageChannel } from "node:worker_threads";
+import { Client, coreOptions } from "../../dist/client.js";
+import { openCore } from "../../dist/core/open.js";
+import { RemoteCore, serve } from "../../dist/core/remote.js";
+import { mockWasm } from "./engine.mjs";
+
+const nothing = () => undefined;
+
+export async function local(control = {}, options = {}) {
+  const wasm = mockWasm(control);
+  const { onProgress = nothing, signal, prefixPacks = [], ...rest } = { model: new Blob(["model"]), ...options };
+  const client = new Client(await openCore(coreOptions(rest), async () => wasm, onProgress, signal));
+  await client.loadPacks(prefixPacks, signal);
+  return client;
+}
+
+export async function remote(control = {}, options = {}) {
+  const wasm = mockWasm(control);
+  const { onProgress = nothing, signal, prefixPacks = [], ...rest } = { model: new Blob(["model"]), ...options };
+  const data = coreOptions(rest);
+  const { port1, port2 } = new MessageChannel();
+  serve(port2, (options, onProgress, signal) => openCore(options, async () => wasm, onProgress, signal));
+  port1.terminate = () => {
+    control.terminated = true;
+    port1.close();
+  };
+  const client = new Client(await RemoteCore.open(port1, data, onProgress, signal));
+  await client.loadPacks(prefixPacks, signal);
+  return client;
+}
+
+export const say = (content) => [{ role: "user", content }];
+
+export async function collect(stream) {
+  const chunks = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return chunks;
+}
+
+export const textOf = (chunks) => chunks.map(({ choices: [choice] }) => choice.delta?.content ?? choice.text ?? "").join("");

@@ -1,0 +1,140 @@
+// An engine without a GPU: it answers with the characters of its prompt, one a step, so that what comes out can be
+// foretold; and it can lose its device, run out of memory, and count what it is asked to do.
+import { createHash } from "node:crypto";
+
+export class Sha256 {
+  #hash = createHash("sha256");
+  update(bytes) {
+    this.#hash.update(bytes);
+  }
+  digest() {
+    return this.#hash.digest("hex");
+  }
+}
+
+const code = (text) => [...text].map((character) => character.codePointAt(0));
+const text = (tokens) => String.fromCodePoint(...tokens);
+const fault = (code, message, fields) => Object.assign({ code, message }, fields);
+
+/** A module as `openCore` takes it. `control` steers and watches all engines of it. */
+export function mockWasm(control = {}) {
+  Object.assign(control, { loads: 0, freed: 0, steps: 0, cancelled: 0, inFlight: 0, imported: 0, requests: [], persisted: 0, ...control });
+
+  class WasmEngine {
+    #sequences = new Map();
+    #next = 1;
+    #lost = false;
+
+    static async load(options, onProgress) {
+      control.loads++;
+      control.options = options;
+      for (const file of options.files) {
+        for (let at = 0; at < file.size; at += 1 << 20) await file.read(at, Math.min(1 << 20, file.size - at));
+      }
+      onProgress({ stage: "upload", done: 1, total: 1 });
+      onProgress({ stage: "compile", done: 1, total: 1 });
+      if (control.failLoad) throw control.failLoad;
+      return new WasmEngine();
+    }
+    info() {
+      return { adapter: { name: "mock", backend: "mock", driver: "" }, context: 512, vocab: 0x110000, weightsDigest: "0".repeat(64), model: "mock", stopTokens: [], hasTemplate: true };
+    }
+    #alone() {
+      if (control.inFlight > 0) throw new Error("called while a step is in flight");
+    }
+    submit(request) {
+      this.#alone();
+      if (this.#lost) throw fault("device_lost", "the device was lost");
+      control.requests.push(request);
+      if (request.temperature < 0) throw fault("bad_request", "temperature: must not be negative", { field: "temperature" });
+      const prompt = request.tokens ?? code(request.prompt ?? request.messages.map(({ content }) => content).join("|"));
+      const generated = [...(request.generated ?? [])];
+      const id = this.#next++;
+      this.#sequences.set(id, { prompt, generated, most: request.max_tokens ?? prompt.length, request });
+      return id;
+    }
+    promptTokens(id) {
+      return Uint32Array.from(this.#sequences.get(id).prompt);
+    }
+    async step() {
+      this.#alone();
+      control.inFlight++;
+      control.steps++;
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      control.inFlight--;
+      if (control.loseAt?.includes(control.steps)) this.#lost = true;
+      if (this.#lost) throw fault("device_lost", "the device was lost");
+      if (control.failStep) throw control.failStep;
+      return [...this.#sequences].flatMap(([id, sequence]) => {
+        const { prompt, generated, most } = sequence;
+        if (generated.length === most) return this.#end(id, "length");
+        const token = prompt[generated.length % prompt.length];
+        generated.push(token);
+        return [{ type: "text", id, text: text([token]), token }];
+      });
+    }
+    #end(id, reason) {
+      const { prompt, generated } = this.#sequences.get(id);
+      this.#sequences.delete(id);
+      const sources = { gpu: 0, memory: 0, disk: 0, remote: 0, pack: 0, computed: prompt.length };
+      return [{
+        type: "finish", id, reason,
+        usage: { prompt_tokens: prompt.length, completion_tokens: generated.length, prompt_tokens_details: { cached_tokens: 0 } },
+        cache: { prompt_tokens: prompt.length, sources, misses: [], first_divergent: null, divergence: null },
+        timings: { ttft_ms: 1, prefill_ms: 1, decode_ms: 1, prefill_tok_s: 1, decode_tok_s: 1 },
+      }];
+    }
+    isBusy() {
+      return this.#sequences.size > 0;
+    }
+    cancel(id) {
+      this.#alone();
+      control.cancelled++;
+      return this.#sequences.has(id) ? this.#end(id, "cancelled") : [];
+    }
+    tokenize(input) {
+      this.#alone();
+      return Uint32Array.from(code(input));
+    }
+    detokenize(tokens) {
+      this.#alone();
+      return text(tokens);
+    }
+    renderPrompt(messages) {
+      const tokens = messages.flatMap(({ content }) => code(content));
+      return { tokens, pieces: tokens.map((token) => text([token])), message: tokens.map(() => 0) };
+    }
+    async warm(prefix) {
+      control.requests.push(prefix);
+      return { prompt_tokens: 1, sources: {}, misses: [], first_divergent: null };
+    }
+    async exportPack() {
+      return new TextEncoder().encode("pack");
+    }
+    importPack(bytes) {
+      control.imported++;
+      if (new TextDecoder().decode(bytes) !== "pack") throw fault("pack_rejected", "its digest is another");
+      return { name: "p", tokens: 16, bytes: bytes.length };
+    }
+    explain(known, prompt) {
+      return { known, prompt };
+    }
+    stats() {
+      return { pages: { total: 1, used: 0, cached: 0 }, tiers: [] };
+    }
+    async persist() {
+      control.persisted++;
+    }
+    async clear() {
+      control.cleared = true;
+    }
+    destroyDeviceForTest() {
+      this.#lost = true;
+    }
+    free() {
+      control.freed++;
+    }
+  }
+
+  return { WasmEngine, Sha256 };
+}

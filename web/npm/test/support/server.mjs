@@ -1,0 +1,58 @@
+// A file server that can do what servers do badly: no ranges, cut connections, changed files, errors.
+import { createHash } from "node:crypto";
+import { createServer } from "node:http";
+
+/**
+ * Serves `files` (bytes by path). `behaviour` holds for all files and can be changed at any time:
+ * `ranges: false`, `cutAfter: bytes` of each answer, the first `cuts` times, `status`, `head: false`, `validators: false`,
+ * `fallback: true` for a page of HTML where there is no file.
+ * `log` has every request: method, path, the Range header, and the bytes that were sent.
+ */
+export async function serve(files, behaviour = {}) {
+  const log = [];
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, "http://x").pathname);
+    const entry = { method: request.method, path, range: request.headers.range, bytes: 0 };
+    log.push(entry);
+    const end = (status, headers = {}) => response.writeHead(status, { ...headers, "access-control-allow-origin": "*" }).end();
+    if (request.method === "OPTIONS") return end(204, { "access-control-allow-headers": "range", "access-control-allow-methods": "GET, HEAD" });
+    if (behaviour.status) return end(behaviour.status);
+    const file = files[path];
+    if (!file && behaviour.fallback) return response.writeHead(200, { "content-type": "text/html; charset=utf-8" }).end("<!doctype html>");
+    if (!file) return end(404);
+    const headers = {
+      "accept-ranges": behaviour.ranges === false ? "none" : "bytes",
+      "access-control-allow-origin": "*",
+      "access-control-expose-headers": "etag",
+      ...(behaviour.validators !== false && { etag: `"${createHash("sha256").update(file).digest("hex").slice(0, 16)}"` }),
+    };
+    if (request.method === "HEAD") {
+      return behaviour.head === false ? end(405) : end(200, { ...headers, "content-length": file.length });
+    }
+    const range = behaviour.ranges === false ? null : /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
+    const from = range ? Number(range[1]) : 0;
+    if (range && from >= file.length) return end(416, { "content-range": `bytes */${file.length}` });
+    const body = file.subarray(from);
+    headers["content-length"] = body.length;
+    if (range) headers["content-range"] = `bytes ${from}-${file.length - 1}/${file.length}`;
+    response.writeHead(range ? 206 : 200, headers);
+    if (behaviour.cutAfter !== undefined && body.length > behaviour.cutAfter) {
+      entry.bytes = behaviour.cutAfter;
+      response.write(body.subarray(0, behaviour.cutAfter), () => setTimeout(() => response.destroy(), 20));
+      if (behaviour.cuts !== undefined && --behaviour.cuts === 0) behaviour.cutAfter = undefined;
+    } else {
+      entry.bytes = body.length;
+      response.end(body);
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    origin: `http://127.0.0.1:${server.address().port}`,
+    log,
+    sent: () => log.reduce((sum, { bytes }) => sum + bytes, 0),
+    close: () => {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

@@ -1,0 +1,46 @@
+// A model small enough for any test: the tiny Llama of the golden files, with a tokenizer of single bytes and a chat
+// template, neither of which it has of its own. It answers gibberish, the same each time.
+import { readFileSync, readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../../../../tests/golden/tiny-wide-f32/", import.meta.url));
+const TEMPLATE =
+  "{% for message in messages %}{{ '<s>' + message['role'] + '\\n' + message['content'] + '</s>' }}{% endfor %}" +
+  "{% if add_generation_prompt %}{{ '<s>assistant\\n' }}{% endif %}";
+
+/** The files by name. */
+export function tinyModel() {
+  const names = readdirSync(ROOT).filter((name) => /safetensors|config/.test(name));
+  const files = Object.fromEntries(names.map((name) => [name, readFileSync(ROOT + name)]));
+  const { vocab_size } = JSON.parse(files["config.json"]);
+  files["tokenizer.json"] = Buffer.from(JSON.stringify(tokenizer(vocab_size)));
+  files["tokenizer_config.json"] = Buffer.from(JSON.stringify({ bos_token: "<s>", eos_token: "</s>", chat_template: TEMPLATE }));
+  return files;
+}
+
+function tokenizer(size) {
+  const specials = ["<unk>", "<s>", "</s>"];
+  const tokens = [...specials, ...byteCharacters()];
+  while (tokens.length < size) tokens.push(`w${tokens.length}`);
+  return {
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: specials.map((content, id) => ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true })),
+    normalizer: null,
+    pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
+    post_processor: null,
+    decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+    model: {
+      type: "BPE", dropout: null, unk_token: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false,
+      byte_fallback: false, ignore_merges: false, vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges: [],
+    },
+  };
+}
+
+/** What byte-level tokenizers write for each byte: itself where it prints, else a character from 256 on. */
+function byteCharacters() {
+  const prints = (byte) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+  let next = 256;
+  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(prints(byte) ? byte : next++));
+}

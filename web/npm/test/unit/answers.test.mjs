@@ -1,0 +1,248 @@
+// Answers, over both cores: shapes, streams, aborts, errors, several at once, a lost device.
+import assert from "node:assert/strict";
+import { beforeEach, describe, test } from "node:test";
+import { HeadstartError } from "../../dist/errors.js";
+import { installBrowser } from "../support/fakes.mjs";
+import { collect, local, remote, say, textOf } from "../support/create.mjs";
+
+beforeEach(() => installBrowser());
+
+const rejectsWith = (promise, code, fields = {}) =>
+  assert.rejects(promise, (error) => {
+    assert.ok(error instanceof HeadstartError, String(error));
+    assert.equal(error.code, code, error.message);
+    for (const [name, value] of Object.entries(fields)) assert.equal(error[name], value);
+    return true;
+  });
+
+for (const [name, create] of Object.entries({ local, remote })) {
+  describe(name, () => {
+    test("a whole answer has OpenAI's shape and the account", async () => {
+      const headstart = await create();
+      const answer = await headstart.chat.completions.create({ messages: say("hello") });
+      assert.equal(answer.object, "chat.completion");
+      assert.match(answer.id, /^chatcmpl-/);
+      assert.deepEqual(answer.choices, [{ index: 0, message: { role: "assistant", content: "hello" }, finish_reason: "length" }]);
+      assert.deepEqual(answer.usage, { prompt_tokens: 5, completion_tokens: 5, total_tokens: 10, prompt_tokens_details: { cached_tokens: 0 } });
+      assert.equal(answer.headstart.cache.sources.computed, 5);
+      assert.equal(answer.headstart.finish, "length");
+      await headstart.dispose();
+    });
+
+    test("a stream begins with the role and ends with reason, usage and account", async () => {
+      const headstart = await create();
+      const chunks = await collect(await headstart.chat.completions.create({ messages: say("hey"), stream: true }));
+      assert.equal(new Set(chunks.map(({ id }) => id)).size, 1);
+      assert.deepEqual(chunks[0].choices[0].delta, { role: "assistant", content: "" });
+      assert.equal(textOf(chunks), "hey");
+      const last = chunks.at(-1);
+      assert.equal(last.choices[0].finish_reason, "length");
+      assert.equal(last.usage.completion_tokens, 3);
+      assert.ok(chunks.slice(0, -1).every(({ usage, choices: [choice] }) => !usage && choice.finish_reason === null));
+      await headstart.dispose();
+    });
+
+    test("completions take text and tokens", async () => {
+      const headstart = await create();
+      const text = await headstart.completions.create({ prompt: "abc" });
+      assert.deepEqual([text.object, text.choices[0].text, text.usage.total_tokens], ["text_completion", "abc", 6]);
+      const tokens = await headstart.completions.create({ prompt: new Uint32Array([120, 121]), stream: true });
+      assert.equal(textOf(await collect(tokens)), "xy");
+      await headstart.dispose();
+    });
+
+    test("options go through under the engine's names, and only those given", async () => {
+      const control = {};
+      const headstart = await create(control, { cache: { salt: "tenant" } });
+      await headstart.chat.completions.create({
+        messages: say("x"), model: "any", stop: "end", max_tokens: 9, max_completion_tokens: 2, seed: 7, temperature: 0, cache_salt: "user",
+      });
+      assert.deepEqual(control.requests[0], { messages: say("x"), seed: 7, temperature: 0, max_tokens: 2, stop: ["end"], cache_salt: '["tenant","user"]' });
+      await headstart.dispose();
+    });
+
+    test("cache: false asks for no cache each time and opens no store", async () => {
+      const control = {};
+      const headstart = await create(control, { cache: false });
+      await headstart.chat.completions.create({ messages: say("x") });
+      assert.equal(control.requests[0].no_cache, true);
+      assert.equal(control.options.store, undefined);
+      assert.equal(control.options.memoryBytes, 0);
+      await headstart.dispose();
+    });
+
+    test("several answers are stepped together", async () => {
+      const control = {};
+      const headstart = await create(control);
+      const words = ["one", "three", "seventeen"];
+      const answers = await Promise.all(words.map((word) => headstart.chat.completions.create({ messages: say(word) })));
+      assert.deepEqual(answers.map(({ choices: [{ message }] }) => message.content), words);
+      assert.ok(control.steps < 17, `${control.steps} steps for 17 tokens`);
+      await headstart.dispose();
+    });
+
+    test("leaving the loop frees the sequence", async () => {
+      const control = {};
+      const headstart = await create(control);
+      for await (const chunk of await headstart.chat.completions.create({ messages: say("abcdefgh"), max_tokens: 10_000, stream: true })) {
+        if (chunk.choices[0].delta.content) break;
+      }
+      await headstart.tokenize("comes after the cancel");
+      assert.equal(control.cancelled, 1);
+      const { steps } = control;
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      assert.ok(control.steps - steps <= 1, "it goes on stepping");
+      await headstart.dispose();
+    });
+
+    test("a signal ends a stream with an error, before, while and for a whole answer", async () => {
+      const control = {};
+      const headstart = await create(control);
+      await rejectsWith(headstart.chat.completions.create({ messages: say("x"), signal: AbortSignal.abort() }), "aborted");
+      const stop = new AbortController();
+      const read = async () => {
+        for await (const chunk of await headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, stream: true, signal: stop.signal })) {
+          if (chunk.choices[0].delta.content) stop.abort();
+        }
+      };
+      await rejectsWith(read(), "aborted");
+      await rejectsWith(headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, signal: AbortSignal.timeout(20) }), "aborted");
+      await headstart.tokenize("");
+      assert.equal(control.cancelled, 2);
+      await headstart.dispose();
+    });
+
+    test("abort() ends a stream with its account and no error", async () => {
+      const headstart = await create();
+      const stream = await headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, stream: true });
+      const chunks = [];
+      for await (const chunk of stream) {
+        chunks.push(chunk);
+        if (chunks.length === 3) stream.abort();
+      }
+      assert.equal(chunks.at(-1).headstart.finish, "cancelled");
+      assert.equal(chunks.at(-1).choices[0].finish_reason, "stop");
+      assert.ok(chunks.at(-1).usage.completion_tokens < 100);
+      await headstart.dispose();
+    });
+
+    test("toReadableStream gives the same chunks, and cancelling it cancels", async () => {
+      const control = {};
+      const headstart = await create(control);
+      const stream = await headstart.chat.completions.create({ messages: say("abc"), stream: true });
+      assert.equal(textOf(await collect(stream.toReadableStream())), "abc");
+      const reader = (await headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, stream: true })).toReadableStream().getReader();
+      await reader.read();
+      await reader.cancel();
+      await headstart.tokenize("");
+      assert.equal(control.cancelled, 1);
+      await headstart.dispose();
+    });
+
+    test("errors keep code, message and fields, and others go on", async () => {
+      const headstart = await create();
+      const good = headstart.chat.completions.create({ messages: say("fine") });
+      await rejectsWith(headstart.chat.completions.create({ messages: say("x"), temperature: -1 }), "bad_request", { field: "temperature" });
+      assert.equal((await good).choices[0].message.content, "fine");
+      await headstart.dispose();
+    });
+
+    test("want of memory ends the answers at hand and no later ones", async () => {
+      const control = {};
+      const headstart = await create(control);
+      control.failStep = { code: "out_of_memory", message: "no room", bytes: 4096 };
+      await rejectsWith(headstart.chat.completions.create({ messages: say("x") }), "out_of_memory", { bytes: 4096 });
+      control.failStep = undefined;
+      assert.equal((await headstart.chat.completions.create({ messages: say("again") })).choices[0].message.content, "again");
+      await headstart.dispose();
+    });
+
+    test("a fault of the engine ends everything", async () => {
+      const control = {};
+      const headstart = await create(control);
+      control.failStep = new Error("unreachable");
+      await rejectsWith(headstart.chat.completions.create({ messages: say("x") }), "internal");
+      await rejectsWith(headstart.tokenize("x"), "internal");
+      await headstart.dispose();
+    });
+
+    test("a lost device is made anew and the streams go on with the same tokens", async () => {
+      const control = { loseAt: [3, 6] };
+      const headstart = await create(control, { prefixPacks: [new Blob(["pack"])] });
+      const answers = await Promise.all(["abcdefgh", "12345678"].map(async (word) => collect(await headstart.chat.completions.create({ messages: say(word), seed: 1, stream: true }))));
+      assert.deepEqual(answers.map(textOf), ["abcdefgh", "12345678"]);
+      assert.deepEqual(answers.map((chunks) => chunks.at(-1).headstart.recovered), [2, 2]);
+      assert.equal(answers[0].at(-1).usage.completion_tokens, 8);
+      assert.equal(control.loads, 3);
+      assert.equal(control.freed, 2);
+      assert.equal(control.imported, 3);
+      const again = control.requests.filter(({ generated }) => generated);
+      assert.ok(again.every(({ tokens, messages, seed }) => tokens.length === 8 && !messages && seed === 1));
+      await headstart.dispose();
+    });
+
+    test("a device lost while idle is made anew for the next call", async () => {
+      const control = {};
+      const headstart = await create(control);
+      await headstart.destroyDeviceForTest();
+      assert.equal((await headstart.chat.completions.create({ messages: say("back") })).choices[0].message.content, "back");
+      assert.equal(control.loads, 2);
+      await headstart.dispose();
+    });
+
+    test("a device that is lost each time is given up", async () => {
+      const control = { loseAt: Array.from({ length: 100 }, (_, index) => index) };
+      const headstart = await create(control);
+      await rejectsWith(headstart.chat.completions.create({ messages: say("x") }), "device_lost");
+      assert.equal(control.loads, 4);
+      await headstart.dispose();
+    });
+
+    test("dispose ends answers, writes what waits, and refuses later calls", async () => {
+      const control = {};
+      const headstart = await create(control);
+      const answer = headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000 });
+      const ended = rejectsWith(answer, "disposed");
+      await headstart.dispose();
+      await ended;
+      assert.deepEqual([control.persisted, control.freed], [1, 1]);
+      await rejectsWith(headstart.tokenize("x"), "disposed");
+      await rejectsWith(headstart.chat.completions.create({ messages: say("x") }), "disposed");
+      await headstart.dispose();
+    });
+
+    test("the rest of the interface comes through", async () => {
+      const control = {};
+      const headstart = await create(control);
+      assert.equal(await headstart.detokenize(await headstart.tokenize("täglich")), "täglich");
+      assert.equal((await headstart.renderPrompt(say("ab"))).pieces.join(""), "ab");
+      assert.equal((await headstart.prefix.warm(say("s"))).prompt_tokens, 1);
+      const pack = await headstart.prefix.export(say("s"), { name: "p" });
+      assert.deepEqual(await headstart.prefix.import(pack), { name: "p", tokens: 16, bytes: 4 });
+      await rejectsWith(headstart.prefix.import(new Blob(["other"])), "pack_rejected");
+      const { packs, store } = await headstart.prefix.stats();
+      assert.deepEqual([packs.length, store.name], [1, "opfs"]);
+      assert.deepEqual((await headstart.prefix.explain(say("a"), { messages: say("b"), cache_salt: "s" })).prompt, { messages: say("b"), cache_salt: "s" });
+      await headstart.prefix.clear();
+      assert.equal(control.cleared, true);
+      assert.deepEqual((await headstart.prefix.stats()).packs, []);
+      await headstart.dispose();
+    });
+  });
+}
+
+test("loading reports its stages, and its failures keep their codes", async () => {
+  for (const create of [local, remote]) {
+    const stages = [];
+    const headstart = await create({}, { model: new Blob(["m"]), onProgress: ({ stage }) => stages.push(stage) });
+    assert.deepEqual(stages, ["upload", "compile"]);
+    await headstart.dispose();
+    await rejectsWith(create({ failLoad: { code: "bad_model", message: "m: no GGUF" } }), "bad_model");
+    await rejectsWith(create({ failLoad: { code: "device_lost", message: "lost" } }), "device_lost");
+    await rejectsWith(create({}, { signal: AbortSignal.abort() }), "aborted");
+    for (const model of [undefined, {}, [], 7, "http://["]) await rejectsWith(create({}, { model }), "bad_input");
+    installBrowser({ gpu: false });
+    await rejectsWith(create(), "no_webgpu");
+    installBrowser();
+  }
+});

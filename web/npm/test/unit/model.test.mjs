@@ -1,0 +1,266 @@
+// Where models come from: downloads that are cut, resumed, kept, changed and refused; Blobs; streams; directories.
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { afterEach, beforeEach, test } from "node:test";
+import { MemoryDisk } from "../../dist/disk/disk.js";
+import { openModel, nameSources } from "../../dist/model/source.js";
+import { clearWeights, listWeights } from "../../dist/model/weights.js";
+import { Sha256 } from "../support/engine.mjs";
+import { installBrowser } from "../support/fakes.mjs";
+import { serve } from "../support/server.mjs";
+
+const MIB = 1 << 20;
+const PIECE = 8 * MIB;
+const bytes = randomBytes(20 * MIB + 123);
+const sha256 = (data) => createHash("sha256").update(data).digest("hex");
+
+let disk, server, behaviour;
+beforeEach(async () => {
+  disk = installBrowser();
+  behaviour = {};
+  server = await serve({ "/m.gguf": bytes }, behaviour);
+});
+afterEach(() => server.close());
+
+function open(model, { persist = true, onProgress = () => undefined, ...rest } = {}) {
+  return openModel(nameSources(model), { persist, onProgress, hash: () => new Sha256(), ...rest });
+}
+
+const url = () => `${server.origin}/m.gguf`;
+const code = (expected, fields = {}) => (error) => {
+  assert.equal(error.code, expected, error.message);
+  for (const [name, value] of Object.entries(fields)) assert.equal(error[name], value);
+  return true;
+};
+
+async function same(file, expected = bytes) {
+  assert.equal(file.size, expected.length);
+  const around = Math.min(PIECE, expected.length) - 5;
+  for (const [at, length] of [[0, 1], [around, 5], [around, Math.min(12 * MIB, expected.length - around)], [expected.length - 3, 3], [expected.length, 0]]) {
+    assert.ok(Buffer.from(await file.read(at, length)).equals(expected.subarray(at, at + length)), `${length} bytes at ${at}`);
+  }
+}
+
+test("a file is downloaded once, and read from the disk after that, also without the server", async () => {
+  const progress = [];
+  const { files: [file] } = await open(url(), { onProgress: (loaded, total) => progress.push([loaded, total]) });
+  await same(file);
+  assert.equal(file.sha256, sha256(bytes));
+  assert.deepEqual(progress.at(-1), [bytes.length, bytes.length]);
+  assert.ok(progress.every(([loaded, total], index) => total === bytes.length && loaded > (progress[index - 1]?.[0] ?? 0)));
+  assert.equal(server.sent(), bytes.length);
+
+  const { files: [again] } = await open(url());
+  await same(again);
+  assert.equal(again.sha256, file.sha256);
+  assert.equal(server.sent(), bytes.length);
+
+  await server.close();
+  await same((await open(url())).files[0]);
+  assert.deepEqual(await listWeights(), [{ source: url(), name: "m.gguf", size: bytes.length, complete: true }]);
+  await clearWeights(url());
+  assert.deepEqual(await listWeights(), []);
+  assert.equal(disk.used, 0);
+});
+
+test("reads beyond the end are refused", async () => {
+  const { files: [file] } = await open(url());
+  await assert.rejects(file.read(bytes.length, 1), code("internal"));
+});
+
+test("a cut connection is taken up again where it was", async () => {
+  behaviour.cutAfter = 9 * MIB;
+  const { files: [file] } = await open(url());
+  await same(file);
+  assert.equal(file.sha256, sha256(bytes));
+  const gets = server.log.filter(({ method }) => method === "GET");
+  assert.equal(gets.length, 3);
+  assert.ok(gets.slice(1).every(({ range }) => range));
+  assert.equal(server.sent(), bytes.length);
+});
+
+test("a server without ranges sends all again, and what is known is skipped", async () => {
+  Object.assign(behaviour, { ranges: false, cutAfter: 9 * MIB, cuts: 1 });
+  const { files: [file] } = await open(url());
+  await same(file);
+  assert.equal(file.sha256, sha256(bytes));
+  assert.equal(server.sent(), bytes.length + 9 * MIB);
+});
+
+test("a download that was given up goes on at its last whole piece on the next visit", async () => {
+  const stop = new AbortController();
+  await assert.rejects(open(url(), { signal: stop.signal, onProgress: (loaded) => loaded > 17 * MIB && stop.abort() }), code("aborted"));
+  assert.equal((await listWeights())[0].complete, false);
+  const before = server.log.length;
+  const { files: [file] } = await open(url());
+  await same(file);
+  assert.equal(file.sha256, sha256(bytes));
+  assert.deepEqual(server.log.slice(before).map(({ method, range }) => [method, range]), [["HEAD", undefined], ["GET", `bytes=${2 * PIECE}-`]]);
+});
+
+test("a file that changed on the server is downloaded anew", async () => {
+  await open(url());
+  const other = randomBytes(bytes.length);
+  await server.close();
+  const { port } = new URL(server.origin);
+  server = await serve({ "/m.gguf": other });
+  // The same URL, whatever the port: the first server's record is looked up by it.
+  assert.notEqual(new URL(server.origin).port, port);
+  await same((await open(url())).files[0], other);
+});
+
+test("a file that changes under a resumed download is begun anew, not mixed", async () => {
+  const files = { "/m.gguf": bytes };
+  await server.close();
+  server = await serve(files, behaviour);
+  const stop = new AbortController();
+  await assert.rejects(open(url(), { signal: stop.signal, onProgress: (loaded) => loaded > 17 * MIB && stop.abort() }), code("aborted"));
+  files["/m.gguf"] = randomBytes(bytes.length);
+  behaviour.head = false;
+  const { files: [file] } = await open(url());
+  await same(file, files["/m.gguf"]);
+  assert.equal(file.sha256, sha256(files["/m.gguf"]));
+  files["/m.gguf"] = randomBytes(bytes.length);
+  behaviour.head = true;
+  await same((await open(url())).files[0], files["/m.gguf"]);
+});
+
+test("without a word on identity, the size tells", async () => {
+  behaviour.validators = false;
+  behaviour.cutAfter = 9 * MIB;
+  await same((await open(url())).files[0]);
+  await same((await open(url())).files[0]);
+  assert.equal(server.sent(), bytes.length);
+});
+
+test("what the server refuses is told at once", async () => {
+  await assert.rejects(open(`${server.origin}/other.gguf`), code("http_status", { status: 404, url: `${server.origin}/other.gguf` }));
+  behaviour.status = 401;
+  await assert.rejects(open(url()), code("http_status", { status: 401 }));
+  assert.equal(server.log.length, 4);
+  assert.deepEqual(await listWeights(), []);
+});
+
+test("a passing trouble of the server is waited out", async () => {
+  behaviour.status = 503;
+  setTimeout(() => (behaviour.status = undefined), 100);
+  await same((await open(url())).files[0]);
+});
+
+test("a connection that fails each time is an error that can be aborted sooner", async () => {
+  await server.close();
+  await assert.rejects(open(url(), { signal: AbortSignal.timeout(100) }), code("aborted"));
+});
+
+test("too little room is told before the download, with the numbers", async () => {
+  disk.quota = 10 * MIB;
+  await assert.rejects(open(url()), code("quota_exceeded", { asked: bytes.length, available: 10 * MIB }));
+  assert.equal(server.sent(), 0);
+  behaviour.head = false;
+  await assert.rejects(open(url()), code("quota_exceeded", { asked: bytes.length, available: 10 * MIB }));
+  const { files: [file] } = await open(url(), { persist: false });
+  await same(file);
+  assert.equal(disk.writes, 0);
+});
+
+test("a disk that fills up while writing is the same error, and what was written is resumed from", async () => {
+  navigator.storage.estimate = async () => ({});
+  disk.quota = 10 * MIB;
+  await assert.rejects(open(url()), code("quota_exceeded", { asked: bytes.length - PIECE, available: undefined }));
+  disk.quota = 1e12;
+  const { files: [file] } = await open(url());
+  await same(file);
+  assert.equal(server.log.at(-1).range, `bytes=${PIECE}-`);
+});
+
+test("of two that want one file, one downloads", async () => {
+  const [first, second] = await Promise.all([open(url()), open(url())]);
+  await same(first.files[0]);
+  await same(second.files[0]);
+  assert.equal(server.sent(), bytes.length);
+});
+
+test("a kept file that lost a piece is downloaded again", async () => {
+  await open(url());
+  const root = await navigator.storage.getDirectory();
+  const weights = await (await root.getDirectoryHandle("headstart")).getDirectoryHandle("weights");
+  for await (const [, folder] of weights.entries()) await folder.removeEntry("000001");
+  await same((await open(url())).files[0]);
+});
+
+test("a Blob is read in place", async () => {
+  const { files: [file] } = await open(new Blob([bytes]));
+  await same(file);
+  assert.deepEqual([file.name, disk.writes], ["model.gguf", 0]);
+});
+
+test("a stream is spooled, and gone with the model or the page", async () => {
+  const model = await open({ "x.gguf": new Blob([bytes]).stream() });
+  await same(model.files[0]);
+  assert.equal(model.files[0].sha256, sha256(bytes));
+  assert.ok(disk.used >= bytes.length);
+  assert.deepEqual((await listWeights()).map(({ source }) => source), [""]);
+  // Another model leaves it alone while its lock is held.
+  await (await open(new Blob([bytes]))).close();
+  await same(model.files[0]);
+  await model.close();
+  assert.equal(disk.used, 0);
+});
+
+test("a directory is taken with its shards, and kept whole", async () => {
+  await server.close();
+  const shard = randomBytes(3 * MIB);
+  const files = {
+    "/d/config.json": Buffer.from("{}"),
+    "/d/tokenizer.json": Buffer.from("{}"),
+    "/d/model.safetensors.index.json": Buffer.from(JSON.stringify({ weight_map: { a: "model-2.safetensors", b: "model-1.safetensors", c: "model-1.safetensors" } })),
+    "/d/model-1.safetensors": shard,
+    "/d/model-2.safetensors": bytes,
+  };
+  server = await serve(files);
+  const names = ["config.json", "tokenizer.json", "model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors"];
+  const first = await open(`${server.origin}/d/`);
+  assert.deepEqual(first.files.map(({ name }) => name), names);
+  await same(first.files[4]);
+  const sent = server.sent();
+  await server.close();
+  const second = await open(`${server.origin}/d/`);
+  assert.deepEqual(second.files.map(({ name }) => name), names);
+  assert.equal(server.sent(), sent);
+});
+
+test("a page of HTML is no file, required or not", async () => {
+  behaviour.fallback = true;
+  await assert.rejects(open(`${server.origin}/other.gguf`), code("http_status", { status: 200 }));
+  await server.close();
+  const files = { "/d/config.json": Buffer.from("{}"), "/d/model.safetensors": bytes };
+  server = await serve(files, behaviour);
+  assert.deepEqual((await open(`${server.origin}/d/`)).files.map(({ name }) => name), ["config.json", "model.safetensors"]);
+});
+
+test("an index that points elsewhere is refused", async () => {
+  for (const shard of ["../x.safetensors", "http://other/x.safetensors", "x.bin", 7]) {
+    await server.close();
+    server = await serve({ "/d/config.json": Buffer.from("{}"), "/d/model.safetensors.index.json": Buffer.from(JSON.stringify({ weight_map: { a: shard } })) });
+    await assert.rejects(open(`${server.origin}/d/`), code("bad_model", { file: "model.safetensors.index.json" }));
+  }
+});
+
+test("sources get their names from URLs, Files and records", () => {
+  const named = nameSources([`${server.origin}/a%20b.gguf?download=true#x`, new File([], "c.json")]);
+  assert.deepEqual(named.map(({ name }) => name), ["a b.gguf", "c.json"]);
+  assert.equal(named[0].source, `${server.origin}/a%20b.gguf?download=true`);
+  assert.deepEqual(nameSources({ "config.json": "http://h/x" })[0], { name: "config.json", source: "http://h/x" });
+  assert.throws(() => nameSources([new Blob(), new Blob()]), code("bad_input"));
+});
+
+test("the memory disk behaves as the others do", async () => {
+  const memory = new MemoryDisk();
+  await memory.write("a/b", "c", new Uint8Array([1]));
+  await memory.write("a", "d", new Uint8Array([2, 3]));
+  assert.deepEqual([await memory.list("a", "files"), await memory.list("a", "folders")], [["d"], ["b"]]);
+  assert.equal((await memory.read("a", "d")).size, 2);
+  assert.deepEqual([await memory.remove("a", "d"), await memory.remove("a", "d")], [true, false]);
+  await memory.removeFolder("a");
+  assert.equal(await memory.read("a/b", "c"), undefined);
+});
