@@ -1,0 +1,47 @@
+import { useApp } from "../state/app";
+import type { Answer, Turn } from "../state/conversation";
+import type { Live } from "../state/chat";
+import { AccountPanel } from "./account-panel";
+import { CopyButton } from "./copy-button";
+import { IconButton } from "./icons";
+import { Markdown } from "./markdown";
+
+const ENDS: Partial<Record<Answer["end"], string>> = {
+  cancelled: "Stopped.",
+  length: "Ended at the most tokens that the settings allow.",
+  context: "The conversation fills the model’s context. Begin a new one, or edit an earlier message.",
+};
+
+export function AnswerTurn(props: { answer: Answer; before: readonly Turn[]; live: Live | null; last: boolean }) {
+  const { answer, before, live, last } = props;
+  const { chat } = useApp();
+  const content = live?.content ?? answer.content;
+  const end = live ? undefined : ENDS[answer.end];
+  return (
+    <li class="turn answer" aria-busy={live !== null}>
+      <h3 class="visually-hidden">Answer</h3>
+      {content && <Markdown text={content} growing={live !== null} />}
+      {live && !content && (
+        <p class="waiting">
+          <span class="pulse" aria-hidden="true" />
+          Reading the prompt
+        </p>
+      )}
+      {end && <p class="end">{end}</p>}
+      {!live && answer.end === "failed" && (
+        <div class="failed" role="alert">
+          <strong>{answer.fault?.title ?? "The answer broke off"}.</strong> {answer.fault?.text}
+        </div>
+      )}
+      {!live && (
+        <div class="foot">
+          {answer.account && <AccountPanel account={answer.account} before={before} last={last} />}
+          <div class="tools">
+            {content && <CopyButton text={content} label="Copy the answer" />}
+            <IconButton icon="again" label="Answer again" disabled={!chat.ready} onClick={() => chat.regenerate(answer.id)} />
+          </div>
+        </div>
+      )}
+    </li>
+  );
+}

@@ -1,0 +1,106 @@
+// The first thing a person sees: three ways to open a model. What the host offers is read from models.json beside the page.
+
+import { useEffect, useId, useState } from "preact/hooks";
+import { useApp } from "../state/app";
+import { Icon } from "./icons";
+
+interface Offered {
+  name: string;
+  url: string;
+  about?: string;
+  packs?: string[];
+}
+
+export function OpenModel() {
+  const app = useApp();
+  const [offered, setOffered] = useState<readonly Offered[]>([]);
+  const [address, setAddress] = useState(() => new URLSearchParams(location.search).get("model") ?? app.settings.choices.value.model ?? "");
+  const field = useId();
+
+  useEffect(() => {
+    let gone = false;
+    void offers().then((found) => !gone && setOffered(found));
+    return () => {
+      gone = true;
+    };
+  }, []);
+
+  return (
+    <section class="panel" aria-labelledby="open-title">
+      <h2 id="open-title">Open a model</h2>
+      <p class="muted">
+        It runs in this page, on your graphics card. Nothing you write leaves this machine, and the weights are kept in this browser for the next visit.
+      </p>
+      {offered.length > 0 && (
+        <ul class="offers">
+          {offered.map(({ name, url, about, packs }) => (
+            <li key={url}>
+              <button type="button" class="offer" onClick={() => void app.model.open({ kind: "url", url, ...(packs ? { packs } : {}) })}>
+                <strong>{name}</strong>
+                {about && <span>{about}</span>}
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      <form
+        class="row"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (isAddress(address)) void app.model.open({ kind: "url", url: address.trim() });
+        }}
+      >
+        <label for={field} class="visually-hidden">
+          Address of a GGUF file
+        </label>
+        <input
+          id={field}
+          class="field"
+          type="text"
+          inputMode="url"
+          autoComplete="url"
+          spellcheck={false}
+          placeholder="Address of a GGUF file"
+          value={address}
+          onInput={(event) => setAddress(event.currentTarget.value)}
+        />
+        <button type="submit" class="button" disabled={!isAddress(address)}>
+          Download
+        </button>
+      </form>
+      <label class="drop-here">
+        <Icon name="file" />
+        <span>
+          <span class="button-look">Choose a file</span> or drop it anywhere on this page
+        </span>
+        <input
+          type="file"
+          class="visually-hidden"
+          multiple
+          accept=".gguf,.safetensors,.json"
+          aria-label="Choose a model file"
+          onChange={(event) => {
+            const files = [...(event.currentTarget.files ?? [])];
+            if (files.length > 0) void app.model.open({ kind: "files", files });
+          }}
+        />
+      </label>
+      <p class="hint">One GGUF file, or safetensors with config.json and tokenizer.json chosen together.</p>
+    </section>
+  );
+}
+
+function isAddress(text: string): boolean {
+  const address = text.trim();
+  return address !== "" && URL.canParse(address, document.baseURI) && /^https?:$/.test(new URL(address, document.baseURI).protocol);
+}
+
+async function offers(): Promise<Offered[]> {
+  try {
+    const found: unknown = await (await fetch("./models.json")).json();
+    if (!Array.isArray(found)) return [];
+    return found.filter((entry): entry is Offered => typeof entry?.name === "string" && typeof entry?.url === "string").slice(0, 12);
+  } catch {
+    return [];
+  }
+}

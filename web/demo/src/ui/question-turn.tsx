@@ -1,0 +1,75 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { useApp } from "../state/app";
+import type { Question } from "../state/conversation";
+import { CopyButton } from "./copy-button";
+import { IconButton } from "./icons";
+import { fit } from "./fit";
+
+export function QuestionTurn({ question }: { question: Question }) {
+  const app = useApp();
+  const [editing, setEditing] = useState(false);
+  const editButton = `edit-${question.id}`;
+  const close = () => {
+    setEditing(false);
+    requestAnimationFrame(() => document.getElementById(editButton)?.focus());
+  };
+  const save = (text: string) => {
+    setEditing(false);
+    app.chat.edit(question.id, text);
+    document.getElementById("composer")?.focus();
+  };
+  return (
+    <li class="turn question">
+      <h3 class="visually-hidden">You</h3>
+      {editing ? (
+        <Editor text={question.content} ready={app.chat.ready} onSave={save} onCancel={close} />
+      ) : (
+        <>
+          <div class="said">{question.content}</div>
+          <div class="tools">
+            <CopyButton text={question.content} label="Copy your message" />
+            <IconButton id={editButton} icon="pencil" label="Edit and ask again" disabled={!app.chat.ready} onClick={() => setEditing(true)} />
+          </div>
+        </>
+      )}
+    </li>
+  );
+}
+
+function Editor(props: { text: string; ready: boolean; onSave(text: string): void; onCancel(): void }) {
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    fit(field.current!);
+    field.current!.focus();
+    field.current!.setSelectionRange(props.text.length, props.text.length);
+  }, []);
+  const save = () => field.current!.value.trim() && props.ready && props.onSave(field.current!.value);
+  return (
+    <div class="editor">
+      <textarea
+        ref={field}
+        class="field"
+        aria-label="Edit your message"
+        defaultValue={props.text}
+        onInput={(event) => fit(event.currentTarget)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") {
+            event.preventDefault();
+            props.onCancel();
+          } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+            event.preventDefault();
+            save();
+          }
+        }}
+      />
+      <div class="actions">
+        <button type="button" class="button" onClick={props.onCancel}>
+          Cancel
+        </button>
+        <button type="button" class="button primary" disabled={!props.ready} onClick={save}>
+          Ask again
+        </button>
+      </div>
+    </div>
+  );
+}
