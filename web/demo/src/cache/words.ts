@@ -10,7 +10,7 @@ export const duration = (ms: number): string =>
 
 const WHY: Record<string, (miss: Miss) => string> = {
   cold: () => "had not been seen before",
-  diverged: ({ from }) => `follow where the text differs, at token ${from + 1}`,
+  diverged: () => "follow a difference in the text",
   below_min: () => "were known, but too few to be worth reusing",
   evicted: () => "were known once and had to make room",
   expired: () => "were known once and had gone unused for too long",

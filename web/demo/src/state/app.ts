@@ -21,8 +21,7 @@ export class App {
 
   async start(): Promise<void> {
     await this.library.load();
-    const url = this.settings.choices.value.model;
-    if (url && this.model.phase.value.name === "absent") await this.model.open({ kind: "url", url });
+    await this.model.reopen();
   }
 }
 

@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { ownership } from "../cache/strip";
 import { type Account, type Answer, newId, prompt, type Question, type Turn } from "./conversation";
-import { faultOf, isAbort } from "./faults";
+import { endsModel, faultOf, isAbort } from "./faults";
 import type { Library } from "./library";
 import type { Model } from "./model";
 import type { Notices } from "./notices";
@@ -128,7 +128,7 @@ export class Chat {
       else {
         const fault = faultOf(thrown);
         answer = { ...answer, end: "failed", fault };
-        if (fault.code === "device_lost" || fault.code === "disposed") this.model.fail(fault);
+        if (endsModel(fault)) this.model.fail(fault);
       }
     }
     this.library.setTurn(conversation, answer);

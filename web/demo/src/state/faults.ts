@@ -132,5 +132,8 @@ export function faultOf(thrown: unknown): Fault {
   return { code, title, text: typeof text === "string" ? text : text(fields), detail, remedies };
 }
 
+/** Whether nothing can be asked any more before the model is opened again. */
+export const endsModel = ({ code }: Fault): boolean => code === "device_lost" || code === "disposed";
+
 export const isAbort = (thrown: unknown): boolean =>
   typeof thrown === "object" && thrown !== null && ((thrown as Fields).code === "aborted" || (thrown as Fields).name === "AbortError");

@@ -3,10 +3,11 @@
 import type { HeadstartInterface, Progress } from "headstart";
 import { Headstart } from "headstart/worker";
 import { signal } from "@preact/signals";
+import { Copies } from "./copies";
 import { type Fault, faultOf, isAbort } from "./faults";
 import type { Settings } from "./settings";
 
-export type Source = { kind: "url"; url: string; packs?: readonly string[] } | { kind: "files"; files: readonly File[] };
+export type Source = { kind: "url"; url: string; packs?: readonly string[] } | { kind: "files"; files: readonly File[]; kept?: boolean };
 
 export type Phase =
   | { name: "absent" }
@@ -26,6 +27,7 @@ export const SHORT_CONTEXT = 1024;
 export class Model {
   readonly phase = signal<Phase>({ name: "absent" });
   readonly #settings: Settings;
+  readonly #copies = new Copies();
   #loading: AbortController | null = null;
 
   constructor(settings: Settings) {
@@ -58,10 +60,28 @@ export class Model {
       if (!current()) return void (await headstart.dispose());
       this.phase.value = { name: "ready", source, headstart };
       this.#settings.change({ model: source.kind === "url" ? source.url : null });
+      if (source.kind === "url") await this.#copies.forget();
+      else if (!source.kept && options.copy) await this.#copies.keep(source.files);
     } catch (thrown) {
       if (!current()) return;
       this.phase.value = isAbort(thrown) ? { name: "absent" } : { name: "failed", source, fault: faultOf(thrown) };
     }
+  }
+
+  /** Opens what was open on the last visit, if anything was. */
+  async reopen(): Promise<void> {
+    if (this.phase.value.name !== "absent") return;
+    const url = this.#settings.choices.value.model;
+    const files = url ? [] : await this.#copies.files();
+    if (url) await this.open({ kind: "url", url });
+    else if (files.length > 0) await this.open({ kind: "files", files, kept: true });
+  }
+
+  /** Closes the model and does not open it again on the next visit. */
+  async forget(): Promise<void> {
+    await this.close();
+    this.#settings.change({ model: null });
+    await this.#copies.forget();
   }
 
   /** The engine is gone for good: what it was doing failed with `fault`. */

@@ -1,5 +1,6 @@
 // Under an answer: where its prompt came from, what that took and saved, and why the rest had to be computed.
 
+import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";
 import { count, duration } from "../cache/words";
 import type { Account, Turn } from "../state/conversation";
@@ -8,14 +9,16 @@ import { Icon } from "./icons";
 import { Legend } from "./legend";
 import { Strip } from "./strip";
 
-export function AccountPanel({ account, before, last }: { account: Account; before: readonly Turn[]; last: boolean }) {
+export function AccountPanel(props: { account: Account; before: readonly Turn[]; children: ComponentChildren }) {
+  const { account, before, children } = props;
   const [explains, setExplains] = useState(false);
   const panel = useId();
   const { timings, prompt_tokens, sources, savedMs } = account;
   const reused = prompt_tokens - sources.computed;
   const why = account.misses.length > 0 || account.divergence;
   return (
-    <section class={`account ${last ? "last" : ""}`} aria-label="Where the prompt came from">
+    <section class="account" aria-label="Where the prompt came from">
+      <div class="figures-row">
       <dl class="figures">
         <Figure name="Reused" value={`${reused.toLocaleString("en")} of ${count(prompt_tokens)}`} />
         <Figure name="First token" value={duration(timings.ttft_ms)} tip="Time to first token: from sending to the first word" />
@@ -24,6 +27,8 @@ export function AccountPanel({ account, before, last }: { account: Account; befo
           <Figure name="Saved" value={`≈ ${duration(savedMs)}`} tip="What computing the reused tokens would have taken, at the rate measured here" />
         )}
       </dl>
+      {children}
+      </div>
       <Strip account={account} before={before} marked={account.divergence?.token ?? null} />
       <div class="legend-row">
         <Legend account={account} />

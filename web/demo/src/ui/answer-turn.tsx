@@ -1,6 +1,7 @@
 import { useApp } from "../state/app";
 import type { Answer, Turn } from "../state/conversation";
 import type { Live } from "../state/chat";
+import { endsModel } from "../state/faults";
 import { AccountPanel } from "./account-panel";
 import { CopyButton } from "./copy-button";
 import { IconButton } from "./icons";
@@ -12,11 +13,17 @@ const ENDS: Partial<Record<Answer["end"], string>> = {
   context: "The conversation fills the model’s context. Begin a new one, or edit an earlier message.",
 };
 
-export function AnswerTurn(props: { answer: Answer; before: readonly Turn[]; live: Live | null; last: boolean }) {
-  const { answer, before, live, last } = props;
+export function AnswerTurn(props: { answer: Answer; before: readonly Turn[]; live: Live | null }) {
+  const { answer, before, live } = props;
   const { chat } = useApp();
   const content = live?.content ?? answer.content;
   const end = live ? undefined : ENDS[answer.end];
+  const tools = (
+    <div class="tools">
+      {content && <CopyButton text={content} label="Copy the answer" />}
+      <IconButton icon="again" label="Answer again" disabled={!chat.ready} onClick={() => chat.regenerate(answer.id)} />
+    </div>
+  );
   return (
     <li class="turn answer" aria-busy={live !== null}>
       <h3 class="visually-hidden">Answer</h3>
@@ -30,16 +37,25 @@ export function AnswerTurn(props: { answer: Answer; before: readonly Turn[]; liv
       {end && <p class="end">{end}</p>}
       {!live && answer.end === "failed" && (
         <div class="failed" role="alert">
-          <strong>{answer.fault?.title ?? "The answer broke off"}.</strong> {answer.fault?.text}
+          <strong>{answer.fault?.title ?? "The answer broke off"}.</strong>
+          {answer.fault && !endsModel(answer.fault) && (
+            <>
+              {" "}
+              {answer.fault.text}
+              <code>{answer.fault.detail}</code>
+            </>
+          )}
         </div>
       )}
       {!live && (
         <div class="foot">
-          {answer.account && <AccountPanel account={answer.account} before={before} last={last} />}
-          <div class="tools">
-            {content && <CopyButton text={content} label="Copy the answer" />}
-            <IconButton icon="again" label="Answer again" disabled={!chat.ready} onClick={() => chat.regenerate(answer.id)} />
-          </div>
+          {answer.account ? (
+            <AccountPanel account={answer.account} before={before}>
+              {tools}
+            </AccountPanel>
+          ) : (
+            tools
+          )}
         </div>
       )}
     </li>

@@ -95,13 +95,13 @@ async function whatIsHeld(headstart: ReturnType<typeof useApp>["model"]["headsta
   const held: Held[] = [];
   const stats = await headstart?.prefix.stats().catch(() => undefined);
   if (stats) held.push({ label: "On the graphics card", value: `${(stats.pages.cached * PAGE).toLocaleString("en")} tokens` });
-  if (stats?.store) held.push({ label: "On disk, after a reload too", value: `${(stats.store.entries * PAGE).toLocaleString("en")} tokens, ${mib(stats.store.bytes)}` });
+  if (stats?.store) held.push({ label: "On disk, after a reload too", value: `${(stats.store.entries * PAGE).toLocaleString("en")} tokens, ${size(stats.store.bytes)}` });
   const space = await navigator.storage?.estimate?.().catch(() => undefined);
-  if (space?.usage !== undefined) held.push({ label: "This page’s space on disk, with the model", value: `${mib(space.usage)} of ${mib(space.quota ?? 0)}` });
+  if (space?.usage !== undefined) held.push({ label: "This page’s space on disk, with the model", value: `${size(space.usage)} of ${size(space.quota ?? 0)}` });
   return held;
 }
 
-const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+const size = (bytes: number) => (bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`);
 
 function download(blob: Blob, name: string): void {
   const link = document.createElement("a");

@@ -25,7 +25,7 @@ export function ModelStatus() {
         <span title={detail}>{detail}</span>
       </div>
       {phase.name === "ready" && (
-        <button type="button" class="quiet" onClick={() => void app.model.close()}>
+        <button type="button" class="quiet" title="Close the model, and do not open it on the next visit" onClick={() => void app.model.forget()}>
           Close
         </button>
       )}

@@ -49,6 +49,7 @@ function Editor(props: { text: string; ready: boolean; onSave(text: string): voi
       <textarea
         ref={field}
         class="field"
+        rows={1}
         aria-label="Edit your message"
         defaultValue={props.text}
         onInput={(event) => fit(event.currentTarget)}

@@ -29,6 +29,9 @@ export function Shell() {
   }, []);
 
   const open = library.open.value;
+  useEffect(() => {
+    document.title = open ? `${open.title} · headstart` : "headstart";
+  }, [open?.title]);
   const ready = model.phase.value.name === "ready";
   return (
     <div class="shell">

@@ -51,7 +51,6 @@ export function Transcript({ conversation }: { conversation: Conversation }) {
                 answer={turn}
                 before={conversation.turns.slice(0, index)}
                 live={live?.answer === turn.id ? live : null}
-                last={index === conversation.turns.length - 1}
               />
             ),
           )}
