@@ -42,6 +42,8 @@ export async function serve(root, files = {}) {
   return { origin, page: `${origin}/app/`, asked, close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(resolve))) };
 }
 
+const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
 const FLAGS = [
   "--no-sandbox",
   "--disable-background-networking",
@@ -54,11 +56,13 @@ const FLAGS = [
   "--enable-features=Vulkan",
 ];
 
+export const launchBrowser = () => chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS });
+
 /** A browser with a profile of its own, so that what a page keeps is kept over reloads and gone afterwards. */
 export async function launch(options = {}) {
   const profile = await mkdtemp(join(tmpdir(), "headstart-demo-"));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: EXECUTABLE,
     headless: true,
     args: FLAGS,
     viewport: { width: 1180, height: 820 },
@@ -96,6 +100,6 @@ export const answered = async (page, count) => {
   await page.waitForFunction(
     (count) => document.querySelectorAll(".answer").length === count && !document.querySelector('.answer[aria-busy="true"]'),
     count,
-    { timeout: 300_000 },
+    { timeout: 30_000 },
   );
 };

@@ -13,7 +13,7 @@ export type Block =
 
 const ALLOWED = {
   ALLOWED_TAGS: [
-    ..."p br hr h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code em strong del a".split(" "),
+    ..."p br hr h3 h4 h5 h6 ul ol li blockquote pre code em strong del a".split(" "),
     ..."table thead tbody tr th td".split(" "),
   ],
   ALLOWED_ATTR: ["href", "title", "rel", "target", "align", "start"],
@@ -26,6 +26,11 @@ const ALLOWED = {
 const marked = new Marked({
   gfm: true,
   renderer: {
+    // The page itself has the first two levels.
+    heading({ tokens, depth }: Tokens.Heading) {
+      const level = Math.min(6, depth + 2);
+      return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
+    },
     html: ({ text, block }: Tokens.HTML | Tokens.Tag) => (block ? `<p>${escape(text)}</p>` : escape(text)),
     image: ({ href, text }: Tokens.Image) => link(href, `Image: ${escape(text || href)}`, null),
     link({ href, title, tokens }: Tokens.Link) {

@@ -20,7 +20,7 @@ export function AccountPanel(props: { account: Account; before: readonly Turn[];
     <section class="account" aria-label="Where the prompt came from">
       <div class="figures-row">
       <dl class="figures">
-        <Figure name="Reused" value={`${reused.toLocaleString("en")} of ${count(prompt_tokens)}`} />
+        <Figure name="Reused" value={`${reused.toLocaleString("en")} of ${prompt_tokens.toLocaleString("en")}`} tip="Tokens of the prompt that were not computed again" />
         <Figure name="First token" value={duration(timings.ttft_ms)} tip="Time to first token: from sending to the first word" />
         {timings.decode_tok_s > 0 && <Figure name="Speed" value={`${timings.decode_tok_s.toFixed(1)} tokens/s`} tip={`${count(account.generated)} written`} />}
         {savedMs !== null && reused > 0 && (

@@ -26,7 +26,7 @@ export function AnswerTurn(props: { answer: Answer; before: readonly Turn[]; liv
   );
   return (
     <li class="turn answer" aria-busy={live !== null}>
-      <h3 class="visually-hidden">Answer</h3>
+      <h2 class="visually-hidden">Answer</h2>
       {content && <Markdown text={content} growing={live !== null} />}
       {live && !content && (
         <p class="waiting">

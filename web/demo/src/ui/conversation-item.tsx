@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
 import type { Conversation } from "../state/conversation";
 import { IconButton } from "./icons";
@@ -56,7 +56,10 @@ export function ConversationItem({ conversation }: { conversation: Conversation 
 function NameField({ title, onDone }: { title: string; onDone(name: string | null): void }) {
   const field = useRef<HTMLInputElement>(null);
   const done = useRef(false);
-  useEffect(() => field.current?.select(), []);
+  useLayoutEffect(() => {
+    field.current!.focus();
+    field.current!.select();
+  }, []);
   const finish = (name: string | null) => {
     if (done.current) return;
     done.current = true;
@@ -75,7 +78,7 @@ function NameField({ title, onDone }: { title: string; onDone(name: string | nul
         aria-label="Name of the conversation"
         defaultValue={title}
         maxLength={120}
-        onBlur={() => finish(field.current!.value)}
+        onBlur={(event) => finish(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key !== "Escape") return;
           event.preventDefault();

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
 import type { Question } from "../state/conversation";
 import { CopyButton } from "./copy-button";
@@ -20,7 +20,7 @@ export function QuestionTurn({ question }: { question: Question }) {
   };
   return (
     <li class="turn question">
-      <h3 class="visually-hidden">You</h3>
+      <h2 class="visually-hidden">You</h2>
       {editing ? (
         <Editor text={question.content} ready={app.chat.ready} onSave={save} onCancel={close} />
       ) : (
@@ -38,7 +38,7 @@ export function QuestionTurn({ question }: { question: Question }) {
 
 function Editor(props: { text: string; ready: boolean; onSave(text: string): void; onCancel(): void }) {
   const field = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     fit(field.current!);
     field.current!.focus();
     field.current!.setSelectionRange(props.text.length, props.text.length);

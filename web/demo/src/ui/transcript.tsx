@@ -22,7 +22,7 @@ export function Transcript({ conversation }: { conversation: Conversation }) {
     if (follows.current) toEnd();
   });
   useEffect(() => {
-    const watch = new ResizeObserver(() => follows.current && toEnd());
+    const watch = new ResizeObserver(() => (follows.current ? toEnd() : onScroll()));
     watch.observe(box.current!.firstElementChild!);
     return () => watch.disconnect();
   }, []);
