@@ -17,7 +17,7 @@ export function AccountPanel(props: { account: Account; before: readonly Turn[];
   const reused = prompt_tokens - sources.computed;
   const why = account.misses.length > 0 || account.divergence;
   return (
-    <section class="account" aria-label="Where the prompt came from">
+    <div class="account" role="group" aria-label="Where the prompt came from">
       <div class="figures-row">
       <dl class="figures">
         <Figure name="Reused" value={`${reused.toLocaleString("en")} of ${prompt_tokens.toLocaleString("en")}`} tip="Tokens of the prompt that were not computed again" />
@@ -42,7 +42,7 @@ export function AccountPanel(props: { account: Account; before: readonly Turn[];
       <div id={panel} hidden={!explains}>
         {explains && <Explanation account={account} />}
       </div>
-    </section>
+    </div>
   );
 }
 

@@ -19,7 +19,7 @@ export function Markdown({ text, growing }: { text: string; growing: boolean }) 
 const Html = memo(function Html({ kind, html }: { kind: Exclude<Block["kind"], "code">; html: string }) {
   const inner = { __html: html };
   // What can be wider than the page scrolls in itself, and so must be reachable with the keyboard.
-  if (kind === "table") return <div class="block table" tabIndex={0} role="region" aria-label="Table" dangerouslySetInnerHTML={inner} />;
+  if (kind === "table") return <div class="block table" tabIndex={0} role="group" aria-label="Table" dangerouslySetInnerHTML={inner} />;
   return <div class="block" dangerouslySetInnerHTML={inner} />;
 });
 
@@ -30,7 +30,7 @@ const Code = memo(function Code({ language, text }: { language: string; text: st
         <span>{language || "text"}</span>
         <CopyButton text={text} label="Copy the code" />
       </figcaption>
-      <pre tabIndex={0} aria-label={`Code, ${language || "text"}`} role="region">
+      <pre tabIndex={0} aria-label={`Code, ${language || "text"}`} role="group">
         <code>{text}</code>
       </pre>
     </figure>
