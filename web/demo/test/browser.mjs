@@ -15,9 +15,10 @@ const TYPES = {
   ".wasm": "application/wasm",
 };
 
-/** Serves `root` under a folder, as a host may, and `files` by name beside it. Counts what is asked of `/foreign`. */
+/** Serves `root` under a folder, as a host may, and `files` by name beside it. Tells what was asked for, and the bytes sent of each. */
 export async function serve(root, files = {}) {
   const asked = [];
+  const sent = {};
   const server = createServer((request, response) => {
     const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
     asked.push(path);
@@ -35,11 +36,12 @@ export async function serve(root, files = {}) {
       ...(range ? { "content-range": `bytes ${from}-${to}/${found.size}` } : {}),
     });
     if (request.method === "HEAD") return response.end();
+    sent[path] = (sent[path] ?? 0) + to - from + 1;
     createReadStream(file, { start: from, end: to }).pipe(response);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const origin = `http://127.0.0.1:${server.address().port}`;
-  return { origin, page: `${origin}/app/`, asked, close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(resolve))) };
+  return { origin, page: `${origin}/app/`, asked, sent, close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(resolve))) };
 }
 
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
@@ -96,10 +98,10 @@ export const ask = async (page, text) => {
 };
 
 /** Waits until no answer is under way and gives the number of answers. */
-export const answered = async (page, count) => {
+export const answered = async (page, count, timeout = 30_000) => {
   await page.waitForFunction(
     (count) => document.querySelectorAll(".answer").length === count && !document.querySelector('.answer[aria-busy="true"]'),
     count,
-    { timeout: 30_000 },
+    { timeout },
   );
 };

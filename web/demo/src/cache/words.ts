@@ -26,18 +26,18 @@ export function why(miss: Miss): string {
   return `${count(miss.tokens)} from token ${miss.from + 1} on ${because}.`;
 }
 
-/** `system`: whether the conversation's first message is the system prompt, which people count apart from the others. */
-export function ownerName(message: number, role: string | undefined): string {
+/** `system`: whether the conversation's first message is the system prompt, which people do not count among the others. */
+export function ownerName(message: number, role: string | undefined, system: boolean): string {
+  if (message < 0) return "the chat template";
   if (role === "system") return "the system prompt";
-  if (role === "user") return `message ${message} (yours)`;
-  if (role === "assistant") return `message ${message} (the model’s)`;
-  return message < 0 ? "the chat template" : `message ${message}`;
+  const number = system ? message : message + 1;
+  return role === "user" ? `message ${number} (yours)` : role === "assistant" ? `message ${number} (the model’s)` : `message ${number}`;
 }
 
-export function divergenceOwner(found: Divergence): string {
+export function divergenceOwner(found: Divergence, system: boolean): string {
   switch (found.owner) {
     case "message":
-      return ownerName(found.message, found.role);
+      return ownerName(found.message, found.role, system);
     case "tools":
       return found.name ? `the tool ${found.name}` : "the list of tools";
     case "template":

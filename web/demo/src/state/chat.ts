@@ -1,6 +1,6 @@
 // Asking and answering in the open conversation: send, stop, edit, regenerate. One answer at a time.
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { ownership } from "../cache/strip";
 import { type Account, type Answer, newId, prompt, type Question, type Turn } from "./conversation";
 import { endsModel, faultOf, isAbort } from "./faults";
@@ -31,13 +31,12 @@ export class Chat {
     readonly notices: Notices,
   ) {}
 
-  get ready(): boolean {
-    return this.model.headstart !== null && this.live.value === null;
-  }
+  /** Whether something can be asked now. Changes when an answer begins and ends, not with each word of it. */
+  readonly ready = computed(() => this.model.phase.value.name === "ready" && this.live.value === null);
 
   send(text: string): void {
     const content = text.trim();
-    if (!content || !this.ready) return;
+    if (!content || !this.ready.value) return;
     const question: Question = { role: "user", id: newId(), content };
     const open = this.library.open.value;
     const turns = [...(open?.turns ?? []), question];
@@ -67,7 +66,7 @@ export class Chat {
     const open = this.library.open.value;
     const at = open?.turns.findIndex((turn) => turn.id === id) ?? -1;
     const found = open?.turns[at];
-    if (!open || !this.ready || found?.role !== "user") return;
+    if (!open || !this.ready.value || found?.role !== "user") return;
     const before = open.turns;
     const turns = [...before.slice(0, at), change(found)];
     this.library.setTurns(open.id, turns);

@@ -1,11 +1,14 @@
+import { useMemo } from "preact/hooks";
 import { useApp } from "../state/app";
 import type { Answer, Turn } from "../state/conversation";
 import type { Live } from "../state/chat";
 import { endsModel } from "../state/faults";
 import { AccountPanel } from "./account-panel";
 import { CopyButton } from "./copy-button";
+import { focusOn } from "./focus";
 import { IconButton } from "./icons";
 import { Markdown } from "./markdown";
+import { memo } from "./memo";
 
 const ENDS: Partial<Record<Answer["end"], string>> = {
   cancelled: "Stopped.",
@@ -13,15 +16,20 @@ const ENDS: Partial<Record<Answer["end"], string>> = {
   context: "The conversation fills the model’s context. Begin a new one, or edit an earlier message.",
 };
 
-export function AnswerTurn(props: { answer: Answer; before: readonly Turn[]; live: Live | null }) {
-  const { answer, before, live } = props;
+export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turns: readonly Turn[]; index: number; live: Live | null }) {
+  const { answer, turns, index, live } = props;
+  const before = useMemo(() => turns.slice(0, index), [turns, index]);
   const { chat } = useApp();
   const content = live?.content ?? answer.content;
   const end = live ? undefined : ENDS[answer.end];
+  const again = () => {
+    chat.regenerate(answer.id);
+    focusOn();
+  };
   const tools = (
     <div class="tools">
       {content && <CopyButton text={content} label="Copy the answer" />}
-      <IconButton icon="again" label="Answer again" disabled={!chat.ready} onClick={() => chat.regenerate(answer.id)} />
+      <IconButton icon="again" label="Answer again" disabled={!chat.ready.value} onClick={again} />
     </div>
   );
   return (
@@ -60,4 +68,4 @@ export function AnswerTurn(props: { answer: Answer; before: readonly Turn[]; liv
       )}
     </li>
   );
-}
+});

@@ -17,7 +17,7 @@ export function Composer() {
   }, [phase, library.openId.value]);
 
   const send = () => {
-    if (!chat.ready || !text.trim()) return;
+    if (!chat.ready.value || !text.trim()) return;
     chat.send(text);
     setText("");
   };

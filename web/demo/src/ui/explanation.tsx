@@ -5,7 +5,7 @@ import { advice, changeName, divergenceOwner, why } from "../cache/words";
 import type { Account } from "../state/conversation";
 
 export function Explanation({ account }: { account: Account }) {
-  const { misses, divergence } = account;
+  const { misses, divergence, system } = account;
   return (
     <div class="explanation">
       <ul>
@@ -14,7 +14,7 @@ export function Explanation({ account }: { account: Account }) {
         ))}
       </ul>
       {divergence ? (
-        <Parting found={divergence} />
+        <Parting found={divergence} system={system.trim() !== ""} />
       ) : (
         misses.some(({ reason }) => reason === "cold") && <p class="muted">They are known from now on: the next prompt that begins the same will not compute them again.</p>
       )}
@@ -22,12 +22,12 @@ export function Explanation({ account }: { account: Account }) {
   );
 }
 
-function Parting({ found }: { found: Divergence }) {
+function Parting({ found, system }: { found: Divergence; system: boolean }) {
   const what = advice(found);
   return (
     <>
       <p>
-        Parts from what is known at <b>token {found.token + 1}</b>, in <b>{divergenceOwner(found)}</b>. {changeName(found)}
+        Parts from what is known at <b>token {found.token + 1}</b>, in <b>{divergenceOwner(found, system)}</b>. {changeName(found)}
       </p>
       <dl class="sides">
         <div>

@@ -1,4 +1,5 @@
 import { useApp } from "../state/app";
+import { focusOn } from "./focus";
 import { IconButton } from "./icons";
 
 export function NoticeBar() {
@@ -16,6 +17,7 @@ export function NoticeBar() {
               onClick={() => {
                 notice.action?.run();
                 notices.dismiss();
+                focusOn();
               }}
             >
               {notice.action.label}

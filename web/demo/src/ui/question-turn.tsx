@@ -4,8 +4,10 @@ import type { Question } from "../state/conversation";
 import { CopyButton } from "./copy-button";
 import { IconButton } from "./icons";
 import { fit } from "./fit";
+import { focusOn } from "./focus";
+import { memo } from "./memo";
 
-export function QuestionTurn({ question }: { question: Question }) {
+export const QuestionTurn = memo(function QuestionTurn({ question }: { question: Question }) {
   const app = useApp();
   const [editing, setEditing] = useState(false);
   const editButton = `edit-${question.id}`;
@@ -16,25 +18,25 @@ export function QuestionTurn({ question }: { question: Question }) {
   const save = (text: string) => {
     setEditing(false);
     app.chat.edit(question.id, text);
-    document.getElementById("composer")?.focus();
+    focusOn();
   };
   return (
     <li class="turn question">
       <h2 class="visually-hidden">You</h2>
       {editing ? (
-        <Editor text={question.content} ready={app.chat.ready} onSave={save} onCancel={close} />
+        <Editor text={question.content} ready={app.chat.ready.value} onSave={save} onCancel={close} />
       ) : (
         <>
           <div class="said">{question.content}</div>
           <div class="tools">
             <CopyButton text={question.content} label="Copy your message" />
-            <IconButton id={editButton} icon="pencil" label="Edit and ask again" disabled={!app.chat.ready} onClick={() => setEditing(true)} />
+            <IconButton id={editButton} icon="pencil" label="Edit and ask again" disabled={!app.chat.ready.value} onClick={() => setEditing(true)} />
           </div>
         </>
       )}
     </li>
   );
-}
+});
 
 function Editor(props: { text: string; ready: boolean; onSave(text: string): void; onCancel(): void }) {
   const field = useRef<HTMLTextAreaElement>(null);

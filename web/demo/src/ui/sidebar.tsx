@@ -2,6 +2,7 @@
 
 import { useApp } from "../state/app";
 import { ConversationItem } from "./conversation-item";
+import { focusOn } from "./focus";
 import { Icon, IconButton } from "./icons";
 import { ModelStatus } from "./model-status";
 
@@ -12,7 +13,7 @@ export function Sidebar() {
   const begin = () => {
     library.select(null);
     app.sidebarOpen.value = false;
-    document.getElementById("composer")?.focus();
+    focusOn();
   };
   return (
     <aside class={`sidebar ${shown ? "shown" : ""}`} aria-label="Conversations">

@@ -6,9 +6,10 @@ import { type Cell, cells, runs } from "../cache/strip";
 import { NAMES, ORIGINS } from "../cache/sources";
 import { count, ownerName } from "../cache/words";
 import { useApp } from "../state/app";
+import { memo } from "./memo";
 import { type Account, prompt, type Turn } from "../state/conversation";
 
-export function Strip({ account, before, marked }: { account: Account; before: readonly Turn[]; marked: number | null }) {
+export const Strip = memo(function Strip({ account, before, marked }: { account: Account; before: readonly Turn[]; marked: number | null }) {
   const found = useMemo(() => cells(runs(account), account.owned), [account]);
   const [at, setAt] = useState<number | null>(null);
   const [rest, setRest] = useState(0);
@@ -67,7 +68,7 @@ export function Strip({ account, before, marked }: { account: Account; before: r
       {at !== null && found[at] && <Tip box={box.current!} index={at} words={words(found[at])} source={found[at].source} />}
     </div>
   );
-}
+});
 
 const holds = (cell: Cell, token: number | null) => token !== null && cell.from <= token && token < cell.from + cell.tokens;
 
@@ -79,7 +80,6 @@ function Tip({ box, index, words, source }: { box: HTMLElement; index: number; w
     if (!tip) return;
     const left = cell.offsetLeft + cell.offsetWidth / 2 - tip.offsetWidth / 2;
     tip.style.left = `${Math.max(0, Math.min(left, box.offsetWidth - tip.offsetWidth))}px`;
-    tip.style.bottom = `${box.offsetHeight - cell.offsetTop + 6}px`;
   };
   return (
     <div class="tip" ref={place} aria-hidden="true">
@@ -98,8 +98,7 @@ function describe(cell: Cell, account: Account, before: readonly Turn[], pieces:
   const text = pieces ? pieces.slice(from, from + tokens).join("").replaceAll("\n", "↵") : "";
   const which = tokens === 1 ? `token ${from + 1} of ${account.prompt_tokens}` : `tokens ${from + 1}–${from + tokens} of ${account.prompt_tokens}`;
   const role = prompt(account.system, before)[message]?.role;
-  const hasSystem = account.system.trim() !== "";
-  const whose = account.owned.length > 0 ? [ownerName(hasSystem || message < 0 ? message : message + 1, role)] : [];
+  const whose = account.owned.length > 0 ? [ownerName(message, role, account.system.trim() !== "")] : [];
   return [text || (tokens === 1 ? `token ${from + 1}` : count(tokens)), which, ...whose, `${NAMES[source]}: ${ORIGINS[source]}`];
 }
 

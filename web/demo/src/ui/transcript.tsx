@@ -49,7 +49,8 @@ export function Transcript({ conversation }: { conversation: Conversation }) {
               <AnswerTurn
                 key={turn.id}
                 answer={turn}
-                before={conversation.turns.slice(0, index)}
+                turns={conversation.turns}
+                index={index}
                 live={live?.answer === turn.id ? live : null}
               />
             ),

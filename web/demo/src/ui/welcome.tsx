@@ -1,4 +1,5 @@
 import { useApp } from "../state/app";
+import { focusOn } from "./focus";
 import { Legend } from "./legend";
 
 const STARTERS = [
@@ -10,13 +11,17 @@ const STARTERS = [
 /** A conversation that has not begun. */
 export function Welcome() {
   const { chat } = useApp();
+  const begin = (text: string) => {
+    chat.send(text);
+    focusOn();
+  };
   return (
     <div class="welcome">
       <h2>What would you like to ask?</h2>
       <ul class="starters">
         {STARTERS.map((text) => (
           <li key={text}>
-            <button type="button" class="starter" onClick={() => chat.send(text)}>
+            <button type="button" class="starter" onClick={() => begin(text)}>
               {text}
             </button>
           </li>
