@@ -53,6 +53,22 @@ describe("a model", () => {
       await page.getByRole("button", { name: "Close", exact: true }).click();
       await page.reload();
       await page.getByRole("heading", { name: "Open a model" }).waitFor();
+      await page.getByRole("button", { name: "tiny-chat.gguf Kept in this browser, 93.8 MiB" }).click();
+      await opened(page);
+      await page.getByRole("button", { name: "Settings" }).click();
+      await page.getByRole("button", { name: "Delete tiny-chat.gguf" }).click();
+      await page.getByText("None are kept in this browser").waitFor();
+    }));
+
+  test("that the host offers is opened with a click", () =>
+    visit(async (page) => {
+      await page.route("**/models.json", (route) =>
+        route.fulfill({ json: [{ name: "Little one", url: "./little.gguf", about: "94 MB", packs: ["./shop.safetensors"] }, { url: 7 }] }),
+      );
+      await page.reload();
+      await page.getByRole("button", { name: "Little one 94 MB" }).click();
+      await opened(page);
+      assert.equal(await page.locator(".model-status strong").textContent(), "little");
     }));
 
   test("from a file is opened again on the next visit, from the copy that was kept", () =>

@@ -5,6 +5,7 @@ import { useApp } from "../state/app";
 import { prompt, titleOf } from "../state/conversation";
 import { faultOf } from "../state/faults";
 import { importPack } from "./drop-zone";
+import { size } from "./size";
 
 /** Tokens of a page, and of an entry of the store. */
 const PAGE = 16;
@@ -100,8 +101,6 @@ async function whatIsHeld(headstart: ReturnType<typeof useApp>["model"]["headsta
   if (space?.usage !== undefined) held.push({ label: "This page’s space on disk, with the model", value: `${size(space.usage)} of ${size(space.quota ?? 0)}` });
   return held;
 }
-
-const size = (bytes: number) => (bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`);
 
 function download(blob: Blob, name: string): void {
   const link = document.createElement("a");

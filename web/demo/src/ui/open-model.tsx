@@ -1,8 +1,10 @@
 // The first thing a person sees: three ways to open a model. What the host offers is read from models.json beside the page.
 
 import { useEffect, useId, useState } from "preact/hooks";
+import { listWeights } from "headstart/worker";
 import { useApp } from "../state/app";
 import { Icon } from "./icons";
+import { size } from "./size";
 
 interface Offered {
   name: string;
@@ -95,12 +97,22 @@ function isAddress(text: string): boolean {
   return address !== "" && URL.canParse(address, document.baseURI) && /^https?:$/.test(new URL(address, document.baseURI).protocol);
 }
 
+/** What the host offers and what is here already, one entry an address. */
 async function offers(): Promise<Offered[]> {
-  try {
-    const found: unknown = await (await fetch("./models.json")).json();
-    if (!Array.isArray(found)) return [];
-    return found.filter((entry): entry is Offered => typeof entry?.name === "string" && typeof entry?.url === "string").slice(0, 12);
-  } catch {
-    return [];
-  }
+  const [listed, kept] = await Promise.all([hosted().catch(() => []), listWeights().catch(() => [])]);
+  const whole = kept.filter(({ complete, name }) => complete && /\.gguf$/i.test(name));
+  const here = new Map(whole.map((model) => [model.source, model]));
+  const about = (bytes: number | undefined) => `Kept in this browser${bytes === undefined ? "" : `, ${size(bytes)}`}`;
+  const offered = listed.map((entry) => {
+    const found = here.get(new URL(entry.url, document.baseURI).href);
+    if (found) here.delete(found.source);
+    return found ? { ...entry, about: about(found.size) } : entry;
+  });
+  return [...[...here.values()].map((model) => ({ name: model.name, url: model.source, about: about(model.size) })), ...offered];
+}
+
+async function hosted(): Promise<Offered[]> {
+  const found: unknown = await (await fetch("./models.json")).json();
+  if (!Array.isArray(found)) return [];
+  return found.filter((entry): entry is Offered => typeof entry?.name === "string" && typeof entry?.url === "string").slice(0, 12);
 }

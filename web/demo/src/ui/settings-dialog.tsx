@@ -3,6 +3,7 @@ import { useApp } from "../state/app";
 import { DEFAULTS, type Theme } from "../state/settings";
 import { CacheSettings } from "./cache-settings";
 import { IconButton } from "./icons";
+import { ModelSettings } from "./model-settings";
 
 export function SettingsDialog() {
   const app = useApp();
@@ -24,6 +25,7 @@ export function SettingsDialog() {
           </header>
           <AnswerSettings />
           <CacheSettings />
+          <ModelSettings />
           <Appearance />
         </div>
       )}

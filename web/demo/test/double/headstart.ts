@@ -14,6 +14,10 @@ import type {
 import { answerTo } from "./answers";
 import { Known } from "./known";
 import { cut, render } from "./tokens";
+import { keepWeights } from "./weights";
+
+export { clearWeights, listWeights } from "./weights";
+export type { KeptModel } from "headstart";
 
 const PREFILL_MS = 0.4;
 
@@ -50,6 +54,7 @@ export class Headstart {
       if (/quota/.test(name) && options.weights?.persist !== false)
         throw new HeadstartError("quota_exceeded", "98362432 bytes asked, 20971520 available", { asked: 98_362_432, available: 20_971_520 });
     }
+    if (options.model instanceof URL && options.weights?.persist !== false) await keepWeights(options.model.href, name);
     return engine(name.replace(/\.gguf$/, ""), options.context ?? 8192);
   }
 }
