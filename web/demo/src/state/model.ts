@@ -79,8 +79,8 @@ export class Model {
 
   /** Closes the model and does not open it again on the next visit. */
   async forget(): Promise<void> {
-    await this.close();
     this.#settings.change({ model: null });
+    await this.close();
     await this.#copies.forget();
   }
 
