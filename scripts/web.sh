@@ -14,11 +14,12 @@ in_folder() { (cd "web/$1" && shift && npm --no-audit --no-fund --loglevel=error
 case $verb in
 build)
     scripts/wasm.sh build
-    for folder in npm demo; do
-        say "web/$folder"
-        in_folder "$folder" ci
-        in_folder "$folder" run build
-    done
+    say "the npm package"
+    in_folder npm ci
+    in_folder npm run build -- --require-wasm
+    say "the demo"
+    in_folder demo ci
+    in_folder demo run build
     say "the demo is in web/demo/dist: serve it from any folder of any host"
     ;;
 test)
