@@ -8,7 +8,7 @@ export function ModelStatus() {
   const [state, name, detail] = (() => {
     switch (phase.name) {
       case "ready":
-        return ["good", phase.headstart.model, `${phase.headstart.adapter.name} · ${phase.headstart.context.toLocaleString("en")} tokens of context`];
+        return ["good", phase.headstart.model, `${phase.headstart.adapter.name || "WebGPU"} · ${phase.headstart.context.toLocaleString("en")} tokens of context`];
       case "loading":
         return ["busy", progressOf(phase.progress).title, progressOf(phase.progress).detail];
       case "failed":

@@ -12,8 +12,7 @@ const SHOTS = path("../../.shots");
 const LONG = 240_000;
 
 const SYSTEM =
-  "You answer for a small bicycle shop by the harbour. You are brief and kind, you name prices in euro, you never promise what is not in stock, " +
-  "and you say so when you do not know. The shop is open from nine to six, on Saturdays until two, and closed on Sundays and holidays.";
+  "You answer for a small bicycle shop by the harbour. You are brief and kind, and you name prices in euro. The shop is open from nine to six, on Saturdays until two.";
 
 const last = (page) => page.locator(".answer").last();
 const counts = (page) =>
@@ -35,7 +34,7 @@ test("a person chats, comes back, and what was read before is not computed again
     await page.getByRole("button", { name: "Settings" }).click();
     await page.getByLabel("System prompt").fill(SYSTEM);
     await page.getByLabel("Temperature").fill("0");
-    await page.getByLabel("Most tokens in an answer").fill("16");
+    await page.getByLabel("Most tokens in an answer").fill("10");
     await page.keyboard.press("Tab");
     await page.keyboard.press("Escape");
     await openModel(page, "../model.gguf");
@@ -62,7 +61,7 @@ test("a person chats, comes back, and what was read before is not computed again
     const again = await counts(page);
     assert.equal(await prose(page), first.text, "the same prompt gives the same answer, computed or reused");
     assert.equal(sum(again), sum(first.found));
-    assert.ok(again.Computed <= 16);
+    assert.deepEqual(Object.keys(again), ["GPU"], "all of it, down to the last token");
 
     await ask(page, "And on Sundays?");
     await page.waitForFunction(() => document.querySelectorAll(".answer").length === 2 && document.querySelector(".answer:last-child .prose")?.textContent.length > 4, undefined, { timeout: LONG });
@@ -78,7 +77,7 @@ test("a person chats, comes back, and what was read before is not computed again
     await page.getByLabel("Edit your message").fill("How much is a bell?");
     await page.keyboard.press("Enter");
     await answered(page, 1, LONG);
-    assert.ok((await counts(page)).GPU >= 64, "the system prompt was reused");
+    assert.ok((await counts(page)).GPU >= 32, "the system prompt was reused");
     await last(page).getByRole("button", { name: /^Why/ }).click();
     const why = await last(page).locator(".explanation").textContent();
     assert.match(why, /Parts from what is known at token \d+, in message 1 \(yours\)/);
@@ -93,7 +92,7 @@ test("a person chats, comes back, and what was read before is not computed again
     await page.getByRole("button", { name: "Answer again" }).click();
     await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.includes("Disk"), undefined, { timeout: LONG });
     await answered(page, 1, LONG);
-    assert.ok((await counts(page)).Disk >= 64, "KV came from this browser's disk");
+    assert.ok((await counts(page)).Disk >= 32, "KV came from this browser's disk");
     await shot("real-reloaded");
     await page.emulateMedia({ colorScheme: "dark" });
     await shot("real-dark");
