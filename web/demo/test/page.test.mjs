@@ -276,6 +276,7 @@ describe("the account of a prompt", () => {
       await answered(page, 2);
       const found = await counts(page);
       assert.ok(found.Disk >= 32 && found.GPU === undefined);
+      assert.match(await answers(page).last().locator(".figures").textContent(), /Saved≈ \d+ ms/, "by the rate of the visit before");
     }));
 
   test("explains a divergence: where, whose, both sides, and what mending it would recover", () =>

@@ -1,12 +1,14 @@
 // Asking and answering in the open conversation: send, stop, edit, regenerate. One answer at a time.
 
 import { computed, signal } from "@preact/signals";
+import type { CacheReport, Timings } from "headstart";
 import { ownership } from "../cache/strip";
-import { type Account, type Answer, newId, prompt, type Question, type Turn } from "./conversation";
+import { type Answer, newId, prompt, type Question, type Turn } from "./conversation";
 import { endsModel, faultOf, isAbort } from "./faults";
 import type { Library } from "./library";
 import type { Model } from "./model";
 import type { Notices } from "./notices";
+import { Rates } from "./rates";
 import type { Settings } from "./settings";
 
 /** The answer that is being written. */
@@ -22,7 +24,7 @@ const KEEP_MS = 2000;
 export class Chat {
   readonly live = signal<Live | null>(null);
   readonly #stop = { current: null as AbortController | null };
-  readonly #prefill = { tokens: 0, ms: 0 };
+  readonly #rates = new Rates();
 
   constructor(
     readonly library: Library,
@@ -113,7 +115,7 @@ export class Chat {
           const { cache, timings, finish } = chunk.headstart;
           const owned = await headstart.renderPrompt(messages).then(({ message }) => ownership(message)).catch(() => []);
           const generated = chunk.usage?.completion_tokens ?? 0;
-          answer = { ...answer, end: finish, account: { ...cache, timings, generated, system, owned, savedMs: this.#saved(cache, timings) } };
+          answer = { ...answer, end: finish, account: { ...cache, timings, generated, system, owned, savedMs: this.#saved(headstart.model, cache, timings) } };
         }
         this.live.value = { conversation, answer: answer.id, content: answer.content };
         if (performance.now() - kept > KEEP_MS) {
@@ -137,15 +139,11 @@ export class Chat {
     this.notices.say(spoken(answer));
   }
 
-  /** Milliseconds of prefill that reuse saved: the package's own figure, else by the rate measured in this visit. */
-  #saved(cache: Pick<Account, "prompt_tokens" | "sources" | "saved_ms">, timings: Account["timings"]): number | null {
+  /** Milliseconds of prefill that reuse saved: the package's own figure, else by the rate measured on this machine. */
+  #saved(model: string, cache: CacheReport, timings: Timings): number | null {
     const { computed } = cache.sources;
-    if (timings.prefill_tok_s > 0 && computed >= this.#prefill.tokens / 2) {
-      this.#prefill.tokens = computed;
-      this.#prefill.ms = 1000 / timings.prefill_tok_s;
-    }
-    if (cache.saved_ms !== undefined && cache.saved_ms !== null) return cache.saved_ms;
-    return this.#prefill.ms > 0 ? (cache.prompt_tokens - computed) * this.#prefill.ms : null;
+    this.#rates.measure(model, computed, timings.prefill_tok_s);
+    return cache.saved_ms ?? this.#rates.expected(model, cache.prompt_tokens - computed);
   }
 }
 
