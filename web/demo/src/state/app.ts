@@ -20,8 +20,7 @@ export class App {
   readonly sidebarOpen = signal(false);
 
   async start(): Promise<void> {
-    await this.library.load();
-    await this.model.reopen();
+    await Promise.all([this.library.load(), this.model.start()]);
   }
 }
 

@@ -1,4 +1,4 @@
-// The model: absent, loading, ready or failed. The one place that creates and disposes of a Headstart.
+// The model: starting, absent, loading, ready or failed. The one place that creates and disposes of a Headstart.
 
 import type { HeadstartInterface, Progress } from "headstart";
 import { Headstart } from "headstart/worker";
@@ -10,6 +10,7 @@ import type { Settings } from "./settings";
 export type Source = { kind: "url"; url: string; packs?: readonly string[] } | { kind: "files"; files: readonly File[]; kept?: boolean };
 
 export type Phase =
+  | { name: "starting" }
   | { name: "absent" }
   | { name: "loading"; source: Source; progress: Progress | null }
   | { name: "ready"; source: Source; headstart: HeadstartInterface }
@@ -25,15 +26,25 @@ export interface Options {
 export const SHORT_CONTEXT = 1024;
 
 export class Model {
-  readonly phase = signal<Phase>({ name: "absent" });
+  readonly phase = signal<Phase>({ name: "starting" });
   readonly #settings: Settings;
   readonly #copies = new Copies();
   #loading: AbortController | null = null;
 
   constructor(settings: Settings) {
     this.#settings = settings;
-    if (!isSecureContext) this.phase.value = { name: "failed", source: null, fault: faultOf({ code: "insecure", message: location.origin }) };
-    else if (!navigator.gpu) this.phase.value = { name: "failed", source: null, fault: faultOf({ code: "no_webgpu", message: navigator.userAgent }) };
+  }
+
+  /** Opens what was open on the last visit, if anything was and nothing stands in the way of any model. */
+  async start(): Promise<void> {
+    const fault = await obstacle();
+    const url = this.#settings.choices.value.model;
+    const files = url ? [] : await this.#copies.files();
+    if (this.phase.value.name !== "starting") return;
+    if (fault) this.phase.value = { name: "failed", source: null, fault };
+    else if (url) await this.open({ kind: "url", url });
+    else if (files.length > 0) await this.open({ kind: "files", files, kept: true });
+    else this.phase.value = { name: "absent" };
   }
 
   get headstart(): HeadstartInterface | null {
@@ -68,15 +79,6 @@ export class Model {
     }
   }
 
-  /** Opens what was open on the last visit, if anything was. */
-  async reopen(): Promise<void> {
-    if (this.phase.value.name !== "absent") return;
-    const url = this.#settings.choices.value.model;
-    const files = url ? [] : await this.#copies.files();
-    if (url) await this.open({ kind: "url", url });
-    else if (files.length > 0) await this.open({ kind: "files", files, kept: true });
-  }
-
   /** Closes the model and does not open it again on the next visit. */
   async forget(): Promise<void> {
     this.#settings.change({ model: null });
@@ -99,4 +101,12 @@ export class Model {
     this.phase.value = { name: "absent" };
     if (phase.name === "ready") await phase.headstart.dispose();
   }
+}
+
+/** Looked for before a person downloads a model in vain. */
+async function obstacle(): Promise<Fault | null> {
+  if (!isSecureContext) return faultOf({ code: "insecure", message: location.origin });
+  if (!navigator.gpu) return faultOf({ code: "no_webgpu", message: navigator.userAgent });
+  if (await navigator.gpu.requestAdapter().catch(() => null)) return null;
+  return faultOf({ code: "no_webgpu", message: `WebGPU is there, but no graphics card for it: ${navigator.userAgent}` });
 }

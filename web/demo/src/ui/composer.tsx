@@ -25,7 +25,7 @@ export function Composer() {
     chat.stop();
     field.current?.focus();
   };
-  const hint = { ready: "", loading: "The model is on its way; you can write already.", absent: "Open a model to send.", failed: "No model is open." }[phase];
+  const hint = { starting: " ", ready: "", loading: "The model is on its way; you can write already.", absent: "Open a model to send.", failed: "No model is open." }[phase];
   return (
     <form
       class="composer"

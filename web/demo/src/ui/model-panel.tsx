@@ -15,7 +15,7 @@ export function sourceName(source: Source | null): string {
 export function ModelPanel() {
   const { model, library } = useApp();
   const phase = model.phase.value;
-  if (phase.name === "ready" || !library.loaded.value) return null;
+  if (phase.name === "ready" || phase.name === "starting" || !library.loaded.value) return null;
   const reading = library.open.value !== null;
   return (
     <div class={`model-place ${reading ? "over-reading" : ""}`}>

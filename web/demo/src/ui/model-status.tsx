@@ -13,6 +13,8 @@ export function ModelStatus() {
         return ["busy", progressOf(phase.progress).title, progressOf(phase.progress).detail];
       case "failed":
         return ["bad", "No model", phase.fault.title];
+      case "starting":
+        return ["none", "", ""];
       default:
         return ["none", "No model", "Open one to begin"];
     }

@@ -93,6 +93,7 @@ test("a person chats, comes back, and what was read before is not computed again
     await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.includes("Disk"), undefined, { timeout: LONG });
     await answered(page, 1, LONG);
     assert.ok((await counts(page)).Disk >= 32, "KV came from this browser's disk");
+    assert.match(await last(page).locator(".figures").textContent(), /Saved≈/);
     await shot("real-reloaded");
     await page.emulateMedia({ colorScheme: "dark" });
     await shot("real-dark");
