@@ -143,7 +143,8 @@ export class Chat {
   #saved(model: string, cache: CacheReport, timings: Timings): number | null {
     const { computed } = cache.sources;
     this.#rates.measure(model, computed, timings.prefill_tok_s);
-    return cache.saved_ms ?? this.#rates.expected(model, cache.prompt_tokens - computed);
+    const saved = cache.saved_ms ?? this.#rates.expected(model, cache.prompt_tokens - computed);
+    return saved === null ? null : Math.max(0, saved);
   }
 }
 
