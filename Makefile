@@ -1,6 +1,6 @@
 # What a person and CI type. Every target works from a clean clone, installs what it needs and asks nothing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast wasm bench build model vulkan clean-cache
+.PHONY: help demo test test-fast wasm web bench build model vulkan clean-cache
 export DEBIAN_FRONTEND := noninteractive
 
 PROMPT ?= Why is the sky blue? Answer in two sentences.
@@ -24,6 +24,9 @@ test-fast: ## format, lints and the tests that need no real model
 
 wasm: ## build the library and the web face for wasm32-unknown-unknown
 	@scripts/wasm.sh build
+
+web: ## the WebAssembly, the npm package and the chat page (web/demo/dist)
+	@scripts/web.sh build
 
 bench: vulkan build ## prefill and decode speed, and what a token costs
 	@scripts/model.sh $(BIN)

@@ -1,0 +1,76 @@
+// The account of a prompt in sentences: why tokens were computed, where the prompt parted from what is known, and what
+// to do about it.
+
+import type { Divergence, Miss } from "headstart";
+
+export const count = (tokens: number): string => `${tokens.toLocaleString("en")} ${tokens === 1 ? "token" : "tokens"}`;
+
+export const duration = (ms: number): string =>
+  ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+
+const WHY: Record<string, (miss: Miss) => string> = {
+  cold: () => "had not been seen before",
+  diverged: () => "follow a difference in the text",
+  below_min: () => "were known, but too few to be worth reusing",
+  evicted: () => "were known once and had to make room",
+  expired: () => "were known once and had gone unused for too long",
+  namespace_changed: (miss) => `are known for another ${"field" in miss && miss.field ? miss.field : "setting"}`,
+  salt: () => "are known under another salt",
+  integrity: () => "were stored, but damaged",
+  deadline: () => "were stored, but loading them would have taken longer than computing them",
+  decode_written: () => "were written while answering, which exact reuse leaves out",
+};
+
+export function why(miss: Miss): string {
+  const because = WHY[miss.reason]?.(miss) ?? `were not reused (${miss.reason})`;
+  return `${count(miss.tokens)} from token ${miss.from + 1} on ${because}.`;
+}
+
+/** `system`: whether the conversation's first message is the system prompt, which people do not count among the others. */
+export function ownerName(message: number, role: string | undefined, system: boolean): string {
+  if (message < 0) return "the chat template";
+  if (role === "system") return "the system prompt";
+  const number = system ? message : message + 1;
+  return role === "user" ? `message ${number} (yours)` : role === "assistant" ? `message ${number} (the model’s)` : `message ${number}`;
+}
+
+export function divergenceOwner(found: Divergence, system: boolean): string {
+  switch (found.owner) {
+    case "message":
+      return ownerName(found.message, found.role, system);
+    case "tools":
+      return found.name ? `the tool ${found.name}` : "the list of tools";
+    case "template":
+      return found.date ? "the date that the chat template writes" : "the chat template";
+    case "namespace":
+      return found.field === "weights" ? "the model file" : `the ${found.field}`;
+    default:
+      return "the prompt";
+  }
+}
+
+const CHANGES: Record<string, string> = {
+  tokenization: "The same text, cut into other tokens when it was written than when it is read again.",
+  whitespace: "Only white space differs.",
+  order: "The same words in another order.",
+  number: "A number, date or identifier differs.",
+  text: "The text differs.",
+};
+
+export const changeName = (found: Divergence): string => CHANGES[found.change] ?? "The text differs.";
+
+/** What to do about a divergence; none where nothing would be gained. */
+export function advice(found: Divergence): string | null {
+  if (found.change === "tokenization") return "There is nothing to mend.";
+  if (found.recoverable === 0) return null;
+  return `${how(found)} would let ${count(found.recoverable)} behind it be reused.`;
+}
+
+function how(found: Divergence): string {
+  if (found.owner === "namespace") return "Keeping to one setting";
+  if (found.owner === "template") return found.date ? "Pinning the date" : "Keeping to one chat template";
+  if (found.change === "whitespace") return "Keeping the white space the same";
+  if (found.change === "order") return "Keeping the order";
+  if (found.owner === "tools") return "Keeping the tools the same, new ones last,";
+  return "Moving what changes behind what stays the same";
+}

@@ -1,0 +1,39 @@
+// A copy of the files a person opened from their disk, so that the next visit needs no choosing. Kept in the origin
+// private file system, in a folder of its own; a file is there whole or not at all. Where there is no room there is no copy.
+
+const FOLDER = "headstart-demo";
+
+export class Copies {
+  async keep(files: readonly File[]): Promise<void> {
+    await this.forget();
+    try {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create: true });
+      for (const file of files) {
+        const copy = await folder.getFileHandle(file.name, { create: true });
+        await file.stream().pipeTo(await copy.createWritable());
+      }
+    } catch {
+      await this.forget();
+    }
+  }
+
+  /** Empty where nothing is kept. A file whose copying was cut short has no bytes, and then there is no model. */
+  async files(): Promise<File[]> {
+    const found: File[] = [];
+    try {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER);
+      for await (const entry of folder.values()) if (entry.kind === "file") found.push(await (entry as FileSystemFileHandle).getFile());
+    } catch {
+      return [];
+    }
+    return found.every(({ size }) => size > 0) ? found : [];
+  }
+
+  async forget(): Promise<void> {
+    try {
+      await (await navigator.storage.getDirectory()).removeEntry(FOLDER, { recursive: true });
+    } catch {
+      // There was none.
+    }
+  }
+}

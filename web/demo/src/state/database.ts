@@ -1,0 +1,42 @@
+// Conversations on this device. One store of whole conversations: they are small, and one write is atomic.
+
+import type { Conversation } from "./conversation";
+
+const STORE = "conversations";
+
+export class Database {
+  readonly #open: Promise<IDBDatabase>;
+
+  constructor(name = "headstart-demo") {
+    const request = indexedDB.open(name, 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
+    this.#open = settled(request);
+  }
+
+  async all(): Promise<Conversation[]> {
+    return settled<Conversation[]>((await this.#store("readonly")).getAll());
+  }
+
+  async get(id: string): Promise<Conversation | undefined> {
+    return settled<Conversation | undefined>((await this.#store("readonly")).get(id));
+  }
+
+  async put(conversation: Conversation): Promise<void> {
+    await settled((await this.#store("readwrite")).put(conversation));
+  }
+
+  async remove(id: string): Promise<void> {
+    await settled((await this.#store("readwrite")).delete(id));
+  }
+
+  async #store(mode: IDBTransactionMode): Promise<IDBObjectStore> {
+    return (await this.#open).transaction(STORE, mode).objectStore(STORE);
+  }
+}
+
+function settled<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error ?? new Error("the browser's database did not answer"));
+  });
+}

@@ -1,0 +1,139 @@
+// What can go wrong, said so that a person knows what to do next. The package's error codes are the only thing it knows.
+
+export type Remedy = "retry" | "choose" | "without_copy" | "free_space" | "smaller_context" | "reload" | "settings";
+
+export interface Fault {
+  code: string;
+  title: string;
+  /** What happened and what helps, for a person. */
+  text: string;
+  /** What the package said, for a report. */
+  detail: string;
+  remedies: Remedy[];
+}
+
+interface Known {
+  title: string;
+  text: string | ((fields: Fields) => string);
+  remedies: Remedy[];
+}
+
+type Fields = Record<string, unknown>;
+
+const mebibytes = (bytes: unknown): string =>
+  typeof bytes === "number" && bytes > 0 ? `${Math.ceil(bytes / 2 ** 20).toLocaleString("en")} MiB` : "more memory than there is";
+
+const KNOWN: Record<string, Known> = {
+  no_webgpu: {
+    title: "This browser offers no WebGPU",
+    text:
+      "The model runs on your graphics card through WebGPU. Chrome and Edge have it from version 113, Safari from 26, " +
+      "Firefox from 141 on Windows and from 145 on Macs with Apple silicon. On Linux it may have to be switched on, and the graphics driver must be current. " +
+      "Your conversations are still here to read.",
+    remedies: ["retry"],
+  },
+  insecure: {
+    title: "This address is not secure",
+    text: "Browsers offer WebGPU only to pages from https or from this machine (localhost). Open this page from such an address.",
+    remedies: [],
+  },
+  bad_model: {
+    title: "This is not a model that can be opened",
+    text: "It must be a GGUF file, or safetensors with config.json and tokenizer.json, of a supported architecture. If it was downloaded, it may be cut short: compare its size.",
+    remedies: ["choose"],
+  },
+  bad_input: {
+    title: "This is not a model that can be opened",
+    text: "Choose one GGUF file, or the safetensors, config.json and tokenizer.json of one model together.",
+    remedies: ["choose"],
+  },
+  http_status: {
+    title: "The server did not give the model",
+    text: ({ status }) =>
+      status === 404
+        ? "There is no file at this address (404). Check it for a typing error."
+        : status === 401 || status === 403
+          ? `The server asks for permission (${status}). Download the file with your account and open it from your disk.`
+          : "The server answered with an error. Try again later, or open the file from your disk.",
+    remedies: ["retry", "choose"],
+  },
+  download: {
+    title: "The download broke off",
+    text: "The connection was lost, or the server does not allow other pages to read its files. What has arrived is kept: trying again goes on from there.",
+    remedies: ["retry", "choose"],
+  },
+  range_unsupported: {
+    title: "The server cannot resume the download",
+    text: "It does not serve parts of a file. Download the file yourself and open it from your disk.",
+    remedies: ["choose"],
+  },
+  quota_exceeded: {
+    title: "There is not enough space to keep the model",
+    text: ({ asked, available }) =>
+      `The browser allows this page ${typeof available === "number" ? `${mebibytes(available)} more` : "no more space"}` +
+      `${typeof asked === "number" ? `, and ${mebibytes(asked)} are needed` : ""}. ` +
+      "The model can be opened without keeping it, which downloads it again next time, or you can free space by deleting what the cache holds.",
+    remedies: ["without_copy", "free_space"],
+  },
+  out_of_memory: {
+    title: "The graphics card ran out of memory",
+    text: ({ bytes }) =>
+      `It could not give ${mebibytes(bytes)}. Close other tabs that use it, choose a smaller model, or open this one with a shorter context.`,
+    remedies: ["smaller_context", "choose"],
+  },
+  device_lost: {
+    title: "The graphics card was taken away",
+    text: "The driver was reset or the machine slept, and it could not be taken up again by itself. Nothing you wrote is lost.",
+    remedies: ["retry", "reload"],
+  },
+  shader: {
+    title: "This graphics driver refuses the model’s programs",
+    text: "That is a fault in the driver or in this engine. A newer browser or driver may help; please report what is below.",
+    remedies: ["retry"],
+  },
+  pack_rejected: {
+    title: "This prefix pack does not fit",
+    text: "It was made for another model or setting, or it is damaged. Nothing was taken from it.",
+    remedies: [],
+  },
+  bad_request: {
+    title: "This could not be asked",
+    text: "The conversation may be longer than the model’s context, or its chat template refuses the order of messages.",
+    remedies: ["settings"],
+  },
+  changed: {
+    title: "The file changed while it was downloaded",
+    text: "The server gave another file halfway. Trying again downloads it from the start.",
+    remedies: ["retry"],
+  },
+  storage: {
+    title: "The browser’s storage failed",
+    text: "It may be full, or switched off for this page. The model can be opened without keeping a copy.",
+    remedies: ["without_copy", "retry"],
+  },
+  disposed: {
+    title: "The model was closed",
+    text: "Open it again to go on.",
+    remedies: ["retry"],
+  },
+};
+
+const UNKNOWN: Known = {
+  title: "Something went wrong",
+  text: "Trying again often helps. If it does not, please report what is below.",
+  remedies: ["retry", "reload"],
+};
+
+export function faultOf(thrown: unknown): Fault {
+  const fields: Fields = typeof thrown === "object" && thrown !== null ? (thrown as Fields) : {};
+  const code = typeof fields.code === "string" ? fields.code : "internal";
+  const { title, text, remedies } = KNOWN[code] ?? UNKNOWN;
+  const detail = thrown instanceof Error ? thrown.message : typeof fields.message === "string" ? fields.message : String(thrown);
+  return { code, title, text: typeof text === "string" ? text : text(fields), detail, remedies };
+}
+
+/** Whether nothing can be asked any more before the model is opened again. */
+export const endsModel = ({ code }: Fault): boolean => code === "device_lost" || code === "disposed";
+
+export const isAbort = (thrown: unknown): boolean =>
+  typeof thrown === "object" && thrown !== null && ((thrown as Fields).code === "aborted" || (thrown as Fields).name === "AbortError");

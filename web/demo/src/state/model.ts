@@ -1,0 +1,112 @@
+// The model: starting, absent, loading, ready or failed. The one place that creates and disposes of a Headstart.
+
+import type { HeadstartInterface, Progress } from "headstart";
+import { Headstart } from "headstart/worker";
+import { signal } from "@preact/signals";
+import { Copies } from "./copies";
+import { type Fault, faultOf, isAbort } from "./faults";
+import type { Settings } from "./settings";
+
+export type Source = { kind: "url"; url: string; packs?: readonly string[] } | { kind: "files"; files: readonly File[]; kept?: boolean };
+
+export type Phase =
+  | { name: "starting" }
+  | { name: "absent" }
+  | { name: "loading"; source: Source; progress: Progress | null }
+  | { name: "ready"; source: Source; headstart: HeadstartInterface }
+  | { name: "failed"; source: Source | null; fault: Fault };
+
+export interface Options {
+  /** Opens the weights without keeping a copy in this browser. */
+  copy: boolean;
+  /** Tokens of context at most; the model's own where it is not given. */
+  context?: number;
+}
+
+export const SHORT_CONTEXT = 1024;
+
+export class Model {
+  readonly phase = signal<Phase>({ name: "starting" });
+  readonly #settings: Settings;
+  readonly #copies = new Copies();
+  #loading: AbortController | null = null;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+  }
+
+  /** Opens what was open on the last visit, if anything was and nothing stands in the way of any model. */
+  async start(): Promise<void> {
+    const fault = await obstacle();
+    const url = this.#settings.choices.value.model;
+    const files = url ? [] : await this.#copies.files();
+    if (this.phase.value.name !== "starting") return;
+    if (fault) this.phase.value = { name: "failed", source: null, fault };
+    else if (url) await this.open({ kind: "url", url });
+    else if (files.length > 0) await this.open({ kind: "files", files, kept: true });
+    else this.phase.value = { name: "absent" };
+  }
+
+  get headstart(): HeadstartInterface | null {
+    return this.phase.value.name === "ready" ? this.phase.value.headstart : null;
+  }
+
+  async open(source: Source, options: Options = { copy: true }): Promise<void> {
+    await this.close();
+    const loading = new AbortController();
+    this.#loading = loading;
+    const current = () => this.#loading === loading;
+    this.phase.value = { name: "loading", source, progress: null };
+    try {
+      const headstart = await Headstart.create({
+        model: source.kind === "url" ? new URL(source.url, document.baseURI) : [...source.files],
+        signal: loading.signal,
+        weights: { persist: options.copy },
+        ...(options.context ? { context: options.context } : {}),
+        ...(source.kind === "url" && source.packs ? { prefixPacks: [...source.packs] } : {}),
+        onProgress: (progress) => {
+          if (current()) this.phase.value = { name: "loading", source, progress };
+        },
+      });
+      if (!current()) return void (await headstart.dispose());
+      this.phase.value = { name: "ready", source, headstart };
+      this.#settings.change({ model: source.kind === "url" ? source.url : null });
+      if (source.kind === "url") await this.#copies.forget();
+      else if (!source.kept && options.copy) await this.#copies.keep(source.files);
+    } catch (thrown) {
+      if (!current()) return;
+      this.phase.value = isAbort(thrown) ? { name: "absent" } : { name: "failed", source, fault: faultOf(thrown) };
+    }
+  }
+
+  /** Closes the model and does not open it again on the next visit. */
+  async forget(): Promise<void> {
+    this.#settings.change({ model: null });
+    await this.close();
+    await this.#copies.forget();
+  }
+
+  /** The engine is gone for good: what it was doing failed with `fault`. */
+  fail(fault: Fault): void {
+    const phase = this.phase.value;
+    if (phase.name !== "ready") return;
+    this.phase.value = { name: "failed", source: phase.source, fault };
+    void phase.headstart.dispose().catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    const phase = this.phase.value;
+    this.#loading?.abort();
+    this.#loading = null;
+    this.phase.value = { name: "absent" };
+    if (phase.name === "ready") await phase.headstart.dispose();
+  }
+}
+
+/** Looked for before a person downloads a model in vain. */
+async function obstacle(): Promise<Fault | null> {
+  if (!isSecureContext) return faultOf({ code: "insecure", message: location.origin });
+  if (!navigator.gpu) return faultOf({ code: "no_webgpu", message: navigator.userAgent });
+  if (await navigator.gpu.requestAdapter().catch(() => null)) return null;
+  return faultOf({ code: "no_webgpu", message: `WebGPU is there, but no graphics card for it: ${navigator.userAgent}` });
+}

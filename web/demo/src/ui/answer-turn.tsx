@@ -1,0 +1,71 @@
+import { useMemo } from "preact/hooks";
+import { useApp } from "../state/app";
+import type { Answer, Turn } from "../state/conversation";
+import type { Live } from "../state/chat";
+import { endsModel } from "../state/faults";
+import { AccountPanel } from "./account-panel";
+import { CopyButton } from "./copy-button";
+import { focusOn } from "./focus";
+import { IconButton } from "./icons";
+import { Markdown } from "./markdown";
+import { memo } from "./memo";
+
+const ENDS: Partial<Record<Answer["end"], string>> = {
+  cancelled: "Stopped.",
+  length: "Ended at the most tokens that the settings allow.",
+  context: "The conversation fills the model’s context. Begin a new one, or edit an earlier message.",
+};
+
+export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turns: readonly Turn[]; index: number; live: Live | null }) {
+  const { answer, turns, index, live } = props;
+  const before = useMemo(() => turns.slice(0, index), [turns, index]);
+  const { chat } = useApp();
+  const content = live?.content ?? answer.content;
+  const end = live ? undefined : ENDS[answer.end];
+  const again = () => {
+    chat.regenerate(answer.id);
+    focusOn();
+  };
+  const tools = (
+    <div class="tools">
+      {content && <CopyButton text={content} label="Copy the answer" />}
+      <IconButton icon="again" label="Answer again" disabled={!chat.ready.value} onClick={again} />
+    </div>
+  );
+  return (
+    <li class="turn answer" aria-busy={live !== null}>
+      <h2 class="visually-hidden">Answer</h2>
+      {content && <Markdown text={content} growing={live !== null} />}
+      {live && !content && (
+        <p class="waiting">
+          <span class="pulse" aria-hidden="true" />
+          Reading the prompt
+        </p>
+      )}
+      {end && <p class="end">{end}</p>}
+      {!live && answer.end === "failed" && (
+        <div class="failed" role="alert">
+          <strong>{answer.fault?.title ?? "The answer broke off"}.</strong>
+          {answer.fault && !endsModel(answer.fault) && (
+            <>
+              {" "}
+              {answer.fault.text}
+              <code>{answer.fault.detail}</code>
+            </>
+          )}
+        </div>
+      )}
+      {!live && (
+        <div class="foot">
+          {answer.account ? (
+            <AccountPanel account={answer.account} before={before}>
+              {tools}
+            </AccountPanel>
+          ) : (
+            tools
+          )}
+        </div>
+      )}
+    </li>
+  );
+});

@@ -1,0 +1,60 @@
+// Why tokens of a prompt were computed, and, where it parted from a known one, both sides of the parting.
+
+import type { Divergence } from "headstart";
+import { advice, changeName, divergenceOwner, why } from "../cache/words";
+import type { Account } from "../state/conversation";
+
+export function Explanation({ account }: { account: Account }) {
+  const { misses, divergence, system } = account;
+  return (
+    <div class="explanation">
+      <ul>
+        {misses.map((miss) => (
+          <li key={miss.from}>{why(miss)}</li>
+        ))}
+      </ul>
+      {divergence ? (
+        <Parting found={divergence} system={system.trim() !== ""} />
+      ) : (
+        misses.some(({ reason }) => reason === "cold") && <p class="muted">They are known from now on: the next prompt that begins the same will not compute them again.</p>
+      )}
+    </div>
+  );
+}
+
+function Parting({ found, system }: { found: Divergence; system: boolean }) {
+  const what = advice(found);
+  return (
+    <>
+      <p>
+        Parts from what is known at <b>token {found.token + 1}</b>, in <b>{divergenceOwner(found, system)}</b>. {changeName(found)}
+      </p>
+      <dl class="sides">
+        <div>
+          <dt>Known</dt>
+          <dd>
+            <Side shared={found.shared} own={found.known} kind="known" />
+          </dd>
+        </div>
+        <div>
+          <dt>This prompt</dt>
+          <dd>
+            <Side shared={found.shared} own={found.prompt} kind="new" />
+          </dd>
+        </div>
+      </dl>
+      {what && <p class="advice">{what}</p>}
+    </>
+  );
+}
+
+function Side({ shared, own, kind }: { shared: string; own: string; kind: "known" | "new" }) {
+  return (
+    <code>
+      {shared && <span class="shared">…{visible(shared)}</span>}
+      <mark class={kind}>{visible(own) || "(the end)"}</mark>
+    </code>
+  );
+}
+
+const visible = (text: string): string => text.replaceAll("\n", "↵");

@@ -1,0 +1,37 @@
+import { useApp } from "../state/app";
+import { progressOf } from "./model-progress";
+
+/** The foot of the sidebar: which model is open and on what it runs. */
+export function ModelStatus() {
+  const app = useApp();
+  const phase = app.model.phase.value;
+  const [state, name, detail] = (() => {
+    switch (phase.name) {
+      case "ready":
+        return ["good", phase.headstart.model, `${phase.headstart.adapter.name || "WebGPU"} · ${phase.headstart.context.toLocaleString("en")} tokens of context`];
+      case "loading":
+        return ["busy", progressOf(phase.progress).title, progressOf(phase.progress).detail];
+      case "failed":
+        return ["bad", "No model", phase.fault.title];
+      case "starting":
+        return ["none", "", ""];
+      default:
+        return ["none", "No model", "Open one to begin"];
+    }
+  })();
+  return (
+    <div class="model-status">
+      <span class={`lamp ${state}`} aria-hidden="true" />
+      <div>
+        <strong title={name}>{name}</strong>
+        <span title={detail}>{detail}</span>
+      </div>
+      {phase.name === "ready" && (
+        <button type="button" class="quiet" title="Close the model, and do not open it on the next visit" onClick={() => void app.model.forget()}>
+          Close
+        </button>
+      )}
+    </div>
+  );
+}
+

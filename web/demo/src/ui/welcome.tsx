@@ -1,0 +1,39 @@
+import { useApp } from "../state/app";
+import { focusOn } from "./focus";
+import { Legend } from "./legend";
+
+const STARTERS = [
+  "Explain what a prefix cache does, in three sentences.",
+  "Write a short checklist for packing a bicycle repair kit.",
+  "Compare tea and coffee in a small table.",
+];
+
+/** A conversation that has not begun. */
+export function Welcome() {
+  const { chat } = useApp();
+  const begin = (text: string) => {
+    chat.send(text);
+    focusOn();
+  };
+  return (
+    <div class="welcome">
+      <h2>What would you like to ask?</h2>
+      <ul class="starters">
+        {STARTERS.map((text) => (
+          <li key={text}>
+            <button type="button" class="starter" onClick={() => begin(text)}>
+              {text}
+            </button>
+          </li>
+        ))}
+      </ul>
+      <div class="primer">
+        <p>
+          Under each answer a strip shows every token of its prompt. What was read before, in this conversation, another one or before a reload, is not computed
+          again:
+        </p>
+        <Legend />
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,107 @@
+// A server for the built page and a browser to open it in, each with nothing left over from a run before.
+import { createReadStream, statSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { extname, join, normalize } from "node:path";
+import { chromium } from "playwright-core";
+
+const TYPES = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".css": "text/css",
+  ".svg": "image/svg+xml",
+  ".json": "application/json",
+  ".wasm": "application/wasm",
+};
+
+/** Serves `root` under a folder, as a host may, and `files` by name beside it. Tells what was asked for, and the bytes sent of each. */
+export async function serve(root, files = {}) {
+  const asked = [];
+  const sent = {};
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    asked.push(path);
+    const below = path.startsWith("/app/") ? normalize(path.slice(5)) || "index.html" : null;
+    const file = files[path.slice(1)] ?? (below === null || below.startsWith("..") ? null : join(root, below === "." ? "index.html" : below));
+    const found = file === null ? undefined : statSync(file, { throwIfNoEntry: false });
+    if (!found?.isFile()) return response.writeHead(404).end();
+    const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
+    const [from, to] = range ? [Number(range[1]), Math.min(Number(range[2] || Infinity), found.size - 1)] : [0, found.size - 1];
+    response.writeHead(range ? 206 : 200, {
+      "content-type": TYPES[extname(file)] ?? "application/octet-stream",
+      "content-length": to - from + 1,
+      "accept-ranges": "bytes",
+      etag: `"${found.size}-${found.mtimeMs}"`,
+      ...(range ? { "content-range": `bytes ${from}-${to}/${found.size}` } : {}),
+    });
+    if (request.method === "HEAD") return response.end();
+    sent[path] = (sent[path] ?? 0) + to - from + 1;
+    createReadStream(file, { start: from, end: to }).pipe(response);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const origin = `http://127.0.0.1:${server.address().port}`;
+  return { origin, page: `${origin}/app/`, asked, sent, close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(resolve))) };
+}
+
+const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--disable-quic",
+  "--no-first-run",
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  "--enable-features=Vulkan",
+];
+
+export const launchBrowser = () => chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS });
+
+/** A browser with a profile of its own, so that what a page keeps is kept over reloads and gone afterwards. */
+export async function launch(options = {}) {
+  const profile = await mkdtemp(join(tmpdir(), "headstart-demo-"));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: EXECUTABLE,
+    headless: true,
+    args: FLAGS,
+    viewport: { width: 1180, height: 820 },
+    ...options,
+  });
+  const close = async () => {
+    await context.close();
+    await rm(profile, { recursive: true, force: true });
+  };
+  return { context, close };
+}
+
+/** A fresh page whose faults end up in `faults`: errors, and whatever the page's policy refused. */
+export async function openPage(context, url) {
+  const page = await context.newPage();
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
+  await page.goto(url);
+  return { page, faults };
+}
+
+export const openModel = async (page, name = "tiny-chat.gguf") => {
+  await page.getByLabel("Address of a GGUF file").fill(name);
+  await page.getByRole("button", { name: "Download" }).click();
+};
+
+export const ask = async (page, text) => {
+  await page.getByLabel("Message", { exact: true }).fill(text);
+  await page.keyboard.press("Enter");
+};
+
+/** Waits until no answer is under way and gives the number of answers. */
+export const answered = async (page, count, timeout = 30_000) => {
+  await page.waitForFunction(
+    (count) => document.querySelectorAll(".answer").length === count && !document.querySelector('.answer[aria-busy="true"]'),
+    count,
+    { timeout },
+  );
+};

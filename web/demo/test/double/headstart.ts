@@ -1,0 +1,171 @@
+// A stand-in for the package in tests of the page: the same interface, no model. It keeps a toy prefix cache, whose
+// "disk" is localStorage, so that reuse, reloads and divergences look as they do with the real one. Never in a build.
+
+import type {
+  AnswerStream,
+  CacheReport,
+  ChatCompletionChunk,
+  ChatMessage,
+  ChatRequest,
+  CreateOptions,
+  HeadstartInterface,
+  Prefix,
+} from "headstart";
+import { answerTo } from "./answers";
+import { Known } from "./known";
+import { cut, render } from "./tokens";
+import { keepWeights } from "./weights";
+
+export { clearWeights, listWeights } from "./weights";
+export type { KeptModel } from "headstart";
+
+const PREFILL_MS = 0.4;
+
+export class HeadstartError extends Error {
+  readonly code: string;
+  constructor(code: string, message: string, fields: object = {}) {
+    super(message);
+    this.code = code;
+    Object.assign(this, fields);
+  }
+}
+
+const FAILURES: [RegExp, string, string, object][] = [
+  [/nogpu/, "no_webgpu", "requestAdapter gave null", {}],
+  [/missing/, "http_status", "GET missing.gguf: 404 Not Found", { status: 404 }],
+  [/broken/, "bad_model", "broken.gguf: magic is 3c21646f, not GGUF", { file: "broken.gguf" }],
+  [/cut/, "download", "the connection was cut at 41943040 of 98362432 bytes, 5 times", {}],
+  [/huge/, "out_of_memory", "a buffer of 2147483648 bytes", { bytes: 2 ** 31 }],
+];
+
+export class Headstart {
+  static async create(options: CreateOptions): Promise<HeadstartInterface> {
+    const name = nameOf(options.model);
+    const tick = /slow/.test(name) ? 120 : 2;
+    const total = { download: 98_362_432, upload: 98_362_432, compile: 24 };
+    for (const stage of ["download", "upload", "compile"] as const) {
+      for (let step = 0; step <= 12; step += 1) {
+        if (options.signal?.aborted) throw new HeadstartError("aborted", "loading was aborted");
+        options.onProgress?.({ stage, loaded: Math.round((total[stage] * step) / 12), total: total[stage] });
+        await pause(tick);
+      }
+      const failure = FAILURES.find(([pattern]) => pattern.test(name));
+      if (failure) throw new HeadstartError(failure[1], failure[2], failure[3]);
+      if (/quota/.test(name) && options.weights?.persist !== false)
+        throw new HeadstartError("quota_exceeded", "98362432 bytes asked, 20971520 available", { asked: 98_362_432, available: 20_971_520 });
+    }
+    if (options.model instanceof URL && options.weights?.persist !== false) await keepWeights(options.model.href, name);
+    return engine(name.replace(/\.gguf$/, ""), options.context ?? 8192);
+  }
+}
+
+function nameOf(model: CreateOptions["model"]): string {
+  const first = Array.isArray(model) ? model[0] : model;
+  if (first instanceof File) return first.name;
+  return String(first).split("/").at(-1) ?? "model";
+}
+
+function engine(model: string, context: number): HeadstartInterface {
+  const known = new Known();
+  const messagesOf = (prefix: readonly ChatMessage[] | Prefix) => ("messages" in prefix ? prefix.messages : prefix);
+  return {
+    model,
+    adapter: { name: "Stand-in", backend: "none", driver: "0" },
+    context,
+    weightsDigest: "0".repeat(64),
+    hasTemplate: true,
+    chat: { completions: { create: async (request: ChatRequest) => new Answering(request, known) as never } },
+    completions: { create: () => Promise.reject(new HeadstartError("internal", "not played")) as never },
+    prefix: {
+      warm: async (prefix) => known.admit(render(messagesOf(prefix))),
+      export: async (prefix) => new Blob([JSON.stringify(render(messagesOf(prefix)).tokens)]),
+      async import(pack) {
+        try {
+          const tokens: number[] = JSON.parse(await new Response(pack as Blob).text());
+          known.addPack(tokens);
+          return { name: "helpdesk", tokens: tokens.length, bytes: tokens.length * 23_040 };
+        } catch {
+          throw new HeadstartError("pack_rejected", "the pack's header is no JSON");
+        }
+      },
+      load: () => Promise.reject(new HeadstartError("internal", "not played")),
+      stats: async () => ({
+        pages: { total: 512, used: 0, cached: known.pages() },
+        tiers: [],
+        store: { entries: known.stored(), bytes: known.stored() * 368_640, evicted: 0, failures: 0, name: "opfs", budget_bytes: 2 ** 30 },
+        packs: [],
+      }),
+      explain: () => Promise.reject(new HeadstartError("internal", "not played")),
+      clear: async () => known.clear(),
+    },
+    tokenize: async () => new Uint32Array(),
+    detokenize: async () => "",
+    renderPrompt: async (messages) => render(messages),
+    dispose: async () => undefined,
+  };
+}
+
+class Answering implements AnswerStream<ChatCompletionChunk> {
+  #aborted = false;
+  readonly #request: ChatRequest;
+  readonly #known: Known;
+
+  constructor(request: ChatRequest, known: Known) {
+    this.#request = request;
+    this.#known = known;
+  }
+
+  abort(): void {
+    this.#aborted = true;
+  }
+
+  toReadableStream(): ReadableStream<ChatCompletionChunk> {
+    throw new HeadstartError("internal", "not played");
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<ChatCompletionChunk> {
+    const { messages, max_tokens = 512, no_cache, signal } = this.#request;
+    const question = String(messages.at(-1)?.content ?? "");
+    const began = performance.now();
+    const prompt = render(messages);
+    const cache: CacheReport = this.#known.admit(prompt, no_cache === true);
+    await pause(20 + cache.sources.computed * PREFILL_MS);
+    if (/prefill fault/i.test(question)) throw new HeadstartError("bad_request", "the prompt has 9000 tokens, the context 8192");
+    const ttft = performance.now() - began;
+    const pieces = cut(answerTo(question));
+    let written = 0;
+    yield chunk({ role: "assistant", content: "" });
+    for (const piece of pieces.slice(0, max_tokens)) {
+      if (signal?.aborted) throw new HeadstartError("aborted", "the answer was aborted");
+      if (this.#aborted) break;
+      if (/lose the device/i.test(question) && written === 12) throw new HeadstartError("device_lost", "the device was lost 3 times");
+      await pause(/long/i.test(question) ? 12 : 2);
+      written += 1;
+      yield chunk({ content: piece });
+    }
+    const decode = performance.now() - began - ttft;
+    const finish = this.#aborted ? "cancelled" : /context/i.test(question) ? "context" : written < pieces.length ? "length" : "stop";
+    yield {
+      ...chunk({}),
+      choices: [{ index: 0, delta: {}, finish_reason: finish === "stop" ? "stop" : "length" }],
+      usage: {
+        prompt_tokens: cache.prompt_tokens,
+        completion_tokens: written,
+        total_tokens: cache.prompt_tokens + written,
+        prompt_tokens_details: { cached_tokens: cache.prompt_tokens - cache.sources.computed },
+      },
+      headstart: {
+        cache,
+        timings: { ttft_ms: ttft, prefill_ms: ttft, decode_ms: decode, prefill_tok_s: 1000 / PREFILL_MS, decode_tok_s: (written * 1000) / Math.max(decode, 1) },
+        recovered: 0,
+        finish: finish as "stop",
+      },
+    };
+  }
+}
+
+function chunk(delta: { role?: "assistant"; content?: string }): ChatCompletionChunk {
+  return { id: "chat-1", object: "chat.completion.chunk", created: 0, model: "stand-in", choices: [{ index: 0, delta, finish_reason: null }] };
+}
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,0 +1,188 @@
+// Opening a model: from an address, a chosen file or a dropped one; how far it is; what went wrong and the ways on.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { answered, ask, openModel } from "./browser.mjs";
+import { ready, start } from "./double.mjs";
+
+const { visit } = start({ before, after });
+
+const GGUF = { name: "dropped.gguf", mimeType: "application/octet-stream", buffer: Buffer.from("GGUF and so on") };
+const welcome = (page) => page.getByRole("heading", { name: "What would you like to ask?" });
+const opened = (page) => page.locator(".lamp.good").waitFor();
+const drop = (page, name) =>
+  page.evaluate((name) => {
+    const data = new DataTransfer();
+    data.items.add(new File(["GGUF and so on"], name));
+    document.body.dispatchEvent(new DragEvent("dragover", { bubbles: true, cancelable: true, dataTransfer: data }));
+    document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data }));
+  }, name);
+
+describe("a model", () => {
+  test("is downloaded, uploaded and compiled with its progress shown, and can be given up", () =>
+    visit(async (page) => {
+      await openModel(page, "slow.gguf");
+      const bar = page.getByRole("progressbar");
+      const values = [];
+      for (const title of ["Downloading the model", "Moving weights to the graphics card", "Preparing the graphics card’s programs"]) {
+        await page.getByRole("heading", { name: title }).waitFor();
+        await page.waitForFunction(() => document.querySelector("progress")?.value > 0.3);
+        values.push(await bar.evaluate((element) => element.value));
+      }
+      assert.ok(values.every((value) => value > 0.3 && value <= 1));
+      await page.getByRole("button", { name: "Cancel" }).click();
+      await page.getByRole("heading", { name: "Open a model" }).waitFor();
+    }));
+
+  test("can be written to before it is there", () =>
+    visit(async (page) => {
+      await openModel(page, "slow.gguf");
+      await page.getByLabel("Message", { exact: true }).fill("short");
+      await page.keyboard.press("Enter");
+      assert.equal(await page.locator(".question").count(), 0);
+      await opened(page);
+      assert.equal(await page.getByLabel("Message", { exact: true }).inputValue(), "short");
+      await page.keyboard.press("Enter");
+      await answered(page, 1);
+    }));
+
+  test("from an address is opened again on the next visit, until it is closed", () =>
+    visit(async (page) => {
+      await ready(page);
+      await page.reload();
+      await opened(page);
+      await page.getByRole("button", { name: "Close", exact: true }).click();
+      await page.reload();
+      await page.getByRole("heading", { name: "Open a model" }).waitFor();
+      await page.getByRole("button", { name: "tiny-chat.gguf Kept in this browser, 93.8 MiB" }).click();
+      await opened(page);
+      await page.getByRole("button", { name: "Settings" }).click();
+      await page.getByRole("button", { name: "Delete tiny-chat.gguf" }).click();
+      await page.getByText("None are kept in this browser").waitFor();
+    }));
+
+  test("that the host offers is opened with a click", () =>
+    visit(async (page) => {
+      await page.route("**/models.json", (route) =>
+        route.fulfill({ json: [{ name: "Little one", url: "./little.gguf", about: "94 MB", packs: ["./shop.safetensors"] }, { url: 7 }] }),
+      );
+      await page.reload();
+      await page.getByRole("button", { name: "Little one 94 MB" }).click();
+      await opened(page);
+      assert.equal(await page.locator(".model-status strong").textContent(), "little");
+    }));
+
+  test("from a file is opened again on the next visit, from the copy that was kept", () =>
+    visit(async (page) => {
+      await page.getByLabel("Choose a model file").setInputFiles(GGUF);
+      await opened(page);
+      assert.equal(await page.locator(".model-status strong").textContent(), "dropped");
+      await page.waitForFunction(async () => {
+        const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("headstart-demo").catch(() => null);
+        return folder && (await (await folder.getFileHandle("dropped.gguf")).getFile()).size > 0;
+      });
+      await page.reload();
+      await opened(page);
+      assert.equal(await page.locator(".model-status strong").textContent(), "dropped");
+    }));
+
+  test("is dropped on the page, and another one in its place", () =>
+    visit(async (page) => {
+      await page.getByRole("heading", { name: "Open a model" }).waitFor();
+      await drop(page, "first.gguf");
+      await opened(page);
+      await drop(page, "second.gguf");
+      await page.waitForFunction(() => document.querySelector(".model-status strong").textContent === "second");
+      await drop(page, "pack.safetensors");
+      await page.getByText("This prefix pack does not fit").waitFor();
+      assert.equal(await page.locator(".drop-over").count(), 0);
+    }));
+
+  test("can be named in the page's address, and is not fetched before it is asked for", () =>
+    visit(
+      async (page) => {
+        assert.equal(await page.getByLabel("Address of a GGUF file").inputValue(), "https://example.com/a.gguf");
+        assert.equal(await page.getByRole("progressbar").count(), 0);
+        await page.getByLabel("Address of a GGUF file").fill("javascript:alert(1)");
+        assert.ok(await page.getByRole("button", { name: "Download" }).isDisabled());
+      },
+      { path: "?model=https://example.com/a.gguf" },
+    ));
+});
+
+describe("what goes wrong with a model", () => {
+  const TABLE = [
+    ["missing", "The server did not give the model", /no file at this address \(404\)/, ["Try again", "Choose another model"]],
+    ["broken", "This is not a model that can be opened", /GGUF/, ["Choose another model"]],
+    ["cut", "The download broke off", /goes on from there/, ["Try again", "Choose another model"]],
+    ["huge", "The graphics card ran out of memory", /could not give 2,048 MiB/, ["Open with 1,024 tokens of context", "Choose another model"]],
+    ["quota", "There is not enough space to keep the model", /20 MiB more, and 94 MiB are needed/, ["Open without keeping a copy", "Cache and space"]],
+    ["nogpu", "This browser offers no WebGPU", /Chrome and Edge.*Safari.*Firefox/, ["Try again"]],
+  ];
+  for (const [name, title, text, remedies] of TABLE) {
+    test(`${name}: ${title}`, () =>
+      visit(async (page) => {
+        await openModel(page, `${name}.gguf`);
+        await page.getByRole("heading", { name: title }).waitFor();
+        const panel = page.locator(".fault");
+        assert.match(await panel.textContent(), text);
+        assert.deepEqual(await panel.getByRole("button").allTextContents(), remedies);
+      }));
+  }
+
+  test("no room for a copy: it opens without one", () =>
+    visit(async (page) => {
+      await openModel(page, "quota.gguf");
+      await page.getByRole("button", { name: "Open without keeping a copy" }).click();
+      await welcome(page).waitFor();
+    }));
+
+  test("another model can be chosen in its place", () =>
+    visit(async (page) => {
+      await openModel(page, "broken.gguf");
+      await page.getByRole("button", { name: "Choose another model" }).click();
+      await ready(page);
+    }));
+
+  test("a browser without WebGPU says so at once, and still shows what was said before", () =>
+    visit(
+      async (page) => {
+        await page.getByRole("heading", { name: "This browser offers no WebGPU" }).waitFor();
+        assert.ok(await page.getByRole("button", { name: "Send", exact: true }).isDisabled());
+      },
+      { before: () => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }) },
+    ));
+});
+
+describe("settings", () => {
+  test("are kept, and each does what it says", () =>
+    visit(async (page) => {
+      await ready(page);
+      await page.getByRole("button", { name: "Settings" }).click();
+      await page.getByLabel("Most tokens in an answer").fill("5");
+      await page.getByLabel("Temperature").fill("0");
+      await page.getByRole("button", { name: "Close settings" }).click();
+      await ask(page, "Explain a prefix cache");
+      await answered(page, 1);
+      assert.match(await page.locator(".answer").textContent(), /Ended at the most tokens/);
+      await page.reload();
+      await page.getByRole("button", { name: "Settings" }).click();
+      assert.equal(await page.getByLabel("Most tokens in an answer").inputValue(), "5");
+      assert.match(await page.locator("output").textContent(), /^0, always the likeliest$/);
+    }));
+
+  test("the theme follows the system until one is chosen, which a reload keeps", () =>
+    visit(
+      async (page) => {
+        const page_ = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+        const dark = await page_();
+        await page.getByRole("button", { name: /^Theme: system/ }).click();
+        const light = await page_();
+        assert.notEqual(dark, light);
+        await page.reload();
+        assert.equal(await page_(), light);
+        await page.getByRole("button", { name: /^Theme: light/ }).click();
+        assert.equal(await page_(), dark);
+      },
+      { colorScheme: "dark" },
+    ));
+});

@@ -1,0 +1,330 @@
+// What a person does with the page, played in Chromium with a stand-in for the package.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { answered, ask, openPage } from "./browser.mjs";
+import { ready, start } from "./double.mjs";
+
+const double = start({ before, after });
+const { visit } = double;
+
+const sendButton = (page) => page.getByRole("button", { name: "Send", exact: true });
+const stopButton = (page) => page.getByRole("button", { name: "Stop", exact: true });
+const answers = (page) => page.locator(".answer");
+const counts = (page, nth = -1) =>
+  answers(page)
+    .nth(nth)
+    .locator(".legend li")
+    .evaluateAll((rows) => Object.fromEntries(rows.map((row) => [row.childNodes[1].textContent, Number(row.querySelector("b").textContent.replace(",", ""))])));
+
+describe("answers", () => {
+  test("stream as Markdown, block by block, and leave the focus where it was", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, "Compare drinks in a table, with code");
+      await answered(page, 1);
+      const prose = answers(page).locator(".prose");
+      assert.equal(await prose.getByRole("heading", { level: 4 }).textContent(), "Two drinks");
+      assert.equal(await prose.locator("td").first().textContent(), "Caffeine");
+      assert.match(await prose.locator("pre code").textContent(), /^def brew/);
+      assert.match(await prose.locator("li").first().textContent(), /☑ warm the cup/);
+      assert.equal(await prose.getByRole("link", { name: "link" }).getAttribute("rel"), "noopener noreferrer nofollow");
+      assert.equal(await page.evaluate(() => document.activeElement.id), "composer");
+      await prose.getByRole("button", { name: "Copy the code" }).click();
+      assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^def brew/);
+    }));
+
+  test("cannot run scripts, load anything, or cover the page", () =>
+    visit(async (page) => {
+      await ready(page);
+      const foreign = [];
+      page.on("request", (request) => !/\/app\//.test(request.url()) && foreign.push(request.url()));
+      await ask(page, "hostile");
+      await answered(page, 1);
+      const prose = answers(page).locator(".prose");
+      assert.match(await prose.textContent(), /END/, "the whole answer is shown");
+      for (const link of await prose.locator("a").all()) {
+        await link.hover();
+        assert.match(await link.getAttribute("href"), /^(https?|mailto):/);
+      }
+      assert.equal(await page.evaluate(() => window.__pwned), undefined);
+      assert.deepEqual(foreign, []);
+      assert.deepEqual(double.server.asked.filter((path) => path.startsWith("/foreign")), []);
+      const elements = await prose.evaluate((root) => [...root.querySelectorAll("*")].map((element) => element.localName));
+      const expected = /^(div|p|a|br|em|strong|code|pre|figure|figcaption|span|svg|path|button)$/;
+      assert.deepEqual(elements.filter((name) => !expected.test(name)), []);
+      const wrong = await prose.evaluate((root) =>
+        [...root.querySelectorAll("*")].flatMap((element) => [...element.attributes].map(({ name }) => name)).filter((name) => /^on|^style$|^src|^srcdoc|^action$/.test(name)),
+      );
+      assert.deepEqual(wrong, []);
+      assert.equal(await prose.locator(".block button").count(), await prose.locator("figcaption button").count(), "the only buttons are the page's own");
+      assert.ok(await page.getByLabel("Message", { exact: true }).isVisible());
+    }));
+
+  test("stop with the button and with Escape, and keep what was written", () =>
+    visit(async (page) => {
+      await ready(page);
+      for (const [count, stop] of [
+        [1, () => stopButton(page).click()],
+        [2, () => page.keyboard.press("Escape")],
+      ]) {
+        await ask(page, "something long");
+        await answers(page).nth(count - 1).getByText("Paragraph 2").waitFor();
+        await stop();
+        await answered(page, count);
+        const text = await answers(page).nth(count - 1).textContent();
+        assert.match(text, /Stopped\./);
+        assert.doesNotMatch(text, /Paragraph 40/);
+        assert.equal(await page.evaluate(() => document.activeElement.id), "composer");
+        assert.ok((await counts(page)).Computed > 0, "a stopped answer has its account too");
+      }
+    }));
+
+  test("are told to a screen reader when they begin and end, not word by word", () =>
+    visit(async (page) => {
+      await ready(page);
+      await page.evaluate(() => {
+        window.__said = [];
+        const region = document.querySelector('[role="status"].visually-hidden');
+        new MutationObserver(() => window.__said.push(region.textContent)).observe(region, { childList: true, characterData: true, subtree: true });
+      });
+      await ask(page, "short");
+      await answered(page, 1);
+      await ask(page, "Explain a prefix cache");
+      await answered(page, 2);
+      await page.waitForFunction(() => window.__said.length >= 4);
+      const said = await page.evaluate(() => window.__said);
+      assert.deepEqual(said.slice(0, 3), ["Answering.", "Answer: Yes.", "Answering."]);
+      assert.match(said[3], /^Answer complete, \d+ words\.$/);
+      assert.equal(said.length, 4);
+      assert.equal(await page.locator("[aria-live]:not(.visually-hidden)").count(), 0);
+    }));
+
+  test("that fail say why, and the next one works", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, "prefill fault");
+      await answered(page, 1);
+      assert.match(await page.getByRole("alert").textContent(), /could not be asked.*the prompt has 9000 tokens/s);
+      await ask(page, "lose the device");
+      await answered(page, 2);
+      await page.getByRole("heading", { name: "The graphics card was taken away" }).waitFor();
+      await page.getByRole("button", { name: "Try again" }).click();
+      await page.locator(".lamp.good").waitFor();
+      await ask(page, "short");
+      await answered(page, 3);
+      assert.match(await answers(page).last().textContent(), /Yes\./);
+      await ask(page, "fill the context");
+      await answered(page, 4);
+      assert.match(await answers(page).last().textContent(), /fills the model’s context/);
+    }));
+});
+
+describe("conversations", () => {
+  test("an earlier message is edited, and what followed can be brought back", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, "short one");
+      await answered(page, 1);
+      await ask(page, "short two");
+      await answered(page, 2);
+      const first = page.locator(".question").first();
+      await first.hover();
+      await first.getByRole("button", { name: "Edit and ask again" }).click();
+      const editor = page.getByLabel("Edit your message");
+      assert.ok(await editor.evaluate((field) => field === document.activeElement));
+      await page.keyboard.press("Escape");
+      await page.waitForFunction(() => document.activeElement.getAttribute("aria-label") === "Edit and ask again");
+      await page.keyboard.press("Enter");
+      await editor.fill("short three");
+      await page.keyboard.press("Enter");
+      await answered(page, 1);
+      assert.equal(await first.locator(".said").textContent(), "short three");
+      await page.getByRole("button", { name: "Undo" }).click();
+      await answered(page, 2);
+      assert.equal(await first.locator(".said").textContent(), "short one");
+    }));
+
+  test("an answer is made again from the same prompt, which is known by then", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, "Explain a prefix cache in a few words, please, as if to a child of ten years");
+      await answered(page, 1);
+      const before = await counts(page);
+      assert.equal(before.GPU, undefined);
+      await page.getByRole("button", { name: "Answer again" }).click();
+      await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.includes("GPU"));
+      await answered(page, 1);
+      const now = await counts(page);
+      assert.equal(now.GPU + now.Computed, before.Computed);
+      assert.ok(now.Computed <= 16);
+    }));
+
+  test("are kept over a reload, renamed, deleted and brought back", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, "short and first");
+      await answered(page, 1);
+      await page.getByRole("button", { name: "New conversation" }).click();
+      await ask(page, "short and second");
+      await answered(page, 1);
+      await page.getByRole("button", { name: "Rename short and second" }).click();
+      await page.keyboard.type("Renamed");
+      await page.keyboard.press("Enter");
+      await page.reload();
+      await page.getByRole("button", { name: "Renamed", exact: true }).waitFor();
+      assert.equal(await page.getByRole("heading", { level: 1 }).textContent(), "Renamed");
+      assert.match(await answers(page).first().textContent(), /Yes\./);
+      await page.locator(".lamp.good").waitFor();
+      await page.getByRole("button", { name: "Delete Renamed" }).click();
+      assert.equal(await page.locator(".conversation").count(), 1);
+      await page.getByRole("button", { name: "Undo" }).click();
+      assert.equal(await page.locator(".conversation").count(), 2);
+      await page.getByRole("button", { name: "Delete Renamed" }).click();
+      await page.getByRole("button", { name: "Delete short and first" }).click();
+      await page.getByRole("heading", { name: "What would you like to ask?" }).waitFor();
+      await page.reload();
+      await page.locator(".lamp.good").waitFor();
+      assert.equal(await page.locator(".conversation").count(), 0);
+    }));
+
+  test("show what another tab wrote", () =>
+    visit(async (page, context) => {
+      await ready(page);
+      const { page: other } = await openPage(context, double.server.page);
+      await ask(page, "short, from the first tab");
+      await answered(page, 1);
+      await other.getByRole("button", { name: "short, from the first tab", exact: true }).click();
+      await answered(other, 1);
+      assert.match(await answers(other).first().textContent(), /Yes\./);
+    }));
+
+  test("do not mix when one is opened while another is answered", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, "something long");
+      await answers(page).getByText("Paragraph 2").waitFor();
+      await page.getByRole("button", { name: "New conversation" }).click();
+      assert.equal(await answers(page).count(), 0);
+      await page.getByLabel("Message", { exact: true }).fill("short");
+      await page.keyboard.press("Enter");
+      assert.equal(await answers(page).count(), 0, "one answer at a time");
+      await stopButton(page).click();
+      await sendButton(page).click();
+      await answered(page, 1);
+      assert.match(await answers(page).textContent(), /Yes\./);
+    }));
+});
+
+describe("the account of a prompt", () => {
+  const QUESTION = "Tell me about bicycles, their history, their wheels, their makers and the towns where they were first ridden";
+
+  test("has one cell a token, counts that add up, and a second answer that reuses the first", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, QUESTION);
+      await answered(page, 1);
+      await ask(page, "short");
+      await answered(page, 2);
+      const found = await counts(page);
+      const total = found.GPU + found.Computed;
+      assert.ok(found.GPU >= 32 && found.Computed > 0);
+      const strip = answers(page).last().getByRole("slider");
+      assert.equal(await strip.locator(".cell").count(), total);
+      assert.equal(await strip.locator(".cell.gpu").count(), found.GPU);
+      assert.match(await answers(page).last().locator(".figures").textContent(), new RegExp(`Reused${found.GPU} of ${total}First token.+Speed.+tokens/sSaved≈ \\d+ ms`));
+    }));
+
+  test("is read with the keyboard, the pointer and a screen reader", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, QUESTION);
+      await answered(page, 1);
+      const strip = page.getByRole("slider");
+      await page.getByRole("button", { name: "Answer again" }).focus();
+      await page.keyboard.press("Tab");
+      assert.ok(await strip.evaluate((element) => element === document.activeElement));
+      await page.waitForFunction(() => /im_start/.test(document.querySelector(".strip").ariaValueText ?? document.querySelector(".strip").getAttribute("aria-valuetext")));
+      assert.match(await strip.getAttribute("aria-valuetext"), /^<\|im_start\|>, token 1 of \d+, the system prompt, Computed: was computed now$/);
+      await page.keyboard.press("End");
+      assert.match(await page.locator(".tip").textContent(), /the chat template/);
+      await page.keyboard.press("Escape");
+      assert.equal(await page.locator(".tip").count(), 0);
+      await strip.locator(".cell").nth(22).hover();
+      assert.match(await page.locator(".tip").textContent(), /token 23 of \d+ · message 1 \(yours\)/);
+    }));
+
+  test("gathers the tokens of a long prompt into cells that add up to it", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, Array.from({ length: 900 }, (_, at) => `word${at}`).join(" "));
+      await answered(page, 1);
+      const cells = await page.getByRole("slider").locator(".cell").count();
+      assert.ok(cells <= 330, `${cells} cells`);
+      await page.getByRole("slider").locator(".cell").nth(100).hover();
+      assert.match(await page.locator(".tip").textContent(), /tokens \d+–\d+ of/);
+    }));
+
+  test("says whence after a reload: from disk, with text as soon as the model is there", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, QUESTION);
+      await answered(page, 1);
+      await page.reload();
+      await page.locator(".lamp.good").waitFor();
+      assert.ok((await counts(page)).Computed > 0, "an old account is shown as it was");
+      await ask(page, "short");
+      await answered(page, 2);
+      const found = await counts(page);
+      assert.ok(found.Disk >= 32 && found.GPU === undefined);
+      assert.match(await answers(page).last().locator(".figures").textContent(), /Saved≈ \d+ ms/, "by the rate of the visit before");
+    }));
+
+  test("explains a divergence: where, whose, both sides, and what mending it would recover", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, QUESTION);
+      await answered(page, 1);
+      await page.getByRole("button", { name: "Settings" }).click();
+      await page.getByLabel("System prompt").fill("You are a helpful assistant. It is 12:31.");
+      await page.keyboard.press("Tab");
+      await page.keyboard.press("Escape");
+      await page.waitForFunction(() => document.activeElement.getAttribute("aria-label") === "Settings");
+      await ask(page, "short");
+      await answered(page, 2);
+      const button = answers(page).last().getByRole("button", { name: /^Why/ });
+      assert.equal(await button.getAttribute("aria-expanded"), "false");
+      await button.click();
+      assert.equal(await button.getAttribute("aria-expanded"), "true");
+      const text = await answers(page).last().locator(".explanation").textContent();
+      assert.match(text, /follow a difference in the text/);
+      assert.match(text, /Parts from what is known at token \d+, in the system prompt/);
+      assert.match(text, /Known.*This prompt.*It is 12:31/);
+      assert.match(text, /Moving what changes behind what stays the same would let \d+ tokens behind it be reused/);
+      assert.equal(await answers(page).last().locator(".cell.parts").count(), 1);
+    }));
+
+  test("shows packs, honours the switch, and forgets when told to", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, QUESTION);
+      await answered(page, 1);
+      await page.getByRole("button", { name: "Settings" }).click();
+      const saved = page.waitForEvent("download");
+      await page.getByRole("button", { name: "Save this conversation as a pack" }).click();
+      const pack = await (await saved).path();
+      await page.getByRole("button", { name: "Clear the cache" }).click();
+      await page.getByText("The cache is empty").waitFor();
+      await page.getByLabel("Open a prefix pack").setInputFiles(pack);
+      await page.getByText(/Took \d+ tokens from the pack “helpdesk”/).waitFor();
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: "Answer again" }).click();
+      await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.includes("Pack"));
+      assert.ok((await counts(page)).Pack >= 16);
+
+      await page.getByRole("button", { name: "Settings" }).click();
+      await page.getByLabel("Reuse what was read before").uncheck();
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: "Answer again" }).click();
+      await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.startsWith("Computed"));
+    }));
+});

@@ -1,0 +1,45 @@
+// What is shipped: nothing of the tests, no absolute address, a strict policy, and not more than it should weigh.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+
+const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
+const files = readdirSync(DIST, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => join(entry.parentPath, entry.name));
+const text = (file) => readFileSync(file, "utf8");
+const html = text(join(DIST, "index.html"));
+
+test("the stand-in is not in it", () => {
+  const shipped = files.filter((file) => /\.(js|css|html|json)$/.test(file));
+  assert.ok(shipped.length > 4);
+  for (const file of shipped) assert.doesNotMatch(text(file), /Stand-in|__pwned|not played/, file);
+  assert.ok(files.some((file) => file.endsWith(".wasm")), "the engine is");
+});
+
+test("every address is relative, so that any folder of any host can serve it", () => {
+  const addresses = [...html.matchAll(/(?:src|href)="([^"]*)"/g)].map(([, address]) => address);
+  assert.ok(addresses.length >= 4);
+  for (const address of addresses) assert.match(address, /^\.\//);
+  for (const file of files.filter((name) => name.endsWith(".css"))) assert.doesNotMatch(text(file), /url\(|@import/, file);
+});
+
+test("its policy allows no foreign or inline script, style or image", () => {
+  const policy = html.match(/http-equiv="Content-Security-Policy" content="([^"]*)"/)[1].replaceAll("&#39;", "'");
+  const rules = Object.fromEntries(policy.split("; ").map((rule) => [rule.split(" ")[0], rule.split(" ").slice(1).join(" ")]));
+  assert.equal(rules["default-src"], "'none'");
+  assert.equal(rules["script-src"], "'self' 'wasm-unsafe-eval'");
+  assert.equal(rules["style-src"], "'self'");
+  assert.equal(rules["img-src"], "'self'");
+  assert.doesNotMatch(policy, /unsafe-inline|'unsafe-eval'/);
+});
+
+test("it is small", () => {
+  const size = (pattern) => files.filter((file) => pattern.test(file)).reduce((all, file) => all + gzipSync(readFileSync(file)).length, 0);
+  const [script, style] = [size(/\.js$/) / 1024, size(/\.css$/) / 1024];
+  console.log(`gzip: JavaScript ${script.toFixed(1)} kB, CSS ${style.toFixed(1)} kB`);
+  assert.ok(script <= 90 && style <= 8, `${script} kB of JavaScript, ${style} kB of CSS`);
+});

@@ -1,0 +1,56 @@
+// The real package's errors, as a person meets them: each has its words and its ways on.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { launch, openModel, openPage, serve } from "../browser.mjs";
+
+const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
+let server;
+before(async () => {
+  server = await serve(DIST, { "page.gguf": `${DIST}/index.html` });
+});
+after(() => server.close());
+
+async function visit(steps, options) {
+  const { context, close } = await launch(options);
+  try {
+    await steps((await openPage(context, server.page)).page);
+  } finally {
+    await close();
+  }
+}
+
+const fault = async (page, title) => {
+  await page.getByRole("heading", { name: title }).waitFor({ timeout: 60_000 });
+  await page.getByText("What was reported").click();
+  return page.locator(".fault").textContent();
+};
+
+test("an address without a file", () =>
+  visit(async (page) => {
+    await openModel(page, "../nothing.gguf");
+    assert.match(await fault(page, "The server did not give the model"), /\(404\).*http_status/s);
+  }));
+
+test("a server that is not there", () =>
+  visit(async (page) => {
+    await openModel(page, "http://127.0.0.1:9/model.gguf");
+    assert.match(await fault(page, "The download broke off"), /download/);
+  }));
+
+test("an address of something else, and a file of something else", () =>
+  visit(async (page) => {
+    await openModel(page, "../page.gguf");
+    assert.match(await fault(page, "This is not a model that can be opened"), /bad_model/);
+    await page.getByRole("button", { name: "Choose another model" }).click();
+    await page.getByLabel("Choose a model file").setInputFiles({ name: "notes.gguf", mimeType: "text/plain", buffer: Buffer.from("no model at all") });
+    assert.match(await fault(page, "This is not a model that can be opened"), /bad_model/);
+  }));
+
+test("a browser whose WebGPU has no adapter", () =>
+  visit(
+    async (page) => {
+      assert.match(await fault(page, "This browser offers no WebGPU"), /Chrome and Edge.*no graphics card for it/s);
+    },
+    { args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-features=WebGPU"] },
+  ));
