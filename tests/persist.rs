@@ -157,6 +157,7 @@ fn a_breakpoint_inside_a_prompt_makes_its_beginning_an_exact_repeat() {
         .iter()
         .map(|&end| run(&mut first, &[Request { no_cache: true, ..with_logits(&long[..end]) }]).remove(0))
         .collect();
+    first.clear_cache();
     run(&mut first, &[Request { breakpoints: breakpoints.clone(), ..greedy(&long, 2) }, greedy(&long[..9], 2)]);
     for (&end, cold) in breakpoints.iter().zip(&cold) {
         let again = &run(&mut first, &[with_logits(&long[..end])])[0];

@@ -56,7 +56,7 @@ fn a_pack_goes_from_engine_to_engine() {
 fn what_no_pack_can_be_made_of_is_refused() {
     let tiny = Tiny::read(NAMES[0]);
     let prefix = prompt(20, tiny.vocabulary);
-    let refused = |result: headstart::error::Result<Pack>| result.err().expect("refused").to_string();
+    let refused = |result: headstart::error::Result<Pack>| result.expect_err("refused").to_string();
     let mut without = load(&tiny.folder, &EngineOptions::default());
     assert!(refused(block_on(without.export_pack("rules", &prefix, "", None))).contains("attach tiers first"));
     let mut engine = engine(&tiny);

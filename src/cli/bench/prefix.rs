@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::gpu::AdapterKind;
 
-use super::super::args::ModelArgs;
-use super::super::session::{EngineArgs, Model, Session};
-use super::super::{report, term};
 use super::charts;
 use super::modes::{Bench, Mode, Sample};
 use super::workload::{REUSABLE, Tokens, WORKLOADS};
+use crate::cli::args::ModelArgs;
+use crate::cli::session::{EngineArgs, Model, Session};
+use crate::cli::{report, term};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
