@@ -4,4 +4,4 @@ import { openCore } from "./core/open.js";
 import { type Port, serve } from "./core/remote.js";
 import { loadWasm } from "./wasm/load.js";
 
-serve(globalThis as unknown as Port, (options, onProgress, signal) => openCore(options, loadWasm, onProgress, signal));
+serve(globalThis as unknown as Port, (options, onProgress) => openCore(options, loadWasm, onProgress, undefined));

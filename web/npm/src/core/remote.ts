@@ -2,10 +2,10 @@
  * The engine in a worker, over messages: calls with an id, their replies, and the events of answers.
  *
  * `RemoteCore` is the page's end, `serve` the worker's. Both ends know one list of methods, that of `Core`. Errors cross
- * as their code, message and fields; bytes are handed over, not copied; an abort is a message.
+ * as their code, message and fields; bytes are handed over, not copied; who gives up loading ends the worker.
  */
 
-import { HeadstartError, type PlainError, checkSignal, disposed, toError, toPlain } from "../errors.js";
+import { HeadstartError, type PlainError, aborted, disposed, toError, toPlain } from "../errors.js";
 import type { Progress } from "../types.js";
 import type { EngineInfo, EngineRequest } from "../wasm/headstart.js";
 import type { AnswerEvent, Core, CoreOptions, Sink } from "./core.js";
@@ -14,7 +14,6 @@ type Method = Exclude<keyof Core, "info" | "run" | "cancel">;
 
 type ToWorker =
   | { type: "open"; options: CoreOptions }
-  | { type: "abort" }
   | { type: "run"; id: number; request: EngineRequest }
   | { type: "cancel"; id: number }
   | { type: "call"; id: number; method: Method; args: unknown[] };
@@ -65,7 +64,9 @@ export class RemoteCore implements Core {
     onProgress: (progress: Progress) => void,
     signal: AbortSignal | undefined,
   ): Promise<RemoteCore> {
+    let abort!: () => void;
     const opened = new Promise<RemoteCore>((resolve, reject) => {
+      abort = () => reject(aborted());
       worker.onmessage = ({ data }) => {
         const message = data as ToPage;
         if (message.type === "progress") onProgress(message.progress);
@@ -75,14 +76,12 @@ export class RemoteCore implements Core {
       worker.onerror = (event) => reject(crashed(event));
       send(worker, { type: "open", options }, transferables(options.model.map(({ source }) => source)));
     });
-    const abort = () => send(worker, { type: "abort" });
     signal?.addEventListener("abort", abort);
+    if (signal?.aborted) abort();
     try {
-      if (signal?.aborted) abort();
-      const core = await opened;
-      checkSignal(signal);
-      return core;
+      return await opened;
     } catch (error) {
+      // Whatever it was at: what it has written so far is whole.
       worker.terminate();
       throw error;
     } finally {
@@ -172,9 +171,8 @@ export class RemoteCore implements Core {
 /** The worker's end: opens a core on the first message, and does what it is told. */
 export function serve(
   port: Port,
-  open: (options: CoreOptions, onProgress: (progress: Progress) => void, signal: AbortSignal) => Promise<Core>,
+  open: (options: CoreOptions, onProgress: (progress: Progress) => void) => Promise<Core>,
 ): void {
-  const aborting = new AbortController();
   const answers: { id: number; event: AnswerEvent }[] = [];
   let core: Core | undefined;
   const reply = (message: ToPage, transfer: Transferable[] = []) => port.postMessage(message, transfer);
@@ -185,14 +183,11 @@ export function serve(
     switch (message.type) {
       case "open":
         try {
-          core = await open(message.options, (progress) => reply({ type: "progress", progress }), aborting.signal);
+          core = await open(message.options, (progress) => reply({ type: "progress", progress }));
           reply({ type: "opened", info: core.info });
         } catch (error) {
           reply({ type: "failed", error: toPlain(toError(error)) });
         }
-        break;
-      case "abort":
-        aborting.abort();
         break;
       case "run":
         // One message for all that a step brought.

@@ -109,12 +109,3 @@ export async function persist(): Promise<void> {
     // Not there, or not for this page: then the browser may clear it when it runs short.
   }
 }
-
-/**
- * Runs `work` while no other tab or worker does under the same name. Where there are no locks nothing is excluded: files
- * are whole in any case, and work would only be done twice.
- */
-export async function locked<T>(name: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-  if (!navigator.locks) return work();
-  return navigator.locks.request(`headstart/${name}`, signal ? { signal } : {}, work) as Promise<T>;
-}

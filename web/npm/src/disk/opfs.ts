@@ -6,6 +6,7 @@
  */
 
 import type { Disk } from "./disk.js";
+import { locked } from "./lock.js";
 
 const ROOT = "headstart";
 
@@ -31,7 +32,12 @@ export class Opfs implements Disk {
     return orAbsent(async () => (await (await this.#folder(folder, false)).getFileHandle(file)).getFile());
   }
 
-  async write(folder: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** Under a lock of its own: the browser refuses to open a file that another tab is just swapping in. */
+  write(folder: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    return locked(`${folder}/${file}`, undefined, () => this.#write(folder, file, bytes));
+  }
+
+  async #write(folder: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     const handle = await (await this.#folder(folder, true)).getFileHandle(file, { create: true });
     const stream = await handle.createWritable();
     try {

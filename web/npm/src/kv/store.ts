@@ -7,7 +7,8 @@
  * 64 MiB of them, and a block in the queue is found.
  */
 
-import { type Disk, locked, readJson, writeJson } from "../disk/disk.js";
+import { type Disk, readJson, writeJson } from "../disk/disk.js";
+import { locked } from "../disk/lock.js";
 import type { KvStore } from "../wasm/headstart.js";
 import { Lru } from "./lru.js";
 

@@ -5,7 +5,8 @@
  * tabs that want one file, one downloads it and the others wait and read; if it closes, the next goes on where it was.
  */
 
-import { type Disk, MemoryDisk, available, locked, openDisk, quotaExceeded } from "../disk/disk.js";
+import { type Disk, MemoryDisk, available, openDisk, quotaExceeded } from "../disk/disk.js";
+import { locked } from "../disk/lock.js";
 import { HeadstartError, checkSignal } from "../errors.js";
 import type { ModelFile, Sha256 } from "../wasm/headstart.js";
 import { Download, type DownloadOptions, type FileState, head, same } from "./download.js";

@@ -20,7 +20,7 @@ export async function remote(control = {}, options = {}) {
   const { onProgress = nothing, signal, prefixPacks = [], ...rest } = { model: new Blob(["model"]), ...options };
   const data = coreOptions(rest);
   const { port1, port2 } = new MessageChannel();
-  serve(port2, (options, onProgress, signal) => openCore(options, async () => wasm, onProgress, signal));
+  serve(port2, (options, onProgress) => openCore(options, async () => wasm, onProgress, undefined));
   port1.terminate = () => {
     control.terminated = true;
     port1.close();
