@@ -133,6 +133,7 @@ impl WasmEngine {
             cache_salt: prompt::text(request, "cache_salt")?.unwrap_or_default(),
             explain: true,
             logits: prompt::flag(request, "logits")?,
+            ..Request::default()
         };
         let completion = Completion::submit(&mut self.engine, &self.language.tokenizer, request, stops, arrived)?;
         let id = completion.sequence().0 as f64;

@@ -57,6 +57,8 @@ impl Runs {
         for event in events {
             let (sequence, token) = match &event {
                 Event::Logits { sequence, .. } | Event::Finished { sequence, .. } => (*sequence, None),
+                // The face never asks for them.
+                Event::PromptLogits { .. } => continue,
                 Event::Token { sequence, token } => (*sequence, Some(*token)),
             };
             let Some(at) = self.runs.iter().position(|run| run.completion.sequence() == sequence) else { continue };
