@@ -246,7 +246,7 @@ fn the_end_waits_for_what_is_queued_as_far_as_patience_goes() {
     assert_eq!(fake.see(|inner| inner.values.len()), 50);
 
     fake.set(|inner| inner.writes_hang = true);
-    let store = behind(&fake, hasty());
+    let store = behind(&fake, BackgroundConfig { patience: Duration::from_millis(1), ..patient() });
     put(&store, 60).unwrap();
     put(&store, 61).unwrap();
     assert!(matches!(wait(store.flush()), Err(StoreError::Late { .. })));
