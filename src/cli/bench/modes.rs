@@ -1,6 +1,6 @@
 //! The ways in which a prompt can meet an engine, and one request timed in each.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -84,7 +84,7 @@ impl<'a> Bench<'a> {
 
     /// Forgets all that was computed, everywhere, and keeps what will be in memory and on disk.
     pub fn forget(&mut self) -> Result<()> {
-        self.folder.clear()?;
+        self.folder.renew();
         self.keep(MEMORY);
         Ok(())
     }
@@ -108,7 +108,7 @@ impl<'a> Bench<'a> {
 
     fn keep(&mut self, memory: u64) {
         let config = FilesystemConfig { budget: MEMORY, ..FilesystemConfig::default() };
-        let disk = || FilesystemStore::new(self.folder.path(), config, system_clock());
+        let disk = || FilesystemStore::new(self.folder.current(), config, system_clock());
         let behind: Vec<Box<dyn Store>> = vec![Box::new(Background::new(disk(), disk(), BackgroundConfig::default()))];
         let tiers = Tiers::new(MemoryStore::new(memory, system_clock()), behind, TiersConfig::default());
         self.engine.attach(tiers, WEIGHTS, DEADLINE);
@@ -158,32 +158,43 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Nothing is written any more when the folder goes.
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        let _ = pollster::block_on(self.engine.persist());
+    }
+}
+
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// A private directory that goes with its owner.
-struct Folder(PathBuf);
+/// A private directory that goes with its owner, with an empty one in it for what is measured next.
+struct Folder {
+    root: PathBuf,
+    number: usize,
+}
 
 impl Folder {
     fn create() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("headstart-bench-{}", std::process::id()));
-        std::fs::create_dir(&path).map_err(|error| Error::io(&path, error))?;
-        Ok(Self(path))
+        let root = std::env::temp_dir().join(format!("headstart-bench-{}", std::process::id()));
+        std::fs::create_dir(&root).map_err(|error| Error::io(&root, error))?;
+        Ok(Self { root, number: 0 })
     }
 
-    fn path(&self) -> &Path {
-        &self.0
+    fn current(&self) -> PathBuf {
+        self.root.join(self.number.to_string())
     }
 
-    fn clear(&self) -> Result<()> {
-        let emptied = std::fs::remove_dir_all(&self.0).and_then(|()| std::fs::create_dir(&self.0));
-        emptied.map_err(|error| Error::io(&self.0, error))
+    /// A new one, since a store may still be writing to the last.
+    fn renew(&mut self) {
+        let _ = std::fs::remove_dir_all(self.current());
+        self.number += 1;
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.root);
     }
 }
