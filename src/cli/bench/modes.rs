@@ -57,9 +57,6 @@ pub struct Sample {
     pub ttft_ms: f64,
     /// From submission to the end of the answer.
     pub answer_ms: f64,
-    /// The step that gave the first token.
-    #[serde(skip)]
-    pub last_step_ms: f64,
 }
 
 /// An engine whose tiers can be changed, and the directory that one of them is in.
@@ -136,20 +133,15 @@ impl<'a> Bench<'a> {
         let prompt_tokens = request.tokens.len();
         let began = Instant::now();
         self.engine.submit(request)?;
-        let (mut ttft_ms, mut last_step_ms) = (None, 0.0);
+        let mut ttft_ms = None;
         loop {
-            let step = Instant::now();
-            let events = pollster::block_on(self.engine.step())?;
-            if ttft_ms.is_none() {
-                last_step_ms = ms(step);
-            }
-            for event in events {
+            for event in pollster::block_on(self.engine.step())? {
                 match event {
                     Event::Token { .. } => ttft_ms = ttft_ms.or(Some(ms(began))),
                     Event::Finished { cache, .. } => {
                         let ttft_ms = ttft_ms.unwrap_or_else(|| ms(began));
                         let answer_ms = ms(began);
-                        return Ok(Sample { prompt_tokens, sources: cache.sources, ttft_ms, answer_ms, last_step_ms });
+                        return Ok(Sample { prompt_tokens, sources: cache.sources, ttft_ms, answer_ms });
                     }
                     Event::Logits { .. } | Event::PromptLogits { .. } => {}
                 }

@@ -92,15 +92,12 @@ pub struct Cell {
 struct Ratios {
     prefix_tokens: usize,
     /// Prefill with a cache that knows nothing over prefill without one: what caching costs where it cannot help.
-    cold_over_kv_cache: f64,
-    /// The suffix computed alone behind the same prefix, where a chunk began with it.
-    suffix_alone_ms: Option<f64>,
-    gpu_hit_over_suffix: Option<f64>,
-    exact_repeat_over_suffix: Option<f64>,
-    /// Beyond the suffix: loading the prefix, against computing it.
-    memory_load_ms: Option<f64>,
-    disk_load_ms: Option<f64>,
-    prefill_ms: Option<f64>,
+    cold_over_kv_cache: Option<f64>,
+    /// Time to first token in these modes over that with the KV cache only.
+    gpu_hit_over_kv_cache: Option<f64>,
+    memory_hit_over_kv_cache: Option<f64>,
+    disk_hit_over_kv_cache: Option<f64>,
+    exact_repeat_over_kv_cache: Option<f64>,
 }
 
 struct Results {
@@ -152,7 +149,6 @@ fn save(path: &Path, text: &str) -> Result<()> {
 
 fn measure(args: &Args, session: &mut Session, prompt: usize) -> Result<Results> {
     let vocabulary = session.model.config.vocab;
-    let chunk = session.engine.chunk();
     let bar = term::bar("lengths", ((args.runs + 1) * args.lengths.len()) as u64, "runs");
     let mut bench = Bench::new(&mut session.engine, args.answer)?;
     // Pays for what happens once: the cache grows to what will be needed.
@@ -167,8 +163,7 @@ fn measure(args: &Args, session: &mut Session, prompt: usize) -> Result<Results>
             runs.push(sweep(&mut bench, args, length, &mut tokens, run % 2 == 1)?);
             bar.inc(1);
         }
-        let alone = (length % chunk == 0 && args.suffix <= chunk).then_some(());
-        ratios.push(relate(length, alone.is_some(), &runs));
+        ratios.push(relate(length, &runs));
         points.extend(by_mode(length, runs));
     }
     bar.finish_and_clear();
@@ -231,21 +226,17 @@ fn of(run: &Run, mode: Mode) -> Option<&Sample> {
     run.iter().find(|(of, _)| *of == mode).map(|(_, sample)| sample)
 }
 
-fn relate(prefix_tokens: usize, alone: bool, runs: &[Run]) -> Ratios {
-    let over = |figure: &dyn Fn(&Run) -> Option<f64>| median(runs.iter().filter_map(figure).collect());
-    let suffix = |run: &Run| of(run, Mode::KvCache).filter(|_| alone).map(|sample| sample.last_step_ms);
+fn relate(prefix_tokens: usize, runs: &[Run]) -> Ratios {
     let ttft = |run: &Run, mode| of(run, mode).map(|sample| sample.ttft_ms);
-    let by_suffix = |mode| over(&|run| Some(ttft(run, mode)? / suffix(run)?));
-    let beyond_suffix = |mode| over(&|run| Some(ttft(run, mode)? - suffix(run)?));
+    let over_kv_cache =
+        |mode| median(runs.iter().filter_map(|run| Some(ttft(run, mode)? / ttft(run, Mode::KvCache)?)).collect());
     Ratios {
         prefix_tokens,
-        cold_over_kv_cache: over(&|run| Some(ttft(run, Mode::Cold)? / ttft(run, Mode::KvCache)?)).unwrap_or(f64::NAN),
-        suffix_alone_ms: over(&suffix),
-        gpu_hit_over_suffix: by_suffix(Mode::GpuHit),
-        exact_repeat_over_suffix: by_suffix(Mode::ExactRepeat),
-        memory_load_ms: beyond_suffix(Mode::MemoryHit),
-        disk_load_ms: beyond_suffix(Mode::DiskHit),
-        prefill_ms: beyond_suffix(Mode::KvCache),
+        cold_over_kv_cache: over_kv_cache(Mode::Cold),
+        gpu_hit_over_kv_cache: over_kv_cache(Mode::GpuHit),
+        memory_hit_over_kv_cache: over_kv_cache(Mode::MemoryHit),
+        disk_hit_over_kv_cache: over_kv_cache(Mode::DiskHit),
+        exact_repeat_over_kv_cache: over_kv_cache(Mode::ExactRepeat),
     }
 }
 
@@ -325,15 +316,16 @@ fn table(args: &Args, results: &Results) -> String {
     }
     text += "Ratios within a run, medians:\n";
     for ratios in &results.ratios {
-        text += &format!("  {:>6} tokens  cold / KV cache only {:.3}", ratios.prefix_tokens, ratios.cold_over_kv_cache);
-        if let (Some(hit), Some(repeat)) = (ratios.gpu_hit_over_suffix, ratios.exact_repeat_over_suffix) {
-            text += &format!(", GPU hit / suffix alone {hit:.3}, exact repeat / suffix alone {repeat:.3}");
-        }
-        if let (Some(memory), Some(disk), Some(prefill)) =
-            (ratios.memory_load_ms, ratios.disk_load_ms, ratios.prefill_ms)
-        {
-            let [memory, disk, prefill] = [memory, disk, prefill].map(report::duration);
-            text += &format!("; loading from memory {memory}, from disk {disk}, prefill {prefill}");
+        text += &format!("  {:>6} tokens  over KV cache only:", ratios.prefix_tokens);
+        let figures = [
+            ("cold", ratios.cold_over_kv_cache),
+            ("GPU hit", ratios.gpu_hit_over_kv_cache),
+            ("memory hit", ratios.memory_hit_over_kv_cache),
+            ("disk hit", ratios.disk_hit_over_kv_cache),
+            ("exact repeat", ratios.exact_repeat_over_kv_cache),
+        ];
+        for (what, ratio) in figures {
+            text += &ratio.map_or_else(String::new, |ratio| format!(" {what} {ratio:.4}"));
         }
         text.push('\n');
     }
