@@ -94,7 +94,11 @@ impl Tiers {
         let mut found = vec![None; keys.len()];
         for (tier, store) in self.stores().enumerate() {
             let open: Vec<usize> = (0..keys.len()).filter(|&i| found[i].is_none()).collect();
-            if open.is_empty() || deadline.passed() {
+            if open.is_empty() {
+                break;
+            }
+            if deadline.passed() {
+                self.failed(tier, &StoreError::Late { store: store.name(), ms: 0 });
                 break;
             }
             let asked: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
