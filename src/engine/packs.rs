@@ -6,7 +6,7 @@
 //! Cost: warming is one prefill of what is nowhere yet, an export one reading of its pages and one SHA-256, an import one
 //! SHA-256 over the pack and one over each block.
 
-use super::{Engine, Event, FinishReason, KvIdentity, Request};
+use super::{Engine, Event, FinishReason, KvIdentity, Request, persist::Block};
 use crate::{
     error::{Error, Result},
     kv::{Key, Namespace, PAGE, PageId, Report},
@@ -205,24 +205,15 @@ impl Engine {
         let hidden = keys.last().and_then(|key| self.breakpoints.get(key)).filter(|known| known.exact);
         let (Some(pages), Some(hidden)) = (pages, hidden) else { return Ok(None) };
         let mut hidden = Some(hidden.hidden.clone());
-        let rows = self.layout.rows();
-        let fields = namespace.fields().entries().map(|(tag, value)| (tag.to_owned(), value.to_owned()));
         let mut blobs: Vec<Blob> = Vec::with_capacity(pages.len());
         for read in pages.chunks(self.kv.most_read()) {
             let words = self.kv.read(&mut self.gpu, read).await?;
             for page in words.chunks_exact(self.layout.words()) {
                 let index = blobs.len();
-                blobs.push(Blob {
-                    key: keys[index].0,
-                    parent: parents[index].0,
-                    tokens: blocks[index].to_vec(),
-                    namespace: fields.clone().into(),
-                    producer: store::Producer::Prefill,
-                    last_hidden: if index + 1 == keys.len() { hidden.take() } else { None },
-                    element: Element::F16,
-                    rows: rows.clone(),
-                    kv: self.layout.to_blob(page, blocks[index].len()),
-                });
+                let hidden = if index + 1 == keys.len() { hidden.take() } else { None };
+                let (namespace, tokens) = (namespace.clone(), blocks[index].to_vec());
+                let block = Block { namespace, parent: parents[index], key: keys[index], tokens, hidden };
+                blobs.push(block.blob(&self.layout, store::Producer::Prefill, page));
             }
         }
         Ok(Some(blobs))

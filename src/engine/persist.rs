@@ -17,6 +17,7 @@ use web_time::Instant;
 use super::{
     Engine,
     choice::{self, Rate, Stored},
+    pages::PageLayout,
     request::Request,
 };
 use crate::{
@@ -39,7 +40,7 @@ pub(super) struct Persistence {
     /// The longest that one request may wait for stores.
     deadline: Duration,
     rates: Vec<Rate>,
-    waiting: VecDeque<Unsaved>,
+    waiting: VecDeque<Block>,
     /// Blocks loaded since the tiers were last told, each behind its parent.
     used: Vec<store::Key>,
     /// Bytes and milliseconds of what the request under way loaded, by tier.
@@ -47,12 +48,30 @@ pub(super) struct Persistence {
 }
 
 /// A block that has been written to a page.
-struct Unsaved {
-    namespace: Namespace,
-    parent: Key,
-    key: Key,
-    tokens: Vec<u32>,
-    hidden: Option<Vec<f32>>,
+pub(super) struct Block {
+    pub namespace: Namespace,
+    pub parent: Key,
+    pub key: Key,
+    pub tokens: Vec<u32>,
+    pub hidden: Option<Vec<f32>>,
+}
+
+impl Block {
+    /// With what its page holds, as tiers and packs keep it.
+    pub fn blob(self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
+        let fields = self.namespace.fields().entries();
+        Blob {
+            key: self.key.0,
+            parent: self.parent.0,
+            namespace: fields.iter().map(|(tag, value)| ((*tag).into(), (*value).into())).collect(),
+            producer,
+            last_hidden: self.hidden,
+            element: Element::F16,
+            rows: layout.rows(),
+            kv: layout.to_blob(page, self.tokens.len()),
+            tokens: self.tokens,
+        }
+    }
 }
 
 /// Where in a prompt a block that a tier has lies.
@@ -95,9 +114,9 @@ impl Persistence {
         !self.waiting.is_empty() || !self.used.is_empty()
     }
 
-    fn push(&mut self, unsaved: Unsaved) {
+    fn push(&mut self, block: Block) {
         match self.waiting.len() < MOST_WAITING {
-            true => self.waiting.push_back(unsaved),
+            true => self.waiting.push_back(block),
             false => self.tiers.drop_unsaved(1),
         }
     }
@@ -355,7 +374,7 @@ impl Engine {
         let Some(persistence) = &mut self.persistence else { return };
         for block in before / PAGE..table.keys().len() {
             let parent = block.checked_sub(1).map_or(table.namespace().key(), |last| table.keys()[last]);
-            persistence.push(Unsaved {
+            persistence.push(Block {
                 namespace: table.namespace().clone(),
                 parent,
                 key: table.keys()[block],
@@ -378,7 +397,7 @@ impl Engine {
             return;
         }
         let (namespace, tokens) = (table.namespace().clone(), tokens.to_vec());
-        persistence.push(Unsaved { namespace, parent, key, tokens, hidden: Some(hidden) });
+        persistence.push(Block { namespace, parent, key, tokens, hidden: Some(hidden) });
     }
 
     /// Whether anything waits to be saved; an idle [`step`](Self::step) saves a little of it.
@@ -440,13 +459,13 @@ impl Engine {
         let Some(persistence) = &mut self.persistence else { return Ok(()) };
         let (mut blocks, mut pages) = (Vec::new(), Vec::new());
         while blocks.len() < most.min(self.kv.most_read())
-            && let Some(unsaved) = persistence.waiting.pop_front()
+            && let Some(block) = persistence.waiting.pop_front()
         {
-            match self.cache.page(&unsaved.parent, &unsaved.key, &unsaved.tokens) {
+            match self.cache.page(&block.parent, &block.key, &block.tokens) {
                 // What others will find under this key must be what it is the key of.
-                Some((page, exact)) if Key::block(&unsaved.parent, &unsaved.tokens) == unsaved.key => {
+                Some((page, exact)) if Key::block(&block.parent, &block.tokens) == block.key => {
                     pages.push(page);
-                    blocks.push((unsaved, exact));
+                    blocks.push((block, exact));
                 }
                 _ => persistence.tiers.drop_unsaved(1),
             }
@@ -467,26 +486,10 @@ impl Engine {
             }
             Err(other) => return Err(other),
         };
-        let rows = self.layout.rows();
-        for ((unsaved, exact), page) in blocks.into_iter().zip(words.chunks_exact(self.layout.words())) {
-            let Unsaved { namespace, parent, key, tokens, hidden } = unsaved;
-            let exact = exact == tokens.len();
-            let blob = Blob {
-                key: key.0,
-                parent: parent.0,
-                namespace: namespace
-                    .fields()
-                    .entries()
-                    .iter()
-                    .map(|(tag, value)| ((*tag).into(), (*value).into()))
-                    .collect(),
-                producer: if exact { store::Producer::Prefill } else { store::Producer::Decode },
-                last_hidden: hidden,
-                element: Element::F16,
-                rows: rows.clone(),
-                kv: self.layout.to_blob(page, tokens.len()),
-                tokens,
-            };
+        for ((block, exact), page) in blocks.into_iter().zip(words.chunks_exact(self.layout.words())) {
+            let exact = exact == block.tokens.len();
+            let producer = if exact { store::Producer::Prefill } else { store::Producer::Decode };
+            let blob = block.blob(&self.layout, producer, page);
             persistence.tiers.save(&blob).await;
         }
         Ok(())
