@@ -61,7 +61,7 @@ pub struct CacheArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     cache_memory: u64,
 
-    /// Forget what was stored so long ago, such as 12h or 30days [default: never]
+    /// Forget what was stored, or last used on the GPU, so long ago, such as 12h or 30days [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     cache_ttl: Option<Duration>,
 
@@ -177,7 +177,7 @@ impl CacheArgs {
         let packs: Vec<(&Path, Pack)> =
             packs.iter().map(|path| Ok((path.as_path(), read_pack(path)?))).collect::<Result<_>>()?;
         let digest = self.dir.place.digest(&model.path)?;
-        let mut session = Session::start(model, args)?;
+        let mut session = Session::start(model, args, self.cache_ttl)?;
         let store = (!packs.is_empty()).then(PackStore::default);
         session.engine.attach(self.tiers(salt, store.clone())?, &digest.finish()?, self.cache_deadline);
         let (identity, store) = (session.engine.identity()?, store.unwrap_or_default());
@@ -204,7 +204,7 @@ impl ReuseArgs {
     /// A session with the tiers of the prefix cache, unless none are wanted.
     pub fn start(&self, model: Model, args: &EngineArgs, salt: &str) -> Result<Session> {
         match self.no_cache {
-            true => Session::start(model, args),
+            true => Session::start(model, args, None),
             false => self.cache.start(model, args, salt, &self.prefix_pack),
         }
     }

@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let model = Model::open(&args.model)?;
     let tokens = model.tokenizer.encode(&text)?;
-    let mut session = Session::start(model, &args.engine)?;
+    let mut session = Session::start(model, &args.engine, None)?;
     let bar = term::bar("scoring", tokens.len() as u64, "tokens");
     let mut scores = Scores::default();
     let mut each = |position: usize, logits: &[f32]| {

@@ -1,6 +1,7 @@
 //! From a model argument to a model that answers: resolve the name, open the files, load the engine with progress.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use web_time::Instant;
@@ -78,7 +79,8 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn start(model: Model, args: &EngineArgs) -> Result<Self> {
+    /// `ttl`: how long what nobody uses stays on the GPU; without, until its place is needed.
+    pub fn start(model: Model, args: &EngineArgs, ttl: Option<Duration>) -> Result<Self> {
         let started = Instant::now();
         let bar = term::bar("loading", 0, "B");
         let mut shaders = None;
@@ -90,8 +92,8 @@ impl Session {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         };
-        let options =
-            EngineOptions { context: args.context, quantize: args.weights.quantize, ..EngineOptions::default() };
+        let (context, quantize) = (args.context, args.weights.quantize);
+        let options = EngineOptions { context, quantize, ttl, ..EngineOptions::default() };
         let engine = pollster::block_on(Engine::load(&model.checkpoint, &options, &mut progress));
         bar.finish_and_clear();
         let load_ms = started.elapsed().as_secs_f64() * 1e3;

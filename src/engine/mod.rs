@@ -237,6 +237,12 @@ impl Engine {
         PageUse { total, cached, used: total - self.cache.available() }
     }
 
+    /// Waits until the GPU has done all it was given, so that what follows is measured by itself. A step that gives no token
+    /// does not wait. In a browser, which waits for nothing, it returns at once.
+    pub fn drain(&mut self) -> Result<()> {
+        self.gpu.flush()
+    }
+
     /// Loses the device: all GPU memory is given back at once, and what follows fails with [`Error::DeviceLost`].
     pub fn destroy_device(&self) {
         self.gpu.destroy();

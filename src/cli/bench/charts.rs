@@ -11,7 +11,7 @@ use super::prefix::{Cell, Point};
 use super::workload::{REUSABLE, WORKLOADS};
 
 /// Told apart by people who see few colours (Okabe and Ito, 2008).
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 0, 0),
     RGBColor(213, 94, 0),
     RGBColor(230, 159, 0),
@@ -19,6 +19,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
+    RGBColor(120, 120, 120),
 ];
 
 const FONT: &str = "sans-serif";

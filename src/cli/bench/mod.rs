@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
     if source.is_empty() {
         return refuse("prompt", "holds no token to measure with");
     }
-    let mut session = Session::start(model, &args.engine)?;
+    let mut session = Session::start(model, &args.engine, None)?;
     if args.profile {
         return profile(args, &mut session);
     }

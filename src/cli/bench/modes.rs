@@ -32,6 +32,8 @@ pub enum Mode {
     DiskHit,
     /// All of its prompt and the last hidden state.
     ExactRepeat,
+    /// What a hit cannot save: the last step of a prefill, at its place in the context, the GPU having done all before it.
+    SuffixAlone,
 }
 
 impl Mode {
@@ -44,6 +46,7 @@ impl Mode {
             Self::MemoryHit => "hit in memory",
             Self::DiskHit => "hit on disk",
             Self::ExactRepeat => "exact repeat",
+            Self::SuffixAlone => "suffix alone",
         }
     }
 }
@@ -53,9 +56,9 @@ impl Mode {
 pub struct Sample {
     pub prompt_tokens: usize,
     pub sources: Sources,
-    /// From submission to the first token.
+    /// From submission to the first token; of a suffix alone, from when its step began.
     pub ttft_ms: f64,
-    /// From submission to the end of the answer.
+    /// From there to the end of the answer.
     pub answer_ms: f64,
 }
 
@@ -89,7 +92,7 @@ impl<'a> Bench<'a> {
     /// Makes a request find in `mode` what was computed before it.
     pub fn recall(&mut self, mode: Mode) -> Result<()> {
         match mode {
-            Mode::NoKvCache | Mode::KvCache | Mode::GpuHit | Mode::ExactRepeat => {}
+            Mode::NoKvCache | Mode::KvCache | Mode::GpuHit | Mode::ExactRepeat | Mode::SuffixAlone => {}
             Mode::Cold => self.forget()?,
             Mode::MemoryHit => {
                 pollster::block_on(self.engine.persist())?;
@@ -129,10 +132,25 @@ impl<'a> Bench<'a> {
         Ok(sample)
     }
 
+    /// The last step of `prompt`, which the one before leaves to it; all earlier ones being done, on the GPU too. Nothing
+    /// else may be under way.
+    pub fn last_step(&mut self, prompt: &[u32], steps_before: usize) -> Result<Sample> {
+        self.engine.submit(Request { tokens: prompt.to_vec(), max_tokens: self.answer, ..Request::default() })?;
+        for _ in 0..steps_before {
+            pollster::block_on(self.engine.step())?;
+        }
+        self.engine.drain()?;
+        self.finish(prompt.len(), Instant::now())
+    }
+
     fn answer(&mut self, request: Request) -> Result<Sample> {
         let prompt_tokens = request.tokens.len();
         let began = Instant::now();
         self.engine.submit(request)?;
+        self.finish(prompt_tokens, began)
+    }
+
+    fn finish(&mut self, prompt_tokens: usize, began: Instant) -> Result<Sample> {
         let mut ttft_ms = None;
         loop {
             for event in pollster::block_on(self.engine.step())? {

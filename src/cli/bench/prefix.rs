@@ -93,11 +93,13 @@ struct Ratios {
     prefix_tokens: usize,
     /// Prefill with a cache that knows nothing over prefill without one: what caching costs where it cannot help.
     cold_over_kv_cache: Option<f64>,
-    /// Time to first token in these modes over that with the KV cache only.
-    gpu_hit_over_kv_cache: Option<f64>,
-    memory_hit_over_kv_cache: Option<f64>,
-    disk_hit_over_kv_cache: Option<f64>,
-    exact_repeat_over_kv_cache: Option<f64>,
+    /// What a hit costs beyond what it cannot save.
+    gpu_hit_over_suffix_alone: Option<f64>,
+    exact_repeat_over_suffix_alone: Option<f64>,
+    /// What the prefix costs: computed, and loaded from each tier beyond a hit on the GPU.
+    prefill_ms: Option<f64>,
+    load_from_memory_ms: Option<f64>,
+    load_from_disk_ms: Option<f64>,
 }
 
 struct Results {
@@ -117,7 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
         return refuse("lengths", "a prefix has at least 1 token".into());
     }
     std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
-    let mut session = Session::start(Model::open(&args.model)?, &args.engine)?;
+    let mut session = Session::start(Model::open(&args.model)?, &args.engine, None)?;
     let context = session.engine.context();
     let longest = args.lengths.iter().max().unwrap_or(&0) + args.suffix + args.answer;
     if longest >= context {
@@ -196,47 +198,61 @@ fn measure(args: &Args, session: &mut Session, prompt: usize) -> Result<Results>
 
 type Run = Vec<(Mode, Sample)>;
 
-/// A prefix of `length` tokens in every mode once, each time with another suffix.
+/// Hits are short: each kind is measured so often in a run.
+const HITS: usize = 5;
+
+/// A prefix of `length` tokens in every mode, each time with another suffix.
 fn sweep(bench: &mut Bench, args: &Args, length: usize, tokens: &mut Tokens, cold_first: bool) -> Result<Run> {
     let prefix = tokens.take(length);
-    let mut next = || [&prefix[..], &tokens.take(args.suffix)].concat();
     let mut run = Vec::new();
-    if length <= args.no_kv_cache {
-        run.push((Mode::NoKvCache, bench.measure(Mode::NoKvCache, &next())?));
-    }
     let mut first = [Mode::KvCache, Mode::Cold];
     if cold_first {
         first.reverse();
     }
-    for mode in first {
+    let without = (length <= args.no_kv_cache).then_some(Mode::NoKvCache);
+    for mode in without.into_iter().chain(first) {
         bench.recall(mode)?;
-        run.push((mode, bench.measure(mode, &next())?));
+        let prompt = [&prefix[..], &tokens.take(args.suffix)].concat();
+        run.push((mode, bench.measure(mode, &prompt)?));
     }
-    let hit = next();
-    run.push((Mode::GpuHit, bench.measure(Mode::GpuHit, &hit)?));
-    run.push((Mode::ExactRepeat, bench.measure(Mode::ExactRepeat, &hit)?));
+    let chunk = bench.engine.chunk();
+    for _ in 0..HITS {
+        if length.is_multiple_of(chunk) && args.suffix <= chunk {
+            // All but the last chunk of the prefix is known: that is one step, and the suffix the next.
+            let known = length - chunk;
+            let prompt = [&prefix[..known], &tokens.take(chunk + args.suffix)].concat();
+            run.push((Mode::SuffixAlone, bench.last_step(&prompt, 1)?));
+        }
+        let hit = [&prefix[..], &tokens.take(args.suffix)].concat();
+        run.push((Mode::GpuHit, bench.measure(Mode::GpuHit, &hit)?));
+        run.push((Mode::ExactRepeat, bench.measure(Mode::ExactRepeat, &hit)?));
+    }
     for mode in [Mode::MemoryHit, Mode::DiskHit] {
-        bench.recall(mode)?;
-        run.push((mode, bench.measure(mode, &next())?));
+        for _ in 0..HITS {
+            bench.recall(mode)?;
+            let hit = [&prefix[..], &tokens.take(args.suffix)].concat();
+            run.push((mode, bench.measure(mode, &hit)?));
+        }
     }
     Ok(run)
 }
 
-fn of(run: &Run, mode: Mode) -> Option<&Sample> {
-    run.iter().find(|(of, _)| *of == mode).map(|(_, sample)| sample)
-}
-
 fn relate(prefix_tokens: usize, runs: &[Run]) -> Ratios {
-    let ttft = |run: &Run, mode| of(run, mode).map(|sample| sample.ttft_ms);
-    let over_kv_cache =
-        |mode| median(runs.iter().filter_map(|run| Some(ttft(run, mode)? / ttft(run, Mode::KvCache)?)).collect());
+    let ttft = |run: &Run, mode| {
+        median(run.iter().filter(|(of, _)| *of == mode).map(|(_, sample)| sample.ttft_ms).collect())
+    };
+    let each = |relate: fn(f64, f64) -> f64, mode, base| {
+        median(runs.iter().filter_map(|run| Some(relate(ttft(run, mode)?, ttft(run, base)?))).collect())
+    };
+    let (ratio, difference) = (|a, b| a / b, |a, b| a - b);
     Ratios {
         prefix_tokens,
-        cold_over_kv_cache: over_kv_cache(Mode::Cold),
-        gpu_hit_over_kv_cache: over_kv_cache(Mode::GpuHit),
-        memory_hit_over_kv_cache: over_kv_cache(Mode::MemoryHit),
-        disk_hit_over_kv_cache: over_kv_cache(Mode::DiskHit),
-        exact_repeat_over_kv_cache: over_kv_cache(Mode::ExactRepeat),
+        cold_over_kv_cache: each(ratio, Mode::Cold, Mode::KvCache),
+        gpu_hit_over_suffix_alone: each(ratio, Mode::GpuHit, Mode::SuffixAlone),
+        exact_repeat_over_suffix_alone: each(ratio, Mode::ExactRepeat, Mode::SuffixAlone),
+        prefill_ms: each(difference, Mode::KvCache, Mode::SuffixAlone),
+        load_from_memory_ms: each(difference, Mode::MemoryHit, Mode::GpuHit),
+        load_from_disk_ms: each(difference, Mode::DiskHit, Mode::GpuHit),
     }
 }
 
@@ -314,20 +330,23 @@ fn table(args: &Args, results: &Results) -> String {
         let ttft = report::duration(point.ttft_ms);
         text += &format!("  {:>6} tokens  {:<20} {ttft:>10}\n", point.prefix_tokens, point.mode.label());
     }
-    text += "Ratios within a run, medians:\n";
+    text += "Within a run, medians:\n";
     for ratios in &results.ratios {
-        text += &format!("  {:>6} tokens  over KV cache only:", ratios.prefix_tokens);
+        let ratio = |ratio: Option<f64>| ratio.map(|ratio| format!("{ratio:.4}"));
+        let time = |ms: Option<f64>| ms.map(report::duration);
         let figures = [
-            ("cold", ratios.cold_over_kv_cache),
-            ("GPU hit", ratios.gpu_hit_over_kv_cache),
-            ("memory hit", ratios.memory_hit_over_kv_cache),
-            ("disk hit", ratios.disk_hit_over_kv_cache),
-            ("exact repeat", ratios.exact_repeat_over_kv_cache),
+            ("cold over KV cache only", ratio(ratios.cold_over_kv_cache)),
+            ("GPU hit over suffix alone", ratio(ratios.gpu_hit_over_suffix_alone)),
+            ("exact repeat over suffix alone", ratio(ratios.exact_repeat_over_suffix_alone)),
+            ("prefix computed", time(ratios.prefill_ms)),
+            ("loaded from memory", time(ratios.load_from_memory_ms)),
+            ("loaded from disk", time(ratios.load_from_disk_ms)),
         ];
-        for (what, ratio) in figures {
-            text += &ratio.map_or_else(String::new, |ratio| format!(" {what} {ratio:.4}"));
+        for (what, figure) in figures {
+            text += &figure.map_or_else(String::new, |figure| {
+                format!("  {:>6} tokens  {what:<31} {figure:>10}\n", ratios.prefix_tokens)
+            });
         }
-        text.push('\n');
     }
     text += "Workloads, mean time to first token and prompt tokens computed:\n";
     for cell in &results.cells {
