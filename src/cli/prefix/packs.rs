@@ -27,6 +27,22 @@ pub struct ConversationArgs {
     date: Option<i64>,
 }
 
+/// What is to be computed, by which model, and where it is kept.
+#[derive(Debug, clap::Args)]
+struct BeginArgs {
+    #[command(flatten)]
+    conversation: ConversationArgs,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
 const MEANT: &str = "\
 Of a conversation that ends with a question, all is meant, up to where the answer begins; of any other, such as a system
 text alone, what the prompts of all conversations begin with that go on from it, whatever is asked.";
@@ -41,20 +57,11 @@ text alone, what the prompts of all conversations begin with that go on from it,
 {MEANT}"))]
 pub struct Warm {
     #[command(flatten)]
-    conversation: ConversationArgs,
-
-    #[command(flatten)]
-    model: ModelArgs,
-
-    #[command(flatten)]
-    engine: EngineArgs,
+    begin: BeginArgs,
 
     /// Print one JSON object: id, tokens, blocks, cache, tiers
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    cache: CacheArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +73,7 @@ pub struct Warm {
 {MEANT}"))]
 pub struct Export {
     #[command(flatten)]
-    conversation: ConversationArgs,
+    begin: BeginArgs,
 
     /// The file to write
     #[arg(short, long, value_name = "NAME.kv.safetensors")]
@@ -76,18 +83,9 @@ pub struct Export {
     #[arg(long)]
     with_text: bool,
 
-    #[command(flatten)]
-    model: ModelArgs,
-
-    #[command(flatten)]
-    engine: EngineArgs,
-
     /// Print one JSON object: id, name, tokens, bytes, cache, tiers
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    cache: CacheArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,12 +140,7 @@ struct Computed {
 }
 
 impl Computed {
-    fn start(
-        conversation: &ConversationArgs,
-        model: &ModelArgs,
-        engine: &EngineArgs,
-        cache: &CacheArgs,
-    ) -> Result<Self> {
+    fn start(BeginArgs { conversation, model, engine, cache }: &BeginArgs) -> Result<Self> {
         let model = Model::open(model)?;
         let (tokens, salt) = beginning(&conversation.file, conversation.date, &model, &cache.dir)?;
         let session = cache.start(model, engine, &salt, &[])?;
@@ -171,11 +164,11 @@ fn all_kept(dir: &DirArgs, tiers: &Tiers, keys: &[Key]) -> Result<()> {
 }
 
 pub fn warm(args: &Warm) -> Result<()> {
-    let mut begun = Computed::start(&args.conversation, &args.model, &args.engine, &args.cache)?;
+    let mut begun = Computed::start(&args.begin)?;
     let found =
         term::while_waiting("computing", || pollster::block_on(begun.session.engine.warm(&begun.tokens, &begun.salt)))?;
     let engine = &begun.session.engine;
-    engine.tiers().map_or(Ok(()), |tiers| all_kept(&args.cache.dir, tiers, &begun.keys))?;
+    engine.tiers().map_or(Ok(()), |tiers| all_kept(&args.begin.cache.dir, tiers, &begun.keys))?;
     report::problems(engine);
     let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
     if args.json {
@@ -188,7 +181,7 @@ pub fn warm(args: &Warm) -> Result<()> {
 }
 
 pub fn export(args: &Export) -> Result<()> {
-    let mut begun = Computed::start(&args.conversation, &args.model, &args.engine, &args.cache)?;
+    let mut begun = Computed::start(&args.begin)?;
     let file = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = file.strip_suffix(".safetensors").unwrap_or(&file);
     let name = name.strip_suffix(".kv").unwrap_or(name);
