@@ -29,23 +29,26 @@ fn adapters() -> Vec<Caps> {
     cpu.into_iter().chain(gpu).collect()
 }
 
+/// Widths that take each way of splitting a sum, with and without a norm before and a bias behind.
+fn extras() -> impl Iterator<Item = (usize, Option<f32>, bool)> {
+    let of = |cols| [(cols, None, false), (cols, None, true), (cols, Some(1e-5), false), (cols, Some(1e-5), true)];
+    [576, 1536, 96].into_iter().flat_map(of)
+}
+
 fn permutations() -> HashSet<Arc<Kernel>> {
     let buffer = Buffer { id: 0, size: 1 << 20 };
     let shape = heads(6, 2, 64, 32);
     let mut all = HashSet::new();
     for caps in adapters() {
-        for (f, format) in Format::ALL.into_iter().enumerate() {
+        for format in Format::ALL {
             let matrix = |cols, rows| Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
             all.extend(Embed::new(&matrix(576, 100), &caps).kernels().cloned());
-            for (e, epilogue) in
-                [Epilogue::Store, Epilogue::Residual, Epilogue::SwiGlu, Epilogue::Qkv(shape)].into_iter().enumerate()
-            {
-                let cols = [576, 1536, 96][(e + f) % 3];
-                let extras = (e + 3 * f + f / 2) % 4;
-                let norm = (extras % 2 == 1).then_some(1e-5);
-                let fusion = Fusion { epilogue, norm, bias: extras / 2 == 1, consts: buffer.whole() };
-                let classes = [Class::Prompt, Class::Decode];
-                all.extend(Linear::new(matrix(cols, 640), &fusion, &classes, &caps).kernels().cloned());
+            for epilogue in [Epilogue::Store, Epilogue::Residual, Epilogue::SwiGlu, Epilogue::Qkv(shape)] {
+                for (cols, norm, bias) in extras() {
+                    let fusion = Fusion { epilogue, norm, bias, consts: buffer.whole() };
+                    let classes = [Class::Prompt, Class::Decode];
+                    all.extend(Linear::new(matrix(cols, 640), &fusion, &classes, &caps).kernels().cloned());
+                }
             }
         }
         for head_dim in [40, 64, 80, 128, 256] {
@@ -64,9 +67,17 @@ fn permutations() -> HashSet<Arc<Kernel>> {
 fn every_permutation_is_valid_within_limits_bound_as_its_face_says_and_translatable() {
     let all = permutations();
     assert!(all.len() > 300, "{} permutations", all.len());
-    for kernel in &all {
-        translate(kernel).unwrap_or_else(|problem| panic!("{}: {problem}", kernel.label()));
-    }
+    let kernels: Vec<_> = all.iter().collect();
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    std::thread::scope(|scope| {
+        for part in kernels.chunks(kernels.len().div_ceil(threads)) {
+            scope.spawn(move || {
+                for kernel in part {
+                    translate(kernel).unwrap_or_else(|problem| panic!("{}: {problem}", kernel.label()));
+                }
+            });
+        }
+    });
     if let Some(file) = std::env::var_os(LISTED) {
         std::fs::write(file, listed(&all).to_string()).unwrap();
     }
