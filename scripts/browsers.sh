@@ -8,14 +8,9 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 lacking=()
 has chromium || [ -n "${CHROMIUM:-}" ] || lacking+=(chromium)
 has firefox-esr || [ -n "${FIREFOX:-}" ] || lacking+=(firefox-esr)
-has node && has npm || lacking+=(nodejs npm)
 [ ${#lacking[@]} = 0 ] || apt_install "${lacking[@]}" || die "the browser tests need ${lacking[*]}: install them"
-node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' || die "the browser tests need Node 20 or newer"
-(
-    # What was installed is what the lock file says, or is installed anew.
-    cd tests/browser
-    cmp -s package-lock.json node_modules/.installed || { npm ci --no-audit --no-fund >&2 && cp package-lock.json node_modules/.installed; }
-)
+need_node
+node_modules tests/browser
 [ "$verb" = test ] || exit 0
 
 # The program itself too, whose packs the browsers take and give.

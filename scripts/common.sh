@@ -21,3 +21,19 @@ apt_install() {
     as_root apt-get "${quiet[@]}" update </dev/null >&2 || true
     as_root apt-get "${quiet[@]}" install -y --no-install-recommends "$@" </dev/null >&2
 }
+
+# need_node: Node and npm, as new as the packages ask for.
+need_node() {
+    has node && has npm || apt_install nodejs npm || die "Node 20.19 or newer and npm are needed: install them"
+    node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
+        die "Node $(node --version) is too old: 20.19 or newer is needed"
+}
+
+# node_modules FOLDER: what is installed there is what its lock file says, or is installed anew.
+node_modules() (
+    cd "$1"
+    cmp -s package-lock.json node_modules/.installed || { npm ci --no-audit --no-fund --loglevel=error >&2 && cp package-lock.json node_modules/.installed; }
+)
+
+# npm_run FOLDER SCRIPT [ARGUMENT…]
+npm_run() { (cd "$1" && shift && npm run --silent "$@" </dev/null); }

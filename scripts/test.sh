@@ -23,6 +23,10 @@ if [ "$kind" != fast ]; then
     step "npm package" scripts/npm.sh test
     step browsers scripts/browsers.sh install
     step "browser tests" scripts/browsers.sh test
+    step "npm package in browsers" scripts/npm.sh browser
+    step "npm package in other projects" scripts/npm.sh consumers
+    step "chat page" scripts/web.sh demo
+    step "chat page in a browser" scripts/web.sh test
 fi
 step "documentation tests" cargo test --locked --doc
 # The tests that open the real model, by the start or a part of their path.

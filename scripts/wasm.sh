@@ -62,7 +62,7 @@ env -u RUSTC -u RUSTC_BOOTSTRAP cargo run --quiet --locked --manifest-path web/b
     "$CARGO_TARGET_DIR/$triple/web/headstart_web.wasm" "$out"
 
 # What a page downloads of it must stay little.
-has node || apt_install nodejs || die "node is needed to measure the build: install Node 20 or newer"
+need_node
 node --input-type=module - "$out/headstart_bg.wasm" 1500000 <<'JS'
 import { readFileSync } from "node:fs";
 import { brotliCompressSync } from "node:zlib";

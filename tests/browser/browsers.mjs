@@ -1,6 +1,7 @@
 // Real browsers without a window, each with an empty profile and a software GPU: Chromium on SwiftShader, Firefox on Mesa's.
 //
-// Both come as `{ name, page, restart, close }`; `page.evaluate(function, argument)` and `page.goto` are the same in both.
+// Both come as `{ name, page, newPage, setQuota, close }`; of a page `goto`, `reload`, `evaluate(function, argument)`,
+// `waitForFunction(function)` and the events `console` and `pageerror` are the same in both.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -36,7 +37,12 @@ const kinds = {
       chromiumSandbox: false,
       args: webgpu ? CHROMIUM_ARGS : [...CHROMIUM_ARGS.slice(3), "--disable-features=WebGPU"],
     });
-    return { page: context.pages()[0] ?? (await context.newPage()), newPage: () => context.newPage(), close: () => context.close() };
+    // The override lives as long as its session, which is left to the page.
+    const setQuota = async (page, quotaSize) => {
+      const session = await context.newCDPSession(page);
+      await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(page.url()).origin, quotaSize });
+    };
+    return { page: context.pages()[0] ?? (await context.newPage()), newPage: () => context.newPage(), setQuota, close: () => context.close() };
   },
   async firefox(profile, { webgpu = true } = {}) {
     const browser = await puppeteer.launch({

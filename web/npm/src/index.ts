@@ -9,6 +9,7 @@ import { loadWasm } from "./wasm/load.js";
 export { HeadstartError } from "./errors.js";
 export { type KeptModel, clearWeights, listWeights } from "./model/weights.js";
 export type * from "./types.js";
+export { requireWebGpu } from "./webgpu.js";
 
 export class Headstart extends Client {
   static async create(options: CreateOptions): Promise<Headstart> {

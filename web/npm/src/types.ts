@@ -441,7 +441,7 @@ export interface Prefixes {
 // ---- errors ----
 
 /**
- * - `no_webgpu`: this browser, or this page (an insecure one), has no WebGPU
+ * - `no_webgpu`: this browser, or this page (an insecure one), has no WebGPU, or no graphics card for it
  * - `device_lost`: the GPU was lost, and again each time it was made anew
  * - `out_of_memory`: the GPU had no room; `bytes` were asked for
  * - `bad_model`: the files are no model that can be run; `file` may name it

@@ -52,6 +52,8 @@ const KNOWN: Record<string, Known> = {
     text: ({ status }) =>
       status === 404
         ? "There is no file at this address (404). Check it for a typing error."
+        : status === 200
+          ? "There is a web page at this address, and no model. Use the address of the file itself, which ends in .gguf or .safetensors."
         : status === 401 || status === 403
           ? `The server asks for permission (${status}). Download the file with your account and open it from your disk.`
           : "The server answered with an error. Try again later, or open the file from your disk.",

@@ -1,7 +1,7 @@
 // The model: starting, absent, loading, ready or failed. The one place that creates and disposes of a Headstart.
 
 import type { HeadstartInterface, Progress } from "headstart";
-import { Headstart } from "headstart/worker";
+import { Headstart, requireWebGpu } from "headstart/worker";
 import { signal } from "@preact/signals";
 import { Copies } from "./copies";
 import { type Fault, faultOf, isAbort } from "./faults";
@@ -106,7 +106,5 @@ export class Model {
 /** Looked for before a person downloads a model in vain. */
 async function obstacle(): Promise<Fault | null> {
   if (!isSecureContext) return faultOf({ code: "insecure", message: location.origin });
-  if (!navigator.gpu) return faultOf({ code: "no_webgpu", message: navigator.userAgent });
-  if (await navigator.gpu.requestAdapter().catch(() => null)) return null;
-  return faultOf({ code: "no_webgpu", message: `WebGPU is there, but no graphics card for it: ${navigator.userAgent}` });
+  return requireWebGpu().then(() => null, faultOf);
 }

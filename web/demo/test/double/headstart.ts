@@ -17,6 +17,8 @@ import { cut, render } from "./tokens";
 import { keepWeights } from "./weights";
 
 export { clearWeights, listWeights } from "./weights";
+
+export const requireWebGpu = async () => undefined;
 export type { KeptModel } from "headstart";
 
 const PREFILL_MS = 0.4;

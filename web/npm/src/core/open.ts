@@ -6,6 +6,7 @@ import { DiskStore } from "../kv/store.js";
 import { openModel } from "../model/source.js";
 import type { Progress } from "../types.js";
 import type * as Wasm from "../wasm/headstart.js";
+import { requireWebGpu } from "../webgpu.js";
 import type { CoreOptions } from "./core.js";
 import { LocalCore } from "./local.js";
 
@@ -20,7 +21,7 @@ export async function openCore(
   onProgress: (progress: Progress) => void,
   signal: AbortSignal | undefined,
 ): Promise<LocalCore> {
-  requireWebGpu();
+  await requireWebGpu();
   checkSignal(signal);
   const { WasmEngine, Sha256 } = await loadWasm(options.wasm);
   const model = await openModel(options.model, {
@@ -82,14 +83,4 @@ async function openStore(cache: NonNullable<Exclude<CoreOptions["cache"], false>
   if (!disk) return undefined;
   const room = (await available()) ?? Infinity;
   return DiskStore.open(disk, { budgetBytes: cache.budgetBytes ?? Math.min(GIB, room / 2), ttlMs: cache.ttlMs });
-}
-
-/** Before anything is downloaded for nothing. */
-function requireWebGpu(): void {
-  if ((navigator as { gpu?: unknown }).gpu) return;
-  const message = globalThis.isSecureContext === false
-    ? "WebGPU is only there for pages from https or localhost; open this page from such an address"
-    : "this browser offers no WebGPU; Chrome and Edge have it from version 113, Safari from 26, Firefox from 141 on " +
-      "Windows and from 145 on Macs with Apple silicon; on Linux it may have to be switched on";
-  throw new HeadstartError("no_webgpu", message);
 }

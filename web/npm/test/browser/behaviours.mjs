@@ -1,7 +1,8 @@
 // What the package promises in a browser, each as one function over a small driver, so that any harness can run them:
 //   newPage() -> page        a page of one profile at the site, with `evaluate(function, argument)`, `reload()`, `close()`
 //   server, behaviour, files the model server of test/support/server.mjs, on an origin of its own
-//   setQuota(bytes | null)   what the origin may store; a behaviour that needs it says so in `needs`
+//   realModel(), systemTokens the bytes of the default model, and how long a system prompt to give it
+//   setQuota(bytes)          what the origin may store; a behaviour that needs it is in `needsQuota`
 // The tiny model and its tokens come from test/support/tiny.mjs. Storage is empty at the beginning of each.
 import assert from "node:assert/strict";
 
@@ -23,7 +24,7 @@ async function fails(page, code, name, argument) {
 const greeting = { content: "hello there", max_tokens: 8 };
 
 export const behaviours = {
-  async "answers in the page and in a worker as the native engine does"({ newPage, url }) {
+  async "answers in the page and in a worker as the native engine does"({ newPage, url, say }) {
     const page = await newPage();
     for (const variant of ["thread", "worker"]) {
       const { download, upload, compile } = await ok(page, "open", { variant, model: { url } });
@@ -37,7 +38,7 @@ export const behaviours = {
     await ok(page, "clear");
     for (const [index, content] of contents.entries()) assert.equal((await ok(page, "answer", { content })).text, together[index].text);
     const { frames, longest, ms } = await ok(page, "frames", {});
-    console.log(`${frames} frames in ${Math.round(ms)} ms beside a worker's answer, the longest ${Math.round(longest)} ms`);
+    say(`${frames} frames in ${Math.round(ms)} ms beside a worker's answer, the longest ${Math.round(longest)} ms`);
     assert.ok(frames > 0);
   },
 
@@ -72,6 +73,34 @@ export const behaviours = {
     assert.equal(hot.text, cold.text);
     const { store } = await ok(page, "stats");
     assert.ok(store.name === "opfs" && store.entries > 0 && store.failures === 0);
+  },
+
+  async "answers on the second visit sooner than on the first"({ newPage, server, files, realModel, systemTokens, say }) {
+    files["/real.gguf"] = realModel();
+    const page = await newPage();
+    // A word and a full stop are two tokens.
+    const ask = (content) => ok(page, "answer", { content, system: "Apple. ".repeat(systemTokens / 2), max_tokens: 4 });
+    const open = () => ok(page, "open", { model: { url: `${server.origin}/real.gguf` }, context: 2048 });
+    const { download } = await open();
+    const first = await ask("Which of these is a fruit?");
+    const { prompt_tokens } = first.usage;
+    assert.ok(prompt_tokens >= systemTokens, `${prompt_tokens} tokens`);
+    assert.equal(first.sources.computed, prompt_tokens);
+    await ok(page, "dispose");
+    const sent = server.sent();
+    assert.ok(sent >= files["/real.gguf"].length);
+    await page.reload();
+    assert.equal((await open()).download.loaded, download.loaded);
+    assert.equal(server.sent(), sent, "the weights were downloaded again");
+    const second = await ask("Which of these is red?");
+    assert.ok(second.sources.disk >= systemTokens, JSON.stringify(second.sources));
+    const again = await ask("Which of these is a fruit?");
+    assert.equal(again.text, first.text);
+    assert.equal(again.sources.computed, 0, JSON.stringify(again.sources));
+    const [cold, warm] = [first, second].map(({ timings }) => timings.ttft_ms);
+    const ratio = warm / cold;
+    say(`${prompt_tokens} tokens: ${Math.round(cold)} ms to the first token, on the second visit ${Math.round(warm)}: ${ratio.toFixed(3)}`);
+    assert.ok(ratio <= 0.35, `${ratio}`);
   },
 
   async "keeps KV without a dispose, and forgets it on clear"({ newPage, url }) {
@@ -228,7 +257,6 @@ export const behaviours = {
     assert.ok(asked > 0 && (available === undefined || available < asked), `${asked} of ${available}`);
     await ok(page, "open", { model: { url }, weights: { persist: false } });
     assert.equal((await ok(page, "answer", greeting)).text, HELLO);
-    await setQuota(null);
   },
 
   async "gives a prefix away as a file, and takes none that is not whole"({ newPage, url, server, files }) {
@@ -251,5 +279,5 @@ export const behaviours = {
   },
 };
 
-/** The behaviours that need a driver to set the quota. */
-export const needs = { "says when there is too little room, and loads without a copy": ["quota"] };
+/** The behaviours that only a driver which can set the quota can run. */
+export const needsQuota = ["says when there is too little room, and loads without a copy"];

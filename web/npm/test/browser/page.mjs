@@ -8,8 +8,8 @@ let headstart;
 
 const say = (content, system) => [...(system ? [{ role: "system", content: system }] : []), { role: "user", content }];
 const plain = ({ code, message, ...fields }) => ({ code, message, ...fields });
-const summary = ({ choices: [{ message, finish_reason }], usage, headstart: { cache, finish, recovered } }) =>
-  ({ text: message.content, finish_reason, usage, sources: cache.sources, finish, recovered });
+const summary = ({ choices: [{ message, finish_reason }], usage, headstart: { cache, timings, finish, recovered } }) =>
+  ({ text: message.content, finish_reason, usage, sources: cache.sources, timings, finish, recovered });
 
 /** What was thrown, as data; so that the driver can look at it. */
 const caught = (work) => work.then((value) => ({ value }), (error) => ({ error: plain(error) }));

@@ -1,69 +1,74 @@
-// The behaviours in Chromium.
-import { after, before, test } from "node:test";
+// The behaviours in each browser; `BROWSERS=firefox` and `ONLY=reload` narrow them, `VERBOSE=1` tells every call.
+import { after, before, describe, test } from "node:test";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { launch, serveFolders } from "../support/chromium.mjs";
+import { BROWSERS, open } from "../../../../tests/browser/browsers.mjs";
 import { serve } from "../support/server.mjs";
+import { serveFolders } from "../support/site.mjs";
 import { tinyModel } from "../support/tiny.mjs";
-import { behaviours } from "./behaviours.mjs";
+import { behaviours, needsQuota } from "./behaviours.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
 const read = (name) => readFileSync(new URL(name, import.meta.url));
+const realModel = () => read("../../../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
+const systemTokens = Number(process.env.SYSTEM_TOKENS ?? 256);
 const only = new RegExp(process.env.ONLY ?? "");
 
-let browser;
-before(async () => (browser = await launch()));
-after(() => browser?.close());
-
-for (const [name, run] of Object.entries(behaviours)) {
-  if (!only.test(name)) continue;
-  test(name, { timeout: 600_000 }, async () => {
-    const behaviour = {};
-    const files = Object.fromEntries(Object.entries(tinyModel()).map(([name, bytes]) => [`/model/${name}`, bytes]));
-    const server = await serve(files, behaviour);
-    // A new origin each time, and so an empty disk.
-    const site = await serveFolders({ "/": { "index.html": read("index.html"), "page.mjs": read("page.mjs") }, "/dist/": DIST }, server.origin);
-    const pages = [];
-    const said = [];
-    const newPage = async () => {
-      const page = await browser.context.newPage();
-      pages.push(page);
-      page.on("console", (message) => message.type() === "error" && said.push(message.text()));
-      page.on("pageerror", (error) => said.push(String(error)));
-      await page.goto(site.origin);
-      await page.waitForFunction(() => window.calls);
-      const reload = page.reload.bind(page);
-      page.reload = async () => {
-        await reload();
-        await page.waitForFunction(() => window.calls);
-      };
-      if (process.env.VERBOSE) {
-        const evaluate = page.evaluate.bind(page);
-        page.evaluate = async (work, argument) => {
-          const begun = Date.now();
-          const told = argument ? `${argument[0]} ${JSON.stringify(argument[1] ?? null).slice(0, 80)}` : String(work).slice(0, 60);
-          console.error(`  ${told} …`);
-          const value = await evaluate(work, argument);
-          console.error(`  ${told}: ${Date.now() - begun} ms`);
-          return value;
-        };
-      }
-      return page;
-    };
-    const setQuota = async (bytes) => {
-      const session = await browser.context.newCDPSession(pages[0]);
-      await session.send("Storage.overrideQuotaForOrigin", { origin: site.origin, ...(bytes !== null && { quotaSize: bytes }) });
-      // The override lives as long as its session: it is left to the page.
-    };
-    try {
-      await run({ newPage, server, behaviour, files, setQuota, url: `${server.origin}/model/` });
-    } catch (error) {
-      if (said.length > 0) error.message += `\nThe page said:\n${[...new Set(said)].join("\n")}`;
-      throw error;
-    } finally {
-      await Promise.all(pages.map((page) => page.close()));
-      await site.close();
-      await server.close();
+for (const name of BROWSERS) {
+  describe(name, () => {
+    let browser;
+    before(async () => (browser = await open(name)));
+    after(() => browser?.close());
+    for (const [title, behaviour] of Object.entries(behaviours)) {
+      if (!only.test(title)) continue;
+      const skip = name !== "chromium" && needsQuota.includes(title) && "its quota cannot be set";
+      test(title, { timeout: 600_000, skip }, (context) => run(browser, behaviour, (text) => context.diagnostic(`${name}: ${text}`)));
     }
   });
+}
+
+async function run(browser, work, say) {
+  const behaviour = {};
+  const files = Object.fromEntries(Object.entries(tinyModel()).map(([name, bytes]) => [`/model/${name}`, bytes]));
+  const server = await serve(files, behaviour);
+  // A new origin each time, and so an empty disk.
+  const site = await serveFolders({ "/": { "index.html": read("index.html"), "page.mjs": read("page.mjs") }, "/dist/": DIST }, server.origin);
+  const pages = [];
+  const said = [];
+  const newPage = async () => {
+    const page = await browser.newPage();
+    pages.push(page);
+    page.on("console", (message) => message.type() === "error" && said.push(message.text()));
+    page.on("pageerror", (error) => said.push(String(error)));
+    const ready = () => page.waitForFunction(() => window.calls);
+    await page.goto(site.origin);
+    await ready();
+    const reload = page.reload.bind(page);
+    page.reload = () => reload().then(ready);
+    if (process.env.VERBOSE) tellCalls(page);
+    return page;
+  };
+  const setQuota = (bytes) => browser.setQuota(pages[0], bytes);
+  try {
+    await work({ newPage, server, behaviour, files, realModel, systemTokens, setQuota, say, url: `${server.origin}/model/` });
+  } catch (error) {
+    if (said.length > 0) error.message += `\nThe page said:\n${[...new Set(said)].join("\n")}`;
+    throw error;
+  } finally {
+    await Promise.all(pages.map((page) => page.isClosed() || page.close()));
+    await site.close();
+    await server.close();
+  }
+}
+
+function tellCalls(page) {
+  const evaluate = page.evaluate.bind(page);
+  page.evaluate = async (work, argument) => {
+    const begun = Date.now();
+    const told = argument ? `${argument[0]} ${JSON.stringify(argument[1] ?? null).slice(0, 80)}` : String(work).slice(0, 60);
+    console.error(`  ${told} …`);
+    const value = await evaluate(work, argument);
+    console.error(`  ${told}: ${Date.now() - begun} ms`);
+    return value;
+  };
 }

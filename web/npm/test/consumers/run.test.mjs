@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
-import { launch, serveFolders } from "../support/chromium.mjs";
+import { open } from "../../../../tests/browser/browsers.mjs";
+import { serveFolders } from "../support/site.mjs";
 import { tinyModel } from "../support/tiny.mjs";
 
 const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
@@ -20,7 +21,7 @@ before(async () => {
   execFileSync("node", ["scripts/build.mjs", "--require-wasm"], { cwd: PACKAGE, stdio: "inherit" });
   const [{ filename }] = JSON.parse(npm(PACKAGE, "pack", "--json", "--pack-destination", scratch));
   tarball = join(scratch, filename);
-  browser = await launch();
+  browser = await open("chromium");
 });
 after(async () => {
   await browser?.close();
@@ -37,7 +38,7 @@ function install(name) {
 
 async function answers(mounts) {
   const server = await serveFolders({ ...mounts, "/model/": tinyModel() });
-  const page = await browser.context.newPage();
+  const page = await browser.newPage();
   const said = [];
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && said.push(message.text()));
   page.on("pageerror", (error) => said.push(String(error)));

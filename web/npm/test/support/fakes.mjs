@@ -75,7 +75,7 @@ export function installBrowser({ quota = 1e12, gpu = true } = {}) {
   Object.defineProperty(globalThis, "navigator", {
     configurable: true,
     value: {
-      gpu: gpu ? {} : undefined,
+      gpu: gpu === false ? undefined : { requestAdapter: async () => (gpu === "no adapter" ? null : {}) },
       storage: {
         getDirectory: async () => root,
         estimate: async () => ({ quota: disk.quota, usage: disk.used }),

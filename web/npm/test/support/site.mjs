@@ -1,31 +1,7 @@
-// Chromium with WebGPU on its software adapter, and a static server whose pages live under a strict policy.
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+// A static server whose pages live under a strict policy.
+import { readFileSync, statSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
-import { chromium } from "playwright-core";
-
-const FLAGS = [
-  "--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync", "--disable-quic", "--no-first-run",
-];
-
-/** A browser with a profile of its own, kept over its contexts' pages and gone with `close`. */
-export async function launch() {
-  const profile = mkdtempSync(join(tmpdir(), "headstart-chromium-"));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-    headless: true,
-    args: FLAGS,
-  });
-  return {
-    context,
-    async close() {
-      await context.close();
-      rmSync(profile, { recursive: true, force: true, maxRetries: 3 });
-    },
-  };
-}
 
 const TYPES = {
   ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm", ".css": "text/css",

@@ -241,8 +241,10 @@ test("loading reports its stages, and its failures keep their codes", async () =
     await rejectsWith(create({ failLoad: { code: "device_lost", message: "lost" } }), "device_lost");
     await rejectsWith(create({}, { signal: AbortSignal.abort() }), "aborted");
     for (const model of [undefined, {}, [], 7, "http://["]) await rejectsWith(create({}, { model }), "bad_input");
-    installBrowser({ gpu: false });
-    await rejectsWith(create(), "no_webgpu");
+    for (const gpu of [false, "no adapter"]) {
+      installBrowser({ gpu });
+      await rejectsWith(create(), "no_webgpu");
+    }
     installBrowser();
   }
 });
