@@ -163,6 +163,22 @@ fn tls_with_an_authority_of_ones_own() {
 }
 
 #[test]
+fn what_does_not_speak_tls_is_told_from_what_does_not_answer() {
+    let redis = Redis::start(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closing = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    // A Redis says nothing to it, so a part of this passes.
+    let deadline = Duration::from_secs(4);
+    for (port, deadline) in [(redis.port, deadline), (closing, patient().deadline)] {
+        let config = RemoteConfig { deadline, ..patient() };
+        let store = connect(&format!("rediss://127.0.0.1:{port}"), &config).unwrap();
+        let problem = store.problem().unwrap();
+        assert!(problem.contains("did not finish a TLS handshake; if it does not speak TLS, write the"), "{problem}");
+    }
+}
+
+#[test]
 fn urls_that_are_none_say_what_to_write() {
     let table = [
         ("", "write redis://HOST:PORT"),
