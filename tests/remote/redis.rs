@@ -163,6 +163,22 @@ fn tls_with_an_authority_of_ones_own() {
 }
 
 #[test]
+fn what_does_not_speak_tls_is_told_from_what_does_not_answer() {
+    let redis = Redis::start(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closing = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    // A Redis says nothing to it, so a part of this passes.
+    let deadline = Duration::from_secs(4);
+    for (port, deadline) in [(redis.port, deadline), (closing, patient().deadline)] {
+        let config = RemoteConfig { deadline, ..patient() };
+        let store = connect(&format!("rediss://127.0.0.1:{port}"), &config).unwrap();
+        let problem = store.problem().unwrap();
+        assert!(problem.contains("did not finish a TLS handshake; if it does not speak TLS, write the"), "{problem}");
+    }
+}
+
+#[test]
 fn urls_that_are_none_say_what_to_write() {
     let table = [
         ("", "write redis://HOST:PORT"),
@@ -237,19 +253,24 @@ fn liar(answer: &'static [u8], forever: bool) -> String {
 
 #[test]
 fn a_server_that_lies_about_lengths_or_is_none_is_found_out() {
-    let answers: [(&[u8], bool); 9] = [
+    let answers: [(&[u8], bool); 12] = [
         (b"$999999999999\r\n", true),
         (b"$9223372036854775807\r\n", true),
         (b"*99999999\r\n", true),
         (b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", true),
+        (b"%-5\r\n", true),
+        (b"|9223372036854775807\r\n:1\r\n", true),
+        (b"=-5\r\n", true),
         (b"x", true),
         (b":x\r\n", false),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", false),
         (b"\r\n", true),
         (b"+OK\n", true),
     ];
+    // What never ends is read up to the longest value.
+    let config = RemoteConfig { max_value: 1 << 20, ..patient() };
     for (answer, forever) in answers {
-        let store = connect(&liar(answer, forever), &patient()).unwrap();
+        let store = connect(&liar(answer, forever), &config).unwrap();
         let got = wait(store.get(&key(1)));
         let what = String::from_utf8_lossy(answer);
         assert!(matches!(got, Ok(None) | Err(StoreError::Backend { .. })), "{what}: {got:?}");

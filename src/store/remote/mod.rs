@@ -23,9 +23,8 @@ use std::time::Duration;
 use pollster::block_on;
 use url::Url;
 
+use self::{objects::Objects, redis::Redis};
 use super::{Background, BackgroundConfig, Blob, BreakerConfig, Key, Store, StoreError};
-use objects::Objects;
-use redis::Redis;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteConfig {

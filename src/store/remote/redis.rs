@@ -1,17 +1,21 @@
 //! Redis and Valkey: a value is one string with an expiry, written whole; which values go first is the server's policy.
 //!
-//! The client is ours because it needs little of the protocol (RESP2) and two things that client libraries do not have: a
-//! deadline for a whole call, and lengths that are checked before anything is allocated. Blocks of any number are asked for
-//! in one round trip, pipelined: their lengths (which also says that they are not too long), or their first bytes up to
-//! the longest value there may be. A connection that broke while nobody used it is opened again within the same call,
-//! since every command may be repeated.
+//! The protocol is the `redis` crate's; the connection is ours, because that crate's own has neither a deadline for a whole
+//! call nor a limit for a reply. Its parser keeps what came, not what was announced, and we give it no more bytes than a
+//! call may bring. Blocks of any number are asked for in one round trip, pipelined: their lengths (which also says that they
+//! are not too long), or their first bytes up to the longest value there may be. A connection that broke while nobody used
+//! it is opened again within the same call, since every command may be repeated.
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use percent_encoding::percent_decode_str;
+use redis::{
+    ErrorKind, FromRedisValue, Parser, Pipeline, RedisError, RedisResult, SetExpiry, SetOptions, Value,
+    from_redis_value, pipe,
+};
 use rustls::ClientConfig;
 
 use super::stream::{self, Stream};
@@ -21,32 +25,25 @@ use crate::store::{Answer, Key, Store, StoreError, Usage};
 
 const NAME: &str = "redis";
 const PREFIX: &str = "headstart:kv:";
-/// A longer line is not one that we asked for.
+/// For each reply, beside its value.
 const MAX_LINE: u64 = 4 << 10;
-/// Names looked at in one step of a scan.
-const SCANNED: &str = "1000";
+/// What is shown of an error.
+const MAX_TEXT: usize = 500;
+/// Names looked at in one step of a scan, and what is read of them.
+const SCANNED: u32 = 1000;
+const MAX_NAMES: u64 = 4 << 20;
 
 pub struct Redis {
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
     /// What opens a connection: who we are, and which database.
-    greeting: Vec<Vec<Vec<u8>>>,
+    greeting: Pipeline,
     prefix: String,
     config: RemoteConfig,
     deadline: Duration,
-    connection: RefCell<Option<BufReader<Stream>>>,
+    connection: RefCell<Option<Stream>>,
     usage: RefCell<Usage>,
-}
-
-#[derive(Debug, PartialEq)]
-enum Reply {
-    Text(String),
-    Error(String),
-    Number(i64),
-    Bytes(Vec<u8>),
-    Nothing,
-    List(Vec<Reply>),
 }
 
 impl Redis {
@@ -64,16 +61,18 @@ impl Redis {
         }
         let tls = through_tls.then(|| stream::tls(ca.as_deref())).transpose();
         let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
-        let mut greeting = Vec::new();
+        let mut greeting = pipe();
         if let Some(password) = url.password() {
             let user = Some(url.username()).filter(|user| !user.is_empty()).map(decoded);
-            greeting.push([b"AUTH".to_vec()].into_iter().chain(user).chain([decoded(password)]).collect());
+            greeting.cmd("AUTH").arg(user).arg(decoded(password));
         } else if !url.username().is_empty() {
             return Err(place.fault("a user without a password; write USER:PASSWORD@, or :PASSWORD@".into()));
         }
         match url.path().trim_matches('/') {
             "" => {}
-            database if database.parse::<u32>().is_ok() => greeting.push(command(["SELECT", database])),
+            database if database.parse::<u32>().is_ok() => {
+                greeting.cmd("SELECT").arg(database);
+            }
             other => return Err(place.fault(format!("/{other} is no database; write a number, /0 for the first"))),
         }
         Ok(Self {
@@ -93,82 +92,77 @@ impl Redis {
         format!("{}{}", self.prefix, hex(key))
     }
 
-    /// The replies to `commands`, which go out together.
-    fn call(&self, commands: &[Vec<Vec<u8>>]) -> Result<Vec<Reply>, StoreError> {
+    /// The replies to `commands`, which go out together, with values of at most so many bytes. What is there and not a
+    /// value of ours is `None`.
+    fn ask<T: FromRedisValue>(&self, commands: &Pipeline, max_bytes: u64) -> Result<Vec<Option<T>>, StoreError> {
         let until = Instant::now() + self.deadline;
         let kept = self.connection.borrow_mut().take();
         let (reused, opened) = (kept.is_some(), kept.map_or_else(|| self.open(until), Ok));
         let mut connection = opened?;
-        let mut replies = exchange(&mut connection, commands, self.config.max_value, until);
-        if reused && replies.as_ref().is_err_and(broken) {
+        let mut replies = exchange(&mut connection, commands, max_bytes, until);
+        if reused && replies.as_ref().is_err_and(RedisError::is_connection_dropped) {
             connection = self.open(until)?;
-            replies = exchange(&mut connection, commands, self.config.max_value, until);
+            replies = exchange(&mut connection, commands, max_bytes, until);
         }
         // Whatever goes wrong, nothing is left in a connection that is kept.
         let replies = replies.map_err(|error| self.fault(&error))?;
         *self.connection.borrow_mut() = Some(connection);
-        Ok(replies)
-    }
-
-    fn open(&self, until: Instant) -> Result<BufReader<Stream>, StoreError> {
-        let stream = Stream::open(&self.host, self.port, self.tls.as_ref(), until);
-        let mut connection = BufReader::with_capacity(64 << 10, stream.map_err(|error| self.fault(&error))?);
-        let replies = exchange(&mut connection, &self.greeting, MAX_LINE, until);
-        for reply in replies.map_err(|error| self.fault(&error))? {
-            accepted(reply)?;
-        }
-        Ok(connection)
-    }
-
-    fn fault(&self, error: &io::Error) -> StoreError {
-        if let Some(problem) = stream::tls_problem(error) {
-            return StoreError::Refused { store: NAME, problem };
-        }
-        let (host, port) = (&self.host, self.port);
-        let problem = match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => {
-                return StoreError::Late { store: NAME, ms: self.deadline.as_millis() as u64 };
-            }
-            ErrorKind::ConnectionRefused => format!("{host}:{port}: nothing listens there; start the server"),
-            ErrorKind::UnexpectedEof => {
-                format!("{host}:{port}: it closed the connection; if it wants TLS, write rediss://")
-            }
-            _ => format!("{host}:{port}: {error}"),
+        let read = |reply| match reply {
+            Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(None),
+            reply => accepted(reply).map(Some),
         };
-        StoreError::Backend { store: NAME, problem }
+        replies.into_iter().map(read).collect()
     }
 
-    /// One reply for each of `keys`; what is there and not a value of ours is `None`.
-    fn ask<T>(
-        &self,
-        commands: Vec<Vec<Vec<u8>>>,
-        read: impl Fn(Reply) -> Option<T>,
-    ) -> Result<Vec<Option<T>>, StoreError> {
-        let replies = self.call(&commands)?.into_iter().map(|reply| match reply {
-            Reply::Error(problem) if problem.starts_with("WRONGTYPE") => Ok(None),
-            reply => accepted(reply).map(&read),
-        });
-        replies.collect()
+    fn ask_one<T: FromRedisValue>(&self, command: &Pipeline, max_bytes: u64) -> Result<T, StoreError> {
+        self.ask(command, max_bytes)?.pop().flatten().ok_or_else(unexpected)
+    }
+
+    fn open(&self, until: Instant) -> Result<Stream, StoreError> {
+        let opened = Stream::open(&self.host, self.port, self.tls.as_ref(), until);
+        let mut stream = opened.map_err(|error| match stream::tls_problem(&error) {
+            Some(problem) => StoreError::Refused { store: NAME, problem },
+            None => self.fault(&error.into()),
+        })?;
+        let replies = exchange(&mut stream, &self.greeting, 0, until).map_err(|error| self.fault(&error))?;
+        replies.into_iter().try_for_each(accepted::<()>)?;
+        Ok(stream)
+    }
+
+    fn fault(&self, error: &RedisError) -> StoreError {
+        if error.is_timeout() {
+            return StoreError::Late { store: NAME, ms: self.deadline.as_millis() as u64 };
+        }
+        let problem = if error.is_connection_refusal() {
+            "nothing listens there; start the server".into()
+        } else if error.is_connection_dropped() {
+            "it closed the connection; if it wants TLS, write rediss://".into()
+        } else if error.kind() == ErrorKind::Parse {
+            "it does not speak the protocol; is it a Redis?".into()
+        } else {
+            error.to_string()
+        };
+        StoreError::Backend { store: NAME, problem: format!("{}:{}: {problem}", self.host, self.port) }
     }
 
     fn lengths(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
-        let commands = keys.iter().map(|key| command(["STRLEN", &self.name_of(key)])).collect();
-        let fits = |reply| match reply {
-            Reply::Number(length) if length > 0 && length as u64 <= self.config.max_value => Some(()),
-            _ => None,
-        };
-        Ok(self.ask(commands, fits)?.into_iter().map(|found| found.is_some()).collect())
+        let mut commands = pipe();
+        for key in keys {
+            commands.strlen(self.name_of(key));
+        }
+        let fits = |length: Option<u64>| length.is_some_and(|length| (1..=self.config.max_value).contains(&length));
+        Ok(self.ask(&commands, 0)?.into_iter().map(fits).collect())
     }
 
     fn values(&self, keys: &[Key]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        // The byte after the longest value tells that there is more.
-        let last = self.config.max_value.to_string();
-        let commands = keys.iter().map(|key| command(["GETRANGE", &self.name_of(key), "0", &last])).collect();
-        let value = |reply| match reply {
-            Reply::Bytes(bytes) if !bytes.is_empty() && bytes.len() as u64 <= self.config.max_value => Some(bytes),
-            _ => None,
-        };
-        self.ask(commands, value)
+        let max = self.config.max_value;
+        let mut commands = pipe();
+        for key in keys {
+            // The byte after the longest value tells that there is more.
+            commands.cmd("GETRANGE").arg(self.name_of(key)).arg(0).arg(max);
+        }
+        let fits = |bytes: &Vec<u8>| !bytes.is_empty() && bytes.len() as u64 <= max;
+        Ok(self.ask(&commands, max + 1)?.into_iter().map(|value| value.filter(fits)).collect())
     }
 
     fn set(&self, key: &Key, bytes: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -176,45 +170,32 @@ impl Redis {
             return Err(StoreError::TooLarge { bytes: bytes.len() as u64, budget: self.config.max_value });
         }
         super::verify(NAME, key, bytes)?;
-        let ttl = ttl.unwrap_or(self.config.ttl).as_millis().max(1).to_string();
-        let [set, name, px] = ["SET", &self.name_of(key), "PX"].map(|word| word.as_bytes().to_vec());
-        for reply in self.call(&[vec![set, name, bytes.to_vec(), px, ttl.into_bytes()]])? {
-            accepted(reply)?;
-        }
+        let ttl = ttl.unwrap_or(self.config.ttl).as_millis().max(1) as u64;
+        let options = SetOptions::default().with_expiration(SetExpiry::PX(ttl));
+        self.ask_one::<()>(pipe().set_options(self.name_of(key), bytes, options), 0)?;
         let usage = &mut *self.usage.borrow_mut();
         usage.written += 1;
         usage.written_bytes += bytes.len() as u64;
         Ok(())
     }
 
-    fn delete(&self, names: &[String]) -> Result<i64, StoreError> {
-        let words: Vec<Vec<u8>> = ["UNLINK"]
-            .into_iter()
-            .chain(names.iter().map(String::as_str))
-            .map(|word| word.as_bytes().to_vec())
-            .collect();
-        match self.call(&[words])?.pop().map(accepted).transpose()? {
-            Some(Reply::Number(removed)) => Ok(removed),
-            _ => Err(unexpected()),
-        }
+    fn delete(&self, names: &[String]) -> Result<u64, StoreError> {
+        self.ask_one(pipe().unlink(names), 0)
     }
 
     fn delete_all(&self) -> Result<(), StoreError> {
-        let (mut cursor, pattern) = ("0".to_owned(), format!("{}*", self.prefix));
+        let (mut cursor, pattern) = (0, format!("{}*", self.prefix));
+        let ours = |name: &String| name.strip_prefix(&self.prefix).and_then(unhex).is_some();
         loop {
-            let scanned = self.call(&[command(["SCAN", &cursor, "MATCH", &pattern, "COUNT", SCANNED])])?.pop();
-            let Some(Reply::List(parts)) = scanned.map(accepted).transpose()? else { return Err(unexpected()) };
-            let Ok([Reply::Bytes(next), Reply::List(names)]) = <[Reply; 2]>::try_from(parts) else {
-                return Err(unexpected());
-            };
-            let text = |reply| if let Reply::Bytes(bytes) = reply { String::from_utf8(bytes).ok() } else { None };
-            let ours = |name: &String| name.strip_prefix(&self.prefix).and_then(unhex).is_some();
-            let names: Vec<String> = names.into_iter().filter_map(text).filter(ours).collect();
+            let mut scan = pipe();
+            scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED);
+            let (next, names): (u64, Vec<Vec<u8>>) = self.ask_one(&scan, MAX_NAMES)?;
+            let names: Vec<String> = names.into_iter().flat_map(String::from_utf8).filter(ours).collect();
             if !names.is_empty() {
                 self.delete(&names)?;
             }
-            cursor = String::from_utf8(next).map_err(|_| unexpected())?;
-            if cursor == "0" {
+            cursor = next;
+            if cursor == 0 {
                 return Ok(());
             }
         }
@@ -225,19 +206,16 @@ impl Redis {
     }
 }
 
-fn command<const N: usize>(words: [&str; N]) -> Vec<Vec<u8>> {
-    words.map(|word| word.as_bytes().to_vec()).into()
-}
-
 fn unexpected() -> StoreError {
     StoreError::Backend { store: NAME, problem: "it answers what was not asked; is it a Redis?".into() }
 }
 
 /// The reply, unless it is an error.
-fn accepted(reply: Reply) -> Result<Reply, StoreError> {
-    let Reply::Error(text) = reply else { return Ok(reply) };
-    let kind = text.split(' ').next().unwrap_or_default();
-    let fix = match kind {
+fn accepted<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
+    let Value::ServerError(error) = reply else { return from_redis_value(reply).map_err(|_| unexpected()) };
+    let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+    let text: String = text.trim_end().chars().take(MAX_TEXT).collect();
+    let fix = match error.code() {
         // These pass.
         "LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "MISCONF" => {
             return Err(StoreError::Backend { store: NAME, problem: text });
@@ -254,73 +232,18 @@ fn accepted(reply: Reply) -> Result<Reply, StoreError> {
     Err(StoreError::Refused { store: NAME, problem: format!("{text}; {fix}") })
 }
 
-/// The other side, or something between, let go of the connection.
-fn broken(error: &io::Error) -> bool {
-    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset | ConnectionAborted)
-}
-
-/// Sends all, then reads a reply for each, all of them together at most so many bytes long.
-fn exchange(
-    connection: &mut BufReader<Stream>,
-    commands: &[Vec<Vec<u8>>],
-    max_bytes: u64,
-    until: Instant,
-) -> io::Result<Vec<Reply>> {
-    let stream = connection.get_mut();
+/// Sends all, then reads a reply for each, with values of at most so many bytes, all of them together.
+fn exchange(stream: &mut Stream, commands: &Pipeline, max_bytes: u64, until: Instant) -> RedisResult<Vec<Value>> {
     stream.allow(until);
-    let mut packed = Vec::with_capacity(commands.iter().flatten().map(|word| word.len() + 16).sum());
-    for words in commands {
-        write!(packed, "*{}\r\n", words.len())?;
-        for word in words {
-            write!(packed, "${}\r\n", word.len())?;
-            packed.extend_from_slice(word);
-            packed.extend_from_slice(b"\r\n");
-        }
-    }
-    stream.write_all(&packed)?;
+    stream.write_all(&commands.get_packed_pipeline())?;
     stream.flush()?;
-    // The values, and a line or two for each.
-    let mut left = max_bytes + 1 + 64 * commands.len() as u64;
-    (0..commands.len()).map(|_| read(connection, &mut left, 2)).collect()
-}
-
-/// One reply, of at most `left` bytes, with lists in lists down to `depth`.
-fn read(connection: &mut impl BufRead, left: &mut u64, depth: usize) -> io::Result<Reply> {
-    let wrong = |problem: &str| io::Error::new(ErrorKind::InvalidData, problem.to_owned());
-    let mut line = Vec::new();
-    connection.take(MAX_LINE).read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    let line = line.strip_suffix(b"\r\n").ok_or_else(|| wrong("a line without an end"))?;
-    let (kind, text) = line.split_first().ok_or_else(|| wrong("an empty line"))?;
-    let text = String::from_utf8_lossy(text).into_owned();
-    let number = || text.parse::<i64>().map_err(|_| wrong("a number that is none"));
-    let mut allow = |bytes: u64| {
-        *left = left.checked_sub(bytes).ok_or_else(|| wrong("it answers more than was asked for"))?;
-        Ok::<u64, io::Error>(bytes)
-    };
-    match kind {
-        b'+' => Ok(Reply::Text(text)),
-        b'-' => Ok(Reply::Error(text)),
-        b':' => number().map(Reply::Number),
-        b'$' | b'*' if number()? < 0 => Ok(Reply::Nothing),
-        b'$' => {
-            let length = allow(number()? as u64)?;
-            let mut bytes = Vec::with_capacity(length as usize + 2);
-            connection.take(length + 2).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 != length + 2 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            bytes.truncate(length as usize);
-            Ok(Reply::Bytes(bytes))
-        }
-        b'*' if depth > 0 => {
-            let count = allow(number()? as u64)?;
-            (0..count).map(|_| read(connection, left, depth - 1)).collect::<io::Result<_>>().map(Reply::List)
-        }
-        _ => Err(wrong("it does not speak the protocol; is it a Redis?")),
+    let most = max_bytes + MAX_LINE * commands.len() as u64;
+    let mut source = BufReader::with_capacity(64 << 10, stream).take(most);
+    let mut parser = Parser::new();
+    let replies = (0..commands.len()).map(|_| parser.parse_value(&mut source)).collect();
+    match replies {
+        Err(_) if source.limit() == 0 => Err(io::Error::other("it answers more than was asked for").into()),
+        replies => replies,
     }
 }
 

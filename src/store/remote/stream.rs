@@ -21,28 +21,19 @@ pub struct Bounded {
 }
 
 impl Stream {
-    /// TLS where there is a configuration for it: it is spoken at the first write.
+    /// TLS where there is a configuration for it.
     pub fn open(host: &str, port: u16, tls: Option<&Arc<ClientConfig>>, until: Instant) -> io::Result<Self> {
         let bare = host.trim_matches(['[', ']']);
-        let mut problem = io::Error::new(ErrorKind::NotFound, "the host has no address");
-        for address in (bare, port).to_socket_addrs()? {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            match TcpStream::connect_timeout(&address, left) {
-                Ok(socket) => {
-                    socket.set_nodelay(true)?;
-                    let bounded = Bounded { socket, until };
-                    let Some(config) = tls else { return Ok(Self::Plain(bounded)) };
-                    let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
-                    let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
-                    return Ok(Self::Tls(Box::new(StreamOwned::new(session, bounded))));
-                }
-                Err(error) => problem = error,
-            }
-        }
-        Err(problem)
+        let mut bounded = Bounded { socket: connect(bare, port, until)?, until };
+        let Some(config) = tls else { return Ok(Self::Plain(bounded)) };
+        let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
+        let mut session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        // Told before the caller gives up. No call fails that had the time: with TLS 1.2 the handshake is two of three
+        // round trips that are left.
+        bounded.until -= until.saturating_duration_since(Instant::now()) / 4;
+        session.complete_io(&mut bounded).map_err(unfinished)?;
+        bounded.until = until;
+        Ok(Self::Tls(Box::new(StreamOwned::new(session, bounded))))
     }
 
     /// The deadline of the call that begins.
@@ -54,6 +45,30 @@ impl Stream {
     }
 }
 
+fn connect(host: &str, port: u16, until: Instant) -> io::Result<TcpStream> {
+    let mut problem = io::Error::other("the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(socket) => return socket.set_nodelay(true).map(|()| socket),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+/// What does not speak TLS may close the connection, or wait: to a Redis the handshake begins a command without an end.
+fn unfinished(error: io::Error) -> io::Error {
+    // What rustls says of what it read.
+    if error.kind() == ErrorKind::InvalidData {
+        return error;
+    }
+    io::Error::other("it did not finish a TLS handshake; if it does not speak TLS, write the URL without the s")
+}
+
 impl Bounded {
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.until.saturating_duration_since(Instant::now());
@@ -63,8 +78,13 @@ impl Bounded {
 
 impl Read for Bounded {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(self.left()?)?;
-        self.socket.read(bytes)
+        loop {
+            self.socket.set_read_timeout(self.left()?)?;
+            match self.socket.read(bytes) {
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                done => return done,
+            }
+        }
     }
 }
 
