@@ -17,8 +17,6 @@ import { cut, render } from "./tokens";
 import { keepWeights } from "./weights";
 
 export { clearWeights, listWeights } from "./weights";
-
-export const requireWebGpu = async () => undefined;
 export type { KeptModel } from "headstart";
 
 const PREFILL_MS = 0.4;
@@ -30,6 +28,10 @@ export class HeadstartError extends Error {
     this.code = code;
     Object.assign(this, fields);
   }
+}
+
+export async function requireWebGpu(): Promise<void> {
+  if (!navigator.gpu) throw new HeadstartError("no_webgpu", navigator.userAgent);
 }
 
 const FAILURES: [RegExp, string, string, object][] = [

@@ -1,7 +1,7 @@
 /** From options to a running core: WebAssembly, the model's files, the store, the engine. */
 
 import { available, openDisk } from "../disk/disk.js";
-import { HeadstartError, checkSignal, toError } from "../errors.js";
+import { checkSignal, toError } from "../errors.js";
 import { DiskStore } from "../kv/store.js";
 import { openModel } from "../model/source.js";
 import type { Progress } from "../types.js";
