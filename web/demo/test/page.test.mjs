@@ -160,7 +160,9 @@ describe("conversations", () => {
     }));
 
   test("are kept over a reload, renamed, deleted and brought back", () =>
-    visit(async (page) => {
+    visit(async (page, context) => {
+      // Another tab shows a change once it is kept.
+      const { page: other } = await openPage(context, double.server.page);
       await ready(page);
       await ask(page, "short and first");
       await answered(page, 1);
@@ -170,6 +172,7 @@ describe("conversations", () => {
       await page.getByRole("button", { name: "Rename short and second" }).click();
       await page.keyboard.type("Renamed");
       await page.keyboard.press("Enter");
+      await other.getByRole("button", { name: "Renamed", exact: true }).waitFor();
       await page.reload();
       await page.getByRole("button", { name: "Renamed", exact: true }).waitFor();
       assert.equal(await page.getByRole("heading", { level: 1 }).textContent(), "Renamed");
@@ -182,6 +185,7 @@ describe("conversations", () => {
       await page.getByRole("button", { name: "Delete Renamed" }).click();
       await page.getByRole("button", { name: "Delete short and first" }).click();
       await page.getByRole("heading", { name: "What would you like to ask?" }).waitFor();
+      await other.waitForFunction(() => document.querySelectorAll(".conversation").length === 0);
       await page.reload();
       await page.locator(".lamp.good").waitFor();
       assert.equal(await page.locator(".conversation").count(), 0);
