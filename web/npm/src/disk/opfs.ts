@@ -34,7 +34,11 @@ export class Opfs implements Disk {
 
   /** Under a lock of its own: the browser refuses to open a file that another tab is just swapping in. */
   write(folder: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    return locked(`${folder}/${file}`, undefined, () => this.#write(folder, file, bytes));
+    return locked(`${folder}/${file}`, undefined, async () => {
+      // A folder may go while this writes into it, as another tab clears what is kept: then it is made again.
+      const written = await orAbsent(() => this.#write(folder, file, bytes).then(() => true));
+      if (!written) await this.#write(folder, file, bytes);
+    });
   }
 
   async #write(folder: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -117,7 +117,7 @@ export class Weights {
       return (await this.download([{ url, name }], meter))[0];
     } catch (error) {
       if (!(error instanceof HeadstartError) || !ABSENT.includes(error.status!)) throw error;
-      await writeRecord(this.#disk, folder, { version: 1, source: url, name, absent: true });
+      await this.#locked(folder, () => writeRecord(this.#disk, folder, { version: 1, source: url, name, absent: true }));
       return undefined;
     }
   }

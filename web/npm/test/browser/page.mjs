@@ -85,7 +85,7 @@ window.calls = {
       };
       requestAnimationFrame(paint);
       const begun = performance.now();
-      await headstart.chat.completions.create({ max_tokens: 200, ...options, messages: say("hello there") });
+      await headstart.chat.completions.create({ max_tokens: 64, ...options, messages: say("hello there") });
       on = false;
       return { frames: gaps.length, longest: Math.max(...gaps), ms: performance.now() - begun };
     })()),

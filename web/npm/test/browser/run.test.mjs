@@ -16,18 +16,21 @@ const real = (name) => name === "firefox" || process.env.REAL === "1";
 const systemTokens = Number(process.env.SYSTEM_TOKENS ?? 256);
 const only = new RegExp(process.env.ONLY ?? "");
 
-for (const name of BROWSERS) {
-  describe(name, () => {
-    let browser;
-    before(async () => (browser = await open(name)));
-    after(() => browser?.close());
-    for (const [title, behaviour] of Object.entries(behaviours)) {
-      if (!only.test(title)) continue;
-      const skip = name !== "chromium" && needsQuota.includes(title) && "its quota cannot be set";
-      test(title, { timeout: 600_000, skip }, (context) => run(browser, behaviour, (text) => context.diagnostic(`${name}: ${text}`)));
-    }
-  });
-}
+// Side by side: Firefox waits a tenth of a second for each token, whatever the model.
+describe("browsers", { concurrency: true }, () => {
+  for (const name of BROWSERS) {
+    describe(name, { concurrency: 1 }, () => {
+      let browser;
+      before(async () => (browser = await open(name)));
+      after(() => browser?.close());
+      for (const [title, behaviour] of Object.entries(behaviours)) {
+        if (!only.test(title)) continue;
+        const skip = name !== "chromium" && needsQuota.includes(title) && "its quota cannot be set";
+        test(title, { timeout: 600_000, skip }, (context) => run(browser, behaviour, (text) => context.diagnostic(`${name}: ${text}`)));
+      }
+    });
+  }
+});
 
 async function run(browser, work, say) {
   const behaviour = {};
