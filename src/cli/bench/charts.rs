@@ -1,5 +1,7 @@
 //! The results of `bench prefix` as SVG.
 
+use std::fmt::Display;
+
 use plotters::chart::ChartContext;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
@@ -24,7 +26,7 @@ const COLOURS: [RGBColor; 8] = [
 
 const FONT: &str = "sans-serif";
 
-fn failed(error: impl std::fmt::Display) -> Error {
+fn failed(error: impl Display) -> Error {
     Error::Format {
         file: "the chart".into(),
         field: "drawing".into(),
@@ -39,15 +41,15 @@ pub fn ttft(points: &[Point], suffix: usize, adapter: &str) -> Result<String> {
     {
         let root = SVGBackend::with_string(&mut svg, (860, 480)).into_drawing_area();
         root.fill(&WHITE).map_err(failed)?;
+        let (plot, key) = root.split_horizontally(690);
         let longest = points.iter().map(|point| point.prefix_tokens).max().unwrap_or(1);
         let least = points.iter().map(|point| point.ttft_ms).fold(f64::INFINITY, f64::min).max(0.01);
         let most = points.iter().map(|point| point.ttft_ms).fold(0.0, f64::max).max(least);
-        let mut chart = ChartBuilder::on(&root)
+        let mut chart = ChartBuilder::on(&plot)
             .caption(format!("Time to first token: a prefix and {suffix} tokens more"), (FONT, 20))
             .margin(16)
             .x_label_area_size(44)
             .y_label_area_size(72)
-            .right_y_label_area_size(8)
             .build_cartesian_2d(0..longest + longest / 20, (least / 1.6..most * 1.6).log_scale())
             .map_err(failed)?;
         axes(&mut chart, &format!("tokens of the prefix ({adapter})"), "milliseconds")?;
@@ -58,8 +60,11 @@ pub fn ttft(points: &[Point], suffix: usize, adapter: &str) -> Result<String> {
                 .map(|point| (point.prefix_tokens, point.ttft_ms))
                 .collect();
             draw(&mut chart, line, index, mode.label())?;
+            let y = 70 + 24 * index as i32;
+            let stroke = COLOURS[index % COLOURS.len()].stroke_width(2);
+            key.draw(&PathElement::new(vec![(0, y), (18, y)], stroke)).map_err(failed)?;
+            key.draw(&Text::new(mode.label(), (26, y - 6), (FONT, 13))).map_err(failed)?;
         }
-        legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
         root.present().map_err(failed)?;
     }
     Ok(svg)
@@ -90,7 +95,7 @@ pub fn saved(cells: &[Cell]) -> Result<String> {
             for (index, (reusable, line)) in lines.into_iter().enumerate() {
                 draw(&mut chart, line, index, &format!("{reusable} % reusable"))?;
             }
-            legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
+            legend(&mut chart)?;
         }
         root.present().map_err(failed)?;
     }
@@ -123,10 +128,15 @@ type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 fn axes<X, Y>(chart: &mut Chart<X, Y>, x: &str, y: &str) -> Result<()>
 where
     X: Ranged + ValueFormatter<X::ValueType>,
-    Y: Ranged + ValueFormatter<Y::ValueType>,
+    Y: Ranged<ValueType: Display> + ValueFormatter<Y::ValueType>,
 {
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc(x).y_desc(y).label_style((FONT, 13)).axis_desc_style((FONT, 14)).light_line_style(WHITE);
+    mesh.x_desc(x)
+        .y_desc(y)
+        .y_label_formatter(&|value| value.to_string())
+        .label_style((FONT, 13))
+        .axis_desc_style((FONT, 14))
+        .light_line_style(WHITE);
     mesh.draw().map_err(failed)
 }
 
@@ -148,8 +158,12 @@ where
     Ok(())
 }
 
-fn legend<'a, X: Ranged, Y: Ranged>(chart: &mut Chart<'a, 'a, X, Y>, position: SeriesLabelPosition) -> Result<()> {
+fn legend<'a, X: Ranged, Y: Ranged>(chart: &mut Chart<'a, 'a, X, Y>) -> Result<()> {
     let mut labels = chart.configure_series_labels();
-    labels.position(position).background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2)).label_font((FONT, 13));
+    labels
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.2))
+        .label_font((FONT, 13));
     labels.draw().map_err(failed)
 }

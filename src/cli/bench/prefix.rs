@@ -238,9 +238,8 @@ fn sweep(bench: &mut Bench, args: &Args, length: usize, tokens: &mut Tokens, col
 }
 
 fn relate(prefix_tokens: usize, runs: &[Run]) -> Ratios {
-    let ttft = |run: &Run, mode| {
-        median(run.iter().filter(|(of, _)| *of == mode).map(|(_, sample)| sample.ttft_ms).collect())
-    };
+    let ttft =
+        |run: &Run, mode| median(run.iter().filter(|(of, _)| *of == mode).map(|(_, sample)| sample.ttft_ms).collect());
     let each = |relate: fn(f64, f64) -> f64, mode, base| {
         median(runs.iter().filter_map(|run| Some(relate(ttft(run, mode)?, ttft(run, base)?))).collect())
     };
