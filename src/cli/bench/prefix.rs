@@ -221,7 +221,7 @@ fn sweep(bench: &mut Bench, args: &Args, length: usize, tokens: &mut Tokens, col
             // All but the last chunk of the prefix is known: that is one step, and the suffix the next.
             let known = length - chunk;
             let prompt = [&prefix[..known], &tokens.take(chunk + args.suffix)].concat();
-            run.push((Mode::SuffixAlone, bench.last_step(&prompt, 1)?));
+            run.push((Mode::SuffixAlone, bench.second_step(&prompt)?));
         }
         let hit = [&prefix[..], &tokens.take(args.suffix)].concat();
         run.push((Mode::GpuHit, bench.measure(Mode::GpuHit, &hit)?));
