@@ -37,7 +37,7 @@ pub fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
     }
     // What looks like a file of the person's own is not sought on the hub.
     let path_like = ["./", "../", "/", "~"].iter().any(|start| model.starts_with(start));
-    if path_like || (model.ends_with(".gguf") && model.matches(['/', ':']).count() == 0) {
+    if path_like || (model.ends_with(".gguf") && !model.contains(':')) {
         return Err(Error::io(model, std::io::ErrorKind::NotFound.into()));
     }
     let name = Name::parse(model)?;
