@@ -89,19 +89,14 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Makes a request find in `mode` what was computed before it.
+    /// Makes a request find in `mode` what was computed before it, and no store at work beside it.
     pub fn recall(&mut self, mode: Mode) -> Result<()> {
+        pollster::block_on(self.engine.persist())?;
         match mode {
             Mode::NoKvCache | Mode::KvCache | Mode::GpuHit | Mode::ExactRepeat | Mode::SuffixAlone => {}
             Mode::Cold => self.forget()?,
-            Mode::MemoryHit => {
-                pollster::block_on(self.engine.persist())?;
-                self.engine.clear_cache();
-            }
-            Mode::DiskHit => {
-                pollster::block_on(self.engine.persist())?;
-                self.keep(0);
-            }
+            Mode::MemoryHit => self.engine.clear_cache(),
+            Mode::DiskHit => self.keep(0),
         }
         Ok(())
     }
@@ -137,6 +132,7 @@ impl<'a> Bench<'a> {
         self.engine.submit(Request { tokens: prompt.to_vec(), max_tokens: self.answer, ..Request::default() })?;
         pollster::block_on(self.engine.step())?;
         self.engine.drain()?;
+        pollster::block_on(self.engine.persist())?;
         self.finish(prompt.len(), Instant::now())
     }
 

@@ -221,11 +221,14 @@ fn sweep(bench: &mut Bench, args: &Args, length: usize, tokens: &mut Tokens, col
             // All but the last chunk of the prefix is known: that is one step, and the suffix the next.
             let known = length - chunk;
             let prompt = [&prefix[..known], &tokens.take(chunk + args.suffix)].concat();
+            bench.recall(Mode::SuffixAlone)?;
             run.push((Mode::SuffixAlone, bench.second_step(&prompt)?));
         }
         let hit = [&prefix[..], &tokens.take(args.suffix)].concat();
-        run.push((Mode::GpuHit, bench.measure(Mode::GpuHit, &hit)?));
-        run.push((Mode::ExactRepeat, bench.measure(Mode::ExactRepeat, &hit)?));
+        for mode in [Mode::GpuHit, Mode::ExactRepeat] {
+            bench.recall(mode)?;
+            run.push((mode, bench.measure(mode, &hit)?));
+        }
     }
     for mode in [Mode::MemoryHit, Mode::DiskHit] {
         for _ in 0..HITS {
