@@ -8,7 +8,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), remedy(source))]
     Io { path: PathBuf, source: std::io::Error },
 
     /// A file that is not what it claims to be. `fix` is what the person should do about it.
@@ -63,6 +63,16 @@ pub enum Error {
     /// A download that failed: the address, what went wrong and what to do.
     #[error("{url}: {problem}; {fix}")]
     Download { url: String, problem: String, fix: String },
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => "; check the path",
+        ErrorKind::PermissionDenied => "; check who may use it",
+        ErrorKind::StorageFull => "; make room, or name another place",
+        _ => "",
+    }
 }
 
 impl Error {
