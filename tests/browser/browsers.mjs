@@ -10,16 +10,22 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 import puppeteer from "puppeteer-core";
 
-const CHROMIUM_ARGS = [
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
-  "--enable-features=Vulkan",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--disable-quic",
-  "--no-first-run",
-];
+const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
+
+/** How Playwright is to start Chromium. */
+export const CHROMIUM = {
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  headless: true,
+  chromiumSandbox: false,
+  args: [
+    ...WEBGPU,
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+  ],
+};
 
 const FIREFOX_PREFERENCES = {
   "dom.webgpu.enabled": true,
@@ -31,12 +37,8 @@ const FIREFOX_PREFERENCES = {
 
 const kinds = {
   async chromium(profile, { webgpu = true } = {}) {
-    const context = await chromium.launchPersistentContext(profile, {
-      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-      headless: true,
-      chromiumSandbox: false,
-      args: webgpu ? CHROMIUM_ARGS : [...CHROMIUM_ARGS.slice(3), "--disable-features=WebGPU"],
-    });
+    const without = [...CHROMIUM.args.filter((arg) => !WEBGPU.includes(arg)), "--disable-features=WebGPU"];
+    const context = await chromium.launchPersistentContext(profile, webgpu ? CHROMIUM : { ...CHROMIUM, args: without });
     // The override lives as long as its session, which is left to the page.
     const setQuota = async (page, quotaSize) => {
       const session = await context.newCDPSession(page);

@@ -1,6 +1,8 @@
-// The wasm face in real browsers. One table of cases, run in each browser one after another.
+// The wasm face in real browsers. One table of cases, one after another in each browser, the browsers side by side: Firefox waits
+// a tenth of a second for each token.
 //
 //     node --test tests/browser/suite.test.mjs        BROWSERS=firefox, --test-name-pattern=golden to narrow it
+//                                                     GOLDEN=all adds the golden prompt of 602 tokens
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -9,48 +11,50 @@ import { BROWSERS, open } from "./browsers.mjs";
 import { CASES } from "./cases.mjs";
 import { serve } from "./server.mjs";
 
-for (const name of BROWSERS) {
-  describe(name, { timeout: 600_000 }, () => {
-    let server;
-    let browser;
+describe("browsers", { concurrency: true }, () => {
+  for (const name of BROWSERS) {
+    describe(name, { concurrency: 1, timeout: 900_000 }, () => {
+      let server;
+      let browser;
 
-    before(async () => {
-      server = await serve();
-      browser = await open(name);
-    });
-
-    after(async () => {
-      await browser?.close();
-      server?.close();
-    });
-
-    /** A fresh page of the same profile: what it kept on disk is there. */
-    const visit = async () => {
-      await browser.page.goto(`${server.origin}/page/index.html`);
-      await browser.page.waitForFunction(() => globalThis.ready);
-      return (method, ...rest) =>
-        browser.page.evaluate(([method, rest]) => globalThis.hs[method](...rest), [method, rest]);
-    };
-
-    for (const [title, run] of Object.entries(CASES)) {
-      test(title, async (context) => {
-        await run({ visit, origin: server.origin, browser, name, say: (text) => context.diagnostic(`${name}: ${text}`) });
+      before(async () => {
+        server = await serve();
+        browser = await open(name);
       });
-    }
 
-    test("no WebGPU", async () => {
-      const without = await open(name, { webgpu: false });
-      try {
-        await without.page.goto(`${server.origin}/page/index.html`);
-        await without.page.waitForFunction(() => globalThis.ready);
-        const error = await without.page.evaluate(
-          () => globalThis.hs.refusal(["config.json", "model.safetensors", "tokenizer.json"].map((file) => `/tiny/tiny-odd-f16/${file}`)),
-        );
-        assert.equal(error?.code, "no_webgpu");
-        assert.match(error.message, /Firefox.*Chrome|Chrome.*Firefox/);
-      } finally {
-        await without.close();
+      after(async () => {
+        await browser?.close();
+        server?.close();
+      });
+
+      /** A fresh page of the same profile: what it kept on disk is there. */
+      const visit = async () => {
+        await browser.page.goto(`${server.origin}/page/index.html`);
+        await browser.page.waitForFunction(() => globalThis.ready);
+        return (method, ...rest) =>
+          browser.page.evaluate(([method, rest]) => globalThis.hs[method](...rest), [method, rest]);
+      };
+
+      for (const [title, run] of Object.entries(CASES)) {
+        test(title, async (context) => {
+          await run({ visit, origin: server.origin, browser, name, say: (text) => context.diagnostic(`${name}: ${text}`) });
+        });
       }
+
+      test("no WebGPU", async () => {
+        const without = await open(name, { webgpu: false });
+        try {
+          await without.page.goto(`${server.origin}/page/index.html`);
+          await without.page.waitForFunction(() => globalThis.ready);
+          const error = await without.page.evaluate(
+            () => globalThis.hs.refusal(["config.json", "model.safetensors", "tokenizer.json"].map((file) => `/tiny/tiny-odd-f16/${file}`)),
+          );
+          assert.equal(error?.code, "no_webgpu");
+          assert.match(error.message, /Firefox.*Chrome|Chrome.*Firefox/);
+        } finally {
+          await without.close();
+        }
+      });
     });
-  });
-}
+  }
+});

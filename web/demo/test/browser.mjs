@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { chromium } from "playwright-core";
+import { CHROMIUM } from "../../../tests/browser/browsers.mjs";
 
 const TYPES = {
   ".html": "text/html",
@@ -44,29 +45,13 @@ export async function serve(root, files = {}) {
   return { origin, page: `${origin}/app/`, asked, sent, close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(resolve))) };
 }
 
-const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
-
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--disable-quic",
-  "--no-first-run",
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
-  "--enable-features=Vulkan",
-];
-
-export const launchBrowser = () => chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS });
+export const launchBrowser = () => chromium.launch(CHROMIUM);
 
 /** A browser with a profile of its own, so that what a page keeps is kept over reloads and gone afterwards. */
 export async function launch(options = {}) {
   const profile = await mkdtemp(join(tmpdir(), "headstart-demo-"));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: EXECUTABLE,
-    headless: true,
-    args: FLAGS,
+    ...CHROMIUM,
     viewport: { width: 1180, height: 820 },
     ...options,
   });

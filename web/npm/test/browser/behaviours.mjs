@@ -1,7 +1,8 @@
 // What the package promises in a browser, each as one function over a small driver, so that any harness can run them:
 //   newPage() -> page        a page of one profile at the site, with `evaluate(function, argument)`, `reload()`, `close()`
 //   server, behaviour, files the model server of test/support/server.mjs, on an origin of its own
-//   real, systemTokens       whether /real.gguf on the server is the default model, and how long a system prompt to give it
+//   real, systemTokens       whether /real.gguf on the server is the default model, and how long a system prompt to give it;
+//                            where it is not, /small/ has one of random weights
 //   setQuota(bytes)          what the origin may store; a behaviour that needs it is in `needsQuota`
 // The tiny model and its tokens come from test/support/tiny.mjs. Storage is empty at the beginning of each.
 import assert from "node:assert/strict";
@@ -75,10 +76,10 @@ export const behaviours = {
     assert.ok(store.name === "opfs" && store.entries > 0 && store.failures === 0);
   },
 
-  async "answers on the second visit sooner than on the first"({ newPage, server, url, real, systemTokens, say }) {
-    const model = { url: real ? `${server.origin}/real.gguf` : url };
+  async "answers on the second visit sooner than on the first"({ newPage, server, real, systemTokens, say }) {
+    const model = { url: `${server.origin}/${real ? "real.gguf" : "small/"}` };
     const page = await newPage();
-    // A word and a full stop are two tokens; of the tiny model, each letter is one.
+    // A word and a full stop are two tokens; of the small model, each letter is one.
     const system = "Apple. ".repeat(systemTokens / (real ? 2 : 7) + 1);
     const ask = (content) => ok(page, "answer", { content, system, max_tokens: 4 });
     const open = () => ok(page, "open", { model });
