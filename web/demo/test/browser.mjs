@@ -78,8 +78,9 @@ export const openModel = async (page, name = "tiny-chat.gguf") => {
 };
 
 export const ask = async (page, text) => {
-  await page.getByLabel("Message", { exact: true }).fill(text);
-  await page.keyboard.press("Enter");
+  const field = page.getByLabel("Message", { exact: true });
+  await field.fill(text);
+  await field.press("Enter");
 };
 
 /** Waits until no answer is under way and gives the number of answers. */

@@ -170,6 +170,21 @@ describe("settings", () => {
       assert.match(await page.locator("output").textContent(), /^0, always the likeliest$/);
     }));
 
+  test("give the focus back at once, so that it is not taken from where a person goes on", () =>
+    visit(async (page) => {
+      await page.getByRole("button", { name: "Settings" }).click();
+      await page.getByRole("button", { name: "Close settings" }).waitFor();
+      const focused = await page.evaluate(async () => {
+        const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+        document.querySelector('[aria-label="Close settings"]').click();
+        await later(0);
+        document.getElementById("composer").focus();
+        await later(300);
+        return document.activeElement.id;
+      });
+      assert.equal(focused, "composer");
+    }));
+
   test("the theme follows the system until one is chosen, which a reload keeps", () =>
     visit(
       async (page) => {

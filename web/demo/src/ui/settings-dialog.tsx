@@ -1,4 +1,4 @@
-import { useEffect, useId, useRef } from "preact/hooks";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
 import { useApp } from "../state/app";
 import { DEFAULTS, type Theme } from "../state/settings";
 import { CacheSettings } from "./cache-settings";
@@ -10,7 +10,8 @@ export function SettingsDialog() {
   const dialog = useRef<HTMLDialogElement>(null);
   const title = useId();
   const open = app.settingsOpen.value;
-  useEffect(() => {
+  // Not after the next frame: closing gives the focus back, and whoever writes on at once would lose it.
+  useLayoutEffect(() => {
     if (open) dialog.current?.showModal();
     else dialog.current?.close();
   }, [open]);
