@@ -38,7 +38,7 @@ pub fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
     // What looks like a file of the person's own is not sought on the hub.
     let path_like = ["./", "../", "/", "~"].iter().any(|start| model.starts_with(start));
     if path_like || (model.ends_with(".gguf") && !model.contains(':')) {
-        return Err(Error::io(model, std::io::ErrorKind::NotFound.into()));
+        return Err(Error::io(model, std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory")));
     }
     let name = Name::parse(model)?;
     let repo = Repo::new(&cache::root()?, &name.repo);
