@@ -1,10 +1,9 @@
 // What the package promises in a browser, each as one function over a small driver, so that any harness can run them:
 //   newPage() -> page        a page of one profile at the site, with `evaluate(function, argument)`, `reload()`, `close()`
 //   server, behaviour, files the model server of test/support/server.mjs, on an origin of its own
-//   real, systemTokens       whether /real.gguf on the server is the default model, and how long a system prompt to give it;
-//                            where it is not, /small/ has one of random weights
+//   real, systemTokens       whether /real.gguf on the server is the default model, and how long a system prompt to give it
 //   setQuota(bytes)          what the origin may store; a behaviour that needs it is in `needsQuota`
-// The tiny model and its tokens come from test/support/tiny.mjs. Storage is empty at the beginning of each.
+// /model/ has the model of test/support/tiny.mjs, /small/ that of small.mjs beside it. Storage is empty at the beginning of each.
 import assert from "node:assert/strict";
 
 /** The native engine's first tokens after "hello there", without and with this system prompt. */

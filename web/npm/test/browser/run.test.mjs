@@ -5,7 +5,8 @@ import { fileURLToPath } from "node:url";
 import { BROWSERS, open } from "../../../../tests/browser/browsers.mjs";
 import { serve } from "../support/server.mjs";
 import { serveFolders } from "../support/site.mjs";
-import { smallModel, tinyModel } from "../support/tiny.mjs";
+import { smallModel } from "../support/small.mjs";
+import { tinyModel } from "../support/tiny.mjs";
 import { behaviours, needsQuota } from "./behaviours.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
@@ -14,8 +15,8 @@ const MODEL = new URL("../../../../models/SmolLM2-135M-Instruct.Q4_1.gguf", impo
 /** The default model is slow in Chromium, so there it is asked for: `REAL=1`. */
 const real = (name) => name === "firefox" || process.env.REAL === "1";
 const systemTokens = Number(process.env.SYSTEM_TOKENS ?? 256);
-let made;
-const small = () => (made ??= smallModel());
+/** By folder. */
+const MODELS = { model: tinyModel(), small: smallModel() };
 const only = new RegExp(process.env.ONLY ?? "");
 
 // Side by side: Firefox waits a tenth of a second for each token, whatever the model.
@@ -36,9 +37,9 @@ describe("browsers", { concurrency: true }, () => {
 
 async function run(browser, work, say) {
   const behaviour = {};
-  const files = Object.fromEntries(Object.entries(tinyModel()).map(([name, bytes]) => [`/model/${name}`, bytes]));
-  for (const name of ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]) {
-    Object.defineProperty(files, `/small/${name}`, { get: () => small()[name] });
+  const files = {};
+  for (const [folder, model] of Object.entries(MODELS)) {
+    for (const [name, bytes] of Object.entries(model)) files[`/${folder}/${name}`] = bytes;
   }
   if (real(browser.name)) Object.defineProperty(files, "/real.gguf", { get: () => readFileSync(MODEL) });
   const server = await serve(files, behaviour);
