@@ -185,11 +185,13 @@ impl Gpu {
     /// Hands pending writes to the device and waits until it has taken them, so that staging memory is given back.
     pub fn flush(&mut self) -> Result<()> {
         self.queue.submit([]);
-        self.poll_wait()
+        self.poll_until(None)
     }
 
-    pub(super) fn poll_wait(&self) -> Result<()> {
-        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+    /// Waits until a submission is done, the last one by default, and its callbacks have run. In a browser callbacks run by
+    /// themselves, and it returns at once.
+    pub(super) fn poll_until(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         self.check()?;
         polled.map(|_| ()).map_err(|e| Error::Gpu { problem: e.to_string() })
     }

@@ -11,6 +11,7 @@ pub mod profile;
 pub mod readback;
 pub mod recording;
 pub mod shader;
+mod signal;
 pub mod submit;
 
 pub use buffer::{Buffer, Slice};

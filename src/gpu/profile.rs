@@ -17,13 +17,13 @@ pub struct Sample {
 impl Gpu {
     /// Replays `recording` command by command. Slower than [`Gpu::submit`] by one round trip a command.
     pub fn profile(&mut self, recording: &Recording) -> Result<Vec<Sample>> {
-        self.poll_wait()?;
+        self.poll_until(None)?;
         let mut samples = Vec::with_capacity(recording.commands.len());
         for command in &recording.commands {
             let start = Instant::now();
             let encoder = self.encode(std::slice::from_ref(command))?;
             self.queue.submit([encoder.finish()]);
-            self.poll_wait()?;
+            self.poll_until(None)?;
             let label = match command {
                 Command::Dispatch(dispatch) => dispatch.kernel.label(),
                 Command::Copy { .. } => "copy".into(),

@@ -1,71 +1,66 @@
 //! The one `map_async`: bytes from the GPU to the host, the same way natively and on the web.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    rc::Rc,
-    sync::{Arc, Mutex},
-    task::{Poll, Waker},
-};
+use std::{cell::RefCell, rc::Rc};
 
-use super::{Gpu, Recording, Slice};
+use super::{Gpu, Recording, Slice, signal::Signal};
 use crate::error::{Error, Result};
 
-/// Staging memory for readbacks, reused from step to step.
+/// Staging memory for readbacks, reused from one to the next: a reading is finished before the next one starts.
 #[derive(Default, Clone)]
 pub struct Staging(Rc<RefCell<Option<wgpu::Buffer>>>);
 
-#[derive(Default)]
-struct Mapped {
-    result: Option<Result<(), wgpu::BufferAsyncError>>,
-    waker: Option<Waker>,
+/// Bytes on their way to the host. Dropping it gives the staging memory back.
+pub struct Reading {
+    target: wgpu::Buffer,
+    size: u64,
+    index: wgpu::SubmissionIndex,
+    mapped: Signal<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.target.unmap();
+    }
 }
 
 impl Gpu {
-    /// Runs `recording` and brings `source` back, in the same submit. The only place where the engine waits for a GPU.
+    /// Runs `recording` and brings `source` back, in the same submit.
     pub async fn submit_and_read(
         &mut self,
         recording: &Recording,
         source: Slice,
         staging: &Staging,
     ) -> Result<Vec<u32>> {
+        let reading = self.start_reading(recording, source, staging).await?;
+        self.finish_reading(reading).await
+    }
+
+    /// Runs `recording` and sends for `source`, in the same submit. Nothing waits for the GPU yet.
+    pub async fn start_reading(&mut self, recording: &Recording, source: Slice, staging: &Staging) -> Result<Reading> {
         let mut encoder = self.encode(&recording.commands)?;
         let target = self.staging(staging, source.size).await?;
         encoder.copy_buffer_to_buffer(&self.buffers[&source.buffer.id], source.offset, &target, 0, source.size);
-        self.queue.submit([encoder.finish()]);
+        let index = self.queue.submit([encoder.finish()]);
         self.tally.submits += 1;
         self.tally.bytes_read_back += source.size;
         self.check()?;
+        let mapped = Signal::new();
+        target.map_async(wgpu::MapMode::Read, 0..source.size, mapped.sender());
+        Ok(Reading { target, size: source.size, index, mapped })
+    }
 
-        let state = Arc::new(Mutex::new(Mapped::default()));
-        let signal = state.clone();
-        target.map_async(wgpu::MapMode::Read, 0..source.size, move |result| {
-            let mut state = signal.lock().unwrap_or_else(|e| e.into_inner());
-            state.result = Some(result);
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
-        });
-        self.poll_wait()?;
-        let mapped = poll_fn(|context| {
-            let mut state = state.lock().unwrap_or_else(|e| e.into_inner());
-            match state.result.take() {
-                Some(result) => Poll::Ready(result),
-                None => {
-                    state.waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        });
-        if let Err(error) = mapped.await {
+    /// Waits for what was sent for, and for nothing that was submitted after it.
+    pub async fn finish_reading(&mut self, reading: Reading) -> Result<Vec<u32>> {
+        self.poll_until(Some(reading.index.clone()))?;
+        if let Err(error) = reading.mapped.wait().await {
             self.check_late().await?;
             return Err(Error::Gpu { problem: format!("readback failed: {error}") });
         }
-        let words = {
-            let view = target.get_mapped_range(0..source.size).map_err(|e| Error::Gpu { problem: e.to_string() })?;
-            bytemuck::pod_collect_to_vec(&view)
-        };
-        target.unmap();
+        let view =
+            reading.target.get_mapped_range(0..reading.size).map_err(|e| Error::Gpu { problem: e.to_string() })?;
+        let words = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        drop(reading);
         self.check()?;
         Ok(words)
     }

@@ -1,7 +1,13 @@
 //! The one place that replays recordings.
 
-use super::{Command, Gpu, Recording, Slice};
+use super::{Command, Gpu, Recording, Slice, signal::Signal};
 use crate::error::Result;
+
+/// The end of a submit.
+pub struct Fence {
+    index: wgpu::SubmissionIndex,
+    done: Signal<()>,
+}
 
 impl Gpu {
     /// Runs `recording` in one submit: neighbouring dispatches share a compute pass.
@@ -11,6 +17,25 @@ impl Gpu {
         let encoder = self.encode(&recording.commands)?;
         self.queue.submit([encoder.finish()]);
         self.tally.submits += 1;
+        self.check()
+    }
+
+    /// As [`Gpu::submit`], and what to wait for until it is done.
+    pub fn submit_fenced(&mut self, recording: &Recording) -> Result<Fence> {
+        let encoder = self.encode(&recording.commands)?;
+        let index = self.queue.submit([encoder.finish()]);
+        self.tally.submits += 1;
+        let done = Signal::new();
+        let sender = done.sender();
+        self.queue.on_submitted_work_done(move || sender(()));
+        self.check()?;
+        Ok(Fence { index, done })
+    }
+
+    /// Waits until the GPU has done what was submitted up to `fence`.
+    pub async fn reach(&mut self, fence: Fence) -> Result<()> {
+        self.poll_until(Some(fence.index))?;
+        fence.done.wait().await;
         self.check()
     }
 

@@ -1,0 +1,49 @@
+//! What a callback of the device tells a future, once.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Poll, Waker},
+};
+
+pub(super) struct Signal<T>(Arc<Mutex<State<T>>>);
+
+struct State<T> {
+    value: Option<T>,
+    waker: Option<Waker>,
+}
+
+impl<T> Signal<T> {
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(State { value: None, waker: None })))
+    }
+
+    /// The other end, for the callback.
+    pub fn sender(&self) -> impl FnOnce(T) + Send + use<T>
+    where
+        T: Send + 'static,
+    {
+        let shared = self.0.clone();
+        move |value| {
+            let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            state.value = Some(value);
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    pub async fn wait(&self) -> T {
+        poll_fn(|context| {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match state.value.take() {
+                Some(value) => Poll::Ready(value),
+                None => {
+                    state.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
