@@ -176,7 +176,7 @@ fn pages_have_a_time_to_live_and_a_salt_its_quota() {
 #[test]
 fn a_cancelled_sequence_says_nothing_more_and_leaves_its_pages() {
     let tiny = Tiny::read(NAMES[0]);
-    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    let mut engine = load(&tiny.folder, &EngineOptions { chunk: Some(64), ..EngineOptions::default() });
     let prompt: Vec<u32> = (0..40).collect();
     let gone = engine.submit(greedy(&prompt, 50)).unwrap();
     let kept = engine.submit(Request { max_tokens: 5, ..greedy(&[9, 8, 7], 5) }).unwrap();

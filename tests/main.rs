@@ -11,6 +11,7 @@ mod hub;
 mod kernels;
 mod kv;
 mod language;
+mod load;
 mod oracle;
 mod parity;
 mod persist;

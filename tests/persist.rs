@@ -101,24 +101,31 @@ fn an_exact_repeat_runs_no_layer() {
     }
 }
 
-/// Pages that decode kernels wrote are reused while they are in memory, never from a disk, and never under `exact`.
+/// What decode kernels wrote comes back after a restart, to the last token that was computed; under `exact` it does not.
 #[test]
-fn decoded_pages_stay_in_memory_and_out_of_exact_reuse() {
+fn decoded_blocks_outlive_a_restart_and_stay_out_of_exact_reuse() {
     let tiny = Tiny::read(NAMES[0]);
     let folder = tempfile::tempdir().unwrap();
     let mut first = engine(&tiny.folder, &EngineOptions::default(), 1 << 30, Some(folder.path()));
     let asked = prompt(20, tiny.vocabulary, 5);
     let answer = run(&mut first, &[greedy(&asked, 30)]);
     block_on(first.persist()).unwrap();
-    let mut restarted = engine(&tiny.folder, &EngineOptions::default(), 0, Some(folder.path()));
-    let disk = run(&mut restarted, &[greedy(&[asked.as_slice(), &answer[0].tokens].concat(), 1)]);
-    assert_eq!(disk[0].cache.sources, Sources { disk: 20, computed: 30, ..Sources::default() });
-
     let next = [asked.as_slice(), &answer[0].tokens, &prompt(9, tiny.vocabulary, 6)].concat();
     let exactly = Request { exact: true, ..with_logits(&next) };
     let cold = run(&mut load(&tiny.folder, &EngineOptions::default()), &[with_logits(&next)]);
 
-    let exact = run(&mut first, std::slice::from_ref(&exactly));
+    let mut restarted = engine(&tiny.folder, &EngineOptions::default(), 0, Some(folder.path()));
+    let disk = run(&mut restarted, &[greedy(&next, 1)]);
+    // The last token of the answer was never computed.
+    assert_eq!(disk[0].cache.sources, Sources { disk: 49, computed: 10, ..Sources::default() });
+    let mut restarted = engine(&tiny.folder, &EngineOptions::default(), 0, Some(folder.path()));
+    let exact = run(&mut restarted, std::slice::from_ref(&exactly));
+    // The prompt ended in its second block, which was kept as prefill left it.
+    assert_eq!(exact[0].cache.sources, Sources { disk: 16, computed: 43, ..Sources::default() });
+    assert_eq!(exact[0].cache.misses[0].reason, Reason::DecodeWritten);
+    same("exact from disk", &cold[0], &exact[0]);
+
+    let exact = run(&mut first, &[exactly]);
     assert_eq!(exact[0].cache.sources, Sources { gpu: 20, computed: 39, ..Sources::default() });
     assert_eq!(exact[0].cache.misses[0].reason, Reason::DecodeWritten);
     same("exact", &cold[0], &exact[0]);
@@ -134,8 +141,8 @@ fn memory_keeps_decoded_pages_that_the_gpu_lost() {
     engine.clear_cache();
     let next = [asked.as_slice(), &answer[0].tokens, &prompt(9, tiny.vocabulary, 6)].concat();
     let memory = run(&mut engine, &[greedy(&next, 1)]);
-    // Three whole blocks; the last token of the answer was never computed.
-    assert_eq!(memory[0].cache.sources, Sources { memory: 48, computed: 11, ..Sources::default() });
+    // Three whole blocks and the first token of the next; the last token of the answer was never computed.
+    assert_eq!(memory[0].cache.sources, Sources { memory: 49, computed: 10, ..Sources::default() });
     engine.clear_cache();
     let exact = run(&mut engine, &[Request { exact: true, ..greedy(&next[..49], 1) }]);
     // The prompt's first block is exact; the second was finished by decoding.

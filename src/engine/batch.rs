@@ -20,10 +20,21 @@ pub struct Rows<'a> {
     /// Position of the first token.
     pub position: usize,
     /// Where each token's K and V go.
-    pub slots: Vec<u32>,
+    pub slots: &'a [u32],
     /// The sequence's block table.
     pub pages: &'a [u32],
     pub logits: Logits,
+    /// The hidden state of a row without a token, `[hidden]`.
+    pub hidden: Option<&'a [f32]>,
+    /// Rows whose last hidden state is to come back.
+    pub keep: &'a [usize],
+}
+
+impl<'a> Rows<'a> {
+    /// Without slots, hidden states to put or hidden states to keep.
+    pub fn new(class: Class, tokens: &'a [u32], position: usize, pages: &'a [u32], logits: Logits) -> Self {
+        Self { class, tokens, position, slots: &[], pages, logits, hidden: None, keep: &[] }
+    }
 }
 
 /// Which rows' logits are wanted.
@@ -33,6 +44,25 @@ pub enum Logits {
     Last(Draw),
     /// Every row's; the last draws a token.
     All(Draw),
+}
+
+impl Logits {
+    /// How the last row draws its token, if it does.
+    pub fn draw(&self) -> Option<&Draw> {
+        match self {
+            Self::None => None,
+            Self::Last(draw) | Self::All(draw) => Some(draw),
+        }
+    }
+
+    /// Of `rows` rows, how many give logits.
+    pub fn rows(&self, rows: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Last(_) => 1,
+            Self::All(_) => rows.max(1),
+        }
+    }
 }
 
 /// How the GPU draws a row's token.
@@ -155,7 +185,7 @@ impl Sections {
         let first = self.tokens.len();
         let count = group.tokens.len();
         self.tokens.extend_from_slice(group.tokens);
-        self.slots.extend_from_slice(&group.slots);
+        self.slots.extend_from_slice(group.slots);
         for position in group.position..group.position + count {
             for frequency in &inv_freq[..heads.rotary_pairs] {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();

@@ -3,7 +3,10 @@
 use super::request::MAX_BREAKPOINTS;
 use crate::{
     error::Result,
-    gpu::{AdapterKind, Buffer, Caps, Gpu, Recording, readback::Staging},
+    gpu::{
+        AdapterKind, Buffer, Caps, Gpu, Recording,
+        readback::{Reading, Staging},
+    },
     kernels::{Heads, PAGE, attention, topk},
     kv::{PageCopy, PageId},
     model::{Activations, Config},
@@ -75,18 +78,11 @@ const GATHER_BYTES: u64 = 4 << 20;
 const FIX: &str = "lower --context, or free GPU memory";
 
 impl KvMemory {
-    /// Room for `tokens` tokens now and for `sequences` of `context` tokens at most.
-    pub async fn new(
-        gpu: &mut Gpu,
-        heads: &Heads,
-        layers: usize,
-        tokens: usize,
-        context: usize,
-        sequences: usize,
-    ) -> Result<Self> {
+    /// Room for `tokens` tokens now and for `most` at most.
+    pub async fn new(gpu: &mut Gpu, heads: &Heads, layers: usize, tokens: usize, most: usize) -> Result<Self> {
         let page_bytes = heads.page_bytes();
         let bound = gpu.caps().max_binding.min(gpu.caps().max_buffer) / page_bytes;
-        let limit = (context.div_ceil(PAGE) * sequences).min(bound as usize);
+        let limit = most.div_ceil(PAGE).min(usize::try_from(bound).unwrap_or(usize::MAX)).max(1);
         let pages = tokens.div_ceil(PAGE).clamp(1, limit);
         let mut buffers = Vec::with_capacity(layers);
         for _ in 0..layers {
@@ -132,6 +128,12 @@ impl KvMemory {
 
     /// The words of `pages` (at most [`most_read`](Self::most_read)), `[page, layer, words of a page]`, in one submit.
     pub async fn read(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Vec<u32>> {
+        let reading = self.start_reading(gpu, pages).await?;
+        gpu.finish_reading(reading).await
+    }
+
+    /// Sends for what [`read`](Self::read) gives. One reading ends before the next begins.
+    pub async fn start_reading(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Reading> {
         let page = self.page_bytes * self.layers.len() as u64;
         let gather = match self.gather {
             Some(gather) => gather,
@@ -144,7 +146,7 @@ impl KvMemory {
             let from = layer.slice(u64::from(page) * self.page_bytes, self.page_bytes);
             recording.copy(from, gather.slice(index as u64 * self.page_bytes, self.page_bytes));
         }
-        gpu.submit_and_read(&recording, gather.slice(0, page * pages.len() as u64), &self.staging).await
+        gpu.start_reading(&recording, gather.slice(0, page * pages.len() as u64), &self.staging).await
     }
 
     /// Writes a whole page, `[layer, words of a page]`, before the next submit.

@@ -15,16 +15,20 @@ pub mod explain;
 mod identity;
 pub mod language;
 pub mod memory;
+pub mod pace;
 pub mod packs;
 pub mod pages;
-mod persist;
 mod profile;
 pub mod request;
+mod restore;
+mod reuse;
+mod runner;
+mod save;
 pub mod scheduler;
-pub mod score;
-pub mod sequence;
+mod score;
+mod sequence;
 pub mod stats;
-pub mod step;
+mod step;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,22 +36,19 @@ use std::time::Duration;
 pub use identity::KvIdentity;
 pub use request::{Event, FinishReason, MAX_BREAKPOINTS, Request, SequenceId, Usage};
 pub use stats::Counters;
-use web_time::Instant;
 
 use crate::{
-    error::{Error, Result},
-    gpu::{AdapterInfo, AdapterKind, Gpu, readback::Staging},
-    kernels,
-    kv::{Cache, Fields, Namespace, PinId, Pinned, PinsFull},
-    model::{self, Activations, Config, Model, Uploader},
+    error::Result,
+    gpu::{AdapterInfo, AdapterKind},
+    kv::{Namespace, PinId, Pinned, PinsFull, Report},
+    model::Config,
     quant::Format,
+    store::Tiers,
     weights::Checkpoint,
 };
-use breakpoints::Breakpoints;
-use choice::Rate;
-use memory::KvMemory;
 use pages::PageLayout;
-use persist::Persistence;
+use reuse::Reuse;
+use runner::Runner;
 use sequence::Sequence;
 
 /// What a person can choose when loading a model.
@@ -63,6 +64,8 @@ pub struct EngineOptions {
     pub max_sequences: Option<usize>,
     /// Tokens of KV cache allocated at the start; it grows as needed.
     pub kv_tokens: Option<usize>,
+    /// Tokens of KV cache that there are ever to be; by default as many as the context and the sequences can take.
+    pub kv_limit: Option<usize>,
     /// Pages that nobody used for so long are forgotten on the GPU; by default only when they are needed.
     pub ttl: Option<Duration>,
     /// Bytes of KV that pages may keep for each salt; by default all there are.
@@ -96,32 +99,16 @@ pub struct PageUse {
 }
 
 pub struct Engine {
-    gpu: Gpu,
-    config: Config,
-    context: usize,
-    chunk: usize,
-    max_sequences: usize,
-    model: Box<dyn Model>,
-    memory: Activations,
-    step_buffer: crate::gpu::Buffer,
-    staging: Staging,
-    kv: KvMemory,
-    layout: PageLayout,
-    cache: Cache,
-    breakpoints: Breakpoints,
-    quantize: Option<Format>,
-    fields: Fields,
-    /// Of requests without a salt.
-    namespace: Namespace,
-    persistence: Option<Persistence>,
-    /// Tokens a millisecond.
-    prefill: Rate,
+    runner: Runner,
+    reuse: Reuse,
+    /// By id: who came first.
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
     next_id: u64,
-    stats: stats::Stats,
-    /// From which the cache's time is counted.
-    began: Instant,
+    /// A sequence had to give its pages up, and none has ended since: nobody begins.
+    is_short: bool,
+    /// How long the last step took that computed something, in milliseconds.
+    step_ms: f64,
 }
 
 impl Engine {
@@ -131,126 +118,82 @@ impl Engine {
         options: &EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let config = Config::from_checkpoint(checkpoint)?;
-        config.check_tensors(checkpoint)?;
-        let context = context(&config, options)?;
-        let mut gpu = Gpu::open(kernels::SHADERS).await?;
-        let caps = gpu.caps().clone();
-        let chunk = options.chunk.unwrap_or(memory::default_chunk(&caps)).clamp(1, context);
-        let max_sequences = options.max_sequences.unwrap_or(memory::MAX_SEQUENCES).max(1);
+        let runner = Runner::load(checkpoint, options, progress).await?;
+        let layout = PageLayout::new(&runner.heads(), runner.config.layers);
+        let reuse = Reuse::new(&runner.config, &checkpoint.name, layout, runner.kv.pages(), options);
+        let (waiting, running) = (VecDeque::new(), Vec::new());
+        Ok(Self { runner, reuse, waiting, running, next_id: 0, is_short: false, step_ms: 0.0 })
+    }
 
-        let total = checkpoint.tensors.values().map(|tensor| tensor.bytes).sum();
-        let mut weights = |done, total| progress(Progress { stage: Stage::Weights, done, total });
-        let mut uploader = Uploader {
-            gpu: &mut gpu,
-            checkpoint,
-            config: &config,
-            quantize: options.quantize,
-            progress: &mut weights,
-            done: 0,
-            total,
-        };
-        let model = model::load(&mut uploader, &config, context, &caps).await?;
-        weights(total, total);
-        gpu.flush()?;
+    /// Keeps KV beyond the GPU in `tiers` from now on, under the digest of the model's weights. A request waits for stores
+    /// no longer than `deadline` in all, and computes the rest.
+    pub fn attach(&mut self, tiers: Tiers, weights_digest: &str, deadline: Duration) {
+        self.reuse.attach(&self.runner.config, tiers, weights_digest, deadline);
+    }
 
-        let kernels = model.kernels();
-        for (done, kernel) in kernels.iter().enumerate() {
-            gpu.compile(kernel).await?;
-            progress(Progress { stage: Stage::Shaders, done: done as u64 + 1, total: kernels.len() as u64 });
-        }
+    /// The tiers, if any are attached.
+    pub fn tiers(&self) -> Option<&Tiers> {
+        self.reuse.persistence.as_ref().map(|persistence| &*persistence.tiers)
+    }
 
-        let rows = chunk + max_sequences;
-        let memory = memory::activations(&mut gpu, &config, context, rows, max_sequences).await?;
-        let words = batch::capacity(&model.heads(), rows, max_sequences, context);
-        let step_buffer = gpu.alloc("the step buffer", 4 * words as u64, "lower --context").await?;
-        let tokens = options.kv_tokens.unwrap_or(memory::INITIAL_TOKENS).min(context);
-        let kv = KvMemory::new(&mut gpu, &model.heads(), config.layers, tokens, context, max_sequences).await?;
-        let cache = Cache::new(crate::kv::Config {
-            capacity: kv.pages(),
-            page_bytes: model.heads().page_bytes() * config.layers as u64,
-            ttl_ms: options.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
-            quota: options.salt_quota,
-            ..Default::default()
-        });
-        let layout = PageLayout::new(&model.heads(), config.layers);
-        let fields = identity::fields(&config, &checkpoint.name, options.quantize);
-        let stats = stats::Stats::new(model.weight_bytes());
-        let mut engine = Self {
-            gpu,
-            config,
-            context,
-            chunk,
-            max_sequences,
-            model,
-            memory,
-            step_buffer,
-            staging: Staging::default(),
-            kv,
-            layout,
-            cache,
-            breakpoints: Breakpoints::default(),
-            quantize: options.quantize,
-            namespace: Namespace::new(fields.clone()),
-            fields,
-            persistence: None,
-            prefill: Rate::default(),
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-            next_id: 0,
-            stats,
-            began: Instant::now(),
-        };
-        engine.prepare();
-        Ok(engine)
+    /// The root of the keys of requests with this salt.
+    pub fn namespace(&self, salt: &str) -> Namespace {
+        self.reuse.namespace(salt)
+    }
+
+    /// Milliseconds that computing the reused tokens of `report` would have taken beyond loading them, by the rates
+    /// measured so far; none before the first measurement.
+    pub fn saved_ms(&self, report: &Report) -> Option<f64> {
+        let loading: f64 = report.choices.iter().filter(|choice| choice.load).filter_map(|choice| choice.load_ms).sum();
+        Some((self.reuse.prefill.ms(report.reused() as f64)? - loading).max(0.0))
     }
 
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.runner.config
     }
 
     pub fn adapter(&self) -> &AdapterInfo {
-        self.gpu.info()
+        self.runner.adapter()
     }
 
     pub fn adapter_kind(&self) -> AdapterKind {
-        self.gpu.caps().kind
+        self.runner.caps().kind
     }
 
     /// Most prompt tokens of one step.
     pub fn chunk(&self) -> usize {
-        self.chunk
+        self.runner.pace.most()
     }
 
     /// Longest context of a sequence, in tokens.
     pub fn context(&self) -> usize {
-        self.context
+        self.runner.context
     }
 
     pub fn counters(&self) -> Counters {
-        self.stats.counters()
+        self.runner.counters()
     }
 
     /// Pages of the KV cache, by what they are for.
     pub fn page_use(&self) -> PageUse {
-        let (total, cached) = (self.kv.pages(), self.cache.cached());
-        PageUse { total, cached, used: total - self.cache.available() }
+        let (total, cached) = (self.kv_pages(), self.reuse.cache.cached());
+        PageUse { total, cached, used: total - self.reuse.cache.available() }
     }
 
     /// Waits until the GPU has done all it was given, so that what follows is measured by itself. A step that gives no token
     /// does not wait. In a browser, which waits for nothing, it returns at once.
     pub fn drain(&mut self) -> Result<()> {
-        self.gpu.flush()
+        self.runner.gpu.flush()
     }
 
     /// Loses the device: all GPU memory is given back at once, and what follows fails with [`Error::DeviceLost`].
     pub fn destroy_device(&self) {
-        self.gpu.destroy();
+        self.runner.gpu.destroy();
     }
 
     /// Pages of the KV cache that exist, free ones included.
     pub fn kv_pages(&self) -> usize {
-        self.kv.pages()
+        self.runner.kv.pages()
     }
 
     /// Takes a request. Its tokens come as events of later steps.
@@ -259,7 +202,7 @@ impl Engine {
     /// [`Error::Request`] for an empty prompt, one that leaves no room in the context, ids outside the vocabulary, or
     /// sampling values out of range.
     pub fn submit(&mut self, request: Request) -> Result<SequenceId> {
-        request.validate(self.config.vocab, self.context)?;
+        request.validate(self.config().vocab, self.context())?;
         self.next_id += 1;
         let id = SequenceId(self.next_id);
         self.waiting.push_back(Sequence::new(id, request));
@@ -286,29 +229,17 @@ impl Engine {
     /// [`PinsFull`] where more than half of the pages would be pinned.
     pub fn pin(&mut self, tokens: &[u32], salt: &str) -> Result<Pinned, PinsFull> {
         let namespace = self.namespace(salt);
-        self.cache.pin(&namespace, tokens)
+        self.reuse.cache.pin(&namespace, tokens)
     }
 
     /// False if there is no such pin.
     pub fn unpin(&mut self, pin: PinId) -> bool {
-        self.cache.unpin(pin)
+        self.reuse.cache.unpin(pin)
     }
 
     /// Forgets every prefix that pages hold. Tiers keep what they have.
     pub fn clear_cache(&mut self) {
-        self.cache.clear();
-        self.breakpoints.clear();
-    }
-}
-
-fn context(config: &Config, options: &EngineOptions) -> Result<usize> {
-    match options.context {
-        None => Ok(config.context),
-        Some(0) => Err(Error::Request { field: "context", problem: "must be at least 1 token".into() }),
-        Some(wanted) if wanted > config.context => Err(Error::Request {
-            field: "context",
-            problem: format!("{wanted} tokens are more than the {} the model was made for", config.context),
-        }),
-        Some(wanted) => Ok(wanted),
+        self.reuse.cache.clear();
+        self.reuse.breakpoints.clear();
     }
 }

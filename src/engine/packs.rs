@@ -6,7 +6,7 @@
 //! Cost: warming is one prefill of what is nowhere yet, an export one reading of its pages and one SHA-256, an import one
 //! SHA-256 over the pack and one over each block.
 
-use super::{Engine, Event, FinishReason, KvIdentity, Request, persist::Block};
+use super::{Engine, Event, FinishReason, KvIdentity, Request, save::Block};
 use crate::{
     error::{Error, Result},
     kv::{Key, Namespace, PAGE, PageId, Report},
@@ -189,7 +189,7 @@ impl Engine {
     fn identified(&self) -> Result<(KvIdentity, &Tiers)> {
         let problem = "the digest of the weights is not known; attach tiers first";
         let tiers = self.tiers().ok_or_else(|| Error::Request { field: "pack", problem: problem.into() })?;
-        Ok((KvIdentity::of(self.fields.clone(), self.layout, &self.config), tiers))
+        Ok((self.reuse.identity(self.config()), tiers))
     }
 
     /// The blocks of `tokens`, the last with its hidden state; `None` where pages do not hold all as prefill computes it.
@@ -198,22 +198,22 @@ impl Engine {
         let parents: Vec<Key> = std::iter::once(namespace.key()).chain(keys.iter().copied()).collect();
         let blocks: Vec<&[u32]> = tokens.chunks(PAGE).collect();
         let page = |index: usize| {
-            let (page, exact) = self.cache.page(&parents[index], &keys[index], blocks[index])?;
+            let (page, exact) = self.reuse.cache.page(&parents[index], &keys[index], blocks[index])?;
             (exact == blocks[index].len()).then_some(page)
         };
         let pages: Option<Vec<PageId>> = (0..keys.len()).map(page).collect();
-        let hidden = keys.last().and_then(|key| self.breakpoints.get(key)).filter(|known| known.exact);
+        let hidden = keys.last().and_then(|key| self.reuse.breakpoints.get(key)).filter(|known| known.exact);
         let (Some(pages), Some(hidden)) = (pages, hidden) else { return Ok(None) };
         let mut hidden = Some(hidden.hidden.clone());
         let mut blobs: Vec<Blob> = Vec::with_capacity(pages.len());
-        for read in pages.chunks(self.kv.most_read()) {
-            let words = self.kv.read(&mut self.gpu, read).await?;
-            for page in words.chunks_exact(self.layout.words()) {
+        for read in pages.chunks(self.runner.kv.most_read()) {
+            let words = self.runner.kv.read(&mut self.runner.gpu, read).await?;
+            for page in words.chunks_exact(self.reuse.layout.words()) {
                 let index = blobs.len();
                 let hidden = if index + 1 == keys.len() { hidden.take() } else { None };
                 let (namespace, tokens) = (namespace.clone(), blocks[index].to_vec());
                 let block = Block { namespace, parent: parents[index], key: keys[index], tokens, hidden };
-                blobs.push(block.blob(&self.layout, store::Producer::Prefill, page));
+                blobs.push(block.blob(&self.reuse.layout, store::Producer::Prefill, page));
             }
         }
         Ok(Some(blobs))

@@ -3,6 +3,8 @@
 //! Every decoding sequence gets its one row, so that no answer stalls; what is left of the chunk goes to prompts, first
 //! come first served. A prompt whose every row is to give logits gets as many as there is room for, and one at least.
 
+use super::request::SequenceId;
+
 /// What a sequence could do in the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
@@ -42,4 +44,10 @@ pub fn plan(ready: &[Ready], chunk: usize, logits: usize) -> Vec<Option<Rows>> {
         }
     });
     rows.collect()
+}
+
+/// Of the sequences that hold pages where none can go on for want of more, the one that gives its own up: the youngest, so
+/// that the oldest always comes to its end.
+pub fn yields(holding: &[SequenceId]) -> Option<SequenceId> {
+    holding.iter().copied().max()
 }

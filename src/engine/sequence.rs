@@ -3,44 +3,59 @@
 use web_time::Instant;
 
 use super::request::{FinishReason, Request, SequenceId, Usage};
+use super::restore::Restoring;
 use crate::kv::{BlockTable, Report};
 
 /// A request and what it has produced.
-#[derive(Debug)]
 pub struct Sequence {
     pub id: SequenceId,
     pub request: Request,
+    /// The answer so far: what the request knows of it, then what was drawn. Of a sequence that had to give its pages up,
+    /// more than its pages hold.
     pub generated: Vec<u32>,
     pub phase: Phase,
     /// Where its prompt came from; empty until it is admitted.
     pub cache: Report,
     /// The prompt's last hidden state, where an exact repeat brought it.
     pub hidden: Option<Vec<f32>>,
-    /// When it was admitted.
+    /// When it was admitted first.
     pub admitted: Option<Instant>,
 }
 
-#[derive(Debug)]
 pub enum Phase {
     /// Not admitted: holds no pages.
     Waiting,
+    /// Stores are asked for what pages do not have.
+    Restoring(Restoring),
     /// Part of the prompt is still to be computed; the table holds what is.
     Prefilling(BlockTable),
-    /// All is computed but the last token generated.
+    /// All of the prompt is computed, and the answer up to some token.
     Decoding(BlockTable),
+}
+
+impl Phase {
+    /// What its pages hold.
+    pub fn table(&self) -> Option<&BlockTable> {
+        match self {
+            Self::Waiting => None,
+            Self::Restoring(restoring) => restoring.table(),
+            Self::Prefilling(table) | Self::Decoding(table) => Some(table),
+        }
+    }
+
+    pub fn into_table(self) -> Option<BlockTable> {
+        match self {
+            Self::Waiting => None,
+            Self::Restoring(restoring) => restoring.into_table(),
+            Self::Prefilling(table) | Self::Decoding(table) => Some(table),
+        }
+    }
 }
 
 impl Sequence {
     pub fn new(id: SequenceId, request: Request) -> Self {
-        Self {
-            id,
-            request,
-            generated: Vec::new(),
-            phase: Phase::Waiting,
-            cache: Report::default(),
-            hidden: None,
-            admitted: None,
-        }
+        let generated = request.generated.clone();
+        Self { id, request, generated, phase: Phase::Waiting, cache: Report::default(), hidden: None, admitted: None }
     }
 
     pub fn usage(&self) -> Usage {
@@ -51,15 +66,28 @@ impl Sequence {
         }
     }
 
-    /// Takes a new token; why the sequence ends, if it does.
-    pub fn push(&mut self, token: u32, context: usize) -> Option<FinishReason> {
-        if self.request.stop_tokens.contains(&token) {
-            return Some(FinishReason::Stop);
+    /// The tokens whose KV its answer so far needs: all but the last.
+    pub fn computed(&self) -> Vec<u32> {
+        let answer = &self.generated[..self.generated.len().saturating_sub(1)];
+        [&self.request.tokens, answer].concat()
+    }
+
+    /// Takes the answer's token number `index`, which was drawn or, where it had been before, is known: the token, unless it
+    /// is told already, and why the sequence ends, if it does.
+    pub fn take(&mut self, index: usize, drawn: u32, context: usize) -> (Option<u32>, Option<FinishReason>) {
+        let told = index < self.generated.len();
+        if !told && self.request.stop_tokens.contains(&drawn) {
+            return (None, Some(FinishReason::Stop));
         }
-        self.generated.push(token);
-        if self.generated.len() >= self.request.max_tokens {
-            return Some(FinishReason::Length);
+        if !told {
+            self.generated.push(drawn);
         }
-        (self.request.tokens.len() + self.generated.len() >= context).then_some(FinishReason::Context)
+        let length = index + 1;
+        let reason = match () {
+            _ if length >= self.request.max_tokens => Some(FinishReason::Length),
+            _ if self.request.tokens.len() + length >= context => Some(FinishReason::Context),
+            _ => None,
+        };
+        ((!told).then_some(drawn), reason)
     }
 }

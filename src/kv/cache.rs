@@ -178,6 +178,13 @@ impl Cache {
         if found < options.min { 0 } else { found }
     }
 
+    /// Whether [`admit`](Self::admit) would find the pages that it needs.
+    pub fn fits(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> bool {
+        let found = self.index.find(namespace, tokens, options.limit(tokens), options.exact);
+        let cached = found.pages.iter().filter(|page| self.pool.refs(**page) == 0).count();
+        tokens.len().div_ceil(PAGE) - found.pages.len() <= self.available() - cached
+    }
+
     /// Begins a sequence with the longest known prefix of `tokens`. Fails, changing nothing, when the pages for the
     /// whole prompt cannot be had; takes only the pages of the reused part.
     pub fn admit(

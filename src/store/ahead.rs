@@ -1,81 +1,89 @@
-//! Reading ahead: blocks in their order, the next ones on their way while the caller works on those before.
+//! Reading ahead: blocks in their order, the next ones on their way, and being verified, while the caller works on those
+//! before.
 //!
 //! Invariants: at most [`IN_FLIGHT`] groups are on their way at a time, each of so many blocks as the caller allows; every
-//! block is handed out once, in order, by [`Tiers::accept`], which verifies it. A block that its tier does not have any
-//! more, or not whole, is looked for in the tiers behind.
+//! block is handed out once, in order, by [`Tiers::accept`]. A block that its tier does not have any more, or not whole, is
+//! looked for in the tiers behind.
 //!
 //! Cost: one round trip for a group instead of one for a block, and the bytes of the groups.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 
 use web_time::Instant;
 
-use super::{Answer, Deadline, Expected, Key, Loaded, StoreError, Tiers};
+use super::tiers::{Checked, check};
+use super::{BoxFuture, Deadline, Key, Loaded, Missing, Tiers, Wanted};
 
 /// Groups on their way, beside the one that is being handed out.
 const IN_FLIGHT: usize = 2;
 
-/// What a tier said about one block.
-type Value = Result<Option<Vec<u8>>, StoreError>;
-
-pub struct Ahead<'a> {
-    tiers: &'a Tiers,
-    keys: &'a [Key],
-    /// The tier that has each of `keys`, as [`Tiers::find`] said.
-    places: &'a [usize],
+pub struct Ahead {
+    tiers: Rc<Tiers>,
+    wanted: Vec<Wanted>,
+    /// The tier that has each of `wanted`, as [`Tiers::find`] said.
+    places: Vec<usize>,
     group: usize,
     deadline: Deadline,
-    /// How many of `keys` have been asked for.
+    /// How many of `wanted` have been asked for, and how many were handed out.
     asked: usize,
-    coming: VecDeque<Group<'a>>,
-    /// What has come and was not handed out yet, with its tier.
-    ready: VecDeque<(usize, Value)>,
+    given: usize,
+    coming: VecDeque<Group>,
+    /// What has come and was not handed out yet, with its tier and the time it took.
+    ready: VecDeque<(usize, Checked, f64)>,
+    /// When the last group had come.
+    came: Instant,
 }
 
-struct Group<'a> {
+struct Group {
     tier: usize,
     blocks: usize,
-    answer: Coming<'a>,
+    asked: Instant,
+    answer: Coming,
 }
 
-enum Coming<'a> {
-    Pending(Answer<'a, Vec<Option<Vec<u8>>>>),
-    Here(Result<Vec<Option<Vec<u8>>>, StoreError>),
+type Arrived = (Vec<Checked>, Instant);
+
+enum Coming {
+    Pending(BoxFuture<'static, Arrived>),
+    Here(Arrived),
 }
 
-impl<'a> Ahead<'a> {
-    /// `group`: how many blocks make a group, at least 1.
-    pub fn new(tiers: &'a Tiers, keys: &'a [Key], places: &'a [usize], group: usize, deadline: Deadline) -> Self {
-        let (coming, ready) = (VecDeque::new(), VecDeque::new());
-        Self { tiers, keys, places, group: group.max(1), deadline, asked: 0, coming, ready }
+impl Ahead {
+    /// `places`: the tier of each of `wanted`; `group`: how many blocks make a group, at least 1.
+    pub fn new(tiers: Rc<Tiers>, wanted: Vec<Wanted>, places: Vec<usize>, group: usize, deadline: Deadline) -> Self {
+        let (coming, ready, came) = (VecDeque::new(), VecDeque::new(), Instant::now());
+        Self { tiers, wanted, places, group: group.max(1), deadline, asked: 0, given: 0, coming, ready, came }
     }
 
-    /// The next block, which must be the one expected. `None` where no tier has it whole, or none gives it in time: the
-    /// counters of the tiers tell which.
-    pub async fn next(&mut self, expected: &Expected<'_>) -> Option<Loaded> {
-        let began = Instant::now();
-        let (tier, got) = self.take().await?;
-        match self.tiers.accept(tier, got, expected, began, self.deadline).await {
-            Some(loaded) => Some(loaded),
-            None => self.tiers.load_from(tier + 1, expected, self.deadline).await,
-        }
+    /// The next block, or why no tier has it whole, in time; `None` behind the last.
+    pub async fn next(&mut self) -> Option<Result<Loaded, Missing>> {
+        let (tier, got, ms) = self.take().await?;
+        let wanted = &self.wanted[self.given];
+        self.given += 1;
+        let missing = match self.tiers.accept(tier, got, &wanted.key, ms, self.deadline).await {
+            Ok(loaded) => return Some(Ok(loaded)),
+            Err(missing) => missing,
+        };
+        let behind = self.tiers.load_from(tier + 1, &wanted.expected(&wanted.fields()), self.deadline).await;
+        Some(behind.map_err(|further| missing.or(further)))
     }
 
-    async fn take(&mut self) -> Option<(usize, Value)> {
+    async fn take(&mut self) -> Option<(usize, Checked, f64)> {
         self.ask().await;
         if self.ready.is_empty() {
-            let Group { tier, blocks, answer } = self.coming.pop_front()?;
-            let values = match answer {
-                Coming::Here(values) => values,
-                Coming::Pending(answer) => self.tiers.bounded(tier, self.deadline, answer).await,
+            let Group { tier, blocks, asked, answer } = self.coming.pop_front()?;
+            let (mut values, came) = match answer {
+                Coming::Here(arrived) => arrived,
+                Coming::Pending(answer) => answer.await,
             };
+            let ms = came.saturating_duration_since(asked.max(self.came)).as_secs_f64() * 1e3 / blocks as f64;
+            self.came = came;
             self.ask().await;
-            let mut values =
-                values.map_or_else(|error| vec![Err(error)], |values| values.into_iter().map(Ok).collect());
-            values.resize_with(blocks, || Ok(None));
-            self.ready.extend(values.into_iter().map(|value| (tier, value)));
+            values.resize_with(blocks, || Checked::Absent);
+            self.ready.extend(values.into_iter().map(|value| (tier, value, ms)));
         }
         self.ready.pop_front()
     }
@@ -86,15 +94,33 @@ impl<'a> Ahead<'a> {
             && let Some(&tier) = self.places.get(self.asked)
         {
             let blocks = self.places[self.asked..].iter().take(self.group).take_while(|place| **place == tier).count();
-            let keys = &self.keys[self.asked..self.asked + blocks];
+            let wanted = self.wanted[self.asked..self.asked + blocks].to_vec();
             self.asked += blocks;
-            let mut answer = self.tiers.store(tier).get_many(keys);
-            let asked = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
-            let answer = match asked {
-                Poll::Ready(values) => Coming::Here(values),
+            let mut answer = Box::pin(fetch(self.tiers.clone(), tier, wanted, self.deadline));
+            let asked = Instant::now();
+            let answer = match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
+                Poll::Ready(arrived) => Coming::Here(arrived),
                 Poll::Pending => Coming::Pending(answer),
             };
-            self.coming.push_back(Group { tier, blocks, answer });
+            self.coming.push_back(Group { tier, blocks, asked, answer });
         }
     }
+}
+
+/// What a tier says of some blocks, checked, and when that was known.
+async fn fetch(tiers: Rc<Tiers>, tier: usize, wanted: Vec<Wanted>, deadline: Deadline) -> Arrived {
+    let keys: Vec<Key> = wanted.iter().map(|wanted| wanted.key).collect();
+    let got = tiers.bounded(tier, deadline, tiers.store(tier).get_many(&keys)).await;
+    let values = match got {
+        Ok(values) => values,
+        // Each block of the group is missing for the same reason, of which one is told.
+        Err(error) => return (vec![Checked::Failed(error)], Instant::now()),
+    };
+    let checked = move || {
+        let fields = wanted.first().map(Wanted::fields).unwrap_or_default();
+        let pairs = values.into_iter().zip(&wanted);
+        let checked = pairs.map(|(bytes, wanted)| check(bytes, &wanted.expected(&fields))).collect();
+        (checked, Instant::now())
+    };
+    tiers.worker().run(checked).await
 }

@@ -11,13 +11,14 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pollster::block_on;
 
+use super::reply::{Reply, locked};
 use super::{Answer, BoxFuture, Breaker, BreakerConfig, Call, Deadline, Key, Store, StoreError, Usage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,54 +302,6 @@ impl Attempt {
             locked(&self.breaker).finish(call, self.shared.now_ms(), ok);
         }
     }
-}
-
-/// What one thread gives another, once.
-struct Reply<T>(Arc<Mutex<(Option<T>, Option<Waker>)>>);
-
-impl<T> Default for Reply<T> {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new((None, None))))
-    }
-}
-
-impl<T> Clone for Reply<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Reply<T> {
-    /// Whether the other side still waits.
-    fn is_wanted(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
-
-    fn give(&self, value: T) {
-        let mut inner = locked(&self.0);
-        inner.0 = Some(value);
-        if let Some(waker) = inner.1.take() {
-            waker.wake();
-        }
-    }
-
-    async fn wait(&self) -> T {
-        poll_fn(|context| {
-            let mut inner = locked(&self.0);
-            match inner.0.take() {
-                Some(value) => Poll::Ready(value),
-                None => {
-                    inner.1 = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store for Background {

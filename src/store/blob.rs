@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 
 use super::Key;
 use super::file::{self, Element, Head, MAX_HEADER, Row, Shape, hex, words};
@@ -72,6 +73,39 @@ pub struct Expected<'a> {
     pub rows: &'a [Row],
     /// Elements of `last_hidden`, if the blob has one.
     pub hidden: usize,
+}
+
+/// What all blocks of a prompt have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    /// Tag and value of every namespace field.
+    pub namespace: Vec<(String, String)>,
+    pub element: Element,
+    pub rows: Vec<Row>,
+    /// Elements of a `last_hidden`.
+    pub hidden: usize,
+}
+
+/// A block that is asked for, with all that is known of it: an [`Expected`] that owns what it knows.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub key: Key,
+    pub parent: Key,
+    pub tokens: Vec<u32>,
+    pub family: Arc<Family>,
+}
+
+impl Wanted {
+    pub(super) fn fields(&self) -> Vec<(&str, &str)> {
+        self.family.namespace.iter().map(|(tag, value)| (&**tag, &**value)).collect()
+    }
+
+    /// `fields`: those of [`Wanted::fields`], of this block or of another one of the family.
+    pub(super) fn expected<'a>(&'a self, fields: &'a [(&'a str, &'a str)]) -> Expected<'a> {
+        let Family { element, rows, hidden, .. } = &*self.family;
+        let (key, parent, tokens) = (self.key, self.parent, &self.tokens);
+        Expected { key, parent, tokens, namespace: fields, element: *element, rows, hidden: *hidden }
+    }
 }
 
 /// What a file says of the block in it, without its KV. Only as true as the file: the digest covers the KV too.

@@ -1,6 +1,7 @@
 //! Which token sequences lie in a directory, and how one of them is removed.
 //!
-//! A chain is a block that no other goes on from, with its ancestors. What is listed is what files say of themselves, so
+//! A chain is a block that no other goes on from, with its ancestors. A partial block that another one begins with, as the
+//! end of a prompt is the beginning of its answer's first block, belongs to the other's chain. What is listed is what files say of themselves, so
 //! it is for people: a file whose name is not the key in it, or whose header is not one the encoder writes, is counted
 //! and passed over, but the digest is not checked, since that takes reading the KV. No listing is a use: the order in
 //! which blocks go stays as it was.
@@ -60,8 +61,8 @@ struct Block {
 /// All blocks of a directory, by what they say of themselves.
 struct Tree {
     blocks: HashMap<Key, Block>,
-    /// How many blocks say that they go on from a key.
-    children: HashMap<Key, usize>,
+    /// The blocks that say they go on from a key, in the order of their tokens.
+    children: HashMap<Key, Vec<Key>>,
     pins: HashMap<Key, BTreeSet<String>>,
 }
 
@@ -79,6 +80,10 @@ impl FilesystemStore {
         let mut listed = HashSet::new();
         let mut found = Vec::new();
         for leaf in tree.blocks.keys().filter(|key| !tree.children.contains_key(*key)) {
+            if tree.begins_another(leaf) {
+                listed.insert(*leaf);
+                continue;
+            }
             let mut chain = tree.chain(leaf);
             let first = tree.blocks[&chain.keys[0]].parent;
             let begin = *roots.entry(chain.namespace.clone()).or_insert_with_key(|fields| root(fields));
@@ -103,7 +108,7 @@ impl FilesystemStore {
             return Err(StoreError::Pinned { pins: pins.iter().cloned().collect() });
         }
         let mut removed = Removed::default();
-        for key in tree.own(&tree.path(leaf)) {
+        for key in &tree.own(&tree.path(leaf)) {
             inner.lru.remove(key);
             let gone = scan::remove(&self.path(key));
             if self.count(inner, &self.path(key), gone)? {
@@ -136,9 +141,12 @@ impl FilesystemStore {
             };
             let namespace = namespaces.get(&about.namespace).cloned().unwrap_or_else(|| Rc::new(about.namespace));
             namespaces.insert(namespace.clone());
-            *tree.children.entry(about.parent).or_default() += 1;
+            tree.children.entry(about.parent).or_default().push(key);
             let (parent, last_hidden) = (about.parent, about.hidden.is_some());
             tree.blocks.insert(key, Block { entry, parent, tokens: about.tokens, namespace, last_hidden });
+        }
+        for children in tree.children.values_mut() {
+            children.sort_unstable_by(|a, b| tree.blocks[a].tokens.cmp(&tree.blocks[b].tokens).then_with(|| a.cmp(b)));
         }
         Ok((tree, damaged))
     }
@@ -181,10 +189,37 @@ impl Tree {
         path
     }
 
-    /// The blocks of a path that are no other chain's and not pinned, the leaf first.
-    fn own<'a>(&'a self, path: &'a [Key]) -> impl Iterator<Item = &'a Key> {
-        let shared = |key: &Key| self.children.get(key).is_some_and(|count| *count > 1);
-        path.iter().rev().take_while(move |key| !shared(key) && !self.pins.contains_key(*key))
+    /// Whether a leaf's tokens are the beginning of another block's, and nothing else keeps it. O(log siblings).
+    fn begins_another(&self, leaf: &Key) -> bool {
+        let Block { tokens, parent, .. } = &self.blocks[leaf];
+        if self.pins.contains_key(leaf) || tokens.len() == BLOCK {
+            return false;
+        }
+        let siblings = &self.children[parent];
+        // Whatever begins with these tokens follows them in order.
+        let next = siblings.partition_point(|other| self.blocks[other].tokens <= *tokens);
+        siblings.get(next).is_some_and(|other| self.blocks[other].tokens.starts_with(tokens))
+    }
+
+    /// The blocks of a path that are no other chain's and not pinned, the leaf first, and those that begin them.
+    fn own(&self, path: &[Key]) -> Vec<Key> {
+        let mut own = Vec::new();
+        for key in path.iter().rev() {
+            let tokens = |key: &Key| &self.blocks[key].tokens;
+            let mut children = self.children.get(key).into_iter().flatten();
+            if self.pins.contains_key(key) || children.any(|child| !own.contains(child)) {
+                break;
+            }
+            own.push(*key);
+            let siblings = &self.children[&self.blocks[key].parent];
+            let (begin, others): (Vec<&Key>, Vec<&Key>) = siblings
+                .iter()
+                .filter(|other| *other != key)
+                .partition(|other| self.begins_another(other) && tokens(key).starts_with(tokens(other)));
+            let alone = |other: &&Key| !others.iter().any(|third| tokens(third).starts_with(tokens(other)));
+            own.extend(begin.into_iter().filter(alone));
+        }
+        own
     }
 
     /// Not said to be complete. `leaf` is one.
@@ -198,7 +233,7 @@ impl Tree {
             tokens: blocks().flat_map(|block| &block.tokens).copied().collect(),
             namespace: last.namespace.clone(),
             bytes: blocks().map(|block| block.entry.bytes).sum(),
-            own_bytes: self.own(&keys).map(|key| self.blocks[key].entry.bytes).sum(),
+            own_bytes: self.own(&keys).iter().map(|key| self.blocks[key].entry.bytes).sum(),
             used_ms: last.entry.used / 1_000_000,
             expires_ms: loose.filter_map(|block| block.entry.expires_ms).min(),
             pins: names.into_iter().cloned().collect(),

@@ -27,8 +27,11 @@ mod pins;
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 mod remote;
 #[cfg(not(target_arch = "wasm32"))]
+mod reply;
+#[cfg(not(target_arch = "wasm32"))]
 mod scan;
 mod tiers;
+mod worker;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,7 +40,7 @@ use std::time::Duration;
 pub use ahead::Ahead;
 #[cfg(not(target_arch = "wasm32"))]
 pub use background::{Background, BackgroundConfig};
-pub use blob::{BLOCK, Blob, Description, Expected, Producer, Reject};
+pub use blob::{BLOCK, Blob, Description, Expected, Family, Producer, Reject, Wanted};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
 #[cfg(not(target_arch = "wasm32"))]
 pub use chains::{Chain, Removed};
@@ -51,7 +54,7 @@ pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackLimits,
 pub use pins::{Listing, MAX_PINNED, Pinned};
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 pub use remote::{RemoteConfig, connect};
-pub use tiers::{Loaded, TierStats, Tiers, TiersConfig};
+pub use tiers::{Loaded, Missing, Places, TierStats, Tiers, TiersConfig};
 
 /// A full SHA-256: the name of a block and of everything before it.
 pub type Key = [u8; 32];

@@ -4,8 +4,8 @@
 //! [`Store::put`]). `load` lets nothing through that [`Blob::decode`] rejects: it is counted by reason, removed where it
 //! lay, and the next tier is asked. No fault of a store is an error here; every one is counted.
 //!
-//! Blobs that decode kernels wrote stay in memory, unless configured otherwise: they are not bit-identical to what another
-//! process would compute.
+//! Blobs that decode kernels wrote carry that mark: they are not bit-identical to what another process would compute, and
+//! never take the place of one that is.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,14 +13,13 @@ use std::time::Duration;
 
 use web_time::Instant;
 
+use super::worker::Worker;
 use super::{Answer, Blob, Deadline, Expected, Key, MemoryStore, Producer, Reject, Store, StoreError};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TiersConfig {
     /// For everything saved or moved to the front.
     pub ttl: Option<Duration>,
-    /// Write also behind what decode kernels produced.
-    pub decoded_behind: bool,
 }
 
 /// What one tier did since the start.
@@ -55,18 +54,64 @@ pub struct Loaded {
     pub ms: f64,
 }
 
+/// Why a block that a tier was to have is not there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Missing {
+    /// It went, or its tier failed.
+    Absent,
+    /// What lay there was not the block.
+    Damaged,
+    /// Its tier did not answer in time, which is so many milliseconds at least.
+    Late { ms: f64 },
+}
+
+impl Missing {
+    /// This, unless `further` says more.
+    pub(super) fn or(self, further: Self) -> Self {
+        if matches!((self, further), (Self::Absent, _) | (_, Self::Late { .. })) { further } else { self }
+    }
+}
+
+/// Where blocks lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The nearest tier that has each of the blocks, if any has.
+    pub tiers: Vec<Option<usize>>,
+    /// A tier did not say in time what it has.
+    pub late: bool,
+}
+
+/// What a tier gave for a block, decoded and verified.
+pub(super) enum Checked {
+    Absent,
+    /// The blob and its bytes.
+    Whole(Blob, Vec<u8>),
+    Refused(Reject),
+    Failed(StoreError),
+}
+
+/// Verifies what a tier gave. One SHA-256 over the bytes.
+pub(super) fn check(bytes: Option<Vec<u8>>, expected: &Expected<'_>) -> Checked {
+    match bytes.map(|bytes| (Blob::decode(&bytes, expected), bytes)) {
+        None => Checked::Absent,
+        Some((Ok(blob), bytes)) => Checked::Whole(blob, bytes),
+        Some((Err(reason), _)) => Checked::Refused(reason),
+    }
+}
+
 pub struct Tiers {
     memory: MemoryStore,
     behind: Vec<Box<dyn Store>>,
     config: TiersConfig,
     stats: RefCell<Vec<TierStats>>,
+    worker: Worker,
 }
 
 impl Tiers {
     /// `behind` in the order in which to ask: nearest first.
     pub fn new(memory: MemoryStore, behind: Vec<Box<dyn Store>>, config: TiersConfig) -> Self {
         let stats = RefCell::new(vec![TierStats::default(); 1 + behind.len()]);
-        Self { memory, behind, config, stats }
+        Self { memory, behind, config, stats, worker: Worker::default() }
     }
 
     /// All stores, memory first.
@@ -89,22 +134,28 @@ impl Tiers {
         self.stores().zip(self.stats.borrow().iter()).map(written).collect()
     }
 
-    /// The nearest tier that has each of `keys`, if any: one round trip a tier, none to those that need not be asked.
-    pub async fn find(&self, keys: &[Key], deadline: Deadline) -> Vec<Option<usize>> {
-        let mut found = vec![None; keys.len()];
+    /// Which tier has each of `keys`: one round trip a tier, none to those that need not be asked.
+    pub async fn find(&self, keys: &[Key], deadline: Deadline) -> Places {
+        let mut found = Places { tiers: vec![None; keys.len()], late: false };
         for (tier, store) in self.stores().enumerate() {
-            let open: Vec<usize> = (0..keys.len()).filter(|&i| found[i].is_none()).collect();
+            let open: Vec<usize> = (0..keys.len()).filter(|&i| found.tiers[i].is_none()).collect();
             if open.is_empty() {
                 break;
             }
             if deadline.passed() {
+                found.late = true;
                 self.failed(tier, &StoreError::Late { store: store.name(), ms: 0 });
                 break;
             }
             let asked: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
             match self.bounded(tier, deadline, store.contains(&asked)).await {
-                Ok(present) => open.iter().zip(present).filter(|(_, is)| *is).for_each(|(&i, _)| found[i] = Some(tier)),
-                Err(error) => self.failed(tier, &error),
+                Ok(present) => {
+                    open.iter().zip(present).filter(|(_, is)| *is).for_each(|(&i, _)| found.tiers[i] = Some(tier));
+                }
+                Err(error) => {
+                    found.late |= matches!(error, StoreError::Late { .. });
+                    self.failed(tier, &error);
+                }
             }
         }
         found
@@ -112,22 +163,30 @@ impl Tiers {
 
     /// The blob from the nearest tier that has it whole.
     pub async fn load(&self, expected: &Expected<'_>) -> Option<Loaded> {
-        self.load_from(0, expected, Deadline::NEVER).await
+        self.load_from(0, expected, Deadline::NEVER).await.ok()
     }
 
-    pub(super) async fn load_from(&self, first: usize, expected: &Expected<'_>, until: Deadline) -> Option<Loaded> {
+    pub(super) async fn load_from(
+        &self,
+        first: usize,
+        expected: &Expected<'_>,
+        until: Deadline,
+    ) -> Result<Loaded, Missing> {
+        let mut missing = Missing::Absent;
         for (tier, store) in self.stores().enumerate().skip(first) {
             if until.passed() {
                 break;
             }
             let began = Instant::now();
             let got = self.bounded(tier, until, store.get(&expected.key)).await;
-            let loaded = self.accept(tier, got, expected, began, until).await;
-            if loaded.is_some() {
-                return loaded;
+            let checked = got.map_or_else(Checked::Failed, |bytes| check(bytes, expected));
+            let ms = began.elapsed().as_secs_f64() * 1e3;
+            match self.accept(tier, checked, &expected.key, ms, until).await {
+                Ok(loaded) => return Ok(loaded),
+                Err(further) => missing = missing.or(further),
             }
         }
-        None
+        Err(missing)
     }
 
     /// The answer of a tier, where it comes in time.
@@ -142,38 +201,45 @@ impl Tiers {
         deadline.bound(answer).await.unwrap_or_else(late)
     }
 
-    /// The blob that a tier gave, if it is the one expected.
+    pub(super) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// The blob that a tier gave within `ms` milliseconds, if it is the one expected.
     pub(super) async fn accept(
         &self,
         tier: usize,
-        got: Result<Option<Vec<u8>>, StoreError>,
-        expected: &Expected<'_>,
-        began: Instant,
+        got: Checked,
+        key: &Key,
+        ms: f64,
         until: Deadline,
-    ) -> Option<Loaded> {
-        let store = self.store(tier);
-        let got = got.inspect_err(|error| self.failed(tier, error));
-        let Some(bytes) = got.ok().flatten() else {
-            self.stat(tier, |stats| stats.misses += 1);
-            return None;
-        };
-        let blob = match Blob::decode(&bytes, expected) {
-            Ok(blob) => blob,
-            Err(reason) => {
-                self.discard(tier, &expected.key, reason, until).await;
-                return None;
+    ) -> Result<Loaded, Missing> {
+        let (blob, bytes) = match got {
+            Checked::Whole(blob, bytes) => (blob, bytes),
+            Checked::Refused(reason) => {
+                self.discard(tier, key, reason, until).await;
+                return Err(Missing::Damaged);
+            }
+            Checked::Absent => {
+                self.stat(tier, |stats| stats.misses += 1);
+                return Err(Missing::Absent);
+            }
+            Checked::Failed(error) => {
+                self.failed(tier, &error);
+                self.stat(tier, |stats| stats.misses += 1);
+                let late = matches!(error, StoreError::Late { .. });
+                return Err(if late { Missing::Late { ms } } else { Missing::Absent });
             }
         };
-        let ms = began.elapsed().as_secs_f64() * 1e3;
         self.stat(tier, |stats| {
             stats.hits += 1;
             stats.loaded_bytes += bytes.len() as u64;
             stats.load_ms += ms;
         });
         for nearer in 0..tier {
-            self.keep(nearer, &expected.key, &bytes, false).await;
+            self.keep(nearer, key, &bytes, false).await;
         }
-        Some(Loaded { blob, tier, name: store.name(), bytes: bytes.len(), ms })
+        Ok(Loaded { blob, tier, name: self.store(tier).name(), bytes: bytes.len(), ms })
     }
 
     /// Marks a chain, given from the root on, as used in every tier, so that it goes from its leaf.
@@ -183,14 +249,22 @@ impl Tiers {
         }
     }
 
-    /// Puts the blob into memory, and into the stores behind that do not have it. One with a last hidden state holds more
+    /// Puts the blob into every tier that does not have it. One of prefill kernels that has a last hidden state holds more
     /// than what may lie there under its key, and replaces it.
     pub async fn save(&self, blob: &Blob) {
+        self.put(blob, blob.last_hidden.is_some()).await;
+    }
+
+    /// As [`Tiers::save`], in the place of one that decode kernels wrote.
+    pub async fn heal(&self, blob: &Blob) {
+        self.put(blob, true).await;
+    }
+
+    async fn put(&self, blob: &Blob, replaces: bool) {
         let bytes = blob.encode();
-        let behind = blob.producer == Producer::Prefill || self.config.decoded_behind;
-        let tiers = if behind { 1 + self.behind.len() } else { 1 };
-        for tier in 0..tiers {
-            self.keep(tier, &blob.key, &bytes, tier == 0 || blob.last_hidden.is_some()).await;
+        let replaces = replaces && blob.producer == Producer::Prefill;
+        for tier in 0..=self.behind.len() {
+            self.keep(tier, &blob.key, &bytes, replaces).await;
         }
     }
 

@@ -115,7 +115,7 @@ fn stores_give_a_block_to_its_own_fields_and_tokens_only() {
             let what = format!("{what}, {}", tier.name);
             let keys: Vec<_> = theirs.iter().map(|blob| blob.key).collect();
             let expected: Vec<Option<usize>> = (0..3).map(|block| (block < *first).then_some(at)).collect();
-            assert_eq!(block_on(tiers.find(&keys, Deadline::NEVER)), expected, "{what}");
+            assert_eq!(block_on(tiers.find(&keys, Deadline::NEVER)).tiers, expected, "{what}");
             for (block, (my, their)) in mine.iter().zip(theirs).enumerate() {
                 assert_eq!(loads(&tiers, my).as_ref(), Some(my), "{what}: what is the same was not found");
                 if block < *first {

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use headstart::store::{
-    Ahead, Answer, Blob, Deadline, Key, MemoryStore, Store, StoreError, Tiers, TiersConfig, system_clock,
+    Ahead, Answer, Blob, Deadline, Family, Key, MemoryStore, Missing, Store, StoreError, Tiers, TiersConfig, Wanted,
+    system_clock,
 };
 
 use super::*;
@@ -63,9 +64,21 @@ impl Store for Noting {
 
 struct Scene {
     blocks: Vec<Blob>,
-    keys: Vec<Key>,
     asked: [Rc<RefCell<Vec<usize>>>; 2],
-    tiers: Tiers,
+    tiers: Rc<Tiers>,
+}
+
+impl Scene {
+    fn ahead(&self, places: &[usize], group: usize, deadline: Deadline) -> Ahead {
+        let wanted = self.blocks.iter().map(wanted).collect();
+        Ahead::new(self.tiers.clone(), wanted, places.to_vec(), group, deadline)
+    }
+}
+
+fn wanted(blob: &Blob) -> Wanted {
+    let namespace = NAMESPACE.map(|(tag, value)| (tag.to_string(), value.to_string())).to_vec();
+    let family = Family { namespace, element: Element::F16, rows: ROWS.to_vec(), hidden: HIDDEN };
+    Wanted { key: blob.key, parent: blob.parent, tokens: blob.tokens.clone(), family: family.into() }
 }
 
 /// Ten blocks in two stores behind a memory that keeps nothing.
@@ -81,38 +94,38 @@ fn scene(change: impl Fn(&mut Noting)) -> Scene {
     change(&mut near);
     let tiers =
         Tiers::new(MemoryStore::new(0, system_clock()), vec![Box::new(near), Box::new(far)], TiersConfig::default());
-    let keys = blocks.iter().map(|block| block.key).collect();
-    Scene { blocks, keys, asked, tiers }
+    Scene { blocks, asked, tiers: Rc::new(tiers) }
 }
 
 #[test]
 fn blocks_come_in_order_and_are_asked_for_in_groups_before_they_are_needed() {
-    let Scene { blocks, keys, asked, tiers } = scene(|_| {});
+    let scene = scene(|_| {});
+    let Scene { blocks, asked, .. } = &scene;
     let places = [[1; 4], [2; 4]].concat().into_iter().chain([2, 2]).collect::<Vec<_>>();
-    let mut ahead = Ahead::new(&tiers, &keys, &places, 3, Deadline::NEVER);
-    let first = wait(ahead.next(&expected(&blocks[0]))).unwrap();
+    let mut ahead = scene.ahead(&places, 3, Deadline::NEVER);
+    let first = wait(ahead.next()).unwrap().unwrap();
     assert_eq!((&first.blob, first.tier), (&blocks[0], 1));
     assert_eq!((&*asked[0].borrow(), &*asked[1].borrow()), (&vec![3, 1], &vec![3]), "one in hand, two on their way");
     for (block, place) in blocks.iter().zip(&places).skip(1) {
-        let loaded = wait(ahead.next(&expected(block))).unwrap();
+        let loaded = wait(ahead.next()).unwrap().unwrap();
         assert_eq!((&loaded.blob, loaded.tier), (block, *place));
     }
     assert_eq!((&*asked[0].borrow(), &*asked[1].borrow()), (&vec![3, 1], &vec![3, 3]));
-    assert!(wait(ahead.next(&expected(&blocks[0]))).is_none(), "there are no more");
+    assert!(wait(ahead.next()).is_none(), "there are no more");
 }
 
 #[test]
 fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
     for what in ["lost", "damaged", "failing"] {
-        let Scene { blocks, keys, tiers, .. } = scene(|near| match what {
+        let scene = scene(|near| match what {
             "lost" => assert!(wait(near.inner.remove(&key(3))).unwrap()),
             "damaged" => wait(near.inner.put(&key(3), b"damaged", None)).unwrap(),
             _ => near.fails = true,
         });
-        let places = vec![1; keys.len()];
-        let mut ahead = Ahead::new(&tiers, &keys, &places, 4, Deadline::NEVER);
-        let loaded: Vec<_> = blocks.iter().map(|block| wait(ahead.next(&expected(block))).unwrap()).collect();
-        assert!(loaded.iter().zip(&blocks).all(|(loaded, block)| loaded.blob == *block), "{what}");
+        let Scene { blocks, tiers, .. } = &scene;
+        let mut ahead = scene.ahead(&[1; 10], 4, Deadline::NEVER);
+        let loaded: Vec<_> = blocks.iter().map(|_| wait(ahead.next()).unwrap().unwrap()).collect();
+        assert!(loaded.iter().zip(blocks).all(|(loaded, block)| loaded.blob == *block), "{what}");
         let from: Vec<usize> = loaded.iter().map(|loaded| loaded.tier).collect();
         let stats = &tiers.stats()[1].1;
         match what {
@@ -127,12 +140,11 @@ fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
 
 #[test]
 fn a_store_that_hangs_costs_the_deadline() {
-    let Scene { blocks, keys, tiers, .. } = scene(|near| near.hangs = true);
-    let places = vec![1; keys.len()];
+    let scene = scene(|near| near.hangs = true);
     let deadline = Deadline::after(Duration::from_millis(1));
-    let mut ahead = Ahead::new(&tiers, &keys, &places, 4, deadline);
-    assert!(wait(ahead.next(&expected(&blocks[0]))).is_none());
-    let stats = &tiers.stats()[1].1;
+    let mut ahead = scene.ahead(&[1; 10], 4, deadline);
+    assert!(matches!(wait(ahead.next()), Some(Err(Missing::Late { .. }))));
+    let stats = &scene.tiers.stats()[1].1;
     assert_eq!((stats.late, stats.failures, stats.misses), (1, 1, 1));
     assert!(deadline.passed());
 }

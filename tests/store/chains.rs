@@ -334,45 +334,63 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let disk = disk(folder.path(), &Time::at(1_000_000));
         let ns = namespace("");
-        let mut sequences: Vec<Vec<Key>> = Vec::new();
+        // By their tokens: a sequence that another goes on from is a part of that.
+        let mut sequences: BTreeMap<Vec<u32>, Vec<Key>> = BTreeMap::new();
+        let mut first = Vec::new();
         for (shared, kind, more) in branches {
             let begin: Vec<u32> = (0..16 * shared as u32).collect();
             let rest = (0..more as u32).map(|i| 1000 * (kind + 1) + i);
-            let keys = store(&disk, &blocks(&ns, &begin.into_iter().chain(rest).collect::<Vec<_>>(), false), None);
-            sequences.push(keys);
+            let tokens: Vec<u32> = begin.into_iter().chain(rest).collect();
+            let keys = store(&disk, &blocks(&ns, &tokens, false), None);
+            first.push(keys.clone());
+            sequences.insert(tokens, keys);
         }
         let pin: Vec<Key> = pinned.map_or(Vec::new(), |(at, blocks)| {
-            let keys = &sequences[at % sequences.len()];
+            let keys = &first[at % first.len()];
             keys[..blocks.min(keys.len())].to_vec()
         });
         if !pin.is_empty() {
             disk.pin("p", &pin).unwrap();
         }
-        let leaves = |sequences: &[Vec<Key>]| -> BTreeSet<Vec<Key>> {
-            let inner: BTreeSet<&Key> = sequences.iter().flat_map(|keys| &keys[..keys.len() - 1]).collect();
-            sequences.iter().filter(|keys| !inner.contains(keys.last().unwrap())).cloned().collect()
+        let goes_on = |sequences: &BTreeMap<Vec<u32>, Vec<Key>>, tokens: &[u32]| {
+            sequences.keys().any(|other| other.len() > tokens.len() && other.starts_with(tokens))
         };
-        let mut left = leaves(&sequences);
         for at in order {
-            let listed: BTreeSet<Vec<Key>> = list(&disk).into_iter().map(|chain| chain.keys).collect();
+            let ends = |(tokens, keys): &(&Vec<u32>, &Vec<Key>)| {
+                !goes_on(&sequences, tokens) || !tokens.len().is_multiple_of(16) && pin.contains(keys.last().unwrap())
+            };
+            let left: BTreeSet<(Vec<Key>, Vec<u32>)> =
+                sequences.iter().filter(ends).map(|(tokens, keys)| (keys.clone(), tokens.clone())).collect();
+            let listed: BTreeSet<(Vec<Key>, Vec<u32>)> =
+                list(&disk).into_iter().map(|chain| (chain.keys, chain.tokens)).collect();
             prop_assert_eq!(&listed, &left);
-            let Some(victim) = left.iter().nth(at % left.len().max(1)).cloned() else { break };
+            let Some((victim, tokens)) = left.iter().nth(at % left.len().max(1)).cloned() else { break };
             let own = list(&disk).into_iter().find(|chain| chain.keys == victim).unwrap().own_bytes;
             let removed = disk.remove_chain(victim.last().unwrap());
             if pin.contains(victim.last().unwrap()) {
                 prop_assert!(matches!(removed, Err(StoreError::Pinned { .. })), "a pinned chain went");
                 continue;
             }
-            left.remove(&victim);
-            let kept: BTreeSet<Key> = left.iter().flatten().chain(&pin).copied().collect();
+            sequences.remove(&tokens);
+            // What others share of it, or was pinned within it, is what is left of it; and of what it only began with, what
+            // something that is left begins with.
+            let pinned = |keys: &[Key]| pin.contains(keys.last().unwrap());
+            let mut kept = sequences.clone();
+            kept.retain(|other, keys| !tokens.starts_with(other) || pinned(keys));
+            let others: BTreeSet<&Key> = kept.values().flatten().chain(&pin).collect();
+            let rest = victim.iter().take_while(|key| others.contains(key)).count();
+            let rest = (tokens[..16 * rest].to_vec(), victim[..rest].to_vec());
+            let begun = sequences.iter().filter(|(other, _)| goes_on(&kept, other) || rest.0.starts_with(other));
+            let begun: Vec<_> = begun.map(|(other, keys)| (other.clone(), keys.clone())).collect();
+            kept.extend(begun);
+            if !rest.0.is_empty() && !goes_on(&kept, &rest.0) {
+                kept.insert(rest.0, rest.1);
+            }
+            sequences = kept;
+            let kept: BTreeSet<Key> = sequences.values().flatten().chain(&pin).copied().collect();
             let there: BTreeSet<Key> = disk.keys().unwrap().into_iter().collect();
             prop_assert_eq!(&there, &kept);
             prop_assert_eq!(removed.unwrap().bytes, own);
-            // What was pinned within it is the chain that is left of it.
-            let rest: Vec<Key> = victim.into_iter().take_while(|key| kept.contains(key)).collect();
-            if rest.last().is_some_and(|last| !left.iter().any(|keys| keys.contains(last))) {
-                left.insert(rest);
-            }
         }
     }
 }

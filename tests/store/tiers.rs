@@ -42,13 +42,13 @@ fn saved_is_found_after_a_restart() {
     let keys: Vec<Key> = blocks.iter().map(|block| block.key).chain([key(99)]).collect();
     let first = tiers(folder.path());
     blocks.iter().for_each(|block| wait(first.save(block)));
-    assert_eq!(wait(first.find(&keys, Deadline::NEVER)), [Some(0), Some(0), Some(0), None]);
+    assert_eq!(wait(first.find(&keys, Deadline::NEVER)).tiers, [Some(0), Some(0), Some(0), None]);
     wait(first.flush());
     assert_eq!((stat(&first, 0).saved, stat(&first, 1).saved), (3, 3));
     drop(first);
 
     let second = tiers(folder.path());
-    assert_eq!(wait(second.find(&keys, Deadline::NEVER)), [Some(1), Some(1), Some(1), None]);
+    assert_eq!(wait(second.find(&keys, Deadline::NEVER)).tiers, [Some(1), Some(1), Some(1), None]);
     for block in &blocks {
         let loaded = wait(second.load(&expected(block))).unwrap();
         assert_eq!((&loaded.blob, loaded.tier, loaded.name), (block, 1, "disk"));
@@ -115,16 +115,20 @@ fn swapped_files_give_nothing() {
 }
 
 #[test]
-fn what_decoding_wrote_stays_in_memory_unless_told_otherwise() {
+fn what_decoding_wrote_is_kept_and_never_replaces_what_prefill_wrote() {
     let folder = tempfile::tempdir().unwrap();
-    let block = Blob { producer: Producer::Decode, ..blob(16, false) };
+    let exact = blob(16, false);
+    let decoded = Blob { producer: Producer::Decode, ..blob(16, true) };
+    let producer = || wait(self::tiers(folder.path()).load(&expected(&exact))).unwrap().blob.producer;
     let tiers = tiers(folder.path());
-    wait(tiers.save(&block));
-    assert_eq!((stat(&tiers, 1).saved, wait(tiers.find(&[block.key], Deadline::NEVER))), (0, vec![Some(0)]));
-    let config = TiersConfig { decoded_behind: true, ..TiersConfig::default() };
-    let tiers = Tiers::new(memory(1 << 20), vec![Box::new(disk(folder.path()))], config);
-    wait(tiers.save(&block));
-    assert_eq!(stat(&tiers, 1).saved, 1);
+    wait(tiers.save(&decoded));
+    wait(tiers.save(&exact));
+    assert_eq!((stat(&tiers, 1).saved, producer()), (1, Producer::Decode), "nobody knew that it was marked");
+    wait(tiers.heal(&exact));
+    assert_eq!(producer(), Producer::Prefill);
+    wait(tiers.save(&decoded));
+    wait(tiers.heal(&decoded));
+    assert_eq!(producer(), Producer::Prefill);
 }
 
 #[test]

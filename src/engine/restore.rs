@@ -1,0 +1,488 @@
+//! KV from the tiers: what a request finds there is loaded before its prompt is computed, while others go on.
+//!
+//! Restoring is a phase of a sequence, polled between steps. The tiers are asked which blocks of the prompt they have that
+//! pages do not; those whose loading is expected to beat computing are fetched and verified ahead, and written to pages and
+//! published as they come, until one fails or the deadline passes: it bounds all the waiting for stores that a request
+//! does. Whatever goes wrong is a miss. A step waits for a store only where no sequence has anything to compute, and then
+//! for a moment.
+//!
+//! Costs: a request, two round trips to each tier, one for every group of blocks, and their bytes.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::{
+    Engine,
+    choice::{self, Stored},
+    explain,
+    request::{Event, FinishReason, SequenceId},
+    reuse::{Beginning, Reuse},
+    save::Persistence,
+    sequence::{Phase, Sequence},
+};
+use crate::{
+    error::Result,
+    kernels::PAGE,
+    kv::{self, Admission, BlockTable, Choice, Key, Namespace, Reason, Tier},
+    store::{self, Ahead, Blob, BoxFuture, Deadline, Element, Family, Loaded, Missing, Tiers, Wanted},
+};
+
+/// Bytes of KV that are read at once; three times as much is held while blocks are read ahead.
+const GROUP_BYTES: usize = 4 << 20;
+/// Bytes of KV that a step takes in while others compute.
+const STEP_BYTES: usize = 4 << 20;
+/// The longest that a step waits for stores where nothing else is to be done.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// A sequence that waits for stores.
+pub struct Restoring {
+    deadline: Deadline,
+    stage: Stage,
+}
+
+enum Stage {
+    /// It holds no pages yet.
+    Finding(BoxFuture<'static, Search>),
+    Loading(Box<Loading>),
+}
+
+/// What tiers have of a prompt.
+#[derive(Default)]
+pub(super) struct Search {
+    /// Without a gap.
+    found: VecDeque<Found>,
+    /// A tier did not say in time what it has.
+    late: bool,
+}
+
+/// Where in a prompt a block that a tier has lies.
+struct Found {
+    block: usize,
+    key: Key,
+    stored: Stored,
+}
+
+struct Loading {
+    admission: Admission,
+    beginning: Beginning,
+    choices: Vec<Choice>,
+    /// What did not come in time, or was not the block, and how many tokens could not be had for it.
+    failure: Option<(Reason, usize)>,
+    /// Those that have not come, in order.
+    found: VecDeque<Found>,
+    next: BoxFuture<'static, (Ahead, Option<Result<Loaded, Missing>>)>,
+    /// Bytes and milliseconds, by tier.
+    loads: Vec<(f64, f64)>,
+}
+
+/// What a sequence has been waiting for.
+enum Arrival {
+    Search(Search),
+    Block(Ahead, Option<Result<Loaded, Missing>>),
+}
+
+impl Restoring {
+    pub fn table(&self) -> Option<&BlockTable> {
+        match &self.stage {
+            Stage::Finding(_) => None,
+            Stage::Loading(loading) => Some(&loading.admission.table),
+        }
+    }
+
+    pub fn into_table(self) -> Option<BlockTable> {
+        match self.stage {
+            Stage::Finding(_) => None,
+            Stage::Loading(loading) => Some(loading.admission.table),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context) -> Poll<Arrival> {
+        match &mut self.stage {
+            Stage::Finding(search) => search.as_mut().poll(context).map(Arrival::Search),
+            Stage::Loading(loading) => {
+                loading.next.as_mut().poll(context).map(|(ahead, block)| Arrival::Block(ahead, block))
+            }
+        }
+    }
+}
+
+async fn next(mut ahead: Ahead) -> (Ahead, Option<Result<Loaded, Missing>>) {
+    let block = ahead.next().await;
+    (ahead, block)
+}
+
+/// The blocks of `tokens` behind the first `known` tokens that tiers have. The last may be partial: the longest beginning of
+/// the first missing block that holds more than is known and ends where a prompt or an answer once ended.
+async fn search(tiers: Rc<Tiers>, namespace: Namespace, tokens: Vec<u32>, known: usize, deadline: Deadline) -> Search {
+    let keys: Vec<Key> = Key::chain(&namespace, &tokens).collect();
+    let first = known / PAGE;
+    let asked: Vec<_> = keys[first..].iter().map(|key| key.0).collect();
+    let present = tiers.find(&asked, deadline).await;
+    let size = |block: usize| (tokens.len() - block * PAGE).min(PAGE);
+    let mut found: VecDeque<Found> = (first..keys.len())
+        .zip(&present.tiers)
+        .map_while(|(block, tier)| Some((block, (*tier)?)))
+        .map(|(block, tier)| Found { block, key: keys[block], stored: Stored { tier, tokens: size(block) } })
+        .collect();
+    let mut late = present.late;
+    let next = first + found.len();
+    if next < keys.len() {
+        let least = if next == first { known - first * PAGE + 1 } else { 1 };
+        let parent = next.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
+        let rest = &tokens[next * PAGE..next * PAGE + size(next)];
+        // Of all its tokens it has just been asked for.
+        let lengths: Vec<usize> = (least..rest.len()).rev().collect();
+        let asked: Vec<_> = lengths.iter().map(|&n| Key::block(&parent, &rest[..n])).collect();
+        let present = tiers.find(&asked.iter().map(|key| key.0).collect::<Vec<_>>(), deadline).await;
+        late |= present.late;
+        let longest = present.tiers.iter().position(Option::is_some);
+        found.extend(longest.and_then(|at| {
+            let stored = Stored { tier: present.tiers[at]?, tokens: lengths[at] };
+            Some(Found { block: next, key: asked[at], stored })
+        }));
+    }
+    Search { found, late }
+}
+
+fn kind(tiers: &Tiers, index: usize) -> Tier {
+    match tiers.stores().nth(index).map_or("", |store| store.name()) {
+        "memory" => Tier::Memory,
+        "disk" | "opfs" | "indexeddb" => Tier::Disk,
+        "pack" => Tier::Pack,
+        _ => Tier::Remote,
+    }
+}
+
+impl Reuse {
+    /// Asks the tiers for what pages do not have of a prompt; none where there is nothing to ask.
+    pub fn restore(&self, beginning: &Beginning, prompt: usize) -> Option<Restoring> {
+        let persistence = self.persistence.as_ref().filter(|_| beginning.options.max != Some(0))?;
+        let Beginning { namespace, tokens, options } = beginning;
+        let known = self.cache.lookup(namespace, tokens, options);
+        if known >= prompt {
+            return None;
+        }
+        let (tiers, deadline) = (persistence.tiers.clone(), persistence.deadline());
+        let search = search(tiers, namespace.clone(), tokens[..prompt].to_vec(), known, deadline);
+        Some(Restoring { deadline, stage: Stage::Finding(Box::pin(search)) })
+    }
+
+    /// Leaves of what was found what is worth loading: the account of the decision by tier.
+    fn choose(&mut self, found: &mut VecDeque<Found>) -> Vec<Choice> {
+        let Some(persistence) = &mut self.persistence else { return Vec::new() };
+        let stored: Vec<Stored> = found.iter().map(|found| found.stored).collect();
+        let bytes = self.layout.token_bytes() as f64;
+        let count = choice::worthwhile(&stored, bytes, &self.prefill, &persistence.rates);
+        let mut choices: Vec<Choice> = Vec::new();
+        for (index, stored) in stored.iter().enumerate() {
+            let (tier, load) = (kind(&persistence.tiers, stored.tier), index < count);
+            let load_ms = persistence.rates[stored.tier].ms(stored.tokens as f64 * bytes);
+            let prefill_ms = self.prefill.ms(stored.tokens as f64);
+            match choices.last_mut().filter(|choice| choice.tier == tier && choice.load == load) {
+                Some(choice) => {
+                    choice.tokens += stored.tokens;
+                    choice.load_ms = choice.load_ms.zip(load_ms).map(|(a, b)| a + b);
+                    choice.prefill_ms = choice.prefill_ms.zip(prefill_ms).map(|(a, b)| a + b);
+                }
+                None => choices.push(Choice { tier, tokens: stored.tokens, load, load_ms, prefill_ms }),
+            }
+        }
+        if let Some(declined) = stored.get(count) {
+            persistence.rates[declined.tier].relent();
+        }
+        found.truncate(count);
+        choices
+    }
+
+    fn fetch(&self, beginning: &Beginning, found: &VecDeque<Found>, before: Key, deadline: Deadline) -> Option<Ahead> {
+        let persistence = self.persistence.as_ref()?;
+        let fields = beginning.namespace.fields().entries();
+        let family = Arc::new(Family {
+            namespace: fields.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect(),
+            element: Element::F16,
+            rows: self.layout.rows(),
+            hidden: self.hidden,
+        });
+        let mut parent = before;
+        let wanted = found.iter().map(|Found { block, key, stored }| {
+            let tokens = beginning.tokens[block * PAGE..block * PAGE + stored.tokens].to_vec();
+            Wanted { key: key.0, parent: mem::replace(&mut parent, *key).0, tokens, family: family.clone() }
+        });
+        let (wanted, places) = (wanted.collect(), found.iter().map(|found| found.stored.tier).collect());
+        let group = GROUP_BYTES / (self.layout.words() * 4);
+        Some(Ahead::new(persistence.tiers.clone(), wanted, places, group, deadline))
+    }
+}
+
+impl Engine {
+    /// Takes in what stores have given since the last step.
+    pub(super) async fn restore(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        let mut left = STEP_BYTES;
+        loop {
+            let alone = !self.running.iter().any(|s| matches!(s.phase, Phase::Prefilling(_) | Phase::Decoding(_)));
+            let arrived = self.arrivals(alone).await;
+            if arrived.is_empty() || (!alone && left == 0) {
+                return Ok(());
+            }
+            for (id, arrival) in arrived {
+                let Some(at) = self.running.iter().position(|sequence| sequence.id == id) else { continue };
+                let phase = mem::replace(&mut self.running[at].phase, Phase::Waiting);
+                let Phase::Restoring(Restoring { deadline, stage }) = phase else { continue };
+                match (arrival, stage) {
+                    (Arrival::Search(search), _) => self.begin(id, search, deadline, events).await?,
+                    (Arrival::Block(ahead, block), Stage::Loading(loading)) => {
+                        left = left.saturating_sub(self.reuse.layout.words() * 4);
+                        self.take_block(at, loading, ahead, block, deadline)?;
+                    }
+                    (Arrival::Block(..), Stage::Finding(_)) => {}
+                }
+            }
+        }
+    }
+
+    /// What has come, by sequence. Waits, for a moment, where there is nothing else to do.
+    async fn arrivals(&mut self, alone: bool) -> Vec<(SequenceId, Arrival)> {
+        let restoring = self.running.iter_mut().filter_map(|sequence| match &mut sequence.phase {
+            Phase::Restoring(restoring) => Some((sequence.id, restoring)),
+            _ => None,
+        });
+        let mut restoring: Vec<(SequenceId, &mut Restoring)> = restoring.collect();
+        if restoring.is_empty() {
+            return Vec::new();
+        }
+        let polled = poll_fn(|context| {
+            let arrived = restoring.iter_mut().filter_map(|(id, restoring)| match restoring.poll(context) {
+                Poll::Ready(arrival) => Some((*id, arrival)),
+                Poll::Pending => None,
+            });
+            let arrived: Vec<_> = arrived.collect();
+            if arrived.is_empty() && alone { Poll::Pending } else { Poll::Ready(arrived) }
+        });
+        Deadline::after(MOMENT).bound(polled).await.unwrap_or_default()
+    }
+
+    /// Gives a running sequence the pages that have the beginning of its prompt, and has the tiers fetch what they have
+    /// behind that. Where there is no room it waits again, or ends if nobody else will make any.
+    pub(super) async fn begin(
+        &mut self,
+        id: SequenceId,
+        search: Search,
+        deadline: Deadline,
+        events: &mut Vec<Event>,
+    ) -> Result<()> {
+        let Some(at) = self.running.iter().position(|sequence| sequence.id == id) else { return Ok(()) };
+        let mut beginning = self.reuse.beginning(&self.running[at]);
+        self.make_room(beginning.tokens.len().div_ceil(PAGE)).await?;
+        let Search { mut found, late } = search;
+        let known = self.reuse.cache.lookup(&beginning.namespace, &beginning.tokens, &beginning.options);
+        // Meanwhile pages may have come to hold more, or less.
+        found.retain(|found| found.block >= known / PAGE);
+        if found.front().is_some_and(|found| found.block != known / PAGE) {
+            found.clear();
+        }
+        let choices = self.reuse.choose(&mut found);
+        beginning.options.whole_pages = !found.is_empty();
+        let Some(admission) = self.admission(&mut beginning, at)? else {
+            let mut sequence = self.running.remove(at);
+            sequence.phase = Phase::Waiting;
+            match self.running.is_empty() {
+                true => events.push(super::step::finished(&sequence, FinishReason::Context)),
+                false => self.wait(sequence),
+            }
+            return Ok(());
+        };
+        let before = admission.table.keys().last().copied().unwrap_or(beginning.namespace.key());
+        // What was not found in time may be there.
+        let failure = late.then_some((Reason::Deadline, usize::MAX));
+        match self.reuse.fetch(&beginning, &found, before, deadline).filter(|_| !found.is_empty()) {
+            None => {
+                let mut admission = admission;
+                account(&mut admission, failure, choices);
+                self.start(at, admission);
+            }
+            Some(ahead) => {
+                let loads = vec![(0.0, 0.0); self.reuse.persistence.as_ref().map_or(0, |p| p.rates.len())];
+                let next = Box::pin(next(ahead));
+                let loading = Loading { admission, beginning, choices, failure, found, next, loads };
+                let stage = Stage::Loading(Box::new(loading));
+                self.running[at].phase = Phase::Restoring(Restoring { deadline, stage });
+            }
+        }
+        Ok(())
+    }
+
+    /// The pages that a sequence begins with; none where there is no room for it.
+    fn admission(&mut self, beginning: &mut Beginning, at: usize) -> Result<Option<Admission>> {
+        let prompt = self.running[at].request.tokens.len();
+        let cache = &mut self.reuse.cache;
+        let Ok(mut admission) = cache.admit(&beginning.namespace, &beginning.tokens, &beginning.options) else {
+            return Ok(None);
+        };
+        if admission.table.exact() > prompt {
+            // Prefill kernels wrote what this answer decoded, for another prompt: other bits.
+            cache.withdraw(admission);
+            beginning.options.max = Some(prompt);
+            let Ok(again) = cache.admit(&beginning.namespace, &beginning.tokens, &beginning.options) else {
+                return Ok(None);
+            };
+            admission = again;
+        }
+        if let Some(copy) = admission.copy {
+            self.runner.copy(copy)?;
+        }
+        Ok(Some(admission))
+    }
+
+    /// Puts a block that was loaded into a page, and goes on to the next; or ends the loading.
+    fn take_block(
+        &mut self,
+        at: usize,
+        mut loading: Box<Loading>,
+        ahead: Ahead,
+        block: Option<Result<Loaded, Missing>>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let goes_on = match (block, loading.found.pop_front()) {
+            (Some(block), Some(found)) => self.place(at, &mut loading, found, block),
+            _ => false,
+        };
+        if goes_on && !loading.found.is_empty() && !deadline.passed() {
+            loading.next = Box::pin(next(ahead));
+            let stage = Stage::Loading(loading);
+            self.running[at].phase = Phase::Restoring(Restoring { deadline, stage });
+            return Ok(());
+        }
+        if goes_on && !loading.found.is_empty() {
+            loading.failure = Some((Reason::Deadline, rest(&loading.found)));
+        }
+        self.end_loading(at, *loading)
+    }
+
+    /// Whether the next block is wanted too.
+    fn place(&mut self, at: usize, loading: &mut Loading, found: Found, block: Result<Loaded, Missing>) -> bool {
+        let Some(persistence) = &mut self.reuse.persistence else { return false };
+        let Found { block: number, key, stored } = found;
+        let bytes = (stored.tokens * self.reuse.layout.token_bytes()) as f64;
+        let mut spent = |tier: usize, ms: f64| {
+            loading.loads[tier].0 += bytes;
+            loading.loads[tier].1 += ms;
+        };
+        let left = stored.tokens + rest(&loading.found);
+        let Loaded { blob, tier, ms, .. } = match block {
+            Ok(loaded) => loaded,
+            Err(missing) => {
+                loading.failure = match missing {
+                    Missing::Late { ms } => {
+                        // It takes that long at least.
+                        spent(stored.tier, ms);
+                        Some((Reason::Deadline, left))
+                    }
+                    Missing::Damaged => Some((Reason::Integrity, stored.tokens)),
+                    Missing::Absent => None,
+                }
+                .or(loading.failure.take());
+                return false;
+            }
+        };
+        let began = Instant::now();
+        let Blob { producer, last_hidden, kv, .. } = blob;
+        let computed_exactly = producer == store::Producer::Prefill;
+        let Beginning { tokens, options, .. } = &loading.beginning;
+        if !computed_exactly {
+            persistence.mark(key.0);
+        }
+        if options.exact && !computed_exactly {
+            // What follows was computed from it.
+            loading.failure = Some((Reason::DecodeWritten, left));
+            return false;
+        }
+        if let Some(hidden) = last_hidden {
+            self.reuse.breakpoints.insert(key, hidden, computed_exactly);
+        }
+        // The last token is computed, for its logits, unless its hidden state is known or its logits are not needed.
+        let Sequence { request, generated, .. } = &self.running[at];
+        let begin = number * PAGE;
+        let mut end = begin + stored.tokens;
+        if end == request.tokens.len() && generated.is_empty() && !self.reuse.breakpoints.contains(&key, options.exact)
+        {
+            end -= 1;
+        }
+        let Admission { table, report, cached_tokens, .. } = &mut loading.admission;
+        let fresh = end.saturating_sub(table.written());
+        if fresh == 0 || self.reuse.cache.append(table, fresh).is_err() {
+            return false;
+        }
+        let page = table.pages()[number];
+        self.runner.kv.write(&mut self.runner.gpu, page, &self.reuse.layout.to_page(&kv, stored.tokens));
+        let producer = if computed_exactly { kv::Producer::Prefill } else { kv::Producer::Decode };
+        self.reuse.cache.publish(table, &tokens[table.written()..end], producer);
+        report.load(kind(&persistence.tiers, tier), fresh);
+        spent(tier, ms + began.elapsed().as_secs_f64() * 1e3);
+        persistence.used.push(key.0);
+        *cached_tokens = table.written();
+        true
+    }
+
+    /// Goes on to compute what was not loaded.
+    fn end_loading(&mut self, at: usize, loading: Loading) -> Result<()> {
+        let Loading { mut admission, mut beginning, choices, failure, loads, .. } = loading;
+        if let Some(Persistence { rates, .. }) = &mut self.reuse.persistence {
+            // Of all that was loaded at once, since blocks come in groups.
+            for (rate, (bytes, ms)) in rates.iter_mut().zip(loads).filter(|(_, load)| load.0 > 0.0) {
+                rate.measure(bytes, ms);
+            }
+        }
+        if admission.cached_tokens == admission.report.sources.gpu {
+            // What pages have of the block that could not be loaded is better than nothing.
+            self.reuse.cache.withdraw(admission);
+            beginning.options.whole_pages = false;
+            let Some(whole) = self.admission(&mut beginning, at)? else {
+                let sequence = self.running.remove(at);
+                self.wait(sequence);
+                return Ok(());
+            };
+            admission = whole;
+        }
+        account(&mut admission, failure, choices);
+        self.start(at, admission);
+        Ok(())
+    }
+
+    /// Lets a sequence compute what its pages do not hold.
+    fn start(&mut self, at: usize, admission: Admission) {
+        let sequence = &mut self.running[at];
+        let prompt = sequence.request.tokens.len();
+        if admission.cached_tokens == prompt && sequence.generated.is_empty() {
+            let known = self.reuse.breakpoints.get(&admission.table.key());
+            sequence.hidden = known.map(|breakpoint| breakpoint.hidden.clone());
+        }
+        if sequence.admitted.is_none() {
+            sequence.admitted = Some(Instant::now());
+            sequence.cache = explain::report(&self.reuse.cache, &admission, &sequence.request);
+        }
+        let decodes = admission.cached_tokens >= prompt && !sequence.generated.is_empty();
+        sequence.phase = match decodes {
+            true => Phase::Decoding(admission.table),
+            false => Phase::Prefilling(admission.table),
+        };
+    }
+}
+
+/// Tokens of the blocks that have not come.
+fn rest(found: &VecDeque<Found>) -> usize {
+    found.iter().map(|found| found.stored.tokens).sum()
+}
+
+fn account(admission: &mut Admission, failure: Option<(Reason, usize)>, choices: Vec<Choice>) {
+    if let Some((reason, tokens)) = failure {
+        admission.report.blame(reason, tokens);
+    }
+    admission.report.choices = choices;
+}

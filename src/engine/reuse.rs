@@ -1,0 +1,177 @@
+//! What reuses: the index of pages, the hidden states of prompts' ends, the tiers, and under which names.
+//!
+//! It decides what of a prompt need not be computed, and knows no device.
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::{
+    EngineOptions, KvIdentity,
+    breakpoints::Breakpoints,
+    choice::Rate,
+    identity,
+    pages::PageLayout,
+    save::{Block, Persistence},
+    sequence::Sequence,
+};
+use crate::{
+    kernels::PAGE,
+    kv::{self, AdmitOptions, BlockTable, Cache, Fields, Key, Namespace},
+    model::Config,
+    quant::Format,
+    store::{Deadline, Tiers},
+};
+
+pub(super) struct Reuse {
+    pub cache: Cache,
+    pub breakpoints: Breakpoints,
+    pub layout: PageLayout,
+    pub persistence: Option<Persistence>,
+    /// Tokens a millisecond.
+    pub prefill: Rate,
+    /// Elements of a hidden state.
+    pub hidden: usize,
+    quantize: Option<Format>,
+    fields: Fields,
+    /// Of requests without a salt.
+    namespace: Namespace,
+    /// From which the cache's time is counted.
+    began: Instant,
+}
+
+/// What of a sequence is looked up: the tokens, and how much of them may be reused.
+pub(super) struct Beginning {
+    pub namespace: Namespace,
+    pub tokens: Vec<u32>,
+    pub options: AdmitOptions,
+}
+
+impl Reuse {
+    /// `name`: what the model is called until the digest of its weights is known.
+    pub fn new(config: &Config, name: &str, layout: PageLayout, pages: usize, options: &EngineOptions) -> Self {
+        let cache = Cache::new(kv::Config {
+            capacity: pages,
+            page_bytes: layout.words() as u64 * 4,
+            ttl_ms: options.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
+            quota: options.salt_quota,
+            ..Default::default()
+        });
+        let fields = identity::fields(config, name, options.quantize);
+        Self {
+            cache,
+            breakpoints: Breakpoints::default(),
+            layout,
+            persistence: None,
+            prefill: Rate::default(),
+            hidden: config.hidden,
+            quantize: options.quantize,
+            namespace: Namespace::new(fields.clone()),
+            fields,
+            began: Instant::now(),
+        }
+    }
+
+    pub fn attach(&mut self, config: &Config, tiers: Tiers, weights_digest: &str, deadline: Duration) {
+        self.fields = identity::fields(config, weights_digest, self.quantize);
+        self.namespace = Namespace::new(self.fields.clone());
+        self.persistence = Some(Persistence::new(tiers, deadline));
+    }
+
+    /// The root of the keys of requests with this salt.
+    pub fn namespace(&self, salt: &str) -> Namespace {
+        match salt.is_empty() {
+            true => self.namespace.clone(),
+            false => Namespace::new(kv::Fields { salt: salt.to_owned(), ..self.fields.clone() }),
+        }
+    }
+
+    pub fn identity(&self, config: &Config) -> KvIdentity {
+        KvIdentity::of(self.fields.clone(), self.layout, config)
+    }
+
+    /// Moves the cache's clock to now.
+    pub fn tick(&mut self) {
+        self.cache.advance(self.began.elapsed().as_millis() as u64);
+    }
+
+    /// A new sequence begins with its prompt, whose last token is computed for its logits unless its hidden state is known.
+    /// One that was at work before goes on behind all that it had computed.
+    pub fn beginning(&self, sequence: &Sequence) -> Beginning {
+        let request = &sequence.request;
+        let namespace = self.namespace(&request.cache_salt);
+        let goes_on = sequence.admitted.is_some() && !sequence.generated.is_empty();
+        let tokens = if goes_on { sequence.computed() } else { request.tokens.clone() };
+        let whole = || {
+            let last = Key::chain(&namespace, &tokens).last();
+            last.is_some_and(|key| self.breakpoints.contains(&key, request.exact))
+        };
+        let max = match () {
+            _ if request.no_cache => Some(0),
+            _ if goes_on || whole() => Some(tokens.len()),
+            _ => None,
+        };
+        Beginning { options: AdmitOptions { max, exact: request.exact, ..AdmitOptions::default() }, namespace, tokens }
+    }
+
+    /// Names what `tokens` rows wrote, here and to the tiers.
+    pub fn publish(&mut self, table: &mut BlockTable, tokens: &[u32], producer: kv::Producer, no_cache: bool) {
+        let before = table.written();
+        self.cache.publish(table, tokens, producer);
+        if !no_cache {
+            self.queue_blocks(table, before);
+        }
+    }
+
+    /// Queues what `table` holds beyond its first `before` tokens, in whole blocks, to be saved.
+    fn queue_blocks(&mut self, table: &BlockTable, before: usize) {
+        let Some(persistence) = &mut self.persistence else { return };
+        for block in before / PAGE..table.keys().len() {
+            let tokens = table.tokens()[block * PAGE..(block + 1) * PAGE].to_vec();
+            persistence.push(Block {
+                namespace: table.namespace().clone(),
+                parent: parent(table, block),
+                key: table.keys()[block],
+                tokens,
+                hidden: None,
+            });
+        }
+    }
+
+    /// Queues the block in which a sequence ends, so that what goes on from there finds it to the token.
+    pub fn queue_end(&mut self, table: &BlockTable) {
+        let (block, end) = (table.keys().len(), table.written());
+        let Some(persistence) = self.persistence.as_mut().filter(|_| !end.is_multiple_of(PAGE)) else { return };
+        let key = table.key();
+        if persistence.queued(&key).is_none() {
+            let (namespace, tokens) = (table.namespace().clone(), table.tokens()[block * PAGE..].to_vec());
+            persistence.push(Block { namespace, parent: parent(table, block), key, tokens, hidden: None });
+        }
+    }
+
+    /// Keeps the last hidden state of the first `end` tokens of `table`, here and, with their last block, in the tiers.
+    pub fn keep_breakpoint(&mut self, table: &BlockTable, end: usize, hidden: Vec<f32>) {
+        let block = (end - 1) / PAGE;
+        let parent = parent(table, block);
+        let tokens = &table.tokens()[block * PAGE..end];
+        let key = Key::block(&parent, tokens);
+        self.breakpoints.insert(key, hidden.clone(), end <= table.exact());
+        let Some(persistence) = &mut self.persistence else { return };
+        if let Some(queued) = persistence.queued(&key) {
+            queued.hidden = Some(hidden);
+            return;
+        }
+        let (namespace, tokens) = (table.namespace().clone(), tokens.to_vec());
+        persistence.push(Block { namespace, parent, key, tokens, hidden: Some(hidden) });
+    }
+
+    /// How long a request may wait for stores from now on.
+    pub fn deadline(&self) -> Deadline {
+        self.persistence.as_ref().map_or(Deadline::NEVER, Persistence::deadline)
+    }
+}
+
+/// The key before that of block `block`.
+fn parent(table: &BlockTable, block: usize) -> Key {
+    block.checked_sub(1).map_or(table.namespace().key(), |last| table.keys()[last])
+}

@@ -1,0 +1,304 @@
+//! What runs steps: the device, the model on it, the memory they work in, and the pages of the KV cache.
+//!
+//! It knows rows and pages, and neither requests nor what may be reused. A step is one host write and one submit; what it
+//! draws comes back in the same submit. A step that draws nothing is not waited for, but at most [`IN_FLIGHT`] run at a
+//! time, so that who stops waits for no more than those.
+
+use std::collections::VecDeque;
+
+use web_time::Instant;
+
+use super::{
+    EngineOptions, Progress, Stage,
+    batch::{self, Batch, Draw, Logits, Rows},
+    memory::{self, KvMemory},
+    pace::Pace,
+    stats::{Counters, Stats},
+};
+use crate::{
+    error::{Error, Result},
+    gpu::{AdapterInfo, Buffer, Caps, Gpu, Recording, Slice, profile::Sample, readback::Staging, submit::Fence},
+    kernels::{self, Class, PAGE, attention},
+    kv::PageCopy,
+    model::{self, Activations, Config, Ending, Model, Uploader, Work},
+    weights::Checkpoint,
+};
+
+/// Steps that run on the GPU at once: one, and the next, so that it never waits for the host.
+const IN_FLIGHT: usize = 2;
+
+pub(super) struct Runner {
+    pub gpu: Gpu,
+    pub config: Config,
+    /// Longest context of a sequence, in tokens.
+    pub context: usize,
+    pub max_sequences: usize,
+    pub kv: KvMemory,
+    pub pace: Pace,
+    model: Box<dyn Model>,
+    memory: Activations,
+    step_buffer: Buffer,
+    staging: Staging,
+    flying: VecDeque<Flight>,
+    /// When the GPU was last seen to have done a step.
+    landed: Instant,
+    stats: Stats,
+}
+
+/// A step on its way.
+struct Flight {
+    fence: Fence,
+    launched: Instant,
+    /// Prompt tokens, where it has nothing else.
+    prompt: usize,
+}
+
+/// What a step gave.
+#[derive(Default)]
+pub(super) struct Ran {
+    /// By row of logits, in the order of the groups.
+    pub drawn: Vec<u32>,
+    /// The hidden states that were to be kept, in the order of the groups.
+    pub hidden: VecDeque<Vec<f32>>,
+}
+
+impl Runner {
+    /// Opens the GPU and puts the model on it.
+    pub async fn load(
+        checkpoint: &Checkpoint,
+        options: &EngineOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        let config = Config::from_checkpoint(checkpoint)?;
+        config.check_tensors(checkpoint)?;
+        let context = context(&config, options)?;
+        let mut gpu = Gpu::open(kernels::SHADERS).await?;
+        let caps = gpu.caps().clone();
+        let most = options.chunk.unwrap_or(memory::default_chunk(&caps)).clamp(1, context);
+        let pace = if options.chunk.is_some() { Pace::fixed(most) } else { Pace::measured(most) };
+        let max_sequences = options.max_sequences.unwrap_or(memory::MAX_SEQUENCES).max(1);
+
+        let total = checkpoint.tensors.values().map(|tensor| tensor.bytes).sum();
+        let mut weights = |done, total| progress(Progress { stage: Stage::Weights, done, total });
+        let mut uploader = Uploader {
+            gpu: &mut gpu,
+            checkpoint,
+            config: &config,
+            quantize: options.quantize,
+            progress: &mut weights,
+            done: 0,
+            total,
+        };
+        let model = model::load(&mut uploader, &config, context, &caps).await?;
+        weights(total, total);
+        gpu.flush()?;
+
+        let kernels = model.kernels();
+        for (done, kernel) in kernels.iter().enumerate() {
+            gpu.compile(kernel).await?;
+            progress(Progress { stage: Stage::Shaders, done: done as u64 + 1, total: kernels.len() as u64 });
+        }
+
+        let rows = most + max_sequences;
+        let memory = memory::activations(&mut gpu, &config, context, rows, max_sequences).await?;
+        let words = batch::capacity(&model.heads(), rows, max_sequences, context);
+        let step_buffer = gpu.alloc("the step buffer", 4 * words as u64, "lower --context").await?;
+        let tokens = options.kv_tokens.unwrap_or(memory::INITIAL_TOKENS).min(context);
+        let most = context.next_multiple_of(PAGE).saturating_mul(max_sequences);
+        let most = options.kv_limit.map_or(most, |limit| limit.min(most));
+        let kv = KvMemory::new(&mut gpu, &model.heads(), config.layers, tokens, most).await?;
+        let stats = Stats::new(model.weight_bytes());
+        let mut runner = Self {
+            gpu,
+            config,
+            context,
+            max_sequences,
+            kv,
+            pace,
+            model,
+            memory,
+            step_buffer,
+            staging: Staging::default(),
+            flying: VecDeque::new(),
+            landed: Instant::now(),
+            stats,
+        };
+        runner.prepare();
+        Ok(runner)
+    }
+
+    pub fn adapter(&self) -> &AdapterInfo {
+        self.gpu.info()
+    }
+
+    pub fn caps(&self) -> &Caps {
+        self.gpu.caps()
+    }
+
+    pub fn heads(&self) -> kernels::Heads {
+        self.model.heads()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.stats.counters()
+    }
+
+    /// Computes `groups` (prompt rows before decode rows). Waits for the GPU only where something is to come back.
+    pub async fn run(&mut self, groups: &[Rows<'_>]) -> Result<Ran> {
+        let batch = self.lay_out(groups);
+        let greedy = groups.iter().all(|group| group.logits.draw().is_none_or(|draw| draw.k <= 1));
+        let ending = if greedy { Ending::Greedy } else { Ending::Draw };
+        let before = self.gpu.tally();
+        self.make_way(IN_FLIGHT - 1).await?;
+        self.gpu.write(self.step_buffer, 0, &batch.words);
+        for (group, &row) in groups.iter().zip(&batch.last_rows) {
+            if let Some(hidden) = group.hidden {
+                self.gpu.write(self.memory.hidden, self.hidden_row(row).offset, bytemuck::cast_slice(hidden));
+            }
+        }
+        let mut recording = Recording::new();
+        self.record(&mut recording, &batch, ending);
+        let first_row = |group: &Rows, last: usize| last + 1 - group.tokens.len().max(1);
+        let ends = groups.iter().zip(&batch.last_rows);
+        let kept = ends.flat_map(|(group, &last)| group.keep.iter().map(move |row| first_row(group, last) + row));
+        let mut count = 0;
+        for row in kept {
+            let (from, at) = (self.hidden_row(row), memory::drawn_bytes(&self.config, self.max_sequences, count));
+            recording.copy(from, self.memory.drawn.slice(at, from.size));
+            count += 1;
+        }
+        let drawn_rows = batch.logits.map_or(0, |span| span.rows);
+        let prompt_only = groups.iter().all(|group| group.class == Class::Prompt);
+        let prompt = if prompt_only { groups.iter().map(|group| group.tokens.len()).sum() } else { 0 };
+        let launched = Instant::now();
+        let read = match count {
+            0 if drawn_rows == 0 => {
+                let fence = self.gpu.submit_fenced(&recording)?;
+                self.flying.push_back(Flight { fence, launched, prompt });
+                return Ok(Ran::default());
+            }
+            0 => 4 * drawn_rows as u64,
+            hidden => memory::drawn_bytes(&self.config, self.max_sequences, hidden),
+        };
+        let drawn = self.gpu.submit_and_read(&recording, self.memory.drawn.slice(0, read), &self.staging).await?;
+        self.make_way(0).await?;
+        self.land(launched, prompt);
+        if groups.iter().all(|group| group.class == Class::Decode) {
+            self.stats.decoded(drawn_rows, before, self.gpu.tally());
+        }
+        let hidden = drawn.get(self.max_sequences..).unwrap_or_default().chunks_exact(self.config.hidden);
+        let floats = |words: &[u32]| words.iter().map(|&word| f32::from_bits(word)).collect();
+        Ok(Ran { hidden: hidden.map(floats).collect(), drawn })
+    }
+
+    /// Waits until no more than `most` steps are on their way.
+    async fn make_way(&mut self, most: usize) -> Result<()> {
+        while self.flying.len() > most
+            && let Some(Flight { fence, launched, prompt }) = self.flying.pop_front()
+        {
+            self.gpu.reach(fence).await?;
+            self.land(launched, prompt);
+        }
+        Ok(())
+    }
+
+    /// Takes the measure of a step that is done.
+    fn land(&mut self, launched: Instant, prompt: usize) {
+        let now = Instant::now();
+        let began = launched.max(self.landed);
+        self.landed = now;
+        self.pace.measure(prompt, (now - began).as_secs_f64() * 1e3);
+    }
+
+    /// The logits of `rows` rows of the step that ran, `[rows, vocab]`.
+    pub async fn read_logits(&mut self, first: usize, rows: usize) -> Result<Vec<f32>> {
+        let bytes = (self.config.vocab * 4) as u64;
+        let slice = self.memory.logits.slice(first as u64 * bytes, rows as u64 * bytes);
+        let words = self.gpu.submit_and_read(&Recording::new(), slice, &self.staging).await?;
+        Ok(words.into_iter().map(f32::from_bits).collect())
+    }
+
+    /// Runs `groups` once, each command by itself.
+    pub fn profile(&mut self, groups: &[Rows]) -> Result<Vec<Sample>> {
+        let batch = self.lay_out(groups);
+        self.gpu.write(self.step_buffer, 0, &batch.words);
+        let mut recording = Recording::new();
+        self.record(&mut recording, &batch, Ending::Greedy);
+        self.gpu.profile(&recording)
+    }
+
+    /// Copies a page at once: the pages may grow before the next step.
+    pub fn copy(&mut self, copy: PageCopy) -> Result<()> {
+        let mut recording = Recording::new();
+        self.kv.copy(&mut recording, copy);
+        self.gpu.submit(&recording)
+    }
+
+    /// Grows the pages to `pages`: false where the GPU has no memory for them.
+    pub async fn grow(&mut self, pages: usize) -> Result<bool> {
+        match self.kv.grow(&mut self.gpu, pages).await {
+            Ok(()) => {
+                self.prepare();
+                Ok(true)
+            }
+            Err(Error::GpuMemory { .. }) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn lay_out(&self, groups: &[Rows]) -> Batch {
+        let heads = self.model.heads();
+        let tile_rows = attention::tile_rows(self.gpu.caps(), &heads, Class::Prompt);
+        batch::build(groups, &heads, self.model.inv_freq(), tile_rows, self.step_buffer)
+    }
+
+    fn record(&self, recording: &mut Recording, batch: &Batch, ending: Ending) {
+        self.model.record(
+            recording,
+            &Work {
+                spans: &batch.spans,
+                logits: batch.logits.map(|span| (span, ending)),
+                kv: self.kv.layers(),
+                memory: &self.memory,
+            },
+        );
+    }
+
+    /// A row of the residual stream.
+    fn hidden_row(&self, row: usize) -> Slice {
+        let bytes = 4 * self.config.hidden as u64;
+        self.memory.hidden.slice(row as u64 * bytes, bytes)
+    }
+
+    /// Makes the bind groups of every kind of step, so that steps make none.
+    fn prepare(&mut self) {
+        let pages = [0];
+        // A long context takes other kernels than a short one.
+        for position in [0, self.context.saturating_sub(4)] {
+            for tokens in [&[0][..], &[0; 4]] {
+                for class in [Class::Prompt, Class::Decode] {
+                    for ending in [Ending::Greedy, Ending::Draw] {
+                        let logits = Logits::All(Draw::GREEDY);
+                        let rows = Rows { slots: &[0], ..Rows::new(class, tokens, position, &pages, logits) };
+                        let batch = self.lay_out(&[rows]);
+                        let mut recording = Recording::new();
+                        self.record(&mut recording, &batch, ending);
+                        self.gpu.prepare(&recording);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn context(config: &Config, options: &EngineOptions) -> Result<usize> {
+    match options.context {
+        None => Ok(config.context),
+        Some(0) => Err(Error::Request { field: "context", problem: "must be at least 1 token".into() }),
+        Some(wanted) if wanted > config.context => Err(Error::Request {
+            field: "context",
+            problem: format!("{wanted} tokens are more than the {} the model was made for", config.context),
+        }),
+        Some(wanted) => Ok(wanted),
+    }
+}

@@ -1,0 +1,298 @@
+//! KV on its way to the tiers: blocks queue when they are written, are read back from their pages while steps run, and the
+//! stores write them when they like.
+//!
+//! Every step gives saving a small share of its time, so that blocks are kept under load too, before their pages go to
+//! others: it sends for a few pages, and the next one, for which the GPU has done so by then, encodes them and hands them
+//! on. No step waits for a store.
+//!
+//! Cost: a saved block, one copy to the host and one SHA-256.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::{Engine, choice::Rate, pages::PageLayout};
+use crate::{
+    error::{Error, Result},
+    gpu::readback::Reading,
+    kv::{Key, Namespace},
+    store::{self, Blob, BoxFuture, Deadline, Element, Tiers},
+};
+
+/// Blocks that may wait to be saved; what comes when they do is not.
+const MOST_WAITING: usize = 8192;
+/// Blocks that are known to be marked in a store; beyond that all are forgotten, and a mark stays where it is.
+const MOST_MARKED: usize = 65536;
+/// The part of a step's time that saving may take.
+const SHARE: f64 = 0.05;
+
+/// The tiers and what is known of their speed.
+pub(super) struct Persistence {
+    pub tiers: Rc<Tiers>,
+    /// Bytes a millisecond, by tier.
+    pub rates: Vec<Rate>,
+    /// Blocks loaded since the tiers were last told, each behind its parent.
+    pub used: Vec<store::Key>,
+    /// The longest that one request may wait for stores.
+    deadline: Duration,
+    waiting: VecDeque<Block>,
+    saving: Saving,
+    /// Blocks that decode kernels wrote, as far as tiers are known to have them.
+    marked: HashSet<store::Key>,
+    /// Pages a millisecond.
+    pace: Rate,
+}
+
+/// A block that has been written to a page.
+pub(super) struct Block {
+    pub namespace: Namespace,
+    pub parent: Key,
+    pub key: Key,
+    pub tokens: Vec<u32>,
+    pub hidden: Option<Vec<f32>>,
+}
+
+/// What is on its way to the tiers.
+enum Saving {
+    Nothing,
+    /// Pages are being read, each with whether prefill kernels wrote all of it.
+    Pages {
+        reading: Reading,
+        blocks: Vec<(Block, bool)>,
+    },
+    /// Stores are being given blobs.
+    Blobs(BoxFuture<'static, ()>),
+}
+
+impl Block {
+    /// With what its page holds, as tiers and packs keep it.
+    pub fn blob(self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
+        let fields = self.namespace.fields().entries();
+        Blob {
+            key: self.key.0,
+            parent: self.parent.0,
+            namespace: fields.iter().map(|(tag, value)| ((*tag).into(), (*value).into())).collect(),
+            producer,
+            last_hidden: self.hidden,
+            element: Element::F16,
+            rows: layout.rows(),
+            kv: layout.to_blob(page, self.tokens.len()),
+            tokens: self.tokens,
+        }
+    }
+}
+
+impl Persistence {
+    pub fn new(tiers: Tiers, deadline: Duration) -> Self {
+        let rates = tiers.stores().map(|_| Rate::default()).collect();
+        Self {
+            tiers: Rc::new(tiers),
+            rates,
+            used: Vec::new(),
+            deadline,
+            waiting: VecDeque::new(),
+            saving: Saving::Nothing,
+            marked: HashSet::new(),
+            pace: Rate::default(),
+        }
+    }
+
+    pub fn deadline(&self) -> Deadline {
+        Deadline::after(self.deadline)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || !self.used.is_empty() || !matches!(self.saving, Saving::Nothing)
+    }
+
+    pub fn push(&mut self, block: Block) {
+        match self.waiting.len() < MOST_WAITING {
+            true => self.waiting.push_back(block),
+            false => self.tiers.drop_unsaved(1),
+        }
+    }
+
+    /// A block that waits to be saved.
+    pub fn queued(&mut self, key: &Key) -> Option<&mut Block> {
+        self.waiting.iter_mut().rev().find(|queued| queued.key == *key)
+    }
+
+    /// A tier has this block, with the mark of decode kernels.
+    pub fn mark(&mut self, key: store::Key) {
+        if self.marked.len() >= MOST_MARKED {
+            self.marked.clear();
+        }
+        self.marked.insert(key);
+    }
+
+    /// Has the stores told what was used, and given `blobs`.
+    fn hand_on(&mut self, blobs: Vec<Blob>) {
+        let (tiers, used) = (self.tiers.clone(), std::mem::take(&mut self.used));
+        let mut saved = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            let heals = blob.producer == store::Producer::Prefill && self.marked.remove(&blob.key);
+            if blob.producer == store::Producer::Decode {
+                self.mark(blob.key);
+            }
+            saved.push((blob, heals));
+        }
+        self.saving = Saving::Blobs(Box::pin(async move {
+            tiers.touch(&used).await;
+            for (blob, heals) in &saved {
+                match heals {
+                    true => tiers.heal(blob).await,
+                    false => tiers.save(blob).await,
+                }
+            }
+        }));
+    }
+
+    /// How many pages the next step may save, of which the last took so many milliseconds.
+    fn share(&self, step_ms: f64) -> usize {
+        self.pace.ms(1.0).map_or(1, |ms| ((step_ms * SHARE / ms) as usize).max(1))
+    }
+}
+
+impl Engine {
+    /// Whether anything waits to be saved; an idle [`step`](Self::step) saves a little of it.
+    pub fn has_unsaved(&self) -> bool {
+        self.reuse.persistence.as_ref().is_some_and(Persistence::has_work)
+    }
+
+    /// Saves a little of what waits, for when nothing runs and something may come: whether more waits.
+    ///
+    /// # Errors
+    /// As [`Engine::persist`].
+    pub async fn persist_some(&mut self) -> Result<bool> {
+        self.send_for_pages(self.runner.kv.most_read()).await?;
+        self.hand_pages_on().await?;
+        self.written().await;
+        Ok(self.has_unsaved())
+    }
+
+    /// Saves all that waits in every tier. For when nothing runs.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the pages cannot be read back; never for a store's sake.
+    pub async fn persist(&mut self) -> Result<()> {
+        while self.persist_some().await? {}
+        if let Some(persistence) = &self.reuse.persistence {
+            persistence.tiers.flush().await;
+        }
+        Ok(())
+    }
+
+    /// Gives saving its share of a step, which waits for no store.
+    pub(super) async fn save_share(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let pages = match &self.reuse.persistence {
+            Some(Persistence { saving: Saving::Pages { blocks, .. }, .. }) => blocks.len(),
+            _ => 0,
+        };
+        self.hand_pages_on().await?;
+        let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
+        if let Saving::Blobs(writing) = &mut persistence.saving
+            && poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await.is_ready()
+        {
+            persistence.saving = Saving::Nothing;
+        }
+        if pages > 0 {
+            persistence.pace.measure(pages as f64, began.elapsed().as_secs_f64() * 1e3);
+        }
+        let share = persistence.share(self.step_ms);
+        self.send_for_pages(share).await
+    }
+
+    /// Sends for the pages of up to `most` of the blocks that wait and are still there, the oldest first.
+    async fn send_for_pages(&mut self, most: usize) -> Result<()> {
+        let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
+        if !matches!(persistence.saving, Saving::Nothing) {
+            return Ok(());
+        }
+        let (mut blocks, mut pages) = (Vec::new(), Vec::new());
+        while blocks.len() < most.min(self.runner.kv.most_read())
+            && let Some(block) = persistence.waiting.pop_front()
+        {
+            match self.reuse.cache.page(&block.parent, &block.key, &block.tokens) {
+                // What others will find under this key must be what it is the key of.
+                Some((page, exact)) if Key::block(&block.parent, &block.tokens) == block.key => {
+                    pages.push(page);
+                    let exact = exact == block.tokens.len();
+                    blocks.push((block, exact));
+                }
+                _ => persistence.tiers.drop_unsaved(1),
+            }
+        }
+        if blocks.is_empty() {
+            if !persistence.used.is_empty() {
+                persistence.hand_on(Vec::new());
+            }
+            return Ok(());
+        }
+        match self.runner.kv.start_reading(&mut self.runner.gpu, &pages).await {
+            Ok(reading) => persistence.saving = Saving::Pages { reading, blocks },
+            // Without memory to read pages through nothing can be saved; answering goes on.
+            Err(Error::GpuMemory { .. }) => {
+                persistence.tiers.drop_unsaved((blocks.len() + persistence.waiting.len()) as u64);
+                persistence.waiting.clear();
+            }
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// Encodes the pages that were sent for, and has the stores given them.
+    async fn hand_pages_on(&mut self) -> Result<()> {
+        let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
+        let (reading, blocks) = match std::mem::replace(&mut persistence.saving, Saving::Nothing) {
+            Saving::Pages { reading, blocks } => (reading, blocks),
+            other => {
+                persistence.saving = other;
+                return Ok(());
+            }
+        };
+        let words = self.runner.gpu.finish_reading(reading).await?;
+        let layout = &self.reuse.layout;
+        let pages = blocks.into_iter().zip(words.chunks_exact(layout.words()));
+        let blobs = pages.map(|((block, exact), page)| {
+            let producer = if exact { store::Producer::Prefill } else { store::Producer::Decode };
+            block.blob(layout, producer, page)
+        });
+        persistence.hand_on(blobs.collect());
+        Ok(())
+    }
+
+    /// Waits until the stores have taken what they are being given.
+    async fn written(&mut self) {
+        if let Some(persistence) = &mut self.reuse.persistence
+            && let Saving::Blobs(writing) = &mut persistence.saving
+        {
+            writing.await;
+            persistence.saving = Saving::Nothing;
+        }
+    }
+
+    /// Forgets every prefix: in pages, and in all tiers.
+    ///
+    /// # Errors
+    /// [`Error::Store`] of the first store that did not, after all were asked.
+    pub async fn clear_all(&mut self) -> Result<()> {
+        self.clear_cache();
+        let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
+        persistence.waiting.clear();
+        persistence.used.clear();
+        persistence.marked.clear();
+        persistence.saving = Saving::Nothing;
+        let mut outcome = Ok(());
+        for store in persistence.tiers.stores() {
+            let failed =
+                |problem: store::StoreError| Error::Store { store: store.name().into(), problem: problem.to_string() };
+            outcome = outcome.and(store.clear().await.map_err(failed));
+        }
+        outcome
+    }
+}

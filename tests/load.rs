@@ -1,0 +1,310 @@
+//! An engine that has much to do: more sequences than pages, stores that hang, requests that never end coming.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use headstart::engine::pace::{Pace, TILE};
+use headstart::engine::{Engine, EngineOptions, Event, FinishReason, Request, SequenceId, scheduler};
+use headstart::kv::Sources;
+use headstart::sample::SamplingParams;
+use headstart::store::{
+    Answer, Background, BackgroundConfig, BreakerConfig, Key, MemoryStore, Store, Tiers, TiersConfig, system_clock,
+};
+use pollster::block_on;
+
+use crate::support::engine::{greedy, load, run};
+use crate::support::odd::{NAMES, Tiny};
+
+const LONG: Duration = Duration::from_secs(600);
+
+fn prompt(length: usize, vocabulary: usize, seed: usize) -> Vec<u32> {
+    (0..length).map(|i| ((i * i * 29 + i * 13 + seed * 103 + 5) % vocabulary) as u32).collect()
+}
+
+/// Draws that differ from step to step, so that a token in the wrong place is another token.
+fn drawn(tokens: &[u32], count: usize, seed: u64) -> Request {
+    let sampling = SamplingParams { temperature: 1.0, top_k: Some(40), seed, ..SamplingParams::default() };
+    Request { sampling, ..greedy(tokens, count) }
+}
+
+#[test]
+fn sequences_without_pages_for_all_say_what_they_say_alone() {
+    for name in NAMES {
+        let tiny = Tiny::read(name);
+        // Each comes to need seven pages; there are fourteen for the three.
+        let options =
+            EngineOptions { kv_limit: Some(14 * 16), kv_tokens: Some(16), chunk: Some(32), ..EngineOptions::default() };
+        let requests: Vec<Request> =
+            (0..3).map(|seed| drawn(&prompt(41, tiny.vocabulary, seed), 64, seed as u64)).collect();
+        let alone: Vec<_> = requests
+            .iter()
+            .map(|request| run(&mut load(&tiny.folder, &options), std::slice::from_ref(request)))
+            .collect();
+        let mut engine = load(&tiny.folder, &options);
+        let together = run(&mut engine, &requests);
+        for (alone, together) in alone.iter().zip(&together) {
+            assert_eq!(alone[0].tokens, together.tokens, "{name}");
+            assert_eq!((together.usage.completion_tokens, together.usage.cached_tokens), (64, 0), "{name}");
+            assert_eq!(alone[0].cache, together.cache, "{name}");
+        }
+        assert_eq!(engine.kv_pages(), 14);
+        assert_eq!(engine.page_use().used, 0);
+        // What they computed is known still.
+        assert!(engine.page_use().cached > 10);
+    }
+}
+
+/// One that is alone and has no pages ends with what it has.
+#[test]
+fn a_sequence_that_is_too_long_for_all_pages_ends_and_others_go_on() {
+    let tiny = Tiny::read(NAMES[0]);
+    let options = EngineOptions { kv_limit: Some(5 * 16), kv_tokens: Some(16), ..EngineOptions::default() };
+    let mut engine = load(&tiny.folder, &options);
+    let submit = |engine: &mut Engine, length: usize, count: usize| {
+        engine.submit(greedy(&prompt(length, tiny.vocabulary, length), count)).unwrap()
+    };
+    let ids = [submit(&mut engine, 40, 100), submit(&mut engine, 90, 3), submit(&mut engine, 20, 4)];
+    let ended = finish(&mut engine);
+    let reason =
+        |id: SequenceId| ended.iter().find(|(ended, ..)| *ended == id).map(|(_, reason, tokens)| (*reason, *tokens));
+    assert_eq!(reason(ids[0]), Some((FinishReason::Context, 41)));
+    assert_eq!(reason(ids[1]), Some((FinishReason::Context, 0)));
+    assert_eq!(reason(ids[2]), Some((FinishReason::Length, 4)));
+}
+
+fn finish(engine: &mut Engine) -> Vec<(SequenceId, FinishReason, usize)> {
+    let mut ended = Vec::new();
+    while engine.is_busy() {
+        for event in block_on(engine.step()).unwrap() {
+            if let Event::Finished { sequence, reason, usage, .. } = event {
+                ended.push((sequence, reason, usage.completion_tokens));
+            }
+        }
+    }
+    ended
+}
+
+/// A store that answers once for each time it is told to.
+struct Gated {
+    inner: std::sync::Arc<std::sync::Mutex<std::collections::HashMap<Key, Vec<u8>>>>,
+    gate: Option<Receiver<()>>,
+}
+
+impl Gated {
+    fn pass(&self) {
+        if let Some(gate) = &self.gate {
+            let _ = gate.recv();
+        }
+    }
+}
+
+impl Store for Gated {
+    fn name(&self) -> &'static str {
+        "gated"
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        self.pass();
+        Box::pin(async move { Ok(self.inner.lock().unwrap().get(key).cloned()) })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        self.pass();
+        Box::pin(async move { Ok(keys.iter().map(|key| self.inner.lock().unwrap().get(key).cloned()).collect()) })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.inner.lock().unwrap().insert(*key, bytes.to_vec());
+            Ok(())
+        })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        self.pass();
+        Box::pin(async move { Ok(keys.iter().map(|key| self.inner.lock().unwrap().contains_key(key)).collect()) })
+    }
+
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async move { Ok(self.inner.lock().unwrap().remove(key).is_some()) })
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.inner.lock().unwrap().clear();
+            Ok(())
+        })
+    }
+}
+
+/// Tiers of nothing but such a store, and what opens its gate.
+fn gated(opened: bool) -> (Tiers, Sender<()>) {
+    let (open, gate) = channel();
+    let inner = std::sync::Arc::default();
+    let reader = Gated { inner: std::sync::Arc::clone(&inner), gate: (!opened).then_some(gate) };
+    let reads = BreakerConfig { deadline_ms: LONG.as_millis() as u64, ..BreakerConfig::default() };
+    let config = BackgroundConfig { reads, ..BackgroundConfig::default() };
+    let store = Background::new(reader, Gated { inner, gate: None }, config);
+    (Tiers::new(MemoryStore::new(0, system_clock()), vec![Box::new(store)], TiersConfig::default()), open)
+}
+
+/// While a store hangs, whoever needs nothing of it says every token; then what it has is reused.
+#[test]
+fn a_store_that_hangs_delays_nobody_else() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    let long = prompt(70, tiny.vocabulary, 1);
+    let (tiers, open) = gated(false);
+    engine.attach(tiers, "digest", LONG);
+    let talking = engine.submit(Request { no_cache: true, ..greedy(&prompt(9, tiny.vocabulary, 2), 40) }).unwrap();
+    block_on(engine.step()).unwrap();
+    let waiting = engine.submit(greedy(&long, 3)).unwrap();
+    let mut steps = 0;
+    'said: loop {
+        steps += 1;
+        for event in block_on(engine.step()).unwrap() {
+            match event {
+                Event::Finished { sequence, .. } if sequence == talking => break 'said,
+                Event::Token { sequence, .. } => assert_eq!(sequence, talking),
+                other => panic!("{other:?} while the store hung"),
+            }
+        }
+    }
+    assert_eq!(steps, 39, "a token a step, whatever the store does");
+    drop(open);
+    let mut tokens = 0;
+    while engine.is_busy() {
+        for event in block_on(engine.step()).unwrap() {
+            tokens += usize::from(matches!(event, Event::Token { sequence, .. } if sequence == waiting));
+        }
+    }
+    assert_eq!(tokens, 3);
+}
+
+/// One that is cancelled while stores are asked for it is gone at once.
+#[test]
+fn who_waits_for_a_store_can_be_cancelled() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    let (tiers, open) = gated(false);
+    engine.attach(tiers, "digest", LONG);
+    let waiting = engine.submit(greedy(&prompt(70, tiny.vocabulary, 1), 3)).unwrap();
+    for _ in 0..3 {
+        assert!(block_on(engine.step()).unwrap().is_empty());
+    }
+    engine.cancel(waiting);
+    assert!(!engine.is_busy());
+    assert_eq!(engine.page_use().used, 0);
+    drop(open);
+    assert_eq!(run(&mut engine, &[greedy(&prompt(70, tiny.vocabulary, 1), 3)])[0].tokens.len(), 3);
+}
+
+/// Requests that come one on the heels of another leave no step without a prompt, and what they compute is kept all the same.
+#[test]
+fn blocks_are_kept_under_a_queue_that_never_empties() {
+    let tiny = Tiny::read(NAMES[0]);
+    let options =
+        EngineOptions { chunk: Some(32), kv_limit: Some(512), max_sequences: Some(2), ..EngineOptions::default() };
+    let mut engine = load(&tiny.folder, &options);
+    let (tiers, _open) = gated(true);
+    engine.attach(tiers, "digest", LONG);
+    let prompts: Vec<Vec<u32>> = (0..24).map(|seed| prompt(100, tiny.vocabulary, 40 + seed)).collect();
+    let mut next = prompts.iter();
+    let mut queue = |engine: &mut Engine| next.next().is_some_and(|tokens| engine.submit(greedy(tokens, 2)).is_ok());
+    (0..6).for_each(|_| assert!(queue(&mut engine)));
+    let mut ended = 0;
+    while ended < 18 {
+        for event in block_on(engine.step()).unwrap() {
+            if let Event::Finished { .. } = event {
+                ended += 1;
+                queue(&mut engine);
+            }
+        }
+    }
+    // Far more than the pages hold was computed, and nobody was ever idle: the store has most of it.
+    let stats = engine.tiers().unwrap().stats()[1].1.clone();
+    assert!(stats.saved >= 15 * 6 && stats.dropped == 0, "{stats:?}");
+    finish(&mut engine);
+    let first = run(&mut engine, &[greedy(&prompts[0], 1)]).remove(0);
+    let Sources { gpu, remote, .. } = first.cache.sources;
+    assert!(gpu + remote >= 99 && remote > 0, "{:?}", first.cache.sources);
+}
+
+#[test]
+fn a_chunk_takes_a_moment() {
+    for (tokens, ms, chunk) in [
+        // Slower than a tile in a moment: a tile all the same.
+        (16, 3_000.0, 16),
+        (16, 250.0, 16),
+        (16, 130.0, 16),
+        (16, 125.0, 32),
+        (16, 60.0, 64),
+        // Whole tiles.
+        (16, 50.0, 80),
+        (16, 48.0, 80),
+        // As fast as one likes: never more than the most.
+        (16, 1.0, 512),
+        (512, 11.0, 512),
+    ] {
+        let mut pace = Pace::measured(512);
+        assert_eq!(pace.chunk(), TILE, "nothing is known yet");
+        pace.measure(tokens, ms);
+        assert_eq!(pace.chunk(), chunk, "{tokens} tokens in {ms} ms");
+    }
+    let mut pace = Pace::measured(512);
+    pace.measure(15, 1.0);
+    assert_eq!(pace.chunk(), TILE, "less than a tile says nothing");
+    // It follows an adapter that becomes slower, as with a longer context.
+    (0..20).for_each(|_| pace.measure(512, 100.0));
+    assert_eq!(pace.chunk(), 512);
+    (0..20).for_each(|_| pace.measure(64, 250.0));
+    assert!((64..=80).contains(&pace.chunk()), "{}", pace.chunk());
+    let mut few = Pace::measured(5);
+    assert_eq!(few.chunk(), 5);
+    few.measure(5, 1e6);
+    assert_eq!((few.chunk(), few.most()), (5, 5));
+    let mut fixed = Pace::fixed(48);
+    fixed.measure(48, 1e6);
+    assert_eq!(fixed.chunk(), 48);
+}
+
+#[test]
+fn rows_go_to_who_decodes_and_then_to_prompts_in_order() {
+    use scheduler::Ready::{Decode, Prompt};
+    use scheduler::Rows;
+    let prompt = |left| Prompt { left, logits: false };
+    let every = |left| Prompt { left, logits: true };
+    let some = |count, last| Some(Rows::Prompt { count, last });
+    for (what, ready, chunk, logits, expected) in [
+        ("nobody", vec![], 32, 4, vec![]),
+        ("one prompt", vec![prompt(10)], 32, 4, vec![some(10, true)]),
+        ("a longer one", vec![prompt(40)], 32, 4, vec![some(32, false)]),
+        ("its last rows", vec![prompt(32)], 32, 4, vec![some(32, true)]),
+        ("an exact repeat", vec![prompt(0)], 32, 4, vec![some(0, true)]),
+        ("first come", vec![prompt(20), prompt(20)], 32, 4, vec![some(20, true), some(12, false)]),
+        ("no budget left", vec![prompt(32), prompt(1)], 32, 4, vec![some(32, true), None]),
+        ("a repeat needs none", vec![prompt(32), prompt(0)], 32, 4, vec![some(32, true), some(0, true)]),
+        (
+            "who decodes",
+            vec![Decode, prompt(40), Decode],
+            32,
+            4,
+            vec![Some(Rows::Decode), some(32, false), Some(Rows::Decode)],
+        ),
+        ("logits of every row", vec![every(10)], 32, 4, vec![some(4, false)]),
+        (
+            "beside others",
+            vec![every(10), Decode, prompt(3)],
+            32,
+            4,
+            vec![some(2, false), Some(Rows::Decode), some(3, true)],
+        ),
+        ("with no row to spare", vec![every(10), every(10)], 32, 2, vec![some(1, false), some(1, false)]),
+    ] {
+        assert_eq!(scheduler::plan(&ready, chunk, logits), expected, "{what}");
+    }
+    let ids = |list: &[u64]| list.iter().map(|id| SequenceId(*id)).collect::<Vec<_>>();
+    for (holding, yields) in [(&[][..], None), (&[4], Some(4)), (&[2, 9, 5], Some(9))] {
+        assert_eq!(scheduler::yields(&ids(holding)), yields.map(SequenceId));
+    }
+}
