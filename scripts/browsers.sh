@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# browsers.sh install|test: Chromium and Firefox with Node to drive them, where they are missing, from this machine's own package
-# sources, and what the browser tests import; `test` goes on to the tests, of what `wasm.sh build` has built.
+# browsers.sh node|install|test: the tests of what `wasm.sh build` has built. `node` runs those that need no browser. `install`
+# gets Chromium and Firefox with Node to drive them, where they are missing, from this machine's own package sources, and what
+# the tests import; `test` goes on to the tests in both.
 . "$(dirname "$0")/common.sh"
 verb=${1:-install}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+
+if [ "$verb" = node ]; then
+    need_node
+    node --test tests/browser/large.test.mjs
+    exit 0
+fi
 
 lacking=()
 has chromium || [ -n "${CHROMIUM:-}" ] || lacking+=(chromium)

@@ -162,8 +162,8 @@ impl Engine {
 
         let rows = chunk + max_sequences;
         let memory = memory::activations(&mut gpu, &config, context, rows, max_sequences).await?;
-        let words = batch::capacity(&model.heads(), rows, max_sequences, context);
-        let step_buffer = gpu.alloc("the step buffer", 4 * words as u64, "lower --context").await?;
+        let bytes = batch::capacity(&model.heads(), rows, max_sequences, context);
+        let step_buffer = gpu.alloc("the step buffer", bytes, "lower --context").await?;
         let tokens = options.kv_tokens.unwrap_or(memory::INITIAL_TOKENS).min(context);
         let kv = KvMemory::new(&mut gpu, &model.heads(), config.layers, tokens, context, max_sequences).await?;
         let cache = Cache::new(crate::kv::Config {

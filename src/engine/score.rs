@@ -69,7 +69,7 @@ impl Engine {
             self.gpu.write(self.step_buffer, 0, &batch.words);
             let mut recording = Recording::new();
             self.record(&mut recording, &batch, Ending::Logits);
-            let logits = self.memory.logits.slice(0, (rows.len() * row) as u64);
+            let logits = self.memory.logits.slice(0, rows.len() as u64 * row as u64);
             let words = self.gpu.submit_and_read(&recording, logits, &self.staging).await?;
             self.cache.publish(table, rows, Producer::Prefill);
             let floats: &[f32] = bytemuck::cast_slice(&words);
