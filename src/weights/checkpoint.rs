@@ -227,7 +227,9 @@ pub(super) fn check_shape(sizes: &[u64], format: Format) -> Result<(Vec<usize>, 
     let counted = || {
         let rows = leading.iter().try_fold(1_u64, |rows, &size| rows.checked_mul(size))?;
         let row_bytes = (cols / block).checked_mul(block_bytes)?;
-        [rows, row_bytes, cols.checked_mul(4)?].into_iter().try_for_each(|count| usize::try_from(count).ok().map(drop))?;
+        [rows, row_bytes, cols.checked_mul(4)?]
+            .into_iter()
+            .try_for_each(|count| usize::try_from(count).ok().map(drop))?;
         let shape = sizes.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<_>>()?;
         Some((shape, rows.checked_mul(row_bytes)?))
     };
