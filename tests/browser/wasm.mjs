@@ -16,6 +16,5 @@ export async function loadWasm() {
 /** Makes `gpu` the WebGPU that `navigator` has; the engine asks for a window first. */
 export function installGpu(gpu) {
   globalThis.Window ??= class Window {};
-  Object.defineProperty(globalThis, "window", { configurable: true, value: globalThis });
   Object.defineProperty(globalThis, "navigator", { configurable: true, value: { gpu } });
 }
