@@ -69,9 +69,10 @@ export const EVERYWHERE = {
     assert.equal(loaded.stages.upload.done, loaded.stages.upload.total);
     assert.equal(loaded.stages.compile.done, loaded.stages.compile.total);
     const { prompts } = await json("golden.json");
-    // Chromium's adapter computes four prompt tokens a second, and Firefox waits for each: there one prompt must do.
-    const all = name === "dawn" || process.env.GOLDEN === "all";
-    for (const prompt of all ? Object.keys(prompts) : ["chat"]) {
+    // A CPU computes four prompt tokens a second: the long prompt, of 602, is asked for, and browsers do with one.
+    const all = Object.keys(prompts);
+    const short = name === "dawn" ? all.filter((prompt) => prompt !== "long") : ["chat"];
+    for (const prompt of process.env.GOLDEN === "all" ? all : short) {
       const { ids, greedy32, greedy_top2_gap, logits_file } = prompts[prompt];
       const expected = decided(greedy32, greedy_top2_gap, TOLERANCE, 7);
       const request = { tokens: ids, max_tokens: expected.length, logits: true };
