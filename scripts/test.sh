@@ -21,6 +21,8 @@ step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 if [ "$kind" != fast ]; then
     step "wasm build" scripts/wasm.sh build
     step "npm package" scripts/npm.sh test
+    step "engine in Node" scripts/browsers.sh node
+    step "npm package in Node" scripts/npm.sh node
     step browsers scripts/browsers.sh install
     step "browser tests" scripts/browsers.sh test
     step "npm package in browsers" scripts/npm.sh browser

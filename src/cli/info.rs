@@ -113,7 +113,7 @@ fn architecture(config: &Config) -> String {
     format!("{:?}", config.architecture).to_lowercase()
 }
 
-fn parameters(checkpoint: &Checkpoint) -> usize {
+fn parameters(checkpoint: &Checkpoint) -> u64 {
     checkpoint.tensors.values().map(|tensor| tensor.elements()).sum()
 }
 

@@ -89,10 +89,11 @@ pub struct Batch {
     pub last_rows: Vec<usize>,
 }
 
-/// Most words that a batch of `rows` rows of `sequences` sequences takes.
-pub fn capacity(heads: &Heads, rows: usize, sequences: usize, context: usize) -> usize {
+/// Most bytes that a batch of `rows` rows of `sequences` sequences takes.
+pub fn capacity(heads: &Heads, rows: usize, sequences: usize, context: usize) -> u64 {
     let per_row = 3 + 2 + 2 * heads.rotary_pairs + 4 + SAMPLING;
-    3 * HEADER + rows * per_row + sequences * context.div_ceil(crate::kernels::PAGE)
+    let tables = sequences as u64 * context.div_ceil(crate::kernels::PAGE) as u64;
+    4 * (3 * HEADER as u64 + rows as u64 * per_row as u64 + tables)
 }
 
 /// Lays out `groups` (prompt rows before decode rows). `tile_rows`: query rows of a prompt tile.

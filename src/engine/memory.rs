@@ -40,7 +40,7 @@ pub async fn activations(
         rotary_pairs: config.rope.dims / 2,
     };
     let fix = "lower --context, or free GPU memory";
-    let row = |floats: usize| (rows * floats * 4) as u64;
+    let row = |floats: usize| rows as u64 * (floats * 4) as u64;
     let lists = topk::list_bytes(config.vocab, sequences);
     Ok(Activations {
         hidden: gpu.alloc("activations", row(config.hidden), fix).await?,
@@ -48,7 +48,7 @@ pub async fn activations(
         attended: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
         partials: gpu.alloc("attention", attention::partial_bytes(&heads, sequences, context), fix).await?,
         inner: gpu.alloc("activations", row(config.intermediate), fix).await?,
-        logits: gpu.alloc("logits", (sequences * config.vocab * 4) as u64, fix).await?,
+        logits: gpu.alloc("logits", sequences as u64 * (config.vocab * 4) as u64, fix).await?,
         lists: [gpu.alloc("sampling", lists[0], fix).await?, gpu.alloc("sampling", lists[1], fix).await?],
         drawn: gpu.alloc("sampling", drawn_bytes(config, sequences, sequences * (1 + MAX_BREAKPOINTS)), fix).await?,
     })
@@ -56,7 +56,7 @@ pub async fn activations(
 
 /// The head of the buffer of drawn tokens: a token for each of `sequences`, then the hidden states of `hidden` rows.
 pub fn drawn_bytes(config: &Config, sequences: usize, hidden: usize) -> u64 {
-    (4 * (sequences + hidden * config.hidden)) as u64
+    4 * (sequences as u64 + hidden as u64 * config.hidden as u64)
 }
 
 /// The pages of every layer: one buffer a layer, all of the same number of pages.

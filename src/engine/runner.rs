@@ -101,8 +101,8 @@ impl Runner {
 
         let rows = most + max_sequences;
         let memory = memory::activations(&mut gpu, &config, context, rows, max_sequences).await?;
-        let words = batch::capacity(&model.heads(), rows, max_sequences, context);
-        let step_buffer = gpu.alloc("the step buffer", 4 * words as u64, "lower --context").await?;
+        let bytes = batch::capacity(&model.heads(), rows, max_sequences, context);
+        let step_buffer = gpu.alloc("the step buffer", bytes, "lower --context").await?;
         let tokens = options.kv_tokens.unwrap_or(memory::INITIAL_TOKENS).min(context);
         let most = context.next_multiple_of(PAGE).saturating_mul(max_sequences);
         let most = options.kv_limit.map_or(most, |limit| limit.min(most));

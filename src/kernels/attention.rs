@@ -41,7 +41,7 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
 
 /// Bytes of the partial results of `rows` decode rows with contexts up to `context` tokens.
 pub fn partial_bytes(heads: &Heads, rows: usize, context: usize) -> u64 {
-    (rows * heads.heads * context.div_ceil(split(context)) * (heads.head_dim + 2) * 4) as u64
+    (rows * context.div_ceil(split(context))) as u64 * (heads.heads * (heads.head_dim + 2) * 4) as u64
 }
 
 impl Attention {

@@ -35,10 +35,10 @@ impl AttentionMerge {
 
     /// `partials` as attention wrote them; `out: [batch rows, heads, head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, partials: Slice, out: Slice) {
-        let row = self.heads.heads * self.heads.head_dim * 4;
+        let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
         let cost = Cost {
-            read: (span.rows * row * span.context.div_ceil(self.split)) as u64,
-            written: (span.rows * row) as u64,
+            read: (span.rows * span.context.div_ceil(self.split)) as u64 * row,
+            written: span.rows as u64 * row,
         };
         let groups = [self.heads.heads as u32, span.tiles as u32, 1];
         recording.dispatch(&self.kernel, vec![span.step, partials, out], groups, cost);

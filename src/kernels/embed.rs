@@ -38,7 +38,7 @@ impl Embed {
     pub fn record(&self, recording: &mut Recording, span: &Span, hidden: Slice) {
         let units = self.cols.div_ceil(UNIT);
         for (kernel, weights, row_bytes) in &self.parts {
-            let cost = Cost { read: span.rows as u64 * row_bytes, written: (span.rows * self.cols * 4) as u64 };
+            let cost = Cost { read: span.rows as u64 * row_bytes, written: span.rows as u64 * (self.cols * 4) as u64 };
             let groups = [units.div_ceil(self.lanes) as u32, span.rows as u32, 1];
             recording.dispatch(kernel, vec![span.step, weights.whole(), hidden], groups, cost);
         }

@@ -139,8 +139,8 @@ impl Linear {
                 Shape::Vector | Shape::Tile => variant.rows,
             };
             let cost = Cost {
-                read: part.buffer.size * columns as u64 + (span.rows * self.matrix.cols * 4) as u64,
-                written: (span.rows * part.rows * 4) as u64,
+                read: part.buffer.size * columns as u64 + span.rows as u64 * (self.matrix.cols * 4) as u64,
+                written: span.rows as u64 * (part.rows * 4) as u64,
             };
             recording.dispatch(kernel, bindings, [part.rows.div_ceil(rows) as u32, columns as u32, 1], cost);
         }

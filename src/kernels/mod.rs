@@ -124,7 +124,7 @@ impl Part {
         vec![
             ("FORMAT", number),
             ("UNITS", cols.div_ceil(crate::quant::UNIT) as u32),
-            ("SCALES_AT", (self.format.values_words(cols) * self.rows) as u32),
+            ("SCALES_AT", (self.format.values_words(cols) as u64 * self.rows as u64) as u32),
             ("SCALE_WORDS", self.format.scales_words(cols) as u32),
             ("FIRST", self.first as u32),
             ("ROWS_HERE", self.rows as u32),

@@ -21,7 +21,7 @@ pub struct TopK {
 
 /// Bytes of the candidate lists of `rows` rows: the chunks' lists and the final one.
 pub fn list_bytes(vocab: usize, rows: usize) -> [u64; 2] {
-    let list = (rows * MAX_K * 8) as u64;
+    let list = rows as u64 * (MAX_K * 8) as u64;
     [list * vocab.div_ceil(CHUNK) as u64, list]
 }
 
@@ -72,8 +72,8 @@ impl TopK {
         let [first, second] = if greedy { &self.greedy } else { &self.drawing };
         let (rows, chunks) = (span.rows as u32, self.vocab.div_ceil(CHUNK));
         let k = if greedy { 1 } else { MAX_K };
-        let list = (span.rows * chunks * k * 8) as u64;
-        let cost = Cost { read: (span.rows * self.vocab * 4) as u64, written: list };
+        let list = span.rows as u64 * (chunks * k * 8) as u64;
+        let cost = Cost { read: span.rows as u64 * (self.vocab * 4) as u64, written: list };
         recording.dispatch(first, vec![span.step, logits, lists[0]], [chunks as u32, rows, 1], cost);
         let cost = Cost { read: list, written: (span.rows * 4) as u64 };
         recording.dispatch(second, vec![span.step, lists[0], lists[1], drawn], [1, rows, 1], cost);

@@ -15,7 +15,7 @@ use crate::{
 /// Bytes that the rows of a matrix repacked at a time would have as f32: 2 to 16 MiB of the file.
 const PIECE: usize = 16 << 20;
 /// Bytes handed to the queue before it is waited for.
-const FLUSH: usize = 64 << 20;
+const FLUSH: u64 = 64 << 20;
 
 /// The order in which rows of tensors become rows of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +95,8 @@ impl Uploader<'_> {
             let row_bytes = 4 * (format.values_words(cols) + format.scales_words(cols));
             // Rows go in pairs through the kernels, at least four to a workgroup.
             let caps = self.gpu.caps();
-            let fit = (caps.max_binding.min(caps.max_buffer) as usize / row_bytes).min(4 * caps.max_groups as usize);
-            let fit = (fit / 2 * 2).max(2);
+            let fit = (caps.max_binding.min(caps.max_buffer) / row_bytes as u64).min(4 * u64::from(caps.max_groups));
+            let fit = (fit as usize / 2 * 2).max(2);
             for start in (0..run_rows).step_by(fit) {
                 let range = start..run_rows.min(start + fit);
                 let buffer = self.part(what, run, range.clone(), format, cols).await?;
@@ -134,7 +134,7 @@ impl Uploader<'_> {
     pub async fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
         let tensor = self.config.tensor(self.checkpoint, role)?;
         let values = self.checkpoint.read_f32(tensor).await?;
-        self.advance(tensor.bytes as usize)?;
+        self.advance(tensor.bytes)?;
         Ok(values)
     }
 
@@ -162,9 +162,9 @@ impl Uploader<'_> {
         cols: usize,
     ) -> Result<Buffer> {
         let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-        let bytes = 4 * range.len() * (value_words + scale_words);
-        let buffer = self.gpu.alloc(what, bytes as u64, FIX).await?;
-        let scales_at = 4 * (range.len() * value_words) as u64;
+        let plane = |words: usize| 4 * range.len() as u64 * words as u64;
+        let scales_at = plane(value_words);
+        let buffer = self.gpu.alloc(what, scales_at + plane(scale_words), FIX).await?;
         let mut skipped = 0;
         for segment in run {
             let here = range.start.max(skipped)..range.end.min(skipped + segment.rows);
@@ -208,7 +208,7 @@ impl Uploader<'_> {
             let (first, bytes) = &raw[index];
             let at = (row - first) * tensor.row_bytes();
             let bytes = &bytes[at..at + tensor.row_bytes()];
-            read += bytes.len();
+            read += bytes.len() as u64;
             let value = &mut values[i * value_words..(i + 1) * value_words];
             let scale = &mut scales[i * scale_words..(i + 1) * scale_words];
             if tensor.format == format {
@@ -222,11 +222,11 @@ impl Uploader<'_> {
         Ok((values, scales))
     }
 
-    fn advance(&mut self, bytes: usize) -> Result<()> {
+    fn advance(&mut self, bytes: u64) -> Result<()> {
         let before = self.done;
-        self.done += bytes as u64;
+        self.done += bytes;
         (self.progress)(self.done.min(self.total), self.total);
-        match before / FLUSH as u64 == self.done / FLUSH as u64 {
+        match before / FLUSH == self.done / FLUSH {
             true => Ok(()),
             false => self.gpu.flush(),
         }

@@ -51,8 +51,9 @@ impl TensorInfo {
         self.shape.iter().rev().skip(1).product()
     }
 
-    pub fn elements(&self) -> usize {
-        self.rows() * self.cols()
+    /// More than memory may hold: a `usize` has 32 bits in WebAssembly.
+    pub fn elements(&self) -> u64 {
+        self.rows() as u64 * self.cols() as u64
     }
 
     pub fn row_bytes(&self) -> usize {
@@ -192,37 +193,47 @@ impl Checkpoint {
             });
         }
         let row_bytes = tensor.row_bytes();
-        let mut out = vec![0; rows.len() * row_bytes];
-        self.parts[tensor.part].read(tensor.offset + (rows.start * row_bytes) as u64, &mut out).await?;
+        let bytes = rows.len().checked_mul(row_bytes).ok_or_else(|| Error::Tensor {
+            file: self.name.clone(),
+            name: tensor.name.clone(),
+            expected: format!("rows that fit in memory, {} bits of address", usize::BITS),
+            found: format!("{} rows of {row_bytes} bytes", rows.len()),
+        })?;
+        let mut out = vec![0; bytes];
+        self.parts[tensor.part].read(tensor.offset + rows.start as u64 * row_bytes as u64, &mut out).await?;
         Ok(out)
     }
 
     /// A whole tensor as f32: for the small ones (norms, biases), which need no rows.
     pub async fn read_f32(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
         let raw = self.read_rows(tensor, 0..tensor.rows()).await?;
-        let mut out = vec![0.0; tensor.elements()];
+        let mut out = vec![0.0; raw.len() / tensor.format.block_bytes() * tensor.format.block()];
         tensor.format.dequantize(&raw, &mut out);
         Ok(out)
     }
 }
 
-/// A shape whose elements and bytes can be counted in a `usize` and whose rows are whole blocks, or what is wrong.
-pub(super) fn check_shape(sizes: &[u64], format: Format) -> Result<Vec<usize>, String> {
+/// A shape, slowest first, and the bytes it takes in a file. Its rows are whole blocks that a `usize` counts, each row's bytes
+/// and f32 too; all together they may be more. Or what is wrong.
+pub(super) fn check_shape(sizes: &[u64], format: Format) -> Result<(Vec<usize>, u64), String> {
     if sizes.contains(&0) {
         return Err("a size is 0".to_owned());
     }
-    let shape: Option<Vec<usize>> = sizes.iter().map(|&size| usize::try_from(size).ok()).collect();
-    let fits = |shape: &[usize]| {
-        let elements = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))?;
-        elements.checked_mul(format.block_bytes())
-    };
-    let shape = shape.filter(|shape| fits(shape).is_some()).ok_or("more elements than can be counted")?;
-    match shape.last() {
-        Some(cols) if !cols.is_multiple_of(format.block()) => {
-            Err(format!("rows of {cols} elements, not a multiple of the {} in a block of {format}", format.block()))
-        }
-        _ => Ok(shape),
+    let (&cols, leading) = sizes.split_last().ok_or("no sizes")?;
+    let (block, block_bytes) = (format.block() as u64, format.block_bytes() as u64);
+    if !cols.is_multiple_of(block) {
+        return Err(format!("rows of {cols} elements, not a multiple of the {block} in a block of {format}"));
     }
+    let counted = || {
+        let rows = leading.iter().try_fold(1_u64, |rows, &size| rows.checked_mul(size))?;
+        let row_bytes = (cols / block).checked_mul(block_bytes)?;
+        [rows, row_bytes, cols.checked_mul(4)?]
+            .into_iter()
+            .try_for_each(|count| usize::try_from(count).ok().map(drop))?;
+        let shape = sizes.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<_>>()?;
+        Some((shape, rows.checked_mul(row_bytes)?))
+    };
+    counted().ok_or_else(|| "more elements than can be counted".to_owned())
 }
 
 /// Tensors of one file must lie inside it and not overlap. Sorting makes it n log n.

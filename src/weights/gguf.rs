@@ -308,11 +308,10 @@ async fn read_tensor(reader: &mut Reader<'_>, file: &str, part: usize, alignment
         what: format!("type {} of tensor {name}", type_name(kind)),
         fix: format!("take a file whose tensors are {}", Format::ALL.map(Format::name).join(", ")),
     })?;
-    let shape = check_shape(&sizes, format).map_err(|problem| reader.fail(problem, DAMAGED))?;
+    let (shape, bytes) = check_shape(&sizes, format).map_err(|problem| reader.fail(problem, DAMAGED))?;
     if !offset.is_multiple_of(alignment) {
         return Err(reader.fail(format!("offset {offset} is not a multiple of the alignment {alignment}"), DAMAGED));
     }
-    let bytes = format.file_bytes(shape.iter().product()) as u64;
     Ok(TensorInfo { name, format, shape, part, offset, bytes })
 }
 

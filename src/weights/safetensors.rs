@@ -121,8 +121,8 @@ pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(Vec<Te
         };
         // A scalar is a row of one.
         let sizes = if entry.shape.is_empty() { &[1][..] } else { &entry.shape };
-        let shape = check_shape(sizes, format).map_err(|problem| bad(format!("shape {sizes:?}: {problem}")))?;
-        let bytes = format.file_bytes(shape.iter().product()) as u64;
+        let (shape, bytes) =
+            check_shape(sizes, format).map_err(|problem| bad(format!("shape {sizes:?}: {problem}")))?;
         if bytes != end - start {
             return Err(bad(format!("{} bytes of data, but its shape and type take {bytes}", end - start)));
         }

@@ -2,13 +2,13 @@
 // a tenth of a second for each token.
 //
 //     node --test tests/browser/suite.test.mjs        BROWSERS=firefox, --test-name-pattern=golden to narrow it
-//                                                     GOLDEN=all adds the golden prompt of 602 tokens
+//                                                     GOLDEN=all adds the other golden prompts
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import { BROWSERS, open } from "./browsers.mjs";
-import { CASES } from "./cases.mjs";
+import { EVERYWHERE } from "./cases.mjs";
 import { serve } from "./server.mjs";
 
 describe("browsers", { concurrency: true }, () => {
@@ -35,7 +35,7 @@ describe("browsers", { concurrency: true }, () => {
           browser.page.evaluate(([method, rest]) => globalThis.hs[method](...rest), [method, rest]);
       };
 
-      for (const [title, run] of Object.entries(CASES)) {
+      for (const [title, run] of Object.entries(EVERYWHERE)) {
         test(title, async (context) => {
           await run({ visit, origin: server.origin, browser, name, say: (text) => context.diagnostic(`${name}: ${text}`) });
         });

@@ -1,4 +1,4 @@
-//! A place for KV that JavaScript keeps: OPFS or IndexedDB. Whatever it throws is a miss, as with any store.
+//! A place for KV that JavaScript keeps: OPFS, IndexedDB or, in Node, a directory. Whatever it throws is a miss, as with any store.
 
 use std::time::Duration;
 
@@ -51,7 +51,11 @@ pub struct JsStore {
 
 impl JsStore {
     pub fn new(store: KvStore) -> Self {
-        let name = if store.name() == "indexeddb" { "indexeddb" } else { "opfs" };
+        let name = match store.name().as_str() {
+            "indexeddb" => "indexeddb",
+            "directory" => "directory",
+            _ => "opfs",
+        };
         Self { store, name }
     }
 

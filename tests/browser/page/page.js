@@ -1,18 +1,7 @@
-// What the tests do in a page: the wasm face as it is, over files that come by HTTP and a store in the origin's file system.
+// The tests' methods in a page, with a store in the origin's file system.
 
-import init, { Sha256, WasmEngine, prefixKeys } from "/wasm/headstart.js";
-
-/** A file of a model: fetched whole, read in pieces. */
-async function file(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: ${response.status}`);
-  const blob = await response.blob();
-  return {
-    name: decodeURIComponent(new URL(url, location.href).pathname.split("/").pop()),
-    size: blob.size,
-    read: async (offset, length) => new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer()),
-  };
-}
+import init, * as wasm from "/wasm/headstart.js";
+import { methods } from "/page/methods.js";
 
 /** The least that keeps KV over a reload. */
 class FolderStore {
@@ -62,148 +51,12 @@ class FolderStore {
   }
 }
 
-let wasm;
-const engines = [];
-
-/** What was thrown, as plain data. */
-function plain(error) {
-  const { code, message, bytes } = error ?? {};
-  return { code, message: message ?? String(error), bytes };
-}
-
-const hex = (bytes) => {
-  const hash = new Sha256();
-  hash.update(bytes);
-  return hash.digest();
-};
-
-globalThis.hs = {
-  async init() {
-    wasm ??= await init({ module_or_path: "/wasm/headstart_bg.wasm" });
+globalThis.hs = methods({
+  origin: location.origin,
+  async loadWasm() {
+    const { memory } = await init({ module_or_path: "/wasm/headstart_bg.wasm" });
+    return { ...wasm, memory: () => memory.buffer.byteLength };
   },
-
-  /** A new engine's number and what loading took. */
-  async load(urls, { store, ...options } = {}) {
-    await this.init();
-    const files = await Promise.all(urls.map(file));
-    const began = performance.now();
-    const progress = [];
-    const engine = await WasmEngine.load(
-      { files, ...options, store: store && (await FolderStore.open(store)) },
-      (told) => progress.push(told),
-    );
-    const stages = Object.fromEntries(progress.map((told) => [told.stage, told]));
-    engines.push(engine);
-    return { engine: engines.length - 1, ms: performance.now() - began, info: engine.info(), stages, memory: this.memory() };
-  },
-
-  /** Bytes of the module's memory, which never shrinks. */
-  memory: () => wasm.memory.buffer.byteLength,
-
-  /** An answer whole, of its logits the digests, and the `first` themselves. `lose`: the device goes after so many tokens. */
-  async answer(at, request, { lose = Infinity } = {}) {
-    const engine = engines[at];
-    const out = { tokens: [], text: "", logits: [] };
-    try {
-      const id = engine.submit(request);
-      out.prompt = engine.promptTokens(id).length;
-      while (!out.finish) {
-        for (const event of await engine.step()) {
-          if (event.id !== id) continue;
-          if (event.type === "finish") {
-            out.finish = event;
-            continue;
-          }
-          out.text += event.text;
-          if (event.token !== undefined) out.tokens.push(event.token);
-          if (!event.logits) continue;
-          out.first ??= Array.from(event.logits);
-          out.logits.push(hex(new Uint8Array(event.logits.buffer)));
-        }
-        if (out.tokens.length >= lose) {
-          engine.destroyDeviceForTest();
-          lose = Infinity;
-        }
-      }
-    } catch (error) {
-      out.error = plain(error);
-    }
-    return out;
-  },
-
-  /** Calls a method of an engine: what it gives, or what it throws. */
-  async call(at, method, ...rest) {
-    try {
-      const result = await engines[at][method](...rest);
-      return { result: ArrayBuffer.isView(result) ? Array.from(result) : result };
-    } catch (error) {
-      return { error: plain(error) };
-    }
-  },
-
-  /** Frees an engine. */
-  free(at) {
-    engines[at].free();
-  },
-
-  /** From now on devices of this page have so many bytes, and say so as real ones do when there are no more. */
-  limit(bytes) {
-    const { createBuffer, popErrorScope } = GPUDevice.prototype;
-    let left = bytes;
-    let refused = false;
-    GPUDevice.prototype.createBuffer = function (descriptor) {
-      left -= descriptor.size;
-      refused ||= left < 0;
-      return createBuffer.call(this, descriptor);
-    };
-    GPUDevice.prototype.popErrorScope = async function () {
-      const error = await popErrorScope.call(this);
-      return refused ? new GPUOutOfMemoryError("no more memory") : error;
-    };
-  },
-
-  /** Why loading fails. */
-  async refusal(urls, options) {
-    try {
-      await this.load(urls, options);
-    } catch (error) {
-      return plain(error);
-    }
-  },
-
-  /** Compiles shaders, and makes a pipeline of one in `each`: which of them this browser refuses, and why. */
-  async compile(url, each) {
-    const device = await (await navigator.gpu.requestAdapter()).requestDevice();
-    const shaders = await (await fetch(url)).json();
-    const refused = [];
-    const pipeline = async (module, readOnly) => {
-      const entries = readOnly.map((read, binding) => ({
-        binding,
-        visibility: GPUShaderStage.COMPUTE,
-        buffer: { type: read ? "read-only-storage" : "storage" },
-      }));
-      const layout = device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
-      await device.createComputePipelineAsync({ layout, compute: { module, entryPoint: "main" } });
-    };
-    const compile = async ({ label, source, read_only }, index) => {
-      const module = device.createShaderModule({ code: source });
-      const { messages } = await module.getCompilationInfo();
-      const errors = messages.filter((told) => told.type === "error").map((told) => told.message);
-      try {
-        if (index % each === 0) await pipeline(module, read_only);
-      } catch (error) {
-        errors.push(error.message);
-      }
-      if (errors.length > 0) refused.push(`${label}: ${errors.join("; ")}`);
-    };
-    await Promise.all(shaders.map(compile));
-    device.destroy();
-    return { compiled: shaders.length - refused.length, refused };
-  },
-
-  async prefixKeys(fields, tokens) {
-    await this.init();
-    return prefixKeys(fields, Uint32Array.from(tokens));
-  },
-};
+  openStore: (name) => FolderStore.open(name),
+});
 globalThis.ready = true;

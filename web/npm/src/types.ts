@@ -367,7 +367,7 @@ export interface CacheStats {
   /** From the fastest down. */
   tiers: TierStats[];
   /** The store on disk; null without one. */
-  store: (StoreUsage & { name: "opfs" | "indexeddb"; budget_bytes: number }) | null;
+  store: (StoreUsage & { name: "opfs" | "indexeddb" | "directory"; budget_bytes: number }) | null;
   packs: (PackInfo & { source: string; error?: undefined } | { source: string; error: { code: ErrorCode; message: string } })[];
   /** What decoding costs per token, as `headstart bench` prints it. */
   counters?: Record<string, number>;
@@ -441,7 +441,7 @@ export interface Prefixes {
 // ---- errors ----
 
 /**
- * - `no_webgpu`: this browser, or this page (an insecure one), has no WebGPU, or no graphics card for it
+ * - `no_webgpu`: this browser, or this page (an insecure one), or this Node has no WebGPU, or no graphics card for it
  * - `device_lost`: the GPU was lost, and again each time it was made anew
  * - `out_of_memory`: the GPU had no room; `bytes` were asked for
  * - `bad_model`: the files are no model that can be run; `file` may name it
@@ -452,8 +452,8 @@ export interface Prefixes {
  * - `download`: the connection failed or was cut, and again on each try; `url`
  * - `http_status`: the server said no; `url`, `status`
  * - `changed`: the file changed on the server, and again, while it was downloaded; `url`
- * - `quota_exceeded`: the browser gives the page less room than is needed; `asked`, and `available` where it says so
- * - `storage`: the browser's storage failed
+ * - `quota_exceeded`: there is less room than is needed; `asked`, and `available` where it is known
+ * - `storage`: the browser's storage failed, or the file system in Node
  * - `aborted`: a signal said so
  * - `disposed`: `dispose()` was called
  * - `internal`: a fault of this package

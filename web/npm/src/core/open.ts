@@ -1,17 +1,29 @@
 /** From options to a running core: WebAssembly, the model's files, the store, the engine. */
 
-import { available, openDisk } from "../disk/disk.js";
+import { type Disk, openDisk } from "../disk/disk.js";
 import { checkSignal, toError } from "../errors.js";
 import { DiskStore } from "../kv/store.js";
 import { openModel } from "../model/source.js";
-import type { Progress } from "../types.js";
+import type { CacheStats, Progress } from "../types.js";
 import type * as Wasm from "../wasm/headstart.js";
 import { requireWebGpu } from "../webgpu.js";
 import type { CoreOptions } from "./core.js";
 import { LocalCore } from "./local.js";
 
+type StoreName = NonNullable<CacheStats["store"]>["name"];
+
 /** The engine's module, given so that tests can give another. */
 export type WasmModule = Pick<typeof Wasm, "WasmEngine" | "Sha256">;
+
+/** What lends the engine its WebGPU, the files of a model and a disk: a browser, or Node. */
+export interface Host {
+  /** Rejects where nothing can compute. */
+  requireWebGpu(): Promise<void>;
+  openModel: typeof openModel;
+  openDisk(what: "kv" | "weights"): Promise<Disk | undefined>;
+}
+
+const BROWSER: Host = { requireWebGpu, openModel, openDisk };
 
 const GIB = 1 << 30;
 
@@ -20,19 +32,20 @@ export async function openCore(
   loadWasm: (source: CoreOptions["wasm"]) => Promise<WasmModule>,
   onProgress: (progress: Progress) => void,
   signal: AbortSignal | undefined,
+  host = BROWSER,
 ): Promise<LocalCore> {
-  await requireWebGpu();
+  await host.requireWebGpu();
   checkSignal(signal);
   const { WasmEngine, Sha256 } = await loadWasm(options.wasm);
-  const model = await openModel(options.model, {
-    persist: options.persistWeights,
+  const model = await host.openModel(options.model, {
+    disk: options.persistWeights ? await host.openDisk("weights") : undefined,
     hash: () => new Sha256(),
     headers: options.headers,
     signal,
     onProgress: (loaded, total) => onProgress({ stage: "download", loaded, total }),
   });
   try {
-    const store = options.cache ? await openStore(options.cache) : undefined;
+    const store = options.cache ? await openStore(options.cache, host) : undefined;
     const weights = model.files.filter(({ name }) => /\.(gguf|safetensors)$/i.test(name));
     const digest = weights.length === 1 ? weights[0]!.sha256 : undefined;
     const files = model.files.map((file) => ({
@@ -57,7 +70,7 @@ export async function openCore(
           },
           ({ stage, done, total }) => report({ stage, loaded: done, total }),
         ),
-      store: store && (() => ({ ...store.usage(), name: store.name as "opfs" | "indexeddb", budget_bytes: store.budget })),
+      store: store && (() => ({ ...store.usage(), name: store.name as StoreName, budget_bytes: store.budget })),
       salt: options.cache ? options.cache.salt : undefined,
       noCache: !options.cache,
       close: async () => {
@@ -78,9 +91,9 @@ export async function openCore(
   }
 }
 
-async function openStore(cache: NonNullable<Exclude<CoreOptions["cache"], false>>): Promise<DiskStore | undefined> {
-  const disk = cache.persist ? await openDisk() : undefined;
+async function openStore(cache: NonNullable<Exclude<CoreOptions["cache"], false>>, host: Host): Promise<DiskStore | undefined> {
+  const disk = cache.persist ? await host.openDisk("kv") : undefined;
   if (!disk) return undefined;
-  const room = (await available()) ?? Infinity;
+  const room = (await disk.available()) ?? Infinity;
   return DiskStore.open(disk, { budgetBytes: cache.budgetBytes ?? Math.min(GIB, room / 2), ttlMs: cache.ttlMs });
 }

@@ -3,7 +3,8 @@
  *
  * A file is written whole or not at all, and is replaced at once, so a page closed while writing leaves nothing half
  * done, and another tab sees the old file or the new one. Nothing is trusted beyond that: who reads checks sizes or
- * digests. Three implementations: the origin private file system, IndexedDB where there is none, and memory.
+ * digests. Four implementations: the origin private file system, IndexedDB where there is none, memory, and in Node a
+ * directory (`node/directory.ts`).
  */
 
 import { HeadstartError } from "../errors.js";
@@ -11,7 +12,7 @@ import { IndexedDb } from "./indexeddb.js";
 import { Opfs } from "./opfs.js";
 
 export interface Disk {
-  readonly name: "opfs" | "indexeddb" | "memory";
+  readonly name: "opfs" | "indexeddb" | "memory" | "directory";
   /** A view of the file, whose bytes are read when asked for; undefined if there is none. */
   read(folder: string, file: string): Promise<Blob | undefined>;
   write(folder: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
@@ -20,6 +21,8 @@ export interface Disk {
   removeFolder(folder: string): Promise<void>;
   /** Names of the files in a folder, or of the folders in it. */
   list(folder: string, what: "files" | "folders"): Promise<string[]>;
+  /** Bytes that may still be stored; undefined where nobody says. */
+  available(): Promise<number | undefined>;
 }
 
 /** The disk of this origin; undefined where the browser lends none, as in some private windows. */
@@ -51,6 +54,8 @@ export class MemoryDisk implements Disk {
   async list(folder: string, what: "files" | "folders"): Promise<string[]> {
     return children(this.#files.keys(), folder, what);
   }
+
+  async available(): Promise<undefined> {}
 }
 
 /** What lies directly in a folder, by the paths of all files. */
@@ -78,25 +83,25 @@ export function writeJson(disk: Disk, folder: string, file: string, value: unkno
 }
 
 /** Bytes that the origin may still store; undefined where the browser does not say. */
-export async function available(): Promise<number | undefined> {
+export async function roomOfOrigin(): Promise<number | undefined> {
   const { quota, usage } = (await navigator.storage?.estimate?.().catch(() => undefined)) ?? {};
   return quota === undefined ? undefined : Math.max(0, quota - (usage ?? 0));
 }
 
-/** A write that failed, as what the caller can act on. `asked`: bytes that the whole undertaking needs. */
-export async function writeError(thrown: unknown, asked: number): Promise<HeadstartError> {
+/** A write to `disk` that failed, as what the caller can act on. `asked`: bytes that the whole undertaking needs. */
+export async function writeError(disk: Disk, thrown: unknown, asked: number): Promise<HeadstartError> {
   if ((thrown as { name?: string })?.name !== "QuotaExceededError") {
-    return new HeadstartError("storage", `the browser's storage failed: ${String(thrown)}`, {}, thrown);
+    return new HeadstartError("storage", `the model could not be kept: ${String(thrown)}`, {}, thrown);
   }
-  const room = await available();
+  const room = await disk.available();
   // Some browsers give an estimate that is far from what they let a page write.
   return quotaExceeded(asked, room !== undefined && room < asked ? room : undefined, thrown);
 }
 
-/** `available`: undefined where the browser does not say. */
+/** `available`: undefined where nobody says. */
 export function quotaExceeded(asked: number, available: number | undefined, cause?: unknown): HeadstartError {
   const message =
-    `keeping the model takes ${asked} bytes more and the browser gives this page ${available ?? "less"}; free some space, ` +
+    `keeping the model takes ${asked} bytes more, and there is room for ${available ?? "fewer"}; free some space, ` +
     "or load it without a copy: weights: { persist: false }";
   return new HeadstartError("quota_exceeded", message, { asked, ...(available !== undefined && { available }) }, cause);
 }

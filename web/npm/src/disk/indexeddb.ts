@@ -1,6 +1,6 @@
 /** The disk in IndexedDB, for browsers and windows without a private file system: one object store, a Blob by path. */
 
-import { type Disk, children } from "./disk.js";
+import { type Disk, children, roomOfOrigin } from "./disk.js";
 
 const DATABASE = "headstart";
 const FILES = "files";
@@ -46,6 +46,10 @@ export class IndexedDb implements Disk {
   async list(folder: string, what: "files" | "folders"): Promise<string[]> {
     const paths = await done(this.#files("readonly").getAllKeys(within(folder)));
     return children(paths as string[], folder, what);
+  }
+
+  available(): Promise<number | undefined> {
+    return roomOfOrigin();
   }
 
   #files(mode: IDBTransactionMode): IDBObjectStore {

@@ -5,7 +5,7 @@
  * atomic and works in a page as in a worker. Access handles would be faster for many small writes, but write in place.
  */
 
-import type { Disk } from "./disk.js";
+import { type Disk, roomOfOrigin } from "./disk.js";
 import { locked } from "./lock.js";
 
 const ROOT = "headstart";
@@ -78,6 +78,10 @@ export class Opfs implements Disk {
       }
     });
     return names;
+  }
+
+  available(): Promise<number | undefined> {
+    return roomOfOrigin();
   }
 
   async #folder(path: string, create: boolean): Promise<FileSystemDirectoryHandle> {

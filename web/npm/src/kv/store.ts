@@ -218,7 +218,7 @@ export class DiskStore implements KvStore {
     for (const key of files) {
       if (known.has(key) || !KEY.test(key)) continue;
       const file = await this.#disk.read(FOLDER, key);
-      const written = file instanceof File ? file.lastModified : this.#clock();
+      const written = (file as Partial<File> | undefined)?.lastModified ?? this.#clock();
       if (file) this.#lru.set(key, { bytes: file.size, expires: written + this.#ttl });
     }
     for (const [key, bytes, expires] of saved) {

@@ -33,7 +33,7 @@ export async function writeRecord(disk: Disk, folder: string, record: FileRecord
   try {
     await writeJson(disk, folder, RECORD, record);
   } catch (error) {
-    throw await writeError(error, 0);
+    throw await writeError(disk, error, 0);
   }
 }
 
@@ -123,7 +123,7 @@ export class PieceWriter {
     try {
       await this.#disk.write(this.#folder, pieceName(this.#pieces), bytes);
     } catch (error) {
-      throw await writeError(error, Math.max(this.#expected, this.size) - this.#pieces * PIECE);
+      throw await writeError(this.#disk, error, Math.max(this.#expected, this.size) - this.#pieces * PIECE);
     }
     this.#pieces++;
     this.#filled = 0;

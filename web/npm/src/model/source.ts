@@ -1,5 +1,6 @@
 /** What `create` takes as a model, as the files that the engine reads. */
 
+import type { Disk } from "../disk/disk.js";
 import { HeadstartError, checkSignal } from "../errors.js";
 import type { ModelSource, Source } from "../types.js";
 import type { ModelFile, Sha256 } from "../wasm/headstart.js";
@@ -27,7 +28,7 @@ export function nameSources(model: ModelSource): NamedSource[] {
   return entries.map(([name, source]) => ({ ...named(source, true), name }));
 }
 
-function isSource(model: ModelSource): model is Source {
+export function isSource(model: ModelSource): model is Source {
   return typeof model === "string" || model instanceof URL || model instanceof Blob || model instanceof ReadableStream;
 }
 
@@ -61,14 +62,15 @@ export interface OpenModel {
 }
 
 export interface OpenOptions extends DownloadOptions {
-  persist: boolean;
+  /** Where downloads are kept; undefined keeps none. */
+  disk: Disk | undefined;
   hash: () => Sha256;
   onProgress: (loaded: number, total: number) => void;
 }
 
 /** Opens all sources, downloading and spooling as needed. */
 export async function openModel(sources: readonly NamedSource[], options: OpenOptions): Promise<OpenModel> {
-  const weights = await Weights.open(options.persist, options.hash, options);
+  const weights = await Weights.open(options.disk, options.hash, options);
   const meter = new Meter(options.onProgress);
   try {
     const files: ModelFile[] = [];

@@ -5,7 +5,7 @@
  * tabs that want one file, one downloads it and the others wait and read; if it closes, the next goes on where it was.
  */
 
-import { type Disk, MemoryDisk, available, openDisk, quotaExceeded } from "../disk/disk.js";
+import { type Disk, MemoryDisk, openDisk, quotaExceeded } from "../disk/disk.js";
 import { locked } from "../disk/lock.js";
 import { HeadstartError, checkSignal } from "../errors.js";
 import type { ModelFile, Sha256 } from "../wasm/headstart.js";
@@ -91,8 +91,8 @@ export class Weights {
     this.#options = options;
   }
 
-  static async open(persist: boolean, hash: () => Sha256, options: DownloadOptions): Promise<Weights> {
-    const disk = persist ? await openDisk() : undefined;
+  /** On no disk, what is downloaded stays in memory as long as this does. */
+  static async open(disk: Disk | undefined, hash: () => Sha256, options: DownloadOptions): Promise<Weights> {
     const weights = new Weights(disk ?? new MemoryDisk(), hash, options);
     await weights.#removeStale();
     return weights;
@@ -226,8 +226,7 @@ export class Weights {
   }
 
   async #checkRoom(asked: number): Promise<void> {
-    if (this.#disk.name === "memory") return;
-    const room = await available();
+    const room = await this.#disk.available();
     if (room !== undefined && asked > room) throw quotaExceeded(asked, room);
   }
 
@@ -248,7 +247,7 @@ export class Weights {
 
   /** Removes streams that were spooled by pages that are gone. */
   async #removeStale(): Promise<void> {
-    if (this.#disk.name === "memory" || !navigator.locks) return;
+    if (this.#disk.name === "memory" || !globalThis.navigator?.locks) return;
     for (const id of await this.#disk.list(FOLDER, "folders")) {
       if (!id.startsWith(STREAM)) continue;
       const folder = `${FOLDER}/${id}`;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { afterEach, beforeEach, test } from "node:test";
-import { MemoryDisk } from "../../dist/disk/disk.js";
+import { MemoryDisk, openDisk } from "../../dist/disk/disk.js";
 import { openModel, nameSources } from "../../dist/model/source.js";
 import { clearWeights, listWeights } from "../../dist/model/weights.js";
 import { Sha256 } from "../support/engine.mjs";
@@ -22,8 +22,8 @@ beforeEach(async () => {
 });
 afterEach(() => server.close());
 
-function open(model, { persist = true, onProgress = () => undefined, ...rest } = {}) {
-  return openModel(nameSources(model), { persist, onProgress, hash: () => new Sha256(), ...rest });
+async function open(model, { persist = true, onProgress = () => undefined, ...rest } = {}) {
+  return openModel(nameSources(model), { disk: persist ? await openDisk() : undefined, onProgress, hash: () => new Sha256(), ...rest });
 }
 
 const url = () => `${server.origin}/m.gguf`;

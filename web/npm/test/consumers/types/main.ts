@@ -1,6 +1,7 @@
 // What the types must allow and forbid, compiled with everything strict and the declarations of libraries checked too.
 import { Headstart, HeadstartError, type AnswerStream, type ChatCompletion, type ChatCompletionChunk, type Divergence, type ErrorCode } from "headstart";
 import { Headstart as Worker, clearWeights, listWeights } from "headstart/worker";
+import { Headstart as InNode, type NodeCreateOptions } from "headstart/node";
 import { languageModel } from "headstart/ai";
 import type { LanguageModelV4 } from "@ai-sdk/provider";
 
@@ -25,6 +26,8 @@ export async function use(file: File, stream: ReadableStream<Uint8Array>): Promi
   const model: LanguageModelV4 = languageModel(worker);
   await worker.prefix.import(await headstart.prefix.export(messages, { name: model.modelId }));
   for (const { source, complete } of await listWeights()) if (!complete) await clearWeights(source);
+  const options: NodeCreateOptions = { model: "model.gguf", cache: { directory: "kv", ttlMs: 1 }, weights: { directory: "w" }, gpu: {} };
+  await (await InNode.create(options)).dispose();
   // @ts-expect-error no model
   await Headstart.create({});
   // @ts-expect-error a role is a string

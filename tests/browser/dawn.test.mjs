@@ -1,0 +1,85 @@
+// The wasm face in Node, on Dawn: Chromium's WebGPU without Chromium, on whatever Vulkan there is.
+//
+//     node --test tests/browser/dawn.test.mjs        --test-name-pattern=golden to narrow it
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { create, globals } from "webgpu";
+
+import { EVERYWHERE, ONCE } from "./cases.mjs";
+import { methods } from "./page/methods.js";
+import { serve } from "./server.mjs";
+import { installGpu, loadWasm } from "./wasm.mjs";
+
+/** A store in memory, which outlives the module as a folder outlives a page. */
+class MapStore {
+  name = "opfs";
+  #files = new Map();
+
+  async get(key) {
+    return this.#files.get(key);
+  }
+  async put(key, bytes) {
+    this.#files.set(key, bytes.slice());
+  }
+  async contains(keys) {
+    return keys.map((key) => this.#files.has(key));
+  }
+  async remove(key) {
+    return this.#files.delete(key);
+  }
+  async clear() {
+    this.#files.clear();
+  }
+  touch() {}
+  async flush() {}
+  usage() {
+    return { entries: this.#files.size, bytes: 0, evicted: 0, failures: 0 };
+  }
+}
+
+const stores = new Map();
+const openStore = async (name) => stores.get(name) ?? stores.set(name, new MapStore()).get(name);
+let server;
+let visited;
+
+before(async () => {
+  Object.assign(globalThis, globals);
+  server = await serve();
+});
+
+after(() => {
+  server.close();
+  leave();
+  installGpu(undefined);
+});
+
+/** Ends the last visit as a closed page does: its devices go. */
+function leave() {
+  for (const engine of visited?.engines ?? []) engine?.destroyDeviceForTest();
+}
+
+const { createBuffer, popErrorScope } = globals.GPUDevice.prototype;
+
+/** A fresh copy of the module, and a WebGPU that no test has changed. */
+async function visit() {
+  leave();
+  Object.assign(GPUDevice.prototype, { createBuffer, popErrorScope });
+  installGpu(create([]));
+  visited = methods({ origin: server.origin, loadWasm, openStore });
+  return async (method, ...rest) => visited[method](...rest);
+}
+
+for (const [title, run] of Object.entries({ ...EVERYWHERE, ...ONCE })) {
+  test(title, async (context) => {
+    await run({ visit, origin: server.origin, browser: { name: "dawn" }, name: "dawn", say: (text) => context.diagnostic(text) });
+  });
+}
+
+test("no WebGPU", async () => {
+  const call = await visit();
+  installGpu(undefined);
+  const error = await call("refusal", ["config.json", "model.safetensors", "tokenizer.json"].map((file) => `/tiny/tiny-odd-f16/${file}`));
+  assert.equal(error?.code, "no_webgpu");
+});

@@ -1,0 +1,74 @@
+/** headstart in Node, on the package `webgpu`: the same interface, with models at paths and KV in a directory. */
+
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { Client, coreOptions } from "./client.js";
+import { type Host, type WasmModule, openCore } from "./core/open.js";
+import type { CoreOptions } from "./core/core.js";
+import { Directory, cacheDirectory } from "./node/directory.js";
+import { openFiles, pathsToUrls } from "./node/files.js";
+import { openGpu, requireAdapter, withGpu } from "./node/gpu.js";
+import type { CacheOptions, CreateOptions, ModelSource } from "./types.js";
+import type * as Wasm from "./wasm/headstart.js";
+import { loadWasm } from "./wasm/load.js";
+
+export { HeadstartError } from "./errors.js";
+export type * from "./types.js";
+
+/** What `create` takes in Node. */
+export interface NodeCreateOptions extends Omit<CreateOptions, "cache" | "weights"> {
+  /**
+   * As in browsers; and text that is no URL is the path of a GGUF file, or of a directory as Hugging Face's. Files are read
+   * where they lie, a range at a time.
+   */
+  model: ModelSource;
+  cache?: (CacheOptions & {
+    /** Where KV is kept. Default: `headstart/node` in the platform's cache directory. */
+    directory?: string;
+  }) | false;
+  weights?: {
+    persist?: boolean;
+    /** Where downloads are kept. Default: `headstart/node` in the platform's cache directory. */
+    directory?: string;
+  };
+  /** A WebGPU to compute on, as `create([…])` of the package `webgpu` gives it. Default: `create([])`. */
+  gpu?: object;
+}
+
+export class Headstart extends Client {
+  /** `dispose()` it: Node does not end while a device is open. */
+  static async create(options: NodeCreateOptions): Promise<Headstart> {
+    const { wasm, gpu: given, ...rest } = Object(options) as NodeCreateOptions;
+    const { model, cache, weights } = rest;
+    const place = typeof wasm === "string" && !wasm.includes("://") ? pathToFileURL(resolve(wasm)) : wasm;
+    const core = coreOptions({ ...rest, model: pathsToUrls(model), ...(place !== undefined && { wasm: place }) });
+    const gpu = await openGpu(given);
+    const roots = { kv: cache ? cache.directory : undefined, weights: weights?.directory };
+    const host: Host = {
+      requireWebGpu: () => requireAdapter(gpu),
+      openModel: openFiles,
+      openDisk: (what) => Directory.open(roots[what] ?? cacheDirectory()),
+    };
+    const { onProgress = () => undefined, signal, prefixPacks = [] } = options;
+    const headstart = new Headstart(await openCore(core, (source) => loadEngine(source, gpu), onProgress, signal, host));
+    await headstart.loadPacks(prefixPacks, signal);
+    return headstart;
+  }
+}
+
+/** The engine's module; an engine of it opens its device on `gpu`. */
+async function loadEngine(source: CoreOptions["wasm"], gpu: object): Promise<WasmModule> {
+  const place = source ?? new URL("./wasm/headstart_bg.wasm", import.meta.url).href;
+  const { WasmEngine, Sha256 } = await loadWasm(typeof place === "string" && place.startsWith("file:") ? await readWasm(place) : place);
+  class Engine extends WasmEngine {
+    static override load(...args: Parameters<typeof Wasm.WasmEngine.load>): Promise<Wasm.WasmEngine> {
+      return withGpu(gpu, () => WasmEngine.load(...args));
+    }
+  }
+  return { WasmEngine: Engine, Sha256 };
+}
+
+async function readWasm(url: string): Promise<BufferSource> {
+  return readFile(new URL(url));
+}

@@ -1,0 +1,58 @@
+/** As much of Node as `headstart/node` uses: declared here, so that no code for pages sees the rest. */
+
+declare module "node:fs" {
+  export function openAsBlob(path: string): Promise<Blob>;
+}
+
+declare module "node:fs/promises" {
+  export interface FileHandle {
+    read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>;
+    writeFile(data: Uint8Array): Promise<void>;
+    datasync(): Promise<void>;
+    stat(): Promise<Stats>;
+    close(): Promise<void>;
+  }
+  export interface Stats {
+    size: number;
+    mtimeMs: number;
+    isFile(): boolean;
+    isDirectory(): boolean;
+  }
+  export interface Dirent {
+    name: string;
+    isFile(): boolean;
+    isDirectory(): boolean;
+  }
+  export function mkdir(path: string, options: { recursive: true; mode: number }): Promise<string | undefined>;
+  export function open(path: string, flags: string, mode?: number): Promise<FileHandle>;
+  export function readFile(path: string | URL): Promise<Uint8Array<ArrayBuffer>>;
+  export function readdir(path: string): Promise<string[]>;
+  export function readdir(path: string, options: { withFileTypes: true }): Promise<Dirent[]>;
+  export function rename(from: string, to: string): Promise<void>;
+  export function rm(path: string, options: { recursive?: boolean; force?: boolean }): Promise<void>;
+  export function stat(path: string): Promise<Stats>;
+  export function statfs(path: string): Promise<{ bavail: number; bsize: number }>;
+  export function unlink(path: string): Promise<void>;
+}
+
+declare module "node:os" {
+  export function homedir(): string;
+}
+
+declare module "node:path" {
+  export function basename(path: string): string;
+  export function dirname(path: string): string;
+  export function isAbsolute(path: string): boolean;
+  export function join(...parts: string[]): string;
+  export function resolve(path: string): string;
+}
+
+declare module "node:process" {
+  const process: { env: Record<string, string | undefined>; platform: string };
+  export default process;
+}
+
+declare module "node:url" {
+  export function fileURLToPath(url: string | URL): string;
+  export function pathToFileURL(path: string): URL;
+}

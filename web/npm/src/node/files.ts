@@ -1,0 +1,86 @@
+/** Models that lie in the file system: read where they are, a range at a time. */
+
+import { type FileHandle, open, readdir, stat } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { HeadstartError } from "../errors.js";
+import { type NamedSource, type OpenModel, type OpenOptions, isSource, openModel } from "../model/source.js";
+import type { ModelSource, Source } from "../types.js";
+import type { ModelFile } from "../wasm/headstart.js";
+
+const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
+/** What a model's directory holds of use to it. */
+const OF_A_MODEL = /\.(safetensors|gguf)$|^(config|tokenizer|tokenizer_config|generation_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$/;
+
+/** Paths as `file:` URLs, the rest as it is. A path with a colon behind its first letter is one of Windows. */
+export function pathsToUrls(model: ModelSource): ModelSource {
+  const one = (source: Source) => (typeof source === "string" && !SCHEME.test(source) ? pathToFileURL(resolve(source)) : source);
+  if (isSource(model)) return one(model);
+  if (Array.isArray(model)) return model.map(one);
+  return Object.fromEntries(Object.entries(Object(model) as Record<string, Source>).map(([name, source]) => [name, one(source)]));
+}
+
+/** As `openModel`, and what is named by a `file:` URL beside it. */
+export async function openFiles(sources: readonly NamedSource[], options: OpenOptions): Promise<OpenModel> {
+  const handles: FileHandle[] = [];
+  const files: ModelFile[] = [];
+  const elsewhere: NamedSource[] = [];
+  const close = async () => {
+    for (const handle of handles.splice(0)) await handle.close();
+  };
+  try {
+    for (const { name, source } of sources) {
+      if (typeof source !== "string" || !source.startsWith("file:")) {
+        elsewhere.push({ name, source });
+        continue;
+      }
+      const path = fileURLToPath(source);
+      for (const [file, at] of await filesAt(path, name)) files.push(await openFile(at, file, handles));
+    }
+    if (elsewhere.length === 0) return { files, close };
+    const model = await openModel(elsewhere, options);
+    return { files: [...files, ...model.files], close: () => Promise.all([close(), model.close()]).then(() => undefined) };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** The file at a path, or those in a directory, by name. */
+async function filesAt(path: string, name: string): Promise<[string, string][]> {
+  const found = await stat(path).catch((error: unknown) => {
+    throw unreadable(path, error);
+  });
+  if (!found.isDirectory()) return [[name || basename(path), path]];
+  const names = (await readdir(path)).filter((name) => OF_A_MODEL.test(name)).sort();
+  if (names.length > 0) return names.map((name) => [name, join(path, name)]);
+  throw new HeadstartError("bad_model", `${path} holds no model: give a .gguf file, or a directory with config.json and *.safetensors`, { file: path });
+}
+
+async function openFile(path: string, name: string, handles: FileHandle[]): Promise<ModelFile> {
+  try {
+    const handle = await open(path, "r");
+    handles.push(handle);
+    const { size } = await handle.stat();
+    return { name, size, read: (offset, length) => read(handle, path, offset, length) };
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+async function read(handle: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await handle.read(bytes, done, length - done, offset + done).catch((error: unknown) => {
+      throw unreadable(path, error);
+    });
+    if (bytesRead === 0) throw new HeadstartError("storage", `${path} was cut short at byte ${offset + done}; load the model again`, { file: path });
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+function unreadable(path: string, error: unknown): HeadstartError {
+  const absent = (error as { code?: string }).code === "ENOENT";
+  return new HeadstartError("bad_input", absent ? `${path} is missing: check the path` : `${path} cannot be read: ${String(error)}`, { file: path }, error);
+}

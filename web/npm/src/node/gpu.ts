@@ -1,0 +1,61 @@
+/**
+ * WebGPU in Node: the package `webgpu`, which is Dawn.
+ *
+ * The engine looks for it where a page has it. `Window` and `navigator.gpu` are there while an engine opens its device,
+ * and at no other time: other modules take them for a page, and Node does not end while they hold Dawn. WebGPU's classes
+ * stay, since errors are told apart by them.
+ */
+
+import { HeadstartError } from "../errors.js";
+
+const MISSING = "Node has WebGPU from the package webgpu, which is not installed here: npm i webgpu";
+const NO_ADAPTER =
+  "WebGPU is there, but no graphics card for it: install the card's Vulkan driver; on Linux Mesa's lavapipe computes without a card";
+
+/** Who opens a device, one after another. */
+let turn: Promise<unknown> = Promise.resolve();
+
+/** Dawn, or the WebGPU that was given, with WebGPU's classes in place. */
+export async function openGpu(given: object | undefined): Promise<object> {
+  try {
+    const { create, globals } = await import("webgpu");
+    for (const [name, value] of Object.entries(globals)) {
+      if (!(name in globalThis)) Object.defineProperty(globalThis, name, { configurable: true, writable: true, value });
+    }
+    return given ?? create([]);
+  } catch (error) {
+    if (given) return given;
+    throw new HeadstartError("no_webgpu", (error as { code?: string }).code === "ERR_MODULE_NOT_FOUND" ? MISSING : `webgpu does not load: ${String(error)}`, {}, error);
+  }
+}
+
+export async function requireAdapter(gpu: object): Promise<void> {
+  const { requestAdapter } = gpu as { requestAdapter?(): Promise<unknown> };
+  if (await requestAdapter?.call(gpu).catch(() => null)) return;
+  throw new HeadstartError("no_webgpu", NO_ADAPTER);
+}
+
+/** `work` where `gpu` is found as in a page. */
+export function withGpu<T>(gpu: object, work: () => Promise<T>): Promise<T> {
+  const done = turn.then(async () => {
+    const { navigator = {} } = globalThis;
+    const restore = [put(navigator, "gpu", gpu), put(globalThis, "navigator", navigator), put(globalThis, "Window", class Window {})];
+    try {
+      return await work();
+    } finally {
+      for (const undo of restore) undo();
+    }
+  });
+  turn = done.catch(() => undefined);
+  return done;
+}
+
+/** Sets a property for a while: how to put back what was there. */
+function put(object: object, name: string, value: unknown): () => void {
+  const before = Object.getOwnPropertyDescriptor(object, name);
+  Object.defineProperty(object, name, { configurable: true, value });
+  return () => {
+    if (before) Object.defineProperty(object, name, before);
+    else delete (object as Record<string, unknown>)[name];
+  };
+}

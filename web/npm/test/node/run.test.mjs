@@ -1,0 +1,52 @@
+// The package in Node, on Dawn: a conversation that goes on in another process.
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { tinyModel } from "../support/tiny.mjs";
+
+const scratch = mkdtempSync(join(tmpdir(), "headstart node-"));
+const model = join(scratch, "model");
+before(() => {
+  mkdirSync(model);
+  for (const [name, bytes] of Object.entries(tinyModel())) writeFileSync(join(model, name), bytes);
+});
+after(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** What a process prints that ends by itself. */
+async function turns(options, ...questions) {
+  const script = fileURLToPath(new URL("turns.mjs", import.meta.url));
+  const args = [script, JSON.stringify({ messages: [], ...options }), ...questions];
+  return JSON.parse((await promisify(execFile)(process.execPath, args, { timeout: 300_000 })).stdout);
+}
+
+test("two turns, and the third in another process, whose prompt is on disk", async () => {
+  const directory = join(scratch, "cache", "kv");
+  const first = await turns({ model, cache: { directory } }, "Why is the sky blue, and the sea?", "And at night?");
+  assert.deepEqual(first.answers.map(({ usage }) => usage.completion_tokens), [8, 8]);
+  assert.deepEqual(first.stages, ["upload", "compile"]);
+  const [one, two] = first.answers;
+  assert.equal(one.sources.computed, one.usage.prompt_tokens);
+  assert.ok(two.sources.gpu >= one.usage.prompt_tokens - 16, JSON.stringify(two));
+  assert.equal(first.store.name, "directory");
+  assert.deepEqual(first.globals, [], "of a page");
+
+  const options = { model: pathToFileURL(`${model}/`).href, messages: first.messages };
+  const third = await turns({ ...options, cache: { directory } }, "And on Mars?");
+  const [answer] = third.answers;
+  // What decoding wrote, and what is behind it, is not kept on disk.
+  assert.ok(answer.sources.disk >= one.usage.prompt_tokens, JSON.stringify(answer));
+  assert.equal(answer.usage.prompt_tokens_details.cached_tokens, answer.sources.disk);
+  const cold = await turns({ ...options, cache: false }, "And on Mars?");
+  assert.equal(cold.answers[0].sources.computed, answer.usage.prompt_tokens);
+  assert.equal(cold.answers[0].text, answer.text);
+
+  const folders = [directory, join(directory, "kv")];
+  assert.deepEqual(folders.map((path) => statSync(path).mode & 0o777), [0o700, 0o700]);
+  const modes = readdirSync(folders[1]).map((name) => statSync(join(folders[1], name)).mode & 0o777);
+  assert.ok(modes.length > 2 && modes.every((mode) => mode === 0o600), String(modes));
+});

@@ -1,0 +1,146 @@
+// Node's side without a graphics card: paths as models, KV in a directory, and what keeps pages free of Node.
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { Client, coreOptions } from "../../dist/client.js";
+import { openCore } from "../../dist/core/open.js";
+import { DiskStore } from "../../dist/kv/store.js";
+import { Directory } from "../../dist/node/directory.js";
+import { openFiles, pathsToUrls } from "../../dist/node/files.js";
+import { nameSources } from "../../dist/model/source.js";
+import { Sha256, mockWasm } from "../support/engine.mjs";
+import { serve } from "../support/server.mjs";
+
+const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
+const HOUR = 60 * 60 * 1000;
+const key = (index) => index.toString(16).padStart(64, "0");
+
+let root;
+beforeEach(() => (root = mkdtempSync(join(tmpdir(), "headstart node-"))));
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+const open = (model) => openFiles(nameSources(pathsToUrls(model)), { disk: undefined, hash: () => new Sha256(), onProgress: () => undefined });
+const names = ({ files }) => files.map(({ name }) => name);
+
+test("a path is read where it lies, in ranges", async () => {
+  const bytes = randomBytes(100_000);
+  const path = join(root, "a #1 model%20.gguf");
+  writeFileSync(path, bytes);
+  for (const model of [path, [path], { "a #1 model%20.gguf": path }]) {
+    const opened = await open(model);
+    const [file] = opened.files;
+    assert.deepEqual([file.name, file.size], ["a #1 model%20.gguf", bytes.length]);
+    assert.deepEqual(Buffer.from(await file.read(12_345, 67_890)), bytes.subarray(12_345, 12_345 + 67_890));
+    truncateSync(path, 50);
+    await assert.rejects(file.read(40, 20), { code: "storage", message: /byte 50/ });
+    writeFileSync(path, bytes);
+    await opened.close();
+  }
+});
+
+test("a directory gives the files of its model", async () => {
+  const wanted = ["config.json", "model.safetensors", "tokenizer.json"];
+  for (const name of [...wanted, "README.md", "training_args.bin"]) writeFileSync(join(root, name), name);
+  const opened = await open(root);
+  assert.deepEqual(names(opened), wanted);
+  await opened.close();
+  mkdirSync(join(root, "empty"));
+  await assert.rejects(open(join(root, "empty")), { code: "bad_model", message: /holds no model/ });
+  await assert.rejects(open(join(root, "nothing.gguf")), { code: "bad_input", message: /nothing\.gguf is missing/, file: join(root, "nothing.gguf") });
+});
+
+test("a URL beside a path is downloaded", async () => {
+  const server = await serve({ "/tokenizer.json": Buffer.from("{}") }, {});
+  writeFileSync(join(root, "model.safetensors"), "weights");
+  try {
+    const opened = await open([join(root, "model.safetensors"), `${server.origin}/tokenizer.json`]);
+    assert.deepEqual(names(opened), ["model.safetensors", "tokenizer.json"]);
+    assert.equal(new TextDecoder().decode(await opened.files[1].read(0, 2)), "{}");
+    await opened.close();
+  } finally {
+    await server.close();
+  }
+});
+
+test("KV lies in a directory that only its owner reads, and is found again", async () => {
+  const directory = join(root, "deep", "kv");
+  const store = await DiskStore.open(await Directory.open(directory), { budgetBytes: 250, ttlMs: HOUR });
+  for (let index = 0; index < 3; index++) await store.put(key(index), new Uint8Array(100).fill(index));
+  await store.flush();
+  const modes = (path) => statSync(path).mode & 0o777;
+  assert.deepEqual([modes(directory), modes(join(directory, "kv"))], [0o700, 0o700]);
+  for (const name of readdirSync(join(directory, "kv"))) assert.equal(modes(join(directory, "kv", name)), 0o600, name);
+  assert.deepEqual(readdirSync(join(directory, "kv")).sort(), [key(1), key(2), "index.json"]);
+
+  const again = await DiskStore.open(await Directory.open(directory), { budgetBytes: 250, ttlMs: HOUR });
+  assert.deepEqual(await again.contains([key(0), key(1), key(2)]), [false, true, true]);
+  assert.deepEqual(await again.get(key(2)), new Uint8Array(100).fill(2));
+  assert.deepEqual(again.usage(), { entries: 2, bytes: 200, evicted: 0, failures: 0 });
+  await again.clear();
+  assert.deepEqual(readdirSync(directory), []);
+});
+
+test("files that nobody indexed live from when they were written, and half-written ones an hour", async () => {
+  const disk = await Directory.open(root);
+  await disk.write("kv", key(1), new Uint8Array(10));
+  await disk.write("kv", key(2), new Uint8Array(10));
+  const half = ["old.tmp", "new.tmp"].map((name) => join(root, "kv", name));
+  for (const path of half) writeFileSync(path, "half");
+  const old = new Date(Date.now() - 2 * HOUR);
+  for (const path of [half[0], join(root, "kv", key(1))]) utimesSync(path, old, old);
+  const store = await DiskStore.open(disk, { budgetBytes: 1000, ttlMs: HOUR });
+  assert.deepEqual(await store.contains([key(1), key(2)]), [false, true]);
+  assert.deepEqual(readdirSync(join(root, "kv")).sort(), [key(2), "index.json", "new.tmp"]);
+});
+
+test("a directory that cannot be made", async () => {
+  writeFileSync(join(root, "file"), "");
+  await assert.rejects(Directory.open(join(root, "file", "kv")), { code: "storage", message: /another directory/ });
+});
+
+test("an engine over a path and a directory", async () => {
+  const path = join(root, "model.gguf");
+  writeFileSync(path, randomBytes(3 << 20));
+  const control = {};
+  const host = { requireWebGpu: async () => undefined, openModel: openFiles, openDisk: () => Directory.open(join(root, "cache")) };
+  const core = await openCore(coreOptions({ model: pathsToUrls(path) }), async () => mockWasm(control), () => undefined, undefined, host);
+  const client = new Client(core);
+  const { text } = (await client.completions.create({ prompt: "abc", max_tokens: 3 })).choices[0];
+  assert.equal(text, "abc");
+  const { store } = await client.prefix.stats();
+  assert.equal(store.name, "directory");
+  await control.options.store.put(key(1), new Uint8Array(5));
+  await client.dispose();
+  assert.ok(readdirSync(join(root, "cache", "kv")).includes(key(1)), "dispose writes what waits");
+});
+
+/** The package where nothing else is installed, and without its engine, which is another build's. */
+function alone() {
+  cpSync(DIST, join(root, "dist"), { recursive: true });
+  writeFileSync(join(root, "package.json"), '{ "type": "module" }');
+  writeFileSync(join(root, "dist/wasm/headstart.js"), "export default 0; export class WasmEngine {} export class Sha256 {}");
+  return import(pathToFileURL(join(root, "dist/node.js")).href);
+}
+
+test("without the package webgpu, the error says how to get it", async () => {
+  const { Headstart } = await alone();
+  await assert.rejects(Headstart.create({ model: "m.gguf" }), { code: "no_webgpu", message: /npm i webgpu/ });
+});
+
+test("no card, and options that are none", async () => {
+  const { Headstart } = await alone();
+  const gpu = { requestAdapter: async () => null };
+  await assert.rejects(Headstart.create({ model: "m.gguf", gpu }), { code: "no_webgpu", message: /Vulkan/ });
+  await assert.rejects(Headstart.create(), { code: "bad_input" });
+  await assert.rejects(Headstart.create({ gpu }), { code: "bad_input" });
+});
+
+test("what pages load is free of Node", () => {
+  const scripts = readdirSync(DIST, { recursive: true }).filter((name) => name.endsWith(".js") && !/^node(\.js$|[\\/])/.test(name));
+  assert.ok(scripts.includes("index.js") && scripts.includes("worker-entry.js"));
+  for (const name of scripts) assert.doesNotMatch(readFileSync(join(DIST, name), "utf8"), /["'](node:|\.{1,2}\/node[./])/, name);
+});
