@@ -96,6 +96,8 @@ pub struct PageUse {
 }
 
 pub struct Engine {
+    /// The file or directory it was loaded from.
+    name: String,
     gpu: Gpu,
     config: Config,
     context: usize,
@@ -177,6 +179,7 @@ impl Engine {
         let fields = identity::fields(&config, &checkpoint.name, options.quantize);
         let stats = stats::Stats::new(model.weight_bytes());
         let mut engine = Self {
+            name: checkpoint.name.clone(),
             gpu,
             config,
             context,

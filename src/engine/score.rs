@@ -18,7 +18,8 @@ impl Engine {
     /// Reuses nothing that was computed before.
     ///
     /// # Errors
-    /// [`Error::Request`] when there are no tokens, more than the context holds, or ids outside the vocabulary.
+    /// [`Error::Request`] when there are no tokens, more than the context holds, or ids outside the vocabulary;
+    /// [`Error::Logits`] where some are not finite.
     pub async fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
         let fail = |problem: String| Err(Error::Request { field: "prompt", problem });
         if tokens.is_empty() {
@@ -74,7 +75,11 @@ impl Engine {
             self.cache.publish(table, rows, Producer::Prefill);
             let floats: &[f32] = bytemuck::cast_slice(&words);
             for (offset, logits) in floats.chunks(self.config.vocab).enumerate() {
-                each(position + offset, logits);
+                let position = position + offset;
+                if !logits.iter().all(|logit| logit.is_finite()) {
+                    return Err(Error::Logits { model: self.name.clone(), position });
+                }
+                each(position, logits);
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     gpu::{Recording, Slice},
-    kernels::{Class, PAGE, attention},
+    kernels::{Class, PAGE, attention, topk},
     kv::{AdmitOptions, BlockTable, Producer},
     model::{Ending, Work},
     sample::{self, SamplingPlan},
@@ -56,6 +56,10 @@ impl Planned {
 impl Engine {
     /// Computes the next rows of every sequence that is ready; the events that follow. Empty when idle, or when only
     /// prompts moved on.
+    ///
+    /// # Errors
+    /// [`Error::Logits`] where a token would have to be chosen from logits that are not finite, and what the GPU and the
+    /// tiers may fail with. The sequences that run are then to be cancelled.
     pub async fn step(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         self.cache.advance(self.began.elapsed().as_millis() as u64);
@@ -227,11 +231,21 @@ impl Engine {
                 outcome.logits = self.read_logits(first, rows.tokens.len()).await?;
             }
             if next > first && !matches!(rows.rows, scheduler::Rows::Prompt { last: false, .. }) {
+                self.check_drawn(rows, drawn[next - 1])?;
                 outcome.chosen = Some(self.draw(rows.sequence, next - 1, drawn[next - 1]).await?);
             }
             outcomes.push(outcome);
         }
         Ok(outcomes)
+    }
+
+    /// # Errors
+    /// [`Error::Logits`] where the GPU found a logit that is not finite in the last of these rows.
+    fn check_drawn(&self, rows: &Planned, drawn: u32) -> Result<()> {
+        match drawn {
+            topk::NOT_FINITE => Err(Error::Logits { model: self.name.clone(), position: rows.end().saturating_sub(1) }),
+            _ => Ok(()),
+        }
     }
 
     /// The token of `sequence`, whose logits are row `row`: the GPU's choice, or the host's where only it can choose.
