@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use super::{
     checkpoint::{TensorInfo, check_layout, check_shape},
     fields::{Field, Fields},
-    reader::{DAMAGED, Reader},
+    reader::{DAMAGED, Reader, refuse_pointer},
     source::ByteSource,
 };
 use crate::{
@@ -183,6 +183,7 @@ async fn read_preamble(reader: &mut Reader<'_>, source: &dyn ByteSource) -> Resu
     if source.is_empty() {
         return Err(reader.fail("the file is empty", "download it again"));
     }
+    refuse_pointer(source).await?;
     let magic: [u8; 4] = reader.array().await?;
     if magic != *b"GGUF" {
         return Err(reader.fail(format!("not a GGUF file: it starts with \"{}\"", magic.escape_ascii()), GIVE));

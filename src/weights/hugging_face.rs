@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     checkpoint::TensorInfo,
     fields::{Field, Fields},
-    reader::DAMAGED,
+    reader::{DAMAGED, refuse_pointer},
     safetensors::{self, Pairs, Unread},
     source::ByteSource,
 };
@@ -235,6 +235,7 @@ async fn read_whole(source: &dyn ByteSource, max: u64) -> Result<Vec<u8>> {
             fix: "take a fresh copy of the file",
         });
     }
+    refuse_pointer(source).await?;
     let mut bytes = vec![0; source.len() as usize];
     source.read(0, &mut bytes).await?;
     Ok(bytes)

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     checkpoint::{TensorInfo, check_shape},
-    reader::{DAMAGED, TRUNCATED},
+    reader::{DAMAGED, TRUNCATED, refuse_pointer},
     source::ByteSource,
 };
 use crate::{
@@ -80,6 +80,7 @@ pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(Vec<Te
         problem,
         fix,
     };
+    refuse_pointer(source).await?;
     if source.len() < 8 {
         return Err(fail("header length", format!("the file has {} bytes, no room for it", source.len()), TRUNCATED));
     }
