@@ -111,6 +111,16 @@ impl GgufMetadata {
         }
     }
 
+    /// The ids of tokens, one or an array of them; as [`Fields::id`], none of those that `vocab` tokens do not have.
+    pub fn ids(&self, key: &str, vocab: usize) -> Result<Vec<u32>> {
+        match self.values.get(key) {
+            Some(Value::Numbers(NumberKind::I32 | NumberKind::U32, raw)) => {
+                Ok(words(raw).filter(|&id| (id as usize) < vocab).collect())
+            }
+            _ => Ok(self.id(key, vocab)?.into_iter().collect()),
+        }
+    }
+
     /// An array of finite f32.
     pub fn f32s(&self, key: &str) -> Result<Option<Vec<f32>>> {
         match self.values.get(key) {

@@ -14,8 +14,10 @@ pub struct Identity {
     /// When it was last modified, nanoseconds since the Unix epoch.
     pub mtime_ns: u64,
     /// Device, inode and time of the last change of either, nanoseconds since the Unix epoch, where the system has them.
+    #[serde(default)]
     pub inode: Option<(u64, u64, i64)>,
     /// The SHA-256 of bytes from all over it: a file put in another's place has other ones, whatever else is the same.
+    #[serde(default)]
     pub sample: String,
 }
 
