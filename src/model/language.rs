@@ -12,7 +12,10 @@ use crate::weights::{Checkpoint, Fields, GgufMetadata, HuggingFaceMetadata, Meta
 /// [`Error::Format`] or [`Error::Unsupported`] where the checkpoint has no tokenizer, or one that cannot be run.
 pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     match &checkpoint.metadata {
-        Metadata::Gguf(metadata) => Tokenizer::from_gguf(&vocabulary(metadata)?),
+        Metadata::Gguf(metadata) => {
+            let merges = metadata.strings("tokenizer.ggml.merges")?.unwrap_or_default().to_vec();
+            Tokenizer::from_gguf(&GgufVocab { merges, ..vocabulary(metadata)? })
+        }
         Metadata::HuggingFace(files) => {
             let json = files.tokenizer.as_deref().ok_or_else(|| Error::Format {
                 file: checkpoint.name.clone(),
@@ -93,17 +96,17 @@ pub fn added_tokens(checkpoint: &Checkpoint) -> Result<Vec<(u32, String)>> {
     })
 }
 
+/// Without its merges.
 fn vocabulary(metadata: &GgufMetadata) -> Result<GgufVocab> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
-    let strings = |name: &str| metadata.strings(&key(name)).map(|list| list.map(<[String]>::to_vec));
-    let tokens = strings("tokens")?.unwrap_or_default();
+    let tokens = metadata.strings(&key("tokens"))?.unwrap_or_default().to_vec();
     let id = |name: &str| Ok::<_, Error>(metadata.ids(&key(name), tokens.len())?.first().copied());
     Ok(GgufVocab {
         file: metadata.file().to_owned(),
         model: metadata.str(&key("model"))?.unwrap_or_default().to_owned(),
         pre: metadata.str(&key("pre"))?.map(str::to_owned),
         token_types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
-        merges: strings("merges")?.unwrap_or_default(),
+        merges: Vec::new(),
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?,
         unk: id("unknown_token_id")?,

@@ -104,7 +104,7 @@ fn a_row_with_a_logit_that_is_not_finite_gives_no_token() {
         let mut logits: Vec<f32> = vec![small; 5 * vocab];
         for (row, fault) in faults.iter().enumerate() {
             logits[row * vocab + last - row] = small / 2.0;
-            fault.into_iter().for_each(|(at, value)| logits[row * vocab + at] = *value);
+            fault.iter().for_each(|(at, value)| logits[row * vocab + at] = *value);
         }
         // All of them, and one that is infinite downwards.
         logits[4 * vocab..].fill(f32::NEG_INFINITY);
