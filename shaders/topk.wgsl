@@ -1,5 +1,6 @@
 // The K best of a row's logits, best first (ties: the lower id): stage 0 over chunks of the vocabulary, stage 1 over the
-// chunks' lists. Each pass finds the best entry that comes after the last one found, so nothing is marked or copied.
+// chunks' lists. Each pass finds the best entry that comes after the last one found, so nothing is marked or copied. A
+// row with a logit that is not finite has no best token: its first candidate is one that no vocabulary has.
 #import shared/step
 struct Candidate { logit: f32, id: u32 }
 #if STAGE == 0
@@ -15,6 +16,8 @@ struct Candidate { logit: f32, id: u32 }
 
 const LANES = ${LANES}u;
 const LOWEST = Candidate(-3.4e38, 0xffffffffu);
+const NOT_FINITE = Candidate(3.4e38, 0xffffffffu);
+const EXPONENT = 0x7f800000u;
 var<workgroup> shared_best: array<Candidate, LANES>;
 
 fn before(a: Candidate, b: Candidate) -> bool { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
@@ -35,8 +38,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var mine = LOWEST;
     for (var i = start + lane; i < end; i += LANES) {
 #if STAGE == 0
-      // An infinite logit is a candidate too, the last of all.
-      let candidate = Candidate(max(logits[row * ${VOCAB}u + i], LOWEST.logit), i);
+      let logit = logits[row * ${VOCAB}u + i];
+      // By its bits: compilers may take for granted that every number is finite.
+      let finite = (bitcast<u32>(logit) & EXPONENT) != EXPONENT;
+      var candidate = NOT_FINITE;
+      if (finite) { candidate = Candidate(logit, i); }
 #else
       let candidate = lists[(row * ${CHUNKS}u + i / wanted) * ${K}u + i % wanted];
 #endif

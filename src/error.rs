@@ -23,6 +23,13 @@ pub enum Error {
     #[error("{file}: {what} is not supported; {fix}")]
     Unsupported { file: String, what: String, fix: String },
 
+    /// Logits that no token can be chosen from: weights that are damaged, or a GPU that computes wrongly.
+    #[error(
+        "{model}: the model gave logits that are not finite (NaN or infinity) behind token {position}; take a fresh copy of the \
+         file, or try another GPU driver"
+    )]
+    Logits { model: String, position: usize },
+
     /// A request the engine refuses before it runs.
     #[error("{field}: {problem}")]
     Request { field: &'static str, problem: String },

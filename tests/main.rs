@@ -8,6 +8,7 @@ mod exactness;
 mod explain;
 mod fuzz_parsers;
 mod hub;
+mod inputs;
 mod kernels;
 mod kv;
 mod language;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::{Error, Result};
+use crate::text::Tokenizer;
 use crate::weights::Checkpoint;
 
 use super::{hub, input};
@@ -35,9 +36,18 @@ pub struct TextArgs {
     /// A file that holds the text; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub prompt_file: Option<PathBuf>,
+
+    /// Leave out the tokens that the model asks for around a text that no chat template made: BOS, and EOS where it has that
+    #[arg(long)]
+    pub no_bos: bool,
 }
 
 impl TextArgs {
+    /// The tokens of a text that no chat template made.
+    pub fn tokens(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+        if self.no_bos { tokenizer.encode(text) } else { tokenizer.encode_text(text) }
+    }
+
     /// The text, or `None` where neither flag was given.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use web_time::Instant;
 use crate::engine::Request;
 use crate::engine::completion::{self, Answer, Completion};
 use crate::engine::explain::Conversation;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::text::{Message, StopStrings, parse_time};
 
 use super::args::{ModelArgs, TextArgs};
@@ -53,7 +53,7 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Print one JSON object: text, tokens, usage, cache, timings, adapter, counters
+    /// Print one JSON object: text, tokens, warnings, usage, cache, timings, adapter, counters
     #[arg(long)]
     json: bool,
 
@@ -92,7 +92,17 @@ impl Input {
             Self::Conversation(prompt) => prompt.cache_salt.as_deref(),
         }
     }
+
+    /// What a person may not expect of the prompt.
+    fn warnings(&self, model: &Model) -> Result<Vec<String>> {
+        match self {
+            Self::Raw(_) => Ok(Vec::new()),
+            Self::Conversation(prompt) => Ok(model.template()?.warnings(&prompt.inputs())),
+        }
+    }
 }
+
+const NO_BOS: &str = "is for a text as it is: give --raw too, since a chat template writes its BOS itself";
 
 impl Args {
     fn input(&self) -> Result<Input> {
@@ -102,6 +112,9 @@ impl Args {
             return Ok(Input::Conversation(prompt.into()));
         }
         let text = self.text.text()?.unwrap_or_default();
+        if self.text.no_bos && !self.raw {
+            return Err(Error::Request { field: "no-bos", problem: NO_BOS.into() });
+        }
         if self.raw {
             return Ok(Input::Raw(text));
         }
@@ -120,10 +133,14 @@ pub fn run(args: &Args) -> Result<()> {
 
     let arrived = Instant::now();
     let tokens = match &input {
-        Input::Raw(text) => model.tokenizer.encode(text)?,
+        Input::Raw(text) => args.text.tokens(&model.tokenizer, text)?,
         Input::Conversation(prompt) => model.prompt(&model.template()?, &prompt.inputs())?,
     };
     let preparation = arrived.elapsed();
+    let warnings = input.warnings(&model)?;
+    if !args.json {
+        warnings.iter().for_each(|warning| term::note(&format!("note: {warning}")));
+    }
     let salt = args.reuse.salt(input.cache_salt());
     let mut session = args.reuse.start(model, &args.engine, &salt)?;
     let request = Request {
@@ -150,7 +167,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         // What was saved belongs to the account.
         session.persist()?;
-        return term::json(&as_json(answer, &session, &input, &args.reuse)?);
+        return term::json(&as_json(answer, &session, &input, args, &warnings)?);
     }
     if !answer.text.ends_with('\n') {
         term::out("\n")?;
@@ -161,10 +178,11 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn as_json(mut answer: Answer, session: &Session, input: &Input, reuse: &ReuseArgs) -> Result<Value> {
+fn as_json(mut answer: Answer, session: &Session, input: &Input, args: &Args, warnings: &[String]) -> Result<Value> {
+    let reuse = &args.reuse;
     let Session { model, engine, .. } = session;
     let conversation = match input {
-        Input::Raw(text) => Conversation::raw(model.tokenizer.encode(text)?),
+        Input::Raw(text) => Conversation::raw(args.text.tokens(&model.tokenizer, text)?),
         Input::Conversation(prompt) => Conversation::new(&model.template()?, &model.tokenizer, &prompt.inputs())?,
     };
     reuse.recall(engine, &reuse.salt(input.cache_salt()), &conversation.tokens, &mut answer.cache);
@@ -175,6 +193,7 @@ fn as_json(mut answer: Answer, session: &Session, input: &Input, reuse: &ReuseAr
         "text": answer.text,
         "token_ids": answer.token_ids,
         "finish_reason": answer.finish_reason,
+        "warnings": warnings,
         "usage": answer.usage,
         "cache": account,
         "timings": report::timings(session.load_ms, &answer.timings),

@@ -33,73 +33,93 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let name = args.name.clone().or_else(|| args.model.model.clone());
     let (path, checkpoint) = ModelArgs { model: name }.open()?;
-    let config = Config::from_checkpoint(&checkpoint)?;
-    let mut facts = describe(&checkpoint, &config)?;
+    let mut facts = describe(&checkpoint)?;
     if args.json {
         facts["path"] = json!(path.display().to_string());
         return term::json(&facts);
     }
-    let formats: Vec<String> = formats(&checkpoint)
-        .iter()
-        .map(|(name, (count, bytes))| format!("{count} × {name} ({})", term::bytes(*bytes)))
-        .collect();
-    let file_bytes = checkpoint.parts.iter().map(|part| part.len()).sum();
-    term::out(&format!(
-        "path          {}\n\
-         kind          {}\n\
-         architecture  {}\n\
-         parameters    {:.1} M\n\
-         layers        {} of hidden {}, intermediate {}\n\
-         heads         {} query, {} key/value, {} elements each\n\
-         vocabulary    {}\n\
-         context       {} tokens\n\
-         tensors       {}\n\
-         size          {}\n\
-         tokenizer     {}\n\
-         chat template {}\n",
-        path.display(),
-        kind(&checkpoint),
-        architecture(&config),
-        parameters(&checkpoint) as f64 / 1e6,
-        config.layers,
-        config.hidden,
-        config.intermediate,
-        config.heads,
-        config.kv_heads,
-        config.head_dim,
-        config.vocab,
-        config.context,
-        formats.join(", "),
-        term::bytes(file_bytes),
-        tokenizer_kind(&checkpoint)?,
-        if language::template(&checkpoint).is_ok() { "yes" } else { "no" },
-    ))
+    let counts = formats(&checkpoint).into_iter().map(|(name, (count, bytes))| match bytes {
+        0 => format!("{count} × {name}"),
+        _ => format!("{count} × {name} ({})", term::bytes(bytes)),
+    });
+    let formats = counts.collect::<Vec<_>>().join(", ");
+    let mut lines = vec![
+        ("path", path.display().to_string()),
+        ("kind", kind(&checkpoint).to_owned()),
+        ("architecture", text(&facts["architecture"])),
+        ("parameters", format!("{:.1} M", parameters(&checkpoint) as f64 / 1e6)),
+    ];
+    if facts["layers"].is_u64() {
+        let fact = |name: &str| text(&facts[name]);
+        let [layers, hidden, intermediate] = ["layers", "hidden", "intermediate"].map(fact);
+        let [heads, kv_heads, head_dim] = ["heads", "kv_heads", "head_dim"].map(fact);
+        lines.extend([
+            ("layers", format!("{layers} of hidden {hidden}, intermediate {intermediate}")),
+            ("heads", format!("{heads} query, {kv_heads} key/value, {head_dim} elements each")),
+            ("vocabulary", fact("vocab")),
+            ("context", format!("{} tokens", fact("context"))),
+        ]);
+    }
+    lines.extend([
+        ("tensors", formats),
+        ("size", term::bytes(file_bytes(&checkpoint))),
+        ("tokenizer", text(&facts["tokenizer"])),
+        ("chat template", if facts["chat_template"] == true { "yes" } else { "no" }.to_owned()),
+        ("runs", facts["problem"].as_str().map_or_else(|| "yes".to_owned(), |problem| format!("no: {problem}"))),
+    ]);
+    term::out(&lines.into_iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect::<String>())
 }
 
-fn describe(checkpoint: &Checkpoint, config: &Config) -> Result<Value> {
+/// What keeps the model from running here, if anything does.
+fn problem(checkpoint: &Checkpoint, config: &Result<Config>) -> Option<String> {
+    let sound = match config {
+        Ok(config) => config.check_tensors(checkpoint).and_then(|()| language::tokenizer(checkpoint).map(drop)),
+        Err(error) => return Some(error.to_string()),
+    };
+    sound.err().map(|error| error.to_string())
+}
+
+fn describe(checkpoint: &Checkpoint) -> Result<Value> {
     let formats: serde_json::Map<String, Value> = formats(checkpoint)
         .into_iter()
-        .map(|(name, (count, bytes))| (name.to_owned(), json!({ "tensors": count, "bytes": bytes })))
+        .map(|(name, (count, bytes))| (name, json!({ "tensors": count, "bytes": bytes })))
         .collect();
-    Ok(json!({
+    let config = Config::from_checkpoint(checkpoint);
+    let mut facts = json!({
         "kind": kind(checkpoint),
-        "architecture": architecture(config),
+        "architecture": architecture(checkpoint)?,
         "parameters": parameters(checkpoint),
-        "layers": config.layers,
-        "hidden": config.hidden,
-        "intermediate": config.intermediate,
-        "heads": config.heads,
-        "kv_heads": config.kv_heads,
-        "head_dim": config.head_dim,
-        "vocab": config.vocab,
-        "context": config.context,
-        "tied_embeddings": config.tied_embeddings,
         "formats": formats,
-        "file_bytes": checkpoint.parts.iter().map(|part| part.len()).sum::<u64>(),
+        "file_bytes": file_bytes(checkpoint),
         "tokenizer": tokenizer_kind(checkpoint)?,
         "chat_template": language::template(checkpoint).is_ok(),
-        "stop_tokens": config.stop_tokens,
-    }))
+        "problem": problem(checkpoint, &config),
+    });
+    if let (Ok(config), Some(facts)) = (config, facts.as_object_mut()) {
+        let sizes = json!({
+            "layers": config.layers,
+            "hidden": config.hidden,
+            "intermediate": config.intermediate,
+            "heads": config.heads,
+            "kv_heads": config.kv_heads,
+            "head_dim": config.head_dim,
+            "vocab": config.vocab,
+            "context": config.context,
+            "tied_embeddings": config.tied_embeddings,
+            "stop_tokens": config.stop_tokens,
+        });
+        facts.extend(sizes.as_object().cloned().unwrap_or_default());
+    }
+    Ok(facts)
+}
+
+/// A value as a person reads it.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn file_bytes(checkpoint: &Checkpoint) -> u64 {
+    checkpoint.parts.iter().map(|part| part.len()).sum()
 }
 
 fn kind(checkpoint: &Checkpoint) -> &'static str {
@@ -109,21 +129,27 @@ fn kind(checkpoint: &Checkpoint) -> &'static str {
     }
 }
 
-fn architecture(config: &Config) -> String {
-    format!("{:?}", config.architecture).to_lowercase()
+/// As the files name it.
+fn architecture(checkpoint: &Checkpoint) -> Result<String> {
+    let name = match &checkpoint.metadata {
+        Metadata::Gguf(metadata) => metadata.str("general.architecture")?,
+        Metadata::HuggingFace(files) => files.config.str("model_type")?,
+    };
+    Ok(name.unwrap_or("unknown").to_owned())
 }
 
 fn parameters(checkpoint: &Checkpoint) -> u64 {
     checkpoint.tensors.values().map(|tensor| tensor.elements()).sum()
 }
 
-/// Tensors and bytes of each format.
-fn formats(checkpoint: &Checkpoint) -> BTreeMap<&'static str, (usize, u64)> {
+/// Tensors and bytes of each format; of those that are not read, the tensors alone.
+fn formats(checkpoint: &Checkpoint) -> BTreeMap<String, (usize, u64)> {
     let mut formats = BTreeMap::new();
-    for tensor in checkpoint.tensors.values() {
-        let (count, bytes) = formats.entry(tensor.format.name()).or_insert((0, 0));
+    let read = checkpoint.tensors.values().map(|tensor| (tensor.format.name(), tensor.bytes));
+    for (name, bytes) in read.chain(checkpoint.unread().map(|(_, format)| (format, 0))) {
+        let (count, sum) = formats.entry(name.to_owned()).or_insert((0, 0));
         *count += 1;
-        *bytes += tensor.bytes;
+        *sum += bytes;
     }
     formats
 }

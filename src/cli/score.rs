@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::Request { field: "top_logprobs", problem: "0 asks for nothing; give at least 1".into() });
     }
     let model = Model::open(&args.model)?;
-    let tokens = model.tokenizer.encode(&text)?;
+    let tokens = args.text.tokens(&model.tokenizer, &text)?;
     let mut session = Session::start(model, &args.engine, None)?;
     let bar = term::bar("scoring", tokens.len() as u64, "tokens");
     let mut scores = Scores::default();

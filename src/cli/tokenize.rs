@@ -30,7 +30,7 @@ pub fn run(args: &Args) -> Result<()> {
     let text = args.text.text()?.unwrap_or_default();
     let (_, checkpoint) = args.model.open()?;
     let tokenizer = language::tokenizer(&checkpoint)?;
-    let ids = tokenizer.encode(&text)?;
+    let ids = args.text.tokens(&tokenizer, &text)?;
     if args.json {
         let tokens: Vec<Option<String>> = ids.iter().map(|&id| tokenizer.token(id)).collect();
         return term::json(&json!({ "token_ids": ids, "tokens": tokens }));

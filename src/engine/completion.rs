@@ -79,17 +79,18 @@ impl Completion {
     /// generated is part of the answer, and is not given again.
     ///
     /// # Errors
-    /// As [`Engine::submit`], and [`Error::Request`] for an answer of no tokens.
+    /// As [`Engine::submit`], and [`Error::Request`] for an answer of no tokens or a stop string that cannot be met.
     pub fn submit(
         engine: &mut Engine,
         tokenizer: &Tokenizer,
-        request: Request,
+        mut request: Request,
         stops: StopStrings,
         arrived: Instant,
     ) -> Result<Self> {
         if request.max_tokens == 0 {
             return Err(Error::Request { field: "max_tokens", problem: "must be at least 1".into() });
         }
+        request.stop_tokens.extend(stops.special_tokens(tokenizer)?);
         let submitted = Instant::now();
         let usage = Usage { prompt_tokens: request.tokens.len(), ..Usage::default() };
         let generated = request.generated.clone();

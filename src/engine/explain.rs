@@ -262,7 +262,8 @@ impl<'a> Pieces<'a> {
 
     /// The beginning of a conversation, without the opening of an answer.
     fn render(&self, messages: &[Message]) -> Option<String> {
-        self.template.render_inputs(&Inputs { messages, add_generation_prompt: false, ..*self.inputs }).ok()
+        let closed = Inputs { messages, add_generation_prompt: false, continue_final_message: false, ..*self.inputs };
+        self.template.render_inputs(&closed).ok()
     }
 
     /// Where the first message begins, behind what the template puts before it: a second one just like it shows what the

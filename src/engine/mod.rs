@@ -13,7 +13,6 @@ pub mod choice;
 pub mod completion;
 pub mod explain;
 mod identity;
-pub mod language;
 pub mod memory;
 pub mod pace;
 pub mod packs;
@@ -33,6 +32,7 @@ mod step;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use crate::model::language;
 pub use identity::KvIdentity;
 pub use request::{Event, FinishReason, MAX_BREAKPOINTS, Request, SequenceId, Usage};
 pub use stats::Counters;

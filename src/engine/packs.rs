@@ -19,7 +19,7 @@ const IMPORT_BYTES: usize = 16 << 20;
 
 /// What of a conversation is worth computing ahead: tokens that prompts which go on from it begin with.
 ///
-/// One that ends with what is to be answered is taken whole, up to where the answer begins. After any other, a system text
+/// One that ends with what is to be answered or continued is taken whole, up to where the answer begins. After any other, a system text
 /// above all, somebody asks what nobody knows yet: it is taken as far as all prompts are the same whatever is asked, and
 /// so never ends with a token that a question would change. Empty where the template begins with the question.
 ///
@@ -29,10 +29,10 @@ pub fn shared_prefix(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &In
     // They begin with other characters, and some with ones that join what is before them in one token.
     const QUESTIONS: [&str; 6] = ["A", "1", " a", "\na", "\u{2026}", "<"];
     let now = Some(inputs.now.unwrap_or_else(|| template.now()));
-    let inputs = Inputs { add_generation_prompt: true, now, ..*inputs };
+    let inputs = Inputs { add_generation_prompt: !inputs.continue_final_message, now, ..*inputs };
     let answered_next =
         inputs.messages.last().is_some_and(|last| !["system", "developer", "assistant"].contains(&last.role.as_str()));
-    if answered_next {
+    if answered_next || inputs.continue_final_message {
         return tokenizer.encode(&template.render_inputs(&inputs)?);
     }
     let mut shared: Option<Vec<u32>> = None;

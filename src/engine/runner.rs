@@ -28,6 +28,8 @@ use crate::{
 const IN_FLIGHT: usize = 2;
 
 pub(super) struct Runner {
+    /// The file or directory that the model was loaded from.
+    pub name: String,
     pub gpu: Gpu,
     pub config: Config,
     /// Longest context of a sequence, in tokens.
@@ -109,6 +111,7 @@ impl Runner {
         let kv = KvMemory::new(&mut gpu, &model.heads(), config.layers, tokens, most).await?;
         let stats = Stats::new(model.weight_bytes());
         let mut runner = Self {
+            name: checkpoint.name.clone(),
             gpu,
             config,
             context,

@@ -11,7 +11,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Request`] when there are no tokens, more than the context holds, or ids outside the vocabulary, or while
-    /// requests are under way.
+    /// requests are under way; [`Error::Logits`] where some are not finite.
     pub async fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
         let fail = |problem: &str| Error::Request { field: "prompt", problem: problem.into() };
         if self.is_busy() {
@@ -21,7 +21,13 @@ impl Engine {
         while self.is_busy() {
             for event in self.step().await? {
                 match event {
-                    Event::PromptLogits { position, logits, .. } => each(position, &logits),
+                    Event::PromptLogits { position, logits, sequence } => {
+                        if !logits.iter().all(|logit| logit.is_finite()) {
+                            self.cancel(sequence);
+                            return Err(Error::Logits { model: self.runner.name.clone(), position });
+                        }
+                        each(position, &logits);
+                    }
                     Event::Finished { reason: FinishReason::Context, .. } => {
                         return Err(fail("takes more memory than the GPU has for it; shorten the text"));
                     }

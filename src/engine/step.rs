@@ -10,8 +10,8 @@ use super::{
     sequence::{Phase, Sequence},
 };
 use crate::{
-    error::Result,
-    kernels::{Class, PAGE},
+    error::{Error, Result},
+    kernels::{Class, PAGE, topk},
     kv::{AdmitOptions, BlockTable, Producer},
     sample::{self, SamplingPlan},
 };
@@ -60,7 +60,8 @@ impl Engine {
     /// prompts moved on. It waits for stores only where no sequence has anything to compute, and then for a moment.
     ///
     /// # Errors
-    /// What the GPU reports. No sequence has moved on then, and none has ended.
+    /// What the GPU reports, and [`Error::Logits`] where a token would have to be chosen from logits that are not finite. No
+    /// sequence has moved on then, and none has ended: those that run are to be cancelled.
     pub async fn step(&mut self) -> Result<Vec<Event>> {
         let (began, mut events) = (Instant::now(), Vec::new());
         self.reuse.tick();
@@ -249,11 +250,19 @@ impl Engine {
                 outcome.logits = self.runner.read_logits(first, rows.tokens.len()).await?;
             }
             if next > first && !matches!(rows.rows, scheduler::Rows::Prompt { last: false, .. }) {
+                self.check_drawn(rows, ran.drawn[next - 1])?;
                 outcome.chosen = Some(self.draw(rows, next - 1, ran.drawn[next - 1]).await?);
             }
             outcomes.push(outcome);
         }
         Ok(outcomes)
+    }
+
+    /// # Errors
+    /// [`Error::Logits`] where the GPU found a logit that is not finite in the last of these rows.
+    fn check_drawn(&self, rows: &Planned, drawn: u32) -> Result<()> {
+        let (model, position) = (self.runner.name.clone(), rows.end().saturating_sub(1));
+        if drawn == topk::NOT_FINITE { Err(Error::Logits { model, position }) } else { Ok(()) }
     }
 
     /// The token that follows `rows`, whose logits are row `row`: the GPU's choice, or the host's where only it can choose.

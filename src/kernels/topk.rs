@@ -9,6 +9,9 @@ use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
 /// Most candidates a row can ask for.
 pub const MAX_K: usize = 64;
 
+/// What is drawn from a row with a logit that is not finite: no token.
+pub const NOT_FINITE: u32 = u32::MAX;
+
 /// Logits that one workgroup of the first stage looks through.
 const CHUNK: usize = 2048;
 
@@ -58,8 +61,8 @@ impl TopK {
         self.greedy.iter().chain(&self.drawing)
     }
 
-    /// `logits: [span rows, vocab]`; `lists`: room of [`list_bytes`]; `drawn: [span rows]` token ids. `greedy`: every row
-    /// of the span wants its best token only.
+    /// `logits: [span rows, vocab]`; `lists`: room of [`list_bytes`]; `drawn: [span rows]` token ids, [`NOT_FINITE`] for a row
+    /// with a logit that is none. `greedy`: every row of the span wants its best token only.
     pub fn record(
         &self,
         recording: &mut Recording,

@@ -4,7 +4,10 @@
 //! Field names: GGUF as in ggml's docs/gguf.md and gguf-py's constants; Hugging Face as in transformers'
 //! `LlamaConfig`, release 4 (`rope_theta`, `rope_scaling`) and release 5 (`rope_parameters`).
 
-use super::names::{LayerRole, Role};
+use super::{
+    ends,
+    names::{LayerRole, Role},
+};
 use crate::{
     error::{Error, Result},
     sample::SamplingParams,
@@ -119,7 +122,8 @@ pub struct Config {
     pub o_bias: bool,
     pub mlp_bias: bool,
     pub bos: Option<u32>,
-    /// Tokens that end an answer, in the order named, each once. May be empty.
+    /// Tokens that end an answer, each once: those the files name, then the chat template's and the well-known ones
+    /// ([`ends`](super::ends)). May be empty.
     pub stop_tokens: Vec<u32>,
     pub sampling: SamplingDefaults,
 }
@@ -156,6 +160,7 @@ impl Config {
             return Err(unsupported(meta, what, "take a model whose keys and values have one length"));
         }
         let tokens = meta.strings("tokenizer.ggml.tokens")?.map(<[String]>::len);
+        let vocab = size(meta, &key("vocab_size"), MAX_VOCAB, tokens)?;
         let has = |role: Role| -> Result<bool> { Ok(checkpoint.find(&role.name(Kind::Gguf))?.is_some()) };
         let has_bias = |role: LayerRole| has(Role::Layer(0, role));
         let config = Self {
@@ -166,7 +171,7 @@ impl Config {
             kv_heads: size(meta, &key("attention.head_count_kv"), MAX_HEADS, Some(heads))?,
             head_dim,
             intermediate: size(meta, &key("feed_forward_length"), MAX_INTERMEDIATE, None)?,
-            vocab: size(meta, &key("vocab_size"), MAX_VOCAB, tokens)?,
+            vocab,
             context: size(meta, &key("context_length"), MAX_CONTEXT, None)?,
             rms_eps: epsilon(meta, &key("attention.layer_norm_rms_epsilon"), None)?,
             rope: Rope {
@@ -179,13 +184,8 @@ impl Config {
             qkv_bias: has_bias(LayerRole::QBias)?,
             o_bias: has_bias(LayerRole::OBias)?,
             mlp_bias: has_bias(LayerRole::GateBias)?,
-            bos: meta.u32("tokenizer.ggml.bos_token_id")?,
-            stop_tokens: unique(
-                ["eos", "eot"]
-                    .into_iter()
-                    .filter_map(|token| meta.u32(&format!("tokenizer.ggml.{token}_token_id")).transpose())
-                    .collect::<Result<Vec<u32>>>()?,
-            ),
+            bos: meta.id("tokenizer.ggml.bos_token_id", vocab)?,
+            stop_tokens: ends::stop_tokens(checkpoint, vocab)?,
             sampling: SamplingDefaults {
                 do_sample: None,
                 temperature: f32(meta, "general.sampling.temp")?,
@@ -199,8 +199,6 @@ impl Config {
             kv_heads: &key("attention.head_count_kv"),
             head_dim: &key("attention.key_length"),
             rope_dims: &key("rope.dimension_count"),
-            bos: "tokenizer.ggml.bos_token_id",
-            eos: "tokenizer.ggml.eos_token_id",
         };
         config.check(meta, &keys)?;
         Ok(config)
@@ -228,10 +226,7 @@ impl Config {
             None => checkpoint.find(&Role::LmHead.name(Kind::HuggingFace))?.is_none(),
         };
         let generation = files.generation_config.as_ref();
-        let stop_tokens = match generation.map(|file| file.u32_list("eos_token_id")).transpose()?.flatten() {
-            Some(tokens) => tokens,
-            None => json.u32_list("eos_token_id")?.unwrap_or_default(),
-        };
+        let vocab = size(json, "vocab_size", MAX_VOCAB, None)?;
         let config = Self {
             architecture,
             hidden,
@@ -240,7 +235,7 @@ impl Config {
             kv_heads: size(json, "num_key_value_heads", MAX_HEADS, Some(heads))?,
             head_dim,
             intermediate: size(json, "intermediate_size", MAX_INTERMEDIATE, None)?,
-            vocab: size(json, "vocab_size", MAX_VOCAB, None)?,
+            vocab,
             context,
             rms_eps: epsilon(json, "rms_norm_eps", Some(1e-6))?,
             rope: hugging_face_rope(json, head_dim, context)?,
@@ -249,17 +244,12 @@ impl Config {
             qkv_bias: attention_bias,
             o_bias: attention_bias,
             mlp_bias: json.bool("mlp_bias")?.unwrap_or(false),
-            bos: json.u32("bos_token_id")?,
-            stop_tokens: unique(stop_tokens),
+            bos: json.id("bos_token_id", vocab)?,
+            stop_tokens: ends::stop_tokens(checkpoint, vocab)?,
             sampling: generation.map(sampling_defaults).transpose()?.unwrap_or_default(),
         };
-        let keys = CheckedKeys {
-            kv_heads: "num_key_value_heads",
-            head_dim: "head_dim",
-            rope_dims: "partial_rotary_factor",
-            bos: "bos_token_id",
-            eos: "eos_token_id",
-        };
+        let keys =
+            CheckedKeys { kv_heads: "num_key_value_heads", head_dim: "head_dim", rope_dims: "partial_rotary_factor" };
         config.check(json, &keys)?;
         Ok(config)
     }
@@ -278,13 +268,6 @@ impl Config {
         if self.rope.dims > self.head_dim || self.rope.dims == 0 || !self.rope.dims.is_multiple_of(2) {
             let problem = format!("{} elements turn, not an even number up to {}", self.rope.dims, self.head_dim);
             return Err(fields.wrong(keys.rope_dims, problem));
-        }
-        let outside = |&token: &u32| token as usize >= self.vocab;
-        if let Some(token) = self.bos.filter(outside) {
-            return Err(fields.wrong(keys.bos, format!("token {token} lies outside the vocabulary of {}", self.vocab)));
-        }
-        if let Some(token) = self.stop_tokens.iter().copied().find(outside) {
-            return Err(fields.wrong(keys.eos, format!("token {token} lies outside the vocabulary of {}", self.vocab)));
         }
         Ok(())
     }
@@ -338,8 +321,6 @@ struct CheckedKeys<'a> {
     kv_heads: &'a str,
     head_dim: &'a str,
     rope_dims: &'a str,
-    bos: &'a str,
-    eos: &'a str,
 }
 
 /// A size from 1 to `max`; `default` where the field is absent.
@@ -375,16 +356,6 @@ fn f32(fields: &impl Fields, key: &str) -> Result<Option<f32>> {
 
 fn unsupported(fields: &impl Fields, what: String, fix: &str) -> Error {
     Error::Unsupported { file: fields.file().to_owned(), what, fix: fix.to_owned() }
-}
-
-fn unique(tokens: Vec<u32>) -> Vec<u32> {
-    let mut kept = Vec::new();
-    for token in tokens {
-        if !kept.contains(&token) {
-            kept.push(token);
-        }
-    }
-    kept
 }
 
 const KNOWN_SCALING: &str = "take a model without RoPE scaling, or with linear or Llama 3 scaling";

@@ -3,6 +3,8 @@
 //! A model is one file here and one arm in [`load`].
 
 pub mod config;
+pub mod ends;
+pub mod language;
 pub mod llama;
 pub mod names;
 pub mod upload;

@@ -15,7 +15,7 @@ use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
 use super::pieces::Spelling;
 use super::pre::Pre;
 use super::template::Specials;
-use super::tokenizer::{MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, Tokenizer};
+use super::tokenizer::{MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, Tokenizer, needs_merges};
 use crate::error::{Error, Result};
 
 /// The `tokenizer.ggml.*` keys of a GGUF file, unchecked.
@@ -42,8 +42,13 @@ pub struct GgufVocab {
     pub unk: Option<u32>,
     /// `padding_token_id`
     pub pad: Option<u32>,
+    /// `add_bos_token`: whether a text that is no prompt of a template begins with `bos`; by default as `pre` has it.
+    pub add_bos: Option<bool>,
+    /// `add_eos_token`: whether it ends with `eos`; by default not.
+    pub add_eos: Option<bool>,
 }
 
+const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
@@ -59,6 +64,7 @@ impl GgufVocab {
         named.fold(Specials::default(), |specials, (name, token)| specials.with(name, token))
     }
 
+    /// An id outside the vocabulary, as files write that have no such token, is none.
     fn special_ids(&self) -> [(&'static str, Option<u32>); 4] {
         [
             ("bos_token_id", self.bos),
@@ -66,6 +72,18 @@ impl GgufVocab {
             ("unknown_token_id", self.unk),
             ("padding_token_id", self.pad),
         ]
+        .map(|(key, id)| (key, id.filter(|&id| (id as usize) < self.tokens.len())))
+    }
+
+    /// The tokens that a text holds only where it spells them out, and their ids. Where no types are given, those that
+    /// look so: `<...>`.
+    pub fn added_tokens(&self) -> Vec<(u32, String)> {
+        let is_added = |id: usize, token: &str| match self.token_types.get(id) {
+            Some(kind) => [CONTROL, UNKNOWN, USER_DEFINED].contains(kind),
+            None => token.len() > 2 && token.starts_with('<') && token.ends_with('>'),
+        };
+        let tokens = self.tokens.iter().enumerate().filter(|(id, token)| is_added(*id, token));
+        tokens.map(|(id, token)| (id as u32, token.clone())).collect()
     }
 
     fn wrong(&self, key: &str, problem: String) -> Error {
@@ -85,7 +103,7 @@ impl GgufVocab {
         let mut seen = HashSet::with_capacity(self.tokens.len());
         for (id, token) in self.tokens.iter().enumerate() {
             let problem = match token.len() {
-                0 => "is empty".to_owned(),
+                0 => continue,
                 bytes if bytes > MAX_TOKEN_BYTES => format!("has {bytes} bytes, more than {MAX_TOKEN_BYTES}"),
                 _ if !seen.insert(token.as_str()) => format!("{token:?} is there twice"),
                 _ => continue,
@@ -99,13 +117,15 @@ impl GgufVocab {
         if let Some((id, &kind)) = self.token_types.iter().enumerate().find(|(_, kind)| !(1..=BYTE).contains(*kind)) {
             return Err(self.wrong(&format!("token_type[{id}]"), format!("{kind} is no type from 1 to {BYTE}")));
         }
-        for (key, id) in self.special_ids() {
-            if let Some(id) = id.filter(|&id| id as usize >= self.tokens.len()) {
-                return Err(self.wrong(key, format!("{id} is outside the {} tokens", self.tokens.len())));
-            }
-        }
         if self.merges.len() > MAX_MERGES {
             return Err(self.wrong("merges", format!("{} merges, more than {MAX_MERGES}", self.merges.len())));
+        }
+        if self.merges.is_empty() {
+            let types = self.token_types.iter().copied().chain(std::iter::repeat(NORMAL));
+            let words = self.tokens.iter().zip(types).filter(|(_, kind)| *kind == NORMAL);
+            if let Some(token) = words.map(|(token, _)| token).find(|token| needs_merges(token)) {
+                return Err(self.wrong("merges", format!("the file lacks its merges, and {token:?} needs some")));
+            }
         }
         Ok(())
     }
@@ -139,7 +159,8 @@ impl GgufVocab {
             Some(_) => None,
             None => special_ids.contains(&(id as u32)).then_some(true),
         };
-        let added = self.tokens.iter().enumerate().filter_map(|(id, token)| Some((token, kind(id)?)));
+        let named = self.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
+        let added = named.filter_map(|(id, token)| Some((token, kind(id)?)));
         added.map(|(token, special)| AddedToken::from(token.as_str(), special).normalized(false)).collect()
     }
 }
@@ -163,7 +184,8 @@ impl Tokenizer {
         })?;
         vocab.check()?;
         let merges = vocab.merges()?;
-        let ids = vocab.tokens.iter().enumerate().map(|(id, token)| (token.clone(), id as u32));
+        let named = vocab.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
+        let ids = named.map(|(id, token)| (token.clone(), id as u32));
         let failed = |error: tokenizers::Error| Error::Tokenizer { problem: format!("{}: {error}", vocab.file) };
         let model = BPE::builder()
             .vocab_and_merges(ids.collect::<Vocab>(), merges)
@@ -183,6 +205,11 @@ impl Tokenizer {
         }
         encoder.with_pre_tokenizer(Some(Sequence::new(cuts)));
         encoder.add_tokens(vocab.added()).map_err(failed)?;
-        Self::build(encoder, &Spelling::ByteLevel, 0).map_err(|problem| vocab.wrong("tokens", problem))
+        let tokenizer =
+            Self::build(encoder, &Spelling::ByteLevel, 0).map_err(|problem| vocab.wrong("tokens", problem))?;
+        let [(_, bos), (_, eos), ..] = vocab.special_ids();
+        let edge = |adds: bool, id: Option<u32>| id.filter(|_| adds).into_iter().collect();
+        let before = edge(vocab.add_bos.unwrap_or(pre.add_bos), bos);
+        Ok(tokenizer.with_edges([before, edge(vocab.add_eos.unwrap_or(false), eos)]))
     }
 }

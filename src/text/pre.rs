@@ -12,6 +12,8 @@ pub(super) struct Pre {
     pub ignore_merges: bool,
     /// The text is brought to Unicode's composed form (NFC) first.
     pub nfc: bool,
+    /// A text begins with BOS where the file does not say whether it does.
+    pub add_bos: bool,
 }
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -40,7 +42,7 @@ const CJK_WIDE: &str = "[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]+";
 const CJK_KANA: &str = "[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+";
 
 const fn pre(names: &'static [&'static str], splits: &'static [&'static str]) -> Pre {
-    Pre { names, splits, ignore_merges: false, nfc: false }
+    Pre { names, splits, ignore_merges: false, nfc: false, add_bos: false }
 }
 
 impl Pre {
@@ -50,6 +52,10 @@ impl Pre {
 
     const fn composed(self) -> Self {
         Self { nfc: true, ..self }
+    }
+
+    const fn after_bos(self) -> Self {
+        Self { add_bos: true, ..self }
     }
 
     /// The kind called `name`.
@@ -75,7 +81,8 @@ static KINDS: &[Pre] = &[
     ),
     pre(&["falcon"], &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
     pre(&["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"], &[LLAMA3])
-        .whole_tokens_first(),
+        .whole_tokens_first()
+        .after_bos(),
     pre(&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], &[LLAMA3]),
     pre(&["qwen2"], &[QWEN2]).composed(),
     pre(&["deepseek-r1-qwen", "kormo", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"], &[QWEN2]),
@@ -83,7 +90,7 @@ static KINDS: &[Pre] = &[
     pre(&["deepseek-llm"], &["[\r\n]", CASED, r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", CJK_WIDE, r"\p{N}+"]),
     pre(&["deepseek-coder"], &["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK_WIDE, r"\p{N}"]),
     pre(&["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"], &[r"\p{N}{1,3}", CJK_KANA, DEEPSEEK3]),
-    pre(&["tekken"], &[TEKKEN]).whole_tokens_first(),
+    pre(&["tekken"], &[TEKKEN]).whole_tokens_first().after_bos(),
     pre(&["gpt-4o", "llama4", "kanana2", "minimax-m2"], &[GPT4O]),
     pre(&["kimi-k2"], &[KIMI]),
     pre(&["tiny_aya", "cohere2moe"], &[r"\d{1,3}(?=(?:\d{3})*\b)", GPT4O]),

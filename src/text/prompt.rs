@@ -13,23 +13,37 @@ pub struct Prompt {
     pub template_kwargs: Option<Map<String, Value>>,
     /// What the template takes for now, in seconds since 1970.
     pub now: Option<i64>,
+    /// Whether the answer begins a new turn, as by default; otherwise the prompt ends behind the last message.
+    pub add_generation_prompt: bool,
+    /// Whether the answer goes on with the last message.
+    pub continue_final_message: bool,
     pub model: Option<String>,
     pub cache_salt: Option<String>,
 }
 
 impl From<Vec<Message>> for Prompt {
     fn from(messages: Vec<Message>) -> Self {
-        Self { messages, tools: None, template_kwargs: None, now: None, model: None, cache_salt: None }
+        Self {
+            messages,
+            tools: None,
+            template_kwargs: None,
+            now: None,
+            add_generation_prompt: true,
+            continue_final_message: false,
+            model: None,
+            cache_salt: None,
+        }
     }
 }
 
 impl Prompt {
-    /// What the template is given, up to where the answer begins.
+    /// What the template is given.
     pub fn inputs(&self) -> Inputs<'_> {
         Inputs {
             messages: &self.messages,
             tools: self.tools.as_ref(),
-            add_generation_prompt: true,
+            add_generation_prompt: self.add_generation_prompt,
+            continue_final_message: self.continue_final_message,
             extra: self.template_kwargs.as_ref(),
             now: self.now,
             ..Inputs::default()
@@ -67,6 +81,17 @@ impl Prompt {
             Some(_) => return Err(wrong("chat_template_kwargs", "must be an object")),
             None => None,
         };
+        let flag = |field: &'static str| {
+            let flag = |value: &Value| value.as_bool().ok_or_else(|| wrong(field, "must be true or false"));
+            given(field).map(flag).transpose()
+        };
+        let (begins, continues) = (flag("add_generation_prompt")?, flag("continue_final_message")?.unwrap_or(false));
+        if continues && begins == Some(true) {
+            let problem = "stands beside add_generation_prompt, which begins a new turn; give one of them";
+            return Err(wrong("continue_final_message", problem));
+        }
+        prompt.add_generation_prompt = begins.unwrap_or(!continues);
+        prompt.continue_final_message = continues;
         Ok(prompt)
     }
 }

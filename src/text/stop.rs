@@ -5,6 +5,7 @@
 //! string is held back, never longer than the longest of them; `finish` gives it up. Cost: a scan of the held text and
 //! the new piece for each stop string.
 
+use super::Tokenizer;
 use crate::error::{Error, Result};
 
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,27 @@ impl StopStrings {
     /// The stop string at `index`, as `Cut::stop` names it.
     pub fn get(&self, index: usize) -> Option<&str> {
         self.stops.get(index).map(String::as_str)
+    }
+
+    /// The tokens to stop at for stop strings that hold a special token: text never shows one, so it could not be found
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for one with a text before it, which no token stands for.
+    pub fn special_tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let special = |(index, stop): (usize, &String)| {
+            let ids = tokenizer.encode(stop)?;
+            let Some(at) = ids.iter().position(|&id| tokenizer.is_special(id)) else { return Ok(None) };
+            let token = tokenizer.decode(&ids[at..=at], false);
+            match tokenizer.decode(&ids[..at], false).trim().is_empty() {
+                true => Ok(Some(ids[at])),
+                false => {
+                    let problem = format!("stop[{index}] has text before the special token {token}; give that alone");
+                    Err(Error::Request { field: "stop", problem })
+                }
+            }
+        };
+        self.stops.iter().enumerate().filter_map(|stop| special(stop).transpose()).collect()
     }
 
     /// Takes the next piece. After a stop every piece gives nothing.

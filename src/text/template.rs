@@ -1,19 +1,20 @@
 //! Chat templates: Jinja2 as Hugging Face transformers runs it, so that a model's own template gives the same prompt.
 //!
 //! Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), nothing is escaped, `raise_exception` and `strftime_now` are
-//! there, `{% generation %}` marks are seen through, and Python's methods work. A template is outside data: its work and
+//! there, `{% generation %}` marks are seen through, line ends are LF, and Python's methods work. A template is outside data: its work and
 //! the memory it makes are bounded by fuel, so a hostile one ends in an error. The clock is a parameter; by default it is
 //! the system's, in UTC.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value as Jinja};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::message::Message;
+use super::message::{Content, Message};
 use super::python;
 use crate::error::{Error, Result};
 
@@ -55,6 +56,8 @@ pub struct Inputs<'a> {
     pub documents: Option<&'a Value>,
     /// Whether the prompt ends where the assistant's answer begins.
     pub add_generation_prompt: bool,
+    /// Whether the prompt ends where the last message does, so that the answer goes on with it.
+    pub continue_final_message: bool,
     /// Further variables (`enable_thinking`, ...), over all others.
     pub extra: Option<&'a Map<String, Value>>,
     /// What `strftime_now` takes for now, in seconds since 1970; by default what the template's clock says.
@@ -163,7 +166,74 @@ impl ChatTemplate {
 
     /// The prompt of a conversation with all a template may be given.
     pub fn render_inputs(&self, inputs: &Inputs) -> Result<String> {
-        self.render_as(inputs, self.typed_content)
+        match inputs.continue_final_message {
+            true => self.render_open(inputs),
+            false => self.render_as(inputs, self.typed_content),
+        }
+    }
+
+    /// The prompt up to the end of the last message. As in transformers, spaces at that end stay where the template keeps
+    /// those of a message.
+    fn render_open(&self, inputs: &Inputs) -> Result<String> {
+        const END: &str = "end-of-message-probe ";
+        let wrong = |problem: &str| Error::Template { problem: format!("the final message {problem}") };
+        let mut messages = inputs.messages.to_vec();
+        match messages.last_mut().map(|message| &mut message.content) {
+            Some(Content::Text(text)) => text.push_str(END),
+            Some(Content::Parts(parts)) if !parts.is_empty() => {
+                parts.last_mut().into_iter().for_each(|part| part.push_str(END))
+            }
+            _ => return Err(wrong("has no text to be continued")),
+        }
+        let inputs = Inputs { messages: &messages, add_generation_prompt: false, ..*inputs };
+        let text = self.render_as(&inputs, self.typed_content)?;
+        let end = text
+            .rfind(END.trim_end())
+            .ok_or_else(|| wrong("is not shown by the template, so nothing can continue it"))?;
+        let open = if text[end..].starts_with(END) { &text[..end] } else { text[..end].trim_end() };
+        Ok(open.to_owned())
+    }
+
+    /// The token behind an assistant's turn, of those that `tokens` lists, if the template puts one there.
+    pub fn end_of_turn<'a>(&self, tokens: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+        const ASKED: &str = "question-probe";
+        const ANSWERED: &str = "answer-probe";
+        let turns = [Message::new("user", ASKED), Message::new("assistant", ANSWERED), Message::new("user", ASKED)];
+        // Some templates close a turn only where another follows.
+        [2, 3].into_iter().find_map(|count| {
+            let text = self.render(&turns[..count], None, false).ok()?;
+            let behind = text.rsplit_once(ANSWERED)?.1.split(ASKED).next()?;
+            let known = tokens.clone().filter(|token| !token.is_empty());
+            let found = known.filter_map(|token| Some((behind.find(token)?, token)));
+            found.min_by_key(|(at, token)| (*at, Reverse(token.len()))).map(|(_, token)| token)
+        })
+    }
+
+    /// What a person who gives these inputs may not expect of their prompt, a sentence each.
+    pub fn warnings(&self, inputs: &Inputs) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.drops_tools(inputs) {
+            warnings.push("the chat template does not show tools, so the model knows of none".to_owned());
+        }
+        let ended = inputs.messages.last().is_some_and(|message| message.role == "assistant");
+        if ended && inputs.add_generation_prompt && !inputs.continue_final_message {
+            let advice = "with continue_final_message the answer goes on with it";
+            warnings.push(format!("the last message is the assistant's, and the answer begins a new turn; {advice}"));
+        }
+        warnings
+    }
+
+    /// Whether the prompt is the same with other tools.
+    fn drops_tools(&self, inputs: &Inputs) -> bool {
+        let function = |name: &str| json!([{ "type": "function", "function": { "name": name, "description": name } }]);
+        let Some(Value::Array(tools)) = inputs.tools else { return false };
+        let now = Some(inputs.now.unwrap_or_else(|| self.now()));
+        let render = |tools: &Value| self.render_inputs(&Inputs { tools: Some(tools), now, ..*inputs }).ok();
+        let other = [function("tools-probe"), json!(["tools-probe"]), json!([{ "tools-probe": null }])];
+        !tools.is_empty() && {
+            let own = render(&Value::Array(tools.clone()));
+            other.iter().all(|other| render(other).is_none_or(|prompt| Some(prompt) == own))
+        }
     }
 
     fn render_as(&self, inputs: &Inputs, typed: bool) -> Result<String> {
@@ -191,7 +261,9 @@ impl ChatTemplate {
             return Err(Error::Template { problem });
         }
         self.dated |= source.contains("strftime_now");
-        self.environment.add_template_owned(name, without_generation_marks(source)).map_err(explain)
+        // Jinja2 reads every line end as LF.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        self.environment.add_template_owned(name, without_generation_marks(&source)).map_err(explain)
     }
 
     /// Whether the template shows the text of a list of parts but not that of a plain string, as those of models that

@@ -1,8 +1,9 @@
 //! Text to token ids and back, over the `tokenizers` crate.
 //!
 //! Two ways in, one tokenizer: a Hugging Face `tokenizer.json`, or the vocabulary of a GGUF file (`gguf.rs`). What a
-//! tokenizer.json would add to or take from a text (post-processor, truncation, padding, dropout) is left out. A
-//! `Tokenizer` is a handle: cloning it costs nothing.
+//! tokenizer.json would take from a text or draw at random (truncation, padding, dropout) is left out; what its
+//! post-processor adds at either end comes with [`Tokenizer::encode_text`] only. A `Tokenizer` is a handle: cloning it
+//! costs nothing.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +21,10 @@ pub(super) const MAX_TOKEN_BYTES: usize = 1 << 16;
 const MAX_JSON_BYTES: usize = 1 << 28;
 
 #[derive(Clone)]
-pub struct Tokenizer(Arc<Inner>);
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+    edges: Arc<[Vec<u32>; 2]>,
+}
 
 struct Inner {
     encoder: tokenizers::Tokenizer,
@@ -52,6 +56,7 @@ impl Tokenizer {
             what: format!("decoder {what}"),
             fix: "use a model whose tokenizer is byte-level BPE or SentencePiece-style".into(),
         })?;
+        let edges = edges(&json["post_processor"]);
         for key in ["truncation", "padding", "post_processor"] {
             json[key] = Value::Null;
         }
@@ -74,7 +79,8 @@ impl Tokenizer {
                 ));
             }
         }
-        Self::build(encoder, &spelling, leading).map_err(|problem| wrong("model.vocab", problem))
+        let tokenizer = Self::build(encoder, &spelling, leading).map_err(|problem| wrong("model.vocab", problem))?;
+        Ok(tokenizer.with_edges(edges))
     }
 
     /// Joins an encoder with the table of its tokens' bytes.
@@ -111,19 +117,42 @@ impl Tokenizer {
                 (None, None) => pieces.push(Kind::Absent, &[]),
             }
         }
-        Ok(Self(Arc::new(Inner { encoder, pieces })))
+        Ok(Self { inner: Arc::new(Inner { encoder, pieces }), edges: Arc::default() })
+    }
+
+    /// The tokens that a text is given at its beginning and at its end, beside its own.
+    pub fn edges(&self) -> &[Vec<u32>; 2] {
+        &self.edges
+    }
+
+    /// With other tokens at the ends of a text; those outside the vocabulary are left out.
+    #[must_use]
+    pub fn with_edges(self, edges: [Vec<u32>; 2]) -> Self {
+        let size = self.vocab_size();
+        let known = |ids: Vec<u32>| ids.into_iter().filter(|&id| (id as usize) < size).collect();
+        Self { edges: Arc::new(edges.map(known)), ..self }
+    }
+
+    /// The tokens of a text that no chat template made: as [`encode`](Self::encode), with BOS before it and EOS behind it
+    /// where the model asks for them, and never two of either.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.encode(text)?;
+        let [before, after] = &*self.edges;
+        let before = if ids.starts_with(before) { &[][..] } else { before };
+        let after = if ids.ends_with(after) { &[][..] } else { after };
+        Ok([before, &ids, after].concat())
     }
 
     /// Exactly the text given, special tokens in it as their ids; nothing added, nothing trimmed.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.0.encoder.encode_fast(text, false).map_err(unsplit)?;
+        let encoding = self.inner.encoder.encode_fast(text, false).map_err(unsplit)?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// As [`encode`](Self::encode), with the bytes of the text that each token is made of, in order. A character that
     /// several tokens share belongs to each of them.
     pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
-        let encoding = self.0.encoder.encode(text, false).map_err(unsplit)?;
+        let encoding = self.inner.encoder.encode(text, false).map_err(unsplit)?;
         let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
         Ok((encoding.get_ids().to_vec(), offsets))
     }
@@ -131,36 +160,74 @@ impl Tokenizer {
     /// The text of `ids`, special tokens left out or kept. Bytes that are no UTF-8 become U+FFFD; an id outside the
     /// vocabulary gives nothing.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        self.0.pieces.decode(ids, skip_special)
+        self.inner.pieces.decode(ids, skip_special)
     }
 
     /// The token as the vocabulary spells it (`Ġthe`, `▁the`, `<|im_end|>`).
     pub fn token(&self, id: u32) -> Option<String> {
-        self.0.encoder.id_to_token(id)
+        self.inner.encoder.id_to_token(id)
     }
 
     /// The bytes a token adds to the text.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
-        self.0.pieces.get(id)
+        self.inner.pieces.get(id)
     }
 
     /// The id of a token as the vocabulary spells it.
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.0.encoder.token_to_id(token)
+        self.inner.encoder.token_to_id(token)
     }
 
     pub fn is_special(&self, id: u32) -> bool {
-        self.0.pieces.is_special(id)
+        self.inner.pieces.is_special(id)
     }
 
     /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
-        self.0.pieces.len()
+        self.inner.pieces.len()
     }
 
     pub(super) fn pieces(&self) -> &Pieces {
-        &self.0.pieces
+        &self.inner.pieces
     }
+}
+
+/// What a post-processor puts before and behind a single text.
+fn edges(processor: &Value) -> [Vec<u32>; 2] {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match processor["type"].as_str() {
+        Some("TemplateProcessing") => {
+            let mut edges = [Vec::new(), Vec::new()];
+            let mut side = 0;
+            for piece in processor["single"].as_array().into_iter().flatten() {
+                match piece["SpecialToken"]["id"].as_str() {
+                    Some(name) => {
+                        let ids = processor["special_tokens"][name]["ids"].as_array();
+                        edges[side].extend(ids.into_iter().flatten().filter_map(id));
+                    }
+                    None => side = 1,
+                }
+            }
+            edges
+        }
+        Some("BertProcessing" | "RobertaProcessing") => {
+            ["cls", "sep"].map(|name| id(&processor[name][1]).into_iter().collect())
+        }
+        Some("Sequence") => {
+            let inner = processor["processors"].as_array().into_iter().flatten().map(edges);
+            inner.fold(Default::default(), |[first, last], [before, after]| {
+                [[before, first].concat(), [last, after].concat()]
+            })
+        }
+        _ => Default::default(),
+    }
+}
+
+/// Whether only merges lead to a token of a byte-level vocabulary.
+pub(super) fn needs_merges(token: &str) -> bool {
+    let marked =
+        [('<', '>'), ('[', ']')].iter().any(|(open, close)| token.starts_with(*open) && token.ends_with(*close));
+    token.chars().count() > 1 && !marked
 }
 
 fn unsplit(error: tokenizers::Error) -> Error {
@@ -171,6 +238,13 @@ fn unsplit(error: tokenizers::Error) -> Error {
 fn check_model(model: &Value) -> Result<(), (String, String)> {
     let in_range = |id: Option<u64>| id.is_some_and(|id| id < MAX_TOKENS as u64);
     if let Some(vocab) = model["vocab"].as_object() {
+        let is_bpe = matches!(model["type"].as_str(), Some("BPE") | None);
+        if is_bpe
+            && model["merges"].as_array().is_none_or(Vec::is_empty)
+            && let Some(token) = vocab.keys().find(|token| needs_merges(token))
+        {
+            return Err(("model.merges".into(), format!("the file lacks its merges, and {token:?} needs some")));
+        }
         for (token, id) in vocab {
             if !in_range(id.as_u64()) {
                 return Err((format!("model.vocab.{token}"), format!("{id} is no id from 0 to {}", MAX_TOKENS - 1)));

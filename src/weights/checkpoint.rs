@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use super::{
     fields::Fields,
-    gguf::{self, GgufMetadata},
+    gguf::{self, GgufMetadata, Header},
     hugging_face::{self, Files, HuggingFaceMetadata},
     reader::{DAMAGED, TRUNCATED},
     source::ByteSource,
@@ -68,7 +68,7 @@ pub struct Checkpoint {
     pub parts: Vec<Box<dyn ByteSource>>,
     pub tensors: BTreeMap<String, TensorInfo>,
     pub metadata: Metadata,
-    /// Tensors of types this version does not read, and how to call them.
+    /// Tensors of types this version does not read, and the names of those.
     unread: BTreeMap<String, String>,
 }
 
@@ -97,13 +97,13 @@ impl Checkpoint {
 
     /// Opens a GGUF file.
     pub async fn gguf(source: Box<dyn ByteSource>) -> Result<Self> {
-        let (metadata, tensors) = gguf::read_header(&*source, 0).await?;
+        let Header { metadata, tensors, unread } = gguf::read_header(&*source, 0).await?;
         Ok(Self {
             name: source.name().to_owned(),
             parts: vec![source],
             tensors,
             metadata: Metadata::Gguf(metadata),
-            unread: BTreeMap::new(),
+            unread: unread.into_iter().map(|tensor| (tensor.name, tensor.format)).collect(),
         })
     }
 
@@ -119,7 +119,7 @@ impl Checkpoint {
             parts: weights.parts,
             tensors: weights.tensors,
             metadata: Metadata::HuggingFace(Box::new(metadata)),
-            unread: weights.unread.into_iter().map(|tensor| (tensor.name, tensor.what)).collect(),
+            unread: weights.unread.into_iter().map(|tensor| (tensor.name, tensor.format)).collect(),
         })
     }
 
@@ -152,14 +152,22 @@ impl Checkpoint {
         }
     }
 
+    /// Tensors of types this version does not read: their names and those of their types.
+    pub fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.unread.iter().map(|(name, format)| (name.as_str(), format.as_str()))
+    }
+
     /// The tensor of this name, if the checkpoint has it; [`Error::Unsupported`] if it has it in a type we cannot run.
     pub fn find(&self, name: &str) -> Result<Option<&TensorInfo>> {
         match self.unread.get(name) {
             None => Ok(self.tensors.get(name)),
-            Some(what) => Err(Error::Unsupported {
+            Some(format) => Err(Error::Unsupported {
                 file: self.name.clone(),
-                what: what.clone(),
-                fix: "convert the weights to F32, F16 or BF16".to_owned(),
+                what: format!("type {format} of tensor {name}"),
+                fix: match self.kind() {
+                    Kind::Gguf => format!("take a file whose tensors are {}", Format::ALL.map(Format::name).join(", ")),
+                    Kind::HuggingFace => "convert the weights to F32, F16 or BF16".to_owned(),
+                },
             }),
         }
     }

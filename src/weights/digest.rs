@@ -105,17 +105,17 @@ mod remembered {
 
     const FILE: &str = "weights.json";
     const MAX_ENTRIES: usize = 256;
-    /// 256 paths of 4,096 characters, each escaped, fit.
+    /// 256 paths of 4,096 characters, each escaped, fit with what else an entry has.
     const MAX_BYTES: u64 = 8 << 20;
     /// How old a file must be to be remembered.
     const SETTLED_NS: u64 = 2_000_000_000;
 
-    /// Digests of files, kept in the file `weights.json` of a cache directory by canonical path, size and mtime: a file
-    /// in which one of the three changed is hashed again.
+    /// Digests of files, kept in the file `weights.json` of a cache directory by their [`Identity`]: canonical path, size,
+    /// times, inode and bytes from all over the file. A file in which any of these changed is hashed again.
     ///
     /// A file modified less than 2 seconds before it is hashed is not remembered. Clocks of file systems tick as coarsely
-    /// as that (FAT), so it could be written once more and keep its mtime. Who sets an mtime back by hand after changing
-    /// a file in place is not found out.
+    /// as that (FAT), so it could be written once more and keep its mtime. Where the system has no inodes, who changes a
+    /// file in place between the sampled bytes and sets its mtime back by hand is not found out.
     ///
     /// The list is replaced by renaming, so readers find a whole one; of two writers at once the later wins, and what the
     /// other knew is hashed again. A list that is damaged, or that cannot be written, costs time only.

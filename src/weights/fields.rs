@@ -50,6 +50,17 @@ pub trait Fields {
         self.u64(key)?.map(narrow).transpose()
     }
 
+    /// A token's id. A file that has no such token may say so by a number that is no id from 0 to `vocab - 1`.
+    fn id(&self, key: &str, vocab: usize) -> Result<Option<u32>> {
+        match self.lookup(key) {
+            None | Some(Field::Signed(i64::MIN..0)) => Ok(None),
+            Some(Field::Unsigned(_) | Field::Signed(_)) => {
+                Ok(self.u64(key)?.filter(|&id| id < vocab as u64).map(|id| id as u32))
+            }
+            Some(other) => Err(self.wrong_type(key, "a token's id", &other)),
+        }
+    }
+
     /// A finite number; integers count as numbers.
     fn f64(&self, key: &str) -> Result<Option<f64>> {
         match self.lookup(key) {

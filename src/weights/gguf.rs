@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use super::{
     checkpoint::{TensorInfo, check_layout, check_shape},
     fields::{Field, Fields},
-    reader::{DAMAGED, Reader},
+    reader::{DAMAGED, Reader, refuse_pointer},
+    safetensors::Unread,
     source::ByteSource,
 };
 use crate::{
@@ -111,6 +112,16 @@ impl GgufMetadata {
         }
     }
 
+    /// The ids of tokens, one or an array of them; as [`Fields::id`], none of those that `vocab` tokens do not have.
+    pub fn ids(&self, key: &str, vocab: usize) -> Result<Vec<u32>> {
+        match self.values.get(key) {
+            Some(Value::Numbers(NumberKind::I32 | NumberKind::U32, raw)) => {
+                Ok(words(raw).filter(|&id| (id as usize) < vocab).collect())
+            }
+            _ => Ok(self.id(key, vocab)?.into_iter().collect()),
+        }
+    }
+
     /// An array of finite f32.
     pub fn f32s(&self, key: &str) -> Result<Option<Vec<f32>>> {
         match self.values.get(key) {
@@ -136,8 +147,15 @@ fn words(raw: &[u8]) -> impl Iterator<Item = u32> {
     raw.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
+/// What a header says.
+pub struct Header {
+    pub metadata: GgufMetadata,
+    pub tensors: BTreeMap<String, TensorInfo>,
+    pub unread: Vec<Unread>,
+}
+
 /// Reads and checks the header of `source`, part number `part` of a checkpoint.
-pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(GgufMetadata, BTreeMap<String, TensorInfo>)> {
+pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<Header> {
     let mut reader = Reader::new(source);
     let tensors = read_preamble(&mut reader, source).await?;
 
@@ -158,10 +176,16 @@ pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(GgufMe
     let metadata = GgufMetadata { file: source.name().to_owned(), values };
     let alignment = alignment(&metadata)?;
 
-    let mut table = BTreeMap::new();
+    let (mut table, mut unread) = (BTreeMap::new(), Vec::new());
     for index in 0..tensors {
         reader.field = format!("tensor {index} of {tensors}");
-        let info = read_tensor(&mut reader, source.name(), part, alignment).await?;
+        let info = match read_tensor(&mut reader, part, alignment).await? {
+            Ok(info) => info,
+            Err(other) => {
+                unread.push(other);
+                continue;
+            }
+        };
         match table.entry(info.name.clone()) {
             Entry::Vacant(entry) => entry.insert(info),
             Entry::Occupied(_) => return Err(reader.fail("the name occurs twice", DAMAGED)),
@@ -173,7 +197,7 @@ pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(GgufMe
         info.offset = info.offset.saturating_add(data);
     }
     check_layout(source.name(), source.len(), table.values())?;
-    Ok((metadata, table))
+    Ok(Header { metadata, tensors: table, unread })
 }
 
 /// Magic, version and tensor count.
@@ -183,6 +207,7 @@ async fn read_preamble(reader: &mut Reader<'_>, source: &dyn ByteSource) -> Resu
     if source.is_empty() {
         return Err(reader.fail("the file is empty", "download it again"));
     }
+    refuse_pointer(source).await?;
     let magic: [u8; 4] = reader.array().await?;
     if magic != *b"GGUF" {
         return Err(reader.fail(format!("not a GGUF file: it starts with \"{}\"", magic.escape_ascii()), GIVE));
@@ -288,7 +313,7 @@ fn number(kind: NumberKind, bits: u64) -> Option<Value> {
 }
 
 /// One row of the tensor table; its offset is still relative to the start of the data.
-async fn read_tensor(reader: &mut Reader<'_>, file: &str, part: usize, alignment: u64) -> Result<TensorInfo> {
+async fn read_tensor(reader: &mut Reader<'_>, part: usize, alignment: u64) -> Result<Result<TensorInfo, Unread>> {
     let name = reader.string(MAX_NAME, "its name").await?;
     reader.field = format!("tensor {name}");
     let dims = reader.u32().await?;
@@ -303,16 +328,14 @@ async fn read_tensor(reader: &mut Reader<'_>, file: &str, part: usize, alignment
     let kind = reader.u32().await?;
     let offset = reader.u64().await?;
 
-    let format = Format::from_gguf(kind).ok_or_else(|| Error::Unsupported {
-        file: file.to_owned(),
-        what: format!("type {} of tensor {name}", type_name(kind)),
-        fix: format!("take a file whose tensors are {}", Format::ALL.map(Format::name).join(", ")),
-    })?;
+    let Some(format) = Format::from_gguf(kind) else {
+        return Ok(Err(Unread { format: type_name(kind), name }));
+    };
     let (shape, bytes) = check_shape(&sizes, format).map_err(|problem| reader.fail(problem, DAMAGED))?;
     if !offset.is_multiple_of(alignment) {
         return Err(reader.fail(format!("offset {offset} is not a multiple of the alignment {alignment}"), DAMAGED));
     }
-    Ok(TensorInfo { name, format, shape, part, offset, bytes })
+    Ok(Ok(TensorInfo { name, format, shape, part, offset, bytes }))
 }
 
 /// The name of a number of `enum ggml_type`, for messages.

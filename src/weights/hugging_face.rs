@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     checkpoint::TensorInfo,
     fields::{Field, Fields},
-    reader::DAMAGED,
+    reader::{DAMAGED, refuse_pointer},
     safetensors::{self, Pairs, Unread},
     source::ByteSource,
 };
@@ -53,18 +53,16 @@ impl JsonFile {
         path.split('.').try_fold(&self.value, |value, field| value.get(field)).filter(|value| !value.is_null())
     }
 
-    /// A whole number or a list of them.
-    pub fn u32_list(&self, path: &str) -> Result<Option<Vec<u32>>> {
+    /// The ids of tokens, one or a list of them; as [`Fields::id`], none of those that `vocab` tokens do not have.
+    pub fn ids(&self, path: &str, vocab: usize) -> Result<Vec<u32>> {
         let Some(Value::Array(list)) = self.get(path) else {
-            return Ok(self.u32(path)?.map(|x| vec![x]));
+            return Ok(self.id(path, vocab)?.into_iter().collect());
         };
-        let number = |value: &Value| {
-            value
-                .as_u64()
-                .and_then(|x| u32::try_from(x).ok())
-                .ok_or_else(|| self.wrong(path, format!("expected integers of 32 bits, found {value}")))
-        };
-        list.iter().map(number).collect::<Result<_>>().map(Some)
+        if let Some(other) = list.iter().find(|value| !value.is_i64() && !value.is_u64()) {
+            return Err(self.wrong(path, format!("expected integers, found {other}")));
+        }
+        let ids = list.iter().filter_map(Value::as_u64).filter(|&id| id < vocab as u64);
+        Ok(ids.map(|id| id as u32).collect())
     }
 }
 
@@ -235,6 +233,7 @@ async fn read_whole(source: &dyn ByteSource, max: u64) -> Result<Vec<u8>> {
             fix: "take a fresh copy of the file",
         });
     }
+    refuse_pointer(source).await?;
     let mut bytes = vec![0; source.len() as usize];
     source.read(0, &mut bytes).await?;
     Ok(bytes)

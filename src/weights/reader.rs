@@ -7,6 +7,30 @@
 use super::source::ByteSource;
 use crate::error::{Error, Result};
 
+/// Refuses a file that stands for another in a Git repository whose large files were not fetched.
+///
+/// # Errors
+/// [`Error::Format`] where it is a Git LFS pointer, which is shorter than 1 KiB.
+pub async fn refuse_pointer(source: &dyn ByteSource) -> Result<()> {
+    if source.len() >= 1024 {
+        return Ok(());
+    }
+    let mut bytes = vec![0; source.len() as usize];
+    source.read(0, &mut bytes).await?;
+    let text = String::from_utf8_lossy(&bytes);
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    if value("version https://").is_none() || value("oid sha256:").is_none() {
+        return Ok(());
+    }
+    let size = value("size ").map(|size| format!(" of {} bytes", size.trim())).unwrap_or_default();
+    Err(Error::Format {
+        file: source.name().to_owned(),
+        field: "content".to_owned(),
+        problem: format!("a Git LFS pointer to a file{size}, not the file itself"),
+        fix: "run `git lfs pull` in its repository, or download the file itself",
+    })
+}
+
 /// The most bytes a header may take. The largest known are under 64 MiB (vocabularies of 260,000 tokens).
 const MAX_HEADER: u64 = 256 << 20;
 const FIRST_WINDOW: u64 = 64 << 10;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     checkpoint::{TensorInfo, check_shape},
-    reader::{DAMAGED, TRUNCATED},
+    reader::{DAMAGED, TRUNCATED, refuse_pointer},
     source::ByteSource,
 };
 use crate::{
@@ -65,10 +65,10 @@ struct Entry {
     data_offsets: [u64; 2],
 }
 
-/// A tensor this version does not read, and why: it matters only if a model asks for it.
+/// A tensor of a type this version does not read: it matters only if a model asks for it.
 pub struct Unread {
     pub name: String,
-    pub what: String,
+    pub format: String,
 }
 
 /// Reads and checks the header of `source`, part number `part` of a checkpoint.
@@ -80,6 +80,7 @@ pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(Vec<Te
         problem,
         fix,
     };
+    refuse_pointer(source).await?;
     if source.len() < 8 {
         return Err(fail("header length", format!("the file has {} bytes, no room for it", source.len()), TRUNCATED));
     }
@@ -116,7 +117,7 @@ pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(Vec<Te
         }
         ranges.push((start, end, name.clone()));
         let Some(format) = Format::from_safetensors(&entry.dtype) else {
-            unread.push(Unread { what: format!("type {} of tensor {name}", entry.dtype), name });
+            unread.push(Unread { format: entry.dtype, name });
             continue;
         };
         // A scalar is a row of one.

@@ -13,6 +13,12 @@ pub struct Identity {
     pub size: u64,
     /// When it was last modified, nanoseconds since the Unix epoch.
     pub mtime_ns: u64,
+    /// Device, inode and time of the last change of either, nanoseconds since the Unix epoch, where the system has them.
+    #[serde(default)]
+    pub inode: Option<(u64, u64, i64)>,
+    /// The SHA-256 of bytes from all over it: a file put in another's place has other ones, whatever else is the same.
+    #[serde(default)]
+    pub sample: String,
 }
 
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
@@ -31,7 +37,7 @@ pub trait ByteSource {
     /// Fills `out` with the bytes from `offset` on, or fails: [`Error::Format`] where they lie beyond the end.
     fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> ReadFuture<'a>;
 
-    /// What the bytes can be known again by without reading them, as it is now, if there is anything.
+    /// What the bytes can be known again by without reading them all, as it is now, if there is anything.
     fn identity(&self) -> Option<Identity> {
         None
     }
@@ -92,11 +98,13 @@ pub use file::FileSource;
 #[cfg(not(target_arch = "wasm32"))]
 mod file {
     use std::{
-        fs::File,
+        fs::{File, Metadata},
         io,
         path::{Path, PathBuf},
         time::UNIX_EPOCH,
     };
+
+    use sha2::{Digest, Sha256};
 
     use super::{ByteSource, Identity, ReadFuture, check_range};
     use crate::error::{Error, Result};
@@ -120,6 +128,40 @@ mod file {
             let (file, len) = open().map_err(|source| Error::io(path, source))?;
             Ok(Self { file, path: path.to_owned(), name: path.display().to_string(), len })
         }
+    }
+
+    /// Bytes that a sample takes at either end, and at each of [`PLACES`] places between.
+    const SAMPLED_ENDS: u64 = 64 << 10;
+    const SAMPLED: u64 = 4 << 10;
+    const PLACES: u64 = 32;
+
+    impl FileSource {
+        fn sample(&self) -> io::Result<String> {
+            let mut hash = Sha256::new();
+            let mut bytes = vec![0; SAMPLED_ENDS as usize];
+            let mut take = |from: u64, count: u64| {
+                let bytes = &mut bytes[..count.min(self.len - from) as usize];
+                read_exact_at(&self.file, bytes, from).map(|()| hash.update(bytes))
+            };
+            take(0, SAMPLED_ENDS)?;
+            for place in 1..=PLACES {
+                take(self.len / (PLACES + 1) * place, SAMPLED)?;
+            }
+            take(self.len.saturating_sub(SAMPLED_ENDS), SAMPLED_ENDS)?;
+            Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        }
+    }
+
+    #[cfg(unix)]
+    fn inode(metadata: &Metadata) -> Option<(u64, u64, i64)> {
+        use std::os::unix::fs::MetadataExt;
+        let changed = metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec());
+        Some((metadata.dev(), metadata.ino(), changed))
+    }
+
+    #[cfg(not(unix))]
+    fn inode(_: &Metadata) -> Option<(u64, u64, i64)> {
+        None
     }
 
     impl ByteSource for FileSource {
@@ -146,6 +188,8 @@ mod file {
                 path: self.path.canonicalize().ok()?.to_str()?.to_owned(),
                 size: self.len,
                 mtime_ns: mtime.as_nanos().try_into().ok()?,
+                inode: inode(&metadata),
+                sample: self.sample().ok()?,
             })
         }
     }

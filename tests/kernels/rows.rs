@@ -5,7 +5,7 @@ use headstart::{
     kernels::{
         Class,
         embed::Embed,
-        topk::{MAX_K, TopK, list_bytes},
+        topk::{MAX_K, NOT_FINITE, TopK, list_bytes},
     },
     quant::Format,
     sample::SamplingParams,
@@ -96,19 +96,33 @@ fn topk_gives_the_best_candidates_in_order_and_draws_as_the_sampler_does() {
 }
 
 #[test]
-fn a_row_without_a_finite_logit_still_gives_a_token() {
+fn a_row_with_a_logit_that_is_not_finite_gives_no_token() {
     let mut bench = Bench::open();
-    let vocab = 70;
-    let mut logits = vec![f32::NEG_INFINITY; 2 * vocab];
-    logits[vocab + 60] = -1e30;
-    let sampling = vec![[1, 0, 0, 0, 0]; 2];
-    let (step, span) = bench.span(Class::Decode, &Step { rows: vec![0, 1], sampling, ..Step::default() });
-    let (input, drawn) = (bench.floats(&logits), bench.buffer(&[u32::MAX; 2]));
-    let lists = list_bytes(vocab, 2).map(|bytes| bench.buffer(&vec![u32::MAX; bytes as usize / 4]));
-    let mut recording = Recording::new();
-    let slices = lists.map(|list| list.whole());
-    let caps = Face::Cpu.caps(bench.gpu.caps());
-    TopK::new(vocab, &caps).record(&mut recording, &span, true, input.whole(), slices, drawn.whole());
-    assert_eq!(bench.run(&recording, [drawn]), [vec![0, 60]]);
-    bench.free(lists.into_iter().chain([step, input, drawn]));
+    for (vocab, face) in [(70, Face::Cpu), (5000, Face::Gpu), (2049, Face::CpuPlain), (4096, Face::GpuPlain)] {
+        let (small, last) = (-1e30, vocab - 1);
+        let faults = [None, Some((0, f32::NAN)), Some((last, -f32::NAN)), Some((last / 2, f32::INFINITY)), None];
+        let mut logits: Vec<f32> = vec![small; 5 * vocab];
+        for (row, fault) in faults.iter().enumerate() {
+            logits[row * vocab + last - row] = small / 2.0;
+            fault.iter().for_each(|(at, value)| logits[row * vocab + at] = *value);
+        }
+        // All of them, and one that is infinite downwards.
+        logits[4 * vocab..].fill(f32::NEG_INFINITY);
+        for k in [1, 40] {
+            let params = SamplingParams { temperature: 1.0, top_k: Some(k), ..SamplingParams::default() };
+            let sampling = vec![[k, 1f32.to_bits(), 1f32.to_bits(), 0, 0.5f32.to_bits()]; 5];
+            let step = Step { rows: (0..5).collect(), sampling, ..Step::default() };
+            let (step, span) = bench.span(Class::Decode, &step);
+            let (input, drawn) = (bench.floats(&logits), bench.buffer(&[7; 5]));
+            let lists = list_bytes(vocab, 5).map(|bytes| bench.buffer(&vec![u32::MAX; bytes as usize / 4]));
+            let mut recording = Recording::new();
+            let slices = lists.map(|list| list.whole());
+            let caps = face.caps(bench.gpu.caps());
+            TopK::new(vocab, &caps).record(&mut recording, &span, k == 1, input.whole(), slices, drawn.whole());
+            let wanted: Vec<u32> = logits.chunks(vocab).map(|row| topk_twin::drawn(row, &params, 0.5).0).collect();
+            assert_eq!(wanted[1..], [NOT_FINITE; 4]);
+            assert_eq!(bench.run(&recording, [drawn]), [wanted], "{face:?} vocab {vocab} k {k}");
+            bench.free(lists.into_iter().chain([step, input, drawn]));
+        }
+    }
 }

@@ -2,6 +2,9 @@
 
 use headstart::sample::{SamplingParams, draw};
 
+/// What a row with a logit that is not finite gives instead of a token.
+pub const NOT_FINITE: u32 = u32::MAX;
+
 /// The `k` best as (id, logit): the largest first, of equals the lower id.
 pub fn best(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
@@ -12,6 +15,9 @@ pub fn best(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
 
 /// What the engine's own sampler draws, and whether `u` is so near a boundary that rounding may decide.
 pub fn drawn(logits: &[f32], params: &SamplingParams, u: f32) -> (u32, bool) {
+    if !logits.iter().all(|logit| logit.is_finite()) {
+        return (NOT_FINITE, false);
+    }
     let candidates = best(logits, params.top_k.map_or(1, |k| k as usize));
     let near = |u: f32, top_p: f32, min_p: f32| {
         let params = SamplingParams { top_p, min_p, ..params.clone() };

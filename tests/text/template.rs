@@ -44,6 +44,7 @@ fn every_prompt_is_that_of_transformers() {
             tools: Some(&chat["tools"]).filter(|tools| !tools.is_null()),
             documents: Some(&golden["documents"]),
             add_generation_prompt: case["prompt"].as_bool().unwrap(),
+            continue_final_message: false,
             extra: golden["extra"].as_object(),
             now: None,
         });

@@ -168,8 +168,9 @@ impl WasmEngine {
         Ok(self.runs.fetch().into_iter().collect())
     }
 
+    /// As for a request with `prompt`: with BOS, where the model asks for it.
     pub fn tokenize(&self, text: &str) -> Result<Uint32Array> {
-        let tokens = self.language.tokenizer.encode(text).map_err(thrown)?;
+        let tokens = self.language.tokenizer.encode_text(text).map_err(thrown)?;
         Ok(Uint32Array::from(&tokens[..]))
     }
 

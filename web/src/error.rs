@@ -35,6 +35,7 @@ fn classify(error: &Error) -> (&'static str, Vec<(&'static str, Value)>) {
         Error::Format { file, .. } | Error::Tensor { file, .. } | Error::Unsupported { file, .. } => {
             ("bad_model", vec![("file", json!(file))])
         }
+        Error::Logits { model, .. } => ("bad_model", vec![("file", json!(model))]),
         Error::Request { field, .. } => ("bad_request", vec![("field", json!(field))]),
         Error::Template { .. } => ("bad_request", vec![("field", json!("messages"))]),
         Error::Tokenizer { .. } => ("bad_request", vec![]),

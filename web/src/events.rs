@@ -98,6 +98,7 @@ impl Runs {
             "id": id,
             "reason": answer.finish_reason.map_or(json!("cancelled"), |reason: FinishReason| json!(reason)),
             "usage": answer.usage,
+            "warnings": language.warnings(&input),
             "cache": account(engine, language, &input, &prompt, &answer),
             "timings": answer.timings,
         }))?);

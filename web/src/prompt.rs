@@ -35,7 +35,8 @@ impl Language {
     pub fn tokens(&self, input: &Input) -> Result<Vec<u32>> {
         match input {
             Input::Conversation(prompt) => self.tokenizer.encode(&self.template()?.render_inputs(&prompt.inputs())?),
-            Input::Text(text) => self.tokenizer.encode(text),
+            Input::Text(text) => self.tokenizer.encode_text(text),
+            Input::Exactly(text) => self.tokenizer.encode(text),
             Input::Tokens(tokens) => Ok(tokens.clone()),
         }
     }
@@ -45,6 +46,14 @@ impl Language {
         match input {
             Input::Conversation(prompt) => Conversation::new(self.template()?, &self.tokenizer, &prompt.inputs()),
             _ => Ok(Conversation::raw(self.tokens(input)?)),
+        }
+    }
+
+    /// What a person may not expect of the prompt.
+    pub fn warnings(&self, input: &Input) -> Vec<String> {
+        match (input, &self.template) {
+            (Input::Conversation(prompt), Ok(template)) => template.warnings(&prompt.inputs()),
+            _ => Vec::new(),
         }
     }
 
@@ -62,7 +71,10 @@ impl Language {
 /// What is to be answered.
 pub enum Input {
     Conversation(Box<Prompt>),
+    /// With BOS, where the model asks for it.
     Text(String),
+    /// Without.
+    Exactly(String),
     Tokens(Vec<u32>),
 }
 
@@ -71,7 +83,10 @@ impl Input {
         let messages = given(request, "messages");
         match (messages, text(request, "prompt")?, tokens(request, "tokens")?) {
             (Some(_), None, None) => Ok(Self::Conversation(Box::new(conversation(request)?))),
-            (None, Some(text), None) => Ok(Self::Text(text)),
+            (None, Some(text), None) => match given(request, "add_special_tokens") {
+                Some(_) if !flag(request, "add_special_tokens")? => Ok(Self::Exactly(text)),
+                _ => Ok(Self::Text(text)),
+            },
             (None, None, Some(tokens)) => Ok(Self::Tokens(tokens)),
             _ => Err(wrong("request", "needs one of messages, prompt and tokens")),
         }

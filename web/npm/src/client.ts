@@ -144,12 +144,13 @@ export class Client implements T.HeadstartInterface {
   }
 
   async #chat(request: T.ChatRequest): Promise<T.ChatCompletion | T.AnswerStream<T.ChatCompletionChunk>> {
-    const { messages, tools, template_kwargs, now } = request;
+    const { messages, tools, template_kwargs, now, add_generation_prompt, continue_final_message } = request;
+    const input = { messages, tools, template_kwargs, now, add_generation_prompt, continue_final_message };
     const head = this.#head("chatcmpl");
     const chunk = (delta: { role?: "assistant"; content?: string }, finish_reason: T.FinishReason | null = null) =>
       ({ ...head, object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }] }) satisfies T.ChatCompletionChunk;
     let first = true;
-    const answer = this.#answer<T.ChatCompletionChunk>(request, { messages, tools, template_kwargs, now }, (event) => {
+    const answer = this.#answer<T.ChatCompletionChunk>(request, input, (event) => {
       const begin = first ? [chunk({ role: "assistant", content: "" })] : [];
       first = false;
       if (event.type === "text") return [...begin, chunk({ content: event.text })];
@@ -165,11 +166,11 @@ export class Client implements T.HeadstartInterface {
   }
 
   async #complete(request: T.CompletionRequest): Promise<T.Completion | T.AnswerStream<T.Completion>> {
-    const { prompt } = request;
+    const { prompt, add_special_tokens } = request;
     const head = this.#head("cmpl");
     const piece = (text: string, finish_reason: T.FinishReason | null = null) =>
       ({ ...head, object: "text_completion", choices: [{ index: 0, text, finish_reason }] }) satisfies T.Completion;
-    const input = typeof prompt === "string" ? { prompt } : { tokens: Array.from(prompt) };
+    const input = typeof prompt === "string" ? { prompt, add_special_tokens } : { tokens: Array.from(prompt) };
     const answer = this.#answer<T.Completion>(request, input, (event) => {
       if (event.type === "text") return [piece(event.text)];
       return event.type === "finish" ? [{ ...piece("", finishReason(event)), ...account(event) }] : [];
@@ -222,11 +223,11 @@ function finishReason({ reason }: Finish): T.FinishReason {
   return reason === "length" || reason === "context" ? "length" : "stop";
 }
 
-function account({ usage, cache, timings, recovered, reason }: Finish): { usage: T.Usage; headstart: T.Account } {
+function account({ usage, warnings, cache, timings, recovered, reason }: Finish): { usage: T.Usage; headstart: T.Account } {
   const { prompt_tokens, completion_tokens, prompt_tokens_details } = usage;
   return {
     usage: { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens, prompt_tokens_details },
-    headstart: { cache, timings, recovered, finish: reason },
+    headstart: { cache, timings, recovered, finish: reason, warnings: warnings ?? [] },
   };
 }
 

@@ -130,6 +130,10 @@ export interface Rendering {
 
 export interface ChatRequest extends Sampling, RequestOptions, Rendering {
   messages: readonly ChatMessage[];
+  /** `false` ends the prompt behind the last message. Default `true`: the answer begins a new turn. */
+  add_generation_prompt?: boolean;
+  /** The answer goes on with the last message. */
+  continue_final_message?: boolean;
   stream?: boolean;
   /** Ignored: there is one model. Accepted so that code for other clients runs. */
   model?: string;
@@ -138,6 +142,8 @@ export interface ChatRequest extends Sampling, RequestOptions, Rendering {
 export interface CompletionRequest extends Sampling, RequestOptions {
   /** Text as it is, or token ids. No chat template. */
   prompt: string | readonly number[] | Uint32Array;
+  /** `false` gives a text to the model without the BOS it asks for. Default `true`. */
+  add_special_tokens?: boolean;
   stream?: boolean;
   model?: string;
 }
@@ -179,6 +185,8 @@ export interface Account {
    * `cancelled` after `abort()`; then it is `stop`.
    */
   finish: "stop" | "length" | "context" | "cancelled";
+  /** What the request may not expect of its prompt, a sentence each: tools that the chat template drops, for one. */
+  warnings: string[];
 }
 
 export interface ChatCompletion {
@@ -403,6 +411,7 @@ export interface HeadstartInterface {
   readonly chat: { readonly completions: ChatCompletions };
   readonly completions: TextCompletions;
   readonly prefix: Prefixes;
+  /** The tokens that a completion request with this prompt would have: with BOS, where the model asks for it. */
   tokenize(text: string): Promise<Uint32Array>;
   detokenize(tokens: Uint32Array | readonly number[]): Promise<string>;
   /** The prompt that a chat request with these messages would be. */

@@ -25,6 +25,7 @@ export interface Finish {
   type: "finish";
   reason: "stop" | "length" | "context" | "cancelled";
   usage: { prompt_tokens: number; completion_tokens: number; prompt_tokens_details: { cached_tokens: number } };
+  warnings?: string[] | undefined;
   cache: CacheReport;
   timings: Timings;
   /** How often the device was lost on the way. */

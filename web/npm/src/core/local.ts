@@ -226,8 +226,8 @@ export class LocalCore implements Core {
           if (event.token !== undefined) run.generated.push(event.token);
           if (event.text) run.sink({ type: "text", text: event.text });
         } else {
-          const { reason, usage, cache, timings } = event;
-          this.#finish(id, { type: "finish", reason, usage, cache, timings, recovered: run.recovered });
+          const { reason, usage, warnings, cache, timings } = event;
+          this.#finish(id, { type: "finish", reason, usage, warnings, cache, timings, recovered: run.recovered });
         }
         break;
       }

@@ -61,11 +61,15 @@ export interface EnginePrefix {
   tools?: readonly unknown[];
   template_kwargs?: object;
   now?: number;
+  add_generation_prompt?: boolean;
+  continue_final_message?: boolean;
   cache_salt?: string;
 }
 
 export interface EngineRequest extends EnginePrefix {
   prompt?: string;
+  /** Of `prompt`: `false` leaves out the BOS that the model asks for. */
+  add_special_tokens?: boolean;
   tokens?: number[];
   /** Tokens of the answer that were generated before the device was lost. */
   generated?: number[];
@@ -99,6 +103,8 @@ export type WasmEvent =
       id: number;
       reason: "stop" | "length" | "context" | "cancelled";
       usage: Omit<Usage, "total_tokens">;
+      /** What the request may not expect of its prompt, a sentence each. */
+      warnings?: string[];
       cache: CacheReport;
       timings: Timings;
     };

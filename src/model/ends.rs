@@ -1,0 +1,72 @@
+//! Which tokens end an answer: all that the files name, the one that the chat template puts behind an assistant's turn, and
+//! those that end a turn in every model that has them. Files often name one of several, or a base model's.
+
+use serde_json::Value;
+
+use super::language;
+use crate::{
+    error::Result,
+    weights::{Checkpoint, HuggingFaceMetadata, JsonFile, Metadata},
+};
+
+/// Tokens that end a turn, a text or a call wherever a vocabulary marks them as its own.
+const WELL_KNOWN: [&str; 16] = [
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|end_of_turn|>",
+    "<|eot|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
+    "<EOT>",
+    "</s>",
+    "<eos>",
+];
+
+/// The tokens of a vocabulary of `vocab` that end an answer, each once.
+pub fn stop_tokens(checkpoint: &Checkpoint, vocab: usize) -> Result<Vec<u32>> {
+    let added = language::added_tokens(checkpoint)?;
+    let id = |wanted: &str| added.iter().find(|(_, token)| token == wanted).map(|(id, _)| *id);
+    let mut tokens = match &checkpoint.metadata {
+        Metadata::Gguf(metadata) => {
+            let mut tokens = Vec::new();
+            for name in ["eos", "eot", "eom"] {
+                tokens.extend(metadata.ids(&format!("tokenizer.ggml.{name}_token_id"), vocab)?);
+            }
+            tokens
+        }
+        Metadata::HuggingFace(files) => named(files, vocab, id)?,
+    };
+    // A template that cannot be used is told of where one is asked for.
+    let template = language::template(checkpoint).ok();
+    tokens
+        .extend(template.and_then(|template| id(template.end_of_turn(added.iter().map(|(_, token)| token.as_str()))?)));
+    tokens.extend(WELL_KNOWN.into_iter().filter_map(id));
+    let mut kept = Vec::new();
+    for token in tokens {
+        if (token as usize) < vocab && !kept.contains(&token) {
+            kept.push(token);
+        }
+    }
+    Ok(kept)
+}
+
+/// What the files of a directory name.
+fn named(files: &HuggingFaceMetadata, vocab: usize, id: impl Fn(&str) -> Option<u32>) -> Result<Vec<u32>> {
+    const ID: &str = "eos_token_id";
+    let by_id = |file: Option<&JsonFile>| file.map_or(Ok(Vec::new()), |file| file.ids(ID, vocab));
+    let tokenizer = files.tokenizer_config.as_ref();
+    let mut tokens =
+        [by_id(files.generation_config.as_ref())?, by_id(Some(&files.config))?, by_id(tokenizer)?].concat();
+    let by_name = tokenizer.and_then(|file| file.get("eos_token"));
+    let list = by_name.map_or(&[][..], |value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    let text = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).and_then(&id);
+    tokens.extend(list.iter().filter_map(text));
+    Ok(tokens)
+}
