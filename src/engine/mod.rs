@@ -12,6 +12,7 @@ mod breakpoints;
 pub mod choice;
 pub mod completion;
 pub mod explain;
+mod heal;
 mod identity;
 pub mod memory;
 pub mod pace;
@@ -109,6 +110,8 @@ pub struct Engine {
     is_short: bool,
     /// How long the last step took that computed something, in milliseconds.
     step_ms: f64,
+    /// The sequence that computes anew what decoding wrote; nothing else runs then.
+    healing: Option<SequenceId>,
 }
 
 impl Engine {
@@ -122,7 +125,7 @@ impl Engine {
         let layout = PageLayout::new(&runner.heads(), runner.config.layers);
         let reuse = Reuse::new(&runner.config, &checkpoint.name, layout, runner.kv.pages(), options);
         let (waiting, running) = (VecDeque::new(), Vec::new());
-        Ok(Self { runner, reuse, waiting, running, next_id: 0, is_short: false, step_ms: 0.0 })
+        Ok(Self { runner, reuse, waiting, running, next_id: 0, is_short: false, step_ms: 0.0, healing: None })
     }
 
     /// Keeps KV beyond the GPU in `tiers` from now on, under the digest of the model's weights. A request waits for stores
@@ -203,6 +206,7 @@ impl Engine {
     /// sampling values out of range.
     pub fn submit(&mut self, request: Request) -> Result<SequenceId> {
         request.validate(self.config().vocab, self.context())?;
+        self.interrupt_healing();
         self.next_id += 1;
         let id = SequenceId(self.next_id);
         self.waiting.push_back(Sequence::new(id, request));
@@ -220,7 +224,7 @@ impl Engine {
 
     /// Whether any request is unfinished.
     pub fn is_busy(&self) -> bool {
-        !self.waiting.is_empty() || !self.running.is_empty()
+        self.healing.is_none() && (!self.waiting.is_empty() || !self.running.is_empty())
     }
 
     /// Keeps what pages hold of `tokens` under `salt` there, whatever else is asked, until [`unpin`](Self::unpin).
@@ -239,7 +243,9 @@ impl Engine {
 
     /// Forgets every prefix that pages hold. Tiers keep what they have.
     pub fn clear_cache(&mut self) {
+        self.interrupt_healing();
         self.reuse.cache.clear();
         self.reuse.breakpoints.clear();
+        self.reuse.decoded.clear();
     }
 }

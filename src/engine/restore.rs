@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -73,19 +74,35 @@ struct Loading {
     admission: Admission,
     beginning: Beginning,
     choices: Vec<Choice>,
-    /// What did not come in time, or was not the block, and how many tokens could not be had for it.
+    /// Why not all came that was found, and up to which token.
     failure: Option<(Reason, usize)>,
-    /// Those that have not come, in order.
+    /// Those that nobody waits for yet, in order.
     found: VecDeque<Found>,
-    next: BoxFuture<'static, (Ahead, Option<Result<Loaded, Missing>>)>,
+    next: BoxFuture<'static, Option<Next>>,
     /// Bytes and milliseconds, by tier.
     loads: Vec<(f64, f64)>,
+}
+
+/// A block that was waited for, and those behind it.
+struct Next {
+    found: Found,
+    block: Result<Loaded, Missing>,
+    ahead: Ahead,
+}
+
+/// What became of a block that came.
+enum Placed {
+    /// A page holds it.
+    Whole,
+    /// Decode kernels wrote it, and it is not to be reused.
+    Marked,
+    Nothing,
 }
 
 /// What a sequence has been waiting for.
 enum Arrival {
     Search(Search),
-    Block(Ahead, Option<Result<Loaded, Missing>>),
+    Block(Option<Next>),
 }
 
 impl Restoring {
@@ -106,20 +123,17 @@ impl Restoring {
     fn poll(&mut self, context: &mut Context) -> Poll<Arrival> {
         match &mut self.stage {
             Stage::Finding(search) => search.as_mut().poll(context).map(Arrival::Search),
-            Stage::Loading(loading) => {
-                loading.next.as_mut().poll(context).map(|(ahead, block)| Arrival::Block(ahead, block))
-            }
+            Stage::Loading(loading) => loading.next.as_mut().poll(context).map(Arrival::Block),
         }
     }
 }
 
-async fn next(mut ahead: Ahead) -> (Ahead, Option<Result<Loaded, Missing>>) {
-    let block = ahead.next().await;
-    (ahead, block)
+async fn next(mut ahead: Ahead, found: Found) -> Option<Next> {
+    let block = ahead.next().await?;
+    Some(Next { found, block, ahead })
 }
 
-/// The blocks of `tokens` behind the first `known` tokens that tiers have. The last may be partial: the longest beginning of
-/// the first missing block that holds more than is known and ends where a prompt or an answer once ended.
+/// The blocks of `tokens` behind the first `known` tokens that tiers have. The last may be partial.
 async fn search(tiers: Rc<Tiers>, namespace: Namespace, tokens: Vec<u32>, known: usize, deadline: Deadline) -> Search {
     let keys: Vec<Key> = Key::chain(&namespace, &tokens).collect();
     let first = known / PAGE;
@@ -136,19 +150,34 @@ async fn search(tiers: Rc<Tiers>, namespace: Namespace, tokens: Vec<u32>, known:
     if next < keys.len() {
         let least = if next == first { known - first * PAGE + 1 } else { 1 };
         let parent = next.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
-        let rest = &tokens[next * PAGE..next * PAGE + size(next)];
         // Of all its tokens it has just been asked for.
-        let lengths: Vec<usize> = (least..rest.len()).rev().collect();
-        let asked: Vec<_> = lengths.iter().map(|&n| Key::block(&parent, &rest[..n])).collect();
-        let present = tiers.find(&asked.iter().map(|key| key.0).collect::<Vec<_>>(), deadline).await;
-        late |= present.late;
-        let longest = present.tiers.iter().position(Option::is_some);
-        found.extend(longest.and_then(|at| {
-            let stored = Stored { tier: present.tiers[at]?, tokens: lengths[at] };
-            Some(Found { block: next, key: asked[at], stored })
-        }));
+        let lengths = least..size(next);
+        let (partial, too_late) = partial(&tiers, &parent, next, &tokens[next * PAGE..], lengths, deadline).await;
+        found.extend(partial);
+        late |= too_late;
     }
     Search { found, late }
+}
+
+/// The longest beginning of a block, of so many of its `tokens`, that ends where a prompt or an answer once ended; and whether
+/// a tier did not say in time what it has.
+async fn partial(
+    tiers: &Tiers,
+    parent: &Key,
+    block: usize,
+    tokens: &[u32],
+    lengths: Range<usize>,
+    deadline: Deadline,
+) -> (Option<Found>, bool) {
+    let lengths: Vec<usize> = lengths.rev().collect();
+    let keys: Vec<Key> = lengths.iter().map(|&n| Key::block(parent, &tokens[..n])).collect();
+    let present = tiers.find(&keys.iter().map(|key| key.0).collect::<Vec<_>>(), deadline).await;
+    let longest = present.tiers.iter().position(Option::is_some);
+    let found = longest.and_then(|at| {
+        let stored = Stored { tier: present.tiers[at]?, tokens: lengths[at] };
+        Some(Found { block, key: keys[at], stored })
+    });
+    (found, present.late)
 }
 
 fn kind(tiers: &Tiers, index: usize) -> Tier {
@@ -201,15 +230,19 @@ impl Reuse {
         choices
     }
 
-    fn fetch(&self, beginning: &Beginning, found: &VecDeque<Found>, before: Key, deadline: Deadline) -> Option<Ahead> {
-        let persistence = self.persistence.as_ref()?;
-        let fields = beginning.namespace.fields().entries();
-        let family = Arc::new(Family {
+    fn family(&self, namespace: &Namespace) -> Arc<Family> {
+        let fields = namespace.fields().entries();
+        Arc::new(Family {
             namespace: fields.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect(),
             element: Element::F16,
             rows: self.layout.rows(),
             hidden: self.hidden,
-        });
+        })
+    }
+
+    fn fetch(&self, beginning: &Beginning, found: &VecDeque<Found>, before: Key, deadline: Deadline) -> Option<Ahead> {
+        let persistence = self.persistence.as_ref()?;
+        let family = self.family(&beginning.namespace);
         let mut parent = before;
         let wanted = found.iter().map(|Found { block, key, stored }| {
             let tokens = beginning.tokens[block * PAGE..block * PAGE + stored.tokens].to_vec();
@@ -237,11 +270,11 @@ impl Engine {
                 let Phase::Restoring(Restoring { deadline, stage }) = phase else { continue };
                 match (arrival, stage) {
                     (Arrival::Search(search), _) => self.begin(id, search, deadline, events).await?,
-                    (Arrival::Block(ahead, block), Stage::Loading(loading)) => {
+                    (Arrival::Block(next), Stage::Loading(loading)) => {
                         left = left.saturating_sub(self.reuse.layout.words() * 4);
-                        self.take_block(at, loading, ahead, block, deadline)?;
+                        self.take_block(at, loading, next, deadline)?;
                     }
-                    (Arrival::Block(..), Stage::Finding(_)) => {}
+                    (Arrival::Block(_), Stage::Finding(_)) => {}
                 }
             }
         }
@@ -301,15 +334,16 @@ impl Engine {
         let before = admission.table.keys().last().copied().unwrap_or(beginning.namespace.key());
         // What was not found in time may be there.
         let failure = late.then_some((Reason::Deadline, usize::MAX));
-        match self.reuse.fetch(&beginning, &found, before, deadline).filter(|_| !found.is_empty()) {
+        let ahead = self.reuse.fetch(&beginning, &found, before, deadline);
+        match ahead.zip(found.pop_front()) {
             None => {
                 let mut admission = admission;
                 account(&mut admission, failure, choices);
                 self.start(at, admission);
             }
-            Some(ahead) => {
+            Some((ahead, first)) => {
                 let loads = vec![(0.0, 0.0); self.reuse.persistence.as_ref().map_or(0, |p| p.rates.len())];
-                let next = Box::pin(next(ahead));
+                let next = Box::pin(next(ahead, first));
                 let loading = Loading { admission, beginning, choices, failure, found, next, loads };
                 let stage = Stage::Loading(Box::new(loading));
                 self.running[at].phase = Phase::Restoring(Restoring { deadline, stage });
@@ -345,50 +379,53 @@ impl Engine {
         &mut self,
         at: usize,
         mut loading: Box<Loading>,
-        ahead: Ahead,
-        block: Option<Result<Loaded, Missing>>,
+        arrived: Option<Next>,
         deadline: Deadline,
     ) -> Result<()> {
-        let goes_on = match (block, loading.found.pop_front()) {
-            (Some(block), Some(found)) => self.place(at, &mut loading, found, block),
-            _ => false,
+        let Some(Next { found, block, ahead }) = arrived else { return self.end_loading(at, *loading) };
+        let next: Option<BoxFuture<'static, Option<Next>>> = match self.place(at, &mut loading, &found, block) {
+            Placed::Whole => loading.found.pop_front().map(|following| Box::pin(next(ahead, following)) as _),
+            Placed::Marked => self.unmarked(&mut loading, found, deadline),
+            Placed::Nothing => None,
         };
-        if goes_on && !loading.found.is_empty() && !deadline.passed() {
-            loading.next = Box::pin(next(ahead));
-            let stage = Stage::Loading(loading);
-            self.running[at].phase = Phase::Restoring(Restoring { deadline, stage });
-            return Ok(());
-        }
-        if goes_on && !loading.found.is_empty() {
-            loading.failure = Some((Reason::Deadline, rest(&loading.found)));
+        match next {
+            Some(_) if deadline.passed() => loading.failure = Some((Reason::Deadline, usize::MAX)),
+            Some(next) => {
+                loading.next = next;
+                let stage = Stage::Loading(loading);
+                self.running[at].phase = Phase::Restoring(Restoring { deadline, stage });
+                return Ok(());
+            }
+            None => {}
         }
         self.end_loading(at, *loading)
     }
 
-    /// Whether the next block is wanted too.
-    fn place(&mut self, at: usize, loading: &mut Loading, found: Found, block: Result<Loaded, Missing>) -> bool {
-        let Some(persistence) = &mut self.reuse.persistence else { return false };
-        let Found { block: number, key, stored } = found;
+    fn place(&mut self, at: usize, loading: &mut Loading, found: &Found, block: Result<Loaded, Missing>) -> Placed {
+        let Some(persistence) = &mut self.reuse.persistence else { return Placed::Nothing };
+        let Found { block: number, key, stored } = *found;
         let bytes = (stored.tokens * self.reuse.layout.token_bytes()) as f64;
         let mut spent = |tier: usize, ms: f64| {
             loading.loads[tier].0 += bytes;
             loading.loads[tier].1 += ms;
         };
-        let left = stored.tokens + rest(&loading.found);
+        let begin = number * PAGE;
+        let last = loading.found.back().unwrap_or(found);
+        let (end, end_of_all) = (begin + stored.tokens, last.block * PAGE + last.stored.tokens);
         let Loaded { blob, tier, ms, .. } = match block {
             Ok(loaded) => loaded,
             Err(missing) => {
-                loading.failure = match missing {
+                let failure = match missing {
                     Missing::Late { ms } => {
                         // It takes that long at least.
                         spent(stored.tier, ms);
-                        Some((Reason::Deadline, left))
+                        Some((Reason::Deadline, end_of_all))
                     }
-                    Missing::Damaged => Some((Reason::Integrity, stored.tokens)),
+                    Missing::Damaged => Some((Reason::Integrity, end)),
                     Missing::Absent => None,
-                }
-                .or(loading.failure.take());
-                return false;
+                };
+                loading.failure = failure.or(loading.failure);
+                return Placed::Nothing;
             }
         };
         let began = Instant::now();
@@ -400,24 +437,19 @@ impl Engine {
         }
         if options.exact && !computed_exactly {
             // What follows was computed from it.
-            loading.failure = Some((Reason::DecodeWritten, left));
-            return false;
+            loading.failure.get_or_insert((Reason::DecodeWritten, end_of_all));
+            return Placed::Marked;
         }
         if let Some(hidden) = last_hidden {
             self.reuse.breakpoints.insert(key, hidden, computed_exactly);
         }
         // The last token is computed, for its logits, unless its hidden state is known or its logits are not needed.
-        let Sequence { request, generated, .. } = &self.running[at];
-        let begin = number * PAGE;
-        let mut end = begin + stored.tokens;
-        if end == request.tokens.len() && generated.is_empty() && !self.reuse.breakpoints.contains(&key, options.exact)
-        {
-            end -= 1;
-        }
+        let needs_logits = end == tokens.len() && options.max.is_none();
+        let end = end - usize::from(needs_logits && !self.reuse.breakpoints.contains(&key, options.exact));
         let Admission { table, report, cached_tokens, .. } = &mut loading.admission;
         let fresh = end.saturating_sub(table.written());
         if fresh == 0 || self.reuse.cache.append(table, fresh).is_err() {
-            return false;
+            return Placed::Nothing;
         }
         let page = table.pages()[number];
         self.runner.kv.write(&mut self.runner.gpu, page, &self.reuse.layout.to_page(&kv, stored.tokens));
@@ -427,7 +459,29 @@ impl Engine {
         spent(tier, ms + began.elapsed().as_secs_f64() * 1e3);
         persistence.used.push(key.0);
         *cached_tokens = table.written();
-        true
+        Placed::Whole
+    }
+
+    /// A beginning of a marked block that may be without the mark: a prompt ended there, and decoding went on from it.
+    fn unmarked(
+        &self,
+        loading: &mut Loading,
+        marked: Found,
+        deadline: Deadline,
+    ) -> Option<BoxFuture<'static, Option<Next>>> {
+        loading.found.clear();
+        let tiers = self.reuse.persistence.as_ref()?.tiers.clone();
+        let Loading { beginning: Beginning { namespace, tokens, .. }, admission, .. } = loading;
+        let block = marked.block;
+        let parent = block.checked_sub(1).map_or(namespace.key(), |last| admission.table.keys()[last]);
+        let tokens = tokens[block * PAGE..block * PAGE + marked.stored.tokens].to_vec();
+        let family = self.reuse.family(namespace);
+        Some(Box::pin(async move {
+            let found = partial(&tiers, &parent, block, &tokens, 1..tokens.len(), deadline).await.0?;
+            let tokens = tokens[..found.stored.tokens].to_vec();
+            let wanted = Wanted { key: found.key.0, parent: parent.0, tokens, family };
+            next(Ahead::new(tiers, vec![wanted], vec![found.stored.tier], 1, deadline), found).await
+        }))
     }
 
     /// Goes on to compute what was not loaded.
@@ -475,14 +529,9 @@ impl Engine {
     }
 }
 
-/// Tokens of the blocks that have not come.
-fn rest(found: &VecDeque<Found>) -> usize {
-    found.iter().map(|found| found.stored.tokens).sum()
-}
-
 fn account(admission: &mut Admission, failure: Option<(Reason, usize)>, choices: Vec<Choice>) {
-    if let Some((reason, tokens)) = failure {
-        admission.report.blame(reason, tokens);
+    if let Some((reason, end)) = failure {
+        admission.report.blame(reason, end.saturating_sub(admission.cached_tokens));
     }
     admission.report.choices = choices;
 }

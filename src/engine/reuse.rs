@@ -10,8 +10,10 @@ use super::{
     EngineOptions, KvIdentity,
     breakpoints::Breakpoints,
     choice::Rate,
+    heal::{Decoded, Ill},
     identity,
     pages::PageLayout,
+    request::Request,
     save::{Block, Persistence},
     sequence::Sequence,
 };
@@ -28,6 +30,8 @@ pub(super) struct Reuse {
     pub breakpoints: Breakpoints,
     pub layout: PageLayout,
     pub persistence: Option<Persistence>,
+    /// What decoding wrote and might be computed anew.
+    pub decoded: Ill,
     /// Tokens a millisecond.
     pub prefill: Rate,
     /// Elements of a hidden state.
@@ -63,6 +67,7 @@ impl Reuse {
             breakpoints: Breakpoints::default(),
             layout,
             persistence: None,
+            decoded: Ill::default(),
             prefill: Rate::default(),
             hidden: config.hidden,
             quantize: options.quantize,
@@ -138,8 +143,13 @@ impl Reuse {
         }
     }
 
-    /// Queues the block in which a sequence ends, so that what goes on from there finds it to the token.
-    pub fn queue_end(&mut self, table: &BlockTable) {
+    /// Takes note of how far a sequence came: the block in which it ends is queued, so that what goes on from there finds it
+    /// to the token.
+    pub fn end(&mut self, table: &BlockTable, request: &Request) {
+        if table.exact() < table.written() {
+            let (tokens, prompt) = (table.tokens().to_vec(), request.tokens.len().min(table.written()));
+            self.decoded.push(Decoded { salt: request.cache_salt.clone(), tokens, prompt });
+        }
         let (block, end) = (table.keys().len(), table.written());
         let Some(persistence) = self.persistence.as_mut().filter(|_| !end.is_multiple_of(PAGE)) else { return };
         let key = table.key();

@@ -17,17 +17,19 @@ impl Engine {
         if self.is_busy() {
             return Err(fail("cannot be scored while requests are under way; score it when they have ended"));
         }
-        self.submit(Request { tokens: tokens.to_vec(), no_cache: true, prompt_logits: true, ..Request::default() })?;
+        let request = Request { tokens: tokens.to_vec(), no_cache: true, prompt_logits: true, ..Request::default() };
+        let sequence = self.submit(request)?;
         while self.is_busy() {
-            for event in self.step().await? {
+            let events = match self.step().await {
+                Ok(events) => events,
+                Err(error) => {
+                    self.cancel(sequence);
+                    return Err(error);
+                }
+            };
+            for event in events {
                 match event {
-                    Event::PromptLogits { position, logits, sequence } => {
-                        if !logits.iter().all(|logit| logit.is_finite()) {
-                            self.cancel(sequence);
-                            return Err(Error::Logits { model: self.runner.name.clone(), position });
-                        }
-                        each(position, &logits);
-                    }
+                    Event::PromptLogits { position, logits, .. } => each(position, &logits),
                     Event::Finished { reason: FinishReason::Context, .. } => {
                         return Err(fail("takes more memory than the GPU has for it; shorten the text"));
                     }

@@ -63,12 +63,17 @@ impl Engine {
     /// What the GPU reports, and [`Error::Logits`] where a token would have to be chosen from logits that are not finite. No
     /// sequence has moved on then, and none has ended: those that run are to be cancelled.
     pub async fn step(&mut self) -> Result<Vec<Event>> {
-        let (began, mut events) = (Instant::now(), Vec::new());
-        self.reuse.tick();
         if !self.is_busy() {
             self.persist_some().await?;
-            return Ok(events);
+            return Ok(Vec::new());
         }
+        self.advance().await
+    }
+
+    /// A step of the sequences there are.
+    pub(super) async fn advance(&mut self) -> Result<Vec<Event>> {
+        let (began, mut events) = (Instant::now(), Vec::new());
+        self.reuse.tick();
         self.save_share().await?;
         self.admit(&mut events).await?;
         self.restore(&mut events).await?;
@@ -248,9 +253,15 @@ impl Engine {
                 && !rows.tokens.is_empty()
             {
                 outcome.logits = self.runner.read_logits(first, rows.tokens.len()).await?;
+                let mut each = outcome.logits.chunks_exact(self.config().vocab);
+                if let Some(row) = each.position(|logits| !logits.iter().all(|logit| logit.is_finite())) {
+                    return Err(self.not_finite(rows.position + row));
+                }
             }
             if next > first && !matches!(rows.rows, scheduler::Rows::Prompt { last: false, .. }) {
-                self.check_drawn(rows, ran.drawn[next - 1])?;
+                if ran.drawn[next - 1] == topk::NOT_FINITE {
+                    return Err(self.not_finite(rows.end().saturating_sub(1)));
+                }
                 outcome.chosen = Some(self.draw(rows, next - 1, ran.drawn[next - 1]).await?);
             }
             outcomes.push(outcome);
@@ -258,11 +269,8 @@ impl Engine {
         Ok(outcomes)
     }
 
-    /// # Errors
-    /// [`Error::Logits`] where the GPU found a logit that is not finite in the last of these rows.
-    fn check_drawn(&self, rows: &Planned, drawn: u32) -> Result<()> {
-        let (model, position) = (self.runner.name.clone(), rows.end().saturating_sub(1));
-        if drawn == topk::NOT_FINITE { Err(Error::Logits { model, position }) } else { Ok(()) }
+    fn not_finite(&self, position: usize) -> Error {
+        Error::Logits { model: self.runner.name.clone(), position }
     }
 
     /// The token that follows `rows`, whose logits are row `row`: the GPU's choice, or the host's where only it can choose.
@@ -387,7 +395,7 @@ impl Engine {
         let Some(mut table) = phase.into_table() else { return };
         self.reuse.cache.cancel(&mut table);
         if !sequence.request.no_cache {
-            self.reuse.queue_end(&table);
+            self.reuse.end(&table, &sequence.request);
         }
         self.reuse.cache.release(table);
     }

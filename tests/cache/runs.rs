@@ -266,6 +266,41 @@ fn exact_leaves_out_what_was_written_while_answering() {
     }
 }
 
+/// Five turns of a chat, and a sixth in another process, here and on another machine: all is found but what no turn computed,
+/// the last token of the answer and what the template puts behind it.
+#[cfg(unix)]
+#[test]
+fn a_conversation_goes_on_in_another_process() {
+    let redis = Redis::start(&[]);
+    let (one, other) = (Home::new(TINY), Home::new(TINY));
+    let url = redis.url();
+    let shared = ["--kv-store", url.as_str(), "--cache-deadline", "60s"];
+    let saved = one.path("saved.json");
+    let mut command = one.with_model(&["chat", "-n", "20", "--logit-bias", "97=100"]);
+    command.args(shared);
+    let questions: String = (1..6).map(|turn| format!("And in chapter {turn}?\n")).collect();
+    chat(&mut command, &format!("{questions}/save {}\n", saved.display()));
+    let mut messages: Vec<Value> = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
+    assert_eq!(messages.len(), 11);
+    let said: Vec<(&str, &str)> = messages[..10]
+        .iter()
+        .map(|message| (message["role"].as_str().unwrap(), message["content"].as_str().unwrap()))
+        .collect();
+    let computed = length(&said) + 19;
+    messages.push(json!({ "role": "user", "content": "Who is left?" }));
+    let asked = one.path("asked.json");
+    std::fs::write(&asked, Value::from(messages).to_string()).unwrap();
+    let ask = |home: &Home, flags: &[&str]| {
+        let mut command = home.with_model(&["generate", "-n", "4", "--json", "--messages", str_of(&asked)]);
+        json_of(command.args(flags))
+    };
+    let here = ask(&one, &[]);
+    reused(&here, &[("disk", computed)]);
+    let there = ask(&other, &shared);
+    reused(&there, &[("remote", computed)]);
+    same(&there, &here);
+}
+
 #[test]
 fn memory_keeps_what_the_gpu_has_no_room_for() {
     let home = Home::new(TINY);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{cold, prompt, watched};
 use crate::support::engine::{Answer, greedy, load, run};
 use crate::support::odd::{NAMES, Tiny};
-use crate::support::tiers::{Places, Tier};
+use crate::support::tiers::{Places, Reach, Tier};
 use crate::support::variant::Speaker;
 
 /// What an engine has computed, kept beside it: the longest beginning that a prompt shares with any of it is what it must reuse.
@@ -188,6 +188,62 @@ fn conversations_reuse_all_that_they_share() {
 #[test]
 fn conversations_say_under_exact_what_cold_runs_say() {
     talk(true);
+}
+
+/// Five turns in one engine, and a sixth after a restart, with another engine: all that any turn computed is found in the tier,
+/// whole blocks of it and the block that a turn ended in, and the answer is the one that the first engine would have given.
+#[test]
+fn a_conversation_goes_on_after_a_restart() {
+    let places = Places::default();
+    for tier in Tier::reaching(Reach::Process) {
+        let place = places.new_in(tier);
+        let mut talk = Talk::new(false);
+        place.attach(&mut talk.engine, "digest");
+        let mut messages = vec![says("system", RULES)];
+        for turn in 1..6 {
+            messages.push(says("user", &format!("Which ships came by in night {turn}, and from where?")));
+            let (answer, _, _) = talk.turn(&format!("turn {turn}"), &messages, End::Length);
+            messages.push(says("assistant", &answer));
+        }
+        block_on(talk.engine.persist()).unwrap();
+        let said = talk.conversation(&messages).tokens.len();
+        messages.push(says("user", "And which wind was it?"));
+        let tokens = talk.conversation(&messages).tokens;
+        let of = |known: &Vec<u32>| match common(known, &tokens) {
+            shared if shared == known.len() => shared,
+            shared => shared / 16 * 16,
+        };
+        let expected = talk.known.sequences.iter().chain(&talk.known.prompts).map(of).max().unwrap();
+        assert!(expected > said / 2, "{expected} of {said} tokens");
+        let request = Request { logits: true, ..greedy(&tokens, 12) };
+        let went_on = run(&mut talk.engine, std::slice::from_ref(&request)).remove(0);
+
+        let mut other = load(talk.speaker.folder.path(), &EngineOptions::default());
+        place.restart(&mut other, "digest");
+        let answer = run(&mut other, std::slice::from_ref(&request)).remove(0);
+        assert_eq!(answer.cache.sources, (tier.sources)(expected, tokens.len() - expected), "{}", tier.name);
+        assert_eq!(answer.tokens, went_on.tokens, "{}", tier.name);
+
+        // Under `exact` what decoding wrote is left out, and said to be; healed, it is found.
+        let exactly = Request { exact: true, ..request.clone() };
+        place.restart(&mut other, "digest");
+        let exact = run(&mut other, std::slice::from_ref(&exactly)).remove(0);
+        let first = talk.known.prompts[0].len() / 16 * 16;
+        assert_eq!(exact.cache.sources, (tier.sources)(first, tokens.len() - first), "{}", tier.name);
+        let left_out = exact.cache.misses.iter().find(|miss| miss.reason == Reason::DecodeWritten).unwrap();
+        assert_eq!((left_out.from, left_out.tokens), (first, expected - first), "{}", tier.name);
+        let cold = run(&mut talk.reference, &[cold(exactly.clone())]).remove(0);
+        assert_eq!((&exact.tokens, &exact.logits), (&cold.tokens, &cold.logits), "{}", tier.name);
+
+        place.restart(&mut other, "digest");
+        run(&mut other, &[request]);
+        block_on(other.heal()).unwrap();
+        block_on(other.persist()).unwrap();
+        place.restart(&mut other, "digest");
+        let healed = run(&mut other, &[exactly]).remove(0);
+        assert_eq!(healed.cache.sources, (tier.sources)(tokens.len(), 0), "{}", tier.name);
+        assert_eq!((&healed.tokens, &healed.logits), (&cold.tokens, &cold.logits), "{}", tier.name);
+    }
 }
 
 /// Room for 512 tokens, and conversations that would take more.
