@@ -1,6 +1,7 @@
 // Models larger than WebAssembly can count bytes, whose `usize` has 32 bits, in Node: no window, no disk, no graphics card.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { beforeEach, test } from "node:test";
 
 import { SHAPES, largeModel, zeros } from "./large.mjs";
@@ -29,6 +30,18 @@ for (const [title, shape] of Object.entries(SHAPES)) {
     assert.ok(memory < 16 * header, `${memory} MiB of memory for ${header} of header`);
   });
 }
+
+test("a tokenizer.json that would not fit into memory is refused unread", async () => {
+  installGpu({ requestAdapter: async () => null });
+  const config = await readFile(new URL("../golden/tiny-odd-f16/config.json", import.meta.url));
+  const unread = () => assert.fail("read");
+  const files = [
+    { name: "config.json", size: config.length, read: async (at, length) => config.subarray(at, at + length) },
+    { name: "tokenizer.json", size: 65 * MIB, read: unread },
+    { name: "model.safetensors", size: GIB, read: unread },
+  ];
+  await assert.rejects(wasm.WasmEngine.load({ files }, () => {}), { code: "bad_model", message: /tokenizer\.json.*more than/ });
+});
 
 test("1B whole in little memory", async (context) => {
   const { gpu, buffers } = nullGpu();

@@ -53,7 +53,8 @@ impl JsStore {
     pub fn new(store: KvStore) -> Self {
         let name = match store.name().as_str() {
             "indexeddb" => "indexeddb",
-            "directory" => "directory",
+            // What the native store in a directory is called.
+            "directory" => "disk",
             _ => "opfs",
         };
         Self { store, name }
