@@ -9,8 +9,9 @@ use crate::{
     weights::{Checkpoint, HuggingFaceMetadata, JsonFile, Metadata},
 };
 
-/// Tokens that end a turn, a text or a call wherever a vocabulary marks them as its own.
-const WELL_KNOWN: [&str; 16] = [
+/// Tokens that end a turn, a text or a call wherever a vocabulary marks them as its own. `</s>` is none: some have it for
+/// text that is struck out.
+const WELL_KNOWN: [&str; 15] = [
     "<|eot_id|>",
     "<|eom_id|>",
     "<|im_end|>",
@@ -25,7 +26,6 @@ const WELL_KNOWN: [&str; 16] = [
     "<end_of_utterance>",
     "<｜end▁of▁sentence｜>",
     "<EOT>",
-    "</s>",
     "<eos>",
 ];
 

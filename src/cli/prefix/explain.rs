@@ -22,8 +22,9 @@ use crate::cli::{hub, input, report, term};
   headstart prefix explain a.json a.json --model old.gguf --model new.gguf
 
 A conversation is a JSON array of {role, content}, or an object as OpenAI's API takes it: messages, and where wanted
-tools, chat_template_kwargs, model, cache_salt, and date (2026-11-23, what the chat template takes for today) or now
-(the same in seconds since 1970). Messages and tools count from 0.")]
+tools, chat_template_kwargs, model, cache_salt, date (2026-11-23, what the chat template takes for today) or now (the
+same in seconds since 1970), and continue_final_message (true: the answer goes on with the last message) or
+add_generation_prompt (false: the prompt ends behind it). Messages and tools count from 0.")]
 pub struct Args {
     /// A conversation whose prompt the cache holds
     #[arg(value_name = "A.JSON")]
