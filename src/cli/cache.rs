@@ -168,7 +168,7 @@ impl CacheArgs {
             let config = RemoteConfig { ttl: self.cache_ttl.unwrap_or(known.ttl), ..known };
             behind.push(store::connect(url, &config).map_err(|problem| stopped(Path::new("--kv-store"), problem))?);
         }
-        let config = TiersConfig { ttl: self.cache_ttl, ..TiersConfig::default() };
+        let config = TiersConfig { ttl: self.cache_ttl };
         Ok(Tiers::new(MemoryStore::new(self.cache_memory, system_clock()), behind, config))
     }
 

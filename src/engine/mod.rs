@@ -26,6 +26,7 @@ mod runner;
 mod save;
 pub mod scheduler;
 mod score;
+mod search;
 mod sequence;
 pub mod stats;
 mod step;

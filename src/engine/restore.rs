@@ -11,8 +11,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::ops::Range;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,13 +24,14 @@ use super::{
     request::{Event, FinishReason, SequenceId},
     reuse::{Beginning, Reuse},
     save::Persistence,
-    sequence::{Phase, Sequence},
+    search::{Found, Search, kind, partial, search},
+    sequence::Phase,
 };
 use crate::{
     error::Result,
     kernels::PAGE,
-    kv::{self, Admission, BlockTable, Choice, Key, Namespace, Reason, Tier},
-    store::{self, Ahead, Blob, BoxFuture, Deadline, Element, Family, Loaded, Missing, Tiers, Wanted},
+    kv::{self, Admission, BlockTable, Choice, Key, Namespace, Reason},
+    store::{self, Ahead, Blob, BoxFuture, Deadline, Element, Family, Loaded, Missing, Wanted},
 };
 
 /// Bytes of KV that are read at once; three times as much is held while blocks are read ahead.
@@ -52,22 +51,6 @@ enum Stage {
     /// It holds no pages yet.
     Finding(BoxFuture<'static, Search>),
     Loading(Box<Loading>),
-}
-
-/// What tiers have of a prompt.
-#[derive(Default)]
-pub(super) struct Search {
-    /// Without a gap.
-    found: VecDeque<Found>,
-    /// A tier did not say in time what it has.
-    late: bool,
-}
-
-/// Where in a prompt a block that a tier has lies.
-struct Found {
-    block: usize,
-    key: Key,
-    stored: Stored,
 }
 
 struct Loading {
@@ -102,7 +85,7 @@ enum Placed {
 /// What a sequence has been waiting for.
 enum Arrival {
     Search(Search),
-    Block(Option<Next>),
+    Block(Option<Box<Next>>),
 }
 
 impl Restoring {
@@ -123,7 +106,9 @@ impl Restoring {
     fn poll(&mut self, context: &mut Context) -> Poll<Arrival> {
         match &mut self.stage {
             Stage::Finding(search) => search.as_mut().poll(context).map(Arrival::Search),
-            Stage::Loading(loading) => loading.next.as_mut().poll(context).map(Arrival::Block),
+            Stage::Loading(loading) => {
+                loading.next.as_mut().poll(context).map(|next| Arrival::Block(next.map(Box::new)))
+            }
         }
     }
 }
@@ -131,62 +116,6 @@ impl Restoring {
 async fn next(mut ahead: Ahead, found: Found) -> Option<Next> {
     let block = ahead.next().await?;
     Some(Next { found, block, ahead })
-}
-
-/// The blocks of `tokens` behind the first `known` tokens that tiers have. The last may be partial.
-async fn search(tiers: Rc<Tiers>, namespace: Namespace, tokens: Vec<u32>, known: usize, deadline: Deadline) -> Search {
-    let keys: Vec<Key> = Key::chain(&namespace, &tokens).collect();
-    let first = known / PAGE;
-    let asked: Vec<_> = keys[first..].iter().map(|key| key.0).collect();
-    let present = tiers.find(&asked, deadline).await;
-    let size = |block: usize| (tokens.len() - block * PAGE).min(PAGE);
-    let mut found: VecDeque<Found> = (first..keys.len())
-        .zip(&present.tiers)
-        .map_while(|(block, tier)| Some((block, (*tier)?)))
-        .map(|(block, tier)| Found { block, key: keys[block], stored: Stored { tier, tokens: size(block) } })
-        .collect();
-    let mut late = present.late;
-    let next = first + found.len();
-    if next < keys.len() {
-        let least = if next == first { known - first * PAGE + 1 } else { 1 };
-        let parent = next.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
-        // Of all its tokens it has just been asked for.
-        let lengths = least..size(next);
-        let (partial, too_late) = partial(&tiers, &parent, next, &tokens[next * PAGE..], lengths, deadline).await;
-        found.extend(partial);
-        late |= too_late;
-    }
-    Search { found, late }
-}
-
-/// The longest beginning of a block, of so many of its `tokens`, that ends where a prompt or an answer once ended; and whether
-/// a tier did not say in time what it has.
-async fn partial(
-    tiers: &Tiers,
-    parent: &Key,
-    block: usize,
-    tokens: &[u32],
-    lengths: Range<usize>,
-    deadline: Deadline,
-) -> (Option<Found>, bool) {
-    let lengths: Vec<usize> = lengths.rev().collect();
-    let keys: Vec<Key> = lengths.iter().map(|&n| Key::block(parent, &tokens[..n])).collect();
-    let present = tiers.find(&keys.iter().map(|key| key.0).collect::<Vec<_>>(), deadline).await;
-    let longest = present.tiers.iter().position(Option::is_some);
-    let found = longest.and_then(|at| {
-        let stored = Stored { tier: present.tiers[at]?, tokens: lengths[at] };
-        Some(Found { block, key: keys[at], stored })
-    });
-    (found, present.late)
-}
-
-fn kind(tiers: &Tiers, index: usize) -> Tier {
-    match tiers.stores().nth(index).map_or("", |store| store.name()) {
-        "memory" => Tier::Memory,
-        "disk" | "opfs" | "indexeddb" => Tier::Disk,
-        "pack" => Tier::Pack,
-        _ => Tier::Remote,
-    }
 }
 
 impl Reuse {
@@ -272,7 +201,7 @@ impl Engine {
                     (Arrival::Search(search), _) => self.begin(id, search, deadline, events).await?,
                     (Arrival::Block(next), Stage::Loading(loading)) => {
                         left = left.saturating_sub(self.reuse.layout.words() * 4);
-                        self.take_block(at, loading, next, deadline)?;
+                        self.take_block(at, loading, next.map(|next| *next), deadline)?;
                     }
                     (Arrival::Block(_), Stage::Finding(_)) => {}
                 }
@@ -383,7 +312,7 @@ impl Engine {
         deadline: Deadline,
     ) -> Result<()> {
         let Some(Next { found, block, ahead }) = arrived else { return self.end_loading(at, *loading) };
-        let next: Option<BoxFuture<'static, Option<Next>>> = match self.place(at, &mut loading, &found, block) {
+        let next: Option<BoxFuture<'static, Option<Next>>> = match self.place(&mut loading, &found, block) {
             Placed::Whole => loading.found.pop_front().map(|following| Box::pin(next(ahead, following)) as _),
             Placed::Marked => self.unmarked(&mut loading, found, deadline),
             Placed::Nothing => None,
@@ -401,7 +330,7 @@ impl Engine {
         self.end_loading(at, *loading)
     }
 
-    fn place(&mut self, at: usize, loading: &mut Loading, found: &Found, block: Result<Loaded, Missing>) -> Placed {
+    fn place(&mut self, loading: &mut Loading, found: &Found, block: Result<Loaded, Missing>) -> Placed {
         let Some(persistence) = &mut self.reuse.persistence else { return Placed::Nothing };
         let Found { block: number, key, stored } = *found;
         let bytes = (stored.tokens * self.reuse.layout.token_bytes()) as f64;

