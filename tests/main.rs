@@ -1,3 +1,4 @@
+mod answers;
 mod cache;
 mod checkpoints;
 mod cli;
@@ -11,6 +12,7 @@ mod hub;
 mod kernels;
 mod kv;
 mod language;
+mod openai;
 mod oracle;
 mod parity;
 mod persist;

@@ -3,9 +3,66 @@
 
 use serde_json::Value;
 
+use super::{explain::Conversation, openai::Input, packs};
 use crate::error::{Error, Result};
-use crate::text::{ChatTemplate, GgufVocab, Tokenizer};
+use crate::text::{ChatTemplate, GgufVocab, Prompt, Tokenizer};
 use crate::weights::{Checkpoint, Fields, GgufMetadata, Metadata};
+
+/// What prompts are made with. A model may have no template, and then why.
+pub struct Language {
+    pub tokenizer: Tokenizer,
+    template: Result<ChatTemplate>,
+}
+
+impl Language {
+    /// # Errors
+    /// As [`tokenizer`]; a template that is missing or wrong is told where one is needed.
+    pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Self { tokenizer: tokenizer(checkpoint)?, template: template(checkpoint) })
+    }
+
+    /// # Errors
+    /// As [`template`].
+    pub fn template(&self) -> Result<&ChatTemplate> {
+        self.template.as_ref().map_err(Error::clone)
+    }
+
+    /// The tokens of a prompt, up to where the answer begins.
+    ///
+    /// # Errors
+    /// [`Error::Template`] where the template refuses the messages, and as [`Language::template`].
+    pub fn tokens(&self, input: &Input) -> Result<Vec<u32>> {
+        match input {
+            Input::Conversation(prompt) => self.tokenizer.encode(&self.template()?.render_inputs(&prompt.inputs())?),
+            Input::Text(text) => self.tokenizer.encode(text),
+            Input::Tokens(tokens) => Ok(tokens.clone()),
+        }
+    }
+
+    /// The same, and who made which of them.
+    ///
+    /// # Errors
+    /// As [`Language::tokens`].
+    pub fn conversation(&self, input: &Input) -> Result<Conversation> {
+        match input {
+            Input::Conversation(prompt) => Conversation::new(self.template()?, &self.tokenizer, &prompt.inputs()),
+            Input::Text(_) | Input::Tokens(_) => Ok(Conversation::raw(self.tokens(input)?)),
+        }
+    }
+
+    /// The beginning of a conversation that later ones share, see [`packs::shared_prefix`].
+    ///
+    /// # Errors
+    /// As [`Language::tokens`].
+    pub fn shared(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        packs::shared_prefix(self.template()?, &self.tokenizer, &prompt.inputs())
+    }
+
+    /// What the template takes for now.
+    pub fn now(&self) -> Option<i64> {
+        self.template.as_ref().ok().map(ChatTemplate::now)
+    }
+}
 
 /// # Errors
 /// [`Error::Format`] or [`Error::Unsupported`] where the checkpoint has no tokenizer, or one that cannot be run.

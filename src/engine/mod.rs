@@ -7,14 +7,16 @@
 //! `Engine` is `&mut self` and owned by one thread or worker. It awaits in three places: opening the device, reading
 //! weights, reading results back.
 
+pub mod answers;
 pub mod batch;
 mod breakpoints;
 pub mod choice;
-pub mod completion;
 pub mod explain;
+mod handover;
 mod identity;
 pub mod language;
 pub mod memory;
+pub mod openai;
 pub mod packs;
 pub mod pages;
 mod persist;

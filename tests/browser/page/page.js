@@ -110,10 +110,9 @@ globalThis.hs = {
       while (!out.finish) {
         for (const event of await engine.step()) {
           if (event.id !== id) continue;
-          if (event.type === "finish") {
-            out.finish = event;
-            continue;
-          }
+          if (event.type === "failed") throw event.error;
+          if (event.type === "finish") out.finish = event;
+          if (event.type !== "text") continue;
           out.text += event.text;
           if (event.token !== undefined) out.tokens.push(event.token);
           if (!event.logits) continue;
@@ -131,10 +130,11 @@ globalThis.hs = {
     return out;
   },
 
-  /** Calls a method of an engine: what it gives, or what it throws. */
+  /** Calls a method of an engine or of its host: what it gives, or what it throws. */
   async call(at, method, ...rest) {
     try {
-      const result = await engines[at][method](...rest);
+      const engine = engines[at];
+      const result = await (method in engine ? engine : engine.host())[method](...rest);
       return { result: ArrayBuffer.isView(result) ? Array.from(result) : result };
     } catch (error) {
       return { error: plain(error) };
