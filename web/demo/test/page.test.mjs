@@ -33,6 +33,15 @@ describe("answers", () => {
       assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^def brew/);
     }));
 
+  test("say how far the prompt is while they are awaited", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, "Explain at length");
+      await answers(page).getByText(/^Reading the prompt, 0 of \d+ tokens$/).waitFor();
+      await answered(page, 1);
+      assert.equal(await answers(page).getByText("Reading the prompt").count(), 0);
+    }));
+
   test("cannot run scripts, load anything, or cover the page", () =>
     visit(async (page) => {
       await ready(page);
