@@ -76,6 +76,11 @@ impl World {
         Self { folder, answers, loads, refuses, doomed }
     }
 
+    fn attach(&mut self) {
+        let tiers = Tiers::new(MemoryStore::new(1 << 30, system_clock()), Vec::new(), TiersConfig::default());
+        self.answers.engine_mut().attach(tiers, "digest", Duration::from_secs(60));
+    }
+
     fn ask(&mut self, request: Request, stops: &[&str]) -> AnswerId {
         let stops = StopStrings::new(stops.iter().copied()).unwrap();
         self.answers.ask(request, stops, Instant::now()).unwrap()
@@ -208,6 +213,12 @@ fn a_request_that_only_computes_is_an_answer() {
     let answer = heard.answer();
     assert_eq!((answer.finish_reason, answer.token_ids.len()), (Some(FinishReason::Length), 0));
     assert!(answer.timings.prefill_tok_s > 0.0);
+    // It may fill the context, since no answer follows.
+    let context = world.answers.engine().context();
+    let full = world.alone(greedy(&prompt(context, 6), 0), &[]);
+    assert_eq!((full.finish_reason, full.usage.prompt_tokens), (Some(FinishReason::Length), context));
+    let more = world.answers.ask(greedy(&prompt(context, 6), 1), StopStrings::default(), Instant::now());
+    assert!(more.unwrap_err().to_string().contains("the answer included"));
     // Beside another, whose news wait to be taken.
     let other = world.ask(request(2), &[]);
     assert_eq!(block_on(world.answers.warm(&prompt(60, 4), "", &mut unheard)).unwrap().cache.sources.computed, 60);
@@ -273,9 +284,7 @@ fn text_goes_on_inside_a_character_and_before_a_stop_string() {
 #[test]
 fn answers_go_on_with_the_same_text_when_the_device_is_lost() {
     let mut world = World::new();
-    let digest = "0".repeat(64);
-    let tiers = Tiers::new(MemoryStore::new(1 << 30, system_clock()), Vec::new(), TiersConfig::default());
-    world.answers.engine_mut().attach(tiers, &digest, Duration::from_secs(60));
+    world.attach();
     let whole: Vec<Answer> = (0..2).map(|seed| world.alone(request(seed), &[])).collect();
     block_on(world.answers.persist()).unwrap();
     let stop: String = whole[1].text.chars().skip(8).take(1).collect();
@@ -312,6 +321,15 @@ fn a_device_lost_while_idle_or_in_a_prompt_is_replaced() {
     });
     let answer = heard.into_iter().next().unwrap().answer();
     assert_eq!((answer.text, world.loads.get()), (whole.text, 2));
+    // Or while something is saved, which is then lost, and nothing else.
+    world.attach();
+    world.alone(greedy(&prompt(200, 8), 0), &[]);
+    assert!(world.answers.engine().has_unsaved());
+    world.answers.engine().destroy_device();
+    while block_on(world.answers.persist_some()).unwrap() {}
+    block_on(world.answers.persist()).unwrap();
+    assert_eq!(world.loads.get(), 3);
+    assert_eq!(world.alone(request(1), &[]).token_ids.len(), LENGTH);
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod exactness;
 mod explain;
 mod fuzz_parsers;
 mod hub;
+#[cfg(target_os = "linux")]
+mod interrupt;
 mod kernels;
 mod kv;
 mod language;

@@ -5,6 +5,10 @@ use headstart::error::Error;
 use headstart::sample::SamplingOverrides;
 use serde_json::{Value, json};
 
+use crate::cli::{file, headstart, json_of, refusal, str_of};
+use crate::support::odd::NAMES;
+use crate::support::tiny_chat;
+
 /// A request that is as it should be but for these fields.
 fn with(fields: Value) -> Value {
     let mut request = json!({ "messages": [{ "role": "user", "content": "a" }] });
@@ -113,4 +117,25 @@ fn all_that_a_request_says_is_read() {
     // What JavaScript makes of a large whole number.
     assert_eq!(Body::read(&with(json!({ "seed": -1 }))).unwrap().sampling.seed, Some(u64::MAX));
     assert_eq!(Body::read(&with(json!({ "seed": 3.0 }))).unwrap().sampling.seed, Some(3));
+}
+
+#[test]
+fn the_program_takes_what_a_request_says_under_its_flags() {
+    let model = tiny_chat::folder(NAMES[0]);
+    let mut request = with(json!({ "max_tokens": 3, "temperature": 1, "seed": 7, "logit_bias": { "65": 100 } }));
+    let generate = |request: &Value, flags: &[&str]| {
+        let path = file(&model, "request.json", request.to_string());
+        let mut command = headstart(&["generate", "--no-cache", "--json", "--messages", str_of(&path), "--model"]);
+        json_of(command.arg(model.path()).args(flags))
+    };
+    assert_eq!(generate(&request, &[])["text"], "AAA");
+    assert_eq!(generate(&request, &["-n", "2"])["text"], "AA");
+    assert_eq!(generate(&request, &["--logit-bias", "66=100"])["text"], "BBB");
+    request["stop"] = json!("AA");
+    let stopped = generate(&request, &[]);
+    assert_eq!((&stopped["text"], &stopped["finish_reason"]), (&json!(""), &json!("stop")));
+    assert_eq!(generate(&request, &["--stop", "x"])["text"], "AAA");
+    let path = file(&model, "bad.json", with(json!({ "top_p": "most" })).to_string());
+    let said = refusal(headstart(&["generate", "--messages", str_of(&path), "--model"]).arg(model.path()));
+    assert!(said.starts_with(&format!("{}: top_p: must be a number", path.display())), "{said}");
 }

@@ -125,8 +125,8 @@ impl Chat<'_> {
         let mut leaving = false;
         loop {
             // What was said is saved while somebody thinks of what to say.
-            let engine = self.session.answers.engine_mut();
-            let entry = match lines.read(&mut || pollster::block_on(engine.persist_some()))? {
+            let answers = &mut self.session.answers;
+            let entry = match lines.read(&mut || pollster::block_on(answers.persist_some()))? {
                 Line::End => return Ok(()),
                 Line::Interrupted if leaving => return Ok(()),
                 Line::Interrupted => {
@@ -235,7 +235,7 @@ impl Chat<'_> {
     }
 
     fn stream(&mut self) -> Result<Last> {
-        let arrived = Instant::now();
+        let (work, arrived) = (Work::begin()?, Instant::now());
         let Model { language, .. } = &self.session.model;
         let template = language.template()?;
         let now = self.date.unwrap_or_else(|| template.now());
@@ -251,7 +251,6 @@ impl Chat<'_> {
         };
         let answers = &mut self.session.answers;
         let id = answers.ask(request, self.stops.clone(), arrived)?;
-        let work = Work::begin()?;
         let mut listener = Listener::new(&work, true);
         let answer = pollster::block_on(answers.run(id, &mut |news| listener.hear(news)))?;
         Ok(Last { answer, messages: self.messages.clone(), now })

@@ -38,9 +38,11 @@ impl Work {
     /// # Errors
     /// As [`install`].
     pub fn begin() -> Result<Self> {
-        install()?;
+        // Before the handler is there: no signal may find it and no work.
         STATE.store(BUSY, Ordering::SeqCst);
-        Ok(Self(()))
+        let work = Self(());
+        install()?;
+        Ok(work)
     }
 
     pub fn is_interrupted(&self) -> bool {

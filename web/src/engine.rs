@@ -162,6 +162,7 @@ impl WasmEngine {
     /// Ends an answer and keeps what it computed. What had not been fetched of others comes too.
     pub fn cancel(&mut self, id: f64) -> Result<Array> {
         self.answers.cancel(AnswerId(id as u64));
+        self.renew();
         let updates = self.answers.take();
         self.events(updates)
     }

@@ -182,6 +182,17 @@ impl Answers {
         }
     }
 
+    /// Saves a little of what waits, for when nothing runs and something may come: whether more waits.
+    ///
+    /// # Errors
+    /// As [`Answers::persist`].
+    pub async fn persist_some(&mut self) -> Result<bool> {
+        match self.engine.persist_some().await {
+            Err(lost @ Error::DeviceLost { .. }) => self.recover(lost).await.map(|()| self.engine.has_unsaved()),
+            saved => saved,
+        }
+    }
+
     /// One step of the engine.
     async fn advance(&mut self) -> Result<()> {
         let error = match self.engine.step().await {

@@ -36,8 +36,9 @@ describe("answers", () => {
   test("say how far the prompt is while they are awaited", () =>
     visit(async (page) => {
       await ready(page);
-      await ask(page, "Explain at length");
+      await ask(page, "Read this until I stop you");
       await answers(page).getByText(/^Reading the prompt, 0 of \d+ tokens$/).waitFor();
+      await stopButton(page).click();
       await answered(page, 1);
       assert.equal(await answers(page).getByText("Reading the prompt").count(), 0);
     }));

@@ -135,7 +135,8 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
     const cache: CacheReport = this.#known.admit(prompt, no_cache === true);
     const total = cache.prompt_tokens;
     onPromptProgress?.({ done: total - cache.sources.computed, total });
-    await pause((/at length/i.test(question) ? 600 : 20) + cache.sources.computed * PREFILL_MS);
+    do await pause(20 + cache.sources.computed * PREFILL_MS);
+    while (/until i stop you/i.test(question) && !this.#aborted);
     onPromptProgress?.({ done: total, total });
     if (/prefill fault/i.test(question)) throw new HeadstartError("bad_request", "the prompt has 9000 tokens, the context 8192");
     const ttft = performance.now() - began;
