@@ -2,14 +2,15 @@
 //! says what is wrong, where, and what to do.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[non_exhaustive]
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     #[error("{}: {source}{}", path.display(), remedy(source))]
-    Io { path: PathBuf, source: std::io::Error },
+    Io { path: PathBuf, source: Arc<std::io::Error> },
 
     /// A file that is not what it claims to be. `fix` is what the person should do about it.
     #[error("{file}: {field}: {problem}; {fix}")]
@@ -67,6 +68,10 @@ pub enum Error {
     #[error("{store}: {problem}")]
     Store { store: String, problem: String },
 
+    /// Work that a person ended before its time. What it had computed is not lost.
+    #[error("interrupted")]
+    Interrupted,
+
     /// A download that failed: the address, what went wrong and what to do.
     #[error("{url}: {problem}; {fix}")]
     Download { url: String, problem: String, fix: String },
@@ -84,6 +89,6 @@ fn remedy(error: &std::io::Error) -> &'static str {
 
 impl Error {
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Self::Io { path: path.into(), source }
+        Self::Io { path: path.into(), source: Arc::new(source) }
     }
 }

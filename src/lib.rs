@@ -15,7 +15,7 @@
 //! | [`kernels`] | the Rust face of each shader: permutation, bindings, grid, cost               | keep state                  |
 //! | [`weights`] | byte sources, GGUF and Hugging Face checkpoints                               | load a tensor whole         |
 //! | [`model`]   | configuration, tensor names, upload, one short file an architecture           | match on a weight format    |
-//! | [`engine`]  | requests, scheduler, batch, step, KV memory, KV from and to stores            | name a face, trust a store  |
+//! | [`engine`]  | answers, requests, scheduler, batch, step, KV memory, KV from and to stores   | name a face, trust a store  |
 //! | `cli`       | the command line (feature `cli`)                                              |                             |
 //!
 //! Shaders are `shaders/*.wgsl`; `shaders/x.wgsl`, `src/kernels/x.rs` and `tests/reference/x.rs` are one kernel.
@@ -25,7 +25,7 @@
 //! text → chat template → tokenizer → [`engine::Request`] → sequence → prefix match (pages that already hold the start) →
 //! scheduler (which tokens of which sequences) → batch (tokens, positions, slots, block tables in one step buffer) → the
 //! model records kernels → one submit → sampling on the GPU → 4 bytes a sequence come back → collect (what was written is
-//! published) → token stream → text.
+//! published) → token stream → text. [`engine::answers`] drives the steps, and tells what became of each request.
 //!
 //! # Invariants
 //!
@@ -33,6 +33,7 @@
 //!   `cli`. `tests/tidy.rs` holds the table.
 //! - GPU work is data ([`gpu::Recording`]); a steady step is one host write, one submit and no new bind group.
 //! - Cold ≡ warm: a prompt row's result depends on nothing but the tokens before it, so pages are shared bit for bit.
+//! - One loop: `engine::answers` alone steps an engine, and no answer ends without a word.
 //! - Sizes read from outside are bounded before anything is allocated.
 
 pub mod error;

@@ -29,7 +29,7 @@ pub fn headstart(arguments: &[&str]) -> Command {
 }
 
 /// `headstart SUBCOMMAND --model MODEL …`
-fn with_model(subcommand: &str, arguments: &[&str]) -> Command {
+pub fn with_model(subcommand: &str, arguments: &[&str]) -> Command {
     let mut command = headstart(&[subcommand, "--model"]);
     command.arg(model_path()).args(arguments);
     command
@@ -78,8 +78,9 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [&[&str]; 17] = [
+    let cases: [&[&str]; 18] = [
         &[],
+        &["generate", "-p", "a", "-n", "0"],
         &["generate", "-p", "a", "--cache-budget", "lots"],
         &["generate", "-p", "a", "--cache-ttl", "soon"],
         &["generate", "-p", "a", "--no-cache", "--exact"],

@@ -1,3 +1,4 @@
+mod answers;
 mod cache;
 mod checkpoints;
 mod cli;
@@ -9,10 +10,13 @@ mod explain;
 mod fuzz_parsers;
 mod hub;
 mod inputs;
+#[cfg(target_os = "linux")]
+mod interrupt;
 mod kernels;
 mod kv;
 mod language;
 mod load;
+mod openai;
 mod oracle;
 mod parity;
 mod persist;

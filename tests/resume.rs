@@ -1,19 +1,14 @@
 //! A device that is lost in the middle of an answer, and the answer that goes on with another.
 
-use headstart::engine::completion::{Answer, Completion};
-use headstart::engine::{Engine, EngineOptions, Event, Request, language};
+use headstart::engine::{EngineOptions, Request};
 use headstart::error::Error;
 use headstart::gpu::Gpu;
 use headstart::kernels::SHADERS;
 use headstart::sample::SamplingParams;
-use headstart::text::{StopStrings, Tokenizer};
-use headstart::weights::Checkpoint;
 use pollster::block_on;
-use web_time::Instant;
 
 use crate::support::engine::{greedy, load, run};
 use crate::support::odd::{NAMES, Tiny};
-use crate::support::tiny_chat;
 
 const LENGTH: usize = 24;
 
@@ -67,36 +62,4 @@ fn an_answer_goes_on_with_the_bits_it_would_have_had() {
             assert_eq!(rest.usage.prompt_tokens, request.tokens.len());
         }
     }
-}
-
-#[test]
-fn text_goes_on_inside_a_character_and_before_a_stop_string() {
-    let folder = tiny_chat::folder(NAMES[0]);
-    let checkpoint = block_on(Checkpoint::open(folder.path())).unwrap();
-    let tokenizer = language::tokenizer(&checkpoint).unwrap();
-    // Bytes of "né", cut after the first of the two that are an é.
-    let generated = vec![b'n'.into(), 0xC3];
-    let mut engine = load(folder.path(), &EngineOptions::default());
-    let request = Request { generated, ..greedy(&prompt(), 8) };
-    let answer = complete(&mut engine, &tokenizer, request.clone(), &[]);
-    assert_eq!(answer.token_ids[..2], request.generated);
-    assert_eq!(answer.usage.completion_tokens, 8);
-    assert_eq!(answer.text, tokenizer.decode(&answer.token_ids, true));
-    assert!(answer.text.starts_with('n'));
-    // A stop string of which only the end is still to come.
-    let stop: String = answer.text.chars().take(3).collect();
-    let stopped = complete(&mut engine, &tokenizer, request, &[&stop]);
-    assert_eq!(stopped.text, "");
-}
-
-fn complete(engine: &mut Engine, tokenizer: &Tokenizer, request: Request, stops: &[&str]) -> Answer {
-    let stops = StopStrings::new(stops.iter().copied()).unwrap();
-    let mut completion = Completion::submit(engine, tokenizer, request, stops, Instant::now()).unwrap();
-    while !completion.is_finished() {
-        let events: Vec<Event> = block_on(engine.step()).unwrap();
-        for event in events {
-            completion.accept(engine, &event);
-        }
-    }
-    completion.into_answer()
 }

@@ -25,6 +25,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("server", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model", "engine"]),
 ];
 
+/// Who alone may step an engine.
+const LOOP: &str = "src/engine/answers";
+
 /// Modules that must work, and be tested, without a device.
 const NO_DEVICE: &[&str] = &["kv", "store"];
 
@@ -88,6 +91,9 @@ fn the_rules_bite() {
     bites("src/kv/mod.rs", "fn f() { todo!() }", "todo!");
     bites("tests/x.rs", "fn f(x: u8) { let _ = '\"'; dbg!(x); }", "dbg!");
     bites("tests/x.rs", "#[test]\n#[ignore = \"slow\"]\nfn f() {}", "#[ignore");
+    bites("src/cli/chat.rs", "fn f(engine: &mut Engine) { block_on(engine.step()); }", "alone steps");
+    bites("web/src/engine.rs", "fn f() { self.answers.engine_mut() . step ( ) }", "alone steps");
+    bites("src/engine/packs.rs", "fn f() { Engine::step(self) }", "alone steps");
     bites("shaders/rope.wgsl", &"\n".repeat(MAX_LINES + 1), "501 lines");
 
     let passes = |name: &str, source: &str| assert_eq!(violations(name, source), Vec::<String>::new(), "{name}");
@@ -100,6 +106,9 @@ fn the_rules_bite() {
         "src/kv/pages.rs",
         r##"const S: &str = r#"wgpu "crate::engine" todo!"#; fn f<'a>(x: &'a str) -> char { '\'' }"##,
     );
+    passes("src/engine/answers/mod.rs", "fn f() { self.engine.step() }");
+    passes("web/src/engine.rs", "fn f() { self.answers.step(); one.step; a.stepped() }");
+    passes("tests/engine.rs", "fn f() { engine.step() }");
     passes("src/quant/mod.rs", "mod tests { use super::*; }");
     passes("src/main.rs", "use headstart::cli; fn main() {}");
     passes("shaders/rope.wgsl", &"\n".repeat(MAX_LINES));
@@ -123,6 +132,9 @@ fn violations(name: &str, source: &str) -> Vec<String> {
         return found;
     }
     let code = code_only(source);
+    if !name.starts_with("tests/") && !name.starts_with(LOOP) && steps_an_engine(&code) {
+        found.push(format!("{name}: {LOOP} alone steps an engine; ask and run an answer"));
+    }
     found.extend(LEFTOVERS.iter().filter(|word| code.contains(**word)).map(|word| format!("{name}: {word} left in")));
     let Some(module) = module_of(name) else { return found };
     let Some((_, allowed)) = IMPORTS.iter().find(|(row, _)| *row == module) else {
@@ -139,6 +151,14 @@ fn violations(name: &str, source: &str) -> Vec<String> {
         found.push(format!("{name}: {module} must not name wgpu"));
     }
     found
+}
+
+/// Whether `step` is called on anything but `answers`.
+fn steps_an_engine(code: &str) -> bool {
+    let words = words(code);
+    let called = |at: usize| words.get(at..at + 3).is_some_and(|call| call == [".", "step", "("]);
+    let named = words.windows(3).any(|path| path == ["Engine", "::", "step"]);
+    named || (1..words.len()).any(|at| called(at) && words[at - 1] != "answers")
 }
 
 /// `src/quant/q8.rs` and `src/quant.rs` are of module `quant`; the crate's two roots are of none.

@@ -179,8 +179,8 @@ impl CacheArgs {
         let digest = self.dir.place.digest(&model.path)?;
         let mut session = Session::start(model, args, self.cache_ttl)?;
         let store = (!packs.is_empty()).then(PackStore::default);
-        session.engine.attach(self.tiers(salt, store.clone())?, &digest.finish()?, self.cache_deadline);
-        let (identity, store) = (session.engine.identity()?, store.unwrap_or_default());
+        session.answers.engine_mut().attach(self.tiers(salt, store.clone())?, &digest.finish()?, self.cache_deadline);
+        let (identity, store) = (session.engine().identity()?, store.unwrap_or_default());
         for (path, pack) in packs {
             identity.hold(pack, salt, &store).map_err(|problem| refused(path, problem))?;
         }
@@ -255,7 +255,7 @@ pub fn refused(path: &Path, problem: PackError) -> Error {
 /// What a directory did not do.
 pub fn stopped(root: &Path, problem: StoreError) -> Error {
     match problem {
-        StoreError::Io { path, source } => Error::Io { path, source },
+        StoreError::Io { path, source } => Error::io(path, source),
         StoreError::Url { url, problem } => Error::Store { store: url, problem },
         other => Error::Store { store: root.display().to_string(), problem: other.to_string() },
     }

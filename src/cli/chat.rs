@@ -3,26 +3,26 @@
 //! The whole conversation is rendered and submitted for every answer; what of it need not be computed again is the
 //! engine's knowledge. What was said of an interrupted answer stays in the conversation.
 
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde_json::{Value, json};
 use web_time::Instant;
 
-use crate::engine::completion::{self, Answer, Completion};
+use crate::engine::answers::Answer;
 use crate::engine::explain::Conversation;
 use crate::engine::{FinishReason, Request};
 use crate::error::{Error, Result};
 use crate::sample::SamplingParams;
-use crate::text::{ChatTemplate, Content, Inputs, Message, StopStrings};
+use crate::text::{Content, Inputs, Message, StopStrings};
 
 use super::args::ModelArgs;
 use super::cache::ReuseArgs;
-use super::generate::AnswerArgs;
+use super::generate::{AnswerArgs, MAX_TOKENS};
+use super::interrupt::{self, Work};
 use super::line::{Line, Lines};
+use super::listen::Listener;
 use super::report;
-use super::sampling::SamplingArgs;
+use super::sampling::{SamplingArgs, new_seed};
 use super::session::{EngineArgs, Model, Session};
 use super::term;
 
@@ -67,22 +67,6 @@ const HELP: &str = "\
 A line that ends in \\ goes on in the next. Ctrl-C ends an answer.
 ";
 
-/// What a signal means now. It is process-wide because signals are.
-static ANSWERING: AtomicU8 = AtomicU8::new(IDLE);
-const IDLE: u8 = 0;
-const BUSY: u8 = 1;
-const INTERRUPTED: u8 = 2;
-
-/// The exit status of a program that a Ctrl-C ended, as shells report it.
-const INTERRUPT_STATUS: i32 = 130;
-
-/// A signal ends the answer in progress, or the program if there is none, or if it asks a second time.
-fn on_signal() {
-    if ANSWERING.compare_exchange(BUSY, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-        std::process::exit(INTERRUPT_STATUS);
-    }
-}
-
 /// What the template is given for an answer.
 fn inputs(messages: &[Message], now: i64) -> Inputs<'_> {
     Inputs { messages, add_generation_prompt: true, now: Some(now), ..Inputs::default() }
@@ -91,7 +75,8 @@ fn inputs(messages: &[Message], now: i64) -> Inputs<'_> {
 struct Chat<'a> {
     reuse: &'a ReuseArgs,
     session: Session,
-    template: ChatTemplate,
+    /// What the template takes for today, if that was given.
+    date: Option<i64>,
     messages: Vec<Message>,
     stops: StopStrings,
     sampling: SamplingParams,
@@ -111,29 +96,27 @@ struct Last {
 pub fn run(args: &Args) -> Result<()> {
     let stops = StopStrings::new(&args.answer.stop)?;
     let model = Model::open(&args.model)?;
-    let mut template = model.template()?;
-    if let Some(date) = args.answer.date {
-        template = template.with_clock(move || date);
-    }
-    let sampling = args.sampling.over(&model.config.sampling.params());
+    model.language.template()?;
+    let sampling = args.sampling.wishes().over(&model.config.sampling.params(), new_seed);
     sampling.validate(model.config.vocab)?;
-    ctrlc::set_handler(on_signal).map_err(|error| Error::io("signals", std::io::Error::other(error)))?;
+    interrupt::install()?;
     let mut lines = Lines::open()?;
     let salt = args.reuse.salt(None);
     let session = args.reuse.start(model, &args.engine, &salt)?;
     let messages = args.system.iter().map(|text| Message::new("system", text)).collect();
-    let max_tokens = args.answer.max_tokens;
+    let max_tokens = args.answer.max_tokens.unwrap_or(MAX_TOKENS);
     let (no_cache, exact) = (args.reuse.no_cache, args.reuse.exact);
     let request = Request { no_cache, exact, cache_salt: salt, max_tokens, explain: true, ..Request::default() };
     let reuse = &args.reuse;
-    let mut chat = Chat { reuse, session, template, messages, stops, sampling, request, answers: 0, last: None };
+    let mut chat =
+        Chat { reuse, session, date: args.answer.date, messages, stops, sampling, request, answers: 0, last: None };
     if lines.is_interactive() {
-        let (name, adapter) = (chat.session.model.path.display(), &chat.session.engine.adapter().name);
+        let (name, adapter) = (chat.session.model.path.display(), &chat.session.engine().adapter().name);
         term::note(&format!("{name} on {adapter}. /help shows the commands, Ctrl-D leaves."));
     }
     chat.talk(&mut lines)?;
     chat.session.persist()?;
-    report::problems(&chat.session.engine);
+    report::problems(chat.session.engine());
     Ok(())
 }
 
@@ -141,9 +124,13 @@ impl Chat<'_> {
     fn talk(&mut self, lines: &mut Lines) -> Result<()> {
         let mut leaving = false;
         loop {
-            // What was said is saved while somebody thinks of what to say.
-            let engine = &mut self.session.engine;
-            let entry = match lines.read(&mut || pollster::block_on(engine.persist_some()))? {
+            // What was said is saved while somebody thinks of what to say, and made exact where that is what is reused.
+            let (answers, exact) = (&mut self.session.answers, self.request.exact);
+            let mut idle = || match exact {
+                true => pollster::block_on(answers.heal_some()),
+                false => pollster::block_on(answers.persist_some()),
+            };
+            let entry = match lines.read(&mut idle)? {
                 Line::End => return Ok(()),
                 Line::Interrupted if leaving => return Ok(()),
                 Line::Interrupted => {
@@ -209,10 +196,7 @@ impl Chat<'_> {
 
     /// Answers the last message. If nothing can be answered, the message is taken back.
     fn answer(&mut self) -> Result<()> {
-        ANSWERING.store(BUSY, Ordering::SeqCst);
-        let answer = self.stream();
-        ANSWERING.store(IDLE, Ordering::SeqCst);
-        let last = match answer {
+        let last = match self.stream() {
             Ok(answered) => answered,
             Err(error) => {
                 self.messages.pop();
@@ -239,22 +223,27 @@ impl Chat<'_> {
 
     /// Where the last prompt came from, and what it met where it left what was known.
     fn account(&self, last: &Last) -> String {
-        let Session { engine, model, .. } = &self.session;
+        let (model, engine) = (&self.session.model, self.session.engine());
+        let tokenizer = &model.language.tokenizer;
         // What cannot be explained is accounted for all the same.
-        let prompt = Conversation::new(&self.template, &model.tokenizer, &inputs(&last.messages, last.now)).ok();
+        let prompt = (model.language.template())
+            .and_then(|template| Conversation::new(template, tokenizer, &inputs(&last.messages, last.now)))
+            .ok();
         let mut account = last.answer.cache.clone();
         if let Some(prompt) = &prompt {
             self.reuse.recall(engine, &self.request.cache_salt, &prompt.tokens, &mut account);
         }
-        let divergence = prompt.and_then(|prompt| prompt.divergence(&account, &model.tokenizer));
+        let divergence = prompt.and_then(|prompt| prompt.divergence(&account, tokenizer));
         let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
         format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default())
     }
 
     fn stream(&mut self) -> Result<Last> {
-        let arrived = Instant::now();
-        let now = self.template.now();
-        let tokens = self.session.model.prompt(&self.template, &inputs(&self.messages, now))?;
+        let (work, arrived) = (Work::begin()?, Instant::now());
+        let Model { language, .. } = &self.session.model;
+        let template = language.template()?;
+        let now = self.date.unwrap_or_else(|| template.now());
+        let tokens = language.tokenizer.encode(&template.render_inputs(&inputs(&self.messages, now))?)?;
         // A seed gives one conversation, not the same draws for each of its answers.
         let seed = self.sampling.seed.wrapping_add(self.answers);
         self.answers += 1;
@@ -264,18 +253,10 @@ impl Chat<'_> {
             stop_tokens: self.session.model.config.stop_tokens.clone(),
             ..self.request.clone()
         };
-        let Session { engine, model, .. } = &mut self.session;
-        let completion = Completion::submit(engine, &model.tokenizer, request, self.stops.clone(), arrived)?;
-        let mut each = |text: &str| {
-            if !text.is_empty() {
-                term::out(text)?;
-            }
-            Ok(match ANSWERING.load(Ordering::SeqCst) {
-                INTERRUPTED => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            })
-        };
-        let answer = pollster::block_on(completion::run(engine, completion, &mut each))?;
+        let answers = &mut self.session.answers;
+        let id = answers.ask(request, self.stops.clone(), arrived)?;
+        let mut listener = Listener::new(&work, true);
+        let answer = pollster::block_on(answers.run(id, &mut |news| listener.hear(news)))?;
         Ok(Last { answer, messages: self.messages.clone(), now })
     }
 
@@ -293,7 +274,7 @@ impl Chat<'_> {
     }
 
     fn stats(&self) -> String {
-        let engine = &self.session.engine;
+        let engine = self.session.engine();
         let adapter = engine.adapter();
         let mut text = format!(
             "adapter  {} ({}, {})\nload     {}\ncontext  {} tokens\n",

@@ -1,21 +1,22 @@
 //! `generate`: one prompt in, one answer out, streamed as text or whole as JSON.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 use web_time::Instant;
 
 use crate::engine::Request;
-use crate::engine::completion::{self, Answer, Completion};
-use crate::engine::explain::Conversation;
+use crate::engine::answers::Answer;
+use crate::engine::openai::{Body, Input};
 use crate::error::{Error, Result};
 use crate::text::{Message, StopStrings, parse_time};
 
 use super::args::{ModelArgs, TextArgs};
 use super::cache::ReuseArgs;
-use super::input::Prompt;
-use super::sampling::SamplingArgs;
+use super::interrupt::Work;
+use super::listen::Listener;
+use super::sampling::{SamplingArgs, new_seed};
 use super::session::{EngineArgs, Model, Session};
 use super::{input, report, term};
 
@@ -35,7 +36,8 @@ pub struct Args {
     text: TextArgs,
 
     /// A conversation to answer: a JSON array of {role, content}, or an object with `messages` and, where wanted,
-    /// `tools` and more (see `prefix explain --help`), as in OpenAI's API; `-` is standard input
+    /// `tools` and more (see `prefix explain --help`), as in OpenAI's API, under flags `temperature`, `max_tokens`, `stop` and
+    /// the like too; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "raw"])]
     messages: Option<PathBuf>,
 
@@ -64,11 +66,14 @@ pub struct Args {
     reuse: ReuseArgs,
 }
 
+/// Tokens of an answer that nobody has bounded.
+pub const MAX_TOKENS: usize = 512;
+
 #[derive(Debug, clap::Args)]
 pub struct AnswerArgs {
-    /// Most tokens of an answer
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 512)]
-    pub max_tokens: usize,
+    /// Most tokens of an answer [default: 512]
+    #[arg(short = 'n', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub max_tokens: Option<usize>,
 
     /// End the answer before this text (repeatable)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -79,115 +84,104 @@ pub struct AnswerArgs {
     pub date: Option<i64>,
 }
 
-/// What is to be answered, before a model has seen it.
-enum Input {
-    Raw(String),
-    Conversation(Box<Prompt>),
-}
-
-impl Input {
-    fn cache_salt(&self) -> Option<&str> {
-        match self {
-            Self::Raw(_) => None,
-            Self::Conversation(prompt) => prompt.cache_salt.as_deref(),
+impl AnswerArgs {
+    /// What the flags say over what a request says.
+    pub fn over(&self, body: &mut Body) -> Result<()> {
+        body.max_tokens = self.max_tokens.or(body.max_tokens).or(Some(MAX_TOKENS));
+        if !self.stop.is_empty() {
+            body.stops = StopStrings::new(&self.stop)?;
         }
-    }
-
-    /// What a person may not expect of the prompt.
-    fn warnings(&self, model: &Model) -> Result<Vec<String>> {
-        match self {
-            Self::Raw(_) => Ok(Vec::new()),
-            Self::Conversation(prompt) => Ok(model.template()?.warnings(&prompt.inputs())),
+        if let Input::Conversation(prompt) = &mut body.input {
+            prompt.now = self.date.or(prompt.now);
         }
+        Ok(())
     }
 }
 
 const NO_BOS: &str = "is for a text as it is: give --raw too, since a chat template writes its BOS itself";
 
 impl Args {
-    fn input(&self) -> Result<Input> {
+    /// The request of the file, or that of the flags.
+    fn body(&self) -> Result<Body> {
         if let Some(path) = &self.messages {
-            let mut prompt = input::prompt(path)?;
-            prompt.now = self.answer.date.or(prompt.now);
-            return Ok(Input::Conversation(prompt.into()));
+            return input::body(path);
         }
         let text = self.text.text()?.unwrap_or_default();
         if self.text.no_bos && !self.raw {
             return Err(Error::Request { field: "no-bos", problem: NO_BOS.into() });
         }
         if self.raw {
-            return Ok(Input::Raw(text));
+            let input = if self.text.no_bos { Input::Exactly(text) } else { Input::Text(text) };
+            return Ok(input.into());
         }
         let system = self.system.iter().map(|system| Message::new("system", system));
         let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
-        Ok(Input::Conversation(Box::new(Prompt { now: self.answer.date, ..messages.into() })))
+        Ok(Input::Conversation(Box::new(messages.into())).into())
     }
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let input = args.input()?;
-    let stops = StopStrings::new(&args.answer.stop)?;
+    let mut body = args.body()?;
+    args.answer.over(&mut body)?;
+    body.sampling = args.sampling.wishes().or(body.sampling);
+    body.no_cache |= args.reuse.no_cache;
+    body.exact |= args.reuse.exact;
+    let salt = args.reuse.salt(body.cache_salt.as_deref());
+    body.cache_salt = Some(salt.clone());
     let model = Model::open(&args.model)?;
-    let sampling = args.sampling.over(&model.config.sampling.params());
-    sampling.validate(model.config.vocab)?;
+    // Before the model is on the GPU: what is wrong with them needs none.
+    body.sampling.over(&model.config.sampling.params(), || 0).validate(model.config.vocab)?;
 
     let arrived = Instant::now();
-    let tokens = match &input {
-        Input::Raw(text) => args.text.tokens(&model.tokenizer, text)?,
-        Input::Conversation(prompt) => model.prompt(&model.template()?, &prompt.inputs())?,
-    };
+    let tokens = model.language.tokens(&body.input)?;
     let preparation = arrived.elapsed();
-    let warnings = input.warnings(&model)?;
+    let warnings = model.language.warnings(&body.input);
     if !args.json {
         warnings.iter().for_each(|warning| term::note(&format!("note: {warning}")));
     }
-    let salt = args.reuse.salt(input.cache_salt());
     let mut session = args.reuse.start(model, &args.engine, &salt)?;
     let request = Request {
-        tokens,
-        max_tokens: args.answer.max_tokens,
-        stop_tokens: session.model.config.stop_tokens.clone(),
-        sampling: sampling.clone(),
-        no_cache: args.reuse.no_cache,
-        exact: args.reuse.exact,
-        cache_salt: salt,
         explain: args.json,
-        ..Request::default()
+        ..body.request(tokens, &session.model.config, session.engine().context(), new_seed)
     };
+    let sampling = request.sampling.clone();
     // Loading stands between the prompt's tokens and its first step; TTFT counts what a loaded model would take.
     let arrived = Instant::now() - preparation;
-    let completion = Completion::submit(&mut session.engine, &session.model.tokenizer, request, stops, arrived)?;
-    let mut each = |text: &str| {
-        if !args.json && !text.is_empty() {
-            term::out(text)?;
-        }
-        Ok(ControlFlow::Continue(()))
-    };
-    let answer = pollster::block_on(completion::run(&mut session.engine, completion, &mut each))?;
+    let work = Work::begin()?;
+    let id = session.answers.ask(request, body.stops.clone(), arrived)?;
+    let mut listener = Listener::new(&work, !args.json);
+    let answer = pollster::block_on(session.answers.run(id, &mut |news| listener.hear(news)))?;
+    drop(listener);
     if args.json {
         // What was saved belongs to the account.
         session.persist()?;
-        return term::json(&as_json(answer, &session, &input, args, &warnings)?);
+        term::json(&as_json(answer, &session, &body.input, args, &salt, &warnings)?)?;
+        return work.end();
     }
     if !answer.text.ends_with('\n') {
         term::out("\n")?;
     }
-    term::note(&report::stats(&answer, (!sampling.is_greedy()).then_some(sampling.seed)));
+    if answer.finish_reason.is_some() {
+        term::note(&report::stats(&answer, (!sampling.is_greedy()).then_some(sampling.seed)));
+    }
     session.persist()?;
-    report::problems(&session.engine);
-    Ok(())
+    report::problems(session.engine());
+    work.end()
 }
 
-fn as_json(mut answer: Answer, session: &Session, input: &Input, args: &Args, warnings: &[String]) -> Result<Value> {
-    let reuse = &args.reuse;
-    let Session { model, engine, .. } = session;
-    let conversation = match input {
-        Input::Raw(text) => Conversation::raw(args.text.tokens(&model.tokenizer, text)?),
-        Input::Conversation(prompt) => Conversation::new(&model.template()?, &model.tokenizer, &prompt.inputs())?,
-    };
-    reuse.recall(engine, &reuse.salt(input.cache_salt()), &conversation.tokens, &mut answer.cache);
+fn as_json(
+    mut answer: Answer,
+    session: &Session,
+    input: &Input,
+    args: &Args,
+    salt: &str,
+    warnings: &[String],
+) -> Result<Value> {
+    let (language, engine) = (&session.model.language, session.engine());
+    let conversation = language.conversation(input)?;
+    args.reuse.recall(engine, salt, &conversation.tokens, &mut answer.cache);
     let mut account = json!(answer.cache);
-    account["divergence"] = json!(conversation.divergence(&answer.cache, &model.tokenizer));
+    account["divergence"] = json!(conversation.divergence(&answer.cache, &language.tokenizer));
     account["tiers"] = report::tiers(engine);
     Ok(json!({
         "text": answer.text,

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::engine::openai::Body;
 use crate::error::{Error, Result};
-pub use crate::text::Prompt;
+use crate::text::Prompt;
 
 /// The largest prompt or conversation read; far beyond any context, so a wrong file is refused before it fills memory.
 const MAX_BYTES: u64 = 256 << 20;
@@ -45,11 +46,23 @@ fn bytes(path: &Path) -> Result<(String, Vec<u8>)> {
     Ok((name, bytes))
 }
 
-/// A message list, or an object with `messages` and what else [`Prompt`] holds.
+/// A request: a message list, or an object as OpenAI's API takes it.
 ///
 /// # Errors
 /// [`Error::Format`] naming the file and the field, as `messages[i].content`.
+pub fn body(path: &Path) -> Result<Body> {
+    read(path, Body::read)
+}
+
+/// The conversation of a request.
+///
+/// # Errors
+/// As [`body`].
 pub fn prompt(path: &Path) -> Result<Prompt> {
+    read(path, Prompt::read)
+}
+
+fn read<T>(path: &Path, reader: fn(&Value) -> Result<T>) -> Result<T> {
     let text = text(path)?;
     let fail = |field: String, problem: String| Error::Format {
         file: name(path),
@@ -60,7 +73,7 @@ pub fn prompt(path: &Path) -> Result<Prompt> {
     let value: Value = serde_json::from_str(&text).map_err(|error| {
         fail(format!("line {} column {}", error.line(), error.column()), format!("no JSON: {error}"))
     })?;
-    Prompt::read(&value).map_err(|error| match error {
+    reader(&value).map_err(|error| match error {
         Error::Request { field, problem } => fail(field.into(), problem),
         other => other,
     })

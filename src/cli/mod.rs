@@ -10,7 +10,9 @@ mod generate;
 mod hub;
 mod info;
 mod input;
+mod interrupt;
 mod line;
+mod listen;
 mod models;
 mod prefix;
 mod report;
@@ -23,6 +25,7 @@ mod tokenize;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+pub use interrupt::STATUS as INTERRUPT_STATUS;
 
 /// Run language models on any GPU: WGSL compute shaders through Vulkan, Metal or DirectX 12.
 #[derive(Debug, Parser)]

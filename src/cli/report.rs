@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::engine::completion::{Answer, Timings};
+use crate::engine::answers::{Answer, Timings};
 use crate::engine::{Counters, Engine, FinishReason};
 use crate::gpu::AdapterInfo;
 use crate::kv::{Divergence, Miss, Reason, Report};

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use clap::Args;
 
 use crate::error::Result;
-use crate::sample::{SamplingOverrides, SamplingParams};
+use crate::sample::SamplingOverrides;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling (without flags: the model's generation config if it samples, else greedy)")]
@@ -54,9 +54,8 @@ fn logit_bias(text: &str) -> Result<(u32, f32), &'static str> {
 }
 
 impl SamplingArgs {
-    /// The model's parameters with these flags over them.
-    pub fn over(&self, model: &SamplingParams) -> SamplingParams {
-        let overrides = SamplingOverrides {
+    pub fn wishes(&self) -> SamplingOverrides {
+        SamplingOverrides {
             temperature: self.temperature,
             top_k: self.top_k,
             top_p: self.top_p,
@@ -66,7 +65,11 @@ impl SamplingArgs {
             frequency_penalty: self.frequency_penalty,
             logit_bias: self.logit_bias.clone(),
             seed: self.seed,
-        };
-        overrides.over(model, || RandomState::new().hash_one(0))
+        }
     }
+}
+
+/// For whoever gives none.
+pub fn new_seed() -> u64 {
+    RandomState::new().hash_one(0)
 }

@@ -4,12 +4,16 @@
 //! head on every position; logits are reduced as they come, never kept.
 
 use serde_json::{Value, json};
+use web_time::Instant;
 
+use crate::engine::answers::What;
+use crate::engine::{FinishReason, Request};
 use crate::error::{Error, Result};
 use crate::sample::top_candidates;
-use crate::text::Tokenizer;
+use crate::text::{StopStrings, Tokenizer};
 
 use super::args::{ModelArgs, TextArgs};
+use super::interrupt::Work;
 use super::session::{EngineArgs, Model, Session};
 use super::term;
 
@@ -44,9 +48,29 @@ struct Scores {
     logprobs: Vec<f64>,
     /// After each position, the most likely next tokens.
     top: Vec<Vec<(u32, f64)>>,
+    /// Whether any position was computed.
+    begun: bool,
 }
 
 impl Scores {
+    /// Takes the logits of the next position; `rest` are the tokens behind it.
+    fn take(&mut self, rest: &[u32], logits: &[f32], top: Option<usize>) {
+        self.begun = true;
+        let log_total = log_sum_exp(logits);
+        if let Some(&logit) = rest.first().and_then(|&next| logits.get(next as usize)) {
+            self.logprobs.push(f64::from(logit) - log_total);
+        }
+        if let Some(k) = top {
+            let best = top_candidates(logits, k);
+            self.top.push(best.into_iter().map(|(id, logit)| (id, f64::from(logit) - log_total)).collect());
+        }
+    }
+
+    /// Tokens of which all is known.
+    fn tokens(&self) -> usize {
+        if self.begun { self.logprobs.len() + 1 } else { 0 }
+    }
+
     /// `None` where there is no token to predict.
     fn perplexity(&self) -> Option<f64> {
         let mean = self.logprobs.iter().sum::<f64>() / self.logprobs.len() as f64;
@@ -60,28 +84,35 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::Request { field: "top_logprobs", problem: "0 asks for nothing; give at least 1".into() });
     }
     let model = Model::open(&args.model)?;
-    let tokens = args.text.tokens(&model.tokenizer, &text)?;
+    let tokens = args.text.tokens(&model.language.tokenizer, &text)?;
     let mut session = Session::start(model, &args.engine, None)?;
+    let request = Request { tokens: tokens.clone(), prompt_logits: true, no_cache: true, ..Request::default() };
+    let work = Work::begin()?;
+    let id = session.answers.ask(request, StopStrings::default(), Instant::now())?;
     let bar = term::bar("scoring", tokens.len() as u64, "tokens");
     let mut scores = Scores::default();
-    let mut each = |position: usize, logits: &[f32]| {
-        bar.set_position(position as u64 + 1);
-        let log_total = log_sum_exp(logits);
-        if let Some(&logit) = tokens.get(position + 1).and_then(|&next| logits.get(next as usize)) {
-            scores.logprobs.push(f64::from(logit) - log_total);
+    let mut each = |news: &[What]| {
+        for what in news {
+            if let What::PromptLogits { position, logits } = what {
+                scores.take(&tokens[*position + 1..], logits, args.top_logprobs);
+                bar.set_position(*position as u64 + 1);
+            }
         }
-        if let Some(k) = args.top_logprobs {
-            let best = top_candidates(logits, k);
-            scores.top.push(best.into_iter().map(|(id, logit)| (id, f64::from(logit) - log_total)).collect());
-        }
+        Ok(work.flow())
     };
-    pollster::block_on(session.engine.score(&tokens, &mut each))?;
+    let answer = pollster::block_on(session.answers.run(id, &mut each))?;
     bar.finish_and_clear();
-    let tokenizer = &session.model.tokenizer;
-    match args.json {
-        true => term::json(&as_json(&tokens, &scores, args.top_logprobs.is_some(), tokenizer)),
-        false => term::out(&as_table(&tokens, &scores, tokenizer)),
+    if answer.finish_reason == Some(FinishReason::Context) {
+        let problem = format!("has {} tokens, and the GPU has no memory for them; shorten it", tokens.len());
+        return Err(Error::Request { field: "prompt", problem });
     }
+    let scored = scores.tokens();
+    let tokenizer = &session.model.language.tokenizer;
+    match args.json {
+        true => term::json(&as_json(&tokens[..scored], &scores, args.top_logprobs.is_some(), tokenizer)),
+        false => term::out(&as_table(&tokens[..scored], &scores, tokenizer)),
+    }?;
+    work.end()
 }
 
 /// `ln Σ exp(l)` in f64, about the largest logit.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use web_time::Instant;
 
-use crate::engine::{Engine, EngineOptions, Progress, Stage, language};
+use crate::engine::answers::Answers;
+use crate::engine::language::Language;
+use crate::engine::{Engine, EngineOptions, Progress, Stage};
 use crate::error::Result;
 use crate::model::Config;
 use crate::quant::Format;
-use crate::text::{ChatTemplate, Inputs, Tokenizer};
 use crate::weights::Checkpoint;
 
 use super::args::ModelArgs;
@@ -21,7 +22,7 @@ pub struct Model {
     pub path: PathBuf,
     pub checkpoint: Checkpoint,
     pub config: Config,
-    pub tokenizer: Tokenizer,
+    pub language: Language,
 }
 
 #[derive(Debug, Args)]
@@ -54,24 +55,15 @@ impl Model {
     pub fn open(args: &ModelArgs) -> Result<Self> {
         let (path, checkpoint) = args.open()?;
         let config = Config::from_checkpoint(&checkpoint)?;
-        let tokenizer = language::tokenizer(&checkpoint)?;
-        Ok(Self { path, checkpoint, config, tokenizer })
-    }
-
-    pub fn template(&self) -> Result<ChatTemplate> {
-        language::template(&self.checkpoint)
-    }
-
-    /// The tokens of a conversation, up to where the answer begins.
-    pub fn prompt(&self, template: &ChatTemplate, inputs: &Inputs) -> Result<Vec<u32>> {
-        self.tokenizer.encode(&template.render_inputs(inputs)?)
+        let language = Language::open(&checkpoint)?;
+        Ok(Self { path, checkpoint, config, language })
     }
 }
 
 /// A model on the GPU.
 pub struct Session {
     pub model: Model,
-    pub engine: Engine,
+    pub answers: Answers,
     /// From the start of loading to an engine that can answer.
     pub load_ms: f64,
     /// The part of it that went to shaders.
@@ -96,13 +88,23 @@ impl Session {
         let options = EngineOptions { context, quantize, ttl, ..EngineOptions::default() };
         let engine = pollster::block_on(Engine::load(&model.checkpoint, &options, &mut progress));
         bar.finish_and_clear();
+        let path = model.path.clone();
+        let reload = async move || {
+            term::note("[the GPU was lost; loading the model again]");
+            Engine::load(&Checkpoint::open(&path).await?, &options, &mut |_| {}).await
+        };
+        let answers = Answers::new(engine?, &model.language.tokenizer, Some(Box::new(reload)));
         let load_ms = started.elapsed().as_secs_f64() * 1e3;
         let compile_ms = shaders.map_or(0.0, |start| start.elapsed().as_secs_f64() * 1e3);
-        Ok(Self { model, engine: engine?, load_ms, compile_ms })
+        Ok(Self { model, answers, load_ms, compile_ms })
+    }
+
+    pub fn engine(&self) -> &Engine {
+        self.answers.engine()
     }
 
     /// Saves what was computed for later runs.
     pub fn persist(&mut self) -> Result<()> {
-        pollster::block_on(self.engine.persist())
+        pollster::block_on(self.answers.persist())
     }
 }

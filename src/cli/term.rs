@@ -56,13 +56,3 @@ pub fn bar(what: &'static str, total: u64, unit: &str) -> ProgressBar {
         .with_style(style.progress_chars("━╸ "))
         .with_message(what)
 }
-
-/// Shows on standard error that `work` goes on, where that is a terminal.
-pub fn while_waiting<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
-    let spinner = ProgressBar::new_spinner().with_message(what);
-    spinner.set_draw_target(ProgressDrawTarget::stderr());
-    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-    let done = work();
-    spinner.finish_and_clear();
-    done
-}

@@ -7,14 +7,17 @@
 //! `Engine` is `&mut self` and owned by one thread or worker. It awaits in three places: opening the device, reading
 //! weights, reading results back.
 
+pub mod answers;
 pub mod batch;
 mod breakpoints;
 pub mod choice;
-pub mod completion;
 pub mod explain;
+mod handover;
 mod heal;
 mod identity;
+pub mod language;
 pub mod memory;
+pub mod openai;
 pub mod pace;
 pub mod packs;
 pub mod pages;
@@ -34,7 +37,6 @@ mod step;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use crate::model::language;
 pub use identity::KvIdentity;
 pub use request::{Event, FinishReason, MAX_BREAKPOINTS, Request, SequenceId, Usage};
 pub use stats::Counters;

@@ -6,12 +6,17 @@
 //! Cost: warming is one prefill of what is nowhere yet, an export one reading of its pages and one SHA-256, an import one
 //! SHA-256 over the pack and one over each block.
 
-use super::{Engine, Event, FinishReason, KvIdentity, Request, save::Block};
+use std::ops::ControlFlow;
+
+use web_time::Instant;
+
+use super::answers::{Answer, Answers, What};
+use super::{Engine, FinishReason, KvIdentity, Request, save::Block};
 use crate::{
     error::{Error, Result},
-    kv::{Key, Namespace, PAGE, PageId, Report},
+    kv::{Key, Namespace, PAGE, PageId},
     store::{self, Blob, BlockKeys, Element, Pack, PackError, PackExpected, PackStore, Tiers},
-    text::{ChatTemplate, Inputs, Message, Tokenizer},
+    text::{ChatTemplate, Inputs, Message, StopStrings, Tokenizer},
 };
 
 /// Bytes of blocks that wait while a pack is taken in.
@@ -122,6 +127,60 @@ impl KvIdentity {
     }
 }
 
+fn refused(name: &str, problem: PackError) -> Error {
+    Error::Pack { pack: name.to_owned(), problem: problem.to_string() }
+}
+
+impl Answers {
+    /// Computes what neither pages nor tiers have of `tokens`, beside whatever runs, and saves it with the last hidden state
+    /// in the tiers. The answer tells where its tokens came from, and has no reason to end where `each` ended it.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where the GPU has no memory for it, and as [`Answers::run`].
+    pub async fn warm(
+        &mut self,
+        tokens: &[u32],
+        salt: &str,
+        each: &mut dyn FnMut(&[What]) -> Result<ControlFlow<()>>,
+    ) -> Result<Answer> {
+        let (tokens, cache_salt) = (tokens.to_vec(), salt.to_owned());
+        let request = Request { tokens, cache_salt, exact: true, ..Request::default() };
+        let id = self.ask(request, StopStrings::default(), Instant::now())?;
+        let answer = self.run(id, each).await?;
+        if answer.finish_reason == Some(FinishReason::Context) {
+            let problem = "the GPU has no memory for it; lower --context, or free GPU memory".into();
+            return Err(Error::Request { field: "prefix", problem });
+        }
+        self.persist().await?;
+        Ok(answer)
+    }
+
+    /// The KV of `tokens` and their last hidden state as a pack of that name, with the start of `text` if given. What pages
+    /// do not have is warmed first; `None` where `each` ended that.
+    ///
+    /// # Errors
+    /// As [`Answers::warm`] and [`Engine::pack`].
+    pub async fn export_pack(
+        &mut self,
+        name: &str,
+        tokens: &[u32],
+        salt: &str,
+        text: Option<&str>,
+        each: &mut dyn FnMut(&[What]) -> Result<ControlFlow<()>>,
+    ) -> Result<Option<Pack>> {
+        match self.engine_mut().pack(name, tokens, salt, text).await {
+            Ok(None) => {}
+            Err(lost @ Error::DeviceLost { .. }) => self.recover(lost).await?,
+            done => return done,
+        }
+        if self.warm(tokens, salt, each).await?.finish_reason.is_none() {
+            return Ok(None);
+        }
+        let pack = self.engine_mut().pack(name, tokens, salt, text).await?;
+        pack.map(Some).ok_or_else(|| refused(name, PackError::Empty))
+    }
+}
+
 impl Engine {
     /// Whose KV this is, under the digest that [`Engine::attach`] was given.
     ///
@@ -131,49 +190,17 @@ impl Engine {
         self.identified().map(|(identity, _)| identity)
     }
 
-    /// Computes what neither pages nor tiers have of `tokens`, and saves it with the last hidden state in the tiers: where
-    /// its tokens came from. For when nothing runs.
+    /// The KV of `tokens` and their last hidden state as a pack of that name, with the start of `text` if given; `None` where
+    /// pages do not hold all as prefill computes it.
     ///
     /// # Errors
-    /// [`Error::Request`] where something runs, since its events would be lost, and as [`Engine::submit`].
-    pub async fn warm(&mut self, tokens: &[u32], salt: &str) -> Result<Report> {
-        let refuse = |problem: &str| Error::Request { field: "prefix", problem: problem.into() };
-        if self.is_busy() {
-            return Err(refuse("requests are under way; warm it when they have ended"));
-        }
-        let (tokens, cache_salt) = (tokens.to_vec(), salt.to_owned());
-        self.submit(Request { tokens, cache_salt, exact: true, ..Request::default() })?;
-        let mut report = Report::default();
-        while self.is_busy() {
-            for event in self.step().await? {
-                match event {
-                    Event::Finished { reason: FinishReason::Context, .. } => {
-                        return Err(refuse("the GPU has no memory for it; lower --context, or free GPU memory"));
-                    }
-                    Event::Finished { cache, .. } => report = cache,
-                    Event::Token { .. } | Event::Logits { .. } | Event::PromptLogits { .. } => {}
-                }
-            }
-        }
-        self.persist().await?;
-        Ok(report)
-    }
-
-    /// The KV of `tokens` and their last hidden state as a pack of that name, with the start of `text` if given. What pages
-    /// do not have is warmed first.
-    ///
-    /// # Errors
-    /// As [`Engine::warm`] and [`Engine::identity`]; [`Error::Pack`] for a name that is none.
-    pub async fn export_pack(&mut self, name: &str, tokens: &[u32], salt: &str, text: Option<&str>) -> Result<Pack> {
+    /// As [`Engine::identity`]; [`Error::Pack`] for a name that is none.
+    pub async fn pack(&mut self, name: &str, tokens: &[u32], salt: &str, text: Option<&str>) -> Result<Option<Pack>> {
         let namespace = self.identity()?.namespace(salt);
-        let mut blobs = self.blobs(&namespace, tokens).await?;
-        if blobs.is_none() {
-            self.warm(tokens, salt).await?;
-            blobs = self.blobs(&namespace, tokens).await?;
-        }
-        let refused = |problem: PackError| Error::Pack { pack: name.to_owned(), problem: problem.to_string() };
-        let blobs = blobs.ok_or_else(|| refused(PackError::Empty))?;
-        Pack::from_blobs(name, text, &blobs, &block_keys(&namespace)).map_err(refused)
+        let Some(blobs) = self.blobs(&namespace, tokens).await? else { return Ok(None) };
+        Pack::from_blobs(name, text, &blobs, &block_keys(&namespace))
+            .map(Some)
+            .map_err(|problem| refused(name, problem))
     }
 
     /// Takes the blocks of a pack into the tiers, where requests of that salt find them.
@@ -183,7 +210,7 @@ impl Engine {
     pub async fn import_pack(&mut self, pack: &Pack, salt: &str) -> Result<Imported> {
         let (identity, tiers) = self.identified()?;
         let imported = identity.import(pack, salt, tiers).await;
-        imported.map_err(|problem| Error::Pack { pack: pack.header().name.clone(), problem: problem.to_string() })
+        imported.map_err(|problem| refused(&pack.header().name, problem))
     }
 
     fn identified(&self) -> Result<(KvIdentity, &Tiers)> {

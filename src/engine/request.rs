@@ -93,7 +93,8 @@ impl Request {
         if self.tokens.is_empty() {
             return fail("is empty; give at least one token".into());
         }
-        if self.tokens.len() >= context + usize::from(self.max_tokens == 0) {
+        // A prompt that is only computed leaves no room for an answer.
+        if self.tokens.len() + self.max_tokens.min(1) > context {
             let length = self.tokens.len();
             return fail(format!(
                 "has {length} tokens and the context holds {context}, the answer included; shorten it or raise --context"

@@ -44,6 +44,13 @@ pub(super) struct Reuse {
     began: Instant,
 }
 
+/// What outlives a device: the tiers with all that they hold, whose KV that is, and the rates measured.
+pub(super) struct Kept {
+    persistence: Option<Persistence>,
+    fields: Fields,
+    prefill: Rate,
+}
+
 /// What of a sequence is looked up: the tokens, and how much of them may be reused.
 pub(super) struct Beginning {
     pub namespace: Namespace,
@@ -81,6 +88,17 @@ impl Reuse {
         self.fields = identity::fields(config, weights_digest, self.quantize);
         self.namespace = Namespace::new(self.fields.clone());
         self.persistence = Some(Persistence::new(tiers, deadline));
+    }
+
+    pub fn detach(&mut self) -> Kept {
+        let mut persistence = self.persistence.take();
+        persistence.iter_mut().for_each(Persistence::forget_pages);
+        Kept { persistence, fields: self.fields.clone(), prefill: std::mem::take(&mut self.prefill) }
+    }
+
+    pub fn adopt(&mut self, Kept { persistence, fields, prefill }: Kept) {
+        self.namespace = Namespace::new(fields.clone());
+        (self.persistence, self.fields, self.prefill) = (persistence, fields, prefill);
     }
 
     /// The root of the keys of requests with this salt.

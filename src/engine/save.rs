@@ -116,6 +116,15 @@ impl Persistence {
         }
     }
 
+    /// What waits to be saved went with the pages that hold it.
+    pub fn forget_pages(&mut self) {
+        self.tiers.drop_unsaved(self.waiting.len() as u64);
+        self.waiting.clear();
+        if let Saving::Pages { .. } = self.saving {
+            self.saving = Saving::Nothing;
+        }
+    }
+
     /// A block that waits to be saved.
     pub fn queued(&mut self, key: &Key) -> Option<&mut Block> {
         self.waiting.iter_mut().rev().find(|queued| queued.key == *key)

@@ -18,6 +18,21 @@ pub struct SamplingOverrides {
 }
 
 impl SamplingOverrides {
+    /// These, and where they say nothing, `others`.
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            temperature: self.temperature.or(others.temperature),
+            top_k: self.top_k.or(others.top_k),
+            top_p: self.top_p.or(others.top_p),
+            min_p: self.min_p.or(others.min_p),
+            repetition_penalty: self.repetition_penalty.or(others.repetition_penalty),
+            presence_penalty: self.presence_penalty.or(others.presence_penalty),
+            frequency_penalty: self.frequency_penalty.or(others.frequency_penalty),
+            logit_bias: if self.logit_bias.is_empty() { others.logit_bias } else { self.logit_bias },
+            seed: self.seed.or(others.seed),
+        }
+    }
+
     /// The model's parameters with these over them. A filter without a temperature means temperature 1 where the model
     /// alone would be greedy: it could have no effect otherwise.
     pub fn over(&self, model: &SamplingParams, new_seed: impl FnOnce() -> u64) -> SamplingParams {

@@ -76,9 +76,11 @@ impl Prompt {
             Some(_) => return Err(wrong("tools", "must be a list of objects")),
             None => None,
         };
-        prompt.template_kwargs = match given("chat_template_kwargs") {
-            Some(Value::Object(fields)) => Some(fields.clone()),
-            Some(_) => return Err(wrong("chat_template_kwargs", "must be an object")),
+        // The package for browsers has the shorter name.
+        let kwargs = ["chat_template_kwargs", "template_kwargs"].map(|name| Some((name, given(name)?)));
+        prompt.template_kwargs = match kwargs.into_iter().flatten().next() {
+            Some((_, Value::Object(fields))) => Some(fields.clone()),
+            Some((name, _)) => return Err(wrong(name, "must be an object")),
             None => None,
         };
         let flag = |field: &'static str| {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use headstart::text::Tokenizer;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -50,6 +51,11 @@ pub fn prompt(messages: &[(&str, &str)]) -> Vec<u16> {
     tokens.push(256);
     bytes(&mut tokens, "assistant\n");
     tokens
+}
+
+/// The tokenizer of these directories, for models that have none.
+pub fn bytes() -> Tokenizer {
+    Tokenizer::from_json(tokenizer().to_string().as_bytes(), "tokenizer.json").unwrap()
 }
 
 fn tokenizer() -> Value {

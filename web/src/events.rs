@@ -1,120 +1,100 @@
-//! Sequences on their way, and what JavaScript hears of them.
+//! What JavaScript hears of answers.
 
 use headstart::engine::{
-    Engine, Event, FinishReason,
-    completion::{Answer, Completion},
+    Engine,
+    answers::{Answer, AnswerId, Update, What},
     explain::Conversation,
+    language::Language,
+    openai::Input,
 };
 use js_sys::Float32Array;
 use serde_json::{Value, json};
 use wasm_bindgen::JsValue;
 
 use crate::{
-    error::Result,
+    error::{Result, thrown},
     js,
-    prompt::{Input, Language},
+    source::Thrown,
 };
 
-/// A sequence that was submitted and has not ended.
-pub struct Run {
-    pub input: Input,
-    pub prompt: Vec<u32>,
-    pub completion: Completion,
-    /// Of the token that comes next.
-    pub logits: Option<Vec<f32>>,
+/// What an answer that is under way was asked.
+struct Run {
+    id: AnswerId,
+    input: Input,
+    prompt: Vec<u32>,
 }
 
-/// All sequences, and events that nobody has fetched yet.
+/// All of them.
 #[derive(Default)]
-pub struct Runs {
-    runs: Vec<Run>,
-    events: Vec<JsValue>,
-}
+pub struct Runs(Vec<Run>);
 
 impl Runs {
-    pub fn push(&mut self, run: Run) {
-        self.runs.push(run);
+    pub fn begin(&mut self, id: AnswerId, input: Input, prompt: Vec<u32>) {
+        self.0.push(Run { id, input, prompt });
     }
 
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty()
+    /// The prompt of an answer that is under way.
+    pub fn prompt(&self, id: AnswerId) -> Option<&[u32]> {
+        self.0.iter().find(|run| run.id == id).map(|run| &run.prompt[..])
     }
 
-    pub fn fetch(&mut self) -> Vec<JsValue> {
-        std::mem::take(&mut self.events)
-    }
-
-    pub fn get(&self, id: f64) -> Option<&Run> {
-        self.position(id).map(|at| &self.runs[at])
-    }
-
-    fn position(&self, id: f64) -> Option<usize> {
-        self.runs.iter().position(|run| run.completion.sequence().0 as f64 == id)
-    }
-
-    /// Takes what a step brought forth.
-    pub fn take(&mut self, engine: &mut Engine, language: &Language, events: Vec<Event>) -> Result<()> {
-        for event in events {
-            let (sequence, token) = match &event {
-                Event::Logits { sequence, .. } | Event::Finished { sequence, .. } => (*sequence, None),
-                // The face never asks for them.
-                Event::PromptLogits { .. } => continue,
-                Event::Token { sequence, token } => (*sequence, Some(*token)),
-            };
-            let Some(at) = self.runs.iter().position(|run| run.completion.sequence() == sequence) else { continue };
-            let run = &mut self.runs[at];
-            if let Event::Logits { logits, .. } = event {
-                run.logits = Some(logits);
-                continue;
+    /// The event of an update, if this face tells of it. `unread`: what a file threw says more than that it could not be read.
+    pub fn event(
+        &mut self,
+        update: Update,
+        engine: &Engine,
+        language: &Language,
+        unread: &Thrown,
+    ) -> Result<Option<JsValue>> {
+        let id = update.id.0;
+        match update.what {
+            What::Prompt { done, total } => {
+                js::write(&json!({ "type": "progress", "id": id, "done": done, "total": total }))
             }
-            let text = run.completion.accept(engine, &event);
-            if token.is_some() || !text.is_empty() {
-                let logits = run.logits.take();
-                self.events.push(text_event(sequence.0, &text, token, logits.as_deref())?);
+            // This face asks for none.
+            What::PromptLogits { .. } => return Ok(None),
+            What::Text { text, token, logits } => text_event(id, &text, token, logits.as_deref()),
+            What::Finished(answer) => {
+                let run = self.end(update.id);
+                let cache = run.as_ref().map(|run| account(engine, language, run, &answer));
+                let warnings = run.map(|run| language.warnings(&run.input)).unwrap_or_default();
+                js::write(&json!({
+                    "type": "finish",
+                    "id": id,
+                    "reason": answer.finish_reason.map_or(json!("cancelled"), |reason| json!(reason)),
+                    "usage": answer.usage,
+                    "warnings": warnings,
+                    "cache": cache,
+                    "timings": answer.timings,
+                    "recovered": answer.recovered,
+                }))
             }
-            if self.runs[at].completion.is_finished() {
-                self.finish(engine, language, at)?;
+            What::Failed(error) => {
+                self.end(update.id);
+                let event = js::write(&json!({ "type": "failed", "id": id }))?;
+                let error = unread.borrow().clone().unwrap_or_else(|| thrown(error));
+                js::set(&event, "error", &error)?;
+                Ok(event)
             }
         }
-        Ok(())
+        .map(Some)
     }
 
-    /// Ends a sequence where it is; one that is unknown has ended.
-    pub fn cancel(&mut self, engine: &mut Engine, language: &Language, id: f64) -> Result<()> {
-        let Some(at) = self.position(id) else { return Ok(()) };
-        let text = self.runs[at].completion.cancel(engine);
-        if !text.is_empty() {
-            self.events.push(text_event(id as u64, &text, None, None)?);
-        }
-        self.finish(engine, language, at)
-    }
-
-    fn finish(&mut self, engine: &Engine, language: &Language, at: usize) -> Result<()> {
-        let Run { input, prompt, completion, .. } = self.runs.remove(at);
-        let id = completion.sequence().0;
-        let answer = completion.into_answer();
-        self.events.push(js::write(&json!({
-            "type": "finish",
-            "id": id,
-            "reason": answer.finish_reason.map_or(json!("cancelled"), |reason: FinishReason| json!(reason)),
-            "usage": answer.usage,
-            "warnings": language.warnings(&input),
-            "cache": account(engine, language, &input, &prompt, &answer),
-            "timings": answer.timings,
-        }))?);
-        Ok(())
+    fn end(&mut self, id: AnswerId) -> Option<Run> {
+        let at = self.0.iter().position(|run| run.id == id)?;
+        Some(self.0.remove(at))
     }
 }
 
 /// Where the prompt came from, what it met where it left what is known, and what was saved.
-fn account(engine: &Engine, language: &Language, input: &Input, prompt: &[u32], answer: &Answer) -> Value {
+fn account(engine: &Engine, language: &Language, run: &Run, answer: &Answer) -> Value {
     let report = &answer.cache;
     let mut account = json!(report);
     account["divergence"] = Value::Null;
     if !report.known.is_empty() {
         // A template that asks for the time may say something else by now.
-        let conversation = language.conversation(input).ok().filter(|found| found.tokens == prompt);
-        let conversation = conversation.unwrap_or_else(|| Conversation::raw(prompt.to_vec()));
+        let conversation = language.conversation(&run.input).ok().filter(|found| found.tokens == run.prompt);
+        let conversation = conversation.unwrap_or_else(|| Conversation::raw(run.prompt.clone()));
         if let Some(found) = conversation.divergence(report, &language.tokenizer) {
             account["divergence"] = divergence(&found);
         }

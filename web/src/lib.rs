@@ -2,7 +2,7 @@
 //!
 //! Plain data crosses as JSON, bytes and tokens as typed arrays. Files and the store are JavaScript objects that answer
 //! with promises. Errors are thrown as `{ code, message, ...fields }`. Everything of an engine is called in turn: nothing
-//! while a promise of its is pending.
+//! while a promise of its is pending. Its host's part, which needs no GPU, may be called at any time.
 //!
 //! Cost: a step's events are one JSON text; a read is one copy into this module's memory, of which a whole file never
 //! takes more than one piece.
@@ -10,8 +10,9 @@
 mod engine;
 mod error;
 mod events;
+mod host;
 mod js;
-mod prompt;
+mod load;
 mod source;
 mod store;
 
@@ -20,6 +21,7 @@ use sha2::Digest;
 use wasm_bindgen::prelude::*;
 
 pub use engine::WasmEngine;
+pub use host::WasmHost;
 
 /// SHA-256 of bytes that come in pieces.
 #[wasm_bindgen]

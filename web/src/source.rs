@@ -19,6 +19,7 @@ pub fn is_digest(text: &str) -> bool {
 
 #[wasm_bindgen]
 extern "C" {
+    #[derive(Clone)]
     pub type ModelFile;
 
     #[wasm_bindgen(method, getter)]

@@ -8,17 +8,17 @@ mod prefix;
 mod workload;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 use web_time::Instant;
 
 use crate::engine::Request;
-use crate::engine::completion::{self, Completion, Timings};
+use crate::engine::answers::Timings;
 use crate::error::{Error, Result};
 use crate::text::StopStrings;
 
 use super::args::{ModelArgs, TextArgs};
+use super::interrupt::Work;
 use super::session::{EngineArgs, Model, Session};
 use super::{report, term};
 
@@ -120,7 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let text = args.text.text()?;
     let model = Model::open(&args.model)?;
-    let source = model.tokenizer.encode(text.as_deref().unwrap_or(TEXT))?;
+    let source = model.language.tokenizer.encode(text.as_deref().unwrap_or(TEXT))?;
     if source.is_empty() {
         return refuse("prompt", "holds no token to measure with");
     }
@@ -130,28 +130,33 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let rounds = (args.runs + 1) * (args.prefill.len() + usize::from(args.decode > 0));
     let bar = term::bar("bench", rounds as u64, "runs");
+    let work = Work::begin()?;
+    // What was interrupted has no rate.
     let measure = |session: &mut Session, prompt: usize, answer: usize, rate: fn(&Timings) -> f64| {
         let mut rates = Vec::with_capacity(args.runs + 1);
         for _ in 0..=args.runs {
             let tokens = source.iter().copied().cycle().take(prompt).collect();
-            rates.push(rate(&once(session, tokens, answer)?));
+            let Some(timings) = once(session, &work, tokens, answer)? else { return Ok(None) };
+            rates.push(rate(&timings));
             bar.inc(1);
         }
-        Ok(Rate::of(rates.split_off(1)))
+        Ok(Some(Rate::of(rates.split_off(1))))
     };
     let mut prefill = Vec::new();
     for &length in &args.prefill {
-        prefill.push((length, measure(&mut session, length, 1, |timings| timings.prefill_tok_s)?));
+        let rate = measure(&mut session, length, 1, |timings| timings.prefill_tok_s)?;
+        prefill.extend(rate.map(|rate| (length, rate)));
     }
     let decode = match args.decode {
         0 => None,
-        length => Some(measure(&mut session, DECODE_PROMPT, length, |timings| timings.decode_tok_s)?),
+        length => measure(&mut session, DECODE_PROMPT, length, |timings| timings.decode_tok_s)?,
     };
     bar.finish_and_clear();
     match args.json {
         true => term::json(&as_json(args, &session, &prefill, decode.as_ref())),
         false => term::out(&as_text(args, &session, &prefill, decode.as_ref())),
-    }
+    }?;
+    work.end()
 }
 
 /// The time of each kernel of a decode step and of a prefill step after `DECODE_PROMPT` tokens, waited for one by one.
@@ -161,7 +166,7 @@ fn profile(args: &Args, session: &mut Session) -> Result<()> {
         // The first run pays for what happens once.
         let mut samples = Vec::new();
         for _ in 0..2 {
-            samples = pollster::block_on(session.engine.profile(decode, DECODE_PROMPT, args.prefill[0]))?;
+            samples = pollster::block_on(session.answers.engine_mut().profile(decode, DECODE_PROMPT, args.prefill[0]))?;
         }
         let mut kernels: BTreeMap<String, (usize, f64)> = BTreeMap::new();
         for sample in samples {
@@ -190,19 +195,18 @@ fn profile(args: &Args, session: &mut Session) -> Result<()> {
     term::out(&text)
 }
 
-/// One greedy answer of exactly `answer` tokens: no token stops it.
-fn once(session: &mut Session, tokens: Vec<u32>, answer: usize) -> Result<Timings> {
+/// One greedy answer of exactly `answer` tokens: no token stops it. `None` where it was interrupted.
+fn once(session: &mut Session, work: &Work, tokens: Vec<u32>, answer: usize) -> Result<Option<Timings>> {
     let request = Request { tokens, max_tokens: answer, no_cache: true, ..Request::default() };
-    let Session { engine, model, .. } = session;
-    let completion = Completion::submit(engine, &model.tokenizer, request, StopStrings::default(), Instant::now())?;
-    let mut each = |_: &str| Ok(ControlFlow::Continue(()));
-    Ok(pollster::block_on(completion::run(engine, completion, &mut each))?.timings)
+    let id = session.answers.ask(request, StopStrings::default(), Instant::now())?;
+    let answer = pollster::block_on(session.answers.run(id, &mut |_| Ok(work.flow())))?;
+    Ok(answer.finish_reason.map(|_| answer.timings))
 }
 
 fn as_json(args: &Args, session: &Session, prefill: &[(usize, Rate)], decode: Option<&Rate>) -> Value {
     json!({
         "model": session.model.path.display().to_string(),
-        "adapter": report::adapter(session.engine.adapter()),
+        "adapter": report::adapter(session.engine().adapter()),
         "load_ms": session.load_ms,
         "compile_ms": session.compile_ms,
         "runs": args.runs,
@@ -211,12 +215,12 @@ fn as_json(args: &Args, session: &Session, prefill: &[(usize, Rate)], decode: Op
             .map(|(length, rate)| json!({ "tokens": length, "tok_s": rate.json() }))
             .collect::<Value>(),
         "decode": decode.map(|rate| json!({ "tokens": args.decode, "tok_s": rate.json() })),
-        "counters": session.engine.counters(),
+        "counters": session.engine().counters(),
     })
 }
 
 fn as_text(args: &Args, session: &Session, prefill: &[(usize, Rate)], decode: Option<&Rate>) -> String {
-    let adapter = session.engine.adapter();
+    let adapter = session.engine().adapter();
     let (load, compile) = (report::duration(session.load_ms), report::duration(session.compile_ms));
     let mut text = format!(
         "model    {}\nadapter  {} ({}, {})\nload     {load}, of it shaders {compile}\n",
@@ -231,5 +235,5 @@ fn as_text(args: &Args, session: &Session, prefill: &[(usize, Rate)], decode: Op
     if let Some(rate) = decode {
         text += &rate.row("decode", args.decode);
     }
-    text + &report::counter_lines(&session.engine.counters())
+    text + &report::counter_lines(&session.engine().counters())
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 use serde::Serialize;
 use web_time::Instant;
 
-use crate::engine::{Engine, Event, Request};
+use crate::cli::interrupt::Work;
+use crate::engine::Request;
+use crate::engine::answers::{Answer, AnswerId, Answers, What};
 use crate::error::{Error, Result};
 use crate::kv::Sources;
 use crate::store::{
     Background, BackgroundConfig, FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig,
     system_clock,
 };
+use crate::text::StopStrings;
 
 /// What of earlier work a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -64,7 +67,8 @@ pub struct Sample {
 
 /// An engine whose tiers can be changed, and the directory that one of them is in.
 pub struct Bench<'a> {
-    pub engine: &'a mut Engine,
+    pub answers: &'a mut Answers,
+    work: &'a Work,
     folder: Folder,
     answer: usize,
 }
@@ -78,8 +82,8 @@ const DEADLINE: Duration = Duration::from_secs(600);
 
 impl<'a> Bench<'a> {
     /// Answers have `answer` tokens. Its own files go into a directory of the system's for temporary ones.
-    pub fn new(engine: &'a mut Engine, answer: usize) -> Result<Self> {
-        Ok(Self { engine, folder: Folder::create()?, answer })
+    pub fn new(answers: &'a mut Answers, work: &'a Work, answer: usize) -> Result<Self> {
+        Ok(Self { answers, work, folder: Folder::create()?, answer })
     }
 
     /// Forgets all that was computed, everywhere, and keeps what will be in memory and on disk.
@@ -91,11 +95,11 @@ impl<'a> Bench<'a> {
 
     /// Makes a request find in `mode` what was computed before it, and no store at work beside it.
     pub fn recall(&mut self, mode: Mode) -> Result<()> {
-        pollster::block_on(self.engine.persist())?;
+        pollster::block_on(self.answers.persist())?;
         match mode {
             Mode::NoKvCache | Mode::KvCache | Mode::GpuHit | Mode::ExactRepeat | Mode::SuffixAlone => {}
             Mode::Cold => self.forget()?,
-            Mode::MemoryHit => self.engine.clear_cache(),
+            Mode::MemoryHit => self.answers.engine_mut().clear_cache(),
             Mode::DiskHit => self.keep(0),
         }
         Ok(())
@@ -106,8 +110,9 @@ impl<'a> Bench<'a> {
         let disk = || FilesystemStore::new(self.folder.current(), config, system_clock());
         let behind: Vec<Box<dyn Store>> = vec![Box::new(Background::new(disk(), disk(), BackgroundConfig::default()))];
         let tiers = Tiers::new(MemoryStore::new(memory, system_clock()), behind, TiersConfig::default());
-        self.engine.attach(tiers, WEIGHTS, DEADLINE);
-        self.engine.clear_cache();
+        let engine = self.answers.engine_mut();
+        engine.attach(tiers, WEIGHTS, DEADLINE);
+        engine.clear_cache();
     }
 
     /// Answers `prompt`, with whatever the engine knows of it.
@@ -129,42 +134,42 @@ impl<'a> Bench<'a> {
 
     /// The second and last step of `prompt`, the first being done, on the GPU too. Nothing else may be under way.
     pub fn second_step(&mut self, prompt: &[u32]) -> Result<Sample> {
-        self.engine.submit(Request { tokens: prompt.to_vec(), max_tokens: self.answer, ..Request::default() })?;
-        pollster::block_on(self.engine.step())?;
-        self.engine.drain()?;
-        pollster::block_on(self.engine.persist())?;
-        self.finish(prompt.len(), Instant::now())
+        let request = Request { tokens: prompt.to_vec(), max_tokens: self.answer, ..Request::default() };
+        let id = self.answers.ask(request, StopStrings::default(), Instant::now())?;
+        pollster::block_on(self.answers.step())?;
+        self.answers.engine_mut().drain()?;
+        pollster::block_on(self.answers.persist())?;
+        self.finish(id, Instant::now())
     }
 
     fn answer(&mut self, request: Request) -> Result<Sample> {
-        let prompt_tokens = request.tokens.len();
         let began = Instant::now();
-        self.engine.submit(request)?;
-        self.finish(prompt_tokens, began)
+        let id = self.answers.ask(request, StopStrings::default(), began)?;
+        self.finish(id, began)
     }
 
-    fn finish(&mut self, prompt_tokens: usize, began: Instant) -> Result<Sample> {
-        let mut ttft_ms = None;
-        loop {
-            for event in pollster::block_on(self.engine.step())? {
-                match event {
-                    Event::Token { .. } => ttft_ms = ttft_ms.or(Some(ms(began))),
-                    Event::Finished { cache, .. } => {
-                        let ttft_ms = ttft_ms.unwrap_or_else(|| ms(began));
-                        let answer_ms = ms(began);
-                        return Ok(Sample { prompt_tokens, sources: cache.sources, ttft_ms, answer_ms });
-                    }
-                    Event::Logits { .. } | Event::PromptLogits { .. } => {}
-                }
+    fn finish(&mut self, id: AnswerId, began: Instant) -> Result<Sample> {
+        let (work, mut first) = (self.work, None);
+        let mut each = |news: &[What]| {
+            if news.iter().any(|what| matches!(what, What::Text { .. })) {
+                first = first.or(Some(ms(began)));
             }
+            Ok(work.flow())
+        };
+        let Answer { usage, cache, finish_reason, .. } = pollster::block_on(self.answers.run(id, &mut each))?;
+        if finish_reason.is_none() {
+            return Err(Error::Interrupted);
         }
+        let answer_ms = ms(began);
+        let ttft_ms = first.unwrap_or(answer_ms);
+        Ok(Sample { prompt_tokens: usage.prompt_tokens, sources: cache.sources, ttft_ms, answer_ms })
     }
 }
 
 /// Nothing is written any more when the folder goes.
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        let _ = pollster::block_on(self.engine.persist());
+        let _ = pollster::block_on(self.answers.persist());
     }
 }
 

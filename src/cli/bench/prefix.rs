@@ -14,6 +14,7 @@ use super::charts;
 use super::modes::{Bench, Mode, Sample};
 use super::workload::{REUSABLE, Tokens, WORKLOADS};
 use crate::cli::args::ModelArgs;
+use crate::cli::interrupt::Work;
 use crate::cli::session::{EngineArgs, Model, Session};
 use crate::cli::{report, term};
 
@@ -102,6 +103,7 @@ struct Ratios {
     load_from_disk_ms: Option<f64>,
 }
 
+#[derive(Default)]
 struct Results {
     points: Vec<Point>,
     ratios: Vec<Ratios>,
@@ -120,44 +122,52 @@ pub fn run(args: &Args) -> Result<()> {
     }
     std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
     let mut session = Session::start(Model::open(&args.model)?, &args.engine, None)?;
-    let context = session.engine.context();
+    let context = session.engine().context();
     let longest = args.lengths.iter().max().unwrap_or(&0) + args.suffix + args.answer;
     if longest >= context {
         return refuse("lengths", format!("{longest} tokens with suffix and answer do not fit a context of {context}"));
     }
-    let prompt = args.prompt.unwrap_or(match session.engine.adapter_kind() {
+    let prompt = args.prompt.unwrap_or(match session.engine().adapter_kind() {
         AdapterKind::Cpu => 128,
         AdapterKind::Gpu => 1024,
     });
     if prompt == 0 || prompt * 3 / 2 + args.answer >= context {
         return refuse("prompt", format!("{prompt} and half as many more must fit a context of {context}"));
     }
-    let results = measure(args, &mut session, prompt)?;
+    let mut results = Results::default();
+    let measured = measure(args, &mut session, prompt, &mut results);
+    // What had been measured when somebody had seen enough is worth keeping, if it is anything.
+    match &measured {
+        Err(Error::Interrupted) if !results.points.is_empty() => {}
+        Err(_) => return measured,
+        Ok(()) => {}
+    }
     let json = as_json(args, &session, prompt, &results);
     save(&args.out.join("prefix.json"), &format!("{json:#}\n"))?;
     save(&args.out.join("prefix.csv"), &csv(&results))?;
-    let adapter = session.engine.adapter().name.clone();
+    let adapter = session.engine().adapter().name.clone();
     save(&args.out.join("ttft.svg"), &charts::ttft(&results.points, args.suffix, &adapter)?)?;
     save(&args.out.join("saved.svg"), &charts::saved(&results.cells)?)?;
-    if args.json {
-        return term::json(&json);
-    }
-    term::out(&table(args, &results))
+    match args.json {
+        true => term::json(&json),
+        false => term::out(&table(args, &results)),
+    }?;
+    measured
 }
 
 fn save(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(|error| Error::io(path, error))
 }
 
-fn measure(args: &Args, session: &mut Session, prompt: usize) -> Result<Results> {
+fn measure(args: &Args, session: &mut Session, prompt: usize, results: &mut Results) -> Result<()> {
+    let work = Work::begin()?;
     let vocabulary = session.model.config.vocab;
     let bar = term::bar("lengths", ((args.runs + 1) * args.lengths.len()) as u64, "runs");
-    let mut bench = Bench::new(&mut session.engine, args.answer)?;
+    let mut bench = Bench::new(&mut session.answers, &work, args.answer)?;
     // Pays for what happens once: the cache grows to what will be needed.
     let longest = args.lengths.iter().max().copied().unwrap_or(1);
     bench.forget()?;
     sweep(&mut bench, args, longest, &mut Tokens::new(0, vocabulary), false)?;
-    let (mut points, mut ratios) = (Vec::new(), Vec::new());
     for &length in &args.lengths {
         let mut runs = Vec::with_capacity(args.runs);
         for run in 0..args.runs {
@@ -165,14 +175,13 @@ fn measure(args: &Args, session: &mut Session, prompt: usize) -> Result<Results>
             runs.push(sweep(&mut bench, args, length, &mut tokens, run % 2 == 1)?);
             bar.inc(1);
         }
-        ratios.push(relate(length, &runs));
-        points.extend(by_mode(length, runs));
+        results.ratios.push(relate(length, &runs));
+        results.points.extend(by_mode(length, runs));
     }
     bar.finish_and_clear();
 
     let modes = [Mode::NoKvCache, Mode::KvCache, Mode::Cold, Mode::GpuHit, Mode::MemoryHit, Mode::DiskHit];
     let bar = term::bar("workloads", (WORKLOADS.len() * REUSABLE.len() * modes.len()) as u64, "cells");
-    let mut cells = Vec::new();
     for workload in &WORKLOADS {
         for reusable in REUSABLE {
             let seed = (reusable * 31 + workload.requests) as u64;
@@ -188,12 +197,12 @@ fn measure(args: &Args, session: &mut Session, prompt: usize) -> Result<Results>
                     bench.recall(mode)?;
                     requests.push(bench.measure(mode, prompt)?);
                 }
-                cells.push(cell(workload.name, reusable, mode, requests));
+                results.cells.push(cell(workload.name, reusable, mode, requests));
             }
         }
     }
     bar.finish_and_clear();
-    Ok(Results { points, ratios, cells })
+    work.end()
 }
 
 type Run = Vec<(Mode, Sample)>;
@@ -215,7 +224,7 @@ fn sweep(bench: &mut Bench, args: &Args, length: usize, tokens: &mut Tokens, col
         let prompt = [&prefix[..], &tokens.take(args.suffix)].concat();
         run.push((mode, bench.measure(mode, &prompt)?));
     }
-    let chunk = bench.engine.chunk();
+    let chunk = bench.answers.engine().chunk();
     for _ in 0..HITS {
         if length.is_multiple_of(chunk) && args.suffix <= chunk {
             // All but the last chunk of the prefix is known: that is one step, and the suffix the next.
@@ -291,8 +300,8 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 fn as_json(args: &Args, session: &Session, prompt: usize, results: &Results) -> Value {
     json!({
         "model": session.model.path.display().to_string(),
-        "adapter": report::adapter(session.engine.adapter()),
-        "chunk": session.engine.chunk(),
+        "adapter": report::adapter(session.engine().adapter()),
+        "chunk": session.engine().chunk(),
         "suffix_tokens": args.suffix,
         "answer_tokens": args.answer,
         "workload_prompt_tokens": prompt,

@@ -9,10 +9,9 @@ use crate::engine::explain::{self, Conversation, Explanation};
 use crate::engine::language;
 use crate::error::{Error, Result};
 use crate::kv::{self, Change, Divergence, Fields, Namespace, Owner};
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, Prompt, Tokenizer};
 use crate::weights::Checkpoint;
 
-use crate::cli::input::Prompt;
 use crate::cli::{hub, input, report, term};
 
 #[derive(Debug, clap::Args)]

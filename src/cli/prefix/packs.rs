@@ -7,9 +7,12 @@ use serde_json::json;
 
 use crate::cli::args::ModelArgs;
 use crate::cli::cache::{self, CacheArgs, DirArgs};
+use crate::cli::interrupt::Work;
+use crate::cli::listen::Listener;
 use crate::cli::session::{EngineArgs, Model, Session, WeightArgs};
 use crate::cli::{input, report, term};
 use crate::engine::KvIdentity;
+use crate::engine::answers::What;
 use crate::engine::packs;
 use crate::error::{Error, Result};
 use crate::store::{Key, Tiers};
@@ -117,7 +120,7 @@ pub struct Import {
 pub fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &DirArgs) -> Result<(Vec<u32>, String)> {
     let mut prompt = input::prompt(file)?;
     prompt.now = date.or(prompt.now);
-    let tokens = packs::shared_prefix(&model.template()?, &model.tokenizer, &prompt.inputs())?;
+    let tokens = model.language.shared(&prompt)?;
     if tokens.is_empty() {
         let problem = "the chat template begins with what is asked, so nothing can be computed before".into();
         return Err(Error::Request { field: "messages", problem });
@@ -144,7 +147,7 @@ impl Computed {
         let model = Model::open(model)?;
         let (tokens, salt) = beginning(&conversation.file, conversation.date, &model, &cache.dir)?;
         let session = cache.start(model, engine, &salt, &[])?;
-        let keys = session.engine.identity()?.keys(&tokens, &salt);
+        let keys = session.engine().identity()?.keys(&tokens, &salt);
         Ok(Self { session, tokens, salt, keys })
     }
 
@@ -165,18 +168,24 @@ fn all_kept(dir: &DirArgs, tiers: &Tiers, keys: &[Key]) -> Result<()> {
 
 pub fn warm(args: &Warm) -> Result<()> {
     let mut begun = Computed::start(&args.begin)?;
-    let found =
-        term::while_waiting("computing", || pollster::block_on(begun.session.engine.warm(&begun.tokens, &begun.salt)))?;
-    let engine = &begun.session.engine;
+    let answers = &mut begun.session.answers;
+    let work = Work::begin()?;
+    let mut listener = Listener::new(&work, false);
+    let found = pollster::block_on(answers.warm(&begun.tokens, &begun.salt, &mut |news| listener.hear(news)))?;
+    drop(listener);
+    work.end()?;
+    let engine = begun.session.engine();
     engine.tiers().map_or(Ok(()), |tiers| all_kept(&args.begin.cache.dir, tiers, &begun.keys))?;
     report::problems(engine);
     let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
     if args.json {
         let tiers = report::tiers(engine);
-        return term::json(&json!({ "id": id, "tokens": tokens, "blocks": blocks, "cache": found, "tiers": tiers }));
+        return term::json(
+            &json!({ "id": id, "tokens": tokens, "blocks": blocks, "cache": found.cache, "tiers": tiers }),
+        );
     }
     term::out(&format!("{id}  {tokens} tokens\n"))?;
-    term::note(&report::cache(&found));
+    term::note(&report::cache(&found.cache));
     Ok(())
 }
 
@@ -185,16 +194,21 @@ pub fn export(args: &Export) -> Result<()> {
     let file = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = file.strip_suffix(".safetensors").unwrap_or(&file);
     let name = name.strip_suffix(".kv").unwrap_or(name);
-    let tokenizer = &begun.session.model.tokenizer;
+    let tokenizer = &begun.session.model.language.tokenizer;
     let text = args.with_text.then(|| tokenizer.decode(&begun.tokens, false));
-    let engine = &mut begun.session.engine;
-    let pack = term::while_waiting("computing", || {
-        pollster::block_on(engine.export_pack(name, &begun.tokens, &begun.salt, text.as_deref()))
-    })?;
+    let answers = &mut begun.session.answers;
+    let work = Work::begin()?;
+    let mut listener = Listener::new(&work, false);
+    let mut each = |news: &[What]| listener.hear(news);
+    let exported = answers.export_pack(name, &begun.tokens, &begun.salt, text.as_deref(), &mut each);
+    let exported = pollster::block_on(exported)?;
+    drop(listener);
+    work.end()?;
+    let pack = exported.ok_or(Error::Interrupted)?;
     write(&args.output, pack.bytes())?;
     let (id, tokens, bytes) = (begun.id(), begun.tokens.len(), pack.bytes().len() as u64);
     if args.json {
-        let tiers = report::tiers(&begun.session.engine);
+        let tiers = report::tiers(begun.session.engine());
         return term::json(&json!({ "id": id, "name": name, "tokens": tokens, "bytes": bytes, "tiers": tiers }));
     }
     term::out(&format!("{}  {tokens} tokens, {}\n", args.output.display(), term::bytes(bytes)))

@@ -60,10 +60,9 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
       while (!out.finish) {
         for (const event of await engine.step()) {
           if (event.id !== id) continue;
-          if (event.type === "finish") {
-            out.finish = event;
-            continue;
-          }
+          if (event.type === "failed") throw event.error;
+          if (event.type === "finish") out.finish = event;
+          if (event.type !== "text") continue;
           out.text += event.text;
           if (event.token !== undefined) out.tokens.push(event.token);
           if (!event.logits) continue;
@@ -81,10 +80,11 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     return out;
   },
 
-  /** Calls a method of an engine: what it gives, or what it throws. */
+  /** Calls a method of an engine or of its host: what it gives, or what it throws. */
   async call(at, method, ...rest) {
     try {
-      const result = await this.engines[at][method](...rest);
+      const engine = this.engines[at];
+      const result = await (method in engine ? engine : engine.host())[method](...rest);
       return { result: ArrayBuffer.isView(result) ? Array.from(result) : result };
     } catch (error) {
       return { error: plain(error) };

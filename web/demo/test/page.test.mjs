@@ -33,6 +33,16 @@ describe("answers", () => {
       assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^def brew/);
     }));
 
+  test("say how far the prompt is while they are awaited", () =>
+    visit(async (page) => {
+      await ready(page);
+      await ask(page, "Read this until I stop you");
+      await answers(page).getByText(/^Reading the prompt, 0 of \d+ tokens$/).waitFor();
+      await stopButton(page).click();
+      await answered(page, 1);
+      assert.equal(await answers(page).getByText("Reading the prompt").count(), 0);
+    }));
+
   test("cannot run scripts, load anything, or cover the page", () =>
     visit(async (page) => {
       await ready(page);

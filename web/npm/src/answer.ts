@@ -1,7 +1,7 @@
 /** One answer as it comes: a queue between the engine's events and a reader, who may be slower, or leave. */
 
 import { HeadstartError, aborted, toError } from "./errors.js";
-import type { AnswerStream } from "./types.js";
+import type { AnswerStream, RequestOptions } from "./types.js";
 import type { AnswerEvent, Core } from "./core/core.js";
 import type { EngineRequest } from "./wasm/headstart.js";
 
@@ -22,13 +22,22 @@ export class Answer<T> implements AnswerStream<T> {
   #ended = false;
   #error: HeadstartError | undefined;
 
-  constructor(core: Core, request: EngineRequest, signal: AbortSignal | undefined, make: (event: AnswerEvent) => T[]) {
+  constructor(core: Core, request: EngineRequest, { signal, onPromptProgress }: RequestOptions, make: (event: AnswerEvent) => T[]) {
     this.#core = core;
     this.#signal = signal;
     signal?.addEventListener("abort", this.#onAbort);
     core.run(this.#id, request, (event) => {
       if (this.#ended) return;
       if (event.type === "failed") return this.#end(toError(event.error));
+      if (event.type === "progress") {
+        const { done, total } = event;
+        try {
+          onPromptProgress?.({ done, total });
+        } catch {
+          // What a listener throws is its own affair.
+        }
+        return;
+      }
       this.#queue.push(...make(event));
       if (event.type === "finish") this.#end();
       this.#wake?.();

@@ -154,8 +154,7 @@ export class Client implements T.HeadstartInterface {
       const begin = first ? [chunk({ role: "assistant", content: "" })] : [];
       first = false;
       if (event.type === "text") return [...begin, chunk({ content: event.text })];
-      if (event.type === "failed") return [];
-      return [...begin, { ...chunk({}, finishReason(event)), ...account(event) }];
+      return event.type === "finish" ? [...begin, { ...chunk({}, finishReason(event)), ...account(event) }] : [];
     });
     if (request.stream) return answer;
     const { text, last } = await whole(answer, ({ choices: [{ delta }] }) => delta.content);
@@ -186,7 +185,7 @@ export class Client implements T.HeadstartInterface {
     make: (event: AnswerEvent) => C[],
   ): Answer<C> {
     checkSignal(request.signal);
-    return new Answer(this.#core, engineRequest(request, input), request.signal, make);
+    return new Answer(this.#core, engineRequest(request, input), request, make);
   }
 
   #head(kind: string): { id: string; created: number; model: string } {

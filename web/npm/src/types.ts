@@ -118,6 +118,17 @@ export interface RequestOptions {
   exact?: boolean;
   /** Neither reuses nor keeps KV. */
   no_cache?: boolean;
+  /**
+   * Hears how far the prompt is: at least once, with all of it done, before the first token. After a lost device it is read
+   * anew.
+   */
+  onPromptProgress?: (progress: PromptProgress) => void;
+}
+
+/** So many of the prompt's `total` tokens are computed, or were known. */
+export interface PromptProgress {
+  done: number;
+  total: number;
 }
 
 export interface Rendering {

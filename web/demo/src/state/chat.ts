@@ -1,7 +1,7 @@
 // Asking and answering in the open conversation: send, stop, edit, regenerate. One answer at a time.
 
 import { computed, signal } from "@preact/signals";
-import type { CacheReport, Timings } from "headstart";
+import type { CacheReport, PromptProgress, Timings } from "headstart";
 import { ownership } from "../cache/strip";
 import { type Answer, newId, prompt, type Question, type Turn } from "./conversation";
 import { endsModel, faultOf, isAbort } from "./faults";
@@ -16,6 +16,8 @@ export interface Live {
   conversation: string;
   answer: string;
   content: string;
+  /** How far its prompt is, until the answer begins. */
+  reading?: PromptProgress;
 }
 
 /** How often an unfinished answer is kept, so that closing the page loses little. */
@@ -103,6 +105,9 @@ export class Chat {
         temperature,
         max_tokens: maxTokens,
         no_cache: !cache,
+        onPromptProgress: (reading) => {
+          this.live.value = { conversation, answer: answer.id, content: answer.content, reading };
+        },
       });
       // Unlike a signal given with the request, this ends the answer with its account.
       const end = () => stream.abort();

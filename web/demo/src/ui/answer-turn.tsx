@@ -16,6 +16,11 @@ const ENDS: Partial<Record<Answer["end"], string>> = {
   context: "The conversation fills the model’s context. Begin a new one, or edit an earlier message.",
 };
 
+function reading({ reading }: Live): string {
+  if (!reading) return "Reading the prompt";
+  return `Reading the prompt, ${reading.done.toLocaleString("en")} of ${reading.total.toLocaleString("en")} tokens`;
+}
+
 export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turns: readonly Turn[]; index: number; live: Live | null }) {
   const { answer, turns, index, live } = props;
   const before = useMemo(() => turns.slice(0, index), [turns, index]);
@@ -39,7 +44,7 @@ export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turn
       {live && !content && (
         <p class="waiting">
           <span class="pulse" aria-hidden="true" />
-          Reading the prompt
+          {reading(live)}
         </p>
       )}
       {end && <p class="end">{end}</p>}

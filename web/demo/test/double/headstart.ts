@@ -128,12 +128,16 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ChatCompletionChunk> {
-    const { messages, max_tokens = 512, no_cache, signal } = this.#request;
+    const { messages, max_tokens = 512, no_cache, signal, onPromptProgress } = this.#request;
     const question = String(messages.at(-1)?.content ?? "");
     const began = performance.now();
     const prompt = render(messages);
     const cache: CacheReport = this.#known.admit(prompt, no_cache === true);
-    await pause(20 + cache.sources.computed * PREFILL_MS);
+    const total = cache.prompt_tokens;
+    onPromptProgress?.({ done: total - cache.sources.computed, total });
+    do await pause(20 + cache.sources.computed * PREFILL_MS);
+    while (/until i stop you/i.test(question) && !this.#aborted);
+    onPromptProgress?.({ done: total, total });
     if (/prefill fault/i.test(question)) throw new HeadstartError("bad_request", "the prompt has 9000 tokens, the context 8192");
     const ttft = performance.now() - began;
     const pieces = cut(answerTo(question));

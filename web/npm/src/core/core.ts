@@ -6,7 +6,7 @@
  */
 
 import type { PlainError } from "../errors.js";
-import type { CacheReport, CacheStats, ChatMessage, Explanation, PackInfo, RenderedPrompt, Rendering, Timings } from "../types.js";
+import type { CacheReport, CacheStats, ChatMessage, Explanation, PackInfo, PromptProgress, RenderedPrompt, Rendering, Timings } from "../types.js";
 import type { NamedSource } from "../model/source.js";
 import type { EngineInfo, EnginePrefix, EngineRequest } from "../wasm/headstart.js";
 
@@ -32,8 +32,12 @@ export interface Finish {
   recovered: number;
 }
 
-/** What becomes of a request: text, and at the end one `finish` or `failed`. */
-export type AnswerEvent = { type: "text"; text: string } | Finish | { type: "failed"; error: PlainError };
+/** What becomes of a request: how far its prompt is, text, and at the end one `finish` or `failed`. */
+export type AnswerEvent =
+  | ({ type: "progress" } & PromptProgress)
+  | { type: "text"; text: string }
+  | Finish
+  | { type: "failed"; error: PlainError };
 
 export type Sink = (event: AnswerEvent) => void;
 

@@ -56,7 +56,6 @@ export async function openCore(
       },
     }));
     const memoryBytes = options.cache ? options.cache.memoryBytes : 0;
-    let report: (progress: Progress) => void = onProgress;
     const core = await LocalCore.create({
       load: () =>
         WasmEngine.load(
@@ -68,7 +67,7 @@ export async function openCore(
             ...(store && { store }),
             ...(digest !== undefined && { weightsDigest: digest }),
           },
-          ({ stage, done, total }) => report({ stage, loaded: done, total }),
+          ({ stage, done, total }) => onProgress({ stage, loaded: done, total }),
         ),
       store: store && (() => ({ ...store.usage(), name: store.name as StoreName, budget_bytes: store.budget })),
       salt: options.cache ? options.cache.salt : undefined,
@@ -80,9 +79,8 @@ export async function openCore(
     });
     if (signal?.aborted) await core.dispose();
     checkSignal(signal);
-    // From now on the engine is only loaded again, after a loss.
+    // From now on files are only read again, after a lost device.
     signal = undefined;
-    report = () => undefined;
     return core;
   } catch (error) {
     await model.close();

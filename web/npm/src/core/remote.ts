@@ -147,7 +147,7 @@ export class RemoteCore implements Core {
     if (message.type === "answers") {
       for (const { id, event } of message.events) {
         const sink = this.#sinks.get(id);
-        if (event.type !== "text") this.#sinks.delete(id);
+        if (event.type === "finish" || event.type === "failed") this.#sinks.delete(id);
         sink?.(event);
       }
     } else if (message.type === "reply") {

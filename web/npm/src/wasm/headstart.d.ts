@@ -2,7 +2,8 @@
  * What the engine's WebAssembly gives and takes: the build puts the real module beside this declaration of it.
  *
  * Plain data crosses as objects in the engine's own names. Errors are thrown as `{ code, message, ...fields }`. While a
- * promise of an engine is pending, nothing else of it may be called.
+ * promise of an engine is pending, nothing else of it may be called; its host may be called at any time. When a device is
+ * lost the engine reads the files again and its answers go on.
  */
 
 import type { Adapter, CacheReport, CacheStats, ChatMessage, Explanation, RenderedPrompt, Timings, Usage } from "../types.js";
@@ -71,8 +72,6 @@ export interface EngineRequest extends EnginePrefix {
   /** Of `prompt`: `false` leaves out the BOS that the model asks for. */
   add_special_tokens?: boolean;
   tokens?: number[];
-  /** Tokens of the answer that were generated before the device was lost. */
-  generated?: number[];
   max_tokens?: number;
   temperature?: number;
   top_p?: number;
@@ -90,6 +89,7 @@ export interface EngineRequest extends EnginePrefix {
 }
 
 export type WasmEvent =
+  | { type: "progress"; id: number; done: number; total: number }
   | {
       type: "text";
       id: number;
@@ -107,7 +107,10 @@ export type WasmEvent =
       warnings?: string[];
       cache: CacheReport;
       timings: Timings;
-    };
+      /** How often the device was lost on the way. */
+      recovered: number;
+    }
+  | { type: "failed"; id: number; error: unknown };
 
 export class WasmEngine {
   static load(
@@ -116,22 +119,30 @@ export class WasmEngine {
   ): Promise<WasmEngine>;
   info(): EngineInfo;
   submit(request: EngineRequest): number;
-  /** The prompt of a sequence that was submitted. */
+  /** What needs no GPU. */
+  host(): WasmHost;
+  /** The prompt of an answer that has not ended. */
   promptTokens(id: number): Uint32Array;
   step(): Promise<WasmEvent[]>;
   isBusy(): boolean;
   cancel(id: number): WasmEvent[];
-  tokenize(text: string): Uint32Array;
-  detokenize(tokens: Uint32Array): string;
-  renderPrompt(messages: readonly ChatMessage[], options?: object): RenderedPrompt;
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
   importPack(bytes: Uint8Array, cacheSalt?: string): { name: string; tokens: number; bytes: number };
-  explain(known: object, prompt: object): Explanation;
-  stats(): Omit<CacheStats, "store" | "packs">;
   persist(): Promise<void>;
   clear(): Promise<void>;
   destroyDeviceForTest(): void;
+  free(): void;
+}
+
+export class WasmHost {
+  tokenize(text: string): Uint32Array;
+  detokenize(tokens: Uint32Array): string;
+  countTokens(messages: readonly ChatMessage[]): number;
+  renderPrompt(messages: readonly ChatMessage[], options?: object): RenderedPrompt;
+  explain(known: object, prompt: object): Explanation;
+  /** As it was after the last step. */
+  stats(): Omit<CacheStats, "store" | "packs">;
   free(): void;
 }
 

@@ -1,5 +1,5 @@
 // An engine without a GPU: it answers with the characters of its prompt, one a step, so that what comes out can be
-// foretold; and it can lose its device, run out of memory, and count what it is asked to do.
+// foretold; and it can lose its device, run out of memory, take its time, and count what it is asked to do.
 import { createHash } from "node:crypto";
 
 export class Sha256 {
@@ -18,12 +18,33 @@ const fault = (code, message, fields) => Object.assign({ code, message }, fields
 
 /** A module as `openCore` takes it. `control` steers and watches all engines of it. */
 export function mockWasm(control = {}) {
-  Object.assign(control, { loads: 0, freed: 0, steps: 0, cancelled: 0, inFlight: 0, imported: 0, requests: [], persisted: 0, ...control });
+  Object.assign(control, { loads: 0, freed: 0, hostsFreed: 0, steps: 0, cancelled: 0, inFlight: 0, imported: 0, requests: [], persisted: 0, ...control });
+
+  class WasmHost {
+    tokenize(input) {
+      return Uint32Array.from(code(input));
+    }
+    detokenize(tokens) {
+      return text(tokens);
+    }
+    renderPrompt(messages) {
+      const tokens = messages.flatMap(({ content }) => code(content));
+      return { tokens, pieces: tokens.map((token) => text([token])), message: tokens.map(() => 0) };
+    }
+    explain(known, prompt) {
+      return { known, prompt };
+    }
+    stats() {
+      return { pages: { total: 1, used: 0, cached: 0 }, tiers: [] };
+    }
+    free() {
+      control.hostsFreed++;
+    }
+  }
 
   class WasmEngine {
     #sequences = new Map();
     #next = 1;
-    #lost = false;
 
     static async load(options, onProgress) {
       control.loads++;
@@ -44,37 +65,42 @@ export function mockWasm(control = {}) {
     }
     submit(request) {
       this.#alone();
-      if (this.#lost) throw fault("device_lost", "the device was lost");
       control.requests.push(request);
       if (request.temperature < 0) throw fault("bad_request", "temperature: must not be negative", { field: "temperature" });
       const prompt = request.tokens ?? code(request.prompt ?? request.messages.map(({ content }) => content).join("|"));
-      const generated = [...(request.generated ?? [])];
       const id = this.#next++;
-      this.#sequences.set(id, { prompt, generated, most: request.max_tokens ?? prompt.length, request });
+      this.#sequences.set(id, { prompt, generated: [], most: request.max_tokens ?? prompt.length, read: 0, recovered: 0 });
       return id;
-    }
-    promptTokens(id) {
-      return Uint32Array.from(this.#sequences.get(id).prompt);
     }
     async step() {
       this.#alone();
       control.inFlight++;
       control.steps++;
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      await (control.hold ?? new Promise((resolve) => setTimeout(resolve, 1)));
       control.inFlight--;
-      if (control.loseAt?.includes(control.steps)) this.#lost = true;
-      if (this.#lost) throw fault("device_lost", "the device was lost");
-      if (control.failStep) throw control.failStep;
+      if (control.failStep instanceof Error) throw control.failStep;
       return [...this.#sequences].flatMap(([id, sequence]) => {
         const { prompt, generated, most } = sequence;
+        if (control.failStep) {
+          this.#sequences.delete(id);
+          return [{ type: "failed", id, error: control.failStep }];
+        }
+        if (control.loseAt?.includes(control.steps)) {
+          sequence.recovered++;
+          sequence.read = 0;
+          return [];
+        }
         if (generated.length === most) return this.#end(id, "length");
         const token = prompt[generated.length % prompt.length];
         generated.push(token);
-        return [{ type: "text", id, text: text([token]), token }];
+        const read = sequence.read;
+        sequence.read = prompt.length;
+        const progress = read < prompt.length ? [{ type: "progress", id, done: prompt.length, total: prompt.length }] : [];
+        return [...progress, { type: "text", id, text: text([token]), token }];
       });
     }
     #end(id, reason) {
-      const { prompt, generated } = this.#sequences.get(id);
+      const { prompt, generated, recovered } = this.#sequences.get(id);
       this.#sequences.delete(id);
       const sources = { gpu: 0, memory: 0, disk: 0, remote: 0, pack: 0, computed: prompt.length };
       return [{
@@ -82,6 +108,7 @@ export function mockWasm(control = {}) {
         usage: { prompt_tokens: prompt.length, completion_tokens: generated.length, prompt_tokens_details: { cached_tokens: 0 } },
         cache: { prompt_tokens: prompt.length, sources, misses: [], first_divergent: null, divergence: null },
         timings: { ttft_ms: 1, prefill_ms: 1, decode_ms: 1, prefill_tok_s: 1, decode_tok_s: 1 },
+        recovered,
       }];
     }
     isBusy() {
@@ -92,17 +119,8 @@ export function mockWasm(control = {}) {
       control.cancelled++;
       return this.#sequences.has(id) ? this.#end(id, "cancelled") : [];
     }
-    tokenize(input) {
-      this.#alone();
-      return Uint32Array.from(code(input));
-    }
-    detokenize(tokens) {
-      this.#alone();
-      return text(tokens);
-    }
-    renderPrompt(messages) {
-      const tokens = messages.flatMap(({ content }) => code(content));
-      return { tokens, pieces: tokens.map((token) => text([token])), message: tokens.map(() => 0) };
+    host() {
+      return new WasmHost();
     }
     async warm(prefix) {
       control.requests.push(prefix);
@@ -116,12 +134,6 @@ export function mockWasm(control = {}) {
       if (new TextDecoder().decode(bytes) !== "pack") throw fault("pack_rejected", "its digest is another");
       return { name: "p", tokens: 16, bytes: bytes.length };
     }
-    explain(known, prompt) {
-      return { known, prompt };
-    }
-    stats() {
-      return { pages: { total: 1, used: 0, cached: 0 }, tiers: [] };
-    }
     async persist() {
       control.persisted++;
     }
@@ -129,7 +141,7 @@ export function mockWasm(control = {}) {
       control.cleared = true;
     }
     destroyDeviceForTest() {
-      this.#lost = true;
+      control.destroyed = true;
     }
     free() {
       control.freed++;

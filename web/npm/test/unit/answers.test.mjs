@@ -87,8 +87,8 @@ for (const [name, create] of Object.entries({ local, remote })) {
       for await (const chunk of await headstart.chat.completions.create({ messages: say("abcdefgh"), max_tokens: 10_000, stream: true })) {
         if (chunk.choices[0].delta.content) break;
       }
-      await headstart.tokenize("comes after the cancel");
-      assert.equal(control.cancelled, 1);
+      await headstart.prefix.clear();
+      assert.equal(control.cancelled, 1, "what needs the engine comes after the cancel");
       const { steps } = control;
       await new Promise((resolve) => setTimeout(resolve, 30));
       assert.ok(control.steps - steps <= 1, "it goes on stepping");
@@ -107,7 +107,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       };
       await rejectsWith(read(), "aborted");
       await rejectsWith(headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, signal: AbortSignal.timeout(20) }), "aborted");
-      await headstart.tokenize("");
+      await headstart.prefix.clear();
       assert.equal(control.cancelled, 2);
       await headstart.dispose();
     });
@@ -134,7 +134,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       const reader = (await headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, stream: true })).toReadableStream().getReader();
       await reader.read();
       await reader.cancel();
-      await headstart.tokenize("");
+      await headstart.prefix.clear();
       assert.equal(control.cancelled, 1);
       await headstart.dispose();
     });
@@ -166,35 +166,54 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("a lost device is made anew and the streams go on with the same tokens", async () => {
-      const control = { loseAt: [3, 6] };
-      const headstart = await create(control, { prefixPacks: [new Blob(["pack"])] });
-      const answers = await Promise.all(["abcdefgh", "12345678"].map(async (word) => collect(await headstart.chat.completions.create({ messages: say(word), seed: 1, stream: true }))));
-      assert.deepEqual(answers.map(textOf), ["abcdefgh", "12345678"]);
-      assert.deepEqual(answers.map((chunks) => chunks.at(-1).headstart.recovered), [2, 2]);
-      assert.equal(answers[0].at(-1).usage.completion_tokens, 8);
-      assert.equal(control.loads, 3);
-      assert.equal(control.freed, 2);
-      assert.equal(control.imported, 3);
-      const again = control.requests.filter(({ generated }) => generated);
-      assert.ok(again.every(({ tokens, messages, seed }) => tokens.length === 8 && !messages && seed === 1));
-      await headstart.dispose();
-    });
-
-    test("a device lost while idle is made anew for the next call", async () => {
+    test("what a step fails with ends each answer, by the engine's word", async () => {
       const control = {};
       const headstart = await create(control);
-      await headstart.destroyDeviceForTest();
-      assert.equal((await headstart.chat.completions.create({ messages: say("back") })).choices[0].message.content, "back");
-      assert.equal(control.loads, 2);
+      control.failStep = { code: "device_lost", message: "the GPU was lost" };
+      const answers = ["x", "y"].map((content) => rejectsWith(headstart.chat.completions.create({ messages: say(content) }), "device_lost"));
+      await Promise.all(answers);
+      assert.equal(control.loads, 1);
       await headstart.dispose();
     });
 
-    test("a device that is lost each time is given up", async () => {
-      const control = { loseAt: Array.from({ length: 100 }, (_, index) => index) };
+    test("a stream goes on over a lost device, and says so", async () => {
+      const control = { loseAt: [3, 6] };
       const headstart = await create(control);
-      await rejectsWith(headstart.chat.completions.create({ messages: say("x") }), "device_lost");
-      assert.equal(control.loads, 4);
+      const read = [];
+      const onPromptProgress = (progress) => read.push(progress);
+      const chunks = await collect(await headstart.chat.completions.create({ messages: say("abcdefgh"), stream: true, onPromptProgress }));
+      assert.equal(textOf(chunks), "abcdefgh");
+      assert.equal(chunks.at(-1).headstart.recovered, 2);
+      assert.deepEqual(read, Array(3).fill({ done: 8, total: 8 }));
+      await headstart.dispose();
+    });
+
+    test("the progress of a prompt comes before its text, and a listener that throws costs nothing", async () => {
+      const told = [];
+      const headstart = await create();
+      const onPromptProgress = (progress) => {
+        told.push(progress);
+        throw new Error("a listener's own");
+      };
+      const answer = await headstart.completions.create({ prompt: "abc", onPromptProgress });
+      assert.equal(answer.choices[0].text, "abc");
+      assert.deepEqual(told, [{ done: 3, total: 3 }]);
+      await headstart.dispose();
+    });
+
+    test("what needs no GPU waits for no step", async () => {
+      let release;
+      const control = { hold: new Promise((resolve) => (release = resolve)) };
+      const headstart = await create(control);
+      const answer = headstart.chat.completions.create({ messages: say("held") });
+      while (!control.inFlight) await new Promise((resolve) => setTimeout(resolve, 1));
+      assert.equal(await headstart.detokenize(await headstart.tokenize("now")), "now");
+      assert.equal((await headstart.renderPrompt(say("ab"))).tokens.length, 2);
+      assert.deepEqual((await headstart.prefix.explain(say("a"), say("b"))).known, { messages: say("a") });
+      assert.equal((await headstart.prefix.stats()).pages.total, 1);
+      assert.equal(control.inFlight, 1);
+      release();
+      assert.equal((await answer).choices[0].message.content, "held");
       await headstart.dispose();
     });
 
@@ -205,7 +224,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       const ended = rejectsWith(answer, "disposed");
       await headstart.dispose();
       await ended;
-      assert.deepEqual([control.persisted, control.freed], [1, 1]);
+      assert.deepEqual([control.persisted, control.freed, control.hostsFreed], [1, 1, 1]);
       await rejectsWith(headstart.tokenize("x"), "disposed");
       await rejectsWith(headstart.chat.completions.create({ messages: say("x") }), "disposed");
       await headstart.dispose();

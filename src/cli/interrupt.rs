@@ -1,0 +1,70 @@
+//! What a Ctrl-C means: it ends the work in progress at its next step, and the program where there is none, or where it comes
+//! a second time. What it means is process-wide, because signals are.
+
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::error::{Error, Result};
+
+static STATE: AtomicU8 = AtomicU8::new(IDLE);
+const IDLE: u8 = 0;
+const BUSY: u8 = 1;
+const INTERRUPTED: u8 = 2;
+
+/// The exit status of a program that a Ctrl-C ended, as shells report it.
+pub const STATUS: u8 = 130;
+
+fn on_signal() {
+    if STATE.compare_exchange(BUSY, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        std::process::exit(STATUS.into());
+    }
+}
+
+/// Gives a Ctrl-C its meaning here, for the rest of the program.
+///
+/// # Errors
+/// [`Error::Io`] where the system refuses the handler.
+pub fn install() -> Result<()> {
+    static HANDLER: OnceLock<Result<()>> = OnceLock::new();
+    let set = || ctrlc::set_handler(on_signal).map_err(|error| Error::io("signals", std::io::Error::other(error)));
+    HANDLER.get_or_init(set).clone()
+}
+
+/// Work that a first Ctrl-C ends cleanly, until it is dropped.
+pub struct Work(());
+
+impl Work {
+    /// # Errors
+    /// As [`install`].
+    pub fn begin() -> Result<Self> {
+        // Before the handler is there: no signal may find it and no work.
+        STATE.store(BUSY, Ordering::SeqCst);
+        let work = Self(());
+        install()?;
+        Ok(work)
+    }
+
+    pub fn is_interrupted(&self) -> bool {
+        STATE.load(Ordering::SeqCst) == INTERRUPTED
+    }
+
+    /// Whether to go on.
+    pub fn flow(&self) -> ControlFlow<()> {
+        if self.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// For when the work is done, as far as it was let.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn end(&self) -> Result<()> {
+        if self.is_interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        STATE.store(IDLE, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,62 @@
+//! What a command does with the news of its answer: text as it comes, how far a long prompt is, and whether to go on.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use web_time::Instant;
+
+use super::interrupt::Work;
+use super::term;
+use crate::engine::answers::What;
+use crate::error::Result;
+
+/// Shorter waits need no bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub struct Listener<'a> {
+    work: &'a Work,
+    /// Whether the text goes to standard output.
+    aloud: bool,
+    began: Instant,
+    reading: Option<ProgressBar>,
+}
+
+impl<'a> Listener<'a> {
+    pub fn new(work: &'a Work, aloud: bool) -> Self {
+        Self { work, aloud, began: Instant::now(), reading: None }
+    }
+
+    /// Ends the answer where its reader has interrupted the work.
+    pub fn hear(&mut self, news: &[What]) -> Result<ControlFlow<()>> {
+        for what in news {
+            match what {
+                What::Prompt { done, total } if done < total => self.show(*done, *total),
+                What::Prompt { .. } => self.hide(),
+                What::Text { text, .. } if self.aloud => term::out(text)?,
+                _ => {}
+            }
+        }
+        Ok(self.work.flow())
+    }
+
+    fn show(&mut self, done: usize, total: usize) {
+        if self.reading.is_none() && self.began.elapsed() < PATIENCE {
+            return;
+        }
+        let bar = self.reading.get_or_insert_with(|| term::bar("reading", total as u64, "tokens"));
+        bar.set_position(done as u64);
+    }
+
+    fn hide(&mut self) {
+        if let Some(bar) = self.reading.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Listener<'_> {
+    fn drop(&mut self) {
+        self.hide();
+    }
+}

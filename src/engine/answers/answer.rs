@@ -1,0 +1,203 @@
+//! One answer: what lies between the engine's tokens and a reader.
+//!
+//! Tokens become text that never holds half a character, text is cut before the first stop string, and usage and times are
+//! counted. Steps know nothing of text, so a stop string ends the sequence from here. Cost: O(bytes of the token) a token.
+
+use serde::Serialize;
+use web_time::{Duration, Instant};
+
+use super::AnswerId;
+use crate::engine::{FinishReason, Request, SequenceId};
+use crate::kv::Report;
+use crate::text::{StopStrings, TokenStream, Tokenizer};
+
+/// An answer, whole once it has finished.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub text: String,
+    /// Every token of the answer; those of a stop string are among them, a stop token is not.
+    pub token_ids: Vec<u32>,
+    /// `None` where the reader ended it.
+    pub finish_reason: Option<FinishReason>,
+    pub usage: Usage,
+    /// Where the prompt came from; empty where the answer was ended before its prompt was looked up.
+    pub cache: Report,
+    pub timings: Timings,
+    /// How often the device was lost, and the answer went on with another.
+    pub recovered: usize,
+}
+
+/// Tokens, named as in OpenAI's API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+    pub prompt_tokens_details: PromptTokensDetails,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PromptTokensDetails {
+    /// Prompt tokens whose keys and values were there already.
+    pub cached_tokens: usize,
+}
+
+/// Milliseconds and rates of one answer; a rate over no time is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// From the arrival of the request to its first token.
+    pub ttft_ms: f64,
+    /// From submission to the first token.
+    pub prefill_ms: f64,
+    /// From the first token to the last.
+    pub decode_ms: f64,
+    /// Prompt tokens that were computed, a second of prefill.
+    pub prefill_tok_s: f64,
+    /// Tokens after the first, a second of decode.
+    pub decode_tok_s: f64,
+}
+
+/// An answer that is under way, and the sequence of the engine that computes it.
+pub(super) struct Live {
+    pub id: AnswerId,
+    pub sequence: SequenceId,
+    request: Request,
+    stream: TokenStream,
+    stops: StopStrings,
+    arrived: Instant,
+    submitted: Instant,
+    first: Option<Instant>,
+    last: Instant,
+    /// Of the token that comes next.
+    pub logits: Option<Vec<f32>>,
+    /// Prompt tokens that were told to be done.
+    pub read: usize,
+    reading: bool,
+    answer: Answer,
+    stopped: bool,
+}
+
+impl Live {
+    /// The text of what `request` knows as generated is part of the answer, and is not given again.
+    pub fn new(
+        id: AnswerId,
+        sequence: SequenceId,
+        request: Request,
+        tokenizer: &Tokenizer,
+        stops: StopStrings,
+        arrived: Instant,
+    ) -> Self {
+        let submitted = Instant::now();
+        let usage = Usage { prompt_tokens: request.tokens.len(), ..Usage::default() };
+        let answer = Answer {
+            text: String::new(),
+            token_ids: Vec::new(),
+            finish_reason: None,
+            usage,
+            cache: Report::default(),
+            timings: Timings::default(),
+            recovered: 0,
+        };
+        let stream = TokenStream::new(tokenizer);
+        let mut live = Self {
+            id,
+            sequence,
+            request,
+            stream,
+            stops,
+            arrived,
+            submitted,
+            first: None,
+            last: submitted,
+            logits: None,
+            read: 0,
+            reading: true,
+            answer,
+            stopped: false,
+        };
+        for token in live.request.generated.clone() {
+            live.take(token);
+        }
+        live
+    }
+
+    /// The request that goes on from here with another engine.
+    pub fn again(&self) -> Request {
+        Request { generated: self.answer.token_ids.clone(), ..self.request.clone() }
+    }
+
+    /// Follows the sequence that does so.
+    pub fn follow(&mut self, sequence: SequenceId) {
+        self.sequence = sequence;
+        self.logits = None;
+        (self.read, self.reading) = (0, true);
+        self.answer.recovered += 1;
+    }
+
+    /// Whether a stop string has ended it.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Whether its prompt is still being computed.
+    pub fn is_reading(&self) -> bool {
+        self.reading
+    }
+
+    /// Tokens of its prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.request.tokens.len()
+    }
+
+    /// Notes where the prompt came from.
+    pub fn account(&mut self, cache: &Report) {
+        self.answer.usage.prompt_tokens_details.cached_tokens = cache.reused();
+        self.answer.cache = cache.clone();
+    }
+
+    /// Notes that the prompt is done, and what follows it is there.
+    pub fn mark(&mut self) {
+        self.last = Instant::now();
+        self.first = self.first.or(Some(self.last));
+        self.reading = false;
+    }
+
+    /// Takes a token, and gives the text that it adds, often none.
+    pub fn take(&mut self, token: u32) -> String {
+        self.answer.token_ids.push(token);
+        self.answer.usage.completion_tokens += 1;
+        let Some(piece) = self.stream.push(token) else { return String::new() };
+        let cut = self.stops.push(&piece);
+        self.answer.text.push_str(&cut.text);
+        self.stopped = cut.stop.is_some();
+        cut.text
+    }
+
+    /// Gives up the text that was held back, for an answer that no stop string has ended.
+    pub fn rest(&mut self) -> String {
+        let cut = self.stops.push(&self.stream.finish().unwrap_or_default());
+        let text = if cut.stop.is_some() { cut.text } else { cut.text + &self.stops.finish() };
+        self.answer.text.push_str(&text);
+        text
+    }
+
+    pub fn finish(self, finish_reason: Option<FinishReason>) -> Answer {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let rate = |tokens: usize, time: Duration| match time.is_zero() {
+            true => 0.0,
+            false => tokens as f64 / time.as_secs_f64(),
+        };
+        let first = self.first.unwrap_or(self.last);
+        let (prefill, decode) = (first - self.submitted, self.last - first);
+        let usage = self.answer.usage;
+        let computed = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens;
+        let decoded = usage.completion_tokens.saturating_sub(1 + self.request.generated.len());
+        let timings = Timings {
+            ttft_ms: milliseconds(first - self.arrived),
+            prefill_ms: milliseconds(prefill),
+            decode_ms: milliseconds(decode),
+            prefill_tok_s: if self.first.is_some() { rate(computed, prefill) } else { 0.0 },
+            decode_tok_s: rate(decoded, decode),
+        };
+        Answer { finish_reason, timings, ..self.answer }
+    }
+}

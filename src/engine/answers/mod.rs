@@ -1,0 +1,338 @@
+//! The one owner of the loop: answers by id, whatever becomes of the sequences and devices that compute them.
+//!
+//! [`Answers`] owns the [`Engine`] and is alone in stepping it. What a step brings is routed to the answers, whose text,
+//! stop strings, usage and times are kept there, and told as [`Update`]s. No answer ends silently: one that cannot go on is
+//! told as failed, with the reason, and the engine goes on to serve others. After a lost device the answers under way go on
+//! with another, see [`Reload`].
+
+mod answer;
+mod reload;
+
+use std::ops::ControlFlow;
+
+use web_time::Instant;
+
+use answer::Live;
+pub use answer::{Answer, PromptTokensDetails, Timings, Usage};
+pub use reload::{MAX_LOSSES, Reload, Reloading};
+
+use super::{Engine, Event, FinishReason, Request};
+use crate::error::{Error, Result};
+use crate::text::{StopStrings, Tokenizer};
+
+/// Names an answer, from [`Answers::ask`] to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AnswerId(pub u64);
+
+/// News of one answer.
+#[derive(Debug)]
+pub struct Update {
+    pub id: AnswerId,
+    pub what: What,
+}
+
+#[derive(Debug)]
+pub enum What {
+    /// So many of the prompt's `total` tokens are computed or were known. All of them, before the first token; after a
+    /// device was lost, it begins anew.
+    Prompt { done: usize, total: usize },
+    /// `[vocab]`, of a position of the prompt; only where the request asks for them.
+    PromptLogits { position: usize, logits: Vec<f32> },
+    /// A token, the text that it adds, often none, and the logits it was chosen from where the request asks for them. Text
+    /// that was held back to the end belongs to no token.
+    Text { text: String, token: Option<u32>, logits: Option<Vec<f32>> },
+    /// The end of an answer, by itself or by [`Answers::cancel`].
+    Finished(Box<Answer>),
+    /// The end of an answer that could not go on.
+    Failed(Error),
+}
+
+/// For [`Answers::run`], where nobody wants the news.
+pub fn unheard(_: &[What]) -> Result<ControlFlow<()>> {
+    Ok(ControlFlow::Continue(()))
+}
+
+/// An engine and the answers it computes.
+pub struct Answers {
+    engine: Engine,
+    tokenizer: Tokenizer,
+    reload: Option<Box<dyn Reload>>,
+    live: Vec<Live>,
+    /// What nobody has taken yet.
+    told: Vec<Update>,
+    next_id: u64,
+    /// Devices lost in a row, without a step that worked.
+    losses: usize,
+}
+
+impl Answers {
+    /// Without `reload` a lost device fails the answers under way, and all that follow.
+    pub fn new(engine: Engine, tokenizer: &Tokenizer, reload: Option<Box<dyn Reload>>) -> Self {
+        let tokenizer = tokenizer.clone();
+        Self { engine, tokenizer, reload, live: Vec::new(), told: Vec::new(), next_id: 0, losses: 0 }
+    }
+
+    /// The engine, for what is no answer. A device that is lost takes it along.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// Takes a request. `arrived` is when the work on it began, before templates and tokens. With `max_tokens` 0 the prompt
+    /// is computed, for later requests, and that is the answer.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn ask(&mut self, mut request: Request, stops: StopStrings, arrived: Instant) -> Result<AnswerId> {
+        request.stop_tokens.extend(stops.special_tokens(&self.tokenizer)?);
+        let sequence = self.engine.submit(request.clone())?;
+        self.next_id += 1;
+        let id = AnswerId(self.next_id);
+        let live = Live::new(id, sequence, request, &self.tokenizer, stops, arrived);
+        self.live.push(live);
+        if self.live.last().is_some_and(Live::is_stopped) {
+            self.stop(self.live.len() - 1);
+        }
+        Ok(id)
+    }
+
+    /// Whether any answer is under way, or anything is still to be told.
+    pub fn is_busy(&self) -> bool {
+        !self.live.is_empty() || !self.told.is_empty()
+    }
+
+    /// What was told and not taken yet; else, what one step for all answers brings, often nothing. Without answers a step
+    /// saves a piece of what waits to be saved.
+    ///
+    /// # Errors
+    /// What went wrong in a step that was for no answer. A step that fails answers is told to each.
+    pub async fn step(&mut self) -> Result<Vec<Update>> {
+        if self.told.is_empty() {
+            self.advance().await?;
+        }
+        Ok(self.take())
+    }
+
+    /// What was told and not taken yet.
+    pub fn take(&mut self) -> Vec<Update> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Ends an answer where it is, with what was held back and its account so far; what it computed stays in the cache. One
+    /// that has ended, or never was, is left alone.
+    pub fn cancel(&mut self, id: AnswerId) {
+        let Some(at) = self.live.iter().position(|live| live.id == id) else { return };
+        let live = &mut self.live[at];
+        if let Some(report) = self.engine.report(live.sequence) {
+            live.account(report);
+        }
+        self.engine.cancel(live.sequence);
+        self.finish(at, None);
+    }
+
+    /// Steps until an answer has ended, beside all others, whose news wait to be taken. After every step `each` gets the news
+    /// of this one but its end, often none, and ends it by `Break`; its error ends it too.
+    ///
+    /// # Errors
+    /// What the answer failed with, or `each`; [`Error::Request`] where there is no such answer.
+    pub async fn run(
+        &mut self,
+        id: AnswerId,
+        each: &mut dyn FnMut(&[What]) -> Result<ControlFlow<()>>,
+    ) -> Result<Answer> {
+        loop {
+            if self.live.iter().any(|live| live.id == id) {
+                self.advance().await?;
+            } else if self.told.iter().all(|update| update.id != id) {
+                return Err(Error::Request { field: "answer", problem: "has ended, or was never asked for".into() });
+            }
+            let (news, end) = self.claim(id);
+            let flow = each(&news);
+            match (flow, end) {
+                (Err(error), _) => {
+                    self.cancel(id);
+                    self.claim(id);
+                    return Err(error);
+                }
+                (Ok(_), Some(end)) => return end,
+                (Ok(ControlFlow::Continue(())), None) => {}
+                (Ok(ControlFlow::Break(())), None) => {
+                    self.cancel(id);
+                    // What was held back belongs to the answer; whether to go on is no longer a question.
+                    let (news, end) = self.claim(id);
+                    let _ = each(&news)?;
+                    if let Some(end) = end {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Saves all that waits in every tier. For when nothing runs.
+    ///
+    /// # Errors
+    /// As [`Engine::persist`]; a device that is lost and replaced took along what waited.
+    pub async fn persist(&mut self) -> Result<()> {
+        match self.engine.persist().await {
+            Err(lost @ Error::DeviceLost { .. }) => self.recover(lost).await,
+            saved => saved,
+        }
+    }
+
+    /// Saves a little of what waits, for when nothing runs and something may come: whether more waits.
+    ///
+    /// # Errors
+    /// As [`Answers::persist`].
+    pub async fn persist_some(&mut self) -> Result<bool> {
+        match self.engine.persist_some().await {
+            Err(lost @ Error::DeviceLost { .. }) => self.recover(lost).await.map(|()| self.engine.has_unsaved()),
+            saved => saved,
+        }
+    }
+
+    /// As [`Answers::persist_some`], and then computes a little of what decoding wrote anew, for requests that reuse only what is
+    /// exact: whether more waits.
+    ///
+    /// # Errors
+    /// As [`Answers::persist`].
+    pub async fn heal_some(&mut self) -> Result<bool> {
+        if self.persist_some().await? {
+            return Ok(true);
+        }
+        match self.engine.heal_some().await {
+            Err(lost @ Error::DeviceLost { .. }) => self.recover(lost).await.map(|()| false),
+            healed => Ok(healed? || self.engine.has_unsaved()),
+        }
+    }
+
+    /// One step of the engine.
+    async fn advance(&mut self) -> Result<()> {
+        let error = match self.engine.step().await {
+            Ok(events) => {
+                self.losses = 0;
+                self.accept(events);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let told = !self.live.is_empty();
+        let outcome = match error {
+            lost @ Error::DeviceLost { .. } => self.recover(lost).await,
+            other => {
+                self.fail(&other);
+                Err(other)
+            }
+        };
+        outcome.or_else(|error| if told { Ok(()) } else { Err(error) })
+    }
+
+    /// Routes the events of a step.
+    fn accept(&mut self, events: Vec<Event>) {
+        // First the accounts: a stop string may end an answer before its last event is reached.
+        for event in &events {
+            if let Event::Finished { sequence, cache, .. } = event
+                && let Some(live) = self.live.iter_mut().find(|live| live.sequence == *sequence)
+            {
+                live.account(cache);
+            }
+        }
+        for event in events {
+            let (Event::Logits { sequence, .. }
+            | Event::PromptLogits { sequence, .. }
+            | Event::Token { sequence, .. }
+            | Event::Finished { sequence, .. }) = event;
+            let Some(at) = self.live.iter().position(|live| live.sequence == sequence) else { continue };
+            let id = self.live[at].id;
+            match event {
+                Event::Logits { logits, .. } => self.live[at].logits = Some(logits),
+                Event::PromptLogits { position, logits, .. } => self.tell(id, What::PromptLogits { position, logits }),
+                Event::Token { token, .. } => self.token(at, token),
+                Event::Finished { reason, .. } => {
+                    if self.live[at].is_reading() && reason != FinishReason::Context {
+                        self.mark(at);
+                    }
+                    self.finish(at, Some(reason));
+                }
+            }
+        }
+        for live in self.live.iter_mut().filter(|live| live.is_reading()) {
+            if let Some((done, total)) = self.engine.progress(live.sequence)
+                && done > live.read
+            {
+                live.read = done;
+                self.told.push(Update { id: live.id, what: What::Prompt { done, total } });
+            }
+        }
+    }
+
+    fn token(&mut self, at: usize, token: u32) {
+        self.mark(at);
+        let live = &mut self.live[at];
+        if let Some(report) = self.engine.report(live.sequence) {
+            live.account(report);
+        }
+        let (id, text, logits) = (live.id, live.take(token), live.logits.take());
+        let stopped = live.is_stopped();
+        self.tell(id, What::Text { text, token: Some(token), logits });
+        if stopped {
+            self.stop(at);
+        }
+    }
+
+    /// Notes that the prompt of an answer is done, and tells so, once.
+    fn mark(&mut self, at: usize) {
+        let live = &mut self.live[at];
+        let (id, total) = (live.id, live.prompt_tokens());
+        let read = std::mem::replace(&mut live.read, total);
+        live.mark();
+        if read < total {
+            self.tell(id, What::Prompt { done: total, total });
+        }
+    }
+
+    /// Ends an answer that a stop string has cut.
+    fn stop(&mut self, at: usize) {
+        let live = self.live.remove(at);
+        self.engine.cancel(live.sequence);
+        self.tell(live.id, What::Finished(live.finish(Some(FinishReason::Stop)).into()));
+    }
+
+    fn finish(&mut self, at: usize, reason: Option<FinishReason>) {
+        let mut live = self.live.remove(at);
+        let (id, text) = (live.id, live.rest());
+        if !text.is_empty() {
+            self.tell(id, What::Text { text, token: None, logits: None });
+        }
+        let reason = if live.is_stopped() { Some(FinishReason::Stop) } else { reason };
+        self.tell(id, What::Finished(live.finish(reason).into()));
+    }
+
+    /// Ends every answer with `error`.
+    fn fail(&mut self, error: &Error) {
+        for live in std::mem::take(&mut self.live) {
+            self.engine.cancel(live.sequence);
+            self.tell(live.id, What::Failed(error.clone()));
+        }
+    }
+
+    fn tell(&mut self, id: AnswerId, what: What) {
+        self.told.push(Update { id, what });
+    }
+
+    /// Takes the news of one answer, and its end if it has ended.
+    fn claim(&mut self, id: AnswerId) -> (Vec<What>, Option<Result<Answer>>) {
+        let (mut news, mut end) = (Vec::new(), None);
+        for update in self.told.extract_if(.., |update| update.id == id) {
+            match update.what {
+                What::Finished(answer) => end = Some(Ok(*answer)),
+                What::Failed(error) => end = Some(Err(error)),
+                what => news.push(what),
+            }
+        }
+        (news, end)
+    }
+}

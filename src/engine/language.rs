@@ -1,0 +1,72 @@
+//! From what is to be answered to the tokens of a prompt, for every face alike.
+
+use super::{explain::Conversation, openai::Input, packs};
+use crate::error::{Error, Result};
+pub use crate::model::language::{template, tokenizer};
+use crate::text::{ChatTemplate, Prompt, Tokenizer};
+use crate::weights::Checkpoint;
+
+/// What prompts are made with. A model may have no template, and then why.
+pub struct Language {
+    pub tokenizer: Tokenizer,
+    template: Result<ChatTemplate>,
+}
+
+impl Language {
+    /// # Errors
+    /// As [`tokenizer`]; a template that is missing or wrong is told where one is needed.
+    pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Self { tokenizer: tokenizer(checkpoint)?, template: template(checkpoint) })
+    }
+
+    /// # Errors
+    /// As [`template`].
+    pub fn template(&self) -> Result<&ChatTemplate> {
+        self.template.as_ref().map_err(Error::clone)
+    }
+
+    /// The tokens of a prompt, up to where the answer begins.
+    ///
+    /// # Errors
+    /// [`Error::Template`] where the template refuses the messages, and as [`Language::template`].
+    pub fn tokens(&self, input: &Input) -> Result<Vec<u32>> {
+        match input {
+            Input::Conversation(prompt) => self.tokenizer.encode(&self.template()?.render_inputs(&prompt.inputs())?),
+            Input::Text(text) => self.tokenizer.encode_text(text),
+            Input::Exactly(text) => self.tokenizer.encode(text),
+            Input::Tokens(tokens) => Ok(tokens.clone()),
+        }
+    }
+
+    /// The same, and who made which of them.
+    ///
+    /// # Errors
+    /// As [`Language::tokens`].
+    pub fn conversation(&self, input: &Input) -> Result<Conversation> {
+        match input {
+            Input::Conversation(prompt) => Conversation::new(self.template()?, &self.tokenizer, &prompt.inputs()),
+            Input::Text(_) | Input::Exactly(_) | Input::Tokens(_) => Ok(Conversation::raw(self.tokens(input)?)),
+        }
+    }
+
+    /// What a person may not expect of the prompt, a sentence each.
+    pub fn warnings(&self, input: &Input) -> Vec<String> {
+        match (input, &self.template) {
+            (Input::Conversation(prompt), Ok(template)) => template.warnings(&prompt.inputs()),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The beginning of a conversation that later ones share, see [`packs::shared_prefix`].
+    ///
+    /// # Errors
+    /// As [`Language::tokens`].
+    pub fn shared(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        packs::shared_prefix(self.template()?, &self.tokenizer, &prompt.inputs())
+    }
+
+    /// What the template takes for now.
+    pub fn now(&self) -> Option<i64> {
+        self.template.as_ref().ok().map(ChatTemplate::now)
+    }
+}

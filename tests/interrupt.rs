@@ -1,0 +1,100 @@
+//! Ctrl-C while a command computes: it ends at the next step, with what there is by then.
+
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cli::{file, headstart, json_of, str_of, with_model};
+use crate::support::odd::NAMES;
+use crate::support::tiny_chat;
+
+fn start(mut command: Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn interrupt(child: &Child) {
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits until a process has a handler of its own for SIGINT: its work has begun.
+fn at_work(child: &mut Child) {
+    let caught = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim).unwrap_or("0");
+        u64::from_str_radix(mask, 16).unwrap() >> 1 & 1 == 1
+    };
+    while !caught(child.id()) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before its work began");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What an interrupted command leaves: status 130, and one word on standard error.
+fn ended(child: Child) -> String {
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!((status.code(), said.as_str()), (Some(130), "interrupted\n"));
+    String::from_utf8(stdout).unwrap()
+}
+
+#[test]
+fn generate_keeps_the_text_and_what_was_computed() {
+    let home = tempfile::tempdir().unwrap();
+    let prompt = ["-p", "Count from one to a thousand.", "--cache-dir", str_of(home.path())];
+    let generate = |more: &[&str]| with_model("generate", &[&prompt[..], more].concat());
+    // Too long to end by itself before the signal.
+    let mut child = start(generate(&["-n", "4000", "--logit-bias", "2=-100"]));
+    let mut first = [0; 1];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    interrupt(&child);
+    let text = ended(child);
+    assert!(text.ends_with('\n') && text.len() < 4000, "{text}");
+    let usage = &json_of(&mut generate(&["-n", "1", "--json"]))["usage"];
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]);
+}
+
+#[test]
+fn warming_keeps_what_was_computed() {
+    let home = tempfile::tempdir().unwrap();
+    let rules = "Answer in one sentence, and never in two. ".repeat(300);
+    let asked = serde_json::json!([{ "role": "system", "content": rules }]).to_string();
+    let conversation = file(&home, "rules.json", asked);
+    let cache = home.path().join("cache");
+    let mut command = headstart(&["prefix", "warm", str_of(&conversation), "--cache-dir", str_of(&cache), "--model"]);
+    command.arg(crate::support::model_path());
+    let mut child = start(command);
+    at_work(&mut child);
+    interrupt(&child);
+    assert_eq!(ended(child), "");
+    let kept = json_of(&mut headstart(&["prefix", "ls", "--json", "--cache-dir", str_of(&cache)]));
+    let tokens = kept["prefixes"][0]["tokens"].as_u64().unwrap();
+    assert!((16..3000).contains(&tokens), "{kept}");
+}
+
+#[test]
+fn score_shows_what_it_has() {
+    let text = "Never in two. ".repeat(400);
+    let mut child = start(with_model("score", &["-p", &text, "--json"]));
+    at_work(&mut child);
+    interrupt(&child);
+    let found: Value = serde_json::from_str(&ended(child)).unwrap();
+    let count = |field: &str| found[field].as_array().unwrap().len();
+    assert!(count("token_ids") < 1000 && count("logprobs") == count("token_ids").saturating_sub(1), "{found}");
+}
+
+#[test]
+fn bench_leaves_no_folder_behind() {
+    let (model, home) = (tiny_chat::folder(NAMES[0]), tempfile::tempdir().unwrap());
+    let out = home.path().join("out");
+    let flags = ["bench", "prefix", "--lengths", "64", "--prompt", "64", "--runs", "1000", "--out", str_of(&out)];
+    let mut command = headstart(&flags);
+    command.arg("--model").arg(model.path()).env("TMPDIR", home.path());
+    let mut child = start(command);
+    at_work(&mut child);
+    interrupt(&child);
+    ended(child);
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["out"], "its own folder for what is measured is gone");
+}

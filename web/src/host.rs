@@ -1,0 +1,135 @@
+//! `WasmHost`: what is answered without the GPU, and so at any time, also while a step is under way.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use headstart::{
+    engine::{Counters, Engine, KvIdentity, PageUse, explain, language::Language, openai, openai::Input},
+    kv::Owner,
+    store::{TierStats, Tiers},
+    text::Prompt,
+};
+use js_sys::Uint32Array;
+use serde_json::{Value, json};
+use wasm_bindgen::prelude::*;
+
+use crate::{
+    error::{Result, thrown},
+    events::divergence,
+    js,
+};
+
+/// What an engine was like after its last step.
+pub struct Snapshot {
+    pages: PageUse,
+    counters: Counters,
+    tiers: Vec<(&'static str, TierStats)>,
+}
+
+impl Snapshot {
+    pub fn of(engine: &Engine) -> Self {
+        let tiers = engine.tiers().map(Tiers::stats).unwrap_or_default();
+        Self { pages: engine.page_use(), counters: engine.counters(), tiers }
+    }
+}
+
+#[wasm_bindgen]
+pub struct WasmHost {
+    language: Rc<Language>,
+    identity: KvIdentity,
+    snapshot: Rc<RefCell<Snapshot>>,
+}
+
+impl WasmHost {
+    pub fn new(language: Rc<Language>, identity: KvIdentity, snapshot: Rc<RefCell<Snapshot>>) -> Self {
+        Self { language, identity, snapshot }
+    }
+}
+
+#[wasm_bindgen]
+impl WasmHost {
+    /// As for a request with `prompt`: with BOS, where the model asks for it.
+    pub fn tokenize(&self, text: &str) -> Result<Uint32Array> {
+        let tokens = self.language.tokenizer.encode_text(text).map_err(thrown)?;
+        Ok(Uint32Array::from(&tokens[..]))
+    }
+
+    pub fn detokenize(&self, tokens: Vec<u32>) -> String {
+        self.language.tokenizer.decode(&tokens, false)
+    }
+
+    #[wasm_bindgen(js_name = countTokens)]
+    pub fn count_tokens(&self, messages: JsValue) -> Result<usize> {
+        let request = json!({ "messages": js::read(&messages)? });
+        let tokens = Input::read(&request).and_then(|input| self.language.tokens(&input));
+        tokens.map(|tokens| tokens.len()).map_err(thrown)
+    }
+
+    /// The tokens of a conversation, the text of each, and whose they are.
+    #[wasm_bindgen(js_name = renderPrompt)]
+    pub fn render_prompt(&self, messages: JsValue, options: JsValue) -> Result<JsValue> {
+        let mut request = js::read(&options)?;
+        if !request.is_object() {
+            request = json!({});
+        }
+        request["messages"] = js::read(&messages)?;
+        let rendered = self.render(&request).map_err(thrown)?;
+        js::write(&rendered)
+    }
+
+    fn render(&self, request: &Value) -> headstart::error::Result<Value> {
+        let input = Input::Conversation(Box::new(Prompt::read(request)?));
+        let conversation = self.language.conversation(&input)?;
+        let tokens = &conversation.tokens;
+        let bytes = |token: &u32| self.language.tokenizer.token_bytes(*token).unwrap_or_default();
+        let pieces: Vec<_> = tokens.iter().map(|token| String::from_utf8_lossy(bytes(token))).collect();
+        let mut owners = vec![-1_i64; tokens.len()];
+        for span in &conversation.spans {
+            if let Owner::Message { message, .. } = span.owner {
+                owners[span.tokens.clone()].fill(message as i64);
+            }
+        }
+        Ok(json!({ "tokens": tokens, "pieces": pieces, "message": owners }))
+    }
+
+    /// What the cache would make of one request after another.
+    pub fn explain(&self, known: JsValue, prompt: JsValue) -> Result<JsValue> {
+        let explained = self.compare(&js::read(&known)?, &js::read(&prompt)?).map_err(thrown)?;
+        js::write(&explained)
+    }
+
+    fn compare(&self, known: &Value, prompt: &Value) -> headstart::error::Result<Value> {
+        // One time for both: what differs from day to day is told by what asks for the day.
+        let now = self.language.now();
+        let side = |request: &Value| {
+            let mut input = Input::read(request)?;
+            let mut dated = true;
+            if let Input::Conversation(prompt) = &mut input {
+                dated = prompt.now.is_none();
+                prompt.now = prompt.now.or(now);
+            }
+            let salt = openai::text(request, "cache_salt")?.unwrap_or_default();
+            Ok((self.identity.namespace(&salt), self.language.conversation(&input)?, dated))
+        };
+        let (known, prompt) = (side(known)?, side(prompt)?);
+        let found = explain::explain((&known.0, &known.1), (&prompt.0, &prompt.1), &self.language.tokenizer);
+        Ok(json!({
+            "tokens": { "known": known.1.tokens.len(), "prompt": prompt.1.tokens.len() },
+            "shared_tokens": found.shared,
+            "cache": found.report,
+            "divergence": found.divergence.as_ref().map(divergence),
+            "date_token": prompt.1.dated().filter(|_| prompt.2),
+        }))
+    }
+
+    /// Pages, tiers and counters as they were after the last step.
+    pub fn stats(&self) -> Result<JsValue> {
+        let Snapshot { pages, counters, tiers } = &*self.snapshot.borrow();
+        let tiers = tiers.iter().map(|(name, stats)| {
+            let mut plain = json!(stats);
+            plain["name"] = json!(name);
+            plain
+        });
+        js::write(&json!({ "pages": pages, "tiers": tiers.collect::<Vec<Value>>(), "counters": counters }))
+    }
+}

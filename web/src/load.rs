@@ -1,0 +1,51 @@
+//! From files and options to an engine: at first, and after each device that is lost.
+
+use headstart::{
+    engine::{Engine, EngineOptions, Progress, openai},
+    error::{Error, Result},
+    weights::{ByteSource, Checkpoint},
+};
+use serde_json::Value;
+
+use crate::source::{JsSource, ModelFile, Thrown};
+
+pub struct Loader {
+    files: Vec<ModelFile>,
+    options: EngineOptions,
+    unread: Thrown,
+}
+
+impl Loader {
+    /// `unread` holds what a file threw when it was read last, if it threw.
+    pub fn new(files: Vec<ModelFile>, options: &Value, unread: Thrown) -> Result<Self> {
+        let whole = |field| openai::whole(options, field);
+        let options = EngineOptions {
+            context: whole("context")?,
+            kv_tokens: whole("kvTokens")?,
+            chunk: whole("chunk")?,
+            ..EngineOptions::default()
+        };
+        Ok(Self { files, options, unread })
+    }
+
+    pub async fn checkpoint(&self) -> Result<Checkpoint> {
+        self.unread.take();
+        let source =
+            |file: &ModelFile| Box::new(JsSource::new(file.clone(), self.unread.clone())) as Box<dyn ByteSource>;
+        let mut sources: Vec<_> = self.files.iter().map(source).collect();
+        let name = |source: &dyn ByteSource| source.name().to_owned();
+        if sources.is_empty() {
+            return Err(Error::Request { field: "files", problem: "are none; give the files of a model".into() });
+        }
+        if sources.len() == 1 {
+            return Checkpoint::gguf(sources.remove(0)).await;
+        }
+        let weights = sources.iter().map(|source| name(&**source)).find(|name| name.ends_with(".safetensors"));
+        let files = sources.into_iter().map(|source| (name(&*source), source)).collect();
+        Checkpoint::safetensors(weights.unwrap_or_else(|| "the model".into()), files).await
+    }
+
+    pub async fn engine(&self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(Progress)) -> Result<Engine> {
+        Engine::load(checkpoint, &self.options, progress).await
+    }
+}
