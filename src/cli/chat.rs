@@ -125,7 +125,8 @@ impl Chat<'_> {
         let mut leaving = false;
         loop {
             // What was said is saved while somebody thinks of what to say, and made exact where that is what is reused.
-            let (answers, exact) = (&mut self.session.answers, self.request.exact);
+            let exact = self.request.exact && lines.is_interactive();
+            let answers = &mut self.session.answers;
             let mut idle = || match exact {
                 true => pollster::block_on(answers.heal_some()),
                 false => pollster::block_on(answers.persist_some()),

@@ -28,7 +28,6 @@ mod reuse;
 mod runner;
 mod save;
 pub mod scheduler;
-mod score;
 mod search;
 mod sequence;
 pub mod stats;

@@ -227,10 +227,11 @@ fn a_conversation_goes_on_after_a_restart() {
         let exactly = Request { exact: true, ..request.clone() };
         place.restart(&mut other, "digest");
         let exact = run(&mut other, std::slice::from_ref(&exactly)).remove(0);
-        let first = talk.known.prompts[0].len();
-        assert_eq!(exact.cache.sources, (tier.sources)(first, tokens.len() - first), "{}", tier.name);
+        let reused = exact.cache.sources;
+        assert_eq!(reused, (tier.sources)(exact.usage.cached_tokens, tokens.len() - exact.usage.cached_tokens));
+        assert!((talk.known.prompts[0].len()..expected).contains(&exact.usage.cached_tokens), "{reused:?}");
         let left_out = exact.cache.misses.iter().find(|miss| miss.reason == Reason::DecodeWritten).unwrap();
-        assert!(left_out.from == first && left_out.tokens >= expected - first, "{}: {left_out:?}", tier.name);
+        assert_eq!(left_out.from, exact.usage.cached_tokens, "{}", tier.name);
         let cold = run(&mut talk.reference, &[cold(exactly.clone())]).remove(0);
         assert_eq!((&exact.tokens, &exact.logits), (&cold.tokens, &cold.logits), "{}", tier.name);
 
