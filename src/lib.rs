@@ -22,10 +22,14 @@
 //!
 //! # The way of a token
 //!
-//! text → chat template → tokenizer → [`engine::Request`] → sequence → prefix match (pages that already hold the start) →
-//! scheduler (which tokens of which sequences) → batch (tokens, positions, slots, block tables in one step buffer) → the
-//! model records kernels → one submit → sampling on the GPU → 4 bytes a sequence come back → collect (what was written is
-//! published) → token stream → text. [`engine::answers`] drives the steps, and tells what became of each request.
+//! request ([`Body`]) → chat template → tokenizer ([`Language`]) → [`engine::Request`] → [`Answers`], which alone drive the
+//! steps → sequence → prefix match (pages that already hold the start) → restoring (what stores have of the rest, while
+//! others go on) → scheduler (which tokens of which sequences) → batch (tokens, positions, slots, block tables in one step
+//! buffer) → the model records kernels → one submit → sampling on the GPU → 4 bytes a sequence come back → collect (what
+//! was written is published, and queued to be saved) → token stream → text.
+//!
+//! Inside the engine the runner owns the device, the model and the pages, and runs steps; reuse owns what is known of pages
+//! and tiers. A sequence is waiting, restoring, prefilling or decoding; no step waits for a store while one can compute.
 //!
 //! # Invariants
 //!
@@ -54,3 +58,16 @@ pub mod engine;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+
+pub use engine::answers::{Answer, Answers, What};
+pub use engine::language::Language;
+pub use engine::openai::{Body, Input};
+pub use engine::{Engine, EngineOptions};
+pub use error::{Error, Result};
+pub use text::Message;
+pub use weights::Checkpoint;
+
+/// The examples of the front page, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,8 +4,9 @@
 //! of which sequences) → [`batch`] (one step buffer) → the model records → one submit → sampling on the GPU → 4 bytes a
 //! row come back → collect (written pages are published) → [`Event`]s.
 //!
-//! `Engine` is `&mut self` and owned by one thread or worker. It awaits in three places: opening the device, reading
-//! weights, reading results back.
+//! `Engine` is `&mut self` and owned by one thread or worker: a thin face over what runs steps ([`runner`]) and what reuses
+//! ([`reuse`]), with its sequences. It awaits in four places: opening the device, reading weights, reading results back, and,
+//! where nothing can be computed, stores.
 
 pub mod answers;
 pub mod batch;

@@ -26,7 +26,7 @@ export function wording(vocabulary) {
 function tokenizer(size) {
   const specials = ["<unk>", "<s>", "</s>"];
   const tokens = [...specials, ...byteCharacters()];
-  while (tokens.length < size) tokens.push(`w${tokens.length}`);
+  while (tokens.length < size) tokens.push(`<w${tokens.length}>`);
   return {
     version: "1.0",
     truncation: null,
