@@ -45,8 +45,8 @@ window.calls = {
       return { adapter: headstart.adapter, digest: headstart.weightsDigest, download: last("download"), upload: last("upload"), compile: last("compile") };
     })()),
 
-  answer: ({ content, system, ...options }) =>
-    caught(headstart.chat.completions.create({ max_tokens: 16, ...options, messages: say(content, system) }).then(summary)),
+  answer: ({ content, system, messages = say(content, system), ...options }) =>
+    caught(headstart.chat.completions.create({ max_tokens: 16, ...options, messages }).then(summary)),
 
   several: (contents) =>
     caught(Promise.all(contents.map((content) => headstart.chat.completions.create({ max_tokens: 16, messages: say(content) }).then(summary)))),
