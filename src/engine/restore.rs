@@ -30,7 +30,7 @@ use super::{
 use crate::{
     error::Result,
     kernels::PAGE,
-    kv::{self, Admission, AdmitOptions, BlockTable, Choice, Key, Namespace, Reason},
+    kv::{self, Admission, BlockTable, Choice, Key, Namespace, Reason},
     store::{self, Ahead, Blob, BoxFuture, Deadline, Element, Family, Loaded, Missing, Wanted},
 };
 
@@ -400,17 +400,13 @@ impl Engine {
     ) -> Option<BoxFuture<'static, Option<Next>>> {
         loading.found.clear();
         let tiers = self.reuse.persistence.as_ref()?.tiers.clone();
-        let Loading { beginning: Beginning { namespace, tokens, options }, admission, .. } = loading;
+        let Loading { beginning: Beginning { namespace, tokens, .. }, admission, .. } = loading;
         let block = marked.block;
-        let anywhere = AdmitOptions { whole_pages: false, ..*options };
-        let known = self.reuse.cache.lookup(namespace, tokens, &anywhere);
         let parent = block.checked_sub(1).map_or(namespace.key(), |last| admission.table.keys()[last]);
         let tokens = tokens[block * PAGE..block * PAGE + marked.stored.tokens].to_vec();
-        // Less than pages have is of no use.
-        let least = known.saturating_sub(block * PAGE) + 1;
         let family = self.reuse.family(namespace);
         Some(Box::pin(async move {
-            let found = partial(&tiers, &parent, block, &tokens, least..tokens.len(), deadline).await.0?;
+            let found = partial(&tiers, &parent, block, &tokens, 1..tokens.len(), deadline).await.0?;
             let tokens = tokens[..found.stored.tokens].to_vec();
             let wanted = Wanted { key: found.key.0, parent: parent.0, tokens, family };
             next(Ahead::new(tiers, vec![wanted], vec![found.stored.tier], 1, deadline), found).await

@@ -49,10 +49,12 @@ impl Fake {
     ) -> Result<T, StoreError> {
         self.set(begin);
         let mut inner = self.0.1.wait_while(self.0.0.lock().unwrap(), |inner| hangs(inner)).unwrap();
-        match inner.fails {
+        let done = match inner.fails {
             true => Err(StoreError::Backend { store: "fake", problem: "gone".into() }),
             false => Ok(end(&mut inner)),
-        }
+        };
+        self.0.1.notify_all();
+        done
     }
 
     fn read<T>(&self, end: impl FnOnce(&mut Inner) -> T) -> Result<T, StoreError> {
