@@ -167,6 +167,7 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
         timings: { ttft_ms: ttft, prefill_ms: ttft, decode_ms: decode, prefill_tok_s: 1000 / PREFILL_MS, decode_tok_s: (written * 1000) / Math.max(decode, 1) },
         recovered: 0,
         finish: finish as "stop",
+        warnings: [],
       },
     };
   }
