@@ -14,7 +14,8 @@ use headstart::store::{
 };
 use pollster::block_on;
 
-use crate::support::engine::{greedy, load, run};
+use crate::support::engine::{greedy, load, run, run_behind};
+use crate::support::model_path;
 use crate::support::odd::{NAMES, Tiny};
 
 const LONG: Duration = Duration::from_secs(600);
@@ -312,4 +313,21 @@ fn rows_go_to_who_decodes_and_then_to_prompts_in_order() {
     for (holding, yields) in [(&[][..], None), (&[4], Some(4)), (&[2, 9, 5], Some(9))] {
         assert_eq!(scheduler::yields(&ids(holding)), yields.map(SequenceId));
     }
+}
+
+/// More KV than a step takes in while others compute, beside an answer.
+#[test]
+fn real_model_blocks_come_back_beside_an_answer() {
+    let mut engine = load(&model_path(), &EngineOptions::default());
+    let tiers = Tiers::new(MemoryStore::new(1 << 30, system_clock()), Vec::new(), TiersConfig::default());
+    engine.attach(tiers, "digest", LONG);
+    let long = prompt(300, 40_000, 1);
+    let cold = run(&mut engine, &[greedy(&long, 4)]).remove(0);
+    block_on(engine.persist()).unwrap();
+    engine.clear_cache();
+    let talking = Request { no_cache: true, ..greedy(&prompt(20, 40_000, 2), 24) };
+    let answers = run_behind(&mut engine, &[talking], &[greedy(&long, 4)]);
+    assert_eq!(answers[1].cache.sources, Sources { memory: 300, ..Sources::default() });
+    assert_eq!(answers[1].tokens, cold.tokens);
+    assert_eq!(answers[0].tokens.len(), 24);
 }

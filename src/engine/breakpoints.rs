@@ -45,17 +45,14 @@ impl Breakpoints {
         }
     }
 
-    pub fn contains(&self, key: &Key, exact: bool) -> bool {
-        self.entries.get(key).is_some_and(|known| known.exact || !exact)
-    }
-
-    pub fn get(&mut self, key: &Key) -> Option<&Breakpoint> {
-        let entry = self.entries.get_mut(key)?;
+    /// The hidden state behind a prompt, with `exact` only one that is so; as the most recently used.
+    pub fn get(&mut self, key: &Key, exact: bool) -> Option<&[f32]> {
+        let entry = self.entries.get_mut(key).filter(|known| known.exact || !exact)?;
         self.tick += 1;
         self.order.remove(&entry.used);
         self.order.insert(self.tick, *key);
         entry.used = self.tick;
-        Some(entry)
+        Some(&entry.hidden)
     }
 
     pub fn clear(&mut self) {

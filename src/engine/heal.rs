@@ -54,7 +54,13 @@ impl Engine {
             let request = Request { tokens, cache_salt: salt, exact: true, breakpoints, ..Request::default() };
             self.healing = Some(self.submit(request)?);
         }
-        let events = self.advance().await?;
+        let events = match self.advance().await {
+            Ok(events) => events,
+            Err(error) => {
+                self.healing.take().into_iter().for_each(|id| self.cancel(id));
+                return Err(error);
+            }
+        };
         if events.iter().any(|event| matches!(event, Event::Finished { .. })) {
             self.healing = None;
         }

@@ -218,7 +218,10 @@ impl Engine {
 
     /// Ends a sequence; what it has computed stays in the cache. No event follows.
     pub fn cancel(&mut self, id: SequenceId) {
+        let waited = self.waiting.len();
         self.waiting.retain(|sequence| sequence.id != id);
+        // It may be the one that all the others make way for.
+        self.is_short &= self.waiting.len() == waited;
         if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
             let sequence = self.running.remove(at);
             self.release(sequence);

@@ -229,9 +229,11 @@ impl Engine {
             (exact == blocks[index].len()).then_some(page)
         };
         let pages: Option<Vec<PageId>> = (0..keys.len()).map(page).collect();
-        let hidden = keys.last().and_then(|key| self.reuse.breakpoints.get(key)).filter(|known| known.exact);
+        // What is on its way to be saved takes the memory that pages are read through.
+        self.hand_pages_on().await?;
+        let hidden = keys.last().and_then(|key| self.reuse.breakpoints.get(key, true)).map(<[f32]>::to_vec);
         let (Some(pages), Some(hidden)) = (pages, hidden) else { return Ok(None) };
-        let mut hidden = Some(hidden.hidden.clone());
+        let mut hidden = Some(hidden);
         let mut blobs: Vec<Blob> = Vec::with_capacity(pages.len());
         for read in pages.chunks(self.runner.kv.most_read()) {
             let words = self.runner.kv.read(&mut self.runner.gpu, read).await?;

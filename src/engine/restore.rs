@@ -64,6 +64,8 @@ struct Loading {
     next: BoxFuture<'static, Option<Next>>,
     /// Bytes and milliseconds, by tier.
     loads: Vec<(f64, f64)>,
+    /// Others computed meanwhile, so that those milliseconds say little.
+    beside: bool,
 }
 
 /// A block that was waited for, and those behind it.
@@ -122,7 +124,7 @@ impl Reuse {
     /// Asks the tiers for what pages do not have of a prompt; none where there is nothing to ask.
     pub fn restore(&self, beginning: &Beginning, prompt: usize) -> Option<Restoring> {
         let persistence = self.persistence.as_ref().filter(|_| beginning.options.max != Some(0))?;
-        let Beginning { namespace, tokens, options } = beginning;
+        let Beginning { namespace, tokens, options, .. } = beginning;
         let known = self.cache.lookup(namespace, tokens, options);
         if known >= prompt {
             return None;
@@ -186,11 +188,14 @@ impl Reuse {
 impl Engine {
     /// Takes in what stores have given since the last step.
     pub(super) async fn restore(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        let mut left = STEP_BYTES;
+        let (mut left, until) = (STEP_BYTES, Deadline::after(MOMENT));
         loop {
             let alone = !self.running.iter().any(|s| matches!(s.phase, Phase::Prefilling(_) | Phase::Decoding(_)));
-            let arrived = self.arrivals(alone).await;
-            if arrived.is_empty() || (!alone && left == 0) {
+            if until.passed() || (!alone && left == 0) {
+                return Ok(());
+            }
+            let arrived = self.arrivals(alone, until).await;
+            if arrived.is_empty() {
                 return Ok(());
             }
             for (id, arrival) in arrived {
@@ -201,6 +206,8 @@ impl Engine {
                     (Arrival::Search(search), _) => self.begin(id, search, deadline, events).await?,
                     (Arrival::Block(next), Stage::Loading(loading)) => {
                         left = left.saturating_sub(self.reuse.layout.words() * 4);
+                        self.make_room(1).await?;
+                        let loading = Box::new(Loading { beside: loading.beside || !alone, ..*loading });
                         self.take_block(at, loading, next.map(|next| *next), deadline)?;
                     }
                     (Arrival::Block(_), Stage::Finding(_)) => {}
@@ -210,7 +217,7 @@ impl Engine {
     }
 
     /// What has come, by sequence. Waits, for a moment, where there is nothing else to do.
-    async fn arrivals(&mut self, alone: bool) -> Vec<(SequenceId, Arrival)> {
+    async fn arrivals(&mut self, alone: bool, until: Deadline) -> Vec<(SequenceId, Arrival)> {
         let restoring = self.running.iter_mut().filter_map(|sequence| match &mut sequence.phase {
             Phase::Restoring(restoring) => Some((sequence.id, restoring)),
             _ => None,
@@ -227,7 +234,7 @@ impl Engine {
             let arrived: Vec<_> = arrived.collect();
             if arrived.is_empty() && alone { Poll::Pending } else { Poll::Ready(arrived) }
         });
-        Deadline::after(MOMENT).bound(polled).await.unwrap_or_default()
+        until.bound(polled).await.unwrap_or_default()
     }
 
     /// Gives a running sequence the pages that have the beginning of its prompt, and has the tiers fetch what they have
@@ -268,12 +275,12 @@ impl Engine {
             None => {
                 let mut admission = admission;
                 account(&mut admission, failure, choices);
-                self.start(at, admission);
+                self.start(at, admission, beginning.hidden);
             }
             Some((ahead, first)) => {
                 let loads = vec![(0.0, 0.0); self.reuse.persistence.as_ref().map_or(0, |p| p.rates.len())];
                 let next = Box::pin(next(ahead, first));
-                let loading = Loading { admission, beginning, choices, failure, found, next, loads };
+                let loading = Loading { admission, beginning, choices, failure, found, next, loads, beside: false };
                 let stage = Stage::Loading(Box::new(loading));
                 self.running[at].phase = Phase::Restoring(Restoring { deadline, stage });
             }
@@ -297,8 +304,11 @@ impl Engine {
             };
             admission = again;
         }
-        if let Some(copy) = admission.copy {
-            self.runner.copy(copy)?;
+        if let Some(copy) = admission.copy
+            && let Err(error) = self.runner.copy(copy)
+        {
+            self.reuse.cache.withdraw(admission);
+            return Err(error);
         }
         Ok(Some(admission))
     }
@@ -374,7 +384,10 @@ impl Engine {
         }
         // The last token is computed, for its logits, unless its hidden state is known or its logits are not needed.
         let needs_logits = end == tokens.len() && options.max.is_none();
-        let end = end - usize::from(needs_logits && !self.reuse.breakpoints.contains(&key, options.exact));
+        let hidden = self.reuse.breakpoints.get(&key, options.exact).filter(|_| needs_logits);
+        loading.beginning.hidden = hidden.map(<[f32]>::to_vec).or(loading.beginning.hidden.take());
+        let Beginning { tokens, hidden, .. } = &loading.beginning;
+        let end = end - usize::from(needs_logits && hidden.is_none());
         let Admission { table, report, cached_tokens, .. } = &mut loading.admission;
         let fresh = end.saturating_sub(table.written());
         if fresh == 0 || self.reuse.cache.append(table, fresh).is_err() {
@@ -415,8 +428,8 @@ impl Engine {
 
     /// Goes on to compute what was not loaded.
     fn end_loading(&mut self, at: usize, loading: Loading) -> Result<()> {
-        let Loading { mut admission, mut beginning, choices, failure, loads, .. } = loading;
-        if let Some(Persistence { rates, .. }) = &mut self.reuse.persistence {
+        let Loading { mut admission, mut beginning, choices, failure, loads, beside, .. } = loading;
+        if let Some(Persistence { rates, .. }) = self.reuse.persistence.as_mut().filter(|_| !beside) {
             // Of all that was loaded at once, since blocks come in groups.
             for (rate, (bytes, ms)) in rates.iter_mut().zip(loads).filter(|(_, load)| load.0 > 0.0) {
                 rate.measure(bytes, ms);
@@ -434,20 +447,18 @@ impl Engine {
             admission = whole;
         }
         account(&mut admission, failure, choices);
-        self.start(at, admission);
+        self.start(at, admission, beginning.hidden);
         Ok(())
     }
 
     /// Lets a sequence compute what its pages do not hold.
-    fn start(&mut self, at: usize, admission: Admission) {
+    fn start(&mut self, at: usize, admission: Admission, hidden: Option<Vec<f32>>) {
         let sequence = &mut self.running[at];
         let prompt = sequence.request.tokens.len();
-        if admission.cached_tokens == prompt && sequence.generated.is_empty() {
-            let known = self.reuse.breakpoints.get(&admission.table.key());
-            sequence.hidden = known.map(|breakpoint| breakpoint.hidden.clone());
-        }
+        sequence.hidden = hidden.filter(|_| admission.cached_tokens == prompt && sequence.generated.is_empty());
         if sequence.admitted.is_none() {
             sequence.admitted = Some(Instant::now());
+            sequence.is_measured = true;
             sequence.cache = explain::report(&self.reuse.cache, &admission, &sequence.request);
         }
         let decodes = admission.cached_tokens >= prompt && !sequence.generated.is_empty();

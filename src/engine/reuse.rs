@@ -56,6 +56,8 @@ pub(super) struct Beginning {
     pub namespace: Namespace,
     pub tokens: Vec<u32>,
     pub options: AdmitOptions,
+    /// Behind the whole prompt, where that is known.
+    pub hidden: Option<Vec<f32>>,
 }
 
 impl Reuse {
@@ -120,21 +122,20 @@ impl Reuse {
 
     /// A new sequence begins with its prompt, whose last token is computed for its logits unless its hidden state is known.
     /// One that was at work before goes on behind all that it had computed.
-    pub fn beginning(&self, sequence: &Sequence) -> Beginning {
+    pub fn beginning(&mut self, sequence: &Sequence) -> Beginning {
         let request = &sequence.request;
         let namespace = self.namespace(&request.cache_salt);
         let goes_on = sequence.admitted.is_some() && !sequence.generated.is_empty();
         let tokens = if goes_on { sequence.computed() } else { request.tokens.clone() };
-        let whole = || {
-            let last = Key::chain(&namespace, &tokens).last();
-            last.is_some_and(|key| self.breakpoints.contains(&key, request.exact))
-        };
+        let last = Key::chain(&namespace, &tokens).last().filter(|_| !request.no_cache && !goes_on);
+        let hidden = last.and_then(|key| self.breakpoints.get(&key, request.exact)).map(<[f32]>::to_vec);
         let max = match () {
             _ if request.no_cache => Some(0),
-            _ if goes_on || whole() => Some(tokens.len()),
+            _ if goes_on || hidden.is_some() => Some(tokens.len()),
             _ => None,
         };
-        Beginning { options: AdmitOptions { max, exact: request.exact, ..AdmitOptions::default() }, namespace, tokens }
+        let options = AdmitOptions { max, exact: request.exact, ..AdmitOptions::default() };
+        Beginning { namespace, tokens, options, hidden }
     }
 
     /// Names what `tokens` rows wrote, here and to the tiers.

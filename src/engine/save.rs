@@ -197,20 +197,12 @@ impl Engine {
 
     /// Gives saving its share of a step, which waits for no store.
     pub(super) async fn save_share(&mut self) -> Result<()> {
-        let began = Instant::now();
-        let pages = match &self.reuse.persistence {
-            Some(Persistence { saving: Saving::Pages { blocks, .. }, .. }) => blocks.len(),
-            _ => 0,
-        };
         self.hand_pages_on().await?;
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
         if let Saving::Blobs(writing) = &mut persistence.saving
             && poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await.is_ready()
         {
             persistence.saving = Saving::Nothing;
-        }
-        if pages > 0 {
-            persistence.pace.measure(pages as f64, began.elapsed().as_secs_f64() * 1e3);
         }
         let share = persistence.share(self.step_ms);
         self.send_for_pages(share).await
@@ -255,7 +247,7 @@ impl Engine {
     }
 
     /// Encodes the pages that were sent for, and has the stores given them.
-    async fn hand_pages_on(&mut self) -> Result<()> {
+    pub(super) async fn hand_pages_on(&mut self) -> Result<()> {
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
         let (reading, blocks) = match std::mem::replace(&mut persistence.saving, Saving::Nothing) {
             Saving::Pages { reading, blocks } => (reading, blocks),
@@ -265,6 +257,7 @@ impl Engine {
             }
         };
         let words = self.runner.gpu.finish_reading(reading).await?;
+        let (began, count) = (Instant::now(), blocks.len());
         let layout = &self.reuse.layout;
         let pages = blocks.into_iter().zip(words.chunks_exact(layout.words()));
         let blobs = pages.map(|((block, exact), page)| {
@@ -272,6 +265,7 @@ impl Engine {
             block.blob(layout, producer, page)
         });
         persistence.hand_on(blobs.collect());
+        persistence.pace.measure(count as f64, began.elapsed().as_secs_f64() * 1e3);
         Ok(())
     }
 

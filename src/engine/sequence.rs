@@ -20,6 +20,10 @@ pub struct Sequence {
     pub hidden: Option<Vec<f32>>,
     /// When it was admitted first.
     pub admitted: Option<Instant>,
+    /// Whether its prompt is computed from there on without a break, so that the time tells how fast.
+    pub is_measured: bool,
+    /// Prompt positions whose logits were told.
+    pub told_logits: usize,
 }
 
 pub enum Phase {
@@ -55,7 +59,17 @@ impl Phase {
 impl Sequence {
     pub fn new(id: SequenceId, request: Request) -> Self {
         let generated = request.generated.clone();
-        Self { id, request, generated, phase: Phase::Waiting, cache: Report::default(), hidden: None, admitted: None }
+        Self {
+            id,
+            request,
+            generated,
+            phase: Phase::Waiting,
+            cache: Report::default(),
+            hidden: None,
+            admitted: None,
+            is_measured: false,
+            told_logits: 0,
+        }
     }
 
     pub fn usage(&self) -> Usage {

@@ -51,7 +51,7 @@ impl Planned {
 
     /// Tokens of the answer before the one that follows these rows.
     fn answered(&self, request: &Request) -> usize {
-        self.end() - request.tokens.len()
+        self.end().saturating_sub(request.tokens.len())
     }
 }
 
@@ -97,7 +97,10 @@ impl Engine {
     /// just being computed for another waits for that, so that what many ask for at once is computed once.
     async fn admit(&mut self, events: &mut Vec<Event>) -> Result<()> {
         let mut at = 0;
-        while !self.is_short && self.running.len() < self.runner.max_sequences && at < self.waiting.len() {
+        while (!self.is_short || self.running.is_empty())
+            && self.running.len() < self.runner.max_sequences
+            && at < self.waiting.len()
+        {
             if self.is_under_way(&self.waiting[at].request) {
                 at += 1;
                 continue;
@@ -159,6 +162,7 @@ impl Engine {
                 return Ok(planned);
             }
             self.give_up_pages(&mut sequence);
+            sequence.is_measured = false;
             self.wait(sequence);
             self.is_short = true;
         }
@@ -320,9 +324,12 @@ impl Engine {
             let Some(mut table) = phase.into_table() else { continue };
             self.publish(&rows, &mut table, hidden);
             let sequence = &mut self.running[rows.sequence];
-            for (position, logits) in (rows.position..).zip(logits.chunks_exact(vocab)) {
+            // One that had to give its pages up computes some of them again.
+            let untold = (rows.position..).zip(logits.chunks_exact(vocab)).filter(|row| row.0 >= sequence.told_logits);
+            for (position, logits) in untold {
                 events.push(Event::PromptLogits { sequence: sequence.id, position, logits: logits.to_vec() });
             }
+            sequence.told_logits = sequence.told_logits.max(rows.end());
             let Some(Chosen { token, logits, .. }) = chosen else {
                 sequence.phase = Phase::Prefilling(table);
                 continue;
@@ -352,10 +359,10 @@ impl Engine {
 
     /// Names what the rows wrote, here and to the tiers, and takes the measure of a prompt that ended.
     fn publish(&mut self, rows: &Planned, table: &mut BlockTable, hidden: Vec<(usize, Vec<f32>)>) {
-        let Sequence { request, cache, admitted, .. } = &self.running[rows.sequence];
+        let Sequence { request, cache, admitted, is_measured, .. } = &self.running[rows.sequence];
         let producer = match rows.rows {
             scheduler::Rows::Prompt { last, .. } => {
-                if let Some(admitted) = admitted.filter(|_| last && cache.sources.computed > 1) {
+                if let Some(admitted) = admitted.filter(|_| *is_measured && last && cache.sources.computed > 1) {
                     let ms = admitted.elapsed().as_secs_f64() * 1e3;
                     self.reuse.prefill.measure(cache.sources.computed as f64, ms);
                 }

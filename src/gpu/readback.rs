@@ -12,6 +12,8 @@ pub struct Staging(Rc<RefCell<Option<wgpu::Buffer>>>);
 /// Bytes on their way to the host. Dropping it gives the staging memory back.
 pub struct Reading {
     target: wgpu::Buffer,
+    /// It is mapped, or about to be.
+    holds: bool,
     size: u64,
     index: wgpu::SubmissionIndex,
     mapped: Signal<std::result::Result<(), wgpu::BufferAsyncError>>,
@@ -19,7 +21,9 @@ pub struct Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.target.unmap();
+        if self.holds {
+            self.target.unmap();
+        }
     }
 }
 
@@ -46,13 +50,14 @@ impl Gpu {
         self.check()?;
         let mapped = Signal::new();
         target.map_async(wgpu::MapMode::Read, 0..source.size, mapped.sender());
-        Ok(Reading { target, size: source.size, index, mapped })
+        Ok(Reading { target, holds: true, size: source.size, index, mapped })
     }
 
     /// Waits for what was sent for, and for nothing that was submitted after it.
-    pub async fn finish_reading(&mut self, reading: Reading) -> Result<Vec<u32>> {
+    pub async fn finish_reading(&mut self, mut reading: Reading) -> Result<Vec<u32>> {
         self.poll_until(Some(reading.index.clone()))?;
         if let Err(error) = reading.mapped.wait().await {
+            reading.holds = false;
             self.check_late().await?;
             return Err(Error::Gpu { problem: format!("readback failed: {error}") });
         }

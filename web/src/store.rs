@@ -69,6 +69,18 @@ impl JsStore {
     }
 }
 
+impl JsStore {
+    /// What a value is, if it is one.
+    fn bytes(&self, value: JsValue) -> Result<Option<Vec<u8>>, StoreError> {
+        let Ok(bytes) = value.dyn_into::<Uint8Array>() else { return Ok(None) };
+        if bytes.length() > MAX_BYTES {
+            let problem = format!("a value of {} bytes", bytes.length());
+            return Err(StoreError::Backend { store: self.name, problem });
+        }
+        Ok(Some(bytes.to_vec()))
+    }
+}
+
 fn names(keys: &[Key]) -> Array {
     keys.iter().map(|key| JsValue::from(js::hex(key))).collect()
 }
@@ -79,14 +91,18 @@ impl Store for JsStore {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move { self.bytes(self.settle(self.store.get(&js::hex(key))).await?) })
+    }
+
+    /// All are asked for at once: each promise is on its way before the first is waited for.
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
         Box::pin(async move {
-            let value = self.settle(self.store.get(&js::hex(key))).await?;
-            let Ok(bytes) = value.dyn_into::<Uint8Array>() else { return Ok(None) };
-            if bytes.length() > MAX_BYTES {
-                let problem = format!("a value of {} bytes", bytes.length());
-                return Err(StoreError::Backend { store: self.name, problem });
+            let asked: Vec<_> = keys.iter().map(|key| self.store.get(&js::hex(key))).collect();
+            let mut values = Vec::with_capacity(asked.len());
+            for promise in asked {
+                values.push(self.bytes(self.settle(promise).await?)?);
             }
-            Ok(Some(bytes.to_vec()))
+            Ok(values)
         })
     }
 

@@ -71,6 +71,8 @@ pub(super) struct Live {
     pub logits: Option<Vec<f32>>,
     /// Prompt tokens that were told to be done.
     pub read: usize,
+    /// Prompt positions whose logits were told.
+    pub told_logits: usize,
     reading: bool,
     answer: Answer,
     stopped: bool,
@@ -110,6 +112,7 @@ impl Live {
             last: submitted,
             logits: None,
             read: 0,
+            told_logits: 0,
             reading: true,
             answer,
             stopped: false,

@@ -213,7 +213,10 @@ impl Answers {
     async fn advance(&mut self) -> Result<()> {
         let error = match self.engine.step().await {
             Ok(events) => {
-                self.losses = 0;
+                // A step that only sent a prompt's rows on their way has not shown that the device lives.
+                if !events.is_empty() {
+                    self.losses = 0;
+                }
                 self.accept(events);
                 return Ok(());
             }
@@ -249,7 +252,12 @@ impl Answers {
             let id = self.live[at].id;
             match event {
                 Event::Logits { logits, .. } => self.live[at].logits = Some(logits),
-                Event::PromptLogits { position, logits, .. } => self.tell(id, What::PromptLogits { position, logits }),
+                // After a lost device some are computed again.
+                Event::PromptLogits { position, .. } if position < self.live[at].told_logits => {}
+                Event::PromptLogits { position, logits, .. } => {
+                    self.live[at].told_logits = position + 1;
+                    self.tell(id, What::PromptLogits { position, logits });
+                }
                 Event::Token { token, .. } => self.token(at, token),
                 Event::Finished { reason, .. } => {
                     if self.live[at].is_reading() && reason != FinishReason::Context {
