@@ -6,8 +6,11 @@
 
 use crate::{
     kernels::{Heads, PAGE},
-    store::Row,
+    store::{self, Row},
 };
+
+/// A stored block is a page.
+const _: () = assert!(store::BLOCK == PAGE);
 
 /// The shape of one page over all layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,8 +41,7 @@ pub const SHADERS: Library = library![
     "topk",
 ];
 
-/// Tokens of a page of the KV cache.
-pub const PAGE: usize = 16;
+pub use crate::kv::PAGE;
 
 /// What a span of rows is there for. Prompt rows and decode rows may run different kernels (they may round differently);
 /// within a class a row's result does not depend on the rows beside it.
