@@ -39,10 +39,12 @@ fn sequences_without_pages_for_all_say_what_they_say_alone() {
             EngineOptions { kv_limit: Some(14 * 16), kv_tokens: Some(16), chunk: Some(32), ..EngineOptions::default() };
         let requests: Vec<Request> =
             (0..3).map(|seed| drawn(&prompt(41, tiny.vocabulary, seed), 64, seed as u64)).collect();
-        let alone: Vec<_> = requests
-            .iter()
-            .map(|request| run(&mut load(&tiny.folder, &options), std::slice::from_ref(request)))
-            .collect();
+        let mut engine = load(&tiny.folder, &options);
+        let alone = |request: &Request| {
+            engine.clear_cache();
+            run(&mut engine, std::slice::from_ref(request))
+        };
+        let alone: Vec<_> = requests.iter().map(alone).collect();
         let mut engine = load(&tiny.folder, &options);
         let together = run(&mut engine, &requests);
         for (alone, together) in alone.iter().zip(&together) {

@@ -195,7 +195,7 @@ fn conversations_say_under_exact_what_cold_runs_say() {
 #[test]
 fn a_conversation_goes_on_after_a_restart() {
     let places = Places::default();
-    for tier in Tier::reaching(Reach::Process) {
+    for tier in Tier::reaching(Reach::All) {
         let place = places.new_in(tier);
         let mut talk = Talk::new(false);
         place.attach(&mut talk.engine, "digest");
