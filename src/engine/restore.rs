@@ -328,7 +328,7 @@ impl Engine {
             Placed::Nothing => None,
         };
         match next {
-            Some(_) if deadline.passed() => loading.failure = Some((Reason::Deadline, usize::MAX)),
+            Some(_) if deadline.passed() => _ = loading.failure.get_or_insert((Reason::Deadline, usize::MAX)),
             Some(next) => {
                 loading.next = next;
                 let stage = Stage::Loading(loading);
