@@ -1,6 +1,7 @@
 mod answers;
 mod cache;
 mod checkpoints;
+mod choice;
 mod cli;
 mod config;
 mod counters;

@@ -16,7 +16,7 @@ use etcetera::BaseStrategy;
 
 use crate::engine::{Engine, explain};
 use crate::error::{Error, Result};
-use crate::kv::{Fields, Namespace, Reason, Report};
+use crate::kv::{Fields, Namespace, Report};
 use crate::store::{
     self, Background, BackgroundConfig, Chain, FilesystemConfig, FilesystemStore, MemoryStore, Pack, PackError,
     PackLimits, PackStore, RemoteConfig, Store, StoreError, Tiers, TiersConfig, system_clock,
@@ -229,7 +229,7 @@ pub fn chains(part: &FilesystemStore) -> Result<(Vec<Chain>, usize)> {
 
 /// Completes the account of a prompt by what lies in the directory, of whatever model and salt: it is one person's own.
 fn recall(place: &PlaceArgs, own: &Namespace, prompt: &[u32], account: &mut Report) -> Result<()> {
-    if account.misses.iter().all(|miss| miss.reason != Reason::Cold) {
+    if account.unexplained().is_none() {
         return Ok(());
     }
     let mut stored: Vec<(Namespace, Vec<u32>)> = Vec::new();

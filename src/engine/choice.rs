@@ -32,7 +32,10 @@ impl Rate {
 pub struct Stored {
     /// Index of the tier.
     pub tier: usize,
+    /// What it spares computing.
     pub tokens: usize,
+    /// What has to be loaded for that.
+    pub size: usize,
 }
 
 /// How many of the leading `blocks` to load: as many as save most time. A rate that is unknown counts as worth trying.
@@ -41,7 +44,7 @@ pub fn worthwhile(blocks: &[Stored], bytes: f64, prefill: &Rate, tiers: &[Rate])
     let (mut saved, mut most, mut count) = (0.0, 0.0, 0);
     for (index, block) in blocks.iter().enumerate() {
         let computing = prefill.ms(block.tokens as f64);
-        let loading = tiers[block.tier].ms(block.tokens as f64 * bytes);
+        let loading = tiers[block.tier].ms(block.size as f64 * bytes);
         let gain = computing.zip(loading).map_or(0.0, |(computing, loading)| computing - loading);
         saved += gain;
         if saved >= most {

@@ -96,7 +96,7 @@ pub fn recall<'a>(
     prompt: &[u32],
     stored: impl IntoIterator<Item = (&'a Namespace, &'a [u32])>,
 ) {
-    let Some(index) = report.misses.iter().position(|miss| miss.reason == Reason::Cold) else { return };
+    let Some(index) = report.unexplained() else { return };
     let Miss { from, tokens, .. } = report.misses[index];
     let same = |other: &[u32]| prompt.iter().zip(other).take_while(|(a, b)| a == b).count();
     let found = stored.into_iter().map(|(theirs, tokens)| (theirs, tokens, same(tokens)));

@@ -111,6 +111,10 @@ impl KvIdentity {
                 waiting = 0;
             }
         }
+        let (namespace, producer) = (self.namespace(salt), pack.header().producer);
+        let chain: Vec<Key> = keys.iter().copied().map(Key).collect();
+        let block = |number| Block::new(&namespace, &chain, pack.tokens(), number).written(producer);
+        tiers.record((0..chain.len()).map(block).collect()).await;
         tiers.flush().await;
         tiers.touch(&keys).await;
         Ok(Imported { tokens: pack.tokens().len(), blocks: keys.len(), kept: kept(tiers, &keys).await })
@@ -240,8 +244,7 @@ impl Engine {
             for page in words.chunks_exact(self.reuse.layout.words()) {
                 let index = blobs.len();
                 let hidden = if index + 1 == keys.len() { hidden.take() } else { None };
-                let (namespace, tokens) = (namespace.clone(), blocks[index].to_vec());
-                let block = Block { namespace, parent: parents[index], key: keys[index], tokens, hidden };
+                let block = Block { hidden, ..Block::new(namespace, &keys, tokens, index) };
                 blobs.push(block.blob(&self.reuse.layout, store::Producer::Prefill, page));
             }
         }

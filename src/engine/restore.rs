@@ -24,14 +24,14 @@ use super::{
     request::{Event, FinishReason, SequenceId},
     reuse::{Beginning, Reuse},
     save::Persistence,
-    search::{Found, Search, kind, partial, search},
+    search::{Found, Groups, Past, Search, kind, search},
     sequence::Phase,
 };
 use crate::{
     error::Result,
     kernels::PAGE,
     kv::{self, Admission, BlockTable, Choice, Key, Namespace, Reason},
-    store::{self, Ahead, Blob, BoxFuture, Deadline, Element, Family, Loaded, Missing, Wanted},
+    store::{self, Ahead, Blob, BoxFuture, Deadline, Element, Family, GROUP, Loaded, Missing, Wanted},
 };
 
 /// Bytes of KV that are read at once; three times as much is held while blocks are read ahead.
@@ -59,6 +59,9 @@ struct Loading {
     choices: Vec<Choice>,
     /// Why not all came that was found, and up to which token.
     failure: Option<(Reason, usize)>,
+    past: Past,
+    /// A marked block has been left out for one that may be without the mark.
+    unmarked: bool,
     /// Those that nobody waits for yet, in order.
     found: VecDeque<Found>,
     next: BoxFuture<'static, Option<Next>>,
@@ -130,7 +133,7 @@ impl Reuse {
             return None;
         }
         let (tiers, deadline) = (persistence.tiers.clone(), persistence.deadline());
-        let search = search(tiers, namespace.clone(), tokens[..prompt].to_vec(), known, deadline);
+        let search = search(tiers, namespace.clone(), tokens[..prompt].to_vec(), known, options.exact, deadline);
         Some(Restoring { deadline, stage: Stage::Finding(Box::pin(search)) })
     }
 
@@ -143,7 +146,7 @@ impl Reuse {
         let mut choices: Vec<Choice> = Vec::new();
         for (index, stored) in stored.iter().enumerate() {
             let (tier, load) = (kind(&persistence.tiers, stored.tier), index < count);
-            let load_ms = persistence.rates[stored.tier].ms(stored.tokens as f64 * bytes);
+            let load_ms = persistence.rates[stored.tier].ms(stored.size as f64 * bytes);
             let prefill_ms = self.prefill.ms(stored.tokens as f64);
             match choices.last_mut().filter(|choice| choice.tier == tier && choice.load == load) {
                 Some(choice) => {
@@ -175,9 +178,9 @@ impl Reuse {
         let persistence = self.persistence.as_ref()?;
         let family = self.family(&beginning.namespace);
         let mut parent = before;
-        let wanted = found.iter().map(|Found { block, key, stored }| {
-            let tokens = beginning.tokens[block * PAGE..block * PAGE + stored.tokens].to_vec();
-            Wanted { key: key.0, parent: mem::replace(&mut parent, *key).0, tokens, family: family.clone() }
+        let wanted = found.iter().map(|Found { key, tokens, .. }| {
+            let parent = mem::replace(&mut parent, *key).0;
+            Wanted { key: key.0, parent, tokens: tokens.clone(), family: family.clone() }
         });
         let (wanted, places) = (wanted.collect(), found.iter().map(|found| found.stored.tier).collect());
         let group = GROUP_BYTES / (self.layout.words() * 4);
@@ -249,14 +252,18 @@ impl Engine {
         let Some(at) = self.running.iter().position(|sequence| sequence.id == id) else { return Ok(()) };
         let mut beginning = self.reuse.beginning(&self.running[at]);
         self.make_room(beginning.tokens.len().div_ceil(PAGE)).await?;
-        let Search { mut found, late } = search;
+        let Search { mut found, late, past } = search;
         let known = self.reuse.cache.lookup(&beginning.namespace, &beginning.tokens, &beginning.options);
         // Meanwhile pages may have come to hold more, or less.
         found.retain(|found| found.block >= known / PAGE);
         if found.front().is_some_and(|found| found.block != known / PAGE) {
             found.clear();
         }
+        let all = found.back().map(Found::end);
         let choices = self.reuse.choose(&mut found);
+        // What was not found in time may be there; what is not worth loading is.
+        let declined = all.filter(|end| found.back().is_none_or(|last| last.end() < *end));
+        let failure = if late { Some(usize::MAX) } else { declined }.map(|end| (Reason::Deadline, end));
         beginning.options.whole_pages = !found.is_empty();
         let Some(admission) = self.admission(&mut beginning, at)? else {
             let mut sequence = self.running.remove(at);
@@ -268,19 +275,19 @@ impl Engine {
             return Ok(());
         };
         let before = admission.table.keys().last().copied().unwrap_or(beginning.namespace.key());
-        // What was not found in time may be there.
-        let failure = late.then_some((Reason::Deadline, usize::MAX));
         let ahead = self.reuse.fetch(&beginning, &found, before, deadline);
         match ahead.zip(found.pop_front()) {
             None => {
                 let mut admission = admission;
-                account(&mut admission, failure, choices);
+                account(&mut admission, failure, &past, choices);
                 self.start(at, admission, beginning.hidden);
             }
             Some((ahead, first)) => {
                 let loads = vec![(0.0, 0.0); self.reuse.persistence.as_ref().map_or(0, |p| p.rates.len())];
                 let next = Box::pin(next(ahead, first));
-                let loading = Loading { admission, beginning, choices, failure, found, next, loads, beside: false };
+                let (unmarked, beside) = (false, false);
+                let loading =
+                    Loading { admission, beginning, choices, failure, past, unmarked, found, next, loads, beside };
                 let stage = Stage::Loading(Box::new(loading));
                 self.running[at].phase = Phase::Restoring(Restoring { deadline, stage });
             }
@@ -342,15 +349,13 @@ impl Engine {
 
     fn place(&mut self, loading: &mut Loading, found: &Found, block: Result<Loaded, Missing>) -> Placed {
         let Some(persistence) = &mut self.reuse.persistence else { return Placed::Nothing };
-        let Found { block: number, key, stored } = *found;
-        let bytes = (stored.tokens * self.reuse.layout.token_bytes()) as f64;
+        let Found { block: number, key, stored, .. } = *found;
+        let bytes = (stored.size * self.reuse.layout.token_bytes()) as f64;
         let mut spent = |tier: usize, ms: f64| {
             loading.loads[tier].0 += bytes;
             loading.loads[tier].1 += ms;
         };
-        let begin = number * PAGE;
-        let last = loading.found.back().unwrap_or(found);
-        let (end, end_of_all) = (begin + stored.tokens, last.block * PAGE + last.stored.tokens);
+        let (end, end_of_all) = (found.end(), loading.found.back().unwrap_or(found).end());
         let Loaded { blob, tier, ms, .. } = match block {
             Ok(loaded) => loaded,
             Err(missing) => {
@@ -384,7 +389,8 @@ impl Engine {
         }
         // The last token is computed, for its logits, unless its hidden state is known or its logits are not needed.
         let needs_logits = end == tokens.len() && options.max.is_none();
-        let hidden = self.reuse.breakpoints.get(&key, options.exact).filter(|_| needs_logits);
+        let ends_there = needs_logits && stored.tokens == stored.size;
+        let hidden = self.reuse.breakpoints.get(&key, options.exact).filter(|_| ends_there);
         loading.beginning.hidden = hidden.map(<[f32]>::to_vec).or(loading.beginning.hidden.take());
         let Beginning { tokens, hidden, .. } = &loading.beginning;
         let end = end - usize::from(needs_logits && hidden.is_none());
@@ -394,7 +400,7 @@ impl Engine {
             return Placed::Nothing;
         }
         let page = table.pages()[number];
-        self.runner.kv.write(&mut self.runner.gpu, page, &self.reuse.layout.to_page(&kv, stored.tokens));
+        self.runner.kv.write(&mut self.runner.gpu, page, &self.reuse.layout.to_page(&kv, stored.size));
         let producer = if computed_exactly { kv::Producer::Prefill } else { kv::Producer::Decode };
         self.reuse.cache.publish(table, &tokens[table.written()..end], producer);
         report.load(kind(&persistence.tiers, tier), fresh);
@@ -404,7 +410,8 @@ impl Engine {
         Placed::Whole
     }
 
-    /// A beginning of a marked block that may be without the mark: a prompt ended there, and decoding went on from it.
+    /// Another block in the place of a marked one that may be without the mark: a prompt ended there, and decoding went on
+    /// from it.
     fn unmarked(
         &self,
         loading: &mut Loading,
@@ -412,23 +419,27 @@ impl Engine {
         deadline: Deadline,
     ) -> Option<BoxFuture<'static, Option<Next>>> {
         loading.found.clear();
+        if mem::replace(&mut loading.unmarked, true) {
+            return None;
+        }
         let tiers = self.reuse.persistence.as_ref()?.tiers.clone();
         let Loading { beginning: Beginning { namespace, tokens, .. }, admission, .. } = loading;
-        let block = marked.block;
-        let parent = block.checked_sub(1).map_or(namespace.key(), |last| admission.table.keys()[last]);
-        let tokens = tokens[block * PAGE..block * PAGE + marked.stored.tokens].to_vec();
+        let (block, prompt) = (marked.block, tokens.clone());
+        let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| admission.table.keys()[last]);
+        let (group, parent) = (block / GROUP, before(block));
+        let root = before(group * GROUP);
         let family = self.reuse.family(namespace);
         Some(Box::pin(async move {
-            let found = partial(&tiers, &parent, block, &tokens, 1..tokens.len(), deadline).await.0?;
-            let tokens = tokens[..found.stored.tokens].to_vec();
-            let wanted = Wanted { key: found.key.0, parent: parent.0, tokens, family };
+            let groups = Groups::read(&tiers, group, &[root], deadline).await;
+            let found = groups.longest(&tiers, &parent, &prompt, block, 1, true, deadline).await.0?;
+            let wanted = Wanted { key: found.key.0, parent: parent.0, tokens: found.tokens.clone(), family };
             next(Ahead::new(tiers, vec![wanted], vec![found.stored.tier], 1, deadline), found).await
         }))
     }
 
     /// Goes on to compute what was not loaded.
     fn end_loading(&mut self, at: usize, loading: Loading) -> Result<()> {
-        let Loading { mut admission, mut beginning, choices, failure, loads, beside, .. } = loading;
+        let Loading { mut admission, mut beginning, choices, failure, past, loads, beside, .. } = loading;
         if let Some(Persistence { rates, .. }) = self.reuse.persistence.as_mut().filter(|_| !beside) {
             // Of all that was loaded at once, since blocks come in groups.
             for (rate, (bytes, ms)) in rates.iter_mut().zip(loads).filter(|(_, load)| load.0 > 0.0) {
@@ -446,7 +457,7 @@ impl Engine {
             };
             admission = whole;
         }
-        account(&mut admission, failure, choices);
+        account(&mut admission, failure, &past, choices);
         self.start(at, admission, beginning.hidden);
         Ok(())
     }
@@ -469,9 +480,18 @@ impl Engine {
     }
 }
 
-fn account(admission: &mut Admission, failure: Option<(Reason, usize)>, choices: Vec<Choice>) {
+/// Completes the report: why not all was loaded that was found, and what is known of that which was not.
+fn account(admission: &mut Admission, failure: Option<(Reason, usize)>, past: &Past, choices: Vec<Choice>) {
+    let report = &mut admission.report;
     if let Some((reason, end)) = failure {
-        admission.report.blame(reason, end.saturating_sub(admission.cached_tokens));
+        report.blame(reason, end.saturating_sub(admission.cached_tokens));
     }
-    admission.report.choices = choices;
+    for (end, reason) in &past.reasons {
+        report.remember(*end, *reason);
+    }
+    if past.parted.is_some_and(|at| report.misses.iter().any(|miss| miss.reason == Reason::Cold && miss.from == at)) {
+        report.remember(report.prompt_tokens, Reason::Diverged);
+        report.first_divergent = past.parted;
+    }
+    report.choices = choices;
 }

@@ -151,14 +151,7 @@ impl Reuse {
     fn queue_blocks(&mut self, table: &BlockTable, before: usize) {
         let Some(persistence) = &mut self.persistence else { return };
         for block in before / PAGE..table.keys().len() {
-            let tokens = table.tokens()[block * PAGE..(block + 1) * PAGE].to_vec();
-            persistence.push(Block {
-                namespace: table.namespace().clone(),
-                parent: parent(table, block),
-                key: table.keys()[block],
-                tokens,
-                hidden: None,
-            });
+            persistence.push(Block::new(table.namespace(), table.keys(), table.tokens(), block));
         }
     }
 
@@ -173,34 +166,25 @@ impl Reuse {
         let Some(persistence) = self.persistence.as_mut().filter(|_| !end.is_multiple_of(PAGE)) else { return };
         let key = table.key();
         if persistence.queued(&key).is_none() {
-            let (namespace, tokens) = (table.namespace().clone(), table.tokens()[block * PAGE..].to_vec());
-            persistence.push(Block { namespace, parent: parent(table, block), key, tokens, hidden: None });
+            persistence.push(Block::new(table.namespace(), table.keys(), table.tokens(), block));
         }
     }
 
     /// Keeps the last hidden state of the first `end` tokens of `table`, here and, with their last block, in the tiers.
     pub fn keep_breakpoint(&mut self, table: &BlockTable, end: usize, hidden: Vec<f32>) {
-        let block = (end - 1) / PAGE;
-        let parent = parent(table, block);
-        let tokens = &table.tokens()[block * PAGE..end];
-        let key = Key::block(&parent, tokens);
+        let block = Block::new(table.namespace(), table.keys(), &table.tokens()[..end], (end - 1) / PAGE);
+        let key = block.key;
         self.breakpoints.insert(key, hidden.clone(), end <= table.exact());
         let Some(persistence) = &mut self.persistence else { return };
         if let Some(queued) = persistence.queued(&key) {
             queued.hidden = Some(hidden);
             return;
         }
-        let (namespace, tokens) = (table.namespace().clone(), tokens.to_vec());
-        persistence.push(Block { namespace, parent, key, tokens, hidden: Some(hidden) });
+        persistence.push(Block { hidden: Some(hidden), ..block });
     }
 
     /// How long a request may wait for stores from now on.
     pub fn deadline(&self) -> Deadline {
         self.persistence.as_ref().map_or(Deadline::NEVER, Persistence::deadline)
     }
-}
-
-/// The key before that of block `block`.
-fn parent(table: &BlockTable, block: usize) -> Key {
-    block.checked_sub(1).map_or(table.namespace().key(), |last| table.keys()[last])
 }

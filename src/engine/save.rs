@@ -19,8 +19,9 @@ use super::{Engine, choice::Rate, pages::PageLayout};
 use crate::{
     error::{Error, Result},
     gpu::readback::Reading,
+    kernels::PAGE,
     kv::{Key, Namespace},
-    store::{self, Blob, BoxFuture, Deadline, Element, Tiers},
+    store::{self, Blob, BoxFuture, Deadline, Element, GROUP, Tiers, Written},
 };
 
 /// Blocks that may wait to be saved; what comes when they do is not.
@@ -41,6 +42,8 @@ pub(super) struct Persistence {
     deadline: Duration,
     waiting: VecDeque<Block>,
     saving: Saving,
+    /// Blocks that were given to the stores, or could not be, and are to be noted in their manifests.
+    unrecorded: Vec<(store::Key, Written)>,
     /// Blocks that decode kernels wrote, as far as tiers are known to have them.
     marked: HashSet<store::Key>,
     /// Pages a millisecond.
@@ -52,7 +55,9 @@ pub(super) struct Block {
     pub namespace: Namespace,
     pub parent: Key,
     pub key: Key,
-    pub tokens: Vec<u32>,
+    /// The key behind which its group begins (see [`store::Manifest`]), and all tokens from there to its end.
+    pub root: Key,
+    pub path: Vec<u32>,
     pub hidden: Option<Vec<f32>>,
 }
 
@@ -69,19 +74,39 @@ enum Saving {
 }
 
 impl Block {
+    /// Block `number` of `tokens`, of whose whole blocks these are the keys; it ends where the tokens or its page do.
+    pub fn new(namespace: &Namespace, keys: &[Key], tokens: &[u32], number: usize) -> Self {
+        let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
+        let group = number - number % GROUP;
+        let path = tokens[group * PAGE..tokens.len().min((number + 1) * PAGE)].to_vec();
+        let parent = before(number);
+        let key = Key::block(&parent, &path[(number - group) * PAGE..]);
+        Self { namespace: namespace.clone(), parent, key, root: before(group), path, hidden: None }
+    }
+
+    /// Its own: 1 to [`PAGE`].
+    pub fn tokens(&self) -> &[u32] {
+        self.path.chunks(PAGE).next_back().unwrap_or_default()
+    }
+
+    /// As manifests note it.
+    pub fn written(self, producer: store::Producer) -> (store::Key, Written) {
+        (self.root.0, Written { key: self.key.0, path: self.path, producer })
+    }
+
     /// With what its page holds, as tiers and packs keep it.
-    pub fn blob(self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
+    pub fn blob(&self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
         let fields = self.namespace.fields().entries();
         Blob {
             key: self.key.0,
             parent: self.parent.0,
             namespace: fields.iter().map(|(tag, value)| ((*tag).into(), (*value).into())).collect(),
             producer,
-            last_hidden: self.hidden,
+            last_hidden: self.hidden.clone(),
             element: Element::F16,
             rows: layout.rows(),
-            kv: layout.to_blob(page, self.tokens.len()),
-            tokens: self.tokens,
+            kv: layout.to_blob(page, self.tokens().len()),
+            tokens: self.tokens().to_vec(),
         }
     }
 }
@@ -96,6 +121,7 @@ impl Persistence {
             deadline,
             waiting: VecDeque::new(),
             saving: Saving::Nothing,
+            unrecorded: Vec::new(),
             marked: HashSet::new(),
             pace: Rate::default(),
         }
@@ -106,20 +132,38 @@ impl Persistence {
     }
 
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.used.is_empty() || !matches!(self.saving, Saving::Nothing)
+        !self.waiting.is_empty() || self.has_news() || !matches!(self.saving, Saving::Nothing)
+    }
+
+    /// Whether stores are to be told more than what waits.
+    fn has_news(&self) -> bool {
+        !self.used.is_empty() || !self.unrecorded.is_empty()
     }
 
     pub fn push(&mut self, block: Block) {
         match self.waiting.len() < MOST_WAITING {
             true => self.waiting.push_back(block),
-            false => self.tiers.drop_unsaved(1),
+            false => self.lose(block),
+        }
+    }
+
+    /// A block that cannot be saved: it is counted, and known to have been there.
+    fn lose(&mut self, block: Block) {
+        self.tiers.drop_unsaved(1);
+        if self.unrecorded.len() < MOST_WAITING {
+            self.unrecorded.push(block.written(store::Producer::Decode));
+        }
+    }
+
+    fn lose_all(&mut self) {
+        while let Some(block) = self.waiting.pop_front() {
+            self.lose(block);
         }
     }
 
     /// What waits to be saved went with the pages that hold it.
     pub fn forget_pages(&mut self) {
-        self.tiers.drop_unsaved(self.waiting.len() as u64);
-        self.waiting.clear();
+        self.lose_all();
         if let Saving::Pages { .. } = self.saving {
             self.saving = Saving::Nothing;
         }
@@ -138,17 +182,20 @@ impl Persistence {
         self.marked.insert(key);
     }
 
-    /// Has the stores told what was used, and given `blobs`.
-    fn hand_on(&mut self, blobs: Vec<Blob>) {
+    /// Has the stores told what was used, and given blocks. They are noted a group at a time, or when none waits.
+    fn hand_on(&mut self, blocks: Vec<(Block, Blob)>) {
         let (tiers, used) = (self.tiers.clone(), std::mem::take(&mut self.used));
-        let mut saved = Vec::with_capacity(blobs.len());
-        for blob in blobs {
+        let mut saved = Vec::with_capacity(blocks.len());
+        for (block, blob) in blocks {
+            self.unrecorded.push(block.written(blob.producer));
             let heals = blob.producer == store::Producer::Prefill && self.marked.remove(&blob.key);
             if blob.producer == store::Producer::Decode {
                 self.mark(blob.key);
             }
             saved.push((blob, heals));
         }
+        let records = self.waiting.is_empty() || self.unrecorded.len() >= GROUP;
+        let written = if records { std::mem::take(&mut self.unrecorded) } else { Vec::new() };
         self.saving = Saving::Blobs(Box::pin(async move {
             tiers.touch(&used).await;
             for (blob, heals) in &saved {
@@ -157,6 +204,7 @@ impl Persistence {
                     false => tiers.save(blob).await,
                 }
             }
+            tiers.record(written).await;
         }));
     }
 
@@ -218,18 +266,17 @@ impl Engine {
         while blocks.len() < most.min(self.runner.kv.most_read())
             && let Some(block) = persistence.waiting.pop_front()
         {
-            match self.reuse.cache.page(&block.parent, &block.key, &block.tokens) {
-                // What others will find under this key must be what it is the key of.
-                Some((page, exact)) if Key::block(&block.parent, &block.tokens) == block.key => {
+            match self.reuse.cache.page(&block.parent, &block.key, block.tokens()) {
+                Some((page, exact)) => {
                     pages.push(page);
-                    let exact = exact == block.tokens.len();
+                    let exact = exact == block.tokens().len();
                     blocks.push((block, exact));
                 }
-                _ => persistence.tiers.drop_unsaved(1),
+                None => persistence.lose(block),
             }
         }
         if blocks.is_empty() {
-            if !persistence.used.is_empty() {
+            if persistence.has_news() {
                 persistence.hand_on(Vec::new());
             }
             return Ok(());
@@ -238,8 +285,8 @@ impl Engine {
             Ok(reading) => persistence.saving = Saving::Pages { reading, blocks },
             // Without memory to read pages through nothing can be saved; answering goes on.
             Err(Error::GpuMemory { .. }) => {
-                persistence.tiers.drop_unsaved((blocks.len() + persistence.waiting.len()) as u64);
-                persistence.waiting.clear();
+                blocks.into_iter().for_each(|(block, _)| persistence.lose(block));
+                persistence.lose_all();
             }
             Err(other) => return Err(other),
         }
@@ -262,7 +309,8 @@ impl Engine {
         let pages = blocks.into_iter().zip(words.chunks_exact(layout.words()));
         let blobs = pages.map(|((block, exact), page)| {
             let producer = if exact { store::Producer::Prefill } else { store::Producer::Decode };
-            block.blob(layout, producer, page)
+            let blob = block.blob(layout, producer, page);
+            (block, blob)
         });
         persistence.hand_on(blobs.collect());
         persistence.pace.measure(count as f64, began.elapsed().as_secs_f64() * 1e3);
@@ -288,6 +336,7 @@ impl Engine {
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
         persistence.waiting.clear();
         persistence.used.clear();
+        persistence.unrecorded.clear();
         persistence.marked.clear();
         persistence.saving = Saving::Nothing;
         let mut outcome = Ok(());

@@ -1,17 +1,22 @@
-//! Which blocks of a prompt tiers have: whole ones, and the one that a prompt or an answer once ended in.
+//! Which blocks of a prompt tiers have: whole ones, and the one that the prompt parts from inside; and what became of those
+//! that they do not have any more.
 //!
-//! Cost: two round trips to each tier.
+//! Cost: one round trip to each tier where a prompt is found whole; else one more for manifests, and one to ask which of the
+//! blocks that may go on as the prompt does are there.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::rc::Rc;
 
 use super::choice::Stored;
 use crate::{
     kernels::PAGE,
-    kv::{Key, Namespace, Tier},
-    store::{Deadline, Tiers},
+    kv::{Key, Namespace, Reason, Tier},
+    store::{Deadline, GROUP, Manifest, Noted, Producer, Tiers},
 };
+
+/// Blocks that go on as the prompt does which are asked for: those that share most.
+const MOST_ASKED: usize = 16;
 
 /// What tiers have of a prompt.
 #[derive(Default)]
@@ -20,67 +25,159 @@ pub(super) struct Search {
     pub found: VecDeque<Found>,
     /// A tier did not say in time what it has.
     pub late: bool,
+    pub past: Past,
 }
 
-/// Where in a prompt a block that a tier has lies.
-#[derive(Clone, Copy)]
+/// A block that a tier has, and where in the prompt it lies.
+#[derive(Clone)]
 pub(super) struct Found {
     pub block: usize,
     pub key: Key,
+    /// Its own, of which the prompt has the first [`Stored::tokens`].
+    pub tokens: Vec<u32>,
     pub stored: Stored,
 }
 
-/// The blocks of `tokens` behind the first `known` tokens that tiers have. The last may be partial.
+impl Found {
+    /// Behind the last token of the prompt that it has.
+    pub fn end(&self) -> usize {
+        self.block * PAGE + self.stored.tokens
+    }
+}
+
+/// What is known of tokens that no tier has.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Past {
+    /// Up to which token of the prompt each reason holds, in order.
+    pub reasons: Vec<(usize, Reason)>,
+    /// The first token for which others are known.
+    pub parted: Option<usize>,
+}
+
+/// The blocks of `tokens` behind the first `known` tokens that tiers have. Of the last the prompt may have a part; with
+/// `exact`, of one that prefill kernels wrote.
 pub(super) async fn search(
     tiers: Rc<Tiers>,
     namespace: Namespace,
     tokens: Vec<u32>,
     known: usize,
+    exact: bool,
     deadline: Deadline,
 ) -> Search {
     let keys: Vec<Key> = Key::chain(&namespace, &tokens).collect();
     let first = known / PAGE;
     let asked: Vec<_> = keys[first..].iter().map(|key| key.0).collect();
     let present = tiers.find(&asked, deadline).await;
-    let size = |block: usize| (tokens.len() - block * PAGE).min(PAGE);
-    let mut found: VecDeque<Found> = (first..keys.len())
-        .zip(&present.tiers)
-        .map_while(|(block, tier)| Some((block, (*tier)?)))
-        .map(|(block, tier)| Found { block, key: keys[block], stored: Stored { tier, tokens: size(block) } })
-        .collect();
+    let own = |block: usize| tokens[block * PAGE..tokens.len().min((block + 1) * PAGE)].to_vec();
+    let whole = |(block, tier)| {
+        let tokens = own(block);
+        let stored = Stored { tier, tokens: tokens.len(), size: tokens.len() };
+        Found { block, key: keys[block], tokens, stored }
+    };
+    let places = (first..keys.len()).zip(&present.tiers);
+    let mut found: VecDeque<Found> = places.map_while(|(block, tier)| Some((block, (*tier)?))).map(whole).collect();
     let mut late = present.late;
+    let mut past = Past::default();
     let next = first + found.len();
-    if next < keys.len() {
+    if next < keys.len() && !late {
+        let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
+        let roots: Vec<Key> = (next / GROUP..=(keys.len() - 1) / GROUP).map(|group| before(group * GROUP)).collect();
+        let groups = Groups::read(&tiers, next / GROUP, &roots, deadline).await;
+        past = groups.past(&tokens, next);
+        if deadline.passed() {
+            return Search { found, late: true, past };
+        }
         let least = if next == first { known - first * PAGE + 1 } else { 1 };
-        let parent = next.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
-        // Of all its tokens it has just been asked for.
-        let lengths = least..size(next);
-        let (partial, too_late) = partial(&tiers, &parent, next, &tokens[next * PAGE..], lengths, deadline).await;
+        let (partial, too_late) = groups.longest(&tiers, &before(next), &tokens, next, least, exact, deadline).await;
         found.extend(partial);
         late |= too_late;
     }
-    Search { found, late }
+    Search { found, late, past }
 }
 
-/// The longest beginning of a block, of so many of its `tokens`, that ends where a prompt or an answer once ended; and whether
-/// a tier did not say in time what it has.
-pub(super) async fn partial(
-    tiers: &Tiers,
-    parent: &Key,
-    block: usize,
-    tokens: &[u32],
-    lengths: Range<usize>,
-    deadline: Deadline,
-) -> (Option<Found>, bool) {
-    let lengths: Vec<usize> = lengths.rev().collect();
-    let keys: Vec<Key> = lengths.iter().map(|&n| Key::block(parent, &tokens[..n])).collect();
-    let present = tiers.find(&keys.iter().map(|key| key.0).collect::<Vec<_>>(), deadline).await;
-    let longest = present.tiers.iter().position(Option::is_some);
-    let found = longest.and_then(|at| {
-        let stored = Stored { tier: present.tiers[at]?, tokens: lengths[at] };
-        Some(Found { block, key: keys[at], stored })
-    });
-    (found, present.late)
+/// The manifests of consecutive groups of a prompt's blocks.
+pub(super) struct Groups {
+    first: usize,
+    manifests: Vec<Manifest>,
+}
+
+impl Groups {
+    /// `roots`: the key behind which each group begins, from group `first` on.
+    pub async fn read(tiers: &Tiers, first: usize, roots: &[Key], deadline: Deadline) -> Self {
+        let roots: Vec<_> = roots.iter().map(|root| root.0).collect();
+        Self { first, manifests: tiers.manifests(&roots, deadline).await }
+    }
+
+    /// The blocks that were written in the place of block `block` of a prompt, behind those that are before it.
+    fn behind(&self, prompt: &[u32], block: usize) -> Vec<&Noted> {
+        let group = block / GROUP;
+        let manifest = group.checked_sub(self.first).and_then(|at| self.manifests.get(at));
+        manifest.map_or(Vec::new(), |manifest| manifest.behind(&prompt[group * GROUP * PAGE..block * PAGE]))
+    }
+
+    /// The block behind `parent`, in the place of block `block`, that a tier has and that shares most with the prompt, at
+    /// least so many tokens; and whether a tier did not say in time what it has. Where a manifest was lost it is one that
+    /// ends in the prompt.
+    #[expect(clippy::too_many_arguments, reason = "each is one fact of the place in the prompt")]
+    pub async fn longest(
+        &self,
+        tiers: &Tiers,
+        parent: &Key,
+        prompt: &[u32],
+        block: usize,
+        least: usize,
+        exact: bool,
+        deadline: Deadline,
+    ) -> (Option<Found>, bool) {
+        let rest = &prompt[block * PAGE..];
+        let known = self.behind(prompt, block);
+        let fits = |noted: &&&Noted| !exact || noted.producer == Producer::Prefill;
+        let shares = known.iter().filter(fits).map(|noted| (common(&noted.tokens, rest), &noted.tokens[..]));
+        let mut shares: Vec<(usize, &[u32])> = shares.filter(|(shared, _)| *shared >= least).collect();
+        shares.sort_by_key(|(shared, tokens)| (Reverse(*shared), tokens.len()));
+        shares.truncate(MOST_ASKED);
+        let ends = (least..=rest.len().min(PAGE)).map(|count| (count, &rest[..count]));
+        shares.extend(ends.filter(|(_, tokens)| known.iter().all(|noted| noted.tokens != *tokens)));
+        shares.sort_by_key(|(shared, tokens)| (Reverse(*shared), tokens.len()));
+        let keys: Vec<Key> = shares.iter().map(|(_, tokens)| Key::block(parent, tokens)).collect();
+        let present = tiers.find(&keys.iter().map(|key| key.0).collect::<Vec<_>>(), deadline).await;
+        let longest = present.tiers.iter().position(Option::is_some);
+        let found = longest.and_then(|at| {
+            let (shared, tokens) = shares[at];
+            let stored = Stored { tier: present.tiers[at]?, tokens: shared, size: tokens.len() };
+            Some(Found { block, key: keys[at], tokens: tokens.to_vec(), stored })
+        });
+        (found, present.late)
+    }
+
+    /// What is known of a prompt's tokens from block `next` on.
+    fn past(&self, prompt: &[u32], next: usize) -> Past {
+        let mut past = Past::default();
+        for (block, rest) in prompt.chunks(PAGE).enumerate().skip(next) {
+            let known = self.behind(prompt, block);
+            let Some(shared) = known.iter().map(|noted| common(&noted.tokens, rest)).max() else { break };
+            let mut nearest = known.iter().filter(|noted| common(&noted.tokens, rest) == shared);
+            let end = block * PAGE + shared;
+            if shared > 0 {
+                let kept = nearest.clone().any(|noted| noted.kept);
+                let reason = if kept { Reason::Evicted } else { Reason::NotKept };
+                match past.reasons.last_mut().filter(|last| last.1 == reason) {
+                    Some(last) => last.0 = end,
+                    None => past.reasons.push((end, reason)),
+                }
+            }
+            if shared < PAGE {
+                let goes_on = nearest.any(|noted| noted.tokens.len() > shared);
+                past.parted = (end > 0 && shared < rest.len() && goes_on).then_some(end);
+                break;
+            }
+        }
+        past
+    }
+}
+
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 pub(super) fn kind(tiers: &Tiers, index: usize) -> Tier {

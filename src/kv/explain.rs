@@ -26,8 +26,10 @@ pub enum Reason {
     Diverged,
     /// The known prefix was shorter than is worth reusing.
     BelowMin,
-    /// Known once; its pages were needed for something else.
+    /// Known once; its room was needed for something else.
     Evicted,
+    /// Known once; no store kept it.
+    NotKept,
     /// Known once; not used within its time to live.
     Expired,
     /// Known for another model, adapter or numeric setting: the field that differs.
@@ -117,6 +119,26 @@ impl Report {
         if tokens > 0 {
             self.misses.insert(0, Miss { reason, from, tokens });
         }
+    }
+
+    /// The first miss of which what is stored may tell more: the tokens were never seen, or others are known in their place
+    /// and nobody said which.
+    pub fn unexplained(&self) -> Option<usize> {
+        self.misses.iter().position(|miss| match miss.reason {
+            Reason::Cold => true,
+            Reason::Diverged => self.known.is_empty(),
+            _ => false,
+        })
+    }
+
+    /// Gives what is not remembered before token `end` a reason that a tier remembers. In prompt order.
+    pub fn remember(&mut self, end: usize, reason: Reason) {
+        let Some(at) = self.misses.iter().position(|miss| miss.reason == Reason::Cold) else { return };
+        let Miss { from, tokens, .. } = self.misses[at];
+        let known = end.saturating_sub(from).min(tokens);
+        let cold = Miss { reason: Reason::Cold, from: from + known, tokens: tokens - known };
+        self.misses.splice(at..=at, [Miss { reason, from, tokens: known }, cold]);
+        self.misses.retain(|miss| miss.tokens > 0);
     }
 
     /// Takes tokens from the front of the misses: where they began and how many there were.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use super::reply::{Reply, locked};
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Call, Deadline, Key, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Breaker, BreakerConfig, Call, Deadline, Key, Record, Store, StoreError, Usage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackgroundConfig {
@@ -241,19 +241,27 @@ impl Shared {
         self.state().problem = Some(error.to_string());
     }
 
+    /// What `write` gives, unless the store is left alone.
+    fn attempt(
+        &self,
+        store: &dyn Store,
+        breaker: &Mutex<Breaker>,
+        write: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let call = locked(breaker).start(self.now_ms()).ok_or(StoreError::Paused { store: store.name() })?;
+        let written = write();
+        let ok = matches!(written, Ok(()) | Err(StoreError::TooLarge { .. }));
+        locked(breaker).finish(call, self.now_ms(), ok);
+        written
+    }
+
     /// Writes what is queued for `key`, if anything still is.
     fn write(&self, store: &dyn Store, key: Key, breaker: &Mutex<Breaker>) {
         let Some(Value { bytes, ttl, new }) = self.state().values.get(&key).cloned() else { return };
-        let call = locked(breaker).start(self.now_ms());
-        let written = match call {
-            None => Err(StoreError::Paused { store: store.name() }),
-            Some(_) if new => block_on(store.put_new(&key, &bytes, ttl)),
-            Some(_) => block_on(store.put(&key, &bytes, ttl)),
-        };
-        if let Some(call) = call {
-            let ok = matches!(written, Ok(()) | Err(StoreError::TooLarge { .. }));
-            locked(breaker).finish(call, self.now_ms(), ok);
-        }
+        let written = self.attempt(store, breaker, || match new {
+            true => block_on(store.put_new(&key, &bytes, ttl)),
+            false => block_on(store.put(&key, &bytes, ttl)),
+        });
         let state = &mut *self.state();
         if let Err(error) = written {
             state.usage[QUEUE].dropped += 1;
@@ -281,7 +289,7 @@ impl State {
 /// What waits is written first, as far as patience goes. The threads end when they are done, for which nobody waits.
 impl Drop for Background {
     fn drop(&mut self) {
-        let waits = !self.shared.state().values.is_empty();
+        let waits = self.shared.state().jobs > 0;
         if waits {
             let _ = block_on(self.flush());
         }
@@ -333,6 +341,20 @@ impl Store for Background {
 
     fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move { self.queue(*key, Value { bytes: bytes.into(), ttl, new: true }) })
+    }
+
+    /// Done behind what was put before, on the thread that writes.
+    fn record<'a>(&'a self, root: &'a Key, record: &'a Record) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.writable()?;
+            let (shared, breaker) = (self.shared.clone(), self.writes.breaker.clone());
+            let (root, record) = (*root, record.clone());
+            self.later(move |store| {
+                let recorded = shared.attempt(store, &breaker, || block_on(store.record(&root, &record)));
+                let _ = recorded.inspect_err(|error| shared.fail(error));
+            });
+            Ok(())
+        })
     }
 
     fn flush(&self) -> Answer<'_, ()> {

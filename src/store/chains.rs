@@ -16,8 +16,9 @@ use std::rc::Rc;
 use super::blob::{BLOCK, Blob, Description};
 use super::filesystem::FilesystemStore;
 use super::lru::Entry;
+use super::manifest::{GROUP, Manifest};
 use super::pins::{Listing, Named, load};
-use super::{Key, StoreError, scan};
+use super::{Key, Store, StoreError, scan};
 
 /// A stored token sequence that no stored one continues.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,9 +98,9 @@ impl FilesystemStore {
         Ok(Listing { found, damaged })
     }
 
-    /// Removes the blocks of a chain from its leaf up to where another chain, or a pinned one, goes on from it. Nothing if
-    /// there is no such leaf; an error, and nothing either, if the leaf is pinned. What another process stores meanwhile
-    /// behind a removed block serves nobody and goes like anything that is not used.
+    /// Removes the blocks of a chain, and what manifests note of them, from its leaf up to where another chain, or a pinned
+    /// one, goes on from it. Nothing if there is no such leaf; an error, and nothing either, if the leaf is pinned. What
+    /// another process stores meanwhile behind a removed block serves nobody and goes like anything that is not used.
     pub fn remove_chain(&self, leaf: &Key) -> Result<Removed, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         let read = self.tree();
@@ -108,7 +109,10 @@ impl FilesystemStore {
             return Err(StoreError::Pinned { pins: pins.iter().cloned().collect() });
         }
         let mut removed = Removed::default();
-        for key in &tree.own(&tree.path(leaf)) {
+        let path = tree.path(leaf);
+        let own = tree.own(&path);
+        self.forget(&tree, &path, &own)?;
+        for key in &own {
             inner.lru.remove(key);
             let gone = scan::remove(&self.path(key));
             if self.count(inner, &self.path(key), gone)? {
@@ -119,6 +123,31 @@ impl FilesystemStore {
         Ok(removed)
     }
 
+    /// Takes the blocks `own`, each behind one of `path`, out of the manifests of their groups.
+    fn forget(&self, tree: &Tree, path: &[Key], own: &[Key]) -> Result<(), StoreError> {
+        let Some(manifests) = &self.manifests else { return Ok(()) };
+        let mut parents: Vec<Key> = path.first().map(|first| tree.blocks[first].parent).into_iter().collect();
+        parents.extend(path);
+        for (begin, root) in parents.iter().enumerate() {
+            let key = Manifest::key(root);
+            let bytes = pollster::block_on(manifests.get(&key))?;
+            let Some(mut manifest) = bytes.and_then(|bytes| Manifest::decode(&key, &bytes)) else { continue };
+            for block in own {
+                let parent = &tree.blocks[block].parent;
+                let Some(before) = parents[begin..].iter().take(GROUP).position(|key| key == parent) else { continue };
+                let blocks = path[begin..begin + before].iter().chain([block]);
+                manifest.forget(&blocks.flat_map(|key| tree.blocks[key].tokens.iter().copied()).collect::<Vec<_>>());
+            }
+            pollster::block_on(async {
+                match manifest.is_empty() {
+                    true => manifests.remove(&key).await.map(drop),
+                    false => manifests.put(&key, &manifest.encode(&key), manifest.ttl((self.clock)())).await,
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     /// With the number of files that were passed over.
     fn tree(&self) -> io::Result<(Tree, usize)> {
         let now = (self.clock)();
@@ -126,7 +155,7 @@ impl FilesystemStore {
         let mut tree = Tree { blocks: HashMap::new(), children: HashMap::new(), pins };
         let mut namespaces = BTreeSet::new();
         let mut damaged = 0;
-        for (key, entry) in scan::entries(&self.root)? {
+        for (key, entry) in scan::entries(&self.root, scan::Kind::Blocks)? {
             if entry.expires_ms.is_some_and(|at| at <= now) && !tree.pins.contains_key(&key) {
                 continue;
             }

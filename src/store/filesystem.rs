@@ -10,6 +10,8 @@
 //! used since is spared at the eviction, and what is pinned (see `pins`) always. Writes go through a breaker: a full or
 //! unwritable disk makes the store read-only for a while instead of failing at every block.
 //!
+//! Manifests have a small budget beside it, and an order of their own, so that they outlive the blocks.
+//!
 //! The work is done in the call, not beside it: the one who awaits waits for the disk, so whoever must not wait puts a
 //! [`super::Background`] in front. Cost: a read is three system calls and its bytes, a write five.
 
@@ -20,7 +22,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::lru::{Entry, Lru};
-use super::scan;
+use super::manifest;
+use super::scan::{self, Kind};
 use super::{Answer, BoxFuture, Breaker, BreakerConfig, Clock, Key, Store, StoreError, Usage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,9 @@ pub struct FilesystemStore {
     pub(super) config: FilesystemConfig,
     pub(super) clock: Clock,
     pub(super) inner: RefCell<Inner>,
+    kind: Kind,
+    /// Of the blocks' store.
+    pub(super) manifests: Option<Box<FilesystemStore>>,
 }
 
 pub(super) struct Inner {
@@ -70,6 +76,13 @@ pub(super) struct Inner {
 impl FilesystemStore {
     /// Touches nothing yet: the directory is made by the first write.
     pub fn new(root: impl Into<PathBuf>, config: FilesystemConfig, clock: Clock) -> Self {
+        let (root, max_value) = (root.into(), manifest::MAX_BYTES as u64);
+        let of_manifests = FilesystemConfig { budget: manifest::budget(config.budget), max_value, ..config };
+        let manifests = Self::of_kind(Kind::Manifests, root.clone(), of_manifests, clock.clone());
+        Self { manifests: Some(Box::new(manifests)), ..Self::of_kind(Kind::Blocks, root, config, clock) }
+    }
+
+    fn of_kind(kind: Kind, root: PathBuf, config: FilesystemConfig, clock: Clock) -> Self {
         let inner = Inner {
             lru: Lru::default(),
             scanned_ms: None,
@@ -79,7 +92,7 @@ impl FilesystemStore {
             breaker: Breaker::new(config.breaker),
             usage: Usage::default(),
         };
-        Self { root: root.into(), config, clock, inner: RefCell::new(inner) }
+        Self { root, config, clock, inner: RefCell::new(inner), kind, manifests: None }
     }
 
     /// The part of a shared cache directory that belongs to a salt: the directory itself for the empty one. Each part has
@@ -94,6 +107,11 @@ impl FilesystemStore {
         scan::tenants(root).map_err(|source| StoreError::Io { path: root.to_owned(), source })
     }
 
+    /// What has the value of `key`.
+    fn home(&self, key: &Key) -> &Self {
+        self.manifests.as_deref().filter(|_| Kind::of(key) == Kind::Manifests).unwrap_or(self)
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -105,7 +123,7 @@ impl FilesystemStore {
 
     /// The keys of all entries that are there now, of whatever process, in no order.
     pub fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        let entries = scan::entries(&self.root);
+        let entries = scan::entries(&self.root, self.kind);
         let entries = self.count(&mut self.inner.borrow_mut(), &self.root, entries)?;
         Ok(entries.into_iter().map(|(key, _)| key).collect())
     }
@@ -116,7 +134,8 @@ impl FilesystemStore {
         let inner = &mut *self.inner.borrow_mut();
         let swept = self.rescan(inner);
         self.make_room(inner, None, 0);
-        self.count(inner, &self.root, swept)
+        self.count(inner, &self.root, swept)?;
+        self.manifests.as_ref().map_or(Ok(()), |manifests| manifests.sweep())
     }
 
     pub(super) fn rescan(&self, inner: &mut Inner) -> io::Result<()> {
@@ -124,7 +143,7 @@ impl FilesystemStore {
         // Set first: a directory that cannot be read is not to be tried at every write.
         inner.scanned_ms = Some(now);
         inner.written = 0;
-        let entries = scan::entries(&self.root)?;
+        let entries = scan::entries(&self.root, self.kind)?;
         inner.lru.clear();
         self.refresh_pins(inner);
         entries.into_iter().for_each(|(key, entry)| inner.lru.insert(key, entry));
@@ -305,29 +324,31 @@ impl Store for FilesystemStore {
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
         Box::pin(async move {
-            let inner = &mut *self.inner.borrow_mut();
-            let read = self.read(inner, key);
-            self.count(inner, &self.path(key), read)
+            let home = self.home(key);
+            let inner = &mut *home.inner.borrow_mut();
+            let read = home.read(inner, key);
+            home.count(inner, &home.path(key), read)
         })
     }
 
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
-            let (length, budget) = (bytes.len() as u64, self.config.budget.min(self.config.max_value));
-            if length > self.config.max_value || scan::cost(length) > self.config.budget {
+            let home = self.home(key);
+            let (length, budget) = (bytes.len() as u64, home.config.budget.min(home.config.max_value));
+            if length > home.config.max_value || scan::cost(length) > home.config.budget {
                 return Err(StoreError::TooLarge { bytes: length, budget });
             }
-            let inner = &mut *self.inner.borrow_mut();
-            let Some(call) = inner.breaker.start((self.clock)()) else {
+            let inner = &mut *home.inner.borrow_mut();
+            let Some(call) = inner.breaker.start((home.clock)()) else {
                 inner.usage.refused += 1;
                 return Err(StoreError::Paused { store: self.name() });
             };
-            let written = self.write(inner, key, bytes, ttl);
-            inner.breaker.finish(call, (self.clock)(), written.is_ok());
-            match self.count(inner, &self.path(key), written)? {
+            let written = home.write(inner, key, bytes, ttl);
+            inner.breaker.finish(call, (home.clock)(), written.is_ok());
+            match home.count(inner, &home.path(key), written)? {
                 true => Ok(()),
                 false => {
-                    let budget = self.config.budget.saturating_sub(inner.lru.pinned_bytes());
+                    let budget = home.config.budget.saturating_sub(inner.lru.pinned_bytes());
                     Err(StoreError::TooLarge { bytes: length, budget })
                 }
             }
@@ -344,23 +365,28 @@ impl Store for FilesystemStore {
 
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
         Box::pin(async move {
-            let inner = &mut *self.inner.borrow_mut();
+            let home = self.home(key);
+            let inner = &mut *home.inner.borrow_mut();
             inner.lru.remove(key);
-            let path = self.path(key);
+            let path = home.path(key);
             let removed = scan::remove(&path);
-            self.count(inner, &path, removed)
+            home.count(inner, &path, removed)
         })
     }
 
     fn clear(&self) -> Answer<'_, ()> {
         Box::pin(async move {
-            let inner = &mut *self.inner.borrow_mut();
-            inner.lru = Lru::default();
-            let emptied = super::pins::remove_all(&self.root)
-                .and_then(|()| scan::entries(&self.root))
-                .and_then(|found| found.iter().try_for_each(|(key, _)| scan::remove(&self.path(key)).map(drop)))
-                .and_then(|()| scan::sweep_temporary(&self.root, (self.clock)(), self.config.stale_ms));
-            self.count(inner, &self.root, emptied)
+            let mut outcome = Ok(());
+            for store in std::iter::once(self).chain(self.manifests.as_deref()) {
+                let inner = &mut *store.inner.borrow_mut();
+                inner.lru = Lru::default();
+                let emptied = super::pins::remove_all(&store.root)
+                    .and_then(|()| scan::entries(&store.root, store.kind))
+                    .and_then(|found| found.iter().try_for_each(|(key, _)| scan::remove(&store.path(key)).map(drop)))
+                    .and_then(|()| scan::sweep_temporary(&store.root, (store.clock)(), store.config.stale_ms));
+                outcome = outcome.and(store.count(inner, &store.root, emptied));
+            }
+            outcome
         })
     }
 

@@ -1,5 +1,7 @@
 //! Host memory as a store: a byte budget, least recently used first, expiry to the millisecond.
 //!
+//! Manifests have a small budget beside it, so that they outlive the blocks.
+//!
 //! Invariant: the budget is never exceeded, counting [`MemoryStore::OVERHEAD`] for every entry beside its bytes. Expired
 //! entries go before any other. Every operation is O(log n) and one copy of the value.
 
@@ -8,12 +10,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::lru::{Entry, Lru};
+use super::manifest::{self, is_manifest};
 use super::{Answer, BoxFuture, Clock, Key, Store, StoreError, Usage};
 
 pub struct MemoryStore {
     budget: u64,
     clock: Clock,
     inner: RefCell<Inner>,
+    /// Of the blocks' store.
+    manifests: Option<Box<MemoryStore>>,
 }
 
 #[derive(Default)]
@@ -30,7 +35,17 @@ impl MemoryStore {
 
     /// At most `budget` bytes; with 0 it keeps nothing.
     pub fn new(budget: u64, clock: Clock) -> Self {
-        Self { budget, clock, inner: RefCell::default() }
+        let manifests = Self::of_one_kind(manifest::budget(budget), clock.clone());
+        Self { manifests: Some(Box::new(manifests)), ..Self::of_one_kind(budget, clock) }
+    }
+
+    fn of_one_kind(budget: u64, clock: Clock) -> Self {
+        Self { budget, clock, inner: RefCell::default(), manifests: None }
+    }
+
+    /// What has the value of `key`.
+    fn home(&self, key: &Key) -> &Self {
+        self.manifests.as_deref().filter(|_| is_manifest(key)).unwrap_or(self)
     }
 
     pub fn budget(&self) -> u64 {
@@ -87,7 +102,7 @@ impl Store for MemoryStore {
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
         Box::pin(async move {
-            let inner = &mut *self.inner.borrow_mut();
+            let inner = &mut *self.home(key).inner.borrow_mut();
             inner.expire((self.clock)());
             let used = inner.next_tick();
             inner.lru.touch(key, used);
@@ -96,7 +111,7 @@ impl Store for MemoryStore {
     }
 
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
-        Box::pin(async move { self.insert(key, bytes, ttl) })
+        Box::pin(async move { self.home(key).insert(key, bytes, ttl) })
     }
 
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
@@ -109,7 +124,7 @@ impl Store for MemoryStore {
 
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
         Box::pin(async move {
-            let inner = &mut *self.inner.borrow_mut();
+            let inner = &mut *self.home(key).inner.borrow_mut();
             inner.expire((self.clock)());
             Ok(inner.remove(key))
         })
@@ -117,10 +132,15 @@ impl Store for MemoryStore {
 
     fn clear(&self) -> Answer<'_, ()> {
         Box::pin(async move {
-            let inner = &mut *self.inner.borrow_mut();
-            inner.lru = Lru::default();
-            inner.values.clear();
-            Ok(())
+            {
+                let inner = &mut *self.inner.borrow_mut();
+                inner.lru = Lru::default();
+                inner.values.clear();
+            }
+            match &self.manifests {
+                Some(manifests) => manifests.clear().await,
+                None => Ok(()),
+            }
         })
     }
 

@@ -20,6 +20,7 @@ mod file;
 #[cfg(not(target_arch = "wasm32"))]
 mod filesystem;
 mod lru;
+mod manifest;
 mod memory;
 mod pack;
 #[cfg(not(target_arch = "wasm32"))]
@@ -48,6 +49,7 @@ pub use deadline::Deadline;
 pub use file::{Element, MAX_HEADER, Row};
 #[cfg(not(target_arch = "wasm32"))]
 pub use filesystem::{FilesystemConfig, FilesystemStore};
+pub use manifest::{GROUP, Manifest, Noted, Record, Written};
 pub use memory::MemoryStore;
 pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackLimits, PackStore};
 #[cfg(not(target_arch = "wasm32"))]
@@ -56,7 +58,7 @@ pub use pins::{Listing, MAX_PINNED, Pinned};
 pub use remote::{RemoteConfig, connect};
 pub use tiers::{Loaded, Missing, Places, TierStats, Tiers, TiersConfig};
 
-/// A full SHA-256: the name of a block and of everything before it.
+/// A full SHA-256: the name of a block and of everything before it; that of a manifest is [`Manifest::key`].
 pub type Key = [u8; 32];
 
 /// Local: nobody demands `Send` of it, so a browser's futures fit.
@@ -75,7 +77,7 @@ pub fn system_clock() -> Clock {
     })
 }
 
-/// Bytes by key. What is absent, expired or evicted is `None`; an error is a store that did not do its work, and
+/// Bytes by key: blocks, and the manifests of groups of them. What is absent, expired or evicted is `None`; an error is a store that did not do its work, and
 /// everyone treats it as a miss.
 pub trait Store {
     /// A label for statistics: `memory`, `disk`.
@@ -108,6 +110,11 @@ pub trait Store {
             }
             Ok(())
         })
+    }
+
+    /// Notes in the [`Manifest`] of the group behind `root` what was written, and which of it is there now.
+    fn record<'a>(&'a self, root: &'a Key, record: &'a Record) -> Answer<'a, ()> {
+        Box::pin(manifest::record(self, root, record))
     }
 
     /// Waits until what was put is written, or given up and counted.

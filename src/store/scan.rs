@@ -1,7 +1,7 @@
 //! The names and times of a cache directory: what is ours in it, and what its files say of themselves.
 //!
 //! `blocks/a/b/<64 hex>.safetensors`, with `a` and `b` the first two digits: 256 folders, so a walk opens few of them and
-//! a million entries still lie in folders of 4,000. `tmp/*.tmp` are files being written, `pins/*.pin` what is pinned.
+//! a million entries still lie in folders of 4,000. `manifests/a/b/<64 hex>.manifest` are the manifests of groups of blocks. `tmp/*.tmp` are files being written, `pins/*.pin` what is pinned.
 //! `tenants/<16 hex>` is such a directory again, for one salt. Anything else is not ours and is neither counted nor
 //! touched: the directory is the user's to choose.
 //!
@@ -18,11 +18,37 @@ use sha2::{Digest, Sha256};
 use super::Key;
 use super::file::{hex, unhex};
 use super::lru::Entry;
+use super::manifest::is_manifest;
 
 /// The year 2100: the modification time of what does not expire.
 pub const NEVER_MS: u64 = 4_102_444_800_000;
 
-const SUFFIX: &str = ".safetensors";
+/// What lies in a directory: blocks, and their manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Blocks,
+    Manifests,
+}
+
+impl Kind {
+    pub fn of(key: &Key) -> Self {
+        if is_manifest(key) { Self::Manifests } else { Self::Blocks }
+    }
+
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Blocks => "blocks",
+            Self::Manifests => "manifests",
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Blocks => ".safetensors",
+            Self::Manifests => ".manifest",
+        }
+    }
+}
 
 /// What a file takes on a disk, which gives out 4 KiB at a time.
 pub fn cost(bytes: u64) -> u64 {
@@ -31,8 +57,8 @@ pub fn cost(bytes: u64) -> u64 {
 
 /// Where the value of `key` lies, below the root.
 pub fn name(key: &Key) -> String {
-    let digits = hex(key);
-    format!("blocks/{}/{}/{digits}{SUFFIX}", &digits[..1], &digits[1..2])
+    let (digits, kind) = (hex(key), Kind::of(key));
+    format!("{}/{}/{}/{digits}{}", kind.folder(), &digits[..1], &digits[1..2], kind.suffix())
 }
 
 pub fn path(root: &Path, key: &Key) -> PathBuf {
@@ -42,7 +68,7 @@ pub fn path(root: &Path, key: &Key) -> PathBuf {
 /// Whose [`name`] this is, if anyone's.
 #[cfg(feature = "remote")]
 pub fn key_of(text: &str) -> Option<Key> {
-    let key = unhex(text.rsplit('/').next()?.strip_suffix(SUFFIX)?)?;
+    let key = unhex(text.rsplit('/').next()?.split('.').next()?)?;
     (name(&key) == text).then_some(key)
 }
 
@@ -97,17 +123,18 @@ pub fn stamp_use(file: &File, used_ns: u64) -> io::Result<()> {
     file.set_times(FileTimes::new().set_accessed(UNIX_EPOCH + Duration::from_nanos(used_ns)))
 }
 
-/// Every entry that is there now. A folder or file that vanishes meanwhile was another process's to remove.
-pub fn entries(root: &Path) -> io::Result<Vec<(Key, Entry)>> {
+/// Every entry of a kind that is there now. A folder or file that vanishes meanwhile was another process's to remove.
+pub fn entries(root: &Path, kind: Kind) -> io::Result<Vec<(Key, Entry)>> {
     let mut found = Vec::new();
-    let blocks = root.join("blocks");
-    if !blocks.try_exists()? {
+    let all = root.join(kind.folder());
+    if !all.try_exists()? {
         return Ok(found);
     }
     for folder in 0..256 {
-        let folder = blocks.join(format!("{:x}", folder / 16)).join(format!("{:x}", folder % 16));
+        let folder = all.join(format!("{:x}", folder / 16)).join(format!("{:x}", folder % 16));
         for file in list(&folder)? {
-            let Some(key) = file.file_name().to_str().and_then(|n| n.strip_suffix(SUFFIX)).and_then(unhex) else {
+            let Some(key) = file.file_name().to_str().and_then(|n| n.strip_suffix(kind.suffix())).and_then(unhex)
+            else {
                 continue;
             };
             let known = file.metadata().ok().and_then(|metadata| entry(&metadata));

@@ -14,7 +14,10 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::worker::Worker;
-use super::{Answer, Blob, Deadline, Expected, Key, MemoryStore, Producer, Reject, Store, StoreError};
+use super::{
+    Answer, Blob, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store, StoreError,
+    Written, manifest, system_clock,
+};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TiersConfig {
@@ -104,6 +107,7 @@ pub struct Tiers {
     behind: Vec<Box<dyn Store>>,
     config: TiersConfig,
     stats: RefCell<Vec<TierStats>>,
+    clock: Clock,
     worker: Worker,
 }
 
@@ -111,7 +115,7 @@ impl Tiers {
     /// `behind` in the order in which to ask: nearest first.
     pub fn new(memory: MemoryStore, behind: Vec<Box<dyn Store>>, config: TiersConfig) -> Self {
         let stats = RefCell::new(vec![TierStats::default(); 1 + behind.len()]);
-        Self { memory, behind, config, stats, worker: Worker::default() }
+        Self { memory, behind, config, stats, clock: system_clock(), worker: Worker::default() }
     }
 
     /// All stores, memory first.
@@ -266,6 +270,35 @@ impl Tiers {
         for tier in 0..=self.behind.len() {
             self.keep(tier, &blob.key, &bytes, replaces).await;
         }
+    }
+
+    /// Notes in every tier what was written, each block with the root of its group (see [`Manifest`]), and what of it that
+    /// tier has. For when it has been saved, or could not be.
+    pub async fn record(&self, written: Vec<(Key, Written)>) {
+        let mut groups: BTreeMap<Key, Vec<Written>> = BTreeMap::new();
+        written.into_iter().for_each(|(root, written)| groups.entry(root).or_default().push(written));
+        for (root, written) in groups {
+            let record = Record { written, now_ms: (self.clock)(), ttl: self.config.ttl };
+            for (tier, store) in self.stores().enumerate() {
+                match store.record(&root, &record).await {
+                    Ok(()) | Err(StoreError::ReadOnly { .. } | StoreError::TooLarge { .. }) => {}
+                    Err(error) => self.failed(tier, &error),
+                }
+            }
+        }
+    }
+
+    /// What is known to have been written behind each of `roots`, of all tiers together: one round trip to each.
+    pub async fn manifests(&self, roots: &[Key], deadline: Deadline) -> Vec<Manifest> {
+        let keys: Vec<Key> = roots.iter().map(Manifest::key).collect();
+        let mut values = Vec::new();
+        for (tier, store) in self.stores().enumerate() {
+            match self.bounded(tier, deadline, store.get_many(&keys)).await {
+                Ok(found) => values.push(found),
+                Err(error) => self.failed(tier, &error),
+            }
+        }
+        manifest::merged(&keys, values, (self.clock)())
     }
 
     /// Waits until the stores have written what they were given, or given it up.

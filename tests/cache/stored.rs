@@ -77,7 +77,7 @@ fn a_prefix_is_removed_and_what_others_share_stays() {
     let left = home.ls();
     assert_eq!(left["prefixes"].as_array().unwrap().len(), 1);
     reused(&json_of(home.generate(SHIP).arg("--exact")), &[("disk", length(&asked(SHIP)))]);
-    let common = shared(&asked(WHALE), &asked(SHIP)) / BLOCK * BLOCK;
+    let common = shared(&asked(WHALE), &asked(SHIP));
     reused(&json_of(&mut home.generate(WHALE)), &[("disk", common)]);
     for (id, problem) in [("nothing", "no prefix is called nothing"), ("", "is empty")] {
         let message = refusal(&mut prefix(&home, &["rm", id]));

@@ -111,7 +111,7 @@ fn what_one_process_computed_is_a_hit_in_another_after_it_has_ended() {
     fs::write(folder.path().join("url"), redis.url()).unwrap();
     let this = "remote::engine::what_one_process_computed_is_a_hit_in_another_after_it_has_ended";
     assert!(again(this, folder.path(), "exec \"$0\" --exact \"$1\"").status().unwrap().success());
-    assert_eq!(redis.size(), 4, "three blocks and the beginning of a fourth");
+    assert_eq!(redis.size(), 5, "three blocks, the beginning of a fourth, and the manifest of them");
     let answer = ask(&mut engine(&tiny, &redis.url(), &patient(), LONG), &long);
     assert_eq!((answer.usage.cached_tokens, answer.cache.sources), (52, remote(52)));
     same("after the other process", &cold(&tiny, &long), &answer);
@@ -179,8 +179,8 @@ fn the_deadline_of_a_request_bounds_one_answer_of_a_slow_store() {
     let proxy = Proxy::to(redis.port);
     let mut second = engine(&tiny, &format!("redis://127.0.0.1:{}", proxy.port), &patient(), Duration::from_secs(2));
     proxy.turns();
-    // It says what it has, of whole blocks and of partial ones, and then gives nothing.
-    proxy.silent_from(3);
+    // It says which whole blocks it has, what was ever written, and which partial blocks it has, and then gives nothing.
+    proxy.silent_from(4);
     let answer = ask(&mut second, &long);
     let missed: Vec<_> = answer.cache.misses.iter().map(|miss| (miss.reason, miss.from, miss.tokens)).collect();
     assert_eq!(missed[0], (Reason::Deadline, 0, 64), "{missed:?}");

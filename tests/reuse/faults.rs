@@ -270,7 +270,7 @@ mod processes {
         assert_eq!(reader.ask(1), 0);
         let command = again(&format!("reuse::faults::processes::{name}"), &reader.place.path, UNSIGNALLED);
         succeeds(command);
-        let left = files(&reader.place.path);
+        let left = files(&reader.place.path.join("blocks"));
         // Of each of two prompts three blocks, and the one that its answer ended in.
         assert!(left.len() == 8 && left.values().all(|bytes| *bytes > 8192), "more was left behind: {left:?}");
         assert_eq!(reader.ask_all([1, 2, 3, 3]), [40, 40, 0, 40]);

@@ -4,6 +4,7 @@
 mod conformance;
 mod conversation;
 mod faults;
+mod past;
 mod warm;
 
 use std::path::Path;

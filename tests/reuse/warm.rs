@@ -36,14 +36,12 @@ impl Known {
         }
     }
 
-    /// How much of that a tier gives to a prompt of `length` tokens: pages serve token by token; stores serve whole blocks, and
-    /// the block in which a prompt ended. Of a prompt known to its end all is served, with the state that its logits follow
-    /// from; else the last token is computed.
-    fn cached(self, tier: &Tier, hit: usize, length: usize) -> usize {
+    /// How much of that any tier gives to a prompt of `length` tokens: all that is the same. Of a prompt known to its end all
+    /// is served, with the state that its logits follow from; else the last token is computed.
+    fn cached(self, hit: usize, length: usize) -> usize {
         match self {
             Known::Ended => hit,
-            Known::Parted if tier.is_gpu() => hit.min(length - 1),
-            Known::Parted => (hit / 16 * 16).min(length - 1),
+            Known::Parted => hit.min(length - 1),
         }
     }
 }
@@ -93,7 +91,7 @@ impl Pair<'_> {
         };
         let length = cold.tokens.len();
         let answer = ask(reader, &cold.tokens, company);
-        let cached = known.cached(tier, hit, length);
+        let cached = known.cached(hit, length);
         let sources = (tier.sources)(cached, length - cached);
         let what = format!("{what}, {known:?} after {hit} of {length}, company {company}, from {}", tier.name);
         assert_eq!((answer.usage.cached_tokens, answer.cache.sources), (cached, sources), "{what}");

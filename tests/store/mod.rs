@@ -8,6 +8,7 @@ mod chains;
 mod damage;
 pub mod faults;
 mod hostile;
+mod manifest;
 mod model;
 mod pack;
 mod pack_hostile;

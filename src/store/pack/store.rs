@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{BlockKeys, Pack, PackError, PackExpected, PackHeader};
-use crate::store::{Answer, Key, Store, StoreError, Usage};
+use crate::store::manifest::{GROUP, Manifest, is_manifest};
+use crate::store::{Answer, BLOCK, Key, Store, StoreError, Usage};
 
 /// A handle: clones are of the same store, so that packs can be added while [`Tiers`](crate::store::Tiers) reads it.
 #[derive(Clone, Default)]
@@ -19,6 +20,8 @@ struct Held {
     keys: Vec<Key>,
     /// Blocks by key.
     blocks: HashMap<Key, usize>,
+    /// The first blocks of groups, by the key of the group's manifest.
+    groups: HashMap<Key, usize>,
 }
 
 impl Held {
@@ -36,7 +39,9 @@ impl PackStore {
         let packs = &mut *self.0.borrow_mut();
         if packs.iter().all(|held| held.pack.bytes() != pack.bytes()) {
             let blocks = keys[1..].iter().enumerate().map(|(block, key)| (*key, block)).collect();
-            packs.push(Held { pack, keys, blocks });
+            let roots = keys[..keys.len() - 1].iter().enumerate().step_by(GROUP);
+            let groups = roots.map(|(block, root)| (Manifest::key(root), block)).collect();
+            packs.push(Held { pack, keys, blocks, groups });
         }
         Ok(())
     }
@@ -54,6 +59,16 @@ impl PackStore {
         self.0.borrow().iter().map(|held| held.pack.header().clone()).collect()
     }
 
+    fn manifest(&self, key: &Key) -> Option<Vec<u8>> {
+        let packs = &*self.0.borrow();
+        let paths = packs.iter().filter_map(|held| {
+            let tokens = &held.pack.tokens()[held.groups.get(key)? * BLOCK..];
+            Some((&tokens[..tokens.len().min(GROUP * BLOCK)], held.pack.header().producer))
+        });
+        let paths: Vec<_> = paths.collect();
+        (!paths.is_empty()).then(|| Manifest::of(&paths).encode(key))
+    }
+
     fn block(&self, key: &Key) -> Option<Vec<u8>> {
         let packs = &*self.0.borrow();
         let found = packs.iter().filter_map(|held| Some((held, *held.blocks.get(key)?)));
@@ -68,7 +83,7 @@ impl Store for PackStore {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move { Ok(self.block(key)) })
+        Box::pin(async move { Ok(if is_manifest(key) { self.manifest(key) } else { self.block(key) }) })
     }
 
     fn put<'a>(&'a self, _: &'a Key, _: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {

@@ -24,6 +24,7 @@ use pollster::block_on;
 use url::Url;
 
 use self::{objects::Objects, redis::Redis};
+use super::manifest::{Manifest, is_manifest};
 use super::{Background, BackgroundConfig, Blob, BreakerConfig, Key, Store, StoreError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +134,12 @@ impl Place {
     }
 }
 
-/// What others will find under `key` must be a whole block of that name.
+/// What others will find under `key` must be a whole block, or a whole manifest, of that name.
 fn verify(store: &'static str, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
+    if is_manifest(key) {
+        let whole = Manifest::decode(key, bytes).map(drop);
+        return whole.ok_or(StoreError::Backend { store, problem: "a manifest was damaged before it was sent".into() });
+    }
     let problem = match Blob::parse(bytes) {
         Ok(blob) if blob.key == *key => return Ok(()),
         Ok(_) => "a block was to be sent under the name of another".to_owned(),

@@ -16,7 +16,7 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use super::{Place, RemoteConfig, stream};
-use crate::store::scan;
+use crate::store::scan::{self, Kind};
 use crate::store::{Answer, Key, Store, StoreError, Usage};
 
 /// Connections at a time.
@@ -235,11 +235,15 @@ impl Client {
     }
 
     fn clear(&self) -> Result<(), StoreError> {
+        [Kind::Blocks, Kind::Manifests].into_iter().try_for_each(|kind| self.clear_all(kind))
+    }
+
+    fn clear_all(&self, kind: Kind) -> Result<(), StoreError> {
         let Where::Bucket { bucket, credentials, prefix } = &self.place else { return Ok(()) };
         let mut next = None;
         loop {
             let mut listing = ListObjectsV2::new(bucket, credentials.as_ref());
-            listing.with_prefix(format!("{prefix}blocks/"));
+            listing.with_prefix(format!("{prefix}{}/", kind.folder()));
             if let Some(next) = next.take() {
                 listing.with_continuation_token(next);
             }

@@ -16,6 +16,7 @@ export type MissReason =
   | "diverged"
   | "below_min"
   | "evicted"
+  | "not_kept"
   | "expired"
   | "namespace_changed"
   | "salt"

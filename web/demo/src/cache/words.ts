@@ -13,6 +13,7 @@ const WHY: Record<string, (miss: Miss) => string> = {
   diverged: () => "follow a difference in the text",
   below_min: () => "were known, but too few to be worth reusing",
   evicted: () => "were known once and had to make room",
+  not_kept: () => "were known once, and no store kept them",
   expired: () => "were known once and had gone unused for too long",
   namespace_changed: (miss) => `are known for another ${"field" in miss && miss.field ? miss.field : "setting"}`,
   salt: () => "are known under another salt",

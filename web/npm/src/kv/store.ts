@@ -5,6 +5,9 @@
  * giving wrong ones. The files are the truth. Beside them an index keeps the order of use and the times to live; it is
  * written late and by several tabs, and what is not in it counts as written when its file was. Writes are queued, up to
  * 64 MiB of them, and a block in the queue is found.
+ *
+ * The engine's manifests, which tell which blocks follow a prefix, have a folder and a small budget of their own, so that
+ * they outlive the blocks.
  */
 
 import { type Disk, readJson, writeJson } from "../disk/disk.js";
@@ -19,7 +22,11 @@ export interface StoreOptions {
   clock?: () => number;
 }
 
-const FOLDER = "kv";
+const BLOCKS = "kv";
+const MANIFESTS = "kv-manifests";
+/** What the name of a manifest ends with: `manifest` in hexadecimal. */
+const MANIFEST = /6d616e6966657374$/;
+const LEAST_FOR_MANIFESTS = 256 << 10;
 const INDEX = "index.json";
 const KEY = /^[0-9a-f]{64}$/;
 const MAX_QUEUED = 64 << 20;
@@ -31,6 +38,7 @@ type Saved = { version: 1; entries: [string, number, number][] };
 export class DiskStore implements KvStore {
   readonly name: string;
   readonly #disk: Disk;
+  readonly #folder: string;
   readonly #ttl: number;
   readonly #clock: () => number;
   readonly #lru = new Lru();
@@ -41,18 +49,23 @@ export class DiskStore implements KvStore {
   #evicted = 0;
   #failures = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Of the blocks' store. */
+  #manifests: DiskStore | undefined;
 
-  private constructor(disk: Disk, options: StoreOptions) {
+  private constructor(disk: Disk, folder: string, options: StoreOptions) {
     this.name = disk.name;
     this.#disk = disk;
+    this.#folder = folder;
     this.#budget = options.budgetBytes;
     this.#ttl = options.ttlMs;
     this.#clock = options.clock ?? Date.now;
   }
 
   static async open(disk: Disk, options: StoreOptions): Promise<DiskStore> {
-    const store = new DiskStore(disk, options);
-    await store.#save();
+    const store = new DiskStore(disk, BLOCKS, options);
+    const budgetBytes = Math.max(options.budgetBytes / 32, LEAST_FOR_MANIFESTS);
+    store.#manifests = new DiskStore(disk, MANIFESTS, { ...options, budgetBytes });
+    await Promise.all([store.#save(), store.#manifests.#save()]);
     return store;
   }
 
@@ -60,12 +73,28 @@ export class DiskStore implements KvStore {
     return this.#budget;
   }
 
-  async get(key: string): Promise<Uint8Array | undefined> {
+  get(key: string): Promise<Uint8Array | undefined> {
+    return this.#home(key).#get(key);
+  }
+
+  put(key: string, bytes: Uint8Array, ttlMs = this.#ttl): Promise<void> {
+    return this.#home(key).#put(key, bytes, ttlMs);
+  }
+
+  remove(key: string): Promise<boolean> {
+    return this.#home(key).#remove(key);
+  }
+
+  #home(key: string): DiskStore {
+    return (MANIFEST.test(key) && this.#manifests) || this;
+  }
+
+  async #get(key: string): Promise<Uint8Array | undefined> {
     const queued = this.#queue.get(key);
     if (queued) return queued.slice();
     if (!KEY.test(key) || this.#expired(key)) return undefined;
     try {
-      const file = await this.#disk.read(FOLDER, key);
+      const file = await this.#disk.read(this.#folder, key);
       if (!file) {
         this.#lru.delete(key);
         return undefined;
@@ -79,7 +108,7 @@ export class DiskStore implements KvStore {
     }
   }
 
-  async put(key: string, bytes: Uint8Array, ttlMs = this.#ttl): Promise<void> {
+  async #put(key: string, bytes: Uint8Array, ttlMs: number): Promise<void> {
     if (!KEY.test(key) || bytes.length > this.#budget) {
       this.#failures++;
       return;
@@ -96,7 +125,7 @@ export class DiskStore implements KvStore {
     return Promise.all(keys.map((key) => this.#contains(key)));
   }
 
-  async remove(key: string): Promise<boolean> {
+  async #remove(key: string): Promise<boolean> {
     const queued = this.#unqueue(key);
     this.#lru.delete(key);
     this.#saveSoon();
@@ -108,7 +137,8 @@ export class DiskStore implements KvStore {
     this.#queued = 0;
     await this.#writing;
     this.#lru.clear();
-    await locked(FOLDER, undefined, () => this.#disk.removeFolder(FOLDER));
+    await locked(this.#folder, undefined, () => this.#disk.removeFolder(this.#folder));
+    await this.#manifests?.clear();
   }
 
   touch(keys: string[]): void {
@@ -121,6 +151,7 @@ export class DiskStore implements KvStore {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     await this.#save();
+    await this.#manifests?.flush();
   }
 
   usage(): { entries: number; bytes: number; evicted: number; failures: number } {
@@ -131,7 +162,7 @@ export class DiskStore implements KvStore {
   async #contains(key: string): Promise<boolean> {
     if (this.#queue.has(key)) return true;
     if (!KEY.test(key) || this.#expired(key)) return false;
-    return this.#lru.get(key) !== undefined || (await this.#disk.read(FOLDER, key).catch(() => undefined)) !== undefined;
+    return this.#lru.get(key) !== undefined || (await this.#disk.read(this.#folder, key).catch(() => undefined)) !== undefined;
   }
 
   #expired(key: string): boolean {
@@ -159,7 +190,7 @@ export class DiskStore implements KvStore {
 
   async #write(key: string, bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     try {
-      await this.#disk.write(FOLDER, key, bytes);
+      await this.#disk.write(this.#folder, key, bytes);
       return true;
     } catch (error) {
       this.#failures++;
@@ -180,7 +211,7 @@ export class DiskStore implements KvStore {
 
   async #delete(key: string): Promise<boolean> {
     try {
-      return KEY.test(key) && (await this.#disk.remove(FOLDER, key));
+      return KEY.test(key) && (await this.#disk.remove(this.#folder, key));
     } catch {
       this.#failures++;
       return false;
@@ -197,13 +228,13 @@ export class DiskStore implements KvStore {
   /** Brings the index, the files and what this tab knows together, evicts, and writes the index. */
   async #save(): Promise<void> {
     try {
-      await locked(FOLDER, undefined, async () => {
-        const saved = await readJson<Saved>(this.#disk, FOLDER, INDEX);
-        const files = new Set(await this.#disk.list(FOLDER, "files"));
+      await locked(this.#folder, undefined, async () => {
+        const saved = await readJson<Saved>(this.#disk, this.#folder, INDEX);
+        const files = new Set(await this.#disk.list(this.#folder, "files"));
         await this.#merge(saved?.version === 1 && Array.isArray(saved.entries) ? saved.entries : [], files);
         await this.#evict();
         const entries = this.#lru.entries().map(([key, { bytes, expires }]) => [key, bytes, expires]);
-        if (entries.length > 0 || files.has(INDEX)) await writeJson(this.#disk, FOLDER, INDEX, { version: 1, entries });
+        if (entries.length > 0 || files.has(INDEX)) await writeJson(this.#disk, this.#folder, INDEX, { version: 1, entries });
       });
     } catch {
       this.#failures++;
@@ -217,7 +248,7 @@ export class DiskStore implements KvStore {
     const known = new Set([...saved.map(([key]) => key), ...mine.map(([key]) => key)]);
     for (const key of files) {
       if (known.has(key) || !KEY.test(key)) continue;
-      const file = await this.#disk.read(FOLDER, key);
+      const file = await this.#disk.read(this.#folder, key);
       const written = (file as Partial<File> | undefined)?.lastModified ?? this.#clock();
       if (file) this.#lru.set(key, { bytes: file.size, expires: written + this.#ttl });
     }

@@ -1,0 +1,154 @@
+//! What is said of tokens that had to be computed again, by an engine that never saw them: whether stores once had them.
+
+use std::thread;
+use std::time::Duration;
+
+use headstart::engine::Engine;
+use headstart::kv::{Key, Miss, Namespace, Reason};
+use headstart::store::{
+    self, Answer as Given, FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig, system_clock,
+};
+use pollster::block_on;
+
+use super::{chunked, cold, digest, prompt, same, warm, watched};
+use crate::support::engine::{load, run};
+use crate::support::odd::{NAMES, Tiny};
+use crate::support::tiers::{Places, Reach, Tier};
+
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn misses(reasons: &[(Reason, usize, usize)]) -> Vec<Miss> {
+    reasons.iter().map(|&(reason, from, tokens)| Miss { reason, from, tokens }).collect()
+}
+
+fn namespace(engine: &Engine) -> Namespace {
+    engine.namespace("")
+}
+
+#[test]
+fn a_new_process_tells_what_went_from_what_was_never_there() {
+    let tiny = Tiny::read(NAMES[0]);
+    let (mut engine, mut reference) = (load(&tiny.folder, &chunked(64)), load(&tiny.folder, &chunked(64)));
+    let digest = digest(&tiny.folder);
+    let places = Places::default();
+    let known = prompt(300, tiny.vocabulary, 5);
+    let parted = |at: usize| {
+        let mut tokens = known.clone();
+        tokens[at] = (tokens[at] + 1) % tiny.vocabulary as u32;
+        tokens
+    };
+    for tier in Tier::reaching(Reach::Process) {
+        let place = places.new_in(tier);
+        place.restart(&mut engine, &digest);
+        warm(&mut engine, &known);
+        // Blocks 4 and 5, and those behind 17, lose what makes room for others.
+        let keys: Vec<Key> = Key::chain(&namespace(&engine), &known).collect();
+        let tiers = place.open();
+        for block in (4..6).chain(17..19) {
+            assert!(block_on(tiers.stores().last().unwrap().remove(&keys[block].0)).unwrap());
+        }
+        let mut ask = |what: &str, tokens: &[u32], cached: usize, expected: &[(Reason, usize, usize)]| {
+            place.restart(&mut engine, &digest);
+            let answer = run(&mut engine, &[watched(tokens, 1)]).remove(0);
+            block_on(engine.persist()).unwrap();
+            let what = format!("{what}, {}", tier.name);
+            assert_eq!(answer.cache.sources, (tier.sources)(cached, tokens.len() - cached), "{what}");
+            assert_eq!(answer.cache.misses, misses(expected), "{what}");
+            let diverged = expected.iter().find(|miss| miss.0 == Reason::Diverged).map(|miss| miss.1);
+            assert_eq!(answer.cache.first_divergent, diverged, "{what}");
+            same(&what, &run(&mut reference, &[cold(watched(tokens, 1))]).remove(0), &answer, cached);
+        };
+        ask("parted in a block that is there", &parted(20), 20, &[(Reason::Diverged, 20, 279)]);
+        ask("parted in one that went", &parted(70), 64, &[(Reason::Evicted, 64, 6), (Reason::Diverged, 70, 229)]);
+        let other = prompt(300, tiny.vocabulary, 6);
+        ask("never seen", &other, 0, &[(Reason::Cold, 0, 299)]);
+        // What is asked for is kept again.
+        ask("two blocks and the end went", &known, 64, &[(Reason::Evicted, 64, 235)]);
+        let longer = [&known[..], &other[..20]].concat();
+        ask("the beginning of a longer one", &longer, 300, &[(Reason::Cold, 300, 19)]);
+    }
+}
+
+#[test]
+fn a_directory_remembers_what_had_to_make_room() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &chunked(64));
+    let digest = digest(&tiny.folder);
+    let folder = tempfile::tempdir().unwrap();
+    let attach = |engine: &mut Engine, config: FilesystemConfig| {
+        let disk = FilesystemStore::new(folder.path(), config, system_clock());
+        let memory = MemoryStore::new(0, system_clock());
+        engine.attach(Tiers::new(memory, vec![Box::new(disk)], TiersConfig::default()), &digest, PATIENCE);
+        engine.clear_cache();
+    };
+    // Room for six blocks of five prompts of four.
+    let six = FilesystemConfig { budget: 6 * 20_480, ..FilesystemConfig::default() };
+    let prompts: Vec<Vec<u32>> = (0..5).map(|seed| prompt(64, tiny.vocabulary, seed)).collect();
+    attach(&mut engine, six);
+    prompts.iter().for_each(|tokens| warm(&mut engine, tokens));
+    attach(&mut engine, six);
+    let answer = run(&mut engine, &[watched(&prompts[0], 1)]).remove(0);
+    assert_eq!(answer.cache.misses, misses(&[(Reason::Evicted, 0, 63)]));
+
+    // A store that has no room for a single block.
+    let none = FilesystemConfig { max_value: 100, ..six };
+    let dropped = prompt(50, tiny.vocabulary, 9);
+    attach(&mut engine, none);
+    warm(&mut engine, &dropped);
+    attach(&mut engine, six);
+    let answer = run(&mut engine, &[watched(&dropped, 1)]).remove(0);
+    assert_eq!(answer.cache.misses, misses(&[(Reason::NotKept, 0, 49)]));
+}
+
+#[test]
+fn what_is_stored_and_not_worth_loading_is_said_to_be_stored() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &chunked(64));
+    let tokens = prompt(100, tiny.vocabulary, 3);
+    let places = Places::default();
+    let place = places.new_in(Tier::named("disk"));
+    let disk = Slow(FilesystemStore::new(&place.path, FilesystemConfig::default(), system_clock()));
+    let tiers = Tiers::new(MemoryStore::new(0, system_clock()), vec![Box::new(disk)], TiersConfig::default());
+    engine.attach(tiers, "digest", PATIENCE);
+    warm(&mut engine, &tokens);
+    // The first loading shows how slow it is; the second is not tried.
+    for expected in [(100, vec![]), (0, misses(&[(Reason::Deadline, 0, 99)]))] {
+        engine.clear_cache();
+        let answer = run(&mut engine, &[watched(&tokens, 1)]).remove(0);
+        assert_eq!((answer.usage.cached_tokens, answer.cache.misses), expected);
+    }
+}
+
+/// A disk that takes far longer than computing does.
+struct Slow(FilesystemStore);
+
+impl Store for Slow {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn get<'a>(&'a self, key: &'a store::Key) -> Given<'a, Option<Vec<u8>>> {
+        self.0.get(key)
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [store::Key]) -> Given<'a, Vec<Option<Vec<u8>>>> {
+        thread::sleep(Duration::from_secs(3));
+        self.0.get_many(keys)
+    }
+
+    fn put<'a>(&'a self, key: &'a store::Key, bytes: &'a [u8], ttl: Option<Duration>) -> Given<'a, ()> {
+        self.0.put(key, bytes, ttl)
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [store::Key]) -> Given<'a, Vec<bool>> {
+        self.0.contains(keys)
+    }
+
+    fn remove<'a>(&'a self, key: &'a store::Key) -> Given<'a, bool> {
+        self.0.remove(key)
+    }
+
+    fn clear(&self) -> Given<'_, ()> {
+        self.0.clear()
+    }
+}
