@@ -26,7 +26,7 @@ pub fn default_chunk(caps: &Caps) -> usize {
 }
 
 /// Memory for steps of `rows` rows, `sequences` of which give logits.
-pub async fn activations(
+pub(crate) async fn activations(
     gpu: &mut Gpu,
     config: &Config,
     context: usize,
@@ -133,7 +133,7 @@ impl KvMemory {
     }
 
     /// Sends for what [`read`](Self::read) gives. One reading ends before the next begins.
-    pub async fn start_reading(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Reading> {
+    pub(crate) async fn start_reading(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Reading> {
         let page = self.page_bytes * self.layers.len() as u64;
         let gather = match self.gather {
             Some(gather) => gather,

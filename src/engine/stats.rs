@@ -27,7 +27,7 @@ impl Stats {
     }
 
     /// Counts a decode step of `tokens` rows between two tallies.
-    pub fn decoded(&mut self, tokens: usize, before: Tally, after: Tally) {
+    pub(crate) fn decoded(&mut self, tokens: usize, before: Tally, after: Tally) {
         self.tokens += tokens as u64;
         self.sum.dispatches += after.dispatches - before.dispatches;
         self.sum.submits += after.submits - before.submits;

@@ -3,16 +3,16 @@
 //! Work for the GPU is data ([`recording::Recording`]); [`submit`] is the one place that replays it, [`readback`] the one
 //! place that maps a buffer. Pipelines and bind groups are made once and kept, so a steady step makes none.
 
-pub mod buffer;
-pub mod caps;
-pub mod context;
-pub mod kernel;
-pub mod profile;
+mod buffer;
+mod caps;
+pub(crate) mod context;
+mod kernel;
+pub(crate) mod profile;
 pub mod readback;
-pub mod recording;
+mod recording;
 pub mod shader;
 mod signal;
-pub mod submit;
+pub(crate) mod submit;
 
 pub use buffer::{Buffer, Slice};
 pub use caps::{AdapterKind, Caps};

@@ -19,6 +19,9 @@ const PIECE: u64 = 4 << 20;
 
 impl Checkpoint {
     /// The digest of the weights as 64 hex digits. `progress` gets the bytes done and those in all.
+    ///
+    /// # Errors
+    /// Whatever the sources of the parts fail with.
     pub async fn digest(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<String> {
         let mut progress = Progress::new(self, progress);
         let mut digests = Vec::with_capacity(self.parts.len());
