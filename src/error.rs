@@ -182,7 +182,8 @@ fn remedy(error: &std::io::Error) -> &'static str {
 }
 
 impl Error {
-    pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+    /// What the system said of a file or directory.
+    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source: Arc::new(source) }
     }
 }

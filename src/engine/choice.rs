@@ -2,7 +2,7 @@
 
 /// Units a millisecond, later measurements weighing more.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Rate {
+pub(crate) struct Rate {
     units: f64,
     ms: f64,
 }
@@ -11,33 +11,33 @@ pub struct Rate {
 const KEPT: f64 = 0.7;
 
 impl Rate {
-    pub fn measure(&mut self, units: f64, ms: f64) {
+    pub(crate) fn measure(&mut self, units: f64, ms: f64) {
         self.units = self.units * KEPT + units;
         self.ms = self.ms * KEPT + ms;
     }
 
     /// How long `units` are expected to take; none before the first measurement.
-    pub fn ms(&self, units: f64) -> Option<f64> {
+    pub(crate) fn ms(&self, units: f64) -> Option<f64> {
         (self.units > 0.0).then(|| self.ms / self.units * units)
     }
 
     /// Forgets some slowness, so that what was slow once is tried again one day.
-    pub fn relent(&mut self) {
+    pub(crate) fn relent(&mut self) {
         self.ms *= 0.95;
     }
 }
 
 /// A block that a tier has.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// Index of the tier.
-    pub tier: usize,
-    pub tokens: usize,
+    pub(crate) tier: usize,
+    pub(crate) tokens: usize,
 }
 
 /// How many of the leading `blocks` to load: as many as save most time. A rate that is unknown counts as worth trying.
 /// `bytes`: of one token. O(blocks).
-pub fn worthwhile(blocks: &[Stored], bytes: f64, prefill: &Rate, tiers: &[Rate]) -> usize {
+pub(crate) fn worthwhile(blocks: &[Stored], bytes: f64, prefill: &Rate, tiers: &[Rate]) -> usize {
     let (mut saved, mut most, mut count) = (0.0, 0.0, 0);
     for (index, block) in blocks.iter().enumerate() {
         let computing = prefill.ms(block.tokens as f64);

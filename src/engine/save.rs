@@ -32,11 +32,11 @@ const SHARE: f64 = 0.05;
 
 /// The tiers and what is known of their speed.
 pub(super) struct Persistence {
-    pub tiers: Rc<Tiers>,
+    pub(crate) tiers: Rc<Tiers>,
     /// Bytes a millisecond, by tier.
-    pub rates: Vec<Rate>,
+    pub(crate) rates: Vec<Rate>,
     /// Blocks loaded since the tiers were last told, each behind its parent.
-    pub used: Vec<store::Key>,
+    pub(crate) used: Vec<store::Key>,
     /// The longest that one request may wait for stores.
     deadline: Duration,
     waiting: VecDeque<Block>,
@@ -49,11 +49,11 @@ pub(super) struct Persistence {
 
 /// A block that has been written to a page.
 pub(super) struct Block {
-    pub namespace: Namespace,
-    pub parent: Key,
-    pub key: Key,
-    pub tokens: Vec<u32>,
-    pub hidden: Option<Vec<f32>>,
+    pub(crate) namespace: Namespace,
+    pub(crate) parent: Key,
+    pub(crate) key: Key,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) hidden: Option<Vec<f32>>,
 }
 
 /// What is on its way to the tiers.
@@ -70,7 +70,7 @@ enum Saving {
 
 impl Block {
     /// With what its page holds, as tiers and packs keep it.
-    pub fn blob(self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
+    pub(crate) fn blob(self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
         let fields = self.namespace.fields().entries();
         Blob {
             key: self.key.0,
@@ -87,7 +87,7 @@ impl Block {
 }
 
 impl Persistence {
-    pub fn new(tiers: Tiers, deadline: Duration) -> Self {
+    pub(crate) fn new(tiers: Tiers, deadline: Duration) -> Self {
         let rates = tiers.stores().map(|_| Rate::default()).collect();
         Self {
             tiers: Rc::new(tiers),
@@ -101,7 +101,7 @@ impl Persistence {
         }
     }
 
-    pub fn deadline(&self) -> Deadline {
+    pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.deadline)
     }
 
@@ -109,7 +109,7 @@ impl Persistence {
         !self.waiting.is_empty() || !self.used.is_empty() || !matches!(self.saving, Saving::Nothing)
     }
 
-    pub fn push(&mut self, block: Block) {
+    pub(crate) fn push(&mut self, block: Block) {
         match self.waiting.len() < MOST_WAITING {
             true => self.waiting.push_back(block),
             false => self.tiers.drop_unsaved(1),
@@ -117,7 +117,7 @@ impl Persistence {
     }
 
     /// What waits to be saved went with the pages that hold it.
-    pub fn forget_pages(&mut self) {
+    pub(crate) fn forget_pages(&mut self) {
         self.tiers.drop_unsaved(self.waiting.len() as u64);
         self.waiting.clear();
         if let Saving::Pages { .. } = self.saving {
@@ -126,12 +126,12 @@ impl Persistence {
     }
 
     /// A block that waits to be saved.
-    pub fn queued(&mut self, key: &Key) -> Option<&mut Block> {
+    pub(crate) fn queued(&mut self, key: &Key) -> Option<&mut Block> {
         self.waiting.iter_mut().rev().find(|queued| queued.key == *key)
     }
 
     /// A tier has this block, with the mark of decode kernels.
-    pub fn mark(&mut self, key: store::Key) {
+    pub(crate) fn mark(&mut self, key: store::Key) {
         if self.marked.len() >= MOST_MARKED {
             self.marked.clear();
         }
@@ -176,7 +176,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::persist`].
-    pub async fn persist_some(&mut self) -> Result<bool> {
+    pub(crate) async fn persist_some(&mut self) -> Result<bool> {
         self.send_for_pages(self.runner.kv.most_read()).await?;
         self.hand_pages_on().await?;
         self.written().await;

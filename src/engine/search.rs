@@ -17,17 +17,17 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Search {
     /// Without a gap.
-    pub found: VecDeque<Found>,
+    pub(crate) found: VecDeque<Found>,
     /// A tier did not say in time what it has.
-    pub late: bool,
+    pub(crate) late: bool,
 }
 
 /// Where in a prompt a block that a tier has lies.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
-    pub block: usize,
-    pub key: Key,
-    pub stored: Stored,
+    pub(crate) block: usize,
+    pub(crate) key: Key,
+    pub(crate) stored: Stored,
 }
 
 /// The blocks of `tokens` behind the first `known` tokens that tiers have. The last may be partial.

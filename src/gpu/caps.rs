@@ -12,6 +12,7 @@ pub enum AdapterKind {
 /// Limits and features of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caps {
+    /// What tile shapes are chosen for.
     pub kind: AdapterKind,
     /// Size of a subgroup when subgroup operations can be used and every subgroup has that size.
     pub subgroup: Option<u32>,

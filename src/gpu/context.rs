@@ -135,6 +135,7 @@ impl Gpu {
         &self.info
     }
 
+    /// What the device was opened with.
     pub fn caps(&self) -> &Caps {
         &self.caps
     }

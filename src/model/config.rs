@@ -151,7 +151,7 @@ pub struct Config {
     /// The token that a text begins with, where the files name one.
     pub bos: Option<u32>,
     /// Tokens that end an answer, each once: those the files name, then the chat template's and the well-known ones
-    /// ([`ends`](super::ends)). May be empty.
+    /// (`ends`). May be empty.
     pub stop_tokens: Vec<u32>,
     /// How answers are sampled where a request says nothing.
     pub sampling: SamplingDefaults,

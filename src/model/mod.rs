@@ -1,6 +1,6 @@
 //! Models: what a checkpoint's configuration means, the tensors it calls for, and the work of one step as a recording.
 //!
-//! A model is one file here and one arm in [`load`].
+//! A model is one file here and one arm in `load`.
 
 mod config;
 mod ends;

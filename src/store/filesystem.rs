@@ -23,6 +23,7 @@ use super::lru::{Entry, Lru};
 use super::scan;
 use super::{Answer, BoxFuture, Breaker, BreakerConfig, Clock, Key, Store, StoreError, Usage};
 
+/// Bounds of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilesystemConfig {
     /// Bytes for all values, in whole disk blocks of 4 KiB.
@@ -47,6 +48,7 @@ impl Default for FilesystemConfig {
     }
 }
 
+/// A directory of values, one file each, shared with other processes.
 pub struct FilesystemStore {
     pub(super) root: PathBuf,
     pub(super) config: FilesystemConfig,
@@ -55,7 +57,7 @@ pub struct FilesystemStore {
 }
 
 pub(super) struct Inner {
-    pub lru: Lru,
+    pub(crate) lru: Lru,
     /// When `lru` was read from the directory, and the bytes written since.
     scanned_ms: Option<u64>,
     written: u64,
@@ -64,7 +66,7 @@ pub(super) struct Inner {
     /// Makes temporary names differ.
     serial: u64,
     breaker: Breaker,
-    pub usage: Usage,
+    pub(crate) usage: Usage,
 }
 
 impl FilesystemStore {
@@ -94,6 +96,7 @@ impl FilesystemStore {
         scan::tenants(root).map_err(|source| StoreError::Io { path: root.to_owned(), source })
     }
 
+    /// The directory that it was opened on.
     pub fn root(&self) -> &Path {
         &self.root
     }

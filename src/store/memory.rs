@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::lru::{Entry, Lru};
 use super::{Answer, BoxFuture, Clock, Key, Store, StoreError, Usage};
 
+/// Values in this process's memory, the least recently used first to go.
 pub struct MemoryStore {
     budget: u64,
     clock: Clock,
@@ -31,10 +32,6 @@ impl MemoryStore {
     /// At most `budget` bytes; with 0 it keeps nothing.
     pub fn new(budget: u64, clock: Clock) -> Self {
         Self { budget, clock, inner: RefCell::default() }
-    }
-
-    pub fn budget(&self) -> u64 {
-        self.budget
     }
 
     fn insert(&self, key: &Key, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {

@@ -113,7 +113,7 @@ mod remembered {
     /// How old a file must be to be remembered.
     const SETTLED_NS: u64 = 2_000_000_000;
 
-    /// Digests of files, kept in the file `weights.json` of a cache directory by their [`Identity`]: canonical path, size,
+    /// Digests of files, kept in the file `weights.json` of a cache directory by their identity: canonical path, size,
     /// times, inode and bytes from all over the file. A file in which any of these changed is hashed again.
     ///
     /// A file modified less than 2 seconds before it is hashed is not remembered. Clocks of file systems tick as coarsely
