@@ -1,28 +1,31 @@
 //! headstart: an LLM inference engine whose transformer forward pass is WGSL compute shaders run through wgpu, natively
 //! and in the browser, with a KV cache that grows on the GPU and prefixes that are never prefilled twice.
 //!
+//! A program opens a [`Checkpoint`], loads an [`Engine`], gives it [`Tiers`] if prefixes are to outlive the GPU's memory, and
+//! asks [`Answers`]. All that takes part in this stands on this page; the modules behind it are internal.
+//!
 //! # The map
 //!
 //! | module      | what it is                                                                    | what it never does          |
 //! |-------------|-------------------------------------------------------------------------------|-----------------------------|
-//! | [`error`]   | the one error type                                                            |                             |
-//! | [`gpu`]     | device, buffers, pipelines, recordings, the one submit, the one readback      | know of language models     |
-//! | [`quant`]   | weight formats: unpack on the CPU, repack for the GPU                         | read files                  |
-//! | [`kv`]      | pages, block tables, SHA-256 block chain, prefix index, eviction, explanation | name wgpu, do I/O           |
-//! | [`store`]   | where KV blobs live beyond the GPU: memory, disk, Redis, S3, HTTP             | trust what it reads         |
-//! | [`text`]    | tokenizer, whole-character token stream, stop strings, chat templates         | know of models              |
-//! | [`sample`]  | sampling parameters and the seeded reference sampler                          | touch the GPU               |
-//! | [`kernels`] | the Rust face of each shader: permutation, bindings, grid, cost               | keep state                  |
-//! | [`weights`] | byte sources, GGUF and Hugging Face checkpoints                               | load a tensor whole         |
-//! | [`model`]   | configuration, tensor names, upload, one short file an architecture           | match on a weight format    |
-//! | [`engine`]  | answers, requests, scheduler, batch, step, KV memory, KV from and to stores   | name a face, trust a store  |
+//! | `error`     | the one error type                                                            |                             |
+//! | `gpu`       | device, buffers, pipelines, recordings, the one submit, the one readback      | know of language models     |
+//! | `quant`     | weight formats: unpack on the CPU, repack for the GPU                         | read files                  |
+//! | `kv`        | pages, block tables, SHA-256 block chain, prefix index, eviction, explanation | name wgpu, do I/O           |
+//! | `store`     | where KV blobs live beyond the GPU: memory, disk, Redis, S3, HTTP             | trust what it reads         |
+//! | `text`      | tokenizer, whole-character token stream, stop strings, chat templates         | know of models              |
+//! | `sample`    | sampling parameters and the seeded reference sampler                          | touch the GPU               |
+//! | `kernels`   | the Rust face of each shader: permutation, bindings, grid, cost               | keep state                  |
+//! | `weights`   | byte sources, GGUF and Hugging Face checkpoints                               | load a tensor whole         |
+//! | `model`     | configuration, tensor names, upload, one short file an architecture           | match on a weight format    |
+//! | `engine`    | answers, requests, scheduler, batch, step, KV memory, KV from and to stores   | name a face, trust a store  |
 //! | `cli`       | the command line (feature `cli`)                                              |                             |
 //!
 //! Shaders are `shaders/*.wgsl`; `shaders/x.wgsl`, `src/kernels/x.rs` and `tests/reference/x.rs` are one kernel.
 //!
 //! # The way of a token
 //!
-//! request ([`Body`]) → chat template → tokenizer ([`Language`]) → [`engine::Request`] → [`Answers`], which alone drive the
+//! request ([`Body`]) → chat template → tokenizer ([`Language`]) → [`Request`] → [`Answers`], which alone drive the
 //! steps → sequence → prefix match (pages that already hold the start) → restoring (what stores have of the rest, while
 //! others go on) → scheduler (which tokens of which sequences) → batch (tokens, positions, slots, block tables in one step
 //! buffer) → the model records kernels → one submit → sampling on the GPU → 4 bytes a sequence come back → collect (what
@@ -35,37 +38,83 @@
 //!
 //! - Imports run one way: `error` → {`gpu`, `quant`, `kv`, `store`, `text`, `sample`} → {`kernels`, `weights`} → `model` → `engine` →
 //!   `cli`. `tests/tidy.rs` holds the table.
-//! - GPU work is data ([`gpu::Recording`]); a steady step is one host write, one submit and no new bind group.
+//! - GPU work is data (`gpu::Recording`); a steady step is one host write, one submit and no new bind group.
 //! - Cold ≡ warm: a prompt row's result depends on nothing but the tokens before it, so pages are shared bit for bit.
 //! - One loop: `engine::answers` alone steps an engine, and no answer ends without a word.
 //! - Sizes read from outside are bounded before anything is allocated.
 
+#![warn(missing_docs, unreachable_pub)]
+
+// Internal: this repository's tests, web face and binary reach into the modules, and nobody is promised that they stay as
+// they are. Most are hidden from rustdoc alone: `missing_docs` passes over what is hidden from it, and what is re-exported
+// below shall be documented.
+#[cfg_attr(doc, doc(hidden))]
 pub mod error;
 
+#[cfg_attr(doc, doc(hidden))]
 pub mod gpu;
+#[cfg_attr(doc, doc(hidden))]
 pub mod kv;
+#[cfg_attr(doc, doc(hidden))]
 pub mod quant;
+#[cfg_attr(doc, doc(hidden))]
 pub mod sample;
+#[cfg_attr(doc, doc(hidden))]
 pub mod store;
+#[cfg_attr(doc, doc(hidden))]
 pub mod text;
 
+#[doc(hidden)]
 pub mod kernels;
+#[cfg_attr(doc, doc(hidden))]
 pub mod weights;
 
+#[cfg_attr(doc, doc(hidden))]
 pub mod model;
 
+#[cfg_attr(doc, doc(hidden))]
 pub mod engine;
 
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 
-pub use engine::answers::{Answer, Answers, What};
+// The face: a checkpoint,
+pub use gpu::{AdapterInfo, AdapterKind};
+pub use model::{Architecture, Config, SamplingDefaults};
+pub use quant::Format;
+pub use weights::{ByteSource, Checkpoint, Files, MemorySource, ReadFuture};
+#[cfg(not(target_arch = "wasm32"))]
+pub use weights::{FileSource, digest::Remembered};
+// an engine on a device,
+pub use engine::{Counters, Engine, EngineOptions, KvIdentity, PageUse, Progress, Stage, packs::Imported};
+pub use error::{Error, Result};
+pub use kv::{Namespace, PinId, Pinned, PinsFull};
+// what it is asked, from messages to tokens,
 pub use engine::language::Language;
 pub use engine::openai::{Body, Input};
-pub use engine::{Engine, EngineOptions};
-pub use error::{Error, Result};
-pub use text::Message;
-pub use weights::Checkpoint;
+pub use engine::{MAX_BREAKPOINTS, Request};
+pub use sample::{SamplingOverrides, SamplingParams};
+pub use text::{Content, Message, Prompt, StopStrings, Tokenizer};
+// what it answers,
+pub use engine::FinishReason;
+pub use engine::answers::{
+    Answer, AnswerId, Answers, MAX_LOSSES, PromptTokensDetails, Reload, Reloading, Timings, Update, Usage, What,
+    unheard,
+};
+// where KV came from, and why not all of it,
+pub use engine::explain::{Conversation, Explanation, explain};
+pub use kv::{Change, Choice, Divergence, Miss, Owner, Reason, Report, Sources, Tier};
+// and where it is kept beyond the GPU.
+pub use store::{
+    Answer as StoreAnswer, BoxFuture, BreakerConfig, Clock, Key as StoreKey, Manifest, MemoryStore, Noted, Pack,
+    PackError, PackHeader, PackLimits, PackStore, Producer, Record, Reject, Store, StoreError, TierStats, Tiers,
+    TiersConfig, Usage as StoreUsage, Written, system_clock,
+};
+#[cfg(not(target_arch = "wasm32"))]
+pub use store::{Background, BackgroundConfig, FilesystemConfig, FilesystemStore};
+#[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
+pub use store::{RemoteConfig, connect as connect_store};
 
 /// The examples of the front page, compiled.
 #[cfg(doctest)]

@@ -11,15 +11,15 @@ use crate::weights::Checkpoint;
 use super::{hub, input};
 
 #[derive(Debug, Args)]
-pub struct ModelArgs {
+pub(crate) struct ModelArgs {
     /// A GGUF file, a Hugging Face directory, or a name such as `owner/repository`
     #[arg(short, long, value_name = "MODEL")]
-    pub model: Option<String>,
+    pub(crate) model: Option<String>,
 }
 
 impl ModelArgs {
     /// Finds the model, by download if it must, and reads its headers.
-    pub fn open(&self) -> Result<(PathBuf, Checkpoint)> {
+    pub(crate) fn open(&self) -> Result<(PathBuf, Checkpoint)> {
         let path = hub::resolve(self.model.as_deref(), false)?;
         let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
         Ok((path, checkpoint))
@@ -28,23 +28,23 @@ impl ModelArgs {
 
 /// The text to work on, exactly as given: nothing is trimmed and nothing added.
 #[derive(Debug, Args)]
-pub struct TextArgs {
+pub(crate) struct TextArgs {
     /// The text itself
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "prompt_file")]
-    pub prompt: Option<String>,
+    pub(crate) prompt: Option<String>,
 
     /// A file that holds the text; `-` is standard input
     #[arg(long, value_name = "FILE")]
-    pub prompt_file: Option<PathBuf>,
+    pub(crate) prompt_file: Option<PathBuf>,
 
     /// Leave out the tokens that the model asks for around a text that no chat template made: BOS, and EOS where it has that
     #[arg(long)]
-    pub no_bos: bool,
+    pub(crate) no_bos: bool,
 }
 
 impl TextArgs {
     /// The tokens of a text that no chat template made.
-    pub fn tokens(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    pub(crate) fn tokens(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
         if self.no_bos { tokenizer.encode(text) } else { tokenizer.encode_text(text) }
     }
 
@@ -52,7 +52,7 @@ impl TextArgs {
     ///
     /// # Errors
     /// [`Error::Request`] for a text without a character; as [`input::text`] for a file.
-    pub fn text(&self) -> Result<Option<String>> {
+    pub(crate) fn text(&self) -> Result<Option<String>> {
         let text = match (&self.prompt, &self.prompt_file) {
             (Some(text), _) => text.clone(),
             (None, Some(path)) => input::text(path)?,

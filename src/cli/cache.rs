@@ -29,7 +29,7 @@ use super::term;
 
 /// The directory that prefixes are kept in.
 #[derive(Debug, Args)]
-pub struct PlaceArgs {
+pub(crate) struct PlaceArgs {
     /// Where computed prefixes are kept [default: headstart/kv in the platform's cache directory]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
@@ -37,9 +37,9 @@ pub struct PlaceArgs {
 
 /// A salt's part of the directory.
 #[derive(Debug, Args)]
-pub struct DirArgs {
+pub(crate) struct DirArgs {
     #[command(flatten)]
-    pub place: PlaceArgs,
+    pub(crate) place: PlaceArgs,
 
     /// Bytes that the directory may take, such as 512MB or 4GiB
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
@@ -53,9 +53,9 @@ pub struct DirArgs {
 /// The directory and what comes before it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prefix cache")]
-pub struct CacheArgs {
+pub(crate) struct CacheArgs {
     #[command(flatten)]
-    pub dir: DirArgs,
+    pub(crate) dir: DirArgs,
 
     /// Bytes of memory for prefixes that the GPU has no room for
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
@@ -78,17 +78,17 @@ pub struct CacheArgs {
 /// How a request uses the prefix cache.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prefix cache")]
-pub struct ReuseArgs {
+pub(crate) struct ReuseArgs {
     #[command(flatten)]
-    pub cache: CacheArgs,
+    pub(crate) cache: CacheArgs,
 
     /// Reuse nothing and keep nothing, neither in memory nor in a directory
     #[arg(long, conflicts_with_all = ["cache_dir", "cache_ttl", "prefix_pack", "exact"])]
-    pub no_cache: bool,
+    pub(crate) no_cache: bool,
 
     /// Reuse only what is bit-identical to a cold run: no token that was computed while answering
     #[arg(long)]
-    pub exact: bool,
+    pub(crate) exact: bool,
 
     /// Reuse what `prefix export` wrote (repeatable)
     #[arg(long, value_name = "FILE")]
@@ -107,7 +107,7 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 impl PlaceArgs {
     /// # Errors
     /// [`Error::Request`] where neither the flag nor the platform names one.
-    pub fn path(&self) -> Result<PathBuf> {
+    pub(crate) fn path(&self) -> Result<PathBuf> {
         if let Some(dir) = &self.cache_dir {
             return Ok(dir.clone());
         }
@@ -119,35 +119,35 @@ impl PlaceArgs {
     }
 
     /// The parts of all salts that stored something, the empty one's first.
-    pub fn parts(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn parts(&self) -> Result<Vec<PathBuf>> {
         let root = self.path()?;
         FilesystemStore::tenants(&root).map_err(|problem| stopped(&root, problem))
     }
 
     /// What is known of model files since they were last hashed.
-    pub fn remembered(&self) -> Result<Remembered> {
+    pub(crate) fn remembered(&self) -> Result<Remembered> {
         Ok(Remembered::new(self.path()?))
     }
 
     /// Begins to compute the digest of the weights at `model`.
-    pub fn digest(&self, model: &Path) -> Result<Digest> {
+    pub(crate) fn digest(&self, model: &Path) -> Result<Digest> {
         Ok(Digest::start(model.to_owned(), self.remembered()?))
     }
 }
 
 impl DirArgs {
     /// The salt of the flag, or else of the conversation.
-    pub fn salt(&self, conversation: Option<&str>) -> String {
+    pub(crate) fn salt(&self, conversation: Option<&str>) -> String {
         self.cache_salt.as_deref().or(conversation).unwrap_or_default().to_owned()
     }
 
     /// The part of the directory that belongs to a salt.
-    pub fn disk(&self, salt: &str) -> Result<FilesystemStore> {
+    pub(crate) fn disk(&self, salt: &str) -> Result<FilesystemStore> {
         Ok(FilesystemStore::for_salt(self.place.path()?, salt, self.config(), system_clock()))
     }
 
     /// A part that [`PlaceArgs::parts`] found.
-    pub fn part(&self, path: PathBuf) -> FilesystemStore {
+    pub(crate) fn part(&self, path: PathBuf) -> FilesystemStore {
         FilesystemStore::new(path, self.config(), system_clock())
     }
 
@@ -158,7 +158,7 @@ impl DirArgs {
 
 impl CacheArgs {
     /// Memory, the packs if any, the directory, and the store of all machines if any.
-    pub fn tiers(&self, salt: &str, packs: Option<PackStore>) -> Result<Tiers> {
+    pub(crate) fn tiers(&self, salt: &str, packs: Option<PackStore>) -> Result<Tiers> {
         let mut behind: Vec<Box<dyn Store>> = Vec::new();
         behind.extend(packs.map(|packs| Box::new(packs) as Box<dyn Store>));
         let (reader, writer) = (self.dir.disk(salt)?, self.dir.disk(salt)?);
@@ -173,7 +173,7 @@ impl CacheArgs {
     }
 
     /// A session with these tiers and `packs`, under a salt.
-    pub fn start(&self, model: Model, args: &EngineArgs, salt: &str, packs: &[PathBuf]) -> Result<Session> {
+    pub(crate) fn start(&self, model: Model, args: &EngineArgs, salt: &str, packs: &[PathBuf]) -> Result<Session> {
         let packs: Vec<(&Path, Pack)> =
             packs.iter().map(|path| Ok((path.as_path(), read_pack(path)?))).collect::<Result<_>>()?;
         let digest = self.dir.place.digest(&model.path)?;
@@ -189,20 +189,20 @@ impl CacheArgs {
 }
 
 impl ReuseArgs {
-    pub fn salt(&self, conversation: Option<&str>) -> String {
+    pub(crate) fn salt(&self, conversation: Option<&str>) -> String {
         self.cache.dir.salt(conversation)
     }
 
     /// Completes the account of a prompt by what lies in the directory, unless none is wanted. One that cannot be read
     /// explains nothing.
-    pub fn recall(&self, engine: &Engine, salt: &str, prompt: &[u32], account: &mut Report) {
+    pub(crate) fn recall(&self, engine: &Engine, salt: &str, prompt: &[u32], account: &mut Report) {
         if !self.no_cache {
             let _ = recall(&self.cache.dir.place, &engine.namespace(salt), prompt, account);
         }
     }
 
     /// A session with the tiers of the prefix cache, unless none are wanted.
-    pub fn start(&self, model: Model, args: &EngineArgs, salt: &str) -> Result<Session> {
+    pub(crate) fn start(&self, model: Model, args: &EngineArgs, salt: &str) -> Result<Session> {
         match self.no_cache {
             true => Session::start(model, args, None),
             false => self.cache.start(model, args, salt, &self.prefix_pack),
@@ -211,7 +211,7 @@ impl ReuseArgs {
 }
 
 /// A part of the directory for looking at it: how large it may be matters to nobody.
-pub fn part(path: PathBuf) -> FilesystemStore {
+pub(crate) fn part(path: PathBuf) -> FilesystemStore {
     FilesystemStore::new(path, FilesystemConfig::default(), system_clock())
 }
 
@@ -221,7 +221,7 @@ fn namespace(fields: &BTreeMap<String, String>) -> Option<Namespace> {
 }
 
 /// The chains of a part, and how many files are none of ours.
-pub fn chains(part: &FilesystemStore) -> Result<(Vec<Chain>, usize)> {
+pub(crate) fn chains(part: &FilesystemStore) -> Result<(Vec<Chain>, usize)> {
     let root = |fields: &BTreeMap<String, String>| namespace(fields).map(|namespace| namespace.key().0);
     let listed = part.chains(&root).map_err(|problem| stopped(part.root(), problem))?;
     Ok((listed.found, listed.damaged))
@@ -242,18 +242,18 @@ fn recall(place: &PlaceArgs, own: &Namespace, prompt: &[u32], account: &mut Repo
 }
 
 /// A pack that agrees with itself, of whatever model.
-pub fn read_pack(path: &Path) -> Result<Pack> {
+pub(crate) fn read_pack(path: &Path) -> Result<Pack> {
     let file = FileSource::open(path)?;
     let read = async |offset: u64, out: &mut [u8]| file.read(offset, out).await;
     pollster::block_on(Pack::load(file.len(), &PackLimits::default(), read)).map_err(|problem| refused(path, problem))
 }
 
-pub fn refused(path: &Path, problem: PackError) -> Error {
+pub(crate) fn refused(path: &Path, problem: PackError) -> Error {
     Error::Pack { pack: path.display().to_string(), problem: problem.to_string() }
 }
 
 /// What a directory did not do.
-pub fn stopped(root: &Path, problem: StoreError) -> Error {
+pub(crate) fn stopped(root: &Path, problem: StoreError) -> Error {
     match problem {
         StoreError::Io { path, source } => Error::io(path, source),
         StoreError::Url { url, problem } => Error::Store { store: url, problem },
@@ -262,7 +262,7 @@ pub fn stopped(root: &Path, problem: StoreError) -> Error {
 }
 
 /// The digest of a model's weights, computed on a thread of its own.
-pub struct Digest {
+pub(crate) struct Digest {
     thread: JoinHandle<Result<String>>,
     /// Bytes done, and those in all.
     progress: Receiver<(u64, u64)>,
@@ -281,7 +281,7 @@ impl Digest {
     }
 
     /// Waits for it, with a bar.
-    pub fn finish(self) -> Result<String> {
+    pub(crate) fn finish(self) -> Result<String> {
         let bar = term::bar("hashing", 0, "B");
         for (done, total) in self.progress {
             bar.set_length(total);

@@ -34,7 +34,7 @@ use super::term;
   printf 'Hello!\\nAnd in French?\\n' | headstart chat
 
 Commands in the chat: /help shows them. A line that ends in \\ goes on in the next.")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
@@ -93,7 +93,7 @@ struct Last {
     now: i64,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let stops = StopStrings::new(&args.answer.stop)?;
     let model = Model::open(&args.model)?;
     model.language.template()?;

@@ -28,7 +28,7 @@ use super::{input, report, term};
   headstart generate --messages conversation.json --stop '\\n\\n' --json
   git diff | headstart generate --system 'Review this change.' --prompt-file -")]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompt_file", "messages"])))]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
@@ -67,26 +67,26 @@ pub struct Args {
 }
 
 /// Tokens of an answer that nobody has bounded.
-pub const MAX_TOKENS: usize = 512;
+pub(crate) const MAX_TOKENS: usize = 512;
 
 #[derive(Debug, clap::Args)]
-pub struct AnswerArgs {
+pub(crate) struct AnswerArgs {
     /// Most tokens of an answer [default: 512]
     #[arg(short = 'n', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    pub max_tokens: Option<usize>,
+    pub(crate) max_tokens: Option<usize>,
 
     /// End the answer before this text (repeatable)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub stop: Vec<String>,
+    pub(crate) stop: Vec<String>,
 
     /// What the chat template takes for today, such as 2026-11-23: the same date keeps the prompt the same [default: today]
     #[arg(long, value_name = "DATE", value_parser = parse_time)]
-    pub date: Option<i64>,
+    pub(crate) date: Option<i64>,
 }
 
 impl AnswerArgs {
     /// What the flags say over what a request says.
-    pub fn over(&self, body: &mut Body) -> Result<()> {
+    pub(crate) fn over(&self, body: &mut Body) -> Result<()> {
         body.max_tokens = self.max_tokens.or(body.max_tokens).or(Some(MAX_TOKENS));
         if !self.stop.is_empty() {
             body.stops = StopStrings::new(&self.stop)?;
@@ -120,7 +120,7 @@ impl Args {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let mut body = args.body()?;
     args.answer.over(&mut body)?;
     body.sampling = args.sampling.wishes().or(body.sampling);

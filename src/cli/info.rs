@@ -17,7 +17,7 @@ use super::term;
   headstart models info
   headstart models info model.gguf
   headstart models info ./SmolLM2-135M-Instruct --json")]
-pub struct Args {
+pub(crate) struct Args {
     /// The model, as --model takes it
     #[arg(value_name = "MODEL", conflicts_with = "model")]
     name: Option<String>,
@@ -30,7 +30,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let name = args.name.clone().or_else(|| args.model.model.clone());
     let (path, checkpoint) = ModelArgs { model: name }.open()?;
     let mut facts = describe(&checkpoint)?;

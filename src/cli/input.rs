@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] with the offset of the first byte that is not UTF-8.
-pub fn text(path: &Path) -> Result<String> {
+pub(crate) fn text(path: &Path) -> Result<String> {
     let (name, bytes) = bytes(path)?;
     String::from_utf8(bytes).map_err(|error| Error::Format {
         file: name,
@@ -50,7 +50,7 @@ fn bytes(path: &Path) -> Result<(String, Vec<u8>)> {
 ///
 /// # Errors
 /// [`Error::Format`] naming the file and the field, as `messages[i].content`.
-pub fn body(path: &Path) -> Result<Body> {
+pub(crate) fn body(path: &Path) -> Result<Body> {
     read(path, Body::read)
 }
 
@@ -58,7 +58,7 @@ pub fn body(path: &Path) -> Result<Body> {
 ///
 /// # Errors
 /// As [`body`].
-pub fn prompt(path: &Path) -> Result<Prompt> {
+pub(crate) fn prompt(path: &Path) -> Result<Prompt> {
     read(path, Prompt::read)
 }
 

@@ -25,19 +25,19 @@ fn on_signal() {
 ///
 /// # Errors
 /// [`Error::Io`] where the system refuses the handler.
-pub fn install() -> Result<()> {
+pub(crate) fn install() -> Result<()> {
     static HANDLER: OnceLock<Result<()>> = OnceLock::new();
     let set = || ctrlc::set_handler(on_signal).map_err(|error| Error::io("signals", std::io::Error::other(error)));
     HANDLER.get_or_init(set).clone()
 }
 
 /// Work that a first Ctrl-C ends cleanly, until it is dropped.
-pub struct Work(());
+pub(crate) struct Work(());
 
 impl Work {
     /// # Errors
     /// As [`install`].
-    pub fn begin() -> Result<Self> {
+    pub(crate) fn begin() -> Result<Self> {
         // Before the handler is there: no signal may find it and no work.
         STATE.store(BUSY, Ordering::SeqCst);
         let work = Self(());
@@ -45,12 +45,12 @@ impl Work {
         Ok(work)
     }
 
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         STATE.load(Ordering::SeqCst) == INTERRUPTED
     }
 
     /// Whether to go on.
-    pub fn flow(&self) -> ControlFlow<()> {
+    pub(crate) fn flow(&self) -> ControlFlow<()> {
         if self.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
@@ -58,7 +58,7 @@ impl Work {
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn end(&self) -> Result<()> {
+    pub(crate) fn end(&self) -> Result<()> {
         if self.is_interrupted() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// What a person did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     Text(String),
     /// Ctrl-C.
     Interrupted,
@@ -22,14 +22,14 @@ pub enum Line {
 
 /// The lines, read on a thread of their own, so that whoever waits for one can work meanwhile.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     is_interactive: bool,
     asks: Sender<()>,
     answers: Receiver<Result<Line>>,
 }
 
 impl Lines {
-    pub fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let mut source = Source::open()?;
         let is_interactive = matches!(source, Source::Editor { .. });
         let ((asks, asked), (answer, answers)) = (channel(), channel());
@@ -38,12 +38,12 @@ impl Lines {
         Ok(Self { is_interactive, asks, answers })
     }
 
-    pub fn is_interactive(&self) -> bool {
+    pub(crate) fn is_interactive(&self) -> bool {
         self.is_interactive
     }
 
     /// The next entry. Until it is there, `work` is called as long as it has more to do.
-    pub fn read(&mut self, work: &mut dyn FnMut() -> Result<bool>) -> Result<Line> {
+    pub(crate) fn read(&mut self, work: &mut dyn FnMut() -> Result<bool>) -> Result<Line> {
         let gone = || Error::io("terminal", std::io::ErrorKind::BrokenPipe.into());
         self.asks.send(()).map_err(|_| gone())?;
         loop {

@@ -14,7 +14,7 @@ use crate::error::Result;
 /// Shorter waits need no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub struct Listener<'a> {
+pub(crate) struct Listener<'a> {
     work: &'a Work,
     /// Whether the text goes to standard output.
     aloud: bool,
@@ -23,12 +23,12 @@ pub struct Listener<'a> {
 }
 
 impl<'a> Listener<'a> {
-    pub fn new(work: &'a Work, aloud: bool) -> Self {
+    pub(crate) fn new(work: &'a Work, aloud: bool) -> Self {
         Self { work, aloud, began: Instant::now(), reading: None }
     }
 
     /// Ends the answer where its reader has interrupted the work.
-    pub fn hear(&mut self, news: &[What]) -> Result<ControlFlow<()>> {
+    pub(crate) fn hear(&mut self, news: &[What]) -> Result<ControlFlow<()>> {
         for what in news {
             match what {
                 What::Prompt { done, total } if done < total => self.show(*done, *total),

@@ -9,7 +9,7 @@ use super::{hub, info};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List the models on this machine, with the name to give to --model
     #[command(after_help = "Examples:\n  headstart models ls\n  headstart models ls --json")]
     Ls {
@@ -46,7 +46,7 @@ pub enum Command {
 
 /// # Errors
 /// What stopped it, as one sentence for a person.
-pub fn run(command: &Command) -> Result<()> {
+pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Ls { json } => ls(*json),
         Command::Info(args) => info::run(args),

@@ -11,17 +11,17 @@ use crate::store::{TierStats, Tiers};
 
 use super::term;
 
-pub fn adapter(adapter: &AdapterInfo) -> Value {
+pub(crate) fn adapter(adapter: &AdapterInfo) -> Value {
     json!({ "name": adapter.name, "backend": adapter.backend, "driver": adapter.driver })
 }
 
 /// The counters a line each.
-pub fn counter_lines(counted: &Counters) -> String {
+pub(crate) fn counter_lines(counted: &Counters) -> String {
     let Value::Object(fields) = json!(counted) else { return String::new() };
     fields.iter().map(|(name, value)| format!("{name:<30} {value}\n")).collect()
 }
 
-pub fn timings(load_ms: f64, timings: &Timings) -> Value {
+pub(crate) fn timings(load_ms: f64, timings: &Timings) -> Value {
     json!({
         "load_ms": load_ms,
         "ttft_ms": timings.ttft_ms,
@@ -33,7 +33,7 @@ pub fn timings(load_ms: f64, timings: &Timings) -> Value {
 }
 
 /// One line about an answer. `seed` is said where it would give the text again.
-pub fn stats(answer: &Answer, seed: Option<u64>) -> String {
+pub(crate) fn stats(answer: &Answer, seed: Option<u64>) -> String {
     let (usage, timings) = (&answer.usage, &answer.timings);
     let mut parts = vec![
         format!("TTFT {}", duration(timings.ttft_ms)),
@@ -47,7 +47,7 @@ pub fn stats(answer: &Answer, seed: Option<u64>) -> String {
 }
 
 /// One line about a prompt: what was reused and from where, what was computed and why.
-pub fn cache(report: &Report) -> String {
+pub(crate) fn cache(report: &Report) -> String {
     let sources = &report.sources;
     let tiers = [
         (sources.gpu, "the GPU"),
@@ -65,7 +65,7 @@ pub fn cache(report: &Report) -> String {
 }
 
 /// What each tier did so far, the nearest first, and the last thing that went wrong with it.
-pub fn tiers(engine: &Engine) -> Value {
+pub(crate) fn tiers(engine: &Engine) -> Value {
     let Some(tiers) = engine.tiers() else { return json!([]) };
     let stats = tiers.stats().into_iter().zip(tiers.stores());
     stats.map(|((tier, stats), store)| json!(TierReport { tier, stats, problem: store.problem() })).collect()
@@ -80,17 +80,17 @@ struct TierReport {
 }
 
 /// Says what went wrong where KV is kept: it costs time, and no answer.
-pub fn problems(engine: &Engine) {
+pub(crate) fn problems(engine: &Engine) {
     let stores = engine.tiers().into_iter().flat_map(Tiers::stores);
     stores.filter_map(|store| store.problem()).for_each(|problem| term::note(&format!("prefix cache: {problem}")));
 }
 
 /// One sentence about where a prompt left what is known, and what to do about it.
-pub fn divergence(found: &Divergence) -> String {
+pub(crate) fn divergence(found: &Divergence) -> String {
     format!("{}.", capitalized(&found.to_string()))
 }
 
-pub fn capitalized(clause: &str) -> String {
+pub(crate) fn capitalized(clause: &str) -> String {
     let mut chars = clause.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
@@ -122,7 +122,7 @@ fn ended_by(reason: Option<FinishReason>) -> &'static str {
     }
 }
 
-pub fn duration(milliseconds: f64) -> String {
+pub(crate) fn duration(milliseconds: f64) -> String {
     match milliseconds {
         ms if ms < 1000.0 => format!("{ms:.0} ms"),
         ms => format!("{:.2} s", ms / 1000.0),

@@ -9,42 +9,42 @@ use crate::sample::SamplingOverrides;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling (without flags: the model's generation config if it samples, else greedy)")]
-pub struct SamplingArgs {
+pub(crate) struct SamplingArgs {
     /// Divides the logits; 0 is greedy
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
-    pub temperature: Option<f32>,
+    pub(crate) temperature: Option<f32>,
 
     /// Keep the K best tokens
     #[arg(long, value_name = "K")]
-    pub top_k: Option<u32>,
+    pub(crate) top_k: Option<u32>,
 
     /// Keep the fewest best tokens whose probabilities reach P
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    pub top_p: Option<f32>,
+    pub(crate) top_p: Option<f32>,
 
     /// Drop tokens below P times the best one's probability
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    pub min_p: Option<f32>,
+    pub(crate) min_p: Option<f32>,
 
     /// Weaken tokens that prompt or answer already hold; 1 is off
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
-    pub repetition_penalty: Option<f32>,
+    pub(crate) repetition_penalty: Option<f32>,
 
     /// Weaken tokens that the answer already holds; 0 is off
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
-    pub presence_penalty: Option<f32>,
+    pub(crate) presence_penalty: Option<f32>,
 
     /// Weaken tokens for each time the answer holds them; 0 is off
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
-    pub frequency_penalty: Option<f32>,
+    pub(crate) frequency_penalty: Option<f32>,
 
     /// Add V to the logit of token ID (repeatable)
     #[arg(long, value_name = "ID=V", allow_hyphen_values = true, value_parser = logit_bias)]
-    pub logit_bias: Vec<(u32, f32)>,
+    pub(crate) logit_bias: Vec<(u32, f32)>,
 
     /// The same seed gives the same text [default: a new one each time]
     #[arg(long)]
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
 }
 
 fn logit_bias(text: &str) -> Result<(u32, f32), &'static str> {
@@ -54,7 +54,7 @@ fn logit_bias(text: &str) -> Result<(u32, f32), &'static str> {
 }
 
 impl SamplingArgs {
-    pub fn wishes(&self) -> SamplingOverrides {
+    pub(crate) fn wishes(&self) -> SamplingOverrides {
         SamplingOverrides {
             temperature: self.temperature,
             top_k: self.top_k,
@@ -70,6 +70,6 @@ impl SamplingArgs {
 }
 
 /// For whoever gives none.
-pub fn new_seed() -> u64 {
+pub(crate) fn new_seed() -> u64 {
     RandomState::new().hash_one(0)
 }

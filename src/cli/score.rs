@@ -23,7 +23,7 @@ use super::term;
   headstart score -m model.gguf --prompt-file chapter.txt --json
   headstart score -p 'To be or not to be' --top-logprobs 5")]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompt_file"])))]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
@@ -78,7 +78,7 @@ impl Scores {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let text = args.text.text()?.unwrap_or_default();
     if args.top_logprobs == Some(0) {
         return Err(Error::Request { field: "top_logprobs", problem: "0 asks for nothing; give at least 1".into() });

@@ -18,29 +18,29 @@ use super::args::ModelArgs;
 use super::term;
 
 /// A model's files, read as far as they must be without a GPU.
-pub struct Model {
-    pub path: PathBuf,
-    pub checkpoint: Checkpoint,
-    pub config: Config,
-    pub language: Language,
+pub(crate) struct Model {
+    pub(crate) path: PathBuf,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) config: Config,
+    pub(crate) language: Language,
 }
 
 #[derive(Debug, Args)]
-pub struct EngineArgs {
+pub(crate) struct EngineArgs {
     /// Most tokens that prompt and answer may hold together [default: the model's own]
     #[arg(long, value_name = "TOKENS")]
-    pub context: Option<usize>,
+    pub(crate) context: Option<usize>,
 
     #[command(flatten)]
-    pub weights: WeightArgs,
+    pub(crate) weights: WeightArgs,
 }
 
 /// What becomes of the weights of a file.
 #[derive(Debug, Args)]
-pub struct WeightArgs {
+pub(crate) struct WeightArgs {
     /// Quantise 16-bit and 32-bit weights while loading
     #[arg(long, value_name = "FORMAT", value_parser = quantize_format)]
-    pub quantize: Option<Format>,
+    pub(crate) quantize: Option<Format>,
 }
 
 fn quantize_format(name: &str) -> Result<Format, &'static str> {
@@ -52,7 +52,7 @@ fn quantize_format(name: &str) -> Result<Format, &'static str> {
 }
 
 impl Model {
-    pub fn open(args: &ModelArgs) -> Result<Self> {
+    pub(crate) fn open(args: &ModelArgs) -> Result<Self> {
         let (path, checkpoint) = args.open()?;
         let config = Config::from_checkpoint(&checkpoint)?;
         let language = Language::open(&checkpoint)?;
@@ -61,18 +61,18 @@ impl Model {
 }
 
 /// A model on the GPU.
-pub struct Session {
-    pub model: Model,
-    pub answers: Answers,
+pub(crate) struct Session {
+    pub(crate) model: Model,
+    pub(crate) answers: Answers,
     /// From the start of loading to an engine that can answer.
-    pub load_ms: f64,
+    pub(crate) load_ms: f64,
     /// The part of it that went to shaders.
-    pub compile_ms: f64,
+    pub(crate) compile_ms: f64,
 }
 
 impl Session {
     /// `ttl`: how long what nobody uses stays on the GPU; without, until its place is needed.
-    pub fn start(model: Model, args: &EngineArgs, ttl: Option<Duration>) -> Result<Self> {
+    pub(crate) fn start(model: Model, args: &EngineArgs, ttl: Option<Duration>) -> Result<Self> {
         let started = Instant::now();
         let bar = term::bar("loading", 0, "B");
         let mut shaders = None;
@@ -99,12 +99,12 @@ impl Session {
         Ok(Self { model, answers, load_ms, compile_ms })
     }
 
-    pub fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         self.answers.engine()
     }
 
     /// Saves what was computed for later runs.
-    pub fn persist(&mut self) -> Result<()> {
+    pub(crate) fn persist(&mut self) -> Result<()> {
         pollster::block_on(self.answers.persist())
     }
 }

@@ -13,29 +13,29 @@ fn paint(text: &str, terminal: bool) -> String {
 }
 
 /// `text` dimmed, if standard output shows it so.
-pub fn dim(text: &str) -> String {
+pub(crate) fn dim(text: &str) -> String {
     paint(text, std::io::stdout().is_terminal())
 }
 
 /// A remark beside the result: one dim line on standard error.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     eprintln!("{}", paint(text, std::io::stderr().is_terminal()));
 }
 
 /// Writes to standard output and flushes, so that streamed text is seen as it comes.
-pub fn out(text: &str) -> Result<()> {
+pub(crate) fn out(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| Error::io("standard output", error))
 }
 
 /// One JSON object on a line.
-pub fn json(value: &serde_json::Value) -> Result<()> {
+pub(crate) fn json(value: &serde_json::Value) -> Result<()> {
     out(&format!("{value}\n"))
 }
 
 /// Bytes as people read them, in binary units.
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = 0;
@@ -47,7 +47,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// A progress bar on standard error, drawn only where that is a terminal.
-pub fn bar(what: &'static str, total: u64, unit: &str) -> ProgressBar {
+pub(crate) fn bar(what: &'static str, total: u64, unit: &str) -> ProgressBar {
     let count = if unit == "B" { "{bytes}/{total_bytes}".into() } else { format!("{{pos}}/{{len}} {unit}") };
     let template = format!("{{msg:8}} [{{bar:30}}] {count} {{eta}}");
     // The template is made of the constants above; were it wrong, the plain bar does as well.

@@ -14,7 +14,7 @@ use super::term;
   headstart tokenize -m model.gguf --prompt-file notes.txt --json
   echo -n 'no line break' | headstart tokenize --prompt-file -")]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompt_file"])))]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
@@ -26,7 +26,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let text = args.text.text()?.unwrap_or_default();
     let (_, checkpoint) = args.model.open()?;
     let tokenizer = language::tokenizer(&checkpoint)?;

@@ -14,32 +14,32 @@ const SAMPLING: usize = 5;
 /// Rows of one sequence: neighbouring tokens at neighbouring positions. Without tokens: one row whose hidden state is
 /// known and put there, and whose logits are wanted.
 #[derive(Debug, Clone)]
-pub struct Rows<'a> {
-    pub class: Class,
-    pub tokens: &'a [u32],
+pub(crate) struct Rows<'a> {
+    pub(crate) class: Class,
+    pub(crate) tokens: &'a [u32],
     /// Position of the first token.
-    pub position: usize,
+    pub(crate) position: usize,
     /// Where each token's K and V go.
-    pub slots: &'a [u32],
+    pub(crate) slots: &'a [u32],
     /// The sequence's block table.
-    pub pages: &'a [u32],
-    pub logits: Logits,
+    pub(crate) pages: &'a [u32],
+    pub(crate) logits: Logits,
     /// The hidden state of a row without a token, `[hidden]`.
-    pub hidden: Option<&'a [f32]>,
+    pub(crate) hidden: Option<&'a [f32]>,
     /// Rows whose last hidden state is to come back.
-    pub keep: &'a [usize],
+    pub(crate) keep: &'a [usize],
 }
 
 impl<'a> Rows<'a> {
     /// Without slots, hidden states to put or hidden states to keep.
-    pub fn new(class: Class, tokens: &'a [u32], position: usize, pages: &'a [u32], logits: Logits) -> Self {
+    pub(crate) fn new(class: Class, tokens: &'a [u32], position: usize, pages: &'a [u32], logits: Logits) -> Self {
         Self { class, tokens, position, slots: &[], pages, logits, hidden: None, keep: &[] }
     }
 }
 
 /// Which rows' logits are wanted.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Logits {
+pub(crate) enum Logits {
     None,
     Last(Draw),
     /// Every row's; the last draws a token.
@@ -48,7 +48,7 @@ pub enum Logits {
 
 impl Logits {
     /// How the last row draws its token, if it does.
-    pub fn draw(&self) -> Option<&Draw> {
+    pub(crate) fn draw(&self) -> Option<&Draw> {
         match self {
             Self::None => None,
             Self::Last(draw) | Self::All(draw) => Some(draw),
@@ -56,7 +56,7 @@ impl Logits {
     }
 
     /// Of `rows` rows, how many give logits.
-    pub fn rows(&self, rows: usize) -> usize {
+    pub(crate) fn rows(&self, rows: usize) -> usize {
         match self {
             Self::None => 0,
             Self::Last(_) => 1,
@@ -67,37 +67,37 @@ impl Logits {
 
 /// How the GPU draws a row's token.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Draw {
-    pub k: u32,
-    pub temperature: f32,
-    pub top_p: f32,
-    pub min_p: f32,
+pub(crate) struct Draw {
+    pub(crate) k: u32,
+    pub(crate) temperature: f32,
+    pub(crate) top_p: f32,
+    pub(crate) min_p: f32,
     /// In [0, 1).
-    pub uniform: f32,
+    pub(crate) uniform: f32,
 }
 
 impl Draw {
-    pub const GREEDY: Draw = Draw { k: 1, temperature: 1.0, top_p: 1.0, min_p: 0.0, uniform: 0.0 };
+    pub(crate) const GREEDY: Draw = Draw { k: 1, temperature: 1.0, top_p: 1.0, min_p: 0.0, uniform: 0.0 };
 }
 
 /// The words of the step buffer and the spans that read it.
-pub struct Batch {
-    pub words: Vec<u32>,
-    pub spans: Vec<Span>,
-    pub logits: Option<Span>,
+pub(crate) struct Batch {
+    pub(crate) words: Vec<u32>,
+    pub(crate) spans: Vec<Span>,
+    pub(crate) logits: Option<Span>,
     /// The batch row of each group's last token; of a group without tokens, a row that no layer touches.
-    pub last_rows: Vec<usize>,
+    pub(crate) last_rows: Vec<usize>,
 }
 
 /// Most bytes that a batch of `rows` rows of `sequences` sequences takes.
-pub fn capacity(heads: &Heads, rows: usize, sequences: usize, context: usize) -> u64 {
+pub(crate) fn capacity(heads: &Heads, rows: usize, sequences: usize, context: usize) -> u64 {
     let per_row = 3 + 2 + 2 * heads.rotary_pairs + 4 + SAMPLING;
     let tables = sequences as u64 * context.div_ceil(crate::kernels::PAGE) as u64;
     4 * (3 * HEADER as u64 + rows as u64 * per_row as u64 + tables)
 }
 
 /// Lays out `groups` (prompt rows before decode rows). `tile_rows`: query rows of a prompt tile.
-pub fn build(groups: &[Rows], heads: &Heads, inv_freq: &[f64], tile_rows: usize, buffer: Buffer) -> Batch {
+pub(crate) fn build(groups: &[Rows], heads: &Heads, inv_freq: &[f64], tile_rows: usize, buffer: Buffer) -> Batch {
     let mut sections = Sections::default();
     let mut spans = [SpanRows::default(), SpanRows::default()];
     let mut untouched: usize = groups.iter().map(|group| group.tokens.len()).sum();

@@ -11,15 +11,15 @@ use crate::kv::Key;
 const BUDGET: usize = 8 << 20;
 
 #[derive(Debug)]
-pub struct Breakpoint {
-    pub hidden: Vec<f32>,
+pub(crate) struct Breakpoint {
+    pub(crate) hidden: Vec<f32>,
     /// Bit-identical to a cold prefill.
-    pub exact: bool,
+    pub(crate) exact: bool,
     used: u64,
 }
 
 #[derive(Debug, Default)]
-pub struct Breakpoints {
+pub(crate) struct Breakpoints {
     entries: HashMap<Key, Breakpoint>,
     order: BTreeMap<u64, Key>,
     bytes: usize,
@@ -28,7 +28,7 @@ pub struct Breakpoints {
 
 impl Breakpoints {
     /// One that is not exact does not replace one that is.
-    pub fn insert(&mut self, key: Key, hidden: Vec<f32>, exact: bool) {
+    pub(crate) fn insert(&mut self, key: Key, hidden: Vec<f32>, exact: bool) {
         if self.entries.get(&key).is_some_and(|known| known.exact && !exact) {
             return;
         }
@@ -46,7 +46,7 @@ impl Breakpoints {
     }
 
     /// The hidden state behind a prompt, with `exact` only one that is so; as the most recently used.
-    pub fn get(&mut self, key: &Key, exact: bool) -> Option<&[f32]> {
+    pub(crate) fn get(&mut self, key: &Key, exact: bool) -> Option<&[f32]> {
         let entry = self.entries.get_mut(key).filter(|known| known.exact || !exact)?;
         self.tick += 1;
         self.order.remove(&entry.used);
@@ -55,7 +55,7 @@ impl Breakpoints {
         Some(&entry.hidden)
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 

@@ -11,6 +11,7 @@ pub struct Rate {
 const KEPT: f64 = 0.7;
 
 impl Rate {
+    /// Takes in that so many units took so many milliseconds.
     pub fn measure(&mut self, units: f64, ms: f64) {
         self.units = self.units * KEPT + units;
         self.ms = self.ms * KEPT + ms;

@@ -22,13 +22,17 @@ use super::Request;
 /// A prompt as the model is given it, and who made what of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
+    /// All of the prompt, up to where the answer begins.
     pub tokens: Vec<u32>,
+    /// Who wrote which of them.
+    #[doc(hidden)]
     pub spans: Vec<Span>,
 }
 
 impl Conversation {
     /// # Errors
     /// [`Error::Template`](crate::error::Error::Template) where the template refuses the messages.
+    #[doc(hidden)]
     pub fn new(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Self> {
         // One time for all renderings.
         let inputs = Inputs { now: Some(inputs.now.unwrap_or_else(|| template.now())), ..*inputs };
@@ -48,7 +52,7 @@ impl Conversation {
         Self { tokens, spans }
     }
 
-    pub fn rendered(&self) -> Rendered<'_> {
+    pub(crate) fn rendered(&self) -> Rendered<'_> {
         Rendered { tokens: &self.tokens, spans: &self.spans }
     }
 
@@ -90,6 +94,7 @@ pub(super) fn report(cache: &Cache, admission: &Admission, request: &Request) ->
 /// Completes the account of a prompt by what is stored, where the pages had never seen the tokens: a sequence that parts
 /// from the prompt there, or the same tokens under another namespace. Sequences of other salts are for one person's own
 /// machine only: they tell tenants about each other. O(tokens stored).
+#[doc(hidden)]
 pub fn recall<'a>(
     report: &mut Report,
     namespace: &Namespace,
@@ -129,6 +134,7 @@ pub struct Explanation {
     pub shared: usize,
     /// The account of the second prompt, where the first is all that is known.
     pub report: Report,
+    /// Where the second parts from the first; `None` where one begins with the other.
     pub divergence: Option<Divergence>,
 }
 

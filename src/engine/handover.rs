@@ -5,7 +5,7 @@ use crate::kv::Report;
 
 impl Engine {
     /// How many tokens of a prompt are computed or were known, of how many; `None` unless it is being computed.
-    pub fn progress(&self, id: SequenceId) -> Option<(usize, usize)> {
+    pub(crate) fn progress(&self, id: SequenceId) -> Option<(usize, usize)> {
         let sequence = self.running.iter().find(|sequence| sequence.id == id)?;
         match &sequence.phase {
             Phase::Prefilling(table) => Some((table.len(), sequence.request.tokens.len())),
@@ -14,7 +14,7 @@ impl Engine {
     }
 
     /// Where the prompt of a running sequence came from.
-    pub fn report(&self, id: SequenceId) -> Option<&Report> {
+    pub(crate) fn report(&self, id: SequenceId) -> Option<&Report> {
         self.running.iter().find(|sequence| sequence.id == id).map(|sequence| &sequence.cache)
     }
 

@@ -14,10 +14,10 @@ const MOST: usize = 32;
 /// A sequence of which decode kernels wrote a part.
 #[derive(Debug)]
 pub(super) struct Decoded {
-    pub salt: String,
-    pub tokens: Vec<u32>,
+    pub(crate) salt: String,
+    pub(crate) tokens: Vec<u32>,
     /// Where its prompt ended, whose last hidden state is kept too.
-    pub prompt: usize,
+    pub(crate) prompt: usize,
 }
 
 /// Sequences to be healed; one that another goes on from is a part of that.
@@ -25,7 +25,7 @@ pub(super) struct Decoded {
 pub(super) struct Ill(Vec<Decoded>);
 
 impl Ill {
-    pub fn push(&mut self, decoded: Decoded) {
+    pub(crate) fn push(&mut self, decoded: Decoded) {
         let begins = |other: &Decoded| other.salt == decoded.salt && decoded.tokens.starts_with(&other.tokens);
         self.0.retain(|other| !begins(other));
         if self.0.len() == MOST {
@@ -34,7 +34,7 @@ impl Ill {
         self.0.push(decoded);
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 }
@@ -44,7 +44,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the GPU reports.
-    pub async fn heal_some(&mut self) -> Result<bool> {
+    pub(crate) async fn heal_some(&mut self) -> Result<bool> {
         if self.is_busy() {
             return Ok(false);
         }
@@ -71,6 +71,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::heal_some`].
+    #[doc(hidden)]
     pub async fn heal(&mut self) -> Result<()> {
         while self.heal_some().await? {}
         Ok(())

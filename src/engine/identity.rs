@@ -47,7 +47,7 @@ impl KvIdentity {
 }
 
 /// The fields of a model of these `weights` (a digest, or a name that is good within this process), without salt.
-pub fn fields(config: &Config, weights: &str, quantize: Option<Format>) -> Fields {
+pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>) -> Fields {
     let Config { architecture, hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, rms_eps, .. } = config;
     // Whether biases are used says the configuration, not the weights.
     let Config { qkv_bias, o_bias, mlp_bias, .. } = config;

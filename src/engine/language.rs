@@ -8,6 +8,7 @@ use crate::weights::Checkpoint;
 
 /// What prompts are made with. A model may have no template, and then why.
 pub struct Language {
+    /// The model's, for text that is no conversation too.
     pub tokenizer: Tokenizer,
     template: Result<ChatTemplate>,
 }
@@ -21,6 +22,7 @@ impl Language {
 
     /// # Errors
     /// As [`template`].
+    #[doc(hidden)]
     pub fn template(&self) -> Result<&ChatTemplate> {
         self.template.as_ref().map_err(Error::clone)
     }
@@ -57,7 +59,8 @@ impl Language {
         }
     }
 
-    /// The beginning of a conversation that later ones share, see [`packs::shared_prefix`].
+    /// The tokens that prompts which go on from this conversation begin with: what is worth computing ahead. Empty where the
+    /// template begins with the question.
     ///
     /// # Errors
     /// As [`Language::tokens`].

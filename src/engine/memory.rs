@@ -13,12 +13,12 @@ use crate::{
 };
 
 /// Sequences that run at once unless asked otherwise.
-pub const MAX_SEQUENCES: usize = 16;
+pub(crate) const MAX_SEQUENCES: usize = 16;
 /// Tokens of KV cache at the start.
-pub const INITIAL_TOKENS: usize = 1024;
+pub(crate) const INITIAL_TOKENS: usize = 1024;
 
 /// Prompt tokens of a step: enough to keep the adapter busy, few enough that stopping is prompt.
-pub fn default_chunk(caps: &Caps) -> usize {
+pub(crate) fn default_chunk(caps: &Caps) -> usize {
     match caps.kind {
         AdapterKind::Cpu => 128,
         AdapterKind::Gpu => 512,
@@ -26,7 +26,7 @@ pub fn default_chunk(caps: &Caps) -> usize {
 }
 
 /// Memory for steps of `rows` rows, `sequences` of which give logits.
-pub async fn activations(
+pub(crate) async fn activations(
     gpu: &mut Gpu,
     config: &Config,
     context: usize,
@@ -55,12 +55,12 @@ pub async fn activations(
 }
 
 /// The head of the buffer of drawn tokens: a token for each of `sequences`, then the hidden states of `hidden` rows.
-pub fn drawn_bytes(config: &Config, sequences: usize, hidden: usize) -> u64 {
+pub(crate) fn drawn_bytes(config: &Config, sequences: usize, hidden: usize) -> u64 {
     4 * (sequences as u64 + hidden as u64 * config.hidden as u64)
 }
 
 /// The pages of every layer: one buffer a layer, all of the same number of pages.
-pub struct KvMemory {
+pub(crate) struct KvMemory {
     layers: Vec<Buffer>,
     page_bytes: u64,
     pages: usize,
@@ -79,7 +79,7 @@ const FIX: &str = "lower --context, or free GPU memory";
 
 impl KvMemory {
     /// Room for `tokens` tokens now and for `most` at most.
-    pub async fn new(gpu: &mut Gpu, heads: &Heads, layers: usize, tokens: usize, most: usize) -> Result<Self> {
+    pub(crate) async fn new(gpu: &mut Gpu, heads: &Heads, layers: usize, tokens: usize, most: usize) -> Result<Self> {
         let page_bytes = heads.page_bytes();
         let bound = gpu.caps().max_binding.min(gpu.caps().max_buffer) / page_bytes;
         let limit = most.div_ceil(PAGE).min(usize::try_from(bound).unwrap_or(usize::MAX)).max(1);
@@ -92,22 +92,22 @@ impl KvMemory {
         Ok(Self { layers: buffers, page_bytes, pages, limit, scratch, gather: None, staging: Staging::default() })
     }
 
-    pub fn pages(&self) -> usize {
+    pub(crate) fn pages(&self) -> usize {
         self.pages
     }
 
     /// Most pages there can ever be.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
-    pub fn layers(&self) -> &[Buffer] {
+    pub(crate) fn layers(&self) -> &[Buffer] {
         &self.layers
     }
 
     /// Grows to `pages` pages, layer by layer on the GPU, so that the peak is one layer more. A failure leaves what was
     /// there as it was.
-    pub async fn grow(&mut self, gpu: &mut Gpu, pages: usize) -> Result<()> {
+    pub(crate) async fn grow(&mut self, gpu: &mut Gpu, pages: usize) -> Result<()> {
         for layer in &mut self.layers {
             let larger = gpu.alloc("a larger KV cache", self.page_bytes * pages as u64, FIX).await?;
             let mut copy = Recording::new();
@@ -122,18 +122,18 @@ impl KvMemory {
     }
 
     /// Most pages that one [`read`](Self::read) takes.
-    pub fn most_read(&self) -> usize {
+    pub(crate) fn most_read(&self) -> usize {
         (GATHER_BYTES / (self.page_bytes * self.layers.len() as u64)).max(1) as usize
     }
 
     /// The words of `pages` (at most [`most_read`](Self::most_read)), `[page, layer, words of a page]`, in one submit.
-    pub async fn read(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Vec<u32>> {
+    pub(crate) async fn read(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Vec<u32>> {
         let reading = self.start_reading(gpu, pages).await?;
         gpu.finish_reading(reading).await
     }
 
     /// Sends for what [`read`](Self::read) gives. One reading ends before the next begins.
-    pub async fn start_reading(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Reading> {
+    pub(crate) async fn start_reading(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Reading> {
         let page = self.page_bytes * self.layers.len() as u64;
         let gather = match self.gather {
             Some(gather) => gather,
@@ -150,7 +150,7 @@ impl KvMemory {
     }
 
     /// Writes a whole page, `[layer, words of a page]`, before the next submit.
-    pub fn write(&self, gpu: &mut Gpu, page: PageId, words: &[u32]) {
+    pub(crate) fn write(&self, gpu: &mut Gpu, page: PageId, words: &[u32]) {
         let layers = words.chunks_exact(self.page_bytes as usize / 4);
         for (layer, words) in self.layers.iter().zip(layers) {
             gpu.write(*layer, u64::from(page) * self.page_bytes, words);
@@ -158,7 +158,7 @@ impl KvMemory {
     }
 
     /// Appends the copy of one page to another.
-    pub fn copy(&self, recording: &mut Recording, copy: PageCopy) {
+    pub(crate) fn copy(&self, recording: &mut Recording, copy: PageCopy) {
         let page = |layer: &Buffer, page: u32| layer.slice(u64::from(page) * self.page_bytes, self.page_bytes);
         for layer in &self.layers {
             recording.copy(page(layer, copy.from), self.scratch.whole());

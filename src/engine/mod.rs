@@ -1,15 +1,15 @@
 //! The engine: requests in, tokens out.
 //!
-//! text → template → tokens → [`Request`] → [`Sequence`](sequence::Sequence) → prefix match → [`scheduler`] (which tokens
-//! of which sequences) → [`batch`] (one step buffer) → the model records → one submit → sampling on the GPU → 4 bytes a
+//! text → template → tokens → [`Request`] → `Sequence` → prefix match → [`scheduler`] (which tokens
+//! of which sequences) → `batch` (one step buffer) → the model records → one submit → sampling on the GPU → 4 bytes a
 //! row come back → collect (written pages are published) → [`Event`]s.
 //!
-//! `Engine` is `&mut self` and owned by one thread or worker: a thin face over what runs steps ([`runner`]) and what reuses
-//! ([`reuse`]), with its sequences. It awaits in four places: opening the device, reading weights, reading results back, and,
+//! `Engine` is `&mut self` and owned by one thread or worker: a thin face over what runs steps (`runner`) and what reuses
+//! (`reuse`), with its sequences. It awaits in four places: opening the device, reading weights, reading results back, and,
 //! where nothing can be computed, stores.
 
 pub mod answers;
-pub mod batch;
+mod batch;
 mod breakpoints;
 pub mod choice;
 pub mod explain;
@@ -17,21 +17,24 @@ mod handover;
 mod heal;
 mod identity;
 pub mod language;
-pub mod memory;
+mod memory;
 pub mod openai;
+#[doc(hidden)]
 pub mod pace;
-pub mod packs;
-pub mod pages;
+pub(crate) mod packs;
+mod pages;
+#[doc(hidden)]
 mod profile;
-pub mod request;
+mod request;
 mod restore;
 mod reuse;
 mod runner;
 mod save;
+#[doc(hidden)]
 pub mod scheduler;
 mod search;
 mod sequence;
-pub mod stats;
+mod stats;
 mod step;
 
 use std::collections::VecDeque;
@@ -79,11 +82,15 @@ pub struct EngineOptions {
 /// How far loading is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
+    /// What is under way.
     pub stage: Stage,
+    /// Of [`Stage::Weights`] bytes, of [`Stage::Shaders`] pipelines.
     pub done: u64,
+    /// In the same unit; it holds for the whole stage.
     pub total: u64,
 }
 
+/// A part of loading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Bytes of weights.
@@ -95,6 +102,7 @@ pub enum Stage {
 /// Pages of the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct PageUse {
+    /// All that there are, free ones included.
     pub total: usize,
     /// Held by sequences.
     pub used: usize,
@@ -102,6 +110,7 @@ pub struct PageUse {
     pub cached: usize,
 }
 
+/// A model on a GPU, and the KV cache it computes with. Not `Send`: one thread or worker owns it.
 pub struct Engine {
     runner: Runner,
     reuse: Reuse,
@@ -154,14 +163,17 @@ impl Engine {
         Some((self.reuse.prefill.ms(report.reused() as f64)? - loading).max(0.0))
     }
 
+    /// The model's configuration.
     pub fn config(&self) -> &Config {
         &self.runner.config
     }
 
+    /// The adapter that it runs on.
     pub fn adapter(&self) -> &AdapterInfo {
         self.runner.adapter()
     }
 
+    /// Whether that is a GPU, or a processor that stands in for one.
     pub fn adapter_kind(&self) -> AdapterKind {
         self.runner.caps().kind
     }
@@ -176,6 +188,7 @@ impl Engine {
         self.runner.context
     }
 
+    /// What decoding cost so far, in means over its steps.
     pub fn counters(&self) -> Counters {
         self.runner.counters()
     }
@@ -188,16 +201,19 @@ impl Engine {
 
     /// Waits until the GPU has done all it was given, so that what follows is measured by itself. A step that gives no token
     /// does not wait. In a browser, which waits for nothing, it returns at once.
+    #[doc(hidden)]
     pub fn drain(&mut self) -> Result<()> {
         self.runner.gpu.flush()
     }
 
     /// Loses the device: all GPU memory is given back at once, and what follows fails with [`Error::DeviceLost`].
+    #[doc(hidden)]
     pub fn destroy_device(&self) {
         self.runner.gpu.destroy();
     }
 
     /// Pages of the KV cache that exist, free ones included.
+    #[doc(hidden)]
     pub fn kv_pages(&self) -> usize {
         self.runner.kv.pages()
     }
@@ -207,6 +223,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Request`] for an empty prompt, one that leaves no room in the context, ids outside the vocabulary, or
     /// sampling values out of range.
+    #[doc(hidden)]
     pub fn submit(&mut self, request: Request) -> Result<SequenceId> {
         request.validate(self.config().vocab, self.context())?;
         self.interrupt_healing();
@@ -217,6 +234,7 @@ impl Engine {
     }
 
     /// Ends a sequence; what it has computed stays in the cache. No event follows.
+    #[doc(hidden)]
     pub fn cancel(&mut self, id: SequenceId) {
         let waited = self.waiting.len();
         self.waiting.retain(|sequence| sequence.id != id);
@@ -229,6 +247,7 @@ impl Engine {
     }
 
     /// Whether any request is unfinished.
+    #[doc(hidden)]
     pub fn is_busy(&self) -> bool {
         self.healing.is_none() && (!self.waiting.is_empty() || !self.running.is_empty())
     }

@@ -15,24 +15,33 @@ use crate::{
 
 /// What is to be answered.
 pub enum Input {
+    /// Messages, put through the model's chat template.
     Conversation(Box<Prompt>),
     /// Text as it is, without the model's chat template; with BOS, where the model asks for it.
     Text(String),
     /// The same without BOS.
     Exactly(String),
+    /// Token ids, as they are.
     Tokens(Vec<u32>),
 }
 
 /// All that a request says.
 pub struct Body {
+    /// The prompt, before templates and tokens.
     pub input: Input,
     /// By default what the context leaves.
     pub max_tokens: Option<usize>,
+    /// Over what the model's makers suggest.
     pub sampling: SamplingOverrides,
+    /// The answer ends before the first of them.
     pub stops: StopStrings,
+    /// Only requests of one salt share what was computed; `None` is the empty salt.
     pub cache_salt: Option<String>,
+    /// Reuse only what is bit-identical to a cold run.
     pub exact: bool,
+    /// Reuse nothing, and store nothing beyond the GPU.
     pub no_cache: bool,
+    /// Tell the logits of every token of the answer.
     pub logits: bool,
 }
 

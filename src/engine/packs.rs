@@ -30,7 +30,7 @@ const IMPORT_BYTES: usize = 16 << 20;
 ///
 /// # Errors
 /// [`Error::Template`] where the template refuses the messages.
-pub fn shared_prefix(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Vec<u32>> {
+pub(crate) fn shared_prefix(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Vec<u32>> {
     // They begin with other characters, and some with ones that join what is before them in one token.
     const QUESTIONS: [&str; 6] = ["A", "1", " a", "\na", "\u{2026}", "<"];
     let now = Some(inputs.now.unwrap_or_else(|| template.now()));
@@ -54,14 +54,16 @@ pub fn shared_prefix(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &In
 /// What became of the blocks of a pack.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Imported {
+    /// Tokens of the prefix.
     pub tokens: usize,
+    /// Blocks that it is made of.
     pub blocks: usize,
     /// How many of them each tier has now, memory first.
     pub kept: Vec<(&'static str, usize)>,
 }
 
 /// How many of these blocks each tier has now, memory first; of a store that does not answer, none.
-pub async fn kept(tiers: &Tiers, keys: &[store::Key]) -> Vec<(&'static str, usize)> {
+pub(crate) async fn kept(tiers: &Tiers, keys: &[store::Key]) -> Vec<(&'static str, usize)> {
     let mut kept = Vec::new();
     for store in tiers.stores() {
         let there = store.contains(keys).await.unwrap_or_default();
@@ -83,14 +85,14 @@ impl KvIdentity {
     ///
     /// # Errors
     /// The first difference.
-    pub fn check(&self, pack: &Pack, salt: &str) -> Result<(), PackError> {
+    pub(crate) fn check(&self, pack: &Pack, salt: &str) -> Result<(), PackError> {
         self.expecting(salt, |expected, _| pack.check(expected))
     }
 
     /// Lets requests of this salt find a pack, which stays in memory whole.
     ///
     /// # Errors
-    /// As [`KvIdentity::check`].
+    /// The first difference, for a pack of another model or salt.
     pub fn hold(&self, pack: Pack, salt: &str, packs: &PackStore) -> Result<(), PackError> {
         self.expecting(salt, |expected, keys| packs.add(pack, expected, keys))
     }
@@ -99,7 +101,7 @@ impl KvIdentity {
     ///
     /// # Errors
     /// As [`KvIdentity::check`]; never for a store's sake.
-    pub async fn import(&self, pack: &Pack, salt: &str, tiers: &Tiers) -> Result<Imported, PackError> {
+    pub(crate) async fn import(&self, pack: &Pack, salt: &str, tiers: &Tiers) -> Result<Imported, PackError> {
         self.check(pack, salt)?;
         let (mut keys, mut waiting) = (Vec::new(), 0);
         for blob in pack.blobs(&block_keys(&self.namespace(salt)))? {
@@ -163,7 +165,7 @@ impl Answers {
     /// do not have is warmed first; `None` where `each` ended that.
     ///
     /// # Errors
-    /// As [`Answers::warm`] and [`Engine::pack`].
+    /// As [`Answers::warm`] and [`Engine::identity`]; [`Error::Pack`] for a name that is none.
     pub async fn export_pack(
         &mut self,
         name: &str,
@@ -199,7 +201,13 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::identity`]; [`Error::Pack`] for a name that is none.
-    pub async fn pack(&mut self, name: &str, tokens: &[u32], salt: &str, text: Option<&str>) -> Result<Option<Pack>> {
+    pub(crate) async fn pack(
+        &mut self,
+        name: &str,
+        tokens: &[u32],
+        salt: &str,
+        text: Option<&str>,
+    ) -> Result<Option<Pack>> {
         let namespace = self.identity()?.namespace(salt);
         let Some(blobs) = self.blobs(&namespace, tokens).await? else { return Ok(None) };
         Pack::from_blobs(name, text, &blobs, &block_keys(&namespace))

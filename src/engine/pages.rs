@@ -14,15 +14,15 @@ const _: () = assert!(store::BLOCK == PAGE);
 
 /// The shape of one page over all layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageLayout {
-    pub layers: usize,
-    pub kv_heads: usize,
+pub(crate) struct PageLayout {
+    pub(crate) layers: usize,
+    pub(crate) kv_heads: usize,
     /// Pairs of dims of a head.
-    pub pairs: usize,
+    pub(crate) pairs: usize,
 }
 
 impl PageLayout {
-    pub fn new(heads: &Heads, layers: usize) -> Self {
+    pub(crate) fn new(heads: &Heads, layers: usize) -> Self {
         Self { layers, kv_heads: heads.kv_heads, pairs: heads.head_dim / 2 }
     }
 
@@ -32,26 +32,26 @@ impl PageLayout {
     }
 
     /// Words of the page in one layer.
-    pub fn layer_words(&self) -> usize {
+    pub(crate) fn layer_words(&self) -> usize {
         2 * self.row() * PAGE
     }
 
     /// Words of the page.
-    pub fn words(&self) -> usize {
+    pub(crate) fn words(&self) -> usize {
         self.layers * self.layer_words()
     }
 
     /// Bytes of one token's KV.
-    pub fn token_bytes(&self) -> usize {
+    pub(crate) fn token_bytes(&self) -> usize {
         self.layers * 2 * self.row() * 4
     }
 
-    pub fn rows(&self) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         vec![Row { k: self.row() * 4, v: self.row() * 4 }; self.layers]
     }
 
     /// The first `tokens` tokens of a page, as a blob has them. `page`: `[layer, layer_words]`.
-    pub fn to_blob(self, page: &[u32], tokens: usize) -> Vec<u8> {
+    pub(crate) fn to_blob(self, page: &[u32], tokens: usize) -> Vec<u8> {
         let mut words = Vec::with_capacity(self.layers * 2 * self.row() * tokens);
         for layer in page.chunks_exact(self.layer_words()) {
             let (k, v) = layer.split_at(self.row() * PAGE);
@@ -66,7 +66,7 @@ impl PageLayout {
     }
 
     /// A page whose first `tokens` tokens are those of a blob; zeros behind them.
-    pub fn to_page(self, blob: &[u8], tokens: usize) -> Vec<u32> {
+    pub(crate) fn to_page(self, blob: &[u8], tokens: usize) -> Vec<u32> {
         let words: Vec<u32> = blob.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let mut page = vec![0; self.words()];
         let layers = page.chunks_exact_mut(self.layer_words()).zip(words.chunks_exact(2 * self.row() * tokens));

@@ -14,6 +14,7 @@ use crate::{
 impl Engine {
     /// Runs one step of `rows` rows that follow `position` tokens, each command by itself. `decode`: as one decoding
     /// sequence (`rows` is 1), else as a part of a prompt.
+    #[doc(hidden)]
     pub async fn profile(&mut self, decode: bool, position: usize, rows: usize) -> Result<Vec<Sample>> {
         let rows = if decode { 1 } else { rows.min(self.chunk()) };
         let tokens = vec![0; position + rows];

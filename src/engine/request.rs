@@ -6,15 +6,18 @@ use crate::{
     sample::SamplingParams,
 };
 
+#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(pub u64);
 
+/// What an engine is asked for, in tokens. [`Body::request`](crate::Body::request) makes one of text.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The prompt, at least one token.
     pub tokens: Vec<u32>,
     /// Tokens to generate at most; with 0 the prompt is computed, for later requests, and nothing else.
     pub max_tokens: usize,
+    /// How tokens are chosen.
     pub sampling: SamplingParams,
     /// The beginning of the answer, where an engine that was lost had got so far. It is decoded anew, so that what follows is
     /// what would have followed; no event tells of it.
@@ -39,6 +42,7 @@ pub struct Request {
     pub prompt_logits: bool,
 }
 
+/// Why an answer ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
@@ -50,6 +54,7 @@ pub enum FinishReason {
     Context,
 }
 
+#[doc(hidden)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub prompt_tokens: usize,
@@ -58,6 +63,7 @@ pub struct Usage {
     pub cached_tokens: usize,
 }
 
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// `[vocab]`, before penalties and biases; only where the request asks for them.

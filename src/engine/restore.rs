@@ -42,7 +42,7 @@ const STEP_BYTES: usize = 4 << 20;
 const MOMENT: Duration = Duration::from_millis(50);
 
 /// A sequence that waits for stores.
-pub struct Restoring {
+pub(crate) struct Restoring {
     deadline: Deadline,
     stage: Stage,
 }
@@ -94,14 +94,14 @@ enum Arrival {
 }
 
 impl Restoring {
-    pub fn table(&self) -> Option<&BlockTable> {
+    pub(crate) fn table(&self) -> Option<&BlockTable> {
         match &self.stage {
             Stage::Finding(_) => None,
             Stage::Loading(loading) => Some(&loading.admission.table),
         }
     }
 
-    pub fn into_table(self) -> Option<BlockTable> {
+    pub(crate) fn into_table(self) -> Option<BlockTable> {
         match self.stage {
             Stage::Finding(_) => None,
             Stage::Loading(loading) => Some(loading.admission.table),
@@ -125,7 +125,7 @@ async fn next(mut ahead: Ahead, found: Found) -> Option<Next> {
 
 impl Reuse {
     /// Asks the tiers for what pages do not have of a prompt; none where there is nothing to ask.
-    pub fn restore(&self, beginning: &Beginning, prompt: usize) -> Option<Restoring> {
+    pub(crate) fn restore(&self, beginning: &Beginning, prompt: usize) -> Option<Restoring> {
         let persistence = self.persistence.as_ref().filter(|_| beginning.options.max != Some(0))?;
         let Beginning { namespace, tokens, options, .. } = beginning;
         let known = self.cache.lookup(namespace, tokens, options);

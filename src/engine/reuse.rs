@@ -26,16 +26,16 @@ use crate::{
 };
 
 pub(super) struct Reuse {
-    pub cache: Cache,
-    pub breakpoints: Breakpoints,
-    pub layout: PageLayout,
-    pub persistence: Option<Persistence>,
+    pub(crate) cache: Cache,
+    pub(crate) breakpoints: Breakpoints,
+    pub(crate) layout: PageLayout,
+    pub(crate) persistence: Option<Persistence>,
     /// What decoding wrote and might be computed anew.
-    pub decoded: Ill,
+    pub(crate) decoded: Ill,
     /// Tokens a millisecond.
-    pub prefill: Rate,
+    pub(crate) prefill: Rate,
     /// Elements of a hidden state.
-    pub hidden: usize,
+    pub(crate) hidden: usize,
     quantize: Option<Format>,
     fields: Fields,
     /// Of requests without a salt.
@@ -53,16 +53,16 @@ pub(super) struct Kept {
 
 /// What of a sequence is looked up: the tokens, and how much of them may be reused.
 pub(super) struct Beginning {
-    pub namespace: Namespace,
-    pub tokens: Vec<u32>,
-    pub options: AdmitOptions,
+    pub(crate) namespace: Namespace,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) options: AdmitOptions,
     /// Behind the whole prompt, where that is known.
-    pub hidden: Option<Vec<f32>>,
+    pub(crate) hidden: Option<Vec<f32>>,
 }
 
 impl Reuse {
     /// `name`: what the model is called until the digest of its weights is known.
-    pub fn new(config: &Config, name: &str, layout: PageLayout, pages: usize, options: &EngineOptions) -> Self {
+    pub(crate) fn new(config: &Config, name: &str, layout: PageLayout, pages: usize, options: &EngineOptions) -> Self {
         let cache = Cache::new(kv::Config {
             capacity: pages,
             page_bytes: layout.words() as u64 * 4,
@@ -86,43 +86,43 @@ impl Reuse {
         }
     }
 
-    pub fn attach(&mut self, config: &Config, tiers: Tiers, weights_digest: &str, deadline: Duration) {
+    pub(crate) fn attach(&mut self, config: &Config, tiers: Tiers, weights_digest: &str, deadline: Duration) {
         self.fields = identity::fields(config, weights_digest, self.quantize);
         self.namespace = Namespace::new(self.fields.clone());
         self.persistence = Some(Persistence::new(tiers, deadline));
     }
 
-    pub fn detach(&mut self) -> Kept {
+    pub(crate) fn detach(&mut self) -> Kept {
         let mut persistence = self.persistence.take();
         persistence.iter_mut().for_each(Persistence::forget_pages);
         Kept { persistence, fields: self.fields.clone(), prefill: std::mem::take(&mut self.prefill) }
     }
 
-    pub fn adopt(&mut self, Kept { persistence, fields, prefill }: Kept) {
+    pub(crate) fn adopt(&mut self, Kept { persistence, fields, prefill }: Kept) {
         self.namespace = Namespace::new(fields.clone());
         (self.persistence, self.fields, self.prefill) = (persistence, fields, prefill);
     }
 
     /// The root of the keys of requests with this salt.
-    pub fn namespace(&self, salt: &str) -> Namespace {
+    pub(crate) fn namespace(&self, salt: &str) -> Namespace {
         match salt.is_empty() {
             true => self.namespace.clone(),
             false => Namespace::new(kv::Fields { salt: salt.to_owned(), ..self.fields.clone() }),
         }
     }
 
-    pub fn identity(&self, config: &Config) -> KvIdentity {
+    pub(crate) fn identity(&self, config: &Config) -> KvIdentity {
         KvIdentity::of(self.fields.clone(), self.layout, config)
     }
 
     /// Moves the cache's clock to now.
-    pub fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.cache.advance(self.began.elapsed().as_millis() as u64);
     }
 
     /// A new sequence begins with its prompt, whose last token is computed for its logits unless its hidden state is known.
     /// One that was at work before goes on behind all that it had computed.
-    pub fn beginning(&mut self, sequence: &Sequence) -> Beginning {
+    pub(crate) fn beginning(&mut self, sequence: &Sequence) -> Beginning {
         let request = &sequence.request;
         let namespace = self.namespace(&request.cache_salt);
         let goes_on = sequence.admitted.is_some() && !sequence.generated.is_empty();
@@ -139,7 +139,7 @@ impl Reuse {
     }
 
     /// Names what `tokens` rows wrote, here and to the tiers.
-    pub fn publish(&mut self, table: &mut BlockTable, tokens: &[u32], producer: kv::Producer, no_cache: bool) {
+    pub(crate) fn publish(&mut self, table: &mut BlockTable, tokens: &[u32], producer: kv::Producer, no_cache: bool) {
         let before = table.written();
         self.cache.publish(table, tokens, producer);
         if !no_cache {
@@ -157,7 +157,7 @@ impl Reuse {
 
     /// Takes note of how far a sequence came: the block in which it ends is queued, so that what goes on from there finds it
     /// to the token.
-    pub fn end(&mut self, table: &BlockTable, request: &Request) {
+    pub(crate) fn end(&mut self, table: &BlockTable, request: &Request) {
         if table.exact() < table.written() {
             let (tokens, prompt) = (table.tokens().to_vec(), request.tokens.len().min(table.written()));
             self.decoded.push(Decoded { salt: request.cache_salt.clone(), tokens, prompt });
@@ -171,7 +171,7 @@ impl Reuse {
     }
 
     /// Keeps the last hidden state of the first `end` tokens of `table`, here and, with their last block, in the tiers.
-    pub fn keep_breakpoint(&mut self, table: &BlockTable, end: usize, hidden: Vec<f32>) {
+    pub(crate) fn keep_breakpoint(&mut self, table: &BlockTable, end: usize, hidden: Vec<f32>) {
         let block = Block::new(table.namespace(), table.keys(), &table.tokens()[..end], (end - 1) / PAGE);
         let key = block.key;
         self.breakpoints.insert(key, hidden.clone(), end <= table.exact());
@@ -184,7 +184,7 @@ impl Reuse {
     }
 
     /// How long a request may wait for stores from now on.
-    pub fn deadline(&self) -> Deadline {
+    pub(crate) fn deadline(&self) -> Deadline {
         self.persistence.as_ref().map_or(Deadline::NEVER, Persistence::deadline)
     }
 }

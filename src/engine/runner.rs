@@ -29,14 +29,14 @@ const IN_FLIGHT: usize = 2;
 
 pub(super) struct Runner {
     /// The file or directory that the model was loaded from.
-    pub name: String,
-    pub gpu: Gpu,
-    pub config: Config,
+    pub(crate) name: String,
+    pub(crate) gpu: Gpu,
+    pub(crate) config: Config,
     /// Longest context of a sequence, in tokens.
-    pub context: usize,
-    pub max_sequences: usize,
-    pub kv: KvMemory,
-    pub pace: Pace,
+    pub(crate) context: usize,
+    pub(crate) max_sequences: usize,
+    pub(crate) kv: KvMemory,
+    pub(crate) pace: Pace,
     model: Box<dyn Model>,
     memory: Activations,
     step_buffer: Buffer,
@@ -59,14 +59,14 @@ struct Flight {
 #[derive(Default)]
 pub(super) struct Ran {
     /// By row of logits, in the order of the groups.
-    pub drawn: Vec<u32>,
+    pub(crate) drawn: Vec<u32>,
     /// The hidden states that were to be kept, in the order of the groups.
-    pub hidden: VecDeque<Vec<f32>>,
+    pub(crate) hidden: VecDeque<Vec<f32>>,
 }
 
 impl Runner {
     /// Opens the GPU and puts the model on it.
-    pub async fn load(
+    pub(crate) async fn load(
         checkpoint: &Checkpoint,
         options: &EngineOptions,
         progress: &mut dyn FnMut(Progress),
@@ -130,24 +130,24 @@ impl Runner {
         Ok(runner)
     }
 
-    pub fn adapter(&self) -> &AdapterInfo {
+    pub(crate) fn adapter(&self) -> &AdapterInfo {
         self.gpu.info()
     }
 
-    pub fn caps(&self) -> &Caps {
+    pub(crate) fn caps(&self) -> &Caps {
         self.gpu.caps()
     }
 
-    pub fn heads(&self) -> kernels::Heads {
+    pub(crate) fn heads(&self) -> kernels::Heads {
         self.model.heads()
     }
 
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.stats.counters()
     }
 
     /// Computes `groups` (prompt rows before decode rows). Waits for the GPU only where something is to come back.
-    pub async fn run(&mut self, groups: &[Rows<'_>]) -> Result<Ran> {
+    pub(crate) async fn run(&mut self, groups: &[Rows<'_>]) -> Result<Ran> {
         let batch = self.lay_out(groups);
         let greedy = groups.iter().all(|group| group.logits.draw().is_none_or(|draw| draw.k <= 1));
         let ending = if greedy { Ending::Greedy } else { Ending::Draw };
@@ -214,7 +214,7 @@ impl Runner {
     }
 
     /// The logits of `rows` rows of the step that ran, `[rows, vocab]`.
-    pub async fn read_logits(&mut self, first: usize, rows: usize) -> Result<Vec<f32>> {
+    pub(crate) async fn read_logits(&mut self, first: usize, rows: usize) -> Result<Vec<f32>> {
         let bytes = (self.config.vocab * 4) as u64;
         let slice = self.memory.logits.slice(first as u64 * bytes, rows as u64 * bytes);
         let words = self.gpu.submit_and_read(&Recording::new(), slice, &self.staging).await?;
@@ -222,7 +222,7 @@ impl Runner {
     }
 
     /// Runs `groups` once, each command by itself.
-    pub fn profile(&mut self, groups: &[Rows]) -> Result<Vec<Sample>> {
+    pub(crate) fn profile(&mut self, groups: &[Rows]) -> Result<Vec<Sample>> {
         let batch = self.lay_out(groups);
         self.gpu.write(self.step_buffer, 0, &batch.words);
         let mut recording = Recording::new();
@@ -231,14 +231,14 @@ impl Runner {
     }
 
     /// Copies a page at once: the pages may grow before the next step.
-    pub fn copy(&mut self, copy: PageCopy) -> Result<()> {
+    pub(crate) fn copy(&mut self, copy: PageCopy) -> Result<()> {
         let mut recording = Recording::new();
         self.kv.copy(&mut recording, copy);
         self.gpu.submit(&recording)
     }
 
     /// Grows the pages to `pages`: false where the GPU has no memory for them.
-    pub async fn grow(&mut self, pages: usize) -> Result<bool> {
+    pub(crate) async fn grow(&mut self, pages: usize) -> Result<bool> {
         match self.kv.grow(&mut self.gpu, pages).await {
             Ok(()) => {
                 self.prepare();

@@ -33,11 +33,11 @@ const SHARE: f64 = 0.05;
 
 /// The tiers and what is known of their speed.
 pub(super) struct Persistence {
-    pub tiers: Rc<Tiers>,
+    pub(crate) tiers: Rc<Tiers>,
     /// Bytes a millisecond, by tier.
-    pub rates: Vec<Rate>,
+    pub(crate) rates: Vec<Rate>,
     /// Blocks loaded since the tiers were last told, each behind its parent.
-    pub used: Vec<store::Key>,
+    pub(crate) used: Vec<store::Key>,
     /// The longest that one request may wait for stores.
     deadline: Duration,
     waiting: VecDeque<Block>,
@@ -52,13 +52,13 @@ pub(super) struct Persistence {
 
 /// A block that has been written to a page.
 pub(super) struct Block {
-    pub namespace: Namespace,
-    pub parent: Key,
-    pub key: Key,
+    pub(crate) namespace: Namespace,
+    pub(crate) parent: Key,
+    pub(crate) key: Key,
     /// The key behind which its group begins (see [`store::Manifest`]), and all tokens from there to its end.
-    pub root: Key,
-    pub path: Vec<u32>,
-    pub hidden: Option<Vec<f32>>,
+    pub(crate) root: Key,
+    pub(crate) path: Vec<u32>,
+    pub(crate) hidden: Option<Vec<f32>>,
 }
 
 /// What is on its way to the tiers.
@@ -75,7 +75,7 @@ enum Saving {
 
 impl Block {
     /// Block `number` of `tokens`, of whose whole blocks these are the keys; it ends where the tokens or its page do.
-    pub fn new(namespace: &Namespace, keys: &[Key], tokens: &[u32], number: usize) -> Self {
+    pub(crate) fn new(namespace: &Namespace, keys: &[Key], tokens: &[u32], number: usize) -> Self {
         let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
         let group = number - number % GROUP;
         let path = tokens[group * PAGE..tokens.len().min((number + 1) * PAGE)].to_vec();
@@ -85,17 +85,17 @@ impl Block {
     }
 
     /// Its own: 1 to [`PAGE`].
-    pub fn tokens(&self) -> &[u32] {
+    pub(crate) fn tokens(&self) -> &[u32] {
         self.path.chunks(PAGE).next_back().unwrap_or_default()
     }
 
     /// As manifests note it.
-    pub fn written(self, producer: store::Producer) -> (store::Key, Written) {
+    pub(crate) fn written(self, producer: store::Producer) -> (store::Key, Written) {
         (self.root.0, Written { key: self.key.0, path: self.path, producer })
     }
 
     /// With what its page holds, as tiers and packs keep it.
-    pub fn blob(&self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
+    pub(crate) fn blob(&self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
         let fields = self.namespace.fields().entries();
         Blob {
             key: self.key.0,
@@ -112,7 +112,7 @@ impl Block {
 }
 
 impl Persistence {
-    pub fn new(tiers: Tiers, deadline: Duration) -> Self {
+    pub(crate) fn new(tiers: Tiers, deadline: Duration) -> Self {
         let rates = tiers.stores().map(|_| Rate::default()).collect();
         Self {
             tiers: Rc::new(tiers),
@@ -127,7 +127,7 @@ impl Persistence {
         }
     }
 
-    pub fn deadline(&self) -> Deadline {
+    pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.deadline)
     }
 
@@ -140,7 +140,7 @@ impl Persistence {
         !self.used.is_empty() || !self.unrecorded.is_empty()
     }
 
-    pub fn push(&mut self, block: Block) {
+    pub(crate) fn push(&mut self, block: Block) {
         match self.waiting.len() < MOST_WAITING {
             true => self.waiting.push_back(block),
             false => self.lose(block),
@@ -162,7 +162,7 @@ impl Persistence {
     }
 
     /// What waits to be saved went with the pages that hold it.
-    pub fn forget_pages(&mut self) {
+    pub(crate) fn forget_pages(&mut self) {
         self.lose_all();
         if let Saving::Pages { .. } = self.saving {
             self.saving = Saving::Nothing;
@@ -170,12 +170,12 @@ impl Persistence {
     }
 
     /// A block that waits to be saved.
-    pub fn queued(&mut self, key: &Key) -> Option<&mut Block> {
+    pub(crate) fn queued(&mut self, key: &Key) -> Option<&mut Block> {
         self.waiting.iter_mut().rev().find(|queued| queued.key == *key)
     }
 
     /// A tier has this block, with the mark of decode kernels.
-    pub fn mark(&mut self, key: store::Key) {
+    pub(crate) fn mark(&mut self, key: store::Key) {
         if self.marked.len() >= MOST_MARKED {
             self.marked.clear();
         }
@@ -224,7 +224,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::persist`].
-    pub async fn persist_some(&mut self) -> Result<bool> {
+    pub(crate) async fn persist_some(&mut self) -> Result<bool> {
         self.send_for_pages(self.runner.kv.most_read()).await?;
         self.hand_pages_on().await?;
         self.written().await;

@@ -22,25 +22,25 @@ const MOST_ASKED: usize = 16;
 #[derive(Default)]
 pub(super) struct Search {
     /// Without a gap.
-    pub found: VecDeque<Found>,
+    pub(crate) found: VecDeque<Found>,
     /// A tier did not say in time what it has.
-    pub late: bool,
-    pub past: Past,
+    pub(crate) late: bool,
+    pub(crate) past: Past,
 }
 
 /// A block that a tier has, and where in the prompt it lies.
 #[derive(Clone)]
 pub(super) struct Found {
-    pub block: usize,
-    pub key: Key,
+    pub(crate) block: usize,
+    pub(crate) key: Key,
     /// Its own, of which the prompt has the first [`Stored::tokens`].
-    pub tokens: Vec<u32>,
-    pub stored: Stored,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) stored: Stored,
 }
 
 impl Found {
     /// Behind the last token of the prompt that it has.
-    pub fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.block * PAGE + self.stored.tokens
     }
 }
@@ -103,7 +103,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// `roots`: the key behind which each group begins, from group `first` on.
-    pub async fn read(tiers: &Tiers, first: usize, roots: &[Key], deadline: Deadline) -> Self {
+    pub(crate) async fn read(tiers: &Tiers, first: usize, roots: &[Key], deadline: Deadline) -> Self {
         let roots: Vec<_> = roots.iter().map(|root| root.0).collect();
         Self { first, manifests: tiers.manifests(&roots, deadline).await }
     }
@@ -119,7 +119,7 @@ impl Groups {
     /// least so many tokens; and whether a tier did not say in time what it has. Where a manifest was lost it is one that
     /// ends in the prompt.
     #[expect(clippy::too_many_arguments, reason = "each is one fact of the place in the prompt")]
-    pub async fn longest(
+    pub(crate) async fn longest(
         &self,
         tiers: &Tiers,
         parent: &Key,

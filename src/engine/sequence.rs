@@ -7,26 +7,26 @@ use super::restore::Restoring;
 use crate::kv::{BlockTable, Report};
 
 /// A request and what it has produced.
-pub struct Sequence {
-    pub id: SequenceId,
-    pub request: Request,
+pub(crate) struct Sequence {
+    pub(crate) id: SequenceId,
+    pub(crate) request: Request,
     /// The answer so far: what the request knows of it, then what was drawn. Of a sequence that had to give its pages up,
     /// more than its pages hold.
-    pub generated: Vec<u32>,
-    pub phase: Phase,
+    pub(crate) generated: Vec<u32>,
+    pub(crate) phase: Phase,
     /// Where its prompt came from; empty until it is admitted.
-    pub cache: Report,
+    pub(crate) cache: Report,
     /// The prompt's last hidden state, where an exact repeat brought it.
-    pub hidden: Option<Vec<f32>>,
+    pub(crate) hidden: Option<Vec<f32>>,
     /// When it was admitted first.
-    pub admitted: Option<Instant>,
+    pub(crate) admitted: Option<Instant>,
     /// Whether its prompt is computed from there on without a break, so that the time tells how fast.
-    pub is_measured: bool,
+    pub(crate) is_measured: bool,
     /// Prompt positions whose logits were told.
-    pub told_logits: usize,
+    pub(crate) told_logits: usize,
 }
 
-pub enum Phase {
+pub(crate) enum Phase {
     /// Not admitted: holds no pages.
     Waiting,
     /// Stores are asked for what pages do not have.
@@ -39,7 +39,7 @@ pub enum Phase {
 
 impl Phase {
     /// What its pages hold.
-    pub fn table(&self) -> Option<&BlockTable> {
+    pub(crate) fn table(&self) -> Option<&BlockTable> {
         match self {
             Self::Waiting => None,
             Self::Restoring(restoring) => restoring.table(),
@@ -47,7 +47,7 @@ impl Phase {
         }
     }
 
-    pub fn into_table(self) -> Option<BlockTable> {
+    pub(crate) fn into_table(self) -> Option<BlockTable> {
         match self {
             Self::Waiting => None,
             Self::Restoring(restoring) => restoring.into_table(),
@@ -57,7 +57,7 @@ impl Phase {
 }
 
 impl Sequence {
-    pub fn new(id: SequenceId, request: Request) -> Self {
+    pub(crate) fn new(id: SequenceId, request: Request) -> Self {
         let generated = request.generated.clone();
         Self {
             id,
@@ -72,7 +72,7 @@ impl Sequence {
         }
     }
 
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.request.tokens.len(),
             completion_tokens: self.generated.len(),
@@ -81,14 +81,14 @@ impl Sequence {
     }
 
     /// The tokens whose KV its answer so far needs: all but the last.
-    pub fn computed(&self) -> Vec<u32> {
+    pub(crate) fn computed(&self) -> Vec<u32> {
         let answer = &self.generated[..self.generated.len().saturating_sub(1)];
         [&self.request.tokens, answer].concat()
     }
 
     /// Takes the answer's token number `index`, which was drawn or, where it had been before, is known: the token, unless it
     /// is told already, and why the sequence ends, if it does.
-    pub fn take(&mut self, index: usize, drawn: u32, context: usize) -> (Option<u32>, Option<FinishReason>) {
+    pub(crate) fn take(&mut self, index: usize, drawn: u32, context: usize) -> (Option<u32>, Option<FinishReason>) {
         let told = index < self.generated.len();
         if !told && self.request.stop_tokens.contains(&drawn) {
             return (None, Some(FinishReason::Stop));

@@ -5,29 +5,34 @@ use crate::gpu::context::Tally;
 /// Means over the decode steps so far: steps whose rows are all decode rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Counters {
+    /// Of compute shaders.
     pub dispatches_per_token: f64,
+    /// To the queue of the device.
     pub submits_per_token: f64,
+    /// 0 in a steady state.
     pub bind_groups_created_per_token: f64,
+    /// Bytes that came back to the host.
     pub readback_bytes_per_token: f64,
     /// Bytes of weights on the GPU.
     pub weight_bytes: u64,
+    /// Bytes that dispatches read by design: weights, KV and activations.
     pub bytes_read_per_token: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Stats {
+pub(crate) struct Stats {
     weight_bytes: u64,
     tokens: u64,
     sum: Tally,
 }
 
 impl Stats {
-    pub fn new(weight_bytes: u64) -> Self {
+    pub(crate) fn new(weight_bytes: u64) -> Self {
         Self { weight_bytes, tokens: 0, sum: Tally::default() }
     }
 
     /// Counts a decode step of `tokens` rows between two tallies.
-    pub fn decoded(&mut self, tokens: usize, before: Tally, after: Tally) {
+    pub(crate) fn decoded(&mut self, tokens: usize, before: Tally, after: Tally) {
         self.tokens += tokens as u64;
         self.sum.dispatches += after.dispatches - before.dispatches;
         self.sum.submits += after.submits - before.submits;
@@ -36,7 +41,7 @@ impl Stats {
         self.sum.bytes_read += after.bytes_read - before.bytes_read;
     }
 
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         let mean = |count: u64| if self.tokens == 0 { 0.0 } else { count as f64 / self.tokens as f64 };
         Counters {
             dispatches_per_token: mean(self.sum.dispatches),

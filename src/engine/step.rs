@@ -62,6 +62,7 @@ impl Engine {
     /// # Errors
     /// What the GPU reports, and [`Error::Logits`] where a token would have to be chosen from logits that are not finite. No
     /// sequence has moved on then, and none has ended: those that run are to be cancelled.
+    #[doc(hidden)]
     pub async fn step(&mut self) -> Result<Vec<Event>> {
         if !self.is_busy() {
             self.persist_some().await?;

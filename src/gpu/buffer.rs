@@ -23,9 +23,9 @@ impl Buffer {
 /// A range of a buffer, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slice {
-    pub buffer: Buffer,
-    pub offset: u64,
-    pub size: u64,
+    pub(crate) buffer: Buffer,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
 
 impl From<Buffer> for Slice {

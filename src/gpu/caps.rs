@@ -3,12 +3,16 @@
 /// Where shaders run. A CPU adapter (lavapipe, SwiftShader) wants other tile shapes than a GPU does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AdapterKind {
+    /// A driver that runs shaders on the processor.
     Cpu,
+    /// Anything else: discrete, integrated or virtual.
     Gpu,
 }
 
+/// Limits and features of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caps {
+    /// What tile shapes are chosen for.
     pub kind: AdapterKind,
     /// Size of a subgroup when subgroup operations can be used and every subgroup has that size.
     pub subgroup: Option<u32>,

@@ -11,23 +11,27 @@ use crate::error::{Error, Result};
 /// What a person wants to know about the adapter in use.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct AdapterInfo {
+    /// As the driver gives it.
     pub name: String,
+    /// The interface it is reached by, such as `vulkan`.
     pub backend: String,
+    /// Name and version of the driver; may be empty.
     pub driver: String,
 }
 
 /// Work done since the device was made; every figure holds on every GPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub submits: u64,
-    pub dispatches: u64,
-    pub bind_groups_created: u64,
-    pub bytes_uploaded: u64,
-    pub bytes_read_back: u64,
+pub(crate) struct Tally {
+    pub(crate) submits: u64,
+    pub(crate) dispatches: u64,
+    pub(crate) bind_groups_created: u64,
+    pub(crate) bytes_uploaded: u64,
+    pub(crate) bytes_read_back: u64,
     /// Bytes that dispatches read by design, see [`Cost`](super::Cost).
-    pub bytes_read: u64,
+    pub(crate) bytes_read: u64,
 }
 
+/// A device, its queue and everything made on it. Not shared: it lives on one thread.
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -52,9 +56,9 @@ struct Trouble {
 }
 
 pub(super) struct Pipeline {
-    pub id: u32,
-    pub raw: wgpu::ComputePipeline,
-    pub layout: wgpu::BindGroupLayout,
+    pub(crate) id: u32,
+    pub(crate) raw: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
 }
 
 impl Gpu {
@@ -127,15 +131,16 @@ impl Gpu {
         })
     }
 
-    pub fn info(&self) -> &AdapterInfo {
+    pub(crate) fn info(&self) -> &AdapterInfo {
         &self.info
     }
 
+    /// What the device was opened with.
     pub fn caps(&self) -> &Caps {
         &self.caps
     }
 
-    pub fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         self.tally
     }
 

@@ -19,10 +19,6 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    pub fn define(&self, name: &str) -> Option<u32> {
-        self.defines.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
-    }
-
     /// `name{A=1,B=2}`, for errors and profiles.
     pub fn label(&self) -> String {
         let defines: Vec<String> = self.defines.iter().map(|(n, v)| format!("{n}={v}")).collect();

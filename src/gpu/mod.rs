@@ -1,18 +1,21 @@
 //! Everything that knows wgpu and nothing about language models.
 //!
-//! Work for the GPU is data ([`recording::Recording`]); [`submit`] is the one place that replays it, [`readback`] the one
+//! Work for the GPU is data ([`recording::Recording`]); `submit` is the one place that replays it, [`readback`] the one
 //! place that maps a buffer. Pipelines and bind groups are made once and kept, so a steady step makes none.
 
-pub mod buffer;
-pub mod caps;
-pub mod context;
-pub mod kernel;
-pub mod profile;
+#[doc(hidden)]
+mod buffer;
+mod caps;
+pub(crate) mod context;
+#[doc(hidden)]
+mod kernel;
+pub(crate) mod profile;
 pub mod readback;
-pub mod recording;
+#[doc(hidden)]
+mod recording;
 pub mod shader;
 mod signal;
-pub mod submit;
+pub(crate) mod submit;
 
 pub use buffer::{Buffer, Slice};
 pub use caps::{AdapterKind, Caps};

@@ -16,7 +16,7 @@ pub struct Sample {
 
 impl Gpu {
     /// Replays `recording` command by command. Slower than [`Gpu::submit`] by one round trip a command.
-    pub fn profile(&mut self, recording: &Recording) -> Result<Vec<Sample>> {
+    pub(crate) fn profile(&mut self, recording: &Recording) -> Result<Vec<Sample>> {
         self.poll_until(None)?;
         let mut samples = Vec::with_capacity(recording.commands.len());
         for command in &recording.commands {

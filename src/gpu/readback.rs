@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub struct Staging(Rc<RefCell<Option<wgpu::Buffer>>>);
 
 /// Bytes on their way to the host. Dropping it gives the staging memory back.
-pub struct Reading {
+pub(crate) struct Reading {
     target: wgpu::Buffer,
     /// It is mapped, or about to be.
     holds: bool,
@@ -40,7 +40,12 @@ impl Gpu {
     }
 
     /// Runs `recording` and sends for `source`, in the same submit. Nothing waits for the GPU yet.
-    pub async fn start_reading(&mut self, recording: &Recording, source: Slice, staging: &Staging) -> Result<Reading> {
+    pub(crate) async fn start_reading(
+        &mut self,
+        recording: &Recording,
+        source: Slice,
+        staging: &Staging,
+    ) -> Result<Reading> {
         let mut encoder = self.encode(&recording.commands)?;
         let target = self.staging(staging, source.size).await?;
         encoder.copy_buffer_to_buffer(&self.buffers[&source.buffer.id], source.offset, &target, 0, source.size);
@@ -54,7 +59,7 @@ impl Gpu {
     }
 
     /// Waits for what was sent for, and for nothing that was submitted after it.
-    pub async fn finish_reading(&mut self, mut reading: Reading) -> Result<Vec<u32>> {
+    pub(crate) async fn finish_reading(&mut self, mut reading: Reading) -> Result<Vec<u32>> {
         self.poll_until(Some(reading.index.clone()))?;
         if let Err(error) = reading.mapped.wait().await {
             reading.holds = false;

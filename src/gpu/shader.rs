@@ -11,7 +11,7 @@
 use crate::error::{Error, Result};
 
 /// Shader sources by path without the extension.
-pub type Library = &'static [(&'static str, &'static str)];
+pub(crate) type Library = &'static [(&'static str, &'static str)];
 
 /// Expands `name` from `library` with `defines`.
 pub fn expand(library: Library, name: &str, defines: &[(&str, u32)]) -> Result<String> {

@@ -14,12 +14,12 @@ struct State<T> {
 }
 
 impl<T> Signal<T> {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(State { value: None, waker: None })))
     }
 
     /// The other end, for the callback.
-    pub fn sender(&self) -> impl FnOnce(T) + Send + use<T>
+    pub(crate) fn sender(&self) -> impl FnOnce(T) + Send + use<T>
     where
         T: Send + 'static,
     {
@@ -33,7 +33,7 @@ impl<T> Signal<T> {
         }
     }
 
-    pub async fn wait(&self) -> T {
+    pub(crate) async fn wait(&self) -> T {
         poll_fn(|context| {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match state.value.take() {

@@ -4,7 +4,7 @@ use super::{Command, Gpu, Recording, Slice, signal::Signal};
 use crate::error::Result;
 
 /// The end of a submit.
-pub struct Fence {
+pub(crate) struct Fence {
     index: wgpu::SubmissionIndex,
     done: Signal<()>,
 }
@@ -21,7 +21,7 @@ impl Gpu {
     }
 
     /// As [`Gpu::submit`], and what to wait for until it is done.
-    pub fn submit_fenced(&mut self, recording: &Recording) -> Result<Fence> {
+    pub(crate) fn submit_fenced(&mut self, recording: &Recording) -> Result<Fence> {
         let encoder = self.encode(&recording.commands)?;
         let index = self.queue.submit([encoder.finish()]);
         self.tally.submits += 1;
@@ -33,14 +33,14 @@ impl Gpu {
     }
 
     /// Waits until the GPU has done what was submitted up to `fence`.
-    pub async fn reach(&mut self, fence: Fence) -> Result<()> {
+    pub(crate) async fn reach(&mut self, fence: Fence) -> Result<()> {
         self.poll_until(Some(fence.index))?;
         fence.done.wait().await;
         self.check()
     }
 
     /// Makes the bind groups that `recording` needs, without running it.
-    pub fn prepare(&mut self, recording: &Recording) {
+    pub(crate) fn prepare(&mut self, recording: &Recording) {
         self.bind(&recording.commands);
     }
 

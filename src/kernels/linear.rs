@@ -47,7 +47,7 @@ pub struct Fusion {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub(crate) enum Shape {
     Rows,
     Vector,
     Tile,
@@ -55,19 +55,19 @@ pub enum Shape {
 
 /// One point of the design space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Variant {
-    pub shape: Shape,
+pub(crate) struct Variant {
+    pub(crate) shape: Shape,
     /// Invocations of a workgroup.
-    pub lanes: usize,
+    pub(crate) lanes: usize,
     /// Matrix rows: of a lane (`Rows`), of a workgroup (`Vector`, `Tile`).
-    pub rows: usize,
+    pub(crate) rows: usize,
     /// Batch rows of a workgroup.
-    pub tokens: usize,
-    pub subgroup: bool,
+    pub(crate) tokens: usize,
+    pub(crate) subgroup: bool,
 }
 
 /// The permutation for `tokens` batch rows of `class`. Which one is chosen by `tokens` never changes a row's bits.
-pub fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
+pub(crate) fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
     let subgroup = caps.subgroup.is_some_and(|size| size >= 8);
     match (caps.kind, class) {
         (AdapterKind::Cpu, _) => Variant {
@@ -119,7 +119,7 @@ impl Linear {
         self.kernels.iter().flatten().map(|(_, kernel)| kernel)
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.matrix.bytes()
     }
 

@@ -81,7 +81,7 @@ impl Heads {
     }
 
     /// Bytes of one page of one layer: K and V as f16.
-    pub fn page_bytes(&self) -> u64 {
+    pub(crate) fn page_bytes(&self) -> u64 {
         (2 * self.kv_heads * self.head_dim * PAGE * 2) as u64
     }
 }
@@ -104,7 +104,7 @@ pub struct Part {
 }
 
 impl Matrix {
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.buffer.size).sum()
     }
 }

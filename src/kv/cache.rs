@@ -14,6 +14,7 @@ use super::key::{Key, Namespace, PAGE};
 use super::pool::Pool;
 use super::table::{BlockTable, OutOfPages, PageCopy, Producer};
 
+/// How many pages there are, and what they may be kept for.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Pages to begin with.
@@ -36,6 +37,7 @@ impl Default for Config {
     }
 }
 
+/// How a prompt may reuse what is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AdmitOptions {
     /// Reuse at most so many tokens. By default all but the last, whose logits have to be computed.
@@ -53,44 +55,57 @@ pub struct AdmitOptions {
 /// A sequence that has begun: its table holds the reused tokens, the rest is to be appended.
 #[derive(Debug)]
 pub struct Admission {
+    /// Holds the pages of the reused tokens.
     pub table: BlockTable,
+    /// How many leading tokens are reused.
     pub cached_tokens: usize,
     /// To run before anything is written to the table's slots.
     pub copy: Option<PageCopy>,
+    /// The account of the whole prompt.
     pub report: Report,
 }
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
-    pub queried_tokens: u64,
+    pub(crate) queried_tokens: u64,
+    /// Prompt tokens that were reused.
     pub hit_tokens: u64,
-    pub copied_pages: u64,
+    pub(crate) copied_pages: u64,
+    /// Pages forgotten for want of room.
     pub evicted_pages: u64,
-    pub expired_pages: u64,
+    pub(crate) expired_pages: u64,
 }
 
+/// Names a pin, from [`Engine::pin`](crate::Engine::pin) to [`unpin`](crate::Engine::unpin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PinId(u64);
 
 /// How much of the prefix was there to be pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pinned {
+    /// What lets go of it again.
     pub id: PinId,
+    /// Leading tokens that are kept, in whole pages; 0 where nothing is known.
     pub tokens: usize,
 }
 
+/// Why nothing was pinned: too many pages would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{asked} pages would be pinned, at most {allowed} can be; unpin something or give the cache more memory")]
 pub struct PinsFull {
+    /// Pages of all pins, had this one been added.
     pub asked: usize,
+    /// Pages that pins may hold, as things are.
     pub allowed: usize,
 }
 
 /// A known token sequence that no longer one continues.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// Whose it is.
     pub namespace: Namespace,
+    /// From the first of the prompt on.
     pub tokens: Vec<u32>,
     /// Leading tokens that are bit-identical to a cold prefill.
     pub exact: usize,
@@ -98,6 +113,7 @@ pub struct Entry {
     pub pages: Vec<PageId>,
 }
 
+/// All pages, by what they hold and who uses them.
 pub struct Cache {
     pub(super) config: Config,
     pub(super) pool: Pool,
@@ -116,6 +132,7 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// All pages free.
     pub fn new(config: Config) -> Self {
         Self {
             pool: Pool::new(config.capacity),
@@ -148,6 +165,7 @@ impl Cache {
         self.cached
     }
 
+    /// What it did so far.
     pub fn stats(&self) -> Stats {
         self.stats
     }
@@ -179,7 +197,7 @@ impl Cache {
     }
 
     /// Whether [`admit`](Self::admit) would find the pages that it needs.
-    pub fn fits(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> bool {
+    pub(crate) fn fits(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> bool {
         let found = self.index.find(namespace, tokens, options.limit(tokens), options.exact);
         let cached = found.pages.iter().filter(|page| self.pool.refs(**page) == 0).count();
         tokens.len().div_ceil(PAGE) - found.pages.len() <= self.available() - cached
@@ -254,7 +272,7 @@ impl Cache {
 
     /// The indexed page whose first tokens are `tokens` (1 to `PAGE`), the block of that `key` after `parent`, and how many
     /// of them are exact.
-    pub fn page(&self, parent: &Key, key: &Key, tokens: &[u32]) -> Option<(PageId, usize)> {
+    pub(crate) fn page(&self, parent: &Key, key: &Key, tokens: &[u32]) -> Option<(PageId, usize)> {
         let page = match tokens.len() {
             PAGE => *self.index.full.get(key)?,
             _ => self.index.beginning(parent, tokens)?,

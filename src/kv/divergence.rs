@@ -17,15 +17,31 @@ use super::key::{Namespace, PAGE};
 #[non_exhaustive]
 pub enum Owner {
     /// A message, by its index in the conversation.
-    Message { message: usize, role: String },
+    Message {
+        /// Index in the conversation, from 0.
+        message: usize,
+        /// Whose turn it is: `system`, `user`, …
+        role: String,
+    },
     /// A tool, by its index in the list of tools; the list itself, with what the template says about it, if none.
-    Tools { tool: Option<usize>, name: Option<String> },
+    Tools {
+        /// Index in the list, from 0.
+        tool: Option<usize>,
+        /// As the tool calls its function, where it does.
+        name: Option<String>,
+    },
     /// The chat template; `date` where it writes the time of the request.
-    Template { date: bool },
+    Template {
+        /// The text is that of the clock.
+        date: bool,
+    },
     /// The text, where there are no messages.
     Prompt,
     /// No text: what KV is filed under, by the field that differs.
-    Namespace { field: &'static str },
+    Namespace {
+        /// The tag of the field: `weights`, `salt`, …
+        field: &'static str,
+    },
 }
 
 impl fmt::Display for Owner {
@@ -45,8 +61,10 @@ impl fmt::Display for Owner {
 }
 
 /// A piece of a prompt. Spans may lie in each other: the narrowest owns.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
+    /// Who wrote it.
     pub owner: Owner,
     /// All tokens that hold some of it, header and end included.
     pub tokens: Range<usize>,
@@ -67,6 +85,7 @@ impl Span {
 }
 
 /// A prompt and whose it is. Tokens outside all spans come from the template.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Rendered<'a> {
     pub tokens: &'a [u32],
@@ -86,6 +105,7 @@ pub enum Change {
     Order,
     /// Something with digits: a time, a date, an identifier.
     Number,
+    /// Other words.
     Text,
 }
 
@@ -94,6 +114,7 @@ pub enum Change {
 pub struct Divergence {
     /// Index of the first token that differs.
     pub token: usize,
+    /// Whose text it is that differs.
     #[serde(flatten)]
     pub owner: Owner,
     /// Text just before, the same on both sides.
@@ -102,6 +123,7 @@ pub struct Divergence {
     pub known: String,
     /// The text of the prompt there.
     pub prompt: String,
+    /// How it differs.
     pub change: Change,
     /// Prompt tokens behind the difference that are known too, in runs of at least a page: what the advice would let the
     /// cache reuse. None where nothing can be done.
@@ -120,7 +142,7 @@ const CUT: char = '\u{FFFD}';
 
 impl Divergence {
     /// Why nothing of `known` can be reused for `prompt`, whose first `same` tokens are equal; none if the two namespaces are.
-    pub fn of_namespaces(known: &Namespace, prompt: &Namespace, same: usize) -> Option<Self> {
+    pub(crate) fn of_namespaces(known: &Namespace, prompt: &Namespace, same: usize) -> Option<Self> {
         let field = prompt.difference(known)?;
         let value = |namespace: &Namespace| {
             let entries = namespace.fields().entries();
@@ -173,6 +195,7 @@ impl fmt::Display for Divergence {
 
 /// Where `prompt` parts from `known`; none if one is the beginning of the other. `text` gives the bytes of tokens as they
 /// are, those of a cut character as U+FFFD.
+#[doc(hidden)]
 pub fn compare(known: Rendered, prompt: Rendered, text: impl Fn(&[u32]) -> String) -> Option<Divergence> {
     let (old, new) = (known.tokens, prompt.tokens);
     let at = old.iter().zip(new).position(|(old, new)| old != new)?;

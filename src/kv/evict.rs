@@ -12,8 +12,8 @@ use super::key::Key;
 /// When a page was last used: a counter that orders, and the injected clock in ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stamp {
-    pub tick: u64,
-    pub ms: u64,
+    pub(crate) tick: u64,
+    pub(crate) ms: u64,
 }
 
 #[derive(Default)]
@@ -23,12 +23,12 @@ pub(super) struct Leaves {
 }
 
 impl Leaves {
-    pub fn insert(&mut self, tenant: Key, stamp: Stamp, page: PageId) {
+    pub(crate) fn insert(&mut self, tenant: Key, stamp: Stamp, page: PageId) {
         self.all.insert((stamp, page));
         self.tenants.entry(tenant).or_default().insert((stamp, page));
     }
 
-    pub fn remove(&mut self, tenant: Key, stamp: Stamp, page: PageId) {
+    pub(crate) fn remove(&mut self, tenant: Key, stamp: Stamp, page: PageId) {
         self.all.remove(&(stamp, page));
         if let Some(own) = self.tenants.get_mut(&tenant) {
             own.remove(&(stamp, page));
@@ -38,24 +38,24 @@ impl Leaves {
         }
     }
 
-    pub fn oldest(&self) -> Option<PageId> {
+    pub(crate) fn oldest(&self) -> Option<PageId> {
         self.all.first().map(|leaf| leaf.1)
     }
 
-    pub fn oldest_of(&self, tenant: Key) -> Option<PageId> {
+    pub(crate) fn oldest_of(&self, tenant: Key) -> Option<PageId> {
         self.tenants.get(&tenant)?.first().map(|leaf| leaf.1)
     }
 
     /// The oldest leaf if its last use was before `ms`.
-    pub fn used_before(&self, ms: u64) -> Option<PageId> {
+    pub(crate) fn used_before(&self, ms: u64) -> Option<PageId> {
         self.all.first().filter(|leaf| leaf.0.ms < ms).map(|leaf| leaf.1)
     }
 
-    pub fn contains(&self, tenant: Key, stamp: Stamp, page: PageId) -> bool {
+    pub(crate) fn contains(&self, tenant: Key, stamp: Stamp, page: PageId) -> bool {
         self.all.contains(&(stamp, page)) && self.tenants.get(&tenant).is_some_and(|own| own.contains(&(stamp, page)))
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         debug_assert_eq!(self.all.len(), self.tenants.values().map(BTreeSet::len).sum::<usize>());
         self.all.len()
     }
@@ -77,11 +77,11 @@ pub(super) struct Ghosts {
 }
 
 impl Ghosts {
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { limit, gone: HashMap::new(), order: VecDeque::new(), next: 0 }
     }
 
-    pub fn insert(&mut self, key: Key, why: Gone) {
+    pub(crate) fn insert(&mut self, key: Key, why: Gone) {
         self.gone.insert(key, (why, self.next));
         self.order.push_back((key, self.next));
         self.next += 1;
@@ -93,16 +93,16 @@ impl Ghosts {
         }
     }
 
-    pub fn get(&self, key: &Key) -> Option<Gone> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Gone> {
         self.gone.get(key).map(|ghost| ghost.0)
     }
 
     /// The block is back.
-    pub fn remove(&mut self, key: &Key) {
+    pub(crate) fn remove(&mut self, key: &Key) {
         self.gone.remove(key);
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.gone.is_empty()
     }
 }

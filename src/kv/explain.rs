@@ -7,11 +7,17 @@ use serde::Serialize;
 /// Prompt tokens by where their KV came from; they add up to the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Sources {
+    /// From pages on the GPU.
     pub gpu: usize,
+    /// From host memory.
     pub memory: usize,
+    /// From a directory, or a browser's storage.
     pub disk: usize,
+    /// From a store on another machine.
     pub remote: usize,
+    /// From a prefix pack.
     pub pack: usize,
+    /// Prefilled.
     pub computed: usize,
 }
 
@@ -33,7 +39,10 @@ pub enum Reason {
     /// Known once; not used within its time to live.
     Expired,
     /// Known for another model, adapter or numeric setting: the field that differs.
-    NamespaceChanged { field: &'static str },
+    NamespaceChanged {
+        /// The tag of the field: `weights`, `rope`, …
+        field: &'static str,
+    },
     /// Known under another salt.
     Salt,
     /// Stored, but the bytes were not what their digest says.
@@ -47,17 +56,21 @@ pub enum Reason {
 /// A run of prompt tokens that could have been reused and was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Miss {
+    /// Why they were computed.
     #[serde(flatten)]
     pub reason: Reason,
     /// Index of the first token.
     pub from: usize,
+    /// How many there are, at least 1.
     pub tokens: usize,
 }
 
 /// The account of one request's prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
+    /// All of the prompt.
     pub prompt_tokens: usize,
+    /// Where each of them came from.
     pub sources: Sources,
     /// In prompt order. Tokens that are computed because logits need them are in none.
     pub misses: Vec<Miss>,
@@ -74,11 +87,15 @@ pub struct Report {
 /// Whether a run of stored tokens was loaded, by the time that loading and computing them was expected to take.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Choice {
+    /// Where they are stored.
     pub tier: Tier,
+    /// How many there are.
     pub tokens: usize,
+    /// They were to be loaded; otherwise computing was expected to be faster.
     pub load: bool,
     /// From the rates measured so far; none before the first measurement.
     pub load_ms: Option<f64>,
+    /// The same for computing them.
     pub prefill_ms: Option<f64>,
 }
 
@@ -86,9 +103,13 @@ pub struct Choice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
+    /// Host memory.
     Memory,
+    /// A directory, or a browser's storage.
     Disk,
+    /// A store on another machine.
     Remote,
+    /// A prefix pack.
     Pack,
 }
 
@@ -99,6 +120,7 @@ impl Report {
     }
 
     /// Accounts for the next `tokens` computed tokens as loaded from a tier instead. No more than are computed.
+    #[doc(hidden)]
     pub fn load(&mut self, tier: Tier, tokens: usize) {
         let tokens = tokens.min(self.sources.computed);
         let begin = self.reused();
@@ -114,6 +136,7 @@ impl Report {
     }
 
     /// Gives the next `tokens` missed tokens a reason that a tier found. No more than the misses hold.
+    #[doc(hidden)]
     pub fn blame(&mut self, reason: Reason, tokens: usize) {
         let (from, tokens) = self.take_misses(tokens);
         if tokens > 0 {

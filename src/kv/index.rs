@@ -21,21 +21,21 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub fn new(tokens: &[u32]) -> Self {
+    pub(crate) fn new(tokens: &[u32]) -> Self {
         let mut block = Self { len: tokens.len() as u8, tokens: [0; PAGE] };
         block.tokens[..tokens.len()].copy_from_slice(tokens);
         block
     }
 
-    pub fn tokens(&self) -> &[u32] {
+    pub(crate) fn tokens(&self) -> &[u32] {
         &self.tokens[..self.len()]
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len.into()
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.len() == PAGE
     }
 }
@@ -61,37 +61,37 @@ pub(super) enum Parent {
 pub(super) type Children = BTreeMap<Block, PageId>;
 
 pub(super) struct Node {
-    pub tenant: Key,
-    pub parent: Parent,
-    pub block: Block,
+    pub(crate) tenant: Key,
+    pub(crate) parent: Parent,
+    pub(crate) block: Block,
     /// Leading tokens of the block that are bit-identical to a cold prefill.
-    pub exact: usize,
-    pub children: Children,
-    pub stamp: Stamp,
+    pub(crate) exact: usize,
+    pub(crate) children: Children,
+    pub(crate) stamp: Stamp,
     /// The chain key; of a full block only.
-    pub key: Option<Key>,
+    pub(crate) key: Option<Key>,
 }
 
 pub(super) struct Root {
-    pub namespace: Namespace,
-    pub children: Children,
+    pub(crate) namespace: Namespace,
+    pub(crate) children: Children,
 }
 
 /// The longest indexed prefix of a prompt.
 #[derive(Debug, Default)]
 pub(super) struct Match {
     /// Pages to share: full blocks from the first.
-    pub pages: Vec<PageId>,
-    pub keys: Vec<Key>,
+    pub(crate) pages: Vec<PageId>,
+    pub(crate) keys: Vec<Key>,
     /// A page whose first tokens continue the prompt, and how many do.
-    pub tail: Option<(PageId, usize)>,
+    pub(crate) tail: Option<(PageId, usize)>,
     /// Leading tokens that are exact.
-    pub exact: usize,
-    pub stop: Stop,
+    pub(crate) exact: usize,
+    pub(crate) stop: Stop,
 }
 
 impl Match {
-    pub fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.pages.len() * PAGE + self.tail.map_or(0, |tail| tail.1)
     }
 }
@@ -112,7 +112,7 @@ pub(super) enum Stop {
 
 impl Root {
     /// How many of the first tokens are known here, up to a page.
-    pub fn shared(&self, tokens: &[u32]) -> usize {
+    pub(crate) fn shared(&self, tokens: &[u32]) -> usize {
         let query = Block::new(&tokens[..tokens.len().min(PAGE)]);
         let near = [self.children.range(query..).next(), self.children.range(..query).next_back()];
         near.into_iter().flatten().map(|(block, _)| common(block.tokens(), tokens)).max().unwrap_or(0)
@@ -121,9 +121,9 @@ impl Root {
 
 #[derive(Default)]
 pub(super) struct Index {
-    pub nodes: HashMap<PageId, Node>,
-    pub roots: BTreeMap<Key, Root>,
-    pub full: HashMap<Key, PageId>,
+    pub(crate) nodes: HashMap<PageId, Node>,
+    pub(crate) roots: BTreeMap<Key, Root>,
+    pub(crate) full: HashMap<Key, PageId>,
 }
 
 fn common(a: &[u32], b: &[u32]) -> usize {
@@ -131,7 +131,7 @@ fn common(a: &[u32], b: &[u32]) -> usize {
 }
 
 impl Index {
-    pub fn children(&self, parent: Parent) -> Option<&Children> {
+    pub(crate) fn children(&self, parent: Parent) -> Option<&Children> {
         match parent {
             Parent::Root(key) => self.roots.get(&key).map(|root| &root.children),
             Parent::Page(page) => self.nodes.get(&page).map(|node| &node.children),
@@ -153,14 +153,14 @@ impl Index {
     }
 
     /// A child of `parent`, a full block or a namespace, that begins with `tokens`.
-    pub fn beginning(&self, parent: &Key, tokens: &[u32]) -> Option<PageId> {
+    pub(crate) fn beginning(&self, parent: &Key, tokens: &[u32]) -> Option<PageId> {
         let parent = self.full.get(parent).map_or(Parent::Root(*parent), |&page| Parent::Page(page));
         let (block, page) = self.children(parent)?.range(Block::new(tokens)..).next()?;
         block.tokens().starts_with(tokens).then_some(*page)
     }
 
     /// The longest prefix of `tokens[..max]`, token-exact; with `exact`, of exact tokens only.
-    pub fn find(&self, namespace: &Namespace, tokens: &[u32], max: usize, exact: bool) -> Match {
+    pub(crate) fn find(&self, namespace: &Namespace, tokens: &[u32], max: usize, exact: bool) -> Match {
         let tokens = &tokens[..max.min(tokens.len())];
         let mut found = Match::default();
         let mut parent = Parent::Root(namespace.key());
@@ -226,12 +226,12 @@ impl Index {
     }
 
     /// The page that holds exactly this block after `parent`.
-    pub fn child(&self, parent: Parent, block: &Block) -> Option<PageId> {
+    pub(crate) fn child(&self, parent: Parent, block: &Block) -> Option<PageId> {
         self.children(parent)?.get(block).copied()
     }
 
     /// Adds a page. Its parent is indexed (or a root, which is made), and no sibling holds the same tokens.
-    pub fn insert(&mut self, namespace: &Namespace, page: PageId, node: Node) {
+    pub(crate) fn insert(&mut self, namespace: &Namespace, page: PageId, node: Node) {
         if let Parent::Root(key) = node.parent {
             self.roots.entry(key).or_insert_with(|| Root { namespace: namespace.clone(), children: Children::new() });
         }
@@ -245,7 +245,7 @@ impl Index {
     }
 
     /// Takes a leaf out.
-    pub fn remove(&mut self, page: PageId) -> Option<Node> {
+    pub(crate) fn remove(&mut self, page: PageId) -> Option<Node> {
         let node = self.nodes.remove(&page)?;
         debug_assert!(node.children.is_empty());
         if let Some(key) = node.key {
@@ -263,7 +263,7 @@ impl Index {
     }
 
     /// Puts page `new` in the place of page `old`: the same tokens, now held by another page.
-    pub fn replace(&mut self, old: PageId, new: PageId) {
+    pub(crate) fn replace(&mut self, old: PageId, new: PageId) {
         let Some(node) = self.nodes.remove(&old) else { return };
         if let Some(siblings) = self.children_mut(node.parent) {
             siblings.insert(node.block, new);
@@ -280,7 +280,7 @@ impl Index {
     }
 
     /// The key of a node, whether full or partial.
-    pub fn key(&self, node: &Node) -> Option<Key> {
+    pub(crate) fn key(&self, node: &Node) -> Option<Key> {
         let parent = match node.parent {
             Parent::Root(key) => key,
             Parent::Page(page) => self.nodes.get(&page)?.key?,
@@ -289,7 +289,7 @@ impl Index {
     }
 
     /// A node with everything below it, children after their parents.
-    pub fn subtree(&self, page: PageId) -> Vec<PageId> {
+    pub(crate) fn subtree(&self, page: PageId) -> Vec<PageId> {
         let mut pages = vec![page];
         let mut next = 0;
         while let Some(node) = pages.get(next).and_then(|page| self.nodes.get(page)) {

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 pub const PAGE: usize = 16;
 
 /// A full SHA-256: the name of a namespace, or of a block together with everything before it.
+#[doc(hidden)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub [u8; 32]);
 
@@ -74,6 +75,7 @@ impl fmt::Debug for Key {
 }
 
 /// Everything besides the tokens that KV values depend on, or that must keep them apart.
+#[doc(hidden)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
     /// Digest of the weights file or files.
@@ -82,7 +84,9 @@ pub struct Fields {
     pub architecture: String,
     /// RoPE base, scaling and dimensions.
     pub rope: String,
+    /// The number format of keys and values.
     pub kv_dtype: String,
+    /// The order of their elements, and its version.
     pub kv_layout: String,
     /// Digest of an adapter (LoRA) on top of the weights, or empty.
     pub adapter: String,
@@ -141,6 +145,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    #[doc(hidden)]
     pub fn new(fields: Fields) -> Self {
         let mut hash = Sha256::new_with_prefix(b"headstart/ns/1");
         for (tag, value) in fields.entries() {
@@ -153,20 +158,23 @@ impl Namespace {
         Self { fields: Arc::new(fields), key: Key(hash.finalize().into()), tenant }
     }
 
+    #[doc(hidden)]
     pub fn fields(&self) -> &Fields {
         &self.fields
     }
 
+    #[doc(hidden)]
     pub fn key(&self) -> Key {
         self.key
     }
 
     /// Identifies the salt, whatever the model: quotas are kept by it.
-    pub fn tenant(&self) -> Key {
+    pub(crate) fn tenant(&self) -> Key {
         self.tenant
     }
 
     /// The first field, in hashing order, in which two namespaces differ; a salt only if nothing else does.
+    #[doc(hidden)]
     pub fn difference(&self, other: &Namespace) -> Option<&'static str> {
         let pairs = self.fields.entries().into_iter().zip(other.fields.entries());
         let mut changed = pairs.filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0);

@@ -12,7 +12,9 @@
 //! changes; every indexed page is reachable from its namespace.
 
 mod cache;
+#[doc(hidden)]
 mod check;
+#[doc(hidden)]
 mod continuation;
 mod divergence;
 mod evict;
@@ -21,6 +23,7 @@ mod index;
 mod key;
 mod policy;
 mod pool;
+#[doc(hidden)]
 mod table;
 
 /// A page's place in the KV buffers.

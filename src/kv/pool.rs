@@ -11,18 +11,18 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         let mut pool = Self { refs: Vec::new(), free: Vec::new() };
         pool.grow(capacity);
         pool
     }
 
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.refs.len()
     }
 
     /// New pages take the ids after the old ones; nothing moves. Never shrinks.
-    pub fn grow(&mut self, capacity: usize) {
+    pub(crate) fn grow(&mut self, capacity: usize) {
         let old = self.refs.len();
         if capacity > old {
             self.refs.resize(capacity, 0);
@@ -30,34 +30,34 @@ impl Pool {
         }
     }
 
-    pub fn refs(&self, page: PageId) -> u32 {
+    pub(crate) fn refs(&self, page: PageId) -> u32 {
         self.refs[page as usize]
     }
 
-    pub fn free(&self) -> &[PageId] {
+    pub(crate) fn free(&self) -> &[PageId] {
         &self.free
     }
 
     /// A free page, held once.
-    pub fn take(&mut self) -> Option<PageId> {
+    pub(crate) fn take(&mut self) -> Option<PageId> {
         let page = self.free.pop()?;
         self.refs[page as usize] = 1;
         Some(page)
     }
 
-    pub fn retain(&mut self, page: PageId) {
+    pub(crate) fn retain(&mut self, page: PageId) {
         self.refs[page as usize] += 1;
     }
 
     /// Drops one hold and says whether it was the last.
-    pub fn release(&mut self, page: PageId) -> bool {
+    pub(crate) fn release(&mut self, page: PageId) -> bool {
         let refs = &mut self.refs[page as usize];
         *refs -= 1;
         *refs == 0
     }
 
     /// Gives back a page that nobody holds and that is not indexed.
-    pub fn put(&mut self, page: PageId) {
+    pub(crate) fn put(&mut self, page: PageId) {
         debug_assert_eq!(self.refs(page), 0);
         self.free.push(page);
     }

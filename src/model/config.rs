@@ -17,6 +17,7 @@ use crate::{
 /// The families of models this version runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
+    /// RMSNorm, RoPE, grouped queries, SwiGLU (`model_type` and `general.architecture` `llama`).
     Llama,
 }
 
@@ -35,15 +36,19 @@ impl Architecture {
 }
 
 /// How positions turn queries and keys.
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
+    /// The base of the frequencies.
     pub theta: f64,
     /// How many of a head's elements turn: even, at most `head_dim`.
     pub dims: usize,
+    /// How the context was stretched.
     pub scaling: Scaling,
 }
 
 /// What stretches RoPE beyond the context it was trained on.
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scaling {
     None,
@@ -61,6 +66,7 @@ pub enum Scaling {
 }
 
 /// Which elements of a head turn together, as the rows of Q and K are stored.
+#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopeRows {
     /// 2i and 2i + 1: llama.cpp's converter reorders the rows of Llama models so.
@@ -72,17 +78,23 @@ pub enum RopeRows {
 /// What the model's makers suggest for sampling; `None` where they suggest nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SamplingDefaults {
+    /// `false` is greedy; without it, a model that names a temperature samples.
     pub do_sample: Option<bool>,
+    /// Logits are divided by it; 1 where a model that samples does not say.
     pub temperature: Option<f32>,
+    /// How many of the best candidates are kept; 0 keeps all.
     pub top_k: Option<u32>,
+    /// The probability that the best candidates kept must reach together.
     pub top_p: Option<f32>,
+    /// The least probability that is kept, as a part of the best candidate's.
     pub min_p: Option<f32>,
+    /// What weakens tokens that were there before; 1 is off.
     pub repetition_penalty: Option<f32>,
 }
 
 impl SamplingDefaults {
     /// These parameters if they sample, greedy otherwise.
-    pub fn params(&self) -> SamplingParams {
+    pub(crate) fn params(&self) -> SamplingParams {
         let greedy = SamplingParams::default();
         if !self.do_sample.unwrap_or(self.temperature.is_some()) {
             return greedy;
@@ -99,32 +111,49 @@ impl SamplingDefaults {
     }
 }
 
+/// A model's sizes and settings, read from a checkpoint and checked against each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Which network it is.
     pub architecture: Architecture,
+    /// Elements of a hidden state.
     pub hidden: usize,
+    /// Transformer blocks.
     pub layers: usize,
     /// Query heads: a multiple of `kv_heads`.
     pub heads: usize,
+    /// Heads of keys and values, each shared by `heads / kv_heads` query heads.
     pub kv_heads: usize,
     /// Elements of a head; `heads × head_dim` need not be `hidden`.
     pub head_dim: usize,
+    /// Elements between the two halves of the MLP.
     pub intermediate: usize,
+    /// Token ids are below it; a row of logits is as long.
     pub vocab: usize,
     /// Positions the model was made for.
     pub context: usize,
+    /// Added to the mean square in RMSNorm.
     pub rms_eps: f32,
+    /// How positions turn queries and keys.
+    #[doc(hidden)]
     pub rope: Rope,
+    /// How the rows of Q and K are stored.
+    #[doc(hidden)]
     pub rope_rows: RopeRows,
     /// The LM head is the embedding.
     pub tied_embeddings: bool,
+    /// Q, K and V have biases.
     pub qkv_bias: bool,
+    /// The attention's output has a bias.
     pub o_bias: bool,
+    /// The matrices of the MLP have biases.
     pub mlp_bias: bool,
+    /// The token that a text begins with, where the files name one.
     pub bos: Option<u32>,
     /// Tokens that end an answer, each once: those the files name, then the chat template's and the well-known ones
-    /// ([`ends`](super::ends)). May be empty.
+    /// (`ends`). May be empty.
     pub stop_tokens: Vec<u32>,
+    /// How answers are sampled where a request says nothing.
     pub sampling: SamplingDefaults,
 }
 
@@ -138,6 +167,11 @@ const MAX_VOCAB: usize = 1 << 22;
 const MAX_CONTEXT: usize = 1 << 24;
 
 impl Config {
+    /// Reads and checks a checkpoint's configuration; no weights.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a field that is missing or out of bounds, [`Error::Unsupported`] for a model this version does
+    /// not run.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
         match &checkpoint.metadata {
             Metadata::Gguf(metadata) => Self::from_gguf(checkpoint, metadata),
@@ -284,6 +318,7 @@ impl Config {
     ///
     /// # Errors
     /// When `factors` are not `rope.dims / 2` finite numbers above 0.
+    #[doc(hidden)]
     pub fn inv_freq(&self, factors: Option<&[f32]>) -> Result<Vec<f64>> {
         let pairs = self.rope.dims / 2;
         if let Some(factors) = factors

@@ -30,7 +30,7 @@ const WELL_KNOWN: [&str; 15] = [
 ];
 
 /// The tokens of a vocabulary of `vocab` that end an answer, each once.
-pub fn stop_tokens(checkpoint: &Checkpoint, vocab: usize) -> Result<Vec<u32>> {
+pub(crate) fn stop_tokens(checkpoint: &Checkpoint, vocab: usize) -> Result<Vec<u32>> {
     let added = language::added_tokens(checkpoint)?;
     let id = |wanted: &str| added.iter().find(|(_, token)| token == wanted).map(|(id, _)| *id);
     let mut tokens = match &checkpoint.metadata {

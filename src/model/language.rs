@@ -75,7 +75,7 @@ pub fn template(checkpoint: &Checkpoint) -> Result<ChatTemplate> {
 
 /// The tokens that a text holds only where it spells them out: those that control, and those somebody added. None of a
 /// tokenizer.json that cannot be read, which [`tokenizer`] tells of.
-pub fn added_tokens(checkpoint: &Checkpoint) -> Result<Vec<(u32, String)>> {
+pub(crate) fn added_tokens(checkpoint: &Checkpoint) -> Result<Vec<(u32, String)>> {
     #[derive(Deserialize)]
     struct File {
         #[serde(default)]

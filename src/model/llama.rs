@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-pub struct Llama {
+pub(crate) struct Llama {
     caps: Caps,
     heads: Heads,
     inv_freq: Vec<f64>,
@@ -46,7 +46,7 @@ struct Layer {
 const BOTH: &[Class] = &[Class::Prompt, Class::Decode];
 
 impl Llama {
-    pub async fn load(up: &mut Uploader<'_>, config: &Config, context: usize, caps: &Caps) -> Result<Self> {
+    pub(crate) async fn load(up: &mut Uploader<'_>, config: &Config, context: usize, caps: &Caps) -> Result<Self> {
         let factors = match config.optional_tensor(up.checkpoint, Role::RopeFactors)? {
             Some(tensor) => Some(up.checkpoint.read_f32(tensor).await?),
             None => None,

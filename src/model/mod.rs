@@ -1,19 +1,20 @@
 //! Models: what a checkpoint's configuration means, the tensors it calls for, and the work of one step as a recording.
 //!
-//! A model is one file here and one arm in [`load`].
+//! A model is one file here and one arm in `load`.
 
-pub mod config;
-pub mod ends;
+mod config;
+mod ends;
 pub mod language;
-pub mod llama;
-pub mod names;
-pub mod upload;
+mod llama;
+#[doc(hidden)]
+mod names;
+mod upload;
 
 use std::sync::Arc;
 
 pub use config::{Architecture, Config, Rope, RopeRows, SamplingDefaults, Scaling};
 pub use names::{LayerRole, Role};
-pub use upload::Uploader;
+pub(crate) use upload::Uploader;
 
 use crate::{
     error::Result,
@@ -23,28 +24,28 @@ use crate::{
 
 /// The GPU memory a step works in, made once for the largest step.
 #[derive(Debug, Clone, Copy)]
-pub struct Activations {
+pub(crate) struct Activations {
     /// `[batch rows, hidden]` f32: the residual stream.
-    pub hidden: Buffer,
+    pub(crate) hidden: Buffer,
     /// `[batch rows, heads, head_dim]` f32.
-    pub queries: Buffer,
+    pub(crate) queries: Buffer,
     /// As `queries`: what attention gives.
-    pub attended: Buffer,
+    pub(crate) attended: Buffer,
     /// Partial results of decode attention.
-    pub partials: Buffer,
+    pub(crate) partials: Buffer,
     /// `[batch rows, intermediate]` f32.
-    pub inner: Buffer,
+    pub(crate) inner: Buffer,
     /// `[logit rows, vocab]` f32.
-    pub logits: Buffer,
+    pub(crate) logits: Buffer,
     /// Candidate lists of the chunks of the vocabulary, and of whole rows.
-    pub lists: [Buffer; 2],
+    pub(crate) lists: [Buffer; 2],
     /// `[logit rows]` token ids.
-    pub drawn: Buffer,
+    pub(crate) drawn: Buffer,
 }
 
 /// How the rows of the logits span end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Whole logits are read by the host.
     Logits,
     /// The best token of each row.
@@ -54,18 +55,18 @@ pub enum Ending {
 }
 
 /// What one step runs over.
-pub struct Work<'a> {
+pub(crate) struct Work<'a> {
     /// Prompt rows, decode rows or both.
-    pub spans: &'a [Span],
+    pub(crate) spans: &'a [Span],
     /// The rows whose logits are wanted, if any.
-    pub logits: Option<(Span, Ending)>,
+    pub(crate) logits: Option<(Span, Ending)>,
     /// One buffer of pages a layer.
-    pub kv: &'a [Buffer],
-    pub memory: &'a Activations,
+    pub(crate) kv: &'a [Buffer],
+    pub(crate) memory: &'a Activations,
 }
 
 /// A network on the GPU.
-pub trait Model {
+pub(crate) trait Model {
     fn heads(&self) -> Heads;
     /// Every pipeline that a step may use.
     fn kernels(&self) -> Vec<Arc<Kernel>>;
@@ -78,7 +79,12 @@ pub trait Model {
 }
 
 /// Puts the model of `uploader`'s checkpoint on the GPU. `context` bounds the rows' contexts, in tokens.
-pub async fn load(uploader: &mut Uploader<'_>, config: &Config, context: usize, caps: &Caps) -> Result<Box<dyn Model>> {
+pub(crate) async fn load(
+    uploader: &mut Uploader<'_>,
+    config: &Config,
+    context: usize,
+    caps: &Caps,
+) -> Result<Box<dyn Model>> {
     match config.architecture {
         Architecture::Llama => Ok(Box::new(llama::Llama::load(uploader, config, context, caps).await?)),
     }

@@ -114,6 +114,7 @@ impl LayerRole {
     }
 }
 
+#[doc(hidden)]
 impl Config {
     /// Every tensor that a model of this configuration needs, in the order they are used.
     pub fn roles(&self) -> Vec<Role> {

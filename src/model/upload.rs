@@ -19,7 +19,7 @@ const FLUSH: u64 = 64 << 20;
 
 /// The order in which rows of tensors become rows of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     Plain,
     /// Rows of heads whose RoPE pairs are `rotary / 2` apart become neighbours.
     PairHalves {
@@ -45,24 +45,24 @@ impl Order {
 }
 
 /// Tensors that become neighbouring rows of one matrix, and their biases.
-pub struct Segment {
-    pub weights: Vec<Role>,
-    pub biases: Vec<Role>,
-    pub order: Order,
+pub(crate) struct Segment {
+    pub(crate) weights: Vec<Role>,
+    pub(crate) biases: Vec<Role>,
+    pub(crate) order: Order,
 }
 
 /// Reads, repacks and writes weights, and tells how far it is.
-pub struct Uploader<'a> {
-    pub gpu: &'a mut Gpu,
-    pub checkpoint: &'a Checkpoint,
-    pub config: &'a Config,
+pub(crate) struct Uploader<'a> {
+    pub(crate) gpu: &'a mut Gpu,
+    pub(crate) checkpoint: &'a Checkpoint,
+    pub(crate) config: &'a Config,
     /// What 16- and 32-bit matrices become, `None` to keep them. The embedding and the LM head never go below Q8_0, and
     /// rows that are not whole blocks stay as they are.
-    pub quantize: Option<Format>,
+    pub(crate) quantize: Option<Format>,
     /// Called with (bytes read, bytes in all).
-    pub progress: &'a mut dyn FnMut(u64, u64),
-    pub done: u64,
-    pub total: u64,
+    pub(crate) progress: &'a mut dyn FnMut(u64, u64),
+    pub(crate) done: u64,
+    pub(crate) total: u64,
 }
 
 struct Placed<'a> {
@@ -74,7 +74,7 @@ struct Placed<'a> {
 
 impl Uploader<'_> {
     /// Stacks `segments` into one matrix.
-    pub async fn matrix(&mut self, what: &str, segments: &[Segment]) -> Result<Matrix> {
+    pub(crate) async fn matrix(&mut self, what: &str, segments: &[Segment]) -> Result<Matrix> {
         let checkpoint = self.checkpoint;
         let mut placed = Vec::new();
         for segment in segments {
@@ -108,7 +108,7 @@ impl Uploader<'_> {
     }
 
     /// Norm gains, then the biases of `segments` in the order of the matrix's rows, as f32.
-    pub async fn consts(&mut self, norm: Option<Role>, segments: &[Segment]) -> Result<Buffer> {
+    pub(crate) async fn consts(&mut self, norm: Option<Role>, segments: &[Segment]) -> Result<Buffer> {
         let mut values = Vec::new();
         if let Some(role) = norm {
             values.extend(self.vector(role).await?);
@@ -131,7 +131,7 @@ impl Uploader<'_> {
     }
 
     /// A vector as f32.
-    pub async fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
+    pub(crate) async fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
         let tensor = self.config.tensor(self.checkpoint, role)?;
         let values = self.checkpoint.read_f32(tensor).await?;
         self.advance(tensor.bytes)?;

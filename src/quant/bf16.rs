@@ -7,7 +7,7 @@ use super::{
     shared::{half_of, pack_halves, u16_at},
 };
 
-pub struct Bf16;
+pub(crate) struct Bf16;
 
 impl Codec for Bf16 {
     const NAME: &'static str = "bf16";

@@ -7,7 +7,7 @@ use super::{
     shared::{half_of, pack_halves, u16_at},
 };
 
-pub struct F16;
+pub(crate) struct F16;
 
 impl Codec for F16 {
     const NAME: &'static str = "f16";

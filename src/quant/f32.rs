@@ -2,7 +2,7 @@
 
 use super::{Codec, UNIT, shared::u32_at};
 
-pub struct F32;
+pub(crate) struct F32;
 
 impl Codec for F32 {
     const NAME: &'static str = "f32";

@@ -31,11 +31,17 @@ pub const UNIT: usize = 8;
 /// How the elements of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
+    /// IEEE single precision.
     F32,
+    /// IEEE half precision.
     F16,
+    /// The upper 16 bits of an [`F32`](Format::F32).
     Bf16,
+    /// Blocks of 32 signed bytes under an f16 scale: 34 bytes in a file.
     Q8_0,
+    /// Blocks of 32 numbers of 4 bits under an f16 scale: 18 bytes in a file.
     Q4_0,
+    /// Blocks of 32 numbers of 4 bits under an f16 scale and minimum: 20 bytes in a file.
     Q4_1,
 }
 
@@ -79,6 +85,7 @@ macro_rules! with_codec {
 }
 
 impl Format {
+    /// All that weights can be stored in.
     pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
 
     /// The name people and shaders use: `q4_1`.
@@ -86,10 +93,15 @@ impl Format {
         with_codec!(self, C => C::NAME)
     }
 
+    /// The format of this [`name`](Format::name), in lower case; `None` for any other.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
+}
 
+/// What readers and kernels ask of a format.
+#[doc(hidden)]
+impl Format {
     /// The format with this number in a GGUF tensor table, if it is one of ours.
     pub fn from_gguf(kind: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|&format| format.gguf() == kind)
@@ -110,7 +122,7 @@ impl Format {
         with_codec!(self, C => C::BLOCK)
     }
 
-    pub fn block_bytes(self) -> usize {
+    pub(crate) fn block_bytes(self) -> usize {
         with_codec!(self, C => C::BLOCK_BYTES)
     }
 
@@ -195,20 +207,20 @@ mod shared {
     use half::f16;
 
     /// The 16-bit number at byte `at`.
-    pub fn u16_at(raw: &[u8], at: usize) -> u16 {
+    pub(crate) fn u16_at(raw: &[u8], at: usize) -> u16 {
         u16::from_le_bytes([raw[at], raw[at + 1]])
     }
 
-    pub fn f16_at(raw: &[u8], at: usize) -> f32 {
+    pub(crate) fn f16_at(raw: &[u8], at: usize) -> f32 {
         f16::from_bits(u16_at(raw, at)).to_f32()
     }
 
-    pub fn u32_at(raw: &[u8], at: usize) -> u32 {
+    pub(crate) fn u32_at(raw: &[u8], at: usize) -> u32 {
         u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]])
     }
 
     /// Low half first: the file's order, padded with zeros.
-    pub fn pack_halves(halves: impl Iterator<Item = u16>, words: &mut [u32]) {
+    pub(crate) fn pack_halves(halves: impl Iterator<Item = u16>, words: &mut [u32]) {
         words.fill(0);
         for (i, half) in halves.enumerate() {
             words[i / 2] |= u32::from(half) << (16 * (i % 2));
@@ -216,19 +228,19 @@ mod shared {
     }
 
     /// Half `i` of a plane written by [`pack_halves`].
-    pub fn half_of(words: &[u32], i: usize) -> u16 {
+    pub(crate) fn half_of(words: &[u32], i: usize) -> u16 {
         (words[i / 2] >> (16 * (i % 2))) as u16
     }
 
     /// Half `i` of a plane, as the f16 it is.
-    pub fn scale_of(words: &[u32], i: usize) -> f32 {
+    pub(crate) fn scale_of(words: &[u32], i: usize) -> f32 {
         f16::from_bits(half_of(words, i)).to_f32()
     }
 
     const LOW: u32 = 0x0f0f_0f0f;
 
     /// ggml's 16 bytes of nibbles (element j low, j + 16 high in byte j) → 4 units in natural order.
-    pub fn repack_nibbles(bytes: &[u8], units: &mut [u32]) {
+    pub(crate) fn repack_nibbles(bytes: &[u8], units: &mut [u32]) {
         let w = [0, 4, 8, 12].map(|at| u32_at(bytes, at));
         units[0] = (w[0] & LOW) | ((w[1] & LOW) << 4);
         units[1] = (w[2] & LOW) | ((w[3] & LOW) << 4);
@@ -237,12 +249,12 @@ mod shared {
     }
 
     /// Element `i` of a values plane of 4-bit units, 0..16.
-    pub fn nibble_of(values: &[u32], i: usize) -> u32 {
+    pub(crate) fn nibble_of(values: &[u32], i: usize) -> u32 {
         (values[i / 8] >> (8 * (i % 4) + 4 * (i % 8 / 4))) & 15
     }
 
     /// Appends 32 nibbles in ggml's order, taking element i from `nibble`.
-    pub fn push_nibbles(out: &mut Vec<u8>, nibble: impl Fn(usize) -> u8) {
+    pub(crate) fn push_nibbles(out: &mut Vec<u8>, nibble: impl Fn(usize) -> u8) {
         out.extend((0..16).map(|j| nibble(j) | (nibble(j + 16) << 4)));
     }
 }

@@ -9,7 +9,7 @@ use super::{
     shared::{f16_at, nibble_of, pack_halves, push_nibbles, repack_nibbles, scale_of, u16_at},
 };
 
-pub struct Q4_0;
+pub(crate) struct Q4_0;
 
 impl Codec for Q4_0 {
     const NAME: &'static str = "q4_0";

@@ -11,7 +11,7 @@ use super::{
     shared::{f16_at, nibble_of, push_nibbles, repack_nibbles, scale_of, u32_at},
 };
 
-pub struct Q4_1;
+pub(crate) struct Q4_1;
 
 impl Codec for Q4_1 {
     const NAME: &'static str = "q4_1";

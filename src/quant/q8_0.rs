@@ -9,7 +9,7 @@ use super::{
     shared::{f16_at, pack_halves, scale_of, u16_at, u32_at},
 };
 
-pub struct Q8_0;
+pub(crate) struct Q8_0;
 
 impl Codec for Q8_0 {
     const NAME: &'static str = "q8_0";

@@ -5,6 +5,7 @@
 
 mod overrides;
 mod params;
+#[doc(hidden)]
 mod sampler;
 
 pub use overrides::SamplingOverrides;

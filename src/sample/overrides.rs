@@ -5,13 +5,21 @@ use super::SamplingParams;
 /// `None`, or an empty list, is what the model has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SamplingOverrides {
+    /// At least 0, which is greedy.
     pub temperature: Option<f32>,
+    /// At least 1.
     pub top_k: Option<u32>,
+    /// Above 0, at most 1.
     pub top_p: Option<f32>,
+    /// From 0 to 1.
     pub min_p: Option<f32>,
+    /// Above 0.
     pub repetition_penalty: Option<f32>,
+    /// From -2 to 2.
     pub presence_penalty: Option<f32>,
+    /// From -2 to 2.
     pub frequency_penalty: Option<f32>,
+    /// Token ids, and what is added to their logits: from -100 to 100.
     pub logit_bias: Vec<(u32, f32)>,
     /// By default a new one each time.
     pub seed: Option<u64>,
@@ -35,7 +43,7 @@ impl SamplingOverrides {
 
     /// The model's parameters with these over them. A filter without a temperature means temperature 1 where the model
     /// alone would be greedy: it could have no effect otherwise.
-    pub fn over(&self, model: &SamplingParams, new_seed: impl FnOnce() -> u64) -> SamplingParams {
+    pub(crate) fn over(&self, model: &SamplingParams, new_seed: impl FnOnce() -> u64) -> SamplingParams {
         let filtered = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
         let unset = if filtered && model.is_greedy() { 1.0 } else { model.temperature };
         SamplingParams {

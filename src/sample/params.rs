@@ -48,6 +48,7 @@ impl Default for SamplingParams {
 }
 
 /// Where a token is chosen and so what comes back from the GPU.
+#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SamplingPlan {
     /// The GPU's argmax: 4 bytes a token.
@@ -60,18 +61,19 @@ pub enum SamplingPlan {
 
 impl SamplingParams {
     /// Greedy draws ignore temperature, filters and seed.
-    pub fn is_greedy(&self) -> bool {
+    pub(crate) fn is_greedy(&self) -> bool {
         self.temperature < GREEDY_BELOW || self.top_k == Some(1)
     }
 
     /// Whether logits are changed by tokens or ids before any filter.
-    pub fn adjusts_logits(&self) -> bool {
+    pub(crate) fn adjusts_logits(&self) -> bool {
         self.repetition_penalty != 1.0
             || self.presence_penalty != 0.0
             || self.frequency_penalty != 0.0
             || !self.logit_bias.is_empty()
     }
 
+    #[doc(hidden)]
     pub fn plan(&self) -> SamplingPlan {
         match self.top_k {
             _ if self.adjusts_logits() => SamplingPlan::Host,

@@ -21,10 +21,12 @@ use pollster::block_on;
 use super::reply::{Reply, locked};
 use super::{Answer, BoxFuture, Breaker, BreakerConfig, Call, Deadline, Key, Record, Store, StoreError, Usage};
 
+/// How much may wait, and how long for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackgroundConfig {
     /// Bytes that may wait to be written.
     pub queue_bytes: u64,
+    /// For everything but writes.
     pub reads: BreakerConfig,
     /// `None`: it is only read from.
     pub writes: Option<BreakerConfig>,
@@ -40,6 +42,7 @@ impl Default for BackgroundConfig {
     }
 }
 
+/// A store with two threads: whoever awaits it waits no longer than a deadline.
 pub struct Background {
     name: &'static str,
     config: BackgroundConfig,

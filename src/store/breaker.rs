@@ -16,6 +16,7 @@ pub struct BreakerConfig {
     pub deadline_ms: u64,
     /// The first pause; it doubles with every failed probe.
     pub pause_ms: u64,
+    /// Where the doubling ends.
     pub max_pause_ms: u64,
 }
 
@@ -25,9 +26,12 @@ impl Default for BreakerConfig {
     }
 }
 
+/// Whether calls go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
+    /// All of them.
     Closed,
+    /// None, until the pause is over.
     Open,
     /// A probe may go, or is under way.
     HalfOpen,
@@ -48,6 +52,7 @@ impl Call {
     }
 }
 
+/// Counts failures, and says whether a call may be made.
 #[derive(Clone, Debug)]
 pub struct Breaker {
     config: BreakerConfig,
@@ -66,6 +71,7 @@ enum State {
 }
 
 impl Breaker {
+    /// Closed.
     pub fn new(config: BreakerConfig) -> Self {
         Self { config, state: State::Closed { failures: 0 }, epoch: 0, relapses: 0 }
     }
@@ -107,6 +113,7 @@ impl Breaker {
         ok
     }
 
+    /// As of now.
     pub fn state(&self, now_ms: u64) -> BreakerState {
         match self.state {
             State::Closed { .. } => BreakerState::Closed,

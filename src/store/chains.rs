@@ -67,6 +67,7 @@ struct Tree {
     pins: HashMap<Key, BTreeSet<String>>,
 }
 
+#[doc(hidden)]
 impl FilesystemStore {
     /// The sequences in the directory, of whatever process, the last used first. `root` gives the key that the first block
     /// of a namespace has as its parent, from the namespace's fields, or `None` for fields that are no namespace.

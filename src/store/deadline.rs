@@ -21,7 +21,7 @@ impl Deadline {
         Self(Instant::now().checked_add(duration))
     }
 
-    pub fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.0.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
     }
 

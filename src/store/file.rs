@@ -63,10 +63,10 @@ pub struct Row {
 /// The numbers that the tensors of a file follow from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shape {
-    pub tokens: usize,
-    pub hidden: Option<usize>,
-    pub element: Element,
-    pub rows: Vec<Row>,
+    pub(crate) tokens: usize,
+    pub(crate) hidden: Option<usize>,
+    pub(crate) element: Element,
+    pub(crate) rows: Vec<Row>,
 }
 
 impl Shape {
@@ -126,15 +126,15 @@ fn row_bytes(tensors: &HashMap<String, &TensorInfo>, name: &str, element: Elemen
 
 /// A header that the writer writes, as far as can be told without the data.
 pub(super) struct Head {
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// The digest in it is zeros.
-    pub metadata: BTreeMap<String, String>,
+    pub(crate) metadata: BTreeMap<String, String>,
     digest: Key,
 }
 
 impl Head {
     /// `header`: what lies between the length and the data, of which there are `data` bytes. At most `max_tokens`.
-    pub fn read(header: &[u8], data: u64, format: &str, max_tokens: usize) -> Result<Self, Reject> {
+    pub(crate) fn read(header: &[u8], data: u64, format: &str, max_tokens: usize) -> Result<Self, Reject> {
         let parsed: Metadata = serde_json::from_slice(header).map_err(|_| Reject::Header)?;
         let metadata = parsed.metadata().as_ref().ok_or(Reject::Header)?;
         if metadata.get("format").ok_or(Reject::Header)? != format {
@@ -156,22 +156,22 @@ impl Head {
     }
 
     /// Compares the digest with that of the header and of the data behind it.
-    pub fn verify(&self, data: &[u8]) -> Result<(), Reject> {
+    pub(crate) fn verify(&self, data: &[u8]) -> Result<(), Reject> {
         let header = render(&self.metadata, &self.shape.tensors());
         let digest: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
         if digest == self.digest { Ok(()) } else { Err(Reject::Digest) }
     }
 
-    pub fn text(&self, name: &str) -> Result<&str, Reject> {
+    pub(crate) fn text(&self, name: &str) -> Result<&str, Reject> {
         self.metadata.get(name).map(String::as_str).ok_or(Reject::Header)
     }
 
-    pub fn key(&self, name: &str) -> Result<Key, Reject> {
+    pub(crate) fn key(&self, name: &str) -> Result<Key, Reject> {
         unhex(self.text(name)?).ok_or(Reject::Header)
     }
 
     /// Tag and value of every namespace field.
-    pub fn namespace(&self) -> BTreeMap<String, String> {
+    pub(crate) fn namespace(&self) -> BTreeMap<String, String> {
         let fields = self.metadata.iter();
         fields.filter_map(|(name, value)| Some((name.strip_prefix("ns.")?.to_owned(), value.clone()))).collect()
     }

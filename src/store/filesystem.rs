@@ -26,6 +26,7 @@ use super::manifest;
 use super::scan::{self, Kind};
 use super::{Answer, BoxFuture, Breaker, BreakerConfig, Clock, Key, Store, StoreError, Usage};
 
+/// Bounds of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilesystemConfig {
     /// Bytes for all values, in whole disk blocks of 4 KiB.
@@ -50,6 +51,7 @@ impl Default for FilesystemConfig {
     }
 }
 
+/// A directory of values, one file each, shared with other processes.
 pub struct FilesystemStore {
     pub(super) root: PathBuf,
     pub(super) config: FilesystemConfig,
@@ -61,7 +63,7 @@ pub struct FilesystemStore {
 }
 
 pub(super) struct Inner {
-    pub lru: Lru,
+    pub(crate) lru: Lru,
     /// When `lru` was read from the directory, and the bytes written since.
     scanned_ms: Option<u64>,
     written: u64,
@@ -70,7 +72,7 @@ pub(super) struct Inner {
     /// Makes temporary names differ.
     serial: u64,
     breaker: Breaker,
-    pub usage: Usage,
+    pub(crate) usage: Usage,
 }
 
 impl FilesystemStore {
@@ -112,6 +114,7 @@ impl FilesystemStore {
         self.manifests.as_deref().filter(|_| Kind::of(key) == Kind::Manifests).unwrap_or(self)
     }
 
+    /// The directory.
     pub fn root(&self) -> &Path {
         &self.root
     }

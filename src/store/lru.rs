@@ -10,10 +10,10 @@ use super::Key;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Greater is later; unique in practice, ties go by key.
-    pub used: u64,
-    pub expires_ms: Option<u64>,
+    pub(crate) used: u64,
+    pub(crate) expires_ms: Option<u64>,
 }
 
 #[derive(Default)]
@@ -27,19 +27,19 @@ pub(super) struct Lru {
 }
 
 impl Lru {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub fn get(&self, key: &Key) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
     }
 
-    pub fn insert(&mut self, key: Key, entry: Entry) {
+    pub(crate) fn insert(&mut self, key: Key, entry: Entry) {
         self.remove(&key);
         self.bytes += entry.bytes;
         if self.pinned.contains(&key) {
@@ -51,7 +51,7 @@ impl Lru {
         self.entries.insert(key, entry);
     }
 
-    pub fn remove(&mut self, key: &Key) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
         self.bytes -= entry.bytes;
         if self.pinned.contains(key) {
@@ -65,7 +65,7 @@ impl Lru {
     }
 
     /// False if there is no such entry.
-    pub fn touch(&mut self, key: &Key, used: u64) -> bool {
+    pub(crate) fn touch(&mut self, key: &Key, used: u64) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         if self.order.remove(&(entry.used, *key)) {
             self.order.insert((used, *key));
@@ -75,12 +75,12 @@ impl Lru {
     }
 
     /// The least recently used.
-    pub fn oldest(&self) -> Option<Key> {
+    pub(crate) fn oldest(&self) -> Option<Key> {
         self.order.first().map(|(_, key)| *key)
     }
 
     /// One that has expired.
-    pub fn expired(&self, now_ms: u64) -> Option<Key> {
+    pub(crate) fn expired(&self, now_ms: u64) -> Option<Key> {
         self.expiries.first().filter(|(at, _)| *at <= now_ms).map(|(_, key)| *key)
     }
 }
@@ -89,21 +89,21 @@ impl Lru {
 #[cfg(not(target_arch = "wasm32"))]
 impl Lru {
     /// Forgets the entries, not what is pinned.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self { pinned: std::mem::take(&mut self.pinned), ..Self::default() };
     }
 
-    pub fn is_pinned(&self, key: &Key) -> bool {
+    pub(crate) fn is_pinned(&self, key: &Key) -> bool {
         self.pinned.contains(key)
     }
 
     /// What the entries that are pinned take.
-    pub fn pinned_bytes(&self) -> u64 {
+    pub(crate) fn pinned_bytes(&self) -> u64 {
         self.pinned_bytes
     }
 
     /// From now on these keys go only by [`Lru::remove`], and those pinned before go like any other.
-    pub fn pin(&mut self, keys: HashSet<Key>) {
+    pub(crate) fn pin(&mut self, keys: HashSet<Key>) {
         let changed: Vec<Key> = keys.symmetric_difference(&self.pinned).copied().collect();
         let entries: Vec<_> = changed.iter().filter_map(|key| Some((*key, self.remove(key)?))).collect();
         self.pinned = keys;

@@ -39,18 +39,22 @@ const EXACT: u8 = 2;
 /// A block that was written, for the manifest of its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
+    /// Under which the block lies, if a store has it.
     pub key: Key,
     /// All tokens from the root of the group to the end of the block.
     pub path: Vec<u32>,
+    /// Which kernels computed it.
     pub producer: Producer,
 }
 
 /// Blocks of one group that are to be noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// In any order.
     pub written: Vec<Written>,
     /// Milliseconds since the Unix epoch.
     pub now_ms: u64,
+    /// After which they are forgotten; none: when others need the room.
     pub ttl: Option<Duration>,
 }
 
@@ -61,10 +65,12 @@ pub struct Noted {
     pub tokens: Vec<u32>,
     /// A store had it when it was noted.
     pub kept: bool,
+    /// Which kernels computed it, as far as is known.
     pub producer: Producer,
     expires_ms: u64,
 }
 
+/// The blocks that were written behind one root, as a tree of at most 2,048.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     /// Each behind its parent.

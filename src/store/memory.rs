@@ -13,6 +13,7 @@ use super::lru::{Entry, Lru};
 use super::manifest::{self, is_manifest};
 use super::{Answer, BoxFuture, Clock, Key, Store, StoreError, Usage};
 
+/// Values in this process's memory, the least recently used first to go.
 pub struct MemoryStore {
     budget: u64,
     clock: Clock,
@@ -46,10 +47,6 @@ impl MemoryStore {
     /// What has the value of `key`.
     fn home(&self, key: &Key) -> &Self {
         self.manifests.as_deref().filter(|_| is_manifest(key)).unwrap_or(self)
-    }
-
-    pub fn budget(&self) -> u64 {
-        self.budget
     }
 
     fn insert(&self, key: &Key, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {

@@ -8,14 +8,19 @@
 //! A store takes `&self` and answers with a local boxed future, as byte sources do, so one trait covers memory, files,
 //! a browser's private file system and a network. Time is injected: milliseconds since the Unix epoch.
 
+#[doc(hidden)]
 mod ahead;
 #[cfg(not(target_arch = "wasm32"))]
 mod background;
+#[doc(hidden)]
 mod blob;
 mod breaker;
 #[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
 mod chains;
+#[doc(hidden)]
 mod deadline;
+#[doc(hidden)]
 mod file;
 #[cfg(not(target_arch = "wasm32"))]
 mod filesystem;
@@ -24,6 +29,7 @@ mod manifest;
 mod memory;
 mod pack;
 #[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
 mod pins;
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 mod remote;
@@ -64,6 +70,7 @@ pub type Key = [u8; 32];
 /// Local: nobody demands `Send` of it, so a browser's futures fit.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
+/// What the calls of a [`Store`] return.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Milliseconds since the Unix epoch.
@@ -83,6 +90,7 @@ pub trait Store {
     /// A label for statistics: `memory`, `disk`.
     fn name(&self) -> &'static str;
 
+    /// The value of `key`, whole.
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>>;
 
     /// Several at once: one round trip, where the store is far. The caller bounds how many.
@@ -138,6 +146,7 @@ pub trait Store {
         Box::pin(async {})
     }
 
+    /// What it holds and did so far; zeros of a store that does not count.
     fn usage(&self) -> Usage {
         Usage::default()
     }
@@ -151,13 +160,17 @@ pub trait Store {
 /// What a store holds, as far as it knows, and what it did since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Usage {
+    /// Values that it holds.
     pub entries: u64,
     /// As counted against the budget.
     pub bytes: u64,
     /// Entries that made room for others.
     pub evicted: u64,
+    /// Entries whose time to live had passed.
     pub expired: u64,
+    /// Values put, counted once they are there.
     pub written: u64,
+    /// Bytes of those.
     pub written_bytes: u64,
     /// Values that were taken to be written later, and were not.
     pub dropped: u64,
@@ -167,45 +180,109 @@ pub struct Usage {
     pub refused: u64,
 }
 
+/// Why a store did not do what it was asked.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// A file or directory that the system refused to open, read or write.
     #[error("{}: {source}", path.display())]
-    Io { path: std::path::PathBuf, source: std::io::Error },
+    Io {
+        /// What was to be read or written.
+        path: std::path::PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
 
+    /// A value that the whole budget, or the bound on one value, is too small for.
     #[error("a value takes {bytes} bytes, at most {budget} are allowed; give the cache more room")]
-    TooLarge { bytes: u64, budget: u64 },
+    TooLarge {
+        /// Bytes of the value, with what the store adds.
+        bytes: u64,
+        /// Bytes that one value may take.
+        budget: u64,
+    },
 
+    /// A pin that cannot be made, or is not what it should be.
     #[error("the pin {name:?}: {problem}")]
-    Pin { name: String, problem: String },
+    Pin {
+        /// As it was given.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 
+    /// A pin that would leave too little of the budget to everything else.
     #[error("{asked} bytes would be pinned, at most {allowed} can be; unpin something or give the cache more room")]
-    PinsFull { asked: u64, allowed: u64 },
+    PinsFull {
+        /// Bytes of all pins, had this one been added.
+        asked: u64,
+        /// Bytes that pins may take.
+        allowed: u64,
+    },
 
+    /// A chain that a pin keeps.
     #[error("nothing was removed: the chain is pinned as {}; unpin that first", pins.join(", "))]
-    Pinned { pins: Vec<String> },
+    Pinned {
+        /// The names of the pins that hold any of its blocks.
+        pins: Vec<String>,
+    },
 
     /// The breaker is open.
     #[error("the {store} store is left alone for a while, after repeated failures")]
-    Paused { store: &'static str },
+    Paused {
+        /// The label of the store, as [`Store::name`] gives it.
+        store: &'static str,
+    },
 
+    /// A store that nothing is ever written to.
     #[error("the {store} store is only read from; write to another one")]
-    ReadOnly { store: &'static str },
+    ReadOnly {
+        /// The label of the store, as [`Store::name`] gives it.
+        store: &'static str,
+    },
 
     /// A store behind a network or a browser interface that cannot be reached, or failed.
     #[error("the {store} store: {problem}")]
-    Backend { store: &'static str, problem: String },
+    Backend {
+        /// The label of the store, as [`Store::name`] gives it.
+        store: &'static str,
+        /// What happened, in the store's words where it has any.
+        problem: String,
+    },
 
+    /// No answer within the deadline.
     #[error("the {store} store did not answer within {ms} ms")]
-    Late { store: &'static str, ms: u64 },
+    Late {
+        /// The label of the store, as [`Store::name`] gives it.
+        store: &'static str,
+        /// How long it was waited for.
+        ms: u64,
+    },
 
     /// A store that answers, but not to this: asking again does not help.
     #[error("the {store} store: {problem}")]
-    Refused { store: &'static str, problem: String },
+    Refused {
+        /// The label of the store, as [`Store::name`] gives it.
+        store: &'static str,
+        /// What it refuses, and what to do.
+        problem: String,
+    },
 
+    /// More is put than the store can write.
     #[error("{bytes} bytes wait to be written to the {store} store already; this value was dropped")]
-    QueueFull { store: &'static str, bytes: u64 },
+    QueueFull {
+        /// The label of the store, as [`Store::name`] gives it.
+        store: &'static str,
+        /// Bytes that wait.
+        bytes: u64,
+    },
 
+    /// An address that no store is behind, or whose store refuses us.
     #[error("{url}: {problem}")]
-    Url { url: String, problem: String },
+    Url {
+        /// The address, without a password.
+        url: String,
+        /// What is wrong with it, and what to give.
+        problem: String,
+    },
 }

@@ -49,6 +49,7 @@ pub struct Listing<T> {
     pub damaged: usize,
 }
 
+#[doc(hidden)]
 impl FilesystemStore {
     /// Keeps the blocks of `keys`, a chain from the root on, in place of what `name` pinned before. `name` is 1 to 64 of
     /// `a-z`, `0-9`, `.`, `_` and `-`, the first a letter or digit. Fails, changing nothing, if all pins together would

@@ -20,11 +20,11 @@ impl<T> Clone for Reply<T> {
 
 impl<T> Reply<T> {
     /// Whether the other side still waits.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    pub fn give(&self, value: T) {
+    pub(crate) fn give(&self, value: T) {
         let mut inner = locked(&self.0);
         inner.0 = Some(value);
         if let Some(waker) = inner.1.take() {
@@ -32,7 +32,7 @@ impl<T> Reply<T> {
         }
     }
 
-    pub async fn wait(&self) -> T {
+    pub(crate) async fn wait(&self) -> T {
         poll_fn(|context| {
             let mut inner = locked(&self.0);
             match inner.0.take() {

@@ -21,21 +21,21 @@ use super::lru::Entry;
 use super::manifest::is_manifest;
 
 /// The year 2100: the modification time of what does not expire.
-pub const NEVER_MS: u64 = 4_102_444_800_000;
+pub(crate) const NEVER_MS: u64 = 4_102_444_800_000;
 
 /// What lies in a directory: blocks, and their manifests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Blocks,
     Manifests,
 }
 
 impl Kind {
-    pub fn of(key: &Key) -> Self {
+    pub(crate) fn of(key: &Key) -> Self {
         if is_manifest(key) { Self::Manifests } else { Self::Blocks }
     }
 
-    pub fn folder(self) -> &'static str {
+    pub(crate) fn folder(self) -> &'static str {
         match self {
             Self::Blocks => "blocks",
             Self::Manifests => "manifests",
@@ -51,33 +51,33 @@ impl Kind {
 }
 
 /// What a file takes on a disk, which gives out 4 KiB at a time.
-pub fn cost(bytes: u64) -> u64 {
+pub(crate) fn cost(bytes: u64) -> u64 {
     bytes.max(1).next_multiple_of(4096)
 }
 
 /// Where the value of `key` lies, below the root.
-pub fn name(key: &Key) -> String {
+pub(crate) fn name(key: &Key) -> String {
     let (digits, kind) = (hex(key), Kind::of(key));
     format!("{}/{}/{}/{digits}{}", kind.folder(), &digits[..1], &digits[1..2], kind.suffix())
 }
 
-pub fn path(root: &Path, key: &Key) -> PathBuf {
+pub(crate) fn path(root: &Path, key: &Key) -> PathBuf {
     root.join(name(key))
 }
 
 /// Whose [`name`] this is, if anyone's.
 #[cfg(feature = "remote")]
-pub fn key_of(text: &str) -> Option<Key> {
+pub(crate) fn key_of(text: &str) -> Option<Key> {
     let key = unhex(text.rsplit('/').next()?.split('.').next()?)?;
     (name(&key) == text).then_some(key)
 }
 
-pub fn temporary(root: &Path) -> PathBuf {
+pub(crate) fn temporary(root: &Path) -> PathBuf {
     root.join("tmp")
 }
 
 /// Named by a hash, so that a salt is neither told nor a path.
-pub fn tenant(root: PathBuf, salt: &str) -> PathBuf {
+pub(crate) fn tenant(root: PathBuf, salt: &str) -> PathBuf {
     match salt {
         "" => root,
         salt => root.join("tenants").join(&hex(&Sha256::digest(salt).into())[..16]),
@@ -85,7 +85,7 @@ pub fn tenant(root: PathBuf, salt: &str) -> PathBuf {
 }
 
 /// The root itself, if it has entries' folders, and all tenants below it.
-pub fn tenants(root: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn tenants(root: &Path) -> io::Result<Vec<PathBuf>> {
     let ours = |name: &str| name.len() == 16 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     let folders = list(&root.join("tenants"))?;
     let folders = folders.iter().filter(|folder| folder.file_name().to_str().is_some_and(ours));
@@ -97,7 +97,7 @@ pub fn tenants(root: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A regular file's place in the order, or `None` for anything else (which is not ours).
-pub fn entry(metadata: &Metadata) -> Option<Entry> {
+pub(crate) fn entry(metadata: &Metadata) -> Option<Entry> {
     let since = |time: io::Result<SystemTime>| time.ok()?.duration_since(UNIX_EPOCH).ok();
     let used = since(metadata.accessed()).map_or(0, |since| since.as_nanos() as u64);
     let expires_ms = since(metadata.modified()).map_or(0, |since| since.as_millis() as u64);
@@ -106,7 +106,7 @@ pub fn entry(metadata: &Metadata) -> Option<Entry> {
 }
 
 /// `None` where there is no such file.
-pub fn look(path: &Path) -> io::Result<Option<Entry>> {
+pub(crate) fn look(path: &Path) -> io::Result<Option<Entry>> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(entry(&metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -114,17 +114,17 @@ pub fn look(path: &Path) -> io::Result<Option<Entry>> {
     }
 }
 
-pub fn stamp(file: &File, used_ns: u64, expires_ms: u64) -> io::Result<()> {
+pub(crate) fn stamp(file: &File, used_ns: u64, expires_ms: u64) -> io::Result<()> {
     let expires = UNIX_EPOCH + Duration::from_millis(expires_ms.min(NEVER_MS));
     file.set_times(FileTimes::new().set_accessed(UNIX_EPOCH + Duration::from_nanos(used_ns)).set_modified(expires))
 }
 
-pub fn stamp_use(file: &File, used_ns: u64) -> io::Result<()> {
+pub(crate) fn stamp_use(file: &File, used_ns: u64) -> io::Result<()> {
     file.set_times(FileTimes::new().set_accessed(UNIX_EPOCH + Duration::from_nanos(used_ns)))
 }
 
 /// Every entry of a kind that is there now. A folder or file that vanishes meanwhile was another process's to remove.
-pub fn entries(root: &Path, kind: Kind) -> io::Result<Vec<(Key, Entry)>> {
+pub(crate) fn entries(root: &Path, kind: Kind) -> io::Result<Vec<(Key, Entry)>> {
     let mut found = Vec::new();
     let all = root.join(kind.folder());
     if !all.try_exists()? {
@@ -145,7 +145,7 @@ pub fn entries(root: &Path, kind: Kind) -> io::Result<Vec<(Key, Entry)>> {
 }
 
 /// Removes files that nobody goes on writing: those in use were created less than `stale_ms` ago.
-pub fn sweep_temporary(root: &Path, now_ms: u64, stale_ms: u64) -> io::Result<()> {
+pub(crate) fn sweep_temporary(root: &Path, now_ms: u64, stale_ms: u64) -> io::Result<()> {
     for file in list(&temporary(root))? {
         let ours = file.file_name().to_str().is_some_and(|name| name.ends_with(".tmp"));
         let Some(entry) = file.metadata().ok().as_ref().and_then(entry).filter(|_| ours) else { continue };
@@ -157,7 +157,7 @@ pub fn sweep_temporary(root: &Path, now_ms: u64, stale_ms: u64) -> io::Result<()
 }
 
 /// False if it was not there.
-pub fn remove(path: &Path) -> io::Result<bool> {
+pub(crate) fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -166,7 +166,7 @@ pub fn remove(path: &Path) -> io::Result<bool> {
 }
 
 /// Folders only their owner enters: the blocks hold what was said.
-pub fn create_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn create_private(folder: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -174,7 +174,7 @@ pub fn create_private(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-pub fn list(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match fs::read_dir(folder) {
         Ok(entries) => Ok(entries.filter_map(Result::ok).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -19,6 +19,7 @@ use super::{
     Written, manifest, system_clock,
 };
 
+/// What holds for every tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TiersConfig {
     /// For everything saved or moved to the front.
@@ -34,19 +35,24 @@ pub struct TierStats {
     pub misses: u64,
     /// Blobs found and refused, by [`Reject::name`].
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Operations that the store did not do, and those of them that it did not do in time.
+    /// Operations that the store did not do.
     pub failures: u64,
+    /// Those of them that it did not do in time.
     pub late: u64,
-    /// Bytes of the hits, and how long they took to read and verify.
+    /// Bytes of the hits.
     pub loaded_bytes: u64,
+    /// Milliseconds that reading and verifying them took.
     pub load_ms: f64,
+    /// Values that the store wrote.
     pub saved: u64,
+    /// Bytes of those.
     pub saved_bytes: u64,
     /// Blobs that were not written: too many waited, or the store did not take them.
     pub dropped: u64,
 }
 
 /// A verified blob, and where it came from.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub blob: Blob,
@@ -54,10 +60,11 @@ pub struct Loaded {
     pub tier: usize,
     pub name: &'static str,
     pub bytes: usize,
-    pub ms: f64,
+    pub(crate) ms: f64,
 }
 
 /// Why a block that a tier was to have is not there.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Missing {
     /// It went, or its tier failed.
@@ -76,12 +83,13 @@ impl Missing {
 }
 
 /// Where blocks lie.
+#[doc(hidden)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// The nearest tier that has each of the blocks, if any has.
     pub tiers: Vec<Option<usize>>,
     /// A tier did not say in time what it has.
-    pub late: bool,
+    pub(crate) late: bool,
 }
 
 /// What a tier gave for a block, decoded and verified.
@@ -102,6 +110,7 @@ pub(super) fn check(bytes: Option<Vec<u8>>, expected: &Expected<'_>) -> Checked 
     }
 }
 
+/// Stores in the order in which they are asked: memory, then slower ones.
 pub struct Tiers {
     memory: MemoryStore,
     behind: Vec<Box<dyn Store>>,
@@ -139,6 +148,7 @@ impl Tiers {
     }
 
     /// Which tier has each of `keys`: one round trip a tier, none to those that need not be asked.
+    #[doc(hidden)]
     pub async fn find(&self, keys: &[Key], deadline: Deadline) -> Places {
         let mut found = Places { tiers: vec![None; keys.len()], late: false };
         for (tier, store) in self.stores().enumerate() {
@@ -166,6 +176,7 @@ impl Tiers {
     }
 
     /// The blob from the nearest tier that has it whole.
+    #[doc(hidden)]
     pub async fn load(&self, expected: &Expected<'_>) -> Option<Loaded> {
         self.load_from(0, expected, Deadline::NEVER).await.ok()
     }
@@ -247,7 +258,7 @@ impl Tiers {
     }
 
     /// Marks a chain, given from the root on, as used in every tier, so that it goes from its leaf.
-    pub async fn touch(&self, keys: &[Key]) {
+    pub(crate) async fn touch(&self, keys: &[Key]) {
         for store in self.stores() {
             store.touch(keys).await;
         }
@@ -255,11 +266,13 @@ impl Tiers {
 
     /// Puts the blob into every tier that does not have it. One of prefill kernels that has a last hidden state holds more
     /// than what may lie there under its key, and replaces it.
+    #[doc(hidden)]
     pub async fn save(&self, blob: &Blob) {
         self.put(blob, blob.last_hidden.is_some()).await;
     }
 
     /// As [`Tiers::save`], in the place of one that decode kernels wrote.
+    #[doc(hidden)]
     pub async fn heal(&self, blob: &Blob) {
         self.put(blob, true).await;
     }
@@ -311,7 +324,7 @@ impl Tiers {
     }
 
     /// Counts blobs that were to be saved, and of which nothing was made.
-    pub fn drop_unsaved(&self, blobs: u64) {
+    pub(crate) fn drop_unsaved(&self, blobs: u64) {
         self.stat(0, |stats| stats.dropped += blobs);
     }
 

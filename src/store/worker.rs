@@ -21,7 +21,7 @@ pub(super) struct Worker(OnceCell<Sender<Job>>);
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Worker {
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let reply = Reply::default();
         let theirs = reply.clone();
         let jobs = self.0.get_or_init(|| {
@@ -42,7 +42,7 @@ pub(super) struct Worker;
 
 #[cfg(target_arch = "wasm32")]
 impl Worker {
-    pub async fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) async fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         work()
     }
 }

@@ -77,7 +77,7 @@ impl GgufVocab {
 
     /// The tokens that a text holds only where it spells them out, and their ids. Where no types are given, those that
     /// look so: `<...>`.
-    pub fn added_tokens(&self) -> Vec<(u32, String)> {
+    pub(crate) fn added_tokens(&self) -> Vec<(u32, String)> {
         let is_added = |id: usize, token: &str| match self.token_types.get(id) {
             Some(kind) => [CONTROL, UNKNOWN, USER_DEFINED].contains(kind),
             None => token.len() > 2 && token.starts_with('<') && token.ends_with('>'),

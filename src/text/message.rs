@@ -8,11 +8,16 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
+/// One message of a conversation, as OpenAI's API has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
+    /// Never empty: `system`, `user`, `assistant`, `tool` or what else the template knows.
     pub role: String,
+    /// What is said.
     pub content: Content,
+    /// Who speaks, among several of one role.
     pub name: Option<String>,
+    /// The call that a `tool` message answers.
     pub tool_call_id: Option<String>,
     /// Objects with a `function` object of `name` and `arguments`.
     pub tool_calls: Vec<Value>,
@@ -20,8 +25,10 @@ pub struct Message {
     pub other: Map<String, Value>,
 }
 
+/// The text of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
+    /// A plain string.
     Text(String),
     /// The `text` of a list of `{"type": "text", "text": ...}`.
     Parts(Vec<String>),
@@ -30,6 +37,7 @@ pub enum Content {
 }
 
 impl Message {
+    /// A message of plain text that says nothing else.
     pub fn new(role: impl Into<String>, text: impl Into<String>) -> Self {
         Self {
             role: role.into(),
@@ -41,7 +49,10 @@ impl Message {
         }
     }
 
-    /// Reads an OpenAI messages list. An error names the place, as `messages[2].content`.
+    /// Reads an OpenAI messages list.
+    ///
+    /// # Errors
+    /// [`Error::Request`], which names the place, as `messages[2].content`.
     pub fn list(messages: &Value) -> Result<Vec<Self>> {
         let list = messages.as_array().ok_or_else(|| wrong("messages", "must be a list of messages"))?;
         if list.is_empty() {

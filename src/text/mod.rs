@@ -5,6 +5,7 @@
 //! half a character, and its pieces put together are `Tokenizer::decode` of the same ids. Nothing here knows a GPU, a
 //! file or a weight format: `GgufVocab` is what a reader of GGUF hands over.
 
+#[doc(hidden)]
 mod gguf;
 mod message;
 mod pieces;
@@ -12,7 +13,9 @@ mod pre;
 mod prompt;
 mod python;
 mod stop;
+#[doc(hidden)]
 mod stream;
+#[doc(hidden)]
 mod template;
 mod tokenizer;
 

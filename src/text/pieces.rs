@@ -14,7 +14,7 @@ pub(super) struct Pieces {
     ends: Vec<u32>,
     kinds: Vec<Kind>,
     /// How many spaces at the front of a decoded text are the tokenizer's, not the text's.
-    pub leading: usize,
+    pub(crate) leading: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,32 +37,32 @@ pub(super) enum Spelling {
 }
 
 impl Pieces {
-    pub fn new(leading: usize) -> Self {
+    pub(crate) fn new(leading: usize) -> Self {
         Self { leading, ..Self::default() }
     }
 
-    pub fn push(&mut self, kind: Kind, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, kind: Kind, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.ends.push(self.bytes.len() as u32);
         self.kinds.push(kind);
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    pub fn get(&self, id: u32) -> Option<&[u8]> {
+    pub(crate) fn get(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
         let start = if id == 0 { 0 } else { *self.ends.get(id - 1)? as usize };
         (*self.kinds.get(id)? != Kind::Absent).then(|| &self.bytes[start..self.ends[id] as usize])
     }
 
-    pub fn is_special(&self, id: u32) -> bool {
+    pub(crate) fn is_special(&self, id: u32) -> bool {
         self.kinds.get(id as usize) == Some(&Kind::Special)
     }
 
     /// The text of `ids`; bytes that are no UTF-8 become U+FFFD.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+    pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let kept = ids.iter().filter(|&&id| !(skip_special && self.is_special(id)));
         let bytes: Vec<u8> = kept.filter_map(|&id| self.get(id)).flatten().copied().collect();
         let spaces = bytes.iter().take(self.leading).take_while(|&&byte| byte == b' ').count();
@@ -73,7 +73,7 @@ impl Pieces {
 impl Spelling {
     /// Reads the `decoder` of a tokenizer.json: the spelling, and how many leading spaces it drops. `Err` names what
     /// it cannot express.
-    pub fn from_decoder(decoder: &Value) -> Result<(Self, usize), String> {
+    pub(crate) fn from_decoder(decoder: &Value) -> Result<(Self, usize), String> {
         let steps = match decoder["type"].as_str() {
             Some("Sequence") => decoder["decoders"].as_array().map(Vec::as_slice).unwrap_or_default(),
             _ => std::slice::from_ref(decoder),
@@ -106,14 +106,14 @@ impl Spelling {
     }
 
     /// An added token is never spelt in GPT-2's table: it is matched in the text as it stands.
-    pub fn added_bytes(&self, token: &str) -> Vec<u8> {
+    pub(crate) fn added_bytes(&self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => token.as_bytes().to_vec(),
             Self::Literal { .. } => self.bytes(token),
         }
     }
 
-    pub fn bytes(&self, token: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, token: &str) -> Vec<u8> {
         match self {
             // A token with a character outside the table is not spelt in it and stands for itself.
             Self::ByteLevel => {

@@ -7,13 +7,13 @@
 #[derive(Debug)]
 pub(super) struct Pre {
     names: &'static [&'static str],
-    pub splits: &'static [&'static str],
+    pub(crate) splits: &'static [&'static str],
     /// A piece that is a token as a whole is that token, whatever the merges say.
-    pub ignore_merges: bool,
+    pub(crate) ignore_merges: bool,
     /// The text is brought to Unicode's composed form (NFC) first.
-    pub nfc: bool,
+    pub(crate) nfc: bool,
     /// A text begins with BOS where the file does not say whether it does.
-    pub add_bos: bool,
+    pub(crate) add_bos: bool,
 }
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -59,11 +59,11 @@ impl Pre {
     }
 
     /// The kind called `name`.
-    pub fn find(name: &str) -> Option<&'static Self> {
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.names.contains(&name))
     }
 
-    pub fn names() -> impl Iterator<Item = &'static str> {
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
         KINDS.iter().flat_map(|kind| kind.names).copied()
     }
 }

@@ -7,9 +7,11 @@ use crate::error::{Error, Result};
 
 /// A conversation, and what else a prompt is made of.
 pub struct Prompt {
+    /// Oldest first.
     pub messages: Vec<Message>,
     /// A list of objects.
     pub tools: Option<Value>,
+    /// Further variables of the template, over all others.
     pub template_kwargs: Option<Map<String, Value>>,
     /// What the template takes for now, in seconds since 1970.
     pub now: Option<i64>,
@@ -17,7 +19,9 @@ pub struct Prompt {
     pub add_generation_prompt: bool,
     /// Whether the answer goes on with the last message.
     pub continue_final_message: bool,
+    /// The model that it names; an engine answers with its own.
     pub model: Option<String>,
+    /// The salt that it names, for who compares prompts; a request has its own.
     pub cache_salt: Option<String>,
 }
 
@@ -38,7 +42,7 @@ impl From<Vec<Message>> for Prompt {
 
 impl Prompt {
     /// What the template is given.
-    pub fn inputs(&self) -> Inputs<'_> {
+    pub(crate) fn inputs(&self) -> Inputs<'_> {
         Inputs {
             messages: &self.messages,
             tools: self.tools.as_ref(),

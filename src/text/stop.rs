@@ -8,6 +8,7 @@
 use super::Tokenizer;
 use crate::error::{Error, Result};
 
+/// Finds the first stop string in a text that comes in pieces.
 #[derive(Clone, Debug, Default)]
 pub struct StopStrings {
     stops: Vec<String>,
@@ -18,13 +19,17 @@ pub struct StopStrings {
 /// What a piece of text became: the text that may be shown, and the stop string that ended it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
+    /// What may be shown now.
     pub text: String,
     /// Index into the list of stop strings. Text after it is dropped, the stop string too.
     pub stop: Option<usize>,
 }
 
 impl StopStrings {
-    /// An empty stop string would end every answer before it begins: an error.
+    /// Looks for any of `stops`; none at all never stops.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for an empty one, which would end every answer before it begins.
     pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
         let stops: Vec<String> = stops.into_iter().map(Into::into).collect();
         match stops.iter().position(String::is_empty) {
@@ -45,7 +50,7 @@ impl StopStrings {
     ///
     /// # Errors
     /// [`Error::Request`] for one with a text before it, which no token stands for.
-    pub fn special_tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    pub(crate) fn special_tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let special = |(index, stop): (usize, &String)| {
             let ids = tokenizer.encode(stop)?;
             let Some(at) = ids.iter().position(|&id| tokenizer.is_special(id)) else { return Ok(None) };
@@ -62,6 +67,7 @@ impl StopStrings {
     }
 
     /// Takes the next piece. After a stop every piece gives nothing.
+    #[doc(hidden)]
     pub fn push(&mut self, piece: &str) -> Cut {
         if self.stopped {
             return Cut::default();
@@ -77,6 +83,7 @@ impl StopStrings {
     }
 
     /// The text still held when nothing more comes.
+    #[doc(hidden)]
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }

@@ -40,7 +40,7 @@ impl Specials {
     }
 
     /// The `*_token` entries of a tokenizer_config.json, each a string or an object with `content`.
-    pub fn from_config(config: &Value) -> Self {
+    pub(crate) fn from_config(config: &Value) -> Self {
         let named = config.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
         let token = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
         Self(named.filter_map(|(name, value)| Some((name.clone(), token(value)?))).collect())
@@ -129,14 +129,14 @@ impl ChatTemplate {
     }
 
     /// The error for a model that brings no template.
-    pub fn missing() -> Error {
+    pub(crate) fn missing() -> Error {
         Error::Template {
             problem: "the model has none, so it cannot be chatted with; use --raw to give it the text as it is".into(),
         }
     }
 
     /// A second template, taken where tools are given.
-    pub fn with_tool_use(mut self, source: &str) -> Result<Self> {
+    pub(crate) fn with_tool_use(mut self, source: &str) -> Result<Self> {
         self.add(TOOL_USE, source)?;
         self.tool_use = true;
         Ok(self)
@@ -195,7 +195,7 @@ impl ChatTemplate {
     }
 
     /// The token behind an assistant's turn, of those that `tokens` lists, if the template puts one there.
-    pub fn end_of_turn<'a>(&self, tokens: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    pub(crate) fn end_of_turn<'a>(&self, tokens: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
         const ASKED: &str = "question-probe";
         const ANSWERED: &str = "answer-probe";
         let turns = [Message::new("user", ASKED), Message::new("assistant", ANSWERED), Message::new("user", ASKED)];
@@ -210,7 +210,7 @@ impl ChatTemplate {
     }
 
     /// What a person who gives these inputs may not expect of their prompt, a sentence each.
-    pub fn warnings(&self, inputs: &Inputs) -> Vec<String> {
+    pub(crate) fn warnings(&self, inputs: &Inputs) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.drops_tools(inputs) {
             warnings.push("the chat template does not show tools, so the model knows of none".to_owned());

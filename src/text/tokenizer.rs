@@ -20,6 +20,7 @@ pub(super) const MAX_MERGES: usize = 1 << 23;
 pub(super) const MAX_TOKEN_BYTES: usize = 1 << 16;
 const MAX_JSON_BYTES: usize = 1 << 28;
 
+/// A model's tokenizer. A handle: a clone shares it.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -39,6 +40,9 @@ impl std::fmt::Debug for Tokenizer {
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`; `name` is the file's name for messages.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a damaged file, [`Error::Unsupported`] for a kind of tokenizer that is not known here.
     pub fn from_json(bytes: &[u8], name: &str) -> Result<Self> {
         let wrong = |field: &str, problem: String| Error::Format {
             file: name.to_owned(),
@@ -121,13 +125,13 @@ impl Tokenizer {
     }
 
     /// The tokens that a text is given at its beginning and at its end, beside its own.
-    pub fn edges(&self) -> &[Vec<u32>; 2] {
+    pub(crate) fn edges(&self) -> &[Vec<u32>; 2] {
         &self.edges
     }
 
     /// With other tokens at the ends of a text; those outside the vocabulary are left out.
     #[must_use]
-    pub fn with_edges(self, edges: [Vec<u32>; 2]) -> Self {
+    pub(crate) fn with_edges(self, edges: [Vec<u32>; 2]) -> Self {
         let size = self.vocab_size();
         let known = |ids: Vec<u32>| ids.into_iter().filter(|&id| (id as usize) < size).collect();
         Self { edges: Arc::new(edges.map(known)), ..self }
@@ -135,6 +139,9 @@ impl Tokenizer {
 
     /// The tokens of a text that no chat template made: as [`encode`](Self::encode), with BOS before it and EOS behind it
     /// where the model asks for them, and never two of either.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.encode(text)?;
         let [before, after] = &*self.edges;
@@ -144,6 +151,9 @@ impl Tokenizer {
     }
 
     /// Exactly the text given, special tokens in it as their ids; nothing added, nothing trimmed.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] for a text that cannot be split into tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encoder.encode_fast(text, false).map_err(unsplit)?;
         Ok(encoding.get_ids().to_vec())
@@ -151,6 +161,9 @@ impl Tokenizer {
 
     /// As [`encode`](Self::encode), with the bytes of the text that each token is made of, in order. A character that
     /// several tokens share belongs to each of them.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
     pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
         let encoding = self.inner.encoder.encode(text, false).map_err(unsplit)?;
         let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
@@ -178,6 +191,7 @@ impl Tokenizer {
         self.inner.encoder.token_to_id(token)
     }
 
+    /// Whether it is one that controls, which shown text leaves out.
     pub fn is_special(&self, id: u32) -> bool {
         self.inner.pieces.is_special(id)
     }

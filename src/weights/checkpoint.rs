@@ -17,27 +17,35 @@ use crate::{
 /// The conventions a checkpoint follows: what its tensors are called and how rows of Q and K are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// One GGUF file: rows of Q and K are interleaved for RoPE.
     Gguf,
+    /// A directory as `save_pretrained` writes it.
     HuggingFace,
 }
 
+/// What the files say beside their tensors.
 #[derive(Debug)]
 pub enum Metadata {
+    /// The keys and values of the header.
     Gguf(GgufMetadata),
+    /// The JSON files of the directory.
     HuggingFace(Box<HuggingFaceMetadata>),
 }
 
 /// One tensor of a checkpoint. Its range lies inside its part, and its rows are whole blocks of its format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
+    /// As the file has it.
     pub name: String,
+    /// How its elements are stored.
     pub format: Format,
     /// Row-major, slowest first: a matrix is `[rows, cols]`. Never empty, no size is 0.
     pub shape: Vec<usize>,
     /// The part of the checkpoint that holds it, and where its bytes start there.
-    pub part: usize,
+    pub(crate) part: usize,
+    /// Bytes from the start of its part.
     pub offset: u64,
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl TensorInfo {
@@ -56,6 +64,7 @@ impl TensorInfo {
         self.rows() as u64 * self.cols() as u64
     }
 
+    /// What a row takes in the file.
     pub fn row_bytes(&self) -> usize {
         self.format.file_bytes(self.cols())
     }
@@ -65,15 +74,24 @@ impl TensorInfo {
 pub struct Checkpoint {
     /// What messages call it: the file or the directory.
     pub name: String,
+    /// The files that tensors lie in, one or a shard each.
+    #[doc(hidden)]
     pub parts: Vec<Box<dyn ByteSource>>,
+    /// By name; those of types this version does not read are not among them.
+    #[doc(hidden)]
     pub tensors: BTreeMap<String, TensorInfo>,
+    /// What the files say of the model.
+    #[doc(hidden)]
     pub metadata: Metadata,
     /// Tensors of types this version does not read, and the names of those.
     unread: BTreeMap<String, String>,
 }
 
 impl Checkpoint {
-    /// Opens a `.gguf` file, or a Hugging Face directory.
+    /// Opens a `.gguf` file, or a Hugging Face directory. Reads headers, no tensors.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what cannot be read, [`Error::Format`] and [`Error::Unsupported`] for what it holds.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
         use super::source::FileSource;
@@ -95,7 +113,10 @@ impl Checkpoint {
         Self::safetensors(path.display().to_string(), files).await
     }
 
-    /// Opens a GGUF file.
+    /// Opens a GGUF file from wherever its bytes are.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::safetensors`].
     pub async fn gguf(source: Box<dyn ByteSource>) -> Result<Self> {
         let Header { metadata, tensors, unread } = gguf::read_header(&*source, 0).await?;
         Ok(Self {
@@ -109,7 +130,11 @@ impl Checkpoint {
 
     /// Opens a Hugging Face directory given as its files by plain name: `config.json`, `model.safetensors` or
     /// `model.safetensors.index.json` and its shards; where they exist `tokenizer.json`, `tokenizer_config.json`,
-    /// `generation_config.json` and `chat_template.jinja`. Other files are left alone.
+    /// `generation_config.json` and `chat_template.jinja`. Other files are left alone. `name` is what
+    /// messages call it.
+    ///
+    /// # Errors
+    /// [`Error::Format`] and [`Error::Unsupported`] for what the files hold, and whatever their sources fail with.
     pub async fn safetensors(name: impl Into<String>, files: Files) -> Result<Self> {
         let name = name.into();
         let metadata = HuggingFaceMetadata::read(&name, &files).await?;
@@ -125,6 +150,7 @@ impl Checkpoint {
 
     /// Whether both have the same weights, byte for byte: what KV of the one needs to serve the other. Reads as much of
     /// both as is the same.
+    #[doc(hidden)]
     pub async fn has_the_weights_of(&self, other: &Self) -> Result<bool> {
         let lengths = |checkpoint: &Self| checkpoint.parts.iter().map(|part| part.len()).collect::<Vec<_>>();
         if self.tensors != other.tensors || lengths(self) != lengths(other) {
@@ -145,6 +171,8 @@ impl Checkpoint {
         Ok(true)
     }
 
+    /// Which conventions it follows.
+    #[doc(hidden)]
     pub fn kind(&self) -> Kind {
         match self.metadata {
             Metadata::Gguf(_) => Kind::Gguf,
@@ -153,11 +181,13 @@ impl Checkpoint {
     }
 
     /// Tensors of types this version does not read: their names and those of their types.
+    #[doc(hidden)]
     pub fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
         self.unread.iter().map(|(name, format)| (name.as_str(), format.as_str()))
     }
 
     /// The tensor of this name, if the checkpoint has it; [`Error::Unsupported`] if it has it in a type we cannot run.
+    #[doc(hidden)]
     pub fn find(&self, name: &str) -> Result<Option<&TensorInfo>> {
         match self.unread.get(name) {
             None => Ok(self.tensors.get(name)),
@@ -173,6 +203,7 @@ impl Checkpoint {
     }
 
     /// The chat template the checkpoint brings along, from whichever place its files keep it.
+    #[doc(hidden)]
     pub fn chat_template(&self) -> Result<Option<&str>> {
         const KEY: &str = "chat_template";
         match &self.metadata {
@@ -191,6 +222,7 @@ impl Checkpoint {
     }
 
     /// The bytes of rows `rows` of a tensor of this checkpoint, as they are in the file.
+    #[doc(hidden)]
     pub async fn read_rows(&self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Vec<u8>> {
         if rows.start > rows.end || rows.end > tensor.rows() {
             return Err(Error::Tensor {
@@ -213,6 +245,7 @@ impl Checkpoint {
     }
 
     /// A whole tensor as f32: for the small ones (norms, biases), which need no rows.
+    #[doc(hidden)]
     pub async fn read_f32(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
         let raw = self.read_rows(tensor, 0..tensor.rows()).await?;
         let mut out = vec![0.0; raw.len() / tensor.format.block_bytes() * tensor.format.block()];

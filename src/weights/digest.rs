@@ -19,6 +19,9 @@ const PIECE: u64 = 4 << 20;
 
 impl Checkpoint {
     /// The digest of the weights as 64 hex digits. `progress` gets the bytes done and those in all.
+    ///
+    /// # Errors
+    /// Whatever the sources of the parts fail with.
     pub async fn digest(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<String> {
         let mut progress = Progress::new(self, progress);
         let mut digests = Vec::with_capacity(self.parts.len());
@@ -110,7 +113,7 @@ mod remembered {
     /// How old a file must be to be remembered.
     const SETTLED_NS: u64 = 2_000_000_000;
 
-    /// Digests of files, kept in the file `weights.json` of a cache directory by their [`Identity`]: canonical path, size,
+    /// Digests of files, kept in the file `weights.json` of a cache directory by their identity: canonical path, size,
     /// times, inode and bytes from all over the file. A file in which any of these changed is hashed again.
     ///
     /// A file modified less than 2 seconds before it is hashed is not remembered. Clocks of file systems tick as coarsely

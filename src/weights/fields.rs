@@ -29,6 +29,7 @@ impl Field<'_> {
     }
 }
 
+/// Fields by key, and getters that check their types.
 pub trait Fields {
     /// The file that messages name.
     fn file(&self) -> &str;

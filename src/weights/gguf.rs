@@ -28,7 +28,7 @@ const MAX_DIMS: u32 = 4;
 
 /// The element type of a GGUF array or number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NumberKind {
+pub(crate) enum NumberKind {
     U8,
     I8,
     U16,
@@ -44,7 +44,7 @@ pub enum NumberKind {
 
 /// One metadata value. Narrow numbers are widened; an array of numbers is its kind and its little-endian bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
@@ -80,15 +80,6 @@ impl Fields for GgufMetadata {
 }
 
 impl GgufMetadata {
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key)
-    }
-
-    /// Every key and value, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.values.iter().map(|(key, value)| (key.as_str(), value))
-    }
-
     pub fn strings(&self, key: &str) -> Result<Option<&[String]>> {
         match self.values.get(key) {
             None => Ok(None),
@@ -113,7 +104,7 @@ impl GgufMetadata {
     }
 
     /// The ids of tokens, one or an array of them; as [`Fields::id`], none of those that `vocab` tokens do not have.
-    pub fn ids(&self, key: &str, vocab: usize) -> Result<Vec<u32>> {
+    pub(crate) fn ids(&self, key: &str, vocab: usize) -> Result<Vec<u32>> {
         match self.values.get(key) {
             Some(Value::Numbers(NumberKind::I32 | NumberKind::U32, raw)) => {
                 Ok(words(raw).filter(|&id| (id as usize) < vocab).collect())
@@ -148,14 +139,14 @@ fn words(raw: &[u8]) -> impl Iterator<Item = u32> {
 }
 
 /// What a header says.
-pub struct Header {
-    pub metadata: GgufMetadata,
-    pub tensors: BTreeMap<String, TensorInfo>,
-    pub unread: Vec<Unread>,
+pub(crate) struct Header {
+    pub(crate) metadata: GgufMetadata,
+    pub(crate) tensors: BTreeMap<String, TensorInfo>,
+    pub(crate) unread: Vec<Unread>,
 }
 
 /// Reads and checks the header of `source`, part number `part` of a checkpoint.
-pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<Header> {
+pub(crate) async fn read_header(source: &dyn ByteSource, part: usize) -> Result<Header> {
     let mut reader = Reader::new(source);
     let tensors = read_preamble(&mut reader, source).await?;
 

@@ -27,13 +27,13 @@ pub type Files = BTreeMap<String, Box<dyn ByteSource>>;
 
 /// A JSON file whose top level is an object.
 #[derive(Debug)]
-pub struct JsonFile {
+pub(crate) struct JsonFile {
     file: String,
-    pub value: Value,
+    pub(crate) value: Value,
 }
 
 impl JsonFile {
-    pub fn parse(file: impl Into<String>, bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(file: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let file = file.into();
         let fail = |field: &str, problem: String| Error::Format {
             file: file.clone(),
@@ -50,12 +50,12 @@ impl JsonFile {
 
     /// The value under a field, or under a path of fields with dots between: `rope_parameters.rope_theta`. A null
     /// counts as absent.
-    pub fn get(&self, path: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, path: &str) -> Option<&Value> {
         path.split('.').try_fold(&self.value, |value, field| value.get(field)).filter(|value| !value.is_null())
     }
 
     /// The ids of tokens, one or a list of them; as [`Fields::id`], none of those that `vocab` tokens do not have.
-    pub fn ids(&self, path: &str, vocab: usize) -> Result<Vec<u32>> {
+    pub(crate) fn ids(&self, path: &str, vocab: usize) -> Result<Vec<u32>> {
         let Some(Value::Array(list)) = self.get(path) else {
             return Ok(self.id(path, vocab)?.into_iter().collect());
         };
@@ -92,17 +92,17 @@ impl Fields for JsonFile {
 /// What the files beside the weights say.
 #[derive(Debug)]
 pub struct HuggingFaceMetadata {
-    pub config: JsonFile,
-    pub tokenizer_config: Option<JsonFile>,
-    pub generation_config: Option<JsonFile>,
+    pub(crate) config: JsonFile,
+    pub(crate) tokenizer_config: Option<JsonFile>,
+    pub(crate) generation_config: Option<JsonFile>,
     /// `chat_template.jinja`, which newer releases of transformers write beside `tokenizer_config.json`.
-    pub chat_template: Option<String>,
+    pub(crate) chat_template: Option<String>,
     /// `tokenizer.json`, as it is.
-    pub tokenizer: Option<Vec<u8>>,
+    pub(crate) tokenizer: Option<Vec<u8>>,
 }
 
 impl HuggingFaceMetadata {
-    pub async fn read(directory: &str, files: &Files) -> Result<Self> {
+    pub(crate) async fn read(directory: &str, files: &Files) -> Result<Self> {
         let Some(config) = json(files, "config.json").await? else {
             let fix = if files.keys().any(|name| name.ends_with(".gguf")) {
                 "give the .gguf file itself"
@@ -132,14 +132,14 @@ impl HuggingFaceMetadata {
 
 /// The weights of a directory: sources in the order that [`TensorInfo::part`] counts, their tensors, and those left
 /// unread.
-pub struct Weights {
-    pub parts: Vec<Box<dyn ByteSource>>,
-    pub tensors: BTreeMap<String, TensorInfo>,
-    pub unread: Vec<Unread>,
+pub(crate) struct Weights {
+    pub(crate) parts: Vec<Box<dyn ByteSource>>,
+    pub(crate) tensors: BTreeMap<String, TensorInfo>,
+    pub(crate) unread: Vec<Unread>,
 }
 
 /// Reads the headers of `model.safetensors`, or else of all shards its index names.
-pub async fn read_weights(directory: &str, mut files: Files) -> Result<Weights> {
+pub(crate) async fn read_weights(directory: &str, mut files: Files) -> Result<Weights> {
     let mut weights = Weights { parts: Vec::new(), tensors: BTreeMap::new(), unread: Vec::new() };
     if let Some(source) = files.remove(WHOLE) {
         let (tensors, unread) = safetensors::read_header(&*source, 0).await?;

@@ -10,7 +10,9 @@
 
 mod checkpoint;
 pub mod digest;
+#[doc(hidden)]
 mod fields;
+#[doc(hidden)]
 mod gguf;
 mod hugging_face;
 mod reader;
@@ -19,8 +21,9 @@ mod source;
 
 pub use checkpoint::{Checkpoint, Kind, Metadata, TensorInfo};
 pub use fields::{Field, Fields};
-pub use gguf::{GgufMetadata, NumberKind, Value};
-pub use hugging_face::{Files, HuggingFaceMetadata, JsonFile};
+pub use gguf::GgufMetadata;
+pub(crate) use hugging_face::JsonFile;
+pub use hugging_face::{Files, HuggingFaceMetadata};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, Identity, MemorySource, ReadFuture};

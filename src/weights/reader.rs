@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Format`] where it is a Git LFS pointer, which is shorter than 1 KiB.
-pub async fn refuse_pointer(source: &dyn ByteSource) -> Result<()> {
+pub(crate) async fn refuse_pointer(source: &dyn ByteSource) -> Result<()> {
     if source.len() >= 1024 {
         return Ok(());
     }
@@ -36,7 +36,7 @@ const MAX_HEADER: u64 = 256 << 20;
 const FIRST_WINDOW: u64 = 64 << 10;
 const LARGEST_WINDOW: u64 = 4 << 20;
 
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     source: &'a dyn ByteSource,
     window: Vec<u8>,
     /// Where the next byte to be parsed lies in `window`, and where `window` starts in the file.
@@ -44,40 +44,40 @@ pub struct Reader<'a> {
     window_start: u64,
     next_window: u64,
     /// What is being read, for messages: a key, a tensor.
-    pub field: String,
+    pub(crate) field: String,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(source: &'a dyn ByteSource) -> Self {
+    pub(crate) fn new(source: &'a dyn ByteSource) -> Self {
         let field = "header".to_owned();
         Self { source, window: Vec::new(), cursor: 0, window_start: 0, next_window: FIRST_WINDOW, field }
     }
 
     /// The offset of the next byte to be parsed.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.window_start + self.cursor as u64
     }
 
-    pub fn fail(&self, problem: impl Into<String>, fix: &'static str) -> Error {
+    pub(crate) fn fail(&self, problem: impl Into<String>, fix: &'static str) -> Error {
         Error::Format { file: self.source.name().to_owned(), field: self.field.clone(), problem: problem.into(), fix }
     }
 
-    pub async fn u32(&mut self) -> Result<u32> {
+    pub(crate) async fn u32(&mut self) -> Result<u32> {
         Ok(u32::from_le_bytes(self.array().await?))
     }
 
-    pub async fn u64(&mut self) -> Result<u64> {
+    pub(crate) async fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array().await?))
     }
 
-    pub async fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(crate) async fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut out = [0; N];
         out.copy_from_slice(self.bytes(N as u64).await?);
         Ok(out)
     }
 
     /// A length of `what`, then as many bytes of UTF-8, at most `max`.
-    pub async fn string(&mut self, max: u64, what: &str) -> Result<String> {
+    pub(crate) async fn string(&mut self, max: u64, what: &str) -> Result<String> {
         let len = self.u64().await?;
         if len > max {
             return Err(self.fail(format!("{what} claims {len} bytes, more than {max}"), DAMAGED));
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A count of things that take at least `least` bytes each: no more than the rest of the file can hold.
-    pub async fn count(&mut self, least: u64, what: &str) -> Result<u64> {
+    pub(crate) async fn count(&mut self, least: u64, what: &str) -> Result<u64> {
         let count = self.u64().await?;
         let left = self.end() - self.position();
         match count.checked_mul(least) {
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `len` bytes.
-    pub async fn bytes(&mut self, len: u64) -> Result<&[u8]> {
+    pub(crate) async fn bytes(&mut self, len: u64) -> Result<&[u8]> {
         if ((self.window.len() - self.cursor) as u64) < len {
             self.refill(len).await?;
         }
@@ -137,5 +137,5 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub const DAMAGED: &str = "the file is damaged: download it again, or convert the model again";
-pub const TRUNCATED: &str = "the file is cut short: download it again";
+pub(crate) const DAMAGED: &str = "the file is damaged: download it again, or convert the model again";
+pub(crate) const TRUNCATED: &str = "the file is cut short: download it again";

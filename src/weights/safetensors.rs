@@ -26,7 +26,7 @@ use crate::{
 const MAX_HEADER: u64 = 100_000_000;
 
 /// A JSON object in its order, keys that occur twice and all.
-pub struct Pairs<V>(pub Vec<(String, V)>);
+pub(crate) struct Pairs<V>(pub Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -52,7 +52,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
 
 impl<V> Pairs<V> {
     /// The first key that occurs a second time.
-    pub fn duplicate(&self) -> Option<&str> {
+    pub(crate) fn duplicate(&self) -> Option<&str> {
         let mut seen = HashSet::new();
         self.0.iter().map(|(key, _)| key.as_str()).find(|key| !seen.insert(*key))
     }
@@ -66,13 +66,13 @@ struct Entry {
 }
 
 /// A tensor of a type this version does not read: it matters only if a model asks for it.
-pub struct Unread {
-    pub name: String,
-    pub format: String,
+pub(crate) struct Unread {
+    pub(crate) name: String,
+    pub(crate) format: String,
 }
 
 /// Reads and checks the header of `source`, part number `part` of a checkpoint.
-pub async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(Vec<TensorInfo>, Vec<Unread>)> {
+pub(crate) async fn read_header(source: &dyn ByteSource, part: usize) -> Result<(Vec<TensorInfo>, Vec<Unread>)> {
     let file = source.name();
     let fail = |field: &str, problem: String, fix| Error::Format {
         file: file.to_owned(),

@@ -9,18 +9,19 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Identity {
     /// Canonical.
-    pub path: String,
-    pub size: u64,
+    pub(crate) path: String,
+    pub(crate) size: u64,
     /// When it was last modified, nanoseconds since the Unix epoch.
-    pub mtime_ns: u64,
+    pub(crate) mtime_ns: u64,
     /// Device, inode and time of the last change of either, nanoseconds since the Unix epoch, where the system has them.
     #[serde(default)]
-    pub inode: Option<(u64, u64, i64)>,
+    pub(crate) inode: Option<(u64, u64, i64)>,
     /// The SHA-256 of bytes from all over it: a file put in another's place has other ones, whatever else is the same.
     #[serde(default)]
     pub sample: String,
 }
 
+/// What [`ByteSource::read`] returns; not `Send`, so that a browser's futures fit.
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// Bytes 0..`len`, readable in any order, that do not change while they are read.
@@ -28,8 +29,10 @@ pub trait ByteSource {
     /// What messages call it: a path, an address.
     fn name(&self) -> &str;
 
+    /// In bytes.
     fn len(&self) -> u64;
 
+    /// Whether there are no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -38,6 +41,7 @@ pub trait ByteSource {
     fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> ReadFuture<'a>;
 
     /// What the bytes can be known again by without reading them all, as it is now, if there is anything.
+    #[doc(hidden)]
     fn identity(&self) -> Option<Identity> {
         None
     }
@@ -49,7 +53,7 @@ pub trait ByteSource {
 }
 
 /// Refuses a range that does not lie inside a source of `len` bytes.
-pub fn check_range(name: &str, len: u64, offset: u64, bytes: usize) -> Result<()> {
+pub(crate) fn check_range(name: &str, len: u64, offset: u64, bytes: usize) -> Result<()> {
     match offset.checked_add(bytes as u64) {
         Some(end) if end <= len => Ok(()),
         _ => Err(Error::Format {
@@ -68,6 +72,7 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
+    /// `name`: what messages call it.
     pub fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         Self { name: name.into(), bytes: bytes.into() }
     }
@@ -118,6 +123,10 @@ mod file {
     }
 
     impl FileSource {
+        /// Opens a file for reading; its length is taken once.
+        ///
+        /// # Errors
+        /// [`Error::Io`].
         pub fn open(path: impl AsRef<Path>) -> Result<Self> {
             let path = path.as_ref();
             let open = || {

@@ -36,7 +36,7 @@ fn failed(error: impl Display) -> Error {
 }
 
 /// Time to first token against prefix length, a line for each mode, the time on a logarithmic axis.
-pub fn ttft(points: &[Point], suffix: usize, adapter: &str) -> Result<String> {
+pub(crate) fn ttft(points: &[Point], suffix: usize, adapter: &str) -> Result<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (860, 480)).into_drawing_area();
@@ -72,7 +72,7 @@ pub fn ttft(points: &[Point], suffix: usize, adapter: &str) -> Result<String> {
 
 /// Prompt tokens that did not have to be computed, added up over the requests of each workload, a line for each reusable
 /// part.
-pub fn saved(cells: &[Cell]) -> Result<String> {
+pub(crate) fn saved(cells: &[Cell]) -> Result<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (860, 620)).into_drawing_area();

@@ -32,7 +32,7 @@ use super::{report, term};
   headstart bench --prompt-file book.txt --json
   headstart bench --profile"
 )]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     other: Option<Other>,
 
@@ -104,7 +104,7 @@ impl Rate {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(Other::Prefix(args)) = &args.other {
         return prefix::run(args);
     }

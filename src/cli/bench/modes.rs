@@ -20,7 +20,7 @@ use crate::text::StopStrings;
 /// What of earlier work a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Nothing, not even its own: everything is computed again for every token.
     NoKvCache,
     /// Its own keys and values.
@@ -40,7 +40,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::NoKvCache => "no KV cache",
             Self::KvCache => "KV cache only",
@@ -56,18 +56,18 @@ impl Mode {
 
 /// One request, timed.
 #[derive(Debug, Clone, Serialize)]
-pub struct Sample {
-    pub prompt_tokens: usize,
-    pub sources: Sources,
+pub(crate) struct Sample {
+    pub(crate) prompt_tokens: usize,
+    pub(crate) sources: Sources,
     /// From submission to the first token; of a suffix alone, from when its step began.
-    pub ttft_ms: f64,
+    pub(crate) ttft_ms: f64,
     /// From there to the end of the answer.
-    pub answer_ms: f64,
+    pub(crate) answer_ms: f64,
 }
 
 /// An engine whose tiers can be changed, and the directory that one of them is in.
-pub struct Bench<'a> {
-    pub answers: &'a mut Answers,
+pub(crate) struct Bench<'a> {
+    pub(crate) answers: &'a mut Answers,
     work: &'a Work,
     folder: Folder,
     answer: usize,
@@ -82,19 +82,19 @@ const DEADLINE: Duration = Duration::from_secs(600);
 
 impl<'a> Bench<'a> {
     /// Answers have `answer` tokens. Its own files go into a directory of the system's for temporary ones.
-    pub fn new(answers: &'a mut Answers, work: &'a Work, answer: usize) -> Result<Self> {
+    pub(crate) fn new(answers: &'a mut Answers, work: &'a Work, answer: usize) -> Result<Self> {
         Ok(Self { answers, work, folder: Folder::create()?, answer })
     }
 
     /// Forgets all that was computed, everywhere, and keeps what will be in memory and on disk.
-    pub fn forget(&mut self) -> Result<()> {
+    pub(crate) fn forget(&mut self) -> Result<()> {
         self.folder.renew();
         self.keep(MEMORY);
         Ok(())
     }
 
     /// Makes a request find in `mode` what was computed before it, and no store at work beside it.
-    pub fn recall(&mut self, mode: Mode) -> Result<()> {
+    pub(crate) fn recall(&mut self, mode: Mode) -> Result<()> {
         pollster::block_on(self.answers.persist())?;
         match mode {
             Mode::NoKvCache | Mode::KvCache | Mode::GpuHit | Mode::ExactRepeat | Mode::SuffixAlone => {}
@@ -116,7 +116,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Answers `prompt`, with whatever the engine knows of it.
-    pub fn measure(&mut self, mode: Mode, prompt: &[u32]) -> Result<Sample> {
+    pub(crate) fn measure(&mut self, mode: Mode, prompt: &[u32]) -> Result<Sample> {
         let no_cache = matches!(mode, Mode::NoKvCache | Mode::KvCache);
         let mut request = Request { tokens: prompt.to_vec(), max_tokens: self.answer, no_cache, ..Request::default() };
         if mode != Mode::NoKvCache {
@@ -133,7 +133,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The second and last step of `prompt`, the first being done, on the GPU too. Nothing else may be under way.
-    pub fn second_step(&mut self, prompt: &[u32]) -> Result<Sample> {
+    pub(crate) fn second_step(&mut self, prompt: &[u32]) -> Result<Sample> {
         let request = Request { tokens: prompt.to_vec(), max_tokens: self.answer, ..Request::default() };
         let id = self.answers.ask(request, StopStrings::default(), Instant::now())?;
         pollster::block_on(self.answers.step())?;

@@ -25,7 +25,7 @@ use crate::cli::{report, term};
   headstart bench prefix -m model.gguf --prompt 512 --json
 
 Writes prefix.json, prefix.csv, ttft.svg and saved.svg into the folder of --out.")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
@@ -67,25 +67,25 @@ pub struct Args {
 
 /// Requests of one prefix length in one mode.
 #[derive(Debug, Serialize)]
-pub struct Point {
-    pub prefix_tokens: usize,
-    pub mode: Mode,
+pub(crate) struct Point {
+    pub(crate) prefix_tokens: usize,
+    pub(crate) mode: Mode,
     /// Medians over the runs.
-    pub ttft_ms: f64,
-    pub answer_ms: f64,
-    pub samples: Vec<Sample>,
+    pub(crate) ttft_ms: f64,
+    pub(crate) answer_ms: f64,
+    pub(crate) samples: Vec<Sample>,
 }
 
 /// The requests of one workload in one mode.
 #[derive(Debug, Serialize)]
-pub struct Cell {
-    pub workload: &'static str,
-    pub reusable_percent: usize,
-    pub mode: Mode,
-    pub mean_ttft_ms: f64,
-    pub computed_tokens: usize,
-    pub saved_tokens: usize,
-    pub requests: Vec<Sample>,
+pub(crate) struct Cell {
+    pub(crate) workload: &'static str,
+    pub(crate) reusable_percent: usize,
+    pub(crate) mode: Mode,
+    pub(crate) mean_ttft_ms: f64,
+    pub(crate) computed_tokens: usize,
+    pub(crate) saved_tokens: usize,
+    pub(crate) requests: Vec<Sample>,
 }
 
 /// Figures that relate modes of one run to each other; medians over the runs.
@@ -110,7 +110,7 @@ struct Results {
     cells: Vec<Cell>,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let refuse = |field, problem: String| Err(Error::Request { field, problem });
     for (field, value) in [("runs", args.runs), ("suffix", args.suffix), ("answer", args.answer)] {
         if value == 0 {

@@ -3,17 +3,17 @@
 //! Tokens are drawn at random from the vocabulary: no kernel's time depends on which they are.
 
 /// A xorshift generator (Marsaglia, 2003): equal seeds give equal prompts on every machine.
-pub struct Tokens {
+pub(crate) struct Tokens {
     state: u64,
     vocabulary: u32,
 }
 
 impl Tokens {
-    pub fn new(seed: u64, vocabulary: usize) -> Self {
+    pub(crate) fn new(seed: u64, vocabulary: usize) -> Self {
         Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, vocabulary: vocabulary as u32 }
     }
 
-    pub fn take(&mut self, count: usize) -> Vec<u32> {
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u32> {
         (0..count).map(|_| self.next()).collect()
     }
 
@@ -26,16 +26,16 @@ impl Tokens {
 }
 
 /// How the prompts of one kind of use follow each other.
-pub struct Workload {
-    pub name: &'static str,
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
     /// Prompts, the first of which nobody has seen.
-    pub requests: usize,
+    pub(crate) requests: usize,
     /// The first prompt and what each has more than the one before, in percent of the workload's length.
     first: usize,
     growth: usize,
 }
 
-pub const WORKLOADS: [Workload; 4] = [
+pub(crate) const WORKLOADS: [Workload; 4] = [
     Workload { name: "shared system prompt", requests: 4, first: 100, growth: 0 },
     Workload { name: "multi-turn chat", requests: 5, first: 40, growth: 20 },
     Workload { name: "long-document questions", requests: 3, first: 150, growth: 0 },
@@ -43,12 +43,12 @@ pub const WORKLOADS: [Workload; 4] = [
 ];
 
 /// What of each prompt is known from the one before, in percent.
-pub const REUSABLE: [usize; 4] = [0, 50, 90, 100];
+pub(crate) const REUSABLE: [usize; 4] = [0, 50, 90, 100];
 
 impl Workload {
     /// The prompts, `length` tokens long in the middle. Of each but the first, `reusable` percent are the beginning of the one
     /// before, or all of that where it is shorter; at 100 the prompt is the one before again.
-    pub fn prompts(&self, length: usize, reusable: usize, tokens: &mut Tokens) -> Vec<Vec<u32>> {
+    pub(crate) fn prompts(&self, length: usize, reusable: usize, tokens: &mut Tokens) -> Vec<Vec<u32>> {
         let mut prompts: Vec<Vec<u32>> = Vec::with_capacity(self.requests);
         for index in 0..self.requests {
             let Some(last) = prompts.last() else {

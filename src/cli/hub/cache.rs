@@ -15,10 +15,10 @@ use super::name::{Name, safe_path};
 use crate::error::{Error, Result};
 
 /// The files of a Hugging Face checkpoint besides its weights, the first of them required.
-pub const CHECKPOINT: [&str; 5] =
+pub(crate) const CHECKPOINT: [&str; 5] =
     ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
-pub const WEIGHTS: &str = "model.safetensors";
-pub const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
@@ -30,7 +30,7 @@ fn base() -> Result<impl BaseStrategy> {
 }
 
 /// `HF_HOME`, or its default place.
-pub fn home() -> Result<PathBuf> {
+pub(crate) fn home() -> Result<PathBuf> {
     match variable("HF_HOME") {
         Some(home) => Ok(home),
         None => Ok(base()?.cache_dir().join("huggingface")),
@@ -38,7 +38,7 @@ pub fn home() -> Result<PathBuf> {
 }
 
 /// The hub cache of this machine.
-pub fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     match variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {
         Some(root) => Ok(root),
         None => Ok(home()?.join("hub")),
@@ -46,45 +46,45 @@ pub fn root() -> Result<PathBuf> {
 }
 
 /// Our own folder of models: GGUF files and checkpoint folders, by any name.
-pub fn models() -> Result<PathBuf> {
+pub(crate) fn models() -> Result<PathBuf> {
     Ok(base()?.data_dir().join("headstart").join("models"))
 }
 
 /// The folder of one repository in a hub cache.
 #[derive(Debug, Clone)]
-pub struct Repo {
-    pub root: PathBuf,
-    pub folder: String,
+pub(crate) struct Repo {
+    pub(crate) root: PathBuf,
+    pub(crate) folder: String,
 }
 
 impl Repo {
-    pub fn new(root: &Path, repo: &str) -> Self {
+    pub(crate) fn new(root: &Path, repo: &str) -> Self {
         Self { root: root.into(), folder: format!("models--{}", repo.replace('/', "--")) }
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.root.join(&self.folder)
     }
 
-    pub fn blob(&self, etag: &str) -> PathBuf {
+    pub(crate) fn blob(&self, etag: &str) -> PathBuf {
         self.path().join("blobs").join(etag)
     }
 
-    pub fn snapshot(&self, commit: &str) -> PathBuf {
+    pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
         self.path().join("snapshots").join(commit)
     }
 
-    pub fn reference(&self, revision: &str) -> PathBuf {
+    pub(crate) fn reference(&self, revision: &str) -> PathBuf {
         self.path().join("refs").join(revision)
     }
 
     /// The lock that huggingface_hub takes while it writes the same blob.
-    pub fn lock(&self, etag: &str) -> PathBuf {
+    pub(crate) fn lock(&self, etag: &str) -> PathBuf {
         self.root.join(".locks").join(&self.folder).join(format!("{etag}.lock"))
     }
 
     /// The snapshot a revision (branch, tag or commit) points to, where it is on the disk.
-    pub fn find(&self, revision: &str) -> Option<PathBuf> {
+    pub(crate) fn find(&self, revision: &str) -> Option<PathBuf> {
         let commit = fs::read_to_string(self.reference(revision)).unwrap_or_else(|_| revision.to_owned());
         let commit = commit.trim();
         (safe_path(commit) && !commit.contains('/')).then(|| self.snapshot(commit)).filter(|path| path.is_dir())
@@ -109,7 +109,7 @@ impl Repo {
 }
 
 /// What `name` means within a snapshot: a GGUF file, or the snapshot itself where it holds a whole checkpoint.
-pub fn within(snapshot: &Path, name: &Name) -> Option<PathBuf> {
+pub(crate) fn within(snapshot: &Path, name: &Name) -> Option<PathBuf> {
     match &name.file {
         Some(file) => Some(snapshot.join(file)).filter(|path| path.is_file()),
         None if is_checkpoint(snapshot) => Some(snapshot.into()),
@@ -121,7 +121,7 @@ pub fn within(snapshot: &Path, name: &Name) -> Option<PathBuf> {
 }
 
 /// True where a folder holds a configuration and every safetensors file it needs.
-pub fn is_checkpoint(folder: &Path) -> bool {
+pub(crate) fn is_checkpoint(folder: &Path) -> bool {
     folder.join(CHECKPOINT[0]).is_file()
         && (folder.join(WEIGHTS).is_file()
             || fs::read(folder.join(INDEX))
@@ -131,7 +131,7 @@ pub fn is_checkpoint(folder: &Path) -> bool {
 }
 
 /// The files a sharded checkpoint's index names; `None` where it is no index, or names a path outside its folder.
-pub fn shards(index: &[u8]) -> Option<BTreeSet<String>> {
+pub(crate) fn shards(index: &[u8]) -> Option<BTreeSet<String>> {
     let index: serde_json::Value = serde_json::from_slice(index).ok()?;
     let files: Option<BTreeSet<_>> =
         index.get("weight_map")?.as_object()?.values().map(|file| file.as_str().map(String::from)).collect();
@@ -140,17 +140,17 @@ pub fn shards(index: &[u8]) -> Option<BTreeSet<String>> {
 
 /// A model on this machine.
 #[derive(Debug, serde::Serialize)]
-pub struct Found {
+pub(crate) struct Found {
     /// What to give to `--model`.
-    pub name: String,
-    pub bytes: u64,
-    pub path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) path: PathBuf,
     /// `models` or `hub`
-    pub source: &'static str,
+    pub(crate) source: &'static str,
 }
 
 /// Every model of our folder and of the hub cache that this program could open.
-pub fn list() -> Result<Vec<Found>> {
+pub(crate) fn list() -> Result<Vec<Found>> {
     let mut found = vec![];
     for path in entries(&models()?) {
         if let Some(name) = path.file_name().and_then(|name| name.to_str())
@@ -183,7 +183,7 @@ pub fn list() -> Result<Vec<Found>> {
 }
 
 /// The model of our own folder that `name` means: by file name, by stem, or by the start of exactly one stem.
-pub fn in_models(name: &str) -> Result<Option<PathBuf>> {
+pub(crate) fn in_models(name: &str) -> Result<Option<PathBuf>> {
     if !safe_path(name) || name.contains('/') {
         return Ok(None);
     }

@@ -20,7 +20,7 @@ const REDIRECTS: usize = 8;
 /// A repository's listing is some hundred bytes a file.
 const LISTING_LIMIT: u64 = 32 << 20;
 
-pub struct Client {
+pub(crate) struct Client {
     agent: Agent,
     /// Scheme, host and port, perhaps with a path; no slash at its end.
     endpoint: String,
@@ -28,34 +28,34 @@ pub struct Client {
 }
 
 /// A repository at one commit.
-pub struct Listing {
-    pub commit: String,
-    pub files: Vec<String>,
+pub(crate) struct Listing {
+    pub(crate) commit: String,
+    pub(crate) files: Vec<String>,
 }
 
 /// One file as the hub announces it.
-pub struct Meta {
+pub(crate) struct Meta {
     /// The blob's name in the cache; for files kept in large-file storage the SHA-256 of their bytes.
-    pub etag: String,
-    pub size: u64,
+    pub(crate) etag: String,
+    pub(crate) size: u64,
 }
 
 impl Meta {
     /// The SHA-256 the bytes must have, where the hub knows it.
-    pub fn sha256(&self) -> Option<&str> {
+    pub(crate) fn sha256(&self) -> Option<&str> {
         Some(self.etag.as_str()).filter(|etag| etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit()))
     }
 }
 
 /// What may be worth another try.
-pub enum Failure {
+pub(crate) enum Failure {
     Passing(Error),
     Final(Error),
 }
 
 impl Client {
     /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE`; touches no network.
-    pub fn from_env() -> Result<Self> {
+    pub(crate) fn from_env() -> Result<Self> {
         let set =
             |name| std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
@@ -99,7 +99,7 @@ impl Client {
     }
 
     /// The commit a revision stands for, and its files.
-    pub fn listing(&self, name: &Name) -> Result<Listing> {
+    pub(crate) fn listing(&self, name: &Name) -> Result<Listing> {
         let url = format!("{}/api/models/{}/revision/{}", self.endpoint, name.repo, escape(&name.revision, false));
         let text = self.retry(|| {
             let response = self.send(&url, false, None, name)?;
@@ -122,7 +122,7 @@ impl Client {
     }
 
     /// Size and digest of one file.
-    pub fn meta(&self, name: &Name, commit: &str, file: &str) -> Result<Meta> {
+    pub(crate) fn meta(&self, name: &Name, commit: &str, file: &str) -> Result<Meta> {
         let url = self.resolve(name, commit, file);
         let response = self.retry(|| self.send(&url, true, None, name))?;
         let text = |key: &str| response.headers().get(key).and_then(|value| value.to_str().ok());
@@ -136,11 +136,11 @@ impl Client {
     }
 
     /// Opens a file's bytes from `offset` on. One try: the caller keeps what it got and asks for the rest.
-    pub fn open(&self, name: &Name, commit: &str, file: &str, offset: u64) -> Result<Response<Body>, Failure> {
+    pub(crate) fn open(&self, name: &Name, commit: &str, file: &str, offset: u64) -> Result<Response<Body>, Failure> {
         self.send(&self.resolve(name, commit, file), false, Some(offset), name)
     }
 
-    pub fn resolve(&self, name: &Name, commit: &str, file: &str) -> String {
+    pub(crate) fn resolve(&self, name: &Name, commit: &str, file: &str) -> String {
         format!("{}/{}/resolve/{}/{}", self.endpoint, name.repo, escape(commit, false), escape(file, true))
     }
 
@@ -191,16 +191,16 @@ impl Client {
 }
 
 /// Waits before try `count + 2`: twice as long each time.
-pub fn pause(count: u32) {
+pub(crate) fn pause(count: u32) {
     std::thread::sleep(FIRST_PAUSE * 2u32.pow(count.min(6)));
 }
 
 /// How often a transfer that gains nothing is begun.
-pub const fn tries() -> u32 {
+pub(crate) const fn tries() -> u32 {
     TRIES
 }
 
-pub fn download(url: &str, problem: String, fix: &str) -> Error {
+pub(crate) fn download(url: &str, problem: String, fix: &str) -> Error {
     Error::Download { url: url.into(), problem, fix: fix.into() }
 }
 

@@ -19,12 +19,12 @@ use super::client::{Client, Failure, Meta, download, pause, tries};
 use super::name::Name;
 use crate::error::{Error, Result};
 
-pub struct Transfer<'a> {
-    pub client: &'a Client,
-    pub repo: &'a Repo,
-    pub name: &'a Name,
-    pub commit: &'a str,
-    pub quiet: bool,
+pub(crate) struct Transfer<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) repo: &'a Repo,
+    pub(crate) name: &'a Name,
+    pub(crate) commit: &'a str,
+    pub(crate) quiet: bool,
 }
 
 impl Transfer<'_> {
@@ -32,7 +32,7 @@ impl Transfer<'_> {
     ///
     /// # Errors
     /// `Error::Download` with the address, `Error::Io` with the path.
-    pub fn fetch(&self, file: &str) -> Result<PathBuf> {
+    pub(crate) fn fetch(&self, file: &str) -> Result<PathBuf> {
         let meta = self.client.meta(self.name, self.commit, file)?;
         let blob = self.repo.blob(&meta.etag);
         if !holds(&blob, meta.size) {
@@ -234,13 +234,13 @@ fn holds(blob: &Path, size: u64) -> bool {
     blob.metadata().is_ok_and(|data| data.is_file() && data.len() == size)
 }
 
-pub fn parent(path: &Path) -> Result<()> {
+pub(crate) fn parent(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))
 }
 
 /// Writes a small file whole or not at all.
-pub fn replace(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn replace(path: &Path, text: &str) -> Result<()> {
     parent(path)?;
     let temporary = path.with_added_extension(format!("tmp{}", std::process::id()));
     fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path)).map_err(|e| Error::io(path, e))

@@ -12,8 +12,8 @@ mod name;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use cache::{Found, list};
-pub use name::DEFAULT;
+pub(crate) use cache::{Found, list};
+pub(crate) use name::DEFAULT;
 
 use cache::{CHECKPOINT, INDEX, Repo, WEIGHTS};
 use client::{Client, Listing};
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// `Error::Request` for a name that cannot be one, `Error::Download` where the hub does not serve it, `Error::Io`.
-pub fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
+pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
     let model = model.unwrap_or(DEFAULT);
     if Path::new(model).exists() {
         return Ok(model.into());
@@ -52,7 +52,7 @@ pub fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
+pub(crate) fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
     let name = Name::parse(model)?;
     let client = Client::from_env()?;
     let listing = client.listing(&name)?;

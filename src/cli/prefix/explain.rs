@@ -24,7 +24,7 @@ A conversation is a JSON array of {role, content}, or an object as OpenAI's API 
 tools, chat_template_kwargs, model, cache_salt, date (2026-11-23, what the chat template takes for today) or now (the
 same in seconds since 1970), and continue_final_message (true: the answer goes on with the last message) or
 add_generation_prompt (false: the prompt ends behind it). Messages and tools count from 0.")]
-pub struct Args {
+pub(crate) struct Args {
     /// A conversation whose prompt the cache holds
     #[arg(value_name = "A.JSON")]
     known: PathBuf,
@@ -83,7 +83,7 @@ impl Args {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let (known, prompt) = (input::prompt(&args.known)?, input::prompt(&args.prompt)?);
     let [old_name, new_name] = args.models([&known, &prompt])?;
     let old = Model::open(old_name)?;

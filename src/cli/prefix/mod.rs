@@ -9,7 +9,7 @@ use clap::Subcommand;
 use crate::error::Result;
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Show where two conversations part, whose text that is, and what it costs the prefix cache
     Explain(explain::Args),
     /// Compute the beginning of a conversation, for later runs to reuse
@@ -28,7 +28,7 @@ pub enum Command {
     Unpin(stored::Unpin),
 }
 
-pub fn run(command: &Command) -> Result<()> {
+pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Explain(args) => explain::run(args),
         Command::Warm(args) => packs::warm(args),

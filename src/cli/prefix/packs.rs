@@ -20,7 +20,7 @@ use crate::text::parse_time;
 
 /// A conversation, of which the beginning is meant.
 #[derive(Debug, clap::Args)]
-pub struct ConversationArgs {
+pub(crate) struct ConversationArgs {
     /// A conversation, as `prefix explain` reads it; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -58,7 +58,7 @@ text alone, what the prompts of all conversations begin with that go on from it,
   headstart prefix warm -m model.gguf conversation.json --cache-ttl 30days
 
 {MEANT}"))]
-pub struct Warm {
+pub(crate) struct Warm {
     #[command(flatten)]
     begin: BeginArgs,
 
@@ -74,7 +74,7 @@ pub struct Warm {
   headstart generate --prefix-pack handbook.kv.safetensors --messages question.json
 
 {MEANT}"))]
-pub struct Export {
+pub(crate) struct Export {
     #[command(flatten)]
     begin: BeginArgs,
 
@@ -97,7 +97,7 @@ pub struct Export {
   headstart prefix import -m model.gguf handbook.kv.safetensors --json
 
 The file is taken only if every byte of it is as it was written and it was made with the same weights and settings.")]
-pub struct Import {
+pub(crate) struct Import {
     /// What `export` wrote
     #[arg(value_name = "PACK")]
     pack: PathBuf,
@@ -117,7 +117,7 @@ pub struct Import {
 }
 
 /// The tokens of the beginning of the conversation in a file, and its salt.
-pub fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &DirArgs) -> Result<(Vec<u32>, String)> {
+pub(crate) fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &DirArgs) -> Result<(Vec<u32>, String)> {
     let mut prompt = input::prompt(file)?;
     prompt.now = date.or(prompt.now);
     let tokens = model.language.shared(&prompt)?;
@@ -129,7 +129,7 @@ pub fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &DirArgs) -
 }
 
 /// A prefix by what people call it: the first digits of its last block's key.
-pub fn id(key: &Key) -> String {
+pub(crate) fn id(key: &Key) -> String {
     key[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -166,7 +166,7 @@ fn all_kept(dir: &DirArgs, tiers: &Tiers, keys: &[Key]) -> Result<()> {
     Err(Error::Store { store: dir.place.path()?.display().to_string(), problem })
 }
 
-pub fn warm(args: &Warm) -> Result<()> {
+pub(crate) fn warm(args: &Warm) -> Result<()> {
     let mut begun = Computed::start(&args.begin)?;
     let answers = &mut begun.session.answers;
     let work = Work::begin()?;
@@ -189,7 +189,7 @@ pub fn warm(args: &Warm) -> Result<()> {
     Ok(())
 }
 
-pub fn export(args: &Export) -> Result<()> {
+pub(crate) fn export(args: &Export) -> Result<()> {
     let mut begun = Computed::start(&args.begin)?;
     let file = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = file.strip_suffix(".safetensors").unwrap_or(&file);
@@ -225,7 +225,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-pub fn import(args: &Import) -> Result<()> {
+pub(crate) fn import(args: &Import) -> Result<()> {
     let pack = cache::read_pack(&args.pack)?;
     let model = Model::open(&args.model)?;
     let digest = args.cache.dir.place.digest(&model.path)?.finish()?;

@@ -24,7 +24,7 @@ use super::packs::{beginning, id};
   headstart prefix ls --cache-dir /srv/kv --json
 
 A line is the longest stored prefix that no other goes on from. Beginnings that several have in common are stored once.")]
-pub struct Ls {
+pub(crate) struct Ls {
     #[command(flatten)]
     place: PlaceArgs,
 
@@ -38,7 +38,7 @@ pub struct Ls {
   headstart prefix rm 9b1c04aa11ff
   headstart prefix rm --all")]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["id", "all"])))]
-pub struct Rm {
+pub(crate) struct Rm {
     /// As `prefix ls` shows it, or its first digits; what other prefixes begin with stays
     #[arg(value_name = "ID")]
     id: Vec<String>,
@@ -58,7 +58,7 @@ pub struct Rm {
 
 A pinned prefix neither expires nor makes room for others. All pins together may hold half of --cache-budget. What is
 not stored yet is kept from the moment it is.")]
-pub struct Pin {
+pub(crate) struct Pin {
     /// A conversation, as `prefix warm` reads it, or the ID of a prefix, as `prefix ls` shows it
     #[arg(value_name = "FILE|ID")]
     what: String,
@@ -83,7 +83,7 @@ pub struct Pin {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  headstart prefix unpin house-rules")]
-pub struct Unpin {
+pub(crate) struct Unpin {
     /// What `prefix pin` was told to call it
     #[arg(value_name = "NAME")]
     name: String,
@@ -251,7 +251,7 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-pub fn ls(args: &Ls) -> Result<()> {
+pub(crate) fn ls(args: &Ls) -> Result<()> {
     let mut models = Models { files: args.place.remembered()?.files(), opened: HashMap::new() };
     let (mut shown, mut pins, mut damaged, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
     for part in args.place.parts()?.into_iter().map(part) {
@@ -306,7 +306,7 @@ fn table(rows: &[[String; COLUMNS.len()]]) -> String {
     term::dim(&line(&COLUMNS.map(str::to_owned))) + &rows.iter().map(line).collect::<String>()
 }
 
-pub fn rm(args: &Rm) -> Result<()> {
+pub(crate) fn rm(args: &Rm) -> Result<()> {
     if args.all {
         for part in args.place.parts()?.into_iter().map(part) {
             pollster::block_on(part.clear()).map_err(|problem| stopped(part.root(), problem))?;
@@ -322,7 +322,7 @@ pub fn rm(args: &Rm) -> Result<()> {
     Ok(())
 }
 
-pub fn pin(args: &Pin) -> Result<()> {
+pub(crate) fn pin(args: &Pin) -> Result<()> {
     let file = Path::new(&args.what);
     let (part, keys) = if args.what == "-" || file.exists() {
         let model = Model::open(&args.model)?;
@@ -340,7 +340,7 @@ pub fn pin(args: &Pin) -> Result<()> {
     term::out(&format!("{}  pinned, {kept} of {} blocks are stored\n", args.name, pinned.keys.len()))
 }
 
-pub fn unpin(args: &Unpin) -> Result<()> {
+pub(crate) fn unpin(args: &Unpin) -> Result<()> {
     let mut parts: Vec<FilesystemStore> = vec![args.dir.disk(&args.dir.salt(None))?];
     parts.extend(args.dir.place.parts()?.into_iter().map(part));
     let mut unpinned = false;

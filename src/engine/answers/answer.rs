@@ -14,14 +14,17 @@ use crate::text::{StopStrings, TokenStream, Tokenizer};
 /// An answer, whole once it has finished.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// Up to a stop string, without special tokens.
     pub text: String,
     /// Every token of the answer; those of a stop string are among them, a stop token is not.
     pub token_ids: Vec<u32>,
     /// `None` where the reader ended it.
     pub finish_reason: Option<FinishReason>,
+    /// How many tokens went in and came out.
     pub usage: Usage,
     /// Where the prompt came from; empty where the answer was ended before its prompt was looked up.
     pub cache: Report,
+    /// How long it took.
     pub timings: Timings,
     /// How often the device was lost, and the answer went on with another.
     pub recovered: usize,
@@ -30,11 +33,15 @@ pub struct Answer {
 /// Tokens, named as in OpenAI's API.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
+    /// All tokens of the prompt, computed or reused.
     pub prompt_tokens: usize,
+    /// As many as `token_ids` has.
     pub completion_tokens: usize,
+    /// What became of the prompt's.
     pub prompt_tokens_details: PromptTokensDetails,
 }
 
+/// The part of the prompt that was known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PromptTokensDetails {
     /// Prompt tokens whose keys and values were there already.
@@ -58,8 +65,8 @@ pub struct Timings {
 
 /// An answer that is under way, and the sequence of the engine that computes it.
 pub(super) struct Live {
-    pub id: AnswerId,
-    pub sequence: SequenceId,
+    pub(crate) id: AnswerId,
+    pub(crate) sequence: SequenceId,
     request: Request,
     stream: TokenStream,
     stops: StopStrings,
@@ -68,11 +75,11 @@ pub(super) struct Live {
     first: Option<Instant>,
     last: Instant,
     /// Of the token that comes next.
-    pub logits: Option<Vec<f32>>,
+    pub(crate) logits: Option<Vec<f32>>,
     /// Prompt tokens that were told to be done.
-    pub read: usize,
+    pub(crate) read: usize,
     /// Prompt positions whose logits were told.
-    pub told_logits: usize,
+    pub(crate) told_logits: usize,
     reading: bool,
     answer: Answer,
     stopped: bool,
@@ -80,7 +87,7 @@ pub(super) struct Live {
 
 impl Live {
     /// The text of what `request` knows as generated is part of the answer, and is not given again.
-    pub fn new(
+    pub(crate) fn new(
         id: AnswerId,
         sequence: SequenceId,
         request: Request,
@@ -124,12 +131,12 @@ impl Live {
     }
 
     /// The request that goes on from here with another engine.
-    pub fn again(&self) -> Request {
+    pub(crate) fn again(&self) -> Request {
         Request { generated: self.answer.token_ids.clone(), ..self.request.clone() }
     }
 
     /// Follows the sequence that does so.
-    pub fn follow(&mut self, sequence: SequenceId) {
+    pub(crate) fn follow(&mut self, sequence: SequenceId) {
         self.sequence = sequence;
         self.logits = None;
         (self.read, self.reading) = (0, true);
@@ -137,35 +144,35 @@ impl Live {
     }
 
     /// Whether a stop string has ended it.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped
     }
 
     /// Whether its prompt is still being computed.
-    pub fn is_reading(&self) -> bool {
+    pub(crate) fn is_reading(&self) -> bool {
         self.reading
     }
 
     /// Tokens of its prompt.
-    pub fn prompt_tokens(&self) -> usize {
+    pub(crate) fn prompt_tokens(&self) -> usize {
         self.request.tokens.len()
     }
 
     /// Notes where the prompt came from.
-    pub fn account(&mut self, cache: &Report) {
+    pub(crate) fn account(&mut self, cache: &Report) {
         self.answer.usage.prompt_tokens_details.cached_tokens = cache.reused();
         self.answer.cache = cache.clone();
     }
 
     /// Notes that the prompt is done, and what follows it is there.
-    pub fn mark(&mut self) {
+    pub(crate) fn mark(&mut self) {
         self.last = Instant::now();
         self.first = self.first.or(Some(self.last));
         self.reading = false;
     }
 
     /// Takes a token, and gives the text that it adds, often none.
-    pub fn take(&mut self, token: u32) -> String {
+    pub(crate) fn take(&mut self, token: u32) -> String {
         self.answer.token_ids.push(token);
         self.answer.usage.completion_tokens += 1;
         let Some(piece) = self.stream.push(token) else { return String::new() };
@@ -176,14 +183,14 @@ impl Live {
     }
 
     /// Gives up the text that was held back, for an answer that no stop string has ended.
-    pub fn rest(&mut self) -> String {
+    pub(crate) fn rest(&mut self) -> String {
         let cut = self.stops.push(&self.stream.finish().unwrap_or_default());
         let text = if cut.stop.is_some() { cut.text } else { cut.text + &self.stops.finish() };
         self.answer.text.push_str(&text);
         text
     }
 
-    pub fn finish(self, finish_reason: Option<FinishReason>) -> Answer {
+    pub(crate) fn finish(self, finish_reason: Option<FinishReason>) -> Answer {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let rate = |tokens: usize, time: Duration| match time.is_zero() {
             true => 0.0,

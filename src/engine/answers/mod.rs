@@ -27,20 +27,40 @@ pub struct AnswerId(pub u64);
 /// News of one answer.
 #[derive(Debug)]
 pub struct Update {
+    /// Whose news it is.
     pub id: AnswerId,
+    /// The news.
     pub what: What,
 }
 
+/// What happened to an answer.
 #[derive(Debug)]
 pub enum What {
     /// So many of the prompt's `total` tokens are computed or were known. All of them, before the first token; after a
     /// device was lost, it begins anew.
-    Prompt { done: usize, total: usize },
+    Prompt {
+        /// Prompt tokens, reused ones included.
+        done: usize,
+        /// All of the prompt.
+        total: usize,
+    },
     /// `[vocab]`, of a position of the prompt; only where the request asks for them.
-    PromptLogits { position: usize, logits: Vec<f32> },
+    PromptLogits {
+        /// Index of the prompt token behind which they are, from 0.
+        position: usize,
+        /// `[vocab]`, before penalties and biases.
+        logits: Vec<f32>,
+    },
     /// A token, the text that it adds, often none, and the logits it was chosen from where the request asks for them. Text
     /// that was held back to the end belongs to no token.
-    Text { text: String, token: Option<u32>, logits: Option<Vec<f32>> },
+    Text {
+        /// Whole characters, up to a stop string.
+        text: String,
+        /// `None` for text that was held back to the end.
+        token: Option<u32>,
+        /// `[vocab]`, before penalties and biases.
+        logits: Option<Vec<f32>>,
+    },
     /// The end of an answer, by itself or by [`Answers::cancel`].
     Finished(Box<Answer>),
     /// The end of an answer that could not go on.
@@ -77,6 +97,7 @@ impl Answers {
         &self.engine
     }
 
+    /// The same, to be changed.
     pub fn engine_mut(&mut self) -> &mut Engine {
         &mut self.engine
     }

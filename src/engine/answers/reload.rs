@@ -12,10 +12,12 @@ use crate::error::{Error, Result};
 /// Losses in a row, without a step that worked, after which no further device is asked for.
 pub const MAX_LOSSES: usize = 3;
 
+/// What [`Reload::reload`] returns; not `Send`.
 pub type Reloading<'a> = Pin<Box<dyn Future<Output = Result<Engine>> + 'a>>;
 
 /// A way to the same engine on a new device: the same files, the same options.
 pub trait Reload {
+    /// Loads the engine again. It is asked up to [`MAX_LOSSES`] times in a row.
     fn reload(&mut self) -> Reloading<'_>;
 }
 

@@ -5,44 +5,100 @@ use std::fmt::Display;
 
 use crate::store::Reject;
 
+/// Why a pack is refused, or cannot be made.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PackError {
+    /// Refused before anything is allocated for it.
     #[error("the pack has {found} {what}, at most {most} are allowed; export a shorter prefix, or raise the limit")]
-    TooLarge { what: &'static str, found: u64, most: u64 },
+    TooLarge {
+        /// `bytes` or `tokens`.
+        what: &'static str,
+        /// How many the pack has.
+        found: u64,
+        /// The limit, of [`PackLimits`](super::PackLimits).
+        most: u64,
+    },
 
+    /// Cut short, altered, or no pack at all.
     #[error("{}", damage(*.0))]
     Damaged(Reject),
 
+    /// The file could not be read.
     #[error("the pack could not be read: {problem}; try again, or copy the file to this machine")]
-    Read { problem: String },
+    Read {
+        /// What the reader said.
+        problem: String,
+    },
 
     /// Values as they are shown, not as they are.
     #[error("the pack was made with {what}: {theirs}, here {ours}; {fix}")]
-    Namespace { field: String, what: String, theirs: String, ours: String, fix: &'static str },
+    Namespace {
+        /// The tag of the field.
+        field: String,
+        /// The same in words.
+        what: String,
+        /// What the pack has.
+        theirs: String,
+        /// What this model has.
+        ours: String,
+        /// What to do about it.
+        fix: &'static str,
+    },
 
+    /// Of another salt, which is never shown.
     #[error("the pack was made under another salt, so it is another tenant's; export it again under this one")]
     Salt,
 
+    /// Of a model of another shape.
     #[error("the pack does not fit this model in {what}: {theirs}, here {ours}; export it again from this model")]
-    Layout { what: String, theirs: String, ours: String },
+    Layout {
+        /// Layers, widths or the format of elements.
+        what: String,
+        /// What the pack has.
+        theirs: String,
+        /// What this model has.
+        ours: String,
+    },
 
+    /// A token that this model does not have.
     #[error(
         "token {index} of the pack is {token}, but the model's vocabulary has {vocab}; export it again from this model"
     )]
-    Token { index: usize, token: u32, vocab: usize },
+    Token {
+        /// Its place in the prefix, from 0.
+        index: usize,
+        /// The id.
+        token: u32,
+        /// Ids are below it.
+        vocab: usize,
+    },
 
+    /// The key of the header is not that of the tokens.
     #[error("the pack's key is not that of its tokens; it was put together wrongly, so export it again")]
     Key,
 
+    /// There is nothing to be packed.
     #[error("a pack is made of at least one block of KV; warm the prefix first")]
     Empty,
 
+    /// A name that is empty, too long or more than one line.
     #[error("{name:?} cannot be the name of a pack; give one line of 1 to {most} bytes")]
-    Name { name: String, most: usize },
+    Name {
+        /// As it was given.
+        name: String,
+        /// Bytes that a name may have.
+        most: usize,
+    },
 
+    /// A block that does not follow the one before, or has another shape.
     #[error("block {block} cannot be packed: {problem}")]
-    Blocks { block: usize, problem: &'static str },
+    Blocks {
+        /// Its index, from 0.
+        block: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
 }
 
 impl From<Reject> for PackError {

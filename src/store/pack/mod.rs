@@ -29,6 +29,7 @@ const MAX_NAME: usize = 128;
 const MAX_TEXT: usize = 1024;
 
 /// How blocks are named.
+#[doc(hidden)]
 #[derive(Clone, Copy)]
 pub struct BlockKeys<'a> {
     /// The parent of the first block: the key of the namespace.
@@ -51,7 +52,9 @@ impl BlockKeys<'_> {
 /// Sizes above which a pack is refused before anything is allocated for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackLimits {
+    /// Of the whole file.
     pub bytes: u64,
+    /// Of the prefix.
     pub tokens: usize,
 }
 
@@ -63,6 +66,7 @@ impl Default for PackLimits {
 }
 
 /// The model that a pack shall serve. Borrowed, so that asking costs nothing.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct PackExpected<'a> {
     /// In the order in which differences are told.
@@ -84,14 +88,17 @@ pub struct PackHeader {
     pub text: Option<String>,
     /// The key of all tokens.
     pub key: Key,
+    /// Tokens of the prefix.
     pub tokens: usize,
     /// Tag and value of every namespace field.
-    pub namespace: BTreeMap<String, String>,
+    pub(crate) namespace: BTreeMap<String, String>,
+    /// What wrote the KV.
+    #[doc(hidden)]
     pub producer: Producer,
     /// Elements of `last_hidden`, if there is one.
     pub hidden: Option<usize>,
-    pub element: Element,
-    pub rows: Vec<Row>,
+    pub(crate) element: Element,
+    pub(crate) rows: Vec<Row>,
     /// Of the whole file.
     pub bytes: u64,
 }
@@ -140,6 +147,7 @@ impl PackHeader {
     }
 
     /// Whether a pack of this header can be of the model, apart from its tokens.
+    #[doc(hidden)]
     pub fn check(&self, expected: &PackExpected<'_>) -> Result<(), PackError> {
         self.check_namespace(expected.namespace)?;
         let differs = |what: String, theirs: String, ours: String| Err(PackError::Layout { what, theirs, ours });
@@ -190,6 +198,7 @@ pub struct Pack {
 impl Pack {
     /// Joins consecutive blocks, the first after the root; only the last may be partial, and its hidden state alone is
     /// kept. Of `text` the start is kept.
+    #[doc(hidden)]
     pub fn from_blobs(name: &str, text: Option<&str>, blobs: &[Blob], keys: &BlockKeys<'_>) -> Result<Self, PackError> {
         let (Some(first), Some(last)) = (blobs.first(), blobs.last()) else { return Err(PackError::Empty) };
         if !is_name(name) {
@@ -272,10 +281,12 @@ impl Pack {
         Ok((Self { header, tokens, file, data }, head))
     }
 
+    /// What it says of itself.
     pub fn header(&self) -> &PackHeader {
         &self.header
     }
 
+    /// The tokens whose KV it holds, from the first on.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -286,6 +297,7 @@ impl Pack {
     }
 
     /// Hidden state of the last token before the LM head.
+    #[doc(hidden)]
     pub fn last_hidden(&self) -> Option<Vec<f32>> {
         let begin = 4 * self.header.tokens;
         let hidden = self.header.hidden?;
@@ -293,6 +305,7 @@ impl Pack {
     }
 
     /// Whether this is a pack for the model, or why not.
+    #[doc(hidden)]
     pub fn check(&self, expected: &PackExpected<'_>) -> Result<(), PackError> {
         self.header.check(expected)?;
         match self.tokens.iter().position(|&token| token as usize >= expected.vocab) {
@@ -302,6 +315,7 @@ impl Pack {
     }
 
     /// The blocks of the prefix from its root on, one at a time. Refused where the pack's key is not that of its tokens.
+    #[doc(hidden)]
     pub fn blobs(&self, keys: &BlockKeys<'_>) -> Result<impl Iterator<Item = Blob>, PackError> {
         let keys = self.keys(keys)?;
         Ok((0..keys.len() - 1).map(move |block| self.blob(block, &keys)))

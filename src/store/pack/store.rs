@@ -33,6 +33,7 @@ impl Held {
 
 impl PackStore {
     /// Takes a pack of this model in, once.
+    #[doc(hidden)]
     pub fn add(&self, pack: Pack, expected: &PackExpected<'_>, keys: &BlockKeys<'_>) -> Result<(), PackError> {
         pack.check(expected)?;
         let keys = pack.keys(keys)?;

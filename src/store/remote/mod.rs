@@ -27,6 +27,7 @@ use self::{objects::Objects, redis::Redis};
 use super::manifest::{Manifest, is_manifest};
 use super::{Background, BackgroundConfig, Blob, BreakerConfig, Key, Store, StoreError};
 
+/// Bounds of a store on another machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteConfig {
     /// The longest that anything waits for an answer.

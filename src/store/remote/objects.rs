@@ -28,7 +28,7 @@ const MAX_ERROR: u64 = 4 << 10;
 const MAX_LISTING: u64 = 4 << 20;
 const REGION: &str = "us-east-1";
 
-pub struct Objects {
+pub(crate) struct Objects {
     client: Client,
     usage: RefCell<Usage>,
 }
@@ -57,7 +57,7 @@ enum Verb {
 
 impl Objects {
     /// Connects to nothing yet.
-    pub fn new(place: &Place, config: &RemoteConfig, deadline: Duration) -> Result<Self, StoreError> {
+    pub(crate) fn new(place: &Place, config: &RemoteConfig, deadline: Duration) -> Result<Self, StoreError> {
         let (at, ca) = if place.url.scheme() == "s3" { bucket(place)? } else { server(place)? };
         let roots = match &ca {
             None => RootCerts::WebPki,

@@ -33,7 +33,7 @@ const MAX_TEXT: usize = 500;
 const SCANNED: u32 = 1000;
 const MAX_NAMES: u64 = 4 << 20;
 
-pub struct Redis {
+pub(crate) struct Redis {
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
@@ -48,7 +48,7 @@ pub struct Redis {
 
 impl Redis {
     /// Connects to nothing yet.
-    pub fn new(place: &Place, config: RemoteConfig, deadline: Duration) -> Result<Self, StoreError> {
+    pub(crate) fn new(place: &Place, config: RemoteConfig, deadline: Duration) -> Result<Self, StoreError> {
         let url = &place.url;
         let [prefix, ca] = place.options(["prefix", "ca"])?;
         let prefix = prefix.unwrap_or_else(|| PREFIX.to_owned());

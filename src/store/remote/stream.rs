@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring};
 
-pub enum Stream {
+pub(crate) enum Stream {
     Plain(Bounded),
     Tls(Box<StreamOwned<ClientConnection, Bounded>>),
 }
 
 /// A socket until a moment.
-pub struct Bounded {
+pub(crate) struct Bounded {
     socket: TcpStream,
     until: Instant,
 }
 
 impl Stream {
     /// TLS where there is a configuration for it.
-    pub fn open(host: &str, port: u16, tls: Option<&Arc<ClientConfig>>, until: Instant) -> io::Result<Self> {
+    pub(crate) fn open(host: &str, port: u16, tls: Option<&Arc<ClientConfig>>, until: Instant) -> io::Result<Self> {
         let bare = host.trim_matches(['[', ']']);
         let mut bounded = Bounded { socket: connect(bare, port, until)?, until };
         let Some(config) = tls else { return Ok(Self::Plain(bounded)) };
@@ -37,7 +37,7 @@ impl Stream {
     }
 
     /// The deadline of the call that begins.
-    pub fn allow(&mut self, until: Instant) {
+    pub(crate) fn allow(&mut self, until: Instant) {
         match self {
             Self::Plain(bounded) => bounded.until = until,
             Self::Tls(stream) => stream.sock.until = until,
@@ -125,7 +125,7 @@ impl Write for Stream {
 }
 
 /// At least one.
-pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let fault = |problem: String| format!("ca={file}: {problem}; name a PEM file of certificates");
     let found = CertificateDer::pem_file_iter(Path::new(file)).map_err(|error| fault(error.to_string()))?;
     let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| fault(error.to_string()))?;
@@ -133,7 +133,7 @@ pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> 
 }
 
 /// Trusts the certificates of `ca`, or the public ones.
-pub fn tls(ca: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+pub(crate) fn tls(ca: Option<&str>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     match ca {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -150,7 +150,7 @@ pub fn tls(ca: Option<&str>) -> Result<Arc<ClientConfig>, String> {
 }
 
 /// What is wrong with the certificate, or with what the other side speaks, where that is the problem.
-pub fn tls_problem(error: &io::Error) -> Option<String> {
+pub(crate) fn tls_problem(error: &io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidMessage(_) => Some("it does not speak TLS; write the URL without the s".into()),
         problem @ rustls::Error::InvalidCertificate(_) => {
