@@ -9,7 +9,7 @@ pub mod topk;
 
 use crate::{
     gpu::{Buffer, Slice, shader::Library},
-    quant::Format,
+    quant::{Format, UNIT},
 };
 
 macro_rules! library {
@@ -112,17 +112,9 @@ impl Matrix {
 impl Part {
     /// The definitions that `shared/matrix.wgsl` needs.
     fn defines(&self, cols: usize) -> Vec<(&'static str, u32)> {
-        let number = match self.format {
-            Format::F32 => 0,
-            Format::F16 => 1,
-            Format::Bf16 => 2,
-            Format::Q8_0 => 3,
-            Format::Q4_0 => 4,
-            Format::Q4_1 => 5,
-        };
         vec![
-            ("FORMAT", number),
-            ("UNITS", cols.div_ceil(crate::quant::UNIT) as u32),
+            ("FORMAT", self.format.gguf()),
+            ("UNITS", cols.div_ceil(UNIT) as u32),
             ("SCALES_AT", (self.format.values_words(cols) as u64 * self.rows as u64) as u32),
             ("SCALE_WORDS", self.format.scales_words(cols) as u32),
             ("FIRST", self.first as u32),
