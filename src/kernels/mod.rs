@@ -31,6 +31,7 @@ pub const SHADERS: Library = library![
     "quant/bf16",
     "quant/f16",
     "quant/f32",
+    "quant/planes",
     "quant/q4_0",
     "quant/q4_1",
     "quant/q8_0",
@@ -115,6 +116,7 @@ impl Part {
         vec![
             ("FORMAT", self.format.gguf()),
             ("UNITS", cols.div_ceil(UNIT) as u32),
+            ("VALUE_WORDS", self.format.values_words(cols) as u32),
             ("SCALES_AT", (self.format.values_words(cols) as u64 * self.rows as u64) as u32),
             ("SCALE_WORDS", self.format.scales_words(cols) as u32),
             ("FIRST", self.first as u32),
