@@ -1,10 +1,15 @@
 // Values in planes of bits (src/quant/affine.rs), scaled by d and m: x = d · q + m.
 alias Word = u32;
 
-// A byte of each element of a unit: elements 0..4, elements 4..8.
+// The bits of a unit from the plane at word `at`, a byte an element: elements 0..4, elements 4..8.
 fn four_bits(at: u32, unit: u32) -> vec2<u32> {
   let word = weights[at + unit];
   return vec2(word, word >> 4u) & vec2(0x0f0f0f0fu);
+}
+
+fn one_bit(at: u32, unit: u32) -> vec2<u32> {
+  let word = weights[at + unit / 4u] >> (2u * (unit % 4u));
+  return vec2(word, word >> 1u) & vec2(0x01010101u);
 }
 
 fn scaled(quants: vec2<u32>, scale: vec2<f32>) -> Unit {

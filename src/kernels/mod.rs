@@ -34,6 +34,8 @@ pub const SHADERS: Library = library![
     "quant/planes",
     "quant/q4_0",
     "quant/q4_1",
+    "quant/q5_0",
+    "quant/q5_1",
     "quant/q8_0",
     "shared/draw",
     "shared/matrix",

@@ -12,6 +12,8 @@
 //! | q8_0       | 8, four signed bytes a u32, the first lowest                   | f16 d, two blocks a u32   |
 //! | q4_0       | 4, as [`affine`] has them                                      | f16 d, two blocks a u32   |
 //! | q4_1       | as q4_0                                                        | f16 d low, m high a block |
+//! | q5_0       | 4, 1                                                           | as q4_0                   |
+//! | q5_1       | 4, 1                                                           | as q4_1                   |
 //!
 //! Everything here is linear in the elements and allocates nothing but what it returns. The functions take lengths on
 //! trust from the caller and assert them: whoever reads files (`weights`) checks sizes before it comes here.
@@ -21,6 +23,8 @@ mod bf16;
 mod f16;
 mod q4_0;
 mod q4_1;
+mod q5_0;
+mod q5_1;
 mod q8_0;
 // A module called `f32` would hide the type.
 #[path = "f32.rs"]
@@ -44,6 +48,10 @@ pub enum Format {
     Q4_0,
     /// Blocks of 32 numbers of 4 bits under an f16 scale and minimum: 20 bytes in a file.
     Q4_1,
+    /// Blocks of 32 numbers of 5 bits under an f16 scale: 22 bytes in a file. Only read.
+    Q5_0,
+    /// Blocks of 32 numbers of 5 bits under an f16 scale and minimum: 24 bytes in a file. Only read.
+    Q5_1,
 }
 
 /// Appends the blocks of some elements.
@@ -81,6 +89,8 @@ macro_rules! with_codec {
             Format::Q8_0 => with_codec!(@ q8_0::Q8_0, $codec, $body),
             Format::Q4_0 => with_codec!(@ q4_0::Q4_0, $codec, $body),
             Format::Q4_1 => with_codec!(@ q4_1::Q4_1, $codec, $body),
+            Format::Q5_0 => with_codec!(@ q5_0::Q5_0, $codec, $body),
+            Format::Q5_1 => with_codec!(@ q5_1::Q5_1, $codec, $body),
         }
     };
     (@ $type:ty, $codec:ident, $body:expr) => {{
@@ -91,7 +101,8 @@ macro_rules! with_codec {
 
 impl Format {
     /// All that weights can be stored in.
-    pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+    pub const ALL: [Format; 8] =
+        [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1];
 
     /// The name people and shaders use: `q4_1`.
     pub fn name(self) -> &'static str {
@@ -254,6 +265,13 @@ mod shared {
         for (j, byte) in bytes.iter().enumerate() {
             (out[j], out[j + 16]) = (byte & 15, byte >> 4);
         }
+    }
+
+    /// ggml's 4 bytes of fifth bits and 16 of 32 nibbles.
+    pub(crate) fn five_bits(bytes: &[u8], out: &mut [u8]) {
+        nibbles(&bytes[4..], out);
+        let high = u32_at(bytes, 0);
+        out.iter_mut().enumerate().for_each(|(i, q)| *q |= ((high >> i & 1) as u8) << 4);
     }
 
     /// Appends 32 nibbles in ggml's order, taking element i from `nibble`.
