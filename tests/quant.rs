@@ -74,12 +74,15 @@ fn quantize_writes_the_bytes_of_the_reference_quantiser() {
 }
 
 /// The SHA-256 of the f32 (zeros without a sign) that gguf-py 0.19 (`gguf.quants.dequantize`) makes of [`reference_blocks`].
-const DEQUANTIZED: [(Format, &str); 5] = [
+const DEQUANTIZED: [(Format, &str); 8] = [
     (Format::Q8_0, "d5342454af4e7842ae68b94f4e3c5b2af5e6cefa8d28d2c61ebba38a62412222"),
     (Format::Q4_0, "874e57a85e5bff8757e37e301a172f352b943337abea55696e30e2b4140a0bb7"),
     (Format::Q4_1, "5c8b800b4ca21b746aeef108afd1ff58574ff6238f6d181d66d53aad6ee243d7"),
     (Format::Q5_0, "db9b2e30a6f1de0873148e7c406ba6c10250acbec9efb195ba96c8e7c5101779"),
     (Format::Q5_1, "dc1dbea76baea01c44b60f14ec05fdd4bb9bf0458fb6d60ea8d7fd85c1a836f0"),
+    (Format::Q4K, "5942a5e105345ccfd21d67542f7202a9da6a9107d852676fccf74497769cf711"),
+    (Format::Q5K, "1cb05903b275051dc1da48b7b47b420062b68017a9dd037111f7cc60c1d9d499"),
+    (Format::Q6K, "280b02cd87f872f75c00b1f45ba09d8a42dd3417351aef84af4569045dfd86bc"),
 ];
 
 /// 64 blocks of any bits, but every scale of a magnitude from 1/16 to 1/8.

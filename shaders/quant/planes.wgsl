@@ -7,6 +7,11 @@ fn four_bits(at: u32, unit: u32) -> vec2<u32> {
   return vec2(word, word >> 4u) & vec2(0x0f0f0f0fu);
 }
 
+fn two_bits(at: u32, unit: u32) -> vec2<u32> {
+  let word = weights[at + unit / 2u] >> (4u * (unit % 2u));
+  return vec2(word, word >> 2u) & vec2(0x03030303u);
+}
+
 fn one_bit(at: u32, unit: u32) -> vec2<u32> {
   let word = weights[at + unit / 4u] >> (2u * (unit % 4u));
   return vec2(word, word >> 1u) & vec2(0x01010101u);

@@ -40,6 +40,7 @@ impl<A: Affine> Codec for A {
     const BLOCK_BYTES: usize = A::BLOCK_BYTES;
     const PLANES: &'static [usize] = A::PLANES;
     const SCALE_HALVES: usize = A::SCALE_HALVES;
+    const GROUP: usize = A::GROUP;
     const QUANTIZE: Option<Quantize> = A::QUANTIZE;
 
     fn dequantize(raw: &[u8], out: &mut [f32]) {

@@ -14,6 +14,9 @@
 //! | q4_1       | as q4_0                                                        | f16 d low, m high a block |
 //! | q5_0       | 4, 1                                                           | as q4_0                   |
 //! | q5_1       | 4, 1                                                           | as q4_1                   |
+//! | q4_k       | 4                                                              | as [`k_scales`] has them  |
+//! | q5_k       | 4, 1                                                           | as q4_k                   |
+//! | q6_k       | 4, 2                                                           | bytes, then f16           |
 //!
 //! Everything here is linear in the elements and allocates nothing but what it returns. The functions take lengths on
 //! trust from the caller and assert them: whoever reads files (`weights`) checks sizes before it comes here.
@@ -21,10 +24,14 @@
 mod affine;
 mod bf16;
 mod f16;
+mod k_scales;
 mod q4_0;
 mod q4_1;
+mod q4_k;
 mod q5_0;
 mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
 // A module called `f32` would hide the type.
 #[path = "f32.rs"]
@@ -52,6 +59,12 @@ pub enum Format {
     Q5_0,
     /// Blocks of 32 numbers of 5 bits under an f16 scale and minimum: 24 bytes in a file. Only read.
     Q5_1,
+    /// Blocks of 256 numbers of 4 bits, a scale and minimum of 6 bits for each 32: 144 bytes in a file. Only read.
+    Q4K,
+    /// Blocks of 256 numbers of 5 bits, a scale and minimum of 6 bits for each 32: 176 bytes in a file. Only read.
+    Q5K,
+    /// Blocks of 256 numbers of 6 bits, a scale of 8 bits for each 16: 210 bytes in a file. Only read.
+    Q6K,
 }
 
 /// Appends the blocks of some elements.
@@ -71,6 +84,8 @@ trait Codec {
     const PLANES: &'static [usize];
     /// 16-bit halves of the scales plane for each block.
     const SCALE_HALVES: usize;
+    /// Elements that share a scale; 32 where there is none.
+    const GROUP: usize = 32;
     /// `None` for a format that is only read.
     const QUANTIZE: Option<Quantize>;
 
@@ -91,6 +106,9 @@ macro_rules! with_codec {
             Format::Q4_1 => with_codec!(@ q4_1::Q4_1, $codec, $body),
             Format::Q5_0 => with_codec!(@ q5_0::Q5_0, $codec, $body),
             Format::Q5_1 => with_codec!(@ q5_1::Q5_1, $codec, $body),
+            Format::Q4K => with_codec!(@ q4_k::Q4K, $codec, $body),
+            Format::Q5K => with_codec!(@ q5_k::Q5K, $codec, $body),
+            Format::Q6K => with_codec!(@ q6_k::Q6K, $codec, $body),
         }
     };
     (@ $type:ty, $codec:ident, $body:expr) => {{
@@ -101,8 +119,19 @@ macro_rules! with_codec {
 
 impl Format {
     /// All that weights can be stored in.
-    pub const ALL: [Format; 8] =
-        [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1];
+    pub const ALL: [Format; 11] = [
+        Format::F32,
+        Format::F16,
+        Format::Bf16,
+        Format::Q8_0,
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q4K,
+        Format::Q5K,
+        Format::Q6K,
+    ];
 
     /// The name people and shaders use: `q4_1`.
     pub fn name(self) -> &'static str {
@@ -140,6 +169,11 @@ impl Format {
 
     pub(crate) fn block_bytes(self) -> usize {
         with_codec!(self, C => C::BLOCK_BYTES)
+    }
+
+    /// Elements that share a scale; 32 where there is none.
+    pub(crate) fn group(self) -> usize {
+        with_codec!(self, C => C::GROUP)
     }
 
     /// Bytes that `elements` (a multiple of [`Format::block`]) take in a file.

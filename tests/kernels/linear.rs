@@ -27,6 +27,7 @@ const SHAPES: [(Face, Class); 5] = [
 /// Columns: one unit, odd numbers of units, of blocks of 32, more than a workgroup's lanes take at once.
 const PLAIN_COLS: [usize; 5] = [248, 8, 40, 1000, 576];
 const BLOCK_COLS: [usize; 5] = [96, 1536, 32, 288, 576];
+const LARGE_BLOCK_COLS: [usize; 5] = [512, 1536, 256, 768, 256];
 const ROWS: [usize; 5] = [37, 130, 5, 66, 1];
 const PAIRS: [usize; 5] = [38, 130, 6, 2, 66];
 const HEADS: [(usize, usize, usize, usize); 3] = [(6, 2, 40, 20), (3, 1, 64, 16), (2, 2, 8, 4)];
@@ -57,7 +58,11 @@ fn table() -> Vec<Case> {
                     (Epilogue::Qkv(heads(q, kv, dim, turned)), (q + 2 * kv) * dim)
                 }
             };
-            let cols = if format.block() == 1 { PLAIN_COLS } else { BLOCK_COLS }[(c + f * 2) % 5];
+            let cols = match format.block() {
+                1 => PLAIN_COLS,
+                32 => BLOCK_COLS,
+                _ => LARGE_BLOCK_COLS,
+            }[(c + f * 2) % 5];
             let span = SPANS[(c + f) % 6];
             let (norm, bias) = (extras % 2 == 1, extras / 2 == 1);
             table.push(Case { face, class, parts: vec![(format, rows)], cols, epilogue, norm, bias, span });

@@ -10,6 +10,9 @@ pub fn halves(format: Format) -> &'static [(usize, f32)] {
         Format::Q4_1 => &[(0, 1.0 / 8.0), (2, -1.0)],
         Format::Q5_0 => &[(0, 1.0 / 16.0)],
         Format::Q5_1 => &[(0, 1.0 / 16.0), (2, -1.0)],
+        Format::Q4K => &[(0, 1.0 / 512.0), (2, 1.0 / 64.0)],
+        Format::Q5K => &[(0, 1.0 / 1024.0), (2, 1.0 / 64.0)],
+        Format::Q6K => &[(208, 1.0 / 4096.0)],
         Format::F32 | Format::F16 | Format::Bf16 => &[],
     }
 }
