@@ -11,7 +11,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let token = token_of(row);
   if (unit >= UNITS || token < ${FIRST}u || token >= ${FIRST}u + ${ROWS_HERE}u) { return; }
   let local = token - ${FIRST}u;
-  let w = load_unit(local, unit, load_scale(local, unit / 4u));
+  let w = load_unit(local, unit, load_scale(local, unit));
   hidden[(row * UNITS + unit) * 2u] = w.lo;
   hidden[(row * UNITS + unit) * 2u + 1u] = w.hi;
 }

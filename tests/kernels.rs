@@ -7,4 +7,5 @@ mod attention;
 mod bench;
 mod linear;
 mod rows;
+mod tables;
 mod translate;

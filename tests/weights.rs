@@ -175,7 +175,7 @@ fn gguf_tensors_that_cannot_be_are_refused() {
     refused(build(&|t| t.offset = Some(u64::MAX - 31)), &["tiny.gguf", NAME, "the file has"]);
     refused(build(&|t| t.offset = Some(32)), &["tiny.gguf", "overlap", NAME]);
     refused(build(&|t| t.name = "token_embd.weight".into()), &["tiny.gguf", "token_embd.weight", "twice"]);
-    for (kind, name) in [(12, "q4_k"), (30_000, "number 30000")] {
+    for (kind, name) in [(29, "iq1_m"), (30_000, "number 30000")] {
         let error = build(&|t| t.kind = kind).unwrap().find(NAME).expect_err("refused");
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
         refused::<()>(Err(error), &["tiny.gguf", NAME, name, "q4_1", "q8_0"]);

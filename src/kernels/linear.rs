@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Class, Heads, Matrix, Part, Span};
 use crate::{
     gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice},
-    quant::UNIT,
+    quant::{Format, UNIT},
 };
 
 /// What becomes of the sums.
@@ -148,12 +148,15 @@ impl Linear {
 }
 
 /// Units of a lane in one pass of the loop along the columns; it never changes the order of a sum.
-fn step(variant: Variant, units: usize) -> usize {
+fn step(variant: Variant, units: usize, format: Format) -> usize {
     match variant.shape {
         // x is loaded element by element: more of that at once makes a program that takes seconds to compile.
         Shape::Rows if !variant.subgroup => 1,
-        // A block of 32 where blocks divide the row.
-        Shape::Rows => [4, 2].into_iter().find(|step| units.is_multiple_of(*step)).unwrap_or(1),
+        // What shares a scale, where that divides the row.
+        Shape::Rows => {
+            let fits = |step: &usize| units.is_multiple_of(*step) && step * UNIT <= format.group();
+            [4, 2].into_iter().find(fits).unwrap_or(1)
+        }
         Shape::Vector => units.div_ceil(variant.lanes).clamp(1, 2),
         Shape::Tile => 4,
     }
@@ -171,7 +174,7 @@ fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps:
         ("LANES", variant.lanes as u32),
         ("R", variant.rows as u32),
         ("T", variant.tokens as u32),
-        ("STEP", step(variant, units) as u32),
+        ("STEP", step(variant, units, part.format) as u32),
         ("SUBGROUP", u32::from(variant.subgroup)),
     ]);
     let constants = [(fusion.norm.is_some(), units * UNIT), (fusion.bias, matrix.rows)];

@@ -9,7 +9,7 @@ pub mod topk;
 
 use crate::{
     gpu::{Buffer, Slice, shader::Library},
-    quant::Format,
+    quant::{Format, UNIT},
 };
 
 macro_rules! library {
@@ -31,8 +31,15 @@ pub const SHADERS: Library = library![
     "quant/bf16",
     "quant/f16",
     "quant/f32",
+    "quant/k_scales",
+    "quant/planes",
     "quant/q4_0",
     "quant/q4_1",
+    "quant/q4_k",
+    "quant/q5_0",
+    "quant/q5_1",
+    "quant/q5_k",
+    "quant/q6_k",
     "quant/q8_0",
     "shared/draw",
     "shared/matrix",
@@ -112,17 +119,10 @@ impl Matrix {
 impl Part {
     /// The definitions that `shared/matrix.wgsl` needs.
     fn defines(&self, cols: usize) -> Vec<(&'static str, u32)> {
-        let number = match self.format {
-            Format::F32 => 0,
-            Format::F16 => 1,
-            Format::Bf16 => 2,
-            Format::Q8_0 => 3,
-            Format::Q4_0 => 4,
-            Format::Q4_1 => 5,
-        };
         vec![
-            ("FORMAT", number),
-            ("UNITS", cols.div_ceil(crate::quant::UNIT) as u32),
+            ("FORMAT", self.format.gguf()),
+            ("UNITS", cols.div_ceil(UNIT) as u32),
+            ("VALUE_WORDS", self.format.values_words(cols) as u32),
             ("SCALES_AT", (self.format.values_words(cols) as u64 * self.rows as u64) as u32),
             ("SCALE_WORDS", self.format.scales_words(cols) as u32),
             ("FIRST", self.first as u32),

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::{
-    Codec, UNIT,
+    Codec, Quantize,
     shared::{half_of, pack_halves, u16_at},
 };
 
@@ -15,17 +15,14 @@ impl Codec for Bf16 {
     const SAFETENSORS: Option<&'static str> = Some("BF16");
     const BLOCK: usize = 1;
     const BLOCK_BYTES: usize = 2;
-    const UNIT_WORDS: usize = UNIT / 2;
+    const PLANES: &'static [usize] = &[16];
     const SCALE_HALVES: usize = 0;
+    const QUANTIZE: Option<Quantize> = Some(quantize);
 
     fn dequantize(raw: &[u8], out: &mut [f32]) {
         for (bytes, x) in raw.chunks_exact(2).zip(out) {
             *x = bf16::from_bits(u16_at(bytes, 0)).to_f32();
         }
-    }
-
-    fn quantize(elements: &[f32], out: &mut Vec<u8>) {
-        out.extend(elements.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()));
     }
 
     fn pack(raw: &[u8], values: &mut [u32], _scales: &mut [u32]) {
@@ -37,4 +34,8 @@ impl Codec for Bf16 {
             *x = bf16::from_bits(half_of(values, i)).to_f32();
         }
     }
+}
+
+fn quantize(elements: &[f32], out: &mut Vec<u8>) {
+    out.extend(elements.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()));
 }

@@ -5,21 +5,33 @@
 //! `[rows, cols]` is two planes in one buffer: values, then scales. Both are row-major u32. Elements keep their order
 //! along a row; `cols` is padded with zeros to a multiple of [`UNIT`] (or of the block).
 //!
-//! | format     | values: u32 for each unit of 8 elements                                         | scales plane              |
-//! |------------|---------------------------------------------------------------------------------|---------------------------|
-//! | f32        | 8, the bits                                                                     | none                      |
-//! | f16, bf16  | 4, two elements each, the first in the low half                                 | none                      |
-//! | q8_0       | 2, four signed bytes each, the first lowest                                     | f16 d, two blocks a u32   |
-//! | q4_0       | 1: element i (0..4) in the low nibble of byte i, element 4 + i in its high one  | f16 d, two blocks a u32   |
-//! | q4_1       | as q4_0                                                                         | f16 d low, m high a block |
+//! | format     | values: bits of an element in each plane                      | scales plane              |
+//! |------------|----------------------------------------------------------------|---------------------------|
+//! | f32        | 32                                                             | none                      |
+//! | f16, bf16  | 16, two elements a u32, the first in the low half              | none                      |
+//! | q8_0       | 8, four signed bytes a u32, the first lowest                   | f16 d, two blocks a u32   |
+//! | q4_0       | 4, as [`affine`] has them                                      | f16 d, two blocks a u32   |
+//! | q4_1       | as q4_0                                                        | f16 d low, m high a block |
+//! | q5_0       | 4, 1                                                           | as q4_0                   |
+//! | q5_1       | 4, 1                                                           | as q4_1                   |
+//! | q4_k       | 4                                                              | as [`k_scales`] has them  |
+//! | q5_k       | 4, 1                                                           | as q4_k                   |
+//! | q6_k       | 4, 2                                                           | bytes, then f16           |
 //!
 //! Everything here is linear in the elements and allocates nothing but what it returns. The functions take lengths on
 //! trust from the caller and assert them: whoever reads files (`weights`) checks sizes before it comes here.
 
+mod affine;
 mod bf16;
 mod f16;
+mod k_scales;
 mod q4_0;
 mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
 // A module called `f32` would hide the type.
 #[path = "f32.rs"]
@@ -43,9 +55,22 @@ pub enum Format {
     Q4_0,
     /// Blocks of 32 numbers of 4 bits under an f16 scale and minimum: 20 bytes in a file.
     Q4_1,
+    /// Blocks of 32 numbers of 5 bits under an f16 scale: 22 bytes in a file. Only read.
+    Q5_0,
+    /// Blocks of 32 numbers of 5 bits under an f16 scale and minimum: 24 bytes in a file. Only read.
+    Q5_1,
+    /// Blocks of 256 numbers of 4 bits, a scale and minimum of 6 bits for each 32: 144 bytes in a file. Only read.
+    Q4K,
+    /// Blocks of 256 numbers of 5 bits, a scale and minimum of 6 bits for each 32: 176 bytes in a file. Only read.
+    Q5K,
+    /// Blocks of 256 numbers of 6 bits, a scale of 8 bits for each 16: 210 bytes in a file. Only read.
+    Q6K,
 }
 
-/// What one format knows of itself. Slices hold whole blocks (`dequantize`, `quantize`) or one whole row (`pack`,
+/// Appends the blocks of some elements.
+type Quantize = fn(&[f32], &mut Vec<u8>);
+
+/// What one format knows of itself. Slices hold whole blocks (`dequantize`, `QUANTIZE`) or one whole row (`pack`,
 /// `unpack`): [`Format`] has checked their lengths.
 trait Codec {
     const NAME: &'static str;
@@ -55,13 +80,16 @@ trait Codec {
     const SAFETENSORS: Option<&'static str>;
     const BLOCK: usize;
     const BLOCK_BYTES: usize;
-    /// u32 words of the values plane for each [`UNIT`].
-    const UNIT_WORDS: usize;
+    /// Bits of an element in each plane of its values.
+    const PLANES: &'static [usize];
     /// 16-bit halves of the scales plane for each block.
     const SCALE_HALVES: usize;
+    /// Elements that share a scale; 32 where there is none.
+    const GROUP: usize = 32;
+    /// `None` for a format that is only read.
+    const QUANTIZE: Option<Quantize>;
 
     fn dequantize(raw: &[u8], out: &mut [f32]);
-    fn quantize(elements: &[f32], out: &mut Vec<u8>);
     fn pack(raw: &[u8], values: &mut [u32], scales: &mut [u32]);
     fn unpack(values: &[u32], scales: &[u32], out: &mut [f32]);
 }
@@ -76,6 +104,11 @@ macro_rules! with_codec {
             Format::Q8_0 => with_codec!(@ q8_0::Q8_0, $codec, $body),
             Format::Q4_0 => with_codec!(@ q4_0::Q4_0, $codec, $body),
             Format::Q4_1 => with_codec!(@ q4_1::Q4_1, $codec, $body),
+            Format::Q5_0 => with_codec!(@ q5_0::Q5_0, $codec, $body),
+            Format::Q5_1 => with_codec!(@ q5_1::Q5_1, $codec, $body),
+            Format::Q4K => with_codec!(@ q4_k::Q4K, $codec, $body),
+            Format::Q5K => with_codec!(@ q5_k::Q5K, $codec, $body),
+            Format::Q6K => with_codec!(@ q6_k::Q6K, $codec, $body),
         }
     };
     (@ $type:ty, $codec:ident, $body:expr) => {{
@@ -86,7 +119,19 @@ macro_rules! with_codec {
 
 impl Format {
     /// All that weights can be stored in.
-    pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+    pub const ALL: [Format; 11] = [
+        Format::F32,
+        Format::F16,
+        Format::Bf16,
+        Format::Q8_0,
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q4K,
+        Format::Q5K,
+        Format::Q6K,
+    ];
 
     /// The name people and shaders use: `q4_1`.
     pub fn name(self) -> &'static str {
@@ -126,6 +171,11 @@ impl Format {
         with_codec!(self, C => C::BLOCK_BYTES)
     }
 
+    /// Elements that share a scale; 32 where there is none.
+    pub(crate) fn group(self) -> usize {
+        with_codec!(self, C => C::GROUP)
+    }
+
     /// Bytes that `elements` (a multiple of [`Format::block`]) take in a file.
     ///
     /// # Panics
@@ -136,7 +186,8 @@ impl Format {
 
     /// u32 words of the values plane for a row of `cols` elements.
     pub fn values_words(self, cols: usize) -> usize {
-        cols.div_ceil(UNIT) * with_codec!(self, C => C::UNIT_WORDS)
+        let words = |bits: &usize| (cols.div_ceil(UNIT) * UNIT * bits).div_ceil(32);
+        with_codec!(self, C => C::PLANES).iter().map(words).sum()
     }
 
     /// u32 words of the scales plane for a row of `cols` elements; 0 where the format has no scales.
@@ -153,13 +204,19 @@ impl Format {
         with_codec!(self, C => C::dequantize(raw, out));
     }
 
+    /// Whether f32 can be put into this format: some are only read.
+    pub fn quantizes(self) -> bool {
+        with_codec!(self, C => C::QUANTIZE).is_some()
+    }
+
     /// f32 → file bytes, the same as ggml's `quantize_row_*_ref`. Each block is rounded on its own.
     ///
     /// # Panics
-    /// When `elements` is not a whole number of blocks.
+    /// When `elements` is not a whole number of blocks, or the format is [only read](Format::quantizes).
     pub fn quantize(self, elements: &[f32]) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.file_bytes(elements.len()));
-        with_codec!(self, C => C::quantize(elements, &mut out));
+        let quantize = with_codec!(self, C => C::QUANTIZE);
+        quantize.unwrap_or_else(|| panic!("{} is only read", self.name()))(elements, &mut out);
         out
     }
 
@@ -237,20 +294,18 @@ mod shared {
         f16::from_bits(half_of(words, i)).to_f32()
     }
 
-    const LOW: u32 = 0x0f0f_0f0f;
-
-    /// ggml's 16 bytes of nibbles (element j low, j + 16 high in byte j) → 4 units in natural order.
-    pub(crate) fn repack_nibbles(bytes: &[u8], units: &mut [u32]) {
-        let w = [0, 4, 8, 12].map(|at| u32_at(bytes, at));
-        units[0] = (w[0] & LOW) | ((w[1] & LOW) << 4);
-        units[1] = (w[2] & LOW) | ((w[3] & LOW) << 4);
-        units[2] = ((w[0] >> 4) & LOW) | (w[1] & !LOW);
-        units[3] = ((w[2] >> 4) & LOW) | (w[3] & !LOW);
+    /// ggml's 16 bytes of 32 nibbles: element j low, j + 16 high in byte j.
+    pub(crate) fn nibbles(bytes: &[u8], out: &mut [u8]) {
+        for (j, byte) in bytes.iter().enumerate() {
+            (out[j], out[j + 16]) = (byte & 15, byte >> 4);
+        }
     }
 
-    /// Element `i` of a values plane of 4-bit units, 0..16.
-    pub(crate) fn nibble_of(values: &[u32], i: usize) -> u32 {
-        (values[i / 8] >> (8 * (i % 4) + 4 * (i % 8 / 4))) & 15
+    /// ggml's 4 bytes of fifth bits and 16 of 32 nibbles.
+    pub(crate) fn five_bits(bytes: &[u8], out: &mut [u8]) {
+        nibbles(&bytes[4..], out);
+        let high = u32_at(bytes, 0);
+        out.iter_mut().enumerate().for_each(|(i, q)| *q |= ((high >> i & 1) as u8) << 4);
     }
 
     /// Appends 32 nibbles in ggml's order, taking element i from `nibble`.

@@ -5,7 +5,7 @@
 use half::f16;
 
 use super::{
-    Codec,
+    Codec, Quantize,
     shared::{f16_at, pack_halves, scale_of, u16_at, u32_at},
 };
 
@@ -17,8 +17,9 @@ impl Codec for Q8_0 {
     const SAFETENSORS: Option<&'static str> = None;
     const BLOCK: usize = 32;
     const BLOCK_BYTES: usize = 34;
-    const UNIT_WORDS: usize = 2;
+    const PLANES: &'static [usize] = &[8];
     const SCALE_HALVES: usize = 1;
+    const QUANTIZE: Option<Quantize> = Some(quantize);
 
     fn dequantize(raw: &[u8], out: &mut [f32]) {
         for (block, out) in raw.chunks_exact(34).zip(out.chunks_exact_mut(32)) {
@@ -26,17 +27,6 @@ impl Codec for Q8_0 {
             for (&q, x) in block[2..].iter().zip(out) {
                 *x = f32::from(q as i8) * d;
             }
-        }
-    }
-
-    /// `d = max|x| / 127`, `q = round(x / d)` with halves away from zero; `x / d` is a product with `1 / d` in f32,
-    /// taken before d is rounded to f16.
-    fn quantize(elements: &[f32], out: &mut Vec<u8>) {
-        for block in elements.chunks_exact(32) {
-            let d = block.iter().fold(0f32, |max, x| max.max(x.abs())) / 127.0;
-            let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-            out.extend(f16::from_f32(d).to_le_bytes());
-            out.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
         }
     }
 
@@ -54,5 +44,16 @@ impl Codec for Q8_0 {
             let q = (values[i / 4] >> (8 * (i % 4))) as i8;
             *x = f32::from(q) * scale_of(scales, i / 32);
         }
+    }
+}
+
+/// `d = max|x| / 127`, `q = round(x / d)` with halves away from zero; `x / d` is a product with `1 / d` in f32,
+/// taken before d is rounded to f16.
+fn quantize(elements: &[f32], out: &mut Vec<u8>) {
+    for block in elements.chunks_exact(32) {
+        let d = block.iter().fold(0f32, |max, x| max.max(x.abs())) / 127.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        out.extend(f16::from_f32(d).to_le_bytes());
+        out.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
     }
 }

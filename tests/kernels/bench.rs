@@ -9,6 +9,7 @@ use headstart::{
 };
 
 use crate::reference::Bounded;
+use crate::support::blocks;
 
 /// The adapters that kernels choose by: the kinds, with the subgroups of the adapter at hand and without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Bench {
             let mut words = vec![0; rows * (value_words + scale_words)];
             let (value_plane, scale_plane) = words.split_at_mut(rows * value_words);
             for (row, values) in values.chunks(cols).enumerate() {
-                let raw = format.quantize(values);
+                let raw = blocks::of(*format, values);
                 let scales = &mut scale_plane[row * scale_words..(row + 1) * scale_words];
                 format.pack_row(&raw, cols, &mut value_plane[row * value_words..(row + 1) * value_words], scales);
                 let mut exact = vec![0.0; cols];

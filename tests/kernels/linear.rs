@@ -27,6 +27,7 @@ const SHAPES: [(Face, Class); 5] = [
 /// Columns: one unit, odd numbers of units, of blocks of 32, more than a workgroup's lanes take at once.
 const PLAIN_COLS: [usize; 5] = [248, 8, 40, 1000, 576];
 const BLOCK_COLS: [usize; 5] = [96, 1536, 32, 288, 576];
+const LARGE_BLOCK_COLS: [usize; 5] = [512, 1536, 256, 768, 256];
 const ROWS: [usize; 5] = [37, 130, 5, 66, 1];
 const PAIRS: [usize; 5] = [38, 130, 6, 2, 66];
 const HEADS: [(usize, usize, usize, usize); 3] = [(6, 2, 40, 20), (3, 1, 64, 16), (2, 2, 8, 4)];
@@ -49,15 +50,19 @@ fn table() -> Vec<Case> {
         for (f, format) in Format::ALL.into_iter().enumerate() {
             let extras = (c + 3 * f + c / 2) % 4;
             let (epilogue, rows) = match (c + f) % 4 {
-                0 => (Epilogue::Store, ROWS[(c + f) / 4 + c % 3]),
-                1 => (Epilogue::Residual, ROWS[(c + f) / 4 + f % 3]),
-                2 => (Epilogue::SwiGlu, PAIRS[(c + f) / 4 + c % 3]),
+                0 => (Epilogue::Store, ROWS[((c + f) / 4 + c % 3) % 5]),
+                1 => (Epilogue::Residual, ROWS[((c + f) / 4 + f % 3) % 5]),
+                2 => (Epilogue::SwiGlu, PAIRS[((c + f) / 4 + c % 3) % 5]),
                 _ => {
-                    let (q, kv, dim, turned) = HEADS[(c + f) / 4];
+                    let (q, kv, dim, turned) = HEADS[(c + f) / 4 % 3];
                     (Epilogue::Qkv(heads(q, kv, dim, turned)), (q + 2 * kv) * dim)
                 }
             };
-            let cols = if format.block() == 1 { PLAIN_COLS } else { BLOCK_COLS }[(c + f * 2) % 5];
+            let cols = match format.block() {
+                1 => PLAIN_COLS,
+                32 => BLOCK_COLS,
+                _ => LARGE_BLOCK_COLS,
+            }[(c + f * 2) % 5];
             let span = SPANS[(c + f) % 6];
             let (norm, bias) = (extras % 2 == 1, extras / 2 == 1);
             table.push(Case { face, class, parts: vec![(format, rows)], cols, epilogue, norm, bias, span });
@@ -86,7 +91,8 @@ fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
         let all = [shape, case.parts[0].0.to_string(), epilogue.into(), extras];
         pairs.extend((0..4).flat_map(|i| (0..i).map(|j| (all[i].clone(), all[j].clone())).collect::<Vec<_>>()));
     }
-    assert_eq!(pairs.len(), 5 * 6 + 5 * 4 + 5 * 4 + 6 * 4 + 6 * 4 + 4 * 4);
+    let formats = Format::ALL.len();
+    assert_eq!(pairs.len(), 5 * formats + 2 * 5 * 4 + 2 * 4 * formats + 4 * 4);
 }
 
 /// What a case leaves behind.

@@ -20,7 +20,11 @@ fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
     for (f, format) in Format::ALL.into_iter().enumerate() {
         let face = Face::ALL[f % 4];
         let numbers = Numbers::new(f as u64);
-        let cols = if format.block() == 1 { [8, 248, 1000][f % 3] } else { [96, 1536, 288][f % 3] };
+        let cols = match format.block() {
+            1 => [8, 248, 1000],
+            32 => [96, 1536, 288],
+            _ => [256, 1536, 512],
+        }[f % 3];
         let parts = [7, 2].map(|rows| (format, numbers.floats(rows * cols)));
         let (matrix, weights) = bench.matrix(cols, &parts);
         let tokens = [3, 8, 0, 6, 7, 3, 8];

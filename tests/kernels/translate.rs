@@ -29,10 +29,15 @@ fn adapters() -> Vec<Caps> {
     cpu.into_iter().chain(gpu).collect()
 }
 
-/// Widths that take each way of splitting a sum, with and without a norm before and a bias behind.
-fn extras() -> impl Iterator<Item = (usize, Option<f32>, bool)> {
+/// Widths that take each way of splitting a sum, as far as a format has them.
+fn widths(format: Format) -> [usize; 3] {
+    if format.block() > 32 { [768, 1536, 256] } else { [576, 1536, 96] }
+}
+
+/// Each width with and without a norm before and a bias behind.
+fn extras(format: Format) -> impl Iterator<Item = (usize, Option<f32>, bool)> {
     let of = |cols| [(cols, None, false), (cols, None, true), (cols, Some(1e-5), false), (cols, Some(1e-5), true)];
-    [576, 1536, 96].into_iter().flat_map(of)
+    widths(format).into_iter().flat_map(of)
 }
 
 fn permutations() -> HashSet<Arc<Kernel>> {
@@ -42,9 +47,9 @@ fn permutations() -> HashSet<Arc<Kernel>> {
     for caps in adapters() {
         for format in Format::ALL {
             let matrix = |cols, rows| Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
-            all.extend(Embed::new(&matrix(576, 100), &caps).kernels().cloned());
+            all.extend(Embed::new(&matrix(widths(format)[0], 100), &caps).kernels().cloned());
             for epilogue in [Epilogue::Store, Epilogue::Residual, Epilogue::SwiGlu, Epilogue::Qkv(shape)] {
-                for (cols, norm, bias) in extras() {
+                for (cols, norm, bias) in extras(format) {
                     let fusion = Fusion { epilogue, norm, bias, consts: buffer.whole() };
                     let classes = [Class::Prompt, Class::Decode];
                     all.extend(Linear::new(matrix(cols, 640), &fusion, &classes, &caps).kernels().cloned());

@@ -1,6 +1,7 @@
 //! What tests share: where the model lies, the committed references, and how an engine is held against them.
 
 pub mod blob;
+pub mod blocks;
 pub mod convert;
 pub mod engine;
 pub mod golden;

@@ -1,0 +1,33 @@
+//! Blocks of every weight format, those without a quantiser too.
+
+use half::f16;
+use headstart::quant::Format;
+
+/// Where the f16 numbers of a block lie, and numbers that make elements of about −1 to 1.
+pub fn halves(format: Format) -> &'static [(usize, f32)] {
+    match format {
+        Format::Q8_0 | Format::Q4_0 => &[(0, 1.0 / 8.0)],
+        Format::Q4_1 => &[(0, 1.0 / 8.0), (2, -1.0)],
+        Format::Q5_0 => &[(0, 1.0 / 16.0)],
+        Format::Q5_1 => &[(0, 1.0 / 16.0), (2, -1.0)],
+        Format::Q4K => &[(0, 1.0 / 512.0), (2, 1.0 / 64.0)],
+        Format::Q5K => &[(0, 1.0 / 1024.0), (2, 1.0 / 64.0)],
+        Format::Q6K => &[(208, 1.0 / 4096.0)],
+        Format::F32 | Format::F16 | Format::Bf16 => &[],
+    }
+}
+
+/// The bytes of `elements`; where the format is only read, those of other elements, which the bits of these decide.
+pub fn of(format: Format, elements: &[f32]) -> Vec<u8> {
+    if format.quantizes() {
+        return format.quantize(elements);
+    }
+    let bits = elements.iter().flat_map(|x| x.to_bits().wrapping_mul(0x9e37_79b1).to_le_bytes());
+    let mut raw: Vec<u8> = bits.take(format.file_bytes(elements.len())).collect();
+    for block in raw.chunks_exact_mut(format.file_bytes(format.block())) {
+        for &(at, number) in halves(format) {
+            block[at..at + 2].copy_from_slice(&f16::from_f32(number).to_le_bytes());
+        }
+    }
+    raw
+}
