@@ -265,7 +265,7 @@ impl Engine {
         let declined = all.filter(|end| found.back().is_none_or(|last| last.end() < *end));
         let failure = if late { Some(usize::MAX) } else { declined }.map(|end| (Reason::Deadline, end));
         beginning.options.whole_pages = !found.is_empty();
-        let Some(admission) = self.admission(&mut beginning, at)? else {
+        let Some(admission) = self.admission(&beginning)? else {
             let mut sequence = self.running.remove(at);
             sequence.phase = Phase::Waiting;
             match self.running.is_empty() {
@@ -296,21 +296,11 @@ impl Engine {
     }
 
     /// The pages that a sequence begins with; none where there is no room for it.
-    fn admission(&mut self, beginning: &mut Beginning, at: usize) -> Result<Option<Admission>> {
-        let prompt = self.running[at].request.tokens.len();
+    fn admission(&mut self, beginning: &Beginning) -> Result<Option<Admission>> {
         let cache = &mut self.reuse.cache;
-        let Ok(mut admission) = cache.admit(&beginning.namespace, &beginning.tokens, &beginning.options) else {
+        let Ok(admission) = cache.admit(&beginning.namespace, &beginning.tokens, &beginning.options) else {
             return Ok(None);
         };
-        if admission.table.exact() > prompt {
-            // Prefill kernels wrote what this answer decoded, for another prompt: other bits.
-            cache.withdraw(admission);
-            beginning.options.max = Some(prompt);
-            let Ok(again) = cache.admit(&beginning.namespace, &beginning.tokens, &beginning.options) else {
-                return Ok(None);
-            };
-            admission = again;
-        }
         if let Some(copy) = admission.copy
             && let Err(error) = self.runner.copy(copy)
         {
@@ -450,7 +440,7 @@ impl Engine {
             // What pages have of the block that could not be loaded is better than nothing.
             self.reuse.cache.withdraw(admission);
             beginning.options.whole_pages = false;
-            let Some(whole) = self.admission(&mut beginning, at)? else {
+            let Some(whole) = self.admission(&beginning)? else {
                 let sequence = self.running.remove(at);
                 self.wait(sequence);
                 return Ok(());

@@ -134,7 +134,8 @@ impl Reuse {
             _ if goes_on || hidden.is_some() => Some(tokens.len()),
             _ => None,
         };
-        let options = AdmitOptions { max, exact: request.exact, ..AdmitOptions::default() };
+        let left = sequence.left.clone().filter(|_| goes_on);
+        let options = AdmitOptions { max, exact: request.exact, left, ..AdmitOptions::default() };
         Beginning { namespace, tokens, options, hidden }
     }
 

@@ -28,6 +28,8 @@ use crate::{
 const MOST_WAITING: usize = 8192;
 /// Blocks that are known to be marked in a store; beyond that all are forgotten, and a mark stays where it is.
 const MOST_MARKED: usize = 65536;
+/// The longest that saving waits for a store, where nothing else is to be done.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The part of a step's time that saving may take.
 const SHARE: f64 = 0.05;
 
@@ -69,8 +71,8 @@ enum Saving {
         reading: Reading,
         blocks: Vec<(Block, bool)>,
     },
-    /// Stores are being given blobs.
-    Blobs(BoxFuture<'static, ()>),
+    /// Stores are being given so many blobs.
+    Blobs(BoxFuture<'static, ()>, usize),
 }
 
 impl Block {
@@ -196,7 +198,8 @@ impl Persistence {
         }
         let records = self.waiting.is_empty() || self.unrecorded.len() >= GROUP;
         let written = if records { std::mem::take(&mut self.unrecorded) } else { Vec::new() };
-        self.saving = Saving::Blobs(Box::pin(async move {
+        let blobs = saved.len();
+        let writing = async move {
             tiers.touch(&used).await;
             for (blob, heals) in &saved {
                 match heals {
@@ -205,7 +208,8 @@ impl Persistence {
                 }
             }
             tiers.record(written).await;
-        }));
+        };
+        self.saving = Saving::Blobs(Box::pin(writing), blobs);
     }
 
     /// How many pages the next step may save, of which the last took so many milliseconds.
@@ -247,7 +251,7 @@ impl Engine {
     pub(super) async fn save_share(&mut self) -> Result<()> {
         self.hand_pages_on().await?;
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
-        if let Saving::Blobs(writing) = &mut persistence.saving
+        if let Saving::Blobs(writing, _) = &mut persistence.saving
             && poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await.is_ready()
         {
             persistence.saving = Saving::Nothing;
@@ -317,12 +321,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits until the stores have taken what they are being given.
+    /// Waits until the stores have taken what they are being given, or for as long as anybody waits for a store.
     async fn written(&mut self) {
         if let Some(persistence) = &mut self.reuse.persistence
-            && let Saving::Blobs(writing) = &mut persistence.saving
+            && let Saving::Blobs(writing, blobs) = &mut persistence.saving
         {
-            writing.await;
+            if Deadline::after(PATIENCE).bound(writing).await.is_none() {
+                persistence.tiers.drop_unsaved(*blobs as u64);
+            }
             persistence.saving = Saving::Nothing;
         }
     }

@@ -4,7 +4,7 @@ use web_time::Instant;
 
 use super::request::{FinishReason, Request, SequenceId, Usage};
 use super::restore::Restoring;
-use crate::kv::{BlockTable, Report};
+use crate::kv::{BlockTable, Left, Report};
 
 /// A request and what it has produced.
 pub(crate) struct Sequence {
@@ -22,6 +22,8 @@ pub(crate) struct Sequence {
     pub(crate) admitted: Option<Instant>,
     /// Whether its prompt is computed from there on without a break, so that the time tells how fast.
     pub(crate) is_measured: bool,
+    /// The pages of its answer that it gave up.
+    pub(crate) left: Option<Left>,
     /// Prompt positions whose logits were told.
     pub(crate) told_logits: usize,
 }
@@ -68,6 +70,7 @@ impl Sequence {
             hidden: None,
             admitted: None,
             is_measured: false,
+            left: None,
             told_logits: 0,
         }
     }

@@ -405,7 +405,7 @@ impl Engine {
         if !sequence.request.no_cache {
             self.reuse.end(&table, &sequence.request);
         }
-        self.reuse.cache.release(table);
+        sequence.left = Some(self.reuse.cache.leave(table, sequence.request.tokens.len()));
     }
 
     /// Grows the KV cache while `pages` free pages are lacking: twice as large each time, cached prefixes being dropped

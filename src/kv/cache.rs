@@ -38,7 +38,7 @@ impl Default for Config {
 }
 
 /// How a prompt may reuse what is known.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct AdmitOptions {
     /// Reuse at most so many tokens. By default all but the last, whose logits have to be computed.
     pub max: Option<usize>,
@@ -46,10 +46,20 @@ pub struct AdmitOptions {
     pub min: usize,
     /// Reuse only what is bit-identical to a cold prefill.
     pub exact: bool,
+    /// Behind the prompt of a sequence that gave its pages up, reuse only those pages.
+    pub left: Option<Left>,
     /// End the hit at a page's edge: what follows is to be loaded from elsewhere, page by page.
     pub whole_pages: bool,
     /// Let the report tell what other salts hold. For one person's own machine only: it tells tenants about each other.
     pub across_salts: bool,
+}
+
+/// The pages that a sequence gave up, as far as they hold its answer: others may hold the same tokens with other bits, where
+/// other kernels computed them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    pub(super) prompt: usize,
+    pub(super) births: Vec<u64>,
 }
 
 /// A sequence that has begun: its table holds the reused tokens, the rest is to be appended.
@@ -128,6 +138,8 @@ pub struct Cache {
     pub(super) ghosts: Ghosts,
     pub(super) clock: Stamp,
     pub(super) stats: Stats,
+    /// Pages that were ever indexed.
+    pub(super) births: u64,
     next_pin: u64,
 }
 
@@ -144,6 +156,7 @@ impl Cache {
             quotas: HashMap::new(),
             ghosts: Ghosts::new(config.ghosts),
             clock: Stamp::default(),
+            births: 0,
             next_pin: 0,
             stats: Stats::default(),
             config,
@@ -192,13 +205,13 @@ impl Cache {
 
     /// How many tokens `admit` would reuse.
     pub fn lookup(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> usize {
-        let found = self.index.find(namespace, tokens, options.limit(tokens), options.exact).tokens();
+        let found = self.find(namespace, tokens, options).tokens();
         if found < options.min { 0 } else { found }
     }
 
     /// Whether [`admit`](Self::admit) would find the pages that it needs.
     pub(crate) fn fits(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> bool {
-        let found = self.index.find(namespace, tokens, options.limit(tokens), options.exact);
+        let found = self.find(namespace, tokens, options);
         let cached = found.pages.iter().filter(|page| self.pool.refs(**page) == 0).count();
         tokens.len().div_ceil(PAGE) - found.pages.len() <= self.available() - cached
     }
@@ -212,7 +225,7 @@ impl Cache {
         options: &AdmitOptions,
     ) -> Result<Admission, OutOfPages> {
         let max = options.limit(tokens);
-        let mut found = self.index.find(namespace, tokens, max, options.exact);
+        let mut found = self.find(namespace, tokens, options);
         let mut misses = self.misses(namespace, &tokens[..max], &found, options);
         let diverged = misses.iter().find(|miss| miss.reason == Reason::Diverged).map(|miss| miss.from);
         if (1..options.min).contains(&found.tokens()) {
@@ -351,6 +364,14 @@ impl Cache {
         Ok((fork, copy))
     }
 
+    /// Ends a sequence that will go on later, as [`AdmitOptions::left`]: `prompt` tokens are not its own answer.
+    pub fn leave(&mut self, table: BlockTable, prompt: usize) -> Left {
+        let births = table.pages[(prompt / PAGE).min(table.pages.len())..].iter();
+        let births = births.filter_map(|page| Some(self.index.nodes.get(page)?.birth)).collect();
+        self.release(table);
+        Left { prompt, births }
+    }
+
     /// Ends a sequence. What it published stays known until its pages are needed.
     pub fn release(&mut self, table: BlockTable) {
         self.clock.tick += 1;
@@ -367,7 +388,7 @@ impl Cache {
 
     /// Keeps the known part of `tokens` from being evicted or expiring.
     pub fn pin(&mut self, namespace: &Namespace, tokens: &[u32]) -> Result<Pinned, PinsFull> {
-        let found = self.index.find(namespace, tokens, tokens.len(), false);
+        let found = self.known(namespace, tokens);
         let whole = |&(page, tokens): &(PageId, usize)| self.index.nodes[&page].block.len() == tokens;
         let tail = found.tail.filter(whole);
         let mut pages = found.pages;
@@ -404,7 +425,7 @@ impl Cache {
     /// Forgets a sequence that no longer known one continues, from its end up to where another one, or a pinned one, goes on
     /// from it, and says how many pages. Sequences that run go on undisturbed, and publish again what they still write.
     pub fn forget(&mut self, namespace: &Namespace, tokens: &[u32]) -> usize {
-        let found = self.index.find(namespace, tokens, tokens.len(), false);
+        let found = self.known(namespace, tokens);
         let whole = |&(page, tokens): &(PageId, usize)| self.index.nodes[&page].block.len() == tokens;
         let mut path = found.pages;
         path.extend(found.tail.filter(whole).map(|tail| tail.0));

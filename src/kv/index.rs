@@ -68,6 +68,8 @@ pub(super) struct Node {
     pub(crate) exact: usize,
     pub(crate) children: Children,
     pub(crate) stamp: Stamp,
+    /// Which page it is, of all that were ever indexed.
+    pub(crate) birth: u64,
     /// The chain key; of a full block only.
     pub(crate) key: Option<Key>,
 }
@@ -159,8 +161,15 @@ impl Index {
         block.tokens().starts_with(tokens).then_some(*page)
     }
 
-    /// The longest prefix of `tokens[..max]`, token-exact; with `exact`, of exact tokens only.
-    pub(crate) fn find(&self, namespace: &Namespace, tokens: &[u32], max: usize, exact: bool) -> Match {
+    /// The longest prefix of `tokens[..max]`, token-exact, of what `usable` lets through: how many of the leading tokens of a
+    /// node that begins at a token of the prompt.
+    pub(crate) fn find(
+        &self,
+        namespace: &Namespace,
+        tokens: &[u32],
+        max: usize,
+        usable: &dyn Fn(usize, &Node) -> usize,
+    ) -> Match {
         let tokens = &tokens[..max.min(tokens.len())];
         let mut found = Match::default();
         let mut parent = Parent::Root(namespace.key());
@@ -168,7 +177,7 @@ impl Index {
         for block in tokens.chunks_exact(PAGE) {
             key = Key::block(&key, block);
             let Some((page, node)) = self.lookup(&key, parent, block) else { break };
-            if exact && node.exact < PAGE {
+            if usable(found.tokens(), node) < PAGE {
                 break;
             }
             if found.exact == found.tokens() {
@@ -180,43 +189,45 @@ impl Index {
         }
         let rest = &tokens[found.tokens()..];
         if !rest.is_empty() {
-            self.find_tail(parent, &rest[..rest.len().min(PAGE)], exact, &mut found);
+            self.find_tail(parent, &rest[..rest.len().min(PAGE)], usable, &mut found);
         }
         found
     }
 
     /// Of the children of `parent`, the one that shares most with `rest`; of equals one that ends there.
-    fn find_tail(&self, parent: Parent, rest: &[u32], exact: bool, found: &mut Match) {
+    fn find_tail(&self, parent: Parent, rest: &[u32], usable: &dyn Fn(usize, &Node) -> usize, found: &mut Match) {
+        let begin = found.tokens();
+        let usable_of = |page: &PageId| usable(begin, &self.nodes[page]);
         let none = Children::new();
         let children = self.children(parent).unwrap_or(&none);
         let query = Block::new(&rest[..rest.len().min(PAGE)]);
-        let (mut best, mut usable, mut longest) = (None, 0, 0);
+        let (mut best, mut most, mut longest) = (None, 0, 0);
         let after = &mut children.range(query..) as &mut dyn Iterator<Item = (&Block, &PageId)>;
         for side in [after, &mut children.range(..query).rev()] {
             for (block, &page) in side {
                 let shared = common(block.tokens(), rest);
-                let tokens = if exact { shared.min(self.nodes[&page].exact) } else { shared };
+                let tokens = shared.min(usable_of(&page));
                 longest = longest.max(shared);
-                if tokens > usable {
-                    (best, usable) = (Some(page), tokens);
+                if tokens > most {
+                    (best, most) = (Some(page), tokens);
                 }
-                if shared <= usable {
+                if shared <= most {
                     break; // further from the query nothing shares more
                 }
             }
         }
-        let ends = |page: &&PageId| !exact || self.nodes[*page].exact == usable;
-        let ended = children.get(&Block::new(&rest[..usable])).filter(ends);
+        let ends = |page: &&PageId| usable_of(page) >= most;
+        let ended = children.get(&Block::new(&rest[..most])).filter(ends);
         if let Some(&page) = ended.or(best.as_ref()) {
             if found.exact == found.tokens() {
-                found.exact += usable.min(self.nodes[&page].exact);
+                found.exact += most.min(self.nodes[&page].exact);
             }
-            found.tail = Some((page, usable));
+            found.tail = Some((page, most));
         }
         let unknown = children.is_empty() || (longest == 0 && matches!(parent, Parent::Root(_)));
-        found.stop = if usable == rest.len() {
+        found.stop = if most == rest.len() {
             Stop::Complete
-        } else if longest > usable {
+        } else if longest > most {
             Stop::Inexact
         } else if ended.is_some() || unknown {
             Stop::End
@@ -263,8 +274,9 @@ impl Index {
     }
 
     /// Puts page `new` in the place of page `old`: the same tokens, now held by another page.
-    pub(crate) fn replace(&mut self, old: PageId, new: PageId) {
-        let Some(node) = self.nodes.remove(&old) else { return };
+    pub(crate) fn replace(&mut self, old: PageId, new: PageId, birth: u64) {
+        let Some(mut node) = self.nodes.remove(&old) else { return };
+        node.birth = birth;
         if let Some(siblings) = self.children_mut(node.parent) {
             siblings.insert(node.block, new);
         }

@@ -29,7 +29,7 @@ mod table;
 /// A page's place in the KV buffers.
 pub type PageId = u32;
 
-pub use cache::{Admission, AdmitOptions, Cache, Config, Entry, PinId, Pinned, PinsFull, Stats};
+pub use cache::{Admission, AdmitOptions, Cache, Config, Entry, Left, PinId, Pinned, PinsFull, Stats};
 pub use divergence::{Change, Divergence, Owner, Rendered, Span, compare};
 pub use explain::{Choice, Miss, Reason, Report, Sources, Tier};
 pub use key::{Fields, Key, Namespace, PAGE};

@@ -15,6 +15,23 @@ impl AdmitOptions {
 }
 
 impl Cache {
+    /// The longest known prefix that may be reused.
+    pub(super) fn find(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> Match {
+        self.index.find(namespace, tokens, options.limit(tokens), &|begin, node| {
+            let usable = if options.exact { node.exact } else { node.block.len() };
+            match &options.left {
+                Some(left) if left.births.contains(&node.birth) => node.block.len(),
+                Some(left) => usable.min(left.prompt.saturating_sub(begin)),
+                None => usable,
+            }
+        })
+    }
+
+    /// The longest known prefix, whoever computed it.
+    pub(super) fn known(&self, namespace: &Namespace, tokens: &[u32]) -> Match {
+        self.index.find(namespace, tokens, tokens.len(), &|_, node| node.block.len())
+    }
+
     pub(super) fn hold(&mut self, page: PageId) {
         if self.pool.refs(page) == 0 {
             self.idle_leaf(page, false);
@@ -157,7 +174,9 @@ impl Cache {
         if let Some(key) = &key {
             self.ghosts.remove(key);
         }
-        let node = Node { tenant, parent, block, exact, children: Children::new(), stamp: self.clock, key };
+        self.births += 1;
+        let (children, stamp, birth) = (Children::new(), self.clock, self.births);
+        let node = Node { tenant, parent, block, exact, children, stamp, birth, key };
         self.index.insert(&table.namespace, page, node);
         *self.tenants.entry(tenant).or_default() += 1;
         Some(page)
@@ -167,7 +186,8 @@ impl Cache {
     fn replace(&mut self, old: PageId, new: PageId, exact: usize) {
         self.idle_leaf(old, false);
         let was_cached = self.pool.refs(old) == 0;
-        self.index.replace(old, new);
+        self.births += 1;
+        self.index.replace(old, new, self.births);
         if let Some(node) = self.index.nodes.get_mut(&new) {
             node.exact = exact;
         }
@@ -227,7 +247,7 @@ impl Cache {
             },
         };
         let lost = match reason {
-            Reason::DecodeWritten => self.index.find(namespace, tokens, tokens.len(), false).tokens() - at,
+            Reason::DecodeWritten => self.known(namespace, tokens).tokens() - at,
             _ if gone.is_some() => lost.min(rest),
             _ => rest,
         };

@@ -7,5 +7,6 @@ mod explain;
 mod forget;
 mod fuzz;
 mod keys;
+mod left;
 mod reasons;
 mod world;

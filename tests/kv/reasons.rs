@@ -35,7 +35,7 @@ fn told(config: Config, options: &AdmitOptions, prepare: impl Fn(&mut Cache)) ->
 fn every_reason_is_told_where_it_holds() {
     let usual = Config { capacity: 16, ..Config::default() };
     let plain = AdmitOptions::default();
-    let across = AdmitOptions { across_salts: true, ..plain };
+    let across = AdmitOptions { across_salts: true, ..plain.clone() };
     let prefill =
         |cache: &mut Cache, namespace: &Namespace, tokens: &[u32]| learn(cache, namespace, tokens, Producer::Prefill);
     let other = [&prompt()[..20], &[999; 20]].concat();
@@ -46,7 +46,9 @@ fn every_reason_is_told_where_it_holds() {
             "below_min",
             0,
             20,
-            told(usual.clone(), &AdmitOptions { min: 21, ..plain }, |cache| prefill(cache, &own(), &prompt()[..20])),
+            told(usual.clone(), &AdmitOptions { min: 21, ..plain.clone() }, |cache| {
+                prefill(cache, &own(), &prompt()[..20])
+            }),
         ),
         (
             "evicted",
@@ -77,7 +79,7 @@ fn every_reason_is_told_where_it_holds() {
             "decode_written",
             0,
             49,
-            told(usual.clone(), &AdmitOptions { exact: true, ..plain }, |cache| {
+            told(usual.clone(), &AdmitOptions { exact: true, ..plain.clone() }, |cache| {
                 learn(cache, &own(), &prompt(), Producer::Decode);
             }),
         ),

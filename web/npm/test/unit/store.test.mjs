@@ -139,3 +139,18 @@ test("remove and clear reach what is still queued", async () => {
   assert.equal(await present(store, 3), "000");
   assert.equal((await open()).usage().entries, 0);
 });
+
+test("manifests lie apart from blocks, and outlive them", async () => {
+  const manifest = "0".repeat(48) + Buffer.from("manifest").toString("hex");
+  const store = await open();
+  await store.put(manifest, blob(7));
+  for (let index = 0; index < 20; index++) await store.put(key(index), blob(400));
+  await store.flush();
+  assert.deepEqual(store.usage(), { entries: 2, bytes: 800, evicted: 18, failures: 0 });
+  const again = await open();
+  assert.deepEqual(await again.get(manifest), blob(7));
+  assert.equal(await again.remove(manifest), true);
+  await again.put(manifest, blob(9));
+  await again.clear();
+  assert.equal(await again.get(manifest), undefined);
+});
