@@ -5,6 +5,7 @@
 
 mod attention;
 mod bench;
+mod choice;
 mod linear;
 mod rows;
 mod tables;

@@ -47,7 +47,7 @@ pub struct Fusion {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Shape {
+pub enum Shape {
     Rows,
     Vector,
     Tile,
@@ -55,19 +55,19 @@ pub(crate) enum Shape {
 
 /// One point of the design space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Variant {
-    pub(crate) shape: Shape,
+pub struct Variant {
+    pub shape: Shape,
     /// Invocations of a workgroup.
-    pub(crate) lanes: usize,
+    pub lanes: usize,
     /// Matrix rows: of a lane (`Rows`), of a workgroup (`Vector`, `Tile`).
-    pub(crate) rows: usize,
+    pub rows: usize,
     /// Batch rows of a workgroup.
-    pub(crate) tokens: usize,
-    pub(crate) subgroup: bool,
+    pub tokens: usize,
+    pub subgroup: bool,
 }
 
 /// The permutation for `tokens` batch rows of `class`. Which one is chosen by `tokens` never changes a row's bits.
-pub(crate) fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
+pub fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
     let subgroup = caps.subgroup.is_some_and(|size| size >= 8);
     match (caps.kind, class) {
         (AdapterKind::Cpu, _) => Variant {
@@ -87,7 +87,7 @@ pub(crate) fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
 }
 
 /// Every permutation that [`choose`] can give for `classes`.
-fn variants(caps: &Caps, classes: &[Class]) -> Vec<Variant> {
+pub fn variants(caps: &Caps, classes: &[Class]) -> Vec<Variant> {
     let mut all = Vec::new();
     for &class in classes {
         for tokens in [1, 4, 64] {

@@ -65,6 +65,7 @@ impl Fuzz {
             min: [0, 0, 0, 5][self.rng.below(4)],
             exact: self.rng.below(3) == 0,
             across_salts: self.rng.below(2) == 0,
+            left: None,
             whole_pages: false,
         }
     }
