@@ -11,6 +11,7 @@
 pub mod answers;
 mod batch;
 mod breakpoints;
+#[doc(hidden)]
 pub mod choice;
 pub mod explain;
 mod handover;

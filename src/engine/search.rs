@@ -49,9 +49,9 @@ impl Found {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Past {
     /// Up to which token of the prompt each reason holds, in order.
-    pub reasons: Vec<(usize, Reason)>,
+    pub(crate) reasons: Vec<(usize, Reason)>,
     /// The first token for which others are known.
-    pub parted: Option<usize>,
+    pub(crate) parted: Option<usize>,
 }
 
 /// The blocks of `tokens` behind the first `known` tokens that tiers have. Of the last the prompt may have a part; with

@@ -146,7 +146,7 @@ impl Report {
 
     /// The first miss of which what is stored may tell more: the tokens were never seen, or others are known in their place
     /// and nobody said which.
-    pub fn unexplained(&self) -> Option<usize> {
+    pub(crate) fn unexplained(&self) -> Option<usize> {
         self.misses.iter().position(|miss| match miss.reason {
             Reason::Cold => true,
             Reason::Diverged => self.known.is_empty(),
@@ -155,7 +155,7 @@ impl Report {
     }
 
     /// Gives what is not remembered before token `end` a reason that a tier remembers. In prompt order.
-    pub fn remember(&mut self, end: usize, reason: Reason) {
+    pub(crate) fn remember(&mut self, end: usize, reason: Reason) {
         let Some(at) = self.misses.iter().position(|miss| miss.reason == Reason::Cold) else { return };
         let Miss { from, tokens, .. } = self.misses[at];
         let known = end.saturating_sub(from).min(tokens);

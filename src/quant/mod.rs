@@ -10,11 +10,11 @@
 //! | f32        | 32                                                             | none                      |
 //! | f16, bf16  | 16, two elements a u32, the first in the low half              | none                      |
 //! | q8_0       | 8, four signed bytes a u32, the first lowest                   | f16 d, two blocks a u32   |
-//! | q4_0       | 4, as [`affine`] has them                                      | f16 d, two blocks a u32   |
+//! | q4_0       | 4, as `affine` has them                                        | f16 d, two blocks a u32   |
 //! | q4_1       | as q4_0                                                        | f16 d low, m high a block |
 //! | q5_0       | 4, 1                                                           | as q4_0                   |
 //! | q5_1       | 4, 1                                                           | as q4_1                   |
-//! | q4_k       | 4                                                              | as [`k_scales`] has them  |
+//! | q4_k       | 4                                                              | as `k_scales` has them    |
 //! | q5_k       | 4, 1                                                           | as q4_k                   |
 //! | q6_k       | 4, 2                                                           | bytes, then f16           |
 //!

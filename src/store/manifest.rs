@@ -51,11 +51,11 @@ pub struct Written {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// In any order.
-    pub written: Vec<Written>,
+    pub(crate) written: Vec<Written>,
     /// Milliseconds since the Unix epoch.
-    pub now_ms: u64,
+    pub(crate) now_ms: u64,
     /// After which they are forgotten; none: when others need the room.
-    pub ttl: Option<Duration>,
+    pub(crate) ttl: Option<Duration>,
 }
 
 /// A block that was written once.
@@ -213,7 +213,7 @@ impl Manifest {
             let parent = parent.map_or(u16::MAX, |parent| parent as u16);
             let exact = if noted.producer == Producer::Prefill { EXACT } else { 0 };
             body.extend(parent.to_le_bytes());
-            body.extend([noted.tokens.len() as u8, exact | u8::from(noted.kept) * KEPT]);
+            body.extend([noted.tokens.len() as u8, exact | (u8::from(noted.kept) * KEPT)]);
             body.extend(noted.expires_ms.to_le_bytes());
             body.extend(noted.tokens.iter().flat_map(|token| token.to_le_bytes()));
         }

@@ -25,6 +25,7 @@ mod file;
 #[cfg(not(target_arch = "wasm32"))]
 mod filesystem;
 mod lru;
+#[doc(hidden)]
 mod manifest;
 mod memory;
 mod pack;

@@ -287,6 +287,7 @@ impl Tiers {
 
     /// Notes in every tier what was written, each block with the root of its group (see [`Manifest`]), and what of it that
     /// tier has. For when it has been saved, or could not be.
+    #[doc(hidden)]
     pub async fn record(&self, written: Vec<(Key, Written)>) {
         let mut groups: BTreeMap<Key, Vec<Written>> = BTreeMap::new();
         written.into_iter().for_each(|(root, written)| groups.entry(root).or_default().push(written));
@@ -302,6 +303,7 @@ impl Tiers {
     }
 
     /// What is known to have been written behind each of `roots`, of all tiers together: one round trip to each.
+    #[doc(hidden)]
     pub async fn manifests(&self, roots: &[Key], deadline: Deadline) -> Vec<Manifest> {
         let keys: Vec<Key> = roots.iter().map(Manifest::key).collect();
         let mut values = Vec::new();
