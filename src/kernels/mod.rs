@@ -77,8 +77,18 @@ pub struct Heads {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
-    /// Pairs of dims that RoPE turns.
-    pub rotary_pairs: usize,
+}
+
+/// Which pairs of dims of a head RoPE turns: the first `pairs`, by the angles of a row from number `first` on of the `all`
+/// that the step buffer has for each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rotation {
+    /// How many turn.
+    pub pairs: usize,
+    /// The first angle.
+    pub first: usize,
+    /// Angles of a row.
+    pub all: usize,
 }
 
 impl Heads {

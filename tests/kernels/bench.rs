@@ -176,8 +176,8 @@ impl Numbers {
     }
 }
 
-pub fn heads(heads: usize, kv_heads: usize, head_dim: usize, rotary_pairs: usize) -> Heads {
-    Heads { heads, kv_heads, head_dim, rotary_pairs }
+pub fn heads(heads: usize, kv_heads: usize, head_dim: usize) -> Heads {
+    Heads { heads, kv_heads, head_dim }
 }
 
 pub fn floats(words: &[u32]) -> &[f32] {

@@ -50,6 +50,7 @@ impl Llama {
         let config = Config::from_checkpoint(checkpoint).unwrap();
         let tensor = |role| block_on(checkpoint.read_f32(config.tensor(checkpoint, role).unwrap())).unwrap();
         let layer = |at: usize| {
+            let spec = &config.layers[at];
             let linear = |weight, bias, biased: bool| Linear {
                 weight: tensor(Role::Layer(at, weight)),
                 bias: if biased { tensor(Role::Layer(at, bias)) } else { Vec::new() },
@@ -57,19 +58,19 @@ impl Llama {
             Layer {
                 attn_norm: tensor(Role::Layer(at, AttnNorm)),
                 mlp_norm: tensor(Role::Layer(at, MlpNorm)),
-                q: linear(Q, QBias, config.qkv_bias),
-                k: linear(K, KBias, config.qkv_bias),
-                v: linear(V, VBias, config.qkv_bias),
-                o: linear(O, OBias, config.o_bias),
-                gate: linear(Gate, GateBias, config.mlp_bias),
-                up: linear(Up, UpBias, config.mlp_bias),
-                down: linear(Down, DownBias, config.mlp_bias),
+                q: linear(Q, QBias, spec.qkv_bias),
+                k: linear(K, KBias, spec.qkv_bias),
+                v: linear(V, VBias, spec.qkv_bias),
+                o: linear(O, OBias, spec.o_bias),
+                gate: linear(Gate, GateBias, spec.mlp_bias),
+                up: linear(Up, UpBias, spec.mlp_bias),
+                down: linear(Down, DownBias, spec.mlp_bias),
             }
         };
         Self {
-            inv_freq: config.inv_freq(None).unwrap(),
+            inv_freq: config.layers[0].rope.inv_freq(None).unwrap(),
             embedding: tensor(Role::Embedding),
-            layers: (0..config.layers).map(layer).collect(),
+            layers: (0..config.layers.len()).map(layer).collect(),
             norm: tensor(Role::FinalNorm),
             head: (!config.tied_embeddings).then(|| tensor(Role::LmHead)),
             half_cache,
