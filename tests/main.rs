@@ -8,6 +8,7 @@ mod counters;
 mod engine;
 mod exactness;
 mod explain;
+mod formats;
 mod fuzz_parsers;
 mod hub;
 mod inputs;

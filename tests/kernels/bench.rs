@@ -93,7 +93,7 @@ impl Bench {
             let mut words = vec![0; rows * (value_words + scale_words)];
             let (value_plane, scale_plane) = words.split_at_mut(rows * value_words);
             for (row, values) in values.chunks(cols).enumerate() {
-                let raw = blocks::of(*format, values);
+                let raw = blocks::of(*format, values, 1.0);
                 let scales = &mut scale_plane[row * scale_words..(row + 1) * scale_words];
                 format.pack_row(&raw, cols, &mut value_plane[row * value_words..(row + 1) * value_words], scales);
                 let mut exact = vec![0.0; cols];
