@@ -59,14 +59,18 @@ fn files() -> [Gguf; 2] {
     })
 }
 
+fn open(file: &Gguf) -> Checkpoint {
+    block_on(Checkpoint::gguf(Box::new(MemorySource::new("mixed.gguf", file.build())))).unwrap()
+}
+
 #[test]
 fn a_file_of_many_formats_answers_as_its_weights_in_f32_and_stays_as_small() {
-    let open = |file: &Gguf| {
-        let checkpoint = block_on(Checkpoint::gguf(Box::new(MemorySource::new("mixed.gguf", file.build())))).unwrap();
+    let load = |file: &Gguf| {
+        let checkpoint = open(file);
         let engine = block_on(Engine::load(&checkpoint, &EngineOptions::default(), &mut |_| {})).unwrap();
         (file.tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>(), engine)
     };
-    let [(bytes, mut mixed), (_, mut plain)] = files().each_ref().map(open);
+    let [(bytes, mut mixed), (_, mut plain)] = files().each_ref().map(load);
     let prompt: Vec<u32> = (0..40).map(|i| i * 7 % 96).collect();
     let logits = |engine: &mut Engine| {
         let mut all = Vec::new();
@@ -84,4 +88,12 @@ fn a_file_of_many_formats_answers_as_its_weights_in_f32_and_stays_as_small() {
     assert!(counters.weight_bytes as f64 <= 1.05 * bytes as f64, "{} of {bytes}", counters.weight_bytes);
     // Five a layer and four besides; one more where V has a format of its own, two where Q, K and V have three.
     assert_eq!(counters.dispatches_per_token, 2.0 * 5.0 + 4.0 + 1.0 + 2.0);
+}
+
+#[test]
+fn weights_are_not_put_into_a_format_that_is_only_read() {
+    let options = EngineOptions { quantize: Some(Format::Q4K), ..EngineOptions::default() };
+    let [file, _] = files();
+    let error = block_on(Engine::load(&open(&file), &options, &mut |_| {})).err().expect("refused").to_string();
+    assert!(error.contains("quantize") && error.contains("q4_k"), "{error}");
 }

@@ -71,6 +71,10 @@ impl Runner {
         options: &EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        if let Some(format) = options.quantize.filter(|format| !format.quantizes()) {
+            let problem = format!("{format} is only read; take one that 32-bit weights can be put into");
+            return Err(Error::Request { field: "quantize", problem });
+        }
         let config = Config::from_checkpoint(checkpoint)?;
         config.check_tensors(checkpoint)?;
         let context = context(&config, options)?;
