@@ -315,3 +315,28 @@ fn every_role_has_its_own_name_in_both_kinds() {
     assert_eq!(down.name(Kind::HuggingFace), "model.layers.1.mlp.down_proj.weight");
     assert_eq!(down.shape(&biased), [64, 96]);
 }
+
+/// A field of another architecture, or of one to come, changes what the model computes: it is named.
+#[test]
+fn fields_that_change_numbers_and_are_not_known_are_refused_by_name() {
+    for (key, value) in [("attention.sliding_window", 512), ("expert_count", 8), ("a_field_to_come", 1)] {
+        let key = format!("llama.{key}");
+        refused(with_key(&key, value), &["tiny.gguf", &key, "not supported", "llama without it"]);
+    }
+    assert!(with_key("llama.expert_count", 0).is_ok(), "no experts");
+    assert!(with_key("llama.rope.scaling.original_context_length", 64).is_ok());
+    assert!(with_key("general.a_field_to_come", 1).is_ok(), "not the network's");
+
+    for (key, value, off) in [
+        ("attn_logit_softcapping", json!(50.0), json!(null)),
+        ("residual_multiplier", json!(0.5), json!(1)),
+        ("attention_multiplier", json!(1.0), json!(null)),
+        ("num_local_experts", json!(8), json!(0)),
+        ("use_qk_norm", json!(true), json!(false)),
+        ("sliding_window", json!(4096), json!(null)),
+        ("layer_types", json!(["full_attention", "sliding_attention"]), json!(["full_attention", "full_attention"])),
+    ] {
+        refused(with_json(json!({ key: value })), &["dir/config.json", key, "not supported", "llama without it"]);
+        assert!(with_json(json!({ key: off })).is_ok(), "{key} is off");
+    }
+}

@@ -150,6 +150,7 @@ impl Config {
         let keys = Keys::new(checkpoint, architecture.name);
         let config = (architecture.read)(&keys)?;
         config.check(&keys)?;
+        keys.refuse_unread()?;
         Ok(config)
     }
 

@@ -1,7 +1,12 @@
-//! A checkpoint's configuration by what its fields mean, the same for both kinds of checkpoint.
+//! A checkpoint's configuration by what its fields mean, the same for both kinds of checkpoint. What an architecture asks for
+//! is remembered, so that a field that changes numbers and that nobody asked for is refused and not ignored.
 //!
 //! Field names: GGUF as in ggml's docs/gguf.md and gguf-py's constants; Hugging Face as in transformers' configurations,
 //! release 4 (`rope_theta`, `rope_scaling`) and release 5 (`rope_parameters`).
+
+use std::{cell::RefCell, collections::BTreeSet};
+
+use serde_json::Value;
 
 use super::{Config, LayerRole, LayerSpec, Role, Rope, RopeRows, SamplingDefaults, Scaling, ends};
 use crate::{
@@ -33,10 +38,42 @@ const MAX_INTERMEDIATE: usize = 1 << 20;
 const MAX_VOCAB: usize = 1 << 22;
 const MAX_CONTEXT: usize = 1 << 24;
 
+/// Fields of GGUF, behind the architecture's name, that change no number.
+const HARMLESS: [&str; 3] = ["rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout"];
+
+/// Fields of `config.json` by which some architecture changes numbers, each with the number that leaves them as they are.
+/// False, null and lists of nothing but full attention leave them too.
+const TELLING: [(&str, Option<f64>); 23] = [
+    ("attention_multiplier", None),
+    ("attn_logit_softcapping", Some(0.0)),
+    ("clip_qkv", None),
+    ("embedding_multiplier", Some(1.0)),
+    ("final_logit_softcapping", Some(0.0)),
+    ("layer_types", None),
+    ("logit_scale", Some(1.0)),
+    ("logits_scaling", Some(1.0)),
+    ("n_routed_experts", Some(0.0)),
+    ("no_rope_layers", None),
+    ("num_experts", Some(0.0)),
+    ("num_local_experts", Some(0.0)),
+    ("parallel_attn", None),
+    ("qk_layernorm", None),
+    ("qk_norm", None),
+    ("query_pre_attn_scalar", None),
+    ("residual_multiplier", Some(1.0)),
+    ("scale_depth", None),
+    ("scale_emb", Some(1.0)),
+    ("sliding_window", None),
+    ("use_alibi", None),
+    ("use_parallel_residual", None),
+    ("use_qk_norm", None),
+];
+
 /// The configuration of a checkpoint of one architecture.
 pub(super) struct Keys<'a> {
     checkpoint: &'a Checkpoint,
     architecture: &'static str,
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl Fields for Keys<'_> {
@@ -48,6 +85,7 @@ impl Fields for Keys<'_> {
     }
 
     fn lookup(&self, key: &str) -> Option<Field<'_>> {
+        self.asked.borrow_mut().insert(key.to_owned());
         match &self.checkpoint.metadata {
             Metadata::Gguf(metadata) => metadata.lookup(key),
             Metadata::HuggingFace(files) => files.config.lookup(key),
@@ -57,7 +95,7 @@ impl Fields for Keys<'_> {
 
 impl<'a> Keys<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, architecture: &'static str) -> Self {
-        Self { checkpoint, architecture }
+        Self { checkpoint, architecture, asked: RefCell::default() }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -161,14 +199,16 @@ impl<'a> Keys<'a> {
 
     fn gguf_rope(&self, head_dim: usize) -> Result<Rope> {
         let key = |rest: &str| format!("{}.rope.{rest}", self.architecture);
-        let scaling = match self.str(&key("scaling.type"))? {
-            Some("linear") => Scaling::Linear { factor: positive(self, &key("scaling.factor"), None)? },
-            // The field of files written before `scaling.type` came.
-            None if self.lookup(&key("scale_linear")).is_some() => {
-                Scaling::Linear { factor: positive(self, &key("scale_linear"), None)? }
+        // Files written before `scaling.type` came have but a factor, under either name.
+        let present = |key: &String| self.lookup(key).is_some();
+        let factor = [key("scaling.factor"), key("scale_linear")].into_iter().find(present);
+        let scaling = match (self.str(&key("scaling.type"))?, factor) {
+            (Some("none"), _) | (None, None) => Scaling::None,
+            (Some("linear") | None, factor) => {
+                let factor = factor.unwrap_or_else(|| key("scaling.factor"));
+                Scaling::Linear { factor: positive(self, &factor, None)? }
             }
-            None | Some("none") => Scaling::None,
-            Some(other) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
+            (Some(other), _) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
         };
         Ok(Rope {
             theta: positive(self, &key("freq_base"), Some(10_000.0))?,
@@ -217,6 +257,32 @@ impl<'a> Keys<'a> {
         }
         let theta = positive(self, &either("rope_theta"), Some(10_000.0))?;
         Ok(Rope { theta, dims: (head_dim as f64 * share) as usize, scaling })
+    }
+
+    /// Refuses a field that changes numbers and that the architecture did not ask for.
+    pub(super) fn refuse_unread(&self) -> Result<()> {
+        let asked = self.asked.borrow();
+        let unread = match &self.checkpoint.metadata {
+            Metadata::Gguf(metadata) => metadata.keys().find(|key| {
+                let own = key.strip_prefix(self.architecture).and_then(|rest| rest.strip_prefix('.'));
+                own.is_some_and(|own| !HARMLESS.contains(&own))
+                    && !asked.contains(*key)
+                    && !matches!(metadata.lookup(key), Some(Field::Unsigned(0) | Field::Signed(0)))
+            }),
+            Metadata::HuggingFace(files) => {
+                let changes = |(key, neutral): &&(&str, Option<f64>)| {
+                    !asked.contains(*key) && files.config.get(key).is_some_and(|value| !is_off(value, *neutral))
+                };
+                TELLING.iter().find(changes).map(|(key, _)| *key)
+            }
+        };
+        match unread {
+            None => Ok(()),
+            Some(key) => {
+                let fix = format!("take a model of the architecture {} without it", self.architecture);
+                Err(unsupported(self, format!("the field {key}"), &fix))
+            }
+        }
     }
 
     fn bos(&self, vocab: usize) -> Result<Option<u32>> {
@@ -287,3 +353,12 @@ fn unsupported(fields: &impl Fields, what: String, fix: &str) -> Error {
 }
 
 const KNOWN_SCALING: &str = "take a model without RoPE scaling, or with linear or Llama 3 scaling";
+
+fn is_off(value: &Value, neutral: Option<f64>) -> bool {
+    match value {
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == neutral,
+        Value::Array(list) => list.iter().all(|value| value == "full_attention"),
+        _ => false,
+    }
+}
