@@ -1,4 +1,5 @@
 mod answers;
+mod architectures;
 mod cache;
 mod checkpoints;
 mod choice;

@@ -136,6 +136,17 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Refuses a model whose layers see a window only: `config.json` names a `size` that is used where `switch` is on.
+    pub(super) fn check_window(&self, switch: &str, size: &str) -> Result<()> {
+        match (self.bool(switch)?, self.u64(size)?) {
+            (Some(true), Some(tokens)) => {
+                let what = format!("a sliding window of {tokens} tokens ({switch})");
+                Err(unsupported(self, what, "take a model whose layers see the whole context"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The model as most decoders are: every layer alike, RMSNorm before attention and MLP, no biases, rows of Q and K as
     /// transformers has them. An architecture changes what differs.
     pub(super) fn decoder(&self) -> Result<Config> {

@@ -12,6 +12,7 @@ mod llama;
 #[doc(hidden)]
 mod names;
 mod network;
+mod qwen2;
 mod upload;
 
 pub use config::{Config, LayerSpec, Rope, RopeRows, SamplingDefaults, Scaling};
@@ -33,7 +34,7 @@ struct Architecture {
     read: fn(&keys::Keys) -> Result<Config>,
 }
 
-const ARCHITECTURES: &[Architecture] = &[llama::LLAMA];
+const ARCHITECTURES: &[Architecture] = &[llama::LLAMA, qwen2::QWEN2];
 
 impl Architecture {
     fn of(checkpoint: &Checkpoint) -> Result<&'static Self> {

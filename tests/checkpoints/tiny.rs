@@ -1,4 +1,4 @@
-//! A tiny Llama with random weights, as a GGUF file and as a Hugging Face directory.
+//! A tiny model with random weights, as a GGUF file and as a Hugging Face directory: a Llama, or what a configuration says.
 
 use headstart::{
     model::{Config, LayerSpec, Role, Rope, RopeRows, SamplingDefaults, Scaling},
@@ -60,18 +60,19 @@ pub fn gguf(config: &Config, format: Format) -> Gguf {
     let mut file = Gguf::default();
     let size = |x: usize| x as u32;
     let layer = &config.layers[0];
-    file.set("general.architecture", "llama")
-        .set("llama.embedding_length", size(config.hidden))
-        .set("llama.block_count", size(config.layers.len()))
-        .set("llama.attention.head_count", size(config.heads))
-        .set("llama.attention.head_count_kv", size(config.kv_heads))
-        .set("llama.attention.key_length", size(config.head_dim))
-        .set("llama.feed_forward_length", size(layer.intermediate))
-        .set("llama.context_length", size(config.context))
-        .set("llama.vocab_size", size(config.vocab))
-        .set("llama.attention.layer_norm_rms_epsilon", config.rms_eps)
-        .set("llama.rope.freq_base", layer.rope.theta as f32)
-        .set("llama.rope.dimension_count", size(layer.rope.dims))
+    let key = |rest: &str| format!("{}.{rest}", config.architecture);
+    file.set("general.architecture", config.architecture)
+        .set(&key("embedding_length"), size(config.hidden))
+        .set(&key("block_count"), size(config.layers.len()))
+        .set(&key("attention.head_count"), size(config.heads))
+        .set(&key("attention.head_count_kv"), size(config.kv_heads))
+        .set(&key("attention.key_length"), size(config.head_dim))
+        .set(&key("feed_forward_length"), size(layer.intermediate))
+        .set(&key("context_length"), size(config.context))
+        .set(&key("vocab_size"), size(config.vocab))
+        .set(&key("attention.layer_norm_rms_epsilon"), config.rms_eps)
+        .set(&key("rope.freq_base"), layer.rope.theta as f32)
+        .set(&key("rope.dimension_count"), size(layer.rope.dims))
         .set("tokenizer.ggml.tokens", Meta::Strings((0..config.vocab).map(|i| format!("t{i}")).collect()));
     if let Some(bos) = config.bos {
         file.set("tokenizer.ggml.bos_token_id", bos);
@@ -91,8 +92,7 @@ pub fn gguf(config: &Config, format: Format) -> Gguf {
 pub fn config_json(config: &Config) -> serde_json::Value {
     let layer = &config.layers[0];
     json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "model_type": config.architecture,
         "hidden_act": "silu",
         "hidden_size": config.hidden,
         "num_hidden_layers": config.layers.len(),
