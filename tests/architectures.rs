@@ -19,7 +19,11 @@ fn config(architecture: &'static str, layer: LayerSpec) -> Config {
 }
 
 fn all() -> Vec<Config> {
-    vec![config("qwen2", LayerSpec { qkv_bias: true, ..tiny::layer() })]
+    vec![
+        config("qwen2", LayerSpec { qkv_bias: true, ..tiny::layer() }),
+        config("qwen3", LayerSpec { qk_norm: true, ..tiny::layer() }),
+        config("qwen3", LayerSpec { qk_norm: true, qkv_bias: true, o_bias: true, ..tiny::layer() }),
+    ]
 }
 
 fn gguf(config: &Config) -> Checkpoint {

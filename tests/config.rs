@@ -237,7 +237,7 @@ fn models_of_other_kinds_are_unsupported_by_name() {
         [with_key("general.architecture", "mamba").unwrap_err(), with_json(json!({"model_type": "mamba"})).unwrap_err()]
     {
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-        refused::<()>(Err(error), &["mamba", "llama, qwen2"]);
+        refused::<()>(Err(error), &["mamba", "llama, qwen2, qwen3"]);
     }
     refused(with_json(json!({"model_type": null})), &["dir/config.json", "model_type", "missing"]);
     refused(with_json(json!({"hidden_act": "gelu"})), &["dir/config.json", "hidden_act", "gelu", "silu"]);

@@ -5,6 +5,7 @@
 
 mod attention;
 mod bench;
+mod head_norm;
 mod linear;
 mod rows;
 mod tables;

@@ -77,8 +77,9 @@ fn each(layers: &[LayerSpec], of: impl Fn(&LayerSpec) -> String) -> String {
 
 /// All of a layer but its RoPE. Whether biases are used says the configuration, not the weights.
 fn blocks(layer: &LayerSpec) -> String {
-    let LayerSpec { rope: _, qkv_bias, o_bias, intermediate, mlp_bias } = layer;
-    format!("intermediate={intermediate} qkv_bias={qkv_bias} o_bias={o_bias} mlp_bias={mlp_bias}")
+    let LayerSpec { rope: _, qkv_bias, qk_norm, o_bias, intermediate, mlp_bias } = layer;
+    let norm = if *qk_norm { " qk_norm" } else { "" };
+    format!("intermediate={intermediate} qkv_bias={qkv_bias} o_bias={o_bias} mlp_bias={mlp_bias}{norm}")
 }
 
 fn rope(rope: &Rope) -> String {

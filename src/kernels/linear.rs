@@ -185,14 +185,8 @@ fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps:
         Epilogue::Residual => (1, BINDINGS),
         Epilogue::SwiGlu => (2, BINDINGS),
         Epilogue::Qkv(heads, rotation) => {
-            defines.extend([
-                ("HEADS", heads.heads as u32),
-                ("KV_HEADS", heads.kv_heads as u32),
-                ("HEAD_DIM", heads.head_dim as u32),
-                ("ROTARY_PAIRS", rotation.pairs as u32),
-                ("ROTARY_FIRST", rotation.first as u32),
-                ("ROTARY_ALL", rotation.all as u32),
-            ]);
+            defines.extend(heads.defines());
+            defines.extend(rotation.defines());
             (3, BINDINGS_KV)
         }
     };

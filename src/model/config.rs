@@ -96,6 +96,8 @@ pub struct LayerSpec {
     pub rope: Rope,
     /// Q, K and V have biases.
     pub qkv_bias: bool,
+    /// RMSNorm over each head of Q and K, before they turn.
+    pub qk_norm: bool,
     /// The attention's output has a bias.
     pub o_bias: bool,
     /// Elements between the two halves of the MLP.
@@ -162,6 +164,14 @@ impl Config {
     /// The most elements between the halves of any layer's MLP.
     pub(crate) fn intermediate(&self) -> usize {
         self.layers.iter().map(|layer| layer.intermediate).max().unwrap_or(0)
+    }
+
+    /// The most elements of a row between two matrices of any layer.
+    pub(crate) fn widest(&self) -> usize {
+        // Heads that are normed wait between their matrix and their places.
+        let normed = self.layers.iter().any(|layer| layer.qk_norm);
+        let projected = if normed { (self.heads + 2 * self.kv_heads) * self.head_dim } else { 0 };
+        self.intermediate().max(projected)
     }
 
     /// What fields must be to each other.

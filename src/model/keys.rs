@@ -147,7 +147,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The model as most decoders are: every layer alike, RMSNorm before attention and MLP, no biases, rows of Q and K as
+    /// The model as most decoders are: every layer alike, RMSNorm before attention and MLP, no biases, no norm of heads, rows of Q and K as
     /// transformers has them. An architecture changes what differs.
     pub(super) fn decoder(&self) -> Result<Config> {
         let hidden = self.size(HIDDEN, MAX_HIDDEN, None)?;
@@ -175,6 +175,7 @@ impl<'a> Keys<'a> {
         let layer = LayerSpec {
             rope,
             qkv_bias: false,
+            qk_norm: false,
             o_bias: false,
             intermediate: self.size(INTERMEDIATE, MAX_INTERMEDIATE, None)?,
             mlp_bias: false,

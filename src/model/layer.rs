@@ -1,7 +1,8 @@
 //! One layer as its specification says: pre-norm attention with grouped queries, then a gated MLP.
 //!
 //! Five dispatches: (norm, QKV, RoPE, KV write), attention, (output, residual), (norm, gate and up, SwiGLU), (down,
-//! residual); a sixth, the merge of attention's splits, where a decoding row's context is long.
+//! residual); one more where heads have a norm, (norm of heads, RoPE, KV write), and the merge of attention's splits where a
+//! decoding row's context is long.
 
 use std::sync::Arc;
 
@@ -16,12 +17,14 @@ use crate::{
         Class, Rotation, Span,
         attention::Attention,
         attention_merge::AttentionMerge,
+        head_norm::HeadNorm,
         linear::{Epilogue, Fusion, Linear},
     },
 };
 
 pub(super) struct Layer {
     qkv: Linear,
+    head_norm: Option<HeadNorm>,
     attention: Attention,
     merge: AttentionMerge,
     output: Linear,
@@ -68,9 +71,19 @@ impl Layer {
         let down = [segment(Down, bias(spec.mlp_bias, DownBias), Order::Plain)];
 
         let eps = Some(config.rms_eps);
-        let turned = Epilogue::Qkv(config.heads(), rotation);
+        let heads = config.heads();
+        let (head_norm, projected) = match spec.qk_norm {
+            false => (None, Epilogue::Qkv(heads, rotation)),
+            true => {
+                let gains =
+                    [QNorm, KNorm].map(|norm| Segment { weights: vec![], biases: vec![role(norm)], order: rotated });
+                let gains = up.consts(None, &gains).await?;
+                (Some(HeadNorm::new(heads, rotation, gains, config.rms_eps, caps)), Epilogue::Store)
+            }
+        };
         Ok(Self {
-            qkv: linear(up, "attention", &qkv, Some(role(AttnNorm)), eps, turned, caps).await?,
+            qkv: linear(up, "attention", &qkv, Some(role(AttnNorm)), eps, projected, caps).await?,
+            head_norm,
             attention: attention.clone(),
             merge: merge.clone(),
             output: linear(up, "attention", &output, None, None, Epilogue::Residual, caps).await?,
@@ -85,7 +98,8 @@ impl Layer {
 
     pub(super) fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         let attention = self.attention.kernels().into_iter().chain([self.merge.kernel()]);
-        self.linears().into_iter().flat_map(Linear::kernels).chain(attention)
+        let head_norm = self.head_norm.iter().map(HeadNorm::kernel);
+        self.linears().into_iter().flat_map(Linear::kernels).chain(head_norm).chain(attention)
     }
 
     /// Bytes of its matrices on the GPU.
@@ -106,7 +120,13 @@ impl Layer {
         let (hidden, queries) = (memory.hidden.whole(), memory.queries.whole());
         let (attended, inner) = (memory.attended.whole(), memory.inner.whole());
         for span in spans {
-            self.qkv.record(recording, caps, span, hidden, queries, Some(kv));
+            match &self.head_norm {
+                None => self.qkv.record(recording, caps, span, hidden, queries, Some(kv)),
+                Some(norm) => {
+                    self.qkv.record(recording, caps, span, hidden, inner, None);
+                    norm.record(recording, span, inner, queries, kv);
+                }
+            }
         }
         for span in spans {
             if self.attention.splits(span) {

@@ -13,6 +13,7 @@ mod llama;
 mod names;
 mod network;
 mod qwen2;
+mod qwen3;
 mod upload;
 
 pub use config::{Config, LayerSpec, Rope, RopeRows, SamplingDefaults, Scaling};
@@ -34,7 +35,7 @@ struct Architecture {
     read: fn(&keys::Keys) -> Result<Config>,
 }
 
-const ARCHITECTURES: &[Architecture] = &[llama::LLAMA, qwen2::QWEN2];
+const ARCHITECTURES: &[Architecture] = &[llama::LLAMA, qwen2::QWEN2, qwen3::QWEN3];
 
 impl Architecture {
     fn of(checkpoint: &Checkpoint) -> Result<&'static Self> {
@@ -66,7 +67,7 @@ pub(crate) struct Activations {
     pub(crate) attended: Buffer,
     /// Partial results of decode attention.
     pub(crate) partials: Buffer,
-    /// `[batch rows, intermediate]` f32.
+    /// `[batch rows, widest]` f32: what lies between two matrices of a layer.
     pub(crate) inner: Buffer,
     /// `[logit rows, vocab]` f32.
     pub(crate) logits: Buffer,

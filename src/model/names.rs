@@ -22,7 +22,7 @@ pub enum Role {
     Layer(usize, LayerRole),
 }
 
-/// A matrix is `[out, in]`; a bias is `[out]`.
+/// A matrix is `[out, in]`; a bias is `[out]`; a norm of heads is `[head_dim]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LayerRole {
     AttnNorm,
@@ -33,6 +33,8 @@ pub enum LayerRole {
     QBias,
     KBias,
     VBias,
+    QNorm,
+    KNorm,
     OBias,
     MlpNorm,
     Gate,
@@ -79,6 +81,7 @@ impl Role {
                 Q => vec![queries, hidden],
                 K | V => vec![keys, hidden],
                 O => vec![hidden, queries],
+                QNorm | KNorm => vec![config.head_dim],
                 QBias => vec![queries],
                 KBias | VBias => vec![keys],
                 Gate | Up => vec![config.layers[layer].intermediate, hidden],
@@ -102,6 +105,8 @@ impl LayerRole {
             QBias => ("attn_q.bias", "self_attn.q_proj.bias"),
             KBias => ("attn_k.bias", "self_attn.k_proj.bias"),
             VBias => ("attn_v.bias", "self_attn.v_proj.bias"),
+            QNorm => ("attn_q_norm.weight", "self_attn.q_norm.weight"),
+            KNorm => ("attn_k_norm.weight", "self_attn.k_norm.weight"),
             OBias => ("attn_output.bias", "self_attn.o_proj.bias"),
             MlpNorm => ("ffn_norm.weight", "post_attention_layernorm.weight"),
             Gate => ("ffn_gate.weight", "mlp.gate_proj.weight"),
@@ -124,6 +129,7 @@ impl Config {
             let groups = [
                 (true, &[AttnNorm, Q, K, V, O, MlpNorm, Gate, Up, Down][..]),
                 (spec.qkv_bias, &[QBias, KBias, VBias]),
+                (spec.qk_norm, &[QNorm, KNorm]),
                 (spec.o_bias, &[OBias]),
                 (spec.mlp_bias, &[GateBias, UpBias, DownBias]),
             ];

@@ -37,6 +37,7 @@ pub fn layer() -> LayerSpec {
     LayerSpec {
         rope: Rope { theta: 10_000.0, dims: 16, scaling: Scaling::None },
         qkv_bias: false,
+        qk_norm: false,
         o_bias: false,
         intermediate: 96,
         mlp_bias: false,

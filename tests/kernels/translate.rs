@@ -11,6 +11,7 @@ use headstart::{
         attention::Attention,
         attention_merge::AttentionMerge,
         embed::Embed,
+        head_norm::HeadNorm,
         linear::{Epilogue, Fusion, Linear},
         topk::TopK,
     },
@@ -61,6 +62,7 @@ fn permutations() -> HashSet<Arc<Kernel>> {
             for group in [1, 3, 4, 8] {
                 let heads = heads(2 * group, 2, head_dim);
                 all.extend(Attention::new(heads, 2048, &caps).kernels().map(Arc::clone));
+                all.insert(HeadNorm::new(heads, rotation, buffer, 1e-6, &caps).kernel().clone());
                 all.insert(AttentionMerge::new(heads, 2048, &caps).kernel().clone());
             }
         }

@@ -1,4 +1,4 @@
-//! A Llama in plain f32 loops: the whole model's CPU twin. It shares with the engine what reads a checkpoint and nothing
+//! A Llama, or a like architecture, in plain f32 loops: the whole model's CPU twin. It shares with the engine what reads a checkpoint and nothing
 //! that computes, so where the engine parts from transformers and this does not, the fault is in the shaders' side.
 //!
 //! O(tokens × parameters), one token at a time: for short prompts.
@@ -24,6 +24,8 @@ struct Layer {
     mlp_norm: Vec<f32>,
     q: Linear,
     k: Linear,
+    /// Gains of the norms of heads of Q and K, where they have any.
+    head_norms: Option<[Vec<f32>; 2]>,
     v: Linear,
     o: Linear,
     gate: Linear,
@@ -60,6 +62,7 @@ impl Llama {
                 mlp_norm: tensor(Role::Layer(at, MlpNorm)),
                 q: linear(Q, QBias, spec.qkv_bias),
                 k: linear(K, KBias, spec.qkv_bias),
+                head_norms: spec.qk_norm.then(|| [QNorm, KNorm].map(|norm| tensor(Role::Layer(at, norm)))),
                 v: linear(V, VBias, spec.qkv_bias),
                 o: linear(O, OBias, spec.o_bias),
                 gate: linear(Gate, GateBias, spec.mlp_bias),
@@ -88,6 +91,10 @@ impl Llama {
             for (layer, (keys, values)) in self.layers.iter().zip(&mut cache) {
                 let normed = rms_norm(&x, &layer.attn_norm, rms_eps);
                 let (mut q, mut k) = (layer.q.apply(&normed), layer.k.apply(&normed));
+                if let Some([of_q, of_k]) = &layer.head_norms {
+                    q.chunks_mut(head_dim).for_each(|head| head.copy_from_slice(&rms_norm(head, of_q, rms_eps)));
+                    k.chunks_mut(head_dim).for_each(|head| head.copy_from_slice(&rms_norm(head, of_k, rms_eps)));
+                }
                 q.chunks_mut(head_dim).chain(k.chunks_mut(head_dim)).for_each(|head| self.rotate(head, position));
                 keys.extend(k.iter().copied().map(kept));
                 values.extend(layer.v.apply(&normed).into_iter().map(kept));
