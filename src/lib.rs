@@ -81,7 +81,7 @@ pub mod cli;
 
 // The face: a checkpoint,
 pub use gpu::{AdapterInfo, AdapterKind};
-pub use model::{Architecture, Config, SamplingDefaults};
+pub use model::{Config, LayerSpec, SamplingDefaults};
 pub use quant::Format;
 pub use weights::{ByteSource, Checkpoint, Files, MemorySource, ReadFuture};
 #[cfg(not(target_arch = "wasm32"))]

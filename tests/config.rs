@@ -3,7 +3,7 @@
 
 use headstart::{
     error::{Error, Result},
-    model::{Config, LayerRole, Role, Rope, RopeRows, SamplingDefaults, Scaling},
+    model::{Config, LayerRole, LayerSpec, Role, Rope, RopeRows, SamplingDefaults, Scaling},
     quant::Format,
     weights::{Checkpoint, Kind, MemorySource},
 };
@@ -51,12 +51,21 @@ fn refused<T>(result: Result<T>, parts: &[&str]) {
     }
 }
 
+/// An LM head of its own, and every bias there is.
+fn biased() -> Config {
+    let layer = LayerSpec { qkv_bias: true, o_bias: true, mlp_bias: true, ..tiny::layer() };
+    Config { tied_embeddings: false, layers: vec![layer; 2], ..tiny::config() }
+}
+
 #[test]
 fn the_real_model_has_its_published_sizes() {
     let config = Config::from_checkpoint(&block_on(Checkpoint::open(model_path())).unwrap()).unwrap();
-    assert_eq!((config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim), (30, 576, 9, 3, 64));
-    assert_eq!((config.intermediate, config.vocab, config.context), (1536, 49152, 8192));
-    assert_eq!(config.rope, Rope { theta: 100_000.0, dims: 64, scaling: Scaling::None });
+    assert_eq!(
+        (config.layers.len(), config.hidden, config.heads, config.kv_heads, config.head_dim),
+        (30, 576, 9, 3, 64)
+    );
+    assert_eq!((config.layers[0].intermediate, config.vocab, config.context), (1536, 49152, 8192));
+    assert_eq!(config.layers[0].rope, Rope { theta: 100_000.0, dims: 64, scaling: Scaling::None });
     assert_eq!((config.rms_eps, config.tied_embeddings, config.bos), (1e-5, true, Some(1)));
     assert_eq!((config.rope_rows, config.stop_tokens), (RopeRows::Interleaved, vec![2, 0]));
 }
@@ -68,11 +77,10 @@ fn both_kinds_of_checkpoint_read_alike() {
         head_dim: 40,
         hidden: 240,
         vocab: 1001,
-        rope: Rope { dims: 40, ..tiny::config().rope },
+        layers: vec![LayerSpec { rope: Rope { dims: 40, ..tiny::layer().rope }, ..tiny::layer() }; 2],
         ..tiny::config()
     };
-    let biased = Config { tied_embeddings: false, qkv_bias: true, o_bias: true, mlp_bias: true, ..tiny::config() };
-    for config in [tiny::config(), odd, biased] {
+    for config in [tiny::config(), odd, biased()] {
         assert_eq!(from_gguf(&tiny::gguf(&config, Format::F32)).unwrap(), config);
         let halves = Config { rope_rows: RopeRows::Halves, ..config.clone() };
         let directory = tiny::directory(&config);
@@ -94,13 +102,14 @@ fn what_transformers_saves_is_understood() {
     };
     let (checkpoint, odd) = open("tiny-odd-f16");
     assert_eq!((odd.heads, odd.kv_heads, odd.head_dim, odd.hidden, odd.vocab), (6, 2, 40, 240, 1001));
-    assert_eq!((odd.tied_embeddings, odd.qkv_bias, odd.rope_rows), (false, false, RopeRows::Halves));
+    assert_eq!((odd.tied_embeddings, odd.layers[0].qkv_bias, odd.rope_rows), (false, false, RopeRows::Halves));
     assert!(checkpoint.tensors.values().all(|tensor| tensor.format == Format::F16));
 
     let (_, wide) = open("tiny-wide-bf16");
     let scaling = Scaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 32 };
-    assert_eq!(wide.rope, Rope { theta: 10_000.0, dims: 24, scaling });
-    assert!(wide.tied_embeddings && wide.qkv_bias && wide.o_bias && wide.mlp_bias);
+    assert_eq!(wide.layers[0].rope, Rope { theta: 10_000.0, dims: 24, scaling });
+    let layer = &wide.layers[0];
+    assert!(wide.tied_embeddings && layer.qkv_bias && layer.o_bias && layer.mlp_bias);
     let (sharded, same) = open("tiny-wide-f32");
     assert_eq!((same, sharded.parts.len() > 1), (wide, true));
 }
@@ -133,18 +142,21 @@ fn rope_reads_alike_in_both_generations_of_transformers() {
     let new = with_json(json!({"rope_theta": null, "rope_scaling": null, "rope_parameters": gathered})).unwrap();
     assert_eq!(old, new);
     let scaling = Scaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
-    assert_eq!(new.rope, Rope { theta: 500_000.0, dims: 16, scaling });
+    assert_eq!(new.layers[0].rope, Rope { theta: 500_000.0, dims: 16, scaling });
 
     let default = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}});
-    assert_eq!(with_json(default).unwrap().rope, Rope { theta: 5000.0, dims: 16, scaling: Scaling::None });
+    assert_eq!(with_json(default).unwrap().layers[0].rope, Rope { theta: 5000.0, dims: 16, scaling: Scaling::None });
     let linear = with_json(json!({"rope_scaling": {"type": "linear", "factor": 2}})).unwrap();
-    assert_eq!(linear.rope.scaling, Scaling::Linear { factor: 2.0 });
-    assert_eq!(with_json(json!({"partial_rotary_factor": 0.5})).unwrap().rope.dims, 8);
+    assert_eq!(linear.layers[0].rope.scaling, Scaling::Linear { factor: 2.0 });
+    assert_eq!(with_json(json!({"partial_rotary_factor": 0.5})).unwrap().layers[0].rope.dims, 8);
 
     let mut file = tiny::gguf(&tiny::config(), Format::F32);
     file.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", 2.0);
-    assert_eq!(from_gguf(&file).unwrap().rope.scaling, Scaling::Linear { factor: 2.0 });
-    assert_eq!(with_key("llama.rope.scale_linear", 4.0).unwrap().rope.scaling, Scaling::Linear { factor: 4.0 });
+    assert_eq!(from_gguf(&file).unwrap().layers[0].rope.scaling, Scaling::Linear { factor: 2.0 });
+    assert_eq!(
+        with_key("llama.rope.scale_linear", 4.0).unwrap().layers[0].rope.scaling,
+        Scaling::Linear { factor: 4.0 }
+    );
 
     refused(with_json(json!({"rope_scaling": {"type": "yarn", "factor": 2}})), &["dir/config.json", "yarn", "linear"]);
     refused(with_key("llama.rope.scaling.type", "yarn"), &["tiny.gguf", "yarn", "linear"]);
@@ -157,7 +169,6 @@ fn rope_reads_alike_in_both_generations_of_transformers() {
 
 #[test]
 fn frequencies_follow_their_formulas() {
-    let config = |rope: Rope| Config { rope, ..tiny::config() };
     let rope = Rope { theta: 10_000.0, dims: 4, scaling: Scaling::None };
     let close = |found: Vec<f64>, expected: &[f64]| {
         assert_eq!(found.len(), expected.len());
@@ -165,10 +176,10 @@ fn frequencies_follow_their_formulas() {
             assert!((x / y - 1.0).abs() < 1e-6, "{found:?}, expected {expected:?}");
         }
     };
-    let plain = config(rope.clone());
+    let plain = rope.clone();
     close(plain.inv_freq(None).unwrap(), &[1.0, 0.01]);
     close(plain.inv_freq(Some(&[1.0, 8.0])).unwrap(), &[1.0, 0.00125]);
-    close(config(Rope { scaling: Scaling::Linear { factor: 4.0 }, ..rope }).inv_freq(None).unwrap(), &[0.25, 0.0025]);
+    close(Rope { scaling: Scaling::Linear { factor: 4.0 }, ..rope }.inv_freq(None).unwrap(), &[0.25, 0.0025]);
     for factors in [&[1.0][..], &[1.0, 0.0], &[1.0, f32::NAN]] {
         refused(plain.inv_freq(Some(factors)), &["rope factors", "2 finite numbers"]);
     }
@@ -176,7 +187,7 @@ fn frequencies_follow_their_formulas() {
     // Llama 3.2 1B: pairs 0 to 14 keep their frequency, 15 to 17 are interpolated (numbers from a transcription of
     // transformers' formula by wavelengths), from 18 on they are divided.
     let scaling = Scaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
-    let found = config(Rope { theta: 500_000.0, dims: 64, scaling }).inv_freq(None).unwrap();
+    let found = Rope { theta: 500_000.0, dims: 64, scaling }.inv_freq(None).unwrap();
     let plain = |pair: i32| 500_000f64.powf(-f64::from(pair) / 32.0);
     for pair in [0, 1, 10, 14] {
         close(vec![found[pair as usize]], &[plain(pair)]);
@@ -226,7 +237,7 @@ fn models_of_other_kinds_are_unsupported_by_name() {
         [with_key("general.architecture", "mamba").unwrap_err(), with_json(json!({"model_type": "mamba"})).unwrap_err()]
     {
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-        refused::<()>(Err(error), &["mamba", "llama"]);
+        refused::<()>(Err(error), &["mamba", "llama, qwen2, qwen3"]);
     }
     refused(with_json(json!({"model_type": null})), &["dir/config.json", "model_type", "missing"]);
     refused(with_json(json!({"hidden_act": "gelu"})), &["dir/config.json", "hidden_act", "gelu", "silu"]);
@@ -293,7 +304,7 @@ fn a_head_that_is_not_tied_must_be_there() {
 
 #[test]
 fn every_role_has_its_own_name_in_both_kinds() {
-    let biased = Config { tied_embeddings: false, qkv_bias: true, o_bias: true, mlp_bias: true, ..tiny::config() };
+    let biased = biased();
     let roles = biased.roles();
     for kind in [Kind::Gguf, Kind::HuggingFace] {
         let names: std::collections::BTreeSet<String> = roles.iter().map(|role| role.name(kind)).collect();
@@ -303,4 +314,29 @@ fn every_role_has_its_own_name_in_both_kinds() {
     assert_eq!(down.name(Kind::Gguf), "blk.1.ffn_down.weight");
     assert_eq!(down.name(Kind::HuggingFace), "model.layers.1.mlp.down_proj.weight");
     assert_eq!(down.shape(&biased), [64, 96]);
+}
+
+/// A field of another architecture, or of one to come, changes what the model computes: it is named.
+#[test]
+fn fields_that_change_numbers_and_are_not_known_are_refused_by_name() {
+    for (key, value) in [("attention.sliding_window", 512), ("expert_count", 8), ("a_field_to_come", 1)] {
+        let key = format!("llama.{key}");
+        refused(with_key(&key, value), &["tiny.gguf", &key, "not supported", "llama without it"]);
+    }
+    assert!(with_key("llama.expert_count", 0).is_ok(), "no experts");
+    assert!(with_key("llama.rope.scaling.original_context_length", 64).is_ok());
+    assert!(with_key("general.a_field_to_come", 1).is_ok(), "not the network's");
+
+    for (key, value, off) in [
+        ("attn_logit_softcapping", json!(50.0), json!(null)),
+        ("residual_multiplier", json!(0.5), json!(1)),
+        ("attention_multiplier", json!(1.0), json!(null)),
+        ("num_local_experts", json!(8), json!(0)),
+        ("use_qk_norm", json!(true), json!(false)),
+        ("sliding_window", json!(4096), json!(null)),
+        ("layer_types", json!(["full_attention", "sliding_attention"]), json!(["full_attention", "full_attention"])),
+    ] {
+        refused(with_json(json!({ key: value })), &["dir/config.json", key, "not supported", "llama without it"]);
+        assert!(with_json(json!({ key: off })).is_ok(), "{key} is off");
+    }
 }

@@ -8,7 +8,7 @@ use crate::support::model_path;
 #[test]
 fn real_model_decode_is_one_submit_few_dispatches_and_four_bytes_back() {
     let mut engine = load(&model_path(), &EngineOptions::default());
-    let layers = engine.config().layers as f64;
+    let layers = engine.config().layers.len() as f64;
     generate(&mut engine, &[greedy(&[504, 1296, 3707], 6)]);
     let counters = engine.counters();
     assert_eq!(counters.submits_per_token, 1.0);
@@ -39,6 +39,6 @@ fn a_long_context_costs_one_dispatch_more_a_layer_and_no_bind_group() {
     let prompt: Vec<u32> = (0..300).map(|i| i % tiny.vocabulary as u32).collect();
     generate(&mut engine, &[greedy(&prompt, 5)]);
     let counters = engine.counters();
-    assert_eq!(counters.dispatches_per_token, 6.0 * engine.config().layers as f64 + 4.0);
+    assert_eq!(counters.dispatches_per_token, 6.0 * engine.config().layers.len() as f64 + 4.0);
     assert_eq!(counters.bind_groups_created_per_token, 0.0);
 }

@@ -6,6 +6,7 @@
 mod attention;
 mod bench;
 mod choice;
+mod head_norm;
 mod linear;
 mod rows;
 mod tables;

@@ -1,4 +1,5 @@
 mod answers;
+mod architectures;
 mod cache;
 mod checkpoints;
 mod choice;
@@ -8,6 +9,7 @@ mod counters;
 mod engine;
 mod exactness;
 mod explain;
+mod formats;
 mod fuzz_parsers;
 mod hub;
 mod inputs;

@@ -97,9 +97,9 @@ fn describe(checkpoint: &Checkpoint) -> Result<Value> {
     });
     if let (Ok(config), Some(facts)) = (config, facts.as_object_mut()) {
         let sizes = json!({
-            "layers": config.layers,
+            "layers": config.layers.len(),
             "hidden": config.hidden,
-            "intermediate": config.intermediate,
+            "intermediate": config.intermediate(),
             "heads": config.heads,
             "kv_heads": config.kv_heads,
             "head_dim": config.head_dim,

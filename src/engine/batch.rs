@@ -3,7 +3,7 @@
 
 use crate::{
     gpu::{Buffer, Slice},
-    kernels::{Class, Heads, Span},
+    kernels::{Class, Span},
 };
 
 /// Words of a header: storage bindings start at multiples of 256 bytes.
@@ -89,15 +89,15 @@ pub(crate) struct Batch {
     pub(crate) last_rows: Vec<usize>,
 }
 
-/// Most bytes that a batch of `rows` rows of `sequences` sequences takes.
-pub(crate) fn capacity(heads: &Heads, rows: usize, sequences: usize, context: usize) -> u64 {
-    let per_row = 3 + 2 + 2 * heads.rotary_pairs + 4 + SAMPLING;
+/// Most bytes that a batch of `rows` rows of `sequences` sequences takes, with so many angles of RoPE a row.
+pub(crate) fn capacity(angles: usize, rows: usize, sequences: usize, context: usize) -> u64 {
+    let per_row = 3 + 2 + 2 * angles + 4 + SAMPLING;
     let tables = sequences as u64 * context.div_ceil(crate::kernels::PAGE) as u64;
     4 * (3 * HEADER as u64 + rows as u64 * per_row as u64 + tables)
 }
 
 /// Lays out `groups` (prompt rows before decode rows). `tile_rows`: query rows of a prompt tile.
-pub(crate) fn build(groups: &[Rows], heads: &Heads, inv_freq: &[f64], tile_rows: usize, buffer: Buffer) -> Batch {
+pub(crate) fn build(groups: &[Rows], inv_freq: &[f64], tile_rows: usize, buffer: Buffer) -> Batch {
     let mut sections = Sections::default();
     let mut spans = [SpanRows::default(), SpanRows::default()];
     let mut untouched: usize = groups.iter().map(|group| group.tokens.len()).sum();
@@ -108,7 +108,7 @@ pub(crate) fn build(groups: &[Rows], heads: &Heads, inv_freq: &[f64], tile_rows:
             untouched - 1
         } else {
             let span = &mut spans[(group.class == Class::Decode) as usize];
-            sections.add(group, inv_freq, heads, span, tile_rows);
+            sections.add(group, inv_freq, span, tile_rows);
             sections.tokens.len() - 1
         };
         match group.logits {
@@ -182,13 +182,13 @@ struct Sections {
 }
 
 impl Sections {
-    fn add(&mut self, group: &Rows, inv_freq: &[f64], heads: &Heads, span: &mut SpanRows, tile_rows: usize) {
+    fn add(&mut self, group: &Rows, inv_freq: &[f64], span: &mut SpanRows, tile_rows: usize) {
         let first = self.tokens.len();
         let count = group.tokens.len();
         self.tokens.extend_from_slice(group.tokens);
         self.slots.extend_from_slice(group.slots);
         for position in group.position..group.position + count {
-            for frequency in &inv_freq[..heads.rotary_pairs] {
+            for frequency in inv_freq {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();
                 self.rope.extend([(cos as f32).to_bits(), (sin as f32).to_bits()]);
             }

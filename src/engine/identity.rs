@@ -4,7 +4,7 @@
 use super::pages::PageLayout;
 use crate::{
     kv::{Fields, Key, Namespace},
-    model::{Config, Scaling},
+    model::{Config, LayerSpec, Rope, Scaling},
     quant::Format,
 };
 
@@ -27,7 +27,7 @@ impl KvIdentity {
     /// Of a model whose weights have this digest ([`Checkpoint::digest`](crate::weights::Checkpoint::digest)), quantised
     /// while loading or not.
     pub fn new(config: &Config, weights_digest: &str, quantize: Option<Format>) -> Self {
-        let layout = PageLayout { layers: config.layers, kv_heads: config.kv_heads, pairs: config.head_dim / 2 };
+        let layout = PageLayout::new(&config.heads(), config.layers.len());
         Self::of(fields(config, weights_digest, quantize), layout, config)
     }
 
@@ -48,10 +48,41 @@ impl KvIdentity {
 
 /// The fields of a model of these `weights` (a digest, or a name that is good within this process), without salt.
 pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>) -> Fields {
-    let Config { architecture, hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, rms_eps, .. } = config;
-    // Whether biases are used says the configuration, not the weights.
-    let Config { qkv_bias, o_bias, mlp_bias, .. } = config;
-    let rope = &config.rope;
+    let Config { architecture, hidden, layers, heads, kv_heads, head_dim, vocab, rms_eps, .. } = config;
+    let quantized = quantize.map_or(String::new(), |format| format!(" quantized={format:?}"));
+    Fields {
+        weights: format!("{weights}{quantized}"),
+        architecture: format!(
+            "{architecture} hidden={hidden} layers={} heads={heads} kv_heads={kv_heads} head_dim={head_dim} vocab={vocab} \
+             rms_eps={rms_eps} {}",
+            layers.len(),
+            each(layers, blocks)
+        ),
+        rope: each(layers, |layer| rope(&layer.rope)),
+        kv_dtype: "f16".to_owned(),
+        kv_layout: LAYOUT.to_owned(),
+        adapter: String::new(),
+        salt: String::new(),
+        numerics: NUMERICS.to_owned(),
+    }
+}
+
+/// What is said of each layer: once, if it is the same of all, else of each run of layers.
+fn each(layers: &[LayerSpec], of: impl Fn(&LayerSpec) -> String) -> String {
+    let all: Vec<String> = layers.iter().map(of).collect();
+    let run =
+        |run: &[String]| if run.len() == all.len() { run[0].clone() } else { format!("{}x({})", run.len(), run[0]) };
+    all.chunk_by(|a, b| a == b).map(run).collect::<Vec<_>>().join(" ")
+}
+
+/// All of a layer but its RoPE. Whether biases are used says the configuration, not the weights.
+fn blocks(layer: &LayerSpec) -> String {
+    let LayerSpec { rope: _, qkv_bias, qk_norm, o_bias, intermediate, mlp_bias } = layer;
+    let norm = if *qk_norm { " qk_norm" } else { "" };
+    format!("intermediate={intermediate} qkv_bias={qkv_bias} o_bias={o_bias} mlp_bias={mlp_bias}{norm}")
+}
+
+fn rope(rope: &Rope) -> String {
     let scaling = match &rope.scaling {
         Scaling::None => "none".to_owned(),
         Scaling::Linear { factor } => format!("linear factor={factor}"),
@@ -59,19 +90,5 @@ pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>) -
             format!("llama3 factor={factor} low={low_freq_factor} high={high_freq_factor} original={original_context}")
         }
     };
-    let quantized = quantize.map_or(String::new(), |format| format!(" quantized={format:?}"));
-    Fields {
-        weights: format!("{weights}{quantized}"),
-        architecture: format!(
-            "{architecture:?} hidden={hidden} layers={layers} heads={heads} kv_heads={kv_heads} head_dim={head_dim} \
-             intermediate={intermediate} vocab={vocab} rms_eps={rms_eps} qkv_bias={qkv_bias} o_bias={o_bias} \
-             mlp_bias={mlp_bias}"
-        ),
-        rope: format!("theta={} dims={} scaling={scaling}", rope.theta, rope.dims),
-        kv_dtype: "f16".to_owned(),
-        kv_layout: LAYOUT.to_owned(),
-        adapter: String::new(),
-        salt: String::new(),
-        numerics: NUMERICS.to_owned(),
-    }
+    format!("theta={} dims={} scaling={scaling}", rope.theta, rope.dims)
 }

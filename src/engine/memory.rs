@@ -33,12 +33,7 @@ pub(crate) async fn activations(
     rows: usize,
     sequences: usize,
 ) -> Result<Activations> {
-    let heads = Heads {
-        heads: config.heads,
-        kv_heads: config.kv_heads,
-        head_dim: config.head_dim,
-        rotary_pairs: config.rope.dims / 2,
-    };
+    let heads = config.heads();
     let fix = "lower --context, or free GPU memory";
     let row = |floats: usize| rows as u64 * (floats * 4) as u64;
     let lists = topk::list_bytes(config.vocab, sequences);
@@ -47,7 +42,7 @@ pub(crate) async fn activations(
         queries: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
         attended: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
         partials: gpu.alloc("attention", attention::partial_bytes(&heads, sequences, context), fix).await?,
-        inner: gpu.alloc("activations", row(config.intermediate), fix).await?,
+        inner: gpu.alloc("activations", row(config.widest()), fix).await?,
         logits: gpu.alloc("logits", sequences as u64 * (config.vocab * 4) as u64, fix).await?,
         lists: [gpu.alloc("sampling", lists[0], fix).await?, gpu.alloc("sampling", lists[1], fix).await?],
         drawn: gpu.alloc("sampling", drawn_bytes(config, sequences, sequences * (1 + MAX_BREAKPOINTS)), fix).await?,

@@ -20,7 +20,7 @@ use crate::{
     gpu::{AdapterInfo, Buffer, Caps, Gpu, Recording, Slice, profile::Sample, readback::Staging, submit::Fence},
     kernels::{self, Class, PAGE, attention},
     kv::PageCopy,
-    model::{self, Activations, Config, Ending, Model, Uploader, Work},
+    model::{Activations, Config, Ending, Network, Uploader, Work},
     weights::Checkpoint,
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Runner {
     pub(crate) max_sequences: usize,
     pub(crate) kv: KvMemory,
     pub(crate) pace: Pace,
-    model: Box<dyn Model>,
+    model: Network,
     memory: Activations,
     step_buffer: Buffer,
     staging: Staging,
@@ -71,6 +71,10 @@ impl Runner {
         options: &EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        if let Some(format) = options.quantize.filter(|format| !format.quantizes()) {
+            let problem = format!("{format} is only read; take one that 32-bit weights can be put into");
+            return Err(Error::Request { field: "quantize", problem });
+        }
         let config = Config::from_checkpoint(checkpoint)?;
         config.check_tensors(checkpoint)?;
         let context = context(&config, options)?;
@@ -91,7 +95,7 @@ impl Runner {
             done: 0,
             total,
         };
-        let model = model::load(&mut uploader, &config, context, &caps).await?;
+        let model = Network::load(&mut uploader, context, &caps).await?;
         weights(total, total);
         gpu.flush()?;
 
@@ -103,12 +107,12 @@ impl Runner {
 
         let rows = most + max_sequences;
         let memory = memory::activations(&mut gpu, &config, context, rows, max_sequences).await?;
-        let bytes = batch::capacity(&model.heads(), rows, max_sequences, context);
+        let bytes = batch::capacity(model.inv_freq().len(), rows, max_sequences, context);
         let step_buffer = gpu.alloc("the step buffer", bytes, "lower --context").await?;
         let tokens = options.kv_tokens.unwrap_or(memory::INITIAL_TOKENS).min(context);
         let most = context.next_multiple_of(PAGE).saturating_mul(max_sequences);
         let most = options.kv_limit.map_or(most, |limit| limit.min(most));
-        let kv = KvMemory::new(&mut gpu, &model.heads(), config.layers, tokens, most).await?;
+        let kv = KvMemory::new(&mut gpu, &config.heads(), config.layers.len(), tokens, most).await?;
         let stats = Stats::new(model.weight_bytes());
         let mut runner = Self {
             name: checkpoint.name.clone(),
@@ -136,10 +140,6 @@ impl Runner {
 
     pub(crate) fn caps(&self) -> &Caps {
         self.gpu.caps()
-    }
-
-    pub(crate) fn heads(&self) -> kernels::Heads {
-        self.model.heads()
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -250,9 +250,9 @@ impl Runner {
     }
 
     fn lay_out(&self, groups: &[Rows]) -> Batch {
-        let heads = self.model.heads();
+        let heads = self.config.heads();
         let tile_rows = attention::tile_rows(self.gpu.caps(), &heads, Class::Prompt);
-        batch::build(groups, &heads, self.model.inv_freq(), tile_rows, self.step_buffer)
+        batch::build(groups, self.model.inv_freq(), tile_rows, self.step_buffer)
     }
 
     fn record(&self, recording: &mut Recording, batch: &Batch, ending: Ending) {

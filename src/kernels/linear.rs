@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Class, Heads, Matrix, Part, Span};
+use super::{Class, Heads, Matrix, Part, Rotation, Span};
 use crate::{
     gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice},
     quant::{Format, UNIT},
@@ -23,7 +23,7 @@ pub enum Epilogue {
     /// `y: [batch rows, rows / 2]`: rows alternate gate and up.
     SwiGlu,
     /// `y`: queries `[batch rows, heads · head_dim]`; keys and values go to their pages.
-    Qkv(Heads),
+    Qkv(Heads, Rotation),
 }
 
 /// A matrix with what is fused before and after it.
@@ -184,13 +184,9 @@ fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps:
         Epilogue::Store => (0, BINDINGS),
         Epilogue::Residual => (1, BINDINGS),
         Epilogue::SwiGlu => (2, BINDINGS),
-        Epilogue::Qkv(heads) => {
-            defines.extend([
-                ("HEADS", heads.heads as u32),
-                ("KV_HEADS", heads.kv_heads as u32),
-                ("HEAD_DIM", heads.head_dim as u32),
-                ("ROTARY_PAIRS", heads.rotary_pairs as u32),
-            ]);
+        Epilogue::Qkv(heads, rotation) => {
+            defines.extend(heads.defines());
+            defines.extend(rotation.defines());
             (3, BINDINGS_KV)
         }
     };

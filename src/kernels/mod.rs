@@ -4,6 +4,7 @@
 pub mod attention;
 pub mod attention_merge;
 pub mod embed;
+pub mod head_norm;
 pub mod linear;
 pub mod topk;
 
@@ -23,6 +24,7 @@ pub const SHADERS: Library = library![
     "attention/rows",
     "attention_merge",
     "embed",
+    "head_norm",
     "linear",
     "linear/epilogue",
     "linear/rows",
@@ -42,6 +44,7 @@ pub const SHADERS: Library = library![
     "quant/q6_k",
     "quant/q8_0",
     "shared/draw",
+    "shared/heads",
     "shared/matrix",
     "shared/page",
     "shared/step",
@@ -77,11 +80,26 @@ pub struct Heads {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
-    /// Pairs of dims that RoPE turns.
-    pub rotary_pairs: usize,
+}
+
+/// Which pairs of dims of a head RoPE turns: the first `pairs`, by the angles of a row from number `first` on of the `all`
+/// that the step buffer has for each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rotation {
+    /// How many turn.
+    pub pairs: usize,
+    /// The first angle.
+    pub first: usize,
+    /// Angles of a row.
+    pub all: usize,
 }
 
 impl Heads {
+    /// The definitions that `shared/heads.wgsl` and `shared/page.wgsl` need.
+    fn defines(&self) -> [(&'static str, u32); 3] {
+        [("HEADS", self.heads as u32), ("KV_HEADS", self.kv_heads as u32), ("HEAD_DIM", self.head_dim as u32)]
+    }
+
     /// Query heads that share a KV head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
@@ -90,6 +108,13 @@ impl Heads {
     /// Bytes of one page of one layer: K and V as f16.
     pub(crate) fn page_bytes(&self) -> u64 {
         (2 * self.kv_heads * self.head_dim * PAGE * 2) as u64
+    }
+}
+
+impl Rotation {
+    /// The definitions that `shared/heads.wgsl` needs.
+    fn defines(&self) -> [(&'static str, u32); 3] {
+        [("ROTARY_PAIRS", self.pairs as u32), ("ROTARY_FIRST", self.first as u32), ("ROTARY_ALL", self.all as u32)]
     }
 }
 

@@ -1,26 +1,60 @@
 //! Models: what a checkpoint's configuration means, the tensors it calls for, and the work of one step as a recording.
 //!
-//! A model is one file here and one arm in `load`.
+//! An architecture is one file here and one line in `ARCHITECTURES`: it reads its configuration into a [`Config`], whose
+//! layers are data, and `Network` records them.
 
 mod config;
 mod ends;
+mod keys;
 pub mod language;
+mod layer;
 mod llama;
 #[doc(hidden)]
 mod names;
+mod network;
+mod qwen2;
+mod qwen3;
 mod upload;
 
-use std::sync::Arc;
-
-pub use config::{Architecture, Config, Rope, RopeRows, SamplingDefaults, Scaling};
+pub use config::{Config, LayerSpec, Rope, RopeRows, SamplingDefaults, Scaling};
 pub use names::{LayerRole, Role};
+pub(crate) use network::Network;
 pub(crate) use upload::Uploader;
 
 use crate::{
-    error::Result,
-    gpu::{Buffer, Caps, Kernel, Recording},
-    kernels::{Heads, Span},
+    error::{Error, Result},
+    gpu::Buffer,
+    kernels::Span,
+    weights::{Checkpoint, Fields, Metadata},
 };
+
+/// A family of models.
+struct Architecture {
+    /// What GGUF (`general.architecture`) and transformers (`model_type`) call it.
+    name: &'static str,
+    read: fn(&keys::Keys) -> Result<Config>,
+}
+
+const ARCHITECTURES: &[Architecture] = &[llama::LLAMA, qwen2::QWEN2, qwen3::QWEN3];
+
+impl Architecture {
+    fn of(checkpoint: &Checkpoint) -> Result<&'static Self> {
+        let (fields, key): (&dyn Fields, _) = match &checkpoint.metadata {
+            Metadata::Gguf(metadata) => (metadata, "general.architecture"),
+            Metadata::HuggingFace(files) => (&files.config, "model_type"),
+        };
+        let name = fields.str(key)?.ok_or_else(|| fields.missing(key))?;
+        let found = ARCHITECTURES.iter().find(|known| known.name == name);
+        found.ok_or_else(|| Error::Unsupported {
+            file: fields.file().to_owned(),
+            what: format!("the architecture {name:?}"),
+            fix: format!(
+                "this version runs: {}",
+                ARCHITECTURES.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
+            ),
+        })
+    }
+}
 
 /// The GPU memory a step works in, made once for the largest step.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +67,7 @@ pub(crate) struct Activations {
     pub(crate) attended: Buffer,
     /// Partial results of decode attention.
     pub(crate) partials: Buffer,
-    /// `[batch rows, intermediate]` f32.
+    /// `[batch rows, widest]` f32: what lies between two matrices of a layer.
     pub(crate) inner: Buffer,
     /// `[logit rows, vocab]` f32.
     pub(crate) logits: Buffer,
@@ -63,29 +97,4 @@ pub(crate) struct Work<'a> {
     /// One buffer of pages a layer.
     pub(crate) kv: &'a [Buffer],
     pub(crate) memory: &'a Activations,
-}
-
-/// A network on the GPU.
-pub(crate) trait Model {
-    fn heads(&self) -> Heads;
-    /// Every pipeline that a step may use.
-    fn kernels(&self) -> Vec<Arc<Kernel>>;
-    /// Bytes of weights on the GPU.
-    fn weight_bytes(&self) -> u64;
-    /// Frequencies of the RoPE pairs, radians a token.
-    fn inv_freq(&self) -> &[f64];
-    /// Appends the work of one step.
-    fn record(&self, recording: &mut Recording, work: &Work);
-}
-
-/// Puts the model of `uploader`'s checkpoint on the GPU. `context` bounds the rows' contexts, in tokens.
-pub(crate) async fn load(
-    uploader: &mut Uploader<'_>,
-    config: &Config,
-    context: usize,
-    caps: &Caps,
-) -> Result<Box<dyn Model>> {
-    match config.architecture {
-        Architecture::Llama => Ok(Box::new(llama::Llama::load(uploader, config, context, caps).await?)),
-    }
 }

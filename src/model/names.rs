@@ -22,7 +22,7 @@ pub enum Role {
     Layer(usize, LayerRole),
 }
 
-/// A matrix is `[out, in]`; a bias is `[out]`.
+/// A matrix is `[out, in]`; a bias is `[out]`; a norm of heads is `[head_dim]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LayerRole {
     AttnNorm,
@@ -33,6 +33,8 @@ pub enum LayerRole {
     QBias,
     KBias,
     VBias,
+    QNorm,
+    KNorm,
     OBias,
     MlpNorm,
     Gate,
@@ -68,22 +70,23 @@ impl Role {
 
     pub fn shape(self, config: &Config) -> Vec<usize> {
         use LayerRole::*;
-        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        let hidden = config.hidden;
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         match self {
             Role::Embedding | Role::LmHead => vec![config.vocab, hidden],
             Role::FinalNorm => vec![hidden],
-            Role::RopeFactors => vec![config.rope.dims / 2],
-            Role::Layer(_, role) => match role {
+            Role::RopeFactors => vec![config.layers[0].rope.dims / 2],
+            Role::Layer(layer, role) => match role {
                 AttnNorm | MlpNorm | OBias | DownBias => vec![hidden],
                 Q => vec![queries, hidden],
                 K | V => vec![keys, hidden],
                 O => vec![hidden, queries],
+                QNorm | KNorm => vec![config.head_dim],
                 QBias => vec![queries],
                 KBias | VBias => vec![keys],
-                Gate | Up => vec![intermediate, hidden],
-                Down => vec![hidden, intermediate],
-                GateBias | UpBias => vec![intermediate],
+                Gate | Up => vec![config.layers[layer].intermediate, hidden],
+                Down => vec![hidden, config.layers[layer].intermediate],
+                GateBias | UpBias => vec![config.layers[layer].intermediate],
             },
         }
     }
@@ -102,6 +105,8 @@ impl LayerRole {
             QBias => ("attn_q.bias", "self_attn.q_proj.bias"),
             KBias => ("attn_k.bias", "self_attn.k_proj.bias"),
             VBias => ("attn_v.bias", "self_attn.v_proj.bias"),
+            QNorm => ("attn_q_norm.weight", "self_attn.q_norm.weight"),
+            KNorm => ("attn_k_norm.weight", "self_attn.k_norm.weight"),
             OBias => ("attn_output.bias", "self_attn.o_proj.bias"),
             MlpNorm => ("ffn_norm.weight", "post_attention_layernorm.weight"),
             Gate => ("ffn_gate.weight", "mlp.gate_proj.weight"),
@@ -119,18 +124,18 @@ impl Config {
     /// Every tensor that a model of this configuration needs, in the order they are used.
     pub fn roles(&self) -> Vec<Role> {
         use LayerRole::*;
-        let mut layer = vec![AttnNorm, Q, K, V, O, MlpNorm, Gate, Up, Down];
-        for (present, biases) in [
-            (self.qkv_bias, &[QBias, KBias, VBias][..]),
-            (self.o_bias, &[OBias]),
-            (self.mlp_bias, &[GateBias, UpBias, DownBias]),
-        ] {
-            if present {
-                layer.extend(biases);
-            }
-        }
         let mut roles = vec![Role::Embedding];
-        roles.extend((0..self.layers).flat_map(|index| layer.iter().map(move |&role| Role::Layer(index, role))));
+        for (index, spec) in self.layers.iter().enumerate() {
+            let groups = [
+                (true, &[AttnNorm, Q, K, V, O, MlpNorm, Gate, Up, Down][..]),
+                (spec.qkv_bias, &[QBias, KBias, VBias]),
+                (spec.qk_norm, &[QNorm, KNorm]),
+                (spec.o_bias, &[OBias]),
+                (spec.mlp_bias, &[GateBias, UpBias, DownBias]),
+            ];
+            let present = groups.into_iter().filter(|(present, _)| *present);
+            roles.extend(present.flat_map(|(_, group)| group).map(|&role| Role::Layer(index, role)));
+        }
         roles.push(Role::FinalNorm);
         if !self.tied_embeddings {
             roles.push(Role::LmHead);

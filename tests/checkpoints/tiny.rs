@@ -1,7 +1,7 @@
-//! A tiny Llama with random weights, as a GGUF file and as a Hugging Face directory.
+//! A tiny model with random weights, as a GGUF file and as a Hugging Face directory: a Llama, or what a configuration says.
 
 use headstart::{
-    model::{Architecture, Config, Role, Rope, RopeRows, SamplingDefaults, Scaling},
+    model::{Config, LayerSpec, Role, Rope, RopeRows, SamplingDefaults, Scaling},
     quant::Format,
     weights::Kind,
 };
@@ -16,25 +16,31 @@ use super::{
 /// 4 query and 2 KV heads of 16, hidden 64, 2 layers, 40 tokens; tied.
 pub fn config() -> Config {
     Config {
-        architecture: Architecture::Llama,
+        architecture: "llama",
         hidden: 64,
-        layers: 2,
+        layers: vec![layer(); 2],
         heads: 4,
         kv_heads: 2,
         head_dim: 16,
-        intermediate: 96,
         vocab: 40,
         context: 128,
         rms_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, dims: 16, scaling: Scaling::None },
         rope_rows: RopeRows::Interleaved,
         tied_embeddings: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
         bos: Some(1),
         stop_tokens: vec![2],
         sampling: SamplingDefaults::default(),
+    }
+}
+
+pub fn layer() -> LayerSpec {
+    LayerSpec {
+        rope: Rope { theta: 10_000.0, dims: 16, scaling: Scaling::None },
+        qkv_bias: false,
+        qk_norm: false,
+        o_bias: false,
+        intermediate: 96,
+        mlp_bias: false,
     }
 }
 
@@ -54,18 +60,20 @@ pub fn elements(config: &Config, role: Role) -> Vec<f32> {
 pub fn gguf(config: &Config, format: Format) -> Gguf {
     let mut file = Gguf::default();
     let size = |x: usize| x as u32;
-    file.set("general.architecture", "llama")
-        .set("llama.embedding_length", size(config.hidden))
-        .set("llama.block_count", size(config.layers))
-        .set("llama.attention.head_count", size(config.heads))
-        .set("llama.attention.head_count_kv", size(config.kv_heads))
-        .set("llama.attention.key_length", size(config.head_dim))
-        .set("llama.feed_forward_length", size(config.intermediate))
-        .set("llama.context_length", size(config.context))
-        .set("llama.vocab_size", size(config.vocab))
-        .set("llama.attention.layer_norm_rms_epsilon", config.rms_eps)
-        .set("llama.rope.freq_base", config.rope.theta as f32)
-        .set("llama.rope.dimension_count", size(config.rope.dims))
+    let layer = &config.layers[0];
+    let key = |rest: &str| format!("{}.{rest}", config.architecture);
+    file.set("general.architecture", config.architecture)
+        .set(&key("embedding_length"), size(config.hidden))
+        .set(&key("block_count"), size(config.layers.len()))
+        .set(&key("attention.head_count"), size(config.heads))
+        .set(&key("attention.head_count_kv"), size(config.kv_heads))
+        .set(&key("attention.key_length"), size(config.head_dim))
+        .set(&key("feed_forward_length"), size(layer.intermediate))
+        .set(&key("context_length"), size(config.context))
+        .set(&key("vocab_size"), size(config.vocab))
+        .set(&key("attention.layer_norm_rms_epsilon"), config.rms_eps)
+        .set(&key("rope.freq_base"), layer.rope.theta as f32)
+        .set(&key("rope.dimension_count"), size(layer.rope.dims))
         .set("tokenizer.ggml.tokens", Meta::Strings((0..config.vocab).map(|i| format!("t{i}")).collect()));
     if let Some(bos) = config.bos {
         file.set("tokenizer.ggml.bos_token_id", bos);
@@ -83,24 +91,24 @@ pub fn gguf(config: &Config, format: Format) -> Gguf {
 
 /// `config.json` as transformers 4 writes it.
 pub fn config_json(config: &Config) -> serde_json::Value {
+    let layer = &config.layers[0];
     json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "model_type": config.architecture,
         "hidden_act": "silu",
         "hidden_size": config.hidden,
-        "num_hidden_layers": config.layers,
+        "num_hidden_layers": config.layers.len(),
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.kv_heads,
         "head_dim": config.head_dim,
-        "intermediate_size": config.intermediate,
+        "intermediate_size": layer.intermediate,
         "max_position_embeddings": config.context,
         "vocab_size": config.vocab,
         "rms_norm_eps": 1e-5,
-        "rope_theta": config.rope.theta,
+        "rope_theta": layer.rope.theta,
         "rope_scaling": null,
         "tie_word_embeddings": config.tied_embeddings,
-        "attention_bias": config.qkv_bias,
-        "mlp_bias": config.mlp_bias,
+        "attention_bias": layer.qkv_bias,
+        "mlp_bias": layer.mlp_bias,
         "bos_token_id": config.bos,
         "eos_token_id": config.stop_tokens,
         "torch_dtype": "float32",

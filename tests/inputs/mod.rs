@@ -57,7 +57,7 @@ impl Model {
     pub fn new() -> Self {
         let tokens = tokens();
         let config = Config {
-            layers: 1,
+            layers: vec![tiny::layer()],
             vocab: tokens.len(),
             context: 512,
             tied_embeddings: false,

@@ -41,7 +41,7 @@ fn attention_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
     let mut worst: f64 = 0.0;
     for (face, class, head_dim, group) in CASES {
         let kv_heads = 2 - group % 2;
-        let heads = heads(kv_heads * group, kv_heads, head_dim, 0);
+        let heads = heads(kv_heads * group, kv_heads, head_dim);
         worst = worst.max(match class {
             Class::Prompt => prompt(&mut bench, face, heads),
             Class::Decode => decode(&mut bench, face, heads),
@@ -201,7 +201,7 @@ fn decode(bench: &mut Bench, face: Face, heads: Heads) -> f64 {
 fn the_merge_agrees_with_its_twin() {
     let mut bench = Bench::open();
     let mut worst: f64 = 0.0;
-    for (face, heads) in [(Face::Cpu, heads(3, 1, 40, 0)), (Face::GpuPlain, heads(4, 2, 128, 0))] {
+    for (face, heads) in [(Face::Cpu, heads(3, 1, 40)), (Face::GpuPlain, heads(4, 2, 128))] {
         let (numbers, dim) = (Numbers::new(heads.head_dim as u64), heads.head_dim);
         // Contexts on both sides of the edges of splits, over all that there is room for.
         let contexts = [1, 256, 257, 512, 513, LONGEST];

@@ -93,7 +93,7 @@ impl Bench {
             let mut words = vec![0; rows * (value_words + scale_words)];
             let (value_plane, scale_plane) = words.split_at_mut(rows * value_words);
             for (row, values) in values.chunks(cols).enumerate() {
-                let raw = blocks::of(*format, values);
+                let raw = blocks::of(*format, values, 1.0);
                 let scales = &mut scale_plane[row * scale_words..(row + 1) * scale_words];
                 format.pack_row(&raw, cols, &mut value_plane[row * value_words..(row + 1) * value_words], scales);
                 let mut exact = vec![0.0; cols];
@@ -176,8 +176,8 @@ impl Numbers {
     }
 }
 
-pub fn heads(heads: usize, kv_heads: usize, head_dim: usize, rotary_pairs: usize) -> Heads {
-    Heads { heads, kv_heads, head_dim, rotary_pairs }
+pub fn heads(heads: usize, kv_heads: usize, head_dim: usize) -> Heads {
+    Heads { heads, kv_heads, head_dim }
 }
 
 pub fn floats(words: &[u32]) -> &[f32] {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use headstart::{
     gpu::Recording,
     kernels::{
-        Class, Heads,
+        Class, Heads, Rotation,
         linear::{Epilogue, Fusion, Linear},
     },
     quant::Format,
@@ -54,8 +54,10 @@ fn table() -> Vec<Case> {
                 1 => (Epilogue::Residual, ROWS[((c + f) / 4 + f % 3) % 5]),
                 2 => (Epilogue::SwiGlu, PAIRS[((c + f) / 4 + c % 3) % 5]),
                 _ => {
-                    let (q, kv, dim, turned) = HEADS[(c + f) / 4 % 3];
-                    (Epilogue::Qkv(heads(q, kv, dim, turned)), (q + 2 * kv) * dim)
+                    let (q, kv, dim, pairs) = HEADS[(c + f) / 4 % 3];
+                    // Angles of other layers before and behind.
+                    let rotation = Rotation { pairs, first: c, all: pairs + c + f };
+                    (Epilogue::Qkv(heads(q, kv, dim), rotation), (q + 2 * kv) * dim)
                 }
             };
             let cols = match format.block() {
@@ -84,7 +86,7 @@ fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
             Epilogue::Store => "store",
             Epilogue::Residual => "residual",
             Epilogue::SwiGlu => "swiglu",
-            Epilogue::Qkv(_) => "qkv",
+            Epilogue::Qkv(..) => "qkv",
         };
         let shape = format!("{:?} {:?}", case.face, case.class);
         let extras = format!("{} {}", case.norm, case.bias);
@@ -159,12 +161,12 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     let (width, kv_heads) = match case.epilogue {
         Epilogue::Store | Epilogue::Residual => (rows, None),
         Epilogue::SwiGlu => (rows / 2, None),
-        Epilogue::Qkv(heads) => (heads.heads * heads.head_dim, Some(heads)),
+        Epilogue::Qkv(heads, _) => (heads.heads * heads.head_dim, Some(heads)),
     };
-    let turned = kv_heads.map_or(0, |heads| heads.rotary_pairs);
+    let angles = if let Epilogue::Qkv(_, rotation) = case.epilogue { rotation.all } else { 0 };
     let step = Step {
         slots: numbers.shuffled(batch + 20)[..batch].to_vec(),
-        turns: (0..batch * turned).map(|_| (numbers.float() * 3.0).sin_cos()).map(|(sin, cos)| (cos, sin)).collect(),
+        turns: (0..batch * angles).map(|_| (numbers.float() * 3.0).sin_cos()).map(|(sin, cos)| (cos, sin)).collect(),
         ..Step::default()
     };
     let kv_words = kv_heads.map_or(0, |heads| (batch + 20usize).div_ceil(16) * attention::page_words(&heads));
@@ -191,8 +193,8 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
             Epilogue::Store => y,
             Epilogue::Residual => twin::residual(&old[at..at + width], &y),
             Epilogue::SwiGlu => twin::swiglu(&y),
-            Epilogue::Qkv(heads) => {
-                let (q, k, v) = qkv(&heads, &y, &step.turns[row * turned..(row + 1) * turned]);
+            Epilogue::Qkv(heads, Rotation { pairs, first, .. }) => {
+                let (q, k, v) = qkv(&heads, &y, &step.turns[row * angles + first..][..pairs]);
                 let slot = step.slots[row] as usize;
                 for (wanted, word) in [(k, attention::k_word as fn(&_, _, _, _) -> _), (v, attention::v_word)] {
                     for (pair, wanted) in wanted.chunks(2).enumerate() {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use headstart::{
     gpu::{Access, AdapterKind, Buffer, Caps, Kernel, shader::expand},
     kernels::{
-        Class, Matrix, Part, SHADERS,
+        Class, Matrix, Part, Rotation, SHADERS,
         attention::Attention,
         attention_merge::AttentionMerge,
         embed::Embed,
+        head_norm::HeadNorm,
         linear::{Epilogue, Fusion, Linear},
         topk::TopK,
     },
@@ -42,13 +43,14 @@ fn extras(format: Format) -> impl Iterator<Item = (usize, Option<f32>, bool)> {
 
 fn permutations() -> HashSet<Arc<Kernel>> {
     let buffer = Buffer { id: 0, size: 1 << 20 };
-    let shape = heads(6, 2, 64, 32);
+    let shape = heads(6, 2, 64);
+    let rotation = Rotation { pairs: 32, first: 0, all: 32 };
     let mut all = HashSet::new();
     for caps in adapters() {
         for format in Format::ALL {
             let matrix = |cols, rows| Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
             all.extend(Embed::new(&matrix(widths(format)[0], 100), &caps).kernels().cloned());
-            for epilogue in [Epilogue::Store, Epilogue::Residual, Epilogue::SwiGlu, Epilogue::Qkv(shape)] {
+            for epilogue in [Epilogue::Store, Epilogue::Residual, Epilogue::SwiGlu, Epilogue::Qkv(shape, rotation)] {
                 for (cols, norm, bias) in extras(format) {
                     let fusion = Fusion { epilogue, norm, bias, consts: buffer.whole() };
                     let classes = [Class::Prompt, Class::Decode];
@@ -58,8 +60,9 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         }
         for head_dim in [40, 64, 80, 128, 256] {
             for group in [1, 3, 4, 8] {
-                let heads = heads(2 * group, 2, head_dim, 0);
+                let heads = heads(2 * group, 2, head_dim);
                 all.extend(Attention::new(heads, 2048, &caps).kernels().map(Arc::clone));
+                all.insert(HeadNorm::new(heads, rotation, buffer, 1e-6, &caps).kernel().clone());
                 all.insert(AttentionMerge::new(heads, 2048, &caps).kernel().clone());
             }
         }

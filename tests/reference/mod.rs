@@ -4,6 +4,7 @@
 pub mod attention;
 pub mod attention_merge;
 pub mod embed;
+pub mod head_norm;
 pub mod linear;
 pub mod topk;
 

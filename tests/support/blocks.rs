@@ -17,16 +17,17 @@ pub fn halves(format: Format) -> &'static [(usize, f32)] {
     }
 }
 
-/// The bytes of `elements`; where the format is only read, those of other elements, which the bits of these decide.
-pub fn of(format: Format, elements: &[f32]) -> Vec<u8> {
+/// The bytes of `elements` times `size`; where the format is only read, those of other elements of about that size, which the
+/// bits of `elements` decide.
+pub fn of(format: Format, elements: &[f32], size: f32) -> Vec<u8> {
     if format.quantizes() {
-        return format.quantize(elements);
+        return format.quantize(&elements.iter().map(|x| x * size).collect::<Vec<_>>());
     }
     let bits = elements.iter().flat_map(|x| x.to_bits().wrapping_mul(0x9e37_79b1).to_le_bytes());
     let mut raw: Vec<u8> = bits.take(format.file_bytes(elements.len())).collect();
     for block in raw.chunks_exact_mut(format.file_bytes(format.block())) {
         for &(at, number) in halves(format) {
-            block[at..at + 2].copy_from_slice(&f16::from_f32(number).to_le_bytes());
+            block[at..at + 2].copy_from_slice(&f16::from_f32(number * size).to_le_bytes());
         }
     }
     raw

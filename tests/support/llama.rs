@@ -1,4 +1,4 @@
-//! A Llama in plain f32 loops: the whole model's CPU twin. It shares with the engine what reads a checkpoint and nothing
+//! A Llama, or a like architecture, in plain f32 loops: the whole model's CPU twin. It shares with the engine what reads a checkpoint and nothing
 //! that computes, so where the engine parts from transformers and this does not, the fault is in the shaders' side.
 //!
 //! O(tokens × parameters), one token at a time: for short prompts.
@@ -24,6 +24,8 @@ struct Layer {
     mlp_norm: Vec<f32>,
     q: Linear,
     k: Linear,
+    /// Gains of the norms of heads of Q and K, where they have any.
+    head_norms: Option<[Vec<f32>; 2]>,
     v: Linear,
     o: Linear,
     gate: Linear,
@@ -50,6 +52,7 @@ impl Llama {
         let config = Config::from_checkpoint(checkpoint).unwrap();
         let tensor = |role| block_on(checkpoint.read_f32(config.tensor(checkpoint, role).unwrap())).unwrap();
         let layer = |at: usize| {
+            let spec = &config.layers[at];
             let linear = |weight, bias, biased: bool| Linear {
                 weight: tensor(Role::Layer(at, weight)),
                 bias: if biased { tensor(Role::Layer(at, bias)) } else { Vec::new() },
@@ -57,19 +60,20 @@ impl Llama {
             Layer {
                 attn_norm: tensor(Role::Layer(at, AttnNorm)),
                 mlp_norm: tensor(Role::Layer(at, MlpNorm)),
-                q: linear(Q, QBias, config.qkv_bias),
-                k: linear(K, KBias, config.qkv_bias),
-                v: linear(V, VBias, config.qkv_bias),
-                o: linear(O, OBias, config.o_bias),
-                gate: linear(Gate, GateBias, config.mlp_bias),
-                up: linear(Up, UpBias, config.mlp_bias),
-                down: linear(Down, DownBias, config.mlp_bias),
+                q: linear(Q, QBias, spec.qkv_bias),
+                k: linear(K, KBias, spec.qkv_bias),
+                head_norms: spec.qk_norm.then(|| [QNorm, KNorm].map(|norm| tensor(Role::Layer(at, norm)))),
+                v: linear(V, VBias, spec.qkv_bias),
+                o: linear(O, OBias, spec.o_bias),
+                gate: linear(Gate, GateBias, spec.mlp_bias),
+                up: linear(Up, UpBias, spec.mlp_bias),
+                down: linear(Down, DownBias, spec.mlp_bias),
             }
         };
         Self {
-            inv_freq: config.inv_freq(None).unwrap(),
+            inv_freq: config.layers[0].rope.inv_freq(None).unwrap(),
             embedding: tensor(Role::Embedding),
-            layers: (0..config.layers).map(layer).collect(),
+            layers: (0..config.layers.len()).map(layer).collect(),
             norm: tensor(Role::FinalNorm),
             head: (!config.tied_embeddings).then(|| tensor(Role::LmHead)),
             half_cache,
@@ -87,6 +91,10 @@ impl Llama {
             for (layer, (keys, values)) in self.layers.iter().zip(&mut cache) {
                 let normed = rms_norm(&x, &layer.attn_norm, rms_eps);
                 let (mut q, mut k) = (layer.q.apply(&normed), layer.k.apply(&normed));
+                if let Some([of_q, of_k]) = &layer.head_norms {
+                    q.chunks_mut(head_dim).for_each(|head| head.copy_from_slice(&rms_norm(head, of_q, rms_eps)));
+                    k.chunks_mut(head_dim).for_each(|head| head.copy_from_slice(&rms_norm(head, of_k, rms_eps)));
+                }
                 q.chunks_mut(head_dim).chain(k.chunks_mut(head_dim)).for_each(|head| self.rotate(head, position));
                 keys.extend(k.iter().copied().map(kept));
                 values.extend(layer.v.apply(&normed).into_iter().map(kept));

@@ -1,0 +1,376 @@
+//! A checkpoint's configuration by what its fields mean, the same for both kinds of checkpoint. What an architecture asks for
+//! is remembered, so that a field that changes numbers and that nobody asked for is refused and not ignored.
+//!
+//! Field names: GGUF as in ggml's docs/gguf.md and gguf-py's constants; Hugging Face as in transformers' configurations,
+//! release 4 (`rope_theta`, `rope_scaling`) and release 5 (`rope_parameters`).
+
+use std::{cell::RefCell, collections::BTreeSet};
+
+use serde_json::Value;
+
+use super::{Config, LayerRole, LayerSpec, Role, Rope, RopeRows, SamplingDefaults, Scaling, ends};
+use crate::{
+    error::{Error, Result},
+    weights::{Checkpoint, Field, Fields, JsonFile, Kind, Metadata},
+};
+
+/// A field: its name in GGUF, behind the architecture's, and in `config.json`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key(&'static str, &'static str);
+
+const HIDDEN: Key = Key("embedding_length", "hidden_size");
+const LAYERS: Key = Key("block_count", "num_hidden_layers");
+const HEADS: Key = Key("attention.head_count", "num_attention_heads");
+pub(super) const KV_HEADS: Key = Key("attention.head_count_kv", "num_key_value_heads");
+pub(super) const HEAD_DIM: Key = Key("attention.key_length", "head_dim");
+const INTERMEDIATE: Key = Key("feed_forward_length", "intermediate_size");
+const VOCAB: Key = Key("vocab_size", "vocab_size");
+const CONTEXT: Key = Key("context_length", "max_position_embeddings");
+const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "rms_norm_eps");
+pub(super) const ROPE_DIMS: Key = Key("rope.dimension_count", "partial_rotary_factor");
+
+/// Bounds that no model comes near and within which every product of two sizes fits 64 bits, of most 32.
+const MAX_HIDDEN: usize = 1 << 17;
+const MAX_LAYERS: usize = 1 << 10;
+const MAX_HEADS: usize = 1 << 10;
+const MAX_HEAD_DIM: usize = 1 << 10;
+const MAX_INTERMEDIATE: usize = 1 << 20;
+const MAX_VOCAB: usize = 1 << 22;
+const MAX_CONTEXT: usize = 1 << 24;
+
+/// Fields of GGUF, behind the architecture's name, that change no number.
+const HARMLESS: [&str; 3] = ["rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout"];
+
+/// Fields of `config.json` by which some architecture changes numbers, each with the number that leaves them as they are.
+/// False, null and lists of nothing but full attention leave them too.
+const TELLING: [(&str, Option<f64>); 23] = [
+    ("attention_multiplier", None),
+    ("attn_logit_softcapping", Some(0.0)),
+    ("clip_qkv", None),
+    ("embedding_multiplier", Some(1.0)),
+    ("final_logit_softcapping", Some(0.0)),
+    ("layer_types", None),
+    ("logit_scale", Some(1.0)),
+    ("logits_scaling", Some(1.0)),
+    ("n_routed_experts", Some(0.0)),
+    ("no_rope_layers", None),
+    ("num_experts", Some(0.0)),
+    ("num_local_experts", Some(0.0)),
+    ("parallel_attn", None),
+    ("qk_layernorm", None),
+    ("qk_norm", None),
+    ("query_pre_attn_scalar", None),
+    ("residual_multiplier", Some(1.0)),
+    ("scale_depth", None),
+    ("scale_emb", Some(1.0)),
+    ("sliding_window", None),
+    ("use_alibi", None),
+    ("use_parallel_residual", None),
+    ("use_qk_norm", None),
+];
+
+/// The configuration of a checkpoint of one architecture.
+pub(super) struct Keys<'a> {
+    checkpoint: &'a Checkpoint,
+    architecture: &'static str,
+    asked: RefCell<BTreeSet<String>>,
+}
+
+impl Fields for Keys<'_> {
+    fn file(&self) -> &str {
+        match &self.checkpoint.metadata {
+            Metadata::Gguf(metadata) => metadata.file(),
+            Metadata::HuggingFace(files) => files.config.file(),
+        }
+    }
+
+    fn lookup(&self, key: &str) -> Option<Field<'_>> {
+        self.asked.borrow_mut().insert(key.to_owned());
+        match &self.checkpoint.metadata {
+            Metadata::Gguf(metadata) => metadata.lookup(key),
+            Metadata::HuggingFace(files) => files.config.lookup(key),
+        }
+    }
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(checkpoint: &'a Checkpoint, architecture: &'static str) -> Self {
+        Self { checkpoint, architecture, asked: RefCell::default() }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.checkpoint.kind()
+    }
+
+    /// What the file at hand calls a field.
+    pub(super) fn name(&self, key: Key) -> String {
+        match self.kind() {
+            Kind::Gguf => format!("{}.{}", self.architecture, key.0),
+            Kind::HuggingFace => key.1.to_owned(),
+        }
+    }
+
+    fn size(&self, key: Key, max: usize, default: Option<usize>) -> Result<usize> {
+        size(self, &self.name(key), max, default)
+    }
+
+    fn has(&self, role: Role) -> Result<bool> {
+        Ok(self.checkpoint.find(&role.name(self.kind()))?.is_some())
+    }
+
+    /// Whether a kind of biases is used: a GGUF file says so by having them, `config.json` by `switch`.
+    pub(super) fn has_bias(&self, role: LayerRole, switch: &str) -> Result<bool> {
+        match self.kind() {
+            Kind::Gguf => self.has(Role::Layer(0, role)),
+            Kind::HuggingFace => Ok(self.bool(switch)?.unwrap_or(false)),
+        }
+    }
+
+    /// Refuses a `config.json` that names another activation. GGUF has no such field.
+    pub(super) fn check_activation(&self, key: &str, wanted: &str) -> Result<()> {
+        match self.str(key)? {
+            Some(other) if other != wanted => {
+                Err(unsupported(self, format!("{key} {other:?}"), &format!("take a model that uses {wanted}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a model whose layers see a window only: `config.json` names a `size` that is used where `switch` is on.
+    pub(super) fn check_window(&self, switch: &str, size: &str) -> Result<()> {
+        match (self.bool(switch)?, self.u64(size)?) {
+            (Some(true), Some(tokens)) => {
+                let what = format!("a sliding window of {tokens} tokens ({switch})");
+                Err(unsupported(self, what, "take a model whose layers see the whole context"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The model as most decoders are: every layer alike, RMSNorm before attention and MLP, no biases, no norm of heads, rows of Q and K as
+    /// transformers has them. An architecture changes what differs.
+    pub(super) fn decoder(&self) -> Result<Config> {
+        let hidden = self.size(HIDDEN, MAX_HIDDEN, None)?;
+        let heads = self.size(HEADS, MAX_HEADS, None)?;
+        let head_dim = self.size(HEAD_DIM, MAX_HEAD_DIM, Some(hidden / heads))?;
+        let context = self.size(CONTEXT, MAX_CONTEXT, None)?;
+        let (rope, tokens, least_epsilon, tied) = match &self.checkpoint.metadata {
+            Metadata::Gguf(metadata) => {
+                self.check_value_length(head_dim)?;
+                let tokens = metadata.strings("tokenizer.ggml.tokens")?.map(<[String]>::len);
+                (self.gguf_rope(head_dim)?, tokens, None, None)
+            }
+            Metadata::HuggingFace(files) => {
+                let json = &files.config;
+                if json.get("quantization_config").is_some() {
+                    let fix = "take the model's unquantised weights, or a GGUF file";
+                    let what = "quantization_config (weights packed by another tool)".to_owned();
+                    return Err(unsupported(self, what, fix));
+                }
+                let tied = self.bool("tie_word_embeddings")?;
+                (self.hugging_face_rope(json, head_dim, context)?, None, Some(1e-6), tied)
+            }
+        };
+        let vocab = self.size(VOCAB, MAX_VOCAB, tokens)?;
+        let layer = LayerSpec {
+            rope,
+            qkv_bias: false,
+            qk_norm: false,
+            o_bias: false,
+            intermediate: self.size(INTERMEDIATE, MAX_INTERMEDIATE, None)?,
+            mlp_bias: false,
+        };
+        Ok(Config {
+            architecture: self.architecture,
+            hidden,
+            layers: vec![layer; self.size(LAYERS, MAX_LAYERS, None)?],
+            heads,
+            kv_heads: self.size(KV_HEADS, MAX_HEADS, Some(heads))?,
+            head_dim,
+            vocab,
+            context,
+            rms_eps: epsilon(self, &self.name(EPSILON), least_epsilon)?,
+            rope_rows: RopeRows::Halves,
+            tied_embeddings: tied.map_or_else(|| Ok(!self.has(Role::LmHead)?), Ok)?,
+            bos: self.bos(vocab)?,
+            stop_tokens: ends::stop_tokens(self.checkpoint, vocab)?,
+            sampling: self.sampling()?,
+        })
+    }
+
+    fn check_value_length(&self, head_dim: usize) -> Result<()> {
+        let key = format!("{}.attention.value_length", self.architecture);
+        match size(self, &key, MAX_HEAD_DIM, Some(head_dim))? {
+            found if found == head_dim => Ok(()),
+            found => {
+                let what = format!("a value length of {found} beside a key length of {head_dim}");
+                Err(unsupported(self, what, "take a model whose keys and values have one length"))
+            }
+        }
+    }
+
+    fn gguf_rope(&self, head_dim: usize) -> Result<Rope> {
+        let key = |rest: &str| format!("{}.rope.{rest}", self.architecture);
+        // Files written before `scaling.type` came have but a factor, under either name.
+        let present = |key: &String| self.lookup(key).is_some();
+        let factor = [key("scaling.factor"), key("scale_linear")].into_iter().find(present);
+        let scaling = match (self.str(&key("scaling.type"))?, factor) {
+            (Some("none"), _) | (None, None) => Scaling::None,
+            (Some("linear") | None, factor) => {
+                let factor = factor.unwrap_or_else(|| key("scaling.factor"));
+                Scaling::Linear { factor: positive(self, &factor, None)? }
+            }
+            (Some(other), _) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
+        };
+        Ok(Rope {
+            theta: positive(self, &key("freq_base"), Some(10_000.0))?,
+            dims: self.size(ROPE_DIMS, MAX_HEAD_DIM, Some(head_dim))?,
+            scaling,
+        })
+    }
+
+    fn hugging_face_rope(&self, json: &JsonFile, head_dim: usize, context: usize) -> Result<Rope> {
+        // Release 5 of transformers gathers in `rope_parameters` what release 4 has in `rope_scaling` and beside it.
+        let group = if json.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
+        if let Some(value) = json.get(group)
+            && !value.is_object()
+        {
+            return Err(self.wrong(group, format!("expected an object, found {value}")));
+        }
+        let in_group = |field: &str| format!("{group}.{field}");
+        let either = |field: &str| match in_group(field) {
+            path if json.get(&path).is_some() => path,
+            _ => field.to_owned(),
+        };
+        let number = |field: &str| positive(self, &in_group(field), None);
+        let kind = match self.str(&in_group("rope_type"))? {
+            Some(kind) => Some(kind),
+            None => self.str(&in_group("type"))?,
+        };
+        let scaling = match kind {
+            None | Some("default") => Scaling::None,
+            Some("linear") => Scaling::Linear { factor: number("factor")? },
+            Some("llama3") => {
+                let (low_freq_factor, high_freq_factor) = (number("low_freq_factor")?, number("high_freq_factor")?);
+                if high_freq_factor <= low_freq_factor {
+                    let problem = format!("{high_freq_factor} is not above low_freq_factor, {low_freq_factor}");
+                    return Err(self.wrong(&in_group("high_freq_factor"), problem));
+                }
+                let original_context =
+                    size(self, &in_group("original_max_position_embeddings"), MAX_CONTEXT, Some(context))?;
+                Scaling::Llama3 { factor: number("factor")?, low_freq_factor, high_freq_factor, original_context }
+            }
+            Some(other) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
+        };
+        let part = either("partial_rotary_factor");
+        let share = positive(self, &part, Some(1.0))?;
+        if share > 1.0 {
+            return Err(self.wrong(&part, format!("{share} is more than the whole head")));
+        }
+        let theta = positive(self, &either("rope_theta"), Some(10_000.0))?;
+        Ok(Rope { theta, dims: (head_dim as f64 * share) as usize, scaling })
+    }
+
+    /// Refuses a field that changes numbers and that the architecture did not ask for.
+    pub(super) fn refuse_unread(&self) -> Result<()> {
+        let asked = self.asked.borrow();
+        let unread = match &self.checkpoint.metadata {
+            Metadata::Gguf(metadata) => metadata.keys().find(|key| {
+                let own = key.strip_prefix(self.architecture).and_then(|rest| rest.strip_prefix('.'));
+                own.is_some_and(|own| !HARMLESS.contains(&own))
+                    && !asked.contains(*key)
+                    && !matches!(metadata.lookup(key), Some(Field::Unsigned(0) | Field::Signed(0)))
+            }),
+            Metadata::HuggingFace(files) => {
+                let changes = |(key, neutral): &&(&str, Option<f64>)| {
+                    !asked.contains(*key) && files.config.get(key).is_some_and(|value| !is_off(value, *neutral))
+                };
+                TELLING.iter().find(changes).map(|(key, _)| *key)
+            }
+        };
+        match unread {
+            None => Ok(()),
+            Some(key) => {
+                let fix = format!("take a model of the architecture {} without it", self.architecture);
+                Err(unsupported(self, format!("the field {key}"), &fix))
+            }
+        }
+    }
+
+    fn bos(&self, vocab: usize) -> Result<Option<u32>> {
+        match self.kind() {
+            Kind::Gguf => self.id("tokenizer.ggml.bos_token_id", vocab),
+            Kind::HuggingFace => self.id("bos_token_id", vocab),
+        }
+    }
+
+    fn sampling(&self) -> Result<SamplingDefaults> {
+        match &self.checkpoint.metadata {
+            Metadata::Gguf(metadata) => Ok(SamplingDefaults {
+                do_sample: None,
+                temperature: f32(metadata, "general.sampling.temp")?,
+                top_k: metadata.u32("general.sampling.top_k")?,
+                top_p: f32(metadata, "general.sampling.top_p")?,
+                min_p: f32(metadata, "general.sampling.min_p")?,
+                repetition_penalty: f32(metadata, "general.sampling.penalty_repeat")?,
+            }),
+            Metadata::HuggingFace(files) => match &files.generation_config {
+                None => Ok(SamplingDefaults::default()),
+                Some(file) => Ok(SamplingDefaults {
+                    do_sample: file.bool("do_sample")?,
+                    temperature: f32(file, "temperature")?,
+                    top_k: file.u32("top_k")?,
+                    top_p: f32(file, "top_p")?,
+                    min_p: f32(file, "min_p")?,
+                    repetition_penalty: f32(file, "repetition_penalty")?,
+                }),
+            },
+        }
+    }
+}
+
+/// A size from 1 to `max`; `default` where the field is absent.
+fn size(fields: &impl Fields, key: &str, max: usize, default: Option<usize>) -> Result<usize> {
+    let value = fields.required(key, fields.u64(key)?.or(default.map(|x| x as u64)))?;
+    match usize::try_from(value) {
+        Ok(x) if (1..=max).contains(&x) => Ok(x),
+        _ => Err(fields.wrong(key, format!("{value} is not from 1 to {max}"))),
+    }
+}
+
+/// A finite number above 0; `default` where the field is absent.
+fn positive(fields: &impl Fields, key: &str, default: Option<f64>) -> Result<f64> {
+    let value = fields.required(key, fields.f64(key)?.or(default))?;
+    if value > 0.0 { Ok(value) } else { Err(fields.wrong(key, format!("{value:?} is not above 0"))) }
+}
+
+/// As [`positive`], and still so as f32.
+fn epsilon(fields: &impl Fields, key: &str, default: Option<f64>) -> Result<f32> {
+    let value = positive(fields, key, default)?;
+    match value as f32 {
+        x if x.is_finite() && x > 0.0 => Ok(x),
+        _ => Err(fields.wrong(key, format!("{value:?} is not a positive number of 32 bits"))),
+    }
+}
+
+fn f32(fields: &impl Fields, key: &str) -> Result<Option<f32>> {
+    match fields.f64(key)?.map(|x| x as f32) {
+        Some(x) if !x.is_finite() => Err(fields.wrong(key, "more than 32 bits hold".to_owned())),
+        x => Ok(x),
+    }
+}
+
+fn unsupported(fields: &impl Fields, what: String, fix: &str) -> Error {
+    Error::Unsupported { file: fields.file().to_owned(), what, fix: fix.to_owned() }
+}
+
+const KNOWN_SCALING: &str = "take a model without RoPE scaling, or with linear or Llama 3 scaling";
+
+fn is_off(value: &Value, neutral: Option<f64>) -> bool {
+    match value {
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == neutral,
+        Value::Array(list) => list.iter().all(|value| value == "full_attention"),
+        _ => false,
+    }
+}

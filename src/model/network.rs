@@ -1,0 +1,121 @@
+//! A whole network as its configuration says, on the GPU: embedding, layers, final norm, LM head and sampling.
+
+use std::sync::Arc;
+
+use super::{
+    Ending, Role, Rope, Work,
+    layer::Layer,
+    upload::{Order, Segment, Uploader},
+};
+use crate::{
+    error::Result,
+    gpu::{Caps, Kernel, Recording},
+    kernels::{
+        Class, Rotation,
+        attention::Attention,
+        attention_merge::AttentionMerge,
+        embed::Embed,
+        linear::{Epilogue, Fusion, Linear},
+        topk::TopK,
+    },
+};
+
+/// A network on the GPU.
+pub(crate) struct Network {
+    caps: Caps,
+    inv_freq: Vec<f64>,
+    embed: Embed,
+    layers: Vec<Layer>,
+    head: Linear,
+    topk: TopK,
+    weight_bytes: u64,
+}
+
+impl Network {
+    /// Puts the model of the uploader's checkpoint on the GPU. `context` bounds the rows' contexts, in tokens.
+    pub(crate) async fn load(up: &mut Uploader<'_>, context: usize, caps: &Caps) -> Result<Self> {
+        let config = up.config;
+        let factors = match config.optional_tensor(up.checkpoint, Role::RopeFactors)? {
+            Some(tensor) => Some(up.checkpoint.read_f32(tensor).await?),
+            None => None,
+        };
+        // The angles of each way to turn, one after another.
+        let mut inv_freq = Vec::new();
+        let mut ropes: Vec<(&Rope, usize, usize)> = Vec::new();
+        for layer in &config.layers {
+            if !ropes.iter().any(|(rope, ..)| *rope == &layer.rope) {
+                let angles = layer.rope.inv_freq(factors.as_deref())?;
+                ropes.push((&layer.rope, inv_freq.len(), angles.len()));
+                inv_freq.extend(angles);
+            }
+        }
+        let heads = config.heads();
+        let attention = (&Attention::new(heads, context, caps), &AttentionMerge::new(heads, context, caps));
+
+        let plain = |role| Segment { weights: vec![role], biases: vec![], order: Order::Plain };
+        let embedding = up.matrix("the embeddings", &[plain(Role::Embedding)]).await?;
+        let mut layers = Vec::with_capacity(config.layers.len());
+        for (index, layer) in config.layers.iter().enumerate() {
+            let own = ropes.iter().find(|(rope, ..)| *rope == &layer.rope);
+            let (first, pairs) = own.map_or((0, 0), |&(_, first, pairs)| (first, pairs));
+            let rotation = Rotation { pairs, first, all: inv_freq.len() };
+            layers.push(Layer::load(up, index, rotation, attention, caps).await?);
+        }
+        let norm = up.consts(Some(Role::FinalNorm), &[]).await?;
+        let head_matrix = match config.tied_embeddings {
+            true => embedding.clone(),
+            false => up.matrix("the LM head", &[plain(Role::LmHead)]).await?,
+        };
+        let weight_bytes = embedding.bytes()
+            + layers.iter().map(Layer::bytes).sum::<u64>()
+            + norm.size
+            + if config.tied_embeddings { 0 } else { head_matrix.bytes() };
+        let fusion =
+            Fusion { epilogue: Epilogue::Store, norm: Some(config.rms_eps), bias: false, consts: norm.whole() };
+        Ok(Self {
+            caps: caps.clone(),
+            inv_freq,
+            embed: Embed::new(&embedding, caps),
+            layers,
+            head: Linear::new(head_matrix, &fusion, &[Class::Decode], caps),
+            topk: TopK::new(config.vocab, caps),
+            weight_bytes,
+        })
+    }
+
+    /// Every pipeline that a step may use.
+    pub(crate) fn kernels(&self) -> Vec<Arc<Kernel>> {
+        let ends = self.head.kernels().chain(self.embed.kernels());
+        self.layers.iter().flat_map(Layer::kernels).chain(ends).chain(self.topk.kernels()).cloned().collect()
+    }
+
+    /// Bytes of weights on the GPU.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// The angles that RoPE takes, radians a token.
+    pub(crate) fn inv_freq(&self) -> &[f64] {
+        &self.inv_freq
+    }
+
+    /// Appends the work of one step.
+    pub(crate) fn record(&self, recording: &mut Recording, work: &Work) {
+        let (caps, memory) = (&self.caps, work.memory);
+        let hidden = memory.hidden.whole();
+        for span in work.spans {
+            self.embed.record(recording, span, hidden);
+        }
+        for (layer, kv) in self.layers.iter().zip(work.kv) {
+            layer.record(recording, caps, work.spans, memory, kv.whole());
+        }
+        let Some((span, ending)) = &work.logits else { return };
+        let logits = memory.logits.whole();
+        self.head.record(recording, caps, span, hidden, logits, None);
+        if *ending != Ending::Logits {
+            let lists = memory.lists.map(|list| list.whole());
+            let greedy = *ending == Ending::Greedy;
+            self.topk.record(recording, span, greedy, logits, lists, memory.drawn.whole());
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Qwen 2 and 2.5 (arXiv 2407.10671; reference: transformers `modeling_qwen2.py`): as Llama, with biases of Q, K and V and
+//! without others.
+
+use super::{Architecture, Config, keys::Keys};
+use crate::error::Result;
+
+pub(super) const QWEN2: Architecture = Architecture { name: "qwen2", read };
+
+fn read(keys: &Keys) -> Result<Config> {
+    keys.check_activation("hidden_act", "silu")?;
+    keys.check_window("use_sliding_window", "sliding_window")?;
+    let mut config = keys.decoder()?;
+    config.layers.iter_mut().for_each(|layer| layer.qkv_bias = true);
+    Ok(config)
+}
