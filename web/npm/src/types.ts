@@ -120,7 +120,7 @@ export interface RequestOptions {
   cache_salt?: string;
   /** Leaves out KV written while generating, so that a reused prompt gives the same bits as a computed one. */
   exact?: boolean;
-  /** Neither reuses nor keeps KV. */
+  /** Reuses no KV, and keeps none beyond the GPU. */
   no_cache?: boolean;
   /**
    * Hears how far the prompt is: at least once, with all of it done, before the first token. After a lost device it is read
@@ -334,7 +334,7 @@ export interface Adapter {
 
 /** A model that is ready. The same interface in this thread (`headstart`) and in a worker (`headstart/worker`). */
 export interface HeadstartInterface {
-  /** The model's name, from its file. */
+  /** The model's name: its file's, or of several files that of their directory, where it is known. */
   readonly model: string;
   readonly adapter: Adapter;
   /** Longest sequence in tokens. */

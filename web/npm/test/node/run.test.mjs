@@ -1,19 +1,27 @@
-// The package in Node, on Dawn: a conversation that goes on in another process.
+// The package in Node, on Dawn: a conversation that goes on in another process, and prompts that are ended before they are read.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { tinyModel } from "../support/tiny.mjs";
+import { Headstart } from "headstart/node";
+import { abortsPrompt, disposesInPrompt } from "../support/long-prompt.mjs";
+import { readPrompt } from "../support/read-prompt.mjs";
+import { shallowModel, tinyModel } from "../support/tiny.mjs";
 
 const scratch = mkdtempSync(join(tmpdir(), "headstart node-"));
-const model = join(scratch, "model");
+const [model, shallow] = ["model", "shallow"].map((name) => join(scratch, name));
 before(() => {
-  mkdirSync(model);
-  for (const [name, bytes] of Object.entries(tinyModel())) writeFileSync(join(model, name), bytes);
+  for (const [folder, files] of [[model, tinyModel()], [shallow, shallowModel()]]) {
+    mkdirSync(folder);
+    for (const [name, bytes] of Object.entries(files)) {
+      writeFileSync(join(folder, name), bytes);
+      utimesSync(join(folder, name), 1, 1);
+    }
+  }
 });
 after(() => rmSync(scratch, { recursive: true, force: true }));
 
@@ -44,9 +52,24 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
   const cold = await turns({ ...options, cache: false }, "And on Mars?");
   assert.equal(cold.answers[0].sources.computed, answer.usage.prompt_tokens);
   assert.equal(cold.answers[0].text, answer.text);
+  // Hashed by the package, remembered, and hashed by the engine.
+  assert.deepEqual([first, third, cold].map(({ model, digest }) => [model, digest]), Array(3).fill(["model", first.digest]));
+  const { entries } = JSON.parse(readFileSync(join(directory, "weights.json"), "utf8"));
+  assert.equal(entries.length, readdirSync(model).filter((name) => name.endsWith(".safetensors")).length);
 
   const folders = [directory, join(directory, "kv")];
   assert.deepEqual(folders.map((path) => statSync(path).mode & 0o777), [0o700, 0o700]);
   const modes = readdirSync(folders[1]).map((name) => statSync(join(folders[1], name)).mode & 0o777);
   assert.ok(modes.length > 2 && modes.every((mode) => mode === 0o600), String(modes));
+});
+
+test("a prompt ends within two chunks of an abort or a dispose, and the next one goes on from there", async () => {
+  const open = () => Headstart.create({ model: shallow, cache: { directory: join(scratch, "prompts") } });
+  let headstart = await open();
+  const calls = { readPrompt: (request) => readPrompt(headstart, request), clear: () => headstart.prefix.clear() };
+  const call = (name, argument) => calls[name](argument);
+  await abortsPrompt(call);
+  await headstart.prefix.clear();
+  await disposesInPrompt(call, async () => (headstart = await open()));
+  await headstart.dispose();
 });
