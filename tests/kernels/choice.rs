@@ -72,7 +72,7 @@ fn attention_takes_as_many_rows_as_the_adapter_has_room_for() {
     // Heads, KV heads, dimensions of a head: rows of a tile on a CPU and on a GPU.
     let table = [((9, 3, 64), 2, 5), ((32, 8, 128), 1, 4), ((8, 1, 256), 1, 1), ((4, 4, 64), 4, 8), ((2, 2, 8), 4, 8)];
     for ((q, kv, dim), on_cpu, on_gpu) in table {
-        let heads = heads(q, kv, dim, dim);
+        let heads = heads(q, kv, dim);
         let rows = [&cpu, &gpu].map(|caps| tile_rows(caps, &heads, Class::Prompt));
         assert_eq!(rows, [on_cpu, on_gpu], "{q} heads on {kv} of {dim}");
         assert_eq!([&cpu, &gpu].map(|caps| tile_rows(caps, &heads, Class::Decode)), [1, 1]);
