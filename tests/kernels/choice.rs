@@ -80,6 +80,6 @@ fn attention_takes_as_many_rows_as_the_adapter_has_room_for() {
     // A long context is cut into at most 64 splits of whole pages, none shorter than 256 tokens.
     for (context, expected) in [(1, 256), (256, 256), (16384, 256), (16385, 272), (131_072, 2048), (131_073, 2064)] {
         assert_eq!(split(context), expected, "{context} tokens");
-        assert!(split(context) % PAGE == 0 && context.div_ceil(split(context)) <= 64);
+        assert!(split(context).is_multiple_of(PAGE) && context.div_ceil(split(context)) <= 64);
     }
 }
