@@ -62,8 +62,8 @@ fn a_new_process_tells_what_went_from_what_was_never_there() {
         ask("parted in one that went", &parted(70), 64, &[(Reason::Evicted, 64, 6), (Reason::Diverged, 70, 229)]);
         let other = prompt(300, tiny.vocabulary, 6);
         ask("never seen", &other, 0, &[(Reason::Cold, 0, 299)]);
-        // What is asked for is kept again.
-        ask("two blocks and the end went", &known, 64, &[(Reason::Evicted, 64, 235)]);
+        // The one that parted in a block that went is kept, and begins as that one did.
+        ask("two blocks and the end went", &known, 70, &[(Reason::Evicted, 70, 229)]);
         let longer = [&known[..], &other[..20]].concat();
         ask("the beginning of a longer one", &longer, 300, &[(Reason::Cold, 300, 19)]);
     }
