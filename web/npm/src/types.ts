@@ -120,7 +120,7 @@ export interface RequestOptions {
   cache_salt?: string;
   /** Leaves out KV written while generating, so that a reused prompt gives the same bits as a computed one. */
   exact?: boolean;
-  /** Neither reuses nor keeps KV. */
+  /** Reuses no KV, and keeps none beyond the GPU. */
   no_cache?: boolean;
   /**
    * Hears how far the prompt is: at least once, with all of it done, before the first token. After a lost device it is read

@@ -3,8 +3,10 @@
 //   server, behaviour, files the model server of test/support/server.mjs, on an origin of its own
 //   real, systemTokens       whether /real.gguf on the server is the default model, and how long a system prompt to give it
 //   setQuota(bytes)          what the origin may store; a behaviour that needs it is in `needsQuota`
-// /model/ has the model of test/support/tiny.mjs, /small/ that of small.mjs beside it. Storage is empty at the beginning of each.
+// /model/ and /shallow/ have the models of test/support/tiny.mjs, /small/ that of small.mjs beside it. Storage is empty at the
+// beginning of each.
 import assert from "node:assert/strict";
+import { abortsPrompt, disposesInPrompt } from "../support/long-prompt.mjs";
 
 /** The native engine's first tokens after "hello there", without and with this system prompt. */
 const HELLO = "JJJJGC\u000b<w309>";
@@ -37,19 +39,9 @@ export const behaviours = {
     const together = await ok(page, "several", contents);
     await ok(page, "clear");
     for (const [index, content] of contents.entries()) assert.equal((await ok(page, "answer", { content })).text, together[index].text);
-    const { frames, longest, ms } = await ok(page, "frames", {});
+    const { frames, longest, ms } = await ok(page, "frames", { max_tokens: 24 });
     say(`${frames} frames in ${Math.round(ms)} ms beside a worker's answer, the longest ${Math.round(longest)} ms`);
     assert.ok(frames > 0);
-  },
-
-  async "takes its WebAssembly as bytes or as a module"({ newPage, url }) {
-    // Each in a page of its own: a thread keeps the module that it has.
-    for (const [variant, wasm] of [["thread", "bytes"], ["worker", "module"]]) {
-      const page = await newPage();
-      await ok(page, "open", { variant, wasm, model: { url } });
-      assert.equal((await ok(page, "tokens", "täglich")).text, "täglich");
-      await page.close();
-    }
   },
 
   async "downloads once, and on the next visit finds the weights and the KV on its own disk"({ newPage, url, server }) {
@@ -58,12 +50,14 @@ export const behaviours = {
     const prompt = { ...greeting, system: SYSTEM };
     const cold = await ok(page, "answer", prompt);
     assert.equal(cold.usage.prompt_tokens_details.cached_tokens, 0);
-    await ok(page, "dispose");
     const sent = server.sent();
-    await page.reload();
-    const again = await ok(page, "open", { model: { url } });
-    assert.equal(again.digest, digest);
-    assert.equal(server.sent(), sent);
+    // The first visit ends while a prompt is read.
+    await disposesInPrompt((name, argument) => ok(page, name, argument), async () => {
+      await page.reload();
+      const again = await ok(page, "open", { model: { url } });
+      assert.equal(again.digest, digest);
+      assert.equal(server.sent(), sent);
+    });
     const warm = await ok(page, "answer", prompt);
     assert.equal(warm.text, cold.text);
     assert.ok(warm.sources.disk >= 240, JSON.stringify(warm.sources));
@@ -163,34 +157,66 @@ export const behaviours = {
     assert.deepEqual(await page.evaluate(() => window.calls.kept()), []);
   },
 
-  async "ends an answer by leaving, aborting and signalling, and keeps its pages"({ newPage, url }) {
+  async "ends an answer by leaving, aborting and signalling, also in its prompt, and keeps its pages"({ newPage, server }) {
     const page = await newPage();
-    await ok(page, "open", { model: { url }, cache: { persist: false } });
+    await ok(page, "open", { model: { url: `${server.origin}/shallow/` }, cache: { persist: false } });
+    const { text } = await ok(page, "answer", greeting);
     assert.equal((await ok(page, "stream", { content: "leave", system: SYSTEM, act: "leave" })).pieces, 3);
     const aborted = await ok(page, "stream", { content: "leave", system: SYSTEM, act: "abort" });
     assert.equal(aborted.finish, "cancelled");
     assert.ok(aborted.usage.completion_tokens < 64);
     assert.ok(aborted.sources.gpu >= 240, JSON.stringify(aborted.sources));
     await fails(page, "aborted", "stream", { content: "signal", act: "signal" });
-    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+    await abortsPrompt((name, argument) => ok(page, name, argument));
+    assert.equal((await ok(page, "answer", greeting)).text, text);
     assert.equal((await ok(page, "stats")).pages.used, 0);
   },
 
   async "goes on with the same tokens when the device is lost"({ newPage, url, server }) {
     const page = await newPage();
     await ok(page, "open", { model: { url } });
-    const prompt = { content: "lost", system: SYSTEM, temperature: 1, seed: 7, max_tokens: 32 };
+    const prompt = { content: "lost", system: SYSTEM, temperature: 1, seed: 7, max_tokens: 16 };
     const whole = await ok(page, "stream", prompt);
     const sent = server.sent();
-    const { text, recovered, finish, usage } = await ok(page, "stream", { ...prompt, act: "lose", after: 10 });
+    const { text, recovered, finish, usage } = await ok(page, "stream", { ...prompt, act: "lose", after: 5 });
     assert.deepEqual([text, recovered, finish, usage.completion_tokens], [whole.text, 1, whole.finish, whole.usage.completion_tokens]);
     await ok(page, "lose");
     assert.equal((await ok(page, "answer", greeting)).text, HELLO);
     assert.equal(server.sent(), sent);
   },
 
-  async "says what is wrong with a file or a request"({ newPage, url, server }) {
+  async "takes cut connections up again, and servers without ranges as they are"({ newPage, url, server, behaviour }) {
+    const takesUp = async (page) => {
+      Object.assign(behaviour, { cutAfter: 200_000, cuts: 3 });
+      await ok(page, "open", { model: { url } });
+      assert.ok(server.log.some(({ range }) => range));
+      await ok(page, "clearWeights");
+      Object.assign(behaviour, { ranges: false, cutAfter: 200_000, cuts: 1 });
+      await ok(page, "open", { model: { url } });
+      assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+    };
+    // Between its tries it mostly waits.
+    const givesUp = async (page) => {
+      behaviour.broken = "/small/";
+      await fails(page, "download", "open", { model: { url: `${server.origin}/small/` } });
+    };
+    await Promise.all([givesUp(await newPage()), takesUp(await newPage())]);
+  },
+
+  async "takes files and WebAssembly in every form, and says what is wrong with a file or a request"({ newPage, url, server, files }) {
     const page = await newPage();
+    const names = Object.keys(files).filter((path) => path.startsWith("/model/")).map((path) => path.slice("/model/".length));
+    const takes = async (form) => {
+      await ok(page, "open", { ...form, cache: { persist: false } });
+      await fails(page, "bad_request", "answer", { content: "x", temperature: -1 });
+      await fails(page, "bad_request", "answer", { content: "x".repeat(5000) });
+      assert.equal((await ok(page, "tokens", "täglich")).text, "täglich");
+      assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+      await ok(page, "dispose");
+      assert.deepEqual((await page.evaluate(() => window.calls.kept())).filter(({ path }) => path.includes("weights/")), []);
+    };
+    // First: the page's own thread keeps the module that it gets.
+    await takes({ variant: "thread", wasm: "bytes", model: { blobOf: url, files: names } });
     for (const variant of ["thread", "worker"]) {
       await fails(page, "bad_model", "open", { variant, model: { bytes: Array.from({ length: 1000 }, (_, index) => index % 256) } });
       await fails(page, "bad_model", "open", { variant, model: { bytes: [...new TextEncoder().encode("GGUF"), 3, 0, 0, 0, ...Array(64).fill(255)] } });
@@ -198,36 +224,7 @@ export const behaviours = {
       assert.deepEqual([status, at], [404, `${server.origin}/none.gguf`]);
       await fails(page, "bad_input", "open", { variant, model: { urls: [] } });
     }
-    await ok(page, "open", { model: { url } });
-    await fails(page, "bad_request", "answer", { content: "x", temperature: -1 });
-    await fails(page, "bad_request", "answer", { content: "x".repeat(2000) });
-    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
-  },
-
-  async "takes cut connections up again, and servers without ranges as they are"({ newPage, url, server, behaviour }) {
-    const page = await newPage();
-    Object.assign(behaviour, { cutAfter: 200_000, cuts: 3 });
-    await ok(page, "open", { model: { url } });
-    assert.ok(server.log.some(({ range }) => range));
-    await ok(page, "clearWeights");
-    Object.assign(behaviour, { ranges: false, cutAfter: 200_000, cuts: 1 });
-    await ok(page, "open", { model: { url } });
-    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
-    await ok(page, "clearWeights");
-    Object.assign(behaviour, { cutAfter: 10, cuts: Infinity });
-    await fails(page, "download", "open", { model: { url } });
-  },
-
-  async "takes Blobs, Files and streams"({ newPage, server, files }) {
-    const page = await newPage();
-    const names = Object.keys(files).filter((path) => path.startsWith("/model/")).map((path) => path.slice("/model/".length));
-    const from = `${server.origin}/model/`;
-    for (const [variant, model] of [["thread", { blobOf: from, files: names }], ["worker", { streamOf: from, files: names }]]) {
-      await ok(page, "open", { variant, model, cache: { persist: false } });
-      assert.equal((await ok(page, "answer", greeting)).text, HELLO);
-      await ok(page, "dispose");
-      assert.deepEqual((await page.evaluate(() => window.calls.kept())).filter(({ path }) => path.includes("weights/")), []);
-    }
+    await takes({ variant: "worker", wasm: "module", model: { streamOf: url, files: names } });
   },
 
   async "shares one disk between two tabs"({ newPage, url, server, files }) {

@@ -2,6 +2,7 @@
 // It opens one Headstart at a time and keeps it between calls.
 import * as thread from "/dist/index.js";
 import * as worker from "/dist/worker.js";
+import { readPrompt } from "/read-prompt.mjs";
 
 const variants = { thread, worker };
 let headstart;
@@ -71,6 +72,8 @@ window.calls = {
       }
       return { text, pieces, finish: last.headstart?.finish, recovered: last.headstart?.recovered, usage: last.usage, sources: last.headstart?.cache.sources };
     })()),
+
+  readPrompt: (request) => caught(readPrompt(headstart, request)),
 
   /** Frames that were painted, and the longest time between two, while the engine answered. */
   frames: (options) =>

@@ -6,17 +6,18 @@ import { BROWSERS, open } from "../../../../tests/browser/browsers.mjs";
 import { serve } from "../support/server.mjs";
 import { serveFolders } from "../support/site.mjs";
 import { smallModel } from "../support/small.mjs";
-import { tinyModel } from "../support/tiny.mjs";
+import { shallowModel, tinyModel } from "../support/tiny.mjs";
 import { behaviours, needsQuota } from "./behaviours.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
 const read = (name) => readFileSync(new URL(name, import.meta.url));
+const PAGE = { "index.html": read("index.html"), "page.mjs": read("page.mjs"), "read-prompt.mjs": read("../support/read-prompt.mjs") };
 const MODEL = new URL("../../../../models/SmolLM2-135M-Instruct.Q4_1.gguf", import.meta.url);
 /** The default model is slow in Chromium, so there it is asked for: `REAL=1`. */
 const real = (name) => name === "firefox" || process.env.REAL === "1";
 const systemTokens = Number(process.env.SYSTEM_TOKENS ?? 256);
 /** By folder. */
-const MODELS = { model: tinyModel(), small: smallModel() };
+const MODELS = { model: tinyModel(), small: smallModel(), shallow: shallowModel() };
 const only = new RegExp(process.env.ONLY ?? "");
 
 // Side by side: Firefox waits a tenth of a second for each token, whatever the model.
@@ -44,7 +45,7 @@ async function run(browser, work, say) {
   if (real(browser.name)) Object.defineProperty(files, "/real.gguf", { get: () => readFileSync(MODEL) });
   const server = await serve(files, behaviour);
   // A new origin each time, and so an empty disk.
-  const site = await serveFolders({ "/": { "index.html": read("index.html"), "page.mjs": read("page.mjs") }, "/dist/": DIST }, server.origin);
+  const site = await serveFolders({ "/": PAGE, "/dist/": DIST }, server.origin);
   const pages = [];
   const said = [];
   const newPage = async () => {

@@ -1,4 +1,4 @@
-// The package in Node, on Dawn: a conversation that goes on in another process.
+// The package in Node, on Dawn: a conversation that goes on in another process, and prompts that are ended before they are read.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -7,13 +7,18 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { tinyModel } from "../support/tiny.mjs";
+import { Headstart } from "headstart/node";
+import { abortsPrompt, disposesInPrompt } from "../support/long-prompt.mjs";
+import { readPrompt } from "../support/read-prompt.mjs";
+import { shallowModel, tinyModel } from "../support/tiny.mjs";
 
 const scratch = mkdtempSync(join(tmpdir(), "headstart node-"));
-const model = join(scratch, "model");
+const [model, shallow] = ["model", "shallow"].map((name) => join(scratch, name));
 before(() => {
-  mkdirSync(model);
-  for (const [name, bytes] of Object.entries(tinyModel())) writeFileSync(join(model, name), bytes);
+  for (const [folder, files] of [[model, tinyModel()], [shallow, shallowModel()]]) {
+    mkdirSync(folder);
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(folder, name), bytes);
+  }
 });
 after(() => rmSync(scratch, { recursive: true, force: true }));
 
@@ -49,4 +54,15 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
   assert.deepEqual(folders.map((path) => statSync(path).mode & 0o777), [0o700, 0o700]);
   const modes = readdirSync(folders[1]).map((name) => statSync(join(folders[1], name)).mode & 0o777);
   assert.ok(modes.length > 2 && modes.every((mode) => mode === 0o600), String(modes));
+});
+
+test("a prompt ends within two chunks of an abort or a dispose, and the next one goes on from there", async () => {
+  const open = () => Headstart.create({ model: shallow, cache: { directory: join(scratch, "prompts") } });
+  let headstart = await open();
+  const calls = { readPrompt: (request) => readPrompt(headstart, request), clear: () => headstart.prefix.clear() };
+  const call = (name, argument) => calls[name](argument);
+  await abortsPrompt(call);
+  await headstart.prefix.clear();
+  await disposesInPrompt(call, async () => (headstart = await open()));
+  await headstart.dispose();
 });

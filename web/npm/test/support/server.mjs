@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 /**
  * Serves `files` (bytes by path). `behaviour` holds for all files and can be changed at any time:
  * `ranges: false`, `cutAfter: bytes` of each answer, the first `cuts` times, `status`, `head: false`, `validators: false`,
- * `fallback: true` for a page of HTML where there is no file.
+ * `fallback: true` for a page of HTML where there is no file, and `broken`: a path below which every connection is cut.
  * `log` has every request: method, path, the Range header, and the bytes that were sent.
  */
 export async function serve(files, behaviour = {}) {
@@ -36,10 +36,12 @@ export async function serve(files, behaviour = {}) {
     headers["content-length"] = body.length;
     if (range) headers["content-range"] = `bytes ${from}-${file.length - 1}/${file.length}`;
     response.writeHead(range ? 206 : 200, headers);
-    if (behaviour.cutAfter !== undefined && body.length > behaviour.cutAfter) {
-      entry.bytes = behaviour.cutAfter;
-      response.write(body.subarray(0, behaviour.cutAfter), () => setTimeout(() => response.destroy(), 20));
-      if (behaviour.cuts !== undefined && --behaviour.cuts === 0) behaviour.cutAfter = undefined;
+    const broken = behaviour.broken !== undefined && path.startsWith(behaviour.broken);
+    const cutAfter = broken ? 10 : behaviour.cutAfter;
+    if (cutAfter !== undefined && body.length > cutAfter) {
+      entry.bytes = cutAfter;
+      response.write(body.subarray(0, cutAfter), () => setTimeout(() => response.destroy(), 20));
+      if (!broken && behaviour.cuts !== undefined && --behaviour.cuts === 0) behaviour.cutAfter = undefined;
     } else {
       entry.bytes = body.length;
       response.end(body);

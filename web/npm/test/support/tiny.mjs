@@ -8,12 +8,16 @@ const TEMPLATE =
   "{% for message in messages %}{{ '<s>' + message['role'] + '\\n' + message['content'] + '</s>' }}{% endfor %}" +
   "{% if add_generation_prompt %}{{ '<s>assistant\\n' }}{% endif %}";
 
-/** The files by name. */
-export function tinyModel() {
+/** The files by name, with room for a long prompt; `changed` are fields of the configuration. */
+export function tinyModel(changed = {}) {
   const names = readdirSync(ROOT).filter((name) => /safetensors|config/.test(name));
   const files = Object.fromEntries(names.map((name) => [name, readFileSync(ROOT + name)]));
-  return { ...files, ...wording(JSON.parse(files["config.json"]).vocab_size) };
+  const config = { ...JSON.parse(files["config.json"]), max_position_embeddings: 4096, ...changed };
+  return { ...files, "config.json": Buffer.from(JSON.stringify(config)), ...wording(config.vocab_size) };
 }
+
+/** Its first layer alone, which reads 2,000 tokens in seconds wherever it is computed. */
+export const shallowModel = () => tinyModel({ num_hidden_layers: 1 });
 
 /** The tokenizer and template of a model with so many tokens. */
 export function wording(vocabulary) {
