@@ -61,7 +61,7 @@ impl WasmEngine {
 
     async fn open(options: &JsValue, on_progress: &Function, unread: &Thrown) -> Result<WasmEngine> {
         let files = Array::from(&Reflect::get(options, &"files".into())?).iter().map(JsCast::unchecked_into).collect();
-        let plain = js::read(&numbers(options)?)?;
+        let plain = js::read(&plain(options)?)?;
         let loader = Loader::new(files, &plain, unread.clone()).map_err(thrown)?;
         let checkpoint = loader.checkpoint().await.map_err(thrown)?;
         let language = Language::open(&checkpoint).map_err(bad_model)?;
@@ -257,9 +257,9 @@ impl Drop for WasmEngine {
 }
 
 /// The options that are plain: neither files nor a store.
-fn numbers(options: &JsValue) -> Result<JsValue> {
+fn plain(options: &JsValue) -> Result<JsValue> {
     let plain = js_sys::Object::new();
-    for field in ["context", "kvTokens", "chunk", "memoryBytes", "weightsDigest"] {
+    for field in ["name", "context", "kvTokens", "chunk", "memoryBytes", "weightsDigest"] {
         js::set(&plain, field, &Reflect::get(options, &field.into())?)?;
     }
     Ok(plain.into())

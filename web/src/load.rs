@@ -11,6 +11,8 @@ use crate::source::{JsSource, ModelFile, Thrown};
 
 pub struct Loader {
     files: Vec<ModelFile>,
+    /// What a model of several files is called.
+    name: Option<String>,
     options: EngineOptions,
     unread: Thrown,
 }
@@ -18,6 +20,7 @@ pub struct Loader {
 impl Loader {
     /// `unread` holds what a file threw when it was read last, if it threw.
     pub fn new(files: Vec<ModelFile>, options: &Value, unread: Thrown) -> Result<Self> {
+        let name = openai::text(options, "name")?;
         let whole = |field| openai::whole(options, field);
         let options = EngineOptions {
             context: whole("context")?,
@@ -25,7 +28,7 @@ impl Loader {
             chunk: whole("chunk")?,
             ..EngineOptions::default()
         };
-        Ok(Self { files, options, unread })
+        Ok(Self { files, name, options, unread })
     }
 
     pub async fn checkpoint(&self) -> Result<Checkpoint> {
@@ -40,9 +43,10 @@ impl Loader {
         if sources.len() == 1 {
             return Checkpoint::gguf(sources.remove(0)).await;
         }
-        let weights = sources.iter().map(|source| name(&**source)).find(|name| name.ends_with(".safetensors"));
+        let weights = || sources.iter().map(|source| name(&**source)).find(|name| name.ends_with(".safetensors"));
+        let called = self.name.clone().or_else(weights).unwrap_or_else(|| "the model".into());
         let files = sources.into_iter().map(|source| (name(&*source), source)).collect();
-        Checkpoint::safetensors(weights.unwrap_or_else(|| "the model".into()), files).await
+        Checkpoint::safetensors(called, files).await
     }
 
     pub async fn engine(&self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(Progress)) -> Result<Engine> {

@@ -334,7 +334,7 @@ export interface Adapter {
 
 /** A model that is ready. The same interface in this thread (`headstart`) and in a worker (`headstart/worker`). */
 export interface HeadstartInterface {
-  /** The model's name, from its file. */
+  /** The model's name: its file's, or of several files that of their directory, where it is known. */
   readonly model: string;
   readonly adapter: Adapter;
   /** Longest sequence in tokens. */

@@ -3,7 +3,7 @@
 import { type Disk, openDisk } from "../disk/disk.js";
 import { checkSignal, toError } from "../errors.js";
 import { DiskStore } from "../kv/store.js";
-import { openModel } from "../model/source.js";
+import { isWeights, openModel } from "../model/source.js";
 import type { CacheStats, Progress } from "../types.js";
 import type * as Wasm from "../wasm/headstart.js";
 import { requireWebGpu } from "../webgpu.js";
@@ -46,7 +46,7 @@ export async function openCore(
   });
   try {
     const store = options.cache ? await openStore(options.cache, host) : undefined;
-    const weights = model.files.filter(({ name }) => /\.(gguf|safetensors)$/i.test(name));
+    const weights = model.files.filter(({ name }) => isWeights(name));
     const digest = weights.length === 1 ? weights[0]!.sha256 : undefined;
     const files = model.files.map((file) => ({
       ...file,
@@ -61,6 +61,7 @@ export async function openCore(
         WasmEngine.load(
           {
             files,
+            ...(model.name !== undefined && { name: model.name }),
             ...(memoryBytes !== undefined && { memoryBytes }),
             ...(options.context !== undefined && { context: options.context }),
             ...(options.kvTokens !== undefined && { kvTokens: options.kvTokens }),

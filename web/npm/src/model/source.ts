@@ -18,6 +18,8 @@ const SINGLE = "model.safetensors";
 const REQUIRED = ["config.json"];
 const OPTIONAL = ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
 const MAX_INDEX = 64 << 20;
+/** What weights are called in every directory alike. */
+const ALIKE = /^model(-\d+-of-\d+)?\.safetensors$/;
 
 /** Names each source and makes URLs absolute. Throws where a file of several has no name. */
 export function nameSources(model: ModelSource): NamedSource[] {
@@ -55,7 +57,24 @@ export function absolute(url: string | URL): string {
   }
 }
 
+export function isWeights(file: string): boolean {
+  return /\.(gguf|safetensors)$/i.test(file);
+}
+
+/** Whether a model is called by the directory that this file of it is in. */
+export function isNamedByFolder(file: string): boolean {
+  return ALIKE.test(file);
+}
+
+/** The last directory of a URL, or at a hub the repository; undefined where there is none. */
+function folderOf(url: string): string | undefined {
+  const path = new URL(url).pathname.replace(/[^/]*$/, "").replace(/\/(resolve|raw)\/[^/]+\/$/, "/");
+  return decodeURIComponent(path.split("/").at(-2) ?? "") || undefined;
+}
+
 export interface OpenModel {
+  /** What the directory is called that a model of several files is in, where that is known. */
+  name: string | undefined;
   files: ModelFile[];
   /** Removes what was only kept for this model's life. */
   close(): Promise<void>;
@@ -75,9 +94,11 @@ export async function openModel(sources: readonly NamedSource[], options: OpenOp
   try {
     const files: ModelFile[] = [];
     const urls: { url: string; name: string }[] = [];
+    let called: string | undefined;
     for (const { name, source } of sources) {
       checkSignal(options.signal);
       if (typeof source !== "string") continue;
+      if (source.endsWith("/") || isNamedByFolder(name)) called ??= folderOf(source);
       if (source.endsWith("/")) files.push(...(await directory(source, weights, meter)));
       else urls.push({ url: source, name });
     }
@@ -86,7 +107,7 @@ export async function openModel(sources: readonly NamedSource[], options: OpenOp
       if (typeof source === "string") continue;
       files.push(source instanceof Blob ? blobFile(name, source) : await weights.spool(source, name, meter));
     }
-    return { files, close: () => weights.close() };
+    return { name: called, files, close: () => weights.close() };
   } catch (error) {
     await weights.close();
     throw error;

@@ -1,10 +1,10 @@
 /** Models that lie in the file system: read where they are, a range at a time. */
 
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { HeadstartError } from "../errors.js";
-import { type NamedSource, type OpenModel, type OpenOptions, isSource, openModel } from "../model/source.js";
+import { type NamedSource, type OpenModel, type OpenOptions, isNamedByFolder, isSource, openModel } from "../model/source.js";
 import type { ModelSource, Source } from "../types.js";
 import type { ModelFile } from "../wasm/headstart.js";
 
@@ -24,6 +24,7 @@ export function pathsToUrls(model: ModelSource): ModelSource {
 export async function openFiles(sources: readonly NamedSource[], options: OpenOptions): Promise<OpenModel> {
   const handles: FileHandle[] = [];
   const files: ModelFile[] = [];
+  let called: string | undefined;
   const elsewhere: NamedSource[] = [];
   const close = async () => {
     for (const handle of handles.splice(0)) await handle.close();
@@ -35,11 +36,18 @@ export async function openFiles(sources: readonly NamedSource[], options: OpenOp
         continue;
       }
       const path = fileURLToPath(source);
-      for (const [file, at] of await filesAt(path, name)) files.push(await openFile(at, file, handles));
+      for (const [file, at] of await filesAt(path, name)) {
+        if (at !== path || isNamedByFolder(file)) called ??= basename(dirname(at));
+        files.push(await openFile(at, file, handles));
+      }
     }
-    if (elsewhere.length === 0) return { files, close };
+    if (elsewhere.length === 0) return { name: called, files, close };
     const model = await openModel(elsewhere, options);
-    return { files: [...files, ...model.files], close: () => Promise.all([close(), model.close()]).then(() => undefined) };
+    return {
+      name: called ?? model.name,
+      files: [...files, ...model.files],
+      close: () => Promise.all([close(), model.close()]).then(() => undefined),
+    };
   } catch (error) {
     await close();
     throw error;

@@ -39,6 +39,8 @@ export interface KvStore {
 
 export interface LoadOptions {
   files: ModelFile[];
+  /** What a model of several files is called. Default: the first of its weights. */
+  name?: string;
   context?: number;
   kvTokens?: number;
   /** Host memory for KV that left the GPU. */

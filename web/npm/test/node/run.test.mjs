@@ -49,6 +49,7 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
   const cold = await turns({ ...options, cache: false }, "And on Mars?");
   assert.equal(cold.answers[0].sources.computed, answer.usage.prompt_tokens);
   assert.equal(cold.answers[0].text, answer.text);
+  assert.deepEqual([first.model, third.model], ["model", "model"]);
 
   const folders = [directory, join(directory, "kv")];
   assert.deepEqual(folders.map((path) => statSync(path).mode & 0o777), [0o700, 0o700]);

@@ -16,7 +16,8 @@ for (const content of questions) {
   answers.push({ text, usage: last.usage, sources: last.headstart.cache.sources });
 }
 const { store } = await headstart.prefix.stats();
+const { model } = headstart;
 await headstart.dispose();
 const globals = ["Window", "window"].filter((name) => name in globalThis);
 if (globalThis.navigator && "gpu" in globalThis.navigator) globals.push("navigator.gpu");
-console.log(JSON.stringify({ answers, messages, store, stages: [...stages], globals }));
+console.log(JSON.stringify({ answers, messages, store, stages: [...stages], globals, model }));

@@ -254,6 +254,22 @@ test("sources get their names from URLs, Files and records", () => {
   assert.throws(() => nameSources([new Blob(), new Blob()]), code("bad_input"));
 });
 
+test("a model of several files is called by its directory, or at a hub by its repository", async () => {
+  await server.close();
+  const folders = ["Llama%20small", "owner/repo/resolve/main", "repo/raw/v1"];
+  const files = {};
+  for (const folder of folders) {
+    for (const [name, content] of Object.entries({ "config.json": "{}", "model.safetensors": "weights" })) files[`/${decodeURIComponent(folder)}/${name}`] = Buffer.from(content);
+  }
+  server = await serve({ ...files, "/m.gguf": bytes, "/d/mine.safetensors": bytes });
+  const called = async (model) => (await open(model)).name;
+  for (const [index, name] of ["Llama small", "repo", "repo"].entries()) {
+    const at = `${server.origin}/${folders[index]}/`;
+    for (const model of [at, [`${at}config.json`, `${at}model.safetensors`]]) assert.equal(await called(model), name);
+  }
+  for (const model of [url(), `${server.origin}/d/mine.safetensors`, { "model.safetensors": new Blob() }]) assert.equal(await called(model), undefined);
+});
+
 test("the memory disk behaves as the others do", async () => {
   const memory = new MemoryDisk();
   await memory.write("a/b", "c", new Uint8Array([1]));

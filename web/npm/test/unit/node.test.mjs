@@ -53,6 +53,23 @@ test("a directory gives the files of its model", async () => {
   await assert.rejects(open(join(root, "nothing.gguf")), { code: "bad_input", message: /nothing\.gguf is missing/, file: join(root, "nothing.gguf") });
 });
 
+test("a directory of a model gives it its name, and so does that of a file that is called as everybody's", async () => {
+  const folder = join(root, "Llama 1B");
+  mkdirSync(folder);
+  const names = ["config.json", "a.safetensors", "model.safetensors", "model-00001-of-00002.safetensors"];
+  const [config, shard, single, first] = names.map((name) => join(folder, name));
+  for (const path of [config, shard, single, first]) writeFileSync(path, "{}");
+  const called = async (model) => {
+    const { name, close } = await open(model);
+    await close();
+    return name;
+  };
+  for (const model of [folder, `${folder}/`, pathToFileURL(folder), single, [config, first], { "model.safetensors": shard }]) {
+    assert.equal(await called(model), "Llama 1B", String(model));
+  }
+  assert.equal(await called([config, shard]), undefined);
+});
+
 test("a URL beside a path is downloaded", async () => {
   const server = await serve({ "/tokenizer.json": Buffer.from("{}") }, {});
   writeFileSync(join(root, "model.safetensors"), "weights");
