@@ -6,6 +6,7 @@ import { pathToFileURL } from "node:url";
 import { Client, coreOptions } from "./client.js";
 import { type Host, type WasmModule, openCore } from "./core/open.js";
 import type { CoreOptions } from "./core/core.js";
+import { Digests } from "./node/digests.js";
 import { Directory, cacheDirectory } from "./node/directory.js";
 import { openFiles, pathsToUrls } from "./node/files.js";
 import { openGpu, requireAdapter, withGpu } from "./node/gpu.js";
@@ -24,7 +25,7 @@ export interface NodeCreateOptions extends Omit<CreateOptions, "cache" | "weight
    */
   model: ModelSource;
   cache?: (CacheOptions & {
-    /** Where KV is kept. Default: `headstart/node` in the platform's cache directory. */
+    /** Where KV is kept, and what the weights hash to. Default: `headstart/node` in the platform's cache directory. */
     directory?: string;
   }) | false;
   weights?: {
@@ -45,16 +46,21 @@ export class Headstart extends Client {
     const core = coreOptions({ ...rest, model: pathsToUrls(model), ...(place !== undefined && { wasm: place }) });
     const gpu = await openGpu(given);
     const roots = { kv: cache ? cache.directory : undefined, weights: weights?.directory };
+    const openDisk = (what: keyof typeof roots) => Directory.open(roots[what] ?? cacheDirectory());
     const host: Host = {
       requireWebGpu: () => requireAdapter(gpu),
-      openModel: openFiles,
-      openDisk: (what) => Directory.open(roots[what] ?? cacheDirectory()),
+      openModel: async (sources, options) => openFiles(sources, options, keepsKv(core) ? new Digests(await openDisk("kv")) : undefined),
+      openDisk,
     };
     const { onProgress = () => undefined, signal, prefixPacks = [] } = options;
     const headstart = new Headstart(await openCore(core, (source) => loadEngine(source, gpu), onProgress, signal, host));
     await headstart.loadPacks(prefixPacks, signal);
     return headstart;
   }
+}
+
+function keepsKv({ cache }: CoreOptions): boolean {
+  return cache && cache.persist;
 }
 
 /** The engine's module; an engine of it opens its device on `gpu`. */

@@ -1,5 +1,9 @@
 /** As much of Node as `headstart/node` uses: declared here, so that no code for pages sees the rest. */
 
+declare module "node:crypto" {
+  export function createHash(algorithm: "sha256"): { update(bytes: Uint8Array | string): void; digest(encoding: "hex"): string };
+}
+
 declare module "node:fs" {
   export function openAsBlob(path: string): Promise<Blob>;
 }
@@ -10,6 +14,7 @@ declare module "node:fs/promises" {
     writeFile(data: Uint8Array): Promise<void>;
     datasync(): Promise<void>;
     stat(): Promise<Stats>;
+    stat(options: { bigint: true }): Promise<{ size: bigint; mtimeNs: bigint; ctimeNs: bigint; dev: bigint; ino: bigint }>;
     close(): Promise<void>;
   }
   export interface Stats {

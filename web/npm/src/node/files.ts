@@ -4,9 +4,10 @@ import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { HeadstartError } from "../errors.js";
-import { type NamedSource, type OpenModel, type OpenOptions, isNamedByFolder, isSource, openModel } from "../model/source.js";
+import { type NamedSource, type OpenModel, type OpenOptions, isNamedByFolder, isSource, isWeights, openModel } from "../model/source.js";
 import type { ModelSource, Source } from "../types.js";
 import type { ModelFile } from "../wasm/headstart.js";
+import type { Digests } from "./digests.js";
 
 const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 /** What a model's directory holds of use to it. */
@@ -20,8 +21,8 @@ export function pathsToUrls(model: ModelSource): ModelSource {
   return Object.fromEntries(Object.entries(Object(model) as Record<string, Source>).map(([name, source]) => [name, one(source)]));
 }
 
-/** As `openModel`, and what is named by a `file:` URL beside it. */
-export async function openFiles(sources: readonly NamedSource[], options: OpenOptions): Promise<OpenModel> {
+/** As `openModel`, and what is named by a `file:` URL beside it. Weights get their digests from `digests`, if it is given. */
+export async function openFiles(sources: readonly NamedSource[], options: OpenOptions, digests?: Digests): Promise<OpenModel> {
   const handles: FileHandle[] = [];
   const files: ModelFile[] = [];
   let called: string | undefined;
@@ -37,8 +38,10 @@ export async function openFiles(sources: readonly NamedSource[], options: OpenOp
       }
       const path = fileURLToPath(source);
       for (const [file, at] of await filesAt(path, name)) {
+        const opened = await openFile(at, file, handles);
+        if (digests && isWeights(file)) opened.sha256 = await digests.of(at, opened, handles.at(-1)!, options.signal);
         if (at !== path || isNamedByFolder(file)) called ??= basename(dirname(at));
-        files.push(await openFile(at, file, handles));
+        files.push(opened);
       }
     }
     if (elsewhere.length === 0) return { name: called, files, close };

@@ -1,7 +1,7 @@
 // The package in Node, on Dawn: a conversation that goes on in another process, and prompts that are ended before they are read.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -17,7 +17,10 @@ const [model, shallow] = ["model", "shallow"].map((name) => join(scratch, name))
 before(() => {
   for (const [folder, files] of [[model, tinyModel()], [shallow, shallowModel()]]) {
     mkdirSync(folder);
-    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(folder, name), bytes);
+    for (const [name, bytes] of Object.entries(files)) {
+      writeFileSync(join(folder, name), bytes);
+      utimesSync(join(folder, name), 1, 1);
+    }
   }
 });
 after(() => rmSync(scratch, { recursive: true, force: true }));
@@ -49,7 +52,10 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
   const cold = await turns({ ...options, cache: false }, "And on Mars?");
   assert.equal(cold.answers[0].sources.computed, answer.usage.prompt_tokens);
   assert.equal(cold.answers[0].text, answer.text);
-  assert.deepEqual([first.model, third.model], ["model", "model"]);
+  // Hashed by the package, remembered, and hashed by the engine.
+  assert.deepEqual([first, third, cold].map(({ model, digest }) => [model, digest]), Array(3).fill(["model", first.digest]));
+  const { entries } = JSON.parse(readFileSync(join(directory, "weights.json"), "utf8"));
+  assert.equal(entries.length, readdirSync(model).filter((name) => name.endsWith(".safetensors")).length);
 
   const folders = [directory, join(directory, "kv")];
   assert.deepEqual(folders.map((path) => statSync(path).mode & 0o777), [0o700, 0o700]);

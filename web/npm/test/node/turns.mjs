@@ -16,8 +16,8 @@ for (const content of questions) {
   answers.push({ text, usage: last.usage, sources: last.headstart.cache.sources });
 }
 const { store } = await headstart.prefix.stats();
-const { model } = headstart;
+const { model, weightsDigest: digest } = headstart;
 await headstart.dispose();
 const globals = ["Window", "window"].filter((name) => name in globalThis);
 if (globalThis.navigator && "gpu" in globalThis.navigator) globals.push("navigator.gpu");
-console.log(JSON.stringify({ answers, messages, store, stages: [...stages], globals, model }));
+console.log(JSON.stringify({ answers, messages, store, stages: [...stages], globals, model, digest }));

@@ -1,14 +1,16 @@
 // Node's side without a graphics card: paths as models, KV in a directory, and what keeps pages free of Node.
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { open as openHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, test } from "node:test";
+import { afterEach, beforeEach, mock, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Client, coreOptions } from "../../dist/client.js";
 import { openCore } from "../../dist/core/open.js";
 import { DiskStore } from "../../dist/kv/store.js";
+import { Digests } from "../../dist/node/digests.js";
 import { Directory } from "../../dist/node/directory.js";
 import { openFiles, pathsToUrls } from "../../dist/node/files.js";
 import { nameSources } from "../../dist/model/source.js";
@@ -23,7 +25,7 @@ let root;
 beforeEach(() => (root = mkdtempSync(join(tmpdir(), "headstart node-"))));
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-const open = (model) => openFiles(nameSources(pathsToUrls(model)), { disk: undefined, hash: () => new Sha256(), onProgress: () => undefined });
+const open = (model, digests) => openFiles(nameSources(pathsToUrls(model)), { disk: undefined, hash: () => new Sha256(), onProgress: () => undefined }, digests);
 const names = ({ files }) => files.map(({ name }) => name);
 
 test("a path is read where it lies, in ranges", async () => {
@@ -68,6 +70,68 @@ test("a directory of a model gives it its name, and so does that of a file that 
     assert.equal(await called(model), "Llama 1B", String(model));
   }
   assert.equal(await called([config, shard]), undefined);
+});
+
+/** What `work` gives, and how many bytes it reads of open files. */
+async function reading(work) {
+  const handle = await openHandle(fileURLToPath(import.meta.url));
+  let read = 0;
+  const { read: original } = Object.getPrototypeOf(handle);
+  mock.method(Object.getPrototypeOf(handle), "read", async function (...args) {
+    const done = await original.apply(this, args);
+    read += done.bytesRead;
+    return done;
+  });
+  await handle.close();
+  try {
+    return [await work(), read];
+  } finally {
+    mock.restoreAll();
+  }
+}
+
+test("weights are hashed once, and anew when they are others", async () => {
+  const path = join(root, "model.gguf");
+  const size = 8 << 20;
+  const list = join(root, "cache", "weights.json");
+  const sha = () => createHash("sha256").update(readFileSync(path)).digest("hex");
+  const write = (bytes, secondsAgo = 60) => {
+    writeFileSync(path, bytes);
+    const time = Math.floor(Date.now() / 1000) - secondsAgo;
+    utimesSync(path, time, time);
+  };
+  /** Whether all of it is read, by the next start. */
+  const start = async () => {
+    const digests = new Digests(await Directory.open(join(root, "cache")));
+    const [found, read] = await reading(async () => {
+      const { files, close } = await open(path, digests);
+      await close();
+      return files[0].sha256;
+    });
+    assert.equal(found, sha());
+    assert.ok(read < size / 8 || read >= size, `${read} bytes`);
+    return read >= size;
+  };
+  const bytes = randomBytes(size);
+  write(bytes);
+  assert.deepEqual([await start(), await start()], [true, false]);
+  assert.equal(statSync(list).mode & 0o777, 0o600);
+  // Between what is sampled, with the size and the time of before.
+  bytes[(128 << 10) - 1] ^= 1;
+  write(bytes);
+  assert.deepEqual([await start(), await start()], [true, false]);
+  // Not what may be written once more and look the same.
+  write(bytes, -60);
+  assert.deepEqual([await start(), await start()], [true, true]);
+  write(bytes);
+  for (const damaged of ["{", "null", '{"version":1,"entries":[null,{}]}', readFileSync(list, "utf8").replaceAll(sha(), "0".repeat(63))]) {
+    writeFileSync(list, damaged);
+    assert.deepEqual([await start(), await start()], [true, false], damaged);
+  }
+  // A list that cannot be written costs time only.
+  rmSync(list);
+  mkdirSync(list);
+  assert.deepEqual([await start(), await start()], [true, true]);
 });
 
 test("a URL beside a path is downloaded", async () => {

@@ -1,0 +1,90 @@
+/**
+ * What the weights in a file hash to, remembered, so that a model is read once at each start and not twice.
+ *
+ * `weights.json` in the KV directory has it by the file's path and identity: its size, times and inode, and bytes from all over
+ * it. A file in which any of these changed is hashed again. One that was modified less than 2 seconds before is not remembered:
+ * clocks of file systems tick as coarsely as that, so it could be written once more and look the same. A list that is
+ * damaged, or cannot be written, costs time only.
+ */
+
+import { createHash } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import { type Disk, readJson, writeJson } from "../disk/disk.js";
+import { checkSignal } from "../errors.js";
+import type { ModelFile } from "../wasm/headstart.js";
+
+const ROOT = "";
+const LIST = "weights.json";
+const MAX_ENTRIES = 256;
+const SETTLED_MS = 2_000;
+const PIECE = 4 << 20;
+/** Bytes of a sample at either end, and at each of so many places between. */
+const SAMPLED_ENDS = 64 << 10;
+const SAMPLED = 4 << 10;
+const PLACES = 32;
+
+/** The oldest first. */
+interface List {
+  version: 1;
+  entries: Entry[];
+}
+
+interface Entry {
+  /** Absolute. */
+  path: string;
+  identity: string;
+  sha256: string;
+}
+
+export class Digests {
+  readonly #disk: Disk;
+
+  constructor(disk: Disk) {
+    this.#disk = disk;
+  }
+
+  /** SHA-256 of the file that is open as `handle`, 64 hex digits. */
+  async of(path: string, file: ModelFile, handle: FileHandle, signal: AbortSignal | undefined): Promise<string> {
+    const before = await identify(file, handle);
+    const known = (await this.#read()).find((entry) => entry.path === path && entry.identity === before.identity);
+    if (known) return known.sha256;
+    const hash = createHash("sha256");
+    for await (const piece of pieces(file)) {
+      checkSignal(signal);
+      hash.update(piece);
+    }
+    const sha256 = hash.digest("hex");
+    const settled = Date.now() - before.mtimeMs >= SETTLED_MS;
+    // The same before and after: nobody wrote it meanwhile.
+    if (settled && (await identify(file, handle)).identity === before.identity) await this.#add({ path, identity: before.identity, sha256 });
+    return sha256;
+  }
+
+  async #read(): Promise<Entry[]> {
+    const list = Object(await readJson<Partial<List>>(this.#disk, ROOT, LIST)) as Partial<List>;
+    return list.version === 1 && Array.isArray(list.entries) ? list.entries.filter((entry) => /^[0-9a-f]{64}$/.test(entry?.sha256)) : [];
+  }
+
+  /** Reads the list again: another process may have added to it. */
+  async #add(entry: Entry): Promise<void> {
+    const others = (await this.#read()).filter(({ path }) => path !== entry.path);
+    const list: List = { version: 1, entries: [...others, entry].slice(-MAX_ENTRIES) };
+    await writeJson(this.#disk, ROOT, LIST, list).catch(() => undefined);
+  }
+}
+
+/** Tells a file from others, and from itself after a change. */
+async function identify(file: ModelFile, handle: FileHandle): Promise<{ identity: string; mtimeMs: number }> {
+  const { size, mtimeNs, ctimeNs, dev, ino } = await handle.stat({ bigint: true });
+  const hash = createHash("sha256");
+  hash.update(`${size} ${mtimeNs} ${ctimeNs} ${dev} ${ino}\n`);
+  const take = async (from: number, length: number) => hash.update(await file.read(from, Math.min(length, file.size - from)));
+  await take(0, SAMPLED_ENDS);
+  for (let place = 1; place <= PLACES; place++) await take(Math.floor(file.size / (PLACES + 1)) * place, SAMPLED);
+  await take(Math.max(0, file.size - SAMPLED_ENDS), SAMPLED_ENDS);
+  return { identity: hash.digest("hex"), mtimeMs: Number(mtimeNs / 1_000_000n) };
+}
+
+async function* pieces(file: ModelFile): AsyncGenerator<Uint8Array> {
+  for (let from = 0; from < file.size; from += PIECE) yield await file.read(from, Math.min(PIECE, file.size - from));
+}
