@@ -185,21 +185,6 @@ export const behaviours = {
     assert.equal(server.sent(), sent);
   },
 
-  async "says what is wrong with a file or a request"({ newPage, url, server }) {
-    const page = await newPage();
-    for (const variant of ["thread", "worker"]) {
-      await fails(page, "bad_model", "open", { variant, model: { bytes: Array.from({ length: 1000 }, (_, index) => index % 256) } });
-      await fails(page, "bad_model", "open", { variant, model: { bytes: [...new TextEncoder().encode("GGUF"), 3, 0, 0, 0, ...Array(64).fill(255)] } });
-      const { status, url: at } = await fails(page, "http_status", "open", { variant, model: { url: `${server.origin}/none.gguf` } });
-      assert.deepEqual([status, at], [404, `${server.origin}/none.gguf`]);
-      await fails(page, "bad_input", "open", { variant, model: { urls: [] } });
-    }
-    await ok(page, "open", { model: { url } });
-    await fails(page, "bad_request", "answer", { content: "x", temperature: -1 });
-    await fails(page, "bad_request", "answer", { content: "x".repeat(5000) });
-    assert.equal((await ok(page, "answer", greeting)).text, HELLO);
-  },
-
   async "takes cut connections up again, and servers without ranges as they are"({ newPage, url, server, behaviour }) {
     const takesUp = async (page) => {
       Object.assign(behaviour, { cutAfter: 200_000, cuts: 3 });
@@ -218,22 +203,28 @@ export const behaviours = {
     await Promise.all([givesUp(await newPage()), takesUp(await newPage())]);
   },
 
-  async "takes Blobs, Files and streams, and its WebAssembly as bytes or as a module"({ newPage, server, files }) {
+  async "takes files and WebAssembly in every form, and says what is wrong with a file or a request"({ newPage, url, server, files }) {
     const page = await newPage();
     const names = Object.keys(files).filter((path) => path.startsWith("/model/")).map((path) => path.slice("/model/".length));
-    const from = `${server.origin}/model/`;
-    // The page's own thread keeps the module that it gets first.
-    const forms = [
-      { variant: "thread", wasm: "bytes", model: { blobOf: from, files: names } },
-      { variant: "worker", wasm: "module", model: { streamOf: from, files: names } },
-    ];
-    for (const form of forms) {
+    const takes = async (form) => {
       await ok(page, "open", { ...form, cache: { persist: false } });
+      await fails(page, "bad_request", "answer", { content: "x", temperature: -1 });
+      await fails(page, "bad_request", "answer", { content: "x".repeat(5000) });
       assert.equal((await ok(page, "tokens", "täglich")).text, "täglich");
       assert.equal((await ok(page, "answer", greeting)).text, HELLO);
       await ok(page, "dispose");
       assert.deepEqual((await page.evaluate(() => window.calls.kept())).filter(({ path }) => path.includes("weights/")), []);
+    };
+    // First: the page's own thread keeps the module that it gets.
+    await takes({ variant: "thread", wasm: "bytes", model: { blobOf: url, files: names } });
+    for (const variant of ["thread", "worker"]) {
+      await fails(page, "bad_model", "open", { variant, model: { bytes: Array.from({ length: 1000 }, (_, index) => index % 256) } });
+      await fails(page, "bad_model", "open", { variant, model: { bytes: [...new TextEncoder().encode("GGUF"), 3, 0, 0, 0, ...Array(64).fill(255)] } });
+      const { status, url: at } = await fails(page, "http_status", "open", { variant, model: { url: `${server.origin}/none.gguf` } });
+      assert.deepEqual([status, at], [404, `${server.origin}/none.gguf`]);
+      await fails(page, "bad_input", "open", { variant, model: { urls: [] } });
     }
+    await takes({ variant: "worker", wasm: "module", model: { streamOf: url, files: names } });
   },
 
   async "shares one disk between two tabs"({ newPage, url, server, files }) {

@@ -33,7 +33,7 @@ export async function abortsPrompt(call) {
 
 /** In an engine that knows nothing of the prompt and keeps KV on disk; `reopen` makes another. */
 export async function disposesInPrompt(call, reopen) {
-  const disposed = await read(call, { act: "dispose", after: 3 });
+  const disposed = await read(call, { act: "dispose", after: 1 });
   assert.deepEqual([disposed.code, disposed.text], ["disposed", ""]);
   await reopen();
   const found = await read(call, { act: "abort", after: 1 });

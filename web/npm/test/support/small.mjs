@@ -3,7 +3,7 @@ import { wording } from "./tiny.mjs";
 
 /** The files by name. */
 export function smallModel() {
-  const [hidden, layers, inner, heads, pairs, head, vocab] = [256, 5, 768, 4, 2, 64, 333];
+  const [hidden, layers, inner, heads, pairs, head, vocab] = [256, 4, 768, 4, 2, 64, 333];
   const config = {
     architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_act: "silu", hidden_size: hidden, intermediate_size: inner,
     num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: pairs, head_dim: head, vocab_size: vocab,
