@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::golden::{self, Reference};
 use super::npy;
 
-pub const NAMES: [&str; 5] = ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32", "tiny-qwen2-bf16", "tiny-qwen3-f16"];
+pub const NAMES: [&str; 6] =
+    ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32", "tiny-qwen2-bf16", "tiny-qwen3-f16", "tiny-smollm3-f16"];
 
 #[derive(Deserialize)]
 struct Record {

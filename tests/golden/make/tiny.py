@@ -34,6 +34,10 @@ QWEN2 = dict(hidden_size=112, num_attention_heads=7, num_key_value_heads=1, inte
 QWEN3 = dict(hidden_size=96, num_attention_heads=6, num_key_value_heads=2, head_dim=32, intermediate_size=152,
              num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=False,
              rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+# A layer that does not turn its heads.
+SMOLLM3 = dict(hidden_size=96, num_attention_heads=4, num_key_value_heads=2, intermediate_size=136, num_hidden_layers=5,
+               vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
+               rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, pad_token_id=0)
 LLAMA = transformers.LlamaConfig
 MODELS = {
     "tiny-odd-f16": (LLAMA, ODD, torch.float16, {}),
@@ -41,6 +45,7 @@ MODELS = {
     "tiny-wide-f32": (LLAMA, WIDE, torch.float32, {"max_shard_size": "400KB"}),
     "tiny-qwen2-bf16": (transformers.Qwen2Config, QWEN2, torch.bfloat16, {}),
     "tiny-qwen3-f16": (transformers.Qwen3Config, QWEN3, torch.float16, {}),
+    "tiny-smollm3-f16": (transformers.SmolLM3Config, SMOLLM3, torch.float16, {}),
 }
 
 
