@@ -19,10 +19,13 @@ fn config(architecture: &'static str, layer: LayerSpec) -> Config {
 }
 
 fn all() -> Vec<Config> {
+    let mut some_turned = vec![tiny::layer(); 5];
+    some_turned[3].rope = None;
     vec![
         config("qwen2", LayerSpec { qkv_bias: true, ..tiny::layer() }),
         config("qwen3", LayerSpec { qk_norm: true, ..tiny::layer() }),
         config("qwen3", LayerSpec { qk_norm: true, qkv_bias: true, o_bias: true, ..tiny::layer() }),
+        Config { architecture: "smollm3", layers: some_turned, ..tiny::config() },
     ]
 }
 
@@ -43,7 +46,8 @@ fn directory(config: &Config, fields: Value) -> Checkpoint {
 #[test]
 fn both_kinds_of_checkpoint_read_alike() {
     for config in all() {
-        for checkpoint in [gguf(&config), directory(&config, json!({}))] {
+        let halves = Config { rope_rows: RopeRows::Halves, ..config.clone() };
+        for (checkpoint, config) in [(gguf(&config), config), (directory(&halves, json!({})), halves)] {
             assert_eq!(Config::from_checkpoint(&checkpoint).unwrap(), config);
             config.check_tensors(&checkpoint).unwrap();
         }
@@ -76,6 +80,7 @@ fn the_engine_agrees_with_the_cpu_twin() {
 #[test]
 fn windows_are_refused_where_they_are_used() {
     for config in all() {
+        let config = Config { rope_rows: RopeRows::Halves, ..config };
         let read = |fields| Config::from_checkpoint(&directory(&config, fields));
         let window = |on: bool| json!({ "sliding_window": 4096, "use_sliding_window": on, "max_window_layers": 1 });
         assert_eq!(read(window(false)).unwrap(), config);
@@ -84,4 +89,23 @@ fn windows_are_refused_where_they_are_used() {
         let error = read(json!({ "num_experts": 8 })).unwrap_err().to_string();
         assert!(error.contains("num_experts"), "{error}");
     }
+}
+
+#[test]
+fn which_layers_turn_is_a_list_or_an_interval() {
+    let config = all().pop().unwrap();
+    let turned = |fields| -> Result<Vec<bool>, String> {
+        let read = Config::from_checkpoint(&directory(&config, fields)).map_err(|error| error.to_string())?;
+        Ok(read.layers.iter().map(|layer| layer.rope.is_some()).collect())
+    };
+    assert_eq!(turned(json!({ "no_rope_layers": [0, 1, 0, 1, 1, 0] })), Ok(vec![false, true, false, true, true]));
+    assert_eq!(turned(json!({ "no_rope_layers": null })), Ok(vec![true, true, true, false, true]));
+    let by_two = json!({ "no_rope_layers": null, "no_rope_layer_interval": 2 });
+    assert_eq!(turned(by_two), Ok(vec![true, false, true, false, true]));
+    for wrong in [json!([1, 1]), json!([1, 1, 1, 2, 1]), json!("all")] {
+        let error = turned(json!({ "no_rope_layers": wrong })).unwrap_err();
+        assert!(error.contains("no_rope_layers") && error.contains("5 layers"), "{error}");
+    }
+    let error = turned(json!({ "no_rope_layers": null, "no_rope_layer_interval": 0 })).unwrap_err();
+    assert!(error.contains("no_rope_layer_interval"), "{error}");
 }

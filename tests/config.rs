@@ -65,7 +65,7 @@ fn the_real_model_has_its_published_sizes() {
         (30, 576, 9, 3, 64)
     );
     assert_eq!((config.layers[0].intermediate, config.vocab, config.context), (1536, 49152, 8192));
-    assert_eq!(config.layers[0].rope, Rope { theta: 100_000.0, dims: 64, scaling: Scaling::None });
+    assert_eq!(config.layers[0].rope, Some(Rope { theta: 100_000.0, dims: 64, scaling: Scaling::None }));
     assert_eq!((config.rms_eps, config.tied_embeddings, config.bos), (1e-5, true, Some(1)));
     assert_eq!((config.rope_rows, config.stop_tokens), (RopeRows::Interleaved, vec![2, 0]));
 }
@@ -77,7 +77,7 @@ fn both_kinds_of_checkpoint_read_alike() {
         head_dim: 40,
         hidden: 240,
         vocab: 1001,
-        layers: vec![LayerSpec { rope: Rope { dims: 40, ..tiny::layer().rope }, ..tiny::layer() }; 2],
+        layers: vec![LayerSpec { rope: Some(Rope { dims: 40, ..tiny::rope() }), ..tiny::layer() }; 2],
         ..tiny::config()
     };
     for config in [tiny::config(), odd, biased()] {
@@ -107,7 +107,7 @@ fn what_transformers_saves_is_understood() {
 
     let (_, wide) = open("tiny-wide-bf16");
     let scaling = Scaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 32 };
-    assert_eq!(wide.layers[0].rope, Rope { theta: 10_000.0, dims: 24, scaling });
+    assert_eq!(wide.layers[0].rope, Some(Rope { theta: 10_000.0, dims: 24, scaling }));
     let layer = &wide.layers[0];
     assert!(wide.tied_embeddings && layer.qkv_bias && layer.o_bias && layer.mlp_bias);
     let (sharded, same) = open("tiny-wide-f32");
@@ -142,19 +142,22 @@ fn rope_reads_alike_in_both_generations_of_transformers() {
     let new = with_json(json!({"rope_theta": null, "rope_scaling": null, "rope_parameters": gathered})).unwrap();
     assert_eq!(old, new);
     let scaling = Scaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
-    assert_eq!(new.layers[0].rope, Rope { theta: 500_000.0, dims: 16, scaling });
+    assert_eq!(new.layers[0].rope, Some(Rope { theta: 500_000.0, dims: 16, scaling }));
 
     let default = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}});
-    assert_eq!(with_json(default).unwrap().layers[0].rope, Rope { theta: 5000.0, dims: 16, scaling: Scaling::None });
+    assert_eq!(
+        with_json(default).unwrap().layers[0].rope,
+        Some(Rope { theta: 5000.0, dims: 16, scaling: Scaling::None })
+    );
     let linear = with_json(json!({"rope_scaling": {"type": "linear", "factor": 2}})).unwrap();
-    assert_eq!(linear.layers[0].rope.scaling, Scaling::Linear { factor: 2.0 });
-    assert_eq!(with_json(json!({"partial_rotary_factor": 0.5})).unwrap().layers[0].rope.dims, 8);
+    assert_eq!(linear.layers[0].rope.as_ref().unwrap().scaling, Scaling::Linear { factor: 2.0 });
+    assert_eq!(with_json(json!({"partial_rotary_factor": 0.5})).unwrap().layers[0].rope.as_ref().unwrap().dims, 8);
 
     let mut file = tiny::gguf(&tiny::config(), Format::F32);
     file.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", 2.0);
-    assert_eq!(from_gguf(&file).unwrap().layers[0].rope.scaling, Scaling::Linear { factor: 2.0 });
+    assert_eq!(from_gguf(&file).unwrap().layers[0].rope.as_ref().unwrap().scaling, Scaling::Linear { factor: 2.0 });
     assert_eq!(
-        with_key("llama.rope.scale_linear", 4.0).unwrap().layers[0].rope.scaling,
+        with_key("llama.rope.scale_linear", 4.0).unwrap().layers[0].rope.as_ref().unwrap().scaling,
         Scaling::Linear { factor: 4.0 }
     );
 
@@ -237,7 +240,7 @@ fn models_of_other_kinds_are_unsupported_by_name() {
         [with_key("general.architecture", "mamba").unwrap_err(), with_json(json!({"model_type": "mamba"})).unwrap_err()]
     {
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-        refused::<()>(Err(error), &["mamba", "llama, qwen2, qwen3"]);
+        refused::<()>(Err(error), &["mamba", "llama, qwen2, qwen3, smollm3"]);
     }
     refused(with_json(json!({"model_type": null})), &["dir/config.json", "model_type", "missing"]);
     refused(with_json(json!({"hidden_act": "gelu"})), &["dir/config.json", "hidden_act", "gelu", "silu"]);

@@ -104,7 +104,7 @@ fn overwrite(file: &mut [u8], at: usize, bytes: &[u8]) {
 fn load(open: impl Future<Output = Result<Checkpoint>>) -> Result<()> {
     let checkpoint = block_on(open)?;
     let config = Config::from_checkpoint(&checkpoint)?;
-    config.layers[0].rope.inv_freq(None)?;
+    config.layers[0].rope.as_ref().expect("a Llama turns").inv_freq(None)?;
     checkpoint.chat_template()?;
     config.check_tensors(&checkpoint)?;
     // A forged row may be as long as the file: true to its length, but not what the limit on memory is about.

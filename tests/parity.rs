@@ -65,7 +65,7 @@ fn hold_quantised(model: &Path, tokens: &[u32]) {
 }
 
 /// Every position of every model: 3 query heads to a KV head and 8, heads of 40 and 24 wide, a vocabulary that no tile
-/// divides, biases, Llama-3 scaling, tied and separate heads, f16, bf16 and f32 weights, one file and shards.
+/// divides, biases, Llama-3 scaling, tied and separate heads, f16, bf16 and f32 weights, one file and shards; Qwen 2 and 3, SmolLM3.
 #[test]
 fn odd_shapes_answer_as_transformers_does() {
     let mut report = Report::default();

@@ -74,7 +74,7 @@ fn quantize_writes_the_bytes_of_the_reference_quantiser() {
 }
 
 /// The SHA-256 of the f32 (zeros without a sign) that gguf-py 0.19 (`gguf.quants.dequantize`) makes of [`reference_blocks`].
-const DEQUANTIZED: [(Format, &str); 8] = [
+const DEQUANTIZED: [(Format, &str); 13] = [
     (Format::Q8_0, "d5342454af4e7842ae68b94f4e3c5b2af5e6cefa8d28d2c61ebba38a62412222"),
     (Format::Q4_0, "874e57a85e5bff8757e37e301a172f352b943337abea55696e30e2b4140a0bb7"),
     (Format::Q4_1, "5c8b800b4ca21b746aeef108afd1ff58574ff6238f6d181d66d53aad6ee243d7"),
@@ -83,9 +83,14 @@ const DEQUANTIZED: [(Format, &str); 8] = [
     (Format::Q4K, "5942a5e105345ccfd21d67542f7202a9da6a9107d852676fccf74497769cf711"),
     (Format::Q5K, "1cb05903b275051dc1da48b7b47b420062b68017a9dd037111f7cc60c1d9d499"),
     (Format::Q6K, "280b02cd87f872f75c00b1f45ba09d8a42dd3417351aef84af4569045dfd86bc"),
+    (Format::Q3K, "8d22f8bd9999d3662a33f70505728f4deead61cc72d811b00979f897bce9eae6"),
+    (Format::Q2K, "7e7f94ace2a6bb1498478305faaeed5c691e7496584601262f6362de975aecb7"),
+    (Format::Iq4Nl, "dabca5395da094b43e18be013ce84d7e744429e1e947aff7eaaf754b341950ba"),
+    (Format::Iq4Xs, "1e20a1fc1f30ec89ef283fac067b165a647aca90541cb922f4f179180608dde8"),
+    (Format::Mxfp4, "a61008b2c1ab83bf6ef3d6999d4a517f0b41ae6ad9deac95dcc2d1bfeb397393"),
 ];
 
-/// 64 blocks of any bits, but every scale of a magnitude from 1/16 to 1/8.
+/// 64 blocks of any bits, but every f16 of a magnitude from 1/16 to 1/8 and every power of two from 1/256 to 1/2.
 fn reference_blocks(format: Format) -> Vec<u8> {
     let mut state = 1u32;
     let mut next = || {
@@ -97,6 +102,9 @@ fn reference_blocks(format: Format) -> Vec<u8> {
     for block in raw.chunks_exact_mut(bytes) {
         for &(at, _) in blocks::halves(format) {
             block[at + 1] = block[at + 1] & 0x83 | 0x2c;
+        }
+        if format == Format::Mxfp4 {
+            block[0] = block[0] & 7 | 0x78;
         }
     }
     raw

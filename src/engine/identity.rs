@@ -58,7 +58,7 @@ pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>) -
             layers.len(),
             each(layers, blocks)
         ),
-        rope: each(layers, |layer| rope(&layer.rope)),
+        rope: each(layers, |layer| layer.rope.as_ref().map_or("none".to_owned(), rope)),
         kv_dtype: "f16".to_owned(),
         kv_layout: LAYOUT.to_owned(),
         adapter: String::new(),

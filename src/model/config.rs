@@ -91,9 +91,9 @@ impl SamplingDefaults {
 /// What one layer is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
-    /// How positions turn queries and keys.
+    /// How positions turn queries and keys, if they do.
     #[doc(hidden)]
-    pub rope: Rope,
+    pub rope: Option<Rope>,
     /// Q, K and V have biases.
     pub qkv_bias: bool,
     /// RMSNorm over each head of Q and K, before they turn.
@@ -184,7 +184,7 @@ impl Config {
             let problem = format!("a head has {} elements, not an even number", self.head_dim);
             return Err(keys.wrong(&keys.name(HEAD_DIM), problem));
         }
-        for Rope { dims, .. } in self.layers.iter().map(|layer| &layer.rope) {
+        for Rope { dims, .. } in self.layers.iter().filter_map(|layer| layer.rope.as_ref()) {
             if *dims > self.head_dim || *dims == 0 || !dims.is_multiple_of(2) {
                 let problem = format!("{dims} elements turn, not an even number up to {}", self.head_dim);
                 return Err(keys.wrong(&keys.name(ROPE_DIMS), problem));

@@ -147,8 +147,25 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The model as most decoders are: every layer alike, RMSNorm before attention and MLP, no biases, no norm of heads, rows of Q and K as
-    /// transformers has them. An architecture changes what differs.
+    /// A number of at least 1; `default` where the field is absent.
+    pub(super) fn count(&self, key: &str, default: usize) -> Result<usize> {
+        size(self, key, MAX_CONTEXT, Some(default))
+    }
+
+    /// A list of `config.json` that says 0 or 1 of each layer. GGUF has none.
+    pub(super) fn switches(&self, key: &str, layers: usize) -> Result<Option<Vec<bool>>> {
+        self.asked.borrow_mut().insert(key.to_owned());
+        let Metadata::HuggingFace(files) = &self.checkpoint.metadata else { return Ok(None) };
+        let Some(value) = files.config.get(key) else { return Ok(None) };
+        let on = |value: &Value| value.as_u64().filter(|&x| x <= 1).map(|x| x == 1);
+        match value.as_array().and_then(|list| list.iter().map(on).collect::<Option<Vec<_>>>()) {
+            Some(list) if list.len() >= layers => Ok(Some(list)),
+            _ => Err(self.wrong(key, format!("expected 0 or 1 for each of the {layers} layers, found {value}"))),
+        }
+    }
+
+    /// The model as most decoders are: every layer alike, RMSNorm before attention and MLP, no biases, no norm of heads, rows of
+    /// Q and K as transformers has them. An architecture changes what differs.
     pub(super) fn decoder(&self) -> Result<Config> {
         let hidden = self.size(HIDDEN, MAX_HIDDEN, None)?;
         let heads = self.size(HEADS, MAX_HEADS, None)?;
@@ -173,7 +190,7 @@ impl<'a> Keys<'a> {
         };
         let vocab = self.size(VOCAB, MAX_VOCAB, tokens)?;
         let layer = LayerSpec {
-            rope,
+            rope: Some(rope),
             qkv_bias: false,
             qk_norm: false,
             o_bias: false,

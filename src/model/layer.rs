@@ -53,7 +53,7 @@ impl Layer {
         };
         let rotated = match config.rope_rows {
             RopeRows::Interleaved => Order::Plain,
-            RopeRows::Halves => Order::PairHalves { head_dim: config.head_dim, rotary: spec.rope.dims },
+            RopeRows::Halves => Order::PairHalves { head_dim: config.head_dim, rotary: 2 * rotation.pairs },
         };
         let bias = |present: bool, role| present.then_some(role);
 

@@ -6,7 +6,7 @@ use crate::{error::Result, weights::Kind};
 
 pub(super) const LLAMA: Architecture = Architecture { name: "llama", read };
 
-fn read(keys: &Keys) -> Result<Config> {
+pub(super) fn read(keys: &Keys) -> Result<Config> {
     keys.check_activation("hidden_act", "silu")?;
     let mut config = keys.decoder()?;
     for layer in &mut config.layers {

@@ -14,6 +14,7 @@ mod names;
 mod network;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 mod upload;
 
 pub use config::{Config, LayerSpec, Rope, RopeRows, SamplingDefaults, Scaling};
@@ -35,7 +36,7 @@ struct Architecture {
     read: fn(&keys::Keys) -> Result<Config>,
 }
 
-const ARCHITECTURES: &[Architecture] = &[llama::LLAMA, qwen2::QWEN2, qwen3::QWEN3];
+const ARCHITECTURES: &[Architecture] = &[llama::LLAMA, qwen2::QWEN2, qwen3::QWEN3, smollm3::SMOLLM3];
 
 impl Architecture {
     fn of(checkpoint: &Checkpoint) -> Result<&'static Self> {

@@ -75,7 +75,10 @@ impl Role {
         match self {
             Role::Embedding | Role::LmHead => vec![config.vocab, hidden],
             Role::FinalNorm => vec![hidden],
-            Role::RopeFactors => vec![config.layers[0].rope.dims / 2],
+            Role::RopeFactors => {
+                let dims = config.layers.iter().find_map(|layer| layer.rope.as_ref()).map_or(0, |rope| rope.dims);
+                vec![dims / 2]
+            }
             Role::Layer(layer, role) => match role {
                 AttnNorm | MlpNorm | OBias | DownBias => vec![hidden],
                 Q => vec![queries, hidden],

@@ -42,10 +42,10 @@ impl Network {
         // The angles of each way to turn, one after another.
         let mut inv_freq = Vec::new();
         let mut ropes: Vec<(&Rope, usize, usize)> = Vec::new();
-        for layer in &config.layers {
-            if !ropes.iter().any(|(rope, ..)| *rope == &layer.rope) {
-                let angles = layer.rope.inv_freq(factors.as_deref())?;
-                ropes.push((&layer.rope, inv_freq.len(), angles.len()));
+        for rope in config.layers.iter().filter_map(|layer| layer.rope.as_ref()) {
+            if !ropes.iter().any(|(known, ..)| *known == rope) {
+                let angles = rope.inv_freq(factors.as_deref())?;
+                ropes.push((rope, inv_freq.len(), angles.len()));
                 inv_freq.extend(angles);
             }
         }
@@ -56,7 +56,7 @@ impl Network {
         let embedding = up.matrix("the embeddings", &[plain(Role::Embedding)]).await?;
         let mut layers = Vec::with_capacity(config.layers.len());
         for (index, layer) in config.layers.iter().enumerate() {
-            let own = ropes.iter().find(|(rope, ..)| *rope == &layer.rope);
+            let own = ropes.iter().find(|(rope, ..)| Some(*rope) == layer.rope.as_ref());
             let (first, pairs) = own.map_or((0, 0), |&(_, first, pairs)| (first, pairs));
             let rotation = Rotation { pairs, first, all: inv_freq.len() };
             layers.push(Layer::load(up, index, rotation, attention, caps).await?);

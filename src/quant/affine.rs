@@ -1,4 +1,5 @@
-//! Formats whose element is `d · q + m`: q a whole number of a few bits, d and m those of its group of elements.
+//! Formats whose element is `d · level(q) + m`: q a whole number of a few bits, d and m those of its group of elements, and the
+//! level q itself but where a format has its own.
 //!
 //! On the GPU the bits of q lie in planes, the low bits first. A plane of 4, 2 or 1 bits has 1, 2 or 4 units of 8
 //! elements in a u32. Each unit has its own bits of every byte: element i (0..4) the lower of them in byte i, element
@@ -14,10 +15,15 @@ pub(crate) trait Affine {
     const BLOCK_BYTES: usize;
     /// Bits of the planes, the lowest first.
     const PLANES: &'static [usize];
-    const SCALE_HALVES: usize;
+    const SCALE_BYTES: usize;
     const QUANTIZE: Option<Quantize> = None;
     /// Elements that share d and m.
     const GROUP: usize = 32;
+
+    /// What q stands for.
+    fn level(q: u8) -> f32 {
+        f32::from(q)
+    }
 
     /// The q of every element of a block.
     fn quants(block: &[u8], out: &mut [u8]);
@@ -39,7 +45,7 @@ impl<A: Affine> Codec for A {
     const BLOCK: usize = A::BLOCK;
     const BLOCK_BYTES: usize = A::BLOCK_BYTES;
     const PLANES: &'static [usize] = A::PLANES;
-    const SCALE_HALVES: usize = A::SCALE_HALVES;
+    const SCALE_BYTES: usize = A::SCALE_BYTES;
     const GROUP: usize = A::GROUP;
     const QUANTIZE: Option<Quantize> = A::QUANTIZE;
 
@@ -50,7 +56,7 @@ impl<A: Affine> Codec for A {
             A::quants(block, quants);
             for (group, (quants, out)) in quants.chunks(A::GROUP).zip(out.chunks_mut(A::GROUP)).enumerate() {
                 let (d, m) = A::scale(block, group);
-                quants.iter().zip(out).for_each(|(&q, x)| *x = f32::from(q) * d + m);
+                quants.iter().zip(out).for_each(|(&q, x)| *x = A::level(q) * d + m);
             }
         }
     }
@@ -73,7 +79,7 @@ impl<A: Affine> Codec for A {
         let units = out.len().div_ceil(UNIT);
         for (i, x) in out.iter_mut().enumerate() {
             let (d, m) = A::packed_scale(scales, i / A::GROUP);
-            *x = quant_of(i, units, A::PLANES, values) as f32 * d + m;
+            *x = A::level(quant_of(i, units, A::PLANES, values)) * d + m;
         }
     }
 }
@@ -92,7 +98,7 @@ fn put(unit: usize, quants: &[u8], units: usize, planes: &[usize], values: &mut 
 }
 
 /// The q of element `i` of a row of `units`.
-fn quant_of(i: usize, units: usize, planes: &[usize], values: &[u32]) -> u32 {
+fn quant_of(i: usize, units: usize, planes: &[usize], values: &[u32]) -> u8 {
     let (unit, lane) = (i / UNIT, i % UNIT);
     let (mut plane_at, mut taken, mut q) = (0, 0, 0);
     for &bits in planes {
@@ -101,5 +107,5 @@ fn quant_of(i: usize, units: usize, planes: &[usize], values: &[u32]) -> u32 {
         plane_at += units * bits / 4;
         taken += bits;
     }
-    q
+    q as u8
 }

@@ -17,6 +17,11 @@
 //! | q4_k       | 4                                                              | as `k_scales` has them    |
 //! | q5_k       | 4, 1                                                           | as q4_k                   |
 //! | q6_k       | 4, 2                                                           | bytes, then f16           |
+//! | q3_k       | 2, 1                                                           | as its file says          |
+//! | q2_k       | 2                                                              | as its file says          |
+//! | iq4_nl     | 4                                                              | as q4_0                   |
+//! | iq4_xs     | 4                                                              | as in the file            |
+//! | mxfp4      | 4                                                              | bytes, four blocks a u32  |
 //!
 //! Everything here is linear in the elements and allocates nothing but what it returns. The functions take lengths on
 //! trust from the caller and assert them: whoever reads files (`weights`) checks sizes before it comes here.
@@ -24,7 +29,12 @@
 mod affine;
 mod bf16;
 mod f16;
+mod iq4_nl;
+mod iq4_xs;
 mod k_scales;
+mod mxfp4;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
 mod q4_k;
@@ -65,6 +75,16 @@ pub enum Format {
     Q5K,
     /// Blocks of 256 numbers of 6 bits, a scale of 8 bits for each 16: 210 bytes in a file. Only read.
     Q6K,
+    /// Blocks of 256 numbers of 3 bits, a scale of 6 bits for each 16: 110 bytes in a file. Only read.
+    Q3K,
+    /// Blocks of 256 numbers of 2 bits, a scale and minimum of 4 bits for each 16: 84 bytes in a file. Only read.
+    Q2K,
+    /// Blocks of 32 numbers of 4 bits that stand for uneven levels, under an f16 scale: 18 bytes in a file. Only read.
+    Iq4Nl,
+    /// Blocks of 256 numbers of 4 bits with the same levels, a scale of 6 bits for each 32: 136 bytes in a file. Only read.
+    Iq4Xs,
+    /// Blocks of 32 floats of 4 bits under a power of two: 17 bytes in a file. Only read.
+    Mxfp4,
 }
 
 /// Appends the blocks of some elements.
@@ -82,8 +102,8 @@ trait Codec {
     const BLOCK_BYTES: usize;
     /// Bits of an element in each plane of its values.
     const PLANES: &'static [usize];
-    /// 16-bit halves of the scales plane for each block.
-    const SCALE_HALVES: usize;
+    /// Bytes of the scales plane for each block.
+    const SCALE_BYTES: usize;
     /// Elements that share a scale; 32 where there is none.
     const GROUP: usize = 32;
     /// `None` for a format that is only read.
@@ -109,6 +129,11 @@ macro_rules! with_codec {
             Format::Q4K => with_codec!(@ q4_k::Q4K, $codec, $body),
             Format::Q5K => with_codec!(@ q5_k::Q5K, $codec, $body),
             Format::Q6K => with_codec!(@ q6_k::Q6K, $codec, $body),
+            Format::Q3K => with_codec!(@ q3_k::Q3K, $codec, $body),
+            Format::Q2K => with_codec!(@ q2_k::Q2K, $codec, $body),
+            Format::Iq4Nl => with_codec!(@ iq4_nl::Iq4Nl, $codec, $body),
+            Format::Iq4Xs => with_codec!(@ iq4_xs::Iq4Xs, $codec, $body),
+            Format::Mxfp4 => with_codec!(@ mxfp4::Mxfp4, $codec, $body),
         }
     };
     (@ $type:ty, $codec:ident, $body:expr) => {{
@@ -119,7 +144,7 @@ macro_rules! with_codec {
 
 impl Format {
     /// All that weights can be stored in.
-    pub const ALL: [Format; 11] = [
+    pub const ALL: [Format; 16] = [
         Format::F32,
         Format::F16,
         Format::Bf16,
@@ -131,6 +156,11 @@ impl Format {
         Format::Q4K,
         Format::Q5K,
         Format::Q6K,
+        Format::Q3K,
+        Format::Q2K,
+        Format::Iq4Nl,
+        Format::Iq4Xs,
+        Format::Mxfp4,
     ];
 
     /// The name people and shaders use: `q4_1`.
@@ -192,7 +222,7 @@ impl Format {
 
     /// u32 words of the scales plane for a row of `cols` elements; 0 where the format has no scales.
     pub fn scales_words(self, cols: usize) -> usize {
-        (self.blocks(cols) * with_codec!(self, C => C::SCALE_HALVES)).div_ceil(2)
+        (self.blocks(cols) * with_codec!(self, C => C::SCALE_BYTES)).div_ceil(4)
     }
 
     /// File bytes → f32, exactly what ggml's `dequantize_row_*` gives. `raw`: [`Format::file_bytes`] of `out.len()`.
@@ -298,6 +328,13 @@ mod shared {
     pub(crate) fn nibbles(bytes: &[u8], out: &mut [u8]) {
         for (j, byte) in bytes.iter().enumerate() {
             (out[j], out[j + 16]) = (byte & 15, byte >> 4);
+        }
+    }
+
+    /// ggml's 64 bytes of 256 numbers of 2 bits: in each 32 bytes, bits 2 k and 2 k + 1 of byte i are of element 32 k + i.
+    pub(crate) fn two_bits(bytes: &[u8], out: &mut [u8]) {
+        for (bytes, out) in bytes.chunks_exact(32).zip(out.chunks_exact_mut(128)) {
+            out.iter_mut().enumerate().for_each(|(i, q)| *q = bytes[i % 32] >> (i / 32 * 2) & 3);
         }
     }
 

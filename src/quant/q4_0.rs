@@ -18,7 +18,7 @@ impl Affine for Q4_0 {
     const BLOCK: usize = 32;
     const BLOCK_BYTES: usize = 18;
     const PLANES: &'static [usize] = &[4];
-    const SCALE_HALVES: usize = 1;
+    const SCALE_BYTES: usize = 2;
     const QUANTIZE: Option<Quantize> = Some(quantize);
 
     fn quants(block: &[u8], out: &mut [u8]) {

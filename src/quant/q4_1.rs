@@ -20,7 +20,7 @@ impl Affine for Q4_1 {
     const BLOCK: usize = 32;
     const BLOCK_BYTES: usize = 20;
     const PLANES: &'static [usize] = &[4];
-    const SCALE_HALVES: usize = 2;
+    const SCALE_BYTES: usize = 4;
     const QUANTIZE: Option<Quantize> = Some(quantize);
 
     fn quants(block: &[u8], out: &mut [u8]) {

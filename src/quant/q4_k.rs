@@ -15,7 +15,7 @@ impl Affine for Q4K {
     const BLOCK: usize = 256;
     const BLOCK_BYTES: usize = BYTES;
     const PLANES: &'static [usize] = &[4];
-    const SCALE_HALVES: usize = 8;
+    const SCALE_BYTES: usize = 16;
 
     fn quants(block: &[u8], out: &mut [u8]) {
         k_scales::nibbles(&block[16..], out);

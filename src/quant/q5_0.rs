@@ -16,7 +16,7 @@ impl Affine for Q5_0 {
     const BLOCK: usize = 32;
     const BLOCK_BYTES: usize = 22;
     const PLANES: &'static [usize] = &[4, 1];
-    const SCALE_HALVES: usize = 1;
+    const SCALE_BYTES: usize = 2;
 
     fn quants(block: &[u8], out: &mut [u8]) {
         five_bits(&block[2..], out);

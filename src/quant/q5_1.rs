@@ -16,7 +16,7 @@ impl Affine for Q5_1 {
     const BLOCK: usize = 32;
     const BLOCK_BYTES: usize = 24;
     const PLANES: &'static [usize] = &[4, 1];
-    const SCALE_HALVES: usize = 2;
+    const SCALE_BYTES: usize = 4;
 
     fn quants(block: &[u8], out: &mut [u8]) {
         five_bits(&block[4..], out);

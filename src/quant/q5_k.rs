@@ -14,7 +14,7 @@ impl Affine for Q5K {
     const BLOCK: usize = 256;
     const BLOCK_BYTES: usize = BYTES;
     const PLANES: &'static [usize] = &[4, 1];
-    const SCALE_HALVES: usize = 8;
+    const SCALE_BYTES: usize = 16;
 
     fn quants(block: &[u8], out: &mut [u8]) {
         let (high, low) = block[16..].split_at(32);

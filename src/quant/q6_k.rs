@@ -22,7 +22,7 @@ impl Affine for Q6K {
     const BLOCK: usize = 256;
     const BLOCK_BYTES: usize = BYTES;
     const PLANES: &'static [usize] = &[4, 2];
-    const SCALE_HALVES: usize = 9;
+    const SCALE_BYTES: usize = 18;
     const GROUP: usize = 16;
 
     /// Each half of 128 has 64 bytes of nibbles, low ones of elements 0 to 63 and high ones of the rest, and 32 bytes of

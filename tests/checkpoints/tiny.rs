@@ -33,15 +33,12 @@ pub fn config() -> Config {
     }
 }
 
+pub fn rope() -> Rope {
+    Rope { theta: 10_000.0, dims: 16, scaling: Scaling::None }
+}
+
 pub fn layer() -> LayerSpec {
-    LayerSpec {
-        rope: Rope { theta: 10_000.0, dims: 16, scaling: Scaling::None },
-        qkv_bias: false,
-        qk_norm: false,
-        o_bias: false,
-        intermediate: 96,
-        mlp_bias: false,
-    }
+    LayerSpec { rope: Some(rope()), qkv_bias: false, qk_norm: false, o_bias: false, intermediate: 96, mlp_bias: false }
 }
 
 /// Numbers from -0.5 to 0.5, the same for the same role.
@@ -61,6 +58,7 @@ pub fn gguf(config: &Config, format: Format) -> Gguf {
     let mut file = Gguf::default();
     let size = |x: usize| x as u32;
     let layer = &config.layers[0];
+    let rope = layer.rope.as_ref().unwrap();
     let key = |rest: &str| format!("{}.{rest}", config.architecture);
     file.set("general.architecture", config.architecture)
         .set(&key("embedding_length"), size(config.hidden))
@@ -72,8 +70,8 @@ pub fn gguf(config: &Config, format: Format) -> Gguf {
         .set(&key("context_length"), size(config.context))
         .set(&key("vocab_size"), size(config.vocab))
         .set(&key("attention.layer_norm_rms_epsilon"), config.rms_eps)
-        .set(&key("rope.freq_base"), layer.rope.theta as f32)
-        .set(&key("rope.dimension_count"), size(layer.rope.dims))
+        .set(&key("rope.freq_base"), rope.theta as f32)
+        .set(&key("rope.dimension_count"), size(rope.dims))
         .set("tokenizer.ggml.tokens", Meta::Strings((0..config.vocab).map(|i| format!("t{i}")).collect()));
     if let Some(bos) = config.bos {
         file.set("tokenizer.ggml.bos_token_id", bos);
@@ -92,7 +90,8 @@ pub fn gguf(config: &Config, format: Format) -> Gguf {
 /// `config.json` as transformers 4 writes it.
 pub fn config_json(config: &Config) -> serde_json::Value {
     let layer = &config.layers[0];
-    json!({
+    let rope = layer.rope.as_ref().unwrap();
+    let mut json = json!({
         "model_type": config.architecture,
         "hidden_act": "silu",
         "hidden_size": config.hidden,
@@ -104,7 +103,7 @@ pub fn config_json(config: &Config) -> serde_json::Value {
         "max_position_embeddings": config.context,
         "vocab_size": config.vocab,
         "rms_norm_eps": 1e-5,
-        "rope_theta": layer.rope.theta,
+        "rope_theta": rope.theta,
         "rope_scaling": null,
         "tie_word_embeddings": config.tied_embeddings,
         "attention_bias": layer.qkv_bias,
@@ -112,7 +111,11 @@ pub fn config_json(config: &Config) -> serde_json::Value {
         "bos_token_id": config.bos,
         "eos_token_id": config.stop_tokens,
         "torch_dtype": "float32",
-    })
+    });
+    if config.layers.iter().any(|layer| layer.rope.is_none()) {
+        json["no_rope_layers"] = config.layers.iter().map(|layer| u8::from(layer.rope.is_some())).collect();
+    }
+    json
 }
 
 /// The tensors of some roles, in f32.

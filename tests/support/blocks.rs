@@ -13,7 +13,11 @@ pub fn halves(format: Format) -> &'static [(usize, f32)] {
         Format::Q4K => &[(0, 1.0 / 512.0), (2, 1.0 / 64.0)],
         Format::Q5K => &[(0, 1.0 / 1024.0), (2, 1.0 / 64.0)],
         Format::Q6K => &[(208, 1.0 / 4096.0)],
-        Format::F32 | Format::F16 | Format::Bf16 => &[],
+        Format::Q3K => &[(108, 1.0 / 128.0)],
+        Format::Q2K => &[(80, 1.0 / 32.0), (82, 1.0 / 16.0)],
+        Format::Iq4Nl => &[(0, 1.0 / 128.0)],
+        Format::Iq4Xs => &[(0, 1.0 / 4096.0)],
+        Format::Mxfp4 | Format::F32 | Format::F16 | Format::Bf16 => &[],
     }
 }
 
@@ -28,6 +32,9 @@ pub fn of(format: Format, elements: &[f32], size: f32) -> Vec<u8> {
     for block in raw.chunks_exact_mut(format.file_bytes(format.block())) {
         for &(at, number) in halves(format) {
             block[at..at + 2].copy_from_slice(&f16::from_f32(number * size).to_le_bytes());
+        }
+        if format == Format::Mxfp4 {
+            block[0] = (124.0 + size.log2()) as u8;
         }
     }
     raw

@@ -10,7 +10,6 @@ use pollster::block_on;
 
 pub struct Llama {
     config: Config,
-    inv_freq: Vec<f64>,
     embedding: Vec<f32>,
     layers: Vec<Layer>,
     norm: Vec<f32>,
@@ -20,6 +19,8 @@ pub struct Llama {
 }
 
 struct Layer {
+    /// Empty where nothing turns.
+    inv_freq: Vec<f64>,
     attn_norm: Vec<f32>,
     mlp_norm: Vec<f32>,
     q: Linear,
@@ -58,6 +59,7 @@ impl Llama {
                 bias: if biased { tensor(Role::Layer(at, bias)) } else { Vec::new() },
             };
             Layer {
+                inv_freq: spec.rope.as_ref().map_or(Vec::new(), |rope| rope.inv_freq(None).unwrap()),
                 attn_norm: tensor(Role::Layer(at, AttnNorm)),
                 mlp_norm: tensor(Role::Layer(at, MlpNorm)),
                 q: linear(Q, QBias, spec.qkv_bias),
@@ -71,7 +73,6 @@ impl Llama {
             }
         };
         Self {
-            inv_freq: config.layers[0].rope.inv_freq(None).unwrap(),
             embedding: tensor(Role::Embedding),
             layers: (0..config.layers.len()).map(layer).collect(),
             norm: tensor(Role::FinalNorm),
@@ -95,7 +96,9 @@ impl Llama {
                     q.chunks_mut(head_dim).for_each(|head| head.copy_from_slice(&rms_norm(head, of_q, rms_eps)));
                     k.chunks_mut(head_dim).for_each(|head| head.copy_from_slice(&rms_norm(head, of_k, rms_eps)));
                 }
-                q.chunks_mut(head_dim).chain(k.chunks_mut(head_dim)).for_each(|head| self.rotate(head, position));
+                q.chunks_mut(head_dim)
+                    .chain(k.chunks_mut(head_dim))
+                    .for_each(|head| self.rotate(head, &layer.inv_freq, position));
                 keys.extend(k.iter().copied().map(kept));
                 values.extend(layer.v.apply(&normed).into_iter().map(kept));
                 let out: Vec<f32> = (0..heads)
@@ -119,9 +122,9 @@ impl Llama {
         }
     }
 
-    fn rotate(&self, head: &mut [f32], position: usize) {
-        let pairs = self.inv_freq.len();
-        for (pair, inv_freq) in self.inv_freq.iter().enumerate() {
+    fn rotate(&self, head: &mut [f32], inv_freq: &[f64], position: usize) {
+        let pairs = inv_freq.len();
+        for (pair, inv_freq) in inv_freq.iter().enumerate() {
             let (a, b) = match self.config.rope_rows {
                 RopeRows::Interleaved => (2 * pair, 2 * pair + 1),
                 RopeRows::Halves => (pair, pair + pairs),

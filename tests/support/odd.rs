@@ -1,4 +1,4 @@
-//! The tiny random Llamas of `tests/golden/`: directories as `save_pretrained` leaves them, with logits of every position.
+//! The tiny random models of `tests/golden/`: directories as `save_pretrained` leaves them, with logits of every position.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::golden::{self, Reference};
 use super::npy;
 
-pub const NAMES: [&str; 3] = ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32"];
+pub const NAMES: [&str; 6] =
+    ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32", "tiny-qwen2-bf16", "tiny-qwen3-f16", "tiny-smollm3-f16"];
 
 #[derive(Deserialize)]
 struct Record {

@@ -1,4 +1,4 @@
-"""Tiny random Llamas with awkward shapes, saved as `save_pretrained` saves them, with references: `python tiny.py`.
+"""Tiny random models with awkward shapes, saved as `save_pretrained` saves them, with references: `python tiny.py [NAME...]`.
 
 Each is drawn in float32, saved in its own type, read back, and only then run, so that the reference is of the stored weights.
 The weights are scaled so that the logits spread over a few units: a flat model would pass with half its layers missing.
@@ -26,17 +26,33 @@ WIDE = dict(hidden_size=112, num_attention_heads=8, num_key_value_heads=1, head_
             attention_bias=True, mlp_bias=True,
             rope_parameters={"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
                              "high_freq_factor": 4.0, "original_max_position_embeddings": 32})
+# Biases of Q, K and V alone, 7 query heads to a KV head as in Qwen2.5-0.5B.
+QWEN2 = dict(hidden_size=112, num_attention_heads=7, num_key_value_heads=1, intermediate_size=136, num_hidden_layers=3,
+             vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
+             rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+# Normed heads, and attention wider than the model.
+QWEN3 = dict(hidden_size=96, num_attention_heads=6, num_key_value_heads=2, head_dim=32, intermediate_size=152,
+             num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=False,
+             rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+# A layer that does not turn its heads.
+SMOLLM3 = dict(hidden_size=96, num_attention_heads=4, num_key_value_heads=2, intermediate_size=136, num_hidden_layers=5,
+               vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
+               rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, pad_token_id=0)
+LLAMA = transformers.LlamaConfig
 MODELS = {
-    "tiny-odd-f16": (ODD, torch.float16, {}),
-    "tiny-wide-bf16": (WIDE, torch.bfloat16, {}),
-    "tiny-wide-f32": (WIDE, torch.float32, {"max_shard_size": "400KB"}),
+    "tiny-odd-f16": (LLAMA, ODD, torch.float16, {}),
+    "tiny-wide-bf16": (LLAMA, WIDE, torch.bfloat16, {}),
+    "tiny-wide-f32": (LLAMA, WIDE, torch.float32, {"max_shard_size": "400KB"}),
+    "tiny-qwen2-bf16": (transformers.Qwen2Config, QWEN2, torch.bfloat16, {}),
+    "tiny-qwen3-f16": (transformers.Qwen3Config, QWEN3, torch.float16, {}),
+    "tiny-smollm3-f16": (transformers.SmolLM3Config, SMOLLM3, torch.float16, {}),
 }
 
 
 def draw(config, seed):
     """Weights whose every product keeps its variance; norms and biases near, but never at, 1 and 0."""
     rng = torch.Generator().manual_seed(seed)
-    model = transformers.LlamaForCausalLM(config).float().eval()
+    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=rng)
@@ -52,10 +68,12 @@ def draw(config, seed):
 
 
 def main():
-    for seed, (name, (shape, dtype, options)) in enumerate(MODELS.items()):
+    for seed, (name, (kind, shape, dtype, options)) in enumerate(MODELS.items()):
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         out = f"{GOLDEN}/{name}"
         shutil.rmtree(out, ignore_errors=True)
-        config = transformers.LlamaConfig(**shape, bos_token_id=1, eos_token_id=2, attention_dropout=0.0)
+        config = kind(**shape, bos_token_id=1, eos_token_id=2, attention_dropout=0.0)
         draw(config, seed).to(dtype).save_pretrained(out, **options)
         model = common.load(out)
         ids = [(i * i * 31 + i * 17 + 5 * seed + 3) % shape["vocab_size"] for i in range(PROMPT)]

@@ -1,0 +1,15 @@
+// Numbers of 4 bits that stand for uneven levels, four signed bytes of LEVELS a word.
+fn level(q: u32) -> f32 {
+  let levels = LEVELS;
+  return f32(extractBits(bitcast<i32>(levels[q >> 2u]), 8u * (q & 3u), 8u));
+}
+
+fn four_levels(quants: u32) -> vec4<f32> {
+  let q = unpack4xU8(quants);
+  return vec4(level(q.x), level(q.y), level(q.z), level(q.w));
+}
+
+fn load_unit(row: u32, unit: u32, scale: vec2<f32>) -> Unit {
+  let quants = four_bits(row * VALUE_WORDS, unit);
+  return Unit(four_levels(quants.x) * scale.x, four_levels(quants.y) * scale.x);
+}
