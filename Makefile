@@ -19,7 +19,7 @@ demo: vulkan build ## from nothing to a streamed answer of a real model (PROMPT=
 test: ## everything CI runs: format, lints, wasm, all tests
 	@scripts/test.sh all
 
-test-fast: ## format, lints and the tests that need no real model
+test-fast: ## format, lints and the tests that need no real model and are no long sweep
 	@scripts/test.sh fast
 
 wasm: ## build the library and the web face for wasm32-unknown-unknown
