@@ -355,7 +355,10 @@ impl Engine {
                         spent(stored.tier, ms);
                         Some((Reason::Deadline, end_of_all))
                     }
-                    Missing::Damaged => Some((Reason::Integrity, end)),
+                    Missing::Damaged => {
+                        persistence.renew(&loading.found);
+                        Some((Reason::Integrity, end_of_all))
+                    }
                     Missing::Absent => None,
                 };
                 loading.failure = failure.or(loading.failure);
@@ -371,6 +374,7 @@ impl Engine {
         }
         if options.exact && !computed_exactly {
             // What follows was computed from it.
+            persistence.renew(&loading.found);
             loading.failure.get_or_insert((Reason::DecodeWritten, end_of_all));
             return Placed::Marked;
         }
@@ -395,7 +399,6 @@ impl Engine {
         self.reuse.cache.publish(table, &tokens[table.written()..end], producer);
         report.load(kind(&persistence.tiers, tier), fresh);
         spent(tier, ms + began.elapsed().as_secs_f64() * 1e3);
-        persistence.used.push(key.0);
         *cached_tokens = table.written();
         Placed::Whole
     }
@@ -476,8 +479,8 @@ fn account(admission: &mut Admission, failure: Option<(Reason, usize)>, past: &P
     if let Some((reason, end)) = failure {
         report.blame(reason, end.saturating_sub(admission.cached_tokens));
     }
-    for (end, reason) in &past.reasons {
-        report.remember(*end, *reason);
+    if let Some((reason, end)) = past.reason {
+        report.remember(end, reason);
     }
     if past.parted.is_some_and(|at| report.misses.iter().any(|miss| miss.reason == Reason::Cold && miss.from == at)) {
         report.remember(report.prompt_tokens, Reason::Diverged);

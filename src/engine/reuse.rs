@@ -164,9 +164,10 @@ impl Reuse {
             self.decoded.push(Decoded { salt: request.cache_salt.clone(), tokens, prompt });
         }
         let (block, end) = (table.keys().len(), table.written());
-        let Some(persistence) = self.persistence.as_mut().filter(|_| !end.is_multiple_of(PAGE)) else { return };
+        let Some(persistence) = &mut self.persistence else { return };
+        persistence.end(table);
         let key = table.key();
-        if persistence.queued(&key).is_none() {
+        if !end.is_multiple_of(PAGE) && persistence.queued(&key).is_none() {
             persistence.push(Block::new(table.namespace(), table.keys(), table.tokens(), block));
         }
     }

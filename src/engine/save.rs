@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-use super::{Engine, choice::Rate, pages::PageLayout};
+use super::{Engine, choice::Rate, pages::PageLayout, search::Found};
 use crate::{
     error::{Error, Result},
     gpu::readback::Reading,
     kernels::PAGE,
-    kv::{Key, Namespace},
+    kv::{BlockTable, Key, Namespace},
     store::{self, Blob, BoxFuture, Deadline, Element, GROUP, Tiers, Written},
 };
 
@@ -28,6 +28,8 @@ use crate::{
 const MOST_WAITING: usize = 8192;
 /// Blocks that are known to be marked in a store; beyond that all are forgotten, and a mark stays where it is.
 const MOST_MARKED: usize = 65536;
+/// Sequences that may end before the tiers are told.
+const MOST_ENDED: usize = 64;
 /// The longest that saving waits for a store, where nothing else is to be done.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The part of a step's time that saving may take.
@@ -38,15 +40,16 @@ pub(super) struct Persistence {
     pub(crate) tiers: Rc<Tiers>,
     /// Bytes a millisecond, by tier.
     pub(crate) rates: Vec<Rate>,
-    /// Blocks loaded since the tiers were last told, each behind its parent.
-    pub(crate) used: Vec<store::Key>,
+    /// The blocks of sequences that ended, of which the tiers were not told yet that they were used.
+    used: Vec<Vec<store::Key>>,
     /// The longest that one request may wait for stores.
     deadline: Duration,
     waiting: VecDeque<Block>,
     saving: Saving,
     /// Blocks that were given to the stores, or could not be, and are to be noted in their manifests.
     unrecorded: Vec<(store::Key, Written)>,
-    /// Blocks that decode kernels wrote, as far as tiers are known to have them.
+    /// Blocks that tiers have and that are replaced by what prefill kernels write: decode kernels wrote them, or what they
+    /// were computed from, or they lie behind damage.
     marked: HashSet<store::Key>,
     /// Pages a millisecond.
     pace: Rate,
@@ -184,9 +187,24 @@ impl Persistence {
         self.marked.insert(key);
     }
 
-    /// Has the stores told what was used, and given blocks. They are noted a group at a time, or when none waits.
+    /// What tiers have of these blocks is not to be trusted with a place that prefill kernels could have.
+    pub(crate) fn renew(&mut self, found: &VecDeque<Found>) {
+        found.iter().for_each(|found| self.mark(found.key.0));
+    }
+
+    /// A sequence ended: its blocks are told to be used once they are saved, so that a chain goes from its end.
+    pub(crate) fn end(&mut self, table: &BlockTable) {
+        let partial = (!table.written().is_multiple_of(PAGE)).then(|| table.key());
+        self.used.push(table.keys().iter().copied().chain(partial).map(|key| key.0).collect());
+    }
+
+    /// Has the stores given blocks, and told what was used. They are noted a group at a time, or when none waits.
     fn hand_on(&mut self, blocks: Vec<(Block, Blob)>) {
-        let (tiers, used) = (self.tiers.clone(), std::mem::take(&mut self.used));
+        let tiers = self.tiers.clone();
+        let used = match self.waiting.is_empty() || self.used.len() > MOST_ENDED {
+            true => std::mem::take(&mut self.used),
+            false => Vec::new(),
+        };
         let mut saved = Vec::with_capacity(blocks.len());
         for (block, blob) in blocks {
             self.unrecorded.push(block.written(blob.producer));
@@ -200,7 +218,6 @@ impl Persistence {
         let written = if records { std::mem::take(&mut self.unrecorded) } else { Vec::new() };
         let blobs = saved.len();
         let writing = async move {
-            tiers.touch(&used).await;
             for (blob, heals) in &saved {
                 match heals {
                     true => tiers.heal(blob).await,
@@ -208,6 +225,9 @@ impl Persistence {
                 }
             }
             tiers.record(written).await;
+            for chain in &used {
+                tiers.touch(chain).await;
+            }
         };
         self.saving = Saving::Blobs(Box::pin(writing), blobs);
     }

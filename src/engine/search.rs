@@ -48,8 +48,9 @@ impl Found {
 /// What is known of tokens that no tier has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Past {
-    /// Up to which token of the prompt each reason holds, in order.
-    pub(crate) reasons: Vec<(usize, Reason)>,
+    /// Why the first of them is not there, and up to which token of the prompt they were known once: those behind it serve
+    /// nobody without it.
+    pub(crate) reason: Option<(Reason, usize)>,
     /// The first token for which others are known.
     pub(crate) parted: Option<usize>,
 }
@@ -83,7 +84,7 @@ pub(super) async fn search(
         let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
         let roots: Vec<Key> = (next / GROUP..=(keys.len() - 1) / GROUP).map(|group| before(group * GROUP)).collect();
         let groups = Groups::read(&tiers, next / GROUP, &roots, deadline).await;
-        past = groups.past(&tokens, next);
+        past = groups.past(&tokens, next, exact);
         if deadline.passed() {
             return Search { found, late: true, past };
         }
@@ -151,7 +152,7 @@ impl Groups {
     }
 
     /// What is known of a prompt's tokens from block `next` on.
-    fn past(&self, prompt: &[u32], next: usize) -> Past {
+    fn past(&self, prompt: &[u32], next: usize, exact: bool) -> Past {
         let mut past = Past::default();
         for (block, rest) in prompt.chunks(PAGE).enumerate().skip(next) {
             let known = self.behind(prompt, block);
@@ -159,12 +160,13 @@ impl Groups {
             let mut nearest = known.iter().filter(|noted| common(&noted.tokens, rest) == shared);
             let end = block * PAGE + shared;
             if shared > 0 {
-                let kept = nearest.clone().any(|noted| noted.kept);
-                let reason = if kept { Reason::Evicted } else { Reason::NotKept };
-                match past.reasons.last_mut().filter(|last| last.1 == reason) {
-                    Some(last) => last.0 = end,
-                    None => past.reasons.push((end, reason)),
-                }
+                let marked = exact && nearest.clone().all(|noted| noted.producer == Producer::Decode);
+                let first = match nearest.clone().any(|noted| noted.kept) {
+                    false => Reason::NotKept,
+                    true if marked => Reason::DecodeWritten,
+                    true => Reason::Evicted,
+                };
+                past.reason = Some((past.reason.map_or(first, |known| known.0), end));
             }
             if shared < PAGE {
                 let goes_on = nearest.any(|noted| noted.tokens.len() > shared);

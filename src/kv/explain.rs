@@ -162,6 +162,11 @@ impl Report {
         let cold = Miss { reason: Reason::Cold, from: from + known, tokens: tokens - known };
         self.misses.splice(at..=at, [Miss { reason, from, tokens: known }, cold]);
         self.misses.retain(|miss| miss.tokens > 0);
+        self.misses.dedup_by(|next, miss| {
+            let same = next.reason == miss.reason;
+            miss.tokens += if same { next.tokens } else { 0 };
+            same
+        });
     }
 
     /// Takes tokens from the front of the misses: where they began and how many there were.

@@ -77,8 +77,9 @@ struct State {
     /// What is queued or being written.
     values: HashMap<Key, Value>,
     bytes: u64,
-    /// Jobs of the writing thread that are not done.
+    /// Jobs of the writing thread that are not done, and those of them that note what was written.
     jobs: usize,
+    records: usize,
     flushing: Vec<Waker>,
     /// Of either access after its last job, and of the queue.
     usage: [Usage; 3],
@@ -278,6 +279,11 @@ impl Shared {
 }
 
 impl State {
+    /// Whether what was put or noted is not written yet.
+    fn is_waiting(&self) -> bool {
+        !self.values.is_empty() || self.records > 0
+    }
+
     fn forget(&mut self, key: &Key) {
         self.bytes -= self.values.remove(key).map_or(0, |value| value.bytes.len() as u64);
     }
@@ -292,7 +298,7 @@ impl State {
 /// What waits is written first, as far as patience goes. The threads end when they are done, for which nobody waits.
 impl Drop for Background {
     fn drop(&mut self) {
-        let waits = self.shared.state().jobs > 0;
+        let waits = self.shared.state().is_waiting();
         if waits {
             let _ = block_on(self.flush());
         }
@@ -352,9 +358,11 @@ impl Store for Background {
             self.writable()?;
             let (shared, breaker) = (self.shared.clone(), self.writes.breaker.clone());
             let (root, record) = (*root, record.clone());
+            shared.state().records += 1;
             self.later(move |store| {
                 let recorded = shared.attempt(store, &breaker, || block_on(store.record(&root, &record)));
                 let _ = recorded.inspect_err(|error| shared.fail(error));
+                shared.state().records -= 1;
             });
             Ok(())
         })

@@ -100,7 +100,7 @@ impl FilesystemStore {
     }
 
     /// Removes the blocks of a chain, and what manifests note of them, from its leaf up to where another chain, or a pinned
-    /// one, goes on from it. Nothing if there is no such leaf; an error, and nothing either, if the leaf is pinned. What
+    /// one, goes on from it; with the last of all blocks, all that manifests remember. Nothing if there is no such leaf; an error, and nothing either, if the leaf is pinned. What
     /// another process stores meanwhile behind a removed block serves nobody and goes like anything that is not used.
     pub fn remove_chain(&self, leaf: &Key) -> Result<Removed, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
@@ -120,6 +120,9 @@ impl FilesystemStore {
                 removed.blocks += 1;
                 removed.bytes += tree.blocks[key].entry.bytes;
             }
+        }
+        if let Some(manifests) = self.manifests.as_ref().filter(|_| removed.blocks == tree.blocks.len()) {
+            pollster::block_on(manifests.clear())?;
         }
         Ok(removed)
     }

@@ -92,7 +92,7 @@ pub(crate) fn tenants(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = folders.map(|folder| folder.path()).collect();
     found.sort();
     found.insert(0, root.to_owned());
-    found.retain(|folder| folder.join("blocks").is_dir());
+    found.retain(|folder| [Kind::Blocks, Kind::Manifests].iter().any(|kind| folder.join(kind.folder()).is_dir()));
     Ok(found)
 }
 

@@ -103,6 +103,26 @@ fn a_prefix_is_removed_and_what_others_share_stays() {
     reused(&json_of(&mut home.generate(WHALE)), &[]);
 }
 
+/// Also what no block is left of: a manifest tells tokens.
+#[test]
+fn removing_all_leaves_no_manifest() {
+    let home = Home::new(TINY);
+    json_of(home.generate(WHALE).args(["--cache-budget", "1"]));
+    assert_eq!(home.ls()["prefixes"], json!([]));
+    assert_eq!(files(&home.dir(), ".manifest").len(), 1);
+    stdout(&mut prefix(&home, &["rm", "--all"]));
+    assert!(files(&home.dir(), ".manifest").is_empty());
+    // With the last block goes what is remembered of others.
+    let kept = generate(&home, WHALE);
+    let id = of_length(&home.ls(), kept)["id"].as_str().unwrap().to_owned();
+    json_of(home.generate(SHIP).args(["--cache-budget", "1"]));
+    assert!(!files(&home.dir(), ".manifest").is_empty());
+    for prefix_left in home.ls()["prefixes"].as_array().unwrap() {
+        stdout(&mut prefix(&home, &["rm", prefix_left["id"].as_str().unwrap()]));
+    }
+    assert!(files(&home.dir(), ".manifest").is_empty(), "{id}");
+}
+
 #[test]
 fn a_pin_keeps_its_blocks() {
     let home = Home::new(TINY);

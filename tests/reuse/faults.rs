@@ -2,7 +2,7 @@
 //! a counter that moved, and nothing left that a later run trusts.
 
 use headstart::engine::Engine;
-use headstart::kv::Reason;
+use headstart::kv::{Miss, Reason};
 use pollster::block_on;
 
 use super::{chunked, cold, digest, prompt, same, warm, watched};
@@ -106,6 +106,32 @@ fn a_damaged_block_costs_what_is_behind_it_once() {
             ask(&mut engine, &colds[1], 40, 0);
             assert_eq!(stored(&engine, &tokens).1, whole, "{what}: stored again otherwise");
         }
+    }
+}
+
+#[test]
+fn all_damaged_blocks_of_a_prompt_are_stored_again_by_the_run_that_meets_the_first() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &chunked(64));
+    let tokens = prompt(100, tiny.vocabulary, 6);
+    let places = Places::default();
+    for tier in Tier::reaching(Reach::Process) {
+        let place = places.new_in(tier);
+        place.restart(&mut engine, "digest");
+        warm(&mut engine, &tokens);
+        let (keys, whole) = stored(&engine, &tokens);
+        for (key, bytes) in keys.iter().zip(&whole).skip(1) {
+            let mut damaged = bytes.clone();
+            damaged[bytes.len() - 1] ^= 1;
+            place.put(key, &damaged);
+        }
+        place.restart(&mut engine, "digest");
+        let answer = run(&mut engine, &[watched(&tokens, 1)]).remove(0);
+        assert_eq!(answer.cache.sources, (tier.sources)(16, 84), "{}", tier.name);
+        let damage = Miss { reason: Reason::Integrity, from: 16, tokens: 83 };
+        assert_eq!(answer.cache.misses, [damage], "{}", tier.name);
+        block_on(engine.persist()).unwrap();
+        assert_eq!(stored(&engine, &tokens).1, whole, "{}", tier.name);
     }
 }
 

@@ -11,7 +11,7 @@ use headstart::store::{
 use pollster::block_on;
 
 use super::{chunked, cold, digest, prompt, same, warm, watched};
-use crate::support::engine::{load, run};
+use crate::support::engine::{greedy, load, run};
 use crate::support::odd::{NAMES, Tiny};
 use crate::support::tiers::{Places, Reach, Tier};
 
@@ -89,6 +89,10 @@ fn a_directory_remembers_what_had_to_make_room() {
     attach(&mut engine, six);
     let answer = run(&mut engine, &[watched(&prompts[0], 1)]).remove(0);
     assert_eq!(answer.cache.misses, misses(&[(Reason::Evicted, 0, 63)]));
+    // A chain goes from its end, so that its beginning serves still.
+    let answer = run(&mut engine, &[watched(&prompts[3], 1)]).remove(0);
+    assert_eq!(answer.cache.misses, misses(&[(Reason::Evicted, 32, 31)]));
+    assert_eq!(answer.usage.cached_tokens, 32);
 
     // A store that has no room for a single block.
     let none = FilesystemConfig { max_value: 100, ..six };
@@ -98,6 +102,31 @@ fn a_directory_remembers_what_had_to_make_room() {
     attach(&mut engine, six);
     let answer = run(&mut engine, &[watched(&dropped, 1)]).remove(0);
     assert_eq!(answer.cache.misses, misses(&[(Reason::NotKept, 0, 49)]));
+}
+
+/// What an exact run computes takes the place of what decoding wrote, all of it at once.
+#[test]
+fn an_exact_run_leaves_out_what_decoding_wrote_once() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &chunked(64));
+    let places = Places::default();
+    for tier in Tier::reaching(Reach::Process) {
+        let place = places.new_in(tier);
+        place.restart(&mut engine, "digest");
+        let asked = prompt(37, tiny.vocabulary, 4);
+        let answer = run(&mut engine, &[greedy(&asked, 60)]).remove(0);
+        block_on(engine.persist()).unwrap();
+        let longer = [&asked[..], &answer.tokens, &prompt(4, tiny.vocabulary, 8)].concat();
+        // The last generated token was never computed.
+        for (cached, expected) in
+            [(37, misses(&[(Reason::DecodeWritten, 37, 59), (Reason::Cold, 96, 4)])), (101, vec![])]
+        {
+            place.restart(&mut engine, "digest");
+            let again = run(&mut engine, &[watched(&longer, 1)]).remove(0);
+            block_on(engine.persist()).unwrap();
+            assert_eq!((again.usage.cached_tokens, again.cache.misses), (cached, expected), "{}", tier.name);
+        }
+    }
 }
 
 #[test]
