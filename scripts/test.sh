@@ -34,7 +34,7 @@ step "documentation tests" cargo test --locked --doc
 # The tests that open the real model, by the start or a part of their path.
 needs_model=(parity:: exactness:: text::stream:: text::vocab:: real_model)
 # The tests that sweep over every permutation, hit or history.
-sweeps=(kernels::translate:: reuse::warm:: kv::fuzz::)
+sweeps=(kernels::translate:: reuse::conformance:: reuse::warm:: kv::fuzz::)
 skip=()
 [ "$kind" = fast ] && skip=(-- "${needs_model[@]/#/--skip=}" "${sweeps[@]/#/--skip=}")
 step "test suite" cargo test --locked --lib --bins --test suite "${skip[@]}" </dev/null
