@@ -1,5 +1,5 @@
-//! What Q4_K and Q5_K share: their scales and their nibbles. A block of 256 has an f16 d and m, and for each of its 8 groups of 32 a number of 6 bits
-//! to multiply each by.
+//! What Q4_K and Q5_K share: their scales and their nibbles. A block of 256 has an f16 d and m, and for each of its 8 groups
+//! of 32 a number of 6 bits to multiply each by.
 //!
 //! On the GPU they are 4 words a block: d low and m high; the low 4 bits of both numbers of a group in a byte, groups 0
 //! to 3, then 4 to 7; the high 2 bits of both in a nibble a group. 12 bytes, as in the file, in 3 loads without a branch.
