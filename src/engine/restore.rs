@@ -423,8 +423,8 @@ impl Engine {
         let root = before(group * GROUP);
         let family = self.reuse.family(namespace);
         Some(Box::pin(async move {
-            let groups = Groups::read(&tiers, group, &[root], deadline).await;
-            let found = groups.longest(&tiers, &parent, &prompt, block, 1, true, deadline).await.0?;
+            let groups = Groups::read(tiers.clone(), prompt, true, group, &[root], deadline).await;
+            let found = groups.longest(&parent, block, 1).await.0?;
             let wanted = Wanted { key: found.key.0, parent: parent.0, tokens: found.tokens.clone(), family };
             next(Ahead::new(tiers, vec![wanted], vec![found.stored.tier], 1, deadline), found).await
         }))

@@ -83,56 +83,59 @@ pub(super) async fn search(
     if next < keys.len() && !late {
         let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
         let roots: Vec<Key> = (next / GROUP..=(keys.len() - 1) / GROUP).map(|group| before(group * GROUP)).collect();
-        let groups = Groups::read(&tiers, next / GROUP, &roots, deadline).await;
-        past = groups.past(&tokens, next, exact);
+        let groups = Groups::read(tiers, tokens, exact, next / GROUP, &roots, deadline).await;
+        past = groups.past(next);
         if deadline.passed() {
             return Search { found, late: true, past };
         }
         let least = if next == first { known - first * PAGE + 1 } else { 1 };
-        let (partial, too_late) = groups.longest(&tiers, &before(next), &tokens, next, least, exact, deadline).await;
+        let (partial, too_late) = groups.longest(&before(next), next, least).await;
         found.extend(partial);
         late |= too_late;
     }
     Search { found, late, past }
 }
 
-/// The manifests of consecutive groups of a prompt's blocks.
+/// What manifests say of consecutive groups of a prompt's blocks.
 pub(super) struct Groups {
+    tiers: Rc<Tiers>,
+    prompt: Vec<u32>,
+    /// Only what prefill kernels wrote is of use.
+    exact: bool,
+    deadline: Deadline,
     first: usize,
     manifests: Vec<Manifest>,
 }
 
 impl Groups {
     /// `roots`: the key behind which each group begins, from group `first` on.
-    pub(crate) async fn read(tiers: &Tiers, first: usize, roots: &[Key], deadline: Deadline) -> Self {
+    pub(crate) async fn read(
+        tiers: Rc<Tiers>,
+        prompt: Vec<u32>,
+        exact: bool,
+        first: usize,
+        roots: &[Key],
+        deadline: Deadline,
+    ) -> Self {
         let roots: Vec<_> = roots.iter().map(|root| root.0).collect();
-        Self { first, manifests: tiers.manifests(&roots, deadline).await }
+        let manifests = tiers.manifests(&roots, deadline).await;
+        Self { tiers, prompt, exact, deadline, first, manifests }
     }
 
-    /// The blocks that were written in the place of block `block` of a prompt, behind those that are before it.
-    fn behind(&self, prompt: &[u32], block: usize) -> Vec<&Noted> {
+    /// The blocks that were written in the place of block `block`, behind those of the prompt that are before it.
+    fn behind(&self, block: usize) -> Vec<&Noted> {
         let group = block / GROUP;
         let manifest = group.checked_sub(self.first).and_then(|at| self.manifests.get(at));
-        manifest.map_or(Vec::new(), |manifest| manifest.behind(&prompt[group * GROUP * PAGE..block * PAGE]))
+        manifest.map_or(Vec::new(), |manifest| manifest.behind(&self.prompt[group * GROUP * PAGE..block * PAGE]))
     }
 
     /// The block behind `parent`, in the place of block `block`, that a tier has and that shares most with the prompt, at
     /// least so many tokens; and whether a tier did not say in time what it has. Where a manifest was lost it is one that
     /// ends in the prompt.
-    #[expect(clippy::too_many_arguments, reason = "each is one fact of the place in the prompt")]
-    pub(crate) async fn longest(
-        &self,
-        tiers: &Tiers,
-        parent: &Key,
-        prompt: &[u32],
-        block: usize,
-        least: usize,
-        exact: bool,
-        deadline: Deadline,
-    ) -> (Option<Found>, bool) {
-        let rest = &prompt[block * PAGE..];
-        let known = self.behind(prompt, block);
-        let fits = |noted: &&&Noted| !exact || noted.producer == Producer::Prefill;
+    pub(crate) async fn longest(&self, parent: &Key, block: usize, least: usize) -> (Option<Found>, bool) {
+        let rest = &self.prompt[block * PAGE..];
+        let known = self.behind(block);
+        let fits = |noted: &&&Noted| !self.exact || noted.producer == Producer::Prefill;
         let shares = known.iter().filter(fits).map(|noted| (common(&noted.tokens, rest), &noted.tokens[..]));
         let mut shares: Vec<(usize, &[u32])> = shares.filter(|(shared, _)| *shared >= least).collect();
         shares.sort_by_key(|(shared, tokens)| (Reverse(*shared), tokens.len()));
@@ -141,7 +144,7 @@ impl Groups {
         shares.extend(ends.filter(|(_, tokens)| known.iter().all(|noted| noted.tokens != *tokens)));
         shares.sort_by_key(|(shared, tokens)| (Reverse(*shared), tokens.len()));
         let keys: Vec<Key> = shares.iter().map(|(_, tokens)| Key::block(parent, tokens)).collect();
-        let present = tiers.find(&keys.iter().map(|key| key.0).collect::<Vec<_>>(), deadline).await;
+        let present = self.tiers.find(&keys.iter().map(|key| key.0).collect::<Vec<_>>(), self.deadline).await;
         let longest = present.tiers.iter().position(Option::is_some);
         let found = longest.and_then(|at| {
             let (shared, tokens) = shares[at];
@@ -151,16 +154,16 @@ impl Groups {
         (found, present.late)
     }
 
-    /// What is known of a prompt's tokens from block `next` on.
-    fn past(&self, prompt: &[u32], next: usize, exact: bool) -> Past {
+    /// What is known of the prompt's tokens from block `next` on.
+    fn past(&self, next: usize) -> Past {
         let mut past = Past::default();
-        for (block, rest) in prompt.chunks(PAGE).enumerate().skip(next) {
-            let known = self.behind(prompt, block);
+        for (block, rest) in self.prompt.chunks(PAGE).enumerate().skip(next) {
+            let known = self.behind(block);
             let Some(shared) = known.iter().map(|noted| common(&noted.tokens, rest)).max() else { break };
             let mut nearest = known.iter().filter(|noted| common(&noted.tokens, rest) == shared);
             let end = block * PAGE + shared;
             if shared > 0 {
-                let marked = exact && nearest.clone().all(|noted| noted.producer == Producer::Decode);
+                let marked = self.exact && nearest.clone().all(|noted| noted.producer == Producer::Decode);
                 let first = match nearest.clone().any(|noted| noted.kept) {
                     false => Reason::NotKept,
                     true if marked => Reason::DecodeWritten,
