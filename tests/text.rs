@@ -2,6 +2,7 @@
 
 mod json;
 mod model;
+mod sentencepiece;
 mod stop;
 mod stream;
 mod template;

@@ -35,7 +35,7 @@ pub(crate) fn stop_tokens(checkpoint: &Checkpoint, vocab: usize) -> Result<Vec<u
     let id = |wanted: &str| added.iter().find(|(_, token)| token == wanted).map(|(id, _)| *id);
     let mut tokens = match &checkpoint.metadata {
         Metadata::Gguf(metadata) => {
-            let mut tokens = Vec::new();
+            let mut tokens: Vec<u32> = language::vocabulary(metadata)?.end().into_iter().collect();
             for name in ["eos", "eot", "eom"] {
                 tokens.extend(metadata.ids(&format!("tokenizer.ggml.{name}_token_id"), vocab)?);
             }

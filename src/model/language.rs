@@ -96,16 +96,18 @@ pub(crate) fn added_tokens(checkpoint: &Checkpoint) -> Result<Vec<(u32, String)>
     })
 }
 
-/// Without its merges.
-fn vocabulary(metadata: &GgufMetadata) -> Result<GgufVocab> {
+/// The vocabulary of a GGUF file, without its merges.
+pub(super) fn vocabulary(metadata: &GgufMetadata) -> Result<GgufVocab> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let tokens = metadata.strings(&key("tokens"))?.unwrap_or_default().to_vec();
     let id = |name: &str| Ok::<_, Error>(metadata.ids(&key(name), tokens.len())?.first().copied());
     Ok(GgufVocab {
         file: metadata.file().to_owned(),
+        name: metadata.str("general.name")?.map(str::to_owned),
         model: metadata.str(&key("model"))?.unwrap_or_default().to_owned(),
         pre: metadata.str(&key("pre"))?.map(str::to_owned),
         token_types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
+        scores: metadata.f32s(&key("scores"))?.unwrap_or_default(),
         merges: Vec::new(),
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?,
@@ -113,6 +115,7 @@ fn vocabulary(metadata: &GgufMetadata) -> Result<GgufVocab> {
         pad: id("padding_token_id")?,
         add_bos: metadata.bool(&key("add_bos_token"))?,
         add_eos: metadata.bool(&key("add_eos_token"))?,
+        add_space_prefix: metadata.bool(&key("add_space_prefix"))?,
         tokens,
     })
 }

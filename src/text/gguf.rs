@@ -6,14 +6,16 @@
 use std::collections::HashSet;
 
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::unicode::NFC;
+use tokenizers::normalizers::{self, NormalizerWrapper, Prepend, Replace, unicode::NFC};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
+use tokenizers::{AddedToken, ModelWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
+use super::encoder::{AnyModel, Encoder};
 use super::pieces::Spelling;
 use super::pre::Pre;
+use super::sentencepiece::SentencePiece;
 use super::template::Specials;
 use super::tokenizer::{MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, Tokenizer, needs_merges};
 use crate::error::{Error, Result};
@@ -23,7 +25,9 @@ use crate::error::{Error, Result};
 pub struct GgufVocab {
     /// The file's name, for messages.
     pub file: String,
-    /// `model`: `gpt2` is byte-level BPE, the only one supported.
+    /// `general.name`, from which llama.cpp knows the models whose control tokens take in the spaces behind them.
+    pub name: Option<String>,
+    /// `model`: `gpt2` is byte-level BPE, `llama` is SentencePiece's BPE.
     pub model: String,
     /// `pre`: how text is cut before merging; `default` where it is missing.
     pub pre: Option<String>,
@@ -32,6 +36,8 @@ pub struct GgufVocab {
     /// `token_type`: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. Empty where it is missing: all
     /// normal, save the four tokens below.
     pub token_types: Vec<i32>,
+    /// `scores` of the tokens, for SentencePiece; empty where they are missing: all equal.
+    pub scores: Vec<f32>,
     /// `merges`, best first, each two tokens with a space between.
     pub merges: Vec<String>,
     /// `bos_token_id`
@@ -42,10 +48,13 @@ pub struct GgufVocab {
     pub unk: Option<u32>,
     /// `padding_token_id`
     pub pad: Option<u32>,
-    /// `add_bos_token`: whether a text that is no prompt of a template begins with `bos`; by default as `pre` has it.
+    /// `add_bos_token`: whether a text that is no prompt of a template begins with `bos`; by default as `pre` has it, and
+    /// with SentencePiece.
     pub add_bos: Option<bool>,
     /// `add_eos_token`: whether it ends with `eos`; by default not.
     pub add_eos: Option<bool>,
+    /// `add_space_prefix`: whether SentencePiece puts a space before a text and behind a special token; by default it does.
+    pub add_space_prefix: Option<bool>,
 }
 
 const NORMAL: i32 = 1;
@@ -53,6 +62,9 @@ const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
+
+/// A space, as SentencePiece writes it.
+const SPACE: &str = "▁";
 
 impl GgufVocab {
     /// The special tokens that a chat template may name.
@@ -64,12 +76,20 @@ impl GgufVocab {
         named.fold(Specials::default(), |specials, (name, token)| specials.with(name, token))
     }
 
-    /// An id outside the vocabulary, as files write that have no such token, is none.
+    /// The token that ends a text.
+    pub(crate) fn end(&self) -> Option<u32> {
+        let [_, (_, eos), ..] = self.special_ids();
+        eos
+    }
+
+    /// An id outside the vocabulary, as files write that have no such token, is none; where SentencePiece's files name
+    /// none, it is Llama's.
     fn special_ids(&self) -> [(&'static str, Option<u32>); 4] {
+        let llama = |id: u32| (self.model == "llama").then_some(id);
         [
-            ("bos_token_id", self.bos),
-            ("eos_token_id", self.eos),
-            ("unknown_token_id", self.unk),
+            ("bos_token_id", self.bos.or(llama(1))),
+            ("eos_token_id", self.eos.or(llama(2))),
+            ("unknown_token_id", self.unk.or(llama(0))),
             ("padding_token_id", self.pad),
         ]
         .map(|(key, id)| (key, id.filter(|&id| (id as usize) < self.tokens.len())))
@@ -117,6 +137,10 @@ impl GgufVocab {
         if let Some((id, &kind)) = self.token_types.iter().enumerate().find(|(_, kind)| !(1..=BYTE).contains(*kind)) {
             return Err(self.wrong(&format!("token_type[{id}]"), format!("{kind} is no type from 1 to {BYTE}")));
         }
+        Ok(())
+    }
+
+    fn check_merges(&self) -> Result<()> {
         if self.merges.len() > MAX_MERGES {
             return Err(self.wrong("merges", format!("{} merges, more than {MAX_MERGES}", self.merges.len())));
         }
@@ -159,9 +183,89 @@ impl GgufVocab {
             Some(_) => None,
             None => special_ids.contains(&(id as u32)).then_some(true),
         };
+        let name = self.name.as_deref().unwrap_or_default().to_lowercase();
+        let phi3 = ["phi-3", "phi3"].iter().any(|part| name.contains(part));
+        let takes_spaces = |token: &str| phi3 && !["<unk>", "<s>", "<|endoftext|>"].contains(&token);
         let named = self.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
-        let added = named.filter_map(|(id, token)| Some((token, kind(id)?)));
-        added.map(|(token, special)| AddedToken::from(token.as_str(), special).normalized(false)).collect()
+        let added = named.filter_map(|(id, token)| Some((token.as_str(), kind(id)?)));
+        let token = |(token, special)| AddedToken::from(token, special).normalized(false).rstrip(takes_spaces(token));
+        added.map(token).collect()
+    }
+}
+
+/// What a kind of vocabulary makes of a text, and back.
+struct Made {
+    encoder: Encoder,
+    spelling: Spelling,
+    /// Whether a space is put before a text.
+    space_prefix: bool,
+    /// Whether a text begins with BOS where the file does not say whether it does.
+    add_bos: bool,
+}
+
+impl GgufVocab {
+    fn failed(&self, error: &tokenizers::Error) -> Error {
+        Error::Tokenizer { problem: format!("{}: {error}", self.file) }
+    }
+
+    fn unsupported(&self, what: String, fix: String) -> Error {
+        Error::Unsupported { file: self.file.clone(), what, fix }
+    }
+
+    fn byte_level(&self) -> Result<Made> {
+        let name = self.pre.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
+        let pre = Pre::find(name).ok_or_else(|| {
+            let known: Vec<&str> = Pre::names().collect();
+            let fix = format!("use the model's Hugging Face directory, or a kind among {}", known.join(", "));
+            self.unsupported(format!("tokenizer.ggml.pre {name:?}"), fix)
+        })?;
+        self.check()?;
+        self.check_merges()?;
+        let named = self.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
+        let ids = named.map(|(id, token)| (token.clone(), id as u32));
+        let model = BPE::builder()
+            .vocab_and_merges(ids.collect::<Vocab>(), self.merges()?)
+            .ignore_merges(pre.ignore_merges)
+            .build()
+            .map_err(|error| self.failed(&error))?;
+        let mut cuts: Vec<PreTokenizerWrapper> = Vec::with_capacity(pre.splits.len() + 1);
+        for &pattern in pre.splits {
+            let pattern = SplitPattern::Regex(pattern.to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
+            cuts.push(split.map_err(|error| self.failed(&error))?.into());
+        }
+        cuts.push(ByteLevel::new(false, false, false).into());
+        let mut encoder = Encoder::new(AnyModel::new(ModelWrapper::from(model)));
+        encoder.with_pre_tokenizer(Some(Sequence::new(cuts)));
+        let encoder = self.complete(encoder, pre.nfc.then(|| NFC.into()))?;
+        Ok(Made { encoder, spelling: Spelling::ByteLevel, space_prefix: false, add_bos: pre.add_bos })
+    }
+
+    fn sentencepiece(&self) -> Result<Made> {
+        self.check()?;
+        let (scores, tokens) = (self.scores.len(), self.tokens.len());
+        if scores != 0 && scores != tokens {
+            return Err(self.wrong("scores", format!("{scores} scores for {tokens} tokens")));
+        }
+        let joined = |id: usize| !matches!(self.token_types.get(id), Some(&(UNKNOWN | CONTROL | BYTE)));
+        let score = |id: usize| joined(id).then(|| self.scores.get(id).copied().unwrap_or_default());
+        let [_, _, (_, unknown), _] = self.special_ids();
+        let model = SentencePiece::new(self.tokens.clone(), (0..tokens).map(score).collect(), unknown);
+        let space_prefix = self.add_space_prefix.unwrap_or(true);
+        let escape = Replace::new(" ", SPACE).map_err(|error| self.failed(&error))?;
+        let prefix = space_prefix.then(|| Prepend::new(SPACE.into()).into());
+        let steps: Vec<NormalizerWrapper> = prefix.into_iter().chain([escape.into()]).collect();
+        let encoder = Encoder::new(AnyModel::new(model));
+        let encoder = self.complete(encoder, Some(normalizers::Sequence::new(steps).into()))?;
+        let spelling = Spelling::Literal { replace: vec![(SPACE.into(), " ".into())], byte_fallback: true };
+        Ok(Made { encoder, spelling, space_prefix, add_bos: true })
+    }
+
+    /// With what the text goes through first, and the added tokens.
+    fn complete(&self, mut encoder: Encoder, normalizer: Option<NormalizerWrapper>) -> Result<Encoder> {
+        encoder.with_normalizer(normalizer).map_err(|error| self.failed(&error))?;
+        encoder.add_tokens(self.added()).map_err(|error| self.failed(&error))?;
+        Ok(encoder)
     }
 }
 
@@ -169,47 +273,32 @@ impl Tokenizer {
     /// Builds the tokenizer of a GGUF file. Errors: a `model` or `pre` that is not known, and every key that does not
     /// hold what it should.
     pub fn from_gguf(vocab: &GgufVocab) -> Result<Self> {
-        let unsupported = |what: String, fix: String| Error::Unsupported { file: vocab.file.clone(), what, fix };
-        if vocab.model != "gpt2" {
-            return Err(unsupported(
-                format!("tokenizer.ggml.model {:?}", vocab.model),
-                "only gpt2 (byte-level BPE) is; use the model's Hugging Face directory with its tokenizer.json".into(),
-            ));
-        }
-        let name = vocab.pre.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
-        let pre = Pre::find(name).ok_or_else(|| {
-            let known: Vec<&str> = Pre::names().collect();
-            let fix = format!("use the model's Hugging Face directory, or a kind among {}", known.join(", "));
-            unsupported(format!("tokenizer.ggml.pre {name:?}"), fix)
-        })?;
-        vocab.check()?;
-        let merges = vocab.merges()?;
-        let named = vocab.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
-        let ids = named.map(|(id, token)| (token.clone(), id as u32));
-        let failed = |error: tokenizers::Error| Error::Tokenizer { problem: format!("{}: {error}", vocab.file) };
-        let model = BPE::builder()
-            .vocab_and_merges(ids.collect::<Vocab>(), merges)
-            .ignore_merges(pre.ignore_merges)
-            .build()
-            .map_err(failed)?;
-        let mut cuts: Vec<PreTokenizerWrapper> = Vec::with_capacity(pre.splits.len() + 1);
-        for &pattern in pre.splits {
-            let pattern = SplitPattern::Regex(pattern.to_owned());
-            cuts.push(Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(failed)?.into());
-        }
-        cuts.push(ByteLevel::new(false, false, false).into());
-
-        let mut encoder = tokenizers::Tokenizer::new(model);
-        if pre.nfc {
-            encoder.with_normalizer(Some(NFC)).map_err(failed)?;
-        }
-        encoder.with_pre_tokenizer(Some(Sequence::new(cuts)));
-        encoder.add_tokens(vocab.added()).map_err(failed)?;
-        let tokenizer =
-            Self::build(encoder, &Spelling::ByteLevel, 0).map_err(|problem| vocab.wrong("tokens", problem))?;
+        let made = match vocab.model.as_str() {
+            "gpt2" => vocab.byte_level(),
+            "llama" => vocab.sentencepiece(),
+            model => Err(vocab.unsupported(
+                format!("tokenizer.ggml.model {model:?}{}", kind_of(model)),
+                "only gpt2 (byte-level BPE) and llama (SentencePiece's BPE) are; use the model's Hugging Face directory \
+                 with its tokenizer.json"
+                    .into(),
+            )),
+        }?;
+        let tokenizer = Self::build(made.encoder, &made.spelling, usize::from(made.space_prefix))
+            .map_err(|problem| vocab.wrong("tokens", problem))?;
         let [(_, bos), (_, eos), ..] = vocab.special_ids();
         let edge = |adds: bool, id: Option<u32>| id.filter(|_| adds).into_iter().collect();
-        let before = edge(vocab.add_bos.unwrap_or(pre.add_bos), bos);
+        let before = edge(vocab.add_bos.unwrap_or(made.add_bos), bos);
         Ok(tokenizer.with_edges([before, edge(vocab.add_eos.unwrap_or(false), eos)]))
+    }
+}
+
+/// The field's name for a kind that llama.cpp knows and we do not.
+fn kind_of(model: &str) -> &'static str {
+    match model {
+        "bert" => " (WordPiece)",
+        "t5" => " (Unigram)",
+        "rwkv" => " (RWKV's trie)",
+        "plamo2" => " (PLaMo-2's table)",
+        _ => "",
     }
 }

@@ -5,6 +5,7 @@
 //! half a character, and its pieces put together are `Tokenizer::decode` of the same ids. Nothing here knows a GPU, a
 //! file or a weight format: `GgufVocab` is what a reader of GGUF hands over.
 
+mod encoder;
 #[doc(hidden)]
 mod gguf;
 mod message;
@@ -12,6 +13,7 @@ mod pieces;
 mod pre;
 mod prompt;
 mod python;
+mod sentencepiece;
 mod stop;
 #[doc(hidden)]
 mod stream;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
 
+use super::encoder::Encoder;
 use super::pieces::{Kind, Pieces, Spelling};
 use crate::error::{Error, Result};
 
@@ -28,7 +29,7 @@ pub struct Tokenizer {
 }
 
 struct Inner {
-    encoder: tokenizers::Tokenizer,
+    encoder: Encoder,
     pieces: Pieces,
 }
 
@@ -71,8 +72,7 @@ impl Tokenizer {
             let entry = |token: &Value| Some((token["content"].as_str()?.to_owned(), token["id"].as_u64()?));
             added.iter().filter_map(entry).collect()
         });
-        let encoder: tokenizers::Tokenizer =
-            serde_json::from_value(json).map_err(|error| wrong("tokenizer", error.to_string()))?;
+        let encoder: Encoder = serde_json::from_value(json).map_err(|error| wrong("tokenizer", error.to_string()))?;
         for (index, (content, id)) in expected.iter().enumerate() {
             let found = encoder.token_to_id(content);
             if !content.is_empty() && found.map(u64::from) != Some(*id) {
@@ -88,11 +88,7 @@ impl Tokenizer {
     }
 
     /// Joins an encoder with the table of its tokens' bytes.
-    pub(super) fn build(
-        mut encoder: tokenizers::Tokenizer,
-        spelling: &Spelling,
-        leading: usize,
-    ) -> Result<Self, String> {
+    pub(super) fn build(mut encoder: Encoder, spelling: &Spelling, leading: usize) -> Result<Self, String> {
         encoder.with_post_processor(None::<PostProcessorWrapper>);
         encoder.with_padding(None);
         encoder.with_truncation(None).map_err(|error| error.to_string())?;

@@ -8,6 +8,7 @@ mod edges;
 mod ends;
 mod refused;
 mod replaced;
+mod sentencepiece;
 mod template;
 
 use std::collections::BTreeMap;

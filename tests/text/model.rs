@@ -46,9 +46,8 @@ pub fn vocab() -> GgufVocab {
         bos: id("bos_token_id"),
         eos: id("eos_token_id"),
         unk: id("unknown_token_id"),
-        add_bos: None,
-        add_eos: None,
         pad: id("padding_token_id"),
+        ..GgufVocab::default()
     }
 }
 

@@ -96,7 +96,9 @@ fn bad_metadata_is_a_sentence_that_names_the_key() {
             assert!(message.contains(part), "{message:?} does not say {part:?}");
         }
     };
-    refuses(&|v| v.model = "llama".into(), &["tokenizer.ggml.model", "\"llama\"", "gpt2"]);
+    for (model, kind) in [("bert", "(WordPiece)"), ("t5", "(Unigram)"), ("rwkv", "(RWKV's trie)"), ("novel", "gpt2")] {
+        refuses(&|v| v.model = model.into(), &["tokenizer.ggml.model", &format!("{model:?}"), kind, "llama"]);
+    }
     refuses(&|v| v.pre = Some("qwen9".into()), &["tokenizer.ggml.pre", "\"qwen9\"", "smollm"]);
     refuses(&|v| v.tokens.clear(), &["tokenizer.ggml.tokens", "0 tokens"]);
     refuses(&|v| v.tokens[7] = "ab".into(), &["tokenizer.ggml.tokens[256]", "\"ab\"", "twice"]);
