@@ -1,4 +1,4 @@
-// hidden[row] = embedding[token of row], dequantised. One thread a unit of 8.
+// hidden[row] = SCALE embedding[token of row], dequantised. One thread a unit of 8.
 #import shared/step
 #import shared/matrix
 @group(0) @binding(1) var<storage, read> weights: array<Word>;
@@ -11,7 +11,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let token = token_of(row);
   if (unit >= UNITS || token < ${FIRST}u || token >= ${FIRST}u + ${ROWS_HERE}u) { return; }
   let local = token - ${FIRST}u;
+#if SCALED
+  let raw = load_unit(local, unit, load_scale(local, unit));
+  let w = Unit(raw.lo * ${SCALE:f32}, raw.hi * ${SCALE:f32});
+#else
   let w = load_unit(local, unit, load_scale(local, unit));
+#endif
   hidden[(row * UNITS + unit) * 2u] = w.lo;
   hidden[(row * UNITS + unit) * 2u + 1u] = w.hi;
 }

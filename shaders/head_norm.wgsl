@@ -1,8 +1,8 @@
-// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) over each head of Q and K, then what the epilogue of a QKV matrix does where
-// heads have no norm. One workgroup a head of a row; every lane sums the whole head in one order.
+// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) over each head of Q and K, or with WHOLE over all of Q's and all of K's, then what the epilogue of a QKV matrix does where
+// heads have no norm. One workgroup a head of a row; every lane sums what is normed together in one order.
 #import shared/step
 @group(0) @binding(1) var<storage, read> x: array<vec2<f32>>;
-// [2, HEAD_DIM]: of Q, of K
+// [2, HEAD_DIM]: of Q, of K; with WHOLE [HEADS + KV_HEADS, HEAD_DIM]
 @group(0) @binding(2) var<storage, read> gains: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<storage, read_write> kv: array<u32>;
@@ -16,16 +16,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let normed = head < ${HEADS}u + KV_HEADS;
   var factor = 1.0;
   if (normed) {
+#if WHOLE
+    let is_query = head < ${HEADS}u;
+    let start = at - select(head - ${HEADS}u, head, is_query) * PAIRS;
+    let count = select(KV_HEADS, ${HEADS}u, is_query) * PAIRS;
+#else
+    let start = at;
+    let count = PAIRS;
+#endif
     var squares = 0.0;
-    for (var pair = 0u; pair < PAIRS; pair++) {
-      let v = x[at + pair];
+    for (var pair = 0u; pair < count; pair++) {
+      let v = x[start + pair];
       squares = fma(v.y, v.y, fma(v.x, v.x, squares));
     }
-    factor = inverseSqrt(squares / f32(HEAD_DIM) + ${EPSILON:f32});
+    factor = inverseSqrt(squares / f32(2u * count) + ${EPSILON:f32});
   }
+#if WHOLE
+  let own_gains = head * PAIRS;
+#else
+  let own_gains = select(PAIRS, 0u, head < ${HEADS}u);
+#endif
   for (var pair = lane; pair < PAIRS; pair += ${LANES}u) {
     var v = x[at + pair];
-    if (normed) { v *= factor * gains[select(PAIRS, 0u, head < ${HEADS}u) + pair]; }
+    if (normed) { v *= factor * gains[own_gains + pair]; }
     put_pair(batch, head, pair, v);
   }
 }

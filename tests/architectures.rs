@@ -2,6 +2,7 @@
 //! an architecture does not do is refused by name.
 
 use headstart::engine::{Engine, EngineOptions};
+use headstart::kernels::head_norm::QkNorm;
 use headstart::model::{Config, LayerSpec, RopeRows};
 use headstart::quant::Format;
 use headstart::weights::{Checkpoint, MemorySource};
@@ -23,8 +24,8 @@ fn all() -> Vec<Config> {
     some_turned[3].rope = None;
     vec![
         config("qwen2", LayerSpec { qkv_bias: true, ..tiny::layer() }),
-        config("qwen3", LayerSpec { qk_norm: true, ..tiny::layer() }),
-        config("qwen3", LayerSpec { qk_norm: true, qkv_bias: true, o_bias: true, ..tiny::layer() }),
+        config("qwen3", LayerSpec { qk_norm: Some(QkNorm::Head), ..tiny::layer() }),
+        config("qwen3", LayerSpec { qk_norm: Some(QkNorm::Head), qkv_bias: true, o_bias: true, ..tiny::layer() }),
         Config { architecture: "smollm3", layers: some_turned, ..tiny::config() },
     ]
 }

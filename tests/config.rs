@@ -3,6 +3,7 @@
 
 use headstart::{
     error::{Error, Result},
+    kernels::attention::Scores,
     model::{Config, LayerRole, LayerSpec, Role, Rope, RopeRows, SamplingDefaults, Scaling},
     quant::Format,
     weights::{Checkpoint, Kind, MemorySource},
@@ -77,7 +78,14 @@ fn both_kinds_of_checkpoint_read_alike() {
         head_dim: 40,
         hidden: 240,
         vocab: 1001,
-        layers: vec![LayerSpec { rope: Some(Rope { dims: 40, ..tiny::rope() }), ..tiny::layer() }; 2],
+        layers: vec![
+            LayerSpec {
+                rope: Some(Rope { dims: 40, ..tiny::rope() }),
+                scores: Scores::of(40),
+                ..tiny::layer()
+            };
+            2
+        ],
         ..tiny::config()
     };
     for config in [tiny::config(), odd, biased()] {
@@ -240,7 +248,7 @@ fn models_of_other_kinds_are_unsupported_by_name() {
         [with_key("general.architecture", "mamba").unwrap_err(), with_json(json!({"model_type": "mamba"})).unwrap_err()]
     {
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-        refused::<()>(Err(error), &["mamba", "llama, qwen2, qwen3, smollm3"]);
+        refused::<()>(Err(error), &["mamba", "llama, mistral, qwen2, qwen3, gemma2, gemma3"]);
     }
     refused(with_json(json!({"model_type": null})), &["dir/config.json", "model_type", "missing"]);
     refused(with_json(json!({"hidden_act": "gelu"})), &["dir/config.json", "hidden_act", "gelu", "silu"]);
@@ -256,7 +264,9 @@ fn impossible_numbers_are_named() {
         ("llama.attention.head_count", 0, "not from 1"),
         ("llama.attention.head_count", 65, "not from 1"),
         ("llama.attention.head_count_kv", 3, "does not divide the 4"),
-        ("llama.attention.key_length", 15, "even"),
+        ("llama.attention.key_length", 12, "multiple of 8"),
+        ("llama.embedding_length", 60, "multiple of 8"),
+        ("llama.feed_forward_length", 90, "multiple of 8"),
         ("llama.rope.dimension_count", 18, "up to 16"),
         ("llama.rope.dimension_count", 7, "even"),
         ("llama.feed_forward_length", u32::MAX, "not from 1"),

@@ -8,6 +8,7 @@ mod bench;
 mod choice;
 mod head_norm;
 mod linear;
+mod post_norm;
 mod rows;
 mod tables;
 mod translate;

@@ -6,7 +6,7 @@ use pollster::block_on;
 use crate::support::golden::{Golden, Known, Reference, Report, TOLERANCE, folder, last_logits, worse};
 use crate::support::llama::Llama;
 use crate::support::model_path;
-use crate::support::odd::{NAMES, Tiny};
+use crate::support::odd::{GGUFS, NAMES, Tiny};
 
 /// What another order of f32 sums may cost: some 1e-5 of logits that spread over a few units.
 const ROUNDING: f32 = 1e-4;
@@ -61,6 +61,26 @@ fn the_cpu_twin_agrees_with_transformers_on_odd_shapes() {
             report
                 .check(half == (delta > ROUNDING), || format!("{name}: an f16 cache must show, and only it: {delta}"));
         }
+    }
+    report.finish();
+}
+
+/// What gguf-py wrote of the tiny models, in the names, the keys and the forms of llama.cpp's converters.
+#[test]
+fn the_cpu_twin_agrees_with_transformers_on_ggufs_of_each_family() {
+    let mut report = Report::default();
+    for name in GGUFS {
+        let tiny = Tiny::read(name);
+        let checkpoint = block_on(Checkpoint::open(folder(&format!("{name}.gguf")))).unwrap();
+        let mut delta = 0.0;
+        Llama::load(&checkpoint, false).score(
+            &tiny.reference.ids,
+            |_| true,
+            |position, logits| {
+                delta = worse(delta, Known::Row(tiny.row(position)).max_delta(logits));
+            },
+        );
+        report.delta(&format!("{name}.gguf"), delta, ROUNDING);
     }
     report.finish();
 }

@@ -3,8 +3,9 @@
 
 use super::pages::PageLayout;
 use crate::{
+    kernels::{attention::Scores, head_norm::QkNorm, linear::Activation},
     kv::{Fields, Key, Namespace},
-    model::{Config, LayerSpec, Rope, Scaling},
+    model::{Config, LayerSpec, Norms, Rope, Scaling},
     quant::Format,
 };
 
@@ -48,15 +49,17 @@ impl KvIdentity {
 
 /// The fields of a model of these `weights` (a digest, or a name that is good within this process), without salt.
 pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>) -> Fields {
-    let Config { architecture, hidden, layers, heads, kv_heads, head_dim, vocab, rms_eps, .. } = config;
+    let Config { architecture, hidden, layers, heads, kv_heads, head_dim, vocab, rms_eps, embedding_scale, .. } =
+        config;
+    let scaled = if *embedding_scale == 1.0 { String::new() } else { format!(" embedding_scale={embedding_scale}") };
     let quantized = quantize.map_or(String::new(), |format| format!(" quantized={format:?}"));
     Fields {
         weights: format!("{weights}{quantized}"),
         architecture: format!(
             "{architecture} hidden={hidden} layers={} heads={heads} kv_heads={kv_heads} head_dim={head_dim} vocab={vocab} \
-             rms_eps={rms_eps} {}",
+             rms_eps={rms_eps}{scaled} {}",
             layers.len(),
-            each(layers, blocks)
+            each(layers, |layer| blocks(layer, *head_dim))
         ),
         rope: each(layers, |layer| layer.rope.as_ref().map_or("none".to_owned(), rope)),
         kv_dtype: "f16".to_owned(),
@@ -75,11 +78,34 @@ fn each(layers: &[LayerSpec], of: impl Fn(&LayerSpec) -> String) -> String {
     all.chunk_by(|a, b| a == b).map(run).collect::<Vec<_>>().join(" ")
 }
 
-/// All of a layer but its RoPE. Whether biases are used says the configuration, not the weights.
-fn blocks(layer: &LayerSpec) -> String {
-    let LayerSpec { rope: _, qkv_bias, qk_norm, o_bias, intermediate, mlp_bias } = layer;
-    let norm = if *qk_norm { " qk_norm" } else { "" };
-    format!("intermediate={intermediate} qkv_bias={qkv_bias} o_bias={o_bias} mlp_bias={mlp_bias}{norm}")
+/// All of a layer but its RoPE; what few layers have is named where one has it. Whether biases are used says the configuration, not the weights.
+fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
+    let LayerSpec {
+        rope: _,
+        scores,
+        norms,
+        is_fused: _,
+        qkv_bias,
+        qk_norm,
+        o_bias,
+        intermediate,
+        activation,
+        mlp_bias,
+        residual_scale,
+    } = layer;
+    let usual = Scores::of(head_dim);
+    let rare = [
+        (*qk_norm == Some(QkNorm::Head)).then(|| "qk_norm".to_owned()),
+        (*qk_norm == Some(QkNorm::Whole)).then(|| "qk_norm=whole".to_owned()),
+        (*norms != Norms::Before).then(|| format!("norms={norms:?}")),
+        (scores.scale != usual.scale).then(|| format!("score_scale={}", scores.scale)),
+        scores.cap.map(|cap| format!("score_cap={cap}")),
+        scores.window.map(|window| format!("window={window}")),
+        (*activation != Activation::Silu).then(|| format!("activation={activation:?}")),
+        (*residual_scale != 1.0).then(|| format!("residual_scale={residual_scale}")),
+    ];
+    let rare: String = rare.into_iter().flatten().map(|field| format!(" {field}")).collect();
+    format!("intermediate={intermediate} qkv_bias={qkv_bias} o_bias={o_bias} mlp_bias={mlp_bias}{rare}")
 }
 
 fn rope(rope: &Rope) -> String {

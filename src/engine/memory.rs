@@ -43,6 +43,7 @@ pub(crate) async fn activations(
         attended: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
         partials: gpu.alloc("attention", attention::partial_bytes(&heads, sequences, context), fix).await?,
         inner: gpu.alloc("activations", row(config.widest()), fix).await?,
+        given: gpu.alloc("activations", row(config.post_normed()).max(4), fix).await?,
         logits: gpu.alloc("logits", sequences as u64 * (config.vocab * 4) as u64, fix).await?,
         lists: [gpu.alloc("sampling", lists[0], fix).await?, gpu.alloc("sampling", lists[1], fix).await?],
         drawn: gpu.alloc("sampling", drawn_bytes(config, sequences, sequences * (1 + MAX_BREAKPOINTS)), fix).await?,

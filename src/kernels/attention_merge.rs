@@ -2,31 +2,39 @@
 
 use std::sync::Arc;
 
-use super::{Heads, Span, attention::split};
+use super::{
+    Heads, Span,
+    attention::{Scores, split},
+};
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
 
 #[derive(Debug, Clone)]
 pub struct AttentionMerge {
     heads: Heads,
+    scores: Scores,
     split: usize,
     kernel: Arc<Kernel>,
 }
 
 impl AttentionMerge {
-    pub fn new(heads: Heads, context: usize, caps: &Caps) -> Self {
+    pub fn new(heads: Heads, scores: Scores, context: usize, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
-        let defines = vec![
+        let mut defines = vec![
             ("LANES", lanes),
             ("HEADS", heads.heads as u32),
             ("HEAD_DIM", heads.head_dim as u32),
             ("SPLIT", split(context) as u32),
             ("SPLITS", context.div_ceil(split(context)) as u32),
         ];
+        if let Some(window) = scores.window {
+            defines.push(("WINDOW", window as u32));
+        }
         let bindings = &[Access::Read, Access::Read, Access::ReadWrite];
-        Self { heads, split: split(context), kernel: Arc::new(Kernel { name: "attention_merge", defines, bindings }) }
+        let kernel = Arc::new(Kernel { name: "attention_merge", defines, bindings });
+        Self { heads, scores, split: split(context), kernel }
     }
 
     pub fn kernel(&self) -> &Arc<Kernel> {
@@ -37,7 +45,7 @@ impl AttentionMerge {
     pub fn record(&self, recording: &mut Recording, span: &Span, partials: Slice, out: Slice) {
         let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
         let cost = Cost {
-            read: (span.rows * span.context.div_ceil(self.split)) as u64 * row,
+            read: (span.rows * self.scores.splits(span.context, self.split)) as u64 * row,
             written: span.rows as u64 * row,
         };
         let groups = [self.heads.heads as u32, span.tiles as u32, 1];

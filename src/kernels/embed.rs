@@ -1,4 +1,4 @@
-//! Token ids to their rows of the embedding matrix, dequantised.
+//! Token ids to their rows of the embedding matrix, dequantised and scaled.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ pub struct Embed {
 }
 
 impl Embed {
-    pub fn new(matrix: &Matrix, caps: &Caps) -> Self {
+    /// `scale`: what rows are multiplied by.
+    pub fn new(matrix: &Matrix, scale: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8) as usize,
             AdapterKind::Gpu => 64,
@@ -24,6 +25,9 @@ impl Embed {
         let part = |part: &super::Part| {
             let mut defines = part.defines(matrix.cols);
             defines.push(("LANES", lanes as u32));
+            if scale != 1.0 {
+                defines.extend([("SCALED", 1), ("SCALE", scale.to_bits())]);
+            }
             let kernel = Kernel { name: "embed", defines, bindings: &[Access::Read, Access::Read, Access::ReadWrite] };
             (Arc::new(kernel), part.buffer, part.buffer.size / part.rows as u64)
         };

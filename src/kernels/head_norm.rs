@@ -1,11 +1,20 @@
-//! RMSNorm over each head of queries and keys, before they turn and go to their places: see `shaders/head_norm.wgsl`.
+//! RMSNorm over queries and keys, before they turn and go to their places: see `shaders/head_norm.wgsl`.
 
 use std::sync::Arc;
 
 use super::{Heads, Rotation, Span};
 use crate::gpu::{Access, AdapterKind, Buffer, Caps, Cost, Kernel, Recording, Slice};
 
-/// The norms of one layer's heads.
+/// What is normed together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QkNorm {
+    /// Each head by itself (Qwen 3, Gemma 3).
+    Head,
+    /// All query heads of a row, and all its key heads (OLMo 2, arXiv 2501.00656).
+    Whole,
+}
+
+/// The norms of one layer's queries and keys.
 #[derive(Debug, Clone)]
 pub struct HeadNorm {
     heads: Heads,
@@ -16,13 +25,15 @@ pub struct HeadNorm {
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
 
 impl HeadNorm {
-    /// `gains: [2, head_dim]` f32, those of queries before those of keys, in the order of the heads' dims.
-    pub fn new(heads: Heads, rotation: Rotation, gains: Buffer, epsilon: f32, caps: &Caps) -> Self {
+    /// `gains`: f32, those of queries before those of keys, in the order of the heads' dims: `[2, head_dim]`, or of the whole
+    /// `[heads + kv_heads, head_dim]`.
+    pub fn new(norm: QkNorm, heads: Heads, rotation: Rotation, gains: Buffer, epsilon: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
-        let mut defines = vec![("LANES", lanes), ("EPSILON", epsilon.to_bits())];
+        let mut defines =
+            vec![("LANES", lanes), ("EPSILON", epsilon.to_bits()), ("WHOLE", u32::from(norm == QkNorm::Whole))];
         defines.extend(heads.defines());
         defines.extend(rotation.defines());
         Self { heads, gains, kernel: Arc::new(Kernel { name: "head_norm", defines, bindings: BINDINGS }) }

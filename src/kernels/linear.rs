@@ -14,16 +14,27 @@ use crate::{
 };
 
 /// What becomes of the sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Epilogue {
     /// `y: [span rows, rows]`, by position in the span.
     Store,
     /// `y: [batch rows, rows]`, added to.
     Residual,
+    /// `y: [span rows, rows]`, by position in the span, with `cap`: `cap · tanh(y / cap)`.
+    Logits { cap: Option<f32> },
     /// `y: [batch rows, rows / 2]`: rows alternate gate and up.
-    SwiGlu,
+    Gated(Activation),
     /// `y`: queries `[batch rows, heads · head_dim]`; keys and values go to their pages.
     Qkv(Heads, Rotation),
+}
+
+/// The function of the gate of a gated MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `x · sigmoid(x)` (arXiv 1702.03118).
+    Silu,
+    /// The approximation of `x · Φ(x)` by tanh (arXiv 1606.08415).
+    GeluTanh,
 }
 
 /// A matrix with what is fused before and after it.
@@ -42,6 +53,8 @@ pub struct Fusion {
     /// RMSNorm of x with this epsilon.
     pub norm: Option<f32>,
     pub bias: bool,
+    /// What sums and biases are multiplied by.
+    pub scale: f32,
     /// f32: gains `[cols]` when there is a norm, then biases `[rows]` when there are any.
     pub consts: Slice,
 }
@@ -183,13 +196,25 @@ fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps:
     let (epilogue, bindings) = match fusion.epilogue {
         Epilogue::Store => (0, BINDINGS),
         Epilogue::Residual => (1, BINDINGS),
-        Epilogue::SwiGlu => (2, BINDINGS),
+        Epilogue::Logits { cap } => {
+            if let Some(cap) = cap {
+                defines.extend([("CAPPED", 1), ("CAP", cap.to_bits())]);
+            }
+            (0, BINDINGS)
+        }
+        Epilogue::Gated(activation) => {
+            defines.push(("GELU", u32::from(activation == Activation::GeluTanh)));
+            (2, BINDINGS)
+        }
         Epilogue::Qkv(heads, rotation) => {
             defines.extend(heads.defines());
             defines.extend(rotation.defines());
             (3, BINDINGS_KV)
         }
     };
+    if fusion.scale != 1.0 {
+        defines.extend([("SCALED", 1), ("SCALE", fusion.scale.to_bits())]);
+    }
     defines.push(("EPILOGUE", epilogue));
     defines.push(match variant.shape {
         Shape::Rows => ("SHAPE", 0),

@@ -6,6 +6,7 @@ pub mod attention_merge;
 pub mod embed;
 pub mod head_norm;
 pub mod linear;
+pub mod post_norm;
 pub mod topk;
 
 use crate::{
@@ -30,6 +31,7 @@ pub const SHADERS: Library = library![
     "linear/rows",
     "linear/tile",
     "linear/vector",
+    "post_norm",
     "quant/bf16",
     "quant/f16",
     "quant/f32",

@@ -3,11 +3,12 @@
 
 use super::{
     Architecture,
-    keys::{HEAD_DIM, KV_HEADS, Keys, ROPE_DIMS},
+    keys::{HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, Keys, ROPE_DIMS},
 };
 use crate::{
     error::{Error, Result},
-    kernels::Heads,
+    kernels::{Heads, attention::Scores, head_norm::QkNorm, linear::Activation},
+    quant::UNIT,
     sample::SamplingParams,
     weights::{Checkpoint, Fields},
 };
@@ -88,22 +89,46 @@ impl SamplingDefaults {
     }
 }
 
+/// Where RMSNorm stands around the attention of a layer, and around its MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norms {
+    /// Over what they read.
+    Before,
+    /// Over what they give, before that joins the residual stream.
+    After,
+    /// Both.
+    Around,
+}
+
 /// What one layer is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
     /// How positions turn queries and keys, if they do.
     #[doc(hidden)]
     pub rope: Option<Rope>,
+    /// What becomes of the products of queries and keys.
+    #[doc(hidden)]
+    pub scores: Scores,
+    /// Where its norms stand.
+    pub norms: Norms,
+    /// Q, K and V are one tensor, gate and up another.
+    pub is_fused: bool,
     /// Q, K and V have biases.
     pub qkv_bias: bool,
-    /// RMSNorm over each head of Q and K, before they turn.
-    pub qk_norm: bool,
+    /// RMSNorm over Q and K, before they turn.
+    #[doc(hidden)]
+    pub qk_norm: Option<QkNorm>,
     /// The attention's output has a bias.
     pub o_bias: bool,
     /// Elements between the two halves of the MLP.
     pub intermediate: usize,
+    /// The function of the MLP's gate.
+    #[doc(hidden)]
+    pub activation: Activation,
     /// The matrices of the MLP have biases.
     pub mlp_bias: bool,
+    /// What attention and MLP give is multiplied by it before it joins the residual stream.
+    pub residual_scale: f32,
 }
 
 /// A model's sizes and settings, read from a checkpoint and checked against each other.
@@ -127,6 +152,15 @@ pub struct Config {
     pub context: usize,
     /// Added to the mean square in RMSNorm.
     pub rms_eps: f32,
+    /// Added to the stored gains of every RMSNorm.
+    #[doc(hidden)]
+    pub norm_offset: f32,
+    /// Embeddings are multiplied by it.
+    pub embedding_scale: f32,
+    /// Logits are multiplied by it.
+    pub logit_scale: f32,
+    /// Then they become `cap · tanh(logit / cap)`.
+    pub logit_cap: Option<f32>,
     /// How the rows of Q and K are stored.
     #[doc(hidden)]
     pub rope_rows: RopeRows,
@@ -169,9 +203,15 @@ impl Config {
     /// The most elements of a row between two matrices of any layer.
     pub(crate) fn widest(&self) -> usize {
         // Heads that are normed wait between their matrix and their places.
-        let normed = self.layers.iter().any(|layer| layer.qk_norm);
+        let normed = self.layers.iter().any(|layer| layer.qk_norm.is_some());
         let projected = if normed { (self.heads + 2 * self.kv_heads) * self.head_dim } else { 0 };
         self.intermediate().max(projected)
+    }
+
+    /// Elements of a row of what a norm takes before it joins the residual stream; 0 where there is no such norm.
+    pub(crate) fn post_normed(&self) -> usize {
+        let normed = self.layers.iter().any(|layer| layer.norms != Norms::Before);
+        if normed { self.hidden } else { 0 }
     }
 
     /// What fields must be to each other.
@@ -180,9 +220,10 @@ impl Config {
             let problem = format!("{} does not divide the {} query heads", self.kv_heads, self.heads);
             return Err(keys.wrong(&keys.name(KV_HEADS), problem));
         }
-        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
-            let problem = format!("a head has {} elements, not an even number", self.head_dim);
-            return Err(keys.wrong(&keys.name(HEAD_DIM), problem));
+        let mut widths = vec![(self.head_dim, HEAD_DIM), (self.hidden, HIDDEN)];
+        widths.extend(self.layers.iter().map(|layer| (layer.intermediate, INTERMEDIATE)));
+        if let Some((width, key)) = widths.into_iter().find(|(width, _)| *width == 0 || !width.is_multiple_of(UNIT)) {
+            return Err(keys.wrong(&keys.name(key), format!("{width} elements are not a multiple of {UNIT}")));
         }
         for Rope { dims, .. } in self.layers.iter().filter_map(|layer| layer.rope.as_ref()) {
             if *dims > self.head_dim || *dims == 0 || !dims.is_multiple_of(2) {

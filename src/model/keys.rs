@@ -8,22 +8,23 @@ use std::{cell::RefCell, collections::BTreeSet};
 
 use serde_json::Value;
 
-use super::{Config, LayerRole, LayerSpec, Role, Rope, RopeRows, SamplingDefaults, Scaling, ends};
+use super::{Config, LayerRole, LayerSpec, Norms, Role, RopeRows, SamplingDefaults, ends};
 use crate::{
     error::{Error, Result},
-    weights::{Checkpoint, Field, Fields, JsonFile, Kind, Metadata},
+    kernels::{attention::Scores, linear::Activation},
+    weights::{Checkpoint, Field, Fields, Kind, Metadata},
 };
 
 /// A field: its name in GGUF, behind the architecture's, and in `config.json`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key(&'static str, &'static str);
+pub(super) struct Key(pub(super) &'static str, pub(super) &'static str);
 
-const HIDDEN: Key = Key("embedding_length", "hidden_size");
+pub(super) const HIDDEN: Key = Key("embedding_length", "hidden_size");
 const LAYERS: Key = Key("block_count", "num_hidden_layers");
 const HEADS: Key = Key("attention.head_count", "num_attention_heads");
 pub(super) const KV_HEADS: Key = Key("attention.head_count_kv", "num_key_value_heads");
 pub(super) const HEAD_DIM: Key = Key("attention.key_length", "head_dim");
-const INTERMEDIATE: Key = Key("feed_forward_length", "intermediate_size");
+pub(super) const INTERMEDIATE: Key = Key("feed_forward_length", "intermediate_size");
 const VOCAB: Key = Key("vocab_size", "vocab_size");
 const CONTEXT: Key = Key("context_length", "max_position_embeddings");
 const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "rms_norm_eps");
@@ -33,10 +34,10 @@ pub(super) const ROPE_DIMS: Key = Key("rope.dimension_count", "partial_rotary_fa
 const MAX_HIDDEN: usize = 1 << 17;
 const MAX_LAYERS: usize = 1 << 10;
 const MAX_HEADS: usize = 1 << 10;
-const MAX_HEAD_DIM: usize = 1 << 10;
+pub(super) const MAX_HEAD_DIM: usize = 1 << 10;
 const MAX_INTERMEDIATE: usize = 1 << 20;
 const MAX_VOCAB: usize = 1 << 22;
-const MAX_CONTEXT: usize = 1 << 24;
+pub(super) const MAX_CONTEXT: usize = 1 << 24;
 
 /// Fields of GGUF, behind the architecture's name, that change no number.
 const HARMLESS: [&str; 3] = ["rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout"];
@@ -71,8 +72,8 @@ const TELLING: [(&str, Option<f64>); 23] = [
 
 /// The configuration of a checkpoint of one architecture.
 pub(super) struct Keys<'a> {
-    checkpoint: &'a Checkpoint,
-    architecture: &'static str,
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) architecture: &'static str,
     asked: RefCell<BTreeSet<String>>,
 }
 
@@ -110,7 +111,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn size(&self, key: Key, max: usize, default: Option<usize>) -> Result<usize> {
+    pub(super) fn size(&self, key: Key, max: usize, default: Option<usize>) -> Result<usize> {
         size(self, &self.name(key), max, default)
     }
 
@@ -152,11 +153,43 @@ impl<'a> Keys<'a> {
         size(self, key, MAX_CONTEXT, Some(default))
     }
 
+    /// A value of `config.json`, null where it says so; `None` where it does not say, and in GGUF.
+    pub(super) fn json(&self, key: &str) -> Option<&Value> {
+        self.asked.borrow_mut().insert(key.to_owned());
+        match &self.checkpoint.metadata {
+            Metadata::HuggingFace(files) => files.config.value.pointer(&format!("/{}", key.replace('.', "/"))),
+            Metadata::Gguf(_) => None,
+        }
+    }
+
+    /// Refuses a `config.json` in which `switch` is on.
+    pub(super) fn refuse_on(&self, switch: &str) -> Result<()> {
+        match self.bool(switch)? {
+            Some(true) => Err(unsupported(self, format!("{switch} true"), "take a model in which it is off")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A number above 0 that something is multiplied by.
+    pub(super) fn multiplier(&self, key: Key, default: f32) -> Result<f32> {
+        match positive(self, &self.name(key), Some(f64::from(default)))? as f32 {
+            x if x.is_normal() => Ok(x),
+            x => Err(self.wrong(&self.name(key), format!("{x:?} is not a positive number of 32 bits"))),
+        }
+    }
+
+    /// A number above 0 that caps; `default` where the file does not say, none where it says null.
+    pub(super) fn cap(&self, key: Key, default: f64) -> Result<Option<f32>> {
+        let name = self.name(key);
+        match self.json(&name) {
+            Some(Value::Null) => Ok(None),
+            _ => Ok(Some(positive(self, &name, Some(default))? as f32)),
+        }
+    }
+
     /// A list of `config.json` that says 0 or 1 of each layer. GGUF has none.
     pub(super) fn switches(&self, key: &str, layers: usize) -> Result<Option<Vec<bool>>> {
-        self.asked.borrow_mut().insert(key.to_owned());
-        let Metadata::HuggingFace(files) = &self.checkpoint.metadata else { return Ok(None) };
-        let Some(value) = files.config.get(key) else { return Ok(None) };
+        let Some(value) = self.json(key).filter(|value| !value.is_null()) else { return Ok(None) };
         let on = |value: &Value| value.as_u64().filter(|&x| x <= 1).map(|x| x == 1);
         match value.as_array().and_then(|list| list.iter().map(on).collect::<Option<Vec<_>>>()) {
             Some(list) if list.len() >= layers => Ok(Some(list)),
@@ -185,17 +218,22 @@ impl<'a> Keys<'a> {
                     return Err(unsupported(self, what, fix));
                 }
                 let tied = self.bool("tie_word_embeddings")?;
-                (self.hugging_face_rope(json, head_dim, context)?, None, Some(1e-6), tied)
+                (self.hugging_face_rope(head_dim, context)?, None, Some(1e-6), tied)
             }
         };
         let vocab = self.size(VOCAB, MAX_VOCAB, tokens)?;
         let layer = LayerSpec {
             rope: Some(rope),
+            scores: Scores::of(head_dim),
+            norms: Norms::Before,
+            is_fused: false,
             qkv_bias: false,
-            qk_norm: false,
+            qk_norm: None,
             o_bias: false,
             intermediate: self.size(INTERMEDIATE, MAX_INTERMEDIATE, None)?,
+            activation: Activation::Silu,
             mlp_bias: false,
+            residual_scale: 1.0,
         };
         Ok(Config {
             architecture: self.architecture,
@@ -207,6 +245,10 @@ impl<'a> Keys<'a> {
             vocab,
             context,
             rms_eps: epsilon(self, &self.name(EPSILON), least_epsilon)?,
+            norm_offset: 0.0,
+            embedding_scale: 1.0,
+            logit_scale: 1.0,
+            logit_cap: None,
             rope_rows: RopeRows::Halves,
             tied_embeddings: tied.map_or_else(|| Ok(!self.has(Role::LmHead)?), Ok)?,
             bos: self.bos(vocab)?,
@@ -224,68 +266,6 @@ impl<'a> Keys<'a> {
                 Err(unsupported(self, what, "take a model whose keys and values have one length"))
             }
         }
-    }
-
-    fn gguf_rope(&self, head_dim: usize) -> Result<Rope> {
-        let key = |rest: &str| format!("{}.rope.{rest}", self.architecture);
-        // Files written before `scaling.type` came have but a factor, under either name.
-        let present = |key: &String| self.lookup(key).is_some();
-        let factor = [key("scaling.factor"), key("scale_linear")].into_iter().find(present);
-        let scaling = match (self.str(&key("scaling.type"))?, factor) {
-            (Some("none"), _) | (None, None) => Scaling::None,
-            (Some("linear") | None, factor) => {
-                let factor = factor.unwrap_or_else(|| key("scaling.factor"));
-                Scaling::Linear { factor: positive(self, &factor, None)? }
-            }
-            (Some(other), _) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
-        };
-        Ok(Rope {
-            theta: positive(self, &key("freq_base"), Some(10_000.0))?,
-            dims: self.size(ROPE_DIMS, MAX_HEAD_DIM, Some(head_dim))?,
-            scaling,
-        })
-    }
-
-    fn hugging_face_rope(&self, json: &JsonFile, head_dim: usize, context: usize) -> Result<Rope> {
-        // Release 5 of transformers gathers in `rope_parameters` what release 4 has in `rope_scaling` and beside it.
-        let group = if json.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
-        if let Some(value) = json.get(group)
-            && !value.is_object()
-        {
-            return Err(self.wrong(group, format!("expected an object, found {value}")));
-        }
-        let in_group = |field: &str| format!("{group}.{field}");
-        let either = |field: &str| match in_group(field) {
-            path if json.get(&path).is_some() => path,
-            _ => field.to_owned(),
-        };
-        let number = |field: &str| positive(self, &in_group(field), None);
-        let kind = match self.str(&in_group("rope_type"))? {
-            Some(kind) => Some(kind),
-            None => self.str(&in_group("type"))?,
-        };
-        let scaling = match kind {
-            None | Some("default") => Scaling::None,
-            Some("linear") => Scaling::Linear { factor: number("factor")? },
-            Some("llama3") => {
-                let (low_freq_factor, high_freq_factor) = (number("low_freq_factor")?, number("high_freq_factor")?);
-                if high_freq_factor <= low_freq_factor {
-                    let problem = format!("{high_freq_factor} is not above low_freq_factor, {low_freq_factor}");
-                    return Err(self.wrong(&in_group("high_freq_factor"), problem));
-                }
-                let original_context =
-                    size(self, &in_group("original_max_position_embeddings"), MAX_CONTEXT, Some(context))?;
-                Scaling::Llama3 { factor: number("factor")?, low_freq_factor, high_freq_factor, original_context }
-            }
-            Some(other) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
-        };
-        let part = either("partial_rotary_factor");
-        let share = positive(self, &part, Some(1.0))?;
-        if share > 1.0 {
-            return Err(self.wrong(&part, format!("{share} is more than the whole head")));
-        }
-        let theta = positive(self, &either("rope_theta"), Some(10_000.0))?;
-        Ok(Rope { theta, dims: (head_dim as f64 * share) as usize, scaling })
     }
 
     /// Refuses a field that changes numbers and that the architecture did not ask for.
@@ -347,7 +327,7 @@ impl<'a> Keys<'a> {
 }
 
 /// A size from 1 to `max`; `default` where the field is absent.
-fn size(fields: &impl Fields, key: &str, max: usize, default: Option<usize>) -> Result<usize> {
+pub(super) fn size(fields: &impl Fields, key: &str, max: usize, default: Option<usize>) -> Result<usize> {
     let value = fields.required(key, fields.u64(key)?.or(default.map(|x| x as u64)))?;
     match usize::try_from(value) {
         Ok(x) if (1..=max).contains(&x) => Ok(x),
@@ -356,7 +336,7 @@ fn size(fields: &impl Fields, key: &str, max: usize, default: Option<usize>) -> 
 }
 
 /// A finite number above 0; `default` where the field is absent.
-fn positive(fields: &impl Fields, key: &str, default: Option<f64>) -> Result<f64> {
+pub(super) fn positive(fields: &impl Fields, key: &str, default: Option<f64>) -> Result<f64> {
     let value = fields.required(key, fields.f64(key)?.or(default))?;
     if value > 0.0 { Ok(value) } else { Err(fields.wrong(key, format!("{value:?} is not above 0"))) }
 }
@@ -377,11 +357,9 @@ fn f32(fields: &impl Fields, key: &str) -> Result<Option<f32>> {
     }
 }
 
-fn unsupported(fields: &impl Fields, what: String, fix: &str) -> Error {
+pub(super) fn unsupported(fields: &impl Fields, what: String, fix: &str) -> Error {
     Error::Unsupported { file: fields.file().to_owned(), what, fix: fix.to_owned() }
 }
-
-const KNOWN_SCALING: &str = "take a model without RoPE scaling, or with linear or Llama 3 scaling";
 
 fn is_off(value: &Value, neutral: Option<f64>) -> bool {
     match value {

@@ -1,8 +1,8 @@
-//! One layer as its specification says: pre-norm attention with grouped queries, then a gated MLP.
+//! One layer as its specification says: attention with grouped queries, then a gated MLP.
 //!
-//! Five dispatches: (norm, QKV, RoPE, KV write), attention, (output, residual), (norm, gate and up, SwiGLU), (down,
-//! residual); one more where heads have a norm, (norm of heads, RoPE, KV write), and the merge of attention's splits where a
-//! decoding row's context is long.
+//! Five dispatches: (norm, QKV, RoPE, KV write), attention, (output, residual), (norm, gate and up, gate's function), (down,
+//! residual); one more where Q and K have a norm, (norm, RoPE, KV write), one for each norm behind attention and MLP, (norm,
+//! residual), and the merge of attention's splits where a decoding row's context is long.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::{
         attention_merge::AttentionMerge,
         head_norm::HeadNorm,
         linear::{Epilogue, Fusion, Linear},
+        post_norm::PostNorm,
     },
 };
 
@@ -30,17 +31,19 @@ pub(super) struct Layer {
     output: Linear,
     gate_up: Linear,
     down: Linear,
+    /// Behind attention and behind the MLP.
+    post_norms: Option<[PostNorm; 2]>,
 }
 
 const BOTH: &[Class] = &[Class::Prompt, Class::Decode];
 
 impl Layer {
-    /// Puts layer `index` on the GPU. `rotation`: what turns its queries and keys.
+    /// Puts layer `index` on the GPU. `rotation`: what turns its queries and keys; `context` bounds the rows' contexts, in tokens.
     pub(super) async fn load(
         up: &mut Uploader<'_>,
         index: usize,
         rotation: Rotation,
-        (attention, merge): (&Attention, &AttentionMerge),
+        context: usize,
         caps: &Caps,
     ) -> Result<Self> {
         use LayerRole::*;
@@ -70,25 +73,39 @@ impl Layer {
         }];
         let down = [segment(Down, bias(spec.mlp_bias, DownBias), Order::Plain)];
 
-        let eps = Some(config.rms_eps);
+        let eps = config.rms_eps;
+        let before = |at: usize| spec.norms.before().map(|norms| (role(norms[at]), eps));
         let heads = config.heads();
         let (head_norm, projected) = match spec.qk_norm {
-            false => (None, Epilogue::Qkv(heads, rotation)),
-            true => {
-                let gains =
-                    [QNorm, KNorm].map(|norm| Segment { weights: vec![], biases: vec![role(norm)], order: rotated });
-                let gains = up.consts(None, &gains).await?;
-                (Some(HeadNorm::new(heads, rotation, gains, config.rms_eps, caps)), Epilogue::Store)
+            None => (None, Epilogue::Qkv(heads, rotation)),
+            Some(norm) => {
+                let gains = up.norms(&[QNorm, KNorm].map(|norm| (role(norm), rotated))).await?;
+                (Some(HeadNorm::new(norm, heads, rotation, gains, eps, caps)), Epilogue::Store)
             }
         };
+        let scale = spec.residual_scale;
+        let (given, post_norms) = match spec.norms.after() {
+            None => (Given { epilogue: Epilogue::Residual, scale }, None),
+            Some([attention, mlp]) => {
+                let gains = [
+                    up.norms(&[(role(attention), Order::Plain)]).await?,
+                    up.norms(&[(role(mlp), Order::Plain)]).await?,
+                ];
+                let norms = gains.map(|gains| PostNorm::new(config.hidden, gains, eps, scale, caps));
+                (Given { epilogue: Epilogue::Store, scale: 1.0 }, Some(norms))
+            }
+        };
+        let plain = |epilogue| Given { epilogue, scale: 1.0 };
+        let gated = plain(Epilogue::Gated(spec.activation));
         Ok(Self {
-            qkv: linear(up, "attention", &qkv, Some(role(AttnNorm)), eps, projected, caps).await?,
+            qkv: linear(up, "attention", &qkv, before(0), plain(projected), caps).await?,
             head_norm,
-            attention: attention.clone(),
-            merge: merge.clone(),
-            output: linear(up, "attention", &output, None, None, Epilogue::Residual, caps).await?,
-            gate_up: linear(up, "the MLP", &gate_up, Some(role(MlpNorm)), eps, Epilogue::SwiGlu, caps).await?,
-            down: linear(up, "the MLP", &down, None, None, Epilogue::Residual, caps).await?,
+            attention: Attention::new(heads, spec.scores, context, caps),
+            merge: AttentionMerge::new(heads, spec.scores, context, caps),
+            output: linear(up, "attention", &output, None, given, caps).await?,
+            gate_up: linear(up, "the MLP", &gate_up, before(1), gated, caps).await?,
+            down: linear(up, "the MLP", &down, None, given, caps).await?,
+            post_norms,
         })
     }
 
@@ -99,7 +116,8 @@ impl Layer {
     pub(super) fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         let attention = self.attention.kernels().into_iter().chain([self.merge.kernel()]);
         let head_norm = self.head_norm.iter().map(HeadNorm::kernel);
-        self.linears().into_iter().flat_map(Linear::kernels).chain(head_norm).chain(attention)
+        let post_norms = self.post_norms.iter().flatten().map(PostNorm::kernel);
+        self.linears().into_iter().flat_map(Linear::kernels).chain(head_norm).chain(attention).chain(post_norms)
     }
 
     /// Bytes of its matrices on the GPU.
@@ -136,24 +154,44 @@ impl Layer {
             } else {
                 self.attention.record(recording, span, queries, kv, attended);
             }
-            self.output.record(recording, caps, span, attended, hidden, None);
-            self.gate_up.record(recording, caps, span, hidden, inner, None);
-            self.down.record(recording, caps, span, inner, hidden, None);
+            match &self.post_norms {
+                None => {
+                    self.output.record(recording, caps, span, attended, hidden, None);
+                    self.gate_up.record(recording, caps, span, hidden, inner, None);
+                    self.down.record(recording, caps, span, inner, hidden, None);
+                }
+                Some([of_attention, of_mlp]) => {
+                    let given = memory.given.whole();
+                    self.output.record(recording, caps, span, attended, given, None);
+                    of_attention.record(recording, span, given, hidden);
+                    self.gate_up.record(recording, caps, span, hidden, inner, None);
+                    self.down.record(recording, caps, span, inner, given, None);
+                    of_mlp.record(recording, span, given, hidden);
+                }
+            }
         }
     }
 }
 
+/// What becomes of the sums of a matrix, and what they are multiplied by before.
+#[derive(Clone, Copy)]
+struct Given {
+    epilogue: Epilogue,
+    scale: f32,
+}
+
+/// `norm`: of what it reads, with its epsilon.
 async fn linear(
     up: &mut Uploader<'_>,
     what: &str,
     segments: &[Segment],
-    norm: Option<Role>,
-    eps: Option<f32>,
-    epilogue: Epilogue,
+    norm: Option<(Role, f32)>,
+    Given { epilogue, scale }: Given,
     caps: &Caps,
 ) -> Result<Linear> {
     let matrix = up.matrix(what, segments).await?;
-    let consts = up.consts(norm, segments).await?.whole();
+    let consts = up.consts(norm.map(|(role, _)| role), segments).await?.whole();
     let bias = segments.iter().any(|segment| !segment.biases.is_empty());
-    Ok(Linear::new(matrix, &Fusion { epilogue, norm: eps, bias, consts }, BOTH, caps))
+    let fusion = Fusion { epilogue, norm: norm.map(|(_, epsilon)| epsilon), bias, scale, consts };
+    Ok(Linear::new(matrix, &fusion, BOTH, caps))
 }

@@ -4,7 +4,7 @@
 use super::{Architecture, Config, LayerRole, RopeRows, keys::Keys};
 use crate::{error::Result, weights::Kind};
 
-pub(super) const LLAMA: Architecture = Architecture { name: "llama", read };
+pub(super) const LLAMA: Architecture = Architecture { name: "llama", model_type: "llama", read };
 
 pub(super) fn read(keys: &Keys) -> Result<Config> {
     keys.check_activation("hidden_act", "silu")?;

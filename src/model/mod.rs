@@ -5,19 +5,25 @@
 
 mod config;
 mod ends;
+mod gemma;
+mod granite;
 mod keys;
 pub mod language;
 mod layer;
 mod llama;
+mod mistral;
 #[doc(hidden)]
 mod names;
 mod network;
+mod olmo2;
+mod phi3;
+mod positions;
 mod qwen2;
 mod qwen3;
 mod smollm3;
 mod upload;
 
-pub use config::{Config, LayerSpec, Rope, RopeRows, SamplingDefaults, Scaling};
+pub use config::{Config, LayerSpec, Norms, Rope, RopeRows, SamplingDefaults, Scaling};
 pub use names::{LayerRole, Role};
 pub(crate) use network::Network;
 pub(crate) use upload::Uploader;
@@ -31,28 +37,39 @@ use crate::{
 
 /// A family of models.
 struct Architecture {
-    /// What GGUF (`general.architecture`) and transformers (`model_type`) call it.
+    /// What GGUF calls it (`general.architecture`).
     name: &'static str,
+    /// What transformers calls it (`model_type`).
+    model_type: &'static str,
     read: fn(&keys::Keys) -> Result<Config>,
 }
 
-const ARCHITECTURES: &[Architecture] = &[llama::LLAMA, qwen2::QWEN2, qwen3::QWEN3, smollm3::SMOLLM3];
+const ARCHITECTURES: &[Architecture] = &[
+    llama::LLAMA,
+    mistral::MISTRAL,
+    qwen2::QWEN2,
+    qwen3::QWEN3,
+    gemma::GEMMA2,
+    gemma::GEMMA3,
+    smollm3::SMOLLM3,
+    phi3::PHI3,
+    olmo2::OLMO2,
+    granite::GRANITE,
+];
 
 impl Architecture {
     fn of(checkpoint: &Checkpoint) -> Result<&'static Self> {
-        let (fields, key): (&dyn Fields, _) = match &checkpoint.metadata {
-            Metadata::Gguf(metadata) => (metadata, "general.architecture"),
-            Metadata::HuggingFace(files) => (&files.config, "model_type"),
+        type Name = fn(&Architecture) -> &'static str;
+        let (fields, key, known): (&dyn Fields, _, Name) = match &checkpoint.metadata {
+            Metadata::Gguf(metadata) => (metadata, "general.architecture", |known| known.name),
+            Metadata::HuggingFace(files) => (&files.config, "model_type", |known| known.model_type),
         };
         let name = fields.str(key)?.ok_or_else(|| fields.missing(key))?;
-        let found = ARCHITECTURES.iter().find(|known| known.name == name);
+        let found = ARCHITECTURES.iter().find(|architecture| known(architecture) == name);
         found.ok_or_else(|| Error::Unsupported {
             file: fields.file().to_owned(),
             what: format!("the architecture {name:?}"),
-            fix: format!(
-                "this version runs: {}",
-                ARCHITECTURES.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
-            ),
+            fix: format!("this version runs: {}", ARCHITECTURES.iter().map(known).collect::<Vec<_>>().join(", ")),
         })
     }
 }
@@ -70,6 +87,8 @@ pub(crate) struct Activations {
     pub(crate) partials: Buffer,
     /// `[batch rows, widest]` f32: what lies between two matrices of a layer.
     pub(crate) inner: Buffer,
+    /// `[span rows, hidden]` f32: what norms take that stand behind attention and MLP; a word where there are none.
+    pub(crate) given: Buffer,
     /// `[logit rows, vocab]` f32.
     pub(crate) logits: Buffer,
     /// Candidate lists of the chunks of the vocabulary, and of whole rows.

@@ -2,9 +2,12 @@
 //!
 //! Names: GGUF as in gguf-py's `tensor_mapping`; Hugging Face as transformers' `LlamaForCausalLM` saves them.
 
-use super::config::Config;
+use std::ops::Range;
+
+use super::config::{Config, Norms};
 use crate::{
     error::{Error, Result},
+    kernels::head_norm::QkNorm,
     weights::{Checkpoint, Kind, TensorInfo},
 };
 
@@ -29,6 +32,8 @@ pub enum LayerRole {
     Q,
     K,
     V,
+    /// Those three, one below the other.
+    Qkv,
     O,
     QBias,
     KBias,
@@ -37,8 +42,14 @@ pub enum LayerRole {
     KNorm,
     OBias,
     MlpNorm,
+    /// The norm before the MLP where another stands behind attention.
+    PreMlpNorm,
+    PostAttnNorm,
+    PostMlpNorm,
     Gate,
     Up,
+    /// Those two, one below the other.
+    GateUp,
     Down,
     GateBias,
     UpBias,
@@ -80,14 +91,19 @@ impl Role {
                 vec![dims / 2]
             }
             Role::Layer(layer, role) => match role {
-                AttnNorm | MlpNorm | OBias | DownBias => vec![hidden],
+                AttnNorm | MlpNorm | PreMlpNorm | PostAttnNorm | PostMlpNorm | OBias | DownBias => vec![hidden],
                 Q => vec![queries, hidden],
                 K | V => vec![keys, hidden],
+                Qkv => vec![queries + 2 * keys, hidden],
                 O => vec![hidden, queries],
-                QNorm | KNorm => vec![config.head_dim],
+                QNorm | KNorm => match config.layers[layer].qk_norm {
+                    Some(QkNorm::Whole) => vec![if role == QNorm { queries } else { keys }],
+                    _ => vec![config.head_dim],
+                },
                 QBias => vec![queries],
                 KBias | VBias => vec![keys],
                 Gate | Up => vec![config.layers[layer].intermediate, hidden],
+                GateUp => vec![2 * config.layers[layer].intermediate, hidden],
                 Down => vec![hidden, config.layers[layer].intermediate],
                 GateBias | UpBias => vec![config.layers[layer].intermediate],
             },
@@ -104,6 +120,7 @@ impl LayerRole {
             Q => ("attn_q.weight", "self_attn.q_proj.weight"),
             K => ("attn_k.weight", "self_attn.k_proj.weight"),
             V => ("attn_v.weight", "self_attn.v_proj.weight"),
+            Qkv => ("attn_qkv.weight", "self_attn.qkv_proj.weight"),
             O => ("attn_output.weight", "self_attn.o_proj.weight"),
             QBias => ("attn_q.bias", "self_attn.q_proj.bias"),
             KBias => ("attn_k.bias", "self_attn.k_proj.bias"),
@@ -112,8 +129,13 @@ impl LayerRole {
             KNorm => ("attn_k_norm.weight", "self_attn.k_norm.weight"),
             OBias => ("attn_output.bias", "self_attn.o_proj.bias"),
             MlpNorm => ("ffn_norm.weight", "post_attention_layernorm.weight"),
+            PreMlpNorm => ("ffn_norm.weight", "pre_feedforward_layernorm.weight"),
+            PostAttnNorm => ("post_attention_norm.weight", "post_attention_layernorm.weight"),
+            PostMlpNorm => ("post_ffw_norm.weight", "post_feedforward_layernorm.weight"),
             Gate => ("ffn_gate.weight", "mlp.gate_proj.weight"),
             Up => ("ffn_up.weight", "mlp.up_proj.weight"),
+            // What converters call it where the two are one.
+            GateUp => ("ffn_up.weight", "mlp.gate_up_proj.weight"),
             Down => ("ffn_down.weight", "mlp.down_proj.weight"),
             GateBias => ("ffn_gate.bias", "mlp.gate_proj.bias"),
             UpBias => ("ffn_up.bias", "mlp.up_proj.bias"),
@@ -122,17 +144,60 @@ impl LayerRole {
     }
 }
 
+impl Norms {
+    /// Those over what attention and MLP read, and those over what they give.
+    pub(super) fn before(self) -> Option<[LayerRole; 2]> {
+        use LayerRole::*;
+        match self {
+            Norms::Before => Some([AttnNorm, MlpNorm]),
+            Norms::Around => Some([AttnNorm, PreMlpNorm]),
+            Norms::After => None,
+        }
+    }
+
+    pub(super) fn after(self) -> Option<[LayerRole; 2]> {
+        (self != Norms::Before).then_some([LayerRole::PostAttnNorm, LayerRole::PostMlpNorm])
+    }
+
+    fn roles(self) -> &'static [LayerRole] {
+        use LayerRole::*;
+        match self {
+            Norms::Before => &[AttnNorm, MlpNorm],
+            Norms::After => &[PostAttnNorm, PostMlpNorm],
+            Norms::Around => &[AttnNorm, PostAttnNorm, PreMlpNorm, PostMlpNorm],
+        }
+    }
+}
+
 #[doc(hidden)]
 impl Config {
+    /// Where the rows of a matrix are: a tensor, and which of its rows.
+    pub fn rows(&self, role: Role) -> (Role, Range<usize>) {
+        use LayerRole::*;
+        let Role::Layer(layer, matrix) = role else { return (role, 0..role.shape(self)[0]) };
+        let rows = |role| Role::Layer(layer, role).shape(self)[0];
+        let (tensor, first) = match (self.layers[layer].is_fused, matrix) {
+            (true, Q) => (Qkv, 0),
+            (true, K) => (Qkv, rows(Q)),
+            (true, V) => (Qkv, rows(Q) + rows(K)),
+            (true, Gate) => (GateUp, 0),
+            (true, Up) => (GateUp, rows(Gate)),
+            _ => (matrix, 0),
+        };
+        (Role::Layer(layer, tensor), first..first + rows(matrix))
+    }
+
     /// Every tensor that a model of this configuration needs, in the order they are used.
     pub fn roles(&self) -> Vec<Role> {
         use LayerRole::*;
         let mut roles = vec![Role::Embedding];
         for (index, spec) in self.layers.iter().enumerate() {
             let groups = [
-                (true, &[AttnNorm, Q, K, V, O, MlpNorm, Gate, Up, Down][..]),
+                (true, spec.norms.roles()),
+                (!spec.is_fused, &[Q, K, V, O, Gate, Up, Down]),
+                (spec.is_fused, &[Qkv, O, GateUp, Down]),
                 (spec.qkv_bias, &[QBias, KBias, VBias]),
-                (spec.qk_norm, &[QNorm, KNorm]),
+                (spec.qk_norm.is_some(), &[QNorm, KNorm]),
                 (spec.o_bias, &[OBias]),
                 (spec.mlp_bias, &[GateBias, UpBias, DownBias]),
             ];

@@ -12,8 +12,6 @@ use crate::{
     gpu::{Caps, Kernel, Recording},
     kernels::{
         Class, Rotation,
-        attention::Attention,
-        attention_merge::AttentionMerge,
         embed::Embed,
         linear::{Epilogue, Fusion, Linear},
         topk::TopK,
@@ -49,8 +47,6 @@ impl Network {
                 inv_freq.extend(angles);
             }
         }
-        let heads = config.heads();
-        let attention = (&Attention::new(heads, context, caps), &AttentionMerge::new(heads, context, caps));
 
         let plain = |role| Segment { weights: vec![role], biases: vec![], order: Order::Plain };
         let embedding = up.matrix("the embeddings", &[plain(Role::Embedding)]).await?;
@@ -59,7 +55,7 @@ impl Network {
             let own = ropes.iter().find(|(rope, ..)| Some(*rope) == layer.rope.as_ref());
             let (first, pairs) = own.map_or((0, 0), |&(_, first, pairs)| (first, pairs));
             let rotation = Rotation { pairs, first, all: inv_freq.len() };
-            layers.push(Layer::load(up, index, rotation, attention, caps).await?);
+            layers.push(Layer::load(up, index, rotation, context, caps).await?);
         }
         let norm = up.consts(Some(Role::FinalNorm), &[]).await?;
         let head_matrix = match config.tied_embeddings {
@@ -70,12 +66,17 @@ impl Network {
             + layers.iter().map(Layer::bytes).sum::<u64>()
             + norm.size
             + if config.tied_embeddings { 0 } else { head_matrix.bytes() };
-        let fusion =
-            Fusion { epilogue: Epilogue::Store, norm: Some(config.rms_eps), bias: false, consts: norm.whole() };
+        let fusion = Fusion {
+            epilogue: Epilogue::Logits { cap: config.logit_cap },
+            norm: Some(config.rms_eps),
+            bias: false,
+            scale: config.logit_scale,
+            consts: norm.whole(),
+        };
         Ok(Self {
             caps: caps.clone(),
             inv_freq,
-            embed: Embed::new(&embedding, caps),
+            embed: Embed::new(&embedding, config.embedding_scale, caps),
             layers,
             head: Linear::new(head_matrix, &fusion, &[Class::Decode], caps),
             topk: TopK::new(config.vocab, caps),

@@ -4,7 +4,7 @@
 use super::{Architecture, Config, keys::Keys};
 use crate::error::Result;
 
-pub(super) const QWEN2: Architecture = Architecture { name: "qwen2", read };
+pub(super) const QWEN2: Architecture = Architecture { name: "qwen2", model_type: "qwen2", read };
 
 fn read(keys: &Keys) -> Result<Config> {
     keys.check_activation("hidden_act", "silu")?;

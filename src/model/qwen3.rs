@@ -1,9 +1,9 @@
 //! Qwen 3 (arXiv 2505.09388; reference: transformers `modeling_qwen3.py`): as Llama, with RMSNorm over each head of Q and K.
 
 use super::{Architecture, Config, LayerRole, keys::Keys};
-use crate::error::Result;
+use crate::{error::Result, kernels::head_norm::QkNorm};
 
-pub(super) const QWEN3: Architecture = Architecture { name: "qwen3", read };
+pub(super) const QWEN3: Architecture = Architecture { name: "qwen3", model_type: "qwen3", read };
 
 fn read(keys: &Keys) -> Result<Config> {
     keys.check_activation("hidden_act", "silu")?;
@@ -12,7 +12,7 @@ fn read(keys: &Keys) -> Result<Config> {
     for layer in &mut config.layers {
         layer.qkv_bias = keys.has_bias(LayerRole::QBias, "attention_bias")?;
         layer.o_bias = keys.has_bias(LayerRole::OBias, "attention_bias")?;
-        layer.qk_norm = true;
+        layer.qk_norm = Some(QkNorm::Head);
     }
     Ok(config)
 }

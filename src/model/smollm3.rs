@@ -4,7 +4,7 @@
 use super::{Architecture, Config, keys::Keys, llama};
 use crate::error::Result;
 
-pub(super) const SMOLLM3: Architecture = Architecture { name: "smollm3", read };
+pub(super) const SMOLLM3: Architecture = Architecture { name: "smollm3", model_type: "smollm3", read };
 
 fn read(keys: &Keys) -> Result<Config> {
     keys.check_window("use_sliding_window", "sliding_window")?;

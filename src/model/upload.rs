@@ -66,7 +66,8 @@ pub(crate) struct Uploader<'a> {
 }
 
 struct Placed<'a> {
-    tensors: Vec<&'a TensorInfo>,
+    /// Each with its first row that is wanted.
+    tensors: Vec<(&'a TensorInfo, usize)>,
     order: Order,
     format: Format,
     rows: usize,
@@ -78,14 +79,17 @@ impl Uploader<'_> {
         let checkpoint = self.checkpoint;
         let mut placed = Vec::new();
         for segment in segments {
-            let tensors: Vec<&TensorInfo> =
-                segment.weights.iter().map(|role| self.config.tensor(checkpoint, *role)).collect::<Result<_>>()?;
+            let (mut tensors, mut rows) = (Vec::new(), 0);
+            for role in &segment.weights {
+                let (tensor, range) = self.config.rows(*role);
+                tensors.push((self.config.tensor(checkpoint, tensor)?, range.start));
+                rows += range.len();
+            }
             let large = matches!(segment.weights[0], Role::Embedding | Role::LmHead);
             let format = self.target(&tensors, large);
-            let rows = tensors.iter().map(|tensor| tensor.rows()).sum();
             placed.push(Placed { tensors, order: segment.order, format, rows });
         }
-        let cols = placed[0].tensors[0].cols();
+        let cols = placed[0].tensors[0].0.cols();
         let rows = placed.iter().map(|p| p.rows).sum();
         let mut parts = Vec::new();
         let mut first = 0;
@@ -107,11 +111,11 @@ impl Uploader<'_> {
         Ok(Matrix { rows, cols, parts })
     }
 
-    /// Norm gains, then the biases of `segments` in the order of the matrix's rows, as f32.
+    /// The gains of a norm, then what `segments` have for biases in the order of the matrix's rows, as f32.
     pub(crate) async fn consts(&mut self, norm: Option<Role>, segments: &[Segment]) -> Result<Buffer> {
         let mut values = Vec::new();
         if let Some(role) = norm {
-            values.extend(self.vector(role).await?);
+            values.extend(self.gains(role).await?);
         }
         for segment in segments.iter().filter(|segment| !segment.biases.is_empty()) {
             let mut biases = Vec::new();
@@ -124,9 +128,27 @@ impl Uploader<'_> {
                 biases[tensor][row]
             }));
         }
-        let words: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
-        let buffer = self.gpu.alloc("norms and biases", 4 * words.len() as u64, FIX).await?;
-        self.gpu.write(buffer, 0, &words);
+        self.place(&values).await
+    }
+
+    /// Gains of norms one after another, each in its order, as f32.
+    pub(crate) async fn norms(&mut self, norms: &[(Role, Order)]) -> Result<Buffer> {
+        let mut values = Vec::new();
+        for &(role, order) in norms {
+            let gains = self.gains(role).await?;
+            values.extend((0..gains.len()).map(|row| gains[order.source(row).1]));
+        }
+        self.place(&values).await
+    }
+
+    async fn gains(&mut self, role: Role) -> Result<Vec<f32>> {
+        let offset = self.config.norm_offset;
+        Ok(self.vector(role).await?.into_iter().map(|gain| gain + offset).collect())
+    }
+
+    async fn place(&mut self, values: &[f32]) -> Result<Buffer> {
+        let buffer = self.gpu.alloc("norms and biases", 4 * values.len() as u64, FIX).await?;
+        self.gpu.write(buffer, 0, bytemuck::cast_slice(values));
         Ok(buffer)
     }
 
@@ -138,15 +160,15 @@ impl Uploader<'_> {
         Ok(values)
     }
 
-    fn target(&self, tensors: &[&TensorInfo], large: bool) -> Format {
-        let format = tensors[0].format;
-        if tensors.iter().any(|tensor| tensor.format != format) {
+    fn target(&self, tensors: &[(&TensorInfo, usize)], large: bool) -> Format {
+        let format = tensors[0].0.format;
+        if tensors.iter().any(|(tensor, _)| tensor.format != format) {
             return Format::F16;
         }
         match self.quantize {
             Some(wanted) if format.block() == 1 => {
                 let wanted = if large { Format::Q8_0 } else { wanted };
-                if tensors[0].cols().is_multiple_of(wanted.block()) { wanted } else { format }
+                if tensors[0].0.cols().is_multiple_of(wanted.block()) { wanted } else { format }
             }
             _ => format,
         }
@@ -190,9 +212,13 @@ impl Uploader<'_> {
         format: Format,
         cols: usize,
     ) -> Result<(Vec<u32>, Vec<u32>)> {
-        let sources: Vec<(usize, usize)> = rows.clone().map(|row| segment.order.source(row)).collect();
+        let source = |row| {
+            let (tensor, row) = segment.order.source(row);
+            (tensor, segment.tensors[tensor].1 + row)
+        };
+        let sources: Vec<(usize, usize)> = rows.clone().map(source).collect();
         let mut raw = Vec::new();
-        for (index, tensor) in segment.tensors.iter().enumerate() {
+        for (index, (tensor, _)) in segment.tensors.iter().enumerate() {
             let wanted = sources.iter().filter(|(t, _)| *t == index).map(|(_, row)| *row);
             let first = wanted.clone().min().unwrap_or(0);
             let end = wanted.max().map_or(first, |last| last + 1);
@@ -204,7 +230,7 @@ impl Uploader<'_> {
         let mut floats = vec![0.0; cols];
         let mut read = 0;
         for (i, (index, row)) in sources.into_iter().enumerate() {
-            let tensor = segment.tensors[index];
+            let tensor = segment.tensors[index].0;
             let (first, bytes) = &raw[index];
             let at = (row - first) * tensor.row_bytes();
             let bytes = &bytes[at..at + tensor.row_bytes()];

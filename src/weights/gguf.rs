@@ -118,6 +118,15 @@ impl GgufMetadata {
         }
     }
 
+    /// An array of true and false.
+    pub(crate) fn bools(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        match self.values.get(key) {
+            None => Ok(None),
+            Some(Value::Numbers(NumberKind::Bool, raw)) => Ok(Some(raw.iter().map(|&byte| byte != 0).collect())),
+            Some(_) => Err(self.array_expected(key, "an array of true and false")),
+        }
+    }
+
     /// An array of finite f32.
     pub fn f32s(&self, key: &str) -> Result<Option<Vec<f32>>> {
         match self.values.get(key) {

@@ -1,7 +1,8 @@
 //! A tiny model with random weights, as a GGUF file and as a Hugging Face directory: a Llama, or what a configuration says.
 
 use headstart::{
-    model::{Config, LayerSpec, Role, Rope, RopeRows, SamplingDefaults, Scaling},
+    kernels::{attention::Scores, linear::Activation},
+    model::{Config, LayerSpec, Norms, Role, Rope, RopeRows, SamplingDefaults, Scaling},
     quant::Format,
     weights::Kind,
 };
@@ -25,6 +26,10 @@ pub fn config() -> Config {
         vocab: 40,
         context: 128,
         rms_eps: 1e-5,
+        norm_offset: 0.0,
+        embedding_scale: 1.0,
+        logit_scale: 1.0,
+        logit_cap: None,
         rope_rows: RopeRows::Interleaved,
         tied_embeddings: true,
         bos: Some(1),
@@ -38,7 +43,19 @@ pub fn rope() -> Rope {
 }
 
 pub fn layer() -> LayerSpec {
-    LayerSpec { rope: Some(rope()), qkv_bias: false, qk_norm: false, o_bias: false, intermediate: 96, mlp_bias: false }
+    LayerSpec {
+        rope: Some(rope()),
+        scores: Scores::of(16),
+        norms: Norms::Before,
+        is_fused: false,
+        qkv_bias: false,
+        qk_norm: None,
+        o_bias: false,
+        intermediate: 96,
+        activation: Activation::Silu,
+        mlp_bias: false,
+        residual_scale: 1.0,
+    }
 }
 
 /// Numbers from -0.5 to 0.5, the same for the same role.

@@ -4,7 +4,7 @@ use headstart::{
     gpu::Recording,
     kernels::{
         Class, Heads, PAGE,
-        attention::{Attention, partial_bytes, split, tile_rows},
+        attention::{Attention, Scores, partial_bytes, split, tile_rows},
         attention_merge::AttentionMerge,
     },
 };
@@ -27,6 +27,14 @@ const CASES: [(Face, Class, usize, usize); 11] = [
     (Face::GpuPlain, Class::Decode, 64, 3),
     (Face::GpuPlain, Class::Decode, 80, 8),
 ];
+/// The same with windows, shorter and longer than a page and a split, at their edges and within, and with capped scores.
+const WINDOWS: [(Face, Class, usize, usize, Scores); 5] = [
+    (Face::Cpu, Class::Prompt, 40, 1, Scores { scale: 0.3, cap: None, window: Some(17) }),
+    (Face::Cpu, Class::Decode, 24, 2, Scores { scale: 0.5, cap: Some(2.0), window: Some(300) }),
+    (Face::CpuPlain, Class::Decode, 24, 1, Scores { scale: 0.2, cap: None, window: Some(1) }),
+    (Face::GpuPlain, Class::Prompt, 24, 1, Scores { scale: 0.3, cap: Some(1.5), window: Some(100) }),
+    (Face::GpuPlain, Class::Decode, 24, 2, Scores { scale: 0.3, cap: None, window: Some(257) }),
+];
 /// Tokens that the last row of a decoding sequence sees.
 const CONTEXTS: [usize; 8] = [1, 15, 16, 17, 255, 256, 257, 600];
 /// Position of the first row and number of rows of prompt chunks: from the start, over page edges, deep in a context.
@@ -39,12 +47,13 @@ const NAN: u32 = 0x7e00_7e00;
 fn attention_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
     let mut bench = Bench::open();
     let mut worst: f64 = 0.0;
-    for (face, class, head_dim, group) in CASES {
+    let plain = CASES.map(|(face, class, head_dim, group)| (face, class, head_dim, group, Scores::of(head_dim)));
+    for (face, class, head_dim, group, scores) in plain.into_iter().chain(WINDOWS) {
         let kv_heads = 2 - group % 2;
         let heads = heads(kv_heads * group, kv_heads, head_dim);
         worst = worst.max(match class {
-            Class::Prompt => prompt(&mut bench, face, heads),
-            Class::Decode => decode(&mut bench, face, heads),
+            Class::Prompt => prompt(&mut bench, face, heads, scores),
+            Class::Decode => decode(&mut bench, face, heads, scores),
         });
     }
     eprintln!("attention: at most {worst:.2} of the allowed error");
@@ -53,6 +62,7 @@ fn attention_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
 /// Sequences in shuffled pages of one pool, and what their rows ask.
 struct World {
     heads: Heads,
+    scores: Scores,
     /// `[sequence][token][kv_head · head_dim]`.
     keys: Vec<Vec<Vec<f32>>>,
     values: Vec<Vec<Vec<f32>>>,
@@ -66,7 +76,7 @@ struct World {
 
 impl World {
     /// Pages that no sequence owns hold NaN; the rest of a last page what an earlier owner may have left there.
-    fn new(heads: Heads, contexts: &[usize], rows: usize) -> Self {
+    fn new(heads: Heads, scores: Scores, contexts: &[usize], rows: usize) -> Self {
         let numbers = Numbers::new((heads.head_dim * 100 + heads.heads) as u64);
         let needed: usize = contexts.iter().map(|tokens| tokens.div_ceil(PAGE)).sum();
         let free = numbers.shuffled(needed + 3);
@@ -97,19 +107,20 @@ impl World {
             values.push(v);
         }
         let queries = (0..rows).map(|_| numbers.floats(heads.heads * heads.head_dim)).collect();
-        Self { heads, keys, values, tables, starts, pages, queries }
+        Self { heads, scores, keys, values, tables, starts, pages, queries }
     }
 
     /// All heads of batch row `row`, which sees tokens 0..=position of `sequence`.
     fn expected(&self, row: usize, sequence: usize, position: usize) -> Vec<Bounded> {
         let dim = self.heads.head_dim;
         let own = |cache: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
-            cache[..=position].iter().map(|token| token[head * dim..(head + 1) * dim].to_vec()).collect()
+            let first = self.scores.window.map_or(0, |window| (position + 1).saturating_sub(window));
+            cache[first..=position].iter().map(|token| token[head * dim..(head + 1) * dim].to_vec()).collect()
         };
         let head = |head: usize| {
             let kv_head = head / self.heads.group();
             let q = &self.queries[row][head * dim..(head + 1) * dim];
-            twin::attend(q, &own(&self.keys[sequence], kv_head), &own(&self.values[sequence], kv_head))
+            twin::attend(&self.scores, q, &own(&self.keys[sequence], kv_head), &own(&self.values[sequence], kv_head))
         };
         (0..self.heads.heads).flat_map(head).collect()
     }
@@ -129,13 +140,13 @@ fn run(bench: &mut Bench, face: Face, world: &World, class: Class, tiles: Vec<[u
     let (q, kv) = (bench.floats(&world.queries.concat()), bench.buffer(&world.pages));
     let out = bench.floats(&vec![f32::NAN; rows * heads.heads * heads.head_dim]);
     let partials = bench.buffer(&vec![NAN; partial_bytes(&heads, rows, LONGEST) as usize / 4]);
-    let attention = Attention::new(heads, LONGEST, &caps);
+    let attention = Attention::new(heads, world.scores, LONGEST, &caps);
     let mut recording = Recording::new();
     if !attention.splits(&span) {
         attention.record(&mut recording, &span, q.whole(), kv.whole(), out.whole());
     } else {
         attention.record(&mut recording, &span, q.whole(), kv.whole(), partials.whole());
-        let merge = AttentionMerge::new(heads, LONGEST, &caps);
+        let merge = AttentionMerge::new(heads, world.scores, LONGEST, &caps);
         merge.record(&mut recording, &span, partials.whole(), out.whole());
     }
     let [words] = bench.run(&recording, [out]);
@@ -143,10 +154,10 @@ fn run(bench: &mut Bench, face: Face, world: &World, class: Class, tiles: Vec<[u
     words
 }
 
-fn prompt(bench: &mut Bench, face: Face, heads: Heads) -> f64 {
+fn prompt(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
     let contexts: Vec<usize> = CHUNKS.iter().map(|(position, rows)| position + rows).collect();
     let rows = CHUNKS.iter().map(|(_, rows)| rows).sum();
-    let world = World::new(heads, &contexts, rows);
+    let world = World::new(heads, scores, &contexts, rows);
     let most = tile_rows(&face.caps(bench.gpu.caps()), &heads, Class::Prompt);
     let tiles = |size: usize| {
         let mut tiles = Vec::new();
@@ -161,7 +172,7 @@ fn prompt(bench: &mut Bench, face: Face, heads: Heads) -> f64 {
         }
         tiles
     };
-    let label = format!("prompt {face:?} {heads:?}");
+    let label = format!("prompt {face:?} {heads:?} {scores:?}");
     let words = run(bench, face, &world, Class::Prompt, tiles(most));
     let places = CHUNKS.iter().enumerate().flat_map(|(s, &(at, rows))| (0..rows).map(move |i| (s, at + i)));
     let width = heads.heads * heads.head_dim;
@@ -176,11 +187,11 @@ fn prompt(bench: &mut Bench, face: Face, heads: Heads) -> f64 {
     worst
 }
 
-fn decode(bench: &mut Bench, face: Face, heads: Heads) -> f64 {
-    let world = World::new(heads, &CONTEXTS, CONTEXTS.len());
+fn decode(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
+    let world = World::new(heads, scores, &CONTEXTS, CONTEXTS.len());
     let tile = |row: usize| [row as u32, 1, world.starts[row], CONTEXTS[row] as u32 - 1];
     let order = [5, 0, 7, 2, 6, 1, 4, 3];
-    let label = format!("decode {face:?} {heads:?}");
+    let label = format!("decode {face:?} {heads:?} {scores:?}");
     let words = run(bench, face, &world, Class::Decode, order.map(tile).to_vec());
     let width = heads.heads * heads.head_dim;
     let row = |row: usize| row * width..(row + 1) * width;
@@ -228,7 +239,12 @@ fn the_merge_agrees_with_its_twin() {
         let (partials, out) = (bench.floats(&partials), bench.floats(&vec![f32::NAN; wanted.len()]));
         let mut recording = Recording::new();
         let caps = face.caps(bench.gpu.caps());
-        AttentionMerge::new(heads, LONGEST, &caps).record(&mut recording, &span, partials.whole(), out.whole());
+        AttentionMerge::new(heads, Scores::of(dim), LONGEST, &caps).record(
+            &mut recording,
+            &span,
+            partials.whole(),
+            out.whole(),
+        );
         let [words] = bench.run(&recording, [out]);
         worst = worst.max(close(floats(&words), &wanted, &format!("merge {face:?} {heads:?}")));
         bench.free([step, partials, out]);

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use headstart::{
     gpu::Recording,
-    kernels::{Class, Heads, Rotation, head_norm::HeadNorm},
+    kernels::{
+        Class, Heads, Rotation,
+        head_norm::{HeadNorm, QkNorm},
+    },
 };
 
 use super::bench::{Bench, Face, Numbers, Step, close, floats};
@@ -21,11 +24,13 @@ fn heads_are_normed_turned_and_put_in_their_places() {
     for (seed, ((heads, kv_heads, head_dim, pairs), face)) in shapes.into_iter().zip(Face::ALL).enumerate() {
         let heads = Heads { heads, kv_heads, head_dim };
         let rotation = Rotation { pairs, first: seed, all: pairs + seed + 1 };
-        check(&mut bench, face, heads, rotation, &Numbers::new(seed as u64));
+        for norm in [QkNorm::Head, QkNorm::Whole] {
+            check(&mut bench, face, norm, heads, rotation, &Numbers::new(seed as u64));
+        }
     }
 }
 
-fn check(bench: &mut Bench, face: Face, heads: Heads, rotation: Rotation, numbers: &Numbers) {
+fn check(bench: &mut Bench, face: Face, norm: QkNorm, heads: Heads, rotation: Rotation, numbers: &Numbers) {
     let Heads { heads: queries, kv_heads, head_dim } = heads;
     let (batch, span, all) = (9, 5, queries + 2 * kv_heads);
     let turn = |_| (numbers.float() * 3.0).sin_cos();
@@ -36,15 +41,16 @@ fn check(bench: &mut Bench, face: Face, heads: Heads, rotation: Rotation, number
         ..Step::default()
     };
     let x = numbers.floats(span * all * head_dim);
-    let gains: Vec<f32> = numbers.floats(2 * head_dim).iter().map(|gain| gain + 1.5).collect();
+    let of_gains = if norm == QkNorm::Whole { (queries + kv_heads) * head_dim } else { 2 * head_dim };
+    let gains: Vec<f32> = numbers.floats(of_gains).iter().map(|gain| gain + 1.5).collect();
     let kv_words = (batch + 20usize).div_ceil(16) * attention::page_words(&heads);
 
     let (step_buffer, run) = bench.span(Class::Prompt, &step);
     let buffers = [bench.floats(&x), bench.floats(&gains)];
     let [y, kv] = [bench.floats(&vec![OLD; batch * queries * head_dim]), bench.buffer(&vec![0x7e00_7e00; kv_words])];
     let mut recording = Recording::new();
-    let norm = HeadNorm::new(heads, rotation, buffers[1], EPSILON, &face.caps(bench.gpu.caps()));
-    norm.record(&mut recording, &run, buffers[0].whole(), y.whole(), kv.whole());
+    let kernel = HeadNorm::new(norm, heads, rotation, buffers[1], EPSILON, &face.caps(bench.gpu.caps()));
+    kernel.record(&mut recording, &run, buffers[0].whole(), y.whole(), kv.whole());
     let [left_y, left_kv] = bench.run(&recording, [y, kv]);
     bench.free(buffers.into_iter().chain([step_buffer, y, kv]));
 
@@ -53,16 +59,31 @@ fn check(bench: &mut Bench, face: Face, heads: Heads, rotation: Rotation, number
     for (i, &row) in step.rows.iter().enumerate() {
         let row = row as usize;
         let turns = &step.turns[row * rotation.all + rotation.first..][..rotation.pairs];
-        for (head, x) in x[i * all * head_dim..(i + 1) * all * head_dim].chunks(head_dim).enumerate() {
-            let label = format!("{face:?} {heads:?} row {row} head {head}");
-            let gains = &gains[if head < queries { 0 } else { head_dim }..][..head_dim];
+        let x = &x[i * all * head_dim..(i + 1) * all * head_dim];
+        // All of Q and K, normed.
+        let normed: Vec<Bounded> = match norm {
+            QkNorm::Head => {
+                let gains = |head| &gains[if head < queries { 0 } else { head_dim }..][..head_dim];
+                let heads = x.chunks(head_dim).take(queries + kv_heads).enumerate();
+                heads.flat_map(|(head, x)| twin::norm(x, gains(head), EPSILON)).collect()
+            }
+            QkNorm::Whole => {
+                let (q, rest) = x.split_at(queries * head_dim);
+                let (of_q, of_k) = gains.split_at(q.len());
+                let k = &rest[..of_k.len()];
+                [twin::norm(q, of_q, EPSILON), twin::norm(k, of_k, EPSILON)].concat()
+            }
+        };
+        for (head, x) in x.chunks(head_dim).enumerate() {
+            let label = format!("{face:?} {norm:?} {heads:?} row {row} head {head}");
             if head < queries {
                 let at = (row * queries + head) * head_dim;
-                expected[at..at + head_dim].copy_from_slice(&linear::rotate(&twin::norm(x, gains, EPSILON), turns));
+                expected[at..at + head_dim]
+                    .copy_from_slice(&linear::rotate(&normed[head * head_dim..][..head_dim], turns));
                 continue;
             }
             let (wanted, word, head): (_, fn(&_, _, _, _) -> _, _) = if head < queries + kv_heads {
-                (linear::rotate(&twin::norm(x, gains, EPSILON), turns), attention::k_word, head - queries)
+                (linear::rotate(&normed[head * head_dim..][..head_dim], turns), attention::k_word, head - queries)
             } else {
                 let exact = x.iter().map(|&x| Bounded { value: f64::from(x), error: 0.0 }).collect();
                 (exact, attention::v_word, head - queries - kv_heads)

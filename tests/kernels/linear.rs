@@ -6,7 +6,7 @@ use headstart::{
     gpu::Recording,
     kernels::{
         Class, Heads, Rotation,
-        linear::{Epilogue, Fusion, Linear},
+        linear::{Activation, Epilogue, Fusion, Linear},
     },
     quant::Format,
 };
@@ -31,6 +31,7 @@ const LARGE_BLOCK_COLS: [usize; 5] = [512, 1536, 256, 768, 256];
 const ROWS: [usize; 5] = [37, 130, 5, 66, 1];
 const PAIRS: [usize; 5] = [38, 130, 6, 2, 66];
 const HEADS: [(usize, usize, usize, usize); 3] = [(6, 2, 40, 20), (3, 1, 64, 16), (2, 2, 8, 4)];
+const ACTIVATIONS: [Activation; 2] = [Activation::Silu, Activation::GeluTanh];
 const SPANS: [usize; 6] = [33, 17, 5, 2, 3, 34];
 
 struct Case {
@@ -41,6 +42,7 @@ struct Case {
     epilogue: Epilogue,
     norm: bool,
     bias: bool,
+    scale: f32,
     span: usize,
 }
 
@@ -49,10 +51,11 @@ fn table() -> Vec<Case> {
     for (c, (face, class)) in SHAPES.into_iter().enumerate() {
         for (f, format) in Format::ALL.into_iter().enumerate() {
             let extras = (c + 3 * f + c / 2) % 4;
+            let scale = [1.0, -0.75][c % 2];
             let (epilogue, rows) = match (c + f) % 4 {
                 0 => (Epilogue::Store, ROWS[((c + f) / 4 + c % 3) % 5]),
                 1 => (Epilogue::Residual, ROWS[((c + f) / 4 + f % 3) % 5]),
-                2 => (Epilogue::SwiGlu, PAIRS[((c + f) / 4 + c % 3) % 5]),
+                2 => (Epilogue::Gated(ACTIVATIONS[f % 2]), PAIRS[((c + f) / 4 + c % 3) % 5]),
                 _ => {
                     let (q, kv, dim, pairs) = HEADS[(c + f) / 4 % 3];
                     // Angles of other layers before and behind.
@@ -67,13 +70,19 @@ fn table() -> Vec<Case> {
             }[(c + f * 2) % 5];
             let span = SPANS[(c + f) % 6];
             let (norm, bias) = (extras % 2 == 1, extras / 2 == 1);
-            table.push(Case { face, class, parts: vec![(format, rows)], cols, epilogue, norm, bias, span });
+            table.push(Case { face, class, parts: vec![(format, rows)], cols, epilogue, norm, bias, scale, span });
         }
+    }
+    // Logits, capped and not.
+    for ((face, class), cap) in SHAPES.into_iter().zip([Some(1.5), None, Some(30.0), Some(0.5), None]) {
+        let (parts, epilogue) = (vec![(Format::Q8_0, 66)], Epilogue::Logits { cap });
+        table.push(Case { face, class, parts, cols: 96, epilogue, norm: true, bias: false, scale: 0.25, span: 3 });
     }
     // A matrix in two parts of two formats.
     for (face, class) in [SHAPES[0], SHAPES[3], SHAPES[4]] {
         let parts = vec![(Format::Q4_1, 34), (Format::Q8_0, 31)];
-        table.push(Case { face, class, parts, cols: 64, epilogue: Epilogue::Store, norm: true, bias: true, span: 5 });
+        let epilogue = Epilogue::Store;
+        table.push(Case { face, class, parts, cols: 64, epilogue, norm: true, bias: true, scale: 1.0, span: 5 });
     }
     table
 }
@@ -81,11 +90,13 @@ fn table() -> Vec<Case> {
 #[test]
 fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
     let mut pairs = BTreeSet::new();
-    for case in table().iter().filter(|case| case.parts.len() == 1) {
+    let plain = |case: &&Case| case.parts.len() == 1 && !matches!(case.epilogue, Epilogue::Logits { .. });
+    for case in table().iter().filter(plain) {
         let epilogue = match case.epilogue {
             Epilogue::Store => "store",
             Epilogue::Residual => "residual",
-            Epilogue::SwiGlu => "swiglu",
+            Epilogue::Gated(_) => "gated",
+            Epilogue::Logits { .. } => "logits",
             Epilogue::Qkv(..) => "qkv",
         };
         let shape = format!("{:?} {:?}", case.face, case.class);
@@ -151,16 +162,16 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     constants.extend(if case.bias { &bias[..] } else { &[] });
     let consts = bench.floats(if constants.is_empty() { &[0.0] } else { &constants });
     let norm = case.norm.then_some(epsilon);
-    let fusion = Fusion { epilogue: case.epilogue, norm, bias: case.bias, consts: consts.whole() };
+    let fusion = Fusion { epilogue: case.epilogue, norm, bias: case.bias, scale: case.scale, consts: consts.whole() };
     let linear = Linear::new(matrix.clone(), &fusion, &[case.class], &caps);
     let label = format!(
-        "{:?} {:?} {} {rows}x{cols} {:?} norm {} bias {} span {}",
-        case.face, case.class, case.parts[0].0, case.epilogue, case.norm, case.bias, case.span
+        "{:?} {:?} {} {rows}x{cols} {:?} norm {} bias {} scale {} span {}",
+        case.face, case.class, case.parts[0].0, case.epilogue, case.norm, case.bias, case.scale, case.span
     );
 
     let (width, kv_heads) = match case.epilogue {
-        Epilogue::Store | Epilogue::Residual => (rows, None),
-        Epilogue::SwiGlu => (rows / 2, None),
+        Epilogue::Store | Epilogue::Logits { .. } | Epilogue::Residual => (rows, None),
+        Epilogue::Gated(_) => (rows / 2, None),
         Epilogue::Qkv(heads, _) => (heads.heads * heads.head_dim, Some(heads)),
     };
     let angles = if let Epilogue::Qkv(_, rotation) = case.epilogue { rotation.all } else { 0 };
@@ -187,12 +198,14 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     let mut written = BTreeSet::new();
     for (i, &row) in list.iter().enumerate() {
         let row = row as usize;
-        let y = twin.product(&x[row * cols..(row + 1) * cols]);
-        let at = if case.epilogue == Epilogue::Store { i } else { row } * width;
+        let y = twin::scaled(&twin.product(&x[row * cols..(row + 1) * cols]), case.scale);
+        let by_span = matches!(case.epilogue, Epilogue::Store | Epilogue::Logits { .. });
+        let at = if by_span { i } else { row } * width;
         let out = match case.epilogue {
-            Epilogue::Store => y,
+            Epilogue::Store | Epilogue::Logits { cap: None } => y,
+            Epilogue::Logits { cap: Some(cap) } => twin::cap(&y, cap),
             Epilogue::Residual => twin::residual(&old[at..at + width], &y),
-            Epilogue::SwiGlu => twin::swiglu(&y),
+            Epilogue::Gated(activation) => twin::gated(&y, activation),
             Epilogue::Qkv(heads, Rotation { pairs, first, .. }) => {
                 let (q, k, v) = qkv(&heads, &y, &step.turns[row * angles + first..][..pairs]);
                 let slot = step.slots[row] as usize;
@@ -216,7 +229,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     for i in [0, case.span / 2, case.span - 1] {
         let alone = run(bench, case, &input, &list[i..=i]);
         let (from, to) = match case.epilogue {
-            Epilogue::Store => (0, i),
+            Epilogue::Store | Epilogue::Logits { .. } => (0, i),
             _ => (list[i] as usize, list[i] as usize),
         };
         let same = alone.y[from * width..(from + 1) * width] == left.y[to * width..(to + 1) * width];

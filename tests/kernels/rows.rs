@@ -12,7 +12,7 @@ use headstart::{
 };
 
 use super::bench::{Bench, Face, Numbers, Step, close, floats};
-use crate::reference::{embed as embed_twin, topk as topk_twin};
+use crate::reference::{embed as embed_twin, linear as linear_twin, topk as topk_twin};
 
 #[test]
 fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
@@ -34,7 +34,8 @@ fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
         let hidden = bench.floats(&vec![-7.0; tokens.len() * cols]);
         let mut recording = Recording::new();
         let caps = face.caps(bench.gpu.caps());
-        Embed::new(&matrix, &caps).record(&mut recording, &span, hidden.whole());
+        let scale = [1.0, 3.5][f % 2];
+        Embed::new(&matrix, scale, &caps).record(&mut recording, &span, hidden.whole());
         let [words] = bench.run(&recording, [hidden]);
         for (row, found) in floats(&words).chunks(cols).enumerate() {
             if !rows.contains(&(row as u32)) {
@@ -43,7 +44,11 @@ fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
             }
             // A nibble stands at most at 15 steps from its block's minimum, which spans at most -1..1.
             let largest = if format.block() == 1 { 0.0 } else { 3.0 };
-            close(found, &embed_twin::embed(&weights, cols, tokens[row], largest), &format!("{format} row {row}"));
+            close(
+                found,
+                &linear_twin::scaled(&embed_twin::embed(&weights, cols, tokens[row], largest), scale),
+                &format!("{format} row {row}"),
+            );
         }
         bench.free(matrix.parts.iter().map(|part| part.buffer).chain([step_buffer, hidden]));
     }

@@ -8,11 +8,12 @@ use headstart::{
     gpu::{Access, AdapterKind, Buffer, Caps, Kernel, shader::expand},
     kernels::{
         Class, Matrix, Part, Rotation, SHADERS,
-        attention::Attention,
+        attention::{Attention, Scores},
         attention_merge::AttentionMerge,
         embed::Embed,
-        head_norm::HeadNorm,
-        linear::{Epilogue, Fusion, Linear},
+        head_norm::{HeadNorm, QkNorm},
+        linear::{Activation, Epilogue, Fusion, Linear},
+        post_norm::PostNorm,
         topk::TopK,
     },
     quant::Format,
@@ -49,10 +50,11 @@ fn permutations() -> HashSet<Arc<Kernel>> {
     for caps in adapters() {
         for format in Format::ALL {
             let matrix = |cols, rows| Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
-            all.extend(Embed::new(&matrix(widths(format)[0], 100), &caps).kernels().cloned());
-            for epilogue in [Epilogue::Store, Epilogue::Residual, Epilogue::SwiGlu, Epilogue::Qkv(shape, rotation)] {
+            all.extend(Embed::new(&matrix(widths(format)[0], 100), 1.0, &caps).kernels().cloned());
+            let gated = Epilogue::Gated(Activation::Silu);
+            for epilogue in [Epilogue::Store, Epilogue::Residual, gated, Epilogue::Qkv(shape, rotation)] {
                 for (cols, norm, bias) in extras(format) {
-                    let fusion = Fusion { epilogue, norm, bias, consts: buffer.whole() };
+                    let fusion = Fusion { epilogue, norm, bias, scale: 1.0, consts: buffer.whole() };
                     let classes = [Class::Prompt, Class::Decode];
                     all.extend(Linear::new(matrix(cols, 640), &fusion, &classes, &caps).kernels().cloned());
                 }
@@ -61,12 +63,26 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         for head_dim in [40, 64, 80, 128, 256] {
             for group in [1, 3, 4, 8] {
                 let heads = heads(2 * group, 2, head_dim);
-                all.extend(Attention::new(heads, 2048, &caps).kernels().map(Arc::clone));
-                all.insert(HeadNorm::new(heads, rotation, buffer, 1e-6, &caps).kernel().clone());
-                all.insert(AttentionMerge::new(heads, 2048, &caps).kernel().clone());
+                let norm = if group == 3 { QkNorm::Whole } else { QkNorm::Head };
+                all.insert(HeadNorm::new(norm, heads, rotation, buffer, 1e-6, &caps).kernel().clone());
+                let windowed = Scores { scale: 0.0625, cap: Some(50.0), window: Some(512) };
+                for scores in [Some(Scores::of(head_dim)), (group == 4).then_some(windowed)].into_iter().flatten() {
+                    all.extend(Attention::new(heads, scores, 2048, &caps).kernels().map(Arc::clone));
+                    all.insert(AttentionMerge::new(heads, scores, 2048, &caps).kernel().clone());
+                }
             }
         }
         all.extend(TopK::new(5000, &caps).kernels().cloned());
+        all.insert(PostNorm::new(640, buffer, 1e-6, 1.0, &caps).kernel().clone());
+        // What few models have, in one format.
+        let format = Format::Q4K;
+        let matrix = Matrix { rows: 640, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 640 }] };
+        all.extend(Embed::new(&matrix, 25.0, &caps).kernels().cloned());
+        let rare = [Epilogue::Gated(Activation::GeluTanh), Epilogue::Logits { cap: Some(30.0) }, Epilogue::Residual];
+        for epilogue in rare {
+            let fusion = Fusion { epilogue, norm: None, bias: false, scale: 0.5, consts: buffer.whole() };
+            all.extend(Linear::new(matrix.clone(), &fusion, &[Class::Prompt, Class::Decode], &caps).kernels().cloned());
+        }
     }
     all
 }

@@ -1,22 +1,25 @@
-//! `softmax(q kᵀ / √d) v` for one query head, and the cache's pages.
+//! `softmax(cap(q kᵀ · scale)) v` for one query head, and the cache's pages.
 
 use half::f16;
 
 use super::{Bounded, ULP};
-use headstart::kernels::{Heads, PAGE};
+use headstart::kernels::{Heads, PAGE, attention::Scores};
 
 /// Roundings of the size of Σ p |v|: a few for exp and the sums, and as many as a score is large, since an error of a
 /// score is a relative error of its weight.
 const ROUNDINGS: f64 = 16.0;
 
 /// `q: [head_dim]`; `keys`, `values`: `[tokens][head_dim]`, the tokens that the row sees.
-pub fn attend(q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<Bounded> {
-    let scale = 1.0 / (q.len() as f64).sqrt();
+pub fn attend(scores: &Scores, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<Bounded> {
+    let scale = f64::from(scores.scale);
+    let cap = |score: f64| scores.cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
     let dot = |key: &[f32], term: fn(f64) -> f64| -> f64 {
         q.iter().zip(key).map(|(&q, &k)| term(f64::from(q) * f64::from(k) * scale)).sum()
     };
-    let scores: Vec<f64> = keys.iter().map(|key| dot(key, |term| term)).collect();
-    let size = keys.iter().map(|key| dot(key, f64::abs)).fold(0.0, f64::max);
+    // A cap's own error is of the size of the cap.
+    let capping = scores.cap.map_or(0.0, f64::from);
+    let scores: Vec<f64> = keys.iter().map(|key| cap(dot(key, |term| term))).collect();
+    let size = keys.iter().map(|key| dot(key, f64::abs)).fold(capping, f64::max);
     let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = scores.iter().map(|score| (score - top).exp()).collect();
     let total: f64 = weights.iter().sum();

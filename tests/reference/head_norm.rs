@@ -1,8 +1,8 @@
-//! RMSNorm of one head.
+//! RMSNorm of a head, or of several together.
 
 use super::{Bounded, ULP};
 
-/// `x`, `gains`: `[head_dim]`.
+/// `x`, `gains`: `[length]`.
 pub fn norm(x: &[f32], gains: &[f32], epsilon: f32) -> Vec<Bounded> {
     let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / x.len() as f64;
     let factor = 1.0 / (mean + f64::from(epsilon)).sqrt();

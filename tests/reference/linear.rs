@@ -2,6 +2,8 @@
 
 use half::f16;
 
+use headstart::kernels::linear::Activation;
+
 use super::{Bounded, ULP};
 
 /// Roundings of the size of the sum of the magnitudes of the terms: one each for unpacking the weight, for the gain and for
@@ -47,14 +49,36 @@ pub fn residual(old: &[f32], y: &[Bounded]) -> Vec<Bounded> {
     old.iter().zip(y).map(add).collect()
 }
 
-/// Rows alternate gate and up: `gate · sigmoid(gate) · up`, whose slope in the gate is at most 1.1 · up.
-pub fn swiglu(y: &[Bounded]) -> Vec<Bounded> {
+/// `cap · tanh(y / cap)`, whose own error is of the size of the cap.
+pub fn cap(y: &[Bounded], cap: f32) -> Vec<Bounded> {
+    let cap = f64::from(cap);
+    y.iter().map(|y| Bounded { value: cap * (y.value / cap).tanh(), error: y.error + 8.0 * ULP * cap }).collect()
+}
+
+/// `y · scale`.
+pub fn scaled(y: &[Bounded], scale: f32) -> Vec<Bounded> {
+    let scale = f64::from(scale);
+    let times = |y: &Bounded| {
+        let value = y.value * scale;
+        Bounded { value, error: y.error * scale.abs() + ULP * value.abs() }
+    };
+    y.iter().map(times).collect()
+}
+
+/// Rows alternate gate and up: `f(gate) · up`, where the slope of f is at most 1.13.
+pub fn gated(y: &[Bounded], activation: Activation) -> Vec<Bounded> {
     let pair = |pair: &[Bounded]| {
         let (gate, up) = (pair[0].value, pair[1].value);
-        let silu = gate / (1.0 + (-gate).exp());
-        // exp may be off by 3 + 2 |gate| units in the last place (WGSL, accuracy of expressions); then three roundings.
-        let own = ULP * (2.0 * (3.0 + 2.0 * gate.abs()) + 8.0) * (silu * up).abs();
-        Bounded { value: silu * up, error: 1.1 * up.abs() * pair[0].error + silu.abs() * pair[1].error + own }
+        // Both are gate · sigmoid(power).
+        let power = match activation {
+            Activation::Silu => gate,
+            Activation::GeluTanh => 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044715 * gate.powi(3)),
+        };
+        let value = gate / (1.0 + (-power).exp());
+        // exp may be off by 3 + 2 |power| units in the last place (WGSL, accuracy of expressions), and by as many as its power
+        // is, times that; then a few roundings.
+        let own = ULP * (2.0 * (3.0 + 4.0 * power.abs()) + 8.0) * (value * up).abs();
+        Bounded { value: value * up, error: 1.13 * up.abs() * pair[0].error + value.abs() * pair[1].error + own }
     };
     y.chunks(2).map(pair).collect()
 }

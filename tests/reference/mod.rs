@@ -6,6 +6,7 @@ pub mod attention_merge;
 pub mod embed;
 pub mod head_norm;
 pub mod linear;
+pub mod post_norm;
 pub mod topk;
 
 /// Half the distance from 1 to the next f32: the largest relative error of one rounding.

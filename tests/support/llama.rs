@@ -4,7 +4,8 @@
 //! O(tokens × parameters), one token at a time: for short prompts.
 
 use half::f16;
-use headstart::model::{Config, LayerRole, Role, RopeRows};
+use headstart::kernels::{attention::Scores, head_norm::QkNorm, linear::Activation};
+use headstart::model::{Config, LayerRole, LayerSpec, Norms, Role, RopeRows};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 
@@ -21,12 +22,13 @@ pub struct Llama {
 struct Layer {
     /// Empty where nothing turns.
     inv_freq: Vec<f64>,
-    attn_norm: Vec<f32>,
-    mlp_norm: Vec<f32>,
+    /// Of attention and of the MLP.
+    before: Option<[Vec<f32>; 2]>,
+    after: Option<[Vec<f32>; 2]>,
     q: Linear,
     k: Linear,
-    /// Gains of the norms of heads of Q and K, where they have any.
-    head_norms: Option<[Vec<f32>; 2]>,
+    /// Gains of the norms of Q and K, where they have any.
+    qk_norms: Option<[Vec<f32>; 2]>,
     v: Linear,
     o: Linear,
     gate: Linear,
@@ -51,20 +53,33 @@ impl Llama {
     pub fn load(checkpoint: &Checkpoint, half_cache: bool) -> Self {
         use LayerRole::*;
         let config = Config::from_checkpoint(checkpoint).unwrap();
-        let tensor = |role| block_on(checkpoint.read_f32(config.tensor(checkpoint, role).unwrap())).unwrap();
+        let tensor = |role: Role| -> Vec<f32> {
+            let (tensor, rows) = config.rows(role);
+            let info = config.tensor(checkpoint, tensor).unwrap();
+            let values = block_on(checkpoint.read_f32(info)).unwrap();
+            let width = values.len() / info.shape[0];
+            values[rows.start * width..rows.end * width].to_vec()
+        };
+        let gains = |role| -> Vec<f32> { tensor(role).into_iter().map(|gain| gain + config.norm_offset).collect() };
         let layer = |at: usize| {
             let spec = &config.layers[at];
             let linear = |weight, bias, biased: bool| Linear {
                 weight: tensor(Role::Layer(at, weight)),
                 bias: if biased { tensor(Role::Layer(at, bias)) } else { Vec::new() },
             };
+            let both = |norms: [LayerRole; 2]| norms.map(|norm| gains(Role::Layer(at, norm)));
+            let (before, after) = match spec.norms {
+                Norms::Before => (Some([AttnNorm, MlpNorm]), None),
+                Norms::After => (None, Some([PostAttnNorm, PostMlpNorm])),
+                Norms::Around => (Some([AttnNorm, PreMlpNorm]), Some([PostAttnNorm, PostMlpNorm])),
+            };
             Layer {
                 inv_freq: spec.rope.as_ref().map_or(Vec::new(), |rope| rope.inv_freq(None).unwrap()),
-                attn_norm: tensor(Role::Layer(at, AttnNorm)),
-                mlp_norm: tensor(Role::Layer(at, MlpNorm)),
+                before: before.map(both),
+                after: after.map(both),
                 q: linear(Q, QBias, spec.qkv_bias),
                 k: linear(K, KBias, spec.qkv_bias),
-                head_norms: spec.qk_norm.then(|| [QNorm, KNorm].map(|norm| tensor(Role::Layer(at, norm)))),
+                qk_norms: spec.qk_norm.map(|_| both([QNorm, KNorm])),
                 v: linear(V, VBias, spec.qkv_bias),
                 o: linear(O, OBias, spec.o_bias),
                 gate: linear(Gate, GateBias, spec.mlp_bias),
@@ -75,7 +90,7 @@ impl Llama {
         Self {
             embedding: tensor(Role::Embedding),
             layers: (0..config.layers.len()).map(layer).collect(),
-            norm: tensor(Role::FinalNorm),
+            norm: gains(Role::FinalNorm),
             head: (!config.tied_embeddings).then(|| tensor(Role::LmHead)),
             half_cache,
             config,
@@ -88,13 +103,23 @@ impl Llama {
         let kept = |x: f32| if self.half_cache { f16::from_f32(x).to_f32() } else { x };
         let mut cache = vec![(Vec::<f32>::new(), Vec::<f32>::new()); self.layers.len()];
         for (position, &token) in tokens.iter().enumerate() {
-            let mut x = self.embedding[token as usize * hidden..][..hidden].to_vec();
-            for (layer, (keys, values)) in self.layers.iter().zip(&mut cache) {
-                let normed = rms_norm(&x, &layer.attn_norm, rms_eps);
+            let embedded = &self.embedding[token as usize * hidden..][..hidden];
+            let mut x: Vec<f32> = embedded.iter().map(|x| x * self.config.embedding_scale).collect();
+            for ((layer, spec), (keys, values)) in self.layers.iter().zip(&self.config.layers).zip(&mut cache) {
+                let before = |x: &[f32], at: usize| {
+                    layer.before.as_ref().map_or(x.to_vec(), |norms| rms_norm(x, &norms[at], rms_eps))
+                };
+                let give = |x: &mut [f32], y: Vec<f32>, at: usize| {
+                    let y = layer.after.as_ref().map_or(y.clone(), |norms| rms_norm(&y, &norms[at], rms_eps));
+                    x.iter_mut().zip(y).for_each(|(x, y)| *x += spec.residual_scale * y);
+                };
+                let normed = before(&x, 0);
                 let (mut q, mut k) = (layer.q.apply(&normed), layer.k.apply(&normed));
-                if let Some([of_q, of_k]) = &layer.head_norms {
-                    q.chunks_mut(head_dim).for_each(|head| head.copy_from_slice(&rms_norm(head, of_q, rms_eps)));
-                    k.chunks_mut(head_dim).for_each(|head| head.copy_from_slice(&rms_norm(head, of_k, rms_eps)));
+                if let Some([of_q, of_k]) = &layer.qk_norms {
+                    let whole = spec.qk_norm == Some(QkNorm::Whole);
+                    let (of_heads, of_kv) = if whole { (q.len(), k.len()) } else { (head_dim, head_dim) };
+                    q.chunks_mut(of_heads).for_each(|head| head.copy_from_slice(&rms_norm(head, of_q, rms_eps)));
+                    k.chunks_mut(of_kv).for_each(|head| head.copy_from_slice(&rms_norm(head, of_k, rms_eps)));
                 }
                 q.chunks_mut(head_dim)
                     .chain(k.chunks_mut(head_dim))
@@ -105,19 +130,22 @@ impl Llama {
                     .flat_map(|head| {
                         let at = head / (heads / kv_heads) * head_dim;
                         let rows = |plane| rows(plane, kv_heads * head_dim, at, head_dim);
-                        attend(&q[head * head_dim..][..head_dim], rows(keys), rows(values))
+                        attend(&spec.scores, &q[head * head_dim..][..head_dim], rows(keys), rows(values))
                     })
                     .collect();
-                add(&mut x, &layer.o.apply(&out));
-                let normed = rms_norm(&x, &layer.mlp_norm, rms_eps);
+                give(&mut x, layer.o.apply(&out), 0);
+                let normed = before(&x, 1);
                 let gate = layer.gate.apply(&normed);
                 let gated: Vec<f32> =
-                    gate.iter().zip(layer.up.apply(&normed)).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-                add(&mut x, &layer.down.apply(&gated));
+                    gate.iter().zip(layer.up.apply(&normed)).map(|(g, u)| activate(spec, *g) * u).collect();
+                give(&mut x, layer.down.apply(&gated), 1);
             }
             if wanted(position) {
                 let head = self.head.as_ref().unwrap_or(&self.embedding);
-                each(position, &matvec(head, &rms_norm(&x, &self.norm, rms_eps)));
+                let logits = matvec(head, &rms_norm(&x, &self.norm, rms_eps));
+                let scaled = logits.into_iter().map(|logit| logit * self.config.logit_scale);
+                let capped = scaled.map(|logit| cap(logit, self.config.logit_cap)).collect::<Vec<_>>();
+                each(position, &capped);
             }
         }
     }
@@ -141,9 +169,27 @@ fn rows(plane: &[f32], stride: usize, at: usize, width: usize) -> impl Iterator<
     plane.chunks_exact(stride).map(move |row| &row[at..at + width])
 }
 
-fn attend<'a>(q: &[f32], keys: impl Iterator<Item = &'a [f32]>, values: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
-    let scale = (q.len() as f32).sqrt().recip();
-    let scores: Vec<f32> = keys.map(|k| dot(q, k) * scale).collect();
+fn activate(spec: &LayerSpec, x: f32) -> f32 {
+    match spec.activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => 0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044715 * x * x * x)).tanh()),
+    }
+}
+
+fn cap(x: f32, cap: Option<f32>) -> f32 {
+    cap.map_or(x, |cap| cap * (x / cap).tanh())
+}
+
+/// `keys`, `values`: of all tokens up to the one that asks.
+fn attend<'a>(
+    spec: &Scores,
+    q: &[f32],
+    keys: impl Iterator<Item = &'a [f32]> + Clone,
+    values: impl Iterator<Item = &'a [f32]>,
+) -> Vec<f32> {
+    let hidden = spec.window.map_or(0, |window| keys.clone().count().saturating_sub(window));
+    let (keys, values) = (keys.skip(hidden), values.skip(hidden));
+    let scores: Vec<f32> = keys.map(|k| cap(dot(q, k) * spec.scale, spec.cap)).collect();
     let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f32> = scores.iter().map(|s| (s - max).exp()).collect();
     let sum: f32 = weights.iter().sum();
@@ -172,8 +218,4 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     let rest: f32 = a.1.iter().zip(b.1).map(|(a, b)| a * b).sum();
     sums.iter().sum::<f32>() + rest
-}
-
-fn add(x: &mut [f32], y: &[f32]) {
-    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }

@@ -13,6 +13,7 @@ import torch
 import transformers
 
 import common
+import tiny_gguf
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 PROMPT = 72
@@ -31,13 +32,42 @@ QWEN2 = dict(hidden_size=112, num_attention_heads=7, num_key_value_heads=1, inte
              vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
              rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
 # Normed heads, and attention wider than the model.
-QWEN3 = dict(hidden_size=96, num_attention_heads=6, num_key_value_heads=2, head_dim=32, intermediate_size=152,
+QWEN3 = dict(hidden_size=72, num_attention_heads=6, num_key_value_heads=2, head_dim=32, intermediate_size=104,
              num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=False,
              rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
 # A layer that does not turn its heads.
 SMOLLM3 = dict(hidden_size=96, num_attention_heads=4, num_key_value_heads=2, intermediate_size=136, num_hidden_layers=5,
                vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
                rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, pad_token_id=0)
+# Caps of scores and logits, norms on both sides, and windows on every other layer that a prompt outgrows.
+GEMMA2 = dict(hidden_size=72, num_attention_heads=4, num_key_value_heads=2, head_dim=24, intermediate_size=104,
+              num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, sliding_window=21,
+              query_pre_attn_scalar=24, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
+              rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, pad_token_id=0)
+# Normed heads, five layers with windows and angles of their own to one that sees all, with stretched ones.
+GEMMA3 = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, head_dim=32, intermediate_size=64,
+              num_hidden_layers=7, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, sliding_window=17,
+              query_pre_attn_scalar=32,
+              rope_parameters={"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+                               "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}, pad_token_id=0)
+# Norms behind attention and MLP, and over all heads of Q and of K.
+OLMO2 = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=104, num_hidden_layers=3,
+             vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=False,
+             rope_parameters={"rope_type": "default", "rope_theta": 500000.0}, pad_token_id=0)
+# Four multipliers.
+GRANITE = dict(hidden_size=72, num_attention_heads=3, num_key_value_heads=1, intermediate_size=104, num_hidden_layers=3,
+               vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=True,
+               embedding_multiplier=12.0, attention_multiplier=0.125, residual_multiplier=0.5, logits_scaling=2.0,
+               rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, pad_token_id=0)
+# A window on every layer.
+MISTRAL = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=24, intermediate_size=104,
+               num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-5, sliding_window=19,
+               tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+# Q, K and V in one matrix, gate and up in another, half of each head turned, a window.
+PHI3 = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=104, num_hidden_layers=3,
+            vocab_size=333, max_position_embeddings=512, original_max_position_embeddings=512, rms_norm_eps=1e-5,
+            sliding_window=23, tie_word_embeddings=False, pad_token_id=0,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})
 LLAMA = transformers.LlamaConfig
 MODELS = {
     "tiny-odd-f16": (LLAMA, ODD, torch.float16, {}),
@@ -46,6 +76,12 @@ MODELS = {
     "tiny-qwen2-bf16": (transformers.Qwen2Config, QWEN2, torch.bfloat16, {}),
     "tiny-qwen3-f16": (transformers.Qwen3Config, QWEN3, torch.float16, {}),
     "tiny-smollm3-f16": (transformers.SmolLM3Config, SMOLLM3, torch.float16, {}),
+    "tiny-gemma2-f16": (transformers.Gemma2Config, GEMMA2, torch.float16, {}),
+    "tiny-gemma3-f16": (transformers.Gemma3TextConfig, GEMMA3, torch.float16, {}),
+    "tiny-olmo2-f16": (transformers.Olmo2Config, OLMO2, torch.float16, {}),
+    "tiny-granite-f16": (transformers.GraniteConfig, GRANITE, torch.float16, {}),
+    "tiny-mistral-f16": (transformers.MistralConfig, MISTRAL, torch.float16, {}),
+    "tiny-phi3-f16": (transformers.Phi3Config, PHI3, torch.float16, {}),
 }
 
 
@@ -57,7 +93,8 @@ def draw(config, seed):
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=rng)
             if "norm" in name:
-                p.copy_(1 + 0.2 * noise)
+                # Gemma adds the 1 itself.
+                p.copy_((0 if "gemma" in config.model_type else 1) + 0.2 * noise)
             elif name.endswith("bias"):
                 p.copy_(0.1 * noise)
             elif "embed_tokens" in name:
@@ -76,6 +113,8 @@ def main():
         config = kind(**shape, bos_token_id=1, eos_token_id=2, attention_dropout=0.0)
         draw(config, seed).to(dtype).save_pretrained(out, **options)
         model = common.load(out)
+        if config.model_type in tiny_gguf.FAMILIES:
+            tiny_gguf.write(model, f"{out}.gguf")
         ids = [(i * i * 31 + i * 17 + 5 * seed + 3) % shape["vocab_size"] for i in range(PROMPT)]
         logits, record = common.run(model, ids)
         np.save(f"{out}/logits.npy", logits)

@@ -1,0 +1,45 @@
+//! RMSNorm of what attention or an MLP gives, added to the residual stream: see `shaders/post_norm.wgsl`.
+
+use std::sync::Arc;
+
+use super::Span;
+use crate::gpu::{Access, AdapterKind, Buffer, Caps, Cost, Kernel, Recording, Slice};
+
+/// One norm.
+#[derive(Debug, Clone)]
+pub struct PostNorm {
+    cols: usize,
+    gains: Buffer,
+    kernel: Arc<Kernel>,
+}
+
+impl PostNorm {
+    /// `gains: [cols]` f32; `scale`: what the normed row is multiplied by.
+    pub fn new(cols: usize, gains: Buffer, epsilon: f32, scale: f32, caps: &Caps) -> Self {
+        let lanes = match caps.kind {
+            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Gpu => 64,
+        };
+        let defines =
+            vec![("LANES", lanes), ("COLS", cols as u32), ("EPSILON", epsilon.to_bits()), ("SCALE", scale.to_bits())];
+        let bindings = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
+        Self { cols, gains, kernel: Arc::new(Kernel { name: "post_norm", defines, bindings }) }
+    }
+
+    /// Its one pipeline.
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    /// `x: [span rows, cols]`, by position in the span; `hidden: [batch rows, cols]`, added to.
+    pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, hidden: Slice) {
+        let bytes = (span.rows * self.cols * 4) as u64;
+        let cost = Cost { read: 2 * bytes, written: bytes };
+        recording.dispatch(
+            &self.kernel,
+            vec![span.step, x, self.gains.whole(), hidden],
+            [span.rows as u32, 1, 1],
+            cost,
+        );
+    }
+}

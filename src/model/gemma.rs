@@ -1,0 +1,61 @@
+//! Gemma 2 (arXiv 2408.00118) and the text models of Gemma 3 (arXiv 2503.19786; reference: transformers `modeling_gemma2.py`,
+//! `modeling_gemma3.py`): RMSNorm around attention and MLP, GELU, embeddings times the root of their width, windows on
+//! most layers. Gemma 2 caps scores and logits; Gemma 3 norms heads, and layers with a window turn by angles of their own.
+
+use super::{
+    Architecture, Config, Norms,
+    keys::{Key, Keys},
+};
+use crate::{
+    error::Result,
+    kernels::{head_norm::QkNorm, linear::Activation},
+    weights::Kind,
+};
+
+pub(super) const GEMMA2: Architecture = Architecture { name: "gemma2", model_type: "gemma2", read: gemma2 };
+pub(super) const GEMMA3: Architecture = Architecture { name: "gemma3", model_type: "gemma3_text", read: gemma3 };
+
+const SCORE_CAP: Key = Key("attn_logit_softcapping", "attn_logit_softcapping");
+const LOGIT_CAP: Key = Key("final_logit_softcapping", "final_logit_softcapping");
+
+fn gemma2(keys: &Keys) -> Result<Config> {
+    let mut config = gemma(keys, 2, 46)?;
+    // Files that leave the caps out mean those of the paper.
+    let score_cap = keys.cap(SCORE_CAP, 50.0)?;
+    config.logit_cap = keys.cap(LOGIT_CAP, 30.0)?;
+    config.layers.iter_mut().for_each(|layer| layer.scores.cap = score_cap);
+    Ok(config)
+}
+
+fn gemma3(keys: &Keys) -> Result<Config> {
+    keys.refuse_on("use_bidirectional_attention")?;
+    let mut config = gemma(keys, 6, 62)?;
+    let local = keys.local_rope(config.head_dim)?;
+    for layer in &mut config.layers {
+        layer.qk_norm = Some(QkNorm::Head);
+        if layer.scores.window.is_some() {
+            layer.rope = Some(local.clone());
+        }
+    }
+    Ok(config)
+}
+
+/// What both have. Every `pattern`-th layer sees the whole context where the file does not say which do. In the model of
+/// `largest` layers scores are scaled by the width of a head's share of the hidden state, where the file does not say.
+fn gemma(keys: &Keys, pattern: usize, largest: usize) -> Result<Config> {
+    keys.check_activation("hidden_activation", "gelu_pytorch_tanh")?;
+    let mut config = keys.decoder()?;
+    let of_heads = if config.layers.len() == largest { config.hidden / config.heads } else { config.head_dim };
+    let scale = keys.query_scale(of_heads)?;
+    let windows = keys.windows(pattern, config.layers.len())?;
+    for (layer, window) in config.layers.iter_mut().zip(windows) {
+        layer.scores.scale = scale;
+        layer.scores.window = window.filter(|&window| window < config.context);
+        layer.norms = Norms::Around;
+        layer.activation = Activation::GeluTanh;
+    }
+    config.embedding_scale = (config.hidden as f32).sqrt();
+    // Converters to GGUF store gains with the 1 that the model adds.
+    config.norm_offset = if keys.kind() == Kind::HuggingFace { 1.0 } else { 0.0 };
+    Ok(config)
+}

@@ -1,0 +1,18 @@
+//! Phi-3 (arXiv 2404.14219; reference: transformers `modeling_phi3.py`): as Llama, with Q, K and V in one matrix, gate and up in
+//! another, part of each head turned, and a window on every layer where the configuration has one.
+
+use super::{Architecture, Config, keys::Keys};
+use crate::error::Result;
+
+pub(super) const PHI3: Architecture = Architecture { name: "phi3", model_type: "phi3", read };
+
+fn read(keys: &Keys) -> Result<Config> {
+    keys.check_activation("hidden_act", "silu")?;
+    let mut config = keys.decoder()?;
+    let window = keys.window(None)?.filter(|&window| window < config.context);
+    for layer in &mut config.layers {
+        layer.is_fused = true;
+        layer.scores.window = window;
+    }
+    Ok(config)
+}

@@ -1,0 +1,180 @@
+//! How layers tell positions apart, as a checkpoint says it: RoPE and its scaling, windows.
+
+use serde_json::Value;
+
+use super::{
+    Rope, Scaling,
+    keys::{Key, Keys, MAX_CONTEXT, MAX_HEAD_DIM, ROPE_DIMS, positive, size, unsupported},
+};
+use crate::{
+    error::Result,
+    weights::{Field, Fields, Kind, Metadata},
+};
+
+const FULL: &str = "rope_parameters.full_attention";
+const SLIDING: &str = "rope_parameters.sliding_attention";
+const WINDOW: Key = Key("attention.sliding_window", "sliding_window");
+const KNOWN_SCALING: &str = "take a model without RoPE scaling, or with linear or Llama 3 scaling";
+
+impl Keys<'_> {
+    /// As [`Keys::json`], null being as good as nothing.
+    fn given(&self, key: &str) -> Option<&Value> {
+        self.json(key).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn gguf_rope(&self, head_dim: usize) -> Result<Rope> {
+        let key = |rest: &str| format!("{}.rope.{rest}", self.architecture);
+        // Files written before `scaling.type` came have but a factor, under either name.
+        let present = |key: &String| self.lookup(key).is_some();
+        let factor = [key("scaling.factor"), key("scale_linear")].into_iter().find(present);
+        let scaling = match (self.str(&key("scaling.type"))?, factor) {
+            (Some("none"), _) | (None, None) => Scaling::None,
+            (Some("linear") | None, factor) => {
+                let factor = factor.unwrap_or_else(|| key("scaling.factor"));
+                Scaling::Linear { factor: positive(self, &factor, None)? }
+            }
+            (Some(other), _) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
+        };
+        Ok(Rope {
+            theta: positive(self, &key("freq_base"), Some(10_000.0))?,
+            dims: self.size(ROPE_DIMS, MAX_HEAD_DIM, Some(head_dim))?,
+            scaling,
+        })
+    }
+
+    pub(super) fn hugging_face_rope(&self, head_dim: usize, context: usize) -> Result<Rope> {
+        // Release 5 of transformers gathers in `rope_parameters` what release 4 has in `rope_scaling` and beside it.
+        // Where kinds of layers turn in ways of their own it has an object of each.
+        let groups = [FULL, "rope_parameters", "rope_scaling"];
+        let group = groups.into_iter().find(|group| self.given(group).is_some()).unwrap_or("rope_scaling");
+        if let Some(value) = self.given(group)
+            && !value.is_object()
+        {
+            return Err(self.wrong(group, format!("expected an object, found {value}")));
+        }
+        let in_group = |field: &str| format!("{group}.{field}");
+        let either = |field: &str| match in_group(field) {
+            path if self.given(&path).is_some() => path,
+            _ => field.to_owned(),
+        };
+        let number = |field: &str| positive(self, &in_group(field), None);
+        let kind = match self.str(&in_group("rope_type"))? {
+            Some(kind) => Some(kind),
+            None => self.str(&in_group("type"))?,
+        };
+        let scaling = match kind {
+            None | Some("default") => Scaling::None,
+            Some("linear") => Scaling::Linear { factor: number("factor")? },
+            Some("llama3") => {
+                let (low_freq_factor, high_freq_factor) = (number("low_freq_factor")?, number("high_freq_factor")?);
+                if high_freq_factor <= low_freq_factor {
+                    let problem = format!("{high_freq_factor} is not above low_freq_factor, {low_freq_factor}");
+                    return Err(self.wrong(&in_group("high_freq_factor"), problem));
+                }
+                let original_context =
+                    size(self, &in_group("original_max_position_embeddings"), MAX_CONTEXT, Some(context))?;
+                Scaling::Llama3 { factor: number("factor")?, low_freq_factor, high_freq_factor, original_context }
+            }
+            Some(other) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
+        };
+        let part = either("partial_rotary_factor");
+        let share = positive(self, &part, Some(1.0))?;
+        if share > 1.0 {
+            return Err(self.wrong(&part, format!("{share} is more than the whole head")));
+        }
+        let theta = positive(self, &either("rope_theta"), Some(10_000.0))?;
+        Ok(Rope { theta, dims: (head_dim as f64 * share) as usize, scaling })
+    }
+
+    /// What turns the layers that see a window, where they turn in a way of their own.
+    pub(super) fn local_rope(&self, head_dim: usize) -> Result<Rope> {
+        let theta = match self.kind() {
+            Kind::Gguf => format!("{}.rope.freq_base_swa", self.architecture),
+            Kind::HuggingFace if self.given(SLIDING).is_some() => match self.str(&format!("{SLIDING}.rope_type"))? {
+                None | Some("default") => format!("{SLIDING}.rope_theta"),
+                Some(other) => {
+                    return Err(unsupported(self, format!("RoPE scaling {other:?} in a window"), KNOWN_SCALING));
+                }
+            },
+            Kind::HuggingFace => "rope_local_base_freq".to_owned(),
+        };
+        Ok(Rope { theta: positive(self, &theta, Some(10_000.0))?, dims: head_dim, scaling: Scaling::None })
+    }
+
+    /// The window of the layers that see one, in tokens; `default` where the file does not say, none where it says null or 0.
+    pub(super) fn window(&self, default: Option<u64>) -> Result<Option<usize>> {
+        let name = self.name(WINDOW);
+        let window = match self.json(&name) {
+            Some(Value::Null) => None,
+            _ => self.u64(&name)?.or(default),
+        };
+        Ok(window.filter(|&window| window > 0).map(|window| usize::try_from(window).unwrap_or(usize::MAX)))
+    }
+
+    /// The window of each of `layers` layers, in tokens; of every `pattern`-th none, where the file does not say which.
+    pub(super) fn windows(&self, pattern: usize, layers: usize) -> Result<Vec<Option<usize>>> {
+        let Some(window) = self.window(None)? else { return Ok(vec![None; layers]) };
+        let slides = match self.layers_that_slide(layers)? {
+            Some(slides) => slides,
+            None => {
+                let pattern = self.window_pattern(pattern)?;
+                (1..=layers).map(|layer| !layer.is_multiple_of(pattern)).collect()
+            }
+        };
+        Ok(slides.into_iter().map(|slides| slides.then_some(window)).collect())
+    }
+
+    /// A list that says of each layer whether it sees a window, if there is one.
+    fn layers_that_slide(&self, layers: usize) -> Result<Option<Vec<bool>>> {
+        const TYPES: &str = "layer_types";
+        let (key, list): (String, Option<Vec<Option<bool>>>) = match &self.checkpoint.metadata {
+            Metadata::Gguf(metadata) => {
+                let key = format!("{}.attention.sliding_window_pattern", self.architecture);
+                let list = match self.lookup(&key) {
+                    Some(Field::Other(_)) => metadata.bools(&key)?,
+                    _ => None,
+                };
+                (key, list.map(|list| list.into_iter().map(Some).collect()))
+            }
+            Metadata::HuggingFace(_) => {
+                let slides = |value: &Value| match value.as_str() {
+                    Some("sliding_attention") => Some(true),
+                    Some("full_attention") => Some(false),
+                    _ => None,
+                };
+                let list = self.given(TYPES).map(|value| match value.as_array() {
+                    Some(list) => list.iter().map(slides).collect(),
+                    None => vec![None],
+                });
+                (TYPES.to_owned(), list)
+            }
+        };
+        let Some(list) = list else { return Ok(None) };
+        match list.into_iter().collect::<Option<Vec<_>>>() {
+            Some(list) if list.len() == layers => Ok(Some(list)),
+            _ => {
+                let problem = format!("expected for each of the {layers} layers whether it sees a window");
+                Err(self.wrong(&key, problem))
+            }
+        }
+    }
+
+    fn window_pattern(&self, default: usize) -> Result<usize> {
+        let keys = match self.kind() {
+            Kind::Gguf => vec![format!("{}.attention.sliding_window_pattern", self.architecture)],
+            Kind::HuggingFace => ["sliding_window_pattern", "_sliding_window_pattern"].map(str::to_owned).to_vec(),
+        };
+        let key = keys.into_iter().find(|key| self.lookup(key).is_some());
+        key.map_or(Ok(default), |key| self.count(&key, default))
+    }
+
+    /// What scores are multiplied by: `query_pre_attn_scalar^(-1/2)`, and the same of `head_dim` where a GGUF file, which has no
+    /// such field, is meant.
+    pub(super) fn query_scale(&self, head_dim: usize) -> Result<f32> {
+        let scalar = match self.kind() {
+            Kind::Gguf => head_dim as f64,
+            Kind::HuggingFace => positive(self, "query_pre_attn_scalar", Some(256.0))?,
+        };
+        Ok(scalar.powf(-0.5) as f32)
+    }
+}

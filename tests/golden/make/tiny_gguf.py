@@ -1,0 +1,65 @@
+"""A tiny model as a GGUF file, written with gguf-py as llama.cpp's converter writes its family: float16 matrices, float32 vectors."""
+import gguf
+import numpy as np
+
+# By transformers' `model_type`: what GGUF calls the architecture, and what its converter adds to the gains of norms.
+FAMILIES = {"qwen2": ("qwen2", 0), "qwen3": ("qwen3", 0), "gemma2": ("gemma2", 1), "gemma3_text": ("gemma3", 1), "olmo2": ("olmo2", 0),
+            "granite": ("granite", 0), "phi3": ("phi3", 0)}
+# Whose rows of Q and K the converter interleaves.
+INTERLEAVED = ["granite"]
+
+
+def write(model, path):
+    config = model.config
+    arch, offset = FAMILIES[config.model_type]
+    writer = gguf.GGUFWriter(path, arch)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rope = config.rope_parameters
+    rope = rope.get("full_attention", rope)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if "gemma" in config.model_type or config.model_type == "phi3":
+        writer.add_sliding_window(config.sliding_window)
+    if rope.get("partial_rotary_factor"):
+        writer.add_rope_dimension_count(int(head_dim * rope["partial_rotary_factor"]))
+    if config.model_type == "gemma2":
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if config.model_type == "granite":
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
+    writer.add_bos_token_id(config.bos_token_id)
+    writer.add_eos_token_id(config.eos_token_id)
+
+    names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        values = tensor.float().numpy()
+        if name.endswith("norm.weight"):
+            values = values + np.float32(offset)
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
+        if config.model_type in INTERLEAVED and heads:
+            halves = values.reshape(heads, 2, values.shape[0] // heads // 2, -1)
+            values = halves.swapaxes(1, 2).reshape(values.shape)
+        ours = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        writer.add_tensor(ours, values.astype(np.float32 if values.ndim == 1 else np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
