@@ -27,7 +27,7 @@ pub struct GgufVocab {
     pub file: String,
     /// `general.name`, from which llama.cpp knows the models whose control tokens take in the spaces behind them.
     pub name: Option<String>,
-    /// `model`: `gpt2` is byte-level BPE, `llama` is SentencePiece's BPE.
+    /// `model`: `gpt2` and `gemma4` are BPE by a list of merges, `llama` is SentencePiece's BPE.
     pub model: String,
     /// `pre`: how text is cut before merging; `default` where it is missing.
     pub pre: Option<String>,
@@ -212,8 +212,8 @@ impl GgufVocab {
         Error::Unsupported { file: self.file.clone(), what, fix }
     }
 
-    fn byte_level(&self) -> Result<Made> {
-        let name = self.pre.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
+    /// BPE by a list of merges, over what `name` cuts a text into.
+    fn bpe(&self, name: &str) -> Result<Made> {
         let pre = Pre::find(name).ok_or_else(|| {
             let known: Vec<&str> = Pre::names().collect();
             let fix = format!("use the model's Hugging Face directory, or a kind among {}", known.join(", "));
@@ -223,22 +223,31 @@ impl GgufVocab {
         self.check_merges()?;
         let named = self.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
         let ids = named.map(|(id, token)| (token.clone(), id as u32));
-        let model = BPE::builder()
+        let [_, _, (_, unknown), _] = self.special_ids();
+        let mut model = BPE::builder()
             .vocab_and_merges(ids.collect::<Vocab>(), self.merges()?)
             .ignore_merges(pre.ignore_merges)
+            .byte_fallback(pre.as_text)
             .build()
             .map_err(|error| self.failed(&error))?;
+        model.unk_token = unknown.filter(|_| pre.as_text).map(|id| self.tokens[id as usize].clone());
         let mut cuts: Vec<PreTokenizerWrapper> = Vec::with_capacity(pre.splits.len() + 1);
         for &pattern in pre.splits {
             let pattern = SplitPattern::Regex(pattern.to_owned());
             let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
             cuts.push(split.map_err(|error| self.failed(&error))?.into());
         }
-        cuts.push(ByteLevel::new(false, false, false).into());
+        let (spelling, normalizer) = match pre.as_text {
+            true => (as_text(), Some(self.escape(false)?)),
+            false => {
+                cuts.push(ByteLevel::new(false, false, false).into());
+                (Spelling::ByteLevel, pre.nfc.then(|| NFC.into()))
+            }
+        };
         let mut encoder = Encoder::new(AnyModel::new(ModelWrapper::from(model)));
         encoder.with_pre_tokenizer(Some(Sequence::new(cuts)));
-        let encoder = self.complete(encoder, pre.nfc.then(|| NFC.into()))?;
-        Ok(Made { encoder, spelling: Spelling::ByteLevel, space_prefix: false, add_bos: pre.add_bos })
+        let encoder = self.complete(encoder, normalizer)?;
+        Ok(Made { encoder, spelling, space_prefix: false, add_bos: pre.add_bos })
     }
 
     fn sentencepiece(&self) -> Result<Made> {
@@ -252,13 +261,17 @@ impl GgufVocab {
         let [_, _, (_, unknown), _] = self.special_ids();
         let model = SentencePiece::new(self.tokens.clone(), (0..tokens).map(score).collect(), unknown);
         let space_prefix = self.add_space_prefix.unwrap_or(true);
-        let escape = Replace::new(" ", SPACE).map_err(|error| self.failed(&error))?;
-        let prefix = space_prefix.then(|| Prepend::new(SPACE.into()).into());
-        let steps: Vec<NormalizerWrapper> = prefix.into_iter().chain([escape.into()]).collect();
         let encoder = Encoder::new(AnyModel::new(model));
-        let encoder = self.complete(encoder, Some(normalizers::Sequence::new(steps).into()))?;
-        let spelling = Spelling::Literal { replace: vec![(SPACE.into(), " ".into())], byte_fallback: true };
-        Ok(Made { encoder, spelling, space_prefix, add_bos: true })
+        let encoder = self.complete(encoder, Some(self.escape(space_prefix)?))?;
+        Ok(Made { encoder, spelling: as_text(), space_prefix, add_bos: true })
+    }
+
+    /// Writes spaces as SentencePiece does, one before the text where `prefix` holds.
+    fn escape(&self, prefix: bool) -> Result<NormalizerWrapper> {
+        let escape = Replace::new(" ", SPACE).map_err(|error| self.failed(&error))?;
+        let prefix = prefix.then(|| Prepend::new(SPACE.into()).into());
+        let steps: Vec<NormalizerWrapper> = prefix.into_iter().chain([escape.into()]).collect();
+        Ok(normalizers::Sequence::new(steps).into())
     }
 
     /// With what the text goes through first, and the added tokens.
@@ -274,11 +287,12 @@ impl Tokenizer {
     /// hold what it should.
     pub fn from_gguf(vocab: &GgufVocab) -> Result<Self> {
         let made = match vocab.model.as_str() {
-            "gpt2" => vocab.byte_level(),
+            "gpt2" => vocab.bpe(vocab.pre.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")),
+            "gemma4" => vocab.bpe("gemma4"),
             "llama" => vocab.sentencepiece(),
             model => Err(vocab.unsupported(
                 format!("tokenizer.ggml.model {model:?}{}", kind_of(model)),
-                "only gpt2 (byte-level BPE) and llama (SentencePiece's BPE) are; use the model's Hugging Face directory \
+                "only gpt2 and gemma4 (BPE) and llama (SentencePiece's BPE) are; use the model's Hugging Face directory \
                  with its tokenizer.json"
                     .into(),
             )),
@@ -290,6 +304,11 @@ impl Tokenizer {
         let before = edge(vocab.add_bos.unwrap_or(made.add_bos), bos);
         Ok(tokenizer.with_edges([before, edge(vocab.add_eos.unwrap_or(false), eos)]))
     }
+}
+
+/// SentencePiece's spelling.
+fn as_text() -> Spelling {
+    Spelling::Literal { replace: vec![(SPACE.into(), " ".into())], byte_fallback: true }
 }
 
 /// The field's name for a kind that llama.cpp knows and we do not.

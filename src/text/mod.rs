@@ -14,6 +14,7 @@ mod pre;
 mod prompt;
 mod python;
 mod sentencepiece;
+mod steps;
 mod stop;
 #[doc(hidden)]
 mod stream;

@@ -13,6 +13,7 @@ use tokenizers::PostProcessorWrapper;
 
 use super::encoder::Encoder;
 use super::pieces::{Kind, Pieces, Spelling};
+use super::steps;
 use crate::error::{Error, Result};
 
 /// Bounds on what a file may ask for, far above any model known.
@@ -61,6 +62,9 @@ impl Tokenizer {
             what: format!("decoder {what}"),
             fix: "use a model whose tokenizer is byte-level BPE or SentencePiece-style".into(),
         })?;
+        for name in ["normalizer", "pre_tokenizer"] {
+            steps::check(name, &json[name]).map_err(|(field, problem)| wrong(&field, problem))?;
+        }
         let edges = edges(&json["post_processor"]);
         for key in ["truncation", "padding", "post_processor"] {
             json[key] = Value::Null;

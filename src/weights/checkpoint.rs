@@ -130,7 +130,7 @@ impl Checkpoint {
 
     /// Opens a Hugging Face directory given as its files by plain name: `config.json`, `model.safetensors` or
     /// `model.safetensors.index.json` and its shards; where they exist `tokenizer.json`, `tokenizer_config.json`,
-    /// `generation_config.json` and `chat_template.jinja`. Other files are left alone. `name` is what
+    /// `special_tokens_map.json`, `generation_config.json` and `chat_template.jinja`. Other files are left alone. `name` is what
     /// messages call it.
     ///
     /// # Errors

@@ -93,6 +93,7 @@ impl Fields for JsonFile {
 #[derive(Debug)]
 pub struct HuggingFaceMetadata {
     pub(crate) config: JsonFile,
+    /// With the special tokens that `special_tokens_map.json` alone names.
     pub(crate) tokenizer_config: Option<JsonFile>,
     pub(crate) generation_config: Option<JsonFile>,
     /// `chat_template.jinja`, which newer releases of transformers write beside `tokenizer_config.json`.
@@ -122,12 +123,27 @@ impl HuggingFaceMetadata {
         };
         Ok(Self {
             config,
-            tokenizer_config: json(files, "tokenizer_config.json").await?,
+            tokenizer_config: tokenizer_config(files).await?,
             generation_config: json(files, "generation_config.json").await?,
             chat_template,
             tokenizer: bytes(files, "tokenizer.json", MAX_TOKENIZER).await?,
         })
     }
+}
+
+/// `tokenizer_config.json`, with the special tokens that `special_tokens_map.json` alone names.
+async fn tokenizer_config(files: &Files) -> Result<Option<JsonFile>> {
+    let map = json(files, "special_tokens_map.json").await?;
+    let (mut config, map) = match (json(files, "tokenizer_config.json").await?, map) {
+        (Some(config), Some(map)) => (config, map),
+        (config, map) => return Ok(config.or(map)),
+    };
+    if let (Some(fields), Some(map)) = (config.value.as_object_mut(), map.value.as_object()) {
+        for (name, token) in map.iter().filter(|(name, _)| name.ends_with("_token")) {
+            fields.entry(name.as_str()).or_insert_with(|| token.clone());
+        }
+    }
+    Ok(Some(config))
 }
 
 /// The weights of a directory: sources in the order that [`TensorInfo::part`] counts, their tensors, and those left

@@ -1,6 +1,7 @@
 //! BOS before a text, and EOS behind it, where the model asks for them.
 
 use headstart::model::language;
+use headstart::text::Message;
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -104,4 +105,36 @@ fn a_directory_follows_its_post_processor_and_what_its_configuration_says_over_i
     ] {
         assert_eq!(encode(processor, config.clone(), text), expected, "{processor} {config} {text}");
     }
+}
+
+#[test]
+fn the_map_of_special_tokens_names_those_that_the_configuration_does_not() {
+    let folder = tiny_chat::folder("tiny-odd-f16");
+    let write = |name: &str, value: &Value| std::fs::write(folder.path().join(name), value.to_string()).unwrap();
+    let map = json!({ "bos_token": "<|im_start|>", "eos_token": { "content": "<|im_end|>" }, "additional_special_tokens": [] });
+    let template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}";
+    let opened = |config: Option<Value>| {
+        match config {
+            Some(config) => write("tokenizer_config.json", &config),
+            None => std::fs::remove_file(folder.path().join("tokenizer_config.json")).unwrap(),
+        }
+        block_on(Checkpoint::open(folder.path())).unwrap()
+    };
+    let messages = [Message::new("user", "a")];
+    let says = |config: Value| {
+        let checkpoint = opened(Some(config));
+        let text = language::template(&checkpoint).unwrap().render(&messages, None, false).unwrap();
+        (text, language::tokenizer(&checkpoint).unwrap().encode_text("a").unwrap())
+    };
+    let config = json!({ "chat_template": template, "add_bos_token": true, "add_eos_token": true });
+    assert_eq!(says(config.clone()), ("a".into(), vec![97]));
+    write("special_tokens_map.json", &map);
+    assert_eq!(says(config.clone()), ("<|im_start|>a<|im_end|>".into(), vec![256, 97, 257]));
+    let mut other = config;
+    other["bos_token"] = json!("<|im_end|>");
+    other["eos_token"] = Value::Null;
+    assert_eq!(says(other), ("<|im_end|>a".into(), vec![257, 97]), "what the configuration says stands");
+    std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    let text = language::template(&opened(None)).unwrap().render(&messages, None, false).unwrap();
+    assert_eq!(text, "<|im_start|>a<|im_end|>");
 }

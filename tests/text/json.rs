@@ -81,3 +81,73 @@ fn a_bad_file_is_a_sentence_that_names_it_and_the_field() {
         assert!(message.contains("tokenizer.json"), "{message}");
     }
 }
+
+#[test]
+fn steps_that_the_library_cannot_run_are_refused_when_read() {
+    let within = |name: &str, steps: Value| {
+        let mut json = file("byte_bpe");
+        json[name] = steps;
+        read(&json)
+    };
+    let refused = |name: &str, step: Value, field: &str| {
+        let list = format!("{name}s").replace('_', "");
+        for (steps, field) in [
+            (step.clone(), format!("{name}.{field}")),
+            (json!({ "type": "Sequence", list: [step] }), format!("[0].{field}")),
+        ] {
+            let message = within(name, steps).unwrap_err().to_string();
+            assert!(message.contains("tokenizer.json") && message.contains(&field), "{message} does not say {field}");
+        }
+    };
+    refused("pre_tokenizer", json!({ "type": "FixedLength", "length": 0 }), "length");
+    refused("normalizer", json!({ "type": "Prepend", "prepend": "" }), "prepend");
+    let replace = |pattern: Value| json!({ "type": "Replace", "pattern": pattern, "content": "x" });
+    refused("normalizer", replace(json!({ "String": "" })), "pattern");
+    for nothing in ["", "a*", "$", "\\b", "(?=q)", "(?<=é)", "a|"] {
+        refused("normalizer", replace(json!({ "Regex": nothing })), "pattern.Regex");
+    }
+    let map = |characters: Value| json!({ "type": "Precompiled", "precompiled_charsmap": characters });
+    for broken in ["", "A", "AAAA", "AQAAAA==", "BAAAAA==", "BAAAAAAAAAA=", "BAAAAP////8="] {
+        refused("normalizer", map(json!(broken)), "precompiled_charsmap");
+    }
+    refused("normalizer", map(Value::Null), "precompiled_charsmap");
+    let sound = within("normalizer", replace(json!({ "Regex": "[aeiou]+" }))).unwrap();
+    assert_eq!(sound.decode(&sound.encode("hello").unwrap(), false), "hxllx");
+    let level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    let one = json!({ "type": "FixedLength", "length": 1 });
+    let sound = within("pre_tokenizer", json!({ "type": "Sequence", "pretokenizers": [one, level] })).unwrap();
+    assert_eq!(sound.encode("hello").unwrap().len(), 5);
+}
+
+/// SentencePiece's map of one letter to a text: the root, the letter's unit and the leaf, each in a block of its own.
+fn map_of(letter: u8, leaf: u32, texts: &[u8]) -> Value {
+    let mut units = [0u32; 3 * 256];
+    units[0] = 256 << 10;
+    let at = 256 ^ u32::from(letter);
+    units[at as usize] = (at ^ 512) << 10 | 0x100 | u32::from(letter);
+    units[512] = 0x8000_0000 | leaf;
+    let mut bytes = (units.len() as u32 * 4).to_le_bytes().to_vec();
+    bytes.extend(units.iter().flat_map(|unit| unit.to_le_bytes()));
+    bytes.extend(texts);
+    let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
+    let base64 = bytes.chunks(3).flat_map(|chunk| {
+        let bits = chunk.iter().chain(&[0; 2]).take(3).fold(0usize, |bits, byte| bits << 8 | usize::from(*byte));
+        [0, 1, 2, 3].map(|at| if at <= chunk.len() { alphabet[bits >> (18 - 6 * at) & 63] } else { '=' })
+    });
+    json!({ "type": "Precompiled", "precompiled_charsmap": base64.collect::<String>() })
+}
+
+#[test]
+fn a_map_of_characters_is_followed_where_it_is_sound() {
+    let with = |map: Value| {
+        let mut json = file("byte_bpe");
+        json["normalizer"] = map;
+        read(&json)
+    };
+    let sound = with(map_of(b'l', 2, b"a\0\xc3\xa9\0")).unwrap();
+    assert_eq!(sound.decode(&sound.encode("hello").unwrap(), false), "heééo");
+    for (leaf, texts) in [(3, &b"a\0\xc3\xa9\0"[..]), (6, b"a\0\xc3\xa9\0"), (0, b"\xff"), (0x7fff_ffff, b"a\0")] {
+        let message = with(map_of(b'l', leaf, texts)).unwrap_err().to_string();
+        assert!(message.contains("normalizer.precompiled_charsmap"), "{message}");
+    }
+}

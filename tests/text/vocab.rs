@@ -1,7 +1,10 @@
 //! The tokenizer of a GGUF file: the reference ids, every way of cutting, and bad metadata.
 
+use std::collections::BTreeSet;
+
 use headstart::text::{GgufVocab, Tokenizer};
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::model::{metadata, tokenizer, vocab};
 use super::{golden, ids};
@@ -20,15 +23,70 @@ fn every_reference_prompt_has_the_reference_ids() {
     }
 }
 
+/// A vocabulary as the keys of a GGUF file have it.
+fn of_keys(keys: &Value) -> GgufVocab {
+    let list = |name: &str| keys[name].as_array().cloned().unwrap_or_default();
+    let strings = |name: &str| list(name).iter().map(|text| text.as_str().unwrap().into()).collect();
+    let id = |name: &str| keys[name].as_u64().map(|id| id as u32);
+    GgufVocab {
+        file: "golden.gguf".into(),
+        model: keys["model"].as_str().unwrap_or("gpt2").into(),
+        pre: keys["pre"].as_str().map(str::to_owned),
+        tokens: strings("tokens"),
+        token_types: list("token_type").iter().map(|kind| kind.as_i64().unwrap() as i32).collect(),
+        scores: list("scores").iter().map(|score| score.as_f64().unwrap() as f32).collect(),
+        merges: strings("merges"),
+        bos: id("bos_token_id"),
+        eos: id("eos_token_id"),
+        unk: id("unknown_token_id"),
+        add_space_prefix: keys["add_space_prefix"].as_bool(),
+        ..GgufVocab::default()
+    }
+}
+
 #[test]
 fn each_kind_of_cutting_gives_the_ids_of_hugging_face() {
-    let golden = golden("tokens.json");
-    let text = golden["text"].as_str().unwrap();
-    let kinds = golden["kinds"].as_object().unwrap();
-    assert!(kinds.len() >= 12);
-    for (kind, expected) in kinds {
-        let tokenizer = Tokenizer::from_gguf(&GgufVocab { pre: Some(kind.clone()), ..vocab() }).unwrap();
-        assert_eq!(tokenizer.encode(text).unwrap(), ids(expected), "{kind}");
+    let tokens = golden("tokens.json");
+    let (text, kinds) = (tokens["text"].as_str().unwrap(), &tokens["kinds"]);
+    let vocab = of_keys(kinds);
+    let mut held = BTreeSet::new();
+    for row in kinds["rows"].as_array().unwrap() {
+        for name in row["names"].as_array().unwrap() {
+            let name = name.as_str().unwrap().to_owned();
+            let tokenizer = Tokenizer::from_gguf(&GgufVocab { pre: Some(name.clone()), ..vocab.clone() }).unwrap();
+            assert_eq!(tokenizer.encode(text).unwrap(), ids(&row["ids"]), "{name}");
+            held.insert(name);
+        }
+    }
+    // Those whose tokens are spelt as text.
+    let gemma = golden("vocabularies/gemma-4.json");
+    for name in ["gemma4", "granite-embed-multi-311m", "sarvam-moe"] {
+        let vocab = GgufVocab { model: "gpt2".into(), pre: Some(name.into()), ..of_keys(&gemma["vocabulary"]) };
+        let tokenizer = Tokenizer::from_gguf(&vocab).unwrap();
+        for line in gemma["lines"].as_array().unwrap() {
+            assert_eq!(tokenizer.encode(line[0].as_str().unwrap()).unwrap(), ids(&line[1]), "{name} {line}");
+        }
+        held.insert(name.into());
+    }
+    let unknown = GgufVocab { pre: Some("none".into()), ..vocab_of_bytes() };
+    let message = Tokenizer::from_gguf(&unknown).unwrap_err().to_string();
+    let known = message.split_once("a kind among ").unwrap().1.split(", ").map(str::to_owned).collect();
+    assert_eq!(held, known, "every kind is used here");
+}
+
+#[test]
+fn vocabularies_of_known_models_give_the_ids_of_hugging_face() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vocabularies");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    assert!(names.len() >= 14);
+    for name in names {
+        let golden = golden(&format!("vocabularies/{name}"));
+        let tokenizer = Tokenizer::from_gguf(&of_keys(&golden["vocabulary"])).unwrap();
+        for line in golden["lines"].as_array().unwrap() {
+            let (text, expected) = (line[0].as_str().unwrap(), ids(&line[1]));
+            assert_eq!(tokenizer.encode(text).unwrap(), expected, "{name} {text:?}");
+        }
     }
 }
 
@@ -59,7 +117,7 @@ fn tokens_are_known_by_name_and_by_bytes() {
 }
 
 /// Every byte a token, and two merges.
-fn tiny() -> GgufVocab {
+fn vocab_of_bytes() -> GgufVocab {
     let printable = (0x21..=0x7e).chain(0xa1..=0xac).chain(0xae..=0xff);
     let mut tokens: Vec<String> = printable.chain(0x100..=0x143).map(|c| char::from_u32(c).unwrap().into()).collect();
     assert_eq!(tokens.len(), 256);
@@ -77,11 +135,11 @@ fn tiny() -> GgufVocab {
 
 #[test]
 fn control_and_user_defined_tokens_are_added_tokens() {
-    let t = Tokenizer::from_gguf(&tiny()).unwrap();
+    let t = Tokenizer::from_gguf(&vocab_of_bytes()).unwrap();
     let ids = t.encode("<s>abc  <tool>").unwrap();
     assert_eq!(ids, [258, 257, 260, 259]);
     assert_eq!((t.decode(&ids, true).as_str(), t.decode(&ids, false).as_str()), ("abc  <tool>", "<s>abc  <tool>"));
-    let untyped = Tokenizer::from_gguf(&GgufVocab { token_types: Vec::new(), ..tiny() }).unwrap();
+    let untyped = Tokenizer::from_gguf(&GgufVocab { token_types: Vec::new(), ..vocab_of_bytes() }).unwrap();
     assert_eq!(untyped.encode("<s>abc").unwrap(), [258, 257], "bos is special where no types are given");
     assert!(untyped.encode("<tool>").unwrap().len() > 1);
 }
@@ -89,7 +147,7 @@ fn control_and_user_defined_tokens_are_added_tokens() {
 #[test]
 fn bad_metadata_is_a_sentence_that_names_the_key() {
     let refuses = |change: &dyn Fn(&mut GgufVocab), about: &[&str]| {
-        let mut vocab = tiny();
+        let mut vocab = vocab_of_bytes();
         change(&mut vocab);
         let message = Tokenizer::from_gguf(&vocab).unwrap_err().to_string();
         for part in about.iter().chain(&["tiny.gguf"]) {
@@ -116,7 +174,7 @@ proptest! {
     #[test]
     fn text_survives_the_round_trip(text in any::<String>(), spaced in "[ \\t\\r\\n0-9a-z'é中🎉\u{200d}]{0,60}") {
         for text in [text, spaced] {
-            for tokenizer in [tokenizer(), &Tokenizer::from_gguf(&tiny()).unwrap()] {
+            for tokenizer in [tokenizer(), &Tokenizer::from_gguf(&vocab_of_bytes()).unwrap()] {
                 prop_assert_eq!(tokenizer.decode(&tokenizer.encode(&text).unwrap(), false), text.as_str());
             }
         }

@@ -15,8 +15,14 @@ use super::name::{Name, safe_path};
 use crate::error::{Error, Result};
 
 /// The files of a Hugging Face checkpoint besides its weights, the first of them required.
-pub(crate) const CHECKPOINT: [&str; 5] =
-    ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+pub(crate) const CHECKPOINT: [&str; 6] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+];
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 

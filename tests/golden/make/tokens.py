@@ -1,23 +1,24 @@
 """Writes tokens.json: ids by Hugging Face tokenizers.
 
-usage: tokens.py MODEL.gguf  (packages: tokenizers, gguf)
+usage: tokens.py llama-vocab.cpp  (package: tokenizers)
 
-`kinds`: the ids of `text` under the test model's vocabulary, cut as the tokenizer.json of each family of models cuts.
-`files`: small tokenizer.json files with the ids and the decoded text of samples.
+`kinds`: the ids of `text` under a vocabulary made of it, for every name of a way of cutting that llama.cpp's source lists:
+cut as the tokenizer.json of the models does, or where that is not written down here as the source does, which simplifies
+some. `files`: small tokenizer.json files with the ids and the decoded text of samples.
 """
 
 import json
 import pathlib
+import re
 import sys
 
-from gguf import GGUFReader
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 HERE = pathlib.Path(__file__).parent.parent
 TEXT = (
     "Hello, I'm HERE'S we'LL  don't\tx1234567 3.14159 ½²٣ ... (a+b)=c^2 $5~ `code`\n\n\n  def f(x):\r\n\treturn x # ok\n"
     "   trailing  \n 人工智能正在改变。ひらがな カタカナ 한국어 নমস্কার नमस्ते ไทย naïve café İstanbul ǅ ﷽ 👩‍👩‍👧‍👦🎉!!! http://a.b/c?d=e&f "
-    "CamelCaseHTTPServer snake_case ¿qué? “quotes” — dash\u00a0nbsp\u3000wide 12 345 6789 \u00b5\u1e9e\n \n\t end   "
+    "CamelCaseHTTPServer snake_case ¿qué? “quotes” — dash\u00a0nbsp\u3000wide 12 345 6789 \u00b5\u1e9e\n \n\t end   z\n\n\nAnkara'dan cafe\u0301   "
 )
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -36,13 +37,17 @@ def words(digits, contraction=CONTRACTION):
     return rf"{contraction}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}|{TAIL}"
 
 
-def cased(digits, suffix, tail=TAIL.replace(r"[\r\n]*", r"[\r\n/]*")):
-    start = r"[^\r\n\p{L}\p{N}]?"
-    return rf"{start}{UPPER}*{LOWER}+{suffix}|{start}{UPPER}+{LOWER}*{suffix}|{digits}|{tail}"
+def cased(digits, suffix, tail=TAIL.replace(r"[\r\n]*", r"[\r\n/]*"), less=""):
+    start, upper, lower = r"[^\r\n\p{L}\p{N}]?", f"{UPPER[:-1]}{less}]", f"{LOWER[:-1]}{less}]"
+    return rf"{start}{upper}*{lower}+{suffix}|{start}{upper}+{lower}*{suffix}|{digits}|{tail}"
 
 
 DIGITS = pre_tokenizers.Digits(individual_digits=True)
 CJK = "[一-龥\u0800-一가-\ud7ff]+"
+DEEPSEEK3 = (
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
 KINDS = {
     "gpt-2": [byte_level(True)],
     "smollm": [DIGITS, byte_level(True)],
@@ -63,39 +68,88 @@ KINDS = {
     "deepseek-v3": [
         split(r"\p{N}{1,3}"),
         split("[一-龥぀-ゟ゠-ヿ]+"),
-        split(
-            r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
-            r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-        ),
+        split(DEEPSEEK3),
         byte_level(),
     ],
     "tekken": [split(cased(r"\p{N}", "")), byte_level()],
     "gpt-4o": [split(cased(r"\p{N}{1,3}", CONTRACTION + "?")), byte_level()],
+    "tiny_aya": [split(r"\d{1,3}(?=(?:\d{3})*\b)"), split(cased(r"\p{N}{1,3}", CONTRACTION + "?")), byte_level()],
+    "cohere2moe": [split(r"\d{1,3}(?=(?:\d{3})*\b)"), split(cased(r"\p{N}{1,3}", CONTRACTION + "?")), byte_level()],
+    "kimi-k2": [split(r"[\p{Han}]+|" + cased(r"\p{N}{1,3}", CONTRACTION + "?", TAIL, "&&[^\\p{Han}]")), byte_level()],
+    "afmoe": [
+        split(r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"),
+        split(
+            "[一-鿿\u3400-\u4dbf\uf900-\ufaff\u3040-ヿ\uff65-\uff9f\u2f00-\u2fdf\u0e40-\u0eff\u1780-\u17ff\u1000-\u109f"
+            "\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af\u1100-\u11ff]+"
+        ),
+        split(DEEPSEEK3),
+        byte_level(),
+    ],
 }
-WHOLE_TOKENS_FIRST = {"llama-bpe", "tekken"}
-COMPOSED = {"qwen2", "qwen35"}
+# Those whose tokenizer.json cuts as another's, and which llama.cpp writes in a simpler way.
+KIND_OF = {
+    name: kind
+    for kind, names in {
+        "gpt-4o": ["llama4", "kanana2", "minimax-m2", "talkie", "granite-embed-multi-97m"],
+    }.items()
+    for name in names
+}
+COMPOSED = {"qwen2", "f2llmv2", "mpt", "olmo"}
+# Kinds whose tokens are spelt as text, which this vocabulary is not, or whose texts lose their spaces.
+AS_TEXT = {"gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"}
 
 
-def gguf_vocab(path):
-    fields = GGUFReader(path).fields
-    tokens = fields["tokenizer.ggml.tokens"].contents()
-    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"].contents()]
-    kinds = fields["tokenizer.ggml.token_type"].contents()
-    return tokens, merges, [token for token, kind in zip(tokens, kinds) if kind == 3]
+def of_source(path):
+    """Every name that llama.cpp knows: its patterns, and whether whole tokens come first."""
+    source = pathlib.Path(path).read_text()
+    patterns, names, labels = {}, {}, []
+    for line in source.split("llm_tokenizer_bpe(const llama_vocab & vocab)")[1].split("bool byte_encode")[0].splitlines():
+        if found := re.match(r"\s*case LLAMA_VOCAB_PRE_TYPE_(\w+):", line):
+            labels = labels + [found[1]]
+        elif re.match(r"\s*default:", line):
+            labels = labels + ["DEFAULT"]
+        elif found := re.match(r'\s*("(?:[^"\\]|\\.)*"),\s*(//.*)?$', line):
+            for label in labels:
+                patterns.setdefault(label, []).append(json.loads(found[1].replace("\\'", "'")))
+        elif re.match(r"\s*break;", line):
+            labels = []
+    given = []
+    for line in source.split("// for now, only BPE models have pre-tokenizers")[1].split("LLAMA_VOCAB_TYPE_SPM")[0].splitlines():
+        given += re.findall(r'tokenizer_pre == "([^"]+)"', line)
+        if found := re.search(r"pre_type = LLAMA_VOCAB_PRE_TYPE_(\w+)", line):
+            names |= {name: [patterns[found[1]], False] for name in given if name}
+            current, given = given, []
+        elif "ignore_merges = true" in line:
+            for name in current:
+                names[name][1] = True
+    return names
 
 
-def kinds(path):
-    tokens, merges, special = gguf_vocab(path)
-    found = {}
-    for name, cuts in KINDS.items():
+def kinds(source):
+    """The vocabulary is made of pieces of the text wherever they begin, so that every cut shows in the ids."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = byte_level()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    texts = [TEXT, normalizers.NFC().normalize_str(TEXT)]
+    pieces = (text[at : at + size] for text in texts for size in (2, 3, 5, 8) for at in range(len(text)))
+    trained.train_from_iterator(pieces, trainer)
+    model = json.loads(trained.to_str())["model"]
+    tokens, merges = sorted(model["vocab"], key=model["vocab"].get), [tuple(merge) for merge in model["merges"]]
+    rows = {}
+    for name, (patterns, whole) in of_source(source).items():
+        if name in AS_TEXT:
+            continue
+        cuts = KINDS.get(KIND_OF.get(name, name)) or [split(pattern) for pattern in patterns] + [byte_level()]
         vocab = {token: id for id, token in enumerate(tokens)}
-        tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=name in WHOLE_TOKENS_FIRST))
+        tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=whole))
         if name in COMPOSED:
             tokenizer.normalizer = normalizers.NFC()
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cuts)
-        tokenizer.add_special_tokens(special)
-        found[name] = tokenizer.encode(TEXT, add_special_tokens=False).ids
-    return found
+        rows.setdefault(tuple(tokenizer.encode(TEXT, add_special_tokens=False).ids), []).append(name)
+    rows = [{"names": names, "ids": ids} for ids, names in rows.items()]
+    return {"tokens": tokens, "merges": [" ".join(merge) for merge in merges], "rows": rows}
 
 
 CORPUS = [TEXT, "Hello world, hello there. The cat sat on the mat; the cat ate.", "def main(): return 0"] * 20

@@ -16,7 +16,7 @@ export interface NamedSource {
 const INDEX = "model.safetensors.index.json";
 const SINGLE = "model.safetensors";
 const REQUIRED = ["config.json"];
-const OPTIONAL = ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+const OPTIONAL = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"];
 const MAX_INDEX = 64 << 20;
 /** What weights are called in every directory alike. */
 const ALIKE = /^model(-\d+-of-\d+)?\.safetensors$/;

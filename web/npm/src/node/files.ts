@@ -11,7 +11,7 @@ import type { Digests } from "./digests.js";
 
 const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 /** What a model's directory holds of use to it. */
-const OF_A_MODEL = /\.(safetensors|gguf)$|^(config|tokenizer|tokenizer_config|generation_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$/;
+const OF_A_MODEL = /\.(safetensors|gguf)$|^(config|tokenizer|tokenizer_config|special_tokens_map|generation_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$/;
 
 /** Paths as `file:` URLs, the rest as it is. A path with a colon behind its first letter is one of Windows. */
 export function pathsToUrls(model: ModelSource): ModelSource {
