@@ -58,7 +58,8 @@ fn gemma_3_gives_every_token_of_a_text_longer_than_its_window_the_probability_th
 fn gemma_3_answers_as_transformers_does() {
     let reference = reference();
     let prompt = &reference.greedy_prompt;
-    let found = run(&["generate", "--raw", "--no-cache", "--temperature", "0", "--max-tokens", "32", "--prompt", prompt]);
+    let found =
+        run(&["generate", "--raw", "--no-cache", "--temperature", "0", "--max-tokens", "32", "--prompt", prompt]);
     assert_eq!(found["usage"]["prompt_tokens"], reference.greedy_prompt_tokens);
     let tokens: Vec<u32> = serde_json::from_value(found["token_ids"].clone()).unwrap();
     for (step, gap) in reference.greedy_top2_gap.iter().enumerate() {
