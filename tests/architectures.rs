@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::checkpoints::{safetensors as st, tiny};
 use crate::support::engine::score;
-use crate::support::golden::{Known, worse};
+use crate::support::golden::{Known, folder, worse};
 use crate::support::llama::Llama;
 
 /// The tiny model as another architecture, whose rows of Q and K are as transformers has them in GGUF too.
@@ -109,4 +109,73 @@ fn which_layers_turn_is_a_list_or_an_interval() {
     }
     let error = turned(json!({ "no_rope_layers": null, "no_rope_layer_interval": 0 })).unwrap_err();
     assert!(error.contains("no_rope_layer_interval"), "{error}");
+}
+
+/// The configuration of a committed tiny model with some fields in other places: null removes one.
+fn changed(name: &str, fields: Value) -> Result<Config, String> {
+    let json = std::fs::read(folder(name).join("config.json")).unwrap();
+    let mut json: Value = serde_json::from_slice(&json).unwrap();
+    let own = json.as_object_mut().unwrap();
+    for (key, value) in fields.as_object().unwrap() {
+        match value == "absent" {
+            true => own.remove(key),
+            false => own.insert(key.clone(), value.clone()),
+        };
+    }
+    let mut files = tiny::directory(&tiny::config());
+    files.insert("config.json".into(), json.to_string().into_bytes());
+    let checkpoint = block_on(Checkpoint::safetensors("dir", st::sources(&files))).unwrap();
+    Config::from_checkpoint(&checkpoint).map_err(|error| error.to_string())
+}
+
+#[test]
+fn gemma_says_its_windows_and_angles_in_several_ways() {
+    let name = "tiny-gemma3-f16";
+    let known = changed(name, json!({})).unwrap();
+    assert_eq!(known.layers.iter().filter(|layer| layer.scores.window == Some(17)).count(), 6);
+    let old = json!({
+        "layer_types": "absent", "rope_parameters": "absent", "sliding_window_pattern": 6, "rope_theta": 1e6,
+        "rope_local_base_freq": 10000.0, "rope_scaling": { "rope_type": "linear", "factor": 8.0 },
+    });
+    assert_eq!(changed(name, old).unwrap(), known, "as release 4 of transformers has it");
+    let windows = |fields| -> Vec<bool> {
+        changed(name, fields).unwrap().layers.iter().map(|layer| layer.scores.window.is_some()).collect()
+    };
+    let by_two = json!({ "layer_types": "absent", "_sliding_window_pattern": 2 });
+    assert_eq!(windows(by_two), [true, false, true, false, true, false, true]);
+    assert_eq!(windows(json!({ "sliding_window": null })), [false; 7]);
+    assert_eq!(windows(json!({ "sliding_window": 512 })), [false; 7], "a window as long as the context");
+    let scale = changed(name, json!({ "query_pre_attn_scalar": 64 })).unwrap().layers[0].scores.scale;
+    assert_eq!(scale, 0.125);
+    for (fields, parts) in [
+        (json!({ "layer_types": ["full_attention"] }), ["layer_types", "7 layers"]),
+        (json!({ "layer_types": vec!["linear_attention"; 7] }), ["layer_types", "7 layers"]),
+        (json!({ "use_bidirectional_attention": true }), ["use_bidirectional_attention", "off"]),
+        (json!({ "hidden_activation": "gelu" }), ["hidden_activation", "gelu_pytorch_tanh"]),
+    ] {
+        let error = changed(name, fields).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+}
+
+#[test]
+fn what_a_file_leaves_out_is_as_its_makers_mean_it() {
+    let caps = |fields| {
+        let config = changed("tiny-gemma2-f16", fields).unwrap();
+        (config.layers[0].scores.cap, config.logit_cap)
+    };
+    let both = |value: Value| json!({ "attn_logit_softcapping": value, "final_logit_softcapping": value });
+    assert_eq!(caps(json!({})), (Some(2.0), Some(3.0)));
+    assert_eq!(caps(both(json!("absent"))), (Some(50.0), Some(30.0)));
+    assert_eq!(caps(both(Value::Null)), (None, None));
+    let window = |fields| changed("tiny-mistral-f16", fields).unwrap().layers[0].scores.window;
+    assert_eq!(window(json!({})), Some(19));
+    assert_eq!(window(json!({ "sliding_window": null })), None);
+    let long = json!({ "sliding_window": "absent", "max_position_embeddings": 8192 });
+    assert_eq!(window(long), Some(4096));
+    let multipliers = json!({ "attention_multiplier": "absent", "logits_scaling": "absent" });
+    let granite = changed("tiny-granite-f16", multipliers).unwrap();
+    assert_eq!((granite.layers[0].scores.scale, granite.logit_scale), (1.0, 1.0));
+    let error = changed("tiny-granite-f16", json!({ "logits_scaling": 0.0 })).unwrap_err();
+    assert!(error.contains("logits_scaling"), "{error}");
 }

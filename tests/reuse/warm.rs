@@ -160,7 +160,8 @@ fn any_hit_from_any_tier_in_any_chunks_changes_no_logit_of_the_rest() {
 #[test]
 fn nor_does_it_on_models_of_other_shapes() {
     hold_all(NAMES[0], false);
-    hold_all(NAMES[2], false);
+    // Windows shorter than a prompt, and layers that turn in two ways.
+    hold_all("tiny-gemma3-f16", false);
 }
 
 #[test]
