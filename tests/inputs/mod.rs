@@ -9,6 +9,7 @@ mod ends;
 mod refused;
 mod replaced;
 mod sentencepiece;
+mod shards;
 mod template;
 
 use std::collections::BTreeMap;
