@@ -93,7 +93,10 @@ fn a_shard_that_is_missing_is_named() {
     // Under a name of its own it has no others beside it.
     let path = model.write("alone.gguf", shards[1].build());
     let message = refusal(&mut run("generate", &path, &["--no-cache", "-p", "Hi"]));
-    assert!(message.contains("alone.gguf: split.count: the model has 3 shards, and shard 1 of 3 is missing"), "{message}");
+    assert!(
+        message.contains("alone.gguf: split.count: the model has 3 shards, and shard 1 of 3 is missing"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -123,7 +126,8 @@ fn shards_that_do_not_belong_together_are_refused() {
 #[test]
 fn what_only_looks_like_a_shard_is_a_whole_model() {
     let model = Model::new().set("split.count", 0).set("split.no", 0);
-    for name in ["tiny-00001-of-00002.gguf", "tiny-00003-of-00002.gguf", "tiny-1-of-2.gguf", "tiny-00001-of-00001.gguf"] {
+    for name in ["tiny-00001-of-00002.gguf", "tiny-00003-of-00002.gguf", "tiny-1-of-2.gguf", "tiny-00001-of-00001.gguf"]
+    {
         let path = model.write(name, model.file.build());
         assert!(block_on(Checkpoint::open(&path)).is_ok(), "{name}");
     }
