@@ -7,6 +7,7 @@ use super::{
     gguf::{GgufMetadata, Header},
     hugging_face::{self, Files, HuggingFaceMetadata},
     reader::{DAMAGED, TRUNCATED},
+    safetensors::Unread,
     shards,
     source::ByteSource,
 };
@@ -84,8 +85,8 @@ pub struct Checkpoint {
     /// What the files say of the model.
     #[doc(hidden)]
     pub metadata: Metadata,
-    /// Tensors of types this version does not read, and the names of those.
-    unread: BTreeMap<String, String>,
+    /// Tensors of types this version does not read, by name.
+    unread: BTreeMap<String, Unread>,
 }
 
 impl Checkpoint {
@@ -141,7 +142,7 @@ impl Checkpoint {
             parts,
             tensors,
             metadata: Metadata::Gguf(metadata),
-            unread: unread.into_iter().map(|tensor| (tensor.name, tensor.format)).collect(),
+            unread: by_name(unread),
         })
     }
 
@@ -161,7 +162,7 @@ impl Checkpoint {
             parts: weights.parts,
             tensors: weights.tensors,
             metadata: Metadata::HuggingFace(Box::new(metadata)),
-            unread: weights.unread.into_iter().map(|tensor| (tensor.name, tensor.format)).collect(),
+            unread: by_name(weights.unread),
         })
     }
 
@@ -197,10 +198,10 @@ impl Checkpoint {
         }
     }
 
-    /// Tensors of types this version does not read: their names and those of their types.
+    /// Tensors of types this version does not read: the names of their types, and how many elements they have.
     #[doc(hidden)]
-    pub fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.unread.iter().map(|(name, format)| (name.as_str(), format.as_str()))
+    pub fn unread(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.unread.values().map(|tensor| (tensor.format.as_str(), tensor.elements))
     }
 
     /// The tensor of this name, if the checkpoint has it; [`Error::Unsupported`] if it has it in a type we cannot run.
@@ -208,7 +209,7 @@ impl Checkpoint {
     pub fn find(&self, name: &str) -> Result<Option<&TensorInfo>> {
         match self.unread.get(name) {
             None => Ok(self.tensors.get(name)),
-            Some(format) => Err(Error::Unsupported {
+            Some(Unread { format, .. }) => Err(Error::Unsupported {
                 file: self.name.clone(),
                 what: format!("type {format} of tensor {name}"),
                 fix: match self.kind() {
@@ -269,6 +270,10 @@ impl Checkpoint {
         tensor.format.dequantize(&raw, &mut out);
         Ok(out)
     }
+}
+
+fn by_name(unread: Vec<Unread>) -> BTreeMap<String, Unread> {
+    unread.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect()
 }
 
 /// A shape, slowest first, and the bytes it takes in a file. Its rows are whole blocks that a `usize` counts, each row's bytes

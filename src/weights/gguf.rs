@@ -13,7 +13,7 @@ use super::{
     checkpoint::{TensorInfo, check_layout, check_shape},
     fields::{Field, Fields},
     reader::{DAMAGED, Reader, refuse_pointer},
-    safetensors::Unread,
+    safetensors::{Unread, elements},
     source::ByteSource,
 };
 use crate::{
@@ -334,7 +334,7 @@ async fn read_tensor(reader: &mut Reader<'_>, alignment: u64) -> Result<Result<T
     let offset = reader.u64().await?;
 
     let Some(format) = Format::from_gguf(kind) else {
-        return Ok(Err(Unread { format: type_name(kind), name }));
+        return Ok(Err(Unread { format: type_name(kind), name, elements: elements(&sizes) }));
     };
     let (shape, bytes) = check_shape(&sizes, format).map_err(|problem| reader.fail(problem, DAMAGED))?;
     if !offset.is_multiple_of(alignment) {

@@ -4,6 +4,7 @@
 //! The models are made here: their layers pass everything through, and their head names for every token the one that
 //! follows, so that an answer is known beforehand.
 
+mod described;
 mod edges;
 mod ends;
 mod refused;
