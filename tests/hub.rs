@@ -295,6 +295,52 @@ fn a_sharded_checkpoint_comes_whole() {
 }
 
 #[test]
+fn a_gguf_model_in_shards_comes_whole() {
+    const SHARDS: [&str; 2] = ["Q4/big-00001-of-00002.gguf", "Q4/big-00002-of-00002.gguf"];
+    let bytes = noise(4096);
+    let served = [(SHARDS[0], &bytes[..], true), (SHARDS[1], &bytes[..1024], true)];
+    for name in [REPO.to_owned(), format!("{REPO}:{}", SHARDS[0]), format!("{REPO}:{}", SHARDS[1])] {
+        let mut home = Home::new();
+        home.server = HubServer::start(&served);
+        let snapshot = home.repo().join("snapshots").join(COMMIT);
+        let named = path(&home.run(&["pull", &name]));
+        assert_eq!(named, snapshot.join(if name.ends_with(SHARDS[1]) { SHARDS[1] } else { SHARDS[0] }));
+        assert_eq!(fs::read(snapshot.join(SHARDS[0])).unwrap(), bytes);
+        assert_eq!(fs::read(snapshot.join(SHARDS[1])).unwrap(), bytes[..1024]);
+        assert_eq!(home.server.state().sent, 5120);
+        let requests = home.server.state().requests.len();
+        assert_eq!(path(&home.run(&["path", &name])), named);
+        assert_eq!(home.server.state().requests.len(), requests, "what is whole is not asked for");
+        let list: serde_json::Value = serde_json::from_slice(&home.run(&["ls", "--json"]).stdout).unwrap();
+        assert_eq!((list.as_array().unwrap().len(), &list[0]["bytes"]), (1, &5120.into()), "{list}");
+        assert_eq!(list[0]["name"], format!("{REPO}:{}", SHARDS[0]));
+        // A shard that went away is fetched again, and it alone.
+        fs::remove_file(home.repo().join("blobs").join(etag(&bytes[..1024], true))).unwrap();
+        assert_eq!(path(&home.run(&["path", &name])), named);
+        assert_eq!(home.server.state().sent, 6144);
+    }
+    let mut home = Home::new();
+    home.server = HubServer::start(&served[..1]);
+    refused(&home.run(&["pull", REPO]), &["acme/tiny has no file Q4/big-00002-of-00002.gguf"]);
+    assert_eq!(home.server.state().sent, 0);
+}
+
+#[test]
+fn shards_in_our_own_folder_are_one_model() {
+    let home = Home::new();
+    let models = home.folder.path().join("data/headstart/models");
+    fs::create_dir_all(&models).unwrap();
+    let files = ["big-00001-of-00002.gguf", "big-00002-of-00002.gguf"].map(|name| models.join(name));
+    files.iter().for_each(|file| fs::write(file, b"GGUF").unwrap());
+    let run =
+        |args: &[&str]| home.command(args).env("XDG_DATA_HOME", home.folder.path().join("data")).output().unwrap();
+    assert_eq!(path(&run(&["path", "big"])), files[0]);
+    assert_eq!(path(&run(&["path", "big-00002-of-00002"])), files[1]);
+    let list: serde_json::Value = serde_json::from_slice(&run(&["ls", "--json"]).stdout).unwrap();
+    assert_eq!((list.as_array().unwrap().len(), &list[0]["bytes"]), (1, &8.into()), "{list}");
+}
+
+#[test]
 fn an_index_cannot_name_files_elsewhere() {
     let outside = checkpoint(r#"{"weight_map":{"a":"../../../../x.safetensors"}}"#, &["../../../../x.safetensors"]);
     refused(&outside.run(&["pull", REPO]), &["weight_map", "outside"]);

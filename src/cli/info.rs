@@ -1,6 +1,8 @@
 //! `models info`: what a model is, from its headers alone; no GPU is asked for and no weight read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -11,6 +13,8 @@ use crate::weights::{Checkpoint, Fields, Kind, Metadata};
 
 use super::args::ModelArgs;
 use super::term;
+
+const UNKNOWN: &str = "unknown";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -33,7 +37,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let name = args.name.clone().or_else(|| args.model.model.clone());
     let (path, checkpoint) = ModelArgs { model: name }.open()?;
-    let mut facts = describe(&checkpoint)?;
+    let mut facts = describe(&checkpoint);
     if args.json {
         facts["path"] = json!(path.display().to_string());
         return term::json(&facts);
@@ -44,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     });
     let formats = counts.collect::<Vec<_>>().join(", ");
     let mut lines = vec![
+        ("name", text(&facts["name"])),
         ("path", path.display().to_string()),
         ("kind", kind(&checkpoint).to_owned()),
         ("architecture", text(&facts["architecture"])),
@@ -79,19 +84,21 @@ fn problem(checkpoint: &Checkpoint, config: &Result<Config>) -> Option<String> {
     sound.err().map(|error| error.to_string())
 }
 
-fn describe(checkpoint: &Checkpoint) -> Result<Value> {
+/// What a readable header says, whether or not the model runs.
+fn describe(checkpoint: &Checkpoint) -> Value {
     let formats: serde_json::Map<String, Value> = formats(checkpoint)
         .into_iter()
         .map(|(name, (count, bytes))| (name, json!({ "tensors": count, "bytes": bytes })))
         .collect();
     let config = Config::from_checkpoint(checkpoint);
     let mut facts = json!({
+        "name": name(checkpoint),
         "kind": kind(checkpoint),
-        "architecture": architecture(checkpoint)?,
+        "architecture": architecture(checkpoint),
         "parameters": parameters(checkpoint),
         "formats": formats,
         "file_bytes": file_bytes(checkpoint),
-        "tokenizer": tokenizer_kind(checkpoint)?,
+        "tokenizer": tokenizer_kind(checkpoint),
         "chat_template": language::template(checkpoint).is_ok(),
         "problem": problem(checkpoint, &config),
     });
@@ -110,7 +117,7 @@ fn describe(checkpoint: &Checkpoint) -> Result<Value> {
         });
         facts.extend(sizes.as_object().cloned().unwrap_or_default());
     }
-    Ok(facts)
+    facts
 }
 
 /// A value as a person reads it.
@@ -129,24 +136,40 @@ fn kind(checkpoint: &Checkpoint) -> &'static str {
     }
 }
 
-/// As the files name it.
-fn architecture(checkpoint: &Checkpoint) -> Result<String> {
-    let name = match &checkpoint.metadata {
-        Metadata::Gguf(metadata) => metadata.str("general.architecture")?,
-        Metadata::HuggingFace(files) => files.config.str("model_type")?,
+/// What a GGUF file calls its model, or what the file or directory is called.
+fn name(checkpoint: &Checkpoint) -> String {
+    let called = match &checkpoint.metadata {
+        Metadata::Gguf(metadata) => string(metadata, "general.name"),
+        Metadata::HuggingFace(_) => None,
     };
-    Ok(name.unwrap_or("unknown").to_owned())
+    let file = || Path::new(&checkpoint.name).file_name().map(|name| name.to_string_lossy());
+    called.map(Cow::from).or_else(file).map_or_else(|| checkpoint.name.clone(), Cow::into_owned)
+}
+
+/// As the files name it.
+fn architecture(checkpoint: &Checkpoint) -> &str {
+    let name = match &checkpoint.metadata {
+        Metadata::Gguf(metadata) => string(metadata, "general.architecture"),
+        Metadata::HuggingFace(files) => string(&files.config, "model_type"),
+    };
+    name.unwrap_or(UNKNOWN)
+}
+
+/// A string, where the field is one.
+fn string<'a>(fields: &'a impl Fields, key: &str) -> Option<&'a str> {
+    fields.str(key).ok().flatten()
 }
 
 fn parameters(checkpoint: &Checkpoint) -> u64 {
-    checkpoint.tensors.values().map(|tensor| tensor.elements()).sum()
+    let read = checkpoint.tensors.values().map(|tensor| tensor.elements());
+    read.chain(checkpoint.unread().map(|(_, elements)| elements)).fold(0, u64::saturating_add)
 }
 
 /// Tensors and bytes of each format; of those that are not read, the tensors alone.
 fn formats(checkpoint: &Checkpoint) -> BTreeMap<String, (usize, u64)> {
     let mut formats = BTreeMap::new();
     let read = checkpoint.tensors.values().map(|tensor| (tensor.format.name(), tensor.bytes));
-    for (name, bytes) in read.chain(checkpoint.unread().map(|(_, format)| (format, 0))) {
+    for (name, bytes) in read.chain(checkpoint.unread().map(|(format, _)| (format, 0))) {
         let (count, sum) = formats.entry(name.to_owned()).or_insert((0, 0));
         *count += 1;
         *sum += bytes;
@@ -154,16 +177,16 @@ fn formats(checkpoint: &Checkpoint) -> BTreeMap<String, (usize, u64)> {
     formats
 }
 
-fn tokenizer_kind(checkpoint: &Checkpoint) -> Result<String> {
-    Ok(match &checkpoint.metadata {
+fn tokenizer_kind(checkpoint: &Checkpoint) -> String {
+    match &checkpoint.metadata {
         Metadata::Gguf(metadata) => {
-            let part = |key| Ok::<_, crate::error::Error>(metadata.str(key)?.unwrap_or("unknown").to_owned());
-            format!("{} ({})", part("tokenizer.ggml.model")?, part("tokenizer.ggml.pre")?)
+            let part = |key| string(metadata, key).unwrap_or(UNKNOWN);
+            format!("{} ({})", part("tokenizer.ggml.model"), part("tokenizer.ggml.pre"))
         }
         Metadata::HuggingFace(files) => {
             let json: Value =
                 files.tokenizer.as_deref().and_then(|b| serde_json::from_slice(b).ok()).unwrap_or_default();
             json["model"]["type"].as_str().unwrap_or("none").to_owned()
         }
-    })
+    }
 }

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, ops::Range};
 
 use super::{
     fields::Fields,
-    gguf::{self, GgufMetadata, Header},
+    gguf::{GgufMetadata, Header},
     hugging_face::{self, Files, HuggingFaceMetadata},
     reader::{DAMAGED, TRUNCATED},
+    safetensors::Unread,
+    shards,
     source::ByteSource,
 };
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
 /// The conventions a checkpoint follows: what its tensors are called and how rows of Q and K are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// One GGUF file: rows of Q and K are interleaved for RoPE.
+    /// A GGUF file or the shards of one: rows of Q and K are interleaved for RoPE.
     Gguf,
     /// A directory as `save_pretrained` writes it.
     HuggingFace,
@@ -83,12 +85,13 @@ pub struct Checkpoint {
     /// What the files say of the model.
     #[doc(hidden)]
     pub metadata: Metadata,
-    /// Tensors of types this version does not read, and the names of those.
-    unread: BTreeMap<String, String>,
+    /// Tensors of types this version does not read, by name.
+    unread: BTreeMap<String, Unread>,
 }
 
 impl Checkpoint {
-    /// Opens a `.gguf` file, or a Hugging Face directory. Reads headers, no tensors.
+    /// Opens a `.gguf` file, with the other shards beside it where it is one, a directory of such shards, or a Hugging Face
+    /// directory. Reads headers, no tensors.
     ///
     /// # Errors
     /// [`Error::Io`] for what cannot be read, [`Error::Format`] and [`Error::Unsupported`] for what it holds.
@@ -98,7 +101,9 @@ impl Checkpoint {
 
         let path = path.as_ref();
         if !path.is_dir() {
-            return Self::gguf(Box::new(FileSource::open(path)?)).await;
+            let files = shards::gguf_paths(path).into_iter().filter(|file| file == path || file.exists());
+            let sources = files.map(|file| Ok(Box::new(FileSource::open(file)?) as Box<dyn ByteSource>));
+            return Self::gguf_shards(sources.collect::<Result<_>>()?).await;
         }
         let mut files = Files::new();
         for entry in std::fs::read_dir(path).map_err(|source| Error::io(path, source))? {
@@ -110,6 +115,10 @@ impl Checkpoint {
                 files.insert(name.to_owned(), Box::new(FileSource::open(entry.path())?));
             }
         }
+        if shards::are_the_weights(&files) {
+            let shards = files.into_iter().filter(|(name, _)| name.ends_with(".gguf"));
+            return Self::gguf_shards(shards.map(|(_, source)| source).collect()).await;
+        }
         Self::safetensors(path.display().to_string(), files).await
     }
 
@@ -118,13 +127,22 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::safetensors`].
     pub async fn gguf(source: Box<dyn ByteSource>) -> Result<Self> {
-        let Header { metadata, tensors, unread } = gguf::read_header(&*source, 0).await?;
+        Self::gguf_shards(vec![source]).await
+    }
+
+    /// Opens a GGUF model whose files are all given, in any order: the shards that llama.cpp's gguf-split has made of one, or
+    /// the only file.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::safetensors`]; [`Error::Format`] for shards that are missing or do not belong together.
+    pub async fn gguf_shards(sources: Vec<Box<dyn ByteSource>>) -> Result<Self> {
+        let (Header { metadata, tensors, unread }, parts) = shards::read(sources).await?;
         Ok(Self {
-            name: source.name().to_owned(),
-            parts: vec![source],
+            name: metadata.file().to_owned(),
+            parts,
             tensors,
             metadata: Metadata::Gguf(metadata),
-            unread: unread.into_iter().map(|tensor| (tensor.name, tensor.format)).collect(),
+            unread: by_name(unread),
         })
     }
 
@@ -144,7 +162,7 @@ impl Checkpoint {
             parts: weights.parts,
             tensors: weights.tensors,
             metadata: Metadata::HuggingFace(Box::new(metadata)),
-            unread: weights.unread.into_iter().map(|tensor| (tensor.name, tensor.format)).collect(),
+            unread: by_name(weights.unread),
         })
     }
 
@@ -180,10 +198,10 @@ impl Checkpoint {
         }
     }
 
-    /// Tensors of types this version does not read: their names and those of their types.
+    /// Tensors of types this version does not read: the names of their types, and how many elements they have.
     #[doc(hidden)]
-    pub fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.unread.iter().map(|(name, format)| (name.as_str(), format.as_str()))
+    pub fn unread(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.unread.values().map(|tensor| (tensor.format.as_str(), tensor.elements))
     }
 
     /// The tensor of this name, if the checkpoint has it; [`Error::Unsupported`] if it has it in a type we cannot run.
@@ -191,7 +209,7 @@ impl Checkpoint {
     pub fn find(&self, name: &str) -> Result<Option<&TensorInfo>> {
         match self.unread.get(name) {
             None => Ok(self.tensors.get(name)),
-            Some(format) => Err(Error::Unsupported {
+            Some(Unread { format, .. }) => Err(Error::Unsupported {
                 file: self.name.clone(),
                 what: format!("type {format} of tensor {name}"),
                 fix: match self.kind() {
@@ -252,6 +270,10 @@ impl Checkpoint {
         tensor.format.dequantize(&raw, &mut out);
         Ok(out)
     }
+}
+
+fn by_name(unread: Vec<Unread>) -> BTreeMap<String, Unread> {
+    unread.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect()
 }
 
 /// A shape, slowest first, and the bytes it takes in a file. Its rows are whole blocks that a `usize` counts, each row's bytes

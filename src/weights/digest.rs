@@ -2,7 +2,7 @@
 //!
 //! One part: the digest of its bytes, as `sha256sum` prints it. Several:
 //! `H("headstart/weights/1" ‖ for each part: len ‖ its digest's 64 digits ‖ for each tensor: len(name) ‖ name ‖ part)`,
-//! numbers u64-LE, parts in the order of their shards' names, tensors in that of theirs. Which shard a tensor is taken
+//! numbers u64-LE, parts in the order of their shards' names (GGUF: of `split.no`), tensors in that of theirs. Which shard a tensor is taken
 //! from belongs to it, because an index may choose between two of one name. No path goes in.
 //!
 //! Cost: every byte is read and hashed once, in pieces of 4 MiB. Natively [`Remembered`] spares that after the first time.

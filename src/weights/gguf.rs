@@ -13,7 +13,7 @@ use super::{
     checkpoint::{TensorInfo, check_layout, check_shape},
     fields::{Field, Fields},
     reader::{DAMAGED, Reader, refuse_pointer},
-    safetensors::Unread,
+    safetensors::{Unread, elements},
     source::ByteSource,
 };
 use crate::{
@@ -159,8 +159,8 @@ pub(crate) struct Header {
     pub(crate) unread: Vec<Unread>,
 }
 
-/// Reads and checks the header of `source`, part number `part` of a checkpoint.
-pub(crate) async fn read_header(source: &dyn ByteSource, part: usize) -> Result<Header> {
+/// Reads and checks the header of `source`, the only part of a checkpoint or its first.
+pub(crate) async fn read_header(source: &dyn ByteSource) -> Result<Header> {
     let mut reader = Reader::new(source);
     let tensors = read_preamble(&mut reader, source).await?;
 
@@ -184,7 +184,7 @@ pub(crate) async fn read_header(source: &dyn ByteSource, part: usize) -> Result<
     let (mut table, mut unread) = (BTreeMap::new(), Vec::new());
     for index in 0..tensors {
         reader.field = format!("tensor {index} of {tensors}");
-        let info = match read_tensor(&mut reader, part, alignment).await? {
+        let info = match read_tensor(&mut reader, alignment).await? {
             Ok(info) => info,
             Err(other) => {
                 unread.push(other);
@@ -318,7 +318,7 @@ fn number(kind: NumberKind, bits: u64) -> Option<Value> {
 }
 
 /// One row of the tensor table; its offset is still relative to the start of the data.
-async fn read_tensor(reader: &mut Reader<'_>, part: usize, alignment: u64) -> Result<Result<TensorInfo, Unread>> {
+async fn read_tensor(reader: &mut Reader<'_>, alignment: u64) -> Result<Result<TensorInfo, Unread>> {
     let name = reader.string(MAX_NAME, "its name").await?;
     reader.field = format!("tensor {name}");
     let dims = reader.u32().await?;
@@ -334,13 +334,13 @@ async fn read_tensor(reader: &mut Reader<'_>, part: usize, alignment: u64) -> Re
     let offset = reader.u64().await?;
 
     let Some(format) = Format::from_gguf(kind) else {
-        return Ok(Err(Unread { format: type_name(kind), name }));
+        return Ok(Err(Unread { format: type_name(kind), name, elements: elements(&sizes) }));
     };
     let (shape, bytes) = check_shape(&sizes, format).map_err(|problem| reader.fail(problem, DAMAGED))?;
     if !offset.is_multiple_of(alignment) {
         return Err(reader.fail(format!("offset {offset} is not a multiple of the alignment {alignment}"), DAMAGED));
     }
-    Ok(Ok(TensorInfo { name, format, shape, part, offset, bytes }))
+    Ok(Ok(TensorInfo { name, format, shape, part: 0, offset, bytes }))
 }
 
 /// The name of a number of `enum ggml_type`, for messages.

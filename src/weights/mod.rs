@@ -2,7 +2,7 @@
 //!
 //! A [`Checkpoint`] is a table of tensors over [`ByteSource`]s plus the metadata that came with them. Opening one reads
 //! headers only; tensors are read later, by rows, so a model never has to fit in memory beside its copy on the GPU.
-//! Both kinds of checkpoint, a GGUF file and a Hugging Face directory, come out the same.
+//! Both kinds of checkpoint, a GGUF file or its shards and a Hugging Face directory, come out the same.
 //!
 //! Files are not trusted: every count and size is checked against the length of its file before anything is allocated
 //! for it, offsets are checked before anything is read, and each refusal names the file, the field and what to do.
@@ -17,6 +17,7 @@ mod gguf;
 mod hugging_face;
 mod reader;
 mod safetensors;
+mod shards;
 mod source;
 
 pub use checkpoint::{Checkpoint, Kind, Metadata, TensorInfo};
@@ -24,6 +25,8 @@ pub use fields::{Field, Fields};
 pub use gguf::GgufMetadata;
 pub(crate) use hugging_face::JsonFile;
 pub use hugging_face::{Files, HuggingFaceMetadata};
+#[cfg(feature = "cli")]
+pub(crate) use shards::{gguf_files, gguf_paths};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, Identity, MemorySource, ReadFuture};

@@ -69,6 +69,12 @@ struct Entry {
 pub(crate) struct Unread {
     pub(crate) name: String,
     pub(crate) format: String,
+    pub(crate) elements: u64,
+}
+
+/// How many a shape has that no format has checked.
+pub(super) fn elements(sizes: &[u64]) -> u64 {
+    sizes.iter().fold(1, |product, &size| product.saturating_mul(size))
 }
 
 /// Reads and checks the header of `source`, part number `part` of a checkpoint.
@@ -117,7 +123,7 @@ pub(crate) async fn read_header(source: &dyn ByteSource, part: usize) -> Result<
         }
         ranges.push((start, end, name.clone()));
         let Some(format) = Format::from_safetensors(&entry.dtype) else {
-            unread.push(Unread { format: entry.dtype, name });
+            unread.push(Unread { elements: elements(&entry.shape), format: entry.dtype, name });
             continue;
         };
         // A scalar is a row of one.

@@ -4,11 +4,13 @@
 //! The models are made here: their layers pass everything through, and their head names for every token the one that
 //! follows, so that an answer is known beforehand.
 
+mod described;
 mod edges;
 mod ends;
 mod refused;
 mod replaced;
 mod sentencepiece;
+mod shards;
 mod template;
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Model, id, run};
 use crate::checkpoints::gguf::Meta;
-use crate::cli::{headstart, json_of, refusal, stdout};
+use crate::cli::{refusal, stdout};
 use crate::support::tiny_chat;
 
 #[test]
@@ -81,33 +81,4 @@ fn a_git_lfs_pointer_is_called_one() {
     let folder = tiny_chat::folder("tiny-wide-f32");
     std::fs::write(folder.path().join("model-00003-of-00005.safetensors"), &pointer).unwrap();
     says(&block_on(Checkpoint::open(folder.path())).err().unwrap().to_string(), "model-00003");
-}
-
-#[test]
-fn every_header_that_can_be_read_is_described_whether_or_not_it_runs() {
-    let info = |model: &Model| {
-        let shown = stdout(headstart(&["models", "info"]).arg(model.path()));
-        (json_of(headstart(&["models", "info", "--json"]).arg(model.path())), shown)
-    };
-    let (sound, shown) = info(&Model::new());
-    assert_eq!((&sound["problem"], &sound["layers"]), (&Value::Null, &json!(1)));
-    assert!(shown.contains("runs          yes"), "{shown}");
-
-    let (other, shown) = info(&Model::new().set("general.architecture", "mamba"));
-    assert_eq!((&other["architecture"], &other["layers"]), (&json!("mamba"), &Value::Null));
-    assert_eq!((&other["tokenizer"], &other["formats"]), (&sound["tokenizer"], &sound["formats"]));
-    assert!(other["problem"].as_str().unwrap().contains("\"mamba\" is not supported"), "{other}");
-    assert!(shown.contains("runs          no: "), "{shown}");
-
-    let mut model = Model::new();
-    model.file.tensor_mut("blk.0.ffn_up.weight").kind = 29;
-    let (other, _) = info(&model);
-    assert_eq!((&other["layers"], &other["formats"]["iq1_m"]["tensors"]), (&json!(1), &json!(1)));
-    assert!(other["problem"].as_str().unwrap().contains("type iq1_m of tensor blk.0.ffn_up.weight"), "{other}");
-    let message = refusal(&mut model.run("generate", &["--no-cache", "-p", "Hi"]));
-    assert!(message.contains("type iq1_m of tensor blk.0.ffn_up.weight is not supported; take a file"), "{message}");
-
-    let (other, _) = info(&Model::new().set("tokenizer.ggml.model", "novel"));
-    assert_eq!((&other["layers"], &other["tokenizer"]), (&json!(1), &json!("novel (smollm)")));
-    assert!(other["problem"].as_str().unwrap().contains("tokenizer.ggml.model \"novel\""), "{other}");
 }

@@ -2,7 +2,7 @@
 
 use headstart::{
     engine::{Engine, EngineOptions, Progress, openai},
-    error::{Error, Result},
+    error::Result,
     weights::{ByteSource, Checkpoint},
 };
 use serde_json::Value;
@@ -35,13 +35,10 @@ impl Loader {
         self.unread.take();
         let source =
             |file: &ModelFile| Box::new(JsSource::new(file.clone(), self.unread.clone())) as Box<dyn ByteSource>;
-        let mut sources: Vec<_> = self.files.iter().map(source).collect();
+        let sources: Vec<_> = self.files.iter().map(source).collect();
         let name = |source: &dyn ByteSource| source.name().to_owned();
-        if sources.is_empty() {
-            return Err(Error::Request { field: "files", problem: "are none; give the files of a model".into() });
-        }
-        if sources.len() == 1 {
-            return Checkpoint::gguf(sources.remove(0)).await;
+        if sources.len() < 2 || sources.iter().all(|source| source.name().ends_with(".gguf")) {
+            return Checkpoint::gguf_shards(sources).await;
         }
         let weights = || sources.iter().map(|source| name(&**source)).find(|name| name.ends_with(".safetensors"));
         let called = self.name.clone().or_else(weights).unwrap_or_else(|| "the model".into());

@@ -13,6 +13,7 @@ use etcetera::BaseStrategy;
 
 use super::name::{Name, safe_path};
 use crate::error::{Error, Result};
+use crate::weights::gguf_paths;
 
 /// The files of a Hugging Face checkpoint besides its weights, the first of them required.
 pub(crate) const CHECKPOINT: [&str; 6] = [
@@ -114,10 +115,10 @@ impl Repo {
     }
 }
 
-/// What `name` means within a snapshot: a GGUF file, or the snapshot itself where it holds a whole checkpoint.
+/// What `name` means within a snapshot: a GGUF file with all its shards, or the snapshot itself where it holds a whole checkpoint.
 pub(crate) fn within(snapshot: &Path, name: &Name) -> Option<PathBuf> {
     match &name.file {
-        Some(file) => Some(snapshot.join(file)).filter(|path| path.is_file()),
+        Some(file) => Some(snapshot.join(file)).filter(|path| is_whole(path)),
         None if is_checkpoint(snapshot) => Some(snapshot.into()),
         None => match ggufs(snapshot).as_slice() {
             [only] => Some(only.clone()),
@@ -160,9 +161,9 @@ pub(crate) fn list() -> Result<Vec<Found>> {
     let mut found = vec![];
     for path in entries(&models()?) {
         if let Some(name) = path.file_name().and_then(|name| name.to_str())
-            && (is_gguf(&path) || is_checkpoint(&path))
+            && is_model(&path)
         {
-            found.push(Found { name: name.into(), bytes: bytes(&path), path: path.clone(), source: "models" });
+            found.push(Found { name: name.into(), bytes: size(&path), path: path.clone(), source: "models" });
         }
     }
     let root = root()?;
@@ -174,7 +175,7 @@ pub(crate) fn list() -> Result<Vec<Found>> {
             let Some(snapshot) = place.find(&revision) else { continue };
             let mut add = |file: Option<String>, path: PathBuf| {
                 let name = Name { repo: repo.clone(), file, revision: revision.clone() }.to_string();
-                found.push(Found { name, bytes: bytes(&path), path, source: "hub" });
+                found.push(Found { name, bytes: size(&path), path, source: "hub" });
             };
             if is_checkpoint(&snapshot) {
                 add(None, snapshot.clone());
@@ -194,16 +195,15 @@ pub(crate) fn in_models(name: &str) -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     let folder = models()?;
-    let usable = |path: &PathBuf| is_gguf(path) || is_checkpoint(path);
     let exact = [folder.join(name), folder.join(format!("{name}.gguf"))];
-    if let Some(path) = exact.into_iter().find(usable) {
+    if let Some(path) = exact.into_iter().find(|path| is_gguf(path) || is_checkpoint(path)) {
         return Ok(Some(path));
     }
     let begins = |path: &PathBuf| {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         stem.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '-']))
     };
-    let found: Vec<_> = entries(&folder).into_iter().filter(|path| begins(path) && usable(path)).collect();
+    let found: Vec<_> = entries(&folder).into_iter().filter(|path| begins(path) && is_model(path)).collect();
     match found.as_slice() {
         [] => Ok(None),
         [only] => Ok(Some(only.clone())),
@@ -219,18 +219,34 @@ fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gguf") && path.is_file()
 }
 
+/// Whether `path` is what its model goes by: a checkpoint's folder, a GGUF file, of shards the first.
+fn is_model(path: &Path) -> bool {
+    is_checkpoint(path) || is_gguf(path) && gguf_paths(path).first().is_some_and(|first| first == path)
+}
+
+/// Whether a GGUF file is there, and with a shard the others of its model.
+fn is_whole(path: &Path) -> bool {
+    gguf_paths(path).iter().all(|path| path.is_file())
+}
+
+/// The GGUF models below a folder that are whole.
 fn ggufs(folder: &Path) -> Vec<PathBuf> {
     let (mut files, mut folders) = (vec![], vec![folder.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for path in entries(&folder) {
             match path.is_dir() && !path.is_symlink() {
                 true => folders.push(path),
-                false => files.extend(Some(path).filter(|path| is_gguf(path))),
+                false => files.extend(Some(path).filter(|path| is_model(path) && is_whole(path))),
             }
         }
     }
     files.sort();
     files
+}
+
+/// The bytes of a model in all its files.
+fn size(model: &Path) -> u64 {
+    gguf_paths(model).iter().map(|path| bytes(path)).sum()
 }
 
 fn bytes(path: &Path) -> u64 {

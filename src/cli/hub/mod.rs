@@ -21,6 +21,7 @@ use download::Transfer;
 use name::Name;
 
 use crate::error::{Error, Result};
+use crate::weights::gguf_files;
 
 /// The path of `model` (the default model where `None`): a GGUF file or a checkpoint folder. Downloads it where it is
 /// nowhere on this machine; `quiet` says nothing on the way.
@@ -59,7 +60,12 @@ pub(crate) fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
     let repo = Repo::new(&cache::root()?, &name.repo);
     let transfer = Transfer { client: &client, repo: &repo, name: &name, commit: &listing.commit, quiet };
     let path = match wanted(&name, &listing)? {
-        Wanted::Gguf(file) => transfer.fetch(&file)?,
+        Wanted::Gguf(file) => {
+            for shard in gguf_files(&file) {
+                transfer.fetch(&shard)?;
+            }
+            repo.snapshot(&listing.commit).join(file)
+        }
         Wanted::Checkpoint(files) => {
             for file in &files {
                 transfer.fetch(file)?;
@@ -77,6 +83,7 @@ pub(crate) fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
 }
 
 enum Wanted {
+    /// A file, and with a shard the others of its model.
     Gguf(String),
     Checkpoint(Vec<String>),
 }
@@ -84,21 +91,26 @@ enum Wanted {
 /// Which of a repository's files the name asks for.
 fn wanted(name: &Name, listing: &Listing) -> Result<Wanted> {
     let has = |file: &str| listing.files.iter().any(|have| have == file);
-    let ggufs: Vec<_> = listing.files.iter().filter(|file| file.ends_with(".gguf")).cloned().collect();
+    // A model in shards goes by the first.
+    let is_model = |file: &&String| file.ends_with(".gguf") && gguf_files(file).first() == Some(*file);
+    let ggufs: Vec<_> = listing.files.iter().filter(is_model).cloned().collect();
     let offered = match ggufs.len() {
         0 => "it has no GGUF file".to_owned(),
         _ => format!("its GGUF files are {}", ggufs.join(", ")),
     };
     let missing = |problem: String| Err(Error::Request { field: "model", problem });
+    let whole = |file: &String| match gguf_files(file).iter().find(|shard| !has(shard)) {
+        None => Ok(Wanted::Gguf(file.clone())),
+        Some(absent) => missing(format!("{} has no file {absent}; {offered}", name.repo)),
+    };
     match &name.file {
-        Some(file) if has(file) => Ok(Wanted::Gguf(file.clone())),
-        Some(file) => missing(format!("{} has no file {file}; {offered}", name.repo)),
+        Some(file) => whole(file),
         None if has(CHECKPOINT[0]) && (has(WEIGHTS) || has(INDEX)) => {
             let files = CHECKPOINT.into_iter().chain([if has(WEIGHTS) { WEIGHTS } else { INDEX }]);
             Ok(Wanted::Checkpoint(files.filter(|file| has(file)).map(String::from).collect()))
         }
         None => match ggufs.as_slice() {
-            [only] => Ok(Wanted::Gguf(only.clone())),
+            [only] => whole(only),
             [] => missing(format!("{} holds neither config.json with safetensors nor a GGUF file", name.repo)),
             _ => missing(format!("{} holds several models; name one as {}:FILE, {offered}", name.repo, name.repo)),
         },
