@@ -113,7 +113,7 @@ impl Keys<'_> {
 
     /// The window of each of `layers` layers, in tokens; of every `pattern`-th none, where the file does not say which.
     pub(super) fn windows(&self, pattern: usize, layers: usize) -> Result<Vec<Option<usize>>> {
-        let Some(window) = self.window(None)? else { return Ok(vec![None; layers]) };
+        let window = self.window(None)?;
         let slides = match self.layers_that_slide(layers)? {
             Some(slides) => slides,
             None => {
@@ -121,7 +121,7 @@ impl Keys<'_> {
                 (1..=layers).map(|layer| !layer.is_multiple_of(pattern)).collect()
             }
         };
-        Ok(slides.into_iter().map(|slides| slides.then_some(window)).collect())
+        Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }
 
     /// A list that says of each layer whether it sees a window, if there is one.

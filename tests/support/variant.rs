@@ -44,9 +44,9 @@ pub const VARIANTS: &[Variant] = &[
     Variant {
         name: "heads",
         config: |c| {
-            c["num_attention_heads"] = json!(12);
-            c["num_key_value_heads"] = json!(4);
-            c["head_dim"] = json!(20);
+            c["num_attention_heads"] = json!(3);
+            c["num_key_value_heads"] = json!(1);
+            c["head_dim"] = json!(80);
         },
         ..NONE
     },
