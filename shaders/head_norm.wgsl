@@ -1,5 +1,6 @@
-// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) over each head of Q and K, or with WHOLE over all of Q's and all of K's, then what the epilogue of a QKV matrix does where
-// heads have no norm. One workgroup a head of a row; every lane sums what is normed together in one order.
+// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) over each head of Q and K, or with WHOLE over all of Q's and all of K's, then
+// what the epilogue of a QKV matrix does where heads have no norm. One workgroup a head of a row; every lane sums what is
+// normed together in one order.
 #import shared/step
 @group(0) @binding(1) var<storage, read> x: array<vec2<f32>>;
 // [2, HEAD_DIM]: of Q, of K; with WHOLE [HEADS + KV_HEADS, HEAD_DIM]

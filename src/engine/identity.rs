@@ -78,7 +78,8 @@ fn each(layers: &[LayerSpec], of: impl Fn(&LayerSpec) -> String) -> String {
     all.chunk_by(|a, b| a == b).map(run).collect::<Vec<_>>().join(" ")
 }
 
-/// All of a layer but its RoPE; what few layers have is named where one has it. Whether biases are used says the configuration, not the weights.
+/// All of a layer but its RoPE; what few layers have is named where one has it. Whether biases are used says the
+/// configuration, not the weights.
 fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
     let LayerSpec {
         rope: _,
