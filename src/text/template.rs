@@ -131,7 +131,7 @@ impl ChatTemplate {
     /// The error for a model that brings no template.
     pub(crate) fn missing() -> Error {
         Error::Template {
-            problem: "the model has none, so it cannot be chatted with; use --raw to give it the text as it is".into(),
+            problem: "the model has none, so it cannot be chatted with; `headstart generate --raw` gives it the text as it is".into(),
         }
     }
 
