@@ -10,5 +10,6 @@ mod head_norm;
 mod linear;
 mod post_norm;
 mod rows;
+mod short_conv;
 mod tables;
 mod translate;

@@ -109,6 +109,9 @@ fn miss(miss: &Miss, first_divergent: Option<usize>) -> String {
         Reason::Integrity => "were stored damaged".into(),
         Reason::Deadline => "would have taken longer to load".into(),
         Reason::DecodeWritten => "were written while decoding, which exact reuse leaves out".into(),
+        Reason::NoState => {
+            "are known, but this model's state is kept only where a block, a prompt or an answer ended".into()
+        }
     };
     format!("{tokens} {why}")
 }

@@ -3,13 +3,15 @@
 
 use crate::{
     gpu::{Buffer, Slice},
-    kernels::{Class, Span},
+    kernels::{Class, PAGE, Span},
 };
 
 /// Words of a header: storage bindings start at multiples of 256 bytes.
 const HEADER: usize = 64;
 /// Words of a row's sampling parameters.
 const SAMPLING: usize = 5;
+/// Words of a run of rows of one sequence in one page.
+const RUN: usize = 5;
 
 /// Rows of one sequence: neighbouring tokens at neighbouring positions. Without tokens: one row whose hidden state is
 /// known and put there, and whose logits are wanted.
@@ -91,8 +93,8 @@ pub(crate) struct Batch {
 
 /// Most bytes that a batch of `rows` rows of `sequences` sequences takes, with so many angles of RoPE a row.
 pub(crate) fn capacity(angles: usize, rows: usize, sequences: usize, context: usize) -> u64 {
-    let per_row = 3 + 2 + 2 * angles + 4 + SAMPLING;
-    let tables = sequences as u64 * context.div_ceil(crate::kernels::PAGE) as u64;
+    let per_row = 3 + 2 + 2 * angles + 4 + RUN + SAMPLING;
+    let tables = sequences as u64 * context.div_ceil(PAGE) as u64;
     4 * (3 * HEADER as u64 + rows as u64 * per_row as u64 + tables)
 }
 
@@ -133,29 +135,25 @@ pub(crate) fn build(groups: &[Rows], inv_freq: &[f64], tile_rows: usize, buffer:
     let sampling = place(sampling);
     let lists = [place(&spans[0].rows), place(&spans[1].rows), place(logit_rows)];
     let tiles = [place(&spans[0].tiles), place(&spans[1].tiles), 0];
+    let runs = [place(&spans[0].runs), place(&spans[1].runs), 0];
     let counts = [spans[0].rows.len(), spans[1].rows.len(), logit_rows.len()];
     for (index, count) in counts.into_iter().enumerate() {
         let base = index * HEADER;
         let relative = |at: usize| at.saturating_sub(base) as u32;
-        let header = [lists[index], tokens, slots, rope, tiles[index], tables, sampling].map(relative);
+        let header = [lists[index], tokens, slots, rope, tiles[index], tables, sampling, runs[index]].map(relative);
         words[base] = count as u32;
-        words[base + 1..base + 8].copy_from_slice(&header);
+        words[base + 1..base + 1 + header.len()].copy_from_slice(&header);
     }
 
-    let span = |index: usize, class, context, tiles| Span {
-        class,
-        step: step_slice(buffer, index),
-        rows: counts[index],
-        tiles,
-        context,
+    let none = SpanRows::default();
+    let span = |index: usize, class| {
+        let SpanRows { tiles, runs, context, .. } = spans.get(index).unwrap_or(&none);
+        let (tiles, runs) = (tiles.len() / 4, runs.len() / RUN);
+        Span { class, step: step_slice(buffer, index), rows: counts[index], tiles, runs, context: *context }
     };
-    let spans = [(0, Class::Prompt), (1, Class::Decode)]
-        .into_iter()
-        .filter(|(index, _)| counts[*index] > 0)
-        .map(|(index, class)| span(index, class, spans[index].context, spans[index].tiles.len() / 4))
-        .collect();
-    let logits = (counts[2] > 0).then(|| span(2, Class::Decode, 0, 0));
-    Batch { words, spans, logits, last_rows }
+    let rows = [(0, Class::Prompt), (1, Class::Decode)].into_iter().filter(|(index, _)| counts[*index] > 0);
+    let logits = (counts[2] > 0).then(|| span(2, Class::Decode));
+    Batch { words, spans: rows.map(|(index, class)| span(index, class)).collect(), logits, last_rows }
 }
 
 /// The step buffer from the header of span `index` on.
@@ -168,6 +166,7 @@ fn step_slice(buffer: Buffer, index: usize) -> Slice {
 struct SpanRows {
     rows: Vec<u32>,
     tiles: Vec<u32>,
+    runs: Vec<u32>,
     context: usize,
 }
 
@@ -195,6 +194,16 @@ impl Sections {
         }
         let table = self.tables.len();
         self.tables.extend_from_slice(group.pages);
+        let in_span = span.rows.len();
+        let page = |position: usize| group.pages.get(position / PAGE).copied().unwrap_or_default();
+        let mut start = 0;
+        while start < count {
+            let position = group.position + start;
+            let rows = (PAGE - position % PAGE).min(count - start);
+            let run = [in_span + start, rows, position, start].map(|x| x as u32);
+            span.runs.extend(run.into_iter().chain([page(group.position.saturating_sub(1))]));
+            start += rows;
+        }
         span.rows.extend(first as u32..(first + count) as u32);
         span.context = span.context.max(group.position + count);
         for start in (0..count).step_by(tile_rows) {

@@ -5,7 +5,7 @@ use super::pages::PageLayout;
 use crate::{
     kernels::{attention::Scores, head_norm::QkNorm, linear::Activation},
     kv::{Fields, Key, Namespace},
-    model::{Config, LayerSpec, Norms, Rope, Scaling},
+    model::{Config, LayerSpec, MixerSpec, Norms, Rope, Scaling},
     quant::Format,
 };
 
@@ -28,8 +28,7 @@ impl KvIdentity {
     /// Of a model whose weights have this digest ([`Checkpoint::digest`](crate::weights::Checkpoint::digest)), quantised
     /// while loading or not.
     pub fn new(config: &Config, weights_digest: &str, quantize: Option<Format>) -> Self {
-        let layout = PageLayout::new(&config.heads(), config.layers.len());
-        Self::of(fields(config, weights_digest, quantize), layout, config)
+        Self::of(fields(config, weights_digest, quantize), PageLayout::new(config), config)
     }
 
     pub(super) fn of(fields: Fields, layout: PageLayout, config: &Config) -> Self {
@@ -82,6 +81,7 @@ fn each(layers: &[LayerSpec], of: impl Fn(&LayerSpec) -> String) -> String {
 /// configuration, not the weights.
 fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
     let LayerSpec {
+        mixer,
         rope: _,
         scores,
         norms,
@@ -95,7 +95,12 @@ fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
         residual_scale,
     } = layer;
     let usual = Scores::of(head_dim);
+    let short_conv = match mixer {
+        MixerSpec::Attention => None,
+        MixerSpec::ShortConv { taps } => Some(format!("short_conv={taps}")),
+    };
     let rare = [
+        short_conv,
         (*qk_norm == Some(QkNorm::Head)).then(|| "qk_norm".to_owned()),
         (*qk_norm == Some(QkNorm::Whole)).then(|| "qk_norm=whole".to_owned()),
         (*norms != Norms::Before).then(|| format!("norms={norms:?}")),

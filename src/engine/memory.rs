@@ -1,13 +1,13 @@
 //! GPU memory: the activations, made once, and the pages of the KV cache, which grow.
 
-use super::request::MAX_BREAKPOINTS;
+use super::{pages::PageLayout, request::MAX_BREAKPOINTS};
 use crate::{
     error::Result,
     gpu::{
         AdapterKind, Buffer, Caps, Gpu, Recording,
         readback::{Reading, Staging},
     },
-    kernels::{Heads, PAGE, attention, topk},
+    kernels::{PAGE, attention, topk},
     kv::{PageCopy, PageId},
     model::{Activations, Config},
 };
@@ -40,7 +40,7 @@ pub(crate) async fn activations(
     Ok(Activations {
         hidden: gpu.alloc("activations", row(config.hidden), fix).await?,
         queries: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
-        attended: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
+        attended: gpu.alloc("activations", row(config.mixed()), fix).await?,
         partials: gpu.alloc("attention", attention::partial_bytes(&heads, sequences, context), fix).await?,
         inner: gpu.alloc("activations", row(config.widest()), fix).await?,
         given: gpu.alloc("activations", row(config.post_normed()).max(4), fix).await?,
@@ -58,7 +58,8 @@ pub(crate) fn drawn_bytes(config: &Config, sequences: usize, hidden: usize) -> u
 /// The pages of every layer: one buffer a layer, all of the same number of pages.
 pub(crate) struct KvMemory {
     layers: Vec<Buffer>,
-    page_bytes: u64,
+    /// Bytes of a page in each layer.
+    page_bytes: Vec<u64>,
     pages: usize,
     limit: usize,
     /// One page, through which a page is copied within its buffer.
@@ -75,16 +76,17 @@ const FIX: &str = "lower --context, or free GPU memory";
 
 impl KvMemory {
     /// Room for `tokens` tokens now and for `most` at most.
-    pub(crate) async fn new(gpu: &mut Gpu, heads: &Heads, layers: usize, tokens: usize, most: usize) -> Result<Self> {
-        let page_bytes = heads.page_bytes();
-        let bound = gpu.caps().max_binding.min(gpu.caps().max_buffer) / page_bytes;
+    pub(crate) async fn new(gpu: &mut Gpu, layout: &PageLayout, tokens: usize, most: usize) -> Result<Self> {
+        let page_bytes: Vec<u64> = layout.layers().map(|words| 4 * words as u64).collect();
+        let largest = page_bytes.iter().copied().max().unwrap_or(4);
+        let bound = gpu.caps().max_binding.min(gpu.caps().max_buffer) / largest;
         let limit = most.div_ceil(PAGE).min(usize::try_from(bound).unwrap_or(usize::MAX)).max(1);
         let pages = tokens.div_ceil(PAGE).clamp(1, limit);
-        let mut buffers = Vec::with_capacity(layers);
-        for _ in 0..layers {
-            buffers.push(gpu.alloc("the KV cache", page_bytes * pages as u64, FIX).await?);
+        let mut buffers = Vec::with_capacity(page_bytes.len());
+        for bytes in &page_bytes {
+            buffers.push(gpu.alloc("the KV cache", bytes * pages as u64, FIX).await?);
         }
-        let scratch = gpu.alloc("the KV cache", page_bytes, FIX).await?;
+        let scratch = gpu.alloc("the KV cache", largest, FIX).await?;
         Ok(Self { layers: buffers, page_bytes, pages, limit, scratch, gather: None, staging: Staging::default() })
     }
 
@@ -104,10 +106,10 @@ impl KvMemory {
     /// Grows to `pages` pages, layer by layer on the GPU, so that the peak is one layer more. A failure leaves what was
     /// there as it was.
     pub(crate) async fn grow(&mut self, gpu: &mut Gpu, pages: usize) -> Result<()> {
-        for layer in &mut self.layers {
-            let larger = gpu.alloc("a larger KV cache", self.page_bytes * pages as u64, FIX).await?;
+        for (layer, page) in self.layers.iter_mut().zip(&self.page_bytes) {
+            let larger = gpu.alloc("a larger KV cache", page * pages as u64, FIX).await?;
             let mut copy = Recording::new();
-            let bytes = self.page_bytes * self.pages as u64;
+            let bytes = page * self.pages as u64;
             copy.copy(layer.slice(0, bytes), larger.slice(0, bytes));
             gpu.submit(&copy)?;
             gpu.flush()?;
@@ -119,7 +121,7 @@ impl KvMemory {
 
     /// Most pages that one [`read`](Self::read) takes.
     pub(crate) fn most_read(&self) -> usize {
-        (GATHER_BYTES / (self.page_bytes * self.layers.len() as u64)).max(1) as usize
+        (GATHER_BYTES / self.page_bytes.iter().sum::<u64>()).max(1) as usize
     }
 
     /// The words of `pages` (at most [`most_read`](Self::most_read)), `[page, layer, words of a page]`, in one submit.
@@ -130,35 +132,39 @@ impl KvMemory {
 
     /// Sends for what [`read`](Self::read) gives. One reading ends before the next begins.
     pub(crate) async fn start_reading(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Reading> {
-        let page = self.page_bytes * self.layers.len() as u64;
+        let page: u64 = self.page_bytes.iter().sum();
         let gather = match self.gather {
             Some(gather) => gather,
             None => gpu.alloc("reading the KV cache", page * self.most_read() as u64, FIX).await?,
         };
         self.gather = Some(gather);
         let mut recording = Recording::new();
-        let sources = pages.iter().flat_map(|&page| self.layers.iter().map(move |layer| (layer, page)));
-        for (index, (layer, page)) in sources.enumerate() {
-            let from = layer.slice(u64::from(page) * self.page_bytes, self.page_bytes);
-            recording.copy(from, gather.slice(index as u64 * self.page_bytes, self.page_bytes));
+        let mut at = 0;
+        for page in pages {
+            for (layer, &bytes) in self.layers.iter().zip(&self.page_bytes) {
+                recording.copy(layer.slice(u64::from(*page) * bytes, bytes), gather.slice(at, bytes));
+                at += bytes;
+            }
         }
         gpu.start_reading(&recording, gather.slice(0, page * pages.len() as u64), &self.staging).await
     }
 
     /// Writes a whole page, `[layer, words of a page]`, before the next submit.
-    pub(crate) fn write(&self, gpu: &mut Gpu, page: PageId, words: &[u32]) {
-        let layers = words.chunks_exact(self.page_bytes as usize / 4);
-        for (layer, words) in self.layers.iter().zip(layers) {
-            gpu.write(*layer, u64::from(page) * self.page_bytes, words);
+    pub(crate) fn write(&self, gpu: &mut Gpu, page: PageId, mut words: &[u32]) {
+        for (layer, bytes) in self.layers.iter().zip(&self.page_bytes) {
+            let (own, rest) = words.split_at((bytes / 4) as usize);
+            gpu.write(*layer, u64::from(page) * bytes, own);
+            words = rest;
         }
     }
 
     /// Appends the copy of one page to another.
     pub(crate) fn copy(&self, recording: &mut Recording, copy: PageCopy) {
-        let page = |layer: &Buffer, page: u32| layer.slice(u64::from(page) * self.page_bytes, self.page_bytes);
-        for layer in &self.layers {
-            recording.copy(page(layer, copy.from), self.scratch.whole());
-            recording.copy(self.scratch.whole(), page(layer, copy.to));
+        for (layer, &bytes) in self.layers.iter().zip(&self.page_bytes) {
+            let page = |page: u32| layer.slice(u64::from(page) * bytes, bytes);
+            let scratch = self.scratch.slice(0, bytes);
+            recording.copy(page(copy.from), scratch);
+            recording.copy(scratch, page(copy.to));
         }
     }
 }

@@ -14,6 +14,7 @@ mod breakpoints;
 #[doc(hidden)]
 pub mod choice;
 pub mod explain;
+mod fetch;
 mod handover;
 mod heal;
 mod identity;
@@ -135,7 +136,7 @@ impl Engine {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let runner = Runner::load(checkpoint, options, progress).await?;
-        let layout = PageLayout::new(&runner.config.heads(), runner.config.layers.len());
+        let layout = PageLayout::new(&runner.config);
         let reuse = Reuse::new(&runner.config, &checkpoint.name, layout, runner.kv.pages(), options);
         let (waiting, running) = (VecDeque::new(), Vec::new());
         Ok(Self { runner, reuse, waiting, running, next_id: 0, is_short: false, step_ms: 0.0, healing: None })

@@ -125,9 +125,9 @@ impl KvIdentity {
     fn expecting<T>(&self, salt: &str, ask: impl FnOnce(&PackExpected, &BlockKeys) -> T) -> T {
         let namespace = self.namespace(salt);
         let (fields, rows) = (namespace.fields().entries(), self.layout.rows());
-        let (hidden, vocab) = (self.hidden, self.vocab);
+        let (hidden, state, vocab) = (self.hidden, self.layout.state(), self.vocab);
         ask(
-            &PackExpected { namespace: &fields, element: Element::F16, rows: &rows, hidden, vocab },
+            &PackExpected { namespace: &fields, element: Element::F16, rows: &rows, hidden, state, vocab },
             &block_keys(&namespace),
         )
     }

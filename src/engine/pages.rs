@@ -1,89 +1,141 @@
-//! A page of KV as a blob's rows and back: pages are laid out for the GPU (`shaders/shared/page.wgsl`), blobs token by
-//! token, so that a blob means the same to every adapter.
+//! A page as a blob's parts and back: pages are laid out for the GPU (`shaders/shared/page.wgsl`, `shaders/short_conv.wgsl`),
+//! blobs token by token, so that a blob means the same to every adapter.
 //!
-//! A page of a layer is K `[kv_head, pair, token]`, then V `[kv_head, token, pair]`; a word is two neighbouring dims as
-//! f16. A blob's layer is K `[token, kv_head, pair]`, then V in the same order.
+//! A page of an attention layer is K `[kv_head, pair, token]`, then V `[kv_head, token, pair]`; a word is two neighbouring dims
+//! as f16. In a blob it is K `[token, kv_head, pair]`, then V in the same order. A page of a layer with a state is that, behind
+//! the last token written to it, the same in a blob.
+
+use std::sync::Arc;
 
 use crate::{
-    kernels::{Heads, PAGE},
+    kernels::{PAGE, short_conv},
+    model::{Config, MixerSpec},
     store::{self, Row},
 };
 
 /// A stored block is a page.
 const _: () = assert!(store::BLOCK == PAGE);
 
-/// The shape of one page over all layers.
+/// What a layer keeps in a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PageLayout {
-    pub(crate) layers: usize,
-    pub(crate) kv_heads: usize,
-    /// Pairs of dims of a head.
-    pub(crate) pairs: usize,
+enum Kept {
+    /// Keys and values: `row` words of each for a token, `pairs` of a head.
+    Kv { row: usize, pairs: usize },
+    /// So many words, f32, whatever the tokens.
+    State(usize),
+}
+
+impl Kept {
+    fn words(self) -> usize {
+        match self {
+            Self::Kv { row, .. } => 2 * row * PAGE,
+            Self::State(words) => words,
+        }
+    }
+}
+
+/// The shape of one page over all layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PageLayout(Arc<[Kept]>);
+
+/// What a blob has of a page.
+pub(super) struct Parts {
+    /// For every attention layer K, then V.
+    pub(crate) kv: Vec<u8>,
+    /// Of every other layer.
+    pub(crate) state: Vec<f32>,
 }
 
 impl PageLayout {
-    pub(crate) fn new(heads: &Heads, layers: usize) -> Self {
-        Self { layers, kv_heads: heads.kv_heads, pairs: heads.head_dim / 2 }
+    pub(crate) fn new(config: &Config) -> Self {
+        let (row, pairs) = (config.heads().token_bytes() as usize / 8, config.head_dim / 2);
+        let kept = config.layers.iter().map(|layer| match layer.mixer {
+            MixerSpec::Attention => Kept::Kv { row, pairs },
+            MixerSpec::ShortConv { taps } => Kept::State(short_conv::page_words(config.hidden, taps)),
+        });
+        Self(kept.collect())
     }
 
-    /// Words of K or V of one token in one layer.
-    fn row(&self) -> usize {
-        self.kv_heads * self.pairs
-    }
-
-    /// Words of the page in one layer.
-    pub(crate) fn layer_words(&self) -> usize {
-        2 * self.row() * PAGE
+    /// Words of the page in each layer.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().map(|kept| kept.words())
     }
 
     /// Words of the page.
     pub(crate) fn words(&self) -> usize {
-        self.layers * self.layer_words()
+        self.layers().sum()
     }
 
-    /// Bytes of one token's KV.
+    /// Bytes of one token's KV, and of its part of what a full page keeps beside.
     pub(crate) fn token_bytes(&self) -> usize {
-        self.layers * 2 * self.row() * 4
+        4 * self.words() / PAGE
     }
 
     pub(crate) fn rows(&self) -> Vec<Row> {
-        vec![Row { k: self.row() * 4, v: self.row() * 4 }; self.layers]
+        let row = |kept: &Kept| match kept {
+            Kept::Kv { row, .. } => Some(Row { k: row * 4, v: row * 4 }),
+            Kept::State(_) => None,
+        };
+        self.0.iter().filter_map(row).collect()
     }
 
-    /// The first `tokens` tokens of a page, as a blob has them. `page`: `[layer, layer_words]`.
-    pub(crate) fn to_blob(self, page: &[u32], tokens: usize) -> Vec<u8> {
-        let mut words = Vec::with_capacity(self.layers * 2 * self.row() * tokens);
-        for layer in page.chunks_exact(self.layer_words()) {
-            let (k, v) = layer.split_at(self.row() * PAGE);
+    /// Words of state that a page keeps.
+    pub(crate) fn state(&self) -> usize {
+        let state = |kept: &Kept| if let Kept::State(words) = kept { *words } else { 0 };
+        self.0.iter().map(state).sum()
+    }
+
+    /// The first `tokens` tokens of a page, as a blob has them. `page`: `[layer, words of it]`.
+    pub(super) fn to_blob(&self, mut page: &[u32], tokens: usize) -> Parts {
+        let (mut words, mut state) = (Vec::with_capacity(self.words()), Vec::new());
+        for kept in self.0.iter() {
+            let (layer, rest) = page.split_at(kept.words());
+            page = rest;
+            let Kept::Kv { row, pairs } = *kept else {
+                state.extend(layer.iter().map(|&word| f32::from_bits(word)));
+                continue;
+            };
+            let (k, v) = layer.split_at(row * PAGE);
             for token in 0..tokens {
-                words.extend((0..self.row()).map(|dim| k[dim * PAGE + token]));
+                words.extend((0..row).map(|dim| k[dim * PAGE + token]));
             }
             for token in 0..tokens {
-                words.extend((0..self.row()).map(|dim| v[self.v_word(dim, token)]));
+                words.extend((0..row).map(|dim| v[v_word(pairs, dim, token)]));
             }
         }
-        words.into_iter().flat_map(u32::to_le_bytes).collect()
+        Parts { kv: words.into_iter().flat_map(u32::to_le_bytes).collect(), state }
     }
 
     /// A page whose first `tokens` tokens are those of a blob; zeros behind them.
-    pub(crate) fn to_page(self, blob: &[u8], tokens: usize) -> Vec<u32> {
-        let words: Vec<u32> = blob.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    pub(super) fn to_page(&self, Parts { kv, state }: &Parts, tokens: usize) -> Vec<u32> {
+        let words: Vec<u32> = kv.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let (mut words, mut state) = (&words[..], &state[..]);
         let mut page = vec![0; self.words()];
-        let layers = page.chunks_exact_mut(self.layer_words()).zip(words.chunks_exact(2 * self.row() * tokens));
-        for (layer, rows) in layers {
-            let (k, v) = layer.split_at_mut(self.row() * PAGE);
-            let (k_rows, v_rows) = rows.split_at(self.row() * tokens);
-            for (token, row) in k_rows.chunks_exact(self.row()).enumerate() {
+        let mut left = &mut page[..];
+        for kept in self.0.iter() {
+            let (layer, rest) = std::mem::take(&mut left).split_at_mut(kept.words());
+            left = rest;
+            let Kept::Kv { row, pairs } = *kept else {
+                let (own, rest) = state.split_at(layer.len());
+                layer.iter_mut().zip(own).for_each(|(word, value)| *word = value.to_bits());
+                state = rest;
+                continue;
+            };
+            let (rows, rest) = words.split_at(2 * row * tokens);
+            words = rest;
+            let (k, v) = layer.split_at_mut(row * PAGE);
+            let (k_rows, v_rows) = rows.split_at(row * tokens);
+            for (token, row) in k_rows.chunks_exact(row).enumerate() {
                 row.iter().enumerate().for_each(|(dim, word)| k[dim * PAGE + token] = *word);
             }
-            for (token, row) in v_rows.chunks_exact(self.row()).enumerate() {
-                row.iter().enumerate().for_each(|(dim, word)| v[self.v_word(dim, token)] = *word);
+            for (token, row) in v_rows.chunks_exact(row).enumerate() {
+                row.iter().enumerate().for_each(|(dim, word)| v[v_word(pairs, dim, token)] = *word);
             }
         }
         page
     }
+}
 
-    fn v_word(&self, dim: usize, token: usize) -> usize {
-        (dim / self.pairs * PAGE + token) * self.pairs + dim % self.pairs
-    }
+fn v_word(pairs: usize, dim: usize, token: usize) -> usize {
+    (dim / pairs * PAGE + token) * pairs + dim % pairs
 }

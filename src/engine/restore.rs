@@ -11,16 +11,14 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use web_time::Instant;
 
 use super::{
-    Engine,
-    choice::{self, Stored},
-    explain,
+    Engine, explain,
+    pages::Parts,
     request::{Event, FinishReason, SequenceId},
     reuse::{Beginning, Reuse},
     save::Persistence,
@@ -30,12 +28,10 @@ use super::{
 use crate::{
     error::Result,
     kernels::PAGE,
-    kv::{self, Admission, BlockTable, Choice, Key, Namespace, Reason},
-    store::{self, Ahead, Blob, BoxFuture, Deadline, Element, Family, GROUP, Loaded, Missing, Wanted},
+    kv::{self, Admission, BlockTable, Choice, Reason},
+    store::{self, Ahead, Blob, BoxFuture, Deadline, GROUP, Loaded, Missing, Wanted},
 };
 
-/// Bytes of KV that are read at once; three times as much is held while blocks are read ahead.
-const GROUP_BYTES: usize = 4 << 20;
 /// Bytes of KV that a step takes in while others compute.
 const STEP_BYTES: usize = 4 << 20;
 /// The longest that a step waits for stores where nothing else is to be done.
@@ -133,58 +129,9 @@ impl Reuse {
             return None;
         }
         let (tiers, deadline) = (persistence.tiers.clone(), persistence.deadline());
-        let search = search(tiers, namespace.clone(), tokens[..prompt].to_vec(), known, options.exact, deadline);
+        let useful = self.useful(options.exact);
+        let search = search(tiers, namespace.clone(), tokens[..prompt].to_vec(), known, useful, deadline);
         Some(Restoring { deadline, stage: Stage::Finding(Box::pin(search)) })
-    }
-
-    /// Leaves of what was found what is worth loading: the account of the decision by tier.
-    fn choose(&mut self, found: &mut VecDeque<Found>) -> Vec<Choice> {
-        let Some(persistence) = &mut self.persistence else { return Vec::new() };
-        let stored: Vec<Stored> = found.iter().map(|found| found.stored).collect();
-        let bytes = self.layout.token_bytes() as f64;
-        let count = choice::worthwhile(&stored, bytes, &self.prefill, &persistence.rates);
-        let mut choices: Vec<Choice> = Vec::new();
-        for (index, stored) in stored.iter().enumerate() {
-            let (tier, load) = (kind(&persistence.tiers, stored.tier), index < count);
-            let load_ms = persistence.rates[stored.tier].ms(stored.size as f64 * bytes);
-            let prefill_ms = self.prefill.ms(stored.tokens as f64);
-            match choices.last_mut().filter(|choice| choice.tier == tier && choice.load == load) {
-                Some(choice) => {
-                    choice.tokens += stored.tokens;
-                    choice.load_ms = choice.load_ms.zip(load_ms).map(|(a, b)| a + b);
-                    choice.prefill_ms = choice.prefill_ms.zip(prefill_ms).map(|(a, b)| a + b);
-                }
-                None => choices.push(Choice { tier, tokens: stored.tokens, load, load_ms, prefill_ms }),
-            }
-        }
-        if let Some(declined) = stored.get(count) {
-            persistence.rates[declined.tier].relent();
-        }
-        found.truncate(count);
-        choices
-    }
-
-    fn family(&self, namespace: &Namespace) -> Arc<Family> {
-        let fields = namespace.fields().entries();
-        Arc::new(Family {
-            namespace: fields.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect(),
-            element: Element::F16,
-            rows: self.layout.rows(),
-            hidden: self.hidden,
-        })
-    }
-
-    fn fetch(&self, beginning: &Beginning, found: &VecDeque<Found>, before: Key, deadline: Deadline) -> Option<Ahead> {
-        let persistence = self.persistence.as_ref()?;
-        let family = self.family(&beginning.namespace);
-        let mut parent = before;
-        let wanted = found.iter().map(|Found { key, tokens, .. }| {
-            let parent = mem::replace(&mut parent, *key).0;
-            Wanted { key: key.0, parent, tokens: tokens.clone(), family: family.clone() }
-        });
-        let (wanted, places) = (wanted.collect(), found.iter().map(|found| found.stored.tier).collect());
-        let group = GROUP_BYTES / (self.layout.words() * 4);
-        Some(Ahead::new(persistence.tiers.clone(), wanted, places, group, deadline))
     }
 }
 
@@ -338,6 +285,7 @@ impl Engine {
     }
 
     fn place(&mut self, loading: &mut Loading, found: &Found, block: Result<Loaded, Missing>) -> Placed {
+        let has_state = self.reuse.has_state();
         let Some(persistence) = &mut self.reuse.persistence else { return Placed::Nothing };
         let Found { block: number, key, stored, .. } = *found;
         let bytes = (stored.size * self.reuse.layout.token_bytes()) as f64;
@@ -366,7 +314,7 @@ impl Engine {
             }
         };
         let began = Instant::now();
-        let Blob { producer, last_hidden, kv, .. } = blob;
+        let Blob { producer, last_hidden, kv, state, .. } = blob;
         let computed_exactly = producer == store::Producer::Prefill;
         let Beginning { tokens, options, .. } = &loading.beginning;
         if !computed_exactly {
@@ -389,12 +337,17 @@ impl Engine {
         let Beginning { tokens, hidden, .. } = &loading.beginning;
         let end = end - usize::from(needs_logits && hidden.is_none());
         let Admission { table, report, cached_tokens, .. } = &mut loading.admission;
+        // A state is there behind the last token of a block only.
+        if has_state && end < number * PAGE + stored.size {
+            return Placed::Nothing;
+        }
         let fresh = end.saturating_sub(table.written());
         if fresh == 0 || self.reuse.cache.append(table, fresh).is_err() {
             return Placed::Nothing;
         }
         let page = table.pages()[number];
-        self.runner.kv.write(&mut self.runner.gpu, page, &self.reuse.layout.to_page(&kv, stored.size));
+        let words = self.reuse.layout.to_page(&Parts { kv, state }, stored.size);
+        self.runner.kv.write(&mut self.runner.gpu, page, &words);
         let producer = if computed_exactly { kv::Producer::Prefill } else { kv::Producer::Decode };
         self.reuse.cache.publish(table, &tokens[table.written()..end], producer);
         report.load(kind(&persistence.tiers, tier), fresh);
@@ -422,8 +375,9 @@ impl Engine {
         let (group, parent) = (block / GROUP, before(block));
         let root = before(group * GROUP);
         let family = self.reuse.family(namespace);
+        let useful = self.reuse.useful(true);
         Some(Box::pin(async move {
-            let groups = Groups::read(tiers.clone(), prompt, true, group, &[root], deadline).await;
+            let groups = Groups::read(tiers.clone(), prompt, useful, group, &[root], deadline).await;
             let found = groups.longest(&parent, block, 1).await.0?;
             let wanted = Wanted { key: found.key.0, parent: parent.0, tokens: found.tokens.clone(), family };
             next(Ahead::new(tiers, vec![wanted], vec![found.stored.tier], 1, deadline), found).await

@@ -65,6 +65,7 @@ impl Reuse {
     pub(crate) fn new(config: &Config, name: &str, layout: PageLayout, pages: usize, options: &EngineOptions) -> Self {
         let cache = Cache::new(kv::Config {
             capacity: pages,
+            has_state: layout.state() > 0,
             page_bytes: layout.words() as u64 * 4,
             ttl_ms: options.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
             quota: options.salt_quota,
@@ -112,7 +113,7 @@ impl Reuse {
     }
 
     pub(crate) fn identity(&self, config: &Config) -> KvIdentity {
-        KvIdentity::of(self.fields.clone(), self.layout, config)
+        KvIdentity::of(self.fields.clone(), self.layout.clone(), config)
     }
 
     /// Moves the cache's clock to now.
@@ -172,8 +173,12 @@ impl Reuse {
         }
     }
 
-    /// Keeps the last hidden state of the first `end` tokens of `table`, here and, with their last block, in the tiers.
+    /// Keeps the last hidden state of the first `end` tokens of `table`, here and, with their last block, in the tiers. Where pages
+    /// have a state, only behind the last written token.
     pub(crate) fn keep_breakpoint(&mut self, table: &BlockTable, end: usize, hidden: Vec<f32>) {
+        if self.has_state() && end < table.written() {
+            return;
+        }
         let block = Block::new(table.namespace(), table.keys(), &table.tokens()[..end], (end - 1) / PAGE);
         let key = block.key;
         self.breakpoints.insert(key, hidden.clone(), end <= table.exact());
@@ -183,6 +188,11 @@ impl Reuse {
             return;
         }
         persistence.push(Block { hidden: Some(hidden), ..block });
+    }
+
+    /// Whether what is reused has to end where a state is kept.
+    pub(crate) fn has_state(&self) -> bool {
+        self.layout.state() > 0
     }
 
     /// How long a request may wait for stores from now on.

@@ -13,6 +13,7 @@ use super::{
     batch::{self, Batch, Draw, Logits, Rows},
     memory::{self, KvMemory},
     pace::Pace,
+    pages::PageLayout,
     stats::{Counters, Stats},
 };
 use crate::{
@@ -112,7 +113,7 @@ impl Runner {
         let tokens = options.kv_tokens.unwrap_or(memory::INITIAL_TOKENS).min(context);
         let most = context.next_multiple_of(PAGE).saturating_mul(max_sequences);
         let most = options.kv_limit.map_or(most, |limit| limit.min(most));
-        let kv = KvMemory::new(&mut gpu, &config.heads(), config.layers.len(), tokens, most).await?;
+        let kv = KvMemory::new(&mut gpu, &PageLayout::new(&config), tokens, most).await?;
         let stats = Stats::new(model.weight_bytes());
         let mut runner = Self {
             name: checkpoint.name.clone(),

@@ -15,7 +15,12 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-use super::{Engine, choice::Rate, pages::PageLayout, search::Found};
+use super::{
+    Engine,
+    choice::Rate,
+    pages::{PageLayout, Parts},
+    search::Found,
+};
 use crate::{
     error::{Error, Result},
     gpu::readback::Reading,
@@ -102,6 +107,7 @@ impl Block {
     /// With what its page holds, as tiers and packs keep it.
     pub(crate) fn blob(&self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
         let fields = self.namespace.fields().entries();
+        let Parts { kv, state } = layout.to_blob(page, self.tokens().len());
         Blob {
             key: self.key.0,
             parent: self.parent.0,
@@ -110,7 +116,8 @@ impl Block {
             last_hidden: self.hidden.clone(),
             element: Element::F16,
             rows: layout.rows(),
-            kv: layout.to_blob(page, self.tokens().len()),
+            kv,
+            state,
             tokens: self.tokens().to_vec(),
         }
     }

@@ -55,14 +55,23 @@ pub(super) struct Past {
     pub(crate) parted: Option<usize>,
 }
 
-/// The blocks of `tokens` behind the first `known` tokens that tiers have. Of the last the prompt may have a part; with
-/// `exact`, of one that prefill kernels wrote.
+/// Which blocks are of use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Useful {
+    /// Only what prefill kernels wrote.
+    pub(crate) exact: bool,
+    /// Only those of which the prompt has all tokens.
+    pub(crate) whole: bool,
+}
+
+/// The blocks of `tokens` behind the first `known` tokens that tiers have. Of the last the prompt may have a part, where that is
+/// of use.
 pub(super) async fn search(
     tiers: Rc<Tiers>,
     namespace: Namespace,
     tokens: Vec<u32>,
     known: usize,
-    exact: bool,
+    useful: Useful,
     deadline: Deadline,
 ) -> Search {
     let keys: Vec<Key> = Key::chain(&namespace, &tokens).collect();
@@ -83,7 +92,7 @@ pub(super) async fn search(
     if next < keys.len() && !late {
         let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
         let roots: Vec<Key> = (next / GROUP..=(keys.len() - 1) / GROUP).map(|group| before(group * GROUP)).collect();
-        let groups = Groups::read(tiers, tokens, exact, next / GROUP, &roots, deadline).await;
+        let groups = Groups::read(tiers, tokens, useful, next / GROUP, &roots, deadline).await;
         past = groups.past(next);
         if deadline.passed() {
             return Search { found, late: true, past };
@@ -100,8 +109,7 @@ pub(super) async fn search(
 pub(super) struct Groups {
     tiers: Rc<Tiers>,
     prompt: Vec<u32>,
-    /// Only what prefill kernels wrote is of use.
-    exact: bool,
+    useful: Useful,
     deadline: Deadline,
     first: usize,
     manifests: Vec<Manifest>,
@@ -112,14 +120,14 @@ impl Groups {
     pub(crate) async fn read(
         tiers: Rc<Tiers>,
         prompt: Vec<u32>,
-        exact: bool,
+        useful: Useful,
         first: usize,
         roots: &[Key],
         deadline: Deadline,
     ) -> Self {
         let roots: Vec<_> = roots.iter().map(|root| root.0).collect();
         let manifests = tiers.manifests(&roots, deadline).await;
-        Self { tiers, prompt, exact, deadline, first, manifests }
+        Self { tiers, prompt, useful, deadline, first, manifests }
     }
 
     /// The blocks that were written in the place of block `block`, behind those of the prompt that are before it.
@@ -135,9 +143,11 @@ impl Groups {
     pub(crate) async fn longest(&self, parent: &Key, block: usize, least: usize) -> (Option<Found>, bool) {
         let rest = &self.prompt[block * PAGE..];
         let known = self.behind(block);
-        let fits = |noted: &&&Noted| !self.exact || noted.producer == Producer::Prefill;
+        let Useful { exact, whole } = self.useful;
+        let fits = |noted: &&&Noted| !exact || noted.producer == Producer::Prefill;
         let shares = known.iter().filter(fits).map(|noted| (common(&noted.tokens, rest), &noted.tokens[..]));
-        let mut shares: Vec<(usize, &[u32])> = shares.filter(|(shared, _)| *shared >= least).collect();
+        let shares = shares.filter(|(shared, tokens)| *shared >= least && (!whole || *shared == tokens.len()));
+        let mut shares: Vec<(usize, &[u32])> = shares.collect();
         shares.sort_by_key(|(shared, tokens)| (Reverse(*shared), tokens.len()));
         shares.truncate(MOST_ASKED);
         let ends = (least..=rest.len().min(PAGE)).map(|count| (count, &rest[..count]));
@@ -163,7 +173,7 @@ impl Groups {
             let mut nearest = known.iter().filter(|noted| common(&noted.tokens, rest) == shared);
             let end = block * PAGE + shared;
             if shared > 0 {
-                let marked = self.exact && nearest.clone().all(|noted| noted.producer == Producer::Decode);
+                let marked = self.useful.exact && nearest.clone().all(|noted| noted.producer == Producer::Decode);
                 let first = match nearest.clone().any(|noted| noted.kept) {
                     false => Reason::NotKept,
                     true if marked => Reason::DecodeWritten,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     kernels::{Class, PAGE, topk},
-    kv::{AdmitOptions, BlockTable, Producer},
+    kv::{AdmitOptions, BlockTable, PageCopy, Producer},
     sample::{self, SamplingPlan},
 };
 
@@ -89,7 +89,9 @@ impl Engine {
                 return Err(error);
             }
         };
-        self.collect(planned, outcomes, &mut events);
+        for copy in self.collect(planned, outcomes, &mut events) {
+            self.runner.copy(copy)?;
+        }
         self.step_ms = began.elapsed().as_secs_f64() * 1e3;
         Ok(events)
     }
@@ -316,10 +318,10 @@ impl Engine {
         })
     }
 
-    /// Publishes what was computed and hands out the new tokens.
-    fn collect(&mut self, planned: Vec<Planned>, outcomes: Vec<Outcome>, events: &mut Vec<Event>) {
+    /// Publishes what was computed and hands out the new tokens: the pages to be copied before the next step.
+    fn collect(&mut self, planned: Vec<Planned>, outcomes: Vec<Outcome>, events: &mut Vec<Event>) -> Vec<PageCopy> {
         let (vocab, context) = (self.config().vocab, self.context());
-        let mut ended = Vec::new();
+        let (mut ended, mut copies) = (Vec::new(), Vec::new());
         for (rows, Outcome { chosen, logits, hidden }) in planned.into_iter().zip(outcomes) {
             let phase = std::mem::replace(&mut self.running[rows.sequence].phase, Phase::Waiting);
             let Some(mut table) = phase.into_table() else { continue };
@@ -335,6 +337,11 @@ impl Engine {
                 sequence.phase = Phase::Prefilling(table);
                 continue;
             };
+            if matches!(rows.rows, scheduler::Rows::Prompt { .. })
+                && let Some(copy) = self.reuse.cache.checkpoint(&mut table)
+            {
+                copies.push(copy);
+            }
             let index = rows.answered(&sequence.request);
             sequence.hidden = None;
             sequence.phase = Phase::Decoding(table);
@@ -356,6 +363,7 @@ impl Engine {
             let sequence = self.running.remove(index);
             self.release(sequence);
         }
+        copies
     }
 
     /// Names what the rows wrote, here and to the tiers, and takes the measure of a prompt that ended.

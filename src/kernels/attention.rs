@@ -108,7 +108,7 @@ impl Attention {
             Class::Decode => (&self.decode, 1),
         };
         let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
-        let token = self.heads.page_bytes() / PAGE as u64;
+        let token = self.heads.token_bytes();
         let cost = Cost {
             read: span.rows as u64 * row + span.tiles as u64 * self.scores.seen(span.context) as u64 * token,
             written: span.rows as u64 * row,

@@ -7,6 +7,7 @@ pub mod embed;
 pub mod head_norm;
 pub mod linear;
 pub mod post_norm;
+pub mod short_conv;
 pub mod topk;
 
 use crate::{
@@ -56,6 +57,7 @@ pub const SHADERS: Library = library![
     "shared/matrix",
     "shared/page",
     "shared/step",
+    "short_conv",
     "topk",
 ];
 
@@ -78,6 +80,8 @@ pub struct Span {
     pub rows: usize,
     /// Tiles of query rows for attention.
     pub tiles: usize,
+    /// Rows of one sequence in one page, for what keeps a state there.
+    pub runs: usize,
     /// Longest context of any row, in tokens.
     pub context: usize,
 }
@@ -113,9 +117,9 @@ impl Heads {
         self.heads / self.kv_heads
     }
 
-    /// Bytes of one page of one layer: K and V as f16.
-    pub(crate) fn page_bytes(&self) -> u64 {
-        (2 * self.kv_heads * self.head_dim * PAGE * 2) as u64
+    /// Bytes of K and V of one token: f16.
+    pub(crate) fn token_bytes(&self) -> u64 {
+        (2 * self.kv_heads * self.head_dim * 2) as u64
     }
 }
 

@@ -19,6 +19,9 @@ use super::table::{BlockTable, OutOfPages, PageCopy, Producer};
 pub struct Config {
     /// Pages to begin with.
     pub capacity: usize,
+    /// A page keeps, beside the KV of its tokens, a state that is known behind the last of them only: what is reused ends where
+    /// the tokens of a page do.
+    pub has_state: bool,
     /// Bytes of one page over all layers: what quotas are counted in.
     pub page_bytes: u64,
     /// Cached pages unused for so long are forgotten.
@@ -33,7 +36,15 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { capacity: 0, page_bytes: 1, ttl_ms: None, pinned_percent: 50, quota: None, ghosts: 16384 }
+        Self {
+            capacity: 0,
+            has_state: false,
+            page_bytes: 1,
+            ttl_ms: None,
+            pinned_percent: 50,
+            quota: None,
+            ghosts: 16384,
+        }
     }
 }
 
@@ -291,7 +302,24 @@ impl Cache {
             _ => self.index.beginning(parent, tokens)?,
         };
         let node = self.index.nodes.get(&page)?;
-        node.block.tokens().starts_with(tokens).then(|| (page, node.exact.min(tokens.len())))
+        let held = self.holds(node, tokens.len()) && node.block.tokens().starts_with(tokens);
+        held.then(|| (page, node.exact.min(tokens.len())))
+    }
+
+    /// Has a sequence go on in a copy of the page in which it ends, where pages have a state: the page stays as it is, for who
+    /// begins with the same tokens. The copy is to be made before anything else is written.
+    pub fn checkpoint(&mut self, table: &mut BlockTable) -> Option<PageCopy> {
+        let tokens = table.written() % PAGE;
+        let is_open = table.written() == table.len && tokens > 0;
+        let (&from, last) = (table.pages.last()?, table.pages.len() - 1);
+        if !self.config.has_state || !is_open || !self.index.nodes.contains_key(&from) {
+            return None;
+        }
+        let to = self.take()?;
+        table.pages[last] = to;
+        self.let_go(from);
+        self.stats.copied_pages += 1;
+        Some(PageCopy { from, to, tokens })
     }
 
     /// Slots for the next `count` tokens. All or none.

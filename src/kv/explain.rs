@@ -51,6 +51,8 @@ pub enum Reason {
     Deadline,
     /// Written by decode kernels, which exact reuse leaves out.
     DecodeWritten,
+    /// Known, but the model keeps a state beside keys and values, which is there only where a block, a prompt or an answer ended.
+    NoState,
 }
 
 /// A run of prompt tokens that could have been reused and was not.

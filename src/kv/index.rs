@@ -98,6 +98,10 @@ impl Match {
     }
 }
 
+/// How many of the leading tokens that a prompt shares with a node may be reused: of a node that begins at a token of the
+/// prompt, and so many shared tokens.
+pub(super) type Usable<'a> = dyn Fn(usize, &Node, usize) -> usize + 'a;
+
 /// Why a match is no longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -161,15 +165,8 @@ impl Index {
         block.tokens().starts_with(tokens).then_some(*page)
     }
 
-    /// The longest prefix of `tokens[..max]`, token-exact, of what `usable` lets through: how many of the leading tokens of a
-    /// node that begins at a token of the prompt.
-    pub(crate) fn find(
-        &self,
-        namespace: &Namespace,
-        tokens: &[u32],
-        max: usize,
-        usable: &dyn Fn(usize, &Node) -> usize,
-    ) -> Match {
+    /// The longest prefix of `tokens[..max]`, token-exact, of what `usable` lets through.
+    pub(crate) fn find(&self, namespace: &Namespace, tokens: &[u32], max: usize, usable: &Usable<'_>) -> Match {
         let tokens = &tokens[..max.min(tokens.len())];
         let mut found = Match::default();
         let mut parent = Parent::Root(namespace.key());
@@ -177,7 +174,7 @@ impl Index {
         for block in tokens.chunks_exact(PAGE) {
             key = Key::block(&key, block);
             let Some((page, node)) = self.lookup(&key, parent, block) else { break };
-            if usable(found.tokens(), node) < PAGE {
+            if usable(found.tokens(), node, PAGE) < PAGE {
                 break;
             }
             if found.exact == found.tokens() {
@@ -195,9 +192,9 @@ impl Index {
     }
 
     /// Of the children of `parent`, the one that shares most with `rest`; of equals one that ends there.
-    fn find_tail(&self, parent: Parent, rest: &[u32], usable: &dyn Fn(usize, &Node) -> usize, found: &mut Match) {
+    fn find_tail(&self, parent: Parent, rest: &[u32], usable: &Usable<'_>, found: &mut Match) {
         let begin = found.tokens();
-        let usable_of = |page: &PageId| usable(begin, &self.nodes[page]);
+        let usable_of = |page: &PageId, shared: usize| usable(begin, &self.nodes[page], shared);
         let none = Children::new();
         let children = self.children(parent).unwrap_or(&none);
         let query = Block::new(&rest[..rest.len().min(PAGE)]);
@@ -206,7 +203,7 @@ impl Index {
         for side in [after, &mut children.range(..query).rev()] {
             for (block, &page) in side {
                 let shared = common(block.tokens(), rest);
-                let tokens = shared.min(usable_of(&page));
+                let tokens = usable_of(&page, shared);
                 longest = longest.max(shared);
                 if tokens > most {
                     (best, most) = (Some(page), tokens);
@@ -216,7 +213,7 @@ impl Index {
                 }
             }
         }
-        let ends = |page: &&PageId| usable_of(page) >= most;
+        let ends = |page: &&PageId| usable_of(page, most) >= most;
         let ended = children.get(&Block::new(&rest[..most])).filter(ends);
         if let Some(&page) = ended.or(best.as_ref()) {
             if found.exact == found.tokens() {

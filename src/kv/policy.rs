@@ -12,24 +12,36 @@ impl AdmitOptions {
     pub(super) fn limit(&self, tokens: &[u32]) -> usize {
         self.max.unwrap_or(tokens.len().saturating_sub(1)).min(tokens.len())
     }
+
+    /// How many tokens that the prompt shares with a node may be reused for their keys and values, as `index::Usable`.
+    fn usable(&self, begin: usize, node: &Node, shared: usize) -> usize {
+        let usable = if self.exact { node.exact } else { node.block.len() };
+        let usable = match &self.left {
+            Some(left) if left.births.contains(&node.birth) => node.block.len(),
+            Some(left) => usable.min(left.prompt.saturating_sub(begin)),
+            None => usable,
+        };
+        usable.min(shared)
+    }
 }
 
 impl Cache {
     /// The longest known prefix that may be reused.
     pub(super) fn find(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> Match {
-        self.index.find(namespace, tokens, options.limit(tokens), &|begin, node| {
-            let usable = if options.exact { node.exact } else { node.block.len() };
-            match &options.left {
-                Some(left) if left.births.contains(&node.birth) => node.block.len(),
-                Some(left) => usable.min(left.prompt.saturating_sub(begin)),
-                None => usable,
-            }
+        self.index.find(namespace, tokens, options.limit(tokens), &|begin, node, shared| {
+            let usable = options.usable(begin, node, shared);
+            if self.holds(node, usable) { usable } else { 0 }
         })
+    }
+
+    /// Whether a page holds all that is needed behind its first `tokens` tokens.
+    pub(super) fn holds(&self, node: &Node, tokens: usize) -> bool {
+        !self.config.has_state || tokens == node.block.len()
     }
 
     /// The longest known prefix, whoever computed it.
     pub(super) fn known(&self, namespace: &Namespace, tokens: &[u32]) -> Match {
-        self.index.find(namespace, tokens, tokens.len(), &|_, node| node.block.len())
+        self.index.find(namespace, tokens, tokens.len(), &|_, node, shared| shared.min(node.block.len()))
     }
 
     pub(super) fn hold(&mut self, page: PageId) {
@@ -128,7 +140,8 @@ impl Cache {
         let ends = self.index.nodes[&page].block.len() == tokens;
         let idle = self.pool.refs(page) == 0;
         self.hold(page);
-        if ends && idle && tokens < PAGE {
+        // One with a state stays as it is, for others.
+        if ends && idle && tokens < PAGE && !self.config.has_state {
             return Some((page, None));
         }
         let to = self.take();
@@ -234,6 +247,16 @@ impl Cache {
     ) -> Vec<Miss> {
         let at = found.tokens();
         let rest = tokens.len() - at;
+        if found.stop == Stop::Inexact && self.config.has_state {
+            let usable = |begin: usize, node: &Node, shared: usize| options.usable(begin, node, shared);
+            let kept = self.index.find(namespace, tokens, tokens.len(), &usable);
+            let beyond = if kept.stop == Stop::Diverged { Reason::Diverged } else { Reason::Cold };
+            let kept = kept.tokens();
+            if kept > at {
+                let beyond = Miss { reason: beyond, from: kept, tokens: tokens.len() - kept };
+                return vec![Miss { reason: Reason::NoState, from: at, tokens: kept - at }, beyond];
+            }
+        }
         let (gone, lost) = self.lost(namespace, tokens, found);
         let elsewhere = || (at < PAGE).then(|| self.elsewhere(namespace, tokens, at, options)).flatten();
         let reason = match found.stop {

@@ -100,9 +100,23 @@ pub enum Norms {
     Around,
 }
 
+/// What mixes the tokens of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MixerSpec {
+    /// Attention with grouped queries.
+    Attention,
+    /// A gated short convolution (LFM2), over a token and the `taps - 1` before it.
+    ShortConv {
+        /// At least 2.
+        taps: usize,
+    },
+}
+
 /// What one layer is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
+    /// What mixes its tokens. What is said of positions, scores, queries and keys is said of attention alone.
+    pub mixer: MixerSpec,
     /// How positions turn queries and keys, if they do.
     #[doc(hidden)]
     pub rope: Option<Rope>,
@@ -161,6 +175,9 @@ pub struct Config {
     pub logit_scale: f32,
     /// Then they become `cap · tanh(logit / cap)`.
     pub logit_cap: Option<f32>,
+    /// Tensors that the architecture names in its own way: the end of the usual name, and of its own.
+    #[doc(hidden)]
+    pub names: &'static [(&'static str, &'static str)],
     /// How the rows of Q and K are stored.
     #[doc(hidden)]
     pub rope_rows: RopeRows,
@@ -205,7 +222,18 @@ impl Config {
         // Heads that are normed wait between their matrix and their places.
         let normed = self.layers.iter().any(|layer| layer.qk_norm.is_some());
         let projected = if normed { (self.heads + 2 * self.kv_heads) * self.head_dim } else { 0 };
-        self.intermediate().max(projected)
+        self.intermediate().max(projected).max(if self.has_state() { 3 * self.hidden } else { 0 })
+    }
+
+    /// The most elements of a row of what a mixer gives.
+    pub(crate) fn mixed(&self) -> usize {
+        (self.heads * self.head_dim).max(if self.has_state() { self.hidden } else { 0 })
+    }
+
+    /// Whether a token needs more of those before it than their keys and values: a state that is known only where a page or a
+    /// prompt ends.
+    pub(crate) fn has_state(&self) -> bool {
+        self.layers.iter().any(|layer| layer.mixer != MixerSpec::Attention)
     }
 
     /// Elements of a row of what a norm takes before it joins the residual stream; 0 where there is no such norm.

@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::BTreeSet};
 
 use serde_json::Value;
 
-use super::{Config, LayerRole, LayerSpec, Norms, Role, RopeRows, SamplingDefaults, ends};
+use super::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, RopeRows, SamplingDefaults, ends};
 use crate::{
     error::{Error, Result},
     kernels::{attention::Scores, linear::Activation},
@@ -33,9 +33,9 @@ pub(super) const ROPE_DIMS: Key = Key("rope.dimension_count", "partial_rotary_fa
 /// Bounds that no model comes near and within which every product of two sizes fits 64 bits, of most 32.
 const MAX_HIDDEN: usize = 1 << 17;
 const MAX_LAYERS: usize = 1 << 10;
-const MAX_HEADS: usize = 1 << 10;
+pub(super) const MAX_HEADS: usize = 1 << 10;
 pub(super) const MAX_HEAD_DIM: usize = 1 << 10;
-const MAX_INTERMEDIATE: usize = 1 << 20;
+pub(super) const MAX_INTERMEDIATE: usize = 1 << 20;
 const MAX_VOCAB: usize = 1 << 22;
 pub(super) const MAX_CONTEXT: usize = 1 << 24;
 
@@ -200,6 +200,16 @@ impl<'a> Keys<'a> {
     /// The model as most decoders are: every layer alike, RMSNorm before attention and MLP, no biases, no norm of heads, rows of
     /// Q and K as transformers has them. An architecture changes what differs.
     pub(super) fn decoder(&self) -> Result<Config> {
+        let heads = self.size(HEADS, MAX_HEADS, None)?;
+        self.decoder_with(self.size(KV_HEADS, MAX_HEADS, Some(heads))?)
+    }
+
+    pub(super) fn layers(&self) -> Result<usize> {
+        self.size(LAYERS, MAX_LAYERS, None)
+    }
+
+    /// As [`Keys::decoder`], where so many heads of keys and values are named in a way of its own.
+    pub(super) fn decoder_with(&self, kv_heads: usize) -> Result<Config> {
         let hidden = self.size(HIDDEN, MAX_HIDDEN, None)?;
         let heads = self.size(HEADS, MAX_HEADS, None)?;
         let head_dim = self.size(HEAD_DIM, MAX_HEAD_DIM, Some(hidden / heads))?;
@@ -223,6 +233,7 @@ impl<'a> Keys<'a> {
         };
         let vocab = self.size(VOCAB, MAX_VOCAB, tokens)?;
         let layer = LayerSpec {
+            mixer: MixerSpec::Attention,
             rope: Some(rope),
             scores: Scores::of(head_dim),
             norms: Norms::Before,
@@ -238,23 +249,31 @@ impl<'a> Keys<'a> {
         Ok(Config {
             architecture: self.architecture,
             hidden,
-            layers: vec![layer; self.size(LAYERS, MAX_LAYERS, None)?],
+            layers: vec![layer; self.layers()?],
             heads,
-            kv_heads: self.size(KV_HEADS, MAX_HEADS, Some(heads))?,
+            kv_heads,
             head_dim,
             vocab,
             context,
-            rms_eps: epsilon(self, &self.name(EPSILON), least_epsilon)?,
+            rms_eps: epsilon(self, &self.epsilon(), least_epsilon)?,
             norm_offset: 0.0,
             embedding_scale: 1.0,
             logit_scale: 1.0,
             logit_cap: None,
+            names: &[],
             rope_rows: RopeRows::Halves,
             tied_embeddings: tied.map_or_else(|| Ok(!self.has(Role::LmHead)?), Ok)?,
             bos: self.bos(vocab)?,
             stop_tokens: ends::stop_tokens(self.checkpoint, vocab)?,
             sampling: self.sampling()?,
         })
+    }
+
+    fn epsilon(&self) -> String {
+        match self.json("norm_eps") {
+            Some(_) => "norm_eps".to_owned(),
+            None => self.name(EPSILON),
+        }
     }
 
     fn check_value_length(&self, head_dim: usize) -> Result<()> {

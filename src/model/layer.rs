@@ -1,13 +1,13 @@
-//! One layer as its specification says: attention with grouped queries, then a gated MLP.
+//! One layer as its specification says: what mixes its tokens (`mixer`), then a gated MLP.
 //!
-//! Five dispatches: (norm, QKV, RoPE, KV write), attention, (output, residual), (norm, gate and up, gate's function), (down,
-//! residual); one more where Q and K have a norm, (norm, RoPE, KV write), one for each norm behind attention and MLP, (norm,
-//! residual), and the merge of attention's splits where a decoding row's context is long.
+//! Three dispatches behind the mixer's: (output, residual), (norm, gate and up, gate's function), (down, residual); one more for
+//! each norm behind mixer and MLP, (norm, residual).
 
 use std::sync::Arc;
 
 use super::{
-    Activations, LayerRole, Role, RopeRows,
+    Activations, LayerRole, MixerSpec, Role,
+    mixer::Mixer,
     upload::{Order, Segment, Uploader},
 };
 use crate::{
@@ -15,23 +15,17 @@ use crate::{
     gpu::{Caps, Kernel, Recording, Slice},
     kernels::{
         Class, Rotation, Span,
-        attention::Attention,
-        attention_merge::AttentionMerge,
-        head_norm::HeadNorm,
         linear::{Epilogue, Fusion, Linear},
         post_norm::PostNorm,
     },
 };
 
 pub(super) struct Layer {
-    qkv: Linear,
-    head_norm: Option<HeadNorm>,
-    attention: Attention,
-    merge: AttentionMerge,
+    mixer: Mixer,
     output: Linear,
     gate_up: Linear,
     down: Linear,
-    /// Behind attention and behind the MLP.
+    /// Behind the mixer and behind the MLP.
     post_norms: Option<[PostNorm; 2]>,
 }
 
@@ -49,40 +43,21 @@ impl Layer {
         use LayerRole::*;
         let (config, spec) = (up.config, &up.config.layers[index]);
         let role = |role| Role::Layer(index, role);
-        let segment = |weight, bias: Option<LayerRole>, order| Segment {
-            weights: vec![role(weight)],
-            biases: bias.into_iter().map(role).collect(),
-            order,
-        };
-        let rotated = match config.rope_rows {
-            RopeRows::Interleaved => Order::Plain,
-            RopeRows::Halves => Order::PairHalves { head_dim: config.head_dim, rotary: 2 * rotation.pairs },
-        };
         let bias = |present: bool, role| present.then_some(role);
 
-        let qkv = [
-            segment(Q, bias(spec.qkv_bias, QBias), rotated),
-            segment(K, bias(spec.qkv_bias, KBias), rotated),
-            segment(V, bias(spec.qkv_bias, VBias), Order::Plain),
-        ];
-        let output = [segment(O, bias(spec.o_bias, OBias), Order::Plain)];
+        let output = match spec.mixer {
+            MixerSpec::Attention => segment(index, O, bias(spec.o_bias, OBias), Order::Plain),
+            MixerSpec::ShortConv { .. } => segment(index, ConvOut, None, Order::Plain),
+        };
         let gate_up = [Segment {
             weights: vec![role(Gate), role(Up)],
             biases: if spec.mlp_bias { vec![role(GateBias), role(UpBias)] } else { vec![] },
             order: Order::Alternate,
         }];
-        let down = [segment(Down, bias(spec.mlp_bias, DownBias), Order::Plain)];
+        let down = [segment(index, Down, bias(spec.mlp_bias, DownBias), Order::Plain)];
 
         let eps = config.rms_eps;
-        let before = |at: usize| spec.norms.before().map(|norms| (role(norms[at]), eps));
-        let heads = config.heads();
-        let (head_norm, projected) = match spec.qk_norm {
-            None => (None, Epilogue::Qkv(heads, rotation)),
-            Some(norm) => {
-                let gains = up.norms(&[QNorm, KNorm].map(|norm| (role(norm), rotated))).await?;
-                (Some(HeadNorm::new(norm, heads, rotation, gains, eps, caps)), Epilogue::Store)
-            }
-        };
+        let before = spec.norms.before().map(|norms| (role(norms[1]), eps));
         let scale = spec.residual_scale;
         let (given, post_norms) = match spec.norms.after() {
             None => (Given { epilogue: Epilogue::Residual, scale }, None),
@@ -95,29 +70,23 @@ impl Layer {
                 (Given { epilogue: Epilogue::Store, scale: 1.0 }, Some(norms))
             }
         };
-        let plain = |epilogue| Given { epilogue, scale: 1.0 };
-        let gated = plain(Epilogue::Gated(spec.activation));
+        let gated = Given { epilogue: Epilogue::Gated(spec.activation), scale: 1.0 };
         Ok(Self {
-            qkv: linear(up, "attention", &qkv, before(0), plain(projected), caps).await?,
-            head_norm,
-            attention: Attention::new(heads, spec.scores, context, caps),
-            merge: AttentionMerge::new(heads, spec.scores, context, caps),
-            output: linear(up, "attention", &output, None, given, caps).await?,
-            gate_up: linear(up, "the MLP", &gate_up, before(1), gated, caps).await?,
+            mixer: Mixer::load(up, index, rotation, context, caps).await?,
+            output: linear(up, "attention", &[output], None, given, caps).await?,
+            gate_up: linear(up, "the MLP", &gate_up, before, gated, caps).await?,
             down: linear(up, "the MLP", &down, None, given, caps).await?,
             post_norms,
         })
     }
 
     fn linears(&self) -> [&Linear; 4] {
-        [&self.qkv, &self.output, &self.gate_up, &self.down]
+        [self.mixer.linear(), &self.output, &self.gate_up, &self.down]
     }
 
     pub(super) fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
-        let attention = self.attention.kernels().into_iter().chain([self.merge.kernel()]);
-        let head_norm = self.head_norm.iter().map(HeadNorm::kernel);
         let post_norms = self.post_norms.iter().flatten().map(PostNorm::kernel);
-        self.linears().into_iter().flat_map(Linear::kernels).chain(head_norm).chain(attention).chain(post_norms)
+        self.linears().into_iter().flat_map(Linear::kernels).chain(self.mixer.kernels()).chain(post_norms)
     }
 
     /// Bytes of its matrices on the GPU.
@@ -125,45 +94,29 @@ impl Layer {
         self.linears().into_iter().map(Linear::bytes).sum()
     }
 
-    /// Appends the layer's work over `spans`. Keys and values of all of them are in `kv`, the layer's pages, before any row
-    /// attends.
+    /// Appends the layer's work over `spans`, with its `pages`.
     pub(super) fn record(
         &self,
         recording: &mut Recording,
         caps: &Caps,
         spans: &[Span],
         memory: &Activations,
-        kv: Slice,
+        pages: Slice,
     ) {
-        let (hidden, queries) = (memory.hidden.whole(), memory.queries.whole());
-        let (attended, inner) = (memory.attended.whole(), memory.inner.whole());
+        let (hidden, mixed, inner) = (memory.hidden.whole(), memory.attended.whole(), memory.inner.whole());
+        self.mixer.prepare(recording, caps, spans, memory, pages);
         for span in spans {
-            match &self.head_norm {
-                None => self.qkv.record(recording, caps, span, hidden, queries, Some(kv)),
-                Some(norm) => {
-                    self.qkv.record(recording, caps, span, hidden, inner, None);
-                    norm.record(recording, span, inner, queries, kv);
-                }
-            }
-        }
-        for span in spans {
-            if self.attention.splits(span) {
-                let partials = memory.partials.whole();
-                self.attention.record(recording, span, queries, kv, partials);
-                self.merge.record(recording, span, partials, attended);
-            } else {
-                self.attention.record(recording, span, queries, kv, attended);
-            }
+            self.mixer.record(recording, caps, span, memory, pages);
             match &self.post_norms {
                 None => {
-                    self.output.record(recording, caps, span, attended, hidden, None);
+                    self.output.record(recording, caps, span, mixed, hidden, None);
                     self.gate_up.record(recording, caps, span, hidden, inner, None);
                     self.down.record(recording, caps, span, inner, hidden, None);
                 }
-                Some([of_attention, of_mlp]) => {
+                Some([of_mixer, of_mlp]) => {
                     let given = memory.given.whole();
-                    self.output.record(recording, caps, span, attended, given, None);
-                    of_attention.record(recording, span, given, hidden);
+                    self.output.record(recording, caps, span, mixed, given, None);
+                    of_mixer.record(recording, span, given, hidden);
                     self.gate_up.record(recording, caps, span, hidden, inner, None);
                     self.down.record(recording, caps, span, inner, given, None);
                     of_mlp.record(recording, span, given, hidden);
@@ -173,15 +126,21 @@ impl Layer {
     }
 }
 
+/// A matrix of layer `index` as one tensor has it, with its bias if it has one.
+pub(super) fn segment(index: usize, weight: LayerRole, bias: Option<LayerRole>, order: Order) -> Segment {
+    let role = |role| Role::Layer(index, role);
+    Segment { weights: vec![role(weight)], biases: bias.into_iter().map(role).collect(), order }
+}
+
 /// What becomes of the sums of a matrix, and what they are multiplied by before.
 #[derive(Clone, Copy)]
-struct Given {
-    epilogue: Epilogue,
-    scale: f32,
+pub(super) struct Given {
+    pub(super) epilogue: Epilogue,
+    pub(super) scale: f32,
 }
 
 /// `norm`: of what it reads, with its epsilon.
-async fn linear(
+pub(super) async fn linear(
     up: &mut Uploader<'_>,
     what: &str,
     segments: &[Segment],

@@ -10,8 +10,10 @@ mod granite;
 mod keys;
 pub mod language;
 mod layer;
+mod lfm2;
 mod llama;
 mod mistral;
+mod mixer;
 #[doc(hidden)]
 mod names;
 mod network;
@@ -23,7 +25,7 @@ mod qwen3;
 mod smollm3;
 mod upload;
 
-pub use config::{Config, LayerSpec, Norms, Rope, RopeRows, SamplingDefaults, Scaling};
+pub use config::{Config, LayerSpec, MixerSpec, Norms, Rope, RopeRows, SamplingDefaults, Scaling};
 pub use names::{LayerRole, Role};
 pub(crate) use network::Network;
 pub(crate) use upload::Uploader;
@@ -55,6 +57,7 @@ const ARCHITECTURES: &[Architecture] = &[
     phi3::PHI3,
     olmo2::OLMO2,
     granite::GRANITE,
+    lfm2::LFM2,
 ];
 
 impl Architecture {

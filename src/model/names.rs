@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::config::{Config, Norms};
+use super::config::{Config, MixerSpec, Norms};
 use crate::{
     error::{Error, Result},
     kernels::head_norm::QkNorm,
@@ -46,6 +46,11 @@ pub enum LayerRole {
     PreMlpNorm,
     PostAttnNorm,
     PostMlpNorm,
+    /// The thirds B, C and X of a short convolution: `[3 × hidden, hidden]`.
+    ConvIn,
+    /// `[hidden, taps]`, the newest token's last.
+    Conv,
+    ConvOut,
     Gate,
     Up,
     /// Those two, one below the other.
@@ -59,23 +64,25 @@ pub enum LayerRole {
 impl Role {
     /// The name of the tensor in a checkpoint of this kind.
     pub fn name(self, kind: Kind) -> String {
+        self.renamed(kind, &[])
+    }
+
+    /// `names`: as [`Config::names`].
+    fn renamed(self, kind: Kind, names: &[(&str, &str)]) -> String {
         let (gguf, hugging_face) = match self {
             Role::Embedding => ("token_embd.weight", "model.embed_tokens.weight"),
             Role::FinalNorm => ("output_norm.weight", "model.norm.weight"),
             Role::LmHead => ("output.weight", "lm_head.weight"),
             // Hugging Face has the scaling in its configuration and no such tensor.
             Role::RopeFactors => ("rope_freqs.weight", "rope_freqs.weight"),
-            Role::Layer(layer, role) => {
-                let (gguf, hugging_face) = role.names();
-                return match kind {
-                    Kind::Gguf => format!("blk.{layer}.{gguf}"),
-                    Kind::HuggingFace => format!("model.layers.{layer}.{hugging_face}"),
-                };
-            }
+            Role::Layer(_, role) => role.names(),
         };
-        match kind {
-            Kind::Gguf => gguf.to_owned(),
-            Kind::HuggingFace => hugging_face.to_owned(),
+        let usual = if kind == Kind::Gguf { gguf } else { hugging_face };
+        let name = names.iter().find(|(known, _)| *known == usual).map_or(usual, |(_, own)| own);
+        match (self, kind) {
+            (Role::Layer(layer, _), Kind::Gguf) => format!("blk.{layer}.{name}"),
+            (Role::Layer(layer, _), Kind::HuggingFace) => format!("model.layers.{layer}.{name}"),
+            _ => name.to_owned(),
         }
     }
 
@@ -102,6 +109,12 @@ impl Role {
                 },
                 QBias => vec![queries],
                 KBias | VBias => vec![keys],
+                ConvIn => vec![3 * hidden, hidden],
+                Conv => match config.layers[layer].mixer {
+                    MixerSpec::ShortConv { taps } => vec![hidden, taps],
+                    MixerSpec::Attention => vec![],
+                },
+                ConvOut => vec![hidden, hidden],
                 Gate | Up => vec![config.layers[layer].intermediate, hidden],
                 GateUp => vec![2 * config.layers[layer].intermediate, hidden],
                 Down => vec![hidden, config.layers[layer].intermediate],
@@ -132,6 +145,9 @@ impl LayerRole {
             PreMlpNorm => ("ffn_norm.weight", "pre_feedforward_layernorm.weight"),
             PostAttnNorm => ("post_attention_norm.weight", "post_attention_layernorm.weight"),
             PostMlpNorm => ("post_ffw_norm.weight", "post_feedforward_layernorm.weight"),
+            ConvIn => ("shortconv.in_proj.weight", "conv.in_proj.weight"),
+            Conv => ("shortconv.conv.weight", "conv.conv.weight"),
+            ConvOut => ("shortconv.out_proj.weight", "conv.out_proj.weight"),
             Gate => ("ffn_gate.weight", "mlp.gate_proj.weight"),
             Up => ("ffn_up.weight", "mlp.up_proj.weight"),
             // What converters call it where the two are one.
@@ -192,13 +208,17 @@ impl Config {
         use LayerRole::*;
         let mut roles = vec![Role::Embedding];
         for (index, spec) in self.layers.iter().enumerate() {
+            let attends = spec.mixer == MixerSpec::Attention;
             let groups = [
                 (true, spec.norms.roles()),
-                (!spec.is_fused, &[Q, K, V, O, Gate, Up, Down]),
-                (spec.is_fused, &[Qkv, O, GateUp, Down]),
-                (spec.qkv_bias, &[QBias, KBias, VBias]),
-                (spec.qk_norm.is_some(), &[QNorm, KNorm]),
-                (spec.o_bias, &[OBias]),
+                (attends && !spec.is_fused, &[Q, K, V, O]),
+                (attends && spec.is_fused, &[Qkv, O]),
+                (!attends, &[ConvIn, Conv, ConvOut]),
+                (!spec.is_fused, &[Gate, Up, Down]),
+                (spec.is_fused, &[GateUp, Down]),
+                (attends && spec.qkv_bias, &[QBias, KBias, VBias]),
+                (attends && spec.qk_norm.is_some(), &[QNorm, KNorm]),
+                (attends && spec.o_bias, &[OBias]),
                 (spec.mlp_bias, &[GateBias, UpBias, DownBias]),
             ];
             let present = groups.into_iter().filter(|(present, _)| *present);
@@ -219,10 +239,15 @@ impl Config {
 
     /// As [`Config::tensor`], but a tensor that is not there is `None`.
     pub fn optional_tensor<'a>(&self, checkpoint: &'a Checkpoint, role: Role) -> Result<Option<&'a TensorInfo>> {
-        match checkpoint.find(&role.name(checkpoint.kind()))? {
-            Some(tensor) if tensor.shape != role.shape(self) => {
-                Err(self.misfit(checkpoint, role, format!("{:?}", tensor.shape)))
-            }
+        let found = checkpoint.find(&role.renamed(checkpoint.kind(), self.names))?;
+        // A convolution of each channel by itself has an inner dimension of 1 in transformers.
+        let is_conv = matches!(role, Role::Layer(_, LayerRole::Conv));
+        let fits = |tensor: &TensorInfo| match &tensor.shape[..] {
+            [cols, 1, taps] if is_conv => role.shape(self) == [*cols, *taps],
+            shape => role.shape(self) == shape,
+        };
+        match found {
+            Some(tensor) if !fits(tensor) => Err(self.misfit(checkpoint, role, format!("{:?}", tensor.shape))),
             found => Ok(found),
         }
     }
@@ -235,7 +260,7 @@ impl Config {
     fn misfit(&self, checkpoint: &Checkpoint, role: Role, found: String) -> Error {
         Error::Tensor {
             file: checkpoint.name.clone(),
-            name: role.name(checkpoint.kind()),
+            name: role.renamed(checkpoint.kind(), self.names),
             expected: format!("{:?}", role.shape(self)),
             found,
         }

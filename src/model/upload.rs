@@ -141,6 +141,14 @@ impl Uploader<'_> {
         self.place(&values).await
     }
 
+    /// The taps of short convolutions, `[cols, taps]` with the newest token's last, as a kernel reads them: `[taps, cols]`, the
+    /// newest token's first.
+    pub(crate) async fn taps(&mut self, role: Role, taps: usize) -> Result<Buffer> {
+        let values = self.vector(role).await?;
+        let tap = |tap: usize| values.chunks_exact(taps).map(move |channel| channel[taps - 1 - tap]);
+        self.place(&(0..taps).flat_map(tap).collect::<Vec<_>>()).await
+    }
+
     async fn gains(&mut self, role: Role) -> Result<Vec<f32>> {
         let offset = self.config.norm_offset;
         Ok(self.vector(role).await?.into_iter().map(|gain| gain + offset).collect())

@@ -57,8 +57,10 @@ pub struct Blob {
     pub last_hidden: Option<Vec<f32>>,
     pub element: Element,
     pub rows: Vec<Row>,
-    /// For every layer K `[n, k]`, then V `[n, v]`, back to back.
+    /// For every layer with keys and values K `[n, k]`, then V `[n, v]`, back to back.
     pub kv: Vec<u8>,
+    /// What the other layers keep behind the last token; empty where there are none.
+    pub state: Vec<f32>,
 }
 
 /// What the caller knows of the block that it asks for. Borrowed, so that asking costs nothing.
@@ -73,6 +75,8 @@ pub struct Expected<'a> {
     pub rows: &'a [Row],
     /// Elements of `last_hidden`, if the blob has one.
     pub hidden: usize,
+    /// Elements of `state`.
+    pub state: usize,
 }
 
 /// What all blocks of a prompt have in common.
@@ -84,6 +88,8 @@ pub struct Family {
     pub rows: Vec<Row>,
     /// Elements of a `last_hidden`.
     pub hidden: usize,
+    /// Elements of `state`.
+    pub state: usize,
 }
 
 /// A block that is asked for, with all that is known of it: an [`Expected`] that owns what it knows.
@@ -102,9 +108,9 @@ impl Wanted {
 
     /// `fields`: those of [`Wanted::fields`], of this block or of another one of the family.
     pub(super) fn expected<'a>(&'a self, fields: &'a [(&'a str, &'a str)]) -> Expected<'a> {
-        let Family { element, rows, hidden, .. } = &*self.family;
+        let Family { element, rows, hidden, state, .. } = &*self.family;
         let (key, parent, tokens) = (self.key, self.parent, &self.tokens);
-        Expected { key, parent, tokens, namespace: fields, element: *element, rows, hidden: *hidden }
+        Expected { key, parent, tokens, namespace: fields, element: *element, rows, hidden: *hidden, state: *state }
     }
 }
 
@@ -214,6 +220,7 @@ impl Blob {
             hidden: self.last_hidden.as_ref().map(Vec::len),
             element: self.element,
             rows: self.rows.clone(),
+            state: self.state.len(),
         };
         let metadata = [
             ("format", FORMAT),
@@ -221,13 +228,14 @@ impl Blob {
             ("parent", &hex(&self.parent)),
             ("producer", self.producer.name()),
         ];
-        file::write(&shape, &self.namespace, &metadata, [&data[..], &self.kv].into_iter())
+        let state: Vec<u8> = self.state.iter().flat_map(|value| value.to_le_bytes()).collect();
+        file::write(&shape, &self.namespace, &metadata, [&data[..], &self.kv, &state].into_iter())
     }
 
     /// The blob that was asked for, or why these bytes are not it.
     pub fn decode(bytes: &[u8], expected: &Expected<'_>) -> Result<Self, Reject> {
         let width: usize = expected.rows.iter().map(|row| row.k + row.v).sum();
-        let data = (4 + width) * expected.tokens.len();
+        let data = (4 + width) * expected.tokens.len() + 4 * expected.state;
         if bytes.len() > 8 + MAX_HEADER + data + 4 * expected.hidden {
             return Err(Reject::Size);
         }
@@ -241,6 +249,7 @@ impl Blob {
             _ if blob.parent != expected.parent => Err(Reject::Parent),
             _ if blob.tokens != expected.tokens => Err(Reject::Tokens),
             _ if blob.rows != expected.rows || blob.element != expected.element || !hidden_fits => Err(Reject::Layout),
+            _ if blob.state.len() != expected.state => Err(Reject::Layout),
             _ => Ok(blob),
         }
     }
@@ -252,7 +261,8 @@ impl Blob {
         let head = Head::read(header, data.len() as u64, FORMAT, BLOCK)?;
         head.verify(data)?;
         let (tokens, rest) = data.split_at(4 * head.shape.tokens);
-        let (hidden, kv) = rest.split_at(4 * head.shape.hidden.unwrap_or(0));
+        let (hidden, rest) = rest.split_at(4 * head.shape.hidden.unwrap_or(0));
+        let (kv, state) = rest.split_at(rest.len() - 4 * head.shape.state);
         Ok(Self {
             key: head.key("key")?,
             parent: head.key("parent")?,
@@ -263,6 +273,7 @@ impl Blob {
             element: head.shape.element,
             rows: head.shape.rows,
             kv: kv.to_vec(),
+            state: words(state).map(f32::from_le_bytes).collect(),
         })
     }
 

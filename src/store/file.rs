@@ -1,7 +1,8 @@
 //! The container of all KV files, of a block or of a whole prefix: the same bytes for the same values.
 //!
 //! It is safetensors, so any tool reads it: `tokens` (U32 `[n]`), optionally `last_hidden` (F32 `[hidden]`), then for every
-//! layer `k.N` and `v.N` (`[n, width]`), back to back in that order. `__metadata__` holds the format, the namespace fields
+//! layer with keys and values `k.N` and `v.N` (`[n, width]`), then, where other layers keep a state, `state` (F32 `[count]`), back
+//! to back in that order. `__metadata__` holds the format, the namespace fields
 //! (`ns.TAG`), the digest, and what else a file of that format says.
 //!
 //! Invariants: equal values are equal bytes (metadata sorted, tensors in a fixed order, header padded with spaces to 8),
@@ -67,6 +68,8 @@ pub(super) struct Shape {
     pub(crate) hidden: Option<usize>,
     pub(crate) element: Element,
     pub(crate) rows: Vec<Row>,
+    /// Elements of states.
+    pub(crate) state: usize,
 }
 
 impl Shape {
@@ -81,7 +84,11 @@ impl Shape {
             Some(info) => Some(*info.shape.first()?),
             None => None,
         };
-        let layers = (found.len() - 1 - hidden.iter().len()) / 2;
+        let state = match found.get("state") {
+            Some(info) => Some(*info.shape.first()?).filter(|&state| state > 0)?,
+            None => 0,
+        };
+        let layers = (found.len() - 1 - hidden.iter().len() - usize::from(state > 0)) / 2;
         let element = match found.get("k.0") {
             Some(info) if info.dtype == Dtype::U8 => Element::U8,
             _ => Element::F16,
@@ -92,14 +99,14 @@ impl Shape {
                 v: row_bytes(&found, &format!("v.{layer}"), element)?,
             })
         });
-        Some(Self { tokens, hidden, element, rows: rows.collect::<Option<_>>()? })
+        Some(Self { tokens, hidden, element, rows: rows.collect::<Option<_>>()?, state })
     }
 
     /// Names, types, shapes and places of the tensors, in file order. Sizes come from memory that exists, or from a header
     /// whose sizes were checked not to overflow.
     fn tensors(&self) -> Vec<(String, TensorInfo)> {
         let Self { tokens, element, .. } = *self;
-        let mut tensors = Vec::with_capacity(2 + 2 * self.rows.len());
+        let mut tensors = Vec::with_capacity(3 + 2 * self.rows.len());
         let mut end = 0usize;
         let mut push = |name: String, dtype: Dtype, shape: Vec<usize>, bytes: usize| {
             let begin = end;
@@ -115,6 +122,9 @@ impl Shape {
                 let shape = vec![tokens, bytes / element.bytes()];
                 push(format!("{name}.{layer}"), element.dtype(), shape, bytes.saturating_mul(tokens));
             }
+        }
+        if self.state > 0 {
+            push("state".to_owned(), Dtype::F32, vec![self.state], self.state.saturating_mul(4));
         }
         tensors
     }

@@ -2,7 +2,7 @@
 
 use headstart::{
     kernels::{attention::Scores, linear::Activation},
-    model::{Config, LayerSpec, Norms, Role, Rope, RopeRows, SamplingDefaults, Scaling},
+    model::{Config, LayerSpec, MixerSpec, Norms, Role, Rope, RopeRows, SamplingDefaults, Scaling},
     quant::Format,
     weights::Kind,
 };
@@ -30,6 +30,7 @@ pub fn config() -> Config {
         embedding_scale: 1.0,
         logit_scale: 1.0,
         logit_cap: None,
+        names: &[],
         rope_rows: RopeRows::Interleaved,
         tied_embeddings: true,
         bos: Some(1),
@@ -44,6 +45,7 @@ pub fn rope() -> Rope {
 
 pub fn layer() -> LayerSpec {
     LayerSpec {
+        mixer: MixerSpec::Attention,
         rope: Some(rope()),
         scores: Scores::of(16),
         norms: Norms::Before,

@@ -81,7 +81,8 @@ impl Bench {
         words.extend(step.words());
         let buffer = self.buffer(&words);
         let slice = buffer.slice(offset, buffer.size - offset);
-        (buffer, Span { class, step: slice, rows: step.rows.len(), tiles: step.tiles.len(), context: step.context })
+        let (rows, tiles, runs, context) = (step.rows.len(), step.tiles.len(), step.runs.len(), step.context);
+        (buffer, Span { class, step: slice, rows, tiles, runs, context })
     }
 
     /// `raw` rows of `format`, in one part each.
@@ -123,16 +124,18 @@ pub struct Step {
     pub tables: Vec<u32>,
     /// By row of the span: k, temperature, top-p, min-p, u.
     pub sampling: Vec<[u32; 5]>,
+    /// First row of the span, count, position, rows of the sequence before, page before those.
+    pub runs: Vec<[u32; 5]>,
     pub context: usize,
 }
 
 impl Step {
     fn words(&self) -> Vec<u32> {
-        let mut words = vec![0; 8];
+        let mut words = vec![0; 9];
         words[0] = self.rows.len() as u32;
         let turns: Vec<u32> = self.turns.iter().flat_map(|(cos, sin)| [cos.to_bits(), sin.to_bits()]).collect();
-        let (tiles, sampling) = (self.tiles.concat(), self.sampling.concat());
-        let lists = [&self.rows, &self.tokens, &self.slots, &turns, &tiles, &self.tables, &sampling];
+        let (tiles, sampling, runs) = (self.tiles.concat(), self.sampling.concat(), self.runs.concat());
+        let lists = [&self.rows, &self.tokens, &self.slots, &turns, &tiles, &self.tables, &sampling, &runs];
         for (list, at) in lists.into_iter().zip(1..) {
             words[at] = words.len() as u32;
             words.extend(list);

@@ -14,6 +14,7 @@ use headstart::{
         head_norm::{HeadNorm, QkNorm},
         linear::{Activation, Epilogue, Fusion, Linear},
         post_norm::PostNorm,
+        short_conv::ShortConv,
         topk::TopK,
     },
     quant::Format,
@@ -74,6 +75,7 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         }
         all.extend(TopK::new(5000, &caps).kernels().cloned());
         all.insert(PostNorm::new(640, buffer, 1e-6, 1.0, &caps).kernel().clone());
+        all.insert(ShortConv::new(1024, 3, buffer, &caps).kernel().clone());
         // What few models have, in one format.
         let format = Format::Q4K;
         let matrix = Matrix { rows: 640, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 640 }] };

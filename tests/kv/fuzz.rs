@@ -27,6 +27,7 @@ impl Fuzz {
         let mut rng = Rng(seed);
         let config = Config {
             capacity: 8 + rng.below(12),
+            has_state: false,
             page_bytes: 10,
             ttl_ms: [None, Some(40)][rng.below(2)],
             pinned_percent: 30,

@@ -9,4 +9,5 @@ mod fuzz;
 mod keys;
 mod left;
 mod reasons;
+mod state;
 mod world;

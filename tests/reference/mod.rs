@@ -7,6 +7,7 @@ pub mod embed;
 pub mod head_norm;
 pub mod linear;
 pub mod post_norm;
+pub mod short_conv;
 pub mod topk;
 
 /// Half the distance from 1 to the next f32: the largest relative error of one rounding.

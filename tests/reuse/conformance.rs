@@ -80,6 +80,7 @@ fn blocks(namespace: &Namespace, tokens: &[u32]) -> Vec<Blob> {
             element: Element::F16,
             rows: ROWS.to_vec(),
             kv,
+            state: Vec::new(),
         }
     });
     blobs.collect()
@@ -89,7 +90,7 @@ fn loads(tiers: &Tiers, wanted: &Blob) -> Option<Blob> {
     let namespace: Vec<(&str, &str)> = wanted.namespace.iter().map(|(tag, value)| (&**tag, &**value)).collect();
     let Blob { key, parent, element, .. } = *wanted;
     let (tokens, namespace) = (&wanted.tokens[..], &namespace[..]);
-    let expected = Expected { key, parent, tokens, namespace, element, rows: &ROWS, hidden: 3 };
+    let expected = Expected { key, parent, tokens, namespace, element, rows: &ROWS, hidden: 3, state: 0 };
     block_on(tiers.load(&expected)).map(|loaded| loaded.blob)
 }
 

@@ -77,7 +77,7 @@ impl Scene {
 
 fn wanted(blob: &Blob) -> Wanted {
     let namespace = NAMESPACE.map(|(tag, value)| (tag.to_string(), value.to_string())).to_vec();
-    let family = Family { namespace, element: Element::F16, rows: ROWS.to_vec(), hidden: HIDDEN };
+    let family = Family { namespace, element: Element::F16, rows: ROWS.to_vec(), hidden: HIDDEN, state: 0 };
     Wanted { key: blob.key, parent: blob.parent, tokens: blob.tokens.clone(), family: family.into() }
 }
 

@@ -91,6 +91,7 @@ proptest! {
         halves in any::<bool>(),
         hidden in prop::option::of(prop::collection::vec(-1e9f32..1e9, 0..9)),
         fields in prop::collection::btree_map("[a-z_]{1,8}", ".{0,20}", 0..5),
+        state in prop::collection::vec(any::<i16>(), 0..9),
         seed in any::<u8>(),
     ) {
         let element = if halves { Element::F16 } else { Element::U8 };
@@ -101,12 +102,12 @@ proptest! {
         let bytes = rows.iter().map(|row| row.k + row.v).sum::<usize>() * tokens.len();
         let blob = Blob {
             key: key(seed), parent: key(!seed), tokens, namespace: fields, producer: Producer::Decode, last_hidden: hidden, element,
-            rows, kv: (0..bytes).map(|i| i as u8 ^ seed).collect(),
+            rows, kv: (0..bytes).map(|i| i as u8 ^ seed).collect(), state: state.into_iter().map(f32::from).collect(),
         };
         let fields: Vec<(&str, &str)> = blob.namespace.iter().map(|(tag, value)| (&**tag, &**value)).collect();
         let expected = Expected {
             key: blob.key, parent: blob.parent, tokens: &blob.tokens, namespace: &fields, element, rows: &blob.rows,
-            hidden: blob.last_hidden.as_ref().map_or(0, Vec::len),
+            hidden: blob.last_hidden.as_ref().map_or(0, Vec::len), state: blob.state.len(),
         };
         let bytes = blob.encode();
         prop_assert_eq!(Blob::decode(&bytes, &expected), Ok(blob));

@@ -65,6 +65,7 @@ pub fn blob(n: usize, hidden: bool) -> Blob {
         element: Element::F16,
         rows: ROWS.to_vec(),
         kv: (0..n * bytes).map(|i| (i * 37 + 11) as u8).collect(),
+        state: Vec::new(),
     }
 }
 
@@ -78,6 +79,7 @@ pub fn expected(blob: &Blob) -> Expected<'_> {
         element: Element::F16,
         rows: &ROWS,
         hidden: HIDDEN,
+        state: 0,
     }
 }
 

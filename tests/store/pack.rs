@@ -23,7 +23,7 @@ pub const KEYS: BlockKeys = BlockKeys { root: [7; 32], block: &block_key };
 pub const VOCAB: usize = 50_000;
 
 pub const EXPECTED: PackExpected =
-    PackExpected { namespace: &NAMESPACE, element: Element::F16, rows: &ROWS, hidden: HIDDEN, vocab: VOCAB };
+    PackExpected { namespace: &NAMESPACE, element: Element::F16, rows: &ROWS, hidden: HIDDEN, state: 0, vocab: VOCAB };
 
 /// The blocks of a prefix of `n` tokens, other bytes in each.
 pub fn prefix(n: usize, hidden: bool) -> Vec<Blob> {
@@ -391,6 +391,7 @@ proptest! {
         name in "[^\\p{Cc}]{1,32}",
         text in prop::option::of(".{0,60}"),
         decoded in any::<bool>(),
+        state in 0usize..5,
         root in any::<Key>(),
     ) {
         let keys = BlockKeys { root, ..KEYS };
@@ -406,6 +407,7 @@ proptest! {
                 key, parent: std::mem::replace(&mut parent, key), tokens: part.to_vec(), namespace: fields.clone(),
                 producer: if decoded { Producer::Decode } else { Producer::Prefill }, last_hidden: hidden,
                 element: Element::F16, rows: rows.clone(), kv: (0..width * part.len()).map(|i| (i * 31 + block) as u8).collect(),
+                state: (0..state).map(|i| (i * 7 + block) as f32).collect(),
             }
         }).collect();
         let pack = Pack::from_blobs(&name, text.as_deref(), &blobs, &keys).unwrap();

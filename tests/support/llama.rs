@@ -5,7 +5,7 @@
 
 use half::f16;
 use headstart::kernels::{attention::Scores, head_norm::QkNorm, linear::Activation};
-use headstart::model::{Config, LayerRole, LayerSpec, Norms, Role, RopeRows};
+use headstart::model::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, RopeRows};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 
@@ -25,15 +25,32 @@ struct Layer {
     /// Of attention and of the MLP.
     before: Option<[Vec<f32>; 2]>,
     after: Option<[Vec<f32>; 2]>,
-    q: Linear,
-    k: Linear,
-    /// Gains of the norms of Q and K, where they have any.
-    qk_norms: Option<[Vec<f32>; 2]>,
-    v: Linear,
-    o: Linear,
+    mixer: Mixer,
     gate: Linear,
     up: Linear,
     down: Linear,
+}
+
+enum Mixer {
+    Attention {
+        q: Linear,
+        k: Linear,
+        /// Gains of the norms of Q and K, where they have any.
+        qk_norms: Option<[Vec<f32>; 2]>,
+        v: Linear,
+        o: Linear,
+    },
+    /// `conv: [hidden, taps]`.
+    ShortConv { projection: Linear, conv: Vec<f32>, output: Linear },
+}
+
+/// What a layer keeps of the tokens before.
+#[derive(Clone, Default)]
+struct Past {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    /// `[token, hidden]`
+    products: Vec<f32>,
 }
 
 /// `weight: [out, in]`, `bias: [out]` or empty.
@@ -77,11 +94,20 @@ impl Llama {
                 inv_freq: spec.rope.as_ref().map_or(Vec::new(), |rope| rope.inv_freq(None).unwrap()),
                 before: before.map(both),
                 after: after.map(both),
-                q: linear(Q, QBias, spec.qkv_bias),
-                k: linear(K, KBias, spec.qkv_bias),
-                qk_norms: spec.qk_norm.map(|_| both([QNorm, KNorm])),
-                v: linear(V, VBias, spec.qkv_bias),
-                o: linear(O, OBias, spec.o_bias),
+                mixer: match spec.mixer {
+                    MixerSpec::Attention => Mixer::Attention {
+                        q: linear(Q, QBias, spec.qkv_bias),
+                        k: linear(K, KBias, spec.qkv_bias),
+                        qk_norms: spec.qk_norm.map(|_| both([QNorm, KNorm])),
+                        v: linear(V, VBias, spec.qkv_bias),
+                        o: linear(O, OBias, spec.o_bias),
+                    },
+                    MixerSpec::ShortConv { .. } => Mixer::ShortConv {
+                        projection: linear(ConvIn, ConvIn, false),
+                        conv: tensor(Role::Layer(at, Conv)),
+                        output: linear(ConvOut, ConvOut, false),
+                    },
+                },
                 gate: linear(Gate, GateBias, spec.mlp_bias),
                 up: linear(Up, UpBias, spec.mlp_bias),
                 down: linear(Down, DownBias, spec.mlp_bias),
@@ -99,13 +125,12 @@ impl Llama {
 
     /// The logits of every position for which `wanted` holds.
     pub fn score(&self, tokens: &[u32], wanted: impl Fn(usize) -> bool, mut each: impl FnMut(usize, &[f32])) {
-        let Config { hidden, head_dim, heads, kv_heads, rms_eps, .. } = self.config;
-        let kept = |x: f32| if self.half_cache { f16::from_f32(x).to_f32() } else { x };
-        let mut cache = vec![(Vec::<f32>::new(), Vec::<f32>::new()); self.layers.len()];
+        let Config { hidden, rms_eps, .. } = self.config;
+        let mut cache = vec![Past::default(); self.layers.len()];
         for (position, &token) in tokens.iter().enumerate() {
             let embedded = &self.embedding[token as usize * hidden..][..hidden];
             let mut x: Vec<f32> = embedded.iter().map(|x| x * self.config.embedding_scale).collect();
-            for ((layer, spec), (keys, values)) in self.layers.iter().zip(&self.config.layers).zip(&mut cache) {
+            for ((layer, spec), past) in self.layers.iter().zip(&self.config.layers).zip(&mut cache) {
                 let before = |x: &[f32], at: usize| {
                     layer.before.as_ref().map_or(x.to_vec(), |norms| rms_norm(x, &norms[at], rms_eps))
                 };
@@ -113,27 +138,8 @@ impl Llama {
                     let y = layer.after.as_ref().map_or(y.clone(), |norms| rms_norm(&y, &norms[at], rms_eps));
                     x.iter_mut().zip(y).for_each(|(x, y)| *x += spec.residual_scale * y);
                 };
-                let normed = before(&x, 0);
-                let (mut q, mut k) = (layer.q.apply(&normed), layer.k.apply(&normed));
-                if let Some([of_q, of_k]) = &layer.qk_norms {
-                    let whole = spec.qk_norm == Some(QkNorm::Whole);
-                    let (of_heads, of_kv) = if whole { (q.len(), k.len()) } else { (head_dim, head_dim) };
-                    q.chunks_mut(of_heads).for_each(|head| head.copy_from_slice(&rms_norm(head, of_q, rms_eps)));
-                    k.chunks_mut(of_kv).for_each(|head| head.copy_from_slice(&rms_norm(head, of_k, rms_eps)));
-                }
-                q.chunks_mut(head_dim)
-                    .chain(k.chunks_mut(head_dim))
-                    .for_each(|head| self.rotate(head, &layer.inv_freq, position));
-                keys.extend(k.iter().copied().map(kept));
-                values.extend(layer.v.apply(&normed).into_iter().map(kept));
-                let out: Vec<f32> = (0..heads)
-                    .flat_map(|head| {
-                        let at = head / (heads / kv_heads) * head_dim;
-                        let rows = |plane| rows(plane, kv_heads * head_dim, at, head_dim);
-                        attend(&spec.scores, &q[head * head_dim..][..head_dim], rows(keys), rows(values))
-                    })
-                    .collect();
-                give(&mut x, layer.o.apply(&out), 0);
+                let mixed = self.mix(layer, spec, &before(&x, 0), position, past);
+                give(&mut x, mixed, 0);
                 let normed = before(&x, 1);
                 let gate = layer.gate.apply(&normed);
                 let gated: Vec<f32> =
@@ -146,6 +152,48 @@ impl Llama {
                 let scaled = logits.into_iter().map(|logit| logit * self.config.logit_scale);
                 let capped = scaled.map(|logit| cap(logit, self.config.logit_cap)).collect::<Vec<_>>();
                 each(position, &capped);
+            }
+        }
+    }
+
+    /// What a layer's mixer makes of a normed row.
+    fn mix(&self, layer: &Layer, spec: &LayerSpec, normed: &[f32], position: usize, past: &mut Past) -> Vec<f32> {
+        let Config { hidden, head_dim, heads, kv_heads, rms_eps, .. } = self.config;
+        let kept = |x: f32| if self.half_cache { f16::from_f32(x).to_f32() } else { x };
+        match &layer.mixer {
+            Mixer::Attention { q, k, qk_norms, v, o } => {
+                let (mut q, mut k) = (q.apply(normed), k.apply(normed));
+                if let Some([of_q, of_k]) = qk_norms {
+                    let whole = spec.qk_norm == Some(QkNorm::Whole);
+                    let (of_heads, of_kv) = if whole { (q.len(), k.len()) } else { (head_dim, head_dim) };
+                    q.chunks_mut(of_heads).for_each(|head| head.copy_from_slice(&rms_norm(head, of_q, rms_eps)));
+                    k.chunks_mut(of_kv).for_each(|head| head.copy_from_slice(&rms_norm(head, of_k, rms_eps)));
+                }
+                q.chunks_mut(head_dim)
+                    .chain(k.chunks_mut(head_dim))
+                    .for_each(|head| self.rotate(head, &layer.inv_freq, position));
+                past.keys.extend(k.iter().copied().map(kept));
+                past.values.extend(v.apply(normed).into_iter().map(kept));
+                let out: Vec<f32> = (0..heads)
+                    .flat_map(|head| {
+                        let at = head / (heads / kv_heads) * head_dim;
+                        let rows = |plane| rows(plane, kv_heads * head_dim, at, head_dim);
+                        attend(&spec.scores, &q[head * head_dim..][..head_dim], rows(&past.keys), rows(&past.values))
+                    })
+                    .collect();
+                o.apply(&out)
+            }
+            Mixer::ShortConv { projection, conv, output } => {
+                let thirds = projection.apply(normed);
+                let (b, c, x) = (&thirds[..hidden], &thirds[hidden..2 * hidden], &thirds[2 * hidden..]);
+                past.products.extend(b.iter().zip(x).map(|(b, x)| b * x));
+                let taps = conv.len() / hidden;
+                let convolved = (0..hidden).map(|channel| {
+                    let newest = past.products.chunks_exact(hidden).rev().map(|row| row[channel]);
+                    let weights = conv[channel * taps..][..taps].iter().rev();
+                    c[channel] * newest.zip(weights).map(|(x, weight)| x * weight).sum::<f32>()
+                });
+                output.apply(&convolved.collect::<Vec<_>>())
             }
         }
     }

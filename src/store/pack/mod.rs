@@ -75,6 +75,8 @@ pub struct PackExpected<'a> {
     pub rows: &'a [Row],
     /// Elements of `last_hidden`, if the pack has one.
     pub hidden: usize,
+    /// Elements of a block's state.
+    pub state: usize,
     /// Tokens are below it.
     pub vocab: usize,
 }
@@ -99,6 +101,8 @@ pub struct PackHeader {
     pub hidden: Option<usize>,
     pub(crate) element: Element,
     pub(crate) rows: Vec<Row>,
+    /// Elements of the states of all blocks, one after another.
+    pub(crate) state: usize,
     /// Of the whole file.
     pub bytes: u64,
 }
@@ -130,7 +134,7 @@ impl PackHeader {
         {
             return Err(Reject::Header.into());
         }
-        let Shape { hidden, element, rows, .. } = head.shape.clone();
+        let Shape { hidden, element, rows, state, .. } = head.shape.clone();
         let header = Self {
             name,
             text,
@@ -141,6 +145,7 @@ impl PackHeader {
             hidden,
             element,
             rows,
+            state,
             bytes,
         };
         Ok((header, head))
@@ -162,6 +167,10 @@ impl PackHeader {
         let width = |row: &Row| format!("{} bytes of K and {} of V a token", row.k, row.v);
         if let Some(layer) = (0..layers).find(|&layer| self.rows[layer] != expected.rows[layer]) {
             return differs(format!("layer {layer}"), width(&self.rows[layer]), width(&expected.rows[layer]));
+        }
+        let (state, expected_state) = (self.state, expected.state * self.tokens.div_ceil(BLOCK));
+        if state != expected_state {
+            return differs("the size of its states".to_owned(), state.to_string(), expected_state.to_string());
         }
         match self.hidden {
             Some(hidden) if hidden != expected.hidden => {
@@ -219,6 +228,9 @@ impl Pack {
                 _ if (blob.element, &blob.rows) != (first.element, &first.rows) => {
                     return fail("its layers are not those of the first");
                 }
+                _ if blob.state.len() != first.state.len() => {
+                    return fail("its state is not as long as that of the first");
+                }
                 _ if blob.kv.len() != width * blob.tokens.len() => return fail("its KV is not as long as its tokens"),
                 _ if blob.producer != first.producer => {
                     return fail("decoding wrote it or those before, but not both; warm the whole prefix first");
@@ -235,6 +247,7 @@ impl Pack {
             hidden: last.last_hidden.as_ref().map(Vec::len),
             element: first.element,
             rows: first.rows.clone(),
+            state: blobs.len() * first.state.len(),
         };
         let key = hex(&last.key);
         let mut metadata =
@@ -244,7 +257,10 @@ impl Pack {
             let k = blobs.iter().map(move |blob| blob.k(layer));
             k.chain(blobs.iter().map(move |blob| blob.v(layer)))
         });
-        let file = file::write(&shape, &first.namespace, &metadata, std::iter::once(&data[..]).chain(layers));
+        let states = blobs.iter().flat_map(|blob| &blob.state).flat_map(|value| value.to_le_bytes());
+        let states: Vec<u8> = states.collect();
+        let parts = std::iter::once(&data[..]).chain(layers).chain([&states[..]]);
+        let file = file::write(&shape, &first.namespace, &metadata, parts);
         Ok(Self::open(file, &PackLimits::default())?.0)
     }
 
@@ -339,6 +355,8 @@ impl Pack {
             kv.extend(&self.data()[begin + start * width..begin + end * width]);
             begin += self.tokens.len() * width;
         }
+        let state = self.header.state / self.tokens.len().div_ceil(BLOCK);
+        let own = &self.data()[begin + block * 4 * state..][..4 * state];
         Blob {
             key: keys[block + 1],
             parent: keys[block],
@@ -349,6 +367,7 @@ impl Pack {
             element: self.header.element,
             rows: rows.clone(),
             kv,
+            state: words(own).map(f32::from_le_bytes).collect(),
         }
     }
 

@@ -67,12 +67,12 @@ def load(directory):
         directory, dtype=torch.float32, attn_implementation="eager").eval()
 
 
-def half_cache():
+def half_cache(config):
     """A KV cache that rounds what it keeps to f16, as the engine's does: the difference it makes is the tolerance's base."""
     class Half(transformers.DynamicCache):
         def update(self, key_states, value_states, *args, **kwargs):
             return super().update(key_states.half().float(), value_states.half().float(), *args, **kwargs)
-    return Half()
+    return Half(config=config)
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def run(model, ids, cache=None):
         top = torch.topk(logits, 2).values
         return round(float(top[..., 0] - top[..., 1]), 4)
 
-    out = model(torch.tensor([ids]), past_key_values=cache or transformers.DynamicCache(), use_cache=True)
+    out = model(torch.tensor([ids]), past_key_values=cache or transformers.DynamicCache(config=model.config), use_cache=True)
     prompt, last = out.logits[0], out.logits[0, -1]
     greedy, gaps = [], []
     for _ in range(STEPS):
@@ -98,5 +98,5 @@ def run(model, ids, cache=None):
 def half_cache_effect(model, ids, exact):
     """max |Δ logit| over every position when only the KV cache is rounded to f16."""
     with torch.no_grad():
-        rounded = model(torch.tensor([ids]), past_key_values=half_cache(), use_cache=True).logits[0].numpy()
+        rounded = model(torch.tensor([ids]), past_key_values=half_cache(model.config), use_cache=True).logits[0].numpy()
     return float(np.abs(rounded - exact).max()), float(np.abs(rounded[-1] - exact[-1]).max())

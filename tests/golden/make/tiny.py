@@ -68,6 +68,11 @@ PHI3 = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, interm
             vocab_size=333, max_position_embeddings=512, original_max_position_embeddings=512, rms_norm_eps=1e-5,
             sliding_window=23, tie_word_embeddings=False, pad_token_id=0,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})
+# Three convolutions of four taps to two layers that attend, with normed heads; an MLP of two thirds.
+LFM2 = dict(hidden_size=72, num_attention_heads=3, num_key_value_heads=1, intermediate_size=150, num_hidden_layers=5,
+            vocab_size=333, max_position_embeddings=512, norm_eps=1e-5, tie_word_embeddings=True, conv_L_cache=4,
+            block_multiple_of=8, layer_types=["conv", "conv", "full_attention", "conv", "full_attention"],
+            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, pad_token_id=0)
 LLAMA = transformers.LlamaConfig
 MODELS = {
     "tiny-odd-f16": (LLAMA, ODD, torch.float16, {}),
@@ -82,6 +87,7 @@ MODELS = {
     "tiny-granite-f16": (transformers.GraniteConfig, GRANITE, torch.float16, {}),
     "tiny-mistral-f16": (transformers.MistralConfig, MISTRAL, torch.float16, {}),
     "tiny-phi3-f16": (transformers.Phi3Config, PHI3, torch.float16, {}),
+    "tiny-lfm2-f16": (transformers.Lfm2Config, LFM2, torch.float16, {}),
 }
 
 
@@ -95,6 +101,8 @@ def draw(config, seed):
             if "norm" in name:
                 # Gemma adds the 1 itself.
                 p.copy_((0 if "gemma" in config.model_type else 1) + 0.2 * noise)
+            elif name.endswith("conv.weight"):
+                p.copy_(noise * p.shape[2] ** -0.5 * 1.5)
             elif name.endswith("bias"):
                 p.copy_(0.1 * noise)
             elif "embed_tokens" in name:

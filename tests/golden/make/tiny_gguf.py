@@ -4,7 +4,8 @@ import numpy as np
 
 # By transformers' `model_type`: what GGUF calls the architecture, and what its converter adds to the gains of norms.
 FAMILIES = {"qwen2": ("qwen2", 0), "qwen3": ("qwen3", 0), "gemma2": ("gemma2", 1), "gemma3_text": ("gemma3", 1), "olmo2": ("olmo2", 0),
-            "granite": ("granite", 0), "phi3": ("phi3", 0)}
+            "granite": ("granite", 0), "phi3": ("phi3", 0),
+            "lfm2": ("lfm2", 0)}
 # Whose rows of Q and K the converter interleaves.
 INTERLEAVED = ["granite"]
 
@@ -19,12 +20,18 @@ def write(model, path):
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
+    inner = model.model.layers[0].feed_forward.w1.out_features if config.model_type == "lfm2" else config.intermediate_size
+    writer.add_feed_forward_length(inner)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    if config.model_type == "lfm2":
+        kinds = {"conv": 0, "full_attention": config.num_key_value_heads}
+        writer.add_head_count_kv([kinds[kind] for kind in config.layer_types])
+        writer.add_shortconv_l_cache(config.conv_L_cache)
+    else:
+        writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_layer_norm_rms_eps(getattr(config, "rms_norm_eps", None) or config.norm_eps)
     writer.add_rope_freq_base(rope["rope_theta"])
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
@@ -51,6 +58,8 @@ def write(model, path):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         values = tensor.float().numpy()
+        if name.endswith("conv.conv.weight"):
+            values = values.squeeze(1)
         if name.endswith("norm.weight"):
             values = values + np.float32(offset)
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
@@ -58,7 +67,7 @@ def write(model, path):
             halves = values.reshape(heads, 2, values.shape[0] // heads // 2, -1)
             values = halves.swapaxes(1, 2).reshape(values.shape)
         ours = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        writer.add_tensor(ours, values.astype(np.float32 if values.ndim == 1 else np.float16))
+        writer.add_tensor(ours, values.astype(np.float32 if values.ndim == 1 or "conv.conv" in name else np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

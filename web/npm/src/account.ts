@@ -22,7 +22,8 @@ export type MissReason =
   | "salt"
   | "integrity"
   | "deadline"
-  | "decode_written";
+  | "decode_written"
+  | "no_state";
 
 /** A run of prompt tokens that could have been reused and was not. */
 export interface Miss {

@@ -20,6 +20,7 @@ const WHY: Record<string, (miss: Miss) => string> = {
   integrity: () => "were stored, but damaged",
   deadline: () => "were stored, but loading them would have taken longer than computing them",
   decode_written: () => "were written while answering, which exact reuse leaves out",
+  no_state: () => "are known, but this model keeps its state only where a block, a prompt or an answer ended",
 };
 
 export function why(miss: Miss): string {

@@ -1,0 +1,127 @@
+//! LFM2 (arXiv 2511.23404; reference: transformers `modeling_lfm2.py`): most layers are gated short convolutions, the others
+//! attention with normed heads; the final norm goes by the name of the embedding's.
+
+use serde_json::Value;
+
+use super::{
+    Architecture, Config, MixerSpec,
+    keys::{INTERMEDIATE, KV_HEADS, Key, Keys, MAX_HEADS, MAX_INTERMEDIATE, positive, size},
+};
+use crate::{
+    error::Result,
+    kernels::head_norm::QkNorm,
+    weights::{Fields, Kind, Metadata},
+};
+
+pub(super) const LFM2: Architecture = Architecture { name: "lfm2", model_type: "lfm2", read };
+
+const TAPS: Key = Key("shortconv.l_cache", "conv_L_cache");
+const MAX_TAPS: usize = 8;
+
+const NAMES: &[(&str, &str)] = &[
+    ("output_norm.weight", "token_embd_norm.weight"),
+    ("model.norm.weight", "model.embedding_norm.weight"),
+    ("input_layernorm.weight", "operator_norm.weight"),
+    ("post_attention_layernorm.weight", "ffn_norm.weight"),
+    ("self_attn.o_proj.weight", "self_attn.out_proj.weight"),
+    ("self_attn.q_norm.weight", "self_attn.q_layernorm.weight"),
+    ("self_attn.k_norm.weight", "self_attn.k_layernorm.weight"),
+    ("mlp.gate_proj.weight", "feed_forward.w1.weight"),
+    ("mlp.up_proj.weight", "feed_forward.w3.weight"),
+    ("mlp.down_proj.weight", "feed_forward.w2.weight"),
+];
+
+fn read(keys: &Keys) -> Result<Config> {
+    keys.refuse_on("conv_bias")?;
+    let (kv_heads, attends) = layers(keys)?;
+    let mut config = keys.decoder_with(kv_heads)?;
+    let taps = keys.size(TAPS, MAX_TAPS, Some(3))?;
+    if taps < 2 {
+        return Err(keys.wrong(&keys.name(TAPS), format!("{taps} is not from 2 to {MAX_TAPS}")));
+    }
+    let intermediate = intermediate(keys, config.layers[0].intermediate)?;
+    for (layer, attends) in config.layers.iter_mut().zip(attends) {
+        layer.intermediate = intermediate;
+        if attends {
+            layer.qk_norm = Some(QkNorm::Head);
+        } else {
+            layer.mixer = MixerSpec::ShortConv { taps };
+            layer.rope = None;
+        }
+    }
+    config.names = NAMES;
+    Ok(config)
+}
+
+/// The heads of keys and values, and which layers attend: GGUF says how many such heads each layer has, `config.json` of which
+/// type each is, or which attend.
+fn layers(keys: &Keys) -> Result<(usize, Vec<bool>)> {
+    const TYPES: &str = "layer_types";
+    const ATTEND: &str = "full_attn_idxs";
+    let count = keys.layers()?;
+    let name = keys.name(KV_HEADS);
+    let wrong = |key: &str, found: String| {
+        keys.wrong(key, format!("expected one of each of the {count} layers, found {found}"))
+    };
+    let all = vec![true; count];
+    match &keys.checkpoint.metadata {
+        Metadata::Gguf(metadata) => {
+            let heads = match keys.u64(&name) {
+                Ok(_) => return Ok((keys.size(KV_HEADS, MAX_HEADS, None)?, all)),
+                Err(_) => metadata.i32s(&name)?.unwrap_or_default(),
+            };
+            let most = heads.iter().copied().max().unwrap_or(0);
+            let fits = heads.len() == count && heads.iter().all(|&heads| heads == 0 || heads == most);
+            if !fits || !(1..=MAX_HEADS as i32).contains(&most) {
+                return Err(wrong(&name, format!("{heads:?}")));
+            }
+            Ok((most as usize, heads.into_iter().map(|heads| heads > 0).collect()))
+        }
+        Metadata::HuggingFace(_) => {
+            let kv_heads = keys.size(KV_HEADS, MAX_HEADS, Some(8))?;
+            let given = |key| keys.json(key).filter(|value| !value.is_null());
+            let attends = match (given(TYPES), given(ATTEND)) {
+                (Some(list), _) => {
+                    let kind = |value: &Value| match value.as_str() {
+                        Some("full_attention") => Some(true),
+                        Some("conv") => Some(false),
+                        _ => None,
+                    };
+                    let kinds = list.as_array().and_then(|list| list.iter().map(kind).collect::<Option<Vec<_>>>());
+                    kinds.filter(|kinds| kinds.len() == count).ok_or_else(|| wrong(TYPES, list.to_string()))?
+                }
+                (None, Some(list)) => {
+                    let at = |value: &Value| value.as_u64().filter(|&layer| layer < count as u64);
+                    let layers = list.as_array().and_then(|list| list.iter().map(at).collect::<Option<Vec<_>>>());
+                    let layers = layers.ok_or_else(|| wrong(ATTEND, list.to_string()))?;
+                    (0..count as u64).map(|layer| layers.contains(&layer)).collect()
+                }
+                (None, None) => all,
+            };
+            Ok((kv_heads, attends))
+        }
+    }
+}
+
+/// As `Lfm2MLP` takes it: two thirds of what `config.json` names, times a factor, to a multiple; GGUF has the result.
+fn intermediate(keys: &Keys, named: usize) -> Result<usize> {
+    if keys.kind() == Kind::Gguf {
+        return Ok(named);
+    }
+    let named = size(keys, "block_ff_dim", MAX_INTERMEDIATE, Some(named))?;
+    if !keys.bool("block_auto_adjust_ff_dim")?.unwrap_or(true) {
+        return Ok(named);
+    }
+    let two_thirds = 2 * named / 3;
+    let adjusted = match keys.json("block_ffn_dim_multiplier") {
+        Some(Value::Null) => two_thirds,
+        _ => {
+            let scaled = positive(keys, "block_ffn_dim_multiplier", Some(1.0))? * two_thirds as f64;
+            (scaled as usize).next_multiple_of(keys.count("block_multiple_of", 256)?)
+        }
+    };
+    match adjusted {
+        1..=MAX_INTERMEDIATE => Ok(adjusted),
+        _ => Err(keys.wrong(&keys.name(INTERMEDIATE), format!("{adjusted} is not from 1 to {MAX_INTERMEDIATE}"))),
+    }
+}
