@@ -3,6 +3,7 @@
 import { Answer } from "./answer.js";
 import type { AnswerEvent, Core, CoreOptions, Finish } from "./core/core.js";
 import { HeadstartError, aborted, checkSignal, toError } from "./errors.js";
+import { models } from "./library/models.js";
 import { Download } from "./model/download.js";
 import { absolute, nameSources } from "./model/source.js";
 import type * as T from "./types.js";
@@ -40,6 +41,8 @@ export function keepsDownloads({ model, persistWeights }: CoreOptions): boolean 
 }
 
 export class Client implements T.HeadstartInterface {
+  /** Models on the Hugging Face hub that are known by name, smallest first; `create({ model: listed.url })` opens one. */
+  static readonly models: readonly T.ListedModel[] = models;
   readonly chat: { readonly completions: T.ChatCompletions };
   readonly completions: T.TextCompletions;
   readonly prefix: T.Prefixes;
