@@ -1,9 +1,9 @@
 //! Chat templates: Jinja2 as Hugging Face transformers runs it, so that a model's own template gives the same prompt.
 //!
 //! Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), nothing is escaped, `raise_exception` and `strftime_now` are
-//! there, `{% generation %}` marks are seen through, line ends are LF, and Python's methods work. A template is outside data: its work and
-//! the memory it makes are bounded by fuel, so a hostile one ends in an error. The clock is a parameter; by default it is
-//! the system's, in UTC.
+//! there, and what Jinja2 reads otherwise than minijinja is in `python`. A template is outside data: its work and the
+//! memory it makes are bounded by fuel, so a hostile one ends in an error. The clock is a parameter; by default it is the
+//! system's, in UTC.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -261,9 +261,7 @@ impl ChatTemplate {
             return Err(Error::Template { problem });
         }
         self.dated |= source.contains("strftime_now");
-        // Jinja2 reads every line end as LF.
-        let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        self.environment.add_template_owned(name, without_generation_marks(&source)).map_err(explain)
+        self.environment.add_template_owned(name, python::to_dialect(source)).map_err(explain)
     }
 
     /// Whether the template shows the text of a list of parts but not that of a plain string, as those of models that
@@ -286,12 +284,7 @@ fn environment() -> Environment<'static> {
     }
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
-    environment.set_formatter(|out, state, value| {
-        out.write_str(&python::to_str(state, value)?).map_err(minijinja::Error::from)
-    });
-    environment.set_unknown_method_callback(python::method);
-    environment.add_filter("tojson", python::tojson);
-    environment.add_filter("string", |state: &minijinja::State, value: &Jinja| python::to_str(state, value));
+    python::add_to(&mut environment);
     environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
@@ -327,39 +320,6 @@ fn to_jinja(value: &Value) -> Jinja {
         Value::Array(list) => list.iter().map(to_jinja).collect(),
         Value::Object(map) => Jinja::from_pairs(map.iter().map(|(key, value)| (key.as_str(), to_jinja(value)))),
     }
-}
-
-/// `{% generation %}` ... `{% endgeneration %}` only mark the assistant's words for training: each becomes an `if` that
-/// holds, which keeps the tag's own whitespace control.
-fn without_generation_marks(source: &str) -> String {
-    let (mut out, mut rest) = (String::with_capacity(source.len()), source);
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        let inner = &tag[2..];
-        let sign = inner.len() - inner.trim_start_matches(['-', '+']).len();
-        let body = inner[sign..].trim_start();
-        let word = ["generation", "endgeneration"].into_iter().find(|word| {
-            body.strip_prefix(word).is_some_and(|after| {
-                let after = after.trim_start();
-                after.trim_start_matches(['-', '+']).starts_with("%}")
-            })
-        });
-        match word {
-            Some(word) => {
-                let with = if word == "generation" { "if true" } else { "endif" };
-                out.push_str(&tag[..2 + sign]);
-                out.push_str(&format!(" {with} "));
-                rest = body[word.len()..].trim_start();
-            }
-            None => {
-                out.push_str("{%");
-                rest = inner;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 /// A sentence from a template's error, with its line.
