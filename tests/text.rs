@@ -1,5 +1,6 @@
 //! Tokens, streams, stop strings and chat templates, against Hugging Face's tokenizers and Jinja2.
 
+mod apart;
 mod chats;
 mod json;
 mod model;

@@ -131,7 +131,7 @@ impl Message {
 }
 
 /// Names under which a message's reasoning is sent. Templates read the first, some of them the second.
-const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+pub(super) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 fn read_part(part: &Value, place: &str) -> Result<String> {
     match (part["type"].as_str(), part["text"].as_str()) {

@@ -76,6 +76,16 @@ impl Reference {
     }
 }
 
+const FILES: [&str; 2] = ["chats/templates-0.json", "chats/templates-1.json"];
+
+/// The template of this name.
+pub fn template(name: &str) -> ChatTemplate {
+    let lists = FILES.map(golden);
+    let mut entries = lists.iter().flat_map(|list| list.as_array().unwrap());
+    let entry = entries.find(|entry| entry["name"] == name).unwrap_or_else(|| panic!("no template {name}"));
+    Reference::open("chats/conversations.json").template(entry["source"].as_str().unwrap()).unwrap()
+}
+
 fn digest(text: &str) -> String {
     Sha256::digest(text)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -84,7 +94,7 @@ fn digest(text: &str) -> String {
 fn the_templates_of_packages_give_the_prompts_of_transformers() {
     let reference = Reference::open("chats/conversations.json");
     let (mut count, mut wrong) = (0, Vec::new());
-    for file in ["chats/templates-0.json", "chats/templates-1.json"] {
+    for file in FILES {
         for entry in golden(file).as_array().unwrap() {
             let (name, expected) = (entry["name"].as_str().unwrap(), entry["renderings"].as_str().unwrap());
             let found = reference.digests(entry["source"].as_str().unwrap());

@@ -45,6 +45,8 @@ fn every_prompt_is_that_of_transformers() {
             documents: Some(&golden["documents"]),
             add_generation_prompt: case["prompt"].as_bool().unwrap(),
             continue_final_message: false,
+            past_thinking: None,
+            split_special_tokens: false,
             extra: golden["extra"].as_object(),
             now: None,
         });

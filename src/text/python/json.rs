@@ -8,7 +8,12 @@ use minijinja::{Error, ErrorKind, State, Value};
 use super::{MAX_DEPTH, number};
 
 /// The `tojson` filter: `indent`, `separators`, `sort_keys` and `ensure_ascii` as `json.dumps` has them.
-pub(in crate::text) fn tojson(state: &State, value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value, Error> {
+pub(in crate::text) fn tojson(
+    state: &State,
+    value: &Value,
+    indent: Option<Value>,
+    options: Kwargs,
+) -> Result<Value, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => options.get::<Option<Value>>("indent")?,
