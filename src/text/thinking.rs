@@ -72,5 +72,5 @@ impl PastThinking {
 /// Whether thinking is told beside the answer or at its beginning.
 pub(super) fn thinks(message: &Message) -> bool {
     let told = |name: &&str| message.other.get(*name).is_some_and(|value| *value != Value::Null);
-    REASONING.iter().any(|name| told(name)) || matches!(&message.content, Content::Text(text) if text.contains(END))
+    REASONING.iter().any(told) || matches!(&message.content, Content::Text(text) if text.contains(END))
 }

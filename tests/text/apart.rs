@@ -42,7 +42,7 @@ fn what_is_spelt_out_becomes_the_tokens_of_plain_text() {
         assert!(!specials.is_empty(), "{name}");
         let template = plain("{{ messages[0].content }}");
         for token in &specials {
-            for text in [format!("{token}"), format!("a {token} b{token}"), format!("\n{token}{token}x ")] {
+            for text in [token.to_string(), format!("a {token} b{token}"), format!("\n{token}{token}x ")] {
                 let messages = [Message::new("user", &text)];
                 let encode = |inputs: &Inputs| template.encode(&tokenizer, inputs);
                 let read_as_control = encode(&Inputs { messages: &messages, ..Inputs::default() }).unwrap();

@@ -214,7 +214,7 @@ function enginePrefix(prefix: readonly T.ChatMessage[] | T.Prefix): EnginePrefix
   return present({ messages: given.messages, ...rendering(given), cache_salt: given.cache_salt });
 }
 
-function rendering({ tools, template_kwargs, past_thinking, split_special_tokens, now }: T.Rendering): T.Rendering {
+function rendering({ tools, template_kwargs, past_thinking, split_special_tokens, now }: T.Rendering) {
   return { tools, template_kwargs, past_thinking, split_special_tokens, now };
 }
 
