@@ -53,7 +53,11 @@ fn iterated(state: &State, value: &Value) -> Result<Value, Error> {
             state.consume_fuel(text.len() as u64)?;
             Ok(text.chars().map(Value::from).collect())
         }
-        None if value.kind() == ValueKind::Iterable => Ok(value.try_iter()?.collect()),
+        None if value.kind() == ValueKind::Iterable => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            state.consume_fuel(items.len() as u64)?;
+            Ok(items.into())
+        }
         None if value.is_none() => Err(Error::new(ErrorKind::InvalidOperation, "none is not iterable")),
         None => Ok(value.clone()),
     }
