@@ -168,6 +168,13 @@ export interface Rendering {
   tools?: readonly Tool[];
   /** Variables of the chat template, e.g. `{ enable_thinking: false }`. */
   template_kwargs?: Record<string, unknown>;
+  /**
+   * What was thought before the last question: `"keep"` it, where the template can, or `"strip"` it. Default: as the
+   * template does. Where it is left out, the answer behind it is computed anew.
+   */
+  past_thinking?: "keep" | "strip";
+  /** `true`: control tokens that messages and tools spell out, such as `<|im_end|>`, stay text. Default `false`. */
+  split_special_tokens?: boolean;
   /** The time the template sees, in seconds since 1970. Default: now, by the clock. */
   now?: number;
 }
