@@ -7,10 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-#[path = "support/hub_server.rs"]
-mod hub_server;
-
-use hub_server::{COMMIT, HubServer, REPO, etag};
+use crate::hub_server::{COMMIT, HubServer, REPO, etag};
 
 const FILE: &str = "tiny.Q4_0.gguf";
 const SIZE: usize = 1 << 20;
@@ -25,14 +22,14 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-struct Home {
+pub struct Home {
     folder: TempDir,
-    server: HubServer,
+    pub server: HubServer,
     bytes: Vec<u8>,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let bytes = noise(SIZE);
         let server = HubServer::start(&[(FILE, &bytes, true)]);
         Self { folder: tempfile::tempdir().unwrap(), server, bytes }
@@ -45,7 +42,7 @@ impl Home {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
@@ -74,7 +71,7 @@ impl Home {
 
 /// The path a command printed, after it succeeded.
 #[track_caller]
-fn path(output: &Output) -> PathBuf {
+pub fn path(output: &Output) -> PathBuf {
     assert!(output.status.success(), "{}", error(output));
     PathBuf::from(String::from_utf8(output.stdout.clone()).unwrap().trim_end())
 }

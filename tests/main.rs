@@ -12,12 +12,15 @@ mod explain;
 mod formats;
 mod fuzz_parsers;
 mod hub;
+#[path = "support/hub_server.rs"]
+mod hub_server;
 mod inputs;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod kernels;
 mod kv;
 mod language;
+mod library;
 mod load;
 mod openai;
 mod oracle;

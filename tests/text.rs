@@ -1,5 +1,7 @@
 //! Tokens, streams, stop strings and chat templates, against Hugging Face's tokenizers and Jinja2.
 
+mod apart;
+mod chats;
 mod json;
 mod model;
 mod sentencepiece;

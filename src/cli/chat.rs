@@ -67,16 +67,11 @@ const HELP: &str = "\
 A line that ends in \\ goes on in the next. Ctrl-C ends an answer.
 ";
 
-/// What the template is given for an answer.
-fn inputs(messages: &[Message], now: i64) -> Inputs<'_> {
-    Inputs { messages, add_generation_prompt: true, now: Some(now), ..Inputs::default() }
-}
-
 struct Chat<'a> {
     reuse: &'a ReuseArgs,
     session: Session,
-    /// What the template takes for today, if that was given.
-    date: Option<i64>,
+    /// What was asked of every prompt.
+    asked: &'a AnswerArgs,
     messages: Vec<Message>,
     stops: StopStrings,
     sampling: SamplingParams,
@@ -109,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let request = Request { no_cache, exact, cache_salt: salt, max_tokens, explain: true, ..Request::default() };
     let reuse = &args.reuse;
     let mut chat =
-        Chat { reuse, session, date: args.answer.date, messages, stops, sampling, request, answers: 0, last: None };
+        Chat { reuse, session, asked: &args.answer, messages, stops, sampling, request, answers: 0, last: None };
     if lines.is_interactive() {
         let (name, adapter) = (chat.session.model.path.display(), &chat.session.engine().adapter().name);
         term::note(&format!("{name} on {adapter}. /help shows the commands, Ctrl-D leaves."));
@@ -228,7 +223,7 @@ impl Chat<'_> {
         let tokenizer = &model.language.tokenizer;
         // What cannot be explained is accounted for all the same.
         let prompt = (model.language.template())
-            .and_then(|template| Conversation::new(template, tokenizer, &inputs(&last.messages, last.now)))
+            .and_then(|template| Conversation::new(template, tokenizer, &self.inputs(&last.messages, last.now)))
             .ok();
         let mut account = last.answer.cache.clone();
         if let Some(prompt) = &prompt {
@@ -239,12 +234,24 @@ impl Chat<'_> {
         format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default())
     }
 
+    /// What the template is given for an answer.
+    fn inputs<'m>(&self, messages: &'m [Message], now: i64) -> Inputs<'m> {
+        Inputs {
+            messages,
+            add_generation_prompt: true,
+            now: Some(now),
+            past_thinking: self.asked.past_thinking,
+            split_special_tokens: self.asked.split_special_tokens,
+            ..Inputs::default()
+        }
+    }
+
     fn stream(&mut self) -> Result<Last> {
         let (work, arrived) = (Work::begin()?, Instant::now());
         let Model { language, .. } = &self.session.model;
         let template = language.template()?;
-        let now = self.date.unwrap_or_else(|| template.now());
-        let tokens = language.tokenizer.encode(&template.render_inputs(&inputs(&self.messages, now))?)?;
+        let now = self.asked.date.unwrap_or_else(|| template.now());
+        let tokens = template.encode(&language.tokenizer, &self.inputs(&self.messages, now))?;
         // A seed gives one conversation, not the same draws for each of its answers.
         let seed = self.sampling.seed.wrapping_add(self.answers);
         self.answers += 1;

@@ -10,7 +10,7 @@ use crate::engine::Request;
 use crate::engine::answers::Answer;
 use crate::engine::openai::{Body, Input};
 use crate::error::{Error, Result};
-use crate::text::{Message, StopStrings, parse_time};
+use crate::text::{Message, PastThinking, StopStrings, parse_time};
 
 use super::args::{ModelArgs, TextArgs};
 use super::cache::ReuseArgs;
@@ -82,6 +82,15 @@ pub(crate) struct AnswerArgs {
     /// What the chat template takes for today, such as 2026-11-23: the same date keeps the prompt the same [default: today]
     #[arg(long, value_name = "DATE", value_parser = parse_time)]
     pub(crate) date: Option<i64>,
+
+    /// What was thought before the last question: keep it, where the chat template can, or strip it. Kept, it counts in the
+    /// context; stripped, the answer behind it is computed anew [default: as the template does]
+    #[arg(long, value_name = "keep|strip", value_parser = PastThinking::parse)]
+    pub(crate) past_thinking: Option<PastThinking>,
+
+    /// Control tokens that messages and tools spell out, such as <|im_end|>, stay text
+    #[arg(long)]
+    pub(crate) split_special_tokens: bool,
 }
 
 impl AnswerArgs {
@@ -93,6 +102,8 @@ impl AnswerArgs {
         }
         if let Input::Conversation(prompt) = &mut body.input {
             prompt.now = self.date.or(prompt.now);
+            prompt.past_thinking = self.past_thinking.or(prompt.past_thinking);
+            prompt.split_special_tokens |= self.split_special_tokens;
         }
         Ok(())
     }

@@ -5,14 +5,19 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::{hub, info};
+use super::{hub, info, term};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List the models on this machine, with the name to give to --model
-    #[command(after_help = "Examples:\n  headstart models ls\n  headstart models ls --json")]
+    /// List the models on this machine, or those that a short name stands for, with the name to give to --model
+    #[command(
+        after_help = "Examples:\n  headstart models ls\n  headstart models ls --available\n  headstart models ls --json"
+    )]
     Ls {
+        /// The models that a short name stands for; nothing is asked of the network
+        #[arg(long)]
+        available: bool,
         /// One JSON array on standard output
         #[arg(long)]
         json: bool,
@@ -22,10 +27,11 @@ pub(crate) enum Command {
     /// Download a model from the Hugging Face hub and print its path
     #[command(after_help = "Examples:
   headstart models pull
+  headstart models pull qwen3-0.6b
   headstart models pull HuggingFaceTB/SmolLM2-360M-Instruct
   headstart models pull owner/repo:FILE.gguf@main")]
     Pull {
-        /// `owner/repo`, `owner/repo:FILE.gguf`, either with `@revision`
+        /// A name of `models ls --available`, or `owner/repo`, `owner/repo:FILE.gguf`, either with `@revision`
         #[arg(default_value = hub::DEFAULT)]
         model: String,
         /// Say nothing on the way
@@ -48,7 +54,8 @@ pub(crate) enum Command {
 /// What stopped it, as one sentence for a person.
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Ls { json } => ls(*json),
+        Command::Ls { available: true, json } => available(*json),
+        Command::Ls { available: false, json } => ls(*json),
         Command::Info(args) => info::run(args),
         Command::Pull { model, quiet } => show(&hub::pull(model, *quiet)?),
         Command::Path { model, quiet } => show(&hub::resolve(Some(model), *quiet)?),
@@ -62,9 +69,7 @@ fn show(path: &Path) -> Result<()> {
 fn ls(json: bool) -> Result<()> {
     let found = hub::list()?;
     if json {
-        let text = serde_json::to_string_pretty(&found)
-            .map_err(|e| Error::Request { field: "models", problem: format!("a path here is not Unicode ({e})") })?;
-        return print(&format!("{text}\n"));
+        return print_json(&found);
     }
     if found.is_empty() {
         return print(&format!("no models here yet; `headstart models pull` brings {}\n", hub::DEFAULT));
@@ -75,6 +80,49 @@ fn ls(json: bool) -> Result<()> {
         format!("{:<width$}  {size:>10}  {}\n", model.name, model.path.display())
     };
     print(&found.iter().map(line).collect::<String>())
+}
+
+fn available(json: bool) -> Result<()> {
+    let listed = hub::available();
+    if json {
+        return print_json(&listed);
+    }
+    let size = |bytes: Option<u64>| bytes.map_or("unknown".into(), |bytes| indicatif::DecimalBytes(bytes).to_string());
+    let row = |model: &hub::Listed| {
+        let checked = match model.checked {
+            hub::Checked::Run => "run",
+            hub::Checked::Base => "base model run",
+            hub::Checked::Architecture => "not run",
+        };
+        let memory = size(model.memory(hub::CONTEXT));
+        [
+            model.name.clone(),
+            size(model.bytes),
+            memory,
+            model.context.to_string(),
+            model.license.clone(),
+            checked.into(),
+        ]
+    };
+    let head = ["name", "download", "memory", "context", "license", "checked"].map(String::from);
+    let rows: Vec<_> = std::iter::once(head).chain(listed.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let [name_width, license_width] = [width(0), width(4)];
+    let line = |[name, size, memory, context, license, checked]: &[String; 6]| {
+        format!("{name:<name_width$}  {size:>9}  {memory:>9}  {context:>7}  {license:<license_width$}  {checked}\n")
+    };
+    print(&rows.iter().map(line).collect::<String>())?;
+    term::note(&format!(
+        "memory: weights and the KV of {} tokens; not run: only a tiny model of the same architecture was",
+        hub::CONTEXT
+    ));
+    Ok(())
+}
+
+fn print_json(models: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(models)
+        .map_err(|e| Error::Request { field: "models", problem: format!("a path here is not Unicode ({e})") })?;
+    print(&format!("{text}\n"))
 }
 
 fn print(text: &str) -> Result<()> {

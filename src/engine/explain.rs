@@ -15,7 +15,7 @@ use crate::kv::{
     Admission, AdmitOptions, Cache, Config, Divergence, Miss, Namespace, Owner, PAGE, Producer, Reason, Rendered,
     Report, Span, compare,
 };
-use crate::text::{ChatTemplate, Content, Inputs, Message, Tokenizer};
+use crate::text::{ChatTemplate, Content, Inputs, Marked, Message, Tokenizer};
 
 use super::Request;
 
@@ -36,12 +36,18 @@ impl Conversation {
     pub fn new(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Self> {
         // One time for all renderings.
         let inputs = Inputs { now: Some(inputs.now.unwrap_or_else(|| template.now())), ..*inputs };
-        let pieces = Pieces::find(template, &inputs)?;
-        let (tokens, offsets) = tokenizer.encode_with_offsets(&pieces.text)?;
+        let marked = Marked::new(template, tokenizer, &inputs);
+        let marked_inputs = marked.inputs();
+        let pieces = Pieces::find(template, &marked_inputs)?;
+        let prompt = marked.prompt(&pieces.text)?;
+        let (tokens, offsets) = prompt.encode(tokenizer)?;
+        let place = |bytes: Range<usize>| prompt.place(bytes.start)..prompt.place(bytes.end);
         let spans = pieces.found.into_iter().map(|piece| {
-            let first = offsets.partition_point(|bytes| bytes.end <= piece.bytes.start);
-            let end = offsets.partition_point(|bytes| bytes.start < piece.bytes.end);
-            Span { owner: piece.owner, tokens: first..end.max(first), text: pieces.text[piece.own].to_owned() }
+            let bytes = place(piece.bytes);
+            let first = offsets.partition_point(|token| token.end <= bytes.start);
+            let end = offsets.partition_point(|token| token.start < bytes.end);
+            let text = prompt.text[place(piece.own)].to_owned();
+            Span { owner: piece.owner, tokens: first..end.max(first), text }
         });
         Ok(Self { spans: spans.collect(), tokens })
     }

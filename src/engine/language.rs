@@ -33,7 +33,7 @@ impl Language {
     /// [`Error::Template`] where the template refuses the messages, and as [`Language::template`].
     pub fn tokens(&self, input: &Input) -> Result<Vec<u32>> {
         match input {
-            Input::Conversation(prompt) => self.tokenizer.encode(&self.template()?.render_inputs(&prompt.inputs())?),
+            Input::Conversation(prompt) => self.template()?.encode(&self.tokenizer, &prompt.inputs()),
             Input::Text(text) => self.tokenizer.encode_text(text),
             Input::Exactly(text) => self.tokenizer.encode(text),
             Input::Tokens(tokens) => Ok(tokens.clone()),
@@ -54,7 +54,13 @@ impl Language {
     /// What a person may not expect of the prompt, a sentence each.
     pub fn warnings(&self, input: &Input) -> Vec<String> {
         match (input, &self.template) {
-            (Input::Conversation(prompt), Ok(template)) => template.warnings(&prompt.inputs()),
+            (Input::Conversation(prompt), Ok(template)) => {
+                let inputs = prompt.inputs();
+                let spelt_out = template.spelt_out(&self.tokenizer, &inputs).map(|(message, token)| {
+                    format!("message {message} spells {token} out, which the model reads as its own; with split_special_tokens it is text")
+                });
+                template.warnings(&inputs).into_iter().chain(spelt_out).collect()
+            }
             _ => Vec::new(),
         }
     }

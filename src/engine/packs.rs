@@ -38,12 +38,12 @@ pub(crate) fn shared_prefix(template: &ChatTemplate, tokenizer: &Tokenizer, inpu
     let answered_next =
         inputs.messages.last().is_some_and(|last| !["system", "developer", "assistant"].contains(&last.role.as_str()));
     if answered_next || inputs.continue_final_message {
-        return tokenizer.encode(&template.render_inputs(&inputs)?);
+        return template.encode(tokenizer, &inputs);
     }
     let mut shared: Option<Vec<u32>> = None;
     for question in QUESTIONS {
         let messages = [inputs.messages, &[Message::new("user", question)]].concat();
-        let prompt = tokenizer.encode(&template.render_inputs(&Inputs { messages: &messages, ..inputs })?)?;
+        let prompt = template.encode(tokenizer, &Inputs { messages: &messages, ..inputs })?;
         let shared = shared.get_or_insert_with(|| prompt.clone());
         let same = shared.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         shared.truncate(same);

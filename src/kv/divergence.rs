@@ -99,6 +99,8 @@ pub struct Rendered<'a> {
 pub enum Change {
     /// Nothing but the tokens: the same text was cut in another way, as the model generates it and as it is read again.
     Tokenization,
+    /// Thinking of an earlier turn, which the prompt leaves out.
+    Thinking,
     /// White space only.
     Whitespace,
     /// The same words, messages or tools in another order.
@@ -164,6 +166,12 @@ impl Divergence {
         if self.change == Change::Tokenization {
             return Some("there is nothing to mend".into());
         }
+        if self.change == Change::Thinking {
+            return Some(format!(
+                "past thinking is left out of the prompt, so the answer computed behind it is computed anew; {KEEP}, where \
+                 the chat template can, keeps both"
+            ));
+        }
         let how = match (&self.owner, self.change) {
             (Owner::Namespace { field: "weights" }, _) => "keeping to one model file",
             (Owner::Namespace { field: "salt" }, _) => "giving both the same salt",
@@ -193,6 +201,12 @@ impl fmt::Display for Divergence {
     }
 }
 
+const KEEP: &str = "--past-thinking keep (\"past_thinking\" in a request)";
+
+/// What thinking begins with, by the names that chat templates give it.
+const THINKING: [&str; 6] =
+    ["<think>", "[THINK]", "<thought>", "<seed:think>", "<longcat_think>", "<|channel|>analysis"];
+
 /// Where `prompt` parts from `known`; none if one is the beginning of the other. `text` gives the bytes of tokens as they
 /// are, those of a cut character as U+FFFD.
 #[doc(hidden)]
@@ -208,6 +222,8 @@ pub fn compare(known: Rendered, prompt: Rendered, text: impl Fn(&[u32]) -> Strin
     let new_text = text(&new[start..whole_after(new, new_end, &text)]);
     let change = if retokenized.is_some() {
         Change::Tokenization
+    } else if thought(&old_text) && !thought(&new_text) {
+        Change::Thinking
     } else if unspaced(&old_text) == unspaced(&new_text) {
         Change::Whitespace
     } else if reworded(old_owner, new_owner) || moved([old, new], at, [old_end, new_end], new_owner) {
@@ -313,6 +329,11 @@ fn rejoin(old: &[u32], new: &[u32], at: usize) -> Option<(usize, usize)> {
     };
     let near = (1..NEAR).find_map(|sum| (0..=sum).map(|i| (at + i, at + sum - i)).find(|&(i, j)| same(i, j)));
     near.filter(|&(i, j)| i <= old.len() && j <= new.len())
+}
+
+/// Whether it begins with thinking.
+fn thought(text: &str) -> bool {
+    THINKING.iter().any(|opening| text.trim_start().starts_with(opening))
 }
 
 fn unspaced(text: &str) -> String {

@@ -68,7 +68,11 @@ pub fn template(checkpoint: &Checkpoint) -> Result<ChatTemplate> {
         }
         Metadata::HuggingFace(files) => {
             let config = files.tokenizer_config.as_ref().map_or(&Value::Null, |file| &file.value);
-            ChatTemplate::from_config(config, files.chat_template.as_deref())
+            let template = ChatTemplate::from_config(config, files.chat_template.as_deref())?;
+            match &files.tool_use_template {
+                Some(source) => template.with_tool_use(source),
+                None => Ok(template),
+            }
         }
     }
 }

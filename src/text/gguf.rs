@@ -34,7 +34,7 @@ pub struct GgufVocab {
     /// `tokens`, by id.
     pub tokens: Vec<String>,
     /// `token_type`: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. Empty where it is missing: all
-    /// normal, save the four tokens below.
+    /// normal, save the four tokens below and those that look like control tokens.
     pub token_types: Vec<i32>,
     /// `scores` of the tokens, for SentencePiece; empty where they are missing: all equal.
     pub scores: Vec<f32>,
@@ -62,6 +62,33 @@ const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
+
+/// Tokens that end a turn or a text wherever they are, so that they control whatever type a file gives them; as
+/// llama.cpp has it, but for `</s>`, which some vocabularies have for text that is struck out.
+const ENDS: [&str; 22] = [
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+    "<|end_of_turn|>",
+];
 
 /// A space, as SentencePiece writes it.
 const SPACE: &str = "▁";
@@ -98,10 +125,9 @@ impl GgufVocab {
     /// The tokens that a text holds only where it spells them out, and their ids. Where no types are given, those that
     /// look so: `<...>`.
     pub(crate) fn added_tokens(&self) -> Vec<(u32, String)> {
-        let is_added = |id: usize, token: &str| match self.token_types.get(id) {
-            Some(kind) => [CONTROL, UNKNOWN, USER_DEFINED].contains(kind),
-            None => token.len() > 2 && token.starts_with('<') && token.ends_with('>'),
-        };
+        let looks_so = |token: &str| token.len() > 2 && token.starts_with('<') && token.ends_with('>');
+        let is_added =
+            |id: usize, token: &str| self.added_kind(id).is_some() || self.token_types.is_empty() && looks_so(token);
         let tokens = self.tokens.iter().enumerate().filter(|(id, token)| is_added(*id, token));
         tokens.map(|(id, token)| (id as u32, token.clone())).collect()
     }
@@ -175,19 +201,26 @@ impl GgufVocab {
         merges.collect()
     }
 
-    fn added(&self) -> Vec<AddedToken> {
-        let special_ids: Vec<u32> = self.special_ids().into_iter().filter_map(|(_, id)| id).collect();
-        let kind = |id: usize| match self.token_types.get(id) {
+    /// Whether a token is matched before the text is cut, and then whether it controls.
+    fn added_kind(&self, id: usize) -> Option<bool> {
+        let token = self.tokens.get(id)?.as_str();
+        let named = || self.special_ids().iter().any(|(_, named)| *named == Some(id as u32));
+        let looks_so = || token.len() > 4 && token.starts_with("<|") && token.ends_with("|>");
+        match self.token_types.get(id) {
             Some(&(CONTROL | UNKNOWN)) => Some(true),
+            _ if ENDS.contains(&token) => Some(true),
             Some(&USER_DEFINED) => Some(false),
             Some(_) => None,
-            None => special_ids.contains(&(id as u32)).then_some(true),
-        };
+            None => (named() || looks_so()).then_some(true),
+        }
+    }
+
+    fn added(&self) -> Vec<AddedToken> {
         let name = self.name.as_deref().unwrap_or_default().to_lowercase();
         let phi3 = ["phi-3", "phi3"].iter().any(|part| name.contains(part));
         let takes_spaces = |token: &str| phi3 && !["<unk>", "<s>", "<|endoftext|>"].contains(&token);
         let named = self.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
-        let added = named.filter_map(|(id, token)| Some((token.as_str(), kind(id)?)));
+        let added = named.filter_map(|(id, token)| Some((token.as_str(), self.added_kind(id)?)));
         let token = |(token, special)| AddedToken::from(token, special).normalized(false).rstrip(takes_spaces(token));
         added.map(token).collect()
     }
@@ -256,7 +289,7 @@ impl GgufVocab {
         if scores != 0 && scores != tokens {
             return Err(self.wrong("scores", format!("{scores} scores for {tokens} tokens")));
         }
-        let joined = |id: usize| !matches!(self.token_types.get(id), Some(&(UNKNOWN | CONTROL | BYTE)));
+        let joined = |id: usize| self.token_types.get(id) != Some(&BYTE) && self.added_kind(id) != Some(true);
         let score = |id: usize| joined(id).then(|| self.scores.get(id).copied().unwrap_or_default());
         let [_, _, (_, unknown), _] = self.special_ids();
         let model = SentencePiece::new(self.tokens.clone(), (0..tokens).map(score).collect(), unknown);

@@ -100,25 +100,26 @@ impl Message {
         Ok(Self { role, content, name, tool_call_id, tool_calls, other: fields })
     }
 
-    /// The message as templates see it, its content a string, or with `typed` a list of parts.
+    /// The message as templates see it, its content a string, or with `typed` a list of parts. As in transformers, what is
+    /// null is left out.
     pub(super) fn to_value(&self, typed: bool) -> Value {
         let mut fields = Map::new();
         fields.insert("role".into(), json!(self.role));
         let part = |text: &String| json!({"type": "text", "text": text});
         let content = match &self.content {
-            Content::Text(text) if typed => Value::Array(vec![part(text)]),
-            Content::Text(text) => json!(text),
-            Content::Parts(parts) if typed => parts.iter().map(part).collect(),
-            Content::Parts(parts) => json!(parts.join("\n")),
-            Content::Absent => Value::Null,
+            Content::Text(text) if typed => Some(Value::Array(vec![part(text)])),
+            Content::Text(text) => Some(json!(text)),
+            Content::Parts(parts) if typed => Some(parts.iter().map(part).collect()),
+            Content::Parts(parts) => Some(json!(parts.join("\n"))),
+            Content::Absent => None,
         };
-        fields.insert("content".into(), content);
+        fields.extend(content.map(|content| ("content".to_owned(), content)));
         let texts = [("name", &self.name), ("tool_call_id", &self.tool_call_id)];
         fields.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text.as_ref()?)))));
         if !self.tool_calls.is_empty() {
             fields.insert("tool_calls".into(), json!(self.tool_calls));
         }
-        fields.extend(self.other.clone());
+        fields.extend(self.other.clone().into_iter().filter(|(_, value)| !value.is_null()));
         if let Some(reasoning) =
             REASONING.iter().find_map(|name| self.other.get(*name).filter(|value| !value.is_null()))
         {
@@ -130,7 +131,7 @@ impl Message {
 }
 
 /// Names under which a message's reasoning is sent. Templates read the first, some of them the second.
-const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+pub(super) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 fn read_part(part: &Value, place: &str) -> Result<String> {
     match (part["type"].as_str(), part["text"].as_str()) {

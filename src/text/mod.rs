@@ -5,6 +5,7 @@
 //! half a character, and its pieces put together are `Tokenizer::decode` of the same ids. Nothing here knows a GPU, a
 //! file or a weight format: `GgufVocab` is what a reader of GGUF hands over.
 
+mod apart;
 mod encoder;
 #[doc(hidden)]
 mod gguf;
@@ -20,12 +21,15 @@ mod stop;
 mod stream;
 #[doc(hidden)]
 mod template;
+mod thinking;
 mod tokenizer;
 
+pub(crate) use apart::Marked;
 pub use gguf::GgufVocab;
 pub use message::{Content, Message};
 pub use prompt::Prompt;
 pub use stop::{Cut, StopStrings};
 pub use stream::TokenStream;
 pub use template::{ChatTemplate, Inputs, Specials, parse_time};
+pub use thinking::PastThinking;
 pub use tokenizer::Tokenizer;

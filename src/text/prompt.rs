@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Inputs, Message, parse_time};
+use super::{Inputs, Message, PastThinking, parse_time};
 use crate::error::{Error, Result};
 
 /// A conversation, and what else a prompt is made of.
@@ -19,6 +19,10 @@ pub struct Prompt {
     pub add_generation_prompt: bool,
     /// Whether the answer goes on with the last message.
     pub continue_final_message: bool,
+    /// What becomes of thinking before the last question; by default what the template makes of it.
+    pub past_thinking: Option<PastThinking>,
+    /// Whether control tokens that messages and tools spell out are text.
+    pub split_special_tokens: bool,
     /// The model that it names; an engine answers with its own.
     pub model: Option<String>,
     /// The salt that it names, for who compares prompts; a request has its own.
@@ -34,6 +38,8 @@ impl From<Vec<Message>> for Prompt {
             now: None,
             add_generation_prompt: true,
             continue_final_message: false,
+            past_thinking: None,
+            split_special_tokens: false,
             model: None,
             cache_salt: None,
         }
@@ -48,6 +54,8 @@ impl Prompt {
             tools: self.tools.as_ref(),
             add_generation_prompt: self.add_generation_prompt,
             continue_final_message: self.continue_final_message,
+            past_thinking: self.past_thinking,
+            split_special_tokens: self.split_special_tokens,
             extra: self.template_kwargs.as_ref(),
             now: self.now,
             ..Inputs::default()
@@ -98,6 +106,8 @@ impl Prompt {
         }
         prompt.add_generation_prompt = begins.unwrap_or(!continues);
         prompt.continue_final_message = continues;
+        prompt.past_thinking = text("past_thinking")?.map(|word| PastThinking::parse(&word)).transpose()?;
+        prompt.split_special_tokens = flag("split_special_tokens")?.unwrap_or(false);
         Ok(prompt)
     }
 }

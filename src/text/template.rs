@@ -1,9 +1,9 @@
 //! Chat templates: Jinja2 as Hugging Face transformers runs it, so that a model's own template gives the same prompt.
 //!
 //! Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), nothing is escaped, `raise_exception` and `strftime_now` are
-//! there, `{% generation %}` marks are seen through, line ends are LF, and Python's methods work. A template is outside data: its work and
-//! the memory it makes are bounded by fuel, so a hostile one ends in an error. The clock is a parameter; by default it is
-//! the system's, in UTC.
+//! there, and what Jinja2 reads otherwise than minijinja is in `python`. A template is outside data: its work and the
+//! memory it makes are bounded by fuel, so a hostile one ends in an error. The clock is a parameter; by default it is the
+//! system's, in UTC.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::message::{Content, Message};
 use super::python;
+use super::thinking::{self, PastThinking};
 use crate::error::{Error, Result};
 
 /// Instructions, and units of 64 bytes of data, that one rendering may cost: enough for prompts of tens of megabytes.
@@ -58,6 +59,10 @@ pub struct Inputs<'a> {
     pub add_generation_prompt: bool,
     /// Whether the prompt ends where the last message does, so that the answer goes on with it.
     pub continue_final_message: bool,
+    /// What becomes of thinking before the last question; by default what the template makes of it.
+    pub past_thinking: Option<PastThinking>,
+    /// Whether control tokens that messages and tools spell out are text, where the prompt becomes tokens.
+    pub split_special_tokens: bool,
     /// Further variables (`enable_thinking`, ...), over all others.
     pub extra: Option<&'a Map<String, Value>>,
     /// What `strftime_now` takes for now, in seconds since 1970; by default what the template's clock says.
@@ -159,6 +164,11 @@ impl ChatTemplate {
         self.dated
     }
 
+    /// Whether a template has this text in itself.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.environment.templates().any(|(_, template)| template.source().contains(text))
+    }
+
     /// The prompt of a conversation.
     pub fn render(&self, messages: &[Message], tools: Option<&Value>, add_generation_prompt: bool) -> Result<String> {
         self.render_inputs(&Inputs { messages, tools, add_generation_prompt, ..Inputs::default() })
@@ -215,12 +225,28 @@ impl ChatTemplate {
         if self.drops_tools(inputs) {
             warnings.push("the chat template does not show tools, so the model knows of none".to_owned());
         }
+        if inputs.past_thinking == Some(PastThinking::Keep) && self.drops_thinking(inputs) {
+            warnings.push(
+                "the chat template leaves thinking before the last question out, and takes no word to keep it"
+                    .to_owned(),
+            );
+        }
         let ended = inputs.messages.last().is_some_and(|message| message.role == "assistant");
         if ended && inputs.add_generation_prompt && !inputs.continue_final_message {
             let advice = "with continue_final_message the answer goes on with it";
             warnings.push(format!("the last message is the assistant's, and the answer begins a new turn; {advice}"));
         }
         warnings
+    }
+
+    /// Whether a turn of the past has thinking that the prompt does not show.
+    fn drops_thinking(&self, inputs: &Inputs) -> bool {
+        const PROBE: &str = "thinking-probe";
+        let mut thought = Message::new("assistant", "answer");
+        thought.other.insert("reasoning_content".into(), PROBE.into());
+        let messages = [Message::new("user", "question"), thought, Message::new("user", "question")];
+        let shown = self.render_inputs(&Inputs { messages: &messages, tools: None, ..*inputs });
+        inputs.messages.iter().any(thinking::thinks) && shown.is_ok_and(|prompt| !prompt.contains(PROBE))
     }
 
     /// Whether the prompt is the same with other tools.
@@ -239,7 +265,10 @@ impl ChatTemplate {
     fn render_as(&self, inputs: &Inputs, typed: bool) -> Result<String> {
         let tools = inputs.tools.filter(|tools| tools.as_array().is_none_or(|list| !list.is_empty()));
         let name = if self.tool_use && tools.is_some() { TOOL_USE } else { MAIN };
-        let messages = inputs.messages.iter().map(|message| to_jinja(&message.to_value(typed)));
+        let messages = inputs.messages.iter().enumerate().map(|(index, message)| {
+            let stripped = inputs.past_thinking.and_then(|thinking| thinking.stripped(inputs.messages, index));
+            to_jinja(&stripped.as_ref().unwrap_or(message).to_value(typed))
+        });
         let optional = |value: Option<&Value>| value.map_or_else(|| Jinja::from(()), to_jinja);
         let mut variables: BTreeMap<&str, Jinja> =
             self.specials.0.iter().map(|(name, token)| (name.as_str(), Jinja::from(token.as_str()))).collect();
@@ -250,6 +279,8 @@ impl ChatTemplate {
         variables.insert("tools", optional(tools));
         variables.insert("documents", optional(inputs.documents));
         variables.insert("add_generation_prompt", Jinja::from(inputs.add_generation_prompt));
+        variables
+            .extend(inputs.past_thinking.into_iter().flat_map(PastThinking::variables).map(|(n, v)| (n, v.into())));
         variables.extend(inputs.extra.into_iter().flatten().map(|(name, value)| (name.as_str(), to_jinja(value))));
         let template = self.environment.get_template(name).map_err(explain)?;
         template.render(Jinja::from_pairs(variables)).map_err(explain)
@@ -261,9 +292,7 @@ impl ChatTemplate {
             return Err(Error::Template { problem });
         }
         self.dated |= source.contains("strftime_now");
-        // Jinja2 reads every line end as LF.
-        let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        self.environment.add_template_owned(name, without_generation_marks(&source)).map_err(explain)
+        self.environment.add_template_owned(name, python::to_dialect(source)).map_err(explain)
     }
 
     /// Whether the template shows the text of a list of parts but not that of a plain string, as those of models that
@@ -286,12 +315,7 @@ fn environment() -> Environment<'static> {
     }
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
-    environment.set_formatter(|out, state, value| {
-        out.write_str(&python::to_str(state, value)?).map_err(minijinja::Error::from)
-    });
-    environment.set_unknown_method_callback(python::method);
-    environment.add_filter("tojson", python::tojson);
-    environment.add_filter("string", |state: &minijinja::State, value: &Jinja| python::to_str(state, value));
+    python::add_to(&mut environment);
     environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
@@ -327,39 +351,6 @@ fn to_jinja(value: &Value) -> Jinja {
         Value::Array(list) => list.iter().map(to_jinja).collect(),
         Value::Object(map) => Jinja::from_pairs(map.iter().map(|(key, value)| (key.as_str(), to_jinja(value)))),
     }
-}
-
-/// `{% generation %}` ... `{% endgeneration %}` only mark the assistant's words for training: each becomes an `if` that
-/// holds, which keeps the tag's own whitespace control.
-fn without_generation_marks(source: &str) -> String {
-    let (mut out, mut rest) = (String::with_capacity(source.len()), source);
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        let inner = &tag[2..];
-        let sign = inner.len() - inner.trim_start_matches(['-', '+']).len();
-        let body = inner[sign..].trim_start();
-        let word = ["generation", "endgeneration"].into_iter().find(|word| {
-            body.strip_prefix(word).is_some_and(|after| {
-                let after = after.trim_start();
-                after.trim_start_matches(['-', '+']).starts_with("%}")
-            })
-        });
-        match word {
-            Some(word) => {
-                let with = if word == "generation" { "if true" } else { "endif" };
-                out.push_str(&tag[..2 + sign]);
-                out.push_str(&format!(" {with} "));
-                rest = body[word.len()..].trim_start();
-            }
-            None => {
-                out.push_str("{%");
-                rest = inner;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 /// A sentence from a template's error, with its line.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
 
-use super::encoder::Encoder;
+use super::encoder::{self, Encoder};
 use super::pieces::{Kind, Pieces, Spelling};
 use super::steps;
 use crate::error::{Error, Result};
@@ -165,9 +165,36 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
-        let encoding = self.inner.encoder.encode(text, false).map_err(unsplit)?;
-        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
-        Ok((encoding.get_ids().to_vec(), offsets))
+        self.encode_apart(text, &[])
+    }
+
+    /// The same, where the bytes of `plain`, in order, are no special tokens whatever they spell.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where a special token is made of them all the same.
+    pub(crate) fn encode_apart(&self, text: &str, plain: &[Range<usize>]) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let encoding = encoder::encode_apart(&self.inner.encoder, text, plain).map_err(unsplit)?;
+        let ids = encoding.get_ids().to_vec();
+        let offsets: Vec<_> = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
+        let inside =
+            |bytes: &Range<usize>| plain.iter().any(|plain| plain.start < bytes.end && bytes.start < plain.end);
+        match ids.iter().zip(&offsets).find(|(id, bytes)| self.is_special(**id) && inside(bytes)) {
+            None => Ok((ids, offsets)),
+            Some((_, bytes)) => Err(Error::Tokenizer {
+                problem: format!("{:?} cannot be kept from becoming a special token", &text[bytes.clone()]),
+            }),
+        }
+    }
+
+    /// The added tokens that a text spells out: their bytes in it, and their ids.
+    pub(crate) fn added_in(&self, text: &str) -> Vec<(Range<usize>, u32)> {
+        let own = |(bytes, id): (Range<usize>, u32)| {
+            // Without the spaces that a token takes in.
+            let token = self.token(id)?;
+            let start = bytes.start + text.get(bytes.clone())?.find(&token)?;
+            Some((start..start + token.len(), id))
+        };
+        encoder::added_in(&self.inner.encoder, text).into_iter().filter_map(own).collect()
     }
 
     /// The text of `ids`, special tokens left out or kept. Bytes that are no UTF-8 become U+FFFD; an id outside the

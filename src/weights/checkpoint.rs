@@ -115,6 +115,10 @@ impl Checkpoint {
                 files.insert(name.to_owned(), Box::new(FileSource::open(entry.path())?));
             }
         }
+        let tool_use = path.join(hugging_face::TOOL_USE);
+        if tool_use.is_file() {
+            files.insert(hugging_face::TOOL_USE.to_owned(), Box::new(FileSource::open(tool_use)?));
+        }
         if shards::are_the_weights(&files) {
             let shards = files.into_iter().filter(|(name, _)| name.ends_with(".gguf"));
             return Self::gguf_shards(shards.map(|(_, source)| source).collect()).await;
@@ -148,8 +152,8 @@ impl Checkpoint {
 
     /// Opens a Hugging Face directory given as its files by plain name: `config.json`, `model.safetensors` or
     /// `model.safetensors.index.json` and its shards; where they exist `tokenizer.json`, `tokenizer_config.json`,
-    /// `special_tokens_map.json`, `generation_config.json` and `chat_template.jinja`. Other files are left alone. `name` is what
-    /// messages call it.
+    /// `special_tokens_map.json`, `generation_config.json`, `chat_template.jinja` and
+    /// `additional_chat_templates/tool_use.jinja`. Other files are left alone. `name` is what messages call it.
     ///
     /// # Errors
     /// [`Error::Format`] and [`Error::Unsupported`] for what the files hold, and whatever their sources fail with.

@@ -89,6 +89,9 @@ impl Fields for JsonFile {
     }
 }
 
+/// The named template that is taken where tools are given, as transformers saves it.
+pub(crate) const TOOL_USE: &str = "additional_chat_templates/tool_use.jinja";
+
 /// What the files beside the weights say.
 #[derive(Debug)]
 pub struct HuggingFaceMetadata {
@@ -98,6 +101,8 @@ pub struct HuggingFaceMetadata {
     pub(crate) generation_config: Option<JsonFile>,
     /// `chat_template.jinja`, which newer releases of transformers write beside `tokenizer_config.json`.
     pub(crate) chat_template: Option<String>,
+    /// [`TOOL_USE`], its companion for conversations with tools.
+    pub(crate) tool_use_template: Option<String>,
     /// `tokenizer.json`, as it is.
     pub(crate) tokenizer: Option<Vec<u8>>,
 }
@@ -112,23 +117,26 @@ impl HuggingFaceMetadata {
             };
             return Err(missing(directory, "config.json", fix));
         };
-        let chat_template = match bytes(files, "chat_template.jinja", MAX_JSON).await? {
-            None => None,
-            Some(bytes) => Some(String::from_utf8(bytes).map_err(|error| Error::Format {
-                file: files["chat_template.jinja"].name().to_owned(),
-                field: "text".to_owned(),
-                problem: format!("not valid UTF-8 ({error})"),
-                fix: "take a fresh copy of the file",
-            })?),
-        };
         Ok(Self {
             config,
             tokenizer_config: tokenizer_config(files).await?,
             generation_config: json(files, "generation_config.json").await?,
-            chat_template,
+            chat_template: text(files, "chat_template.jinja").await?,
+            tool_use_template: text(files, TOOL_USE).await?,
             tokenizer: bytes(files, "tokenizer.json", MAX_TOKENIZER).await?,
         })
     }
+}
+
+async fn text(files: &Files, name: &str) -> Result<Option<String>> {
+    let Some(bytes) = bytes(files, name, MAX_JSON).await? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(|error| Error::Format {
+        file: files[name].name().to_owned(),
+        field: "text".to_owned(),
+        problem: format!("not valid UTF-8 ({error})"),
+        fix: "take a fresh copy of the file",
+    });
+    text.map(Some)
 }
 
 /// `tokenizer_config.json`, with the special tokens that `special_tokens_map.json` alone names.

@@ -130,3 +130,60 @@ fn a_continued_message_ends_where_transformers_ends_it() {
     let silent = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}";
     assert!(open(silent, "Sure").unwrap_err().to_string().contains("final message is not shown"));
 }
+
+#[test]
+fn control_tokens_that_a_question_spells_out_are_text_where_asked() {
+    let model = Model::new().set("tokenizer.ggml.eos_token_id", id("<|turn|>"));
+    let messages = json!([{ "role": "user", "content": "hello" }, { "role": "assistant", "content": "Hi" },
+        { "role": "user", "content": "so<|im_end|>" }]);
+    let prompt = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    let read = request(&model, json!({ "messages": messages }));
+    let warning = read["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("message 2 spells <|im_end|> out") && warning.contains("split_special_tokens"), "{read}");
+    let text = request(&model, json!({ "messages": messages, "split_special_tokens": true }));
+    assert_eq!((prompt(&text), &text["warnings"]), (prompt(&read) + 9, &json!([])), "ten bytes for one token");
+    let path = model.write("flag.json", json!(messages).to_string());
+    let flags = ["--no-cache", "-n", "8", "--json", "--split-special-tokens", "--messages", str_of(&path)];
+    assert_eq!(json_of(&mut model.run("generate", &flags))["usage"], text["usage"]);
+    let asked = json!({ "messages": messages, "split_special_tokens": "yes" });
+    let path = model.write("wrong.json", asked.to_string());
+    let message = refusal(&mut model.run("generate", &["--messages", str_of(&path)]));
+    assert!(message.contains("split_special_tokens: must be true or false"), "{message}");
+}
+
+#[test]
+fn past_thinking_is_asked_for_by_flag_or_field() {
+    let strips = "{% for m in messages %}{{ m.role }}\n{% if preserve_thinking %}{{ m.reasoning_content }}{% endif %}{{ m.content }}\n{% endfor %}";
+    let messages = json!([{ "role": "user", "content": "hello" },
+        { "role": "assistant", "content": "Hi", "reasoning_content": "sosoHi" }, { "role": "user", "content": "so" }]);
+    let answer = |template: &str, fields: Value| {
+        let mut whole = json!({ "messages": messages });
+        whole.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        request(&Model::new().set("tokenizer.chat_template", template), whole)
+    };
+    let prompt = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    let (plain, kept) = (answer(strips, json!({})), answer(strips, json!({ "past_thinking": "keep" })));
+    assert_eq!((prompt(&kept), &kept["warnings"]), (prompt(&plain) + 3, &json!([])));
+    let cannot = answer(CHATML, json!({ "past_thinking": "keep" }));
+    assert!(cannot["warnings"][0].as_str().unwrap().contains("takes no word to keep it"), "{cannot}");
+    let model = Model::new().set("tokenizer.chat_template", strips);
+    let path = model.write("flag.json", json!(messages).to_string());
+    let flags = ["--no-cache", "-n", "8", "--json", "--past-thinking", "keep", "--messages", str_of(&path)];
+    assert_eq!(json_of(&mut model.run("generate", &flags))["usage"], kept["usage"]);
+    let wrong = model.write("wrong.json", json!({ "messages": messages, "past_thinking": "drop" }).to_string());
+    let message = refusal(&mut model.run("generate", &["--messages", str_of(&wrong)]));
+    assert!(message.contains("past_thinking: is \"drop\"; write keep or strip"), "{message}");
+}
+
+#[test]
+fn a_directory_may_bring_a_template_for_tools_beside_the_other() {
+    let folder = tiny_chat::folder("tiny-odd-f16");
+    std::fs::write(folder.path().join("chat_template.jinja"), "plain").unwrap();
+    std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
+    std::fs::write(folder.path().join("additional_chat_templates/tool_use.jinja"), "{{ tools | length }} tools")
+        .unwrap();
+    let template = language::template(&block_on(Checkpoint::open(folder.path())).unwrap()).unwrap();
+    let messages = [Message::new("user", "hello")];
+    assert_eq!(template.render(&messages, None, true).unwrap(), "plain");
+    assert_eq!(template.render(&messages, Some(&json!([{}, {}])), true).unwrap(), "2 tools");
+}

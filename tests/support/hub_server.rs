@@ -16,6 +16,8 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// What the server does; a test changes it while the server runs.
 #[derive(Default)]
 pub struct State {
+    /// The one repository there is.
+    pub repo: String,
     /// Name, bytes, and whether the file lies in large-file storage.
     pub files: BTreeMap<String, (Vec<u8>, bool)>,
     /// Names the listing holds beside the files'.
@@ -56,7 +58,7 @@ pub struct HubServer {
 impl HubServer {
     pub fn start(files: &[(&str, &[u8], bool)]) -> Self {
         let files = files.iter().map(|(name, bytes, large)| ((*name).into(), (bytes.to_vec(), *large))).collect();
-        let state = Arc::new(Mutex::new(State { files, ..State::default() }));
+        let state = Arc::new(Mutex::new(State { repo: REPO.into(), files, ..State::default() }));
         let hub = TcpListener::bind("127.0.0.1:0").unwrap();
         let storage = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", hub.local_addr().unwrap());
@@ -144,13 +146,14 @@ fn hub(
         (Some(right), Some(given)) if right != given => return answer(stream, 403, &[], b""),
         _ => {}
     }
-    if request.path == format!("/api/models/{REPO}/revision/main") {
+    let repo = &state.repo;
+    if request.path == format!("/api/models/{repo}/revision/main") {
         let names = state.files.keys().chain(&state.listed).map(|name| format!(r#"{{"rfilename":"{name}"}}"#));
         let names = names.collect::<Vec<_>>().join(",");
-        let text = format!(r#"{{"id":"{REPO}","sha":"{COMMIT}","siblings":[{names}]}}"#);
+        let text = format!(r#"{{"id":"{repo}","sha":"{COMMIT}","siblings":[{names}]}}"#);
         return answer(stream, 200, &[], text.as_bytes());
     }
-    let file = request.path.strip_prefix(&format!("/{REPO}/resolve/{COMMIT}/"));
+    let file = request.path.strip_prefix(&format!("/{repo}/resolve/{COMMIT}/"));
     let Some((bytes, large)) = file.and_then(|file| state.files.get(file)).cloned() else {
         return answer(stream, 404, &[], b"");
     };

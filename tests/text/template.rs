@@ -45,6 +45,8 @@ fn every_prompt_is_that_of_transformers() {
             documents: Some(&golden["documents"]),
             add_generation_prompt: case["prompt"].as_bool().unwrap(),
             continue_final_message: false,
+            past_thinking: None,
+            split_special_tokens: false,
             extra: golden["extra"].as_object(),
             now: None,
         });
@@ -144,6 +146,15 @@ fn a_hostile_template_comes_to_an_end() {
     assert!(fails(many).to_string().contains("does not come to an end"));
     fails("{% set n = namespace(x='ab') %}{% for i in range(64) %}{% set n.x = n.x ~ n.x %}{% endfor %}");
     fails("{{ 'ab' * 99999999999 }}");
+    // What a loop goes over is made before it is left.
+    fails("{% for a in range(9999) %}{% for b in range(9999) %}{% break %}{% endfor %}{% endfor %}");
+    fails(
+        "{% for a in range(9999) %}{% for b in messages | map('string') %}{% for c in '0123456789' * 999 %}{% break %}{% endfor %}{% endfor %}{% endfor %}",
+    );
+    fails("{{ 'a'.ljust(99999999999) }}");
+    fails(
+        "{% set n = namespace(x='%s') %}{% for i in range(64) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ '%99999999999s' % 'a' }}",
+    );
     fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
     fails(
         "{% set n = namespace(x=[1]) %}{% for i in range(64) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | tojson }}",

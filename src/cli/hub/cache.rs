@@ -16,13 +16,14 @@ use crate::error::{Error, Result};
 use crate::weights::gguf_paths;
 
 /// The files of a Hugging Face checkpoint besides its weights, the first of them required.
-pub(crate) const CHECKPOINT: [&str; 6] = [
+pub(crate) const CHECKPOINT: [&str; 7] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "generation_config.json",
     "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
 ];
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";

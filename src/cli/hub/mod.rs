@@ -7,13 +7,14 @@
 mod cache;
 mod client;
 mod download;
+mod library;
 mod name;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(crate) use cache::{Found, list};
-pub(crate) use name::DEFAULT;
+pub(crate) use library::{CONTEXT, Checked, DEFAULT, Listed, available};
 
 use cache::{CHECKPOINT, INDEX, Repo, WEIGHTS};
 use client::{Client, Listing};
@@ -33,7 +34,8 @@ pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
     if Path::new(model).exists() {
         return Ok(model.into());
     }
-    if let Some(path) = cache::in_models(name::alias(model).map_or(model, |(_, file)| file))? {
+    let listed = library::find(model);
+    if let Some(path) = cache::in_models(listed.as_ref().map_or(model, |listed| &listed.file))? {
         return Ok(path);
     }
     // What looks like a file of the person's own is not sought on the hub.

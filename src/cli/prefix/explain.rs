@@ -23,7 +23,8 @@ use crate::cli::{hub, input, report, term};
 A conversation is a JSON array of {role, content}, or an object as OpenAI's API takes it: messages, and where wanted
 tools, chat_template_kwargs, model, cache_salt, date (2026-11-23, what the chat template takes for today) or now (the
 same in seconds since 1970), and continue_final_message (true: the answer goes on with the last message) or
-add_generation_prompt (false: the prompt ends behind it). Messages and tools count from 0.")]
+add_generation_prompt (false: the prompt ends behind it), past_thinking (keep or strip) and split_special_tokens (true).
+Messages and tools count from 0.")]
 pub(crate) struct Args {
     /// A conversation whose prompt the cache holds
     #[arg(value_name = "A.JSON")]
@@ -153,6 +154,7 @@ fn parting(found: &Divergence, tokens: usize, a: &Path, b: &Path) -> String {
     text += match found.change {
         _ if under_names => "",
         Change::Tokenization => "The text is the same; it is only cut into other tokens.\n",
+        Change::Thinking => "It was thought in an earlier turn.\n",
         Change::Whitespace => "Only white space differs.\n",
         Change::Order => "The same text stands in another order.\n",
         Change::Number if *owner == (Owner::Template { date: true }) => "",

@@ -10,6 +10,7 @@ import datetime
 import json
 import pathlib
 
+import jinja2
 from transformers.utils import chat_template_utils
 
 HERE = pathlib.Path(__file__).parent.parent
@@ -335,7 +336,8 @@ def on_the_wire(messages):
 def render(template, messages, tools, prompt):
     try:
         text, _ = chat_template_utils.render_jinja_template(
-            conversations=[messages],
+            # As apply_chat_template has it: what is null is left out.
+            conversations=[[{k: v for k, v in message.items() if v is not None} for message in messages]],
             tools=tools,
             documents=DOCUMENTS,
             chat_template=template,
@@ -345,7 +347,8 @@ def render(template, messages, tools, prompt):
         )
         return {"text": text[0]}
     except Exception as error:
-        return {"error": str(error)}
+        # What raise_exception says is the template's own sentence; Python's others are not ours.
+        return {"error": str(error) if type(error) is jinja2.exceptions.TemplateError else ""}
 
 
 if __name__ == "__main__":

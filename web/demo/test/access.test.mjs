@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { readFileSync } from "node:fs";
-import { answered, ask, openModel } from "./browser.mjs";
+import { answered, ask, openModel, unfold } from "./browser.mjs";
 import { ready, start } from "./double.mjs";
 
 const { visit } = start({ before, after });
@@ -27,6 +27,7 @@ async function check(page, state) {
 /** Each state a person can meet, one after another. */
 async function tour(page, narrow) {
   await page.getByRole("heading", { name: "Open a model" }).waitFor();
+  await page.getByRole("button", { name: /^Show all/ }).click();
   await check(page, "no model");
   await openModel(page, "broken.gguf");
   await page.locator(".fault").waitFor();
@@ -46,6 +47,8 @@ async function tour(page, narrow) {
   await answered(page, 1);
   await ask(page, "Compare drinks in a table, with code, and averyveryverylongwordwithoutanyplacetobreakit".padEnd(200, "x"));
   await answered(page, 2);
+  await page.locator(".hljs-string").first().waitFor();
+  await unfold(page);
   await page.getByRole("slider").last().focus();
   await page.keyboard.press("ArrowRight");
   await check(page, "answered");
@@ -53,8 +56,16 @@ async function tour(page, narrow) {
   await page.getByLabel("System prompt").fill("You are a helpful assistant. It is 12:31.");
   await check(page, "settings");
   await page.keyboard.press("Escape");
-  await ask(page, "prefill fault");
+  await ask(page, "think of a formula");
   await answered(page, 3);
+  await page.locator("math").first().waitFor();
+  await page.getByRole("button", { name: /^Thought/ }).click();
+  if (narrow) await page.getByRole("button", { name: "Conversations" }).click();
+  await page.getByRole("button", { name: "Change", exact: true }).click();
+  await check(page, "thinking, formulas and another model");
+  await page.getByRole("button", { name: "Keep the present model" }).click();
+  await ask(page, "prefill fault");
+  await answered(page, 4);
   await page.getByRole("button", { name: /^Why/ }).last().click();
   await page.getByRole("button", { name: "Answer again" }).first().click();
   await page.getByRole("button", { name: "Undo" }).waitFor();

@@ -91,3 +91,9 @@ export const answered = async (page, count, timeout = 30_000) => {
     { timeout },
   );
 };
+
+/** Opens the accounts of the prompts that are folded. */
+export const unfold = (page) =>
+  page.evaluate(() => {
+    for (const gist of document.querySelectorAll('.gist[aria-expanded="false"]')) gist.click();
+  });

@@ -53,7 +53,7 @@ describe("a model", () => {
       await page.getByRole("button", { name: "Close", exact: true }).click();
       await page.reload();
       await page.getByRole("heading", { name: "Open a model" }).waitFor();
-      await page.getByRole("button", { name: "tiny-chat.gguf Kept in this browser, 93.8 MiB" }).click();
+      await page.getByRole("button", { name: "tiny-chat.gguf Kept in this browser · 93.8 MiB" }).click();
       await opened(page);
       await page.getByRole("button", { name: "Settings" }).click();
       await page.getByRole("button", { name: "Delete tiny-chat.gguf" }).click();
@@ -83,6 +83,51 @@ describe("a model", () => {
       await page.reload();
       await opened(page);
       assert.equal(await page.locator(".model-status strong").textContent(), "dropped");
+    }));
+
+  test("of the package's list is opened with a click, after its size and what it takes of this device", () =>
+    visit(
+      async (page) => {
+        await page.getByRole("button", { name: "Show all 19 models" }).click();
+        const shown = await page.locator(".offer").allTextContents();
+        assert.equal(shown.length, 19);
+        assert.match(shown[0], /^SmolLM2 135M Instruct Apache 2\.0 · tested · 93\.8 MiB Fits: it takes about 183\.8 MiB of memory with 4,096 tokens\.$/);
+        assert.match(shown.at(-1), /^Mistral 7B.*untested · 4\.1 GiB Too large: it takes about 4\.6 GiB.*and this device has about 4\.0 GiB\.$/);
+        await page.getByRole("button", { name: /^Qwen3 0\.6B/ }).click();
+        await opened(page);
+        assert.equal(await page.locator(".model-status strong").textContent(), "Qwen3-0.6B-Q8_0");
+      },
+      { before: () => Object.defineProperty(Navigator.prototype, "deviceMemory", { get: () => 4 }) },
+    ));
+
+  test("answers until another one is ready, and stays where that one fails or is given up", () =>
+    visit(async (page) => {
+      const name = () => page.locator(".model-status strong").textContent();
+      const change = async (file) => {
+        await page.getByRole("button", { name: "Change", exact: true }).click();
+        await openModel(page, file);
+      };
+      await ready(page);
+      await change("broken.gguf");
+      await page.getByRole("heading", { name: "This is not a model that can be opened" }).waitFor();
+      await page.getByRole("button", { name: "Keep the present model" }).click();
+      await change("slow.gguf");
+      await page.getByRole("progressbar").waitFor();
+      await ask(page, "short");
+      await answered(page, 1);
+      assert.ok(await page.getByRole("progressbar").isVisible(), "answered while the other was on its way");
+      await page.getByRole("button", { name: "Cancel" }).click();
+      assert.equal(await name(), "tiny-chat");
+      await ask(page, "something long");
+      await page.getByText("Paragraph 2").waitFor();
+      await change("other.gguf");
+      await page.waitForFunction(() => document.querySelector(".model-status strong").textContent === "other");
+      await page.getByText("Paragraph 12").waitFor();
+      await page.keyboard.press("Escape");
+      await answered(page, 2);
+      await ask(page, "short");
+      await answered(page, 3);
+      assert.match(await page.locator(".answer").last().textContent(), /Yes\./);
     }));
 
   test("is dropped on the page, and another one in its place", () =>

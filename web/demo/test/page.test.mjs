@@ -1,7 +1,7 @@
 // What a person does with the page, played in Chromium with a stand-in for the package.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { answered, ask, openPage } from "./browser.mjs";
+import { answered, ask, openPage, unfold } from "./browser.mjs";
 import { ready, start } from "./double.mjs";
 
 const double = start({ before, after });
@@ -10,11 +10,15 @@ const { visit } = double;
 const sendButton = (page) => page.getByRole("button", { name: "Send", exact: true });
 const stopButton = (page) => page.getByRole("button", { name: "Stop", exact: true });
 const answers = (page) => page.locator(".answer");
-const counts = (page, nth = -1) =>
-  answers(page)
+const counts = async (page, nth = -1) => {
+  await unfold(page);
+  return answers(page)
     .nth(nth)
     .locator(".legend li")
     .evaluateAll((rows) => Object.fromEntries(rows.map((row) => [row.childNodes[1].textContent, Number(row.querySelector("b").textContent.replace(",", ""))])));
+};
+/** Waits until an answer reused something from there, as its folded account shows. */
+const reused = (page, source) => page.locator(`.answer .gist-bar .cell.${source}`).first().waitFor({ state: "attached" });
 
 describe("answers", () => {
   test("stream as Markdown, block by block, and leave the focus where it was", () =>
@@ -31,6 +35,43 @@ describe("answers", () => {
       assert.equal(await page.evaluate(() => document.activeElement.id), "composer");
       await prose.getByRole("button", { name: "Copy the code" }).click();
       assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^def brew/);
+      await prose.locator("pre .hljs-keyword").first().waitFor();
+      assert.deepEqual(await prose.locator("pre .hljs-keyword").allTextContents(), ["def", "return"]);
+      assert.match(await prose.locator("pre code").textContent(), /^def brew.*phone"$/s, "colours leave the text as it is");
+
+      await ask(page, "think");
+      await answered(page, 2);
+      const thinking = answers(page).last().getByRole("button", { name: "Thought for 22 words" });
+      assert.equal(await thinking.getAttribute("aria-expanded"), "false");
+      assert.equal(await answers(page).last().locator(".prose").textContent(), "It is three.\n");
+      await thinking.click();
+      assert.equal(await answers(page).last().locator(".thinking strong").textContent(), "small");
+    }));
+
+  test("show formulas, and as written what is none", () =>
+    visit(async (page) => {
+      await ready(page);
+      const foreign = [];
+      page.on("request", (request) => !/\/app\//.test(request.url()) && foreign.push(request.url()));
+      const chunks = () => double.server.asked.filter((path) => /\/formula-/.test(path)).length;
+      await ask(page, "short");
+      await answered(page, 1);
+      const before = chunks();
+      await ask(page, "a formula");
+      await answered(page, 2);
+      const prose = answers(page).last().locator(".prose");
+      await prose.locator("math").first().waitFor();
+      assert.equal(chunks(), before + 1, "what sets formulas is fetched by the first answer that has one");
+      assert.equal(await prose.locator(".formula > math mfrac").count(), 1, "on lines of its own");
+      assert.deepEqual(await prose.locator("li var > math").count(), 3, "in a list");
+      assert.equal(await prose.locator("li mtable").count(), 1);
+      assert.match(await prose.textContent(), /That costs \$5 and not \$10, or \$7-\$9\./);
+      assert.deepEqual(await prose.locator("var.unset").allTextContents(), ["\\frac{1", "\\href{javascript:window.__pwned='href'}{x}", "\\includegraphics{/foreign/tex.png}"]);
+      assert.match(await prose.locator("mtext").last().textContent(), /^<img\s/);
+      assert.equal(await prose.locator("img, a, script").count(), 0);
+      assert.deepEqual(foreign, []);
+      const [height, width] = await prose.evaluate((root) => [root.scrollHeight, root.scrollWidth - root.clientWidth]);
+      assert.ok(height < 1000 && width <= 0, `${height} pixels high, ${width} too wide`);
     }));
 
   test("say how far the prompt is while they are awaited", () =>
@@ -162,7 +203,7 @@ describe("conversations", () => {
       const before = await counts(page);
       assert.equal(before.GPU, undefined);
       await page.getByRole("button", { name: "Answer again" }).click();
-      await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.includes("GPU"));
+      await reused(page, "gpu");
       await answered(page, 1);
       const now = await counts(page);
       assert.equal(now.GPU + now.Computed, before.Computed);
@@ -242,6 +283,7 @@ describe("the account of a prompt", () => {
       const found = await counts(page);
       const total = found.GPU + found.Computed;
       assert.ok(found.GPU >= 32 && found.Computed > 0);
+      assert.equal(await answers(page).last().locator(".gist").textContent(), `${found.GPU} of ${total} tokens reused`);
       const strip = answers(page).last().getByRole("slider");
       assert.equal(await strip.locator(".cell").count(), total);
       assert.equal(await strip.locator(".cell.gpu").count(), found.GPU);
@@ -254,6 +296,8 @@ describe("the account of a prompt", () => {
       await ask(page, QUESTION);
       await answered(page, 1);
       const strip = page.getByRole("slider");
+      assert.equal(await strip.count(), 0, "one line until it is asked for");
+      await unfold(page);
       await page.getByRole("button", { name: "Answer again" }).focus();
       await page.keyboard.press("Tab");
       assert.ok(await strip.evaluate((element) => element === document.activeElement));
@@ -272,6 +316,7 @@ describe("the account of a prompt", () => {
       await ready(page);
       await ask(page, Array.from({ length: 900 }, (_, at) => `word${at}`).join(" "));
       await answered(page, 1);
+      await unfold(page);
       const cells = await page.getByRole("slider").locator(".cell").count();
       assert.ok(cells <= 330, `${cells} cells`);
       await page.getByRole("slider").locator(".cell").nth(100).hover();
@@ -305,6 +350,7 @@ describe("the account of a prompt", () => {
       await page.waitForFunction(() => document.activeElement.getAttribute("aria-label") === "Settings");
       await ask(page, "short");
       await answered(page, 2);
+      await unfold(page);
       const button = answers(page).last().getByRole("button", { name: /^Why/ });
       assert.equal(await button.getAttribute("aria-expanded"), "false");
       await button.click();
@@ -332,13 +378,13 @@ describe("the account of a prompt", () => {
       await page.getByText(/Took \d+ tokens from the pack “helpdesk”/).waitFor();
       await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Answer again" }).click();
-      await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.includes("Pack"));
+      await reused(page, "pack");
       assert.ok((await counts(page)).Pack >= 16);
 
       await page.getByRole("button", { name: "Settings" }).click();
       await page.getByLabel("Reuse what was read before").uncheck();
       await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Answer again" }).click();
-      await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.startsWith("Computed"));
+      await page.getByRole("button", { name: /^0 of \d+ tokens reused$/ }).waitFor();
     }));
 });

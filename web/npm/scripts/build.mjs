@@ -1,6 +1,6 @@
 // dist/: the compiled package, with the engine's WebAssembly beside it where it has been built (`make wasm`).
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, rmSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -11,6 +11,10 @@ rmSync(`${root}dist`, { recursive: true, force: true });
 tsc("--removeComments");
 tsc("--declaration", "--emitDeclarationOnly");
 for (const name of ["LICENSE-APACHE", "LICENSE-MIT"]) cpSync(`${root}../../${name}`, `${root}${name}`);
+
+const listed = JSON.stringify(JSON.parse(readFileSync(`${root}../../models.json`, "utf8")));
+writeFileSync(`${root}dist/library/listed.js`, `export const LISTED = ${listed};\n`);
+cpSync(`${root}src/library/listed.d.ts`, `${root}dist/library/listed.d.ts`);
 
 cpSync(`${root}src/wasm/headstart.d.ts`, `${root}dist/wasm/headstart.d.ts`);
 const wasm = ["headstart.js", "headstart_bg.wasm"];

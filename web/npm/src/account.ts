@@ -53,7 +53,7 @@ export type Divergence = Owner & {
   known: string;
   /** The text of the prompt there. */
   prompt: string;
-  change: "tokenization" | "whitespace" | "order" | "number" | "text";
+  change: "tokenization" | "thinking" | "whitespace" | "order" | "number" | "text";
   /** Prompt tokens behind the difference that mending it would let the cache reuse. */
   recoverable: number;
   /** What to do about it, where something can be done. */

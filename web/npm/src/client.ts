@@ -3,6 +3,7 @@
 import { Answer } from "./answer.js";
 import type { AnswerEvent, Core, CoreOptions, Finish } from "./core/core.js";
 import { HeadstartError, aborted, checkSignal, toError } from "./errors.js";
+import { models } from "./library/models.js";
 import { Download } from "./model/download.js";
 import { absolute, nameSources } from "./model/source.js";
 import type * as T from "./types.js";
@@ -40,6 +41,8 @@ export function keepsDownloads({ model, persistWeights }: CoreOptions): boolean 
 }
 
 export class Client implements T.HeadstartInterface {
+  /** Models on the Hugging Face hub that are known by name, smallest first; `create({ model: listed.url })` opens one. */
+  static readonly models: readonly T.ListedModel[] = models;
   readonly chat: { readonly completions: T.ChatCompletions };
   readonly completions: T.TextCompletions;
   readonly prefix: T.Prefixes;
@@ -144,8 +147,8 @@ export class Client implements T.HeadstartInterface {
   }
 
   async #chat(request: T.ChatRequest): Promise<T.ChatCompletion | T.AnswerStream<T.ChatCompletionChunk>> {
-    const { messages, tools, template_kwargs, now, add_generation_prompt, continue_final_message } = request;
-    const input = { messages, tools, template_kwargs, now, add_generation_prompt, continue_final_message };
+    const { messages, add_generation_prompt, continue_final_message } = request;
+    const input = { messages, ...rendering(request), add_generation_prompt, continue_final_message };
     const head = this.#head("chatcmpl");
     const chunk = (delta: { role?: "assistant"; content?: string }, finish_reason: T.FinishReason | null = null) =>
       ({ ...head, object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }] }) satisfies T.ChatCompletionChunk;
@@ -210,8 +213,12 @@ function engineRequest(request: T.Sampling & T.RequestOptions, input: object): E
 }
 
 function enginePrefix(prefix: readonly T.ChatMessage[] | T.Prefix): EnginePrefix {
-  const { messages, tools, template_kwargs, now, cache_salt } = "messages" in prefix ? prefix : { messages: prefix } as T.Prefix;
-  return present({ messages, tools, template_kwargs, now, cache_salt });
+  const given = "messages" in prefix ? prefix : { messages: prefix } as T.Prefix;
+  return present({ messages: given.messages, ...rendering(given), cache_salt: given.cache_salt });
+}
+
+function rendering({ tools, template_kwargs, past_thinking, split_special_tokens, now }: T.Rendering) {
+  return { tools, template_kwargs, past_thinking, split_special_tokens, now };
 }
 
 function present<P extends object>(fields: object): P {

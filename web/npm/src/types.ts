@@ -24,6 +24,35 @@ export type Source = string | URL | Blob | File | ReadableStream<Uint8Array>;
  */
 export type ModelSource = Source | readonly Source[] | { readonly [filename: string]: Source };
 
+/** A GGUF file on the Hugging Face hub that this engine is made to run. Its shape tells what memory it takes. */
+export interface ListedModel {
+  /** As `headstart models pull NAME` takes it. */
+  name: string;
+  title: string;
+  /** `owner/name` */
+  repo: string;
+  file: string;
+  /** What `create` takes. */
+  url: string;
+  /** Of the file. Where it is not given, the server tells it in `Content-Length`. */
+  bytes?: number;
+  license: string;
+  /**
+   * `run`: this file gives what transformers gives; `base run`: the base model of this size and format does; `not run`: only a
+   * tiny checkpoint of its architecture was compared.
+   */
+  checked: "run" | "base run" | "not run";
+  /** `general.architecture` of the file. */
+  architecture: string;
+  /** Tokens the model was made for. */
+  context: number;
+  layers: number;
+  kv_heads: number;
+  head_dim: number;
+  vocab: number;
+  hidden: number;
+}
+
 /** How far a step of loading is. `loaded` grows to `total`; `total` is 0 while it is not known. */
 export interface Progress {
   /** `download` counts bytes, also those read from the disk's copy; `upload` bytes of weights; `compile` pipelines. */
@@ -139,6 +168,13 @@ export interface Rendering {
   tools?: readonly Tool[];
   /** Variables of the chat template, e.g. `{ enable_thinking: false }`. */
   template_kwargs?: Record<string, unknown>;
+  /**
+   * What was thought before the last question: `"keep"` it, where the template can, or `"strip"` it. Default: as the
+   * template does. Where it is left out, the answer behind it is computed anew.
+   */
+  past_thinking?: "keep" | "strip";
+  /** `true`: control tokens that messages and tools spell out, such as `<|im_end|>`, stay text. Default `false`. */
+  split_special_tokens?: boolean;
   /** The time the template sees, in seconds since 1970. Default: now, by the clock. */
   now?: number;
 }

@@ -53,6 +53,7 @@ export function divergenceOwner(found: Divergence, system: boolean): string {
 
 const CHANGES: Record<string, string> = {
   tokenization: "The same text, cut into other tokens when it was written than when it is read again.",
+  thinking: "It was thought in an earlier turn, which the prompt leaves out.",
   whitespace: "Only white space differs.",
   order: "The same words in another order.",
   number: "A number, date or identifier differs.",
@@ -64,6 +65,7 @@ export const changeName = (found: Divergence): string => CHANGES[found.change] ?
 /** What to do about a divergence; none where nothing would be gained. */
 export function advice(found: Divergence): string | null {
   if (found.change === "tokenization") return "There is nothing to mend.";
+  if (found.change === "thinking") return "Keeping past thinking, where the chat template can, lets what is behind it be reused.";
   if (found.recoverable === 0) return null;
   return `${how(found)} would let ${count(found.recoverable)} behind it be reused.`;
 }

@@ -18,6 +18,8 @@ export class App {
   readonly chat = new Chat(this.library, this.model, this.settings, this.notices);
   readonly settingsOpen = signal(false);
   readonly sidebarOpen = signal(false);
+  /** Whether another model is being chosen while one is ready. */
+  readonly choosing = signal(false);
 
   async start(): Promise<void> {
     await Promise.all([this.library.load(), this.model.start()]);

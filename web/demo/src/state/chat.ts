@@ -3,6 +3,7 @@
 import { computed, signal } from "@preact/signals";
 import type { CacheReport, PromptProgress, Timings } from "headstart";
 import { ownership } from "../cache/strip";
+import { parts, words } from "../text/thinking";
 import { type Answer, newId, prompt, type Question, type Turn } from "./conversation";
 import { endsModel, faultOf, isAbort } from "./faults";
 import type { Library } from "./library";
@@ -45,7 +46,7 @@ export class Chat {
     const open = this.library.open.value;
     const turns = [...(open?.turns ?? []), question];
     if (open) this.library.setTurns(open.id, turns);
-    void this.#answer(open?.id ?? this.library.create(turns).id, turns);
+    this.#begin(open?.id ?? this.library.create(turns).id, turns);
   }
 
   stop(): void {
@@ -82,7 +83,11 @@ export class Chat {
       };
       this.notices.show({ text: `${removed} later messages were removed.`, action: { label: "Undo", run } });
     }
-    void this.#answer(open.id, turns);
+    this.#begin(open.id, turns);
+  }
+
+  #begin(conversation: string, turns: Turn[]): void {
+    this.model.answering = this.#answer(conversation, turns);
   }
 
   async #answer(conversation: string, turns: Turn[]): Promise<void> {
@@ -134,7 +139,7 @@ export class Chat {
       else {
         const fault = faultOf(thrown);
         answer = { ...answer, end: "failed", fault };
-        if (endsModel(fault)) this.model.fail(fault);
+        if (endsModel(fault) && headstart === this.model.headstart) this.model.fail(fault);
       }
     }
     this.library.setTurn(conversation, answer);
@@ -159,6 +164,7 @@ const READ_OUT = 280;
 function spoken(answer: Answer): string {
   if (answer.end === "failed") return `Failed: ${answer.fault?.title ?? ""}`;
   if (answer.end === "cancelled") return "Stopped.";
-  if (answer.content.length <= READ_OUT) return `Answer: ${answer.content}`;
-  return `Answer complete, ${answer.content.split(/\s+/).length} words.`;
+  const said = parts(answer.content).answer;
+  if (said.length <= READ_OUT) return `Answer: ${said}`;
+  return `Answer complete, ${words(said)} words.`;
 }

@@ -1,6 +1,6 @@
 // What can go wrong, said so that a person knows what to do next. The package's error codes are the only thing it knows.
 
-export type Remedy = "retry" | "choose" | "without_copy" | "free_space" | "smaller_context" | "reload" | "settings";
+export type Remedy = "retry" | "choose" | "without_copy" | "free_space" | "smaller_context" | "reload" | "settings" | "alone";
 
 export interface Fault {
   code: string;

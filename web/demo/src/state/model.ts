@@ -1,4 +1,5 @@
-// The model: starting, absent, loading, ready or failed. The one place that creates and disposes of a Headstart.
+// The model: starting, absent, loading, ready or failed; and, while one is ready, the one that is to take its place. The one
+// place that creates and disposes of a Headstart.
 
 import type { HeadstartInterface, Progress } from "headstart";
 import { Headstart, requireWebGpu } from "headstart/worker";
@@ -9,12 +10,22 @@ import type { Settings } from "./settings";
 
 export type Source = { kind: "url"; url: string; packs?: readonly string[] } | { kind: "files"; files: readonly File[]; kept?: boolean };
 
-export type Phase =
-  | { name: "starting" }
-  | { name: "absent" }
-  | { name: "loading"; source: Source; progress: Progress | null }
-  | { name: "ready"; source: Source; headstart: HeadstartInterface }
-  | { name: "failed"; source: Source | null; fault: Fault };
+interface Loading {
+  name: "loading";
+  source: Source;
+  progress: Progress | null;
+}
+
+interface Failed {
+  name: "failed";
+  source: Source | null;
+  fault: Fault;
+}
+
+export type Phase = { name: "starting" } | { name: "absent" } | Loading | { name: "ready"; source: Source; headstart: HeadstartInterface } | Failed;
+
+/** A model on its way while another one answers, or why it did not come. */
+export type Next = Loading | Failed;
 
 export interface Options {
   /** Opens the weights without keeping a copy in this browser. */
@@ -27,6 +38,9 @@ export const SHORT_CONTEXT = 1024;
 
 export class Model {
   readonly phase = signal<Phase>({ name: "starting" });
+  readonly next = signal<Next | null>(null);
+  /** Ends when nothing is asked of the model that is ready: then it may go for another. */
+  answering: Promise<unknown> = Promise.resolve();
   readonly #settings: Settings;
   readonly #copies = new Copies();
   #loading: AbortController | null = null;
@@ -51,12 +65,13 @@ export class Model {
     return this.phase.value.name === "ready" ? this.phase.value.headstart : null;
   }
 
+  /** Opens a model. One that is ready answers until then, and stays where this fails. */
   async open(source: Source, options: Options = { copy: true }): Promise<void> {
-    await this.close();
+    this.cancel();
     const loading = new AbortController();
     this.#loading = loading;
     const current = () => this.#loading === loading;
-    this.phase.value = { name: "loading", source, progress: null };
+    this.#show({ name: "loading", source, progress: null });
     try {
       const headstart = await Headstart.create({
         model: source.kind === "url" ? new URL(source.url, document.baseURI) : [...source.files],
@@ -65,18 +80,37 @@ export class Model {
         ...(options.context ? { context: options.context } : {}),
         ...(source.kind === "url" && source.packs ? { prefixPacks: [...source.packs] } : {}),
         onProgress: (progress) => {
-          if (current()) this.phase.value = { name: "loading", source, progress };
+          if (current()) this.#show({ name: "loading", source, progress });
         },
       });
       if (!current()) return void (await headstart.dispose());
+      this.#loading = null;
+      const before = this.phase.value;
+      this.next.value = null;
       this.phase.value = { name: "ready", source, headstart };
+      if (before.name === "ready") void this.answering.finally(() => before.headstart.dispose()).catch(() => undefined);
       this.#settings.change({ model: source.kind === "url" ? source.url : null });
       if (source.kind === "url") await this.#copies.forget();
       else if (!source.kept && options.copy) await this.#copies.keep(source.files);
     } catch (thrown) {
       if (!current()) return;
-      this.phase.value = isAbort(thrown) ? { name: "absent" } : { name: "failed", source, fault: faultOf(thrown) };
+      this.#loading = null;
+      if (isAbort(thrown)) this.#show(null);
+      else this.#show({ name: "failed", source, fault: faultOf(thrown) });
     }
+  }
+
+  /** Gives up what is loading, or puts away why it failed. What is ready stays. */
+  cancel(): void {
+    this.#loading?.abort();
+    this.#loading = null;
+    this.#show(null);
+  }
+
+  /** What becomes of the model that is asked for: beside the one that is ready, if one is. */
+  #show(state: Next | null): void {
+    if (this.phase.value.name === "ready") this.next.value = state;
+    else this.phase.value = state ?? { name: "absent" };
   }
 
   /** Closes the model and does not open it again on the next visit. */
@@ -90,14 +124,14 @@ export class Model {
   fail(fault: Fault): void {
     const phase = this.phase.value;
     if (phase.name !== "ready") return;
-    this.phase.value = { name: "failed", source: phase.source, fault };
+    this.phase.value = this.next.value ?? { name: "failed", source: phase.source, fault };
+    this.next.value = null;
     void phase.headstart.dispose().catch(() => undefined);
   }
 
   async close(): Promise<void> {
     const phase = this.phase.value;
-    this.#loading?.abort();
-    this.#loading = null;
+    this.cancel();
     this.phase.value = { name: "absent" };
     if (phase.name === "ready") await phase.headstart.dispose();
   }

@@ -1,7 +1,9 @@
-// Under an answer: where its prompt came from, what that took and saved, and why the rest had to be computed.
+// Under an answer, in one line: how much of its prompt was reused. Behind it: where each token came from, what that took and
+// saved, and why the rest had to be computed.
 
 import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";
+import { runs } from "../cache/strip";
 import { count, duration } from "../cache/words";
 import type { Account, Turn } from "../state/conversation";
 import { Explanation } from "./explanation";
@@ -11,14 +13,39 @@ import { Strip } from "./strip";
 
 export function AccountPanel(props: { account: Account; before: readonly Turn[]; children: ComponentChildren }) {
   const { account, before, children } = props;
+  const [open, setOpen] = useState(false);
+  const panel = useId();
+  const reused = account.prompt_tokens - account.sources.computed;
+  return (
+    <div class="account" role="group" aria-label="Where the prompt came from">
+      <div class="gist-row">
+        <button type="button" class="quiet gist" aria-expanded={open} aria-controls={panel} onClick={() => setOpen(!open)}>
+          <Icon name="chevron" />
+          <span class="gist-bar" aria-hidden="true">
+            {runs(account).map(({ source, tokens }, index) => (
+              <i key={index} class={`cell ${source}`} style={{ flexGrow: tokens }} />
+            ))}
+          </span>
+          <span>
+            {reused.toLocaleString("en")} of {count(account.prompt_tokens)} reused
+          </span>
+        </button>
+        {children}
+      </div>
+      <div id={panel} hidden={!open}>
+        {open && <Details account={account} before={before} reused={reused} />}
+      </div>
+    </div>
+  );
+}
+
+function Details({ account, before, reused }: { account: Account; before: readonly Turn[]; reused: number }) {
   const [explains, setExplains] = useState(false);
   const panel = useId();
   const { timings, prompt_tokens, sources, savedMs } = account;
-  const reused = prompt_tokens - sources.computed;
   const why = account.misses.length > 0 || account.divergence;
   return (
-    <div class="account" role="group" aria-label="Where the prompt came from">
-      <div class="figures-row">
+    <>
       <dl class="figures">
         <Figure name="Reused" value={`${reused.toLocaleString("en")} of ${prompt_tokens.toLocaleString("en")}`} tip="Tokens of the prompt that were not computed again" />
         <Figure name="First token" value={duration(timings.ttft_ms)} tip="Time to first token: from sending to the first word" />
@@ -27,8 +54,6 @@ export function AccountPanel(props: { account: Account; before: readonly Turn[];
           <Figure name="Saved" value={`≈ ${duration(savedMs)}`} tip="What computing the reused tokens would have taken, at the rate measured here" />
         )}
       </dl>
-      {children}
-      </div>
       <Strip account={account} before={before} marked={account.divergence?.token ?? null} />
       <div class="legend-row">
         <Legend account={account} />
@@ -42,7 +67,7 @@ export function AccountPanel(props: { account: Account; before: readonly Turn[];
       <div id={panel} hidden={!explains}>
         {explains && <Explanation account={account} />}
       </div>
-    </div>
+    </>
   );
 }
 

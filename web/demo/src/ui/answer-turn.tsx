@@ -3,12 +3,14 @@ import { useApp } from "../state/app";
 import type { Answer, Turn } from "../state/conversation";
 import type { Live } from "../state/chat";
 import { endsModel } from "../state/faults";
+import { parts } from "../text/thinking";
 import { AccountPanel } from "./account-panel";
 import { CopyButton } from "./copy-button";
 import { focusOn } from "./focus";
 import { IconButton } from "./icons";
 import { Markdown } from "./markdown";
 import { memo } from "./memo";
+import { Thinking } from "./thinking";
 
 const ENDS: Partial<Record<Answer["end"], string>> = {
   cancelled: "Stopped.",
@@ -26,6 +28,7 @@ export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turn
   const before = useMemo(() => turns.slice(0, index), [turns, index]);
   const { chat } = useApp();
   const content = live?.content ?? answer.content;
+  const { thinking, open, answer: said } = useMemo(() => parts(content), [content]);
   const end = live ? undefined : ENDS[answer.end];
   const again = () => {
     chat.regenerate(answer.id);
@@ -33,14 +36,15 @@ export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turn
   };
   const tools = (
     <div class="tools">
-      {content && <CopyButton text={content} label="Copy the answer" />}
+      {said && <CopyButton text={said} label="Copy the answer" />}
       <IconButton icon="again" label="Answer again" disabled={!chat.ready.value} onClick={again} />
     </div>
   );
   return (
     <li class="turn answer" aria-busy={live !== null}>
       <h2 class="visually-hidden">Answer</h2>
-      {content && <Markdown text={content} growing={live !== null} />}
+      {thinking && <Thinking text={thinking} live={open && live !== null} />}
+      {said && <Markdown text={said} growing={live !== null} />}
       {live && !content && (
         <p class="waiting">
           <span class="pulse" aria-hidden="true" />

@@ -5,7 +5,7 @@ import { useApp } from "../state/app";
 import { prompt, titleOf } from "../state/conversation";
 import { faultOf } from "../state/faults";
 import { importPack } from "./drop-zone";
-import { size } from "./size";
+import { size } from "../text/size";
 
 /** Tokens of a page, and of an entry of the store. */
 const PAGE = 16;

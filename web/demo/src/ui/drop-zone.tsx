@@ -50,7 +50,6 @@ function take(app: App, files: readonly File[]): void {
   if (headstart && !isModel(files)) void importPack(app, files[0]!);
   else {
     app.settingsOpen.value = false;
-    app.chat.stop();
     void app.model.open({ kind: "files", files });
   }
 }

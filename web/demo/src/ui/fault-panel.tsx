@@ -12,6 +12,7 @@ const LABELS: Record<Remedy, string> = {
   smaller_context: `Open with ${SHORT_CONTEXT.toLocaleString("en")} tokens of context`,
   reload: "Reload the page",
   settings: "Settings",
+  alone: "Close the present model and try again",
 };
 
 /** A failure that stands in the model's way, what it means, and the ways on. */
@@ -26,9 +27,16 @@ export function FaultPanel({ fault, source }: { fault: Fault; source: Source | n
   const mend = (remedy: Remedy) => {
     if (remedy === "reload") location.reload();
     else if (remedy === "settings" || remedy === "free_space") app.settingsOpen.value = true;
-    else if (remedy === "choose" || !source) void (remedy === "choose" ? app.model.close() : location.reload());
+    else if (remedy === "choose") {
+      app.model.cancel();
+      app.choosing.value = true;
+    } else if (!source) location.reload();
+    else if (remedy === "alone") void app.model.close().then(() => app.model.open(source));
     else void app.model.open(source, { copy: remedy !== "without_copy", ...(remedy === "smaller_context" ? { context: SHORT_CONTEXT } : {}) });
   };
+  // Beside a model that is ready there may be room for no other one; and it can be stayed with.
+  const ready = app.model.headstart !== null;
+  const remedies: readonly Remedy[] = ready && fault.code === "out_of_memory" ? ["alone", ...fault.remedies] : fault.remedies;
   return (
     <section class="panel fault" aria-labelledby="fault-title">
       <h2 id="fault-title" tabIndex={-1} ref={heading}>
@@ -43,11 +51,16 @@ export function FaultPanel({ fault, source }: { fault: Fault; source: Source | n
         </p>
       </details>
       <div class="actions">
-        {fault.remedies.map((remedy, index) => (
+        {remedies.map((remedy, index) => (
           <button key={remedy} type="button" class={`button ${index === 0 ? "primary" : ""}`} onClick={() => mend(remedy)}>
             {LABELS[remedy]}
           </button>
         ))}
+        {ready && (
+          <button type="button" class="button" onClick={() => app.model.cancel()}>
+            Keep the present model
+          </button>
+        )}
       </div>
     </section>
   );

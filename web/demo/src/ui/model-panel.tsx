@@ -1,4 +1,5 @@
-// What stands over the conversation while no model is ready: the choice of one, its progress, or what went wrong.
+// What stands over the conversation while no model is ready, or another is to take its place: the choice of one, its progress,
+// or what went wrong.
 
 import { useApp } from "../state/app";
 import type { Source } from "../state/model";
@@ -13,17 +14,16 @@ export function sourceName(source: Source | null): string {
 }
 
 export function ModelPanel() {
-  const { model, library } = useApp();
+  const { choosing, library, model } = useApp();
   const phase = model.phase.value;
-  if (phase.name === "ready" || phase.name === "starting" || !library.loaded.value) return null;
-  const reading = library.open.value !== null;
+  const shown = phase.name === "ready" ? (model.next.value ?? (choosing.value ? { name: "absent" as const } : phase)) : phase;
+  if (shown.name === "ready" || shown.name === "starting" || !library.loaded.value) return null;
+  const beside = phase.name === "ready" || library.open.value !== null;
   return (
-    <div class={`model-place ${reading ? "over-reading" : ""}`}>
-      {phase.name === "loading" && (
-        <ModelProgress progress={phase.progress} name={sourceName(phase.source)} onCancel={() => void model.close()} />
-      )}
-      {phase.name === "failed" && <FaultPanel fault={phase.fault} source={phase.source} />}
-      {phase.name === "absent" && <OpenModel />}
+    <div class={`model-place ${beside ? "over-reading" : ""}`}>
+      {shown.name === "loading" && <ModelProgress progress={shown.progress} name={sourceName(shown.source)} onCancel={() => model.cancel()} />}
+      {shown.name === "failed" && <FaultPanel fault={shown.fault} source={shown.source} />}
+      {shown.name === "absent" && <OpenModel />}
     </div>
   );
 }

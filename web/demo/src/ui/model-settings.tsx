@@ -5,7 +5,7 @@ import { clearWeights, type KeptModel, listWeights } from "headstart/worker";
 import { useApp } from "../state/app";
 import { faultOf } from "../state/faults";
 import { IconButton } from "./icons";
-import { size } from "./size";
+import { size } from "../text/size";
 
 export function ModelSettings() {
   const { notices } = useApp();

@@ -19,6 +19,10 @@ export function ModelStatus() {
         return ["none", "No model", "Open one to begin"];
     }
   })();
+  const choose = () => {
+    app.choosing.value = true;
+    app.sidebarOpen.value = false;
+  };
   return (
     <div class="model-status">
       <span class={`lamp ${state}`} aria-hidden="true" />
@@ -27,11 +31,15 @@ export function ModelStatus() {
         <span title={detail}>{detail}</span>
       </div>
       {phase.name === "ready" && (
-        <button type="button" class="quiet" title="Close the model, and do not open it on the next visit" onClick={() => void app.model.forget()}>
-          Close
-        </button>
+        <p>
+          <button type="button" class="quiet" title="Open another model; this one answers until then" onClick={choose}>
+            Change
+          </button>
+          <button type="button" class="quiet" title="Close the model, and do not open it on the next visit" onClick={() => void app.model.forget()}>
+            Close
+          </button>
+        </p>
       )}
     </div>
   );
 }
-

@@ -1,55 +1,46 @@
-// The first thing a person sees: three ways to open a model. What the host offers is read from models.json beside the page.
+// The first thing a person sees: three ways to open a model.
 
-import { useEffect, useId, useState } from "preact/hooks";
-import { listWeights } from "headstart/worker";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
+import type { Source } from "../state/model";
+import { focusOn } from "./focus";
 import { Icon } from "./icons";
-import { size } from "./size";
-
-interface Offered {
-  name: string;
-  url: string;
-  about?: string;
-  packs?: string[];
-}
+import { Offers } from "./offers";
 
 export function OpenModel() {
   const app = useApp();
-  const [offered, setOffered] = useState<readonly Offered[]>([]);
-  const [address, setAddress] = useState(() => new URLSearchParams(location.search).get("model") ?? app.settings.choices.value.model ?? "");
+  const instead = app.model.headstart !== null;
+  const last = () => new URLSearchParams(location.search).get("model") ?? app.settings.choices.value.model ?? "";
+  const [address, setAddress] = useState(() => (instead ? "" : last()));
   const field = useId();
-
+  const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    let gone = false;
-    void offers().then((found) => !gone && setOffered(found));
-    return () => {
-      gone = true;
-    };
-  }, []);
-
+    if (instead) heading.current?.focus();
+  }, [instead]);
+  const open = (source: Source) => {
+    app.choosing.value = false;
+    void app.model.open(source);
+  };
+  const stay = () => {
+    app.choosing.value = false;
+    focusOn();
+  };
   return (
     <section class="panel" aria-labelledby="open-title">
-      <h2 id="open-title">Open a model</h2>
+      <h2 id="open-title" tabIndex={-1} ref={heading}>
+        {instead ? "Open another model" : "Open a model"}
+      </h2>
       <p class="muted">
-        It runs in this page, on your graphics card. Nothing you write leaves this machine, and the weights are kept in this browser for the next visit.
+        {instead
+          ? "The present one answers until the other is ready."
+          : "It runs in this page, on your graphics card. Nothing you write leaves this machine, and the weights are kept in this browser for the next visit."}
       </p>
-      {offered.length > 0 && (
-        <ul class="offers">
-          {offered.map(({ name, url, about, packs }) => (
-            <li key={url}>
-              <button type="button" class="offer" onClick={() => void app.model.open({ kind: "url", url, ...(packs ? { packs } : {}) })}>
-                <strong>{name}</strong>
-                {about && <span>{about}</span>}
-              </button>
-            </li>
-          ))}
-        </ul>
-      )}
+      <Offers onChoose={({ url, packs }) => open({ kind: "url", url, ...(packs ? { packs } : {}) })} />
       <form
         class="row"
         onSubmit={(event) => {
           event.preventDefault();
-          if (isAddress(address)) void app.model.open({ kind: "url", url: address.trim() });
+          if (isAddress(address)) open({ kind: "url", url: address.trim() });
         }}
       >
         <label for={field} class="visually-hidden">
@@ -83,11 +74,18 @@ export function OpenModel() {
           aria-label="Choose a model file"
           onChange={(event) => {
             const files = [...(event.currentTarget.files ?? [])];
-            if (files.length > 0) void app.model.open({ kind: "files", files });
+            if (files.length > 0) open({ kind: "files", files });
           }}
         />
       </label>
       <p class="hint">One GGUF file, or safetensors with config.json and tokenizer.json chosen together.</p>
+      {instead && (
+        <div class="actions">
+          <button type="button" class="button" onClick={stay}>
+            Keep the present model
+          </button>
+        </div>
+      )}
     </section>
   );
 }
@@ -95,24 +93,4 @@ export function OpenModel() {
 function isAddress(text: string): boolean {
   const address = text.trim();
   return address !== "" && URL.canParse(address, document.baseURI) && /^https?:$/.test(new URL(address, document.baseURI).protocol);
-}
-
-/** What the host offers and what is here already, one entry an address. */
-async function offers(): Promise<Offered[]> {
-  const [listed, kept] = await Promise.all([hosted().catch(() => []), listWeights().catch(() => [])]);
-  const whole = kept.filter(({ complete, name }) => complete && /\.gguf$/i.test(name));
-  const here = new Map(whole.map((model) => [model.source, model]));
-  const about = (bytes: number | undefined) => `Kept in this browser${bytes === undefined ? "" : `, ${size(bytes)}`}`;
-  const offered = listed.map((entry) => {
-    const found = here.get(new URL(entry.url, document.baseURI).href);
-    if (found) here.delete(found.source);
-    return found ? { ...entry, about: about(found.size) } : entry;
-  });
-  return [...[...here.values()].map((model) => ({ name: model.name, url: model.source, about: about(model.size) })), ...offered];
-}
-
-async function hosted(): Promise<Offered[]> {
-  const found: unknown = await (await fetch("./models.json")).json();
-  if (!Array.isArray(found)) return [];
-  return found.filter((entry): entry is Offered => typeof entry?.name === "string" && typeof entry?.url === "string").slice(0, 12);
 }

@@ -22,6 +22,7 @@ export function Shell() {
     const onKey = (event: KeyboardEvent) => {
       if (event.key !== "Escape" || event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
       if (app.sidebarOpen.value) app.sidebarOpen.value = false;
+      else if (app.choosing.value && model.phase.value.name === "ready") app.choosing.value = false;
       else chat.stop();
     };
     document.addEventListener("keydown", onKey);

@@ -61,7 +61,37 @@ x
 [ref]: javascript:window.__pwned='ref'
 [by reference][ref] <https://example.com/auto"onmouseover="window.__pwned='auto'> END`;
 
+const FORMULAS = String.raw`The roots of $ax^2 + bx + c = 0$ are
+
+$$
+x_{1,2} = \frac{-b \pm \sqrt{b^2 - 4ac}}{2a}
+$$
+
+and \(e^{i\pi} + 1 = 0\) holds, in a list too:
+
+- \[ \int_0^\infty e^{-x^2}\,dx = \frac{\sqrt\pi}{2} \]
+- a matrix $\begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix}$ and $\pmb{x} + \color{red}{y}$
+
+That costs $5 and not $10, or $7-$9. \[ \sum_{n=1}^{N} n = \frac{N(N+1)}{2} \]
+
+Not LaTeX: $\frac{1$, and hostile: $\href{javascript:window.__pwned='href'}{x}$ $\includegraphics{/foreign/tex.png}$ $\text{<img src=x onerror=alert(1)>}$
+
+$$\rule{900em}{900em}$$`;
+
+const THOUGHT = `<think>
+The person asks for a number. It is **small**, so I can count: one, two, three.
+
+\`\`\`js
+const three = 3;
+\`\`\`
+</think>
+
+It is three.`;
+
 export function answerTo(question: string): string {
+  if (/think.*formula/i.test(question)) return `${THOUGHT}\n\n${FORMULAS}`;
+  if (/formula/i.test(question)) return FORMULAS;
+  if (/think/i.test(question)) return THOUGHT;
   if (/hostile/i.test(question)) return HOSTILE.replaceAll("HOST", `${location.origin}/foreign`);
   if (/table|code|drinks/i.test(question)) return RICH;
   if (/long/i.test(question)) return Array.from({ length: 40 }, (_, at) => `Paragraph ${at + 1} of a long answer, which goes on for a while.`).join("\n\n");

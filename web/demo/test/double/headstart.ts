@@ -9,8 +9,10 @@ import type {
   ChatRequest,
   CreateOptions,
   HeadstartInterface,
+  ListedModel,
   Prefix,
 } from "headstart";
+import listed from "../../../../models.json" with { type: "json" };
 import { answerTo } from "./answers";
 import { Known } from "./known";
 import { cut, render } from "./tokens";
@@ -43,6 +45,8 @@ const FAILURES: [RegExp, string, string, object][] = [
 ];
 
 export class Headstart {
+  static readonly models: readonly ListedModel[] = listed.map((model) => ({ ...(model as Omit<ListedModel, "url">), url: `https://hub.example/${model.repo}/${model.file}` }));
+
   static async create(options: CreateOptions): Promise<HeadstartInterface> {
     const name = nameOf(options.model);
     const tick = /slow/.test(name) ? 120 : 2;

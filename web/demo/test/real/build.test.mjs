@@ -1,7 +1,7 @@
 // What is shipped: nothing of the tests, no absolute address, a strict policy, and not more than it should weigh.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -37,9 +37,14 @@ test("its policy allows no foreign or inline script, style or image", () => {
   assert.doesNotMatch(policy, /unsafe-inline|'unsafe-eval'/);
 });
 
-test("it is small", () => {
-  const size = (pattern) => files.filter((file) => pattern.test(file)).reduce((all, file) => all + gzipSync(readFileSync(file)).length, 0);
-  const [script, style] = [size(/\.js$/) / 1024, size(/\.css$/) / 1024];
-  console.log(`gzip: JavaScript ${script.toFixed(1)} kB, CSS ${style.toFixed(1)} kB`);
-  assert.ok(script <= 90 && style <= 8, `${script} kB of JavaScript, ${style} kB of CSS`);
+test("it is small: what every visit fetches, and what answers with code or formulas fetch beyond it", () => {
+  const scripts = files.filter((file) => file.endsWith(".js"));
+  const weight = (some) => some.reduce((all, file) => all + gzipSync(readFileSync(file)).length, 0) / 1024;
+  const first = scripts.filter((file) => html.includes(basename(file)) || /worker-entry/.test(file));
+  const formulas = scripts.filter((file) => /formula-/.test(basename(file)));
+  const code = scripts.filter((file) => !first.includes(file) && !formulas.includes(file));
+  const [visit, colours, formula, style] = [first, code, formulas, files.filter((file) => file.endsWith(".css"))].map(weight);
+  console.log(`gzip: JavaScript ${visit.toFixed(1)} kB, for code ${colours.toFixed(1)} kB in ${code.length} parts, for formulas ${formula.toFixed(1)} kB; CSS ${style.toFixed(1)} kB`);
+  assert.ok(visit <= 90 && style <= 8, `${visit} kB of JavaScript, ${style} kB of CSS`);
+  assert.ok(code.length > 10 && colours <= 60 && formulas.length === 1 && formula <= 70, `${colours} kB for code, ${formula} kB for formulas`);
 });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { answered, ask, launch, openModel, openPage, serve } from "../browser.mjs";
+import { answered, ask, launch, openModel, openPage, serve, unfold } from "../browser.mjs";
 
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 const MODEL = process.env.MODEL ?? path("../../../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
@@ -15,10 +15,13 @@ const SYSTEM =
   "You answer for a small bicycle shop by the harbour. You are brief and kind, and you name prices in euro. The shop is open from nine to six, on Saturdays until two.";
 
 const last = (page) => page.locator(".answer").last();
-const counts = (page) =>
-  last(page)
+const counts = async (page) => {
+  await unfold(page);
+  return last(page)
     .locator(".legend li")
     .evaluateAll((rows) => Object.fromEntries(rows.map((row) => [row.childNodes[1].textContent, Number(row.querySelector("b").textContent)])));
+};
+const reused = (page, source) => page.locator(`.answer .gist-bar .cell.${source}`).first().waitFor({ state: "attached", timeout: LONG });
 const prose = (page) => last(page).locator(".prose").textContent();
 const ready = (page) => page.locator(".lamp.good").waitFor({ timeout: LONG });
 const sum = (found) => Object.values(found).reduce((all, tokens) => all + tokens, 0);
@@ -56,7 +59,7 @@ test("a person chats, comes back, and what was read before is not computed again
     await shot("real-first");
 
     await page.getByRole("button", { name: "Answer again" }).click();
-    await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.includes("GPU"), undefined, { timeout: LONG });
+    await reused(page, "gpu");
     await answered(page, 1, LONG);
     const again = await counts(page);
     assert.equal(await prose(page), first.text, "the same prompt gives the same answer, computed or reused");
@@ -90,7 +93,7 @@ test("a person chats, comes back, and what was read before is not computed again
     assert.ok(server.sent["/model.gguf"] - downloaded < 1e6, "the weights were not downloaded again");
     assert.match(await page.locator(".question .said").textContent(), /How much is a bell/);
     await page.getByRole("button", { name: "Answer again" }).click();
-    await page.waitForFunction(() => document.querySelector(".answer .legend")?.textContent.includes("Disk"), undefined, { timeout: LONG });
+    await reused(page, "disk");
     await answered(page, 1, LONG);
     assert.ok((await counts(page)).Disk >= 32, "KV came from this browser's disk");
     assert.match(await last(page).locator(".figures").textContent(), /Saved≈/);

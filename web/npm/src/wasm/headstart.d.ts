@@ -63,6 +63,8 @@ export interface EnginePrefix {
   messages?: readonly ChatMessage[];
   tools?: readonly unknown[];
   template_kwargs?: object;
+  past_thinking?: string;
+  split_special_tokens?: boolean;
   now?: number;
   add_generation_prompt?: boolean;
   continue_final_message?: boolean;

@@ -1,5 +1,5 @@
 // What the types must allow and forbid, compiled with everything strict and the declarations of libraries checked too.
-import { Headstart, HeadstartError, type AnswerStream, type ChatCompletion, type ChatCompletionChunk, type Divergence, type ErrorCode } from "headstart";
+import { Headstart, HeadstartError, type AnswerStream, type ChatCompletion, type ChatCompletionChunk, type Divergence, type ErrorCode, type ListedModel } from "headstart";
 import { Headstart as Worker, clearWeights, listWeights } from "headstart/worker";
 import { Headstart as InNode, type NodeCreateOptions } from "headstart/node";
 import { languageModel } from "headstart/ai";
@@ -28,6 +28,8 @@ export async function use(file: File, stream: ReadableStream<Uint8Array>): Promi
   for (const { source, complete } of await listWeights()) if (!complete) await clearWeights(source);
   const options: NodeCreateOptions = { model: "model.gguf", cache: { directory: "kv", ttlMs: 1 }, weights: { directory: "w" }, gpu: {} };
   await (await InNode.create(options)).dispose();
+  const listed: ListedModel | undefined = Worker.models.find(({ name, bytes }) => name === "qwen3-0.6b" && (bytes ?? 0) < 1e9);
+  if (listed?.checked === "not run") await Worker.create({ model: listed.url, context: Math.min(listed.context, 4096) });
   // @ts-expect-error no model
   await Headstart.create({});
   // @ts-expect-error a role is a string

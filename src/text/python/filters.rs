@@ -1,0 +1,155 @@
+//! Filters, tests and functions that Jinja2 reads otherwise than minijinja, and two that `to_dialect` writes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
+
+use super::to_str;
+
+pub(super) fn add_to(environment: &mut Environment) {
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter("int", int);
+    environment.add_filter("float", float);
+    environment.add_filter("iterated", iterated);
+    environment.add_filter("format", format);
+    environment.add_filter("printf", printf);
+    environment.add_filter("wordcount", |text: &str| text.split_whitespace().count());
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    // What has a length and items.
+    environment.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
+    });
+    add_generators(environment);
+    environment.add_function("dict", dict);
+    environment.add_function("joiner", minijinja_contrib::globals::joiner);
+    environment.add_function("cycler", minijinja_contrib::globals::cycler);
+}
+
+fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, options: Kwargs) -> Result<Value, Error> {
+    let named = (options.get::<Option<Value>>("default_value")?, options.get::<Option<bool>>("boolean")?);
+    options.assert_all_used()?;
+    let absent = value.is_undefined() || boolean.or(named.1).unwrap_or(false) && !value.is_true();
+    Ok(if absent { other.or(named.0).unwrap_or_else(|| Value::from("")) } else { value.clone() })
+}
+
+/// What is no number is 0.
+fn int(state: &State, value: &Value, other: Option<Value>, base: Option<u32>, options: Kwargs) -> Result<Value, Error> {
+    let other = other.map_or_else(|| options.get::<Option<Value>>("default"), |other| Ok(Some(other)))?;
+    filters::int(state, value, other.or(Some(Value::from(0))), base, options)
+}
+
+fn float(state: &State, value: &Value, other: Option<Value>, options: Kwargs) -> Result<Value, Error> {
+    let other = other.map_or_else(|| options.get::<Option<Value>>("default"), |other| Ok(Some(other)))?;
+    filters::float(state, value, other.or(Some(Value::from(0.0))), options)
+}
+
+/// What a `for` goes over: never `none`, and of a string its characters.
+fn iterated(state: &State, value: &Value) -> Result<Value, Error> {
+    match value.as_str() {
+        Some(text) => {
+            state.consume_fuel(text.len() as u64)?;
+            Ok(text.chars().map(Value::from).collect())
+        }
+        None if value.kind() == ValueKind::Iterable => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            state.consume_fuel(items.len() as u64)?;
+            Ok(items.into())
+        }
+        None if value.is_none() => Err(Error::new(ErrorKind::InvalidOperation, "none is not iterable")),
+        None => Ok(value.clone()),
+    }
+}
+
+/// `text % operand`.
+fn printf(state: &mut State, text: &Value, operand: &Value) -> Result<Value, Error> {
+    let args = match operand.kind() {
+        ValueKind::Seq if operand.is_tuple() => operand.try_iter()?.collect(),
+        ValueKind::Map => {
+            let keys: Vec<Value> = operand.try_iter()?.collect();
+            let named = keys.iter().map(|key| Ok((key.to_string(), operand.get_item(key)?)));
+            vec![Kwargs::from_iter(named.collect::<Result<Vec<_>, Error>>()?).into()]
+        }
+        _ => vec![operand.clone()],
+    };
+    format(state, text, Rest(args.into_iter().map(ValueOrKwargs::from).collect()))
+}
+
+/// Lists and dicts are printed as Python's `str` does.
+fn format(state: &mut State, text: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let printed = args.into_values().into_iter().map(|arg| match arg.kind() {
+        ValueKind::Seq => Ok(Value::from(to_str(state, &arg)?)),
+        ValueKind::Map if Kwargs::try_from(arg.clone()).is_err() => Ok(Value::from(to_str(state, &arg)?)),
+        _ => Ok(arg),
+    });
+    let printed = printed.map(|arg| arg.map(ValueOrKwargs::from)).collect::<Result<_, Error>>()?;
+    filters::format(state, text, Rest(printed))
+}
+
+/// What these filters give is no list: it has no length, and is not JSON.
+fn add_generators(environment: &mut Environment) {
+    type Args = Rest<ValueOrKwargs>;
+    environment.add_filter("map", |state: &mut State, value: Value, args: Args| {
+        filters::map(state, value, args).map(Generator::of)
+    });
+    environment.add_filter("select", |state: &mut State, value: Value, test: Option<String>, args: Args| {
+        filters::select(state, value, test.map(Cow::Owned), args).map(Generator::of)
+    });
+    environment.add_filter("reject", |state: &mut State, value: Value, test: Option<String>, args: Args| {
+        filters::reject(state, value, test.map(Cow::Owned), args).map(Generator::of)
+    });
+    environment.add_filter(
+        "selectattr",
+        |state: &mut State, value: Value, attribute: String, test: Option<String>, args: Args| {
+            filters::selectattr(state, value, attribute.into(), test.map(Cow::Owned), args).map(Generator::of)
+        },
+    );
+    environment.add_filter(
+        "rejectattr",
+        |state: &mut State, value: Value, attribute: String, test: Option<String>, args: Args| {
+            filters::rejectattr(state, value, attribute.into(), test.map(Cow::Owned), args).map(Generator::of)
+        },
+    );
+}
+
+#[derive(Debug)]
+struct Generator(Vec<Value>);
+
+impl Generator {
+    fn of(items: Vec<Value>) -> Value {
+        Value::from_object(Self(items))
+    }
+}
+
+impl Object for Generator {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Iterable
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let items = Arc::clone(self);
+        Enumerator::Iter(Box::new((0..items.0.len()).map(move |index| items.0[index].clone())))
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        None
+    }
+}
+
+fn dict(given: Option<Value>, named: Kwargs) -> Result<Value, Error> {
+    let mut entries = Vec::new();
+    if let Some(given) = given {
+        for item in given.try_iter()? {
+            entries.push(match given.kind() {
+                ValueKind::Map => (item.clone(), given.get_item(&item)?),
+                _ => (item.get_item_by_index(0)?, item.get_item_by_index(1)?),
+            });
+        }
+    }
+    for name in named.args() {
+        entries.push((Value::from(name), named.get(name)?));
+    }
+    Ok(Value::from_pairs(entries))
+}

@@ -1,0 +1,179 @@
+//! From Jinja2's source to minijinja's: what both parse, but not alike, and what only transformers' Jinja2 knows.
+//!
+//! - Every line end is LF.
+//! - The line break behind `{% raw %}` stays.
+//! - `{% generation %}` ... `{% endgeneration %}`, which only mark the assistant's words for training, become an `if` that
+//!   holds; each keeps its own whitespace control.
+//! - `"..." % operand` becomes a filter, as does what a `for` goes over.
+//!
+//! What it does not understand goes on as it is: the parser says what is wrong with it.
+
+pub(in crate::text) fn to_dialect(source: &str) -> String {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let (mut out, mut rest) = (String::with_capacity(source.len() + source.len() / 8), source.as_str());
+    while let Some(start) = rest.find("{").filter(|start| rest.len() > start + 1) {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let end = match tag.as_bytes()[1] {
+            b'#' => tag.find("#}").map(|end| end + 2),
+            b'{' => end_of_tag(tag, "}}"),
+            b'%' => end_of_tag(tag, "%}"),
+            _ => {
+                out.push('{');
+                rest = &tag[1..];
+                continue;
+            }
+        };
+        let Some(end) = end else {
+            rest = tag;
+            break;
+        };
+        let (tag, after) = tag.split_at(end);
+        rest = after;
+        match tag.as_bytes()[1] {
+            b'#' => out.push_str(tag),
+            b'{' => out.push_str(&expression(tag)),
+            _ => {
+                out.push_str(&statement(tag));
+                if word(tag) == "raw" {
+                    out.push_str(if rest.starts_with('\n') && !tag.ends_with("-%}") { "\n" } else { "" });
+                    let (raw, after) = rest.split_at(end_of_raw(rest));
+                    out.push_str(raw);
+                    rest = after;
+                }
+            }
+        }
+    }
+    out + rest
+}
+
+/// The bytes of a tag, up to the first `close` outside strings and brackets.
+fn end_of_tag(tag: &str, close: &str) -> Option<usize> {
+    let (mut at, mut depth) = (2, 0_usize);
+    while at < tag.len() {
+        let rest = &tag[at..];
+        if depth == 0 && rest.starts_with(close) {
+            return Some(at + close.len());
+        }
+        let token = token(rest);
+        match token {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += token.len();
+    }
+    None
+}
+
+/// Where the tag begins that ends a raw block.
+fn end_of_raw(text: &str) -> usize {
+    let ends = |at: &usize| word(&text[*at..]) == "endraw";
+    text.match_indices("{%").map(|(at, _)| at).find(ends).unwrap_or(text.len())
+}
+
+/// The first word of a block's tag.
+fn word(tag: &str) -> &str {
+    token(tag[2..].trim_start_matches(['-', '+']).trim_start())
+}
+
+/// The first token: a string, a name or number, white space, or one other character.
+fn token(text: &str) -> &str {
+    let Some(first) = text.chars().next() else { return text };
+    let run = |holds: fn(char) -> bool| text.find(|c: char| !holds(c)).unwrap_or(text.len());
+    let length = match first {
+        '"' | '\'' => {
+            let mut escaped = false;
+            let end = text.char_indices().skip(1).find(|&(_, c)| {
+                let ends = c == first && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            end.map_or(text.len(), |(at, _)| at + 1)
+        }
+        c if is_word(c) => run(is_word),
+        c if c.is_whitespace() => run(char::is_whitespace),
+        c => c.len_utf8(),
+    };
+    &text[..length]
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn statement(tag: &str) -> String {
+    let marks = |text: &str| ["-", "+"].iter().any(|mark| text.ends_with(mark));
+    let head = 2 + usize::from(tag[2..].starts_with(['-', '+']));
+    let tail = tag.len() - 2 - usize::from(tag.len() > head + 2 && marks(&tag[..tag.len() - 2]));
+    let (open, body, close) = (&tag[..head], &tag[head..tail], &tag[tail..]);
+    match word(tag) {
+        "generation" if body.trim() == "generation" => format!("{open} if true {close}"),
+        "endgeneration" if body.trim() == "endgeneration" => format!("{open} endif {close}"),
+        "for" => match iterable(body) {
+            Some((before, items, after)) => {
+                format!("{open}{before} ({})|iterated {}{close}", expression(items), expression(after))
+            }
+            None => tag.to_owned(),
+        },
+        _ => expression(tag),
+    }
+}
+
+/// What a loop goes over, between what is before and after it.
+fn iterable(body: &str) -> Option<(&str, &str, &str)> {
+    let (mut at, mut depth, mut start) = (0, 0_usize, None);
+    while at < body.len() {
+        let token = token(&body[at..]);
+        match token {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            "in" if depth == 0 && start.is_none() => start = Some(at + token.len()),
+            "if" | "recursive" if depth == 0 && start.is_some() => break,
+            _ => {}
+        }
+        at += token.len();
+    }
+    let start = start?;
+    Some((&body[..start], &body[start..at], &body[at..]))
+}
+
+/// With `%` behind a string written as a filter.
+fn expression(text: &str) -> String {
+    let (mut out, mut rest, mut behind_text) = (String::with_capacity(text.len()), text, false);
+    while !rest.is_empty() {
+        let token = token(rest);
+        rest = &rest[token.len()..];
+        if token == "%" && behind_text && !rest.starts_with('}') {
+            let operand = rest.trim_start();
+            let (operand, after) = operand.split_at(end_of_operand(operand));
+            out.push_str(&format!("|printf({})", expression(operand)));
+            rest = after;
+            continue;
+        }
+        behind_text = token.starts_with(['"', '\'']) || behind_text && token.trim().is_empty();
+        out.push_str(token);
+    }
+    out
+}
+
+/// The bytes of one operand: a bracket, a string, a number or a name, and what is called or taken of it.
+fn end_of_operand(text: &str) -> usize {
+    let (mut at, mut depth, mut complete) = (0, 0_usize, false);
+    while at < text.len() {
+        let token = token(&text[at..]);
+        match token {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" if depth == 0 => break,
+            ")" | "]" | "}" => depth -= 1,
+            _ if depth > 0 => {}
+            "." => complete = false,
+            "-" | "+" if at == 0 => {}
+            _ if complete || !(token.starts_with(is_word) || token.starts_with(['"', '\''])) => break,
+            _ => {}
+        }
+        complete = depth == 0 && (complete || !["-", "+", "."].contains(&token));
+        at += token.len();
+    }
+    at
+}

@@ -1,0 +1,49 @@
+// The models a person can open with a click: what is kept in this browser, what the host offers, and else the package's list.
+
+import { Headstart, type KeptModel, listWeights } from "headstart/worker";
+import type { ListedModel } from "headstart";
+
+export interface Offer {
+  name: string;
+  url: string;
+  about?: string;
+  packs?: string[];
+  /** Bytes of the file, where they are known. */
+  bytes?: number;
+  /** What the package knows of it. */
+  listed?: ListedModel;
+  /** Whether its file is in this browser, whole. */
+  kept: boolean;
+}
+
+interface Hosted {
+  name: string;
+  url: string;
+  about?: string;
+  packs?: string[];
+}
+
+export async function offers(): Promise<Offer[]> {
+  const [hosted, weights] = await Promise.all([hostsOwn().catch(() => []), listWeights().catch(() => [])]);
+  const kept = new Map(weights.filter(({ complete, name }) => complete && /\.gguf$/i.test(name)).map((model) => [model.source, model]));
+  const here = (url: string) => kept.get(new URL(url, document.baseURI).href);
+  const offered = hosted.length > 0 ? hosted.map((entry) => offer(entry, here(entry.url))) : Headstart.models.map((listed) => ofList(listed, here(listed.url)));
+  const known = new Set(offered.map(({ url }) => new URL(url, document.baseURI).href));
+  const others = [...kept.values()].filter(({ source }) => !known.has(source)).map((model) => offer({ name: model.name, url: model.source }, model));
+  const all = [...others, ...offered];
+  return [...all.filter((one) => one.kept), ...all.filter((one) => !one.kept)];
+}
+
+function offer(entry: Hosted, kept: KeptModel | undefined): Offer {
+  return { ...entry, kept: kept !== undefined, ...(kept?.size !== undefined && { bytes: kept.size }) };
+}
+
+function ofList(listed: ListedModel, kept: KeptModel | undefined): Offer {
+  return { name: listed.title, url: listed.url, listed, kept: kept !== undefined, ...(listed.bytes !== undefined && { bytes: listed.bytes }) };
+}
+
+async function hostsOwn(): Promise<Hosted[]> {
+  const found: unknown = await (await fetch("./models.json")).json();
+  if (!Array.isArray(found)) return [];
+  return found.filter((entry): entry is Hosted => typeof entry?.name === "string" && typeof entry?.url === "string").slice(0, 50);
+}

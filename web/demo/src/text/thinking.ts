@@ -1,0 +1,25 @@
+// The part of an answer in which a model thinks aloud, apart from what it answers. Pure.
+
+export interface Parts {
+  /** Empty where there is none. */
+  thinking: string;
+  /** Whether it has not ended. */
+  open: boolean;
+  answer: string;
+}
+
+const OPEN = "<think>";
+const CLOSE = "</think>";
+
+/** Thinking stands at the beginning. Some templates write its opening tag, so that the text has the closing one alone. */
+export function parts(text: string): Parts {
+  const start = text.trimStart();
+  const opened = start.startsWith(OPEN);
+  if (!opened && start !== "" && OPEN.startsWith(start)) return { thinking: "", open: true, answer: "" };
+  const end = start.indexOf(CLOSE);
+  if (end < 0) return opened ? { thinking: start.slice(OPEN.length).trim(), open: true, answer: "" } : { thinking: "", open: false, answer: text };
+  if (!opened && start.slice(0, end).includes(OPEN)) return { thinking: "", open: false, answer: text };
+  return { thinking: start.slice(opened ? OPEN.length : 0, end).trim(), open: false, answer: start.slice(end + CLOSE.length).trimStart() };
+}
+
+export const words = (text: string): number => text.split(/\s+/).filter(Boolean).length;

@@ -1,0 +1,62 @@
+// The models to choose from, each with what it takes of this device.
+
+import { useEffect, useState } from "preact/hooks";
+import { device, type Device } from "../models/device";
+import { fit } from "../models/fit";
+import { type Offer, offers } from "../models/offers";
+import { size } from "../text/size";
+
+/** More are shown when they are asked for. */
+const FIRST = 4;
+
+const LICENSES: Record<string, string> = { "apache-2.0": "Apache 2.0", mit: "MIT", gemma: "Gemma licence", "llama3.2": "Llama 3.2 licence" };
+const CHECKED = { run: "tested", "base run": "base model tested", "not run": "untested" } as const;
+
+export function Offers({ onChoose }: { onChoose(offer: Offer): void }) {
+  const [found, setFound] = useState<readonly Offer[]>([]);
+  const [here, setHere] = useState<Device>({});
+  const [all, setAll] = useState(false);
+  useEffect(() => {
+    let gone = false;
+    void offers().then((found) => !gone && setFound(found));
+    void device().then((here) => !gone && setHere(here));
+    return () => {
+      gone = true;
+    };
+  }, []);
+  if (found.length === 0) return null;
+  const shown = all ? found : found.slice(0, FIRST);
+  return (
+    <>
+      <ul class="offers">
+        {shown.map((offer) => (
+          <li key={offer.url}>
+            <OfferButton offer={offer} here={here} onChoose={onChoose} />
+          </li>
+        ))}
+      </ul>
+      {found.length > shown.length && (
+        <button type="button" class="quiet more" onClick={() => setAll(true)}>
+          Show all {found.length} models
+        </button>
+      )}
+    </>
+  );
+}
+
+function OfferButton({ offer, here, onChoose }: { offer: Offer; here: Device; onChoose(offer: Offer): void }) {
+  const { name, about, bytes, listed, kept } = offer;
+  const verdict = listed && fit(listed, here, kept);
+  const facts = [
+    kept ? "Kept in this browser" : "",
+    listed ? (LICENSES[listed.license] ?? listed.license) : "",
+    listed ? CHECKED[listed.checked] : "",
+    bytes === undefined ? "" : size(bytes),
+  ];
+  return (
+    <button type="button" class={`offer ${verdict?.level ?? ""}`} onClick={() => onChoose(offer)}>
+      <strong>{name}</strong> <span class="facts">{facts.filter(Boolean).join(" · ")}</span>{" "}
+      {verdict ? <span class="verdict">{verdict.text}</span> : about && <span class="verdict">{about}</span>}
+    </button>
+  );
+}
