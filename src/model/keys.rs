@@ -115,7 +115,7 @@ impl<'a> Keys<'a> {
         size(self, &self.name(key), max, default)
     }
 
-    fn has(&self, role: Role) -> Result<bool> {
+    pub(super) fn has(&self, role: Role) -> Result<bool> {
         Ok(self.checkpoint.find(&role.name(self.kind()))?.is_some())
     }
 
@@ -208,7 +208,7 @@ impl<'a> Keys<'a> {
             Metadata::Gguf(metadata) => {
                 self.check_value_length(head_dim)?;
                 let tokens = metadata.strings("tokenizer.ggml.tokens")?.map(<[String]>::len);
-                (self.gguf_rope(head_dim)?, tokens, None, None)
+                (self.gguf_rope(head_dim, context)?, tokens, None, None)
             }
             Metadata::HuggingFace(files) => {
                 let json = &files.config;
@@ -221,6 +221,7 @@ impl<'a> Keys<'a> {
                 (self.hugging_face_rope(head_dim, context)?, None, Some(1e-6), tied)
             }
         };
+        let context = rope.stretched_context().map_or(context, |stretched| stretched.clamp(context, MAX_CONTEXT));
         let vocab = self.size(VOCAB, MAX_VOCAB, tokens)?;
         let layer = LayerSpec {
             rope: Some(rope),

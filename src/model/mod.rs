@@ -20,12 +20,16 @@ mod phi3;
 mod positions;
 mod qwen2;
 mod qwen3;
+mod rope;
+mod scaling;
 mod smollm3;
 mod upload;
 
-pub use config::{Config, LayerSpec, Norms, Rope, RopeRows, SamplingDefaults, Scaling};
+pub use config::{Config, LayerSpec, Norms, RopeRows, SamplingDefaults};
 pub use names::{LayerRole, Role};
 pub(crate) use network::Network;
+pub(crate) use rope::Angle;
+pub use rope::{List, Rope, Scaling};
 pub(crate) use upload::Uploader;
 
 use crate::{

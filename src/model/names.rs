@@ -4,7 +4,10 @@
 
 use std::ops::Range;
 
-use super::config::{Config, Norms};
+use super::{
+    Scaling,
+    config::{Config, Norms},
+};
 use crate::{
     error::{Error, Result},
     kernels::head_norm::QkNorm,
@@ -21,6 +24,10 @@ pub enum Role {
     LmHead,
     /// `[rope.dims / 2]`: what each pair's frequency is divided by. Optional, in GGUF only.
     RopeFactors,
+    /// The same of LongRoPE, where no context is longer than the original one.
+    ShortFactors,
+    /// The same where some are.
+    LongFactors,
     /// A tensor of layer 0, 1, …
     Layer(usize, LayerRole),
 }
@@ -63,8 +70,10 @@ impl Role {
             Role::Embedding => ("token_embd.weight", "model.embed_tokens.weight"),
             Role::FinalNorm => ("output_norm.weight", "model.norm.weight"),
             Role::LmHead => ("output.weight", "lm_head.weight"),
-            // Hugging Face has the scaling in its configuration and no such tensor.
+            // Hugging Face has the scaling in its configuration and no such tensors.
             Role::RopeFactors => ("rope_freqs.weight", "rope_freqs.weight"),
+            Role::ShortFactors => ("rope_factors_short.weight", "rope_factors_short.weight"),
+            Role::LongFactors => ("rope_factors_long.weight", "rope_factors_long.weight"),
             Role::Layer(layer, role) => {
                 let (gguf, hugging_face) = role.names();
                 return match kind {
@@ -86,7 +95,7 @@ impl Role {
         match self {
             Role::Embedding | Role::LmHead => vec![config.vocab, hidden],
             Role::FinalNorm => vec![hidden],
-            Role::RopeFactors => {
+            Role::RopeFactors | Role::ShortFactors | Role::LongFactors => {
                 let dims = config.layers.iter().find_map(|layer| layer.rope.as_ref()).map_or(0, |rope| rope.dims);
                 vec![dims / 2]
             }
@@ -191,6 +200,10 @@ impl Config {
     pub fn roles(&self) -> Vec<Role> {
         use LayerRole::*;
         let mut roles = vec![Role::Embedding];
+        let ropes = self.layers.iter().filter_map(|layer| layer.rope.as_ref());
+        if let Some(rope) = ropes.into_iter().find(|rope| matches!(rope.scaling, Scaling::LongRope { lists: None, .. })) {
+            roles.push(rope.factors());
+        }
         for (index, spec) in self.layers.iter().enumerate() {
             let groups = [
                 (true, spec.norms.roles()),

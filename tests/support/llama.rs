@@ -5,7 +5,7 @@
 
 use half::f16;
 use headstart::kernels::{attention::Scores, head_norm::QkNorm, linear::Activation};
-use headstart::model::{Config, LayerRole, LayerSpec, Norms, Role, RopeRows};
+use headstart::model::{Config, LayerRole, LayerSpec, Norms, Role, Rope, RopeRows};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 
@@ -22,6 +22,7 @@ pub struct Llama {
 struct Layer {
     /// Empty where nothing turns.
     inv_freq: Vec<f64>,
+    magnitude: f64,
     /// Of attention and of the MLP.
     before: Option<[Vec<f32>; 2]>,
     after: Option<[Vec<f32>; 2]>,
@@ -75,6 +76,7 @@ impl Llama {
             };
             Layer {
                 inv_freq: spec.rope.as_ref().map_or(Vec::new(), |rope| rope.inv_freq(None).unwrap()),
+                magnitude: spec.rope.as_ref().map_or(1.0, Rope::magnitude),
                 before: before.map(both),
                 after: after.map(both),
                 q: linear(Q, QBias, spec.qkv_bias),
@@ -123,7 +125,7 @@ impl Llama {
                 }
                 q.chunks_mut(head_dim)
                     .chain(k.chunks_mut(head_dim))
-                    .for_each(|head| self.rotate(head, &layer.inv_freq, position));
+                    .for_each(|head| self.rotate(head, layer, position));
                 keys.extend(k.iter().copied().map(kept));
                 values.extend(layer.v.apply(&normed).into_iter().map(kept));
                 let out: Vec<f32> = (0..heads)
@@ -150,15 +152,15 @@ impl Llama {
         }
     }
 
-    fn rotate(&self, head: &mut [f32], inv_freq: &[f64], position: usize) {
-        let pairs = inv_freq.len();
-        for (pair, inv_freq) in inv_freq.iter().enumerate() {
+    fn rotate(&self, head: &mut [f32], layer: &Layer, position: usize) {
+        let pairs = layer.inv_freq.len();
+        for (pair, inv_freq) in layer.inv_freq.iter().enumerate() {
             let (a, b) = match self.config.rope_rows {
                 RopeRows::Interleaved => (2 * pair, 2 * pair + 1),
                 RopeRows::Halves => (pair, pair + pairs),
             };
             let (sin, cos) = (position as f64 * inv_freq).sin_cos();
-            let (sin, cos) = (sin as f32, cos as f32);
+            let (sin, cos) = ((sin * layer.magnitude) as f32, (cos * layer.magnitude) as f32);
             (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
         }
     }

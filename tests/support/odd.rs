@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::golden::{self, Reference};
 use super::npy;
 
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     "tiny-odd-f16",
     "tiny-wide-bf16",
     "tiny-wide-f32",
@@ -20,11 +20,19 @@ pub const NAMES: [&str; 12] = [
     "tiny-granite-f16",
     "tiny-mistral-f16",
     "tiny-phi3-f16",
+    "tiny-yarn-f16",
 ];
 
 /// Those of them that are a GGUF file too, `NAME.gguf`.
-pub const GGUFS: [&str; 6] =
-    ["tiny-qwen3-f16", "tiny-gemma2-f16", "tiny-gemma3-f16", "tiny-olmo2-f16", "tiny-granite-f16", "tiny-phi3-f16"];
+pub const GGUFS: [&str; 7] = [
+    "tiny-qwen3-f16",
+    "tiny-gemma2-f16",
+    "tiny-gemma3-f16",
+    "tiny-olmo2-f16",
+    "tiny-granite-f16",
+    "tiny-phi3-f16",
+    "tiny-yarn-f16",
+];
 
 #[derive(Deserialize)]
 struct Record {

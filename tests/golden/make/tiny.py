@@ -68,6 +68,11 @@ PHI3 = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, interm
             vocab_size=333, max_position_embeddings=512, original_max_position_embeddings=512, rms_norm_eps=1e-5,
             sliding_window=23, tie_word_embeddings=False, pad_token_id=0,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})
+# YaRN, half of whose pairs are mixed, in a context that it stretches early.
+YARN = dict(hidden_size=40, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=48, num_hidden_layers=2,
+            vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
+            rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 16.0, "original_max_position_embeddings": 32,
+                             "beta_fast": 4.0, "beta_slow": 0.5})
 LLAMA = transformers.LlamaConfig
 MODELS = {
     "tiny-odd-f16": (LLAMA, ODD, torch.float16, {}),
@@ -82,6 +87,7 @@ MODELS = {
     "tiny-granite-f16": (transformers.GraniteConfig, GRANITE, torch.float16, {}),
     "tiny-mistral-f16": (transformers.MistralConfig, MISTRAL, torch.float16, {}),
     "tiny-phi3-f16": (transformers.Phi3Config, PHI3, torch.float16, {}),
+    "tiny-yarn-f16": (transformers.Qwen3Config, YARN, torch.float16, {}),
 }
 
 
