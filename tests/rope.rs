@@ -1,11 +1,18 @@
 //! What stretches RoPE: read alike from both kinds of checkpoint, with the numbers that transformers computes.
 
-use headstart::model::{Config, Rope, Scaling};
+use headstart::engine::{EngineOptions, KvIdentity};
+use headstart::model::{Config, FactorList, Rope, Scaling};
 use headstart::quant::Format;
+use headstart::weights::Checkpoint;
+use pollster::block_on;
 use serde_json::{Value, json};
 
 use crate::checkpoints::tiny;
 use crate::config::{from_gguf, refused, with_json, with_key};
+use crate::support::engine::{check, load};
+use crate::support::golden::{Known, Report, folder, worse};
+use crate::support::llama::Llama;
+use crate::support::odd::Tiny;
 
 fn rope(config: &Config) -> &Rope {
     config.layers[0].rope.as_ref().unwrap()
@@ -129,4 +136,125 @@ fn yarn_reads_alike_in_both_kinds_of_checkpoint() {
 fn dynamic_scaling_changes_nothing_within_the_context() {
     let dynamic = with_json(json!({ "rope_scaling": { "rope_type": "dynamic", "factor": 4.0 } })).unwrap();
     assert_eq!(dynamic, with_json(json!({})).unwrap());
+}
+
+const PHI4: &str = "tiny-phi4-f16";
+/// The longest context that takes its short list.
+const ORIGINAL: usize = 71;
+
+fn phi4() -> [Checkpoint; 2] {
+    [PHI4.to_owned(), format!("{PHI4}.gguf")].map(|name| block_on(Checkpoint::open(folder(&name))).unwrap())
+}
+
+/// The long list is held by the comparisons over all tiny models; the short one here.
+#[test]
+fn longrope_takes_the_short_list_where_no_context_is_longer_than_the_original() {
+    let short = Tiny::read(PHI4).short();
+    let known = |position| Some(Known::Row(short.row(position)));
+    let mut report = Report::default();
+    for (checkpoint, path) in phi4().iter().zip([PHI4.to_owned(), format!("{PHI4}.gguf")]) {
+        let config = Config::from_checkpoint(checkpoint).unwrap();
+        let deltas = [ORIGINAL, ORIGINAL + 1].map(|context| {
+            let mut delta = 0.0;
+            let twin = Llama::of(checkpoint, config.clone().for_context(context), false);
+            twin.score(
+                &short.reference.ids,
+                |_| true,
+                |position, logits| {
+                    delta = worse(delta, Known::Row(short.row(position)).max_delta(logits));
+                },
+            );
+            delta
+        });
+        report.delta(&format!("{path}, the twin"), deltas[0], 1e-4);
+        report.check(deltas[1] > 0.1, || format!("{path}: the long list must show: {}", deltas[1]));
+        let options = EngineOptions { context: Some(ORIGINAL), ..EngineOptions::default() };
+        check(&mut report, &mut load(&folder(&path), &options), &path, &short.reference, short.tolerance, known);
+    }
+    report.finish();
+}
+
+#[test]
+fn kv_of_one_list_has_no_name_that_the_other_knows() {
+    let tokens: Vec<u32> = (0..40).collect();
+    for checkpoint in phi4() {
+        let config = Config::from_checkpoint(&checkpoint).unwrap();
+        let at = |context| {
+            let config = config.clone().for_context(context);
+            let Scaling::LongRope { list, .. } = rope(&config).scaling else { panic!("{config:?}") };
+            (list, KvIdentity::new(&config, "digest", None).keys(&tokens, ""))
+        };
+        let (short, long) = (at(ORIGINAL), at(ORIGINAL + 1));
+        assert_eq!((short.0, long.0), (FactorList::Short, FactorList::Long));
+        assert!(short.1.iter().all(|key| !long.1.contains(key)));
+        assert!(at(16) == short && at(512) == long, "what else the context is changes no name");
+        assert_eq!(KvIdentity::new(&config, "digest", None).keys(&tokens, ""), long.1, "the whole context");
+        // An engine names what it computes by the context that it was loaded with.
+        for (context, expected) in [(Some(ORIGINAL), &short.1), (None, &long.1)] {
+            let options = EngineOptions { context, ..EngineOptions::default() };
+            let engine = load(std::path::Path::new(&checkpoint.name), &options);
+            let named = KvIdentity::new(engine.config(), "digest", None).keys(&tokens, "");
+            assert_eq!(&named, expected);
+        }
+    }
+}
+
+#[test]
+fn longrope_reads_alike_wherever_it_stands() {
+    let lists = json!({ "short_factor": vec![1.0; 8], "long_factor": vec![2.5; 8] });
+    let read = |kind: &str, original: Value, more: Value| {
+        let mut group = lists.clone();
+        group["type"] = json!(kind);
+        group.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut fields = original;
+        fields["rope_scaling"] = group;
+        with_json(fields)
+    };
+    let outside = || json!({ "original_max_position_embeddings": 32 });
+    let known = read("longrope", outside(), json!({})).unwrap();
+    let magnitude = (1.0 + 4f64.ln() / 32f64.ln()).sqrt();
+    let scaling = Scaling::LongRope {
+        original_context: 32,
+        list: FactorList::Long,
+        lists: Some([vec![1.0; 8], vec![2.5; 8]]),
+        magnitude,
+    };
+    assert_eq!((&rope(&known).scaling, known.context), (&scaling, 128));
+    for kind in ["su", "yarn"] {
+        assert_eq!(read(kind, outside(), json!({})).unwrap(), known, "{kind}, as Phi-3 called it");
+    }
+    assert_eq!(read("longrope", json!({}), outside()).unwrap(), known);
+    let both = read("longrope", outside(), json!({ "original_max_position_embeddings": 64 })).unwrap();
+    assert_eq!(both, known, "outside goes before inside");
+    let given = |more| rope(&read("longrope", outside(), more).unwrap()).magnitude();
+    assert_eq!(given(json!({ "attention_factor": 1.25 })), 1.25);
+    assert_eq!(given(json!({ "factor": 1.0 })), 1.0);
+    let plain = Rope { scaling: Scaling::None, ..rope(&known).clone() }.inv_freq(None).unwrap();
+    let halves = |context| rope(&known.clone().for_context(context)).inv_freq(None).unwrap();
+    assert_eq!(halves(32), plain);
+    close(&halves(33), &plain.iter().map(|x| x / 2.5).collect::<Vec<_>>());
+
+    for (wrong, field) in [
+        (json!({ "long_factor": vec![1.0; 7] }), "rope_scaling.long_factor"),
+        (json!({ "short_factor": vec![0.0; 8] }), "rope_scaling.short_factor"),
+        (json!({ "short_factor": "all" }), "rope_scaling.short_factor"),
+    ] {
+        refused(read("longrope", outside(), wrong), &["dir/config.json", field, "8 numbers above 0"]);
+    }
+    let without = json!({ "rope_scaling": { "type": "longrope", "short_factor": vec![1.0; 8] } });
+    refused(with_json(without), &["rope_scaling.long_factor", "missing"]);
+    refused(
+        read("longrope", outside(), json!({ "short_mscale": 1.2 })),
+        &["rope_scaling.short_mscale", "not supported"],
+    );
+
+    // A GGUF file that names the type must have the list that is used.
+    let config = with_key("llama.rope.scaling.type", "longrope").unwrap();
+    let file = tiny::gguf(&tiny::config(), Format::F32).build();
+    let source = Box::new(headstart::weights::MemorySource::new("tiny.gguf", file));
+    let checkpoint = block_on(Checkpoint::gguf(source)).unwrap();
+    refused(config.clone().for_context(128).check_tensors(&checkpoint), &["rope_factors_short.weight", "none"]);
+    let phi4 = phi4();
+    let config = Config::from_checkpoint(&phi4[1]).unwrap();
+    assert!(config.roles().iter().any(|role| role.name(phi4[1].kind()) == "rope_factors_long.weight"));
 }

@@ -87,7 +87,7 @@ fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
         rope: _,
         scores,
         norms,
-        is_fused: _,
+        stacked: _,
         qkv_bias,
         qk_norm,
         o_bias,

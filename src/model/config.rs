@@ -70,6 +70,17 @@ pub enum Norms {
     Around,
 }
 
+/// Which matrices of a layer lie one below the other in one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stacked {
+    /// Each is a tensor of its own.
+    Nothing,
+    /// Q, K and V are one, gate and up another.
+    QkvAndGateUp,
+    /// Gate and up are, named as the part of a mixture that all tokens share.
+    SharedGateUp,
+}
+
 /// What one layer is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
@@ -81,8 +92,8 @@ pub struct LayerSpec {
     pub scores: Scores,
     /// Where its norms stand.
     pub norms: Norms,
-    /// Q, K and V are one tensor, gate and up another.
-    pub is_fused: bool,
+    /// Which of its matrices a checkpoint has in one tensor.
+    pub stacked: Stacked,
     /// Q, K and V have biases.
     pub qkv_bias: bool,
     /// RMSNorm over Q and K, before they turn.

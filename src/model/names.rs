@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::{
     Scaling,
-    config::{Config, Norms},
+    config::{Config, Norms, Stacked},
 };
 use crate::{
     error::{Error, Result},
@@ -58,6 +58,9 @@ pub enum LayerRole {
     /// Those two, one below the other.
     GateUp,
     Down,
+    /// As those, where a mixture of experts could be beside them.
+    SharedGateUp,
+    SharedDown,
     GateBias,
     UpBias,
     DownBias,
@@ -112,8 +115,8 @@ impl Role {
                 QBias => vec![queries],
                 KBias | VBias => vec![keys],
                 Gate | Up => vec![config.layers[layer].intermediate, hidden],
-                GateUp => vec![2 * config.layers[layer].intermediate, hidden],
-                Down => vec![hidden, config.layers[layer].intermediate],
+                GateUp | SharedGateUp => vec![2 * config.layers[layer].intermediate, hidden],
+                Down | SharedDown => vec![hidden, config.layers[layer].intermediate],
                 GateBias | UpBias => vec![config.layers[layer].intermediate],
             },
         }
@@ -146,9 +149,24 @@ impl LayerRole {
             // What converters call it where the two are one.
             GateUp => ("ffn_up.weight", "mlp.gate_up_proj.weight"),
             Down => ("ffn_down.weight", "mlp.down_proj.weight"),
+            // Converters part the one, and call both as if there never could be experts.
+            SharedGateUp => ("ffn_up.weight", "shared_mlp.input_linear.weight"),
+            SharedDown => ("ffn_down.weight", "shared_mlp.output_linear.weight"),
             GateBias => ("ffn_gate.bias", "mlp.gate_proj.bias"),
             UpBias => ("ffn_up.bias", "mlp.up_proj.bias"),
             DownBias => ("ffn_down.bias", "mlp.down_proj.bias"),
+        }
+    }
+}
+
+impl Stacked {
+    /// The tensors of a layer's matrices.
+    fn matrices(self) -> &'static [LayerRole] {
+        use LayerRole::*;
+        match self {
+            Stacked::Nothing => &[Q, K, V, O, Gate, Up, Down],
+            Stacked::QkvAndGateUp => &[Qkv, O, GateUp, Down],
+            Stacked::SharedGateUp => &[Q, K, V, O, SharedGateUp, SharedDown],
         }
     }
 }
@@ -185,12 +203,15 @@ impl Config {
         use LayerRole::*;
         let Role::Layer(layer, matrix) = role else { return (role, 0..role.shape(self)[0]) };
         let rows = |role| Role::Layer(layer, role).shape(self)[0];
-        let (tensor, first) = match (self.layers[layer].is_fused, matrix) {
-            (true, Q) => (Qkv, 0),
-            (true, K) => (Qkv, rows(Q)),
-            (true, V) => (Qkv, rows(Q) + rows(K)),
-            (true, Gate) => (GateUp, 0),
-            (true, Up) => (GateUp, rows(Gate)),
+        let (tensor, first) = match (self.layers[layer].stacked, matrix) {
+            (Stacked::QkvAndGateUp, Q) => (Qkv, 0),
+            (Stacked::QkvAndGateUp, K) => (Qkv, rows(Q)),
+            (Stacked::QkvAndGateUp, V) => (Qkv, rows(Q) + rows(K)),
+            (Stacked::QkvAndGateUp, Gate) => (GateUp, 0),
+            (Stacked::QkvAndGateUp, Up) => (GateUp, rows(Gate)),
+            (Stacked::SharedGateUp, Gate) => (SharedGateUp, 0),
+            (Stacked::SharedGateUp, Up) => (SharedGateUp, rows(Gate)),
+            (Stacked::SharedGateUp, Down) => (SharedDown, 0),
             _ => (matrix, 0),
         };
         (Role::Layer(layer, tensor), first..first + rows(matrix))
@@ -201,14 +222,14 @@ impl Config {
         use LayerRole::*;
         let mut roles = vec![Role::Embedding];
         let ropes = self.layers.iter().filter_map(|layer| layer.rope.as_ref());
-        if let Some(rope) = ropes.into_iter().find(|rope| matches!(rope.scaling, Scaling::LongRope { lists: None, .. })) {
+        if let Some(rope) = ropes.into_iter().find(|rope| matches!(rope.scaling, Scaling::LongRope { lists: None, .. }))
+        {
             roles.push(rope.factors());
         }
         for (index, spec) in self.layers.iter().enumerate() {
             let groups = [
                 (true, spec.norms.roles()),
-                (!spec.is_fused, &[Q, K, V, O, Gate, Up, Down]),
-                (spec.is_fused, &[Qkv, O, GateUp, Down]),
+                (true, spec.stacked.matrices()),
                 (spec.qkv_bias, &[QBias, KBias, VBias]),
                 (spec.qk_norm.is_some(), &[QNorm, KNorm]),
                 (spec.o_bias, &[OBias]),

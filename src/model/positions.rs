@@ -80,9 +80,10 @@ impl Keys<'_> {
         Ok(window.filter(|&window| window > 0).map(|window| usize::try_from(window).unwrap_or(usize::MAX)))
     }
 
-    /// The window of each of `layers` layers, in tokens; of every `pattern`-th none, where the file does not say which.
-    pub(super) fn windows(&self, pattern: usize, layers: usize) -> Result<Vec<Option<usize>>> {
-        let window = self.window(None)?;
+    /// The window of each of `layers` layers, in tokens, `default` as of [`Keys::window`]; of every `pattern`-th none, where the
+    /// file does not say which.
+    pub(super) fn windows(&self, default: Option<u64>, pattern: usize, layers: usize) -> Result<Vec<Option<usize>>> {
+        let window = self.window(default)?;
         let slides = match self.layers_that_slide(layers)? {
             Some(slides) => slides,
             None => {

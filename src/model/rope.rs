@@ -48,7 +48,7 @@ pub enum Scaling {
     /// longer than the original one, from another where some are.
     LongRope {
         original_context: usize,
-        list: List,
+        list: FactorList,
         /// The short list and the long one; `None` where the checkpoint has tensors of them.
         lists: Option<[Vec<f32>; 2]>,
         /// Cosine and sine are multiplied by it, whichever list is used.
@@ -60,7 +60,7 @@ pub enum Scaling {
 /// one are worth nothing to queries that turn by the other.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
+pub enum FactorList {
     Short,
     Long,
 }
@@ -123,8 +123,8 @@ impl Rope {
     #[doc(hidden)]
     pub fn factors(&self) -> Role {
         match self.scaling {
-            Scaling::LongRope { list: List::Short, .. } => Role::ShortFactors,
-            Scaling::LongRope { list: List::Long, .. } => Role::LongFactors,
+            Scaling::LongRope { list: FactorList::Short, .. } => Role::ShortFactors,
+            Scaling::LongRope { list: FactorList::Long, .. } => Role::LongFactors,
             _ => Role::RopeFactors,
         }
     }
@@ -132,7 +132,7 @@ impl Rope {
     /// As it turns where no context is longer than `context` tokens.
     pub(super) fn for_context(&mut self, context: usize) {
         if let Scaling::LongRope { original_context, list, .. } = &mut self.scaling {
-            *list = if context > *original_context { List::Long } else { List::Short };
+            *list = if context > *original_context { FactorList::Long } else { FactorList::Short };
         }
     }
 

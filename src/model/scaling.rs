@@ -4,12 +4,14 @@
 use serde_json::Value;
 
 use super::{
-    List, Role, Scaling,
+    FactorList, Role, Scaling,
     keys::{Keys, MAX_CONTEXT, positive, size, unsupported},
 };
 use crate::{error::Result, weights::Fields};
 
 const KNOWN: &str = "take a model without RoPE scaling, or with linear, dynamic, Llama 3, YaRN or LongRoPE scaling";
+/// Fields that other architectures, and none here, change numbers by.
+const FOREIGN: [&str; 5] = ["alpha", "llama_4_scaling_beta", "long_mscale", "mrope_section", "short_mscale"];
 const ORIGINAL: &str = "original_max_position_embeddings";
 const ORIGINAL_GGUF: &str = "scaling.original_context_length";
 /// The turns in the original context between which YaRN mixes, where a file does not say.
@@ -60,6 +62,9 @@ impl Group<'_> {
             Some(kind) => Some(kind),
             None => self.keys.str(&self.name("type"))?,
         };
+        if let Some(field) = FOREIGN.into_iter().find(|field| self.keys.given(&self.name(field)).is_some()) {
+            return Err(unsupported(self.keys, format!("the field {}", self.name(field)), KNOWN));
+        }
         match kind {
             // Dynamic scaling begins behind the context of the configuration, where no sequence gets.
             None | Some("default" | "dynamic") => Ok(Scaling::None),
@@ -83,6 +88,27 @@ impl Group<'_> {
         Ok(Scaling::Llama3 { factor: self.number("factor")?, low_freq_factor, high_freq_factor, original_context })
     }
 
+    fn longrope(&self, context: usize, dims: usize) -> Result<Scaling> {
+        let original_context = self.original_context(context)?;
+        let factor = self.optional("factor")?.unwrap_or(context as f64 / original_context as f64);
+        let usual = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original_context as f64).ln()).sqrt() };
+        let magnitude = self.optional("attention_factor")?.unwrap_or(usual);
+        if !magnitude.is_finite() {
+            return Err(self.keys.wrong(&self.name(ORIGINAL), format!("{original_context} is too small")));
+        }
+        let lists = Some([self.list("short_factor", dims / 2)?, self.list("long_factor", dims / 2)?]);
+        Ok(Scaling::LongRope { original_context, list: FactorList::Short, lists, magnitude })
+    }
+
+    fn list(&self, field: &str, pairs: usize) -> Result<Vec<f32>> {
+        let name = self.name(field);
+        let value = self.keys.given(&name).ok_or_else(|| self.keys.missing(&name))?;
+        let number = |value: &Value| value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0);
+        let list = value.as_array().and_then(|list| list.iter().map(number).collect::<Option<Vec<_>>>());
+        let problem = || format!("expected {pairs} numbers above 0, one for each pair of elements that turns");
+        list.filter(|list| list.len() == pairs).ok_or_else(|| self.keys.wrong(&name, problem()))
+    }
+
     fn yarn(&self, context: usize) -> Result<Scaling> {
         let original_context = self.original_context(context)?;
         let factor = self.optional("factor")?.unwrap_or(context as f64 / original_context as f64);
@@ -100,29 +126,6 @@ impl Group<'_> {
     }
 }
 
-impl Group<'_> {
-    fn longrope(&self, context: usize, dims: usize) -> Result<Scaling> {
-        let original_context = self.original_context(context)?;
-        let factor = self.optional("factor")?.unwrap_or(context as f64 / original_context as f64);
-        let usual = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original_context as f64).ln()).sqrt() };
-        let magnitude = self.optional("attention_factor")?.unwrap_or(usual);
-        if !magnitude.is_finite() {
-            return Err(self.keys.wrong(&self.name(ORIGINAL), format!("{original_context} is too small")));
-        }
-        let lists = Some([self.list("short_factor", dims / 2)?, self.list("long_factor", dims / 2)?]);
-        Ok(Scaling::LongRope { original_context, list: List::Short, lists, magnitude })
-    }
-
-    fn list(&self, field: &str, pairs: usize) -> Result<Vec<f32>> {
-        let name = self.name(field);
-        let value = self.keys.given(&name).ok_or_else(|| self.keys.missing(&name))?;
-        let number = |value: &Value| value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0);
-        let list = value.as_array().and_then(|list| list.iter().map(number).collect::<Option<Vec<_>>>());
-        let problem = || format!("expected {pairs} numbers above 0, one for each pair of elements that turns");
-        list.filter(|list| list.len() == pairs).ok_or_else(|| self.keys.wrong(&name, problem()))
-    }
-}
-
 impl Keys<'_> {
     /// `context`: what the file says it is, in tokens.
     pub(super) fn gguf_scaling(&self, context: usize) -> Result<Scaling> {
@@ -132,7 +135,7 @@ impl Keys<'_> {
         if self.has(Role::LongFactors)? || kind == Some("longrope") {
             return Ok(Scaling::LongRope {
                 original_context: size(self, &key(ORIGINAL_GGUF), MAX_CONTEXT, Some(context))?,
-                list: List::Short,
+                list: FactorList::Short,
                 lists: None,
                 magnitude: positive(self, &key("scaling.attn_factor"), Some(1.0))?,
             });
@@ -158,9 +161,10 @@ impl Keys<'_> {
         if number("scaling.yarn_ext_factor", 1.0)? != 1.0 {
             return Err(unsupported(self, format!("{extrapolated} other than 1"), KNOWN));
         }
-        let own = match self.f64(&key("scaling.yarn_log_multiplier"))? {
+        let all = key("scaling.yarn_log_multiplier");
+        let own = match self.f64(&all)? {
             None | Some(0.0) => attention_factor(factor, 1.0),
-            Some(all) => attention_factor(factor, 1.0) / attention_factor(factor, all),
+            Some(_) => attention_factor(factor, 1.0) / attention_factor(factor, positive(self, &all, None)?),
         };
         let beta_fast = number("scaling.yarn_beta_fast", BETA_FAST)?;
         let beta_slow = number("scaling.yarn_beta_slow", BETA_SLOW)?;

@@ -52,14 +52,23 @@ impl Linear {
 
 impl Llama {
     pub fn load(checkpoint: &Checkpoint, half_cache: bool) -> Self {
+        Self::of(checkpoint, Config::from_checkpoint(checkpoint).unwrap(), half_cache)
+    }
+
+    /// As `config` says, which is the checkpoint's or one made of it.
+    pub fn of(checkpoint: &Checkpoint, config: Config, half_cache: bool) -> Self {
         use LayerRole::*;
-        let config = Config::from_checkpoint(checkpoint).unwrap();
         let tensor = |role: Role| -> Vec<f32> {
             let (tensor, rows) = config.rows(role);
             let info = config.tensor(checkpoint, tensor).unwrap();
             let values = block_on(checkpoint.read_f32(info)).unwrap();
             let width = values.len() / info.shape[0];
             values[rows.start * width..rows.end * width].to_vec()
+        };
+        let inv_freq = |rope: &Rope| {
+            let factors = config.optional_tensor(checkpoint, rope.factors()).unwrap();
+            let factors = factors.map(|tensor| block_on(checkpoint.read_f32(tensor)).unwrap());
+            rope.inv_freq(factors.as_deref()).unwrap()
         };
         let gains = |role| -> Vec<f32> { tensor(role).into_iter().map(|gain| gain + config.norm_offset).collect() };
         let layer = |at: usize| {
@@ -75,7 +84,7 @@ impl Llama {
                 Norms::Around => (Some([AttnNorm, PreMlpNorm]), Some([PostAttnNorm, PostMlpNorm])),
             };
             Layer {
-                inv_freq: spec.rope.as_ref().map_or(Vec::new(), |rope| rope.inv_freq(None).unwrap()),
+                inv_freq: spec.rope.as_ref().map_or(Vec::new(), inv_freq),
                 magnitude: spec.rope.as_ref().map_or(1.0, Rope::magnitude),
                 before: before.map(both),
                 after: after.map(both),
