@@ -20,12 +20,16 @@ mod phi3;
 mod positions;
 mod qwen2;
 mod qwen3;
+mod rope;
+mod scaling;
 mod smollm3;
 mod upload;
 
-pub use config::{Config, LayerSpec, Norms, Rope, RopeRows, SamplingDefaults, Scaling};
+pub use config::{Config, LayerSpec, Norms, RopeRows, SamplingDefaults, Stacked};
 pub use names::{LayerRole, Role};
 pub(crate) use network::Network;
+pub(crate) use rope::Angle;
+pub use rope::{FactorList, Rope, Scaling};
 pub(crate) use upload::Uploader;
 
 use crate::{
@@ -51,10 +55,13 @@ const ARCHITECTURES: &[Architecture] = &[
     qwen3::QWEN3,
     gemma::GEMMA2,
     gemma::GEMMA3,
+    gemma::GEMMA3_WHOLE,
     smollm3::SMOLLM3,
     phi3::PHI3,
     olmo2::OLMO2,
     granite::GRANITE,
+    granite::GRANITE_HYBRID,
+    mistral::MINISTRAL,
 ];
 
 impl Architecture {
@@ -66,10 +73,15 @@ impl Architecture {
         };
         let name = fields.str(key)?.ok_or_else(|| fields.missing(key))?;
         let found = ARCHITECTURES.iter().find(|architecture| known(architecture) == name);
-        found.ok_or_else(|| Error::Unsupported {
-            file: fields.file().to_owned(),
-            what: format!("the architecture {name:?}"),
-            fix: format!("this version runs: {}", ARCHITECTURES.iter().map(known).collect::<Vec<_>>().join(", ")),
+        found.ok_or_else(|| {
+            let mut names: Vec<&str> = Vec::new();
+            names.extend(ARCHITECTURES.iter().map(known));
+            names.dedup();
+            Error::Unsupported {
+                file: fields.file().to_owned(),
+                what: format!("the architecture {name:?}"),
+                fix: format!("this version runs: {}", names.join(", ")),
+            }
         })
     }
 }

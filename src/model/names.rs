@@ -4,7 +4,10 @@
 
 use std::ops::Range;
 
-use super::config::{Config, Norms};
+use super::{
+    Scaling,
+    config::{Config, Norms, Stacked},
+};
 use crate::{
     error::{Error, Result},
     kernels::head_norm::QkNorm,
@@ -21,6 +24,10 @@ pub enum Role {
     LmHead,
     /// `[rope.dims / 2]`: what each pair's frequency is divided by. Optional, in GGUF only.
     RopeFactors,
+    /// The same of LongRoPE, where no context is longer than the original one.
+    ShortFactors,
+    /// The same where some are.
+    LongFactors,
     /// A tensor of layer 0, 1, …
     Layer(usize, LayerRole),
 }
@@ -51,6 +58,9 @@ pub enum LayerRole {
     /// Those two, one below the other.
     GateUp,
     Down,
+    /// As those, where a mixture of experts could be beside them.
+    SharedGateUp,
+    SharedDown,
     GateBias,
     UpBias,
     DownBias,
@@ -63,8 +73,10 @@ impl Role {
             Role::Embedding => ("token_embd.weight", "model.embed_tokens.weight"),
             Role::FinalNorm => ("output_norm.weight", "model.norm.weight"),
             Role::LmHead => ("output.weight", "lm_head.weight"),
-            // Hugging Face has the scaling in its configuration and no such tensor.
+            // Hugging Face has the scaling in its configuration and no such tensors.
             Role::RopeFactors => ("rope_freqs.weight", "rope_freqs.weight"),
+            Role::ShortFactors => ("rope_factors_short.weight", "rope_factors_short.weight"),
+            Role::LongFactors => ("rope_factors_long.weight", "rope_factors_long.weight"),
             Role::Layer(layer, role) => {
                 let (gguf, hugging_face) = role.names();
                 return match kind {
@@ -86,7 +98,7 @@ impl Role {
         match self {
             Role::Embedding | Role::LmHead => vec![config.vocab, hidden],
             Role::FinalNorm => vec![hidden],
-            Role::RopeFactors => {
+            Role::RopeFactors | Role::ShortFactors | Role::LongFactors => {
                 let dims = config.layers.iter().find_map(|layer| layer.rope.as_ref()).map_or(0, |rope| rope.dims);
                 vec![dims / 2]
             }
@@ -103,8 +115,8 @@ impl Role {
                 QBias => vec![queries],
                 KBias | VBias => vec![keys],
                 Gate | Up => vec![config.layers[layer].intermediate, hidden],
-                GateUp => vec![2 * config.layers[layer].intermediate, hidden],
-                Down => vec![hidden, config.layers[layer].intermediate],
+                GateUp | SharedGateUp => vec![2 * config.layers[layer].intermediate, hidden],
+                Down | SharedDown => vec![hidden, config.layers[layer].intermediate],
                 GateBias | UpBias => vec![config.layers[layer].intermediate],
             },
         }
@@ -137,9 +149,24 @@ impl LayerRole {
             // What converters call it where the two are one.
             GateUp => ("ffn_up.weight", "mlp.gate_up_proj.weight"),
             Down => ("ffn_down.weight", "mlp.down_proj.weight"),
+            // Converters part the one, and call both as if there never could be experts.
+            SharedGateUp => ("ffn_up.weight", "shared_mlp.input_linear.weight"),
+            SharedDown => ("ffn_down.weight", "shared_mlp.output_linear.weight"),
             GateBias => ("ffn_gate.bias", "mlp.gate_proj.bias"),
             UpBias => ("ffn_up.bias", "mlp.up_proj.bias"),
             DownBias => ("ffn_down.bias", "mlp.down_proj.bias"),
+        }
+    }
+}
+
+impl Stacked {
+    /// The tensors of a layer's matrices.
+    fn matrices(self) -> &'static [LayerRole] {
+        use LayerRole::*;
+        match self {
+            Stacked::Nothing => &[Q, K, V, O, Gate, Up, Down],
+            Stacked::QkvAndGateUp => &[Qkv, O, GateUp, Down],
+            Stacked::SharedGateUp => &[Q, K, V, O, SharedGateUp, SharedDown],
         }
     }
 }
@@ -176,12 +203,15 @@ impl Config {
         use LayerRole::*;
         let Role::Layer(layer, matrix) = role else { return (role, 0..role.shape(self)[0]) };
         let rows = |role| Role::Layer(layer, role).shape(self)[0];
-        let (tensor, first) = match (self.layers[layer].is_fused, matrix) {
-            (true, Q) => (Qkv, 0),
-            (true, K) => (Qkv, rows(Q)),
-            (true, V) => (Qkv, rows(Q) + rows(K)),
-            (true, Gate) => (GateUp, 0),
-            (true, Up) => (GateUp, rows(Gate)),
+        let (tensor, first) = match (self.layers[layer].stacked, matrix) {
+            (Stacked::QkvAndGateUp, Q) => (Qkv, 0),
+            (Stacked::QkvAndGateUp, K) => (Qkv, rows(Q)),
+            (Stacked::QkvAndGateUp, V) => (Qkv, rows(Q) + rows(K)),
+            (Stacked::QkvAndGateUp, Gate) => (GateUp, 0),
+            (Stacked::QkvAndGateUp, Up) => (GateUp, rows(Gate)),
+            (Stacked::SharedGateUp, Gate) => (SharedGateUp, 0),
+            (Stacked::SharedGateUp, Up) => (SharedGateUp, rows(Gate)),
+            (Stacked::SharedGateUp, Down) => (SharedDown, 0),
             _ => (matrix, 0),
         };
         (Role::Layer(layer, tensor), first..first + rows(matrix))
@@ -191,11 +221,15 @@ impl Config {
     pub fn roles(&self) -> Vec<Role> {
         use LayerRole::*;
         let mut roles = vec![Role::Embedding];
+        let ropes = self.layers.iter().filter_map(|layer| layer.rope.as_ref());
+        if let Some(rope) = ropes.into_iter().find(|rope| matches!(rope.scaling, Scaling::LongRope { lists: None, .. }))
+        {
+            roles.push(rope.factors());
+        }
         for (index, spec) in self.layers.iter().enumerate() {
             let groups = [
                 (true, spec.norms.roles()),
-                (!spec.is_fused, &[Q, K, V, O, Gate, Up, Down]),
-                (spec.is_fused, &[Qkv, O, GateUp, Down]),
+                (true, spec.stacked.matrices()),
                 (spec.qkv_bias, &[QBias, KBias, VBias]),
                 (spec.qk_norm.is_some(), &[QNorm, KNorm]),
                 (spec.o_bias, &[OBias]),
