@@ -3,7 +3,7 @@
 
 use headstart::engine::{Engine, EngineOptions};
 use headstart::kernels::head_norm::QkNorm;
-use headstart::model::{Config, LayerSpec, RopeRows};
+use headstart::model::{Config, LayerSpec, RopeRows, Stacked};
 use headstart::quant::Format;
 use headstart::weights::{Checkpoint, MemorySource};
 use pollster::block_on;
@@ -13,6 +13,7 @@ use crate::checkpoints::{safetensors as st, tiny};
 use crate::support::engine::score;
 use crate::support::golden::{Known, folder, worse};
 use crate::support::llama::Llama;
+use crate::support::odd;
 
 /// The tiny model as another architecture, whose rows of Q and K are as transformers has them in GGUF too.
 fn config(architecture: &'static str, layer: LayerSpec) -> Config {
@@ -178,4 +179,156 @@ fn what_a_file_leaves_out_is_as_its_makers_mean_it() {
     assert_eq!((granite.layers[0].scores.scale, granite.logit_scale), (1.0, 1.0));
     let error = changed("tiny-granite-f16", json!({ "logits_scaling": 0.0 })).unwrap_err();
     assert!(error.contains("logits_scaling"), "{error}");
+}
+
+#[test]
+fn granite_4_runs_where_it_is_dense() {
+    let name = "tiny-granite4-f16";
+    let known = changed(name, json!({})).unwrap();
+    assert_eq!((known.architecture, known.layers[0].stacked), ("granite", Stacked::SharedGateUp));
+    let types = |key: &str, kind: &str| json!({ "layer_types": "absent", key: vec![kind; 2] });
+    assert_eq!(changed(name, types("layer_types", "attention")).unwrap(), known, "as release 4 of transformers has it");
+    assert_eq!(changed(name, types("layers_block_type", "attention")).unwrap(), known);
+    assert_eq!(
+        changed(name, json!({ "intermediate_size": 8 })).unwrap(),
+        known,
+        "experts are as wide, which there are not"
+    );
+    for none in ["nope", "absent"] {
+        let config = changed(name, json!({ "position_embedding_type": none })).unwrap();
+        assert!(config.layers.iter().all(|layer| layer.rope.is_none()), "{none}");
+    }
+    let wide = changed(name, json!({ "shared_intermediate_size": "absent" })).unwrap();
+    assert_eq!(wide.layers[0].intermediate, 1024);
+    for (fields, part) in [
+        (json!({ "layer_types": ["mamba", "attention"] }), "layer_types with state space layers"),
+        (json!({ "layer_types": ["linear_attention", "full_attention"] }), "layer_types with state space layers"),
+        (json!({ "layer_types": "absent" }), "without layer_types"),
+        (json!({ "num_local_experts": 4 }), "num_local_experts"),
+        (json!({ "num_local_experts": "absent" }), "num_local_experts"),
+    ] {
+        let error = changed(name, fields).unwrap_err();
+        assert!(error.contains(part) && error.contains("dense"), "{error}");
+    }
+}
+
+#[test]
+fn a_granite_gguf_says_whether_positions_turn() {
+    let turns = |name: &str| {
+        let checkpoint = block_on(Checkpoint::open(folder(name))).unwrap();
+        Config::from_checkpoint(&checkpoint).unwrap().layers.iter().all(|layer| layer.rope.is_some())
+    };
+    assert!(turns("tiny-granite-f16.gguf") && turns("tiny-granite4-f16.gguf") && !turns("tiny-granite4-nope-f16.gguf"));
+}
+
+/// What the published files of Gemma 3 leave out of their language model.
+#[test]
+fn the_language_model_of_a_gemma_that_sees_is_read_alone() {
+    let name = "tiny-gemma3-whole-f16";
+    let known = changed(name, json!({})).unwrap();
+    assert_eq!((known.architecture, known.heads, known.kv_heads, known.head_dim), ("gemma3", 8, 4, 256));
+    assert_eq!((known.hidden, known.vocab, known.tied_embeddings), (16, 131, true));
+    assert_eq!((known.bos, &known.stop_tokens[..]), (Some(1), &[2][..]));
+    let theta = |config: &Config, layer: usize| config.layers[layer].rope.as_ref().unwrap().theta;
+    assert_eq!((theta(&known, 0), theta(&known, 1)), (10_000.0, 1_000_000.0));
+    assert_eq!((known.layers[0].scores.window, known.layers[1].scores.window), (Some(17), None));
+
+    let alone = json!({ "text_config": { "num_hidden_layers": 7, "eos_token_id": 5 } });
+    let all = changed(name, alone).unwrap();
+    assert_eq!((all.hidden, all.vocab, all.layers[0].intermediate, all.context), (2304, 262_208, 9216, 131_072));
+    assert_eq!((all.layers[0].scores.window, all.layers[5].scores.window), (Some(4096), None));
+    assert!(all.stop_tokens.contains(&5), "{:?}", all.stop_tokens);
+    let error = changed(name, json!({ "text_config": { "final_logit_softcapping": 30.0 } })).unwrap_err();
+    assert!(error.contains("final_logit_softcapping"), "{error}");
+
+    let checkpoint = block_on(Checkpoint::open(folder(name))).unwrap();
+    known.check_tensors(&checkpoint).unwrap();
+    assert!(checkpoint.tensors["model.norm.weight"].name == "language_model.model.norm.weight");
+}
+
+#[test]
+fn ministral_has_windows_where_its_file_says() {
+    let name = "tiny-ministral-f16";
+    let windows = |fields| -> Vec<Option<usize>> {
+        changed(name, fields).unwrap().layers.iter().map(|layer| layer.scores.window).collect()
+    };
+    assert_eq!(windows(json!({})), [None, Some(19), Some(19)]);
+    assert_eq!(windows(json!({ "layer_types": "absent" })), [Some(19); 3], "every layer");
+    assert_eq!(windows(json!({ "sliding_window": null })), [None; 3]);
+    // What is published has a window as long as its context, and calls itself a Mistral.
+    assert_eq!(windows(json!({ "sliding_window": 512, "model_type": "mistral" })), [None; 3]);
+    let error = changed(name, json!({ "model_type": "mistral" })).unwrap_err();
+    assert!(error.contains("layer_types"), "{error}");
+    let error = changed(name, json!({ "model_type": "ministral3" })).unwrap_err();
+    assert!(error.contains("ministral3"), "{error}");
+}
+
+/// Every field that transformers' modelling files of these architectures read changes what is read here, or is refused by its
+/// name: none is passed over.
+#[test]
+fn no_field_that_changes_numbers_is_passed_over() {
+    let fields = [
+        ("attention_bias", json!(true)),
+        ("attention_multiplier", json!(0.7)),
+        ("attn_logit_softcapping", json!(47.0)),
+        ("clip_qkv", json!(8.0)),
+        ("embedding_multiplier", json!(3.5)),
+        ("final_logit_softcapping", json!(29.0)),
+        ("head_dim", json!(8)),
+        ("hidden_size", json!(8)),
+        ("layer_types", json!(vec!["chunked_attention"; 7])),
+        ("lm_head_bias", json!(true)),
+        ("logits_scaling", json!(3.5)),
+        ("mlp_bias", json!(true)),
+        ("no_rope_layers", json!([0, 1, 0, 1, 0, 1, 0])),
+        ("num_attention_heads", json!(2)),
+        ("num_hidden_layers", json!(1)),
+        ("num_key_value_heads", json!(97)),
+        ("num_local_experts", json!(4)),
+        ("partial_rotary_factor", json!(0.5)),
+        ("query_pre_attn_scalar", json!(97)),
+        ("residual_multiplier", json!(0.7)),
+        ("rms_norm_eps", json!(0.125)),
+        ("rope_parameters", json!({ "rope_type": "p-rope" })),
+        ("rope_parameters", json!({ "rope_type": "yarn", "factor": 2.0, "llama_4_scaling_beta": 0.1 })),
+        (
+            "rope_parameters",
+            json!({ "full_attention": { "rope_theta": 3.5 }, "sliding_attention": { "rope_theta": 2.5 } }),
+        ),
+        ("sliding_window", json!(13)),
+        ("tie_word_embeddings", json!(true)),
+        ("tie_word_embeddings", json!(false)),
+        ("use_bidirectional_attention", json!(true)),
+        ("use_qk_norm", json!(true)),
+        ("vocab_size", json!(8)),
+    ];
+    // Windows that a switch leaves off, biases that are there without being named, what is said beside RoPE once more, and how
+    // a model without positions would turn.
+    let idle = |name: &str, field: &str| match field {
+        "sliding_window" => ["qwen", "smollm3", "yarn"].iter().any(|family| name.contains(family)),
+        "attention_bias" => name.contains("qwen2"),
+        "partial_rotary_factor" => name.contains("phi") || name.contains("nope"),
+        _ => false,
+    };
+    for name in odd::all() {
+        let json: Value = serde_json::from_slice(&std::fs::read(folder(name).join("config.json")).unwrap()).unwrap();
+        let known = changed(name, json!({})).unwrap();
+        for (field, value) in fields.iter().filter(|(field, value)| json[*field] != *value) {
+            let fields = match json.get("text_config") {
+                None => json!({ *field: value }),
+                Some(text) => {
+                    let mut text = text.clone();
+                    text[*field] = value.clone();
+                    json!({ "text_config": text })
+                }
+            };
+            let passed_over = changed(name, fields).is_ok_and(|config| config == known);
+            assert_eq!(passed_over, idle(name, field), "{name}: {field} {value}");
+        }
+        let window = json!({ "use_sliding_window": true, "sliding_window": 13 });
+        assert!(
+            changed(name, window).is_err() || name.contains("gemma3-whole"),
+            "{name}: a window that is switched on"
+        );
+    }
 }

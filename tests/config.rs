@@ -16,7 +16,7 @@ use crate::checkpoints::{
     model_path, safetensors as st, tiny,
 };
 
-fn from_gguf(file: &Gguf) -> Result<Config> {
+pub fn from_gguf(file: &Gguf) -> Result<Config> {
     Config::from_checkpoint(
         &block_on(Checkpoint::gguf(Box::new(MemorySource::new("tiny.gguf", file.build())))).unwrap(),
     )
@@ -27,7 +27,7 @@ fn from_directory(directory: &st::Directory) -> Result<Config> {
 }
 
 /// The configuration of the tiny model with some fields of `config.json` replaced; a null removes the field.
-fn with_json(fields: Value) -> Result<Config> {
+pub fn with_json(fields: Value) -> Result<Config> {
     let mut config = tiny::config_json(&tiny::config());
     for (key, value) in fields.as_object().unwrap() {
         config[key] = value.clone();
@@ -40,12 +40,12 @@ fn with_json(fields: Value) -> Result<Config> {
     from_directory(&directory)
 }
 
-fn with_key(key: &str, value: impl Into<Meta>) -> Result<Config> {
+pub fn with_key(key: &str, value: impl Into<Meta>) -> Result<Config> {
     from_gguf(tiny::gguf(&tiny::config(), Format::F32).set(key, value))
 }
 
 #[track_caller]
-fn refused<T>(result: Result<T>, parts: &[&str]) {
+pub fn refused<T>(result: Result<T>, parts: &[&str]) {
     let message = result.err().expect("refused").to_string();
     for part in parts {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
@@ -169,8 +169,8 @@ fn rope_reads_alike_in_both_generations_of_transformers() {
         Scaling::Linear { factor: 4.0 }
     );
 
-    refused(with_json(json!({"rope_scaling": {"type": "yarn", "factor": 2}})), &["dir/config.json", "yarn", "linear"]);
-    refused(with_key("llama.rope.scaling.type", "yarn"), &["tiny.gguf", "yarn", "linear"]);
+    refused(with_json(json!({"rope_scaling": {"type": "p-rope"}})), &["dir/config.json", "p-rope", "linear"]);
+    refused(with_key("llama.rope.scaling.type", "p-rope"), &["tiny.gguf", "p-rope", "linear"]);
     refused(with_json(json!({"rope_scaling": 2})), &["dir/config.json", "rope_scaling", "an object"]);
     refused(with_json(json!({"rope_scaling": {"type": "linear"}})), &["config.json", "rope_scaling.factor", "missing"]);
     let mut reversed = llama3.clone();

@@ -1,13 +1,13 @@
 //! What must not change a single bit on one adapter: how a prompt is cut, how the cache came by its size, what
 //! runs beside a sequence, what ran before it.
 
-use headstart::engine::{EngineOptions, Request};
+use headstart::engine::{Engine, EngineOptions, Request};
 use headstart::sample::SamplingParams;
 
 use crate::support::engine::{generate, greedy, load, run, score_bits};
 use crate::support::golden::{Golden, worse};
 use crate::support::model_path;
-use crate::support::odd::{NAMES, Tiny};
+use crate::support::odd::{MORE, NAMES, Tiny};
 
 /// A prompt that neither pages nor chunks divide, the same on every machine.
 fn prompt(length: usize, vocabulary: usize, seed: usize) -> Vec<u32> {
@@ -71,18 +71,34 @@ fn growth_under_running_sequences_loses_nothing() {
 fn company_changes_no_bit() {
     for name in NAMES {
         let tiny = Tiny::read(name);
-        let mut engine = load(&tiny.folder, &EngineOptions::default());
-        let requests = requests(tiny.vocabulary);
-        let together = run(&mut engine, &requests);
-        for (request, together) in requests.iter().zip(&together) {
-            let what = format!("{name}: a prompt of {} tokens", request.tokens.len());
-            assert_eq!(together.tokens.len(), request.max_tokens, "{what}");
-            assert_eq!(together.logits.len(), request.max_tokens, "{what}");
-            let alone = &run(&mut engine, std::slice::from_ref(request))[0];
-            assert_eq!(alone.tokens, together.tokens, "{what}");
-            let parted = alone.logits.iter().zip(&together.logits).position(|(a, b)| a != b);
-            assert_eq!(parted, None, "{what}: token whose logits differ");
-        }
+        company(name, &mut load(&tiny.folder, &EngineOptions::default()), &requests(tiny.vocabulary));
+    }
+}
+
+fn company(name: &str, engine: &mut Engine, requests: &[Request]) {
+    let together = run(engine, requests);
+    for (request, together) in requests.iter().zip(&together) {
+        let what = format!("{name}: a prompt of {} tokens", request.tokens.len());
+        assert_eq!(together.tokens.len(), request.max_tokens, "{what}");
+        assert_eq!(together.logits.len(), request.max_tokens, "{what}");
+        let alone = &run(engine, std::slice::from_ref(request))[0];
+        assert_eq!(alone.tokens, together.tokens, "{what}");
+        let parted = alone.logits.iter().zip(&together.logits).position(|(a, b)| a != b);
+        assert_eq!(parted, None, "{what}: token whose logits differ");
+    }
+}
+
+/// The same of models that have these kernels with other numbers, with less to compute.
+#[test]
+fn neither_chunks_nor_company_change_a_bit_of_more_models() {
+    for name in MORE {
+        let tiny = Tiny::read(name);
+        let tokens = prompt(83, tiny.vocabulary, 1);
+        let mut engine = load(&tiny.folder, &chunked(tokens.len()));
+        let whole = score_bits(&mut engine, &tokens);
+        let cut = score_bits(&mut load(&tiny.folder, &chunked(16)), &tokens);
+        same(&format!("{name} in chunks of 16"), &whole, &cut, tiny.vocabulary);
+        company(name, &mut engine, &requests(tiny.vocabulary)[2..5]);
     }
 }
 

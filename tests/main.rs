@@ -33,6 +33,7 @@ mod reference;
 mod remote;
 mod resume;
 mod reuse;
+mod rope;
 mod sample;
 mod store;
 mod support;

@@ -6,7 +6,7 @@ use pollster::block_on;
 use crate::support::golden::{Golden, Known, Reference, Report, TOLERANCE, folder, last_logits, worse};
 use crate::support::llama::Llama;
 use crate::support::model_path;
-use crate::support::odd::{GGUFS, NAMES, Tiny};
+use crate::support::odd::{GGUFS, Tiny, all};
 
 /// What another order of f32 sums may cost: some 1e-5 of logits that spread over a few units.
 const ROUNDING: f32 = 1e-4;
@@ -45,7 +45,7 @@ fn the_comparisons_bite() {
 #[test]
 fn the_cpu_twin_agrees_with_transformers_on_odd_shapes() {
     let mut report = Report::default();
-    for name in NAMES {
+    for name in all() {
         let tiny = Tiny::read(name);
         let checkpoint = block_on(Checkpoint::open(&tiny.folder)).unwrap();
         for (cache, half, tolerance) in [("f32", false, ROUNDING), ("f16", true, tiny.tolerance)] {

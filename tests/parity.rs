@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::support::engine::{check, load, score_bits};
 use crate::support::golden::{Golden, Known, Reference, Report, TOLERANCE, folder, json, last_logits};
-use crate::support::odd::{NAMES, Tiny};
+use crate::support::odd::{Tiny, all};
 use crate::support::{convert, model_path};
 
 #[test]
@@ -69,7 +69,7 @@ fn hold_quantised(model: &Path, tokens: &[u32]) {
 #[test]
 fn odd_shapes_answer_as_transformers_does() {
     let mut report = Report::default();
-    for name in NAMES {
+    for name in all() {
         let tiny = Tiny::read(name);
         let mut engine = load(&tiny.folder, &EngineOptions::default());
         let known = |position| Some(Known::Row(tiny.row(position)));

@@ -8,7 +8,7 @@ use web_time::Instant;
 
 use crate::engine::answers::Answers;
 use crate::engine::language::Language;
-use crate::engine::{Engine, EngineOptions, Progress, Stage};
+use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
 use crate::model::Config;
 use crate::quant::Format;
@@ -31,16 +31,17 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
 
-    #[command(flatten)]
-    pub(crate) weights: WeightArgs,
-}
-
-/// What becomes of the weights of a file.
-#[derive(Debug, Args)]
-pub(crate) struct WeightArgs {
     /// Quantise 16-bit and 32-bit weights while loading
     #[arg(long, value_name = "FORMAT", value_parser = quantize_format)]
     pub(crate) quantize: Option<Format>,
+}
+
+impl EngineArgs {
+    /// Whose KV a model has that is loaded so.
+    pub(crate) fn identity(&self, model: &Model, weights_digest: &str) -> KvIdentity {
+        let config = model.config.clone().for_context(self.context.unwrap_or(model.config.context));
+        KvIdentity::new(&config, weights_digest, self.quantize)
+    }
 }
 
 fn quantize_format(name: &str) -> Result<Format, &'static str> {
@@ -84,7 +85,7 @@ impl Session {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         };
-        let (context, quantize) = (args.context, args.weights.quantize);
+        let (context, quantize) = (args.context, args.quantize);
         let options = EngineOptions { context, quantize, ttl, ..EngineOptions::default() };
         let engine = pollster::block_on(Engine::load(&model.checkpoint, &options, &mut progress));
         bar.finish_and_clear();

@@ -4,6 +4,7 @@
 use crate::{
     gpu::{Buffer, Slice},
     kernels::{Class, PAGE, Span},
+    model::Angle,
 };
 
 /// Words of a header: storage bindings start at multiples of 256 bytes.
@@ -99,7 +100,7 @@ pub(crate) fn capacity(angles: usize, rows: usize, sequences: usize, context: us
 }
 
 /// Lays out `groups` (prompt rows before decode rows). `tile_rows`: query rows of a prompt tile.
-pub(crate) fn build(groups: &[Rows], inv_freq: &[f64], tile_rows: usize, buffer: Buffer) -> Batch {
+pub(crate) fn build(groups: &[Rows], angles: &[Angle], tile_rows: usize, buffer: Buffer) -> Batch {
     let mut sections = Sections::default();
     let mut spans = [SpanRows::default(), SpanRows::default()];
     let mut untouched: usize = groups.iter().map(|group| group.tokens.len()).sum();
@@ -110,7 +111,7 @@ pub(crate) fn build(groups: &[Rows], inv_freq: &[f64], tile_rows: usize, buffer:
             untouched - 1
         } else {
             let span = &mut spans[(group.class == Class::Decode) as usize];
-            sections.add(group, inv_freq, span, tile_rows);
+            sections.add(group, angles, span, tile_rows);
             sections.tokens.len() - 1
         };
         match group.logits {
@@ -181,15 +182,15 @@ struct Sections {
 }
 
 impl Sections {
-    fn add(&mut self, group: &Rows, inv_freq: &[f64], span: &mut SpanRows, tile_rows: usize) {
+    fn add(&mut self, group: &Rows, angles: &[Angle], span: &mut SpanRows, tile_rows: usize) {
         let first = self.tokens.len();
         let count = group.tokens.len();
         self.tokens.extend_from_slice(group.tokens);
         self.slots.extend_from_slice(group.slots);
         for position in group.position..group.position + count {
-            for frequency in inv_freq {
-                let (sin, cos) = (position as f64 * frequency).sin_cos();
-                self.rope.extend([(cos as f32).to_bits(), (sin as f32).to_bits()]);
+            for Angle { per_token, magnitude } in angles {
+                let (sin, cos) = (position as f64 * per_token).sin_cos();
+                self.rope.extend([cos, sin].map(|x| ((x * magnitude) as f32).to_bits()));
             }
         }
         let table = self.tables.len();

@@ -1,6 +1,8 @@
 //! What the KV of a model depends on, as the fields that root its keys. Whatever changes a value by design changes a
 //! field; which adapter computed it does not (adapters agree within tolerance, and a file serves all of them).
 
+use sha2::{Digest, Sha256};
+
 use super::pages::PageLayout;
 use crate::{
     kernels::{attention::Scores, head_norm::QkNorm, linear::Activation},
@@ -85,7 +87,7 @@ fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
         rope: _,
         scores,
         norms,
-        is_fused: _,
+        stacked: _,
         qkv_bias,
         qk_norm,
         o_bias,
@@ -116,11 +118,26 @@ fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
 
 fn rope(rope: &Rope) -> String {
     let scaling = match &rope.scaling {
+        // Lists that are tensors belong to the weights.
+        Scaling::LongRope { original_context, list, lists, magnitude } => {
+            let own = lists.as_ref().map_or(String::new(), |lists| format!(" list={}", digest(&lists[*list as usize])));
+            format!("longrope {list:?} original={original_context} magnitude={magnitude}{own}")
+        }
         Scaling::None => "none".to_owned(),
         Scaling::Linear { factor } => format!("linear factor={factor}"),
         Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
             format!("llama3 factor={factor} low={low_freq_factor} high={high_freq_factor} original={original_context}")
         }
+        Scaling::Yarn { factor, beta_fast, beta_slow, original_context, truncate, magnitude } => format!(
+            "yarn factor={factor} fast={beta_fast} slow={beta_slow} original={original_context} truncate={truncate} \
+             magnitude={magnitude}"
+        ),
     };
     format!("theta={} dims={} scaling={scaling}", rope.theta, rope.dims)
+}
+
+/// SHA-256 of the numbers as little-endian f32, in hex.
+fn digest(numbers: &[f32]) -> String {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -77,8 +77,9 @@ impl Runner {
             return Err(Error::Request { field: "quantize", problem });
         }
         let config = Config::from_checkpoint(checkpoint)?;
-        config.check_tensors(checkpoint)?;
         let context = context(&config, options)?;
+        let config = config.for_context(context);
+        config.check_tensors(checkpoint)?;
         let mut gpu = Gpu::open(kernels::SHADERS).await?;
         let caps = gpu.caps().clone();
         let most = options.chunk.unwrap_or(memory::default_chunk(&caps)).clamp(1, context);
@@ -108,7 +109,7 @@ impl Runner {
 
         let rows = most + max_sequences;
         let memory = memory::activations(&mut gpu, &config, context, rows, max_sequences).await?;
-        let bytes = batch::capacity(model.inv_freq().len(), rows, max_sequences, context);
+        let bytes = batch::capacity(model.angles().len(), rows, max_sequences, context);
         let step_buffer = gpu.alloc("the step buffer", bytes, "lower --context").await?;
         let tokens = options.kv_tokens.unwrap_or(memory::INITIAL_TOKENS).min(context);
         let most = context.next_multiple_of(PAGE).saturating_mul(max_sequences);
@@ -253,7 +254,7 @@ impl Runner {
     fn lay_out(&self, groups: &[Rows]) -> Batch {
         let heads = self.config.heads();
         let tile_rows = attention::tile_rows(self.gpu.caps(), &heads, Class::Prompt);
-        batch::build(groups, self.model.inv_freq(), tile_rows, self.step_buffer)
+        batch::build(groups, self.model.angles(), tile_rows, self.step_buffer)
     }
 
     fn record(&self, recording: &mut Recording, batch: &Batch, ending: Ending) {

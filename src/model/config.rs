@@ -2,46 +2,16 @@
 //! they came from.
 
 use super::{
-    Architecture,
+    Architecture, Rope,
     keys::{HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, Keys, ROPE_DIMS},
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     kernels::{Heads, attention::Scores, head_norm::QkNorm, linear::Activation},
     quant::UNIT,
     sample::SamplingParams,
     weights::{Checkpoint, Fields},
 };
-
-/// How positions turn queries and keys.
-#[doc(hidden)]
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rope {
-    /// The base of the frequencies.
-    pub theta: f64,
-    /// How many of a head's elements turn: even, at most `head_dim`.
-    pub dims: usize,
-    /// How the context was stretched.
-    pub scaling: Scaling,
-}
-
-/// What stretches RoPE beyond the context it was trained on.
-#[doc(hidden)]
-#[derive(Debug, Clone, PartialEq)]
-pub enum Scaling {
-    None,
-    /// Every frequency divided by `factor`.
-    Linear {
-        factor: f64,
-    },
-    /// Low frequencies divided by `factor`, high ones kept, those between interpolated.
-    Llama3 {
-        factor: f64,
-        low_freq_factor: f64,
-        high_freq_factor: f64,
-        original_context: usize,
-    },
-}
 
 /// Which elements of a head turn together, as the rows of Q and K are stored.
 #[doc(hidden)]
@@ -112,6 +82,17 @@ pub enum MixerSpec {
     },
 }
 
+/// Which matrices of a layer lie one below the other in one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stacked {
+    /// Each is a tensor of its own.
+    Nothing,
+    /// Q, K and V are one, gate and up another.
+    QkvAndGateUp,
+    /// Gate and up are, named as the part of a mixture that all tokens share.
+    SharedGateUp,
+}
+
 /// What one layer is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
@@ -125,8 +106,8 @@ pub struct LayerSpec {
     pub scores: Scores,
     /// Where its norms stand.
     pub norms: Norms,
-    /// Q, K and V are one tensor, gate and up another.
-    pub is_fused: bool,
+    /// Which of its matrices a checkpoint has in one tensor.
+    pub stacked: Stacked,
     /// Q, K and V have biases.
     pub qkv_bias: bool,
     /// RMSNorm over Q and K, before they turn.
@@ -196,15 +177,23 @@ impl Config {
     /// Reads and checks a checkpoint's configuration; no weights.
     ///
     /// # Errors
-    /// [`Error::Format`] for a field that is missing or out of bounds, [`Error::Unsupported`] for a model this version does
-    /// not run.
+    /// [`Error::Format`](crate::Error::Format) for a field that is missing or out of bounds,
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a model this version does not run.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
         let architecture = Architecture::of(checkpoint)?;
         let keys = Keys::new(checkpoint, architecture.name);
         let config = (architecture.read)(&keys)?;
         config.check(&keys)?;
         keys.refuse_unread()?;
-        Ok(config)
+        let context = config.context;
+        Ok(config.for_context(context))
+    }
+
+    /// As the model is when no context is longer than `context` tokens: what changes with that is which numbers stretch RoPE
+    /// ([`Scaling::LongRope`](super::Scaling)), and so what its KV is worth to whom.
+    pub fn for_context(mut self, context: usize) -> Self {
+        self.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()).for_each(|rope| rope.for_context(context));
+        self
     }
 
     /// The shape of every layer's attention.
@@ -260,51 +249,5 @@ impl Config {
             }
         }
         Ok(())
-    }
-}
-
-impl Rope {
-    /// The angle per position of each pair, radians: `dims / 2` numbers. Pair i turns by `theta^(-2i / dims)`
-    /// (Su et al., arXiv 2104.09864), then
-    /// - divided by `factors[i]` where the checkpoint has a tensor of them ([`super::Role::RopeFactors`]: how GGUF holds Llama 3
-    ///   scaling; ggml's `rope_yarn` takes `theta / freq_factor`),
-    /// - divided by the factor of [`Scaling::Linear`],
-    /// - or for [`Scaling::Llama3`], by wavelength λ against the original context L: kept below `L / high_freq_factor`,
-    ///   divided by `factor` above `L / low_freq_factor`, and between the two mixed by
-    ///   `s = (L/λ − low) / (high − low)` as `(1 − s) · f / factor + s · f` (transformers,
-    ///   `_compute_llama3_parameters`).
-    ///
-    /// # Errors
-    /// When `factors` are not `dims / 2` finite numbers above 0.
-    #[doc(hidden)]
-    pub fn inv_freq(&self, factors: Option<&[f32]>) -> Result<Vec<f64>> {
-        let pairs = self.dims / 2;
-        if let Some(factors) = factors
-            && (factors.len() != pairs || factors.iter().any(|x| !x.is_finite() || *x <= 0.0))
-        {
-            return Err(Error::Request {
-                field: "rope factors",
-                problem: format!("expected {pairs} finite numbers above 0, found {} numbers", factors.len()),
-            });
-        }
-        let frequency = |pair: usize| {
-            let plain = self.theta.powf(-((2 * pair) as f64) / self.dims as f64);
-            plain / factors.map_or(1.0, |factors| f64::from(factors[pair]))
-        };
-        Ok((0..pairs).map(|pair| self.scaling.apply(frequency(pair))).collect())
-    }
-}
-
-impl Scaling {
-    fn apply(&self, frequency: f64) -> f64 {
-        match *self {
-            Scaling::None => frequency,
-            Scaling::Linear { factor } => frequency / factor,
-            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                let turns = original_context as f64 * frequency / std::f64::consts::TAU;
-                let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
-                (1.0 - kept) * frequency / factor + kept * frequency
-            }
-        }
     }
 }

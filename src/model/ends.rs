@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::language;
+use super::{keys::TEXT, language};
 use crate::{
     error::Result,
     weights::{Checkpoint, HuggingFaceMetadata, JsonFile, Metadata},
@@ -61,9 +61,10 @@ pub(crate) fn stop_tokens(checkpoint: &Checkpoint, vocab: usize) -> Result<Vec<u
 fn named(files: &HuggingFaceMetadata, vocab: usize, id: impl Fn(&str) -> Option<u32>) -> Result<Vec<u32>> {
     const ID: &str = "eos_token_id";
     let by_id = |file: Option<&JsonFile>| file.map_or(Ok(Vec::new()), |file| file.ids(ID, vocab));
+    let of_text = files.config.ids(&format!("{TEXT}.{ID}"), vocab)?;
     let tokenizer = files.tokenizer_config.as_ref();
     let mut tokens =
-        [by_id(files.generation_config.as_ref())?, by_id(Some(&files.config))?, by_id(tokenizer)?].concat();
+        [by_id(files.generation_config.as_ref())?, by_id(Some(&files.config))?, of_text, by_id(tokenizer)?].concat();
     let by_name = tokenizer.and_then(|file| file.get("eos_token"));
     let list = by_name.map_or(&[][..], |value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
     let text = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).and_then(&id);

@@ -3,8 +3,8 @@
 //! most layers. Gemma 2 caps scores and logits; Gemma 3 norms heads, and layers with a window turn by angles of their own.
 
 use super::{
-    Architecture, Config, Norms,
-    keys::{Key, Keys},
+    Architecture, Config, LayerRole, Norms,
+    keys::{Defaults, Key, Keys},
 };
 use crate::{
     error::Result,
@@ -14,6 +14,23 @@ use crate::{
 
 pub(super) const GEMMA2: Architecture = Architecture { name: "gemma2", model_type: "gemma2", read: gemma2 };
 pub(super) const GEMMA3: Architecture = Architecture { name: "gemma3", model_type: "gemma3_text", read: gemma3 };
+
+/// A model that sees, whose language model alone runs here.
+pub(super) const GEMMA3_WHOLE: Architecture = Architecture { name: "gemma3", model_type: "gemma3", read: gemma3 };
+
+/// Published files leave out what transformers' `Gemma3TextConfig` has by default.
+const GEMMA3_DEFAULTS: Defaults = &[
+    ("vocab_size", 262_208),
+    ("hidden_size", 2304),
+    ("intermediate_size", 9216),
+    ("num_hidden_layers", 26),
+    ("num_attention_heads", 8),
+    ("num_key_value_heads", 4),
+    ("head_dim", 256),
+    ("max_position_embeddings", 131_072),
+    ("sliding_window", 4096),
+    ("rope_theta", 1_000_000),
+];
 
 const SCORE_CAP: Key = Key("attn_logit_softcapping", "attn_logit_softcapping");
 const LOGIT_CAP: Key = Key("final_logit_softcapping", "final_logit_softcapping");
@@ -28,6 +45,7 @@ fn gemma2(keys: &Keys) -> Result<Config> {
 }
 
 fn gemma3(keys: &Keys) -> Result<Config> {
+    let keys = &keys.with_defaults(GEMMA3_DEFAULTS);
     keys.refuse_on("use_bidirectional_attention")?;
     let mut config = gemma(keys, 6, 62)?;
     let local = keys.local_rope(config.head_dim)?;
@@ -47,8 +65,10 @@ fn gemma(keys: &Keys, pattern: usize, largest: usize) -> Result<Config> {
     let mut config = keys.decoder()?;
     let of_heads = if config.layers.len() == largest { config.hidden / config.heads } else { config.head_dim };
     let scale = keys.query_scale(of_heads)?;
-    let windows = keys.windows(pattern, config.layers.len())?;
+    let windows = keys.windows(None, pattern, config.layers.len())?;
     for (layer, window) in config.layers.iter_mut().zip(windows) {
+        layer.qkv_bias = keys.has_bias(LayerRole::QBias, "attention_bias")?;
+        layer.o_bias = keys.has_bias(LayerRole::OBias, "attention_bias")?;
         layer.scores.scale = scale;
         layer.scores.window = window.filter(|&window| window < config.context);
         layer.norms = Norms::Around;

@@ -1,18 +1,27 @@
-//! Granite 3 and the dense models of Granite 4 (reference: transformers `modeling_granite.py`): as Llama, with embeddings,
-//! scores, what joins the residual stream and logits each scaled by a number of the configuration.
+//! Granite 3 and the dense models of Granite 4 (reference: transformers `modeling_granite.py`, `modeling_granitemoehybrid.py`): as
+//! Llama, with embeddings, scores, what joins the residual stream and logits each scaled by a number of the configuration. The
+//! latter may know no positions, and a layer of theirs has what all tokens share of a mixture that has no experts.
 
 use super::{
-    Architecture, Config,
-    keys::{Key, Keys},
+    Architecture, Config, Stacked,
+    keys::{Key, Keys, MAX_INTERMEDIATE, unsupported},
     llama,
 };
-use crate::{error::Result, weights::Kind};
+use crate::{
+    error::Result,
+    weights::{Fields, Kind},
+};
 
 pub(super) const GRANITE: Architecture = Architecture { name: "granite", model_type: "granite", read };
+
+/// GGUF files of models that are all attention are called Granite's.
+pub(super) const GRANITE_HYBRID: Architecture =
+    Architecture { name: "granite", model_type: "granitemoehybrid", read: hybrid };
 
 const EMBEDDINGS: Key = Key("embedding_scale", "embedding_multiplier");
 const SCORES: Key = Key("attention.scale", "attention_multiplier");
 const RESIDUAL: Key = Key("residual_scale", "residual_multiplier");
+const SHARED_INTERMEDIATE: Key = Key("feed_forward_length", "shared_intermediate_size");
 const LOGITS: Key = Key("logit_scale", "logits_scaling");
 
 fn read(keys: &Keys) -> Result<Config> {
@@ -27,5 +36,34 @@ fn read(keys: &Keys) -> Result<Config> {
     }
     config.embedding_scale = keys.multiplier(EMBEDDINGS, 1.0)?;
     config.logit_scale = 1.0 / keys.multiplier(LOGITS, 1.0)?;
+    // What other architectures merely note tells here whether positions turn anything.
+    if keys.kind() == Kind::Gguf && keys.bool(&format!("{}.rope.scaling.finetuned", keys.architecture))? == Some(false)
+    {
+        config.layers.iter_mut().for_each(|layer| layer.rope = None);
+    }
+    Ok(config)
+}
+
+fn hybrid(keys: &Keys) -> Result<Config> {
+    let fix = "take a dense model of the family, such as granite-4.0-350m or granite-4.0-1b";
+    let refuse = |what: String| Err(unsupported(keys, what, fix));
+    const TYPES: [&str; 2] = ["layer_types", "layers_block_type"];
+    let types = TYPES.into_iter().find_map(|key| Some((key, keys.given(key)?)));
+    match types.map(|(key, value)| (key, value.as_array())) {
+        Some((_, Some(list))) if list.iter().all(|kind| kind == "attention" || kind == "full_attention") => {}
+        Some((key, _)) => return refuse(format!("{key} with state space layers (mamba)")),
+        None => return refuse(format!("a model without {}, whose layers are state space layers (mamba)", TYPES[0])),
+    }
+    if keys.u64("num_local_experts")?.unwrap_or(8) > 0 {
+        return refuse("num_local_experts above 0 (a mixture of experts)".to_owned());
+    }
+    let mut config = read(keys)?;
+    let intermediate = keys.size(SHARED_INTERMEDIATE, MAX_INTERMEDIATE, Some(1024))?;
+    let turns = keys.str("position_embedding_type")? == Some("rope");
+    for layer in &mut config.layers {
+        layer.stacked = Stacked::SharedGateUp;
+        layer.intermediate = intermediate;
+        layer.rope = layer.rope.take().filter(|_| turns);
+    }
     Ok(config)
 }

@@ -4,15 +4,15 @@
 //! Field names: GGUF as in ggml's docs/gguf.md and gguf-py's constants; Hugging Face as in transformers' configurations,
 //! release 4 (`rope_theta`, `rope_scaling`) and release 5 (`rope_parameters`).
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use serde_json::Value;
 
-use super::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, RopeRows, SamplingDefaults, ends};
+use super::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, RopeRows, SamplingDefaults, Stacked, ends};
 use crate::{
     error::{Error, Result},
     kernels::{attention::Scores, linear::Activation},
-    weights::{Checkpoint, Field, Fields, Kind, Metadata},
+    weights::{Checkpoint, Field, Fields, JsonFile, Kind, Metadata},
 };
 
 /// A field: its name in GGUF, behind the architecture's, and in `config.json`.
@@ -44,15 +44,20 @@ const HARMLESS: [&str; 3] = ["rope.scaling.original_context_length", "rope.scali
 
 /// Fields of `config.json` by which some architecture changes numbers, each with the number that leaves them as they are.
 /// False, null and lists of nothing but full attention leave them too.
-const TELLING: [(&str, Option<f64>); 23] = [
+const TELLING: [(&str, Option<f64>); 31] = [
+    ("alibi", None),
+    ("attention_bias", None),
+    ("attention_chunk_size", None),
     ("attention_multiplier", None),
     ("attn_logit_softcapping", Some(0.0)),
     ("clip_qkv", None),
     ("embedding_multiplier", Some(1.0)),
     ("final_logit_softcapping", Some(0.0)),
     ("layer_types", None),
+    ("lm_head_bias", None),
     ("logit_scale", Some(1.0)),
     ("logits_scaling", Some(1.0)),
+    ("mlp_bias", None),
     ("n_routed_experts", Some(0.0)),
     ("no_rope_layers", None),
     ("num_experts", Some(0.0)),
@@ -62,19 +67,29 @@ const TELLING: [(&str, Option<f64>); 23] = [
     ("qk_norm", None),
     ("query_pre_attn_scalar", None),
     ("residual_multiplier", Some(1.0)),
+    ("rope_parameters.sliding_attention", None),
     ("scale_depth", None),
     ("scale_emb", Some(1.0)),
     ("sliding_window", None),
     ("use_alibi", None),
+    ("use_bidirectional_attention", None),
     ("use_parallel_residual", None),
     ("use_qk_norm", None),
+    ("use_sliding_window", None),
 ];
+
+/// What a field of `config.json` is where the file leaves it out.
+pub(super) type Defaults = &'static [(&'static str, u64)];
+
+/// The object that the `config.json` of a model of several parts has of its language model. What it lacks may stand outside.
+pub(super) const TEXT: &str = "text_config";
 
 /// The configuration of a checkpoint of one architecture.
 pub(super) struct Keys<'a> {
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) architecture: &'static str,
-    asked: RefCell<BTreeSet<String>>,
+    defaults: Defaults,
+    asked: Rc<RefCell<BTreeSet<String>>>,
 }
 
 impl Fields for Keys<'_> {
@@ -89,14 +104,22 @@ impl Fields for Keys<'_> {
         self.asked.borrow_mut().insert(key.to_owned());
         match &self.checkpoint.metadata {
             Metadata::Gguf(metadata) => metadata.lookup(key),
-            Metadata::HuggingFace(files) => files.config.lookup(key),
+            Metadata::HuggingFace(files) => match value(&files.config, key) {
+                Some(value) => Field::of_json(value),
+                None => self.defaults.iter().find(|(name, _)| *name == key).map(|(_, value)| Field::Unsigned(*value)),
+            },
         }
     }
 }
 
 impl<'a> Keys<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, architecture: &'static str) -> Self {
-        Self { checkpoint, architecture, asked: RefCell::default() }
+        Self { checkpoint, architecture, defaults: &[], asked: Rc::default() }
+    }
+
+    /// The same configuration, in which fields that are left out have these values.
+    pub(super) fn with_defaults(&self, defaults: Defaults) -> Self {
+        Self { defaults, asked: Rc::clone(&self.asked), ..*self }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -115,7 +138,7 @@ impl<'a> Keys<'a> {
         size(self, &self.name(key), max, default)
     }
 
-    fn has(&self, role: Role) -> Result<bool> {
+    pub(super) fn has(&self, role: Role) -> Result<bool> {
         Ok(self.checkpoint.find(&role.name(self.kind()))?.is_some())
     }
 
@@ -139,10 +162,12 @@ impl<'a> Keys<'a> {
 
     /// Refuses a model whose layers see a window only: `config.json` names a `size` that is used where `switch` is on.
     pub(super) fn check_window(&self, switch: &str, size: &str) -> Result<()> {
-        match (self.bool(switch)?, self.u64(size)?) {
-            (Some(true), Some(tokens)) => {
+        let fix = "take a model whose layers see the whole context";
+        match (self.bool(switch)?, self.json(size)) {
+            (Some(true), None) => Err(unsupported(self, format!("a sliding window ({switch})"), fix)),
+            (Some(true), Some(tokens)) if !tokens.is_null() => {
                 let what = format!("a sliding window of {tokens} tokens ({switch})");
-                Err(unsupported(self, what, "take a model whose layers see the whole context"))
+                Err(unsupported(self, what, fix))
             }
             _ => Ok(()),
         }
@@ -157,7 +182,7 @@ impl<'a> Keys<'a> {
     pub(super) fn json(&self, key: &str) -> Option<&Value> {
         self.asked.borrow_mut().insert(key.to_owned());
         match &self.checkpoint.metadata {
-            Metadata::HuggingFace(files) => files.config.value.pointer(&format!("/{}", key.replace('.', "/"))),
+            Metadata::HuggingFace(files) => value(&files.config, key),
             Metadata::Gguf(_) => None,
         }
     }
@@ -218,11 +243,10 @@ impl<'a> Keys<'a> {
             Metadata::Gguf(metadata) => {
                 self.check_value_length(head_dim)?;
                 let tokens = metadata.strings("tokenizer.ggml.tokens")?.map(<[String]>::len);
-                (self.gguf_rope(head_dim)?, tokens, None, None)
+                (self.gguf_rope(head_dim, context)?, tokens, None, None)
             }
             Metadata::HuggingFace(files) => {
-                let json = &files.config;
-                if json.get("quantization_config").is_some() {
+                if value(&files.config, "quantization_config").is_some_and(|value| !value.is_null()) {
                     let fix = "take the model's unquantised weights, or a GGUF file";
                     let what = "quantization_config (weights packed by another tool)".to_owned();
                     return Err(unsupported(self, what, fix));
@@ -231,13 +255,14 @@ impl<'a> Keys<'a> {
                 (self.hugging_face_rope(head_dim, context)?, None, Some(1e-6), tied)
             }
         };
+        let context = rope.stretched_context().map_or(context, |stretched| stretched.clamp(context, MAX_CONTEXT));
         let vocab = self.size(VOCAB, MAX_VOCAB, tokens)?;
         let layer = LayerSpec {
             mixer: MixerSpec::Attention,
             rope: Some(rope),
             scores: Scores::of(head_dim),
             norms: Norms::Before,
-            is_fused: false,
+            stacked: Stacked::Nothing,
             qkv_bias: false,
             qk_norm: None,
             o_bias: false,
@@ -299,7 +324,7 @@ impl<'a> Keys<'a> {
             }),
             Metadata::HuggingFace(files) => {
                 let changes = |(key, neutral): &&(&str, Option<f64>)| {
-                    !asked.contains(*key) && files.config.get(key).is_some_and(|value| !is_off(value, *neutral))
+                    !asked.contains(*key) && value(&files.config, key).is_some_and(|value| !is_off(value, *neutral))
                 };
                 TELLING.iter().find(changes).map(|(key, _)| *key)
             }
@@ -380,8 +405,16 @@ pub(super) fn unsupported(fields: &impl Fields, what: String, fix: &str) -> Erro
     Error::Unsupported { file: fields.file().to_owned(), what, fix: fix.to_owned() }
 }
 
+/// A field of `config.json`, by its path.
+fn value<'a>(config: &'a JsonFile, key: &str) -> Option<&'a Value> {
+    let path = format!("/{}", key.replace('.', "/"));
+    let text = config.value.get(TEXT).and_then(|text| text.pointer(&path));
+    text.or_else(|| config.value.pointer(&path))
+}
+
 fn is_off(value: &Value, neutral: Option<f64>) -> bool {
     match value {
+        Value::Null => true,
         Value::Bool(on) => !on,
         Value::Number(number) => number.as_f64() == neutral,
         Value::Array(list) => list.iter().all(|value| value == "full_attention"),

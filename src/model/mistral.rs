@@ -1,10 +1,13 @@
 //! Mistral (arXiv 2310.06825; reference: transformers `modeling_mistral.py`): as Llama, with a window on every layer unless the
-//! configuration says null. GGUF files of it are called Llama's.
+//! configuration says null. Ministral (`modeling_ministral.py`) has it on the layers that the configuration names. GGUF files of
+//! either are called Llama's.
 
 use super::{Architecture, Config, keys::Keys, llama};
 use crate::error::Result;
 
 pub(super) const MISTRAL: Architecture = Architecture { name: "mistral", model_type: "mistral", read };
+
+pub(super) const MINISTRAL: Architecture = Architecture { name: "ministral", model_type: "ministral", read: ministral };
 
 /// The window of a `config.json` that does not say.
 const WINDOW: u64 = 4096;
@@ -12,6 +15,20 @@ const WINDOW: u64 = 4096;
 fn read(keys: &Keys) -> Result<Config> {
     let mut config = llama::read(keys)?;
     let window = keys.window(Some(WINDOW))?.filter(|&window| window < config.context);
+    if window.is_none() {
+        // Which layers would have one is nothing to a model without.
+        keys.given("layer_types");
+    }
     config.layers.iter_mut().for_each(|layer| layer.scores.window = window);
+    Ok(config)
+}
+
+fn ministral(keys: &Keys) -> Result<Config> {
+    let mut config = llama::read(keys)?;
+    // Every layer has the window where the file does not say which do.
+    let windows = keys.windows(Some(WINDOW), usize::MAX, config.layers.len())?;
+    for (layer, window) in config.layers.iter_mut().zip(windows) {
+        layer.scores.window = window.filter(|&window| window < config.context);
+    }
     Ok(config)
 }

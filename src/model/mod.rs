@@ -22,12 +22,16 @@ mod phi3;
 mod positions;
 mod qwen2;
 mod qwen3;
+mod rope;
+mod scaling;
 mod smollm3;
 mod upload;
 
-pub use config::{Config, LayerSpec, MixerSpec, Norms, Rope, RopeRows, SamplingDefaults, Scaling};
+pub use config::{Config, LayerSpec, MixerSpec, Norms, RopeRows, SamplingDefaults, Stacked};
 pub use names::{LayerRole, Role};
 pub(crate) use network::Network;
+pub(crate) use rope::Angle;
+pub use rope::{FactorList, Rope, Scaling};
 pub(crate) use upload::Uploader;
 
 use crate::{
@@ -53,11 +57,14 @@ const ARCHITECTURES: &[Architecture] = &[
     qwen3::QWEN3,
     gemma::GEMMA2,
     gemma::GEMMA3,
+    gemma::GEMMA3_WHOLE,
     smollm3::SMOLLM3,
     phi3::PHI3,
     olmo2::OLMO2,
     granite::GRANITE,
     lfm2::LFM2,
+    granite::GRANITE_HYBRID,
+    mistral::MINISTRAL,
 ];
 
 impl Architecture {
@@ -69,10 +76,15 @@ impl Architecture {
         };
         let name = fields.str(key)?.ok_or_else(|| fields.missing(key))?;
         let found = ARCHITECTURES.iter().find(|architecture| known(architecture) == name);
-        found.ok_or_else(|| Error::Unsupported {
-            file: fields.file().to_owned(),
-            what: format!("the architecture {name:?}"),
-            fix: format!("this version runs: {}", ARCHITECTURES.iter().map(known).collect::<Vec<_>>().join(", ")),
+        found.ok_or_else(|| {
+            let mut names: Vec<&str> = Vec::new();
+            names.extend(ARCHITECTURES.iter().map(known));
+            names.dedup();
+            Error::Unsupported {
+                file: fields.file().to_owned(),
+                what: format!("the architecture {name:?}"),
+                fix: format!("this version runs: {}", names.join(", ")),
+            }
         })
     }
 }

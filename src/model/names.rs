@@ -4,7 +4,10 @@
 
 use std::ops::Range;
 
-use super::config::{Config, MixerSpec, Norms};
+use super::{
+    Scaling,
+    config::{Config, MixerSpec, Norms, Stacked},
+};
 use crate::{
     error::{Error, Result},
     kernels::head_norm::QkNorm,
@@ -21,6 +24,10 @@ pub enum Role {
     LmHead,
     /// `[rope.dims / 2]`: what each pair's frequency is divided by. Optional, in GGUF only.
     RopeFactors,
+    /// The same of LongRoPE, where no context is longer than the original one.
+    ShortFactors,
+    /// The same where some are.
+    LongFactors,
     /// A tensor of layer 0, 1, …
     Layer(usize, LayerRole),
 }
@@ -56,6 +63,9 @@ pub enum LayerRole {
     /// Those two, one below the other.
     GateUp,
     Down,
+    /// As those, where a mixture of experts could be beside them.
+    SharedGateUp,
+    SharedDown,
     GateBias,
     UpBias,
     DownBias,
@@ -73,8 +83,10 @@ impl Role {
             Role::Embedding => ("token_embd.weight", "model.embed_tokens.weight"),
             Role::FinalNorm => ("output_norm.weight", "model.norm.weight"),
             Role::LmHead => ("output.weight", "lm_head.weight"),
-            // Hugging Face has the scaling in its configuration and no such tensor.
+            // Hugging Face has the scaling in its configuration and no such tensors.
             Role::RopeFactors => ("rope_freqs.weight", "rope_freqs.weight"),
+            Role::ShortFactors => ("rope_factors_short.weight", "rope_factors_short.weight"),
+            Role::LongFactors => ("rope_factors_long.weight", "rope_factors_long.weight"),
             Role::Layer(_, role) => role.names(),
         };
         let usual = if kind == Kind::Gguf { gguf } else { hugging_face };
@@ -93,7 +105,7 @@ impl Role {
         match self {
             Role::Embedding | Role::LmHead => vec![config.vocab, hidden],
             Role::FinalNorm => vec![hidden],
-            Role::RopeFactors => {
+            Role::RopeFactors | Role::ShortFactors | Role::LongFactors => {
                 let dims = config.layers.iter().find_map(|layer| layer.rope.as_ref()).map_or(0, |rope| rope.dims);
                 vec![dims / 2]
             }
@@ -116,8 +128,8 @@ impl Role {
                 },
                 ConvOut => vec![hidden, hidden],
                 Gate | Up => vec![config.layers[layer].intermediate, hidden],
-                GateUp => vec![2 * config.layers[layer].intermediate, hidden],
-                Down => vec![hidden, config.layers[layer].intermediate],
+                GateUp | SharedGateUp => vec![2 * config.layers[layer].intermediate, hidden],
+                Down | SharedDown => vec![hidden, config.layers[layer].intermediate],
                 GateBias | UpBias => vec![config.layers[layer].intermediate],
             },
         }
@@ -153,9 +165,33 @@ impl LayerRole {
             // What converters call it where the two are one.
             GateUp => ("ffn_up.weight", "mlp.gate_up_proj.weight"),
             Down => ("ffn_down.weight", "mlp.down_proj.weight"),
+            // Converters part the one, and call both as if there never could be experts.
+            SharedGateUp => ("ffn_up.weight", "shared_mlp.input_linear.weight"),
+            SharedDown => ("ffn_down.weight", "shared_mlp.output_linear.weight"),
             GateBias => ("ffn_gate.bias", "mlp.gate_proj.bias"),
             UpBias => ("ffn_up.bias", "mlp.up_proj.bias"),
             DownBias => ("ffn_down.bias", "mlp.down_proj.bias"),
+        }
+    }
+}
+
+impl Stacked {
+    /// The tensors of the matrices of attention.
+    fn attention(self) -> &'static [LayerRole] {
+        use LayerRole::*;
+        match self {
+            Stacked::Nothing | Stacked::SharedGateUp => &[Q, K, V, O],
+            Stacked::QkvAndGateUp => &[Qkv, O],
+        }
+    }
+
+    /// The tensors of the MLP's matrices.
+    fn mlp(self) -> &'static [LayerRole] {
+        use LayerRole::*;
+        match self {
+            Stacked::Nothing => &[Gate, Up, Down],
+            Stacked::QkvAndGateUp => &[GateUp, Down],
+            Stacked::SharedGateUp => &[SharedGateUp, SharedDown],
         }
     }
 }
@@ -192,12 +228,15 @@ impl Config {
         use LayerRole::*;
         let Role::Layer(layer, matrix) = role else { return (role, 0..role.shape(self)[0]) };
         let rows = |role| Role::Layer(layer, role).shape(self)[0];
-        let (tensor, first) = match (self.layers[layer].is_fused, matrix) {
-            (true, Q) => (Qkv, 0),
-            (true, K) => (Qkv, rows(Q)),
-            (true, V) => (Qkv, rows(Q) + rows(K)),
-            (true, Gate) => (GateUp, 0),
-            (true, Up) => (GateUp, rows(Gate)),
+        let (tensor, first) = match (self.layers[layer].stacked, matrix) {
+            (Stacked::QkvAndGateUp, Q) => (Qkv, 0),
+            (Stacked::QkvAndGateUp, K) => (Qkv, rows(Q)),
+            (Stacked::QkvAndGateUp, V) => (Qkv, rows(Q) + rows(K)),
+            (Stacked::QkvAndGateUp, Gate) => (GateUp, 0),
+            (Stacked::QkvAndGateUp, Up) => (GateUp, rows(Gate)),
+            (Stacked::SharedGateUp, Gate) => (SharedGateUp, 0),
+            (Stacked::SharedGateUp, Up) => (SharedGateUp, rows(Gate)),
+            (Stacked::SharedGateUp, Down) => (SharedDown, 0),
             _ => (matrix, 0),
         };
         (Role::Layer(layer, tensor), first..first + rows(matrix))
@@ -207,15 +246,17 @@ impl Config {
     pub fn roles(&self) -> Vec<Role> {
         use LayerRole::*;
         let mut roles = vec![Role::Embedding];
+        let ropes = self.layers.iter().filter_map(|layer| layer.rope.as_ref());
+        if let Some(rope) = ropes.into_iter().find(|rope| matches!(rope.scaling, Scaling::LongRope { lists: None, .. }))
+        {
+            roles.push(rope.factors());
+        }
         for (index, spec) in self.layers.iter().enumerate() {
             let attends = spec.mixer == MixerSpec::Attention;
             let groups = [
                 (true, spec.norms.roles()),
-                (attends && !spec.is_fused, &[Q, K, V, O]),
-                (attends && spec.is_fused, &[Qkv, O]),
-                (!attends, &[ConvIn, Conv, ConvOut]),
-                (!spec.is_fused, &[Gate, Up, Down]),
-                (spec.is_fused, &[GateUp, Down]),
+                (true, if attends { spec.stacked.attention() } else { &[ConvIn, Conv, ConvOut] }),
+                (true, spec.stacked.mlp()),
                 (attends && spec.qkv_bias, &[QBias, KBias, VBias]),
                 (attends && spec.qk_norm.is_some(), &[QNorm, KNorm]),
                 (attends && spec.o_bias, &[OBias]),

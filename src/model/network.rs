@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Ending, Role, Rope, Work,
+    Angle, Ending, Role, Rope, Work,
     layer::Layer,
     upload::{Order, Segment, Uploader},
 };
@@ -21,7 +21,7 @@ use crate::{
 /// A network on the GPU.
 pub(crate) struct Network {
     caps: Caps,
-    inv_freq: Vec<f64>,
+    angles: Vec<Angle>,
     embed: Embed,
     layers: Vec<Layer>,
     head: Linear,
@@ -33,18 +33,18 @@ impl Network {
     /// Puts the model of the uploader's checkpoint on the GPU. `context` bounds the rows' contexts, in tokens.
     pub(crate) async fn load(up: &mut Uploader<'_>, context: usize, caps: &Caps) -> Result<Self> {
         let config = up.config;
-        let factors = match config.optional_tensor(up.checkpoint, Role::RopeFactors)? {
-            Some(tensor) => Some(up.checkpoint.read_f32(tensor).await?),
-            None => None,
-        };
         // The angles of each way to turn, one after another.
-        let mut inv_freq = Vec::new();
+        let mut angles = Vec::new();
         let mut ropes: Vec<(&Rope, usize, usize)> = Vec::new();
         for rope in config.layers.iter().filter_map(|layer| layer.rope.as_ref()) {
             if !ropes.iter().any(|(known, ..)| *known == rope) {
-                let angles = rope.inv_freq(factors.as_deref())?;
-                ropes.push((rope, inv_freq.len(), angles.len()));
-                inv_freq.extend(angles);
+                let factors = match config.optional_tensor(up.checkpoint, rope.factors())? {
+                    Some(tensor) => Some(up.checkpoint.read_f32(tensor).await?),
+                    None => None,
+                };
+                let own = rope.angles(factors.as_deref())?;
+                ropes.push((rope, angles.len(), own.len()));
+                angles.extend(own);
             }
         }
 
@@ -54,7 +54,7 @@ impl Network {
         for (index, layer) in config.layers.iter().enumerate() {
             let own = ropes.iter().find(|(rope, ..)| Some(*rope) == layer.rope.as_ref());
             let (first, pairs) = own.map_or((0, 0), |&(_, first, pairs)| (first, pairs));
-            let rotation = Rotation { pairs, first, all: inv_freq.len() };
+            let rotation = Rotation { pairs, first, all: angles.len() };
             layers.push(Layer::load(up, index, rotation, context, caps).await?);
         }
         let norm = up.consts(Some(Role::FinalNorm), &[]).await?;
@@ -75,7 +75,7 @@ impl Network {
         };
         Ok(Self {
             caps: caps.clone(),
-            inv_freq,
+            angles,
             embed: Embed::new(&embedding, config.embedding_scale, caps),
             layers,
             head: Linear::new(head_matrix, &fusion, &[Class::Decode], caps),
@@ -95,9 +95,9 @@ impl Network {
         self.weight_bytes
     }
 
-    /// The angles that RoPE takes, radians a token.
-    pub(crate) fn inv_freq(&self) -> &[f64] {
-        &self.inv_freq
+    /// The angles that RoPE takes.
+    pub(crate) fn angles(&self) -> &[Angle] {
+        &self.angles
     }
 
     /// Appends the work of one step.

@@ -1,7 +1,7 @@
-//! Phi-3 (arXiv 2404.14219; reference: transformers `modeling_phi3.py`): as Llama, with Q, K and V in one matrix, gate and up in
+//! Phi-3 and Phi-4-mini (arXiv 2404.14219, 2503.01743; reference: transformers `modeling_phi3.py`): as Llama, with Q, K and V in one matrix, gate and up in
 //! another, part of each head turned, and a window on every layer where the configuration has one.
 
-use super::{Architecture, Config, keys::Keys};
+use super::{Architecture, Config, Stacked, keys::Keys};
 use crate::error::Result;
 
 pub(super) const PHI3: Architecture = Architecture { name: "phi3", model_type: "phi3", read };
@@ -11,7 +11,7 @@ fn read(keys: &Keys) -> Result<Config> {
     let mut config = keys.decoder()?;
     let window = keys.window(None)?.filter(|&window| window < config.context);
     for layer in &mut config.layers {
-        layer.is_fused = true;
+        layer.stacked = Stacked::QkvAndGateUp;
         layer.scores.window = window;
     }
     Ok(config)

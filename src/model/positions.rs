@@ -1,10 +1,11 @@
-//! How layers tell positions apart, as a checkpoint says it: RoPE and its scaling, windows.
+//! How layers tell positions apart, as a checkpoint says it: RoPE and windows.
 
 use serde_json::Value;
 
 use super::{
     Rope, Scaling,
-    keys::{Key, Keys, MAX_CONTEXT, MAX_HEAD_DIM, ROPE_DIMS, positive, size, unsupported},
+    keys::{Key, Keys, MAX_HEAD_DIM, ROPE_DIMS, positive, unsupported},
+    scaling::Group,
 };
 use crate::{
     error::Result,
@@ -14,31 +15,18 @@ use crate::{
 const FULL: &str = "rope_parameters.full_attention";
 const SLIDING: &str = "rope_parameters.sliding_attention";
 const WINDOW: Key = Key("attention.sliding_window", "sliding_window");
-const KNOWN_SCALING: &str = "take a model without RoPE scaling, or with linear or Llama 3 scaling";
 
 impl Keys<'_> {
     /// As [`Keys::json`], null being as good as nothing.
-    fn given(&self, key: &str) -> Option<&Value> {
+    pub(super) fn given(&self, key: &str) -> Option<&Value> {
         self.json(key).filter(|value| !value.is_null())
     }
 
-    pub(super) fn gguf_rope(&self, head_dim: usize) -> Result<Rope> {
-        let key = |rest: &str| format!("{}.rope.{rest}", self.architecture);
-        // Files written before `scaling.type` came have but a factor, under either name.
-        let present = |key: &String| self.lookup(key).is_some();
-        let factor = [key("scaling.factor"), key("scale_linear")].into_iter().find(present);
-        let scaling = match (self.str(&key("scaling.type"))?, factor) {
-            (Some("none"), _) | (None, None) => Scaling::None,
-            (Some("linear") | None, factor) => {
-                let factor = factor.unwrap_or_else(|| key("scaling.factor"));
-                Scaling::Linear { factor: positive(self, &factor, None)? }
-            }
-            (Some(other), _) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
-        };
+    pub(super) fn gguf_rope(&self, head_dim: usize, context: usize) -> Result<Rope> {
         Ok(Rope {
-            theta: positive(self, &key("freq_base"), Some(10_000.0))?,
+            theta: positive(self, &format!("{}.rope.freq_base", self.architecture), Some(10_000.0))?,
             dims: self.size(ROPE_DIMS, MAX_HEAD_DIM, Some(head_dim))?,
-            scaling,
+            scaling: self.gguf_scaling(context)?,
         })
     }
 
@@ -46,44 +34,24 @@ impl Keys<'_> {
         // Release 5 of transformers gathers in `rope_parameters` what release 4 has in `rope_scaling` and beside it.
         // Where kinds of layers turn in ways of their own it has an object of each.
         let groups = [FULL, "rope_parameters", "rope_scaling"];
-        let group = groups.into_iter().find(|group| self.given(group).is_some()).unwrap_or("rope_scaling");
-        if let Some(value) = self.given(group)
+        let path = groups.into_iter().find(|group| self.given(group).is_some()).unwrap_or("rope_scaling");
+        if let Some(value) = self.given(path)
             && !value.is_object()
         {
-            return Err(self.wrong(group, format!("expected an object, found {value}")));
+            return Err(self.wrong(path, format!("expected an object, found {value}")));
         }
-        let in_group = |field: &str| format!("{group}.{field}");
-        let either = |field: &str| match in_group(field) {
-            path if self.given(&path).is_some() => path,
-            _ => field.to_owned(),
-        };
-        let number = |field: &str| positive(self, &in_group(field), None);
-        let kind = match self.str(&in_group("rope_type"))? {
-            Some(kind) => Some(kind),
-            None => self.str(&in_group("type"))?,
-        };
-        let scaling = match kind {
-            None | Some("default") => Scaling::None,
-            Some("linear") => Scaling::Linear { factor: number("factor")? },
-            Some("llama3") => {
-                let (low_freq_factor, high_freq_factor) = (number("low_freq_factor")?, number("high_freq_factor")?);
-                if high_freq_factor <= low_freq_factor {
-                    let problem = format!("{high_freq_factor} is not above low_freq_factor, {low_freq_factor}");
-                    return Err(self.wrong(&in_group("high_freq_factor"), problem));
-                }
-                let original_context =
-                    size(self, &in_group("original_max_position_embeddings"), MAX_CONTEXT, Some(context))?;
-                Scaling::Llama3 { factor: number("factor")?, low_freq_factor, high_freq_factor, original_context }
-            }
-            Some(other) => return Err(unsupported(self, format!("RoPE scaling {other:?}"), KNOWN_SCALING)),
-        };
-        let part = either("partial_rotary_factor");
+        let group = Group { keys: self, path };
+        let part = group.either("partial_rotary_factor");
         let share = positive(self, &part, Some(1.0))?;
         if share > 1.0 {
             return Err(self.wrong(&part, format!("{share} is more than the whole head")));
         }
-        let theta = positive(self, &either("rope_theta"), Some(10_000.0))?;
-        Ok(Rope { theta, dims: (head_dim as f64 * share) as usize, scaling })
+        let dims = (head_dim as f64 * share) as usize;
+        Ok(Rope {
+            theta: positive(self, &group.either("rope_theta"), Some(10_000.0))?,
+            dims,
+            scaling: group.scaling(context, dims)?,
+        })
     }
 
     /// What turns the layers that see a window, where they turn in a way of their own.
@@ -93,7 +61,8 @@ impl Keys<'_> {
             Kind::HuggingFace if self.given(SLIDING).is_some() => match self.str(&format!("{SLIDING}.rope_type"))? {
                 None | Some("default") => format!("{SLIDING}.rope_theta"),
                 Some(other) => {
-                    return Err(unsupported(self, format!("RoPE scaling {other:?} in a window"), KNOWN_SCALING));
+                    let fix = "take a model whose layers with a window turn without scaling";
+                    return Err(unsupported(self, format!("RoPE scaling {other:?} in a window"), fix));
                 }
             },
             Kind::HuggingFace => "rope_local_base_freq".to_owned(),
@@ -111,9 +80,10 @@ impl Keys<'_> {
         Ok(window.filter(|&window| window > 0).map(|window| usize::try_from(window).unwrap_or(usize::MAX)))
     }
 
-    /// The window of each of `layers` layers, in tokens; of every `pattern`-th none, where the file does not say which.
-    pub(super) fn windows(&self, pattern: usize, layers: usize) -> Result<Vec<Option<usize>>> {
-        let window = self.window(None)?;
+    /// The window of each of `layers` layers, in tokens, `default` as of [`Keys::window`]; of every `pattern`-th none, where the
+    /// file does not say which.
+    pub(super) fn windows(&self, default: Option<u64>, pattern: usize, layers: usize) -> Result<Vec<Option<usize>>> {
+        let window = self.window(default)?;
         let slides = match self.layers_that_slide(layers)? {
             Some(slides) => slides,
             None => {

@@ -2,13 +2,15 @@
 //! without others.
 
 use super::{Architecture, Config, keys::Keys};
-use crate::error::Result;
+use crate::{error::Result, weights::Fields};
 
 pub(super) const QWEN2: Architecture = Architecture { name: "qwen2", model_type: "qwen2", read };
 
 fn read(keys: &Keys) -> Result<Config> {
     keys.check_activation("hidden_act", "silu")?;
     keys.check_window("use_sliding_window", "sliding_window")?;
+    // Which biases there are does not depend on it.
+    keys.bool("attention_bias")?;
     let mut config = keys.decoder()?;
     config.layers.iter_mut().for_each(|layer| layer.qkv_bias = true);
     Ok(config)

@@ -79,7 +79,8 @@ pub struct Checkpoint {
     /// The files that tensors lie in, one or a shard each.
     #[doc(hidden)]
     pub parts: Vec<Box<dyn ByteSource>>,
-    /// By name; those of types this version does not read are not among them.
+    /// By name, those of a language model within a larger one by the name they have in one alone; those of types this version
+    /// does not read are not among them.
     #[doc(hidden)]
     pub tensors: BTreeMap<String, TensorInfo>,
     /// What the files say of the model.
@@ -164,7 +165,7 @@ impl Checkpoint {
         Ok(Self {
             name,
             parts: weights.parts,
-            tensors: weights.tensors,
+            tensors: weights.tensors.into_iter().map(|(name, info)| (hugging_face::own_name(&name), info)).collect(),
             metadata: Metadata::HuggingFace(Box::new(metadata)),
             unread: by_name(weights.unread),
         })
@@ -277,7 +278,7 @@ impl Checkpoint {
 }
 
 fn by_name(unread: Vec<Unread>) -> BTreeMap<String, Unread> {
-    unread.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect()
+    unread.into_iter().map(|tensor| (hugging_face::own_name(&tensor.name), tensor)).collect()
 }
 
 /// A shape, slowest first, and the bytes it takes in a file. Its rows are whole blocks that a `usize` counts, each row's bytes

@@ -73,7 +73,14 @@ impl Fields for JsonFile {
     }
 
     fn lookup(&self, key: &str) -> Option<Field<'_>> {
-        Some(match self.get(key)? {
+        self.get(key).and_then(Field::of_json)
+    }
+}
+
+impl<'a> Field<'a> {
+    /// `None` for null.
+    pub(crate) fn of_json(value: &'a Value) -> Option<Self> {
+        Some(match value {
             Value::Null => return None,
             Value::Bool(x) => Field::Bool(*x),
             Value::String(x) => Field::Str(x),
@@ -91,6 +98,16 @@ impl Fields for JsonFile {
 
 /// The named template that is taken where tools are given, as transformers saves it.
 pub(crate) const TOOL_USE: &str = "additional_chat_templates/tool_use.jinja";
+
+/// What a tensor of a language model is called by itself, where the name has it as a part of a model that also sees: either
+/// generation of transformers writes the part in a place of its own.
+pub(super) fn own_name(name: &str) -> String {
+    match (name.strip_prefix("model.language_model."), name.strip_prefix("language_model.")) {
+        (Some(rest), _) => format!("model.{rest}"),
+        (_, Some(rest)) => rest.to_owned(),
+        _ => name.to_owned(),
+    }
+}
 
 /// What the files beside the weights say.
 #[derive(Debug)]

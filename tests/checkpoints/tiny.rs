@@ -2,7 +2,7 @@
 
 use headstart::{
     kernels::{attention::Scores, linear::Activation},
-    model::{Config, LayerSpec, MixerSpec, Norms, Role, Rope, RopeRows, SamplingDefaults, Scaling},
+    model::{Config, LayerSpec, MixerSpec, Norms, Role, Rope, RopeRows, SamplingDefaults, Scaling, Stacked},
     quant::Format,
     weights::Kind,
 };
@@ -49,7 +49,7 @@ pub fn layer() -> LayerSpec {
         rope: Some(rope()),
         scores: Scores::of(16),
         norms: Norms::Before,
-        is_fused: false,
+        stacked: Stacked::Nothing,
         qkv_bias: false,
         qk_norm: None,
         o_bias: false,

@@ -5,7 +5,7 @@
 
 use half::f16;
 use headstart::kernels::{attention::Scores, head_norm::QkNorm, linear::Activation};
-use headstart::model::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, RopeRows};
+use headstart::model::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, Rope, RopeRows};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 
@@ -22,6 +22,7 @@ pub struct Llama {
 struct Layer {
     /// Empty where nothing turns.
     inv_freq: Vec<f64>,
+    magnitude: f64,
     /// Of attention and of the MLP.
     before: Option<[Vec<f32>; 2]>,
     after: Option<[Vec<f32>; 2]>,
@@ -68,14 +69,23 @@ impl Linear {
 
 impl Llama {
     pub fn load(checkpoint: &Checkpoint, half_cache: bool) -> Self {
+        Self::of(checkpoint, Config::from_checkpoint(checkpoint).unwrap(), half_cache)
+    }
+
+    /// As `config` says, which is the checkpoint's or one made of it.
+    pub fn of(checkpoint: &Checkpoint, config: Config, half_cache: bool) -> Self {
         use LayerRole::*;
-        let config = Config::from_checkpoint(checkpoint).unwrap();
         let tensor = |role: Role| -> Vec<f32> {
             let (tensor, rows) = config.rows(role);
             let info = config.tensor(checkpoint, tensor).unwrap();
             let values = block_on(checkpoint.read_f32(info)).unwrap();
             let width = values.len() / info.shape[0];
             values[rows.start * width..rows.end * width].to_vec()
+        };
+        let inv_freq = |rope: &Rope| {
+            let factors = config.optional_tensor(checkpoint, rope.factors()).unwrap();
+            let factors = factors.map(|tensor| block_on(checkpoint.read_f32(tensor)).unwrap());
+            rope.inv_freq(factors.as_deref()).unwrap()
         };
         let gains = |role| -> Vec<f32> { tensor(role).into_iter().map(|gain| gain + config.norm_offset).collect() };
         let layer = |at: usize| {
@@ -91,7 +101,8 @@ impl Llama {
                 Norms::Around => (Some([AttnNorm, PreMlpNorm]), Some([PostAttnNorm, PostMlpNorm])),
             };
             Layer {
-                inv_freq: spec.rope.as_ref().map_or(Vec::new(), |rope| rope.inv_freq(None).unwrap()),
+                inv_freq: spec.rope.as_ref().map_or(Vec::new(), inv_freq),
+                magnitude: spec.rope.as_ref().map_or(1.0, Rope::magnitude),
                 before: before.map(both),
                 after: after.map(both),
                 mixer: match spec.mixer {
@@ -171,7 +182,7 @@ impl Llama {
                 }
                 q.chunks_mut(head_dim)
                     .chain(k.chunks_mut(head_dim))
-                    .for_each(|head| self.rotate(head, &layer.inv_freq, position));
+                    .for_each(|head| self.rotate(head, layer, position));
                 past.keys.extend(k.iter().copied().map(kept));
                 past.values.extend(v.apply(normed).into_iter().map(kept));
                 let out: Vec<f32> = (0..heads)
@@ -198,15 +209,15 @@ impl Llama {
         }
     }
 
-    fn rotate(&self, head: &mut [f32], inv_freq: &[f64], position: usize) {
-        let pairs = inv_freq.len();
-        for (pair, inv_freq) in inv_freq.iter().enumerate() {
+    fn rotate(&self, head: &mut [f32], layer: &Layer, position: usize) {
+        let pairs = layer.inv_freq.len();
+        for (pair, inv_freq) in layer.inv_freq.iter().enumerate() {
             let (a, b) = match self.config.rope_rows {
                 RopeRows::Interleaved => (2 * pair, 2 * pair + 1),
                 RopeRows::Halves => (pair, pair + pairs),
             };
             let (sin, cos) = (position as f64 * inv_freq).sin_cos();
-            let (sin, cos) = (sin as f32, cos as f32);
+            let (sin, cos) = ((sin * layer.magnitude) as f32, (cos * layer.magnitude) as f32);
             (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
         }
     }

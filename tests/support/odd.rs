@@ -23,8 +23,22 @@ pub const NAMES: [&str; 13] = [
     "tiny-lfm2-f16",
 ];
 
+/// Models whose kernels are those of [`NAMES`], and whose numbers and names are others.
+pub const MORE: [&str; 6] = [
+    "tiny-yarn-f16",
+    "tiny-phi4-f16",
+    "tiny-granite4-f16",
+    "tiny-granite4-nope-f16",
+    "tiny-ministral-f16",
+    "tiny-gemma3-whole-f16",
+];
+
+pub fn all() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(MORE)
+}
+
 /// Those of them that are a GGUF file too, `NAME.gguf`.
-pub const GGUFS: [&str; 7] = [
+pub const GGUFS: [&str; 11] = [
     "tiny-qwen3-f16",
     "tiny-gemma2-f16",
     "tiny-gemma3-f16",
@@ -32,6 +46,10 @@ pub const GGUFS: [&str; 7] = [
     "tiny-granite-f16",
     "tiny-phi3-f16",
     "tiny-lfm2-f16",
+    "tiny-yarn-f16",
+    "tiny-phi4-f16",
+    "tiny-granite4-f16",
+    "tiny-granite4-nope-f16",
 ];
 
 #[derive(Deserialize)]
@@ -60,6 +78,12 @@ impl Tiny {
         let tolerance = 3.0 * record.half_cache_max_delta;
         assert!(tolerance < golden::TOLERANCE, "{name}: {tolerance}");
         Self { folder, reference: record.reference, vocabulary: shape[1], logits, tolerance }
+    }
+
+    /// The same model where no context is as long as its prompt.
+    pub fn short(self) -> Self {
+        let (shape, logits) = npy::read(&self.folder.join("short.npy"));
+        Self { reference: golden::json(&self.folder.join("short.json")), vocabulary: shape[1], logits, ..self }
     }
 
     pub fn row(&self, position: usize) -> &[f32] {

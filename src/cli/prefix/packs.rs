@@ -9,9 +9,8 @@ use crate::cli::args::ModelArgs;
 use crate::cli::cache::{self, CacheArgs, DirArgs};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
-use crate::cli::session::{EngineArgs, Model, Session, WeightArgs};
+use crate::cli::session::{EngineArgs, Model, Session};
 use crate::cli::{input, report, term};
-use crate::engine::KvIdentity;
 use crate::engine::answers::What;
 use crate::engine::packs;
 use crate::error::{Error, Result};
@@ -106,7 +105,7 @@ pub(crate) struct Import {
     model: ModelArgs,
 
     #[command(flatten)]
-    weights: WeightArgs,
+    engine: EngineArgs,
 
     /// Print one JSON object: id, name, tokens, blocks
     #[arg(long)]
@@ -229,7 +228,7 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let pack = cache::read_pack(&args.pack)?;
     let model = Model::open(&args.model)?;
     let digest = args.cache.dir.place.digest(&model.path)?.finish()?;
-    let identity = KvIdentity::new(&model.config, &digest, args.weights.quantize);
+    let identity = args.engine.identity(&model, &digest);
     let salt = args.cache.dir.salt(None);
     let tiers = args.cache.tiers(&salt, None)?;
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::cli::args::ModelArgs;
 use crate::cli::cache::{DirArgs, PlaceArgs, chains, part, stopped};
-use crate::cli::session::{Model, WeightArgs};
+use crate::cli::session::{EngineArgs, Model};
 use crate::cli::term;
-use crate::engine::{KvIdentity, language};
+use crate::engine::language;
 use crate::error::{Error, Result};
 use crate::store::{Chain, FilesystemStore, Key, Store};
 use crate::text::{Tokenizer, parse_time};
@@ -75,7 +75,7 @@ pub(crate) struct Pin {
     model: ModelArgs,
 
     #[command(flatten)]
-    weights: WeightArgs,
+    engine: EngineArgs,
 
     #[command(flatten)]
     dir: DirArgs,
@@ -328,7 +328,7 @@ pub(crate) fn pin(args: &Pin) -> Result<()> {
         let model = Model::open(&args.model)?;
         let digest = args.dir.place.digest(&model.path)?.finish()?;
         let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
-        let identity = KvIdentity::new(&model.config, &digest, args.weights.quantize);
+        let identity = args.engine.identity(&model, &digest);
         (args.dir.disk(&salt)?, identity.keys(&tokens, &salt))
     } else {
         let parts = args.dir.place.parts()?.into_iter().map(|path| args.dir.part(path));

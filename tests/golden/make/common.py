@@ -63,7 +63,9 @@ def gguf_model(path):
 
 def load(directory):
     """A saved directory, read back and computed in float32 whatever its weights are stored as."""
-    return transformers.AutoModelForCausalLM.from_pretrained(
+    sees = hasattr(transformers.AutoConfig.from_pretrained(directory), "vision_config")
+    kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+    return kind.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager").eval()
 
 

@@ -73,7 +73,47 @@ LFM2 = dict(hidden_size=72, num_attention_heads=3, num_key_value_heads=1, interm
             vocab_size=333, max_position_embeddings=512, norm_eps=1e-5, tie_word_embeddings=True, conv_L_cache=4,
             block_multiple_of=8, layer_types=["conv", "conv", "full_attention", "conv", "full_attention"],
             rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, pad_token_id=0)
+# YaRN, half of whose pairs are mixed, in a context that it stretches early.
+YARN = dict(hidden_size=40, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=48, num_hidden_layers=2,
+            vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
+            rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 16.0, "original_max_position_embeddings": 32,
+                             "beta_fast": 4.0, "beta_slow": 0.5})
+# Phi-4-mini: three quarters of each head turn by LongRoPE, a tied head, a window beyond the context. 72 tokens take the long list,
+# and 39 with 32 more the short one.
+PHI4 = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, intermediate_size=56, num_hidden_layers=2, vocab_size=131,
+            max_position_embeddings=512, original_max_position_embeddings=71, rms_norm_eps=1e-5, sliding_window=2048,
+            tie_word_embeddings=True, pad_token_id=0,
+            rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+                             "short_factor": [1.0, 1.02, 1.1, 1.3, 1.7, 2.0], "long_factor": [1.1, 1.6, 3.5, 9.0, 21.0, 37.5]})
+SHORT = {"tiny-phi4-f16": 39}
+# The dense models of Granite 4: a shared MLP alone, its halves in one matrix, in the one with positions and in the other without.
+GRANITE4 = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, intermediate_size=56, shared_intermediate_size=56,
+                num_hidden_layers=2, layer_types=["attention"] * 2, vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-5,
+                num_local_experts=0, num_experts_per_tok=0, mamba_n_heads=6, mamba_d_head=16, tie_word_embeddings=True,
+                embedding_multiplier=2.0, attention_multiplier=0.25, residual_multiplier=0.9, logits_scaling=0.5, pad_token_id=0,
+                rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+# The text model of a Gemma 3 that sees, with what its makers leave out: 8 query heads and 4 of keys, 256 wide.
+GEMMA3_WHOLE = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, vocab_size=131, sliding_window=17,
+                    max_position_embeddings=512,
+                    layer_types=["sliding_attention", "full_attention"],
+                    rope_parameters={"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+                                     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}})
+VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=28, patch_size=14)
+# Windows on some layers of a Mistral.
+MINISTRAL = dict(hidden_size=40, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=48, num_hidden_layers=3,
+                 vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-5, sliding_window=19, tie_word_embeddings=False,
+                 layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+                 rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
 LLAMA = transformers.LlamaConfig
+
+
+def gemma3_whole(**text):
+    ids = {key: text.pop(key) for key in ("bos_token_id", "eos_token_id")}
+    return transformers.Gemma3Config(text_config={**text, **ids, "attention_dropout": 0.0},
+                                     vision_config={"model_type": "siglip_vision_model", **VISION}, mm_tokens_per_image=4,
+                                     image_token_index=130, boi_token_index=129, eoi_token_index=128, **ids)
+
+
 MODELS = {
     "tiny-odd-f16": (LLAMA, ODD, torch.float16, {}),
     "tiny-wide-bf16": (LLAMA, WIDE, torch.bfloat16, {}),
@@ -88,13 +128,21 @@ MODELS = {
     "tiny-mistral-f16": (transformers.MistralConfig, MISTRAL, torch.float16, {}),
     "tiny-phi3-f16": (transformers.Phi3Config, PHI3, torch.float16, {}),
     "tiny-lfm2-f16": (transformers.Lfm2Config, LFM2, torch.float16, {}),
+    "tiny-yarn-f16": (transformers.Qwen3Config, YARN, torch.float16, {}),
+    "tiny-phi4-f16": (transformers.Phi3Config, PHI4, torch.float16, {}),
+    "tiny-granite4-f16": (transformers.GraniteMoeHybridConfig, {**GRANITE4, "position_embedding_type": "rope"}, torch.float16, {}),
+    "tiny-granite4-nope-f16": (transformers.GraniteMoeHybridConfig, {**GRANITE4, "position_embedding_type": "nope"}, torch.float16, {}),
+    "tiny-ministral-f16": (transformers.MinistralConfig, MINISTRAL, torch.float16, {}),
+    "tiny-gemma3-whole-f16": (gemma3_whole, GEMMA3_WHOLE, torch.float16, {}),
 }
 
 
 def draw(config, seed):
     """Weights whose every product keeps its variance; norms and biases near, but never at, 1 and 0."""
     rng = torch.Generator().manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    kind = transformers.AutoModelForImageTextToText if hasattr(config, "vision_config") else transformers.AutoModelForCausalLM
+    model = kind.from_config(config).float().eval()
+    config = config.get_text_config()
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=rng)
@@ -112,20 +160,38 @@ def draw(config, seed):
     return model
 
 
+def leave_out(path):
+    """Removes what the published files of Gemma 3 do not say, and says the rest as they do."""
+    config = json.load(open(path))
+    text = config["text_config"]
+    rope = text.pop("rope_parameters")["full_attention"]
+    config["text_config"] = {key: text[key] for key in ("hidden_size", "intermediate_size", "model_type", "num_hidden_layers",
+                                                        "sliding_window", "vocab_size", "layer_types",
+                                                        "max_position_embeddings")}
+    config["text_config"]["rope_scaling"] = {"factor": rope["factor"], "rope_type": rope["rope_type"]}
+    json.dump(config, open(path, "w"), indent=2)
+
+
 def main():
     for seed, (name, (kind, shape, dtype, options)) in enumerate(MODELS.items()):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         out = f"{GOLDEN}/{name}"
         shutil.rmtree(out, ignore_errors=True)
-        config = kind(**shape, bos_token_id=1, eos_token_id=2, attention_dropout=0.0)
+        config = kind(**shape, bos_token_id=1, eos_token_id=2, **({} if kind is gemma3_whole else {"attention_dropout": 0.0}))
         draw(config, seed).to(dtype).save_pretrained(out, **options)
+        if kind is gemma3_whole:
+            leave_out(f"{out}/config.json")
         model = common.load(out)
         if config.model_type in tiny_gguf.FAMILIES:
             tiny_gguf.write(model, f"{out}.gguf")
         ids = [(i * i * 31 + i * 17 + 5 * seed + 3) % shape["vocab_size"] for i in range(PROMPT)]
         logits, record = common.run(model, ids)
         np.save(f"{out}/logits.npy", logits)
+        if name in SHORT:
+            short, of_short = common.run(model, ids[:SHORT[name]])
+            np.save(f"{out}/short.npy", short)
+            json.dump(of_short, open(f"{out}/short.json", "w"))
         effect, _ = common.half_cache_effect(model, ids, logits)
         json.dump({"torch": torch.__version__, "transformers": transformers.__version__,
                    "half_cache_max_delta": effect, **record}, open(f"{out}/reference.json", "w"))

@@ -1,13 +1,28 @@
 """A tiny model as a GGUF file, written with gguf-py as llama.cpp's converter writes its family: float16 matrices, float32 vectors."""
+import math
+
 import gguf
 import numpy as np
 
 # By transformers' `model_type`: what GGUF calls the architecture, and what its converter adds to the gains of norms.
 FAMILIES = {"qwen2": ("qwen2", 0), "qwen3": ("qwen3", 0), "gemma2": ("gemma2", 1), "gemma3_text": ("gemma3", 1), "olmo2": ("olmo2", 0),
-            "granite": ("granite", 0), "phi3": ("phi3", 0),
+            "granite": ("granite", 0), "granitemoehybrid": ("granite", 0), "phi3": ("phi3", 0),
             "lfm2": ("lfm2", 0)}
 # Whose rows of Q and K the converter interleaves.
-INTERLEAVED = ["granite"]
+INTERLEAVED = ["granite", "granitemoehybrid"]
+
+
+def tensors(model):
+    """By the names that most models have for them."""
+    for name, tensor in model.state_dict().items():
+        values = tensor.float().numpy()
+        if ".shared_mlp." in name:
+            layer = name.split("shared_mlp")[0]
+            kinds = ["gate", "up"] if "input_linear" in name else ["down"]
+            for kind, part in zip(kinds, np.split(values, len(kinds))):
+                yield f"{layer}mlp.{kind}_proj.weight", part
+        else:
+            yield name, values
 
 
 def write(model, path):
@@ -36,6 +51,18 @@ def write(model, path):
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+        writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+    if rope["rope_type"] == "longrope":
+        original = rope["original_max_position_embeddings"]
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(config.max_position_embeddings / original) / math.log(original)))
+        for ours, factors in (("long", rope["long_factor"]), ("short", rope["short_factor"])):
+            writer.add_tensor(f"rope_factors_{ours}.weight", np.array(factors, np.float32))
     if "gemma" in config.model_type or config.model_type == "phi3":
         writer.add_sliding_window(config.sliding_window)
     if rope.get("partial_rotary_factor"):
@@ -43,7 +70,9 @@ def write(model, path):
     if config.model_type == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    if config.model_type == "granite":
+    if config.model_type == "granitemoehybrid":
+        writer.add_rope_scaling_finetuned(config.position_embedding_type == "rope")
+    if "granite" in config.model_type:
         writer.add_attention_scale(config.attention_multiplier)
         writer.add_embedding_scale(config.embedding_multiplier)
         writer.add_residual_scale(config.residual_multiplier)
@@ -54,10 +83,9 @@ def write(model, path):
     writer.add_eos_token_id(config.eos_token_id)
 
     names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), config.num_hidden_layers)
-    for name, tensor in model.state_dict().items():
+    for name, values in tensors(model):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        values = tensor.float().numpy()
         if name.endswith("conv.conv.weight"):
             values = values.squeeze(1)
         if name.endswith("norm.weight"):
