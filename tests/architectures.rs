@@ -271,7 +271,13 @@ fn no_field_that_changes_numbers_is_passed_over() {
         ("attention_bias", json!(true)),
         ("attention_multiplier", json!(0.7)),
         ("attn_logit_softcapping", json!(47.0)),
+        ("block_auto_adjust_ff_dim", json!(false)),
+        ("block_ff_dim", json!(300)),
+        ("block_ffn_dim_multiplier", json!(2.0)),
+        ("block_multiple_of", json!(16)),
         ("clip_qkv", json!(8.0)),
+        ("conv_L_cache", json!(2)),
+        ("conv_bias", json!(true)),
         ("embedding_multiplier", json!(3.5)),
         ("final_logit_softcapping", json!(29.0)),
         ("head_dim", json!(8)),
@@ -280,6 +286,7 @@ fn no_field_that_changes_numbers_is_passed_over() {
         ("lm_head_bias", json!(true)),
         ("logits_scaling", json!(3.5)),
         ("mlp_bias", json!(true)),
+        ("norm_eps", json!(0.125)),
         ("no_rope_layers", json!([0, 1, 0, 1, 0, 1, 0])),
         ("num_attention_heads", json!(2)),
         ("num_hidden_layers", json!(1)),
@@ -302,11 +309,16 @@ fn no_field_that_changes_numbers_is_passed_over() {
         ("use_qk_norm", json!(true)),
         ("vocab_size", json!(8)),
     ];
-    // Windows that a switch leaves off, biases that are there without being named, what is said beside RoPE once more, and how
+    // What only LFM2 has, and what it names otherwise; windows that a switch leaves off, biases that are there without being named, what is said beside RoPE once more, and how
     // a model without positions would turn.
     let idle = |name: &str, field: &str| match field {
         "sliding_window" => ["qwen", "smollm3", "yarn"].iter().any(|family| name.contains(family)),
         "attention_bias" => name.contains("qwen2"),
+        "block_auto_adjust_ff_dim" | "block_ff_dim" | "block_ffn_dim_multiplier" | "block_multiple_of" => {
+            !name.contains("lfm2")
+        }
+        "conv_L_cache" | "conv_bias" | "norm_eps" => !name.contains("lfm2"),
+        "rms_norm_eps" => name.contains("lfm2"),
         "partial_rotary_factor" => name.contains("phi") || name.contains("nope"),
         _ => false,
     };

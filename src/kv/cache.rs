@@ -306,22 +306,6 @@ impl Cache {
         held.then(|| (page, node.exact.min(tokens.len())))
     }
 
-    /// Has a sequence go on in a copy of the page in which it ends, where pages have a state: the page stays as it is, for who
-    /// begins with the same tokens. The copy is to be made before anything else is written.
-    pub fn checkpoint(&mut self, table: &mut BlockTable) -> Option<PageCopy> {
-        let tokens = table.written() % PAGE;
-        let is_open = table.written() == table.len && tokens > 0;
-        let (&from, last) = (table.pages.last()?, table.pages.len() - 1);
-        if !self.config.has_state || !is_open || !self.index.nodes.contains_key(&from) {
-            return None;
-        }
-        let to = self.take()?;
-        table.pages[last] = to;
-        self.let_go(from);
-        self.stats.copied_pages += 1;
-        Some(PageCopy { from, to, tokens })
-    }
-
     /// Slots for the next `count` tokens. All or none.
     pub fn append(&mut self, table: &mut BlockTable, count: usize) -> Result<Vec<u32>, OutOfPages> {
         let begin = table.len;

@@ -14,6 +14,7 @@
 mod cache;
 #[doc(hidden)]
 mod check;
+mod checkpoint;
 #[doc(hidden)]
 mod continuation;
 mod divergence;

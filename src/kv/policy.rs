@@ -34,11 +34,6 @@ impl Cache {
         })
     }
 
-    /// Whether a page holds all that is needed behind its first `tokens` tokens.
-    pub(super) fn holds(&self, node: &Node, tokens: usize) -> bool {
-        !self.config.has_state || tokens == node.block.len()
-    }
-
     /// The longest known prefix, whoever computed it.
     pub(super) fn known(&self, namespace: &Namespace, tokens: &[u32]) -> Match {
         self.index.find(namespace, tokens, tokens.len(), &|_, node, shared| shared.min(node.block.len()))

@@ -226,15 +226,15 @@ impl<'a> Keys<'a> {
     /// Q and K as transformers has them. An architecture changes what differs.
     pub(super) fn decoder(&self) -> Result<Config> {
         let heads = self.size(HEADS, MAX_HEADS, None)?;
-        self.decoder_with(self.size(KV_HEADS, MAX_HEADS, Some(heads))?)
+        self.decoder_with(self.size(KV_HEADS, MAX_HEADS, Some(heads))?, EPSILON)
     }
 
     pub(super) fn layers(&self) -> Result<usize> {
         self.size(LAYERS, MAX_LAYERS, None)
     }
 
-    /// As [`Keys::decoder`], where so many heads of keys and values are named in a way of its own.
-    pub(super) fn decoder_with(&self, kv_heads: usize) -> Result<Config> {
+    /// As [`Keys::decoder`], where heads of keys and values, and the epsilon of norms, are named in ways of their own.
+    pub(super) fn decoder_with(&self, kv_heads: usize, rms_eps: Key) -> Result<Config> {
         let hidden = self.size(HIDDEN, MAX_HIDDEN, None)?;
         let heads = self.size(HEADS, MAX_HEADS, None)?;
         let head_dim = self.size(HEAD_DIM, MAX_HEAD_DIM, Some(hidden / heads))?;
@@ -280,7 +280,7 @@ impl<'a> Keys<'a> {
             head_dim,
             vocab,
             context,
-            rms_eps: epsilon(self, &self.epsilon(), least_epsilon)?,
+            rms_eps: epsilon(self, &self.name(rms_eps), least_epsilon)?,
             norm_offset: 0.0,
             embedding_scale: 1.0,
             logit_scale: 1.0,
@@ -292,13 +292,6 @@ impl<'a> Keys<'a> {
             stop_tokens: ends::stop_tokens(self.checkpoint, vocab)?,
             sampling: self.sampling()?,
         })
-    }
-
-    fn epsilon(&self) -> String {
-        match self.json("norm_eps") {
-            Some(_) => "norm_eps".to_owned(),
-            None => self.name(EPSILON),
-        }
     }
 
     fn check_value_length(&self, head_dim: usize) -> Result<()> {

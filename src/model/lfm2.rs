@@ -15,6 +15,7 @@ use crate::{
 
 pub(super) const LFM2: Architecture = Architecture { name: "lfm2", model_type: "lfm2", read };
 
+const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "norm_eps");
 const TAPS: Key = Key("shortconv.l_cache", "conv_L_cache");
 const MAX_TAPS: usize = 8;
 
@@ -34,7 +35,7 @@ const NAMES: &[(&str, &str)] = &[
 fn read(keys: &Keys) -> Result<Config> {
     keys.refuse_on("conv_bias")?;
     let (kv_heads, attends) = layers(keys)?;
-    let mut config = keys.decoder_with(kv_heads)?;
+    let mut config = keys.decoder_with(kv_heads, EPSILON)?;
     let taps = keys.size(TAPS, MAX_TAPS, Some(3))?;
     if taps < 2 {
         return Err(keys.wrong(&keys.name(TAPS), format!("{taps} is not from 2 to {MAX_TAPS}")));
