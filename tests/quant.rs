@@ -73,6 +73,29 @@ fn quantize_writes_the_bytes_of_the_reference_quantiser() {
     }
 }
 
+/// Q4_K tries steps for each 32 numbers and keeps the best: of four blocks, with groups of one sign, of zeros and of one number.
+/// The digest is of what ggml's own `quantize_row_q4_K_ref` writes (llama.cpp of llama-cpp-python 0.3.36, built without fused
+/// products).
+#[test]
+fn q4_k_writes_the_bytes_of_ggml() {
+    let mut state = 1u32;
+    let element = |i: usize| {
+        state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+        let magnitude = [1.0, 0.03, 300.0, 1.0, 0.0, 2.0, 0.5, 1.0][i / 32 % 8];
+        let x = ((state >> 8) as f32 - 8388608.0) / 8388608.0 * magnitude;
+        match i / 32 % 8 {
+            5 => x.abs(),
+            7 => 0.75,
+            _ => x,
+        }
+    };
+    let elements: Vec<f32> = (0..1024).map(element).collect();
+    let bytes = Format::Q4K.quantize(&elements);
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, "5ff228447eb2ebed3e58184256ad8d43d6a09e5c77a8bee044dac30432b94da6", "{:02x?}", &bytes[..32]);
+    assert_eq!(Format::Q4K.quantize(&[0.0; 256]), [0; 144]);
+}
+
 /// The SHA-256 of the f32 (zeros without a sign) that gguf-py 0.19 (`gguf.quants.dequantize`) makes of [`reference_blocks`].
 const DEQUANTIZED: [(Format, &str); 13] = [
     (Format::Q8_0, "d5342454af4e7842ae68b94f4e3c5b2af5e6cefa8d28d2c61ebba38a62412222"),

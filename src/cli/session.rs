@@ -48,7 +48,8 @@ fn quantize_format(name: &str) -> Result<Format, &'static str> {
     match name {
         "q8_0" => Ok(Format::Q8_0),
         "q4_0" => Ok(Format::Q4_0),
-        _ => Err("use q8_0 or q4_0"),
+        "q4_k" => Ok(Format::Q4K),
+        _ => Err("use q8_0, q4_0 or q4_k"),
     }
 }
 

@@ -21,6 +21,22 @@ fn six_bits(bytes: &[u8], group: usize) -> (u8, u8) {
     }
 }
 
+/// The 12 bytes of a file's block from the two numbers of each of its 8 groups.
+pub(crate) fn put_six_bits(numbers: &[(u8, u8)]) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    for (group, &(scale, minimum)) in numbers.iter().enumerate() {
+        match group {
+            0..4 => (bytes[group], bytes[group + 4]) = (bytes[group] | scale, bytes[group + 4] | minimum),
+            _ => {
+                bytes[group + 4] = scale & 15 | minimum << 4;
+                bytes[group - 4] |= scale >> 4 << 6;
+                bytes[group] |= minimum >> 4 << 6;
+            }
+        }
+    }
+    bytes
+}
+
 /// d and m of a group, both products exact in f32 (11 + 6 bits).
 pub(crate) fn scale(block: &[u8], group: usize) -> (f32, f32) {
     let (scale, minimum) = six_bits(&block[4..16], group);

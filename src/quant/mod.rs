@@ -69,7 +69,7 @@ pub enum Format {
     Q5_0,
     /// Blocks of 32 numbers of 5 bits under an f16 scale and minimum: 24 bytes in a file. Only read.
     Q5_1,
-    /// Blocks of 256 numbers of 4 bits, a scale and minimum of 6 bits for each 32: 144 bytes in a file. Only read.
+    /// Blocks of 256 numbers of 4 bits, a scale and minimum of 6 bits for each 32: 144 bytes in a file.
     Q4K,
     /// Blocks of 256 numbers of 5 bits, a scale and minimum of 6 bits for each 32: 176 bytes in a file. Only read.
     Q5K,

@@ -96,15 +96,20 @@ impl Tier {
 pub struct World {
     pub cache: Cache,
     pub memory: Vec<Kv>,
+    /// What each page keeps behind the last token written to it.
+    pub states: Vec<Kv>,
     pub sequences: Vec<Sequence>,
     pub copies: Vec<PageCopy>,
     pub tier: Tier,
+    has_state: bool,
 }
 
 impl World {
     pub fn new(config: Config) -> Self {
-        let memory = vec![Kv::default(); config.capacity * PAGE];
-        Self { cache: Cache::new(config), memory, sequences: Vec::new(), copies: Vec::new(), tier: Tier::default() }
+        let [memory, states] = [config.capacity * PAGE, config.capacity].map(|count| vec![Kv::default(); count]);
+        let (has_state, cache) = (config.has_state, Cache::new(config));
+        let (sequences, copies, tier) = (Vec::new(), Vec::new(), Tier::default());
+        Self { cache, memory, states, sequences, copies, tier, has_state }
     }
 
     /// A new process: tables, index and device memory are lost, the store is there.
@@ -123,7 +128,7 @@ impl World {
             let begin = table.written();
             let kv = self.tier.blocks[&key].kv[begin - block * PAGE..].to_vec();
             let slots = self.cache.append(&mut table, kv.len()).expect("the admission counted the pages");
-            slots.iter().zip(&kv).for_each(|(slot, kv)| self.memory[*slot as usize] = *kv);
+            slots.iter().zip(&kv).for_each(|(slot, kv)| self.write(*slot, *kv));
             let exact = begin + kv.iter().take_while(|kv| kv.exact).count();
             self.cache.publish(&mut table, &tokens[begin..exact], Producer::Prefill);
             self.cache.publish(&mut table, &tokens[exact..begin + kv.len()], Producer::Decode);
@@ -136,6 +141,12 @@ impl World {
     pub fn grow(&mut self, capacity: usize) {
         self.cache.grow(capacity);
         self.memory.resize(self.cache.capacity() * PAGE, Kv::default());
+        self.states.resize(self.cache.capacity(), Kv::default());
+    }
+
+    fn write(&mut self, slot: u32, kv: Kv) {
+        self.memory[slot as usize] = kv;
+        self.states[slot as usize / PAGE] = kv;
     }
 
     /// Admits a prompt and gives slots to all of it; the KV is written by the next `step`.
@@ -167,6 +178,7 @@ impl World {
         for copy in self.copies.drain(..) {
             let from = copy.from as usize * PAGE;
             self.memory.copy_within(from..from + copy.tokens, copy.to as usize * PAGE);
+            self.states[copy.to as usize] = self.states[copy.from as usize];
         }
     }
 
@@ -174,14 +186,15 @@ impl World {
     /// takes it.
     pub fn step(&mut self) {
         self.run_copies();
+        let mut written = Vec::new();
         for Sequence { table, tokens, producer } in &self.sequences {
             let begin = table.written();
             let before = (0..begin).all(|at| self.memory[table.slot(at) as usize].exact);
             let exact = before && *producer == Producer::Prefill;
-            for (at, digest) in digests(table.namespace(), tokens).enumerate().skip(begin) {
-                self.memory[table.slot(at) as usize] = Kv { digest, exact };
-            }
+            let fresh = digests(table.namespace(), tokens).enumerate().skip(begin);
+            written.extend(fresh.map(|(at, digest)| (table.slot(at), Kv { digest, exact })));
         }
+        written.into_iter().for_each(|(slot, kv)| self.write(slot, kv));
         for Sequence { table, tokens, producer } in &mut self.sequences {
             let (begin, fresh) = (table.written(), &tokens[table.written()..]);
             self.cache.publish(table, fresh, *producer);
@@ -211,6 +224,10 @@ impl World {
             exact &= kv.exact;
             assert!(exact || at >= table.exact(), "token {at} is called exact and is not");
         }
+        if let Some(last) = table.written().checked_sub(1).filter(|_| self.has_state) {
+            let (state, kv) = (self.states[table.slot(last) as usize / PAGE], self.memory[table.slot(last) as usize]);
+            assert_eq!(state, kv, "a sequence goes on from another state");
+        }
     }
 
     /// Every known page holds the KV of the tokens that it is known for, whoever used it since, and no more of it is called
@@ -222,6 +239,11 @@ impl World {
                 let kv = self.memory[entry.pages[at / PAGE] as usize * PAGE + at % PAGE];
                 assert_eq!(kv.digest, digest, "token {at} of {:?} was altered", entry.tokens);
                 assert!(kv.exact || at >= entry.exact, "known token {at} is called exact and is not");
+                let ends = self.has_state && ((at + 1).is_multiple_of(PAGE) || at + 1 == entry.tokens.len());
+                assert!(
+                    !ends || self.states[entry.pages[at / PAGE] as usize] == kv,
+                    "the state behind token {at} was altered"
+                );
             }
         }
     }
@@ -238,12 +260,14 @@ impl World {
     }
 }
 
-/// The longest prefix of `prompt` that any known sequence shares, found by comparing with all of them.
-pub fn longest(cache: &Cache, ns: &Namespace, prompt: &[u32], max: usize, exact: bool) -> usize {
+/// The longest prefix of `prompt` that any known sequence shares, found by comparing with all of them. With states, it ends where
+/// one is.
+pub fn longest(cache: &Cache, ns: &Namespace, prompt: &[u32], max: usize, exact: bool, has_state: bool) -> usize {
     let entries = cache.entries();
     let shared = entries.iter().filter(|entry| entry.namespace == *ns).map(|entry| {
         let common = entry.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        if exact { common.min(entry.exact) } else { common }
+        let common = if exact { common.min(entry.exact) } else { common }.min(max);
+        if has_state && common < entry.tokens.len() { common / PAGE * PAGE } else { common }
     });
-    shared.max().unwrap_or(0).min(max)
+    shared.max().unwrap_or(0)
 }
