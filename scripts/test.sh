@@ -33,8 +33,9 @@ fi
 step "documentation tests" cargo test --locked --doc
 # The tests that open the real model, by the start or a part of their path.
 needs_model=(parity:: exactness:: text::stream:: text::vocab:: real_model)
-# The tests that sweep over every permutation, hit or history.
-sweeps=(kernels::translate:: reuse::conformance:: reuse::warm:: kv::fuzz::)
+# The tests that sweep over every permutation, hit, history or model.
+sweeps=(kernels::translate:: reuse::conformance:: reuse::warm:: kv::fuzz:: persist::an_exact_repeat
+    cache::engine::a_pack_goes remote::engine::what_one_engine)
 skip=()
 [ "$kind" = fast ] && skip=(-- "${needs_model[@]/#/--skip=}" "${sweeps[@]/#/--skip=}")
 step "test suite" cargo test --locked --lib --bins --test suite "${skip[@]}" </dev/null
