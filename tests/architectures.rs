@@ -3,7 +3,7 @@
 
 use headstart::engine::{Engine, EngineOptions};
 use headstart::kernels::head_norm::QkNorm;
-use headstart::model::{Config, LayerSpec, RopeRows, Stacked};
+use headstart::model::{Config, LayerSpec, MixerSpec, RopeRows, Stacked};
 use headstart::quant::Format;
 use headstart::weights::{Checkpoint, MemorySource};
 use pollster::block_on;
@@ -179,6 +179,40 @@ fn what_a_file_leaves_out_is_as_its_makers_mean_it() {
     assert_eq!((granite.layers[0].scores.scale, granite.logit_scale), (1.0, 1.0));
     let error = changed("tiny-granite-f16", json!({ "logits_scaling": 0.0 })).unwrap_err();
     assert!(error.contains("logits_scaling"), "{error}");
+}
+
+#[test]
+fn lfm2_says_its_layers_and_its_width_in_several_ways() {
+    let name = "tiny-lfm2-f16";
+    let known = changed(name, json!({})).unwrap();
+    let mixers = |config: &Config| config.layers.iter().map(|layer| layer.mixer).collect::<Vec<_>>();
+    let (conv, attention) = (MixerSpec::ShortConv { taps: 4 }, MixerSpec::Attention);
+    assert_eq!(mixers(&known), [conv, conv, attention, conv, attention]);
+    assert_eq!((known.layers[0].intermediate, known.rms_eps), (104, 1e-5));
+    let listed = |list: Value| changed(name, json!({ "layer_types": null, "full_attn_idxs": list }));
+    assert_eq!(listed(json!([2, 4])).unwrap(), known);
+    assert_eq!(mixers(&listed(Value::Null).unwrap()), [attention; 5], "all attend");
+    assert!(listed(json!([5])).unwrap_err().contains("full_attn_idxs"));
+
+    let left_out = json!({ "rope_parameters": "absent", "norm_eps": "absent", "conv_L_cache": "absent" });
+    let usual = changed(name, left_out).unwrap();
+    assert_eq!((usual.layers[2].rope.as_ref().unwrap().theta, usual.rms_eps), (1_000_000.0, 1e-5));
+    assert_eq!(usual.layers[0].mixer, MixerSpec::ShortConv { taps: 3 });
+
+    let plain = changed(name, json!({ "block_auto_adjust_ff_dim": false, "intermediate_size": 104 })).unwrap();
+    assert_eq!(plain.layers[0].intermediate, 104);
+    for (field, value) in [
+        ("conv_L_cache", json!(1)),
+        ("conv_L_cache", json!(99)),
+        ("layer_types", json!(["conv", "full_attention"])),
+        ("block_ffn_dim_multiplier", json!(0)),
+        ("block_multiple_of", json!(0)),
+    ] {
+        let error = changed(name, json!({ field: value })).unwrap_err();
+        assert!(error.contains(field), "{error}");
+    }
+    let error = changed(name, json!({ "block_ffn_dim_multiplier": 1e300 })).unwrap_err();
+    assert!(error.contains("intermediate_size"), "{error}");
 }
 
 #[test]

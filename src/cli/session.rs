@@ -31,7 +31,7 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
 
-    /// Quantise 16-bit and 32-bit weights while loading
+    /// Quantise 16-bit and 32-bit weights while loading, to q8_0, q4_k or q4_0
     #[arg(long, value_name = "FORMAT", value_parser = quantize_format)]
     pub(crate) quantize: Option<Format>,
 }

@@ -31,7 +31,8 @@ pub struct Request {
     /// Requests share what was computed only with those of the same salt.
     pub cache_salt: String,
     /// Lengths of beginnings of the prompt whose last hidden state is kept too, as that of the whole always is: a request for
-    /// just such a beginning then runs the LM head alone. At most [`MAX_BREAKPOINTS`]; one inside what is reused is passed over.
+    /// just such a beginning then runs the LM head alone. At most [`MAX_BREAKPOINTS`]; one inside what is reused is passed over,
+    /// and so is one before the end of a step's rows on a model that keeps a state beside keys and values.
     pub breakpoints: Vec<usize>,
     /// Note what is known where the prompt diverges, for [`Conversation::divergence`](super::explain::Conversation::divergence).
     pub explain: bool,

@@ -226,7 +226,7 @@ impl<'a> Keys<'a> {
     /// Q and K as transformers has them. An architecture changes what differs.
     pub(super) fn decoder(&self) -> Result<Config> {
         let heads = self.size(HEADS, MAX_HEADS, None)?;
-        self.decoder_with(self.size(KV_HEADS, MAX_HEADS, Some(heads))?, EPSILON)
+        self.decoder_with(self.size(KV_HEADS, MAX_HEADS, Some(heads))?, EPSILON, 1e-6)
     }
 
     pub(super) fn layers(&self) -> Result<usize> {
@@ -234,7 +234,8 @@ impl<'a> Keys<'a> {
     }
 
     /// As [`Keys::decoder`], where heads of keys and values, and the epsilon of norms, are named in ways of their own.
-    pub(super) fn decoder_with(&self, kv_heads: usize, rms_eps: Key) -> Result<Config> {
+    /// `usual_eps`: where `config.json` leaves it out.
+    pub(super) fn decoder_with(&self, kv_heads: usize, rms_eps: Key, usual_eps: f64) -> Result<Config> {
         let hidden = self.size(HIDDEN, MAX_HIDDEN, None)?;
         let heads = self.size(HEADS, MAX_HEADS, None)?;
         let head_dim = self.size(HEAD_DIM, MAX_HEAD_DIM, Some(hidden / heads))?;
@@ -252,7 +253,7 @@ impl<'a> Keys<'a> {
                     return Err(unsupported(self, what, fix));
                 }
                 let tied = self.bool("tie_word_embeddings")?;
-                (self.hugging_face_rope(head_dim, context)?, None, Some(1e-6), tied)
+                (self.hugging_face_rope(head_dim, context)?, None, Some(usual_eps), tied)
             }
         };
         let context = rope.stretched_context().map_or(context, |stretched| stretched.clamp(context, MAX_CONTEXT));

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Architecture, Config, MixerSpec,
-    keys::{INTERMEDIATE, KV_HEADS, Key, Keys, MAX_HEADS, MAX_INTERMEDIATE, positive, size},
+    keys::{Defaults, INTERMEDIATE, KV_HEADS, Key, Keys, MAX_HEADS, MAX_INTERMEDIATE, positive, size},
 };
 use crate::{
     error::Result,
@@ -18,6 +18,9 @@ pub(super) const LFM2: Architecture = Architecture { name: "lfm2", model_type: "
 const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "norm_eps");
 const TAPS: Key = Key("shortconv.l_cache", "conv_L_cache");
 const MAX_TAPS: usize = 8;
+/// Those of `Lfm2Config`.
+const DEFAULTS: Defaults = &[("num_key_value_heads", 8), ("rope_theta", 1_000_000), ("conv_L_cache", 3)];
+const DEFAULT_EPSILON: f64 = 1e-5;
 
 const NAMES: &[(&str, &str)] = &[
     ("output_norm.weight", "token_embd_norm.weight"),
@@ -33,10 +36,11 @@ const NAMES: &[(&str, &str)] = &[
 ];
 
 fn read(keys: &Keys) -> Result<Config> {
+    let keys = &keys.with_defaults(DEFAULTS);
     keys.refuse_on("conv_bias")?;
     let (kv_heads, attends) = layers(keys)?;
-    let mut config = keys.decoder_with(kv_heads, EPSILON)?;
-    let taps = keys.size(TAPS, MAX_TAPS, Some(3))?;
+    let mut config = keys.decoder_with(kv_heads, EPSILON, DEFAULT_EPSILON)?;
+    let taps = keys.size(TAPS, MAX_TAPS, None)?;
     if taps < 2 {
         return Err(keys.wrong(&keys.name(TAPS), format!("{taps} is not from 2 to {MAX_TAPS}")));
     }
@@ -79,9 +83,8 @@ fn layers(keys: &Keys) -> Result<(usize, Vec<bool>)> {
             Ok((most as usize, heads.into_iter().map(|heads| heads > 0).collect()))
         }
         Metadata::HuggingFace(_) => {
-            let kv_heads = keys.size(KV_HEADS, MAX_HEADS, Some(8))?;
-            let given = |key| keys.json(key).filter(|value| !value.is_null());
-            let attends = match (given(TYPES), given(ATTEND)) {
+            let kv_heads = keys.size(KV_HEADS, MAX_HEADS, None)?;
+            let attends = match (keys.given(TYPES), keys.given(ATTEND)) {
                 (Some(list), _) => {
                     let kind = |value: &Value| match value.as_str() {
                         Some("full_attention") => Some(true),
@@ -118,7 +121,8 @@ fn intermediate(keys: &Keys, named: usize) -> Result<usize> {
         Some(Value::Null) => two_thirds,
         _ => {
             let scaled = positive(keys, "block_ffn_dim_multiplier", Some(1.0))? * two_thirds as f64;
-            (scaled as usize).next_multiple_of(keys.count("block_multiple_of", 256)?)
+            let multiple = keys.count("block_multiple_of", 256)?;
+            (scaled as usize).checked_next_multiple_of(multiple).unwrap_or(usize::MAX)
         }
     };
     match adjusted {

@@ -49,7 +49,7 @@ export const EVERYWHERE = {
       const apart = distance(told.first, await row(`${name}/logits.npy`));
       assert.ok(apart < tolerance, `${name}: logits are ${apart} apart, allowed ${tolerance}`);
       const expected = decided(reference.greedy32, reference.greedy_top2_gap, tolerance, 16);
-      assert.ok(expected.length >= 8, `${name}: only ${expected.length} tokens are decided`);
+      assert.ok(expected.length >= 10, `${name}: only ${expected.length} tokens are decided`);
       assert.deepEqual(told.tokens.slice(0, expected.length), expected, name);
       await call("free", engine);
     }
