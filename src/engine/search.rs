@@ -174,9 +174,12 @@ impl Groups {
             let end = block * PAGE + shared;
             if shared > 0 {
                 let marked = self.useful.exact && nearest.clone().all(|noted| noted.producer == Producer::Decode);
+                // What goes on behind that was never of use here, whether or not it is there.
+                let partial = self.useful.whole && nearest.clone().all(|noted| noted.tokens.len() > shared);
                 let first = match nearest.clone().any(|noted| noted.kept) {
                     false => Reason::NotKept,
                     true if marked => Reason::DecodeWritten,
+                    true if partial => Reason::NoState,
                     true => Reason::Evicted,
                 };
                 past.reason = Some((past.reason.map_or(first, |known| known.0), end));

@@ -84,6 +84,16 @@ pub(super) type Defaults = &'static [(&'static str, u64)];
 /// The object that the `config.json` of a model of several parts has of its language model. What it lacks may stand outside.
 pub(super) const TEXT: &str = "text_config";
 
+/// What a configuration may name in a way of its own.
+pub(super) struct Named {
+    pub(super) kv_heads: usize,
+    /// Elements between the two halves of the MLP.
+    pub(super) intermediate: usize,
+    pub(super) rms_eps: Key,
+    /// Where `config.json` leaves that out.
+    pub(super) usual_eps: f64,
+}
+
 /// The configuration of a checkpoint of one architecture.
 pub(super) struct Keys<'a> {
     pub(super) checkpoint: &'a Checkpoint,
@@ -226,16 +236,21 @@ impl<'a> Keys<'a> {
     /// Q and K as transformers has them. An architecture changes what differs.
     pub(super) fn decoder(&self) -> Result<Config> {
         let heads = self.size(HEADS, MAX_HEADS, None)?;
-        self.decoder_with(self.size(KV_HEADS, MAX_HEADS, Some(heads))?, EPSILON, 1e-6)
+        self.decoder_with(Named {
+            kv_heads: self.size(KV_HEADS, MAX_HEADS, Some(heads))?,
+            intermediate: self.size(INTERMEDIATE, MAX_INTERMEDIATE, None)?,
+            rms_eps: EPSILON,
+            usual_eps: 1e-6,
+        })
     }
 
     pub(super) fn layers(&self) -> Result<usize> {
         self.size(LAYERS, MAX_LAYERS, None)
     }
 
-    /// As [`Keys::decoder`], where heads of keys and values, and the epsilon of norms, are named in ways of their own.
-    /// `usual_eps`: where `config.json` leaves it out.
-    pub(super) fn decoder_with(&self, kv_heads: usize, rms_eps: Key, usual_eps: f64) -> Result<Config> {
+    /// As [`Keys::decoder`], for an architecture that names some of it in a way of its own.
+    pub(super) fn decoder_with(&self, named: Named) -> Result<Config> {
+        let Named { kv_heads, intermediate, rms_eps, usual_eps } = named;
         let hidden = self.size(HIDDEN, MAX_HIDDEN, None)?;
         let heads = self.size(HEADS, MAX_HEADS, None)?;
         let head_dim = self.size(HEAD_DIM, MAX_HEAD_DIM, Some(hidden / heads))?;
@@ -267,7 +282,7 @@ impl<'a> Keys<'a> {
             qkv_bias: false,
             qk_norm: None,
             o_bias: false,
-            intermediate: self.size(INTERMEDIATE, MAX_INTERMEDIATE, None)?,
+            intermediate,
             activation: Activation::Silu,
             mlp_bias: false,
             residual_scale: 1.0,

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Architecture, Config, MixerSpec,
-    keys::{Defaults, INTERMEDIATE, KV_HEADS, Key, Keys, MAX_HEADS, MAX_INTERMEDIATE, positive, size},
+    keys::{Defaults, INTERMEDIATE, KV_HEADS, Key, Keys, MAX_HEADS, MAX_INTERMEDIATE, Named, positive, size},
 };
 use crate::{
     error::Result,
@@ -17,7 +17,7 @@ pub(super) const LFM2: Architecture = Architecture { name: "lfm2", model_type: "
 
 const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "norm_eps");
 const TAPS: Key = Key("shortconv.l_cache", "conv_L_cache");
-const MAX_TAPS: usize = 8;
+const MAX_TAPS: u64 = 8;
 /// Those of `Lfm2Config`.
 const DEFAULTS: Defaults = &[("num_key_value_heads", 8), ("rope_theta", 1_000_000), ("conv_L_cache", 3)];
 const DEFAULT_EPSILON: f64 = 1e-5;
@@ -39,14 +39,11 @@ fn read(keys: &Keys) -> Result<Config> {
     let keys = &keys.with_defaults(DEFAULTS);
     keys.refuse_on("conv_bias")?;
     let (kv_heads, attends) = layers(keys)?;
-    let mut config = keys.decoder_with(kv_heads, EPSILON, DEFAULT_EPSILON)?;
-    let taps = keys.size(TAPS, MAX_TAPS, None)?;
-    if taps < 2 {
-        return Err(keys.wrong(&keys.name(TAPS), format!("{taps} is not from 2 to {MAX_TAPS}")));
-    }
-    let intermediate = intermediate(keys, config.layers[0].intermediate)?;
+    let intermediate = intermediate(keys)?;
+    let mut config =
+        keys.decoder_with(Named { kv_heads, intermediate, rms_eps: EPSILON, usual_eps: DEFAULT_EPSILON })?;
+    let taps = taps(keys)?;
     for (layer, attends) in config.layers.iter_mut().zip(attends) {
-        layer.intermediate = intermediate;
         if attends {
             layer.qk_norm = Some(QkNorm::Head);
         } else {
@@ -56,6 +53,14 @@ fn read(keys: &Keys) -> Result<Config> {
     }
     config.names = NAMES;
     Ok(config)
+}
+
+fn taps(keys: &Keys) -> Result<usize> {
+    let name = keys.name(TAPS);
+    match keys.required(&name, keys.u64(&name)?)? {
+        taps if (2..=MAX_TAPS).contains(&taps) => Ok(taps as usize),
+        taps => Err(keys.wrong(&name, format!("{taps} is not from 2 to {MAX_TAPS}"))),
+    }
 }
 
 /// The heads of keys and values, and which layers attend: GGUF says how many such heads each layer has, `config.json` of which
@@ -97,7 +102,8 @@ fn layers(keys: &Keys) -> Result<(usize, Vec<bool>)> {
                 (None, Some(list)) => {
                     let at = |value: &Value| value.as_u64().filter(|&layer| layer < count as u64);
                     let layers = list.as_array().and_then(|list| list.iter().map(at).collect::<Option<Vec<_>>>());
-                    let layers = layers.ok_or_else(|| wrong(ATTEND, list.to_string()))?;
+                    let problem = || format!("expected layers from 0 to {}, found {list}", count - 1);
+                    let layers = layers.ok_or_else(|| keys.wrong(ATTEND, problem()))?;
                     (0..count as u64).map(|layer| layers.contains(&layer)).collect()
                 }
                 (None, None) => all,
@@ -107,26 +113,29 @@ fn layers(keys: &Keys) -> Result<(usize, Vec<bool>)> {
     }
 }
 
-/// As `Lfm2MLP` takes it: two thirds of what `config.json` names, times a factor, to a multiple; GGUF has the result.
-fn intermediate(keys: &Keys, named: usize) -> Result<usize> {
-    if keys.kind() == Kind::Gguf {
-        return Ok(named);
-    }
-    let named = size(keys, "block_ff_dim", MAX_INTERMEDIATE, Some(named))?;
-    if !keys.bool("block_auto_adjust_ff_dim")?.unwrap_or(true) {
+/// As `Lfm2MLP` takes it: two thirds of what `config.json` names, in one of two fields, times a factor, to a multiple; GGUF has the
+/// result.
+fn intermediate(keys: &Keys) -> Result<usize> {
+    const OWN: &str = "block_ff_dim";
+    const FACTOR: &str = "block_ffn_dim_multiplier";
+    let named = match keys.given(OWN) {
+        Some(_) => size(keys, OWN, MAX_INTERMEDIATE, None)?,
+        None => keys.size(INTERMEDIATE, MAX_INTERMEDIATE, None)?,
+    };
+    if keys.kind() == Kind::Gguf || !keys.bool("block_auto_adjust_ff_dim")?.unwrap_or(true) {
         return Ok(named);
     }
     let two_thirds = 2 * named / 3;
-    let adjusted = match keys.json("block_ffn_dim_multiplier") {
-        Some(Value::Null) => two_thirds,
+    if keys.json(FACTOR).is_some_and(Value::is_null) {
+        return Ok(two_thirds);
+    }
+    let scaled = positive(keys, FACTOR, Some(1.0))? * two_thirds as f64;
+    let multiple = keys.count("block_multiple_of", 256)?;
+    match (scaled as usize).checked_next_multiple_of(multiple) {
+        Some(width @ 1..=MAX_INTERMEDIATE) => Ok(width),
         _ => {
-            let scaled = positive(keys, "block_ffn_dim_multiplier", Some(1.0))? * two_thirds as f64;
-            let multiple = keys.count("block_multiple_of", 256)?;
-            (scaled as usize).checked_next_multiple_of(multiple).unwrap_or(usize::MAX)
+            Err(keys
+                .wrong(FACTOR, format!("the MLP would be {scaled} wide, which is not from 1 to {MAX_INTERMEDIATE}")))
         }
-    };
-    match adjusted {
-        1..=MAX_INTERMEDIATE => Ok(adjusted),
-        _ => Err(keys.wrong(&keys.name(INTERMEDIATE), format!("{adjusted} is not from 1 to {MAX_INTERMEDIATE}"))),
     }
 }

@@ -69,6 +69,34 @@ fn a_new_process_tells_what_went_from_what_was_never_there() {
     }
 }
 
+/// What a prompt shares with a block in which no state was kept is there, and of no use.
+#[test]
+fn a_new_process_tells_what_lacks_a_state() {
+    let tiny = Tiny::read("tiny-lfm2-f16");
+    let mut engine = load(&tiny.folder, &chunked(64));
+    let digest = digest(&tiny.folder);
+    let places = Places::default();
+    let known = prompt(60, tiny.vocabulary, 5);
+    let mut parted = known.clone();
+    parted[42] = (parted[42] + 1) % tiny.vocabulary as u32;
+    for tier in Tier::reaching(Reach::Process) {
+        let place = places.new_in(tier);
+        place.restart(&mut engine, &digest);
+        warm(&mut engine, &known);
+        place.restart(&mut engine, &digest);
+        let answer = run(&mut engine, &[watched(&parted, 1)]).remove(0);
+        assert_eq!(answer.cache.sources, (tier.sources)(32, 28), "{}", tier.name);
+        let expected = misses(&[(Reason::NoState, 32, 10), (Reason::Diverged, 42, 17)]);
+        assert_eq!(answer.cache.misses, expected, "{}", tier.name);
+        same(
+            tier.name,
+            &run(&mut load(&tiny.folder, &chunked(64)), &[cold(watched(&parted, 1))]).remove(0),
+            &answer,
+            32,
+        );
+    }
+}
+
 #[test]
 fn a_directory_remembers_what_had_to_make_room() {
     let tiny = Tiny::read(NAMES[0]);
