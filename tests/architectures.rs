@@ -311,6 +311,7 @@ fn no_field_that_changes_numbers_is_passed_over() {
         ("block_ffn_dim_multiplier", json!(2.0)),
         ("block_multiple_of", json!(16)),
         ("clip_qkv", json!(8.0)),
+        ("decoder_sparse_step", json!(2)),
         ("conv_L_cache", json!(2)),
         ("conv_bias", json!(true)),
         ("embedding_multiplier", json!(3.5)),
@@ -322,8 +323,14 @@ fn no_field_that_changes_numbers_is_passed_over() {
         ("logits_scaling", json!(3.5)),
         ("mlp_bias", json!(true)),
         ("norm_eps", json!(0.125)),
+        ("mlp_only_layers", json!([0, 1])),
+        ("moe_intermediate_size", json!(16)),
+        ("norm_topk_prob", json!(true)),
+        ("norm_topk_prob", json!(false)),
         ("no_rope_layers", json!([0, 1, 0, 1, 0, 1, 0])),
         ("num_attention_heads", json!(2)),
+        ("num_experts", json!(6)),
+        ("num_experts_per_tok", json!(4)),
         ("num_hidden_layers", json!(1)),
         ("num_key_value_heads", json!(97)),
         ("num_local_experts", json!(4)),
@@ -344,7 +351,8 @@ fn no_field_that_changes_numbers_is_passed_over() {
         ("use_qk_norm", json!(true)),
         ("vocab_size", json!(8)),
     ];
-    // What only LFM2 has, and what it names otherwise; windows that a switch leaves off, biases that are there without being named, what is said beside RoPE once more, and how
+    let experts = |name: &str| name.contains("qwen3-moe") || name.contains("qwen3-some");
+    // What only mixtures have; what only LFM2 has, and what it names otherwise; windows that a switch leaves off, biases that are there without being named, what is said beside RoPE once more, and how
     // a model without positions would turn.
     let idle = |name: &str, field: &str| match field {
         "sliding_window" => ["qwen", "smollm3", "yarn"].iter().any(|family| name.contains(family)),
@@ -352,6 +360,11 @@ fn no_field_that_changes_numbers_is_passed_over() {
         "block_auto_adjust_ff_dim" | "block_ff_dim" | "block_ffn_dim_multiplier" | "block_multiple_of" => {
             !name.contains("lfm2")
         }
+        "decoder_sparse_step"
+        | "mlp_only_layers"
+        | "moe_intermediate_size"
+        | "norm_topk_prob"
+        | "num_experts_per_tok" => !experts(name),
         "conv_L_cache" | "conv_bias" | "norm_eps" => !name.contains("lfm2"),
         "rms_norm_eps" => name.contains("lfm2"),
         "partial_rotary_factor" => name.contains("phi") || name.contains("nope"),

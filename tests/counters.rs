@@ -32,6 +32,22 @@ fn a_batch_reads_four_bytes_a_sequence_in_one_submit() {
     assert_eq!(counters.bind_groups_created_per_token, 0.0);
 }
 
+/// Nine dispatches a layer with normed heads and experts; of the experts those are read that the token goes through.
+#[test]
+fn decoding_reads_the_chosen_experts_alone() {
+    let tiny = crate::support::odd::Tiny::read("tiny-qwen3-moe-f16");
+    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    generate(&mut engine, &[greedy(&[1, 2, 3], 9)]);
+    let (counters, config) = (engine.counters(), engine.config());
+    let (layers, mixture) = (config.layers.len() as f64, config.layers[0].mixture.unwrap());
+    assert_eq!(counters.dispatches_per_token, 9.0 * layers + 4.0);
+    let expert = 2.0 * 3.0 * (config.hidden * config.layers[0].intermediate) as f64;
+    let spared = layers * expert * (mixture.experts.count - mixture.experts.used) as f64;
+    let read = counters.weight_bytes as f64 - spared;
+    assert!(spared > 0.25 * counters.weight_bytes as f64);
+    assert!((0.9 * read..1.1 * read).contains(&counters.bytes_read_per_token), "{read}, {counters:?}");
+}
+
 #[test]
 fn a_long_context_costs_one_dispatch_more_a_layer_and_no_bind_group() {
     let tiny = crate::support::odd::Tiny::read(crate::support::odd::NAMES[0]);

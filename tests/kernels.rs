@@ -6,6 +6,7 @@
 mod attention;
 mod bench;
 mod choice;
+mod experts;
 mod head_norm;
 mod linear;
 mod post_norm;

@@ -58,8 +58,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let fact = |name: &str| text(&facts[name]);
         let [layers, hidden, intermediate] = ["layers", "hidden", "intermediate"].map(fact);
         let [heads, kv_heads, head_dim] = ["heads", "kv_heads", "head_dim"].map(fact);
+        let experts = match facts["experts"].is_null() {
+            true => String::new(),
+            false => format!(" in {} experts, {} for a token", fact("experts"), fact("experts_used")),
+        };
         lines.extend([
-            ("layers", format!("{layers} of hidden {hidden}, intermediate {intermediate}")),
+            ("layers", format!("{layers} of hidden {hidden}, intermediate {intermediate}{experts}")),
             ("heads", format!("{heads} query, {kv_heads} key/value, {head_dim} elements each")),
             ("vocabulary", fact("vocab")),
             ("context", format!("{} tokens", fact("context"))),
@@ -107,6 +111,8 @@ fn describe(checkpoint: &Checkpoint) -> Value {
             "layers": config.layers.len(),
             "hidden": config.hidden,
             "intermediate": config.intermediate(),
+            "experts": config.experts().map(|experts| experts.count),
+            "experts_used": config.experts().map(|experts| experts.used),
             "heads": config.heads,
             "kv_heads": config.kv_heads,
             "head_dim": config.head_dim,

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::pages::PageLayout;
 use crate::{
-    kernels::{attention::Scores, head_norm::QkNorm, linear::Activation},
+    kernels::{Experts, attention::Scores, head_norm::QkNorm, linear::Activation},
     kv::{Fields, Key, Namespace},
     model::{Config, LayerSpec, MixerSpec, Norms, Rope, Scaling},
     quant::Format,
@@ -91,6 +91,7 @@ fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
         qkv_bias,
         qk_norm,
         o_bias,
+        mixture,
         intermediate,
         activation,
         mlp_bias,
@@ -109,6 +110,10 @@ fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
         (scores.scale != usual.scale).then(|| format!("score_scale={}", scores.scale)),
         scores.cap.map(|cap| format!("score_cap={cap}")),
         scores.window.map(|window| format!("window={window}")),
+        mixture.map(|mixture| {
+            let Experts { count, used } = mixture.experts;
+            format!("experts={used}/{count} normalized={}", mixture.normalized)
+        }),
         (*activation != Activation::Silu).then(|| format!("activation={activation:?}")),
         (*residual_scale != 1.0).then(|| format!("residual_scale={residual_scale}")),
     ];

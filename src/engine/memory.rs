@@ -7,7 +7,7 @@ use crate::{
         AdapterKind, Buffer, Caps, Gpu, Recording,
         readback::{Reading, Staging},
     },
-    kernels::{PAGE, attention, topk},
+    kernels::{Class, PAGE, attention, linear, moe_group::tile_bytes, moe_route::choice_bytes, topk},
     kv::{PageCopy, PageId},
     model::{Activations, Config},
 };
@@ -36,6 +36,8 @@ pub(crate) async fn activations(
     let heads = config.heads();
     let fix = "lower --context, or free GPU memory";
     let row = |floats: usize| rows as u64 * (floats * 4) as u64;
+    let experts = config.experts();
+    let tokens = linear::choose_routed(gpu.caps(), Class::Prompt, rows).tokens;
     let lists = topk::list_bytes(config.vocab, sequences);
     Ok(Activations {
         hidden: gpu.alloc("activations", row(config.hidden), fix).await?,
@@ -43,7 +45,10 @@ pub(crate) async fn activations(
         attended: gpu.alloc("activations", row(config.mixed()), fix).await?,
         partials: gpu.alloc("attention", attention::partial_bytes(&heads, sequences, context), fix).await?,
         inner: gpu.alloc("activations", row(config.widest()), fix).await?,
-        given: gpu.alloc("activations", row(config.post_normed()).max(4), fix).await?,
+        given: gpu.alloc("activations", row(config.given()).max(4), fix).await?,
+        scores: gpu.alloc("activations", row(experts.map_or(0, |experts| experts.count)).max(4), fix).await?,
+        choices: gpu.alloc("activations", experts.map_or(4, |experts| choice_bytes(experts, rows)), fix).await?,
+        tiles: gpu.alloc("activations", experts.map_or(4, |experts| tile_bytes(experts, rows, tokens)), fix).await?,
         logits: gpu.alloc("logits", sequences as u64 * (config.vocab * 4) as u64, fix).await?,
         lists: [gpu.alloc("sampling", lists[0], fix).await?, gpu.alloc("sampling", lists[1], fix).await?],
         drawn: gpu.alloc("sampling", drawn_bytes(config, sequences, sequences * (1 + MAX_BREAKPOINTS)), fix).await?,

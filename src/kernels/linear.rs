@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Class, Heads, Matrix, Part, Rotation, Span};
+use super::{Class, Experts, Heads, Matrix, Part, Rotation, Span, moe_group};
 use crate::{
     gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice},
     quant::{Format, UNIT},
@@ -37,10 +37,20 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// A matrix that is those of a mixture's experts, one below the other: a row of x goes through a few of them, and each such
+/// choice has a row of its own in y.
+#[derive(Debug, Clone, Copy)]
+pub struct Routed {
+    pub experts: Experts,
+    /// A row of x is a token's, and every expert chosen for it reads that; else it is a choice's.
+    pub from_tokens: bool,
+}
+
 /// A matrix with what is fused before and after it.
 #[derive(Debug, Clone)]
 pub struct Linear {
     matrix: Matrix,
+    routed: Option<Routed>,
     consts: Slice,
     /// By part, then the permutations a span can choose from.
     kernels: Vec<Vec<(Variant, Arc<Kernel>)>>,
@@ -99,8 +109,13 @@ pub fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
     }
 }
 
-/// Every permutation that [`choose`] can give for `classes`.
-pub fn variants(caps: &Caps, classes: &[Class]) -> Vec<Variant> {
+/// As [`choose`], for the matrix of a mixture's experts: tokens that decode seldom share one.
+pub fn choose_routed(caps: &Caps, class: Class, tokens: usize) -> Variant {
+    choose(caps, class, if class == Class::Decode { 1 } else { tokens })
+}
+
+/// Every permutation that `choose` can give for `classes`.
+pub fn variants(choose: impl Fn(&Caps, Class, usize) -> Variant, caps: &Caps, classes: &[Class]) -> Vec<Variant> {
     let mut all = Vec::new();
     for &class in classes {
         for tokens in [1, 4, 64] {
@@ -116,16 +131,27 @@ pub fn variants(caps: &Caps, classes: &[Class]) -> Vec<Variant> {
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
 const BINDINGS_KV: &[Access] =
     &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
+const BINDINGS_ROUTED: &[Access] =
+    &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::Read];
 
 impl Linear {
     pub fn new(matrix: Matrix, fusion: &Fusion, classes: &[Class], caps: &Caps) -> Self {
-        let variants = variants(caps, classes);
+        Self::with(matrix, None, fusion, &variants(choose, caps, classes), caps)
+    }
+
+    /// The epilogue is [`Epilogue::Store`] or [`Epilogue::Gated`], whose rows are choices, without bias; no part of the matrix ends
+    /// within an expert.
+    pub fn routed(matrix: Matrix, routed: Routed, fusion: &Fusion, classes: &[Class], caps: &Caps) -> Self {
+        Self::with(matrix, Some(routed), fusion, &variants(choose_routed, caps, classes), caps)
+    }
+
+    fn with(matrix: Matrix, routed: Option<Routed>, fusion: &Fusion, variants: &[Variant], caps: &Caps) -> Self {
         let kernel = |part: &Part| {
-            let of = |&variant: &Variant| (variant, Arc::new(kernel(&matrix, part, fusion, variant, caps)));
+            let of = |&variant: &Variant| (variant, Arc::new(kernel(&matrix, part, routed, fusion, variant, caps)));
             variants.iter().map(of).collect()
         };
         let kernels = matrix.parts.iter().map(kernel).collect();
-        Self { consts: fusion.consts, kernels, matrix }
+        Self { consts: fusion.consts, kernels, routed, matrix }
     }
 
     pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
@@ -136,26 +162,51 @@ impl Linear {
         self.matrix.bytes()
     }
 
-    /// `x: [batch rows, cols]` f32; `y` as the epilogue says; `kv`: the layer's pages for [`Epilogue::Qkv`].
-    pub fn record(&self, recording: &mut Recording, caps: &Caps, span: &Span, x: Slice, y: Slice, kv: Option<Slice>) {
-        let wanted = choose(caps, span.class, span.rows);
+    /// Rows that one row of x meets at once: the matrix's, or an expert's.
+    fn rows(&self) -> usize {
+        self.matrix.rows / self.routed.map_or(1, |routed| routed.experts.count)
+    }
+
+    /// `x: [batch rows, cols]` f32, or `[span rows, used, cols]` where rows are choices; `y` as the epilogue says; `beside`: the layer's pages
+    /// for [`Epilogue::Qkv`], what [`MoeRoute`](super::moe_route::MoeRoute) leaves for the matrix of experts, or
+    /// [`MoeGroup`](super::moe_group::MoeGroup) where several choices are taken at once.
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        caps: &Caps,
+        span: &Span,
+        x: Slice,
+        y: Slice,
+        beside: Option<Slice>,
+    ) {
+        let wanted = match self.routed {
+            None => choose(caps, span.class, span.rows),
+            Some(_) => choose_routed(caps, span.class, span.rows),
+        };
         for (part, kernels) in self.matrix.parts.iter().zip(&self.kernels) {
             let (variant, kernel) = kernels
                 .iter()
                 .find(|(variant, _)| *variant == wanted)
                 .expect("new() made every permutation of this class");
             let mut bindings = vec![span.step, x, part.buffer.whole(), self.consts, y];
-            bindings.extend(kv);
-            let columns = span.rows.div_ceil(variant.tokens);
+            bindings.extend(beside);
             let rows = match variant.shape {
                 Shape::Rows => variant.rows * variant.lanes,
                 Shape::Vector | Shape::Tile => variant.rows,
             };
-            let cost = Cost {
-                read: part.buffer.size * columns as u64 + span.rows as u64 * (self.matrix.cols * 4) as u64,
-                written: span.rows as u64 * (part.rows * 4) as u64,
+            // Rows of y, how many workgroups share a row of the matrix, and the rows and bytes of it that each of those reads.
+            let (taken, columns, own_rows, own_bytes) = match self.routed {
+                None => (span.rows, span.rows.div_ceil(variant.tokens), part.rows, part.buffer.size),
+                Some(Routed { experts, .. }) => {
+                    let tiles = moe_group::tiles(experts, span.rows, variant.tokens);
+                    (span.rows * experts.used, tiles, self.rows(), part.buffer.size / experts.count as u64)
+                }
             };
-            recording.dispatch(kernel, bindings, [part.rows.div_ceil(rows) as u32, columns as u32, 1], cost);
+            let cost = Cost {
+                read: own_bytes * columns as u64 + taken as u64 * (self.matrix.cols * 4) as u64,
+                written: taken as u64 * (own_rows * 4) as u64,
+            };
+            recording.dispatch(kernel, bindings, [own_rows.div_ceil(rows) as u32, columns as u32, 1], cost);
         }
     }
 }
@@ -175,12 +226,23 @@ fn step(variant: Variant, units: usize, format: Format) -> usize {
     }
 }
 
-fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps: &Caps) -> Kernel {
+fn kernel(
+    matrix: &Matrix,
+    part: &Part,
+    routed: Option<Routed>,
+    fusion: &Fusion,
+    variant: Variant,
+    caps: &Caps,
+) -> Kernel {
     let units = matrix.cols.div_ceil(UNIT);
     let mut defines = part.defines(matrix.cols);
+    if let Some(Routed { experts, from_tokens }) = routed {
+        defines.extend([("ROUTED", 1), ("FROM_TOKENS", u32::from(from_tokens))]);
+        defines.extend(experts.defines());
+    }
     defines.extend([
         ("COLS", (units * UNIT) as u32),
-        ("ROWS", matrix.rows as u32),
+        ("ROWS", (matrix.rows / routed.map_or(1, |routed| routed.experts.count)) as u32),
         ("NORM", u32::from(fusion.norm.is_some())),
         ("EPSILON", fusion.norm.unwrap_or(0.0).to_bits()),
         ("BIAS", u32::from(fusion.bias)),
@@ -193,18 +255,19 @@ fn kernel(matrix: &Matrix, part: &Part, fusion: &Fusion, variant: Variant, caps:
     let constants = [(fusion.norm.is_some(), units * UNIT), (fusion.bias, matrix.rows)];
     let constants: usize = constants.into_iter().filter(|(present, _)| *present).map(|(_, length)| length).sum();
     defines.push(("CONST_FOURS", u32::from(variant.shape != Shape::Rows && constants.is_multiple_of(4))));
+    let plain = if routed.is_some() { BINDINGS_ROUTED } else { BINDINGS };
     let (epilogue, bindings) = match fusion.epilogue {
-        Epilogue::Store => (0, BINDINGS),
-        Epilogue::Residual => (1, BINDINGS),
+        Epilogue::Store => (0, plain),
+        Epilogue::Residual => (1, plain),
         Epilogue::Logits { cap } => {
             if let Some(cap) = cap {
                 defines.extend([("CAPPED", 1), ("CAP", cap.to_bits())]);
             }
-            (0, BINDINGS)
+            (0, plain)
         }
         Epilogue::Gated(activation) => {
             defines.push(("GELU", u32::from(activation == Activation::GeluTanh)));
-            (2, BINDINGS)
+            (2, plain)
         }
         Epilogue::Qkv(heads, rotation) => {
             defines.extend(heads.defines());

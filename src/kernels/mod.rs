@@ -6,6 +6,9 @@ pub mod attention_merge;
 pub mod embed;
 pub mod head_norm;
 pub mod linear;
+pub mod moe_combine;
+pub mod moe_group;
+pub mod moe_route;
 pub mod post_norm;
 pub mod short_conv;
 pub mod topk;
@@ -29,9 +32,13 @@ pub const SHADERS: Library = library![
     "head_norm",
     "linear",
     "linear/epilogue",
+    "linear/routes",
     "linear/rows",
     "linear/tile",
     "linear/vector",
+    "moe_combine",
+    "moe_group",
+    "moe_route",
     "post_norm",
     "quant/bf16",
     "quant/f16",
@@ -127,6 +134,22 @@ impl Rotation {
     /// The definitions that `shared/heads.wgsl` needs.
     fn defines(&self) -> [(&'static str, u32); 3] {
         [("ROTARY_PAIRS", self.pairs as u32), ("ROTARY_FIRST", self.first as u32), ("ROTARY_ALL", self.all as u32)]
+    }
+}
+
+/// A mixture of experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many of them a token goes through.
+    pub used: usize,
+}
+
+impl Experts {
+    /// The definitions that the kernels of a mixture need.
+    fn defines(self) -> [(&'static str, u32); 2] {
+        [("EXPERTS", self.count as u32), ("USED", self.used as u32)]
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    kernels::{Heads, attention::Scores, head_norm::QkNorm, linear::Activation},
+    kernels::{Experts, Heads, attention::Scores, head_norm::QkNorm, linear::Activation},
     quant::UNIT,
     sample::SamplingParams,
     weights::{Checkpoint, Fields},
@@ -91,6 +91,18 @@ pub enum Stacked {
     QkvAndGateUp,
     /// Gate and up are, named as the part of a mixture that all tokens share.
     SharedGateUp,
+    /// Those of a mixture's experts are: all gates, all ups, all downs.
+    Experts,
+}
+
+/// A mixture of experts: MLPs, of which a token goes through a few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mixture {
+    /// How many there are, and how many a token goes through.
+    #[doc(hidden)]
+    pub experts: Experts,
+    /// The weights of those that a token goes through add up to 1.
+    pub normalized: bool,
 }
 
 /// What one layer is made of.
@@ -115,7 +127,9 @@ pub struct LayerSpec {
     pub qk_norm: Option<QkNorm>,
     /// The attention's output has a bias.
     pub o_bias: bool,
-    /// Elements between the two halves of the MLP.
+    /// In place of one MLP, if there is one.
+    pub mixture: Option<Mixture>,
+    /// Elements between the two halves of the MLP, or of each expert.
     pub intermediate: usize,
     /// The function of the MLP's gate.
     #[doc(hidden)]
@@ -173,6 +187,13 @@ pub struct Config {
     pub sampling: SamplingDefaults,
 }
 
+impl LayerSpec {
+    /// MLPs that a token goes through.
+    fn used(&self) -> usize {
+        self.mixture.map_or(1, |mixture| mixture.experts.used)
+    }
+}
+
 impl Config {
     /// Reads and checks a checkpoint's configuration; no weights.
     ///
@@ -211,7 +232,13 @@ impl Config {
         // Heads that are normed wait between their matrix and their places.
         let normed = self.layers.iter().any(|layer| layer.qk_norm.is_some());
         let projected = if normed { (self.heads + 2 * self.kv_heads) * self.head_dim } else { 0 };
-        self.intermediate().max(projected).max(if self.has_state() { 3 * self.hidden } else { 0 })
+        let between = self.layers.iter().map(|layer| layer.intermediate * layer.used()).max().unwrap_or(0);
+        between.max(projected).max(if self.has_state() { 3 * self.hidden } else { 0 })
+    }
+
+    /// The mixture of the layers that have one.
+    pub(crate) fn experts(&self) -> Option<Experts> {
+        self.layers.iter().find_map(|layer| layer.mixture.map(|mixture| mixture.experts))
     }
 
     /// The most elements of a row of what a mixer gives.
@@ -225,10 +252,10 @@ impl Config {
         self.layers.iter().any(|layer| layer.mixer != MixerSpec::Attention)
     }
 
-    /// Elements of a row of what a norm takes before it joins the residual stream; 0 where there is no such norm.
-    pub(crate) fn post_normed(&self) -> usize {
-        let normed = self.layers.iter().any(|layer| layer.norms != Norms::Before);
-        if normed { self.hidden } else { 0 }
+    /// Elements of a row of what norms or weights take before it joins the residual stream; 0 where there are none.
+    pub(crate) fn given(&self) -> usize {
+        let waits = |layer: &&LayerSpec| layer.norms != Norms::Before || layer.mixture.is_some();
+        self.layers.iter().filter(waits).map(|layer| layer.used() * self.hidden).max().unwrap_or(0)
     }
 
     /// What fields must be to each other.

@@ -282,6 +282,7 @@ impl<'a> Keys<'a> {
             qkv_bias: false,
             qk_norm: None,
             o_bias: false,
+            mixture: None,
             intermediate,
             activation: Activation::Silu,
             mlp_bias: false,

@@ -1,14 +1,14 @@
-//! One layer as its specification says: what mixes its tokens (`mixer`), then a gated MLP.
+//! One layer as its specification says: what mixes its tokens (`mixer`), then what it does with each by itself (`mlp`).
 //!
-//! Three dispatches behind the mixer's: (output, residual), (norm, gate and up, gate's function), (down, residual); one more for
-//! each norm behind mixer and MLP, (norm, residual).
+//! Between the two (output, residual); one dispatch more for each norm behind mixer and MLP, (norm, residual).
 
 use std::sync::Arc;
 
 use super::{
     Activations, LayerRole, MixerSpec, Role,
     mixer::Mixer,
-    upload::{Order, Segment, Uploader},
+    mlp::Mlp,
+    upload::{Order, ROW_PAIR, Segment, Uploader},
 };
 use crate::{
     error::Result,
@@ -23,13 +23,12 @@ use crate::{
 pub(super) struct Layer {
     mixer: Mixer,
     output: Linear,
-    gate_up: Linear,
-    down: Linear,
+    mlp: Mlp,
     /// Behind the mixer and behind the MLP.
     post_norms: Option<[PostNorm; 2]>,
 }
 
-const BOTH: &[Class] = &[Class::Prompt, Class::Decode];
+pub(super) const BOTH: &[Class] = &[Class::Prompt, Class::Decode];
 
 impl Layer {
     /// Puts layer `index` on the GPU. `rotation`: what turns its queries and keys; `context` bounds the rows' contexts, in tokens.
@@ -49,13 +48,6 @@ impl Layer {
             MixerSpec::Attention => segment(index, O, bias(spec.o_bias, OBias), Order::Plain),
             MixerSpec::ShortConv { .. } => segment(index, ConvOut, None, Order::Plain),
         };
-        let gate_up = [Segment {
-            weights: vec![role(Gate), role(Up)],
-            biases: if spec.mlp_bias { vec![role(GateBias), role(UpBias)] } else { vec![] },
-            order: Order::Alternate,
-        }];
-        let down = [segment(index, Down, bias(spec.mlp_bias, DownBias), Order::Plain)];
-
         let eps = config.rms_eps;
         let before = spec.norms.before().map(|norms| (role(norms[1]), eps));
         let scale = spec.residual_scale;
@@ -70,28 +62,27 @@ impl Layer {
                 (Given { epilogue: Epilogue::Store, scale: 1.0 }, Some(norms))
             }
         };
-        let gated = Given { epilogue: Epilogue::Gated(spec.activation), scale: 1.0 };
         Ok(Self {
             mixer: Mixer::load(up, index, rotation, context, caps).await?,
             output: linear(up, "attention", &[output], None, given, caps).await?,
-            gate_up: linear(up, "the MLP", &gate_up, before, gated, caps).await?,
-            down: linear(up, "the MLP", &down, None, given, caps).await?,
+            mlp: Mlp::load(up, index, before, given, caps).await?,
             post_norms,
         })
     }
 
-    fn linears(&self) -> [&Linear; 4] {
-        [self.mixer.linear(), &self.output, &self.gate_up, &self.down]
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        [self.mixer.linear(), &self.output].into_iter().chain(self.mlp.linears())
     }
 
     pub(super) fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         let post_norms = self.post_norms.iter().flatten().map(PostNorm::kernel);
-        self.linears().into_iter().flat_map(Linear::kernels).chain(self.mixer.kernels()).chain(post_norms)
+        let own = self.mixer.kernels().into_iter().chain(self.mlp.kernels());
+        self.linears().flat_map(Linear::kernels).chain(own).chain(post_norms)
     }
 
     /// Bytes of its matrices on the GPU.
     pub(super) fn bytes(&self) -> u64 {
-        self.linears().into_iter().map(Linear::bytes).sum()
+        self.linears().map(Linear::bytes).sum()
     }
 
     /// Appends the layer's work over `spans`, with its `pages`.
@@ -103,22 +94,20 @@ impl Layer {
         memory: &Activations,
         pages: Slice,
     ) {
-        let (hidden, mixed, inner) = (memory.hidden.whole(), memory.attended.whole(), memory.inner.whole());
+        let (hidden, mixed) = (memory.hidden.whole(), memory.attended.whole());
         self.mixer.prepare(recording, caps, spans, memory, pages);
         for span in spans {
             self.mixer.record(recording, caps, span, memory, pages);
             match &self.post_norms {
                 None => {
                     self.output.record(recording, caps, span, mixed, hidden, None);
-                    self.gate_up.record(recording, caps, span, hidden, inner, None);
-                    self.down.record(recording, caps, span, inner, hidden, None);
+                    self.mlp.record(recording, caps, span, memory, hidden);
                 }
                 Some([of_mixer, of_mlp]) => {
                     let given = memory.given.whole();
                     self.output.record(recording, caps, span, mixed, given, None);
                     of_mixer.record(recording, span, given, hidden);
-                    self.gate_up.record(recording, caps, span, hidden, inner, None);
-                    self.down.record(recording, caps, span, inner, given, None);
+                    self.mlp.record(recording, caps, span, memory, given);
                     of_mlp.record(recording, span, given, hidden);
                 }
             }
@@ -148,7 +137,7 @@ pub(super) async fn linear(
     Given { epilogue, scale }: Given,
     caps: &Caps,
 ) -> Result<Linear> {
-    let matrix = up.matrix(what, segments).await?;
+    let matrix = up.matrix(what, segments, ROW_PAIR).await?;
     let consts = up.consts(norm.map(|(role, _)| role), segments).await?.whole();
     let bias = segments.iter().any(|segment| !segment.biases.is_empty());
     let fusion = Fusion { epilogue, norm: norm.map(|(_, epsilon)| epsilon), bias, scale, consts };

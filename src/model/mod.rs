@@ -14,6 +14,7 @@ mod lfm2;
 mod llama;
 mod mistral;
 mod mixer;
+mod mlp;
 #[doc(hidden)]
 mod names;
 mod network;
@@ -22,12 +23,13 @@ mod phi3;
 mod positions;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod rope;
 mod scaling;
 mod smollm3;
 mod upload;
 
-pub use config::{Config, LayerSpec, MixerSpec, Norms, RopeRows, SamplingDefaults, Stacked};
+pub use config::{Config, LayerSpec, MixerSpec, Mixture, Norms, RopeRows, SamplingDefaults, Stacked};
 pub use names::{LayerRole, Role};
 pub(crate) use network::Network;
 pub(crate) use rope::Angle;
@@ -55,6 +57,7 @@ const ARCHITECTURES: &[Architecture] = &[
     mistral::MISTRAL,
     qwen2::QWEN2,
     qwen3::QWEN3,
+    qwen3_moe::QWEN3_MOE,
     gemma::GEMMA2,
     gemma::GEMMA3,
     gemma::GEMMA3_WHOLE,
@@ -102,8 +105,15 @@ pub(crate) struct Activations {
     pub(crate) partials: Buffer,
     /// `[batch rows, widest]` f32: what lies between two matrices of a layer.
     pub(crate) inner: Buffer,
-    /// `[span rows, hidden]` f32: what norms take that stand behind attention and MLP; a word where there are none.
+    /// `[span rows, hidden]` f32: what norms take that stand behind attention and MLP; `[span rows, used, hidden]`: what experts give;
+    /// a word where there are neither.
     pub(crate) given: Buffer,
+    /// `[span rows, experts]` f32: what a router gives; this and the next two a word where there is none.
+    pub(crate) scores: Buffer,
+    /// `[span rows, used]` of an expert and its weight.
+    pub(crate) choices: Buffer,
+    /// Those by expert.
+    pub(crate) tiles: Buffer,
     /// `[logit rows, vocab]` f32.
     pub(crate) logits: Buffer,
     /// Candidate lists of the chunks of the vocabulary, and of whole rows.

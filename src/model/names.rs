@@ -30,6 +30,8 @@ pub enum Role {
     LongFactors,
     /// A tensor of layer 0, 1, …
     Layer(usize, LayerRole),
+    /// A matrix of the MLP of a layer's expert 0, 1, …
+    Expert(usize, usize, LayerRole),
 }
 
 /// A matrix is `[out, in]`; a bias is `[out]`; a norm of heads is `[head_dim]`.
@@ -66,6 +68,12 @@ pub enum LayerRole {
     /// As those, where a mixture of experts could be beside them.
     SharedGateUp,
     SharedDown,
+    /// `[experts, hidden]`: what scores a mixture's experts.
+    Router,
+    /// The matrices of all experts: `[experts, out, in]`.
+    ExpertGates,
+    ExpertUps,
+    ExpertDowns,
     GateBias,
     UpBias,
     DownBias,
@@ -87,13 +95,19 @@ impl Role {
             Role::RopeFactors => ("rope_freqs.weight", "rope_freqs.weight"),
             Role::ShortFactors => ("rope_factors_short.weight", "rope_factors_short.weight"),
             Role::LongFactors => ("rope_factors_long.weight", "rope_factors_long.weight"),
-            Role::Layer(_, role) => role.names(),
+            Role::Layer(_, role) | Role::Expert(_, _, role) => role.names(),
         };
         let usual = if kind == Kind::Gguf { gguf } else { hugging_face };
         let name = names.iter().find(|(known, _)| *known == usual).map_or(usual, |(_, own)| own);
         match (self, kind) {
             (Role::Layer(layer, _), Kind::Gguf) => format!("blk.{layer}.{name}"),
             (Role::Layer(layer, _), Kind::HuggingFace) => format!("model.layers.{layer}.{name}"),
+            (Role::Expert(layer, expert, _), Kind::HuggingFace) => {
+                format!("model.layers.{layer}.mlp.experts.{expert}.{}", name.trim_start_matches("mlp."))
+            }
+            (Role::Expert(layer, expert, _), Kind::Gguf) => {
+                format!("blk.{layer}.{}.{expert}.weight", name.trim_end_matches(".weight"))
+            }
             _ => name.to_owned(),
         }
     }
@@ -109,7 +123,7 @@ impl Role {
                 let dims = config.layers.iter().find_map(|layer| layer.rope.as_ref()).map_or(0, |rope| rope.dims);
                 vec![dims / 2]
             }
-            Role::Layer(layer, role) => match role {
+            Role::Layer(layer, role) | Role::Expert(layer, _, role) => match role {
                 AttnNorm | MlpNorm | PreMlpNorm | PostAttnNorm | PostMlpNorm | OBias | DownBias => vec![hidden],
                 Q => vec![queries, hidden],
                 K | V => vec![keys, hidden],
@@ -130,6 +144,12 @@ impl Role {
                 Gate | Up => vec![config.layers[layer].intermediate, hidden],
                 GateUp | SharedGateUp => vec![2 * config.layers[layer].intermediate, hidden],
                 Down | SharedDown => vec![hidden, config.layers[layer].intermediate],
+                Router => vec![config.layers[layer].mixture.map_or(0, |mixture| mixture.experts.count), hidden],
+                ExpertGates | ExpertUps | ExpertDowns => {
+                    let matrix = if role == ExpertDowns { Down } else { Gate };
+                    let count = Role::Layer(layer, Router).shape(config)[0];
+                    [vec![count], Role::Layer(layer, matrix).shape(config)].concat()
+                }
                 GateBias | UpBias => vec![config.layers[layer].intermediate],
             },
         }
@@ -168,6 +188,10 @@ impl LayerRole {
             // Converters part the one, and call both as if there never could be experts.
             SharedGateUp => ("ffn_up.weight", "shared_mlp.input_linear.weight"),
             SharedDown => ("ffn_down.weight", "shared_mlp.output_linear.weight"),
+            Router => ("ffn_gate_inp.weight", "mlp.gate.weight"),
+            ExpertGates => ("ffn_gate_exps.weight", "mlp.experts.gate_proj.weight"),
+            ExpertUps => ("ffn_up_exps.weight", "mlp.experts.up_proj.weight"),
+            ExpertDowns => ("ffn_down_exps.weight", "mlp.experts.down_proj.weight"),
             GateBias => ("ffn_gate.bias", "mlp.gate_proj.bias"),
             UpBias => ("ffn_up.bias", "mlp.up_proj.bias"),
             DownBias => ("ffn_down.bias", "mlp.down_proj.bias"),
@@ -180,7 +204,7 @@ impl Stacked {
     fn attention(self) -> &'static [LayerRole] {
         use LayerRole::*;
         match self {
-            Stacked::Nothing | Stacked::SharedGateUp => &[Q, K, V, O],
+            Stacked::Nothing | Stacked::SharedGateUp | Stacked::Experts => &[Q, K, V, O],
             Stacked::QkvAndGateUp => &[Qkv, O],
         }
     }
@@ -192,6 +216,7 @@ impl Stacked {
             Stacked::Nothing => &[Gate, Up, Down],
             Stacked::QkvAndGateUp => &[GateUp, Down],
             Stacked::SharedGateUp => &[SharedGateUp, SharedDown],
+            Stacked::Experts => &[ExpertGates, ExpertUps, ExpertDowns],
         }
     }
 }
@@ -226,7 +251,19 @@ impl Config {
     /// Where the rows of a matrix are: a tensor, and which of its rows.
     pub fn rows(&self, role: Role) -> (Role, Range<usize>) {
         use LayerRole::*;
-        let Role::Layer(layer, matrix) = role else { return (role, 0..role.shape(self)[0]) };
+        let (layer, matrix) = match role {
+            Role::Layer(layer, matrix) => (layer, matrix),
+            Role::Expert(layer, expert, matrix) if self.layers[layer].stacked == Stacked::Experts => {
+                let rows = role.shape(self)[0];
+                let all = match matrix {
+                    Gate => ExpertGates,
+                    Up => ExpertUps,
+                    _ => ExpertDowns,
+                };
+                return (Role::Layer(layer, all), expert * rows..(expert + 1) * rows);
+            }
+            _ => return (role, 0..role.shape(self)[0]),
+        };
         let rows = |role| Role::Layer(layer, role).shape(self)[0];
         let (tensor, first) = match (self.layers[layer].stacked, matrix) {
             (Stacked::QkvAndGateUp, Q) => (Qkv, 0),
@@ -256,7 +293,8 @@ impl Config {
             let groups = [
                 (true, spec.norms.roles()),
                 (true, if attends { spec.stacked.attention() } else { &[ConvIn, Conv, ConvOut] }),
-                (true, spec.stacked.mlp()),
+                (spec.mixture.is_some(), &[Router]),
+                (spec.mixture.is_none() || spec.stacked == Stacked::Experts, spec.stacked.mlp()),
                 (attends && spec.qkv_bias, &[QBias, KBias, VBias]),
                 (attends && spec.qk_norm.is_some(), &[QNorm, KNorm]),
                 (attends && spec.o_bias, &[OBias]),
@@ -264,6 +302,10 @@ impl Config {
             ];
             let present = groups.into_iter().filter(|(present, _)| *present);
             roles.extend(present.flat_map(|(_, group)| group).map(|&role| Role::Layer(index, role)));
+            if let Some(mixture) = spec.mixture.filter(|_| spec.stacked != Stacked::Experts) {
+                let each = |expert| spec.stacked.mlp().iter().map(move |&role| Role::Expert(index, expert, role));
+                roles.extend((0..mixture.experts.count).flat_map(each));
+            }
         }
         roles.push(Role::FinalNorm);
         if !self.tied_embeddings {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Angle, Ending, Role, Rope, Work,
     layer::Layer,
-    upload::{Order, Segment, Uploader},
+    upload::{Order, ROW_PAIR, Segment, Uploader},
 };
 use crate::{
     error::Result,
@@ -49,7 +49,7 @@ impl Network {
         }
 
         let plain = |role| Segment { weights: vec![role], biases: vec![], order: Order::Plain };
-        let embedding = up.matrix("the embeddings", &[plain(Role::Embedding)]).await?;
+        let embedding = up.matrix("the embeddings", &[plain(Role::Embedding)], ROW_PAIR).await?;
         let mut layers = Vec::with_capacity(config.layers.len());
         for (index, layer) in config.layers.iter().enumerate() {
             let own = ropes.iter().find(|(rope, ..)| Some(*rope) == layer.rope.as_ref());
@@ -60,7 +60,7 @@ impl Network {
         let norm = up.consts(Some(Role::FinalNorm), &[]).await?;
         let head_matrix = match config.tied_embeddings {
             true => embedding.clone(),
-            false => up.matrix("the LM head", &[plain(Role::LmHead)]).await?,
+            false => up.matrix("the LM head", &[plain(Role::LmHead)], ROW_PAIR).await?,
         };
         let weight_bytes = embedding.bytes()
             + layers.iter().map(Layer::bytes).sum::<u64>()

@@ -5,7 +5,7 @@ use crate::{error::Result, kernels::head_norm::QkNorm};
 
 pub(super) const QWEN3: Architecture = Architecture { name: "qwen3", model_type: "qwen3", read };
 
-fn read(keys: &Keys) -> Result<Config> {
+pub(super) fn read(keys: &Keys) -> Result<Config> {
     keys.check_activation("hidden_act", "silu")?;
     keys.check_window("use_sliding_window", "sliding_window")?;
     let mut config = keys.decoder()?;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Config, Role};
+use super::{Config, LayerRole, Role};
 use crate::{
     error::Result,
     gpu::{Buffer, Gpu},
@@ -16,6 +16,9 @@ use crate::{
 const PIECE: usize = 16 << 20;
 /// Bytes handed to the queue before it is waited for.
 const FLUSH: u64 = 64 << 20;
+
+/// Rows that go through a kernel together.
+pub(crate) const ROW_PAIR: usize = 2;
 
 /// The order in which rows of tensors become rows of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +59,8 @@ pub(crate) struct Uploader<'a> {
     pub(crate) gpu: &'a mut Gpu,
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) config: &'a Config,
-    /// What 16- and 32-bit matrices become, `None` to keep them. The embedding and the LM head never go below Q8_0, and
-    /// rows that are not whole blocks stay as they are.
+    /// What 16- and 32-bit matrices become, `None` to keep them. The embedding and the LM head never go below Q8_0; a router, and
+    /// rows that are not whole blocks, stay as they are.
     pub(crate) quantize: Option<Format>,
     /// Called with (bytes read, bytes in all).
     pub(crate) progress: &'a mut dyn FnMut(u64, u64),
@@ -74,8 +77,8 @@ struct Placed<'a> {
 }
 
 impl Uploader<'_> {
-    /// Stacks `segments` into one matrix.
-    pub(crate) async fn matrix(&mut self, what: &str, segments: &[Segment]) -> Result<Matrix> {
+    /// Stacks `segments` into one matrix, whose parts end where `unit` rows do.
+    pub(crate) async fn matrix(&mut self, what: &str, segments: &[Segment], unit: usize) -> Result<Matrix> {
         let checkpoint = self.checkpoint;
         let mut placed = Vec::new();
         for segment in segments {
@@ -85,8 +88,7 @@ impl Uploader<'_> {
                 tensors.push((self.config.tensor(checkpoint, tensor)?, range.start));
                 rows += range.len();
             }
-            let large = matches!(segment.weights[0], Role::Embedding | Role::LmHead);
-            let format = self.target(&tensors, large);
+            let format = self.target(&tensors, segment.weights[0]);
             placed.push(Placed { tensors, order: segment.order, format, rows });
         }
         let cols = placed[0].tensors[0].0.cols();
@@ -97,10 +99,10 @@ impl Uploader<'_> {
             let format = run[0].format;
             let run_rows: usize = run.iter().map(|p| p.rows).sum();
             let row_bytes = 4 * (format.values_words(cols) + format.scales_words(cols));
-            // Rows go in pairs through the kernels, at least four to a workgroup.
+            // At least four rows go to a workgroup.
             let caps = self.gpu.caps();
             let fit = (caps.max_binding.min(caps.max_buffer) / row_bytes as u64).min(4 * u64::from(caps.max_groups));
-            let fit = (fit as usize / 2 * 2).max(2);
+            let fit = (fit as usize / unit * unit).max(unit);
             for start in (0..run_rows).step_by(fit) {
                 let range = start..run_rows.min(start + fit);
                 let buffer = self.part(what, run, range.clone(), format, cols).await?;
@@ -168,14 +170,18 @@ impl Uploader<'_> {
         Ok(values)
     }
 
-    fn target(&self, tensors: &[(&TensorInfo, usize)], large: bool) -> Format {
+    fn target(&self, tensors: &[(&TensorInfo, usize)], role: Role) -> Format {
         let format = tensors[0].0.format;
         if tensors.iter().any(|(tensor, _)| tensor.format != format) {
             return Format::F16;
         }
         match self.quantize {
             Some(wanted) if format.block() == 1 => {
-                let wanted = if large { Format::Q8_0 } else { wanted };
+                let wanted = match role {
+                    Role::Embedding | Role::LmHead => Format::Q8_0,
+                    Role::Layer(_, LayerRole::Router) => format,
+                    _ => wanted,
+                };
                 if tensors[0].0.cols().is_multiple_of(wanted.block()) { wanted } else { format }
             }
             _ => format,

@@ -53,6 +53,7 @@ pub fn layer() -> LayerSpec {
         qkv_bias: false,
         qk_norm: None,
         o_bias: false,
+        mixture: None,
         intermediate: 96,
         activation: Activation::Silu,
         mlp_bias: false,

@@ -2,7 +2,7 @@
 
 use headstart::gpu::{AdapterKind, Caps};
 use headstart::kernels::attention::{split, tile_rows};
-use headstart::kernels::linear::{Shape, Variant, choose, variants};
+use headstart::kernels::linear::{Shape, Variant, choose, choose_routed, variants};
 use headstart::kernels::{Class, PAGE};
 
 use super::bench::heads;
@@ -54,8 +54,10 @@ fn matrices_choose_by_adapter_class_and_rows() {
 fn whatever_is_chosen_was_compiled_and_a_class_keeps_its_shape() {
     for (kind, subgroup) in ADAPTERS {
         let caps = caps(kind, subgroup);
-        for class in [Class::Prompt, Class::Decode] {
-            let compiled = variants(&caps, &[class]);
+        for (choose, class) in
+            [choose, choose_routed].into_iter().flat_map(|of| [(of, Class::Prompt), (of, Class::Decode)])
+        {
+            let compiled = variants(choose, &caps, &[class]);
             let chosen: Vec<Variant> = (1..=1024).map(|tokens| choose(&caps, class, tokens)).collect();
             for (variant, tokens) in chosen.iter().zip(1..) {
                 assert!(compiled.contains(variant), "{kind:?}, {tokens} rows of {class:?}: {variant:?}");
@@ -63,6 +65,8 @@ fn whatever_is_chosen_was_compiled_and_a_class_keeps_its_shape() {
             }
             assert!(compiled.iter().all(|variant| chosen.contains(variant)), "{kind:?}: some are never chosen");
         }
+        // Tokens that decode seldom share an expert: each reads its own.
+        assert!((1..=64).all(|tokens| choose_routed(&caps, Class::Decode, tokens).tokens == 1));
     }
 }
 

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use headstart::{
     gpu::{Access, AdapterKind, Buffer, Caps, Kernel, shader::expand},
     kernels::{
-        Class, Matrix, Part, Rotation, SHADERS,
+        Class, Experts, Matrix, Part, Rotation, SHADERS,
         attention::{Attention, Scores},
         attention_merge::AttentionMerge,
         embed::Embed,
         head_norm::{HeadNorm, QkNorm},
-        linear::{Activation, Epilogue, Fusion, Linear},
+        linear::{Activation, Epilogue, Fusion, Linear, Routed},
+        moe_combine::MoeCombine,
+        moe_group::MoeGroup,
+        moe_route::MoeRoute,
         post_norm::PostNorm,
         short_conv::ShortConv,
         topk::TopK,
@@ -52,8 +55,7 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         for format in Format::ALL {
             let matrix = |cols, rows| Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
             all.extend(Embed::new(&matrix(widths(format)[0], 100), 1.0, &caps).kernels().cloned());
-            let gated = Epilogue::Gated(Activation::Silu);
-            for epilogue in [Epilogue::Store, Epilogue::Residual, gated, Epilogue::Qkv(shape, rotation)] {
+            for epilogue in [Epilogue::Store, Epilogue::Residual, gated(), Epilogue::Qkv(shape, rotation)] {
                 for (cols, norm, bias) in extras(format) {
                     let fusion = Fusion { epilogue, norm, bias, scale: 1.0, consts: buffer.whole() };
                     let classes = [Class::Prompt, Class::Decode];
@@ -85,8 +87,24 @@ fn permutations() -> HashSet<Arc<Kernel>> {
             let fusion = Fusion { epilogue, norm: None, bias: false, scale: 0.5, consts: buffer.whole() };
             all.extend(Linear::new(matrix.clone(), &fusion, &[Class::Prompt, Class::Decode], &caps).kernels().cloned());
         }
+        let experts = Experts { count: 128, used: 8 };
+        all.extend([true, false].map(|normalized| MoeRoute::new(experts, normalized, &caps).kernel().clone()));
+        all.extend([4, 32].map(|tokens| MoeGroup::new(experts, tokens, &caps).kernel().clone()));
+        all.insert(MoeCombine::new(experts, 2048, 1.0, &caps).kernel().clone());
+        for (epilogue, norm, from_tokens) in [(gated(), Some(1e-6), true), (Epilogue::Store, None, false)] {
+            let parts = vec![Part { buffer, format, first: 0, rows: 640 }];
+            let fusion = Fusion { epilogue, norm, bias: false, scale: 1.0, consts: buffer.whole() };
+            let matrix = Matrix { rows: 5 * 128, cols: 512, parts };
+            let routed = Routed { experts: Experts { count: 5, used: 2 }, from_tokens };
+            let classes = [Class::Prompt, Class::Decode];
+            all.extend(Linear::routed(matrix, routed, &fusion, &classes, &caps).kernels().cloned());
+        }
     }
     all
+}
+
+fn gated() -> Epilogue {
+    Epilogue::Gated(Activation::Silu)
 }
 
 #[test]

@@ -5,9 +5,11 @@
 
 use half::f16;
 use headstart::kernels::{attention::Scores, head_norm::QkNorm, linear::Activation};
-use headstart::model::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, Rope, RopeRows};
+use headstart::model::{Config, LayerRole, LayerSpec, MixerSpec, Mixture, Norms, Role, Rope, RopeRows};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
+
+use crate::reference::moe_route;
 
 pub struct Llama {
     config: Config,
@@ -27,6 +29,21 @@ struct Layer {
     before: Option<[Vec<f32>; 2]>,
     after: Option<[Vec<f32>; 2]>,
     mixer: Mixer,
+    mlp: Mlp,
+}
+
+enum Mlp {
+    Dense(Gated),
+    /// `router: [experts, hidden]`.
+    Experts {
+        router: Vec<f32>,
+        experts: Vec<Gated>,
+        used: usize,
+        normalized: bool,
+    },
+}
+
+struct Gated {
     gate: Linear,
     up: Linear,
     down: Linear,
@@ -67,6 +84,30 @@ impl Linear {
     }
 }
 
+impl Gated {
+    fn apply(&self, spec: &LayerSpec, x: &[f32]) -> Vec<f32> {
+        let gate = self.gate.apply(x);
+        let gated: Vec<f32> = gate.iter().zip(self.up.apply(x)).map(|(g, u)| activate(spec, *g) * u).collect();
+        self.down.apply(&gated)
+    }
+}
+
+impl Mlp {
+    fn apply(&self, spec: &LayerSpec, x: &[f32]) -> Vec<f32> {
+        match self {
+            Mlp::Dense(gated) => gated.apply(spec, x),
+            Mlp::Experts { router, experts, used, normalized } => {
+                let mut sum = vec![0.0; x.len()];
+                for (expert, weight) in moe_route::route(&matvec(router, x), *used, *normalized) {
+                    let given = experts[expert].apply(spec, x);
+                    sum.iter_mut().zip(given).for_each(|(sum, y)| *sum += weight.value as f32 * y);
+                }
+                sum
+            }
+        }
+    }
+}
+
 impl Llama {
     pub fn load(checkpoint: &Checkpoint, half_cache: bool) -> Self {
         Self::of(checkpoint, Config::from_checkpoint(checkpoint).unwrap(), half_cache)
@@ -79,7 +120,7 @@ impl Llama {
             let (tensor, rows) = config.rows(role);
             let info = config.tensor(checkpoint, tensor).unwrap();
             let values = block_on(checkpoint.read_f32(info)).unwrap();
-            let width = values.len() / info.shape[0];
+            let width = if info.shape.len() == 1 { 1 } else { info.cols() };
             values[rows.start * width..rows.end * width].to_vec()
         };
         let inv_freq = |rope: &Rope| {
@@ -119,9 +160,27 @@ impl Llama {
                         output: linear(ConvOut, ConvOut, false),
                     },
                 },
-                gate: linear(Gate, GateBias, spec.mlp_bias),
-                up: linear(Up, UpBias, spec.mlp_bias),
-                down: linear(Down, DownBias, spec.mlp_bias),
+                mlp: match spec.mixture {
+                    None => Mlp::Dense(Gated {
+                        gate: linear(Gate, GateBias, spec.mlp_bias),
+                        up: linear(Up, UpBias, spec.mlp_bias),
+                        down: linear(Down, DownBias, spec.mlp_bias),
+                    }),
+                    Some(Mixture { experts, normalized }) => Mlp::Experts {
+                        router: tensor(Role::Layer(at, Router)),
+                        experts: (0..experts.count)
+                            .map(|expert| {
+                                let [gate, up, down] = [Gate, Up, Down].map(|matrix| Linear {
+                                    weight: tensor(Role::Expert(at, expert, matrix)),
+                                    bias: Vec::new(),
+                                });
+                                Gated { gate, up, down }
+                            })
+                            .collect(),
+                        used: experts.used,
+                        normalized,
+                    },
+                },
             }
         };
         Self {
@@ -151,11 +210,8 @@ impl Llama {
                 };
                 let mixed = self.mix(layer, spec, &before(&x, 0), position, past);
                 give(&mut x, mixed, 0);
-                let normed = before(&x, 1);
-                let gate = layer.gate.apply(&normed);
-                let gated: Vec<f32> =
-                    gate.iter().zip(layer.up.apply(&normed)).map(|(g, u)| activate(spec, *g) * u).collect();
-                give(&mut x, layer.down.apply(&gated), 1);
+                let of_mlp = layer.mlp.apply(spec, &before(&x, 1));
+                give(&mut x, of_mlp, 1);
             }
             if wanted(position) {
                 let head = self.head.as_ref().unwrap_or(&self.embedding);

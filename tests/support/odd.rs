@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::golden::{self, Reference};
 use super::npy;
 
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "tiny-odd-f16",
     "tiny-wide-bf16",
     "tiny-wide-f32",
@@ -21,16 +21,18 @@ pub const NAMES: [&str; 13] = [
     "tiny-mistral-f16",
     "tiny-phi3-f16",
     "tiny-lfm2-f16",
+    "tiny-qwen3-moe-f16",
 ];
 
 /// Models whose kernels are those of [`NAMES`], and whose numbers and names are others.
-pub const MORE: [&str; 6] = [
+pub const MORE: [&str; 7] = [
     "tiny-yarn-f16",
     "tiny-phi4-f16",
     "tiny-granite4-f16",
     "tiny-granite4-nope-f16",
     "tiny-ministral-f16",
     "tiny-gemma3-whole-f16",
+    "tiny-qwen3-some-f16",
 ];
 
 pub fn all() -> impl Iterator<Item = &'static str> {
@@ -38,7 +40,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
 }
 
 /// Those of them that are a GGUF file too, `NAME.gguf`.
-pub const GGUFS: [&str; 11] = [
+pub const GGUFS: [&str; 12] = [
     "tiny-qwen3-f16",
     "tiny-gemma2-f16",
     "tiny-gemma3-f16",
@@ -46,6 +48,7 @@ pub const GGUFS: [&str; 11] = [
     "tiny-granite-f16",
     "tiny-phi3-f16",
     "tiny-lfm2-f16",
+    "tiny-qwen3-moe-f16",
     "tiny-yarn-f16",
     "tiny-phi4-f16",
     "tiny-granite4-f16",

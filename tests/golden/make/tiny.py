@@ -104,6 +104,13 @@ MINISTRAL = dict(hidden_size=40, num_attention_heads=3, num_key_value_heads=1, h
                  vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-5, sliding_window=19, tie_word_embeddings=False,
                  layer_types=["full_attention", "sliding_attention", "sliding_attention"],
                  rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+# Seven experts, of which a token goes through three.
+QWEN3_MOE = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=56,
+                 moe_intermediate_size=24, num_experts=7, num_experts_per_tok=3, norm_topk_prob=True, num_hidden_layers=3,
+                 vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=False,
+                 rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+# Layers with and without, whose weights do not add up to 1.
+QWEN3_SOME = {**QWEN3_MOE, "norm_topk_prob": False, "mlp_only_layers": [1], "num_experts": 5, "num_experts_per_tok": 2}
 LLAMA = transformers.LlamaConfig
 
 
@@ -134,6 +141,8 @@ MODELS = {
     "tiny-granite4-nope-f16": (transformers.GraniteMoeHybridConfig, {**GRANITE4, "position_embedding_type": "nope"}, torch.float16, {}),
     "tiny-ministral-f16": (transformers.MinistralConfig, MINISTRAL, torch.float16, {}),
     "tiny-gemma3-whole-f16": (gemma3_whole, GEMMA3_WHOLE, torch.float16, {}),
+    "tiny-qwen3-moe-f16": (transformers.Qwen3MoeConfig, QWEN3_MOE, torch.float16, {}),
+    "tiny-qwen3-some-f16": (transformers.Qwen3MoeConfig, QWEN3_SOME, torch.float16, {}),
 }
 
 
@@ -156,7 +165,7 @@ def draw(config, seed):
             elif "embed_tokens" in name:
                 p.copy_(noise * (p.shape[1] ** -0.5 * 1.5 if config.tie_word_embeddings else 1.0))
             else:
-                p.copy_(noise * p.shape[1] ** -0.5 * (1.5 if "lm_head" in name or "q_proj" in name else 1.0))
+                p.copy_(noise * p.shape[-1] ** -0.5 * (1.5 if "lm_head" in name or "q_proj" in name else 1.0))
     return model
 
 
@@ -183,7 +192,7 @@ def main():
         if kind is gemma3_whole:
             leave_out(f"{out}/config.json")
         model = common.load(out)
-        if config.model_type in tiny_gguf.FAMILIES:
+        if tiny_gguf.writes(config):
             tiny_gguf.write(model, f"{out}.gguf")
         ids = [(i * i * 31 + i * 17 + 5 * seed + 3) % shape["vocab_size"] for i in range(PROMPT)]
         logits, record = common.run(model, ids)

@@ -7,9 +7,14 @@ import numpy as np
 # By transformers' `model_type`: what GGUF calls the architecture, and what its converter adds to the gains of norms.
 FAMILIES = {"qwen2": ("qwen2", 0), "qwen3": ("qwen3", 0), "gemma2": ("gemma2", 1), "gemma3_text": ("gemma3", 1), "olmo2": ("olmo2", 0),
             "granite": ("granite", 0), "granitemoehybrid": ("granite", 0), "phi3": ("phi3", 0),
-            "lfm2": ("lfm2", 0)}
+            "lfm2": ("lfm2", 0), "qwen3_moe": ("qwen3moe", 0)}
 # Whose rows of Q and K the converter interleaves.
 INTERLEAVED = ["granite", "granitemoehybrid"]
+
+
+def writes(config):
+    """Whether the family of a configuration has this one as a GGUF file: of mixtures those of experts in every layer."""
+    return config.model_type in FAMILIES and not getattr(config, "mlp_only_layers", None)
 
 
 def tensors(model):
@@ -21,6 +26,11 @@ def tensors(model):
             kinds = ["gate", "up"] if "input_linear" in name else ["down"]
             for kind, part in zip(kinds, np.split(values, len(kinds))):
                 yield f"{layer}mlp.{kind}_proj.weight", part
+        elif ".mlp.experts." in name:
+            layer = name.split("mlp.experts")[0]
+            kinds = ["gate", "up"] if "gate_up_proj" in name else ["down"]
+            for kind, part in zip(kinds, np.split(values, len(kinds), axis=1)):
+                yield f"{layer}mlp.experts.{kind}_proj.weight", part
         else:
             yield name, values
 
@@ -67,6 +77,10 @@ def write(model, path):
         writer.add_sliding_window(config.sliding_window)
     if rope.get("partial_rotary_factor"):
         writer.add_rope_dimension_count(int(head_dim * rope["partial_rotary_factor"]))
+    if config.model_type == "qwen3_moe":
+        writer.add_expert_count(config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     if config.model_type == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
@@ -95,7 +109,8 @@ def write(model, path):
             halves = values.reshape(heads, 2, values.shape[0] // heads // 2, -1)
             values = halves.swapaxes(1, 2).reshape(values.shape)
         ours = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        writer.add_tensor(ours, values.astype(np.float32 if values.ndim == 1 or "conv.conv" in name else np.float16))
+        single = values.ndim == 1 or "conv.conv" in name or name.endswith("mlp.gate.weight")
+        writer.add_tensor(ours, values.astype(np.float32 if single else np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

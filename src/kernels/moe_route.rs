@@ -1,0 +1,47 @@
+//! The experts that each row goes through, by a router's scores: see `shaders/moe_route.wgsl`.
+
+use std::sync::Arc;
+
+use super::{Experts, Span};
+use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
+
+/// The choice of experts of one layer.
+#[derive(Debug, Clone)]
+pub struct MoeRoute {
+    experts: Experts,
+    kernel: Arc<Kernel>,
+}
+
+/// Most experts of a layer: their scores lie in workgroup memory.
+pub(crate) const MAX_EXPERTS: usize = 1024;
+
+/// Bytes of the choices of `rows` rows: an expert and its weight each.
+pub fn choice_bytes(experts: Experts, rows: usize) -> u64 {
+    (8 * rows * experts.used) as u64
+}
+
+impl MoeRoute {
+    /// `normalized`: the weights of the chosen experts add up to 1.
+    pub fn new(experts: Experts, normalized: bool, caps: &Caps) -> Self {
+        let lanes = match caps.kind {
+            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Gpu => 64,
+        };
+        let mut defines = vec![("LANES", lanes), ("NORMALIZED", u32::from(normalized))];
+        defines.extend(experts.defines());
+        let bindings = &[Access::Read, Access::Read, Access::ReadWrite];
+        Self { experts, kernel: Arc::new(Kernel { name: "moe_route", defines, bindings }) }
+    }
+
+    /// Its one pipeline.
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    /// `scores: [span rows, experts]` f32; `choices: [span rows, used]` of an expert and the bits of its weight, the highest first.
+    pub fn record(&self, recording: &mut Recording, span: &Span, scores: Slice, choices: Slice) {
+        let cost =
+            Cost { read: (span.rows * self.experts.count * 4) as u64, written: choice_bytes(self.experts, span.rows) };
+        recording.dispatch(&self.kernel, vec![span.step, scores, choices], [span.rows as u32, 1, 1], cost);
+    }
+}
