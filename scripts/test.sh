@@ -12,6 +12,24 @@ step() {
     say "$name: $((SECONDS - start)) s"
 }
 
+# side_by_side NAME COMMAND [NAME COMMAND…]: steps that wait half of their time, at once. What each says comes when it has ended.
+side_by_side() {
+    local folder pids=() at failed=
+    folder=$(mktemp -d)
+    while [ $# -gt 0 ]; do
+        say "$1, beside others"
+        step "$1" $2 >"$folder/${#pids[@]}" 2>&1 &
+        pids+=($!)
+        shift 2
+    done
+    for at in "${!pids[@]}"; do
+        wait "${pids[at]}" || failed=yes
+        cat "$folder/$at"
+    done
+    rm -rf "$folder"
+    [ -z "$failed" ] || exit 1
+}
+
 step toolchain scripts/rust.sh
 step vulkan scripts/vulkan.sh
 step redis scripts/redis.sh
@@ -24,11 +42,11 @@ if [ "$kind" != fast ]; then
     step "engine in Node" scripts/browsers.sh node
     step "npm package in Node" scripts/npm.sh node
     step browsers scripts/browsers.sh install
-    step "browser tests" scripts/browsers.sh test
-    step "npm package in browsers" scripts/npm.sh browser
-    step "npm package in other projects" scripts/npm.sh consumers
     step "chat page" scripts/web.sh demo
-    step "chat page in a browser" scripts/web.sh test
+    side_by_side "browser tests" "scripts/browsers.sh test" \
+        "npm package in browsers" "scripts/npm.sh browser" \
+        "chat page in a browser" "scripts/web.sh test"
+    step "npm package in other projects" scripts/npm.sh consumers
 fi
 step "documentation tests" cargo test --locked --doc
 # The tests that open the real model, by the start or a part of their path.
