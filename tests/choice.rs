@@ -18,6 +18,9 @@ fn blocks_are_loaded_as_far_as_that_saves_time() {
     let block = |tier| Stored { tier, tokens: 16, size: 16 };
     let part = |tier, tokens| Stored { tier, tokens, size: 16 };
     let all = |tier, count: usize| vec![block(tier); count];
+    let sized = |blocks: Vec<Stored>| -> Vec<(Stored, f64)> {
+        blocks.into_iter().map(|stored| (stored, stored.size as f64 * 100.0)).collect()
+    };
     let cases: [(&str, Vec<Stored>, usize); 9] = [
         ("nothing is stored", vec![], 0),
         ("loading is ten times as fast", all(NEAR, 5), 5),
@@ -30,11 +33,20 @@ fn blocks_are_loaded_as_far_as_that_saves_time() {
         ("a block that costs as much as it saves", vec![part(NEAR, 2), block(NEAR), part(FAR, 16)], 2),
     ];
     for (what, blocks, expected) in cases {
-        assert_eq!(worthwhile(&blocks, 100.0, &rate(1.0), &[near, far]), expected, "{what}");
+        assert_eq!(worthwhile(&sized(blocks), &rate(1.0), &[near, far]), expected, "{what}");
     }
     // What was never measured is worth trying.
-    assert_eq!(worthwhile(&all(FAR, 3), 100.0, &rate(1.0), &[near, broken]), 3);
-    assert_eq!(worthwhile(&all(FAR, 3), 100.0, &Rate::default(), &[near, far]), 3);
+    assert_eq!(worthwhile(&sized(all(FAR, 3)), &rate(1.0), &[near, broken]), 3);
+    assert_eq!(worthwhile(&sized(all(FAR, 3)), &Rate::default(), &[near, far]), 3);
+    // Of a block of which little has to be loaded.
+    assert_eq!(
+        worthwhile(
+            &all(FAR, 3).into_iter().map(|stored| (stored, 300.0)).collect::<Vec<_>>(),
+            &rate(1.0),
+            &[near, far]
+        ),
+        3
+    );
 }
 
 #[test]

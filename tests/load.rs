@@ -115,7 +115,7 @@ impl Store for Gated {
         Box::pin(async move { Ok(self.inner.lock().unwrap().get(key).cloned()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
         self.pass();
         Box::pin(async move { Ok(keys.iter().map(|key| self.inner.lock().unwrap().get(key).cloned()).collect()) })
     }

@@ -35,17 +35,17 @@ pub struct Stored {
     pub tier: usize,
     /// What it spares computing.
     pub tokens: usize,
-    /// What has to be loaded for that.
+    /// What is loaded for that, in tokens.
     pub size: usize,
 }
 
-/// How many of the leading `blocks` to load: as many as save most time. A rate that is unknown counts as worth trying.
-/// `bytes`: of one token. O(blocks).
-pub fn worthwhile(blocks: &[Stored], bytes: f64, prefill: &Rate, tiers: &[Rate]) -> usize {
+/// How many of the leading `blocks` to load, each of so many bytes: as many as save most time. A rate that is unknown counts as worth
+/// trying. O(blocks).
+pub fn worthwhile(blocks: &[(Stored, f64)], prefill: &Rate, tiers: &[Rate]) -> usize {
     let (mut saved, mut most, mut count) = (0.0, 0.0, 0);
-    for (index, block) in blocks.iter().enumerate() {
+    for (index, (block, bytes)) in blocks.iter().enumerate() {
         let computing = prefill.ms(block.tokens as f64);
-        let loading = tiers[block.tier].ms(block.size as f64 * bytes);
+        let loading = tiers[block.tier].ms(*bytes);
         let gain = computing.zip(loading).map_or(0.0, |(computing, loading)| computing - loading);
         saved += gain;
         if saved >= most {

@@ -10,7 +10,7 @@ use super::{
     search::{Found, Useful, kind},
 };
 use crate::{
-    kv::{Choice, Key, Namespace},
+    kv::{Choice, Key, Namespace, is_unseen},
     store::{Ahead, Deadline, Element, Family, Wanted},
 };
 
@@ -19,15 +19,15 @@ const GROUP_BYTES: usize = 4 << 20;
 
 impl Reuse {
     /// Leaves of what was found what is worth loading: the account of the decision by tier.
-    pub(super) fn choose(&mut self, found: &mut VecDeque<Found>) -> Vec<Choice> {
+    pub(super) fn choose(&mut self, found: &mut VecDeque<Found>, exact: bool) -> Vec<Choice> {
+        self.omit_windows(found, exact);
+        let stored: Vec<(Stored, f64)> = found.iter().map(|found| (found.stored, self.load_bytes(found))).collect();
         let Some(persistence) = &mut self.persistence else { return Vec::new() };
-        let stored: Vec<Stored> = found.iter().map(|found| found.stored).collect();
-        let bytes = self.layout.token_bytes() as f64;
-        let count = choice::worthwhile(&stored, bytes, &self.prefill, &persistence.rates);
+        let count = choice::worthwhile(&stored, &self.prefill, &persistence.rates);
         let mut choices: Vec<Choice> = Vec::new();
-        for (index, stored) in stored.iter().enumerate() {
+        for (index, (stored, bytes)) in stored.iter().enumerate() {
             let (tier, load) = (kind(&persistence.tiers, stored.tier), index < count);
-            let load_ms = persistence.rates[stored.tier].ms(stored.size as f64 * bytes);
+            let load_ms = persistence.rates[stored.tier].ms(*bytes);
             let prefill_ms = self.prefill.ms(stored.tokens as f64);
             match choices.last_mut().filter(|choice| choice.tier == tier && choice.load == load) {
                 Some(choice) => {
@@ -38,11 +38,29 @@ impl Reuse {
                 None => choices.push(Choice { tier, tokens: stored.tokens, load, load_ms, prefill_ms }),
             }
         }
-        if let Some(declined) = stored.get(count) {
+        if let Some((declined, _)) = stored.get(count) {
             persistence.rates[declined.tier].relent();
         }
         found.truncate(count);
+        self.omit_windows(found, exact);
         choices
+    }
+
+    /// Leaves layers with a window out of the blocks that the token behind the last does not see; of what `exact` reuse may have to
+    /// leave, of none.
+    fn omit_windows(&self, found: &mut VecDeque<Found>, exact: bool) {
+        let Some((window, last)) = self.layout.window().zip(found.back()) else { return };
+        // The last token itself may be computed.
+        let end = last.end() - 1;
+        for found in found.iter_mut() {
+            found.start = !exact && is_unseen(found.block, window, end);
+        }
+    }
+
+    /// Bytes that have to be loaded for a block, about.
+    pub(super) fn load_bytes(&self, found: &Found) -> f64 {
+        let token = if found.start { self.layout.start_bytes() } else { self.layout.token_bytes() };
+        (found.stored.size * token) as f64
     }
 
     /// Which blocks are of use.
@@ -56,6 +74,7 @@ impl Reuse {
             namespace: fields.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect(),
             element: Element::F16,
             rows: self.layout.rows(),
+            windows: self.layout.windows(),
             hidden: self.hidden,
             state: self.layout.state(),
         })
@@ -71,9 +90,9 @@ impl Reuse {
         let persistence = self.persistence.as_ref()?;
         let family = self.family(&beginning.namespace);
         let mut parent = before;
-        let wanted = found.iter().map(|Found { key, tokens, .. }| {
+        let wanted = found.iter().map(|Found { key, tokens, start, .. }| {
             let parent = mem::replace(&mut parent, *key).0;
-            Wanted { key: key.0, parent, tokens: tokens.clone(), family: family.clone() }
+            Wanted { key: key.0, parent, tokens: tokens.clone(), start: *start, family: family.clone() }
         });
         let (wanted, places) = (wanted.collect(), found.iter().map(|found| found.stored.tier).collect());
         let group = GROUP_BYTES / (self.layout.words() * 4);

@@ -64,11 +64,18 @@ pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>) -
         ),
         rope: each(layers, |layer| layer.rope.as_ref().map_or("none".to_owned(), rope)),
         kv_dtype: "f16".to_owned(),
-        kv_layout: LAYOUT.to_owned(),
+        kv_layout: kv_layout(&PageLayout::new(config)),
         adapter: String::new(),
         salt: String::new(),
         numerics: NUMERICS.to_owned(),
     }
+}
+
+/// How blobs are laid out; what few models have is named where it is.
+fn kv_layout(layout: &PageLayout) -> String {
+    let rare = [(layout.state() > 0, " state before layers"), (layout.windows() > 0, " windows last")];
+    let rare: String = rare.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+    format!("{LAYOUT}{rare}")
 }
 
 /// What is said of each layer: once, if it is the same of all, else of each run of layers.

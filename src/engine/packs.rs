@@ -127,7 +127,15 @@ impl KvIdentity {
         let (fields, rows) = (namespace.fields().entries(), self.layout.rows());
         let (hidden, state, vocab) = (self.hidden, self.layout.state(), self.vocab);
         ask(
-            &PackExpected { namespace: &fields, element: Element::F16, rows: &rows, hidden, state, vocab },
+            &PackExpected {
+                namespace: &fields,
+                element: Element::F16,
+                rows: &rows,
+                windows: self.layout.windows(),
+                hidden,
+                state,
+                vocab,
+            },
             &block_keys(&namespace),
         )
     }

@@ -20,7 +20,7 @@ const _: () = assert!(store::BLOCK == PAGE);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     /// Keys and values: `row` words of each for a token, `pairs` of a head.
-    Kv { row: usize, pairs: usize },
+    Kv { row: usize, pairs: usize, windowed: bool },
     /// So many words, f32, whatever the tokens.
     State(usize),
 }
@@ -32,11 +32,20 @@ impl Kept {
             Self::State(words) => words,
         }
     }
+
+    fn is_windowed(self) -> bool {
+        matches!(self, Self::Kv { windowed: true, .. })
+    }
 }
 
 /// The shape of one page over all layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PageLayout(Arc<[Kept]>);
+pub(crate) struct PageLayout {
+    /// By layer.
+    kept: Arc<[Kept]>,
+    /// Tokens that layers with a window see, the widest, if any has one that is shorter than the context.
+    window: Option<usize>,
+}
 
 /// What a blob has of a page.
 pub(super) struct Parts {
@@ -50,15 +59,21 @@ impl PageLayout {
     pub(crate) fn new(config: &Config) -> Self {
         let (row, pairs) = (config.heads().token_bytes() as usize / 8, config.head_dim / 2);
         let kept = config.layers.iter().map(|layer| match layer.mixer {
-            MixerSpec::Attention => Kept::Kv { row, pairs },
+            MixerSpec::Attention => Kept::Kv { row, pairs, windowed: layer.scores.window.is_some() },
             MixerSpec::ShortConv { taps } => Kept::State(short_conv::page_words(config.hidden, taps)),
         });
-        Self(kept.collect())
+        let windows = config.layers.iter().filter_map(|layer| layer.scores.window);
+        Self { kept: kept.collect(), window: windows.max() }
+    }
+
+    /// As the field.
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.window
     }
 
     /// Words of the page in each layer.
     pub(crate) fn layers(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter().map(|kept| kept.words())
+        self.kept.iter().map(|kept| kept.words())
     }
 
     /// Words of the page.
@@ -71,27 +86,52 @@ impl PageLayout {
         4 * self.words() / PAGE
     }
 
+    /// Bytes of one token's KV, and of its part of the state, before layers with a window.
+    pub(crate) fn start_bytes(&self) -> usize {
+        self.token_bytes() - self.windowed().map(|kept| 4 * kept.words() / PAGE).sum::<usize>()
+    }
+
+    /// In the order of a blob.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        let row = |kept: &Kept| match kept {
+        let row = |(kept, _): (Kept, usize)| match kept {
             Kept::Kv { row, .. } => Some(Row { k: row * 4, v: row * 4 }),
             Kept::State(_) => None,
         };
-        self.0.iter().filter_map(row).collect()
+        self.ordered().filter_map(row).collect()
+    }
+
+    /// How many of the rows, the last, are of layers with a window.
+    pub(crate) fn windows(&self) -> usize {
+        self.windowed().count()
+    }
+
+    fn windowed(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.iter().filter(|kept| kept.is_windowed())
+    }
+
+    /// What layers keep in the order of a blob, layers with a window last, each with its place in a page.
+    fn ordered(&self) -> impl Iterator<Item = (Kept, usize)> {
+        let places = self.kept.iter().scan(0, |end, kept| {
+            let begin = *end;
+            *end += kept.words();
+            Some((*kept, begin))
+        });
+        let windowed = |wanted: bool| places.clone().filter(move |(kept, _)| kept.is_windowed() == wanted);
+        windowed(false).chain(windowed(true))
     }
 
     /// Words of state that a page keeps.
     pub(crate) fn state(&self) -> usize {
         let state = |kept: &Kept| if let Kept::State(words) = kept { *words } else { 0 };
-        self.0.iter().map(state).sum()
+        self.kept.iter().map(state).sum()
     }
 
     /// The first `tokens` tokens of a page, as a blob has them. `page`: `[layer, words of it]`.
-    pub(super) fn to_blob(&self, mut page: &[u32], tokens: usize) -> Parts {
+    pub(super) fn to_blob(&self, page: &[u32], tokens: usize) -> Parts {
         let (mut words, mut state) = (Vec::with_capacity(self.words()), Vec::new());
-        for kept in self.0.iter() {
-            let (layer, rest) = page.split_at(kept.words());
-            page = rest;
-            let Kept::Kv { row, pairs } = *kept else {
+        for (kept, place) in self.ordered() {
+            let layer = &page[place..place + kept.words()];
+            let Kept::Kv { row, pairs, .. } = kept else {
                 state.extend(layer.iter().map(|&word| f32::from_bits(word)));
                 continue;
             };
@@ -106,22 +146,21 @@ impl PageLayout {
         Parts { kv: words.into_iter().flat_map(u32::to_le_bytes).collect(), state }
     }
 
-    /// A page whose first `tokens` tokens are those of a blob; zeros behind them.
+    /// A page whose first `tokens` tokens are those of a blob; zeros behind them, and of layers with a window where the blob is only
+    /// its start.
     pub(super) fn to_page(&self, Parts { kv, state }: &Parts, tokens: usize) -> Vec<u32> {
         let words: Vec<u32> = kv.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let (mut words, mut state) = (&words[..], &state[..]);
         let mut page = vec![0; self.words()];
-        let mut left = &mut page[..];
-        for kept in self.0.iter() {
-            let (layer, rest) = std::mem::take(&mut left).split_at_mut(kept.words());
-            left = rest;
-            let Kept::Kv { row, pairs } = *kept else {
+        for (kept, place) in self.ordered() {
+            let layer = &mut page[place..place + kept.words()];
+            let Kept::Kv { row, pairs, .. } = kept else {
                 let (own, rest) = state.split_at(layer.len());
                 layer.iter_mut().zip(own).for_each(|(word, value)| *word = value.to_bits());
                 state = rest;
                 continue;
             };
-            let (rows, rest) = words.split_at(2 * row * tokens);
+            let Some((rows, rest)) = words.split_at_checked(2 * row * tokens) else { break };
             words = rest;
             let (k, v) = layer.split_at_mut(row * PAGE);
             let (k_rows, v_rows) = rows.split_at(row * tokens);

@@ -207,7 +207,7 @@ impl Engine {
             found.clear();
         }
         let all = found.back().map(Found::end);
-        let choices = self.reuse.choose(&mut found);
+        let choices = self.reuse.choose(&mut found, beginning.options.exact);
         // What was not found in time may be there; what is not worth loading is.
         let declined = all.filter(|end| found.back().is_none_or(|last| last.end() < *end));
         let failure = if late { Some(usize::MAX) } else { declined }.map(|end| (Reason::Deadline, end));
@@ -286,9 +286,9 @@ impl Engine {
 
     fn place(&mut self, loading: &mut Loading, found: &Found, block: Result<Loaded, Missing>) -> Placed {
         let has_state = self.reuse.has_state();
+        let bytes = self.reuse.load_bytes(found);
         let Some(persistence) = &mut self.reuse.persistence else { return Placed::Nothing };
-        let Found { block: number, key, stored, .. } = *found;
-        let bytes = (stored.size * self.reuse.layout.token_bytes()) as f64;
+        let Found { block: number, key, stored, start, .. } = *found;
         let mut spent = |tier: usize, ms: f64| {
             loading.loads[tier].0 += bytes;
             loading.loads[tier].1 += ms;
@@ -348,6 +348,9 @@ impl Engine {
         let page = table.pages()[number];
         let words = self.reuse.layout.to_page(&Parts { kv, state }, stored.size);
         self.runner.kv.write(&mut self.runner.gpu, page, &words);
+        if start {
+            table.omit_windows(number);
+        }
         let producer = if computed_exactly { kv::Producer::Prefill } else { kv::Producer::Decode };
         self.reuse.cache.publish(table, &tokens[table.written()..end], producer);
         report.load(kind(&persistence.tiers, tier), fresh);
@@ -379,7 +382,8 @@ impl Engine {
         Some(Box::pin(async move {
             let groups = Groups::read(tiers.clone(), prompt, useful, group, &[root], deadline).await;
             let found = groups.longest(&parent, block, 1).await.0?;
-            let wanted = Wanted { key: found.key.0, parent: parent.0, tokens: found.tokens.clone(), family };
+            let wanted =
+                Wanted { key: found.key.0, parent: parent.0, tokens: found.tokens.clone(), start: false, family };
             next(Ahead::new(tiers, vec![wanted], vec![found.stored.tier], 1, deadline), found).await
         }))
     }
@@ -393,8 +397,10 @@ impl Engine {
                 rate.measure(bytes, ms);
             }
         }
-        if admission.cached_tokens == admission.report.sources.gpu {
-            // What pages have of the block that could not be loaded is better than nothing.
+        let is_seen = self.reuse.cache.is_seen(&admission.table);
+        if admission.cached_tokens == admission.report.sources.gpu || !is_seen {
+            // What pages have of the block that could not be loaded is better than nothing; what ends before the end that it was loaded
+            // for lacks what the next token sees.
             self.reuse.cache.withdraw(admission);
             beginning.options.whole_pages = false;
             let Some(whole) = self.admission(&beginning)? else {

@@ -66,6 +66,7 @@ impl Reuse {
         let cache = Cache::new(kv::Config {
             capacity: pages,
             has_state: layout.state() > 0,
+            window: layout.window(),
             page_bytes: layout.words() as u64 * 4,
             ttl_ms: options.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
             quota: options.salt_quota,

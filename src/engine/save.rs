@@ -116,6 +116,7 @@ impl Block {
             last_hidden: self.hidden.clone(),
             element: Element::F16,
             rows: layout.rows(),
+            windows: layout.windows(),
             kv,
             state,
             tokens: self.tokens().to_vec(),

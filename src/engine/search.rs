@@ -36,6 +36,8 @@ pub(super) struct Found {
     /// Its own, of which the prompt has the first [`Stored::tokens`].
     pub(crate) tokens: Vec<u32>,
     pub(crate) stored: Stored,
+    /// Layers with a window are left out: the token behind the last block that is found does not see it.
+    pub(crate) start: bool,
 }
 
 impl Found {
@@ -82,7 +84,7 @@ pub(super) async fn search(
     let whole = |(block, tier)| {
         let tokens = own(block);
         let stored = Stored { tier, tokens: tokens.len(), size: tokens.len() };
-        Found { block, key: keys[block], tokens, stored }
+        Found { block, key: keys[block], tokens, stored, start: false }
     };
     let places = (first..keys.len()).zip(&present.tiers);
     let mut found: VecDeque<Found> = places.map_while(|(block, tier)| Some((block, (*tier)?))).map(whole).collect();
@@ -159,7 +161,7 @@ impl Groups {
         let found = longest.and_then(|at| {
             let (shared, tokens) = shares[at];
             let stored = Stored { tier: present.tiers[at]?, tokens: shared, size: tokens.len() };
-            Some(Found { block, key: keys[at], tokens: tokens.to_vec(), stored })
+            Some(Found { block, key: keys[at], tokens: tokens.to_vec(), stored, start: false })
         });
         (found, present.late)
     }

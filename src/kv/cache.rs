@@ -22,6 +22,9 @@ pub struct Config {
     /// A page keeps, beside the KV of its tokens, a state that is known behind the last of them only: what is reused ends where
     /// the tokens of a page do.
     pub has_state: bool,
+    /// Tokens that the layers with a window see, the widest of them, if any has one: what they keep of the tokens before those may
+    /// be missing (see `window`).
+    pub window: Option<usize>,
     /// Bytes of one page over all layers: what quotas are counted in.
     pub page_bytes: u64,
     /// Cached pages unused for so long are forgotten.
@@ -39,6 +42,7 @@ impl Default for Config {
         Self {
             capacity: 0,
             has_state: false,
+            window: None,
             page_bytes: 1,
             ttl_ms: None,
             pinned_percent: 50,
@@ -273,6 +277,7 @@ impl Cache {
         misses.retain(|miss| miss.tokens > 0);
         self.stats.queried_tokens += tokens.len() as u64;
         self.stats.hit_tokens += cached as u64;
+        let partial = self.partial_pages(&found.pages);
         let table = BlockTable {
             namespace: namespace.clone(),
             pages: found.pages,
@@ -280,6 +285,7 @@ impl Cache {
             tokens: tokens[..cached].to_vec(),
             keys: found.keys,
             exact: found.exact.min(cached),
+            partial,
         };
         let sources = Sources { gpu: cached, computed: tokens.len() - cached, ..Sources::default() };
         let report =
@@ -290,19 +296,19 @@ impl Cache {
     /// Takes an admission back: it is not counted.
     pub fn withdraw(&mut self, admission: Admission) {
         self.stats.queried_tokens -= admission.report.prompt_tokens as u64;
-        self.stats.hit_tokens -= admission.cached_tokens as u64;
+        self.stats.hit_tokens -= admission.report.sources.gpu as u64;
         self.release(admission.table);
     }
 
     /// The indexed page whose first tokens are `tokens` (1 to `PAGE`), the block of that `key` after `parent`, and how many
-    /// of them are exact.
+    /// of them are exact; none where the page is partial.
     pub(crate) fn page(&self, parent: &Key, key: &Key, tokens: &[u32]) -> Option<(PageId, usize)> {
         let page = match tokens.len() {
             PAGE => *self.index.full.get(key)?,
             _ => self.index.beginning(parent, tokens)?,
         };
         let node = self.index.nodes.get(&page)?;
-        let held = self.holds(node, tokens.len()) && node.block.tokens().starts_with(tokens);
+        let held = !node.partial && self.holds(node, tokens.len()) && node.block.tokens().starts_with(tokens);
         held.then(|| (page, node.exact.min(tokens.len())))
     }
 
@@ -372,6 +378,7 @@ impl Cache {
             tokens: table.tokens.clone(),
             keys: table.keys.clone(),
             exact: table.exact,
+            partial: table.partial.clone(),
         };
         Ok((fork, copy))
     }

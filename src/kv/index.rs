@@ -66,6 +66,8 @@ pub(super) struct Node {
     pub(crate) block: Block,
     /// Leading tokens of the block that are bit-identical to a cold prefill.
     pub(crate) exact: usize,
+    /// It lacks what layers with a window keep.
+    pub(crate) partial: bool,
     pub(crate) children: Children,
     pub(crate) stamp: Stamp,
     /// Which page it is, of all that were ever indexed.
@@ -114,6 +116,8 @@ pub(super) enum Stop {
     Diverged,
     /// What follows was written by decode kernels.
     Inexact,
+    /// What layers with a window keep of what follows, or of what is before it, is not there.
+    Partial,
 }
 
 impl Root {

@@ -26,6 +26,7 @@ mod policy;
 mod pool;
 #[doc(hidden)]
 mod table;
+mod window;
 
 /// A page's place in the KV buffers.
 pub type PageId = u32;
@@ -35,3 +36,4 @@ pub use divergence::{Change, Divergence, Owner, Rendered, Span, compare};
 pub use explain::{Choice, Miss, Reason, Report, Sources, Tier};
 pub use key::{Fields, Key, Namespace, PAGE};
 pub use table::{BlockTable, OutOfPages, PageCopy, Producer};
+pub use window::is_unseen;

@@ -28,10 +28,11 @@ impl AdmitOptions {
 impl Cache {
     /// The longest known prefix that may be reused.
     pub(super) fn find(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> Match {
-        self.index.find(namespace, tokens, options.limit(tokens), &|begin, node, shared| {
+        let found = self.index.find(namespace, tokens, options.limit(tokens), &|begin, node, shared| {
             let usable = options.usable(begin, node, shared);
             if self.holds(node, usable) { usable } else { 0 }
-        })
+        });
+        self.seen(found)
     }
 
     /// The longest known prefix, whoever computed it.
@@ -161,10 +162,12 @@ impl Cache {
         if grown {
             self.unindex(page, None);
         }
+        let partial = table.partial.contains(&number);
         if let Some(twin) = self.index.child(parent, &block) {
             self.touch(twin);
-            if self.index.nodes[&twin].exact < exact {
-                self.replace(twin, page, exact);
+            let Node { exact: known, partial: lacks, .. } = self.index.nodes[&twin];
+            if (known, !lacks) < (exact, !partial) {
+                self.replace(twin, page, exact, partial);
                 self.move_pins(twin, page);
                 return Some(page);
             }
@@ -184,20 +187,21 @@ impl Cache {
         }
         self.births += 1;
         let (children, stamp, birth) = (Children::new(), self.clock, self.births);
-        let node = Node { tenant, parent, block, exact, children, stamp, birth, key };
+        let node = Node { tenant, parent, block, exact, partial, children, stamp, birth, key };
         self.index.insert(&table.namespace, page, node);
         *self.tenants.entry(tenant).or_default() += 1;
         Some(page)
     }
 
-    /// Lets a held page that is exact stand for a block instead of one that is not.
-    fn replace(&mut self, old: PageId, new: PageId, exact: usize) {
+    /// Lets a held page that is exact, or whole, stand for a block instead of one that is not.
+    fn replace(&mut self, old: PageId, new: PageId, exact: usize, partial: bool) {
         self.idle_leaf(old, false);
         let was_cached = self.pool.refs(old) == 0;
         self.births += 1;
         self.index.replace(old, new, self.births);
         if let Some(node) = self.index.nodes.get_mut(&new) {
             node.exact = exact;
+            node.partial = partial;
         }
         if was_cached {
             self.cached -= 1;
@@ -257,6 +261,7 @@ impl Cache {
         let reason = match found.stop {
             Stop::Complete => return Vec::new(),
             Stop::Inexact => Reason::DecodeWritten,
+            Stop::Partial => Reason::NotKept,
             Stop::Diverged | Stop::End => match gone {
                 Some(Gone::Evicted) => Reason::Evicted,
                 Some(Gone::Expired) => Reason::Expired,
@@ -265,7 +270,7 @@ impl Cache {
             },
         };
         let lost = match reason {
-            Reason::DecodeWritten => self.known(namespace, tokens).tokens() - at,
+            Reason::DecodeWritten | Reason::NotKept => self.known(namespace, tokens).tokens() - at,
             _ if gone.is_some() => lost.min(rest),
             _ => rest,
         };

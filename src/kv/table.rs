@@ -4,6 +4,8 @@
 //! written by the step under way, the rest has nothing. A page that is not written to its end belongs to one table
 //! only, so a slot that is handed out is never another sequence's.
 
+use std::collections::BTreeSet;
+
 use super::PageId;
 use super::key::{Key, Namespace, PAGE};
 
@@ -19,6 +21,8 @@ pub struct BlockTable {
     pub(super) keys: Vec<Key>,
     /// Leading tokens whose KV prefill kernels computed from nothing but such KV.
     pub(super) exact: usize,
+    /// Numbers of the pages that lack what layers with a window keep.
+    pub(super) partial: BTreeSet<usize>,
 }
 
 impl BlockTable {
@@ -67,6 +71,11 @@ impl BlockTable {
     /// Leading tokens that are bit-identical to a cold prefill.
     pub fn exact(&self) -> usize {
         self.exact
+    }
+
+    /// Says that page `number` will be written but for what layers with a window keep of it.
+    pub fn omit_windows(&mut self, number: usize) {
+        self.partial.insert(number);
     }
 
     /// The slot of a position that has one: `page · PAGE + offset`.

@@ -65,7 +65,7 @@ impl Ahead {
         let (tier, got, ms) = self.take().await?;
         let wanted = &self.wanted[self.given];
         self.given += 1;
-        let missing = match self.tiers.accept(tier, got, &wanted.key, ms, self.deadline).await {
+        let missing = match self.tiers.accept(tier, got, &wanted.key, wanted.is_start(), ms, self.deadline).await {
             Ok(loaded) => return Some(Ok(loaded)),
             Err(missing) => missing,
         };
@@ -95,7 +95,9 @@ impl Ahead {
         while self.coming.len() < IN_FLIGHT
             && let Some(&tier) = self.places.get(self.asked)
         {
-            let blocks = self.places[self.asked..].iter().take(self.group).take_while(|place| **place == tier).count();
+            let start = self.wanted[self.asked].start;
+            let open = self.places[self.asked..].iter().zip(&self.wanted[self.asked..]).take(self.group);
+            let blocks = open.take_while(|(place, wanted)| **place == tier && wanted.start == start).count();
             let wanted = self.wanted[self.asked..self.asked + blocks].to_vec();
             self.asked += blocks;
             let mut answer = Box::pin(fetch(self.tiers.clone(), tier, wanted, self.deadline));
@@ -112,7 +114,8 @@ impl Ahead {
 /// What a tier says of some blocks, checked, and when that was known.
 async fn fetch(tiers: Rc<Tiers>, tier: usize, wanted: Vec<Wanted>, deadline: Deadline) -> Arrived {
     let keys: Vec<Key> = wanted.iter().map(|wanted| wanted.key).collect();
-    let got = tiers.bounded(tier, deadline, tiers.store(tier).get_many(&keys)).await;
+    let most = wanted.iter().map(Wanted::bytes).max().unwrap_or(0);
+    let got = tiers.bounded(tier, deadline, tiers.store(tier).get_many(&keys, most)).await;
     let values = match got {
         Ok(values) => values,
         // Each block of the group is missing for the same reason, of which one is told.

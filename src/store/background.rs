@@ -327,17 +327,18 @@ impl Store for Background {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move { Ok(self.get_many(std::slice::from_ref(key)).await?.pop().flatten()) })
+        Box::pin(async move { Ok(self.get_many(std::slice::from_ref(key), usize::MAX).await?.pop().flatten()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
         Box::pin(async move {
-            let queued = |key| Some(self.shared.state().values.get(key)?.bytes.to_vec());
+            let start = |bytes: &[u8]| bytes[..bytes.len().min(most)].to_vec();
+            let queued = |key| Some(start(&self.shared.state().values.get(key)?.bytes));
             let mut values: Vec<Option<Vec<u8>>> = keys.iter().map(queued).collect();
             let open: Vec<usize> = (0..keys.len()).filter(|&i| values[i].is_none()).collect();
             if !open.is_empty() {
                 let keys: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
-                let found = self.read(move |store| block_on(store.get_many(&keys))).await?;
+                let found = self.read(move |store| block_on(store.get_many(&keys, most))).await?;
                 open.into_iter().zip(found).for_each(|(i, value)| values[i] = value);
             }
             Ok(values)

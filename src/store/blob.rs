@@ -57,7 +57,9 @@ pub struct Blob {
     pub last_hidden: Option<Vec<f32>>,
     pub element: Element,
     pub rows: Vec<Row>,
-    /// For every layer with keys and values K `[n, k]`, then V `[n, v]`, back to back.
+    /// How many of the rows, the last, are of layers with a window.
+    pub windows: usize,
+    /// For every layer with keys and values K `[n, k]`, then V `[n, v]`, back to back; of a start without layers with a window.
     pub kv: Vec<u8>,
     /// What the other layers keep behind the last token; empty where there are none.
     pub state: Vec<f32>,
@@ -73,6 +75,10 @@ pub struct Expected<'a> {
     pub namespace: &'a [(&'a str, &'a str)],
     pub element: Element,
     pub rows: &'a [Row],
+    /// How many of the rows, the last, are of layers with a window.
+    pub windows: usize,
+    /// Only what is before those is wanted.
+    pub start: bool,
     /// Elements of `last_hidden`, if the blob has one.
     pub hidden: usize,
     /// Elements of `state`.
@@ -86,6 +92,8 @@ pub struct Family {
     pub namespace: Vec<(String, String)>,
     pub element: Element,
     pub rows: Vec<Row>,
+    /// How many of the rows, the last, are of layers with a window.
+    pub windows: usize,
     /// Elements of a `last_hidden`.
     pub hidden: usize,
     /// Elements of `state`.
@@ -98,19 +106,45 @@ pub struct Wanted {
     pub key: Key,
     pub parent: Key,
     pub tokens: Vec<u32>,
+    /// Only what is before layers with a window.
+    pub start: bool,
     pub family: Arc<Family>,
 }
 
 impl Wanted {
+    pub(super) fn is_start(&self) -> bool {
+        self.start && self.family.windows > 0
+    }
+
     pub(super) fn fields(&self) -> Vec<(&str, &str)> {
         self.family.namespace.iter().map(|(tag, value)| (&**tag, &**value)).collect()
     }
 
     /// `fields`: those of [`Wanted::fields`], of this block or of another one of the family.
     pub(super) fn expected<'a>(&'a self, fields: &'a [(&'a str, &'a str)]) -> Expected<'a> {
-        let Family { element, rows, hidden, state, .. } = &*self.family;
-        let (key, parent, tokens) = (self.key, self.parent, &self.tokens);
-        Expected { key, parent, tokens, namespace: fields, element: *element, rows, hidden: *hidden, state: *state }
+        let Family { element, rows, windows, hidden, state, .. } = &*self.family;
+        let (element, windows, hidden, state) = (*element, *windows, *hidden, *state);
+        let Self { key, parent, tokens, .. } = self;
+        let (key, parent, start) = (*key, *parent, self.is_start());
+        Expected { key, parent, tokens, namespace: fields, element, rows, windows, start, hidden, state }
+    }
+
+    /// Bytes at the beginning of its file in which all lies that is wanted.
+    pub(super) fn bytes(&self) -> usize {
+        let Family { namespace, element, rows, windows, hidden, state } = &*self.family;
+        if !self.is_start() {
+            return usize::MAX;
+        }
+        let shape = Shape {
+            tokens: self.tokens.len(),
+            hidden: Some(*hidden),
+            element: *element,
+            rows: rows.clone(),
+            windows: *windows,
+            state: *state,
+        };
+        let namespace = namespace.iter().cloned().collect();
+        file::start_bytes(&shape, &namespace, &metadata(&hex(&self.key), &hex(&self.parent), Producer::Prefill))
     }
 }
 
@@ -188,6 +222,10 @@ impl fmt::Display for Reject {
     }
 }
 
+fn metadata<'a>(key: &'a str, parent: &'a str, producer: Producer) -> [(&'static str, &'a str); 4] {
+    [("format", FORMAT), ("key", key), ("parent", parent), ("producer", producer.name())]
+}
+
 impl Blob {
     /// K of `layer`: `[n, rows[layer].k]` bytes.
     pub fn k(&self, layer: usize) -> &[u8] {
@@ -214,22 +252,19 @@ impl Blob {
 
         let mut data = Vec::with_capacity(4 * BLOCK + self.last_hidden.as_ref().map_or(0, |h| 4 * h.len()));
         data.extend(self.tokens.iter().flat_map(|token| token.to_le_bytes()));
-        data.extend(self.last_hidden.iter().flatten().flat_map(|value| value.to_le_bytes()));
+        let floats = self.last_hidden.iter().flatten().chain(&self.state);
+        data.extend(floats.flat_map(|value| value.to_le_bytes()));
         let shape = Shape {
             tokens: self.tokens.len(),
             hidden: self.last_hidden.as_ref().map(Vec::len),
             element: self.element,
             rows: self.rows.clone(),
+            windows: self.windows,
             state: self.state.len(),
         };
-        let metadata = [
-            ("format", FORMAT),
-            ("key", &hex(&self.key)),
-            ("parent", &hex(&self.parent)),
-            ("producer", self.producer.name()),
-        ];
-        let state: Vec<u8> = self.state.iter().flat_map(|value| value.to_le_bytes()).collect();
-        file::write(&shape, &self.namespace, &metadata, [&data[..], &self.kv, &state].into_iter())
+        let (key, parent) = (hex(&self.key), hex(&self.parent));
+        let metadata = metadata(&key, &parent, self.producer);
+        file::write(&shape, &self.namespace, &metadata, [&data[..], &self.kv].into_iter())
     }
 
     /// The blob that was asked for, or why these bytes are not it.
@@ -239,7 +274,7 @@ impl Blob {
         if bytes.len() > 8 + MAX_HEADER + data + 4 * expected.hidden {
             return Err(Reject::Size);
         }
-        let blob = Self::parse(bytes)?;
+        let blob = if expected.start { Self::parse_start(bytes)? } else { Self::parse(bytes)? };
         let fields: BTreeMap<&str, &str> = expected.namespace.iter().copied().collect();
         let same_fields = fields.into_iter().eq(blob.namespace.iter().map(|(tag, value)| (&**tag, &**value)));
         let hidden_fits = blob.last_hidden.as_ref().is_none_or(|hidden| hidden.len() == expected.hidden);
@@ -249,7 +284,7 @@ impl Blob {
             _ if blob.parent != expected.parent => Err(Reject::Parent),
             _ if blob.tokens != expected.tokens => Err(Reject::Tokens),
             _ if blob.rows != expected.rows || blob.element != expected.element || !hidden_fits => Err(Reject::Layout),
-            _ if blob.state.len() != expected.state => Err(Reject::Layout),
+            _ if blob.state.len() != expected.state || blob.windows != expected.windows => Err(Reject::Layout),
             _ => Ok(blob),
         }
     }
@@ -260,9 +295,20 @@ impl Blob {
         let (header, data) = file::split(bytes)?;
         let head = Head::read(header, data.len() as u64, FORMAT, BLOCK)?;
         head.verify(data)?;
+        Self::of(head, data)
+    }
+
+    /// As [`Blob::parse`], of a file of which at least the start is there: without what is of layers with a window.
+    fn parse_start(bytes: &[u8]) -> Result<Self, Reject> {
+        let (header, data) = file::split(bytes)?;
+        let (head, data) = Head::read_start(header, data, FORMAT, BLOCK)?;
+        Self::of(head, data)
+    }
+
+    fn of(head: Head, data: &[u8]) -> Result<Self, Reject> {
         let (tokens, rest) = data.split_at(4 * head.shape.tokens);
         let (hidden, rest) = rest.split_at(4 * head.shape.hidden.unwrap_or(0));
-        let (kv, state) = rest.split_at(rest.len() - 4 * head.shape.state);
+        let (state, kv) = rest.split_at(4 * head.shape.state);
         Ok(Self {
             key: head.key("key")?,
             parent: head.key("parent")?,
@@ -272,6 +318,7 @@ impl Blob {
             last_hidden: head.shape.hidden.map(|_| words(hidden).map(f32::from_le_bytes).collect()),
             element: head.shape.element,
             rows: head.shape.rows,
+            windows: head.shape.windows,
             kv: kv.to_vec(),
             state: words(state).map(f32::from_le_bytes).collect(),
         })

@@ -1,13 +1,15 @@
 //! The container of all KV files, of a block or of a whole prefix: the same bytes for the same values.
 //!
-//! It is safetensors, so any tool reads it: `tokens` (U32 `[n]`), optionally `last_hidden` (F32 `[hidden]`), then for every
-//! layer with keys and values `k.N` and `v.N` (`[n, width]`), then, where other layers keep a state, `state` (F32 `[count]`), back
-//! to back in that order. `__metadata__` holds the format, the namespace fields
-//! (`ns.TAG`), the digest, and what else a file of that format says.
+//! It is safetensors, so any tool reads it: `tokens` (U32 `[n]`), optionally `last_hidden` (F32 `[hidden]`), where layers keep a
+//! state `state` (F32 `[count]`), then for every layer with keys and values `k.N` and `v.N` (`[n, width]`), back to back in that order;
+//! layers that see a window only are the last. `__metadata__` holds the format,
+//! the namespace fields (`ns.TAG`), the digest, and what else a file of that format says; where there are layers with a window how
+//! many (`windows`), and a digest of what is before them (`start`), so that a file can be read as far as there.
 //!
 //! Invariants: equal values are equal bytes (metadata sorted, tensors in a fixed order, header padded with spaces to 8),
 //! and only those bytes are accepted: the reader renders the header again from what it read and compares. The digest is
-//! SHA-256 over the rendered header with a digest of zeros, then the data, so it covers every byte. Nothing is allocated
+//! SHA-256 over the rendered header with a digest of zeros, then the data, so it covers every byte; that of the start is over the
+//! header with zeros for both, then the data before the windows. Nothing is allocated
 //! from a size that the file claims: a header has at most [`MAX_HEADER`] bytes, data what is really there.
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +23,9 @@ use super::{Key, Reject};
 /// A header of more bytes than this is refused unread; one of 128 layers has about 25,000.
 pub const MAX_HEADER: usize = 256 << 10;
 
+const DIGEST: &str = "digest";
+/// The digest of what is before layers with a window.
+const START: &str = "start";
 const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// What the bytes of a row are, for other readers of the file.
@@ -68,6 +73,8 @@ pub(super) struct Shape {
     pub(crate) hidden: Option<usize>,
     pub(crate) element: Element,
     pub(crate) rows: Vec<Row>,
+    /// How many of the rows, the last, are of layers with a window.
+    pub(crate) windows: usize,
     /// Elements of states.
     pub(crate) state: usize,
 }
@@ -93,13 +100,17 @@ impl Shape {
             Some(info) if info.dtype == Dtype::U8 => Element::U8,
             _ => Element::F16,
         };
+        let windows = match parsed.metadata().as_ref()?.get("windows") {
+            Some(count) => count.parse().ok().filter(|&count| (1..=layers).contains(&count))?,
+            None => 0,
+        };
         let rows = (0..layers).map(|layer| {
             Some(Row {
                 k: row_bytes(&found, &format!("k.{layer}"), element)?,
                 v: row_bytes(&found, &format!("v.{layer}"), element)?,
             })
         });
-        Some(Self { tokens, hidden, element, rows: rows.collect::<Option<_>>()?, state })
+        Some(Self { tokens, hidden, element, rows: rows.collect::<Option<_>>()?, windows, state })
     }
 
     /// Names, types, shapes and places of the tensors, in file order. Sizes come from memory that exists, or from a header
@@ -117,16 +128,23 @@ impl Shape {
         if let Some(hidden) = self.hidden {
             push("last_hidden".to_owned(), Dtype::F32, vec![hidden], hidden.saturating_mul(4));
         }
+        if self.state > 0 {
+            push("state".to_owned(), Dtype::F32, vec![self.state], self.state.saturating_mul(4));
+        }
         for (layer, row) in self.rows.iter().enumerate() {
             for (name, bytes) in [("k", row.k), ("v", row.v)] {
                 let shape = vec![tokens, bytes / element.bytes()];
                 push(format!("{name}.{layer}"), element.dtype(), shape, bytes.saturating_mul(tokens));
             }
         }
-        if self.state > 0 {
-            push("state".to_owned(), Dtype::F32, vec![self.state], self.state.saturating_mul(4));
-        }
         tensors
+    }
+
+    /// Bytes of the data before those of layers with a window.
+    fn start(&self) -> usize {
+        let tensors = self.tensors();
+        let windows = tensors.len() - 2 * self.windows;
+        tensors[windows - 1].1.data_offsets.1
     }
 }
 
@@ -137,37 +155,66 @@ fn row_bytes(tensors: &HashMap<String, &TensorInfo>, name: &str, element: Elemen
 /// A header that the writer writes, as far as can be told without the data.
 pub(super) struct Head {
     pub(crate) shape: Shape,
-    /// The digest in it is zeros.
+    /// The digests in it are zeros.
     pub(crate) metadata: BTreeMap<String, String>,
     digest: Key,
+    /// Of what is before layers with a window, where there are any.
+    start: Option<Key>,
 }
 
 impl Head {
     /// `header`: what lies between the length and the data, of which there are `data` bytes. At most `max_tokens`.
     pub(crate) fn read(header: &[u8], data: u64, format: &str, max_tokens: usize) -> Result<Self, Reject> {
+        let (head, length) = Self::parse(header, format, max_tokens)?;
+        match data {
+            found if found < length => Err(Reject::Truncated),
+            found if found > length => Err(Reject::Size),
+            _ => Ok(head),
+        }
+    }
+
+    /// With the bytes that the data have by it.
+    fn parse(header: &[u8], format: &str, max_tokens: usize) -> Result<(Self, u64), Reject> {
         let parsed: Metadata = serde_json::from_slice(header).map_err(|_| Reject::Header)?;
         let metadata = parsed.metadata().as_ref().ok_or(Reject::Header)?;
         if metadata.get("format").ok_or(Reject::Header)? != format {
             return Err(Reject::Version);
-        }
-        match data {
-            len if len < parsed.data_len() as u64 => return Err(Reject::Truncated),
-            len if len > parsed.data_len() as u64 => return Err(Reject::Size),
-            _ => {}
         }
         let shape = Shape::read(&parsed, max_tokens).ok_or(Reject::Header)?;
         let mut metadata: BTreeMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         if render(&metadata, &shape.tensors()) != header {
             return Err(Reject::Header);
         }
-        let digest = metadata.insert("digest".to_owned(), NO_DIGEST.to_owned());
-        let digest = digest.and_then(|text| unhex(&text)).ok_or(Reject::Header)?;
-        Ok(Self { shape, metadata, digest })
+        let mut digest = |name: &str| {
+            let digest = metadata.get_mut(name).map(|text| std::mem::replace(text, NO_DIGEST.to_owned()));
+            digest.and_then(|text| unhex(&text)).ok_or(Reject::Header)
+        };
+        let whole = digest(DIGEST)?;
+        let start = if shape.windows > 0 { Some(digest(START)?) } else { None };
+        Ok((Self { shape, metadata, digest: whole, start }, parsed.data_len() as u64))
+    }
+
+    /// As [`Head::read`], of a file of which at least the start is there, and the data of that. Verified.
+    pub(crate) fn read_start<'a>(
+        header: &[u8],
+        data: &'a [u8],
+        format: &str,
+        max_tokens: usize,
+    ) -> Result<(Self, &'a [u8]), Reject> {
+        let (head, _) = Self::parse(header, format, max_tokens)?;
+        let data = data.get(..head.shape.start()).ok_or(Reject::Truncated)?;
+        let header = render(&head.metadata, &head.shape.tensors());
+        let digest: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
+        if Some(digest) == head.start { Ok((head, data)) } else { Err(Reject::Digest) }
     }
 
     /// Compares the digest with that of the header and of the data behind it.
     pub(crate) fn verify(&self, data: &[u8]) -> Result<(), Reject> {
-        let header = render(&self.metadata, &self.shape.tensors());
+        let mut metadata = self.metadata.clone();
+        if let Some(start) = &self.start {
+            metadata.insert(START.to_owned(), hex(start));
+        }
+        let header = render(&metadata, &self.shape.tensors());
         let digest: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
         if digest == self.digest { Ok(()) } else { Err(Reject::Digest) }
     }
@@ -210,7 +257,11 @@ pub(super) fn write<'a>(
     let mut fields: BTreeMap<String, String> =
         namespace.iter().map(|(tag, value)| (format!("ns.{tag}"), value.clone())).collect();
     fields.extend(metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-    fields.insert("digest".to_owned(), NO_DIGEST.to_owned());
+    fields.insert(DIGEST.to_owned(), NO_DIGEST.to_owned());
+    if shape.windows > 0 {
+        fields.insert("windows".to_owned(), shape.windows.to_string());
+        fields.insert(START.to_owned(), NO_DIGEST.to_owned());
+    }
     let header = render(&fields, &tensors);
     let bytes = tensors.last().map_or(0, |(_, last)| last.data_offsets.1);
 
@@ -219,10 +270,26 @@ pub(super) fn write<'a>(
     file.extend(&header);
     data.for_each(|part| file.extend(part));
     assert_eq!(file.len(), 8 + header.len() + bytes, "bytes of data for the shape");
-    let digest: Key = Sha256::digest(&file[8..]).into();
-    fields.insert("digest".to_owned(), hex(&digest));
-    file[8..8 + header.len()].copy_from_slice(&render(&fields, &tensors));
+    let mut seal = |name: &str, end: usize| {
+        let digest: Key = Sha256::digest(&file[8..8 + header.len() + end]).into();
+        fields.insert(name.to_owned(), hex(&digest));
+        file[8..8 + header.len()].copy_from_slice(&render(&fields, &tensors));
+    };
+    if shape.windows > 0 {
+        seal(START, shape.start());
+    }
+    seal(DIGEST, bytes);
     file
+}
+
+/// Bytes at the beginning of a file in which its start lies, whatever of it may be there.
+pub(super) fn start_bytes(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str, &str)]) -> usize {
+    let mut fields: BTreeMap<String, String> =
+        namespace.iter().map(|(tag, value)| (format!("ns.{tag}"), value.clone())).collect();
+    fields.extend(metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    fields.extend([DIGEST, START].map(|name| (name.to_owned(), NO_DIGEST.to_owned())));
+    fields.insert("windows".to_owned(), shape.windows.to_string());
+    8 + render(&fields, &shape.tensors()).len() + shape.start()
 }
 
 /// The one header for these values.

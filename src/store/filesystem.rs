@@ -241,7 +241,15 @@ impl FilesystemStore {
         }
     }
 
-    fn read(&self, inner: &mut Inner, key: &Key) -> io::Result<Option<Vec<u8>>> {
+    /// The first `most` bytes of a value, or all of fewer. A use.
+    fn start(&self, key: &Key, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        let home = self.home(key);
+        let inner = &mut *home.inner.borrow_mut();
+        let read = home.read(inner, key, most);
+        home.count(inner, &home.path(key), read)
+    }
+
+    fn read(&self, inner: &mut Inner, key: &Key, most: usize) -> io::Result<Option<Vec<u8>>> {
         let path = self.path(key);
         let now = (self.clock)();
         let Some(entry) = scan::look(&path)? else {
@@ -262,6 +270,7 @@ impl FilesystemStore {
         if length > self.config.max_value {
             return Ok(None);
         }
+        let length = length.min(most as u64);
         let mut bytes = Vec::with_capacity(length as usize);
         (&file).take(length).read_to_end(&mut bytes)?;
         let used = inner.stamp(now);
@@ -326,12 +335,11 @@ impl Store for FilesystemStore {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move {
-            let home = self.home(key);
-            let inner = &mut *home.inner.borrow_mut();
-            let read = home.read(inner, key);
-            home.count(inner, &home.path(key), read)
-        })
+        Box::pin(async move { self.start(key, usize::MAX) })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        Box::pin(async move { keys.iter().map(|key| self.start(key, most)).collect() })
     }
 
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {

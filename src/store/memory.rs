@@ -73,6 +73,17 @@ impl MemoryStore {
     }
 }
 
+impl MemoryStore {
+    /// The first `most` bytes of a value, or all of fewer. A use.
+    fn start(&self, key: &Key, most: usize) -> Option<Vec<u8>> {
+        let inner = &mut *self.home(key).inner.borrow_mut();
+        inner.expire((self.clock)());
+        let used = inner.next_tick();
+        inner.lru.touch(key, used);
+        inner.values.get(key).map(|value| value[..value.len().min(most)].to_vec())
+    }
+}
+
 impl Inner {
     fn remove(&mut self, key: &Key) -> bool {
         self.values.remove(key);
@@ -98,13 +109,11 @@ impl Store for MemoryStore {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move {
-            let inner = &mut *self.home(key).inner.borrow_mut();
-            inner.expire((self.clock)());
-            let used = inner.next_tick();
-            inner.lru.touch(key, used);
-            Ok(inner.values.get(key).map(|value| value.to_vec()))
-        })
+        Box::pin(async move { Ok(self.start(key, usize::MAX)) })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        Box::pin(async move { Ok(keys.iter().map(|key| self.start(key, most)).collect()) })
     }
 
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {

@@ -94,8 +94,10 @@ pub trait Store {
     /// The value of `key`, whole.
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>>;
 
-    /// Several at once: one round trip, where the store is far. The caller bounds how many.
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    /// Several at once: one round trip, where the store is far. The caller bounds how many. Of each at least the first `most` bytes,
+    /// where it has as many: a store that can read a part reads no more.
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        let _ = most;
         Box::pin(async move {
             let mut values = Vec::with_capacity(keys.len());
             for key in keys {

@@ -196,7 +196,7 @@ impl Tiers {
             let got = self.bounded(tier, until, store.get(&expected.key)).await;
             let checked = got.map_or_else(Checked::Failed, |bytes| check(bytes, expected));
             let ms = began.elapsed().as_secs_f64() * 1e3;
-            match self.accept(tier, checked, &expected.key, ms, until).await {
+            match self.accept(tier, checked, &expected.key, expected.start, ms, until).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(further) => missing = missing.or(further),
             }
@@ -220,12 +220,13 @@ impl Tiers {
         &self.worker
     }
 
-    /// The blob that a tier gave within `ms` milliseconds, if it is the one expected.
+    /// The blob that a tier gave within `ms` milliseconds, if it is the one expected, or its `start`.
     pub(super) async fn accept(
         &self,
         tier: usize,
         got: Checked,
         key: &Key,
+        start: bool,
         ms: f64,
         until: Deadline,
     ) -> Result<Loaded, Missing> {
@@ -251,7 +252,8 @@ impl Tiers {
             stats.loaded_bytes += bytes.len() as u64;
             stats.load_ms += ms;
         });
-        for nearer in 0..tier {
+        // The start of a file is not the file.
+        for nearer in (0..tier).filter(|_| !start) {
             self.keep(nearer, key, &bytes, false).await;
         }
         Ok(Loaded { blob, tier, name: self.store(tier).name(), bytes: bytes.len(), ms })
@@ -308,7 +310,7 @@ impl Tiers {
         let keys: Vec<Key> = roots.iter().map(Manifest::key).collect();
         let mut values = Vec::new();
         for (tier, store) in self.stores().enumerate() {
-            match self.bounded(tier, deadline, store.get_many(&keys)).await {
+            match self.bounded(tier, deadline, store.get_many(&keys, usize::MAX)).await {
                 Ok(found) => values.push(found),
                 Err(error) => self.failed(tier, &error),
             }

@@ -28,6 +28,7 @@ impl Fuzz {
         let config = Config {
             capacity: 8 + rng.below(12),
             has_state: rng.below(2) == 0,
+            window: [None, Some(5)][rng.below(2)],
             page_bytes: 10,
             ttl_ms: [None, Some(40)][rng.below(2)],
             pinned_percent: 30,

@@ -10,4 +10,5 @@ mod keys;
 mod left;
 mod reasons;
 mod state;
+mod window;
 mod world;

@@ -30,7 +30,8 @@ fn a_bucket_keeps_what_is_put_for_others() {
     write(&*first, &id, &bytes);
     assert_eq!((first.usage().written, first.usage().dropped, first.problem()), (1, 0, None));
     assert_eq!(wait(second.contains(&[key(2), id])).unwrap(), [false, true]);
-    assert_eq!(wait(second.get_many(&[key(2), id])).unwrap(), [None, Some(bytes.clone())]);
+    assert_eq!(wait(second.get_many(&[key(2), id], usize::MAX)).unwrap(), [None, Some(bytes.clone())]);
+    assert_eq!(wait(second.get_many(&[key(2), id], 100)).unwrap(), [None, Some(bytes[..100].to_vec())]);
     let path = server.state().objects.keys().next().unwrap().clone();
     assert!(path.starts_with(&format!("{BUCKET}/kv/team/blocks/")), "{path}");
     wait(second.remove(&id)).unwrap();
@@ -61,7 +62,7 @@ fn many_are_asked_for_side_by_side() {
     let there = wait(store.contains(&keys)).unwrap();
     assert!(there.iter().enumerate().all(|(n, is)| *is == (n == 5)));
     server.state().at_least = 8;
-    assert_eq!(wait(store.get_many(&keys)).unwrap().iter().flatten().count(), 1);
+    assert_eq!(wait(store.get_many(&keys, usize::MAX)).unwrap().iter().flatten().count(), 1);
     let state = server.state();
     assert!(state.asked >= 128 && state.connections < 40, "{} connections", state.connections);
 }

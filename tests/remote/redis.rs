@@ -57,7 +57,13 @@ fn what_is_put_is_there_for_others_until_it_expires() {
     assert_eq!((first.usage().written, first.usage().written_bytes), (1, bytes.len() as u64));
     drop(first);
     assert_eq!(wait(second.contains(&[key(2), id])).unwrap(), [false, true]);
-    assert_eq!(wait(second.get_many(&[key(2), id])).unwrap(), [None, Some(bytes.clone())]);
+    assert_eq!(wait(second.get_many(&[key(2), id], usize::MAX)).unwrap(), [None, Some(bytes.clone())]);
+    let start = wait(second.get_many(&[key(2), id], 100)).unwrap();
+    assert!(
+        start[0].is_none() && start[1].as_ref().is_some_and(|start| (100..102).contains(&start.len())),
+        "a byte tells of more"
+    );
+    assert!(bytes.starts_with(start[1].as_ref().unwrap()));
 
     let left = || redis.text(&["TTL", &name(&id)]).trim_start_matches(':').parse::<i64>().unwrap();
     assert!((3_000..=3_600).contains(&left()), "{}", left());
@@ -83,7 +89,7 @@ fn any_number_of_blocks_is_one_round_trip() {
     let there = wait(store.contains(&keys)).unwrap();
     assert!(there.iter().enumerate().all(|(n, is)| *is == (n < 60)));
     assert_eq!(proxy.turns(), 1);
-    let values = wait(store.get_many(&keys[40..80])).unwrap();
+    let values = wait(store.get_many(&keys[40..80], usize::MAX)).unwrap();
     assert_eq!((proxy.turns(), values.iter().flatten().count()), (1, 20));
     wait(store.get(&keys[0])).unwrap().unwrap();
     assert_eq!(proxy.turns(), 1);

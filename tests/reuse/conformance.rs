@@ -80,6 +80,7 @@ fn blocks(namespace: &Namespace, tokens: &[u32]) -> Vec<Blob> {
             element: Element::F16,
             rows: ROWS.to_vec(),
             kv,
+            windows: 0,
             state: Vec::new(),
         }
     });
@@ -90,7 +91,18 @@ fn loads(tiers: &Tiers, wanted: &Blob) -> Option<Blob> {
     let namespace: Vec<(&str, &str)> = wanted.namespace.iter().map(|(tag, value)| (&**tag, &**value)).collect();
     let Blob { key, parent, element, .. } = *wanted;
     let (tokens, namespace) = (&wanted.tokens[..], &namespace[..]);
-    let expected = Expected { key, parent, tokens, namespace, element, rows: &ROWS, hidden: 3, state: 0 };
+    let expected = Expected {
+        key,
+        parent,
+        tokens,
+        namespace,
+        element,
+        rows: &ROWS,
+        windows: 0,
+        start: false,
+        hidden: 3,
+        state: 0,
+    };
     block_on(tiers.load(&expected)).map(|loaded| loaded.blob)
 }
 

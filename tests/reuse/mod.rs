@@ -6,6 +6,7 @@ mod conversation;
 mod faults;
 mod past;
 mod warm;
+mod window;
 
 use std::path::Path;
 

@@ -188,9 +188,9 @@ impl Store for Slow {
         self.0.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [store::Key]) -> Given<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [store::Key], most: usize) -> Given<'a, Vec<Option<Vec<u8>>>> {
         thread::sleep(Duration::from_secs(3));
-        self.0.get_many(keys)
+        self.0.get_many(keys, most)
     }
 
     fn put<'a>(&'a self, key: &'a store::Key, bytes: &'a [u8], ttl: Option<Duration>) -> Given<'a, ()> {

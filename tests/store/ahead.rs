@@ -28,7 +28,7 @@ impl Store for Noting {
         self.inner.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
         self.asked.borrow_mut().push(keys.len());
         Box::pin(async move {
             if self.hangs {
@@ -77,8 +77,8 @@ impl Scene {
 
 fn wanted(blob: &Blob) -> Wanted {
     let namespace = NAMESPACE.map(|(tag, value)| (tag.to_string(), value.to_string())).to_vec();
-    let family = Family { namespace, element: Element::F16, rows: ROWS.to_vec(), hidden: HIDDEN, state: 0 };
-    Wanted { key: blob.key, parent: blob.parent, tokens: blob.tokens.clone(), family: family.into() }
+    let family = Family { namespace, element: Element::F16, rows: ROWS.to_vec(), windows: 0, hidden: HIDDEN, state: 0 };
+    Wanted { key: blob.key, parent: blob.parent, tokens: blob.tokens.clone(), start: false, family: family.into() }
 }
 
 /// Ten blocks in two stores behind a memory that keeps nothing.

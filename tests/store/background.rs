@@ -131,7 +131,7 @@ fn what_is_queued_is_seen_and_written_while_nobody_waits() {
 
     fake.set(|inner| inner.reads_hang = false);
     assert_eq!(
-        wait(store.get_many(&[key(9), key(0)])).unwrap(),
+        wait(store.get_many(&[key(9), key(0)], usize::MAX)).unwrap(),
         [None, Some(vec![0; 10])],
         "no read waits for a write"
     );

@@ -1,6 +1,6 @@
 //! The file of a block: the same bytes for the same blob, readable by others, and back.
 
-use headstart::store::{Blob, Element, Expected, Producer, Row};
+use headstart::store::{Blob, Element, Expected, Producer, Reject, Row};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
@@ -92,6 +92,7 @@ proptest! {
         hidden in prop::option::of(prop::collection::vec(-1e9f32..1e9, 0..9)),
         fields in prop::collection::btree_map("[a-z_]{1,8}", ".{0,20}", 0..5),
         state in prop::collection::vec(any::<i16>(), 0..9),
+        windows in 0usize..5,
         seed in any::<u8>(),
     ) {
         let element = if halves { Element::F16 } else { Element::U8 };
@@ -102,14 +103,29 @@ proptest! {
         let bytes = rows.iter().map(|row| row.k + row.v).sum::<usize>() * tokens.len();
         let blob = Blob {
             key: key(seed), parent: key(!seed), tokens, namespace: fields, producer: Producer::Decode, last_hidden: hidden, element,
-            rows, kv: (0..bytes).map(|i| i as u8 ^ seed).collect(), state: state.into_iter().map(f32::from).collect(),
+            windows: windows.min(rows.len()), rows, kv: (0..bytes).map(|i| i as u8 ^ seed).collect(), state: state.into_iter().map(f32::from).collect(),
         };
         let fields: Vec<(&str, &str)> = blob.namespace.iter().map(|(tag, value)| (&**tag, &**value)).collect();
         let expected = Expected {
             key: blob.key, parent: blob.parent, tokens: &blob.tokens, namespace: &fields, element, rows: &blob.rows,
-            hidden: blob.last_hidden.as_ref().map_or(0, Vec::len), state: blob.state.len(),
+            windows: blob.windows, start: false, hidden: blob.last_hidden.as_ref().map_or(0, Vec::len), state: blob.state.len(),
         };
         let bytes = blob.encode();
+        // Of a file that is cut anywhere behind it, the start is the same.
+        let start = blob.rows[..blob.rows.len() - blob.windows].iter().map(|row| row.k + row.v).sum::<usize>() * blob.tokens.len();
+        let end = bytes.len() - (blob.kv.len() - start);
+        let of_start = Expected { start: true, ..expected };
+        if blob.windows > 0 {
+            let without = Blob { kv: blob.kv[..start].to_vec(), ..blob.clone() };
+            prop_assert_eq!(Blob::decode(&bytes[..end], &of_start), Ok(without.clone()));
+            prop_assert_eq!(Blob::decode(&bytes, &of_start), Ok(without));
+            prop_assert!(matches!(Blob::decode(&bytes[..end - 1], &of_start), Err(Reject::Truncated)));
+            let mut other = bytes[..end].to_vec();
+            other[end - 1] ^= 1;
+            prop_assert!(Blob::decode(&other, &of_start).is_err());
+        } else {
+            prop_assert!(Blob::decode(&bytes, &of_start).is_err());
+        }
         prop_assert_eq!(Blob::decode(&bytes, &expected), Ok(blob));
     }
 }

@@ -64,6 +64,7 @@ pub fn blob(n: usize, hidden: bool) -> Blob {
         last_hidden: hidden.then(|| vec![0.5, -1.25, 3.0e-8]),
         element: Element::F16,
         rows: ROWS.to_vec(),
+        windows: 0,
         kv: (0..n * bytes).map(|i| (i * 37 + 11) as u8).collect(),
         state: Vec::new(),
     }
@@ -78,6 +79,8 @@ pub fn expected(blob: &Blob) -> Expected<'_> {
         namespace: &NAMESPACE,
         element: Element::F16,
         rows: &ROWS,
+        windows: 0,
+        start: false,
         hidden: HIDDEN,
         state: 0,
     }

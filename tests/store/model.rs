@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use headstart::store::{FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, StoreError};
+use headstart::store::{FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, StoreError, system_clock};
 use proptest::prelude::*;
 
 use super::*;
@@ -219,4 +219,19 @@ fn what_went_is_counted() {
     assert_eq!(wait(store.contains(&[key(3), key(4)])).unwrap(), [false, false]);
     let usage = store.usage();
     assert_eq!((usage.evicted, usage.expired, usage.entries, usage.bytes), (3, 2, 0, 0));
+}
+
+#[test]
+fn the_start_of_a_value_is_read_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores: [Box<dyn Store>; 2] = [
+        Box::new(MemoryStore::new(1 << 20, system_clock())),
+        Box::new(FilesystemStore::new(folder.path(), FilesystemConfig::default(), system_clock())),
+    ];
+    for store in stores {
+        wait(store.put(&key(1), &[7; 300], None)).unwrap();
+        let start = |most| wait(store.get_many(&[key(1), key(2)], most)).unwrap();
+        assert_eq!(start(100), [Some(vec![7; 100]), None], "{}", store.name());
+        assert_eq!(start(1000), [Some(vec![7; 300]), None], "{}", store.name());
+    }
 }

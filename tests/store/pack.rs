@@ -22,8 +22,15 @@ pub const KEYS: BlockKeys = BlockKeys { root: [7; 32], block: &block_key };
 
 pub const VOCAB: usize = 50_000;
 
-pub const EXPECTED: PackExpected =
-    PackExpected { namespace: &NAMESPACE, element: Element::F16, rows: &ROWS, hidden: HIDDEN, state: 0, vocab: VOCAB };
+pub const EXPECTED: PackExpected = PackExpected {
+    namespace: &NAMESPACE,
+    element: Element::F16,
+    rows: &ROWS,
+    windows: 0,
+    hidden: HIDDEN,
+    state: 0,
+    vocab: VOCAB,
+};
 
 /// The blocks of a prefix of `n` tokens, other bytes in each.
 pub fn prefix(n: usize, hidden: bool) -> Vec<Blob> {
@@ -392,6 +399,7 @@ proptest! {
         text in prop::option::of(".{0,60}"),
         decoded in any::<bool>(),
         state in 0usize..5,
+        windows in 0usize..5,
         root in any::<Key>(),
     ) {
         let keys = BlockKeys { root, ..KEYS };
@@ -406,7 +414,7 @@ proptest! {
             Blob {
                 key, parent: std::mem::replace(&mut parent, key), tokens: part.to_vec(), namespace: fields.clone(),
                 producer: if decoded { Producer::Decode } else { Producer::Prefill }, last_hidden: hidden,
-                element: Element::F16, rows: rows.clone(), kv: (0..width * part.len()).map(|i| (i * 31 + block) as u8).collect(),
+                element: Element::F16, rows: rows.clone(), windows: windows.min(rows.len()), kv: (0..width * part.len()).map(|i| (i * 31 + block) as u8).collect(),
                 state: (0..state).map(|i| (i * 7 + block) as f32).collect(),
             }
         }).collect();

@@ -44,6 +44,8 @@ struct Request {
     path: String,
     query: String,
     host: String,
+    /// Bytes from the first on that are asked for.
+    most: usize,
     body: Vec<u8>,
 }
 
@@ -104,7 +106,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
     let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let (path, query) = (path.to_owned(), query.to_owned());
-    let (mut host, mut length) = (String::new(), 0);
+    let (mut host, mut length, mut most) = (String::new(), 0, usize::MAX);
     loop {
         let mut header = String::new();
         if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
@@ -114,13 +116,14 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
         match name.to_ascii_lowercase().as_str() {
             "host" => host = value.trim().to_owned(),
             "content-length" => length = value.trim().parse().unwrap(),
+            "range" => most = value.trim().strip_prefix("bytes=0-").unwrap().parse::<usize>().unwrap() + 1,
             "transfer-encoding" => panic!("a bucket wants to know the length first"),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(Some(Request { method, path, query, host, body }))
+    Ok(Some(Request { method, path, query, host, most, body }))
 }
 
 fn answer(state: &mut State, request: &Request) -> (u16, Vec<u8>) {
@@ -140,6 +143,7 @@ fn answer(state: &mut State, request: &Request) -> (u16, Vec<u8>) {
     match request.method.as_str() {
         "GET" if parameter(&request.query, "list-type").is_some() => (200, listing(state, &request.query).into_bytes()),
         "GET" | "HEAD" => match state.objects.get(&path) {
+            Some(bytes) if request.most < bytes.len() => (206, bytes[..request.most].to_vec()),
             Some(bytes) => (200, bytes.clone()),
             None => error(404, "NoSuchKey"),
         },

@@ -178,6 +178,10 @@ impl Store for Shared {
         self.0.get(key)
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        self.0.get_many(keys, most)
+    }
+
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
         self.0.put(key, bytes, ttl)
     }

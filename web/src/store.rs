@@ -20,7 +20,7 @@ extern "C" {
     fn name(this: &KvStore) -> String;
 
     #[wasm_bindgen(method, catch)]
-    fn get(this: &KvStore, key: &str) -> Result<Promise, JsValue>;
+    fn get(this: &KvStore, key: &str, most: Option<f64>) -> Result<Promise, JsValue>;
 
     #[wasm_bindgen(method, catch)]
     fn put(this: &KvStore, key: &str, bytes: Uint8Array, ttl_ms: Option<f64>) -> Result<Promise, JsValue>;
@@ -91,13 +91,14 @@ impl Store for JsStore {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move { self.bytes(self.settle(self.store.get(&js::hex(key))).await?) })
+        Box::pin(async move { self.bytes(self.settle(self.store.get(&js::hex(key), None)).await?) })
     }
 
     /// All are asked for at once: each promise is on its way before the first is waited for.
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
         Box::pin(async move {
-            let asked: Vec<_> = keys.iter().map(|key| self.store.get(&js::hex(key))).collect();
+            let most = (most < usize::MAX).then_some(most as f64);
+            let asked: Vec<_> = keys.iter().map(|key| self.store.get(&js::hex(key), most)).collect();
             let mut values = Vec::with_capacity(asked.len());
             for promise in asked {
                 values.push(self.bytes(self.settle(promise).await?)?);

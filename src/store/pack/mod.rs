@@ -24,7 +24,7 @@ pub use error::PackError;
 pub use store::PackStore;
 
 const FORMAT: &str = "headstart-pack/1";
-const FIELDS: [&str; 6] = ["digest", "format", "key", "name", "producer", "text"];
+const FIELDS: [&str; 8] = ["digest", "format", "key", "name", "producer", "start", "text", "windows"];
 const MAX_NAME: usize = 128;
 const MAX_TEXT: usize = 1024;
 
@@ -73,6 +73,8 @@ pub struct PackExpected<'a> {
     pub namespace: &'a [(&'a str, &'a str)],
     pub element: Element,
     pub rows: &'a [Row],
+    /// How many of them, the last, are of layers with a window.
+    pub windows: usize,
     /// Elements of `last_hidden`, if the pack has one.
     pub hidden: usize,
     /// Elements of a block's state.
@@ -101,6 +103,8 @@ pub struct PackHeader {
     pub hidden: Option<usize>,
     pub(crate) element: Element,
     pub(crate) rows: Vec<Row>,
+    /// How many of them, the last, are of layers with a window.
+    pub(crate) windows: usize,
     /// Elements of the states of all blocks, one after another.
     pub(crate) state: usize,
     /// Of the whole file.
@@ -134,7 +138,7 @@ impl PackHeader {
         {
             return Err(Reject::Header.into());
         }
-        let Shape { hidden, element, rows, state, .. } = head.shape.clone();
+        let Shape { hidden, element, rows, windows, state, .. } = head.shape.clone();
         let header = Self {
             name,
             text,
@@ -145,6 +149,7 @@ impl PackHeader {
             hidden,
             element,
             rows,
+            windows,
             state,
             bytes,
         };
@@ -167,6 +172,10 @@ impl PackHeader {
         let width = |row: &Row| format!("{} bytes of K and {} of V a token", row.k, row.v);
         if let Some(layer) = (0..layers).find(|&layer| self.rows[layer] != expected.rows[layer]) {
             return differs(format!("layer {layer}"), width(&self.rows[layer]), width(&expected.rows[layer]));
+        }
+        if self.windows != expected.windows {
+            let what = "the layers that see a window".to_owned();
+            return differs(what, self.windows.to_string(), expected.windows.to_string());
         }
         let (state, expected_state) = (self.state, expected.state * self.tokens.div_ceil(BLOCK));
         if state != expected_state {
@@ -225,7 +234,7 @@ impl Pack {
                     return fail("its key is not that of its tokens");
                 }
                 _ if blob.namespace != first.namespace => return fail("it is of another namespace than the first"),
-                _ if (blob.element, &blob.rows) != (first.element, &first.rows) => {
+                _ if (blob.element, &blob.rows, blob.windows) != (first.element, &first.rows, first.windows) => {
                     return fail("its layers are not those of the first");
                 }
                 _ if blob.state.len() != first.state.len() => {
@@ -247,6 +256,7 @@ impl Pack {
             hidden: last.last_hidden.as_ref().map(Vec::len),
             element: first.element,
             rows: first.rows.clone(),
+            windows: first.windows,
             state: blobs.len() * first.state.len(),
         };
         let key = hex(&last.key);
@@ -257,9 +267,8 @@ impl Pack {
             let k = blobs.iter().map(move |blob| blob.k(layer));
             k.chain(blobs.iter().map(move |blob| blob.v(layer)))
         });
-        let states = blobs.iter().flat_map(|blob| &blob.state).flat_map(|value| value.to_le_bytes());
-        let states: Vec<u8> = states.collect();
-        let parts = std::iter::once(&data[..]).chain(layers).chain([&states[..]]);
+        data.extend(blobs.iter().flat_map(|blob| &blob.state).flat_map(|value| value.to_le_bytes()));
+        let parts = std::iter::once(&data[..]).chain(layers);
         let file = file::write(&shape, &first.namespace, &metadata, parts);
         Ok(Self::open(file, &PackLimits::default())?.0)
     }
@@ -349,14 +358,15 @@ impl Pack {
         let tokens = block * BLOCK..end;
         let rows = &self.header.rows;
         let mut kv = Vec::with_capacity(rows.iter().map(|row| row.k + row.v).sum::<usize>() * tokens.len());
-        let mut begin = 4 * (self.tokens.len() + self.header.hidden.unwrap_or(0));
+        let states = 4 * (self.tokens.len() + self.header.hidden.unwrap_or(0));
+        let mut begin = states + 4 * self.header.state;
         for width in rows.iter().flat_map(|row| [row.k, row.v]) {
             let Range { start, end } = tokens;
             kv.extend(&self.data()[begin + start * width..begin + end * width]);
             begin += self.tokens.len() * width;
         }
         let state = self.header.state / self.tokens.len().div_ceil(BLOCK);
-        let own = &self.data()[begin + block * 4 * state..][..4 * state];
+        let own = &self.data()[states + block * 4 * state..][..4 * state];
         Blob {
             key: keys[block + 1],
             parent: keys[block],
@@ -366,6 +376,7 @@ impl Pack {
             last_hidden: if end == self.tokens.len() { self.last_hidden() } else { None },
             element: self.header.element,
             rows: rows.clone(),
+            windows: self.header.windows,
             kv,
             state: words(own).map(f32::from_le_bytes).collect(),
         }

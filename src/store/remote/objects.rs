@@ -207,8 +207,13 @@ impl Client {
         Ok(found.is_some_and(|response| length(&response).is_none_or(|length| length <= self.max_value)))
     }
 
-    fn value(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(mut response) = self.ask(Verb::Get, &scan::name(key), &[])? else { return Ok(None) };
+    /// At least the first `most` bytes, where it has as many. A server may give more than it is asked for.
+    fn value(&self, key: &Key, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut request = self.agent.get(self.url(Verb::Get, &scan::name(key)));
+        if (most as u64) < self.max_value {
+            request = request.header("range", format!("bytes=0-{}", most - 1));
+        }
+        let Some(mut response) = self.answer(request.call())? else { return Ok(None) };
         if length(&response).is_some_and(|length| length > self.max_value) {
             return Ok(None);
         }
@@ -276,12 +281,12 @@ impl Store for Objects {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move { self.counted(self.client.value(key)) })
+        Box::pin(async move { self.counted(self.client.value(key, usize::MAX)) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
         let client = &self.client;
-        Box::pin(async move { self.counted(client.each(keys, |key| client.value(key))) })
+        Box::pin(async move { self.counted(client.each(keys, |key| client.value(key, most))) })
     }
 
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {

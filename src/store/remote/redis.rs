@@ -154,12 +154,13 @@ impl Redis {
         Ok(self.ask(&commands, 0)?.into_iter().map(fits).collect())
     }
 
-    fn values(&self, keys: &[Key]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+    /// At least the first `most` bytes of each, where it has as many.
+    fn values(&self, keys: &[Key], most: usize) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         let max = self.config.max_value;
         let mut commands = pipe();
         for key in keys {
             // The byte after the longest value tells that there is more.
-            commands.cmd("GETRANGE").arg(self.name_of(key)).arg(0).arg(max);
+            commands.cmd("GETRANGE").arg(self.name_of(key)).arg(0).arg(max.min(most as u64));
         }
         let fits = |bytes: &Vec<u8>| !bytes.is_empty() && bytes.len() as u64 <= max;
         Ok(self.ask(&commands, max + 1)?.into_iter().map(|value| value.filter(fits)).collect())
@@ -253,11 +254,11 @@ impl Store for Redis {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move { Ok(self.counted(self.values(std::slice::from_ref(key)))?.pop().flatten()) })
+        Box::pin(async move { Ok(self.counted(self.values(std::slice::from_ref(key), usize::MAX))?.pop().flatten()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
-        Box::pin(async move { self.counted(self.values(keys)) })
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        Box::pin(async move { self.counted(self.values(keys, most)) })
     }
 
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {

@@ -73,8 +73,9 @@ export class DiskStore implements KvStore {
     return this.#budget;
   }
 
-  get(key: string): Promise<Uint8Array | undefined> {
-    return this.#home(key).#get(key);
+  /** The first `most` bytes, or all of fewer. */
+  get(key: string, most?: number): Promise<Uint8Array | undefined> {
+    return this.#home(key).#get(key, most);
   }
 
   put(key: string, bytes: Uint8Array, ttlMs = this.#ttl): Promise<void> {
@@ -89,9 +90,9 @@ export class DiskStore implements KvStore {
     return (MANIFEST.test(key) && this.#manifests) || this;
   }
 
-  async #get(key: string): Promise<Uint8Array | undefined> {
+  async #get(key: string, most?: number): Promise<Uint8Array | undefined> {
     const queued = this.#queue.get(key);
-    if (queued) return queued.slice();
+    if (queued) return queued.slice(0, most);
     if (!KEY.test(key) || this.#expired(key)) return undefined;
     try {
       const file = await this.#disk.read(this.#folder, key);
@@ -99,8 +100,8 @@ export class DiskStore implements KvStore {
         this.#lru.delete(key);
         return undefined;
       }
-      const bytes = new Uint8Array(await file.arrayBuffer());
-      this.#lru.set(key, { bytes: bytes.length, expires: this.#lru.get(key)?.expires ?? this.#clock() + this.#ttl });
+      const bytes = new Uint8Array(await file.slice(0, most).arrayBuffer());
+      this.#lru.set(key, { bytes: file.size, expires: this.#lru.get(key)?.expires ?? this.#clock() + this.#ttl });
       return bytes;
     } catch {
       this.#failures++;

@@ -24,7 +24,8 @@ export interface ModelFile {
 /** Where KV lives beyond the GPU. Keys are 64 hex digits. It may lose anything, and is trusted with nothing. */
 export interface KvStore {
   readonly name: string;
-  get(key: string): Promise<Uint8Array | undefined>;
+  /** The first `most` bytes, or all of fewer. */
+  get(key: string, most?: number): Promise<Uint8Array | undefined>;
   /** Returns once the write is queued. A write that fails is counted. */
   put(key: string, bytes: Uint8Array, ttlMs?: number): Promise<void>;
   contains(keys: string[]): Promise<boolean[]>;

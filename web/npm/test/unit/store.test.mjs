@@ -126,6 +126,15 @@ test("a disk that is full is lived with", async () => {
   assert.deepEqual(await store.get(key(9)), blob(100));
 });
 
+test("the start of a block is read alone, queued and written", async () => {
+  const store = await open();
+  await store.put(key(0), blob(100));
+  assert.deepEqual(await store.get(key(0), 10), blob(100).slice(0, 10));
+  await store.flush();
+  assert.deepEqual(await store.get(key(0), 10), blob(100).slice(0, 10));
+  assert.deepEqual(await store.get(key(0)), blob(100));
+});
+
 test("remove and clear reach what is still queued", async () => {
   const store = await open();
   await store.put(key(0), blob(10));
