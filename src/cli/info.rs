@@ -110,7 +110,7 @@ fn describe(checkpoint: &Checkpoint) -> Value {
         let sizes = json!({
             "layers": config.layers.len(),
             "hidden": config.hidden,
-            "intermediate": config.intermediate(),
+            "intermediate": config.layers.iter().map(|layer| layer.intermediate).max(),
             "experts": config.experts().map(|experts| experts.count),
             "experts_used": config.experts().map(|experts| experts.used),
             "heads": config.heads,

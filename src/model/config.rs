@@ -222,11 +222,6 @@ impl Config {
         Heads { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim }
     }
 
-    /// The most elements between the halves of any layer's MLP.
-    pub(crate) fn intermediate(&self) -> usize {
-        self.layers.iter().map(|layer| layer.intermediate).max().unwrap_or(0)
-    }
-
     /// The most elements of a row between two matrices of any layer.
     pub(crate) fn widest(&self) -> usize {
         // Heads that are normed wait between their matrix and their places.
