@@ -35,12 +35,15 @@ pub const MORE: [&str; 7] = [
     "tiny-qwen3-some-f16",
 ];
 
+/// Models that are here for their GGUF files: others of their families have all else they have.
+const SMALL: [&str; 3] = ["tiny-llama-f16", "tiny-qwen2-f16", "tiny-smollm3-small-f16"];
+
 pub fn all() -> impl Iterator<Item = &'static str> {
-    NAMES.into_iter().chain(MORE)
+    NAMES.into_iter().chain(MORE).chain(SMALL)
 }
 
 /// Those of them that are a GGUF file too, `NAME.gguf`.
-pub const GGUFS: [&str; 12] = [
+pub const GGUFS: [&str; 15] = [
     "tiny-qwen3-f16",
     "tiny-gemma2-f16",
     "tiny-gemma3-f16",
@@ -53,6 +56,9 @@ pub const GGUFS: [&str; 12] = [
     "tiny-phi4-f16",
     "tiny-granite4-f16",
     "tiny-granite4-nope-f16",
+    "tiny-llama-f16",
+    "tiny-qwen2-f16",
+    "tiny-smollm3-small-f16",
 ];
 
 #[derive(Deserialize)]

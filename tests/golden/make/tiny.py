@@ -111,6 +111,15 @@ QWEN3_MOE = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, h
                  rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
 # Layers with and without, whose weights do not add up to 1.
 QWEN3_SOME = {**QWEN3_MOE, "norm_topk_prob": False, "mlp_only_layers": [1], "num_experts": 5, "num_experts_per_tok": 2}
+# What llama.cpp's converter reorders, biases too, and turns into a tensor of factors.
+SMALL_LLAMA = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=48, num_hidden_layers=2,
+                   vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=False, attention_bias=True,
+                   mlp_bias=True, rope_parameters=WIDE["rope_parameters"])
+SMALL_QWEN2 = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, intermediate_size=56, num_hidden_layers=2,
+                   vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
+                   rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+# The fourth layer does not turn.
+SMALL_SMOLLM3 = {**SMALL_QWEN2, "num_hidden_layers": 4, "pad_token_id": 0}
 LLAMA = transformers.LlamaConfig
 
 
@@ -143,7 +152,12 @@ MODELS = {
     "tiny-gemma3-whole-f16": (gemma3_whole, GEMMA3_WHOLE, torch.float16, {}),
     "tiny-qwen3-moe-f16": (transformers.Qwen3MoeConfig, QWEN3_MOE, torch.float16, {}),
     "tiny-qwen3-some-f16": (transformers.Qwen3MoeConfig, QWEN3_SOME, torch.float16, {}),
+    "tiny-llama-f16": (LLAMA, SMALL_LLAMA, torch.float16, {}),
+    "tiny-qwen2-f16": (transformers.Qwen2Config, SMALL_QWEN2, torch.float16, {}),
+    "tiny-smollm3-small-f16": (transformers.SmolLM3Config, SMALL_SMOLLM3, torch.float16, {}),
 }
+# Of families that have a smaller one below, and those of mixtures with other layers too.
+NO_GGUF = ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32", "tiny-qwen2-bf16", "tiny-smollm3-f16", "tiny-qwen3-some-f16"]
 
 
 def draw(config, seed):
@@ -192,7 +206,7 @@ def main():
         if kind is gemma3_whole:
             leave_out(f"{out}/config.json")
         model = common.load(out)
-        if tiny_gguf.writes(config):
+        if config.model_type in tiny_gguf.FAMILIES and name not in NO_GGUF:
             tiny_gguf.write(model, f"{out}.gguf")
         ids = [(i * i * 31 + i * 17 + 5 * seed + 3) % shape["vocab_size"] for i in range(PROMPT)]
         logits, record = common.run(model, ids)

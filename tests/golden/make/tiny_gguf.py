@@ -5,16 +5,20 @@ import gguf
 import numpy as np
 
 # By transformers' `model_type`: what GGUF calls the architecture, and what its converter adds to the gains of norms.
-FAMILIES = {"qwen2": ("qwen2", 0), "qwen3": ("qwen3", 0), "gemma2": ("gemma2", 1), "gemma3_text": ("gemma3", 1), "olmo2": ("olmo2", 0),
+FAMILIES = {"llama": ("llama", 0), "smollm3": ("smollm3", 0), "qwen2": ("qwen2", 0), "qwen3": ("qwen3", 0), "gemma2": ("gemma2", 1), "gemma3_text": ("gemma3", 1), "olmo2": ("olmo2", 0),
             "granite": ("granite", 0), "granitemoehybrid": ("granite", 0), "phi3": ("phi3", 0),
             "lfm2": ("lfm2", 0), "qwen3_moe": ("qwen3moe", 0)}
 # Whose rows of Q and K the converter interleaves.
-INTERLEAVED = ["granite", "granitemoehybrid"]
+INTERLEAVED = ["llama", "smollm3", "granite", "granitemoehybrid"]
 
 
-def writes(config):
-    """Whether the family of a configuration has this one as a GGUF file: of mixtures those of experts in every layer."""
-    return config.model_type in FAMILIES and not getattr(config, "mlp_only_layers", None)
+def llama3_factors(rope, head_dim):
+    """What each pair's frequency is divided by."""
+    low, high, original = rope["low_freq_factor"], rope["high_freq_factor"], rope["original_max_position_embeddings"]
+    for pair in range(head_dim // 2):
+        wavelength = 2 * math.pi * rope["rope_theta"] ** (2 * pair / head_dim)
+        smooth = min(max((original / wavelength - low) / (high - low), 0), 1)
+        yield 1 / ((1 - smooth) / rope["factor"] + smooth)
 
 
 def tensors(model):
@@ -67,6 +71,8 @@ def write(model, path):
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
         writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
         writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+    if rope["rope_type"] == "llama3":
+        writer.add_tensor("rope_freqs.weight", np.array(list(llama3_factors(rope, head_dim)), np.float32))
     if rope["rope_type"] == "longrope":
         original = rope["original_max_position_embeddings"]
         writer.add_rope_scaling_orig_ctx_len(original)
@@ -75,6 +81,9 @@ def write(model, path):
             writer.add_tensor(f"rope_factors_{ours}.weight", np.array(factors, np.float32))
     if "gemma" in config.model_type or config.model_type == "phi3":
         writer.add_sliding_window(config.sliding_window)
+    if config.model_type in ["llama", "smollm3"]:
+        writer.add_vocab_size(config.vocab_size)
+        writer.add_rope_dimension_count(head_dim)
     if rope.get("partial_rotary_factor"):
         writer.add_rope_dimension_count(int(head_dim * rope["partial_rotary_factor"]))
     if config.model_type == "qwen3_moe":
