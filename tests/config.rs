@@ -248,12 +248,32 @@ fn models_of_other_kinds_are_unsupported_by_name() {
         [with_key("general.architecture", "mamba").unwrap_err(), with_json(json!({"model_type": "mamba"})).unwrap_err()]
     {
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-        refused::<()>(Err(error), &["mamba", "llama, mistral, qwen2, qwen3, gemma2, gemma3"]);
+        refused::<()>(Err(error), &["mamba", "llama, mistral, qwen2, qwen3, qwen3", "gemma2, gemma3"]);
     }
     refused(with_json(json!({"model_type": null})), &["dir/config.json", "model_type", "missing"]);
     refused(with_json(json!({"hidden_act": "gelu"})), &["dir/config.json", "hidden_act", "gelu", "silu"]);
-    refused(with_json(json!({"quantization_config": {}})), &["dir/config.json", "quantization_config", "GGUF"]);
     refused(with_key("llama.attention.value_length", 8), &["tiny.gguf", "value length of 8", "16"]);
+}
+
+#[test]
+fn weights_that_another_tool_packed_are_refused_by_its_name() {
+    let mlx = json!({ "group_size": 64, "bits": 4 });
+    let of = |method: &str| json!({ "quant_method": method, "bits": 4, "group_size": 128, "version": "gemm" });
+    for (fields, parts) in [
+        (json!({ "quantization": mlx, "quantization_config": mlx }), ["MLX (quantization: 4 bits, groups of 64)", ""]),
+        (json!({ "quantization_config": of("gptq") }), ["GPTQ (quantization_config: 4 bits, groups of 128)", ""]),
+        (json!({ "quantization_config": of("awq") }), ["AWQ", "groups of 128"]),
+        (
+            json!({ "quantization_config": { "quant_method": "bitsandbytes", "load_in_4bit": true } }),
+            ["bitsandbytes", ""],
+        ),
+        (json!({ "quantization_config": {} }), ["another tool", "quantization_config"]),
+    ] {
+        let error = with_json(fields).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        refused::<()>(Err(error), &[&["dir/config.json", "--quantize q4_k", "GGUF"], &parts[..]].concat());
+    }
+    assert!(with_json(json!({ "quantization_config": null, "quantization": null })).is_ok());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, RopeRows, Samp
 use crate::{
     error::{Error, Result},
     kernels::{attention::Scores, linear::Activation},
-    weights::{Checkpoint, Field, Fields, JsonFile, Kind, Metadata},
+    weights::{Checkpoint, Field, Fields, JsonFile, Kind, Metadata, packed},
 };
 
 /// A field: its name in GGUF, behind the architecture's, and in `config.json`.
@@ -262,9 +262,8 @@ impl<'a> Keys<'a> {
                 (self.gguf_rope(head_dim, context)?, tokens, None, None)
             }
             Metadata::HuggingFace(files) => {
-                if value(&files.config, "quantization_config").is_some_and(|value| !value.is_null()) {
-                    let fix = "take the model's unquantised weights, or a GGUF file";
-                    let what = "quantization_config (weights packed by another tool)".to_owned();
+                if let Some(what) = packed(&files.config) {
+                    let fix = "take the model's unquantised weights, with --quantize q4_k where they are too large, or a GGUF file";
                     return Err(unsupported(self, what, fix));
                 }
                 let tied = self.bool("tie_word_embeddings")?;

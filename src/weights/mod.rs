@@ -15,6 +15,7 @@ mod fields;
 #[doc(hidden)]
 mod gguf;
 mod hugging_face;
+mod packed;
 mod reader;
 mod safetensors;
 mod shards;
@@ -25,6 +26,7 @@ pub use fields::{Field, Fields};
 pub use gguf::GgufMetadata;
 pub(crate) use hugging_face::JsonFile;
 pub use hugging_face::{Files, HuggingFaceMetadata};
+pub(crate) use packed::packed;
 #[cfg(feature = "cli")]
 pub(crate) use shards::{gguf_files, gguf_paths};
 #[cfg(not(target_arch = "wasm32"))]
