@@ -1,7 +1,8 @@
 //! A file of many weight formats: it answers as its weights in f32 do, from as many bytes as it has.
 
 use headstart::engine::{Engine, EngineOptions};
-use headstart::model::{Config, LayerRole, LayerSpec, Role};
+use headstart::kernels::{Experts, head_norm::QkNorm};
+use headstart::model::{Config, LayerRole, LayerSpec, Mixture, Role, RopeRows, Stacked};
 use headstart::quant::Format;
 use headstart::weights::{Checkpoint, Kind, MemorySource};
 use pollster::block_on;
@@ -11,32 +12,40 @@ use crate::checkpoints::tiny;
 use crate::support::blocks;
 use crate::support::engine::{generate, greedy, score};
 
-/// Widths that every block divides.
-fn config() -> Config {
-    Config {
-        hidden: 256,
-        head_dim: 64,
-        vocab: 96,
-        layers: vec![LayerSpec { intermediate: 512, ..tiny::layer() }; 3],
-        tied_embeddings: false,
-        ..tiny::config()
-    }
+/// A model, the format of each of its matrices, and the dispatches of a layer where all have one.
+struct Mixed {
+    config: Config,
+    format: fn(Role) -> Format,
+    dispatches: usize,
 }
 
-/// Every format there is: in the first layer as in a Q4_K_M, in the second as in one whose width is no multiple of 256,
-/// in the third what is left.
-fn format(role: Role) -> Format {
+/// One whose widths every block divides, and one with experts whose `down` alone has rows that larger blocks divide.
+fn all() -> [Mixed; 2] {
+    let of =
+        |hidden, layers| Config { hidden, head_dim: 64, vocab: 96, layers, tied_embeddings: false, ..tiny::config() };
+    let layer = LayerSpec { intermediate: 512, mlp_bias: true, ..tiny::layer() };
+    let dense = of(256, vec![layer; 3]);
+    let mixture = Some(Mixture { experts: Experts { count: 3, used: 2 }, normalized: true });
+    let (stacked, qk_norm) = (Stacked::Experts, Some(QkNorm::Head));
+    let layer = LayerSpec { intermediate: 256, stacked, mixture, qk_norm, ..tiny::layer() };
+    let experts = Config { architecture: "qwen3moe", rope_rows: RopeRows::Halves, ..of(96, vec![layer]) };
+    [Mixed { config: dense, format: every, dispatches: 5 }, Mixed { config: experts, format: narrow, dispatches: 9 }]
+}
+
+/// Every format there is: in the first layer as in a Q4_K_M, in the second as in one whose width is no multiple of 256, with a
+/// gate and an up that differ, in the third what is left.
+fn every(role: Role) -> Format {
     use LayerRole::*;
     match role {
-        Role::Embedding => Format::Q3K,
+        Role::Embedding | Role::Layer(1, Up) => Format::Q4_0,
         Role::LmHead | Role::Layer(0, V | Down) => Format::Q6K,
         Role::Layer(0, Q | K | O | Gate | Up) => Format::Q4K,
         Role::Layer(1, Q) => Format::Q5_0,
         Role::Layer(1, K) => Format::Q5_1,
         Role::Layer(1, V) => Format::Q8_0,
         Role::Layer(1, O) => Format::Q4_1,
-        Role::Layer(1, Gate | Up) => Format::Q5K,
-        Role::Layer(1, Down) => Format::Q4_0,
+        Role::Layer(1, Gate) => Format::Q5K,
+        Role::Layer(1, Down) => Format::Q3K,
         Role::Layer(2, Q | K) => Format::Iq4Xs,
         Role::Layer(2, V) => Format::Q2K,
         Role::Layer(2, O) => Format::Iq4Nl,
@@ -45,24 +54,57 @@ fn format(role: Role) -> Format {
     }
 }
 
-/// The file, and the same weights in f32.
-fn files() -> [Gguf; 2] {
-    let config = config();
-    [false, true].map(|plain| {
-        let mut file = tiny::gguf(&config, Format::F32);
-        for role in config.roles().into_iter().filter(|role| role.shape(&config).len() == 2) {
-            let (format, elements) = (format(role), tiny::elements(&config, role));
-            let raw = blocks::of(format, &elements, 1.0 / 16.0);
-            let mut exact = vec![0.0; elements.len()];
-            format.dequantize(&raw, &mut exact);
-            let tensor = file.tensor_mut(&role.name(Kind::Gguf));
-            (tensor.kind, tensor.data) = match plain {
-                true => (Format::F32.gguf(), Format::F32.quantize(&exact)),
-                false => (format.gguf(), raw),
-            };
-        }
-        file
-    })
+/// As a Q4_K_M whose width is no multiple of 256, with ups a bit shorter than the gates.
+fn narrow(role: Role) -> Format {
+    use LayerRole::*;
+    match role {
+        Role::Embedding | Role::Layer(_, Q | K | O | ExpertUps) => Format::Q5_0,
+        Role::LmHead | Role::Layer(_, V | ExpertGates) => Format::Q8_0,
+        Role::Layer(_, ExpertDowns) => Format::Q6K,
+        _ => Format::F32,
+    }
+}
+
+impl Mixed {
+    /// The file, and the same weights in f32.
+    fn files(&self) -> [Gguf; 2] {
+        let config = &self.config;
+        [false, true].map(|plain| {
+            let mut file = tiny::gguf(config, Format::F32);
+            if let Some(mixture) = config.layers[0].mixture {
+                let size = |size: usize| size as u32;
+                file.set("qwen3moe.expert_count", size(mixture.experts.count))
+                    .set("qwen3moe.expert_used_count", size(mixture.experts.used))
+                    .set("qwen3moe.expert_feed_forward_length", size(config.layers[0].intermediate));
+            }
+            for role in config.roles().into_iter().filter(|role| role.shape(config).len() > 1) {
+                let (format, elements) = ((self.format)(role), tiny::elements(config, role));
+                let raw = blocks::of(format, &elements, 1.0 / 16.0);
+                let mut exact = vec![0.0; elements.len()];
+                format.dequantize(&raw, &mut exact);
+                let tensor = file.tensor_mut(&role.name(Kind::Gguf));
+                (tensor.kind, tensor.data) = match plain {
+                    true => (Format::F32.gguf(), Format::F32.quantize(&exact)),
+                    false => (format.gguf(), raw),
+                };
+            }
+            file
+        })
+    }
+
+    /// Four besides the layers'; one more for each part of another format than the one above it.
+    fn dispatches_per_token(&self) -> usize {
+        use LayerRole::*;
+        let changes = |layer: usize, roles: &[LayerRole]| {
+            let formats: Vec<Format> = roles.iter().map(|&role| (self.format)(Role::Layer(layer, role))).collect();
+            formats.windows(2).filter(|pair| pair[0] != pair[1]).count()
+        };
+        let layers = self.config.layers.iter().enumerate().map(|(at, layer)| {
+            let gate_up = if layer.mixture.is_some() { [ExpertGates, ExpertUps] } else { [Gate, Up] };
+            self.dispatches + changes(at, &[Q, K, V]) + changes(at, &gate_up)
+        });
+        4 + layers.sum::<usize>()
+    }
 }
 
 fn open(file: &Gguf) -> Checkpoint {
@@ -76,30 +118,33 @@ fn a_file_of_many_formats_answers_as_its_weights_in_f32_and_stays_as_small() {
         let engine = block_on(Engine::load(&checkpoint, &EngineOptions::default(), &mut |_| {})).unwrap();
         (file.tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>(), engine)
     };
-    let [(bytes, mut mixed), (_, mut plain)] = files().each_ref().map(load);
     let prompt: Vec<u32> = (0..40).map(|i| i * 7 % 96).collect();
     let logits = |engine: &mut Engine| {
         let mut all = Vec::new();
         score(engine, &prompt, &mut |_, logits| all.extend_from_slice(logits));
         all
     };
-    let (found, expected) = (logits(&mut mixed), logits(&mut plain));
-    let size = expected.iter().fold(0f32, |size, x| size.max(x.abs()));
-    let off = found.iter().zip(&expected).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
-    // What another order of f32 sums may cost.
-    assert!(size > 0.0 && off <= 1e-4 * size, "{off} of {size}");
+    for model in all() {
+        let name = model.config.architecture;
+        let [(bytes, mut mixed), (_, mut plain)] = model.files().each_ref().map(load);
+        let (found, expected) = (logits(&mut mixed), logits(&mut plain));
+        let size = expected.iter().fold(0f32, |size, x| size.max(x.abs()));
+        let off = found.iter().zip(&expected).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
+        // What another order of f32 sums may cost.
+        assert!(size > 0.0 && off <= 1e-4 * size, "{name}: {off} of {size}");
 
-    generate(&mut mixed, &[greedy(&prompt, 4)]);
-    let counters = mixed.counters();
-    assert!(counters.weight_bytes as f64 <= 1.05 * bytes as f64, "{} of {bytes}", counters.weight_bytes);
-    // Five a layer and four besides; one more where V has a format of its own, two where Q, K and V have three.
-    assert_eq!(counters.dispatches_per_token, 3.0 * 5.0 + 4.0 + 1.0 + 2.0 + 1.0);
+        generate(&mut mixed, &[greedy(&prompt, 4)]);
+        let counters = mixed.counters();
+        let weights = counters.weight_bytes;
+        assert!(weights as f64 <= 1.05 * bytes as f64, "{name}: {weights} of {bytes}");
+        assert_eq!(counters.dispatches_per_token, model.dispatches_per_token() as f64, "{name}");
+    }
 }
 
 #[test]
 fn weights_are_not_put_into_a_format_that_is_only_read() {
     let options = EngineOptions { quantize: Some(Format::Q5K), ..EngineOptions::default() };
-    let [file, _] = files();
+    let [file, _] = all()[0].files();
     let error = block_on(Engine::load(&open(&file), &options, &mut |_| {})).err().expect("refused").to_string();
     assert!(error.contains("quantize") && error.contains("q5_k"), "{error}");
 }

@@ -24,6 +24,10 @@ pub enum Epilogue {
     Logits { cap: Option<f32> },
     /// `y: [batch rows, rows / 2]`: rows alternate gate and up.
     Gated(Activation),
+    /// `y: [batch rows, rows]`: the function of gates, whose ups are another matrix with [`Epilogue::Times`].
+    Gate(Activation),
+    /// `y: [batch rows, rows]`, multiplied by it.
+    Times,
     /// `y`: queries `[batch rows, heads · head_dim]`; keys and values go to their pages.
     Qkv(Heads, Rotation),
 }
@@ -35,6 +39,17 @@ pub enum Activation {
     Silu,
     /// The approximation of `x · Φ(x)` by tanh (arXiv 1606.08415).
     GeluTanh,
+}
+
+impl Activation {
+    /// The definition that `linear/epilogue.wgsl` needs.
+    fn define(self) -> (&'static str, u32) {
+        let number = match self {
+            Activation::Silu => 1,
+            Activation::GeluTanh => 2,
+        };
+        ("ACTIVATION", number)
+    }
 }
 
 /// A matrix that is those of a mixture's experts, one below the other: a row of x goes through a few of them, and each such
@@ -139,8 +154,7 @@ impl Linear {
         Self::with(matrix, None, fusion, &variants(choose, caps, classes), caps)
     }
 
-    /// The epilogue is [`Epilogue::Store`] or [`Epilogue::Gated`], whose rows are choices, without bias; no part of the matrix ends
-    /// within an expert.
+    /// The epilogue is any but [`Epilogue::Qkv`], whose rows are choices, without bias; no part of the matrix ends within an expert.
     pub fn routed(matrix: Matrix, routed: Routed, fusion: &Fusion, classes: &[Class], caps: &Caps) -> Self {
         Self::with(matrix, Some(routed), fusion, &variants(choose_routed, caps, classes), caps)
     }
@@ -266,9 +280,14 @@ fn kernel(
             (0, plain)
         }
         Epilogue::Gated(activation) => {
-            defines.push(("GELU", u32::from(activation == Activation::GeluTanh)));
+            defines.push(activation.define());
             (2, plain)
         }
+        Epilogue::Gate(activation) => {
+            defines.push(activation.define());
+            (4, plain)
+        }
+        Epilogue::Times => (5, plain),
         Epilogue::Qkv(heads, rotation) => {
             defines.extend(heads.defines());
             defines.extend(rotation.defines());

@@ -1,7 +1,8 @@
 //! What a layer does with each token by itself: a gated MLP, or a mixture of such experts, of which a token goes through a few.
 //!
 //! An MLP: (norm, gate and up, gate's function), (down, residual). A mixture: (norm, router), choice, (norm, gate and up of the
-//! chosen, gate's function), (their down), (weights, residual); one dispatch more for prompts, which sort rows by expert.
+//! chosen, gate's function), (their down), (weights, residual); one dispatch more for prompts, which sort rows by expert. One more
+//! where gate and up are of two formats: (norm, gate, its function), (norm, up, product).
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ use crate::{
 };
 
 pub(super) struct Mlp {
-    gate_up: Linear,
+    /// One of both by turns, or where their formats differ that of the gate and then that of the up.
+    gate_up: Vec<Linear>,
     down: Linear,
     /// Where those are the matrices of experts.
     routing: Option<Routing>,
@@ -50,44 +52,57 @@ impl Mlp {
     ) -> Result<Self> {
         use LayerRole::*;
         let (config, spec) = (up.config, &up.config.layers[index]);
-        let role = |role| Role::Layer(index, role);
-        let gated = Given { epilogue: Epilogue::Gated(spec.activation), scale: 1.0 };
+        let count = spec.mixture.map_or(1, |mixture| mixture.experts.count);
+        let of = |owner, role| match spec.mixture {
+            None => Role::Layer(index, role),
+            Some(_) => Role::Expert(index, owner, role),
+        };
+        let mut alike = true;
+        for owner in 0..count {
+            alike &= up.format(of(owner, Gate))? == up.format(of(owner, Up))?;
+        }
+        let activation = spec.activation;
+        let halves: &[(&[LayerRole], &[LayerRole], Order, Epilogue)] = match alike {
+            true => &[(&[Gate, Up], &[GateBias, UpBias], Order::Alternate, Epilogue::Gated(activation))],
+            false => &[
+                (&[Gate], &[GateBias], Order::Plain, Epilogue::Gate(activation)),
+                (&[Up], &[UpBias], Order::Plain, Epilogue::Times),
+            ],
+        };
+        let segments = |weights: &[LayerRole], biases: &[LayerRole], order| -> Vec<Segment> {
+            let segment = |owner| Segment {
+                weights: weights.iter().map(|&role| of(owner, role)).collect(),
+                biases: biases.iter().filter(|_| spec.mlp_bias).map(|&role| of(owner, role)).collect(),
+                order,
+            };
+            (0..count).map(segment).collect()
+        };
+        let of_tokens = spec.mixture.map(|mixture| Routed { experts: mixture.experts, from_tokens: true });
+        let of_choices = of_tokens.map(|routed| Routed { from_tokens: false, ..routed });
+        let stored = |epilogue| Given { epilogue, scale: 1.0 };
+        let mut gate_up = Vec::new();
+        for &(weights, biases, order, epilogue) in halves {
+            let segments = segments(weights, biases, order);
+            gate_up.push(matrix(up, &segments, of_tokens, before, stored(epilogue), caps).await?);
+        }
+        let of_down = if spec.mixture.is_some() { stored(Epilogue::Store) } else { given };
+        let down = matrix(up, &segments(&[Down], &[DownBias], Order::Plain), of_choices, None, of_down, caps).await?;
         let Some(Mixture { experts, normalized }) = spec.mixture else {
-            let gate_up = [Segment {
-                weights: vec![role(Gate), role(Up)],
-                biases: if spec.mlp_bias { vec![role(GateBias), role(UpBias)] } else { vec![] },
-                order: Order::Alternate,
-            }];
-            let down = [segment(index, Down, spec.mlp_bias.then_some(DownBias), Order::Plain)];
-            return Ok(Self {
-                gate_up: linear(up, "the MLP", &gate_up, before, gated, caps).await?,
-                down: linear(up, "the MLP", &down, None, given, caps).await?,
-                routing: None,
-            });
+            return Ok(Self { gate_up, down, routing: None });
         };
-        let each = |roles: &[LayerRole], order| -> Vec<Segment> {
-            let weights = |expert| roles.iter().map(|&role| Role::Expert(index, expert, role)).collect();
-            (0..experts.count).map(|expert| Segment { weights: weights(expert), biases: vec![], order }).collect()
-        };
-        let (gate_up, down) = (each(&[Gate, Up], Order::Alternate), each(&[Down], Order::Plain));
-        let (of_tokens, of_choices) = (Routed { experts, from_tokens: true }, Routed { experts, from_tokens: false });
-        let stored = Given { epilogue: Epilogue::Store, scale: 1.0 };
         let router = [segment(index, Router, None, Order::Plain)];
         let tokens = variants(choose_routed, caps, BOTH).iter().map(|variant| variant.tokens).max().unwrap_or(1);
-        Ok(Self {
-            gate_up: routed(up, &gate_up, of_tokens, 2 * spec.intermediate, before, gated, caps).await?,
-            down: routed(up, &down, of_choices, config.hidden, None, stored, caps).await?,
-            routing: Some(Routing {
-                router: linear(up, "the router", &router, before, stored, caps).await?,
-                route: MoeRoute::new(experts, normalized, caps),
-                group: (tokens > 1).then(|| MoeGroup::new(experts, tokens, caps)),
-                combine: MoeCombine::new(experts, config.hidden, given.scale, caps),
-            }),
-        })
+        let routing = Routing {
+            router: linear(up, "the router", &router, before, stored(Epilogue::Store), caps).await?,
+            route: MoeRoute::new(experts, normalized, caps),
+            group: (tokens > 1).then(|| MoeGroup::new(experts, tokens, caps)),
+            combine: MoeCombine::new(experts, config.hidden, given.scale, caps),
+        };
+        Ok(Self { gate_up, down, routing: Some(routing) })
     }
 
     pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
-        [&self.gate_up, &self.down].into_iter().chain(self.routing.iter().map(|routing| &routing.router))
+        self.gate_up.iter().chain([&self.down]).chain(self.routing.iter().map(|routing| &routing.router))
     }
 
     /// Its pipelines but those of its matrices.
@@ -101,7 +116,7 @@ impl Mlp {
     pub(super) fn record(&self, recording: &mut Recording, caps: &Caps, span: &Span, memory: &Activations, out: Slice) {
         let (hidden, inner) = (memory.hidden.whole(), memory.inner.whole());
         let Some(Routing { router, route, group, combine }) = &self.routing else {
-            self.gate_up.record(recording, caps, span, hidden, inner, None);
+            self.gate_up.iter().for_each(|half| half.record(recording, caps, span, hidden, inner, None));
             self.down.record(recording, caps, span, inner, out, None);
             return;
         };
@@ -116,24 +131,26 @@ impl Mlp {
             _ => choices,
         };
         let given = memory.given.whole();
-        self.gate_up.record(recording, caps, span, hidden, inner, Some(chosen));
+        self.gate_up.iter().for_each(|half| half.record(recording, caps, span, hidden, inner, Some(chosen)));
         self.down.record(recording, caps, span, inner, given, Some(chosen));
         combine.record(recording, span, choices, given, out);
     }
 }
 
-/// The matrix of all experts, one below the other, each of `rows` rows. `norm`: of what it reads, with its epsilon.
-async fn routed(
+/// A matrix of the one MLP, or those of all experts, one below the other. `norm`: of what it reads, with its epsilon.
+async fn matrix(
     up: &mut Uploader<'_>,
     segments: &[Segment],
-    routed: Routed,
-    rows: usize,
+    routed: Option<Routed>,
     norm: Option<(Role, f32)>,
-    Given { epilogue, scale }: Given,
+    given: Given,
     caps: &Caps,
 ) -> Result<Linear> {
+    let Some(routed) = routed else { return linear(up, "the MLP", segments, norm, given, caps).await };
+    let rows = segments[0].weights.iter().map(|&role| up.config.rows(role).1.len()).sum();
     let matrix = up.matrix("the experts", segments, rows).await?;
     let consts = up.consts(norm.map(|(role, _)| role), &[]).await?.whole();
+    let (epilogue, scale) = (given.epilogue, given.scale);
     let fusion = Fusion { epilogue, norm: norm.map(|(_, epsilon)| epsilon), bias: false, scale, consts };
     Ok(Linear::routed(matrix, routed, &fusion, BOTH, caps))
 }

@@ -21,6 +21,7 @@ mod network;
 mod olmo2;
 mod phi3;
 mod positions;
+mod quantize;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Config, LayerRole, Role};
+use super::{Config, Role, quantize};
 use crate::{
     error::Result,
     gpu::{Buffer, Gpu},
@@ -29,7 +29,7 @@ pub(crate) enum Order {
         head_dim: usize,
         rotary: usize,
     },
-    /// The rows of two tensors by turns.
+    /// The rows of two tensors of one format by turns.
     Alternate,
 }
 
@@ -59,8 +59,7 @@ pub(crate) struct Uploader<'a> {
     pub(crate) gpu: &'a mut Gpu,
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) config: &'a Config,
-    /// What 16- and 32-bit matrices become, `None` to keep them. The embedding and the LM head never go below Q8_0; a router, and
-    /// rows that are not whole blocks, stay as they are.
+    /// What 16- and 32-bit matrices become, `None` to keep them.
     pub(crate) quantize: Option<Format>,
     /// Called with (bytes read, bytes in all).
     pub(crate) progress: &'a mut dyn FnMut(u64, u64),
@@ -77,6 +76,12 @@ struct Placed<'a> {
 }
 
 impl Uploader<'_> {
+    /// What the matrix of a role is on the GPU.
+    pub(crate) fn format(&self, role: Role) -> Result<Format> {
+        let (tensor, _) = self.config.rows(role);
+        Ok(quantize::target(role, self.config.tensor(self.checkpoint, tensor)?, self.quantize))
+    }
+
     /// Stacks `segments` into one matrix, whose parts end where `unit` rows do.
     pub(crate) async fn matrix(&mut self, what: &str, segments: &[Segment], unit: usize) -> Result<Matrix> {
         let checkpoint = self.checkpoint;
@@ -88,7 +93,7 @@ impl Uploader<'_> {
                 tensors.push((self.config.tensor(checkpoint, tensor)?, range.start));
                 rows += range.len();
             }
-            let format = self.target(&tensors, segment.weights[0]);
+            let format = self.format(segment.weights[0])?;
             placed.push(Placed { tensors, order: segment.order, format, rows });
         }
         let cols = placed[0].tensors[0].0.cols();
@@ -168,24 +173,6 @@ impl Uploader<'_> {
         let values = self.checkpoint.read_f32(tensor).await?;
         self.advance(tensor.bytes)?;
         Ok(values)
-    }
-
-    fn target(&self, tensors: &[(&TensorInfo, usize)], role: Role) -> Format {
-        let format = tensors[0].0.format;
-        if tensors.iter().any(|(tensor, _)| tensor.format != format) {
-            return Format::F16;
-        }
-        match self.quantize {
-            Some(wanted) if format.block() == 1 => {
-                let wanted = match role {
-                    Role::Embedding | Role::LmHead => Format::Q8_0,
-                    Role::Layer(_, LayerRole::Router) => format,
-                    _ => wanted,
-                };
-                if tensors[0].0.cols().is_multiple_of(wanted.block()) { wanted } else { format }
-            }
-            _ => format,
-        }
     }
 
     /// Rows `range` of a run of segments, repacked to one buffer.

@@ -78,6 +78,14 @@ fn table() -> Vec<Case> {
         let (parts, epilogue) = (vec![(Format::Q8_0, 66)], Epilogue::Logits { cap });
         table.push(Case { face, class, parts, cols: 96, epilogue, norm: true, bias: false, scale: 0.25, span: 3 });
     }
+    // Gates and ups of two formats, and so of two matrices.
+    for (c, (face, class)) in SHAPES.into_iter().enumerate() {
+        let epilogues = [Epilogue::Gate(ACTIVATIONS[c % 2]), Epilogue::Times];
+        for (epilogue, format) in epilogues.into_iter().zip([Format::Q4_1, Format::F16]) {
+            let (parts, bias) = (vec![(format, ROWS[c])], c % 2 == 1);
+            table.push(Case { face, class, parts, cols: 96, epilogue, norm: true, bias, scale: 1.0, span: SPANS[c] });
+        }
+    }
     // A matrix in two parts of two formats.
     for (face, class) in [SHAPES[0], SHAPES[3], SHAPES[4]] {
         let parts = vec![(Format::Q4_1, 34), (Format::Q8_0, 31)];
@@ -90,14 +98,15 @@ fn table() -> Vec<Case> {
 #[test]
 fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
     let mut pairs = BTreeSet::new();
-    let plain = |case: &&Case| case.parts.len() == 1 && !matches!(case.epilogue, Epilogue::Logits { .. });
+    let few = |epilogue| matches!(epilogue, Epilogue::Logits { .. } | Epilogue::Gate(_) | Epilogue::Times);
+    let plain = |case: &&Case| case.parts.len() == 1 && !few(case.epilogue);
     for case in table().iter().filter(plain) {
         let epilogue = match case.epilogue {
             Epilogue::Store => "store",
             Epilogue::Residual => "residual",
             Epilogue::Gated(_) => "gated",
-            Epilogue::Logits { .. } => "logits",
             Epilogue::Qkv(..) => "qkv",
+            Epilogue::Logits { .. } | Epilogue::Gate(_) | Epilogue::Times => unreachable!("few have it"),
         };
         let shape = format!("{:?} {:?}", case.face, case.class);
         let extras = format!("{} {}", case.norm, case.bias);
@@ -170,9 +179,9 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     );
 
     let (width, kv_heads) = match case.epilogue {
-        Epilogue::Store | Epilogue::Logits { .. } | Epilogue::Residual => (rows, None),
         Epilogue::Gated(_) => (rows / 2, None),
         Epilogue::Qkv(heads, _) => (heads.heads * heads.head_dim, Some(heads)),
+        _ => (rows, None),
     };
     let angles = if let Epilogue::Qkv(_, rotation) = case.epilogue { rotation.all } else { 0 };
     let step = Step {
@@ -206,6 +215,8 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
             Epilogue::Logits { cap: Some(cap) } => twin::cap(&y, cap),
             Epilogue::Residual => twin::residual(&old[at..at + width], &y),
             Epilogue::Gated(activation) => twin::gated(&y, activation),
+            Epilogue::Gate(activation) => twin::gate(&y, activation),
+            Epilogue::Times => twin::times(&old[at..at + width], &y),
             Epilogue::Qkv(heads, Rotation { pairs, first, .. }) => {
                 let (q, k, v) = qkv(&heads, &y, &step.turns[row * angles + first..][..pairs]);
                 let slot = step.slots[row] as usize;

@@ -82,7 +82,14 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         let format = Format::Q4K;
         let matrix = Matrix { rows: 640, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 640 }] };
         all.extend(Embed::new(&matrix, 25.0, &caps).kernels().cloned());
-        let rare = [Epilogue::Gated(Activation::GeluTanh), Epilogue::Logits { cap: Some(30.0) }, Epilogue::Residual];
+        let rare = [
+            Epilogue::Gated(Activation::GeluTanh),
+            Epilogue::Gate(Activation::Silu),
+            Epilogue::Gate(Activation::GeluTanh),
+            Epilogue::Times,
+            Epilogue::Logits { cap: Some(30.0) },
+            Epilogue::Residual,
+        ];
         for epilogue in rare {
             let fusion = Fusion { epilogue, norm: None, bias: false, scale: 0.5, consts: buffer.whole() };
             all.extend(Linear::new(matrix.clone(), &fusion, &[Class::Prompt, Class::Decode], &caps).kernels().cloned());
@@ -91,7 +98,12 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         all.extend([true, false].map(|normalized| MoeRoute::new(experts, normalized, &caps).kernel().clone()));
         all.extend([4, 32].map(|tokens| MoeGroup::new(experts, tokens, &caps).kernel().clone()));
         all.insert(MoeCombine::new(experts, 2048, 1.0, &caps).kernel().clone());
-        for (epilogue, norm, from_tokens) in [(gated(), Some(1e-6), true), (Epilogue::Store, None, false)] {
+        for (epilogue, norm, from_tokens) in [
+            (gated(), Some(1e-6), true),
+            (Epilogue::Gate(Activation::Silu), Some(1e-6), true),
+            (Epilogue::Times, Some(1e-6), true),
+            (Epilogue::Store, None, false),
+        ] {
             let parts = vec![Part { buffer, format, first: 0, rows: 640 }];
             let fusion = Fusion { epilogue, norm, bias: false, scale: 1.0, consts: buffer.whole() };
             let matrix = Matrix { rows: 5 * 128, cols: 512, parts };

@@ -65,22 +65,41 @@ pub fn scaled(y: &[Bounded], scale: f32) -> Vec<Bounded> {
     y.iter().map(times).collect()
 }
 
-/// Rows alternate gate and up: `f(gate) · up`, where the slope of f is at most 1.13.
-pub fn gated(y: &[Bounded], activation: Activation) -> Vec<Bounded> {
-    let pair = |pair: &[Bounded]| {
-        let (gate, up) = (pair[0].value, pair[1].value);
-        // Both are gate · sigmoid(power).
-        let power = match activation {
-            Activation::Silu => gate,
-            Activation::GeluTanh => 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044715 * gate.powi(3)),
-        };
-        let value = gate / (1.0 + (-power).exp());
-        // exp may be off by 3 + 2 |power| units in the last place (WGSL, accuracy of expressions), and by as many as its power
-        // is, times that; then a few roundings.
-        let own = ULP * (2.0 * (3.0 + 4.0 * power.abs()) + 8.0) * (value * up).abs();
-        Bounded { value: value * up, error: 1.13 * up.abs() * pair[0].error + value.abs() * pair[1].error + own }
+/// `f(gate)`, where the slope of f is at most 1.13.
+fn activated(gate: &Bounded, activation: Activation) -> Bounded {
+    // Both are gate · sigmoid(power).
+    let power = match activation {
+        Activation::Silu => gate.value,
+        Activation::GeluTanh => {
+            2.0 * (2.0 / std::f64::consts::PI).sqrt() * (gate.value + 0.044715 * gate.value.powi(3))
+        }
     };
-    y.chunks(2).map(pair).collect()
+    let value = gate.value / (1.0 + (-power).exp());
+    // exp may be off by 3 + 2 |power| units in the last place (WGSL, accuracy of expressions), and by as many as its power is,
+    // times that; then a few roundings.
+    let own = ULP * (2.0 * (3.0 + 4.0 * power.abs()) + 7.0) * value.abs();
+    Bounded { value, error: 1.13 * gate.error + own }
+}
+
+fn multiplied(a: &Bounded, b: &Bounded) -> Bounded {
+    let value = a.value * b.value;
+    Bounded { value, error: a.error * b.value.abs() + a.value.abs() * b.error + ULP * value.abs() }
+}
+
+/// Rows alternate gate and up: `f(gate) · up`.
+pub fn gated(y: &[Bounded], activation: Activation) -> Vec<Bounded> {
+    y.chunks(2).map(|pair| multiplied(&activated(&pair[0], activation), &pair[1])).collect()
+}
+
+/// `f(y)`.
+pub fn gate(y: &[Bounded], activation: Activation) -> Vec<Bounded> {
+    y.iter().map(|y| activated(y, activation)).collect()
+}
+
+/// `old · y`.
+pub fn times(old: &[f32], y: &[Bounded]) -> Vec<Bounded> {
+    let exact = |old: &f32| Bounded { value: f64::from(*old), error: 0.0 };
+    old.iter().map(exact).zip(y).map(|(old, y)| multiplied(&old, y)).collect()
 }
 
 /// RoPE over neighbouring pairs of one head: `y: [head_dim]`, `turns: [pairs] of (cos, sin)`; dims past them stay.
