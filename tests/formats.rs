@@ -2,15 +2,17 @@
 
 use headstart::engine::{Engine, EngineOptions};
 use headstart::kernels::{Experts, head_norm::QkNorm};
-use headstart::model::{Config, LayerRole, LayerSpec, Mixture, Role, RopeRows, Stacked};
+use headstart::model::{Config, LayerRole, LayerSpec, Mixture, Quantizable, Role, RopeRows, Stacked};
 use headstart::quant::Format;
 use headstart::weights::{Checkpoint, Kind, MemorySource};
 use pollster::block_on;
 
 use crate::checkpoints::gguf::Gguf;
 use crate::checkpoints::tiny;
+use crate::cli::{headstart, json_of, str_of};
 use crate::support::blocks;
 use crate::support::engine::{generate, greedy, score};
+use crate::support::tiny_chat;
 
 /// A model, the format of each of its matrices, and the dispatches of a layer where all have one.
 struct Mixed {
@@ -147,4 +149,29 @@ fn weights_are_not_put_into_a_format_that_is_only_read() {
     let [file, _] = all()[0].files();
     let error = block_on(Engine::load(&open(&file), &options, &mut |_| {})).err().expect("refused").to_string();
     assert!(error.contains("quantize") && error.contains("q5_k"), "{error}");
+}
+
+/// Rows of 96 elements are whole blocks of 32, and those of the five downs, of 136, of neither format.
+#[test]
+fn what_quantising_leaves_as_it_is_is_said() {
+    let model = tiny_chat::folder("tiny-smollm3-f16");
+    let checkpoint = block_on(Checkpoint::open(model.path())).unwrap();
+    let config = Config::from_checkpoint(&checkpoint).unwrap();
+    for (format, left) in [(Format::Q8_0, 5), (Format::Q4_0, 5), (Format::Q4K, 35), (Format::F16, 0)] {
+        assert_eq!(config.quantizable(&checkpoint, format).unwrap(), Quantizable { matrices: 36, left }, "{format}");
+    }
+    let run = |subcommand: &str, arguments: &[&str]| {
+        let mut command = headstart(&[subcommand, "--model", str_of(model.path()), "--quantize", "q4_k", "--json"]);
+        command.args(["--prompt", "AB"]).args(arguments);
+        command
+    };
+    let warning = "--quantize q4_k: 35 of 36 matrices stay as they are";
+    let answer = json_of(&mut run("generate", &["--raw", "-n", "1"]));
+    let told = answer["warnings"].as_array().unwrap();
+    assert!(told.len() == 1 && told[0].as_str().unwrap().starts_with(warning), "{answer}");
+    let scored = run("score", &[]).output().unwrap();
+    let said = String::from_utf8(scored.stderr).unwrap();
+    assert!(scored.status.success() && said.contains(warning) && said.lines().count() == 1, "{said}");
+    let whole = open(&tiny::gguf(&tiny::config(), Format::Q8_0));
+    assert_eq!(tiny::config().quantizable(&whole, Format::Q4_0).unwrap(), Quantizable { matrices: 0, left: 0 });
 }

@@ -94,6 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     model.language.template()?;
     let sampling = args.sampling.wishes().over(&model.config.sampling.params(), new_seed);
     sampling.validate(model.config.vocab)?;
+    term::notes(&args.engine.warnings(&model)?);
     interrupt::install()?;
     let mut lines = Lines::open()?;
     let salt = args.reuse.salt(None);

@@ -146,9 +146,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let arrived = Instant::now();
     let tokens = model.language.tokens(&body.input)?;
     let preparation = arrived.elapsed();
-    let warnings = model.language.warnings(&body.input);
+    let warnings = [model.language.warnings(&body.input), args.engine.warnings(&model)?].concat();
     if !args.json {
-        warnings.iter().for_each(|warning| term::note(&format!("note: {warning}")));
+        term::notes(&warnings);
     }
     let mut session = args.reuse.start(model, &args.engine, &salt)?;
     let request = Request {

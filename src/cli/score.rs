@@ -85,6 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let model = Model::open(&args.model)?;
     let tokens = args.text.tokens(&model.language.tokenizer, &text)?;
+    term::notes(&args.engine.warnings(&model)?);
     let mut session = Session::start(model, &args.engine, None)?;
     let request = Request { tokens: tokens.clone(), prompt_logits: true, no_cache: true, ..Request::default() };
     let work = Work::begin()?;

@@ -10,7 +10,7 @@ use crate::engine::answers::Answers;
 use crate::engine::language::Language;
 use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
-use crate::model::Config;
+use crate::model::{Config, Quantizable};
 use crate::quant::Format;
 use crate::weights::Checkpoint;
 
@@ -37,6 +37,18 @@ pub(crate) struct EngineArgs {
 }
 
 impl EngineArgs {
+    /// What a person should know of how `model` is loaded so.
+    pub(crate) fn warnings(&self, model: &Model) -> Result<Vec<String>> {
+        let Some(format) = self.quantize else { return Ok(Vec::new()) };
+        let Quantizable { matrices, left } = model.config.quantizable(&model.checkpoint, format)?;
+        let warning = match (matrices, left) {
+            (0, _) => "no matrix has 16- or 32-bit weights, so all stay as they are".to_owned(),
+            (_, 0) => return Ok(Vec::new()),
+            _ => format!("{left} of {matrices} matrices stay as they are: their rows are no whole blocks of {format}"),
+        };
+        Ok(vec![format!("--quantize {format}: {warning}")])
+    }
+
     /// Whose KV a model has that is loaded so.
     pub(crate) fn identity(&self, model: &Model, weights_digest: &str) -> KvIdentity {
         let config = model.config.clone().for_context(self.context.unwrap_or(model.config.context));

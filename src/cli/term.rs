@@ -22,6 +22,11 @@ pub(crate) fn note(text: &str) {
     eprintln!("{}", paint(text, std::io::stderr().is_terminal()));
 }
 
+/// Remarks before the result.
+pub(crate) fn notes(texts: &[String]) {
+    texts.iter().for_each(|text| note(&format!("note: {text}")));
+}
+
 /// Writes to standard output and flushes, so that streamed text is seen as it comes.
 pub(crate) fn out(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();

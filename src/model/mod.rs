@@ -33,6 +33,7 @@ mod upload;
 pub use config::{Config, LayerSpec, MixerSpec, Mixture, Norms, RopeRows, SamplingDefaults, Stacked};
 pub use names::{LayerRole, Role};
 pub(crate) use network::Network;
+pub use quantize::Quantizable;
 pub(crate) use rope::Angle;
 pub use rope::{FactorList, Rope, Scaling};
 pub(crate) use upload::Uploader;

@@ -1,7 +1,38 @@
 //! What matrices become where 16- and 32-bit weights are quantised while they are loaded.
 
-use super::{LayerRole, Role};
-use crate::{quant::Format, weights::TensorInfo};
+use super::{Config, LayerRole, Role};
+use crate::{
+    error::Result,
+    quant::Format,
+    weights::{Checkpoint, TensorInfo},
+};
+
+/// How much of a model [`EngineOptions::quantize`](crate::engine::EngineOptions) reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantizable {
+    /// Matrices with 16- or 32-bit weights.
+    pub matrices: usize,
+    /// Those of them that stay as they are, because their rows are no whole blocks.
+    pub left: usize,
+}
+
+impl Config {
+    /// What putting 16- and 32-bit weights into `format` would reach.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`](crate::Error::Tensor) where the checkpoint does not fit this configuration.
+    pub fn quantizable(&self, checkpoint: &Checkpoint, format: Format) -> Result<Quantizable> {
+        let mut found = Quantizable { matrices: 0, left: 0 };
+        for role in self.roles() {
+            let tensor = self.tensor(checkpoint, role)?;
+            let is_wide = tensor.format.block() == 1 && tensor.shape.len() > 1;
+            let Some(wanted) = wanted(role, format).filter(|_| is_wide) else { continue };
+            found.matrices += 1;
+            found.left += usize::from(!tensor.cols().is_multiple_of(wanted.block()));
+        }
+        Ok(found)
+    }
+}
 
 /// What the weights of a matrix are put into: the embedding and the LM head never go below Q8_0, a router stays as it is, and what
 /// is no product of matrices too.

@@ -124,6 +124,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if source.is_empty() {
         return refuse("prompt", "holds no token to measure with");
     }
+    term::notes(&args.engine.warnings(&model)?);
     let mut session = Session::start(model, &args.engine, None)?;
     if args.profile {
         return profile(args, &mut session);

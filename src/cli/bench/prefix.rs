@@ -121,7 +121,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return refuse("lengths", "a prefix has at least 1 token".into());
     }
     std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
-    let mut session = Session::start(Model::open(&args.model)?, &args.engine, None)?;
+    let model = Model::open(&args.model)?;
+    term::notes(&args.engine.warnings(&model)?);
+    let mut session = Session::start(model, &args.engine, None)?;
     let context = session.engine().context();
     let longest = args.lengths.iter().max().unwrap_or(&0) + args.suffix + args.answer;
     if longest >= context {
