@@ -103,7 +103,7 @@ pub(super) async fn read(sources: Vec<Box<dyn ByteSource>>) -> Result<(Header, V
             file: name,
             field: COUNT.to_owned(),
             problem: format!("the model has {count} shards, and {missing} is missing"),
-            fix: "put all shards into one directory, under the names they were published with",
+            fix: "put all shards into one directory, or give them together, under the names they were published with",
         });
     }
     check_tensors(&shards)?;

@@ -35,12 +35,18 @@ impl Loader {
         self.unread.take();
         let source =
             |file: &ModelFile| Box::new(JsSource::new(file.clone(), self.unread.clone())) as Box<dyn ByteSource>;
-        let sources: Vec<_> = self.files.iter().map(source).collect();
+        let mut sources: Vec<_> = self.files.iter().map(source).collect();
         let name = |source: &dyn ByteSource| source.name().to_owned();
-        if sources.len() < 2 || sources.iter().all(|source| source.name().ends_with(".gguf")) {
+        let weights = || sources.iter().map(|source| name(&**source)).find(|name| name.ends_with(".safetensors"));
+        let is_gguf = |source: &dyn ByteSource| source.name().ends_with(".gguf");
+        if sources.len() < 2 {
             return Checkpoint::gguf_shards(sources).await;
         }
-        let weights = || sources.iter().map(|source| name(&**source)).find(|name| name.ends_with(".safetensors"));
+        // What else there is beside the shards of a model says nothing that they do not.
+        if weights().is_none() && sources.iter().any(|source| is_gguf(&**source)) {
+            sources.retain(|source| is_gguf(&**source));
+            return Checkpoint::gguf_shards(sources).await;
+        }
         let called = self.name.clone().or_else(weights).unwrap_or_else(|| "the model".into());
         let files = sources.into_iter().map(|source| (name(&*source), source)).collect();
         Checkpoint::safetensors(called, files).await

@@ -6,7 +6,8 @@ import { ready, start } from "./double.mjs";
 
 const { visit } = start({ before, after });
 
-const GGUF = { name: "dropped.gguf", mimeType: "application/octet-stream", buffer: Buffer.from("GGUF and so on") };
+/** Both have to be there. */
+const SHARDS = [1, 2].map((number) => ({ name: `chosen-0000${number}-of-00002.gguf`, mimeType: "application/octet-stream", buffer: Buffer.from("GGUF and so on") }));
 const welcome = (page) => page.getByRole("heading", { name: "What would you like to ask?" });
 const opened = (page) => page.locator(".lamp.good").waitFor();
 const drop = (page, name) =>
@@ -71,28 +72,30 @@ describe("a model", () => {
       assert.equal(await page.locator(".model-status strong").textContent(), "little");
     }));
 
-  test("from a file is opened again on the next visit, from the copy that was kept", () =>
+  test("from files is opened again on the next visit, from the copies that were kept", () =>
     visit(async (page) => {
-      await page.getByLabel("Choose a model file").setInputFiles(GGUF);
+      const name = () => page.locator(".model-status strong").textContent();
+      await page.getByLabel("Choose a model file").setInputFiles(SHARDS);
       await opened(page);
-      assert.equal(await page.locator(".model-status strong").textContent(), "dropped");
+      assert.equal(await name(), "chosen of 2");
       await page.waitForFunction(async () => {
         const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("headstart-demo").catch(() => null);
-        return folder && (await (await folder.getFileHandle("dropped.gguf")).getFile()).size > 0;
+        const last = await folder?.getFileHandle("chosen-00002-of-00002.gguf").catch(() => null);
+        return last && (await last.getFile()).size > 0;
       });
       await page.reload();
       await opened(page);
-      assert.equal(await page.locator(".model-status strong").textContent(), "dropped");
+      assert.equal(await name(), "chosen of 2");
     }));
 
   test("of the package's list is opened with a click, after its size and what it takes of this device", () =>
     visit(
       async (page) => {
-        await page.getByRole("button", { name: "Show all 19 models" }).click();
+        await page.getByRole("button", { name: "Show all 26 models" }).click();
         const shown = await page.locator(".offer").allTextContents();
-        assert.equal(shown.length, 19);
+        assert.equal(shown.length, 26);
         assert.match(shown[0], /^SmolLM2 135M Instruct Apache 2\.0 · tested · 93\.8 MiB Fits: it takes about 183\.8 MiB of memory with 4,096 tokens\.$/);
-        assert.match(shown.at(-1), /^Mistral 7B.*untested · 4\.1 GiB Too large: it takes about 4\.6 GiB.*and this device has about 4\.0 GiB\.$/);
+        assert.match(shown.at(-1), /^Qwen3 30B-A3B.*untested · 17\.3 GiB Too large: it takes about 17\.7 GiB.*and this device has about 4\.0 GiB\.$/);
         await page.getByRole("button", { name: /^Qwen3 0\.6B/ }).click();
         await opened(page);
         assert.equal(await page.locator(".model-status strong").textContent(), "Qwen3-0.6B-Q8_0");

@@ -13,10 +13,12 @@ export type * from "./account.js";
 export type Source = string | URL | Blob | File | ReadableStream<Uint8Array>;
 
 /**
- * A model: one GGUF file, or the files of a Hugging Face directory (`config.json`, `tokenizer.json`, `*.safetensors`).
+ * A model: one GGUF file, or all shards of one (`NAME-00001-of-00003.gguf` and so on), or the files of a Hugging Face
+ * directory (`config.json`, `tokenizer.json`, `*.safetensors`).
  *
- * - a URL of a `.gguf` or `.safetensors` file, relative to the page; one that ends in `/` is a directory, whose
- *   `model.safetensors.index.json` or `model.safetensors` is looked up with what belongs to it
+ * - a URL of a `.gguf` or `.safetensors` file, relative to the page. One of a shard stands for all of them, which lie beside it;
+ *   one that ends in `/` is a directory, whose `model.safetensors.index.json` or `model.safetensors` is looked up with what
+ *   belongs to it
  * - a Blob or File, which is read in place
  * - a ReadableStream, which is written to the origin private file system first
  * - a list or a record by file name of the above. Of several files each needs a name: a URL's last part, a File's name,

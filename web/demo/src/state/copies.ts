@@ -1,5 +1,5 @@
 // A copy of the files a person opened from their disk, so that the next visit needs no choosing. Kept in the origin
-// private file system, in a folder of its own; a file is there whole or not at all. Where there is no room there is no copy.
+// private file system, in a folder of its own; all are there whole, or one has no bytes. Where there is no room there is no copy.
 
 const FOLDER = "headstart-demo";
 
@@ -8,10 +8,8 @@ export class Copies {
     await this.forget();
     try {
       const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create: true });
-      for (const file of files) {
-        const copy = await folder.getFileHandle(file.name, { create: true });
-        await file.stream().pipeTo(await copy.createWritable());
-      }
+      const copies = await Promise.all(files.map(({ name }) => folder.getFileHandle(name, { create: true })));
+      for (const [index, file] of files.entries()) await file.stream().pipeTo(await copies[index]!.createWritable());
     } catch {
       await this.forget();
     }

@@ -78,7 +78,7 @@ export function OpenModel() {
           }}
         />
       </label>
-      <p class="hint">One GGUF file, or safetensors with config.json and tokenizer.json chosen together.</p>
+      <p class="hint">One GGUF file, or chosen together: all shards of one, or safetensors with config.json and tokenizer.json.</p>
       {instead && (
         <div class="actions">
           <button type="button" class="button" onClick={stay}>

@@ -69,7 +69,7 @@ export class Headstart {
 
 function nameOf(model: CreateOptions["model"]): string {
   const first = Array.isArray(model) ? model[0] : model;
-  if (first instanceof File) return first.name;
+  if (first instanceof File) return first.name.replace(/-\d+-of-\d+(?=\.gguf$)/, ` of ${(model as File[]).length}`);
   return String(first).split("/").at(-1) ?? "model";
 }
 

@@ -5,6 +5,7 @@ import { HeadstartError, checkSignal } from "../errors.js";
 import type { ModelSource, Source } from "../types.js";
 import type { ModelFile, Sha256 } from "../wasm/headstart.js";
 import type { DownloadOptions } from "./download.js";
+import { shardsAt } from "./shards.js";
 import { Meter, Weights } from "./weights.js";
 
 /** A source with the name that its file goes by; a URL is absolute. This is what crosses to a worker. */
@@ -21,12 +22,15 @@ const MAX_INDEX = 64 << 20;
 /** What weights are called in every directory alike. */
 const ALIKE = /^model(-\d+-of-\d+)?\.safetensors$/;
 
-/** Names each source and makes URLs absolute. Throws where a file of several has no name. */
+/**
+ * Names each source and makes URLs absolute. A URL alone that names one shard of a GGUF model stands for all of them. Throws
+ * where a file of several has no name.
+ */
 export function nameSources(model: ModelSource): NamedSource[] {
-  if (isSource(model)) return [named(model, true)];
+  if (isSource(model)) return withShards(named(model, true));
   const entries = Object.entries(Object(model) as { [filename: string]: Source });
   if (entries.length === 0) throw badInput("model: give a URL, a Blob, a File, a stream, or several of them by file name");
-  if (Array.isArray(model)) return entries.map(([, source]) => named(source, entries.length === 1));
+  if (Array.isArray(model)) return entries.length === 1 ? withShards(named(model[0], true)) : entries.map(([, source]) => named(source, false));
   return entries.map(([name, source]) => ({ ...named(source, true), name }));
 }
 
@@ -44,6 +48,10 @@ function named(source: Source, alone: boolean): NamedSource {
   const name = "name" in source && typeof source.name === "string" && source.name;
   if (!name && !alone) throw badInput("model: of several files each needs a name; give { [filename]: Blob }");
   return { name: name || "model.gguf", source };
+}
+
+function withShards(file: NamedSource): NamedSource[] {
+  return typeof file.source === "string" ? shardsAt(file.source).map((url) => named(url, true)) : [file];
 }
 
 /** Relative to the page. In a worker to its script, so pages resolve before they hand on. */

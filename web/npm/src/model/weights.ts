@@ -11,6 +11,7 @@ import { HeadstartError, checkSignal } from "../errors.js";
 import type { ModelFile, Sha256 } from "../wasm/headstart.js";
 import { Download, type DownloadOptions, type FileState, head, same } from "./download.js";
 import { type FileRecord, PIECE, PieceWriter, openPieces, readRecord, writeRecord } from "./pieces.js";
+import { shardsAt } from "./shards.js";
 
 const FOLDER = "weights";
 const STREAM = "stream-";
@@ -18,7 +19,7 @@ const STREAM = "stream-";
 const ABSENT = [200, 403, 404, 410];
 
 export interface KeptModel {
-  /** The URL it came from. */
+  /** The URL it came from; of a GGUF model in shards, that of the first. */
   source: string;
   name: string;
   /** In bytes, where it is known. */
@@ -27,25 +28,31 @@ export interface KeptModel {
   complete: boolean;
 }
 
-/** The files of models that this origin keeps. */
+/** The files of models that this origin keeps; the shards of a GGUF model are one. */
 export async function listWeights(): Promise<KeptModel[]> {
   const disk = await openDisk();
-  const kept: KeptModel[] = [];
+  const models = new Map<string, FileRecord[]>();
   for (const id of (await disk?.list(FOLDER, "folders")) ?? []) {
     const record = await readRecord(disk!, `${FOLDER}/${id}`);
     if (!record || record.absent) continue;
-    const { source, name, size, sha256 } = record;
-    kept.push({ source, name, ...(size !== undefined && { size }), complete: sha256 !== undefined });
+    const first = shardsAt(record.source)[0]!;
+    models.set(first, [...(models.get(first) ?? []), record]);
   }
-  return kept;
+  return [...models].map(([source, files]) => {
+    const isWhole = files.length === shardsAt(source).length;
+    const size = files.reduce((sum, file) => sum + (file.size ?? NaN), 0);
+    const { name } = files.find((file) => file.source === source) ?? files[0]!;
+    return { source, name, ...(isWhole && !Number.isNaN(size) && { size }), complete: isWhole && files.every(({ sha256 }) => sha256 !== undefined) };
+  });
 }
 
-/** Removes the kept files of a model, or of all models: all whose URL begins with `prefix`. */
+/** Removes the kept files of a model, or of all models: all whose URL begins with `prefix`, with the other shards of their models. */
 export async function clearWeights(prefix: string | URL = ""): Promise<void> {
   const disk = await openDisk();
   for (const id of (await disk?.list(FOLDER, "folders")) ?? []) {
     const record = await readRecord(disk!, `${FOLDER}/${id}`);
-    if (!record || record.source.startsWith(String(prefix))) await disk!.removeFolder(`${FOLDER}/${id}`);
+    const isMeant = !record || shardsAt(record.source).some((url) => url.startsWith(String(prefix)));
+    if (isMeant) await disk!.removeFolder(`${FOLDER}/${id}`);
   }
 }
 

@@ -8,6 +8,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { Headstart } from "headstart/node";
+import { HELLOS, chatGguf } from "../support/gguf.mjs";
 import { abortsPrompt, disposesInPrompt } from "../support/long-prompt.mjs";
 import { readPrompt } from "../support/read-prompt.mjs";
 import { shallowModel, tinyModel } from "../support/tiny.mjs";
@@ -61,6 +62,26 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
   assert.deepEqual(folders.map((path) => statSync(path).mode & 0o777), [0o700, 0o700]);
   const modes = readdirSync(folders[1]).map((name) => statSync(join(folders[1], name)).mode & 0o777);
   assert.ok(modes.length > 2 && modes.every((mode) => mode === 0o600), String(modes));
+});
+
+test("a model in shards, by the path of one of them, whose digest is the same in its folder", async () => {
+  const folder = join(scratch, "shards");
+  mkdirSync(folder);
+  const shards = Object.entries(chatGguf("tiny-qwen3-f16", 2));
+  for (const [name, bytes] of shards) writeFileSync(join(folder, name), bytes);
+  const open = (model) => Headstart.create({ model, cache: false });
+  const headstart = await open(join(folder, shards[1][0]));
+  assert.equal(headstart.model, shards[0][0]);
+  const request = { messages: [{ role: "user", content: "hello there" }], max_tokens: 8 };
+  const { choices } = await headstart.chat.completions.create(request);
+  assert.equal(choices[0].message.content, HELLOS["tiny-qwen3-f16"]);
+  const { weightsDigest } = headstart;
+  await headstart.dispose();
+  // As a repository on the hub may have it.
+  writeFileSync(join(folder, "config.json"), "{}");
+  const whole = await open(folder);
+  assert.equal(whole.weightsDigest, weightsDigest);
+  await whole.dispose();
 });
 
 test("a prompt ends within two chunks of an abort or a dispose, and the next one goes on from there", async () => {

@@ -3,15 +3,15 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const ROOT = fileURLToPath(new URL("../../../../tests/golden/tiny-wide-f32/", import.meta.url));
-const TEMPLATE =
+const GOLDEN = fileURLToPath(new URL("../../../../tests/golden/", import.meta.url));
+export const TEMPLATE =
   "{% for message in messages %}{{ '<s>' + message['role'] + '\\n' + message['content'] + '</s>' }}{% endfor %}" +
   "{% if add_generation_prompt %}{{ '<s>assistant\\n' }}{% endif %}";
 
-/** The files by name, with room for a long prompt; `changed` are fields of the configuration. */
-export function tinyModel(changed = {}) {
-  const names = readdirSync(ROOT).filter((name) => /safetensors|config/.test(name));
-  const files = Object.fromEntries(names.map((name) => [name, readFileSync(ROOT + name)]));
+/** The files by name, with room for a long prompt; `changed` are fields of the configuration, and `folder` another golden model. */
+export function tinyModel(changed = {}, folder = "tiny-wide-f32") {
+  const names = readdirSync(GOLDEN + folder).filter((name) => /safetensors|config/.test(name));
+  const files = Object.fromEntries(names.map((name) => [name, readFileSync(`${GOLDEN}${folder}/${name}`)]));
   const config = { ...JSON.parse(files["config.json"]), max_position_embeddings: 4096, ...changed };
   return { ...files, "config.json": Buffer.from(JSON.stringify(config)), ...wording(config.vocab_size) };
 }
@@ -27,10 +27,16 @@ export function wording(vocabulary) {
   };
 }
 
-function tokenizer(size) {
-  const specials = ["<unk>", "<s>", "</s>"];
+const specials = ["<unk>", "<s>", "</s>"];
+
+/** So many tokens: three control tokens, the bytes, and words that nobody writes. */
+export function tokensOf(size) {
   const tokens = [...specials, ...byteCharacters()];
   while (tokens.length < size) tokens.push(`<w${tokens.length}>`);
+  return tokens;
+}
+
+function tokenizer(size) {
   return {
     version: "1.0",
     truncation: null,
@@ -42,7 +48,7 @@ function tokenizer(size) {
     decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: {
       type: "BPE", dropout: null, unk_token: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false,
-      byte_fallback: false, ignore_merges: false, vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges: [],
+      byte_fallback: false, ignore_merges: false, vocab: Object.fromEntries(tokensOf(size).map((token, id) => [token, id])), merges: [],
     },
   };
 }

@@ -229,6 +229,45 @@ test("a directory is taken with its shards, and kept whole", async () => {
   assert.equal(server.sent(), sent);
 });
 
+test("the URL of one shard brings the others, which are one model: downloaded, resumed, listed and removed", async () => {
+  await server.close();
+  const shard = (number) => `model-0000${number}-of-00003.gguf`;
+  const contents = [bytes, randomBytes(3 * MIB), randomBytes(5)];
+  server = await serve(Object.fromEntries(contents.map((content, at) => [`/s/${shard(at + 1)}`, content])), behaviour);
+  const at = (number) => `${server.origin}/s/${shard(number)}?download=true`;
+  const size = contents.reduce((sum, { length }) => sum + length, 0);
+  const stop = new AbortController();
+  const onProgress = (loaded) => loaded > bytes.length + MIB && stop.abort();
+  await assert.rejects(open(at(1), { signal: stop.signal, onProgress }), code("aborted"));
+  assert.deepEqual(await listWeights(), [{ source: at(1), name: shard(1), complete: false }]);
+
+  const sent = server.sent();
+  let told;
+  const { files } = await open(at(2), { onProgress: (...progress) => (told = progress) });
+  assert.deepEqual(files.map(({ name }) => name), [1, 2, 3].map(shard));
+  for (const [index, file] of files.entries()) {
+    assert.equal(file.sha256, sha256(contents[index]));
+    assert.ok(Buffer.from(await file.read(0, file.size)).equals(contents[index]));
+  }
+  assert.deepEqual(told, [size, size]);
+  assert.ok(server.sent() - sent < bytes.length, "the first shard was downloaded again");
+  assert.deepEqual(await listWeights(), [{ source: at(1), name: shard(1), size, complete: true }]);
+  await clearWeights(at(1));
+  assert.equal(disk.used, 0);
+});
+
+test("in a list each shard is what it is, and what is called as none stands alone", async () => {
+  const names = (model) => nameSources(model).map(({ name }) => name);
+  const shard = (number, count = "00002") => `http://h/x-0000${number}-of-${count}.gguf`;
+  assert.deepEqual(names([shard(2)]), ["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"]);
+  assert.deepEqual(names([shard(2), shard(1)]), ["x-00002-of-00002.gguf", "x-00001-of-00002.gguf"]);
+  for (const url of [shard(3), shard(0), shard(1, "2"), "http://h/x-1-of-2.gguf", "http://h/x-00001-of-00002.safetensors", "http://h/a-00001-of-00002.gguf/"]) {
+    assert.equal(names(url).length, 1, url);
+  }
+  assert.deepEqual(names(new File([], "x-00001-of-00002.gguf")), ["x-00001-of-00002.gguf"]);
+  assert.deepEqual(nameSources({ "a.gguf": shard(1) }), [{ name: "a.gguf", source: shard(1) }]);
+});
+
 test("a page of HTML is no file, required or not", async () => {
   behaviour.fallback = true;
   await assert.rejects(open(`${server.origin}/other.gguf`), code("http_status", { status: 200 }));

@@ -44,6 +44,18 @@ test("a path is read where it lies, in ranges", async () => {
   }
 });
 
+test("the path of one shard gives all of them, and says which is missing", async () => {
+  const shards = [1, 2].map((number) => `m-0000${number}-of-00002.gguf`);
+  writeFileSync(join(root, shards[0]), "one");
+  await assert.rejects(open(join(root, shards[0])), { code: "bad_input", message: /m-00002-of-00002\.gguf is missing/ });
+  writeFileSync(join(root, shards[1]), "two");
+  for (const model of [join(root, shards[1]), pathToFileURL(join(root, shards[0])), root, shards.map((name) => join(root, name))]) {
+    const opened = await open(model);
+    assert.deepEqual(names(opened), shards);
+    await opened.close();
+  }
+});
+
 test("a directory gives the files of its model", async () => {
   const wanted = ["config.json", "model.safetensors", "tokenizer.json"];
   for (const name of [...wanted, "README.md", "training_args.bin"]) writeFileSync(join(root, name), name);
