@@ -44,6 +44,8 @@ test("a verdict names the bytes and what is short", () => {
     ["smollm2-135m", {}, "fits", /^Fits: it takes about 183\.8 MiB of memory with 4,096 tokens\.$/],
     ["smollm2-135m", { buffer: 128 * 2 ** 20, room: 10 * GIB, memory: 4 * GIB }, "fits", /^Fits/],
     ["mistral-7b", { memory: 4 * GIB }, "large", /^Too large: it takes about 4\.6 GiB .* this device has about 4\.0 GiB\.$/],
+    ["qwen3-30b-a3b", {}, "large", /^Too large for most devices: it takes about 17\.7 GiB of memory with 4,096 tokens, and the graphics card must have as much\.$/],
+    ["qwen3-30b-a3b", { memory: 6 * GIB }, "large", /^Too large: .* this device has about 6\.0 GiB\.$/],
     ["qwen3-4b", { memory: 4 * GIB }, "tight", /^Tight: it takes about 2\.9 GiB .*; this device has about 4\.0 GiB for everything\.$/],
     ["qwen3-4b", { room: GIB }, "tight", /^Tight: .*; this browser can keep 1\.0 GiB, so it is downloaded anew on each visit\.$/],
     // 32 heads of 96: 12 KiB a token and layer.

@@ -12,6 +12,8 @@ export interface Verdict {
 
 /** Tokens of conversation for which memory is told. */
 export const TOKENS = 4096;
+/** Few devices lend a page more bytes than these, and browsers do not tell of more. */
+const USUAL = 8 * 2 ** 30;
 /** A context shorter than this holds no conversation. */
 const SHORT = 512;
 
@@ -30,6 +32,7 @@ export function fit(model: Shape, { buffer, room, memory }: Device, kept = false
   const needed = memoryOf(model);
   const takes = needed === null ? "" : `takes about ${size(needed)} of memory with ${Math.min(TOKENS, model.context).toLocaleString("en")} tokens`;
   if (needed !== null && memory !== undefined && needed > memory) return { level: "large", text: `Too large: it ${takes}, and this device has about ${size(memory)}.` };
+  if (needed !== null && memory === undefined && needed > USUAL) return { level: "large", text: `Too large for most devices: it ${takes}, and the graphics card must have as much.` };
   // Each layer's keys and values lie in one buffer.
   const tokens = buffer === undefined ? model.context : Math.min(model.context, Math.floor(buffer / layerBytes(model)));
   if (tokens < SHORT) return { level: "large", text: `Too large: a buffer of this graphics card holds ${tokens} tokens of it.` };

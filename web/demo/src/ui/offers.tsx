@@ -9,7 +9,7 @@ import { size } from "../text/size";
 /** More are shown when they are asked for. */
 const FIRST = 4;
 
-const LICENSES: Record<string, string> = { "apache-2.0": "Apache 2.0", mit: "MIT", gemma: "Gemma licence", "llama3.2": "Llama 3.2 licence" };
+const LICENSES: Record<string, string> = { "apache-2.0": "Apache 2.0", mit: "MIT", gemma: "Gemma licence", "lfm1.0": "LFM licence", "llama3.2": "Llama 3.2 licence" };
 const CHECKED = { run: "tested", "base run": "base model tested", "not run": "untested" } as const;
 
 export function Offers({ onChoose }: { onChoose(offer: Offer): void }) {
