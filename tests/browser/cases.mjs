@@ -39,8 +39,8 @@ async function result(call, engine, method, ...rest) {
 export const EVERYWHERE = {
   "tiny models answer as transformers does": async ({ visit, name: where }) => {
     const call = await visit();
-    // Pipelines of each take Mesa some seconds: what browsers show is not shown again in Node.
-    const models = { dawn: ["tiny-odd-f16", "tiny-lfm2-f16"] }[where] ?? ["tiny-qwen3-f16", "tiny-gemma3-f16", "tiny-lfm2-f16"];
+    // Pipelines of each take seconds: what browsers show is not shown again in Node. A Qwen 3 without experts answers in the package's tests.
+    const models = { dawn: ["tiny-odd-f16", "tiny-lfm2-f16"] }[where] ?? ["tiny-qwen3-moe-f16", "tiny-gemma3-f16", "tiny-lfm2-f16"];
     for (const name of models) {
       const { engine } = await call("load", tiny(name));
       const reference = await json(`${name}/reference.json`);
@@ -127,15 +127,14 @@ export const EVERYWHERE = {
   "an answer goes on with the same tokens on a new device": async ({ visit }) => {
     const call = await visit();
     const sampled = { temperature: 1.5, top_k: 40, seed: 7, repetition_penalty: 1.1 };
+    const { engine } = await call("load", ODD);
     for (const sampling of [{}, sampled]) {
       const request = { tokens: [...Array(40).keys()].map((token) => (token * 37) % 250), max_tokens: 24, logits: true, ...sampling };
-      const { engine } = await call("load", ODD);
       const whole = await answer(call, engine, { ...request, no_cache: true });
       const cut = await answer(call, engine, { ...request, no_cache: true }, { lose: 9 });
       assert.deepEqual([cut.tokens, cut.logits, cut.text], [whole.tokens, whole.logits, whole.text]);
       const { usage, reason, recovered } = cut.finish;
       assert.deepEqual([usage.completion_tokens, reason, recovered], [24, "length", 1]);
-      await call("free", engine);
     }
   },
 

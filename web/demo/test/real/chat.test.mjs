@@ -37,7 +37,7 @@ test("a person chats, comes back, and what was read before is not computed again
     await page.getByRole("button", { name: "Settings" }).click();
     await page.getByLabel("System prompt").fill(SYSTEM);
     await page.getByLabel("Temperature").fill("0");
-    await page.getByLabel("Most tokens in an answer").fill("10");
+    await page.getByLabel("Most tokens in an answer").fill("6");
     await page.keyboard.press("Tab");
     await page.keyboard.press("Escape");
     await openModel(page, "../model.gguf");

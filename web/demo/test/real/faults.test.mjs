@@ -6,18 +6,20 @@ import { launch, openModel, openPage, serve } from "../browser.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
 let server;
+let browser;
 before(async () => {
   server = await serve(DIST, { "page.gguf": `${DIST}/index.html` });
+  browser = await launch();
 });
-after(() => server.close());
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
 
-async function visit(steps, options) {
-  const { context, close } = await launch(options);
-  try {
-    await steps((await openPage(context, server.page)).page);
-  } finally {
-    await close();
-  }
+async function visit(steps, { context } = browser) {
+  const { page } = await openPage(context, server.page);
+  await steps(page);
+  await page.close();
 }
 
 const fault = async (page, title) => {
@@ -47,10 +49,14 @@ test("an address of something else, and a file of something else", () =>
     assert.match(await fault(page, "This is not a model that can be opened"), /bad_model/);
   }));
 
-test("a browser whose WebGPU has no adapter", () =>
-  visit(
-    async (page) => {
-      assert.match(await fault(page, "This browser offers no WebGPU"), /Chrome and Edge.*no graphics card for it/s);
-    },
-    { args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-features=WebGPU"] },
-  ));
+test("a browser whose WebGPU has no adapter", async () => {
+  const without = await launch({
+    args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-features=WebGPU"],
+  });
+  try {
+    const steps = async (page) => assert.match(await fault(page, "This browser offers no WebGPU"), /Chrome and Edge.*no graphics card for it/s);
+    await visit(steps, without);
+  } finally {
+    await without.close();
+  }
+});

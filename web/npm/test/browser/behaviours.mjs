@@ -3,9 +3,10 @@
 //   server, behaviour, files the model server of test/support/server.mjs, on an origin of its own
 //   real, systemTokens       whether /real.gguf on the server is the default model, and how long a system prompt to give it
 //   setQuota(bytes)          what the origin may store; a behaviour that needs it is in `needsQuota`
-// /model/ and /shallow/ have the models of test/support/tiny.mjs, /small/ that of small.mjs beside it. Storage is empty at the
-// beginning of each.
+// /model/ and /shallow/ have the models of test/support/tiny.mjs, /lfm2/ a tiny LFM2 in the same way, /small/ the model of small.mjs,
+// /qwen3/ and /gemma3/ the shards of tiny GGUF models by gguf.mjs. Storage is empty at the beginning of each.
 import assert from "node:assert/strict";
+import { HELLOS } from "../support/gguf.mjs";
 import { abortsPrompt, disposesInPrompt } from "../support/long-prompt.mjs";
 
 /** The native engine's first tokens after "hello there", without and with this system prompt. */
@@ -185,15 +186,20 @@ export const behaviours = {
     assert.equal(server.sent(), sent);
   },
 
-  async "takes cut connections up again, and servers without ranges as they are"({ newPage, url, server, behaviour }) {
+  async "takes a model in shards by the first, over cut connections, and from servers without ranges"({ newPage, server, behaviour, files }) {
+    const [first, second] = Object.keys(files).filter((path) => path.startsWith("/gemma3/"));
+    const url = `${server.origin}${first}`;
     const takesUp = async (page) => {
-      Object.assign(behaviour, { cutAfter: 200_000, cuts: 3 });
-      await ok(page, "open", { model: { url } });
-      assert.ok(server.log.some(({ range }) => range));
-      await ok(page, "clearWeights");
-      Object.assign(behaviour, { ranges: false, cutAfter: 200_000, cuts: 1 });
-      await ok(page, "open", { model: { url } });
-      assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+      Object.assign(behaviour, { cutAfter: 100_000, cuts: 3 });
+      const { download, digest } = await ok(page, "open", { model: { url } });
+      assert.deepEqual([download.loaded, download.total], Array(2).fill(files[first].length + files[second].length));
+      assert.ok(server.log.some(({ range, path }) => range && path === second));
+      const kept = (await ok(page, "weights")).filter(({ source }) => source.includes("/gemma3/"));
+      assert.deepEqual(kept.map(({ source, size, complete }) => [source, size, complete]), [[url, download.total, true]]);
+      await ok(page, "clearWeights", url);
+      Object.assign(behaviour, { ranges: false, cutAfter: 100_000, cuts: 1 });
+      assert.equal((await ok(page, "open", { model: { url } })).digest, digest);
+      assert.equal((await ok(page, "answer", greeting)).text, HELLOS["tiny-gemma3-f16"]);
     };
     // Between its tries it mostly waits.
     const givesUp = async (page) => {
@@ -203,28 +209,29 @@ export const behaviours = {
     await Promise.all([givesUp(await newPage()), takesUp(await newPage())]);
   },
 
-  async "takes files and WebAssembly in every form, and says what is wrong with a file or a request"({ newPage, url, server, files }) {
+  async "takes files and WebAssembly in every form, and says what is wrong with a file or a request"({ newPage, server, files }) {
     const page = await newPage();
-    const names = Object.keys(files).filter((path) => path.startsWith("/model/")).map((path) => path.slice("/model/".length));
-    const takes = async (form) => {
+    const at = (folder) => `${server.origin}/${folder}/`;
+    const names = (folder) => Object.keys(files).filter((path) => path.startsWith(`/${folder}/`)).map((path) => path.slice(folder.length + 2));
+    const takes = async (form, hello) => {
       await ok(page, "open", { ...form, cache: { persist: false } });
       await fails(page, "bad_request", "answer", { content: "x", temperature: -1 });
       await fails(page, "bad_request", "answer", { content: "x".repeat(5000) });
       assert.equal((await ok(page, "tokens", "täglich")).text, "täglich");
-      assert.equal((await ok(page, "answer", greeting)).text, HELLO);
+      assert.equal((await ok(page, "answer", greeting)).text, hello);
       await ok(page, "dispose");
       assert.deepEqual((await page.evaluate(() => window.calls.kept())).filter(({ path }) => path.includes("weights/")), []);
     };
     // First: the page's own thread keeps the module that it gets.
-    await takes({ variant: "thread", wasm: "bytes", model: { blobOf: url, files: names } });
+    await takes({ variant: "thread", wasm: "bytes", model: { blobOf: at("lfm2"), files: names("lfm2") } }, HELLOS["tiny-lfm2-f16"]);
     for (const variant of ["thread", "worker"]) {
       await fails(page, "bad_model", "open", { variant, model: { bytes: Array.from({ length: 1000 }, (_, index) => index % 256) } });
       await fails(page, "bad_model", "open", { variant, model: { bytes: [...new TextEncoder().encode("GGUF"), 3, 0, 0, 0, ...Array(64).fill(255)] } });
-      const { status, url: at } = await fails(page, "http_status", "open", { variant, model: { url: `${server.origin}/none.gguf` } });
-      assert.deepEqual([status, at], [404, `${server.origin}/none.gguf`]);
+      const { status, url } = await fails(page, "http_status", "open", { variant, model: { url: `${server.origin}/none.gguf` } });
+      assert.deepEqual([status, url], [404, `${server.origin}/none.gguf`]);
       await fails(page, "bad_input", "open", { variant, model: { urls: [] } });
     }
-    await takes({ variant: "worker", wasm: "module", model: { streamOf: url, files: names } });
+    await takes({ variant: "worker", wasm: "module", model: { streamOf: at("qwen3"), files: names("qwen3").reverse() } }, HELLOS["tiny-qwen3-f16"]);
   },
 
   async "shares one disk between two tabs"({ newPage, url, server, files }) {

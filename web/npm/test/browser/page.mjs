@@ -104,7 +104,7 @@ window.calls = {
   loadPack: (url) => caught(headstart.prefix.load(url)),
   tokens: (text) => caught(headstart.tokenize(text).then(async (tokens) => ({ tokens: Array.from(tokens), text: await headstart.detokenize(tokens) }))),
   weights: () => caught(worker.listWeights()),
-  clearWeights: () => caught(worker.clearWeights()),
+  clearWeights: (url) => caught(worker.clearWeights(url)),
 
   /** From now on, in this page and not in a worker, as in a browser that cannot write to its private file system. */
   withoutOpfs: () => void delete FileSystemFileHandle.prototype.createWritable,
