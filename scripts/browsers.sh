@@ -6,8 +6,13 @@
 verb=${1:-install}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 
-# Every shader there is, as JSON; and the program itself, whose packs the engine takes and gives.
-permutations() { HEADSTART_PERMUTATIONS=$target/permutations.json cargo test --quiet --locked --test suite -- every_permutation </dev/null; }
+# Every shader there is, as JSON, unless the program that lists them has done so; and the program itself, whose packs the engine takes
+# and gives.
+permutations() {
+    local list=$target/permutations.json built
+    built=$(cargo test --locked --test suite --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+    [ "$list" -nt "$built" ] || HEADSTART_PERMUTATIONS=$list cargo test --quiet --locked --test suite -- every_permutation </dev/null
+}
 
 need_node
 node_modules tests/browser
