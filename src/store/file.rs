@@ -26,6 +26,8 @@ pub const MAX_HEADER: usize = 256 << 10;
 const DIGEST: &str = "digest";
 /// The digest of what is before layers with a window.
 const START: &str = "start";
+/// How many layers with a window there are.
+const WINDOWS: &str = "windows";
 const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// What the bytes of a row are, for other readers of the file.
@@ -100,7 +102,7 @@ impl Shape {
             Some(info) if info.dtype == Dtype::U8 => Element::U8,
             _ => Element::F16,
         };
-        let windows = match parsed.metadata().as_ref()?.get("windows") {
+        let windows = match parsed.metadata().as_ref()?.get(WINDOWS) {
             Some(count) => count.parse().ok().filter(|&count| (1..=layers).contains(&count))?,
             None => 0,
         };
@@ -254,14 +256,7 @@ pub(super) fn write<'a>(
     data: impl Iterator<Item = &'a [u8]>,
 ) -> Vec<u8> {
     let tensors = shape.tensors();
-    let mut fields: BTreeMap<String, String> =
-        namespace.iter().map(|(tag, value)| (format!("ns.{tag}"), value.clone())).collect();
-    fields.extend(metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-    fields.insert(DIGEST.to_owned(), NO_DIGEST.to_owned());
-    if shape.windows > 0 {
-        fields.insert("windows".to_owned(), shape.windows.to_string());
-        fields.insert(START.to_owned(), NO_DIGEST.to_owned());
-    }
+    let mut fields = fields(shape, namespace, metadata);
     let header = render(&fields, &tensors);
     let bytes = tensors.last().map_or(0, |(_, last)| last.data_offsets.1);
 
@@ -284,12 +279,21 @@ pub(super) fn write<'a>(
 
 /// Bytes at the beginning of a file in which its start lies, whatever of it may be there.
 pub(super) fn start_bytes(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str, &str)]) -> usize {
+    let fields = fields(shape, namespace, metadata);
+    8 + render(&fields, &shape.tensors()).len() + shape.start()
+}
+
+/// The metadata of a file, whose digests are zeros.
+fn fields(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut fields: BTreeMap<String, String> =
         namespace.iter().map(|(tag, value)| (format!("ns.{tag}"), value.clone())).collect();
     fields.extend(metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-    fields.extend([DIGEST, START].map(|name| (name.to_owned(), NO_DIGEST.to_owned())));
-    fields.insert("windows".to_owned(), shape.windows.to_string());
-    8 + render(&fields, &shape.tensors()).len() + shape.start()
+    fields.insert(DIGEST.to_owned(), NO_DIGEST.to_owned());
+    if shape.windows > 0 {
+        fields.insert(WINDOWS.to_owned(), shape.windows.to_string());
+        fields.insert(START.to_owned(), NO_DIGEST.to_owned());
+    }
+    fields
 }
 
 /// The one header for these values.

@@ -71,9 +71,7 @@ impl MemoryStore {
         inner.usage.written_bytes += value.len() as u64;
         Ok(())
     }
-}
 
-impl MemoryStore {
     /// The first `most` bytes of a value, or all of fewer. A use.
     fn start(&self, key: &Key, most: usize) -> Option<Vec<u8>> {
         let inner = &mut *self.home(key).inner.borrow_mut();
