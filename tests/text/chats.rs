@@ -7,12 +7,6 @@ use sha2::{Digest, Sha256};
 
 use super::golden;
 
-/// Templates that are not rendered as transformers renders them, and why.
-const OTHERWISE: &[(&str, &str)] = &[(
-    "llama.cpp/meetkai-functionary-medium-v3.1",
-    "it joins text to `|safe`, so Jinja2 escapes the tools as HTML (`&#34;`); they are shown as they are",
-)];
-
 /// Expressions that are not read as Jinja2 reads them: no template known has one.
 const UNLIKE: &[&str] = &[
     "{{ 'abc'.startswith('b', 1) }}",
@@ -22,7 +16,8 @@ const UNLIKE: &[&str] = &[
     "{{ map.keys() }}|{{ map.values() }}|{{ map.items() }}",
     "{{ 1 in 'abc' }}",
     "{{ 'a\"b' | forceescape }}",
-    "{{ '<a>' | safe + '<b>' }}",
+    "{% set m = '<%s>' | safe %}{{ m % '&' + '&' }}|{{ '%s' % ('<' + m) + '<' }}",
+    "{{ '<' | safe | upper + '<' }}|{{ '<' | safe | trim + '<' }}|{{ '<' | safe | string + '<' }}|{{ ('<' | safe).strip() + '<' }}|{{ ('<' | safe)[0] + '<' }}",
     "{{ 'a b&c' | urlencode }}",
     "{{ 'hello world foo' | truncate(9) }}",
     "{{ 'ab' | center(6) }}",
@@ -101,8 +96,7 @@ fn the_templates_of_packages_give_the_prompts_of_transformers() {
             count += found.len();
             assert_eq!(found.len() * 8, expected.len(), "{name}");
             let differs = (0..found.len()).filter(|&at| found[at] != expected[at * 8..][..8]).collect::<Vec<_>>();
-            let known = OTHERWISE.iter().any(|(other, _)| *other == name);
-            if differs.is_empty() == known {
+            if !differs.is_empty() {
                 wrong.push(format!("{name}: {differs:?}, by chat_corpus.py --show"));
             }
         }

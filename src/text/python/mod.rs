@@ -6,6 +6,7 @@
 
 mod filters;
 mod json;
+mod markup;
 mod methods;
 mod source;
 mod time;
@@ -28,6 +29,7 @@ pub(super) fn add_to(environment: &mut Environment) {
     environment.add_filter("tojson", json::tojson);
     environment.add_filter("string", |state: &State, value: &Value| to_str(state, value));
     filters::add_to(environment);
+    markup::add_to(environment);
 }
 
 /// `str(value)`. A value may hold another many times over, so every visit costs fuel.

@@ -4,12 +4,17 @@
 //! - The line break behind `{% raw %}` stays.
 //! - `{% generation %}` ... `{% endgeneration %}`, which only mark the assistant's words for training, become an `if` that
 //!   holds; each keeps its own whitespace control.
-//! - `"..." % operand` becomes a filter, as does what a `for` goes over.
+//! - `"..." % operand` becomes a filter, as does what a `for` goes over, and `+` where text is marked (`markup`).
 //!
 //! What it does not understand goes on as it is: the parser says what is wrong with it.
 
+use super::markup;
+
+type Rewrite = fn(&str) -> String;
+
 pub(in crate::text) fn to_dialect(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let rewrite: Rewrite = if markup::is_used(&source) { |text| markup::sums(&expression(text)) } else { expression };
     let (mut out, mut rest) = (String::with_capacity(source.len() + source.len() / 8), source.as_str());
     while let Some(start) = rest.find("{").filter(|start| rest.len() > start + 1) {
         let (before, tag) = rest.split_at(start);
@@ -32,9 +37,12 @@ pub(in crate::text) fn to_dialect(source: &str) -> String {
         rest = after;
         match tag.as_bytes()[1] {
             b'#' => out.push_str(tag),
-            b'{' => out.push_str(&expression(tag)),
+            b'{' => {
+                let (open, body, close) = parts(tag);
+                out.push_str(&format!("{open}{}{close}", rewrite(body)));
+            }
             _ => {
-                out.push_str(&statement(tag));
+                out.push_str(&statement(tag, rewrite));
                 if word(tag) == "raw" {
                     out.push_str(if rest.starts_with('\n') && !tag.ends_with("-%}") { "\n" } else { "" });
                     let (raw, after) = rest.split_at(end_of_raw(rest));
@@ -78,7 +86,7 @@ fn word(tag: &str) -> &str {
 }
 
 /// The first token: a string, a name or number, white space, or one other character.
-fn token(text: &str) -> &str {
+pub(super) fn token(text: &str) -> &str {
     let Some(first) = text.chars().next() else { return text };
     let run = |holds: fn(char) -> bool| text.find(|c: char| !holds(c)).unwrap_or(text.len());
     let length = match first {
@@ -102,21 +110,25 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-fn statement(tag: &str) -> String {
-    let marks = |text: &str| ["-", "+"].iter().any(|mark| text.ends_with(mark));
+/// The opening, body and closing of a tag, whitespace control being part of the first and last.
+fn parts(tag: &str) -> (&str, &str, &str) {
     let head = 2 + usize::from(tag[2..].starts_with(['-', '+']));
-    let tail = tag.len() - 2 - usize::from(tag.len() > head + 2 && marks(&tag[..tag.len() - 2]));
-    let (open, body, close) = (&tag[..head], &tag[head..tail], &tag[tail..]);
+    let tail = tag.len() - 2 - usize::from(tag.len() > head + 2 && tag[..tag.len() - 2].ends_with(['-', '+']));
+    (&tag[..head], &tag[head..tail], &tag[tail..])
+}
+
+fn statement(tag: &str, rewrite: Rewrite) -> String {
+    let (open, body, close) = parts(tag);
     match word(tag) {
         "generation" if body.trim() == "generation" => format!("{open} if true {close}"),
         "endgeneration" if body.trim() == "endgeneration" => format!("{open} endif {close}"),
         "for" => match iterable(body) {
             Some((before, items, after)) => {
-                format!("{open}{before} ({})|iterated {}{close}", expression(items), expression(after))
+                format!("{open}{before} ({})|iterated {}{close}", rewrite(items), rewrite(after))
             }
             None => tag.to_owned(),
         },
-        _ => expression(tag),
+        _ => format!("{open}{}{close}", rewrite(body)),
     }
 }
 
@@ -144,7 +156,7 @@ fn expression(text: &str) -> String {
     while !rest.is_empty() {
         let token = token(rest);
         rest = &rest[token.len()..];
-        if token == "%" && behind_text && !rest.starts_with('}') {
+        if token == "%" && behind_text {
             let operand = rest.trim_start();
             let (operand, after) = operand.split_at(end_of_operand(operand));
             out.push_str(&format!("|printf({})", expression(operand)));

@@ -94,6 +94,14 @@ SOURCES = """
 {{ 'a"b' | forceescape }}
 {{ '<a>' | safe ~ '<b>' }}
 {{ '<a>' | safe + '<b>' }}
+{{ '<' + "'a'" | safe + '"&"' + '<b>' | safe + '>' }}|{{ "it's" | e + '<' }}|{{ n | e + '<' }}
+{{ ('<' | safe ~ '<') + '<' }}|{{ '<' ~ '&' | safe ~ '<' }}|{{ ['<' | safe, '<'] | join + '<' }}
+{% set m = '<' | safe %}{% if m + '<' == '<&lt;' and not m + m != '<<' %}{{ {'<': '<' + m}['<'] }}{% endif %}{{ m + '<' if m is not none else m }}
+{% set m = s | safe %}{{ 1 + 2 }}|{{ 7 - 2 + 1 - 3 }}|{{ [1] + nums[1:] }}|{{ (1, 2) + (3,) }}|{{ -n + n }}|{{ nums[1 + 1] + 2 * 3 }}|{{ 1.5 + 1 }}
+{% set m = '' | safe %}{{ m + 1 }}
+{% set m = '' | safe %}{% for i in [1] + [2] if i + 1 > 2 %}{{ '<' + m + i | string }}{% endfor %}{% macro f(x='<' + m) %}{{ x + '<' }}{% endmacro %}{{ f(x=f()) + '<' }}
+{% set m = '<%s>' | safe %}{{ m % '&' + '&' }}|{{ '%s' % ('<' + m) + '<' }}
+{{ '<' | safe | upper + '<' }}|{{ '<' | safe | trim + '<' }}|{{ '<' | safe | string + '<' }}|{{ ('<' | safe).strip() + '<' }}|{{ ('<' | safe)[0] + '<' }}
 {{ 'a b&c' | urlencode }}
 {{ 'hello world foo' | truncate(9) }}
 {{ 'ab' | center(6) }}
