@@ -60,7 +60,7 @@ pub enum Error {
     /// Logits that no token can be chosen from: weights that are damaged, or a GPU that computes wrongly.
     #[error(
         "{model}: the model gave logits that are not finite (NaN or infinity) behind token {position}; take a fresh copy of the \
-         file, or try another GPU driver"
+         file, or another file of the model, and if that gives them too, try another GPU driver"
     )]
     Logits {
         /// The name of the checkpoint.

@@ -2,8 +2,9 @@
 //! an architecture does not do is refused by name.
 
 use headstart::engine::{Engine, EngineOptions};
+use headstart::kernels::Experts;
 use headstart::kernels::head_norm::QkNorm;
-use headstart::model::{Config, LayerSpec, MixerSpec, RopeRows, Stacked};
+use headstart::model::{Config, LayerSpec, MixerSpec, Mixture, RopeRows, Stacked};
 use headstart::quant::Format;
 use headstart::weights::{Checkpoint, MemorySource};
 use pollster::block_on;
@@ -144,7 +145,8 @@ fn gemma_says_its_windows_and_angles_in_several_ways() {
     };
     let by_two = json!({ "layer_types": "absent", "_sliding_window_pattern": 2 });
     assert_eq!(windows(by_two), [true, false, true, false, true, false, true]);
-    assert_eq!(windows(json!({ "sliding_window": null })), [false; 7]);
+    let all = json!({ "sliding_window": null, "layer_types": vec!["full_attention"; 7] });
+    assert_eq!(windows(all), [false; 7]);
     assert_eq!(windows(json!({ "sliding_window": 512 })), [false; 7], "a window as long as the context");
     let scale = changed(name, json!({ "query_pre_attn_scalar": 64 })).unwrap().layers[0].scores.scale;
     assert_eq!(scale, 0.125);
@@ -289,7 +291,9 @@ fn ministral_has_windows_where_its_file_says() {
     };
     assert_eq!(windows(json!({})), [None, Some(19), Some(19)]);
     assert_eq!(windows(json!({ "layer_types": "absent" })), [Some(19); 3], "every layer");
-    assert_eq!(windows(json!({ "sliding_window": null })), [None; 3]);
+    assert_eq!(windows(json!({ "sliding_window": null, "layer_types": "absent" })), [None; 3]);
+    let error = changed(name, json!({ "sliding_window": null })).unwrap_err();
+    assert!(error.contains("sliding_window"), "{error}");
     // What is published has a window as long as its context, and calls itself a Mistral.
     assert_eq!(windows(json!({ "sliding_window": 512, "model_type": "mistral" })), [None; 3]);
     let error = changed(name, json!({ "model_type": "mistral" })).unwrap_err();
@@ -390,5 +394,91 @@ fn no_field_that_changes_numbers_is_passed_over() {
             changed(name, window).is_err() || name.contains("gemma3-whole"),
             "{name}: a window that is switched on"
         );
+    }
+}
+
+#[test]
+fn layers_of_gemma_3_turn_by_their_kind_whatever_the_window() {
+    let read = |window: Value| changed("tiny-gemma3-f16", json!({ "sliding_window": window }));
+    let known = read(json!(17)).unwrap();
+    assert!(known.layers[0].rope != known.layers[5].rope);
+    for window in [511, 512, 4096] {
+        let config = read(json!(window)).unwrap();
+        assert_eq!(config.layers[0].scores.window, (window < 512).then_some(window));
+        assert!(known.layers.iter().zip(&config.layers).all(|(known, layer)| known.rope == layer.rope), "{window}");
+    }
+    for nothing in [json!(0), Value::Null] {
+        let error = read(nothing).unwrap_err();
+        assert!(error.contains("sliding_window"), "{error}");
+    }
+}
+
+#[test]
+fn a_router_by_another_function_is_refused() {
+    let mixture = Some(Mixture { experts: Experts { count: 4, used: 2 }, normalized: true });
+    let layer = LayerSpec { qk_norm: Some(QkNorm::Head), mixture, stacked: Stacked::Experts, ..tiny::layer() };
+    let config = config("qwen3moe", layer);
+    let read = |gating: Option<u32>| {
+        let mut file = tiny::gguf(&config, Format::F32);
+        let width = config.layers[0].intermediate as u32;
+        for (key, value) in [("count", 4), ("used_count", 2), ("feed_forward_length", width)] {
+            file.set(&format!("qwen3moe.expert_{key}"), value);
+        }
+        gating.map(|gating| file.set("qwen3moe.expert_gating_func", gating));
+        let checkpoint = block_on(Checkpoint::gguf(Box::new(MemorySource::new("tiny.gguf", file.build())))).unwrap();
+        Config::from_checkpoint(&checkpoint).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(None), Ok(config.clone()));
+    assert_eq!(read(Some(1)), Ok(config.clone()));
+    let error = read(Some(2)).unwrap_err();
+    assert!(error.contains("qwen3moe.expert_gating_func 2") && error.contains("softmax"), "{error}");
+}
+
+#[test]
+fn tensors_that_would_change_numbers_unread_are_refused() {
+    let config = config("qwen3", LayerSpec { qk_norm: Some(QkNorm::Head), ..tiny::layer() });
+    let with_gguf = |name: &str| {
+        let mut file = tiny::gguf(&config, Format::F32);
+        file.tensor(name, &[64], Format::F32, &[0.5; 64]);
+        let checkpoint = block_on(Checkpoint::gguf(Box::new(MemorySource::new("tiny.gguf", file.build())))).unwrap();
+        config.check_tensors(&checkpoint).map_err(|error| error.to_string())
+    };
+    for name in
+        ["blk.0.attn_q.bias", "blk.1.attn_q.scale", "blk.0.ffn_gate_inp.weight", "blk.2.ffn_up.weight", "output.bias"]
+    {
+        let error = with_gguf(name).unwrap_err();
+        assert!(error.contains("tiny.gguf: ") && error.contains(name) && error.contains("qwen3"), "{error}");
+    }
+    assert_eq!(with_gguf("rope_freqs.weight"), Ok(()));
+
+    let with_file = |config: &Config, name: &str| {
+        let mut tensors = tiny::tensors(config, &config.roles());
+        tensors.push((name.to_owned(), vec![64], safetensors::Dtype::F32, vec![0; 256]));
+        let mut files = tiny::directory(config);
+        files.insert("model.safetensors".into(), st::write(&tensors));
+        let checkpoint = block_on(Checkpoint::safetensors("dir", st::sources(&files))).unwrap();
+        Config::from_checkpoint(&checkpoint)
+            .and_then(|config| config.check_tensors(&checkpoint))
+            .map_err(|error| error.to_string())
+    };
+    let attention = "model.layers.0.self_attn";
+    for name in ["q_proj.bias", "q_proj.lora_A.weight", "sinks"].map(|own| format!("{attention}.{own}")) {
+        let error = with_file(&config, &name).unwrap_err();
+        assert!(error.contains("dir: ") && error.contains(&name), "{error}");
+    }
+    for name in ["model.layers.0.self_attn.rotary_emb.inv_freq", "vision_tower.layers.0.weight"] {
+        assert_eq!(with_file(&config, name), Ok(()));
+    }
+    for (name, tool) in [
+        ("q_proj.g_idx", "GPTQ"),
+        ("q_proj.qzeros", "GPTQ or AWQ"),
+        ("q_proj.weight_packed", "compressed-tensors"),
+        ("q_proj.weight_scale", "compressed-tensors"),
+        ("q_proj.weight_scale_inv", "blocks with scales"),
+        ("q_proj.weight.absmax", "bitsandbytes"),
+        ("q_proj.biases", "MLX"),
+    ] {
+        let error = with_file(&config, &format!("{attention}.{name}")).unwrap_err();
+        assert!(error.contains(&format!("by {tool} (tensor {attention}.{name})")) && error.contains("GGUF"), "{error}");
     }
 }

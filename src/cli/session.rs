@@ -57,7 +57,7 @@ impl EngineArgs {
 }
 
 fn quantize_format(name: &str) -> Result<Format, &'static str> {
-    match name {
+    match name.to_ascii_lowercase().as_str() {
         "q8_0" => Ok(Format::Q8_0),
         "q4_0" => Ok(Format::Q4_0),
         "q4_k" => Ok(Format::Q4K),

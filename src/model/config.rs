@@ -3,7 +3,7 @@
 
 use super::{
     Architecture, Rope,
-    keys::{HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, Keys, ROPE_DIMS},
+    keys::{EXPERT_INTERMEDIATE, HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, Key, Keys, ROPE_DIMS, unsupported},
 };
 use crate::{
     error::Result,
@@ -203,10 +203,14 @@ impl Config {
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
         let architecture = Architecture::of(checkpoint)?;
         let keys = Keys::new(checkpoint, architecture.name);
-        let config = (architecture.read)(&keys)?;
+        let mut config = (architecture.read)(&keys)?;
         config.check(&keys)?;
         keys.refuse_unread()?;
         let context = config.context;
+        for layer in &mut config.layers {
+            // One that holds every context is none.
+            layer.scores.window = layer.scores.window.filter(|&window| window < context);
+        }
         Ok(config.for_context(context))
     }
 
@@ -259,10 +263,15 @@ impl Config {
             let problem = format!("{} does not divide the {} query heads", self.kv_heads, self.heads);
             return Err(keys.wrong(&keys.name(KV_HEADS), problem));
         }
-        let mut widths = vec![(self.head_dim, HEAD_DIM), (self.hidden, HIDDEN)];
-        widths.extend(self.layers.iter().map(|layer| (layer.intermediate, INTERMEDIATE)));
-        if let Some((width, key)) = widths.into_iter().find(|(width, _)| *width == 0 || !width.is_multiple_of(UNIT)) {
-            return Err(keys.wrong(&keys.name(key), format!("{width} elements are not a multiple of {UNIT}")));
+        let mut widths = vec![("heads", self.head_dim, HEAD_DIM), ("hidden states", self.hidden, HIDDEN)];
+        widths.extend(self.layers.iter().map(|layer| match layer.mixture {
+            None => ("MLPs", layer.intermediate, INTERMEDIATE),
+            Some(_) => ("experts", layer.intermediate, EXPERT_INTERMEDIATE),
+        }));
+        let odd = |(_, width, _): &(&str, usize, Key)| *width == 0 || !width.is_multiple_of(UNIT);
+        if let Some((what, width, key)) = widths.into_iter().find(odd) {
+            let what = format!("{} (which gives {what} of {width} elements)", keys.name(key));
+            return Err(unsupported(keys, what, &format!("take a model whose sizes are multiples of {UNIT}")));
         }
         for Rope { dims, .. } in self.layers.iter().filter_map(|layer| layer.rope.as_ref()) {
             if *dims > self.head_dim || *dims == 0 || !dims.is_multiple_of(2) {

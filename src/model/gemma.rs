@@ -51,6 +51,7 @@ fn gemma3(keys: &Keys) -> Result<Config> {
     let local = keys.local_rope(config.head_dim)?;
     for layer in &mut config.layers {
         layer.qk_norm = Some(QkNorm::Head);
+        // Whatever the length of the window.
         if layer.scores.window.is_some() {
             layer.rope = Some(local.clone());
         }
@@ -70,7 +71,7 @@ fn gemma(keys: &Keys, pattern: usize, largest: usize) -> Result<Config> {
         layer.qkv_bias = keys.has_bias(LayerRole::QBias, "attention_bias")?;
         layer.o_bias = keys.has_bias(LayerRole::OBias, "attention_bias")?;
         layer.scores.scale = scale;
-        layer.scores.window = window.filter(|&window| window < config.context);
+        layer.scores.window = window;
         layer.norms = Norms::Around;
         layer.activation = Activation::GeluTanh;
     }

@@ -25,6 +25,7 @@ const HEADS: Key = Key("attention.head_count", "num_attention_heads");
 pub(super) const KV_HEADS: Key = Key("attention.head_count_kv", "num_key_value_heads");
 pub(super) const HEAD_DIM: Key = Key("attention.key_length", "head_dim");
 pub(super) const INTERMEDIATE: Key = Key("feed_forward_length", "intermediate_size");
+pub(super) const EXPERT_INTERMEDIATE: Key = Key("expert_feed_forward_length", "moe_intermediate_size");
 const VOCAB: Key = Key("vocab_size", "vocab_size");
 const CONTEXT: Key = Key("context_length", "max_position_embeddings");
 const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "rms_norm_eps");
@@ -262,7 +263,7 @@ impl<'a> Keys<'a> {
                 (self.gguf_rope(head_dim, context)?, tokens, None, None)
             }
             Metadata::HuggingFace(files) => {
-                if let Some(what) = packed(&files.config) {
+                if let Some(what) = packed(&files.config, self.checkpoint.names()) {
                     let fix = "take the model's unquantised weights, with --quantize q4_k where they are too large, or a GGUF file";
                     return Err(unsupported(self, what, fix));
                 }

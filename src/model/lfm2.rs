@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::{
     Architecture, Config, MixerSpec,
-    keys::{Defaults, INTERMEDIATE, KV_HEADS, Key, Keys, MAX_HEADS, MAX_INTERMEDIATE, Named, positive, size},
+    keys::{
+        Defaults, INTERMEDIATE, KV_HEADS, Key, Keys, MAX_HEADS, MAX_INTERMEDIATE, Named, positive, size, unsupported,
+    },
 };
 use crate::{
     error::Result,
@@ -59,7 +61,10 @@ fn taps(keys: &Keys) -> Result<usize> {
     let name = keys.name(TAPS);
     match keys.required(&name, keys.u64(&name)?)? {
         taps if (2..=MAX_TAPS).contains(&taps) => Ok(taps as usize),
-        taps => Err(keys.wrong(&name, format!("{taps} is not from 2 to {MAX_TAPS}"))),
+        taps => {
+            let fix = format!("take a model whose convolutions are over 2 to {MAX_TAPS} tokens");
+            Err(unsupported(keys, format!("a convolution over {taps} tokens ({name})"), &fix))
+        }
     }
 }
 

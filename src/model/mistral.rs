@@ -14,8 +14,8 @@ const WINDOW: u64 = 4096;
 
 fn read(keys: &Keys) -> Result<Config> {
     let mut config = llama::read(keys)?;
-    let window = keys.window(Some(WINDOW))?.filter(|&window| window < config.context);
-    if window.is_none() {
+    let window = keys.window(Some(WINDOW))?;
+    if window.is_none_or(|window| window >= config.context) {
         // Which layers would have one is nothing to a model without.
         keys.given("layer_types");
     }
@@ -26,9 +26,12 @@ fn read(keys: &Keys) -> Result<Config> {
 fn ministral(keys: &Keys) -> Result<Config> {
     let mut config = llama::read(keys)?;
     // Every layer has the window where the file does not say which do.
-    let windows = keys.windows(Some(WINDOW), usize::MAX, config.layers.len())?;
+    let windows = match (keys.window(Some(WINDOW))?, keys.given("layer_types")) {
+        (None, None) => return Ok(config),
+        _ => keys.windows(Some(WINDOW), usize::MAX, config.layers.len())?,
+    };
     for (layer, window) in config.layers.iter_mut().zip(windows) {
-        layer.scores.window = window.filter(|&window| window < config.context);
+        layer.scores.window = window;
     }
     Ok(config)
 }

@@ -2,7 +2,7 @@
 //!
 //! Names: GGUF as in gguf-py's `tensor_mapping`; Hugging Face as transformers' `LlamaForCausalLM` saves them.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use super::{
     Scaling,
@@ -335,9 +335,37 @@ impl Config {
         }
     }
 
-    /// Checks every tensor the model needs, so that nothing is found missing halfway through loading.
+    /// Checks every tensor the model needs, so that nothing is found missing halfway through loading, and that no other would
+    /// change what it computes.
     pub fn check_tensors(&self, checkpoint: &Checkpoint) -> Result<()> {
-        self.roles().into_iter().try_for_each(|role| self.tensor(checkpoint, role).map(drop))
+        let mut read = BTreeSet::new();
+        for role in self.roles() {
+            self.tensor(checkpoint, role)?;
+            read.insert(role.renamed(checkpoint.kind(), self.names));
+        }
+        let ignored = |name: &str| match checkpoint.kind() {
+            Kind::Gguf => name.starts_with("rope_f"),
+            // Angles that follow from the configuration, a head that tied embeddings take the place of, and other parts of a
+            // model that also sees.
+            Kind::HuggingFace => {
+                name.ends_with("rotary_emb.inv_freq")
+                    || name == "lm_head.weight" && self.tied_embeddings
+                    || !["model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."]
+                        .iter()
+                        .any(|own| name.starts_with(own))
+            }
+        };
+        match checkpoint.names().find(|name| !read.contains(*name) && !ignored(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::Unsupported {
+                file: checkpoint.name.clone(),
+                what: format!(
+                    "tensor {name}, which no model of the architecture {} has as it is configured,",
+                    self.architecture
+                ),
+                fix: "take a file without it".to_owned(),
+            }),
+        }
     }
 
     fn misfit(&self, checkpoint: &Checkpoint, role: Role, found: String) -> Error {

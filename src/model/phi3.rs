@@ -9,7 +9,7 @@ pub(super) const PHI3: Architecture = Architecture { name: "phi3", model_type: "
 fn read(keys: &Keys) -> Result<Config> {
     keys.check_activation("hidden_act", "silu")?;
     let mut config = keys.decoder()?;
-    let window = keys.window(None)?.filter(|&window| window < config.context);
+    let window = keys.window(None)?;
     for layer in &mut config.layers {
         layer.stacked = Stacked::QkvAndGateUp;
         layer.scores.window = window;

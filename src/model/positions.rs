@@ -91,6 +91,9 @@ impl Keys<'_> {
                 (1..=layers).map(|layer| !layer.is_multiple_of(pattern)).collect()
             }
         };
+        if window.is_none() && slides.contains(&true) {
+            return Err(self.wrong(&self.name(WINDOW), "some layers see a window, and it is none".to_owned()));
+        }
         Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }
 

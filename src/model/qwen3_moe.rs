@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Architecture, Config, Mixture, Stacked,
-    keys::{Key, Keys, MAX_INTERMEDIATE, size},
+    keys::{EXPERT_INTERMEDIATE, Key, Keys, MAX_INTERMEDIATE, size, unsupported},
     qwen3,
 };
 use crate::{
@@ -20,7 +20,6 @@ const COUNT: Key = Key("expert_count", "num_experts");
 /// What `config.json` calls it since release 5 of transformers.
 const LOCAL_COUNT: &str = "num_local_experts";
 const USED: Key = Key("expert_used_count", "num_experts_per_tok");
-const WIDTH: Key = Key("expert_feed_forward_length", "moe_intermediate_size");
 
 fn read(keys: &Keys) -> Result<Config> {
     let mut config = qwen3::read(keys)?;
@@ -30,7 +29,8 @@ fn read(keys: &Keys) -> Result<Config> {
         return Err(keys.wrong(LOCAL_COUNT, format!("{local} beside {count} in {}", keys.name(COUNT))));
     }
     let used = keys.size(USED, count, None)?;
-    let intermediate = keys.size(WIDTH, MAX_INTERMEDIATE, None)?;
+    check_gating(keys)?;
+    let intermediate = keys.size(EXPERT_INTERMEDIATE, MAX_INTERMEDIATE, None)?;
     let (stacked, normalized) = match keys.kind() {
         Kind::Gguf => (Stacked::Experts, true),
         Kind::HuggingFace => (Stacked::Nothing, keys.bool("norm_topk_prob")?.unwrap_or(false)),
@@ -42,6 +42,17 @@ fn read(keys: &Keys) -> Result<Config> {
         layer.stacked = stacked;
     }
     Ok(config)
+}
+
+/// Refuses a GGUF file whose scores become weights by another function than softmax, which is 1 in gguf-py's
+/// `ExpertGatingFuncType`.
+fn check_gating(keys: &Keys) -> Result<()> {
+    const SOFTMAX: u64 = 1;
+    const KEY: &str = "qwen3moe.expert_gating_func";
+    match keys.u64(KEY)? {
+        None | Some(SOFTMAX) => Ok(()),
+        Some(other) => Err(unsupported(keys, format!("{KEY} {other}"), "take a model whose router uses softmax (1)")),
+    }
 }
 
 /// The layers that have experts: every so many, but for those that `config.json` names.

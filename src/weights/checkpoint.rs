@@ -102,7 +102,7 @@ impl Checkpoint {
 
         let path = path.as_ref();
         if !path.is_dir() {
-            let files = shards::gguf_paths(path).into_iter().filter(|file| file == path || file.exists());
+            let files = shards::gguf_paths(path).into_iter().filter(|file| file == path || file.is_file());
             let sources = files.map(|file| Ok(Box::new(FileSource::open(file)?) as Box<dyn ByteSource>));
             return Self::gguf_shards(sources.collect::<Result<_>>()?).await;
         }
@@ -207,6 +207,11 @@ impl Checkpoint {
     #[doc(hidden)]
     pub fn unread(&self) -> impl Iterator<Item = (&str, u64)> {
         self.unread.values().map(|tensor| (tensor.format.as_str(), tensor.elements))
+    }
+
+    /// The names of all tensors, in order of those that are read and those that are not.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().chain(self.unread.keys()).map(String::as_str)
     }
 
     /// The tensor of this name, if the checkpoint has it; [`Error::Unsupported`] if it has it in a type we cannot run.

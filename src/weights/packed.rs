@@ -1,4 +1,4 @@
-//! Weights of a Hugging Face directory that another tool has packed, by what `config.json` says of them.
+//! Weights of a Hugging Face directory that another tool has packed, by what `config.json` says of them, or by their names.
 //!
 //! None are read. A matrix is three tensors or more there: numbers, scales and what they are counted from. GPTQ and AWQ have their
 //! numbers across rows, or in an order of their own. MLX has a scale and a bias for each 64 numbers by default, so that in blocks of
@@ -8,13 +8,39 @@ use serde_json::Value;
 
 use super::hugging_face::JsonFile;
 
+/// The tensors beside a matrix that tell of a tool, by how their names end.
+const COMPANIONS: [(&str, &str); 8] = [
+    (".g_idx", "GPTQ"),
+    (".qzeros", "GPTQ or AWQ"),
+    (".weight_packed", "compressed-tensors"),
+    (".weight_scale_inv", "blocks with scales"),
+    (".weight_scale", "compressed-tensors"),
+    (".weight.absmax", "bitsandbytes"),
+    (".weight.quant_state", "bitsandbytes"),
+    (".biases", "MLX"),
+];
+
 /// What packed the weights, and how, for a person; `None` where they are as they are.
-pub(crate) fn packed(config: &JsonFile) -> Option<String> {
+pub(crate) fn packed<'a>(config: &JsonFile, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    configured(config).or_else(|| named(names))
+}
+
+fn named<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let tools = names.flat_map(|name| {
+        let tells = move |(_, (companion, _)): &(usize, (&str, &str))| name.contains(companion);
+        COMPANIONS.into_iter().enumerate().filter(tells).map(move |(at, (_, tool))| (at, tool, name))
+    });
+    let (_, tool, name) = tools.min_by_key(|(at, ..)| *at)?;
+    Some(format!("the packing of weights by {tool} (tensor {name})"))
+}
+
+fn configured(config: &JsonFile) -> Option<String> {
     let whole = |name| config.get(name).or_else(|| config.get(&format!("text_config.{name}")));
     // MLX writes the one, and of late the other besides.
     let by_mlx = whole("quantization").filter(|value| value["bits"].is_u64());
-    let (name, fields) =
-        by_mlx.map(|fields| ("quantization", fields)).or_else(|| whole(OTHERS).map(|fields| (OTHERS, fields)))?;
+    let (name, fields) = by_mlx
+        .map(|fields| ("quantization", fields))
+        .or_else(|| OTHERS.iter().find_map(|&name| Some((name, whole(name)?))))?;
     let tool = match fields["quant_method"].as_str() {
         _ if by_mlx.is_some() => "MLX".to_owned(),
         Some(known @ ("gptq" | "awq")) => known.to_uppercase(),
@@ -29,4 +55,4 @@ pub(crate) fn packed(config: &JsonFile) -> Option<String> {
     Some(format!("the packing of weights by {tool} ({name}{facts})"))
 }
 
-const OTHERS: &str = "quantization_config";
+const OTHERS: [&str; 2] = ["quantization_config", "compression_config"];

@@ -55,13 +55,15 @@ pub(crate) fn gguf_files(name: &str) -> Vec<String> {
     }
 }
 
-/// [`gguf_files`] of a path.
+/// [`gguf_files`] of a path; where that is a link by a name that shards do not have, of what it leads to.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn gguf_paths(path: &Path) -> Vec<PathBuf> {
-    match path.file_name().and_then(|name| name.to_str()) {
-        Some(name) => gguf_files(name).into_iter().map(|file| path.with_file_name(file)).collect(),
-        None => vec![path.to_owned()],
-    }
+    let beside = |path: &Path| {
+        let files = gguf_files(path.file_name()?.to_str()?);
+        (files.len() > 1).then(|| files.into_iter().map(|file| path.with_file_name(file)).collect())
+    };
+    let target = || path.is_symlink().then(|| path.canonicalize().ok()).flatten();
+    beside(path).or_else(|| beside(&target()?)).unwrap_or_else(|| vec![path.to_owned()])
 }
 
 /// Whether the weights of a directory are the shards of one GGUF model and nothing else.
@@ -120,6 +122,9 @@ pub(super) async fn read(sources: Vec<Box<dyn ByteSource>>) -> Result<(Header, V
 fn place(metadata: &GgufMetadata, several: bool) -> Result<(u32, u32)> {
     let count = match metadata.u32(COUNT)? {
         None if several => return Err(metadata.missing(COUNT)),
+        Some(count @ (0 | 1)) if several => {
+            return Err(metadata.wrong(COUNT, format!("it is {count}, but the file is called one of several")));
+        }
         // gguf-split writes 0 when it has put the shards together again.
         None | Some(0 | 1) => return Ok((0, 1)),
         Some(count) => count,

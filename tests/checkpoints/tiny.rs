@@ -140,11 +140,15 @@ pub fn config_json(config: &Config) -> serde_json::Value {
 
 /// The tensors of some roles, in f32.
 pub fn safetensors(config: &Config, roles: &[Role]) -> Vec<u8> {
+    write(&tensors(config, roles))
+}
+
+pub fn tensors(config: &Config, roles: &[Role]) -> Vec<(String, Vec<usize>, Dtype, Vec<u8>)> {
     let tensor = |&role: &Role| {
         let data = Format::F32.quantize(&elements(config, role));
         (role.name(Kind::HuggingFace), role.shape(config), Dtype::F32, data)
     };
-    write(&roles.iter().map(tensor).collect::<Vec<_>>())
+    roles.iter().map(tensor).collect()
 }
 
 /// `config.json` and `model.safetensors`.
