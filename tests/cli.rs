@@ -370,14 +370,23 @@ fn bench_shows_where_a_step_goes() {
 
 #[test]
 fn bench_measures_what_it_was_asked() {
-    let flags = ["--prefill", "8,16", "--decode", "3", "--runs", "1", "--json"];
-    let bench = json_of(&mut with_model("bench", &flags));
-    let lengths: Vec<&Value> = bench["prefill"].as_array().unwrap().iter().map(|row| &row["tokens"]).collect();
-    assert_eq!(lengths, [&json!(8), &json!(16)]);
-    for rate in [&bench["prefill"][0]["tok_s"], &bench["decode"]["tok_s"]] {
-        assert_eq!(keys(rate), ["median", "min", "max"]);
-        assert!(rate["median"].as_f64().unwrap() > 0.0);
+    let flags = ["--prefill", "8,16", "--decode", "3", "--depth", "4,20", "--batch", "1,3", "--runs", "1"];
+    let bench = json_of(&mut with_model("bench", &[&flags[..], &["--json"]].concat()));
+    let places = |rows: &str, fields: &[&str]| -> Value {
+        let row = |row: &Value| -> Value { fields.iter().map(|field| row[field].clone()).collect() };
+        bench[rows].as_array().unwrap().iter().map(row).collect()
+    };
+    assert_eq!(places("prefill", &["tokens"]), json!([[8], [16]]));
+    let decodes = json!([[4, 1, 3], [4, 3, 3], [20, 1, 3], [20, 3, 3]]);
+    assert_eq!(places("decode", &["depth", "batch", "tokens"]), decodes);
+    for spread in ["/prefill/0/tok_s", "/prefill/1/first_token_ms", "/decode/3/tok_s"] {
+        let spread = bench.pointer(spread).unwrap();
+        assert_eq!(keys(spread), ["median", "min", "max"]);
+        assert!(spread["median"].as_f64().unwrap() > 0.0);
     }
+    assert!(bench["memory"]["kv_bytes"].as_u64() > Some(0), "{bench}");
+    let long = [&flags[..], &["--context", "22"]].concat();
+    assert!(refusal(&mut with_model("bench", &long)).contains("depth: 24 tokens"));
 }
 
 fn chat(arguments: &[&str]) -> Child {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::{file, headstart, json_of, str_of, with_model};
+use crate::cli::{file, headstart, json_of, stdout, str_of, with_model};
 use crate::support::odd::NAMES;
 use crate::support::tiny_chat;
 
@@ -82,6 +82,18 @@ fn score_shows_what_it_has() {
     let found: Value = serde_json::from_str(&ended(child)).unwrap();
     let count = |field: &str| found[field].as_array().unwrap().len();
     assert!(count("token_ids") < 1000 && count("logprobs") == count("token_ids").saturating_sub(1), "{found}");
+}
+
+#[test]
+fn bench_tells_what_it_has_when_its_time_is_up() {
+    let (model, home) = (tiny_chat::folder(NAMES[0]), tempfile::tempdir().unwrap());
+    let out = home.path().join("out");
+    let flags = ["bench", "prefix", "--lengths", "64", "--runs", "1000000", "--seconds", "1", "--out", str_of(&out)];
+    let said = stdout(headstart(&flags).arg("--model").arg(model.path()));
+    let first = said.find("64 tokens  hit on disk").expect("rows of what was measured");
+    assert!(first < said.find("Some was left out after 1 seconds; --seconds 0").unwrap(), "{said}");
+    let json: Value = serde_json::from_slice(&std::fs::read(out.join("prefix.json")).unwrap()).unwrap();
+    assert_eq!(json["is_cut"], true);
 }
 
 #[test]

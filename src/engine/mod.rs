@@ -220,6 +220,12 @@ impl Engine {
         self.runner.kv.pages()
     }
 
+    /// Bytes of the pages of the KV cache, free ones included.
+    #[doc(hidden)]
+    pub fn kv_bytes(&self) -> u64 {
+        self.runner.kv.layers().iter().map(|layer| layer.size).sum()
+    }
+
     /// Takes a request. Its tokens come as events of later steps.
     ///
     /// # Errors

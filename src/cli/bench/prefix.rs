@@ -3,9 +3,12 @@
 //! Modes that are compared run one after the other on the same tokens, so that a machine's drift hits them alike.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::{Value, json};
+use web_time::Instant;
 
 use crate::error::{Error, Result};
 use crate::gpu::AdapterKind;
@@ -36,8 +39,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER", default_value = "bench-prefix")]
     out: PathBuf,
 
-    /// Prefix lengths whose time to first token is measured
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [128, 256, 512, 1024])]
+    /// Prefix lengths whose time to first token is measured [default: 64,128,256 on a CPU, 128,256,512,1024 on a GPU]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',')]
     lengths: Vec<usize>,
 
     /// Tokens that follow a prefix
@@ -60,10 +63,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "R", default_value_t = 3)]
     runs: usize,
 
+    /// Begin nothing more after so many seconds, and tell what was measured; 0 measures all
+    #[arg(long, value_name = "S", default_value_t = 90)]
+    seconds: u64,
+
     /// Print the JSON instead of a table
     #[arg(long)]
     json: bool,
 }
+
+/// What is measured where nobody says, by adapter.
+const CPU_LENGTHS: [usize; 3] = [64, 128, 256];
+const GPU_LENGTHS: [usize; 4] = [128, 256, 512, 1024];
+const CPU_PROMPT: usize = 128;
+const GPU_PROMPT: usize = 1024;
 
 /// Requests of one prefix length in one mode.
 #[derive(Debug, Serialize)]
@@ -108,6 +121,8 @@ struct Results {
     points: Vec<Point>,
     ratios: Vec<Ratios>,
     cells: Vec<Cell>,
+    /// Some was left out for want of time.
+    is_cut: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -117,7 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             return refuse(field, "must be at least 1".into());
         }
     }
-    if args.lengths.is_empty() || args.lengths.contains(&0) {
+    if args.lengths.contains(&0) {
         return refuse("lengths", "a prefix has at least 1 token".into());
     }
     std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
@@ -125,19 +140,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     term::notes(&args.engine.warnings(&model)?);
     let mut session = Session::start(model, &args.engine, None)?;
     let context = session.engine().context();
-    let longest = args.lengths.iter().max().unwrap_or(&0) + args.suffix + args.answer;
+    let is_cpu = session.engine().adapter_kind() == AdapterKind::Cpu;
+    let usual = if is_cpu { &CPU_LENGTHS[..] } else { &GPU_LENGTHS[..] };
+    let lengths = if args.lengths.is_empty() { usual } else { &args.lengths[..] };
+    let longest = lengths.iter().max().unwrap_or(&0) + args.suffix + args.answer;
     if longest >= context {
         return refuse("lengths", format!("{longest} tokens with suffix and answer do not fit a context of {context}"));
     }
-    let prompt = args.prompt.unwrap_or(match session.engine().adapter_kind() {
-        AdapterKind::Cpu => 128,
-        AdapterKind::Gpu => 1024,
-    });
+    let prompt = args.prompt.unwrap_or(if is_cpu { CPU_PROMPT } else { GPU_PROMPT });
     if prompt == 0 || prompt * 3 / 2 + args.answer >= context {
         return refuse("prompt", format!("{prompt} and half as many more must fit a context of {context}"));
     }
     let mut results = Results::default();
-    let measured = measure(args, &mut session, prompt, &mut results);
+    let measured = measure(args, lengths, &mut session, prompt, &mut results);
     // What had been measured when somebody had seen enough is worth keeping, if it is anything.
     match &measured {
         Err(Error::Interrupted) if !results.points.is_empty() => {}
@@ -152,7 +167,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     save(&args.out.join("saved.svg"), &charts::saved(&results.cells)?)?;
     match args.json {
         true => term::json(&json),
-        false => term::out(&table(args, &results)),
+        false => term::out(&ending(args, &results)),
     }?;
     measured
 }
@@ -161,31 +176,51 @@ fn save(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(|error| Error::io(path, error))
 }
 
-fn measure(args: &Args, session: &mut Session, prompt: usize, results: &mut Results) -> Result<()> {
+fn measure(args: &Args, lengths: &[usize], session: &mut Session, prompt: usize, results: &mut Results) -> Result<()> {
     let work = Work::begin()?;
+    let began = Instant::now();
+    let is_late = || args.seconds > 0 && began.elapsed() > Duration::from_secs(args.seconds);
+    let tell = |bar: &ProgressBar, text: String| if args.json { Ok(()) } else { bar.suspend(|| term::out(&text)) };
     let vocabulary = session.model.config.vocab;
-    let bar = term::bar("lengths", ((args.runs + 1) * args.lengths.len()) as u64, "runs");
+    let bar = term::bar("lengths", ((args.runs + 1) * lengths.len()) as u64, "runs");
     let mut bench = Bench::new(&mut session.answers, &work, args.answer)?;
     // Pays for what happens once: the cache grows to what will be needed.
-    let longest = args.lengths.iter().max().copied().unwrap_or(1);
+    let longest = lengths.iter().max().copied().unwrap_or(1);
     bench.forget()?;
     sweep(&mut bench, args, longest, &mut Tokens::new(0, vocabulary), false)?;
-    for &length in &args.lengths {
+    tell(&bar, format!("Time to first token, a prefix and {} tokens more, medians of {}:\n", args.suffix, args.runs))?;
+    for &length in lengths {
         let mut runs = Vec::with_capacity(args.runs);
         for run in 0..args.runs {
+            // One run at least, so that there is something to tell.
+            if is_late() && (run > 0 || !results.points.is_empty()) {
+                results.is_cut = true;
+                break;
+            }
             let mut tokens = Tokens::new((run * 1_000_003 + length) as u64, vocabulary);
             runs.push(sweep(&mut bench, args, length, &mut tokens, run % 2 == 1)?);
             bar.inc(1);
         }
-        results.ratios.push(relate(length, &runs));
-        results.points.extend(by_mode(length, runs));
+        if runs.is_empty() {
+            break;
+        }
+        let ratios = relate(length, &runs);
+        let points = by_mode(length, runs);
+        tell(&bar, point_lines(&points) + &ratio_lines(&ratios))?;
+        results.ratios.push(ratios);
+        results.points.extend(points);
     }
     bar.finish_and_clear();
 
     let modes = [Mode::NoKvCache, Mode::KvCache, Mode::Cold, Mode::GpuHit, Mode::MemoryHit, Mode::DiskHit];
     let bar = term::bar("workloads", (WORKLOADS.len() * REUSABLE.len() * modes.len()) as u64, "cells");
+    tell(&bar, "Workloads, mean time to first token and prompt tokens computed:\n".into())?;
     for workload in &WORKLOADS {
         for reusable in REUSABLE {
+            if is_late() {
+                results.is_cut = true;
+                break;
+            }
             let seed = (reusable * 31 + workload.requests) as u64;
             let prompts = workload.prompts(prompt, reusable, &mut Tokens::new(seed, vocabulary));
             for mode in modes {
@@ -199,7 +234,9 @@ fn measure(args: &Args, session: &mut Session, prompt: usize, results: &mut Resu
                     bench.recall(mode)?;
                     requests.push(bench.measure(mode, prompt)?);
                 }
-                results.cells.push(cell(workload.name, reusable, mode, requests));
+                let cell = cell(workload.name, reusable, mode, requests);
+                tell(&bar, cell_line(&cell))?;
+                results.cells.push(cell);
             }
         }
     }
@@ -308,6 +345,7 @@ fn as_json(args: &Args, session: &Session, prompt: usize, results: &Results) -> 
         "answer_tokens": args.answer,
         "workload_prompt_tokens": prompt,
         "runs": args.runs,
+        "is_cut": results.is_cut,
         "lengths": results.points,
         "ratios": results.ratios,
         "workloads": results.cells,
@@ -336,41 +374,47 @@ fn csv(results: &Results) -> String {
     text
 }
 
-fn table(args: &Args, results: &Results) -> String {
-    let mut text =
-        format!("Time to first token, a prefix and {} tokens more, medians of {}:\n", args.suffix, args.runs);
-    for point in &results.points {
+fn point_lines(points: &[Point]) -> String {
+    let line = |point: &Point| {
         let ttft = report::duration(point.ttft_ms);
-        text += &format!("  {:>6} tokens  {:<20} {ttft:>10}\n", point.prefix_tokens, point.mode.label());
-    }
-    text += "Within a run, medians:\n";
-    for ratios in &results.ratios {
-        let ratio = |ratio: Option<f64>| ratio.map(|ratio| format!("{ratio:.4}"));
-        let time = |ms: Option<f64>| ms.map(report::duration);
-        let figures = [
-            ("cold over KV cache only", ratio(ratios.cold_over_kv_cache)),
-            ("GPU hit over suffix alone", ratio(ratios.gpu_hit_over_suffix_alone)),
-            ("exact repeat over suffix alone", ratio(ratios.exact_repeat_over_suffix_alone)),
-            ("prefix computed", time(ratios.prefill_ms)),
-            ("loaded from memory", time(ratios.load_from_memory_ms)),
-            ("loaded from disk", time(ratios.load_from_disk_ms)),
-        ];
-        for (what, figure) in figures {
-            text += &figure.map_or_else(String::new, |figure| {
-                format!("  {:>6} tokens  {what:<31} {figure:>10}\n", ratios.prefix_tokens)
-            });
-        }
-    }
-    text += "Workloads, mean time to first token and prompt tokens computed:\n";
-    for cell in &results.cells {
-        text += &format!(
-            "  {:<24} {:>3} %  {:<20} {:>10} {:>8} tokens\n",
-            cell.workload,
-            cell.reusable_percent,
-            cell.mode.label(),
-            report::duration(cell.mean_ttft_ms),
-            cell.computed_tokens,
-        );
-    }
-    text + &format!("Results and charts are in {}\n", args.out.display())
+        format!("  {:>6} tokens  {:<20} {ttft:>10}\n", point.prefix_tokens, point.mode.label())
+    };
+    points.iter().map(line).collect()
+}
+
+/// Medians within a run.
+fn ratio_lines(ratios: &Ratios) -> String {
+    let ratio = |ratio: Option<f64>| ratio.map(|ratio| format!("{ratio:.4}"));
+    let time = |ms: Option<f64>| ms.map(report::duration);
+    let figures = [
+        ("cold over KV cache only", ratio(ratios.cold_over_kv_cache)),
+        ("GPU hit over suffix alone", ratio(ratios.gpu_hit_over_suffix_alone)),
+        ("exact repeat over suffix alone", ratio(ratios.exact_repeat_over_suffix_alone)),
+        ("prefix computed", time(ratios.prefill_ms)),
+        ("loaded from memory", time(ratios.load_from_memory_ms)),
+        ("loaded from disk", time(ratios.load_from_disk_ms)),
+    ];
+    let line = |(what, figure): (&str, Option<String>)| {
+        Some(format!("  {:>6} tokens  {what:<31} {:>10}\n", ratios.prefix_tokens, figure?))
+    };
+    figures.into_iter().filter_map(line).collect()
+}
+
+fn cell_line(cell: &Cell) -> String {
+    format!(
+        "  {:<24} {:>3} %  {:<20} {:>10} {:>8} tokens\n",
+        cell.workload,
+        cell.reusable_percent,
+        cell.mode.label(),
+        report::duration(cell.mean_ttft_ms),
+        cell.computed_tokens,
+    )
+}
+
+fn ending(args: &Args, results: &Results) -> String {
+    let cut = match results.is_cut {
+        true => format!("Some was left out after {} seconds; --seconds 0 measures all\n", args.seconds),
+        false => String::new(),
+    };
+    cut + &format!("Results and charts are in {}\n", args.out.display())
 }

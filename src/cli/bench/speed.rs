@@ -1,0 +1,243 @@
+//! Prefill and decode speed, each the median of several runs, with the counters that explain them.
+//!
+//! Nothing is reused from the cache, and the first run of each is not counted: it pays for what happens once.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use web_time::Instant;
+
+use super::Args;
+use crate::cli::interrupt::Work;
+use crate::cli::session::Session;
+use crate::cli::{report, term};
+use crate::engine::Request;
+use crate::engine::answers::{AnswerId, Answers, What};
+use crate::error::{Error, Result};
+use crate::text::StopStrings;
+
+/// A figure over the runs.
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Self { median, min: values[0], max: values[values.len() - 1] }
+    }
+
+    fn json(&self) -> Value {
+        json!({ "median": self.median, "min": self.min, "max": self.max })
+    }
+}
+
+/// One line of the report.
+enum Row {
+    Prefill {
+        tokens: usize,
+        rate: Spread,
+        first_token_ms: Spread,
+    },
+    /// `tokens` of each of `batch` answers, behind `depth` tokens each; the rate is that of all together.
+    Decode {
+        depth: usize,
+        batch: usize,
+        tokens: usize,
+        rate: Spread,
+    },
+}
+
+impl Row {
+    fn text(&self) -> String {
+        let (what, rate) = match self {
+            Self::Prefill { tokens, rate, first_token_ms } => {
+                let first = report::duration(first_token_ms.median);
+                (format!("prefill  {tokens:>6} tokens, the first of the answer after {first}"), rate)
+            }
+            Self::Decode { depth, batch, tokens, rate } => {
+                let answers = if *batch == 1 { String::new() } else { format!(" of each of {batch} answers") };
+                (format!("decode   {tokens:>6} tokens{answers} behind {depth}"), rate)
+            }
+        };
+        let Spread { median, min, max } = rate;
+        format!("{what:<64} {median:>10.1} tok/s  (min {min:.1}, max {max:.1})\n")
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Prefill { tokens, rate, first_token_ms } => {
+                json!({ "tokens": tokens, "tok_s": rate.json(), "first_token_ms": first_token_ms.json() })
+            }
+            Self::Decode { depth, batch, tokens, rate } => {
+                json!({ "depth": depth, "batch": batch, "tokens": tokens, "tok_s": rate.json() })
+            }
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, session: &mut Session, text: &[u32]) -> Result<()> {
+    check_context(args, session.engine().context())?;
+    let decodes = if args.decode > 0 { args.depth.len() * args.batch.len() } else { 0 };
+    let bar = term::bar("bench", ((args.runs + 1) * (args.prefill.len() + decodes)) as u64, "runs");
+    let work = Work::begin()?;
+    if !args.json {
+        term::out(&heading(session))?;
+    }
+    let mut rows = Vec::new();
+    let mut tell = |row: Row| {
+        let told = if args.json { Ok(()) } else { bar.suspend(|| term::out(&row.text())) };
+        rows.push(row);
+        told
+    };
+    let mut bench = Bench { answers: &mut session.answers, work: &work, bar: &bar, text, runs: args.runs };
+    for &tokens in &args.prefill {
+        let Some(measured) = bench.prefill(tokens)? else { break };
+        let (rates, firsts) = measured.into_iter().unzip();
+        tell(Row::Prefill { tokens, rate: Spread::of(rates), first_token_ms: Spread::of(firsts) })?;
+    }
+    let places = args.depth.iter().flat_map(|&depth| args.batch.iter().map(move |&batch| (depth, batch)));
+    for (depth, batch) in places.filter(|_| args.decode > 0) {
+        let Some(rates) = bench.decode(depth, batch, args.decode)? else { break };
+        tell(Row::Decode { depth, batch, tokens: args.decode, rate: Spread::of(rates) })?;
+    }
+    bar.finish_and_clear();
+    match args.json {
+        true => term::json(&as_json(args, session, &rows)),
+        false => term::out(&ending(session)),
+    }?;
+    work.end()
+}
+
+fn check_context(args: &Args, context: usize) -> Result<()> {
+    let most = |counts: &[usize]| counts.iter().max().copied().unwrap_or(0);
+    for (field, length) in [("prefill", most(&args.prefill) + 1), ("depth", most(&args.depth) + args.decode + 1)] {
+        if length > context {
+            let problem = format!("{length} tokens with the answer do not fit a context of {context}");
+            return Err(Error::Request { field, problem });
+        }
+    }
+    Ok(())
+}
+
+struct Bench<'a> {
+    answers: &'a mut Answers,
+    work: &'a Work,
+    bar: &'a ProgressBar,
+    /// What prompts are cut from, end to end.
+    text: &'a [u32],
+    runs: usize,
+}
+
+impl Bench<'_> {
+    /// By run, tokens a second and milliseconds to the first token; `None` where it was interrupted.
+    fn prefill(&mut self, tokens: usize) -> Result<Option<Vec<(f64, f64)>>> {
+        self.each_run(|bench| {
+            let id = bench.ask(tokens, 1)?;
+            let work = bench.work;
+            let answer = pollster::block_on(bench.answers.run(id, &mut |_| Ok(work.flow())))?;
+            Ok(answer.finish_reason.map(|_| (answer.timings.prefill_tok_s, answer.timings.ttft_ms)))
+        })
+    }
+
+    /// By run, tokens a second of all answers together, from when each has its first; `None` where it was interrupted.
+    fn decode(&mut self, depth: usize, batch: usize, tokens: usize) -> Result<Option<Vec<f64>>> {
+        self.each_run(|bench| {
+            // Those that begin first go on until the last has begun.
+            let room = bench.answers.engine().context() - depth;
+            let ids = (0..batch).map(|_| bench.ask(depth, room)).collect::<Result<Vec<_>>>()?;
+            let rate = bench.rate(batch, tokens);
+            ids.into_iter().for_each(|id| bench.answers.cancel(id));
+            bench.answers.take();
+            rate
+        })
+    }
+
+    /// Tokens a second from the step in which the last of `batch` answers has its first token, until each has `tokens - 1` more.
+    fn rate(&mut self, batch: usize, tokens: usize) -> Result<Option<f64>> {
+        let (mut begun, mut since, mut count) = (BTreeSet::new(), None, 0);
+        while count < batch * (tokens - 1) {
+            if let ControlFlow::Break(()) = self.work.flow() {
+                return Ok(None);
+            }
+            for update in pollster::block_on(self.answers.step())? {
+                match update.what {
+                    What::Text { token: Some(_), .. } => {
+                        begun.insert(update.id);
+                        count += usize::from(since.is_some());
+                    }
+                    What::Failed(error) => return Err(error),
+                    What::Finished(_) => {
+                        let problem =
+                            "the first answer filled the context before the last began; give less to do".into();
+                        return Err(Error::Request { field: "batch", problem });
+                    }
+                    _ => {}
+                }
+            }
+            if since.is_none() && begun.len() == batch {
+                since = Some(Instant::now());
+            }
+        }
+        Ok(since.map(|since| count as f64 / since.elapsed().as_secs_f64()))
+    }
+
+    /// What each run but the first gave.
+    fn each_run<T>(&mut self, mut run: impl FnMut(&mut Self) -> Result<Option<T>>) -> Result<Option<Vec<T>>> {
+        let mut given = Vec::with_capacity(self.runs);
+        for index in 0..=self.runs {
+            let Some(one) = run(self)? else { return Ok(None) };
+            given.extend((index > 0).then_some(one));
+            self.bar.inc(1);
+        }
+        Ok(Some(given))
+    }
+
+    /// Asks for a greedy answer of exactly `answer` tokens: no token stops it.
+    fn ask(&mut self, prompt: usize, answer: usize) -> Result<AnswerId> {
+        let tokens = self.text.iter().copied().cycle().take(prompt).collect();
+        let request = Request { tokens, max_tokens: answer, no_cache: true, ..Request::default() };
+        self.answers.ask(request, StopStrings::default(), Instant::now())
+    }
+}
+
+fn heading(session: &Session) -> String {
+    let adapter = session.engine().adapter();
+    let (load, compile) = (report::duration(session.load_ms), report::duration(session.compile_ms));
+    format!(
+        "model    {}\nadapter  {} ({}, {})\nload     {load}, of it shaders {compile}\n",
+        session.model.path.display(),
+        adapter.name,
+        adapter.backend,
+        adapter.driver,
+    )
+}
+
+fn ending(session: &Session) -> String {
+    let counters = session.engine().counters();
+    let (weights, kv) = (term::bytes(counters.weight_bytes), term::bytes(session.engine().kv_bytes()));
+    format!("memory   {weights} weights, {kv} KV cache\n{}", report::counter_lines(&counters))
+}
+
+fn as_json(args: &Args, session: &Session, rows: &[Row]) -> Value {
+    let of = |wanted: fn(&Row) -> bool| -> Value { rows.iter().filter(|row| wanted(row)).map(Row::json).collect() };
+    let counters = session.engine().counters();
+    json!({
+        "model": session.model.path.display().to_string(),
+        "adapter": report::adapter(session.engine().adapter()),
+        "load_ms": session.load_ms,
+        "compile_ms": session.compile_ms,
+        "runs": args.runs,
+        "prefill": of(|row| matches!(row, Row::Prefill { .. })),
+        "decode": of(|row| matches!(row, Row::Decode { .. })),
+        "memory": { "weight_bytes": counters.weight_bytes, "kv_bytes": session.engine().kv_bytes() },
+        "counters": counters,
+    })
+}
