@@ -365,6 +365,9 @@ fn bench_shows_where_a_step_goes() {
         // Four a layer and the LM head.
         assert_eq!(linears.map(|row| row["count"].as_u64().unwrap()).sum::<u64>(), 4 * 30 + 1, "{step}");
         assert!(kernels.iter().all(|row| row["ms"].as_f64().unwrap() > 0.0));
+        let count: u64 = kernels.iter().map(|row| row["count"].as_u64().unwrap()).sum();
+        assert_eq!(profile["host"][step]["dispatches"], count);
+        assert!(profile["host"][step]["us"].as_f64().unwrap() > 0.0);
     }
 }
 

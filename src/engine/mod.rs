@@ -43,6 +43,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use identity::KvIdentity;
+#[doc(hidden)]
+pub use profile::Profile;
 pub use request::{Event, FinishReason, MAX_BREAKPOINTS, Request, SequenceId, Usage};
 pub use stats::Counters;
 

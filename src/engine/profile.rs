@@ -1,4 +1,6 @@
-//! Where the time of one step goes, kernel by kernel.
+//! Where the time of one step goes, kernel by kernel, and what it costs the host.
+
+use std::time::Duration;
 
 use super::{
     Engine,
@@ -11,11 +13,25 @@ use crate::{
     kv::{AdmitOptions, Producer},
 };
 
+/// How often a step is encoded to tell how long that takes.
+const REHEARSALS: u32 = 100;
+
+/// Where the time of a step goes.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Profile {
+    /// Each command, waited for.
+    pub samples: Vec<Sample>,
+    pub dispatches: usize,
+    /// What the host takes to record and encode them all.
+    pub host: Duration,
+}
+
 impl Engine {
     /// Runs one step of `rows` rows that follow `position` tokens, each command by itself. `decode`: as one decoding
     /// sequence (`rows` is 1), else as a part of a prompt.
     #[doc(hidden)]
-    pub async fn profile(&mut self, decode: bool, position: usize, rows: usize) -> Result<Vec<Sample>> {
+    pub async fn profile(&mut self, decode: bool, position: usize, rows: usize) -> Result<Profile> {
         let rows = if decode { 1 } else { rows.min(self.chunk()) };
         let tokens = vec![0; position + rows];
         self.make_room(tokens.len().div_ceil(PAGE)).await?;
@@ -29,10 +45,13 @@ impl Engine {
         let class = if decode { Class::Decode } else { Class::Prompt };
         let (logits, rows) = (Logits::Last(Draw::GREEDY), &tokens[position..]);
         let group = Rows { slots: &slots[position..], ..Rows::new(class, rows, position, table.pages(), logits) };
-        let samples = self.runner.profile(&[group]);
+        let groups = [group];
+        let samples = self.runner.profile(&groups);
+        let host = self.runner.rehearse(&groups, REHEARSALS);
         self.reuse.cache.cancel(&mut table);
         self.reuse.cache.release(table);
         self.reuse.cache.clear();
-        samples
+        let ((dispatches, host), samples) = (host?, samples?);
+        Ok(Profile { samples, dispatches, host })
     }
 }

@@ -4,7 +4,7 @@
 //! draws comes back in the same submit. A step that draws nothing is not waited for, but at most [`IN_FLIGHT`] run at a
 //! time, so that who stops waits for no more than those.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use web_time::Instant;
 
@@ -230,6 +230,20 @@ impl Runner {
         let mut recording = Recording::new();
         self.record(&mut recording, &batch, Ending::Greedy);
         self.gpu.profile(&recording)
+    }
+
+    /// What a step of `groups` costs the host: how many dispatches it has, and how long it takes to lay it out, record it and
+    /// encode it, the mean of `times`.
+    pub(crate) fn rehearse(&mut self, groups: &[Rows], times: u32) -> Result<(usize, Duration)> {
+        let (mut dispatches, began) = (0, Instant::now());
+        for _ in 0..times {
+            let batch = self.lay_out(groups);
+            let mut recording = Recording::new();
+            self.record(&mut recording, &batch, Ending::Greedy);
+            dispatches = recording.dispatches().count();
+            self.gpu.rehearse(&recording)?;
+        }
+        Ok((dispatches, began.elapsed() / times))
     }
 
     /// Copies a page at once: the pages may grow before the next step.

@@ -5,7 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{AdapterKind, Buffer, Caps, Kernel, Slice, shader::Library};
+use super::{
+    AdapterKind, Buffer, Caps, Kernel,
+    shader::Library,
+    sites::{Pipeline, Sites},
+};
 use crate::error::{Error, Result};
 
 /// What a person wants to know about the adapter in use.
@@ -40,8 +44,7 @@ pub struct Gpu {
     library: Library,
     next_id: u32,
     pub(super) buffers: HashMap<u32, wgpu::Buffer>,
-    pub(super) pipelines: HashMap<Arc<Kernel>, Pipeline>,
-    pub(super) bind_groups: HashMap<(u32, Vec<Slice>), wgpu::BindGroup>,
+    pub(super) sites: Sites,
     pub(super) tally: Tally,
     trouble: Arc<Mutex<Trouble>>,
 }
@@ -53,12 +56,6 @@ struct Trouble {
     error: Option<String>,
     /// Why the device was lost. For good.
     lost: Option<String>,
-}
-
-pub(super) struct Pipeline {
-    pub(crate) id: u32,
-    pub(crate) raw: wgpu::ComputePipeline,
-    pub(crate) layout: wgpu::BindGroupLayout,
 }
 
 impl Gpu {
@@ -124,8 +121,7 @@ impl Gpu {
             library,
             next_id: 0,
             buffers: HashMap::new(),
-            pipelines: HashMap::new(),
-            bind_groups: HashMap::new(),
+            sites: Sites::default(),
             tally: Tally::default(),
             trouble,
         })
@@ -178,7 +174,7 @@ impl Gpu {
         if let Some(raw) = self.buffers.remove(&buffer.id) {
             raw.destroy();
         }
-        self.bind_groups.retain(|(_, slices), _| slices.iter().all(|slice| slice.buffer.id != buffer.id));
+        self.sites.forget(buffer.id);
     }
 
     /// Writes `words` at `offset` bytes of `buffer`, before the next submit.
@@ -226,7 +222,7 @@ impl Gpu {
 
     /// Compiles `kernel` unless it already is.
     pub async fn compile(&mut self, kernel: &Arc<Kernel>) -> Result<()> {
-        if self.pipelines.contains_key(kernel) {
+        if self.sites.has(kernel) {
             return Ok(());
         }
         let fail = |problem: String| Error::Shader { name: kernel.label(), problem };
@@ -274,8 +270,7 @@ impl Gpu {
             return Err(fail(error.to_string()));
         }
         self.check()?;
-        let id = self.next_id();
-        self.pipelines.insert(kernel.clone(), Pipeline { id, raw, layout });
+        self.sites.add(Arc::clone(kernel), Pipeline { raw, layout });
         Ok(())
     }
 

@@ -15,6 +15,7 @@ pub mod readback;
 mod recording;
 pub mod shader;
 mod signal;
+mod sites;
 pub(crate) mod submit;
 
 pub use buffer::{Buffer, Slice};

@@ -1,6 +1,6 @@
 //! The one place that replays recordings.
 
-use super::{Command, Gpu, Recording, Slice, signal::Signal};
+use super::{Command, Dispatch, Gpu, Recording, signal::Signal};
 use crate::error::Result;
 
 /// The end of a submit.
@@ -41,11 +41,12 @@ impl Gpu {
 
     /// Makes the bind groups that `recording` needs, without running it.
     pub(crate) fn prepare(&mut self, recording: &Recording) {
-        self.bind(&recording.commands);
+        for dispatch in recording.dispatches() {
+            self.bind(dispatch, |_, _| {});
+        }
     }
 
     pub(super) fn encode(&mut self, commands: &[Command]) -> Result<wgpu::CommandEncoder> {
-        let keys = self.bind(commands);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let mut at = 0;
         while at < commands.len() {
@@ -57,9 +58,10 @@ impl Gpu {
             }
             let mut pass = encoder.begin_compute_pass(&Default::default());
             while let Some(Command::Dispatch(dispatch)) = commands.get(at) {
-                let key = keys[at].as_ref().expect("bind() made a key for every dispatch");
-                pass.set_pipeline(&self.pipelines[&dispatch.kernel].raw);
-                pass.set_bind_group(0, &self.bind_groups[key], &[]);
+                self.bind(dispatch, |pipeline, group| {
+                    pass.set_pipeline(pipeline);
+                    pass.set_bind_group(0, group, &[]);
+                });
                 let [x, y, z] = dispatch.groups;
                 pass.dispatch_workgroups(x, y, z);
                 self.tally.dispatches += 1;
@@ -70,38 +72,36 @@ impl Gpu {
         Ok(encoder)
     }
 
-    /// Makes the bind groups that are missing; the key of each dispatch's group, by command index.
-    fn bind(&mut self, commands: &[Command]) -> Vec<Option<(u32, Vec<Slice>)>> {
-        let mut keys = Vec::with_capacity(commands.len());
-        for command in commands {
-            let Command::Dispatch(dispatch) = command else {
-                keys.push(None);
-                continue;
-            };
-            let pipeline = &self.pipelines[&dispatch.kernel];
-            let key = (pipeline.id, dispatch.bindings.clone());
-            if !self.bind_groups.contains_key(&key) {
-                let entries: Vec<wgpu::BindGroupEntry> = (0..)
-                    .zip(&dispatch.bindings)
-                    .map(|(binding, slice)| wgpu::BindGroupEntry {
-                        binding,
-                        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                            buffer: &self.buffers[&slice.buffer.id],
-                            offset: slice.offset,
-                            size: wgpu::BufferSize::new(slice.size),
-                        }),
-                    })
-                    .collect();
-                let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some(dispatch.kernel.name),
-                    layout: &pipeline.layout,
-                    entries: &entries,
-                });
-                self.tally.bind_groups_created += 1;
-                self.bind_groups.insert(key.clone(), group);
-            }
-            keys.push(Some(key));
-        }
-        keys
+    /// Gives `set` what to set for a dispatch; makes its bind group where it is missing.
+    fn bind(&mut self, dispatch: &Dispatch, set: impl FnOnce(&wgpu::ComputePipeline, &wgpu::BindGroup)) {
+        let Self { sites, device, buffers, tally, .. } = self;
+        let (pipeline, group) = sites.bind(dispatch, |layout| {
+            let entries: Vec<wgpu::BindGroupEntry> = (0..)
+                .zip(&dispatch.bindings)
+                .map(|(binding, slice)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &buffers[&slice.buffer.id],
+                        offset: slice.offset,
+                        size: wgpu::BufferSize::new(slice.size),
+                    }),
+                })
+                .collect();
+            tally.bind_groups_created += 1;
+            device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(dispatch.kernel.name),
+                layout,
+                entries: &entries,
+            })
+        });
+        set(pipeline, group);
+    }
+
+    /// What recordings cost the host: encodes one and lets it go, unsubmitted.
+    pub(crate) fn rehearse(&mut self, recording: &Recording) -> Result<()> {
+        let tally = self.tally;
+        drop(self.encode(&recording.commands)?.finish());
+        self.tally = tally;
+        self.check()
     }
 }

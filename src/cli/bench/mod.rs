@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::engine::Profile;
 use crate::error::{Error, Result};
 
 use super::args::{ModelArgs, TextArgs};
@@ -109,15 +110,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     speed::run(args, &mut session, &source)
 }
 
-/// The time of each kernel of a decode step and of a prefill step behind `--depth` tokens, waited for one by one.
+/// The time of each kernel of a decode step and of a prefill step after `--depth` tokens, waited for one by one, and the host's.
 fn profile(args: &Args, session: &mut Session) -> Result<()> {
     let mut steps = Vec::new();
     for (what, decode) in [("decode", true), ("prefill", false)] {
+        let mut run =
+            || pollster::block_on(session.answers.engine_mut().profile(decode, args.depth[0], args.prefill[0]));
         // The first run pays for what happens once.
-        let mut samples = Vec::new();
-        for _ in 0..2 {
-            samples = pollster::block_on(session.answers.engine_mut().profile(decode, args.depth[0], args.prefill[0]))?;
-        }
+        run()?;
+        let Profile { samples, dispatches, host } = run()?;
         let mut kernels: BTreeMap<String, (usize, f64)> = BTreeMap::new();
         for sample in samples {
             let (count, ms) = kernels.entry(sample.label).or_default();
@@ -126,18 +127,25 @@ fn profile(args: &Args, session: &mut Session) -> Result<()> {
         }
         let mut kernels: Vec<_> = kernels.into_iter().collect();
         kernels.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-        steps.push((what, kernels));
+        steps.push((what, kernels, dispatches, host.as_secs_f64() * 1e6));
     }
     if args.json {
         let rows = |kernels: &[(String, (usize, f64))]| -> Value {
             kernels.iter().map(|(kernel, (count, ms))| json!({ "kernel": kernel, "count": count, "ms": ms })).collect()
         };
-        return term::json(&steps.iter().map(|(what, kernels)| (*what, rows(kernels))).collect::<Value>());
+        let mut profile: Value = steps.iter().map(|(what, kernels, ..)| (*what, rows(kernels))).collect();
+        let host = |(what, _, dispatches, us): &(&'static str, _, usize, f64)| {
+            (*what, json!({ "dispatches": dispatches, "us": us }))
+        };
+        profile["host"] = steps.iter().map(host).collect();
+        return term::json(&profile);
     }
     let mut text = String::new();
-    for (what, kernels) in &steps {
+    for (what, kernels, dispatches, us) in &steps {
         let total: f64 = kernels.iter().map(|(_, (_, ms))| ms).sum();
-        text += &format!("{what}: {total:.1} ms, each kernel waited for\n");
+        text += &format!(
+            "{what}: {total:.1} ms, each kernel waited for; on the host {us:.0} µs for {dispatches} dispatches\n"
+        );
         for (kernel, (count, ms)) in kernels {
             text += &format!("{ms:>9.2} ms {count:>4} × {kernel}\n");
         }
