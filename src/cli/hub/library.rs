@@ -69,5 +69,5 @@ pub(crate) fn available() -> Vec<Listed> {
 
 /// The model that `name` stands for.
 pub(crate) fn find(name: &str) -> Option<Listed> {
-    available().into_iter().find(|listed| listed.name.eq_ignore_ascii_case(name))
+    available().into_iter().find(|listed| listed.name == name)
 }
