@@ -345,12 +345,12 @@ impl Config {
         }
         let ignored = |name: &str| match checkpoint.kind() {
             Kind::Gguf => name.starts_with("rope_f"),
-            // Layers behind the last, angles that follow from the configuration, a head that tied embeddings take the place of, and
-            // other parts of a model that also sees.
+            // Layers behind the last and biases, of which the configuration says whether they count, angles that follow from it, a
+            // head that tied embeddings take the place of, and other parts of a model that also sees.
             Kind::HuggingFace => {
                 let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
                 layer.is_some_and(|layer: usize| layer >= self.layers.len())
-                    || name.ends_with("rotary_emb.inv_freq")
+                    || [".bias", "rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
                     || name == "lm_head.weight" && self.tied_embeddings
                     || !["model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."]
                         .iter()
