@@ -216,6 +216,12 @@ impl Engine {
         self.runner.gpu.destroy();
     }
 
+    /// Sequences that run at once at most.
+    #[doc(hidden)]
+    pub fn max_sequences(&self) -> usize {
+        self.runner.max_sequences
+    }
+
     /// Pages of the KV cache that exist, free ones included.
     #[doc(hidden)]
     pub fn kv_pages(&self) -> usize {

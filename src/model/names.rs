@@ -361,11 +361,11 @@ impl Config {
             None => Ok(()),
             Some(name) => Err(Error::Unsupported {
                 file: checkpoint.name.clone(),
-                what: format!(
-                    "tensor {name}, which no model of the architecture {} has as it is configured,",
+                what: format!("tensor {name}"),
+                fix: format!(
+                    "the architecture {} would ignore it, and the model may need it: take a file without it",
                     self.architecture
                 ),
-                fix: "take a file without it".to_owned(),
             }),
         }
     }

@@ -92,7 +92,7 @@ impl Keys<'_> {
             }
         };
         if window.is_none() && slides.contains(&true) {
-            return Err(self.wrong(&self.name(WINDOW), "some layers see a window, and it is none".to_owned()));
+            return Err(self.wrong(&self.name(WINDOW), "some layers need a window, and the file has none".to_owned()));
         }
         Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }

@@ -104,6 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     term::notes(&args.engine.warnings(&model)?);
     let mut session = Session::start(model, &args.engine, None)?;
+    speed::check(args, session.engine())?;
     if args.profile {
         return profile(args, &mut session);
     }

@@ -13,8 +13,8 @@ use super::Args;
 use crate::cli::interrupt::Work;
 use crate::cli::session::Session;
 use crate::cli::{report, term};
-use crate::engine::Request;
 use crate::engine::answers::{AnswerId, Answers, What};
+use crate::engine::{Engine, Request};
 use crate::error::{Error, Result};
 use crate::text::StopStrings;
 
@@ -84,7 +84,6 @@ impl Row {
 }
 
 pub(super) fn run(args: &Args, session: &mut Session, text: &[u32]) -> Result<()> {
-    check_context(args, session.engine().context())?;
     let decodes = if args.decode > 0 { args.depth.len() * args.batch.len() } else { 0 };
     let bar = term::bar("bench", ((args.runs + 1) * (args.prefill.len() + decodes)) as u64, "runs");
     let work = Work::begin()?;
@@ -116,8 +115,14 @@ pub(super) fn run(args: &Args, session: &mut Session, text: &[u32]) -> Result<()
     work.end()
 }
 
-fn check_context(args: &Args, context: usize) -> Result<()> {
+/// Refuses what the engine has no room for.
+pub(super) fn check(args: &Args, engine: &Engine) -> Result<()> {
     let most = |counts: &[usize]| counts.iter().max().copied().unwrap_or(0);
+    let (context, sequences) = (engine.context(), engine.max_sequences());
+    if most(&args.batch) > sequences {
+        let problem = format!("{} answers are more than the {sequences} that run at once", most(&args.batch));
+        return Err(Error::Request { field: "batch", problem });
+    }
     for (field, length) in [("prefill", most(&args.prefill) + 1), ("depth", most(&args.depth) + args.decode + 1)] {
         if length > context {
             let problem = format!("{length} tokens with the answer do not fit a context of {context}");
