@@ -1,14 +1,17 @@
-// hidden[row] = SCALE embedding[token of row], dequantised. One thread a unit of 8.
+// hidden[row] = SCALE embedding[token of row], dequantised. One thread a unit of 8. A token that the host does not know yet is
+// what a row of the step before has drawn.
 #import shared/step
 #import shared/matrix
 @group(0) @binding(1) var<storage, read> weights: array<Word>;
-@group(0) @binding(2) var<storage, read_write> hidden: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> drawn: array<u32>;
+@group(0) @binding(3) var<storage, read_write> hidden: array<vec4<f32>>;
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let unit = group.x * ${LANES}u + lane;
   let row = batch_row(group.y);
-  let token = token_of(row);
+  var token = token_of(row);
+  if ((token & ${DRAWN}u) != 0u) { token = drawn[token & ~${DRAWN}u]; }
   if (unit >= UNITS || token < ${FIRST}u || token >= ${FIRST}u + ${ROWS_HERE}u) { return; }
   let local = token - ${FIRST}u;
 #if SCALED

@@ -264,6 +264,7 @@ fn generate_json_has_the_documented_shape() {
         "readback_bytes_per_token",
         "weight_bytes",
         "bytes_read_per_token",
+        "steps_ahead",
     ];
     assert_eq!(keys(&answer["counters"]), counters);
     assert!(counters.iter().all(|name| answer["counters"][name].is_number()), "{}", answer["counters"]);

@@ -1,3 +1,4 @@
+mod ahead;
 mod answers;
 mod architectures;
 mod cache;

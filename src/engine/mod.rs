@@ -8,6 +8,7 @@
 //! (`reuse`), with its sequences. It awaits in four places: opening the device, reading weights, reading results back, and,
 //! where nothing can be computed, stores.
 
+mod ahead;
 pub mod answers;
 mod batch;
 mod breakpoints;
@@ -61,6 +62,7 @@ use pages::PageLayout;
 use reuse::Reuse;
 use runner::Runner;
 use sequence::Sequence;
+use step::Launched;
 
 /// What a person can choose when loading a model.
 #[derive(Debug, Clone, Default)]
@@ -121,6 +123,8 @@ pub struct Engine {
     /// By id: who came first.
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
+    /// The step that follows the last that was waited for, where it is on its way already.
+    ahead: Option<Launched>,
     next_id: u64,
     /// A sequence had to give its pages up, and none has ended since: nobody begins.
     is_short: bool,
@@ -141,7 +145,17 @@ impl Engine {
         let layout = PageLayout::new(&runner.config);
         let reuse = Reuse::new(&runner.config, &checkpoint.name, layout, runner.kv.pages(), options);
         let (waiting, running) = (VecDeque::new(), Vec::new());
-        Ok(Self { runner, reuse, waiting, running, next_id: 0, is_short: false, step_ms: 0.0, healing: None })
+        Ok(Self {
+            runner,
+            reuse,
+            waiting,
+            running,
+            ahead: None,
+            next_id: 0,
+            is_short: false,
+            step_ms: 0.0,
+            healing: None,
+        })
     }
 
     /// Keeps KV beyond the GPU in `tiers` from now on, under the digest of the model's weights. A request waits for stores

@@ -18,7 +18,12 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    gpu::{AdapterInfo, Buffer, Caps, Gpu, Recording, Slice, profile::Sample, readback::Staging, submit::Fence},
+    gpu::{
+        AdapterInfo, Buffer, Caps, Gpu, Recording, Slice,
+        profile::Sample,
+        readback::{Reading, Staging},
+        submit::Fence,
+    },
     kernels::{self, Class, PAGE, attention},
     kv::PageCopy,
     model::{Activations, Config, Ending, Network, Uploader, Work},
@@ -41,7 +46,8 @@ pub(super) struct Runner {
     model: Network,
     memory: Activations,
     step_buffer: Buffer,
-    staging: Staging,
+    /// Taken in turn: what one step draws is on its way back when the next is launched.
+    stagings: [Staging; IN_FLIGHT],
     flying: VecDeque<Flight>,
     /// When the GPU was last seen to have done a step.
     landed: Instant,
@@ -54,6 +60,15 @@ struct Flight {
     launched: Instant,
     /// Prompt tokens, where it has nothing else.
     prompt: usize,
+}
+
+/// A step on its way, to be [finished](Runner::finish).
+pub(super) struct Started {
+    launched: Instant,
+    /// Prompt tokens, where it has nothing else.
+    prompt: usize,
+    /// What it draws, if it draws.
+    reading: Option<Reading>,
 }
 
 /// What a step gave.
@@ -127,7 +142,7 @@ impl Runner {
             model,
             memory,
             step_buffer,
-            staging: Staging::default(),
+            stagings: Default::default(),
             flying: VecDeque::new(),
             landed: Instant::now(),
             stats,
@@ -148,8 +163,9 @@ impl Runner {
         self.stats.counters()
     }
 
-    /// Computes `groups` (prompt rows before decode rows). Waits for the GPU only where something is to come back.
-    pub(crate) async fn run(&mut self, groups: &[Rows<'_>]) -> Result<Ran> {
+    /// Sends `groups` (prompt rows before decode rows) on their way, behind what is. Waits for the GPU only where
+    /// [`IN_FLIGHT`] steps that draw nothing are.
+    pub(crate) async fn start(&mut self, groups: &[Rows<'_>]) -> Result<Started> {
         let batch = self.lay_out(groups);
         let greedy = groups.iter().all(|group| group.logits.draw().is_none_or(|draw| draw.k <= 1));
         let ending = if greedy { Ending::Greedy } else { Ending::Draw };
@@ -173,27 +189,41 @@ impl Runner {
             count += 1;
         }
         let drawn_rows = batch.logits.map_or(0, |span| span.rows);
-        let prompt_only = groups.iter().all(|group| group.class == Class::Prompt);
-        let prompt = if prompt_only { groups.iter().map(|group| group.tokens.len()).sum() } else { 0 };
+        let only = |class| groups.iter().all(|group| group.class == class);
+        let prompt = if only(Class::Prompt) { groups.iter().map(|group| group.tokens.len()).sum() } else { 0 };
         let launched = Instant::now();
         let read = match count {
             0 if drawn_rows == 0 => {
                 let fence = self.gpu.submit_fenced(&recording)?;
                 self.flying.push_back(Flight { fence, launched, prompt });
-                return Ok(Ran::default());
+                return Ok(Started { launched, prompt, reading: None });
             }
             0 => 4 * drawn_rows as u64,
             hidden => memory::drawn_bytes(&self.config, self.max_sequences, hidden),
         };
-        let drawn = self.gpu.submit_and_read(&recording, self.memory.drawn.slice(0, read), &self.staging).await?;
-        self.make_way(0).await?;
-        self.land(launched, prompt);
-        if groups.iter().all(|group| group.class == Class::Decode) {
+        self.stagings.rotate_left(1);
+        let drawn = self.memory.drawn.slice(0, read);
+        let reading = self.gpu.start_reading(&recording, drawn, &self.stagings[0]).await?;
+        if only(Class::Decode) {
             self.stats.decoded(drawn_rows, before, self.gpu.tally());
         }
+        Ok(Started { launched, prompt, reading: Some(reading) })
+    }
+
+    /// Waits for a step, and for no later one, if anything is to come back of it. Steps end in the order of their starts.
+    pub(crate) async fn finish(&mut self, Started { launched, prompt, reading }: Started) -> Result<Ran> {
+        let Some(reading) = reading else { return Ok(Ran::default()) };
+        let drawn = self.gpu.finish_reading(reading).await?;
+        self.make_way(0).await?;
+        self.land(launched, prompt);
         let hidden = drawn.get(self.max_sequences..).unwrap_or_default().chunks_exact(self.config.hidden);
         let floats = |words: &[u32]| words.iter().map(|&word| f32::from_bits(word)).collect();
         Ok(Ran { hidden: hidden.map(floats).collect(), drawn })
+    }
+
+    /// Counts the step that was started last as one that did not wait for the one before.
+    pub(crate) fn count_ahead(&mut self) {
+        self.stats.ahead();
     }
 
     /// Waits until no more than `most` steps are on their way.
@@ -219,7 +249,7 @@ impl Runner {
     pub(crate) async fn read_logits(&mut self, first: usize, rows: usize) -> Result<Vec<f32>> {
         let bytes = (self.config.vocab * 4) as u64;
         let slice = self.memory.logits.slice(first as u64 * bytes, rows as u64 * bytes);
-        let words = self.gpu.submit_and_read(&Recording::new(), slice, &self.staging).await?;
+        let words = self.gpu.submit_and_read(&Recording::new(), slice, &self.stagings[0]).await?;
         Ok(words.into_iter().map(f32::from_bits).collect())
     }
 

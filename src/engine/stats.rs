@@ -2,7 +2,7 @@
 
 use crate::gpu::context::Tally;
 
-/// Means over the decode steps so far: steps whose rows are all decode rows.
+/// Of the decode steps so far, means but for the last: steps whose rows are all decode rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Counters {
     /// Of compute shaders.
@@ -17,18 +17,21 @@ pub struct Counters {
     pub weight_bytes: u64,
     /// Bytes that dispatches read by design: weights, KV and activations.
     pub bytes_read_per_token: f64,
+    /// Steps that were launched before the tokens of the one before were known.
+    pub steps_ahead: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stats {
     weight_bytes: u64,
     tokens: u64,
+    ahead: u64,
     sum: Tally,
 }
 
 impl Stats {
     pub(crate) fn new(weight_bytes: u64) -> Self {
-        Self { weight_bytes, tokens: 0, sum: Tally::default() }
+        Self { weight_bytes, tokens: 0, ahead: 0, sum: Tally::default() }
     }
 
     /// Counts a decode step of `tokens` rows between two tallies.
@@ -41,6 +44,11 @@ impl Stats {
         self.sum.bytes_read += after.bytes_read - before.bytes_read;
     }
 
+    /// Counts a step that was launched before the one before it was waited for.
+    pub(crate) fn ahead(&mut self) {
+        self.ahead += 1;
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         let mean = |count: u64| if self.tokens == 0 { 0.0 } else { count as f64 / self.tokens as f64 };
         Counters {
@@ -50,6 +58,7 @@ impl Stats {
             readback_bytes_per_token: mean(self.sum.bytes_read_back),
             weight_bytes: self.weight_bytes,
             bytes_read_per_token: mean(self.sum.bytes_read),
+            steps_ahead: self.ahead,
         }
     }
 }

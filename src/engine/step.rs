@@ -1,4 +1,5 @@
-//! One step: save a little, admit, restore, plan, launch, collect.
+//! One step: save a little, admit, restore, plan, launch, collect. Where [`ahead`](super::ahead) lets it, the next is launched
+//! before this one is waited for.
 
 use web_time::Instant;
 
@@ -6,6 +7,7 @@ use super::{
     Engine,
     batch::{Draw, Logits, Rows},
     request::{Event, FinishReason, Request, SequenceId},
+    runner::Started,
     scheduler::{self, Ready},
     sequence::{Phase, Sequence},
 };
@@ -33,14 +35,25 @@ struct Outcome {
     hidden: Vec<(usize, Vec<f32>)>,
 }
 
-/// Rows that a sequence has in this step, with their slots taken.
-struct Planned {
-    /// Index in `running`.
-    sequence: usize,
-    rows: scheduler::Rows,
-    position: usize,
-    tokens: Vec<u32>,
-    slots: Vec<u32>,
+/// Rows that a sequence has in a step, with their slots taken.
+pub(super) struct Planned {
+    /// It may have ended by the time that they are computed.
+    pub(crate) sequence: SequenceId,
+    pub(crate) rows: scheduler::Rows,
+    pub(crate) position: usize,
+    /// Ids, or what [`embed::drawn`](crate::kernels::embed::drawn) gives.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) slots: Vec<u32>,
+}
+
+/// A step on its way.
+pub(super) struct Launched {
+    pub(crate) planned: Vec<Planned>,
+    /// By sequence: the rows whose logits it wants.
+    logits: Vec<Logits>,
+    /// By sequence: the ends of the prompt's beginnings whose hidden states come back.
+    ends: Vec<Vec<usize>>,
+    started: Started,
 }
 
 impl Planned {
@@ -50,7 +63,7 @@ impl Planned {
     }
 
     /// Tokens of the answer before the one that follows these rows.
-    fn answered(&self, request: &Request) -> usize {
+    pub(super) fn answered(&self, request: &Request) -> usize {
         self.end().saturating_sub(request.tokens.len())
     }
 }
@@ -73,23 +86,32 @@ impl Engine {
 
     /// A step of the sequences there are.
     pub(super) async fn advance(&mut self) -> Result<Vec<Event>> {
+        let computed = self.compute().await;
+        if computed.is_err() {
+            self.take_back();
+        }
+        computed
+    }
+
+    async fn compute(&mut self) -> Result<Vec<Event>> {
         let (began, mut events) = (Instant::now(), Vec::new());
         self.reuse.tick();
         self.save_share().await?;
-        self.admit(&mut events).await?;
-        self.restore(&mut events).await?;
-        let planned = self.plan(&mut events).await?;
-        if planned.is_empty() {
-            return Ok(events);
-        }
-        let outcomes = match self.launch(&planned).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                self.take_back(&planned);
-                return Err(error);
+        let launched = match self.take_ahead() {
+            Some(launched) => launched,
+            None => {
+                self.admit(&mut events).await?;
+                self.restore(&mut events).await?;
+                let planned = self.plan(&mut events).await?;
+                if planned.is_empty() {
+                    return Ok(events);
+                }
+                self.launch(planned).await?
             }
         };
-        for copy in self.collect(planned, outcomes, &mut events) {
+        self.ahead = self.launch_ahead(&launched).await?;
+        let outcomes = self.land(launched).await?;
+        for copy in self.collect(outcomes, &mut events) {
             self.runner.copy(copy)?;
         }
         self.step_ms = began.elapsed().as_secs_f64() * 1e3;
@@ -196,7 +218,7 @@ impl Engine {
         let mut starved = false;
         for ((index, _), rows) in standing.into_iter().zip(rows) {
             let Some(rows) = rows else { continue };
-            let Sequence { request, generated, phase, .. } = &mut self.running[index];
+            let Sequence { id, request, generated, phase, .. } = &mut self.running[index];
             let (Phase::Prefilling(table) | Phase::Decoding(table)) = phase else { continue };
             let position = table.len();
             let tokens: Vec<u32> = match rows {
@@ -204,7 +226,7 @@ impl Engine {
                 scheduler::Rows::Decode => vec![generated[position - request.tokens.len()]],
             };
             match self.reuse.cache.append(table, tokens.len()) {
-                Ok(slots) => planned.push(Planned { sequence: index, rows, position, tokens, slots }),
+                Ok(slots) => planned.push(Planned { sequence: *id, rows, position, tokens, slots }),
                 Err(_) => starved = true,
             }
         }
@@ -214,48 +236,61 @@ impl Engine {
     }
 
     /// Gives back the slots of rows that were not computed.
-    fn take_back(&mut self, planned: &[Planned]) {
-        for rows in planned {
-            if let Phase::Prefilling(table) | Phase::Decoding(table) = &mut self.running[rows.sequence].phase {
+    fn take_back(&mut self) {
+        self.ahead = None;
+        for sequence in &mut self.running {
+            if let Phase::Prefilling(table) | Phase::Decoding(table) = &mut sequence.phase {
                 self.reuse.cache.cancel(table);
             }
         }
     }
 
-    /// Runs the rows; what each sequence's gave.
-    async fn launch(&mut self, planned: &[Planned]) -> Result<Vec<Outcome>> {
-        let draws: Vec<Logits> = planned.iter().map(|rows| self.logits(rows)).collect();
-        let ends: Vec<Vec<usize>> = planned.iter().map(|rows| self.breakpoints_in(rows)).collect();
-        let keep: Vec<Vec<usize>> = planned
-            .iter()
-            .zip(&ends)
-            .map(|(rows, ends)| ends.iter().map(|end| end - 1 - rows.position).collect())
-            .collect();
-        let groups: Vec<Rows> = (planned.iter().zip(&draws).zip(&keep))
-            .map(|((rows, logits), keep)| {
-                let Sequence { phase, hidden, .. } = &self.running[rows.sequence];
-                let class = if matches!(phase, Phase::Prefilling(_)) { Class::Prompt } else { Class::Decode };
-                Rows {
-                    class,
-                    tokens: &rows.tokens,
-                    position: rows.position,
-                    slots: &rows.slots,
-                    pages: phase.table().map_or(&[], BlockTable::pages),
-                    logits: *logits,
-                    hidden: hidden.as_deref(),
-                    keep,
-                }
+    /// Where a sequence stands in `running`, if it has not ended.
+    pub(super) fn position(&self, id: SequenceId) -> Option<usize> {
+        self.running.iter().position(|sequence| sequence.id == id)
+    }
+
+    /// Sends the rows on their way.
+    pub(super) async fn launch(&mut self, planned: Vec<Planned>) -> Result<Launched> {
+        let find = |rows: &Planned| self.running.iter().find(|sequence| sequence.id == rows.sequence);
+        let sequences: Vec<&Sequence> = planned.iter().map(|rows| find(rows).expect("what is planned runs")).collect();
+        let each = || planned.iter().zip(&sequences);
+        let logits: Vec<Logits> = each().map(|(rows, sequence)| self.logits(rows, &sequence.request)).collect();
+        let ends: Vec<Vec<usize>> = each().map(|(rows, sequence)| breakpoints_in(rows, &sequence.request)).collect();
+        let kept = |(rows, ends): (&Planned, &Vec<usize>)| ends.iter().map(|end| end - 1 - rows.position).collect();
+        let keep: Vec<Vec<usize>> = planned.iter().zip(&ends).map(kept).collect();
+        let groups: Vec<Rows> = each()
+            .zip(logits.iter().zip(&keep))
+            .map(|((rows, sequence), (logits, keep))| Rows {
+                class: match rows.rows {
+                    scheduler::Rows::Prompt { .. } => Class::Prompt,
+                    scheduler::Rows::Decode => Class::Decode,
+                },
+                tokens: &rows.tokens,
+                position: rows.position,
+                slots: &rows.slots,
+                pages: sequence.phase.table().map_or(&[], BlockTable::pages),
+                logits: *logits,
+                hidden: sequence.hidden.as_deref(),
+                keep,
             })
             .collect();
-        let mut ran = self.runner.run(&groups).await?;
+        let started = self.runner.start(&groups).await?;
+        Ok(Launched { planned, logits, ends, started })
+    }
 
+    /// Waits for a step; what each sequence's rows gave.
+    async fn land(&mut self, launched: Launched) -> Result<Vec<(Planned, Outcome)>> {
+        let Launched { planned, logits, ends, started } = launched;
+        let mut ran = self.runner.finish(started).await?;
         let mut next = 0;
         let mut outcomes = Vec::with_capacity(planned.len());
-        for ((rows, ends), logits) in planned.iter().zip(ends).zip(draws) {
+        for ((rows, ends), logits) in planned.into_iter().zip(ends).zip(logits) {
             let hidden = ends.into_iter().map_while(|end| Some((end, ran.hidden.pop_front()?))).collect();
             let mut outcome = Outcome { hidden, ..Outcome::default() };
             let first = next;
             next += logits.rows(rows.tokens.len());
+            let Some(at) = self.position(rows.sequence) else { continue };
             if let Logits::All(_) = logits
                 && !rows.tokens.is_empty()
             {
@@ -269,9 +304,9 @@ impl Engine {
                 if ran.drawn[next - 1] == topk::NOT_FINITE {
                     return Err(self.not_finite(rows.end().saturating_sub(1)));
                 }
-                outcome.chosen = Some(self.draw(rows, next - 1, ran.drawn[next - 1]).await?);
+                outcome.chosen = Some(self.draw(at, &rows, next - 1, ran.drawn[next - 1]).await?);
             }
-            outcomes.push(outcome);
+            outcomes.push((rows, outcome));
         }
         Ok(outcomes)
     }
@@ -281,14 +316,14 @@ impl Engine {
     }
 
     /// The token that follows `rows`, whose logits are row `row`: the GPU's choice, or the host's where only it can choose.
-    async fn draw(&mut self, rows: &Planned, row: usize, drawn: u32) -> Result<Chosen> {
-        let request = &self.running[rows.sequence].request;
+    async fn draw(&mut self, at: usize, rows: &Planned, row: usize, drawn: u32) -> Result<Chosen> {
+        let request = &self.running[at].request;
         let on_host = request.sampling.plan() == SamplingPlan::Host;
         if !on_host && !request.logits {
             return Ok(Chosen { token: drawn, logits: None });
         }
         let mut values = self.runner.read_logits(row, 1).await?;
-        let Sequence { request, generated, .. } = &self.running[rows.sequence];
+        let Sequence { request, generated, .. } = &self.running[at];
         let logits = request.logits.then(|| values.clone());
         let before = &generated[..rows.answered(request)];
         let token = match on_host {
@@ -298,8 +333,7 @@ impl Engine {
         Ok(Chosen { token, logits })
     }
 
-    fn logits(&self, rows: &Planned) -> Logits {
-        let request = &self.running[rows.sequence].request;
+    fn logits(&self, rows: &Planned, request: &Request) -> Logits {
         let wanted = match rows.rows {
             scheduler::Rows::Prompt { .. } if request.prompt_logits => Logits::All,
             scheduler::Rows::Prompt { last: false, .. } => return Logits::None,
@@ -319,14 +353,15 @@ impl Engine {
     }
 
     /// Publishes what was computed and hands out the new tokens: the pages to be copied before the next step.
-    fn collect(&mut self, planned: Vec<Planned>, outcomes: Vec<Outcome>, events: &mut Vec<Event>) -> Vec<PageCopy> {
+    fn collect(&mut self, outcomes: Vec<(Planned, Outcome)>, events: &mut Vec<Event>) -> Vec<PageCopy> {
         let (vocab, context) = (self.config().vocab, self.context());
-        let (mut ended, mut copies) = (Vec::new(), Vec::new());
-        for (rows, Outcome { chosen, logits, hidden }) in planned.into_iter().zip(outcomes) {
-            let phase = std::mem::replace(&mut self.running[rows.sequence].phase, Phase::Waiting);
+        let mut copies = Vec::new();
+        for (rows, Outcome { chosen, logits, hidden }) in outcomes {
+            let Some(at) = self.position(rows.sequence) else { continue };
+            let phase = std::mem::replace(&mut self.running[at].phase, Phase::Waiting);
             let Some(mut table) = phase.into_table() else { continue };
-            self.publish(&rows, &mut table, hidden);
-            let sequence = &mut self.running[rows.sequence];
+            self.publish(at, &rows, &mut table, hidden);
+            let sequence = &mut self.running[at];
             // One that had to give its pages up computes some of them again.
             let untold = (rows.position..).zip(logits.chunks_exact(vocab)).filter(|row| row.0 >= sequence.told_logits);
             for (position, logits) in untold {
@@ -356,48 +391,33 @@ impl Engine {
             events.extend(told.map(|token| Event::Token { sequence: sequence.id, token }));
             if let Some(reason) = reason {
                 events.push(finished(sequence, reason));
-                ended.push(rows.sequence);
+                let sequence = self.running.remove(at);
+                self.release(sequence);
             }
-        }
-        for index in ended.into_iter().rev() {
-            let sequence = self.running.remove(index);
-            self.release(sequence);
         }
         copies
     }
 
     /// Names what the rows wrote, here and to the tiers, and takes the measure of a prompt that ended.
-    fn publish(&mut self, rows: &Planned, table: &mut BlockTable, hidden: Vec<(usize, Vec<f32>)>) {
-        let Sequence { request, cache, admitted, is_measured, .. } = &self.running[rows.sequence];
-        let producer = match rows.rows {
+    fn publish(&mut self, at: usize, rows: &Planned, table: &mut BlockTable, hidden: Vec<(usize, Vec<f32>)>) {
+        let Sequence { request, generated, cache, admitted, is_measured, .. } = &self.running[at];
+        let (tokens, producer) = match rows.rows {
             scheduler::Rows::Prompt { last, .. } => {
                 if let Some(admitted) = admitted.filter(|_| *is_measured && last && cache.sources.computed > 1) {
                     let ms = admitted.elapsed().as_secs_f64() * 1e3;
                     self.reuse.prefill.measure(cache.sources.computed as f64, ms);
                 }
-                Producer::Prefill
+                (&rows.tokens[..], Producer::Prefill)
             }
-            scheduler::Rows::Decode => Producer::Decode,
+            scheduler::Rows::Decode => {
+                let answered = rows.answered(request);
+                (&generated[answered - 1..answered], Producer::Decode)
+            }
         };
-        self.reuse.publish(table, &rows.tokens, producer, request.no_cache);
+        self.reuse.publish(table, tokens, producer, request.no_cache);
         for (end, hidden) in hidden {
             self.reuse.keep_breakpoint(table, end, hidden);
         }
-    }
-
-    /// The lengths of the prompt's beginnings that these rows end and whose last hidden state is worth keeping: the whole,
-    /// and those that the request names.
-    fn breakpoints_in(&self, rows: &Planned) -> Vec<usize> {
-        let request = &self.running[rows.sequence].request;
-        if request.no_cache || !matches!(rows.rows, scheduler::Rows::Prompt { .. }) {
-            return Vec::new();
-        }
-        let inside = |end: &usize| (rows.position + 1..=rows.end()).contains(end);
-        let mut ends: Vec<usize> =
-            request.breakpoints.iter().copied().chain([request.tokens.len()]).filter(inside).collect();
-        ends.sort_unstable();
-        ends.dedup();
-        ends
     }
 
     /// Ends a sequence's hold on its pages: what they hold stays known, and is kept to its last token.
@@ -427,6 +447,20 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The lengths of the prompt's beginnings that these rows end and whose last hidden state is worth keeping: the whole, and
+/// those that the request names.
+fn breakpoints_in(rows: &Planned, request: &Request) -> Vec<usize> {
+    if request.no_cache || !matches!(rows.rows, scheduler::Rows::Prompt { .. }) {
+        return Vec::new();
+    }
+    let inside = |end: &usize| (rows.position + 1..=rows.end()).contains(end);
+    let mut ends: Vec<usize> =
+        request.breakpoints.iter().copied().chain([request.tokens.len()]).filter(inside).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends
 }
 
 pub(super) fn finished(sequence: &Sequence, reason: FinishReason) -> Event {

@@ -8,6 +8,16 @@ use crate::{
     quant::UNIT,
 };
 
+/// Set in the word of a token that is not known to the host: the rest of it is the row of the step before that draws it.
+const DRAWN: u32 = 1 << 31;
+
+/// For the id of a token, what row `row` of the step before draws.
+pub fn drawn(row: usize) -> u32 {
+    DRAWN | row as u32
+}
+
+const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
+
 #[derive(Debug, Clone)]
 pub struct Embed {
     cols: usize,
@@ -24,11 +34,11 @@ impl Embed {
         };
         let part = |part: &super::Part| {
             let mut defines = part.defines(matrix.cols);
-            defines.push(("LANES", lanes as u32));
+            defines.extend([("LANES", lanes as u32), ("DRAWN", DRAWN)]);
             if scale != 1.0 {
                 defines.extend([("SCALED", 1), ("SCALE", scale.to_bits())]);
             }
-            let kernel = Kernel { name: "embed", defines, bindings: &[Access::Read, Access::Read, Access::ReadWrite] };
+            let kernel = Kernel { name: "embed", defines, bindings: BINDINGS };
             (Arc::new(kernel), part.buffer, part.buffer.size / part.rows as u64)
         };
         Self { cols: matrix.cols, lanes, parts: matrix.parts.iter().map(part).collect() }
@@ -38,13 +48,14 @@ impl Embed {
         self.parts.iter().map(|(kernel, ..)| kernel)
     }
 
-    /// `hidden: [batch rows, cols]` f32; writes the span's rows.
-    pub fn record(&self, recording: &mut Recording, span: &Span, hidden: Slice) {
+    /// `drawn`: token ids, for the rows that go by what the step before draws, see [`drawn`]. `hidden: [batch rows, cols]` f32;
+    /// writes the span's rows.
+    pub fn record(&self, recording: &mut Recording, span: &Span, drawn: Slice, hidden: Slice) {
         let units = self.cols.div_ceil(UNIT);
         for (kernel, weights, row_bytes) in &self.parts {
             let cost = Cost { read: span.rows as u64 * row_bytes, written: span.rows as u64 * (self.cols * 4) as u64 };
             let groups = [units.div_ceil(self.lanes) as u32, span.rows as u32, 1];
-            recording.dispatch(kernel, vec![span.step, weights.whole(), hidden], groups, cost);
+            recording.dispatch(kernel, vec![span.step, weights.whole(), drawn, hidden], groups, cost);
         }
     }
 }

@@ -105,7 +105,7 @@ impl Network {
         let (caps, memory) = (&self.caps, work.memory);
         let hidden = memory.hidden.whole();
         for span in work.spans {
-            self.embed.record(recording, span, hidden);
+            self.embed.record(recording, span, memory.drawn.whole(), hidden);
         }
         for (layer, kv) in self.layers.iter().zip(work.kv) {
             layer.record(recording, caps, work.spans, memory, kv.whole());

@@ -4,7 +4,7 @@ use headstart::{
     gpu::Recording,
     kernels::{
         Class,
-        embed::Embed,
+        embed::{Embed, drawn},
         topk::{MAX_K, NOT_FINITE, TopK, list_bytes},
     },
     quant::Format,
@@ -29,13 +29,17 @@ fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
         let (matrix, weights) = bench.matrix(cols, &parts);
         let tokens = [3, 8, 0, 6, 7, 3, 8];
         let rows = vec![5, 0, 6, 2, 1];
-        let step = Step { rows: rows.clone(), tokens: tokens.to_vec(), ..Step::default() };
+        // Some are drawn by the step before.
+        let mut words = tokens.to_vec();
+        (words[0], words[6]) = (drawn(2), drawn(0));
+        let before = bench.buffer(&[8, 1, 3, 1]);
+        let step = Step { rows: rows.clone(), tokens: words, ..Step::default() };
         let (step_buffer, span) = bench.span(Class::Prompt, &step);
         let hidden = bench.floats(&vec![-7.0; tokens.len() * cols]);
         let mut recording = Recording::new();
         let caps = face.caps(bench.gpu.caps());
         let scale = [1.0, 3.5][f % 2];
-        Embed::new(&matrix, scale, &caps).record(&mut recording, &span, hidden.whole());
+        Embed::new(&matrix, scale, &caps).record(&mut recording, &span, before.whole(), hidden.whole());
         let [words] = bench.run(&recording, [hidden]);
         for (row, found) in floats(&words).chunks(cols).enumerate() {
             if !rows.contains(&(row as u32)) {
@@ -50,7 +54,7 @@ fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
                 &format!("{format} row {row}"),
             );
         }
-        bench.free(matrix.parts.iter().map(|part| part.buffer).chain([step_buffer, hidden]));
+        bench.free(matrix.parts.iter().map(|part| part.buffer).chain([step_buffer, before, hidden]));
     }
 }
 
