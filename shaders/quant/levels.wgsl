@@ -9,7 +9,9 @@ fn four_levels(quants: u32) -> vec4<f32> {
   return vec4(level(q.x), level(q.y), level(q.z), level(q.w));
 }
 
-fn load_unit(row: u32, unit: u32, scale: vec2<f32>) -> Unit {
-  let quants = four_bits(row * VALUE_WORDS, unit);
+alias Values = FourBits;
+fn load_values(row: u32, unit: u32) -> Values { return load_four_bits(row * VALUE_WORDS, unit); }
+fn unit_of(values: Values, i: u32, scale: vec2<f32>) -> Unit {
+  let quants = four_bits(values, i);
   return Unit(four_levels(quants.x) * scale.x, four_levels(quants.y) * scale.x);
 }

@@ -1,21 +1,42 @@
 // Values in planes of bits (src/quant/affine.rs), scaled by d and m: x = d · q + m.
+// Loaded are the words of a plane at word `at` that units from `unit` on lie in: of one, or where WIDE is set of four, the
+// first of which stands at a multiple of four.
+#if WIDE
+alias Word = vec4<u32>;
+fn word(at: u32) -> u32 { return weights[at / 4u][at % 4u]; }
+
+alias FourBits = vec4<u32>;
+fn load_four_bits(at: u32, unit: u32) -> FourBits { return weights[(at + unit) / 4u]; }
+fn four_bits(words: FourBits, i: u32) -> vec2<u32> { return (vec2(words[i]) >> vec2(0u, 4u)) & vec2(0x0f0f0f0fu); }
+
+alias TwoBits = vec2<u32>;
+fn load_two_bits(at: u32, unit: u32) -> TwoBits {
+  let first = at + unit / 2u;
+  return vec2(word(first), word(first + 1u));
+}
+fn two_bits(words: TwoBits, i: u32) -> vec2<u32> {
+  return (vec2(words[i / 2u]) >> (vec2(0u, 2u) + 4u * (i % 2u))) & vec2(0x03030303u);
+}
+
+alias OneBit = u32;
+fn load_one_bit(at: u32, unit: u32) -> OneBit { return word(at + unit / 4u); }
+fn one_bit(words: OneBit, i: u32) -> vec2<u32> { return (vec2(words) >> (vec2(0u, 1u) + 2u * i)) & vec2(0x01010101u); }
+#else
 alias Word = u32;
+fn word(at: u32) -> u32 { return weights[at]; }
 
-// The bits of a unit from the plane at word `at`, a byte an element: elements 0..4, elements 4..8.
-fn four_bits(at: u32, unit: u32) -> vec2<u32> {
-  let word = weights[at + unit];
-  return vec2(word, word >> 4u) & vec2(0x0f0f0f0fu);
-}
+alias FourBits = u32;
+fn load_four_bits(at: u32, unit: u32) -> FourBits { return weights[at + unit]; }
+fn four_bits(words: FourBits, i: u32) -> vec2<u32> { return vec2(words, words >> 4u) & vec2(0x0f0f0f0fu); }
 
-fn two_bits(at: u32, unit: u32) -> vec2<u32> {
-  let word = weights[at + unit / 2u] >> (4u * (unit % 2u));
-  return vec2(word, word >> 2u) & vec2(0x03030303u);
-}
+alias TwoBits = u32;
+fn load_two_bits(at: u32, unit: u32) -> TwoBits { return weights[at + unit / 2u] >> (4u * (unit % 2u)); }
+fn two_bits(words: TwoBits, i: u32) -> vec2<u32> { return vec2(words, words >> 2u) & vec2(0x03030303u); }
 
-fn one_bit(at: u32, unit: u32) -> vec2<u32> {
-  let word = weights[at + unit / 4u] >> (2u * (unit % 4u));
-  return vec2(word, word >> 1u) & vec2(0x01010101u);
-}
+alias OneBit = u32;
+fn load_one_bit(at: u32, unit: u32) -> OneBit { return weights[at + unit / 4u] >> (2u * (unit % 4u)); }
+fn one_bit(words: OneBit, i: u32) -> vec2<u32> { return vec2(words, words >> 1u) & vec2(0x01010101u); }
+#endif
 
 fn scaled(quants: vec2<u32>, scale: vec2<f32>) -> Unit {
   return Unit(
@@ -26,6 +47,6 @@ fn scaled(quants: vec2<u32>, scale: vec2<f32>) -> Unit {
 
 // Number `i` of the halves of a row's scales.
 fn half_of(row: u32, i: u32) -> f32 {
-  let pair = unpack2x16float(weights[SCALES_AT + row * SCALE_WORDS + i / 2u]);
+  let pair = unpack2x16float(word(SCALES_AT + row * SCALE_WORDS + i / 2u));
   return select(pair.x, pair.y, (i & 1u) == 1u);
 }

@@ -1,7 +1,11 @@
 #import quant/planes
 #import quant/k_scales
 
-fn load_unit(row: u32, unit: u32, scale: vec2<f32>) -> Unit {
+struct Values { low: FourBits, high: OneBit }
+fn load_values(row: u32, unit: u32) -> Values {
   let at = row * VALUE_WORDS;
-  return scaled(four_bits(at, unit) | (one_bit(at + UNITS, unit) << vec2(4u)), scale);
+  return Values(load_four_bits(at, unit), load_one_bit(at + UNITS, unit));
+}
+fn unit_of(values: Values, i: u32, scale: vec2<f32>) -> Unit {
+  return scaled(four_bits(values.low, i) | (one_bit(values.high, i) << vec2(4u)), scale);
 }

@@ -1,13 +1,33 @@
 #import quant/planes
 
-fn load_scale(row: u32, unit: u32) -> vec2<f32> {
-  let group = unit / 2u;
-  let bytes = bitcast<i32>(weights[SCALES_AT + row * SCALE_WORDS + group / 4u]);
-  let d = half_of(row, UNITS / 4u + unit / 32u) * f32(extractBits(bytes, 8u * (group % 4u), 8u));
-  return vec2(d, -32.0 * d);
+// Of a group of 16 elements, which is a byte's.
+fn scale_from(d: f32, bytes: u32, group: u32) -> vec2<f32> {
+  let own = d * f32(extractBits(bitcast<i32>(bytes), 8u * (group % 4u), 8u));
+  return vec2(own, -32.0 * own);
 }
 
-fn load_unit(row: u32, unit: u32, scale: vec2<f32>) -> Unit {
+#if WIDE
+struct Head { bytes: vec4<u32>, d: f32 }
+fn load_head(row: u32, unit: u32) -> Head {
+  let at = SCALES_AT + row * SCALE_WORDS + unit / 8u;
+  let bytes = vec4(word(at), word(at + 1u), word(at + 2u), word(at + 3u));
+  return Head(bytes, half_of(row, UNITS / 4u + unit / 32u));
+}
+fn scale_of(head: Head, unit: u32) -> vec2<f32> {
+  return scale_from(head.d, head.bytes[unit / 8u % 4u], unit / 2u);
+}
+#else
+fn load_scale(row: u32, unit: u32) -> vec2<f32> {
+  let group = unit / 2u;
+  return scale_from(half_of(row, UNITS / 4u + unit / 32u), word(SCALES_AT + row * SCALE_WORDS + group / 4u), group);
+}
+#endif
+
+struct Values { low: FourBits, high: TwoBits }
+fn load_values(row: u32, unit: u32) -> Values {
   let at = row * VALUE_WORDS;
-  return scaled(four_bits(at, unit) | (two_bits(at + UNITS, unit) << vec2(4u)), scale);
+  return Values(load_four_bits(at, unit), load_two_bits(at + UNITS, unit));
+}
+fn unit_of(values: Values, i: u32, scale: vec2<f32>) -> Unit {
+  return scaled(four_bits(values.low, i) | (two_bits(values.high, i) << vec2(4u)), scale);
 }

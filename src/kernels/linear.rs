@@ -225,10 +225,18 @@ impl Linear {
     }
 }
 
+/// Whether lanes of `Rows` load words in fours, four units in one pass; like [`step`], it never changes a bit.
+fn wide(variant: Variant, cols: usize, part: &Part) -> bool {
+    let fours = cols.is_multiple_of(4 * UNIT) && part.format.values_words(cols).is_multiple_of(4);
+    let fits = variant.rows <= part.format.wide_rows() && part.buffer.size.is_multiple_of(16);
+    variant.shape == Shape::Rows && variant.subgroup && fours && fits
+}
+
 /// Units of a lane in one pass of the loop along the columns; it never changes the order of a sum.
-fn step(variant: Variant, units: usize, format: Format) -> usize {
+fn step(variant: Variant, wide: bool, units: usize, format: Format) -> usize {
     match variant.shape {
-        // x is loaded element by element: more of that at once makes a program that takes seconds to compile.
+        _ if wide => 4,
+        // More of x at once makes a program that takes seconds to compile.
         Shape::Rows if !variant.subgroup => 1,
         // What shares a scale, where that divides the row.
         Shape::Rows => {
@@ -249,6 +257,8 @@ fn kernel(
     caps: &Caps,
 ) -> Kernel {
     let units = matrix.cols.div_ceil(UNIT);
+    let wide = wide(variant, matrix.cols, part);
+    let step = step(variant, wide, units, part.format);
     let mut defines = part.defines(matrix.cols);
     if let Some(Routed { experts, from_tokens }) = routed {
         defines.extend([("ROUTED", 1), ("FROM_TOKENS", u32::from(from_tokens))]);
@@ -263,12 +273,16 @@ fn kernel(
         ("LANES", variant.lanes as u32),
         ("R", variant.rows as u32),
         ("T", variant.tokens as u32),
-        ("STEP", step(variant, units, part.format) as u32),
+        ("STEP", step as u32),
+        ("UNROLLED", if wide { step as u32 } else { 1 }),
+        ("SHARE", step.min(part.format.group() / UNIT) as u32),
+        ("WIDE", u32::from(wide)),
+        ("HEADED", u32::from(wide && part.format.headed())),
         ("SUBGROUP", u32::from(variant.subgroup)),
     ]);
     let constants = [(fusion.norm.is_some(), units * UNIT), (fusion.bias, matrix.rows)];
     let constants: usize = constants.into_iter().filter(|(present, _)| *present).map(|(_, length)| length).sum();
-    defines.push(("CONST_FOURS", u32::from(variant.shape != Shape::Rows && constants.is_multiple_of(4))));
+    defines.push(("CONST_FOURS", u32::from(constants.is_multiple_of(4))));
     let plain = if routed.is_some() { BINDINGS_ROUTED } else { BINDINGS };
     let (epilogue, bindings) = match fusion.epilogue {
         Epilogue::Store => (0, plain),

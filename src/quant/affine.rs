@@ -19,6 +19,8 @@ pub(crate) trait Affine {
     const QUANTIZE: Option<Quantize> = None;
     /// Elements that share d and m.
     const GROUP: usize = 32;
+    const HEADED: bool = false;
+    const WIDE_ROWS: usize = 4;
 
     /// What q stands for.
     fn level(q: u8) -> f32 {
@@ -47,6 +49,8 @@ impl<A: Affine> Codec for A {
     const PLANES: &'static [usize] = A::PLANES;
     const SCALE_BYTES: usize = A::SCALE_BYTES;
     const GROUP: usize = A::GROUP;
+    const HEADED: bool = A::HEADED;
+    const WIDE_ROWS: usize = A::WIDE_ROWS;
     const QUANTIZE: Option<Quantize> = A::QUANTIZE;
 
     fn dequantize(raw: &[u8], out: &mut [f32]) {

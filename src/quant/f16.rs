@@ -17,6 +17,7 @@ impl Codec for F16 {
     const BLOCK_BYTES: usize = 2;
     const PLANES: &'static [usize] = &[16];
     const SCALE_BYTES: usize = 0;
+    const WIDE_ROWS: usize = 0;
     const QUANTIZE: Option<Quantize> = Some(quantize);
 
     fn dequantize(raw: &[u8], out: &mut [f32]) {

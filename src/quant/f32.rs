@@ -12,6 +12,7 @@ impl Codec for F32 {
     const BLOCK_BYTES: usize = 4;
     const PLANES: &'static [usize] = &[32];
     const SCALE_BYTES: usize = 0;
+    const WIDE_ROWS: usize = 0;
     const QUANTIZE: Option<Quantize> = Some(quantize);
 
     fn dequantize(raw: &[u8], out: &mut [f32]) {

@@ -20,6 +20,7 @@ impl Affine for Iq4Nl {
     const BLOCK_BYTES: usize = 18;
     const PLANES: &'static [usize] = &[4];
     const SCALE_BYTES: usize = 2;
+    const WIDE_ROWS: usize = 2;
 
     fn level(q: u8) -> f32 {
         f32::from(LEVELS[usize::from(q)])

@@ -24,6 +24,7 @@ impl Affine for Iq4Xs {
     const BLOCK_BYTES: usize = BYTES;
     const PLANES: &'static [usize] = &[4];
     const SCALE_BYTES: usize = 8;
+    const WIDE_ROWS: usize = 2;
 
     fn level(q: u8) -> f32 {
         Iq4Nl::level(q)

@@ -106,6 +106,11 @@ trait Codec {
     const SCALE_BYTES: usize;
     /// Elements that share a scale; 32 where there is none.
     const GROUP: usize = 32;
+    /// Whether the shader can load what the scales of a block have in common by itself.
+    const HEADED: bool = false;
+    /// Rows that a lane takes at most where it loads the values of four units of each at once: with more, a CPU's driver was
+    /// slower than unit by unit.
+    const WIDE_ROWS: usize;
     /// `None` for a format that is only read.
     const QUANTIZE: Option<Quantize>;
 
@@ -204,6 +209,16 @@ impl Format {
     /// Elements that share a scale; 32 where there is none.
     pub(crate) fn group(self) -> usize {
         with_codec!(self, C => C::GROUP)
+    }
+
+    /// Whether the shader can load what the scales of a block have in common by itself.
+    pub(crate) fn headed(self) -> bool {
+        with_codec!(self, C => C::HEADED)
+    }
+
+    /// Rows that a lane takes at most where it loads the values of four units of each at once.
+    pub(crate) fn wide_rows(self) -> usize {
+        with_codec!(self, C => C::WIDE_ROWS)
     }
 
     /// Bytes that `elements` (a multiple of [`Format::block`]) take in a file.

@@ -16,6 +16,7 @@ impl Affine for Mxfp4 {
     const BLOCK_BYTES: usize = 17;
     const PLANES: &'static [usize] = &[4];
     const SCALE_BYTES: usize = 1;
+    const WIDE_ROWS: usize = 2;
 
     fn level(q: u8) -> f32 {
         f32::from(LEVELS[usize::from(q)])

@@ -24,6 +24,7 @@ impl Affine for Q2K {
     const PLANES: &'static [usize] = &[2];
     const SCALE_BYTES: usize = 4 * WORDS;
     const GROUP: usize = 16;
+    const WIDE_ROWS: usize = 2;
 
     fn quants(block: &[u8], out: &mut [u8]) {
         two_bits(&block[16..D], out);

@@ -25,6 +25,7 @@ impl Affine for Q3K {
     const PLANES: &'static [usize] = &[2, 1];
     const SCALE_BYTES: usize = 14;
     const GROUP: usize = 16;
+    const WIDE_ROWS: usize = 2;
 
     /// 32 bytes of third bits, bit k of byte i that of element 32 k + i; then 64 of the lower two.
     fn quants(block: &[u8], out: &mut [u8]) {

@@ -19,6 +19,7 @@ impl Affine for Q4K {
     const BLOCK_BYTES: usize = BYTES;
     const PLANES: &'static [usize] = &[4];
     const SCALE_BYTES: usize = 16;
+    const HEADED: bool = true;
     const QUANTIZE: Option<Quantize> = Some(quantize);
 
     fn quants(block: &[u8], out: &mut [u8]) {

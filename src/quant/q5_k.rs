@@ -15,6 +15,7 @@ impl Affine for Q5K {
     const BLOCK_BYTES: usize = BYTES;
     const PLANES: &'static [usize] = &[4, 1];
     const SCALE_BYTES: usize = 16;
+    const HEADED: bool = true;
 
     fn quants(block: &[u8], out: &mut [u8]) {
         let (high, low) = block[16..].split_at(32);

@@ -24,6 +24,8 @@ impl Affine for Q6K {
     const PLANES: &'static [usize] = &[4, 2];
     const SCALE_BYTES: usize = 18;
     const GROUP: usize = 16;
+    const HEADED: bool = true;
+    const WIDE_ROWS: usize = 2;
 
     /// Each half of 128 has 64 bytes of nibbles, low ones of elements 0 to 63 and high ones of the rest, and 32 bytes of
     /// the upper bits of elements i, 32 + i, 64 + i and 96 + i.

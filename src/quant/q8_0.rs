@@ -19,6 +19,7 @@ impl Codec for Q8_0 {
     const BLOCK_BYTES: usize = 34;
     const PLANES: &'static [usize] = &[8];
     const SCALE_BYTES: usize = 2;
+    const WIDE_ROWS: usize = 2;
     const QUANTIZE: Option<Quantize> = Some(quantize);
 
     fn dequantize(raw: &[u8], out: &mut [f32]) {
