@@ -228,6 +228,12 @@ impl Engine {
         self.runner.kv.layers().iter().map(|layer| layer.size).sum()
     }
 
+    /// What it took to put pages from stores in their places.
+    #[doc(hidden)]
+    pub fn placed(&self) -> memory::Placed {
+        self.runner.kv.placed()
+    }
+
     /// Takes a request. Its tokens come as events of later steps.
     ///
     /// # Errors

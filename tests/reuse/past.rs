@@ -169,10 +169,33 @@ fn what_is_stored_and_not_worth_loading_is_said_to_be_stored() {
     engine.attach(tiers, "digest", PATIENCE);
     warm(&mut engine, &tokens);
     // The first loading shows how slow it is; the second is not tried.
-    for expected in [(100, vec![]), (0, misses(&[(Reason::Deadline, 0, 99)]))] {
+    for expected in [(100, vec![]), (0, misses(&[(Reason::SlowerThanComputing, 0, 99)]))] {
         engine.clear_cache();
         let answer = run(&mut engine, &[watched(&tokens, 1)]).remove(0);
         assert_eq!((answer.usage.cached_tokens, answer.cache.misses), expected);
+    }
+}
+
+#[test]
+fn pages_from_a_store_go_to_their_places_in_large_pieces() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &chunked(64));
+    let tokens = prompt(330, tiny.vocabulary, 5);
+    let places = Places::default();
+    for tier in Tier::reaching(Reach::Process) {
+        let place = places.new_in(tier);
+        place.restart(&mut engine, "digest");
+        warm(&mut engine, &tokens);
+        engine.clear_cache();
+        let before = engine.placed();
+        let answer = run(&mut engine, &[watched(&tokens, 1)]).remove(0);
+        assert_eq!(answer.usage.cached_tokens, 330, "{}", tier.name);
+        let now = engine.placed();
+        let (pages, uploads) = (now.pages - before.pages, now.uploads - before.uploads);
+        assert_eq!(pages, 21, "{}", tier.name);
+        assert!(uploads < pages, "{uploads} uploads from {}", tier.name);
+        // Free pages are neighbours.
+        assert_eq!(now.copies - before.copies, uploads * engine.config().layers.len(), "{}", tier.name);
     }
 }
 
