@@ -27,6 +27,7 @@ pub(crate) mod packs;
 mod pages;
 #[doc(hidden)]
 mod profile;
+mod rates;
 mod request;
 mod restore;
 mod reuse;

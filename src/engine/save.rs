@@ -20,6 +20,7 @@ use super::{
     Engine,
     choice::Rate,
     pages::{PageLayout, Parts},
+    rates::Remembered,
     search::Found,
 };
 use crate::{
@@ -57,6 +58,8 @@ pub(super) struct Persistence {
     /// Blocks that tiers have and that are replaced by what prefill kernels write: decode kernels wrote them, or what they
     /// were computed from, or they lie behind damage.
     marked: HashSet<store::Key>,
+    /// Where rates outlive the process.
+    pub(crate) remembered: Option<Remembered>,
     /// Pages a millisecond of steps.
     pace: Rate,
     /// Milliseconds that steps have left for saving, and that saving has taken of them since the last pages were saved.
@@ -141,6 +144,7 @@ impl Persistence {
             saving: Saving::Nothing,
             unrecorded: Vec::new(),
             marked: HashSet::new(),
+            remembered: None,
             pace: Rate::default(),
             left_ms: 0.0,
             taken_ms: 0.0,
@@ -293,6 +297,7 @@ impl Engine {
         if let Some(persistence) = &self.reuse.persistence {
             persistence.tiers.flush().await;
         }
+        self.write_rates();
         Ok(())
     }
 
