@@ -179,7 +179,9 @@ impl CacheArgs {
         let digest = self.dir.place.digest(&model.path)?;
         let mut session = Session::start(model, args, self.cache_ttl)?;
         let store = (!packs.is_empty()).then(PackStore::default);
-        session.answers.engine_mut().attach(self.tiers(salt, store.clone())?, &digest.finish()?, self.cache_deadline);
+        let engine = session.answers.engine_mut();
+        engine.attach(self.tiers(salt, store.clone())?, &digest.finish()?, self.cache_deadline);
+        engine.remember_rates(self.dir.place.path()?);
         let (identity, store) = (session.engine().identity()?, store.unwrap_or_default());
         for (path, pack) in packs {
             identity.hold(pack, salt, &store).map_err(|problem| refused(path, problem))?;

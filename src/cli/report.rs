@@ -107,7 +107,8 @@ fn miss(miss: &Miss, first_divergent: Option<usize>) -> String {
         Reason::NamespaceChanged { field } => format!("are known for another {field}"),
         Reason::Salt => "are known under another salt".into(),
         Reason::Integrity => "were stored damaged".into(),
-        Reason::Deadline => "would have taken longer to load".into(),
+        Reason::Deadline => "could not be loaded in time".into(),
+        Reason::SlowerThanComputing => "are stored, but loading them is slower than computing".into(),
         Reason::DecodeWritten => "were written while decoding, which exact reuse leaves out".into(),
         Reason::NoState => {
             "are known, but this model's state is kept only where a block, a prompt or an answer ended".into()

@@ -1,7 +1,9 @@
 //! Whether stored KV is worth loading, by the rates measured so far. Pure.
 
+use serde::{Deserialize, Serialize};
+
 /// Units a millisecond, later measurements weighing more.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     units: f64,
     ms: f64,
@@ -15,6 +17,11 @@ impl Rate {
     pub fn measure(&mut self, units: f64, ms: f64) {
         self.units = self.units * KEPT + units;
         self.ms = self.ms * KEPT + ms;
+    }
+
+    /// Whether it says anything.
+    pub(crate) fn is_measured(&self) -> bool {
+        [self.units, self.ms].iter().all(|value| value.is_finite() && *value > 0.0)
     }
 
     /// How long `units` are expected to take; none before the first measurement.

@@ -11,8 +11,15 @@ use super::{
 };
 use crate::{
     kv::{Choice, Key, Namespace, is_unseen},
-    store::{Ahead, Deadline, Element, Family, Wanted},
+    store::{Ahead, Deadline, Element, Family, Producer, Unpack, Wanted},
 };
+
+/// What is kept of a verified block: its page, as the GPU has it.
+pub(super) struct Page {
+    pub(crate) producer: Producer,
+    pub(crate) last_hidden: Option<Vec<f32>>,
+    pub(crate) words: Vec<u32>,
+}
 
 /// Bytes of KV that are read at once; three times as much is held while blocks are read ahead.
 const GROUP_BYTES: usize = 4 << 20;
@@ -86,7 +93,7 @@ impl Reuse {
         found: &VecDeque<Found>,
         before: Key,
         deadline: Deadline,
-    ) -> Option<Ahead> {
+    ) -> Option<Ahead<Page>> {
         let persistence = self.persistence.as_ref()?;
         let family = self.family(&beginning.namespace);
         let mut parent = before;
@@ -96,6 +103,15 @@ impl Reuse {
         });
         let (wanted, places) = (wanted.collect(), found.iter().map(|found| found.stored.tier).collect());
         let group = GROUP_BYTES / (self.layout.words() * 4);
-        Some(Ahead::new(persistence.tiers.clone(), wanted, places, group, deadline))
+        Some(Ahead::new(persistence.tiers.clone(), wanted, places, group, deadline, self.unpack()))
+    }
+
+    /// What makes pages of blocks.
+    pub(super) fn unpack(&self) -> Unpack<Page> {
+        let layout = self.layout.clone();
+        Arc::new(move |blob| {
+            let words = layout.to_page(blob.kv, &blob.state, blob.tokens.len());
+            Page { producer: blob.producer, last_hidden: blob.last_hidden, words }
+        })
     }
 }

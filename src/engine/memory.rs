@@ -1,5 +1,7 @@
 //! GPU memory: the activations, made once, and the pages of the KV cache, which grow.
 
+use std::{collections::BTreeMap, mem};
+
 use super::{pages::PageLayout, request::MAX_BREAKPOINTS};
 use crate::{
     error::Result,
@@ -69,13 +71,26 @@ pub(crate) struct KvMemory {
     limit: usize,
     /// One page, through which a page is copied within its buffer.
     scratch: Buffer,
-    /// Where pages are gathered to be read; made when the first is.
-    gather: Option<Buffer>,
+    /// Where pages lie one behind the other that are read, or that have come.
+    exchange: Buffer,
     staging: Staging,
+    /// Pages that have come and are not in their place yet: `[layer, words of a page]`.
+    coming: BTreeMap<PageId, Vec<u32>>,
+    placed: Placed,
 }
 
-/// Bytes that one reading of pages gathers, unless one page is more.
-const GATHER_BYTES: u64 = 4 << 20;
+/// What it took to put pages from stores in their places.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Placed {
+    pub pages: usize,
+    /// Each with one submit.
+    pub uploads: usize,
+    /// On the GPU.
+    pub copies: usize,
+}
+
+/// Bytes of pages that are read or written at once, unless one page is more.
+const EXCHANGE_BYTES: u64 = 4 << 20;
 
 const FIX: &str = "lower --context, or free GPU memory";
 
@@ -92,7 +107,10 @@ impl KvMemory {
             buffers.push(gpu.alloc("the KV cache", bytes * pages as u64, FIX).await?);
         }
         let scratch = gpu.alloc("the KV cache", largest, FIX).await?;
-        Ok(Self { layers: buffers, page_bytes, pages, limit, scratch, gather: None, staging: Staging::default() })
+        let page: u64 = page_bytes.iter().sum();
+        let exchange = gpu.alloc("the KV cache", page * at_once(page), FIX).await?;
+        let (staging, coming, placed) = (Staging::default(), BTreeMap::new(), Placed::default());
+        Ok(Self { layers: buffers, page_bytes, pages, limit, scratch, exchange, staging, coming, placed })
     }
 
     pub(crate) fn pages(&self) -> usize {
@@ -118,15 +136,20 @@ impl KvMemory {
             copy.copy(layer.slice(0, bytes), larger.slice(0, bytes));
             gpu.submit(&copy)?;
             gpu.flush()?;
-            gpu.free(std::mem::replace(layer, larger));
+            gpu.free(mem::replace(layer, larger));
         }
         self.pages = pages;
         Ok(())
     }
 
+    /// What it took to place all pages so far.
+    pub(crate) fn placed(&self) -> Placed {
+        self.placed
+    }
+
     /// Most pages that one [`read`](Self::read) takes.
     pub(crate) fn most_read(&self) -> usize {
-        (GATHER_BYTES / self.page_bytes.iter().sum::<u64>()).max(1) as usize
+        at_once(self.page_bytes.iter().sum()) as usize
     }
 
     /// The words of `pages` (at most [`most_read`](Self::most_read)), `[page, layer, words of a page]`, in one submit.
@@ -138,29 +161,48 @@ impl KvMemory {
     /// Sends for what [`read`](Self::read) gives. One reading ends before the next begins.
     pub(crate) async fn start_reading(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Reading> {
         let page: u64 = self.page_bytes.iter().sum();
-        let gather = match self.gather {
-            Some(gather) => gather,
-            None => gpu.alloc("reading the KV cache", page * self.most_read() as u64, FIX).await?,
-        };
-        self.gather = Some(gather);
         let mut recording = Recording::new();
         let mut at = 0;
         for page in pages {
             for (layer, &bytes) in self.layers.iter().zip(&self.page_bytes) {
-                recording.copy(layer.slice(u64::from(*page) * bytes, bytes), gather.slice(at, bytes));
+                recording.copy(layer.slice(u64::from(*page) * bytes, bytes), self.exchange.slice(at, bytes));
                 at += bytes;
             }
         }
-        gpu.start_reading(&recording, gather.slice(0, page * pages.len() as u64), &self.staging).await
+        gpu.start_reading(&recording, self.exchange.slice(0, page * pages.len() as u64), &self.staging).await
     }
 
-    /// Writes a whole page, `[layer, words of a page]`, before the next submit.
-    pub(crate) fn write(&self, gpu: &mut Gpu, page: PageId, mut words: &[u32]) {
-        for (layer, bytes) in self.layers.iter().zip(&self.page_bytes) {
-            let (own, rest) = words.split_at((bytes / 4) as usize);
-            gpu.write(*layer, u64::from(page) * bytes, own);
-            words = rest;
+    /// Takes a whole page, `[layer, words of a page]`: it is in its place after [`place`](Self::place).
+    pub(crate) fn write(&mut self, gpu: &mut Gpu, page: PageId, words: Vec<u32>) -> Result<()> {
+        self.coming.insert(page, words);
+        if self.coming.len() < self.most_read() { Ok(()) } else { self.place(gpu) }
+    }
+
+    /// Puts the pages that have come in their places: one upload, one submit, and for each layer one copy of every run of
+    /// neighbouring pages.
+    pub(crate) fn place(&mut self, gpu: &mut Gpu) -> Result<()> {
+        let coming = mem::take(&mut self.coming);
+        if coming.is_empty() {
+            return Ok(());
         }
+        let ids: Vec<PageId> = coming.keys().copied().collect();
+        let (mut parts, mut recording) = (Vec::with_capacity(coming.len() * self.layers.len()), Recording::new());
+        let (mut begin, mut at) = (0, 0);
+        for (layer, &bytes) in self.layers.iter().zip(&self.page_bytes) {
+            let words = (bytes / 4) as usize;
+            parts.extend(coming.values().map(|page| &page[begin..begin + words]));
+            begin += words;
+            for run in ids.chunk_by(|page, next| page + 1 == *next) {
+                let size = run.len() as u64 * bytes;
+                recording.copy(self.exchange.slice(at, size), layer.slice(u64::from(run[0]) * bytes, size));
+                at += size;
+            }
+        }
+        self.placed.pages += coming.len();
+        self.placed.uploads += 1;
+        self.placed.copies += recording.commands.len();
+        gpu.write_parts(self.exchange, &parts)?;
+        gpu.submit(&recording)
     }
 
     /// Appends the copy of one page to another.
@@ -172,4 +214,9 @@ impl KvMemory {
             recording.copy(scratch, page(copy.to));
         }
     }
+}
+
+/// How many pages of so many bytes are read or written at once.
+fn at_once(page_bytes: u64) -> u64 {
+    (EXCHANGE_BYTES / page_bytes).max(1)
 }

@@ -28,6 +28,7 @@ pub(crate) mod packs;
 mod pages;
 #[doc(hidden)]
 mod profile;
+mod rates;
 mod request;
 mod restore;
 mod reuse;
@@ -246,6 +247,12 @@ impl Engine {
     #[doc(hidden)]
     pub fn kv_bytes(&self) -> u64 {
         self.runner.kv.layers().iter().map(|layer| layer.size).sum()
+    }
+
+    /// What it took to put pages from stores in their places.
+    #[doc(hidden)]
+    pub fn placed(&self) -> memory::Placed {
+        self.runner.kv.placed()
     }
 
     /// Takes a request. Its tokens come as events of later steps.

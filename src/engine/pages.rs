@@ -146,11 +146,9 @@ impl PageLayout {
         Parts { kv: words.into_iter().flat_map(u32::to_le_bytes).collect(), state }
     }
 
-    /// A page whose first `tokens` tokens are those of a blob; zeros behind them, and of layers with a window where the blob is only
-    /// its start.
-    pub(super) fn to_page(&self, Parts { kv, state }: &Parts, tokens: usize) -> Vec<u32> {
-        let words: Vec<u32> = kv.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-        let (mut words, mut state) = (&words[..], &state[..]);
+    /// A page whose first `tokens` tokens are those of a blob with this KV and state; zeros behind them, and of layers with a window
+    /// where the blob is only its start.
+    pub(super) fn to_page(&self, mut kv: &[u8], mut state: &[f32], tokens: usize) -> Vec<u32> {
         let mut page = vec![0; self.words()];
         for (kept, place) in self.ordered() {
             let layer = &mut page[place..place + kept.words()];
@@ -160,15 +158,21 @@ impl PageLayout {
                 state = rest;
                 continue;
             };
-            let Some((rows, rest)) = words.split_at_checked(2 * row * tokens) else { break };
-            words = rest;
+            let Some((rows, rest)) = kv.split_at_checked(8 * row * tokens) else { break };
+            kv = rest;
             let (k, v) = layer.split_at_mut(row * PAGE);
-            let (k_rows, v_rows) = rows.split_at(row * tokens);
-            for (token, row) in k_rows.chunks_exact(row).enumerate() {
-                row.iter().enumerate().for_each(|(dim, word)| k[dim * PAGE + token] = *word);
+            let (k_rows, v_rows) = rows.split_at(4 * row * tokens);
+            let k_rows = k_rows.as_chunks::<4>().0;
+            for (dim, k) in k.chunks_exact_mut(PAGE).enumerate() {
+                let column = k_rows[dim..].iter().step_by(row);
+                k.iter_mut().zip(column).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
             }
-            for (token, row) in v_rows.chunks_exact(row).enumerate() {
-                row.iter().enumerate().for_each(|(dim, word)| v[v_word(pairs, dim, token)] = *word);
+            for (token, row) in v_rows.chunks_exact(4 * row).enumerate() {
+                for (head, own) in row.chunks_exact(4 * pairs).enumerate() {
+                    let begin = v_word(pairs, head * pairs, token);
+                    let place = v[begin..begin + pairs].iter_mut();
+                    place.zip(own.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
+                }
             }
         }
         page

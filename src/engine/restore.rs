@@ -18,7 +18,7 @@ use web_time::Instant;
 
 use super::{
     Engine, explain,
-    pages::Parts,
+    fetch::Page,
     request::{Event, FinishReason, SequenceId},
     reuse::{Beginning, Reuse},
     save::Persistence,
@@ -29,7 +29,7 @@ use crate::{
     error::Result,
     kernels::PAGE,
     kv::{self, Admission, BlockTable, Choice, Reason},
-    store::{self, Ahead, Blob, BoxFuture, Deadline, GROUP, Loaded, Missing, Wanted},
+    store::{self, Ahead, BoxFuture, Deadline, GROUP, Loaded, Missing, Wanted},
 };
 
 /// Bytes of KV that a step takes in while others compute.
@@ -70,8 +70,8 @@ struct Loading {
 /// A block that was waited for, and those behind it.
 struct Next {
     found: Found,
-    block: Result<Loaded, Missing>,
-    ahead: Ahead,
+    block: Result<Loaded<Page>, Missing>,
+    ahead: Ahead<Page>,
 }
 
 /// What became of a block that came.
@@ -114,7 +114,7 @@ impl Restoring {
     }
 }
 
-async fn next(mut ahead: Ahead, found: Found) -> Option<Next> {
+async fn next(mut ahead: Ahead<Page>, found: Found) -> Option<Next> {
     let block = ahead.next().await?;
     Some(Next { found, block, ahead })
 }
@@ -138,6 +138,12 @@ impl Reuse {
 impl Engine {
     /// Takes in what stores have given since the last step.
     pub(super) async fn restore(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        let taken = self.take_arrivals(events).await;
+        self.runner.place_pages()?;
+        taken
+    }
+
+    async fn take_arrivals(&mut self, events: &mut Vec<Event>) -> Result<()> {
         let (mut left, until) = (STEP_BYTES, Deadline::after(MOMENT));
         loop {
             let alone = !self.running.iter().any(|s| matches!(s.phase, Phase::Prefilling(_) | Phase::Decoding(_)));
@@ -210,7 +216,10 @@ impl Engine {
         let choices = self.reuse.choose(&mut found, beginning.options.exact);
         // What was not found in time may be there; what is not worth loading is.
         let declined = all.filter(|end| found.back().is_none_or(|last| last.end() < *end));
-        let failure = if late { Some(usize::MAX) } else { declined }.map(|end| (Reason::Deadline, end));
+        let failure = match late {
+            true => Some((Reason::Deadline, usize::MAX)),
+            false => declined.map(|end| (Reason::SlowerThanComputing, end)),
+        };
         beginning.options.whole_pages = !found.is_empty();
         let Some(admission) = self.admission(&beginning)? else {
             let mut sequence = self.running.remove(at);
@@ -266,7 +275,7 @@ impl Engine {
         deadline: Deadline,
     ) -> Result<()> {
         let Some(Next { found, block, ahead }) = arrived else { return self.end_loading(at, *loading) };
-        let next: Option<BoxFuture<'static, Option<Next>>> = match self.place(&mut loading, &found, block) {
+        let next: Option<BoxFuture<'static, Option<Next>>> = match self.place(&mut loading, &found, block)? {
             Placed::Whole => loading.found.pop_front().map(|following| Box::pin(next(ahead, following)) as _),
             Placed::Marked => self.unmarked(&mut loading, found, deadline),
             Placed::Nothing => None,
@@ -284,17 +293,17 @@ impl Engine {
         self.end_loading(at, *loading)
     }
 
-    fn place(&mut self, loading: &mut Loading, found: &Found, block: Result<Loaded, Missing>) -> Placed {
+    fn place(&mut self, loading: &mut Loading, found: &Found, block: Result<Loaded<Page>, Missing>) -> Result<Placed> {
         let has_state = self.reuse.has_state();
         let bytes = self.reuse.load_bytes(found);
-        let Some(persistence) = &mut self.reuse.persistence else { return Placed::Nothing };
+        let Some(persistence) = &mut self.reuse.persistence else { return Ok(Placed::Nothing) };
         let Found { block: number, key, stored, start, .. } = *found;
         let mut spent = |tier: usize, ms: f64| {
             loading.loads[tier].0 += bytes;
             loading.loads[tier].1 += ms;
         };
         let (end, end_of_all) = (found.end(), loading.found.back().unwrap_or(found).end());
-        let Loaded { blob, tier, ms, .. } = match block {
+        let Loaded { value, tier, ms, .. } = match block {
             Ok(loaded) => loaded,
             Err(missing) => {
                 let failure = match missing {
@@ -310,11 +319,11 @@ impl Engine {
                     Missing::Absent => None,
                 };
                 loading.failure = failure.or(loading.failure);
-                return Placed::Nothing;
+                return Ok(Placed::Nothing);
             }
         };
         let began = Instant::now();
-        let Blob { producer, last_hidden, kv, state, .. } = blob;
+        let Page { producer, last_hidden, words } = value;
         let computed_exactly = producer == store::Producer::Prefill;
         let Beginning { tokens, options, .. } = &loading.beginning;
         if !computed_exactly {
@@ -324,7 +333,7 @@ impl Engine {
             // What follows was computed from it.
             persistence.renew(&loading.found);
             loading.failure.get_or_insert((Reason::DecodeWritten, end_of_all));
-            return Placed::Marked;
+            return Ok(Placed::Marked);
         }
         if let Some(hidden) = last_hidden {
             self.reuse.breakpoints.insert(key, hidden, computed_exactly);
@@ -339,15 +348,14 @@ impl Engine {
         let Admission { table, report, cached_tokens, .. } = &mut loading.admission;
         // A state is there behind the last token of a block only.
         if has_state && end < number * PAGE + stored.size {
-            return Placed::Nothing;
+            return Ok(Placed::Nothing);
         }
         let fresh = end.saturating_sub(table.written());
         if fresh == 0 || self.reuse.cache.append(table, fresh).is_err() {
-            return Placed::Nothing;
+            return Ok(Placed::Nothing);
         }
         let page = table.pages()[number];
-        let words = self.reuse.layout.to_page(&Parts { kv, state }, stored.size);
-        self.runner.kv.write(&mut self.runner.gpu, page, &words);
+        self.runner.kv.write(&mut self.runner.gpu, page, words)?;
         if start {
             table.omit_windows(number);
         }
@@ -356,7 +364,7 @@ impl Engine {
         report.load(kind(&persistence.tiers, tier), fresh);
         spent(tier, ms + began.elapsed().as_secs_f64() * 1e3);
         *cached_tokens = table.written();
-        Placed::Whole
+        Ok(Placed::Whole)
     }
 
     /// Another block in the place of a marked one that may be without the mark: a prompt ended there, and decoding went on
@@ -378,13 +386,13 @@ impl Engine {
         let (group, parent) = (block / GROUP, before(block));
         let root = before(group * GROUP);
         let family = self.reuse.family(namespace);
-        let useful = self.reuse.useful(true);
+        let (useful, unpack) = (self.reuse.useful(true), self.reuse.unpack());
         Some(Box::pin(async move {
             let groups = Groups::read(tiers.clone(), prompt, useful, group, &[root], deadline).await;
             let found = groups.longest(&parent, block, 1).await.0?;
             let wanted =
                 Wanted { key: found.key.0, parent: parent.0, tokens: found.tokens.clone(), start: false, family };
-            next(Ahead::new(tiers, vec![wanted], vec![found.stored.tier], 1, deadline), found).await
+            next(Ahead::new(tiers, vec![wanted], vec![found.stored.tier], 1, deadline, unpack), found).await
         }))
     }
 

@@ -278,9 +278,15 @@ impl Runner {
 
     /// Copies a page at once: the pages may grow before the next step.
     pub(crate) fn copy(&mut self, copy: PageCopy) -> Result<()> {
+        self.place_pages()?;
         let mut recording = Recording::new();
         self.kv.copy(&mut recording, copy);
         self.gpu.submit(&recording)
+    }
+
+    /// Puts the pages that have come from stores in their places.
+    pub(crate) fn place_pages(&mut self) -> Result<()> {
+        self.kv.place(&mut self.gpu)
     }
 
     /// Grows the pages to `pages`: false where the GPU has no memory for them.

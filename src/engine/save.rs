@@ -2,14 +2,15 @@
 //! stores write them when they like.
 //!
 //! Every step gives saving a small share of its time, so that blocks are kept under load too, before their pages go to
-//! others: it sends for a few pages, and the next one, for which the GPU has done so by then, encodes them and hands them
-//! on. No step waits for a store.
+//! others: it sends for as many pages as the steps since have left time for, and one of the next ones, when the GPU has given them,
+//! has threads encode them and hands them on. No step waits for a store, nor for the GPU to give pages.
 //!
-//! Cost: a saved block, one copy to the host and one SHA-256.
+//! Cost: a saved block, one copy to the host and one SHA-256, that on a thread where there are any.
 
 use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::{
     Engine,
     choice::Rate,
     pages::{PageLayout, Parts},
+    rates::Remembered,
     search::Found,
 };
 use crate::{
@@ -26,7 +28,7 @@ use crate::{
     gpu::readback::Reading,
     kernels::PAGE,
     kv::{BlockTable, Key, Namespace},
-    store::{self, Blob, BoxFuture, Deadline, Element, GROUP, Tiers, Written},
+    store::{self, Blob, BoxFuture, Deadline, Element, GROUP, Producer, Tiers, Written},
 };
 
 /// Blocks that may wait to be saved; what comes when they do is not.
@@ -38,7 +40,7 @@ const MOST_ENDED: usize = 64;
 /// The longest that saving waits for a store, where nothing else is to be done.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The part of a step's time that saving may take.
-const SHARE: f64 = 0.05;
+const SHARE: f64 = 0.03;
 
 /// The tiers and what is known of their speed.
 pub(super) struct Persistence {
@@ -56,11 +58,17 @@ pub(super) struct Persistence {
     /// Blocks that tiers have and that are replaced by what prefill kernels write: decode kernels wrote them, or what they
     /// were computed from, or they lie behind damage.
     marked: HashSet<store::Key>,
-    /// Pages a millisecond.
+    /// Where rates outlive the process.
+    pub(crate) remembered: Option<Remembered>,
+    /// Pages a millisecond of steps.
     pace: Rate,
+    /// Milliseconds that steps have left for saving, and that saving has taken of them since the last pages were saved.
+    left_ms: f64,
+    taken_ms: f64,
 }
 
 /// A block that has been written to a page.
+#[derive(Clone)]
 pub(super) struct Block {
     pub(crate) namespace: Namespace,
     pub(crate) parent: Key,
@@ -100,12 +108,12 @@ impl Block {
     }
 
     /// As manifests note it.
-    pub(crate) fn written(self, producer: store::Producer) -> (store::Key, Written) {
+    pub(crate) fn written(self, producer: Producer) -> (store::Key, Written) {
         (self.root.0, Written { key: self.key.0, path: self.path, producer })
     }
 
     /// With what its page holds, as tiers and packs keep it.
-    pub(crate) fn blob(&self, layout: &PageLayout, producer: store::Producer, page: &[u32]) -> Blob {
+    pub(crate) fn blob(&self, layout: &PageLayout, producer: Producer, page: &[u32]) -> Blob {
         let fields = self.namespace.fields().entries();
         let Parts { kv, state } = layout.to_blob(page, self.tokens().len());
         Blob {
@@ -136,7 +144,10 @@ impl Persistence {
             saving: Saving::Nothing,
             unrecorded: Vec::new(),
             marked: HashSet::new(),
+            remembered: None,
             pace: Rate::default(),
+            left_ms: 0.0,
+            taken_ms: 0.0,
         }
     }
 
@@ -164,7 +175,7 @@ impl Persistence {
     fn lose(&mut self, block: Block) {
         self.tiers.drop_unsaved(1);
         if self.unrecorded.len() < MOST_WAITING {
-            self.unrecorded.push(block.written(store::Producer::Decode));
+            self.unrecorded.push(block.written(Producer::Decode));
         }
     }
 
@@ -207,42 +218,56 @@ impl Persistence {
     }
 
     /// Has the stores given blocks, and told what was used. They are noted a group at a time, or when none waits.
-    fn hand_on(&mut self, blocks: Vec<(Block, Blob)>) {
+    fn hand_on(&mut self, blocks: Vec<(Block, bool)>, words: Vec<u32>, layout: &PageLayout) {
         let tiers = self.tiers.clone();
         let used = match self.waiting.is_empty() || self.used.len() > MOST_ENDED {
             true => std::mem::take(&mut self.used),
             false => Vec::new(),
         };
-        let mut saved = Vec::with_capacity(blocks.len());
-        for (block, blob) in blocks {
-            self.unrecorded.push(block.written(blob.producer));
-            let heals = blob.producer == store::Producer::Prefill && self.marked.remove(&blob.key);
-            if blob.producer == store::Producer::Decode {
-                self.mark(blob.key);
+        let words = Arc::new(words);
+        let mut blobs = Vec::with_capacity(blocks.len());
+        for (at, (block, exact)) in blocks.into_iter().enumerate() {
+            let (key, producer) = (block.key.0, if exact { Producer::Prefill } else { Producer::Decode });
+            let heals = exact && self.marked.remove(&key);
+            if !exact {
+                self.mark(key);
             }
-            saved.push((blob, heals));
+            self.unrecorded.push(block.clone().written(producer));
+            let (words, layout) = (words.clone(), layout.clone());
+            let make = move || block.blob(&layout, producer, &words[at * layout.words()..(at + 1) * layout.words()]);
+            blobs.push((make, heals));
         }
         let records = self.waiting.is_empty() || self.unrecorded.len() >= GROUP;
         let written = if records { std::mem::take(&mut self.unrecorded) } else { Vec::new() };
-        let blobs = saved.len();
+        let (count, saving) = (blobs.len(), tiers.clone().save_all(blobs));
         let writing = async move {
-            for (blob, heals) in &saved {
-                match heals {
-                    true => tiers.heal(blob).await,
-                    false => tiers.save(blob).await,
-                }
-            }
+            saving.await;
             tiers.record(written).await;
             for chain in &used {
                 tiers.touch(chain).await;
             }
         };
-        self.saving = Saving::Blobs(Box::pin(writing), blobs);
+        self.saving = Saving::Blobs(Box::pin(writing), count);
     }
 
-    /// How many pages the next step may save, of which the last took so many milliseconds.
-    fn share(&self, step_ms: f64) -> usize {
-        self.pace.ms(1.0).map_or(1, |ms| ((step_ms * SHARE / ms) as usize).max(1))
+    /// How many pages this step may save, the last having taken so many milliseconds: as many as the steps since pages were sent for
+    /// have left time for, one where it is not known how long that takes.
+    fn share(&mut self, step_ms: f64, most: usize) -> usize {
+        let Some(ms) = self.pace.ms(1.0) else { return 1 };
+        self.left_ms = (self.left_ms + step_ms * SHARE).min(ms * most as f64);
+        // Debts are paid first.
+        (self.left_ms / ms).max(0.0) as usize
+    }
+
+    /// The stores have taken what they were given: how long steps took for that is known.
+    fn taken(&mut self) {
+        if let Saving::Blobs(_, blobs) = self.saving
+            && blobs > 0
+        {
+            self.pace.measure(blobs as f64, self.taken_ms);
+        }
+        self.left_ms -= self.taken_ms;
+        (self.saving, self.taken_ms) = (Saving::Nothing, 0.0);
     }
 }
 
@@ -272,26 +297,39 @@ impl Engine {
         if let Some(persistence) = &self.reuse.persistence {
             persistence.tiers.flush().await;
         }
+        self.write_rates();
         Ok(())
     }
 
-    /// Gives saving its share of a step, which waits for no store.
+    /// Gives saving its share of a step, which waits for no store, and for no page that the GPU has not given yet.
     pub(super) async fn save_share(&mut self) -> Result<()> {
-        self.hand_pages_on().await?;
-        let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
-        if let Saving::Blobs(writing, _) = &mut persistence.saving
-            && poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await.is_ready()
+        let began = Instant::now();
+        if let Some(Persistence { saving: Saving::Pages { reading, .. }, .. }) = &self.reuse.persistence
+            && !self.runner.gpu.has_come(reading)?
         {
-            persistence.saving = Saving::Nothing;
+            return Ok(());
         }
-        let share = persistence.share(self.step_ms);
+        self.hand_pages_on().await?;
+        let most = self.runner.kv.most_read();
+        let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
+        let is_written = match &mut persistence.saving {
+            Saving::Blobs(writing, _) => {
+                poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await.is_ready()
+            }
+            _ => false,
+        };
+        persistence.taken_ms += began.elapsed().as_secs_f64() * 1e3;
+        if is_written {
+            persistence.taken();
+        }
+        let share = persistence.share(self.step_ms, most);
         self.send_for_pages(share).await
     }
 
     /// Sends for the pages of up to `most` of the blocks that wait and are still there, the oldest first.
     async fn send_for_pages(&mut self, most: usize) -> Result<()> {
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
-        if !matches!(persistence.saving, Saving::Nothing) {
+        if most == 0 || !matches!(persistence.saving, Saving::Nothing) {
             return Ok(());
         }
         let (mut blocks, mut pages) = (Vec::new(), Vec::new());
@@ -309,7 +347,7 @@ impl Engine {
         }
         if blocks.is_empty() {
             if persistence.has_news() {
-                persistence.hand_on(Vec::new());
+                persistence.hand_on(Vec::new(), Vec::new(), &self.reuse.layout);
             }
             return Ok(());
         }
@@ -336,16 +374,7 @@ impl Engine {
             }
         };
         let words = self.runner.gpu.finish_reading(reading).await?;
-        let (began, count) = (Instant::now(), blocks.len());
-        let layout = &self.reuse.layout;
-        let pages = blocks.into_iter().zip(words.chunks_exact(layout.words()));
-        let blobs = pages.map(|((block, exact), page)| {
-            let producer = if exact { store::Producer::Prefill } else { store::Producer::Decode };
-            let blob = block.blob(layout, producer, page);
-            (block, blob)
-        });
-        persistence.hand_on(blobs.collect());
-        persistence.pace.measure(count as f64, began.elapsed().as_secs_f64() * 1e3);
+        persistence.hand_on(blocks, words, &self.reuse.layout);
         Ok(())
     }
 

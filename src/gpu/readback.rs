@@ -58,6 +58,14 @@ impl Gpu {
         Ok(Reading { target, holds: true, size: source.size, index, mapped })
     }
 
+    /// Whether what was sent for has come. Waits for nothing.
+    pub(crate) fn has_come(&self, reading: &Reading) -> Result<bool> {
+        let polled = self.device.poll(wgpu::PollType::Poll);
+        self.check()?;
+        polled.map_err(|e| Error::Gpu { problem: e.to_string() })?;
+        Ok(reading.mapped.is_there())
+    }
+
     /// Waits for what was sent for, and for nothing that was submitted after it.
     pub(crate) async fn finish_reading(&mut self, mut reading: Reading) -> Result<Vec<u32>> {
         self.poll_until(Some(reading.index.clone()))?;

@@ -33,6 +33,11 @@ impl<T> Signal<T> {
         }
     }
 
+    /// Whether [`wait`](Self::wait) would give something at once.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).value.is_some()
+    }
+
     pub(crate) async fn wait(&self) -> T {
         poll_fn(|context| {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -47,8 +47,10 @@ pub enum Reason {
     Salt,
     /// Stored, but the bytes were not what their digest says.
     Integrity,
-    /// Stored, as far as is known, but loading would have taken longer than allowed, or than computing.
+    /// Stored, as far as is known, but loading would have taken longer than allowed.
     Deadline,
+    /// Stored, but loading is slower than computing, by the rates measured so far.
+    SlowerThanComputing,
     /// Written by decode kernels, which exact reuse leaves out.
     DecodeWritten,
     /// Known, but the model keeps a state beside keys and values, which is there only where a block, a prompt or an answer ended.

@@ -10,58 +10,70 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use web_time::Instant;
 
 use super::tiers::{Checked, check};
-use super::{BoxFuture, Deadline, Key, Loaded, Missing, Tiers, Wanted};
+use super::{Blob, BoxFuture, Deadline, Key, Loaded, Missing, Tiers, Wanted};
 
 /// Groups on their way, beside the one that is being handed out.
 const IN_FLIGHT: usize = 2;
-/// Bytes that are verified at once: handing them to a thread would take longer.
+/// Bytes of a group that are verified at once: handing them to threads would take longer.
 const LITTLE: usize = 64 << 10;
 
-pub struct Ahead {
+/// Makes of a verified block what the caller keeps of it, on the thread that verified it.
+pub type Unpack<T> = Arc<dyn Fn(Blob<&[u8]>) -> T + Send + Sync>;
+
+pub struct Ahead<T> {
     tiers: Rc<Tiers>,
     wanted: Vec<Wanted>,
     /// The tier that has each of `wanted`, as [`Tiers::find`] said.
     places: Vec<usize>,
     group: usize,
     deadline: Deadline,
+    unpack: Unpack<T>,
     /// How many of `wanted` have been asked for, and how many were handed out.
     asked: usize,
     given: usize,
-    coming: VecDeque<Group>,
+    coming: VecDeque<Group<T>>,
     /// What has come and was not handed out yet, with its tier and the time it took.
-    ready: VecDeque<(usize, Checked, f64)>,
+    ready: VecDeque<(usize, Checked<T>, f64)>,
     /// When the last group had come.
     came: Instant,
 }
 
-struct Group {
+struct Group<T> {
     tier: usize,
     blocks: usize,
     asked: Instant,
-    answer: Coming,
+    answer: Coming<T>,
 }
 
-type Arrived = (Vec<Checked>, Instant);
+type Arrived<T> = (Vec<Checked<T>>, Instant);
 
-enum Coming {
-    Pending(BoxFuture<'static, Arrived>),
-    Here(Arrived),
+enum Coming<T> {
+    Pending(BoxFuture<'static, Arrived<T>>),
+    Here(Arrived<T>),
 }
 
-impl Ahead {
+impl<T: Send + 'static> Ahead<T> {
     /// `places`: the tier of each of `wanted`; `group`: how many blocks make a group, at least 1.
-    pub fn new(tiers: Rc<Tiers>, wanted: Vec<Wanted>, places: Vec<usize>, group: usize, deadline: Deadline) -> Self {
-        let (coming, ready, came) = (VecDeque::new(), VecDeque::new(), Instant::now());
-        Self { tiers, wanted, places, group: group.max(1), deadline, asked: 0, given: 0, coming, ready, came }
+    pub fn new(
+        tiers: Rc<Tiers>,
+        wanted: Vec<Wanted>,
+        places: Vec<usize>,
+        group: usize,
+        deadline: Deadline,
+        unpack: Unpack<T>,
+    ) -> Self {
+        let (group, coming, ready, came) = (group.max(1), VecDeque::new(), VecDeque::new(), Instant::now());
+        Self { tiers, wanted, places, group, deadline, unpack, asked: 0, given: 0, coming, ready, came }
     }
 
     /// The next block, or why no tier has it whole, in time; `None` behind the last.
-    pub async fn next(&mut self) -> Option<Result<Loaded, Missing>> {
+    pub async fn next(&mut self) -> Option<Result<Loaded<T>, Missing>> {
         let (tier, got, ms) = self.take().await?;
         let wanted = &self.wanted[self.given];
         self.given += 1;
@@ -69,17 +81,23 @@ impl Ahead {
             Ok(loaded) => return Some(Ok(loaded)),
             Err(missing) => missing,
         };
-        let behind = self.tiers.load_from(tier + 1, &wanted.expected(&wanted.fields()), self.deadline).await;
+        let (fields, unpack) = (wanted.fields(), &self.unpack);
+        let behind = self.tiers.load_from(tier + 1, &wanted.expected(&fields), unpack, self.deadline).await;
         Some(behind.map_err(|further| missing.or(further)))
     }
 
-    async fn take(&mut self) -> Option<(usize, Checked, f64)> {
+    async fn take(&mut self) -> Option<(usize, Checked<T>, f64)> {
         self.ask().await;
         if self.ready.is_empty() {
-            let Group { tier, blocks, asked, answer } = self.coming.pop_front()?;
-            let (mut values, came) = match answer {
-                Coming::Here(arrived) => arrived,
-                Coming::Pending(answer) => answer.await,
+            poll_fn(|context| {
+                self.advance(context);
+                let waits = self.coming.front().is_some_and(|group| matches!(group.answer, Coming::Pending(_)));
+                if waits { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            let Group { tier, blocks, asked, answer: Coming::Here((mut values, came)) } = self.coming.pop_front()?
+            else {
+                return None;
             };
             let ms = came.saturating_duration_since(asked.max(self.came)).as_secs_f64() * 1e3 / blocks as f64;
             self.came = came;
@@ -100,19 +118,36 @@ impl Ahead {
             let blocks = open.take_while(|(place, wanted)| **place == tier && wanted.start == start).count();
             let wanted = self.wanted[self.asked..self.asked + blocks].to_vec();
             self.asked += blocks;
-            let mut answer = Box::pin(fetch(self.tiers.clone(), tier, wanted, self.deadline));
-            let asked = Instant::now();
-            let answer = match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
-                Poll::Ready(arrived) => Coming::Here(arrived),
-                Poll::Pending => Coming::Pending(answer),
-            };
-            self.coming.push_back(Group { tier, blocks, asked, answer });
+            let answer = Box::pin(fetch(self.tiers.clone(), tier, wanted, self.deadline, self.unpack.clone()));
+            self.coming.push_back(Group { tier, blocks, asked: Instant::now(), answer: Coming::Pending(answer) });
+        }
+        poll_fn(|context| {
+            self.advance(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// What has been read of any group is given to be verified: none waits until those before it are handed out.
+    fn advance(&mut self, context: &mut Context) {
+        for Group { answer, .. } in &mut self.coming {
+            if let Coming::Pending(pending) = answer
+                && let Poll::Ready(arrived) = pending.as_mut().poll(context)
+            {
+                *answer = Coming::Here(arrived);
+            }
         }
     }
 }
 
-/// What a tier says of some blocks, checked, and when that was known.
-async fn fetch(tiers: Rc<Tiers>, tier: usize, wanted: Vec<Wanted>, deadline: Deadline) -> Arrived {
+/// What a tier says of some blocks, checked, each on a thread, and when that was known.
+async fn fetch<T: Send + 'static>(
+    tiers: Rc<Tiers>,
+    tier: usize,
+    wanted: Vec<Wanted>,
+    deadline: Deadline,
+    unpack: Unpack<T>,
+) -> Arrived<T> {
     let keys: Vec<Key> = wanted.iter().map(|wanted| wanted.key).collect();
     let most = wanted.iter().map(Wanted::bytes).max().unwrap_or(0);
     let got = tiers.bounded(tier, deadline, tiers.store(tier).get_many(&keys, most)).await;
@@ -121,12 +156,18 @@ async fn fetch(tiers: Rc<Tiers>, tier: usize, wanted: Vec<Wanted>, deadline: Dea
         // Each block of the group is missing for the same reason, of which one is told.
         Err(error) => return (vec![Checked::Failed(error)], Instant::now()),
     };
-    let bytes: usize = values.iter().flatten().map(Vec::len).sum();
-    let checked = move || {
-        let fields = wanted.first().map(Wanted::fields).unwrap_or_default();
-        let pairs = values.into_iter().zip(&wanted);
-        let checked = pairs.map(|(bytes, wanted)| check(bytes, &wanted.expected(&fields))).collect();
-        (checked, Instant::now())
-    };
-    if bytes <= LITTLE { checked() } else { tiers.worker().run(checked).await }
+    let little = values.iter().flatten().map(Vec::len).sum::<usize>() <= LITTLE;
+    let checks = values.into_iter().zip(wanted).map(|(bytes, wanted)| {
+        let unpack = unpack.clone();
+        move || check(bytes, &wanted.expected(&wanted.fields()), &unpack)
+    });
+    if little {
+        return (checks.map(|check| check()).collect(), Instant::now());
+    }
+    let under_way: Vec<_> = checks.map(|check| tiers.workers().run(check)).collect();
+    let mut checked = Vec::with_capacity(under_way.len());
+    for check in under_way {
+        checked.push(check.await);
+    }
+    (checked, Instant::now())
 }

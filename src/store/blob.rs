@@ -3,7 +3,7 @@
 //! The container and what is certain of it: see [`super::file`]. Beside the namespace, `__metadata__` holds the keys of the
 //! block and of its parent, and the producer.
 //!
-//! Cost: one SHA-256 and one copy of the data, in either direction.
+//! Cost: one SHA-256 of the data in either direction, and a copy for whoever keeps it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::Key;
-use super::file::{self, Element, Head, MAX_HEADER, Row, Shape, hex, words};
+use super::file::{self, Element, Head, Known, MAX_HEADER, Row, Shape, hex, words};
 
 /// Tokens in a block, at most.
 pub const BLOCK: usize = 16;
@@ -42,9 +42,9 @@ impl Producer {
     }
 }
 
-/// The KV of one block, and what it depends on.
+/// The KV of one block, and what it depends on; `K` is the bytes of its KV, or borrows them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Blob {
+pub struct Blob<K = Vec<u8>> {
     pub key: Key,
     /// The key of the block before, or of the namespace for the first.
     pub parent: Key,
@@ -60,7 +60,7 @@ pub struct Blob {
     /// How many of the rows, the last, are of layers with a window.
     pub windows: usize,
     /// For every layer with keys and values K `[n, k]`, then V `[n, v]`, back to back; of a start without layers with a window.
-    pub kv: Vec<u8>,
+    pub kv: K,
     /// What the other layers keep behind the last token; empty where there are none.
     pub state: Vec<f32>,
 }
@@ -269,59 +269,12 @@ impl Blob {
 
     /// The blob that was asked for, or why these bytes are not it.
     pub fn decode(bytes: &[u8], expected: &Expected<'_>) -> Result<Self, Reject> {
-        let width: usize = expected.rows.iter().map(|row| row.k + row.v).sum();
-        let data = (4 + width) * expected.tokens.len() + 4 * expected.state;
-        if bytes.len() > 8 + MAX_HEADER + data + 4 * expected.hidden {
-            return Err(Reject::Size);
-        }
-        let blob = if expected.start { Self::parse_start(bytes)? } else { Self::parse(bytes)? };
-        let fields: BTreeMap<&str, &str> = expected.namespace.iter().copied().collect();
-        let same_fields = fields.into_iter().eq(blob.namespace.iter().map(|(tag, value)| (&**tag, &**value)));
-        let hidden_fits = blob.last_hidden.as_ref().is_none_or(|hidden| hidden.len() == expected.hidden);
-        match () {
-            _ if !same_fields => Err(Reject::Namespace),
-            _ if blob.key != expected.key => Err(Reject::Key),
-            _ if blob.parent != expected.parent => Err(Reject::Parent),
-            _ if blob.tokens != expected.tokens => Err(Reject::Tokens),
-            _ if blob.rows != expected.rows || blob.element != expected.element || !hidden_fits => Err(Reject::Layout),
-            _ if blob.state.len() != expected.state || blob.windows != expected.windows => Err(Reject::Layout),
-            _ => Ok(blob),
-        }
+        Blob::view(bytes, expected).map(Blob::into_owned)
     }
 
-    /// A blob that agrees with itself, whatever block it is: for listings. Only [`Blob::decode`] says that it is the one
-    /// wanted.
+    /// A blob that agrees with itself, whatever block it is: for listings. Only [`Blob::view`] says that it is the one wanted.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
-        let (header, data) = file::split(bytes)?;
-        let head = Head::read(header, data.len() as u64, FORMAT, BLOCK)?;
-        head.verify(data)?;
-        Self::of(head, data)
-    }
-
-    /// As [`Blob::parse`], of a file of which at least the start is there: without what is of layers with a window.
-    fn parse_start(bytes: &[u8]) -> Result<Self, Reject> {
-        let (header, data) = file::split(bytes)?;
-        let (head, data) = Head::read_start(header, data, FORMAT, BLOCK)?;
-        Self::of(head, data)
-    }
-
-    fn of(head: Head, data: &[u8]) -> Result<Self, Reject> {
-        let (tokens, rest) = data.split_at(4 * head.shape.tokens);
-        let (hidden, rest) = rest.split_at(4 * head.shape.hidden.unwrap_or(0));
-        let (state, kv) = rest.split_at(4 * head.shape.state);
-        Ok(Self {
-            key: head.key("key")?,
-            parent: head.key("parent")?,
-            tokens: words(tokens).map(u32::from_le_bytes).collect(),
-            namespace: head.namespace(),
-            producer: Producer::read(&head)?,
-            last_hidden: head.shape.hidden.map(|_| words(hidden).map(f32::from_le_bytes).collect()),
-            element: head.shape.element,
-            rows: head.shape.rows,
-            windows: head.shape.windows,
-            kv: kv.to_vec(),
-            state: words(state).map(f32::from_le_bytes).collect(),
-        })
+        Blob::whole(bytes).map(Blob::into_owned)
     }
 
     /// Reads the header and the tokens of a blob of `bytes` bytes, and no more: for listings. Unverified, since the digest
@@ -345,5 +298,106 @@ impl Blob {
             producer: Producer::read(&head)?,
             hidden: head.shape.hidden,
         })
+    }
+}
+
+impl<'a> Blob<&'a [u8]> {
+    /// The blob that was asked for, verified, or why these bytes are not it. Its KV is these bytes: nothing is copied.
+    pub fn view(bytes: &'a [u8], expected: &Expected<'_>) -> Result<Self, Reject> {
+        let width: usize = expected.rows.iter().map(|row| row.k + row.v).sum();
+        let data = (4 + width) * expected.tokens.len() + 4 * expected.state;
+        if bytes.len() > 8 + MAX_HEADER + data + 4 * expected.hidden {
+            return Err(Reject::Size);
+        }
+        if let Some(found) = Self::known(bytes, expected) {
+            return found;
+        }
+        let blob = if expected.start { Self::start(bytes)? } else { Self::whole(bytes)? };
+        let fields: BTreeMap<&str, &str> = expected.namespace.iter().copied().collect();
+        let same_fields = fields.into_iter().eq(blob.namespace.iter().map(|(tag, value)| (&**tag, &**value)));
+        let hidden_fits = blob.last_hidden.as_ref().is_none_or(|hidden| hidden.len() == expected.hidden);
+        match () {
+            _ if !same_fields => Err(Reject::Namespace),
+            _ if blob.key != expected.key => Err(Reject::Key),
+            _ if blob.parent != expected.parent => Err(Reject::Parent),
+            _ if blob.tokens != expected.tokens => Err(Reject::Tokens),
+            _ if blob.rows != expected.rows || blob.element != expected.element || !hidden_fits => Err(Reject::Layout),
+            _ if blob.state.len() != expected.state || blob.windows != expected.windows => Err(Reject::Layout),
+            _ => Ok(blob),
+        }
+    }
+
+    /// The blob that was asked for, where all but its data is as it is written; that it is another one, or why, is for a reader of
+    /// its header to say.
+    fn known(bytes: &'a [u8], expected: &Expected<'_>) -> Option<Result<Self, Reject>> {
+        let Expected { key, parent, tokens, element, rows, windows, start, hidden, state, .. } = *expected;
+        let (header, data) = file::split(bytes).ok()?;
+        let fields = expected.namespace.iter();
+        let namespace: BTreeMap<String, String> =
+            fields.map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect();
+        let (end, begin) = (hex(&key), hex(&parent));
+        let kinds =
+            [Producer::Prefill, Producer::Decode].into_iter().flat_map(|kind| [(kind, None), (kind, Some(hidden))]);
+        kinds.into_iter().find_map(|(producer, hidden)| {
+            let shape = Shape { tokens: tokens.len(), hidden, element, rows: rows.to_vec(), windows, state };
+            let data = Known::new(&shape, &namespace, &metadata(&end, &begin, producer)).data(header, data, start)?;
+            Some(data.and_then(|data| {
+                let blob = Self::of(shape, data, (key, parent), namespace.clone(), producer);
+                if blob.tokens == tokens { Ok(blob) } else { Err(Reject::Tokens) }
+            }))
+        })
+    }
+
+    fn whole(bytes: &'a [u8]) -> Result<Self, Reject> {
+        let (header, data) = file::split(bytes)?;
+        let head = Head::read(header, data.len() as u64, FORMAT, BLOCK)?;
+        head.verify(data)?;
+        Self::described(head, data)
+    }
+
+    /// Of a file of which at least the start is there: without what is of layers with a window.
+    fn start(bytes: &'a [u8]) -> Result<Self, Reject> {
+        let (header, data) = file::split(bytes)?;
+        let (head, data) = Head::read_start(header, data, FORMAT, BLOCK)?;
+        Self::described(head, data)
+    }
+
+    fn described(head: Head, data: &'a [u8]) -> Result<Self, Reject> {
+        let (keys, producer) = ((head.key("key")?, head.key("parent")?), Producer::read(&head)?);
+        let namespace = head.namespace();
+        Ok(Self::of(head.shape, data, keys, namespace, producer))
+    }
+
+    fn of(
+        shape: Shape,
+        data: &'a [u8],
+        (key, parent): (Key, Key),
+        namespace: BTreeMap<String, String>,
+        producer: Producer,
+    ) -> Self {
+        let (tokens, rest) = data.split_at(4 * shape.tokens);
+        let (hidden, rest) = rest.split_at(4 * shape.hidden.unwrap_or(0));
+        let (state, kv) = rest.split_at(4 * shape.state);
+        let floats = |bytes| words(bytes).map(f32::from_le_bytes).collect();
+        Self {
+            key,
+            parent,
+            tokens: words(tokens).map(u32::from_le_bytes).collect(),
+            namespace,
+            producer,
+            last_hidden: shape.hidden.map(|_| floats(hidden)),
+            element: shape.element,
+            rows: shape.rows,
+            windows: shape.windows,
+            kv,
+            state: floats(state),
+        }
+    }
+
+    /// With a copy of its KV.
+    pub fn into_owned(self) -> Blob {
+        let Self { key, parent, tokens, namespace, producer, last_hidden, element, rows, windows, kv, state } = self;
+        let kv = kv.to_vec();
+        Blob { key, parent, tokens, namespace, producer, last_hidden, element, rows, windows, kv, state }
     }
 }

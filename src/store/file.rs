@@ -13,9 +13,10 @@
 //! from a size that the file claims: a header has at most [`MAX_HEADER`] bytes, data what is really there.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use serde_json::{Map, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use sha2::{Digest, Sha256};
 
 use super::{Key, Reject};
@@ -206,8 +207,8 @@ impl Head {
         let (head, _) = Self::parse(header, format, max_tokens)?;
         let data = data.get(..head.shape.start()).ok_or(Reject::Truncated)?;
         let header = render(&head.metadata, &head.shape.tensors());
-        let digest: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
-        if Some(digest) == head.start { Ok((head, data)) } else { Err(Reject::Digest) }
+        verify(&header, data, head.start)?;
+        Ok((head, data))
     }
 
     /// Compares the digest with that of the header and of the data behind it.
@@ -216,9 +217,7 @@ impl Head {
         if let Some(start) = &self.start {
             metadata.insert(START.to_owned(), hex(start));
         }
-        let header = render(&metadata, &self.shape.tensors());
-        let digest: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
-        if digest == self.digest { Ok(()) } else { Err(Reject::Digest) }
+        verify(&render(&metadata, &self.shape.tensors()), data, Some(self.digest))
     }
 
     pub(crate) fn text(&self, name: &str) -> Result<&str, Reject> {
@@ -233,6 +232,58 @@ impl Head {
     pub(crate) fn namespace(&self) -> BTreeMap<String, String> {
         let fields = self.metadata.iter();
         fields.filter_map(|(name, value)| Some((name.strip_prefix("ns.")?.to_owned(), value.clone()))).collect()
+    }
+}
+
+/// Whether this is the digest of a header, whose own digest is zeros in it, and of the data behind it.
+fn verify(header: &[u8], data: &[u8], digest: Option<Key>) -> Result<(), Reject> {
+    let found: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
+    if Some(found) == digest { Ok(()) } else { Err(Reject::Digest) }
+}
+
+/// The header of a file of which all is known but the data: whoever expects it need not read it.
+pub(super) struct Known {
+    /// The digests in it are zeros.
+    header: Vec<u8>,
+    /// Bytes of the data, and of those before layers with a window.
+    data: usize,
+    start: usize,
+}
+
+impl Known {
+    pub(crate) fn new(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str, &str)]) -> Self {
+        let tensors = shape.tensors();
+        let header = render(&fields(shape, namespace, metadata), &tensors);
+        Self { header, data: tensors.last().map_or(0, |(_, last)| last.data_offsets.1), start: shape.start() }
+    }
+
+    /// The data of a file, verified, or only what is before layers with a window; `None` where its header is another one, or its
+    /// data are not as many.
+    pub(crate) fn data<'a>(&self, header: &[u8], data: &'a [u8], start: bool) -> Option<Result<&'a [u8], Reject>> {
+        let data = match start {
+            true => data.get(..self.start)?,
+            false => Some(data).filter(|data| data.len() == self.data)?,
+        };
+        // Both digests are zeros below that of the start, its own alone below that of the whole.
+        let (mut sealed, mut digests) = (self.header.clone(), Vec::new());
+        for name in [START, DIGEST] {
+            let Some(place) = self.place(name) else { continue };
+            let digest = unhex(str::from_utf8(header.get(place.clone())?).ok()?)?;
+            digests.push((sealed.clone(), digest));
+            sealed[place.clone()].copy_from_slice(&header[place]);
+        }
+        if sealed != header {
+            return None;
+        }
+        let (header, digest) = if start { digests.first().filter(|_| digests.len() > 1)? } else { digests.last()? };
+        Some(verify(header, data, Some(*digest)).map(|()| data))
+    }
+
+    /// Where the digest of that name is. No text in the header looks like the name of a field: its quotes are escaped.
+    fn place(&self, name: &str) -> Option<Range<usize>> {
+        let field = format!("\"{name}\":\"");
+        let at = self.header.windows(field.len()).position(|bytes| bytes == field.as_bytes())? + field.len();
+        Some(at..at + NO_DIGEST.len())
     }
 }
 
@@ -298,12 +349,23 @@ fn fields(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str
 
 /// The one header for these values.
 fn render(metadata: &BTreeMap<String, String>, tensors: &[(String, TensorInfo)]) -> Vec<u8> {
-    let mut header = Map::with_capacity(1 + tensors.len());
-    header.insert("__metadata__".to_owned(), json!(metadata));
-    header.extend(tensors.iter().map(|(name, info)| (name.clone(), json!(info))));
-    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    let mut header = serde_json::to_vec(&Header { metadata, tensors }).expect("maps of texts and numbers are JSON");
     header.resize(header.len().next_multiple_of(8), b' ');
     header
+}
+
+struct Header<'a> {
+    metadata: &'a BTreeMap<String, String>,
+    tensors: &'a [(String, TensorInfo)],
+}
+
+impl Serialize for Header<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1 + self.tensors.len()))?;
+        map.serialize_entry("__metadata__", self.metadata)?;
+        self.tensors.iter().try_for_each(|(name, info)| map.serialize_entry(name, info))?;
+        map.end()
+    }
 }
 
 /// Little-endian words, as tensors of 32-bit numbers hold them.

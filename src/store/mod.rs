@@ -39,13 +39,13 @@ mod reply;
 #[cfg(not(target_arch = "wasm32"))]
 mod scan;
 mod tiers;
-mod worker;
+mod workers;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use ahead::Ahead;
+pub use ahead::{Ahead, Unpack};
 #[cfg(not(target_arch = "wasm32"))]
 pub use background::{Background, BackgroundConfig};
 pub use blob::{BLOCK, Blob, Description, Expected, Family, Producer, Reject, Wanted};

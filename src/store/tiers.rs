@@ -1,7 +1,7 @@
 //! Memory before slower stores: what is found further back moves to the front, what is saved goes to all.
 //!
-//! `save` costs an encoding, a copy into memory and one for each store behind, which writes when it likes (see
-//! [`Store::put`]). `load` lets nothing through that [`Blob::decode`] rejects: it is counted by reason, removed where it
+//! `save` costs an encoding, which the engine gives to threads, a copy into memory and one for each store behind, which writes when it likes (see
+//! [`Store::put`]). `load` lets nothing through that [`Blob::view`] rejects: it is counted by reason, removed where it
 //! lay, and the next tier is asked. No fault of a store is an error here; every one is counted.
 //!
 //! Blobs that decode kernels wrote carry that mark: they are not bit-identical to what another process would compute, and
@@ -9,11 +9,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use web_time::Instant;
 
-use super::worker::Worker;
+use super::ahead::Unpack;
+use super::workers::Workers;
 use super::{
     Answer, Blob, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store, StoreError,
     Written, manifest, system_clock,
@@ -51,11 +54,11 @@ pub struct TierStats {
     pub dropped: u64,
 }
 
-/// A verified blob, and where it came from.
+/// What was made of a verified blob, and where that came from.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
-pub struct Loaded {
-    pub blob: Blob,
+pub struct Loaded<T = Blob> {
+    pub value: T,
     /// Index of the tier, 0 for memory, and its name.
     pub tier: usize,
     pub name: &'static str,
@@ -92,21 +95,36 @@ pub struct Places {
     pub(crate) late: bool,
 }
 
-/// What a tier gave for a block, decoded and verified.
-pub(super) enum Checked {
+/// What a tier gave for a block, verified.
+pub(super) enum Checked<T> {
     Absent,
-    /// The blob and its bytes.
-    Whole(Blob, Vec<u8>),
+    /// What was made of the blob, and its bytes.
+    Whole(T, Vec<u8>),
     Refused(Reject),
     Failed(StoreError),
 }
 
-/// Verifies what a tier gave. One SHA-256 over the bytes.
-pub(super) fn check(bytes: Option<Vec<u8>>, expected: &Expected<'_>) -> Checked {
-    match bytes.map(|bytes| (Blob::decode(&bytes, expected), bytes)) {
-        None => Checked::Absent,
-        Some((Ok(blob), bytes)) => Checked::Whole(blob, bytes),
-        Some((Err(reason), _)) => Checked::Refused(reason),
+/// Verifies what a tier gave, and unpacks the very bytes that were verified. One SHA-256 over them.
+pub(super) fn check<T>(bytes: Option<Vec<u8>>, expected: &Expected<'_>, unpack: &Unpack<T>) -> Checked<T> {
+    let Some(bytes) = bytes else { return Checked::Absent };
+    match Blob::view(&bytes, expected).map(|blob| unpack(blob)) {
+        Ok(value) => Checked::Whole(value, bytes),
+        Err(reason) => Checked::Refused(reason),
+    }
+}
+
+/// A blob as tiers keep it.
+struct Encoded {
+    key: Key,
+    bytes: Vec<u8>,
+    /// It is worth more than what lies there.
+    replaces: bool,
+}
+
+impl Encoded {
+    fn new(blob: &Blob, heals: bool) -> Self {
+        let replaces = (heals || blob.last_hidden.is_some()) && blob.producer == Producer::Prefill;
+        Self { key: blob.key, bytes: blob.encode(), replaces }
     }
 }
 
@@ -117,14 +135,14 @@ pub struct Tiers {
     config: TiersConfig,
     stats: RefCell<Vec<TierStats>>,
     clock: Clock,
-    worker: Worker,
+    workers: Workers,
 }
 
 impl Tiers {
     /// `behind` in the order in which to ask: nearest first.
     pub fn new(memory: MemoryStore, behind: Vec<Box<dyn Store>>, config: TiersConfig) -> Self {
         let stats = RefCell::new(vec![TierStats::default(); 1 + behind.len()]);
-        Self { memory, behind, config, stats, clock: system_clock(), worker: Worker::default() }
+        Self { memory, behind, config, stats, clock: system_clock(), workers: Workers::default() }
     }
 
     /// All stores, memory first.
@@ -178,15 +196,17 @@ impl Tiers {
     /// The blob from the nearest tier that has it whole.
     #[doc(hidden)]
     pub async fn load(&self, expected: &Expected<'_>) -> Option<Loaded> {
-        self.load_from(0, expected, Deadline::NEVER).await.ok()
+        let unpack: Unpack<Blob> = Arc::new(|blob| blob.into_owned());
+        self.load_from(0, expected, &unpack, Deadline::NEVER).await.ok()
     }
 
-    pub(super) async fn load_from(
+    pub(super) async fn load_from<T>(
         &self,
         first: usize,
         expected: &Expected<'_>,
+        unpack: &Unpack<T>,
         until: Deadline,
-    ) -> Result<Loaded, Missing> {
+    ) -> Result<Loaded<T>, Missing> {
         let mut missing = Missing::Absent;
         for (tier, store) in self.stores().enumerate().skip(first) {
             if until.passed() {
@@ -194,7 +214,7 @@ impl Tiers {
             }
             let began = Instant::now();
             let got = self.bounded(tier, until, store.get(&expected.key)).await;
-            let checked = got.map_or_else(Checked::Failed, |bytes| check(bytes, expected));
+            let checked = got.map_or_else(Checked::Failed, |bytes| check(bytes, expected, unpack));
             let ms = began.elapsed().as_secs_f64() * 1e3;
             match self.accept(tier, checked, &expected.key, expected.start, ms, until).await {
                 Ok(loaded) => return Ok(loaded),
@@ -216,22 +236,22 @@ impl Tiers {
         deadline.bound(answer).await.unwrap_or_else(late)
     }
 
-    pub(super) fn worker(&self) -> &Worker {
-        &self.worker
+    pub(super) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
-    /// The blob that a tier gave within `ms` milliseconds, if it is the one expected, or its `start`.
-    pub(super) async fn accept(
+    /// What a tier gave within `ms` milliseconds, if it is the one expected, or its `start`.
+    pub(super) async fn accept<T>(
         &self,
         tier: usize,
-        got: Checked,
+        got: Checked<T>,
         key: &Key,
         start: bool,
         ms: f64,
         until: Deadline,
-    ) -> Result<Loaded, Missing> {
-        let (blob, bytes) = match got {
-            Checked::Whole(blob, bytes) => (blob, bytes),
+    ) -> Result<Loaded<T>, Missing> {
+        let (value, bytes) = match got {
+            Checked::Whole(value, bytes) => (value, bytes),
             Checked::Refused(reason) => {
                 self.discard(tier, key, reason, until).await;
                 return Err(Missing::Damaged);
@@ -256,7 +276,7 @@ impl Tiers {
         for nearer in (0..tier).filter(|_| !start) {
             self.keep(nearer, key, &bytes, false).await;
         }
-        Ok(Loaded { blob, tier, name: self.store(tier).name(), bytes: bytes.len(), ms })
+        Ok(Loaded { value, tier, name: self.store(tier).name(), bytes: bytes.len(), ms })
     }
 
     /// Marks a chain, given from the root on, as used in every tier, so that it goes from its leaf.
@@ -270,20 +290,33 @@ impl Tiers {
     /// than what may lie there under its key, and replaces it.
     #[doc(hidden)]
     pub async fn save(&self, blob: &Blob) {
-        self.put(blob, blob.last_hidden.is_some()).await;
+        self.put(Encoded::new(blob, false)).await;
     }
 
     /// As [`Tiers::save`], in the place of one that decode kernels wrote.
     #[doc(hidden)]
     pub async fn heal(&self, blob: &Blob) {
-        self.put(blob, true).await;
+        self.put(Encoded::new(blob, true)).await;
     }
 
-    async fn put(&self, blob: &Blob, replaces: bool) {
-        let bytes = blob.encode();
-        let replaces = replaces && blob.producer == Producer::Prefill;
+    /// Has blobs made and encoded on threads, begun at once, each with whether it heals; what follows puts them into every tier, in
+    /// their order.
+    pub(crate) fn save_all<M>(self: Rc<Self>, blobs: Vec<(M, bool)>) -> impl Future<Output = ()> + 'static
+    where
+        M: FnOnce() -> Blob + Send + 'static,
+    {
+        let encode = |(make, heals): (M, bool)| self.workers.run(move || Encoded::new(&make(), heals));
+        let under_way: Vec<_> = blobs.into_iter().map(encode).collect();
+        async move {
+            for encoded in under_way {
+                self.put(encoded.await).await;
+            }
+        }
+    }
+
+    async fn put(&self, Encoded { key, bytes, replaces }: Encoded) {
         for tier in 0..=self.behind.len() {
-            self.keep(tier, &blob.key, &bytes, replaces).await;
+            self.keep(tier, &key, &bytes, replaces).await;
         }
     }
 

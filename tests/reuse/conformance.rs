@@ -103,7 +103,7 @@ fn loads(tiers: &Tiers, wanted: &Blob) -> Option<Blob> {
         hidden: 3,
         state: 0,
     };
-    block_on(tiers.load(&expected)).map(|loaded| loaded.blob)
+    block_on(tiers.load(&expected)).map(|loaded| loaded.value)
 }
 
 /// Not under its own key, and not where its bytes lie under another's.

@@ -1,5 +1,6 @@
 //! What is said of tokens that had to be computed again, by an engine that never saw them: whether stores once had them.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -164,15 +165,69 @@ fn what_is_stored_and_not_worth_loading_is_said_to_be_stored() {
     let tokens = prompt(100, tiny.vocabulary, 3);
     let places = Places::default();
     let place = places.new_in(Tier::named("disk"));
-    let disk = Slow(FilesystemStore::new(&place.path, FilesystemConfig::default(), system_clock()));
-    let tiers = Tiers::new(MemoryStore::new(0, system_clock()), vec![Box::new(disk)], TiersConfig::default());
-    engine.attach(tiers, "digest", PATIENCE);
+    let kept = tempfile::tempdir().unwrap();
+    let attach = |engine: &mut Engine, is_slow: bool| {
+        let disk = FilesystemStore::new(&place.path, FilesystemConfig::default(), system_clock());
+        let disk: Box<dyn Store> = if is_slow { Box::new(Slow(disk)) } else { Box::new(disk) };
+        let tiers = Tiers::new(MemoryStore::new(0, system_clock()), vec![disk], TiersConfig::default());
+        engine.attach(tiers, "digest", PATIENCE);
+        engine.remember_rates(kept.path());
+        engine.clear_cache();
+    };
+    attach(&mut engine, true);
     warm(&mut engine, &tokens);
     // The first loading shows how slow it is; the second is not tried.
-    for expected in [(100, vec![]), (0, misses(&[(Reason::Deadline, 0, 99)]))] {
+    let declined = (0, misses(&[(Reason::SlowerThanComputing, 0, 99)]));
+    for expected in [(100, vec![]), declined.clone()] {
         engine.clear_cache();
         let answer = run(&mut engine, &[watched(&tokens, 1)]).remove(0);
         assert_eq!((answer.usage.cached_tokens, answer.cache.misses), expected);
+    }
+    block_on(engine.persist()).unwrap();
+    let file = kept.path().join("rates.json");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    // Nor does another process try it, unless what was measured is lost, though the disk is fast now.
+    let rates = fs::read_to_string(&file).unwrap();
+    let other_model = rates.replace("\"model\": \"", "\"model\": \"0");
+    let negative = rates.replace("\"ms\": ", "\"ms\": -");
+    for (what, rates, expected) in [
+        ("as written", &*rates, declined),
+        ("half", &rates[..rates.len() / 2], (100, vec![])),
+        ("of another model", &other_model, (100, vec![])),
+        ("no rates", &negative, (100, vec![])),
+    ] {
+        fs::write(&file, rates).unwrap();
+        let mut other = load(&tiny.folder, &chunked(64));
+        attach(&mut other, false);
+        let answer = run(&mut other, &[watched(&tokens, 1)]).remove(0);
+        assert_eq!((answer.usage.cached_tokens, answer.cache.misses), expected, "{what}");
+    }
+}
+
+#[test]
+fn pages_from_a_store_go_to_their_places_in_large_pieces() {
+    let tiny = Tiny::read(NAMES[0]);
+    let mut engine = load(&tiny.folder, &chunked(64));
+    let tokens = prompt(330, tiny.vocabulary, 5);
+    let places = Places::default();
+    for tier in Tier::reaching(Reach::Process) {
+        let place = places.new_in(tier);
+        place.restart(&mut engine, "digest");
+        warm(&mut engine, &tokens);
+        engine.clear_cache();
+        let before = engine.placed();
+        let answer = run(&mut engine, &[watched(&tokens, 1)]).remove(0);
+        assert_eq!(answer.usage.cached_tokens, 330, "{}", tier.name);
+        let now = engine.placed();
+        let (pages, uploads) = (now.pages - before.pages, now.uploads - before.uploads);
+        assert_eq!(pages, 21, "{}", tier.name);
+        assert!(uploads < pages, "{uploads} uploads from {}", tier.name);
+        // Free pages are neighbours.
+        assert_eq!(now.copies - before.copies, uploads * engine.config().layers.len(), "{}", tier.name);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use headstart::store::{
@@ -69,9 +70,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn ahead(&self, places: &[usize], group: usize, deadline: Deadline) -> Ahead {
+    fn ahead(&self, places: &[usize], group: usize, deadline: Deadline) -> Ahead<Blob> {
         let wanted = self.blocks.iter().map(wanted).collect();
-        Ahead::new(self.tiers.clone(), wanted, places.to_vec(), group, deadline)
+        Ahead::new(self.tiers.clone(), wanted, places.to_vec(), group, deadline, Arc::new(|blob| blob.into_owned()))
     }
 }
 
@@ -104,11 +105,11 @@ fn blocks_come_in_order_and_are_asked_for_in_groups_before_they_are_needed() {
     let places = [[1; 4], [2; 4]].concat().into_iter().chain([2, 2]).collect::<Vec<_>>();
     let mut ahead = scene.ahead(&places, 3, Deadline::NEVER);
     let first = wait(ahead.next()).unwrap().unwrap();
-    assert_eq!((&first.blob, first.tier), (&blocks[0], 1));
+    assert_eq!((&first.value, first.tier), (&blocks[0], 1));
     assert_eq!((&*asked[0].borrow(), &*asked[1].borrow()), (&vec![3, 1], &vec![3]), "one in hand, two on their way");
     for (block, place) in blocks.iter().zip(&places).skip(1) {
         let loaded = wait(ahead.next()).unwrap().unwrap();
-        assert_eq!((&loaded.blob, loaded.tier), (block, *place));
+        assert_eq!((&loaded.value, loaded.tier), (block, *place));
     }
     assert_eq!((&*asked[0].borrow(), &*asked[1].borrow()), (&vec![3, 1], &vec![3, 3]));
     assert!(wait(ahead.next()).is_none(), "there are no more");
@@ -125,7 +126,7 @@ fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
         let Scene { blocks, tiers, .. } = &scene;
         let mut ahead = scene.ahead(&[1; 10], 4, Deadline::NEVER);
         let loaded: Vec<_> = blocks.iter().map(|_| wait(ahead.next()).unwrap().unwrap()).collect();
-        assert!(loaded.iter().zip(blocks).all(|(loaded, block)| loaded.blob == *block), "{what}");
+        assert!(loaded.iter().zip(blocks).all(|(loaded, block)| loaded.value == *block), "{what}");
         let from: Vec<usize> = loaded.iter().map(|loaded| loaded.tier).collect();
         let stats = &tiers.stats()[1].1;
         match what {

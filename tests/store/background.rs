@@ -296,6 +296,6 @@ fn a_directory_behind_threads_is_what_it_was_without() {
     let second = open();
     assert_eq!(wait(second.find(&[key(1), key(2)], Deadline::NEVER)).tiers, [Some(1), None]);
     let loaded = wait(second.load(&expected(&blob(16, false)))).unwrap();
-    assert_eq!((loaded.blob, loaded.name), (blob(16, false), "disk"));
+    assert_eq!((loaded.value, loaded.name), (blob(16, false), "disk"));
     assert_eq!((second.stats()[1].1.hits, second.stats()[1].1.saved), (1, 0));
 }

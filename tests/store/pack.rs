@@ -382,7 +382,7 @@ fn a_pack_is_a_tier() {
     store.add(pack(40, true), &EXPECTED, &KEYS).unwrap();
     for blob in &blobs {
         let loaded = wait(tiers.load(&expected(blob))).unwrap();
-        assert_eq!((&loaded.blob, loaded.name), (blob, "pack"));
+        assert_eq!((&loaded.value, loaded.name), (blob, "pack"));
         assert_eq!(wait(tiers.load(&expected(blob))).unwrap().name, "memory");
     }
 }

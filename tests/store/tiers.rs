@@ -51,10 +51,10 @@ fn saved_is_found_after_a_restart() {
     assert_eq!(wait(second.find(&keys, Deadline::NEVER)).tiers, [Some(1), Some(1), Some(1), None]);
     for block in &blocks {
         let loaded = wait(second.load(&expected(block))).unwrap();
-        assert_eq!((&loaded.blob, loaded.tier, loaded.name), (block, 1, "disk"));
+        assert_eq!((&loaded.value, loaded.tier, loaded.name), (block, 1, "disk"));
         assert_eq!(loaded.bytes, block.encode().len());
         let again = wait(second.load(&expected(block))).unwrap();
-        assert_eq!((&again.blob, again.tier, again.name), (block, 0, "memory"));
+        assert_eq!((&again.value, again.tier, again.name), (block, 0, "memory"));
     }
     let (front, back) = (stat(&second, 0), stat(&second, 1));
     assert_eq!((front.hits, front.saved), (3, 3));
@@ -119,7 +119,7 @@ fn what_decoding_wrote_is_kept_and_never_replaces_what_prefill_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let exact = blob(16, false);
     let decoded = Blob { producer: Producer::Decode, ..blob(16, true) };
-    let producer = || wait(self::tiers(folder.path()).load(&expected(&exact))).unwrap().blob.producer;
+    let producer = || wait(self::tiers(folder.path()).load(&expected(&exact))).unwrap().value.producer;
     let tiers = tiers(folder.path());
     wait(tiers.save(&decoded));
     wait(tiers.save(&exact));
@@ -140,7 +140,7 @@ fn a_last_hidden_state_replaces_a_block_without() {
         assert_eq!(stat(&tiers, 1).saved, saved);
     }
     let fresh = self::tiers(folder.path());
-    assert_eq!(wait(fresh.load(&expected(&blob(16, true)))).unwrap().blob, blob(16, true));
+    assert_eq!(wait(fresh.load(&expected(&blob(16, true)))).unwrap().value, blob(16, true));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_failing_and_a_lying_store_cost_misses() {
     ];
     let tiers = Tiers::new(memory(1 << 20), behind, TiersConfig::default());
     let loaded = wait(tiers.load(&expected(&blocks[0]))).unwrap();
-    assert_eq!((&loaded.blob, loaded.tier), (&blocks[0], 3));
+    assert_eq!((&loaded.value, loaded.tier), (&blocks[0], 3));
     // Once asked, once for what was refused to be removed, and once given what came from behind them.
     assert_eq!((stat(&tiers, 1).misses, stat(&tiers, 1).failures), (1, 2));
     assert_eq!((stat(&tiers, 2).rejected["header"], stat(&tiers, 2).failures), (1, 2));

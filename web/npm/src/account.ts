@@ -22,6 +22,7 @@ export type MissReason =
   | "salt"
   | "integrity"
   | "deadline"
+  | "slower_than_computing"
   | "decode_written"
   | "no_state";
 

@@ -18,7 +18,8 @@ const WHY: Record<string, (miss: Miss) => string> = {
   namespace_changed: (miss) => `are known for another ${"field" in miss && miss.field ? miss.field : "setting"}`,
   salt: () => "are known under another salt",
   integrity: () => "were stored, but damaged",
-  deadline: () => "were stored, but loading them would have taken longer than computing them",
+  deadline: () => "were stored, but could not be loaded in time",
+  slower_than_computing: () => "are stored, but loading them is slower than computing",
   decode_written: () => "were written while answering, which exact reuse leaves out",
   no_state: () => "are known, but this model keeps its state only where a block, a prompt or an answer ended",
 };

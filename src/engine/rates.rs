@@ -1,0 +1,137 @@
+//! How fast this machine loads and computes, kept from one process to the next, so that what once was slower than computing is not
+//! tried again.
+//!
+//! The file `rates.json` of a cache directory has them by machine, model and tier. It is replaced by renaming; of two writers at once
+//! the later wins, and what the other measured is measured again. A file that is damaged, too large or cannot be written costs that
+//! only.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, choice::Rate};
+
+const FILE: &str = "rates.json";
+/// Of computing, beside the names of tiers.
+const COMPUTING: &str = "computing";
+const MAX_ENTRIES: usize = 256;
+/// As many entries fit with names of this many bytes each, each byte escaped.
+const MAX_NAME: usize = 256;
+const MAX_BYTES: u64 = 2 << 20;
+
+/// Where the rates of one model on one machine are kept.
+pub(super) struct Remembered {
+    dir: PathBuf,
+    machine: String,
+    model: String,
+    /// As they were read or written last.
+    last: Vec<(String, Rate)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    machine: String,
+    model: String,
+    what: String,
+    #[serde(flatten)]
+    rate: Rate,
+}
+
+impl Remembered {
+    fn new(dir: PathBuf, machine: String, model: String) -> Self {
+        Self { dir, machine, model, last: Vec::new() }
+    }
+
+    fn read(&mut self) -> &[(String, Rate)] {
+        let is_own = |entry: &Entry| entry.machine == self.machine && entry.model == self.model;
+        let own = self.entries().into_iter().filter(is_own);
+        self.last = own.map(|entry| (entry.what, entry.rate)).collect();
+        &self.last
+    }
+
+    /// Of all machines and models, the oldest first; none where the file is not as it is written.
+    fn entries(&self) -> Vec<Entry> {
+        let read = || {
+            let mut bytes = Vec::new();
+            File::open(self.dir.join(FILE))?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+            io::Result::Ok(bytes)
+        };
+        let bytes = read().unwrap_or_default();
+        let within = bytes.len() as u64 <= MAX_BYTES;
+        let mut entries: Vec<Entry> =
+            if within { serde_json::from_slice(&bytes).unwrap_or_default() } else { Vec::new() };
+        entries.retain(|entry| entry.rate.is_measured());
+        entries
+    }
+
+    fn write(&mut self, rates: Vec<(String, Rate)>) -> io::Result<()> {
+        if rates == self.last {
+            return Ok(());
+        }
+        let mut entries = self.entries();
+        entries.retain(|entry| (&entry.machine, &entry.model) != (&self.machine, &self.model));
+        // Nothing is kept under a name that is too long.
+        let names_fit = |what: &str| [what, &self.machine, &self.model].iter().all(|name| name.len() <= MAX_NAME);
+        entries.extend(rates.iter().filter(|(what, _)| names_fit(what)).map(|(what, rate)| Entry {
+            machine: self.machine.clone(),
+            model: self.model.clone(),
+            what: what.clone(),
+            rate: *rate,
+        }));
+        entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
+        self.last = rates;
+        fs::create_dir_all(&self.dir)?;
+        let temporary = self.dir.join(format!("{FILE}.{}.tmp", std::process::id()));
+        let written = create(&temporary, &serde_json::to_vec_pretty(&entries)?);
+        let done = written.and_then(|()| fs::rename(&temporary, self.dir.join(FILE)));
+        done.inspect_err(|_| drop(fs::remove_file(&temporary)))
+    }
+}
+
+/// A file that only its owner reads: it tells what was in use.
+fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(bytes)
+}
+
+impl Engine {
+    /// Begins with the rates of loading and computing that were measured before on this machine with this model, and keeps those
+    /// that are measured from now on in `dir` whenever [`persist`](Self::persist) has saved all. For when tiers are attached.
+    pub fn remember_rates(&mut self, dir: impl Into<PathBuf>) {
+        let adapter = self.adapter();
+        let machine = [&*adapter.name, &adapter.backend, &adapter.driver].join(" / ");
+        let namespace = self.namespace("");
+        let Some(persistence) = &mut self.reuse.persistence else { return };
+        let model = namespace.key().0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut remembered = Remembered::new(dir.into(), machine, model);
+        for (what, rate) in remembered.read() {
+            let tier = persistence.tiers.stores().position(|store| store.name() == what);
+            let place = match tier {
+                Some(tier) => &mut persistence.rates[tier],
+                None if what == COMPUTING => &mut self.reuse.prefill,
+                None => continue,
+            };
+            if !place.is_measured() {
+                *place = *rate;
+            }
+        }
+        persistence.remembered = Some(remembered);
+    }
+
+    /// One that cannot be written is measured again.
+    pub(super) fn write_rates(&mut self) {
+        let Some(persistence) = &mut self.reuse.persistence else { return };
+        let tiers = persistence.tiers.stores().map(|store| store.name()).zip(&persistence.rates);
+        let all = tiers.chain([(COMPUTING, &self.reuse.prefill)]);
+        let measured =
+            all.filter(|(_, rate)| rate.is_measured()).map(|(what, rate)| (what.to_owned(), *rate)).collect();
+        if let Some(remembered) = &mut persistence.remembered {
+            let _ = remembered.write(measured);
+        }
+    }
+}
