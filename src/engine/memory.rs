@@ -6,10 +6,10 @@ use super::{pages::PageLayout, request::MAX_BREAKPOINTS};
 use crate::{
     error::Result,
     gpu::{
-        AdapterKind, Buffer, Caps, Gpu, Recording,
+        Buffer, Gpu, Recording,
         readback::{Reading, Staging},
     },
-    kernels::{Class, PAGE, attention, linear, moe_group::tile_bytes, moe_route::choice_bytes, topk},
+    kernels::{Class, PAGE, attention, moe_group::tile_bytes, moe_route::choice_bytes, plan, topk},
     kv::{PageCopy, PageId},
     model::{Activations, Config},
 };
@@ -18,14 +18,6 @@ use crate::{
 pub(crate) const MAX_SEQUENCES: usize = 16;
 /// Tokens of KV cache at the start.
 pub(crate) const INITIAL_TOKENS: usize = 1024;
-
-/// Prompt tokens of a step: enough to keep the adapter busy, few enough that stopping is prompt.
-pub(crate) fn default_chunk(caps: &Caps) -> usize {
-    match caps.kind {
-        AdapterKind::Cpu => 128,
-        AdapterKind::Gpu => 512,
-    }
-}
 
 /// Memory for steps of `rows` rows, `sequences` of which give logits.
 pub(crate) async fn activations(
@@ -39,7 +31,7 @@ pub(crate) async fn activations(
     let fix = "lower --context, or free GPU memory";
     let row = |floats: usize| rows as u64 * (floats * 4) as u64;
     let experts = config.experts();
-    let tokens = linear::choose_routed(gpu.caps(), Class::Prompt, rows).tokens;
+    let tokens = *plan::expert_tile(gpu.caps(), Class::Prompt).at(rows);
     let lists = topk::list_bytes(config.vocab, sequences);
     Ok(Activations {
         hidden: gpu.alloc("activations", row(config.hidden), fix).await?,

@@ -24,7 +24,7 @@ use crate::{
         readback::{Reading, Staging},
         submit::Fence,
     },
-    kernels::{self, Class, PAGE, attention},
+    kernels::{self, Class, PAGE, attention, plan},
     kv::PageCopy,
     model::{Activations, Config, Ending, Network, Uploader, Work},
     weights::Checkpoint,
@@ -97,7 +97,7 @@ impl Runner {
         config.check_tensors(checkpoint)?;
         let mut gpu = Gpu::open(kernels::SHADERS).await?;
         let caps = gpu.caps().clone();
-        let most = options.chunk.unwrap_or(memory::default_chunk(&caps)).clamp(1, context);
+        let most = options.chunk.unwrap_or(plan::chunk(&caps)).clamp(1, context);
         let pace = if options.chunk.is_some() { Pace::fixed(most) } else { Pace::measured(most) };
         let max_sequences = options.max_sequences.unwrap_or(memory::MAX_SEQUENCES).max(1);
 

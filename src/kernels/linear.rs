@@ -3,14 +3,17 @@
 //! Three shapes of one kernel. `Rows`: lanes are rows, for CPU adapters, any class of rows. `Vector`: lanes along the
 //! columns and one reduction, for decoding on a GPU. `Tile`: register-blocked tiles in workgroup memory, for prompts on a
 //! GPU. Within a shape the order of every sum is fixed, whatever the number of rows: a row's result is the same bits
-//! alone and in a batch.
+//! alone and in a batch. Which permutation runs is in [`plan`].
 
 use std::sync::Arc;
 
-use super::{Class, Experts, Heads, Matrix, Part, Rotation, Span, moe_group};
+use super::{
+    Class, Experts, Heads, Matrix, Part, Rotation, Span, moe_group,
+    plan::{self, Ladder, Product},
+};
 use crate::{
-    gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice},
-    quant::{Format, UNIT},
+    gpu::{Access, Caps, Cost, Kernel, Recording, Slice},
+    quant::UNIT,
 };
 
 /// What becomes of the sums.
@@ -67,9 +70,11 @@ pub struct Linear {
     matrix: Matrix,
     routed: Option<Routed>,
     consts: Slice,
-    /// By part, then the permutations a span can choose from.
-    kernels: Vec<Vec<(Variant, Arc<Kernel>)>>,
+    /// By part, then by class.
+    kernels: Vec<Vec<(Class, Ladder<Permutation>)>>,
 }
+
+type Permutation = (Variant, Arc<Kernel>);
 
 /// What precedes and follows the product, and where its constants lie.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +96,7 @@ pub enum Shape {
     Tile,
 }
 
-/// One point of the design space.
+/// One point of the design space, see [`plan::linear`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Variant {
     pub shape: Shape,
@@ -101,46 +106,11 @@ pub struct Variant {
     pub rows: usize,
     /// Batch rows of a workgroup.
     pub tokens: usize,
+    /// Units of a lane in one pass of the loop along the columns; of a workgroup in a `Tile`.
+    pub step: usize,
+    /// Lanes load words in fours, four units in one pass.
+    pub wide: bool,
     pub subgroup: bool,
-}
-
-/// The permutation for `tokens` batch rows of `class`. Which one is chosen by `tokens` never changes a row's bits.
-pub fn choose(caps: &Caps, class: Class, tokens: usize) -> Variant {
-    let subgroup = caps.subgroup.is_some_and(|size| size >= 8);
-    match (caps.kind, class) {
-        (AdapterKind::Cpu, _) => Variant {
-            shape: Shape::Rows,
-            lanes: if subgroup { caps.subgroup.unwrap_or(8) as usize } else { 4 },
-            rows: if tokens > 2 { 4 } else { 2 },
-            tokens: if tokens > 2 { 4 } else { 1 },
-            subgroup,
-        },
-        (AdapterKind::Gpu, Class::Prompt) => {
-            Variant { shape: Shape::Tile, lanes: 128, rows: 64, tokens: 32, subgroup: false }
-        }
-        (AdapterKind::Gpu, Class::Decode) => {
-            Variant { shape: Shape::Vector, lanes: 64, rows: 4, tokens: if tokens > 1 { 4 } else { 1 }, subgroup }
-        }
-    }
-}
-
-/// As [`choose`], for the matrix of a mixture's experts: tokens that decode seldom share one.
-pub fn choose_routed(caps: &Caps, class: Class, tokens: usize) -> Variant {
-    choose(caps, class, if class == Class::Decode { 1 } else { tokens })
-}
-
-/// Every permutation that `choose` can give for `classes`.
-pub fn variants(choose: impl Fn(&Caps, Class, usize) -> Variant, caps: &Caps, classes: &[Class]) -> Vec<Variant> {
-    let mut all = Vec::new();
-    for &class in classes {
-        for tokens in [1, 4, 64] {
-            let variant = choose(caps, class, tokens);
-            if !all.contains(&variant) {
-                all.push(variant);
-            }
-        }
-    }
-    all
 }
 
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
@@ -151,57 +121,55 @@ const BINDINGS_ROUTED: &[Access] =
 
 impl Linear {
     pub fn new(matrix: Matrix, fusion: &Fusion, classes: &[Class], caps: &Caps) -> Self {
-        Self::with(matrix, None, fusion, &variants(choose, caps, classes), caps)
+        Self::with(matrix, None, fusion, classes, caps)
     }
 
     /// The epilogue is any but [`Epilogue::Qkv`], whose rows are choices, without bias; no part of the matrix ends within an expert.
     pub fn routed(matrix: Matrix, routed: Routed, fusion: &Fusion, classes: &[Class], caps: &Caps) -> Self {
-        Self::with(matrix, Some(routed), fusion, &variants(choose_routed, caps, classes), caps)
+        Self::with(matrix, Some(routed), fusion, classes, caps)
     }
 
-    fn with(matrix: Matrix, routed: Option<Routed>, fusion: &Fusion, variants: &[Variant], caps: &Caps) -> Self {
-        let kernel = |part: &Part| {
-            let of = |&variant: &Variant| (variant, Arc::new(kernel(&matrix, part, routed, fusion, variant, caps)));
-            variants.iter().map(of).collect()
+    fn with(matrix: Matrix, routed: Option<Routed>, fusion: &Fusion, classes: &[Class], caps: &Caps) -> Self {
+        let of_part = |part: &Part| {
+            // Classes may share permutations.
+            let mut made: Vec<Permutation> = Vec::new();
+            let mut permutation = |variant: &Variant| match made.iter().find(|(known, _)| known == variant) {
+                Some(known) => known.clone(),
+                None => {
+                    let new = (*variant, Arc::new(kernel(&matrix, part, routed, fusion, *variant, caps)));
+                    made.push(new.clone());
+                    new
+                }
+            };
+            let product = product(&matrix, part, routed);
+            let mut ladder = |class| plan::linear(caps, class, &product).map(&mut permutation);
+            classes.iter().map(|&class| (class, ladder(class))).collect()
         };
-        let kernels = matrix.parts.iter().map(kernel).collect();
+        let kernels = matrix.parts.iter().map(of_part).collect();
         Self { consts: fusion.consts, kernels, routed, matrix }
     }
 
+    /// Those that classes share more than once.
     pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
-        self.kernels.iter().flatten().map(|(_, kernel)| kernel)
+        let ladders = self.kernels.iter().flatten().map(|(_, ladder)| ladder);
+        ladders.flat_map(|ladder| ladder.rungs().map(|(_, (_, kernel))| kernel))
     }
 
     pub(crate) fn bytes(&self) -> u64 {
         self.matrix.bytes()
     }
 
-    /// Rows that one row of x meets at once: the matrix's, or an expert's.
-    fn rows(&self) -> usize {
-        self.matrix.rows / self.routed.map_or(1, |routed| routed.experts.count)
+    /// Rows of y that a workgroup takes of `span`.
+    pub fn tokens(&self, span: &Span) -> usize {
+        self.kernels.first().map_or(1, |ladders| chosen(ladders, span).0.tokens)
     }
 
     /// `x: [batch rows, cols]` f32, or `[span rows, used, cols]` where rows are choices; `y` as the epilogue says; `beside`: the layer's pages
     /// for [`Epilogue::Qkv`], what [`MoeRoute`](super::moe_route::MoeRoute) leaves for the matrix of experts, or
     /// [`MoeGroup`](super::moe_group::MoeGroup) where several choices are taken at once.
-    pub fn record(
-        &self,
-        recording: &mut Recording,
-        caps: &Caps,
-        span: &Span,
-        x: Slice,
-        y: Slice,
-        beside: Option<Slice>,
-    ) {
-        let wanted = match self.routed {
-            None => choose(caps, span.class, span.rows),
-            Some(_) => choose_routed(caps, span.class, span.rows),
-        };
-        for (part, kernels) in self.matrix.parts.iter().zip(&self.kernels) {
-            let (variant, kernel) = kernels
-                .iter()
-                .find(|(variant, _)| *variant == wanted)
-                .expect("new() made every permutation of this class");
+    pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, y: Slice, beside: Option<Slice>) {
+        for (part, ladders) in self.matrix.parts.iter().zip(&self.kernels) {
+            let (variant, kernel) = chosen(ladders, span);
             let mut bindings = vec![span.step, x, part.buffer.whole(), self.consts, y];
             bindings.extend(beside);
             let rows = match variant.shape {
@@ -213,7 +181,12 @@ impl Linear {
                 None => (span.rows, span.rows.div_ceil(variant.tokens), part.rows, part.buffer.size),
                 Some(Routed { experts, .. }) => {
                     let tiles = moe_group::tiles(experts, span.rows, variant.tokens);
-                    (span.rows * experts.used, tiles, self.rows(), part.buffer.size / experts.count as u64)
+                    (
+                        span.rows * experts.used,
+                        tiles,
+                        rows_met(&self.matrix, self.routed),
+                        part.buffer.size / experts.count as u64,
+                    )
                 }
             };
             let cost = Cost {
@@ -225,27 +198,22 @@ impl Linear {
     }
 }
 
-/// Whether lanes of `Rows` load words in fours, four units in one pass; like [`step`], it never changes a bit.
-fn wide(variant: Variant, cols: usize, part: &Part) -> bool {
-    let fours = cols.is_multiple_of(4 * UNIT) && part.format.values_words(cols).is_multiple_of(4);
-    let fits = variant.rows <= part.format.wide_rows() && part.buffer.size.is_multiple_of(16);
-    variant.shape == Shape::Rows && variant.subgroup && fours && fits
+fn chosen<'a>(ladders: &'a [(Class, Ladder<Permutation>)], span: &Span) -> &'a Permutation {
+    let own = ladders.iter().find(|(class, _)| *class == span.class);
+    own.expect("the class is one that it was made for").1.at(span.rows)
 }
 
-/// Units of a lane in one pass of the loop along the columns; it never changes the order of a sum.
-fn step(variant: Variant, wide: bool, units: usize, format: Format) -> usize {
-    match variant.shape {
-        _ if wide => 4,
-        // More of x at once makes a program that takes seconds to compile.
-        Shape::Rows if !variant.subgroup => 1,
-        // What shares a scale, where that divides the row.
-        Shape::Rows => {
-            let fits = |step: &usize| units.is_multiple_of(*step) && step * UNIT <= format.group();
-            [4, 2].into_iter().find(fits).unwrap_or(1)
-        }
-        Shape::Vector => units.div_ceil(variant.lanes).clamp(1, 2),
-        Shape::Tile => 4,
-    }
+/// Rows that one row of x meets: the matrix's, or an expert's.
+fn rows_met(matrix: &Matrix, routed: Option<Routed>) -> usize {
+    matrix.rows / routed.map_or(1, |routed| routed.experts.count)
+}
+
+fn product(matrix: &Matrix, part: &Part, routed: Option<Routed>) -> Product {
+    let (cols, format) = (matrix.cols, part.format);
+    let fours = cols.is_multiple_of(4 * UNIT)
+        && format.values_words(cols).is_multiple_of(4)
+        && part.buffer.size.is_multiple_of(16);
+    Product { rows: rows_met(matrix, routed), cols, format, fours, routed: routed.is_some() }
 }
 
 fn kernel(
@@ -257,8 +225,7 @@ fn kernel(
     caps: &Caps,
 ) -> Kernel {
     let units = matrix.cols.div_ceil(UNIT);
-    let wide = wide(variant, matrix.cols, part);
-    let step = step(variant, wide, units, part.format);
+    let Variant { step, wide, .. } = variant;
     let mut defines = part.defines(matrix.cols);
     if let Some(Routed { experts, from_tokens }) = routed {
         defines.extend([("ROUTED", 1), ("FROM_TOKENS", u32::from(from_tokens))]);
@@ -266,7 +233,7 @@ fn kernel(
     }
     defines.extend([
         ("COLS", (units * UNIT) as u32),
-        ("ROWS", (matrix.rows / routed.map_or(1, |routed| routed.experts.count)) as u32),
+        ("ROWS", rows_met(matrix, routed) as u32),
         ("NORM", u32::from(fusion.norm.is_some())),
         ("EPSILON", fusion.norm.unwrap_or(0.0).to_bits()),
         ("BIAS", u32::from(fusion.bias)),
@@ -275,6 +242,7 @@ fn kernel(
         ("T", variant.tokens as u32),
         ("STEP", step as u32),
         ("UNROLLED", if wide { step as u32 } else { 1 }),
+        ("SIDE", (variant.rows * variant.tokens / variant.lanes).isqrt() as u32),
         ("SHARE", step.min(part.format.group() / UNIT) as u32),
         ("WIDE", u32::from(wide)),
         ("HEADED", u32::from(wide && part.format.headed())),

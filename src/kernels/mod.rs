@@ -1,5 +1,4 @@
-//! The Rust face of each WGSL family: which permutation runs for a shape on an adapter (a pure function), its bindings,
-//! its grid and its cost. `x.rs` here, `shaders/x.wgsl`, `tests/reference/x.rs` and the label `x` are one kernel.
+//! The Rust face of each WGSL family: its bindings, its grid and its cost; which permutation runs is [`plan`]'s. `x.rs` here, `shaders/x.wgsl`, `tests/reference/x.rs` and the label `x` are one kernel.
 
 pub mod attention;
 pub mod attention_merge;
@@ -9,6 +8,7 @@ pub mod linear;
 pub mod moe_combine;
 pub mod moe_group;
 pub mod moe_route;
+pub mod plan;
 pub mod post_norm;
 pub mod short_conv;
 pub mod topk;

@@ -86,28 +86,21 @@ impl Layer {
     }
 
     /// Appends the layer's work over `spans`, with its `pages`.
-    pub(super) fn record(
-        &self,
-        recording: &mut Recording,
-        caps: &Caps,
-        spans: &[Span],
-        memory: &Activations,
-        pages: Slice,
-    ) {
+    pub(super) fn record(&self, recording: &mut Recording, spans: &[Span], memory: &Activations, pages: Slice) {
         let (hidden, mixed) = (memory.hidden.whole(), memory.attended.whole());
-        self.mixer.prepare(recording, caps, spans, memory, pages);
+        self.mixer.prepare(recording, spans, memory, pages);
         for span in spans {
-            self.mixer.record(recording, caps, span, memory, pages);
+            self.mixer.record(recording, span, memory, pages);
             match &self.post_norms {
                 None => {
-                    self.output.record(recording, caps, span, mixed, hidden, None);
-                    self.mlp.record(recording, caps, span, memory, hidden);
+                    self.output.record(recording, span, mixed, hidden, None);
+                    self.mlp.record(recording, span, memory, hidden);
                 }
                 Some([of_mixer, of_mlp]) => {
                     let given = memory.given.whole();
-                    self.output.record(recording, caps, span, mixed, given, None);
+                    self.output.record(recording, span, mixed, given, None);
                     of_mixer.record(recording, span, given, hidden);
-                    self.mlp.record(recording, caps, span, memory, given);
+                    self.mlp.record(recording, span, memory, given);
                     of_mlp.record(recording, span, given, hidden);
                 }
             }

@@ -95,21 +95,14 @@ impl Mixer {
     }
 
     /// Appends what has to be in the layer's `pages` before any row is mixed: keys and values of all `spans`.
-    pub(super) fn prepare(
-        &self,
-        recording: &mut Recording,
-        caps: &Caps,
-        spans: &[Span],
-        memory: &Activations,
-        pages: Slice,
-    ) {
+    pub(super) fn prepare(&self, recording: &mut Recording, spans: &[Span], memory: &Activations, pages: Slice) {
         let Self::Attention { qkv, head_norm, .. } = self else { return };
         let (hidden, queries, inner) = (memory.hidden.whole(), memory.queries.whole(), memory.inner.whole());
         for span in spans {
             match head_norm {
-                None => qkv.record(recording, caps, span, hidden, queries, Some(pages)),
+                None => qkv.record(recording, span, hidden, queries, Some(pages)),
                 Some(norm) => {
-                    qkv.record(recording, caps, span, hidden, inner, None);
+                    qkv.record(recording, span, hidden, inner, None);
                     norm.record(recording, span, inner, queries, pages);
                 }
             }
@@ -117,14 +110,7 @@ impl Mixer {
     }
 
     /// Appends the mixing of the rows of `span`, to `memory.attended`.
-    pub(super) fn record(
-        &self,
-        recording: &mut Recording,
-        caps: &Caps,
-        span: &Span,
-        memory: &Activations,
-        pages: Slice,
-    ) {
+    pub(super) fn record(&self, recording: &mut Recording, span: &Span, memory: &Activations, pages: Slice) {
         let mixed = memory.attended.whole();
         match self {
             Self::Attention { attention, merge, .. } => {
@@ -138,7 +124,7 @@ impl Mixer {
             }
             Self::ShortConv { projection, conv } => {
                 let inner = memory.inner.whole();
-                projection.record(recording, caps, span, memory.hidden.whole(), inner, None);
+                projection.record(recording, span, memory.hidden.whole(), inner, None);
                 conv.record(recording, span, inner, mixed, pages);
             }
         }

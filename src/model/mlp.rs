@@ -15,11 +15,12 @@ use crate::{
     error::Result,
     gpu::{Caps, Kernel, Recording, Slice},
     kernels::{
-        Span,
-        linear::{Epilogue, Fusion, Linear, Routed, choose_routed, variants},
+        Class, Span,
+        linear::{Epilogue, Fusion, Linear, Routed},
         moe_combine::MoeCombine,
         moe_group::MoeGroup,
         moe_route::MoeRoute,
+        plan,
     },
 };
 
@@ -91,7 +92,7 @@ impl Mlp {
             return Ok(Self { gate_up, down, routing: None });
         };
         let router = [segment(index, Router, None, Order::Plain)];
-        let tokens = variants(choose_routed, caps, BOTH).iter().map(|variant| variant.tokens).max().unwrap_or(1);
+        let (_, &tokens) = plan::expert_tile(caps, Class::Prompt).rungs().last().expect("a ladder has a rung");
         let routing = Routing {
             router: linear(up, "the router", &router, before, stored(Epilogue::Store), caps).await?,
             route: MoeRoute::new(experts, normalized, caps),
@@ -113,26 +114,26 @@ impl Mlp {
     }
 
     /// Appends its work over `span`, from the residual stream to `out`.
-    pub(super) fn record(&self, recording: &mut Recording, caps: &Caps, span: &Span, memory: &Activations, out: Slice) {
+    pub(super) fn record(&self, recording: &mut Recording, span: &Span, memory: &Activations, out: Slice) {
         let (hidden, inner) = (memory.hidden.whole(), memory.inner.whole());
         let Some(Routing { router, route, group, combine }) = &self.routing else {
-            self.gate_up.iter().for_each(|half| half.record(recording, caps, span, hidden, inner, None));
-            self.down.record(recording, caps, span, inner, out, None);
+            self.gate_up.iter().for_each(|half| half.record(recording, span, hidden, inner, None));
+            self.down.record(recording, span, inner, out, None);
             return;
         };
         let (scores, choices, tiles) = (memory.scores.whole(), memory.choices.whole(), memory.tiles.whole());
-        router.record(recording, caps, span, hidden, scores, None);
+        router.record(recording, span, hidden, scores, None);
         route.record(recording, span, scores, choices);
         let chosen = match group {
-            Some(group) if choose_routed(caps, span.class, span.rows).tokens > 1 => {
+            Some(group) if self.down.tokens(span) > 1 => {
                 group.record(recording, span, choices, tiles);
                 tiles
             }
             _ => choices,
         };
         let given = memory.given.whole();
-        self.gate_up.iter().for_each(|half| half.record(recording, caps, span, hidden, inner, Some(chosen)));
-        self.down.record(recording, caps, span, inner, given, Some(chosen));
+        self.gate_up.iter().for_each(|half| half.record(recording, span, hidden, inner, Some(chosen)));
+        self.down.record(recording, span, inner, given, Some(chosen));
         combine.record(recording, span, choices, given, out);
     }
 }

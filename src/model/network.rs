@@ -20,7 +20,6 @@ use crate::{
 
 /// A network on the GPU.
 pub(crate) struct Network {
-    caps: Caps,
     angles: Vec<Angle>,
     embed: Embed,
     layers: Vec<Layer>,
@@ -74,7 +73,6 @@ impl Network {
             consts: norm.whole(),
         };
         Ok(Self {
-            caps: caps.clone(),
             angles,
             embed: Embed::new(&embedding, config.embedding_scale, caps),
             layers,
@@ -102,17 +100,17 @@ impl Network {
 
     /// Appends the work of one step.
     pub(crate) fn record(&self, recording: &mut Recording, work: &Work) {
-        let (caps, memory) = (&self.caps, work.memory);
+        let memory = work.memory;
         let hidden = memory.hidden.whole();
         for span in work.spans {
             self.embed.record(recording, span, memory.drawn.whole(), hidden);
         }
         for (layer, kv) in self.layers.iter().zip(work.kv) {
-            layer.record(recording, caps, work.spans, memory, kv.whole());
+            layer.record(recording, work.spans, memory, kv.whole());
         }
         let Some((span, ending)) = &work.logits else { return };
         let logits = memory.logits.whole();
-        self.head.record(recording, caps, span, hidden, logits, None);
+        self.head.record(recording, span, hidden, logits, None);
         if *ending != Ending::Logits {
             let lists = memory.lists.map(|list| list.whole());
             let greedy = *ending == Ending::Greedy;

@@ -1,9 +1,11 @@
-//! Which permutation of a kernel runs: a table of adapter, class of rows and number of rows.
+//! Which permutation of a kernel runs: a table of adapter, matrix, class of rows and number of rows.
 
 use headstart::gpu::{AdapterKind, Caps};
 use headstart::kernels::attention::{split, tile_rows};
-use headstart::kernels::linear::{Shape, Variant, choose, choose_routed, variants};
+use headstart::kernels::linear::{Shape, Variant};
+use headstart::kernels::plan::{self, Ladder, Product};
 use headstart::kernels::{Class, PAGE};
+use headstart::quant::Format;
 
 use super::bench::heads;
 
@@ -21,52 +23,89 @@ fn caps(kind: AdapterKind, subgroup: Option<u32>) -> Caps {
     Caps { subgroup, ..Caps::webgpu_default(kind) }
 }
 
+/// A matrix whose words can be loaded in fours.
+fn product(rows: usize, cols: usize, format: Format) -> Product {
+    Product { rows, cols, format, fours: true, routed: false }
+}
+
 #[test]
-fn matrices_choose_by_adapter_class_and_rows() {
+fn matrices_choose_by_adapter_class_rows_and_shape() {
     use AdapterKind::{Cpu, Gpu};
     use Class::{Decode, Prompt};
-    let of = |shape, lanes, rows, tokens, subgroup| Variant { shape, lanes, rows, tokens, subgroup };
-    let tile = of(Shape::Tile, 128, 64, 32, false);
+    use Format::{F16, Q4_0, Q4_1, Q6K};
+    let of =
+        |shape, lanes, rows, tokens, step, wide, subgroup| Variant { shape, lanes, rows, tokens, step, wide, subgroup };
+    let (small, large) =
+        (of(Shape::Tile, 128, 64, 32, 4, false, false), of(Shape::Tile, 128, 64, 128, 2, false, false));
     let table = [
         // Lanes are as many as a subgroup has, and a subgroup of less than eight is none.
-        (Cpu, None, Decode, 1, of(Shape::Rows, 4, 2, 1, false)),
-        (Cpu, Some(4), Decode, 1, of(Shape::Rows, 4, 2, 1, false)),
-        (Cpu, Some(8), Decode, 2, of(Shape::Rows, 8, 2, 1, true)),
-        (Cpu, Some(16), Decode, 3, of(Shape::Rows, 16, 4, 4, true)),
-        (Cpu, Some(8), Prompt, 1, of(Shape::Rows, 8, 2, 1, true)),
-        (Cpu, Some(8), Prompt, 512, of(Shape::Rows, 8, 4, 4, true)),
+        (Cpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
+        (Cpu, Some(4), Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
+        (Cpu, Some(8), Decode, (640, 576, Q4_1), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
+        (Cpu, Some(16), Decode, (640, 576, Q4_1), 3, of(Shape::Rows, 16, 4, 4, 4, true, true)),
+        (Cpu, Some(8), Prompt, (640, 576, Q4_1), 1, of(Shape::Rows, 8, 2, 1, 4, true, true)),
+        (Cpu, Some(8), Prompt, (640, 576, Q4_1), 512, of(Shape::Rows, 8, 4, 4, 4, true, true)),
+        // Four rows of four words spill where values are in several planes.
+        (Cpu, Some(8), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
+        (Cpu, Some(8), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),
         // Decoding reduces along the columns; several rows share what is read of the weights.
-        (Gpu, None, Decode, 1, of(Shape::Vector, 64, 4, 1, false)),
-        (Gpu, Some(32), Decode, 1, of(Shape::Vector, 64, 4, 1, true)),
-        (Gpu, Some(64), Decode, 2, of(Shape::Vector, 64, 4, 4, true)),
-        // Prompts are tiles of one size, so that their number of rows changes no bit.
-        (Gpu, None, Prompt, 1, tile),
-        (Gpu, Some(32), Prompt, 512, tile),
+        (Gpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Vector, 64, 4, 1, 2, false, false)),
+        (Gpu, Some(32), Decode, (640, 512, Q4_1), 1, of(Shape::Vector, 64, 4, 1, 1, false, true)),
+        (Gpu, Some(64), Decode, (640, 576, Q4_1), 2, of(Shape::Vector, 64, 4, 4, 2, false, true)),
+        // Long columns are loaded in fours, unless there are very many.
+        (Gpu, Some(32), Decode, (2048, 2048, Q4_0), 1, of(Shape::Vector, 64, 4, 1, 4, true, true)),
+        (Gpu, Some(32), Decode, (2048, 8192, Q4_0), 4, of(Shape::Vector, 64, 2, 4, 4, true, true)),
+        (Gpu, Some(32), Decode, (16384, 2048, Q4_0), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
+        (Gpu, Some(32), Decode, (2048, 2048, F16), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
+        // Tiles are large where there are enough of them.
+        (Gpu, None, Prompt, (576, 576, Q4_1), 512, small),
+        (Gpu, Some(32), Prompt, (2048, 8192, Q4_0), 255, small),
+        (Gpu, Some(32), Prompt, (2048, 8192, Q4_0), 256, large),
+        (Gpu, Some(32), Prompt, (16384, 2048, Q4_0), 127, small),
+        (Gpu, Some(32), Prompt, (16384, 2048, Q4_0), 128, large),
     ];
-    for (kind, subgroup, class, tokens, expected) in table {
-        let chosen = choose(&caps(kind, subgroup), class, tokens);
-        assert_eq!(chosen, expected, "{kind:?} with subgroups of {subgroup:?}, {tokens} rows of {class:?}");
+    for (kind, subgroup, class, (rows, cols, format), tokens, expected) in table {
+        let chosen = plan::linear(&caps(kind, subgroup), class, &product(rows, cols, format));
+        let what =
+            format!("{kind:?} with subgroups of {subgroup:?}, {tokens} rows of {class:?}, {rows}x{cols} {format}");
+        assert_eq!(*chosen.at(tokens), expected, "{what}");
     }
 }
 
-/// A choice that was not compiled would end the process; one of another shape for other rows would change bits.
 #[test]
-fn whatever_is_chosen_was_compiled_and_a_class_keeps_its_shape() {
-    for (kind, subgroup) in ADAPTERS {
+fn a_ladder_gives_each_number_of_rows_the_last_rung_that_it_reaches() {
+    let ladder = Ladder::new('a', [(3, 'b'), (64, 'c')]);
+    let chosen: String = [1, 2, 3, 63, 64, 1000].iter().map(|&rows| *ladder.at(rows)).collect();
+    assert_eq!(chosen, "aabbcc");
+}
+
+/// Another shape, or sums of other lanes or units, would change bits.
+#[test]
+fn a_class_keeps_the_order_of_its_sums_on_every_rung() {
+    for ((kind, subgroup), format) in
+        ADAPTERS.into_iter().flat_map(|adapter| Format::ALL.map(|format| (adapter, format)))
+    {
         let caps = caps(kind, subgroup);
-        for (choose, class) in
-            [choose, choose_routed].into_iter().flat_map(|of| [(of, Class::Prompt), (of, Class::Decode)])
-        {
-            let compiled = variants(choose, &caps, &[class]);
-            let chosen: Vec<Variant> = (1..=1024).map(|tokens| choose(&caps, class, tokens)).collect();
-            for (variant, tokens) in chosen.iter().zip(1..) {
-                assert!(compiled.contains(variant), "{kind:?}, {tokens} rows of {class:?}: {variant:?}");
-                assert_eq!((variant.shape, variant.lanes), (chosen[0].shape, chosen[0].lanes), "{tokens} rows");
+        for (rows, cols) in [(37, 256), (640, 768), (2048, 2048), (4096, 8192), (50_000, 1024)] {
+            for (class, routed) in [Class::Prompt, Class::Decode].into_iter().flat_map(|c| [(c, false), (c, true)]) {
+                let product = Product { routed, ..product(rows, cols, format) };
+                let ladder = plan::linear(&caps, class, &product);
+                let first = ladder.at(1);
+                for (least, variant) in ladder.rungs() {
+                    assert_eq!(
+                        (variant.shape, variant.lanes),
+                        (first.shape, first.lanes),
+                        "{kind:?} {class:?} {product:?}"
+                    );
+                    if variant.shape == Shape::Vector {
+                        assert_eq!((variant.step, variant.wide), (first.step, first.wide), "{class:?} {product:?}");
+                    }
+                    // Choices are grouped for the tiles that the matrices of experts take.
+                    let tile = *plan::expert_tile(&caps, class).at(least);
+                    assert!(!routed || variant.tokens == tile, "{kind:?} {class:?}, {least} rows: {variant:?}");
+                }
             }
-            assert!(compiled.iter().all(|variant| chosen.contains(variant)), "{kind:?}: some are never chosen");
         }
-        // Tokens that decode seldom share an expert: each reads its own.
-        assert!((1..=64).all(|tokens| choose_routed(&caps, Class::Decode, tokens).tokens == 1));
     }
 }
 

@@ -4,10 +4,11 @@ use headstart::{
     gpu::Recording,
     kernels::{
         Class, Experts,
-        linear::{Activation, Epilogue, Fusion, Linear, Routed, choose_routed},
+        linear::{Activation, Epilogue, Fusion, Linear, Routed},
         moe_combine::MoeCombine,
         moe_group::{MoeGroup, tile_bytes, tiles},
         moe_route::MoeRoute,
+        plan,
     },
     quant::Format,
 };
@@ -191,13 +192,13 @@ fn routed(bench: &mut Bench, case: &Case, linear: &Linear, chosen: &[usize], lis
         bench.floats(&vec![0.0; count * width + 1]),
     ];
     let mut recording = Recording::new();
-    let tokens = choose_routed(&caps, case.class, list.len()).tokens;
+    let tokens = *plan::expert_tile(&caps, case.class).at(list.len());
     let tiles = bench.buffer(&vec![7; tile_bytes(case.experts, list.len(), tokens) as usize / 4]);
     let beside = if tokens == 1 { buffers[0] } else { tiles };
     if tokens > 1 {
         MoeGroup::new(case.experts, tokens, &caps).record(&mut recording, &span, buffers[0].whole(), tiles.whole());
     }
-    linear.record(&mut recording, &caps, &span, buffers[1].whole(), buffers[2].whole(), Some(beside.whole()));
+    linear.record(&mut recording, &span, buffers[1].whole(), buffers[2].whole(), Some(beside.whole()));
     let [y] = bench.run(&recording, [buffers[2]]);
     bench.free(buffers.into_iter().chain([step, tiles]));
     assert_eq!(y[count * width], 0, "past the end");

@@ -92,6 +92,32 @@ fn table() -> Vec<Case> {
         let epilogue = Epilogue::Store;
         table.push(Case { face, class, parts, cols: 64, epilogue, norm: true, bias: true, scale: 1.0, span: 5 });
     }
+    // Four words a lane: a pass of all lanes and a part of one, and the fewer rows of long columns.
+    let each_loading =
+        [Format::Q4_0, Format::Q8_0, Format::Q5_1, Format::Q4K, Format::Q3K, Format::Q6K, Format::Iq4Xs, Format::Mxfp4];
+    for (f, format) in each_loading.into_iter().enumerate() {
+        let face = [Face::Gpu, Face::GpuPlain][f % 2];
+        let (cols, parts, span) = ([2304, 8192][f / 2 % 2], vec![(format, 9)], [1, 6][f % 2]);
+        let (epilogue, norm) = (Epilogue::Store, f % 3 > 0);
+        table.push(Case { face, class: Class::Decode, parts, cols, epilogue, norm, bias: false, scale: 1.0, span });
+    }
+    // Enough rows and tokens for the large tile; alone they go through the small one.
+    for (f, format) in [Format::Q4_0, Format::F16].into_iter().enumerate() {
+        let epilogue = [Epilogue::Gated(ACTIVATIONS[0]), Epilogue::Residual][f];
+        let (cols, parts) = ([96, 40][f], vec![(format, 64 * 64)]);
+        let (norm, bias) = (true, f == 1);
+        table.push(Case {
+            face: Face::Gpu,
+            class: Class::Prompt,
+            parts,
+            cols,
+            epilogue,
+            norm,
+            bias,
+            scale: 1.0,
+            span: 130,
+        });
+    }
     table
 }
 
@@ -135,10 +161,9 @@ fn run(bench: &mut Bench, case: &Case, input: &Input, list: &[u32]) -> Left {
     let (step_buffer, span) = bench.span(case.class, &Step { rows: list.to_vec(), ..input.step.clone() });
     let (x, y) = (bench.floats(input.x), bench.floats(input.old));
     let kv = bench.buffer(&vec![0x7e00_7e00; input.kv_words.max(1)]);
-    let caps = case.face.caps(bench.gpu.caps());
     let mut recording = Recording::new();
     let pages = (input.kv_words > 0).then_some(kv.whole());
-    input.linear.record(&mut recording, &caps, &span, x.whole(), y.whole(), pages);
+    input.linear.record(&mut recording, &span, x.whole(), y.whole(), pages);
     let [y_words, kv_words] = bench.run(&recording, [y, kv]);
     bench.free([step_buffer, x, y, kv]);
     Left { y: y_words, kv: kv_words }

@@ -1,0 +1,127 @@
+//! The one plan of kernels: which permutation runs for a matrix, a class of rows and so many of them on an adapter. Pure.
+//!
+//! A plan is a [`Ladder`] of permutations by rows: what is compiled are its rungs, and what runs is one of them. Within a class
+//! a row's result is the same bits on every rung.
+
+use super::{
+    Class,
+    linear::{Shape, Variant},
+};
+use crate::{
+    gpu::{AdapterKind, Caps},
+    quant::{Format, UNIT},
+};
+
+/// What runs from so many rows on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ladder<V> {
+    /// By the least rows, ascending; the first from one on.
+    rungs: Vec<(usize, V)>,
+}
+
+impl<V> Ladder<V> {
+    /// `first`, and from other numbers of rows on, which ascend, others.
+    pub fn new(first: V, others: impl IntoIterator<Item = (usize, V)>) -> Self {
+        let rungs: Vec<_> = std::iter::once((1, first)).chain(others).collect();
+        debug_assert!(rungs.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        Self { rungs }
+    }
+
+    /// What runs `rows` rows, at least one.
+    pub fn at(&self, rows: usize) -> &V {
+        &self.rungs[self.rungs.partition_point(|(least, _)| *least <= rows).saturating_sub(1)].1
+    }
+
+    /// Each with the least rows it runs.
+    pub fn rungs(&self) -> impl Iterator<Item = (usize, &V)> {
+        self.rungs.iter().map(|(least, variant)| (*least, variant))
+    }
+
+    pub(super) fn map<W>(&self, mut to: impl FnMut(&V) -> W) -> Ladder<W> {
+        Ladder { rungs: self.rungs.iter().map(|(least, variant)| (*least, to(variant))).collect() }
+    }
+}
+
+/// A matrix, as far as choices go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Product {
+    /// Rows that one row of x meets: the matrix's, or an expert's.
+    pub rows: usize,
+    pub cols: usize,
+    pub format: Format,
+    /// Its words can be loaded in fours: those of each row and plane are so many.
+    pub fours: bool,
+    /// It is a mixture's experts.
+    pub routed: bool,
+}
+
+/// Prompt rows of a step, unless asked otherwise: enough to keep the adapter busy, few enough that stopping is prompt.
+pub fn chunk(caps: &Caps) -> usize {
+    match caps.kind {
+        AdapterKind::Cpu => 128,
+        AdapterKind::Gpu => 512,
+    }
+}
+
+/// Choices of an expert that a workgroup takes at once. Tokens that decode seldom share one.
+pub fn expert_tile(caps: &Caps, class: Class) -> Ladder<usize> {
+    match (caps.kind, class) {
+        (_, Class::Decode) => Ladder::new(1, []),
+        (AdapterKind::Cpu, Class::Prompt) => Ladder::new(1, [(3, 4)]),
+        (AdapterKind::Gpu, Class::Prompt) => Ladder::new(32, []),
+    }
+}
+
+/// The permutations of [`Linear`](super::linear::Linear).
+pub fn linear(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
+    match (caps.kind, class) {
+        (AdapterKind::Cpu, _) => rows(caps, class, product),
+        (AdapterKind::Gpu, Class::Prompt) => tiles(caps, product),
+        (AdapterKind::Gpu, Class::Decode) => vectors(caps, product),
+    }
+}
+
+/// Lanes are rows; from three tokens on four share what is read of the weights.
+fn rows(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
+    let subgroup = caps.subgroup.filter(|&size| size >= 8);
+    let of = |rows, tokens| {
+        let wide = subgroup.is_some() && product.fours && rows <= product.format.wide_rows();
+        let (units, group) = (product.cols.div_ceil(UNIT), product.format.group());
+        let step = match subgroup {
+            _ if wide => 4,
+            // More of x at once makes a program that takes seconds to compile.
+            None => 1,
+            // What shares a scale, where that divides the row.
+            Some(_) => [4, 2].into_iter().find(|step| units.is_multiple_of(*step) && step * UNIT <= group).unwrap_or(1),
+        };
+        let lanes = subgroup.unwrap_or(4) as usize;
+        Variant { shape: Shape::Rows, lanes, rows, tokens, step, wide, subgroup: subgroup.is_some() }
+    };
+    let alone = of(2, 1);
+    if product.routed && class == Class::Decode { Ladder::new(alone, []) } else { Ladder::new(alone, [(3, of(4, 4))]) }
+}
+
+/// Workgroups that keep a GPU busy; more, smaller ones where there would be fewer.
+const BUSY: usize = 64;
+
+/// Tiles of 64 rows and 32 tokens, or 128, which took 0.51 to 0.82 of the time on an H200.
+fn tiles(caps: &Caps, product: &Product) -> Ladder<Variant> {
+    let of =
+        |tokens, step| Variant { shape: Shape::Tile, lanes: 128, rows: 64, tokens, step, wide: false, subgroup: false };
+    let (small, large) = (of(32, 4), of(128, 2));
+    let least = large.tokens * BUSY.div_ceil(product.rows.div_ceil(large.rows)).max(1);
+    Ladder::new(small, (!product.routed && least <= chunk(caps)).then_some((least, large)))
+}
+
+/// Lanes along the columns; several tokens share what is read of the weights. Four words a lane and fewer rows suit long
+/// columns and few rows: on an H200 14 µs for 23 of 2,048 rows of 8,192, 19 for 16 of 16,384 rows of 2,048.
+fn vectors(caps: &Caps, product: &Product) -> Ladder<Variant> {
+    let subgroup = caps.subgroup.is_some_and(|size| size >= 8);
+    let lanes = 64;
+    let units = product.cols.div_ceil(UNIT);
+    let wide = product.fours && product.format.wide_rows() > 0 && units >= 4 * lanes && product.rows <= 8192;
+    let rows = if wide && units >= 16 * lanes { 2 } else { 4 };
+    let step = if wide { 4 } else { units.div_ceil(lanes).clamp(1, 2) };
+    let of = |tokens| Variant { shape: Shape::Vector, lanes, rows, tokens, step, wide, subgroup };
+    if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(4))]) }
+}
