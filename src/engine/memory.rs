@@ -27,7 +27,7 @@ pub(crate) async fn activations(
     rows: usize,
     sequences: usize,
 ) -> Result<Activations> {
-    let heads = config.heads();
+    let (heads, kind) = (config.heads(), gpu.caps().kind);
     let fix = "lower --context, or free GPU memory";
     let row = |floats: usize| rows as u64 * (floats * 4) as u64;
     let experts = config.experts();
@@ -37,7 +37,7 @@ pub(crate) async fn activations(
         hidden: gpu.alloc("activations", row(config.hidden), fix).await?,
         queries: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
         attended: gpu.alloc("activations", row(config.mixed()), fix).await?,
-        partials: gpu.alloc("attention", attention::partial_bytes(&heads, sequences, context), fix).await?,
+        partials: gpu.alloc("attention", attention::partial_bytes(kind, &heads, sequences, context), fix).await?,
         inner: gpu.alloc("activations", row(config.widest()), fix).await?,
         given: gpu.alloc("activations", row(config.given()).max(4), fix).await?,
         scores: gpu.alloc("activations", row(experts.map_or(0, |experts| experts.count)).max(4), fix).await?,

@@ -8,11 +8,6 @@ use std::sync::Arc;
 use super::{Class, Heads, PAGE, Span};
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
 
-/// Tokens of a split when the longest context is `context`: 256, and more where that would make over 64 splits.
-pub fn split(context: usize) -> usize {
-    context.div_ceil(64).next_multiple_of(PAGE).max(256)
-}
-
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
 
 /// What becomes of the products of queries and keys.
@@ -43,15 +38,49 @@ impl Scores {
     }
 }
 
-#[derive(Debug, Clone)]
-pub struct Attention {
-    heads: Heads,
-    scores: Scores,
-    /// Tokens of a split.
-    split: usize,
-    prompt: Arc<Kernel>,
-    decode: Arc<Kernel>,
-    split_decode: Arc<Kernel>,
+/// Where the lanes of a workgroup meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// In the registers of one subgroup: `shaders/attention/rows.wgsl`.
+    Rows,
+    /// In workgroup memory: `shaders/attention/group.wgsl`.
+    Group,
+}
+
+/// How a tile of query rows goes through the tokens that it sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    pub shape: Shape,
+    pub lanes: usize,
+    /// Query rows of a tile: all of one sequence.
+    pub rows: usize,
+    /// Tokens of each split; `None`: all in one pass.
+    pub split: Option<usize>,
+}
+
+/// The variant for a span of `class` whose longest context is `context`, where partial results have room for contexts of
+/// `room` tokens. Within a class and a room all have the same lanes, and one pass is the same as one split, so that a row's
+/// bits do not depend on the rows beside it.
+pub fn choose(heads: &Heads, caps: &Caps, class: Class, room: usize, context: usize) -> Variant {
+    let rows = tile_rows(caps, heads, class);
+    let split = split(caps.kind, room);
+    let (shape, lanes) = match (caps.kind, caps.subgroup) {
+        (AdapterKind::Cpu, Some(size @ (8 | 16))) => (Shape::Rows, size as usize),
+        (AdapterKind::Cpu, _) => (Shape::Group, PAGE),
+        // A decode row is one of few query rows, so that there may be room for a lane to each token of a split.
+        (AdapterKind::Gpu, _) => {
+            let fits = Group::of(heads, rows, 128).bytes(heads) <= caps.workgroup_memory as usize;
+            (Shape::Group, if class == Class::Decode && split >= 128 && fits { 128 } else { 64 })
+        }
+    };
+    let split = (class == Class::Decode && context > split).then_some(split);
+    Variant { shape, lanes, rows, split }
+}
+
+/// All that [`choose`] gives.
+pub fn variants(heads: &Heads, caps: &Caps, room: usize) -> [Variant; 3] {
+    [(Class::Prompt, room), (Class::Decode, 1), (Class::Decode, usize::MAX)]
+        .map(|(class, context)| choose(heads, caps, class, room, context))
 }
 
 /// Query rows of a tile: all of one sequence.
@@ -68,45 +97,86 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
     }
 }
 
-/// Bytes of the partial results of `rows` decode rows with contexts up to `context` tokens.
-pub fn partial_bytes(heads: &Heads, rows: usize, context: usize) -> u64 {
-    (rows * context.div_ceil(split(context))) as u64 * (heads.heads * (heads.head_dim + 2) * 4) as u64
+/// Tokens of a split where the longest context is `room`: short ones keep a GPU's many units busy; longer ones where they
+/// would be over 64.
+pub fn split(kind: AdapterKind, room: usize) -> usize {
+    let least = match kind {
+        AdapterKind::Cpu => 256,
+        AdapterKind::Gpu if room <= 1024 => 64,
+        AdapterKind::Gpu => 128,
+    };
+    room.div_ceil(64).next_multiple_of(PAGE).max(least)
+}
+
+/// Bytes of the partial results of `rows` decode rows with contexts up to `room` tokens.
+pub fn partial_bytes(kind: AdapterKind, heads: &Heads, rows: usize, room: usize) -> u64 {
+    let splits = room.div_ceil(split(kind, room));
+    (rows * splits) as u64 * (heads.heads * (heads.head_dim + 2) * 4) as u64
+}
+
+/// What lies in workgroup memory: see `shaders/attention/group.wgsl`.
+struct Group {
+    lanes: usize,
+    quads: usize,
+    stride: usize,
+    slices: usize,
+    parts: usize,
+}
+
+impl Group {
+    fn of(heads: &Heads, rows: usize, lanes: usize) -> Self {
+        let quads = (rows * heads.group()).div_ceil(4);
+        // A power of two, and four tokens of each slice in a tile.
+        let slices = (lanes / (heads.head_dim / 2)).checked_ilog2().map_or(1, |log| 1 << log).min(lanes / 4);
+        Self { lanes, quads, stride: quads | 1, slices, parts: lanes.min(8) }
+    }
+
+    fn bytes(&self, heads: &Heads) -> usize {
+        let sliced = if self.slices > 1 { heads.head_dim * self.quads } else { 0 };
+        let vectors = heads.head_dim * self.quads + self.lanes * self.stride + self.quads * self.parts + sliced;
+        16 * vectors + (4 * self.lanes.div_ceil(PAGE)).next_multiple_of(16)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Attention {
+    heads: Heads,
+    scores: Scores,
+    caps: Caps,
+    /// The longest context that partial results have room for.
+    room: usize,
+    kernels: [(Variant, Arc<Kernel>); 3],
 }
 
 impl Attention {
     /// `context`: the longest context that partial results have room for.
     pub fn new(heads: Heads, scores: Scores, context: usize, caps: &Caps) -> Self {
-        let kernel = |class, split| Arc::new(kernel(&heads, scores, class, split, caps));
-        let split = split(context);
-        let splits = Some((split, context.div_ceil(split)));
-        Self {
-            heads,
-            scores,
-            split,
-            prompt: kernel(Class::Prompt, None),
-            decode: kernel(Class::Decode, None),
-            split_decode: kernel(Class::Decode, splits),
-        }
+        let kernel = |variant| (variant, Arc::new(kernel(&heads, scores, variant, context)));
+        let kernels = variants(&heads, caps, context).map(kernel);
+        Self { heads, scores, caps: caps.clone(), room: context, kernels }
     }
 
     pub fn kernels(&self) -> [&Arc<Kernel>; 3] {
-        [&self.prompt, &self.decode, &self.split_decode]
+        self.kernels.each_ref().map(|(_, kernel)| kernel)
+    }
+
+    fn choose(&self, span: &Span) -> Variant {
+        choose(&self.heads, &self.caps, span.class, self.room, span.context)
     }
 
     /// Whether the span's contexts are cut, so that [`Attention::record`] leaves partial results to be merged. One split
     /// needs no merge: its division is the merge's, bit for bit.
     pub fn splits(&self, span: &Span) -> bool {
-        span.class == Class::Decode && span.context > self.split
+        self.choose(span).split.is_some()
     }
 
     /// `q: [batch rows, heads, head_dim]`, `kv`: the layer's pages; `out` like `q`, or where the span
     /// [splits](Attention::splits) partial results `[tiles, heads, splits, 2 + head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, q: Slice, kv: Slice, out: Slice) {
-        let (kernel, splits) = match span.class {
-            Class::Prompt => (&self.prompt, 1),
-            Class::Decode if self.splits(span) => (&self.split_decode, self.scores.splits(span.context, self.split)),
-            Class::Decode => (&self.decode, 1),
-        };
+        let chosen = self.choose(span);
+        let (_, kernel) =
+            self.kernels.iter().find(|(variant, _)| *variant == chosen).expect("all variants are compiled");
+        let splits = chosen.split.map_or(1, |split| self.scores.splits(span.context, split));
         let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
         let token = self.heads.token_bytes();
         let cost = Cost {
@@ -118,33 +188,24 @@ impl Attention {
     }
 }
 
-/// `split`: tokens of a split, and how many splits there is room for.
-fn kernel(heads: &Heads, scores: Scores, class: Class, split: Option<(usize, usize)>, caps: &Caps) -> Kernel {
-    let rows = caps.kind == AdapterKind::Cpu && matches!(caps.subgroup, Some(8 | 16));
-    let lanes = match (rows, caps.subgroup) {
-        (true, Some(size)) => size as usize,
-        _ if caps.kind == AdapterKind::Cpu => PAGE,
-        _ => 64,
-    };
-    let tile = tile_rows(caps, heads, class);
-    let (pairs, quads) = (heads.head_dim / 2, (tile * heads.group()).div_ceil(4));
-    // A power of two, and four tokens of each slice in a tile.
-    let slices = (lanes / pairs).checked_ilog2().map_or(1, |log| 1 << log).min(lanes / 4);
+fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize) -> Kernel {
+    let Variant { shape, lanes, rows, split } = variant;
+    let Group { quads, stride, slices, parts, .. } = Group::of(heads, rows, lanes);
     let mut defines = vec![
-        ("SHAPE", u32::from(!rows)),
+        ("SHAPE", shape as u32),
         ("LANES", lanes as u32),
-        ("T", tile as u32),
+        ("T", rows as u32),
         ("GROUP", heads.group() as u32),
         ("KV_HEADS", heads.kv_heads as u32),
         ("HEAD_DIM", heads.head_dim as u32),
         ("SCALE", scores.scale.to_bits()),
         ("TOKEN_STEPS", (PAGE / lanes.min(PAGE)) as u32),
-        ("OUT_STEPS", pairs.div_ceil(lanes) as u32),
+        ("OUT_STEPS", (heads.head_dim / 2).div_ceil(lanes) as u32),
         ("QUADS", quads as u32),
-        ("STRIDE", (quads | 1) as u32),
+        ("STRIDE", stride as u32),
         ("SLICES", slices as u32),
         ("SLICED", u32::from(slices > 1)),
-        ("PARTS", lanes.min(8) as u32),
+        ("PARTS", parts as u32),
     ];
     if let Some(window) = scores.window {
         defines.push(("WINDOW", window as u32));
@@ -152,8 +213,8 @@ fn kernel(heads: &Heads, scores: Scores, class: Class, split: Option<(usize, usi
     if let Some(cap) = scores.cap {
         defines.extend([("CAPPED", 1), ("CAP", cap.to_bits())]);
     }
-    if let Some((split, splits)) = split {
-        defines.extend([("SPLIT", split as u32), ("SPLITS", splits as u32)]);
+    if let Some(split) = split {
+        defines.extend([("SPLIT", split as u32), ("SPLITS", room.div_ceil(split) as u32)]);
     }
     Kernel { name: "attention", defines, bindings: BINDINGS }
 }

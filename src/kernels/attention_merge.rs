@@ -22,19 +22,20 @@ impl AttentionMerge {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
+        let split = split(caps.kind, context);
         let mut defines = vec![
             ("LANES", lanes),
             ("HEADS", heads.heads as u32),
             ("HEAD_DIM", heads.head_dim as u32),
-            ("SPLIT", split(context) as u32),
-            ("SPLITS", context.div_ceil(split(context)) as u32),
+            ("SPLIT", split as u32),
+            ("SPLITS", context.div_ceil(split) as u32),
         ];
         if let Some(window) = scores.window {
             defines.push(("WINDOW", window as u32));
         }
         let bindings = &[Access::Read, Access::Read, Access::ReadWrite];
         let kernel = Arc::new(Kernel { name: "attention_merge", defines, bindings });
-        Self { heads, scores, split: split(context), kernel }
+        Self { heads, scores, split, kernel }
     }
 
     pub fn kernel(&self) -> &Arc<Kernel> {

@@ -66,6 +66,8 @@ pub const SHADERS: Library = library![
     "shared/step",
     "short_conv",
     "topk",
+    "topk/greedy",
+    "topk/select",
 ];
 
 pub use crate::kv::PAGE;

@@ -32,19 +32,21 @@ impl TopK {
     pub fn new(vocab: usize, caps: &Caps) -> Self {
         let lanes: u32 = match caps.kind {
             AdapterKind::Cpu => 8,
-            AdapterKind::Gpu => 128,
+            AdapterKind::Gpu => 256,
         };
+        let chunks = vocab.div_ceil(CHUNK);
         let stages = |k: u32| {
             let stage = |stage: u32| {
+                let most = if stage == 0 { CHUNK } else { chunks * k as usize };
                 let defines = vec![
                     ("STAGE", stage),
-                    ("DRAW", stage),
                     ("K", k),
                     ("LANES", lanes),
                     ("HALVINGS", lanes.ilog2()),
                     ("VOCAB", vocab as u32),
                     ("CHUNK", CHUNK as u32),
-                    ("CHUNKS", vocab.div_ceil(CHUNK) as u32),
+                    ("CHUNKS", chunks as u32),
+                    ("MARKS", most.div_ceil(32) as u32),
                 ];
                 let bindings: &[Access] = match stage {
                     0 => &[Access::Read, Access::Read, Access::ReadWrite],

@@ -12,7 +12,7 @@ use headstart::{
 use super::bench::{Bench, Face, Numbers, Step, close, floats, heads};
 use crate::reference::{Bounded, attention as twin, attention_merge};
 
-/// Rows in registers, a page of lanes, 64 lanes; head sizes and groups that models have. Every case is a program of a few
+/// Rows in registers, a page of lanes, 64 lanes and 128; head sizes and groups that models have. Every case is a program of a few
 /// seconds for a CPU adapter's compiler, so shapes, sizes and classes meet in turns, not each with each.
 const CASES: [(Face, Class, usize, usize); 11] = [
     (Face::Cpu, Class::Prompt, 64, 3),
@@ -36,10 +36,11 @@ const WINDOWS: [(Face, Class, usize, usize, Scores); 5] = [
     (Face::GpuPlain, Class::Decode, 24, 2, Scores { scale: 0.3, cap: None, window: Some(257) }),
 ];
 /// Tokens that the last row of a decoding sequence sees.
-const CONTEXTS: [usize; 8] = [1, 15, 16, 17, 255, 256, 257, 600];
+const CONTEXTS: [usize; 11] = [1, 15, 16, 17, 64, 65, 128, 129, 256, 257, 600];
 /// Position of the first row and number of rows of prompt chunks: from the start, over page edges, deep in a context.
 const CHUNKS: [(usize, usize); 5] = [(0, 33), (14, 5), (16, 1), (255, 3), (590, 7)];
-const LONGEST: usize = 700;
+/// What partial results have room for: a GPU's splits are shorter in the first, and have fewer lanes.
+const ROOMS: [usize; 2] = [700, 1100];
 const STALE: u32 = 0x7b00_7b00;
 const NAN: u32 = 0x7e00_7e00;
 
@@ -61,6 +62,7 @@ fn attention_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
 
 /// Sequences in shuffled pages of one pool, and what their rows ask.
 struct World {
+    room: usize,
     heads: Heads,
     scores: Scores,
     /// `[sequence][token][kv_head · head_dim]`.
@@ -107,7 +109,7 @@ impl World {
             values.push(v);
         }
         let queries = (0..rows).map(|_| numbers.floats(heads.heads * heads.head_dim)).collect();
-        Self { heads, scores, keys, values, tables, starts, pages, queries }
+        Self { room: ROOMS[heads.group() % 2], heads, scores, keys, values, tables, starts, pages, queries }
     }
 
     /// All heads of batch row `row`, which sees tokens 0..=position of `sequence`.
@@ -139,14 +141,14 @@ fn run(bench: &mut Bench, face: Face, world: &World, class: Class, tiles: Vec<[u
     let (step, span) = bench.span(class, &world.step(rows, tiles, context));
     let (q, kv) = (bench.floats(&world.queries.concat()), bench.buffer(&world.pages));
     let out = bench.floats(&vec![f32::NAN; rows * heads.heads * heads.head_dim]);
-    let partials = bench.buffer(&vec![NAN; partial_bytes(&heads, rows, LONGEST) as usize / 4]);
-    let attention = Attention::new(heads, world.scores, LONGEST, &caps);
+    let partials = bench.buffer(&vec![NAN; partial_bytes(caps.kind, &heads, rows, world.room) as usize / 4]);
+    let attention = Attention::new(heads, world.scores, world.room, &caps);
     let mut recording = Recording::new();
     if !attention.splits(&span) {
         attention.record(&mut recording, &span, q.whole(), kv.whole(), out.whole());
     } else {
         attention.record(&mut recording, &span, q.whole(), kv.whole(), partials.whole());
-        let merge = AttentionMerge::new(heads, world.scores, LONGEST, &caps);
+        let merge = AttentionMerge::new(heads, world.scores, world.room, &caps);
         merge.record(&mut recording, &span, partials.whole(), out.whole());
     }
     let [words] = bench.run(&recording, [out]);
@@ -190,7 +192,7 @@ fn prompt(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
 fn decode(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
     let world = World::new(heads, scores, &CONTEXTS, CONTEXTS.len());
     let tile = |row: usize| [row as u32, 1, world.starts[row], CONTEXTS[row] as u32 - 1];
-    let order = [5, 0, 7, 2, 6, 1, 4, 3];
+    let order = [5, 0, 7, 10, 2, 9, 6, 1, 8, 4, 3];
     let label = format!("decode {face:?} {heads:?} {scores:?}");
     let words = run(bench, face, &world, Class::Decode, order.map(tile).to_vec());
     let width = heads.heads * heads.head_dim;
@@ -201,7 +203,7 @@ fn decode(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
     });
     let worst = worst.fold(0.0, f64::max);
     // Those of one split are merged beside longer ones and whole when alone.
-    for i in [3, 5, 6, 7] {
+    for i in [4, 7, 9, 10] {
         let alone = run(bench, face, &world, Class::Decode, vec![tile(i)]);
         assert!(alone[row(i)] == words[row(i)], "{label}: row {i} alone has other bits");
     }
@@ -212,19 +214,25 @@ fn decode(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
 fn the_merge_agrees_with_its_twin() {
     let mut bench = Bench::open();
     let mut worst: f64 = 0.0;
-    for (face, heads) in [(Face::Cpu, heads(3, 1, 40)), (Face::GpuPlain, heads(4, 2, 128))] {
+    for (face, heads, room) in [
+        (Face::Cpu, heads(3, 1, 40), 700),
+        (Face::GpuPlain, heads(4, 2, 128), 700),
+        (Face::GpuPlain, heads(1, 1, 64), 1100),
+    ] {
+        let caps = face.caps(bench.gpu.caps());
+        let tokens = split(caps.kind, room);
         let (numbers, dim) = (Numbers::new(heads.head_dim as u64), heads.head_dim);
         // Contexts on both sides of the edges of splits, over all that there is room for.
-        let contexts = [1, 256, 257, 512, 513, LONGEST];
-        let room = LONGEST.div_ceil(split(LONGEST));
-        let mut partials = vec![f32::NAN; contexts.len() * heads.heads * room * (dim + 2)];
+        let contexts = [1, tokens, tokens + 1, 2 * tokens, 2 * tokens + 1, room];
+        let splits = room.div_ceil(tokens);
+        let mut partials = vec![f32::NAN; contexts.len() * heads.heads * splits * (dim + 2)];
         let mut wanted = Vec::new();
         for (row, &context) in contexts.iter().enumerate() {
             for head in 0..heads.heads {
                 let mut all = Vec::new();
-                for split in 0..context.div_ceil(split(LONGEST)) {
+                for split in 0..context.div_ceil(tokens) {
                     let part = (30.0 * numbers.float(), 100.0 + 50.0 * numbers.float(), numbers.floats(dim));
-                    let at = ((row * heads.heads + head) * room + split) * (dim + 2);
+                    let at = ((row * heads.heads + head) * splits + split) * (dim + 2);
                     partials[at] = part.0;
                     partials[at + 1] = part.1;
                     partials[at + 2..at + 2 + dim].copy_from_slice(&part.2);
@@ -235,11 +243,10 @@ fn the_merge_agrees_with_its_twin() {
         }
         let tiles: Vec<[u32; 4]> = (0..).zip(contexts).map(|(row, context)| [row, 1, 0, context as u32 - 1]).collect();
         let rows = (0..contexts.len() as u32).collect();
-        let (step, span) = bench.span(Class::Decode, &Step { rows, tiles, context: LONGEST, ..Step::default() });
+        let (step, span) = bench.span(Class::Decode, &Step { rows, tiles, context: room, ..Step::default() });
         let (partials, out) = (bench.floats(&partials), bench.floats(&vec![f32::NAN; wanted.len()]));
         let mut recording = Recording::new();
-        let caps = face.caps(bench.gpu.caps());
-        AttentionMerge::new(heads, Scores::of(dim), LONGEST, &caps).record(
+        AttentionMerge::new(heads, Scores::of(dim), room, &caps).record(
             &mut recording,
             &span,
             partials.whole(),

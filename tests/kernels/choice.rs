@@ -1,7 +1,7 @@
 //! Which permutation of a kernel runs: a table of adapter, matrix, class of rows and number of rows.
 
 use headstart::gpu::{AdapterKind, Caps};
-use headstart::kernels::attention::{split, tile_rows};
+use headstart::kernels::attention::{self, partial_bytes, split, tile_rows};
 use headstart::kernels::linear::{Shape, Variant};
 use headstart::kernels::plan::{self, Ladder, Product};
 use headstart::kernels::{Class, PAGE};
@@ -120,9 +120,76 @@ fn attention_takes_as_many_rows_as_the_adapter_has_room_for() {
         assert_eq!(rows, [on_cpu, on_gpu], "{q} heads on {kv} of {dim}");
         assert_eq!([&cpu, &gpu].map(|caps| tile_rows(caps, &heads, Class::Decode)), [1, 1]);
     }
-    // A long context is cut into at most 64 splits of whole pages, none shorter than 256 tokens.
-    for (context, expected) in [(1, 256), (256, 256), (16384, 256), (16385, 272), (131_072, 2048), (131_073, 2064)] {
-        assert_eq!(split(context), expected, "{context} tokens");
-        assert!(split(context).is_multiple_of(PAGE) && context.div_ceil(split(context)) <= 64);
+}
+
+#[test]
+fn attention_chooses_by_adapter_heads_class_and_room() {
+    use AdapterKind::{Cpu, Gpu};
+    use Class::{Decode, Prompt};
+    use attention::{Shape::*, Variant, choose, variants};
+    let of = |shape, lanes, rows, split| Variant { shape, lanes, rows, split };
+    let (small, wide, many) = ((9, 3, 64), (32, 8, 128), (16, 1, 128));
+    let table = [
+        // Rows in the registers of a subgroup, or a lane for each token of a page.
+        (Cpu, Some(8), small, Prompt, 4096, 4096, of(Rows, 8, 2, None)),
+        (Cpu, Some(16), wide, Decode, 4096, 256, of(Rows, 16, 1, None)),
+        (Cpu, Some(16), wide, Decode, 4096, 257, of(Rows, 16, 1, Some(256))),
+        (Cpu, Some(4), wide, Decode, 4096, 4096, of(Group, 16, 1, Some(256))),
+        (Cpu, None, small, Decode, 131_072, 4096, of(Group, 16, 1, Some(2048))),
+        // The same for all prompts.
+        (Gpu, None, small, Prompt, 700, 700, of(Group, 64, 5, None)),
+        (Gpu, Some(32), wide, Prompt, 4096, 1, of(Group, 64, 4, None)),
+        // Short splits with a lane for each token while there is room for short contexts only.
+        (Gpu, None, small, Decode, 1024, 64, of(Group, 64, 1, None)),
+        (Gpu, None, small, Decode, 1024, 65, of(Group, 64, 1, Some(64))),
+        (Gpu, Some(32), wide, Decode, 1025, 128, of(Group, 128, 1, None)),
+        (Gpu, Some(32), wide, Decode, 8192, 129, of(Group, 128, 1, Some(128))),
+        (Gpu, None, wide, Decode, 8193, 8193, of(Group, 128, 1, Some(144))),
+        // Queries that leave no workgroup memory for the weights of so many lanes.
+        (Gpu, None, many, Decode, 8192, 8192, of(Group, 64, 1, Some(128))),
+    ];
+    for (kind, subgroup, (q, kv, dim), class, room, context, expected) in table {
+        let heads = heads(q, kv, dim);
+        let caps = caps(kind, subgroup);
+        let what = format!("{kind:?} with subgroups of {subgroup:?}, {heads:?}, {class:?}, {context} of {room} tokens");
+        assert_eq!(choose(&heads, &caps, class, room, context), expected, "{what}");
+        // What is compiled is what is chosen, and lanes and splits do not depend on the contexts beside a row's.
+        let chosen: Vec<Variant> = (1..=room).map(|context| choose(&heads, &caps, class, room, context)).collect();
+        let compiled = variants(&heads, &caps, room);
+        for variant in &chosen {
+            assert!(compiled.contains(variant), "{what}: {variant:?} was not compiled");
+            assert_eq!((variant.shape, variant.lanes), (expected.shape, expected.lanes), "{what}");
+            assert!(variant.split.is_none_or(|tokens| tokens == split(kind, room)), "{what}");
+        }
+    }
+}
+
+#[test]
+fn contexts_are_cut_into_at_most_64_splits_of_whole_pages_for_which_there_is_room() {
+    // Room for contexts of so many tokens: a split's on a CPU and on a GPU.
+    let table = [
+        (1, 256, 64),
+        (1024, 256, 64),
+        (1025, 256, 128),
+        (8192, 256, 128),
+        (8193, 256, 144),
+        (16384, 256, 256),
+        (16385, 272, 272),
+        (131_072, 2048, 2048),
+        (131_073, 2064, 2064),
+    ];
+    let heads = heads(4, 2, 62);
+    for (room, on_cpu, on_gpu) in table {
+        for (kind, expected) in [(AdapterKind::Cpu, on_cpu), (AdapterKind::Gpu, on_gpu)] {
+            let tokens = split(kind, room);
+            let splits = room.div_ceil(tokens);
+            assert_eq!(tokens, expected, "{kind:?}, {room} tokens");
+            assert!(tokens.is_multiple_of(PAGE) && splits <= 64, "{kind:?}, {room} tokens");
+            assert_eq!(
+                partial_bytes(kind, &heads, 3, room),
+                (3 * splits * 4 * 64 * 4) as u64,
+                "{kind:?}, {room} tokens"
+            );
+        }
     }
 }

@@ -76,36 +76,100 @@ fn topk_gives_the_best_candidates_in_order_and_draws_as_the_sampler_does() {
         let draws: Vec<f32> = (0..rows).map(|row| (row as f32 * 0.37 + 0.11).fract()).collect();
         for greedy in [true, false] {
             let of = |row: usize| if greedy { SamplingParams { top_k: Some(1), ..params(row) } } else { params(row) };
-            let words = |row: usize| {
-                let p = of(row);
-                let k = p.top_k.unwrap();
-                [k, p.temperature.to_bits(), p.top_p.to_bits(), p.min_p.to_bits(), draws[row].to_bits()]
-            };
-            let step =
-                Step { rows: (0..rows as u32).collect(), sampling: (0..rows).map(words).collect(), ..Step::default() };
-            let (step_buffer, span) = bench.span(Class::Decode, &step);
-            let input = bench.floats(&logits);
-            let lists = list_bytes(vocab, rows).map(|bytes| bench.buffer(&vec![u32::MAX; bytes as usize / 4]));
-            let drawn = bench.buffer(&vec![u32::MAX; rows]);
-            let mut recording = Recording::new();
-            let slices = lists.map(|list| list.whole());
-            let caps = face.caps(bench.gpu.caps());
-            TopK::new(vocab, &caps).record(&mut recording, &span, greedy, input.whole(), slices, drawn.whole());
-            let [best, ids] = bench.run(&recording, [lists[1], drawn]);
-            let stride = if greedy { 1 } else { MAX_K };
+            let asked: Vec<_> = (0..rows).map(|row| (of(row), draws[row])).collect();
+            let (best, ids) = topk(&mut bench, face, greedy, &logits, &asked);
             for row in 0..rows {
                 let logits = &logits[row * vocab..(row + 1) * vocab];
-                let wanted = topk_twin::best(logits, of(row).top_k.unwrap() as usize);
-                let found = best[row * stride * 2..].chunks(2).map(|pair| (pair[1], f32::from_bits(pair[0])));
-                let found: Vec<(u32, f32)> = found.take(wanted.len()).collect();
-                assert_eq!(found, wanted, "{face:?} vocab {vocab} greedy {greedy} row {row}");
+                let what = format!("{face:?} vocab {vocab} greedy {greedy} row {row}");
+                assert_eq!(best[row], topk_twin::best(logits, of(row).top_k.unwrap() as usize), "{what}");
                 let (id, near) = topk_twin::drawn(logits, &of(row), draws[row]);
-                assert!(!near, "vocab {vocab} row {row}: a boundary, which says nothing about the kernel");
-                assert_eq!(ids[row], id, "{face:?} vocab {vocab} greedy {greedy} row {row}");
+                assert!(!near, "{what}: a boundary, which says nothing about the kernel");
+                assert_eq!(ids[row], id, "{what}");
             }
-            bench.free(lists.into_iter().chain([step_buffer, input, drawn]));
         }
     }
+}
+
+/// Numbers on both sides of every digit of their bits: zeros, subnormals, the largest.
+const EDGES: [f32; 14] = [
+    0.0,
+    -0.0,
+    1e-45,
+    -1e-45,
+    1e-38,
+    -1e-38,
+    1.0,
+    -1.0,
+    1.000_000_1,
+    -1.000_000_1,
+    3.3e38,
+    -3.3e38,
+    f32::MAX,
+    f32::MIN,
+];
+
+#[test]
+fn topk_keeps_the_lower_ids_of_equal_logits_whatever_the_numbers_and_the_count() {
+    let mut bench = Bench::open();
+    // On both sides of the edges of chunks; the last chunk has less than is wanted, exactly as much, and more.
+    for vocab in [1, 64, 2047, 2048, 2049, 4096 + 39, 4096 + 40, 4096 + 41] {
+        let numbers = Numbers::new(vocab as u64);
+        let any = |of: &[f32]| of[numbers.next() as usize % of.len()];
+        let mut logits = vec![7.5; vocab];
+        // A few are better than the many, and some of those stand last.
+        logits.extend((0..vocab).map(|i| if i % 97 == 5 || i + 9 > vocab { 1.25 } else { -1.25 }));
+        logits.extend((0..vocab).map(|_| any(&EDGES)));
+        logits.extend((0..vocab).map(|_| any(&EDGES[..6])));
+        logits.extend((0..vocab).map(|i| (i % 3000) as f32));
+        // Bits that have all but the last digit in common.
+        logits.extend((0..vocab).map(|_| f32::from_bits(0x4120_0000 + (numbers.next() % 300) as u32)));
+        for (face, k) in
+            [(Face::Cpu, 40), (Face::GpuPlain, 64), (Face::GpuPlain, 1), (Face::CpuPlain, 63), (Face::Gpu, 3)]
+        {
+            let params =
+                SamplingParams { temperature: 1.0, top_k: Some(k.min(vocab as u32)), ..SamplingParams::default() };
+            let asked = vec![(params, 0.0); logits.len() / vocab];
+            for greedy in [true, false].into_iter().filter(|greedy| !greedy || k == 1) {
+                let (best, ids) = topk(&mut bench, face, greedy, &logits, &asked);
+                for (row, logits) in logits.chunks(vocab).enumerate() {
+                    let wanted = topk_twin::best(logits, k as usize);
+                    assert_eq!(best[row], wanted, "{face:?} vocab {vocab} k {k} greedy {greedy} row {row}");
+                    assert_eq!(ids[row], wanted[0].0, "{face:?} vocab {vocab} k {k} greedy {greedy} row {row}");
+                }
+            }
+        }
+    }
+}
+
+/// The candidates of each row of `logits` and what is drawn for its parameters and its random number.
+fn topk(
+    bench: &mut Bench,
+    face: Face,
+    greedy: bool,
+    logits: &[f32],
+    asked: &[(SamplingParams, f32)],
+) -> (Vec<Vec<(u32, f32)>>, Vec<u32>) {
+    let (rows, vocab) = (asked.len(), logits.len() / asked.len());
+    let words = |(p, u): &(SamplingParams, f32)| {
+        [p.top_k.unwrap(), p.temperature.to_bits(), p.top_p.to_bits(), p.min_p.to_bits(), u.to_bits()]
+    };
+    let sampling = asked.iter().map(words).collect();
+    let (step, span) =
+        bench.span(Class::Decode, &Step { rows: (0..rows as u32).collect(), sampling, ..Step::default() });
+    let (input, drawn) = (bench.floats(logits), bench.buffer(&vec![7; rows]));
+    let lists = list_bytes(vocab, rows).map(|bytes| bench.buffer(&vec![u32::MAX; bytes as usize / 4]));
+    let mut recording = Recording::new();
+    let slices = lists.map(|list| list.whole());
+    let caps = face.caps(bench.gpu.caps());
+    TopK::new(vocab, &caps).record(&mut recording, &span, greedy, input.whole(), slices, drawn.whole());
+    let [best, ids] = bench.run(&recording, [lists[1], drawn]);
+    bench.free(lists.into_iter().chain([step, input, drawn]));
+    let stride = if greedy { 1 } else { MAX_K };
+    let row = |(row, (p, _)): (usize, &(SamplingParams, f32))| {
+        let pairs = best[row * stride * 2..].chunks(2).map(|pair| (pair[1], f32::from_bits(pair[0])));
+        pairs.take(p.top_k.unwrap() as usize).collect()
+    };
+    (asked.iter().enumerate().map(row).collect(), ids)
 }
 
 #[test]
@@ -113,29 +177,29 @@ fn a_row_with_a_logit_that_is_not_finite_gives_no_token() {
     let mut bench = Bench::open();
     for (vocab, face) in [(70, Face::Cpu), (5000, Face::Gpu), (2049, Face::CpuPlain), (4096, Face::GpuPlain)] {
         let (small, last) = (-1e30, vocab - 1);
-        let faults = [None, Some((0, f32::NAN)), Some((last, -f32::NAN)), Some((last / 2, f32::INFINITY)), None];
-        let mut logits: Vec<f32> = vec![small; 5 * vocab];
+        let faults = [
+            None,
+            Some((0, f32::NAN)),
+            Some((last, -f32::NAN)),
+            Some((last / 2, f32::INFINITY)),
+            Some((last / 3, f32::NEG_INFINITY)),
+            None,
+        ];
+        let rows = faults.len();
+        let mut logits: Vec<f32> = vec![small; rows * vocab];
         for (row, fault) in faults.iter().enumerate() {
-            logits[row * vocab + last - row] = small / 2.0;
+            // The largest number of all is still below one that is none.
+            logits[row * vocab + last - row] = if row % 2 == 0 { small / 2.0 } else { f32::MAX };
             fault.iter().for_each(|(at, value)| logits[row * vocab + at] = *value);
         }
         // All of them, and one that is infinite downwards.
-        logits[4 * vocab..].fill(f32::NEG_INFINITY);
+        logits[(rows - 1) * vocab..].fill(f32::NEG_INFINITY);
         for k in [1, 40] {
             let params = SamplingParams { temperature: 1.0, top_k: Some(k), ..SamplingParams::default() };
-            let sampling = vec![[k, 1f32.to_bits(), 1f32.to_bits(), 0, 0.5f32.to_bits()]; 5];
-            let step = Step { rows: (0..5).collect(), sampling, ..Step::default() };
-            let (step, span) = bench.span(Class::Decode, &step);
-            let (input, drawn) = (bench.floats(&logits), bench.buffer(&[7; 5]));
-            let lists = list_bytes(vocab, 5).map(|bytes| bench.buffer(&vec![u32::MAX; bytes as usize / 4]));
-            let mut recording = Recording::new();
-            let slices = lists.map(|list| list.whole());
-            let caps = face.caps(bench.gpu.caps());
-            TopK::new(vocab, &caps).record(&mut recording, &span, k == 1, input.whole(), slices, drawn.whole());
+            let (_, ids) = topk(&mut bench, face, k == 1, &logits, &vec![(params.clone(), 0.5); rows]);
             let wanted: Vec<u32> = logits.chunks(vocab).map(|row| topk_twin::drawn(row, &params, 0.5).0).collect();
-            assert_eq!(wanted[1..], [NOT_FINITE; 4]);
-            assert_eq!(bench.run(&recording, [drawn]), [wanted], "{face:?} vocab {vocab} k {k}");
-            bench.free(lists.into_iter().chain([step, input, drawn]));
+            assert_eq!(wanted[1..], [NOT_FINITE; 5]);
+            assert_eq!(ids, wanted, "{face:?} vocab {vocab} k {k}");
         }
     }
 }

@@ -66,16 +66,21 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         for head_dim in [40, 64, 80, 128, 256] {
             for group in [1, 3, 4, 8] {
                 let heads = heads(2 * group, 2, head_dim);
+                let room = if group == 3 { 512 } else { 2048 };
                 let norm = if group == 3 { QkNorm::Whole } else { QkNorm::Head };
                 all.insert(HeadNorm::new(norm, heads, rotation, buffer, 1e-6, &caps).kernel().clone());
                 let windowed = Scores { scale: 0.0625, cap: Some(50.0), window: Some(512) };
                 for scores in [Some(Scores::of(head_dim)), (group == 4).then_some(windowed)].into_iter().flatten() {
-                    all.extend(Attention::new(heads, scores, 2048, &caps).kernels().map(Arc::clone));
-                    all.insert(AttentionMerge::new(heads, scores, 2048, &caps).kernel().clone());
+                    all.extend(Attention::new(heads, scores, room, &caps).kernels().map(Arc::clone));
+                    all.insert(AttentionMerge::new(heads, scores, room, &caps).kernel().clone());
                 }
             }
         }
-        all.extend(TopK::new(5000, &caps).kernels().cloned());
+        all.extend(
+            [5000, 262_144]
+                .into_iter()
+                .flat_map(|vocab| TopK::new(vocab, &caps).kernels().cloned().collect::<Vec<_>>()),
+        );
         all.insert(PostNorm::new(640, buffer, 1e-6, 1.0, &caps).kernel().clone());
         all.insert(ShortConv::new(1024, 3, buffer, &caps).kernel().clone());
         // What few models have, in one format.

@@ -5,10 +5,10 @@ use headstart::sample::{SamplingParams, draw};
 /// What a row with a logit that is not finite gives instead of a token.
 pub const NOT_FINITE: u32 = u32::MAX;
 
-/// The `k` best as (id, logit): the largest first, of equals the lower id.
+/// The `k` best as (id, logit): the largest first, of equals the lower id. Both zeros are equal.
 pub fn best(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all.sort_by(|a, b| (b.1 + 0.0).total_cmp(&(a.1 + 0.0)).then(a.0.cmp(&b.0)));
     all.truncate(k);
     all
 }
