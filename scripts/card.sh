@@ -4,8 +4,9 @@
 #
 # card.sh run [RESULTS]: tests and measures there, in the unpacked folder. It needs bash, Python 3 and the card's driver:
 #     python3 -m tarfile -e OUT.tar.xz && cd headstart-card && scripts/card.sh run
-# Whole logs, JSON and charts go to RESULTS (`results`); the end of each is printed. LIMIT: seconds of it all (460). TESTS: seconds of each of two groups of tests (90). SHAPES: random models
-# (1b 8b, also tiny, 135m). LENGTHS: prompts (512,2048). ROUNDS: turns of each engine (2). Its end says what failed or had no time, and so does its exit code.
+# Whole logs, JSON and charts go to RESULTS (`results`); the end of each is printed. What failed or had no time is told at the end, and
+# by the exit code. From the environment: LIMIT, seconds of it all (460); TESTS, of each of two groups of tests (90); SHAPES, random
+# models (1b 8b; also tiny, 135m); LENGTHS, prompts (512,2048); PREFIX, lengths for `bench prefix`; ROUNDS, turns of each engine (2).
 . "$(dirname "$0")/common.sh"
 verb=${1:-}
 [ $# -gt 0 ] && shift
@@ -94,7 +95,7 @@ run() {
     for file in "${files[@]}"; do
         name=$(basename "$file" .gguf)
         step "bench-$name" 100 python3 scripts/bench/run.py --engines headstart,llama-vulkan --model "$file" --lengths "${LENGTHS:-512,2048}" \
-            --rounds "${ROUNDS:-2}" --seconds 20 --start 40 --out "$results/bench-$name"
+            --rounds "${ROUNDS:-2}" --seconds 20 --start 60 --out "$results/bench-$name"
         step "profile-$name" 30 $headstart bench --profile --model "$file" --prefill "${LENGTHS:-512,2048}"
     done
     for file in "${files[@]:0:2}"; do
