@@ -32,9 +32,9 @@ wasm: ## build the library and the web face for wasm32-unknown-unknown
 web: ## the WebAssembly, the npm package and the chat page (web/demo/dist)
 	@scripts/web.sh build
 
-bench: vulkan build ## prefill and decode speed, and what a token costs
+bench: vulkan build ## speed beside the engines of scripts/bench.sh install (PEERS="llama-cpu wllama", BENCH="--rounds 5 --readme")
 	@scripts/model.sh $(BIN)
-	@$(BIN) bench --model $(MODEL)
+	@scripts/bench.sh run --model $(MODEL) $(if $(PEERS),--engines "headstart $(PEERS)") $(BENCH)
 
 build: ## the release binary
 	@scripts/rust.sh
