@@ -32,9 +32,9 @@ impl Scores {
         self.window.map_or(context, |window| window.min(context))
     }
 
-    /// Splits of `split` tokens that a row of `context` tokens meets at most.
+    /// Splits of `split` tokens or more that a row of `context` tokens or fewer meets at most.
     pub(super) fn splits(&self, context: usize, split: usize) -> usize {
-        context.div_ceil(split).min((self.seen(context) - 1).div_ceil(split) + 1)
+        context.div_ceil(split).min((self.seen(context) - 1).div_ceil(split) + 1).min(MOST_SPLITS)
     }
 }
 
@@ -54,7 +54,7 @@ pub struct Variant {
     pub lanes: usize,
     /// Query rows of a tile: all of one sequence.
     pub rows: usize,
-    /// Tokens of each split; `None`: all in one pass.
+    /// Tokens of each split at least, see [`split`]; `None`: all in one pass.
     pub split: Option<usize>,
 }
 
@@ -97,20 +97,37 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
     }
 }
 
-/// Tokens of a split where the longest context is `room`: short ones keep a GPU's many units busy; longer ones where they
-/// would be over 64.
+/// Most splits of a row.
+const MOST_SPLITS: usize = 64;
+
+/// Tokens of a split at least where the longest context is `room`: short ones keep a GPU's many units busy. A row that has
+/// over [`MOST_SPLITS`] of them has longer ones, see `shaders/shared/splits.wgsl`.
 pub fn split(kind: AdapterKind, room: usize) -> usize {
-    let least = match kind {
+    match kind {
         AdapterKind::Cpu => 256,
         AdapterKind::Gpu if room <= 1024 => 64,
         AdapterKind::Gpu => 128,
-    };
-    room.div_ceil(64).next_multiple_of(PAGE).max(least)
+    }
+}
+
+/// Splits of any row where the longest context is `room` at most.
+pub fn most_splits(kind: AdapterKind, room: usize) -> usize {
+    room.div_ceil(split(kind, room)).min(MOST_SPLITS)
+}
+
+/// The definitions that `shared/splits.wgsl` and the places of partial results need.
+pub(super) fn split_defines(kind: AdapterKind, room: usize) -> [(&'static str, u32); 4] {
+    [
+        ("SPLIT", split(kind, room) as u32),
+        ("SPLITS", most_splits(kind, room) as u32),
+        ("MOST_SPLITS", MOST_SPLITS as u32),
+        ("PAGE_TOKENS", PAGE as u32),
+    ]
 }
 
 /// Bytes of the partial results of `rows` decode rows with contexts up to `room` tokens.
 pub fn partial_bytes(kind: AdapterKind, heads: &Heads, rows: usize, room: usize) -> u64 {
-    let splits = room.div_ceil(split(kind, room));
+    let splits = most_splits(kind, room);
     (rows * splits) as u64 * (heads.heads * (heads.head_dim + 2) * 4) as u64
 }
 
@@ -151,7 +168,7 @@ pub struct Attention {
 impl Attention {
     /// `context`: the longest context that partial results have room for.
     pub fn new(heads: Heads, scores: Scores, context: usize, caps: &Caps) -> Self {
-        let kernel = |variant| (variant, Arc::new(kernel(&heads, scores, variant, context)));
+        let kernel = |variant| (variant, Arc::new(kernel(&heads, scores, variant, context, caps.kind)));
         let kernels = variants(&heads, caps, context).map(kernel);
         Self { heads, scores, caps: caps.clone(), room: context, kernels }
     }
@@ -188,7 +205,7 @@ impl Attention {
     }
 }
 
-fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize) -> Kernel {
+fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, kind: AdapterKind) -> Kernel {
     let Variant { shape, lanes, rows, split } = variant;
     let Group { quads, stride, slices, parts, .. } = Group::of(heads, rows, lanes);
     let mut defines = vec![
@@ -213,8 +230,8 @@ fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize) -> Kerne
     if let Some(cap) = scores.cap {
         defines.extend([("CAPPED", 1), ("CAP", cap.to_bits())]);
     }
-    if let Some(split) = split {
-        defines.extend([("SPLIT", split as u32), ("SPLITS", room.div_ceil(split) as u32)]);
+    if split.is_some() {
+        defines.extend(split_defines(kind, room));
     }
     Kernel { name: "attention", defines, bindings: BINDINGS }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Heads, Span,
-    attention::{Scores, split},
+    attention::{Scores, split, split_defines},
 };
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
 
@@ -23,13 +23,8 @@ impl AttentionMerge {
             AdapterKind::Gpu => 64,
         };
         let split = split(caps.kind, context);
-        let mut defines = vec![
-            ("LANES", lanes),
-            ("HEADS", heads.heads as u32),
-            ("HEAD_DIM", heads.head_dim as u32),
-            ("SPLIT", split as u32),
-            ("SPLITS", context.div_ceil(split) as u32),
-        ];
+        let mut defines = vec![("LANES", lanes), ("HEADS", heads.heads as u32), ("HEAD_DIM", heads.head_dim as u32)];
+        defines.extend(split_defines(caps.kind, context));
         if let Some(window) = scores.window {
             defines.push(("WINDOW", window as u32));
         }

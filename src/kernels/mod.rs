@@ -63,6 +63,7 @@ pub const SHADERS: Library = library![
     "shared/heads",
     "shared/matrix",
     "shared/page",
+    "shared/splits",
     "shared/step",
     "short_conv",
     "topk",

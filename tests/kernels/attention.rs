@@ -4,7 +4,7 @@ use headstart::{
     gpu::Recording,
     kernels::{
         Class, Heads, PAGE,
-        attention::{Attention, Scores, partial_bytes, split, tile_rows},
+        attention::{Attention, Scores, most_splits, partial_bytes, split, tile_rows},
         attention_merge::AttentionMerge,
     },
 };
@@ -210,6 +210,29 @@ fn decode(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
     worst
 }
 
+/// On both sides of the edge at which splits grow, and a short one beside them.
+#[test]
+fn a_row_of_many_tokens_has_longer_splits_and_the_same_bits_alone() {
+    let mut bench = Bench::open();
+    let (heads, contexts) = (heads(2, 1, 8), [16_384, 16_390, 300]);
+    for (face, scores) in [
+        (Face::Cpu, Scores::of(8)),
+        (Face::GpuPlain, Scores::of(8)),
+        (Face::Gpu, Scores { window: Some(5000), ..Scores::of(8) }),
+    ] {
+        let world = World { room: 20_000, ..World::new(heads, scores, &contexts, contexts.len()) };
+        let tile = |row: usize| [row as u32, 1, world.starts[row], contexts[row] as u32 - 1];
+        let words = run(&mut bench, face, &world, Class::Decode, (0..3).map(tile).collect());
+        for (row, context) in contexts.into_iter().enumerate() {
+            let own = row * 16..(row + 1) * 16;
+            let wanted = world.expected(row, row, context - 1);
+            close(&floats(&words)[own.clone()], &wanted, &format!("{face:?} context {context}"));
+            let alone = run(&mut bench, face, &world, Class::Decode, vec![tile(row)]);
+            assert!(alone[own.clone()] == words[own], "{face:?}: {context} tokens alone have other bits");
+        }
+    }
+}
+
 #[test]
 fn the_merge_agrees_with_its_twin() {
     let mut bench = Bench::open();
@@ -218,19 +241,21 @@ fn the_merge_agrees_with_its_twin() {
         (Face::Cpu, heads(3, 1, 40), 700),
         (Face::GpuPlain, heads(4, 2, 128), 700),
         (Face::GpuPlain, heads(1, 1, 64), 1100),
+        (Face::GpuPlain, heads(2, 1, 8), 8300),
     ] {
         let caps = face.caps(bench.gpu.caps());
         let tokens = split(caps.kind, room);
         let (numbers, dim) = (Numbers::new(heads.head_dim as u64), heads.head_dim);
         // Contexts on both sides of the edges of splits, over all that there is room for.
         let contexts = [1, tokens, tokens + 1, 2 * tokens, 2 * tokens + 1, room];
-        let splits = room.div_ceil(tokens);
+        let splits = most_splits(caps.kind, room);
         let mut partials = vec![f32::NAN; contexts.len() * heads.heads * splits * (dim + 2)];
         let mut wanted = Vec::new();
         for (row, &context) in contexts.iter().enumerate() {
             for head in 0..heads.heads {
                 let mut all = Vec::new();
-                for split in 0..context.div_ceil(tokens) {
+                // A row of over 64 splits has longer ones, of whole pages.
+                for split in 0..context.div_ceil(tokens.max(context.div_ceil(1024) * 16)) {
                     let part = (30.0 * numbers.float(), 100.0 + 50.0 * numbers.float(), numbers.floats(dim));
                     let at = ((row * heads.heads + head) * splits + split) * (dim + 2);
                     partials[at] = part.0;
