@@ -80,7 +80,7 @@ pub mod engine;
 pub mod cli;
 
 // The face: a checkpoint,
-pub use gpu::{AdapterInfo, AdapterKind};
+pub use gpu::{AdapterInfo, AdapterKind, Numerics, Preset};
 pub use model::{Config, LayerSpec, SamplingDefaults};
 pub use quant::Format;
 pub use weights::{ByteSource, Checkpoint, Files, MemorySource, ReadFuture};

@@ -78,7 +78,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [&[&str]; 18] = [
+    let cases: [&[&str]; 19] = [
         &[],
         &["generate", "-p", "a", "-n", "0"],
         &["generate", "-p", "a", "--cache-budget", "lots"],
@@ -93,6 +93,7 @@ fn usage_errors_exit_2() {
         &["generate", "--messages", "b", "--raw"],
         &["generate", "-p", "a", "--temperature", "warm"],
         &["generate", "-p", "a", "--quantize", "q9_9"],
+        &["generate", "-p", "a", "--kernels", "fast"],
         &["generate", "-p", "a", "--logit-bias", "5"],
         &["generate", "-p", "a", "--date", "2026-02-30"],
         &["score"],
@@ -256,7 +257,7 @@ fn generate_json_has_the_documented_shape() {
     assert_eq!(keys(&answer["timings"]), timings);
     assert!(timings.iter().all(|name| answer["timings"][name].as_f64().unwrap() > 0.0), "{}", answer["timings"]);
     assert!(answer["timings"]["ttft_ms"].as_f64() >= answer["timings"]["prefill_ms"].as_f64());
-    assert_eq!(keys(&answer["adapter"]), ["name", "backend", "driver"]);
+    assert_eq!(keys(&answer["adapter"]), ["name", "backend", "driver", "numerics"]);
     let counters = [
         "dispatches_per_token",
         "submits_per_token",

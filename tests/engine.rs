@@ -2,7 +2,7 @@
 
 use headstart::engine::{Engine, EngineOptions, Event, Request};
 use headstart::error::Error;
-use headstart::gpu::Gpu;
+use headstart::gpu::{Gpu, Preset};
 use headstart::kernels::SHADERS;
 use headstart::kv::{Miss, Reason, Sources};
 use headstart::weights::Checkpoint;
@@ -13,7 +13,7 @@ use crate::support::odd::{NAMES, Tiny};
 
 #[test]
 fn memory_that_is_not_there_is_an_error_with_its_size() {
-    let mut gpu = block_on(Gpu::open(SHADERS)).unwrap();
+    let mut gpu = block_on(Gpu::open(SHADERS, Preset::Auto)).unwrap();
     let most = gpu.caps().max_buffer;
     let asked = (most + 4).next_multiple_of(4);
     match block_on(gpu.alloc("the weights", asked, "use less")) {

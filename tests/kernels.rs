@@ -9,6 +9,7 @@ mod choice;
 mod experts;
 mod head_norm;
 mod linear;
+mod norm;
 mod post_norm;
 mod rows;
 mod short_conv;

@@ -12,6 +12,7 @@ mod exactness;
 mod explain;
 mod formats;
 mod fuzz_parsers;
+mod halves;
 mod hub;
 #[path = "support/hub_server.rs"]
 mod hub_server;

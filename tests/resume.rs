@@ -2,7 +2,7 @@
 
 use headstart::engine::{EngineOptions, Request};
 use headstart::error::Error;
-use headstart::gpu::Gpu;
+use headstart::gpu::{Gpu, Preset};
 use headstart::kernels::SHADERS;
 use headstart::sample::SamplingParams;
 use pollster::block_on;
@@ -24,7 +24,7 @@ fn samplings() -> [SamplingParams; 2] {
 
 #[test]
 fn a_lost_device_is_told_from_other_faults_and_stays_lost() {
-    let mut gpu = block_on(Gpu::open(SHADERS)).unwrap();
+    let mut gpu = block_on(Gpu::open(SHADERS, Preset::Auto)).unwrap();
     gpu.destroy();
     for _ in 0..2 {
         let error = gpu.flush().unwrap_err();

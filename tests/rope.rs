@@ -1,6 +1,7 @@
 //! What stretches RoPE: read alike from both kinds of checkpoint, with the numbers that transformers computes.
 
 use headstart::engine::{EngineOptions, KvIdentity};
+use headstart::gpu::Numerics;
 use headstart::model::{Config, FactorList, Rope, Scaling};
 use headstart::quant::Format;
 use headstart::weights::Checkpoint;
@@ -182,18 +183,22 @@ fn kv_of_one_list_has_no_name_that_the_other_knows() {
         let at = |context| {
             let config = config.clone().for_context(context);
             let Scaling::LongRope { list, .. } = rope(&config).scaling else { panic!("{config:?}") };
-            (list, KvIdentity::new(&config, "digest", None).keys(&tokens, ""))
+            (list, KvIdentity::new(&config, "digest", None, Numerics::default()).keys(&tokens, ""))
         };
         let (short, long) = (at(ORIGINAL), at(ORIGINAL + 1));
         assert_eq!((short.0, long.0), (FactorList::Short, FactorList::Long));
         assert!(short.1.iter().all(|key| !long.1.contains(key)));
         assert!(at(16) == short && at(512) == long, "what else the context is changes no name");
-        assert_eq!(KvIdentity::new(&config, "digest", None).keys(&tokens, ""), long.1, "the whole context");
+        assert_eq!(
+            KvIdentity::new(&config, "digest", None, Numerics::default()).keys(&tokens, ""),
+            long.1,
+            "the whole context"
+        );
         // An engine names what it computes by the context that it was loaded with.
         for (context, expected) in [(Some(ORIGINAL), &short.1), (None, &long.1)] {
             let options = EngineOptions { context, ..EngineOptions::default() };
             let engine = load(std::path::Path::new(&checkpoint.name), &options);
-            let named = KvIdentity::new(engine.config(), "digest", None).keys(&tokens, "");
+            let named = KvIdentity::new(engine.config(), "digest", None, Numerics::default()).keys(&tokens, "");
             assert_eq!(&named, expected);
         }
     }

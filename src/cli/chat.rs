@@ -286,10 +286,11 @@ impl Chat<'_> {
         let engine = self.session.engine();
         let adapter = engine.adapter();
         let mut text = format!(
-            "adapter  {} ({}, {})\nload     {}\ncontext  {} tokens\n",
+            "adapter  {} ({}, {}), prompts in {}\nload     {}\ncontext  {} tokens\n",
             adapter.name,
             adapter.backend,
             adapter.driver,
+            engine.numerics(),
             report::duration(self.session.load_ms),
             engine.context(),
         );

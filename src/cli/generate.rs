@@ -202,7 +202,7 @@ fn as_json(
         "usage": answer.usage,
         "cache": account,
         "timings": report::timings(session.load_ms, &answer.timings),
-        "adapter": report::adapter(engine.adapter()),
+        "adapter": report::adapter(engine),
         "counters": engine.counters(),
     }))
 }

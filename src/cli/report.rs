@@ -11,8 +11,9 @@ use crate::store::{TierStats, Tiers};
 
 use super::term;
 
-pub(crate) fn adapter(adapter: &AdapterInfo) -> Value {
-    json!({ "name": adapter.name, "backend": adapter.backend, "driver": adapter.driver })
+pub(crate) fn adapter(engine: &Engine) -> Value {
+    let AdapterInfo { name, backend, driver } = engine.adapter();
+    json!({ "name": name, "backend": backend, "driver": driver, "numerics": engine.numerics().to_string() })
 }
 
 /// The counters a line each.

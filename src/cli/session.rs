@@ -10,6 +10,7 @@ use crate::engine::answers::Answers;
 use crate::engine::language::Language;
 use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
+use crate::gpu::{self, Numerics, Preset};
 use crate::model::{Config, Quantizable};
 use crate::quant::Format;
 use crate::weights::Checkpoint;
@@ -34,6 +35,11 @@ pub(crate) struct EngineArgs {
     /// Quantise 16-bit and 32-bit weights while loading, to q8_0, q4_k or q4_0
     #[arg(long, value_name = "FORMAT", value_parser = quantize_format)]
     pub(crate) quantize: Option<Format>,
+
+    /// Which kernels run: auto (f16 for prompts where the GPU multiplies matrices of it), f32, f16 (slowly where it does not),
+    /// or portable (f32, without subgroups) [default: auto]
+    #[arg(long, value_name = "KERNELS", value_parser = preset)]
+    pub(crate) kernels: Option<Preset>,
 }
 
 impl EngineArgs {
@@ -49,11 +55,22 @@ impl EngineArgs {
         Ok(vec![format!("--quantize {format}: {warning}")])
     }
 
-    /// Whose KV a model has that is loaded so.
-    pub(crate) fn identity(&self, model: &Model, weights_digest: &str) -> KvIdentity {
+    /// Whose KV a model has that is loaded so, with prompts of this class.
+    pub(crate) fn identity(&self, model: &Model, weights_digest: &str, class: Numerics) -> KvIdentity {
         let config = model.config.clone().for_context(self.context.unwrap_or(model.config.context));
-        KvIdentity::new(&config, weights_digest, self.quantize)
+        KvIdentity::new(&config, weights_digest, self.quantize, class)
     }
+
+    /// The class in which the adapter at hand computes prompts: f32 where there is none.
+    pub(crate) fn numerics(&self) -> Numerics {
+        let class = Preset::chosen(self.kernels).map(|preset| pollster::block_on(gpu::numerics(preset)));
+        class.and_then(|class| class).unwrap_or_default()
+    }
+}
+
+fn preset(name: &str) -> Result<Preset, String> {
+    let names = Preset::ALL.map(|(name, _)| name).join(", ");
+    Preset::named(&name.to_ascii_lowercase()).ok_or_else(|| format!("use one of {names}"))
 }
 
 fn quantize_format(name: &str) -> Result<Format, &'static str> {
@@ -98,8 +115,8 @@ impl Session {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         };
-        let (context, quantize) = (args.context, args.quantize);
-        let options = EngineOptions { context, quantize, ttl, ..EngineOptions::default() };
+        let EngineArgs { context, quantize, kernels } = *args;
+        let options = EngineOptions { context, quantize, kernels, ttl, ..EngineOptions::default() };
         let engine = pollster::block_on(Engine::load(&model.checkpoint, &options, &mut progress));
         bar.finish_and_clear();
         let path = model.path.clone();
@@ -107,7 +124,9 @@ impl Session {
             term::note("[the GPU was lost; loading the model again]");
             Engine::load(&Checkpoint::open(&path).await?, &options, &mut |_| {}).await
         };
-        let answers = Answers::new(engine?, &model.language.tokenizer, Some(Box::new(reload)));
+        let engine = engine?;
+        engine.notes().iter().for_each(|note| term::note(&format!("[{note}]")));
+        let answers = Answers::new(engine, &model.language.tokenizer, Some(Box::new(reload)));
         let load_ms = started.elapsed().as_secs_f64() * 1e3;
         let compile_ms = shaders.map_or(0.0, |start| start.elapsed().as_secs_f64() * 1e3);
         Ok(Self { model, answers, load_ms, compile_ms })

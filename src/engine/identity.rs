@@ -5,14 +5,18 @@ use sha2::{Digest, Sha256};
 
 use super::pages::PageLayout;
 use crate::{
+    gpu::Numerics,
     kernels::{Experts, attention::Scores, head_norm::QkNorm, linear::Activation},
     kv::{Fields, Key, Namespace},
     model::{Config, LayerSpec, MixerSpec, Norms, Rope, Scaling},
     quant::Format,
 };
 
-/// To be raised when prefill kernels come to give other bits for the same input.
-const NUMERICS: &str = "1";
+/// To be raised when prefill kernels come to give other bits for the same input. The class is named where it is not f32.
+fn numerics(Numerics { fragment }: Numerics) -> String {
+    format!("1{}", fragment.map_or(String::new(), |side| format!(" f16 k{side}")))
+}
+
 /// Rows token by token, dims of a head in pairs that rotate together.
 const LAYOUT: &str = "rows/1";
 
@@ -28,9 +32,9 @@ pub struct KvIdentity {
 
 impl KvIdentity {
     /// Of a model whose weights have this digest ([`Checkpoint::digest`](crate::weights::Checkpoint::digest)), quantised
-    /// while loading or not.
-    pub fn new(config: &Config, weights_digest: &str, quantize: Option<Format>) -> Self {
-        Self::of(fields(config, weights_digest, quantize), PageLayout::new(config), config)
+    /// while loading or not, whose prompts are computed so.
+    pub fn new(config: &Config, weights_digest: &str, quantize: Option<Format>, class: Numerics) -> Self {
+        Self::of(fields(config, weights_digest, quantize, class), PageLayout::new(config), config)
     }
 
     pub(super) fn of(fields: Fields, layout: PageLayout, config: &Config) -> Self {
@@ -49,7 +53,7 @@ impl KvIdentity {
 }
 
 /// The fields of a model of these `weights` (a digest, or a name that is good within this process), without salt.
-pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>) -> Fields {
+pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>, class: Numerics) -> Fields {
     let Config { architecture, hidden, layers, heads, kv_heads, head_dim, vocab, rms_eps, embedding_scale, .. } =
         config;
     let scaled = if *embedding_scale == 1.0 { String::new() } else { format!(" embedding_scale={embedding_scale}") };
@@ -67,7 +71,7 @@ pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>) -
         kv_layout: kv_layout(&PageLayout::new(config)),
         adapter: String::new(),
         salt: String::new(),
-        numerics: NUMERICS.to_owned(),
+        numerics: numerics(class),
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) mod packs;
 mod pages;
 #[doc(hidden)]
 mod profile;
+#[doc(hidden)]
+pub mod proof;
 mod rates;
 mod request;
 mod restore;
@@ -52,14 +54,13 @@ pub use stats::Counters;
 
 use crate::{
     error::Result,
-    gpu::{AdapterInfo, AdapterKind},
+    gpu::{AdapterInfo, AdapterKind, Numerics, Preset},
     kv::{Namespace, PinId, Pinned, PinsFull, Report},
     model::Config,
     quant::Format,
     store::Tiers,
     weights::Checkpoint,
 };
-use pages::PageLayout;
 use reuse::Reuse;
 use runner::Runner;
 use sequence::Sequence;
@@ -72,6 +73,8 @@ pub struct EngineOptions {
     pub context: Option<usize>,
     /// What 16- and 32-bit weights become: Q8_0 or Q4_0.
     pub quantize: Option<Format>,
+    /// Which kernels run; without, those that `HEADSTART_KERNELS` names, else what suits the adapter.
+    pub kernels: Option<Preset>,
     /// Prompt tokens in one step.
     pub chunk: Option<usize>,
     /// Sequences that run at once.
@@ -143,8 +146,7 @@ impl Engine {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let runner = Runner::load(checkpoint, options, progress).await?;
-        let layout = PageLayout::new(&runner.config);
-        let reuse = Reuse::new(&runner.config, &checkpoint.name, layout, runner.kv.pages(), options);
+        let reuse = Reuse::new(&runner, options);
         let (waiting, running) = (VecDeque::new(), Vec::new());
         Ok(Self {
             runner,
@@ -195,6 +197,16 @@ impl Engine {
     /// Whether that is a GPU, or a processor that stands in for one.
     pub fn adapter_kind(&self) -> AdapterKind {
         self.runner.caps().kind
+    }
+
+    /// What the bits of a prompt's KV depend on beside the adapter.
+    pub fn numerics(&self) -> Numerics {
+        self.runner.caps().numerics()
+    }
+
+    /// What a person should know of how it was loaded: kernels that are not used, since the driver computes them wrong.
+    pub fn notes(&self) -> &[String] {
+        &self.runner.notes
     }
 
     /// Most prompt tokens of one step.

@@ -14,10 +14,12 @@ use super::{
     identity,
     pages::PageLayout,
     request::Request,
+    runner::Runner,
     save::{Block, Persistence},
     sequence::Sequence,
 };
 use crate::{
+    gpu::Numerics,
     kernels::PAGE,
     kv::{self, AdmitOptions, BlockTable, Cache, Fields, Key, Namespace},
     model::Config,
@@ -37,6 +39,7 @@ pub(super) struct Reuse {
     /// Elements of a hidden state.
     pub(crate) hidden: usize,
     quantize: Option<Format>,
+    class: Numerics,
     fields: Fields,
     /// Of requests without a salt.
     namespace: Namespace,
@@ -61,10 +64,11 @@ pub(super) struct Beginning {
 }
 
 impl Reuse {
-    /// `name`: what the model is called until the digest of its weights is known.
-    pub(crate) fn new(config: &Config, name: &str, layout: PageLayout, pages: usize, options: &EngineOptions) -> Self {
+    /// `runner.name`: what the model is called until the digest of its weights is known.
+    pub(crate) fn new(runner: &Runner, options: &EngineOptions) -> Self {
+        let (config, class, layout) = (&runner.config, runner.caps().numerics(), PageLayout::new(&runner.config));
         let cache = Cache::new(kv::Config {
-            capacity: pages,
+            capacity: runner.kv.pages(),
             has_state: layout.state() > 0,
             window: layout.window(),
             page_bytes: layout.words() as u64 * 4,
@@ -72,7 +76,7 @@ impl Reuse {
             quota: options.salt_quota,
             ..Default::default()
         });
-        let fields = identity::fields(config, name, options.quantize);
+        let fields = identity::fields(config, &runner.name, options.quantize, class);
         Self {
             cache,
             breakpoints: Breakpoints::default(),
@@ -82,6 +86,7 @@ impl Reuse {
             prefill: Rate::default(),
             hidden: config.hidden,
             quantize: options.quantize,
+            class,
             namespace: Namespace::new(fields.clone()),
             fields,
             began: Instant::now(),
@@ -89,7 +94,7 @@ impl Reuse {
     }
 
     pub(crate) fn attach(&mut self, config: &Config, tiers: Tiers, weights_digest: &str, deadline: Duration) {
-        self.fields = identity::fields(config, weights_digest, self.quantize);
+        self.fields = identity::fields(config, weights_digest, self.quantize, self.class);
         self.namespace = Namespace::new(self.fields.clone());
         self.persistence = Some(Persistence::new(tiers, deadline));
     }
@@ -101,6 +106,8 @@ impl Reuse {
     }
 
     pub(crate) fn adopt(&mut self, Kept { persistence, fields, prefill }: Kept) {
+        // The device may be another one.
+        let fields = Fields { numerics: self.fields.numerics.clone(), ..fields };
         self.namespace = Namespace::new(fields.clone());
         (self.persistence, self.fields, self.prefill) = (persistence, fields, prefill);
     }

@@ -14,12 +14,13 @@ use super::{
     memory::{self, KvMemory},
     pace::Pace,
     pages::PageLayout,
+    proof,
     stats::{Counters, Stats},
 };
 use crate::{
     error::{Error, Result},
     gpu::{
-        AdapterInfo, Buffer, Caps, Gpu, Recording, Slice,
+        AdapterInfo, Buffer, Caps, Gpu, Preset, Recording, Slice,
         profile::Sample,
         readback::{Reading, Staging},
         submit::Fence,
@@ -37,6 +38,8 @@ pub(super) struct Runner {
     /// The file or directory that the model was loaded from.
     pub(crate) name: String,
     pub(crate) gpu: Gpu,
+    /// Of kernels that are not used.
+    pub(crate) notes: Vec<String>,
     pub(crate) config: Config,
     /// Longest context of a sequence, in tokens.
     pub(crate) context: usize,
@@ -95,7 +98,8 @@ impl Runner {
         let context = context(&config, options)?;
         let config = config.for_context(context);
         config.check_tensors(checkpoint)?;
-        let mut gpu = Gpu::open(kernels::SHADERS).await?;
+        let mut gpu = Gpu::open(kernels::SHADERS, Preset::chosen(options.kernels)?).await?;
+        let notes = proof::prove(&mut gpu).await?;
         let caps = gpu.caps().clone();
         let most = options.chunk.unwrap_or(plan::chunk(&caps)).clamp(1, context);
         let pace = if options.chunk.is_some() { Pace::fixed(most) } else { Pace::measured(most) };
@@ -134,6 +138,7 @@ impl Runner {
         let mut runner = Self {
             name: checkpoint.name.clone(),
             gpu,
+            notes,
             config,
             context,
             max_sequences,

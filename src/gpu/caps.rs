@@ -1,5 +1,9 @@
 //! What an adapter can do, as plain data: choosing a kernel variant is a pure function of a shape and these.
 
+use std::fmt;
+
+use crate::error::{Error, Result};
+
 /// Where shaders run. A CPU adapter (lavapipe, SwiftShader) wants other tile shapes than a GPU does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AdapterKind {
@@ -9,6 +13,55 @@ pub enum AdapterKind {
     Gpu,
 }
 
+/// How prompts are multiplied in f16, with sums in f32: by matrices of `side` × `side` × `side` that a subgroup computes
+/// together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fragments {
+    /// 16, or 8 on Metal.
+    pub side: u32,
+    /// The adapter has no such matrices: the shader computes what they would give, slowly.
+    pub emulated: bool,
+}
+
+/// Which kernels run where an adapter leaves a choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Preset {
+    /// Prompts in f16 where the adapter multiplies matrices of it, else in f32.
+    #[default]
+    Auto,
+    /// All in f32.
+    F32,
+    /// Prompts in f16, by emulation where the adapter multiplies no such matrices.
+    F16,
+    /// What every adapter can do: f32, without subgroups.
+    Portable,
+}
+
+impl Preset {
+    /// All of them by name.
+    pub const ALL: [(&'static str, Self); 4] =
+        [("auto", Self::Auto), ("f32", Self::F32), ("f16", Self::F16), ("portable", Self::Portable)];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(own, _)| *own == name).map(|(_, preset)| preset)
+    }
+
+    /// The one that is asked for, else the one that the environment's `HEADSTART_KERNELS` names, else the default.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a name that is none.
+    pub(crate) fn chosen(asked: Option<Self>) -> Result<Self> {
+        let (None, Ok(name)) = (asked, std::env::var("HEADSTART_KERNELS")) else {
+            return Ok(asked.unwrap_or_default());
+        };
+        Self::named(&name).ok_or_else(|| {
+            let problem = format!("{name:?} is none of {}", Self::ALL.map(|(name, _)| name).join(", "));
+            Error::Request { field: "HEADSTART_KERNELS", problem }
+        })
+    }
+}
+
 /// Limits and features of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caps {
@@ -16,6 +69,8 @@ pub struct Caps {
     pub kind: AdapterKind,
     /// Size of a subgroup when subgroup operations can be used and every subgroup has that size.
     pub subgroup: Option<u32>,
+    /// How prompts are multiplied in f16; `None`: they are in f32.
+    pub fragments: Option<Fragments>,
     /// Largest storage binding, bytes.
     pub max_binding: u64,
     /// Largest buffer, bytes.
@@ -34,6 +89,7 @@ impl Caps {
         Self {
             kind,
             subgroup: None,
+            fragments: None,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_groups: 65_535,
@@ -41,4 +97,27 @@ impl Caps {
             binding_alignment: 256,
         }
     }
+
+    /// The class of what prompts compute: within one, a row is the same bits whatever runs beside it.
+    pub fn numerics(&self) -> Numerics {
+        Numerics { fragment: self.fragments.map(|fragments| fragments.side) }
+    }
+}
+
+/// What the bits of a prompt's rows depend on beside the adapter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Numerics {
+    /// Operands are f16, and so many products are summed at a time; `None`: all is f32.
+    pub fragment: Option<u32>,
+}
+
+impl fmt::Display for Numerics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.fragment.is_some() { "f16" } else { "f32" })
+    }
+}
+
+impl Numerics {
+    /// All that there are.
+    pub const ALL: [Self; 3] = [Self { fragment: None }, Self { fragment: Some(16) }, Self { fragment: Some(8) }];
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    AdapterKind, Buffer, Caps, Kernel,
+    Buffer, Caps, Kernel, Numerics, Preset,
+    features::Wanted,
     shader::Library,
     sites::{Pipeline, Sites},
 };
@@ -59,25 +60,20 @@ struct Trouble {
 }
 
 impl Gpu {
-    /// Opens the adapter that `WGPU_ADAPTER_NAME`/`WGPU_BACKEND` ask for, else the fastest one.
-    pub async fn open(library: Library) -> Result<Self> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-        descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG);
-        let instance = wgpu::Instance::new(descriptor);
-        let adapter = choose_adapter(&instance).await?;
+    /// Opens the adapter that `WGPU_ADAPTER_NAME`/`WGPU_BACKEND` ask for, else the fastest one, with what `preset` may use of it.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where there is none, or it cannot do what `preset` asks for.
+    pub async fn open(library: Library, preset: Preset) -> Result<Self> {
+        let adapter = adapter().await?;
         let info = adapter.get_info();
-        let supported = adapter.limits();
-        let features = adapter.features() & wgpu::Features::SUBGROUP;
-        let limits = wgpu::Limits {
-            max_storage_buffer_binding_size: supported.max_storage_buffer_binding_size,
-            max_buffer_size: supported.max_buffer_size,
-            ..wgpu::Limits::default()
-        };
+        let Wanted { features, experimental_features, limits, caps } = Wanted::of(&adapter, preset)?;
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("headstart"),
                 required_features: features,
-                required_limits: limits.clone(),
+                experimental_features,
+                required_limits: limits,
                 memory_hints: wgpu::MemoryHints::Performance,
                 ..Default::default()
             })
@@ -94,20 +90,6 @@ impl Gpu {
             lock(&sink).lost.get_or_insert(format!("{reason:?} {message}").trim().to_owned());
         });
 
-        let kind = match info.device_type {
-            wgpu::DeviceType::Cpu => AdapterKind::Cpu,
-            _ => AdapterKind::Gpu,
-        };
-        let fixed = info.subgroup_min_size == info.subgroup_max_size;
-        let caps = Caps {
-            kind,
-            subgroup: (features.contains(wgpu::Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size),
-            max_binding: limits.max_storage_buffer_binding_size,
-            max_buffer: limits.max_buffer_size,
-            max_groups: limits.max_compute_workgroups_per_dimension,
-            workgroup_memory: limits.max_compute_workgroup_storage_size,
-            binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
-        };
         let info = AdapterInfo {
             name: info.name,
             backend: info.backend.to_string(),
@@ -134,6 +116,11 @@ impl Gpu {
     /// What the device was opened with.
     pub fn caps(&self) -> &Caps {
         &self.caps
+    }
+
+    /// Uses `caps`, which has no more than [`Gpu::caps`], from now on.
+    pub fn restrict(&mut self, caps: Caps) {
+        self.caps = caps;
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -245,7 +232,8 @@ impl Gpu {
         }
         let fail = |problem: String| Error::Shader { name: kernel.label(), problem };
         let source = super::shader::expand(self.library, kernel.name, &kernel.defines)?;
-        debug_assert!(self.caps.subgroup.is_some() || !source.contains("subgroup"), "{}", kernel.label());
+        let has_subgroups = self.caps.subgroup.is_some() || self.caps.fragments.is_some();
+        debug_assert!(has_subgroups || !source.contains("subgroup"), "{}", kernel.label());
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
@@ -302,7 +290,15 @@ fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
     trouble.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn choose_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
+/// The class of what [`Gpu::open`] computes prompts in.
+pub(crate) async fn numerics(preset: Preset) -> Result<Numerics> {
+    Ok(Wanted::of(&adapter().await?, preset)?.caps.numerics())
+}
+
+async fn adapter() -> Result<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG);
+    let instance = wgpu::Instance::new(descriptor);
     #[cfg(not(target_arch = "wasm32"))]
     if let Ok(wanted) = std::env::var("WGPU_ADAPTER_NAME") {
         let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;

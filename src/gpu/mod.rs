@@ -7,6 +7,7 @@
 mod buffer;
 mod caps;
 pub(crate) mod context;
+mod features;
 #[doc(hidden)]
 mod kernel;
 pub(crate) mod profile;
@@ -19,7 +20,8 @@ mod sites;
 pub(crate) mod submit;
 
 pub use buffer::{Buffer, Slice};
-pub use caps::{AdapterKind, Caps};
+pub use caps::{AdapterKind, Caps, Fragments, Numerics, Preset};
+pub(crate) use context::numerics;
 pub use context::{AdapterInfo, Gpu};
 pub use kernel::{Access, Kernel};
 pub use recording::{Command, Cost, Dispatch, Recording};

@@ -1,18 +1,20 @@
 //! Every matrix of the network: y = f(W · norm(x) + bias), see `shaders/linear.wgsl`.
 //!
-//! Three shapes of one kernel. `Rows`: lanes are rows, for CPU adapters, any class of rows. `Vector`: lanes along the
+//! Four shapes of one kernel. `Rows`: lanes are rows, for CPU adapters, any class of rows. `Vector`: lanes along the
 //! columns and one reduction, for decoding on a GPU. `Tile`: register-blocked tiles in workgroup memory, for prompts on a
-//! GPU. Within a shape the order of every sum is fixed, whatever the number of rows: a row's result is the same bits
+//! GPU. `Fragments`: tiles of f16 that subgroups multiply as matrices, for prompts where a GPU can; a norm before it is a
+//! dispatch of its own, since x is rounded to f16 behind it. Within a shape the order of every sum is fixed, whatever the number of rows: a row's result is the same bits
 //! alone and in a batch. Which permutation runs is in [`plan`].
 
 use std::sync::Arc;
 
 use super::{
     Class, Experts, Heads, Matrix, Part, Rotation, Span, moe_group,
-    plan::{self, Ladder, Product},
+    norm::Norm,
+    plan::{self, FRAGMENT_LANES, Ladder, Product},
 };
 use crate::{
-    gpu::{Access, Caps, Cost, Kernel, Recording, Slice},
+    gpu::{Access, Caps, Cost, Fragments, Kernel, Recording, Slice},
     quant::UNIT,
 };
 
@@ -70,6 +72,8 @@ pub struct Linear {
     matrix: Matrix,
     routed: Option<Routed>,
     consts: Slice,
+    /// What precedes fragments.
+    norm: Option<Norm>,
     /// By part, then by class.
     kernels: Vec<Vec<(Class, Ladder<Permutation>)>>,
 }
@@ -94,6 +98,21 @@ pub enum Shape {
     Rows,
     Vector,
     Tile,
+    Fragments,
+}
+
+/// What a product reads: f32 `[batch rows, cols]`, or `[span rows, used, cols]` where rows are choices.
+#[derive(Debug, Clone, Copy)]
+pub struct Input {
+    pub x: Slice,
+    /// Room for `[batch rows, cols]` of f16, for a product with a norm before it.
+    pub normed: Option<Slice>,
+}
+
+impl From<Slice> for Input {
+    fn from(x: Slice) -> Self {
+        Self { x, normed: None }
+    }
 }
 
 /// One point of the design space, see [`plan::linear`].
@@ -102,11 +121,11 @@ pub struct Variant {
     pub shape: Shape,
     /// Invocations of a workgroup.
     pub lanes: usize,
-    /// Matrix rows: of a lane (`Rows`), of a workgroup (`Vector`, `Tile`).
+    /// Matrix rows: of a lane (`Rows`), of a workgroup (other shapes).
     pub rows: usize,
     /// Batch rows of a workgroup.
     pub tokens: usize,
-    /// Units of a lane in one pass of the loop along the columns; of a workgroup in a `Tile`.
+    /// Units of a lane in one pass of the loop along the columns; of a workgroup in `Tile` and `Fragments`.
     pub step: usize,
     /// Lanes load words in fours, four units in one pass.
     pub wide: bool,
@@ -145,14 +164,19 @@ impl Linear {
             let mut ladder = |class| plan::linear(caps, class, &product).map(&mut permutation);
             classes.iter().map(|&class| (class, ladder(class))).collect()
         };
-        let kernels = matrix.parts.iter().map(of_part).collect();
-        Self { consts: fusion.consts, kernels, routed, matrix }
+        let kernels: Vec<Vec<_>> = matrix.parts.iter().map(of_part).collect();
+        let ladders = kernels.iter().flatten().map(|(_, ladder): &(_, Ladder<Permutation>)| ladder);
+        let fragments = ladders.flat_map(Ladder::rungs).any(|(_, (variant, _))| variant.shape == Shape::Fragments);
+        let norm =
+            fusion.norm.filter(|_| fragments).map(|epsilon| Norm::new(matrix.cols, fusion.consts, epsilon, caps));
+        Self { consts: fusion.consts, norm, kernels, routed, matrix }
     }
 
     /// Those that classes share more than once.
     pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         let ladders = self.kernels.iter().flatten().map(|(_, ladder)| ladder);
-        ladders.flat_map(|ladder| ladder.rungs().map(|(_, (_, kernel))| kernel))
+        let own = ladders.flat_map(|ladder| ladder.rungs().map(|(_, (_, kernel))| kernel));
+        own.chain(self.norm.iter().map(Norm::kernel))
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -164,17 +188,32 @@ impl Linear {
         self.kernels.first().map_or(1, |ladders| chosen(ladders, span).0.tokens)
     }
 
-    /// `x: [batch rows, cols]` f32, or `[span rows, used, cols]` where rows are choices; `y` as the epilogue says; `beside`: the layer's pages
-    /// for [`Epilogue::Qkv`], what [`MoeRoute`](super::moe_route::MoeRoute) leaves for the matrix of experts, or
-    /// [`MoeGroup`](super::moe_group::MoeGroup) where several choices are taken at once.
-    pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, y: Slice, beside: Option<Slice>) {
+    /// `y` as the epilogue says; `beside`: the layer's pages for [`Epilogue::Qkv`], what
+    /// [`MoeRoute`](super::moe_route::MoeRoute) leaves for the matrix of experts, or [`MoeGroup`](super::moe_group::MoeGroup)
+    /// where several choices are taken at once.
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        span: &Span,
+        input: impl Into<Input>,
+        y: Slice,
+        beside: Option<Slice>,
+    ) {
+        let Input { x, normed } = input.into();
+        let in_halves = |variant: &Variant| variant.shape == Shape::Fragments && self.norm.is_some();
+        let normed = self.kernels.iter().any(|ladders| in_halves(&chosen(ladders, span).0)).then(|| {
+            let normed = normed.expect("a product with a norm is given room for it");
+            self.norm.iter().for_each(|norm| norm.record(recording, span, x, normed));
+            normed
+        });
         for (part, ladders) in self.matrix.parts.iter().zip(&self.kernels) {
             let (variant, kernel) = chosen(ladders, span);
+            let x = normed.filter(|_| in_halves(variant)).unwrap_or(x);
             let mut bindings = vec![span.step, x, part.buffer.whole(), self.consts, y];
             bindings.extend(beside);
             let rows = match variant.shape {
                 Shape::Rows => variant.rows * variant.lanes,
-                Shape::Vector | Shape::Tile => variant.rows,
+                Shape::Vector | Shape::Tile | Shape::Fragments => variant.rows,
             };
             // Rows of y, how many workgroups share a row of the matrix, and the rows and bytes of it that each of those reads.
             let (taken, columns, own_rows, own_bytes) = match self.routed {
@@ -284,7 +323,24 @@ fn kernel(
         Shape::Rows => ("SHAPE", 0),
         Shape::Vector => ("SHAPE", 1),
         Shape::Tile => ("SHAPE", 2),
+        Shape::Fragments => ("SHAPE", 3),
     });
+    if variant.shape == Shape::Fragments
+        && let Some(Fragments { side, emulated }) = caps.fragments
+    {
+        let parts = variant.lanes / FRAGMENT_LANES;
+        let (along, side) = ((variant.tokens / 32).clamp(1, 4), side as usize);
+        let across = parts / along;
+        defines.extend([
+            ("HALVES", 1),
+            ("EMULATED", u32::from(emulated)),
+            ("FRAGMENT", side as u32),
+            ("PARTS", parts as u32),
+            ("ACROSS", across as u32),
+            ("TOKEN_FRAGMENTS", (variant.tokens / along / side) as u32),
+            ("ROW_FRAGMENTS", (variant.rows / across / side) as u32),
+        ]);
+    }
     if variant.subgroup && variant.shape == Shape::Vector {
         defines.push(("SUBGROUPS", (variant.lanes as u32).div_ceil(caps.subgroup.unwrap_or(32))));
     }

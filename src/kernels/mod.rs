@@ -8,6 +8,7 @@ pub mod linear;
 pub mod moe_combine;
 pub mod moe_group;
 pub mod moe_route;
+pub mod norm;
 pub mod plan;
 pub mod post_norm;
 pub mod short_conv;
@@ -32,6 +33,7 @@ pub const SHADERS: Library = library![
     "head_norm",
     "linear",
     "linear/epilogue",
+    "linear/fragments",
     "linear/routes",
     "linear/rows",
     "linear/tile",
@@ -39,6 +41,7 @@ pub const SHADERS: Library = library![
     "moe_combine",
     "moe_group",
     "moe_route",
+    "norm",
     "post_norm",
     "quant/bf16",
     "quant/f16",
@@ -60,6 +63,7 @@ pub const SHADERS: Library = library![
     "quant/q6_k",
     "quant/q8_0",
     "shared/draw",
+    "shared/halves",
     "shared/heads",
     "shared/matrix",
     "shared/page",

@@ -97,12 +97,12 @@ impl Mixer {
     /// Appends what has to be in the layer's `pages` before any row is mixed: keys and values of all `spans`.
     pub(super) fn prepare(&self, recording: &mut Recording, spans: &[Span], memory: &Activations, pages: Slice) {
         let Self::Attention { qkv, head_norm, .. } = self else { return };
-        let (hidden, queries, inner) = (memory.hidden.whole(), memory.queries.whole(), memory.inner.whole());
+        let (stream, queries, inner) = (memory.stream(), memory.queries.whole(), memory.inner.whole());
         for span in spans {
             match head_norm {
-                None => qkv.record(recording, span, hidden, queries, Some(pages)),
+                None => qkv.record(recording, span, stream, queries, Some(pages)),
                 Some(norm) => {
-                    qkv.record(recording, span, hidden, inner, None);
+                    qkv.record(recording, span, stream, inner, None);
                     norm.record(recording, span, inner, queries, pages);
                 }
             }
@@ -124,7 +124,7 @@ impl Mixer {
             }
             Self::ShortConv { projection, conv } => {
                 let inner = memory.inner.whole();
-                projection.record(recording, span, memory.hidden.whole(), inner, None);
+                projection.record(recording, span, memory.stream(), inner, None);
                 conv.record(recording, span, inner, mixed, pages);
             }
         }

@@ -115,14 +115,14 @@ impl Mlp {
 
     /// Appends its work over `span`, from the residual stream to `out`.
     pub(super) fn record(&self, recording: &mut Recording, span: &Span, memory: &Activations, out: Slice) {
-        let (hidden, inner) = (memory.hidden.whole(), memory.inner.whole());
+        let (stream, inner) = (memory.stream(), memory.inner.whole());
         let Some(Routing { router, route, group, combine }) = &self.routing else {
-            self.gate_up.iter().for_each(|half| half.record(recording, span, hidden, inner, None));
+            self.gate_up.iter().for_each(|half| half.record(recording, span, stream, inner, None));
             self.down.record(recording, span, inner, out, None);
             return;
         };
         let (scores, choices, tiles) = (memory.scores.whole(), memory.choices.whole(), memory.tiles.whole());
-        router.record(recording, span, hidden, scores, None);
+        router.record(recording, span, stream, scores, None);
         route.record(recording, span, scores, choices);
         let chosen = match group {
             Some(group) if self.down.tokens(span) > 1 => {
@@ -132,7 +132,7 @@ impl Mlp {
             _ => choices,
         };
         let given = memory.given.whole();
-        self.gate_up.iter().for_each(|half| half.record(recording, span, hidden, inner, Some(chosen)));
+        self.gate_up.iter().for_each(|half| half.record(recording, span, stream, inner, Some(chosen)));
         self.down.record(recording, span, inner, given, Some(chosen));
         combine.record(recording, span, choices, given, out);
     }

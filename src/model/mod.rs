@@ -41,7 +41,7 @@ pub(crate) use upload::Uploader;
 use crate::{
     error::{Error, Result},
     gpu::Buffer,
-    kernels::Span,
+    kernels::{Span, linear::Input},
     weights::{Checkpoint, Fields, Metadata},
 };
 
@@ -99,6 +99,8 @@ impl Architecture {
 pub(crate) struct Activations {
     /// `[batch rows, hidden]` f32: the residual stream.
     pub(crate) hidden: Buffer,
+    /// `[batch rows, hidden]` f16: it, behind a norm; a word where nothing is multiplied in f16.
+    pub(crate) normed: Buffer,
     /// `[batch rows, heads, head_dim]` f32.
     pub(crate) queries: Buffer,
     /// As `queries`: what attention gives.
@@ -122,6 +124,13 @@ pub(crate) struct Activations {
     pub(crate) lists: [Buffer; 2],
     /// `[logit rows]` token ids.
     pub(crate) drawn: Buffer,
+}
+
+impl Activations {
+    /// The residual stream, for a product with a norm before it.
+    fn stream(&self) -> Input {
+        Input { x: self.hidden.whole(), normed: Some(self.normed.whole()) }
+    }
 }
 
 /// How the rows of the logits span end.

@@ -110,7 +110,7 @@ impl Network {
         }
         let Some((span, ending)) = &work.logits else { return };
         let logits = memory.logits.whole();
-        self.head.record(recording, span, hidden, logits, None);
+        self.head.record(recording, span, memory.stream(), logits, None);
         if *ending != Ending::Logits {
             let lists = memory.lists.map(|list| list.whole());
             let greedy = *ending == Ending::Greedy;

@@ -125,6 +125,15 @@ fn a_pack_of_something_else_is_refused_by_name() {
     for home in [&other, &turned] {
         assert!(files(&home.dir(), ".safetensors").is_empty());
     }
+    // Of its own class a pack is found; who imports it need not name that.
+    let halves = export(&giver, &file, "halves.kv.safetensors", &["--kernels", "f16"]);
+    assert!(!halves.is_empty());
+    let pack = giver.path("halves.kv.safetensors");
+    let message = refusal(giver.generate(WHALE).args(["--prefix-pack", str_of(&pack)]));
+    assert!(message.contains("kernels that give other bits") && message.contains("--kernels"), "{message}");
+    let taken = json_of(giver.generate(WHALE).args(["--prefix-pack", str_of(&pack), "--kernels", "f16"]));
+    assert!(taken["cache"]["sources"]["pack"].as_u64().unwrap() > 0, "{taken}");
+    assert!(import(&giver, &pack, []).output().unwrap().status.success());
     // Under its own salt a pack is taken.
     let mine = export(&giver, &file, "mine.kv.safetensors", &["--cache-salt", "mine"]);
     assert!(!String::from_utf8_lossy(&mine).contains("handed"), "{mine:?}");

@@ -130,6 +130,13 @@ fn a_miss_is_explained_across_processes() {
         quantized["misses"],
         json!([{ "reason": "namespace_changed", "field": "weights", "from": 0, "tokens": length(&prompt) - 1 }])
     );
+    // Prompts in f16 have other bits.
+    let halves = ask(&home, "ten", &["--kernels", "f16"]);
+    assert_eq!(
+        halves["misses"],
+        json!([{ "reason": "namespace_changed", "field": "numerics", "from": 0, "tokens": all - 1 }])
+    );
+    assert_eq!(ask(&home, "ten", &["--kernels", "f16"])["sources"]["disk"], json!(all));
     // A chat says it in a line.
     let line = format!("{WHALE}\n/cache\n");
     let mut command = home.with_model(&["chat", "-n", "1", "--system", &system("six")]);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use headstart::{
-    gpu::{AdapterKind, Buffer, Caps, Gpu, Recording, Slice, readback::Staging},
+    gpu::{AdapterKind, Buffer, Caps, Fragments, Gpu, Preset, Recording, Slice, readback::Staging},
     kernels::{Class, Heads, Matrix, Part, SHADERS, Span},
     quant::{Format, UNIT},
 };
@@ -18,6 +18,8 @@ pub enum Face {
     CpuPlain,
     Gpu,
     GpuPlain,
+    /// Prompts in f16 by matrices of this side, emulated.
+    Halves(u32),
 }
 
 impl Face {
@@ -26,13 +28,17 @@ impl Face {
     pub fn caps(self, own: &Caps) -> Caps {
         let kind = match self {
             Face::Cpu | Face::CpuPlain => AdapterKind::Cpu,
-            Face::Gpu | Face::GpuPlain => AdapterKind::Gpu,
+            Face::Gpu | Face::GpuPlain | Face::Halves(_) => AdapterKind::Gpu,
         };
         let subgroup = match self {
             Face::Cpu | Face::Gpu => own.subgroup,
-            Face::CpuPlain | Face::GpuPlain => None,
+            Face::CpuPlain | Face::GpuPlain | Face::Halves(_) => None,
         };
-        Caps { kind, subgroup, ..own.clone() }
+        let fragments = match self {
+            Face::Halves(side) => Some(Fragments { side, emulated: true }),
+            _ => None,
+        };
+        Caps { kind, subgroup, fragments, ..own.clone() }
     }
 }
 
@@ -43,7 +49,11 @@ pub struct Bench {
 
 impl Bench {
     pub fn open() -> Self {
-        let gpu = pollster::block_on(Gpu::open(SHADERS)).expect("the kernels' tests need an adapter");
+        Self::with(Preset::Auto)
+    }
+
+    pub fn with(preset: Preset) -> Self {
+        let gpu = pollster::block_on(Gpu::open(SHADERS, preset)).expect("the kernels' tests need an adapter");
         Self { gpu, staging: Staging::default() }
     }
 

@@ -1,6 +1,6 @@
 //! Which permutation of a kernel runs: a table of adapter, matrix, class of rows and number of rows.
 
-use headstart::gpu::{AdapterKind, Caps};
+use headstart::gpu::{AdapterKind, Caps, Fragments};
 use headstart::kernels::Class;
 use headstart::kernels::attention::{self, most_splits, partial_bytes, split, tile_rows};
 use headstart::kernels::linear::{Shape, Variant};
@@ -70,6 +70,55 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
             format!("{kind:?} with subgroups of {subgroup:?}, {tokens} rows of {class:?}, {rows}x{cols} {format}");
         assert_eq!(*chosen.at(tokens), expected, "{what}");
     }
+}
+
+#[test]
+fn prompts_are_multiplied_in_f16_where_an_adapter_has_matrices_of_it() {
+    use Class::{Decode, Prompt};
+    use Format::{F32, Q4_0};
+    let of = |lanes, rows, tokens, step| {
+        let shape = Shape::Fragments;
+        Variant { shape, lanes, rows, tokens, step, wide: false, subgroup: true }
+    };
+    let (skinny, small) = (of(128, 64, 16, 4), of(128, 64, 64, 4));
+    let (whole, half, least) = (of(256, 128, 128, 8), of(256, 128, 128, 4), of(128, 64, 128, 4));
+    let table = [
+        // Workgroup memory in KiB.
+        (48, (2048, 2048, Q4_0), 1, skinny),
+        (48, (2048, 2048, Q4_0), 16, skinny),
+        (48, (2048, 2048, Q4_0), 17, small),
+        (48, (2048, 2048, Q4_0), 511, small),
+        (48, (2048, 2048, Q4_0), 512, whole),
+        (48, (16384, 2048, Q4_0), 128, whole),
+        (32, (16384, 2048, Q4_0), 128, half),
+        (20, (16384, 2048, Q4_0), 128, least),
+        // Too few rows to keep a GPU busy with large tiles.
+        (48, (576, 576, Q4_0), 512, small),
+    ];
+    let caps = |kib: u32, emulated| Caps {
+        workgroup_memory: kib << 10,
+        fragments: Some(Fragments { side: 16, emulated }),
+        ..caps(AdapterKind::Gpu, Some(32))
+    };
+    for (kib, (rows, cols, format), tokens, expected) in table {
+        let chosen = plan::linear(&caps(kib, false), Prompt, &product(rows, cols, format));
+        assert_eq!(*chosen.at(tokens), expected, "{kib} KiB, {tokens} rows, {rows}x{cols}");
+        let emulated = plan::linear(&caps(kib, true), Prompt, &product(rows, cols, format));
+        assert_eq!(*emulated.at(tokens), Variant { subgroup: false, ..expected });
+    }
+    // Decoding, and who stores f32, keep f32; experts take the tiles that their choices are sorted by.
+    let fragments = caps(48, false);
+    let decode = plan::linear(&fragments, Decode, &product(2048, 2048, Q4_0));
+    assert_eq!(
+        decode,
+        plan::linear(&Caps { fragments: None, ..fragments.clone() }, Decode, &product(2048, 2048, Q4_0))
+    );
+    assert_eq!(plan::linear(&fragments, Prompt, &product(2048, 2048, F32)).at(1).shape, Shape::Tile);
+    for format in [F32, Q4_0] {
+        let routed = plan::linear(&fragments, Prompt, &Product { routed: true, ..product(640, 512, format) });
+        assert_eq!(routed, Ladder::new(of(128, 64, 32, 4), []));
+    }
+    assert_eq!(plan::expert_tile(&fragments, Prompt), Ladder::new(32, []));
 }
 
 #[test]

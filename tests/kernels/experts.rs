@@ -1,10 +1,10 @@
 //! Mixtures of experts: which a row goes through, the tiles of those, their matrices in every shape, and their weighted sum.
 
 use headstart::{
-    gpu::Recording,
+    gpu::{Preset, Recording},
     kernels::{
         Class, Experts,
-        linear::{Activation, Epilogue, Fusion, Linear, Routed},
+        linear::{Activation, Epilogue, Fusion, Input, Linear, Routed},
         moe_combine::MoeCombine,
         moe_group::{MoeGroup, tile_bytes, tiles},
         moe_route::MoeRoute,
@@ -161,6 +161,7 @@ fn cases() -> Vec<Case> {
         (Face::GpuPlain, Class::Decode),
         (Face::Gpu, Class::Prompt),
         (Face::CpuPlain, Class::Decode),
+        (Face::Halves(16), Class::Prompt),
     ];
     let formats = [Format::F16, Format::Q4K, Format::Q8_0, Format::Q6K, Format::Q4_1, Format::F32];
     let mut all = Vec::new();
@@ -198,16 +199,18 @@ fn routed(bench: &mut Bench, case: &Case, linear: &Linear, chosen: &[usize], lis
     if tokens > 1 {
         MoeGroup::new(case.experts, tokens, &caps).record(&mut recording, &span, buffers[0].whole(), tiles.whole());
     }
-    linear.record(&mut recording, &span, buffers[1].whole(), buffers[2].whole(), Some(beside.whole()));
+    let normed = bench.buffer(&vec![0; x.len() / 2]);
+    let input = Input { x: buffers[1].whole(), normed: Some(normed.whole()) };
+    linear.record(&mut recording, &span, input, buffers[2].whole(), Some(beside.whole()));
     let [y] = bench.run(&recording, [buffers[2]]);
-    bench.free(buffers.into_iter().chain([step, tiles]));
+    bench.free(buffers.into_iter().chain([step, tiles, normed]));
     assert_eq!(y[count * width], 0, "past the end");
     y[..count * width].to_vec()
 }
 
 #[test]
 fn matrices_of_experts_agree_with_their_twin_and_a_row_is_the_same_bits_alone() {
-    let mut bench = Bench::open();
+    let mut bench = Bench::with(Preset::F16);
     for (seed, case) in cases().iter().enumerate() {
         let Case { experts, rows, cols, span, .. } = *case;
         let numbers = Numbers::new(seed as u64);
@@ -226,6 +229,7 @@ fn matrices_of_experts_agree_with_their_twin_and_a_row_is_the_same_bits_alone() 
         let list = numbers.shuffled(batch)[..span].to_vec();
         let chosen = choices(&numbers, experts, span);
         let x = numbers.floats(if case.gated { batch } else { span * experts.used } * cols);
+        let halves = matches!(case.face, Face::Halves(_));
         let label = format!("{:?} {:?} {} {experts:?} gated {}", case.face, case.class, case.format, case.gated);
 
         let y = routed(&mut bench, case, &linear, &chosen, &list, &x);
@@ -233,8 +237,13 @@ fn matrices_of_experts_agree_with_their_twin_and_a_row_is_the_same_bits_alone() 
         for (choice, &expert) in chosen.iter().enumerate() {
             let row = if case.gated { list[choice / experts.used] as usize } else { choice };
             let own = &weights[expert * rows * cols..(expert + 1) * rows * cols];
-            let twin =
-                linear_twin::Linear { weights: own, cols, norm: norm.map(|norm| (&gains[..], norm)), bias: None };
+            let twin = linear_twin::Linear {
+                weights: own,
+                cols,
+                norm: norm.map(|norm| (&gains[..], norm)),
+                bias: None,
+                halves,
+            };
             let sums = twin.product(&x[row * cols..(row + 1) * cols]);
             wanted.extend(if case.gated { linear_twin::gated(&sums, Activation::Silu) } else { sums });
         }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use headstart::{
-    gpu::Recording,
+    gpu::{Preset, Recording},
     kernels::{
         Class, Heads, Rotation,
-        linear::{Activation, Epilogue, Fusion, Linear},
+        linear::{Activation, Epilogue, Fusion, Input, Linear},
     },
     quant::Format,
 };
@@ -121,6 +121,54 @@ fn table() -> Vec<Case> {
     table
 }
 
+/// Matrices of f16: every way of loading, every epilogue, with a norm before and without; rows and columns that fill no tile, and
+/// spans for each size of tile.
+fn halves() -> Vec<Case> {
+    let qkv = |(q, kv, dim, pairs): (usize, usize, usize, usize)| {
+        (Epilogue::Qkv(heads(q, kv, dim), Rotation { pairs, first: 1, all: pairs + 2 }), (q + 2 * kv) * dim)
+    };
+    let of = |side, format, (epilogue, rows), cols, (norm, bias), span| Case {
+        face: Face::Halves(side),
+        class: Class::Prompt,
+        parts: vec![(format, rows)],
+        cols,
+        epilogue,
+        norm,
+        bias,
+        scale: [1.0, -0.75][span % 2],
+        span,
+    };
+    use Epilogue::{Gate, Gated, Logits, Residual, Store, Times};
+    let [silu, gelu] = ACTIVATIONS;
+    vec![
+        of(16, Format::Q4_0, (Store, 37), 96, (false, false), 5),
+        of(16, Format::Q4_1, (Residual, 130), 288, (false, true), 17),
+        of(16, Format::Q8_0, (Gated(silu), 66), 576, (true, false), 33),
+        of(16, Format::F16, qkv(HEADS[0]), 248, (true, true), 34),
+        of(16, Format::Bf16, (Gated(gelu), 38), 40, (true, true), 3),
+        of(16, Format::Q4K, (Gate(silu), 70), 256, (true, false), 18),
+        of(16, Format::Q6K, (Times, 5), 512, (true, false), 2),
+        of(16, Format::Mxfp4, (Logits { cap: Some(1.5) }, 66), 32, (true, false), 4),
+        of(8, Format::Q5_0, (Residual, 130), 288, (false, false), 19),
+        of(8, Format::Q3K, qkv(HEADS[1]), 256, (true, false), 35),
+        // Enough of both for the large tile.
+        of(16, Format::Q4_0, (Gated(silu), 64 * 128), 96, (true, false), 130),
+        of(8, Format::F16, (Residual, 64 * 128), 40, (false, true), 129),
+        // Who stores f32 wants its digits.
+        of(16, Format::F32, (Store, 37), 96, (true, false), 5),
+    ]
+}
+
+#[test]
+fn products_in_f16_agree_with_their_twin_and_a_row_is_the_same_bits_alone_and_in_a_batch() {
+    let mut bench = Bench::with(Preset::F16);
+    let mut worst: f64 = 0.0;
+    for (seed, case) in halves().iter().enumerate() {
+        worst = worst.max(check(&mut bench, case, seed as u64));
+    }
+    eprintln!("linear in f16: at most {worst:.2} of the allowed error");
+}
+
 #[test]
 fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
     let mut pairs = BTreeSet::new();
@@ -149,7 +197,7 @@ struct Left {
     kv: Vec<u32>,
 }
 
-struct Input<'a> {
+struct Given<'a> {
     linear: &'a Linear,
     x: &'a [f32],
     old: &'a [f32],
@@ -157,15 +205,17 @@ struct Input<'a> {
     step: &'a Step,
 }
 
-fn run(bench: &mut Bench, case: &Case, input: &Input, list: &[u32]) -> Left {
+fn run(bench: &mut Bench, case: &Case, input: &Given, list: &[u32]) -> Left {
     let (step_buffer, span) = bench.span(case.class, &Step { rows: list.to_vec(), ..input.step.clone() });
     let (x, y) = (bench.floats(input.x), bench.floats(input.old));
     let kv = bench.buffer(&vec![0x7e00_7e00; input.kv_words.max(1)]);
     let mut recording = Recording::new();
     let pages = (input.kv_words > 0).then_some(kv.whole());
-    input.linear.record(&mut recording, &span, x.whole(), y.whole(), pages);
+    let normed = bench.buffer(&vec![0x7e00_7e00; input.x.len() / 2]);
+    let from = Input { x: x.whole(), normed: Some(normed.whole()) };
+    input.linear.record(&mut recording, &span, from, y.whole(), pages);
     let [y_words, kv_words] = bench.run(&recording, [y, kv]);
-    bench.free([step_buffer, x, y, kv]);
+    bench.free([step_buffer, x, normed, y, kv]);
     Left { y: y_words, kv: kv_words }
 }
 
@@ -217,7 +267,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     let kv_words = kv_heads.map_or(0, |heads| (batch + 20usize).div_ceil(16) * attention::page_words(&heads));
     // More than is written, so that a write past the end shows.
     let old = numbers.floats((batch + 1) * width);
-    let input = Input { linear: &linear, x: &x, old: &old, kv_words, step: &step };
+    let input = Given { linear: &linear, x: &x, old: &old, kv_words, step: &step };
     let list = numbers.shuffled(batch)[..case.span].to_vec();
     let left = run(bench, case, &input, &list);
 
@@ -226,6 +276,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
         cols,
         norm: case.norm.then_some((&gains, epsilon)),
         bias: case.bias.then_some(&bias),
+        halves: matches!(case.face, Face::Halves(_)) && case.parts[0].0 != Format::F32,
     };
     let mut expected: Vec<Bounded> = old.iter().map(|&value| Bounded { value: f64::from(value), error: 0.0 }).collect();
     let mut worst: f64 = 0.0;

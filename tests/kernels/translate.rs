@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use headstart::{
-    gpu::{Access, AdapterKind, Buffer, Caps, Kernel, shader::expand},
+    gpu::{Access, AdapterKind, Buffer, Caps, Fragments, Kernel, shader::expand},
     kernels::{
         Class, Experts, Matrix, Part, Rotation, SHADERS,
         attention::{Attention, Scores},
@@ -35,6 +35,15 @@ fn adapters() -> Vec<Caps> {
     cpu.into_iter().chain(gpu).collect()
 }
 
+/// The same with matrices of f16: of 16 and 8, by the adapter, and emulated.
+fn with_fragments() -> [Caps; 3] {
+    [(16, false), (16, true), (8, false)].map(|(side, emulated)| Caps {
+        fragments: Some(Fragments { side, emulated }),
+        workgroup_memory: 48 << 10,
+        ..Caps::webgpu_default(AdapterKind::Gpu)
+    })
+}
+
 /// Widths that take each way of splitting a sum, as far as a format has them.
 fn widths(format: Format) -> [usize; 3] {
     if format.block() > 32 { [768, 1536, 256] } else { [576, 1536, 96] }
@@ -44,6 +53,34 @@ fn widths(format: Format) -> [usize; 3] {
 fn extras(format: Format) -> impl Iterator<Item = (usize, Option<f32>, bool)> {
     let of = |cols| [(cols, None, false), (cols, None, true), (cols, Some(1e-5), false), (cols, Some(1e-5), true)];
     widths(format).into_iter().flat_map(of)
+}
+
+/// What there is only where products are in f16.
+fn in_halves() -> HashSet<Arc<Kernel>> {
+    let buffer = Buffer { id: 0, size: 1 << 20 };
+    let rotation = Rotation { pairs: 32, first: 0, all: 32 };
+    let mut all = HashSet::new();
+    for caps in with_fragments() {
+        let mut add = |format, epilogue, norm, bias| {
+            let matrix = Matrix { rows: 8192, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 8192 }] };
+            let fusion = Fusion { epilogue, norm, bias, scale: 1.0, consts: buffer.whole() };
+            all.extend(Linear::new(matrix, &fusion, &[Class::Prompt], &caps).kernels().cloned());
+        };
+        for format in Format::ALL {
+            add(format, Epilogue::Store, None, false);
+        }
+        for epilogue in [Epilogue::Residual, gated(), Epilogue::Times, Epilogue::Qkv(heads(32, 8, 64), rotation)] {
+            for (norm, bias) in [(None, false), (None, true), (Some(1e-5), false), (Some(1e-5), true)] {
+                add(Format::Q4_0, epilogue, norm, bias);
+            }
+        }
+        let parts = vec![Part { buffer, format: Format::Q4K, first: 0, rows: 640 }];
+        let matrix = Matrix { rows: 5 * 128, cols: 512, parts };
+        let fusion = Fusion { epilogue: gated(), norm: Some(1e-6), bias: false, scale: 1.0, consts: buffer.whole() };
+        let routed = Routed { experts: Experts { count: 5, used: 2 }, from_tokens: true };
+        all.extend(Linear::routed(matrix, routed, &fusion, &[Class::Prompt], &caps).kernels().cloned());
+    }
+    all
 }
 
 fn permutations() -> HashSet<Arc<Kernel>> {
@@ -128,7 +165,9 @@ fn gated() -> Epilogue {
 fn every_permutation_is_valid_within_limits_bound_as_its_face_says_and_translatable() {
     let all = permutations();
     assert!(all.len() > 300, "{} permutations", all.len());
-    let kernels: Vec<_> = all.iter().collect();
+    let in_halves = in_halves();
+    assert!(in_halves.len() > 90, "{} permutations in f16", in_halves.len());
+    let kernels: Vec<_> = all.iter().chain(&in_halves).collect();
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     std::thread::scope(|scope| {
         for part in kernels.chunks(kernels.len().div_ceil(threads)) {
@@ -163,8 +202,11 @@ fn translate(kernel: &Kernel) -> Result<(), String> {
     let source = expand(SHADERS, kernel.name, &kernel.defines).map_err(|e| e.to_string())?;
     let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
     let subgroups = source.contains("subgroup");
-    let capabilities = if subgroups { valid::Capabilities::SUBGROUP } else { valid::Capabilities::empty() };
-    let capabilities = capabilities | valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let (halves, cooperative) = (source.contains("enable f16"), source.contains("enable wgpu_cooperative_matrix"));
+    let mut capabilities = valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    capabilities.set(valid::Capabilities::SUBGROUP, subgroups);
+    capabilities.set(valid::Capabilities::SHADER_FLOAT16, halves);
+    capabilities.set(valid::Capabilities::COOPERATIVE_MATRIX, cooperative);
     let mut validator = valid::Validator::new(valid::ValidationFlags::all(), capabilities);
     validator.subgroup_stages(valid::ShaderStages::COMPUTE).subgroup_operations(valid::SubgroupOperationSet::all());
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(&source))?;
@@ -189,14 +231,22 @@ fn translate(kernel: &Kernel) -> Result<(), String> {
         return Err(format!("bound {bound:?}, but its face says {wanted:?}"));
     }
     let lanes: u32 = module.entry_points[0].workgroup_size.iter().product();
-    if workgroup > 16 << 10 || lanes > 256 || bound.len() > 8 {
+    let room = if halves { 48 << 10 } else { 16 << 10 };
+    if workgroup > room || lanes > 256 || bound.len() > 8 {
         return Err(format!("{workgroup} bytes of workgroup memory, {lanes} invocations, {} bindings", bound.len()));
     }
 
     let options = back::spv::Options { lang_version: (1, 3), ..Default::default() };
     back::spv::write_vec(&module, &info, &options, None).map_err(|e| format!("SPIR-V: {e}"))?;
+    // Metal multiplies matrices of 8, Direct3D none by wgpu.
+    if cooperative && source.contains("coop_mat16x16") {
+        return Ok(());
+    }
     let options = back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
     back::msl::write_string(&module, &info, &options, &Default::default()).map_err(|e| format!("MSL: {e}"))?;
+    if cooperative {
+        return Ok(());
+    }
     let options = back::hlsl::Options {
         shader_model: back::hlsl::ShaderModel::V6_0,
         fake_missing_bindings: true,

@@ -19,6 +19,13 @@ pub struct Linear<'a> {
     pub norm: Option<(&'a [f32], f32)>,
     /// `[rows]`.
     pub bias: Option<&'a [f32]>,
+    /// Operands are rounded to f16, unless the weights are f32.
+    pub halves: bool,
+}
+
+/// The nearest f16, or the largest.
+fn half(value: f64) -> f64 {
+    f16::from_f64(value).to_f64().clamp(f64::from(f16::MIN.to_f32()), f64::from(f16::MAX.to_f32()))
 }
 
 impl Linear<'_> {
@@ -29,12 +36,16 @@ impl Linear<'_> {
             Some((gains, epsilon)) => f64::from(x[i]) * f64::from(gains[i]) / (mean + f64::from(epsilon)).sqrt(),
             None => f64::from(x[i]),
         };
-        let input: Vec<f64> = (0..self.cols).map(input).collect();
+        let operand = |value: f64| if self.halves { half(value) } else { value };
+        let input: Vec<f64> = (0..self.cols).map(|i| operand(input(i))).collect();
         let row = |(row, weights): (usize, &[f32])| {
             let bias = self.bias.map_or(0.0, |bias| f64::from(bias[row]));
-            let terms = weights.iter().zip(&input).map(|(&w, x)| f64::from(w) * x);
-            let (value, size) = terms.fold((bias, bias.abs()), |(value, size), term| (value + term, size + term.abs()));
-            Bounded { value, error: ROUNDINGS * ULP * size }
+            let terms = weights.iter().zip(&input).map(|(&w, x)| operand(f64::from(w)) * x);
+            let (value, size) =
+                terms.clone().fold((bias, bias.abs()), |(value, size), term| (value + term, size + term.abs()));
+            // What lies between two f16 may become the other one of two terms.
+            let other = terms.fold(0.0, |most: f64, term| most.max(term.abs())) / 512.0;
+            Bounded { value, error: ROUNDINGS * ULP * size + if self.halves { other } else { 0.0 } }
         };
         self.weights.chunks(self.cols).enumerate().map(row).collect()
     }

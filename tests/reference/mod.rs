@@ -9,6 +9,7 @@ pub mod linear;
 pub mod moe_combine;
 pub mod moe_group;
 pub mod moe_route;
+pub mod norm;
 pub mod post_norm;
 pub mod short_conv;
 pub mod topk;

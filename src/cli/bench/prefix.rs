@@ -339,7 +339,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 fn as_json(args: &Args, session: &Session, prompt: usize, results: &Results) -> Value {
     json!({
         "model": session.model.path.display().to_string(),
-        "adapter": report::adapter(session.engine().adapter()),
+        "adapter": report::adapter(session.engine()),
         "chunk": session.engine().chunk(),
         "suffix_tokens": args.suffix,
         "answer_tokens": args.answer,

@@ -236,7 +236,7 @@ fn as_json(args: &Args, session: &Session, rows: &[Row]) -> Value {
     let counters = session.engine().counters();
     json!({
         "model": session.model.path.display().to_string(),
-        "adapter": report::adapter(session.engine().adapter()),
+        "adapter": report::adapter(session.engine()),
         "load_ms": session.load_ms,
         "compile_ms": session.compile_ms,
         "runs": args.runs,

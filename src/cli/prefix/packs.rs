@@ -14,6 +14,7 @@ use crate::cli::{input, report, term};
 use crate::engine::answers::What;
 use crate::engine::packs;
 use crate::error::{Error, Result};
+use crate::gpu::Numerics;
 use crate::store::{Key, Tiers};
 use crate::text::parse_time;
 
@@ -228,8 +229,10 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let pack = cache::read_pack(&args.pack)?;
     let model = Model::open(&args.model)?;
     let digest = args.cache.dir.place.digest(&model.path)?.finish()?;
-    let identity = args.engine.identity(&model, &digest);
     let salt = args.cache.dir.salt(None);
+    // A pack is of the class that it was computed in; engines of another do not find it.
+    let identities = Numerics::ALL.map(|class| args.engine.identity(&model, &digest, class));
+    let identity = identities.iter().find(|identity| identity.check(&pack, &salt).is_ok()).unwrap_or(&identities[0]);
     let tiers = args.cache.tiers(&salt, None)?;
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
     let imported = imported.map_err(|problem| cache::refused(&args.pack, problem))?;

@@ -328,7 +328,7 @@ pub(crate) fn pin(args: &Pin) -> Result<()> {
         let model = Model::open(&args.model)?;
         let digest = args.dir.place.digest(&model.path)?.finish()?;
         let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
-        let identity = args.engine.identity(&model, &digest);
+        let identity = args.engine.identity(&model, &digest, args.engine.numerics());
         (args.dir.disk(&salt)?, identity.keys(&tokens, &salt))
     } else {
         let parts = args.dir.place.parts()?.into_iter().map(|path| args.dir.part(path));

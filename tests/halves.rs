@@ -1,0 +1,110 @@
+//! Prompts in f16: the matrices that GPUs multiply, emulated here, in whole models.
+
+use headstart::Numerics;
+use headstart::engine::{EngineOptions, proof::prove};
+use headstart::gpu::{AdapterKind, Caps, Fragments, Gpu, Preset};
+use headstart::kernels::SHADERS;
+use pollster::block_on;
+
+use crate::support::engine::{check, greedy, load, run, score_bits};
+use crate::support::golden::{Golden, Known, Report, TOLERANCE, folder, last_logits};
+use crate::support::model_path;
+use crate::support::odd::Tiny;
+
+/// Dense, biased, of window layers and norms behind, of experts, of convolutions.
+const MODELS: [&str; 5] = ["tiny-odd-f16", "tiny-qwen2-bf16", "tiny-gemma3-f16", "tiny-qwen3-moe-f16", "tiny-lfm2-f16"];
+
+fn halves() -> EngineOptions {
+    EngineOptions { kernels: Some(Preset::F16), ..EngineOptions::default() }
+}
+
+fn chunked(chunk: usize) -> EngineOptions {
+    EngineOptions { chunk: Some(chunk), max_sequences: Some(chunk), ..halves() }
+}
+
+#[test]
+fn models_answer_as_transformers_does() {
+    let mut report = Report::default();
+    for name in MODELS {
+        let tiny = Tiny::read(name);
+        let mut engine = load(&tiny.folder, &halves());
+        assert_eq!(engine.numerics(), Numerics { fragment: Some(16) });
+        check(&mut report, &mut engine, name, &tiny.reference, TOLERANCE, |at| Some(Known::Row(tiny.row(at))));
+    }
+    let reference = &Golden::read().prompts["english"].reference;
+    let full = last_logits(&folder(""), reference);
+    let last = reference.ids.len() - 1;
+    check(&mut report, &mut load(&model_path(), &halves()), "SmolLM2", reference, TOLERANCE, |position| {
+        let known = full.as_deref().map_or(Known::Top(&reference.last_top), Known::Row);
+        (position == last).then_some(known)
+    });
+    report.finish();
+}
+
+/// Tiles of 16 tokens and of 64 give a row the same bits, whatever it lies beside.
+#[test]
+fn neither_chunks_nor_company_change_a_bit() {
+    for name in MODELS {
+        let tiny = Tiny::read(name);
+        let tokens: Vec<u32> = (0..83).map(|i| (i * i * 31 + i * 17 + 104) % tiny.vocabulary as u32).collect();
+        let mut engine = load(&tiny.folder, &chunked(tokens.len()));
+        let whole = score_bits(&mut engine, &tokens);
+        for chunk in [1, 16] {
+            assert!(whole == score_bits(&mut load(&tiny.folder, &chunked(chunk)), &tokens), "{name} by {chunk}");
+        }
+        let requests = [5, 16, 40].map(|length| {
+            let mut request = greedy(&tokens[..length], 6);
+            (request.no_cache, request.logits) = (true, true);
+            request
+        });
+        let together = run(&mut engine, &requests);
+        for (request, together) in requests.iter().zip(&together) {
+            let alone = &run(&mut engine, std::slice::from_ref(request))[0];
+            assert!(alone.logits == together.logits, "{name}: a prompt of {} tokens", request.tokens.len());
+        }
+    }
+}
+
+#[test]
+fn numbers_in_f32_and_f16_differ_by_little() {
+    let tiny = Tiny::read(MODELS[0]);
+    let of = |kernels| {
+        let options = EngineOptions { kernels: Some(kernels), ..EngineOptions::default() };
+        score_bits(&mut load(&tiny.folder, &options), &tiny.reference.ids)
+    };
+    let (exact, halves) = (of(Preset::F32), of(Preset::F16));
+    let delta = |(a, b): (&u32, &u32)| (f32::from_bits(*a) - f32::from_bits(*b)).abs();
+    let worst = exact.iter().zip(&halves).map(delta).fold(0.0, f32::max);
+    assert!(worst > 0.0 && worst < TOLERANCE, "{worst}");
+    // Without subgroups sums have other orders.
+    let portable = of(Preset::Portable);
+    assert!(exact.iter().zip(&portable).map(delta).fold(0.0, f32::max) < TOLERANCE);
+}
+
+/// An adapter that claims what it does not have, as a driver that is wrong.
+#[test]
+fn what_an_adapter_computes_wrong_is_left_out_and_told() {
+    let emulated = Fragments { side: 16, emulated: true };
+    let table = [
+        // Subgroups and matrices that it claims; those that are left; what is told.
+        (None, Some(emulated), None, Some(emulated), &[][..]),
+        (None, Some(Fragments { side: 16, emulated: false }), None, None, &["matrices of f16"]),
+        (Some(32), Some(emulated), None, Some(emulated), &["subgroups"]),
+    ];
+    for (subgroup, fragments, left_subgroup, left_fragments, told) in table {
+        let mut gpu = block_on(Gpu::open(SHADERS, Preset::F16)).unwrap();
+        let own = gpu.caps().clone();
+        assert_ne!((own.kind, own.subgroup), (AdapterKind::Gpu, subgroup), "a GPU is to prove what it has");
+        gpu.restrict(Caps { kind: AdapterKind::Gpu, subgroup, fragments, ..own });
+        let notes = block_on(prove(&mut gpu)).unwrap();
+        assert_eq!((gpu.caps().subgroup, gpu.caps().fragments), (left_subgroup, left_fragments), "{notes:?}");
+        assert_eq!(notes.len(), told.len(), "{notes:?}");
+        assert!(notes.iter().zip(told).all(|(note, about)| note.contains(about)), "{notes:?}");
+    }
+}
+
+#[test]
+fn the_names_of_presets_are_checked() {
+    assert_eq!(Preset::named("portable"), Some(Preset::Portable));
+    assert_eq!(Preset::named("F16"), None);
+}
