@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{Class, Heads, PAGE, Span};
-use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
+use crate::gpu::{Access, AdapterKind, Caps, Cost, Fragments, Kernel, Recording, Slice};
 
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
 
@@ -45,6 +45,8 @@ pub enum Shape {
     Rows,
     /// In workgroup memory: `shaders/attention/group.wgsl`.
     Group,
+    /// In matrices of f16 that subgroups multiply: `shaders/attention/fragments.wgsl`.
+    Fragments,
 }
 
 /// How a tile of query rows goes through the tokens that it sees.
@@ -65,6 +67,7 @@ pub fn choose(heads: &Heads, caps: &Caps, class: Class, room: usize, context: us
     let rows = tile_rows(caps, heads, class);
     let split = split(caps.kind, room);
     let (shape, lanes) = match (caps.kind, caps.subgroup) {
+        _ if class == Class::Prompt && Flash::of(heads, caps).is_some() => (Shape::Fragments, FLASH_LANES),
         (AdapterKind::Cpu, Some(size @ (8 | 16))) => (Shape::Rows, size as usize),
         (AdapterKind::Cpu, _) => (Shape::Group, PAGE),
         // A decode row is one of few query rows, so that there may be room for a lane to each token of a split.
@@ -85,6 +88,11 @@ pub fn variants(heads: &Heads, caps: &Caps, room: usize) -> [Variant; 3] {
 
 /// Query rows of a tile: all of one sequence.
 pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
+    if class == Class::Prompt
+        && let Some(flash) = Flash::of(heads, caps)
+    {
+        return flash.rows / heads.group();
+    }
     match (class, caps.kind) {
         (Class::Decode, _) => 1,
         // Rows × dims that still fit the registers of a CPU's vector unit and its first cache.
@@ -155,6 +163,71 @@ impl Group {
     }
 }
 
+/// Lanes of a workgroup of fragments.
+const FLASH_LANES: usize = 128;
+/// Parts of its output: a subgroup's, on most adapters.
+const FLASH_PARTS: usize = FLASH_LANES / 32;
+
+/// A tile of fragments: see `shaders/attention/fragments.wgsl`.
+#[derive(Clone, Copy)]
+struct Flash {
+    rows: usize,
+    tokens: usize,
+    side: usize,
+    emulated: bool,
+    /// Parts along the dims.
+    across: usize,
+}
+
+impl Flash {
+    /// The largest that heads divide and workgroup memory has room for.
+    fn of(heads: &Heads, caps: &Caps) -> Option<Self> {
+        let Fragments { side, emulated } = caps.fragments?;
+        let side = side as usize;
+        let of = |(rows, tokens): (usize, usize)| {
+            let across = FLASH_PARTS / FLASH_PARTS.min(rows / side);
+            Self { rows, tokens, side, emulated, across }
+        };
+        let fits = |flash: &Self| {
+            heads.group() <= flash.rows
+                && heads.head_dim.is_multiple_of(side * flash.across)
+                && flash.bytes(heads) <= caps.workgroup_memory as usize
+        };
+        [(64, 32), (32, 32), (32, 16)].map(of).into_iter().find(fits)
+    }
+
+    /// Halves that hold keys, and weights after them.
+    fn keys(&self, heads: &Heads) -> usize {
+        (heads.head_dim * (self.tokens + 8)).max(self.tokens * (self.rows + 8))
+    }
+
+    /// Scores, and matrices of the output after them.
+    fn scores(&self) -> usize {
+        (self.rows * self.tokens).max(FLASH_PARTS * self.side * self.side)
+    }
+
+    fn bytes(&self, heads: &Heads) -> usize {
+        let halves = (self.rows + self.tokens) * (heads.head_dim + 8) + self.keys(heads);
+        2 * halves + 4 * self.scores() + 8 * FLASH_LANES + 16
+    }
+
+    fn defines(&self, heads: &Heads) -> [(&'static str, u32); 10] {
+        let numbers = |number: usize| number as u32;
+        [
+            ("EMULATED", u32::from(self.emulated)),
+            ("FRAGMENT", numbers(self.side)),
+            ("ROWS", numbers(self.rows)),
+            ("TOKENS", numbers(self.tokens)),
+            ("OUTPUT_PARTS", numbers(FLASH_PARTS)),
+            ("ACROSS", numbers(self.across)),
+            ("PART_ROWS", numbers(self.rows / self.side * self.across / FLASH_PARTS)),
+            ("PART_DIMS", numbers(heads.head_dim / self.side / self.across)),
+            ("KEYS", numbers(self.keys(heads))),
+            ("SCORES", numbers(self.scores())),
+        ]
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Attention {
     heads: Heads,
@@ -168,7 +241,7 @@ pub struct Attention {
 impl Attention {
     /// `context`: the longest context that partial results have room for.
     pub fn new(heads: Heads, scores: Scores, context: usize, caps: &Caps) -> Self {
-        let kernel = |variant| (variant, Arc::new(kernel(&heads, scores, variant, context, caps.kind)));
+        let kernel = |variant| (variant, Arc::new(kernel(&heads, scores, variant, context, caps)));
         let kernels = variants(&heads, caps, context).map(kernel);
         Self { heads, scores, caps: caps.clone(), room: context, kernels }
     }
@@ -205,7 +278,7 @@ impl Attention {
     }
 }
 
-fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, kind: AdapterKind) -> Kernel {
+fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &Caps) -> Kernel {
     let Variant { shape, lanes, rows, split } = variant;
     let Group { quads, stride, slices, parts, .. } = Group::of(heads, rows, lanes);
     let mut defines = vec![
@@ -231,7 +304,10 @@ fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, kind: Ad
         defines.extend([("CAPPED", 1), ("CAP", cap.to_bits())]);
     }
     if split.is_some() {
-        defines.extend(split_defines(kind, room));
+        defines.extend(split_defines(caps.kind, room));
+    }
+    if let Some(flash) = Flash::of(heads, caps).filter(|_| shape == Shape::Fragments) {
+        defines.extend(flash.defines(heads));
     }
     Kernel { name: "attention", defines, bindings: BINDINGS }
 }

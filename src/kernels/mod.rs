@@ -26,6 +26,7 @@ macro_rules! library {
 /// Every shader file, by path.
 pub const SHADERS: Library = library![
     "attention",
+    "attention/fragments",
     "attention/group",
     "attention/rows",
     "attention_merge",

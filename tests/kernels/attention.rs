@@ -1,10 +1,10 @@
 //! Both shapes of `attention`, prompt and decode, and `attention_merge`, over head sizes and groups.
 
 use headstart::{
-    gpu::Recording,
+    gpu::{Preset, Recording},
     kernels::{
         Class, Heads, PAGE,
-        attention::{Attention, Scores, most_splits, partial_bytes, split, tile_rows},
+        attention::{Attention, Scores, Shape, choose, most_splits, partial_bytes, split, tile_rows},
         attention_merge::AttentionMerge,
     },
 };
@@ -35,6 +35,15 @@ const WINDOWS: [(Face, Class, usize, usize, Scores); 5] = [
     (Face::GpuPlain, Class::Prompt, 24, 1, Scores { scale: 0.3, cap: Some(1.5), window: Some(100) }),
     (Face::GpuPlain, Class::Decode, 24, 2, Scores { scale: 0.3, cap: None, window: Some(257) }),
 ];
+/// Prompts by matrices of f16: tiles of 64 rows and of 32, parts that lie beside each other, groups that do not fill a tile.
+const HALVES: [(u32, usize, usize, Scores); 5] = [
+    (16, 64, 3, Scores { scale: 0.125, cap: None, window: None }),
+    (16, 128, 4, Scores { scale: 0.09, cap: None, window: None }),
+    (16, 256, 1, Scores { scale: 0.06, cap: Some(20.0), window: None }),
+    (8, 24, 2, Scores { scale: 0.3, cap: None, window: Some(17) }),
+    // Heads that they do not divide keep f32.
+    (16, 40, 1, Scores { scale: 0.3, cap: None, window: Some(100) }),
+];
 /// Tokens that the last row of a decoding sequence sees.
 const CONTEXTS: [usize; 11] = [1, 15, 16, 17, 64, 65, 128, 129, 256, 257, 600];
 /// Position of the first row and number of rows of prompt chunks: from the start, over page edges, deep in a context.
@@ -58,6 +67,18 @@ fn attention_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
         });
     }
     eprintln!("attention: at most {worst:.2} of the allowed error");
+}
+
+#[test]
+fn attention_in_f16_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
+    let mut bench = Bench::with(Preset::F16);
+    let mut worst: f64 = 0.0;
+    for (side, head_dim, group, scores) in HALVES {
+        let kv_heads = 2 - group % 2;
+        let heads = heads(kv_heads * group, kv_heads, head_dim);
+        worst = worst.max(prompt(&mut bench, Face::Halves(side), heads, scores));
+    }
+    eprintln!("attention in f16: at most {worst:.2} of the allowed error");
 }
 
 /// Sequences in shuffled pages of one pool, and what their rows ask.
@@ -112,8 +133,8 @@ impl World {
         Self { room: ROOMS[heads.group() % 2], heads, scores, keys, values, tables, starts, pages, queries }
     }
 
-    /// All heads of batch row `row`, which sees tokens 0..=position of `sequence`.
-    fn expected(&self, row: usize, sequence: usize, position: usize) -> Vec<Bounded> {
+    /// All heads of batch row `row`, which sees tokens 0..=position of `sequence`; `halves`: queries and weights are rounded to f16.
+    fn expected(&self, row: usize, sequence: usize, position: usize, halves: bool) -> Vec<Bounded> {
         let dim = self.heads.head_dim;
         let own = |cache: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
             let first = self.scores.window.map_or(0, |window| (position + 1).saturating_sub(window));
@@ -122,7 +143,13 @@ impl World {
         let head = |head: usize| {
             let kv_head = head / self.heads.group();
             let q = &self.queries[row][head * dim..(head + 1) * dim];
-            twin::attend(&self.scores, q, &own(&self.keys[sequence], kv_head), &own(&self.values[sequence], kv_head))
+            twin::attend(
+                &self.scores,
+                q,
+                &own(&self.keys[sequence], kv_head),
+                &own(&self.values[sequence], kv_head),
+                halves,
+            )
         };
         (0..self.heads.heads).flat_map(head).collect()
     }
@@ -160,7 +187,9 @@ fn prompt(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
     let contexts: Vec<usize> = CHUNKS.iter().map(|(position, rows)| position + rows).collect();
     let rows = CHUNKS.iter().map(|(_, rows)| rows).sum();
     let world = World::new(heads, scores, &contexts, rows);
-    let most = tile_rows(&face.caps(bench.gpu.caps()), &heads, Class::Prompt);
+    let caps = face.caps(bench.gpu.caps());
+    let most = tile_rows(&caps, &heads, Class::Prompt);
+    let halves = choose(&heads, &caps, Class::Prompt, world.room, world.room).shape == Shape::Fragments;
     let tiles = |size: usize| {
         let mut tiles = Vec::new();
         let mut first = 0;
@@ -179,7 +208,7 @@ fn prompt(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
     let places = CHUNKS.iter().enumerate().flat_map(|(s, &(at, rows))| (0..rows).map(move |i| (s, at + i)));
     let width = heads.heads * heads.head_dim;
     let worst = places.enumerate().map(|(row, (sequence, position))| {
-        let wanted = world.expected(row, sequence, position);
+        let wanted = world.expected(row, sequence, position, halves);
         close(&floats(&words)[row * width..(row + 1) * width], &wanted, &format!("{label} row {row}"))
     });
     let worst = worst.fold(0.0, f64::max);
@@ -198,7 +227,7 @@ fn decode(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
     let width = heads.heads * heads.head_dim;
     let row = |row: usize| row * width..(row + 1) * width;
     let worst = (0..CONTEXTS.len()).map(|i| {
-        let wanted = world.expected(i, i, CONTEXTS[i] - 1);
+        let wanted = world.expected(i, i, CONTEXTS[i] - 1, false);
         close(&floats(&words)[row(i)], &wanted, &format!("{label} context {}", CONTEXTS[i]))
     });
     let worst = worst.fold(0.0, f64::max);
@@ -225,7 +254,7 @@ fn a_row_of_many_tokens_has_longer_splits_and_the_same_bits_alone() {
         let words = run(&mut bench, face, &world, Class::Decode, (0..3).map(tile).collect());
         for (row, context) in contexts.into_iter().enumerate() {
             let own = row * 16..(row + 1) * 16;
-            let wanted = world.expected(row, row, context - 1);
+            let wanted = world.expected(row, row, context - 1, false);
             close(&floats(&words)[own.clone()], &wanted, &format!("{face:?} context {context}"));
             let alone = run(&mut bench, face, &world, Class::Decode, vec![tile(row)]);
             assert!(alone[own.clone()] == words[own], "{face:?}: {context} tokens alone have other bits");

@@ -214,6 +214,38 @@ fn attention_chooses_by_adapter_heads_class_and_room() {
 }
 
 #[test]
+fn prompts_attend_in_f16_where_heads_and_memory_fit() {
+    use attention::{
+        Shape::{self, Group},
+        choose,
+    };
+    // Workgroup memory in KiB, side, heads: rows of a tile, or `None` in f32.
+    let table = [
+        (48, 16, (9, 3, 64), Some(21)),
+        (48, 16, (32, 8, 128), Some(16)),
+        (48, 16, (4, 1, 256), Some(8)),
+        (32, 16, (32, 8, 128), Some(8)),
+        (32, 8, (32, 8, 128), Some(8)),
+        (16, 16, (9, 3, 64), Some(10)),
+        (16, 16, (32, 8, 128), None),
+        (48, 16, (4, 4, 40), None),
+        (48, 8, (4, 4, 40), Some(64)),
+        (48, 16, (71, 1, 64), None),
+    ];
+    for (kib, side, (q, kv, dim), expected) in table {
+        let heads = heads(q, kv, dim);
+        let fragments = Some(Fragments { side, emulated: false });
+        let own = Caps { workgroup_memory: kib << 10, fragments, ..caps(AdapterKind::Gpu, Some(32)) };
+        let chosen = choose(&heads, &own, Class::Prompt, 8192, 700);
+        let found = (chosen.shape == Shape::Fragments).then_some(chosen.rows);
+        assert_eq!(found, expected, "{kib} KiB, side {side}, {heads:?}");
+        assert_eq!(chosen.rows, tile_rows(&own, &heads, Class::Prompt));
+        let decode = choose(&heads, &own, Class::Decode, 8192, 700);
+        assert_eq!(decode.shape, Group, "decoding keeps f32");
+    }
+}
+
+#[test]
 fn there_is_room_for_at_most_64_splits() {
     // Room for contexts of so many tokens: splits on a CPU and on a GPU.
     let table = [(1, 1, 1), (1024, 4, 16), (1025, 5, 9), (8192, 32, 64), (8193, 33, 64), (131_073, 64, 64)];

@@ -74,6 +74,11 @@ fn in_halves() -> HashSet<Arc<Kernel>> {
                 add(Format::Q4_0, epilogue, norm, bias);
             }
         }
+        for (head_dim, group) in [(64, 3), (128, 4), (256, 1), (80, 8)] {
+            for scores in [Scores::of(head_dim), Scores { scale: 0.1, cap: Some(50.0), window: Some(512) }] {
+                all.extend(Attention::new(heads(2 * group, 2, head_dim), scores, 512, &caps).kernels().map(Arc::clone));
+            }
+        }
         let parts = vec![Part { buffer, format: Format::Q4K, first: 0, rows: 640 }];
         let matrix = Matrix { rows: 5 * 128, cols: 512, parts };
         let fusion = Fusion { epilogue: gated(), norm: Some(1e-6), bias: false, scale: 1.0, consts: buffer.whole() };

@@ -9,8 +9,12 @@ use headstart::kernels::{Heads, PAGE, attention::Scores};
 /// score is a relative error of its weight.
 const ROUNDINGS: f64 = 16.0;
 
-/// `q: [head_dim]`; `keys`, `values`: `[tokens][head_dim]`, the tokens that the row sees.
-pub fn attend(scores: &Scores, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<Bounded> {
+/// Half the distance from 1 to the next f16.
+const HALF_ULP: f64 = 1.0 / 2048.0;
+
+/// `q: [head_dim]`; `keys`, `values`: `[tokens][head_dim]`, the tokens that the row sees; `halves`: what is multiplied is rounded to
+/// f16.
+pub fn attend(scores: &Scores, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], halves: bool) -> Vec<Bounded> {
     let scale = f64::from(scores.scale);
     let cap = |score: f64| scores.cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
     let dot = |key: &[f32], term: fn(f64) -> f64| -> f64 {
@@ -26,7 +30,9 @@ pub fn attend(scores: &Scores, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]
     let dim = |d: usize| {
         let terms = weights.iter().zip(values).map(|(p, v)| p / total * f64::from(v[d]));
         let (value, sum) = terms.fold((0.0, 0.0), |(value, sum), term| (value + term, sum + f64::abs(term)));
-        Bounded { value, error: ULP * (ROUNDINGS + 4.0 * size) * sum }
+        // A query's rounding is a relative error of each term of a score, a weight's one of itself.
+        let rounded = if halves { HALF_ULP * (2.0 + 2.0 * size) } else { 0.0 };
+        Bounded { value, error: (ULP * (ROUNDINGS + 4.0 * size) + rounded) * sum }
     };
     (0..q.len()).map(dim).collect()
 }

@@ -1,0 +1,248 @@
+// Tiles of ROWS query rows (T of each query head of a KV head, filled up) and TOKENS tokens in f16, multiplied by matrices of
+// FRAGMENT × FRAGMENT × FRAGMENT with sums in f32. The first pass over the tokens finds each row's highest score; the second
+// rounds weights to f16 and multiplies values, so that no sum has to shrink on the way. The softmax is of those weights. Lanes
+// that are TEAM to a row take its tokens by turns. The shape for prompts on GPUs that have such matrices.
+//
+// A part, one of OUTPUT_PARTS, has PART_ROWS × PART_DIMS matrices of the output. EMULATED: as in linear/fragments.
+#import shared/halves
+const LANES = ${LANES}u;
+const SIDE = ${FRAGMENT}u;
+const ROWS = ${ROWS}u;
+const TOKENS = ${TOKENS}u;
+const TEAM = LANES / ROWS;
+const PARTS = ${OUTPUT_PARTS}u;
+// From one row to the next: 16 bytes more, so that neighbours start in different banks.
+const DIM_STRIDE = HEAD_DIM + 8u;
+const TOKEN_STRIDE = TOKENS + 8u;
+const ROW_STRIDE = ROWS + 8u;
+// [row][dim]
+var<workgroup> queries: array<f16, ROWS * DIM_STRIDE>;
+// [dim][token]; then the weights, [token][row]
+var<workgroup> keys: array<f16, ${KEYS}>;
+// [token][dim]
+var<workgroup> values: array<f16, TOKENS * DIM_STRIDE>;
+// [token][row]; in the end a matrix of each part, [row][dim]
+var<workgroup> scores: array<f32, ${SCORES}>;
+// By team and row.
+var<workgroup> tops: array<f32, LANES>;
+var<workgroup> sums: array<f32, LANES>;
+var<workgroup> bounds: vec3<u32>;
+
+// Where matrices begin.
+fn query_at(m: u32, k: u32) -> u32 { return m * SIDE * DIM_STRIDE + k * SIDE; }
+fn key_at(k: u32, n: u32) -> u32 { return k * SIDE * TOKEN_STRIDE + n * SIDE; }
+fn score_at(m: u32, n: u32) -> u32 { return n * SIDE * ROWS + m * SIDE; }
+fn weight_at(m: u32, k: u32) -> u32 { return k * SIDE * ROW_STRIDE + m * SIDE; }
+fn value_at(k: u32, n: u32) -> u32 { return k * SIDE * DIM_STRIDE + n * SIDE; }
+
+fn page_of(tile: Tile, token: u32) -> u32 { return step[tile.table + token / PAGE]; }
+
+fn load_keys(tile: Tile, head: u32, base: u32, end: u32, lane: u32) {
+  let own = lane % TOKENS;
+  let token = min(base + own, end - 1u);
+  let at = k_word(page_of(tile, token), head, 0u) + token % PAGE;
+  for (var pair = lane / TOKENS; pair < PAIRS; pair += LANES / TOKENS) {
+    let k = vec2<f16>(unpack2x16float(kv[at + pair * PAGE]));
+    keys[pair * 2u * TOKEN_STRIDE + own] = k.x;
+    keys[(pair * 2u + 1u) * TOKEN_STRIDE + own] = k.y;
+  }
+}
+
+fn load_values(tile: Tile, head: u32, base: u32, end: u32, lane: u32) {
+  for (var i = lane; i < TOKENS * PAIRS; i += LANES) {
+    let token = min(base + i / PAIRS, end - 1u);
+    let pair = i % PAIRS;
+    let v = vec2<f16>(unpack2x16float(kv[v_word(page_of(tile, token), head, token % PAGE) + pair]));
+    values[i / PAIRS * DIM_STRIDE + pair * 2u] = v.x;
+    values[i / PAIRS * DIM_STRIDE + pair * 2u + 1u] = v.y;
+  }
+}
+
+// What a row makes of a token's product: LOWEST where it does not see it.
+fn score_of(product: f32, token: u32, position: u32, end: u32) -> f32 {
+#if CAPPED
+  let score = capped(vec4(product)).x;
+#else
+  let score = product;
+#endif
+#if WINDOW
+  return select(LOWEST, score, token <= min(position, end - 1u) && token + ${WINDOW}u > position);
+#else
+  return select(LOWEST, score, token <= min(position, end - 1u));
+#endif
+}
+
+const SCORE_MATRICES = ${ROWS*TOKENS/FRAGMENT/FRAGMENT}u;
+fn multiply_scores(worker: u32, workers: u32, lane: u32) {
+  for (var turn = 0u; turn < SCORE_MATRICES; turn += workers) {
+    // Who has none left does the last again.
+    let matrix = min(turn + worker, SCORE_MATRICES - 1u);
+    let m = matrix % ${ROWS/FRAGMENT}u;
+    let n = matrix / ${ROWS/FRAGMENT}u;
+#if EMULATED
+    for (var e = lane % 32u; e < SIDE * SIDE; e += 32u) {
+      var sum = 0.0;
+      for (var d = 0u; d < HEAD_DIM; d++) {
+        let q = queries[query_at(m, d / SIDE) + e % SIDE * DIM_STRIDE + d % SIDE];
+        sum = fma(f32(q), f32(keys[key_at(d / SIDE, n) + d % SIDE * TOKEN_STRIDE + e / SIDE]), sum);
+      }
+      scores[score_at(m, n) + e / SIDE * ROWS + e % SIDE] = sum;
+    }
+#else
+    var product = coop_mat${FRAGMENT}x${FRAGMENT}<f32, C>();
+#for k in 0..HEAD_DIM/FRAGMENT
+    {
+      let q = coopLoadT<coop_mat${FRAGMENT}x${FRAGMENT}<f16, A>>(&queries[query_at(m, ${k}u)], DIM_STRIDE);
+      let own = coopLoadT<coop_mat${FRAGMENT}x${FRAGMENT}<f16, B>>(&keys[key_at(${k}u, n)], TOKEN_STRIDE);
+      product = coopMultiplyAdd(q, own, product);
+    }
+#end
+    coopStore(product, &scores[score_at(m, n)], ROWS);
+#endif
+  }
+}
+
+// Writes what parts `part` .. `parts_end` have staged, each the matrix (m, n) of its output, over the sums of their rows.
+fn hand_over(tile: Tile, head: u32, part: u32, parts_end: u32, m: u32, n: u32, lane: u32) {
+  workgroupBarrier();
+  for (var i = part * (SIDE * SIDE) + lane; i < parts_end * (SIDE * SIDE); i += LANES) {
+    let own = i / (SIDE * SIDE);
+    let row = (own / ${ACROSS}u * ${PART_ROWS}u + m) * SIDE + i / SIDE % SIDE;
+    let dim = (own % ${ACROSS}u * ${PART_DIMS}u + n) * SIDE + i % SIDE;
+    if (row < ${T*GROUP}u && row / GROUP < tile.count) {
+      let at = ((tile.first + row / GROUP) * HEADS + head * GROUP + row % GROUP) * HEAD_DIM + dim;
+      out[at] = scores[i] / sums[row];
+    }
+  }
+  workgroupBarrier();
+}
+
+@compute @workgroup_size(${LANES})
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+#if !EMULATED
+  @builtin(subgroup_id) subgroup: u32,
+  @builtin(num_subgroups) subgroups: u32,
+#endif
+) {
+#if EMULATED
+  let worker = lane / 32u;
+  let subgroups = PARTS;
+#else
+  let worker = subgroup;
+#endif
+  let head = group.x;
+  let tile = tile_of(group.y);
+  let range = range_of(tile, 0u, TOKENS);
+  // In workgroup memory, for compilers to see that they are the same for all.
+  if (lane == 0u) { bounds = vec3(range.start, range.end, subgroups); }
+  let shared_bounds = workgroupUniformLoad(&bounds);
+  let start = shared_bounds.x;
+  let end = shared_bounds.y;
+  let workers = shared_bounds.z;
+  let row = lane % ROWS;
+  let mate = lane / ROWS;
+  let position = tile.position + row / GROUP;
+  for (var i = lane; i < ROWS * PAIRS; i += LANES) {
+    let r = i / PAIRS;
+    let pair = i % PAIRS;
+    let at = ((tile.first + min(r / GROUP, tile.count - 1u)) * HEADS + head * GROUP + r % GROUP) * HEAD_DIM + pair * 2u;
+    let q = halves(vec4(q[at], q[at + 1u], 0.0, 0.0) * SCALE);
+    queries[r * DIM_STRIDE + pair * 2u] = q.x;
+    queries[r * DIM_STRIDE + pair * 2u + 1u] = q.y;
+  }
+
+  var top = LOWEST;
+  for (var base = start; base < end; base += TOKENS) {
+    load_keys(tile, head, base, end, lane);
+    workgroupBarrier();
+    multiply_scores(worker, workers, lane);
+    workgroupBarrier();
+    for (var j = mate; j < TOKENS; j += TEAM) { top = max(top, score_of(scores[j * ROWS + row], base + j, position, end)); }
+  }
+  tops[lane] = top;
+  workgroupBarrier();
+  for (var j = 0u; j < TEAM; j++) { top = max(top, tops[j * ROWS + row]); }
+
+  // A subgroup of 32 lanes has one part; larger ones have several, one after another, and smaller ones the same twice.
+  for (var turn = 0u; turn < PARTS; turn += workers) {
+    let part = min(turn + worker, PARTS - 1u);
+    let first_row = part / ${ACROSS}u * ${PART_ROWS}u;
+    let first_dim = part % ${ACROSS}u * ${PART_DIMS}u;
+#if EMULATED
+    var output = array<f32, ${PART_ROWS*PART_DIMS*FRAGMENT*FRAGMENT/32}>();
+#else
+#for m in 0..PART_ROWS
+#for n in 0..PART_DIMS
+    var output${m}_${n} = coop_mat${FRAGMENT}x${FRAGMENT}<f32, C>();
+#end
+#end
+#endif
+    var sum = 0.0;
+    for (var base = start; base < end; base += TOKENS) {
+      workgroupBarrier();
+      load_keys(tile, head, base, end, lane);
+      load_values(tile, head, base, end, lane);
+      workgroupBarrier();
+      multiply_scores(worker, workers, lane);
+      workgroupBarrier();
+      for (var j = mate; j < TOKENS; j += TEAM) {
+        let score = score_of(scores[j * ROWS + row], base + j, position, end);
+        let weight = f16(select(0.0, exp(score - top), score > LOWEST));
+        keys[j * ROW_STRIDE + row] = weight;
+        sum += f32(weight);
+      }
+      workgroupBarrier();
+#if EMULATED
+      for (var i = 0u; i < ${PART_ROWS*PART_DIMS*FRAGMENT*FRAGMENT/32}u; i++) {
+        let matrix = i * 32u / (SIDE * SIDE);
+        let e = (i * 32u + lane % 32u) % (SIDE * SIDE);
+        var product = output[i];
+        for (var t = 0u; t < TOKENS; t++) {
+          let weight = keys[weight_at(first_row + matrix / ${PART_DIMS}u, t / SIDE) + t % SIDE * ROW_STRIDE + e / SIDE];
+          let value = values[value_at(t / SIDE, first_dim + matrix % ${PART_DIMS}u) + t % SIDE * DIM_STRIDE + e % SIDE];
+          product = fma(f32(weight), f32(value), product);
+        }
+        output[i] = product;
+      }
+#else
+#for k in 0..TOKENS/FRAGMENT
+      {
+#for n in 0..PART_DIMS
+        let v${n} = coopLoadT<coop_mat${FRAGMENT}x${FRAGMENT}<f16, B>>(&values[value_at(${k}u, first_dim + ${n}u)], DIM_STRIDE);
+#end
+#for m in 0..PART_ROWS
+        let w${m} = coopLoad<coop_mat${FRAGMENT}x${FRAGMENT}<f16, A>>(&keys[weight_at(first_row + ${m}u, ${k}u)], ROW_STRIDE);
+#for n in 0..PART_DIMS
+        output${m}_${n} = coopMultiplyAdd(w${m}, v${n}, output${m}_${n});
+#end
+#end
+      }
+#end
+#endif
+    }
+    sums[lane] = sum;
+    workgroupBarrier();
+    if (lane < ROWS) {
+      for (var j = 1u; j < TEAM; j++) { sum += sums[j * ROWS + row]; }
+      sums[lane] = sum;
+    }
+    workgroupBarrier();
+#if EMULATED
+    for (var matrix = 0u; matrix < ${PART_ROWS*PART_DIMS}u; matrix++) {
+      for (var e = lane % 32u; e < SIDE * SIDE; e += 32u) {
+        scores[part * (SIDE * SIDE) + e] = output[(matrix * (SIDE * SIDE) + e) / 32u];
+      }
+      hand_over(tile, head, turn, turn + workers, matrix / ${PART_DIMS}u, matrix % ${PART_DIMS}u, lane);
+    }
+#else
+#for m in 0..PART_ROWS
+#for n in 0..PART_DIMS
+    coopStoreT(output${m}_${n}, &scores[part * (SIDE * SIDE)], SIDE);
+    hand_over(tile, head, turn, min(turn + workers, PARTS), ${m}u, ${n}u, lane);
+#end
+#end
+#endif
+  }
+}
