@@ -5,7 +5,7 @@
 # card.sh run [RESULTS]: tests and measures there, in the unpacked folder. It needs bash, Python 3 and the card's driver:
 #     python3 -m tarfile -e OUT.tar.xz && cd headstart-card && scripts/card.sh run
 # Whole logs, JSON and charts go to RESULTS (`results`); the end of each is printed. What failed or had no time is told at the end, and
-# by the exit code. From the environment: LIMIT, seconds of it all (460); TESTS, of each of two groups of tests (90); SHAPES, random
+# by the exit code. From the environment: LIMIT, seconds of it all (460); TESTS, of each of three groups of tests (90); SHAPES, random
 # models (1b 8b; also tiny, 135m); LENGTHS, prompts (512,2048); PREFIX, lengths for `bench prefix`; ROUNDS, turns of each engine (2).
 . "$(dirname "$0")/common.sh"
 verb=${1:-}
@@ -83,7 +83,7 @@ run() {
     export LD_LIBRARY_PATH=$PWD/target/lib:${LD_LIBRARY_PATH:-}
     export RUST_BACKTRACE=1 XDG_CACHE_HOME=${XDG_CACHE_HOME:-$results/cache}
 
-    local real=() kinds=(engine:: resume:: ahead:: answers:: architectures::the_engine formats::)
+    local class real=() kinds=(halves:: engine:: resume:: ahead:: answers:: architectures::the_engine formats::)
     [ ! -f $model ] || real=(exactness:: parity:: counters::)
     for shape in ${SHAPES-1b 8b}; do
         step "make-$shape" 60 python3 scripts/bench/synthetic.py "$shape" "models/$shape.gguf"
@@ -91,12 +91,15 @@ run() {
     done
     [ ! -f $model ] || files=($model "${files[@]}")
     step kernels "${TESTS:-90}" target/suite kernels:: --skip kernels::translate
-    step exactness "${TESTS:-90}" target/suite "${kinds[@]}" "${real[@]}"
+    for class in auto f32; do
+        HEADSTART_KERNELS=$class step "exactness-$class" "${TESTS:-90}" target/suite "${kinds[@]}" "${real[@]}"
+    done
     for file in "${files[@]}"; do
         name=$(basename "$file" .gguf)
         step "bench-$name" 100 python3 scripts/bench/run.py --engines headstart,llama-vulkan --model "$file" --lengths "${LENGTHS:-512,2048}" \
             --rounds "${ROUNDS:-2}" --seconds 20 --start 60 --out "$results/bench-$name"
         step "profile-$name" 30 $headstart bench --profile --model "$file" --prefill "${LENGTHS:-512,2048}"
+        step "f32-$name" 30 $headstart bench --kernels f32 --model "$file" --prefill 512 --decode 16 --runs 2
     done
     for file in "${files[@]:0:2}"; do
         name=$(basename "$file" .gguf)

@@ -1,6 +1,7 @@
 //! A file of many weight formats: it answers as its weights in f32 do, from as many bytes as it has.
 
 use headstart::engine::{Engine, EngineOptions};
+use headstart::gpu::Preset;
 use headstart::kernels::{Experts, head_norm::QkNorm};
 use headstart::model::{Config, LayerRole, LayerSpec, Mixture, Quantizable, Role, RopeRows, Stacked};
 use headstart::quant::Format;
@@ -117,7 +118,9 @@ fn open(file: &Gguf) -> Checkpoint {
 fn a_file_of_many_formats_answers_as_its_weights_in_f32_and_stays_as_small() {
     let load = |file: &Gguf| {
         let checkpoint = open(file);
-        let engine = block_on(Engine::load(&checkpoint, &EngineOptions::default(), &mut |_| {})).unwrap();
+        // Weights in f32 are multiplied in f32.
+        let options = EngineOptions { kernels: Some(Preset::F32), ..EngineOptions::default() };
+        let engine = block_on(Engine::load(&checkpoint, &options, &mut |_| {})).unwrap();
         (file.tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>(), engine)
     };
     let prompt: Vec<u32> = (0..40).map(|i| i * 7 % 96).collect();

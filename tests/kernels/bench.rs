@@ -18,7 +18,7 @@ pub enum Face {
     CpuPlain,
     Gpu,
     GpuPlain,
-    /// Prompts in f16 by matrices of this side, emulated.
+    /// Prompts in f16 by matrices of this side, emulated where the adapter at hand has none.
     Halves(u32),
 }
 
@@ -35,7 +35,9 @@ impl Face {
             Face::CpuPlain | Face::GpuPlain | Face::Halves(_) => None,
         };
         let fragments = match self {
-            Face::Halves(side) => Some(Fragments { side, emulated: true }),
+            Face::Halves(side) => {
+                own.fragments.filter(|own| own.side == side).or(Some(Fragments { side, emulated: true }))
+            }
             _ => None,
         };
         Caps { kind, subgroup, fragments, ..own.clone() }

@@ -174,8 +174,7 @@ fn another_model_reuses_nothing_and_the_same_one_everything() {
     for variant in VARIANTS {
         let (base, other) = (variant.base(), variant.make());
         let (own, theirs) = (digest(base.path()), digest(other.path()));
-        let mut first = load(base.path(), &chunked(64));
-        let mut again = load(base.path(), &chunked(64));
+        let [mut first, mut again] = [(); 2].map(|()| load(base.path(), &variant.base_options(chunked(64))));
         let mut changed = load(other.path(), &variant.options(chunked(64)));
         let tokens = prompt(40, first.config().vocab, 3);
         for tier in Tier::reaching(Reach::Process) {

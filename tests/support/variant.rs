@@ -101,6 +101,11 @@ impl Variant {
     pub fn options(&self, options: EngineOptions) -> EngineOptions {
         EngineOptions { quantize: self.quantize, kernels: self.kernels, ..options }
     }
+
+    /// Of what it is a variant of.
+    pub fn base_options(&self, options: EngineOptions) -> EngineOptions {
+        EngineOptions { kernels: self.kernels.map(|_| Preset::F32), ..options }
+    }
 }
 
 /// Where the numbers of a tensor lie.
