@@ -67,9 +67,7 @@ async fn products(gpu: &mut Gpu, class: Class) -> Result<bool> {
     let (epilogue, consts) = (Epilogue::Store, unused.whole());
     let fusion = Fusion { epilogue, norm: None, bias: false, scale: 1.0, consts };
     let linear = Linear::new(matrix, &fusion, &[class], gpu.caps());
-    for kernel in linear.kernels() {
-        gpu.compile(kernel).await?;
-    }
+    gpu.compile_all(linear.kernels(), &mut |_, _| {}).await?;
     let staging = Staging::default();
     let (mut right, mut first_row) = (true, Vec::new());
     // Each rung of the ladder, the largest first.

@@ -121,10 +121,10 @@ impl Runner {
         gpu.flush()?;
 
         let kernels = model.kernels();
-        for (done, kernel) in kernels.iter().enumerate() {
-            gpu.compile(kernel).await?;
-            progress(Progress { stage: Stage::Shaders, done: done as u64 + 1, total: kernels.len() as u64 });
-        }
+        let mut shaders = |done: usize, total: usize| {
+            progress(Progress { stage: Stage::Shaders, done: done as u64, total: total as u64 })
+        };
+        gpu.compile_all(&kernels, &mut shaders).await?;
 
         let rows = most + max_sequences;
         let memory = memory::activations(&mut gpu, &config, context, rows, max_sequences).await?;

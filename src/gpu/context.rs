@@ -5,12 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{
-    Buffer, Caps, Kernel, Numerics, Preset,
-    features::Wanted,
-    shader::Library,
-    sites::{Pipeline, Sites},
-};
+use super::{Buffer, Caps, Numerics, Preset, features::Wanted, shader::Library, sites::Sites};
 use crate::error::{Error, Result};
 
 /// What a person wants to know about the adapter in use.
@@ -41,8 +36,8 @@ pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     info: AdapterInfo,
-    caps: Caps,
-    library: Library,
+    pub(super) caps: Caps,
+    pub(super) library: Library,
     next_id: u32,
     pub(super) buffers: HashMap<u32, wgpu::Buffer>,
     pub(super) sites: Sites,
@@ -223,61 +218,6 @@ impl Gpu {
     pub fn destroy(&self) {
         self.device.destroy();
         lock(&self.trouble).lost.get_or_insert("it was destroyed".into());
-    }
-
-    /// Compiles `kernel` unless it already is.
-    pub async fn compile(&mut self, kernel: &Arc<Kernel>) -> Result<()> {
-        if self.sites.has(kernel) {
-            return Ok(());
-        }
-        let fail = |problem: String| Error::Shader { name: kernel.label(), problem };
-        let source = super::shader::expand(self.library, kernel.name, &kernel.defines)?;
-        let has_subgroups = self.caps.subgroup.is_some() || self.caps.fragments.is_some();
-        debug_assert!(has_subgroups || !source.contains("subgroup"), "{}", kernel.label());
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let descriptor =
-            wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
-        // SAFETY: every kernel guards its own indices (checked against the CPU twins) and its loops are bounded.
-        let module =
-            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..)
-            .zip(kernel.bindings)
-            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
-                binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only: *access == super::Access::Read },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
-                },
-                count: None,
-            })
-            .collect();
-        let layout = self
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(kernel.name),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        if let Some(error) = scope.pop().await {
-            return Err(fail(error.to_string()));
-        }
-        self.check()?;
-        self.sites.add(Arc::clone(kernel), Pipeline { raw, layout });
-        Ok(())
     }
 
     fn next_id(&mut self) -> u32 {

@@ -6,6 +6,7 @@
 #[doc(hidden)]
 mod buffer;
 mod caps;
+mod compile;
 pub(crate) mod context;
 mod features;
 #[doc(hidden)]
