@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use web_time::Instant;
 
 use super::tiers::{Checked, check};
-use super::{Blob, BoxFuture, Deadline, Key, Loaded, Missing, Tiers, Wanted};
+use super::{Blob, BoxFuture, Bytes, Deadline, Key, Loaded, Missing, Tiers, Wanted};
 
 /// Groups on their way, beside the one that is being handed out.
 const IN_FLIGHT: usize = 2;
@@ -156,7 +156,7 @@ async fn fetch<T: Send + 'static>(
         // Each block of the group is missing for the same reason, of which one is told.
         Err(error) => return (vec![Checked::Failed(error)], Instant::now()),
     };
-    let little = values.iter().flatten().map(Vec::len).sum::<usize>() <= LITTLE;
+    let little = values.iter().flatten().map(Bytes::len).sum::<usize>() <= LITTLE;
     let checks = values.into_iter().zip(wanted).map(|(bytes, wanted)| {
         let unpack = unpack.clone();
         move || check(bytes, &wanted.expected(&wanted.fields()), &unpack)

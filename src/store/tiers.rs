@@ -1,7 +1,7 @@
 //! Memory before slower stores: what is found further back moves to the front, what is saved goes to all.
 //!
-//! `save` costs an encoding, which the engine gives to threads, a copy into memory and one for each store behind, which writes when it likes (see
-//! [`Store::put`]). `load` lets nothing through that [`Blob::view`] rejects: it is counted by reason, removed where it
+//! `save` costs an encoding, which the engine gives to threads: memory and the stores behind, which write when they like (see
+//! [`Store::put`]), share its bytes, and so do memory and whoever loads. `load` lets nothing through that [`Blob::view`] rejects: it is counted by reason, removed where it
 //! lay, and the next tier is asked. No fault of a store is an error here; every one is counted.
 //!
 //! Blobs that decode kernels wrote carry that mark: they are not bit-identical to what another process would compute, and
@@ -18,8 +18,8 @@ use web_time::Instant;
 use super::ahead::Unpack;
 use super::workers::Workers;
 use super::{
-    Answer, Blob, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store, StoreError,
-    Written, manifest, system_clock,
+    Answer, Blob, Bytes, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store,
+    StoreError, Written, manifest, system_clock,
 };
 
 /// What holds for every tier.
@@ -99,13 +99,13 @@ pub struct Places {
 pub(super) enum Checked<T> {
     Absent,
     /// What was made of the blob, and its bytes.
-    Whole(T, Vec<u8>),
+    Whole(T, Bytes),
     Refused(Reject),
     Failed(StoreError),
 }
 
 /// Verifies what a tier gave, and unpacks the very bytes that were verified. One SHA-256 over them.
-pub(super) fn check<T>(bytes: Option<Vec<u8>>, expected: &Expected<'_>, unpack: &Unpack<T>) -> Checked<T> {
+pub(super) fn check<T>(bytes: Option<Bytes>, expected: &Expected<'_>, unpack: &Unpack<T>) -> Checked<T> {
     let Some(bytes) = bytes else { return Checked::Absent };
     match Blob::view(&bytes, expected).map(|blob| unpack(blob)) {
         Ok(value) => Checked::Whole(value, bytes),
@@ -116,7 +116,7 @@ pub(super) fn check<T>(bytes: Option<Vec<u8>>, expected: &Expected<'_>, unpack: 
 /// A blob as tiers keep it.
 struct Encoded {
     key: Key,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// It is worth more than what lies there.
     replaces: bool,
 }
@@ -124,7 +124,7 @@ struct Encoded {
 impl Encoded {
     fn new(blob: &Blob, heals: bool) -> Self {
         let replaces = (heals || blob.last_hidden.is_some()) && blob.producer == Producer::Prefill;
-        Self { key: blob.key, bytes: blob.encode(), replaces }
+        Self { key: blob.key, bytes: blob.encode().into(), replaces }
     }
 }
 
@@ -365,7 +365,7 @@ impl Tiers {
         self.stat(0, |stats| stats.dropped += blobs);
     }
 
-    async fn keep(&self, tier: usize, key: &Key, bytes: &[u8], replaces: bool) {
+    async fn keep(&self, tier: usize, key: &Key, bytes: &Bytes, replaces: bool) {
         let (store, ttl) = (self.store(tier), self.config.ttl);
         let kept = match replaces {
             true => store.put(key, bytes, ttl).await,

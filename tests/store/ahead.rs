@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headstart::store::{
-    Ahead, Answer, Blob, Deadline, Family, Key, MemoryStore, Missing, Store, StoreError, Tiers, TiersConfig, Wanted,
-    system_clock,
+    Ahead, Answer, Blob, Bytes, Deadline, Family, Key, MemoryStore, Missing, Store, StoreError, Tiers, TiersConfig,
+    Wanted, system_clock,
 };
 
 use super::*;
@@ -25,11 +25,11 @@ impl Store for Noting {
         "noting"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         self.inner.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         self.asked.borrow_mut().push(keys.len());
         Box::pin(async move {
             if self.hangs {
@@ -46,7 +46,7 @@ impl Store for Noting {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         self.inner.put(key, bytes, ttl)
     }
 
@@ -88,7 +88,7 @@ fn scene(change: impl Fn(&mut Noting)) -> Scene {
     let asked: [Rc<RefCell<Vec<usize>>>; 2] = Default::default();
     let store = |asked: &Rc<RefCell<Vec<usize>>>| {
         let inner = MemoryStore::new(1 << 20, system_clock());
-        blocks.iter().for_each(|block| wait(inner.put(&block.key, &block.encode(), None)).unwrap());
+        blocks.iter().for_each(|block| wait(inner.put(&block.key, &block.encode().into(), None)).unwrap());
         Noting { inner, asked: asked.clone(), fails: false, hangs: false }
     };
     let (mut near, far) = (store(&asked[0]), store(&asked[1]));
@@ -120,7 +120,7 @@ fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
     for what in ["lost", "damaged", "failing"] {
         let scene = scene(|near| match what {
             "lost" => assert!(wait(near.inner.remove(&key(3))).unwrap()),
-            "damaged" => wait(near.inner.put(&key(3), b"damaged", None)).unwrap(),
+            "damaged" => wait(near.inner.put(&key(3), &Bytes::from_static(b"damaged"), None)).unwrap(),
             _ => near.fails = true,
         });
         let Scene { blocks, tiers, .. } = &scene;
