@@ -19,8 +19,11 @@ use super::ahead::Unpack;
 use super::workers::Workers;
 use super::{
     Answer, Blob, Bytes, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store,
-    StoreError, Written, manifest, system_clock,
+    StoreError, Wanted, Written, manifest, system_clock,
 };
+
+/// Bytes that are verified at once: handing them to threads would take longer.
+const LITTLE: usize = 64 << 10;
 
 /// What holds for every tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,9 +108,9 @@ pub(super) enum Checked<T> {
 }
 
 /// Verifies what a tier gave, and unpacks the very bytes that were verified. One SHA-256 over them.
-pub(super) fn check<T>(bytes: Option<Bytes>, expected: &Expected<'_>, unpack: &Unpack<T>) -> Checked<T> {
+fn check<T>(bytes: Option<Bytes>, wanted: &Wanted, unpack: &Unpack<T>) -> Checked<T> {
     let Some(bytes) = bytes else { return Checked::Absent };
-    match Blob::view(&bytes, expected).map(|blob| unpack(blob)) {
+    match Blob::view(&bytes, &wanted.expected(&wanted.fields())).map(|blob| unpack(blob)) {
         Ok(value) => Checked::Whole(value, bytes),
         Err(reason) => Checked::Refused(reason),
     }
@@ -197,13 +200,14 @@ impl Tiers {
     #[doc(hidden)]
     pub async fn load(&self, expected: &Expected<'_>) -> Option<Loaded> {
         let unpack: Unpack<Blob> = Arc::new(|blob| blob.into_owned());
-        self.load_from(0, expected, &unpack, Deadline::NEVER).await.ok()
+        self.load_from(0, &Wanted::from(*expected), &unpack, Deadline::NEVER).await.ok()
     }
 
-    pub(super) async fn load_from<T>(
+    /// The block from the nearest tier, from `first` on, that has it whole.
+    pub(super) async fn load_from<T: Send + 'static>(
         &self,
         first: usize,
-        expected: &Expected<'_>,
+        wanted: &Wanted,
         unpack: &Unpack<T>,
         until: Deadline,
     ) -> Result<Loaded<T>, Missing> {
@@ -213,10 +217,14 @@ impl Tiers {
                 break;
             }
             let began = Instant::now();
-            let got = self.bounded(tier, until, store.get(&expected.key)).await;
-            let checked = got.map_or_else(Checked::Failed, |bytes| check(bytes, expected, unpack));
+            let got = self.bounded(tier, until, store.get(&wanted.key)).await;
+            let checked = match got {
+                Ok(bytes) => self.check_all(vec![bytes], vec![wanted.clone()], unpack).await.pop(),
+                Err(error) => Some(Checked::Failed(error)),
+            };
+            let checked = checked.unwrap_or(Checked::Absent);
             let ms = began.elapsed().as_secs_f64() * 1e3;
-            match self.accept(tier, checked, &expected.key, expected.start, ms, until).await {
+            match self.accept(tier, checked, wanted, ms, until).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(further) => missing = missing.or(further),
             }
@@ -236,24 +244,42 @@ impl Tiers {
         deadline.bound(answer).await.unwrap_or_else(late)
     }
 
-    pub(super) fn workers(&self) -> &Workers {
-        &self.workers
+    /// Verifies and unpacks what a tier gave for blocks, on threads where that is worth handing it over; in their order.
+    pub(super) async fn check_all<T: Send + 'static>(
+        &self,
+        values: Vec<Option<Bytes>>,
+        wanted: Vec<Wanted>,
+        unpack: &Unpack<T>,
+    ) -> Vec<Checked<T>> {
+        let little = values.iter().flatten().map(Bytes::len).sum::<usize>() <= LITTLE;
+        let checks = values.into_iter().zip(wanted).map(|(bytes, wanted)| {
+            let unpack = unpack.clone();
+            move || check(bytes, &wanted, &unpack)
+        });
+        if little {
+            return checks.map(|check| check()).collect();
+        }
+        let under_way: Vec<_> = checks.map(|check| self.workers.run(check)).collect();
+        let mut checked = Vec::with_capacity(under_way.len());
+        for check in under_way {
+            checked.push(check.await);
+        }
+        checked
     }
 
-    /// What a tier gave within `ms` milliseconds, if it is the one expected, or its `start`.
+    /// What a tier gave within `ms` milliseconds, if it is the one wanted, or its start.
     pub(super) async fn accept<T>(
         &self,
         tier: usize,
         got: Checked<T>,
-        key: &Key,
-        start: bool,
+        wanted: &Wanted,
         ms: f64,
         until: Deadline,
     ) -> Result<Loaded<T>, Missing> {
         let (value, bytes) = match got {
             Checked::Whole(value, bytes) => (value, bytes),
             Checked::Refused(reason) => {
-                self.discard(tier, key, reason, until).await;
+                self.discard(tier, &wanted.key, reason, until).await;
                 return Err(Missing::Damaged);
             }
             Checked::Absent => {
@@ -273,8 +299,8 @@ impl Tiers {
             stats.load_ms += ms;
         });
         // The start of a file is not the file.
-        for nearer in (0..tier).filter(|_| !start) {
-            self.keep(nearer, key, &bytes, false).await;
+        for nearer in (0..tier).filter(|_| !wanted.is_start()) {
+            self.keep(nearer, &wanted.key, &bytes, false).await;
         }
         Ok(Loaded { value, tier, name: self.store(tier).name(), bytes: bytes.len(), ms })
     }

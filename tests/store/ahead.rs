@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use headstart::store::{
-    Ahead, Answer, Blob, Bytes, Deadline, Family, Key, MemoryStore, Missing, Store, StoreError, Tiers, TiersConfig,
-    Wanted, system_clock,
+    Ahead, Answer, Blob, Bytes, Deadline, Key, MemoryStore, Missing, Store, StoreError, Tiers, TiersConfig, Wanted,
+    system_clock,
 };
 
 use super::*;
@@ -77,9 +78,7 @@ impl Scene {
 }
 
 fn wanted(blob: &Blob) -> Wanted {
-    let namespace = NAMESPACE.map(|(tag, value)| (tag.to_string(), value.to_string())).to_vec();
-    let family = Family { namespace, element: Element::F16, rows: ROWS.to_vec(), windows: 0, hidden: HIDDEN, state: 0 };
-    Wanted { key: blob.key, parent: blob.parent, tokens: blob.tokens.clone(), start: false, family: family.into() }
+    Wanted::from(Expected { rows: &blob.rows, ..expected(blob) })
 }
 
 /// Ten blocks in two stores behind a memory that keeps nothing.
@@ -136,6 +135,21 @@ fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
                 assert_eq!((stats.misses, stats.rejected.values().sum()), if what == "lost" { (1, 0) } else { (0, 1) });
             }
         }
+    }
+}
+
+#[test]
+fn large_blocks_are_verified_beside_the_caller_wherever_they_are_found() {
+    let block = Blob { rows: vec![Row { k: 4096, v: 4096 }], kv: vec![7; 16 * 8192], ..blob(16, false) };
+    let behind = MemoryStore::new(1 << 20, system_clock());
+    wait(behind.put(&block.key, &block.encode().into(), None)).unwrap();
+    let memory = MemoryStore::new(0, system_clock());
+    let tiers = Rc::new(Tiers::new(memory, vec![Box::new(behind)], TiersConfig::default()));
+    for place in [0, 1] {
+        let unpack = Arc::new(|_: Blob<&[u8]>| thread::current().id());
+        let mut ahead = Ahead::new(tiers.clone(), vec![wanted(&block)], vec![place], 1, Deadline::NEVER, unpack);
+        let loaded = wait(ahead.next()).unwrap().unwrap();
+        assert_eq!((loaded.tier, loaded.value == thread::current().id()), (1, false), "said to be in tier {place}");
     }
 }
 
