@@ -10,7 +10,8 @@ use headstart::engine::{Engine, EngineOptions, Event, FinishReason, Request, Seq
 use headstart::kv::Sources;
 use headstart::sample::SamplingParams;
 use headstart::store::{
-    Answer, Background, BackgroundConfig, BreakerConfig, Key, MemoryStore, Store, Tiers, TiersConfig, system_clock,
+    Answer, Background, BackgroundConfig, BreakerConfig, Bytes, Key, MemoryStore, Store, Tiers, TiersConfig,
+    system_clock,
 };
 use pollster::block_on;
 
@@ -89,7 +90,7 @@ fn finish(engine: &mut Engine) -> Vec<(SequenceId, FinishReason, usize)> {
     ended
 }
 
-type Shared = Arc<Mutex<HashMap<Key, Vec<u8>>>>;
+type Shared = Arc<Mutex<HashMap<Key, Bytes>>>;
 
 /// A store that answers nobody until its gate is opened.
 struct Gated {
@@ -110,19 +111,19 @@ impl Store for Gated {
         "gated"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         self.pass();
         Box::pin(async move { Ok(self.inner.lock().unwrap().get(key).cloned()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         self.pass();
         Box::pin(async move { Ok(keys.iter().map(|key| self.inner.lock().unwrap().get(key).cloned()).collect()) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.inner.lock().unwrap().insert(*key, bytes.to_vec());
+            self.inner.lock().unwrap().insert(*key, bytes.clone());
             Ok(())
         })
     }

@@ -15,13 +15,11 @@ use std::task::{Context, Poll};
 
 use web_time::Instant;
 
-use super::tiers::{Checked, check};
+use super::tiers::Checked;
 use super::{Blob, BoxFuture, Deadline, Key, Loaded, Missing, Tiers, Wanted};
 
 /// Groups on their way, beside the one that is being handed out.
 const IN_FLIGHT: usize = 2;
-/// Bytes of a group that are verified at once: handing them to threads would take longer.
-const LITTLE: usize = 64 << 10;
 
 /// Makes of a verified block what the caller keeps of it, on the thread that verified it.
 pub type Unpack<T> = Arc<dyn Fn(Blob<&[u8]>) -> T + Send + Sync>;
@@ -77,12 +75,11 @@ impl<T: Send + 'static> Ahead<T> {
         let (tier, got, ms) = self.take().await?;
         let wanted = &self.wanted[self.given];
         self.given += 1;
-        let missing = match self.tiers.accept(tier, got, &wanted.key, wanted.is_start(), ms, self.deadline).await {
+        let missing = match self.tiers.accept(tier, got, wanted, ms, self.deadline).await {
             Ok(loaded) => return Some(Ok(loaded)),
             Err(missing) => missing,
         };
-        let (fields, unpack) = (wanted.fields(), &self.unpack);
-        let behind = self.tiers.load_from(tier + 1, &wanted.expected(&fields), unpack, self.deadline).await;
+        let behind = self.tiers.load_from(tier + 1, wanted, &self.unpack, self.deadline).await;
         Some(behind.map_err(|further| missing.or(further)))
     }
 
@@ -151,23 +148,9 @@ async fn fetch<T: Send + 'static>(
     let keys: Vec<Key> = wanted.iter().map(|wanted| wanted.key).collect();
     let most = wanted.iter().map(Wanted::bytes).max().unwrap_or(0);
     let got = tiers.bounded(tier, deadline, tiers.store(tier).get_many(&keys, most)).await;
-    let values = match got {
-        Ok(values) => values,
+    match got {
+        Ok(values) => (tiers.check_all(values, wanted, &unpack).await, Instant::now()),
         // Each block of the group is missing for the same reason, of which one is told.
-        Err(error) => return (vec![Checked::Failed(error)], Instant::now()),
-    };
-    let little = values.iter().flatten().map(Vec::len).sum::<usize>() <= LITTLE;
-    let checks = values.into_iter().zip(wanted).map(|(bytes, wanted)| {
-        let unpack = unpack.clone();
-        move || check(bytes, &wanted.expected(&wanted.fields()), &unpack)
-    });
-    if little {
-        return (checks.map(|check| check()).collect(), Instant::now());
+        Err(error) => (vec![Checked::Failed(error)], Instant::now()),
     }
-    let under_way: Vec<_> = checks.map(|check| tiers.workers().run(check)).collect();
-    let mut checked = Vec::with_capacity(under_way.len());
-    for check in under_way {
-        checked.push(check.await);
-    }
-    (checked, Instant::now())
 }

@@ -6,7 +6,7 @@
 //! still hangs in an earlier call past that call's deadline. After some failures in a row it is left alone for a while, for
 //! reads and for writes each by its own [`Breaker`]; what would be written meanwhile is dropped.
 //!
-//! Cost: one copy of a value put, two threads. A store that hangs for ever costs the thread that it hangs.
+//! Cost: two threads, and no copy of a value. A store that hangs for ever costs the thread that it hangs.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use super::reply::{Reply, locked};
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Call, Deadline, Key, Record, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Call, Deadline, Key, Record, Store, StoreError, Usage};
 
 /// How much may wait, and how long for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// What is queued or being written.
-    values: HashMap<Key, Value>,
+    values: HashMap<Key, Arc<Value>>,
     bytes: u64,
     /// Jobs of the writing thread that are not done, and those of them that note what was written.
     jobs: usize,
@@ -86,9 +86,8 @@ struct State {
     problem: Option<String>,
 }
 
-#[derive(Clone)]
 struct Value {
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     ttl: Option<Duration>,
     /// Not to be written over one that is there.
     new: bool,
@@ -171,7 +170,7 @@ impl Background {
             return Err(StoreError::QueueFull { store: self.name, bytes: state.bytes });
         }
         state.bytes = bytes;
-        state.values.insert(key, value);
+        state.values.insert(key, Arc::new(value));
         drop(state);
         let (shared, breaker) = (self.shared.clone(), self.writes.breaker.clone());
         self.later(move |store| shared.write(store, key, &breaker));
@@ -261,10 +260,11 @@ impl Shared {
 
     /// Writes what is queued for `key`, if anything still is.
     fn write(&self, store: &dyn Store, key: Key, breaker: &Mutex<Breaker>) {
-        let Some(Value { bytes, ttl, new }) = self.state().values.get(&key).cloned() else { return };
+        let Some(value) = self.state().values.get(&key).cloned() else { return };
+        let Value { bytes, ttl, new } = &*value;
         let written = self.attempt(store, breaker, || match new {
-            true => block_on(store.put_new(&key, &bytes, ttl)),
-            false => block_on(store.put(&key, &bytes, ttl)),
+            true => block_on(store.put_new(&key, bytes, *ttl)),
+            false => block_on(store.put(&key, bytes, *ttl)),
         });
         let state = &mut *self.state();
         if let Err(error) = written {
@@ -272,7 +272,7 @@ impl Shared {
             state.problem = Some(error.to_string());
         }
         // It may have been replaced meanwhile.
-        if state.values.get(&key).is_some_and(|value| Arc::ptr_eq(&value.bytes, &bytes)) {
+        if state.values.get(&key).is_some_and(|queued| Arc::ptr_eq(queued, &value)) {
             state.forget(&key);
         }
     }
@@ -326,15 +326,15 @@ impl Store for Background {
         self.name
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(self.get_many(std::slice::from_ref(key), usize::MAX).await?.pop().flatten()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move {
-            let start = |bytes: &[u8]| bytes[..bytes.len().min(most)].to_vec();
+            let start = |bytes: &Bytes| bytes.slice(..bytes.len().min(most));
             let queued = |key| Some(start(&self.shared.state().values.get(key)?.bytes));
-            let mut values: Vec<Option<Vec<u8>>> = keys.iter().map(queued).collect();
+            let mut values: Vec<Option<Bytes>> = keys.iter().map(queued).collect();
             let open: Vec<usize> = (0..keys.len()).filter(|&i| values[i].is_none()).collect();
             if !open.is_empty() {
                 let keys: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
@@ -345,12 +345,12 @@ impl Store for Background {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
-        Box::pin(async move { self.queue(*key, Value { bytes: bytes.into(), ttl, new: false }) })
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move { self.queue(*key, Value { bytes: bytes.clone(), ttl, new: false }) })
     }
 
-    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
-        Box::pin(async move { self.queue(*key, Value { bytes: bytes.into(), ttl, new: true }) })
+    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move { self.queue(*key, Value { bytes: bytes.clone(), ttl, new: true }) })
     }
 
     /// Done behind what was put before, on the thread that writes.

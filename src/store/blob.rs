@@ -111,6 +111,15 @@ pub struct Wanted {
     pub family: Arc<Family>,
 }
 
+impl From<Expected<'_>> for Wanted {
+    fn from(expected: Expected<'_>) -> Self {
+        let Expected { key, parent, tokens, namespace, element, rows, windows, start, hidden, state } = expected;
+        let namespace = namespace.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect();
+        let family = Family { namespace, element, rows: rows.to_vec(), windows, hidden, state };
+        Self { key, parent, tokens: tokens.to_vec(), start, family: Arc::new(family) }
+    }
+}
+
 impl Wanted {
     pub(super) fn is_start(&self) -> bool {
         self.start && self.family.windows > 0
@@ -120,7 +129,7 @@ impl Wanted {
         self.family.namespace.iter().map(|(tag, value)| (&**tag, &**value)).collect()
     }
 
-    /// `fields`: those of [`Wanted::fields`], of this block or of another one of the family.
+    /// `fields`: those of [`Wanted::fields`].
     pub(super) fn expected<'a>(&'a self, fields: &'a [(&'a str, &'a str)]) -> Expected<'a> {
         let Family { element, rows, windows, hidden, state, .. } = &*self.family;
         let (element, windows, hidden, state) = (*element, *windows, *hidden, *state);

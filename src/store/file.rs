@@ -143,9 +143,8 @@ impl Shape {
         tensors
     }
 
-    /// Bytes of the data before those of layers with a window.
-    fn start(&self) -> usize {
-        let tensors = self.tensors();
+    /// Bytes of the data, of these tensors, before those of layers with a window.
+    fn start(&self, tensors: &[(String, TensorInfo)]) -> usize {
         let windows = tensors.len() - 2 * self.windows;
         tensors[windows - 1].1.data_offsets.1
     }
@@ -205,8 +204,9 @@ impl Head {
         max_tokens: usize,
     ) -> Result<(Self, &'a [u8]), Reject> {
         let (head, _) = Self::parse(header, format, max_tokens)?;
-        let data = data.get(..head.shape.start()).ok_or(Reject::Truncated)?;
-        let header = render(&head.metadata, &head.shape.tensors());
+        let tensors = head.shape.tensors();
+        let data = data.get(..head.shape.start(&tensors)).ok_or(Reject::Truncated)?;
+        let header = render(&head.metadata, &tensors);
         verify(&header, data, head.start)?;
         Ok((head, data))
     }
@@ -248,13 +248,17 @@ pub(super) struct Known {
     /// Bytes of the data, and of those before layers with a window.
     data: usize,
     start: usize,
+    /// Its digests, in the order in which they are made.
+    digests: &'static [&'static str],
 }
 
 impl Known {
     pub(crate) fn new(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str, &str)]) -> Self {
         let tensors = shape.tensors();
         let header = render(&fields(shape, namespace, metadata), &tensors);
-        Self { header, data: tensors.last().map_or(0, |(_, last)| last.data_offsets.1), start: shape.start() }
+        let data = tensors.last().map_or(0, |(_, last)| last.data_offsets.1);
+        let digests: &[&str] = if shape.windows > 0 { &[START, DIGEST] } else { &[DIGEST] };
+        Self { header, data, start: shape.start(&tensors), digests }
     }
 
     /// The data of a file, verified, or only what is before layers with a window; `None` where its header is another one, or its
@@ -266,8 +270,8 @@ impl Known {
         };
         // Both digests are zeros below that of the start, its own alone below that of the whole.
         let (mut sealed, mut digests) = (self.header.clone(), Vec::new());
-        for name in [START, DIGEST] {
-            let Some(place) = self.place(name) else { continue };
+        for name in self.digests {
+            let place = self.place(name)?;
             let digest = unhex(str::from_utf8(header.get(place.clone())?).ok()?)?;
             digests.push((sealed.clone(), digest));
             sealed[place.clone()].copy_from_slice(&header[place]);
@@ -322,7 +326,7 @@ pub(super) fn write<'a>(
         file[8..8 + header.len()].copy_from_slice(&render(&fields, &tensors));
     };
     if shape.windows > 0 {
-        seal(START, shape.start());
+        seal(START, shape.start(&tensors));
     }
     seal(DIGEST, bytes);
     file
@@ -330,8 +334,8 @@ pub(super) fn write<'a>(
 
 /// Bytes at the beginning of a file in which its start lies, whatever of it may be there.
 pub(super) fn start_bytes(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str, &str)]) -> usize {
-    let fields = fields(shape, namespace, metadata);
-    8 + render(&fields, &shape.tensors()).len() + shape.start()
+    let (fields, tensors) = (fields(shape, namespace, metadata), shape.tensors());
+    8 + render(&fields, &tensors).len() + shape.start(&tensors)
 }
 
 /// The metadata of a file, whose digests are zeros.
@@ -375,7 +379,8 @@ pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
 
 /// 64 lower-case hex digits.
 pub(super) fn hex(key: &Key) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = key.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
 
 /// Reads what [`hex`] writes, and nothing else.

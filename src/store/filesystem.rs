@@ -24,7 +24,7 @@ use std::time::Duration;
 use super::lru::{Entry, Lru};
 use super::manifest;
 use super::scan::{self, Kind};
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Clock, Key, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Store, StoreError, Usage};
 
 /// Bounds of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,14 +242,14 @@ impl FilesystemStore {
     }
 
     /// The first `most` bytes of a value, or all of fewer. A use.
-    fn start(&self, key: &Key, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+    fn start(&self, key: &Key, most: usize) -> Result<Option<Bytes>, StoreError> {
         let home = self.home(key);
         let inner = &mut *home.inner.borrow_mut();
         let read = home.read(inner, key, most);
         home.count(inner, &home.path(key), read)
     }
 
-    fn read(&self, inner: &mut Inner, key: &Key, most: usize) -> io::Result<Option<Vec<u8>>> {
+    fn read(&self, inner: &mut Inner, key: &Key, most: usize) -> io::Result<Option<Bytes>> {
         let path = self.path(key);
         let now = (self.clock)();
         let Some(entry) = scan::look(&path)? else {
@@ -277,7 +277,7 @@ impl FilesystemStore {
         // In a directory that is read-only the order is this process's alone.
         let _ = scan::stamp_use(&file, used);
         inner.lru.touch(key, used);
-        Ok(Some(bytes))
+        Ok(Some(bytes.into()))
     }
 
     fn look_up(&self, inner: &mut Inner, keys: &[Key]) -> io::Result<Vec<bool>> {
@@ -334,15 +334,15 @@ impl Store for FilesystemStore {
         "disk"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { self.start(key, usize::MAX) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move { keys.iter().map(|key| self.start(key, most)).collect() })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
             let home = self.home(key);
             let (length, budget) = (bytes.len() as u64, home.config.budget.min(home.config.max_value));

@@ -17,7 +17,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::blob::{BLOCK, Producer};
-use super::{Key, Store, StoreError};
+use super::{Bytes, Key, Store, StoreError};
 
 /// How deep a group is, in blocks.
 pub const GROUP: usize = 16;
@@ -207,7 +207,7 @@ impl Manifest {
     }
 
     /// As a store keeps it under `key`.
-    pub(super) fn encode(&self, key: &Key) -> Vec<u8> {
+    pub(super) fn encode(&self, key: &Key) -> Bytes {
         let mut body = Vec::with_capacity(self.nodes.len() * (NODE + 4 * BLOCK));
         for (parent, noted) in &self.nodes {
             let parent = parent.map_or(u16::MAX, |parent| parent as u16);
@@ -217,7 +217,7 @@ impl Manifest {
             body.extend(noted.expires_ms.to_le_bytes());
             body.extend(noted.tokens.iter().flat_map(|token| token.to_le_bytes()));
         }
-        [FORMAT, &digest(key, &body)[..], &body].concat()
+        [FORMAT, &digest(key, &body)[..], &body].concat().into()
     }
 
     /// The manifest of `key`, if the bytes are one, whole.
@@ -290,11 +290,7 @@ pub(super) async fn record<S: Store + ?Sized>(store: &S, root: &Key, record: &Re
 }
 
 /// What all stores' answers say of `roots`, of which each gave one value, if it has one.
-pub(super) fn merged(
-    keys: &[Key],
-    values: impl IntoIterator<Item = Vec<Option<Vec<u8>>>>,
-    now_ms: u64,
-) -> Vec<Manifest> {
+pub(super) fn merged(keys: &[Key], values: impl IntoIterator<Item = Vec<Option<Bytes>>>, now_ms: u64) -> Vec<Manifest> {
     let mut manifests = vec![Manifest::default(); keys.len()];
     for of_store in values {
         for ((manifest, key), bytes) in manifests.iter_mut().zip(keys).zip(of_store) {

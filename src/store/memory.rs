@@ -3,7 +3,7 @@
 //! Manifests have a small budget beside it, so that they outlive the blocks.
 //!
 //! Invariant: the budget is never exceeded, counting [`MemoryStore::OVERHEAD`] for every entry beside its bytes. Expired
-//! entries go before any other. Every operation is O(log n) and one copy of the value.
+//! entries go before any other. Every operation is O(log n), and none copies a value: it is shared with whoever gave it or was given it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::lru::{Entry, Lru};
 use super::manifest::{self, is_manifest};
-use super::{Answer, BoxFuture, Clock, Key, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Bytes, Clock, Key, Store, StoreError, Usage};
 
 /// Values in this process's memory, the least recently used first to go.
 pub struct MemoryStore {
@@ -25,7 +25,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Inner {
     lru: Lru,
-    values: HashMap<Key, Box<[u8]>>,
+    values: HashMap<Key, Bytes>,
     tick: u64,
     usage: Usage,
 }
@@ -49,7 +49,7 @@ impl MemoryStore {
         self.manifests.as_deref().filter(|_| is_manifest(key)).unwrap_or(self)
     }
 
-    fn insert(&self, key: &Key, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+    fn insert(&self, key: &Key, value: &Bytes, ttl: Option<Duration>) -> Result<(), StoreError> {
         let bytes = (value.len() as u64).saturating_add(Self::OVERHEAD);
         if bytes > self.budget {
             return Err(StoreError::TooLarge { bytes, budget: self.budget });
@@ -66,19 +66,19 @@ impl MemoryStore {
         let used = inner.next_tick();
         let expires_ms = ttl.map(|ttl| now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
         inner.lru.insert(*key, Entry { bytes, used, expires_ms });
-        inner.values.insert(*key, value.into());
+        inner.values.insert(*key, value.clone());
         inner.usage.written += 1;
         inner.usage.written_bytes += value.len() as u64;
         Ok(())
     }
 
     /// The first `most` bytes of a value, or all of fewer. A use.
-    fn start(&self, key: &Key, most: usize) -> Option<Vec<u8>> {
+    fn start(&self, key: &Key, most: usize) -> Option<Bytes> {
         let inner = &mut *self.home(key).inner.borrow_mut();
         inner.expire((self.clock)());
         let used = inner.next_tick();
         inner.lru.touch(key, used);
-        inner.values.get(key).map(|value| value[..value.len().min(most)].to_vec())
+        inner.values.get(key).map(|value| value.slice(..value.len().min(most)))
     }
 }
 
@@ -106,15 +106,15 @@ impl Store for MemoryStore {
         "memory"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(self.start(key, usize::MAX)) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move { Ok(keys.iter().map(|key| self.start(key, most)).collect()) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move { self.home(key).insert(key, bytes, ttl) })
     }
 

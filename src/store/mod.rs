@@ -45,6 +45,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use bytes::Bytes;
+
 pub use ahead::{Ahead, Unpack};
 #[cfg(not(target_arch = "wasm32"))]
 pub use background::{Background, BackgroundConfig};
@@ -92,11 +94,11 @@ pub trait Store {
     fn name(&self) -> &'static str;
 
     /// The value of `key`, whole.
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>>;
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>>;
 
     /// Several at once: one round trip, where the store is far. The caller bounds how many. Of each at least the first `most` bytes,
     /// where it has as many: a store that can read a part reads no more.
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         let _ = most;
         Box::pin(async move {
             let mut values = Vec::with_capacity(keys.len());
@@ -108,11 +110,11 @@ pub trait Store {
     }
 
     /// Replaces what was there, at once: a reader sees the old value or the new one, whole. Without `ttl` it stays until
-    /// its room is needed. A store that takes long queues it and answers at once; [`Store::get`] sees what is queued.
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()>;
+    /// its room is needed. Whoever keeps the value in memory shares it, so it is no part of something larger. A store that takes long queues it and answers at once; [`Store::get`] sees what is queued.
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()>;
 
     /// As [`Store::put`], unless there is a value already, which is marked as used then.
-    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
             let keys = std::slice::from_ref(key);
             match self.contains(keys).await?.first() {

@@ -1,7 +1,7 @@
 //! Memory before slower stores: what is found further back moves to the front, what is saved goes to all.
 //!
-//! `save` costs an encoding, which the engine gives to threads, a copy into memory and one for each store behind, which writes when it likes (see
-//! [`Store::put`]). `load` lets nothing through that [`Blob::view`] rejects: it is counted by reason, removed where it
+//! `save` costs an encoding, which the engine gives to threads: memory and the stores behind, which write when they like (see
+//! [`Store::put`]), share its bytes, and so do memory and whoever loads. `load` lets nothing through that [`Blob::view`] rejects: it is counted by reason, removed where it
 //! lay, and the next tier is asked. No fault of a store is an error here; every one is counted.
 //!
 //! Blobs that decode kernels wrote carry that mark: they are not bit-identical to what another process would compute, and
@@ -18,9 +18,12 @@ use web_time::Instant;
 use super::ahead::Unpack;
 use super::workers::Workers;
 use super::{
-    Answer, Blob, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store, StoreError,
-    Written, manifest, system_clock,
+    Answer, Blob, Bytes, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store,
+    StoreError, Wanted, Written, manifest, system_clock,
 };
+
+/// Bytes that are verified at once: handing them to threads would take longer.
+const LITTLE: usize = 64 << 10;
 
 /// What holds for every tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,15 +102,15 @@ pub struct Places {
 pub(super) enum Checked<T> {
     Absent,
     /// What was made of the blob, and its bytes.
-    Whole(T, Vec<u8>),
+    Whole(T, Bytes),
     Refused(Reject),
     Failed(StoreError),
 }
 
 /// Verifies what a tier gave, and unpacks the very bytes that were verified. One SHA-256 over them.
-pub(super) fn check<T>(bytes: Option<Vec<u8>>, expected: &Expected<'_>, unpack: &Unpack<T>) -> Checked<T> {
+fn check<T>(bytes: Option<Bytes>, wanted: &Wanted, unpack: &Unpack<T>) -> Checked<T> {
     let Some(bytes) = bytes else { return Checked::Absent };
-    match Blob::view(&bytes, expected).map(|blob| unpack(blob)) {
+    match Blob::view(&bytes, &wanted.expected(&wanted.fields())).map(|blob| unpack(blob)) {
         Ok(value) => Checked::Whole(value, bytes),
         Err(reason) => Checked::Refused(reason),
     }
@@ -116,7 +119,7 @@ pub(super) fn check<T>(bytes: Option<Vec<u8>>, expected: &Expected<'_>, unpack: 
 /// A blob as tiers keep it.
 struct Encoded {
     key: Key,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// It is worth more than what lies there.
     replaces: bool,
 }
@@ -124,7 +127,7 @@ struct Encoded {
 impl Encoded {
     fn new(blob: &Blob, heals: bool) -> Self {
         let replaces = (heals || blob.last_hidden.is_some()) && blob.producer == Producer::Prefill;
-        Self { key: blob.key, bytes: blob.encode(), replaces }
+        Self { key: blob.key, bytes: blob.encode().into(), replaces }
     }
 }
 
@@ -197,13 +200,14 @@ impl Tiers {
     #[doc(hidden)]
     pub async fn load(&self, expected: &Expected<'_>) -> Option<Loaded> {
         let unpack: Unpack<Blob> = Arc::new(|blob| blob.into_owned());
-        self.load_from(0, expected, &unpack, Deadline::NEVER).await.ok()
+        self.load_from(0, &Wanted::from(*expected), &unpack, Deadline::NEVER).await.ok()
     }
 
-    pub(super) async fn load_from<T>(
+    /// The block from the nearest tier, from `first` on, that has it whole.
+    pub(super) async fn load_from<T: Send + 'static>(
         &self,
         first: usize,
-        expected: &Expected<'_>,
+        wanted: &Wanted,
         unpack: &Unpack<T>,
         until: Deadline,
     ) -> Result<Loaded<T>, Missing> {
@@ -213,10 +217,14 @@ impl Tiers {
                 break;
             }
             let began = Instant::now();
-            let got = self.bounded(tier, until, store.get(&expected.key)).await;
-            let checked = got.map_or_else(Checked::Failed, |bytes| check(bytes, expected, unpack));
+            let got = self.bounded(tier, until, store.get(&wanted.key)).await;
+            let checked = match got {
+                Ok(bytes) => self.check_all(vec![bytes], vec![wanted.clone()], unpack).await.pop(),
+                Err(error) => Some(Checked::Failed(error)),
+            };
+            let checked = checked.unwrap_or(Checked::Absent);
             let ms = began.elapsed().as_secs_f64() * 1e3;
-            match self.accept(tier, checked, &expected.key, expected.start, ms, until).await {
+            match self.accept(tier, checked, wanted, ms, until).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(further) => missing = missing.or(further),
             }
@@ -236,24 +244,42 @@ impl Tiers {
         deadline.bound(answer).await.unwrap_or_else(late)
     }
 
-    pub(super) fn workers(&self) -> &Workers {
-        &self.workers
+    /// Verifies and unpacks what a tier gave for blocks, on threads where that is worth handing it over; in their order.
+    pub(super) async fn check_all<T: Send + 'static>(
+        &self,
+        values: Vec<Option<Bytes>>,
+        wanted: Vec<Wanted>,
+        unpack: &Unpack<T>,
+    ) -> Vec<Checked<T>> {
+        let little = values.iter().flatten().map(Bytes::len).sum::<usize>() <= LITTLE;
+        let checks = values.into_iter().zip(wanted).map(|(bytes, wanted)| {
+            let unpack = unpack.clone();
+            move || check(bytes, &wanted, &unpack)
+        });
+        if little {
+            return checks.map(|check| check()).collect();
+        }
+        let under_way: Vec<_> = checks.map(|check| self.workers.run(check)).collect();
+        let mut checked = Vec::with_capacity(under_way.len());
+        for check in under_way {
+            checked.push(check.await);
+        }
+        checked
     }
 
-    /// What a tier gave within `ms` milliseconds, if it is the one expected, or its `start`.
+    /// What a tier gave within `ms` milliseconds, if it is the one wanted, or its start.
     pub(super) async fn accept<T>(
         &self,
         tier: usize,
         got: Checked<T>,
-        key: &Key,
-        start: bool,
+        wanted: &Wanted,
         ms: f64,
         until: Deadline,
     ) -> Result<Loaded<T>, Missing> {
         let (value, bytes) = match got {
             Checked::Whole(value, bytes) => (value, bytes),
             Checked::Refused(reason) => {
-                self.discard(tier, key, reason, until).await;
+                self.discard(tier, &wanted.key, reason, until).await;
                 return Err(Missing::Damaged);
             }
             Checked::Absent => {
@@ -273,8 +299,8 @@ impl Tiers {
             stats.load_ms += ms;
         });
         // The start of a file is not the file.
-        for nearer in (0..tier).filter(|_| !start) {
-            self.keep(nearer, key, &bytes, false).await;
+        for nearer in (0..tier).filter(|_| !wanted.is_start()) {
+            self.keep(nearer, &wanted.key, &bytes, false).await;
         }
         Ok(Loaded { value, tier, name: self.store(tier).name(), bytes: bytes.len(), ms })
     }
@@ -365,7 +391,7 @@ impl Tiers {
         self.stat(0, |stats| stats.dropped += blobs);
     }
 
-    async fn keep(&self, tier: usize, key: &Key, bytes: &[u8], replaces: bool) {
+    async fn keep(&self, tier: usize, key: &Key, bytes: &Bytes, replaces: bool) {
         let (store, ttl) = (self.store(tier), self.config.ttl);
         let kept = match replaces {
             true => store.put(key, bytes, ttl).await,

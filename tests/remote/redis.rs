@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use headstart::store::{Blob, Key, RemoteConfig, Store, StoreError, connect};
+use headstart::store::{Blob, Bytes, Key, RemoteConfig, Store, StoreError, connect};
 use pollster::block_on as wait;
 
 use crate::store::{blob, key};
@@ -22,13 +22,13 @@ fn open(url: &str) -> Box<dyn Store> {
     connect(url, &patient()).unwrap()
 }
 
-pub fn block(n: u8) -> (Key, Vec<u8>) {
+pub fn block(n: u8) -> (Key, Bytes) {
     let block = Blob { key: key(n), ..blob(16, false) };
-    (block.key, block.encode())
+    (block.key, block.encode().into())
 }
 
 /// Puts, and waits until it is written or given up.
-pub fn write(store: &dyn Store, key: &Key, bytes: &[u8]) {
+pub fn write(store: &dyn Store, key: &Key, bytes: &Bytes) {
     wait(store.put(key, bytes, None)).unwrap();
     wait(store.flush()).unwrap();
 }
@@ -210,9 +210,9 @@ fn only_whole_blocks_of_their_name_are_sent() {
     let redis = Redis::start(&[]);
     let store = open(&redis.url());
     let (key_of_1, bytes) = block(1);
-    let mut damaged = bytes.clone();
+    let mut damaged = bytes.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
-    write(&*store, &key_of_1, &damaged);
+    write(&*store, &key_of_1, &damaged.into());
     assert!(store.problem().unwrap().contains("damaged before it was sent: digest"));
     write(&*store, &key(2), &bytes);
     assert!(store.problem().unwrap().contains("under the name of another"));
@@ -235,7 +235,7 @@ fn what_is_too_long_or_of_another_kind_is_not_there() {
     for (key, bytes) in [(&keys[0], None), (&keys[1], Some(1 << 20)), (&keys[2], None), (&keys[4], None)] {
         assert_eq!(wait(store.get(key)).unwrap().map(|value| value.len()), bytes);
     }
-    let long = vec![0; (1 << 20) + 1];
+    let long = vec![0; (1 << 20) + 1].into();
     write(&*store, &key(5), &long);
     assert!(store.problem().unwrap().contains("at most 1048576"), "{:?}", store.problem());
     assert!(wait(store.get(&whole)).unwrap().is_some(), "and it goes on");
@@ -355,7 +355,7 @@ fn a_full_server_drops_or_evicts_and_goes_on_answering() {
     let rows = vec![headstart::store::Row { k: 4096, v: 4096 }];
     for n in 0..100 {
         let block = Blob { key: key(n), rows: rows.clone(), kv: vec![n; 16 * 8192], ..blob(16, false) };
-        wait(store.put(&block.key, &block.encode(), None)).unwrap();
+        wait(store.put(&block.key, &block.encode().into(), None)).unwrap();
     }
     wait(store.flush()).unwrap();
     let keys: Vec<Key> = (0..100).map(key).collect();

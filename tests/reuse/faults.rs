@@ -62,7 +62,8 @@ fn damages(whole: &[Vec<u8>]) -> Vec<(String, usize, Damage)> {
 fn stored(engine: &Engine, tokens: &[u32]) -> (Vec<headstart::store::Key>, Vec<Vec<u8>>) {
     let keys: Vec<_> = headstart::kv::Key::chain(&engine.namespace(""), tokens).map(|key| key.0).collect();
     let store = engine.tiers().unwrap().stores().last().unwrap();
-    let bytes = keys.iter().map(|key| block_on(store.get(key)).unwrap().expect("the block was stored")).collect();
+    let value = |key| block_on(store.get(key)).unwrap().expect("the block was stored");
+    let bytes = keys.iter().map(|key| value(key).to_vec()).collect();
     (keys, bytes)
 }
 

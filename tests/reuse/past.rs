@@ -7,7 +7,8 @@ use std::time::Duration;
 use headstart::engine::Engine;
 use headstart::kv::{Key, Miss, Namespace, Reason};
 use headstart::store::{
-    self, Answer as Given, FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig, system_clock,
+    self, Answer as Given, Bytes, FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig,
+    system_clock,
 };
 use pollster::block_on;
 
@@ -239,16 +240,16 @@ impl Store for Slow {
         self.0.name()
     }
 
-    fn get<'a>(&'a self, key: &'a store::Key) -> Given<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a store::Key) -> Given<'a, Option<Bytes>> {
         self.0.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [store::Key], most: usize) -> Given<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [store::Key], most: usize) -> Given<'a, Vec<Option<Bytes>>> {
         thread::sleep(Duration::from_secs(3));
         self.0.get_many(keys, most)
     }
 
-    fn put<'a>(&'a self, key: &'a store::Key, bytes: &'a [u8], ttl: Option<Duration>) -> Given<'a, ()> {
+    fn put<'a>(&'a self, key: &'a store::Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Given<'a, ()> {
         self.0.put(key, bytes, ttl)
     }
 

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use headstart::store::{
-    Ahead, Answer, Blob, Deadline, Family, Key, MemoryStore, Missing, Store, StoreError, Tiers, TiersConfig, Wanted,
+    Ahead, Answer, Blob, Bytes, Deadline, Key, MemoryStore, Missing, Store, StoreError, Tiers, TiersConfig, Wanted,
     system_clock,
 };
 
@@ -25,11 +26,11 @@ impl Store for Noting {
         "noting"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         self.inner.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         self.asked.borrow_mut().push(keys.len());
         Box::pin(async move {
             if self.hangs {
@@ -46,7 +47,7 @@ impl Store for Noting {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         self.inner.put(key, bytes, ttl)
     }
 
@@ -77,9 +78,7 @@ impl Scene {
 }
 
 fn wanted(blob: &Blob) -> Wanted {
-    let namespace = NAMESPACE.map(|(tag, value)| (tag.to_string(), value.to_string())).to_vec();
-    let family = Family { namespace, element: Element::F16, rows: ROWS.to_vec(), windows: 0, hidden: HIDDEN, state: 0 };
-    Wanted { key: blob.key, parent: blob.parent, tokens: blob.tokens.clone(), start: false, family: family.into() }
+    Wanted::from(Expected { rows: &blob.rows, ..expected(blob) })
 }
 
 /// Ten blocks in two stores behind a memory that keeps nothing.
@@ -88,7 +87,7 @@ fn scene(change: impl Fn(&mut Noting)) -> Scene {
     let asked: [Rc<RefCell<Vec<usize>>>; 2] = Default::default();
     let store = |asked: &Rc<RefCell<Vec<usize>>>| {
         let inner = MemoryStore::new(1 << 20, system_clock());
-        blocks.iter().for_each(|block| wait(inner.put(&block.key, &block.encode(), None)).unwrap());
+        blocks.iter().for_each(|block| wait(inner.put(&block.key, &block.encode().into(), None)).unwrap());
         Noting { inner, asked: asked.clone(), fails: false, hangs: false }
     };
     let (mut near, far) = (store(&asked[0]), store(&asked[1]));
@@ -120,7 +119,7 @@ fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
     for what in ["lost", "damaged", "failing"] {
         let scene = scene(|near| match what {
             "lost" => assert!(wait(near.inner.remove(&key(3))).unwrap()),
-            "damaged" => wait(near.inner.put(&key(3), b"damaged", None)).unwrap(),
+            "damaged" => wait(near.inner.put(&key(3), &Bytes::from_static(b"damaged"), None)).unwrap(),
             _ => near.fails = true,
         });
         let Scene { blocks, tiers, .. } = &scene;
@@ -136,6 +135,21 @@ fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
                 assert_eq!((stats.misses, stats.rejected.values().sum()), if what == "lost" { (1, 0) } else { (0, 1) });
             }
         }
+    }
+}
+
+#[test]
+fn large_blocks_are_verified_beside_the_caller_wherever_they_are_found() {
+    let block = Blob { rows: vec![Row { k: 4096, v: 4096 }], kv: vec![7; 16 * 8192], ..blob(16, false) };
+    let behind = MemoryStore::new(1 << 20, system_clock());
+    wait(behind.put(&block.key, &block.encode().into(), None)).unwrap();
+    let memory = MemoryStore::new(0, system_clock());
+    let tiers = Rc::new(Tiers::new(memory, vec![Box::new(behind)], TiersConfig::default()));
+    for place in [0, 1] {
+        let unpack = Arc::new(|_: Blob<&[u8]>| thread::current().id());
+        let mut ahead = Ahead::new(tiers.clone(), vec![wanted(&block)], vec![place], 1, Deadline::NEVER, unpack);
+        let loaded = wait(ahead.next()).unwrap().unwrap();
+        assert_eq!((loaded.tier, loaded.value == thread::current().id()), (1, false), "said to be in tier {place}");
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use headstart::store::{
-    Answer, Background, BackgroundConfig, BreakerConfig, Deadline, FilesystemConfig, FilesystemStore, Key, MemoryStore,
-    Store, StoreError, Tiers, TiersConfig, system_clock,
+    Answer, Background, BackgroundConfig, BreakerConfig, Bytes, Deadline, FilesystemConfig, FilesystemStore, Key,
+    MemoryStore, Store, StoreError, Tiers, TiersConfig, system_clock,
 };
 
 use super::{blob, expected, key, wait};
@@ -14,7 +14,7 @@ use super::{blob, expected, key, wait};
 /// What a test sees and steers of a store that other threads use.
 #[derive(Default)]
 struct Inner {
-    values: HashMap<Key, Vec<u8>>,
+    values: HashMap<Key, Bytes>,
     /// Calls that have begun.
     reads: usize,
     writes: usize,
@@ -71,12 +71,12 @@ impl Store for Fake {
         "fake"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { self.read(|inner| inner.values.get(key).cloned()) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {
-        Box::pin(async move { self.write(|inner| drop(inner.values.insert(*key, bytes.to_vec()))) })
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move { self.write(|inner| drop(inner.values.insert(*key, bytes.clone()))) })
     }
 
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
@@ -113,7 +113,7 @@ fn behind(fake: &Fake, config: BackgroundConfig) -> Background {
 }
 
 fn put(store: &Background, n: u8) -> Result<(), StoreError> {
-    wait(store.put(&key(n), &[n; 10], None))
+    wait(store.put(&key(n), &vec![n; 10].into(), None))
 }
 
 #[test]
@@ -126,13 +126,13 @@ fn what_is_queued_is_seen_and_written_while_nobody_waits() {
     }
     fake.until(|inner| inner.writes == 1);
     assert_eq!(wait(store.contains(&[key(0), key(2)])).unwrap(), [true, true]);
-    assert_eq!(wait(store.get(&key(1))).unwrap(), Some(vec![1; 10]));
+    assert_eq!(wait(store.get(&key(1))).unwrap(), Some(Bytes::from(vec![1; 10])));
     assert_eq!(fake.see(|inner| (inner.reads, inner.values.len())), (0, 0), "the store itself was not asked");
 
     fake.set(|inner| inner.reads_hang = false);
     assert_eq!(
         wait(store.get_many(&[key(9), key(0)], usize::MAX)).unwrap(),
-        [None, Some(vec![0; 10])],
+        [None, Some(vec![0; 10].into())],
         "no read waits for a write"
     );
     fake.set(|inner| inner.writes_hang = false);
@@ -164,15 +164,17 @@ fn a_value_that_comes_while_another_is_written_replaces_it() {
     let store = behind(&fake, patient());
     put(&store, 0).unwrap();
     fake.until(|inner| inner.writes == 1);
-    wait(store.put_new(&key(0), b"not this", None)).unwrap();
-    wait(store.put(&key(0), b"this", None)).unwrap();
-    assert_eq!(wait(store.get(&key(0))).unwrap().unwrap(), b"this");
+    wait(store.put_new(&key(0), &Bytes::from_static(b"not this"), None)).unwrap();
+    let this = Bytes::from(b"this".to_vec());
+    wait(store.put(&key(0), &this, None)).unwrap();
+    let queued = wait(store.get(&key(0))).unwrap().unwrap();
+    assert_eq!((&queued, queued.as_ptr()), (&this, this.as_ptr()), "it is shared");
     fake.set(|inner| inner.writes_hang = false);
     wait(store.flush()).unwrap();
-    assert_eq!(fake.see(|inner| (inner.writes, inner.values[&key(0)].clone())), (2, b"this".to_vec()));
-    wait(store.put_new(&key(0), b"nor this", None)).unwrap();
+    assert_eq!(fake.see(|inner| (inner.writes, inner.values[&key(0)].clone())), (2, "this".into()));
+    wait(store.put_new(&key(0), &Bytes::from_static(b"nor this"), None)).unwrap();
     wait(store.flush()).unwrap();
-    assert_eq!(fake.see(|inner| (inner.writes, inner.values[&key(0)].clone())), (2, b"this".to_vec()));
+    assert_eq!(fake.see(|inner| (inner.writes, inner.values[&key(0)].clone())), (2, "this".into()));
 }
 
 #[test]

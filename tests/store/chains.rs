@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use headstart::kv::{self, Fields, Namespace};
 use headstart::store::{
-    BLOCK, Chain, Description, FilesystemConfig, FilesystemStore, Listing, Reject, Removed, Store, StoreError,
+    BLOCK, Bytes, Chain, Description, FilesystemConfig, FilesystemStore, Listing, Reject, Removed, Store, StoreError,
 };
 use proptest::prelude::*;
 
@@ -53,7 +53,7 @@ fn store(disk: &FilesystemStore, blocks: &[Blob], ttl: Option<Duration>) -> Vec<
     let keys: Vec<Key> = blocks.iter().map(|block| block.key).collect();
     let there = wait(disk.contains(&keys)).unwrap();
     for (block, _) in blocks.iter().zip(there).filter(|(_, there)| !there) {
-        wait(disk.put(&block.key, &block.encode(), ttl)).unwrap();
+        wait(disk.put(&block.key, &block.encode().into(), ttl)).unwrap();
     }
     wait(disk.touch(&keys));
     keys
@@ -223,7 +223,7 @@ fn damaged_files_are_counted_and_the_rest_is_listed() {
     let whole = blocks(&ns, &tokens(100..116), false)[0].encode();
     let data = whole.len() - 16 * 24;
     let bad = key(1);
-    let put = |bytes: &[u8]| wait(disk.put(&bad, bytes, None)).unwrap();
+    let put = |bytes: &[u8]| wait(disk.put(&bad, &Bytes::copy_from_slice(bytes), None)).unwrap();
     let mut damages: Vec<Vec<u8>> = (0..data).step_by(7).map(|length| whole[..length].to_vec()).collect();
     damages.extend([whole.clone(), whole[..whole.len() - 1].to_vec(), [&whole[..], b"x"].concat(), vec![0xff; 9000]]);
     for damage in &damages {
@@ -243,7 +243,7 @@ fn forged_ancestors_end_a_walk() {
     let disk = disk(folder.path(), &Time::at(1_000_000));
     let forge = |own: u8, parent: u8, n: usize| {
         let forged = Blob { key: key(own), parent: key(parent), ..blob(n, false) };
-        wait(disk.put(&forged.key, &forged.encode(), None)).unwrap();
+        wait(disk.put(&forged.key, &forged.encode().into(), None)).unwrap();
     };
     let listed = || {
         let listed = disk.chains(&root).unwrap();
@@ -406,7 +406,7 @@ fn each_salt_has_its_own_part_of_the_directory() {
     assert_eq!(none.root(), folder.path());
     for n in 0..40 {
         for store in [&none, &a, &b] {
-            wait(store.put(&key(n), &[n], None)).unwrap();
+            wait(store.put(&key(n), &vec![n].into(), None)).unwrap();
         }
     }
     let count = |store: &FilesystemStore| store.keys().unwrap().len();
@@ -420,10 +420,10 @@ fn each_salt_has_its_own_part_of_the_directory() {
     assert_eq!(FilesystemStore::tenants(folder.path()).unwrap().len(), 3);
 
     wait(a.clear()).unwrap();
-    wait(none.put(&key(1), b"x", Some(Duration::from_millis(1)))).unwrap();
+    wait(none.put(&key(1), &Bytes::from_static(b"x"), Some(Duration::from_millis(1)))).unwrap();
     time.advance(10);
     none.sweep().unwrap();
     assert_eq!([&none, &a, &b].map(count), [3, 0, 2]);
     assert_eq!(wait(of("a", 3).get(&key(39))).unwrap(), None);
-    assert_eq!(wait(of("../../b", 3).get(&key(39))).unwrap(), Some(vec![39]));
+    assert_eq!(wait(of("../../b", 3).get(&key(39))).unwrap(), Some(vec![39].into()));
 }

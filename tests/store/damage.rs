@@ -199,7 +199,7 @@ fn an_unwritable_directory_is_read_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), KIB << 10);
     wait(store.put(&key(1), &value(1), None)).unwrap();
-    wait(store.put(&key(3), &blob(4, false).encode(), None)).unwrap();
+    wait(store.put(&key(3), &blob(4, false).encode().into(), None)).unwrap();
     let before = files(folder.path());
     lock(folder.path(), 0o555);
     let shell = "if [ \"$(id -u)\" = 0 ]; then exec setpriv --bounding-set -dac_override \"$0\" --exact \"$1\"; fi; exec \"$0\" --exact \"$1\"";

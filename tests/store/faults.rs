@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use headstart::store::{BreakerConfig, FilesystemConfig, FilesystemStore, Key, Store, StoreError, system_clock};
+use headstart::store::{BreakerConfig, Bytes, FilesystemConfig, FilesystemStore, Key, Store, StoreError, system_clock};
 
 use super::*;
 pub use crate::support::files;
@@ -22,7 +22,7 @@ pub fn open(folder: &Path, budget: u64) -> FilesystemStore {
 }
 
 /// The only right value of a key: its length and every byte follow from it.
-pub fn value(n: u8) -> Vec<u8> {
+pub fn value(n: u8) -> Bytes {
     (0..5_000 + 40 * n as usize).map(|i| (i as u8).wrapping_mul(n | 1)).collect()
 }
 
@@ -146,7 +146,7 @@ fn a_process_killed_while_writing_leaves_nothing_that_is_trusted() {
     if let Some(folder) = child() {
         let store = open(&folder, KIB << 20);
         for n in (0u8..=255).cycle() {
-            wait(store.put(&key(n), &value(n).repeat(50), None)).unwrap();
+            wait(store.put(&key(n), &value(n).repeat(50).into(), None)).unwrap();
         }
     }
     let folder = tempfile::tempdir().unwrap();
@@ -233,10 +233,13 @@ fn a_file_in_place_of_the_directory_makes_the_store_read_only_for_a_while() {
     let config = FilesystemConfig { breaker, ..FilesystemConfig::default() };
     let store = FilesystemStore::new(&root, config, time.clock());
     for _ in 0..3 {
-        assert!(matches!(wait(store.put(&key(1), b"x", None)), Err(StoreError::Io { .. })));
+        assert!(matches!(wait(store.put(&key(1), &Bytes::from_static(b"x"), None)), Err(StoreError::Io { .. })));
     }
     for _ in 0..5 {
-        assert!(matches!(wait(store.put(&key(1), b"x", None)), Err(StoreError::Paused { store: "disk" })));
+        assert!(matches!(
+            wait(store.put(&key(1), &Bytes::from_static(b"x"), None)),
+            Err(StoreError::Paused { store: "disk" })
+        ));
     }
     let usage = store.usage();
     assert_eq!((usage.failures, usage.refused, usage.entries, usage.bytes), (3, 5, 0, 0));
@@ -244,10 +247,10 @@ fn a_file_in_place_of_the_directory_makes_the_store_read_only_for_a_while() {
     assert_eq!(fs::read(&root).unwrap(), b"a letter");
     fs::remove_file(&root).unwrap();
     assert_eq!(wait(store.get(&key(1))).unwrap(), None, "reading goes on");
-    assert!(matches!(wait(store.put(&key(1), b"x", None)), Err(StoreError::Paused { .. })));
+    assert!(matches!(wait(store.put(&key(1), &Bytes::from_static(b"x"), None)), Err(StoreError::Paused { .. })));
     time.advance(1_000);
-    wait(store.put(&key(1), b"x", None)).unwrap();
-    assert_eq!(wait(store.get(&key(1))).unwrap().unwrap(), b"x");
+    wait(store.put(&key(1), &Bytes::from_static(b"x"), None)).unwrap();
+    assert_eq!(wait(store.get(&key(1))).unwrap().unwrap(), "x");
 }
 
 /// The limit on a file's size makes a write fail half way, as a full disk does.
@@ -258,7 +261,7 @@ fn a_write_that_fails_half_way_leaves_nothing() {
         let store = open(&folder, KIB << 10);
         wait(store.put(&key(1), &value(1), None)).unwrap();
         for _ in 0..3 {
-            let full = wait(store.put(&key(2), &vec![7; 200_000], None));
+            let full = wait(store.put(&key(2), &vec![7; 200_000].into(), None));
             assert!(matches!(full, Err(StoreError::Io { .. })), "{full:?}");
             assert_eq!(wait(store.get(&key(2))).unwrap(), None);
         }
@@ -296,9 +299,9 @@ fn what_is_no_file_is_no_value() {
     for n in 1..5 {
         assert_eq!(wait(store.get(&key(n))).unwrap(), None, "{n}");
     }
-    let large = vec![0; FilesystemConfig::default().max_value as usize + 1];
+    let large = Bytes::from(vec![0; FilesystemConfig::default().max_value as usize + 1]);
     assert!(matches!(wait(store.put(&key(5), &large, None)), Err(StoreError::TooLarge { .. })));
-    wait(store.put(&key(5), &large[1..], None)).unwrap();
+    wait(store.put(&key(5), &large.slice(1..), None)).unwrap();
     assert_eq!(wait(store.get(&key(5))).unwrap().unwrap().len(), large.len() - 1);
     assert_eq!(wait(store.contains(&[1, 2, 3].map(key))).unwrap(), [false; 3]);
     store.sweep().unwrap();

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use headstart::store::{
-    Background, BackgroundConfig, Deadline, FilesystemConfig, FilesystemStore, GROUP, Manifest, MemoryStore, Producer,
-    Store, StoreError, Tiers, TiersConfig, Written, system_clock,
+    Background, BackgroundConfig, Bytes, Deadline, FilesystemConfig, FilesystemStore, GROUP, Manifest, MemoryStore,
+    Producer, Store, StoreError, Tiers, TiersConfig, Written, system_clock,
 };
 
 use super::*;
@@ -124,7 +124,7 @@ fn a_manifest_that_is_damaged_is_forgotten_and_written_again() {
     assert_eq!(read(&tiers), before);
     // That of another group in its place.
     let other = Manifest::key(&[8; 32]);
-    wait(tiers.stores().last().unwrap().put(&other, &whole, None)).unwrap();
+    wait(tiers.stores().last().unwrap().put(&other, &whole.into(), None)).unwrap();
     assert_eq!(wait(tiers.manifests(&[[8; 32]], Deadline::NEVER)), [Manifest::default()]);
 }
 
@@ -179,10 +179,10 @@ fn a_store_that_is_only_read_from_is_no_fault() {
         fn name(&self) -> &'static str {
             "read-only"
         }
-        fn get<'a>(&'a self, key: &'a Key) -> headstart::store::Answer<'a, Option<Vec<u8>>> {
+        fn get<'a>(&'a self, key: &'a Key) -> headstart::store::Answer<'a, Option<Bytes>> {
             self.0.get(key)
         }
-        fn put<'a>(&'a self, _: &'a Key, _: &'a [u8], _: Option<Duration>) -> headstart::store::Answer<'a, ()> {
+        fn put<'a>(&'a self, _: &'a Key, _: &'a Bytes, _: Option<Duration>) -> headstart::store::Answer<'a, ()> {
             Box::pin(async { Err(StoreError::ReadOnly { store: "read-only" }) })
         }
         fn contains<'a>(&'a self, keys: &'a [Key]) -> headstart::store::Answer<'a, Vec<bool>> {

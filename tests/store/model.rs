@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use headstart::store::{FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, StoreError, system_clock};
+use headstart::store::{Bytes, FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, StoreError, system_clock};
 use proptest::prelude::*;
 
 use super::*;
@@ -39,7 +39,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Least recently used first.
 struct Model {
-    entries: Vec<(Key, Vec<u8>, Option<u64>)>,
+    entries: Vec<(Key, Bytes, Option<u64>)>,
     pins: BTreeMap<u8, Vec<Key>>,
     cost: fn(usize) -> u64,
 }
@@ -49,12 +49,12 @@ impl Model {
         self.entries.iter().map(|entry| (self.cost)(entry.1.len())).sum()
     }
 
-    fn take(&mut self, key: &Key) -> Option<(Key, Vec<u8>, Option<u64>)> {
+    fn take(&mut self, key: &Key) -> Option<(Key, Bytes, Option<u64>)> {
         let at = self.entries.iter().position(|entry| entry.0 == *key)?;
         Some(self.entries.remove(at))
     }
 
-    fn touch(&mut self, key: &Key) -> Option<Vec<u8>> {
+    fn touch(&mut self, key: &Key) -> Option<Bytes> {
         let entry = self.take(key)?;
         self.entries.push(entry);
         self.entries.last().map(|entry| entry.1.clone())
@@ -91,7 +91,7 @@ impl Model {
         true
     }
 
-    fn put(&mut self, key: Key, value: Vec<u8>, expires: Option<u64>) -> bool {
+    fn put(&mut self, key: Key, value: Bytes, expires: Option<u64>) -> bool {
         let pinned = self.pinned();
         let others = pinned.iter().filter(|other| **other != key).filter_map(|other| self.cost_of(other));
         if (self.cost)(value.len()) + others.sum::<u64>() > BUDGET {
@@ -122,7 +122,7 @@ fn agrees(
         model.expire(time.now());
         match op {
             Op::Put { key: n, bytes, ttl_ms } => {
-                let value: Vec<u8> = (0..bytes).map(|i| (i + step) as u8).collect();
+                let value: Bytes = (0..bytes).map(|i| (i + step) as u8).collect();
                 let expires = ttl_ms.map(|ttl| time.now() + ttl);
                 let put = wait(store.put(&key(n), &value, ttl_ms.map(Duration::from_millis)));
                 match model.put(key(n), value, expires) {
@@ -202,7 +202,7 @@ proptest! {
 #[test]
 fn an_empty_budget_keeps_nothing() {
     let store = MemoryStore::new(0, Time::at(0).clock());
-    assert!(matches!(wait(store.put(&key(1), b"", None)), Err(StoreError::TooLarge { .. })));
+    assert!(matches!(wait(store.put(&key(1), &Bytes::new(), None)), Err(StoreError::TooLarge { .. })));
     assert_eq!(wait(store.get(&key(1))).unwrap(), None);
 }
 
@@ -211,7 +211,7 @@ fn what_went_is_counted() {
     let time = Time::at(0);
     let store = MemoryStore::new(2 * MemoryStore::OVERHEAD, time.clock());
     for n in 0..5 {
-        wait(store.put(&key(n), b"", Some(Duration::from_millis(10)))).unwrap();
+        wait(store.put(&key(n), &Bytes::new(), Some(Duration::from_millis(10)))).unwrap();
     }
     time.advance(9);
     assert_eq!(wait(store.contains(&[key(3), key(4)])).unwrap(), [true, true]);
@@ -229,9 +229,9 @@ fn the_start_of_a_value_is_read_alone() {
         Box::new(FilesystemStore::new(folder.path(), FilesystemConfig::default(), system_clock())),
     ];
     for store in stores {
-        wait(store.put(&key(1), &[7; 300], None)).unwrap();
+        wait(store.put(&key(1), &vec![7; 300].into(), None)).unwrap();
         let start = |most| wait(store.get_many(&[key(1), key(2)], most)).unwrap();
-        assert_eq!(start(100), [Some(vec![7; 100]), None], "{}", store.name());
-        assert_eq!(start(1000), [Some(vec![7; 300]), None], "{}", store.name());
+        assert_eq!(start(100), [Some(vec![7; 100].into()), None], "{}", store.name());
+        assert_eq!(start(1000), [Some(vec![7; 300].into()), None], "{}", store.name());
     }
 }

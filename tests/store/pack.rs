@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use headstart::kv;
 use headstart::store::{
-    BLOCK, BlockKeys, Expected, MemoryStore, Pack, PackError, PackExpected, PackHeader, PackLimits, PackStore, Reject,
-    Store, StoreError, Tiers, TiersConfig,
+    BLOCK, BlockKeys, Bytes, Expected, MemoryStore, Pack, PackError, PackExpected, PackHeader, PackLimits, PackStore,
+    Reject, Store, StoreError, Tiers, TiersConfig,
 };
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -345,7 +345,7 @@ fn a_store_of_packs_serves_their_blocks_and_takes_nothing() {
     assert_eq!((store.usage().entries, store.usage().bytes), (3, bytes));
 
     let refused = |error: StoreError| assert!(matches!(error, StoreError::ReadOnly { store: "pack" }), "{error}");
-    refused(wait(store.put(&keys[0], b"x", None)).unwrap_err());
+    refused(wait(store.put(&keys[0], &Bytes::from_static(b"x"), None)).unwrap_err());
     refused(wait(store.remove(&keys[0])).unwrap_err());
     wait(store.clear()).unwrap();
     wait(store.touch(&keys));

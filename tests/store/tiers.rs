@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use headstart::store::{
-    Answer, Blob, Deadline, FilesystemConfig, FilesystemStore, Key, MemoryStore, Producer, Store, StoreError,
+    Answer, Blob, Bytes, Deadline, FilesystemConfig, FilesystemStore, Key, MemoryStore, Producer, Store, StoreError,
     TierStats, Tiers, TiersConfig,
 };
 
@@ -153,7 +153,21 @@ fn without_memory_the_disk_serves() {
     }
 }
 
-type Got = Result<Option<Vec<u8>>, StoreError>;
+#[test]
+fn all_tiers_share_the_bytes_of_a_block() {
+    let block = blob(16, false);
+    let tiers = Tiers::new(memory(1 << 20), vec![Box::new(memory(1 << 20))], TiersConfig::default());
+    let stores: Vec<&dyn Store> = tiers.stores().collect();
+    let start = |store: &&dyn Store| wait(store.get_many(&[block.key], 8)).unwrap().pop().flatten().unwrap();
+    let places = || stores.iter().map(|store| start(store).as_ptr()).collect::<Vec<_>>();
+    wait(tiers.save(&block));
+    assert_eq!(places()[0], places()[1], "saved");
+    assert!(wait(stores[0].remove(&block.key)).unwrap());
+    assert_eq!(wait(tiers.load(&expected(&block))).unwrap().tier, 1);
+    assert_eq!(places()[0], places()[1], "moved to the front");
+}
+
+type Got = Result<Option<Bytes>, StoreError>;
 
 /// A store that fails, or answers with what it likes.
 struct Liar {
@@ -170,11 +184,11 @@ impl Store for Liar {
         "liar"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { (self.answer)(key) })
     }
 
-    fn put<'a>(&'a self, _: &'a Key, _: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, _: &'a Key, _: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
         self.puts.set(self.puts.get() + 1);
         Box::pin(async { Err(broken()) })
     }
@@ -197,7 +211,7 @@ impl Store for Liar {
 fn a_failing_and_a_lying_store_cost_misses() {
     let folder = tempfile::tempdir().unwrap();
     let blocks = chain(4);
-    let other = blocks[1].encode();
+    let other = Bytes::from(blocks[1].encode());
     let puts = Rc::new(Cell::new(0));
     let liar = |answer: Rc<dyn Fn(&Key) -> _>| Box::new(Liar { answer, puts: puts.clone() }) as Box<dyn Store>;
     let behind = vec![
@@ -212,7 +226,7 @@ fn a_failing_and_a_lying_store_cost_misses() {
 
     let behind = vec![
         liar(Rc::new(|_| Err(broken()))),
-        liar(Rc::new(move |_| Ok(Some(vec![0; 999])))),
+        liar(Rc::new(move |_| Ok(Some(vec![0; 999].into())))),
         Box::new(disk(folder.path())),
     ];
     let tiers = Tiers::new(memory(1 << 20), behind, TiersConfig::default());

@@ -12,8 +12,8 @@ use std::time::Duration;
 use headstart::engine::Engine;
 use headstart::kv::Sources;
 use headstart::store::{
-    Answer, BoxFuture, FilesystemConfig, FilesystemStore, Key, MemoryStore, RemoteConfig, Store, TierStats, Tiers,
-    TiersConfig, Usage, connect, system_clock,
+    Answer, BoxFuture, Bytes, FilesystemConfig, FilesystemStore, Key, MemoryStore, RemoteConfig, Store, TierStats,
+    Tiers, TiersConfig, Usage, connect, system_clock,
 };
 use pollster::block_on;
 use tempfile::TempDir;
@@ -137,7 +137,8 @@ impl Place {
     /// Puts bytes there behind the back of every store, which might not let them through.
     pub fn put(&self, key: &Key, bytes: &[u8]) {
         let Some(redis) = &self.server else {
-            return block_on(self.open().stores().last().unwrap().put(key, bytes, None)).unwrap();
+            return block_on(self.open().stores().last().unwrap().put(key, &Bytes::copy_from_slice(bytes), None))
+                .unwrap();
         };
         let name = format!("{}{}", self.name(), headstart::kv::Key(*key));
         assert_eq!(redis.ask(&[b"SET", name.as_bytes(), bytes]), b"+OK");
@@ -174,15 +175,15 @@ impl Store for Shared {
         self.0.name()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         self.0.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         self.0.get_many(keys, most)
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         self.0.put(key, bytes, ttl)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headstart::store::{Answer, BoxFuture, Key, Store, StoreError, Usage};
+use headstart::store::{Answer, BoxFuture, Bytes, Key, Store, StoreError, Usage};
 use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -71,13 +71,13 @@ impl JsStore {
 
 impl JsStore {
     /// What a value is, if it is one.
-    fn bytes(&self, value: JsValue) -> Result<Option<Vec<u8>>, StoreError> {
+    fn bytes(&self, value: JsValue) -> Result<Option<Bytes>, StoreError> {
         let Ok(bytes) = value.dyn_into::<Uint8Array>() else { return Ok(None) };
         if bytes.length() > MAX_BYTES {
             let problem = format!("a value of {} bytes", bytes.length());
             return Err(StoreError::Backend { store: self.name, problem });
         }
-        Ok(Some(bytes.to_vec()))
+        Ok(Some(bytes.to_vec().into()))
     }
 }
 
@@ -90,12 +90,12 @@ impl Store for JsStore {
         self.name
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { self.bytes(self.settle(self.store.get(&js::hex(key), None)).await?) })
     }
 
     /// All are asked for at once: each promise is on its way before the first is waited for.
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move {
             let most = (most < usize::MAX).then_some(most as f64);
             let asked: Vec<_> = keys.iter().map(|key| self.store.get(&js::hex(key), most)).collect();
@@ -107,10 +107,10 @@ impl Store for JsStore {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
             let ttl_ms = ttl.map(|ttl| ttl.as_secs_f64() * 1e3);
-            self.settle(self.store.put(&js::hex(key), Uint8Array::from(bytes), ttl_ms)).await.map(|_| ())
+            self.settle(self.store.put(&js::hex(key), Uint8Array::from(&bytes[..]), ttl_ms)).await.map(|_| ())
         })
     }
 

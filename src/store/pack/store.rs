@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{BlockKeys, Pack, PackError, PackExpected, PackHeader};
 use crate::store::manifest::{GROUP, Manifest, is_manifest};
-use crate::store::{Answer, BLOCK, Key, Store, StoreError, Usage};
+use crate::store::{Answer, BLOCK, Bytes, Key, Store, StoreError, Usage};
 
 /// A handle: clones are of the same store, so that packs can be added while [`Tiers`](crate::store::Tiers) reads it.
 #[derive(Clone, Default)]
@@ -60,7 +60,7 @@ impl PackStore {
         self.0.borrow().iter().map(|held| held.pack.header().clone()).collect()
     }
 
-    fn manifest(&self, key: &Key) -> Option<Vec<u8>> {
+    fn manifest(&self, key: &Key) -> Option<Bytes> {
         let packs = &*self.0.borrow();
         let paths = packs.iter().filter_map(|held| {
             let tokens = &held.pack.tokens()[held.groups.get(key)? * BLOCK..];
@@ -70,11 +70,11 @@ impl PackStore {
         (!paths.is_empty()).then(|| Manifest::of(&paths).encode(key))
     }
 
-    fn block(&self, key: &Key) -> Option<Vec<u8>> {
+    fn block(&self, key: &Key) -> Option<Bytes> {
         let packs = &*self.0.borrow();
         let found = packs.iter().filter_map(|held| Some((held, *held.blocks.get(key)?)));
         let (held, block) = found.max_by_key(|(held, block)| held.is_end(*block))?;
-        Some(held.pack.blob(block, &held.keys).encode())
+        Some(held.pack.blob(block, &held.keys).encode().into())
     }
 }
 
@@ -83,11 +83,11 @@ impl Store for PackStore {
         "pack"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(if is_manifest(key) { self.manifest(key) } else { self.block(key) }) })
     }
 
-    fn put<'a>(&'a self, _: &'a Key, _: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, _: &'a Key, _: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move { Err(StoreError::ReadOnly { store: self.name() }) })
     }
 

@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{Place, RemoteConfig, stream};
 use crate::store::scan::{self, Kind};
-use crate::store::{Answer, Key, Store, StoreError, Usage};
+use crate::store::{Answer, Bytes, Key, Store, StoreError, Usage};
 
 /// Connections at a time.
 const AT_ONCE: usize = 16;
@@ -208,7 +208,7 @@ impl Client {
     }
 
     /// At least the first `most` bytes, where it has as many. A server may give more than it is asked for.
-    fn value(&self, key: &Key, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+    fn value(&self, key: &Key, most: usize) -> Result<Option<Bytes>, StoreError> {
         let mut request = self.agent.get(self.url(Verb::Get, &scan::name(key)));
         if (most as u64) < self.max_value {
             request = request.header("range", format!("bytes=0-{}", most - 1));
@@ -218,7 +218,8 @@ impl Client {
             return Ok(None);
         }
         match response.body_mut().with_config().limit(self.max_value).read_to_vec() {
-            Ok(bytes) => Ok(Some(bytes)),
+            // It was read into room that grew.
+            Ok(bytes) => Ok(Some(bytes.into_boxed_slice().into())),
             Err(ureq::Error::BodyExceedsLimit(_)) => Ok(None),
             Err(error) => Err(self.fault(&error)),
         }
@@ -280,16 +281,16 @@ impl Store for Objects {
         self.client.name()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { self.counted(self.client.value(key, usize::MAX)) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         let client = &self.client;
         Box::pin(async move { self.counted(client.each(keys, |key| client.value(key, most))) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
             let (length, budget) = (bytes.len() as u64, self.client.max_value);
             if length > budget {

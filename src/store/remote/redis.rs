@@ -21,7 +21,7 @@ use rustls::ClientConfig;
 use super::stream::{self, Stream};
 use super::{Place, RemoteConfig};
 use crate::store::file::{hex, unhex};
-use crate::store::{Answer, Key, Store, StoreError, Usage};
+use crate::store::{Answer, Bytes, Key, Store, StoreError, Usage};
 
 const NAME: &str = "redis";
 const PREFIX: &str = "headstart:kv:";
@@ -155,7 +155,7 @@ impl Redis {
     }
 
     /// At least the first `most` bytes of each, where it has as many.
-    fn values(&self, keys: &[Key], most: usize) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+    fn values(&self, keys: &[Key], most: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
         let max = self.config.max_value;
         let mut commands = pipe();
         for key in keys {
@@ -163,7 +163,8 @@ impl Redis {
             commands.cmd("GETRANGE").arg(self.name_of(key)).arg(0).arg(max.min(most as u64));
         }
         let fits = |bytes: &Vec<u8>| !bytes.is_empty() && bytes.len() as u64 <= max;
-        Ok(self.ask(&commands, max + 1)?.into_iter().map(|value| value.filter(fits)).collect())
+        let read = |value: Option<Vec<u8>>| Some(value.filter(fits)?.into_boxed_slice().into());
+        Ok(self.ask(&commands, max + 1)?.into_iter().map(read).collect())
     }
 
     fn set(&self, key: &Key, bytes: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -253,15 +254,15 @@ impl Store for Redis {
         NAME
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(self.counted(self.values(std::slice::from_ref(key), usize::MAX))?.pop().flatten()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move { self.counted(self.values(keys, most)) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a [u8], ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move { self.counted(self.set(key, bytes, ttl)) })
     }
 
