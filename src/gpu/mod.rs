@@ -10,7 +10,7 @@ pub(crate) mod context;
 mod features;
 #[doc(hidden)]
 mod kernel;
-pub(crate) mod profile;
+pub mod profile;
 pub mod readback;
 #[doc(hidden)]
 mod recording;
