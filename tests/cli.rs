@@ -360,17 +360,46 @@ fn without_an_adapter_the_message_says_what_to_install() {
 
 #[test]
 fn bench_shows_where_a_step_goes() {
-    let profile = json_of(&mut with_model("bench", &["--profile", "--prefill", "8", "--json"]));
-    for step in ["decode", "prefill"] {
+    let flags = ["--profile", "--prefill", "8", "--runs", "2"];
+    let profile = json_of(&mut with_model("bench", &[&flags[..], &["--json"]].concat()));
+    assert_eq!(profile["runs"], 2);
+    for (step, rows) in [("decode", 1), ("prefill", 8)] {
         let kernels = profile[step].as_array().unwrap();
+        let number = |value: &Value| value.as_f64().unwrap();
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+        let gpu = &profile["gpu"][step];
+        assert_eq!(keys(gpu), ["us", "gaps_us", "gaps_share", "copy_gb_s"]);
+        assert!(near(number(&gpu["gaps_us"]) / number(&gpu["us"]), number(&gpu["gaps_share"])));
+        let copies = number(&gpu["copy_gb_s"]);
+        for row in kernels {
+            let (us, flops) = (number(&row["us"]), number(&row["flops"]));
+            assert!(us > 0.0 && near(us / number(&gpu["us"]), number(&row["share"])), "{row}");
+            let rate = (number(&row["read_bytes"]) + number(&row["written_bytes"])) / us / 1e3;
+            assert!(near(rate, number(&row["gb_s"])) && near(rate / copies, number(&row["of_copy"])), "{row}");
+            assert!(flops == 0.0 || near(flops / us / 1e3, number(&row["gflop_s"])), "{row}");
+        }
+        let multiplied = kernels.iter().filter(|row| row["kernel"].as_str().unwrap().starts_with("linear{"));
+        // Q, K and V, the output, gate and up, and down of each layer, and the LM head of the last row.
+        let layer = 576 * 960 + 576 * 576 + 3 * 576 * 1536;
+        let flops: u64 = multiplied.map(|row| row["flops"].as_u64().unwrap()).sum();
+        assert_eq!(flops, 2 * (rows * 30 * layer + 49152 * 576), "{step}");
         let linears = kernels.iter().filter(|row| row["kernel"].as_str().unwrap().starts_with("linear{"));
         // Four a layer and the LM head.
         assert_eq!(linears.map(|row| row["count"].as_u64().unwrap()).sum::<u64>(), 4 * 30 + 1, "{step}");
-        assert!(kernels.iter().all(|row| row["ms"].as_f64().unwrap() > 0.0));
         let count: u64 = kernels.iter().map(|row| row["count"].as_u64().unwrap()).sum();
         assert_eq!(profile["host"][step]["dispatches"], count);
         assert!(profile["host"][step]["us"].as_f64().unwrap() > 0.0);
     }
+    let table = stdout(&mut with_model("bench", &flags));
+    assert_eq!(table.matches("by the GPU's timestamps").count(), 2, "{table}");
+    assert_eq!(table.matches("gaps, in no kernel\n").count(), 2, "{table}");
+    let portable = [&flags[..], &["--kernels", "portable"]].concat();
+    let profile = json_of(&mut with_model("bench", &[&portable[..], &["--json"]].concat()));
+    assert_eq!(profile["gpu"], json!({ "decode": null, "prefill": null }));
+    assert_eq!(profile["decode"][0]["of_copy"], Value::Null);
+    let table = stdout(&mut with_model("bench", &portable));
+    assert_eq!(table.matches("each kernel waited for").count(), 2, "{table}");
+    assert!(!table.contains("gaps"), "{table}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! shapes of GPUs and a GPU those of CPUs.
 
 mod attention;
-mod bench;
+pub mod bench;
 mod choice;
 mod experts;
 mod head_norm;

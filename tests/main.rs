@@ -29,6 +29,7 @@ mod oracle;
 mod parity;
 mod persist;
 mod prefix;
+mod profile;
 mod quant;
 mod reference;
 #[cfg(unix)]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    gpu::profile::Sample,
+    gpu::profile::Timed,
     kernels::{Class, PAGE},
     kv::{AdmitOptions, Producer},
 };
@@ -20,18 +20,20 @@ const REHEARSALS: u32 = 100;
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Profile {
-    /// Each command, waited for.
-    pub samples: Vec<Sample>,
+    /// The step again and again.
+    pub runs: Vec<Timed>,
+    /// Bytes a second, read and written, at which the device copies, by its timestamps; `None` where it has none.
+    pub copy_rate: Option<f64>,
     pub dispatches: usize,
     /// What the host takes to record and encode them all.
     pub host: Duration,
 }
 
 impl Engine {
-    /// Runs one step of `rows` rows that follow `position` tokens, each command by itself. `decode`: as one decoding
-    /// sequence (`rows` is 1), else as a part of a prompt.
+    /// Runs one step of `rows` rows that follow `position` tokens `runs` times, after one that is not told. `decode`: as one
+    /// decoding sequence (`rows` is 1), else as a part of a prompt.
     #[doc(hidden)]
-    pub async fn profile(&mut self, decode: bool, position: usize, rows: usize) -> Result<Profile> {
+    pub async fn profile(&mut self, decode: bool, position: usize, rows: usize, runs: usize) -> Result<Profile> {
         let rows = if decode { 1 } else { rows.min(self.chunk()) };
         let tokens = vec![0; position + rows];
         self.make_room(tokens.len().div_ceil(PAGE)).await?;
@@ -46,12 +48,12 @@ impl Engine {
         let (logits, rows) = (Logits::Last(Draw::GREEDY), &tokens[position..]);
         let group = Rows { slots: &slots[position..], ..Rows::new(class, rows, position, table.pages(), logits) };
         let groups = [group];
-        let samples = self.runner.profile(&groups);
+        let measured = self.runner.profile(&groups, runs).await;
         let host = self.runner.rehearse(&groups, REHEARSALS);
         self.reuse.cache.cancel(&mut table);
         self.reuse.cache.release(table);
         self.reuse.cache.clear();
-        let ((dispatches, host), samples) = (host?, samples?);
-        Ok(Profile { samples, dispatches, host })
+        let ((dispatches, host), (runs, copy_rate)) = (host?, measured?);
+        Ok(Profile { runs, copy_rate, dispatches, host })
     }
 }

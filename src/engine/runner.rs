@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     gpu::{
         AdapterInfo, Buffer, Caps, Gpu, Preset, Recording, Slice,
-        profile::Sample,
+        profile::Timed,
         readback::{Reading, Staging},
         submit::Fence,
     },
@@ -258,13 +258,23 @@ impl Runner {
         Ok(words.into_iter().map(f32::from_bits).collect())
     }
 
-    /// Runs `groups` once, each command by itself.
-    pub(crate) fn profile(&mut self, groups: &[Rows]) -> Result<Vec<Sample>> {
+    /// Times `groups` `runs` times, after one run that pays for what happens once, and what the device copies a second.
+    pub(crate) async fn profile(&mut self, groups: &[Rows<'_>], runs: usize) -> Result<(Vec<Timed>, Option<f64>)> {
         let batch = self.lay_out(groups);
         self.gpu.write(self.step_buffer, 0, &batch.words);
         let mut recording = Recording::new();
         self.record(&mut recording, &batch, Ending::Greedy);
-        self.gpu.profile(&recording)
+        self.gpu.profile(&recording).await?;
+        let mut measured = Vec::with_capacity(runs);
+        for _ in 0..runs {
+            measured.push(self.gpu.profile(&recording).await?);
+        }
+        // A step begins with tokens' embeddings, which may be written again.
+        let copy_rate = match recording.dispatches().next() {
+            Some(embed) => self.gpu.copy_rate(embed).await?,
+            None => None,
+        };
+        Ok((measured, copy_rate))
     }
 
     /// What a step of `groups` costs the host: how many dispatches it has, and how long it takes to lay it out, record it and

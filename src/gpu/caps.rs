@@ -81,6 +81,8 @@ pub struct Caps {
     pub workgroup_memory: u32,
     /// Alignment of the offset of a storage binding, bytes.
     pub binding_alignment: u64,
+    /// The device tells when a dispatch begins and ends.
+    pub timestamps: bool,
 }
 
 impl Caps {
@@ -95,6 +97,7 @@ impl Caps {
             max_groups: 65_535,
             workgroup_memory: 16 << 10,
             binding_alignment: 256,
+            timestamps: false,
         }
     }
 

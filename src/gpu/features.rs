@@ -22,8 +22,8 @@ impl Wanted {
         };
         let has = |feature| adapter.features().contains(feature);
         let mut features = wgpu::Features::empty();
-        if preset != Preset::Portable && has(wgpu::Features::SUBGROUP) {
-            features |= wgpu::Features::SUBGROUP;
+        if preset != Preset::Portable {
+            features |= adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         }
         let fragments = match preset {
             Preset::F32 | Preset::Portable => None,
@@ -63,6 +63,7 @@ impl Wanted {
             max_groups: limits.max_compute_workgroups_per_dimension,
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
         Ok(Self { features, experimental_features, limits, caps })
     }

@@ -11,7 +11,7 @@ pub(crate) mod context;
 mod features;
 #[doc(hidden)]
 mod kernel;
-pub(crate) mod profile;
+pub mod profile;
 pub mod readback;
 #[doc(hidden)]
 mod recording;

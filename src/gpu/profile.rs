@@ -1,35 +1,169 @@
-//! Where the time goes: a recording replayed one command at a time, each waited for.
+//! Where the time of a recording goes, command by command: by timestamps of the device, else by the host's clock.
 
 use std::time::Duration;
 
 use web_time::Instant;
 
-use super::{Command, Gpu, Recording};
+use super::{Buffer, Command, Cost, Dispatch, Gpu, Recording, readback::Staging};
 use crate::error::Result;
 
-/// Time of one command, the wait for the device included.
+/// One command and its time.
 #[derive(Debug, Clone)]
 pub struct Sample {
+    /// A dispatch's kernel with its definitions, or `copy`.
     pub label: String,
+    /// By its formulas.
+    pub cost: Cost,
+    /// How long it took.
     pub time: Duration,
 }
 
+/// One run of a recording.
+#[derive(Debug, Clone)]
+pub struct Timed {
+    /// In order. Where there is a `stretch`, of dispatches alone; else of every command, the wait for the device included.
+    pub samples: Vec<Sample>,
+    /// By timestamps of the device.
+    pub stretch: Option<Stretch>,
+}
+
+/// From the first timestamp of a run to the last.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch {
+    /// How long that is.
+    pub whole: Duration,
+    /// What of it lies in no dispatch: copies, and the device's way from one dispatch to the next.
+    pub gaps: Duration,
+}
+
+/// Two timestamps for each dispatch of a recording.
+pub(super) struct Queries {
+    sets: Vec<(wgpu::QuerySet, u32)>,
+}
+
+/// Dispatches of a set.
+const OF_A_SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
+
+/// Bytes of the buffers between which the device's rate is measured: more than caches hold.
+const COPIED: u64 = 128 << 20;
+const COPIES: u64 = 4;
+const ROUNDS: usize = 4;
+
+impl Queries {
+    fn new(device: &wgpu::Device, dispatches: usize) -> Self {
+        let set = |first: usize| {
+            let count = 2 * (dispatches - first).min(OF_A_SET) as u32;
+            let ty = wgpu::QueryType::Timestamp;
+            (device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("profile"), ty, count }), count)
+        };
+        Self { sets: (0..dispatches).step_by(OF_A_SET).map(set).collect() }
+    }
+
+    /// What the pass of a dispatch writes.
+    pub(super) fn of(&self, dispatch: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+        let first = 2 * (dispatch % OF_A_SET) as u32;
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.sets[dispatch / OF_A_SET].0,
+            beginning_of_pass_write_index: Some(first),
+            end_of_pass_write_index: Some(first + 1),
+        }
+    }
+}
+
 impl Gpu {
-    /// Replays `recording` command by command. Slower than [`Gpu::submit`] by one round trip a command.
-    pub(crate) fn profile(&mut self, recording: &Recording) -> Result<Vec<Sample>> {
+    /// Runs `recording`, whose kernels must have been compiled, once and times it. With timestamps it is one submit, and each
+    /// dispatch a pass of its own; without, each command is submitted and waited for, which costs a round trip.
+    pub async fn profile(&mut self, recording: &Recording) -> Result<Timed> {
         self.poll_until(None)?;
+        if self.caps().timestamps { self.by_device(recording).await } else { self.by_host(recording) }
+    }
+
+    async fn by_device(&mut self, recording: &Recording) -> Result<Timed> {
+        let times = self.timestamps(recording).await?;
+        let (mut gaps, mut end) = (0, 0);
+        let mut samples = Vec::with_capacity(times.len());
+        for (dispatch, [from, to]) in recording.dispatches().zip(times) {
+            samples.push(Sample {
+                label: dispatch.kernel.label(),
+                cost: dispatch.cost,
+                time: Duration::from_nanos(to.saturating_sub(from)),
+            });
+            gaps += from.saturating_sub(end);
+            end = end.max(to);
+        }
+        let stretch = Stretch { whole: Duration::from_nanos(end), gaps: Duration::from_nanos(gaps) };
+        Ok(Timed { samples, stretch: Some(stretch) })
+    }
+
+    fn by_host(&mut self, recording: &Recording) -> Result<Timed> {
         let mut samples = Vec::with_capacity(recording.commands.len());
         for command in &recording.commands {
             let start = Instant::now();
-            let encoder = self.encode(std::slice::from_ref(command))?;
+            let encoder = self.encode(std::slice::from_ref(command), None)?;
             self.queue.submit([encoder.finish()]);
             self.poll_until(None)?;
-            let label = match command {
-                Command::Dispatch(dispatch) => dispatch.kernel.label(),
-                Command::Copy { .. } => "copy".into(),
+            let (label, cost) = match command {
+                Command::Dispatch(dispatch) => (dispatch.kernel.label(), dispatch.cost),
+                Command::Copy { from, to } => ("copy".into(), Cost { read: from.size, written: to.size, flops: 0 }),
             };
-            samples.push(Sample { label, time: start.elapsed() });
+            samples.push(Sample { label, cost, time: start.elapsed() });
         }
-        Ok(samples)
+        Ok(Timed { samples, stretch: None })
+    }
+
+    /// Bytes a second, read and written, at which the device copies one large buffer to another, the best of a few rounds;
+    /// `None` without timestamps. `mark`, which may run any number of times, stands between the rounds to tell when they end.
+    ///
+    /// # Errors
+    /// [`Error::GpuMemory`](crate::error::Error::GpuMemory) where there is no room for the buffers.
+    pub(crate) async fn copy_rate(&mut self, mark: &Dispatch) -> Result<Option<f64>> {
+        if !self.caps().timestamps {
+            return Ok(None);
+        }
+        let from = self.copied().await?;
+        let rate = match self.copied().await {
+            Ok(to) => {
+                let rate = self.rate_between(from, to, mark).await;
+                self.free(to);
+                rate
+            }
+            Err(error) => Err(error),
+        };
+        self.free(from);
+        rate
+    }
+
+    async fn copied(&mut self) -> Result<Buffer> {
+        self.alloc("a buffer to measure copies with", COPIED.min(self.caps().max_buffer), "free GPU memory").await
+    }
+
+    async fn rate_between(&mut self, from: Buffer, to: Buffer, mark: &Dispatch) -> Result<Option<f64>> {
+        let mut recording = Recording { commands: vec![Command::Dispatch(mark.clone())] };
+        for _ in 0..ROUNDS {
+            (0..COPIES).for_each(|_| recording.copy(from.whole(), to.whole()));
+            recording.commands.push(Command::Dispatch(mark.clone()));
+        }
+        let times = self.timestamps(&recording).await?;
+        let rounds = times.windows(2).map(|marks| marks[1][0].saturating_sub(marks[0][1]));
+        let bytes = 2 * COPIES * from.size;
+        Ok(rounds.filter(|&nanoseconds| nanoseconds > 0).min().map(|least| bytes as f64 / (least as f64 * 1e-9)))
+    }
+
+    /// When each dispatch began and ended, in nanoseconds since the first began. Runs `recording` in one submit.
+    async fn timestamps(&mut self, recording: &Recording) -> Result<Vec<[u64; 2]>> {
+        let count = recording.dispatches().count();
+        let queries = Queries::new(&self.device, count);
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = self.create("timestamps", 16 * count.max(1) as u64, usage, "free GPU memory").await?;
+        let mut encoder = self.encode(&recording.commands, Some(&queries))?;
+        for (at, (set, count)) in (0..).zip(&queries.sets) {
+            encoder.resolve_query_set(set, 0..*count, &resolved, at * 16 * OF_A_SET as u64);
+        }
+        let reading = self.send_for(encoder, resolved.slice(..), &Staging::default()).await?;
+        let words = self.finish_reading(reading).await?;
+        let ticks: Vec<u64> = words.chunks_exact(2).map(|tick| u64::from(tick[0]) | u64::from(tick[1]) << 32).collect();
+        let (first, period) = (ticks[0], f64::from(self.queue.get_timestamp_period()));
+        let since = |tick: u64| (tick.saturating_sub(first) as f64 * period).round() as u64;
+        Ok(ticks.chunks_exact(2).take(count).map(|pair| [since(pair[0]), since(pair[1])]).collect())
     }
 }

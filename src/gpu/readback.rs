@@ -46,16 +46,28 @@ impl Gpu {
         source: Slice,
         staging: &Staging,
     ) -> Result<Reading> {
-        let mut encoder = self.encode(&recording.commands)?;
-        let target = self.staging(staging, source.size).await?;
-        encoder.copy_buffer_to_buffer(&self.buffers[&source.buffer.id], source.offset, &target, 0, source.size);
+        let encoder = self.encode(&recording.commands, None)?;
+        let raw = self.buffers[&source.buffer.id].clone();
+        self.send_for(encoder, raw.slice(source.offset..source.offset + source.size), staging).await
+    }
+
+    /// Submits what was encoded and sends for `source`, in the same submit.
+    pub(super) async fn send_for(
+        &mut self,
+        mut encoder: wgpu::CommandEncoder,
+        source: wgpu::BufferSlice<'_>,
+        staging: &Staging,
+    ) -> Result<Reading> {
+        let size = source.size();
+        let target = self.staging(staging, size).await?;
+        encoder.copy_buffer_to_buffer(source.buffer(), source.offset(), &target, 0, size);
         let index = self.queue.submit([encoder.finish()]);
         self.tally.submits += 1;
-        self.tally.bytes_read_back += source.size;
+        self.tally.bytes_read_back += size;
         self.check()?;
         let mapped = Signal::new();
-        target.map_async(wgpu::MapMode::Read, 0..source.size, mapped.sender());
-        Ok(Reading { target, holds: true, size: source.size, index, mapped })
+        target.map_async(wgpu::MapMode::Read, 0..size, mapped.sender());
+        Ok(Reading { target, holds: true, size, index, mapped })
     }
 
     /// Whether what was sent for has come. Waits for nothing.

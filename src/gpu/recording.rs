@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use super::{Kernel, Slice};
 
-/// Bytes a dispatch moves, each byte of its operands counted once per read that reaches memory by design.
+/// What a dispatch moves and computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
-    pub(crate) read: u64,
-    pub(crate) written: u64,
+    /// Bytes, each of an operand counted once per read that reaches memory by design.
+    pub read: u64,
+    /// Bytes.
+    pub written: u64,
+    /// Operations on floats of its formula, 2 a multiply-add; 0 for what chooses and moves.
+    pub flops: u64,
 }
 
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! The one place that replays recordings.
 
-use super::{Command, Dispatch, Gpu, Recording, signal::Signal};
+use super::{Command, Dispatch, Gpu, Recording, profile::Queries, signal::Signal};
 use crate::error::Result;
 
 /// The end of a submit.
@@ -14,7 +14,7 @@ impl Gpu {
     ///
     /// Every kernel must have been compiled ([`Gpu::compile`]); bind groups are made at first use and kept.
     pub fn submit(&mut self, recording: &Recording) -> Result<()> {
-        let encoder = self.encode(&recording.commands)?;
+        let encoder = self.encode(&recording.commands, None)?;
         self.queue.submit([encoder.finish()]);
         self.tally.submits += 1;
         self.check()
@@ -22,7 +22,7 @@ impl Gpu {
 
     /// As [`Gpu::submit`], and what to wait for until it is done.
     pub(crate) fn submit_fenced(&mut self, recording: &Recording) -> Result<Fence> {
-        let encoder = self.encode(&recording.commands)?;
+        let encoder = self.encode(&recording.commands, None)?;
         let index = self.queue.submit([encoder.finish()]);
         self.tally.submits += 1;
         let done = Signal::new();
@@ -46,9 +46,10 @@ impl Gpu {
         }
     }
 
-    pub(super) fn encode(&mut self, commands: &[Command]) -> Result<wgpu::CommandEncoder> {
+    /// Neighbouring dispatches share a compute pass; where there are `queries`, each has one of its own, which writes them.
+    pub(super) fn encode(&mut self, commands: &[Command], queries: Option<&Queries>) -> Result<wgpu::CommandEncoder> {
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        let mut at = 0;
+        let (mut at, mut passes) = (0, 0);
         while at < commands.len() {
             if let Command::Copy { from, to } = &commands[at] {
                 let (source, target) = (&self.buffers[&from.buffer.id], &self.buffers[&to.buffer.id]);
@@ -56,7 +57,9 @@ impl Gpu {
                 at += 1;
                 continue;
             }
-            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let timestamp_writes = queries.map(|queries| queries.of(passes));
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+            passes += 1;
             while let Some(Command::Dispatch(dispatch)) = commands.get(at) {
                 self.bind(dispatch, |pipeline, group| {
                     pass.set_pipeline(pipeline);
@@ -67,6 +70,9 @@ impl Gpu {
                 self.tally.dispatches += 1;
                 self.tally.bytes_read += dispatch.cost.read;
                 at += 1;
+                if queries.is_some() {
+                    break;
+                }
             }
         }
         Ok(encoder)
@@ -100,7 +106,7 @@ impl Gpu {
     /// What recordings cost the host: encodes one and lets it go, unsubmitted.
     pub(crate) fn rehearse(&mut self, recording: &Recording) -> Result<()> {
         let tally = self.tally;
-        drop(self.encode(&recording.commands)?.finish());
+        drop(self.encode(&recording.commands, None)?.finish());
         self.tally = tally;
         self.check()
     }

@@ -32,6 +32,19 @@ impl Scores {
         self.window.map_or(context, |window| window.min(context))
     }
 
+    /// Tokens that the rows of a span see, in all. Exact for rows of one sequence; of several, as if each decode row had the longest
+    /// context, and prompt rows were the last of that.
+    fn seen_by(&self, span: &Span) -> u64 {
+        let by_all_up_to = |tokens: usize| {
+            let (most, tokens) = (self.seen(tokens) as u64, tokens as u64);
+            most * (most + 1) / 2 + (tokens - most) * most
+        };
+        match span.class {
+            Class::Prompt => by_all_up_to(span.context) - by_all_up_to(span.context.saturating_sub(span.rows)),
+            Class::Decode => (span.rows * self.seen(span.context)) as u64,
+        }
+    }
+
     /// Splits of `split` tokens or more that a row of `context` tokens or fewer meets at most.
     pub(super) fn splits(&self, context: usize, split: usize) -> usize {
         context.div_ceil(split).min((self.seen(context) - 1).div_ceil(split) + 1).min(MOST_SPLITS)
@@ -272,6 +285,8 @@ impl Attention {
         let cost = Cost {
             read: span.rows as u64 * row + span.tiles as u64 * self.scores.seen(span.context) as u64 * token,
             written: span.rows as u64 * row,
+            // A multiply-add each for the score and for the value, a dim.
+            flops: 4 * (self.heads.heads * self.heads.head_dim) as u64 * self.scores.seen_by(span),
         };
         let groups = [self.heads.kv_heads as u32, span.tiles as u32, splits as u32];
         recording.dispatch(kernel, vec![span.step, q, kv, out], groups, cost);

@@ -40,9 +40,11 @@ impl AttentionMerge {
     /// `partials` as attention wrote them; `out: [batch rows, heads, head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, partials: Slice, out: Slice) {
         let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
+        let partials_read = (span.rows * self.scores.splits(span.context, self.split)) as u64;
         let cost = Cost {
-            read: (span.rows * self.scores.splits(span.context, self.split)) as u64 * row,
+            read: partials_read * row,
             written: span.rows as u64 * row,
+            flops: 2 * partials_read * (self.heads.heads * self.heads.head_dim) as u64,
         };
         let groups = [self.heads.heads as u32, span.tiles as u32, 1];
         recording.dispatch(&self.kernel, vec![span.step, partials, out], groups, cost);

@@ -53,7 +53,8 @@ impl Embed {
     pub fn record(&self, recording: &mut Recording, span: &Span, drawn: Slice, hidden: Slice) {
         let units = self.cols.div_ceil(UNIT);
         for (kernel, weights, row_bytes) in &self.parts {
-            let cost = Cost { read: span.rows as u64 * row_bytes, written: span.rows as u64 * (self.cols * 4) as u64 };
+            let rows = span.rows as u64;
+            let cost = Cost { read: rows * row_bytes, written: rows * (self.cols * 4) as u64, flops: 0 };
             let groups = [units.div_ceil(self.lanes) as u32, span.rows as u32, 1];
             recording.dispatch(kernel, vec![span.step, weights.whole(), drawn, hidden], groups, cost);
         }

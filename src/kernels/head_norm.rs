@@ -18,6 +18,7 @@ pub enum QkNorm {
 #[derive(Debug, Clone)]
 pub struct HeadNorm {
     heads: Heads,
+    rotation: Rotation,
     gains: Buffer,
     kernel: Arc<Kernel>,
 }
@@ -36,7 +37,7 @@ impl HeadNorm {
             vec![("LANES", lanes), ("EPSILON", epsilon.to_bits()), ("WHOLE", u32::from(norm == QkNorm::Whole))];
         defines.extend(heads.defines());
         defines.extend(rotation.defines());
-        Self { heads, gains, kernel: Arc::new(Kernel { name: "head_norm", defines, bindings: BINDINGS }) }
+        Self { heads, rotation, gains, kernel: Arc::new(Kernel { name: "head_norm", defines, bindings: BINDINGS }) }
     }
 
     /// Its one pipeline.
@@ -49,7 +50,10 @@ impl HeadNorm {
     pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, queries: Slice, kv: Slice) {
         let heads = self.heads.heads + 2 * self.heads.kv_heads;
         let bytes = (span.rows * heads * self.heads.head_dim * 4) as u64;
-        let cost = Cost { read: bytes, written: bytes };
+        // A square, its sum, a factor and a gain an element; four products and two sums a pair that turns.
+        let normed = span.rows * (self.heads.heads + self.heads.kv_heads);
+        let flops = (normed * (4 * self.heads.head_dim + 6 * self.rotation.pairs)) as u64;
+        let cost = Cost { read: bytes, written: bytes, flops };
         let bindings = vec![span.step, x, self.gains.whole(), queries, kv];
         recording.dispatch(&self.kernel, bindings, [heads as u32, span.rows as u32, 1], cost);
     }

@@ -215,6 +215,7 @@ impl Linear {
                 Shape::Rows => variant.rows * variant.lanes,
                 Shape::Vector | Shape::Tile | Shape::Fragments => variant.rows,
             };
+            let expert_count = self.routed.map_or(1, |routed| routed.experts.count);
             // Rows of y, how many workgroups share a row of the matrix, and the rows and bytes of it that each of those reads.
             let (taken, columns, own_rows, own_bytes) = match self.routed {
                 None => (span.rows, span.rows.div_ceil(variant.tokens), part.rows, part.buffer.size),
@@ -231,6 +232,8 @@ impl Linear {
             let cost = Cost {
                 read: own_bytes * columns as u64 + taken as u64 * (self.matrix.cols * 4) as u64,
                 written: taken as u64 * (own_rows * 4) as u64,
+                // A choice meets one of the experts, which may be another part's.
+                flops: 2 * (taken * self.matrix.cols) as u64 * part.rows as u64 / expert_count as u64,
             };
             recording.dispatch(kernel, bindings, [own_rows.div_ceil(rows) as u32, columns as u32, 1], cost);
         }

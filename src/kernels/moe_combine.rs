@@ -40,6 +40,8 @@ impl MoeCombine {
         let cost = Cost {
             read: choice_bytes(self.experts, span.rows) + (span.rows * (self.experts.used + 1)) as u64 * row,
             written: span.rows as u64 * row,
+            // A multiply-add a choice, and one that adds their sum.
+            flops: (2 * span.rows * (self.experts.used + 1) * self.cols) as u64,
         };
         let groups = (self.cols / 4).div_ceil(self.lanes);
         let bindings = vec![span.step, choices, x, hidden];

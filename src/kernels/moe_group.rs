@@ -48,6 +48,7 @@ impl MoeGroup {
         let cost = Cost {
             read: choice_bytes(self.experts, span.rows),
             written: tile_bytes(self.experts, span.rows, self.tokens),
+            flops: 0,
         };
         recording.dispatch(&self.kernel, vec![span.step, choices, tiles], [1, 1, 1], cost);
     }

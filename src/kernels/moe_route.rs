@@ -40,8 +40,8 @@ impl MoeRoute {
 
     /// `scores: [span rows, experts]` f32; `choices: [span rows, used]` of an expert and the bits of its weight, the highest first.
     pub fn record(&self, recording: &mut Recording, span: &Span, scores: Slice, choices: Slice) {
-        let cost =
-            Cost { read: (span.rows * self.experts.count * 4) as u64, written: choice_bytes(self.experts, span.rows) };
+        let read = (span.rows * self.experts.count * 4) as u64;
+        let cost = Cost { read, written: choice_bytes(self.experts, span.rows), flops: 0 };
         recording.dispatch(&self.kernel, vec![span.step, scores, choices], [span.rows as u32, 1, 1], cost);
     }
 }

@@ -33,7 +33,8 @@ impl Norm {
     /// `x: [batch rows, cols]` f32; `normed: [batch rows, cols]` f16. Writes the span's rows.
     pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, normed: Slice) {
         let elements = (span.rows * self.cols) as u64;
-        let cost = Cost { read: 4 * elements, written: 2 * elements };
+        // A square, its sum, a factor and a gain an element.
+        let cost = Cost { read: 4 * elements, written: 2 * elements, flops: 4 * elements };
         recording.dispatch(&self.kernel, vec![span.step, x, self.gains, normed], [span.rows as u32, 1, 1], cost);
     }
 }

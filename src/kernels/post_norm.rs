@@ -34,7 +34,8 @@ impl PostNorm {
     /// `x: [span rows, cols]`, by position in the span; `hidden: [batch rows, cols]`, added to.
     pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, hidden: Slice) {
         let bytes = (span.rows * self.cols * 4) as u64;
-        let cost = Cost { read: 2 * bytes, written: bytes };
+        // A square, its sum, a factor, a gain and what it is added to, an element.
+        let cost = Cost { read: 2 * bytes, written: bytes, flops: 5 * (span.rows * self.cols) as u64 };
         recording.dispatch(
             &self.kernel,
             vec![span.step, x, self.gains.whole(), hidden],

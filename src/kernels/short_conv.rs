@@ -9,6 +9,7 @@ use crate::gpu::{Access, AdapterKind, Buffer, Caps, Cost, Kernel, Recording, Sli
 #[derive(Debug, Clone)]
 pub struct ShortConv {
     cols: usize,
+    count: usize,
     taps: Buffer,
     lanes: usize,
     kernel: Arc<Kernel>,
@@ -30,7 +31,7 @@ impl ShortConv {
         };
         let defines = vec![("LANES", lanes), ("COLS", cols as u32), ("KEPT", count as u32 - 1)];
         let kernel = Arc::new(Kernel { name: "short_conv", defines, bindings: BINDINGS });
-        Self { cols, taps, lanes: lanes as usize, kernel }
+        Self { cols, count, taps, lanes: lanes as usize, kernel }
     }
 
     /// Its one pipeline.
@@ -41,7 +42,9 @@ impl ShortConv {
     /// `x: [span rows, 3, cols]` by position in the span, and `y: [batch rows, cols]`, f32; `pages`: the layer's.
     pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, y: Slice, pages: Slice) {
         let bytes = (span.rows * self.cols * 4) as u64;
-        let cost = Cost { read: 3 * bytes, written: bytes };
+        // A gate before and one behind the multiply-adds of the taps.
+        let flops = (span.rows * self.cols * (2 * self.count + 2)) as u64;
+        let cost = Cost { read: 3 * bytes, written: bytes, flops };
         let groups = (self.cols / 4).div_ceil(self.lanes);
         let bindings = vec![span.step, x, self.taps.whole(), y, pages];
         recording.dispatch(&self.kernel, bindings, [groups as u32, span.runs as u32, 1], cost);

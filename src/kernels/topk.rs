@@ -78,9 +78,9 @@ impl TopK {
         let (rows, chunks) = (span.rows as u32, self.vocab.div_ceil(CHUNK));
         let k = if greedy { 1 } else { MAX_K };
         let list = span.rows as u64 * (chunks * k * 8) as u64;
-        let cost = Cost { read: span.rows as u64 * (self.vocab * 4) as u64, written: list };
+        let cost = Cost { read: span.rows as u64 * (self.vocab * 4) as u64, written: list, flops: 0 };
         recording.dispatch(first, vec![span.step, logits, lists[0]], [chunks as u32, rows, 1], cost);
-        let cost = Cost { read: list, written: (span.rows * 4) as u64 };
+        let cost = Cost { read: list, written: (span.rows * 4) as u64, flops: 0 };
         recording.dispatch(second, vec![span.step, lists[0], lists[1], drawn], [1, rows, 1], cost);
     }
 }

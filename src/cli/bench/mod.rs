@@ -3,14 +3,10 @@
 mod charts;
 mod modes;
 mod prefix;
+mod profile;
 mod speed;
 mod workload;
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
-
-use crate::engine::Profile;
 use crate::error::{Error, Result};
 
 use super::args::{ModelArgs, TextArgs};
@@ -61,7 +57,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel
+    /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel: what each takes, reads,
+    /// writes and computes, and its share of the rate at which the GPU copies; the GPU's own timestamps tell the time, or the
+    /// host's clock, kernel after kernel, where it has none
     #[arg(long)]
     profile: bool,
 
@@ -106,50 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut session = Session::start(model, &args.engine, None)?;
     speed::check(args, session.engine())?;
     if args.profile {
-        return profile(args, &mut session);
+        return profile::run(args, &mut session);
     }
     speed::run(args, &mut session, &source)
-}
-
-/// The time of each kernel of a decode step and of a prefill step after `--depth` tokens, waited for one by one, and the host's.
-fn profile(args: &Args, session: &mut Session) -> Result<()> {
-    let mut steps = Vec::new();
-    for (what, decode) in [("decode", true), ("prefill", false)] {
-        let mut run =
-            || pollster::block_on(session.answers.engine_mut().profile(decode, args.depth[0], args.prefill[0]));
-        // The first run pays for what happens once.
-        run()?;
-        let Profile { samples, dispatches, host } = run()?;
-        let mut kernels: BTreeMap<String, (usize, f64)> = BTreeMap::new();
-        for sample in samples {
-            let (count, ms) = kernels.entry(sample.label).or_default();
-            *count += 1;
-            *ms += sample.time.as_secs_f64() * 1e3;
-        }
-        let mut kernels: Vec<_> = kernels.into_iter().collect();
-        kernels.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-        steps.push((what, kernels, dispatches, host.as_secs_f64() * 1e6));
-    }
-    if args.json {
-        let rows = |kernels: &[(String, (usize, f64))]| -> Value {
-            kernels.iter().map(|(kernel, (count, ms))| json!({ "kernel": kernel, "count": count, "ms": ms })).collect()
-        };
-        let mut profile: Value = steps.iter().map(|(what, kernels, ..)| (*what, rows(kernels))).collect();
-        let host = |(what, _, dispatches, us): &(&'static str, _, usize, f64)| {
-            (*what, json!({ "dispatches": dispatches, "us": us }))
-        };
-        profile["host"] = steps.iter().map(host).collect();
-        return term::json(&profile);
-    }
-    let mut text = String::new();
-    for (what, kernels, dispatches, us) in &steps {
-        let total: f64 = kernels.iter().map(|(_, (_, ms))| ms).sum();
-        text += &format!(
-            "{what}: {total:.1} ms, each kernel waited for; on the host {us:.0} µs for {dispatches} dispatches\n"
-        );
-        for (kernel, (count, ms)) in kernels {
-            text += &format!("{ms:>9.2} ms {count:>4} × {kernel}\n");
-        }
-    }
-    term::out(&text)
 }

@@ -19,15 +19,15 @@ use crate::error::{Error, Result};
 use crate::text::StopStrings;
 
 /// A figure over the runs.
-struct Spread {
-    median: f64,
+pub(super) struct Spread {
+    pub(super) median: f64,
     min: f64,
     max: f64,
 }
 
 impl Spread {
     /// Of at least one value.
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
         let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
