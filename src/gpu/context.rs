@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Buffer, Caps, Numerics, Preset, features::Wanted, shader::Library, sites::Sites};
+use super::{Buffer, Caps, Preset, features::Wanted, shader::Library, sites::Sites};
 use crate::error::{Error, Result};
 
 /// What a person wants to know about the adapter in use.
@@ -231,7 +231,8 @@ fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
 }
 
 /// The class of what [`Gpu::open`] computes prompts in.
-pub(crate) async fn numerics(preset: Preset) -> Result<Numerics> {
+#[cfg(feature = "cli")]
+pub(crate) async fn numerics(preset: Preset) -> Result<super::Numerics> {
     Ok(Wanted::of(&adapter().await?, preset)?.caps.numerics())
 }
 

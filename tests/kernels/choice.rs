@@ -42,9 +42,9 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
         (Cpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
         (Cpu, Some(4), Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
         (Cpu, Some(8), Decode, (640, 576, Q4_1), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
-        (Cpu, Some(16), Decode, (640, 576, Q4_1), 3, of(Shape::Rows, 16, 4, 4, 4, true, true)),
+        (Cpu, Some(16), Decode, (640, 576, Q4_1), 3, of(Shape::Rows, 16, 2, 4, 4, true, true)),
         (Cpu, Some(8), Prompt, (640, 576, Q4_1), 1, of(Shape::Rows, 8, 2, 1, 4, true, true)),
-        (Cpu, Some(8), Prompt, (640, 576, Q4_1), 512, of(Shape::Rows, 8, 4, 4, 4, true, true)),
+        (Cpu, Some(8), Prompt, (640, 576, Q4_1), 512, of(Shape::Rows, 8, 2, 4, 4, true, true)),
         // Four rows of four words spill where values are in several planes.
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),
