@@ -10,7 +10,7 @@ use crate::engine::answers::Answers;
 use crate::engine::language::Language;
 use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
-use crate::gpu::{self, Numerics, Preset};
+use crate::gpu::{Numerics, Preset};
 use crate::model::{Config, Quantizable};
 use crate::quant::Format;
 use crate::weights::Checkpoint;
@@ -59,12 +59,6 @@ impl EngineArgs {
     pub(crate) fn identity(&self, model: &Model, weights_digest: &str, class: Numerics) -> KvIdentity {
         let config = model.config.clone().for_context(self.context.unwrap_or(model.config.context));
         KvIdentity::new(&config, weights_digest, self.quantize, class)
-    }
-
-    /// The class in which the adapter at hand computes prompts: f32 where there is none.
-    pub(crate) fn numerics(&self) -> Numerics {
-        let class = Preset::chosen(self.kernels).map(|preset| pollster::block_on(gpu::numerics(preset)));
-        class.and_then(|class| class).unwrap_or_default()
     }
 }
 

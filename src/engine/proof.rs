@@ -1,15 +1,16 @@
-//! Kernels that a driver may compute wrong prove themselves before they are used: products by subgroups and by matrices of
-//! f16, each over a small matrix. What fails is left out, and a note says so.
+//! Kernels that a driver may compute wrong prove themselves before they are used: products by subgroups, products and attention by
+//! matrices of f16, each on something small. What fails is left out, and a note says so.
 //!
-//! A row must come close to what it is, and be the same bits among many rows and alone: in whichever tile it lies.
+//! A row must come close to what it is, and be the same bits alone, among many and wherever it lies in a tile.
 
 use half::f16;
 
 use crate::{
     error::{Error, Result},
-    gpu::{AdapterKind, Buffer, Caps, Gpu, Recording, readback::Staging},
+    gpu::{AdapterKind, Buffer, Caps, Gpu, Preset, Recording, readback::Staging},
     kernels::{
-        Class, Matrix, Part, Span,
+        Class, Heads, Matrix, PAGE, Part, SHADERS, Span,
+        attention::{self, Attention, Scores},
         linear::{Epilogue, Fusion, Linear},
         plan,
     },
@@ -19,77 +20,140 @@ use crate::{
 /// Enough for the largest tiles, and no whole number of steps along them.
 const ROWS: usize = 2048;
 const COLS: usize = 104;
+/// Of a prompt that attends: more than a tile, and no whole pages.
+const TOKENS: usize = 70;
 
-/// Restricts `gpu` to what it computes right, and says what it does not. An adapter on the CPU is not asked: those are tested.
+/// Opens a GPU for models with such `heads`, restricted to what it computes right, with notes on what it does not.
 ///
 /// # Errors
-/// [`Error::Gpu`] where it computes even that wrong which every adapter can do.
-pub async fn prove(gpu: &mut Gpu) -> Result<Vec<String>> {
+/// As [`Gpu::open`]. A driver that gives up over what nobody asked for is opened again without.
+pub(super) async fn open(preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
+    let refused = match proved(preset, heads).await {
+        Err(error) if preset == Preset::Auto => error,
+        other => return other,
+    };
+    let (gpu, mut notes) = proved(Preset::F32, heads).await?;
+    notes.push(format!("{} refuses f16 ({refused}), so prompts are computed in f32", gpu.info().name));
+    Ok((gpu, notes))
+}
+
+async fn proved(preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
+    let mut gpu = Gpu::open(SHADERS, preset).await?;
+    let notes = prove(&mut gpu, heads).await?;
+    Ok((gpu, notes))
+}
+
+/// Restricts `gpu` to what it computes right for models with such `heads`, and says what it does not. What every adapter on the CPU
+/// has is not asked: those are tested.
+///
+/// # Errors
+/// [`Error::DeviceLost`], and where there is no memory for it.
+pub async fn prove(gpu: &mut Gpu, heads: Heads) -> Result<Vec<String>> {
     let mut notes = Vec::new();
-    if gpu.caps().kind == AdapterKind::Cpu {
-        return Ok(notes);
-    }
     let whole = gpu.caps().clone();
-    if whole.fragments.is_some() && !holds(gpu, Class::Prompt).await? {
-        gpu.restrict(Caps { fragments: None, ..whole.clone() });
-        notes.push(wrong(gpu, "matrices of f16", "prompts are computed in f32"));
+    let is_gpu = whole.kind == AdapterKind::Gpu;
+    if whole.fragments.is_some_and(|fragments| is_gpu || !fragments.emulated)
+        && let Some(fault) = fault(gpu, Class::Prompt, heads).await?
+    {
+        let least = Caps::webgpu_default(whole.kind);
+        gpu.restrict(Caps { fragments: None, workgroup_memory: least.workgroup_memory, ..whole.clone() });
+        notes.push(note(gpu, "matrices of f16", &fault, "prompts are computed in f32"));
     }
-    if whole.subgroup.is_some() && !holds(gpu, Class::Decode).await? {
+    if whole.subgroup.is_some()
+        && is_gpu
+        && let Some(fault) = fault(gpu, Class::Decode, heads).await?
+    {
         gpu.restrict(Caps { subgroup: None, ..gpu.caps().clone() });
-        notes.push(wrong(gpu, "subgroups", "answers are computed without them"));
+        notes.push(note(gpu, "subgroups", &fault, "all is computed without them"));
     }
     Ok(notes)
 }
 
-fn wrong(gpu: &Gpu, what: &str, instead: &str) -> String {
+fn note(gpu: &Gpu, what: &str, fault: &str, instead: &str) -> String {
     let info = gpu.info();
-    format!("{} ({}) computes products by {what} wrong, so {instead}", info.name, info.driver)
+    format!("{} ({}): {what} {fault}, so {instead}", info.name, info.driver)
 }
 
-/// Whether rows of `class` come right, by what the plan chooses. A kernel that the driver refuses does not.
-async fn holds(gpu: &mut Gpu, class: Class) -> Result<bool> {
-    match products(gpu, class).await {
-        Err(Error::Shader { .. } | Error::Gpu { .. }) => Ok(false),
+/// What is wrong with rows of `class`, by what the plan chooses.
+async fn fault(gpu: &mut Gpu, class: Class, heads: Heads) -> Result<Option<String>> {
+    let mut made = Made { gpu, buffers: Vec::new() };
+    let right = match products(&mut made, class).await {
+        Ok(true) if class == Class::Prompt => attends(&mut made, heads).await,
         other => other,
+    };
+    made.buffers.into_iter().for_each(|buffer| made.gpu.free(buffer));
+    match right {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some("give wrong results".to_owned())),
+        Err(error @ (Error::Shader { .. } | Error::Gpu { .. })) => Ok(Some(format!("are refused ({error})"))),
+        Err(error) => Err(error),
     }
 }
 
-async fn products(gpu: &mut Gpu, class: Class) -> Result<bool> {
-    let batch = if class == Class::Decode { 4 } else { plan::chunk(gpu.caps()) };
+/// A GPU, and what was allocated on it, to be freed whatever comes.
+struct Made<'a> {
+    gpu: &'a mut Gpu,
+    buffers: Vec<Buffer>,
+}
+
+impl Made<'_> {
+    async fn filled(&mut self, words: &[u32]) -> Result<Buffer> {
+        let buffer = self.gpu.alloc("proof of kernels", 4 * words.len() as u64, "free GPU memory").await?;
+        self.buffers.push(buffer);
+        self.gpu.write(buffer, 0, words);
+        Ok(buffer)
+    }
+
+    /// The step buffer of a span of `rows` of the batch, with `tiles` over the pages of `table`.
+    async fn span(&mut self, class: Class, rows: &[u32], tiles: &[[u32; 4]], table: &[u32]) -> Result<Span> {
+        let mut words = vec![0; 9];
+        (words[0], words[1]) = (rows.len() as u32, 9);
+        words.extend(rows);
+        words[5] = words.len() as u32;
+        words.extend(tiles.iter().flatten());
+        words[6] = words.len() as u32;
+        words.extend(table);
+        let step = self.filled(&words).await?.whole();
+        Ok(Span { class, step, rows: rows.len(), tiles: tiles.len(), runs: 0, context: TOKENS })
+    }
+
+    async fn run(&mut self, recording: &Recording, output: Buffer, floats: usize) -> Result<Vec<u32>> {
+        let kernels = recording.dispatches().map(|dispatch| &dispatch.kernel);
+        self.gpu.compile_all(kernels, &mut |_, _| {}).await?;
+        self.gpu.submit_and_read(recording, output.slice(0, 4 * floats as u64), &Staging::default()).await
+    }
+}
+
+/// Whether products come right.
+async fn products(made: &mut Made<'_>, class: Class) -> Result<bool> {
+    let caps = made.gpu.caps().clone();
+    let batch = if class == Class::Decode { 4 } else { plan::chunk(&caps) };
     let (weights, x) = (numbers(ROWS * COLS, 1), numbers(batch * COLS, 2));
     let pair = |pair: &[f16]| u32::from(pair[0].to_bits()) | u32::from(pair[1].to_bits()) << 16;
-    let floats: Vec<u32> = x.iter().map(|x| x.to_f32().to_bits()).collect();
-    let matrix = filled(gpu, &weights.chunks_exact(2).map(pair).collect::<Vec<u32>>()).await?;
-    let (input, unused) = (filled(gpu, &floats).await?, filled(gpu, &[0]).await?);
-    let output = filled(gpu, &vec![0; batch * ROWS]).await?;
-    let part = Part { buffer: matrix, format: Format::F16, first: 0, rows: ROWS };
-    let matrix = Matrix { rows: ROWS, cols: COLS, parts: vec![part] };
+    let buffer = made.filled(&weights.chunks_exact(2).map(pair).collect::<Vec<u32>>()).await?;
+    let input = made.filled(&x.iter().map(|x| x.to_f32().to_bits()).collect::<Vec<u32>>()).await?;
+    let (unused, output) = (made.filled(&[0]).await?, made.filled(&vec![0; batch * ROWS]).await?);
+    let matrix =
+        Matrix { rows: ROWS, cols: COLS, parts: vec![Part { buffer, format: Format::F16, first: 0, rows: ROWS }] };
     let (epilogue, consts) = (Epilogue::Store, unused.whole());
     let fusion = Fusion { epilogue, norm: None, bias: false, scale: 1.0, consts };
-    let linear = Linear::new(matrix, &fusion, &[class], gpu.caps());
-    gpu.compile_all(linear.kernels(), &mut |_, _| {}).await?;
-    let staging = Staging::default();
-    let (mut right, mut first_row) = (true, Vec::new());
-    // Each rung of the ladder, the largest first.
-    for rows in [batch, 17, 1].into_iter().filter(|&rows| rows <= batch) {
-        let mut step = vec![rows as u32, 2];
-        step.extend(0..rows as u32);
-        let step = filled(gpu, &step).await?;
-        let span = Span { class, step: step.whole(), rows, tiles: 0, runs: 0, context: 0 };
+    let linear = Linear::new(matrix, &fusion, &[class], &caps);
+    let of = async |made: &mut Made<'_>, rows: &[u32]| {
+        let span = made.span(class, rows, &[], &[]).await?;
         let mut recording = Recording::new();
         linear.record(&mut recording, &span, input.whole(), output.whole(), None);
-        let read = output.slice(0, (rows * ROWS * 4) as u64);
-        let words = gpu.submit_and_read(&recording, read, &staging).await?;
-        gpu.free(step);
-        right &= words.chunks(ROWS).zip(x.chunks(COLS)).all(|(y, x)| close(y, x, &weights));
-        let first = words[..ROWS].to_vec();
-        right &= first_row.is_empty() || first_row == first;
-        first_row = first;
+        made.run(&recording, output, rows.len() * ROWS).await
+    };
+    let all: Vec<u32> = (0..batch as u32).collect();
+    let whole = of(made, &all).await?;
+    let mut right = whole.chunks(ROWS).zip(x.chunks(COLS)).all(|(y, x)| close(y, x, &weights));
+    // Each rung of the ladder.
+    for rows in [17, 1].into_iter().filter(|&rows| rows < batch) {
+        right &= of(made, &all[..rows]).await? == whole[..rows * ROWS];
     }
-    for buffer in [part.buffer, input, unused, output] {
-        gpu.free(buffer);
-    }
-    Ok(right)
+    // One row at every place of a tile.
+    let same = of(made, &vec![0; batch]).await?;
+    Ok(right && same.chunks(ROWS).all(|row| row == &whole[..ROWS]))
 }
 
 /// Some of a row of y, from each tile, against what it is.
@@ -101,10 +165,61 @@ fn close(y: &[u32], x: &[f16], weights: &[f16]) -> bool {
     })
 }
 
-async fn filled(gpu: &mut Gpu, words: &[u32]) -> Result<Buffer> {
-    let buffer = gpu.alloc("proof of kernels", 4 * words.len() as u64, "free GPU memory").await?;
-    gpu.write(buffer, 0, words);
-    Ok(buffer)
+/// Whether a prompt attends right, with one KV head of such `heads` and its queries.
+async fn attends(made: &mut Made<'_>, heads: Heads) -> Result<bool> {
+    let caps = made.gpu.caps().clone();
+    let heads = Heads { heads: heads.group(), kv_heads: 1, ..heads };
+    if attention::choose(&heads, &caps, Class::Prompt, TOKENS, TOKENS).shape != attention::Shape::Fragments {
+        return Ok(true);
+    }
+    let (dim, width) = (heads.head_dim, heads.heads * heads.head_dim);
+    let number = |half: &f16| half.to_f32();
+    // Scores of some size, so that tokens weigh differently.
+    let q: Vec<f32> = numbers(TOKENS * width, 3).iter().map(|q| 8.0 * q.to_f32()).collect();
+    let (k, v) = (numbers(TOKENS * dim, 4), numbers(TOKENS * dim, 5));
+    // Pages in another order than the tokens.
+    let table: Vec<u32> = (0..TOKENS.div_ceil(PAGE) as u32).rev().collect();
+    let mut pages = vec![0u32; table.len() * dim * PAGE];
+    for token in 0..TOKENS {
+        let page = table[token / PAGE] as usize * dim * PAGE;
+        for pair in 0..dim / 2 {
+            let word = |x: &[f16]| {
+                let at = token * dim + 2 * pair;
+                u32::from(x[at].to_bits()) | u32::from(x[at + 1].to_bits()) << 16
+            };
+            pages[page + pair * PAGE + token % PAGE] = word(&k);
+            pages[page + dim * PAGE / 2 + token % PAGE * dim / 2 + pair] = word(&v);
+        }
+    }
+    let queries = made.filled(&q.iter().map(|q| q.to_bits()).collect::<Vec<u32>>()).await?;
+    let (kv, output) = (made.filled(&pages).await?, made.filled(&vec![0; TOKENS * width]).await?);
+    let scores = Scores::of(dim);
+    let attention = Attention::new(heads, scores, TOKENS, &caps);
+    let of = async |made: &mut Made<'_>, size: usize| {
+        let tile = |first: usize| [first, size.min(TOKENS - first), 0, first].map(|word| word as u32);
+        let tiles: Vec<[u32; 4]> = (0..TOKENS).step_by(size).map(tile).collect();
+        let rows: Vec<u32> = (0..TOKENS as u32).collect();
+        let span = made.span(Class::Prompt, &rows, &tiles, &table).await?;
+        let mut recording = Recording::new();
+        attention.record(&mut recording, &span, queries.whole(), kv.whole(), output.whole());
+        made.run(&recording, output, TOKENS * width).await
+    };
+    let whole = of(made, attention::tile_rows(&caps, &heads, Class::Prompt)).await?;
+    let (k, v): (Vec<f32>, Vec<f32>) = (k.iter().map(number).collect(), v.iter().map(number).collect());
+    let right = (0..TOKENS).all(|row| {
+        let (q, found) = (&q[row * width..][..dim], &whole[row * width..][..dim]);
+        let seen = 0..row + 1;
+        let score = |token: usize| -> f32 { q.iter().zip(&k[token * dim..]).map(|(q, k)| q * k * scores.scale).sum() };
+        let all: Vec<f32> = seen.clone().map(score).collect();
+        let top = all.iter().copied().fold(f32::MIN, f32::max);
+        let weights: Vec<f32> = all.iter().map(|score| (score - top).exp()).collect();
+        let total: f32 = weights.iter().sum();
+        (0..dim).all(|d| {
+            let sum: f32 = seen.clone().map(|token| weights[token] / total * v[token * dim + d]).sum();
+            (f32::from_bits(found[d]) - sum).abs() <= 0.02
+        })
+    });
+    Ok(right && of(made, 1).await? == whole)
 }
 
 /// Between -1 and 1, the same every time.

@@ -106,8 +106,10 @@ impl Reuse {
     }
 
     pub(crate) fn adopt(&mut self, Kept { persistence, fields, prefill }: Kept) {
-        // The device may be another one.
-        let fields = Fields { numerics: self.fields.numerics.clone(), ..fields };
+        // The device may be another one, that computes in another class and at another rate.
+        let numerics = self.fields.numerics.clone();
+        let prefill = if fields.numerics == numerics { prefill } else { Rate::default() };
+        let fields = Fields { numerics, ..fields };
         self.namespace = Namespace::new(fields.clone());
         (self.persistence, self.fields, self.prefill) = (persistence, fields, prefill);
     }

@@ -25,7 +25,7 @@ use crate::{
         readback::{Reading, Staging},
         submit::Fence,
     },
-    kernels::{self, Class, PAGE, attention, plan},
+    kernels::{Class, PAGE, attention, plan},
     kv::PageCopy,
     model::{Activations, Config, Ending, Network, Uploader, Work},
     weights::Checkpoint,
@@ -98,8 +98,7 @@ impl Runner {
         let context = context(&config, options)?;
         let config = config.for_context(context);
         config.check_tensors(checkpoint)?;
-        let mut gpu = Gpu::open(kernels::SHADERS, Preset::chosen(options.kernels)?).await?;
-        let notes = proof::prove(&mut gpu).await?;
+        let (mut gpu, notes) = proof::open(Preset::chosen(options.kernels)?, config.heads()).await?;
         let caps = gpu.caps().clone();
         let most = options.chunk.unwrap_or(plan::chunk(&caps)).clamp(1, context);
         let pace = if options.chunk.is_some() { Pace::fixed(most) } else { Pace::measured(most) };
@@ -271,7 +270,11 @@ impl Runner {
         }
         // A step begins with tokens' embeddings, which may be written again.
         let copy_rate = match recording.dispatches().next() {
-            Some(embed) => self.gpu.copy_rate(embed).await?,
+            Some(embed) => match self.gpu.copy_rate(embed).await {
+                // The times are worth having without it.
+                Err(Error::GpuMemory { .. }) => None,
+                other => other?,
+            },
             None => None,
         };
         Ok((measured, copy_rate))

@@ -17,7 +17,7 @@ pub enum AdapterKind {
 /// together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fragments {
-    /// 16, or 8 on Metal.
+    /// 16, or 8, as on Metal.
     pub side: u32,
     /// The adapter has no such matrices: the shader computes what they would give, slowly.
     pub emulated: bool,
@@ -52,9 +52,8 @@ impl Preset {
     /// # Errors
     /// [`Error::Request`] for a name that is none.
     pub(crate) fn chosen(asked: Option<Self>) -> Result<Self> {
-        let (None, Ok(name)) = (asked, std::env::var("HEADSTART_KERNELS")) else {
-            return Ok(asked.unwrap_or_default());
-        };
+        let named = std::env::var("HEADSTART_KERNELS").ok().filter(|name| asked.is_none() && !name.is_empty());
+        let Some(name) = named else { return Ok(asked.unwrap_or_default()) };
         Self::named(&name).ok_or_else(|| {
             let problem = format!("{name:?} is none of {}", Self::ALL.map(|(name, _)| name).join(", "));
             Error::Request { field: "HEADSTART_KERNELS", problem }

@@ -230,12 +230,6 @@ fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
     trouble.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The class of what [`Gpu::open`] computes prompts in.
-#[cfg(feature = "cli")]
-pub(crate) async fn numerics(preset: Preset) -> Result<super::Numerics> {
-    Ok(Wanted::of(&adapter().await?, preset)?.caps.numerics())
-}
-
 async fn adapter() -> Result<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG);

@@ -27,6 +27,8 @@ impl Wanted {
         }
         let fragments = match preset {
             Preset::F32 | Preset::Portable => None,
+            // One on the CPU has them too, and is faster without.
+            Preset::Auto if kind == AdapterKind::Cpu => None,
             Preset::Auto => cooperative(adapter),
             Preset::F16 if has(wgpu::Features::SHADER_F16) => {
                 cooperative(adapter).or(Some(Fragments { side: 16, emulated: true }))

@@ -22,8 +22,6 @@ pub(crate) mod submit;
 
 pub use buffer::{Buffer, Slice};
 pub use caps::{AdapterKind, Caps, Fragments, Numerics, Preset};
-#[cfg(feature = "cli")]
-pub(crate) use context::numerics;
 pub use context::{AdapterInfo, Gpu};
 pub use kernel::{Access, Kernel};
 pub use recording::{Command, Cost, Dispatch, Recording};

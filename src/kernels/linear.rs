@@ -3,8 +3,8 @@
 //! Four shapes of one kernel. `Rows`: lanes are rows, for CPU adapters, any class of rows. `Vector`: lanes along the
 //! columns and one reduction, for decoding on a GPU. `Tile`: register-blocked tiles in workgroup memory, for prompts on a
 //! GPU. `Fragments`: tiles of f16 that subgroups multiply as matrices, for prompts where a GPU can; a norm before it is a
-//! dispatch of its own, since x is rounded to f16 behind it. Within a shape the order of every sum is fixed, whatever the number of rows: a row's result is the same bits
-//! alone and in a batch. Which permutation runs is in [`plan`].
+//! dispatch of its own, since x is rounded to f16 behind it. Within a shape the order of every sum is fixed, whatever the
+//! number of rows: a row's result is the same bits alone and in a batch. Which permutation runs is in [`plan`].
 
 use std::sync::Arc;
 

@@ -3,7 +3,8 @@
 //! Manifests have a small budget beside it, so that they outlive the blocks.
 //!
 //! Invariant: the budget is never exceeded, counting [`MemoryStore::OVERHEAD`] for every entry beside its bytes. Expired
-//! entries go before any other. Every operation is O(log n), and none copies a value: it is shared with whoever gave it or was given it.
+//! entries go before any other. Every operation is O(log n), and none copies a value: it is shared with whoever gave it or was
+//! given it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

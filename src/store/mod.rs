@@ -110,7 +110,8 @@ pub trait Store {
     }
 
     /// Replaces what was there, at once: a reader sees the old value or the new one, whole. Without `ttl` it stays until
-    /// its room is needed. Whoever keeps the value in memory shares it, so it is no part of something larger. A store that takes long queues it and answers at once; [`Store::get`] sees what is queued.
+    /// its room is needed. Whoever keeps the value in memory shares it, so it is no part of something larger. A store that takes
+    /// long queues it and answers at once; [`Store::get`] sees what is queued.
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()>;
 
     /// As [`Store::put`], unless there is a value already, which is marked as used then.

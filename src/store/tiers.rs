@@ -1,8 +1,9 @@
 //! Memory before slower stores: what is found further back moves to the front, what is saved goes to all.
 //!
 //! `save` costs an encoding, which the engine gives to threads: memory and the stores behind, which write when they like (see
-//! [`Store::put`]), share its bytes, and so do memory and whoever loads. `load` lets nothing through that [`Blob::view`] rejects: it is counted by reason, removed where it
-//! lay, and the next tier is asked. No fault of a store is an error here; every one is counted.
+//! [`Store::put`]), share its bytes, and so do memory and whoever loads. `load` lets nothing through that [`Blob::view`]
+//! rejects: it is counted by reason, removed where it lay, and the next tier is asked. No fault of a store is an error here;
+//! every one is counted.
 //!
 //! Blobs that decode kernels wrote carry that mark: they are not bit-identical to what another process would compute, and
 //! never take the place of one that is.

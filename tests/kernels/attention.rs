@@ -1,4 +1,4 @@
-//! Both shapes of `attention`, prompt and decode, and `attention_merge`, over head sizes and groups.
+//! The shapes of `attention`, prompt and decode, and `attention_merge`, over head sizes and groups.
 
 use headstart::{
     gpu::{Preset, Recording},
@@ -36,9 +36,10 @@ const WINDOWS: [(Face, Class, usize, usize, Scores); 5] = [
     (Face::GpuPlain, Class::Decode, 24, 2, Scores { scale: 0.3, cap: None, window: Some(257) }),
 ];
 /// Prompts by matrices of f16: tiles of 64 rows and of 32, parts that lie beside each other, groups that do not fill a tile.
-const HALVES: [(u32, usize, usize, Scores); 5] = [
+const HALVES: [(u32, usize, usize, Scores); 6] = [
     (16, 64, 3, Scores { scale: 0.125, cap: None, window: None }),
     (16, 128, 4, Scores { scale: 0.09, cap: None, window: None }),
+    (16, 96, 2, Scores { scale: 0.1, cap: None, window: None }),
     (16, 256, 1, Scores { scale: 0.06, cap: Some(20.0), window: None }),
     (8, 24, 2, Scores { scale: 0.3, cap: None, window: Some(17) }),
     // Heads that they do not divide keep f32.

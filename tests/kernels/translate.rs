@@ -35,11 +35,11 @@ fn adapters() -> Vec<Caps> {
     cpu.into_iter().chain(gpu).collect()
 }
 
-/// The same with matrices of f16: of 16 and 8, by the adapter, and emulated.
-fn with_fragments() -> [Caps; 3] {
-    [(16, false), (16, true), (8, false)].map(|(side, emulated)| Caps {
+/// The same with matrices of f16: of 16 and 8, by the adapter, and emulated, in workgroup memory of so many KiB.
+fn with_fragments() -> [Caps; 4] {
+    [(16, false, 48), (16, false, 32), (16, true, 48), (8, false, 32)].map(|(side, emulated, kib)| Caps {
         fragments: Some(Fragments { side, emulated }),
-        workgroup_memory: 48 << 10,
+        workgroup_memory: kib << 10,
         ..Caps::webgpu_default(AdapterKind::Gpu)
     })
 }
@@ -55,12 +55,13 @@ fn extras(format: Format) -> impl Iterator<Item = (usize, Option<f32>, bool)> {
     widths(format).into_iter().flat_map(of)
 }
 
-/// What there is only where products are in f16.
-fn in_halves() -> HashSet<Arc<Kernel>> {
+/// What there is only where products are in f16, with the workgroup memory that it may take.
+fn in_halves() -> HashSet<(Arc<Kernel>, u32)> {
     let buffer = Buffer { id: 0, size: 1 << 20 };
     let rotation = Rotation { pairs: 32, first: 0, all: 32 };
-    let mut all = HashSet::new();
+    let mut of_all = HashSet::new();
     for caps in with_fragments() {
+        let mut all = HashSet::new();
         let mut add = |format, epilogue, norm, bias| {
             let matrix = Matrix { rows: 8192, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 8192 }] };
             let fusion = Fusion { epilogue, norm, bias, scale: 1.0, consts: buffer.whole() };
@@ -84,8 +85,9 @@ fn in_halves() -> HashSet<Arc<Kernel>> {
         let fusion = Fusion { epilogue: gated(), norm: Some(1e-6), bias: false, scale: 1.0, consts: buffer.whole() };
         let routed = Routed { experts: Experts { count: 5, used: 2 }, from_tokens: true };
         all.extend(Linear::routed(matrix, routed, &fusion, &[Class::Prompt], &caps).kernels().cloned());
+        of_all.extend(all.into_iter().map(|kernel: Arc<Kernel>| (kernel, caps.workgroup_memory)));
     }
-    all
+    of_all
 }
 
 fn permutations() -> HashSet<Arc<Kernel>> {
@@ -172,13 +174,14 @@ fn every_permutation_is_valid_within_limits_bound_as_its_face_says_and_translata
     assert!(all.len() > 300, "{} permutations", all.len());
     let in_halves = in_halves();
     assert!(in_halves.len() > 90, "{} permutations in f16", in_halves.len());
-    let kernels: Vec<_> = all.iter().chain(&in_halves).collect();
+    let least = all.iter().map(|kernel| (kernel, 16 << 10));
+    let kernels: Vec<_> = least.chain(in_halves.iter().map(|(kernel, room)| (kernel, *room))).collect();
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     std::thread::scope(|scope| {
         for part in kernels.chunks(kernels.len().div_ceil(threads)) {
             scope.spawn(move || {
-                for kernel in part {
-                    translate(kernel).unwrap_or_else(|problem| panic!("{}: {problem}", kernel.label()));
+                for (kernel, room) in part {
+                    translate(kernel, *room).unwrap_or_else(|problem| panic!("{}: {problem}", kernel.label()));
                 }
             });
         }
@@ -203,7 +206,7 @@ fn listed(all: &HashSet<Arc<Kernel>>) -> Value {
     listed.into()
 }
 
-fn translate(kernel: &Kernel) -> Result<(), String> {
+fn translate(kernel: &Kernel, room: u32) -> Result<(), String> {
     let source = expand(SHADERS, kernel.name, &kernel.defines).map_err(|e| e.to_string())?;
     let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
     let subgroups = source.contains("subgroup");
@@ -236,7 +239,6 @@ fn translate(kernel: &Kernel) -> Result<(), String> {
         return Err(format!("bound {bound:?}, but its face says {wanted:?}"));
     }
     let lanes: u32 = module.entry_points[0].workgroup_size.iter().product();
-    let room = if halves { 48 << 10 } else { 16 << 10 };
     if workgroup > room || lanes > 256 || bound.len() > 8 {
         return Err(format!("{workgroup} bytes of workgroup memory, {lanes} invocations, {} bindings", bound.len()));
     }

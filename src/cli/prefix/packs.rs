@@ -12,7 +12,7 @@ use crate::cli::listen::Listener;
 use crate::cli::session::{EngineArgs, Model, Session};
 use crate::cli::{input, report, term};
 use crate::engine::answers::What;
-use crate::engine::packs;
+use crate::engine::{KvIdentity, packs};
 use crate::error::{Error, Result};
 use crate::gpu::Numerics;
 use crate::store::{Key, Tiers};
@@ -232,7 +232,9 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let salt = args.cache.dir.salt(None);
     // A pack is of the class that it was computed in; engines of another do not find it.
     let identities = Numerics::ALL.map(|class| args.engine.identity(&model, &digest, class));
-    let identity = identities.iter().find(|identity| identity.check(&pack, &salt).is_ok()).unwrap_or(&identities[0]);
+    let own = pack.header().namespace.get("numerics");
+    let is_own = |identity: &&KvIdentity| own == Some(&identity.namespace(&salt).fields().numerics);
+    let identity = identities.iter().find(is_own).unwrap_or(&identities[0]);
     let tiers = args.cache.tiers(&salt, None)?;
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
     let imported = imported.map_err(|problem| cache::refused(&args.pack, problem))?;

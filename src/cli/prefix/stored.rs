@@ -12,6 +12,7 @@ use crate::cli::session::{EngineArgs, Model};
 use crate::cli::term;
 use crate::engine::language;
 use crate::error::{Error, Result};
+use crate::gpu::Numerics;
 use crate::store::{Chain, FilesystemStore, Key, Store};
 use crate::text::{Tokenizer, parse_time};
 use crate::weights::Checkpoint;
@@ -328,8 +329,16 @@ pub(crate) fn pin(args: &Pin) -> Result<()> {
         let model = Model::open(&args.model)?;
         let digest = args.dir.place.digest(&model.path)?.finish()?;
         let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
-        let identity = args.engine.identity(&model, &digest, args.engine.numerics());
-        (args.dir.disk(&salt)?, identity.keys(&tokens, &salt))
+        let disk = args.dir.disk(&salt)?;
+        // Of the class in which most of it was computed.
+        let mut classes = Vec::new();
+        for class in Numerics::ALL {
+            let keys = args.engine.identity(&model, &digest, class).keys(&tokens, &salt);
+            let present = pollster::block_on(disk.contains(&keys)).map_err(|problem| stopped(disk.root(), problem))?;
+            classes.push((present.into_iter().filter(|is| *is).count(), keys));
+        }
+        let most = classes.into_iter().rev().max_by_key(|(present, _)| *present);
+        (disk, most.map(|(_, keys)| keys).unwrap_or_default())
     } else {
         let parts = args.dir.place.parts()?.into_iter().map(|path| args.dir.part(path));
         let (part, chain) = find(parts.collect(), &args.what)?;

@@ -125,9 +125,7 @@ impl PackError {
         };
         let fix = match field {
             "weights" | "adapter" => "use the file that it was made with, or export it again with this one",
-            "numerics" => {
-                "run with the --kernels that it was made with, or export it again with this version of headstart"
-            }
+            "numerics" => "export it again with --kernels f32, which every machine computes, and run with that too",
             _ => "export it again with these settings",
         };
         let pairs = theirs.unwrap_or_default().chars().zip(ours.unwrap_or_default().chars());
