@@ -88,11 +88,11 @@ fn numbers_in_f32_and_f16_differ_by_little() {
 /// An adapter that claims what it does not have, as a driver that is wrong.
 #[test]
 fn what_an_adapter_computes_wrong_is_left_out_and_told() {
-    let emulated = Fragments { side: 16, emulated: true };
+    let emulated = Fragments { side: 16, emulated: Some(32) };
     let table = [
         // Subgroups and matrices that it claims; those that are left; what is told.
         (None, Some(emulated), None, Some(emulated), &[][..]),
-        (None, Some(Fragments { side: 16, emulated: false }), None, None, &["matrices of f16 are refused"]),
+        (None, Some(Fragments { side: 16, emulated: None }), None, None, &["matrices of f16 are refused"]),
         (Some(32), Some(emulated), None, Some(emulated), &["subgroups give wrong results"]),
     ];
     for (subgroup, fragments, left_subgroup, left_fragments, told) in table {

@@ -10,6 +10,9 @@ const SIDE = ${FRAGMENT}u;
 const ROWS = ${ROWS}u;
 const TOKENS = ${TOKENS}u;
 const TEAM = LANES / ROWS;
+#if EMULATED
+const SUBGROUP = ${EMULATED}u;
+#endif
 const PARTS = ${OUTPUT_PARTS}u;
 // From one row to the next: 16 bytes more, so that neighbours start in different banks.
 const DIM_STRIDE = HEAD_DIM + 8u;
@@ -80,7 +83,7 @@ fn multiply_scores(worker: u32, workers: u32, lane: u32) {
     let m = matrix % ${ROWS/FRAGMENT}u;
     let n = matrix / ${ROWS/FRAGMENT}u;
 #if EMULATED
-    for (var e = lane % 32u; e < SIDE * SIDE; e += 32u) {
+    for (var e = lane % SUBGROUP; e < SIDE * SIDE; e += SUBGROUP) {
       var sum = 0.0;
       for (var d = 0u; d < HEAD_DIM; d++) {
         let q = queries[query_at(m, d / SIDE) + e % SIDE * DIM_STRIDE + d % SIDE];
@@ -127,8 +130,8 @@ fn main(
 #endif
 ) {
 #if EMULATED
-  let worker = lane / 32u;
-  let subgroups = PARTS;
+  let worker = lane / SUBGROUP;
+  let subgroups = LANES / SUBGROUP;
 #else
   let worker = subgroup;
 #endif
@@ -171,7 +174,7 @@ fn main(
     let first_row = part / ${ACROSS}u * ${PART_ROWS}u;
     let first_dim = part % ${ACROSS}u * ${PART_DIMS}u;
 #if EMULATED
-    var output = array<f32, ${PART_ROWS*PART_DIMS*FRAGMENT*FRAGMENT/32}>();
+    var output = array<f32, ${PART_ROWS*PART_DIMS*FRAGMENT*FRAGMENT/EMULATED}>();
 #else
 #for m in 0..PART_ROWS
 #for n in 0..PART_DIMS
@@ -195,9 +198,9 @@ fn main(
       }
       workgroupBarrier();
 #if EMULATED
-      for (var i = 0u; i < ${PART_ROWS*PART_DIMS*FRAGMENT*FRAGMENT/32}u; i++) {
-        let matrix = i * 32u / (SIDE * SIDE);
-        let e = (i * 32u + lane % 32u) % (SIDE * SIDE);
+      for (var i = 0u; i < ${PART_ROWS*PART_DIMS*FRAGMENT*FRAGMENT/EMULATED}u; i++) {
+        let matrix = i * SUBGROUP / (SIDE * SIDE);
+        let e = (i * SUBGROUP + lane % SUBGROUP) % (SIDE * SIDE);
         var product = output[i];
         for (var t = 0u; t < TOKENS; t++) {
           let weight = keys[weight_at(first_row + matrix / ${PART_DIMS}u, t / SIDE) + t % SIDE * ROW_STRIDE + e / SIDE];
@@ -231,10 +234,10 @@ fn main(
     workgroupBarrier();
 #if EMULATED
     for (var matrix = 0u; matrix < ${PART_ROWS*PART_DIMS}u; matrix++) {
-      for (var e = lane % 32u; e < SIDE * SIDE; e += 32u) {
-        scores[part * (SIDE * SIDE) + e] = output[(matrix * (SIDE * SIDE) + e) / 32u];
+      for (var e = lane % SUBGROUP; e < SIDE * SIDE; e += SUBGROUP) {
+        scores[part * (SIDE * SIDE) + e] = output[(matrix * (SIDE * SIDE) + e) / SUBGROUP];
       }
-      hand_over(tile, head, turn, turn + workers, matrix / ${PART_DIMS}u, matrix % ${PART_DIMS}u, lane);
+      hand_over(tile, head, turn, min(turn + workers, PARTS), matrix / ${PART_DIMS}u, matrix % ${PART_DIMS}u, lane);
     }
 #else
 #for m in 0..PART_ROWS

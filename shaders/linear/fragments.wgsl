@@ -3,8 +3,8 @@
 // along the rows, a part TOKEN_FRAGMENTS × ROW_FRAGMENTS matrices of sums. Columns come in order, so that a row's sums do not
 // depend on the tile. The shape for prompts on GPUs that have such matrices.
 //
-// EMULATED: for adapters that have none. Lane l of a part keeps elements l + 32 i of a matrix of sums, and takes its products
-// from where the matrices would be loaded.
+// EMULATED: for adapters that have none. Lane l of a subgroup of EMULATED keeps elements l + EMULATED i of a matrix of sums, and takes
+// its products from where the matrices would be loaded.
 #import shared/halves
 const LANES = ${LANES}u;
 const QUADS = ${STEP*2}u;
@@ -46,7 +46,8 @@ fn hand_over(part: u32, end: u32, token: u32, row: u32, lane: u32) {
 }
 
 #if EMULATED
-const OWN = SIDE * SIDE / 32u;
+const SUBGROUP = ${EMULATED}u;
+const OWN = SIDE * SIDE / SUBGROUP;
 const MATRICES = ${TOKEN_FRAGMENTS*ROW_FRAGMENTS}u;
 alias Sums = array<f32, OWN * MATRICES>;
 // The products of the columns of one step, for matrices of a part in their order.
@@ -55,7 +56,7 @@ fn multiply(tokens: u32, rows: u32, lane: u32, sums: ptr<function, Sums>) {
   let columns = min(QUADS * 4u, arrayLength(&step) + QUADS * 4u);
   for (var i = 0u; i < OWN * MATRICES; i++) {
     let matrix = i / OWN;
-    let element = lane % 32u + 32u * (i % OWN);
+    let element = lane % SUBGROUP + SUBGROUP * (i % OWN);
     let x_row = (tokens + matrix / ${ROW_FRAGMENTS}u * SIDE + element / SIDE) * STRIDE;
     let w_row = (rows + matrix % ${ROW_FRAGMENTS}u * SIDE + element % SIDE) * STRIDE;
     var sum = (*sums)[i];
@@ -78,8 +79,8 @@ fn main(
 #endif
 ) {
 #if EMULATED
-  let worker = lane / 32u;
-  let workers = PARTS;
+  let worker = lane / SUBGROUP;
+  let workers = LANES / SUBGROUP;
   if (elsewhere(group.y)) { return; }
 #else
   // In workgroup memory, for compilers to see that it is the same for all.
@@ -170,8 +171,8 @@ fn main(
     }
 #if EMULATED
     for (var matrix = 0u; matrix < MATRICES; matrix++) {
-      for (var i = 0u; i < OWN; i++) { staged[part * (SIDE * SIDE) + lane % 32u + 32u * i] = sums[matrix * OWN + i]; }
-      hand_over(turn, turn + workers, first + matrix / ${ROW_FRAGMENTS}u * SIDE, base + matrix % ${ROW_FRAGMENTS}u * SIDE, lane);
+      for (var i = 0u; i < OWN; i++) { staged[part * (SIDE * SIDE) + lane % SUBGROUP + SUBGROUP * i] = sums[matrix * OWN + i]; }
+      hand_over(turn, min(turn + workers, PARTS), first + matrix / ${ROW_FRAGMENTS}u * SIDE, base + matrix % ${ROW_FRAGMENTS}u * SIDE, lane);
     }
 #else
 #for m in 0..TOKEN_FRAGMENTS

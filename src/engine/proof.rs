@@ -52,7 +52,7 @@ pub async fn prove(gpu: &mut Gpu, heads: Heads) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     let whole = gpu.caps().clone();
     let is_gpu = whole.kind == AdapterKind::Gpu;
-    if whole.fragments.is_some_and(|fragments| is_gpu || !fragments.emulated)
+    if whole.fragments.is_some_and(|fragments| is_gpu || fragments.emulated.is_none())
         && let Some(fault) = fault(gpu, Class::Prompt, heads).await?
     {
         let least = Caps::webgpu_default(whole.kind);

@@ -19,8 +19,8 @@ pub enum AdapterKind {
 pub struct Fragments {
     /// 16, or 8, as on Metal.
     pub side: u32,
-    /// The adapter has no such matrices: the shader computes what they would give, slowly.
-    pub emulated: bool,
+    /// The adapter has no such matrices: the shader computes what they would give, slowly, as subgroups of so many lanes would.
+    pub emulated: Option<u32>,
 }
 
 /// Which kernels run where an adapter leaves a choice.

@@ -31,7 +31,7 @@ impl Wanted {
             Preset::Auto if kind == AdapterKind::Cpu => None,
             Preset::Auto => cooperative(adapter),
             Preset::F16 if has(wgpu::Features::SHADER_F16) => {
-                cooperative(adapter).or(Some(Fragments { side: 16, emulated: true }))
+                cooperative(adapter).or(Some(Fragments { side: 16, emulated: Some(32) }))
             }
             Preset::F16 => {
                 let problem = format!("{} has no f16 in shaders: use the kernels f32", info.name);
@@ -45,7 +45,7 @@ impl Wanted {
         };
         if let Some(Fragments { emulated, .. }) = fragments {
             features |= wgpu::Features::SHADER_F16;
-            if !emulated {
+            if emulated.is_none() {
                 features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
             }
             limits.max_compute_workgroup_storage_size = supported.max_compute_workgroup_storage_size;
@@ -86,5 +86,5 @@ fn cooperative(adapter: &wgpu::Adapter) -> Option<Fragments> {
                 && of.cr_type == wgpu::CooperativeScalarType::F32
         })
     };
-    [16, 8].into_iter().find(|&side| has(side)).map(|side| Fragments { side, emulated: false })
+    [16, 8].into_iter().find(|&side| has(side)).map(|side| Fragments { side, emulated: None })
 }

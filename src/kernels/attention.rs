@@ -187,7 +187,7 @@ struct Flash {
     rows: usize,
     tokens: usize,
     side: usize,
-    emulated: bool,
+    emulated: Option<u32>,
     /// Parts along the dims.
     across: usize,
 }
@@ -227,7 +227,7 @@ impl Flash {
     fn defines(&self, heads: &Heads) -> [(&'static str, u32); 10] {
         let numbers = |number: usize| number as u32;
         [
-            ("EMULATED", u32::from(self.emulated)),
+            ("EMULATED", self.emulated.unwrap_or(0)),
             ("FRAGMENT", numbers(self.side)),
             ("ROWS", numbers(self.rows)),
             ("TOKENS", numbers(self.tokens)),

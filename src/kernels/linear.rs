@@ -336,7 +336,7 @@ fn kernel(
         let across = parts / along;
         defines.extend([
             ("HALVES", 1),
-            ("EMULATED", u32::from(emulated)),
+            ("EMULATED", emulated.unwrap_or(0)),
             ("FRAGMENT", side as u32),
             ("PARTS", parts as u32),
             ("ACROSS", across as u32),

@@ -127,7 +127,7 @@ fn tiles(caps: &Caps, product: &Product) -> Ladder<Variant> {
 /// Tiles of matrices of f16: of 128 rows and 128 tokens as far as workgroup memory goes, for which an H200 took a tenth of the
 /// time of tiles in f32; smaller ones for fewer tokens. They differ in what lies beside a row, never in the order of its sums.
 fn fragments(caps: &Caps, product: &Product) -> Ladder<Variant> {
-    let subgroup = caps.fragments.is_some_and(|fragments| !fragments.emulated);
+    let subgroup = caps.fragments.is_some_and(|fragments| fragments.emulated.is_none());
     let of = |tokens, rows, parts, step| {
         let (shape, lanes) = (Shape::Fragments, parts * FRAGMENT_LANES);
         Variant { shape, lanes, rows, tokens, step, wide: false, subgroup }

@@ -35,15 +35,15 @@ const WINDOWS: [(Face, Class, usize, usize, Scores); 5] = [
     (Face::GpuPlain, Class::Prompt, 24, 1, Scores { scale: 0.3, cap: Some(1.5), window: Some(100) }),
     (Face::GpuPlain, Class::Decode, 24, 2, Scores { scale: 0.3, cap: None, window: Some(257) }),
 ];
-/// Prompts by matrices of f16: tiles of 64 rows and of 32, parts that lie beside each other, groups that do not fill a tile.
-const HALVES: [(u32, usize, usize, Scores); 6] = [
-    (16, 64, 3, Scores { scale: 0.125, cap: None, window: None }),
-    (16, 128, 4, Scores { scale: 0.09, cap: None, window: None }),
-    (16, 96, 2, Scores { scale: 0.1, cap: None, window: None }),
-    (16, 256, 1, Scores { scale: 0.06, cap: Some(20.0), window: None }),
-    (8, 24, 2, Scores { scale: 0.3, cap: None, window: Some(17) }),
+/// Prompts by matrices of f16, of a side and for subgroups of so many lanes: tiles of 64 rows and of 32, parts that lie beside each other, groups that do not fill a tile.
+const HALVES: [((u32, u32), usize, usize, Scores); 6] = [
+    ((16, 32), 64, 3, Scores { scale: 0.125, cap: None, window: None }),
+    ((16, 64), 128, 4, Scores { scale: 0.09, cap: None, window: None }),
+    ((16, 16), 96, 2, Scores { scale: 0.1, cap: None, window: None }),
+    ((16, 64), 256, 1, Scores { scale: 0.06, cap: Some(20.0), window: None }),
+    ((8, 32), 24, 2, Scores { scale: 0.3, cap: None, window: Some(17) }),
     // Heads that they do not divide keep f32.
-    (16, 40, 1, Scores { scale: 0.3, cap: None, window: Some(100) }),
+    ((16, 32), 40, 1, Scores { scale: 0.3, cap: None, window: Some(100) }),
 ];
 /// Tokens that the last row of a decoding sequence sees.
 const CONTEXTS: [usize; 11] = [1, 15, 16, 17, 64, 65, 128, 129, 256, 257, 600];
@@ -74,10 +74,10 @@ fn attention_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
 fn attention_in_f16_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile() {
     let mut bench = Bench::with(Preset::F16);
     let mut worst: f64 = 0.0;
-    for (side, head_dim, group, scores) in HALVES {
+    for ((side, lanes), head_dim, group, scores) in HALVES {
         let kv_heads = 2 - group % 2;
         let heads = heads(kv_heads * group, kv_heads, head_dim);
-        worst = worst.max(prompt(&mut bench, Face::Halves(side), heads, scores));
+        worst = worst.max(prompt(&mut bench, Face::Halves(side, lanes), heads, scores));
     }
     eprintln!("attention in f16: at most {worst:.2} of the allowed error");
 }

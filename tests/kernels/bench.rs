@@ -18,8 +18,8 @@ pub enum Face {
     CpuPlain,
     Gpu,
     GpuPlain,
-    /// Prompts in f16 by matrices of this side, emulated where the adapter at hand has none.
-    Halves(u32),
+    /// Prompts in f16 by matrices of this side, emulated for subgroups of so many lanes where the adapter at hand has none.
+    Halves(u32, u32),
 }
 
 impl Face {
@@ -28,15 +28,16 @@ impl Face {
     pub fn caps(self, own: &Caps) -> Caps {
         let kind = match self {
             Face::Cpu | Face::CpuPlain => AdapterKind::Cpu,
-            Face::Gpu | Face::GpuPlain | Face::Halves(_) => AdapterKind::Gpu,
+            Face::Gpu | Face::GpuPlain | Face::Halves(..) => AdapterKind::Gpu,
         };
         let subgroup = match self {
             Face::Cpu | Face::Gpu => own.subgroup,
-            Face::CpuPlain | Face::GpuPlain | Face::Halves(_) => None,
+            Face::CpuPlain | Face::GpuPlain | Face::Halves(..) => None,
         };
         let fragments = match self {
-            Face::Halves(side) => {
-                own.fragments.filter(|own| own.side == side).or(Some(Fragments { side, emulated: true }))
+            Face::Halves(side, lanes) => {
+                let emulated = Fragments { side, emulated: Some(lanes) };
+                Some(own.fragments.filter(|own| own.side == side && own.emulated.is_none()).unwrap_or(emulated))
             }
             _ => None,
         };

@@ -95,19 +95,19 @@ fn prompts_are_multiplied_in_f16_where_an_adapter_has_matrices_of_it() {
         // Too few rows to keep a GPU busy with large tiles.
         (48, (576, 576, Q4_0), 512, small),
     ];
-    let caps = |kib: u32, emulated| Caps {
+    let caps = |kib: u32, emulated: Option<u32>| Caps {
         workgroup_memory: kib << 10,
         fragments: Some(Fragments { side: 16, emulated }),
         ..caps(AdapterKind::Gpu, Some(32))
     };
     for (kib, (rows, cols, format), tokens, expected) in table {
-        let chosen = plan::linear(&caps(kib, false), Prompt, &product(rows, cols, format));
+        let chosen = plan::linear(&caps(kib, None), Prompt, &product(rows, cols, format));
         assert_eq!(*chosen.at(tokens), expected, "{kib} KiB, {tokens} rows, {rows}x{cols}");
-        let emulated = plan::linear(&caps(kib, true), Prompt, &product(rows, cols, format));
+        let emulated = plan::linear(&caps(kib, Some(32)), Prompt, &product(rows, cols, format));
         assert_eq!(*emulated.at(tokens), Variant { subgroup: false, ..expected });
     }
     // Decoding, and who stores f32, keep f32; experts take the tiles that their choices are sorted by.
-    let fragments = caps(48, false);
+    let fragments = caps(48, None);
     let decode = plan::linear(&fragments, Decode, &product(2048, 2048, Q4_0));
     assert_eq!(
         decode,
@@ -234,7 +234,7 @@ fn prompts_attend_in_f16_where_heads_and_memory_fit() {
     ];
     for (kib, side, (q, kv, dim), expected) in table {
         let heads = heads(q, kv, dim);
-        let fragments = Some(Fragments { side, emulated: false });
+        let fragments = Some(Fragments { side, emulated: None });
         let own = Caps { workgroup_memory: kib << 10, fragments, ..caps(AdapterKind::Gpu, Some(32)) };
         let chosen = choose(&heads, &own, Class::Prompt, 8192, 700);
         let found = (chosen.shape == Shape::Fragments).then_some(chosen.rows);

@@ -121,14 +121,14 @@ fn table() -> Vec<Case> {
     table
 }
 
-/// Matrices of f16: every way of loading, every epilogue, with a norm before and without; rows and columns that fill no tile, and
-/// spans for each size of tile.
+/// Matrices of f16, of a side and for subgroups of so many lanes: every way of loading, every epilogue, with a norm before and
+/// without; rows and columns that fill no tile, and spans for each size of tile.
 fn halves() -> Vec<Case> {
     let qkv = |(q, kv, dim, pairs): (usize, usize, usize, usize)| {
         (Epilogue::Qkv(heads(q, kv, dim), Rotation { pairs, first: 1, all: pairs + 2 }), (q + 2 * kv) * dim)
     };
-    let of = |side, format, (epilogue, rows), cols, (norm, bias), span| Case {
-        face: Face::Halves(side),
+    let of = |(side, lanes), format, (epilogue, rows), cols, (norm, bias), span| Case {
+        face: Face::Halves(side, lanes),
         class: Class::Prompt,
         parts: vec![(format, rows)],
         cols,
@@ -141,21 +141,21 @@ fn halves() -> Vec<Case> {
     use Epilogue::{Gate, Gated, Logits, Residual, Store, Times};
     let [silu, gelu] = ACTIVATIONS;
     vec![
-        of(16, Format::Q4_0, (Store, 37), 96, (false, false), 5),
-        of(16, Format::Q4_1, (Residual, 130), 288, (false, true), 17),
-        of(16, Format::Q8_0, (Gated(silu), 66), 576, (true, false), 33),
-        of(16, Format::F16, qkv(HEADS[0]), 248, (true, true), 34),
-        of(16, Format::Bf16, (Gated(gelu), 38), 40, (true, true), 3),
-        of(16, Format::Q4K, (Gate(silu), 70), 256, (true, false), 18),
-        of(16, Format::Q6K, (Times, 5), 512, (true, false), 2),
-        of(16, Format::Mxfp4, (Logits { cap: Some(1.5) }, 66), 32, (true, false), 4),
-        of(8, Format::Q5_0, (Residual, 130), 288, (false, false), 19),
-        of(8, Format::Q3K, qkv(HEADS[1]), 256, (true, false), 35),
+        of((16, 32), Format::Q4_0, (Store, 37), 96, (false, false), 5),
+        of((16, 64), Format::Q4_1, (Residual, 130), 288, (false, true), 17),
+        of((16, 16), Format::Q8_0, (Gated(silu), 66), 576, (true, false), 33),
+        of((16, 32), Format::F16, qkv(HEADS[0]), 248, (true, true), 34),
+        of((16, 32), Format::Bf16, (Gated(gelu), 38), 40, (true, true), 3),
+        of((16, 64), Format::Q4K, (Gate(silu), 70), 256, (true, false), 18),
+        of((16, 16), Format::Q6K, (Times, 5), 512, (true, false), 2),
+        of((16, 32), Format::Mxfp4, (Logits { cap: Some(1.5) }, 66), 32, (true, false), 4),
+        of((8, 32), Format::Q5_0, (Residual, 130), 288, (false, false), 19),
+        of((8, 64), Format::Q3K, qkv(HEADS[1]), 256, (true, false), 35),
         // Enough of both for the large tile.
-        of(16, Format::Q4_0, (Gated(silu), 64 * 128), 96, (true, false), 130),
-        of(8, Format::F16, (Residual, 64 * 128), 40, (false, true), 129),
+        of((16, 64), Format::Q4_0, (Gated(silu), 64 * 128), 96, (true, false), 130),
+        of((8, 16), Format::F16, (Residual, 64 * 128), 40, (false, true), 129),
         // Who stores f32 wants its digits.
-        of(16, Format::F32, (Store, 37), 96, (true, false), 5),
+        of((16, 32), Format::F32, (Store, 37), 96, (true, false), 5),
     ]
 }
 
@@ -276,7 +276,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
         cols,
         norm: case.norm.then_some((&gains, epsilon)),
         bias: case.bias.then_some(&bias),
-        halves: matches!(case.face, Face::Halves(_)) && case.parts[0].0 != Format::F32,
+        halves: matches!(case.face, Face::Halves(..)) && case.parts[0].0 != Format::F32,
     };
     let mut expected: Vec<Bounded> = old.iter().map(|&value| Bounded { value: f64::from(value), error: 0.0 }).collect();
     let mut worst: f64 = 0.0;

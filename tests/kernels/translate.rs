@@ -37,7 +37,7 @@ fn adapters() -> Vec<Caps> {
 
 /// The same with matrices of f16: of 16 and 8, by the adapter, and emulated, in workgroup memory of so many KiB.
 fn with_fragments() -> [Caps; 4] {
-    [(16, false, 48), (16, false, 32), (16, true, 48), (8, false, 32)].map(|(side, emulated, kib)| Caps {
+    [(16, None, 48), (16, None, 32), (16, Some(32), 48), (8, None, 32)].map(|(side, emulated, kib)| Caps {
         fragments: Some(Fragments { side, emulated }),
         workgroup_memory: kib << 10,
         ..Caps::webgpu_default(AdapterKind::Gpu)
