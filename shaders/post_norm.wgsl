@@ -1,27 +1,15 @@
-// hidden[batch row] += SCALE gains RMSNorm(x[row of the span]) (Zhang & Sennrich, arXiv 1910.07467). One workgroup a row; each
-// lane keeps its own sum of squares, and every lane adds those in one order.
+// hidden[batch row] += SCALE gains RMSNorm(x[row of the span]). One workgroup a row.
 #import shared/step
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> gains: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> hidden: array<vec4<f32>>;
-
-const QUADS = ${COLS/4}u;
-var<workgroup> sums: array<f32, ${LANES}>;
+#import shared/rms
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let x_at = group.x * QUADS;
   let hidden_at = batch_row(group.x) * QUADS;
-  var squares = 0.0;
-  for (var quad = lane; quad < QUADS; quad += ${LANES}u) {
-    let v = x[x_at + quad];
-    squares = fma(v.w, v.w, fma(v.z, v.z, fma(v.y, v.y, fma(v.x, v.x, squares))));
-  }
-  sums[lane] = squares;
-  workgroupBarrier();
-  var total = 0.0;
-  for (var i = 0u; i < ${LANES}u; i++) { total += sums[i]; }
-  let factor = ${SCALE:f32} * inverseSqrt(total / ${COLS}.0 + ${EPSILON:f32});
+  let factor = ${SCALE:f32} * inverse_rms(x_at, lane);
   for (var quad = lane; quad < QUADS; quad += ${LANES}u) {
     hidden[hidden_at + quad] += x[x_at + quad] * gains[quad] * factor;
   }

@@ -68,6 +68,7 @@ pub const SHADERS: Library = library![
     "shared/heads",
     "shared/matrix",
     "shared/page",
+    "shared/rms",
     "shared/splits",
     "shared/step",
     "short_conv",
