@@ -3,7 +3,7 @@
 // rounds weights to f16 and multiplies values, so that no sum has to shrink on the way. The softmax is of those weights. Lanes
 // that are TEAM to a row take its tokens by turns. The shape for prompts on GPUs that have such matrices.
 //
-// A part, one of OUTPUT_PARTS, has PART_ROWS × PART_DIMS matrices of the output. EMULATED: as in linear/fragments.
+// A part, one of OUTPUT_PARTS, has PART_ROWS × PART_DIMS matrices of the output. EMULATED, and what variables take: as in linear/fragments.
 #import shared/halves
 const LANES = ${LANES}u;
 const SIDE = ${FRAGMENT}u;
@@ -29,7 +29,7 @@ var<workgroup> scores: array<f32, ${SCORES}>;
 // By team and row.
 var<workgroup> tops: array<f32, LANES>;
 var<workgroup> sums: array<f32, LANES>;
-var<workgroup> bounds: vec3<u32>;
+var<workgroup> bounds: vec4<u32>;
 
 // Where matrices begin.
 fn query_at(m: u32, k: u32) -> u32 { return m * SIDE * DIM_STRIDE + k * SIDE; }
@@ -139,7 +139,7 @@ fn main(
   let tile = tile_of(group.y);
   let range = range_of(tile, 0u, TOKENS);
   // In workgroup memory, for compilers to see that they are the same for all.
-  if (lane == 0u) { bounds = vec3(range.start, range.end, subgroups); }
+  if (lane == 0u) { bounds = vec4(range.start, range.end, subgroups, 0u); }
   let shared_bounds = workgroupUniformLoad(&bounds);
   let start = shared_bounds.x;
   let end = shared_bounds.y;

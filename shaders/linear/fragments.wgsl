@@ -5,6 +5,9 @@
 //
 // EMULATED: for adapters that have none. Lane l of a subgroup of EMULATED keeps elements l + EMULATED i of a matrix of sums, and takes
 // its products from where the matrices would be loaded.
+//
+// A matrix must begin at a multiple of 16 bytes (Vulkan, valid usage of OpCooperativeMatrixLoadKHR), and drivers place variables one
+// behind another as their types need: so each in workgroup memory takes a multiple of 16 bytes.
 #import shared/halves
 const LANES = ${LANES}u;
 const QUADS = ${STEP*2}u;
@@ -65,8 +68,8 @@ fn multiply(tokens: u32, rows: u32, lane: u32, sums: ptr<function, Sums>) {
   }
 }
 #else
-// None where the tile is not here.
-var<workgroup> subgroups: u32;
+// How many there are, none where the tile is not here.
+var<workgroup> subgroups: vec4<u32>;
 #endif
 
 @compute @workgroup_size(${LANES})
@@ -84,9 +87,9 @@ fn main(
   if (elsewhere(group.y)) { return; }
 #else
   // In workgroup memory, for compilers to see that it is the same for all.
-  if (lane == 0u) { subgroups = select(subgroup_count, 0u, elsewhere(group.y)); }
+  if (lane == 0u) { subgroups = vec4(select(subgroup_count, 0u, elsewhere(group.y))); }
   let worker = subgroup;
-  let workers = workgroupUniformLoad(&subgroups);
+  let workers = workgroupUniformLoad(&subgroups).x;
   if (workers == 0u) { return; }
 #endif
   let base = group.x * ${R}u;

@@ -229,7 +229,14 @@ fn translate(kernel: &Kernel, room: u32) -> Result<(), String> {
                 let access = if access.contains(StorageAccess::STORE) { Access::ReadWrite } else { Access::Read };
                 bound.push((binding.binding, access));
             }
-            (AddressSpace::WorkGroup, None) => workgroup += layouter[variable.ty].size.next_multiple_of(16),
+            (AddressSpace::WorkGroup, None) => {
+                let size = layouter[variable.ty].size;
+                if cooperative && !size.is_multiple_of(16) {
+                    let name = variable.name.as_deref().unwrap_or("a variable");
+                    return Err(format!("{name} of {size} bytes has matrices behind it begin within 16 bytes"));
+                }
+                workgroup += size.next_multiple_of(16);
+            }
             (space, binding) => return Err(format!("{space:?} at {binding:?}")),
         }
     }
