@@ -40,25 +40,30 @@ fn value_at(k: u32, n: u32) -> u32 { return k * SIDE * DIM_STRIDE + n * SIDE; }
 
 fn page_of(tile: Tile, token: u32) -> u32 { return step[tile.table + token / PAGE]; }
 
-fn load_keys(tile: Tile, head: u32, base: u32, end: u32, lane: u32) {
-  let own = lane % TOKENS;
-  let token = min(base + own, end - 1u);
-  let at = k_word(page_of(tile, token), head, 0u) + token % PAGE;
-  for (var pair = lane / TOKENS; pair < PAIRS; pair += LANES / TOKENS) {
-    let k = vec2<f16>(unpack2x16float(kv[at + pair * PAGE]));
-    keys[pair * 2u * TOKEN_STRIDE + own] = k.x;
-    keys[(pair * 2u + 1u) * TOKEN_STRIDE + own] = k.y;
-  }
+// Where the keys of a lane's token lie; the last it sees again behind the end.
+fn keys_from(tile: Tile, head: u32, base: u32, end: u32, lane: u32) -> u32 {
+  let token = min(base + lane % TOKENS, end - 1u);
+  return k_word(page_of(tile, token), head, 0u) + token % PAGE;
+}
+// Of those that a lane loads, and of values: which pair, and which of all of a tile's. Who has none left does the last again.
+fn key_pair(lane: u32, i: u32) -> u32 { return min(lane / TOKENS + i * (LANES / TOKENS), PAIRS - 1u); }
+fn value_pair(lane: u32, i: u32) -> u32 { return min(lane + i * LANES, TOKENS * PAIRS - 1u); }
+
+fn value_of(tile: Tile, head: u32, base: u32, end: u32, at: u32) -> u32 {
+  let token = min(base + at / PAIRS, end - 1u);
+  return kv[v_word(page_of(tile, token), head, token % PAGE) + at % PAIRS];
 }
 
-fn load_values(tile: Tile, head: u32, base: u32, end: u32, lane: u32) {
-  for (var i = lane; i < TOKENS * PAIRS; i += LANES) {
-    let token = min(base + i / PAIRS, end - 1u);
-    let pair = i % PAIRS;
-    let v = vec2<f16>(unpack2x16float(kv[v_word(page_of(tile, token), head, token % PAGE) + pair]));
-    values[i / PAIRS * DIM_STRIDE + pair * 2u] = v.x;
-    values[i / PAIRS * DIM_STRIDE + pair * 2u + 1u] = v.y;
-  }
+fn put_key(lane: u32, pair: u32, word: u32) {
+  let k = vec2<f16>(unpack2x16float(word));
+  keys[pair * 2u * TOKEN_STRIDE + lane % TOKENS] = k.x;
+  keys[(pair * 2u + 1u) * TOKEN_STRIDE + lane % TOKENS] = k.y;
+}
+
+fn put_value(at: u32, word: u32) {
+  let v = vec2<f16>(unpack2x16float(word));
+  values[at / PAIRS * DIM_STRIDE + at % PAIRS * 2u] = v.x;
+  values[at / PAIRS * DIM_STRIDE + at % PAIRS * 2u + 1u] = v.y;
 }
 
 // What a row makes of a token's product: LOWEST where it does not see it.
@@ -157,9 +162,20 @@ fn main(
   }
 
   var top = LOWEST;
+  var from_keys = keys_from(tile, head, start, end, lane);
+#for i in 0..LOADS
+  var key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
+#end
   for (var base = start; base < end; base += TOKENS) {
-    load_keys(tile, head, base, end, lane);
+#for i in 0..LOADS
+    put_key(lane, key_pair(lane, ${i}u), key${i});
+#end
     workgroupBarrier();
+    // The next are on their way while these are multiplied.
+    from_keys = keys_from(tile, head, base + TOKENS, end, lane);
+#for i in 0..LOADS
+    key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
+#end
     multiply_scores(worker, workers, lane);
     workgroupBarrier();
     for (var j = mate; j < TOKENS; j += TEAM) { top = max(top, score_of(scores[j * ROWS + row], base + j, position, end)); }
@@ -183,11 +199,23 @@ fn main(
 #end
 #endif
     var sum = 0.0;
+    from_keys = keys_from(tile, head, start, end, lane);
+#for i in 0..LOADS
+    key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
+    var value${i} = value_of(tile, head, start, end, value_pair(lane, ${i}u));
+#end
     for (var base = start; base < end; base += TOKENS) {
       workgroupBarrier();
-      load_keys(tile, head, base, end, lane);
-      load_values(tile, head, base, end, lane);
+#for i in 0..LOADS
+      put_key(lane, key_pair(lane, ${i}u), key${i});
+      put_value(value_pair(lane, ${i}u), value${i});
+#end
       workgroupBarrier();
+      from_keys = keys_from(tile, head, base + TOKENS, end, lane);
+#for i in 0..LOADS
+      key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
+      value${i} = value_of(tile, head, base + TOKENS, end, value_pair(lane, ${i}u));
+#end
       multiply_scores(worker, workers, lane);
       workgroupBarrier();
       for (var j = mate; j < TOKENS; j += TEAM) {

@@ -206,7 +206,7 @@ impl Flash {
                 && heads.head_dim.is_multiple_of(side * flash.across)
                 && flash.bytes(heads) <= caps.workgroup_memory as usize
         };
-        [(64, 32), (32, 32), (32, 16)].map(of).into_iter().find(fits)
+        [(64, 64), (64, 32), (32, 32), (32, 16)].map(of).into_iter().find(fits)
     }
 
     /// Halves that hold keys, and weights after them.
@@ -224,7 +224,7 @@ impl Flash {
         2 * halves + 4 * self.scores() + 8 * FLASH_LANES + 16
     }
 
-    fn defines(&self, heads: &Heads) -> [(&'static str, u32); 10] {
+    fn defines(&self, heads: &Heads) -> [(&'static str, u32); 11] {
         let numbers = |number: usize| number as u32;
         [
             ("EMULATED", self.emulated.unwrap_or(0)),
@@ -235,6 +235,7 @@ impl Flash {
             ("ACROSS", numbers(self.across)),
             ("PART_ROWS", numbers(self.rows / self.side * self.across / FLASH_PARTS)),
             ("PART_DIMS", numbers(heads.head_dim / self.side / self.across)),
+            ("LOADS", numbers((self.tokens * heads.head_dim / 2).div_ceil(FLASH_LANES))),
             ("KEYS", numbers(self.keys(heads))),
             ("SCORES", numbers(self.scores())),
         ]

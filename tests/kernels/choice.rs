@@ -80,17 +80,19 @@ fn prompts_are_multiplied_in_f16_where_an_adapter_has_matrices_of_it() {
         let shape = Shape::Fragments;
         Variant { shape, lanes, rows, tokens, step, wide: false, subgroup: true }
     };
-    let (skinny, small) = (of(128, 64, 16, 4), of(128, 64, 64, 4));
+    let (skinny, small, smaller) = (of(128, 64, 16, 8), of(128, 64, 64, 8), of(128, 64, 64, 4));
     let (whole, half, least) = (of(256, 128, 128, 8), of(256, 128, 128, 4), of(128, 64, 128, 4));
     let table = [
         // Workgroup memory in KiB.
         (48, (2048, 2048, Q4_0), 1, skinny),
         (48, (2048, 2048, Q4_0), 16, skinny),
         (48, (2048, 2048, Q4_0), 17, small),
-        (48, (2048, 2048, Q4_0), 511, small),
-        (48, (2048, 2048, Q4_0), 512, whole),
+        (48, (2048, 2048, Q4_0), 767, small),
+        (48, (2048, 2048, Q4_0), 768, whole),
+        (48, (3072, 2048, Q4_0), 512, whole),
         (48, (16384, 2048, Q4_0), 128, whole),
         (32, (16384, 2048, Q4_0), 128, half),
+        (20, (16384, 2048, Q4_0), 127, smaller),
         (20, (16384, 2048, Q4_0), 128, least),
         // Too few rows to keep a GPU busy with large tiles.
         (48, (576, 576, Q4_0), 512, small),
@@ -116,7 +118,7 @@ fn prompts_are_multiplied_in_f16_where_an_adapter_has_matrices_of_it() {
     assert_eq!(plan::linear(&fragments, Prompt, &product(2048, 2048, F32)).at(1).shape, Shape::Tile);
     for format in [F32, Q4_0] {
         let routed = plan::linear(&fragments, Prompt, &Product { routed: true, ..product(640, 512, format) });
-        assert_eq!(routed, Ladder::new(of(128, 64, 32, 4), []));
+        assert_eq!(routed, Ladder::new(of(128, 64, 32, 8), []));
     }
     assert_eq!(plan::expert_tile(&fragments, Prompt), Ladder::new(32, []));
 }
