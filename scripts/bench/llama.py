@@ -81,17 +81,24 @@ def prompt(length):
     return tokens(length, next(seeds))
 
 
+def warm_up(length, answer):
+    """The first request pays for what happens once, and a GPU raises its clocks only once it has something to do."""
+    began = time.monotonic()
+    ask(prompt(length), answer)
+    while time.monotonic() < began + 0.5:
+        ask(prompt(length), answer)
+
+
 def measure(turn):
     """What a token costs is first told by a short prompt, then by the prompt before."""
     _, first = ask(prompt(16), 4)
     prefill, decode = first["prompt_per_second"], first["predicted_per_second"]
-    # The first of two pays for what happens once.
     if turn.fits("decode", args.decode / decode):
-        ask(prompt(16), 2)
+        warm_up(16, 2)
         turn.take("decode", ask(prompt(16), args.decode)[1]["predicted_per_second"])
     for length in sorted(args.lengths):
         if turn.fits(f"prefill {length}", 2 * length / prefill):
-            ask(prompt(length), 1)
+            warm_up(length, 1)
             prefill = ask(prompt(length), 1)[1]["prompt_per_second"]
             turn.take(f"prefill {length}", prefill)
     if args.prefix and turn.fits("cold", (args.prefix + 3 * SUFFIX) / prefill):

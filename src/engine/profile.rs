@@ -30,7 +30,7 @@ pub struct Profile {
 }
 
 impl Engine {
-    /// Runs one step of `rows` rows that follow `position` tokens `runs` times, after one that is not told. `decode`: as one
+    /// Runs one step of `rows` rows that follow `position` tokens `runs` times, after some that are not told. `decode`: as one
     /// decoding sequence (`rows` is 1), else as a part of a prompt.
     #[doc(hidden)]
     pub async fn profile(&mut self, decode: bool, position: usize, rows: usize, runs: usize) -> Result<Profile> {

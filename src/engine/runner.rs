@@ -34,6 +34,9 @@ use crate::{
 /// Steps that run on the GPU at once: one, and the next, so that it never waits for the host.
 const IN_FLIGHT: usize = 2;
 
+/// How long a device works before its times are taken: a GPU raises its clocks only once it has something to do.
+const WARM_UP: Duration = Duration::from_millis(500);
+
 pub(super) struct Runner {
     /// The file or directory that the model was loaded from.
     pub(crate) name: String,
@@ -257,13 +260,19 @@ impl Runner {
         Ok(words.into_iter().map(f32::from_bits).collect())
     }
 
-    /// Times `groups` `runs` times, after one run that pays for what happens once, and what the device copies a second.
+    /// Times `groups` `runs` times, after runs that pay for what happens once and have the device raise its clocks, and what the
+    /// device copies a second.
     pub(crate) async fn profile(&mut self, groups: &[Rows<'_>], runs: usize) -> Result<(Vec<Timed>, Option<f64>)> {
         let batch = self.lay_out(groups);
         self.gpu.write(self.step_buffer, 0, &batch.words);
         let mut recording = Recording::new();
         self.record(&mut recording, &batch, Ending::Greedy);
+        let began = Instant::now();
         self.gpu.profile(&recording).await?;
+        while began.elapsed() < WARM_UP {
+            let fence = self.gpu.submit_fenced(&recording)?;
+            self.gpu.reach(fence).await?;
+        }
         let mut measured = Vec::with_capacity(runs);
         for _ in 0..runs {
             measured.push(self.gpu.profile(&recording).await?);

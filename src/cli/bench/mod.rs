@@ -50,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1])]
     batch: Vec<usize>,
 
-    /// Runs of each, after one that is not counted
+    /// Runs of each, after half a second of runs that are not counted
     #[arg(long, value_name = "R", default_value_t = 3)]
     runs: usize,
 

@@ -1,9 +1,11 @@
 //! Prefill and decode speed, each the median of several runs, with the counters that explain them.
 //!
-//! Nothing is reused from the cache, and the first run of each is not counted: it pays for what happens once.
+//! Nothing is reused from the cache, and the first runs of each are not counted: they pay for what happens once, and a GPU raises
+//! its clocks only once it has something to do.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -17,6 +19,9 @@ use crate::engine::answers::{AnswerId, Answers, What};
 use crate::engine::{Engine, Request};
 use crate::error::{Error, Result};
 use crate::text::StopStrings;
+
+/// Runs that begin within this time are not counted; one never is.
+const WARM_UP: Duration = Duration::from_millis(500);
 
 /// A figure over the runs.
 pub(super) struct Spread {
@@ -194,12 +199,22 @@ impl Bench<'_> {
         Ok(since.map(|since| count as f64 / since.elapsed().as_secs_f64()))
     }
 
-    /// What each run but the first gave.
+    /// What each run gave, behind those that are not counted.
     fn each_run<T>(&mut self, mut run: impl FnMut(&mut Self) -> Result<Option<T>>) -> Result<Option<Vec<T>>> {
+        let began = Instant::now();
+        loop {
+            if run(self)?.is_none() {
+                return Ok(None);
+            }
+            if began.elapsed() >= WARM_UP {
+                break;
+            }
+        }
+        self.bar.inc(1);
         let mut given = Vec::with_capacity(self.runs);
-        for index in 0..=self.runs {
+        for _ in 0..self.runs {
             let Some(one) = run(self)? else { return Ok(None) };
-            given.extend((index > 0).then_some(one));
+            given.push(one);
             self.bar.inc(1);
         }
         Ok(Some(given))
