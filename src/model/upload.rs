@@ -228,23 +228,31 @@ impl Uploader<'_> {
         let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
         let mut values = vec![0; rows.len() * value_words];
         let mut scales = vec![0; rows.len() * scale_words];
-        let mut floats = vec![0.0; cols];
-        let mut read = 0;
-        for (i, (index, row)) in sources.into_iter().enumerate() {
+        let raw_row = |(index, row): (usize, usize)| {
             let tensor = segment.tensors[index].0;
             let (first, bytes) = &raw[index];
-            let at = (row - first) * tensor.row_bytes();
-            let bytes = &bytes[at..at + tensor.row_bytes()];
-            read += bytes.len() as u64;
-            let value = &mut values[i * value_words..(i + 1) * value_words];
-            let scale = &mut scales[i * scale_words..(i + 1) * scale_words];
-            if tensor.format == format {
-                format.pack_row(bytes, cols, value, scale);
-            } else {
-                tensor.format.dequantize(bytes, &mut floats);
-                format.pack_row(&format.quantize(&floats), cols, value, scale);
-            }
-        }
+            (tensor.format, &bytes[(row - first) * tensor.row_bytes()..][..tensor.row_bytes()])
+        };
+        by_processor(
+            [(&mut values, value_words), (&mut scales, scale_words)],
+            rows.len(),
+            cols,
+            |first, values, scales| {
+                let mut floats = vec![0.0; cols];
+                for (i, source) in sources[first..].iter().take(values.len() / value_words).enumerate() {
+                    let value = &mut values[i * value_words..(i + 1) * value_words];
+                    let scale = &mut scales[i * scale_words..(i + 1) * scale_words];
+                    let (own, bytes) = raw_row(*source);
+                    if own == format {
+                        format.pack_row(bytes, cols, value, scale);
+                    } else {
+                        own.dequantize(bytes, &mut floats);
+                        format.pack_row(&format.quantize(&floats), cols, value, scale);
+                    }
+                }
+            },
+        );
+        let read = sources.iter().map(|&source| raw_row(source).1.len() as u64).sum();
         self.advance(read)?;
         Ok((values, scales))
     }
@@ -258,6 +266,38 @@ impl Uploader<'_> {
             false => self.gpu.flush(),
         }
     }
+}
+
+/// Elements for which a thread pays.
+#[cfg(not(target_arch = "wasm32"))]
+const OF_A_THREAD: usize = 1 << 17;
+
+/// Has `work` fill the planes of `rows` rows of `cols` elements, each with its words of a row: natively some rows on each processor. It
+/// is given the first of its rows, and their words of both planes.
+fn by_processor(
+    planes: [(&mut [u32], usize); 2],
+    rows: usize,
+    cols: usize,
+    work: impl Fn(usize, &mut [u32], &mut [u32]) + Sync,
+) {
+    let [(mut values, value_words), (mut scales, scale_words)] = planes;
+    #[cfg(target_arch = "wasm32")]
+    let threads = 1;
+    #[cfg(not(target_arch = "wasm32"))]
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(rows * cols / OF_A_THREAD);
+    if threads <= 1 {
+        return work(0, values, scales);
+    }
+    let run = rows.div_ceil(threads);
+    std::thread::scope(|scope| {
+        for first in (0..rows).step_by(run) {
+            let count = run.min(rows - first);
+            let own_values = values.split_off_mut(..count * value_words).expect("the plane has all rows");
+            let own_scales = scales.split_off_mut(..count * scale_words).expect("the plane has all rows");
+            let work = &work;
+            scope.spawn(move || work(first, own_values, own_scales));
+        }
+    });
 }
 
 const FIX: &str = "use a smaller model or --quantize q4_0, or free GPU memory";
