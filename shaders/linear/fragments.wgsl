@@ -74,13 +74,15 @@ var<workgroup> subgroups: vec4<u32>;
 
 @compute @workgroup_size(${LANES})
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(workgroup_id) place: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 #if !EMULATED
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) subgroup_count: u32,
 #endif
 ) {
+  // Neighbouring workgroups share rows of W.
+  let group = place.yx;
 #if EMULATED
   let worker = lane / SUBGROUP;
   let workers = LANES / SUBGROUP;
@@ -137,7 +139,7 @@ fn main(
 #end
 #for j in 0..T*STEP*2/LANES
       if (start * 2u + quad >= UNITS * 2u) { x${j} = Quad(); }
-#if NORM
+#if X_HALVES
       put_x(x_slot${j} * STRIDE + quad * 4u, x${j});
 #else
       put_x(x_slot${j} * STRIDE + quad * 4u, halves(x${j}));

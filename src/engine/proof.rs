@@ -11,7 +11,7 @@ use crate::{
     kernels::{
         Class, Heads, Matrix, PAGE, Part, SHADERS, Span,
         attention::{self, Attention, Scores},
-        linear::{Epilogue, Fusion, Linear},
+        linear::{Epilogue, Fusion, Input, Linear},
         plan,
     },
     quant::Format,
@@ -132,6 +132,7 @@ async fn products(made: &mut Made<'_>, class: Class) -> Result<bool> {
     let pair = |pair: &[f16]| u32::from(pair[0].to_bits()) | u32::from(pair[1].to_bits()) << 16;
     let buffer = made.filled(&weights.chunks_exact(2).map(pair).collect::<Vec<u32>>()).await?;
     let input = made.filled(&x.iter().map(|x| x.to_f32().to_bits()).collect::<Vec<u32>>()).await?;
+    let halves = made.filled(&vec![0; batch * COLS / 2]).await?;
     let (unused, output) = (made.filled(&[0]).await?, made.filled(&vec![0; batch * ROWS]).await?);
     let matrix =
         Matrix { rows: ROWS, cols: COLS, parts: vec![Part { buffer, format: Format::F16, first: 0, rows: ROWS }] };
@@ -141,7 +142,8 @@ async fn products(made: &mut Made<'_>, class: Class) -> Result<bool> {
     let of = async |made: &mut Made<'_>, rows: &[u32]| {
         let span = made.span(class, rows, &[], &[]).await?;
         let mut recording = Recording::new();
-        linear.record(&mut recording, &span, input.whole(), output.whole(), None);
+        let read = Input { x: input.whole(), halves: halves.whole() };
+        linear.record(&mut recording, &span, read, output.whole(), None);
         made.run(&recording, output, rows.len() * ROWS).await
     };
     let all: Vec<u32> = (0..batch as u32).collect();

@@ -72,8 +72,9 @@ pub struct Linear {
     matrix: Matrix,
     routed: Option<Routed>,
     consts: Slice,
-    /// What precedes fragments.
-    norm: Option<Norm>,
+    is_normed: bool,
+    /// What precedes fragments that read x in f16.
+    halves: Option<Norm>,
     /// By part, then by class.
     kernels: Vec<Vec<(Class, Ladder<Permutation>)>>,
 }
@@ -105,14 +106,8 @@ pub enum Shape {
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
     pub x: Slice,
-    /// Room for `[batch rows, cols]` of f16, for a product with a norm before it.
-    pub normed: Option<Slice>,
-}
-
-impl From<Slice> for Input {
-    fn from(x: Slice) -> Self {
-        Self { x, normed: None }
-    }
+    /// Room for `[batch rows, cols]` of f16, where prompts are multiplied in it.
+    pub halves: Slice,
 }
 
 /// One point of the design space, see [`plan::linear`].
@@ -166,17 +161,17 @@ impl Linear {
         };
         let kernels: Vec<Vec<_>> = matrix.parts.iter().map(of_part).collect();
         let ladders = kernels.iter().flatten().map(|(_, ladder): &(_, Ladder<Permutation>)| ladder);
-        let fragments = ladders.flat_map(Ladder::rungs).any(|(_, (variant, _))| variant.shape == Shape::Fragments);
-        let norm =
-            fusion.norm.filter(|_| fragments).map(|epsilon| Norm::new(matrix.cols, fusion.consts, epsilon, caps));
-        Self { consts: fusion.consts, norm, kernels, routed, matrix }
+        let in_halves = |variant: &Variant| reads_halves(variant, fusion.norm.is_some(), routed);
+        let any = ladders.flat_map(Ladder::rungs).any(|(_, (variant, _))| in_halves(variant));
+        let halves = any.then(|| Norm::new(matrix.cols, fusion.consts, fusion.norm, caps));
+        Self { consts: fusion.consts, is_normed: fusion.norm.is_some(), halves, kernels, routed, matrix }
     }
 
     /// Those that classes share more than once.
     pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         let ladders = self.kernels.iter().flatten().map(|(_, ladder)| ladder);
         let own = ladders.flat_map(|ladder| ladder.rungs().map(|(_, (_, kernel))| kernel));
-        own.chain(self.norm.iter().map(Norm::kernel))
+        own.chain(self.halves.iter().map(Norm::kernel))
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -195,20 +190,17 @@ impl Linear {
         &self,
         recording: &mut Recording,
         span: &Span,
-        input: impl Into<Input>,
+        Input { x, halves }: Input,
         y: Slice,
         beside: Option<Slice>,
     ) {
-        let Input { x, normed } = input.into();
-        let in_halves = |variant: &Variant| variant.shape == Shape::Fragments && self.norm.is_some();
-        let normed = self.kernels.iter().any(|ladders| in_halves(&chosen(ladders, span).0)).then(|| {
-            let normed = normed.expect("a product with a norm is given room for it");
-            self.norm.iter().for_each(|norm| norm.record(recording, span, x, normed));
-            normed
-        });
+        let in_halves = |variant: &Variant| reads_halves(variant, self.is_normed, self.routed);
+        if self.kernels.iter().any(|ladders| in_halves(&chosen(ladders, span).0)) {
+            self.halves.iter().for_each(|before| before.record(recording, span, x, halves));
+        }
         for (part, ladders) in self.matrix.parts.iter().zip(&self.kernels) {
             let (variant, kernel) = chosen(ladders, span);
-            let x = normed.filter(|_| in_halves(variant)).unwrap_or(x);
+            let x = if in_halves(variant) { halves } else { x };
             let mut bindings = vec![span.step, x, part.buffer.whole(), self.consts, y];
             bindings.extend(beside);
             let rows = match variant.shape {
@@ -235,9 +227,17 @@ impl Linear {
                 // A choice meets one of the experts, which may be another part's.
                 flops: 2 * (taken * self.matrix.cols) as u64 * part.rows as u64 / expert_count as u64,
             };
-            recording.dispatch(kernel, bindings, [own_rows.div_ceil(rows) as u32, columns as u32, 1], cost);
+            let (across, down) = (own_rows.div_ceil(rows) as u32, columns as u32);
+            // Neighbouring tiles of fragments share rows of the matrix, which is too large for caches.
+            let groups = if variant.shape == Shape::Fragments { [down, across, 1] } else { [across, down, 1] };
+            recording.dispatch(kernel, bindings, groups, cost);
         }
     }
+}
+
+/// Whether x is rounded by a dispatch before: a norm is one anyhow, and large tiles read x often.
+fn reads_halves(variant: &Variant, is_normed: bool, routed: Option<Routed>) -> bool {
+    variant.shape == Shape::Fragments && (is_normed || (routed.is_none() && variant.tokens > 16))
 }
 
 fn chosen<'a>(ladders: &'a [(Class, Ladder<Permutation>)], span: &Span) -> &'a Permutation {
@@ -277,6 +277,7 @@ fn kernel(
         ("COLS", (units * UNIT) as u32),
         ("ROWS", rows_met(matrix, routed) as u32),
         ("NORM", u32::from(fusion.norm.is_some())),
+        ("X_HALVES", u32::from(reads_halves(&variant, fusion.norm.is_some(), routed))),
         ("EPSILON", fusion.norm.unwrap_or(0.0).to_bits()),
         ("BIAS", u32::from(fusion.bias)),
         ("LANES", variant.lanes as u32),

@@ -87,7 +87,7 @@ impl Layer {
 
     /// Appends the layer's work over `spans`, with its `pages`.
     pub(super) fn record(&self, recording: &mut Recording, spans: &[Span], memory: &Activations, pages: Slice) {
-        let (hidden, mixed) = (memory.hidden.whole(), memory.attended.whole());
+        let (hidden, mixed) = (memory.hidden.whole(), memory.input(memory.attended));
         self.mixer.prepare(recording, spans, memory, pages);
         for span in spans {
             self.mixer.record(recording, span, memory, pages);

@@ -118,7 +118,7 @@ impl Mlp {
         let (stream, inner) = (memory.stream(), memory.inner.whole());
         let Some(Routing { router, route, group, combine }) = &self.routing else {
             self.gate_up.iter().for_each(|half| half.record(recording, span, stream, inner, None));
-            self.down.record(recording, span, inner, out, None);
+            self.down.record(recording, span, memory.input(memory.inner), out, None);
             return;
         };
         let (scores, choices, tiles) = (memory.scores.whole(), memory.choices.whole(), memory.tiles.whole());
@@ -133,7 +133,7 @@ impl Mlp {
         };
         let given = memory.given.whole();
         self.gate_up.iter().for_each(|half| half.record(recording, span, stream, inner, Some(chosen)));
-        self.down.record(recording, span, inner, given, Some(chosen));
+        self.down.record(recording, span, memory.input(memory.inner), given, Some(chosen));
         combine.record(recording, span, choices, given, out);
     }
 }

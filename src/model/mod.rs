@@ -99,8 +99,8 @@ impl Architecture {
 pub(crate) struct Activations {
     /// `[batch rows, hidden]` f32: the residual stream.
     pub(crate) hidden: Buffer,
-    /// `[batch rows, hidden]` f16: it, behind a norm; a word where nothing is multiplied in f16.
-    pub(crate) normed: Buffer,
+    /// `[batch rows, cols]` f16: what a matrix of so many columns reads; a word where nothing is multiplied in f16.
+    pub(crate) halves: Buffer,
     /// `[batch rows, heads, head_dim]` f32.
     pub(crate) queries: Buffer,
     /// As `queries`: what attention gives.
@@ -127,9 +127,14 @@ pub(crate) struct Activations {
 }
 
 impl Activations {
-    /// The residual stream, for a product with a norm before it.
+    /// The residual stream.
     fn stream(&self) -> Input {
-        Input { x: self.hidden.whole(), normed: Some(self.normed.whole()) }
+        self.input(self.hidden)
+    }
+
+    /// What a product reads of `x`.
+    fn input(&self, x: Buffer) -> Input {
+        Input { x: x.whole(), halves: self.halves.whole() }
     }
 }
 

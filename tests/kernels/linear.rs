@@ -92,7 +92,7 @@ fn table() -> Vec<Case> {
         let epilogue = Epilogue::Store;
         table.push(Case { face, class, parts, cols: 64, epilogue, norm: true, bias: true, scale: 1.0, span: 5 });
     }
-    // Four words a lane: a pass of all lanes and a part of one, and the fewer rows of long columns.
+    // Long columns: passes of all lanes and a part of one.
     let each_loading =
         [Format::Q4_0, Format::Q8_0, Format::Q5_1, Format::Q4K, Format::Q3K, Format::Q6K, Format::Iq4Xs, Format::Mxfp4];
     for (f, format) in each_loading.into_iter().enumerate() {
@@ -100,6 +100,12 @@ fn table() -> Vec<Case> {
         let (cols, parts, span) = ([2304, 8192][f / 2 % 2], vec![(format, 9)], [1, 6][f % 2]);
         let (epilogue, norm) = (Epilogue::Store, f % 3 > 0);
         table.push(Case { face, class: Class::Decode, parts, cols, epilogue, norm, bias: false, scale: 1.0, span });
+    }
+    // Enough rows for four to a workgroup.
+    for (f, format) in [Format::Q4_0, Format::F16].into_iter().enumerate() {
+        let (face, parts) = ([Face::Gpu, Face::GpuPlain][f], vec![(format, 16_385)]);
+        let (class, epilogue, norm, span) = (Class::Decode, Epilogue::Store, f == 1, [1, 3][f]);
+        table.push(Case { face, class, parts, cols: 96, epilogue, norm, bias: false, scale: 1.0, span });
     }
     // Enough rows and tokens for the large tile; alone they go through the small one.
     for (f, format) in [Format::Q4_0, Format::F16].into_iter().enumerate() {
@@ -211,11 +217,11 @@ fn run(bench: &mut Bench, case: &Case, input: &Given, list: &[u32]) -> Left {
     let kv = bench.buffer(&vec![0x7e00_7e00; input.kv_words.max(1)]);
     let mut recording = Recording::new();
     let pages = (input.kv_words > 0).then_some(kv.whole());
-    let normed = bench.buffer(&vec![0x7e00_7e00; input.x.len() / 2]);
-    let from = Input { x: x.whole(), normed: Some(normed.whole()) };
+    let halves = bench.buffer(&vec![0x7e00_7e00; input.x.len() / 2]);
+    let from = Input { x: x.whole(), halves: halves.whole() };
     input.linear.record(&mut recording, &span, from, y.whole(), pages);
     let [y_words, kv_words] = bench.run(&recording, [y, kv]);
-    bench.free([step_buffer, x, normed, y, kv]);
+    bench.free([step_buffer, x, halves, y, kv]);
     Left { y: y_words, kv: kv_words }
 }
 

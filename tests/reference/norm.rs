@@ -1,14 +1,16 @@
-//! RMSNorm of a row as f16.
+//! A row as f16, behind RMSNorm or as it is.
 
 use half::f16;
 
 use super::{Bounded, head_norm};
 
-/// `x`, `gains`: `[cols]`.
-pub fn halves(x: &[f32], gains: &[f32], epsilon: f32) -> Vec<Bounded> {
-    let half = |y: Bounded| {
+/// `x`: `[cols]`; `norm`: gains `[cols]` and epsilon. What is beyond the range of f16 becomes its end.
+pub fn halves(x: &[f32], norm: Option<(&[f32], f32)>) -> Vec<Bounded> {
+    let half = |mut y: Bounded| {
+        y.value = y.value.clamp(-65504.0, 65504.0);
         let unit = (y.value.abs() / 2048.0).max(f64::from(f16::MIN_POSITIVE_SUBNORMAL.to_f32()));
         Bounded { value: y.value, error: y.error + unit }
     };
-    head_norm::norm(x, gains, epsilon).into_iter().map(half).collect()
+    let exact = || x.iter().map(|&x| Bounded { value: f64::from(x), error: 0.0 }).collect();
+    norm.map_or_else(exact, |(gains, epsilon)| head_norm::norm(x, gains, epsilon)).into_iter().map(half).collect()
 }
