@@ -158,15 +158,13 @@ fn fragment_bytes(caps: &Caps, variant: &Variant) -> usize {
     tiles + variant.lanes / FRAGMENT_LANES * side * side * 4 + 16
 }
 
-/// Lanes along the columns; several tokens share what is read of the weights. Four words a lane and fewer rows suit long
-/// columns and few rows: on an H200 14 µs for 23 of 2,048 rows of 8,192, 19 for 16 of 16,384 rows of 2,048.
+/// Lanes along the columns; several tokens share what is read of the weights. Four rows of a workgroup leave a GPU idle where there
+/// are few: on an H200 two took 0.61 to 0.97 of the time at 2,048 to 6,144 rows, and 1.06 to 1.10 of it at 16,384 and 28,672.
 fn vectors(caps: &Caps, product: &Product) -> Ladder<Variant> {
     let subgroup = caps.subgroup.is_some_and(|size| size >= 8);
     let lanes = 64;
-    let units = product.cols.div_ceil(UNIT);
-    let wide = product.fours && product.format.wide_rows() > 0 && units >= 4 * lanes && product.rows <= 8192;
-    let rows = if wide && units >= 16 * lanes { 2 } else { 4 };
-    let step = if wide { 4 } else { units.div_ceil(lanes).clamp(1, 2) };
-    let of = |tokens| Variant { shape: Shape::Vector, lanes, rows, tokens, step, wide, subgroup };
+    let rows = if product.rows >= 16384 { 4 } else { 2 };
+    let step = product.cols.div_ceil(UNIT).div_ceil(lanes).clamp(1, 2);
+    let of = |tokens| Variant { shape: Shape::Vector, lanes, rows, tokens, step, wide: false, subgroup };
     if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(4))]) }
 }

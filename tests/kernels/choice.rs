@@ -49,14 +49,13 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),
         // Decoding reduces along the columns; several rows share what is read of the weights.
-        (Gpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Vector, 64, 4, 1, 2, false, false)),
-        (Gpu, Some(32), Decode, (640, 512, Q4_1), 1, of(Shape::Vector, 64, 4, 1, 1, false, true)),
-        (Gpu, Some(64), Decode, (640, 576, Q4_1), 2, of(Shape::Vector, 64, 4, 4, 2, false, true)),
-        // Long columns are loaded in fours, unless there are very many.
-        (Gpu, Some(32), Decode, (2048, 2048, Q4_0), 1, of(Shape::Vector, 64, 4, 1, 4, true, true)),
-        (Gpu, Some(32), Decode, (2048, 8192, Q4_0), 4, of(Shape::Vector, 64, 2, 4, 4, true, true)),
+        (Gpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Vector, 64, 2, 1, 2, false, false)),
+        (Gpu, Some(32), Decode, (640, 512, Q4_1), 1, of(Shape::Vector, 64, 2, 1, 1, false, true)),
+        (Gpu, Some(64), Decode, (640, 576, Q4_1), 2, of(Shape::Vector, 64, 2, 4, 2, false, true)),
+        (Gpu, Some(32), Decode, (2048, 8192, Q4_0), 4, of(Shape::Vector, 64, 2, 4, 2, false, true)),
+        // More of them where there are many.
         (Gpu, Some(32), Decode, (16384, 2048, Q4_0), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
-        (Gpu, Some(32), Decode, (2048, 2048, F16), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
+        (Gpu, Some(32), Decode, (128256, 4096, F16), 2, of(Shape::Vector, 64, 4, 4, 2, false, true)),
         // Tiles are large where there are enough of them.
         (Gpu, None, Prompt, (576, 576, Q4_1), 512, small),
         (Gpu, Some(32), Prompt, (2048, 8192, Q4_0), 255, small),

@@ -99,6 +99,10 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         for format in Format::ALL {
             let matrix = |cols, rows| Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
             all.extend(Embed::new(&matrix(widths(format)[0], 100), 1.0, &caps).kernels().cloned());
+            let fusion =
+                Fusion { epilogue: Epilogue::Store, norm: Some(1e-5), bias: false, scale: 1.0, consts: buffer.whole() };
+            let many = Linear::new(matrix(widths(format)[0], 16_384), &fusion, &[Class::Decode], &caps);
+            all.extend(many.kernels().cloned());
             for epilogue in [Epilogue::Store, Epilogue::Residual, gated(), Epilogue::Qkv(shape, rotation)] {
                 for (cols, norm, bias) in extras(format) {
                     let fusion = Fusion { epilogue, norm, bias, scale: 1.0, consts: buffer.whole() };
