@@ -178,7 +178,9 @@ fn main(
 #end
     multiply_scores(worker, workers, lane);
     workgroupBarrier();
-    for (var j = mate; j < TOKENS; j += TEAM) { top = max(top, score_of(scores[j * ROWS + row], base + j, position, end)); }
+#for j in 0..SCORES_OF_A_LANE
+    top = max(top, score_of(scores[(mate + ${j}u * TEAM) * ROWS + row], base + mate + ${j}u * TEAM, position, end));
+#end
   }
   tops[lane] = top;
   workgroupBarrier();
@@ -218,12 +220,15 @@ fn main(
 #end
       multiply_scores(worker, workers, lane);
       workgroupBarrier();
-      for (var j = mate; j < TOKENS; j += TEAM) {
-        let score = score_of(scores[j * ROWS + row], base + j, position, end);
-        let weight = f16(select(0.0, exp(score - top), score > LOWEST));
-        keys[j * ROW_STRIDE + row] = weight;
-        sum += f32(weight);
-      }
+      // All are read at once.
+#for j in 0..SCORES_OF_A_LANE
+      let score${j} = score_of(scores[(mate + ${j}u * TEAM) * ROWS + row], base + mate + ${j}u * TEAM, position, end);
+#end
+#for j in 0..SCORES_OF_A_LANE
+      let weight${j} = f16(select(0.0, exp(score${j} - top), score${j} > LOWEST));
+      keys[(mate + ${j}u * TEAM) * ROW_STRIDE + row] = weight${j};
+      sum += f32(weight${j});
+#end
       workgroupBarrier();
 #if EMULATED
       for (var i = 0u; i < ${PART_ROWS*PART_DIMS*FRAGMENT*FRAGMENT/EMULATED}u; i++) {

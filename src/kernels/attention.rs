@@ -224,7 +224,7 @@ impl Flash {
         2 * halves + 4 * self.scores() + 8 * FLASH_LANES + 16
     }
 
-    fn defines(&self, heads: &Heads) -> [(&'static str, u32); 11] {
+    fn defines(&self, heads: &Heads) -> [(&'static str, u32); 12] {
         let numbers = |number: usize| number as u32;
         [
             ("EMULATED", self.emulated.unwrap_or(0)),
@@ -235,6 +235,7 @@ impl Flash {
             ("ACROSS", numbers(self.across)),
             ("PART_ROWS", numbers(self.rows / self.side * self.across / FLASH_PARTS)),
             ("PART_DIMS", numbers(heads.head_dim / self.side / self.across)),
+            ("SCORES_OF_A_LANE", numbers(self.rows * self.tokens / FLASH_LANES)),
             ("LOADS", numbers((self.tokens * heads.head_dim / 2).div_ceil(FLASH_LANES))),
             ("KEYS", numbers(self.keys(heads))),
             ("SCORES", numbers(self.scores())),
@@ -313,6 +314,15 @@ fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &C
         ("SLICED", u32::from(slices > 1)),
         ("PARTS", parts as u32),
     ];
+    if shape == Shape::Group {
+        // Few query rows, as in decoding, leave registers for more; a GPU takes longer to load than to multiply them.
+        let at_once = |most: usize, whole: usize| {
+            let most = if caps.kind == AdapterKind::Gpu { (most / quads).max(4) } else { 4 };
+            (1..=most).rev().find(|step| whole.is_multiple_of(*step)).unwrap_or(1) as u32
+        };
+        let (keys, values) = (at_once(16, heads.head_dim / 2), at_once(8, lanes / slices));
+        defines.extend([("KEYS_AT_ONCE", keys), ("VALUES_AT_ONCE", values)]);
+    }
     if let Some(window) = scores.window {
         defines.push(("WINDOW", window as u32));
     }
