@@ -1,7 +1,8 @@
 //! Every matrix of the network: y = f(W · norm(x) + bias), see `shaders/linear.wgsl`.
 //!
-//! Four shapes of one kernel. `Rows`: lanes are rows, for CPU adapters, any class of rows. `Vector`: lanes along the
-//! columns and one reduction, for decoding on a GPU. `Tile`: register-blocked tiles in workgroup memory, for prompts on a
+//! Five shapes of one kernel. `Rows`: lanes are rows, for CPU adapters, any class of rows. `Staged`: lanes along the columns,
+//! x in workgroup memory and one reduction, for decoding on a GPU; `Vector`: the same without workgroup memory, for formats
+//! and sizes that cannot be loaded in four words. `Tile`: register-blocked tiles in workgroup memory, for prompts on a
 //! GPU. `Fragments`: tiles of f16 that subgroups multiply as matrices, for prompts where a GPU can; a norm before it is a
 //! dispatch of its own, since x is rounded to f16 behind it. Within a shape the order of every sum is fixed, whatever the
 //! number of rows: a row's result is the same bits alone and in a batch. Which permutation runs is in [`plan`].
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use super::{
     Class, Experts, Heads, Matrix, Part, Rotation, Span, moe_group,
     norm::Norm,
-    plan::{self, FRAGMENT_LANES, Ladder, Product},
+    plan::{self, FRAGMENT_LANES, Ladder, Product, STAGED_QUADS, staged_granule},
 };
 use crate::{
     gpu::{Access, Caps, Cost, Fragments, Kernel, Recording, Slice},
@@ -98,6 +99,10 @@ pub struct Fusion {
 pub enum Shape {
     Rows,
     Vector,
+    /// With so many lanes along the columns, a part or all of a workgroup's.
+    Staged {
+        along: usize,
+    },
     Tile,
     Fragments,
 }
@@ -205,7 +210,7 @@ impl Linear {
             bindings.extend(beside);
             let rows = match variant.shape {
                 Shape::Rows => variant.rows * variant.lanes,
-                Shape::Vector | Shape::Tile | Shape::Fragments => variant.rows,
+                Shape::Vector | Shape::Staged { .. } | Shape::Tile | Shape::Fragments => variant.rows,
             };
             let expert_count = self.routed.map_or(1, |routed| routed.experts.count);
             // Rows of y, how many workgroups share a row of the matrix, and the rows and bytes of it that each of those reads.
@@ -328,6 +333,7 @@ fn kernel(
         Shape::Vector => ("SHAPE", 1),
         Shape::Tile => ("SHAPE", 2),
         Shape::Fragments => ("SHAPE", 3),
+        Shape::Staged { .. } => ("SHAPE", 4),
     });
     if variant.shape == Shape::Fragments
         && let Some(Fragments { side, emulated }) = caps.fragments
@@ -343,6 +349,23 @@ fn kernel(
             ("ACROSS", across as u32),
             ("TOKEN_FRAGMENTS", (variant.tokens / along / side) as u32),
             ("ROW_FRAGMENTS", (variant.rows / across / side) as u32),
+        ]);
+    }
+    if let Shape::Staged { along } = variant.shape {
+        let teams = variant.lanes / along;
+        let granule = staged_granule(variant.lanes, along);
+        // Quads that a lane takes of x of a token at once: of four units, or of as many fours as a row has.
+        let quads = (STAGED_QUADS / (variant.tokens * along)).max(granule);
+        let (taken, passes) = (quads.min(8), (quads / 8).clamp(1, units.div_ceil(4 * along)));
+        defines.extend([
+            ("ALONG", along as u32),
+            ("TEAMS", teams as u32),
+            ("EACH", (variant.rows / teams) as u32),
+            ("GRANULE", granule as u32),
+            ("TAKEN", taken as u32),
+            ("PASSES", passes as u32),
+            ("LAST", (8 / taken - 1) as u32),
+            ("PIECE", caps.subgroup.unwrap_or(0)),
         ]);
     }
     if variant.subgroup && variant.shape == Shape::Vector {

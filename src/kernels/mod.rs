@@ -37,6 +37,7 @@ pub const SHADERS: Library = library![
     "linear/fragments",
     "linear/routes",
     "linear/rows",
+    "linear/staged",
     "linear/tile",
     "linear/vector",
     "moe_combine",

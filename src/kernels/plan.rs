@@ -158,13 +158,38 @@ fn fragment_bytes(caps: &Caps, variant: &Variant) -> usize {
     tiles + variant.lanes / FRAGMENT_LANES * side * side * 4 + 16
 }
 
-/// Lanes along the columns; several tokens share what is read of the weights. Four rows of a workgroup leave a GPU idle where there
-/// are few: on an H200 two took 0.61 to 0.97 of the time at 2,048 to 6,144 rows, and 1.06 to 1.10 of it at 16,384 and 28,672.
+/// Lanes along the columns; several tokens share what is read of the weights.
 fn vectors(caps: &Caps, product: &Product) -> Ladder<Variant> {
+    if product.fours && product.format.wide_rows() > 0 {
+        return staged(caps, product);
+    }
     let subgroup = caps.subgroup.is_some_and(|size| size >= 8);
     let lanes = 64;
-    let rows = if product.rows >= 16384 { 4 } else { 2 };
     let step = product.cols.div_ceil(UNIT).div_ceil(lanes).clamp(1, 2);
-    let of = |tokens| Variant { shape: Shape::Vector, lanes, rows, tokens, step, wide: false, subgroup };
+    let of = |tokens| Variant { shape: Shape::Vector, lanes, rows: 4, tokens, step, wide: false, subgroup };
     if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(4))]) }
+}
+
+/// Teams of a subgroup or two share x. On an H200 two rows a lane were best where four leave it idle, and more lanes along
+/// long columns.
+fn staged(caps: &Caps, product: &Product) -> Ladder<Variant> {
+    let size = caps.subgroup.filter(|size| (8..=128).contains(size));
+    let lanes = 128;
+    let along = if product.cols >= 2 * product.rows { 64 } else { 32 }.max(size.unwrap_or(1) as usize);
+    let each = if product.rows >= 8192 { 4 } else { 2 };
+    let of = |tokens| {
+        let (shape, rows) = (Shape::Staged { along }, lanes / along * each);
+        Variant { shape, lanes, rows, tokens, step: 4, wide: true, subgroup: size.is_some() }
+    };
+    let room = STAGED_QUADS / (along * staged_granule(lanes, along));
+    if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(room.min(4)))]) }
+}
+
+/// Quads of x, of all tokens together, that [`Shape::Staged`] has in workgroup memory at once: with the sums of squares less
+/// than 11 KiB.
+pub(super) const STAGED_QUADS: usize = 512;
+
+/// Quads that neighbouring lanes take of one four of units of x. The order of the squares depends on it.
+pub(super) fn staged_granule(lanes: usize, along: usize) -> usize {
+    (lanes / along).max(2)
 }

@@ -48,14 +48,17 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
         // Four rows of four words spill where values are in several planes.
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),
-        // Decoding reduces along the columns; several rows share what is read of the weights.
-        (Gpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Vector, 64, 2, 1, 2, false, false)),
-        (Gpu, Some(32), Decode, (640, 512, Q4_1), 1, of(Shape::Vector, 64, 2, 1, 1, false, true)),
-        (Gpu, Some(64), Decode, (640, 576, Q4_1), 2, of(Shape::Vector, 64, 2, 4, 2, false, true)),
-        (Gpu, Some(32), Decode, (2048, 8192, Q4_0), 4, of(Shape::Vector, 64, 2, 4, 2, false, true)),
-        // More of them where there are many.
-        (Gpu, Some(32), Decode, (16384, 2048, Q4_0), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
-        (Gpu, Some(32), Decode, (128256, 4096, F16), 2, of(Shape::Vector, 64, 4, 4, 2, false, true)),
+        // Decoding reduces along the columns, long ones by more lanes; several rows share what is read of the weights.
+        (Gpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Staged { along: 32 }, 128, 8, 1, 4, true, false)),
+        (Gpu, Some(32), Decode, (2048, 2048, Q4_0), 4, of(Shape::Staged { along: 32 }, 128, 8, 4, 4, true, true)),
+        (Gpu, Some(32), Decode, (2048, 8192, Q4_0), 1, of(Shape::Staged { along: 64 }, 128, 4, 1, 4, true, true)),
+        (Gpu, Some(32), Decode, (16384, 2048, Q4_0), 2, of(Shape::Staged { along: 32 }, 128, 16, 4, 4, true, true)),
+        // A team is at least a subgroup, and shares workgroup memory with fewer tokens where it is large.
+        (Gpu, Some(64), Decode, (640, 576, Q4_1), 1, of(Shape::Staged { along: 64 }, 128, 4, 1, 4, true, true)),
+        (Gpu, Some(128), Decode, (640, 576, Q4_1), 4, of(Shape::Staged { along: 128 }, 128, 2, 2, 4, true, true)),
+        // What has no words to load in fours.
+        (Gpu, Some(32), Decode, (2048, 2048, F16), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
+        (Gpu, None, Decode, (640, 512, F16), 4, of(Shape::Vector, 64, 4, 4, 1, false, false)),
         // Tiles are large where there are enough of them.
         (Gpu, None, Prompt, (576, 576, Q4_1), 512, small),
         (Gpu, Some(32), Prompt, (2048, 8192, Q4_0), 255, small),
@@ -147,8 +150,9 @@ fn a_class_keeps_the_order_of_its_sums_on_every_rung() {
                         (first.shape, first.lanes),
                         "{kind:?} {class:?} {product:?}"
                     );
-                    if variant.shape == Shape::Vector {
-                        assert_eq!((variant.step, variant.wide), (first.step, first.wide), "{class:?} {product:?}");
+                    if matches!(variant.shape, Shape::Vector | Shape::Staged { .. }) {
+                        let order = |of: &Variant| (of.step, of.wide, of.subgroup);
+                        assert_eq!(order(variant), order(first), "{class:?} {product:?}");
                     }
                     // Choices are grouped for the tiles that the matrices of experts take.
                     let tile = *plan::expert_tile(&caps, class).at(least);

@@ -14,8 +14,8 @@ use headstart::{
 use super::bench::{Bench, Face, Numbers, Step, close, floats, heads};
 use crate::reference::{Bounded, attention, linear as twin};
 
-/// The shapes of the kernel, by what makes `choose` take them: rows with and without subgroups, vector with and without,
-/// tile.
+/// The shapes of the kernel, by what makes `choose` take them: rows with and without subgroups, vector and staged with and
+/// without, tile.
 const SHAPES: [(Face, Class); 5] = [
     (Face::Cpu, Class::Prompt),
     (Face::CpuPlain, Class::Prompt),
@@ -92,20 +92,21 @@ fn table() -> Vec<Case> {
         let epilogue = Epilogue::Store;
         table.push(Case { face, class, parts, cols: 64, epilogue, norm: true, bias: true, scale: 1.0, span: 5 });
     }
-    // Long columns: passes of all lanes and a part of one.
+    // Teams of a workgroup's lanes: some passes and a part of one, as many rows as columns, and long columns.
     let each_loading =
         [Format::Q4_0, Format::Q8_0, Format::Q5_1, Format::Q4K, Format::Q3K, Format::Q6K, Format::Iq4Xs, Format::Mxfp4];
     for (f, format) in each_loading.into_iter().enumerate() {
         let face = [Face::Gpu, Face::GpuPlain][f % 2];
-        let (cols, parts, span) = ([2304, 8192][f / 2 % 2], vec![(format, 9)], [1, 6][f % 2]);
+        let (cols, rows) = [(2304, 1161), (8192, 9)][f / 2 % 2];
+        let (parts, span) = (vec![(format, rows)], [1, 6][(f / 4 + f) % 2]);
         let (epilogue, norm) = (Epilogue::Store, f % 3 > 0);
         table.push(Case { face, class: Class::Decode, parts, cols, epilogue, norm, bias: false, scale: 1.0, span });
     }
-    // Enough rows for four to a workgroup.
-    for (f, format) in [Format::Q4_0, Format::F16].into_iter().enumerate() {
-        let (face, parts) = ([Face::Gpu, Face::GpuPlain][f], vec![(format, 16_385)]);
-        let (class, epilogue, norm, span) = (Class::Decode, Epilogue::Store, f == 1, [1, 3][f]);
-        table.push(Case { face, class, parts, cols: 96, epilogue, norm, bias: false, scale: 1.0, span });
+    // Rows enough for four a team.
+    for (face, span) in [(Face::Gpu, 5), (Face::GpuPlain, 2)] {
+        let (cols, parts, epilogue) = (160, vec![(Format::Q4_0, 8198)], Epilogue::Gated(ACTIVATIONS[0]));
+        let (class, norm) = (Class::Decode, true);
+        table.push(Case { face, class, parts, cols, epilogue, norm, bias: true, scale: 1.0, span });
     }
     // Enough rows and tokens for the large tile; alone they go through the small one.
     for (f, format) in [Format::Q4_0, Format::F16].into_iter().enumerate() {

@@ -31,7 +31,7 @@ use super::bench::heads;
 fn adapters() -> Vec<Caps> {
     let of = |kind, subgroup| Caps { subgroup, ..Caps::webgpu_default(kind) };
     let cpu = [None, Some(4), Some(8), Some(16)].map(|size| of(AdapterKind::Cpu, size));
-    let gpu = [None, Some(8), Some(32), Some(64)].map(|size| of(AdapterKind::Gpu, size));
+    let gpu = [None, Some(8), Some(32), Some(64), Some(128)].map(|size| of(AdapterKind::Gpu, size));
     cpu.into_iter().chain(gpu).collect()
 }
 
