@@ -91,13 +91,7 @@ fn main(
 #end
 #for p in 0..PASSES
   var values${r}_${p} = load_values(row${r}, first_unit(${p*ALONG}u + along));
-#if HEADED
-  var head${r}_${p} = load_head(row${r}, first_unit(${p*ALONG}u + along) / 32u * 32u);
-#else
-#for s in 0..4/SHARE
-  var scale${r}_${p}_${s} = load_scale(row${r}, first_unit(${p*ALONG}u + along) + ${s*SHARE}u);
-#end
-#endif
+  var scales${r}_${p} = load_packed(row${r}, first_unit(${p*ALONG}u + along));
 #end
 #end
   for (var start = 0u; start < FOURS; start += ${PASSES*ALONG}u) {
@@ -146,13 +140,11 @@ fn main(
     }
 #for p in 0..PASSES
     if (start + ${p*ALONG}u + along < FOURS) {
-#if HEADED
 #for r in 0..EACH
 #for s in 0..4/SHARE
-      let scale${r}_${p}_${s} = scale_of(head${r}_${p}, (start + ${p*ALONG}u + along) * 4u + ${s*SHARE}u);
+      let scale${r}_${p}_${s} = unpack_scale(scales${r}_${p}, (start + ${p*ALONG}u + along) * 4u + ${s*SHARE}u);
 #end
 #end
-#endif
 #for u in 0..TAKEN/2
       {
 #for r in 0..EACH
@@ -171,13 +163,7 @@ fn main(
 #if h == LAST
 #for r in 0..EACH
     values${r}_${p} = load_values(row${r}, first_unit(ahead + ${p*ALONG}u + along));
-#if HEADED
-    head${r}_${p} = load_head(row${r}, first_unit(ahead + ${p*ALONG}u + along) / 32u * 32u);
-#else
-#for s in 0..4/SHARE
-    scale${r}_${p}_${s} = load_scale(row${r}, first_unit(ahead + ${p*ALONG}u + along) + ${s*SHARE}u);
-#end
-#endif
+    scales${r}_${p} = load_packed(row${r}, first_unit(ahead + ${p*ALONG}u + along));
 #end
 #endif
 #end

@@ -16,10 +16,17 @@ fn scale_of(head: Head, unit: u32) -> vec2<f32> {
   let group = unit / 4u % 8u;
   return scale_from(head.x, select(head.y, head.z, group >= 4u), head.w, group);
 }
+
+alias Packed = Head;
+fn load_packed(row: u32, unit: u32) -> Packed { return load_head(row, unit); }
+fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> { return scale_of(packed, unit); }
 #else
-fn load_scale(row: u32, unit: u32) -> vec2<f32> {
+alias Packed = vec3<u32>;
+fn load_packed(row: u32, unit: u32) -> Packed {
   let at = SCALES_AT + row * SCALE_WORDS + unit / 32u * 4u;
-  let group = unit / 4u % 8u;
-  return scale_from(weights[at], weights[at + 1u + group / 4u], weights[at + 3u], group);
+  return vec3(weights[at], weights[at + 1u + unit / 16u % 2u], weights[at + 3u]);
+}
+fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
+  return scale_from(packed.x, packed.y, packed.z, unit / 4u % 8u);
 }
 #endif

@@ -45,8 +45,11 @@ fn scaled(quants: vec2<u32>, scale: vec2<f32>) -> Unit {
   );
 }
 
-// Number `i` of the halves of a row's scales.
-fn half_of(row: u32, i: u32) -> f32 {
-  let pair = unpack2x16float(word(SCALES_AT + row * SCALE_WORDS + i / 2u));
-  return select(pair.x, pair.y, (i & 1u) == 1u);
+fn load_scale(row: u32, unit: u32) -> vec2<f32> { return unpack_scale(load_packed(row, unit), unit); }
+
+// Number `i` of the halves of a row's scales is one of a pair.
+fn load_half_pair(row: u32, i: u32) -> u32 { return word(SCALES_AT + row * SCALE_WORDS + i / 2u); }
+fn half_of(pair: u32, i: u32) -> f32 {
+  let halves = unpack2x16float(pair);
+  return select(halves.x, halves.y, (i & 1u) == 1u);
 }

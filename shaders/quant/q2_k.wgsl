@@ -1,10 +1,13 @@
 #import quant/planes
 
-fn load_scale(row: u32, unit: u32) -> vec2<f32> {
+alias Packed = vec2<u32>;
+fn load_packed(row: u32, unit: u32) -> Packed {
   let at = SCALES_AT + row * SCALE_WORDS + unit / 32u * 5u;
-  let group = unit / 2u % 16u;
-  let byte = word(at + group / 4u) >> (8u * (group % 4u));
-  let halves = unpack2x16float(word(at + 4u));
+  return vec2(word(at + unit / 8u % 4u), word(at + 4u));
+}
+fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
+  let byte = packed.x >> (8u * (unit / 2u % 4u));
+  let halves = unpack2x16float(packed.y);
   return vec2(halves.x * f32(byte & 15u), -(halves.y * f32((byte >> 4u) & 15u)));
 }
 

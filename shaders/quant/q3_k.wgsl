@@ -1,11 +1,15 @@
 #import quant/planes
 
-fn load_scale(row: u32, unit: u32) -> vec2<f32> {
+alias Packed = vec3<u32>;
+fn load_packed(row: u32, unit: u32) -> Packed {
   let at = SCALES_AT + row * SCALE_WORDS + unit / 32u * 3u;
+  return vec3(word(at + unit / 16u % 2u), word(at + 2u), load_half_pair(row, UNITS / 32u * 6u + unit / 32u));
+}
+fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
   let group = unit / 2u % 16u;
-  let low = (word(at + group / 8u) >> (4u * (group % 8u))) & 15u;
-  let high = (word(at + 2u) >> (2u * group)) & 3u;
-  let d = half_of(row, UNITS / 32u * 6u + unit / 32u) * (f32(low | (high << 4u)) - 32.0);
+  let low = (packed.x >> (4u * (group % 8u))) & 15u;
+  let high = (packed.y >> (2u * group)) & 3u;
+  let d = half_of(packed.z, UNITS / 32u * 6u + unit / 32u) * (f32(low | (high << 4u)) - 32.0);
   return vec2(d, -4.0 * d);
 }
 

@@ -1,7 +1,9 @@
 #import quant/planes
 
-fn load_scale(row: u32, unit: u32) -> vec2<f32> {
-  let d = half_of(row, unit / 4u);
+alias Packed = u32;
+fn load_packed(row: u32, unit: u32) -> Packed { return load_half_pair(row, unit / 4u); }
+fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
+  let d = half_of(packed, unit / 4u);
   return vec2(d, -16.0 * d);
 }
 

@@ -1,8 +1,8 @@
 #import quant/planes
 
-fn load_scale(row: u32, unit: u32) -> vec2<f32> {
-  return unpack2x16float(word(SCALES_AT + row * SCALE_WORDS + unit / 4u));
-}
+alias Packed = u32;
+fn load_packed(row: u32, unit: u32) -> Packed { return word(SCALES_AT + row * SCALE_WORDS + unit / 4u); }
+fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> { return unpack2x16float(packed); }
 
 struct Values { low: FourBits, high: OneBit }
 fn load_values(row: u32, unit: u32) -> Values {

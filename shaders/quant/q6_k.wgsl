@@ -6,20 +6,25 @@ fn scale_from(d: f32, bytes: u32, group: u32) -> vec2<f32> {
   return vec2(own, -32.0 * own);
 }
 
+alias Packed = vec2<u32>;
+fn load_packed(row: u32, unit: u32) -> Packed {
+  let bytes = word(SCALES_AT + row * SCALE_WORDS + unit / 8u);
+  return vec2(bytes, load_half_pair(row, UNITS / 4u + unit / 32u));
+}
+fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
+  return scale_from(half_of(packed.y, UNITS / 4u + unit / 32u), packed.x, unit / 2u);
+}
+
 #if WIDE
 struct Head { bytes: vec4<u32>, d: f32 }
 fn load_head(row: u32, unit: u32) -> Head {
   let at = SCALES_AT + row * SCALE_WORDS + unit / 8u;
   let bytes = vec4(word(at), word(at + 1u), word(at + 2u), word(at + 3u));
-  return Head(bytes, half_of(row, UNITS / 4u + unit / 32u));
+  let place = UNITS / 4u + unit / 32u;
+  return Head(bytes, half_of(load_half_pair(row, place), place));
 }
 fn scale_of(head: Head, unit: u32) -> vec2<f32> {
   return scale_from(head.d, head.bytes[unit / 8u % 4u], unit / 2u);
-}
-#else
-fn load_scale(row: u32, unit: u32) -> vec2<f32> {
-  let group = unit / 2u;
-  return scale_from(half_of(row, UNITS / 4u + unit / 32u), word(SCALES_AT + row * SCALE_WORDS + group / 4u), group);
 }
 #endif
 
