@@ -314,15 +314,6 @@ fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &C
         ("SLICED", u32::from(slices > 1)),
         ("PARTS", parts as u32),
     ];
-    if shape == Shape::Group {
-        // Few query rows, as in decoding, leave registers for more; a GPU takes longer to load than to multiply them.
-        let at_once = |most: usize, whole: usize| {
-            let most = if caps.kind == AdapterKind::Gpu { (most / quads).max(4) } else { 4 };
-            (1..=most).rev().find(|step| whole.is_multiple_of(*step)).unwrap_or(1) as u32
-        };
-        let (keys, values) = (at_once(16, heads.head_dim / 2), at_once(8, lanes / slices));
-        defines.extend([("KEYS_AT_ONCE", keys), ("VALUES_AT_ONCE", values)]);
-    }
     if let Some(window) = scores.window {
         defines.push(("WINDOW", window as u32));
     }
