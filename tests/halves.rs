@@ -109,6 +109,12 @@ fn what_an_adapter_computes_wrong_is_left_out_and_told() {
         assert_eq!(notes.len(), told.len(), "{notes:?}");
         assert!(notes.iter().zip(told).all(|(note, about)| note.contains(about)), "{notes:?}");
     }
+    // Subgroups that it has stay, in every kernel that decodes.
+    let mut gpu = block_on(Gpu::open(SHADERS, Preset::F32)).unwrap();
+    let claimed = Caps { kind: AdapterKind::Gpu, ..gpu.caps().clone() };
+    assert!(claimed.subgroup.is_some());
+    gpu.restrict(claimed.clone());
+    assert_eq!((block_on(prove(&mut gpu, HEADS)).unwrap(), gpu.caps()), (vec![], &claimed));
 }
 
 #[test]

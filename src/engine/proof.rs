@@ -17,9 +17,8 @@ use crate::{
     quant::Format,
 };
 
-/// Enough for the largest tiles, and no whole number of steps along them.
+/// Enough for the largest tiles.
 const ROWS: usize = 2048;
-const COLS: usize = 104;
 /// Of a prompt that attends: more than a tile, and no whole pages.
 const TOKENS: usize = 70;
 
@@ -77,10 +76,7 @@ fn note(gpu: &Gpu, what: &str, fault: &str, instead: &str) -> String {
 /// What is wrong with rows of `class`, by what the plan chooses.
 async fn fault(gpu: &mut Gpu, class: Class, heads: Heads) -> Result<Option<String>> {
     let mut made = Made { gpu, buffers: Vec::new() };
-    let right = match products(&mut made, class).await {
-        Ok(true) if class == Class::Prompt => attends(&mut made, heads).await,
-        other => other,
-    };
+    let right = all_right(&mut made, class, heads).await;
     made.buffers.into_iter().for_each(|buffer| made.gpu.free(buffer));
     match right {
         Ok(true) => Ok(None),
@@ -88,6 +84,16 @@ async fn fault(gpu: &mut Gpu, class: Class, heads: Heads) -> Result<Option<Strin
         Err(error @ (Error::Shader { .. } | Error::Gpu { .. })) => Ok(Some(format!("are refused ({error})"))),
         Err(error) => Err(error),
     }
+}
+
+/// Decoding has a kernel for words that are loaded in fours, and one for others.
+async fn all_right(made: &mut Made<'_>, class: Class, heads: Heads) -> Result<bool> {
+    let right = products(made, class, Format::F16).await?;
+    Ok(right
+        && match class {
+            Class::Prompt => attends(made, heads).await?,
+            Class::Decode => products(made, class, Format::Q8_0).await?,
+        })
 }
 
 /// A GPU, and what was allocated on it, to be freed whatever comes.
@@ -124,18 +130,19 @@ impl Made<'_> {
     }
 }
 
-/// Whether products come right.
-async fn products(made: &mut Made<'_>, class: Class) -> Result<bool> {
+/// Whether products with a matrix of `format` come right.
+async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<bool> {
     let caps = made.gpu.caps().clone();
     let batch = if class == Class::Decode { 4 } else { plan::chunk(&caps) };
-    let (weights, x) = (numbers(ROWS * COLS, 1), numbers(batch * COLS, 2));
-    let pair = |pair: &[f16]| u32::from(pair[0].to_bits()) | u32::from(pair[1].to_bits()) << 16;
-    let buffer = made.filled(&weights.chunks_exact(2).map(pair).collect::<Vec<u32>>()).await?;
+    // No whole number of steps along them.
+    let cols = if format.block() == 1 { 104 } else { 160 };
+    let (weights, words) = matrix(format, cols);
+    let x = numbers(batch * cols, 2);
+    let buffer = made.filled(&words).await?;
     let input = made.filled(&x.iter().map(|x| x.to_f32().to_bits()).collect::<Vec<u32>>()).await?;
-    let halves = made.filled(&vec![0; batch * COLS / 2]).await?;
+    let halves = made.filled(&vec![0; batch * cols / 2]).await?;
     let (unused, output) = (made.filled(&[0]).await?, made.filled(&vec![0; batch * ROWS]).await?);
-    let matrix =
-        Matrix { rows: ROWS, cols: COLS, parts: vec![Part { buffer, format: Format::F16, first: 0, rows: ROWS }] };
+    let matrix = Matrix { rows: ROWS, cols, parts: vec![Part { buffer, format, first: 0, rows: ROWS }] };
     let (epilogue, consts) = (Epilogue::Store, unused.whole());
     let fusion = Fusion { epilogue, norm: None, bias: false, scale: 1.0, consts };
     let linear = Linear::new(matrix, &fusion, &[class], &caps);
@@ -148,7 +155,7 @@ async fn products(made: &mut Made<'_>, class: Class) -> Result<bool> {
     };
     let all: Vec<u32> = (0..batch as u32).collect();
     let whole = of(made, &all).await?;
-    let mut right = whole.chunks(ROWS).zip(x.chunks(COLS)).all(|(y, x)| close(y, x, &weights));
+    let mut right = whole.chunks(ROWS).zip(x.chunks(cols)).all(|(y, x)| close(y, x, &weights));
     // Each rung of the ladder.
     for rows in [17, 1].into_iter().filter(|&rows| rows < batch) {
         right &= of(made, &all[..rows]).await? == whole[..rows * ROWS];
@@ -158,10 +165,26 @@ async fn products(made: &mut Made<'_>, class: Class) -> Result<bool> {
     Ok(right && same.chunks(ROWS).all(|row| row == &whole[..ROWS]))
 }
 
+/// A matrix of `format`: its weights `[ROWS, cols]`, and as it lies on the GPU.
+fn matrix(format: Format, cols: usize) -> (Vec<f32>, Vec<u32>) {
+    let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
+    let mut weights: Vec<f32> = numbers(ROWS * cols, 1).into_iter().map(f32::from).collect();
+    let mut words = vec![0; ROWS * (value_words + scale_words)];
+    let (values, scales) = words.split_at_mut(ROWS * value_words);
+    for (row, weights) in weights.chunks_exact_mut(cols).enumerate() {
+        let raw = format.quantize(weights);
+        let own = &mut scales[row * scale_words..(row + 1) * scale_words];
+        format.pack_row(&raw, cols, &mut values[row * value_words..(row + 1) * value_words], own);
+        format.dequantize(&raw, weights);
+    }
+    (weights, words)
+}
+
 /// Some of a row of y, from each tile, against what it is.
-fn close(y: &[u32], x: &[f16], weights: &[f16]) -> bool {
+fn close(y: &[u32], x: &[f16], weights: &[f32]) -> bool {
     (0..ROWS).step_by(61).all(|row| {
-        let terms = weights[row * COLS..(row + 1) * COLS].iter().zip(x).map(|(w, x)| w.to_f64() * x.to_f64());
+        let own = &weights[row * x.len()..(row + 1) * x.len()];
+        let terms = own.iter().zip(x).map(|(w, x)| f64::from(*w) * x.to_f64());
         let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
         (f64::from(f32::from_bits(y[row])) - sum).abs() <= 1e-5 * size
     })
