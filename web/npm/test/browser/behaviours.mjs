@@ -190,14 +190,14 @@ export const behaviours = {
     const [first, second] = Object.keys(files).filter((path) => path.startsWith("/gemma3/"));
     const url = `${server.origin}${first}`;
     const takesUp = async (page) => {
-      Object.assign(behaviour, { cutAfter: 100_000, cuts: 3 });
+      Object.assign(behaviour, { cutAfter: 100_000, cuts: 3, cut: {} });
       const { download, digest } = await ok(page, "open", { model: { url } });
       assert.deepEqual([download.loaded, download.total], Array(2).fill(files[first].length + files[second].length));
       assert.ok(server.log.some(({ range, path }) => range && path === second));
       const kept = (await ok(page, "weights")).filter(({ source }) => source.includes("/gemma3/"));
       assert.deepEqual(kept.map(({ source, size, complete }) => [source, size, complete]), [[url, download.total, true]]);
       await ok(page, "clearWeights", url);
-      Object.assign(behaviour, { ranges: false, cutAfter: 100_000, cuts: 1 });
+      Object.assign(behaviour, { ranges: false, cutAfter: 100_000, cuts: 1, cut: {} });
       assert.equal((await ok(page, "open", { model: { url } })).digest, digest);
       assert.equal((await ok(page, "answer", greeting)).text, HELLOS["tiny-gemma3-f16"]);
     };
@@ -249,7 +249,7 @@ export const behaviours = {
 
   async "survives a page that is closed while it writes"({ newPage, url, behaviour }) {
     const first = await newPage();
-    Object.assign(behaviour, { cutAfter: 100_000, cuts: Infinity });
+    Object.assign(behaviour, { cutAfter: 100_000, cuts: Infinity, cut: {} });
     const opening = call(first, "open", { model: { url } }).catch(() => "closed");
     await first.evaluate(() => new Promise((resolve) => setTimeout(resolve, 500)));
     await first.close();

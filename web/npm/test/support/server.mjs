@@ -4,8 +4,8 @@ import { createServer } from "node:http";
 
 /**
  * Serves `files` (bytes by path). `behaviour` holds for all files and can be changed at any time:
- * `ranges: false`, `cutAfter: bytes` of each answer, the first `cuts` times, `status`, `head: false`, `validators: false`,
- * `fallback: true` for a page of HTML where there is no file, and `broken`: a path below which every connection is cut.
+ * `ranges: false`, `cutAfter: bytes` of each answer, of each file the first `cuts` times since `cut: {}`, `status`, `head: false`,
+ * `validators: false`, `fallback: true` for a page of HTML where there is no file, and `broken`: a path below which every connection is cut.
  * `log` has every request: method, path, the Range header, and the bytes that were sent.
  */
 export async function serve(files, behaviour = {}) {
@@ -38,10 +38,11 @@ export async function serve(files, behaviour = {}) {
     response.writeHead(range ? 206 : 200, headers);
     const broken = behaviour.broken !== undefined && path.startsWith(behaviour.broken);
     const cutAfter = broken ? 10 : behaviour.cutAfter;
-    if (cutAfter !== undefined && body.length > cutAfter) {
+    const cut = (behaviour.cut ??= {});
+    if (cutAfter !== undefined && body.length > cutAfter && (broken || !(cut[path] >= behaviour.cuts))) {
       entry.bytes = cutAfter;
       response.write(body.subarray(0, cutAfter), () => setTimeout(() => response.destroy(), 20));
-      if (!broken && behaviour.cuts !== undefined && --behaviour.cuts === 0) behaviour.cutAfter = undefined;
+      cut[path] = (cut[path] ?? 0) + 1;
     } else {
       entry.bytes = body.length;
       response.end(body);
