@@ -265,7 +265,7 @@ pub enum StoreError {
         ms: u64,
     },
 
-    /// A store that answers, but not to this: asking again does not help.
+    /// A store that does not let us in: asking again does not help.
     #[error("the {store} store: {problem}")]
     Refused {
         /// The label of the store, as [`Store::name`] gives it.
@@ -286,7 +286,7 @@ pub enum StoreError {
     /// An address that no store is behind, or whose store refuses us.
     #[error("{url}: {problem}")]
     Url {
-        /// The address, without a password.
+        /// The address: scheme, host, port and database.
         url: String,
         /// What is wrong with it, and what to give.
         problem: String,

@@ -76,17 +76,35 @@ fn what_is_wrong_with_a_bucket_is_told() {
         wrong.contains("403 SignatureDoesNotMatch") && wrong.contains("check the key") && !wrong.contains("other"),
         "{wrong}"
     );
-    let missing = refusal(&url.replace(BUCKET, "nobodys"));
+    let told = |url: &str| connect(url, &patient()).unwrap().problem().unwrap();
+    let missing = told(&url.replace(BUCKET, "nobodys"));
     assert!(missing.contains("404 NoSuchBucket") && missing.contains("make the bucket"), "{missing}");
-    server.state().failing = Some(301);
-    assert!(refusal(&url).contains("region"));
-    server.state().failing = Some(503);
-    let store = connect(&url, &patient()).unwrap();
-    assert!(store.problem().unwrap().contains("503"));
+    for (status, about) in [
+        (301, "region"),
+        (400, "does not take"),
+        (408, "does not take"),
+        (423, "423"),
+        (425, "425"),
+        (429, "too often"),
+        (500, "failed"),
+        (503, "failed"),
+    ] {
+        server.state().failing = Some(status);
+        let problem = told(&url);
+        assert!(problem.contains(&status.to_string()) && problem.contains(about), "{status}: {problem}");
+    }
+    for status in [401, 403] {
+        server.state().failing = Some(status);
+        assert!(refusal(&url).contains("check the key"));
+    }
+    let store = {
+        server.state().failing = Some(503);
+        connect(&url, &patient()).unwrap()
+    };
     server.state().failing = None;
     assert_eq!(wait(store.get(&key(1))).unwrap(), None, "it came back");
     assert!(refusal(&format!("s3://{BUCKET}?endpoint=ftp://a")).contains("write endpoint=https://HOST"));
-    assert!(refusal(&format!("s3://{BUCKET}?regoin=x")).contains("?regoin= is no option"));
+    assert!(refusal(&format!("s3://{BUCKET}?regoin=x")).contains("is no option; there are endpoint, region, ca"));
     assert!(refusal(&format!("s3://{KEY}@{BUCKET}")).contains("KEY:SECRET@"));
     assert!(refusal("s3:///kv").contains("names no host"));
 }

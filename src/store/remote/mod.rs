@@ -58,7 +58,8 @@ impl Default for RemoteConfig {
 /// what is wrong.
 ///
 /// # Errors
-/// [`StoreError::Url`] where waiting will not help: not a URL of a store, or the store refuses us. It names no password.
+/// [`StoreError::Url`] where waiting will not help: not a URL of a store, or one that does not let us in. It shows the URL's scheme,
+/// host, port and database and nothing else of it: a secret may stand anywhere.
 pub fn connect(url: &str, config: &RemoteConfig) -> Result<Box<dyn Store>, StoreError> {
     let place = Place::parse(url)?;
     let store: Box<dyn Store> = match place.url.scheme() {
@@ -78,7 +79,6 @@ pub fn connect(url: &str, config: &RemoteConfig) -> Result<Box<dyn Store>, Store
             return Err(place.fault(problem));
         }
     };
-    // Asked for a value, a bucket that there is not says so; asked whether it has one, it does not.
     match block_on(store.get(&Key::default())) {
         Err(StoreError::Refused { problem, .. }) => Err(place.fault(problem)),
         _ => Ok(store),
@@ -99,7 +99,7 @@ impl RemoteConfig {
 /// Where a store is.
 struct Place {
     url: Url,
-    /// The URL without its password.
+    /// What of the URL may be shown.
     shown: String,
 }
 
@@ -107,11 +107,11 @@ impl Place {
     fn parse(text: &str) -> Result<Self, StoreError> {
         let hidden = |problem: String| StoreError::Url { url: "the URL of the store".into(), problem };
         let url = Url::parse(text).map_err(|error| hidden(format!("{error}; write redis://HOST:PORT")))?;
-        let mut shown = url.clone();
-        if url.password().is_some() && shown.set_password(Some("***")).is_err() {
-            return Err(hidden("it has a password and no host".into()));
-        }
-        Ok(Self { url, shown: shown.into() })
+        let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+        let database = url.path().strip_prefix('/').and_then(|path| path.parse::<u32>().ok());
+        let database = database.map_or_else(String::new, |database| format!("/{database}"));
+        let shown = format!("{}://{}{port}{database}", url.scheme(), url.host_str().unwrap_or_default());
+        Ok(Self { url, shown })
     }
 
     fn fault(&self, problem: String) -> StoreError {
@@ -128,7 +128,9 @@ impl Place {
         let mut values = [const { None }; N];
         for (name, value) in self.url.query_pairs() {
             let at = names.iter().position(|known| *known == name);
-            let at = at.ok_or_else(|| self.fault(format!("?{name}= is no option; there are {}", names.join(", "))))?;
+            let at = at.ok_or_else(|| {
+                self.fault(format!("what stands behind ? is no option; there are {}", names.join(", ")))
+            })?;
             values[at] = Some(value.into_owned());
         }
         Ok(values)

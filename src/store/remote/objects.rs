@@ -105,7 +105,8 @@ fn bucket(place: &Place) -> Result<(Where, Option<String>), StoreError> {
     let [endpoint, region, ca] = place.options(["endpoint", "region", "ca"])?;
     let region = region.unwrap_or_else(|| REGION.to_owned());
     let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
-    let endpoint = Url::parse(&endpoint).map_err(|error| place.fault(format!("endpoint={endpoint}: {error}")))?;
+    let endpoint = Url::parse(&endpoint)
+        .map_err(|error| place.fault(format!("endpoint=: {error}; write endpoint=https://HOST")))?;
     let name = place.host()?.to_owned();
     let bucket = Bucket::new(endpoint, UrlStyle::Path, name, region)
         .map_err(|error| place.fault(format!("endpoint=: {error}; write endpoint=https://HOST")))?;
@@ -172,23 +173,19 @@ impl Client {
         let code =
             text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code);
         let problem = |fix: &str| format!("{} {code}; {fix}", status.as_u16());
-        Err(match status {
-            StatusCode::NOT_FOUND if code == "NoSuchBucket" => {
-                StoreError::Refused { store, problem: problem("make the bucket, or name another") }
-            }
-            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
+        let fix = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let fix = "check the key, the secret and the clock, and that the key may read, write and list";
-                StoreError::Refused { store, problem: problem(fix) }
+                return Err(StoreError::Refused { store, problem: problem(fix) });
             }
-            status if status.is_redirection() => {
-                StoreError::Refused { store, problem: problem("name the region or endpoint of the bucket itself") }
-            }
-            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                StoreError::Refused { store, problem: problem("the server does not take this request") }
-            }
-            _ => StoreError::Backend { store, problem: problem("the server failed") },
-        })
+            StatusCode::NOT_FOUND if code == "NoSuchBucket" => "make the bucket, or name another",
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
+            status if status.is_redirection() => "name the region or endpoint of the bucket itself",
+            StatusCode::TOO_MANY_REQUESTS => "it is asked too often",
+            status if status.is_client_error() => "the server does not take this request",
+            _ => "the server failed",
+        };
+        Err(StoreError::Backend { store, problem: problem(fix) })
     }
 
     fn fault(&self, error: &ureq::Error) -> StoreError {
@@ -198,6 +195,8 @@ impl Client {
             ureq::Error::Io(error) if stream::tls_problem(error).is_some() => {
                 StoreError::Refused { store, problem: stream::tls_problem(error).unwrap_or_default() }
             }
+            // Its text holds the address, and that a signature.
+            ureq::Error::BadUri(_) => StoreError::Backend { store, problem: "no such address can be asked".into() },
             error => StoreError::Backend { store, problem: error.to_string() },
         }
     }

@@ -73,7 +73,7 @@ impl Redis {
             database if database.parse::<u32>().is_ok() => {
                 greeting.cmd("SELECT").arg(database);
             }
-            other => return Err(place.fault(format!("/{other} is no database; write a number, /0 for the first"))),
+            _ => return Err(place.fault("its path is no database; write a number, /0 for the first".into())),
         }
         Ok(Self {
             host: place.host()?.to_owned(),
@@ -217,21 +217,25 @@ fn accepted<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
     let Value::ServerError(error) = reply else { return from_redis_value(reply).map_err(|_| unexpected()) };
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
     let text: String = text.trim_end().chars().take(MAX_TEXT).collect();
+    let refused = match error.code() {
+        "NOAUTH" | "WRONGPASS" => Some("write USER:PASSWORD@ or :PASSWORD@ before the host"),
+        "NOPERM" => Some("allow this user STRLEN, GETRANGE, SET, UNLINK and SCAN on the prefix"),
+        _ if text.contains("AUTH") => Some("take USER:PASSWORD@ out of the URL, or set a password on the server"),
+        _ => None,
+    };
+    if let Some(fix) = refused {
+        return Err(StoreError::Refused { store: NAME, problem: format!("{text}; {fix}") });
+    }
+    // All else costs misses until somebody has mended it.
     let fix = match error.code() {
-        // These pass.
-        "LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "MISCONF" => {
-            return Err(StoreError::Backend { store: NAME, problem: text });
-        }
-        "NOAUTH" | "WRONGPASS" => "write USER:PASSWORD@ or :PASSWORD@ before the host",
-        "NOPERM" => "allow this user STRLEN, GETRANGE, SET, UNLINK and SCAN on the prefix",
+        "LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" => "it passes",
         "OOM" => "give the server more maxmemory, or an eviction policy such as allkeys-lru",
         "READONLY" => "name the primary, not a replica",
         "MOVED" | "ASK" | "CROSSSLOT" => "clusters are not supported; name a single server",
-        _ if text.contains("AUTH") => "take USER:PASSWORD@ out of the URL, or set a password on the server",
         _ if text.contains("DB index") => "choose a database that the server has",
         _ => "see the server's log",
     };
-    Err(StoreError::Refused { store: NAME, problem: format!("{text}; {fix}") })
+    Err(StoreError::Backend { store: NAME, problem: format!("{text}; {fix}") })
 }
 
 /// Sends all, then reads a reply for each, with values of at most so many bytes, all of them together.
