@@ -61,6 +61,8 @@ def ask(ids, answer, known=False):
             first = first or (time.perf_counter() - began) * 1e3
             last = json.loads(line[6:])
     connection.close()
+    if "timings" not in last:
+        raise ConnectionError(f"it ended an answer with {str(last)[:200]}")
     return first, last["timings"]
 
 
@@ -91,6 +93,8 @@ def warm_up(length, answer):
 
 def measure(turn):
     """What a token costs is first told by a short prompt, then by the prompt before."""
+    # The first of all makes its shaders.
+    ask(prompt(16), 4)
     _, first = ask(prompt(16), 4)
     prefill, decode = first["prompt_per_second"], first["predicted_per_second"]
     if turn.fits("decode", args.decode / decode):
