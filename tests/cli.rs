@@ -15,13 +15,13 @@ fn golden() -> Value {
 }
 
 thread_local! {
-    /// The cache directory of this test's runs, so that none ever sees a person's own.
+    /// The cache directory of this test's runs and its key, so that none ever sees a person's own.
     static CACHES: tempfile::TempDir = tempfile::tempdir().unwrap();
 }
 
 pub fn headstart(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headstart"));
-    CACHES.with(|folder| command.env("XDG_CACHE_HOME", folder.path()));
+    CACHES.with(|folder| command.env("XDG_CACHE_HOME", folder.path()).env("XDG_DATA_HOME", folder.path()));
     // The driver's own cache of shaders may serve all runs.
     command.env("MESA_SHADER_CACHE_DIR", env!("CARGO_TARGET_TMPDIR"));
     command.args(arguments).stdin(Stdio::null());

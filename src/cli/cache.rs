@@ -18,8 +18,8 @@ use crate::engine::{Engine, explain};
 use crate::error::{Error, Result};
 use crate::kv::{Fields, Namespace, Report};
 use crate::store::{
-    self, Background, BackgroundConfig, Chain, FilesystemConfig, FilesystemStore, MemoryStore, Pack, PackError,
-    PackLimits, PackStore, RemoteConfig, Store, StoreError, Tiers, TiersConfig, system_clock,
+    self, Background, BackgroundConfig, Chain, FilesystemConfig, FilesystemStore, Guard, MemoryStore, Pack, PackError,
+    PackLimits, PackStore, RemoteConfig, Seal, Store, StoreError, Tiers, TiersConfig, system_clock,
 };
 use crate::weights::digest::Remembered;
 use crate::weights::{ByteSource, Checkpoint, FileSource};
@@ -27,12 +27,20 @@ use crate::weights::{ByteSource, Checkpoint, FileSource};
 use super::session::{EngineArgs, Model, Session};
 use super::term;
 
+/// Holds the secret of a store, so that no list of processes shows it.
+const SECRET: &str = "HEADSTART_KV_SECRET";
+
 /// The directory that prefixes are kept in.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// Where computed prefixes are kept [default: headstart/kv in the platform's cache directory]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+
+    /// The secret that tells what this user stored there from what others may have put there; made where there is none
+    /// [default: headstart/kv.key in the platform's data directory]
+    #[arg(long, value_name = "FILE", env = "HEADSTART_KV_KEY")]
+    kv_key: Option<PathBuf>,
 }
 
 /// A salt's part of the directory.
@@ -73,6 +81,19 @@ pub(crate) struct CacheArgs {
     /// from being seen in the list of processes
     #[arg(long, value_name = "URL", env = "HEADSTART_KV_STORE", hide_env_values = true)]
     kv_store: Option<String>,
+
+    /// The file with the secret of all who share that store, or HEADSTART_KV_SECRET holds it: 16 bytes or more, such as
+    /// `openssl rand -hex 32` makes; whoever does not have it can neither read a text there nor change an answer
+    #[arg(long, value_name = "FILE", env = "HEADSTART_KV_SECRET_FILE")]
+    kv_secret_file: Option<PathBuf>,
+
+    /// Hide the KV itself too, from which whoever has the model can compute the text
+    #[arg(long, conflicts_with = "kv_store_trust")]
+    kv_encrypt: bool,
+
+    /// Share that store without a secret: whoever can reach it may read the texts of all and choose what is answered
+    #[arg(long, conflicts_with = "kv_secret_file")]
+    kv_store_trust: bool,
 }
 
 /// How a request uses the prefix cache.
@@ -118,6 +139,24 @@ impl PlaceArgs {
         Ok(base.cache_dir().join("headstart").join("kv"))
     }
 
+    /// What vouches for this user's part of what lies there.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where it cannot be had.
+    pub(crate) fn seal(&self) -> Result<Seal> {
+        let refused = |problem: String| Error::Request { field: "kv-key", problem };
+        let path = match &self.kv_key {
+            Some(path) => path.clone(),
+            None => {
+                let base = etcetera::choose_base_strategy();
+                let base = base.map_err(|error| refused(format!("no place is known for it ({error}); name a file")))?;
+                base.data_dir().join("headstart").join("kv.key")
+            }
+        };
+        let key = store::key_file(&path).map_err(|problem| refused(format!("{problem}; or name another file")))?;
+        Ok(Seal::new(&key))
+    }
+
     /// The parts of all salts that stored something, the empty one's first.
     pub(crate) fn parts(&self) -> Result<Vec<PathBuf>> {
         let root = self.path()?;
@@ -161,15 +200,45 @@ impl CacheArgs {
     pub(crate) fn tiers(&self, salt: &str, packs: Option<PackStore>) -> Result<Tiers> {
         let mut behind: Vec<Box<dyn Store>> = Vec::new();
         behind.extend(packs.map(|packs| Box::new(packs) as Box<dyn Store>));
-        let (reader, writer) = (self.dir.disk(salt)?, self.dir.disk(salt)?);
-        behind.push(Box::new(Background::new(reader, writer, BackgroundConfig::default())));
+        match self.dir.place.seal() {
+            Ok(seal) => {
+                let (reader, writer) = (self.dir.disk(salt)?.sealed(seal.clone()), self.dir.disk(salt)?.sealed(seal));
+                behind.push(Box::new(Background::new(reader, writer, BackgroundConfig::default())));
+            }
+            Err(problem) => term::note(&format!("note: the directory of prefixes is left alone: {problem}")),
+        }
         if let Some(url) = &self.kv_store {
             let known = RemoteConfig::default();
             let config = RemoteConfig { ttl: self.cache_ttl.unwrap_or(known.ttl), ..known };
-            behind.push(store::connect(url, &config).map_err(|problem| stopped(Path::new("--kv-store"), problem))?);
+            let store = store::connect(url, &self.guard()?, &config);
+            behind.push(store.map_err(|problem| stopped(Path::new("--kv-store"), problem))?);
         }
         let config = TiersConfig { ttl: self.cache_ttl };
         Ok(Tiers::new(MemoryStore::new(self.cache_memory, system_clock()), behind, config))
+    }
+
+    /// Whom the store of all machines is shared with.
+    fn guard(&self) -> Result<Guard> {
+        let refused = |problem: String| Error::Request { field: "kv-store", problem };
+        if self.kv_store_trust {
+            return Ok(Guard::Trust);
+        }
+        let secret = match (&self.kv_secret_file, std::env::var(SECRET)) {
+            (Some(path), _) => store::secret_file(path).map_err(|problem| refused(problem.to_string()))?,
+            (None, Ok(secret)) if secret.len() >= 16 => secret.into_bytes(),
+            (None, Ok(_)) => {
+                return Err(refused(format!("{SECRET} has fewer than 16 bytes; make one with: openssl rand -hex 32")));
+            }
+            (None, Err(_)) => {
+                let problem = format!(
+                    "without a secret, whoever can write to the store chooses what is answered; set {SECRET} or give \
+                     --kv-secret-file FILE (openssl rand -hex 32 makes one), the same for all who share it, or give \
+                     --kv-store-trust to go without"
+                );
+                return Err(refused(problem));
+            }
+        };
+        Ok(Guard::Secret { secret, encrypt: self.kv_encrypt })
     }
 
     /// A session with these tiers and `packs`, under a salt.

@@ -1,7 +1,8 @@
 //! One block of KV as a file: the same bytes natively, in a browser, in memory, on a disk and behind a network.
 //!
 //! The container and what is certain of it: see [`super::file`]. Beside the namespace, `__metadata__` holds the keys of the
-//! block and of its parent, and the producer.
+//! block and of its parent, the producer, and a MAC that whoever keeps the file writes and checks (see [`super::seal`]): a blob is
+//! the same whatever stands there.
 //!
 //! Cost: one SHA-256 of the data in either direction, and a copy for whoever keeps it.
 
@@ -11,12 +12,12 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::Key;
-use super::file::{self, Element, Head, Known, MAX_HEADER, Row, Shape, hex, words};
+use super::file::{self, Element, Head, Known, MAC, MAX_HEADER, NO_MAC, Row, Shape, hex, words};
 
 /// Tokens in a block, at most.
 pub const BLOCK: usize = 16;
 
-const FORMAT: &str = "headstart-kv/1";
+const FORMAT: &str = "headstart-kv/2";
 
 /// Which kernels computed the KV: only prefill's is bit-identical to a cold run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,10 +193,12 @@ pub enum Reject {
     Tokens,
     /// Layers or widths are not this model's.
     Layout,
+    /// Infinite, or no number, where kernels leave numbers.
+    NotFinite,
 }
 
 impl Reject {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Truncated,
         Self::Header,
         Self::Version,
@@ -206,6 +209,7 @@ impl Reject {
         Self::Parent,
         Self::Tokens,
         Self::Layout,
+        Self::NotFinite,
     ];
 
     /// A label for counters.
@@ -221,6 +225,7 @@ impl Reject {
             Self::Parent => "parent",
             Self::Tokens => "tokens",
             Self::Layout => "layout",
+            Self::NotFinite => "not_finite",
         }
     }
 }
@@ -231,8 +236,21 @@ impl fmt::Display for Reject {
     }
 }
 
-fn metadata<'a>(key: &'a str, parent: &'a str, producer: Producer) -> [(&'static str, &'a str); 4] {
-    [("format", FORMAT), ("key", key), ("parent", parent), ("producer", producer.name())]
+fn has_mac(head: &Head) -> Result<(), Reject> {
+    if head.vouchers.contains_key(MAC) { Ok(()) } else { Err(Reject::Header) }
+}
+
+/// Whether the KV in a file, of which at least the header is there, is numbers only; so is what is none of a block's. For files
+/// that nobody vouches for: it is a pass over the data.
+pub(super) fn is_finite(bytes: &[u8]) -> bool {
+    let Ok((header, data)) = file::split(bytes) else { return true };
+    let Ok((Head { shape, .. }, _)) = Head::parse(header, FORMAT, BLOCK) else { return true };
+    let begin = 4 * (shape.tokens + shape.hidden.unwrap_or(0) + shape.state);
+    shape.element != Element::F16 || file::halves_are_finite(data.get(begin..).unwrap_or_default())
+}
+
+fn metadata<'a>(key: &'a str, parent: &'a str, producer: Producer) -> [(&'static str, &'a str); 5] {
+    [("format", FORMAT), ("key", key), (MAC, NO_MAC), ("parent", parent), ("producer", producer.name())]
 }
 
 impl Blob {
@@ -298,7 +316,7 @@ impl Blob {
         let head = Head::read(&header, data, FORMAT, BLOCK)?;
         let mut tokens = vec![0; 4 * head.shape.tokens];
         reader.read_exact(&mut tokens).map_err(|_| Reject::Truncated)?;
-        head.key("digest")?;
+        has_mac(&head)?;
         Ok(Description {
             key: head.key("key")?,
             parent: head.key("parent")?,
@@ -332,8 +350,13 @@ impl<'a> Blob<&'a [u8]> {
             _ if blob.tokens != expected.tokens => Err(Reject::Tokens),
             _ if blob.rows != expected.rows || blob.element != expected.element || !hidden_fits => Err(Reject::Layout),
             _ if blob.state.len() != expected.state || blob.windows != expected.windows => Err(Reject::Layout),
-            _ => Ok(blob),
+            _ => blob.checked(),
         }
+    }
+
+    fn checked(self) -> Result<Self, Reject> {
+        let mut floats = self.last_hidden.iter().flatten().chain(&self.state);
+        if floats.all(|value| value.is_finite()) { Ok(self) } else { Err(Reject::NotFinite) }
     }
 
     /// The blob that was asked for, where all but its data is as it is written; that it is another one, or why, is for a reader of
@@ -352,7 +375,7 @@ impl<'a> Blob<&'a [u8]> {
             let data = Known::new(&shape, &namespace, &metadata(&end, &begin, producer)).data(header, data, start)?;
             Some(data.and_then(|data| {
                 let blob = Self::of(shape, data, (key, parent), namespace.clone(), producer);
-                if blob.tokens == tokens { Ok(blob) } else { Err(Reject::Tokens) }
+                if blob.tokens == tokens { blob.checked() } else { Err(Reject::Tokens) }
             }))
         })
     }
@@ -372,6 +395,7 @@ impl<'a> Blob<&'a [u8]> {
     }
 
     fn described(head: Head, data: &'a [u8]) -> Result<Self, Reject> {
+        has_mac(&head)?;
         let (keys, producer) = ((head.key("key")?, head.key("parent")?), Producer::read(&head)?);
         let namespace = head.namespace();
         Ok(Self::of(head.shape, data, keys, namespace, producer))

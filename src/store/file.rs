@@ -9,7 +9,8 @@
 //! Invariants: equal values are equal bytes (metadata sorted, tensors in a fixed order, header padded with spaces to 8),
 //! and only those bytes are accepted: the reader renders the header again from what it read and compares. The digest is
 //! SHA-256 over the rendered header with a digest of zeros, then the data, so it covers every byte; that of the start is over the
-//! header with zeros for both, then the data before the windows. Nothing is allocated
+//! header with zeros for both, then the data before the windows. A field that says who vouches for the digests (`mac`,
+//! `signature`) is zeros in the header that they are over. Nothing is allocated
 //! from a size that the file claims: a header has at most [`MAX_HEADER`] bytes, data what is really there.
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +31,15 @@ const START: &str = "start";
 /// How many layers with a window there are.
 const WINDOWS: &str = "windows";
 const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// The MAC of a block, by whoever keeps it (see [`super::seal`]).
+pub(super) const MAC: &str = "mac";
+pub(super) const NO_MAC: &str = NO_DIGEST;
+/// The signature of a pack (see [`super::pack`]), and none.
+pub(super) const SIGNATURE: &str = "signature";
+pub(super) const NO_SIGNATURE: &str = "0000000000000000000000000000000000000000000000000000000000000000\
+                                       0000000000000000000000000000000000000000000000000000000000000000";
+/// Fields that no digest covers, and what stands in their place while one is made.
+const VOUCHERS: [(&str, &str); 2] = [(MAC, NO_MAC), (SIGNATURE, NO_SIGNATURE)];
 
 /// What the bytes of a row are, for other readers of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,9 +167,11 @@ fn row_bytes(tensors: &HashMap<String, &TensorInfo>, name: &str, element: Elemen
 /// A header that the writer writes, as far as can be told without the data.
 pub(super) struct Head {
     pub(crate) shape: Shape,
-    /// The digests in it are zeros.
+    /// The digests in it are zeros, and so is what vouches for them.
     pub(crate) metadata: BTreeMap<String, String>,
-    digest: Key,
+    pub(crate) digest: Key,
+    /// What vouches for the digests, as it stands in the header.
+    pub(crate) vouchers: BTreeMap<&'static str, String>,
     /// Of what is before layers with a window, where there are any.
     start: Option<Key>,
 }
@@ -176,7 +188,7 @@ impl Head {
     }
 
     /// With the bytes that the data have by it.
-    fn parse(header: &[u8], format: &str, max_tokens: usize) -> Result<(Self, u64), Reject> {
+    pub(crate) fn parse(header: &[u8], format: &str, max_tokens: usize) -> Result<(Self, u64), Reject> {
         let parsed: Metadata = serde_json::from_slice(header).map_err(|_| Reject::Header)?;
         let metadata = parsed.metadata().as_ref().ok_or(Reject::Header)?;
         if metadata.get("format").ok_or(Reject::Header)? != format {
@@ -193,7 +205,15 @@ impl Head {
         };
         let whole = digest(DIGEST)?;
         let start = if shape.windows > 0 { Some(digest(START)?) } else { None };
-        Ok((Self { shape, metadata, digest: whole, start }, parsed.data_len() as u64))
+        let mut vouchers = BTreeMap::new();
+        for (name, none) in VOUCHERS {
+            let Some(text) = metadata.get_mut(name) else { continue };
+            if text.len() != none.len() || !text.bytes().all(is_hex) {
+                return Err(Reject::Header);
+            }
+            vouchers.insert(name, std::mem::replace(text, none.to_owned()));
+        }
+        Ok((Self { shape, metadata, digest: whole, vouchers, start }, parsed.data_len() as u64))
     }
 
     /// As [`Head::read`], of a file of which at least the start is there, and the data of that. Verified.
@@ -271,10 +291,14 @@ impl Known {
         // Both digests are zeros below that of the start, its own alone below that of the whole.
         let (mut sealed, mut digests) = (self.header.clone(), Vec::new());
         for name in self.digests {
-            let place = self.place(name)?;
+            let place = place(&self.header, name)?;
             let digest = unhex(str::from_utf8(header.get(place.clone())?).ok()?)?;
             digests.push((sealed.clone(), digest));
             sealed[place.clone()].copy_from_slice(&header[place]);
+        }
+        if let Some(place) = place(&sealed, MAC) {
+            let mac = header.get(place.clone()).filter(|mac| mac.iter().copied().all(is_hex))?;
+            sealed[place].copy_from_slice(mac);
         }
         if sealed != header {
             return None;
@@ -282,13 +306,30 @@ impl Known {
         let (header, digest) = if start { digests.first().filter(|_| digests.len() > 1)? } else { digests.last()? };
         Some(verify(header, data, Some(*digest)).map(|()| data))
     }
+}
 
-    /// Where the digest of that name is. No text in the header looks like the name of a field: its quotes are escaped.
-    fn place(&self, name: &str) -> Option<Range<usize>> {
-        let field = format!("\"{name}\":\"");
-        let at = self.header.windows(field.len()).position(|bytes| bytes == field.as_bytes())? + field.len();
-        Some(at..at + NO_DIGEST.len())
-    }
+/// Where the 64 digits of the field of that name are in a header. No text in one looks like the name of a field: its quotes are
+/// escaped.
+pub(super) fn place(header: &[u8], name: &str) -> Option<Range<usize>> {
+    let field = format!("\"{name}\":\"");
+    let at = header.windows(field.len()).position(|bytes| bytes == field.as_bytes())? + field.len();
+    (at + NO_DIGEST.len() <= header.len()).then(|| at..at + NO_DIGEST.len())
+}
+
+/// The digits of a header that says which bytes are vouched for, in the order in which they are made; none in one that says nothing.
+pub(super) fn digests(header: &[u8]) -> Option<Vec<&[u8]>> {
+    let start = place(header, START).map(|start| &header[start]);
+    Some(start.into_iter().chain([&header[place(header, DIGEST)?]]).collect())
+}
+
+/// The digest of a whole file, from its header.
+pub(super) fn digest(header: &[u8]) -> Option<Key> {
+    unhex(str::from_utf8(&header[place(header, DIGEST)?]).ok()?)
+}
+
+/// Whether the writer makes the field itself.
+pub(super) fn is_derived(name: &str) -> bool {
+    [DIGEST, START, WINDOWS].contains(&name)
 }
 
 /// How many bytes the header has that follows these.
@@ -377,10 +418,30 @@ pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
     bytes.as_chunks().0.iter().copied()
 }
 
+/// Whether all of these halves (F16, little-endian) are numbers.
+pub(super) fn halves_are_finite(bytes: &[u8]) -> bool {
+    // Blocks of a length that compilers make vectors of.
+    bytes
+        .as_chunks::<64>()
+        .0
+        .iter()
+        .all(|block| !block.as_chunks().0.iter().fold(false, |any, half| any | is_infinite(*half)))
+        && !bytes.as_chunks::<64>().1.as_chunks().0.iter().any(|half| is_infinite(*half))
+}
+
+/// Infinite, or no number.
+fn is_infinite(half: [u8; 2]) -> bool {
+    u16::from_le_bytes(half) & 0x7c00 == 0x7c00
+}
+
 /// 64 lower-case hex digits.
 pub(super) fn hex(key: &Key) -> String {
     let digits = key.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
+}
+
+fn is_hex(digit: u8) -> bool {
+    matches!(digit, b'0'..=b'9' | b'a'..=b'f')
 }
 
 /// Reads what [`hex`] writes, and nothing else.

@@ -24,7 +24,7 @@ use std::time::Duration;
 use super::lru::{Entry, Lru};
 use super::manifest;
 use super::scan::{self, Kind};
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Seal, Store, StoreError, Usage};
 
 /// Bounds of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub struct FilesystemStore {
     pub(super) clock: Clock,
     pub(super) inner: RefCell<Inner>,
     kind: Kind,
+    seal: Option<Seal>,
     /// Of the blocks' store.
     pub(super) manifests: Option<Box<FilesystemStore>>,
 }
@@ -94,7 +95,15 @@ impl FilesystemStore {
             breaker: Breaker::new(config.breaker),
             usage: Usage::default(),
         };
-        Self { root, config, clock, inner: RefCell::new(inner), kind, manifests: None }
+        Self { root, config, clock, inner: RefCell::new(inner), kind, seal: None, manifests: None }
+    }
+
+    /// Vouches for what it writes, and answers with nothing that nobody with this key wrote. Without one, whoever can write to the
+    /// directory can put other KV into it than was computed.
+    #[must_use]
+    pub fn sealed(self, seal: Seal) -> Self {
+        let manifests = self.manifests.map(|manifests| Box::new(manifests.sealed(seal.clone())));
+        Self { seal: Some(seal), manifests, ..self }
     }
 
     /// The part of a shared cache directory that belongs to a salt: the directory itself for the empty one. Each part has
@@ -200,7 +209,12 @@ impl FilesystemStore {
         let expires = ttl_ms.map_or(scan::NEVER_MS, |ttl| now.saturating_add(ttl)).min(scan::NEVER_MS);
         let used = inner.stamp(now);
         self.replace(inner, &self.path(key), |file| {
-            file.write_all(bytes)?;
+            match self.seal.as_ref().and_then(|seal| seal.fill(key, bytes)) {
+                Some((before, mac, behind)) => {
+                    [before, &mac, behind].iter().try_for_each(|part| file.write_all(part))?
+                }
+                None => file.write_all(bytes)?,
+            }
             scan::stamp(file, used, expires)
         })?;
         inner.written += cost;
@@ -273,6 +287,12 @@ impl FilesystemStore {
         let length = length.min(most as u64);
         let mut bytes = Vec::with_capacity(length as usize);
         (&file).take(length).read_to_end(&mut bytes)?;
+        if self.seal.as_ref().is_some_and(|seal| !seal.vouches(key, &bytes)) {
+            inner.lru.remove(key);
+            inner.usage.forged += 1;
+            inner.usage.failures += u64::from(scan::remove(&path).is_err());
+            return Ok(None);
+        }
         let used = inner.stamp(now);
         // In a directory that is read-only the order is this process's alone.
         let _ = scan::stamp_use(&file, used);

@@ -12,6 +12,7 @@
 //!
 //! Cost: a record reads and writes one small value; nothing is read where a prompt is found whole.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -27,8 +28,9 @@ const MOST: usize = 2048;
 /// A manifest of this many bytes is the largest.
 pub(super) const MAX_BYTES: usize = HEAD + MOST * (NODE + 4 * BLOCK);
 
-const FORMAT: &[u8; 20] = b"headstart-manifest/1";
-const HEAD: usize = FORMAT.len() + 32;
+const FORMAT: &[u8; 20] = b"headstart-manifest/2";
+/// Format, digest, and the MAC of whoever keeps the manifest (see [`super::seal`]).
+const HEAD: usize = FORMAT.len() + 32 + 32;
 /// Parent, tokens, flags, expiry.
 const NODE: usize = 2 + 1 + 1 + 8;
 /// What the key of a manifest ends with.
@@ -83,6 +85,19 @@ pub(super) fn budget(blocks: u64) -> u64 {
         0 => 0,
         blocks => (blocks / 32).max(256 << 10),
     }
+}
+
+/// The name of a manifest, of a name.
+#[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
+pub(super) fn marked(mut name: Key) -> Key {
+    name[32 - MARK.len()..].copy_from_slice(MARK);
+    name
+}
+
+/// The digest in the bytes of a manifest, and the place of its MAC.
+pub(super) fn digest_and_mac(bytes: &[u8]) -> Option<(&[u8], Range<usize>)> {
+    let digest = bytes.strip_prefix(FORMAT)?.get(..32)?;
+    (bytes.len() >= HEAD).then_some((digest, HEAD - 32..HEAD))
 }
 
 /// Whether `key` is that of a manifest.
@@ -217,12 +232,13 @@ impl Manifest {
             body.extend(noted.expires_ms.to_le_bytes());
             body.extend(noted.tokens.iter().flat_map(|token| token.to_le_bytes()));
         }
-        [FORMAT, &digest(key, &body)[..], &body].concat().into()
+        [FORMAT, &digest(key, &body)[..], &[0; 32], &body].concat().into()
     }
 
     /// The manifest of `key`, if the bytes are one, whole.
     pub(super) fn decode(key: &Key, bytes: &[u8]) -> Option<Self> {
-        let (digested, mut body) = bytes.strip_prefix(FORMAT)?.split_at_checked(32)?;
+        let (digested, rest) = bytes.strip_prefix(FORMAT)?.split_at_checked(32)?;
+        let (_, mut body) = rest.split_at_checked(32)?;
         if bytes.len() > MAX_BYTES || digested != digest(key, body) {
             return None;
         }

@@ -38,6 +38,10 @@ mod remote;
 mod reply;
 #[cfg(not(target_arch = "wasm32"))]
 mod scan;
+#[doc(hidden)]
+mod seal;
+#[cfg(not(target_arch = "wasm32"))]
+mod secret;
 mod tiers;
 mod workers;
 
@@ -60,11 +64,16 @@ pub use file::{Element, MAX_HEADER, Row};
 pub use filesystem::{FilesystemConfig, FilesystemStore};
 pub use manifest::{GROUP, Manifest, Noted, Record, Written};
 pub use memory::MemoryStore;
-pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackLimits, PackStore};
+pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackKey, PackLimits, PackSigner, PackStore};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pins::{Listing, MAX_PINNED, Pinned};
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
-pub use remote::{RemoteConfig, connect};
+pub use remote::{Guard, RemoteConfig, connect};
+#[cfg(not(target_arch = "wasm32"))]
+pub use seal::Seal;
+pub use seal::Slot;
+#[cfg(not(target_arch = "wasm32"))]
+pub use secret::{key_file, secret_file};
 pub use tiers::{Loaded, Missing, Places, TierStats, Tiers, TiersConfig};
 
 /// A full SHA-256: the name of a block and of everything before it; that of a manifest is [`Manifest::key`].
@@ -174,6 +183,8 @@ pub struct Usage {
     pub evicted: u64,
     /// Entries whose time to live had passed.
     pub expired: u64,
+    /// Entries that nobody with the key of the store had written (see [`Seal`]): removed, and not answered with.
+    pub forged: u64,
     /// Values put, counted once they are there.
     pub written: u64,
     /// Bytes of those.
@@ -231,6 +242,15 @@ pub enum StoreError {
     Pinned {
         /// The names of the pins that hold any of its blocks.
         pins: Vec<String>,
+    },
+
+    /// A secret that cannot be had.
+    #[error("the secret in {}: {problem}", path.display())]
+    Secret {
+        /// The file that holds it, or was to.
+        path: std::path::PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
     },
 
     /// The breaker is open.

@@ -40,7 +40,7 @@ pub struct TierStats {
     pub hits: u64,
     /// Blobs asked for and not there, or not readable.
     pub misses: u64,
-    /// Blobs found and refused, by [`Reject::name`].
+    /// Blobs found and refused, by [`Reject::name`]; `forged`, where the store's own key did not vouch for them.
     pub rejected: BTreeMap<&'static str, u64>,
     /// Operations that the store did not do.
     pub failures: u64,
@@ -164,7 +164,11 @@ impl Tiers {
             let usage = store.usage();
             let (saved, saved_bytes) = (usage.written, usage.written_bytes);
             let dropped = stats.dropped + usage.dropped;
-            (store.name(), TierStats { saved, saved_bytes, dropped, ..stats.clone() })
+            let mut rejected = stats.rejected.clone();
+            if usage.forged > 0 {
+                rejected.insert("forged", usage.forged);
+            }
+            (store.name(), TierStats { saved, saved_bytes, dropped, rejected, ..stats.clone() })
         };
         self.stores().zip(self.stats.borrow().iter()).map(written).collect()
     }

@@ -54,7 +54,8 @@ impl Home {
     /// `headstart ARGUMENTS --cache-dir DIR`
     pub fn run(&self, arguments: &[&str]) -> Command {
         let mut command = headstart(arguments);
-        command.arg("--cache-dir").arg(self.dir());
+        command.arg("--cache-dir").arg(self.dir()).env("HEADSTART_KV_KEY", self.path("kv.key"));
+        command.env("HEADSTART_KV_SECRET", "of all who share a store");
         command
     }
 

@@ -366,3 +366,46 @@ fn a_store_that_cannot_be_reached_costs_no_answer() {
     let message = refusal(home.generate(WHALE).args(["--kv-store", "ftp://example.org"]));
     assert!(message.starts_with("ftp://example.org") && message.contains("redis://"), "{message}");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_store_is_shared_with_whom_a_secret_says_and_with_all_only_if_asked() {
+    let redis = Redis::start(&[]);
+    let url = redis.url();
+    let run = |secret: Option<&str>, flags: &[&str]| {
+        let home = Home::new(TINY);
+        let mut command = home.generate(WHALE);
+        command.env_remove("HEADSTART_KV_SECRET").envs(secret.map(|secret| ("HEADSTART_KV_SECRET", secret)));
+        command.args(["--kv-store", &url, "--cache-deadline", "60s"]).args(flags);
+        (home, command)
+    };
+    let answer = |secret: Option<&str>, flags: &[&str]| {
+        let (_home, mut command) = run(secret, flags);
+        json_of(&mut command)
+    };
+    let refused = |secret: Option<&str>, flags: &[&str]| {
+        let (_home, mut command) = run(secret, flags);
+        refusal(&mut command)
+    };
+    let told = refused(None, &[]);
+    for part in ["HEADSTART_KV_SECRET", "--kv-secret-file", "--kv-store-trust", "openssl rand -hex 32"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(refused(Some("too short"), &[]).contains("16 bytes"));
+    assert_eq!(redis.size(), 0, "nothing was asked or written");
+
+    let all = length(&asked(WHALE));
+    let first = answer(Some("a secret of many"), &["--kv-encrypt"]);
+    reused(&first, &[]);
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "a secret of many\n").unwrap();
+    for found in [answer(Some("a secret of many"), &[]), answer(None, &["--kv-secret-file", str_of(secret.path())])] {
+        reused(&found, &[("remote", all)]);
+        same(&found, &first);
+    }
+    reused(&answer(Some("another of sixteen"), &[]), &[]);
+    reused(&answer(None, &["--kv-store-trust"]), &[]);
+    let trusting = answer(None, &["--kv-store-trust"]);
+    reused(&trusting, &[("remote", all)]);
+    same(&trusting, &first);
+}

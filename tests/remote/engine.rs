@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use headstart::engine::{Engine, EngineOptions, Request};
 use headstart::kv::{self, Reason, Sources};
-use headstart::store::{MemoryStore, RemoteConfig, TierStats, Tiers, TiersConfig, connect, system_clock};
+use headstart::store::{Guard, MemoryStore, RemoteConfig, TierStats, Tiers, TiersConfig, connect, system_clock};
 use pollster::block_on;
 
 use super::redis::{name, patient};
@@ -32,7 +32,7 @@ fn with_logits(tokens: &[u32]) -> Request {
 /// An engine with nothing but the store beyond its GPU.
 fn engine(tiny: &Tiny, url: &str, config: &RemoteConfig, deadline: Duration) -> Engine {
     let mut engine = load(&tiny.folder, &EngineOptions::default());
-    let store = connect(url, config).unwrap();
+    let store = connect(url, &Guard::Trust, config).unwrap();
     let memory = MemoryStore::new(0, system_clock());
     engine.attach(Tiers::new(memory, vec![store], TiersConfig::default()), "digest", deadline);
     engine

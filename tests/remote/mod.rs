@@ -3,3 +3,4 @@
 mod engine;
 mod objects;
 mod redis;
+mod sealed;

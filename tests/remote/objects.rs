@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use headstart::store::{
-    FilesystemConfig, FilesystemStore, Key, RemoteConfig, Store, StoreError, connect, system_clock,
+    FilesystemConfig, FilesystemStore, Guard, Key, RemoteConfig, Store, StoreError, connect, system_clock,
 };
 use pollster::block_on as wait;
 
@@ -12,7 +12,7 @@ use super::redis::{block, patient, refusal, write};
 use crate::store::key;
 use crate::support::object_server::{BUCKET, KEY, ObjectServer, SECRET};
 
-fn bucket(server: &ObjectServer, prefix: &str) -> String {
+pub fn bucket(server: &ObjectServer, prefix: &str) -> String {
     let secret = SECRET.replace('/', "%2F").replace('+', "%2B");
     format!("s3://{KEY}:{secret}@{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{}&region=eu-north-1", server.port)
 }
@@ -24,7 +24,7 @@ fn web(server: &ObjectServer, path: &str) -> String {
 #[test]
 fn a_bucket_keeps_what_is_put_for_others() {
     let server = ObjectServer::start(Some(SECRET));
-    let open = || connect(&bucket(&server, "kv/team"), &patient()).unwrap();
+    let open = || connect(&bucket(&server, "kv/team"), &Guard::Trust, &patient()).unwrap();
     let (first, second) = (open(), open());
     let (id, bytes) = block(1);
     write(&*first, &id, &bytes);
@@ -53,7 +53,7 @@ fn a_bucket_keeps_what_is_put_for_others() {
 #[test]
 fn many_are_asked_for_side_by_side() {
     let server = ObjectServer::start(Some(SECRET));
-    let store = connect(&bucket(&server, ""), &patient()).unwrap();
+    let store = connect(&bucket(&server, ""), &Guard::Trust, &patient()).unwrap();
     let keys: Vec<Key> = (0..64).map(key).collect();
     let (id, bytes) = block(5);
     write(&*store, &id, &bytes);
@@ -76,7 +76,7 @@ fn what_is_wrong_with_a_bucket_is_told() {
         wrong.contains("403 SignatureDoesNotMatch") && wrong.contains("check the key") && !wrong.contains("other"),
         "{wrong}"
     );
-    let told = |url: &str| connect(url, &patient()).unwrap().problem().unwrap();
+    let told = |url: &str| connect(url, &Guard::Trust, &patient()).unwrap().problem().unwrap();
     let missing = told(&url.replace(BUCKET, "nobodys"));
     assert!(missing.contains("404 NoSuchBucket") && missing.contains("make the bucket"), "{missing}");
     for (status, about) in [
@@ -99,7 +99,7 @@ fn what_is_wrong_with_a_bucket_is_told() {
     }
     let store = {
         server.state().failing = Some(503);
-        connect(&url, &patient()).unwrap()
+        connect(&url, &Guard::Trust, &patient()).unwrap()
     };
     server.state().failing = None;
     assert_eq!(wait(store.get(&key(1))).unwrap(), None, "it came back");
@@ -120,7 +120,7 @@ fn a_cache_directory_that_is_served_is_a_store_to_read_from() {
     let name = path.strip_prefix(folder.path()).unwrap().to_str().unwrap().to_owned();
     server.state().objects.insert(format!("served/{name}"), fs::read(path).unwrap());
     for path in ["served", "served/"] {
-        let store = connect(&web(&server, path), &patient()).unwrap();
+        let store = connect(&web(&server, path), &Guard::Trust, &patient()).unwrap();
         assert_eq!((store.name(), store.problem()), ("http", None));
         assert_eq!(wait(store.contains(&[key(2), id])).unwrap(), [false, true]);
         assert_eq!(wait(store.get(&id)).unwrap().as_ref(), Some(&bytes));
@@ -135,7 +135,7 @@ fn a_cache_directory_that_is_served_is_a_store_to_read_from() {
 #[test]
 fn an_object_that_is_too_long_is_not_there_whether_it_says_so_or_not() {
     let server = ObjectServer::start(None);
-    let store = connect(&web(&server, ""), &RemoteConfig { max_value: 1_000, ..patient() }).unwrap();
+    let store = connect(&web(&server, ""), &Guard::Trust, &RemoteConfig { max_value: 1_000, ..patient() }).unwrap();
     let name = |n: u8| {
         let digits: String = key(n).iter().map(|byte| format!("{byte:02x}")).collect();
         format!("blocks/{}/{}/{digits}.safetensors", &digits[..1], &digits[1..2])
@@ -156,7 +156,7 @@ fn a_web_server_that_hangs_costs_the_deadline() {
     let server = ObjectServer::start(None);
     let deadline = Duration::from_millis(100);
     let config = RemoteConfig { deadline, write_deadline: deadline, ..RemoteConfig::default() };
-    let store = connect(&web(&server, ""), &config).unwrap();
+    let store = connect(&web(&server, ""), &Guard::Trust, &config).unwrap();
     server.state().hangs = true;
     assert!(matches!(wait(store.get(&key(1))), Err(StoreError::Late { ms: 100, .. })));
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headstart::store::{Blob, Bytes, Key, RemoteConfig, Store, StoreError, connect};
+use headstart::store::{Blob, Bytes, Guard, Key, RemoteConfig, Row, Store, StoreError, connect};
 use pollster::block_on as wait;
 
 use crate::store::{blob, key};
@@ -20,7 +20,7 @@ pub fn patient() -> RemoteConfig {
 }
 
 fn open(url: &str) -> Box<dyn Store> {
-    connect(url, &patient()).unwrap()
+    connect(url, &Guard::Trust, &patient()).unwrap()
 }
 
 pub fn block(n: u8) -> (Key, Bytes) {
@@ -40,7 +40,7 @@ pub fn name(key: &Key) -> String {
 }
 
 pub fn refusal(url: &str) -> String {
-    match connect(url, &patient()) {
+    match connect(url, &Guard::Trust, &patient()) {
         Err(error @ StoreError::Url { .. }) => error.to_string(),
         Err(other) => panic!("{url}: {other}"),
         Ok(_) => panic!("{url} was opened"),
@@ -241,7 +241,7 @@ fn what_does_not_speak_tls_is_told_from_what_does_not_answer() {
     let deadline = Duration::from_secs(4);
     for (port, deadline) in [(redis.port, deadline), (closing, patient().deadline)] {
         let config = RemoteConfig { deadline, ..patient() };
-        let store = connect(&format!("rediss://127.0.0.1:{port}"), &config).unwrap();
+        let store = connect(&format!("rediss://127.0.0.1:{port}"), &Guard::Trust, &config).unwrap();
         let problem = store.problem().unwrap();
         assert!(problem.contains("did not finish a TLS handshake; if it does not speak TLS, write the"), "{problem}");
     }
@@ -285,7 +285,7 @@ fn only_whole_blocks_of_their_name_are_sent() {
 #[test]
 fn what_is_too_long_or_of_another_kind_is_not_there() {
     let redis = Redis::start(&[]);
-    let store = connect(&redis.url(), &RemoteConfig { max_value: 1 << 20, ..patient() }).unwrap();
+    let store = connect(&redis.url(), &Guard::Trust, &RemoteConfig { max_value: 1 << 20, ..patient() }).unwrap();
     let (whole, bytes) = block(3);
     write(&*store, &whole, &bytes);
     let end = |bytes: usize| (bytes - 1).to_string();
@@ -298,8 +298,9 @@ fn what_is_too_long_or_of_another_kind_is_not_there() {
     for (key, bytes) in [(&keys[0], None), (&keys[1], Some(1 << 20)), (&keys[2], None), (&keys[4], None)] {
         assert_eq!(wait(store.get(key)).unwrap().map(|value| value.len()), bytes);
     }
-    let long = vec![0; (1 << 20) + 1].into();
-    write(&*store, &key(5), &long);
+    let rows = vec![Row { k: 1 << 16, v: 2 }];
+    let long = Blob { key: key(5), rows, kv: vec![0; 16 * ((1 << 16) + 2)], ..blob(16, false) };
+    write(&*store, &key(5), &long.encode().into());
     assert!(store.problem().unwrap().contains("at most 1048576"), "{:?}", store.problem());
     assert!(wait(store.get(&whole)).unwrap().is_some(), "and it goes on");
 }
@@ -341,7 +342,7 @@ fn a_server_that_lies_about_lengths_or_is_none_is_found_out() {
     // What never ends is read up to the longest value.
     let config = RemoteConfig { max_value: 1 << 20, ..patient() };
     for (answer, forever) in answers {
-        let store = connect(&liar(answer, forever), &config).unwrap();
+        let store = connect(&liar(answer, forever), &Guard::Trust, &config).unwrap();
         let got = wait(store.get(&key(1)));
         let what = String::from_utf8_lossy(answer);
         assert!(matches!(got, Ok(None) | Err(StoreError::Backend { .. })), "{what}: {got:?}");
@@ -371,7 +372,7 @@ fn no_call_waits_past_the_deadline() {
     let config = RemoteConfig { deadline, write_deadline: deadline, ..RemoteConfig::default() };
     for url in [redis.url(), dripping, liar(b"", false)] {
         let began = Instant::now();
-        let store = connect(&url, &config).unwrap();
+        let store = connect(&url, &Guard::Trust, &config).unwrap();
         for _ in 0..2 {
             assert!(matches!(wait(store.get(&key(1))), Err(StoreError::Late { ms: 100, .. })), "{url}");
         }

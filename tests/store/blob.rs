@@ -19,8 +19,8 @@ fn the_bytes_of_a_blob_are_fixed() {
 }
 
 const GOLDEN: [&str; 2] = [
-    "5bc41509652e1f1bb43452d13c001c546af2cd24445921101546a018167ce573",
-    "3912916a0cab7a6a02de23f4c27bc81aaf4d4ca9fd67da36fac664bfa390bb39",
+    "3135dd2ce7201432bd733baeb49745ac3a464ef0ec012dd3703ce59376754ab1",
+    "2eba90f9d535eb3a3bdaf6a558ebceb115a3e255721dbad2671b2b17d68d3800",
 ];
 
 #[test]
@@ -76,7 +76,7 @@ fn any_safetensors_reader_reads_it() {
 #[test]
 fn bits_of_numbers_survive() {
     let mut blob = blob(1, true);
-    blob.last_hidden = Some(vec![f32::NAN, -0.0, f32::NEG_INFINITY]);
+    blob.last_hidden = Some(vec![f32::MIN_POSITIVE / 2.0, -0.0, f32::MIN]);
     let found = Blob::decode(&blob.encode(), &expected(&blob)).unwrap();
     let bits = |blob: &Blob| blob.last_hidden.iter().flatten().map(|value| value.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&found), bits(&blob));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use headstart::store::{
     Background, BackgroundConfig, Bytes, Deadline, FilesystemConfig, FilesystemStore, GROUP, Manifest, MemoryStore,
-    Producer, Store, StoreError, Tiers, TiersConfig, Written, system_clock,
+    Producer, Seal, Store, StoreError, Tiers, TiersConfig, Written, system_clock,
 };
 
 use super::*;
@@ -17,7 +17,7 @@ const ROOT: Key = [9; 32];
 
 fn disk(folder: &Path, budget: u64) -> FilesystemStore {
     let config = FilesystemConfig { budget, ..FilesystemConfig::default() };
-    FilesystemStore::new(folder, config, system_clock())
+    FilesystemStore::new(folder, config, system_clock()).sealed(Seal::new(b"a secret"))
 }
 
 fn tiers(store: Box<dyn Store>) -> Tiers {

@@ -13,6 +13,7 @@ mod model;
 mod pack;
 mod pack_hostile;
 mod pins;
+mod seal;
 mod tiers;
 
 use std::sync::Arc;
@@ -52,6 +53,11 @@ pub fn key(n: u8) -> Key {
     std::array::from_fn(|i| n.wrapping_mul(31).wrapping_add(i as u8))
 }
 
+/// Bytes of halves of which none is infinite, or no number.
+pub fn halves(bytes: impl Iterator<Item = usize>) -> Vec<u8> {
+    bytes.enumerate().map(|(i, byte)| byte as u8 & [0xff, 0xbb][i % 2]).collect()
+}
+
 /// A block of `n` tokens with other bytes at every place.
 pub fn blob(n: usize, hidden: bool) -> Blob {
     let bytes: usize = ROWS.iter().map(|row| row.k + row.v).sum();
@@ -65,7 +71,7 @@ pub fn blob(n: usize, hidden: bool) -> Blob {
         element: Element::F16,
         rows: ROWS.to_vec(),
         windows: 0,
-        kv: (0..n * bytes).map(|i| (i * 37 + 11) as u8).collect(),
+        kv: halves((0..n * bytes).map(|i| i * 37 + 11)),
         state: Vec::new(),
     }
 }

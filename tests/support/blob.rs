@@ -9,12 +9,12 @@ pub fn regions(whole: &[u8]) -> BTreeMap<String, Range<usize>> {
     let text = std::str::from_utf8(&whole[8..8 + header]).unwrap();
     let json: serde_json::Value = serde_json::from_str(text).unwrap();
     let mut found = BTreeMap::from([("length".to_owned(), 0..8), ("header".to_owned(), 8..8 + header)]);
-    let place = |value: &str| {
-        let at = 8 + text.find(value).unwrap();
+    let place = |tag: &str, value: &str| {
+        let at = 8 + text.find(&format!("\"{tag}\":{value}")).unwrap() + tag.len() + 3;
         at..at + value.len()
     };
     for (tag, value) in json["__metadata__"].as_object().unwrap().iter().filter(|(_, value)| *value != "") {
-        found.insert(format!("value of {tag}"), place(&value.to_string()));
+        found.insert(format!("value of {tag}"), place(tag, &value.to_string()));
     }
     found.insert("padding".to_owned(), 8 + text.trim_end().len()..8 + header);
     for (name, info) in json.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__") {

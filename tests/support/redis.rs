@@ -82,6 +82,12 @@ impl Redis {
         String::from_utf8(self.ask(&words)).unwrap()
     }
 
+    /// The names of all values.
+    pub fn names(&self) -> Vec<Vec<u8>> {
+        let lines = self.ask(&[b"EVAL", b"return table.concat(redis.call('keys', '*'), '\\n')", b"0"]);
+        lines.split(|byte| *byte == b'\n').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+    }
+
     /// How many values there are.
     pub fn size(&self) -> usize {
         self.text(&["DBSIZE"]).trim_start_matches(':').parse().unwrap()

@@ -12,8 +12,8 @@ use std::time::Duration;
 use headstart::engine::Engine;
 use headstart::kv::Sources;
 use headstart::store::{
-    Answer, BoxFuture, Bytes, FilesystemConfig, FilesystemStore, Key, MemoryStore, RemoteConfig, Store, TierStats,
-    Tiers, TiersConfig, Usage, connect, system_clock,
+    Answer, BoxFuture, Bytes, FilesystemConfig, FilesystemStore, Guard, Key, MemoryStore, RemoteConfig, Seal, Store,
+    TierStats, Tiers, TiersConfig, Usage, connect, system_clock,
 };
 use pollster::block_on;
 use tempfile::TempDir;
@@ -56,15 +56,19 @@ pub const TIERS: &[Tier] = &[
         name: "disk",
         reach: Reach::All,
         sources: |disk, computed| Sources { disk, computed, ..Sources::default() },
-        store: |place| Some(Box::new(FilesystemStore::new(&place.path, FilesystemConfig::default(), system_clock()))),
+        store: |place| {
+            let disk = FilesystemStore::new(&place.path, FilesystemConfig::default(), system_clock());
+            Some(Box::new(disk.sealed(Seal::new(b"a secret"))))
+        },
     },
     Tier {
         name: "redis",
         reach: Reach::All,
         sources: |remote, computed| Sources { remote, computed, ..Sources::default() },
         store: |place| {
+            let guard = Guard::Secret { secret: b"a secret of many".to_vec(), encrypt: false };
             let config = RemoteConfig { deadline: PATIENCE, write_deadline: PATIENCE, ..RemoteConfig::default() };
-            Some(connect(&fs::read_to_string(place.path.join(URL)).unwrap(), &config).unwrap())
+            Some(connect(&fs::read_to_string(place.path.join(URL)).unwrap(), &guard, &config).unwrap())
         },
     },
 ];

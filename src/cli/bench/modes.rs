@@ -12,7 +12,7 @@ use crate::engine::answers::{Answer, AnswerId, Answers, What};
 use crate::error::{Error, Result};
 use crate::kv::Sources;
 use crate::store::{
-    Background, BackgroundConfig, FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig,
+    Background, BackgroundConfig, FilesystemConfig, FilesystemStore, MemoryStore, Seal, Store, Tiers, TiersConfig,
     system_clock,
 };
 use crate::text::StopStrings;
@@ -107,7 +107,8 @@ impl<'a> Bench<'a> {
 
     fn keep(&mut self, memory: u64) {
         let config = FilesystemConfig { budget: MEMORY, ..FilesystemConfig::default() };
-        let disk = || FilesystemStore::new(self.folder.current(), config, system_clock());
+        let seal = Seal::new(b"of a directory that ends with the benchmark");
+        let disk = || FilesystemStore::new(self.folder.current(), config, system_clock()).sealed(seal.clone());
         let behind: Vec<Box<dyn Store>> = vec![Box::new(Background::new(disk(), disk(), BackgroundConfig::default()))];
         let tiers = Tiers::new(MemoryStore::new(memory, system_clock()), behind, TiersConfig::default());
         let engine = self.answers.engine_mut();

@@ -317,6 +317,7 @@ pub(crate) fn rm(args: &Rm) -> Result<()> {
     for wanted in &args.id {
         let (part, chain) = find(args.place.parts()?.into_iter().map(part).collect(), wanted)?;
         let Some(leaf) = chain.keys.last() else { continue };
+        let part = part.sealed(args.place.seal()?);
         let removed = part.remove_chain(leaf).map_err(|problem| stopped(part.root(), problem))?;
         term::out(&format!("{}  removed, {} free\n", id(leaf), term::bytes(removed.bytes)))?;
     }

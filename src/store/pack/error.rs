@@ -78,6 +78,16 @@ pub enum PackError {
     #[error("the pack's key is not that of its tokens; it was put together wrongly, so export it again")]
     Key,
 
+    /// Nobody signed it, and only what is signed is taken.
+    #[error("the pack is not signed; have it exported with --sign by somebody whose key is trusted")]
+    Unsigned,
+
+    /// None of those who are trusted signed it.
+    #[error(
+        "the pack is signed, but by nobody whose key is trusted; have it from its maker, or trust the key of whoever signed it"
+    )]
+    Stranger,
+
     /// There is nothing to be packed.
     #[error("a pack is made of at least one block of KV; warm the prefix first")]
     Empty,
@@ -160,6 +170,7 @@ fn damage(reason: Reject) -> &'static str {
         Reject::Truncated => "the pack ends before its own end; copy or download it again",
         Reject::Size => "the pack has more bytes than it announces; copy or download it again",
         Reject::Digest => "the pack was altered after it was made; copy or download it again",
+        Reject::NotFinite => "the pack holds values that are no numbers, which kernels do not leave; export it again",
         Reject::Version => {
             "the file is no pack, or one of another version; export it again with this version of headstart"
         }

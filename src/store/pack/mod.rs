@@ -15,16 +15,18 @@ use std::ops::Range;
 
 use super::Key;
 use super::blob::{BLOCK, Blob, Producer, Reject};
-use super::file::{self, Element, Head, Row, Shape, hex, words};
+use super::file::{self, Element, Head, NO_SIGNATURE, Row, SIGNATURE, Shape, hex, words};
 
 mod error;
+mod signature;
 mod store;
 
 pub use error::PackError;
+pub use signature::{PackKey, PackSigner};
 pub use store::PackStore;
 
 const FORMAT: &str = "headstart-pack/1";
-const FIELDS: [&str; 8] = ["digest", "format", "key", "name", "producer", "start", "text", "windows"];
+const FIELDS: [&str; 9] = ["digest", "format", "key", "name", "producer", "signature", "start", "text", "windows"];
 const MAX_NAME: usize = 128;
 const MAX_TEXT: usize = 1024;
 
@@ -109,6 +111,8 @@ pub struct PackHeader {
     pub(crate) state: usize,
     /// Of the whole file.
     pub bytes: u64,
+    digest: Key,
+    signature: Option<String>,
 }
 
 impl PackHeader {
@@ -152,8 +156,20 @@ impl PackHeader {
             windows,
             state,
             bytes,
+            digest: head.digest,
+            signature: head.vouchers.get(SIGNATURE).cloned(),
         };
         Ok((header, head))
+    }
+
+    /// Whether any of `trusted` signed the pack, or why it is not to be used. That its data are those that were signed says its
+    /// digest, which is looked at where they are read.
+    pub fn check_signature(&self, trusted: &[PackKey]) -> Result<(), PackError> {
+        match &self.signature {
+            None => Err(PackError::Unsigned),
+            Some(signature) if trusted.iter().any(|key| key.verifies(&self.digest, signature)) => Ok(()),
+            Some(_) => Err(PackError::Stranger),
+        }
     }
 
     /// Whether a pack of this header can be of the model, apart from its tokens.
@@ -273,11 +289,36 @@ impl Pack {
         Ok(Self::open(file, &PackLimits::default())?.0)
     }
 
+    /// This pack, signed.
+    pub fn signed(self, signer: &PackSigner) -> Result<Self, PackError> {
+        let (Self { header, file, data, .. }, Head { shape, metadata, .. }) =
+            Self::open(self.file, &PackLimits::default())?;
+        let own = metadata.iter().filter(|(name, _)| !name.starts_with("ns.") && !file::is_derived(name));
+        let mut own: Vec<(&str, &str)> = own.map(|(name, value)| (&**name, &**value)).collect();
+        own.retain(|(name, _)| *name != SIGNATURE);
+        own.push((SIGNATURE, NO_SIGNATURE));
+        let mut file = file::write(&shape, &header.namespace, &own, [&file[data..]].into_iter());
+        let (head, _) = file::split(&file)?;
+        let digest = file::digest(head).ok_or(Reject::Header)?;
+        let place = file::place(head, SIGNATURE).ok_or(Reject::Header)?;
+        file[8 + place.start..][..NO_SIGNATURE.len()].copy_from_slice(signer.sign(&digest).as_bytes());
+        Ok(Self::open(file, &PackLimits::default())?.0)
+    }
+
     /// A pack that agrees with itself, of whatever model.
     pub fn read(file: Vec<u8>, limits: &PackLimits) -> Result<Self, PackError> {
         let (pack, head) = Self::open(file, limits)?;
         head.verify(pack.data())?;
+        pack.check_numbers()?;
         Ok(pack)
+    }
+
+    fn check_numbers(&self) -> Result<(), PackError> {
+        let PackHeader { tokens, hidden, state, element, .. } = self.header;
+        let (floats, halves) = self.data()[4 * tokens..].split_at(4 * (hidden.unwrap_or(0) + state));
+        let are_numbers = words(floats).all(|word| f32::from_le_bytes(word).is_finite())
+            && (element != Element::F16 || file::halves_are_finite(halves));
+        if are_numbers { Ok(()) } else { Err(Reject::NotFinite.into()) }
     }
 
     /// [`Pack::read`] of a file of `bytes` bytes, of which `read` fills a buffer from an offset on. The header comes first

@@ -16,6 +16,7 @@
 
 mod objects;
 mod redis;
+mod sealed;
 mod stream;
 
 use std::time::Duration;
@@ -23,9 +24,9 @@ use std::time::Duration;
 use pollster::block_on;
 use url::Url;
 
-use self::{objects::Objects, redis::Redis};
-use super::manifest::{Manifest, is_manifest};
-use super::{Background, BackgroundConfig, Blob, BreakerConfig, Key, Store, StoreError};
+pub use self::sealed::Guard;
+use self::{objects::Objects, redis::Redis, sealed::Sealed};
+use super::{Background, BackgroundConfig, BreakerConfig, Key, Store, StoreError};
 
 /// Bounds of a store on another machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,21 +55,21 @@ impl Default for RemoteConfig {
     }
 }
 
-/// The store at `url`. One that does not answer is no error: it costs misses until it does, and [`Store::problem`] says
+/// The store at `url`, shared with whom `guard` says. One that does not answer is no error: it costs misses until it does, and [`Store::problem`] says
 /// what is wrong.
 ///
 /// # Errors
 /// [`StoreError::Url`] where waiting will not help: not a URL of a store, or one that does not let us in. It shows the URL's scheme,
 /// host, port and database and nothing else of it: a secret may stand anywhere.
-pub fn connect(url: &str, config: &RemoteConfig) -> Result<Box<dyn Store>, StoreError> {
+pub fn connect(url: &str, guard: &Guard, config: &RemoteConfig) -> Result<Box<dyn Store>, StoreError> {
     let place = Place::parse(url)?;
     let store: Box<dyn Store> = match place.url.scheme() {
         "redis" | "rediss" | "valkey" | "valkeys" => {
-            let client = |deadline| Redis::new(&place, *config, deadline);
+            let client = |deadline| Ok(Sealed::new(Redis::new(&place, *config, deadline)?, guard));
             Box::new(Background::new(client(config.deadline)?, client(config.write_deadline)?, config.background(true)))
         }
         scheme @ ("s3" | "http" | "https") => {
-            let client = |deadline| Objects::new(&place, config, deadline);
+            let client = |deadline| Ok(Sealed::new(Objects::new(&place, config, deadline)?, guard));
             let background = config.background(scheme == "s3");
             Box::new(Background::new(client(config.deadline)?, client(config.write_deadline)?, background))
         }
@@ -135,18 +136,4 @@ impl Place {
         }
         Ok(values)
     }
-}
-
-/// What others will find under `key` must be a whole block, or a whole manifest, of that name.
-fn verify(store: &'static str, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
-    if is_manifest(key) {
-        let whole = Manifest::decode(key, bytes).map(drop);
-        return whole.ok_or(StoreError::Backend { store, problem: "a manifest was damaged before it was sent".into() });
-    }
-    let problem = match Blob::parse(bytes) {
-        Ok(blob) if blob.key == *key => return Ok(()),
-        Ok(_) => "a block was to be sent under the name of another".to_owned(),
-        Err(reason) => format!("a block was damaged before it was sent: {reason}"),
-    };
-    Err(StoreError::Backend { store, problem })
 }

@@ -295,7 +295,6 @@ impl Store for Objects {
             if length > budget {
                 return Err(StoreError::TooLarge { bytes: length, budget });
             }
-            super::verify(self.name(), key, bytes)?;
             self.counted(self.client.ask(Verb::Put, &scan::name(key), bytes))?;
             let usage = &mut *self.usage.borrow_mut();
             usage.written += 1;
@@ -311,7 +310,14 @@ impl Store for Objects {
 
     /// True whether there was one or not: a bucket does not tell.
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
-        Box::pin(async move { self.counted(self.client.ask(Verb::Delete, &scan::name(key), &[]).map(|_| true)) })
+        Box::pin(async move {
+            match self.client.place {
+                Where::Server(_) => Err(StoreError::ReadOnly { store: self.name() }),
+                Where::Bucket { .. } => {
+                    self.counted(self.client.ask(Verb::Delete, &scan::name(key), &[]).map(|_| true))
+                }
+            }
+        })
     }
 
     fn clear(&self) -> Answer<'_, ()> {

@@ -171,7 +171,6 @@ impl Redis {
         if bytes.len() as u64 > self.config.max_value {
             return Err(StoreError::TooLarge { bytes: bytes.len() as u64, budget: self.config.max_value });
         }
-        super::verify(NAME, key, bytes)?;
         let ttl = ttl.unwrap_or(self.config.ttl).as_millis().max(1) as u64;
         let options = SetOptions::default().with_expiration(SetExpiry::PX(ttl));
         self.ask_one::<()>(pipe().set_options(self.name_of(key), bytes, options), 0)?;

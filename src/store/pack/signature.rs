@@ -1,0 +1,61 @@
+//! Who made a pack: an Ed25519 signature (RFC 8032) over its digest, which covers every other byte.
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+
+use super::{Key, hex};
+use crate::store::file::unhex;
+
+const PURPOSE: &[u8] = b"headstart-pack/1 signature\0";
+
+/// Signs packs. Whoever has it is who made them.
+pub struct PackSigner(SigningKey);
+
+/// Tells whether a pack was signed by whom it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackKey(VerifyingKey);
+
+impl PackSigner {
+    /// Of 32 random bytes.
+    pub fn new(secret: &Key) -> Self {
+        Self(SigningKey::from_bytes(secret))
+    }
+
+    /// What others know it by.
+    pub fn key(&self) -> PackKey {
+        PackKey(self.0.verifying_key())
+    }
+
+    /// 128 hexadecimal digits.
+    pub(super) fn sign(&self, digest: &Key) -> String {
+        let [first, second] = halves(&self.0.sign(&message(digest)).to_bytes());
+        hex(&first) + &hex(&second)
+    }
+}
+
+impl PackKey {
+    /// What [`Display`](std::fmt::Display) shows: 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        VerifyingKey::from_bytes(&unhex(text)?).ok().map(Self)
+    }
+
+    pub(super) fn verifies(&self, digest: &Key, signature: &str) -> bool {
+        let bytes = signature.split_at_checked(64).and_then(|(first, second)| Some([unhex(first)?, unhex(second)?]));
+        let signature = bytes.map(|bytes| Signature::from_bytes(bytes.as_flattened().try_into().expect("64 bytes")));
+        signature.is_some_and(|signature| self.0.verify_strict(&message(digest), &signature).is_ok())
+    }
+}
+
+impl std::fmt::Display for PackKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex(self.0.as_bytes()))
+    }
+}
+
+fn message(digest: &Key) -> Vec<u8> {
+    [PURPOSE, digest].concat()
+}
+
+fn halves(bytes: &[u8; 64]) -> [Key; 2] {
+    let (halves, _) = bytes.as_chunks();
+    [halves[0], halves[1]]
+}

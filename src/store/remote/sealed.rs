@@ -1,0 +1,235 @@
+//! What is kept far away, so that whoever can read or write there learns and changes nothing.
+//!
+//! Under a secret a name is the HMAC-SHA-256 of the key, so that nobody can look for the text that he guesses. A value is
+//! `headstart-sealed/1`, the length of its head (u32, little-endian), a nonce of 12 random bytes, the head through AES-256-GCM with
+//! the name and all before it as what it also vouches for, and the rest as it is. The head of a block is all before its KV:
+//! tokens, salt, hidden state, and the digest that covers the KV; with encryption, and of a manifest, it is the whole.
+//!
+//! A store that is trusted keeps names and values as a cache directory does, and may answer with what it likes; only numbers that
+//! are none are refused.
+//!
+//! Cost: a copy of what is put and AES over heads, in place; nothing more is copied of what is got.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use crate::store::blob::{self, Blob};
+use crate::store::manifest::{self, Manifest, is_manifest};
+use crate::store::{Answer, BoxFuture, Bytes, Key, Seal, Store, StoreError, Usage};
+
+const MAGIC: &[u8] = b"headstart-sealed/1";
+const NONCE: usize = 12;
+const TAG: usize = 16;
+/// Before the head.
+const FRONT: usize = MAGIC.len() + 4 + NONCE;
+
+/// Whom a store on another machine is shared with.
+#[derive(Clone)]
+pub enum Guard {
+    /// Whoever has this secret: others can neither read names, tokens, texts and salts there, nor put anything into an answer.
+    Secret {
+        /// At least 16 bytes that nobody can guess.
+        secret: Vec<u8>,
+        /// Hides the KV too, from which tokens can be computed by whoever has the weights.
+        encrypt: bool,
+    },
+    /// Whoever can reach the store: they may read all that it keeps, and choose what is answered.
+    Trust,
+}
+
+/// A store behind its guard.
+pub(super) struct Sealed<S> {
+    store: S,
+    keys: Option<Keys>,
+    usage: RefCell<Usage>,
+}
+
+struct Keys {
+    names: Seal,
+    cipher: LessSafeKey,
+    encrypt: bool,
+}
+
+impl<S: Store> Sealed<S> {
+    pub(crate) fn new(store: S, guard: &Guard) -> Self {
+        let keys = match guard {
+            Guard::Trust => None,
+            Guard::Secret { secret, encrypt } => {
+                let of = |purpose: &[u8]| Seal::new(secret).mac(purpose);
+                let cipher = UnboundKey::new(&AES_256_GCM, &of(b"headstart cipher/1")).expect("a key of 32 bytes");
+                let names = Seal::new(&of(b"headstart names/1"));
+                Some(Keys { names, cipher: LessSafeKey::new(cipher), encrypt: *encrypt })
+            }
+        };
+        Self { store, keys, usage: RefCell::default() }
+    }
+
+    fn name(&self, key: &Key) -> Key {
+        let Some(keys) = &self.keys else { return *key };
+        let name = keys.names.mac(key);
+        if is_manifest(key) { manifest::marked(name) } else { name }
+    }
+
+    fn names(&self, keys: &[Key]) -> Vec<Key> {
+        keys.iter().map(|key| self.name(key)).collect()
+    }
+
+    /// What was put under a name, or its start; `None` where somebody else put it there, or where it ends before its start does.
+    fn open(&self, name: &Key, value: Bytes) -> Opened {
+        match &self.keys {
+            Some(keys) => keys.open(name, value),
+            None if is_manifest(name) || blob::is_finite(&value) => Opened::Whole(value),
+            None => Opened::Forged,
+        }
+    }
+
+    async fn opened(&self, name: &Key, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
+        let Some(value) = value else { return Ok(None) };
+        let opened = match self.open(name, value) {
+            // All of it is hidden, so that no part can be had.
+            Opened::Short => match self.store.get(name).await? {
+                Some(value) => self.open(name, value),
+                None => return Ok(None),
+            },
+            opened => opened,
+        };
+        if let Opened::Whole(value) = opened {
+            return Ok(Some(value));
+        }
+        self.usage.borrow_mut().forged += 1;
+        // It is refused as often as it is found there.
+        let _ = self.store.remove(name).await;
+        Ok(None)
+    }
+}
+
+enum Opened {
+    Whole(Bytes),
+    /// Longer than what there is of it.
+    Short,
+    Forged,
+}
+
+impl Keys {
+    /// `head`: how much of the value is hidden.
+    fn seal(&self, name: &Key, value: &[u8], head: usize) -> Bytes {
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).expect("the system has random bytes");
+        let mut sealed = Vec::with_capacity(FRONT + value.len() + TAG);
+        sealed.extend(MAGIC);
+        sealed.extend((head as u32).to_le_bytes());
+        sealed.extend(nonce);
+        sealed.extend(&value[..head]);
+        let (front, hidden) = sealed.split_at_mut(FRONT);
+        let vouched = Aad::from([&front[..FRONT - NONCE], name].concat());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.cipher.seal_in_place_separate_tag(nonce, vouched, hidden).expect("less than 64 GiB");
+        sealed.extend(tag.as_ref());
+        sealed.extend(&value[head..]);
+        sealed.into()
+    }
+
+    fn open(&self, name: &Key, sealed: Bytes) -> Opened {
+        let mut sealed = BytesMut::from(sealed);
+        let Some((front, _)) = sealed.split_at_checked(FRONT).filter(|(front, _)| front.starts_with(MAGIC)) else {
+            return Opened::Forged;
+        };
+        let vouched = Aad::from([&front[..FRONT - NONCE], name].concat());
+        let (head, nonce) = front[MAGIC.len()..].split_at(4);
+        let head = head.iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let nonce: [u8; NONCE] = nonce.try_into().expect("what follows the length");
+        let Some(hidden) = sealed.get_mut(FRONT..).and_then(|rest| rest.get_mut(..head.checked_add(TAG)?)) else {
+            return Opened::Short;
+        };
+        if self.cipher.open_in_place(Nonce::assume_unique_for_key(nonce), vouched, hidden).is_err() {
+            return Opened::Forged;
+        }
+        sealed.copy_within(FRONT..FRONT + head, FRONT + TAG);
+        Opened::Whole(sealed.freeze().slice(FRONT + TAG..))
+    }
+}
+
+/// How much of a value says more than KV does. Only a whole block, or a whole manifest, of its name is sent, so that a fault here is
+/// not everyone's.
+fn head(store: &'static str, key: &Key, value: &[u8]) -> Result<usize, StoreError> {
+    let fault = |problem: String| StoreError::Backend { store, problem };
+    if is_manifest(key) {
+        let whole = Manifest::decode(key, value).map(|_| value.len());
+        return whole.ok_or_else(|| fault("a manifest was damaged before it was sent".into()));
+    }
+    match Blob::parse(value) {
+        Ok(blob) if blob.key == *key => Ok(value.len() - blob.kv.len()),
+        Ok(_) => Err(fault("a block was to be sent under the name of another".into())),
+        Err(reason) => Err(fault(format!("a block was damaged before it was sent: {reason}"))),
+    }
+}
+
+impl<S: Store> Store for Sealed<S> {
+    fn name(&self) -> &'static str {
+        self.store.name()
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+        Box::pin(async move {
+            let name = Sealed::name(self, key);
+            self.opened(&name, self.store.get(&name).await?).await
+        })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+        Box::pin(async move {
+            let names = self.names(keys);
+            let most = if self.keys.is_some() { most.saturating_add(FRONT + TAG) } else { most };
+            let mut values = Vec::with_capacity(names.len());
+            for (name, value) in names.iter().zip(self.store.get_many(&names, most).await?) {
+                values.push(self.opened(name, value).await?);
+            }
+            Ok(values)
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let head = head(self.store.name(), key, bytes)?;
+            let name = Sealed::name(self, key);
+            match &self.keys {
+                None => self.store.put(&name, bytes, ttl).await,
+                Some(keys) => {
+                    let head = if keys.encrypt { bytes.len() } else { head };
+                    self.store.put(&name, &keys.seal(&name, bytes, head), ttl).await
+                }
+            }
+        })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+        Box::pin(async move { self.store.contains(&self.names(keys)).await })
+    }
+
+    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async move { self.store.remove(&Sealed::name(self, key)).await })
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        self.store.clear()
+    }
+
+    fn flush(&self) -> Answer<'_, ()> {
+        self.store.flush()
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+        Box::pin(async move { self.store.touch(&self.names(keys)).await })
+    }
+
+    fn usage(&self) -> Usage {
+        Usage { forged: self.usage.borrow().forged, ..self.store.usage() }
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.store.problem()
+    }
+}

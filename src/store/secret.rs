@@ -1,0 +1,87 @@
+//! Secrets in files.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::file::{hex, unhex};
+use super::{Key, StoreError};
+
+/// Of a secret that somebody else made.
+const LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
+
+/// The key in a file, which is made where there is none: 32 random bytes as hexadecimal digits, for this user alone.
+///
+/// # Errors
+/// [`StoreError::Secret`] where the file holds something else, belongs to somebody else, is open to others, or cannot be made.
+pub fn key_file(path: &Path) -> Result<Key, StoreError> {
+    let read = || {
+        let mut text = String::new();
+        let file = File::open(path)?;
+        is_private(&file)?;
+        file.take(65).read_to_string(&mut text)?;
+        let problem = "it does not hold 64 hexadecimal digits; remove it, and what was kept under it is computed anew";
+        unhex(text.trim_end()).ok_or_else(|| io::Error::other(problem))
+    };
+    let key = match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).and_then(|()| read()),
+        key => key,
+    };
+    key.map_err(|error| fault(path, error.to_string()))
+}
+
+/// The secret in a file, less the end of its line.
+///
+/// # Errors
+/// [`StoreError::Secret`] where it cannot be read, or has fewer than 16 bytes, or more than 4,096.
+pub fn secret_file(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut secret = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(*LENGTHS.end() as u64 + 2).read_to_end(&mut secret));
+    read.map_err(|error| fault(path, error.to_string()))?;
+    secret.truncate(secret.trim_ascii_end().len());
+    match LENGTHS.contains(&secret.len()) {
+        true => Ok(secret),
+        false => Err(fault(path, "a secret has 16 to 4,096 bytes; make one with: openssl rand -hex 32".into())),
+    }
+}
+
+/// Of two that make it at a time one does, and both read that.
+fn make(path: &Path) -> io::Result<()> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    super::scan::create_private(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(hex(&key).as_bytes())?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn is_private(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+
+    let found = file.metadata()?;
+    let problem = match () {
+        _ if !found.is_file() => "it is not a file; name another",
+        _ if found.uid() != rustix::process::geteuid().as_raw() => {
+            "it belongs to another user; name another, or remove it"
+        }
+        _ if found.mode() & 0o077 != 0 => "others may read or write it; remove it, or give it mode 600 if nobody has",
+        _ => return Ok(()),
+    };
+    Err(io::Error::other(problem))
+}
+
+#[cfg(not(unix))]
+fn is_private(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+fn fault(path: &Path, problem: String) -> StoreError {
+    StoreError::Secret { path: path.to_owned(), problem }
+}
