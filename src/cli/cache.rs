@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::kv::{Fields, Namespace, Report};
 use crate::store::{
     self, Background, BackgroundConfig, Chain, FilesystemConfig, FilesystemStore, Guard, MemoryStore, Pack, PackError,
-    PackLimits, PackStore, RemoteConfig, Seal, Store, StoreError, Tiers, TiersConfig, system_clock,
+    PackKey, PackLimits, PackStore, RemoteConfig, Seal, Store, StoreError, Tiers, TiersConfig, system_clock,
 };
 use crate::weights::digest::Remembered;
 use crate::weights::{ByteSource, Checkpoint, FileSource};
@@ -96,6 +96,14 @@ pub(crate) struct CacheArgs {
     kv_store_trust: bool,
 }
 
+/// Whose packs are taken.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TrustArgs {
+    /// Take only packs that were signed with this key, of 64 hexadecimal digits, as `prefix export --sign` shows it (repeatable)
+    #[arg(long, value_name = "KEY", value_parser = pack_key)]
+    trust: Vec<PackKey>,
+}
+
 /// How a request uses the prefix cache.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prefix cache")]
@@ -114,11 +122,18 @@ pub(crate) struct ReuseArgs {
     /// Reuse what `prefix export` wrote (repeatable)
     #[arg(long, value_name = "FILE")]
     prefix_pack: Vec<PathBuf>,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 fn size(text: &str) -> Result<u64, &'static str> {
     let read = text.parse::<ByteSize>();
     read.map(|size| size.as_u64()).map_err(|_| "use a number and a unit, such as 512MB or 4GiB")
+}
+
+fn pack_key(text: &str) -> Result<PackKey, &'static str> {
+    PackKey::parse(text).ok_or("use the 64 hexadecimal digits that `prefix export --sign` shows")
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -242,9 +257,13 @@ impl CacheArgs {
     }
 
     /// A session with these tiers and `packs`, under a salt.
-    pub(crate) fn start(&self, model: Model, args: &EngineArgs, salt: &str, packs: &[PathBuf]) -> Result<Session> {
-        let packs: Vec<(&Path, Pack)> =
-            packs.iter().map(|path| Ok((path.as_path(), read_pack(path)?))).collect::<Result<_>>()?;
+    pub(crate) fn start(
+        &self,
+        model: Model,
+        args: &EngineArgs,
+        salt: &str,
+        packs: Vec<(&Path, Pack)>,
+    ) -> Result<Session> {
         let digest = self.dir.place.digest(&model.path)?;
         let mut session = Session::start(model, args, self.cache_ttl)?;
         let store = (!packs.is_empty()).then(PackStore::default);
@@ -276,7 +295,11 @@ impl ReuseArgs {
     pub(crate) fn start(&self, model: Model, args: &EngineArgs, salt: &str) -> Result<Session> {
         match self.no_cache {
             true => Session::start(model, args, None),
-            false => self.cache.start(model, args, salt, &self.prefix_pack),
+            false => {
+                let read = |path: &'_ PathBuf| read_pack(path, &self.trust);
+                let packs = self.prefix_pack.iter().map(|path| Ok((path.as_path(), read(path)?)));
+                self.cache.start(model, args, salt, packs.collect::<Result<_>>()?)
+            }
         }
     }
 }
@@ -312,11 +335,16 @@ fn recall(place: &PlaceArgs, own: &Namespace, prompt: &[u32], account: &mut Repo
     Ok(())
 }
 
-/// A pack that agrees with itself, of whatever model.
-pub(crate) fn read_pack(path: &Path) -> Result<Pack> {
+/// A pack that agrees with itself, of whatever model, by somebody who is trusted.
+pub(crate) fn read_pack(path: &Path, TrustArgs { trust }: &TrustArgs) -> Result<Pack> {
     let file = FileSource::open(path)?;
     let read = async |offset: u64, out: &mut [u8]| file.read(offset, out).await;
-    pollster::block_on(Pack::load(file.len(), &PackLimits::default(), read)).map_err(|problem| refused(path, problem))
+    let pack = pollster::block_on(Pack::load(file.len(), &PackLimits::default(), read));
+    let trusted = pack.and_then(|pack| match trust.is_empty() {
+        true => Ok(pack),
+        false => pack.header().check_signature(trust).map(|()| pack),
+    });
+    trusted.map_err(|problem| refused(path, problem))
 }
 
 pub(crate) fn refused(path: &Path, problem: PackError) -> Error {

@@ -10,6 +10,7 @@
 
 mod ahead;
 pub mod answers;
+mod audit;
 mod batch;
 mod breakpoints;
 #[doc(hidden)]
@@ -46,6 +47,7 @@ mod step;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use audit::Audited;
 pub use identity::KvIdentity;
 #[doc(hidden)]
 pub use profile::Profile;

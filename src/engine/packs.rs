@@ -76,7 +76,7 @@ fn block_key(parent: &store::Key, tokens: &[u32]) -> store::Key {
     Key::block(&Key(*parent), tokens).0
 }
 
-fn block_keys(namespace: &Namespace) -> BlockKeys<'static> {
+pub(super) fn block_keys(namespace: &Namespace) -> BlockKeys<'static> {
     BlockKeys { root: namespace.key().0, block: &block_key }
 }
 
@@ -141,7 +141,7 @@ impl KvIdentity {
     }
 }
 
-fn refused(name: &str, problem: PackError) -> Error {
+pub(super) fn refused(name: &str, problem: PackError) -> Error {
     Error::Pack { pack: name.to_owned(), problem: problem.to_string() }
 }
 
@@ -217,8 +217,9 @@ impl Engine {
         text: Option<&str>,
     ) -> Result<Option<Pack>> {
         let namespace = self.identity()?.namespace(salt);
-        let Some(blobs) = self.blobs(&namespace, tokens).await? else { return Ok(None) };
-        Pack::from_blobs(name, text, &blobs, &block_keys(&namespace))
+        let Some(blobs) = self.blobs(&namespace, tokens, 0).await? else { return Ok(None) };
+        let device = self.adapter().to_string();
+        Pack::from_blobs(name, text, Some(&device), &blobs, &block_keys(&namespace))
             .map(Some)
             .map_err(|problem| refused(name, problem))
     }
@@ -239,8 +240,14 @@ impl Engine {
         Ok((self.reuse.identity(self.config()), tiers))
     }
 
-    /// The blocks of `tokens`, the last with its hidden state; `None` where pages do not hold all as prefill computes it.
-    async fn blobs(&mut self, namespace: &Namespace, tokens: &[u32]) -> Result<Option<Vec<Blob>>> {
+    /// The blocks of `tokens` from one on, the last with its hidden state; `None` where pages do not hold them as prefill
+    /// computes them.
+    pub(super) async fn blobs(
+        &mut self,
+        namespace: &Namespace,
+        tokens: &[u32],
+        from: usize,
+    ) -> Result<Option<Vec<Blob>>> {
         let keys: Vec<Key> = Key::chain(namespace, tokens).collect();
         let parents: Vec<Key> = std::iter::once(namespace.key()).chain(keys.iter().copied()).collect();
         let blocks: Vec<&[u32]> = tokens.chunks(PAGE).collect();
@@ -248,7 +255,7 @@ impl Engine {
             let (page, exact) = self.reuse.cache.page(&parents[index], &keys[index], blocks[index])?;
             (exact == blocks[index].len()).then_some(page)
         };
-        let pages: Option<Vec<PageId>> = (0..keys.len()).map(page).collect();
+        let pages: Option<Vec<PageId>> = (from..keys.len()).map(page).collect();
         // What is on its way to be saved takes the memory that pages are read through.
         self.hand_pages_on().await?;
         let hidden = keys.last().and_then(|key| self.reuse.breakpoints.get(key, true)).map(<[f32]>::to_vec);
@@ -258,7 +265,7 @@ impl Engine {
         for read in pages.chunks(self.runner.kv.most_read()) {
             let words = self.runner.kv.read(&mut self.runner.gpu, read).await?;
             for page in words.chunks_exact(self.reuse.layout.words()) {
-                let index = blobs.len();
+                let index = from + blobs.len();
                 let hidden = if index + 1 == keys.len() { hidden.take() } else { None };
                 let block = Block { hidden, ..Block::new(namespace, &keys, tokens, index) };
                 blobs.push(block.blob(&self.reuse.layout, store::Producer::Prefill, page));

@@ -19,6 +19,14 @@ pub struct AdapterInfo {
     pub driver: String,
 }
 
+impl std::fmt::Display for AdapterInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, backend, driver } = self;
+        let driver = if driver.is_empty() { String::new() } else { format!(", {driver}") };
+        write!(f, "{name} ({backend}{driver})")
+    }
+}
+
 /// Work done since the device was made; every figure holds on every GPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {

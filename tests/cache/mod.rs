@@ -6,6 +6,7 @@ mod engine;
 mod packs;
 mod runs;
 mod stored;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -47,7 +47,7 @@ pub fn prefix(n: usize, hidden: bool) -> Vec<Blob> {
 }
 
 pub fn pack(n: usize, hidden: bool) -> Pack {
-    Pack::from_blobs("greeting", Some("You are"), &prefix(n, hidden), &KEYS).unwrap()
+    Pack::from_blobs("greeting", Some("You are"), None, &prefix(n, hidden), &KEYS).unwrap()
 }
 
 fn read(bytes: &[u8]) -> Result<Pack, PackError> {
@@ -147,14 +147,14 @@ fn the_header_tells_what_a_pack_is_before_its_data_are_read() {
 fn a_preview_is_bounded_and_names_are_one_line() {
     let blobs = prefix(5, false);
     let text = "é".repeat(2000);
-    let pack = Pack::from_blobs("x", Some(&text), &blobs, &KEYS).unwrap();
+    let pack = Pack::from_blobs("x", Some(&text), None, &blobs, &KEYS).unwrap();
     assert_eq!(pack.header().text.as_deref(), Some(&text[..1024]));
     let text = format!("a{text}");
-    let pack = Pack::from_blobs("x", Some(&text), &blobs, &KEYS).unwrap();
+    let pack = Pack::from_blobs("x", Some(&text), None, &blobs, &KEYS).unwrap();
     assert_eq!(pack.header().text.as_ref().map(String::len), Some(1023), "no character is cut");
-    assert_eq!(Pack::from_blobs(&"é".repeat(64), None, &blobs, &KEYS).unwrap().header().text, None);
+    assert_eq!(Pack::from_blobs(&"é".repeat(64), None, None, &blobs, &KEYS).unwrap().header().text, None);
     for name in ["", "two\nlines", "\u{1b}[2J", &"é".repeat(65)] {
-        refused(Pack::from_blobs(name, None, &blobs, &KEYS), &["name of a pack", "one line"]);
+        refused(Pack::from_blobs(name, None, None, &blobs, &KEYS), &["name of a pack", "one line"]);
     }
 }
 
@@ -163,7 +163,7 @@ fn only_whole_consecutive_blocks_are_packed() {
     let build = |change: &dyn Fn(&mut Vec<Blob>)| {
         let mut blobs = prefix(40, true);
         change(&mut blobs);
-        Pack::from_blobs("x", None, &blobs, &KEYS)
+        Pack::from_blobs("x", None, None, &blobs, &KEYS)
     };
     assert!(build(&|_| {}).is_ok());
     refused(build(&|blobs| blobs.clear()), &["at least one block", "warm"]);
@@ -191,7 +191,7 @@ fn only_whole_consecutive_blocks_are_packed() {
 fn what_decoding_wrote_stays_marked() {
     let mut blobs = prefix(20, false);
     blobs.iter_mut().for_each(|blob| blob.producer = Producer::Decode);
-    let pack = Pack::from_blobs("x", None, &blobs, &KEYS).unwrap();
+    let pack = Pack::from_blobs("x", None, None, &blobs, &KEYS).unwrap();
     assert_eq!(pack.header().producer, Producer::Decode);
     assert_eq!(read(pack.bytes()).unwrap().blobs(&KEYS).unwrap().collect::<Vec<_>>(), blobs);
 }
@@ -235,7 +235,7 @@ fn long_values_are_shown_where_they_differ_and_escaped() {
     let make = |tag: &str, value: String| {
         let mut blobs = prefix(3, false);
         blobs[0].namespace.insert(tag.into(), value);
-        Pack::from_blobs("x", None, &blobs, &KEYS).unwrap()
+        Pack::from_blobs("x", None, None, &blobs, &KEYS).unwrap()
     };
     let theirs = format!("{}yarn{}", "a".repeat(300), "b".repeat(300));
     let ours = format!("{}none{}", "a".repeat(300), "b".repeat(300));
@@ -301,7 +301,7 @@ fn a_long_pack_is_held_once() {
         let bytes = blob.tokens.len() * 8 * 768;
         (blob.rows, blob.kv) = (rows.to_vec(), halves((0..bytes).map(|i| i * 7)));
     }
-    let (pack, made) = peak(|| Pack::from_blobs("x", None, &blobs, &KEYS).unwrap());
+    let (pack, made) = peak(|| Pack::from_blobs("x", None, None, &blobs, &KEYS).unwrap());
     let size = pack.bytes().len();
     assert!(size > 12_000_000);
     let small = size + size / 20;
@@ -418,12 +418,12 @@ proptest! {
                 state: (0..state).map(|i| (i * 7 + block) as f32).collect(),
             }
         }).collect();
-        let pack = Pack::from_blobs(&name, text.as_deref(), &blobs, &keys).unwrap();
+        let pack = Pack::from_blobs(&name, text.as_deref(), None, &blobs, &keys).unwrap();
         let pack = Pack::read(pack.bytes().to_vec(), &PackLimits::default()).unwrap();
         prop_assert_eq!((&pack.header().name, &pack.header().text), (&name, &text));
         let back: Vec<Blob> = pack.blobs(&keys).unwrap().collect();
         prop_assert_eq!(&back, &blobs);
-        let again = Pack::from_blobs(&name, text.as_deref(), &back, &keys).unwrap();
+        let again = Pack::from_blobs(&name, text.as_deref(), None, &back, &keys).unwrap();
         prop_assert_eq!(again.bytes(), pack.bytes());
     }
 }

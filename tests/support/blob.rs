@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use sha2::{Digest, Sha256};
+
 /// Every part of the file of a blob, in order, without gaps.
 pub fn regions(whole: &[u8]) -> BTreeMap<String, Range<usize>> {
     let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
@@ -23,4 +25,23 @@ pub fn regions(whole: &[u8]) -> BTreeMap<String, Range<usize>> {
     }
     found.retain(|_, region| region.start < region.end);
     found
+}
+
+/// The same file with a bit of its data flipped, and the digest that it then has: what somebody does who knows the format and has
+/// no key.
+pub fn forged(whole: &[u8], at: usize, bit: u8) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    bytes[at] ^= 1 << bit;
+    let regions = regions(whole);
+    let digest = regions["value of digest"].start + 1;
+    bytes[digest..digest + 64].fill(b'0');
+    for voucher in ["value of mac", "value of signature"].iter().filter_map(|name| regions.get(*name)) {
+        bytes[voucher.start + 1..voucher.end - 1].fill(b'0');
+    }
+    let found = Sha256::digest(&bytes[8..]).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    bytes[digest..digest + 64].copy_from_slice(found.as_bytes());
+    for voucher in ["value of mac", "value of signature"].iter().filter_map(|name| regions.get(*name)) {
+        bytes[voucher.clone()].copy_from_slice(&whole[voucher.clone()]);
+    }
+    bytes
 }

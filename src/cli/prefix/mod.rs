@@ -1,5 +1,6 @@
 //! `prefix`: prefixes as things that are computed ahead, given away, listed and kept, and why a prompt misses them.
 
+mod audit;
 mod explain;
 mod packs;
 mod stored;
@@ -18,6 +19,8 @@ pub(crate) enum Command {
     Export(packs::Export),
     /// Take in a file that `export` wrote
     Import(packs::Import),
+    /// Compute some blocks of such a file anew, and compare
+    Audit(audit::Args),
     /// List what is kept
     Ls(stored::Ls),
     /// Remove what is kept
@@ -34,6 +37,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Warm(args) => packs::warm(args),
         Command::Export(args) => packs::export(args),
         Command::Import(args) => packs::import(args),
+        Command::Audit(args) => audit::run(args),
         Command::Ls(args) => stored::ls(args),
         Command::Rm(args) => stored::rm(args),
         Command::Pin(args) => stored::pin(args),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::cli::args::ModelArgs;
-use crate::cli::cache::{self, CacheArgs, DirArgs};
+use crate::cli::cache::{self, CacheArgs, DirArgs, TrustArgs};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
 use crate::cli::session::{EngineArgs, Model, Session};
@@ -15,7 +15,7 @@ use crate::engine::answers::What;
 use crate::engine::{KvIdentity, packs};
 use crate::error::{Error, Result};
 use crate::gpu::Numerics;
-use crate::store::{Key, Tiers};
+use crate::store::{self, Key, PackSigner, Tiers};
 use crate::text::parse_time;
 
 /// A conversation, of which the beginning is meant.
@@ -71,6 +71,7 @@ pub(crate) struct Warm {
 #[command(after_help = format!("Examples:
   headstart prefix export handbook.json -o handbook.kv.safetensors
   headstart prefix export handbook.json -o handbook.kv.safetensors --with-text
+  headstart prefix export handbook.json -o handbook.kv.safetensors --sign maker.key
   headstart generate --prefix-pack handbook.kv.safetensors --messages question.json
 
 {MEANT}"))]
@@ -86,7 +87,11 @@ pub(crate) struct Export {
     #[arg(long)]
     with_text: bool,
 
-    /// Print one JSON object: id, name, tokens, bytes, cache, tiers
+    /// Sign it with the secret in this file, which is made where there is none; what is shown is the key to trust
+    #[arg(long, value_name = "FILE")]
+    sign: Option<PathBuf>,
+
+    /// Print one JSON object: id, name, tokens, bytes, key, cache, tiers
     #[arg(long)]
     json: bool,
 }
@@ -107,6 +112,9 @@ pub(crate) struct Import {
 
     #[command(flatten)]
     engine: EngineArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 
     /// Print one JSON object: id, name, tokens, blocks
     #[arg(long)]
@@ -146,7 +154,7 @@ impl Computed {
     fn start(BeginArgs { conversation, model, engine, cache }: &BeginArgs) -> Result<Self> {
         let model = Model::open(model)?;
         let (tokens, salt) = beginning(&conversation.file, conversation.date, &model, &cache.dir)?;
-        let session = cache.start(model, engine, &salt, &[])?;
+        let session = cache.start(model, engine, &salt, Vec::new())?;
         let keys = session.engine().identity()?.keys(&tokens, &salt);
         Ok(Self { session, tokens, salt, keys })
     }
@@ -190,6 +198,9 @@ pub(crate) fn warm(args: &Warm) -> Result<()> {
 }
 
 pub(crate) fn export(args: &Export) -> Result<()> {
+    let signer = args.sign.as_deref().map(store::key_file).transpose();
+    let signer = signer.map_err(|problem| Error::Request { field: "sign", problem: problem.to_string() })?;
+    let signer = signer.map(|secret| PackSigner::new(&secret));
     let mut begun = Computed::start(&args.begin)?;
     let file = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = file.strip_suffix(".safetensors").unwrap_or(&file);
@@ -204,14 +215,21 @@ pub(crate) fn export(args: &Export) -> Result<()> {
     let exported = pollster::block_on(exported)?;
     drop(listener);
     work.end()?;
-    let pack = exported.ok_or(Error::Interrupted)?;
+    let mut pack = exported.ok_or(Error::Interrupted)?;
+    if let Some(signer) = &signer {
+        pack = pack.signed(signer).map_err(|problem| cache::refused(&args.output, problem))?;
+    }
+    let key = signer.map(|signer| signer.key().to_string());
     write(&args.output, pack.bytes())?;
     let (id, tokens, bytes) = (begun.id(), begun.tokens.len(), pack.bytes().len() as u64);
     if args.json {
         let tiers = report::tiers(begun.session.engine());
-        return term::json(&json!({ "id": id, "name": name, "tokens": tokens, "bytes": bytes, "tiers": tiers }));
+        return term::json(
+            &json!({ "id": id, "name": name, "tokens": tokens, "bytes": bytes, "key": key, "tiers": tiers }),
+        );
     }
-    term::out(&format!("{}  {tokens} tokens, {}\n", args.output.display(), term::bytes(bytes)))
+    let signed = key.map_or(String::new(), |key| format!(", signed by {key}"));
+    term::out(&format!("{}  {tokens} tokens, {}{signed}\n", args.output.display(), term::bytes(bytes)))
 }
 
 /// Puts a whole file in place of what was there, or leaves all as it was.
@@ -226,7 +244,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 pub(crate) fn import(args: &Import) -> Result<()> {
-    let pack = cache::read_pack(&args.pack)?;
+    let pack = cache::read_pack(&args.pack, &args.trust)?;
     let model = Model::open(&args.model)?;
     let digest = args.cache.dir.place.digest(&model.path)?.finish()?;
     let salt = args.cache.dir.salt(None);

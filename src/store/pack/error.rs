@@ -88,6 +88,22 @@ pub enum PackError {
     )]
     Stranger,
 
+    /// A block was computed anew, and is not the one in the pack.
+    #[error(
+        "block {block}, tokens {first} to {last}, is not what this machine computes: values are up to {apart:.2e} of the \
+         largest apart; do not use the pack, and have it exported again by somebody you trust"
+    )]
+    Audit {
+        /// Its index, from 0.
+        block: usize,
+        /// Its first token, from 0.
+        first: usize,
+        /// Its last token.
+        last: usize,
+        /// How far values are apart, as a part of the largest of their tensor.
+        apart: f32,
+    },
+
     /// There is nothing to be packed.
     #[error("a pack is made of at least one block of KV; warm the prefix first")]
     Empty,

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use super::Key;
 use super::blob::{BLOCK, Blob, Producer, Reject};
-use super::file::{self, Element, Head, NO_SIGNATURE, Row, SIGNATURE, Shape, hex, words};
+use super::file::{self, Element, Head, Row, SIGNATURE, Shape, hex, words};
 
 mod error;
 mod signature;
@@ -26,9 +26,11 @@ pub use signature::{PackKey, PackSigner};
 pub use store::PackStore;
 
 const FORMAT: &str = "headstart-pack/1";
-const FIELDS: [&str; 9] = ["digest", "format", "key", "name", "producer", "signature", "start", "text", "windows"];
+const FIELDS: [&str; 10] =
+    ["device", "digest", "format", "key", "name", "producer", "signature", "start", "text", "windows"];
 const MAX_NAME: usize = 128;
 const MAX_TEXT: usize = 1024;
+const MAX_DEVICE: usize = 256;
 
 /// How blocks are named.
 #[doc(hidden)]
@@ -92,6 +94,8 @@ pub struct PackHeader {
     pub name: String,
     /// The start of what the tokens say, at most 1 KiB, as it came: escape it before showing it.
     pub text: Option<String>,
+    /// The adapter that computed the KV, at most 256 bytes, as it came.
+    pub device: Option<String>,
     /// The key of all tokens.
     pub key: Key,
     /// Tokens of the prefix.
@@ -134,11 +138,10 @@ impl PackHeader {
             return Err(PackError::TooLarge { what: "tokens", found: tokens as u64, most: limits.tokens as u64 });
         }
         let name = head.text("name")?.to_owned();
-        let text = head.metadata.get("text").cloned();
+        let [text, device] = ["text", "device"].map(|field| head.metadata.get(field).cloned());
+        let longer = |text: &Option<String>, most| text.as_ref().is_some_and(|text| text.len() > most);
         let known = |field: &String| FIELDS.contains(&field.as_str()) || field.starts_with("ns.");
-        if !is_name(&name)
-            || text.as_ref().is_some_and(|text| text.len() > MAX_TEXT)
-            || !head.metadata.keys().all(known)
+        if !is_name(&name) || longer(&text, MAX_TEXT) || longer(&device, MAX_DEVICE) || !head.metadata.keys().all(known)
         {
             return Err(Reject::Header.into());
         }
@@ -146,6 +149,7 @@ impl PackHeader {
         let header = Self {
             name,
             text,
+            device,
             key: head.key("key")?,
             tokens,
             namespace: head.namespace(),
@@ -160,16 +164,6 @@ impl PackHeader {
             signature: head.vouchers.get(SIGNATURE).cloned(),
         };
         Ok((header, head))
-    }
-
-    /// Whether any of `trusted` signed the pack, or why it is not to be used. That its data are those that were signed says its
-    /// digest, which is looked at where they are read.
-    pub fn check_signature(&self, trusted: &[PackKey]) -> Result<(), PackError> {
-        match &self.signature {
-            None => Err(PackError::Unsigned),
-            Some(signature) if trusted.iter().any(|key| key.verifies(&self.digest, signature)) => Ok(()),
-            Some(_) => Err(PackError::Stranger),
-        }
     }
 
     /// Whether a pack of this header can be of the model, apart from its tokens.
@@ -231,9 +225,15 @@ pub struct Pack {
 
 impl Pack {
     /// Joins consecutive blocks, the first after the root; only the last may be partial, and its hidden state alone is
-    /// kept. Of `text` the start is kept.
+    /// kept. Of `text`, and of `device`, which is the adapter that computed them, the start is kept.
     #[doc(hidden)]
-    pub fn from_blobs(name: &str, text: Option<&str>, blobs: &[Blob], keys: &BlockKeys<'_>) -> Result<Self, PackError> {
+    pub fn from_blobs(
+        name: &str,
+        text: Option<&str>,
+        device: Option<&str>,
+        blobs: &[Blob],
+        keys: &BlockKeys<'_>,
+    ) -> Result<Self, PackError> {
         let (Some(first), Some(last)) = (blobs.first(), blobs.last()) else { return Err(PackError::Empty) };
         if !is_name(name) {
             return Err(PackError::Name { name: name.to_owned(), most: MAX_NAME });
@@ -278,7 +278,9 @@ impl Pack {
         let key = hex(&last.key);
         let mut metadata =
             vec![("format", FORMAT), ("key", &*key), ("name", name), ("producer", first.producer.name())];
-        metadata.extend(text.map(|text| ("text", &text[..text.floor_char_boundary(MAX_TEXT)])));
+        let start = |text: &'_ str, most| text.floor_char_boundary(most);
+        metadata.extend(text.map(|text| ("text", &text[..start(text, MAX_TEXT)])));
+        metadata.extend(device.map(|device| ("device", &device[..start(device, MAX_DEVICE)])));
         let layers = (0..first.rows.len()).flat_map(|layer| {
             let k = blobs.iter().map(move |blob| blob.k(layer));
             k.chain(blobs.iter().map(move |blob| blob.v(layer)))
@@ -286,22 +288,6 @@ impl Pack {
         data.extend(blobs.iter().flat_map(|blob| &blob.state).flat_map(|value| value.to_le_bytes()));
         let parts = std::iter::once(&data[..]).chain(layers);
         let file = file::write(&shape, &first.namespace, &metadata, parts);
-        Ok(Self::open(file, &PackLimits::default())?.0)
-    }
-
-    /// This pack, signed.
-    pub fn signed(self, signer: &PackSigner) -> Result<Self, PackError> {
-        let (Self { header, file, data, .. }, Head { shape, metadata, .. }) =
-            Self::open(self.file, &PackLimits::default())?;
-        let own = metadata.iter().filter(|(name, _)| !name.starts_with("ns.") && !file::is_derived(name));
-        let mut own: Vec<(&str, &str)> = own.map(|(name, value)| (&**name, &**value)).collect();
-        own.retain(|(name, _)| *name != SIGNATURE);
-        own.push((SIGNATURE, NO_SIGNATURE));
-        let mut file = file::write(&shape, &header.namespace, &own, [&file[data..]].into_iter());
-        let (head, _) = file::split(&file)?;
-        let digest = file::digest(head).ok_or(Reject::Header)?;
-        let place = file::place(head, SIGNATURE).ok_or(Reject::Header)?;
-        file[8 + place.start..][..NO_SIGNATURE.len()].copy_from_slice(signer.sign(&digest).as_bytes());
         Ok(Self::open(file, &PackLimits::default())?.0)
     }
 
@@ -387,8 +373,15 @@ impl Pack {
         Ok((0..keys.len() - 1).map(move |block| self.blob(block, &keys)))
     }
 
+    /// The same tokens and KV under another salt, whose keys these are.
+    pub(crate) fn under(mut self, salt: &str, keys: &BlockKeys<'_>) -> Self {
+        self.header.namespace.insert("salt".to_owned(), salt.to_owned());
+        self.header.key = *keys.chain(&self.tokens).last().expect("the root at least");
+        self
+    }
+
     /// The root, then the key of every block.
-    pub(super) fn keys(&self, keys: &BlockKeys<'_>) -> Result<Vec<Key>, PackError> {
+    pub(crate) fn keys(&self, keys: &BlockKeys<'_>) -> Result<Vec<Key>, PackError> {
         let keys = keys.chain(&self.tokens);
         if keys.last() == Some(&self.header.key) { Ok(keys) } else { Err(PackError::Key) }
     }

@@ -2,8 +2,9 @@
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
-use super::{Key, hex};
-use crate::store::file::unhex;
+use super::{Key, Pack, PackError, PackHeader, PackLimits, hex};
+use crate::store::Reject;
+use crate::store::file::{self, Head, NO_SIGNATURE, SIGNATURE, unhex};
 
 const PURPOSE: &[u8] = b"headstart-pack/1 signature\0";
 
@@ -58,4 +59,34 @@ fn message(digest: &Key) -> Vec<u8> {
 fn halves(bytes: &[u8; 64]) -> [Key; 2] {
     let (halves, _) = bytes.as_chunks();
     [halves[0], halves[1]]
+}
+
+impl PackHeader {
+    /// Whether any of `trusted` signed the pack, or why it is not to be used. That its data are those that were signed says its
+    /// digest, which is looked at where they are read.
+    pub fn check_signature(&self, trusted: &[PackKey]) -> Result<(), PackError> {
+        match &self.signature {
+            None => Err(PackError::Unsigned),
+            Some(signature) if trusted.iter().any(|key| key.verifies(&self.digest, signature)) => Ok(()),
+            Some(_) => Err(PackError::Stranger),
+        }
+    }
+}
+
+impl Pack {
+    /// This pack, signed.
+    pub fn signed(self, signer: &PackSigner) -> Result<Self, PackError> {
+        let (Self { header, file, data, .. }, Head { shape, metadata, .. }) =
+            Self::open(self.file, &PackLimits::default())?;
+        let own = metadata.iter().filter(|(name, _)| !name.starts_with("ns.") && !file::is_derived(name));
+        let mut own: Vec<(&str, &str)> = own.map(|(name, value)| (&**name, &**value)).collect();
+        own.retain(|(name, _)| *name != SIGNATURE);
+        own.push((SIGNATURE, NO_SIGNATURE));
+        let mut file = file::write(&shape, &header.namespace, &own, [&file[data..]].into_iter());
+        let (head, _) = file::split(&file)?;
+        let digest = file::digest(head).ok_or(Reject::Header)?;
+        let place = file::place(head, SIGNATURE).ok_or(Reject::Header)?;
+        file[8 + place.start..][..NO_SIGNATURE.len()].copy_from_slice(signer.sign(&digest).as_bytes());
+        Ok(Self::open(file, &PackLimits::default())?.0)
+    }
 }

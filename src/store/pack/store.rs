@@ -1,7 +1,7 @@
 //! Loaded packs as a store that is only read from. A block is cut out of its pack and encoded when it is asked for, so the
 //! bytes of a pack are held once. A lookup asks every pack, of which there are few.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +12,11 @@ use crate::store::{Answer, BLOCK, Bytes, Key, Store, StoreError, Usage};
 
 /// A handle: clones are of the same store, so that packs can be added while [`Tiers`](crate::store::Tiers) reads it.
 #[derive(Clone, Default)]
-pub struct PackStore(Rc<RefCell<Vec<Held>>>);
+pub struct PackStore {
+    held: Rc<RefCell<Vec<Held>>>,
+    /// A block that it does as if it did not have.
+    hidden: Rc<Cell<Option<Key>>>,
+}
 
 struct Held {
     pack: Pack,
@@ -37,7 +41,7 @@ impl PackStore {
     pub fn add(&self, pack: Pack, expected: &PackExpected<'_>, keys: &BlockKeys<'_>) -> Result<(), PackError> {
         pack.check(expected)?;
         let keys = pack.keys(keys)?;
-        let packs = &mut *self.0.borrow_mut();
+        let packs = &mut *self.held.borrow_mut();
         if packs.iter().all(|held| held.pack.bytes() != pack.bytes()) {
             let blocks = keys[1..].iter().enumerate().map(|(block, key)| (*key, block)).collect();
             let roots = keys[..keys.len() - 1].iter().enumerate().step_by(GROUP);
@@ -49,19 +53,24 @@ impl PackStore {
 
     /// Lets go of the packs whose tokens have this key. False if there was none.
     pub fn remove_pack(&self, key: &Key) -> bool {
-        let packs = &mut *self.0.borrow_mut();
+        let packs = &mut *self.held.borrow_mut();
         let before = packs.len();
         packs.retain(|held| held.pack.header().key != *key);
         packs.len() < before
     }
 
+    /// Answers as if it did not have this block, so that somebody computes it.
+    pub(crate) fn hide(&self, block: Option<Key>) {
+        self.hidden.set(block);
+    }
+
     /// Of all packs, in the order in which they came.
     pub fn headers(&self) -> Vec<PackHeader> {
-        self.0.borrow().iter().map(|held| held.pack.header().clone()).collect()
+        self.held.borrow().iter().map(|held| held.pack.header().clone()).collect()
     }
 
     fn manifest(&self, key: &Key) -> Option<Bytes> {
-        let packs = &*self.0.borrow();
+        let packs = &*self.held.borrow();
         let paths = packs.iter().filter_map(|held| {
             let tokens = &held.pack.tokens()[held.groups.get(key)? * BLOCK..];
             Some((&tokens[..tokens.len().min(GROUP * BLOCK)], held.pack.header().producer))
@@ -70,8 +79,15 @@ impl PackStore {
         (!paths.is_empty()).then(|| Manifest::of(&paths).encode(key))
     }
 
+    fn has(&self, key: &Key) -> bool {
+        self.hidden.get() != Some(*key) && self.held.borrow().iter().any(|held| held.blocks.contains_key(key))
+    }
+
     fn block(&self, key: &Key) -> Option<Bytes> {
-        let packs = &*self.0.borrow();
+        if !self.has(key) {
+            return None;
+        }
+        let packs = &*self.held.borrow();
         let found = packs.iter().filter_map(|held| Some((held, *held.blocks.get(key)?)));
         let (held, block) = found.max_by_key(|(held, block)| held.is_end(*block))?;
         Some(held.pack.blob(block, &held.keys).encode().into())
@@ -92,10 +108,7 @@ impl Store for PackStore {
     }
 
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
-        Box::pin(async move {
-            let packs = &*self.0.borrow();
-            Ok(keys.iter().map(|key| packs.iter().any(|held| held.blocks.contains_key(key))).collect())
-        })
+        Box::pin(async move { Ok(keys.iter().map(|key| self.has(key)).collect()) })
     }
 
     fn remove<'a>(&'a self, _: &'a Key) -> Answer<'a, bool> {
@@ -108,7 +121,7 @@ impl Store for PackStore {
     }
 
     fn usage(&self) -> Usage {
-        let packs = &*self.0.borrow();
+        let packs = &*self.held.borrow();
         let entries = packs.iter().map(|held| held.blocks.len() as u64).sum();
         let bytes = packs.iter().map(|held| held.pack.bytes().len() as u64).sum();
         Usage { entries, bytes, ..Usage::default() }
