@@ -12,6 +12,8 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::answers::{Answers, What};
 use super::packs::{block_keys, refused};
 use super::save::Persistence;
@@ -39,17 +41,16 @@ pub struct Audited {
 }
 
 impl Answers {
-    /// Computes these blocks of a pack (from 0) and compares them with what is in it. `None` where `each` ended that. `nonce` is a
-    /// salt that nobody has ever used. No answer may be under way.
+    /// Computes `count` blocks of a pack, or all if it has fewer, and compares them with what is in it. `None` where `each` ended
+    /// that. `nonce` is random: a salt that nobody has ever used, and what the blocks are chosen by. No answer may be under way.
     ///
     /// # Errors
-    /// [`Error::Pack`] for a pack of another model or salt, for a block that it does not have, and at the first one that is not what
-    /// this machine computes; [`Error::Request`] where answers are under way; as [`Answers::warm`].
+    /// [`Error::Pack`] for a pack of another model or salt, and at the first block that is not what this machine computes; [`Error::Request`] where answers are under way; as [`Answers::warm`].
     pub async fn audit(
         &mut self,
         pack: Pack,
         salt: &str,
-        blocks: &[usize],
+        count: usize,
         nonce: &str,
         each: &mut dyn FnMut(&[What]) -> Result<ControlFlow<()>>,
     ) -> Result<Option<Audited>> {
@@ -69,14 +70,11 @@ impl Answers {
         let (chain, tokens) = (pack.keys(&keys).map_err(fail)?, pack.tokens().to_vec());
         let audited = Audited {
             blocks: chain.len() - 1,
-            checked: sorted(blocks),
+            checked: choose(chain.len() - 1, count, nonce),
             exact: true,
             largest: 0.0,
             device: pack.header().device.clone(),
         };
-        if let Some(block) = audited.checked.last().filter(|block| **block >= audited.blocks) {
-            return Err(fail(PackError::Blocks { block: *block, problem: "the pack has no such block" }));
-        }
         let is_own = audited.device.as_ref() == Some(&engine.adapter().to_string());
         let packs = PackStore::default();
         identity.hold(pack, nonce, &packs).map_err(fail)?;
@@ -90,11 +88,18 @@ impl Answers {
     }
 }
 
-fn sorted(blocks: &[usize]) -> Vec<usize> {
-    let mut blocks = blocks.to_vec();
-    blocks.sort_unstable();
-    blocks.dedup();
-    blocks
+/// `count` different ones of so many blocks, or all, in order.
+fn choose(blocks: usize, count: usize, nonce: &str) -> Vec<usize> {
+    let mut left: Vec<usize> = (0..blocks).collect();
+    let draw = |index: usize| {
+        let hash = Sha256::new_with_prefix(nonce).chain_update(index.to_le_bytes()).finalize();
+        let (words, _) = hash.as_chunks();
+        let at = u64::from_le_bytes(words[0]) % left.len() as u64;
+        left.swap_remove(at as usize)
+    };
+    let mut chosen: Vec<usize> = (0..count.min(blocks)).map(draw).collect();
+    chosen.sort_unstable();
+    chosen
 }
 
 struct Audit<'a> {

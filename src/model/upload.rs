@@ -269,8 +269,11 @@ impl Uploader<'_> {
 }
 
 /// Elements for which a thread pays.
-#[cfg(not(target_arch = "wasm32"))]
 const OF_A_THREAD: usize = 1 << 17;
+
+fn processors() -> usize {
+    if cfg!(target_arch = "wasm32") { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
 
 /// Has `work` fill the planes of `rows` rows of `cols` elements, each with its words of a row: natively some rows on each processor. It
 /// is given the first of its rows, and their words of both planes.
@@ -281,10 +284,7 @@ fn by_processor(
     work: impl Fn(usize, &mut [u32], &mut [u32]) + Sync,
 ) {
     let [(mut values, value_words), (mut scales, scale_words)] = planes;
-    #[cfg(target_arch = "wasm32")]
-    let threads = 1;
-    #[cfg(not(target_arch = "wasm32"))]
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(rows * cols / OF_A_THREAD);
+    let threads = processors().min(rows * cols / OF_A_THREAD);
     if threads <= 1 {
         return work(0, values, scales);
     }

@@ -242,6 +242,7 @@ fn has_mac(head: &Head) -> Result<(), Reject> {
 
 /// Whether the KV in a file, of which at least the header is there, is numbers only; so is what is none of a block's. For files
 /// that nobody vouches for: it is a pass over the data.
+#[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 pub(super) fn is_finite(bytes: &[u8]) -> bool {
     let Ok((header, data)) = file::split(bytes) else { return true };
     let Ok((Head { shape, .. }, _)) = Head::parse(header, FORMAT, BLOCK) else { return true };

@@ -43,6 +43,16 @@ impl Slot {
         Some(Self { message: [message, digests].concat(), place: 8 + place.start..8 + place.end, is_text: true })
     }
 
+    /// Where the MAC stands.
+    pub fn place(&self) -> Range<usize> {
+        self.place.clone()
+    }
+
+    /// As it stands there.
+    pub fn text(&self, mac: &Key) -> Vec<u8> {
+        if self.is_text { file::hex(mac).into_bytes() } else { mac.to_vec() }
+    }
+
     /// What stands there now.
     pub fn read(&self, value: &[u8]) -> Option<Key> {
         let found = value.get(self.place.clone())?;
@@ -54,8 +64,7 @@ impl Slot {
 
     /// The value with that MAC in it, in pieces: before it, it, behind it.
     pub fn fill<'a>(&self, value: &'a [u8], mac: &Key) -> (&'a [u8], Vec<u8>, &'a [u8]) {
-        let mac = if self.is_text { file::hex(mac).into_bytes() } else { mac.to_vec() };
-        (&value[..self.place.start], mac, &value[self.place.end..])
+        (&value[..self.place.start], self.text(mac), &value[self.place.end..])
     }
 }
 

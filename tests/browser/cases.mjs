@@ -116,6 +116,17 @@ export const EVERYWHERE = {
     assert.deepEqual(warm.logits, cold.logits);
     assert.deepEqual(warm.tokens, cold.tokens);
 
+    // What somebody else put there is refused, and computed.
+    call = await visit();
+    const forged = await call("forge", "kv-reload");
+    assert.ok(forged > 0);
+    ({ engine } = await call("load", LFM2, { store: "kv-reload" }));
+    const own = await answer(call, engine, request);
+    assert.equal(own.finish.cache.sources.disk, 0, JSON.stringify(own.finish.cache));
+    assert.deepEqual(own.logits, cold.logits);
+    const kept = (await result(call, engine, "stats")).tiers.find(({ name }) => name === "opfs");
+    assert.ok(kept.rejected.forged > 0, JSON.stringify(kept));
+
     await result(call, engine, "clear");
     call = await visit();
     ({ engine } = await call("load", LFM2, { store: "kv-reload" }));
@@ -217,6 +228,15 @@ export const ONCE = {
     assert.equal(warm.finish.cache.sources.pack, taken.result.tokens, JSON.stringify(warm.finish.cache));
     assert.deepEqual(warm.logits, cold.logits);
 
+    const nonce = "audit of a test";
+    const audited = await result(call, engine, "auditPack", pack, 100, nonce);
+    assert.deepEqual([audited.exact, audited.checked.length], [true, audited.blocks], JSON.stringify(audited));
+    const changed = await call("forgedPack", pack);
+    const found = await call("call", engine, "auditPack", changed, 100, `${nonce}, of another`);
+    assert.equal(found.error?.code, "pack_rejected", JSON.stringify(found));
+    assert.match(found.error.message, /is not what this machine computes/);
+    const unsigned = await call("call", engine, "importPack", pack, undefined, "ab".repeat(32));
+    assert.match(unsigned.error?.message ?? "", /not signed|key/);
     const tampered = pack.with(pack.length - 9, pack.at(-9) ^ 1);
     assert.equal((await call("call", engine, "importPack", tampered)).error?.code, "pack_rejected");
     assert.equal((await call("call", engine, "importPack", pack.slice(0, 1000))).error?.code, "pack_rejected");

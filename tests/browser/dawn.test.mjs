@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { create, globals } from "webgpu";
 
 import { EVERYWHERE, ONCE } from "./cases.mjs";
-import { methods } from "./page/methods.js";
+import { methods, sign } from "./page/methods.js";
 import { serve } from "./server.mjs";
 import { installGpu, loadWasm } from "./wasm.mjs";
 
@@ -16,6 +16,7 @@ import { installGpu, loadWasm } from "./wasm.mjs";
 class MapStore {
   name = "opfs";
   #files = new Map();
+  sign = sign;
 
   async get(key) {
     return this.#files.get(key);
@@ -31,6 +32,9 @@ class MapStore {
   }
   async clear() {
     this.#files.clear();
+  }
+  keys() {
+    return [...this.#files.keys()];
   }
   touch() {}
   async flush() {}

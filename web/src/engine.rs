@@ -12,7 +12,7 @@ use headstart::{
         openai::{self, Body},
     },
     error::Error,
-    store::{MemoryStore, Pack, PackLimits, PackStore, Store, Tiers, TiersConfig, system_clock},
+    store::{MemoryStore, Pack, PackKey, PackLimits, PackStore, Store, Tiers, TiersConfig, system_clock},
     text::Prompt,
 };
 use js_sys::{Array, Function, Reflect, Uint8Array, Uint32Array};
@@ -205,25 +205,46 @@ impl WasmEngine {
 
     /// Keeps a pack in memory, where requests of that salt find it.
     #[wasm_bindgen(js_name = importPack)]
-    pub fn import_pack(&mut self, bytes: Uint8Array, cache_salt: Option<String>) -> Result<JsValue> {
+    pub fn import_pack(
+        &mut self,
+        bytes: Uint8Array,
+        cache_salt: Option<String>,
+        key: Option<String>,
+    ) -> Result<JsValue> {
         let size = bytes.length();
-        if u64::from(size) > PACK_BYTES {
-            let problem = format!("{size} bytes, more than the {PACK_BYTES} that are taken");
-            return Err(thrown(Error::Pack { pack: "the pack".into(), problem }));
-        }
-        let held = self.hold(bytes.to_vec(), &cache_salt.unwrap_or_default());
+        let held = self.hold(&bytes, &cache_salt.unwrap_or_default(), key.as_deref());
         let (name, tokens) = held.map_err(thrown)?;
         self.renew();
         js::write(&json!({ "name": name, "tokens": tokens, "bytes": size }))
     }
 
-    fn hold(&self, bytes: Vec<u8>, salt: &str) -> headstart::error::Result<(String, usize)> {
-        let refused =
-            |problem: &dyn std::fmt::Display| Error::Pack { pack: "the pack".into(), problem: problem.to_string() };
-        let pack = Pack::read(bytes, &PackLimits::default()).map_err(|problem| refused(&problem))?;
+    fn hold(&self, bytes: &Uint8Array, salt: &str, key: Option<&str>) -> headstart::error::Result<(String, usize)> {
+        let pack = read_pack(bytes)?;
+        if let Some(text) = key {
+            let problem =
+                "is not the key of a signer: give the 64 hexadecimal digits that `prefix export --sign` shows";
+            let key = PackKey::parse(text).ok_or_else(|| Error::Request { field: "key", problem: problem.into() })?;
+            pack.header().check_signature(&[key]).map_err(|problem| refused(&problem))?;
+        }
         let (name, tokens) = (pack.header().name.clone(), pack.tokens().len());
         self.answers.engine().identity()?.hold(pack, salt, &self.packs).map_err(|problem| refused(&problem))?;
         Ok((name, tokens))
+    }
+
+    /// Computes `blocks` of a pack anew and compares them, bit for bit.
+    #[wasm_bindgen(js_name = auditPack)]
+    pub async fn audit_pack(
+        &mut self,
+        bytes: Uint8Array,
+        blocks: u32,
+        nonce: String,
+        cache_salt: Option<String>,
+    ) -> Result<JsValue> {
+        let pack = read_pack(&bytes).map_err(thrown)?;
+        let salt = cache_salt.unwrap_or_default();
+        let audited = self.answers.audit(pack, &salt, blocks as usize, &nonce, &mut unheard).await;
+        self.renew();
+        js::write(&audited.map_err(thrown)?)
     }
 
     /// Saves all that waits, durably.
@@ -254,6 +275,19 @@ impl Drop for WasmEngine {
     fn drop(&mut self) {
         self.answers.engine().destroy_device();
     }
+}
+
+fn refused(problem: &dyn std::fmt::Display) -> Error {
+    Error::Pack { pack: "the pack".into(), problem: problem.to_string() }
+}
+
+/// A pack that agrees with itself, of whatever model.
+fn read_pack(bytes: &Uint8Array) -> headstart::error::Result<Pack> {
+    let size = bytes.length();
+    if u64::from(size) > PACK_BYTES {
+        return Err(refused(&format!("{size} bytes, more than the {PACK_BYTES} that are taken")));
+    }
+    Pack::read(bytes.to_vec(), &PackLimits::default()).map_err(|problem| refused(&problem))
 }
 
 /// The options that are plain: neither files nor a store.

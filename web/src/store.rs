@@ -1,8 +1,12 @@
 //! A place for KV that JavaScript keeps: OPFS, IndexedDB or, in Node, a directory. Whatever it throws is a miss, as with any store.
+//!
+//! What is kept there is vouched for by a key that JavaScript has and does not give out: it signs what a MAC is over (see
+//! [`Slot`]), when a value is put and again when it comes back. One that comes back with another MAC is removed and counted.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use headstart::store::{Answer, BoxFuture, Bytes, Key, Store, StoreError, Usage};
+use headstart::store::{Answer, BoxFuture, Bytes, Key, Slot, Store, StoreError, Usage};
 use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -18,6 +22,9 @@ extern "C" {
 
     #[wasm_bindgen(method, getter)]
     fn name(this: &KvStore) -> String;
+
+    #[wasm_bindgen(method, catch)]
+    fn sign(this: &KvStore, message: Uint8Array) -> Result<Promise, JsValue>;
 
     #[wasm_bindgen(method, catch)]
     fn get(this: &KvStore, key: &str, most: Option<f64>) -> Result<Promise, JsValue>;
@@ -47,6 +54,7 @@ extern "C" {
 pub struct JsStore {
     store: KvStore,
     name: &'static str,
+    forged: Cell<u64>,
 }
 
 impl JsStore {
@@ -57,7 +65,7 @@ impl JsStore {
             "directory" => "disk",
             _ => "opfs",
         };
-        Self { store, name }
+        Self { store, name, forged: Cell::default() }
     }
 
     async fn settle(&self, called: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
@@ -79,6 +87,46 @@ impl JsStore {
         }
         Ok(Some(bytes.to_vec().into()))
     }
+
+    /// Begins to sign what the MAC of a value is over.
+    fn sign(&self, slot: &Slot) -> Result<Promise, JsValue> {
+        self.store.sign(Uint8Array::from(&slot.message[..]))
+    }
+
+    async fn signed(&self, promise: Result<Promise, JsValue>) -> Result<Option<Key>, StoreError> {
+        let mac = self.bytes(self.settle(promise).await?)?;
+        Ok(mac.and_then(|mac| Key::try_from(&mac[..]).ok()))
+    }
+
+    /// The values, less those that were signed by nobody who has the key.
+    async fn vouched(&self, keys: &[Key], values: Vec<Option<Bytes>>) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let begun: Vec<_> = keys
+            .iter()
+            .zip(values)
+            .map(|(key, value)| {
+                let slot = value.as_ref().and_then(|value| Slot::find(key, value));
+                let mac = slot.as_ref().map(|slot| self.sign(slot));
+                (key, value, slot.zip(mac))
+            })
+            .collect();
+        let mut vouched = Vec::with_capacity(begun.len());
+        for (key, value, signing) in begun {
+            let Some(value) = value else {
+                vouched.push(None);
+                continue;
+            };
+            let is_ours = match signing {
+                Some((slot, mac)) => self.signed(mac).await?.is_some_and(|mac| slot.read(&value) == Some(mac)),
+                None => false,
+            };
+            if !is_ours {
+                self.forged.set(self.forged.get() + 1);
+                self.settle(self.store.remove(&js::hex(key))).await?;
+            }
+            vouched.push(is_ours.then_some(value));
+        }
+        Ok(vouched)
+    }
 }
 
 fn names(keys: &[Key]) -> Array {
@@ -91,7 +139,10 @@ impl Store for JsStore {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
-        Box::pin(async move { self.bytes(self.settle(self.store.get(&js::hex(key), None)).await?) })
+        Box::pin(async move {
+            let value = self.bytes(self.settle(self.store.get(&js::hex(key), None)).await?)?;
+            Ok(self.vouched(std::slice::from_ref(key), vec![value]).await?.pop().flatten())
+        })
     }
 
     /// All are asked for at once: each promise is on its way before the first is waited for.
@@ -103,14 +154,20 @@ impl Store for JsStore {
             for promise in asked {
                 values.push(self.bytes(self.settle(promise).await?)?);
             }
-            Ok(values)
+            self.vouched(keys, values).await
         })
     }
 
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
             let ttl_ms = ttl.map(|ttl| ttl.as_secs_f64() * 1e3);
-            self.settle(self.store.put(&js::hex(key), Uint8Array::from(&bytes[..]), ttl_ms)).await.map(|_| ())
+            let value = Uint8Array::from(&bytes[..]);
+            if let Some(slot) = Slot::find(key, bytes)
+                && let Some(mac) = self.signed(self.sign(&slot)).await?
+            {
+                value.set(&Uint8Array::from(&slot.text(&mac)[..]), slot.place().start as u32);
+            }
+            self.settle(self.store.put(&js::hex(key), value, ttl_ms)).await.map(|_| ())
         })
     }
 
@@ -146,6 +203,7 @@ impl Store for JsStore {
             js_sys::Reflect::get(&found, &field.into()).ok().and_then(|value| value.as_f64()).unwrap_or(0.0) as u64
         };
         let (entries, bytes, evicted) = (count("entries"), count("bytes"), count("evicted"));
-        Usage { entries, bytes, evicted, failures: count("failures"), ..Usage::default() }
+        let (failures, forged) = (count("failures"), self.forged.get());
+        Usage { entries, bytes, evicted, failures, forged, ..Usage::default() }
     }
 }

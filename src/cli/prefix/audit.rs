@@ -11,7 +11,7 @@ use crate::cli::term;
 use crate::engine::Audited;
 use crate::engine::answers::What;
 use crate::error::{Error, Result};
-use crate::store::{BLOCK, MemoryStore, Tiers, TiersConfig, system_clock};
+use crate::store::{MemoryStore, Tiers, TiersConfig, system_clock};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -52,8 +52,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let pack = cache::read_pack(&args.pack, &args.trust)?;
-    let chosen = choose(pack.tokens().len().div_ceil(BLOCK), args.blocks as usize)?;
-    let nonce = format!("audit {:016x}{:016x}", random()?, random()?);
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).map_err(|error| Error::io("random bytes", std::io::Error::other(error)))?;
+    let nonce = format!("audit {:032x}", u128::from_le_bytes(nonce));
     let model = Model::open(&args.model)?;
     let digest = args.place.digest(&model.path)?;
     let mut session = Session::start(model, &args.engine, None)?;
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
     let mut each = |news: &[What]| listener.hear(news);
-    let audited = pollster::block_on(answers.audit(pack, &args.cache_salt, &chosen, &nonce, &mut each))?;
+    let audited = pollster::block_on(answers.audit(pack, &args.cache_salt, args.blocks as usize, &nonce, &mut each))?;
     drop(listener);
     work.end()?;
     let audited = audited.ok_or(Error::Interrupted)?;
@@ -82,20 +83,4 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     };
     term::out(&format!("{}  {found}\n", args.pack.display()))
-}
-
-/// `count` different ones of so many blocks, or all; in no order.
-fn choose(blocks: usize, count: usize) -> Result<Vec<usize>> {
-    let mut left: Vec<usize> = (0..blocks).collect();
-    let mut chosen = Vec::new();
-    while chosen.len() < count && !left.is_empty() {
-        chosen.push(left.swap_remove((random()? % left.len() as u64) as usize));
-    }
-    Ok(chosen)
-}
-
-fn random() -> Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| Error::io("random bytes", std::io::Error::other(error)))?;
-    Ok(u64::from_le_bytes(bytes))
 }

@@ -1,7 +1,7 @@
 // The tests' methods in a page, with a store in the origin's file system.
 
 import init, * as wasm from "/wasm/headstart.js";
-import { methods } from "/page/methods.js";
+import { methods, sign } from "/page/methods.js";
 
 /** The least that keeps KV over a reload. */
 class FolderStore {
@@ -16,6 +16,8 @@ class FolderStore {
     for await (const key of store.#folder.keys()) store.#keys.add(key);
     return store;
   }
+
+  sign = sign;
 
   async get(key) {
     if (!this.#keys.has(key)) return undefined;
@@ -40,6 +42,10 @@ class FolderStore {
 
   async clear() {
     for (const key of [...this.#keys]) await this.remove(key);
+  }
+
+  keys() {
+    return [...this.#keys];
   }
 
   touch() {}

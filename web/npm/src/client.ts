@@ -57,7 +57,8 @@ export class Client implements T.HeadstartInterface {
     this.prefix = {
       warm: (prefix) => core.warm(enginePrefix(prefix)),
       export: async (prefix, options) => new Blob([(await core.exportPack({ ...enginePrefix(prefix), ...options })) as Uint8Array<ArrayBuffer>]),
-      import: (pack, options) => this.#import(pack instanceof Blob ? pack : new Blob([pack]), "import", options?.cache_salt),
+      import: (pack, options) => this.#import(blob(pack), "import", options),
+      audit: (pack, { blocks = 8, cache_salt } = {}) => core.auditPack(blob(pack), blocks, cache_salt),
       load: async (url, options) => this.#loadPack(absolute(url), options),
       stats: async () => ({ ...(await core.stats()), packs: [...this.#packs] }),
       explain: (known, prompt) => core.explain(enginePrefix(known), enginePrefix(prompt)),
@@ -110,12 +111,14 @@ export class Client implements T.HeadstartInterface {
   }
 
   /** Packs that were asked for at creation: one that is refused is told in the statistics. */
-  async loadPacks(packs: readonly (string | URL | Blob)[], signal: AbortSignal | undefined): Promise<void> {
-    for (const [index, pack] of packs.entries()) {
+  async loadPacks(packs: readonly (T.PackSource | T.SignedPack)[], signal: AbortSignal | undefined): Promise<void> {
+    for (const [index, given] of packs.entries()) {
+      const { url: pack, key } = isSource(given) ? { url: given } : given;
       const source = pack instanceof Blob ? `prefixPacks[${index}]` : absolute(pack);
+      const options = { ...(key !== undefined && { key }), ...(signal && { signal }) };
       try {
-        if (pack instanceof Blob) await this.#import(pack, source);
-        else await this.#loadPack(source, { ...(signal && { signal }) });
+        if (pack instanceof Blob) await this.#import(pack, source, options);
+        else await this.#loadPack(source, options);
       } catch (thrown) {
         const { code, message } = toError(thrown);
         if (code === "aborted") {
@@ -127,13 +130,14 @@ export class Client implements T.HeadstartInterface {
     }
   }
 
-  async #import(pack: Blob, source: string, cacheSalt?: string): Promise<T.PackInfo> {
-    const info = await this.#core.importPack(pack, cacheSalt);
+  async #import(pack: Blob, source: string, { cache_salt, key }: T.LoadPackOptions = {}): Promise<T.PackInfo> {
+    const info = await this.#core.importPack(pack, cache_salt, key);
     this.#packs.push({ ...info, source });
     return info;
   }
 
-  async #loadPack(url: string, { cache_salt, signal, onProgress }: T.LoadPackOptions = {}): Promise<T.PackInfo> {
+  async #loadPack(url: string, options: T.LoadPackOptions = {}): Promise<T.PackInfo> {
+    const { signal, onProgress } = options;
     const download = await Download.open(url, 0, {}, { signal });
     const chunks: BlobPart[] = [];
     let loaded = 0;
@@ -143,7 +147,7 @@ export class Client implements T.HeadstartInterface {
       onProgress?.({ stage: "download", loaded, total: download.state.size ?? 0 });
     }
     checkSignal(signal);
-    return this.#import(new Blob(chunks), url, cache_salt);
+    return this.#import(new Blob(chunks), url, options);
   }
 
   async #chat(request: T.ChatRequest): Promise<T.ChatCompletion | T.AnswerStream<T.ChatCompletionChunk>> {
@@ -244,4 +248,12 @@ async function whole<C>(answer: Answer<C>, textOf: (chunk: C) => string | undefi
   for await (last of answer) text += textOf(last) ?? "";
   if (last === undefined) throw aborted();
   return { text, last };
+}
+
+function blob(pack: Blob | BufferSource): Blob {
+  return pack instanceof Blob ? pack : new Blob([pack]);
+}
+
+function isSource(pack: T.PackSource | T.SignedPack): pack is T.PackSource {
+  return typeof pack === "string" || pack instanceof URL || pack instanceof Blob;
 }

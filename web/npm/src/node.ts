@@ -6,10 +6,12 @@ import { pathToFileURL } from "node:url";
 import { Client, coreOptions } from "./client.js";
 import { type Host, type WasmModule, openCore } from "./core/open.js";
 import type { CoreOptions } from "./core/core.js";
+import { signKey } from "./kv/key.js";
 import { Digests } from "./node/digests.js";
 import { Directory, cacheDirectory } from "./node/directory.js";
 import { openFiles, pathsToUrls } from "./node/files.js";
 import { openGpu, requireAdapter, withGpu } from "./node/gpu.js";
+import { readKey } from "./node/key.js";
 import type { CacheOptions, CreateOptions, ModelSource } from "./types.js";
 import type * as Wasm from "./wasm/headstart.js";
 import { loadWasm } from "./wasm/load.js";
@@ -51,6 +53,7 @@ export class Headstart extends Client {
       requireWebGpu: () => requireAdapter(gpu),
       openModel: async (sources, options) => openFiles(sources, options, keepsKv(core) ? new Digests(await openDisk("kv")) : undefined),
       openDisk,
+      openSign: async () => signKey(await readKey()),
     };
     const { onProgress = () => undefined, signal, prefixPacks = [] } = options;
     const headstart = new Headstart(await openCore(core, (source) => loadEngine(source, gpu), onProgress, signal, host));

@@ -92,7 +92,7 @@ export interface CreateOptions {
   /** Whether a downloaded model is kept in the origin private file system. Default `{ persist: true }`. */
   weights?: { persist?: boolean };
   /** Prefix packs to load after the model. One that is refused is told in `prefix.stats().packs`, and costs nothing else. */
-  prefixPacks?: readonly (string | URL | Blob)[];
+  prefixPacks?: readonly (PackSource | SignedPack)[];
   /** Headers sent when the model is fetched, e.g. `authorization`. */
   headers?: Record<string, string>;
 }
@@ -306,7 +306,32 @@ export interface Prefix extends Rendering {
   cache_salt?: string;
 }
 
+export type PackSource = string | URL | Blob;
+
+/** A pack that is refused unless it has been signed with a key, as `headstart prefix export --sign` shows it. */
+export interface SignedPack {
+  url: PackSource;
+  /** 64 hex digits. */
+  key: string;
+}
+
+/** What computing some blocks of a pack anew found: they are what this adapter computes. */
+export interface PackAudit {
+  /** Blocks of 16 tokens that the pack has. */
+  blocks: number;
+  /** Those that were computed and compared. */
+  checked: number[];
+  /** Every bit of them is the same. */
+  exact: boolean;
+  /** How far values are apart, as a part of the largest of their layer: above 0 only where another adapter made the pack. */
+  largest: number;
+  /** The adapter that made the pack, if it tells. */
+  device: string | null;
+}
+
 export interface LoadPackOptions {
+  /** Take it only if it was signed with this key. */
+  key?: string;
   /** Whose requests may use it: those with the same salt. */
   cache_salt?: string;
   signal?: AbortSignal;
@@ -411,7 +436,12 @@ export interface Prefixes {
   /** A prefix as one file, for others with the same model. It holds the messages' tokens: what was said can be read from it. */
   export(prefix: readonly ChatMessage[] | Prefix, options?: { name?: string }): Promise<Blob>;
   /** Takes a pack in. Rejects with `pack_rejected` if it is damaged or of another model. */
-  import(pack: Blob | BufferSource, options?: { cache_salt?: string }): Promise<PackInfo>;
+  import(pack: Blob | BufferSource, options?: { cache_salt?: string; key?: string }): Promise<PackInfo>;
+  /**
+   * Computes blocks of a pack anew, chosen at random (8 unless `blocks` says otherwise), and compares them bit for bit. Rejects with
+   * `pack_rejected` at the first that is not what this adapter computes; no answer may be under way.
+   */
+  audit(pack: Blob | BufferSource, options?: { blocks?: number; cache_salt?: string }): Promise<PackAudit>;
   load(url: string | URL, options?: LoadPackOptions): Promise<PackInfo>;
   stats(): Promise<CacheStats>;
   /** What the cache could reuse of `prompt` if it knew `known`, and why not more. */

@@ -6,7 +6,7 @@
  */
 
 import type { PlainError } from "../errors.js";
-import type { CacheReport, CacheStats, ChatMessage, Explanation, PackInfo, PromptProgress, RenderedPrompt, Rendering, Timings } from "../types.js";
+import type { CacheReport, CacheStats, ChatMessage, Explanation, PackAudit, PackInfo, PromptProgress, RenderedPrompt, Rendering, Timings } from "../types.js";
 import type { NamedSource } from "../model/source.js";
 import type { EngineInfo, EnginePrefix, EngineRequest } from "../wasm/headstart.js";
 
@@ -52,7 +52,8 @@ export interface Core {
   renderPrompt(messages: readonly ChatMessage[], options: Rendering): Promise<RenderedPrompt>;
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
-  importPack(pack: Blob, cacheSalt: string | undefined): Promise<PackInfo>;
+  importPack(pack: Blob, cacheSalt: string | undefined, key: string | undefined): Promise<PackInfo>;
+  auditPack(pack: Blob, blocks: number, cacheSalt: string | undefined): Promise<PackAudit>;
   explain(known: EnginePrefix, prompt: EnginePrefix): Promise<Explanation>;
   stats(): Promise<Omit<CacheStats, "packs">>;
   clear(): Promise<void>;

@@ -7,7 +7,7 @@
  */
 
 import { type HeadstartError, disposed, toError, toPlain } from "../errors.js";
-import type { CacheReport, CacheStats, ChatMessage, Explanation, PackInfo, RenderedPrompt, Rendering } from "../types.js";
+import type { CacheReport, CacheStats, ChatMessage, Explanation, PackAudit, PackInfo, RenderedPrompt, Rendering } from "../types.js";
 import type { EngineInfo, EnginePrefix, EngineRequest, WasmEngine, WasmEvent, WasmHost } from "../wasm/headstart.js";
 import type { AnswerEvent, Core, Sink } from "./core.js";
 
@@ -93,9 +93,14 @@ export class LocalCore implements Core {
     return this.#steps((engine) => engine.exportPack(this.#salted(prefix)));
   }
 
-  async importPack(pack: Blob, cacheSalt: string | undefined): Promise<PackInfo> {
+  async importPack(pack: Blob, cacheSalt: string | undefined, key: string | undefined): Promise<PackInfo> {
     const bytes = new Uint8Array(await pack.arrayBuffer());
-    return this.#call((engine) => engine.importPack(bytes, this.#salt(cacheSalt)));
+    return this.#call((engine) => engine.importPack(bytes, this.#salt(cacheSalt), key));
+  }
+
+  async auditPack(pack: Blob, blocks: number, cacheSalt: string | undefined): Promise<PackAudit> {
+    const bytes = new Uint8Array(await pack.arrayBuffer());
+    return this.#steps((engine) => engine.auditPack(bytes, blocks, `audit ${crypto.randomUUID()}`, this.#salt(cacheSalt)));
   }
 
   explain(known: EnginePrefix, prompt: EnginePrefix): Promise<Explanation> {

@@ -2,6 +2,7 @@
 
 import { type Disk, openDisk } from "../disk/disk.js";
 import { checkSignal, toError } from "../errors.js";
+import { type Sign, signOrigin } from "../kv/key.js";
 import { DiskStore } from "../kv/store.js";
 import { isWeights, openModel } from "../model/source.js";
 import type { CacheStats, Progress } from "../types.js";
@@ -21,9 +22,11 @@ export interface Host {
   requireWebGpu(): Promise<void>;
   openModel: typeof openModel;
   openDisk(what: "kv" | "weights"): Promise<Disk | undefined>;
+  /** Vouches for the KV of this origin, or this user. */
+  openSign(): Promise<Sign>;
 }
 
-const BROWSER: Host = { requireWebGpu, openModel, openDisk };
+const BROWSER: Host = { requireWebGpu, openModel, openDisk, openSign: signOrigin };
 
 const GIB = 1 << 30;
 
@@ -94,5 +97,6 @@ async function openStore(cache: NonNullable<Exclude<CoreOptions["cache"], false>
   const disk = cache.persist ? await host.openDisk("kv") : undefined;
   if (!disk) return undefined;
   const room = (await disk.available()) ?? Infinity;
-  return DiskStore.open(disk, { budgetBytes: cache.budgetBytes ?? Math.min(GIB, room / 2), ttlMs: cache.ttlMs });
+  const budgetBytes = cache.budgetBytes ?? Math.min(GIB, room / 2);
+  return DiskStore.open(disk, { budgetBytes, ttlMs: cache.ttlMs, sign: await host.openSign() });
 }

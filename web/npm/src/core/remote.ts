@@ -110,6 +110,7 @@ export class RemoteCore implements Core {
   readonly warm = this.#method("warm");
   readonly exportPack = this.#method("exportPack");
   readonly importPack = this.#method("importPack");
+  readonly auditPack = this.#method("auditPack");
   readonly explain = this.#method("explain");
   readonly stats = this.#method("stats");
   readonly clear = this.#method("clear");

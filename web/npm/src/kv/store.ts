@@ -1,8 +1,8 @@
 /**
  * KV beyond the GPU on this origin's disk: a file a block, named by its key, under a budget and a time to live.
  *
- * Nothing here is trusted: the engine checks each block's digest, so a store may lose blocks but cannot do harm by
- * giving wrong ones. The files are the truth. Beside them an index keeps the order of use and the times to live; it is
+ * Nothing here is trusted: the engine checks each block's digest, and that `sign` vouches for it, so a store may lose blocks
+ * but cannot do harm by giving wrong ones. The files are the truth. Beside them an index keeps the order of use and the times to live; it is
  * written late and by several tabs, and what is not in it counts as written when its file was. Writes are queued, up to
  * 64 MiB of them, and a block in the queue is found.
  *
@@ -13,11 +13,14 @@
 import { type Disk, readJson, writeJson } from "../disk/disk.js";
 import { locked } from "../disk/lock.js";
 import type { KvStore } from "../wasm/headstart.js";
+import type { Sign } from "./key.js";
 import { Lru } from "./lru.js";
 
 export interface StoreOptions {
   budgetBytes: number;
   ttlMs: number;
+  /** Vouches for what is kept. */
+  sign: Sign;
   /** Milliseconds since 1970. */
   clock?: () => number;
 }
@@ -41,6 +44,7 @@ export class DiskStore implements KvStore {
   readonly #folder: string;
   readonly #ttl: number;
   readonly #clock: () => number;
+  readonly sign: Sign;
   readonly #lru = new Lru();
   readonly #queue = new Map<string, Uint8Array<ArrayBuffer>>();
   #budget: number;
@@ -59,6 +63,7 @@ export class DiskStore implements KvStore {
     this.#budget = options.budgetBytes;
     this.#ttl = options.ttlMs;
     this.#clock = options.clock ?? Date.now;
+    this.sign = options.sign;
   }
 
   static async open(disk: Disk, options: StoreOptions): Promise<DiskStore> {

@@ -18,6 +18,7 @@ declare module "node:fs/promises" {
     close(): Promise<void>;
   }
   export interface Stats {
+    mode: number;
     size: number;
     mtimeMs: number;
     isFile(): boolean;
@@ -28,6 +29,7 @@ declare module "node:fs/promises" {
     isFile(): boolean;
     isDirectory(): boolean;
   }
+  export function link(from: string, to: string): Promise<void>;
   export function mkdir(path: string, options: { recursive: true; mode: number }): Promise<string | undefined>;
   export function open(path: string, flags: string, mode?: number): Promise<FileHandle>;
   export function readFile(path: string | URL): Promise<Uint8Array<ArrayBuffer>>;

@@ -6,7 +6,9 @@
  * lost the engine reads the files again and its answers go on.
  */
 
-import type { Adapter, CacheReport, CacheStats, ChatMessage, Explanation, RenderedPrompt, Timings, Usage } from "../types.js";
+import type {
+  Adapter, CacheReport, CacheStats, ChatMessage, Explanation, PackAudit, RenderedPrompt, Timings, Usage,
+} from "../types.js";
 
 export default function init(input: {
   module_or_path: string | URL | Response | BufferSource | WebAssembly.Module;
@@ -21,9 +23,11 @@ export interface ModelFile {
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 
-/** Where KV lives beyond the GPU. Keys are 64 hex digits. It may lose anything, and is trusted with nothing. */
+/** Where KV lives beyond the GPU. Keys are 64 hex digits. It may lose anything, and is trusted with nothing but its key. */
 export interface KvStore {
   readonly name: string;
+  /** HMAC-SHA-256 under a key of whoever keeps the store: what was not signed so is not answered with. */
+  sign(message: Uint8Array): Promise<Uint8Array>;
   /** The first `most` bytes, or all of fewer. */
   get(key: string, most?: number): Promise<Uint8Array | undefined>;
   /** Returns once the write is queued. A write that fails is counted. */
@@ -133,7 +137,10 @@ export class WasmEngine {
   cancel(id: number): WasmEvent[];
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
-  importPack(bytes: Uint8Array, cacheSalt?: string): { name: string; tokens: number; bytes: number };
+  /** `key`: whose signature it must have, 64 hex digits. */
+  importPack(bytes: Uint8Array, cacheSalt?: string, key?: string): { name: string; tokens: number; bytes: number };
+  /** Computes `blocks` of it anew and compares; throws at the first that differs. `nonce`: a salt that nobody has ever used. */
+  auditPack(bytes: Uint8Array, blocks: number, nonce: string, cacheSalt?: string): Promise<PackAudit>;
   persist(): Promise<void>;
   clear(): Promise<void>;
   destroyDeviceForTest(): void;

@@ -1,7 +1,7 @@
 // Node's side without a graphics card: paths as models, KV in a directory, and what keeps pages free of Node.
 import assert from "node:assert/strict";
-import { createHash, randomBytes } from "node:crypto";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { createHash, createHmac, randomBytes } from "node:crypto";
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { open as openHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,10 +9,12 @@ import { afterEach, beforeEach, mock, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Client, coreOptions } from "../../dist/client.js";
 import { openCore } from "../../dist/core/open.js";
+import { signKey } from "../../dist/kv/key.js";
 import { DiskStore } from "../../dist/kv/store.js";
 import { Digests } from "../../dist/node/digests.js";
 import { Directory } from "../../dist/node/directory.js";
 import { openFiles, pathsToUrls } from "../../dist/node/files.js";
+import { readKey } from "../../dist/node/key.js";
 import { nameSources } from "../../dist/model/source.js";
 import { Sha256, mockWasm } from "../support/engine.mjs";
 import { serve } from "../support/server.mjs";
@@ -26,6 +28,7 @@ beforeEach(() => (root = mkdtempSync(join(tmpdir(), "headstart node-"))));
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 const open = (model, digests) => openFiles(nameSources(pathsToUrls(model)), { disk: undefined, hash: () => new Sha256(), onProgress: () => undefined }, digests);
+const openSign = () => signKey(new Uint8Array(32));
 const names = ({ files }) => files.map(({ name }) => name);
 
 test("a path is read where it lies, in ranges", async () => {
@@ -195,11 +198,29 @@ test("a directory that cannot be made", async () => {
   await assert.rejects(Directory.open(join(root, "file", "kv")), { code: "storage", message: /another directory/ });
 });
 
+test("the key of this user is made once, for the user alone, and signs as HMAC does", async () => {
+  const path = join(root, "deep", "kv.key");
+  const made = await Promise.all(Array.from({ length: 8 }, () => readKey(path)));
+  for (const secret of made) assert.deepEqual(secret, made[0]);
+  assert.ok(made[0].length === 32 && made[0].some((byte) => byte !== 0));
+  assert.deepEqual(readdirSync(join(root, "deep")), ["kv.key"]);
+  assert.deepEqual([path, join(root, "deep")].map((path) => statSync(path).mode & 0o777), [0o600, 0o700]);
+  const message = randomBytes(100);
+  const mac = await (await signKey(made[0]))(Uint8Array.from(message));
+  assert.deepEqual(Buffer.from(mac), createHmac("sha256", made[0]).update(message).digest());
+
+  chmodSync(path, 0o644);
+  await assert.rejects(readKey(path), { code: "storage", message: /others may read or write it.*HEADSTART_KV_KEY/ });
+  chmodSync(path, 0o600);
+  writeFileSync(path, "a".repeat(63));
+  await assert.rejects(readKey(path), { code: "storage", message: /64 hexadecimal digits/ });
+});
+
 test("an engine over a path and a directory", async () => {
   const path = join(root, "model.gguf");
   writeFileSync(path, randomBytes(3 << 20));
   const control = {};
-  const host = { requireWebGpu: async () => undefined, openModel: openFiles, openDisk: () => Directory.open(join(root, "cache")) };
+  const host = { requireWebGpu: async () => undefined, openModel: openFiles, openDisk: () => Directory.open(join(root, "cache")), openSign };
   const core = await openCore(coreOptions({ model: pathsToUrls(path) }), async () => mockWasm(control), () => undefined, undefined, host);
   const client = new Client(core);
   const { text } = (await client.completions.create({ prompt: "abc", max_tokens: 3 })).choices[0];

@@ -1,0 +1,49 @@
+/**
+ * What tells the KV that this origin stored from what others may have put in its place: HMAC-SHA-256 under a key that is
+ * made at first use and that nobody is given, this code included.
+ */
+
+/** The MAC of a message: 32 bytes. */
+export type Sign = (message: Uint8Array<ArrayBuffer>) => Promise<Uint8Array>;
+
+const DATABASE = "headstart-key";
+const KEYS = "keys";
+const NAME = "kv";
+const HMAC = { name: "HMAC", hash: "SHA-256" };
+
+export async function signKey(secret: Uint8Array<ArrayBuffer>): Promise<Sign> {
+  return signer(await crypto.subtle.importKey("raw", secret, HMAC, false, ["sign"]));
+}
+
+/** Under the key of this origin, which IndexedDB keeps; where there is none, under one of this page alone. */
+export async function signOrigin(): Promise<Sign> {
+  const fresh = (await crypto.subtle.generateKey(HMAC, false, ["sign"])) as CryptoKey;
+  return signer(await keep(fresh).catch(() => fresh));
+}
+
+function signer(key: CryptoKey): Sign {
+  return async (message) => new Uint8Array(await crypto.subtle.sign("HMAC", key, message));
+}
+
+/** The key that is kept: of two tabs that bring one at a time, both get the first. */
+async function keep(fresh: CryptoKey): Promise<CryptoKey> {
+  const opening = indexedDB.open(DATABASE, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(KEYS);
+  const database = await done(opening);
+  try {
+    const keys = database.transaction(KEYS, "readwrite").objectStore(KEYS);
+    const kept = (await done(keys.get(NAME))) as CryptoKey | undefined;
+    if (kept) return kept;
+    await done(keys.put(fresh, NAME));
+    return fresh;
+  } finally {
+    database.close();
+  }
+}
+
+function done<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
