@@ -14,6 +14,7 @@
 //! are sent, so that a fault here is not everyone's. The clients are plain and blocking, each on a thread of a
 //! [`Background`], which keeps the deadline and leaves a failing store alone.
 
+mod frames;
 mod objects;
 mod redis;
 mod sealed;

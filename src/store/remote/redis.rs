@@ -1,8 +1,7 @@
 //! Redis and Valkey: a value is one string with an expiry, written whole; which values go first is the server's policy.
 //!
 //! The protocol is the `redis` crate's; the connection is ours, because that crate's own has neither a deadline for a whole
-//! call nor a limit for a reply. Its parser keeps what came, not what was announced, and we give it no more bytes than a
-//! call may bring. Blocks of any number are asked for in one round trip, pipelined: their lengths (which also says that they
+//! call nor a limit for a reply, and so is the reading of replies (see [`frames`]). Blocks of any number are asked for in one round trip, pipelined: their lengths (which also says that they
 //! are not too long), or their first bytes up to the longest value there may be. A connection that broke while nobody used
 //! it is opened again within the same call, since every command may be repeated.
 
@@ -13,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::percent_decode_str;
 use redis::{
-    ErrorKind, FromRedisValue, Parser, Pipeline, RedisError, RedisResult, SetExpiry, SetOptions, Value,
-    from_redis_value, pipe,
+    ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, SetExpiry, SetOptions, Value, from_redis_value, pipe,
 };
 use rustls::ClientConfig;
 
+use super::frames::{self, Shape};
 use super::stream::{self, Stream};
 use super::{Place, RemoteConfig};
 use crate::store::file::{hex, unhex};
@@ -94,15 +93,20 @@ impl Redis {
 
     /// The replies to `commands`, which go out together, with values of at most so many bytes. What is there and not a
     /// value of ours is `None`.
-    fn ask<T: FromRedisValue>(&self, commands: &Pipeline, max_bytes: u64) -> Result<Vec<Option<T>>, StoreError> {
+    fn ask<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+        shape: Shape,
+        max_bytes: u64,
+    ) -> Result<Vec<Option<T>>, StoreError> {
         let until = Instant::now() + self.deadline;
         let kept = self.connection.borrow_mut().take();
         let (reused, opened) = (kept.is_some(), kept.map_or_else(|| self.open(until), Ok));
         let mut connection = opened?;
-        let mut replies = exchange(&mut connection, commands, max_bytes, until);
+        let mut replies = exchange(&mut connection, commands, shape, max_bytes, until);
         if reused && replies.as_ref().is_err_and(RedisError::is_connection_dropped) {
             connection = self.open(until)?;
-            replies = exchange(&mut connection, commands, max_bytes, until);
+            replies = exchange(&mut connection, commands, shape, max_bytes, until);
         }
         // Whatever goes wrong, nothing is left in a connection that is kept.
         let replies = replies.map_err(|error| self.fault(&error))?;
@@ -114,8 +118,8 @@ impl Redis {
         replies.into_iter().map(read).collect()
     }
 
-    fn ask_one<T: FromRedisValue>(&self, command: &Pipeline, max_bytes: u64) -> Result<T, StoreError> {
-        self.ask(command, max_bytes)?.pop().flatten().ok_or_else(unexpected)
+    fn ask_one<T: FromRedisValue>(&self, command: &Pipeline, shape: Shape, max_bytes: u64) -> Result<T, StoreError> {
+        self.ask(command, shape, max_bytes)?.pop().flatten().ok_or_else(unexpected)
     }
 
     fn open(&self, until: Instant) -> Result<Stream, StoreError> {
@@ -124,7 +128,8 @@ impl Redis {
             Some(problem) => StoreError::Refused { store: NAME, problem },
             None => self.fault(&error.into()),
         })?;
-        let replies = exchange(&mut stream, &self.greeting, 0, until).map_err(|error| self.fault(&error))?;
+        let replies =
+            exchange(&mut stream, &self.greeting, Shape::Single, 0, until).map_err(|error| self.fault(&error))?;
         replies.into_iter().try_for_each(accepted::<()>)?;
         Ok(stream)
     }
@@ -151,7 +156,7 @@ impl Redis {
             commands.strlen(self.name_of(key));
         }
         let fits = |length: Option<u64>| length.is_some_and(|length| (1..=self.config.max_value).contains(&length));
-        Ok(self.ask(&commands, 0)?.into_iter().map(fits).collect())
+        Ok(self.ask(&commands, Shape::Single, 0)?.into_iter().map(fits).collect())
     }
 
     /// At least the first `most` bytes of each, where it has as many.
@@ -164,7 +169,7 @@ impl Redis {
         }
         let fits = |bytes: &Vec<u8>| !bytes.is_empty() && bytes.len() as u64 <= max;
         let read = |value: Option<Vec<u8>>| Some(value.filter(fits)?.into_boxed_slice().into());
-        Ok(self.ask(&commands, max + 1)?.into_iter().map(read).collect())
+        Ok(self.ask(&commands, Shape::Single, max + 1)?.into_iter().map(read).collect())
     }
 
     fn set(&self, key: &Key, bytes: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -173,7 +178,7 @@ impl Redis {
         }
         let ttl = ttl.unwrap_or(self.config.ttl).as_millis().max(1) as u64;
         let options = SetOptions::default().with_expiration(SetExpiry::PX(ttl));
-        self.ask_one::<()>(pipe().set_options(self.name_of(key), bytes, options), 0)?;
+        self.ask_one::<()>(pipe().set_options(self.name_of(key), bytes, options), Shape::Single, 0)?;
         let usage = &mut *self.usage.borrow_mut();
         usage.written += 1;
         usage.written_bytes += bytes.len() as u64;
@@ -181,7 +186,7 @@ impl Redis {
     }
 
     fn delete(&self, names: &[String]) -> Result<u64, StoreError> {
-        self.ask_one(pipe().unlink(names), 0)
+        self.ask_one(pipe().unlink(names), Shape::Single, 0)
     }
 
     fn delete_all(&self) -> Result<(), StoreError> {
@@ -190,7 +195,7 @@ impl Redis {
         loop {
             let mut scan = pipe();
             scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED);
-            let (next, names): (u64, Vec<Vec<u8>>) = self.ask_one(&scan, MAX_NAMES)?;
+            let (next, names): (u64, Vec<Vec<u8>>) = self.ask_one(&scan, Shape::Listing, MAX_NAMES)?;
             let names: Vec<String> = names.into_iter().flat_map(String::from_utf8).filter(ours).collect();
             if !names.is_empty() {
                 self.delete(&names)?;
@@ -238,14 +243,19 @@ fn accepted<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
 }
 
 /// Sends all, then reads a reply for each, with values of at most so many bytes, all of them together.
-fn exchange(stream: &mut Stream, commands: &Pipeline, max_bytes: u64, until: Instant) -> RedisResult<Vec<Value>> {
+fn exchange(
+    stream: &mut Stream,
+    commands: &Pipeline,
+    shape: Shape,
+    max_bytes: u64,
+    until: Instant,
+) -> RedisResult<Vec<Value>> {
     stream.allow(until);
     stream.write_all(&commands.get_packed_pipeline())?;
     stream.flush()?;
     let most = max_bytes + MAX_LINE * commands.len() as u64;
     let mut source = BufReader::with_capacity(64 << 10, stream).take(most);
-    let mut parser = Parser::new();
-    let replies = (0..commands.len()).map(|_| parser.parse_value(&mut source)).collect();
+    let replies = (0..commands.len()).map(|_| frames::read(&mut source, shape)).collect();
     match replies {
         Err(_) if source.limit() == 0 => Err(io::Error::other("it answers more than was asked for").into()),
         replies => replies,

@@ -1,0 +1,81 @@
+//! Replies of a Redis, read frame by frame (RESP2): only the shapes that are expected, and no more memory than bytes came.
+//!
+//! The crate's own parser takes replies of every shape, nested as deep as they like, of which a few bytes become a value each: a
+//! server could make gigabytes of what it may send. Here what a frame announces is held against its bound before its content is
+//! read, and single lines alone are given to that parser.
+
+use std::io::{self, BufRead, Read};
+
+use redis::{ErrorKind, RedisError, RedisResult, Value, parse_redis_value};
+
+const MAX_LINE: u64 = 4 << 10;
+
+/// What a command answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A number, a status, or a string.
+    Single,
+    /// A string and a list of strings.
+    Listing,
+}
+
+impl Shape {
+    fn depth(self) -> usize {
+        match self {
+            Self::Single => 0,
+            Self::Listing => 2,
+        }
+    }
+}
+
+pub(super) fn read(source: &mut impl BufRead, shape: Shape) -> RedisResult<Value> {
+    frame(source, shape.depth())
+}
+
+/// `depth`: how many lists it may be.
+fn frame(source: &mut impl BufRead, depth: usize) -> RedisResult<Value> {
+    let mut line = Vec::new();
+    source.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+    let Some(text) = line.strip_suffix(b"\r\n") else {
+        return Err(if line.last() == Some(&b'\n') || line.len() as u64 == MAX_LINE { alien() } else { ended() });
+    };
+    let length = |digits: &[u8]| -> RedisResult<Option<usize>> {
+        match str::from_utf8(digits).ok().and_then(|digits| digits.parse::<i64>().ok()) {
+            Some(-1) => Ok(None),
+            length => length.and_then(|length| usize::try_from(length).ok()).map(Some).ok_or_else(alien),
+        }
+    };
+    match text.split_first() {
+        Some((b'+' | b'-' | b':', _)) => parse_redis_value(&line),
+        Some((b'$', digits)) => Ok(length(digits)?.map_or(Ok(Value::Nil), |length| string(source, length))?),
+        Some((b'*', digits)) if depth > 0 => {
+            let Some(count) = length(digits)? else { return Ok(Value::Nil) };
+            let mut list = Vec::new();
+            for _ in 0..count {
+                list.push(frame(source, depth - 1)?);
+            }
+            Ok(Value::Array(list))
+        }
+        _ => Err(alien()),
+    }
+}
+
+/// Grows as bytes come, whatever was announced.
+fn string(source: &mut impl BufRead, length: usize) -> RedisResult<Value> {
+    let mut bytes = Vec::new();
+    source.by_ref().take(length as u64).read_to_end(&mut bytes)?;
+    let mut end = [0; 2];
+    if bytes.len() < length {
+        return Err(ended());
+    }
+    source.read_exact(&mut end)?;
+    if end == *b"\r\n" { Ok(Value::BulkString(bytes)) } else { Err(alien()) }
+}
+
+fn alien() -> RedisError {
+    (ErrorKind::Parse, "not what was asked for").into()
+}
+
+fn ended() -> RedisError {
+    io::Error::from(io::ErrorKind::UnexpectedEof).into()
+}
