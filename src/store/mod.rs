@@ -32,6 +32,8 @@ mod pack;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 mod pins;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
+mod private;
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 mod remote;
 #[cfg(not(target_arch = "wasm32"))]
@@ -39,6 +41,8 @@ mod reply;
 #[cfg(not(target_arch = "wasm32"))]
 mod scan;
 mod tiers;
+#[cfg(not(target_arch = "wasm32"))]
+mod tree;
 mod workers;
 
 use std::pin::Pin;
@@ -53,7 +57,7 @@ pub use background::{Background, BackgroundConfig};
 pub use blob::{BLOCK, Blob, Description, Expected, Family, Producer, Reject, Wanted};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
 #[cfg(not(target_arch = "wasm32"))]
-pub use chains::{Chain, Removed};
+pub use chains::{Chain, Chains, Removed};
 pub use deadline::Deadline;
 pub use file::{Element, MAX_HEADER, Row};
 #[cfg(not(target_arch = "wasm32"))]
@@ -63,6 +67,7 @@ pub use memory::MemoryStore;
 pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackLimits, PackStore};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pins::{Listing, MAX_PINNED, Pinned};
+pub(crate) use private::Note;
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 pub use remote::{RemoteConfig, connect};
 pub use tiers::{Loaded, Missing, Places, TierStats, Tiers, TiersConfig};

@@ -92,8 +92,7 @@ fn hex(hash: Sha256) -> String {
 
 #[cfg(not(target_arch = "wasm32"))]
 mod remembered {
-    use std::fs::{self, File};
-    use std::io::{self, Read, Write};
+    use std::io;
     use std::path::{Path, PathBuf};
     use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -101,6 +100,7 @@ mod remembered {
 
     use super::{Progress, combine, hash};
     use crate::error::Result;
+    use crate::store::Note;
     use crate::weights::{
         checkpoint::Checkpoint,
         source::{ByteSource, FileSource, Identity},
@@ -123,7 +123,7 @@ mod remembered {
     /// The list is replaced by renaming, so readers find a whole one; of two writers at once the later wins, and what the
     /// other knew is hashed again. A list that is damaged, or that cannot be written, costs time only.
     pub struct Remembered {
-        dir: PathBuf,
+        list: Note,
     }
 
     #[derive(Default, Serialize, Deserialize)]
@@ -141,8 +141,8 @@ mod remembered {
 
     impl Remembered {
         /// Touches nothing yet: the directory is made when there is something to remember.
-        pub fn new(dir: impl Into<PathBuf>) -> Self {
-            Self { dir: dir.into() }
+        pub fn new(dir: impl AsRef<Path>) -> Self {
+            Self { list: Note::new(dir.as_ref(), FILE, MAX_BYTES) }
         }
 
         /// [`Checkpoint::digest`], reading only the parts that are not remembered.
@@ -186,28 +186,11 @@ mod remembered {
 
         /// What is remembered; nothing where the file is absent, damaged or too large.
         fn read(&self) -> List {
-            let read = || {
-                let mut bytes = Vec::new();
-                File::open(self.dir.join(FILE))?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-                io::Result::Ok(bytes)
-            };
-            let bytes = read().unwrap_or_default();
-            match bytes.len() as u64 <= MAX_BYTES {
-                true => serde_json::from_slice(&bytes).unwrap_or_default(),
-                false => List::default(),
-            }
+            serde_json::from_slice(&self.list.read()).unwrap_or_default()
         }
 
         fn write(&self, list: &List) -> io::Result<()> {
-            fs::create_dir_all(&self.dir)?;
-            let (mut file, temporary) = create(&self.dir)?;
-            let written = file.write_all(&serde_json::to_vec_pretty(list)?);
-            drop(file);
-            let done = written.and_then(|()| fs::rename(&temporary, self.dir.join(FILE)));
-            if done.is_err() {
-                let _ = fs::remove_file(&temporary);
-            }
-            done
+            self.list.write(&serde_json::to_vec_pretty(list)?)
         }
     }
 
@@ -226,16 +209,6 @@ mod remembered {
             self.entries.drain(..extra);
             self
         }
-    }
-
-    /// A new file that is only this writer's, in whatever process or container.
-    fn create(dir: &Path) -> io::Result<(File, PathBuf)> {
-        let paths = (0..100).map(|n| dir.join(format!("{FILE}.{n}.tmp")));
-        let created = |path: PathBuf| match File::create_new(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-            file => Some(file.map(|file| (file, path))),
-        };
-        paths.into_iter().find_map(created).unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))
     }
 
     /// Not where the clock is behind the file's time either.

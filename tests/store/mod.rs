@@ -3,6 +3,7 @@
 mod ahead;
 mod background;
 mod blob;
+mod bounds;
 mod breaker;
 mod chains;
 mod damage;
@@ -13,6 +14,8 @@ mod model;
 mod pack;
 mod pack_hostile;
 mod pins;
+#[cfg(unix)]
+mod private;
 mod tiers;
 
 use std::sync::Arc;
