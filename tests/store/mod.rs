@@ -11,6 +11,8 @@ pub mod faults;
 mod hostile;
 mod manifest;
 mod model;
+#[cfg(unix)]
+mod mutants;
 mod pack;
 mod pack_hostile;
 mod pins;
