@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -107,89 +108,97 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn put(path: &Path, thing: &Thing, outside: &Path) {
+fn put(path: &Path, thing: &Thing, outside: &Path) -> io::Result<()> {
     match thing {
-        Thing::File => fs::write(path, b"a letter").unwrap(),
-        Thing::Folder => fs::create_dir(path).unwrap(),
+        Thing::File => fs::write(path, b"a letter")?,
+        Thing::Folder => fs::create_dir(path)?,
         Thing::FullFolder => {
-            fs::create_dir(path).unwrap();
-            fs::write(path.join("letter"), b"a letter").unwrap();
+            fs::create_dir(path)?;
+            fs::write(path.join("letter"), b"a letter")?;
         }
-        Thing::Deep => fs::create_dir_all((0..60).fold(path.to_owned(), |path, _| path.join("a"))).unwrap(),
-        Thing::Pipe => assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
-        Thing::Link => symlink(outside.join("1-1.tmp"), path).unwrap(),
-        Thing::FolderLink => symlink(outside, path).unwrap(),
-        Thing::Sparse => File::create(path).unwrap().set_len(1 << 36).unwrap(),
+        Thing::Deep => fs::create_dir_all((0..60).fold(path.to_owned(), |path, _| path.join("a")))?,
+        Thing::Pipe => drop(Command::new("mkfifo").arg(path).stderr(Stdio::null()).status()?),
+        Thing::Link => symlink(outside.join("1-1.tmp"), path)?,
+        Thing::FolderLink => symlink(outside, path)?,
+        Thing::Sparse => File::create(path)?.set_len(1 << 36)?,
         Thing::Socket => {
             let short = outside.with_file_name("s");
-            drop(UnixListener::bind(&short).unwrap());
-            fs::rename(short, path).unwrap();
+            drop(UnixListener::bind(&short)?);
+            fs::rename(short, path)?;
         }
     }
     if matches!(thing, Thing::File | Thing::Sparse) {
         let then = SystemTime::now() - Duration::from_secs(9_999);
-        File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_accessed(then)).unwrap();
+        File::options().write(true).open(path)?.set_times(FileTimes::new().set_accessed(then))?;
+    }
+    Ok(())
+}
+
+fn clear(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
     }
 }
 
-fn clear(path: &Path) {
-    let _ = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-}
-
-fn mutate(root: &Path, outside: &Path, mutation: &Mutation) {
+/// What an earlier mutation closed to who is not root stays as it is.
+fn mutate(root: &Path, outside: &Path, mutation: &Mutation) -> io::Result<()> {
     let itself = Some(root.to_owned()).filter(|root| root.symlink_metadata().is_ok());
     let all: Vec<PathBuf> = itself.into_iter().chain(walk(root)).collect();
     if all.is_empty() {
-        return;
+        return Ok(());
     }
-    let is_file = |path: &&PathBuf| fs::symlink_metadata(path).unwrap().is_file();
-    let (files, rest): (Vec<&PathBuf>, Vec<&PathBuf>) = all.iter().partition(is_file);
-    let folders: Vec<_> = rest.into_iter().filter(|path| fs::symlink_metadata(path).unwrap().is_dir()).collect();
-    let file = |at: usize| (!files.is_empty()).then(|| files[at % files.len()]);
+    let kind = |path: &Path| path.symlink_metadata().map(|found| (found.is_file(), found.is_dir())).unwrap_or_default();
+    let files: Vec<&PathBuf> = all.iter().filter(|path| kind(path).0).collect();
+    let folders: Vec<&PathBuf> = all.iter().filter(|path| kind(path).1).collect();
+    let file = |at: usize| files.get(at % files.len().max(1)).copied().ok_or(io::ErrorKind::NotFound);
     match mutation {
         Mutation::Truncate(at, length) => {
-            let Some(file) = file(*at) else { return };
-            let file = File::options().write(true).open(file).unwrap();
-            file.set_len(*length as u64 % (file.metadata().unwrap().len() + 2)).unwrap();
+            let file = File::options().write(true).open(file(*at)?)?;
+            file.set_len(*length as u64 % (file.metadata()?.len() + 2))?;
         }
         Mutation::Flip(at, byte, bit) => {
-            let Some(file) = file(*at).filter(|file| fs::metadata(file).unwrap().len() < 1 << 20) else { return };
-            let mut bytes = fs::read(file).unwrap();
-            if let Some(byte) = (!bytes.is_empty()).then(|| byte % bytes.len()) {
-                bytes[byte] ^= 1 << bit;
+            let file = file(*at)?;
+            if fs::metadata(file)?.len() < 1 << 20 {
+                let mut bytes = fs::read(file)?;
+                if let Some(byte) = (!bytes.is_empty()).then(|| byte % bytes.len()) {
+                    bytes[byte] ^= 1 << bit;
+                }
+                fs::write(file, bytes)?;
             }
-            fs::write(file, bytes).unwrap();
         }
         Mutation::Swap(a, b) => {
-            let (Some(a), Some(b)) = (file(*a), file(*b)) else { return };
-            let aside = root.with_file_name("aside");
+            let (a, b, aside) = (file(*a)?, file(*b)?, root.with_file_name("aside"));
             for (from, to) in [(a, &aside), (b, a), (&aside, b)] {
                 let _ = fs::rename(from, to);
             }
         }
-        Mutation::Remove(at) => clear(&all[at % all.len()]),
+        Mutation::Remove(at) => clear(&all[at % all.len()])?,
         Mutation::Mode(at, mode) => {
             let path = &all[at % all.len()];
             if !path.is_symlink() {
-                fs::set_permissions(path, Permissions::from_mode(*mode)).unwrap();
+                fs::set_permissions(path, Permissions::from_mode(*mode))?;
             }
         }
         Mutation::Replace(at, thing) => {
             let path = &all[at % all.len()];
-            clear(path);
+            clear(path)?;
             match thing {
                 // A root may be a link: then it would be the store's to write there.
-                Thing::FolderLink if path == root => put(path, &Thing::Link, outside),
-                thing => put(path, thing, outside),
+                Thing::FolderLink if path == root => put(path, &Thing::Link, outside)?,
+                thing => put(path, thing, outside)?,
             }
         }
         Mutation::Extra(at, number, thing) => {
-            if let Some(path) = folders.get(at % folders.len().max(1)).map(|folder| folder.join(name(*number))) {
-                clear(&path);
-                put(&path, thing, outside);
+            if let Some(folder) = folders.get(at % folders.len().max(1)) {
+                let path = folder.join(name(*number));
+                clear(&path)?;
+                put(&path, thing, outside)?;
             }
         }
     }
+    Ok(())
 }
 
 /// Whether a file of that name in that place is the store's to replace and to remove.
@@ -217,9 +226,9 @@ fn is_ours(root: &Path, path: &Path) -> bool {
 /// What is there and must be there afterwards.
 fn strange(root: &Path, ours: &dyn Fn(&Path) -> bool) -> BTreeMap<PathBuf, String> {
     let what = |path: &Path| {
-        let found = fs::symlink_metadata(path).unwrap();
+        let Ok(found) = fs::symlink_metadata(path) else { return "closed".to_owned() };
         match () {
-            _ if found.is_file() && found.len() < 1 << 20 => format!("{:?}", fs::read(path).unwrap()),
+            _ if found.is_file() && found.len() < 1 << 20 => format!("{:?}", fs::read(path).ok()),
             _ if found.is_file() => format!("{} bytes", found.len()),
             _ => format!("{:?} {:?}", found.file_type(), fs::read_link(path).ok()),
         }
@@ -269,7 +278,7 @@ fn run(mutations: &[Mutation]) -> Outcome {
         fs::write(outside.join(&name), b"somebody's").unwrap();
     }
 
-    mutations.iter().for_each(|mutation| mutate(&root, &outside, mutation));
+    mutations.iter().for_each(|mutation| drop(mutate(&root, &outside, mutation)));
     let (within, without) = (strange(&root, &|path| is_ours(&root, path)), strange(&outside, &|_| false));
     let before = load();
     let keys: Vec<Key> = blocks.iter().map(|block| block.key).collect();

@@ -24,7 +24,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Whether this process may give files away; says so where it may not.
+/// Whether who made `folder` may give files away; says so where they may not.
 fn is_root(folder: &Path) -> bool {
     let root = fs::metadata(folder).unwrap().uid() == 0;
     if !root {
@@ -176,7 +176,7 @@ fn a_folder_within_that_is_not_its_users_alone_is_passed_over() {
     let home = home.parent().unwrap().strip_prefix("/").unwrap().to_owned();
     let above = home.parent().unwrap();
     let mut ways = vec!["a link", "writable", "closed", "a file"];
-    ways.extend(is_root(&std::env::temp_dir()).then_some("another's"));
+    ways.extend(is_root(tempfile::tempdir().unwrap().path()).then_some("another's"));
     for way in ways {
         for name in [Path::new("blocks"), above, &home] {
             let (_folder, root, outside) = spoilt(name, way);
@@ -230,7 +230,7 @@ fn spoilt(name: &Path, way: &str) -> (TempDir, PathBuf, PathBuf) {
 #[test]
 fn a_tenant_that_is_not_its_users_alone_is_passed_over() {
     let mut ways = vec!["a link", "writable", "a file"];
-    ways.extend(is_root(&std::env::temp_dir()).then_some("another's"));
+    ways.extend(is_root(tempfile::tempdir().unwrap().path()).then_some("another's"));
     for way in ways {
         for depth in [1, 2] {
             let folder = tempfile::tempdir().unwrap();
