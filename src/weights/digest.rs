@@ -120,6 +120,7 @@ mod remembered {
     /// as that (FAT), so it could be written once more and keep its mtime. Where the system has no inodes, who changes a
     /// file in place between the sampled bytes and sets its mtime back by hand is not found out.
     ///
+    /// The directory is believed, and written to, only where it is its user's alone, as a [`crate::FilesystemStore`] does.
     /// The list is replaced by renaming, so readers find a whole one; of two writers at once the later wins, and what the
     /// other knew is hashed again. A list that is damaged, or that cannot be written, costs time only.
     pub struct Remembered {
