@@ -18,6 +18,7 @@ use proptest::{
 };
 
 use crate::checkpoints::{alloc, model_path, safetensors as st, tiny};
+use crate::support::fuzz_cases as cases;
 
 #[derive(Debug, Clone)]
 enum Damage {
@@ -138,10 +139,6 @@ fn fuzz(cases: u32, whole: &[u8], header: usize, parsed: usize, len: usize, open
 
 /// The tiny files and everything made of them.
 const PARSED: usize = 1 << 20;
-
-fn cases() -> u32 {
-    std::env::var("HEADSTART_FUZZ_CASES").map_or(250, |cases| cases.parse().expect("HEADSTART_FUZZ_CASES is a number"))
-}
 
 fn header_of_gguf(file: &[u8]) -> usize {
     let checkpoint = block_on(Checkpoint::gguf(Box::new(MemorySource::new("whole", file)))).unwrap();

@@ -18,7 +18,7 @@ use crate::engine::{Engine, explain};
 use crate::error::{Error, Result};
 use crate::kv::{Fields, Namespace, Report};
 use crate::store::{
-    self, Background, BackgroundConfig, Chain, FilesystemConfig, FilesystemStore, Guard, MemoryStore, Pack, PackError,
+    self, Background, BackgroundConfig, Chains, FilesystemConfig, FilesystemStore, Guard, MemoryStore, Pack, PackError,
     PackKey, PackLimits, PackStore, RemoteConfig, Seal, Store, StoreError, Tiers, TiersConfig, system_clock,
 };
 use crate::weights::digest::Remembered;
@@ -33,7 +33,8 @@ const SECRET: &str = "HEADSTART_KV_SECRET";
 /// The directory that prefixes are kept in.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
-    /// Where computed prefixes are kept [default: headstart/kv in the platform's cache directory]
+    /// Where computed prefixes are kept, a directory that no other user owns or writes to [default: headstart/kv in the
+    /// platform's cache directory]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
 
@@ -178,9 +179,10 @@ impl PlaceArgs {
         FilesystemStore::tenants(&root).map_err(|problem| stopped(&root, problem))
     }
 
-    /// What is known of model files since they were last hashed.
+    /// What is known of model files since they were last hashed; nothing without a key.
     pub(crate) fn remembered(&self) -> Result<Remembered> {
-        Ok(Remembered::new(self.path()?))
+        let list = Remembered::new(self.path()?);
+        Ok(self.seal().map_or_else(|_| Remembered::default(), |seal| list.sealed(seal)))
     }
 
     /// Begins to compute the digest of the weights at `model`.
@@ -196,8 +198,13 @@ impl DirArgs {
     }
 
     /// The part of the directory that belongs to a salt.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the directory is not its user's alone.
     pub(crate) fn disk(&self, salt: &str) -> Result<FilesystemStore> {
-        Ok(FilesystemStore::for_salt(self.place.path()?, salt, self.config(), system_clock()))
+        let disk = FilesystemStore::for_salt(self.place.path()?, salt, self.config(), system_clock());
+        disk.check().map_err(|problem| stopped(disk.root(), problem))?;
+        Ok(disk)
     }
 
     /// A part that [`PlaceArgs::parts`] found.
@@ -314,12 +321,14 @@ fn namespace(fields: &BTreeMap<String, String>) -> Option<Namespace> {
     fields.map(Namespace::new)
 }
 
-/// The chains of a part, and how many files are none of ours.
-pub(crate) fn chains(part: &FilesystemStore) -> Result<(Vec<Chain>, usize)> {
+/// The chains of a part.
+pub(crate) fn chains(part: &FilesystemStore) -> Result<Chains> {
     let root = |fields: &BTreeMap<String, String>| namespace(fields).map(|namespace| namespace.key().0);
-    let listed = part.chains(&root).map_err(|problem| stopped(part.root(), problem))?;
-    Ok((listed.found, listed.damaged))
+    part.chains(&root).map_err(|problem| stopped(part.root(), problem))
 }
+
+/// Stored tokens that a prompt is held against.
+const RECALLED: usize = 16 << 20;
 
 /// Completes the account of a prompt by what lies in the directory, of whatever model and salt: it is one person's own.
 fn recall(place: &PlaceArgs, own: &Namespace, prompt: &[u32], account: &mut Report) -> Result<()> {
@@ -327,9 +336,14 @@ fn recall(place: &PlaceArgs, own: &Namespace, prompt: &[u32], account: &mut Repo
         return Ok(());
     }
     let mut stored: Vec<(Namespace, Vec<u32>)> = Vec::new();
+    let mut room = RECALLED;
     for part in place.parts()?.into_iter().map(part) {
-        let whole = chains(&part)?.0.into_iter().filter(|chain| chain.complete);
-        stored.extend(whole.filter_map(|chain| Some((namespace(&chain.namespace)?, chain.tokens))));
+        let listed = chains(&part)?;
+        for chain in listed.found.iter().filter(|chain| chain.complete) {
+            let Some(left) = room.checked_sub(chain.tokens) else { break };
+            room = left;
+            stored.extend(namespace(&chain.namespace).map(|namespace| (namespace, listed.tokens(chain))));
+        }
     }
     explain::recall(account, own, prompt, stored.iter().map(|(namespace, tokens)| (namespace, tokens.as_slice())));
     Ok(())

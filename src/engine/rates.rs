@@ -5,13 +5,13 @@
 //! the later wins, and what the other measured is measured again. A file that is damaged, too large or cannot be written costs that
 //! only.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, choice::Rate};
+use crate::store::Note;
 
 const FILE: &str = "rates.json";
 /// Of computing, beside the names of tiers.
@@ -23,7 +23,7 @@ const MAX_BYTES: u64 = 2 << 20;
 
 /// Where the rates of one model on one machine are kept.
 pub(super) struct Remembered {
-    dir: PathBuf,
+    note: Note,
     machine: String,
     model: String,
     /// As they were read or written last.
@@ -40,8 +40,8 @@ struct Entry {
 }
 
 impl Remembered {
-    fn new(dir: PathBuf, machine: String, model: String) -> Self {
-        Self { dir, machine, model, last: Vec::new() }
+    fn new(dir: &Path, machine: String, model: String) -> Self {
+        Self { note: Note::new(dir, FILE, MAX_BYTES), machine, model, last: Vec::new() }
     }
 
     fn read(&mut self) -> &[(String, Rate)] {
@@ -53,15 +53,7 @@ impl Remembered {
 
     /// Of all machines and models, the oldest first; none where the file is not as it is written.
     fn entries(&self) -> Vec<Entry> {
-        let read = || {
-            let mut bytes = Vec::new();
-            File::open(self.dir.join(FILE))?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-            io::Result::Ok(bytes)
-        };
-        let bytes = read().unwrap_or_default();
-        let within = bytes.len() as u64 <= MAX_BYTES;
-        let mut entries: Vec<Entry> =
-            if within { serde_json::from_slice(&bytes).unwrap_or_default() } else { Vec::new() };
+        let mut entries: Vec<Entry> = serde_json::from_slice(&self.note.read()).unwrap_or_default();
         entries.retain(|entry| entry.rate.is_measured());
         entries
     }
@@ -82,33 +74,20 @@ impl Remembered {
         }));
         entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
         self.last = rates;
-        fs::create_dir_all(&self.dir)?;
-        let temporary = self.dir.join(format!("{FILE}.{}.tmp", std::process::id()));
-        let written = create(&temporary, &serde_json::to_vec_pretty(&entries)?);
-        let done = written.and_then(|()| fs::rename(&temporary, self.dir.join(FILE)));
-        done.inspect_err(|_| drop(fs::remove_file(&temporary)))
+        self.note.write(&serde_json::to_vec_pretty(&entries)?)
     }
-}
-
-/// A file that only its owner reads: it tells what was in use.
-fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(bytes)
 }
 
 impl Engine {
     /// Begins with the rates of loading and computing that were measured before on this machine with this model, and keeps those
     /// that are measured from now on in `dir` whenever [`persist`](Self::persist) has saved all. For when tiers are attached.
-    pub fn remember_rates(&mut self, dir: impl Into<PathBuf>) {
+    pub fn remember_rates(&mut self, dir: impl AsRef<Path>) {
         let adapter = self.adapter();
         let machine = [&*adapter.name, &adapter.backend, &adapter.driver].join(" / ");
         let namespace = self.namespace("");
         let Some(persistence) = &mut self.reuse.persistence else { return };
         let model = namespace.key().0.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut remembered = Remembered::new(dir.into(), machine, model);
+        let mut remembered = Remembered::new(dir.as_ref(), machine, model);
         for (what, rate) in remembered.read() {
             let tier = persistence.tiers.stores().position(|store| store.name() == what);
             let place = match tier {

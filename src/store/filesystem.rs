@@ -13,16 +13,19 @@
 //! Manifests have a small budget beside it, and an order of their own, so that they outlive the blocks.
 //!
 //! The work is done in the call, not beside it: the one who awaits waits for the disk, so whoever must not wait puts a
-//! [`super::Background`] in front. Cost: a read is three system calls and its bytes, a write five.
+//! [`super::Background`] in front. Cost: a read is four system calls and its bytes, a write seven.
+//!
+//! Only a directory that is its user's alone is used, and only files that are: see `private`.
 
 use std::cell::RefCell;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::lru::{Entry, Lru};
 use super::manifest;
+use super::private::{self, Private, Refused};
 use super::scan::{self, Kind};
 use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Seal, Store, StoreError, Usage};
 
@@ -39,6 +42,10 @@ pub struct FilesystemConfig {
     pub rescan_ms: u64,
     /// A temporary file untouched for so long belongs to a process that died.
     pub stale_ms: u64,
+    /// A listing looks at so many blocks at most, the last used first.
+    pub listed_blocks: usize,
+    /// Bytes of headers and tokens that a listing reads at most.
+    pub listed_bytes: u64,
     /// For writes. A write past the deadline counts as failed, though it stays.
     pub breaker: BreakerConfig,
 }
@@ -47,13 +54,16 @@ impl Default for FilesystemConfig {
     fn default() -> Self {
         let breaker = BreakerConfig { failures: 3, deadline_ms: 5_000, pause_ms: 30_000, max_pause_ms: 600_000 };
         let (budget, max_value, pinned_percent) = (4 << 30, 64 << 20, 50);
-        Self { budget, max_value, pinned_percent, rescan_ms: 60_000, stale_ms: 600_000, breaker }
+        let (rescan_ms, stale_ms) = (60_000, 600_000);
+        let (listed_blocks, listed_bytes) = (1 << 16, 128 << 20);
+        Self { budget, max_value, pinned_percent, rescan_ms, stale_ms, listed_blocks, listed_bytes, breaker }
     }
 }
 
 /// A directory of values, one file each, shared with other processes.
 pub struct FilesystemStore {
     pub(super) root: PathBuf,
+    pub(super) private: Private,
     pub(super) config: FilesystemConfig,
     pub(super) clock: Clock,
     pub(super) inner: RefCell<Inner>,
@@ -70,8 +80,6 @@ pub(super) struct Inner {
     written: u64,
     /// The last use stamp given out, nanoseconds since the Unix epoch.
     last: u64,
-    /// Makes temporary names differ.
-    serial: u64,
     breaker: Breaker,
     pub(crate) usage: Usage,
 }
@@ -79,23 +87,22 @@ pub(super) struct Inner {
 impl FilesystemStore {
     /// Touches nothing yet: the directory is made by the first write.
     pub fn new(root: impl Into<PathBuf>, config: FilesystemConfig, clock: Clock) -> Self {
-        let (root, max_value) = (root.into(), manifest::MAX_BYTES as u64);
-        let of_manifests = FilesystemConfig { budget: manifest::budget(config.budget), max_value, ..config };
-        let manifests = Self::of_kind(Kind::Manifests, root.clone(), of_manifests, clock.clone());
-        Self { manifests: Some(Box::new(manifests)), ..Self::of_kind(Kind::Blocks, root, config, clock) }
+        Self::for_salt(root, "", config, clock)
     }
 
-    fn of_kind(kind: Kind, root: PathBuf, config: FilesystemConfig, clock: Clock) -> Self {
+    fn of_kind(kind: Kind, root: &Path, salt: &str, config: FilesystemConfig, clock: Clock) -> Self {
         let inner = Inner {
             lru: Lru::default(),
             scanned_ms: None,
             written: 0,
             last: 0,
-            serial: 0,
             breaker: Breaker::new(config.breaker),
             usage: Usage::default(),
         };
-        Self { root, config, clock, inner: RefCell::new(inner), kind, seal: None, manifests: None }
+        let below = scan::tenant(salt);
+        let part = if salt.is_empty() { root.to_owned() } else { root.join(&below) };
+        let private = Private::new(root, below);
+        Self { root: part, private, config, clock, inner: RefCell::new(inner), kind, seal: None, manifests: None }
     }
 
     /// Vouches for what it writes, and answers with nothing that nobody with this key wrote. Without one, whoever can write to the
@@ -109,13 +116,26 @@ impl FilesystemStore {
     /// The part of a shared cache directory that belongs to a salt: the directory itself for the empty one. Each part has
     /// a budget, an order and pins of its own, so no tenant evicts what another stored; together they may take the sum.
     pub fn for_salt(root: impl Into<PathBuf>, salt: &str, config: FilesystemConfig, clock: Clock) -> Self {
-        Self::new(scan::tenant(root.into(), salt), config, clock)
+        let (root, max_value) = (root.into(), manifest::MAX_BYTES as u64);
+        let of_manifests = FilesystemConfig { budget: manifest::budget(config.budget), max_value, ..config };
+        let manifests = Self::of_kind(Kind::Manifests, &root, salt, of_manifests, clock.clone());
+        Self { manifests: Some(Box::new(manifests)), ..Self::of_kind(Kind::Blocks, &root, salt, config, clock) }
+    }
+
+    /// Says why the directory is not used, where it is not its user's alone. One that is absent is made so when
+    /// something is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], with what to do about it.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let refused = self.private.folder("").err().filter(|error| Refused::of(error).is_some());
+        refused.map_or(Ok(()), |error| self.count(&mut self.inner.borrow_mut(), &self.root, Err(error)))
     }
 
     /// The directories of all salts that stored something below `root`, the empty salt's first. Their names do not tell
     /// the salts; [`FilesystemStore::new`] opens them.
     pub fn tenants(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
-        scan::tenants(root).map_err(|source| StoreError::Io { path: root.to_owned(), source })
+        scan::tenants(root).map_err(|source| failed(root, source))
     }
 
     /// What has the value of `key`.
@@ -133,9 +153,31 @@ impl FilesystemStore {
         scan::path(&self.root, key)
     }
 
+    /// Where the value of `key` is or would be, if there is a folder that it can be in.
+    pub(super) fn find(&self, key: &Key) -> io::Result<Option<PathBuf>> {
+        let name = scan::name(key);
+        let (folder, file) = name.rsplit_once('/').unwrap_or_default();
+        Ok(self.private.folder(folder)?.map(|folder| folder.join(file)))
+    }
+
+    /// False if there was none.
+    pub(super) fn delete(&self, key: &Key) -> io::Result<bool> {
+        self.find(key)?.map_or(Ok(false), |path| scan::remove(&path))
+    }
+
+    /// A file's place in the order, if it may be a value.
+    fn look(&self, key: &Key) -> io::Result<Option<Entry>> {
+        let entry = self.find(key)?.map_or(Ok(None), |path| scan::look(&path))?;
+        Ok(entry.filter(|entry| self.fits(entry)))
+    }
+
+    fn fits(&self, entry: &Entry) -> bool {
+        entry.bytes <= scan::cost(self.config.max_value)
+    }
+
     /// The keys of all entries that are there now, of whatever process, in no order.
     pub fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        let entries = scan::entries(&self.root, self.kind);
+        let entries = scan::entries(&self.private, self.kind);
         let entries = self.count(&mut self.inner.borrow_mut(), &self.root, entries)?;
         Ok(entries.into_iter().map(|(key, _)| key).collect())
     }
@@ -155,11 +197,17 @@ impl FilesystemStore {
         // Set first: a directory that cannot be read is not to be tried at every write.
         inner.scanned_ms = Some(now);
         inner.written = 0;
-        let entries = scan::entries(&self.root, self.kind)?;
+        let entries = scan::entries(&self.private, self.kind)?;
         inner.lru.clear();
         self.refresh_pins(inner);
-        entries.into_iter().for_each(|(key, entry)| inner.lru.insert(key, entry));
-        scan::sweep_temporary(&self.root, now, self.config.stale_ms)
+        for (key, entry) in entries {
+            match self.fits(&entry) {
+                true => inner.lru.insert(key, entry),
+                // Nobody reads it, and it would make all others go first.
+                false => inner.usage.evicted += u64::from(self.delete(&key)?),
+            }
+        }
+        scan::sweep_temporary(&self.private, now, self.config.stale_ms)
     }
 
     /// Removes what expired, then the least recently used, until `bytes` more fit in place of what `key` takes, or all that is
@@ -176,11 +224,10 @@ impl FilesystemStore {
             let expired = inner.lru.expired(now);
             let Some(victim) = expired.or(inner.lru.oldest().filter(|_| full)) else { break };
             let known = inner.lru.remove(&victim);
-            let path = self.path(&victim);
-            match scan::look(&path) {
+            match self.look(&victim) {
                 // Another process used it, or wrote it again.
                 Ok(Some(entry)) if known != Some(entry) => inner.lru.insert(victim, entry),
-                Ok(Some(_)) => match scan::remove(&path) {
+                Ok(Some(_)) => match self.delete(&victim) {
                     Ok(_) if expired.is_some() => inner.usage.expired += 1,
                     Ok(_) => inner.usage.evicted += 1,
                     Err(_) => inner.usage.failures += 1,
@@ -208,7 +255,9 @@ impl FilesystemStore {
         let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         let expires = ttl_ms.map_or(scan::NEVER_MS, |ttl| now.saturating_add(ttl)).min(scan::NEVER_MS);
         let used = inner.stamp(now);
-        self.replace(inner, &self.path(key), |file| {
+        let name = scan::name(key);
+        let (folder, name) = name.rsplit_once('/').unwrap_or_default();
+        self.replace(folder, name, |file| {
             match self.seal.as_ref().and_then(|seal| seal.fill(key, bytes)) {
                 Some((before, mac, behind)) => {
                     [before, &mac, behind].iter().try_for_each(|part| file.write_all(part))?
@@ -225,34 +274,31 @@ impl FilesystemStore {
         Ok(true)
     }
 
-    /// Puts a file in place of `target` that `fill` has written, or leaves all as it was.
+    /// Puts a file that `fill` has written into a folder, or leaves all as it was.
     pub(super) fn replace(
         &self,
-        inner: &mut Inner,
-        target: &Path,
+        folder: &str,
+        name: &str,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (mut file, temporary) = self.create(inner)?;
+        let (mut file, temporary) =
+            self.within(scan::TEMPORARY, |folder| private::create(folder, &format!("{}-", std::process::id())))?;
         let filled = fill(&mut file);
         drop(file);
-        filled.and_then(|()| commit(&temporary, target)).inspect_err(|_| drop(scan::remove(&temporary)))
+        filled
+            .and_then(|()| self.within(folder, |folder| private::commit(&temporary, &folder.join(name))))
+            .inspect_err(|_| drop(scan::remove(&temporary)))
     }
 
-    /// A new file that is only this writer's, in whatever process or container.
-    fn create(&self, inner: &mut Inner) -> io::Result<(File, PathBuf)> {
-        let folder = scan::temporary(&self.root);
-        let mut tries = 0;
-        loop {
-            inner.serial += 1;
-            tries += 1;
-            let path = folder.join(format!("{}-{}.tmp", std::process::id(), inner.serial));
-            match File::create_new(&path) {
-                Ok(file) => return Ok((file, path)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 100 => scan::create_private(&folder)?,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < 100 => {}
-                Err(error) => return Err(error),
+    /// Does something in a folder that is made if it is not there, and again if it went meanwhile.
+    fn within<T>(&self, folder: &str, mut work: impl FnMut(&Path) -> io::Result<T>) -> io::Result<T> {
+        if let Some(found) = self.private.folder(folder)? {
+            match work(&found) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => return done,
             }
         }
+        work(&self.private.make(folder)?)
     }
 
     /// The first `most` bytes of a value, or all of fewer. A use.
@@ -264,23 +310,18 @@ impl FilesystemStore {
     }
 
     fn read(&self, inner: &mut Inner, key: &Key, most: usize) -> io::Result<Option<Bytes>> {
-        let path = self.path(key);
         let now = (self.clock)();
-        let Some(entry) = scan::look(&path)? else {
+        let found = self.find(key)?.map_or(Ok(None), |path| private::open(&path))?;
+        let Some((file, found)) = found else {
             inner.lru.remove(key);
             return Ok(None);
         };
+        let (entry, length) = (scan::stamped(&found), found.len());
         if entry.expires_ms.is_some_and(|at| at <= now) && !self.is_pinned(inner, key) {
             inner.lru.remove(key);
-            inner.usage.expired += u64::from(scan::remove(&path).unwrap_or(false));
+            inner.usage.expired += u64::from(self.delete(key).unwrap_or(false));
             return Ok(None);
         }
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let length = file.metadata()?.len();
         if length > self.config.max_value {
             return Ok(None);
         }
@@ -290,7 +331,7 @@ impl FilesystemStore {
         if self.seal.as_ref().is_some_and(|seal| !seal.vouches(key, &bytes)) {
             inner.lru.remove(key);
             inner.usage.forged += 1;
-            inner.usage.failures += u64::from(scan::remove(&path).is_err());
+            inner.usage.failures += u64::from(self.delete(key).is_err());
             return Ok(None);
         }
         let used = inner.stamp(now);
@@ -302,7 +343,7 @@ impl FilesystemStore {
 
     fn look_up(&self, inner: &mut Inner, keys: &[Key]) -> io::Result<Vec<bool>> {
         let now = (self.clock)();
-        let found = keys.iter().map(|key| scan::look(&self.path(key))).collect::<io::Result<Vec<_>>>()?;
+        let found = keys.iter().map(|key| self.look(key)).collect::<io::Result<Vec<_>>>()?;
         let expired = |entry: &Entry| entry.expires_ms.is_some_and(|at| at <= now);
         if found.iter().zip(keys).any(|(entry, key)| entry.as_ref().is_some_and(expired) && !inner.lru.is_pinned(key)) {
             self.refresh_pins(inner);
@@ -316,7 +357,8 @@ impl FilesystemStore {
         let now = (self.clock)();
         for key in keys.iter().rev() {
             let used = inner.stamp(now);
-            if let Ok(file) = File::open(self.path(key)) {
+            let found = self.find(key).and_then(|path| path.map_or(Ok(None), |path| private::open(&path)));
+            if let Ok(Some((file, _))) = found {
                 let _ = scan::stamp_use(&file, used);
                 inner.lru.touch(key, used);
             }
@@ -326,7 +368,7 @@ impl FilesystemStore {
     pub(super) fn count<T>(&self, inner: &mut Inner, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
         result.map_err(|source| {
             inner.usage.failures += 1;
-            StoreError::Io { path: path.to_owned(), source }
+            failed(path, source)
         })
     }
 }
@@ -339,14 +381,10 @@ impl Inner {
     }
 }
 
-fn commit(temporary: &Path, target: &Path) -> io::Result<()> {
-    match fs::rename(temporary, target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            target.parent().map_or(Ok(()), scan::create_private)?;
-            fs::rename(temporary, target)
-        }
-        done => done,
-    }
+/// What went wrong with `path`, or what is refused on the way to it.
+fn failed(path: &Path, source: io::Error) -> StoreError {
+    let path = Refused::of(&source).map_or(path, |refused| &refused.path).to_owned();
+    StoreError::Io { path, source }
 }
 
 impl Store for FilesystemStore {
@@ -399,9 +437,8 @@ impl Store for FilesystemStore {
             let home = self.home(key);
             let inner = &mut *home.inner.borrow_mut();
             inner.lru.remove(key);
-            let path = home.path(key);
-            let removed = scan::remove(&path);
-            home.count(inner, &path, removed)
+            let removed = home.delete(key);
+            home.count(inner, &home.path(key), removed)
         })
     }
 
@@ -411,10 +448,10 @@ impl Store for FilesystemStore {
             for store in std::iter::once(self).chain(self.manifests.as_deref()) {
                 let inner = &mut *store.inner.borrow_mut();
                 inner.lru = Lru::default();
-                let emptied = super::pins::remove_all(&store.root)
-                    .and_then(|()| scan::entries(&store.root, store.kind))
-                    .and_then(|found| found.iter().try_for_each(|(key, _)| scan::remove(&store.path(key)).map(drop)))
-                    .and_then(|()| scan::sweep_temporary(&store.root, (store.clock)(), store.config.stale_ms));
+                let emptied = super::pins::remove_all(&store.private)
+                    .and_then(|()| scan::entries(&store.private, store.kind))
+                    .and_then(|found| found.iter().try_for_each(|(key, _)| store.delete(key).map(drop)))
+                    .and_then(|()| scan::sweep_temporary(&store.private, (store.clock)(), store.config.stale_ms));
                 outcome = outcome.and(store.count(inner, &store.root, emptied));
             }
             outcome

@@ -32,6 +32,8 @@ mod pack;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 mod pins;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
+mod private;
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 mod remote;
 #[cfg(not(target_arch = "wasm32"))]
@@ -43,6 +45,8 @@ mod seal;
 #[cfg(not(target_arch = "wasm32"))]
 mod secret;
 mod tiers;
+#[cfg(not(target_arch = "wasm32"))]
+mod tree;
 mod workers;
 
 use std::pin::Pin;
@@ -57,7 +61,7 @@ pub use background::{Background, BackgroundConfig};
 pub use blob::{BLOCK, Blob, Description, Expected, Family, Producer, Reject, Wanted};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
 #[cfg(not(target_arch = "wasm32"))]
-pub use chains::{Chain, Removed};
+pub use chains::{Chain, Chains, Removed};
 pub use deadline::Deadline;
 pub use file::{Element, MAX_HEADER, Row};
 #[cfg(not(target_arch = "wasm32"))]
@@ -67,6 +71,7 @@ pub use memory::MemoryStore;
 pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackKey, PackLimits, PackSigner, PackStore};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pins::{Listing, MAX_PINNED, Pinned};
+pub(crate) use private::Note;
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 pub use remote::{Guard, RemoteConfig, connect};
 #[cfg(not(target_arch = "wasm32"))]

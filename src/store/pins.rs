@@ -13,7 +13,6 @@
 //! Cost: reading all pins, for each scan, is one hash over 65 bytes a block.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::{hex, unhex};
 use super::filesystem::{FilesystemStore, Inner};
+use super::private::{self, Private};
 use super::{Key, StoreError, scan};
 
 /// Blocks that one pin names at most: a million tokens.
@@ -28,6 +28,8 @@ pub const MAX_PINNED: usize = 1 << 16;
 
 const FORMAT: &str = "headstart-pin/1";
 const SUFFIX: &str = ".pin";
+/// Where pins lie, below the root.
+const PINS: &str = "pins";
 const MAX_FILE: u64 = 65 * MAX_PINNED as u64 + 128;
 
 /// A pin, and how much of what it names is there.
@@ -55,7 +57,8 @@ impl FilesystemStore {
     /// `a-z`, `0-9`, `.`, `_` and `-`, the first a letter or digit. Fails, changing nothing, if all pins together would
     /// pass their share of the budget; a block that is missing counts as much as the largest of its chain that is not.
     pub fn pin(&self, name: &str, keys: &[Key]) -> Result<Pinned, StoreError> {
-        let path = path(&self.root, name)?;
+        let file = file(name)?;
+        let path = self.root.join(PINS).join(&file);
         let problem = match keys.len() {
             0 => Some("it names no block".to_owned()),
             1..=MAX_PINNED => None,
@@ -65,7 +68,7 @@ impl FilesystemStore {
             return Err(StoreError::Pin { name: name.to_owned(), problem });
         }
         let inner = &mut *self.inner.borrow_mut();
-        let loaded = load(&self.root);
+        let loaded = load(&self.private);
         let mut pins = self.count(inner, &self.root, loaded)?.found;
         pins.retain(|pin| pin.0 != name);
         pins.push((name.to_owned(), keys.to_vec()));
@@ -76,7 +79,7 @@ impl FilesystemStore {
             return Err(StoreError::PinsFull { asked, allowed });
         }
         let text = render(keys);
-        let written = self.replace(inner, &path, |file| {
+        let written = self.replace(PINS, &file, |file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         });
@@ -89,9 +92,11 @@ impl FilesystemStore {
 
     /// Lets its blocks go like any other, from now on. False if there is no such pin. A damaged one goes too.
     pub fn unpin(&self, name: &str) -> Result<bool, StoreError> {
-        let path = path(&self.root, name)?;
+        let file = file(name)?;
+        let path = self.root.join(PINS).join(&file);
         let inner = &mut *self.inner.borrow_mut();
-        let removed = scan::remove(&path);
+        let removed =
+            self.private.folder(PINS).and_then(|pins| pins.map_or(Ok(false), |pins| scan::remove(&pins.join(file))));
         let removed = self.count(inner, &path, removed)?;
         self.refresh_pins(inner);
         Ok(removed)
@@ -100,7 +105,7 @@ impl FilesystemStore {
     /// All pins by name, of whatever process.
     pub fn pins(&self) -> Result<Listing<Pinned>, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
-        let listed = load(&self.root).and_then(|pins| {
+        let listed = load(&self.private).and_then(|pins| {
             let found =
                 pins.found.into_iter().map(|(name, keys)| self.pinned(name, keys)).collect::<io::Result<_>>()?;
             Ok(Listing { found, damaged: pins.damaged })
@@ -118,7 +123,7 @@ impl FilesystemStore {
 
     /// If the pins cannot be read, those known stay.
     pub(super) fn refresh_pins(&self, inner: &mut Inner) {
-        match load(&self.root) {
+        match load(&self.private) {
             Ok(pins) => inner.lru.pin(pins.found.into_iter().flat_map(|pin| pin.1).collect()),
             Err(_) => inner.usage.failures += 1,
         }
@@ -147,7 +152,8 @@ impl FilesystemStore {
     }
 
     fn cost(&self, key: &Key) -> io::Result<Option<u64>> {
-        Ok(scan::look(&self.path(key))?.map(|entry| entry.bytes))
+        let path = self.find(key)?;
+        Ok(path.map_or(Ok(None), |path| scan::look(&path))?.map(|entry| entry.bytes))
     }
 }
 
@@ -155,9 +161,9 @@ impl FilesystemStore {
 pub(super) type Named = (String, Vec<Key>);
 
 /// All pins by name.
-pub(super) fn load(root: &Path) -> io::Result<Listing<Named>> {
+pub(super) fn load(place: &Private) -> io::Result<Listing<Named>> {
     let mut pins = Listing { found: Vec::new(), damaged: 0 };
-    for (name, path) in files(root)? {
+    for (name, path) in files(place)? {
         match read(&path) {
             Ok(Some(keys)) => pins.found.push((name, keys)),
             Ok(None) => pins.damaged += 1,
@@ -170,22 +176,23 @@ pub(super) fn load(root: &Path) -> io::Result<Listing<Named>> {
     Ok(pins)
 }
 
-pub(super) fn remove_all(root: &Path) -> io::Result<()> {
-    files(root)?.iter().try_for_each(|(_, path)| scan::remove(path).map(drop))
+pub(super) fn remove_all(place: &Private) -> io::Result<()> {
+    files(place)?.iter().try_for_each(|(_, path)| scan::remove(path).map(drop))
 }
 
-fn files(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let named = scan::list(&root.join("pins"))?.into_iter().filter_map(|file| {
+fn files(place: &Private) -> io::Result<Vec<(String, PathBuf)>> {
+    let named = scan::list(place.folder(PINS)?)?.into_iter().filter_map(|file| {
         let name = file.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned();
-        let ours = is_name(&name) && file.file_type().is_ok_and(|kind| kind.is_file());
+        let ours = is_name(&name) && file.metadata().is_ok_and(|found| private::is_own_file(&found));
         ours.then(|| (name, file.path()))
     });
     Ok(named.collect())
 }
 
-fn path(root: &Path, name: &str) -> Result<PathBuf, StoreError> {
+/// What the file of a pin is called.
+fn file(name: &str) -> Result<String, StoreError> {
     match is_name(name) {
-        true => Ok(root.join("pins").join(name.to_owned() + SUFFIX)),
+        true => Ok(name.to_owned() + SUFFIX),
         false => {
             let problem = "a name is 1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit";
             Err(StoreError::Pin { name: name.to_owned(), problem: problem.to_owned() })
@@ -207,8 +214,8 @@ fn render(keys: &[Key]) -> String {
 
 /// `None` if this is no pin that [`render`] wrote.
 fn read(path: &Path) -> io::Result<Option<Vec<Key>>> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
+    let (file, found) = private::open(path)?.ok_or(io::ErrorKind::NotFound)?;
+    let length = found.len();
     if length > MAX_FILE {
         return Ok(None);
     }

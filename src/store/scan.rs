@@ -6,9 +6,11 @@
 //! touched: the directory is the user's to choose.
 //!
 //! A file needs no index beside it: its access time is its last use, which every process sets and reads, and its
-//! modification time is when it expires. Both are written explicitly, so mount options do not matter.
+//! modification time is when it expires, in whole milliseconds. Both are written explicitly, so mount options do not
+//! matter. A copy has the time of copying, which is no whole millisecond where the file system counts in less: it does not
+//! expire.
 
-use std::fs::{self, DirBuilder, File, FileTimes, Metadata};
+use std::fs::{self, File, FileTimes, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +21,7 @@ use super::Key;
 use super::file::{hex, unhex};
 use super::lru::Entry;
 use super::manifest::is_manifest;
+use super::private::{Private, is_own_file};
 
 /// The year 2100: the modification time of what does not expire.
 pub(crate) const NEVER_MS: u64 = 4_102_444_800_000;
@@ -72,37 +75,50 @@ pub(crate) fn key_of(text: &str) -> Option<Key> {
     (name(&key) == text).then_some(key)
 }
 
-pub(crate) fn temporary(root: &Path) -> PathBuf {
-    root.join("tmp")
-}
+/// Where files are while they are written, below the root.
+pub(crate) const TEMPORARY: &str = "tmp";
 
-/// Named by a hash, so that a salt is neither told nor a path.
-pub(crate) fn tenant(root: PathBuf, salt: &str) -> PathBuf {
+/// Where the part of a salt lies, below the root. Named by a hash, so that a salt is neither told nor a path.
+pub(crate) fn tenant(salt: &str) -> PathBuf {
     match salt {
-        "" => root,
-        salt => root.join("tenants").join(&hex(&Sha256::digest(salt).into())[..16]),
+        "" => PathBuf::new(),
+        salt => Path::new("tenants").join(&hex(&Sha256::digest(salt).into())[..16]),
     }
 }
 
 /// The root itself, if it has entries' folders, and all tenants below it.
 pub(crate) fn tenants(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let ours = |name: &str| name.len() == 16 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-    let folders = list(&root.join("tenants"))?;
-    let folders = folders.iter().filter(|folder| folder.file_name().to_str().is_some_and(ours));
-    let mut found: Vec<PathBuf> = folders.map(|folder| folder.path()).collect();
-    found.sort();
-    found.insert(0, root.to_owned());
-    found.retain(|folder| [Kind::Blocks, Kind::Manifests].iter().any(|kind| folder.join(kind.folder()).is_dir()));
+    let place = Private::new(root, "");
+    let ours = |name: &String| name.len() == 16 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let names = list(place.folder("tenants")?)?.into_iter().filter_map(|folder| folder.file_name().into_string().ok());
+    let mut parts: Vec<String> = names.filter(ours).map(|name| format!("tenants/{name}")).collect();
+    parts.sort();
+    parts.insert(0, String::new());
+    let mut found = Vec::new();
+    for part in parts {
+        for kind in [Kind::Blocks, Kind::Manifests] {
+            if place.folder(format!("{part}/{}", kind.folder()).trim_start_matches('/'))?.is_some() {
+                found.push(if part.is_empty() { root.to_owned() } else { root.join(part) });
+                break;
+            }
+        }
+    }
     Ok(found)
 }
 
-/// A regular file's place in the order, or `None` for anything else (which is not ours).
+/// A regular file's place in the order, or `None` for anything else, or another user's (which is not ours).
 pub(crate) fn entry(metadata: &Metadata) -> Option<Entry> {
+    is_own_file(metadata).then(|| stamped(metadata))
+}
+
+/// What a file of ours says of itself.
+pub(crate) fn stamped(metadata: &Metadata) -> Entry {
     let since = |time: io::Result<SystemTime>| time.ok()?.duration_since(UNIX_EPOCH).ok();
     let used = since(metadata.accessed()).map_or(0, |since| since.as_nanos() as u64);
-    let expires_ms = since(metadata.modified()).map_or(0, |since| since.as_millis() as u64);
-    let expires_ms = Some(expires_ms).filter(|at| *at < NEVER_MS);
-    metadata.is_file().then(|| Entry { bytes: cost(metadata.len()), used, expires_ms })
+    let expires = since(metadata.modified()).unwrap_or_default();
+    let is_copy = !expires.subsec_nanos().is_multiple_of(1_000_000);
+    let expires_ms = Some(expires.as_millis() as u64).filter(|at| !is_copy && *at < NEVER_MS);
+    Entry { bytes: cost(metadata.len()), used, expires_ms }
 }
 
 /// `None` where there is no such file.
@@ -124,30 +140,35 @@ pub(crate) fn stamp_use(file: &File, used_ns: u64) -> io::Result<()> {
 }
 
 /// Every entry of a kind that is there now. A folder or file that vanishes meanwhile was another process's to remove.
-pub(crate) fn entries(root: &Path, kind: Kind) -> io::Result<Vec<(Key, Entry)>> {
+pub(crate) fn entries(place: &Private, kind: Kind) -> io::Result<Vec<(Key, Entry)>> {
     let mut found = Vec::new();
-    let all = root.join(kind.folder());
-    if !all.try_exists()? {
-        return Ok(found);
+    let mut folders = vec![kind.folder().to_owned()];
+    for _ in 0..2 {
+        let there = folders.into_iter().filter_map(|folder| match place.folder(&folder) {
+            Ok(there) => there.map(|_| Ok(folder)),
+            Err(error) => Some(Err(error)),
+        });
+        let there: Vec<String> = there.collect::<io::Result<_>>()?;
+        folders = there.iter().flat_map(|folder| (0..16).map(move |digit| format!("{folder}/{digit:x}"))).collect();
     }
-    for folder in 0..256 {
-        let folder = all.join(format!("{:x}", folder / 16)).join(format!("{:x}", folder % 16));
-        for file in list(&folder)? {
+    for folder in folders {
+        for file in list(place.folder(&folder)?)? {
             let Some(key) = file.file_name().to_str().and_then(|n| n.strip_suffix(kind.suffix())).and_then(unhex)
             else {
                 continue;
             };
+            let is_at_home = || name(&key).rsplit_once('/').is_some_and(|(home, _)| home == folder);
             let known = file.metadata().ok().and_then(|metadata| entry(&metadata));
-            found.extend(known.filter(|_| path(root, &key) == file.path()).map(|entry| (key, entry)));
+            found.extend(known.filter(|_| is_at_home()).map(|entry| (key, entry)));
         }
     }
     Ok(found)
 }
 
-/// Removes files that nobody goes on writing: those in use were created less than `stale_ms` ago.
-pub(crate) fn sweep_temporary(root: &Path, now_ms: u64, stale_ms: u64) -> io::Result<()> {
-    for file in list(&temporary(root))? {
-        let ours = file.file_name().to_str().is_some_and(|name| name.ends_with(".tmp"));
+/// Removes files of our naming that nobody goes on writing: those in use were created less than `stale_ms` ago.
+pub(crate) fn sweep_temporary(place: &Private, now_ms: u64, stale_ms: u64) -> io::Result<()> {
+    for file in list(place.folder(TEMPORARY)?)? {
+        let ours = file.file_name().to_str().is_some_and(is_temporary);
         let Some(entry) = file.metadata().ok().as_ref().and_then(entry).filter(|_| ours) else { continue };
         if (entry.used / 1_000_000).saturating_add(stale_ms) <= now_ms {
             remove(&file.path())?;
@@ -156,25 +177,26 @@ pub(crate) fn sweep_temporary(root: &Path, now_ms: u64, stale_ms: u64) -> io::Re
     Ok(())
 }
 
-/// False if it was not there.
+/// A process, something that no other file has, `.tmp`.
+fn is_temporary(name: &str) -> bool {
+    let parts = name.strip_suffix(".tmp").and_then(|name| name.split_once('-'));
+    let is = |text: &str, digit: fn(&u8) -> bool| !text.is_empty() && text.as_bytes().iter().all(digit);
+    parts.is_some_and(|(process, own)| is(process, u8::is_ascii_digit) && is(own, u8::is_ascii_hexdigit))
+}
+
+/// False if no file was there.
 pub(crate) fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Folders only their owner enters: the blocks hold what was said.
-pub(crate) fn create_private(folder: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-pub(crate) fn list(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+/// What lies in a folder, if there is one.
+pub(crate) fn list(folder: Option<PathBuf>) -> io::Result<Vec<fs::DirEntry>> {
+    let Some(folder) = folder else { return Ok(Vec::new()) };
     match fs::read_dir(folder) {
         Ok(entries) => Ok(entries.filter_map(Result::ok).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -1,11 +1,11 @@
 //! Secrets in files.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::file::{hex, unhex};
-use super::{Key, StoreError};
+use super::{Key, StoreError, private};
 
 /// Of a secret that somebody else made.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
@@ -16,10 +16,16 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
 /// [`StoreError::Secret`] where the file holds something else, belongs to somebody else, is open to others, or cannot be made.
 pub fn key_file(path: &Path) -> Result<Key, StoreError> {
     let read = || {
+        let Some((file, found)) = private::open(path)? else {
+            let problem = "it is not a file of this user's; name another";
+            return path.symlink_metadata().and(Err(io::Error::other(problem)));
+        };
+        if is_shared(&found) {
+            let problem = "others may read or write it; remove it, or give it mode 600 if nobody has";
+            return Err(io::Error::other(problem));
+        }
         let mut text = String::new();
-        let file = File::open(path)?;
-        is_private(&file)?;
-        file.take(65).read_to_string(&mut text)?;
+        file.take(66).read_to_string(&mut text)?;
         let problem = "it does not hold 64 hexadecimal digits; remove it, and what was kept under it is computed anew";
         unhex(text.trim_end()).ok_or_else(|| io::Error::other(problem))
     };
@@ -50,7 +56,7 @@ fn make(path: &Path) -> io::Result<()> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    super::scan::create_private(folder)?;
+    private::builder().recursive(true).create(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(hex(&key).as_bytes())?;
     file.write_all(b"\n")?;
@@ -62,24 +68,13 @@ fn make(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn is_private(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-
-    let found = file.metadata()?;
-    let problem = match () {
-        _ if !found.is_file() => "it is not a file; name another",
-        _ if found.uid() != rustix::process::geteuid().as_raw() => {
-            "it belongs to another user; name another, or remove it"
-        }
-        _ if found.mode() & 0o077 != 0 => "others may read or write it; remove it, or give it mode 600 if nobody has",
-        _ => return Ok(()),
-    };
-    Err(io::Error::other(problem))
+fn is_shared(found: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::mode(found) & 0o077 != 0
 }
 
 #[cfg(not(unix))]
-fn is_private(_: &File) -> io::Result<()> {
-    Ok(())
+fn is_shared(_: &Metadata) -> bool {
+    false
 }
 
 fn fault(path: &Path, problem: String) -> StoreError {

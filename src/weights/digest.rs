@@ -92,8 +92,7 @@ fn hex(hash: Sha256) -> String {
 
 #[cfg(not(target_arch = "wasm32"))]
 mod remembered {
-    use std::fs::{self, File};
-    use std::io::{self, Read, Write};
+    use std::io;
     use std::path::{Path, PathBuf};
     use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -101,12 +100,14 @@ mod remembered {
 
     use super::{Progress, combine, hash};
     use crate::error::Result;
+    use crate::store::{Note, Seal};
     use crate::weights::{
         checkpoint::Checkpoint,
         source::{ByteSource, FileSource, Identity},
     };
 
     const FILE: &str = "weights.json";
+    const PURPOSE: &[u8] = b"headstart-weights/1";
     const MAX_ENTRIES: usize = 256;
     /// 256 paths of 4,096 characters, each escaped, fit with what else an entry has.
     const MAX_BYTES: u64 = 8 << 20;
@@ -120,16 +121,23 @@ mod remembered {
     /// as that (FAT), so it could be written once more and keep its mtime. Where the system has no inodes, who changes a
     /// file in place between the sampled bytes and sets its mtime back by hand is not found out.
     ///
+    /// The directory is believed, and written to, only where it is its user's alone, as a [`crate::FilesystemStore`] does.
     /// The list is replaced by renaming, so readers find a whole one; of two writers at once the later wins, and what the
-    /// other knew is hashed again. A list that is damaged, or that cannot be written, costs time only.
+    /// other knew is hashed again. A list that is damaged, that somebody without the key wrote, or that cannot be written, costs
+    /// time only. The default remembers nothing.
+    #[derive(Default)]
     pub struct Remembered {
-        dir: PathBuf,
+        list: Option<Note>,
+        seal: Option<Seal>,
     }
 
     #[derive(Default, Serialize, Deserialize)]
     struct List {
         /// The oldest first.
         entries: Vec<Entry>,
+        /// HMAC-SHA-256 of the entries, under the key of whoever keeps the list.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<String>,
     }
 
     #[derive(Serialize, Deserialize)]
@@ -141,8 +149,14 @@ mod remembered {
 
     impl Remembered {
         /// Touches nothing yet: the directory is made when there is something to remember.
-        pub fn new(dir: impl Into<PathBuf>) -> Self {
-            Self { dir: dir.into() }
+        pub fn new(dir: impl AsRef<Path>) -> Self {
+            Self { list: Some(Note::new(dir.as_ref(), FILE, MAX_BYTES)), seal: None }
+        }
+
+        /// Believes no list but one that was written with this key.
+        #[must_use]
+        pub fn sealed(self, seal: Seal) -> Self {
+            Self { seal: Some(seal), ..self }
         }
 
         /// [`Checkpoint::digest`], reading only the parts that are not remembered.
@@ -169,7 +183,7 @@ mod remembered {
             if !fresh.is_empty() {
                 // Read again: another process may have added to it while this one was hashing.
                 let list = self.read().with(fresh);
-                let _ = self.write(&list);
+                let _ = self.write(list);
             }
             Ok(combine(checkpoint, &digests))
         }
@@ -186,28 +200,24 @@ mod remembered {
 
         /// What is remembered; nothing where the file is absent, damaged or too large.
         fn read(&self) -> List {
-            let read = || {
-                let mut bytes = Vec::new();
-                File::open(self.dir.join(FILE))?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-                io::Result::Ok(bytes)
-            };
-            let bytes = read().unwrap_or_default();
-            match bytes.len() as u64 <= MAX_BYTES {
-                true => serde_json::from_slice(&bytes).unwrap_or_default(),
-                false => List::default(),
+            let Some(note) = &self.list else { return List::default() };
+            let list: List = serde_json::from_slice(&note.read()).unwrap_or_default();
+            if self.seal.is_none() || (list.mac.is_some() && list.mac == self.mac(&list)) {
+                list
+            } else {
+                List::default()
             }
         }
 
-        fn write(&self, list: &List) -> io::Result<()> {
-            fs::create_dir_all(&self.dir)?;
-            let (mut file, temporary) = create(&self.dir)?;
-            let written = file.write_all(&serde_json::to_vec_pretty(list)?);
-            drop(file);
-            let done = written.and_then(|()| fs::rename(&temporary, self.dir.join(FILE)));
-            if done.is_err() {
-                let _ = fs::remove_file(&temporary);
-            }
-            done
+        fn write(&self, list: List) -> io::Result<()> {
+            let Some(note) = &self.list else { return Ok(()) };
+            note.write(&serde_json::to_vec_pretty(&List { mac: self.mac(&list), ..list })?)
+        }
+
+        fn mac(&self, list: &List) -> Option<String> {
+            let entries = serde_json::to_vec(&list.entries).ok()?;
+            let mac = self.seal.as_ref()?.mac(&[PURPOSE, &entries].concat());
+            Some(mac.iter().map(|byte| format!("{byte:02x}")).collect())
         }
     }
 
@@ -226,16 +236,6 @@ mod remembered {
             self.entries.drain(..extra);
             self
         }
-    }
-
-    /// A new file that is only this writer's, in whatever process or container.
-    fn create(dir: &Path) -> io::Result<(File, PathBuf)> {
-        let paths = (0..100).map(|n| dir.join(format!("{FILE}.{n}.tmp")));
-        let created = |path: PathBuf| match File::create_new(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-            file => Some(file.map(|file| (file, path))),
-        };
-        paths.into_iter().find_map(created).unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))
     }
 
     /// Not where the clock is behind the file's time either.

@@ -102,6 +102,8 @@ pub use file::FileSource;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod file {
+    #[cfg(unix)]
+    use std::os::unix::fs::OpenOptionsExt;
     use std::{
         fs::{File, Metadata},
         io,
@@ -126,13 +128,20 @@ mod file {
         /// Opens a file for reading; its length is taken once.
         ///
         /// # Errors
-        /// [`Error::Io`].
+        /// [`Error::Io`], also for a directory, a pipe and whatever else has no length.
         pub fn open(path: impl AsRef<Path>) -> Result<Self> {
             let path = path.as_ref();
             let open = || {
-                let file = File::open(path)?;
-                let len = file.metadata()?.len();
-                Ok((file, len))
+                let mut options = File::options();
+                // A pipe in its place is not waited for.
+                #[cfg(unix)]
+                OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits() as i32);
+                let file = options.read(true).open(path)?;
+                let found = file.metadata()?;
+                match found.is_file() {
+                    true => Ok((file, found.len())),
+                    false => Err(io::Error::other("this is no file")),
+                }
             };
             let (file, len) = open().map_err(|source| Error::io(path, source))?;
             Ok(Self { file, path: path.to_owned(), name: path.display().to_string(), len })

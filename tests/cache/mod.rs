@@ -3,6 +3,8 @@
 //! Small models answer in a moment, and their tokens are bytes, so that how much must be reused is known to the token.
 
 mod engine;
+#[cfg(unix)]
+mod owners;
 mod packs;
 mod runs;
 mod stored;

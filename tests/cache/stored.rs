@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use headstart::store::{Blob, Element, FilesystemConfig, FilesystemStore, Producer, Store, system_clock};
+use pollster::block_on;
 use serde_json::{Value, json};
 
 use super::{BLOCK, Home, RULES, SHIP, WHALE, asked, files, length, reused, shared};
@@ -172,4 +174,35 @@ fn pins_have_names_and_a_share() {
     let message = refusal(&mut pin(&["--name", "rules", "--cache-budget", "64KiB"]));
     assert!(message.contains("bytes would be pinned") && message.contains("more room"), "{message}");
     assert_eq!(home.ls()["pins"], json!([]));
+}
+
+/// Forged blocks that claim to be of ever other models.
+#[test]
+fn what_a_listing_leaves_out_is_said() {
+    let home = Home::new(TINY);
+    generate(&home, WHALE);
+    assert_eq!(home.ls()["left_out"], 0);
+    let disk = FilesystemStore::new(home.dir(), FilesystemConfig::default(), system_clock());
+    for n in 0..80 {
+        let key = [n; 32];
+        let forged = Blob {
+            key,
+            parent: [200; 32],
+            tokens: vec![1],
+            namespace: [("weights".to_owned(), format!("{n:02}").repeat(120_000))].into(),
+            producer: Producer::Prefill,
+            last_hidden: None,
+            element: Element::F16,
+            rows: Vec::new(),
+            windows: 0,
+            kv: Vec::new(),
+            state: Vec::new(),
+        };
+        block_on(disk.put(&key, &forged.encode().into(), None)).unwrap();
+    }
+    let left_out = home.ls()["left_out"].as_u64().unwrap();
+    assert!((1..80).contains(&left_out), "{left_out}");
+    let output = prefix(&home, &["ls"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("{left_out} blocks that were used longest ago are left out")), "{said}");
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use headstart::model::Role;
 use headstart::quant::Format;
+use headstart::store::Seal;
 use headstart::weights::digest::Remembered;
-use headstart::weights::{ByteSource, Checkpoint, Identity, Kind, MemorySource, ReadFuture};
+use headstart::weights::{ByteSource, Checkpoint, FileSource, Identity, Kind, MemorySource, ReadFuture};
 use pollster::block_on;
 use sha2::{Digest, Sha256};
 
@@ -345,4 +346,142 @@ fn writers_at_once_leave_a_list_that_is_whole() {
     let remembered = Remembered::new(directory.path());
     assert!((0..8).any(|n| ask(&remembered, &path(n)).1 == 0), "the last writer's is there");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 9, "nothing is left behind");
+}
+
+/// Everything else is as it was: only the bytes tell.
+#[cfg(unix)]
+#[test]
+fn a_file_changed_in_place_is_known_by_its_bytes() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    let mut bytes = tiny_file();
+    fs::write(&path, &bytes).unwrap();
+    age(&path, 100);
+    let remembered = Remembered::new(directory.path());
+    ask(&remembered, &path);
+    let before = fs::metadata(&path).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    // As if the clock of the inode had stood still.
+    let changed = |found: &fs::Metadata| (found.ctime() * 1_000_000_000 + found.ctime_nsec()).to_string();
+    let list = directory.path().join("weights.json");
+    let text = fs::read_to_string(&list).unwrap();
+    let (old, new) = (changed(&before), changed(&fs::metadata(&path).unwrap()));
+    assert!(old != new && text.contains(&old), "{text}");
+    fs::write(&list, text.replace(&old, &new)).unwrap();
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), bytes.len() as u64));
+    assert_eq!(ask(&remembered, &path).1, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_the_list_or_of_a_file_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    let bytes = tiny_file();
+    fs::write(&path, &bytes).unwrap();
+    age(&path, 100);
+    let make_pipe = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let remembered = Remembered::new(directory.path());
+    ask(&remembered, &path);
+    let list = directory.path().join("weights.json");
+    make_pipe(&list);
+    assert!(remembered.files().is_empty());
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), bytes.len() as u64));
+    assert_eq!(ask(&remembered, &path).1, 0, "it is replaced");
+    // A link is neither read nor written through.
+    let elsewhere = directory.path().join("elsewhere.json");
+    fs::rename(&list, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &list).unwrap();
+    let before = fs::read(&elsewhere).unwrap();
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), bytes.len() as u64));
+    assert!(!list.is_symlink() && fs::read(&elsewhere).unwrap() == before);
+    make_pipe(&path);
+    assert!(remembered.files().is_empty());
+    assert!(FileSource::open(&path).is_err());
+}
+
+#[test]
+fn what_dead_writers_left_neither_stops_remembering_nor_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    let bytes = tiny_file();
+    fs::write(&path, &bytes).unwrap();
+    age(&path, 100);
+    let left = |name: String, seconds: u64| {
+        let path = directory.path().join(name);
+        fs::write(&path, b"half").unwrap();
+        age(&path, seconds);
+        path
+    };
+    let old: Vec<_> = (0..100).map(|n| left(format!("weights.json.{n}.tmp"), 9_000)).collect();
+    let kept = [
+        left("weights.json.100.tmp".into(), 60),
+        left("weights.json.letter.tmp".into(), 9_000),
+        left("weights.json.tmp".into(), 9_000),
+        left("letter.tmp".into(), 9_000),
+    ];
+    let remembered = Remembered::new(directory.path());
+    ask(&remembered, &path);
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), 0));
+    assert!(old.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
+}
+
+/// Not even its own list is believed where others can write.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_others_write_to_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    let bytes = tiny_file();
+    fs::write(&path, &bytes).unwrap();
+    age(&path, 100);
+    let cache = directory.path().join("cache");
+    let remembered = Remembered::new(&cache);
+    ask(&remembered, &path);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&cache), mode(&cache.join("weights.json"))), (0o700, 0o600));
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(remembered.files().is_empty());
+    assert_eq!(ask(&remembered, &path), (sha(&bytes), bytes.len() as u64));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_list_that_somebody_without_the_key_wrote_is_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
+    let bytes = tiny_file();
+    fs::write(&path, &bytes).unwrap();
+    age(&path, 100);
+    let cache = directory.path().join("cache");
+    let open = |secret: &[u8]| Remembered::new(&cache).sealed(Seal::new(secret));
+    let hashed = (sha(&bytes), bytes.len() as u64);
+    assert_eq!(ask(&open(b"one"), &path), hashed);
+    assert_eq!(ask(&open(b"one"), &path), (sha(&bytes), 0), "and then it is remembered");
+    assert_eq!(open(b"one").files().len(), 1);
+    assert!(open(b"two").files().is_empty());
+    let list = cache.join("weights.json");
+    let whole = fs::read_to_string(&list).unwrap();
+    for changed in [
+        whole.replace(&sha(&bytes), &"0".repeat(64)),
+        whole.replacen("\"mac\"", "\"man\"", 1),
+        whole.replacen("\"mac\": \"", "\"mac\": \"0", 1),
+    ] {
+        assert_ne!(changed, whole);
+        fs::write(&list, changed).unwrap();
+        assert!(open(b"one").files().is_empty());
+        assert_eq!(ask(&open(b"one"), &path), hashed);
+    }
+    assert_eq!(ask(&Remembered::default(), &path), hashed, "nothing is remembered");
 }

@@ -8,27 +8,27 @@ use std::time::Duration;
 
 use headstart::kv::{self, Fields, Namespace};
 use headstart::store::{
-    BLOCK, Bytes, Chain, Description, FilesystemConfig, FilesystemStore, Listing, Reject, Removed, Store, StoreError,
+    BLOCK, Bytes, Chain, Chains, Description, FilesystemConfig, FilesystemStore, Reject, Removed, Store, StoreError,
 };
 use proptest::prelude::*;
 
 use super::*;
 use crate::support::blob::regions;
 
-const FILE: u64 = 4096;
+pub const FILE: u64 = 4096;
 
-fn namespace(salt: &str) -> Namespace {
+pub fn namespace(salt: &str) -> Namespace {
     Namespace::new(Fields { weights: "w".into(), salt: salt.into(), ..Fields::default() })
 }
 
 /// The key that a namespace's first block has as its parent.
-fn root(fields: &BTreeMap<String, String>) -> Option<Key> {
+pub fn root(fields: &BTreeMap<String, String>) -> Option<Key> {
     let fields = Fields::from_entries(fields.iter().map(|(tag, value)| (&**tag, &**value)))?;
     Some(Namespace::new(fields).key().0)
 }
 
 /// The blocks of a sequence, the last one with a hidden state if asked for.
-fn blocks(namespace: &Namespace, tokens: &[u32], hidden: bool) -> Vec<Blob> {
+pub fn blocks(namespace: &Namespace, tokens: &[u32], hidden: bool) -> Vec<Blob> {
     let fields = namespace.fields().entries().map(|(tag, value)| (tag.to_owned(), value.to_owned()));
     let mut parent = namespace.key().0;
     let keys = kv::Key::chain(namespace, tokens);
@@ -45,12 +45,12 @@ fn blocks(namespace: &Namespace, tokens: &[u32], hidden: bool) -> Vec<Blob> {
     made
 }
 
-fn disk(folder: &Path, time: &Time) -> FilesystemStore {
+pub fn disk(folder: &Path, time: &Time) -> FilesystemStore {
     FilesystemStore::new(folder, FilesystemConfig::default(), time.clock())
 }
 
 /// Stores what is not there yet, and gives the keys of the whole sequence.
-fn store(disk: &FilesystemStore, blocks: &[Blob], ttl: Option<Duration>) -> Vec<Key> {
+pub fn store(disk: &FilesystemStore, blocks: &[Blob], ttl: Option<Duration>) -> Vec<Key> {
     let keys: Vec<Key> = blocks.iter().map(|block| block.key).collect();
     let there = wait(disk.contains(&keys)).unwrap();
     for (block, _) in blocks.iter().zip(there).filter(|(_, there)| !there) {
@@ -60,13 +60,31 @@ fn store(disk: &FilesystemStore, blocks: &[Blob], ttl: Option<Duration>) -> Vec<
     keys
 }
 
-fn list(disk: &FilesystemStore) -> Vec<Chain> {
-    let Listing { found, damaged } = disk.chains(&root).unwrap();
-    assert_eq!(damaged, 0);
-    found
+/// A chain with its blocks and tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Whole {
+    pub keys: Vec<Key>,
+    pub tokens: Vec<u32>,
+    pub chain: Chain,
 }
 
-fn tokens(range: std::ops::Range<u32>) -> Vec<u32> {
+pub fn wholes(listed: &Chains) -> Vec<Whole> {
+    let whole = |chain: &Chain| Whole { keys: listed.keys(chain), tokens: listed.tokens(chain), chain: chain.clone() };
+    let wholes: Vec<Whole> = listed.found.iter().map(whole).collect();
+    for Whole { keys, tokens, chain } in &wholes {
+        assert_eq!((keys.last(), keys.len(), tokens.len()), (Some(&chain.key), chain.blocks, chain.tokens));
+        assert_eq!(chain.beginning[..], tokens[..tokens.len().min(64)]);
+    }
+    wholes
+}
+
+pub fn list(disk: &FilesystemStore) -> Vec<Whole> {
+    let listed = disk.chains(&root).unwrap();
+    assert_eq!((listed.damaged, listed.left_out), (0, 0));
+    wholes(&listed)
+}
+
+pub fn tokens(range: std::ops::Range<u32>) -> Vec<u32> {
     range.collect()
 }
 
@@ -91,33 +109,36 @@ fn a_chain_is_listed_with_all_that_is_known_of_it() {
     let fields = |namespace: &Namespace| -> BTreeMap<String, String> {
         namespace.fields().entries().iter().map(|(tag, value)| (tag.to_string(), value.to_string())).collect()
     };
+    let whole = |keys: &[Key], tokens: &[u32], chain: &Chain| {
+        let (key, beginning) = (*keys.last().unwrap(), tokens.into());
+        let chain = Chain { key, blocks: keys.len(), tokens: tokens.len(), beginning, ..chain.clone() };
+        Whole { keys: keys.to_vec(), tokens: tokens.to_vec(), chain }
+    };
     let chain = Chain {
-        keys: other_keys,
-        tokens: long[..16].to_vec(),
+        key: key(0),
+        blocks: 0,
+        tokens: 0,
+        beginning: [].into(),
         namespace: fields(&salted).into(),
         bytes: FILE,
         own_bytes: FILE,
         used_ms: 1_002_000,
         expires_ms: None,
-        pins: Vec::new(),
+        pins: Default::default(),
         pinned: 0,
         complete: true,
         last_hidden: false,
     };
-    let pins = || vec!["again".to_owned(), "start".to_owned()];
+    let pins = BTreeSet::from(["again".to_owned(), "start".to_owned()]);
     let second = Chain {
-        keys: short_keys,
-        tokens: short,
         namespace: fields(&plain).into(),
         bytes: 3 * FILE,
         used_ms: 1_001_000,
-        pins: pins(),
+        pins: pins.into(),
         pinned: 2,
         ..chain.clone()
     };
     let third = Chain {
-        keys: long_keys.clone(),
-        tokens: long,
         bytes: 4 * FILE,
         own_bytes: 2 * FILE,
         used_ms: 1_000_000,
@@ -125,10 +146,15 @@ fn a_chain_is_listed_with_all_that_is_known_of_it() {
         last_hidden: true,
         ..second.clone()
     };
-    assert_eq!(list(&disk), [chain, second, third.clone()]);
+    let expected = [
+        whole(&other_keys, &long[..16], &chain),
+        whole(&short_keys, &short, &second),
+        whole(&long_keys, &long, &third),
+    ];
+    assert_eq!(list(&disk), expected);
 
     disk.pin("whole", &long_keys).unwrap();
-    let listed = list(&disk).into_iter().find(|chain| chain.keys == long_keys).unwrap();
+    let listed = list(&disk).into_iter().find(|chain| chain.keys == long_keys).unwrap().chain;
     assert_eq!((listed.expires_ms, listed.pinned, listed.own_bytes), (None, 4, 0), "what is pinned does not expire");
     time.advance(60_000);
     assert_eq!(list(&disk).len(), 3);
@@ -147,7 +173,7 @@ fn a_chain_without_an_ancestor_is_incomplete() {
     wait(disk.remove(&keys[1])).unwrap();
     let mut chains = list(&disk);
     chains.sort_by_key(|chain| chain.keys.len());
-    let found: Vec<_> = chains.iter().map(|chain| (&chain.keys[..], &chain.tokens[..], chain.complete)).collect();
+    let found: Vec<_> = chains.iter().map(|whole| (&whole.keys[..], &whole.tokens[..], whole.chain.complete)).collect();
     assert_eq!(found, [(&keys[..1], &all[..16], true), (&keys[2..], &all[32..], false)]);
     let nobody = disk.chains(&|_| None).unwrap();
     assert!(nobody.found.iter().all(|chain| !chain.complete), "fields that are no namespace have no first block");
@@ -231,7 +257,7 @@ fn damaged_files_are_counted_and_the_rest_is_listed() {
         put(damage);
         let listed = disk.chains(&root).unwrap();
         assert_eq!((listed.found.len(), listed.damaged), (1, 1), "{} bytes", damage.len());
-        assert_eq!(listed.found[0].keys, good);
+        assert_eq!(wholes(&listed)[0].keys, good);
     }
     assert!(disk.path(&bad).exists(), "a listing removes nothing");
     assert_eq!(disk.remove_chain(&bad).unwrap(), Removed::default());
@@ -248,7 +274,7 @@ fn forged_ancestors_end_a_walk() {
     };
     let listed = || {
         let listed = disk.chains(&root).unwrap();
-        let found: BTreeSet<Vec<Key>> = listed.found.iter().map(|chain| chain.keys.clone()).collect();
+        let found: BTreeSet<Vec<Key>> = wholes(&listed).into_iter().map(|whole| whole.keys).collect();
         assert!(listed.found.iter().all(|chain| !chain.complete));
         (found, listed.damaged)
     };
@@ -367,7 +393,7 @@ proptest! {
                 list(&disk).into_iter().map(|chain| (chain.keys, chain.tokens)).collect();
             prop_assert_eq!(&listed, &left);
             let Some((victim, tokens)) = left.iter().nth(at % left.len().max(1)).cloned() else { break };
-            let own = list(&disk).into_iter().find(|chain| chain.keys == victim).unwrap().own_bytes;
+            let own = list(&disk).into_iter().find(|whole| whole.keys == victim).unwrap().chain.own_bytes;
             let removed = disk.remove_chain(victim.last().unwrap());
             if pin.contains(victim.last().unwrap()) {
                 prop_assert!(matches!(removed, Err(StoreError::Pinned { .. })), "a pinned chain went");

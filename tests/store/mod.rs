@@ -3,6 +3,7 @@
 mod ahead;
 mod background;
 mod blob;
+mod bounds;
 mod breaker;
 mod chains;
 mod damage;
@@ -10,9 +11,14 @@ pub mod faults;
 mod hostile;
 mod manifest;
 mod model;
+#[cfg(unix)]
+mod mutants;
 mod pack;
 mod pack_hostile;
 mod pins;
+#[cfg(unix)]
+mod private;
+#[cfg(unix)]
 mod seal;
 mod tiers;
 

@@ -158,7 +158,7 @@ fn a_key_is_made_once_for_its_user_alone() {
     }
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    refused("not a file");
+    refused("not a file of this user's");
 }
 
 #[test]

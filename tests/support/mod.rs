@@ -34,6 +34,11 @@ pub fn model_path() -> PathBuf {
     path
 }
 
+/// Cases of each fuzzer: `HEADSTART_FUZZ_CASES`, to run longer, or 250.
+pub fn fuzz_cases() -> u32 {
+    std::env::var("HEADSTART_FUZZ_CASES").map_or(250, |cases| cases.parse().expect("HEADSTART_FUZZ_CASES is a number"))
+}
+
 /// All files below a folder and their lengths.
 pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
     let mut found = BTreeMap::new();

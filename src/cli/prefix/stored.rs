@@ -13,7 +13,7 @@ use crate::cli::term;
 use crate::engine::language;
 use crate::error::{Error, Result};
 use crate::gpu::Numerics;
-use crate::store::{Chain, FilesystemStore, Key, Store};
+use crate::store::{Chain, Chains, FilesystemStore, Key, Store};
 use crate::text::{Tokenizer, parse_time};
 use crate::weights::Checkpoint;
 
@@ -29,7 +29,7 @@ pub(crate) struct Ls {
     #[command(flatten)]
     place: PlaceArgs,
 
-    /// Print one JSON object: dir, bytes, prefixes, pins, damaged
+    /// Print one JSON object: dir, bytes, prefixes, pins, damaged, left_out
     #[arg(long)]
     json: bool,
 }
@@ -97,25 +97,32 @@ fn hex(key: &Key) -> String {
     key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The one chain whose ID begins so, and the part that it lies in.
-fn find(parts: Vec<FilesystemStore>, wanted: &str) -> Result<(FilesystemStore, Chain)> {
+/// A part of the directory and a chain in it.
+struct Found {
+    part: FilesystemStore,
+    listed: Chains,
+    chain: Chain,
+}
+
+/// The one chain whose ID begins so.
+fn find(parts: Vec<FilesystemStore>, wanted: &str) -> Result<Found> {
     let refuse = |problem: String| Error::Request { field: "id", problem };
     let wanted = wanted.to_ascii_lowercase();
-    let mut found = Vec::new();
+    let mut count = 0;
+    let mut found = None;
     for part in parts {
-        let fits = |chain: &Chain| chain.keys.last().is_some_and(|leaf| hex(leaf).starts_with(&wanted));
-        let chain = chains(&part)?.0.into_iter().filter(fits).collect::<Vec<_>>();
-        found.push((part, chain));
-    }
-    let count: usize = found.iter().map(|(_, chains)| chains.len()).sum();
-    match count {
-        _ if wanted.is_empty() => Err(refuse("is empty; `headstart prefix ls` shows what there is".into())),
-        0 => Err(refuse(format!("no prefix is called {wanted}; `headstart prefix ls` shows what there is"))),
-        1 => {
-            let one = found.into_iter().find_map(|(part, chains)| Some((part, chains.into_iter().next()?)));
-            one.ok_or_else(|| refuse("it went away meanwhile".into()))
+        let listed = chains(&part)?;
+        let fits = |chain: &&Chain| hex(&chain.key).starts_with(&wanted);
+        count += listed.found.iter().filter(fits).count();
+        if let Some(chain) = listed.found.iter().find(fits).cloned() {
+            found = Some(Found { part, listed, chain });
         }
-        _ => Err(refuse(format!("{count} prefixes are called {wanted}…; give more digits"))),
+    }
+    match (found, count) {
+        _ if wanted.is_empty() => Err(refuse("is empty; `headstart prefix ls` shows what there is".into())),
+        (Some(found), 1) => Ok(found),
+        (None, _) => Err(refuse(format!("no prefix is called {wanted}; `headstart prefix ls` shows what there is"))),
+        (Some(_), _) => Err(refuse(format!("{count} prefixes are called {wanted}…; give more digits"))),
     }
 }
 
@@ -176,7 +183,7 @@ impl Shown {
             None => (weights, None),
         };
         let known = models.of(digest);
-        let text = known.filter(|_| chain.complete).map(|known| beginning_of(&known.tokenizer, &chain.tokens));
+        let text = known.filter(|_| chain.complete).map(|known| beginning_of(&known.tokenizer, &chain));
         let model = known.map(|known| known.name.clone());
         Self { digest: digest.to_owned(), quantized, model, text, chain }
     }
@@ -186,7 +193,7 @@ impl Shown {
     }
 
     fn id(&self) -> String {
-        self.chain.keys.last().map(id).unwrap_or_default()
+        id(&self.chain.key)
     }
 
     fn as_json(&self) -> Value {
@@ -194,14 +201,14 @@ impl Shown {
         let chain = &self.chain;
         json!({
             "id": self.id(),
-            "key": chain.keys.last().map(hex),
-            "tokens": chain.tokens.len(),
-            "blocks": chain.keys.len(),
+            "key": hex(&chain.key),
+            "tokens": chain.tokens,
+            "blocks": chain.blocks,
             "bytes": chain.bytes,
             "own_bytes": chain.own_bytes,
             "used": time(chain.used_ms),
             "expires": chain.expires_ms.map(time),
-            "pins": chain.pins,
+            "pins": chain.pins.iter().collect::<Vec<_>>(),
             "pinned_blocks": chain.pinned,
             "complete": chain.complete,
             "last_hidden": chain.last_hidden,
@@ -223,7 +230,7 @@ impl Shown {
         let quantized = self.quantized.as_ref().map_or(String::new(), |format| format!(" as {format}"));
         [
             self.id(),
-            chain.tokens.len().to_string(),
+            chain.tokens.to_string(),
             term::bytes(chain.bytes),
             format!("{} ago", about(now_ms.saturating_sub(chain.used_ms))),
             model + &quantized,
@@ -233,12 +240,12 @@ impl Shown {
     }
 }
 
-/// The first characters of a text, without what the template puts before it.
-fn beginning_of(tokenizer: &Tokenizer, tokens: &[u32]) -> String {
+/// The first characters of a chain's text, without what the template puts before it.
+fn beginning_of(tokenizer: &Tokenizer, chain: &Chain) -> String {
     const TOKENS: usize = 32;
     const CHARACTERS: usize = 60;
-    let text = tokenizer.decode(&tokens[..tokens.len().min(TOKENS)], true);
-    let cut = tokens.len() > TOKENS || text.chars().count() > CHARACTERS;
+    let text = tokenizer.decode(&chain.beginning[..chain.tokens.min(TOKENS)], true);
+    let cut = chain.tokens > TOKENS || text.chars().count() > CHARACTERS;
     text.chars().take(CHARACTERS).chain(cut.then_some('…')).collect()
 }
 
@@ -254,12 +261,14 @@ fn now_ms() -> u64 {
 
 pub(crate) fn ls(args: &Ls) -> Result<()> {
     let mut models = Models { files: args.place.remembered()?.files(), opened: HashMap::new() };
-    let (mut shown, mut pins, mut damaged, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut shown, mut pins) = (Vec::new(), Vec::new());
+    let (mut damaged, mut left_out, mut bytes) = (0, 0, 0);
     for part in args.place.parts()?.into_iter().map(part) {
-        let (found, others) = chains(&part)?;
-        shown.extend(found.into_iter().map(|chain| Shown::new(chain, &mut models)));
+        let listed = chains(&part)?;
+        left_out += listed.left_out;
+        shown.extend(listed.found.into_iter().map(|chain| Shown::new(chain, &mut models)));
         let pinned = part.pins().map_err(|problem| stopped(part.root(), problem))?;
-        damaged += others + pinned.damaged;
+        damaged += listed.damaged + pinned.damaged;
         pins.extend(pinned.found);
         let keys = part.keys().map_err(|problem| stopped(part.root(), problem))?;
         bytes += keys.iter().filter_map(|key| part.path(key).metadata().ok()).map(|file| file.len()).sum::<u64>();
@@ -274,6 +283,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
             "prefixes": shown.iter().map(Shown::as_json).collect::<Value>(),
             "pins": pins.collect::<Value>(),
             "damaged": damaged,
+            "left_out": left_out,
         }));
     }
     if shown.is_empty() {
@@ -284,6 +294,9 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
     term::out(&table(&rows))?;
     if damaged > 0 {
         term::note(&format!("{damaged} damaged files are passed over; what needs them is computed anew"));
+    }
+    if left_out > 0 {
+        term::note(&format!("{left_out} blocks that were used longest ago are left out: there are too many to list"));
     }
     Ok(())
 }
@@ -315,11 +328,11 @@ pub(crate) fn rm(args: &Rm) -> Result<()> {
         return term::out(&format!("removed all that was kept in {}\n", args.place.path()?.display()));
     }
     for wanted in &args.id {
-        let (part, chain) = find(args.place.parts()?.into_iter().map(part).collect(), wanted)?;
-        let Some(leaf) = chain.keys.last() else { continue };
+        let Found { part, chain: Chain { key: leaf, .. }, .. } =
+            find(args.place.parts()?.into_iter().map(part).collect(), wanted)?;
         let part = part.sealed(args.place.seal()?);
-        let removed = part.remove_chain(leaf).map_err(|problem| stopped(part.root(), problem))?;
-        term::out(&format!("{}  removed, {} free\n", id(leaf), term::bytes(removed.bytes)))?;
+        let removed = part.remove_chain(&leaf).map_err(|problem| stopped(part.root(), problem))?;
+        term::out(&format!("{}  removed, {} free\n", id(&leaf), term::bytes(removed.bytes)))?;
     }
     Ok(())
 }
@@ -342,8 +355,9 @@ pub(crate) fn pin(args: &Pin) -> Result<()> {
         (disk, most.map(|(_, keys)| keys).unwrap_or_default())
     } else {
         let parts = args.dir.place.parts()?.into_iter().map(|path| args.dir.part(path));
-        let (part, chain) = find(parts.collect(), &args.what)?;
-        (part, chain.keys)
+        let Found { part, listed, chain } = find(parts.collect(), &args.what)?;
+        let keys = listed.keys(&chain);
+        (part, keys)
     };
     let pinned = part.pin(&args.name, &keys).map_err(|problem| stopped(part.root(), problem))?;
     let kept = pinned.keys.len() - pinned.missing;

@@ -1,0 +1,95 @@
+//! A cache directory of two users: what one of them made the other neither reads nor believes.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{Home, WHALE, files, reused};
+use crate::cli::{json_of, refusal, str_of};
+
+const TINY: &str = "tiny-odd-f16";
+const STRANGER: u32 = 12_345;
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Whether a test may run commands as other users; says so where it may not.
+fn may_be_others(home: &Home) -> bool {
+    let root = fs::metadata(home.model.path()).unwrap().uid() == 0;
+    if !root {
+        println!("skipped: only root can run a command as another user");
+    }
+    root
+}
+
+#[test]
+fn a_directory_that_others_write_to_is_refused_by_every_command() {
+    let home = Home::new(TINY);
+    json_of(&mut home.generate(WHALE));
+    set_mode(&home.dir(), 0o777);
+    let system = home.file("system.json", &[("system", "Be brief.")]);
+    let before = files(&home.dir(), "");
+    let commands: [&mut Command; 6] = [
+        &mut home.generate(WHALE),
+        &mut home.run(&["prefix", "ls"]),
+        &mut home.run(&["prefix", "rm", "--all"]),
+        &mut home.run(&["prefix", "unpin", "x"]),
+        &mut home.with_model(&["prefix", "warm", str_of(&system)]),
+        &mut home.with_model(&["prefix", "pin", str_of(&system), "--name", "x"]),
+    ];
+    for command in commands {
+        let message = refusal(command);
+        assert!(message.starts_with(str_of(&home.dir())) && message.contains("chmod 700"), "{message}");
+    }
+    assert_eq!(files(&home.dir(), ""), before);
+    // The remedy helps, and where no directory is wanted none is looked at.
+    let mut none = home.generate(WHALE);
+    none.arg("--exact");
+    set_mode(&home.dir(), 0o700);
+    assert_ne!(json_of(&mut none)["cache"]["sources"]["disk"], json!(0));
+}
+
+#[test]
+fn another_users_prompts_are_not_listed_and_another_users_blocks_not_taken() {
+    let home = Home::new(TINY);
+    if !may_be_others(&home) {
+        return;
+    }
+    json_of(&mut home.generate(WHALE));
+    let blocks = files(&home.dir(), ".safetensors");
+    assert!(!blocks.is_empty());
+    // A copy that the stranger can run: where the build lies may be closed to them.
+    let bin = home.path("headstart");
+    fs::copy(env!("CARGO_BIN_EXE_headstart"), &bin).unwrap();
+    set_mode(&bin, 0o755);
+    let above = home.dir().parent().unwrap().to_owned();
+    set_mode(&above, 0o755);
+    let stranger = |dir: &Path| {
+        let mut command = Command::new(&bin);
+        command.uid(STRANGER).gid(STRANGER).env("HOME", &above);
+        command.args(["prefix", "ls", "--cache-dir"]).arg(dir);
+        command
+    };
+    // A closed directory tells a stranger nothing, and neither does one that the user left open.
+    for mode in [0o700, 0o755, 0o777] {
+        set_mode(&home.dir(), mode);
+        let message = refusal(&mut stranger(&home.dir()));
+        assert!(message.contains(&format!("belongs to user 0, and this runs as user {STRANGER}")), "{message}");
+    }
+    // A planted directory: all of it is the stranger's.
+    set_mode(&home.dir(), 0o700);
+    chown(home.dir(), Some(STRANGER), None).unwrap();
+    let message = refusal(&mut home.generate(WHALE));
+    assert!(message.contains(&format!("belongs to user {STRANGER}, and this runs as user 0")), "{message}");
+    // Taken back, with blocks in it that are still the stranger's: they are misses, and are written anew.
+    chown(home.dir(), Some(0), None).unwrap();
+    blocks.iter().for_each(|path| chown(path, Some(STRANGER), None).unwrap());
+    reused(&json_of(&mut home.generate(WHALE)), &[]);
+    assert!(blocks.iter().any(|path| fs::metadata(path).unwrap().uid() == 0));
+    assert_ne!(json_of(home.generate(WHALE).arg("--exact"))["cache"]["sources"]["disk"], json!(0));
+}
