@@ -19,6 +19,7 @@ declare module "node:fs/promises" {
   }
   export interface Stats {
     mode: number;
+    uid: number;
     size: number;
     mtimeMs: number;
     isFile(): boolean;
@@ -29,6 +30,7 @@ declare module "node:fs/promises" {
     isFile(): boolean;
     isDirectory(): boolean;
   }
+  export function chmod(path: string, mode: number): Promise<void>;
   export function link(from: string, to: string): Promise<void>;
   export function mkdir(path: string, options: { recursive: true; mode: number }): Promise<string | undefined>;
   export function open(path: string, flags: string, mode?: number): Promise<FileHandle>;
@@ -55,7 +57,7 @@ declare module "node:path" {
 }
 
 declare module "node:process" {
-  const process: { env: Record<string, string | undefined>; platform: string };
+  const process: { env: Record<string, string | undefined>; platform: string; geteuid?(): number };
   export default process;
 }
 

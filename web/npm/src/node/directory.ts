@@ -6,7 +6,7 @@
  */
 
 import { openAsBlob } from "node:fs";
-import { mkdir, open, readdir, rename, rm, stat, statfs, unlink } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, rename, rm, stat, statfs, unlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
@@ -26,6 +26,15 @@ export function cacheDirectory(): string {
   return join(given && isAbsolute(given) ? given : join(homedir(), usual), "headstart", "node");
 }
 
+/** Keeps others out of a directory of this user's. */
+async function close(root: string): Promise<void> {
+  const { uid, mode } = await stat(root);
+  if (process.platform === "win32") return;
+  if (uid !== process.geteuid?.()) throw new Error("it belongs to another user");
+  if ((mode & 0o022) !== 0) throw new Error("other users can write to it");
+  if ((mode & 0o077) !== 0) await chmod(root, PRIVATE_DIRECTORY);
+}
+
 export class Directory implements Disk {
   readonly name = "directory";
   readonly #root: string;
@@ -38,6 +47,7 @@ export class Directory implements Disk {
   static async open(root: string): Promise<Directory> {
     try {
       await mkdir(root, { recursive: true, mode: PRIVATE_DIRECTORY });
+      await close(root);
     } catch (error) {
       throw new HeadstartError("storage", `nothing can be kept in ${root}: ${String(error)}; give another directory`, {}, error);
     }

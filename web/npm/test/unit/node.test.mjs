@@ -193,6 +193,18 @@ test("files that nobody indexed live from when they were written, and half-writt
   assert.deepEqual(readdirSync(join(root, "kv")).sort(), [key(2), "index.json", "new.tmp"]);
 });
 
+test("a directory that others may read is closed to them, and one that they may write to refused", { skip: process.platform === "win32" }, async () => {
+  const directory = join(root, "kv");
+  mkdirSync(directory);
+  chmodSync(directory, 0o755);
+  await Directory.open(directory);
+  assert.equal(statSync(directory).mode & 0o777, 0o700);
+  for (const mode of [0o777, 0o720]) {
+    chmodSync(directory, mode);
+    await assert.rejects(Directory.open(directory), { code: "storage", message: /other users can write to it.*another directory/ });
+  }
+});
+
 test("a directory that cannot be made", async () => {
   writeFileSync(join(root, "file"), "");
   await assert.rejects(Directory.open(join(root, "file", "kv")), { code: "storage", message: /another directory/ });
