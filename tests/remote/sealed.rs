@@ -142,6 +142,31 @@ fn what_others_changed_is_refused_counted_removed_and_written_again() {
 }
 
 #[test]
+fn of_a_bucket_the_same() {
+    let server = ObjectServer::start(Some(SECRET));
+    let (url, guard, block) = (bucket(&server, "kv"), secret("a secret of many", false), blob(16, true));
+    wait(tiers(&url, &guard).save(&block));
+    let (name, whole) = server.state().objects.iter().next().map(|(name, value)| (name.clone(), value.clone())).unwrap();
+    let changed = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mutants =
+        [(changed(100), "forged"), (changed(whole.len() - 1), "digest"), (block.encode(), "forged"), (vec![], "forged")];
+    for (bytes, reason) in mutants {
+        server.state().objects.insert(name.clone(), bytes);
+        let tiers = tiers(&url, &guard);
+        assert!(wait(tiers.load(&expected(&block))).is_none(), "{reason}");
+        assert_eq!(stats(&tiers).rejected.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
+        assert!(server.state().objects.is_empty());
+        wait(tiers.save(&block));
+        wait(tiers.flush());
+        assert_eq!(wait(tiers.load(&expected(&block))).unwrap().value, block);
+    }
+}
+
+#[test]
 fn what_is_no_number_is_refused_where_everybody_is_trusted() {
     let redis = Redis::start(&[]);
     let halves = [0x7c00u16, 0xfc00, 0x7e00, 0xffff];

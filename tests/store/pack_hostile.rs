@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::pack::{EXPECTED, KEYS, pack};
 use super::*;
 use crate::checkpoints::alloc::peak;
+use crate::support::blob::{forged, regions};
 
 fn read(bytes: &[u8]) -> Result<Pack, PackError> {
     Pack::read(bytes.to_vec(), &PackLimits::default())
@@ -180,5 +181,27 @@ proptest! {
         let mut bytes = whole.clone();
         edits.iter().for_each(|(at, byte)| bytes[at.index(whole.len())] = *byte);
         prop_assert_eq!(read(&bytes).is_ok(), bytes == whole);
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_are_refused() {
+    let whole = pack(37, true);
+    let regions = regions(whole.bytes());
+    for (region, value) in [
+        ("k.0", &[0x00u8, 0x7c][..]),
+        ("v.1", &[0x01, 0xfe]),
+        ("last_hidden", &f32::NAN.to_le_bytes()),
+        ("last_hidden", &f32::NEG_INFINITY.to_le_bytes()),
+    ] {
+        let mut bytes = whole.bytes().to_vec();
+        bytes[regions[region].start..][..value.len()].copy_from_slice(value);
+        // And the digest is that of these bytes.
+        let at = regions[region].end - 1;
+        bytes[at] ^= 1;
+        let bytes = forged(&bytes, at, 0);
+        let told = Pack::read(bytes, &PackLimits::default()).unwrap_err();
+        assert_eq!(told, PackError::Damaged(Reject::NotFinite), "{region}");
+        assert!(told.to_string().contains("no numbers"), "{told}");
     }
 }
