@@ -19,7 +19,8 @@ export async function withProgram(work) {
     for (const file of ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]) {
       await writeFile(path.join(folder, "model", file), await tinyFiles(ROOT, `/tiny/tiny-odd-f16/${file}`));
     }
-    const run = async (...args) => (await promisify(execFile)(PROGRAM, args, { maxBuffer: 1 << 24 })).stdout;
+    const env = { ...process.env, HEADSTART_KV_KEY: path.join(folder, "kv.key") };
+    const run = async (...args) => (await promisify(execFile)(PROGRAM, args, { env, maxBuffer: 1 << 24 })).stdout;
     return await work(run, folder);
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -49,11 +49,13 @@ export class Headstart extends Client {
     const gpu = await openGpu(given);
     const roots = { kv: cache ? cache.directory : undefined, weights: weights?.directory };
     const openDisk = (what: keyof typeof roots) => Directory.open(roots[what] ?? cacheDirectory());
+    const openSign = async () => signKey(await readKey());
+    const openDigests = async () => (keepsKv(core) ? new Digests(await openDisk("kv"), await openSign()) : undefined);
     const host: Host = {
       requireWebGpu: () => requireAdapter(gpu),
-      openModel: async (sources, options) => openFiles(sources, options, keepsKv(core) ? new Digests(await openDisk("kv")) : undefined),
+      openModel: async (sources, options) => openFiles(sources, options, await openDigests()),
       openDisk,
-      openSign: async () => signKey(await readKey()),
+      openSign,
     };
     const { onProgress = () => undefined, signal, prefixPacks = [] } = options;
     const headstart = new Headstart(await openCore(core, (source) => loadEngine(source, gpu), onProgress, signal, host));

@@ -4,13 +4,14 @@
  * `weights.json` in the KV directory has it by the file's path and identity: its size, times and inode, and bytes from all over
  * it. A file in which any of these changed is hashed again. One that was modified less than 2 seconds before is not remembered:
  * clocks of file systems tick as coarsely as that, so it could be written once more and look the same. A list that is
- * damaged, or cannot be written, costs time only.
+ * damaged, that nobody with this user's key wrote, or that cannot be written, costs time only.
  */
 
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { type Disk, readJson, writeJson } from "../disk/disk.js";
 import { checkSignal } from "../errors.js";
+import type { Sign } from "../kv/key.js";
 import type { ModelFile } from "../wasm/headstart.js";
 
 const ROOT = "";
@@ -25,8 +26,10 @@ const PLACES = 32;
 
 /** The oldest first. */
 interface List {
-  version: 1;
+  version: 2;
   entries: Entry[];
+  /** Of the entries, by this user's key. */
+  mac: string;
 }
 
 interface Entry {
@@ -38,9 +41,11 @@ interface Entry {
 
 export class Digests {
   readonly #disk: Disk;
+  readonly #sign: Sign;
 
-  constructor(disk: Disk) {
+  constructor(disk: Disk, sign: Sign) {
     this.#disk = disk;
+    this.#sign = sign;
   }
 
   /** SHA-256 of the file that is open as `handle`, 64 hex digits. */
@@ -62,13 +67,20 @@ export class Digests {
 
   async #read(): Promise<Entry[]> {
     const list = Object(await readJson<Partial<List>>(this.#disk, ROOT, LIST)) as Partial<List>;
-    return list.version === 1 && Array.isArray(list.entries) ? list.entries.filter((entry) => /^[0-9a-f]{64}$/.test(entry?.sha256)) : [];
+    if (list.version !== 2 || !Array.isArray(list.entries) || list.mac !== (await this.#mac(list.entries))) return [];
+    return list.entries.filter((entry) => /^[0-9a-f]{64}$/.test(entry?.sha256));
+  }
+
+  async #mac(entries: Entry[]): Promise<string> {
+    const mac = await this.#sign(new TextEncoder().encode(`headstart-weights/2\n${JSON.stringify(entries)}`));
+    return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
   /** Reads the list again: another process may have added to it. */
   async #add(entry: Entry): Promise<void> {
     const others = (await this.#read()).filter(({ path }) => path !== entry.path);
-    const list: List = { version: 1, entries: [...others, entry].slice(-MAX_ENTRIES) };
+    const entries = [...others, entry].slice(-MAX_ENTRIES);
+    const list: List = { version: 2, entries, mac: await this.#mac(entries) };
     await writeJson(this.#disk, ROOT, LIST, list).catch(() => undefined);
   }
 }

@@ -14,6 +14,8 @@ import { readPrompt } from "../support/read-prompt.mjs";
 import { shallowModel, tinyModel } from "../support/tiny.mjs";
 
 const scratch = mkdtempSync(join(tmpdir(), "headstart node-"));
+// None of the person's own.
+process.env.HEADSTART_KV_KEY = join(scratch, "kv.key");
 const [model, shallow] = ["model", "shallow"].map((name) => join(scratch, name));
 before(() => {
   for (const [folder, files] of [[model, tinyModel()], [shallow, shallowModel()]]) {

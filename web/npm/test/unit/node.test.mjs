@@ -117,7 +117,7 @@ test("weights are hashed once, and anew when they are others", async () => {
   };
   /** Whether all of it is read, by the next start. */
   const start = async () => {
-    const digests = new Digests(await Directory.open(join(root, "cache")));
+    const digests = new Digests(await Directory.open(join(root, "cache")), await openSign());
     const [found, read] = await reading(async () => {
       const { files, close } = await open(path, digests);
       await close();
@@ -139,7 +139,7 @@ test("weights are hashed once, and anew when they are others", async () => {
   write(bytes, -60);
   assert.deepEqual([await start(), await start()], [true, true]);
   write(bytes);
-  for (const damaged of ["{", "null", '{"version":1,"entries":[null,{}]}', readFileSync(list, "utf8").replaceAll(sha(), "0".repeat(63))]) {
+  for (const damaged of ["{", "null", '{"version":2,"entries":[null,{}]}', ...[63, 64].map((length) => readFileSync(list, "utf8").replaceAll(sha(), "0".repeat(length)))]) {
     writeFileSync(list, damaged);
     assert.deepEqual([await start(), await start()], [true, false], damaged);
   }
