@@ -12,7 +12,9 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, ModelWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
+use super::cuts::Cuts;
 use super::encoder::{AnyModel, Encoder};
+use super::normalize::Normalize;
 use super::pieces::Spelling;
 use super::pre::Pre;
 use super::sentencepiece::SentencePiece;
@@ -278,7 +280,8 @@ impl GgufVocab {
             }
         };
         let mut encoder = Encoder::new(AnyModel::new(ModelWrapper::from(model)));
-        encoder.with_pre_tokenizer(Some(Sequence::new(cuts)));
+        let cuts = Cuts::new(&Sequence::new(cuts).into()).map_err(|problem| self.wrong("pre", problem))?;
+        encoder.with_pre_tokenizer(Some(cuts));
         let encoder = self.complete(encoder, normalizer)?;
         Ok(Made { encoder, spelling, space_prefix: false, add_bos: pre.add_bos })
     }
@@ -309,7 +312,8 @@ impl GgufVocab {
 
     /// With what the text goes through first, and the added tokens.
     fn complete(&self, mut encoder: Encoder, normalizer: Option<NormalizerWrapper>) -> Result<Encoder> {
-        encoder.with_normalizer(normalizer).map_err(|error| self.failed(&error))?;
+        let normalize = normalizer.map(|steps| Normalize::new(&steps).map_err(|problem| self.wrong("pre", problem)));
+        encoder.with_normalizer(normalize.transpose()?).map_err(|error| self.failed(&error))?;
         encoder.add_tokens(self.added()).map_err(|error| self.failed(&error))?;
         Ok(encoder)
     }
