@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # fuzz.sh SECONDS: the generators of the suite for so long each, from seeds that are printed. What ends a process is kept in
-# tests/inputs/fuzz, where the suite reads it before anything else.
+# tests/inputs/fuzz, which the suite reads too.
 . "$(dirname "$0")/common.sh"
 seconds=${1:-300}
 scripts/rust.sh

@@ -8,14 +8,18 @@ pub(super) fn brief(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    let mut shown = String::new();
-    for (index, c) in text.chars().enumerate() {
+    let (mut shown, mut count) = (String::new(), 0);
+    for c in text.chars() {
+        if count >= SHOWN {
+            return shown + "…";
+        }
+        let length = shown.len();
         match c {
-            _ if index == SHOWN => return shown + "…",
             '\n' | '\t' => shown.push(' '),
             c if hidden(c) => shown.extend(c.escape_default()),
             c => shown.push(c),
         }
+        count += if c.is_ascii() || hidden(c) { shown.len() - length } else { 1 };
     }
     shown
 }

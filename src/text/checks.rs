@@ -7,7 +7,7 @@ use super::tokenizer::{MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, needs_merges};
 /// Values of the largest files known: 2.3 million.
 const MAX_VALUES: usize = 6 << 20;
 /// Bytes of all added tokens together: each costs a hundred bytes of the automaton that finds them.
-const MAX_ADDED_BYTES: usize = 2 << 20;
+pub(super) const MAX_ADDED_BYTES: usize = 2 << 20;
 /// What stands before or behind the part of a word, at most.
 const MAX_AFFIX_BYTES: usize = 64;
 /// Bytes of a token of a Unigram vocabulary; of models known, 48.

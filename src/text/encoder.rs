@@ -19,12 +19,12 @@ use super::normalize::{Normalize, Within};
 pub(super) type Encoder = TokenizerImpl<AnyModel, Normalize, Cuts, PostProcessorWrapper, DecoderWrapper>;
 
 /// Bytes that a model may copy and look up for one piece of text.
-const MAX_WORK: usize = 1 << 34;
+const MAX_WORK: u64 = 1 << 34;
 
 pub(super) struct AnyModel {
     model: Box<dyn Model<Trainer = TrainerWrapper> + Send + Sync>,
     /// What each byte of a piece costs.
-    work: usize,
+    work: u64,
 }
 
 impl AnyModel {
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for AnyModel {
         let work = match &model {
             // At every place, every token that the text goes on with is copied.
             ModelWrapper::Unigram(model) => {
-                let longest = model.iter().map(|(token, _)| token.len()).max().unwrap_or(0);
+                let longest = model.iter().map(|(token, _)| token.len() as u64).max().unwrap_or(0);
                 longest.saturating_mul(longest) / 2 + 1
             }
             _ => 1,
@@ -52,7 +52,7 @@ impl Model for AnyModel {
     type Trainer = TrainerWrapper;
 
     fn tokenize(&self, text: &str) -> Result<Vec<Token>> {
-        match text.len().saturating_mul(self.work) <= MAX_WORK {
+        match (text.len() as u64).saturating_mul(self.work) <= MAX_WORK {
             true => self.model.tokenize(text),
             false => Err(format!("a piece of {} bytes is too long for its long tokens", text.len()).into()),
         }

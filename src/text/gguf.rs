@@ -12,6 +12,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, ModelWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
+use super::brief::brief;
+use super::checks::MAX_ADDED_BYTES;
 use super::cuts::Cuts;
 use super::encoder::{AnyModel, Encoder};
 use super::normalize::Normalize;
@@ -138,7 +140,7 @@ impl GgufVocab {
         Error::Format {
             file: self.file.clone(),
             field: format!("tokenizer.ggml.{key}"),
-            problem,
+            problem: brief(&problem),
             fix: "download the file again or convert the model anew",
         }
     }
@@ -244,7 +246,7 @@ impl GgufVocab {
     }
 
     fn unsupported(&self, what: String, fix: String) -> Error {
-        Error::Unsupported { file: self.file.clone(), what, fix }
+        Error::Unsupported { file: self.file.clone(), what: brief(&what), fix }
     }
 
     /// BPE by a list of merges, over what `name` cuts a text into.
@@ -314,7 +316,13 @@ impl GgufVocab {
     fn complete(&self, mut encoder: Encoder, normalizer: Option<NormalizerWrapper>) -> Result<Encoder> {
         let normalize = normalizer.map(|steps| Normalize::new(&steps).map_err(|problem| self.wrong("pre", problem)));
         encoder.with_normalizer(normalize.transpose()?).map_err(|error| self.failed(&error))?;
-        encoder.add_tokens(self.added()).map_err(|error| self.failed(&error))?;
+        let added = self.added();
+        let bytes: usize = added.iter().map(|token| token.content.len()).sum();
+        if bytes > MAX_ADDED_BYTES {
+            let problem = format!("{bytes} bytes of tokens that control or were added, more than {MAX_ADDED_BYTES}");
+            return Err(self.wrong("token_type", problem));
+        }
+        encoder.add_tokens(added).map_err(|error| self.failed(&error))?;
         Ok(encoder)
     }
 }

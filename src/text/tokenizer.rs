@@ -64,7 +64,7 @@ impl Tokenizer {
         checks::added(&json["added_tokens"]).map_err(|(field, problem)| wrong(&field, problem))?;
         let (spelling, leading) = Spelling::from_decoder(&json["decoder"]).map_err(|what| Error::Unsupported {
             file: name.to_owned(),
-            what: format!("decoder {what}"),
+            what: brief(&format!("decoder {what}")),
             fix: "use a model whose tokenizer is byte-level BPE or SentencePiece-style".into(),
         })?;
         for name in ["normalizer", "pre_tokenizer"] {
