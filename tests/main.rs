@@ -13,6 +13,8 @@ mod explain;
 mod formats;
 mod fuzz_parsers;
 mod halves;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod hub;
 #[path = "support/hub_server.rs"]
 mod hub_server;

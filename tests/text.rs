@@ -13,7 +13,7 @@ mod vocab;
 use serde_json::Value;
 
 /// A reference file of tests/golden.
-fn golden(name: &str) -> Value {
+pub fn golden(name: &str) -> Value {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap()

@@ -94,7 +94,7 @@ fn describe(checkpoint: &Checkpoint) -> Value {
         .into_iter()
         .map(|(name, (count, bytes))| (name, json!({ "tensors": count, "bytes": bytes })))
         .collect();
-    let config = Config::from_checkpoint(checkpoint);
+    let config = Config::described(checkpoint);
     let mut facts = json!({
         "name": name(checkpoint),
         "kind": kind(checkpoint),

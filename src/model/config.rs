@@ -1,6 +1,7 @@
 //! The numbers of a model, in one shape whatever its architecture and its files, so that nothing behind this file asks where
 //! they came from.
 
+use super::ends;
 use super::{
     Architecture, Rope,
     keys::{EXPERT_INTERMEDIATE, HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, Key, Keys, ROPE_DIMS, unsupported},
@@ -195,12 +196,24 @@ impl LayerSpec {
 }
 
 impl Config {
-    /// Reads and checks a checkpoint's configuration; no weights.
+    /// Reads and checks a checkpoint's configuration; no weights. A chat is rendered with its template, to see what ends a
+    /// turn.
+    ///
+    /// # Errors
+    /// As [`described`](Self::described).
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        let mut config = Self::described(checkpoint)?;
+        let own = ends::of_template(checkpoint, config.vocab)?;
+        config.stop_tokens = ends::stop_tokens(checkpoint, config.vocab, own)?;
+        Ok(config)
+    }
+
+    /// The same as the files have it, without what only a run of their template shows.
     ///
     /// # Errors
     /// [`Error::Format`](crate::Error::Format) for a field that is missing or out of bounds,
     /// [`Error::Unsupported`](crate::Error::Unsupported) for a model this version does not run.
-    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+    pub fn described(checkpoint: &Checkpoint) -> Result<Self> {
         let architecture = Architecture::of(checkpoint)?;
         let keys = Keys::new(checkpoint, architecture.name);
         let mut config = (architecture.read)(&keys)?;

@@ -29,8 +29,18 @@ const WELL_KNOWN: [&str; 15] = [
     "<eos>",
 ];
 
-/// The tokens of a vocabulary of `vocab` that end an answer, each once.
-pub(crate) fn stop_tokens(checkpoint: &Checkpoint, vocab: usize) -> Result<Vec<u32>> {
+/// The token that a checkpoint's template puts behind an answer, of a vocabulary of `vocab`. A template that cannot be used
+/// is told of where one is asked for.
+pub(crate) fn of_template(checkpoint: &Checkpoint, vocab: usize) -> Result<Option<u32>> {
+    let added = language::added_tokens(checkpoint)?;
+    let Ok(template) = language::template(checkpoint) else { return Ok(None) };
+    let end = template.end_of_turn(added.iter().map(|(_, token)| token.as_str()));
+    let id = |end: &str| added.iter().find(|(_, token)| token == end).map(|(id, _)| *id);
+    Ok(end.and_then(id).filter(|&id| (id as usize) < vocab))
+}
+
+/// The tokens of a vocabulary of `vocab` that end an answer, each once; `own` is the template's.
+pub(crate) fn stop_tokens(checkpoint: &Checkpoint, vocab: usize, own: Option<u32>) -> Result<Vec<u32>> {
     let added = language::added_tokens(checkpoint)?;
     let id = |wanted: &str| added.iter().find(|(_, token)| token == wanted).map(|(id, _)| *id);
     let mut tokens = match &checkpoint.metadata {
@@ -43,10 +53,7 @@ pub(crate) fn stop_tokens(checkpoint: &Checkpoint, vocab: usize) -> Result<Vec<u
         }
         Metadata::HuggingFace(files) => named(files, vocab, id)?,
     };
-    // A template that cannot be used is told of where one is asked for.
-    let template = language::template(checkpoint).ok();
-    tokens
-        .extend(template.and_then(|template| id(template.end_of_turn(added.iter().map(|(_, token)| token.as_str()))?)));
+    tokens.extend(own);
     tokens.extend(WELL_KNOWN.into_iter().filter_map(id));
     let mut kept = Vec::new();
     for token in tokens {

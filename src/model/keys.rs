@@ -306,7 +306,7 @@ impl<'a> Keys<'a> {
             rope_rows: RopeRows::Halves,
             tied_embeddings: tied.map_or_else(|| Ok(!self.has(Role::LmHead)?), Ok)?,
             bos: self.bos(vocab)?,
-            stop_tokens: ends::stop_tokens(self.checkpoint, vocab)?,
+            stop_tokens: ends::stop_tokens(self.checkpoint, vocab, None)?,
             sampling: self.sampling()?,
         })
     }

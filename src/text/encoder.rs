@@ -1,4 +1,4 @@
-//! The `tokenizers` crate's pipeline over a model of the crate's or of our own.
+//! The `tokenizers` crate's pipeline over a model of the crate's or of our own, within a budget.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,24 +8,43 @@ use serde::{Deserialize, Deserializer};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::normalizer::Range as Place;
 use tokenizers::{
-    DecoderWrapper, Encoding, Model, ModelWrapper, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType,
-    PostProcessorWrapper, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Result, Token, TokenizerImpl,
+    DecoderWrapper, Encoding, Model, ModelWrapper, OffsetReferential, OffsetType, PostProcessorWrapper,
+    PreTokenizedString, Result, Token, TokenizerImpl,
 };
 
-pub(super) type Encoder =
-    TokenizerImpl<AnyModel, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+use super::budget::Budget;
+use super::cuts::Cuts;
+use super::normalize::{Normalize, Within};
 
-pub(super) struct AnyModel(Box<dyn Model<Trainer = TrainerWrapper> + Send + Sync>);
+pub(super) type Encoder = TokenizerImpl<AnyModel, Normalize, Cuts, PostProcessorWrapper, DecoderWrapper>;
+
+/// Bytes that a model may copy and look up for one piece of text.
+const MAX_WORK: u64 = 1 << 34;
+
+pub(super) struct AnyModel {
+    model: Box<dyn Model<Trainer = TrainerWrapper> + Send + Sync>,
+    /// What each byte of a piece costs.
+    work: u64,
+}
 
 impl AnyModel {
     pub(crate) fn new(model: impl Model<Trainer = TrainerWrapper> + Send + Sync + 'static) -> Self {
-        Self(Box::new(model))
+        Self { model: Box::new(model), work: 1 }
     }
 }
 
 impl<'de> Deserialize<'de> for AnyModel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        ModelWrapper::deserialize(deserializer).map(Self::new)
+        let model = ModelWrapper::deserialize(deserializer)?;
+        let work = match &model {
+            // At every place, every token that the text goes on with is copied.
+            ModelWrapper::Unigram(model) => {
+                let longest = model.iter().map(|(token, _)| token.len() as u64).max().unwrap_or(0);
+                longest.saturating_mul(longest) / 2 + 1
+            }
+            _ => 1,
+        };
+        Ok(Self { work, ..Self::new(model) })
     }
 }
 
@@ -33,59 +52,84 @@ impl Model for AnyModel {
     type Trainer = TrainerWrapper;
 
     fn tokenize(&self, text: &str) -> Result<Vec<Token>> {
-        self.0.tokenize(text)
+        match (text.len() as u64).saturating_mul(self.work) <= MAX_WORK {
+            true => self.model.tokenize(text),
+            false => Err(format!("a piece of {} bytes is too long for its long tokens", text.len()).into()),
+        }
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.0.token_to_id(token)
+        self.model.token_to_id(token)
     }
 
     fn id_to_token(&self, id: u32) -> Option<String> {
-        self.0.id_to_token(id)
+        self.model.id_to_token(id)
     }
 
     fn get_vocab(&self) -> HashMap<String, u32> {
-        self.0.get_vocab()
+        self.model.get_vocab()
     }
 
     fn get_vocab_size(&self) -> usize {
-        self.0.get_vocab_size()
+        self.model.get_vocab_size()
     }
 
     fn save(&self, folder: &Path, prefix: Option<&str>) -> Result<Vec<PathBuf>> {
-        self.0.save(folder, prefix)
+        self.model.save(folder, prefix)
     }
 
     fn get_trainer(&self) -> TrainerWrapper {
-        self.0.get_trainer()
+        self.model.get_trainer()
     }
 }
 
-/// The added tokens in a text, by their bytes.
-fn added(encoder: &Encoder, text: &str) -> Vec<(Range<usize>, Vec<Token>)> {
-    let found = encoder.get_added_vocabulary().extract_and_normalize(encoder.get_normalizer(), text);
-    let splits = found.get_splits(OffsetReferential::Original, OffsetType::Byte).into_iter();
-    splits.filter_map(|(_, (start, end), tokens)| Some((start..end, tokens.clone()?))).collect()
+/// A text with its added tokens taken out, and the rest normalized.
+fn extract(encoder: &Encoder, text: &str, budget: &Budget) -> Result<PreTokenizedString> {
+    let normalize = encoder.get_normalizer().map(|steps| Within(steps, budget));
+    let split = encoder.get_added_vocabulary().extract_and_normalize(normalize.as_ref(), text);
+    budget.outcome()?;
+    Ok(split)
 }
 
-/// The same with their ids.
+/// The added tokens in a text, by their bytes.
+fn added(encoder: &Encoder, text: &str, budget: &Budget) -> Result<Vec<(Range<usize>, Vec<Token>)>> {
+    let found = extract(encoder, text, budget)?;
+    let splits = found.get_splits(OffsetReferential::Original, OffsetType::Byte).into_iter();
+    Ok(splits.filter_map(|(_, (start, end), tokens)| Some((start..end, tokens.clone()?))).collect())
+}
+
+/// The same with their ids; none of a text that cannot be encoded.
 pub(super) fn added_in(encoder: &Encoder, text: &str) -> Vec<(Range<usize>, u32)> {
-    added(encoder, text)
+    added(encoder, text, &Budget::of(text.len()))
+        .unwrap_or_default()
         .into_iter()
         .flat_map(|(bytes, tokens)| tokens.into_iter().map(move |t| (bytes.clone(), t.id)))
         .collect()
 }
 
 /// What the pipeline makes of a text, its added tokens left as text where they lie in `plain`.
-pub(super) fn encode_apart(encoder: &Encoder, text: &str, plain: &[Range<usize>]) -> Result<Encoding> {
-    if plain.is_empty() {
-        return encoder.encode(text, false);
+pub(super) fn encode(encoder: &Encoder, text: &str, plain: &[Range<usize>], offsets: OffsetType) -> Result<Encoding> {
+    let budget = Budget::of(text.len());
+    let mut split = match plain {
+        [] => extract(encoder, text, &budget)?,
+        plain => extract_apart(encoder, text, plain, &budget)?,
+    };
+    if let Some(cuts) = encoder.get_pre_tokenizer() {
+        cuts.apply(&mut split, &budget)?;
     }
+    split.tokenize(|piece| {
+        budget.work(piece.len())?;
+        encoder.get_model().tokenize(piece.get())
+    })?;
+    split.into_encoding(None, 0, offsets)
+}
+
+fn extract_apart(encoder: &Encoder, text: &str, plain: &[Range<usize>], budget: &Budget) -> Result<PreTokenizedString> {
     let mut masked = text.to_owned();
     for bytes in plain {
         masked.replace_range(bytes.clone(), &"x".repeat(bytes.len()));
     }
-    let added = added(encoder, &masked);
+    let added = added(encoder, &masked, &Budget::of(text.len()))?;
     let mut split = PreTokenizedString::from(text);
     split.split(|_, whole| {
         let piece = |bytes: Range<usize>| whole.slice(Place::Original(bytes));
@@ -98,12 +142,8 @@ pub(super) fn encode_apart(encoder: &Encoder, text: &str, plain: &[Range<usize>]
         pieces.extend(piece(at..text.len()).map(|text| (text, None)));
         Ok(pieces)
     })?;
-    if let Some(normalizer) = encoder.get_normalizer() {
-        split.normalize(|piece| normalizer.normalize(piece))?;
+    if let Some(steps) = encoder.get_normalizer() {
+        split.normalize(|piece| steps.apply(piece, budget).map_err(Into::into))?;
     }
-    if let Some(pre_tokenizer) = encoder.get_pre_tokenizer() {
-        pre_tokenizer.pre_tokenize(&mut split)?;
-    }
-    split.tokenize(|piece| encoder.get_model().tokenize(piece.get()))?;
-    split.into_encoding(None, 0, OffsetType::Byte)
+    Ok(split)
 }

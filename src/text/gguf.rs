@@ -12,7 +12,11 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, ModelWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
+use super::brief::brief;
+use super::checks::MAX_ADDED_BYTES;
+use super::cuts::Cuts;
 use super::encoder::{AnyModel, Encoder};
+use super::normalize::Normalize;
 use super::pieces::Spelling;
 use super::pre::Pre;
 use super::sentencepiece::SentencePiece;
@@ -136,7 +140,7 @@ impl GgufVocab {
         Error::Format {
             file: self.file.clone(),
             field: format!("tokenizer.ggml.{key}"),
-            problem,
+            problem: brief(&problem),
             fix: "download the file again or convert the model anew",
         }
     }
@@ -242,7 +246,7 @@ impl GgufVocab {
     }
 
     fn unsupported(&self, what: String, fix: String) -> Error {
-        Error::Unsupported { file: self.file.clone(), what, fix }
+        Error::Unsupported { file: self.file.clone(), what: brief(&what), fix }
     }
 
     /// BPE by a list of merges, over what `name` cuts a text into.
@@ -278,7 +282,8 @@ impl GgufVocab {
             }
         };
         let mut encoder = Encoder::new(AnyModel::new(ModelWrapper::from(model)));
-        encoder.with_pre_tokenizer(Some(Sequence::new(cuts)));
+        let cuts = Cuts::new(&Sequence::new(cuts).into()).map_err(|problem| self.wrong("pre", problem))?;
+        encoder.with_pre_tokenizer(Some(cuts));
         let encoder = self.complete(encoder, normalizer)?;
         Ok(Made { encoder, spelling, space_prefix: false, add_bos: pre.add_bos })
     }
@@ -309,8 +314,15 @@ impl GgufVocab {
 
     /// With what the text goes through first, and the added tokens.
     fn complete(&self, mut encoder: Encoder, normalizer: Option<NormalizerWrapper>) -> Result<Encoder> {
-        encoder.with_normalizer(normalizer).map_err(|error| self.failed(&error))?;
-        encoder.add_tokens(self.added()).map_err(|error| self.failed(&error))?;
+        let normalize = normalizer.map(|steps| Normalize::new(&steps).map_err(|problem| self.wrong("pre", problem)));
+        encoder.with_normalizer(normalize.transpose()?).map_err(|error| self.failed(&error))?;
+        let added = self.added();
+        let bytes: usize = added.iter().map(|token| token.content.len()).sum();
+        if bytes > MAX_ADDED_BYTES {
+            let problem = format!("{bytes} bytes of tokens that control or were added, more than {MAX_ADDED_BYTES}");
+            return Err(self.wrong("token_type", problem));
+        }
+        encoder.add_tokens(added).map_err(|error| self.failed(&error))?;
         Ok(encoder)
     }
 }

@@ -6,10 +6,16 @@
 //! file or a weight format: `GgufVocab` is what a reader of GGUF hands over.
 
 mod apart;
+mod brief;
+mod budget;
+mod checks;
+mod cuts;
 mod encoder;
 #[doc(hidden)]
 mod gguf;
 mod message;
+mod normalize;
+mod pattern;
 mod pieces;
 mod pre;
 mod prompt;

@@ -3,7 +3,13 @@
 
 use serde_json::Value;
 use tokenizers::normalizers::Precompiled;
-use tokenizers::utils::SysRegex;
+
+use super::budget::Budget;
+use super::pattern::FilePattern;
+use super::tokenizer::MAX_TOKEN_BYTES;
+
+/// Bytes of the longest text that SentencePiece's map of characters may give for one; it gives 33 for U+FDFA.
+pub(super) const MAX_LEAF: usize = 48;
 
 /// Checks the value of `field`, a step or a list of them, and what it holds. `Err` names the field and what is wrong.
 pub(super) fn check(field: &str, value: &Value) -> Result<(), (String, String)> {
@@ -17,13 +23,19 @@ pub(super) fn check(field: &str, value: &Value) -> Result<(), (String, String)> 
     if value["type"] == "Precompiled" || value.get("precompiled_charsmap").is_some() {
         check_characters(value).map_err(|problem| (inner("precompiled_charsmap"), problem.into()))?;
     }
-    if value.get("content").is_some() {
-        if value["pattern"]["String"] == "" {
-            return Err((inner("pattern"), "is empty".into()));
-        }
-        let pattern = value["pattern"]["Regex"].as_str();
-        if pattern.is_some_and(matches_nothing) {
+    if value.get("content").is_some() && value["pattern"]["String"] == "" {
+        return Err((inner("pattern"), "is empty".into()));
+    }
+    if let Some(source) = value["pattern"]["Regex"].as_str() {
+        let pattern = FilePattern::new(source).map_err(|problem| (inner("pattern.Regex"), problem))?;
+        if value.get("content").is_some() && matches_nothing(&pattern) {
             return Err((inner("pattern.Regex"), "finds places without text, which cannot be replaced".into()));
+        }
+    }
+    for name in ["prepend", "content", "pattern.String"] {
+        let text = name.split('.').fold(value, |value, name| &value[name]).as_str().unwrap_or_default();
+        if text.len() > MAX_TOKEN_BYTES {
+            return Err((inner(name), format!("has {} bytes, more than {MAX_TOKEN_BYTES}", text.len())));
         }
     }
     match value {
@@ -35,13 +47,13 @@ pub(super) fn check(field: &str, value: &Value) -> Result<(), (String, String)> 
     }
 }
 
-/// Whether a pattern finds a place of no length in texts with all sorts of neighbours. One that does not compile is refused
-/// where it is used.
-fn matches_nothing(pattern: &str) -> bool {
-    let Ok(regex) = SysRegex::new(pattern) else { return false };
+/// Whether a pattern finds a place of no length in texts with all sorts of neighbours.
+fn matches_nothing(pattern: &FilePattern) -> bool {
     let ascii: String = (0..128u8).map(char::from).collect();
     let texts = [ascii.chars().rev().collect(), ascii, "aA▁1. é\n人  🎉▁▁\t".to_owned()];
-    texts.iter().any(|text| regex.find_iter(text).any(|(start, end)| start == end))
+    let empty =
+        |text: &String| pattern.find(text, &Budget::of(text.len())).is_ok_and(|found| found.lengths().any(|n| n == 0));
+    texts.iter().any(empty)
 }
 
 /// Checks SentencePiece's map of characters: the length of a double array, the array, and the texts that its leaves point
@@ -74,7 +86,11 @@ fn check_characters(step: &Value) -> Result<(), &'static str> {
             }
             let next = at ^ offset(unit);
             let leaf = || units.get(next).map(|unit| (unit & 0x7fff_ffff) as usize);
-            if unit & 0x100 != 0 && !leaf().is_some_and(|text| texts.is_char_boundary(text)) {
+            let sound = |at: usize| {
+                let text = texts.get(at..)?;
+                Some(text.find('\0').unwrap_or(text.len()) <= MAX_LEAF)
+            };
+            if unit & 0x100 != 0 && leaf().and_then(sound) != Some(true) {
                 return Err(BROKEN);
             }
             open.push(next);

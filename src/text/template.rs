@@ -8,12 +8,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value as Jinja};
 use serde_json::{Map, Value, json};
 
+use super::brief::brief;
 use super::message::{Content, Message};
 use super::python;
 use super::thinking::{self, PastThinking};
@@ -22,6 +23,13 @@ use crate::error::{Error, Result};
 /// Instructions, and units of 64 bytes of data, that one rendering may cost: enough for prompts of tens of megabytes.
 const FUEL: u64 = 2_000_000;
 const MAX_SOURCE_BYTES: usize = 1 << 20;
+/// Calls of macros and rounds of loops within each other, four to a macro.
+const MAX_RECURSION: usize = 200;
+/// Bytes of stack to parse and render on: many times what the limits of `python` lead to.
+#[cfg(not(target_arch = "wasm32"))]
+const STACK: usize = 32 << 20;
+/// How the error of a rendering begins that costs too much.
+const ENDLESS: &str = "it does not come to an end";
 const MAIN: &str = "chat_template";
 const TOOL_USE: &str = "chat_template (tool_use)";
 
@@ -74,7 +82,8 @@ pub struct ChatTemplate {
     specials: Specials,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     tool_use: bool,
-    typed_content: bool,
+    /// Found out when it is first asked for.
+    typed_content: OnceLock<bool>,
     dated: bool,
 }
 
@@ -104,11 +113,10 @@ impl ChatTemplate {
             specials,
             clock: Arc::new(system_clock),
             tool_use: false,
-            typed_content: false,
+            typed_content: OnceLock::new(),
             dated: false,
         };
         template.add(MAIN, source)?;
-        template.typed_content = template.wants_typed_content();
         Ok(template)
     }
 
@@ -178,7 +186,7 @@ impl ChatTemplate {
     pub fn render_inputs(&self, inputs: &Inputs) -> Result<String> {
         match inputs.continue_final_message {
             true => self.render_open(inputs),
-            false => self.render_as(inputs, self.typed_content),
+            false => self.render_as(inputs, self.wants_typed_content()),
         }
     }
 
@@ -196,7 +204,7 @@ impl ChatTemplate {
             _ => return Err(wrong("has no text to be continued")),
         }
         let inputs = Inputs { messages: &messages, add_generation_prompt: false, ..*inputs };
-        let text = self.render_as(&inputs, self.typed_content)?;
+        let text = self.render_as(&inputs, self.wants_typed_content())?;
         let end = text
             .rfind(END.trim_end())
             .ok_or_else(|| wrong("is not shown by the template, so nothing can continue it"))?;
@@ -263,6 +271,10 @@ impl ChatTemplate {
     }
 
     fn render_as(&self, inputs: &Inputs, typed: bool) -> Result<String> {
+        on_own_stack(|| self.render_here(inputs, typed))
+    }
+
+    fn render_here(&self, inputs: &Inputs, typed: bool) -> Result<String> {
         let tools = inputs.tools.filter(|tools| tools.as_array().is_none_or(|list| !list.is_empty()));
         let name = if self.tool_use && tools.is_some() { TOOL_USE } else { MAIN };
         let messages = inputs.messages.iter().enumerate().map(|(index, message)| {
@@ -292,7 +304,8 @@ impl ChatTemplate {
             return Err(Error::Template { problem });
         }
         self.dated |= source.contains("strftime_now");
-        self.environment.add_template_owned(name, python::to_dialect(source)).map_err(explain)
+        let dialect = python::to_dialect(source).map_err(|problem| Error::Template { problem })?;
+        on_own_stack(|| self.environment.add_template_owned(name, dialect).map_err(explain))
     }
 
     /// Whether the template shows the text of a list of parts but not that of a plain string, as those of models that
@@ -301,9 +314,30 @@ impl ChatTemplate {
         const PROBE: &str = "content-probe";
         let messages = [Message::new("user", PROBE)];
         let inputs = Inputs { messages: &messages, ..Inputs::default() };
-        let shows = |typed| self.render_as(&inputs, typed).is_ok_and(|prompt| prompt.contains(PROBE));
-        !shows(false) && shows(true)
+        let render = |typed| self.render_as(&inputs, typed);
+        *self.typed_content.get_or_init(|| match render(false) {
+            Ok(prompt) if prompt.contains(PROBE) => false,
+            Err(Error::Template { problem }) if problem.starts_with(ENDLESS) => false,
+            _ => render(true).is_ok_and(|prompt| prompt.contains(PROBE)),
+        })
     }
+}
+
+/// What `work` gives, on a stack whose size is known, and an error where it ends in a panic. On the web there is one stack
+/// and no way back from a panic: there the limits of `python` are what there is.
+#[cfg(not(target_arch = "wasm32"))]
+fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let failed = |problem: &str| Error::Template { problem: problem.into() };
+    std::thread::scope(|scope| {
+        let started = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let ended = started.map_err(|_| failed("the system gives no thread to read it on"))?.join();
+        ended.unwrap_or_else(|_| Err(failed("it asks for what cannot be done; the model's template is broken")))
+    })
+}
+
+#[cfg(target_arch = "wasm32")]
+fn on_own_stack<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    work()
 }
 
 fn environment() -> Environment<'static> {
@@ -315,6 +349,7 @@ fn environment() -> Environment<'static> {
     }
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(MAX_RECURSION);
     python::add_to(&mut environment);
     environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
@@ -360,19 +395,19 @@ fn explain(error: minijinja::Error) -> Error {
         if let Some(raised) = at.downcast_ref::<minijinja::Error>()
             && std::error::Error::source(raised).is_some_and(|source| source.is::<Raised>())
         {
-            let problem = format!("it refuses these messages: {}", raised.detail().unwrap_or("no reason given"));
+            let problem = format!("it refuses these messages: {}", brief(raised.detail().unwrap_or("no reason given")));
             return Error::Template { problem };
         }
         cause = at.source();
     }
     let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
     let problem = match error.kind() {
-        ErrorKind::OutOfFuel => format!("it does not come to an end{line}; the model's template is broken"),
+        ErrorKind::OutOfFuel => format!("{ENDLESS}{line}; the model's template is broken"),
         ErrorKind::SyntaxError => format!("syntax error{line}: {}", error.detail().unwrap_or("unknown")),
         kind => match error.detail() {
             Some(detail) => format!("{kind}{line}: {detail}"),
             None => format!("{kind}{line}"),
         },
     };
-    Error::Template { problem }
+    Error::Template { problem: brief(&problem) }
 }

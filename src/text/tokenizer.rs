@@ -6,11 +6,14 @@
 //! costs nothing.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokenizers::PostProcessorWrapper;
+use tokenizers::{Encoding, OffsetType, PostProcessorWrapper};
 
+use super::brief::brief;
+use super::checks;
 use super::encoder::{self, Encoder};
 use super::pieces::{Kind, Pieces, Spelling};
 use super::steps;
@@ -20,7 +23,7 @@ use crate::error::{Error, Result};
 pub(super) const MAX_TOKENS: usize = 1 << 22;
 pub(super) const MAX_MERGES: usize = 1 << 23;
 pub(super) const MAX_TOKEN_BYTES: usize = 1 << 16;
-const MAX_JSON_BYTES: usize = 1 << 28;
+const MAX_JSON_BYTES: usize = 1 << 27;
 
 /// A model's tokenizer. A handle: a clone shares it.
 #[derive(Clone)]
@@ -48,25 +51,27 @@ impl Tokenizer {
     pub fn from_json(bytes: &[u8], name: &str) -> Result<Self> {
         let wrong = |field: &str, problem: String| Error::Format {
             file: name.to_owned(),
-            field: field.to_owned(),
-            problem,
+            field: brief(field),
+            problem: brief(&problem),
             fix: "take the tokenizer.json that belongs to the model",
         };
         if bytes.len() > MAX_JSON_BYTES {
             return Err(wrong("size", format!("{} bytes, more than the {MAX_JSON_BYTES} allowed", bytes.len())));
         }
+        checks::json(bytes).map_err(|problem| wrong("size", problem))?;
         let mut json: Value = serde_json::from_slice(bytes).map_err(|error| wrong("JSON", error.to_string()))?;
-        check_model(&json["model"]).map_err(|(field, problem)| wrong(&field, problem))?;
+        checks::model(&json["model"]).map_err(|(field, problem)| wrong(&field, problem))?;
+        checks::added(&json["added_tokens"]).map_err(|(field, problem)| wrong(&field, problem))?;
         let (spelling, leading) = Spelling::from_decoder(&json["decoder"]).map_err(|what| Error::Unsupported {
             file: name.to_owned(),
-            what: format!("decoder {what}"),
+            what: brief(&format!("decoder {what}")),
             fix: "use a model whose tokenizer is byte-level BPE or SentencePiece-style".into(),
         })?;
         for name in ["normalizer", "pre_tokenizer"] {
             steps::check(name, &json[name]).map_err(|(field, problem)| wrong(&field, problem))?;
         }
         let edges = edges(&json["post_processor"]);
-        for key in ["truncation", "padding", "post_processor"] {
+        for key in ["truncation", "padding", "post_processor", "decoder"] {
             json[key] = Value::Null;
         }
         if json["model"].get("dropout").is_some() {
@@ -76,7 +81,9 @@ impl Tokenizer {
             let entry = |token: &Value| Some((token["content"].as_str()?.to_owned(), token["id"].as_u64()?));
             added.iter().filter_map(entry).collect()
         });
-        let encoder: Encoder = serde_json::from_value(json).map_err(|error| wrong("tokenizer", error.to_string()))?;
+        let encoder: Encoder = guarded(|| serde_json::from_value(json))
+            .and_then(|read| read.map_err(|error| error.to_string()))
+            .map_err(|problem| wrong("tokenizer", problem))?;
         for (index, (content, id)) in expected.iter().enumerate() {
             let found = encoder.token_to_id(content);
             if !content.is_empty() && found.map(u64::from) != Some(*id) {
@@ -155,8 +162,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] for a text that cannot be split into tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encoder.encode_fast(text, false).map_err(unsplit)?;
-        Ok(encoding.get_ids().to_vec())
+        Ok(self.encoding(text, &[], OffsetType::None)?.get_ids().to_vec())
     }
 
     /// As [`encode`](Self::encode), with the bytes of the text that each token is made of, in order. A character that
@@ -173,7 +179,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] where a special token is made of them all the same.
     pub(crate) fn encode_apart(&self, text: &str, plain: &[Range<usize>]) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
-        let encoding = encoder::encode_apart(&self.inner.encoder, text, plain).map_err(unsplit)?;
+        let encoding = self.encoding(text, plain, OffsetType::Byte)?;
         let ids = encoding.get_ids().to_vec();
         let offsets: Vec<_> = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
         let inside =
@@ -184,6 +190,14 @@ impl Tokenizer {
                 problem: format!("{:?} cannot be kept from becoming a special token", &text[bytes.clone()]),
             }),
         }
+    }
+
+    fn encoding(&self, text: &str, plain: &[Range<usize>], offsets: OffsetType) -> Result<Encoding> {
+        let encode = || encoder::encode(&self.inner.encoder, text, plain, offsets);
+        let encoded = guarded(encode).and_then(|encoded| encoded.map_err(|error| error.to_string()));
+        encoded.map_err(|problem| Error::Tokenizer {
+            problem: format!("the text could not be split into tokens: {}", brief(&problem)),
+        })
     }
 
     /// The added tokens that a text spells out: their bytes in it, and their ids.
@@ -271,50 +285,8 @@ pub(super) fn needs_merges(token: &str) -> bool {
     token.chars().count() > 1 && !marked
 }
 
-fn unsplit(error: tokenizers::Error) -> Error {
-    Error::Tokenizer { problem: format!("the text could not be split into tokens: {error}") }
-}
-
-/// Checks what the `tokenizers` crate takes on trust: ids in range, merges whose halves and whole are tokens.
-fn check_model(model: &Value) -> Result<(), (String, String)> {
-    let in_range = |id: Option<u64>| id.is_some_and(|id| id < MAX_TOKENS as u64);
-    if let Some(vocab) = model["vocab"].as_object() {
-        let is_bpe = matches!(model["type"].as_str(), Some("BPE") | None);
-        if is_bpe
-            && model["merges"].as_array().is_none_or(Vec::is_empty)
-            && let Some(token) = vocab.keys().find(|token| needs_merges(token))
-        {
-            return Err(("model.merges".into(), format!("the file lacks its merges, and {token:?} needs some")));
-        }
-        for (token, id) in vocab {
-            if !in_range(id.as_u64()) {
-                return Err((format!("model.vocab.{token}"), format!("{id} is no id from 0 to {}", MAX_TOKENS - 1)));
-            }
-        }
-        for (index, merge) in model["merges"].as_array().into_iter().flatten().enumerate() {
-            let pair = match merge {
-                Value::String(pair) => pair.split_once(' '),
-                Value::Array(pair) if pair.len() == 2 => pair[0].as_str().zip(pair[1].as_str()),
-                _ => None,
-            };
-            // Version headers of old merges files are no merges.
-            if merge.as_str().is_some_and(|line| line.starts_with("#version")) {
-                continue;
-            }
-            let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
-            let known = pair.is_some_and(|(left, right)| {
-                let whole = right.strip_prefix(prefix).map(|right| format!("{left}{right}"));
-                [Some(left.to_owned()), Some(right.to_owned()), whole]
-                    .iter()
-                    .all(|token| token.as_ref().is_some_and(|token| vocab.contains_key(token)))
-            });
-            if !known {
-                return Err((
-                    format!("model.merges[{index}]"),
-                    format!("{merge} does not join two tokens of the vocabulary into a third"),
-                ));
-            }
-        }
-    }
-    Ok(())
+/// What `work` gives, or a sentence where the library ends in a panic. On the web a panic ends the program, which is why
+/// `checks` and `steps` refuse what would lead to one.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "the file asks for what cannot be done".to_owned())
 }

@@ -68,6 +68,8 @@ fn the_files_of_a_directory_are_taken_together() {
             files.insert(name.into(), json.to_string().into_bytes());
         }
         let checkpoint = block_on(Checkpoint::safetensors("dir", st::sources(&files))).unwrap();
+        let described = Config::described(&checkpoint).unwrap().stop_tokens;
+        assert!(!described.contains(&5), "a description renders no template: {described:?}");
         Config::from_checkpoint(&checkpoint).unwrap().stop_tokens
     };
     // 77 lies outside the vocabulary of 40.

@@ -263,3 +263,47 @@ fn a_time_is_read_as_it_is_written() {
         assert!(message.contains("date") && message.contains(&format!("{text:?}")), "{message}");
     }
 }
+
+#[test]
+fn what_a_template_raises_is_shown_short_and_without_control_characters() {
+    let source = "{{ raise_exception('\\u001b[31m' + 'red\u{7} ' * 10000) }}";
+    let message = template(source).render(&user("hi"), None, true).unwrap_err().to_string();
+    assert!(message.contains("refuses") && message.contains("red"), "{message}");
+    assert!(message.chars().count() < 400 && !message.chars().any(char::is_control), "{message:?}");
+}
+
+#[test]
+fn values_are_compared_kept_and_looked_up_as_ever() {
+    for (source, expected) in [
+        (
+            "{{ [1, [2, 3]] == [1, [2, 3]] }} {{ (1, 2) < (1, 3) }} {{ [1] in [[1], [2]] }} {{ 3 not in [1, 2] }}",
+            "True True True True",
+        ),
+        (
+            "{% set a = 'k' %}{% set d = {a: [1, 2], 'b': 2} %}{{ d[a][1] }} {{ d['b'] }} {{ [4, 5, 6][-1] }} {{ [4, 5, 6][1:] }}",
+            "2 2 6 [5, 6]",
+        ),
+        (
+            "{% set n = namespace(x=[]) %}{% for i in range(3) %}{% set n.x = n.x + [i, (i, i)] %}{% endfor %}{{ n.x }}",
+            "[0, (0, 0), 1, (1, 1), 2, (2, 2)]",
+        ),
+        (
+            "{% set a, b = 1, 'x' if 2 == 2 else 'y' %}{{ a }}{{ b }}{% with c = a == 1, d = not a != 1 %}{{ c }}{{ d }}{% endwith %}",
+            "1xTrueTrue",
+        ),
+        (
+            "{% macro f(a, b=[1]) %}{{ a + b }}{% endmacro %}{{ f([0]) }}{{ f(b=[2] * 2, a=[1] + [1]) }}",
+            "[0, 1][1, 1, 2, 2]",
+        ),
+        (
+            "{% for i in [3, 1] if i is not in [1] and i is eq 3 %}{{ loop.index }}{{ i }}{% else %}none{% endfor %}",
+            "13",
+        ),
+        (
+            "{{ 'a' ~ ('b' if 'x' in 'xy' else 'c') ~ {'k': 1 + 1}.k }} {{ 1 < 2 < 3 }} {{ [1, 2] | sum == 3 }}",
+            "ab2 True True",
+        ),
+    ] {
+        assert_eq!(template(source).render(&user("hi"), None, true).unwrap(), expected, "{source}");
+    }
+}

@@ -7,6 +7,7 @@ use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, ValueKind, 
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
 use super::to_str;
+use super::weigh::kept_of;
 
 pub(super) fn add_to(environment: &mut Environment) {
     environment.add_filter("default", default);
@@ -25,7 +26,6 @@ pub(super) fn add_to(environment: &mut Environment) {
     add_generators(environment);
     environment.add_function("dict", dict);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
-    environment.add_function("cycler", minijinja_contrib::globals::cycler);
 }
 
 fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, options: Kwargs) -> Result<Value, Error> {
@@ -84,8 +84,33 @@ fn format(state: &mut State, text: &Value, args: Rest<ValueOrKwargs>) -> Result<
         ValueKind::Map if Kwargs::try_from(arg.clone()).is_err() => Ok(Value::from(to_str(state, &arg)?)),
         _ => Ok(arg),
     });
-    let printed = printed.map(|arg| arg.map(ValueOrKwargs::from)).collect::<Result<_, Error>>()?;
-    filters::format(state, text, Rest(printed))
+    let printed = printed.collect::<Result<Vec<Value>, Error>>()?;
+    check_widths(text.as_str().unwrap_or_default(), &printed)?;
+    filters::format(state, text, Rest(printed.into_iter().map(ValueOrKwargs::from).collect()))
+}
+
+/// Whether every width and precision of a format has at most four digits: wider ones are formatted before anybody asks
+/// how long they become, or end in a panic.
+pub(super) fn check_widths(format: &str, args: &[Value]) -> Result<(), Error> {
+    let (mut inside, mut digits, mut dynamic) = (false, 0, false);
+    for c in format.chars() {
+        dynamic |= inside && matches!(c, '{' | '*');
+        inside = match c {
+            '%' | '{' => true,
+            '}' => false,
+            // A printf field ends with a letter, one in braces with its brace.
+            c => inside && (!c.is_whitespace() || digits > 0),
+        };
+        digits = if inside && c.is_ascii_digit() { digits + 1 } else { 0 };
+        if digits > 4 {
+            return Err(Error::new(ErrorKind::InvalidOperation, "a format with a width of more than four digits"));
+        }
+    }
+    let wide = |arg: &Value| arg.as_i64().is_some_and(|width| width.unsigned_abs() > 9999);
+    match dynamic && args.iter().any(wide) {
+        true => Err(Error::new(ErrorKind::InvalidOperation, "a format with a width of more than four digits")),
+        false => Ok(()),
+    }
 }
 
 /// What these filters give is no list: it has no length, and is not JSON.
@@ -115,7 +140,7 @@ fn add_generators(environment: &mut Environment) {
 }
 
 #[derive(Debug)]
-struct Generator(Vec<Value>);
+pub(super) struct Generator(Vec<Value>);
 
 impl Generator {
     fn of(items: Vec<Value>) -> Value {
@@ -138,7 +163,7 @@ impl Object for Generator {
     }
 }
 
-fn dict(given: Option<Value>, named: Kwargs) -> Result<Value, Error> {
+fn dict(state: &State, given: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     let mut entries = Vec::new();
     if let Some(given) = given {
         for item in given.try_iter()? {
@@ -151,5 +176,5 @@ fn dict(given: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     for name in named.args() {
         entries.push((Value::from(name), named.get(name)?));
     }
-    Ok(Value::from_pairs(entries))
+    kept_of(state, Value::from_pairs(entries))
 }

@@ -35,6 +35,7 @@ pub(in crate::text) fn tojson(
     let mut json = Json {
         state,
         out: String::new(),
+        paid: 0,
         indent,
         item,
         key,
@@ -43,13 +44,15 @@ pub(in crate::text) fn tojson(
     };
     options.assert_all_used()?;
     json.write(value, 0)?;
-    state.consume_fuel(json.out.len() as u64 / 64)?;
+    json.room(0)?;
     Ok(Value::from(json.out))
 }
 
 struct Json<'a> {
     state: &'a State<'a, 'a>,
     out: String,
+    /// The bytes of it that fuel has paid for.
+    paid: usize,
     indent: Option<String>,
     item: String,
     key: String,
@@ -63,6 +66,7 @@ impl Json<'_> {
             return Err(Error::new(ErrorKind::InvalidOperation, "tojson: the value is nested too deeply"));
         }
         self.state.consume_fuel(1)?;
+        self.room(value.as_str().map_or(0, str::len))?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -82,7 +86,7 @@ impl Json<'_> {
                         Some(text) => json.string(text),
                         None => write!(json.out, "\"{key}\"").unwrap_or_default(),
                     }
-                    json.out.push_str(&json.key.clone());
+                    json.out.push_str(&json.key);
                     json.write(&value.get_item(key)?, depth + 1)
                 })?;
             }
@@ -101,24 +105,37 @@ impl Json<'_> {
     ) -> Result<(), Error> {
         self.out.push(open);
         for (index, item) in items.iter().enumerate() {
+            self.room(self.item.len() + self.key.len())?;
             if index > 0 {
-                self.out.push_str(&self.item.clone());
+                self.out.push_str(&self.item);
             }
-            self.new_line(depth + 1);
+            self.new_line(depth + 1)?;
             each(self, item)?;
         }
         if !items.is_empty() {
-            self.new_line(depth);
+            self.new_line(depth)?;
         }
         self.out.push(close);
         Ok(())
     }
 
-    fn new_line(&mut self, depth: usize) {
-        if let Some(indent) = &self.indent {
-            self.out.push('\n');
-            self.out.push_str(&indent.repeat(depth));
+    /// Pays for what has been written, and for `more` bytes.
+    fn room(&mut self, more: usize) -> Result<(), Error> {
+        let due = self.out.len().saturating_add(more).saturating_sub(self.paid);
+        if due >= 64 {
+            self.state.consume_fuel(due as u64 / 64)?;
+            self.paid += due / 64 * 64;
         }
+        Ok(())
+    }
+
+    fn new_line(&mut self, depth: usize) -> Result<(), Error> {
+        let Some(indent) = self.indent.as_ref().map(String::len) else { return Ok(()) };
+        self.room(indent.saturating_mul(depth))?;
+        let indent = self.indent.as_deref().unwrap_or_default();
+        self.out.push('\n');
+        self.out.extend(std::iter::repeat_n(indent, depth));
+        Ok(())
     }
 
     fn string(&mut self, text: &str) {

@@ -4,13 +4,22 @@
 use minijinja::{Environment, Error, State, Value, context};
 
 use super::source::token;
+use super::weigh;
 
 /// Brackets nested deeper are copied as they are; the parser refuses them.
 const MAX_DEPTH: usize = 128;
 
 pub(super) fn add_to(environment: &mut Environment) {
     for name in ["e", "escape"] {
-        environment.add_filter(name, |value: &Value| Value::from_safe_string(escaped(value)));
+        environment.add_filter(name, |state: &State, value: &Value| {
+            weigh::compared(state, value)?;
+            let special = value
+                .as_str()
+                .filter(|_| !value.is_safe())
+                .map_or(0, |text| text.matches(['&', '<', '>', '\'', '"']).count());
+            state.consume_fuel(special as u64 / 8)?;
+            Ok::<_, Error>(Value::from_safe_string(escaped(value)))
+        });
     }
     environment.add_filter("plus", plus);
 }

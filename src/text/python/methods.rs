@@ -4,12 +4,29 @@ use minijinja::value::{Kwargs, Tuple, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback as contrib;
 
+use super::filters::check_widths;
+use super::weigh;
+
 pub(super) fn call(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    pay(state, value, name, args)?;
     let found = match value.as_str() {
         Some(text) => of_text(state, value, text, name, args)?,
         None => of_data(value, name, args)?,
     };
     found.map_or_else(|| contrib(state, value, name, args), Ok)
+}
+
+/// Pays for what a method goes through, before it does.
+fn pay(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<(), Error> {
+    weigh::tick(state)?;
+    if value.as_str().is_some() || matches!(name, "index" | "count") {
+        weigh::compared(state, value)?;
+    }
+    args.iter().try_for_each(|arg| weigh::compared(state, arg))?;
+    if name == "format" {
+        check_widths(value.as_str().unwrap_or_default(), args)?;
+    }
+    Ok(())
 }
 
 fn of_text(state: &mut State, value: &Value, text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
@@ -41,6 +58,7 @@ fn of_text(state: &mut State, value: &Value, text: &str, name: &str, args: &[Val
         }
         "join" => {
             let (items,): (Value,) = from_args(args)?;
+            weigh::joined(state, &items)?;
             match items.try_iter()?.position(|item| item.as_str().is_none()) {
                 Some(index) => return Err(wrong(&format!("join: item {index} is no string"))),
                 None => return Ok(None),

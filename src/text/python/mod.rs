@@ -5,11 +5,14 @@
 //! value that is printed is printed as `str(value)`.
 
 mod filters;
+mod guard;
 mod json;
+mod limits;
 mod markup;
 mod methods;
 mod source;
 mod time;
+mod weigh;
 
 use std::fmt::Write;
 
@@ -24,12 +27,16 @@ const MAX_DEPTH: usize = 128;
 
 /// Adds all of it to an environment.
 pub(super) fn add_to(environment: &mut Environment) {
-    environment.set_formatter(|out, state, value| out.write_str(&to_str(state, value)?).map_err(Error::from));
+    environment.set_formatter(|out, state, value| {
+        weigh::tick(state)?;
+        out.write_str(&to_str(state, value)?).map_err(Error::from)
+    });
     environment.set_unknown_method_callback(methods::call);
     environment.add_filter("tojson", json::tojson);
     environment.add_filter("string", |state: &State, value: &Value| to_str(state, value));
     filters::add_to(environment);
     markup::add_to(environment);
+    weigh::add_to(environment);
 }
 
 /// `str(value)`. A value may hold another many times over, so every visit costs fuel.
@@ -39,10 +46,12 @@ pub(super) fn to_str(state: &State, value: &Value) -> Result<String, Error> {
         ValueKind::Seq | ValueKind::Map => {
             let mut out = String::new();
             repr(state, value, &mut out, 0)?;
-            state.consume_fuel(out.len() as u64 / 64)?;
             Ok(out)
         }
-        _ => Ok(value.to_string()),
+        _ => {
+            weigh::compared(state, value)?;
+            Ok(value.to_string())
+        }
     }
 }
 
@@ -52,7 +61,10 @@ fn repr(state: &State, value: &Value, out: &mut String, depth: usize) -> Result<
     }
     state.consume_fuel(1)?;
     match value.kind() {
-        ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
+        ValueKind::String => {
+            weigh::compared(state, value)?;
+            quote(value.as_str().unwrap_or_default(), out);
+        }
         ValueKind::Seq => {
             let tuple = value.downcast_object_ref::<Tuple>().is_some();
             out.push(if tuple { '(' } else { '[' });

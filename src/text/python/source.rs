@@ -6,14 +6,25 @@
 //!   holds; each keeps its own whitespace control.
 //! - `"..." % operand` becomes a filter, as does what a `for` goes over, and `+` where text is marked (`markup`).
 //!
-//! What it does not understand goes on as it is: the parser says what is wrong with it.
+//! - What is compared, kept and looked up by passes through `weigh` (`guard`), and every round of a loop looks at a clock.
+//!
+//! What it does not understand goes on as it is: the parser says what is wrong with it. What would take the parser too
+//! deep is refused (`limits`).
 
-use super::markup;
+use super::limits::{self, Limits};
+use super::{guard, markup};
 
 type Rewrite = fn(&str) -> String;
 
-pub(in crate::text) fn to_dialect(source: &str) -> String {
+/// Behind the tag that opens the body of a loop or macro.
+const TICK: &str = "%}{% set ticks_ = 0|ticked ";
+
+/// # Errors
+/// A sentence about a source that asks too much of the parser.
+pub(in crate::text) fn to_dialect(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    limits::lines(&source)?;
+    let mut limits = Limits::default();
     let rewrite: Rewrite = if markup::is_used(&source) { |text| markup::sums(&expression(text)) } else { expression };
     let (mut out, mut rest) = (String::with_capacity(source.len() + source.len() / 8), source.as_str());
     while let Some(start) = rest.find("{").filter(|start| rest.len() > start + 1) {
@@ -39,9 +50,11 @@ pub(in crate::text) fn to_dialect(source: &str) -> String {
             b'#' => out.push_str(tag),
             b'{' => {
                 let (open, body, close) = parts(tag);
-                out.push_str(&format!("{open}{}{close}", rewrite(body)));
+                limits::expression(body)?;
+                out.push_str(&format!("{open}{}{close}", guard::expression(&rewrite(body))));
             }
             _ => {
+                limits.block(word(tag), parts(tag).1)?;
                 out.push_str(&statement(tag, rewrite));
                 if word(tag) == "raw" {
                     out.push_str(if rest.starts_with('\n') && !tag.ends_with("-%}") { "\n" } else { "" });
@@ -52,7 +65,9 @@ pub(in crate::text) fn to_dialect(source: &str) -> String {
             }
         }
     }
-    out + rest
+    // A tag without an end is the parser's to refuse.
+    limits::expression(rest)?;
+    Ok(out + rest)
 }
 
 /// The bytes of a tag, up to the first `close` outside strings and brackets.
@@ -124,11 +139,13 @@ fn statement(tag: &str, rewrite: Rewrite) -> String {
         "endgeneration" if body.trim() == "endgeneration" => format!("{open} endif {close}"),
         "for" => match iterable(body) {
             Some((before, items, after)) => {
-                format!("{open}{before} ({})|iterated {}{close}", rewrite(items), rewrite(after))
+                let (items, after) = (guard::expression(&rewrite(items)), guard::expression(&rewrite(after)));
+                format!("{open}{before} ({items})|iterated {after}{TICK}{close}")
             }
             None => tag.to_owned(),
         },
-        _ => format!("{open}{}{close}", rewrite(body)),
+        "macro" => format!("{open}{}{TICK}{close}", rewrite(body)),
+        word => format!("{open}{}{close}", guard::statement(word, &rewrite(body))),
     }
 }
 

@@ -1,0 +1,25 @@
+//! Words of a file inside a sentence for a person: short, and without characters that move a terminal's cursor.
+
+/// Characters that are shown of a text.
+const SHOWN: usize = 300;
+
+/// A text as it may stand in an error: control characters escaped, the rest behind the first few hundred left out.
+pub(super) fn brief(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let (mut shown, mut count) = (String::new(), 0);
+    for c in text.chars() {
+        if count >= SHOWN {
+            return shown + "…";
+        }
+        let length = shown.len();
+        match c {
+            '\n' | '\t' => shown.push(' '),
+            c if hidden(c) => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+        count += if c.is_ascii() || hidden(c) { shown.len() - length } else { 1 };
+    }
+    shown
+}
