@@ -95,6 +95,11 @@ pub(crate) struct Session {
     pub(crate) compile_ms: f64,
 }
 
+/// What an engine does otherwise than one would expect.
+fn tell(engine: &Engine) {
+    engine.notes().iter().for_each(|note| term::note(&format!("[{note}]")));
+}
+
 impl Session {
     /// `ttl`: how long what nobody uses stays on the GPU; without, until its place is needed.
     pub(crate) fn start(model: Model, args: &EngineArgs, ttl: Option<Duration>) -> Result<Self> {
@@ -116,10 +121,9 @@ impl Session {
         let path = model.path.clone();
         let reload = async move || {
             term::note("[the GPU was lost; loading the model again]");
-            Engine::load(&Checkpoint::open(&path).await?, &options, &mut |_| {}).await
+            Engine::load(&Checkpoint::open(&path).await?, &options, &mut |_| {}).await.inspect(tell)
         };
-        let engine = engine?;
-        engine.notes().iter().for_each(|note| term::note(&format!("[{note}]")));
+        let engine = engine.inspect(tell)?;
         let answers = Answers::new(engine, &model.language.tokenizer, Some(Box::new(reload)));
         let load_ms = started.elapsed().as_secs_f64() * 1e3;
         let compile_ms = shaders.map_or(0.0, |start| start.elapsed().as_secs_f64() * 1e3);

@@ -146,14 +146,19 @@ fn of_a_bucket_the_same() {
     let server = ObjectServer::start(Some(SECRET));
     let (url, guard, block) = (bucket(&server, "kv"), secret("a secret of many", false), blob(16, true));
     wait(tiers(&url, &guard).save(&block));
-    let (name, whole) = server.state().objects.iter().next().map(|(name, value)| (name.clone(), value.clone())).unwrap();
+    let (name, whole) =
+        server.state().objects.iter().next().map(|(name, value)| (name.clone(), value.clone())).unwrap();
     let changed = |at: usize| {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         bytes
     };
-    let mutants =
-        [(changed(100), "forged"), (changed(whole.len() - 1), "digest"), (block.encode(), "forged"), (vec![], "forged")];
+    let mutants = [
+        (changed(100), "forged"),
+        (changed(whole.len() - 1), "digest"),
+        (block.encode(), "forged"),
+        (vec![], "forged"),
+    ];
     for (bytes, reason) in mutants {
         server.state().objects.insert(name.clone(), bytes);
         let tiers = tiers(&url, &guard);
