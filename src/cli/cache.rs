@@ -88,11 +88,15 @@ pub(crate) struct CacheArgs {
     #[arg(long, value_name = "FILE", env = "HEADSTART_KV_SECRET_FILE")]
     kv_secret_file: Option<PathBuf>,
 
-    /// Hide the KV itself too, from which whoever has the model can compute the text
-    #[arg(long, conflicts_with = "kv_store_trust")]
+    /// Hide the KV there too; without, whoever can read the store and has the model can compute the text from it
+    #[arg(
+        long, value_name = "true|false", num_args = 0..=1, default_value_t = true, default_missing_value = "true",
+        action = clap::ArgAction::Set, conflicts_with = "kv_store_trust"
+    )]
     kv_encrypt: bool,
 
-    /// Share that store without a secret: whoever can reach it may read the texts of all and choose what is answered
+    /// Share that store without a secret: whoever can reach it may read the texts of all and choose what is answered. Nothing is
+    /// kept in the directory meanwhile
     #[arg(long, conflicts_with = "kv_secret_file")]
     kv_store_trust: bool,
 }
@@ -169,7 +173,7 @@ impl PlaceArgs {
                 base.data_dir().join("headstart").join("kv.key")
             }
         };
-        let key = store::key_file(&path).map_err(|problem| refused(format!("{problem}; or name another file")))?;
+        let key = store::key_file(&path).map_err(|problem| refused(problem.to_string()))?;
         Ok(Seal::new(&key))
     }
 
@@ -225,7 +229,10 @@ impl CacheArgs {
         match self.dir.place.seal() {
             Ok(seal) => {
                 let (reader, writer) = (self.dir.disk(salt)?.sealed(seal.clone()), self.dir.disk(salt)?.sealed(seal));
-                behind.push(Box::new(Background::new(reader, writer, BackgroundConfig::default())));
+                let known = BackgroundConfig::default();
+                // What everybody may have put into a store, and what is computed behind it, is not vouched for here.
+                let writes = known.writes.filter(|_| !self.kv_store_trust);
+                behind.push(Box::new(Background::new(reader, writer, BackgroundConfig { writes, ..known })));
             }
             Err(problem) => term::note(&format!("note: the directory of prefixes is left alone: {problem}")),
         }
@@ -245,13 +252,17 @@ impl CacheArgs {
         if self.kv_store_trust {
             return Ok(Guard::Trust);
         }
-        let secret = match (&self.kv_secret_file, std::env::var(SECRET)) {
+        let secret = match (&self.kv_secret_file, std::env::var_os(SECRET)) {
             (Some(path), _) => store::secret_file(path).map_err(|problem| refused(problem.to_string()))?,
-            (None, Ok(secret)) if secret.len() >= 16 => secret.into_bytes(),
-            (None, Ok(_)) => {
-                return Err(refused(format!("{SECRET} has fewer than 16 bytes; make one with: openssl rand -hex 32")));
+            (None, Some(secret)) => {
+                let secret = secret.as_encoded_bytes().trim_ascii_end().to_vec();
+                if secret.len() < 16 {
+                    let problem = format!("{SECRET} has fewer than 16 bytes; make one with: openssl rand -hex 32");
+                    return Err(refused(problem));
+                }
+                secret
             }
-            (None, Err(_)) => {
+            (None, None) => {
                 let problem = format!(
                     "without a secret, whoever can write to the store chooses what is answered; set {SECRET} or give \
                      --kv-secret-file FILE (openssl rand -hex 32 makes one), the same for all who share it, or give \

@@ -4,8 +4,8 @@
 //! as every prompt does that goes on from a hit, and compares. A pack of n blocks of which one is wrong passes an audit of k of them
 //! with probability 1 - k/n. Whoever put it together cannot know which.
 //!
-//! The bits of one adapter are not those of another: of a pack that another one made, values are compared within
-//! [`TOLERANCE`].
+//! The bits of one adapter are not those of another: of a pack that another one made, values can only be compared within
+//! [`TOLERANCE`], which finds gross changes alone. That is for who asks to decide, not for the pack.
 //!
 //! Cost: a prefill of one block for each, and loading what comes before.
 
@@ -20,8 +20,9 @@ use super::save::Persistence;
 use crate::error::{Error, Result};
 use crate::store::{BLOCK, Blob, MemoryStore, Pack, PackError, PackStore, Store, Tiers, TiersConfig, system_clock};
 
-/// How far values of another adapter may be apart, as a part of the largest of their layer.
-const TOLERANCE: f32 = 1.0 / 32.0;
+/// How far the values of a token in a tensor may be apart on another adapter: the root of the mean square of what they are apart by, as
+/// a part of that of the values.
+const TOLERANCE: f32 = 1.0 / 128.0;
 /// Longer than loading any pack takes.
 const PATIENCE: Duration = Duration::from_secs(86_400);
 
@@ -34,15 +35,17 @@ pub struct Audited {
     pub checked: Vec<usize>,
     /// Every bit of them is what this machine computes.
     pub exact: bool,
-    /// How far values are apart, as a part of the largest of their layer: 0 where they are exact.
+    /// How far the values of a token in a tensor are apart at the most, by the root of mean squares, as a part of the values: 0 where
+    /// they are exact.
     pub largest: f32,
-    /// The adapter that made the pack, if it tells.
+    /// The adapter that made the pack, as it says.
     pub device: Option<String>,
 }
 
 impl Answers {
     /// Computes `count` blocks of a pack, or all if it has fewer, and compares them with what is in it. `None` where `each` ended
-    /// that. `nonce` is random: a salt that nobody has ever used, and what the blocks are chosen by. No answer may be under way.
+    /// that. `nonce` is random: a salt that nobody has ever used, and what the blocks are chosen by. `other_adapter`: values need not be the same to the last
+    /// bit. No answer may be under way.
     ///
     /// # Errors
     /// [`Error::Pack`] for a pack of another model or salt, and at the first block that is not what this machine computes; [`Error::Request`] where answers are under way; as [`Answers::warm`].
@@ -52,6 +55,7 @@ impl Answers {
         salt: &str,
         count: usize,
         nonce: &str,
+        other_adapter: bool,
         each: &mut dyn FnMut(&[What]) -> Result<ControlFlow<()>>,
     ) -> Result<Option<Audited>> {
         if self.is_busy() {
@@ -64,6 +68,7 @@ impl Answers {
         let name = pack.header().name.clone();
         let fail = |problem| refused(&name, problem);
         identity.check(&pack, salt).map_err(fail)?;
+        pack.keys(&block_keys(&identity.namespace(salt))).map_err(fail)?;
         let namespace = identity.namespace(nonce);
         let keys = block_keys(&namespace);
         let pack = pack.under(nonce, &keys);
@@ -75,13 +80,12 @@ impl Answers {
             largest: 0.0,
             device: pack.header().device.clone(),
         };
-        let is_own = audited.device.as_ref() == Some(&engine.adapter().to_string());
         let packs = PackStore::default();
         identity.hold(pack, nonce, &packs).map_err(fail)?;
         let tiers =
             Tiers::new(MemoryStore::new(0, system_clock()), vec![Box::new(packs.clone())], TiersConfig::default());
         let own = engine.reuse.persistence.replace(Persistence::new(tiers, PATIENCE));
-        let mut audit = Audit { packs, chain, tokens, nonce, is_own, name: &name };
+        let mut audit = Audit { packs, chain, tokens, nonce, other_adapter, name: &name };
         let done = audit.run(audited, self, each).await;
         self.engine_mut().reuse.persistence = own;
         done
@@ -108,8 +112,7 @@ struct Audit<'a> {
     chain: Vec<[u8; 32]>,
     tokens: Vec<u32>,
     nonce: &'a str,
-    /// This adapter made the pack.
-    is_own: bool,
+    other_adapter: bool,
     name: &'a str,
 }
 
@@ -135,7 +138,7 @@ impl Audit<'_> {
             let ours = engine.blobs(&namespace, &self.tokens[..end], block).await?.and_then(|mut blobs| blobs.pop());
             let ours = ours.ok_or_else(|| self.fail(PackError::Empty))?;
             let apart = apart(&theirs, &ours);
-            if apart > 0.0 && (self.is_own || apart > TOLERANCE) {
+            if apart > if self.other_adapter { TOLERANCE } else { 0.0 } {
                 return Err(self.fail(PackError::Audit { block, first: block * BLOCK, last: end - 1, apart }));
             }
             audited.exact &= apart == 0.0;
@@ -149,28 +152,29 @@ impl Audit<'_> {
     }
 }
 
-/// How far the values of two blocks of the same tokens are apart, as a part of the largest of their tensor; above 0 wherever a bit
-/// differs.
+/// How far the values of two blocks of the same tokens are apart, as [`Audited::largest`]; above 0 wherever a bit differs.
 fn apart(theirs: &Blob, ours: &Blob) -> f32 {
     let halves = |bytes: &[u8]| -> Vec<f32> {
         bytes.as_chunks().0.iter().map(|half| half::f16::from_le_bytes(*half).to_f32()).collect()
     };
-    let kv = (0..ours.rows.len()).flat_map(|layer| {
-        [(theirs.k(layer), ours.k(layer)), (theirs.v(layer), ours.v(layer))]
-            .map(|(a, b)| (a == b, halves(a), halves(b)))
-    });
-    let floats = |a: &[f32], b: &[f32]| {
-        (a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits())), a.to_vec(), b.to_vec())
-    };
-    // Of blocks before the last a pack has none.
-    let hidden = theirs.last_hidden.as_ref().zip(ours.last_hidden.as_ref()).map(|(a, b)| floats(a, b));
-    let different = kv.chain(hidden).chain([floats(&theirs.state, &ours.state)]).filter(|(same, ..)| !same);
-    different.map(|(_, theirs, ours)| relative(&theirs, &ours)).fold(0.0, f32::max)
+    let mut largest: f32 = 0.0;
+    for (layer, row) in ours.rows.iter().enumerate() {
+        for (a, b, width) in [(theirs.k(layer), ours.k(layer), row.k), (theirs.v(layer), ours.v(layer), row.v)] {
+            let tokens = a.chunks(width.max(1)).zip(b.chunks(width.max(1))).filter(|(a, b)| a != b);
+            largest = tokens.map(|(a, b)| distance(&halves(a), &halves(b))).fold(largest, f32::max);
+        }
+    }
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    // Of blocks before the last a pack has no hidden state.
+    let hidden = theirs.last_hidden.as_ref().zip(ours.last_hidden.as_ref());
+    let floats = hidden.into_iter().chain([(&theirs.state, &ours.state)]).filter(|(a, b)| bits(a) != bits(b));
+    floats.map(|(a, b)| distance(a, b)).fold(largest, f32::max)
 }
 
-fn relative(theirs: &[f32], ours: &[f32]) -> f32 {
-    let largest = ours.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
-    let distance = theirs.iter().zip(ours).fold(0.0, |most: f32, (a, b)| most.max((a - b).abs()));
+fn distance(theirs: &[f32], ours: &[f32]) -> f32 {
+    let square = |sum: f64, value: f32| sum + f64::from(value) * f64::from(value);
+    let apart = theirs.iter().zip(ours).map(|(a, b)| a - b).fold(0.0, square);
+    let whole = ours.iter().copied().fold(0.0, square).max(f64::MIN_POSITIVE);
     // Zeros of other signs differ, too.
-    (distance / largest.max(f32::MIN_POSITIVE)).max(f32::MIN_POSITIVE)
+    ((apart / whole).sqrt() as f32).max(f32::MIN_POSITIVE)
 }

@@ -328,7 +328,7 @@ impl FilesystemStore {
         let length = length.min(most as u64);
         let mut bytes = Vec::with_capacity(length as usize);
         (&file).take(length).read_to_end(&mut bytes)?;
-        if self.seal.as_ref().is_some_and(|seal| !seal.vouches(key, &bytes)) {
+        if self.seal.as_ref().is_some_and(|seal| seal.refuses(key, &bytes)) {
             inner.lru.remove(key);
             inner.usage.forged += 1;
             inner.usage.failures += u64::from(self.delete(key).is_err());

@@ -93,11 +93,12 @@ impl Seal {
         Some(slot.fill(value, &self.mac(&slot.message)))
     }
 
-    /// Whether somebody with this key wrote the value under that name, of which at least the start is there.
-    pub(super) fn vouches(&self, name: &Key, value: &[u8]) -> bool {
+    /// Whether somebody without this key wrote the value under that name, of which at least the start is there. What has no place
+    /// for a MAC is nobody's, and no block and no manifest to any reader.
+    pub(super) fn refuses(&self, name: &Key, value: &[u8]) -> bool {
         let Some(slot) = Slot::find(name, value) else { return false };
-        let Some(mac) = slot.read(value) else { return false };
-        self.keyed.clone().chain_update(&slot.message).verify_slice(&mac).is_ok()
+        let vouches = |mac: Key| self.keyed.clone().chain_update(&slot.message).verify_slice(&mac).is_ok();
+        !slot.read(value).is_some_and(vouches)
     }
 }
 

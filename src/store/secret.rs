@@ -17,16 +17,16 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
 pub fn key_file(path: &Path) -> Result<Key, StoreError> {
     let read = || {
         let Some((file, found)) = private::open(path)? else {
-            let problem = "it is not a file of this user's; name another";
+            let problem = "it is not a file of this user's; name another file";
             return path.symlink_metadata().and(Err(io::Error::other(problem)));
         };
         if is_shared(&found) {
-            let problem = "others may read or write it; remove it, or give it mode 600 if nobody has";
+            let problem = "others may read or write it; if nobody has, give it mode 600, or name another file";
             return Err(io::Error::other(problem));
         }
         let mut text = String::new();
-        file.take(66).read_to_string(&mut text)?;
-        let problem = "it does not hold 64 hexadecimal digits; remove it, and what was kept under it is computed anew";
+        file.take(80).read_to_string(&mut text)?;
+        let problem = "it does not hold 64 hexadecimal digits, as a key that headstart made does; name another file";
         unhex(text.trim_end()).ok_or_else(|| io::Error::other(problem))
     };
     let key = match read() {
@@ -36,19 +36,41 @@ pub fn key_file(path: &Path) -> Result<Key, StoreError> {
     key.map_err(|error| fault(path, error.to_string()))
 }
 
-/// The secret in a file, less the end of its line.
+/// The secret in a file, or a pipe that somebody writes to, less the end of its line.
 ///
 /// # Errors
-/// [`StoreError::Secret`] where it cannot be read, or has fewer than 16 bytes, or more than 4,096.
+/// [`StoreError::Secret`] where it cannot be read, others may write to it, or it has fewer than 16 bytes, or more than 4,096.
 pub fn secret_file(path: &Path) -> Result<Vec<u8>, StoreError> {
     let mut secret = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(*LENGTHS.end() as u64 + 2).read_to_end(&mut secret));
+    let read = open_secret(path).and_then(|file| file.take(*LENGTHS.end() as u64 + 3).read_to_end(&mut secret));
     read.map_err(|error| fault(path, error.to_string()))?;
+    let is_whole = secret.len() <= LENGTHS.end() + 2;
     secret.truncate(secret.trim_ascii_end().len());
-    match LENGTHS.contains(&secret.len()) {
+    match is_whole && LENGTHS.contains(&secret.len()) {
         true => Ok(secret),
         false => Err(fault(path, "a secret has 16 to 4,096 bytes; make one with: openssl rand -hex 32".into())),
     }
+}
+
+#[cfg(unix)]
+fn open_secret(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+    use rustix::fs::OFlags;
+
+    // A pipe without a writer is at its end, and waited for is one that has one.
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    let found = file.metadata()?;
+    match found.is_file() && found.mode() & 0o022 != 0 {
+        true => Err(io::Error::other("others may write to it; take that from them (chmod go-w), or name another file")),
+        false => Ok(file),
+    }
+}
+
+#[cfg(not(unix))]
+fn open_secret(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 /// Of two that make it at a time one does, and both read that.

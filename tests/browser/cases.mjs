@@ -229,10 +229,10 @@ export const ONCE = {
     assert.deepEqual(warm.logits, cold.logits);
 
     const nonce = "audit of a test";
-    const audited = await result(call, engine, "auditPack", pack, 100, nonce);
+    const audited = await result(call, engine, "auditPack", pack, 100, nonce, false);
     assert.deepEqual([audited.exact, audited.checked.length], [true, audited.blocks], JSON.stringify(audited));
     const changed = await call("forgedPack", pack);
-    const found = await call("call", engine, "auditPack", changed, 100, `${nonce}, of another`);
+    const found = await call("call", engine, "auditPack", changed, 100, `${nonce}, of another`, false);
     assert.equal(found.error?.code, "pack_rejected", JSON.stringify(found));
     assert.match(found.error.message, /is not what this machine computes/);
     const unsigned = await call("call", engine, "importPack", pack, undefined, "ab".repeat(32));

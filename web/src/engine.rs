@@ -238,11 +238,12 @@ impl WasmEngine {
         bytes: Uint8Array,
         blocks: u32,
         nonce: String,
+        other_adapter: bool,
         cache_salt: Option<String>,
     ) -> Result<JsValue> {
         let pack = read_pack(&bytes).map_err(thrown)?;
         let salt = cache_salt.unwrap_or_default();
-        let audited = self.answers.audit(pack, &salt, blocks as usize, &nonce, &mut unheard).await;
+        let audited = self.answers.audit(pack, &salt, blocks as usize, &nonce, other_adapter, &mut unheard).await;
         self.renew();
         js::write(&audited.map_err(thrown)?)
     }

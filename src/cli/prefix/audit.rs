@@ -18,8 +18,8 @@ use crate::store::{MemoryStore, Tiers, TiersConfig, system_clock};
   headstart prefix audit handbook.kv.safetensors
   headstart prefix audit -m model.gguf handbook.kv.safetensors --blocks 40 --json
 
-Some of the pack's blocks, chosen at random, are computed anew, and must be the same to the last bit; where another adapter
-made the pack, close to it. Of a pack in which one block of a hundred was changed, forty blocks find it in 40 of 100 audits.")]
+Some of the pack's blocks, chosen at random, are computed anew, and must be the same to the last bit. Of a pack in which one block
+of a hundred was changed, forty blocks find it in 40 of 100 audits.")]
 pub(crate) struct Args {
     /// What `export` wrote
     #[arg(value_name = "PACK")]
@@ -32,6 +32,10 @@ pub(crate) struct Args {
     /// The salt that it was made under
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     cache_salt: String,
+
+    /// Another kind of graphics card made the pack: values need only be close, which finds gross changes alone
+    #[arg(long)]
+    other_adapter: bool,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -64,7 +68,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
     let mut each = |news: &[What]| listener.hear(news);
-    let audited = pollster::block_on(answers.audit(pack, &args.cache_salt, args.blocks as usize, &nonce, &mut each))?;
+    let (count, other) = (args.blocks as usize, args.other_adapter);
+    let audit = answers.audit(pack, &args.cache_salt, count, &nonce, other, &mut each);
+    let audited = pollster::block_on(audit).map_err(|error| match error {
+        Error::Pack { problem, .. } => Error::Pack { pack: args.pack.display().to_string(), problem },
+        error => error,
+    })?;
     drop(listener);
     work.end()?;
     let audited = audited.ok_or(Error::Interrupted)?;
@@ -78,8 +87,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let found = match exact {
         true => format!("{count} are what this machine computes, bit for bit"),
         false => {
-            let maker = device.as_deref().unwrap_or("another adapter").escape_debug();
-            format!("{count} are within {largest:.1e} of what this machine computes; {maker} made the pack")
+            let maker = device.as_deref().unwrap_or("nobody").escape_debug();
+            format!(
+                "{count} are within {largest:.1e} of what this machine computes, which finds gross changes alone; the pack says \
+                 that {maker} made it"
+            )
         }
     };
     term::out(&format!("{}  {found}\n", args.pack.display()))

@@ -90,8 +90,8 @@ pub enum PackError {
 
     /// A block was computed anew, and is not the one in the pack.
     #[error(
-        "block {block}, tokens {first} to {last}, is not what this machine computes: values are up to {apart:.2e} of the \
-         largest apart; do not use the pack, and have it exported again by somebody you trust"
+        "block {block}, tokens {first} to {last}, is not what this machine computes: values are {apart:.1e} of their size apart; \
+         do not use the pack, or, if it was made on another kind of graphics card, compare it roughly (--other-adapter)"
     )]
     Audit {
         /// Its index, from 0.
@@ -100,7 +100,7 @@ pub enum PackError {
         first: usize,
         /// Its last token.
         last: usize,
-        /// How far values are apart, as a part of the largest of their tensor.
+        /// How far the values of a token in a tensor are apart, by the root of mean squares, as a part of the values.
         apart: f32,
     },
 

@@ -1,5 +1,7 @@
 //! Who made a pack: an Ed25519 signature (RFC 8032) over its digest, which covers every other byte.
 
+use sha2::{Digest, Sha256};
+
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use super::{Key, Pack, PackError, PackHeader, PackLimits, hex};
@@ -16,9 +18,10 @@ pub struct PackSigner(SigningKey);
 pub struct PackKey(VerifyingKey);
 
 impl PackSigner {
-    /// Of 32 random bytes.
+    /// Of 32 random bytes, which may serve other purposes beside.
     pub fn new(secret: &Key) -> Self {
-        Self(SigningKey::from_bytes(secret))
+        let own = Sha256::new_with_prefix(b"headstart pack signer/1\0").chain_update(secret).finalize();
+        Self(SigningKey::from_bytes(&own.into()))
     }
 
     /// What others know it by.

@@ -4,11 +4,13 @@
 //! server could make gigabytes of what it may send. Here what a frame announces is held against its bound before its content is
 //! read, and single lines alone are given to that parser.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Take};
 
 use redis::{ErrorKind, RedisError, RedisResult, Value, parse_redis_value};
 
 const MAX_LINE: u64 = 4 << 10;
+/// Bytes that are read at a time.
+const PIECE: usize = 1 << 20;
 
 /// What a command answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +30,13 @@ impl Shape {
     }
 }
 
-pub(super) fn read(source: &mut impl BufRead, shape: Shape) -> RedisResult<Value> {
+/// `source` has no more bytes than the replies may take.
+pub(super) fn read(source: &mut Take<impl BufRead>, shape: Shape) -> RedisResult<Value> {
     frame(source, shape.depth())
 }
 
 /// `depth`: how many lists it may be.
-fn frame(source: &mut impl BufRead, depth: usize) -> RedisResult<Value> {
+fn frame(source: &mut Take<impl BufRead>, depth: usize) -> RedisResult<Value> {
     let mut line = Vec::new();
     source.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
     let Some(text) = line.strip_suffix(b"\r\n") else {
@@ -60,14 +63,16 @@ fn frame(source: &mut impl BufRead, depth: usize) -> RedisResult<Value> {
     }
 }
 
-/// Grows as bytes come, whatever was announced.
-fn string(source: &mut impl BufRead, length: usize) -> RedisResult<Value> {
-    let mut bytes = Vec::new();
-    source.by_ref().take(length as u64).read_to_end(&mut bytes)?;
-    let mut end = [0; 2];
-    if bytes.len() < length {
-        return Err(ended());
+/// Whatever was announced, there is room for no more than may come, and none is touched before it comes.
+fn string(source: &mut Take<impl BufRead>, length: usize) -> RedisResult<Value> {
+    let most = usize::try_from(source.limit()).unwrap_or(usize::MAX);
+    let mut bytes = Vec::with_capacity(length.min(most));
+    while bytes.len() < length {
+        let read = bytes.len();
+        bytes.resize(read + PIECE.min(length - read), 0);
+        source.read_exact(&mut bytes[read..])?;
     }
+    let mut end = [0; 2];
     source.read_exact(&mut end)?;
     if end == *b"\r\n" { Ok(Value::BulkString(bytes)) } else { Err(alien()) }
 }

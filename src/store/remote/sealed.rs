@@ -3,7 +3,8 @@
 //! Under a secret a name is the HMAC-SHA-256 of the key, so that nobody can look for the text that he guesses. A value is
 //! `headstart-sealed/1`, the length of its head (u32, little-endian), a nonce of 12 random bytes, the head through AES-256-GCM with
 //! the name and all before it as what it also vouches for, and the rest as it is. The head of a block is all before its KV:
-//! tokens, salt, hidden state, and the digest that covers the KV; with encryption, and of a manifest, it is the whole.
+//! tokens, salt, hidden state, and the digest that covers the KV. With encryption, and of a manifest, it is the whole: the KV of
+//! the first layer tells tokens to whoever has the weights.
 //!
 //! A store that is trusted keeps names and values as a cache directory does, and may answer with what it likes; only numbers that
 //! are none are refused.
@@ -29,14 +30,15 @@ const FRONT: usize = MAGIC.len() + 4 + NONCE;
 /// Whom a store on another machine is shared with.
 #[derive(Clone)]
 pub enum Guard {
-    /// Whoever has this secret: others can neither read names, tokens, texts and salts there, nor put anything into an answer.
+    /// Whoever has this secret: others can neither look names up there, nor read tokens and salts, nor put anything into an answer.
     Secret {
         /// At least 16 bytes that nobody can guess.
         secret: Vec<u8>,
-        /// Hides the KV too, from which tokens can be computed by whoever has the weights.
+        /// Hides the KV too. Without, whoever has the weights can compute the tokens from it.
         encrypt: bool,
     },
-    /// Whoever can reach the store: they may read all that it keeps, and choose what is answered.
+    /// Whoever can reach the store: they may read all that it keeps, and choose what is answered. What was computed behind it is
+    /// no better: keep none of it in a store that is vouched for.
     Trust,
 }
 

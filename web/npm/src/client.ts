@@ -58,7 +58,7 @@ export class Client implements T.HeadstartInterface {
       warm: (prefix) => core.warm(enginePrefix(prefix)),
       export: async (prefix, options) => new Blob([(await core.exportPack({ ...enginePrefix(prefix), ...options })) as Uint8Array<ArrayBuffer>]),
       import: (pack, options) => this.#import(blob(pack), "import", options),
-      audit: (pack, { blocks = 8, cache_salt } = {}) => core.auditPack(blob(pack), blocks, cache_salt),
+      audit: (pack, { blocks = 8, otherAdapter = false, cache_salt } = {}) => core.auditPack(blob(pack), blocks, otherAdapter, cache_salt),
       load: async (url, options) => this.#loadPack(absolute(url), options),
       stats: async () => ({ ...(await core.stats()), packs: [...this.#packs] }),
       explain: (known, prompt) => core.explain(enginePrefix(known), enginePrefix(prompt)),

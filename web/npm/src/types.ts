@@ -323,9 +323,9 @@ export interface PackAudit {
   checked: number[];
   /** Every bit of them is the same. */
   exact: boolean;
-  /** How far values are apart, as a part of the largest of their layer: above 0 only where another adapter made the pack. */
+  /** How far values are apart, as a part of their size: above 0 only with `otherAdapter`. */
   largest: number;
-  /** The adapter that made the pack, if it tells. */
+  /** The adapter that made the pack, as it says. */
   device: string | null;
 }
 
@@ -439,9 +439,10 @@ export interface Prefixes {
   import(pack: Blob | BufferSource, options?: { cache_salt?: string; key?: string }): Promise<PackInfo>;
   /**
    * Computes blocks of a pack anew, chosen at random (8 unless `blocks` says otherwise), and compares them bit for bit. Rejects with
-   * `pack_rejected` at the first that is not what this adapter computes; no answer may be under way.
+   * `pack_rejected` at the first that is not what this adapter computes; no answer may be under way. `otherAdapter`: another kind of
+   * graphics card made the pack, so values need only be close, which finds gross changes alone.
    */
-  audit(pack: Blob | BufferSource, options?: { blocks?: number; cache_salt?: string }): Promise<PackAudit>;
+  audit(pack: Blob | BufferSource, options?: { blocks?: number; otherAdapter?: boolean; cache_salt?: string }): Promise<PackAudit>;
   load(url: string | URL, options?: LoadPackOptions): Promise<PackInfo>;
   stats(): Promise<CacheStats>;
   /** What the cache could reuse of `prompt` if it knew `known`, and why not more. */

@@ -53,7 +53,7 @@ export interface Core {
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
   importPack(pack: Blob, cacheSalt: string | undefined, key: string | undefined): Promise<PackInfo>;
-  auditPack(pack: Blob, blocks: number, cacheSalt: string | undefined): Promise<PackAudit>;
+  auditPack(pack: Blob, blocks: number, otherAdapter: boolean, cacheSalt: string | undefined): Promise<PackAudit>;
   explain(known: EnginePrefix, prompt: EnginePrefix): Promise<Explanation>;
   stats(): Promise<Omit<CacheStats, "packs">>;
   clear(): Promise<void>;

@@ -98,9 +98,10 @@ export class LocalCore implements Core {
     return this.#call((engine) => engine.importPack(bytes, this.#salt(cacheSalt), key));
   }
 
-  async auditPack(pack: Blob, blocks: number, cacheSalt: string | undefined): Promise<PackAudit> {
+  async auditPack(pack: Blob, blocks: number, otherAdapter: boolean, cacheSalt: string | undefined): Promise<PackAudit> {
     const bytes = new Uint8Array(await pack.arrayBuffer());
-    return this.#steps((engine) => engine.auditPack(bytes, blocks, `audit ${crypto.randomUUID()}`, this.#salt(cacheSalt)));
+    const nonce = `audit ${crypto.randomUUID()}`;
+    return this.#steps((engine) => engine.auditPack(bytes, blocks, nonce, otherAdapter, this.#salt(cacheSalt)));
   }
 
   explain(known: EnginePrefix, prompt: EnginePrefix): Promise<Explanation> {

@@ -140,7 +140,7 @@ export class WasmEngine {
   /** `key`: whose signature it must have, 64 hex digits. */
   importPack(bytes: Uint8Array, cacheSalt?: string, key?: string): { name: string; tokens: number; bytes: number };
   /** Computes `blocks` of it anew and compares; throws at the first that differs. `nonce`: a salt that nobody has ever used. */
-  auditPack(bytes: Uint8Array, blocks: number, nonce: string, cacheSalt?: string): Promise<PackAudit>;
+  auditPack(bytes: Uint8Array, blocks: number, nonce: string, otherAdapter: boolean, cacheSalt?: string): Promise<PackAudit>;
   persist(): Promise<void>;
   clear(): Promise<void>;
   destroyDeviceForTest(): void;
