@@ -38,6 +38,7 @@ mod resume;
 mod reuse;
 mod rope;
 mod sample;
+mod shown;
 mod store;
 mod support;
 mod text;

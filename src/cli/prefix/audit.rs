@@ -10,7 +10,7 @@ use crate::cli::session::{EngineArgs, Model, Session};
 use crate::cli::term;
 use crate::engine::Audited;
 use crate::engine::answers::What;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 use crate::store::{MemoryStore, Tiers, TiersConfig, system_clock};
 
 #[derive(Debug, clap::Args)]
@@ -82,5 +82,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             format!("{count} are within {largest:.1e} of what this machine computes; {maker} made the pack")
         }
     };
-    term::out(&format!("{}  {found}\n", args.pack.display()))
+    term::out(&format!("{}  {found}\n", visible(&args.pack.display().to_string())))
 }
