@@ -98,6 +98,23 @@ fn salts_models_and_settings_are_kept_apart() {
     reused(&json_of(&mut home.generate(WHALE)), &[]);
 }
 
+/// Counters, reasons and all: nothing is told that would not be were nobody else there.
+#[test]
+fn a_salt_is_told_nothing_of_another() {
+    let told = |others: &[&[&str]]| {
+        let home = Home::new(TINY);
+        for flags in others {
+            json_of(home.generate(WHALE).args(*flags));
+        }
+        let answer = json_of(home.generate(WHALE).args(["--cache-salt", "two"]));
+        let mut command = home.with_model(&["chat", "-n", "1", "--cache-salt", "three"]);
+        (answer["cache"].clone(), chat(&mut command, &format!("{WHALE}\n/cache\n")))
+    };
+    let alone = told(&[]);
+    assert_eq!(alone.0["misses"][0]["reason"], "cold");
+    assert_eq!(told(&[&[], &["--cache-salt", "one"]]), alone);
+}
+
 /// Where nothing of a prompt can be reused, what lies in the directory may tell why.
 #[test]
 fn a_miss_is_explained_across_processes() {
@@ -121,10 +138,10 @@ fn a_miss_is_explained_across_processes() {
     assert_eq!(divergence["prompt"], "wo");
     assert!(divergence["recoverable"].as_u64().unwrap() as usize >= RULES.len());
 
-    // The same tokens under other names.
+    // The same tokens under other names; of another salt's nothing is told.
     let salted = ask(&home, "ten", &["--cache-salt", "mine"]);
     let all = length(&known);
-    assert_eq!(salted["misses"], json!([{ "reason": "salt", "from": 0, "tokens": all - 1 }]));
+    assert_eq!(salted["misses"], json!([{ "reason": "cold", "from": 0, "tokens": all - 1 }]));
     let quantized = ask(&home, "two", &["--quantize", "q8_0"]);
     assert_eq!(
         quantized["misses"],
