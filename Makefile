@@ -1,6 +1,6 @@
 # What a person and CI type. Every target works from a clean clone, installs what it needs and asks nothing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-models wasm web bench build model vulkan clean-cache
+.PHONY: help demo test test-fast test-models audit wasm web bench build model vulkan clean-cache
 export DEBIAN_FRONTEND := noninteractive
 
 PROMPT ?= Why is the sky blue? Answer in two sentences.
@@ -25,6 +25,9 @@ test-fast: ## format, lints and the tests that need no real model and are no lon
 test-models: vulkan ## a real Gemma 3, beside what transformers gives (downloads 253 MB; some minutes)
 	@scripts/gemma.sh
 	@cargo test --locked --test real -- --nocapture
+
+audit: ## known faults, licences and origins of all dependencies, as far as cargo-deny and npm can tell here
+	@scripts/audit.sh
 
 wasm: ## build the library and the web face for wasm32-unknown-unknown
 	@scripts/wasm.sh build
