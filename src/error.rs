@@ -1,7 +1,7 @@
 //! The one error type: every variant carries the fields a person needs to act, and `Display` is one sentence that
 //! says what is wrong, where, and what to do.
 //!
-//! Names in files, what a template or a server says, and paths are texts from outside. [`visible`] is how they are shown.
+//! Names in files, what a template or a server says, and paths are texts from outside, and are shown as `visible` writes them.
 
 use std::fmt::{self, Write};
 use std::path::PathBuf;
@@ -220,6 +220,7 @@ pub(crate) fn visible(text: &str) -> String {
 }
 
 /// The same of a text that has lines: their ends and tabs stay.
+#[cfg(feature = "cli")]
 pub(crate) fn visible_lines(text: &str) -> String {
     escaped(text, true)
 }

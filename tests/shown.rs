@@ -99,6 +99,14 @@ fn a_name_of_a_file_is_only_read() {
     let pack = headstart(&["prefix", "explain"]).args([&path; 3]).output().unwrap();
     assert_eq!(pack.status.code(), Some(2));
     harmless(headstart(&["prefix", "explain"]).args([&path; 3]), TITLE);
+    let listed = tempfile::tempdir().unwrap();
+    let models = listed.path().join("headstart/models");
+    std::fs::create_dir_all(&models).unwrap();
+    std::fs::copy(&path, models.join(&name)).unwrap();
+    let mut ls = headstart(&["models", "ls"]);
+    ls.env("XDG_DATA_HOME", listed.path()).env("HF_HUB_CACHE", listed.path());
+    harmless(&mut ls, &format!("{TITLE}\\nerror: forged.gguf"));
+    harmless(ls.arg("--json"), JSON);
     // Whoever takes the path up from a pipe is given it as it is.
     let told = headstart(&["models", "path"]).arg(&path).output().unwrap();
     assert_eq!(String::from_utf8(told.stdout).unwrap(), format!("{}\n", path.display()));
