@@ -1,6 +1,6 @@
 # What a person and CI type. Every target works from a clean clone, installs what it needs and asks nothing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-models fuzz wasm web bench build model vulkan clean-cache
+.PHONY: help demo test test-fast test-models fuzz audit wasm web bench build model vulkan clean-cache
 export DEBIAN_FRONTEND := noninteractive
 
 PROMPT ?= Why is the sky blue? Answer in two sentences.
@@ -28,6 +28,9 @@ test-models: vulkan ## a real Gemma 3, beside what transformers gives (downloads
 
 fuzz: ## files that are damaged or made to end the program, from new seeds (SECONDS=300 for each kind)
 	@scripts/fuzz.sh $(or $(SECONDS),300)
+
+audit: ## known faults, licences and origins of all dependencies, as far as cargo-deny and npm can tell here
+	@scripts/audit.sh
 
 wasm: ## build the library and the web face for wasm32-unknown-unknown
 	@scripts/wasm.sh build

@@ -34,6 +34,7 @@ step toolchain scripts/rust.sh
 step vulkan scripts/vulkan.sh
 step redis scripts/redis.sh
 [ "$kind" = fast ] || step model scripts/model.sh
+[ "$kind" = fast ] || step "dependencies" scripts/audit.sh
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 if [ "$kind" != fast ]; then

@@ -1,18 +1,20 @@
 //! The one error type: every variant carries the fields a person needs to act, and `Display` is one sentence that
 //! says what is wrong, where, and what to do.
+//!
+//! Names in files, what a template or a server says, and paths are texts from outside, and are shown as `visible` writes them.
 
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What everything here that can fail returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong; `Display` is one sentence for a person.
+/// What can go wrong; `Display` is one sentence for a person, in which control characters other than a line's end are escapes.
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A file or directory that the system refused to open, read or write.
-    #[error("{}: {source}{}", path.display(), remedy(source))]
     Io {
         /// What was to be read or written.
         path: PathBuf,
@@ -21,7 +23,6 @@ pub enum Error {
     },
 
     /// A file that is not what it claims to be.
-    #[error("{file}: {field}: {problem}; {fix}")]
     Format {
         /// As it was opened: a path, a name or an address.
         file: String,
@@ -34,7 +35,6 @@ pub enum Error {
     },
 
     /// A tensor whose name, shape or type is not what the model needs.
-    #[error("{file}: tensor {name}: expected {expected}, found {found}; the file does not fit its own configuration")]
     Tensor {
         /// The checkpoint that holds it.
         file: String,
@@ -47,7 +47,6 @@ pub enum Error {
     },
 
     /// A model, tensor type or feature this version does not run.
-    #[error("{file}: {what} is not supported; {fix}")]
     Unsupported {
         /// As it was opened.
         file: String,
@@ -58,10 +57,6 @@ pub enum Error {
     },
 
     /// Logits that no token can be chosen from: weights that are damaged, or a GPU that computes wrongly.
-    #[error(
-        "{model}: the model gave logits that are not finite (NaN or infinity) behind token {position}; take a fresh copy of the \
-         file, or another file of the model, and if that gives them too, try another GPU driver"
-    )]
     Logits {
         /// The name of the checkpoint.
         model: String,
@@ -70,7 +65,6 @@ pub enum Error {
     },
 
     /// A request the engine refuses before it runs.
-    #[error("{field}: {problem}")]
     Request {
         /// As OpenAI's API names it, where it has it.
         field: &'static str,
@@ -79,16 +73,12 @@ pub enum Error {
     },
 
     /// No adapter fits, or it gave no device.
-    #[error(
-        "no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: mesa-vulkan-drivers)"
-    )]
     NoAdapter {
         /// The driver's words, or which adapter was asked for in vain.
         problem: String,
     },
 
     /// An allocation that the device refuses, or that is beyond its limits.
-    #[error("the GPU has too little memory for {what}: {needed} bytes asked, at most {available} allowed; {fix}")]
     GpuMemory {
         /// What it was for.
         what: String,
@@ -101,21 +91,18 @@ pub enum Error {
     },
 
     /// The device refused work.
-    #[error("GPU: {problem}")]
     Gpu {
         /// What happened, in the driver's words where it has any.
         problem: String,
     },
 
     /// The device is gone, and all that was on it. A new engine on the same files takes its place.
-    #[error("the GPU was lost ({problem}); load the model again")]
     DeviceLost {
         /// The driver's reason.
         problem: String,
     },
 
     /// A kernel that does not compile on this driver.
-    #[error("shader {name}: {problem}")]
     Shader {
         /// The kernel with its definitions, or the file of the shader.
         name: String,
@@ -124,21 +111,18 @@ pub enum Error {
     },
 
     /// A chat template that is missing, does not compile or refuses the messages.
-    #[error("chat template: {problem}")]
     Template {
         /// What it refuses or where it is wrong, with the line.
         problem: String,
     },
 
     /// A text that the tokenizer cannot encode, or a vocabulary that makes no tokenizer.
-    #[error("tokenizer: {problem}")]
     Tokenizer {
         /// What failed, and why.
         problem: String,
     },
 
     /// A prefix pack that is refused, or that cannot be made.
-    #[error("{pack}: {problem}")]
     Pack {
         /// Its own name, or its file.
         pack: String,
@@ -147,7 +131,6 @@ pub enum Error {
     },
 
     /// A place that KV is kept in and that did not do what was asked of it.
-    #[error("{store}: {problem}")]
     Store {
         /// Its label, or where it is.
         store: String,
@@ -156,11 +139,9 @@ pub enum Error {
     },
 
     /// Work that a person ended before its time. What it had computed is not lost.
-    #[error("interrupted")]
     Interrupted,
 
     /// A download that failed: the address, what went wrong and what to do.
-    #[error("{url}: {problem}; {fix}")]
     Download {
         /// The address asked.
         url: String,
@@ -169,6 +150,45 @@ pub enum Error {
         /// What the person should do about it.
         fix: String,
     },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Visible { out: f, lines: true };
+        match self {
+            Self::Io { path, source } => write!(f, "{}: {source}{}", path.display(), remedy(source)),
+            Self::Format { file, field, problem, fix } => write!(f, "{file}: {field}: {problem}; {fix}"),
+            Self::Tensor { file, name, expected, found } => write!(
+                f,
+                "{file}: tensor {name}: expected {expected}, found {found}; the file does not fit its own configuration"
+            ),
+            Self::Unsupported { file, what, fix } => write!(f, "{file}: {what} is not supported; {fix}"),
+            Self::Logits { model, position } => write!(
+                f,
+                "{model}: the model gave logits that are not finite (NaN or infinity) behind token {position}; take a fresh \
+                 copy of the file, or another file of the model, and if that gives them too, try another GPU driver"
+            ),
+            Self::Request { field, problem } => write!(f, "{field}: {problem}"),
+            Self::NoAdapter { problem } => write!(
+                f,
+                "no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: \
+                 mesa-vulkan-drivers)"
+            ),
+            Self::GpuMemory { what, needed, available, fix } => write!(
+                f,
+                "the GPU has too little memory for {what}: {needed} bytes asked, at most {available} allowed; {fix}"
+            ),
+            Self::Gpu { problem } => write!(f, "GPU: {problem}"),
+            Self::DeviceLost { problem } => write!(f, "the GPU was lost ({problem}); load the model again"),
+            Self::Shader { name, problem } => write!(f, "shader {name}: {problem}"),
+            Self::Template { problem } => write!(f, "chat template: {problem}"),
+            Self::Tokenizer { problem } => write!(f, "tokenizer: {problem}"),
+            Self::Pack { pack, problem } => write!(f, "{pack}: {problem}"),
+            Self::Store { store, problem } => write!(f, "{store}: {problem}"),
+            Self::Interrupted => write!(f, "interrupted"),
+            Self::Download { url, problem, fix } => write!(f, "{url}: {problem}; {fix}"),
+        }
+    }
 }
 
 fn remedy(error: &std::io::Error) -> &'static str {
@@ -185,5 +205,51 @@ impl Error {
     /// What the system said of a file or directory.
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source: Arc::new(source) }
+    }
+}
+
+/// Whether a terminal does more with a character than show it: control characters, those that turn the order of letters
+/// round, and the ends of lines and paragraphs.
+pub(crate) fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text from outside as one line in which nothing but letters is left: control characters are written as Rust escapes them.
+pub(crate) fn visible(text: &str) -> String {
+    escaped(text, false)
+}
+
+/// The same of a text that has lines: their ends and tabs stay.
+#[cfg(feature = "cli")]
+pub(crate) fn visible_lines(text: &str) -> String {
+    escaped(text, true)
+}
+
+fn escaped(text: &str, lines: bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    // A string takes whatever is written to it.
+    let _ = Visible { out: &mut shown, lines }.write_str(text);
+    shown
+}
+
+/// Writes what it is given with control characters as escapes.
+struct Visible<'a, W> {
+    out: &'a mut W,
+    /// Whether the ends of lines and tabs stay.
+    lines: bool,
+}
+
+impl<W: Write> Write for Visible<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let hidden = |c: char| is_control(c) && !(self.lines && matches!(c, '\n' | '\t'));
+        let mut rest = text;
+        while let Some(at) = rest.find(hidden) {
+            let (plain, from) = rest.split_at(at);
+            let mut chars = from.chars();
+            self.out.write_str(plain)?;
+            chars.next().map_or(Ok(()), |c| write!(self.out, "{}", c.escape_debug()))?;
+            rest = chars.as_str();
+        }
+        self.out.write_str(rest)
     }
 }

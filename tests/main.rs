@@ -40,6 +40,7 @@ mod resume;
 mod reuse;
 mod rope;
 mod sample;
+mod shown;
 mod store;
 mod support;
 mod text;

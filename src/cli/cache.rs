@@ -78,8 +78,8 @@ pub(crate) struct CacheArgs {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     cache_deadline: Duration,
 
-    /// Share prefixes with other machines through this store, such as redis://HOST:PORT; the variable keeps a password
-    /// from being seen in the list of processes
+    /// Share prefixes with other machines through this store, such as redis://HOST:PORT; the variable, HEADSTART_KV_PASSWORD
+    /// or `?password_file=FILE` keeps a password from being seen in the list of processes
     #[arg(long, value_name = "URL", env = "HEADSTART_KV_STORE", hide_env_values = true)]
     kv_store: Option<String>,
 
@@ -301,11 +301,11 @@ impl ReuseArgs {
         self.cache.dir.salt(conversation)
     }
 
-    /// Completes the account of a prompt by what lies in the directory, unless none is wanted. One that cannot be read
-    /// explains nothing.
+    /// Completes the account of a prompt by what lies in its salt's part of the directory, unless none is wanted. One that cannot
+    /// be read explains nothing.
     pub(crate) fn recall(&self, engine: &Engine, salt: &str, prompt: &[u32], account: &mut Report) {
         if !self.no_cache {
-            let _ = recall(&self.cache.dir.place, &engine.namespace(salt), prompt, account);
+            let _ = self.cache.dir.disk(salt).and_then(|disk| recall(&disk, &engine.namespace(salt), prompt, account));
         }
     }
 
@@ -341,20 +341,18 @@ pub(crate) fn chains(part: &FilesystemStore) -> Result<Chains> {
 /// Stored tokens that a prompt is held against.
 const RECALLED: usize = 16 << 20;
 
-/// Completes the account of a prompt by what lies in the directory, of whatever model and salt: it is one person's own.
-fn recall(place: &PlaceArgs, own: &Namespace, prompt: &[u32], account: &mut Report) -> Result<()> {
+/// Completes the account of a prompt by what lies in one part of the directory, of whatever model.
+fn recall(part: &FilesystemStore, own: &Namespace, prompt: &[u32], account: &mut Report) -> Result<()> {
     if account.unexplained().is_none() {
         return Ok(());
     }
     let mut stored: Vec<(Namespace, Vec<u32>)> = Vec::new();
     let mut room = RECALLED;
-    for part in place.parts()?.into_iter().map(part) {
-        let listed = chains(&part)?;
-        for chain in listed.found.iter().filter(|chain| chain.complete) {
-            let Some(left) = room.checked_sub(chain.tokens) else { break };
-            room = left;
-            stored.extend(namespace(&chain.namespace).map(|namespace| (namespace, listed.tokens(chain))));
-        }
+    let listed = chains(part)?;
+    for chain in listed.found.iter().filter(|chain| chain.complete) {
+        let Some(left) = room.checked_sub(chain.tokens) else { break };
+        room = left;
+        stored.extend(namespace(&chain.namespace).map(|namespace| (namespace, listed.tokens(chain))));
     }
     explain::recall(account, own, prompt, stored.iter().map(|(namespace, tokens)| (namespace, tokens.as_slice())));
     Ok(())

@@ -182,7 +182,10 @@ impl Chat<'_> {
             }
             "save" if rest.is_empty() => Err(refuse("/save needs a file name")),
             "save" => self.save(Path::new(rest)),
-            "stats" => term::out(&self.stats()),
+            "stats" => {
+                term::out(&self.stats())?;
+                term::dim(&report::counter_lines(&self.session.engine().counters()))
+            }
             "cache" => {
                 let last = self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
                 term::out(&self.account(last))
@@ -297,6 +300,6 @@ impl Chat<'_> {
         if let Some(last) = &self.last {
             text += &format!("last     {}\n", report::stats(&last.answer, None));
         }
-        text + &term::dim(&report::counter_lines(&engine.counters()))
+        text
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::engine::language;
-use crate::error::Result;
+use crate::error::{Result, visible};
 use crate::model::Config;
 use crate::weights::{Checkpoint, Fields, Kind, Metadata};
 
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("chat template", if facts["chat_template"] == true { "yes" } else { "no" }.to_owned()),
         ("runs", facts["problem"].as_str().map_or_else(|| "yes".to_owned(), |problem| format!("no: {problem}"))),
     ]);
-    term::out(&lines.into_iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect::<String>())
+    term::out(&lines.into_iter().map(|(name, value)| format!("{name:<13} {}\n", visible(&value))).collect::<String>())
 }
 
 /// What keeps the model from running here, if anything does.

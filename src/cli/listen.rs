@@ -33,7 +33,7 @@ impl<'a> Listener<'a> {
             match what {
                 What::Prompt { done, total } if done < total => self.show(*done, *total),
                 What::Prompt { .. } => self.hide(),
-                What::Text { text, .. } if self.aloud => term::out(text)?,
+                What::Text { text, .. } if self.aloud => term::answer(text)?,
                 _ => {}
             }
         }

@@ -22,9 +22,11 @@ mod session;
 mod term;
 mod tokenize;
 
+use std::ffi::OsString;
+
 use clap::{Parser, Subcommand};
 
-use crate::error::Result;
+use crate::error::{Result, visible};
 pub use interrupt::STATUS as INTERRUPT_STATUS;
 
 /// Run language models on any GPU: WGSL compute shaders through Vulkan, Metal or DirectX 12.
@@ -56,6 +58,16 @@ enum Command {
 }
 
 impl Cli {
+    /// What the command line says. Where it says nothing that can be run, or asks for help, that is shown and the program ends.
+    pub fn read() -> Self {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        Self::try_parse_from(&arguments).unwrap_or_else(|error| {
+            // What is wrong is repeated, and may be a name that a shell put there for a `*`.
+            let shown = arguments.iter().map(|argument| visible(&argument.to_string_lossy()));
+            Self::try_parse_from(shown).err().unwrap_or(error).exit()
+        })
+    }
+
     /// Runs the command that was asked for.
     ///
     /// # Errors

@@ -1,12 +1,11 @@
 //! `headstart models`: what is on this machine, and bringing more.
 
-use std::io::Write;
 use std::path::Path;
 
 use clap::Subcommand;
 
 use super::{hub, info, term};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -63,7 +62,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 }
 
 fn show(path: &Path) -> Result<()> {
-    print(&format!("{}\n", path.display()))
+    term::answer(&format!("{}\n", path.display()))
 }
 
 fn ls(json: bool) -> Result<()> {
@@ -72,14 +71,16 @@ fn ls(json: bool) -> Result<()> {
         return print_json(&found);
     }
     if found.is_empty() {
-        return print(&format!("no models here yet; `headstart models pull` brings {}\n", hub::DEFAULT));
+        return term::out(&format!("no models here yet; `headstart models pull` brings {}\n", hub::DEFAULT));
     }
-    let width = found.iter().map(|model| model.name.chars().count()).max().unwrap_or(0);
-    let line = |model: &hub::Found| {
+    let shown = |model: &hub::Found| {
         let size = indicatif::DecimalBytes(model.bytes).to_string();
-        format!("{:<width$}  {size:>10}  {}\n", model.name, model.path.display())
+        (visible(&model.name), size, visible(&model.path.display().to_string()))
     };
-    print(&found.iter().map(line).collect::<String>())
+    let rows: Vec<_> = found.iter().map(shown).collect();
+    let width = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0);
+    let line = |(name, size, path): &(String, String, String)| format!("{name:<width$}  {size:>10}  {path}\n");
+    term::out(&rows.iter().map(line).collect::<String>())
 }
 
 fn available(json: bool) -> Result<()> {
@@ -111,7 +112,7 @@ fn available(json: bool) -> Result<()> {
     let line = |[name, size, memory, context, license, checked]: &[String; 6]| {
         format!("{name:<name_width$}  {size:>9}  {memory:>9}  {context:>7}  {license:<license_width$}  {checked}\n")
     };
-    print(&rows.iter().map(line).collect::<String>())?;
+    term::out(&rows.iter().map(line).collect::<String>())?;
     term::note(&format!(
         "memory: weights and the KV of {} tokens; not run: only a tiny model of the same architecture was",
         hub::CONTEXT
@@ -122,9 +123,5 @@ fn available(json: bool) -> Result<()> {
 fn print_json(models: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(models)
         .map_err(|e| Error::Request { field: "models", problem: format!("a path here is not Unicode ({e})") })?;
-    print(&format!("{text}\n"))
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|e| Error::io(Path::new("standard output"), e))
+    term::json_text(&text)
 }

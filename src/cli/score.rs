@@ -111,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tokenizer = &session.model.language.tokenizer;
     match args.json {
         true => term::json(&as_json(&tokens[..scored], &scores, args.top_logprobs.is_some(), tokenizer)),
-        false => term::out(&as_table(&tokens[..scored], &scores, tokenizer)),
+        false => show(&tokens[..scored], &scores, tokenizer),
     }?;
     work.end()
 }
@@ -135,23 +135,22 @@ fn as_json(tokens: &[u32], scores: &Scores, with_top: bool, tokenizer: &Tokenize
     object
 }
 
-fn as_table(tokens: &[u32], scores: &Scores, tokenizer: &Tokenizer) -> String {
+fn show(tokens: &[u32], scores: &Scores, tokenizer: &Tokenizer) -> Result<()> {
     let shown = |id: u32| format!("{:?}", tokenizer.decode(&[id], false));
-    let mut table = term::dim(&format!("{:>8}  {:>9}  token\n", "id", "logprob"));
+    term::dim(&format!("{:>8}  {:>9}  token\n", "id", "logprob"))?;
     for (position, &id) in tokens.iter().enumerate() {
         let logprob = match position.checked_sub(1) {
             Some(before) => format!("{:.4}", scores.logprobs[before]),
             None => "-".into(),
         };
-        table += &format!("{id:>8}  {logprob:>9}  {}\n", shown(id));
+        term::out(&format!("{id:>8}  {logprob:>9}  {}\n", shown(id)))?;
         if let Some(best) = scores.top.get(position) {
             let best: Vec<String> = best.iter().map(|&(id, logprob)| format!("{} {logprob:.2}", shown(id))).collect();
-            table += &term::dim(&format!("{:>21}next: {}\n", "", best.join("  ")));
+            term::dim(&format!("{:>21}next: {}\n", "", best.join("  ")))?;
         }
     }
     match scores.perplexity() {
-        Some(perplexity) => table += &format!("perplexity {perplexity:.4} over {} tokens\n", scores.logprobs.len()),
-        None => table += "perplexity needs at least two tokens\n",
+        Some(perplexity) => term::out(&format!("perplexity {perplexity:.4} over {} tokens\n", scores.logprobs.len())),
+        None => term::out("perplexity needs at least two tokens\n"),
     }
-    table
 }

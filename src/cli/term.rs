@@ -1,25 +1,23 @@
 //! What the terminal allows: colour only where a person is looking and has not said `NO_COLOR`; output that ends
 //! quietly when the reader has gone.
+//!
+//! Nothing from a file, a store, a template or the network reaches a terminal as a control character: [`note`], [`out`] and
+//! [`json`] write them as escapes. What a model says is shown so at a terminal only; see [`answer`].
 
 use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_control, visible, visible_lines};
 
 fn paint(text: &str, terminal: bool) -> String {
     let asked_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if terminal && !asked_plain { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
 }
 
-/// `text` dimmed, if standard output shows it so.
-pub(crate) fn dim(text: &str) -> String {
-    paint(text, std::io::stdout().is_terminal())
-}
-
 /// A remark beside the result: one dim line on standard error.
 pub(crate) fn note(text: &str) {
-    eprintln!("{}", paint(text, std::io::stderr().is_terminal()));
+    eprintln!("{}", paint(&visible(&text.replace('\n', " ")), std::io::stderr().is_terminal()));
 }
 
 /// Remarks before the result.
@@ -27,8 +25,27 @@ pub(crate) fn notes(texts: &[String]) {
     texts.iter().for_each(|text| note(&format!("note: {text}")));
 }
 
-/// Writes to standard output and flushes, so that streamed text is seen as it comes.
+/// Writes lines to standard output, whoever they come from. What must not add a line is to be [`visible`] before.
 pub(crate) fn out(text: &str) -> Result<()> {
+    write(&visible_lines(text))
+}
+
+/// The same, dimmed where a person is looking.
+pub(crate) fn dim(text: &str) -> Result<()> {
+    write(&paint(&visible_lines(text), std::io::stdout().is_terminal()))
+}
+
+/// What the result itself is, byte for byte: an answer, or a path. At a terminal its control characters are escapes: a model
+/// that was told to must not set the window's title or clear the screen.
+pub(crate) fn answer(text: &str) -> Result<()> {
+    match std::io::stdout().is_terminal() {
+        true => out(text),
+        false => write(text),
+    }
+}
+
+/// Writes and flushes, so that streamed text is seen as it comes.
+fn write(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| Error::io("standard output", error))
@@ -36,7 +53,20 @@ pub(crate) fn out(text: &str) -> Result<()> {
 
 /// One JSON object on a line.
 pub(crate) fn json(value: &serde_json::Value) -> Result<()> {
-    out(&format!("{value}\n"))
+    json_text(&value.to_string())
+}
+
+/// Values that are JSON already. Control characters stand in strings alone, and those that JSON allows there as they are become
+/// escapes too.
+pub(crate) fn json_text(text: &str) -> Result<()> {
+    let mut told = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        match is_control(c) && c != '\n' {
+            true => told += &format!("\\u{:04x}", u32::from(c)),
+            false => told.push(c),
+        }
+    }
+    write(&(told + "\n"))
 }
 
 /// Bytes as people read them, in binary units.

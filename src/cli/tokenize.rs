@@ -37,5 +37,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let rows = ids.iter().map(|&id| format!("{id:>8}  {:?}\n", tokenizer.decode(&[id], false)));
     term::out(&rows.collect::<String>())?;
-    term::out(&term::dim(&format!("{} tokens\n", ids.len())))
+    term::dim(&format!("{} tokens\n", ids.len()))
 }

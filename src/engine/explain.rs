@@ -98,8 +98,8 @@ pub(super) fn report(cache: &Cache, admission: &Admission, request: &Request) ->
 }
 
 /// Completes the account of a prompt by what is stored, where the pages had never seen the tokens: a sequence that parts
-/// from the prompt there, or the same tokens under another namespace. Sequences of other salts are for one person's own
-/// machine only: they tell tenants about each other. O(tokens stored).
+/// from the prompt there, or the same tokens under another namespace. What is stored under another salt tells nothing: one
+/// tenant learns nothing of another. O(tokens stored).
 #[doc(hidden)]
 pub fn recall<'a>(
     report: &mut Report,
@@ -110,7 +110,8 @@ pub fn recall<'a>(
     let Some(index) = report.unexplained() else { return };
     let Miss { from, tokens, .. } = report.misses[index];
     let same = |other: &[u32]| prompt.iter().zip(other).take_while(|(a, b)| a == b).count();
-    let found = stored.into_iter().map(|(theirs, tokens)| (theirs, tokens, same(tokens)));
+    let visible = stored.into_iter().filter(|(theirs, _)| theirs.tenant() == namespace.tenant());
+    let found = visible.map(|(theirs, tokens)| (theirs, tokens, same(tokens)));
     let (own, others): (Vec<_>, Vec<_>) = found.partition(|(theirs, ..)| *theirs == namespace);
     let parted = own.into_iter().filter(|(_, tokens, same)| *same < tokens.len().min(prompt.len()));
     let nearest = parted.max_by_key(|found| found.2).filter(|(_, _, at)| (from..from + PAGE).contains(at));
@@ -122,11 +123,8 @@ pub fn recall<'a>(
     }
     let longest = others.into_iter().max_by_key(|found| found.2).filter(|(_, _, same)| from < PAGE && *same >= PAGE);
     let Some((theirs, _, same)) = longest else { return };
-    let reason = match namespace.difference(theirs) {
-        None => return,
-        Some("salt") => Reason::Salt,
-        Some(field) => Reason::NamespaceChanged { field },
-    };
+    let Some(field) = namespace.difference(theirs) else { return };
+    let reason = Reason::NamespaceChanged { field };
     let known = (same - from).min(tokens);
     let cold = Miss { reason: Reason::Cold, from: from + known, tokens: tokens - known };
     report.misses.splice(index..=index, [Miss { reason, from, tokens: known }, cold]);

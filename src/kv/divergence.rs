@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::key::{Namespace, PAGE};
+use crate::error::visible;
 
 /// Who made a piece of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,8 +48,8 @@ pub enum Owner {
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Message { message, role } => write!(f, "message {message} ({role})"),
-            Self::Tools { tool: Some(tool), name: Some(name) } => write!(f, "tool {tool} ({name})"),
+            Self::Message { message, role } => write!(f, "message {message} ({})", visible(role)),
+            Self::Tools { tool: Some(tool), name: Some(name) } => write!(f, "tool {tool} ({})", visible(name)),
             Self::Tools { tool: Some(tool), name: None } => write!(f, "tool {tool}"),
             Self::Tools { tool: None, .. } => write!(f, "the list of tools"),
             Self::Template { date: true } => write!(f, "the date that the chat template writes"),

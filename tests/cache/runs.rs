@@ -98,6 +98,23 @@ fn salts_models_and_settings_are_kept_apart() {
     reused(&json_of(&mut home.generate(WHALE)), &[]);
 }
 
+/// Counters, reasons and all: nothing is told that would not be were nobody else there.
+#[test]
+fn a_salt_is_told_nothing_of_another() {
+    let told = |others: &[&[&str]]| {
+        let home = Home::new(TINY);
+        for flags in others {
+            json_of(home.generate(WHALE).args(*flags));
+        }
+        let answer = json_of(home.generate(WHALE).args(["--cache-salt", "two"]));
+        let mut command = home.with_model(&["chat", "-n", "1", "--cache-salt", "three"]);
+        (answer["cache"].clone(), chat(&mut command, &format!("{WHALE}\n/cache\n")))
+    };
+    let alone = told(&[]);
+    assert_eq!(alone.0["misses"][0]["reason"], "cold");
+    assert_eq!(told(&[&[], &["--cache-salt", "one"]]), alone);
+}
+
 /// Where nothing of a prompt can be reused, what lies in the directory may tell why.
 #[test]
 fn a_miss_is_explained_across_processes() {
@@ -121,10 +138,10 @@ fn a_miss_is_explained_across_processes() {
     assert_eq!(divergence["prompt"], "wo");
     assert!(divergence["recoverable"].as_u64().unwrap() as usize >= RULES.len());
 
-    // The same tokens under other names.
+    // The same tokens under other names; of another salt's nothing is told.
     let salted = ask(&home, "ten", &["--cache-salt", "mine"]);
     let all = length(&known);
-    assert_eq!(salted["misses"], json!([{ "reason": "salt", "from": 0, "tokens": all - 1 }]));
+    assert_eq!(salted["misses"], json!([{ "reason": "cold", "from": 0, "tokens": all - 1 }]));
     let quantized = ask(&home, "two", &["--quantize", "q8_0"]);
     assert_eq!(
         quantized["misses"],
@@ -395,7 +412,7 @@ fn a_store_is_shared_with_whom_a_secret_says_and_with_all_only_if_asked() {
     assert_eq!(redis.size(), 0, "nothing was asked or written");
 
     let all = length(&asked(WHALE));
-    let first = answer(Some("a secret of many"), &["--kv-encrypt"]);
+    let first = answer(Some("a secret of many"), &["--kv-encrypt=false"]);
     reused(&first, &[]);
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "a secret of many\n").unwrap();
@@ -405,7 +422,11 @@ fn a_store_is_shared_with_whom_a_secret_says_and_with_all_only_if_asked() {
     }
     reused(&answer(Some("another of sixteen"), &[]), &[]);
     reused(&answer(None, &["--kv-store-trust"]), &[]);
-    let trusting = answer(None, &["--kv-store-trust"]);
+    let (home, mut trusting) = run(None, &["--kv-store-trust"]);
+    let trusting = json_of(&mut trusting);
     reused(&trusting, &[("remote", all)]);
     same(&trusting, &first);
+    // What anybody may have put there, and what was computed behind it, is nothing of this user's.
+    assert_eq!(home.ls()["prefixes"], json!([]));
+    reused(&json_of(&mut home.generate(WHALE)), &[]);
 }

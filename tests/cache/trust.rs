@@ -144,6 +144,22 @@ fn an_audit_finds_one_changed_bit_and_passes_what_is_true() {
     let problem = refusal(&mut audit(&auditor, &changed, &["--blocks", &all]));
     assert!(problem.contains(&format!("block {}", blocks - 1)), "{problem}");
 
+    // A pack that says that another adapter made it is judged to the last bit all the same, unless that is asked for.
+    let foreign = String::from_utf8_lossy(&whole[regions["value of device"].clone()]).into_owned();
+    let lie = whole.clone();
+    let at = regions["value of device"].start + 1;
+    let lie =
+        forged(&[&lie[..at], &[lie[at] ^ 1], &lie[at + 1..]].concat(), k.start + k.len() / tokens * 57 * BLOCK, 0);
+    fs::write(&changed, &lie).unwrap();
+    let problem = refusal(&mut audit(&auditor, &changed, &["--blocks", &all]));
+    assert!(problem.contains("block 57,") && problem.starts_with(str_of(&changed)), "{foreign}: {problem}");
+    let rough = json_of(&mut audit(&auditor, &changed, &["--blocks", &all, "--other-adapter", "--json"]));
+    assert!(rough["exact"] == false && rough["largest"].as_f64().is_some_and(|apart| apart > 0.0), "{rough}");
+    // Another exponent is no other adapter's.
+    fs::write(&changed, forged(&lie, k.start + k.len() / tokens * 57 * BLOCK + 1, 2)).unwrap();
+    let problem = refusal(&mut audit(&auditor, &changed, &["--blocks", &all, "--other-adapter"]));
+    assert!(problem.contains("block 57,"), "{problem}");
+
     assert!(refusal(&mut audit(&auditor, &pack, &["--cache-salt", "other"])).contains("another salt"));
     let another = Home::new("tiny-wide-f32");
     assert!(refusal(&mut audit(&another, &pack, &[])).contains("made with"));

@@ -51,6 +51,32 @@ fn a_bucket_keeps_what_is_put_for_others() {
 }
 
 #[test]
+fn a_buckets_secret_may_stand_in_a_file() {
+    let server = ObjectServer::start(Some(SECRET));
+    let folder = tempfile::tempdir().unwrap();
+    let secret = |content: &str| {
+        let path = folder.path().join(format!("{}", content.len()));
+        fs::write(&path, content).unwrap();
+        let port = server.port;
+        format!("{BUCKET}?endpoint=http://127.0.0.1:{port}&region=eu-north-1&secret_file={}", path.display())
+    };
+    let store = connect(&format!("s3://{KEY}@{}", secret(&format!("{SECRET}\n"))), &Guard::Trust, &patient()).unwrap();
+    let (id, bytes) = block(1);
+    write(&*store, &id, &bytes);
+    assert_eq!((wait(store.get(&id)).unwrap(), store.problem()), (Some(bytes), None));
+    for (url, about) in [
+        (format!("s3://{KEY}@{}", secret("hunter2")), "403 SignatureDoesNotMatch"),
+        (format!("s3://{KEY}:hunter2@{}", secret(SECRET)), "there is a secret in the URL and secret_file="),
+        (format!("s3://{}", secret("hunter2")), "KEY@ and a file in secret_file="),
+        (format!("s3://{KEY}@{BUCKET}?secret_file=/no/such/hunter2"), "secret_file=: No such file"),
+        (format!("s3://{KEY}@{}", secret("")), "secret_file=: it has no byte"),
+    ] {
+        let problem = refusal(&url);
+        assert!(problem.contains(about) && !problem.contains("hunter2"), "{problem}");
+    }
+}
+
+#[test]
 fn many_are_asked_for_side_by_side() {
     let server = ObjectServer::start(Some(SECRET));
     let store = connect(&bucket(&server, ""), &Guard::Trust, &patient()).unwrap();

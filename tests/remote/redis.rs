@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use headstart::store::{Blob, Bytes, Guard, Key, RemoteConfig, Row, Store, StoreError, connect};
 use pollster::block_on as wait;
 
+use crate::cache::Home;
 use crate::store::{blob, key};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
@@ -142,6 +143,57 @@ fn a_password_opens_and_a_wrong_one_is_told_clearly_and_never_shown() {
 }
 
 #[test]
+fn a_password_may_stand_in_a_file_or_in_the_environment() {
+    let redis = Redis::start(&["--requirepass", "s3/cret ", "--user", "ann", "on", ">pa:ss", "~headstart:*", "+@all"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let url = |who: &str, file: &str| format!("redis://{who}127.0.0.1:{}/0?password_file={file}", redis.port);
+    let (key, bytes) = block(1);
+    let (default, ann) = (file("default", b"s3/cret \n"), file("ann", b"pa:ss\r\n"));
+    for (who, password) in [("", &default), ("default@", &default), ("ann@", &ann)] {
+        let store = open(&url(who, password));
+        write(&*store, &key, &bytes);
+        assert_eq!(wait(store.get(&key)).unwrap(), Some(bytes.clone()), "{who}");
+    }
+    let wrong = refusal(&url("", &file("wrong", b"hunter2")));
+    assert!(wrong.contains("WRONGPASS") && wrong.contains("password_file=") && !wrong.contains("hunter2"), "{wrong}");
+    for (who, file, about) in [
+        ("", "/no/such/hunter2".to_owned(), "password_file=: No such file"),
+        ("ann@", file("empty", b"\n"), "password_file=: it has no byte"),
+        ("ann@", file("long", &[b'x'; 5_000]), "or more than 4,096"),
+        ("ann:hunter2@", ann.clone(), "there is a secret in the URL and password_file="),
+    ] {
+        let problem = refusal(&url(who, &file));
+        assert!(problem.contains(about) && !problem.contains("hunter2") && !problem.contains("xxx"), "{problem}");
+    }
+    assert!(refusal(&format!("redis://ann@127.0.0.1:{}", redis.port)).contains("HEADSTART_KV_PASSWORD"));
+
+    // The URL's goes before the environment's.
+    let home = Home::new("tiny-odd-f16");
+    for (who, password, is_open) in [
+        ("", Some("s3/cret "), true),
+        ("ann@", Some("pa:ss"), true),
+        ("ann:pa:ss@", Some("hunter2"), true),
+        ("ann:hunter2@", Some("pa:ss"), false),
+        ("", Some("hunter2"), false),
+        ("", Some(""), false),
+        ("", None, false),
+    ] {
+        let mut command = home.with_model(&["generate", "-p", "a", "-n", "1", "--kv-store-trust"]);
+        command.args(["--kv-store", &format!("redis://{who}127.0.0.1:{}", redis.port)]);
+        command.env_remove("HEADSTART_KV_PASSWORD");
+        let done = command.envs(password.map(|password| ("HEADSTART_KV_PASSWORD", password))).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.success(), is_open, "{who} {password:?}: {said}");
+        assert!(!said.contains("hunter2") && !said.contains("prefix cache: "), "{said}");
+    }
+}
+
+#[test]
 fn only_who_is_not_let_in_is_refused_and_all_else_costs_misses() {
     let table = [
         ("NOAUTH Authentication required.", Some("before the host")),
@@ -184,6 +236,11 @@ fn of_a_url_no_secret_is_shown_wherever_it_stands() {
         "redis://localhost/s3cret",
         "redis://localhost/?password=s3cret",
         "redis://localhost/?s3cret",
+        "redis://localhost/?password_file=s3cret",
+        "redis://ann:s3cret@localhost/?password_file=/nowhere",
+        "s3://key@bucket?secret_file=s3cret",
+        "s3://key:s3cret@bucket?secret_file=/nowhere",
+        "s3://bucket?secret_file=s3cret",
         "redis://localhost/?prefix=s3cret!",
         "redis://localhost/nine#s3cret",
         "redis://ann:s3cret@",

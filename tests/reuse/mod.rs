@@ -5,6 +5,7 @@ mod conformance;
 mod conversation;
 mod faults;
 mod past;
+mod salts;
 mod warm;
 mod window;
 

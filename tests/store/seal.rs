@@ -152,7 +152,7 @@ fn a_key_is_made_once_for_its_user_alone() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     refused("others may read or write it");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    for other in ["", "short", &"g".repeat(64), &"a".repeat(4096)] {
+    for other in ["", "short", &"g".repeat(64), &"a".repeat(4096), &format!("{}\n\nand more", "a".repeat(64))] {
         fs::write(&path, other).unwrap();
         refused("64 hexadecimal digits");
     }
@@ -167,9 +167,24 @@ fn a_secret_is_the_text_of_a_file_within_bounds() {
     let path = folder.path().join("secret");
     fs::write(&path, "sixteen letters!\r\n").unwrap();
     assert_eq!(secret_file(&path).unwrap(), b"sixteen letters!");
-    for (text, problem) in [("fifteen letters\n", "16 to 4,096 bytes"), (&"a".repeat(5000), "16 to 4,096 bytes")] {
+    for text in ["fifteen letters\n", &"a".repeat(5000), &format!("{}\n\nand more", "a".repeat(4096))] {
         fs::write(&path, text).unwrap();
-        assert!(secret_file(&path).unwrap_err().to_string().contains(problem));
+        assert!(secret_file(&path).unwrap_err().to_string().contains("16 to 4,096 bytes"));
     }
+    fs::write(&path, "sixteen letters!").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(secret_file(&path).unwrap_err().to_string().contains("others may write to it"));
+    // A pipe that nobody writes to ends at once; one that has a writer is waited for.
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(secret_file(&pipe).unwrap_err().to_string().contains("16 to 4,096 bytes"));
+    let (there, mut writer) = std::io::pipe().unwrap();
+    let late = thread::spawn(move || {
+        thread::sleep(std::time::Duration::from_millis(50));
+        std::io::Write::write_all(&mut writer, b"sixteen letters!\n").unwrap();
+    });
+    let name = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&there));
+    assert_eq!(secret_file(Path::new(&name)).unwrap(), b"sixteen letters!");
+    late.join().unwrap();
     assert!(secret_file(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
 }

@@ -148,9 +148,14 @@ impl Place {
         assert_eq!(redis.ask(&[b"SET", name.as_bytes(), bytes]), b"+OK");
     }
 
+    /// Opened anew; none of the tier that is the engine's own.
+    pub fn store(&self) -> Option<Box<dyn Store>> {
+        (self.tier.store)(self)
+    }
+
     /// What is there, as a process sees it that has just begun: with no memory of its own.
     pub fn open(&self) -> Tiers {
-        let behind = (self.tier.store)(self).into_iter().collect();
+        let behind = self.store().into_iter().collect();
         Tiers::new(MemoryStore::new(0, system_clock()), behind, TiersConfig::default())
     }
 

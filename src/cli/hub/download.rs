@@ -17,7 +17,8 @@ use ureq::http::{Response, header};
 use super::cache::Repo;
 use super::client::{Client, Failure, Meta, download, pause, tries};
 use super::name::Name;
-use crate::error::{Error, Result};
+use crate::cli::term;
+use crate::error::{Error, Result, visible};
 
 pub(crate) struct Transfer<'a> {
     pub(crate) client: &'a Client,
@@ -53,7 +54,7 @@ impl Transfer<'_> {
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if !self.quiet => eprintln!("waiting for another download of the same file"),
+            Err(TryLockError::WouldBlock) if !self.quiet => term::note("waiting for another download of the same file"),
             Err(_) => {}
         }
         file.lock().map_err(|e| Error::io(&path, e))?;
@@ -148,11 +149,11 @@ impl Transfer<'_> {
         }
         let bar = ProgressBar::new(size);
         if bar.is_hidden() {
-            eprintln!("downloading {file} ({})", indicatif::DecimalBytes(size));
+            term::note(&format!("downloading {file} ({})", indicatif::DecimalBytes(size)));
         }
         let template = "{msg} {wide_bar} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.with_message(file.to_owned())
+        bar.with_message(visible(file))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::cli::session::{EngineArgs, Model, Session};
 use crate::cli::term;
 use crate::engine::Audited;
 use crate::engine::answers::What;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 use crate::store::{MemoryStore, Tiers, TiersConfig, system_clock};
 
 #[derive(Debug, clap::Args)]
@@ -94,5 +94,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             )
         }
     };
-    term::out(&format!("{}  {found}\n", args.pack.display()))
+    term::out(&format!("{}  {found}\n", visible(&args.pack.display().to_string())))
 }

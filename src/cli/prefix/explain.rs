@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::engine::explain::{self, Conversation, Explanation};
 use crate::engine::language;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 use crate::kv::{self, Change, Divergence, Fields, Namespace, Owner};
 use crate::text::{ChatTemplate, Prompt, Tokenizer};
 use crate::weights::Checkpoint;
@@ -128,7 +128,8 @@ fn as_text(found: &Explanation, lengths: (usize, usize), dated: Option<usize>, a
 /// What is said where one prompt is the beginning of the other.
 fn agreement((known, prompt): (usize, usize), a: &Path, b: &Path) -> String {
     let begins = |longer: &Path, tokens: usize, shorter: &Path| {
-        format!("Nothing differs: {} begins with all {tokens} tokens of {}.\n", longer.display(), shorter.display())
+        let [longer, shorter] = [longer, shorter].map(|file| visible(&file.display().to_string()));
+        format!("Nothing differs: {longer} begins with all {tokens} tokens of {shorter}.\n")
     };
     match known.cmp(&prompt) {
         std::cmp::Ordering::Equal => format!("Nothing differs: both are the same {prompt} tokens.\n"),
@@ -144,7 +145,7 @@ fn parting(found: &Divergence, tokens: usize, a: &Path, b: &Path) -> String {
         true => format!("None of {tokens} tokens can be reused: {owner} differs.\n"),
         false => format!("The first {} of {tokens} tokens are the same; then {owner} differs.\n", found.token),
     };
-    let (a, b) = (a.display().to_string(), b.display().to_string());
+    let [a, b] = [a, b].map(|file| visible(&file.display().to_string()));
     let sides = [("after", &found.shared), (&a, &found.known), (&b, &found.prompt)];
     let sides = &sides[usize::from(under_names)..];
     let width = sides.iter().map(|side| side.0.chars().count()).max().unwrap_or(0);

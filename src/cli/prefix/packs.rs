@@ -13,7 +13,7 @@ use crate::cli::session::{EngineArgs, Model, Session};
 use crate::cli::{input, report, term};
 use crate::engine::answers::What;
 use crate::engine::{KvIdentity, packs};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
 use crate::store::{self, Key, PackSigner, Tiers};
 use crate::text::parse_time;
@@ -229,7 +229,8 @@ pub(crate) fn export(args: &Export) -> Result<()> {
         );
     }
     let signed = key.map_or(String::new(), |key| format!(", signed by {key}"));
-    term::out(&format!("{}  {tokens} tokens, {}{signed}\n", args.output.display(), term::bytes(bytes)))
+    let file = visible(&args.output.display().to_string());
+    term::out(&format!("{file}  {tokens} tokens, {}{signed}\n", term::bytes(bytes)))
 }
 
 /// Puts a whole file in place of what was there, or leaves all as it was.
@@ -260,6 +261,6 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let (id, name, tokens) = (id(&pack.header().key), &pack.header().name, imported.tokens);
     match args.json {
         true => term::json(&json!({ "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks })),
-        false => term::out(&format!("{id}  {tokens} tokens of {name}\n")),
+        false => term::out(&format!("{id}  {tokens} tokens of {}\n", visible(name))),
     }
 }

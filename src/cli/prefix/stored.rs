@@ -11,7 +11,7 @@ use crate::cli::cache::{DirArgs, PlaceArgs, chains, part, stopped};
 use crate::cli::session::{EngineArgs, Model};
 use crate::cli::term;
 use crate::engine::language;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
 use crate::store::{Chain, Chains, FilesystemStore, Key, Store};
 use crate::text::{Tokenizer, parse_time};
@@ -237,6 +237,7 @@ impl Shown {
             remarks.join(", "),
             self.text.as_ref().map_or(String::new(), |text| format!("{text:?}")),
         ]
+        .map(|cell| visible(&cell))
     }
 }
 
@@ -291,7 +292,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
     }
     let now = now_ms();
     let rows: Vec<_> = shown.iter().map(|shown| shown.row(now)).collect();
-    term::out(&table(&rows))?;
+    table(&rows)?;
     if damaged > 0 {
         term::note(&format!("{damaged} damaged files are passed over; what needs them is computed anew"));
     }
@@ -301,10 +302,10 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
     Ok(())
 }
 
-/// The rows under their headings, without columns that are empty.
-fn table(rows: &[[String; COLUMNS.len()]]) -> String {
+/// Shows the rows under their headings, without columns that are empty.
+fn table(rows: &[[String; COLUMNS.len()]]) -> Result<()> {
     if rows.is_empty() {
-        return String::new();
+        return Ok(());
     }
     let widths: Vec<usize> = (0..COLUMNS.len())
         .map(|column| match rows.iter().map(|row| row[column].chars().count()).max() {
@@ -317,7 +318,8 @@ fn table(rows: &[[String; COLUMNS.len()]]) -> String {
         let cells: Vec<String> = cells.map(|(cell, &width)| format!("{cell:<width$}")).collect();
         cells.join("  ").trim_end().to_owned() + "\n"
     };
-    term::dim(&line(&COLUMNS.map(str::to_owned))) + &rows.iter().map(line).collect::<String>()
+    term::dim(&line(&COLUMNS.map(str::to_owned)))?;
+    term::out(&rows.iter().map(line).collect::<String>())
 }
 
 pub(crate) fn rm(args: &Rm) -> Result<()> {
@@ -325,7 +327,8 @@ pub(crate) fn rm(args: &Rm) -> Result<()> {
         for part in args.place.parts()?.into_iter().map(part) {
             pollster::block_on(part.clear()).map_err(|problem| stopped(part.root(), problem))?;
         }
-        return term::out(&format!("removed all that was kept in {}\n", args.place.path()?.display()));
+        let dir = visible(&args.place.path()?.display().to_string());
+        return term::out(&format!("removed all that was kept in {dir}\n"));
     }
     for wanted in &args.id {
         let Found { part, chain: Chain { key: leaf, .. }, .. } =

@@ -1,14 +1,22 @@
 //! Stores on other machines, opened by URL. Native only.
 //!
-//! | URL                                          | store                        | behind `?`                       |
-//! |----------------------------------------------|------------------------------|----------------------------------|
-//! | `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]` | Redis, Valkey (`valkey://`)  | `prefix` of all names            |
-//! | `rediss://…`, `valkeys://…`                  | the same through TLS         | `prefix`, `ca`                   |
-//! | `s3://[KEY:SECRET@]BUCKET[/PREFIX]`          | a bucket that speaks S3      | `endpoint`, `region`, `ca`       |
-//! | `https://HOST[:PORT][/PATH]`, `http://…`     | a web server, only read from | `ca`                             |
+//! | URL                                            | store                        | behind `?`                                |
+//! |------------------------------------------------|------------------------------|-------------------------------------------|
+//! | `redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]`   | Redis, Valkey (`valkey://`)  | `prefix` of all names, `password_file`    |
+//! | `rediss://…`, `valkeys://…`                    | the same through TLS         | `prefix`, `ca`, `password_file`           |
+//! | `s3://[KEY[:SECRET]@]BUCKET[/PREFIX]`          | a bucket that speaks S3      | `endpoint`, `region`, `ca`, `secret_file` |
+//! | `https://HOST[:PORT][/PATH]`, `http://…`       | a web server, only read from | `ca`                                      |
 //!
-//! `ca` names a PEM file of the certificates to trust, instead of the public ones. Without `KEY:SECRET@` the environment's
-//! `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` are taken, if there are any.
+//! `ca` names a PEM file of the certificates to trust, instead of the public ones. What proves who we are need not stand in a
+//! URL:
+//!
+//! | store | the secret in the URL | in a file                                | in the environment                              |
+//! |-------|-----------------------|------------------------------------------|-------------------------------------------------|
+//! | Redis | `:PASSWORD@`          | `password_file=PATH`                     | `HEADSTART_KV_PASSWORD`                         |
+//! | S3    | `KEY:SECRET@`         | `KEY@`, `secret_file=PATH`               | `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` |
+//!
+//! The URL goes before the environment; a secret in both the URL and a file is refused. A file holds the secret alone; the end
+//! of its line is no part of it.
 //!
 //! What is far is trusted less than a disk: a reply has at most so many bytes, a call so much time, and only whole blocks
 //! are sent, so that a fault here is not everyone's. The clients are plain and blocking, each on a thread of a
@@ -20,6 +28,8 @@ mod redis;
 mod sealed;
 mod stream;
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use pollster::block_on;
@@ -125,6 +135,21 @@ impl Place {
         host.ok_or_else(|| self.fault("it names no host; write redis://HOST:PORT".into()))
     }
 
+    /// The secret that the URL holds, or the file that its option `name` names. Errors show neither.
+    fn secret(&self, own: Option<&[u8]>, name: &str, file: Option<&str>) -> Result<Option<Vec<u8>>, StoreError> {
+        match (own, file) {
+            (Some(_), Some(_)) => {
+                Err(self.fault(format!("there is a secret in the URL and {name}= names another; leave one out")))
+            }
+            (own, None) => Ok(own.map(<[u8]>::to_vec)),
+            (None, Some(path)) => {
+                let hint = "name a file that holds the secret alone";
+                let read = secret(path).map_err(|error| self.fault(format!("{name}=: {error}; {hint}")))?;
+                Ok(Some(read))
+            }
+        }
+    }
+
     /// The values behind `?`, in the order of `names`. Every one has a name that is among them.
     fn options<const N: usize>(&self, names: [&str; N]) -> Result<[Option<String>; N], StoreError> {
         let mut values = [const { None }; N];
@@ -136,5 +161,19 @@ impl Place {
             values[at] = Some(value.into_owned());
         }
         Ok(values)
+    }
+}
+
+/// What a file holds, less the end of its line.
+fn secret(path: &str) -> io::Result<Vec<u8>> {
+    const MOST: usize = 4096;
+    let mut secret = Vec::new();
+    File::open(path)?.take(MOST as u64 + 2).read_to_end(&mut secret)?;
+    let line = secret.strip_suffix(b"\n").unwrap_or(&secret);
+    let length = line.strip_suffix(b"\r").unwrap_or(line).len();
+    secret.truncate(length);
+    match length {
+        1..=MOST => Ok(secret),
+        _ => Err(io::Error::other("it has no byte, or more than 4,096")),
     }
 }

@@ -102,7 +102,7 @@ fn server(place: &Place) -> Result<(Where, Option<String>), StoreError> {
 }
 
 fn bucket(place: &Place) -> Result<(Where, Option<String>), StoreError> {
-    let [endpoint, region, ca] = place.options(["endpoint", "region", "ca"])?;
+    let [endpoint, region, ca, file] = place.options(["endpoint", "region", "ca", "secret_file"])?;
     let region = region.unwrap_or_else(|| REGION.to_owned());
     let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
     let endpoint = Url::parse(&endpoint)
@@ -114,10 +114,18 @@ fn bucket(place: &Place) -> Result<(Where, Option<String>), StoreError> {
         let text = percent_decode_str(text).decode_utf8();
         text.map(|text| text.into_owned()).map_err(|_| place.fault("KEY:SECRET@ is not UTF-8".into()))
     };
-    let credentials = match (place.url.username(), place.url.password()) {
+    let own = place.url.password().map(decoded).transpose()?;
+    let secret = place.secret(own.as_deref().map(str::as_bytes), "secret_file", file.as_deref())?;
+    let credentials = match (place.url.username(), secret) {
         ("", None) => Credentials::from_env(),
-        (key, Some(secret)) if !key.is_empty() => Some(Credentials::new(decoded(key)?, decoded(secret)?)),
-        _ => return Err(place.fault("write KEY:SECRET@, or leave both to the environment".into())),
+        (key, Some(secret)) if !key.is_empty() => {
+            let secret = String::from_utf8(secret).map_err(|_| place.fault("secret_file=: it is not UTF-8".into()))?;
+            Some(Credentials::new(decoded(key)?, secret))
+        }
+        _ => {
+            let problem = "write KEY:SECRET@, or KEY@ and a file in secret_file=, or leave both to the environment";
+            return Err(place.fault(problem.into()));
+        }
     };
     let path = decoded(place.url.path().trim_matches('/'))?;
     if path.split('/').any(|part| matches!(part, "." | "..")) {

@@ -6,6 +6,7 @@
 //! it is opened again within the same call, since every command may be repeated.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ use crate::store::file::{hex, unhex};
 use crate::store::{Answer, Bytes, Key, Store, StoreError, Usage};
 
 const NAME: &str = "redis";
+/// Holds the password where the URL gives none.
+const PASSWORD: &str = "HEADSTART_KV_PASSWORD";
 const PREFIX: &str = "headstart:kv:";
 /// For each reply, beside its value.
 const MAX_LINE: u64 = 4 << 10;
@@ -49,7 +52,7 @@ impl Redis {
     /// Connects to nothing yet.
     pub(crate) fn new(place: &Place, config: RemoteConfig, deadline: Duration) -> Result<Self, StoreError> {
         let url = &place.url;
-        let [prefix, ca] = place.options(["prefix", "ca"])?;
+        let [prefix, ca, file] = place.options(["prefix", "ca", "password_file"])?;
         let prefix = prefix.unwrap_or_else(|| PREFIX.to_owned());
         if !prefix.bytes().all(|c| c.is_ascii_alphanumeric() || b":._-".contains(&c)) {
             return Err(place.fault("prefix= takes letters, digits and :._- only".into()));
@@ -61,11 +64,21 @@ impl Redis {
         let tls = through_tls.then(|| stream::tls(ca.as_deref())).transpose();
         let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
         let mut greeting = pipe();
-        if let Some(password) = url.password() {
-            let user = Some(url.username()).filter(|user| !user.is_empty()).map(decoded);
-            greeting.cmd("AUTH").arg(user).arg(decoded(password));
-        } else if !url.username().is_empty() {
-            return Err(place.fault("a user without a password; write USER:PASSWORD@, or :PASSWORD@".into()));
+        let own = url.password().map(decoded);
+        let password = place.secret(own.as_deref(), "password_file", file.as_deref())?;
+        let known = || std::env::var_os(PASSWORD).filter(|password| !password.is_empty());
+        let password = password.or_else(|| known().map(OsString::into_encoded_bytes));
+        let user = Some(url.username()).filter(|user| !user.is_empty()).map(decoded);
+        match (user, password) {
+            (user, Some(password)) => _ = greeting.cmd("AUTH").arg(user).arg(password),
+            (None, None) => {}
+            (Some(_), None) => {
+                let problem = format!(
+                    "a user without a password; write USER:PASSWORD@, or :PASSWORD@, name a file in password_file=, or set \
+                     {PASSWORD}"
+                );
+                return Err(place.fault(problem));
+            }
         }
         match url.path().trim_matches('/') {
             "" => {}
@@ -222,9 +235,13 @@ fn accepted<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
     let text: String = text.trim_end().chars().take(MAX_TEXT).collect();
     let refused = match error.code() {
-        "NOAUTH" | "WRONGPASS" => Some("write USER:PASSWORD@ or :PASSWORD@ before the host"),
+        "NOAUTH" | "WRONGPASS" => {
+            Some("write USER:PASSWORD@ or :PASSWORD@ before the host, or name a file in password_file=")
+        }
         "NOPERM" => Some("allow this user STRLEN, GETRANGE, SET, UNLINK and SCAN on the prefix"),
-        _ if text.contains("AUTH") => Some("take USER:PASSWORD@ out of the URL, or set a password on the server"),
+        _ if text.contains("AUTH") => {
+            Some("take USER:PASSWORD@ out of the URL, or from where the password comes, or set one on the server")
+        }
         _ => None,
     };
     if let Some(fix) = refused {
