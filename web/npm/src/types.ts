@@ -438,9 +438,8 @@ export interface Prefixes {
   /** Takes a pack in. Rejects with `pack_rejected` if it is damaged or of another model. */
   import(pack: Blob | BufferSource, options?: { cache_salt?: string; key?: string }): Promise<PackInfo>;
   /**
-   * Computes blocks of a pack anew, chosen at random (8 unless `blocks` says otherwise), and compares them bit for bit. Rejects with
-   * `pack_rejected` at the first that is not what this adapter computes; no answer may be under way. `otherAdapter`: another kind of
-   * graphics card made the pack, so values need only be close, which finds gross changes alone.
+   * Computes blocks of a pack anew, 8 or `blocks`, chosen at random, and compares every bit. Rejects with `pack_rejected` at the first
+   * that this adapter computes otherwise; no answer may be under way. `otherAdapter`: values need only be close; little is proved.
    */
   audit(pack: Blob | BufferSource, options?: { blocks?: number; otherAdapter?: boolean; cache_salt?: string }): Promise<PackAudit>;
   load(url: string | URL, options?: LoadPackOptions): Promise<PackInfo>;
