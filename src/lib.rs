@@ -87,7 +87,7 @@ pub use weights::{ByteSource, Checkpoint, Files, MemorySource, ReadFuture};
 #[cfg(not(target_arch = "wasm32"))]
 pub use weights::{FileSource, digest::Remembered};
 // an engine on a device,
-pub use engine::{Counters, Engine, EngineOptions, KvIdentity, PageUse, Progress, Stage, packs::Imported};
+pub use engine::{Audited, Counters, Engine, EngineOptions, KvIdentity, PageUse, Progress, Stage, packs::Imported};
 pub use error::{Error, Result};
 pub use kv::{Namespace, PinId, Pinned, PinsFull};
 // what it is asked, from messages to tokens,
@@ -108,13 +108,13 @@ pub use kv::{Change, Choice, Divergence, Miss, Owner, Reason, Report, Sources, T
 // and where it is kept beyond the GPU.
 pub use store::{
     Answer as StoreAnswer, BoxFuture, BreakerConfig, Clock, Key as StoreKey, Manifest, MemoryStore, Noted, Pack,
-    PackError, PackHeader, PackLimits, PackStore, Producer, Record, Reject, Store, StoreError, TierStats, Tiers,
-    TiersConfig, Usage as StoreUsage, Written, system_clock,
+    PackError, PackHeader, PackKey, PackLimits, PackSigner, PackStore, Producer, Record, Reject, Store, StoreError,
+    TierStats, Tiers, TiersConfig, Usage as StoreUsage, Written, system_clock,
 };
 #[cfg(not(target_arch = "wasm32"))]
-pub use store::{Background, BackgroundConfig, FilesystemConfig, FilesystemStore};
+pub use store::{Background, BackgroundConfig, FilesystemConfig, FilesystemStore, Seal, key_file, secret_file};
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
-pub use store::{RemoteConfig, connect as connect_store};
+pub use store::{Guard, RemoteConfig, connect as connect_store};
 
 /// The examples of the front page, compiled.
 #[cfg(doctest)]

@@ -98,7 +98,7 @@ pub(crate) struct CacheArgs {
     /// Share that store without a secret: whoever can reach it may read the texts of all and choose what is answered. Nothing is
     /// kept in the directory meanwhile
     #[arg(long, conflicts_with = "kv_secret_file")]
-    kv_store_trust: bool,
+    pub(crate) kv_store_trust: bool,
 }
 
 /// Whose packs are taken.
@@ -244,6 +244,11 @@ impl CacheArgs {
         }
         let config = TiersConfig { ttl: self.cache_ttl };
         Ok(Tiers::new(MemoryStore::new(self.cache_memory, system_clock()), behind, config))
+    }
+
+    /// An error unless something that is computed can outlive this run.
+    pub(crate) fn lasts(&self) -> Result<()> {
+        if self.kv_store.is_some() { Ok(()) } else { self.dir.place.seal().map(drop) }
     }
 
     /// Whom the store of all machines is shared with.

@@ -241,7 +241,7 @@ impl Shared {
     }
 
     fn fail(&self, error: &StoreError) {
-        self.state().problem = Some(error.to_string());
+        self.state().note(error);
     }
 
     /// What `write` gives, unless the store is left alone.
@@ -269,7 +269,7 @@ impl Shared {
         let state = &mut *self.state();
         if let Err(error) = written {
             state.usage[QUEUE].dropped += 1;
-            state.problem = Some(error.to_string());
+            state.note(&error);
         }
         // It may have been replaced meanwhile.
         if state.values.get(&key).is_some_and(|queued| Arc::ptr_eq(queued, &value)) {
@@ -279,6 +279,13 @@ impl Shared {
 }
 
 impl State {
+    /// A pause has a cause, which says more.
+    fn note(&mut self, error: &StoreError) {
+        if self.problem.is_none() || !matches!(error, StoreError::Paused { .. }) {
+            self.problem = Some(error.to_string());
+        }
+    }
+
     /// Whether what was put or noted is not written yet.
     fn is_waiting(&self) -> bool {
         !self.values.is_empty() || self.records > 0

@@ -422,6 +422,12 @@ fn a_store_is_shared_with_whom_a_secret_says_and_with_all_only_if_asked() {
     }
     reused(&answer(Some("another of sixteen"), &[]), &[]);
     reused(&answer(None, &["--kv-store-trust"]), &[]);
+    let home = Home::new(TINY);
+    let system = home.file("system.json", &asked(WHALE)[..1]);
+    let mut warm = home.with_model(&["prefix", "warm", str_of(&system), "--json"]);
+    warm.env_remove("HEADSTART_KV_SECRET").args(["--kv-store", &url, "--cache-deadline", "60s", "--kv-store-trust"]);
+    let warmed = json_of(&mut warm);
+    assert!(warmed["cache"]["sources"]["remote"].as_u64() > Some(0), "{warmed}");
     let (home, mut trusting) = run(None, &["--kv-store-trust"]);
     let trusting = json_of(&mut trusting);
     reused(&trusting, &[("remote", all)]);

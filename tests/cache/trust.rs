@@ -63,6 +63,9 @@ fn a_block_that_somebody_else_put_into_the_directory_changes_no_answer() {
     let output = command.env("HEADSTART_KV_KEY", "/dev/null/kv.key").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.contains("/dev/null/kv.key") && said.contains("kv-key"), "{said}");
+    let system = home.file("system.json", &asked(WHALE)[..1]);
+    let mut warm = home.with_model(&["prefix", "warm", str_of(&system)]);
+    assert!(refusal(warm.env("HEADSTART_KV_KEY", "/dev/null/kv.key")).contains("the secret in /dev/null/kv.key"));
 }
 
 #[test]
@@ -97,6 +100,9 @@ fn a_pack_is_taken_from_whom_one_trusts() {
     }
     assert!(refusal(&mut generate(&plain, &[&key])).contains("not signed"));
     assert!(refusal(&mut generate(&by_other, &[&key])).contains("nobody whose key is trusted"));
+    let trusting = ["--sign", str_of(&maker), "--kv-store", "redis://127.0.0.1:1", "--kv-store-trust"];
+    let mut command = home.with_model(&["prefix", "export", str_of(&file), "-o", "x.kv.safetensors"]);
+    assert!(refusal(command.args(trusting)).contains("a signature vouches"));
     let mut import = taker.with_model(&["prefix", "import", str_of(&plain), "--trust", &key]);
     assert!(refusal(&mut import).contains("not signed"));
     // A bit changed, and the digest made anew: the signature is of another digest.

@@ -164,17 +164,27 @@ impl Computed {
     }
 }
 
-/// An error unless the directory has all of `keys` now.
-fn all_kept(dir: &DirArgs, tiers: &Tiers, keys: &[Key]) -> Result<()> {
+/// An error unless something that outlives this run has all of `keys` now: the directory, or the store of all machines where the
+/// directory is left alone.
+fn all_kept(cache: &CacheArgs, tiers: &Tiers, keys: &[Key]) -> Result<()> {
+    let place = cache.dir.place.path()?.display().to_string();
     let kept = pollster::block_on(packs::kept(tiers, keys));
-    let disk = tiers.stores().zip(kept).find(|(_, (tier, _))| *tier == "disk");
-    let Some((store, (_, count))) = disk.filter(|(_, (_, count))| *count < keys.len()) else { return Ok(()) };
-    let why = store.problem().unwrap_or_else(|| "they had to make room; give --cache-budget more".into());
+    let lasting = tiers.stores().zip(kept).filter(|(_, (tier, _))| !["memory", "pack"].contains(tier));
+    let lasting = lasting.filter(|(_, (tier, _))| *tier != "disk" || !cache.kv_store_trust);
+    let Some((store, (tier, count))) = lasting.min_by_key(|(_, (tier, _))| *tier != "disk") else {
+        let problem = "nothing is kept there, and no other store is named; see the note before this".into();
+        return Err(Error::Store { store: place, problem });
+    };
+    if count == keys.len() {
+        return Ok(());
+    }
+    let why = store.problem().unwrap_or_else(|| "they had to make room; give it more (--cache-budget)".into());
     let problem = format!("only {count} of {} blocks are kept: {why}", keys.len());
-    Err(Error::Store { store: dir.place.path()?.display().to_string(), problem })
+    Err(Error::Store { store: if tier == "disk" { place } else { format!("the {tier} store") }, problem })
 }
 
 pub(crate) fn warm(args: &Warm) -> Result<()> {
+    args.begin.cache.lasts()?;
     let mut begun = Computed::start(&args.begin)?;
     let answers = &mut begun.session.answers;
     let work = Work::begin()?;
@@ -183,7 +193,7 @@ pub(crate) fn warm(args: &Warm) -> Result<()> {
     drop(listener);
     work.end()?;
     let engine = begun.session.engine();
-    engine.tiers().map_or(Ok(()), |tiers| all_kept(&args.begin.cache.dir, tiers, &begun.keys))?;
+    engine.tiers().map_or(Ok(()), |tiers| all_kept(&args.begin.cache, tiers, &begun.keys))?;
     report::problems(engine);
     let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
     if args.json {
@@ -198,6 +208,10 @@ pub(crate) fn warm(args: &Warm) -> Result<()> {
 }
 
 pub(crate) fn export(args: &Export) -> Result<()> {
+    if args.sign.is_some() && args.begin.cache.kv_store_trust {
+        let problem = "a signature vouches for what the pack holds; leave out --kv-store-trust, whose store anybody may have written to";
+        return Err(Error::Request { field: "sign", problem: problem.into() });
+    }
     let signer = args.sign.as_deref().map(store::key_file).transpose();
     let signer = signer.map_err(|problem| Error::Request { field: "sign", problem: problem.to_string() })?;
     let signer = signer.map(|secret| PackSigner::new(&secret));
@@ -245,6 +259,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 pub(crate) fn import(args: &Import) -> Result<()> {
+    args.cache.lasts()?;
     let pack = cache::read_pack(&args.pack, &args.trust)?;
     let model = Model::open(&args.model)?;
     let digest = args.cache.dir.place.digest(&model.path)?.finish()?;
@@ -257,7 +272,7 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let tiers = args.cache.tiers(&salt, None)?;
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
     let imported = imported.map_err(|problem| cache::refused(&args.pack, problem))?;
-    all_kept(&args.cache.dir, &tiers, &identity.keys(pack.tokens(), &salt))?;
+    all_kept(&args.cache, &tiers, &identity.keys(pack.tokens(), &salt))?;
     let (id, name, tokens) = (id(&pack.header().key), &pack.header().name, imported.tokens);
     match args.json {
         true => term::json(&json!({ "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks })),

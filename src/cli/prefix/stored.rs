@@ -299,6 +299,9 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
     if left_out > 0 {
         term::note(&format!("{left_out} blocks that were used longest ago are left out: there are too many to list"));
     }
+    if let Some(problem) = args.place.seal().err().filter(|_| !shown.is_empty()) {
+        term::note(&format!("whose models these are is not known, so no text is shown: {problem}"));
+    }
     Ok(())
 }
 

@@ -236,7 +236,7 @@ fn accepted<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
     let text: String = text.trim_end().chars().take(MAX_TEXT).collect();
     let refused = match error.code() {
         "NOAUTH" | "WRONGPASS" => {
-            Some("write USER:PASSWORD@ or :PASSWORD@ before the host, or name a file in password_file=")
+            Some("set HEADSTART_KV_PASSWORD, name a file in password_file=, or write USER:PASSWORD@ before the host")
         }
         "NOPERM" => Some("allow this user STRLEN, GETRANGE, SET, UNLINK and SCAN on the prefix"),
         _ if text.contains("AUTH") => {

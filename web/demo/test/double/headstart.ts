@@ -97,6 +97,7 @@ function engine(model: string, context: number): HeadstartInterface {
         }
       },
       load: () => Promise.reject(new HeadstartError("internal", "not played")),
+      audit: () => Promise.reject(new HeadstartError("internal", "not played")),
       stats: async () => ({
         pages: { total: 512, used: 0, cached: known.pages() },
         tiers: [],
