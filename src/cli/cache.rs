@@ -90,8 +90,8 @@ pub(crate) struct CacheArgs {
 
     /// Hide the KV there too; without, whoever can read the store and has the model can compute the text from it
     #[arg(
-        long, value_name = "true|false", num_args = 0..=1, default_value_t = true, default_missing_value = "true",
-        action = clap::ArgAction::Set, conflicts_with = "kv_store_trust"
+        long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = true, default_missing_value = "true", conflicts_with = "kv_store_trust"
     )]
     kv_encrypt: bool,
 

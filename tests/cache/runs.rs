@@ -427,6 +427,12 @@ fn a_store_is_shared_with_whom_a_secret_says_and_with_all_only_if_asked() {
     let mut warm = home.with_model(&["prefix", "warm", str_of(&system), "--json"]);
     warm.env_remove("HEADSTART_KV_SECRET").args(["--kv-store", &url, "--cache-deadline", "60s", "--kv-store-trust"]);
     let warmed = json_of(&mut warm);
+    let hidden = ["prefix", "warm", "--json", "--kv-store", &url, "--kv-encrypt", str_of(&system)];
+    assert_eq!(
+        json_of(&mut home.with_model(&hidden))["tokens"],
+        warmed["tokens"],
+        "the flag takes no file for its value"
+    );
     assert!(warmed["cache"]["sources"]["remote"].as_u64() > Some(0), "{warmed}");
     let (home, mut trusting) = run(None, &["--kv-store-trust"]);
     let trusting = json_of(&mut trusting);

@@ -20,6 +20,10 @@ cpSync(`${root}src/wasm/headstart.d.ts`, `${root}dist/wasm/headstart.d.ts`);
 const wasm = ["headstart.js", "headstart_bg.wasm"];
 const missing = wasm.filter((name) => !existsSync(`${root}wasm/${name}`));
 for (const name of wasm) if (!missing.includes(name)) cpSync(`${root}wasm/${name}`, `${root}dist/wasm/${name}`);
+if (!missing.includes("headstart.js")) {
+  const script = readFileSync(`${root}wasm/headstart.js`, "utf8");
+  writeFileSync(`${root}dist/wasm/headstart.js`, script.replace(/^[ \t]*\/\*\*\n(?:[ \t]*\*.*\n)*?[ \t]*\*\/\n/gm, ""));
+}
 if (missing.length > 0) {
   console.warn(`web/npm/wasm has no ${missing.join(", ")}: the package was built without its engine; run \`make wasm\` first`);
   if (process.argv.includes("--require-wasm")) process.exit(1);

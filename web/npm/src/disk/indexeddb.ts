@@ -72,7 +72,7 @@ function within(folder: string): IDBKeyRange {
   return IDBKeyRange.bound(`${folder}/`, `${folder}0`, false, true);
 }
 
-function done<T>(request: IDBRequest<T>): Promise<T> {
+export function done<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);

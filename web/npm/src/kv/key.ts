@@ -3,6 +3,8 @@
  * made at first use and that nobody is given, this code included.
  */
 
+import { done } from "../disk/indexeddb.js";
+
 /** The MAC of a message: 32 bytes. */
 export type Sign = (message: Uint8Array<ArrayBuffer>) => Promise<Uint8Array>;
 
@@ -39,11 +41,4 @@ async function keep(fresh: CryptoKey): Promise<CryptoKey> {
   } finally {
     database.close();
   }
-}
-
-function done<T>(request: IDBRequest<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
 }
