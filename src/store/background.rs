@@ -434,7 +434,6 @@ impl Store for Background {
             bytes: a.bytes.max(b.bytes),
             evicted: a.evicted + b.evicted,
             expired: a.expired + b.expired,
-            forged: a.forged + b.forged,
             written: a.written + b.written,
             written_bytes: a.written_bytes + b.written_bytes,
             dropped: a.dropped + b.dropped + queue.dropped,

@@ -195,10 +195,12 @@ pub enum Reject {
     Layout,
     /// Infinite, or no number, where kernels leave numbers.
     NotFinite,
+    /// Written by nobody who has the key of its store.
+    Forged,
 }
 
 impl Reject {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Truncated,
         Self::Header,
         Self::Version,
@@ -210,6 +212,7 @@ impl Reject {
         Self::Tokens,
         Self::Layout,
         Self::NotFinite,
+        Self::Forged,
     ];
 
     /// A label for counters.
@@ -226,6 +229,7 @@ impl Reject {
             Self::Tokens => "tokens",
             Self::Layout => "layout",
             Self::NotFinite => "not_finite",
+            Self::Forged => "forged",
         }
     }
 }

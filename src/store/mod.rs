@@ -76,7 +76,7 @@ pub(crate) use private::Note;
 pub use remote::{Guard, RemoteConfig, connect};
 #[cfg(not(target_arch = "wasm32"))]
 pub use seal::Seal;
-pub use seal::Slot;
+pub use seal::{FORGED, Slot};
 #[cfg(not(target_arch = "wasm32"))]
 pub use secret::{key_file, secret_file};
 pub use tiers::{Loaded, Missing, Places, TierStats, Tiers, TiersConfig};
@@ -107,7 +107,7 @@ pub trait Store {
     /// A label for statistics: `memory`, `disk`.
     fn name(&self) -> &'static str;
 
-    /// The value of `key`, whole.
+    /// The value of `key`, whole; [`FORGED`] where what lies there was written by nobody who has the key of the store.
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>>;
 
     /// Several at once: one round trip, where the store is far. The caller bounds how many. Of each at least the first `most` bytes,
@@ -188,8 +188,6 @@ pub struct Usage {
     pub evicted: u64,
     /// Entries whose time to live had passed.
     pub expired: u64,
-    /// Entries that nobody with the key of the store had written (see [`Seal`]): removed, and not answered with.
-    pub forged: u64,
     /// Values put, counted once they are there.
     pub written: u64,
     /// Bytes of those.

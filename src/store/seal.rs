@@ -18,6 +18,10 @@ use sha2::Sha256;
 
 use super::{Key, file, manifest};
 
+/// What a store answers with in the place of a value that nobody with its key wrote: no block and no manifest to any reader.
+#[doc(hidden)]
+pub const FORGED: &[u8] = b"forged";
+
 const PURPOSE: &[u8] = b"headstart-mac/1";
 
 /// What a MAC is over, and where in a value it stands.

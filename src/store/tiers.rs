@@ -20,7 +20,7 @@ use super::ahead::Unpack;
 use super::workers::Workers;
 use super::{
     Answer, Blob, Bytes, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store,
-    StoreError, Wanted, Written, manifest, system_clock,
+    StoreError, Wanted, Written, manifest, seal::FORGED, system_clock,
 };
 
 /// Bytes that are verified at once: handing them to threads would take longer.
@@ -40,7 +40,7 @@ pub struct TierStats {
     pub hits: u64,
     /// Blobs asked for and not there, or not readable.
     pub misses: u64,
-    /// Blobs found and refused, by [`Reject::name`]; `forged`, where the store's own key did not vouch for them.
+    /// Blobs found and refused, by [`Reject::name`].
     pub rejected: BTreeMap<&'static str, u64>,
     /// Operations that the store did not do.
     pub failures: u64,
@@ -111,6 +111,9 @@ pub(super) enum Checked<T> {
 /// Verifies what a tier gave, and unpacks the very bytes that were verified. One SHA-256 over them.
 fn check<T>(bytes: Option<Bytes>, wanted: &Wanted, unpack: &Unpack<T>) -> Checked<T> {
     let Some(bytes) = bytes else { return Checked::Absent };
+    if bytes == FORGED {
+        return Checked::Refused(Reject::Forged);
+    }
     match Blob::view(&bytes, &wanted.expected(&wanted.fields())).map(|blob| unpack(blob)) {
         Ok(value) => Checked::Whole(value, bytes),
         Err(reason) => Checked::Refused(reason),
@@ -164,11 +167,7 @@ impl Tiers {
             let usage = store.usage();
             let (saved, saved_bytes) = (usage.written, usage.written_bytes);
             let dropped = stats.dropped + usage.dropped;
-            let mut rejected = stats.rejected.clone();
-            if usage.forged > 0 {
-                rejected.insert("forged", usage.forged);
-            }
-            (store.name(), TierStats { saved, saved_bytes, dropped, rejected, ..stats.clone() })
+            (store.name(), TierStats { saved, saved_bytes, dropped, ..stats.clone() })
         };
         self.stores().zip(self.stats.borrow().iter()).map(written).collect()
     }

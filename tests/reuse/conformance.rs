@@ -6,6 +6,7 @@ use headstart::store::{self, Blob, Deadline, Element, Expected, Row, Tiers};
 use pollster::block_on;
 
 use super::{chunked, cold, digest, prompt, same, warm, watched};
+use crate::store::halves;
 use crate::support::engine::{load, run};
 use crate::support::odd::{NAMES, Tiny};
 use crate::support::tiers::{Place, Places, Reach, TIERS, Tier};
@@ -69,7 +70,7 @@ fn blocks(namespace: &Namespace, tokens: &[u32]) -> Vec<Blob> {
     let blobs = tokens.chunks(PAGE).map(|block| {
         let (before, key) = (parent, Key::block(&parent, block));
         parent = key;
-        let kv = (0..20 * block.len()).map(|i| key.0[i % 32]).collect();
+        let kv = halves((0..20 * block.len()).map(|i| usize::from(key.0[i % 32])));
         Blob {
             key: key.0,
             parent: before.0,
