@@ -308,12 +308,13 @@ impl Known {
     }
 }
 
-/// Where the 64 digits of the field of that name are in a header. No text in one looks like the name of a field: its quotes are
-/// escaped.
+/// Where the first 64 digits of the field of that name are in a header. No text in one looks like the name of a field, or like the
+/// end of the metadata, which come first: its quotes are escaped.
 pub(super) fn place(header: &[u8], name: &str) -> Option<Range<usize>> {
+    let metadata = &header[..header.windows(4).position(|bytes| bytes == b"\"},\"").unwrap_or(header.len())];
     let field = format!("\"{name}\":\"");
-    let at = header.windows(field.len()).position(|bytes| bytes == field.as_bytes())? + field.len();
-    (at + NO_DIGEST.len() <= header.len()).then(|| at..at + NO_DIGEST.len())
+    let at = metadata.windows(field.len()).position(|bytes| bytes == field.as_bytes())? + field.len();
+    (at + NO_DIGEST.len() <= metadata.len()).then(|| at..at + NO_DIGEST.len())
 }
 
 /// The digits of a header that says which bytes are vouched for, in the order in which they are made; none in one that says nothing.

@@ -2,7 +2,7 @@
 //!
 //! A value's digest says that it is whole; anybody can make one. Its MAC says that it was written by somebody who has the key:
 //! HMAC-SHA-256 (RFC 2104) over the name and the digests, which cover every other byte. A store that has a [`Seal`] writes the MAC
-//! into what it is given, and answers with nothing that has another one. What lies in memory has zeros there, or the MAC of the
+//! into what it is given, and answers with [`FORGED`] in place of what has another one. What lies in memory has zeros there, or the MAC of the
 //! store that it came from: nobody else writes to it.
 //!
 //! Cost: four blocks of SHA-256 a value, however long it is.

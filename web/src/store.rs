@@ -96,7 +96,7 @@ impl JsStore {
         Ok(mac.and_then(|mac| Key::try_from(&mac[..]).ok()))
     }
 
-    /// The values, less those that were signed by nobody who has the key.
+    /// The values, with [`FORGED`] in place of those that nobody who has the key signed.
     async fn vouched(&self, keys: &[Key], values: Vec<Option<Bytes>>) -> Result<Vec<Option<Bytes>>, StoreError> {
         let begun: Vec<_> = keys
             .iter()

@@ -77,7 +77,7 @@ impl<S: Store> Sealed<S> {
         keys.iter().map(|key| self.name(key)).collect()
     }
 
-    /// What was put under a name, or its start; `None` where somebody else put it there, or where it ends before its start does.
+    /// What was put under a name, or its start.
     fn open(&self, name: &Key, value: Bytes) -> Opened {
         match &self.keys {
             Some(keys) => keys.open(name, value),
@@ -96,10 +96,7 @@ impl<S: Store> Sealed<S> {
             },
             opened => opened,
         };
-        if let Opened::Whole(value) = opened {
-            return Ok(Some(value));
-        }
-        Ok(Some(Bytes::from_static(FORGED)))
+        Ok(Some(if let Opened::Whole(value) = opened { value } else { Bytes::from_static(FORGED) }))
     }
 }
 
