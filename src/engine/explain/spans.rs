@@ -11,181 +11,25 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::kv::{
-    Admission, AdmitOptions, Cache, Config, Divergence, Miss, Namespace, Owner, PAGE, Producer, Reason, Rendered,
-    Report, Span, compare,
-};
-use crate::text::{ChatTemplate, Content, Inputs, Marked, Message, Tokenizer};
-
-use super::Request;
-
-/// A prompt as the model is given it, and who made what of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conversation {
-    /// All of the prompt, up to where the answer begins.
-    pub tokens: Vec<u32>,
-    /// Who wrote which of them.
-    #[doc(hidden)]
-    pub spans: Vec<Span>,
-}
-
-impl Conversation {
-    /// # Errors
-    /// [`Error::Template`](crate::error::Error::Template) where the template refuses the messages.
-    #[doc(hidden)]
-    pub fn new(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Self> {
-        // One time for all renderings.
-        let inputs = Inputs { now: Some(inputs.now.unwrap_or_else(|| template.now())), ..*inputs };
-        let marked = Marked::new(template, tokenizer, &inputs);
-        let marked_inputs = marked.inputs();
-        let pieces = Pieces::find(template, &marked_inputs)?;
-        let prompt = marked.prompt(&pieces.text)?;
-        let (tokens, offsets) = prompt.encode(tokenizer)?;
-        let place = |bytes: Range<usize>| prompt.place(bytes.start)..prompt.place(bytes.end);
-        let spans = pieces.found.into_iter().map(|piece| {
-            let bytes = place(piece.bytes);
-            let first = offsets.partition_point(|token| token.end <= bytes.start);
-            let end = offsets.partition_point(|token| token.start < bytes.end);
-            let text = prompt.text[place(piece.own)].to_owned();
-            Span { owner: piece.owner, tokens: first..end.max(first), text }
-        });
-        Ok(Self { spans: spans.collect(), tokens })
-    }
-
-    /// A text that is no conversation.
-    pub fn raw(tokens: Vec<u32>) -> Self {
-        let spans = vec![Span { owner: Owner::Prompt, tokens: 0..tokens.len(), text: String::new() }];
-        Self { tokens, spans }
-    }
-
-    pub(crate) fn rendered(&self) -> Rendered<'_> {
-        Rendered { tokens: &self.tokens, spans: &self.spans }
-    }
-
-    /// The first token that the template makes of the date, if it makes any.
-    pub fn dated(&self) -> Option<usize> {
-        let date = self.spans.iter().find(|span| span.owner == Owner::Template { date: true });
-        date.map(|span| span.tokens.start)
-    }
-
-    /// Where this prompt parted from what was known when it was admitted; none unless its [`Request`] asked.
-    pub fn divergence(&self, report: &Report, tokenizer: &Tokenizer) -> Option<Divergence> {
-        let at = report.first_divergent.filter(|_| !report.known.is_empty())?;
-        let known = [self.tokens.get(..at)?, &report.known].concat();
-        let found = compare(Rendered { tokens: &known, spans: &[] }, self.rendered(), |tokens| text(tokenizer, tokens));
-        found.filter(|found| found.token == at)
-    }
-}
-
-/// The bytes of `tokens`, nothing left out at the beginning as [`Tokenizer::decode`] may.
-fn text(tokenizer: &Tokenizer, tokens: &[u32]) -> String {
-    let bytes: Vec<u8> = tokens.iter().filter_map(|&token| tokenizer.token_bytes(token)).flatten().copied().collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Known tokens that are kept beyond the length of the prompt, so that what comes in between does not hide what is the same.
-const BEYOND: usize = 1024;
-
-/// The report of an admission, with what is known to follow where the prompt diverges if `request` asks for it. To be
-/// called before the prompt is published. O(tokens of the prompt), only on a divergence.
-pub(super) fn report(cache: &Cache, admission: &Admission, request: &Request) -> Report {
-    let mut report = admission.report.clone();
-    if let Some(at) = report.first_divergent.filter(|_| request.explain) {
-        let limit = request.tokens.len() - at + BEYOND;
-        report.known = cache.known_continuation(admission.table.namespace(), &request.tokens, at, limit);
-    }
-    report
-}
-
-/// Completes the account of a prompt by what is stored, where the pages had never seen the tokens: a sequence that parts
-/// from the prompt there, or the same tokens under another namespace. What is stored under another salt tells nothing: one
-/// tenant learns nothing of another. O(tokens stored).
-#[doc(hidden)]
-pub fn recall<'a>(
-    report: &mut Report,
-    namespace: &Namespace,
-    prompt: &[u32],
-    stored: impl IntoIterator<Item = (&'a Namespace, &'a [u32])>,
-) {
-    let Some(index) = report.unexplained() else { return };
-    let Miss { from, tokens, .. } = report.misses[index];
-    let same = |other: &[u32]| prompt.iter().zip(other).take_while(|(a, b)| a == b).count();
-    let visible = stored.into_iter().filter(|(theirs, _)| theirs.tenant() == namespace.tenant());
-    let found = visible.map(|(theirs, tokens)| (theirs, tokens, same(tokens)));
-    let (own, others): (Vec<_>, Vec<_>) = found.partition(|(theirs, ..)| *theirs == namespace);
-    let parted = own.into_iter().filter(|(_, tokens, same)| *same < tokens.len().min(prompt.len()));
-    let nearest = parted.max_by_key(|found| found.2).filter(|(_, _, at)| (from..from + PAGE).contains(at));
-    if let Some((_, known, at)) = nearest {
-        report.misses[index].reason = Reason::Diverged;
-        report.first_divergent = Some(at);
-        report.known = known[at..].iter().copied().take(prompt.len() - at + BEYOND).collect();
-        return;
-    }
-    let longest = others.into_iter().max_by_key(|found| found.2).filter(|(_, _, same)| from < PAGE && *same >= PAGE);
-    let Some((theirs, _, same)) = longest else { return };
-    let Some(field) = namespace.difference(theirs) else { return };
-    let reason = Reason::NamespaceChanged { field };
-    let known = (same - from).min(tokens);
-    let cold = Miss { reason: Reason::Cold, from: from + known, tokens: tokens - known };
-    report.misses.splice(index..=index, [Miss { reason, from, tokens: known }, cold]);
-    report.misses.retain(|miss| miss.tokens > 0);
-}
-
-/// What the cache would make of one prompt after another, and why.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Explanation {
-    /// Leading tokens that could be shared.
-    pub shared: usize,
-    /// The account of the second prompt, where the first is all that is known.
-    pub report: Report,
-    /// Where the second parts from the first; `None` where one begins with the other.
-    pub divergence: Option<Divergence>,
-}
-
-/// Explains `prompt` where `known` was computed before, each under its namespace: by a cache that holds nothing else.
-pub fn explain(
-    known: (&Namespace, &Conversation),
-    prompt: (&Namespace, &Conversation),
-    tokenizer: &Tokenizer,
-) -> Explanation {
-    let (old, new) = (&known.1.tokens, &prompt.1.tokens);
-    let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-    let divergence = Divergence::of_namespaces(known.0, prompt.0, same)
-        .or_else(|| compare(known.1.rendered(), prompt.1.rendered(), |tokens| text(tokenizer, tokens)));
-    let shared = divergence.as_ref().map_or(same, |divergence| divergence.token);
-    Explanation { shared, report: account((known.0, old), (prompt.0, new)), divergence }
-}
-
-fn account(known: (&Namespace, &[u32]), prompt: (&Namespace, &[u32])) -> Report {
-    const ROOM: &str = "the pages were counted";
-    let capacity = known.1.len().div_ceil(PAGE) + prompt.1.len().div_ceil(PAGE) + 1;
-    let mut cache = Cache::new(Config { capacity, ..Config::default() });
-    let mut table = cache.admit(known.0, known.1, &AdmitOptions::default()).expect(ROOM).table;
-    cache.append(&mut table, known.1.len()).expect(ROOM);
-    cache.publish(&mut table, known.1, Producer::Prefill);
-    cache.release(table);
-    let options = AdmitOptions { across_salts: true, ..AdmitOptions::default() };
-    let admission = cache.admit(prompt.0, prompt.1, &options).expect(ROOM);
-    cache.release(admission.table);
-    admission.report
-}
+use crate::kv::Owner;
+use crate::text::{ChatTemplate, Content, Inputs, Message};
 
 /// A piece of a rendered text: its bytes, and those among them that the owner itself wrote.
-struct Piece {
-    owner: Owner,
-    bytes: Range<usize>,
-    own: Range<usize>,
+pub(super) struct Piece {
+    pub(super) owner: Owner,
+    pub(super) bytes: Range<usize>,
+    pub(super) own: Range<usize>,
 }
 
-struct Pieces<'a> {
+pub(super) struct Pieces<'a> {
     template: &'a ChatTemplate,
     inputs: &'a Inputs<'a>,
-    text: String,
-    found: Vec<Piece>,
+    pub(super) text: String,
+    pub(super) found: Vec<Piece>,
 }
 
 impl<'a> Pieces<'a> {
-    fn find(template: &'a ChatTemplate, inputs: &'a Inputs<'a>) -> Result<Self> {
+    pub(super) fn find(template: &'a ChatTemplate, inputs: &'a Inputs<'a>) -> Result<Self> {
         let text = template.render_inputs(inputs)?;
         let mut pieces = Self { template, inputs, text, found: Vec::new() };
         pieces.find_tools();
@@ -348,6 +192,6 @@ fn union(a: Range<usize>, b: Range<usize>) -> Range<usize> {
 }
 
 /// Bytes of the characters that both begin with.
-fn same(a: impl Iterator<Item = char>, b: impl Iterator<Item = char>) -> usize {
+pub(super) fn same(a: impl Iterator<Item = char>, b: impl Iterator<Item = char>) -> usize {
     a.zip(b).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
 }

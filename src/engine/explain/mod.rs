@@ -1,0 +1,57 @@
+//! Why a prompt is not reused whole, for people and programs.
+//!
+//! `conversation` knows who wrote which token, `live` completes the account of a request, and `explain` compares two prompts
+//! as a cache that holds nothing else would see them.
+
+mod conversation;
+mod live;
+mod spans;
+
+pub use conversation::Conversation;
+#[doc(hidden)]
+pub use live::recall;
+pub(super) use live::report;
+
+use crate::kv::{AdmitOptions, Cache, Config, Divergence, Namespace, PAGE, Producer, Report, compare};
+use crate::text::Tokenizer;
+
+use conversation::text;
+
+/// What the cache would make of one prompt after another, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// Leading tokens that could be shared.
+    pub shared: usize,
+    /// The account of the second prompt, where the first is all that is known.
+    pub report: Report,
+    /// Where the second parts from the first; `None` where one begins with the other.
+    pub divergence: Option<Divergence>,
+}
+
+/// Explains `prompt` where `known` was computed before, each under its namespace: by a cache that holds nothing else.
+pub fn explain(
+    known: (&Namespace, &Conversation),
+    prompt: (&Namespace, &Conversation),
+    tokenizer: &Tokenizer,
+) -> Explanation {
+    let (old, new) = (&known.1.tokens, &prompt.1.tokens);
+    let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let divergence = Divergence::of_namespaces(known.0, prompt.0, same)
+        .or_else(|| compare(known.1.rendered(), prompt.1.rendered(), |tokens| text(tokenizer, tokens)));
+    let shared = divergence.as_ref().map_or(same, |divergence| divergence.token);
+    Explanation { shared, report: account((known.0, old), (prompt.0, new)), divergence }
+}
+
+fn account(known: (&Namespace, &[u32]), prompt: (&Namespace, &[u32])) -> Report {
+    const ROOM: &str = "the pages were counted";
+    let capacity = known.1.len().div_ceil(PAGE) + prompt.1.len().div_ceil(PAGE) + 1;
+    let mut cache = Cache::new(Config { capacity, ..Config::default() });
+    let mut table = cache.admit(known.0, known.1, &AdmitOptions::default()).expect(ROOM).table;
+    cache.append(&mut table, known.1.len()).expect(ROOM);
+    cache.publish(&mut table, known.1, Producer::Prefill);
+    cache.release(table);
+    let options = AdmitOptions { across_salts: true, ..AdmitOptions::default() };
+    let admission = cache.admit(prompt.0, prompt.1, &options).expect(ROOM);
+    cache.release(admission.table);
+    admission.report
+}
