@@ -459,11 +459,14 @@ fn chat_says_what_the_cache_did() {
     let said: Vec<&str> = text(&output.stdout).lines().filter(|line| line.contains(" prompt tokens · ")).collect();
     let all: usize = said[0][1..].split(' ').next().unwrap().parse().unwrap();
     let but_one = all - 1;
-    assert_eq!(said[0], format!("[{all} prompt tokens · {all} computed: {but_one} had not been seen]"));
+    assert_eq!(
+        said[0],
+        format!("[{all} prompt tokens · {all} computed: {but_one} had not been seen, 1 to begin the answer]")
+    );
     assert_eq!(said[1], format!("[{all} prompt tokens · {all} reused from the GPU · 0 computed]"));
     // `<|im_start|>`, `system`, a line break and `Be` are the same.
     let (computed, differ) = (all - 4, all - 5);
-    let why = format!("{differ} follow where the text differs, at token 4");
+    let why = format!("{differ} follow where the text differs, at token 4, 1 to begin the answer");
     assert_eq!(said[2..], [format!("[{all} prompt tokens · 4 reused from the GPU · {computed} computed: {why}]")]);
     let parted =
         "Message 0 (system) differs at token 4: after \"<|im_start|>system\\nBe\", \" long\" where \" brief\" is known";

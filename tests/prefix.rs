@@ -52,11 +52,14 @@ fn a_timestamp_in_the_system_text_is_named() {
     assert_eq!((&divergence["role"], &divergence["change"]), (&json!("system"), &json!("number")));
     assert_eq!((&divergence["known"], &divergence["prompt"]), (&json!("5"), &json!("6")));
     assert_eq!(divergence["recoverable"], json!(all - token - 1));
-    let first = format!("The first {token} of {all} tokens are the same; then message 0 (system) differs.\n");
-    assert!(said.starts_with(&first), "{said}");
-    assert!(said.contains("  a.json  \"5\"\n  b.json  \"6\"\n"), "{said}");
-    let last = format!("Moving it behind the static part would recover {} tokens.\n", all - token - 1);
-    assert!(said.ends_with(&last), "{said}");
+    let share = 100 * token / all;
+    assert!(said.starts_with(&format!("b.json shares {token} of {all} tokens ({share} %) with a.json.\n")), "{said}");
+    let lines =
+        "1. message 0 (system): a changing value\n   a.json  \"It is 2026-11-23 10:15 now. Answer in full sentences.";
+    assert!(said.contains(lines), "{said}");
+    let fixed = found["fixed_shared_tokens"].as_u64().unwrap() as usize;
+    assert!(fixed > count(RULES), "{fixed}");
+    assert!(said.contains(&format!("Static first, variables last: b.json then shares {fixed} of ")), "{said}");
 }
 
 #[test]
@@ -69,7 +72,8 @@ fn messages_in_another_order_are_named() {
     assert_eq!((&divergence["message"], &divergence["role"]), (&json!(1), &json!("user")));
     assert_eq!(divergence["change"], "order");
     assert!(divergence["recoverable"].as_u64().unwrap() as usize >= count(SHIP).min(count(WHALE)), "{divergence}");
-    assert!(said.contains("The same text stands in another order.\nKeeping the order would recover "), "{said}");
+    assert!(said.contains("1. message 1 (user): another order\n"), "{said}");
+    assert_eq!(found["fixed_shared_tokens"], found["tokens"]["known"]);
 }
 
 #[test]
@@ -83,8 +87,8 @@ fn trailing_white_space_is_named() {
     assert_eq!(divergence["change"], "whitespace");
     let behind = found["tokens"]["known"].as_u64().unwrap() as usize - token;
     assert_eq!(divergence["recoverable"], json!(behind));
-    let end = format!("Only white space differs.\nKeeping it the same would recover {behind} tokens.\n");
-    assert!(said.ends_with(&end), "{said}");
+    assert!(said.contains("1. message 0 (system): white space\n"), "{said}");
+    assert_eq!(found["fixed_shared_tokens"], found["tokens"]["known"]);
 }
 
 #[test]
@@ -103,12 +107,13 @@ fn where_nothing_differs_it_says_so() {
     assert_eq!((&found["shared_tokens"], &found["divergence"]), (&json!(all), &Value::Null));
     // The last token is computed for its logits.
     assert_eq!((&found["cache"]["sources"]["gpu"], &found["cache"]["misses"]), (&json!(all - 1), &json!([])));
-    assert_eq!(said, format!("Nothing differs: both are the same {all} tokens.\n"));
+    let whole = format!("b.json shares {all} of {all} tokens (100 %) with a.json.\n");
+    assert_eq!(said, format!("{whole}Nothing to mend: both are the same.\n"));
     // A next turn begins with what was asked before.
     let long = [short[0], short[1], ("assistant", "Ishmael does."), ("user", SHIP)];
     let (found, said) = explain(&short, &long);
     assert_eq!((&found["shared_tokens"], &found["divergence"]), (&json!(all), &Value::Null));
-    assert_eq!(said, format!("Nothing differs: b.json begins with all {all} tokens of a.json.\n"));
+    assert!(said.ends_with("Nothing to mend: b.json goes on from a.json.\n"), "{said}");
 }
 
 #[test]

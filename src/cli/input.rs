@@ -62,6 +62,14 @@ pub(crate) fn prompt(path: &Path) -> Result<Prompt> {
     read(path, Prompt::read)
 }
 
+/// The conversation of a request as it stands in the file, checked as [`prompt`] does.
+///
+/// # Errors
+/// As [`body`].
+pub(crate) fn request(path: &Path) -> Result<Value> {
+    read(path, |value| Prompt::read(value).map(|_| value.clone()))
+}
+
 fn read<T>(path: &Path, reader: fn(&Value) -> Result<T>) -> Result<T> {
     let text = text(path)?;
     let fail = |field: String, problem: String| Error::Format {

@@ -59,7 +59,10 @@ pub(crate) fn cache(report: &Report) -> String {
     ];
     let mut parts = vec![format!("{} prompt tokens", report.prompt_tokens)];
     parts.extend(tiers.iter().filter(|tier| tier.0 > 0).map(|(tokens, tier)| format!("{tokens} reused from {tier}")));
-    let misses: Vec<String> = report.misses.iter().map(|missed| miss(missed, report.first_divergent)).collect();
+    let mut misses: Vec<String> = report.misses.iter().map(|missed| miss(missed, report.first_divergent)).collect();
+    misses.extend(
+        Some(report.needed()).filter(|&needed| needed > 0).map(|needed| format!("{needed} to begin the answer")),
+    );
     let why = if misses.is_empty() { String::new() } else { format!(": {}", misses.join(", ")) };
     parts.push(format!("{} computed{why}", sources.computed));
     format!("[{}]", parts.join(" · "))
@@ -88,7 +91,7 @@ pub(crate) fn problems(engine: &Engine) {
 
 /// One sentence about where a prompt left what is known, and what to do about it.
 pub(crate) fn divergence(found: &Divergence) -> String {
-    format!("{}.", capitalized(&found.to_string()))
+    capitalized(&found.to_string())
 }
 
 pub(crate) fn capitalized(clause: &str) -> String {

@@ -31,7 +31,8 @@ mod pages;
 mod profile;
 #[doc(hidden)]
 pub mod proof;
-mod rates;
+#[doc(hidden)]
+pub mod rates;
 mod request;
 mod restore;
 mod reuse;

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, choice::Rate};
+use crate::kv::Namespace;
 use crate::store::Note;
 
 const FILE: &str = "rates.json";
@@ -78,6 +79,14 @@ impl Remembered {
     }
 }
 
+/// How fast prompts of a model that is one of `models` were computed when one last was, by what `dir` has of it.
+#[doc(hidden)]
+pub fn computing(dir: &Path, models: &[Namespace]) -> Option<Rate> {
+    let names: Vec<String> = models.iter().map(|model| model.key().to_string()).collect();
+    let mut entries = Remembered::new(dir, String::new(), String::new()).entries().into_iter();
+    entries.rfind(|entry| entry.what == COMPUTING && names.contains(&entry.model)).map(|entry| entry.rate)
+}
+
 impl Engine {
     /// Begins with the rates of loading and computing that were measured before on this machine with this model, and keeps those
     /// that are measured from now on in `dir` whenever [`persist`](Self::persist) has saved all. For when tiers are attached.
@@ -86,7 +95,7 @@ impl Engine {
         let machine = [&*adapter.name, &adapter.backend, &adapter.driver].join(" / ");
         let namespace = self.namespace("");
         let Some(persistence) = &mut self.reuse.persistence else { return };
-        let model = namespace.key().0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let model = namespace.key().to_string();
         let mut remembered = Remembered::new(dir.as_ref(), machine, model);
         for (what, rate) in remembered.read() {
             let tier = persistence.tiers.stores().position(|store| store.name() == what);

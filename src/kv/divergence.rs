@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::key::{Namespace, PAGE};
+use super::kind::{DivergenceKind, is_static, values_differ};
 use crate::error::visible;
 
 /// Who made a piece of a prompt.
@@ -126,10 +127,12 @@ pub struct Divergence {
     pub known: String,
     /// The text of the prompt there.
     pub prompt: String,
-    /// How it differs.
+    /// How the texts differ.
     pub change: Change,
-    /// Prompt tokens behind the difference that are known too, in runs of at least a page: what the advice would let the
-    /// cache reuse. None where nothing can be done.
+    /// What kind of difference it is, and so what to do about it.
+    pub kind: DivergenceKind,
+    /// Prompt tokens that the cache could reuse if this were mended: those up to the next difference that are known too, of
+    /// another order all of them, in runs of at least a page. None where nothing can be mended.
     pub recoverable: usize,
 }
 
@@ -158,33 +161,14 @@ impl Divergence {
             known: value(known),
             prompt: value(prompt),
             change: Change::Text,
+            kind: DivergenceKind::Settings,
             recoverable: same,
         })
     }
 
-    /// What to do about it, as a clause without an end; none where nothing would be gained.
-    pub fn advice(&self) -> Option<String> {
-        if self.change == Change::Tokenization {
-            return Some("there is nothing to mend".into());
-        }
-        if self.change == Change::Thinking {
-            return Some(format!(
-                "past thinking is left out of the prompt, so the answer computed behind it is computed anew; {KEEP}, where \
-                 the chat template can, keeps both"
-            ));
-        }
-        let how = match (&self.owner, self.change) {
-            (Owner::Namespace { field: "weights" }, _) => "keeping to one model file",
-            (Owner::Namespace { field: "salt" }, _) => "giving both the same salt",
-            (Owner::Namespace { .. }, _) => "giving both the same setting",
-            (Owner::Template { date: true }, _) => "pinning the date (--date, or \"date\" in the request)",
-            (Owner::Template { date: false }, _) => "keeping to one chat template",
-            (_, Change::Whitespace) => "keeping it the same",
-            (_, Change::Order) => "keeping the order",
-            (Owner::Tools { .. }, _) => "keeping the tools the same, and new ones behind the others,",
-            (Owner::Message { .. } | Owner::Prompt, _) => "moving it behind the static part",
-        };
-        (self.recoverable > 0).then(|| format!("{how} would recover {} tokens", self.recoverable))
+    /// What to do about it: one sentence or two.
+    pub fn advice(&self) -> &'static str {
+        if self.change == Change::Thinking { KEEP_THINKING } else { self.kind.advice(&self.owner) }
     }
 }
 
@@ -198,11 +182,17 @@ impl fmt::Display for Divergence {
             Change::Tokenization => write!(f, "{:?} was generated in other tokens than it is read in", self.prompt)?,
             _ => write!(f, "{:?} where {:?} is known", self.prompt, self.known)?,
         }
-        self.advice().map_or(Ok(()), |advice| write!(f, "; {advice}"))
+        write!(f, ". {}", self.advice())?;
+        match self.recoverable {
+            0 => Ok(()),
+            tokens => write!(f, " {tokens} tokens behind it could then be reused."),
+        }
     }
 }
 
-const KEEP: &str = "--past-thinking keep (\"past_thinking\" in a request)";
+/// What to do about thinking that a later prompt leaves out.
+pub(crate) const KEEP_THINKING: &str = "Past thinking is left out of the prompt, so the answer behind it is computed anew; \
+    \"past_thinking\": \"keep\" in the request, where the chat template can, keeps both.";
 
 /// What thinking begins with, by the names that chat templates give it.
 const THINKING: [&str; 6] =
@@ -234,19 +224,35 @@ pub fn compare(known: Rendered, prompt: Rendered, text: impl Fn(&[u32]) -> Strin
     } else {
         Change::Text
     };
-    let recoverable = match change {
-        Change::Tokenization => 0,
-        _ => recoverable(&old[at..], &new[at..]),
+    let owner = blamed(old_owner, new_owner, known, prompt);
+    let shared = text(&new[start.saturating_sub(SHOWN)..start]).trim_start_matches(CUT).to_owned();
+    let line = shared.rsplit('\n').next().unwrap_or_default();
+    let lines = [&old_text, &new_text].map(|text| format!("{line}{text}"));
+    let kind = match change {
+        Change::Tokenization => DivergenceKind::None,
+        Change::Whitespace => DivergenceKind::Whitespace,
+        Change::Order => DivergenceKind::Reordered,
+        _ if change == Change::Thinking || matches!(owner, Owner::Template { .. }) => DivergenceKind::Template,
+        _ if rejoined.is_some() && values_differ([&lines[0], &lines[1]], &owner) => DivergenceKind::ChangingValue,
+        _ if follows(&new[at..], &old[at..]) => DivergenceKind::Dropped,
+        _ if follows(&old[at..], &new[at..]) => DivergenceKind::Added,
+        _ => DivergenceKind::Edited,
     };
-    Some(Divergence {
-        token: at,
-        owner: blamed(old_owner, new_owner, known, prompt),
-        shared: text(&new[start.saturating_sub(SHOWN)..start]).trim_start_matches(CUT).to_owned(),
-        known: old_text,
-        prompt: new_text,
-        change,
-        recoverable,
-    })
+    let turn = matches!(&owner, Owner::Message { role, .. } if !is_static(role));
+    let mut runs = runs(&old[at..], &new[at..]).into_iter();
+    let recoverable = match kind {
+        DivergenceKind::None => 0,
+        DivergenceKind::Dropped | DivergenceKind::Added | DivergenceKind::Edited if turn => 0,
+        DivergenceKind::Reordered => runs.sum(),
+        _ => runs.next().unwrap_or(0),
+    };
+    Some(Divergence { token: at, owner, shared, known: old_text, prompt: new_text, change, kind, recoverable })
+}
+
+/// Whether what `rest` begins with comes later in `other`.
+fn follows(rest: &[u32], other: &[u32]) -> bool {
+    let run = &rest[..rest.len().min(PAGE)];
+    run.len() >= SAME && other.windows(run.len()).any(|other| other == run)
 }
 
 /// The last place up to `at` where no character is cut.
@@ -378,21 +384,21 @@ fn moved([old, new]: [&[u32]; 2], at: usize, ends: [usize; 2], owner: Option<&Sp
     owner.map(rest).is_some_and(exchanged)
 }
 
-/// Tokens of `new` in runs of at least a page that occur in `old`.
-fn recoverable(old: &[u32], new: &[u32]) -> usize {
+/// The lengths of the runs of at least a page in `new` that occur in `old`, in order.
+fn runs(old: &[u32], new: &[u32]) -> Vec<usize> {
     let mut places = HashMap::new();
     for (place, run) in old.windows(PAGE).enumerate() {
         places.entry(run).or_insert(place);
     }
-    let (mut at, mut tokens) = (0, 0);
+    let (mut at, mut runs) = (0, Vec::new());
     while let Some(run) = new.get(at..at + PAGE) {
         let Some(&place) = places.get(run) else {
             at += 1;
             continue;
         };
         let run = old[place..].iter().zip(&new[at..]).take_while(|(a, b)| a == b).count();
-        tokens += run;
+        runs.push(run);
         at += run;
     }
-    tokens
+    runs
 }

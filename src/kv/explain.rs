@@ -123,6 +123,13 @@ impl Report {
         self.prompt_tokens - self.sources.computed
     }
 
+    /// Prompt tokens that were computed although nothing was missing: the answer begins with their logits. None where nothing was
+    /// looked for.
+    pub fn needed(&self) -> usize {
+        let missed: usize = self.misses.iter().map(|miss| miss.tokens).sum();
+        if missed + self.reused() == 0 { 0 } else { self.sources.computed - missed }
+    }
+
     /// Accounts for the next `tokens` computed tokens as loaded from a tier instead. No more than are computed.
     #[doc(hidden)]
     pub fn load(&mut self, tier: Tier, tokens: usize) {

@@ -22,6 +22,7 @@ mod evict;
 mod explain;
 mod index;
 mod key;
+mod kind;
 mod policy;
 mod pool;
 #[doc(hidden)]
@@ -32,8 +33,11 @@ mod window;
 pub type PageId = u32;
 
 pub use cache::{Admission, AdmitOptions, Cache, Config, Entry, Left, PinId, Pinned, PinsFull, Stats};
+pub(crate) use divergence::KEEP_THINKING;
 pub use divergence::{Change, Divergence, Owner, Rendered, Span, compare};
 pub use explain::{Choice, Miss, Reason, Report, Sources, Tier};
 pub use key::{Fields, Key, Namespace, PAGE};
+pub use kind::DivergenceKind;
+pub(crate) use kind::{is_static, values_differ};
 pub use table::{BlockTable, OutOfPages, PageCopy, Producer};
 pub use window::is_unseen;

@@ -72,6 +72,21 @@ impl Chains {
         self.path(chain).flat_map(|at| self.tree.tokens(at)).copied().collect()
     }
 
+    /// The last tokens of a chain, at most as many as asked for and as its last blocks have. O(tokens given).
+    pub fn ending(&self, chain: &Chain, most: usize) -> Vec<u32> {
+        let mut blocks = Vec::new();
+        let mut count = 0;
+        for at in self.tree.leaf(&chain.key).into_iter().flat_map(|leaf| self.tree.back(leaf)) {
+            let tokens = self.tree.tokens(at);
+            (count, _) = (count + tokens.len(), blocks.push(tokens));
+            if count >= most {
+                break;
+            }
+        }
+        let tokens: Vec<u32> = blocks.into_iter().rev().flatten().copied().collect();
+        tokens[tokens.len().saturating_sub(most)..].to_vec()
+    }
+
     fn path(&self, chain: &Chain) -> impl Iterator<Item = usize> {
         self.tree.leaf(&chain.key).map_or_else(Vec::new, |leaf| self.tree.path(leaf)).into_iter()
     }

@@ -188,10 +188,14 @@ impl Tree {
         &self.tokens[from..from + count]
     }
 
+    /// The blocks of a sequence, the last one first.
+    pub(super) fn back(&self, last: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(last), |at: &usize| self.sequences[*at].as_ref()?.before)
+    }
+
     /// The blocks of a sequence, the first one first.
     pub(super) fn path(&self, last: usize) -> Vec<usize> {
-        let before = |at: &usize| self.sequences[*at].as_ref()?.before;
-        let mut path: Vec<usize> = std::iter::successors(Some(last), before).collect();
+        let mut path: Vec<usize> = self.back(last).collect();
         path.reverse();
         path
     }

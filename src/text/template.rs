@@ -258,7 +258,7 @@ impl ChatTemplate {
     }
 
     /// Whether the prompt is the same with other tools.
-    fn drops_tools(&self, inputs: &Inputs) -> bool {
+    pub(crate) fn drops_tools(&self, inputs: &Inputs) -> bool {
         let function = |name: &str| json!([{ "type": "function", "function": { "name": name, "description": name } }]);
         let Some(Value::Array(tools)) = inputs.tools else { return false };
         let now = Some(inputs.now.unwrap_or_else(|| self.now()));

@@ -255,7 +255,7 @@ fn a_chat_says_where_its_prompt_came_from() {
         command.args(flags);
         command
     };
-    let cold = format!("[{all} prompt tokens · {all} computed: {} had not been seen]", all - 1);
+    let cold = format!("[{all} prompt tokens · {all} computed: {} had not been seen, 1 to begin the answer]", all - 1);
     assert_eq!(chat(&mut start(&[]), &line), [cold]);
     // It was stored when the chat ended.
     let disk = format!("[{all} prompt tokens · {all} reused from disk · 0 computed]");

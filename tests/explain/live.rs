@@ -44,7 +44,7 @@ fn an_answer_read_in_other_tokens_than_it_was_generated_in_is_nobodys_fault() {
             assert_eq!((found.known.as_str(), found.prompt.as_str()), (" twelve", " twelve"));
             let said = found.to_string();
             assert!(
-                said.contains("was generated in other tokens") && said.ends_with("there is nothing to mend"),
+                said.contains("was generated in other tokens") && said.ends_with("There is nothing to mend."),
                 "{said}"
             );
         }

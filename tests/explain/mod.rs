@@ -5,6 +5,8 @@
 
 mod faces;
 mod live;
+mod pair_table;
+mod pairs;
 mod table;
 
 use headstart::engine::{explain::Conversation, language};

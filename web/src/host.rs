@@ -4,7 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use headstart::{
-    engine::{Counters, Engine, KvIdentity, PageUse, explain, language::Language, openai, openai::Input},
+    engine::{
+        Counters, Engine, KvIdentity, PageUse,
+        explain::{Comparison, Side},
+        language::Language,
+        openai,
+        openai::Input,
+    },
     kv::Owner,
     store::{TierStats, Tiers},
     text::Prompt,
@@ -101,24 +107,22 @@ impl WasmHost {
     fn compare(&self, known: &Value, prompt: &Value) -> headstart::error::Result<Value> {
         // One time for both: what differs from day to day is told by what asks for the day.
         let now = self.language.now();
-        let side = |request: &Value| {
-            let mut input = Input::read(request)?;
-            let mut dated = true;
-            if let Input::Conversation(prompt) = &mut input {
-                dated = prompt.now.is_none();
-                prompt.now = prompt.now.or(now);
-            }
+        let [known, prompt] = [known, prompt].map(|request| {
             let salt = openai::text(request, "cache_salt")?.unwrap_or_default();
-            Ok((self.identity.namespace(&salt), self.language.conversation(&input)?, dated))
-        };
-        let (known, prompt) = (side(known)?, side(prompt)?);
-        let found = explain::explain((&known.0, &known.1), (&prompt.0, &prompt.1), &self.language.tokenizer);
+            Side::new(&self.language, self.identity.namespace(&salt), request, now)
+        });
+        let (known, prompt) = (known?, prompt?);
+        let Comparison { explanation, differences, fixed, requests, .. } = Comparison::new(&known, &prompt)?;
+        let [known_tokens, prompt_tokens] = [&known, &prompt].map(|side| side.conversation.tokens.len());
         Ok(json!({
-            "tokens": { "known": known.1.tokens.len(), "prompt": prompt.1.tokens.len() },
-            "shared_tokens": found.shared,
-            "cache": found.report,
-            "divergence": found.divergence.as_ref().map(divergence),
-            "date_token": prompt.1.dated().filter(|_| prompt.2),
+            "tokens": { "known": known_tokens, "prompt": prompt_tokens },
+            "shared_tokens": explanation.shared,
+            "divergences": differences,
+            "fixed_shared_tokens": fixed,
+            "fixed": requests,
+            "cache": explanation.report,
+            "divergence": explanation.divergence.as_ref().map(divergence),
+            "date_token": prompt.date_token(),
         }))
     }
 

@@ -1,22 +1,26 @@
-//! `prefix explain`: what the prefix cache can and cannot reuse of a prompt. No GPU is asked for, and weights are read only
-//! to tell two model files apart.
+//! `prefix explain`: what the prefix cache can and cannot reuse of a prompt, and how to ask so that it can. No GPU is asked for,
+//! and weights are read only to tell two model files apart.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::engine::explain::{self, Conversation, Explanation};
-use crate::engine::language;
+use crate::engine::explain::{Comparison, Difference, Side};
+use crate::engine::language::Language;
+use crate::engine::{KvIdentity, rates};
 use crate::error::{Error, Result, visible};
-use crate::kv::{self, Change, Divergence, Fields, Namespace, Owner};
-use crate::text::{ChatTemplate, Prompt, Tokenizer};
+use crate::gpu::Numerics;
+use crate::kv::{DivergenceKind, Fields, Namespace};
+use crate::model::Config;
 use crate::weights::Checkpoint;
 
+use crate::cli::cache::PlaceArgs;
 use crate::cli::{hub, input, report, term};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   headstart prefix explain yesterday.json today.json
+  headstart prefix explain a.json b.json --fix mended
   headstart prefix explain a.json b.json --model model.gguf --json
   headstart prefix explain a.json a.json --model old.gguf --model new.gguf
 
@@ -39,7 +43,16 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "MODEL")]
     model: Vec<String>,
 
-    /// Print one JSON object: tokens, shared_tokens, cache, divergence, date_token
+    /// Write both conversations to FOLDER/a.json and FOLDER/b.json, put in order so that they share as much as they can: nothing
+    /// that they say is lost or changed but its place
+    #[arg(long, value_name = "FOLDER")]
+    fix: Option<PathBuf>,
+
+    #[command(flatten)]
+    place: PlaceArgs,
+
+    /// Print one JSON object: tokens, shared_tokens, divergences, fixed_shared_tokens, saved_ms, fixed_saved_ms, cache,
+    /// divergence, date_token
     #[arg(long)]
     json: bool,
 }
@@ -48,35 +61,40 @@ pub(crate) struct Args {
 struct Model {
     path: PathBuf,
     checkpoint: Checkpoint,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
+    language: Language,
 }
 
 impl Model {
     fn open(name: Option<&str>) -> Result<Self> {
         let path = hub::resolve(name, false)?;
         let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
-        let (tokenizer, template) = (language::tokenizer(&checkpoint)?, language::template(&checkpoint)?);
-        Ok(Self { path, checkpoint, tokenizer, template })
+        let language = Language::open(&checkpoint)?;
+        language.template()?;
+        Ok(Self { path, checkpoint, language })
     }
 
-    fn conversation(&self, prompt: &Prompt, now: i64) -> Result<Conversation> {
-        let mut inputs = prompt.inputs();
-        inputs.now = inputs.now.or(Some(now));
-        Conversation::new(&self.template, &self.tokenizer, &inputs)
+    /// Milliseconds that a prompt token took here when this model last answered; none where it never did.
+    fn token_ms(&self, place: &PlaceArgs) -> Option<f64> {
+        let path = self.path.canonicalize().ok()?;
+        let is_own = |file: &Path| file.canonicalize().is_ok_and(|file| file == path || file.parent() == Some(&path));
+        let (_, digest) = place.remembered().ok()?.files().into_iter().find(|(file, _)| is_own(file))?;
+        let config = Config::from_checkpoint(&self.checkpoint).ok()?;
+        let identity = |class| KvIdentity::new(&config, &digest, None, class).namespace("");
+        rates::computing(&place.path().ok()?, &Numerics::ALL.map(identity))?.ms(1.0)
     }
 
-    fn namespace(&self, weights: &Path, prompt: &Prompt) -> Namespace {
-        let salt = prompt.cache_salt.clone().unwrap_or_default();
-        Namespace::new(Fields { weights: weights.display().to_string(), salt, ..Fields::default() })
+    fn side<'a>(&'a self, weights: &Path, request: &'a Value, now: i64) -> Result<Side<'a>> {
+        let salt = request.get("cache_salt").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let fields = Fields { weights: weights.display().to_string(), salt, ..Fields::default() };
+        Side::new(&self.language, Namespace::new(fields), request, Some(now))
     }
 }
 
 impl Args {
     /// The names of the two models.
-    fn models<'a>(&'a self, prompts: [&'a Prompt; 2]) -> Result<[Option<&'a str>; 2]> {
+    fn models<'a>(&'a self, requests: [&'a Value; 2]) -> Result<[Option<&'a str>; 2]> {
         match &self.model[..] {
-            [] => Ok(prompts.map(|prompt| prompt.model.as_deref())),
+            [] => Ok(requests.map(|request| request.get("model").and_then(Value::as_str))),
             [both] => Ok([Some(both); 2]),
             [known, prompt] => Ok([Some(known), Some(prompt)]),
             _ => Err(Error::Request { field: "model", problem: "give one, or one for each of the two files".into() }),
@@ -85,85 +103,134 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let (known, prompt) = (input::prompt(&args.known)?, input::prompt(&args.prompt)?);
+    let files = [&args.known, &args.prompt];
+    let [known, prompt] = [input::request(files[0])?, input::request(files[1])?];
     let [old_name, new_name] = args.models([&known, &prompt])?;
     let old = Model::open(old_name)?;
     let other = if new_name == old_name { None } else { Some(Model::open(new_name)?) };
     let new = other.as_ref().unwrap_or(&old);
     let same = other.is_none() || pollster::block_on(old.checkpoint.has_the_weights_of(&new.checkpoint))?;
     // One time for both: what differs from day to day is told by what asks for the day.
-    let now = new.template.now();
-    let sides = (old.conversation(&known, now)?, new.conversation(&prompt, now)?);
-    let namespaces =
-        (old.namespace(&old.path, &known), new.namespace(if same { &old.path } else { &new.path }, &prompt));
-    let found = explain::explain((&namespaces.0, &sides.0), (&namespaces.1, &sides.1), &new.tokenizer);
-    let dated = sides.1.dated().filter(|_| prompt.now.is_none());
-    let lengths = (sides.0.tokens.len(), sides.1.tokens.len());
+    let now = new.language.now().unwrap_or_default();
+    let known = old.side(&old.path, &known, now)?;
+    let prompt = new.side(if same { &old.path } else { &new.path }, &prompt, now)?;
+    let found = Comparison::new(&known, &prompt)?;
+    let tokens = [&known, &prompt].map(|side| side.conversation.tokens.len());
+    let fixed = args.fix.as_deref().map(|folder| write(folder, files, &found.requests)).transpose()?;
+    let token_ms = new.token_ms(&args.place);
     if args.json {
         return term::json(&json!({
-            "tokens": { "known": lengths.0, "prompt": lengths.1 },
-            "shared_tokens": found.shared,
-            "cache": found.report,
-            "divergence": found.divergence,
-            "date_token": dated,
+            "tokens": { "known": tokens[0], "prompt": tokens[1] },
+            "shared_tokens": found.explanation.shared,
+            "divergences": found.differences,
+            "fixed_shared_tokens": found.fixed,
+            "saved_ms": token_ms.map(|ms| ms * found.explanation.shared as f64),
+            "fixed_saved_ms": token_ms.map(|ms| ms * found.fixed as f64),
+            "cache": found.explanation.report,
+            "divergence": found.explanation.divergence,
+            "date_token": prompt.date_token(),
         }));
     }
-    term::out(&as_text(&found, lengths, dated, &args.known, &args.prompt))
+    let names = files.map(|file| visible(&file.display().to_string()));
+    term::out(&as_text(&found, tokens, token_ms, prompt.date_token(), &names, fixed.is_some()))?;
+    let how = if found.fixed > found.explanation.shared { "Written" } else { "Written as they are" };
+    fixed.map_or(Ok(()), |[a, b]| term::out(&format!("{how}: {a} and {b}\n")))
 }
 
-fn as_text(found: &Explanation, lengths: (usize, usize), dated: Option<usize>, a: &Path, b: &Path) -> String {
-    let mut text = match &found.divergence {
-        Some(found) => parting(found, lengths.1, a, b),
-        None => agreement(lengths, a, b),
+/// Writes both requests, and says where.
+fn write(folder: &Path, given: [&PathBuf; 2], requests: &[Value; 2]) -> Result<[String; 2]> {
+    std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+    let mut written = [String::new(), String::new()];
+    for ((name, request), written) in ["a.json", "b.json"].into_iter().zip(requests).zip(&mut written) {
+        let path = folder.join(name);
+        let is_given = |given: &PathBuf| {
+            given.canonicalize().is_ok_and(|given| path.canonicalize().is_ok_and(|path| path == given))
+        };
+        if given.into_iter().any(is_given) {
+            let problem = format!("{} is one of the conversations to be compared; name another folder", path.display());
+            return Err(Error::Request { field: "fix", problem });
+        }
+        std::fs::write(&path, format!("{request:#}\n")).map_err(|error| Error::io(&path, error))?;
+        *written = visible(&path.display().to_string());
+    }
+    Ok(written)
+}
+
+fn share(part: usize, whole: usize) -> String {
+    format!("{part} of {whole} tokens ({} %)", 100 * part / whole.max(1))
+}
+
+fn as_text(
+    found: &Comparison,
+    tokens: [usize; 2],
+    token_ms: Option<f64>,
+    dated: Option<usize>,
+    names: &[String; 2],
+    written: bool,
+) -> String {
+    let shared = found.explanation.shared;
+    let [a, b] = names;
+    let saves = |tokens: usize| {
+        token_ms.map_or_else(String::new, |ms| format!(", which saves {} here", report::duration(ms * tokens as f64)))
     };
+    let mut text = format!("{b} shares {} with {a}{}.\n", share(shared, tokens[1]), saves(shared));
+    for (index, difference) in found.differences.iter().enumerate() {
+        text += &match difference.kind {
+            DivergenceKind::None => nothing(shared, tokens, names),
+            _ => entry(index + 1, difference, names),
+        };
+    }
+    if found.fixed > shared {
+        text += &format!(
+            "\nStatic first, variables last: {b} then shares {}{}.{}\n",
+            share(found.fixed, found.fixed_tokens[1]),
+            saves(found.fixed),
+            if written { "" } else { " --fix FOLDER writes both so." },
+        );
+    }
     if let Some(token) = dated {
         text += &format!(
-            "The chat template writes today's date at token {token}: from one day to the next only what is before it can be \
+            "\nThe chat template writes today's date at token {token}: from one day to the next only what is before it can be \
              reused. Pin it (--date, or \"date\" in the request).\n"
         );
     }
     text
 }
 
-/// What is said where one prompt is the beginning of the other.
-fn agreement((known, prompt): (usize, usize), a: &Path, b: &Path) -> String {
-    let begins = |longer: &Path, tokens: usize, shorter: &Path| {
-        let [longer, shorter] = [longer, shorter].map(|file| visible(&file.display().to_string()));
-        format!("Nothing differs: {longer} begins with all {tokens} tokens of {shorter}.\n")
+/// What is said where there is nothing to mend.
+fn nothing(shared: usize, tokens: [usize; 2], [a, b]: &[String; 2]) -> String {
+    let why = match tokens.map(|tokens| tokens == shared) {
+        [true, true] => "both are the same".to_owned(),
+        [true, false] => format!("{b} goes on from {a}"),
+        [false, true] => format!("{a} goes on from {b}"),
+        [false, false] => "they differ only in what is asked last".to_owned(),
     };
-    match known.cmp(&prompt) {
-        std::cmp::Ordering::Equal => format!("Nothing differs: both are the same {prompt} tokens.\n"),
-        std::cmp::Ordering::Less => begins(b, known, a),
-        std::cmp::Ordering::Greater => begins(a, prompt, b),
-    }
+    format!("Nothing to mend: {why}.\n")
 }
 
-fn parting(found: &Divergence, tokens: usize, a: &Path, b: &Path) -> String {
-    let owner = &found.owner;
-    let under_names = matches!(owner, Owner::Namespace { .. });
-    let mut text = match under_names {
-        true => format!("None of {tokens} tokens can be reused: {owner} differs.\n"),
-        false => format!("The first {} of {tokens} tokens are the same; then {owner} differs.\n", found.token),
-    };
-    let [a, b] = [a, b].map(|file| visible(&file.display().to_string()));
-    let sides = [("after", &found.shared), (&a, &found.known), (&b, &found.prompt)];
-    let sides = &sides[usize::from(under_names)..];
-    let width = sides.iter().map(|side| side.0.chars().count()).max().unwrap_or(0);
-    for (name, side) in sides {
-        text += &format!("  {name:<width$}  {side:?}\n");
+/// A difference: whose it is, both lines, and what to do.
+fn entry(number: usize, difference: &Difference, names: &[String; 2]) -> String {
+    let Difference { kind, owner, line_a, line_b, advice, .. } = difference;
+    let mut text = format!("\n{number}. {owner}: {kind}\n");
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (name, line) in names.iter().zip(cut([line_a, line_b])) {
+        text += &format!("   {name:<width$}  {line}\n");
     }
-    text += match found.change {
-        _ if under_names => "",
-        Change::Tokenization => "The text is the same; it is only cut into other tokens.\n",
-        Change::Thinking => "It was thought in an earlier turn.\n",
-        Change::Whitespace => "Only white space differs.\n",
-        Change::Order => "The same text stands in another order.\n",
-        Change::Number if *owner == (Owner::Template { date: true }) => "",
-        Change::Number => "It holds a number, such as a time or an identifier.\n",
-        _ => "",
-    };
-    text + &match found.advice() {
-        None => format!("Behind it, no {} tokens or more in a row are the same.\n", kv::PAGE),
-        Some(advice) => format!("{}.\n", report::capitalized(&advice)),
-    }
+    text + &format!("   {advice}\n")
+}
+
+/// Two lines, the part where they differ, quoted.
+fn cut(lines: [&str; 2]) -> [String; 2] {
+    const BEFORE: usize = 40;
+    const SHOWN: usize = 110;
+    let same = lines[0].chars().zip(lines[1].chars()).take_while(|(a, b)| a == b).count();
+    let skip = if lines.iter().all(|line| line.chars().count() <= SHOWN) { 0 } else { same.saturating_sub(BEFORE) };
+    lines.map(|line| {
+        if line.is_empty() {
+            return "-".to_owned();
+        }
+        let shown: String = line.chars().skip(skip).take(SHOWN).collect();
+        let (start, end) = (if skip > 0 { "…" } else { "" }, line.chars().count() > skip + SHOWN);
+        format!("{start}{shown:?}{}", if end { "…" } else { "" })
+    })
 }

@@ -24,7 +24,7 @@ use super::packs::{beginning, id};
   headstart prefix ls
   headstart prefix ls --cache-dir /srv/kv --json
 
-A line is the longest stored prefix that no other goes on from. Beginnings that several have in common are stored once.")]
+A line is the longest stored prefix that no other goes on from; TEXT is its end. Beginnings that several have in common are stored once.")]
 pub(crate) struct Ls {
     #[command(flatten)]
     place: PlaceArgs,
@@ -176,16 +176,16 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(chain: Chain, models: &mut Models) -> Self {
+    fn new(chain: &Chain, listed: &Chains, models: &mut Models) -> Self {
         let weights = chain.namespace.get("weights").map(String::as_str).unwrap_or_default();
         let (digest, quantized) = match weights.split_once(" quantized=") {
             Some((digest, format)) => (digest, Some(format.to_lowercase())),
             None => (weights, None),
         };
         let known = models.of(digest);
-        let text = known.filter(|_| chain.complete).map(|known| beginning_of(&known.tokenizer, &chain));
+        let text = known.filter(|_| chain.complete).map(|known| end_of(&known.tokenizer, chain, listed));
         let model = known.map(|known| known.name.clone());
-        Self { digest: digest.to_owned(), quantized, model, text, chain }
+        Self { digest: digest.to_owned(), quantized, model, text, chain: chain.clone() }
     }
 
     fn is_salted(&self) -> bool {
@@ -241,13 +241,16 @@ impl Shown {
     }
 }
 
-/// The first characters of a chain's text, without what the template puts before it.
-fn beginning_of(tokenizer: &Tokenizer, chain: &Chain) -> String {
-    const TOKENS: usize = 32;
+/// The last characters of a chain's text: what it begins with many have. A character that is cut in two is left out.
+fn end_of(tokenizer: &Tokenizer, chain: &Chain, listed: &Chains) -> String {
+    const TOKENS: usize = 48;
     const CHARACTERS: usize = 60;
-    let text = tokenizer.decode(&chain.beginning[..chain.tokens.min(TOKENS)], true);
-    let cut = chain.tokens > TOKENS || text.chars().count() > CHARACTERS;
-    text.chars().take(CHARACTERS).chain(cut.then_some('…')).collect()
+    let tokens = listed.ending(chain, TOKENS);
+    let text = tokenizer.decode(&tokens, true);
+    let text = text.trim_matches('\u{FFFD}').trim_end();
+    let skip = text.chars().count().saturating_sub(CHARACTERS);
+    let cut = chain.tokens > tokens.len() || skip > 0;
+    cut.then_some('…').into_iter().chain(text.chars().skip(skip)).collect()
 }
 
 /// A time as people say it, by its largest unit.
@@ -267,7 +270,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
     for part in args.place.parts()?.into_iter().map(part) {
         let listed = chains(&part)?;
         left_out += listed.left_out;
-        shown.extend(listed.found.into_iter().map(|chain| Shown::new(chain, &mut models)));
+        shown.extend(listed.found.iter().map(|chain| Shown::new(chain, &listed, &mut models)));
         let pinned = part.pins().map_err(|problem| stopped(part.root(), problem))?;
         damaged += listed.damaged + pinned.damaged;
         pins.extend(pinned.found);

@@ -1,16 +1,25 @@
 //! Why a prompt is not reused whole, for people and programs.
 //!
 //! `conversation` knows who wrote which token, `live` completes the account of a request, and `explain` compares two prompts
-//! as a cache that holds nothing else would see them.
+//! as a cache that holds nothing else would see them. `requests` compares what their authors wrote: `turns` and `pieces` find
+//! what both have, `differences` names the rest, and `mend` puts both in order.
 
+mod align;
 mod conversation;
+mod differences;
 mod live;
+mod mend;
+mod pieces;
+mod requests;
 mod spans;
+mod turns;
 
 pub use conversation::Conversation;
+pub use differences::Difference;
 #[doc(hidden)]
 pub use live::recall;
 pub(super) use live::report;
+pub use requests::{Comparison, Side};
 
 use crate::kv::{AdmitOptions, Cache, Config, Divergence, Namespace, PAGE, Producer, Report, compare};
 use crate::text::Tokenizer;

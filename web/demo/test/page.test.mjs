@@ -359,7 +359,7 @@ describe("the account of a prompt", () => {
       assert.match(text, /follow a difference in the text/);
       assert.match(text, /Parts from what is known at token \d+, in the system prompt/);
       assert.match(text, /Known.*This prompt.*It is 12:31/);
-      assert.match(text, /Moving what changes behind what stays the same would let \d+ tokens behind it be reused/);
+      assert.match(text, /Put what changes last, in a second system message\. \d+ tokens behind it could then be reused/);
       assert.equal(await answers(page).last().locator(".cell.parts").count(), 1);
     }));
 

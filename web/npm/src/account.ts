@@ -1,5 +1,7 @@
 /** Where a prompt came from, and why not all of it: the account that every answer gives. */
 
+import type { Prefix } from "./types.js";
+
 /** Prompt tokens by where their KV came from; they add up to the prompt. */
 export interface Sources {
   gpu: number;
@@ -54,12 +56,42 @@ export type Divergence = Owner & {
   known: string;
   /** The text of the prompt there. */
   prompt: string;
+  /** How the texts differ. */
   change: "tokenization" | "thinking" | "whitespace" | "order" | "number" | "text";
-  /** Prompt tokens behind the difference that mending it would let the cache reuse. */
+  /** What kind of difference it is, and so what to do about it. */
+  kind: DivergenceKind;
+  /** Prompt tokens that the cache could reuse if this were mended. */
   recoverable: number;
-  /** What to do about it, where something can be done. */
-  advice?: string | null;
+  /** What to do about it, in a sentence or two. */
+  advice: string;
 };
+
+/** Why two prompts do not share what stands behind a place. */
+export type DivergenceKind =
+  | "changing_value"
+  | "reordered"
+  | "dropped"
+  | "edited"
+  | "added"
+  | "whitespace"
+  | "template"
+  | "tools_ignored"
+  | "settings"
+  | "none";
+
+/** A place where two requests differ. */
+export interface Difference {
+  kind: DivergenceKind;
+  /** Whose text it is, in words. */
+  owner: string;
+  /** The index of that message; null where it is no message. */
+  message: number | null;
+  /** The whole line of each request; empty where it has none. */
+  line_a: string;
+  line_b: string;
+  /** What to do about it, in a sentence or two. */
+  advice: string;
+}
 
 /** A run of stored tokens, and whether loading it was expected to be faster than computing it. */
 export interface Choice {
@@ -68,6 +100,23 @@ export interface Choice {
   load: boolean;
   load_ms: number | null;
   prefill_ms: number | null;
+}
+
+/** Two prompts compared, as a cache would see the second after the first. */
+export interface Explanation {
+  tokens: { known: number; prompt: number };
+  shared_tokens: number;
+  /** Every difference in order; one of kind `none` where there is nothing to mend. */
+  divergences: Difference[];
+  /** Leading tokens that both share once they are put in order: static first, variables last. */
+  fixed_shared_tokens: number;
+  /** Both so: nothing that they say is lost or changed but its place. */
+  fixed: [Prefix, Prefix];
+  cache: CacheReport;
+  /** Where the tokens first part; null where one prompt begins with the other. */
+  divergence: Divergence | null;
+  /** Where the template writes the day, if it does. */
+  date_token: number | null;
 }
 
 export interface CacheReport {

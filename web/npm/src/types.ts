@@ -5,7 +5,7 @@
  * tokens, sizes in bytes, times in milliseconds. Fields of what crosses from the engine keep its names, in snake case.
  */
 
-import type { CacheReport, Divergence } from "./account.js";
+import type { CacheReport, Explanation } from "./account.js";
 
 export type * from "./account.js";
 
@@ -284,18 +284,6 @@ export interface AnswerStream<T> extends AsyncIterable<T> {
   abort(): void;
   /** The chunks as a stream, e.g. for a `Response`. Instead of iterating, not beside it. */
   toReadableStream(): ReadableStream<T>;
-}
-
-// ---- where a prompt's KV came from ----
-
-/** Two prompts compared, as a cache would see the second after the first. */
-export interface Explanation {
-  tokens: { known: number; prompt: number };
-  shared_tokens: number;
-  cache: CacheReport;
-  divergence: Divergence | null;
-  /** Where the template writes the day, if it does. */
-  date_token: number | null;
 }
 
 // ---- prefixes ----

@@ -1,7 +1,7 @@
 // The account of a prompt in sentences: why tokens were computed, where the prompt parted from what is known, and what
 // to do about it.
 
-import type { Divergence, Miss } from "headstart";
+import type { CacheReport, Divergence, Miss } from "headstart";
 
 export const count = (tokens: number): string => `${tokens.toLocaleString("en")} ${tokens === 1 ? "token" : "tokens"}`;
 
@@ -23,6 +23,12 @@ const WHY: Record<string, (miss: Miss) => string> = {
   decode_written: () => "were written while answering, which exact reuse leaves out",
   no_state: () => "are known, but this model keeps its state only where a block, a prompt or an answer ended",
 };
+
+/** Prompt tokens that were computed although nothing was missing: the answer begins with their logits. */
+export function needed({ prompt_tokens, sources, misses }: CacheReport): number {
+  const missed = misses.reduce((sum, miss) => sum + miss.tokens, 0);
+  return missed + prompt_tokens - sources.computed > 0 ? sources.computed - missed : 0;
+}
 
 export function why(miss: Miss): string {
   const because = WHY[miss.reason]?.(miss) ?? `were not reused (${miss.reason})`;
@@ -63,19 +69,7 @@ const CHANGES: Record<string, string> = {
 
 export const changeName = (found: Divergence): string => CHANGES[found.change] ?? "The text differs.";
 
-/** What to do about a divergence; none where nothing would be gained. */
-export function advice(found: Divergence): string | null {
-  if (found.change === "tokenization") return "There is nothing to mend.";
-  if (found.change === "thinking") return "Keeping past thinking, where the chat template can, lets what is behind it be reused.";
-  if (found.recoverable === 0) return null;
-  return `${how(found)} would let ${count(found.recoverable)} behind it be reused.`;
-}
-
-function how(found: Divergence): string {
-  if (found.owner === "namespace") return "Keeping to one setting";
-  if (found.owner === "template") return found.date ? "Pinning the date" : "Keeping to one chat template";
-  if (found.change === "whitespace") return "Keeping the white space the same";
-  if (found.change === "order") return "Keeping the order";
-  if (found.owner === "tools") return "Keeping the tools the same, new ones last,";
-  return "Moving what changes behind what stays the same";
+/** What to do about a divergence, in the engine's words. */
+export function advice({ advice, recoverable }: Divergence): string {
+  return recoverable > 0 ? `${advice} ${count(recoverable)} behind it could then be reused.` : advice;
 }

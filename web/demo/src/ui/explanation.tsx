@@ -1,7 +1,7 @@
 // Why tokens of a prompt were computed, and, where it parted from a known one, both sides of the parting.
 
 import type { Divergence } from "headstart";
-import { advice, changeName, divergenceOwner, why } from "../cache/words";
+import { advice, changeName, count, divergenceOwner, needed, why } from "../cache/words";
 import type { Account } from "../state/conversation";
 
 export function Explanation({ account }: { account: Account }) {
@@ -12,6 +12,7 @@ export function Explanation({ account }: { account: Account }) {
         {misses.map((miss) => (
           <li key={miss.from}>{why(miss)}</li>
         ))}
+        {needed(account) > 0 && <li>{count(needed(account))} to begin the answer.</li>}
       </ul>
       {divergence ? (
         <Parting found={divergence} system={system.trim() !== ""} />
@@ -23,7 +24,6 @@ export function Explanation({ account }: { account: Account }) {
 }
 
 function Parting({ found, system }: { found: Divergence; system: boolean }) {
-  const what = advice(found);
   return (
     <>
       <p>
@@ -43,7 +43,7 @@ function Parting({ found, system }: { found: Divergence; system: boolean }) {
           </dd>
         </div>
       </dl>
-      {what && <p class="advice">{what}</p>}
+      <p class="advice">{advice(found)}</p>
     </>
   );
 }

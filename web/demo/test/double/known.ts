@@ -76,6 +76,8 @@ export class Known {
       known: text(nearest.pieces),
       prompt: text(prompt.pieces),
       change: /\d/.test(text(prompt.pieces)) ? "number" : "text",
+      kind: role === "system" ? "changing_value" : "edited",
+      advice: role === "system" ? "Put what changes last, in a second system message." : "There is nothing to mend.",
       recoverable: same >= PAGE ? same : 0,
     };
   }

@@ -1,0 +1,232 @@
+//! What two requests do not have in common, place by place, and what each is.
+
+use std::ops::Range;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::kv::{DivergenceKind, Owner, values_differ};
+
+use super::align::{Alignment, Step, align};
+use super::pieces::Change;
+use super::spans::same;
+use super::turns::{Pair, Place, Turns, beside, text};
+
+/// A place where two requests differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// What kind of difference it is.
+    pub kind: DivergenceKind,
+    /// Whose text it is: of the second request, or of the first where only that has it.
+    #[serde(serialize_with = "as_text")]
+    pub owner: Owner,
+    /// The index of that message; none where it is no message.
+    pub message: Option<usize>,
+    /// The whole line of the first request; empty where it has none.
+    pub line_a: String,
+    /// The whole line of the second request; empty where it has none.
+    pub line_b: String,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+fn as_text<S: Serializer>(owner: &Owner, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(owner)
+}
+
+impl Difference {
+    pub(super) fn new(kind: DivergenceKind, owner: Owner, lines: [&str; 2]) -> Self {
+        let message = match owner {
+            Owner::Message { message, .. } => Some(message),
+            _ => None,
+        };
+        let [line_a, line_b] = lines.map(str::to_owned);
+        Self { kind, message, line_a, line_b, advice: kind.advice(&owner), owner }
+    }
+}
+
+/// The differences between the messages of two conversations, in order, with the pair of messages each is in, if in one.
+pub(super) fn of_messages(turns: &Turns) -> Vec<(Option<(usize, usize)>, Difference)> {
+    let [a, b] = turns.messages;
+    let owner = |side: usize, message: usize| {
+        let role = turns.messages[side][message].role.clone();
+        Owner::Message { message, role }
+    };
+    let mut found = Vec::new();
+    let mut moved = turns.moved.filter(|_| turns.steps.iter().any(|step| matches!(step, Step::Moved(..))));
+    let mut last = None;
+    for step in &turns.steps {
+        if let Some((old, new)) = moved.filter(|_| !matches!(step, Step::Same(..))) {
+            let (old, new) = (old.min(a.len() - 1), new.min(b.len() - 1));
+            let lines = [text(&a[old]), text(&b[new])];
+            let lines = [0, 1].map(|side| line(&lines[side], 0..0));
+            found.push((None, Difference::new(DivergenceKind::Reordered, owner(1, new), lines)));
+            moved = None;
+        }
+        match *step {
+            Step::Same(old, new) | Step::Moved(old, new) => {
+                let texts = [text(&a[old]), text(&b[new])];
+                if texts[0] != texts[1] {
+                    let at = same(texts[0].chars(), texts[1].chars());
+                    let lines = [0, 1].map(|side| line(&texts[side], at..at));
+                    let spaces = Difference::new(DivergenceKind::Whitespace, owner(1, new), lines);
+                    found.push((Some((old, new)), spaces));
+                }
+            }
+            Step::Pair(old, new) => {
+                let pair = turns.pairs.iter().find(|pair| (pair.old, pair.new) == (old, new));
+                let differences = pair.into_iter().flat_map(|pair| of_pair(turns, pair));
+                found.extend(differences.map(|difference| (Some((old, new)), difference)));
+            }
+            // A run of messages that came or went is one difference.
+            Step::Gone(old) if !matches!(last, Some(Step::Gone(before)) if before + 1 == old) => {
+                let lines = [&text(&a[old]), ""].map(|text| line(text, 0..0).to_owned());
+                let lines = [lines[0].as_str(), &lines[1]];
+                found.push((None, Difference::new(DivergenceKind::Dropped, owner(0, old), lines)));
+            }
+            Step::New(new) if !matches!(last, Some(Step::New(before)) if before + 1 == new) => {
+                let text = text(&b[new]);
+                found.push((None, Difference::new(DivergenceKind::Added, owner(1, new), ["", line(&text, 0..0)])));
+            }
+            Step::Gone(_) | Step::New(_) => {}
+        }
+        last = Some(*step);
+    }
+    if let Some(pair) = turns.pairs.iter().find(|pair| pair.new == turns.tail && pair.place == Place::Question) {
+        found.extend(of_pair(turns, pair).into_iter().map(|difference| (Some((pair.old, pair.new)), difference)));
+    }
+    found
+}
+
+fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
+    let messages = [&turns.messages[0][pair.old], &turns.messages[1][pair.new]];
+    let texts = messages.map(text);
+    let owner = Owner::Message { message: pair.new, role: messages[1].role.clone() };
+    let new = |kind, lines| Difference::new(kind, owner.clone(), lines);
+    let mut found = Vec::new();
+    if messages[0].role != messages[1].role {
+        found.push(new(DivergenceKind::Edited, [&*messages[0].role, &*messages[1].role]));
+    }
+    let sorted = pair.parted.changes.iter().any(|change| matches!(change, Change::Moved(..)));
+    for change in &pair.parted.changes {
+        let lines =
+            |old: &Range<usize>, new: &Range<usize>| [line(&texts[0], old.clone()), line(&texts[1], new.clone())];
+        let (kind, lines) = match change {
+            Change::Moved(old, new) => (DivergenceKind::Reordered, lines(old, new)),
+            Change::Spaced(old, new) => (DivergenceKind::Whitespace, lines(old, new)),
+            Change::Other(old, new) => {
+                let lines = lines(old, new);
+                let value = values_differ(lines, &owner);
+                (if value { DivergenceKind::ChangingValue } else { DivergenceKind::Edited }, lines)
+            }
+            Change::Gone(old) if pair.place == Place::Past => {
+                (DivergenceKind::Edited, [line(&texts[0], old.clone()), ""])
+            }
+            Change::New(new) if pair.place == Place::Past => {
+                (DivergenceKind::Edited, ["", line(&texts[1], new.clone())])
+            }
+            Change::Gone(old) => (DivergenceKind::Dropped, [line(&texts[0], old.clone()), ""]),
+            Change::New(new) => (DivergenceKind::Added, ["", line(&texts[1], new.clone())]),
+        };
+        // Every question is another one, and may have other documents.
+        let natural = pair.place == Place::Question
+            && match kind {
+                DivergenceKind::Edited => true,
+                DivergenceKind::Dropped | DivergenceKind::Added => !sorted,
+                _ => false,
+            };
+        // All that follows an edit is computed anew.
+        let again = pair.place == Place::Past && found.iter().any(|other: &Difference| other.kind == kind);
+        if !natural && !again {
+            found.push(new(kind, lines));
+        }
+    }
+    let others = messages.map(beside);
+    if found.is_empty() && others[0] != others[1] {
+        found.push(new(DivergenceKind::Edited, [&*others[0], &*others[1]]));
+    }
+    found
+}
+
+/// The differences between two lists of tools that a template shows.
+pub(super) fn of_tools(lists: [&[Value]; 2]) -> Vec<Difference> {
+    let texts = lists.map(|list| list.iter().map(Value::to_string).collect::<Vec<_>>());
+    let sorted = lists.map(|list| list.iter().map(canonical).collect::<Vec<_>>());
+    let names = lists.map(|list| list.iter().map(name).collect::<Vec<_>>());
+    let owner = |side: usize, tool: usize| Owner::Tools { tool: Some(tool), name: names[side][tool].clone() };
+    let new = |kind, owner, old: Option<usize>, new: Option<usize>| {
+        let line = |side: usize, at: Option<usize>| at.map_or("", |at| texts[side][at].as_str());
+        Difference::new(kind, owner, [line(0, old), line(1, new)])
+    };
+    let mut found = Vec::new();
+    let alignment = align_tools(lists);
+    let mut moved = alignment.moved;
+    for step in alignment.steps {
+        if let Some((old, other)) = moved.filter(|_| !matches!(step, Step::Same(..))) {
+            let (old, other) = (old.min(lists[0].len() - 1), other.min(lists[1].len() - 1));
+            found.push(new(DivergenceKind::Reordered, owner(1, other), Some(old), Some(other)));
+            moved = None;
+        }
+        match step {
+            // The keys of an object in another order.
+            Step::Same(old, other) | Step::Moved(old, other) if texts[0][old] != texts[1][other] => {
+                found.push(new(DivergenceKind::Reordered, owner(1, other), Some(old), Some(other)));
+            }
+            Step::Same(..) | Step::Moved(..) => {}
+            Step::Pair(old, other) => {
+                let words = [&sorted[0][old], &sorted[1][other]].map(|text| apart(text));
+                let value = values_differ([&words[0], &words[1]], &owner(1, other));
+                let kind = if value { DivergenceKind::ChangingValue } else { DivergenceKind::Edited };
+                found.push(new(kind, owner(1, other), Some(old), Some(other)));
+            }
+            Step::Gone(old) => found.push(new(DivergenceKind::Dropped, owner(0, old), Some(old), None)),
+            Step::New(other) => found.push(new(DivergenceKind::Added, owner(1, other), None, Some(other))),
+        }
+    }
+    found
+}
+
+/// Which tools are the same, and which have the same name.
+pub(super) fn align_tools(lists: [&[Value]; 2]) -> Alignment {
+    let sorted = lists.map(|list| list.iter().map(canonical).collect::<Vec<_>>());
+    align(&sorted[0], &sorted[1], |old, new, _| {
+        let name = [name(&lists[0][old]), name(&lists[1][new])];
+        name[0].is_some() && name[0] == name[1]
+    })
+}
+
+/// As its function is called.
+pub(super) fn name(tool: &Value) -> Option<String> {
+    tool["function"]["name"].as_str().or(tool["name"].as_str()).map(str::to_owned)
+}
+
+/// The same text for the same value, in whatever order its keys stand.
+fn canonical(value: &Value) -> String {
+    fn sorted(value: &Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                let mut fields: Vec<_> = fields.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+                fields.sort_by(|a, b| a.0.cmp(&b.0));
+                Value::Object(fields.into_iter().collect())
+            }
+            Value::Array(list) => list.iter().map(sorted).collect(),
+            other => other.clone(),
+        }
+    }
+    sorted(value).to_string()
+}
+
+/// JSON in words.
+fn apart(json: &str) -> String {
+    json.replace(['"', ',', '{', '}', '[', ']'], " ")
+}
+
+/// The whole line that a place begins in; of an element, the first line behind its tags.
+fn line(text: &str, place: Range<usize>) -> &str {
+    let start = text[..place.start].rfind('\n').map_or(0, |at| at + 1);
+    let is_tag = |line: &&str| line.trim().starts_with('<') && line.trim().find('>') == Some(line.trim().len() - 1);
+    let within =
+        text[start..place.end.max(start)].split('\n').take_while(is_tag).map(|line| line.len() + 1).sum::<usize>();
+    let start = if start + within < place.end { start + within } else { start };
+    text[start..].split('\n').next().unwrap_or_default()
+}

@@ -1,0 +1,229 @@
+//! Two requests put in order, so that they share as much of their beginning as they can: static first, variables last.
+//!
+//! Nothing that they say is lost or changed but its place; white space and the order of what both have become the first one's.
+//! Which places a template has for what changes is found by trying: what the most tokens are shared with wins, and where nothing
+//! is gained both stay as they are.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::kv::{Owner, is_static, values_differ};
+
+use super::align::Step;
+use super::differences::align_tools;
+use super::pieces::{Change, Parted, join};
+use super::turns::{Pair, Place, Turns, context, text};
+
+/// Where the text that changes goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variables {
+    /// A second system message before the last question.
+    BeforeQuestion,
+    /// A second system message behind the first.
+    BehindSystem,
+    /// The end of the message that it is in.
+    AtEnd,
+    /// It stays.
+    Stay,
+}
+
+impl Variables {
+    /// The least change first, then as the advice has it.
+    pub(super) const ALL: [Self; 4] = [Self::Stay, Self::BeforeQuestion, Self::BehindSystem, Self::AtEnd];
+}
+
+/// Two requests in order.
+pub(super) struct Mended {
+    pub(super) requests: [Value; 2],
+    /// The texts of each that have another place.
+    pub(super) moved: [Vec<String>; 2],
+}
+
+/// A request's messages and tools while they are moved.
+struct Draft {
+    messages: Vec<Value>,
+    variables: Vec<Value>,
+}
+
+/// The two requests with what changes in the given place.
+pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -> Mended {
+    let mut moved: [Vec<String>; 2] = Default::default();
+    let lists =
+        requests.map(|request| request.get("messages").unwrap_or(request).as_array().cloned().unwrap_or_default());
+    let mut drafts = lists.map(|messages| Draft { messages, variables: Vec::new() });
+    // What is taken out of its place, by its index.
+    let mut out: [Vec<usize>; 2] = Default::default();
+    let mut behind: [BTreeMap<usize, Value>; 2] = Default::default();
+    let contexts = turns.messages.map(context);
+    let is_system = |side: usize, at: usize| is_static(&turns.messages[side][at].role);
+    for step in &turns.steps {
+        match *step {
+            Step::Same(old, new) | Step::Moved(old, new)
+                if text(&turns.messages[0][old]) != text(&turns.messages[1][new]) =>
+            {
+                let content = drafts[0].messages[old]["content"].clone();
+                drafts[1].messages[new]["content"] = content;
+            }
+            Step::Gone(old) if is_system(0, old) && old > 0 || contexts[0].contains(&old) => out[0].push(old),
+            Step::New(new) if is_system(1, new) && new > 0 || contexts[1].contains(&new) => out[1].push(new),
+            _ => {}
+        }
+    }
+    for pair in turns.pairs.iter().filter(|pair| is_mended(turns, pair)) {
+        let texts = [text(&turns.messages[0][pair.old]), text(&turns.messages[1][pair.new])];
+        let common = common(&texts[0], &pair.parted);
+        let whole = pair.parted.own.iter().all(Vec::is_empty);
+        if variables == Variables::Stay && pair.place == Place::Static && !whole {
+            continue;
+        }
+        for (side, at) in [pair.old, pair.new].into_iter().enumerate() {
+            let own = join(&texts[side], &pair.parted.own[side]);
+            let apart = pair.place == Place::Static && is_system(side, at) && variables != Variables::AtEnd;
+            let kept = match (own.is_empty(), apart) {
+                (true, _) => common.clone(),
+                (false, false) => format!("{}\n{own}", common.trim_end()),
+                (false, true) => {
+                    let role = &turns.messages[side][at].role;
+                    moved[side].push(own.clone());
+                    behind[side].insert(at, json!({ "role": role, "content": own }));
+                    common.trim_end().to_owned()
+                }
+            };
+            drafts[side].messages[at]["content"] = kept.into();
+        }
+    }
+    order(&mut drafts[1].messages, turns);
+    for (side, draft) in drafts.iter_mut().enumerate() {
+        if variables == Variables::Stay {
+            continue;
+        }
+        let mut index = 0;
+        draft.messages.retain(|message| {
+            let keep = !out[side].contains(&index);
+            if !keep {
+                moved[side].extend(message["content"].as_str().map(str::to_owned));
+                draft.variables.push(message.clone());
+            }
+            index += 1;
+            keep
+        });
+        draft.variables.extend(std::mem::take(&mut behind[side]).into_values());
+        let asked = draft.messages.iter().rposition(|message| message["role"] == "user");
+        let head = contexts[side].end - out[side].iter().filter(|&&at| at < contexts[side].end).count();
+        let place = match variables {
+            Variables::BeforeQuestion => asked.unwrap_or(draft.messages.len()),
+            _ => head.min(draft.messages.len()),
+        };
+        draft.messages.splice(place..place, draft.variables.drain(..));
+    }
+    let [a, b] = drafts.map(|draft| draft.messages);
+    let tools = tools(requests);
+    Mended { requests: [with(requests[0], a, &tools[0]), with(requests[1], b, &tools[1])], moved }
+}
+
+/// Whether what differs in a message may change its place there: not what was said in a turn.
+fn is_mended(turns: &Turns, pair: &Pair) -> bool {
+    let Parted { common, changes, .. } = &pair.parted;
+    let owner = Owner::Message { message: pair.new, role: turns.messages[1][pair.new].role.clone() };
+    let texts = [text(&turns.messages[0][pair.old]), text(&turns.messages[1][pair.new])];
+    let sorted = changes.iter().any(|change| matches!(change, Change::Moved(..)));
+    let moves = |change: &Change| match change {
+        Change::Moved(..) | Change::Spaced(..) => true,
+        Change::Other(old, new) => values_differ([&texts[0][old.clone()], &texts[1][new.clone()]], &owner),
+        Change::Gone(..) | Change::New(..) => false,
+    };
+    let may = match pair.place {
+        Place::Static => true,
+        Place::Past => changes.iter().all(moves),
+        Place::Question => sorted || changes.iter().any(moves),
+    };
+    may && !common.is_empty() && turns.messages[0][pair.old].role == turns.messages[1][pair.new].role
+}
+
+/// What both have, as the first has it.
+fn common(text: &str, parted: &Parted) -> String {
+    if parted.own[0].is_empty() { text.to_owned() } else { join(text, &parted.common) }
+}
+
+/// Puts the messages that both have into the order of the first conversation, in the places that they take in the second.
+fn order(messages: &mut [Value], turns: &Turns) {
+    if !turns.steps.iter().any(|step| matches!(step, Step::Moved(..))) {
+        return;
+    }
+    let both: Vec<usize> =
+        turns.steps.iter().filter(|step| step.indices()[0].is_some()).filter_map(|step| step.indices()[1]).collect();
+    let mut places = both.clone();
+    places.sort_unstable();
+    let ordered: Vec<Value> = both.iter().map(|&at| messages[at].clone()).collect();
+    for (place, message) in places.into_iter().zip(ordered) {
+        messages[place] = message;
+    }
+}
+
+/// The tools of both: what both have first, in the order and with the keys of the first request, then what differs.
+fn tools(requests: [&Value; 2]) -> [Option<Value>; 2] {
+    let lists = requests.map(|request| request.get("tools").and_then(Value::as_array));
+    let [Some(old), Some(new)] = lists else { return [None, None] };
+    let alignment = align_tools([old, new]);
+    let same = |step: &Step| matches!(step, Step::Same(..) | Step::Moved(..));
+    let mut lists: [Vec<Value>; 2] = Default::default();
+    for at in alignment.steps.iter().filter(|step| same(step)).filter_map(|step| step.indices()[0]) {
+        lists.iter_mut().for_each(|list| list.push(old[at].clone()));
+    }
+    for step in alignment.steps.iter().filter(|step| !same(step)) {
+        let [before, after] = step.indices();
+        lists[0].extend(before.map(|at| old[at].clone()));
+        lists[1].extend(after.map(|at| new[at].clone()));
+    }
+    lists.map(|list| Some(list.into()))
+}
+
+/// The request with other messages and tools.
+fn with(request: &Value, messages: Vec<Value>, tools: &Option<Value>) -> Value {
+    let Value::Object(fields) = request else { return messages.into() };
+    let mut fields: Map<String, Value> = fields.clone();
+    fields.insert("messages".into(), messages.into());
+    if let Some(tools) = tools {
+        fields.insert("tools".into(), tools.clone());
+    }
+    fields.into()
+}
+
+/// Gives both requests one date: the first one's, or where it has none the second one's.
+pub(super) fn pin_date(requests: &mut [Value; 2]) {
+    const NAMES: [&str; 2] = ["date", "now"];
+    let given = |request: &Value| {
+        let value = |name: &&'static str| Some((*name, request.get(*name).filter(|value| !value.is_null())?.clone()));
+        NAMES.iter().find_map(value)
+    };
+    let Some((name, date)) = requests.iter().find_map(given) else { return };
+    for request in requests {
+        if let Value::Array(messages) = request {
+            *request = json!({ "messages": messages });
+        }
+        if let Value::Object(fields) = request {
+            NAMES.iter().for_each(|name| _ = fields.shift_remove(*name));
+            fields.insert(name.into(), date.clone());
+        }
+    }
+}
+
+/// Whether two requests say the same words, in whatever order.
+pub(super) fn says_the_same(a: &Value, b: &Value) -> bool {
+    let words = |request: &Value| {
+        let messages = request.get("messages").unwrap_or(request).as_array().cloned().unwrap_or_default();
+        let mut words: Vec<String> = messages.iter().flat_map(|message| words_of(&message["content"])).collect();
+        words.sort_unstable();
+        words
+    };
+    words(a) == words(b)
+}
+
+fn words_of(content: &Value) -> Vec<String> {
+    match content {
+        Value::String(text) => text.split_whitespace().map(str::to_owned).collect(),
+        Value::Array(parts) => parts.iter().flat_map(|part| words_of(&part["text"])).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,192 @@
+//! Kinds of differences between two prompts, and what to do about each. The one place for these words: the command line, the
+//! package and the page show them alike.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::divergence::Owner;
+
+/// Why two prompts do not share what stands behind a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DivergenceKind {
+    /// A value that changes from request to request: a time, an identifier, a name.
+    ChangingValue,
+    /// The same lines, tools or messages in another order, or some of the same ones among others.
+    Reordered,
+    /// The later prompt lacks something.
+    Dropped,
+    /// Other words.
+    Edited,
+    /// The later prompt has something more, and not at its end.
+    Added,
+    /// White space only.
+    Whitespace,
+    /// Text that the chat template writes by itself, such as today's date.
+    Template,
+    /// Tools that the chat template does not show.
+    ToolsIgnored,
+    /// Another model, salt or setting.
+    Settings,
+    /// Nothing differs that could be mended.
+    None,
+}
+
+use DivergenceKind::{
+    Added, ChangingValue, Dropped, Edited, None as Nothing, Reordered, Settings, Template, ToolsIgnored, Whitespace,
+};
+
+impl fmt::Display for DivergenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChangingValue => "a changing value",
+            Reordered => "another order",
+            Dropped => "something dropped",
+            Edited => "edited text",
+            Added => "something added",
+            Whitespace => "white space",
+            Template => "text of the chat template",
+            ToolsIgnored => "tools that are ignored",
+            Settings => "another setting",
+            Nothing => "nothing to mend",
+        })
+    }
+}
+
+/// Whose texts a conversation keeps from its first request on.
+pub(crate) fn is_static(role: &str) -> bool {
+    matches!(role, "system" | "developer")
+}
+
+impl DivergenceKind {
+    /// What to do about a difference of this kind in what `owner` wrote: one sentence or two.
+    pub fn advice(self, owner: &Owner) -> &'static str {
+        let tools = matches!(owner, Owner::Tools { .. });
+        let turn = matches!(owner, Owner::Message { role, .. } if !is_static(role));
+        match (self, owner) {
+            (ChangingValue, _) if tools => {
+                "Keep values that change out of the tools and say them in a second system message: static first, variables last."
+            }
+            (ChangingValue, _) if turn => {
+                "Leave a turn as it was sent, and say what changes in the last message: static first, variables last."
+            }
+            (ChangingValue, _) => {
+                "Put what stays the same first and what changes last, in a second system message behind the static part."
+            }
+            (Reordered, _) if tools => "Give the tools in one order, those that every request has first.",
+            (Reordered, _) => {
+                "Keep one order: sort what both have, such as documents, and put it first; what only one has goes behind it."
+            }
+            (Dropped | Added | Edited, _) if tools => {
+                "Keep the tools the same in every request, and put those that change or come and go last."
+            }
+            (Dropped, _) if turn => {
+                "All that follows a dropped turn is computed anew: keep old turns while the context has room, then drop many at once."
+            }
+            (Added, _) if turn => "All that follows an inserted turn is computed anew: add turns at the end.",
+            (Edited, _) if turn => {
+                "All that follows an edited turn is computed anew; what stands before it is reused. There is nothing to mend."
+            }
+            (Dropped | Added, _) => {
+                "Text that only some requests have goes last, in a second system message behind the static part."
+            }
+            (Edited, _) => {
+                "Keep the static part the same to the letter; text that has to change goes last, in a second system message."
+            }
+            (Whitespace, _) => {
+                "Write white space the same way every time: line ends, blank lines and trailing spaces are tokens too."
+            }
+            (Template, Owner::Template { date: true }) => {
+                "Pin the date (\"date\" in the request); if the model must know the day, say it in a second system message."
+            }
+            (Template, _) => "Keep to one chat template.",
+            (ToolsIgnored, _) => {
+                "The chat template does not show tools, so the model knows of none: take a model whose template does, or describe \
+                 them in the system message."
+            }
+            (Settings, Owner::Namespace { field: "weights" }) => {
+                "Keep to one model file: no model can use another's KV."
+            }
+            (Settings, Owner::Namespace { field: "salt" }) => {
+                "Give both the same salt, if they may share what was computed."
+            }
+            (Settings, _) => "Give both the same setting.",
+            (Nothing, _) => "There is nothing to mend.",
+        }
+    }
+}
+
+/// Whether two lines of this owner differ in values alone. Of a text that every request has: words with digits, names, what stands
+/// behind the same label. Of a tool: dates, clocks and identifiers. Of a turn, where most numbers are what somebody said: dates and
+/// identifiers, and clocks behind a label.
+pub(crate) fn values_differ(lines: [&str; 2], owner: &Owner) -> bool {
+    let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let missing = |from: &[&str], other: &[&str]| -> Vec<String> {
+        let mut other = other.to_vec();
+        let mut own = Vec::new();
+        for (at, word) in from.iter().enumerate() {
+            match other.iter().position(|there| there == word) {
+                Some(place) => _ = other.swap_remove(place),
+                None => own.push((at, (*word).to_owned())),
+            }
+        }
+        // The first word of a line has a capital anyway.
+        own.into_iter().map(|(at, word)| if at == 0 { word.to_lowercase() } else { word }).collect()
+    };
+    let own = [missing(&words[0], &words[1]), missing(&words[1], &words[0])];
+    if own.iter().all(Vec::is_empty) {
+        return false;
+    }
+    let label = lines.map(label);
+    let labelled = label[0].is_some() && label[0] == label[1];
+    let all = |is: fn(&str) -> bool| own.iter().flatten().all(|word| is(word));
+    match owner {
+        Owner::Tools { .. } => return all(|word| is_stamp(word) || is_clock(word)),
+        Owner::Message { role, .. } if !is_static(role) => {
+            return all(is_stamp) || (labelled && all(has_digit) && label[0].is_some_and(names_a_stamp));
+        }
+        _ => {}
+    }
+    let few = own.iter().all(|own| own.len() <= 4) && own.iter().flatten().any(|word| has_digit(word));
+    labelled || few || all(|word| has_digit(word) || is_name(word))
+}
+
+fn has_digit(word: &str) -> bool {
+    word.contains(|c: char| c.is_ascii_digit())
+}
+
+fn is_name(word: &str) -> bool {
+    let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
+    word.starts_with(char::is_uppercase) || word.contains(['@', '/', '_'])
+}
+
+/// A date in digits, or an identifier: at least eight digits, or hexadecimal ones.
+fn is_stamp(word: &str) -> bool {
+    let digits = word.chars().filter(char::is_ascii_digit).count();
+    let hexadecimal = word.chars().filter(char::is_ascii_hexdigit).count();
+    let marks = |mark: char| word.chars().filter(|&c| c == mark).count();
+    digits >= 8 || (digits >= 2 && hexadecimal >= 12) || (digits >= 6 && marks('-').max(marks('/')) == 2)
+}
+
+/// As `10:35` or `10:35:07`.
+fn is_clock(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_ascii_digit());
+    word.contains(':') && word.chars().all(|c| c.is_ascii_digit() || c == ':')
+}
+
+/// What stands before the colon, or the equals sign, of a line that has a value.
+fn label(line: &str) -> Option<&str> {
+    let (label, value) = line.split_once([':', '='])?;
+    let is_word = |c: char| c.is_alphanumeric() || " _-*#[(\"'".contains(c);
+    let fits = label.len() <= 32 && label.split_whitespace().count() <= 4 && label.chars().all(is_word);
+    let begins = label.contains(char::is_alphabetic) && !value.trim().is_empty();
+    // A time is no label: `It is 10:35`.
+    (fits && begins && !label.ends_with(|c: char| c.is_ascii_digit())).then_some(label)
+}
+
+fn names_a_stamp(label: &str) -> bool {
+    let label = label.to_lowercase();
+    ["time", "date", "now", "today", "id", "session", "request", "clock"].iter().any(|name| label.contains(name))
+}
