@@ -72,7 +72,8 @@ def chart(result):
     caption = f"{settings['model']}, {settings['rounds']} turns each; a line from the least to the most"
     parts.append(f'<text x="16" y="{y - 10}" fill="#555">{escape(caption)}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{y + 6}" font-family="sans-serif" font-size="13">'
-    return "\n".join([head, '<rect width="100%" height="100%" fill="#fff"/>', *parts, "</svg>"]) + "\n"
+    dark = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.92) hue-rotate(180deg) } }</style>"
+    return "\n".join([head, dark, '<rect width="100%" height="100%" fill="#fff"/>', *parts, "</svg>"]) + "\n"
 
 
 def into_readme(path, table):

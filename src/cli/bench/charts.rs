@@ -8,6 +8,8 @@ use plotters::prelude::*;
 
 use crate::error::{Error, Result};
 
+use crate::cli::report;
+
 use super::modes::Mode;
 use super::prefix::{Cell, Point};
 use super::workload::{REUSABLE, WORKLOADS};
@@ -67,7 +69,51 @@ pub(crate) fn ttft(points: &[Point], suffix: usize, adapter: &str) -> Result<Str
         }
         root.present().map_err(failed)?;
     }
-    Ok(svg)
+    Ok(for_dark_pages(svg))
+}
+
+/// A bar for the first token of a prompt with the longest prefix, computed in full and found in each place.
+pub(crate) fn restart(points: &[Point], suffix: usize, adapter: &str) -> Result<String> {
+    const BARS: [(Mode, &str); 5] = [
+        (Mode::KvCache, "computed in full"),
+        (Mode::DiskHit, "after a restart, from disk"),
+        (Mode::MemoryHit, "from memory"),
+        (Mode::GpuHit, "from the GPU"),
+        (Mode::ExactRepeat, "the same prompt again"),
+    ];
+    const LEFT: i32 = 230;
+    let longest = points.iter().map(|point| point.prefix_tokens).max().unwrap_or(0);
+    let time = |mode| points.iter().find(|point| point.prefix_tokens == longest && point.mode == mode);
+    let bars: Vec<(f64, &str)> = BARS.iter().filter_map(|(mode, name)| Some((time(*mode)?.ttft_ms, *name))).collect();
+    let most = bars.iter().map(|bar| bar.0).fold(0.01, f64::max);
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (860, 64 + 30 * bars.len() as u32)).into_drawing_area();
+        root.fill(&WHITE).map_err(failed)?;
+        let title =
+            format!("First token of a prompt of {} tokens, {longest} of them known ({adapter})", longest + suffix);
+        root.draw(&Text::new(title, (16, 16), (FONT, 17))).map_err(failed)?;
+        for (index, (ms, name)) in bars.into_iter().enumerate() {
+            let y = 52 + 30 * index as i32;
+            let end = LEFT + (520.0 * ms / most).max(1.0) as i32;
+            let colour = COLOURS[if index == 0 { 7 } else { 3 }];
+            root.draw(&Rectangle::new([(LEFT, y), (end, y + 18)], colour.filled())).map_err(failed)?;
+            root.draw(&Text::new(name, (16, y + 1), (FONT, 15))).map_err(failed)?;
+            root.draw(&Text::new(report::duration(ms), (end + 8, y + 1), (FONT, 15))).map_err(failed)?;
+        }
+        root.present().map_err(failed)?;
+    }
+    Ok(for_dark_pages(svg))
+}
+
+/// The chart with its colours turned over where a page is dark: black on white becomes white on black, and hues stay.
+fn for_dark_pages(svg: String) -> String {
+    const STYLE: &str =
+        "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.92) hue-rotate(180deg) } }</style>";
+    match svg.find('>') {
+        Some(head) => format!("{}\n{STYLE}{}", &svg[..=head], &svg[head + 1..]),
+        None => svg,
+    }
 }
 
 /// Prompt tokens that did not have to be computed, added up over the requests of each workload, a line for each reusable
@@ -99,7 +145,7 @@ pub(crate) fn saved(cells: &[Cell]) -> Result<String> {
         }
         root.present().map_err(failed)?;
     }
-    Ok(svg)
+    Ok(for_dark_pages(svg))
 }
 
 fn modes(points: &[Point]) -> Vec<Mode> {

@@ -27,7 +27,7 @@ use crate::cli::{report, term};
   headstart bench prefix --out charts --lengths 256,1024,2048 --runs 5
   headstart bench prefix -m model.gguf --prompt 512 --json
 
-Writes prefix.json, prefix.csv, ttft.svg and saved.svg into the folder of --out.")]
+Writes prefix.json, prefix.csv, restart.svg, ttft.svg and saved.svg into the folder of --out.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -164,6 +164,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     save(&args.out.join("prefix.csv"), &csv(&results))?;
     let adapter = session.engine().adapter().name.clone();
     save(&args.out.join("ttft.svg"), &charts::ttft(&results.points, args.suffix, &adapter)?)?;
+    save(&args.out.join("restart.svg"), &charts::restart(&results.points, args.suffix, &adapter)?)?;
     save(&args.out.join("saved.svg"), &charts::saved(&results.cells)?)?;
     match args.json {
         true => term::json(&json),
