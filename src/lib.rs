@@ -97,11 +97,8 @@ pub use engine::{MAX_BREAKPOINTS, Request};
 pub use sample::{SamplingOverrides, SamplingParams};
 pub use text::{Content, Message, Prompt, StopStrings, Tokenizer};
 // what it answers,
-pub use engine::FinishReason;
-pub use engine::answers::{
-    Answer, AnswerId, Answers, MAX_LOSSES, PromptTokensDetails, Reload, Reloading, Timings, Update, Usage, What,
-    unheard,
-};
+pub use engine::answers::{Answer, AnswerId, Answers, MAX_LOSSES, Reload, Reloading, Timings, Update, What, unheard};
+pub use engine::{FinishReason, Usage};
 // where KV came from, and why not all of it,
 pub use engine::explain::{Conversation, Explanation, explain};
 pub use kv::{Change, Choice, Divergence, Miss, Owner, Reason, Report, Sources, Tier};
@@ -109,7 +106,7 @@ pub use kv::{Change, Choice, Divergence, Miss, Owner, Reason, Report, Sources, T
 pub use store::{
     Answer as StoreAnswer, BoxFuture, BreakerConfig, Clock, Key as StoreKey, Manifest, MemoryStore, Noted, Pack,
     PackError, PackHeader, PackKey, PackLimits, PackSigner, PackStore, Producer, Record, Reject, Store, StoreError,
-    TierStats, Tiers, TiersConfig, Usage as StoreUsage, Written, system_clock,
+    StoreUsage, TierStats, Tiers, TiersConfig, Written, system_clock,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{Background, BackgroundConfig, FilesystemConfig, FilesystemStore, Seal, key_file, secret_file};

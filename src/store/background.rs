@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use super::reply::{Reply, locked};
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Call, Deadline, Key, Record, Store, StoreError, Usage};
+use super::{
+    Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Call, Deadline, Key, Record, Store, StoreError, StoreUsage,
+};
 
 /// How much may wait, and how long for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ struct State {
     records: usize,
     flushing: Vec<Waker>,
     /// Of either access after its last job, and of the queue.
-    usage: [Usage; 3],
+    usage: [StoreUsage; 3],
     problem: Option<String>,
 }
 
@@ -427,9 +429,9 @@ impl Store for Background {
         Box::pin(async move { self.later(move |store| block_on(store.touch(&keys))) })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         let [a, b, queue] = self.shared.state().usage;
-        Usage {
+        StoreUsage {
             entries: a.entries.max(b.entries),
             bytes: a.bytes.max(b.bytes),
             evicted: a.evicted + b.evicted,

@@ -28,7 +28,7 @@ use super::manifest;
 use super::private::{self, Private, Refused};
 use super::scan::{self, Kind};
 use super::seal::FORGED;
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Seal, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Seal, Store, StoreError, StoreUsage};
 
 /// Bounds of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(super) struct Inner {
     /// The last use stamp given out, nanoseconds since the Unix epoch.
     last: u64,
     breaker: Breaker,
-    pub(crate) usage: Usage,
+    pub(crate) usage: StoreUsage,
 }
 
 impl FilesystemStore {
@@ -98,7 +98,7 @@ impl FilesystemStore {
             written: 0,
             last: 0,
             breaker: Breaker::new(config.breaker),
-            usage: Usage::default(),
+            usage: StoreUsage::default(),
         };
         let below = scan::tenant(salt);
         let part = if salt.is_empty() { root.to_owned() } else { root.join(&below) };
@@ -462,8 +462,8 @@ impl Store for FilesystemStore {
         })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         let inner = self.inner.borrow();
-        Usage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
+        StoreUsage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::lru::{Entry, Lru};
 use super::manifest::{self, is_manifest};
-use super::{Answer, BoxFuture, Bytes, Clock, Key, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Bytes, Clock, Key, Store, StoreError, StoreUsage};
 
 /// Values in this process's memory, the least recently used first to go.
 pub struct MemoryStore {
@@ -28,7 +28,7 @@ struct Inner {
     lru: Lru,
     values: HashMap<Key, Bytes>,
     tick: u64,
-    usage: Usage,
+    usage: StoreUsage,
 }
 
 impl MemoryStore {
@@ -159,8 +159,8 @@ impl Store for MemoryStore {
         })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         let inner = self.inner.borrow();
-        Usage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
+        StoreUsage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
     }
 }

@@ -167,8 +167,8 @@ pub trait Store {
     }
 
     /// What it holds and did so far; zeros of a store that does not count.
-    fn usage(&self) -> Usage {
-        Usage::default()
+    fn usage(&self) -> StoreUsage {
+        StoreUsage::default()
     }
 
     /// The last thing that went wrong, for people.
@@ -179,7 +179,7 @@ pub trait Store {
 
 /// What a store holds, as far as it knows, and what it did since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Usage {
+pub struct StoreUsage {
     /// Values that it holds.
     pub entries: u64,
     /// As counted against the budget.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use web_time::{Duration, Instant};
 
 use super::AnswerId;
-use crate::engine::{FinishReason, Request, SequenceId};
+use crate::engine::{FinishReason, Request, SequenceId, Usage};
 use crate::kv::Report;
 use crate::text::{StopStrings, TokenStream, Tokenizer};
 
@@ -28,24 +28,6 @@ pub struct Answer {
     pub timings: Timings,
     /// How often the device was lost, and the answer went on with another.
     pub recovered: usize,
-}
-
-/// Tokens, named as in OpenAI's API.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Usage {
-    /// All tokens of the prompt, computed or reused.
-    pub prompt_tokens: usize,
-    /// As many as `token_ids` has.
-    pub completion_tokens: usize,
-    /// What became of the prompt's.
-    pub prompt_tokens_details: PromptTokensDetails,
-}
-
-/// The part of the prompt that was known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct PromptTokensDetails {
-    /// Prompt tokens whose keys and values were there already.
-    pub cached_tokens: usize,
 }
 
 /// Milliseconds and rates of one answer; a rate over no time is 0.
@@ -160,7 +142,7 @@ impl Live {
 
     /// Notes where the prompt came from.
     pub(crate) fn account(&mut self, cache: &Report) {
-        self.answer.usage.prompt_tokens_details.cached_tokens = cache.reused();
+        self.answer.usage.cached_tokens = cache.reused();
         self.answer.cache = cache.clone();
     }
 
@@ -199,7 +181,7 @@ impl Live {
         let first = self.first.unwrap_or(self.last);
         let (prefill, decode) = (first - self.submitted, self.last - first);
         let usage = self.answer.usage;
-        let computed = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens;
+        let computed = usage.prompt_tokens - usage.cached_tokens;
         let decoded = usage.completion_tokens.saturating_sub(1 + self.request.generated.len());
         let timings = Timings {
             ttft_ms: milliseconds(first - self.arrived),

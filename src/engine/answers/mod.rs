@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use web_time::Instant;
 
 use answer::Live;
-pub use answer::{Answer, PromptTokensDetails, Timings, Usage};
+pub use answer::{Answer, Timings};
 pub use reload::{MAX_LOSSES, Reload, Reloading};
 
 use super::{Engine, Event, FinishReason, Request};

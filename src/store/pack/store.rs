@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{BlockKeys, Pack, PackError, PackExpected, PackHeader};
 use crate::store::manifest::{GROUP, Manifest, is_manifest};
-use crate::store::{Answer, BLOCK, Bytes, Key, Store, StoreError, Usage};
+use crate::store::{Answer, BLOCK, Bytes, Key, Store, StoreError, StoreUsage};
 
 /// A handle: clones are of the same store, so that packs can be added while [`Tiers`](crate::store::Tiers) reads it.
 #[derive(Clone, Default)]
@@ -120,10 +120,10 @@ impl Store for PackStore {
         Box::pin(async { Ok(()) })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         let packs = &*self.held.borrow();
         let entries = packs.iter().map(|held| held.blocks.len() as u64).sum();
         let bytes = packs.iter().map(|held| held.pack.bytes().len() as u64).sum();
-        Usage { entries, bytes, ..Usage::default() }
+        StoreUsage { entries, bytes, ..StoreUsage::default() }
     }
 }

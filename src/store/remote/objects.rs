@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{Place, RemoteConfig, stream};
 use crate::store::scan::{self, Kind};
-use crate::store::{Answer, Bytes, Key, Store, StoreError, Usage};
+use crate::store::{Answer, Bytes, Key, Store, StoreError, StoreUsage};
 
 /// Connections at a time.
 const AT_ONCE: usize = 16;
@@ -30,7 +30,7 @@ const REGION: &str = "us-east-1";
 
 pub(crate) struct Objects {
     client: Client,
-    usage: RefCell<Usage>,
+    usage: RefCell<StoreUsage>,
 }
 
 struct Client {
@@ -332,7 +332,7 @@ impl Store for Objects {
         Box::pin(async move { self.counted(self.client.clear()) })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         *self.usage.borrow()
     }
 }

@@ -21,7 +21,7 @@ use super::frames::{self, Shape};
 use super::stream::{self, Stream};
 use super::{Place, RemoteConfig};
 use crate::store::file::{hex, unhex};
-use crate::store::{Answer, Bytes, Key, Store, StoreError, Usage};
+use crate::store::{Answer, Bytes, Key, Store, StoreError, StoreUsage};
 
 const NAME: &str = "redis";
 /// Holds the password where the URL gives none.
@@ -45,7 +45,7 @@ pub(crate) struct Redis {
     config: RemoteConfig,
     deadline: Duration,
     connection: RefCell<Option<Stream>>,
-    usage: RefCell<Usage>,
+    usage: RefCell<StoreUsage>,
 }
 
 impl Redis {
@@ -308,7 +308,7 @@ impl Store for Redis {
         Box::pin(async move { self.counted(self.delete_all()) })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         *self.usage.borrow()
     }
 }

@@ -18,7 +18,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use crate::store::blob::{self, Blob};
 use crate::store::manifest::{self, Manifest, is_manifest};
-use crate::store::{Answer, BoxFuture, Bytes, FORGED, Key, Seal, Store, StoreError, Usage};
+use crate::store::{Answer, BoxFuture, Bytes, FORGED, Key, Seal, Store, StoreError, StoreUsage};
 
 const MAGIC: &[u8] = b"headstart-sealed/1";
 const NONCE: usize = 12;
@@ -219,7 +219,7 @@ impl<S: Store> Store for Sealed<S> {
         Box::pin(async move { self.store.touch(&self.names(keys)).await })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         self.store.usage()
     }
 
