@@ -72,6 +72,14 @@ pub enum Error {
         problem: String,
     },
 
+    /// A conversation that leaves no room for an answer in the context.
+    Context {
+        /// Tokens of the conversation.
+        tokens: usize,
+        /// Tokens that a conversation and its answer may hold together.
+        context: usize,
+    },
+
     /// No adapter fits, or it gave no device.
     NoAdapter {
         /// The driver's words, or which adapter was asked for in vain.
@@ -169,6 +177,11 @@ impl fmt::Display for Error {
                  copy of the file, or another file of the model, and if that gives them too, try another GPU driver"
             ),
             Self::Request { field, problem } => write!(f, "{field}: {problem}"),
+            Self::Context { tokens, context } => write!(
+                f,
+                "the conversation has {tokens} tokens and the context holds {context}, the answer included; drop its oldest \
+                 messages, begin a new one, or load the model with a longer context"
+            ),
             Self::NoAdapter { problem } => write!(
                 f,
                 "no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: \

@@ -2,6 +2,7 @@ mod ahead;
 mod answers;
 mod architectures;
 mod cache;
+mod chat;
 mod checkpoints;
 mod choice;
 mod cli;

@@ -9,7 +9,7 @@ use web_time::{Duration, Instant};
 use super::AnswerId;
 use crate::engine::{FinishReason, Request, SequenceId, Usage};
 use crate::kv::Report;
-use crate::text::{StopStrings, TokenStream, Tokenizer};
+use crate::text::{StopStrings, TokenStream, Tokenizer, thinking};
 
 /// An answer, whole once it has finished.
 #[derive(Debug, Clone)]
@@ -28,6 +28,19 @@ pub struct Answer {
     pub timings: Timings,
     /// How often the device was lost, and the answer went on with another.
     pub recovered: usize,
+}
+
+impl Answer {
+    /// What the model thought before it answered, without the tags; `None` where the text has none. The answer of a model
+    /// whose template opens the thinking, and that was cut before it closed it, counts as said.
+    pub fn thinking(&self) -> Option<&str> {
+        thinking(&self.text).0
+    }
+
+    /// The text without what the model thought before.
+    pub fn said(&self) -> &str {
+        thinking(&self.text).1
+    }
 }
 
 /// Milliseconds and rates of one answer; a rate over no time is 0.
