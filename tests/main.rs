@@ -41,6 +41,7 @@ mod resume;
 mod reuse;
 mod rope;
 mod sample;
+mod setup;
 mod shown;
 mod store;
 mod support;
