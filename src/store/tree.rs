@@ -175,7 +175,7 @@ impl Tree {
         self.places.get(key).copied().filter(|&at| self.is_leaf(at))
     }
 
-    /// Whether it is a leaf or the ancestor of one.
+    /// The sequence that ends at this block, if it is a leaf or an ancestor of one.
     pub(super) fn sequence_of(&self, at: usize) -> Option<&Sequence> {
         self.sequences[at].as_ref()
     }
