@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-models fuzz audit wasm web bench build model vulkan clean-cache
 export DEBIAN_FRONTEND := noninteractive
+# Where rustup puts cargo, for a shell that was opened before it did.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 PROMPT ?= Why is the sky blue? Answer in two sentences.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -23,6 +25,7 @@ test-fast: ## format, lints and the tests that need no real model and are no lon
 	@scripts/test.sh fast
 
 test-models: vulkan ## a real Gemma 3, beside what transformers gives (downloads 253 MB; some minutes)
+	@scripts/rust.sh
 	@scripts/gemma.sh
 	@cargo test --locked --test real -- --nocapture
 
@@ -42,9 +45,8 @@ bench: vulkan build ## speed beside the engines of scripts/bench.sh install (PEE
 	@scripts/model.sh $(BIN)
 	@scripts/bench.sh run --model $(MODEL) $(if $(PEERS),--engines "headstart $(PEERS)") $(BENCH)
 
-build: ## the release binary
-	@scripts/rust.sh
-	@cargo build --release --locked
+build: ## the release binary; installs Rust where it is missing
+	@scripts/build.sh
 
 model: ## the default model into models/
 	@scripts/model.sh

@@ -6,6 +6,30 @@ export DEBIAN_FRONTEND=noninteractive
 say() { printf '\033[1m==\033[0m %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
+# setting NAME: the value of a line of Cargo.toml, the first of that name.
+setting() { sed -n "s/^$1 = \"\(.*\)\"/\1/p" Cargo.toml | head -1; }
+digest() { if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1; }
+
+# use_rustup: what rustup installed comes first, as in a shell that was opened afterwards.
+use_rustup() {
+    local bin=${CARGO_HOME:-${HOME:-}/.cargo}/bin
+    case ":$PATH:" in *":$bin:"*) return ;; esac
+    [ ! -x "$bin/cargo" ] || PATH=$bin:$PATH
+}
+use_rustup
+
+# download URL FILE: all of it, or a failure. A server that is asked in secret does not send elsewhere in the open.
+download() {
+    has curl || has wget || apt_install curl ca-certificates || return 1
+    if has curl; then
+        case $1 in
+            https:*) curl --proto-redir =https -fsSL --retry 3 --connect-timeout 20 -o "$2" "$1" ;;
+            *) curl -fsSL --retry 3 --connect-timeout 20 -o "$2" "$1" ;;
+        esac
+    else
+        wget -q --tries=3 --timeout=20 -O "$2" "$1"
+    fi
+}
 
 # as_root COMMAND…: directly as root, else through sudo; fails where neither is possible, and never asks for a password.
 as_root() {

@@ -5,7 +5,6 @@ file=gemma-3-270m-Q4_K_M.gguf
 sha=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
 dest=models/$file
 
-digest() { if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1; }
 good() { [ -f "$1" ] && [ "$(digest "$1")" = "$sha" ]; }
 good "$dest" && exit 0
 rm -f "$dest"

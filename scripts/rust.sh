@@ -1,9 +1,67 @@
 #!/usr/bin/env bash
-# A Rust toolchain new enough, and the C linker it calls. Toolchains are the person's own choice: this one only says what is missing.
+# rust.sh [test]: a Rust toolchain new enough, and the C linker it calls; with `test` also rustfmt and clippy. What is missing is
+# installed: from the system's packages where those are new enough, else by rustup, into the user's home.
 . "$(dirname "$0")/common.sh"
-want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-has cargo || die "cargo is not on the PATH: install Rust $want or newer with rustup (https://rustup.rs), then open a new shell"
-found=$(rustc --version | cut -d ' ' -f 2)
-[ "$(printf '%s\n' "$want" "$found" | sort -V | head -1)" = "$want" ] ||
-    die "Rust $found is too old, $want or newer is needed: rustup update stable"
+want=$(setting rust-version)
+rustup_root=${RUSTUP_UPDATE_ROOT:-https://static.rust-lang.org/rustup}
+parts=()
+[ "${1:-}" != test ] || parts=(rustfmt clippy)
+
+found() { rustc --version 2>/dev/null | cut -d ' ' -f 2 || true; }
+# enough VERSION
+enough() { [ -n "$1" ] && [ "$(printf '%s\n' "$want" "$1" | sort -V | head -1)" = "$want" ]; }
+complete() {
+    has cargo && enough "$(found)" || return 1
+    [ ${#parts[@]} = 0 ] || { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1
+}
+
+# offers PACKAGE: whether the system has it new enough.
+offers() { enough "$(apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Version: //p')"; }
+# Debian keeps a newer Rust for its browsers beside the one of the release. No package is removed for it.
+from_packages() {
+    has apt-get && has apt-cache || return 1
+    apt-cache show rustc >/dev/null 2>&1 || as_root apt-get -qq update </dev/null >&2 || return 1
+    local packages
+    if offers rustc; then
+        packages=(rustc cargo)
+        [ ${#parts[@]} = 0 ] || packages+=(rustfmt rust-clippy)
+    elif offers rustc-web; then
+        packages=(rustc-web cargo-web)
+        [ ${#parts[@]} = 0 ] || packages+=(rustfmt-web rust-web-clippy)
+    else
+        return 1
+    fi
+    apt_install --no-remove "${packages[@]}"
+}
+
+from_rustup() {
+    local options=(--profile minimal) part folder status=0
+    for part in "${parts[@]+"${parts[@]}"}"; do options+=(--component "$part"); done
+    if has rustup; then
+        say "rustup installs its stable toolchain"
+        rustup toolchain install stable --no-self-update "${options[@]}" </dev/null >&2
+        return
+    fi
+    say "rustup's installer puts Rust into ${CARGO_HOME:-$HOME/.cargo} and ${RUSTUP_HOME:-$HOME/.rustup}; \`rustup self uninstall\` removes it"
+    folder=$(mktemp -d)
+    { download "$rustup_root/rustup-init.sh" "$folder/init.sh" &&
+        RUSTUP_INIT_SKIP_PATH_CHECK=yes sh "$folder/init.sh" -y --default-toolchain stable "${options[@]}" </dev/null >&2; } || status=$?
+    rm -rf "$folder"
+    use_rustup
+    return $status
+}
+
+if ! complete; then
+    here=$(found)
+    if enough "$here"; then
+        say "Rust $here is here without ${parts[*]}"
+    else
+        say "$([ -n "$here" ] && echo "Rust $here is too old" || echo "Rust is missing"): $want or newer is needed"
+    fi
+    from_packages || from_rustup ||
+        die "Rust $want or newer could not be installed: neither the system's packages nor $rustup_root gave it; check the network, or install it yourself (https://rustup.rs), then run this again"
+    complete ||
+        die "Rust $want or newer was installed, and \`rustc\` is still $(found): choose the new one, as \`rustup default stable\` does, then run this again"
+    say "Rust $(found) is installed; a new shell finds it too"
+fi
 has cc || apt_install gcc libc6-dev || die "no C compiler (cc) found: install gcc or clang"

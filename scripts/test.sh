@@ -30,7 +30,7 @@ side_by_side() {
     [ -z "$failed" ] || exit 1
 }
 
-step toolchain scripts/rust.sh
+step toolchain "scripts/rust.sh test"
 step vulkan scripts/vulkan.sh
 step redis scripts/redis.sh
 [ "$kind" = fast ] || step model scripts/model.sh

@@ -14,13 +14,13 @@ has_target() { [ -d "$(rustc --print target-libdir --target "$triple" 2>/dev/nul
 
 debian_rust() {
     local root=$PWD/.cache/rust-web std llvm packages deb
-    if [ ! -f "$root/complete" ]; then
+    if [ ! -f "$root/complete" ] || [ ! -x "$root/wasm-ld" ]; then
         has apt-get && has dpkg-deb || return 1
         apt-cache show rustc-web >/dev/null 2>&1 || as_root apt-get -qq update </dev/null >&2 || return 1
         [ "$(printf '%s\n' "$want" "$(apt-cache show --no-all-versions rustc-web | sed -n 's/^Version: //p')" | sort -V | head -1)" = "$want" ] ||
             { say "the rustc-web of this machine's archives is older than $want: is bookworm-security among them?"; return 1; }
         std=$(depends_on libstd-rust-web-dev 'libstd-rust-web-[0-9.]+') && llvm=$(depends_on "$std" 'libllvm[0-9]+') || return 1
-        packages=(rustc-web rust-web-src libstd-rust-web-dev "$std" "$llvm")
+        packages=(rustc-web rust-web-src libstd-rust-web-dev "$std" "$llvm" "lld-${llvm#libllvm}")
         say "unpacking a compiler that knows $triple: ${packages[*]}"
         rm -rf "$root" && mkdir -p "$root/deb"
         (cd "$root/deb" && apt-get -qq -o APT::Sandbox::User=root download "${packages[@]}" </dev/null >&2) || return 1
@@ -29,18 +29,20 @@ debian_rust() {
                 --exclude='./usr/bin/rustdoc' --exclude='./usr/src/*/src' --exclude='./usr/src/*/compiler'
         done
         rm -r "$root/deb"
-        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$root/usr/lib/x86_64-linux-gnu" "$root/usr/bin/rustc" >"$root/rustc"
-        chmod +x "$root/rustc"
+        unpacked rustc usr/bin/rustc
+        unpacked wasm-ld "usr/lib/llvm-${llvm#libllvm}/bin/wasm-ld"
         if ! "$root/rustc" --version >/dev/null 2>&1; then
             apt_install libedit2 libz3-4 libxml2 libffi8 zlib1g libzstd1 && "$root/rustc" --version >&2 || return 1
         fi
         touch "$root/complete"
     fi
-    local host
-    host=$(rustc -vV | sed -n 's/^host: //p')
-    CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld
-    export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER RUSTC="$root/rustc" RUSTC_BOOTSTRAP=1
+    export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$root/wasm-ld" RUSTC="$root/rustc" RUSTC_BOOTSTRAP=1
     args+=(-Zbuild-std=std,panic_abort)
+}
+# unpacked NAME PROGRAM: a way to run a program of the unpacked packages with their libraries.
+unpacked() {
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$root/usr/lib/x86_64-linux-gnu" "$root/$2" >"$root/$1"
+    chmod +x "$root/$1"
 }
 # depends_on PACKAGE REGEX: the dependency of a package whose name fits.
 depends_on() { apt-cache depends "$1" | sed -nE "s/^ *Depends: ($2)\$/\1/p" | head -1 | grep .; }

@@ -1,16 +1,17 @@
 //! The one error type: every variant carries the fields a person needs to act, and `Display` is one sentence that
 //! says what is wrong, where, and what to do.
 //!
-//! Names in files, what a template or a server says, and paths are texts from outside, and are shown as `visible` writes them.
+//! Paths, names in files, and what a template or a server says come from outside. `visible` escapes them before they
+//! are shown.
 
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What everything here that can fail returns.
+/// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong; `Display` is one sentence for a person, in which control characters other than a line's end are escapes.
+/// What can go wrong. `Display` is one sentence for a person; control characters in it are escaped, except line ends.
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -56,7 +57,8 @@ pub enum Error {
         fix: String,
     },
 
-    /// Logits that no token can be chosen from: weights that are damaged, or a GPU that computes wrongly.
+    /// Logits that are not finite, so that no token can be chosen: the weights are damaged, or the GPU computes wrong
+    /// results.
     Logits {
         /// The name of the checkpoint.
         model: String,
@@ -72,9 +74,17 @@ pub enum Error {
         problem: String,
     },
 
+    /// A conversation that leaves no room for an answer in the context.
+    Context {
+        /// Tokens of the conversation.
+        tokens: usize,
+        /// Tokens that a conversation and its answer may hold together.
+        context: usize,
+    },
+
     /// No adapter fits, or it gave no device.
     NoAdapter {
-        /// The driver's words, or which adapter was asked for in vain.
+        /// The driver's message, or the adapter that was requested and not found.
         problem: String,
     },
 
@@ -96,7 +106,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// The device is gone, and all that was on it. A new engine on the same files takes its place.
+    /// The device is lost with everything on it. Loading the model again gives a new engine.
     DeviceLost {
         /// The driver's reason.
         problem: String,
@@ -130,15 +140,15 @@ pub enum Error {
         problem: String,
     },
 
-    /// A place that KV is kept in and that did not do what was asked of it.
+    /// A KV store operation failed.
     Store {
         /// Its label, or where it is.
         store: String,
-        /// What was asked, and why it was not done.
+        /// The operation, and why it failed.
         problem: String,
     },
 
-    /// Work that a person ended before its time. What it had computed is not lost.
+    /// A person interrupted the work. What was computed by then is kept.
     Interrupted,
 
     /// A download that failed: the address, what went wrong and what to do.
@@ -169,6 +179,11 @@ impl fmt::Display for Error {
                  copy of the file, or another file of the model, and if that gives them too, try another GPU driver"
             ),
             Self::Request { field, problem } => write!(f, "{field}: {problem}"),
+            Self::Context { tokens, context } => write!(
+                f,
+                "the conversation has {tokens} tokens and the context holds {context}, the answer included; drop its oldest \
+                 messages, begin a new one, or load the model with a longer context"
+            ),
             Self::NoAdapter { problem } => write!(
                 f,
                 "no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: \
@@ -202,24 +217,24 @@ fn remedy(error: &std::io::Error) -> &'static str {
 }
 
 impl Error {
-    /// What the system said of a file or directory.
+    /// An I/O error with the path that it concerns.
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source: Arc::new(source) }
     }
 }
 
-/// Whether a terminal does more with a character than show it: control characters, those that turn the order of letters
-/// round, and the ends of lines and paragraphs.
+/// Whether a terminal does more with a character than show it: control characters, bidirectional overrides, and line
+/// and paragraph separators.
 pub(crate) fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A text from outside as one line in which nothing but letters is left: control characters are written as Rust escapes them.
+/// Text from outside as one line, with control characters escaped as Rust escapes them.
 pub(crate) fn visible(text: &str) -> String {
     escaped(text, false)
 }
 
-/// The same of a text that has lines: their ends and tabs stay.
+/// The same for text of several lines: line ends and tabs stay.
 #[cfg(feature = "cli")]
 pub(crate) fn visible_lines(text: &str) -> String {
     escaped(text, true)
@@ -227,7 +242,7 @@ pub(crate) fn visible_lines(text: &str) -> String {
 
 fn escaped(text: &str, lines: bool) -> String {
     let mut shown = String::with_capacity(text.len());
-    // A string takes whatever is written to it.
+    // Writing to a string cannot fail.
     let _ = Visible { out: &mut shown, lines }.write_str(text);
     shown
 }

@@ -1,8 +1,20 @@
 //! headstart: an LLM inference engine whose transformer forward pass is WGSL compute shaders run through wgpu, natively
 //! and in the browser, with a KV cache that grows on the GPU and prefixes that are never prefilled twice.
 //!
-//! A program opens a [`Checkpoint`], loads an [`Engine`], gives it [`Tiers`] if prefixes are to outlive the GPU's memory, and
-//! asks [`Answers`]. All that takes part in this stands on this page; the modules behind it are internal.
+//! ```no_run
+#![doc = include_str!("../examples/chat.rs")]
+//! ```
+//!
+//! [`Chat`] is all that most programs need: it opens a model, keeps KV in the directory that the `headstart` program uses,
+//! holds the conversation and streams answers. Every operation is there for async programs too:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/chat_async.rs")]
+//! ```
+//!
+//! Beneath it a program opens a [`Checkpoint`], loads an [`Engine`], gives it [`Tiers`] if prefixes are to outlive the GPU's
+//! memory, and asks [`Answers`] for many answers at once. All that takes part in this stands on this page; the modules behind
+//! it are internal.
 //!
 //! # The map
 //!
@@ -19,6 +31,7 @@
 //! | `weights`   | byte sources, GGUF and Hugging Face checkpoints                               | load a tensor whole         |
 //! | `model`     | configuration, tensor names, upload, one short file an architecture           | match on a weight format    |
 //! | `engine`    | answers, requests, scheduler, batch, step, KV memory, KV from and to stores   | name a face, trust a store  |
+//! | `chat`      | a conversation for Rust programs: model, cache directory and history          | step an engine              |
 //! | `cli`       | the command line (feature `cli`)                                              |                             |
 //!
 //! Shaders are `shaders/*.wgsl`; `shaders/x.wgsl`, `src/kernels/x.rs` and `tests/reference/x.rs` are one kernel.
@@ -37,7 +50,7 @@
 //! # Invariants
 //!
 //! - Imports run one way: `error` → {`gpu`, `quant`, `kv`, `store`, `text`, `sample`} → {`kernels`, `weights`} → `model` → `engine` →
-//!   `cli`. `tests/tidy.rs` holds the table.
+//!   `chat` → `cli`. `tests/tidy.rs` holds the table.
 //! - GPU work is data (`gpu::Recording`); a steady step is one host write, one submit and no new bind group.
 //! - Cold ≡ warm: a prompt row's result depends on nothing but the tokens before it, so pages are shared bit for bit.
 //! - One loop: `engine::answers` alone steps an engine, and no answer ends without a word.
@@ -75,11 +88,18 @@ pub mod model;
 #[cfg_attr(doc, doc(hidden))]
 pub mod engine;
 
+#[cfg(not(target_arch = "wasm32"))]
+#[cfg_attr(doc, doc(hidden))]
+pub mod chat;
+
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 
-// The face: a checkpoint,
+// The face: a conversation,
+#[cfg(not(target_arch = "wasm32"))]
+pub use chat::{CacheOptions, Chat, ChatBuilder, Flow, Piece};
+// or what it is made of: a checkpoint,
 pub use gpu::{AdapterInfo, AdapterKind, Numerics, Preset};
 pub use model::{Config, LayerSpec, SamplingDefaults};
 pub use quant::Format;
@@ -95,13 +115,10 @@ pub use engine::language::Language;
 pub use engine::openai::{Body, Input};
 pub use engine::{MAX_BREAKPOINTS, Request};
 pub use sample::{SamplingOverrides, SamplingParams};
-pub use text::{Content, Message, Prompt, StopStrings, Tokenizer};
+pub use text::{Content, Message, PastThinking, Prompt, StopStrings, Tokenizer};
 // what it answers,
-pub use engine::FinishReason;
-pub use engine::answers::{
-    Answer, AnswerId, Answers, MAX_LOSSES, PromptTokensDetails, Reload, Reloading, Timings, Update, Usage, What,
-    unheard,
-};
+pub use engine::answers::{Answer, AnswerId, Answers, MAX_LOSSES, Reload, Reloading, Timings, Update, What, unheard};
+pub use engine::{FinishReason, Usage};
 // where KV came from, and why not all of it,
 pub use engine::explain::{Conversation, Explanation, explain};
 pub use kv::{Change, Choice, Divergence, Miss, Owner, Reason, Report, Sources, Tier};
@@ -109,7 +126,7 @@ pub use kv::{Change, Choice, Divergence, Miss, Owner, Reason, Report, Sources, T
 pub use store::{
     Answer as StoreAnswer, BoxFuture, BreakerConfig, Clock, Key as StoreKey, Manifest, MemoryStore, Noted, Pack,
     PackError, PackHeader, PackKey, PackLimits, PackSigner, PackStore, Producer, Record, Reject, Store, StoreError,
-    TierStats, Tiers, TiersConfig, Usage as StoreUsage, Written, system_clock,
+    StoreUsage, TierStats, Tiers, TiersConfig, Written, system_clock,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{Background, BackgroundConfig, FilesystemConfig, FilesystemStore, Seal, key_file, secret_file};

@@ -196,7 +196,7 @@ fn an_answer_that_is_cancelled_in_its_prompt_has_its_account() {
     assert_eq!((told.len(), answer.finish_reason), (0, None));
     let usage = answer.usage;
     assert_eq!((usage.prompt_tokens, usage.completion_tokens), (200, 0));
-    assert_eq!((usage.prompt_tokens_details.cached_tokens, answer.cache.sources.gpu), (48, 48));
+    assert_eq!((usage.cached_tokens, answer.cache.sources.gpu), (48, 48));
     // The other one goes on, and what was computed of the first stays.
     assert_eq!(block_on(world.answers.run(other, &mut unheard)).unwrap().token_ids.len(), LENGTH);
     let again = world.alone(greedy(&long, 1), &[]);
@@ -233,7 +233,7 @@ fn a_stop_string_in_the_last_token_leaves_the_account() {
     assert!(!first.text.is_empty());
     let again = world.alone(Request { max_tokens: 1, ..request(0) }, &[&first.text]);
     assert_eq!((again.text.as_str(), again.finish_reason), ("", Some(FinishReason::Stop)));
-    assert_eq!(again.usage.prompt_tokens_details.cached_tokens, 40);
+    assert_eq!(again.usage.cached_tokens, 40);
 }
 
 #[test]

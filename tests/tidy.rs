@@ -21,7 +21,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("weights", &["error", "quant", "gpu", "kv", "store", "text", "sample"]),
     ("model", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights"]),
     ("engine", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model"]),
-    ("cli", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model", "engine"]),
+    ("chat", &["error", "store", "text", "sample", "weights", "model", "engine"]),
+    (
+        "cli",
+        &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model", "engine", "chat"],
+    ),
     ("server", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model", "engine"]),
 ];
 
@@ -34,7 +38,7 @@ const NO_DEVICE: &[&str] = &["kv", "store"];
 const MAX_LINES: usize = 500;
 const COUNTED: &[&str] = &["rs", "wgsl", "ts"];
 const LEFTOVERS: &[&str] = &["todo!", "unimplemented!", "dbg!", "#[ignore", "#![ignore"];
-const FOLDERS: &[&str] = &["src", "shaders", "tests", "web"];
+const FOLDERS: &[&str] = &["examples", "src", "shaders", "tests", "web"];
 
 #[test]
 fn every_source_follows_the_house_rules() {

@@ -39,7 +39,7 @@ pub(crate) fn stats(answer: &Answer, seed: Option<u64>) -> String {
     let mut parts = vec![
         format!("TTFT {}", duration(timings.ttft_ms)),
         format!("{:.1} tokens/s", timings.decode_tok_s),
-        format!("{} prompt tokens ({} cached)", usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens),
+        format!("{} prompt tokens ({} cached)", usage.prompt_tokens, usage.cached_tokens),
         format!("{} answer tokens", usage.completion_tokens),
         format!("ended by {}", ended_by(answer.finish_reason)),
     ];

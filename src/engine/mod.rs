@@ -97,7 +97,7 @@ pub struct EngineOptions {
 pub struct Progress {
     /// What is under way.
     pub stage: Stage,
-    /// Of [`Stage::Weights`] bytes, of [`Stage::Shaders`] pipelines.
+    /// Pipelines in [`Stage::Shaders`], bytes in the other stages.
     pub done: u64,
     /// In the same unit; it holds for the whole stage.
     pub total: u64,
@@ -110,6 +110,8 @@ pub enum Stage {
     Weights,
     /// Pipelines.
     Shaders,
+    /// Bytes of weights that are hashed, where that takes longer than loading them. The engine itself does not hash.
+    Digest,
 }
 
 /// Pages of the KV cache.

@@ -1,5 +1,7 @@
 //! What is asked of the engine and what it answers.
 
+use serde::Serialize;
+
 use crate::{
     error::{Error, Result},
     kv::Report,
@@ -44,7 +46,7 @@ pub struct Request {
 }
 
 /// Why an answer ended by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// A stop token.
@@ -55,13 +57,34 @@ pub enum FinishReason {
     Context,
 }
 
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many tokens went in and came out. As JSON it has the names and the nesting of OpenAI's API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "OpenAiUsage")]
 pub struct Usage {
+    /// All tokens of the prompt, computed or reused.
     pub prompt_tokens: usize,
+    /// Tokens of the answer. A stop token is not counted.
     pub completion_tokens: usize,
-    /// Prompt tokens that were not computed again.
+    /// Prompt tokens whose keys and values were known, so that they were not computed again.
     pub cached_tokens: usize,
+}
+
+#[derive(Serialize)]
+struct OpenAiUsage {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    prompt_tokens_details: PromptTokensDetails,
+}
+
+#[derive(Serialize)]
+struct PromptTokensDetails {
+    cached_tokens: usize,
+}
+
+impl From<Usage> for OpenAiUsage {
+    fn from(Usage { prompt_tokens, completion_tokens, cached_tokens }: Usage) -> Self {
+        Self { prompt_tokens, completion_tokens, prompt_tokens_details: PromptTokensDetails { cached_tokens } }
+    }
 }
 
 #[doc(hidden)]

@@ -1,10 +1,11 @@
-//! What an adapter can do, as plain data: choosing a kernel variant is a pure function of a shape and these.
+//! The capabilities of an adapter as plain data. The choice of a kernel variant is a pure function of a shape and
+//! these.
 
 use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// Where shaders run. A CPU adapter (lavapipe, SwiftShader) wants other tile shapes than a GPU does.
+/// Where shaders run. A CPU adapter (lavapipe, SwiftShader) needs other tile shapes than a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AdapterKind {
     /// A driver that runs shaders on the processor.
@@ -13,44 +14,44 @@ pub enum AdapterKind {
     Gpu,
 }
 
-/// How prompts are multiplied in f16, with sums in f32: by matrices of `side` × `side` × `side` that a subgroup computes
-/// together.
+/// How prompts are multiplied in f16 with sums in f32: a subgroup multiplies matrices of `side` × `side` × `side`
+/// cooperatively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fragments {
     /// 16, or 8, as on Metal.
     pub side: u32,
-    /// The adapter has no such matrices: the shader computes what they would give, slowly, as subgroups of so many lanes would.
+    /// The adapter has no such matrices, and the shader emulates them slowly, with subgroups of so many lanes.
     pub emulated: Option<u32>,
 }
 
-/// Which kernels run where an adapter leaves a choice.
+/// Which kernels run if the adapter leaves a choice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Preset {
-    /// Prompts in f16 where the adapter multiplies matrices of it, else in f32.
+    /// Prompts in f16 if the adapter has cooperative matrices, else in f32.
     #[default]
     Auto,
-    /// All in f32.
+    /// Everything in f32.
     F32,
-    /// Prompts in f16, by emulation where the adapter multiplies no such matrices.
+    /// Prompts in f16, emulated if the adapter has no cooperative matrices.
     F16,
-    /// What every adapter can do: f32, without subgroups.
+    /// Kernels that run on every adapter: f32, without subgroups.
     Portable,
 }
 
 impl Preset {
-    /// All of them by name.
+    /// All presets by name.
     pub const ALL: [(&'static str, Self); 4] =
         [("auto", Self::Auto), ("f32", Self::F32), ("f16", Self::F16), ("portable", Self::Portable)];
 
-    /// The one of this name.
+    /// The preset of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(own, _)| *own == name).map(|(_, preset)| preset)
     }
 
-    /// The one that is asked for, else the one that the environment's `HEADSTART_KERNELS` names, else the default.
+    /// The requested preset, else the one that the variable `HEADSTART_KERNELS` names, else the default.
     ///
     /// # Errors
-    /// [`Error::Request`] for a name that is none.
+    /// [`Error::Request`] for an unknown name.
     pub(crate) fn chosen(asked: Option<Self>) -> Result<Self> {
         let named = std::env::var("HEADSTART_KERNELS").ok().filter(|name| asked.is_none() && !name.is_empty());
         let Some(name) = named else { return Ok(asked.unwrap_or_default()) };
@@ -64,11 +65,11 @@ impl Preset {
 /// Limits and features of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caps {
-    /// What tile shapes are chosen for.
+    /// The kind of adapter, which decides the tile shapes.
     pub kind: AdapterKind,
-    /// Size of a subgroup when subgroup operations can be used and every subgroup has that size.
+    /// Size of a subgroup, if subgroup operations are usable and all subgroups have this size.
     pub subgroup: Option<u32>,
-    /// How prompts are multiplied in f16; `None`: they are in f32.
+    /// How prompts are multiplied in f16; `None` if they are in f32.
     pub fragments: Option<Fragments>,
     /// Largest storage binding, bytes.
     pub max_binding: u64,
@@ -80,12 +81,12 @@ pub struct Caps {
     pub workgroup_memory: u32,
     /// Alignment of the offset of a storage binding, bytes.
     pub binding_alignment: u64,
-    /// The device tells when a dispatch begins and ends.
+    /// Whether the device has timestamps for the begin and end of a dispatch.
     pub timestamps: bool,
 }
 
 impl Caps {
-    /// The guaranteed limits of WebGPU, without subgroups: what every browser gives.
+    /// The limits that WebGPU guarantees in every browser, without subgroups.
     pub fn webgpu_default(kind: AdapterKind) -> Self {
         Self {
             kind,
@@ -100,16 +101,16 @@ impl Caps {
         }
     }
 
-    /// The class of what prompts compute: within one, a row is the same bits whatever runs beside it.
+    /// The numeric class of prompts. Within a class, a row's bits do not depend on what runs beside it.
     pub fn numerics(&self) -> Numerics {
         Numerics { fragment: self.fragments.map(|fragments| fragments.side) }
     }
 }
 
-/// What the bits of a prompt's rows depend on beside the adapter.
+/// What the bits of a prompt's rows depend on, besides the adapter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Numerics {
-    /// Operands are f16, and so many products are summed at a time; `None`: all is f32.
+    /// The operands are f16, and so many products are summed at a time; `None` if everything is f32.
     pub fragment: Option<u32>,
 }
 
@@ -120,6 +121,6 @@ impl fmt::Display for Numerics {
 }
 
 impl Numerics {
-    /// All that there are.
+    /// All classes.
     pub const ALL: [Self; 3] = [Self { fragment: None }, Self { fragment: Some(16) }, Self { fragment: Some(8) }];
 }

@@ -1,4 +1,5 @@
-//! Kernels to pipelines. Compilers of drivers take up to a second for one, and natively several at once are no slower.
+//! Compiles kernels into pipelines. A driver takes up to a second for one; natively, several in parallel take no
+//! longer.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -6,13 +7,13 @@ use super::{Access, Gpu, Kernel, shader, sites::Pipeline};
 use crate::error::{Error, Result};
 
 impl Gpu {
-    /// Compiles `kernel` unless it already is.
+    /// Compiles `kernel`, unless that was done before.
     pub async fn compile(&mut self, kernel: &Arc<Kernel>) -> Result<()> {
         self.compile_all([kernel], &mut |_, _| {}).await
     }
 
-    /// Compiles those of `kernels` that are not yet, and tells `progress` how many of how many there are. Ends with the first that
-    /// fails.
+    /// Compiles those of `kernels` that are not compiled yet. `progress` gets the number done and the total. Stops at
+    /// the first failure.
     pub(crate) async fn compile_all(
         &mut self,
         kernels: impl IntoIterator<Item = &Arc<Kernel>>,
@@ -36,7 +37,7 @@ impl Gpu {
         let compiled = on_threads(&self.compiler(), &todo, |kernel, pipeline| add(self, kernel, pipeline));
         #[cfg(target_arch = "wasm32")]
         let compiled = Ok(());
-        // What others reported meanwhile is not for those who come next.
+        // Errors reported meanwhile must not surface in later calls.
         let checked = self.check();
         compiled.and(checked)
     }
@@ -47,7 +48,7 @@ impl Gpu {
     }
 }
 
-/// What it takes to compile, on whichever thread.
+/// Everything needed to compile, on any thread.
 struct Compiler {
     device: wgpu::Device,
     library: shader::Library,
@@ -102,11 +103,11 @@ impl Compiler {
     }
 }
 
-/// More threads do not help: the longest program decides.
+/// More threads do not help: the slowest compilation decides.
 #[cfg(not(target_arch = "wasm32"))]
 const MOST_THREADS: usize = 8;
 
-/// Compiles all of `todo`, each on a thread that is free, and gives them to `done` as they come.
+/// Compiles all of `todo` on free threads and hands each to `done` when it is ready.
 #[cfg(not(target_arch = "wasm32"))]
 fn on_threads(compiler: &Compiler, todo: &[&Arc<Kernel>], mut done: impl FnMut(&Arc<Kernel>, Pipeline)) -> Result<()> {
     use std::{
@@ -124,7 +125,7 @@ fn on_threads(compiler: &Compiler, todo: &[&Arc<Kernel>], mut done: impl FnMut(&
             let (next, sender) = (&next, sender.clone());
             scope.spawn(move || {
                 while let Some(kernel) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    // Nobody listens behind one that failed.
+                    // After a failure nobody receives any more.
                     if sender.send((*kernel, pollster::block_on(compiler.pipeline(kernel)))).is_err() {
                         break;
                     }

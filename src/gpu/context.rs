@@ -1,4 +1,4 @@
-//! The device: one adapter, its queue, the buffers, pipelines and bind groups made on it.
+//! The device: one adapter with its queue, and the buffers, pipelines and bind groups created on it.
 
 use std::{
     collections::HashMap,
@@ -8,12 +8,12 @@ use std::{
 use super::{Buffer, Caps, Preset, features::Wanted, shader::Library, sites::Sites};
 use crate::error::{Error, Result};
 
-/// What a person wants to know about the adapter in use.
+/// What to tell a person about the adapter in use.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct AdapterInfo {
-    /// As the driver gives it.
+    /// The name, as the driver reports it.
     pub name: String,
-    /// The interface it is reached by, such as `vulkan`.
+    /// The graphics API, such as `vulkan`.
     pub backend: String,
     /// Name and version of the driver; may be empty.
     pub driver: String,
@@ -27,7 +27,7 @@ impl std::fmt::Display for AdapterInfo {
     }
 }
 
-/// Work done since the device was made; every figure holds on every GPU.
+/// Work done since the device was created. The figures are the same on every GPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) submits: u64,
@@ -35,11 +35,11 @@ pub(crate) struct Tally {
     pub(crate) bind_groups_created: u64,
     pub(crate) bytes_uploaded: u64,
     pub(crate) bytes_read_back: u64,
-    /// Bytes that dispatches read by design, see [`Cost`](super::Cost).
+    /// Bytes that dispatches read, by their [`Cost`](super::Cost).
     pub(crate) bytes_read: u64,
 }
 
-/// A device, its queue and everything made on it. Not shared: it lives on one thread.
+/// A device, its queue and everything created on it. It stays on one thread.
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -58,15 +58,16 @@ pub struct Gpu {
 struct Trouble {
     /// The first error since the last check.
     error: Option<String>,
-    /// Why the device was lost. For good.
+    /// Why the device was lost. This never clears.
     lost: Option<String>,
 }
 
 impl Gpu {
-    /// Opens the adapter that `WGPU_ADAPTER_NAME`/`WGPU_BACKEND` ask for, else the fastest one, with what `preset` may use of it.
+    /// Opens the adapter that `WGPU_ADAPTER_NAME` and `WGPU_BACKEND` select, else the fastest one, with the features
+    /// that `preset` may use.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where there is none, or it cannot do what `preset` asks for.
+    /// [`Error::NoAdapter`] if there is none, or if it lacks what `preset` requires.
     pub async fn open(library: Library, preset: Preset) -> Result<Self> {
         let adapter = adapter().await?;
         let info = adapter.get_info();
@@ -116,12 +117,12 @@ impl Gpu {
         &self.info
     }
 
-    /// What the device was opened with.
+    /// The capabilities that the device was opened with.
     pub fn caps(&self) -> &Caps {
         &self.caps
     }
 
-    /// Uses `caps`, which has no more than [`Gpu::caps`], from now on.
+    /// Restricts the capabilities to `caps`, a subset of [`Gpu::caps`].
     pub fn restrict(&mut self, caps: Caps) {
         self.caps = caps;
     }
@@ -130,7 +131,8 @@ impl Gpu {
         self.tally
     }
 
-    /// Allocates `size` bytes (rounded up to 4), zeroed. `what` and `fix` go into the error when there is no room.
+    /// Allocates `size` zeroed bytes, rounded up to a multiple of 4. `what` and `fix` go into the error if memory is
+    /// short.
     pub async fn alloc(&mut self, what: &str, size: u64, fix: &'static str) -> Result<Buffer> {
         let size = size.max(4).next_multiple_of(4);
         if size > self.caps.max_buffer {
@@ -159,7 +161,7 @@ impl Gpu {
         }
     }
 
-    /// Frees a buffer and every bind group that names it.
+    /// Frees a buffer and every bind group that refers to it.
     pub fn free(&mut self, buffer: Buffer) {
         if let Some(raw) = self.buffers.remove(&buffer.id) {
             raw.destroy();
@@ -173,8 +175,8 @@ impl Gpu {
         self.queue.write_buffer(&self.buffers[&buffer.id], offset, bytemuck::cast_slice(words));
     }
 
-    /// Writes `parts`, each behind the one before, from the start of `buffer`, before the next submit: one upload, to which they are
-    /// copied once.
+    /// Writes `parts` back to back from the start of `buffer`, before the next submit. It is one upload, into which
+    /// each part is copied once.
     pub(crate) fn write_parts(&mut self, buffer: Buffer, parts: &[&[u32]]) -> Result<()> {
         let bytes = 4 * parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let Some(size) = wgpu::BufferSize::new(bytes) else { return Ok(()) };
@@ -191,21 +193,21 @@ impl Gpu {
         Ok(())
     }
 
-    /// Hands pending writes to the device and waits until it has taken them, so that staging memory is given back.
+    /// Submits pending writes and waits for them, so that staging memory is released.
     pub fn flush(&mut self) -> Result<()> {
         self.queue.submit([]);
         self.poll_until(None)
     }
 
-    /// Waits until a submission is done, the last one by default, and its callbacks have run. In a browser callbacks run by
-    /// themselves, and it returns at once.
+    /// Waits until a submission, by default the last one, is done and its callbacks have run. In a browser callbacks
+    /// run on their own, and it returns at once.
     pub(super) fn poll_until(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let polled = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         self.check()?;
         polled.map(|_| ()).map_err(|e| Error::Gpu { problem: e.to_string() })
     }
 
-    /// That the device was lost, else the first error it reported since the last check.
+    /// Fails if the device was lost, else with the first error reported since the last check.
     pub(super) fn check(&self) -> Result<()> {
         let mut trouble = lock(&self.trouble);
         if let Some(problem) = trouble.lost.clone() {
@@ -214,14 +216,14 @@ impl Gpu {
         trouble.error.take().map_or(Ok(()), |problem| Err(Error::Gpu { problem }))
     }
 
-    /// As [`Gpu::check`], after what the device may be about to report: a browser tells of a failure first and of its cause
-    /// a moment later.
+    /// As [`Gpu::check`], but first lets pending reports arrive: a browser reports a failure first and its cause a
+    /// moment later.
     pub(super) async fn check_late(&self) -> Result<()> {
         self.device.push_error_scope(wgpu::ErrorFilter::Validation).pop().await;
         self.check()
     }
 
-    /// Gives the device up, as when a driver resets it, and all its memory at once. What follows fails with
+    /// Destroys the device and frees all its memory at once, as a driver reset would. Later operations fail with
     /// [`Error::DeviceLost`].
     pub fn destroy(&self) {
         self.device.destroy();

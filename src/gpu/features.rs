@@ -1,9 +1,9 @@
-//! What a device is asked for, of what its adapter has.
+//! Which of an adapter's features and limits a device requests.
 
 use super::{AdapterKind, Caps, Fragments, Preset};
 use crate::error::{Error, Result};
 
-/// A device to request, and what it can do.
+/// The description of a device to request, and its capabilities.
 pub(super) struct Wanted {
     pub(super) features: wgpu::Features,
     pub(super) experimental_features: wgpu::ExperimentalFeatures,
@@ -13,7 +13,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// # Errors
-    /// [`Error::NoAdapter`] where the adapter cannot do what `preset` asks for.
+    /// [`Error::NoAdapter`] if the adapter lacks what `preset` requires.
     pub(super) fn of(adapter: &wgpu::Adapter, preset: Preset) -> Result<Self> {
         let (info, supported) = (adapter.get_info(), adapter.limits());
         let kind = match info.device_type {
@@ -27,7 +27,7 @@ impl Wanted {
         }
         let fragments = match preset {
             Preset::F32 | Preset::Portable => None,
-            // One on the CPU has them too, and is faster without.
+            // CPU adapters have subgroups too, but are faster without them.
             Preset::Auto if kind == AdapterKind::Cpu => None,
             Preset::Auto => cooperative(adapter),
             Preset::F16 if has(wgpu::Features::SHADER_F16) => {
@@ -51,7 +51,8 @@ impl Wanted {
             limits.max_compute_workgroup_storage_size = supported.max_compute_workgroup_storage_size;
         }
         let experimental_features = match features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-            // SAFETY: kernels load and store matrices within their own workgroup memory only, and prove themselves before use.
+            // SAFETY: kernels load and store matrices only within their own workgroup memory, and are tested against a
+            // known product before use.
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
         };
@@ -71,7 +72,7 @@ impl Wanted {
     }
 }
 
-/// The matrices that subgroups of the adapter multiply, of f16 with sums in f32: the largest.
+/// The largest f16 matrices with sums in f32 that the adapter's subgroups multiply.
 fn cooperative(adapter: &wgpu::Adapter) -> Option<Fragments> {
     let needed =
         wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;

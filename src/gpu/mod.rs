@@ -1,7 +1,7 @@
-//! Everything that knows wgpu and nothing about language models.
+//! Everything that knows wgpu. Nothing here knows about language models.
 //!
-//! Work for the GPU is data ([`recording::Recording`]); `submit` is the one place that replays it, [`readback`] the one
-//! place that maps a buffer. Pipelines and bind groups are made once and kept, so a steady step makes none.
+//! GPU work is data ([`recording::Recording`]). Only `submit` replays it, and only [`readback`] maps a buffer.
+//! Pipelines and bind groups are created once and kept, so a steady step creates none.
 
 #[doc(hidden)]
 mod buffer;

@@ -1,4 +1,4 @@
-//! Where the time of a recording goes, command by command: by timestamps of the device, else by the host's clock.
+//! Times a recording command by command, with the device's timestamps or else the host's clock.
 
 use std::time::Duration;
 
@@ -12,27 +12,28 @@ use crate::error::Result;
 pub struct Sample {
     /// A dispatch's kernel with its definitions, or `copy`.
     pub label: String,
-    /// By its formulas.
+    /// Its cost by formula.
     pub cost: Cost,
-    /// How long it took.
+    /// Its duration.
     pub time: Duration,
 }
 
 /// One run of a recording.
 #[derive(Debug, Clone)]
 pub struct Timed {
-    /// In order. Where there is a `stretch`, of dispatches alone; else of every command, the wait for the device included.
+    /// The commands in order. With a `stretch` they are dispatches only; without, every command is included, and its
+    /// time contains the wait for the device.
     pub samples: Vec<Sample>,
-    /// By timestamps of the device.
+    /// The span by the device's timestamps.
     pub stretch: Option<Stretch>,
 }
 
-/// From the first timestamp of a run to the last.
+/// The time from the first timestamp of a run to the last.
 #[derive(Debug, Clone, Copy)]
 pub struct Stretch {
-    /// How long that is.
+    /// Its duration.
     pub whole: Duration,
-    /// What of it lies in no dispatch: copies, and the device's way from one dispatch to the next.
+    /// The part outside dispatches: copies, and gaps between dispatches.
     pub gaps: Duration,
 }
 
@@ -41,10 +42,10 @@ pub(super) struct Queries {
     sets: Vec<(wgpu::QuerySet, u32)>,
 }
 
-/// Dispatches of a set.
+/// Dispatches in a query set.
 const OF_A_SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
-/// Bytes of the buffers between which the device's rate is measured: more than caches hold.
+/// Bytes of the buffers used to measure the copy rate: more than caches hold.
 const COPIED: u64 = 128 << 20;
 const COPIES: u64 = 4;
 const ROUNDS: usize = 4;
@@ -59,7 +60,7 @@ impl Queries {
         Self { sets: (0..dispatches).step_by(OF_A_SET).map(set).collect() }
     }
 
-    /// What the pass of a dispatch writes.
+    /// The timestamps that the pass of a dispatch writes.
     pub(super) fn of(&self, dispatch: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         let first = 2 * (dispatch % OF_A_SET) as u32;
         wgpu::ComputePassTimestampWrites {
@@ -71,8 +72,8 @@ impl Queries {
 }
 
 impl Gpu {
-    /// Runs `recording`, whose kernels must have been compiled, once and times it. With timestamps it is one submit, and each
-    /// dispatch a pass of its own; without, each command is submitted and waited for, which costs a round trip.
+    /// Runs and times `recording` once; its kernels must have been compiled. With timestamps it is one submit with one
+    /// pass a dispatch. Without, every command is submitted and awaited on its own, which costs a round trip each.
     pub async fn profile(&mut self, recording: &Recording) -> Result<Timed> {
         self.poll_until(None)?;
         if self.caps().timestamps { self.by_device(recording).await } else { self.by_host(recording) }
@@ -111,11 +112,12 @@ impl Gpu {
         Ok(Timed { samples, stretch: None })
     }
 
-    /// Bytes a second, read and written, at which the device copies one large buffer to another, the best of a few rounds;
-    /// `None` without timestamps. `mark`, which may run any number of times, stands between the rounds to tell when they end.
+    /// Bytes a second, counting reads and writes, at which the device copies one large buffer to another: the best of a
+    /// few rounds. `None` without timestamps. `mark` is a repeatable dispatch that separates the rounds, so that its
+    /// timestamps show when they end.
     ///
     /// # Errors
-    /// [`Error::GpuMemory`](crate::error::Error::GpuMemory) where there is no room for the buffers.
+    /// [`Error::GpuMemory`](crate::error::Error::GpuMemory) if there is no memory for the buffers.
     pub(crate) async fn copy_rate(&mut self, mark: &Dispatch) -> Result<Option<f64>> {
         if !self.caps().timestamps {
             return Ok(None);
@@ -149,7 +151,8 @@ impl Gpu {
         Ok(rounds.filter(|&nanoseconds| nanoseconds > 0).min().map(|least| bytes as f64 / (least as f64 * 1e-9)))
     }
 
-    /// When each dispatch began and ended, in nanoseconds since the first began. Runs `recording` in one submit.
+    /// Runs `recording` in one submit. Returns when each dispatch began and ended, in nanoseconds since the first
+    /// began.
     async fn timestamps(&mut self, recording: &Recording) -> Result<Vec<[u64; 2]>> {
         let count = recording.dispatches().count();
         let queries = Queries::new(&self.device, count);

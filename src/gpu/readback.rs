@@ -1,18 +1,18 @@
-//! The one `map_async`: bytes from the GPU to the host, the same way natively and on the web.
+//! The only `map_async`: reads bytes back from the GPU, in the same way natively and on the web.
 
 use std::{cell::RefCell, rc::Rc};
 
 use super::{Gpu, Recording, Slice, signal::Signal};
 use crate::error::{Error, Result};
 
-/// Staging memory for readbacks, reused from one to the next: a reading is finished before the next one starts.
+/// Staging memory, reused for every readback: a reading must finish before the next one starts.
 #[derive(Default, Clone)]
 pub struct Staging(Rc<RefCell<Option<wgpu::Buffer>>>);
 
-/// Bytes on their way to the host. Dropping it gives the staging memory back.
+/// A readback in progress. Dropping it releases the staging memory.
 pub(crate) struct Reading {
     target: wgpu::Buffer,
-    /// It is mapped, or about to be.
+    /// Whether the buffer is mapped or about to be.
     holds: bool,
     size: u64,
     index: wgpu::SubmissionIndex,
@@ -28,7 +28,7 @@ impl Drop for Reading {
 }
 
 impl Gpu {
-    /// Runs `recording` and brings `source` back, in the same submit.
+    /// Runs `recording` and reads `source` back, in one submit.
     pub async fn submit_and_read(
         &mut self,
         recording: &Recording,
@@ -39,7 +39,7 @@ impl Gpu {
         self.finish_reading(reading).await
     }
 
-    /// Runs `recording` and sends for `source`, in the same submit. Nothing waits for the GPU yet.
+    /// Runs `recording` and starts to read `source` back, in one submit. Does not wait for the GPU.
     pub(crate) async fn start_reading(
         &mut self,
         recording: &Recording,
@@ -51,7 +51,7 @@ impl Gpu {
         self.send_for(encoder, raw.slice(source.offset..source.offset + source.size), staging).await
     }
 
-    /// Submits what was encoded and sends for `source`, in the same submit.
+    /// Submits the encoder's commands and starts to read `source` back, in one submit.
     pub(super) async fn send_for(
         &mut self,
         mut encoder: wgpu::CommandEncoder,
@@ -70,7 +70,7 @@ impl Gpu {
         Ok(Reading { target, holds: true, size, index, mapped })
     }
 
-    /// Whether what was sent for has come. Waits for nothing.
+    /// Whether the bytes have arrived. Does not wait.
     pub(crate) fn has_come(&self, reading: &Reading) -> Result<bool> {
         let polled = self.device.poll(wgpu::PollType::Poll);
         self.check()?;
@@ -78,7 +78,7 @@ impl Gpu {
         Ok(reading.mapped.is_there())
     }
 
-    /// Waits for what was sent for, and for nothing that was submitted after it.
+    /// Waits for the bytes, and for nothing that was submitted later.
     pub(crate) async fn finish_reading(&mut self, mut reading: Reading) -> Result<Vec<u32>> {
         self.poll_until(Some(reading.index.clone()))?;
         if let Err(error) = reading.mapped.wait().await {

@@ -1,17 +1,17 @@
-//! GPU work as data. A recording knows what it will cost before anything runs; tests count and inspect it without a GPU.
+//! GPU work as data. A recording's cost is known before anything runs, and tests inspect it without a GPU.
 
 use std::sync::Arc;
 
 use super::{Kernel, Slice};
 
-/// What a dispatch moves and computes.
+/// The memory traffic and arithmetic of a dispatch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Bytes, each of an operand counted once per read that reaches memory by design.
+    /// Bytes read. An operand counts once for every read that reaches memory by design.
     pub read: u64,
     /// Bytes.
     pub written: u64,
-    /// Operations on floats of its formula, 2 a multiply-add; 0 for what chooses and moves.
+    /// Floating-point operations of its formula, 2 a multiply-add; 0 for kernels that only select or move data.
     pub flops: u64,
 }
 
@@ -45,7 +45,7 @@ impl Recording {
         self.commands.push(Command::Dispatch(Dispatch { kernel: kernel.clone(), bindings, groups, cost }));
     }
 
-    /// Copies `from` to `to`; sizes must be equal and the buffers different.
+    /// Copies `from` to `to`. The sizes must be equal and the buffers different.
     pub(crate) fn copy(&mut self, from: Slice, to: Slice) {
         debug_assert!(from.size == to.size && from.buffer.id != to.buffer.id);
         self.commands.push(Command::Copy { from, to });

@@ -1,4 +1,4 @@
-//! The WGSL preprocessor: what lets one `.wgsl` file be many permutations and share code.
+//! The WGSL preprocessor. It lets one `.wgsl` file have many permutations and share code with others.
 //!
 //! Directives stand on their own line:
 //! - `#import path` inserts another shader file, once;
@@ -117,7 +117,7 @@ impl Expander<'_> {
         Ok(out)
     }
 
-    /// A sum of products and quotients of numbers and names, such as `i*4+1` or `R/2`.
+    /// Evaluates a sum of products and quotients of numbers and names, such as `i*4+1` or `R/2`.
     fn value(&self, text: &str, scope: &[(String, u32)]) -> Result<u32> {
         let mut sum = 0;
         for term in text.split('+') {

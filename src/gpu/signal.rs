@@ -1,4 +1,4 @@
-//! What a callback of the device tells a future, once.
+//! A value that a callback of the device passes to a future, once.
 
 use std::{
     future::poll_fn,
@@ -18,7 +18,7 @@ impl<T> Signal<T> {
         Self(Arc::new(Mutex::new(State { value: None, waker: None })))
     }
 
-    /// The other end, for the callback.
+    /// The sending end, for the callback.
     pub(crate) fn sender(&self) -> impl FnOnce(T) + Send + use<T>
     where
         T: Send + 'static,
@@ -33,7 +33,7 @@ impl<T> Signal<T> {
         }
     }
 
-    /// Whether [`wait`](Self::wait) would give something at once.
+    /// Whether [`wait`](Self::wait) would return at once.
     pub(crate) fn is_there(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).value.is_some()
     }

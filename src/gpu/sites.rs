@@ -1,5 +1,5 @@
-//! Pipelines, and the bind groups of the places that dispatch them. A place is known by where its kernel lies in memory, so
-//! that a steady step hashes no definitions and copies no key.
+//! Pipelines, and bind groups by dispatch site. A site is identified by the address of its kernel, so that a steady
+//! step hashes no definitions and copies no key.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,10 +18,10 @@ pub(super) struct Sites {
 }
 
 struct Site {
-    /// Held, so that its address stays its own.
+    /// Kept alive, so that its address stays unique.
     kernel: Arc<Kernel>,
     pipeline: usize,
-    /// A few: one for each span that the place is recorded for.
+    /// A few bind groups, one for each span that the site is recorded with.
     groups: Vec<(Vec<Slice>, wgpu::BindGroup)>,
 }
 
@@ -35,7 +35,8 @@ impl Sites {
         self.pipelines.push(pipeline);
     }
 
-    /// What to set for a dispatch of a kernel that was compiled; `make` makes its bind group where there is none yet.
+    /// The pipeline and bind group for a dispatch of a compiled kernel. `make` creates the bind group if there is none
+    /// yet.
     pub(super) fn bind(
         &mut self,
         dispatch: &Dispatch,
@@ -57,7 +58,7 @@ impl Sites {
         (&pipeline.raw, &site.groups[index].1)
     }
 
-    /// Forgets the bind groups that name a buffer.
+    /// Drops the bind groups that refer to a buffer.
     pub(super) fn forget(&mut self, buffer: u32) {
         for site in self.by_address.values_mut() {
             site.groups.retain(|(slices, _)| slices.iter().all(|slice| slice.buffer.id != buffer));

@@ -1,18 +1,18 @@
-//! The one place that replays recordings.
+//! The only place that replays recordings.
 
 use super::{Command, Dispatch, Gpu, Recording, profile::Queries, signal::Signal};
 use crate::error::Result;
 
-/// The end of a submit.
+/// Marks the completion of a submit.
 pub(crate) struct Fence {
     index: wgpu::SubmissionIndex,
     done: Signal<()>,
 }
 
 impl Gpu {
-    /// Runs `recording` in one submit: neighbouring dispatches share a compute pass.
+    /// Runs `recording` in one submit. Neighbouring dispatches share a compute pass.
     ///
-    /// Every kernel must have been compiled ([`Gpu::compile`]); bind groups are made at first use and kept.
+    /// Every kernel must have been compiled ([`Gpu::compile`]). Bind groups are created at first use and kept.
     pub fn submit(&mut self, recording: &Recording) -> Result<()> {
         let encoder = self.encode(&recording.commands, None)?;
         self.queue.submit([encoder.finish()]);
@@ -20,7 +20,7 @@ impl Gpu {
         self.check()
     }
 
-    /// As [`Gpu::submit`], and what to wait for until it is done.
+    /// As [`Gpu::submit`], and returns a fence to wait for.
     pub(crate) fn submit_fenced(&mut self, recording: &Recording) -> Result<Fence> {
         let encoder = self.encode(&recording.commands, None)?;
         let index = self.queue.submit([encoder.finish()]);
@@ -39,14 +39,15 @@ impl Gpu {
         self.check()
     }
 
-    /// Makes the bind groups that `recording` needs, without running it.
+    /// Creates the bind groups that `recording` needs, without running it.
     pub(crate) fn prepare(&mut self, recording: &Recording) {
         for dispatch in recording.dispatches() {
             self.bind(dispatch, |_, _| {});
         }
     }
 
-    /// Neighbouring dispatches share a compute pass; where there are `queries`, each has one of its own, which writes them.
+    /// Encodes commands. Neighbouring dispatches share a compute pass; with `queries`, each has its own pass, which
+    /// writes them.
     pub(super) fn encode(&mut self, commands: &[Command], queries: Option<&Queries>) -> Result<wgpu::CommandEncoder> {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let (mut at, mut passes) = (0, 0);
@@ -78,7 +79,7 @@ impl Gpu {
         Ok(encoder)
     }
 
-    /// Gives `set` what to set for a dispatch; makes its bind group where it is missing.
+    /// Passes the pipeline and bind group of a dispatch to `set`. Creates a missing bind group.
     fn bind(&mut self, dispatch: &Dispatch, set: impl FnOnce(&wgpu::ComputePipeline, &wgpu::BindGroup)) {
         let Self { sites, device, buffers, tally, .. } = self;
         let (pipeline, group) = sites.bind(dispatch, |layout| {
@@ -103,7 +104,7 @@ impl Gpu {
         set(pipeline, group);
     }
 
-    /// What recordings cost the host: encodes one and lets it go, unsubmitted.
+    /// Encodes a recording and discards it unsubmitted, to measure what it costs the host.
     pub(crate) fn rehearse(&mut self, recording: &Recording) -> Result<()> {
         let tally = self.tally;
         drop(self.encode(&recording.commands, None)?.finish());

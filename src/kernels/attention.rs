@@ -1,7 +1,7 @@
 //! Attention over pages: see `shaders/attention.wgsl`.
 //!
-//! Prompt rows go through all that they see in one pass; a decode row's long context is cut into splits, whose partial
-//! results `attention_merge` joins exactly.
+//! Prompt rows traverse everything they see in one pass. A decode row's long context is cut into splits, whose partial
+//! results `attention_merge` combines exactly.
 
 use std::sync::Arc;
 
@@ -10,30 +10,31 @@ use crate::gpu::{Access, AdapterKind, Caps, Cost, Fragments, Kernel, Recording, 
 
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
 
-/// What becomes of the products of queries and keys.
+/// How the products of queries and keys become scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
-    /// They are multiplied by it.
+    /// The factor of the products.
     pub scale: f32,
-    /// Then they become `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
+    /// If set, scores become `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
     pub cap: Option<f32>,
-    /// The last tokens that a token sees, itself among them (sliding windows, arXiv 2004.05150); all where `None`.
+    /// The number of last tokens that a token sees, including itself (sliding windows, arXiv 2004.05150); `None` for
+    /// all.
     pub window: Option<usize>,
 }
 
 impl Scores {
-    /// All that came before, by the root of a head's size.
+    /// Full context, scaled by the root of a head's size.
     pub fn of(head_dim: usize) -> Self {
         Self { scale: 1.0 / (head_dim as f32).sqrt(), cap: None, window: None }
     }
 
-    /// Tokens that a row behind `context` tokens sees at most.
+    /// Most tokens that a row with `context` tokens sees.
     fn seen(&self, context: usize) -> usize {
         self.window.map_or(context, |window| window.min(context))
     }
 
-    /// Tokens that the rows of a span see, in all. Exact for rows of one sequence; of several, as if each decode row had the longest
-    /// context, and prompt rows were the last of that.
+    /// Total tokens that the rows of a span see. It is exact for rows of one sequence. For several, each decode row
+    /// counts with the longest context, and prompt rows count as its last rows.
     fn seen_by(&self, span: &Span) -> u64 {
         let by_all_up_to = |tokens: usize| {
             let (most, tokens) = (self.seen(tokens) as u64, tokens as u64);
@@ -45,37 +46,37 @@ impl Scores {
         }
     }
 
-    /// Splits of `split` tokens or more that a row of `context` tokens or fewer meets at most.
+    /// Most splits of at least `split` tokens for a row of at most `context` tokens.
     pub(super) fn splits(&self, context: usize, split: usize) -> usize {
         context.div_ceil(split).min((self.seen(context) - 1).div_ceil(split) + 1).min(MOST_SPLITS)
     }
 }
 
-/// Where the lanes of a workgroup meet.
+/// How the lanes of a workgroup share data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// In the registers of one subgroup: `shaders/attention/rows.wgsl`.
+    /// Through the registers of one subgroup: `shaders/attention/rows.wgsl`.
     Rows,
-    /// In workgroup memory: `shaders/attention/group.wgsl`.
+    /// Through workgroup memory: `shaders/attention/group.wgsl`.
     Group,
-    /// In matrices of f16 that subgroups multiply: `shaders/attention/fragments.wgsl`.
+    /// Through f16 matrices that subgroups multiply: `shaders/attention/fragments.wgsl`.
     Fragments,
 }
 
-/// How a tile of query rows goes through the tokens that it sees.
+/// How a tile of query rows traverses the tokens that it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
     pub shape: Shape,
     pub lanes: usize,
     /// Query rows of a tile: all of one sequence.
     pub rows: usize,
-    /// Tokens of each split at least, see [`split`]; `None`: all in one pass.
+    /// Least tokens of each split, see [`split`]; `None` for one pass.
     pub split: Option<usize>,
 }
 
-/// The variant for a span of `class` whose longest context is `context`, where partial results have room for contexts of
-/// `room` tokens. Within a class and a room all have the same lanes, and one pass is the same as one split, so that a row's
-/// bits do not depend on the rows beside it.
+/// The variant for a span of `class` with the longest context `context`, where the buffer of partial results fits
+/// contexts of `room` tokens. Within a class and a room all variants have the same lanes, and one pass equals one
+/// split, so a row's bits do not depend on the rows beside it.
 pub fn choose(heads: &Heads, caps: &Caps, class: Class, room: usize, context: usize) -> Variant {
     let rows = tile_rows(caps, heads, class);
     let split = split(caps.kind, room);
@@ -83,7 +84,7 @@ pub fn choose(heads: &Heads, caps: &Caps, class: Class, room: usize, context: us
         _ if class == Class::Prompt && Flash::of(heads, caps).is_some() => (Shape::Fragments, FLASH_LANES),
         (AdapterKind::Cpu, Some(size @ (8 | 16))) => (Shape::Rows, size as usize),
         (AdapterKind::Cpu, _) => (Shape::Group, PAGE),
-        // A decode row is one of few query rows, so that there may be room for a lane to each token of a split.
+        // There are few decode rows, so workgroup memory may allow one lane for each token of a split.
         (AdapterKind::Gpu, _) => {
             let fits = Group::of(heads, rows, 128).bytes(heads) <= caps.workgroup_memory as usize;
             (Shape::Group, if class == Class::Decode && split >= 128 && fits { 128 } else { 64 })
@@ -93,7 +94,7 @@ pub fn choose(heads: &Heads, caps: &Caps, class: Class, room: usize, context: us
     Variant { shape, lanes, rows, split }
 }
 
-/// All that [`choose`] gives.
+/// All variants that [`choose`] can return.
 pub fn variants(heads: &Heads, caps: &Caps, room: usize) -> [Variant; 3] {
     [(Class::Prompt, room), (Class::Decode, 1), (Class::Decode, usize::MAX)]
         .map(|(class, context)| choose(heads, caps, class, room, context))
@@ -108,9 +109,9 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
     }
     match (class, caps.kind) {
         (Class::Decode, _) => 1,
-        // Rows × dims that still fit the registers of a CPU's vector unit and its first cache.
+        // Rows × dims that fit a CPU's vector registers and its first-level cache.
         (Class::Prompt, AdapterKind::Cpu) => (64 / (heads.group() * heads.head_dim.div_ceil(8))).clamp(1, 4),
-        // 16 query rows share what is read of K and V, as long as they take no more than half of the workgroup memory.
+        // 16 query rows share each read of K and V, if they take at most half of the workgroup memory.
         (Class::Prompt, AdapterKind::Gpu) => {
             let room = caps.workgroup_memory as usize / 8 / heads.head_dim;
             (room.min(16) / heads.group()).clamp(1, 8)
@@ -121,8 +122,8 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
 /// Most splits of a row.
 const MOST_SPLITS: usize = 64;
 
-/// Tokens of a split at least where the longest context is `room`: short ones keep a GPU's many units busy. A row that has
-/// over [`MOST_SPLITS`] of them has longer ones, see `shaders/shared/splits.wgsl`.
+/// Least tokens of a split, where the longest context is `room`. Short splits keep a GPU's many units busy. A row that
+/// would have over [`MOST_SPLITS`] of them gets longer ones, see `shaders/shared/splits.wgsl`.
 pub fn split(kind: AdapterKind, room: usize) -> usize {
     match kind {
         AdapterKind::Cpu => 256,
@@ -131,12 +132,12 @@ pub fn split(kind: AdapterKind, room: usize) -> usize {
     }
 }
 
-/// Splits of any row where the longest context is `room` at most.
+/// Most splits of any row, where the longest context is `room`.
 pub fn most_splits(kind: AdapterKind, room: usize) -> usize {
     room.div_ceil(split(kind, room)).min(MOST_SPLITS)
 }
 
-/// The definitions that `shared/splits.wgsl` and the places of partial results need.
+/// The definitions for `shared/splits.wgsl` and for the layout of partial results.
 pub(super) fn split_defines(kind: AdapterKind, room: usize) -> [(&'static str, u32); 4] {
     [
         ("SPLIT", split(kind, room) as u32),
@@ -152,7 +153,7 @@ pub fn partial_bytes(kind: AdapterKind, heads: &Heads, rows: usize, room: usize)
     (rows * splits) as u64 * (heads.heads * (heads.head_dim + 2) * 4) as u64
 }
 
-/// What lies in workgroup memory: see `shaders/attention/group.wgsl`.
+/// The layout of workgroup memory, see `shaders/attention/group.wgsl`.
 struct Group {
     lanes: usize,
     quads: usize,
@@ -178,7 +179,7 @@ impl Group {
 
 /// Lanes of a workgroup of fragments.
 const FLASH_LANES: usize = 128;
-/// Parts of its output: a subgroup's, on most adapters.
+/// Parts of its output; on most adapters, one for each subgroup.
 const FLASH_PARTS: usize = FLASH_LANES / 32;
 
 /// A tile of fragments: see `shaders/attention/fragments.wgsl`.
@@ -193,7 +194,7 @@ struct Flash {
 }
 
 impl Flash {
-    /// The largest that heads divide and workgroup memory has room for.
+    /// The largest tile that divides the heads and fits workgroup memory.
     fn of(heads: &Heads, caps: &Caps) -> Option<Self> {
         let Fragments { side, emulated } = caps.fragments?;
         let side = side as usize;
@@ -209,12 +210,12 @@ impl Flash {
         [(64, 64), (64, 32), (32, 32), (32, 16)].map(of).into_iter().find(fits)
     }
 
-    /// Halves that hold keys, and weights after them.
+    /// Halves for keys, later reused for weights.
     fn keys(&self, heads: &Heads) -> usize {
         (heads.head_dim * (self.tokens + 8)).max(self.tokens * (self.rows + 8))
     }
 
-    /// Scores, and matrices of the output after them.
+    /// Words for scores, later reused for matrices of the output.
     fn scores(&self) -> usize {
         (self.rows * self.tokens).max(FLASH_PARTS * self.side * self.side)
     }
@@ -248,13 +249,13 @@ pub struct Attention {
     heads: Heads,
     scores: Scores,
     caps: Caps,
-    /// The longest context that partial results have room for.
+    /// The longest context that the buffer of partial results fits.
     room: usize,
     kernels: [(Variant, Arc<Kernel>); 3],
 }
 
 impl Attention {
-    /// `context`: the longest context that partial results have room for.
+    /// `context` is the longest context that the buffer of partial results fits.
     pub fn new(heads: Heads, scores: Scores, context: usize, caps: &Caps) -> Self {
         let kernel = |variant| (variant, Arc::new(kernel(&heads, scores, variant, context, caps)));
         let kernels = variants(&heads, caps, context).map(kernel);
@@ -269,14 +270,14 @@ impl Attention {
         choose(&self.heads, &self.caps, span.class, self.room, span.context)
     }
 
-    /// Whether the span's contexts are cut, so that [`Attention::record`] leaves partial results to be merged. One split
-    /// needs no merge: its division is the merge's, bit for bit.
+    /// Whether the span's contexts are split, so that [`Attention::record`] writes partial results that must be merged.
+    /// A single split needs no merge: it divides exactly as the merge would, bit for bit.
     pub fn splits(&self, span: &Span) -> bool {
         self.choose(span).split.is_some()
     }
 
-    /// `q: [batch rows, heads, head_dim]`, `kv`: the layer's pages; `out` like `q`, or where the span
-    /// [splits](Attention::splits) partial results `[tiles, heads, splits, 2 + head_dim]`.
+    /// `q: [batch rows, heads, head_dim]`; `kv`: the layer's pages; `out`: as `q`, or, if the span
+    /// [splits](Attention::splits), partial results `[tiles, heads, splits, 2 + head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, q: Slice, kv: Slice, out: Slice) {
         let chosen = self.choose(span);
         let (_, kernel) =

@@ -1,4 +1,4 @@
-//! Joins the partial results of a decoding row's splits, in their order: see `shaders/attention_merge.wgsl`.
+//! Combines the partial results of a decode row's splits, in order: see `shaders/attention_merge.wgsl`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Token ids to their rows of the embedding matrix, dequantised and scaled.
+//! Looks up token ids in the embedding matrix; the rows are dequantised and scaled.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use crate::{
     quant::UNIT,
 };
 
-/// Set in the word of a token that is not known to the host: the rest of it is the row of the step before that draws it.
+/// Set in the word of a token that the host does not know yet. The other bits are the row of the previous step that
+/// draws it.
 const DRAWN: u32 = 1 << 31;
 
-/// For the id of a token, what row `row` of the step before draws.
+/// Stands for a token id: the token that row `row` of the previous step draws.
 pub fn drawn(row: usize) -> u32 {
     DRAWN | row as u32
 }
@@ -26,7 +27,7 @@ pub struct Embed {
 }
 
 impl Embed {
-    /// `scale`: what rows are multiplied by.
+    /// `scale` multiplies the rows.
     pub fn new(matrix: &Matrix, scale: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8) as usize,
@@ -48,8 +49,8 @@ impl Embed {
         self.parts.iter().map(|(kernel, ..)| kernel)
     }
 
-    /// `drawn`: token ids, for the rows that go by what the step before draws, see [`drawn`]. `hidden: [batch rows, cols]` f32;
-    /// writes the span's rows.
+    /// `drawn`: token ids of the previous step, for rows that refer to it, see [`drawn`]. `hidden: [batch rows, cols]`
+    /// f32; writes the span's rows.
     pub fn record(&self, recording: &mut Recording, span: &Span, drawn: Slice, hidden: Slice) {
         let units = self.cols.div_ceil(UNIT);
         for (kernel, weights, row_bytes) in &self.parts {

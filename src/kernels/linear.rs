@@ -1,11 +1,12 @@
 //! Every matrix of the network: y = f(W · norm(x) + bias), see `shaders/linear.wgsl`.
 //!
-//! Five shapes of one kernel. `Rows`: lanes are rows, for CPU adapters, any class of rows. `Staged`: lanes along the columns,
-//! x in workgroup memory and one reduction, for decoding on a GPU; `Vector`: the same without workgroup memory, for formats
-//! and sizes that cannot be loaded in four words. `Tile`: register-blocked tiles in workgroup memory, for prompts on a
-//! GPU. `Fragments`: tiles of f16 that subgroups multiply as matrices, for prompts where a GPU can; a norm before it is a
-//! dispatch of its own, since x is rounded to f16 behind it. Within a shape the order of every sum is fixed, whatever the
-//! number of rows: a row's result is the same bits alone and in a batch. Which permutation runs is in [`plan`].
+//! One kernel has five shapes. `Rows`: lanes are rows; for CPU adapters and any class of rows. `Staged`: lanes run
+//! along the columns, with x in workgroup memory and one reduction; for decoding on a GPU. `Vector`: the same without
+//! workgroup memory, for formats and sizes that cannot be loaded four words at a time. `Tile`: register-blocked tiles
+//! in workgroup memory; for prompts on a GPU. `Fragments`: f16 tiles that subgroups multiply as matrices; for prompts
+//! on GPUs that support it. A norm before `Fragments` is a separate dispatch, since x is rounded to f16 after it.
+//! Within a shape the order of every sum is fixed, whatever the number of rows, so a row's bits are the same alone and
+//! in a batch. [`plan`] chooses the permutation.
 
 use std::sync::Arc;
 
@@ -19,26 +20,26 @@ use crate::{
     quant::UNIT,
 };
 
-/// What becomes of the sums.
+/// What happens to the sums.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Epilogue {
     /// `y: [span rows, rows]`, by position in the span.
     Store,
-    /// `y: [batch rows, rows]`, added to.
+    /// `y: [batch rows, rows]`, to which the sums are added.
     Residual,
     /// `y: [span rows, rows]`, by position in the span, with `cap`: `cap · tanh(y / cap)`.
     Logits { cap: Option<f32> },
-    /// `y: [batch rows, rows / 2]`: rows alternate gate and up.
+    /// `y: [batch rows, rows / 2]`; rows alternate between gate and up.
     Gated(Activation),
-    /// `y: [batch rows, rows]`: the function of gates, whose ups are another matrix with [`Epilogue::Times`].
+    /// `y: [batch rows, rows]`, the gate's function of the sums; ups are another matrix with [`Epilogue::Times`].
     Gate(Activation),
-    /// `y: [batch rows, rows]`, multiplied by it.
+    /// `y: [batch rows, rows]`, which the sums multiply.
     Times,
-    /// `y`: queries `[batch rows, heads · head_dim]`; keys and values go to their pages.
+    /// `y`: queries `[batch rows, heads · head_dim]`; keys and values are stored in their pages.
     Qkv(Heads, Rotation),
 }
 
-/// The function of the gate of a gated MLP.
+/// The activation of a gated MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `x · sigmoid(x)` (arXiv 1702.03118).
@@ -58,23 +59,24 @@ impl Activation {
     }
 }
 
-/// A matrix that is those of a mixture's experts, one below the other: a row of x goes through a few of them, and each such
-/// choice has a row of its own in y.
+/// The stacked matrices of a mixture's experts. A row of x goes through a few of them, and each such choice has its own
+/// row in y.
 #[derive(Debug, Clone, Copy)]
 pub struct Routed {
     pub experts: Experts,
-    /// A row of x is a token's, and every expert chosen for it reads that; else it is a choice's.
+    /// Whether a row of x belongs to a token and is read by all its chosen experts; otherwise each choice has its own
+    /// row of x.
     pub from_tokens: bool,
 }
 
-/// A matrix with what is fused before and after it.
+/// A matrix with the operations that are fused before and after it.
 #[derive(Debug, Clone)]
 pub struct Linear {
     matrix: Matrix,
     routed: Option<Routed>,
     consts: Slice,
     is_normed: bool,
-    /// What precedes fragments that read x in f16.
+    /// The dispatch that precedes fragments, which read x in f16.
     halves: Option<Norm>,
     /// By part, then by class.
     kernels: Vec<Vec<(Class, Ladder<Permutation>)>>,
@@ -82,14 +84,14 @@ pub struct Linear {
 
 type Permutation = (Variant, Arc<Kernel>);
 
-/// What precedes and follows the product, and where its constants lie.
+/// The operations before and after the product, and their constants.
 #[derive(Debug, Clone, Copy)]
 pub struct Fusion {
     pub epilogue: Epilogue,
     /// RMSNorm of x with this epsilon.
     pub norm: Option<f32>,
     pub bias: bool,
-    /// What sums and biases are multiplied by.
+    /// The factor of sums and biases.
     pub scale: f32,
     /// f32: gains `[cols]` when there is a norm, then biases `[rows]` when there are any.
     pub consts: Slice,
@@ -99,7 +101,7 @@ pub struct Fusion {
 pub enum Shape {
     Rows,
     Vector,
-    /// With so many lanes along the columns, a part or all of a workgroup's.
+    /// The number of lanes along the columns: part or all of a workgroup.
     Staged {
         along: usize,
     },
@@ -107,11 +109,11 @@ pub enum Shape {
     Fragments,
 }
 
-/// What a product reads: f32 `[batch rows, cols]`, or `[span rows, used, cols]` where rows are choices.
+/// The input of a product: f32 `[batch rows, cols]`, or `[span rows, used, cols]` if rows are choices.
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
     pub x: Slice,
-    /// Room for `[batch rows, cols]` of f16, where prompts are multiplied in it.
+    /// A buffer for `[batch rows, cols]` in f16, if prompts are multiplied in f16.
     pub halves: Slice,
 }
 
@@ -127,7 +129,7 @@ pub struct Variant {
     pub tokens: usize,
     /// Units of a lane in one pass of the loop along the columns; of a workgroup in `Tile` and `Fragments`.
     pub step: usize,
-    /// Lanes load words in fours, four units in one pass.
+    /// Whether lanes load four words at a time, and four units in one pass.
     pub wide: bool,
     pub subgroup: bool,
 }
@@ -172,7 +174,7 @@ impl Linear {
         Self { consts: fusion.consts, is_normed: fusion.norm.is_some(), halves, kernels, routed, matrix }
     }
 
-    /// Those that classes share more than once.
+    /// Permutations that classes share are listed more than once.
     pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         let ladders = self.kernels.iter().flatten().map(|(_, ladder)| ladder);
         let own = ladders.flat_map(|ladder| ladder.rungs().map(|(_, (_, kernel))| kernel));
@@ -183,14 +185,14 @@ impl Linear {
         self.matrix.bytes()
     }
 
-    /// Rows of y that a workgroup takes of `span`.
+    /// Rows of y that a workgroup computes of `span`.
     pub fn tokens(&self, span: &Span) -> usize {
         self.kernels.first().map_or(1, |ladders| chosen(ladders, span).0.tokens)
     }
 
-    /// `y` as the epilogue says; `beside`: the layer's pages for [`Epilogue::Qkv`], what
-    /// [`MoeRoute`](super::moe_route::MoeRoute) leaves for the matrix of experts, or [`MoeGroup`](super::moe_group::MoeGroup)
-    /// where several choices are taken at once.
+    /// `y`: as the epilogue says. `beside`: the layer's pages for [`Epilogue::Qkv`]; for a matrix of experts, the
+    /// output of [`MoeRoute`](super::moe_route::MoeRoute), or of [`MoeGroup`](super::moe_group::MoeGroup) if several
+    /// choices are computed at once.
     pub fn record(
         &self,
         recording: &mut Recording,
@@ -229,18 +231,18 @@ impl Linear {
             let cost = Cost {
                 read: own_bytes * columns as u64 + taken as u64 * (self.matrix.cols * 4) as u64,
                 written: taken as u64 * (own_rows * 4) as u64,
-                // A choice meets one of the experts, which may be another part's.
+                // A choice uses one expert, which may be in another part.
                 flops: 2 * (taken * self.matrix.cols) as u64 * part.rows as u64 / expert_count as u64,
             };
             let (across, down) = (own_rows.div_ceil(rows) as u32, columns as u32);
-            // Neighbouring tiles of fragments share rows of the matrix, which is too large for caches.
+            // Neighbouring tiles of fragments share rows of the matrix, since the matrix is too large for caches.
             let groups = if variant.shape == Shape::Fragments { [down, across, 1] } else { [across, down, 1] };
             recording.dispatch(kernel, bindings, groups, cost);
         }
     }
 }
 
-/// Whether x is rounded by a dispatch before: a norm is one anyhow, and large tiles read x often.
+/// Whether an earlier dispatch rounds x: a norm is a dispatch anyway, and large tiles read x often.
 fn reads_halves(variant: &Variant, is_normed: bool, routed: Option<Routed>) -> bool {
     variant.shape == Shape::Fragments && (is_normed || (routed.is_none() && variant.tokens > 16))
 }
@@ -250,7 +252,7 @@ fn chosen<'a>(ladders: &'a [(Class, Ladder<Permutation>)], span: &Span) -> &'a P
     own.expect("the class is one that it was made for").1.at(span.rows)
 }
 
-/// Rows that one row of x meets: the matrix's, or an expert's.
+/// Rows that one row of x is multiplied by: those of the matrix or of one expert.
 fn rows_met(matrix: &Matrix, routed: Option<Routed>) -> usize {
     matrix.rows / routed.map_or(1, |routed| routed.experts.count)
 }

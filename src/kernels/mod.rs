@@ -1,4 +1,5 @@
-//! The Rust face of each WGSL family: its bindings, its grid and its cost; which permutation runs is [`plan`]'s. `x.rs` here, `shaders/x.wgsl`, `tests/reference/x.rs` and the label `x` are one kernel.
+//! The Rust face of each WGSL kernel: its bindings, its grid and its cost. [`plan`] chooses the permutation. `x.rs`
+//! here, `shaders/x.wgsl`, `tests/reference/x.rs` and the label `x` are one kernel.
 
 pub mod attention;
 pub mod attention_merge;
@@ -80,26 +81,26 @@ pub const SHADERS: Library = library![
 
 pub use crate::kv::PAGE;
 
-/// What a span of rows is there for. Prompt rows and decode rows may run different kernels (they may round differently);
-/// within a class a row's result does not depend on the rows beside it.
+/// The purpose of a span of rows. Prompt rows and decode rows may run different kernels, which may round differently.
+/// Within a class, a row's result does not depend on the rows beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     Prompt,
     Decode,
 }
 
-/// Rows of a step that a kernel runs over.
+/// Rows of a step that a kernel processes.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
     pub class: Class,
-    /// The step buffer, from this span's header on.
+    /// The step buffer, starting at this span's header.
     pub step: Slice,
     pub rows: usize,
     /// Tiles of query rows for attention.
     pub tiles: usize,
-    /// Rows of one sequence in one page, for what keeps a state there.
+    /// Groups of rows of one sequence in one page, for kernels that keep a state there.
     pub runs: usize,
-    /// Longest context of any row, in tokens.
+    /// The longest context of any row, in tokens.
     pub context: usize,
 }
 
@@ -111,15 +112,15 @@ pub struct Heads {
     pub head_dim: usize,
 }
 
-/// Which pairs of dims of a head RoPE turns: the first `pairs`, by the angles of a row from number `first` on of the `all`
-/// that the step buffer has for each row.
+/// Which pairs of a head's dims RoPE rotates: the first `pairs`. Of the `all` angles that the step buffer has for each
+/// row, they use those from index `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rotation {
-    /// How many turn.
+    /// The number of rotated pairs.
     pub pairs: usize,
-    /// The first angle.
+    /// The index of the first angle.
     pub first: usize,
-    /// Angles of a row.
+    /// All angles of a row.
     pub all: usize,
 }
 
@@ -150,9 +151,9 @@ impl Rotation {
 /// A mixture of experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Experts {
-    /// How many there are.
+    /// The number of experts.
     pub count: usize,
-    /// How many of them a token goes through.
+    /// The number of experts that a token goes through.
     pub used: usize,
 }
 
@@ -163,7 +164,7 @@ impl Experts {
     }
 }
 
-/// A weight matrix on the GPU, cut by rows into parts of one format that each fit a binding.
+/// A weight matrix on the GPU. It is split by rows into parts of one format, each of which fits a binding.
 #[derive(Debug, Clone)]
 pub struct Matrix {
     pub rows: usize,
@@ -175,7 +176,7 @@ pub struct Matrix {
 pub struct Part {
     pub buffer: Buffer,
     pub format: Format,
-    /// First row of the matrix that is here, and how many.
+    /// The first row of the matrix in this part, and the number of rows.
     pub first: usize,
     pub rows: usize,
 }

@@ -1,4 +1,4 @@
-//! What a row's experts give, weighted, joins the residual stream: see `shaders/moe_combine.wgsl`.
+//! Adds the weighted outputs of a row's experts to the residual stream: see `shaders/moe_combine.wgsl`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct MoeCombine {
 }
 
 impl MoeCombine {
-    /// `scale`: what the sum is multiplied by.
+    /// `scale` multiplies the sum.
     pub fn new(experts: Experts, cols: usize, scale: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
@@ -28,19 +28,19 @@ impl MoeCombine {
         Self { experts, cols, lanes: lanes as usize, kernel }
     }
 
-    /// Its one pipeline.
+    /// Its only pipeline.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
 
-    /// `choices` as [`MoeRoute`](super::moe_route::MoeRoute) leaves them; `x: [span rows, used, cols]`; `hidden: [batch rows, cols]`,
-    /// added to.
+    /// `choices`: the output of [`MoeRoute`](super::moe_route::MoeRoute); `x: [span rows, used, cols]`; `hidden: [batch
+    /// rows, cols]`, to which the sum is added.
     pub fn record(&self, recording: &mut Recording, span: &Span, choices: Slice, x: Slice, hidden: Slice) {
         let row = (self.cols * 4) as u64;
         let cost = Cost {
             read: choice_bytes(self.experts, span.rows) + (span.rows * (self.experts.used + 1)) as u64 * row,
             written: span.rows as u64 * row,
-            // A multiply-add a choice, and one that adds their sum.
+            // A multiply-add a choice, and one to add their sum.
             flops: (2 * span.rows * (self.experts.used + 1) * self.cols) as u64,
         };
         let groups = (self.cols / 4).div_ceil(self.lanes);

@@ -1,4 +1,5 @@
-//! The choices of a span by expert, so that an expert is read once for several rows: see `shaders/moe_group.wgsl`.
+//! Groups the choices of a span by expert, so that an expert is read once for several rows: see
+//! `shaders/moe_group.wgsl`.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ pub struct MoeGroup {
     kernel: Arc<Kernel>,
 }
 
-/// Tiles of `tokens` choices that `rows` rows fill at most: as many as are full, and one more of each expert.
+/// Most tiles of `tokens` choices for `rows` rows: all full ones, and one partial tile for each expert.
 pub fn tiles(experts: Experts, rows: usize, tokens: usize) -> usize {
     let choices = rows * experts.used;
     if tokens == 1 { choices } else { choices / tokens + choices.min(experts.count) }
@@ -25,7 +26,7 @@ pub fn tile_bytes(experts: Experts, rows: usize, tokens: usize) -> u64 {
 }
 
 impl MoeGroup {
-    /// `tokens`: choices of a tile, at least 2.
+    /// `tokens`: choices in a tile, at least 2.
     pub fn new(experts: Experts, tokens: usize, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
@@ -37,13 +38,13 @@ impl MoeGroup {
         Self { experts, tokens, kernel: Arc::new(Kernel { name: "moe_group", defines, bindings }) }
     }
 
-    /// Its one pipeline.
+    /// Its only pipeline.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
 
-    /// `choices` as [`MoeRoute`](super::moe_route::MoeRoute) leaves them; `tiles: [tiles, 1 + tokens]`: an expert, then its choices by
-    /// number, [`u32::MAX`] for none.
+    /// `choices`: the output of [`MoeRoute`](super::moe_route::MoeRoute); `tiles: [tiles, 1 + tokens]`: an expert,
+    /// followed by the indices of its choices, [`u32::MAX`] for none.
     pub fn record(&self, recording: &mut Recording, span: &Span, choices: Slice, tiles: Slice) {
         let cost = Cost {
             read: choice_bytes(self.experts, span.rows),

@@ -1,4 +1,4 @@
-//! The experts that each row goes through, by a router's scores: see `shaders/moe_route.wgsl`.
+//! Chooses the experts of each row by the router's scores: see `shaders/moe_route.wgsl`.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ pub struct MoeRoute {
     kernel: Arc<Kernel>,
 }
 
-/// Most experts of a layer: their scores lie in workgroup memory.
+/// Most experts of a layer, since their scores are in workgroup memory.
 pub(crate) const MAX_EXPERTS: usize = 1024;
 
-/// Bytes of the choices of `rows` rows: an expert and its weight each.
+/// Bytes of the choices of `rows` rows. A choice is an expert and its weight.
 pub fn choice_bytes(experts: Experts, rows: usize) -> u64 {
     (8 * rows * experts.used) as u64
 }
 
 impl MoeRoute {
-    /// `normalized`: the weights of the chosen experts add up to 1.
+    /// `normalized`: whether the weights of the chosen experts add up to 1.
     pub fn new(experts: Experts, normalized: bool, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
@@ -33,7 +33,7 @@ impl MoeRoute {
         Self { experts, kernel: Arc::new(Kernel { name: "moe_route", defines, bindings }) }
     }
 
-    /// Its one pipeline.
+    /// Its only pipeline.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }

@@ -1,4 +1,4 @@
-//! What products of fragments read: rows rounded to f16, behind RMSNorm or as they are. See `shaders/norm.wgsl`.
+//! Prepares the input of fragments: rows rounded to f16, after RMSNorm or as they are. See `shaders/norm.wgsl`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// `epsilon`: of the norm, if there is one; `gains` then begins with `[cols]` f32.
+    /// `epsilon` is set if there is a norm; `gains` then begins with `[cols]` f32.
     pub fn new(cols: usize, gains: Slice, epsilon: Option<f32>, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
@@ -29,7 +29,7 @@ impl Norm {
         Self { cols, gains, is_norm: epsilon.is_some(), kernel: Arc::new(Kernel { name: "norm", defines, bindings }) }
     }
 
-    /// Its one pipeline.
+    /// Its only pipeline.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }

@@ -1,7 +1,8 @@
-//! The one plan of kernels: which permutation runs for a matrix, a class of rows and so many of them on an adapter. Pure.
+//! The only plan of kernels: which permutation runs for a matrix, a class and a number of rows on an adapter. It is a
+//! pure function.
 //!
-//! A plan is a [`Ladder`] of permutations by rows: what is compiled are its rungs, and what runs is one of them. Within a class
-//! a row's result is the same bits on every rung.
+//! A plan is a [`Ladder`] of permutations by the number of rows. All rungs are compiled, and one of them runs. Within a
+//! class, a row's bits are the same on every rung.
 
 use super::{
     Class,
@@ -12,27 +13,27 @@ use crate::{
     quant::{Format, UNIT},
 };
 
-/// What runs from so many rows on.
+/// Permutations, each used from some number of rows on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ladder<V> {
-    /// By the least rows, ascending; the first from one on.
+    /// Ordered by the least number of rows; the first starts at one.
     rungs: Vec<(usize, V)>,
 }
 
 impl<V> Ladder<V> {
-    /// `first`, and from other numbers of rows on, which ascend, others.
+    /// `first`, followed by others, each from its number of rows on, in ascending order.
     pub fn new(first: V, others: impl IntoIterator<Item = (usize, V)>) -> Self {
         let rungs: Vec<_> = std::iter::once((1, first)).chain(others).collect();
         debug_assert!(rungs.windows(2).all(|pair| pair[0].0 < pair[1].0));
         Self { rungs }
     }
 
-    /// What runs `rows` rows, at least one.
+    /// The permutation for `rows` rows, at least one.
     pub fn at(&self, rows: usize) -> &V {
         &self.rungs[self.rungs.partition_point(|(least, _)| *least <= rows).saturating_sub(1)].1
     }
 
-    /// Each with the least rows it runs.
+    /// Each rung with its least number of rows.
     pub fn rungs(&self) -> impl Iterator<Item = (usize, &V)> {
         self.rungs.iter().map(|(least, variant)| (*least, variant))
     }
@@ -42,27 +43,27 @@ impl<V> Ladder<V> {
     }
 }
 
-/// A matrix, as far as choices go.
+/// The properties of a matrix that decide the choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Product {
-    /// Rows that one row of x meets: the matrix's, or an expert's.
+    /// Rows that one row of x is multiplied by: those of the matrix or of one expert.
     pub rows: usize,
     pub cols: usize,
     pub format: Format,
-    /// Its words can be loaded in fours: those of each row and plane are so many.
+    /// Whether its words can be loaded four at a time: each row and plane has a multiple of four.
     pub fours: bool,
-    /// It is a mixture's experts.
+    /// Whether it holds a mixture's experts.
     pub routed: bool,
 }
 
 impl Product {
-    /// Prompts may be multiplied in f16: who stores a matrix in f32 wants its digits, as of a router.
+    /// Whether prompts may be multiplied in f16. A matrix stored in f32, such as a router, needs its precision.
     fn in_halves(&self) -> bool {
         self.routed || self.format != Format::F32
     }
 }
 
-/// Most prompt rows of a step, unless asked otherwise: enough to keep the adapter busy.
+/// Most prompt rows of a step by default: enough to keep the adapter busy.
 pub fn chunk(caps: &Caps) -> usize {
     match caps.kind {
         AdapterKind::Cpu => 128,
@@ -71,7 +72,7 @@ pub fn chunk(caps: &Caps) -> usize {
     }
 }
 
-/// Choices of an expert that a workgroup takes at once. Tokens that decode seldom share one.
+/// Choices of an expert that a workgroup computes at once. Decoding tokens seldom share an expert.
 pub fn expert_tile(caps: &Caps, class: Class) -> Ladder<usize> {
     match (caps.kind, class) {
         (_, Class::Decode) => Ladder::new(1, []),
@@ -91,7 +92,7 @@ pub fn linear(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
     }
 }
 
-/// Lanes are rows; from three tokens on four share what is read of the weights.
+/// Lanes are rows. From three tokens on, four share each read of the weights.
 fn rows(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
     let subgroup = caps.subgroup.filter(|&size| size >= 8);
     let of = |rows, tokens| {
@@ -99,21 +100,21 @@ fn rows(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
         let (units, group) = (product.cols.div_ceil(UNIT), product.format.group());
         let step = match subgroup {
             _ if wide => 4,
-            // More of x at once makes a program that takes seconds to compile.
+            // With more of x at once, the shader takes seconds to compile.
             None => 1,
-            // What shares a scale, where that divides the row.
+            // The elements that share a scale, if their number divides the row.
             Some(_) => [4, 2].into_iter().find(|step| units.is_multiple_of(*step) && step * UNIT <= group).unwrap_or(1),
         };
         let lanes = subgroup.unwrap_or(4) as usize;
         Variant { shape: Shape::Rows, lanes, rows, tokens, step, wide, subgroup: subgroup.is_some() }
     };
     let (alone, four) = (of(2, 1), of(4, 4));
-    // Two rows of words in fours leave a processor registers for the sums: 1.1 × the speed of four.
+    // Two rows loaded four words at a time leave registers for the sums: 1.1 × the speed of four rows.
     let shared = if four.wide { of(2, 4) } else { four };
     if product.routed && class == Class::Decode { Ladder::new(alone, []) } else { Ladder::new(alone, [(3, shared)]) }
 }
 
-/// Tiles of 64 rows and 32 tokens, or 128, which took 0.51 to 0.82 of the time on an H200.
+/// Tiles of 64 rows and 32 tokens, or of 128 tokens, which took 0.51 to 0.82 of the time on an H200.
 fn tiles(caps: &Caps, product: &Product) -> Ladder<Variant> {
     let of =
         |tokens, step| Variant { shape: Shape::Tile, lanes: 128, rows: 64, tokens, step, wide: false, subgroup: false };
@@ -122,14 +123,14 @@ fn tiles(caps: &Caps, product: &Product) -> Ladder<Variant> {
     Ladder::new(small, (!product.routed && least <= chunk(caps)).then_some((least, large)))
 }
 
-/// The fewest tokens of which a product has `groups` workgroups, enough to keep a GPU busy.
+/// The fewest tokens for which a product has `groups` workgroups, enough to keep a GPU busy.
 fn least(product: &Product, variant: &Variant, groups: usize) -> usize {
     variant.tokens * groups.div_ceil(product.rows.div_ceil(variant.rows)).max(1)
 }
 
-/// Tiles of matrices of f16: of 128 rows and 128 tokens as far as workgroup memory goes, for which an H200 took a tenth of the
-/// time of tiles in f32; smaller ones for fewer tokens, and 64 columns at a time where they fit, 0.74 of the time of 32. They differ in
-/// what lies beside a row, never in the order of its sums.
+/// Tiles of f16 matrices. Tiles of 128 rows and 128 tokens, if workgroup memory suffices, took a tenth of the time of
+/// f32 tiles on an H200. Fewer tokens get smaller tiles. Taking 64 columns at a time, if they fit, took 0.74 of the
+/// time of 32. The tiles differ in what lies beside a row, never in the order of its sums.
 fn fragments(caps: &Caps, product: &Product) -> Ladder<Variant> {
     let subgroup = caps.fragments.is_some_and(|fragments| fragments.emulated.is_none());
     let of = |tokens, rows, parts, step| {
@@ -143,12 +144,12 @@ fn fragments(caps: &Caps, product: &Product) -> Ladder<Variant> {
         return Ladder::new(of_64_rows(32), []);
     }
     let large = first(&[of(128, 128, 8, 8), of(128, 128, 8, 4), of(128, 64, 4, 4)]);
-    // On an H200 96 workgroups of large tiles took 0.7 of the time of four times as many small ones, 64 of them 1.35.
+    // On an H200, 96 workgroups of large tiles took 0.7 of the time of four times as many small ones; 64 took 1.35.
     let large = large.map(|large| (least(product, &large, 96), large)).filter(|(least, _)| *least <= chunk(caps));
     Ladder::new(of_64_rows(16), [(17, of_64_rows(64))].into_iter().chain(large))
 }
 
-/// Lanes of a workgroup to each part of a tile: a subgroup's, on most adapters.
+/// Lanes of a workgroup for each part of a tile; on most adapters, one subgroup.
 pub(super) const FRAGMENT_LANES: usize = 32;
 
 /// Workgroup memory of a tile of fragments: see `shaders/linear/fragments.wgsl`.
@@ -158,7 +159,7 @@ fn fragment_bytes(caps: &Caps, variant: &Variant) -> usize {
     tiles + variant.lanes / FRAGMENT_LANES * side * side * 4 + 16
 }
 
-/// Lanes along the columns; several tokens share what is read of the weights.
+/// Lanes run along the columns. Several tokens share each read of the weights.
 fn vectors(caps: &Caps, product: &Product) -> Ladder<Variant> {
     if product.fours && product.format.wide_rows() > 0 {
         return staged(caps, product);
@@ -170,8 +171,8 @@ fn vectors(caps: &Caps, product: &Product) -> Ladder<Variant> {
     if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(4))]) }
 }
 
-/// Teams of a subgroup or two share x, with more lanes along long columns and more rows where there are many: an H200 decoded the
-/// shape of 1B at 1.08 and that of 8B at 1.04 of the rate with [`Shape::Vector`] and two rows.
+/// Teams of one or two subgroups share x, with more lanes along long columns and more rows if the matrix has many. An
+/// H200 decoded at 1.08 (1B) and 1.04 (8B) of the rate of [`Shape::Vector`] with two rows.
 fn staged(caps: &Caps, product: &Product) -> Ladder<Variant> {
     let size = caps.subgroup.filter(|size| (8..=128).contains(size));
     let lanes = 128;
@@ -185,11 +186,11 @@ fn staged(caps: &Caps, product: &Product) -> Ladder<Variant> {
     if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(room.min(4)))]) }
 }
 
-/// Quads of x, of all tokens together, that [`Shape::Staged`] has in workgroup memory at once: with the sums of squares less
-/// than 11 KiB.
+/// Quads of x, over all tokens, that [`Shape::Staged`] keeps in workgroup memory at once. With the sums of squares they
+/// take less than 11 KiB.
 pub(super) const STAGED_QUADS: usize = 512;
 
-/// Quads that neighbouring lanes take of one four of units of x. The order of the squares depends on it.
+/// Quads of four units of x that neighbouring lanes share. The order of the squares depends on it.
 pub(super) fn staged_granule(lanes: usize, along: usize) -> usize {
     (lanes / along).max(2)
 }

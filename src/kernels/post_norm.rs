@@ -1,4 +1,4 @@
-//! RMSNorm of what attention or an MLP gives, added to the residual stream: see `shaders/post_norm.wgsl`.
+//! Adds the RMSNorm of the output of attention or MLP to the residual stream: see `shaders/post_norm.wgsl`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub struct PostNorm {
 }
 
 impl PostNorm {
-    /// `gains: [cols]` f32; `scale`: what the normed row is multiplied by.
+    /// `gains: [cols]` f32; `scale` multiplies the normalised row.
     pub fn new(cols: usize, gains: Buffer, epsilon: f32, scale: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
@@ -26,15 +26,15 @@ impl PostNorm {
         Self { cols, gains, kernel: Arc::new(Kernel { name: "post_norm", defines, bindings }) }
     }
 
-    /// Its one pipeline.
+    /// Its only pipeline.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
 
-    /// `x: [span rows, cols]`, by position in the span; `hidden: [batch rows, cols]`, added to.
+    /// `x: [span rows, cols]`, by position in the span; `hidden: [batch rows, cols]`, to which the result is added.
     pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, hidden: Slice) {
         let bytes = (span.rows * self.cols * 4) as u64;
-        // A square, its sum, a factor, a gain and what it is added to, an element.
+        // A square, its sum, a factor, a gain and an addition for each element.
         let cost = Cost { read: 2 * bytes, written: bytes, flops: 5 * (span.rows * self.cols) as u64 };
         recording.dispatch(
             &self.kernel,

@@ -1,4 +1,4 @@
-//! Gated short convolutions, and the state that they keep with the pages: see `shaders/short_conv.wgsl`.
+//! Gated short convolutions, and their state in the pages: see `shaders/short_conv.wgsl`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct ShortConv {
     kernel: Arc<Kernel>,
 }
 
-/// Words that a page keeps: the f32 products of the `taps - 1` tokens before its next, `[taps - 1, cols]`.
+/// Words of state in a page: the f32 products of its last `taps - 1` tokens, `[taps - 1, cols]`.
 pub(crate) fn page_words(cols: usize, taps: usize) -> usize {
     (taps - 1) * cols
 }
@@ -23,7 +23,8 @@ pub(crate) fn page_words(cols: usize, taps: usize) -> usize {
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
 
 impl ShortConv {
-    /// `taps: [count, cols]` f32, that of a row itself first, then those of the rows before it; `count`: at least 2.
+    /// `taps: [count, cols]` f32: the tap of the row itself first, then those of the rows before it; `count` is at
+    /// least 2.
     pub fn new(cols: usize, count: usize, taps: Buffer, caps: &Caps) -> Self {
         let lanes = match caps.kind {
             AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
@@ -34,7 +35,7 @@ impl ShortConv {
         Self { cols, count, taps, lanes: lanes as usize, kernel }
     }
 
-    /// Its one pipeline.
+    /// Its only pipeline.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
@@ -42,7 +43,7 @@ impl ShortConv {
     /// `x: [span rows, 3, cols]` by position in the span, and `y: [batch rows, cols]`, f32; `pages`: the layer's.
     pub fn record(&self, recording: &mut Recording, span: &Span, x: Slice, y: Slice, pages: Slice) {
         let bytes = (span.rows * self.cols * 4) as u64;
-        // A gate before and one behind the multiply-adds of the taps.
+        // A gate before and one after the multiply-adds of the taps.
         let flops = (span.rows * self.cols * (2 * self.count + 2)) as u64;
         let cost = Cost { read: 3 * bytes, written: bytes, flops };
         let groups = (self.cols / 4).div_ceil(self.lanes);

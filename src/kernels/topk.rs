@@ -1,4 +1,4 @@
-//! The best candidates of each row of logits and the draw among them, so that 4 bytes a row come back:
+//! Finds the best candidates of each row of logits and draws among them, so that only 4 bytes a row are read back:
 //! `shaders/topk.wgsl`.
 
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::Span;
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Kernel, Recording, Slice};
 
-/// Most candidates a row can ask for.
+/// Most candidates that a row can request.
 pub const MAX_K: usize = 64;
 
-/// What is drawn from a row with a logit that is not finite: no token.
+/// Drawn from a row with a logit that is not finite. It is not a token.
 pub const NOT_FINITE: u32 = u32::MAX;
 
-/// Logits that one workgroup of the first stage looks through.
+/// Logits that one workgroup of the first stage scans.
 const CHUNK: usize = 2048;
 
 #[derive(Debug, Clone)]
@@ -63,8 +63,9 @@ impl TopK {
         self.greedy.iter().chain(&self.drawing)
     }
 
-    /// `logits: [span rows, vocab]`; `lists`: room of [`list_bytes`]; `drawn: [span rows]` token ids, [`NOT_FINITE`] for a row
-    /// with a logit that is none. `greedy`: every row of the span wants its best token only.
+    /// `logits: [span rows, vocab]`; `lists`: a buffer of [`list_bytes`]; `drawn: [span rows]` token ids, or
+    /// [`NOT_FINITE`] for a row with a logit that is not finite. `greedy`: every row of the span needs only its best
+    /// token.
     pub fn record(
         &self,
         recording: &mut Recording,

@@ -1,5 +1,5 @@
-//! The numbers of a model, in one shape whatever its architecture and its files, so that nothing behind this file asks where
-//! they came from.
+//! The configuration of a model, in one form for all architectures and file formats, so that no later code depends on
+//! where it came from.
 
 use super::ends;
 use super::{
@@ -14,30 +14,30 @@ use crate::{
     weights::{Checkpoint, Fields},
 };
 
-/// Which elements of a head turn together, as the rows of Q and K are stored.
+/// Which elements of a head form a RoPE pair, by the order in which the rows of Q and K are stored.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopeRows {
-    /// 2i and 2i + 1: llama.cpp's converter reorders the rows of Llama models so.
+    /// 2i and 2i + 1, the order into which llama.cpp's converter puts the rows of Llama models.
     Interleaved,
-    /// i and i + dims/2: as transformers has them.
+    /// i and i + dims/2, the order of transformers.
     Halves,
 }
 
-/// What the model's makers suggest for sampling; `None` where they suggest nothing.
+/// The sampling parameters that the model's makers suggest; `None` where they suggest nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SamplingDefaults {
-    /// `false` is greedy; without it, a model that names a temperature samples.
+    /// `false` is greedy. If it is not set, a model that names a temperature samples.
     pub do_sample: Option<bool>,
-    /// Logits are divided by it; 1 where a model that samples does not say.
+    /// Logits are divided by it; 1 if a model that samples does not name one.
     pub temperature: Option<f32>,
     /// How many of the best candidates are kept; 0 keeps all.
     pub top_k: Option<u32>,
-    /// The probability that the best candidates kept must reach together.
+    /// The total probability that the kept candidates must reach.
     pub top_p: Option<f32>,
-    /// The least probability that is kept, as a part of the best candidate's.
+    /// The least probability that is kept, relative to the best candidate's.
     pub min_p: Option<f32>,
-    /// What weakens tokens that were there before; 1 is off.
+    /// Penalty for tokens that occurred before; 1 is off.
     pub repetition_penalty: Option<f32>,
 }
 
@@ -50,7 +50,7 @@ impl SamplingDefaults {
         }
         SamplingParams {
             temperature: self.temperature.unwrap_or(1.0),
-            // Hugging Face writes 0 for a filter that is off.
+            // Hugging Face writes 0 for a disabled filter.
             top_k: self.top_k.filter(|&k| k > 0),
             top_p: self.top_p.unwrap_or(greedy.top_p),
             min_p: self.min_p.unwrap_or(greedy.min_p),
@@ -60,21 +60,21 @@ impl SamplingDefaults {
     }
 }
 
-/// Where RMSNorm stands around the attention of a layer, and around its MLP.
+/// The placement of RMSNorm around a layer's attention and MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Norms {
-    /// Over what they read.
+    /// Over their input.
     Before,
-    /// Over what they give, before that joins the residual stream.
+    /// Over their output, before it is added to the residual stream.
     After,
     /// Both.
     Around,
 }
 
-/// What mixes the tokens of a layer.
+/// The operation that mixes the tokens of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MixerSpec {
-    /// Attention with grouped queries.
+    /// Grouped-query attention.
     Attention,
     /// A gated short convolution (LFM2), over a token and the `taps - 1` before it.
     ShortConv {
@@ -83,72 +83,72 @@ pub enum MixerSpec {
     },
 }
 
-/// Which matrices of a layer lie one below the other in one tensor.
+/// Which matrices of a layer are stacked in one tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stacked {
-    /// Each is a tensor of its own.
+    /// Each matrix is its own tensor.
     Nothing,
-    /// Q, K and V are one, gate and up another.
+    /// Q, K and V are one tensor, gate and up another.
     QkvAndGateUp,
-    /// Gate and up are, named as the part of a mixture that all tokens share.
+    /// Gate and up are one tensor, named as the shared expert of a mixture.
     SharedGateUp,
-    /// Those of a mixture's experts are: all gates, all ups, all downs.
+    /// The matrices of a mixture's experts are stacked: all gates, all ups, all downs.
     Experts,
 }
 
-/// A mixture of experts: MLPs, of which a token goes through a few.
+/// A mixture of experts: MLPs, a few of which process each token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mixture {
-    /// How many there are, and how many a token goes through.
+    /// The number of experts, and of those that process a token.
     #[doc(hidden)]
     pub experts: Experts,
-    /// The weights of those that a token goes through add up to 1.
+    /// Whether the weights of a token's experts add up to 1.
     pub normalized: bool,
 }
 
-/// What one layer is made of.
+/// The structure of one layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
-    /// What mixes its tokens. What is said of positions, scores, queries and keys is said of attention alone.
+    /// What mixes its tokens. The fields about positions, scores, queries and keys apply to attention only.
     pub mixer: MixerSpec,
-    /// How positions turn queries and keys, if they do.
+    /// RoPE of queries and keys, if any.
     #[doc(hidden)]
     pub rope: Option<Rope>,
-    /// What becomes of the products of queries and keys.
+    /// How the products of queries and keys become scores.
     #[doc(hidden)]
     pub scores: Scores,
-    /// Where its norms stand.
+    /// The placement of its norms.
     pub norms: Norms,
-    /// Which of its matrices a checkpoint has in one tensor.
+    /// Which of its matrices a checkpoint stacks in one tensor.
     pub stacked: Stacked,
-    /// Q, K and V have biases.
+    /// Whether Q, K and V have biases.
     pub qkv_bias: bool,
-    /// RMSNorm over Q and K, before they turn.
+    /// RMSNorm over Q and K before RoPE.
     #[doc(hidden)]
     pub qk_norm: Option<QkNorm>,
-    /// The attention's output has a bias.
+    /// Whether the attention's output has a bias.
     pub o_bias: bool,
-    /// In place of one MLP, if there is one.
+    /// The mixture of experts that replaces the MLP, if any.
     pub mixture: Option<Mixture>,
     /// Elements between the two halves of the MLP, or of each expert.
     pub intermediate: usize,
-    /// The function of the MLP's gate.
+    /// The activation of the MLP's gate.
     #[doc(hidden)]
     pub activation: Activation,
-    /// The matrices of the MLP have biases.
+    /// Whether the matrices of the MLP have biases.
     pub mlp_bias: bool,
-    /// What attention and MLP give is multiplied by it before it joins the residual stream.
+    /// The outputs of attention and MLP are multiplied by it before they are added to the residual stream.
     pub residual_scale: f32,
 }
 
-/// A model's sizes and settings, read from a checkpoint and checked against each other.
+/// A model's sizes and settings, read from a checkpoint and checked for consistency.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What GGUF (`general.architecture`) and transformers (`model_type`) call it.
+    /// Its name in GGUF (`general.architecture`) and transformers (`model_type`).
     pub architecture: &'static str,
     /// Elements of a hidden state.
     pub hidden: usize,
-    /// Transformer blocks, in their order.
+    /// The layers, in order.
     pub layers: Vec<LayerSpec>,
     /// Query heads: a multiple of `kv_heads`.
     pub heads: usize,
@@ -156,9 +156,9 @@ pub struct Config {
     pub kv_heads: usize,
     /// Elements of a head; `heads × head_dim` need not be `hidden`.
     pub head_dim: usize,
-    /// Token ids are below it; a row of logits is as long.
+    /// The number of token ids, and of logits in a row.
     pub vocab: usize,
-    /// Positions the model was made for.
+    /// The number of positions that the model was trained for.
     pub context: usize,
     /// Added to the mean square in RMSNorm.
     pub rms_eps: f32,
@@ -169,35 +169,35 @@ pub struct Config {
     pub embedding_scale: f32,
     /// Logits are multiplied by it.
     pub logit_scale: f32,
-    /// Then they become `cap · tanh(logit / cap)`.
+    /// If set, logits then become `cap · tanh(logit / cap)`.
     pub logit_cap: Option<f32>,
-    /// Tensors that the architecture names in its own way: the end of the usual name, and of its own.
+    /// Tensors with names of the architecture's own: the ending of the usual name, and its replacement.
     #[doc(hidden)]
     pub names: &'static [(&'static str, &'static str)],
     /// How the rows of Q and K are stored.
     #[doc(hidden)]
     pub rope_rows: RopeRows,
-    /// The LM head is the embedding.
+    /// Whether the LM head is the embedding.
     pub tied_embeddings: bool,
-    /// The token that a text begins with, where the files name one.
+    /// The token that a text begins with, if the files name one.
     pub bos: Option<u32>,
-    /// Tokens that end an answer, each once: those the files name, then the chat template's and the well-known ones
-    /// (`ends`). May be empty.
+    /// Tokens that end an answer, without duplicates: those that the files name, then the chat template's and the
+    /// well-known ones (`ends`). May be empty.
     pub stop_tokens: Vec<u32>,
-    /// How answers are sampled where a request says nothing.
+    /// Sampling parameters that a request does not set.
     pub sampling: SamplingDefaults,
 }
 
 impl LayerSpec {
-    /// MLPs that a token goes through.
+    /// The number of MLPs that process a token.
     fn used(&self) -> usize {
         self.mixture.map_or(1, |mixture| mixture.experts.used)
     }
 }
 
 impl Config {
-    /// Reads and checks a checkpoint's configuration; no weights. A chat is rendered with its template, to see what ends a
-    /// turn.
+    /// Reads and checks a checkpoint's configuration, without weights. It renders a chat with the template, to see what
+    /// ends a turn.
     ///
     /// # Errors
     /// As [`described`](Self::described).
@@ -208,7 +208,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The same as the files have it, without what only a run of their template shows.
+    /// The same from the files alone, without running the template.
     ///
     /// # Errors
     /// [`Error::Format`](crate::Error::Format) for a field that is missing or out of bounds,
@@ -221,56 +221,56 @@ impl Config {
         keys.refuse_unread()?;
         let context = config.context;
         for layer in &mut config.layers {
-            // One that holds every context is none.
+            // A window that covers every context has no effect.
             layer.scores.window = layer.scores.window.filter(|&window| window < context);
         }
         Ok(config.for_context(context))
     }
 
-    /// As the model is when no context is longer than `context` tokens: what changes with that is which numbers stretch RoPE
-    /// ([`Scaling::LongRope`](super::Scaling)), and so what its KV is worth to whom.
+    /// The configuration for contexts of at most `context` tokens. The bound decides which factors scale RoPE
+    /// ([`Scaling::LongRope`](super::Scaling)), and with it which KV is compatible.
     pub fn for_context(mut self, context: usize) -> Self {
         self.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()).for_each(|rope| rope.for_context(context));
         self
     }
 
-    /// The shape of every layer's attention.
+    /// The shape of the attention of every layer.
     pub(crate) fn heads(&self) -> Heads {
         Heads { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim }
     }
 
-    /// The most elements of a row between two matrices of any layer.
+    /// Most elements of a row between two matrices of any layer.
     pub(crate) fn widest(&self) -> usize {
-        // Heads that are normed wait between their matrix and their places.
+        // Heads with a norm are buffered between their matrix and their pages.
         let normed = self.layers.iter().any(|layer| layer.qk_norm.is_some());
         let projected = if normed { (self.heads + 2 * self.kv_heads) * self.head_dim } else { 0 };
         let between = self.layers.iter().map(|layer| layer.intermediate * layer.used()).max().unwrap_or(0);
         between.max(projected).max(if self.has_state() { 3 * self.hidden } else { 0 })
     }
 
-    /// The mixture of the layers that have one.
+    /// The mixture of experts of the layers that have one.
     pub(crate) fn experts(&self) -> Option<Experts> {
         self.layers.iter().find_map(|layer| layer.mixture.map(|mixture| mixture.experts))
     }
 
-    /// The most elements of a row of what a mixer gives.
+    /// Most elements of a row of a mixer's output.
     pub(crate) fn mixed(&self) -> usize {
         (self.heads * self.head_dim).max(if self.has_state() { self.hidden } else { 0 })
     }
 
-    /// Whether a token needs more of those before it than their keys and values: a state that is known only where a page or a
-    /// prompt ends.
+    /// Whether a token needs a state besides the keys and values before it. The state is stored only at the end of a
+    /// page or a prompt.
     pub(crate) fn has_state(&self) -> bool {
         self.layers.iter().any(|layer| layer.mixer != MixerSpec::Attention)
     }
 
-    /// Elements of a row of what norms or weights take before it joins the residual stream; 0 where there are none.
+    /// Elements of a row that a norm or weights process before it is added to the residual stream; 0 if there are none.
     pub(crate) fn given(&self) -> usize {
         let waits = |layer: &&LayerSpec| layer.norms != Norms::Before || layer.mixture.is_some();
         self.layers.iter().filter(waits).map(|layer| layer.used() * self.hidden).max().unwrap_or(0)
     }
 
-    /// What fields must be to each other.
+    /// Checks the fields against each other.
     fn check(&self, keys: &Keys) -> Result<()> {
         if !self.heads.is_multiple_of(self.kv_heads) {
             let problem = format!("{} does not divide the {} query heads", self.kv_heads, self.heads);

@@ -1,5 +1,6 @@
-//! Which tokens end an answer: all that the files name, the one that the chat template puts behind an assistant's turn, and
-//! those that end a turn in every model that has them. Files often name one of several, or a base model's.
+//! The tokens that end an answer: all that the files name, the one that the chat template puts after an assistant's
+//! turn, and tokens that end a turn in every model that has them. Files often name only one of several, or that of the
+//! base model.
 
 use serde_json::Value;
 
@@ -9,8 +10,8 @@ use crate::{
     weights::{Checkpoint, HuggingFaceMetadata, JsonFile, Metadata},
 };
 
-/// Tokens that end a turn, a text or a call wherever a vocabulary marks them as its own. `</s>` is none: some have it for
-/// text that is struck out.
+/// Tokens that end a turn, a text or a call if the vocabulary marks them as special. `</s>` is not among them, since
+/// some vocabularies use it for struck-out text.
 const WELL_KNOWN: [&str; 15] = [
     "<|eot_id|>",
     "<|eom_id|>",
@@ -29,8 +30,8 @@ const WELL_KNOWN: [&str; 15] = [
     "<eos>",
 ];
 
-/// The token that a checkpoint's template puts behind an answer, of a vocabulary of `vocab`. A template that cannot be used
-/// is told of where one is asked for.
+/// The token that a checkpoint's template puts after an answer, in a vocabulary of `vocab`. An unusable template is
+/// reported later, where one is needed.
 pub(crate) fn of_template(checkpoint: &Checkpoint, vocab: usize) -> Result<Option<u32>> {
     let added = language::added_tokens(checkpoint)?;
     let Ok(template) = language::template(checkpoint) else { return Ok(None) };
@@ -39,7 +40,7 @@ pub(crate) fn of_template(checkpoint: &Checkpoint, vocab: usize) -> Result<Optio
     Ok(end.and_then(id).filter(|&id| (id as usize) < vocab))
 }
 
-/// The tokens of a vocabulary of `vocab` that end an answer, each once; `own` is the template's.
+/// The tokens of a vocabulary of `vocab` that end an answer, without duplicates. `own` is the template's.
 pub(crate) fn stop_tokens(checkpoint: &Checkpoint, vocab: usize, own: Option<u32>) -> Result<Vec<u32>> {
     let added = language::added_tokens(checkpoint)?;
     let id = |wanted: &str| added.iter().find(|(_, token)| token == wanted).map(|(id, _)| *id);
@@ -64,7 +65,7 @@ pub(crate) fn stop_tokens(checkpoint: &Checkpoint, vocab: usize, own: Option<u32
     Ok(kept)
 }
 
-/// What the files of a directory name.
+/// The tokens that the files of a directory name.
 fn named(files: &HuggingFaceMetadata, vocab: usize, id: impl Fn(&str) -> Option<u32>) -> Result<Vec<u32>> {
     const ID: &str = "eos_token_id";
     let by_id = |file: Option<&JsonFile>| file.map_or(Ok(Vec::new()), |file| file.ids(ID, vocab));

@@ -1,6 +1,7 @@
-//! Gemma 2 (arXiv 2408.00118) and the text models of Gemma 3 (arXiv 2503.19786; reference: transformers `modeling_gemma2.py`,
-//! `modeling_gemma3.py`): RMSNorm around attention and MLP, GELU, embeddings times the root of their width, windows on
-//! most layers. Gemma 2 caps scores and logits; Gemma 3 norms heads, and layers with a window turn by angles of their own.
+//! Gemma 2 (arXiv 2408.00118) and the text models of Gemma 3 (arXiv 2503.19786; reference: transformers
+//! `modeling_gemma2.py`, `modeling_gemma3.py`): RMSNorm around attention and MLP, GELU, embeddings times the root of
+//! their width, windows on most layers. Gemma 2 caps scores and logits. Gemma 3 normalises heads, and its layers with a
+//! window have RoPE frequencies of their own.
 
 use super::{
     Architecture, Config, LayerRole, Norms,
@@ -15,7 +16,7 @@ use crate::{
 pub(super) const GEMMA2: Architecture = Architecture { name: "gemma2", model_type: "gemma2", read: gemma2 };
 pub(super) const GEMMA3: Architecture = Architecture { name: "gemma3", model_type: "gemma3_text", read: gemma3 };
 
-/// A model that sees, whose language model alone runs here.
+/// A multimodal model, of which only the language model runs here.
 pub(super) const GEMMA3_WHOLE: Architecture = Architecture { name: "gemma3", model_type: "gemma3", read: gemma3 };
 
 /// Published files leave out what transformers' `Gemma3TextConfig` has by default.
@@ -37,7 +38,7 @@ const LOGIT_CAP: Key = Key("final_logit_softcapping", "final_logit_softcapping")
 
 fn gemma2(keys: &Keys) -> Result<Config> {
     let mut config = gemma(keys, 2, 46)?;
-    // Files that leave the caps out mean those of the paper.
+    // If a file omits the caps, those of the paper apply.
     let score_cap = keys.cap(SCORE_CAP, 50.0)?;
     config.logit_cap = keys.cap(LOGIT_CAP, 30.0)?;
     config.layers.iter_mut().for_each(|layer| layer.scores.cap = score_cap);
@@ -51,7 +52,7 @@ fn gemma3(keys: &Keys) -> Result<Config> {
     let local = keys.local_rope(config.head_dim)?;
     for layer in &mut config.layers {
         layer.qk_norm = Some(QkNorm::Head);
-        // Whatever the length of the window.
+        // The window may have any length.
         if layer.scores.window.is_some() {
             layer.rope = Some(local.clone());
         }
@@ -59,8 +60,9 @@ fn gemma3(keys: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// What both have. Every `pattern`-th layer sees the whole context where the file does not say which do. In the model of
-/// `largest` layers scores are scaled by the width of a head's share of the hidden state, where the file does not say.
+/// The common configuration. Unless the file lists them, every `pattern`-th layer sees the whole context. Unless the
+/// file says otherwise, the model with `largest` layers scales scores by the width of a head's share of the hidden
+/// state.
 fn gemma(keys: &Keys, pattern: usize, largest: usize) -> Result<Config> {
     keys.check_activation("hidden_activation", "gelu_pytorch_tanh")?;
     let mut config = keys.decoder()?;

@@ -1,6 +1,7 @@
-//! Granite 3 and the dense models of Granite 4 (reference: transformers `modeling_granite.py`, `modeling_granitemoehybrid.py`): as
-//! Llama, with embeddings, scores, what joins the residual stream and logits each scaled by a number of the configuration. The
-//! latter may know no positions, and a layer of theirs has what all tokens share of a mixture that has no experts.
+//! Granite 3 and the dense models of Granite 4 (reference: transformers `modeling_granite.py`,
+//! `modeling_granitemoehybrid.py`): as Llama, with embeddings, scores, what joins the residual stream and logits each
+//! scaled by a number of the configuration. The latter may have no positional encoding, and their MLP is the shared
+//! expert of a mixture without experts.
 
 use super::{
     Architecture, Config, Stacked,
@@ -14,7 +15,7 @@ use crate::{
 
 pub(super) const GRANITE: Architecture = Architecture { name: "granite", model_type: "granite", read };
 
-/// GGUF files of models that are all attention are called Granite's.
+/// GGUF files of models with attention only are labelled as Granite.
 pub(super) const GRANITE_HYBRID: Architecture =
     Architecture { name: "granite", model_type: "granitemoehybrid", read: hybrid };
 
@@ -26,7 +27,7 @@ const LOGITS: Key = Key("logit_scale", "logits_scaling");
 
 fn read(keys: &Keys) -> Result<Config> {
     let mut config = llama::read(keys)?;
-    // transformers multiplies by 1 where the file does not say, llama.cpp by what is usual.
+    // If the file does not say, transformers multiplies by 1 and llama.cpp by the usual factor.
     let usual = config.layers.first().map_or(1.0, |layer| layer.scores.scale);
     let scores = keys.multiplier(SCORES, if keys.kind() == Kind::Gguf { usual } else { 1.0 })?;
     let residual = keys.multiplier(RESIDUAL, 1.0)?;
@@ -36,7 +37,7 @@ fn read(keys: &Keys) -> Result<Config> {
     }
     config.embedding_scale = keys.multiplier(EMBEDDINGS, 1.0)?;
     config.logit_scale = 1.0 / keys.multiplier(LOGITS, 1.0)?;
-    // What other architectures merely note tells here whether positions turn anything.
+    // A field that is informational in other architectures decides here whether there is RoPE.
     if keys.kind() == Kind::Gguf && keys.bool(&format!("{}.rope.scaling.finetuned", keys.architecture))? == Some(false)
     {
         config.layers.iter_mut().for_each(|layer| layer.rope = None);

@@ -1,5 +1,5 @@
-//! A checkpoint's configuration by what its fields mean, the same for both kinds of checkpoint. What an architecture asks for
-//! is remembered, so that a field that changes numbers and that nobody asked for is refused and not ignored.
+//! A checkpoint's configuration by the meaning of its fields, the same for both kinds of checkpoint. Fields that an
+//! architecture reads are recorded, so that an unread field that would change results is refused rather than ignored.
 //!
 //! Field names: GGUF as in ggml's docs/gguf.md and gguf-py's constants; Hugging Face as in transformers' configurations,
 //! release 4 (`rope_theta`, `rope_scaling`) and release 5 (`rope_parameters`).
@@ -15,7 +15,7 @@ use crate::{
     weights::{Checkpoint, Field, Fields, JsonFile, Kind, Metadata, packed},
 };
 
-/// A field: its name in GGUF, behind the architecture's, and in `config.json`.
+/// A field: its name in GGUF, after the architecture's prefix, and in `config.json`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key(pub(super) &'static str, pub(super) &'static str);
 
@@ -31,7 +31,7 @@ const CONTEXT: Key = Key("context_length", "max_position_embeddings");
 const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "rms_norm_eps");
 pub(super) const ROPE_DIMS: Key = Key("rope.dimension_count", "partial_rotary_factor");
 
-/// Bounds that no model comes near and within which every product of two sizes fits 64 bits, of most 32.
+/// Bounds that no model comes near. Within them every product of two sizes fits 64 bits, and most fit 32.
 const MAX_HIDDEN: usize = 1 << 17;
 const MAX_LAYERS: usize = 1 << 10;
 pub(super) const MAX_HEADS: usize = 1 << 10;
@@ -40,11 +40,11 @@ pub(super) const MAX_INTERMEDIATE: usize = 1 << 20;
 const MAX_VOCAB: usize = 1 << 22;
 pub(super) const MAX_CONTEXT: usize = 1 << 24;
 
-/// Fields of GGUF, behind the architecture's name, that change no number.
+/// GGUF fields, after the architecture's prefix, that do not change results.
 const HARMLESS: [&str; 3] = ["rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout"];
 
-/// Fields of `config.json` by which some architecture changes numbers, each with the number that leaves them as they are.
-/// False, null and lists of nothing but full attention leave them too.
+/// Fields of `config.json` that change the results of some architecture, each with its neutral value. False, null and
+/// lists of nothing but full attention are neutral too.
 const TELLING: [(&str, Option<f64>); 31] = [
     ("alibi", None),
     ("attention_bias", None),
@@ -79,19 +79,20 @@ const TELLING: [(&str, Option<f64>); 31] = [
     ("use_sliding_window", None),
 ];
 
-/// What a field of `config.json` is where the file leaves it out.
+/// The default of a field that `config.json` omits.
 pub(super) type Defaults = &'static [(&'static str, u64)];
 
-/// The object that the `config.json` of a model of several parts has of its language model. What it lacks may stand outside.
+/// The object for the language model in the `config.json` of a multimodal model. Fields that it lacks may be outside
+/// it.
 pub(super) const TEXT: &str = "text_config";
 
-/// What a configuration may name in a way of its own.
+/// Fields that a configuration may name differently.
 pub(super) struct Named {
     pub(super) kv_heads: usize,
     /// Elements between the two halves of the MLP.
     pub(super) intermediate: usize,
     pub(super) rms_eps: Key,
-    /// Where `config.json` leaves that out.
+    /// The default if `config.json` omits it.
     pub(super) usual_eps: f64,
 }
 
@@ -128,7 +129,7 @@ impl<'a> Keys<'a> {
         Self { checkpoint, architecture, defaults: &[], asked: Rc::default() }
     }
 
-    /// The same configuration, in which fields that are left out have these values.
+    /// The same configuration with these defaults for omitted fields.
     pub(super) fn with_defaults(&self, defaults: Defaults) -> Self {
         Self { defaults, asked: Rc::clone(&self.asked), ..*self }
     }
@@ -137,7 +138,7 @@ impl<'a> Keys<'a> {
         self.checkpoint.kind()
     }
 
-    /// What the file at hand calls a field.
+    /// The field's name in this file.
     pub(super) fn name(&self, key: Key) -> String {
         match self.kind() {
             Kind::Gguf => format!("{}.{}", self.architecture, key.0),
@@ -153,7 +154,7 @@ impl<'a> Keys<'a> {
         Ok(self.checkpoint.find(&role.name(self.kind()))?.is_some())
     }
 
-    /// Whether a kind of biases is used: a GGUF file says so by having them, `config.json` by `switch`.
+    /// Whether a kind of bias is used: in GGUF, if the tensor exists; in `config.json`, by `switch`.
     pub(super) fn has_bias(&self, role: LayerRole, switch: &str) -> Result<bool> {
         match self.kind() {
             Kind::Gguf => self.has(Role::Layer(0, role)),
@@ -171,7 +172,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Refuses a model whose layers see a window only: `config.json` names a `size` that is used where `switch` is on.
+    /// Refuses a model whose layers all have a window: `config.json` names a `size` that applies if `switch` is on.
     pub(super) fn check_window(&self, switch: &str, size: &str) -> Result<()> {
         let fix = "take a model whose layers see the whole context";
         match (self.bool(switch)?, self.json(size)) {
@@ -184,12 +185,12 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A number of at least 1; `default` where the field is absent.
+    /// A number of at least 1; `default` if the field is absent.
     pub(super) fn count(&self, key: &str, default: usize) -> Result<usize> {
         size(self, key, MAX_CONTEXT, Some(default))
     }
 
-    /// A value of `config.json`, null where it says so; `None` where it does not say, and in GGUF.
+    /// A value of `config.json`, which may be null; `None` if it is absent, and in GGUF.
     pub(super) fn json(&self, key: &str) -> Option<&Value> {
         self.asked.borrow_mut().insert(key.to_owned());
         match &self.checkpoint.metadata {
@@ -206,7 +207,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A number above 0 that something is multiplied by.
+    /// A positive factor.
     pub(super) fn multiplier(&self, key: Key, default: f32) -> Result<f32> {
         match positive(self, &self.name(key), Some(f64::from(default)))? as f32 {
             x if x.is_normal() => Ok(x),
@@ -214,7 +215,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A number above 0 that caps; `default` where the file does not say, none where it says null.
+    /// A positive cap; `default` if the field is absent, `None` if it is null.
     pub(super) fn cap(&self, key: Key, default: f64) -> Result<Option<f32>> {
         let name = self.name(key);
         match self.json(&name) {
@@ -223,7 +224,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A list of `config.json` that says 0 or 1 of each layer. GGUF has none.
+    /// A list in `config.json` with 0 or 1 for each layer. GGUF has no such field.
     pub(super) fn switches(&self, key: &str, layers: usize) -> Result<Option<Vec<bool>>> {
         let Some(value) = self.json(key).filter(|value| !value.is_null()) else { return Ok(None) };
         let on = |value: &Value| value.as_u64().filter(|&x| x <= 1).map(|x| x == 1);
@@ -233,8 +234,8 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The model as most decoders are: every layer alike, RMSNorm before attention and MLP, no biases, no norm of heads, rows of
-    /// Q and K as transformers has them. An architecture changes what differs.
+    /// A typical decoder: identical layers, RMSNorm before attention and MLP, no biases, no norm over heads, rows of Q
+    /// and K in the order of transformers. An architecture changes what differs.
     pub(super) fn decoder(&self) -> Result<Config> {
         let heads = self.size(HEADS, MAX_HEADS, None)?;
         self.decoder_with(Named {
@@ -249,7 +250,7 @@ impl<'a> Keys<'a> {
         self.size(LAYERS, MAX_LAYERS, None)
     }
 
-    /// As [`Keys::decoder`], for an architecture that names some of it in a way of its own.
+    /// As [`Keys::decoder`], for an architecture that names some fields differently.
     pub(super) fn decoder_with(&self, named: Named) -> Result<Config> {
         let Named { kv_heads, intermediate, rms_eps, usual_eps } = named;
         let hidden = self.size(HIDDEN, MAX_HIDDEN, None)?;
@@ -322,7 +323,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Refuses a field that changes numbers and that the architecture did not ask for.
+    /// Refuses a field that changes results and that the architecture did not read.
     pub(super) fn refuse_unread(&self) -> Result<()> {
         let asked = self.asked.borrow();
         let unread = match &self.checkpoint.metadata {
@@ -380,7 +381,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// A size from 1 to `max`; `default` where the field is absent.
+/// A size from 1 to `max`; `default` if the field is absent.
 pub(super) fn size(fields: &impl Fields, key: &str, max: usize, default: Option<usize>) -> Result<usize> {
     let value = fields.required(key, fields.u64(key)?.or(default.map(|x| x as u64)))?;
     match usize::try_from(value) {
@@ -389,13 +390,13 @@ pub(super) fn size(fields: &impl Fields, key: &str, max: usize, default: Option<
     }
 }
 
-/// A finite number above 0; `default` where the field is absent.
+/// A finite positive number; `default` if the field is absent.
 pub(super) fn positive(fields: &impl Fields, key: &str, default: Option<f64>) -> Result<f64> {
     let value = fields.required(key, fields.f64(key)?.or(default))?;
     if value > 0.0 { Ok(value) } else { Err(fields.wrong(key, format!("{value:?} is not above 0"))) }
 }
 
-/// As [`positive`], and still so as f32.
+/// As [`positive`], also when rounded to f32.
 fn epsilon(fields: &impl Fields, key: &str, default: Option<f64>) -> Result<f32> {
     let value = positive(fields, key, default)?;
     match value as f32 {

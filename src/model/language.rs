@@ -1,5 +1,5 @@
-//! The tokenizer and chat template of a checkpoint, whichever kind it is: the one place where what `weights` read meets
-//! what `text` asks for.
+//! The tokenizer and chat template of a checkpoint of either kind. Only this module connects the metadata of `weights`
+//! with the needs of `text`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::text::{ChatTemplate, GgufVocab, Specials, Tokenizer};
 use crate::weights::{Checkpoint, Fields, GgufMetadata, HuggingFaceMetadata, Metadata};
 
 /// # Errors
-/// [`Error::Format`] or [`Error::Unsupported`] where the checkpoint has no tokenizer, or one that cannot be run.
+/// [`Error::Format`] or [`Error::Unsupported`] if the checkpoint has no tokenizer, or one that is not supported.
 pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     match &checkpoint.metadata {
         Metadata::Gguf(metadata) => {
@@ -28,8 +28,8 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     }
 }
 
-/// What tokenizer_config.json says of the tokens at the ends of a text stands over the post-processor of tokenizer.json, as
-/// transformers has it.
+/// As in transformers, tokenizer_config.json overrides the post-processor of tokenizer.json for the tokens at the ends
+/// of a text.
 fn with_edges(tokenizer: Tokenizer, files: &HuggingFaceMetadata) -> Result<Tokenizer> {
     const ADDS_BOS: [&str; 3] = ["Llama", "CodeLlama", "Gemma"];
     let Some(config) = &files.tokenizer_config else { return Ok(tokenizer) };
@@ -48,7 +48,7 @@ fn with_edges(tokenizer: Tokenizer, files: &HuggingFaceMetadata) -> Result<Token
 }
 
 /// # Errors
-/// [`Error::Template`] where the checkpoint has no template, or one that does not compile.
+/// [`Error::Template`] if the checkpoint has no template, or one that does not compile.
 pub fn template(checkpoint: &Checkpoint) -> Result<ChatTemplate> {
     match &checkpoint.metadata {
         Metadata::Gguf(metadata) => {
@@ -77,8 +77,8 @@ pub fn template(checkpoint: &Checkpoint) -> Result<ChatTemplate> {
     }
 }
 
-/// The tokens that a text holds only where it spells them out: those that control, and those somebody added. None of a
-/// tokenizer.json that cannot be read, which [`tokenizer`] tells of.
+/// The tokens that a text contains only if it spells them out: control tokens and added tokens. Empty for an unreadable
+/// tokenizer.json, which [`tokenizer`] reports.
 pub(crate) fn added_tokens(checkpoint: &Checkpoint) -> Result<Vec<(u32, String)>> {
     #[derive(Deserialize)]
     struct File {

@@ -1,6 +1,7 @@
-//! One layer as its specification says: what mixes its tokens (`mixer`), then what it does with each by itself (`mlp`).
+//! One layer by its specification: first the part that mixes tokens (`mixer`), then the part that processes each token
+//! alone (`mlp`).
 //!
-//! Between the two (output, residual); one dispatch more for each norm behind mixer and MLP, (norm, residual).
+//! Dispatches between them: (output, residual), and one more, (norm, residual), for each norm after mixer and MLP.
 
 use std::sync::Arc;
 
@@ -24,14 +25,15 @@ pub(super) struct Layer {
     mixer: Mixer,
     output: Linear,
     mlp: Mlp,
-    /// Behind the mixer and behind the MLP.
+    /// The norms after the mixer and after the MLP.
     post_norms: Option<[PostNorm; 2]>,
 }
 
 pub(super) const BOTH: &[Class] = &[Class::Prompt, Class::Decode];
 
 impl Layer {
-    /// Puts layer `index` on the GPU. `rotation`: what turns its queries and keys; `context` bounds the rows' contexts, in tokens.
+    /// Puts layer `index` on the GPU. `rotation` rotates its queries and keys; `context` bounds the rows' contexts, in
+    /// tokens.
     pub(super) async fn load(
         up: &mut Uploader<'_>,
         index: usize,
@@ -108,20 +110,20 @@ impl Layer {
     }
 }
 
-/// A matrix of layer `index` as one tensor has it, with its bias if it has one.
+/// A matrix of layer `index` from one tensor, with its bias if it has one.
 pub(super) fn segment(index: usize, weight: LayerRole, bias: Option<LayerRole>, order: Order) -> Segment {
     let role = |role| Role::Layer(index, role);
     Segment { weights: vec![role(weight)], biases: bias.into_iter().map(role).collect(), order }
 }
 
-/// What becomes of the sums of a matrix, and what they are multiplied by before.
+/// What happens to the sums of a matrix, and the factor that multiplies them before.
 #[derive(Clone, Copy)]
 pub(super) struct Given {
     pub(super) epilogue: Epilogue,
     pub(super) scale: f32,
 }
 
-/// `norm`: of what it reads, with its epsilon.
+/// `norm`: the norm of its input, with its epsilon.
 pub(super) async fn linear(
     up: &mut Uploader<'_>,
     what: &str,

@@ -1,5 +1,5 @@
-//! LFM2 (arXiv 2511.23404; reference: transformers `modeling_lfm2.py`): most layers are gated short convolutions, the others
-//! attention with normed heads; the final norm goes by the name of the embedding's.
+//! LFM2 (arXiv 2511.23404; reference: transformers `modeling_lfm2.py`): most layers are gated short convolutions, the
+//! others attention with normalised heads. The final norm has the name of an embedding norm.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ pub(super) const LFM2: Architecture = Architecture { name: "lfm2", model_type: "
 const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "norm_eps");
 const TAPS: Key = Key("shortconv.l_cache", "conv_L_cache");
 const MAX_TAPS: u64 = 8;
-/// Those of `Lfm2Config`.
+/// The defaults of `Lfm2Config`.
 const DEFAULTS: Defaults = &[("num_key_value_heads", 8), ("rope_theta", 1_000_000), ("conv_L_cache", 3)];
 const DEFAULT_EPSILON: f64 = 1e-5;
 
@@ -68,8 +68,8 @@ fn taps(keys: &Keys) -> Result<usize> {
     }
 }
 
-/// The heads of keys and values, and which layers attend: GGUF says how many such heads each layer has, `config.json` of which
-/// type each is, or which attend.
+/// The number of KV heads, and which layers have attention. GGUF states the KV heads of each layer; `config.json`
+/// states the type of each layer, or lists those with attention.
 fn layers(keys: &Keys) -> Result<(usize, Vec<bool>)> {
     const TYPES: &str = "layer_types";
     const ATTEND: &str = "full_attn_idxs";
@@ -118,8 +118,8 @@ fn layers(keys: &Keys) -> Result<(usize, Vec<bool>)> {
     }
 }
 
-/// As `Lfm2MLP` takes it: two thirds of what `config.json` names, in one of two fields, times a factor, to a multiple; GGUF has the
-/// result.
+/// The width as `Lfm2MLP` computes it: two thirds of the size that `config.json` names in one of two fields, times a
+/// factor, rounded up to a multiple. GGUF has the result.
 fn intermediate(keys: &Keys) -> Result<usize> {
     const OWN: &str = "block_ff_dim";
     const FACTOR: &str = "block_ffn_dim_multiplier";

@@ -1,5 +1,5 @@
-//! The Llama family (Touvron et al., arXiv 2302.13971; reference: transformers `modeling_llama.py`): pre-norm blocks of
-//! RoPE attention with grouped queries and a SwiGLU MLP, biases where the configuration has them.
+//! The Llama family (Touvron et al., arXiv 2302.13971; reference: transformers `modeling_llama.py`): pre-norm blocks
+//! with RoPE, grouped-query attention and a SwiGLU MLP, and biases if the configuration has them.
 
 use super::{Architecture, Config, LayerRole, RopeRows, keys::Keys};
 use crate::{error::Result, weights::Kind};

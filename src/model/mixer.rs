@@ -1,7 +1,8 @@
-//! What mixes the tokens of a layer: attention with grouped queries, or a gated short convolution (LFM2).
+//! The mixer of a layer: grouped-query attention, or a gated short convolution (LFM2).
 //!
-//! Attention: (norm, QKV, RoPE, KV write), attention; one dispatch more where Q and K have a norm, (norm, RoPE, KV write), and
-//! the merge of attention's splits where a decoding row's context is long. A convolution: (norm, B, C and X), convolution.
+//! Dispatches of attention: (norm, QKV, RoPE, KV write) and attention. A norm over Q and K takes one more, (norm, RoPE,
+//! KV write); a long context of a decode row takes another, to merge the splits. Dispatches of a convolution: (norm, B,
+//! C and X) and convolution.
 
 use std::sync::Arc;
 
@@ -29,8 +30,8 @@ pub(super) enum Mixer {
 }
 
 impl Mixer {
-    /// Puts that of layer `index` on the GPU. `rotation`: what turns its queries and keys; `context` bounds the rows' contexts,
-    /// in tokens.
+    /// Puts the mixer of layer `index` on the GPU. `rotation` rotates its queries and keys; `context` bounds the rows'
+    /// contexts, in tokens.
     pub(super) async fn load(
         up: &mut Uploader<'_>,
         index: usize,
@@ -83,7 +84,7 @@ impl Mixer {
         }
     }
 
-    /// Its pipelines but those of its matrix.
+    /// Its pipelines, except those of its matrix.
     pub(super) fn kernels(&self) -> Vec<&Arc<Kernel>> {
         match self {
             Self::Attention { head_norm, attention, merge, .. } => {
@@ -94,7 +95,7 @@ impl Mixer {
         }
     }
 
-    /// Appends what has to be in the layer's `pages` before any row is mixed: keys and values of all `spans`.
+    /// Appends the work that must precede mixing: writing the keys and values of all `spans` to the layer's `pages`.
     pub(super) fn prepare(&self, recording: &mut Recording, spans: &[Span], memory: &Activations, pages: Slice) {
         let Self::Attention { qkv, head_norm, .. } = self else { return };
         let (stream, queries, inner) = (memory.stream(), memory.queries.whole(), memory.inner.whole());

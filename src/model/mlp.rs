@@ -1,8 +1,10 @@
-//! What a layer does with each token by itself: a gated MLP, or a mixture of such experts, of which a token goes through a few.
+//! The part of a layer that processes each token alone: a gated MLP, or a mixture of such experts, a few of which
+//! process a token.
 //!
-//! An MLP: (norm, gate and up, gate's function), (down, residual). A mixture: (norm, router), choice, (norm, gate and up of the
-//! chosen, gate's function), (their down), (weights, residual); one dispatch more for prompts, which sort rows by expert. One more
-//! where gate and up are of two formats: (norm, gate, its function), (norm, up, product).
+//! Dispatches of an MLP: (norm, gate and up, activation) and (down, residual). Of a mixture: (norm, router), choice,
+//! (norm, gate and up of the chosen, activation), (their down) and (weights, residual), and one more for prompts, which
+//! sort rows by expert. If gate and up have different formats, there is one more: (norm, gate, activation) and (norm,
+//! up, product).
 
 use std::sync::Arc;
 
@@ -25,25 +27,25 @@ use crate::{
 };
 
 pub(super) struct Mlp {
-    /// One of both by turns, or where their formats differ that of the gate and then that of the up.
+    /// One matrix of alternating gate and up rows, or, if their formats differ, the gate and then the up.
     gate_up: Vec<Linear>,
     down: Linear,
-    /// Where those are the matrices of experts.
+    /// Set if these are the matrices of experts.
     routing: Option<Routing>,
 }
 
-/// Which experts a token goes through, and what becomes of what they give.
+/// Chooses the experts of a token, and combines their outputs.
 struct Routing {
     router: Linear,
     route: MoeRoute,
-    /// Where prompts take several tokens at once.
+    /// Set if prompts process several tokens of an expert at once.
     group: Option<MoeGroup>,
     combine: MoeCombine,
 }
 
 impl Mlp {
-    /// Puts that of layer `index` on the GPU. `before`: the norm of what it reads, with its epsilon; `given`: what becomes of what it
-    /// gives.
+    /// Puts the MLP of layer `index` on the GPU. `before`: the norm of its input, with its epsilon; `given`: what
+    /// happens to its output.
     pub(super) async fn load(
         up: &mut Uploader<'_>,
         index: usize,
@@ -106,7 +108,7 @@ impl Mlp {
         self.gate_up.iter().chain([&self.down]).chain(self.routing.iter().map(|routing| &routing.router))
     }
 
-    /// Its pipelines but those of its matrices.
+    /// Its pipelines, except those of its matrices.
     pub(super) fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         let routing = self.routing.iter();
         let groups = routing.clone().flat_map(|routing| &routing.group).map(MoeGroup::kernel);
@@ -138,7 +140,7 @@ impl Mlp {
     }
 }
 
-/// A matrix of the one MLP, or those of all experts, one below the other. `norm`: of what it reads, with its epsilon.
+/// A matrix of the MLP, or the stacked matrices of all experts. `norm`: the norm of its input, with its epsilon.
 async fn matrix(
     up: &mut Uploader<'_>,
     segments: &[Segment],

@@ -1,4 +1,5 @@
-//! Models: what a checkpoint's configuration means, the tensors it calls for, and the work of one step as a recording.
+//! Models: the meaning of a checkpoint's configuration, the tensors that it requires, and the work of one step as a
+//! recording.
 //!
 //! An architecture is one file here and one line in `ARCHITECTURES`: it reads its configuration into a [`Config`], whose
 //! layers are data, and `Network` records them.
@@ -47,9 +48,9 @@ use crate::{
 
 /// A family of models.
 struct Architecture {
-    /// What GGUF calls it (`general.architecture`).
+    /// Its name in GGUF (`general.architecture`).
     name: &'static str,
-    /// What transformers calls it (`model_type`).
+    /// Its name in transformers (`model_type`).
     model_type: &'static str,
     read: fn(&keys::Keys) -> Result<Config>,
 }
@@ -94,29 +95,29 @@ impl Architecture {
     }
 }
 
-/// The GPU memory a step works in, made once for the largest step.
+/// The GPU memory that steps use, allocated once for the largest step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Activations {
     /// `[batch rows, hidden]` f32: the residual stream.
     pub(crate) hidden: Buffer,
-    /// `[batch rows, cols]` f16: what a matrix of so many columns reads; a word where nothing is multiplied in f16.
+    /// `[batch rows, cols]` f16: the input of matrices with so many columns; one word if nothing is multiplied in f16.
     pub(crate) halves: Buffer,
     /// `[batch rows, heads, head_dim]` f32.
     pub(crate) queries: Buffer,
-    /// As `queries`: what attention gives.
+    /// As `queries`: the output of attention.
     pub(crate) attended: Buffer,
     /// Partial results of decode attention.
     pub(crate) partials: Buffer,
-    /// `[batch rows, widest]` f32: what lies between two matrices of a layer.
+    /// `[batch rows, widest]` f32: intermediate values between two matrices of a layer.
     pub(crate) inner: Buffer,
-    /// `[span rows, hidden]` f32: what norms take that stand behind attention and MLP; `[span rows, used, hidden]`: what experts give;
-    /// a word where there are neither.
+    /// `[span rows, hidden]` f32: the input of norms after attention and MLP, or `[span rows, used, hidden]`: the
+    /// outputs of experts; one word if there are neither.
     pub(crate) given: Buffer,
-    /// `[span rows, experts]` f32: what a router gives; this and the next two a word where there is none.
+    /// `[span rows, experts]` f32: the output of a router. This and the next two are one word if there is no router.
     pub(crate) scores: Buffer,
-    /// `[span rows, used]` of an expert and its weight.
+    /// `[span rows, used]` pairs of an expert and its weight.
     pub(crate) choices: Buffer,
-    /// Those by expert.
+    /// The choices grouped by expert.
     pub(crate) tiles: Buffer,
     /// `[logit rows, vocab]` f32.
     pub(crate) logits: Buffer,
@@ -132,13 +133,13 @@ impl Activations {
         self.input(self.hidden)
     }
 
-    /// What a product reads of `x`.
+    /// The input of a product that reads `x`.
     fn input(&self, x: Buffer) -> Input {
         Input { x: x.whole(), halves: self.halves.whole() }
     }
 }
 
-/// How the rows of the logits span end.
+/// What happens to the rows of the logits span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// Whole logits are read by the host.
@@ -149,11 +150,11 @@ pub(crate) enum Ending {
     Draw,
 }
 
-/// What one step runs over.
+/// The rows and pages of one step.
 pub(crate) struct Work<'a> {
     /// Prompt rows, decode rows or both.
     pub(crate) spans: &'a [Span],
-    /// The rows whose logits are wanted, if any.
+    /// The rows whose logits are needed, if any.
     pub(crate) logits: Option<(Span, Ending)>,
     /// One buffer of pages a layer.
     pub(crate) kv: &'a [Buffer],

@@ -1,4 +1,4 @@
-//! What each tensor of a model is for, what either kind of checkpoint calls it, and the shape it must have.
+//! The roles of a model's tensors, their names in both kinds of checkpoint, and their required shapes.
 //!
 //! Names: GGUF as in gguf-py's `tensor_mapping`; Hugging Face as transformers' `LlamaForCausalLM` saves them.
 
@@ -22,11 +22,11 @@ pub enum Role {
     FinalNorm,
     /// `[vocab, hidden]`; absent where the embeddings are tied.
     LmHead,
-    /// `[rope.dims / 2]`: what each pair's frequency is divided by. Optional, in GGUF only.
+    /// `[rope.dims / 2]`: the divisor of each pair's frequency. Optional, in GGUF only.
     RopeFactors,
-    /// The same of LongRoPE, where no context is longer than the original one.
+    /// The same for LongRoPE, if no context is longer than the original one.
     ShortFactors,
-    /// The same where some are.
+    /// The same for LongRoPE, if contexts may be longer.
     LongFactors,
     /// A tensor of layer 0, 1, …
     Layer(usize, LayerRole),
@@ -41,7 +41,7 @@ pub enum LayerRole {
     Q,
     K,
     V,
-    /// Those three, one below the other.
+    /// Q, K and V stacked.
     Qkv,
     O,
     QBias,
@@ -51,24 +51,24 @@ pub enum LayerRole {
     KNorm,
     OBias,
     MlpNorm,
-    /// The norm before the MLP where another stands behind attention.
+    /// The norm before the MLP, if there is another after attention.
     PreMlpNorm,
     PostAttnNorm,
     PostMlpNorm,
     /// The thirds B, C and X of a short convolution: `[3 × hidden, hidden]`.
     ConvIn,
-    /// `[hidden, taps]`, the newest token's last.
+    /// `[hidden, taps]`, with the newest token's tap last.
     Conv,
     ConvOut,
     Gate,
     Up,
-    /// Those two, one below the other.
+    /// Gate and up stacked.
     GateUp,
     Down,
-    /// As those, where a mixture of experts could be beside them.
+    /// The same as a shared expert, beside which there could be a mixture of experts.
     SharedGateUp,
     SharedDown,
-    /// `[experts, hidden]`: what scores a mixture's experts.
+    /// `[experts, hidden]`: the router, which scores a mixture's experts.
     Router,
     /// The matrices of all experts: `[experts, out, in]`.
     ExpertGates,
@@ -85,13 +85,13 @@ impl Role {
         self.renamed(kind, &[])
     }
 
-    /// `names`: as [`Config::names`].
+    /// `names` is as in [`Config::names`].
     fn renamed(self, kind: Kind, names: &[(&str, &str)]) -> String {
         let (gguf, hugging_face) = match self {
             Role::Embedding => ("token_embd.weight", "model.embed_tokens.weight"),
             Role::FinalNorm => ("output_norm.weight", "model.norm.weight"),
             Role::LmHead => ("output.weight", "lm_head.weight"),
-            // Hugging Face has the scaling in its configuration and no such tensors.
+            // Hugging Face has the scaling in the configuration, and no such tensors.
             Role::RopeFactors => ("rope_freqs.weight", "rope_freqs.weight"),
             Role::ShortFactors => ("rope_factors_short.weight", "rope_factors_short.weight"),
             Role::LongFactors => ("rope_factors_long.weight", "rope_factors_long.weight"),
@@ -157,7 +157,7 @@ impl Role {
 }
 
 impl LayerRole {
-    /// The GGUF name and the Hugging Face one, behind the layer's prefix.
+    /// The GGUF name and the Hugging Face name, after the layer's prefix.
     fn names(self) -> (&'static str, &'static str) {
         use LayerRole::*;
         match self {
@@ -182,10 +182,10 @@ impl LayerRole {
             ConvOut => ("shortconv.out_proj.weight", "conv.out_proj.weight"),
             Gate => ("ffn_gate.weight", "mlp.gate_proj.weight"),
             Up => ("ffn_up.weight", "mlp.up_proj.weight"),
-            // What converters call it where the two are one.
+            // The name that converters use if the two are stacked.
             GateUp => ("ffn_up.weight", "mlp.gate_up_proj.weight"),
             Down => ("ffn_down.weight", "mlp.down_proj.weight"),
-            // Converters part the one, and call both as if there never could be experts.
+            // Converters split the stacked tensor, and name the parts as those of a plain MLP.
             SharedGateUp => ("ffn_up.weight", "shared_mlp.input_linear.weight"),
             SharedDown => ("ffn_down.weight", "shared_mlp.output_linear.weight"),
             Router => ("ffn_gate_inp.weight", "mlp.gate.weight"),
@@ -222,7 +222,7 @@ impl Stacked {
 }
 
 impl Norms {
-    /// Those over what attention and MLP read, and those over what they give.
+    /// The norms over the inputs of attention and MLP, and those over their outputs.
     pub(super) fn before(self) -> Option<[LayerRole; 2]> {
         use LayerRole::*;
         match self {
@@ -248,7 +248,7 @@ impl Norms {
 
 #[doc(hidden)]
 impl Config {
-    /// Where the rows of a matrix are: a tensor, and which of its rows.
+    /// The location of a matrix's rows: a tensor, and a range of its rows.
     pub fn rows(&self, role: Role) -> (Role, Range<usize>) {
         use LayerRole::*;
         let (layer, matrix) = match role {
@@ -279,7 +279,7 @@ impl Config {
         (Role::Layer(layer, tensor), first..first + rows(matrix))
     }
 
-    /// Every tensor that a model of this configuration needs, in the order they are used.
+    /// Every tensor that a model of this configuration needs, in the order of use.
     pub fn roles(&self) -> Vec<Role> {
         use LayerRole::*;
         let mut roles = vec![Role::Embedding];
@@ -314,16 +314,17 @@ impl Config {
         roles
     }
 
-    /// The tensor for a role: [`Error::Tensor`] where it is missing or has another shape than the configuration asks.
+    /// The tensor for a role. Fails with [`Error::Tensor`] if it is missing or its shape is not the one that the
+    /// configuration requires.
     pub fn tensor<'a>(&self, checkpoint: &'a Checkpoint, role: Role) -> Result<&'a TensorInfo> {
         let found = self.optional_tensor(checkpoint, role)?;
         found.ok_or_else(|| self.misfit(checkpoint, role, "none".to_owned()))
     }
 
-    /// As [`Config::tensor`], but a tensor that is not there is `None`.
+    /// As [`Config::tensor`], but a missing tensor is `None`.
     pub fn optional_tensor<'a>(&self, checkpoint: &'a Checkpoint, role: Role) -> Result<Option<&'a TensorInfo>> {
         let found = checkpoint.find(&role.renamed(checkpoint.kind(), self.names))?;
-        // A convolution of each channel by itself has an inner dimension of 1 in transformers.
+        // In transformers, a depthwise convolution has an inner dimension of 1.
         let is_conv = matches!(role, Role::Layer(_, LayerRole::Conv));
         let fits = |tensor: &TensorInfo| match &tensor.shape[..] {
             [cols, 1, taps] if is_conv => role.shape(self) == [*cols, *taps],
@@ -335,8 +336,8 @@ impl Config {
         }
     }
 
-    /// Checks every tensor the model needs, so that nothing is found missing halfway through loading, and that no other would
-    /// change what it computes.
+    /// Checks every tensor that the model needs, so that loading does not fail halfway, and that no other tensor would
+    /// change the results.
     pub fn check_tensors(&self, checkpoint: &Checkpoint) -> Result<()> {
         let mut read = BTreeSet::new();
         for role in self.roles() {
@@ -345,8 +346,8 @@ impl Config {
         }
         let ignored = |name: &str| match checkpoint.kind() {
             Kind::Gguf => name.starts_with("rope_f"),
-            // Layers behind the last and biases, of which the configuration says whether they count, angles that follow from it, a
-            // head that tied embeddings take the place of, and other parts of a model that also sees.
+            // Ignored tensors: layers beyond the last, biases that the configuration disables, RoPE frequencies that
+            // follow from it, an LM head that tied embeddings replace, and other parts of a multimodal model.
             Kind::HuggingFace => {
                 let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
                 layer.is_some_and(|layer: usize| layer >= self.layers.len())

@@ -1,4 +1,4 @@
-//! A whole network as its configuration says, on the GPU: embedding, layers, final norm, LM head and sampling.
+//! A whole network on the GPU, by its configuration: embedding, layers, final norm, LM head and sampling.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Network {
     /// Puts the model of the uploader's checkpoint on the GPU. `context` bounds the rows' contexts, in tokens.
     pub(crate) async fn load(up: &mut Uploader<'_>, context: usize, caps: &Caps) -> Result<Self> {
         let config = up.config;
-        // The angles of each way to turn, one after another.
+        // The angles of each kind of RoPE, one after another.
         let mut angles = Vec::new();
         let mut ropes: Vec<(&Rope, usize, usize)> = Vec::new();
         for rope in config.layers.iter().filter_map(|layer| layer.rope.as_ref()) {
@@ -82,7 +82,7 @@ impl Network {
         })
     }
 
-    /// Every pipeline that a step may use.
+    /// All pipelines that a step may use.
     pub(crate) fn kernels(&self) -> Vec<Arc<Kernel>> {
         let ends = self.head.kernels().chain(self.embed.kernels());
         self.layers.iter().flat_map(Layer::kernels).chain(ends).chain(self.topk.kernels()).cloned().collect()
@@ -93,7 +93,7 @@ impl Network {
         self.weight_bytes
     }
 
-    /// The angles that RoPE takes.
+    /// The angles of RoPE.
     pub(crate) fn angles(&self) -> &[Angle] {
         &self.angles
     }

@@ -1,5 +1,5 @@
-//! OLMo 2 (arXiv 2501.00656; reference: transformers `modeling_olmo2.py`): as Llama, with RMSNorm behind attention and MLP
-//! instead of before them, and over all query heads and all key heads together.
+//! OLMo 2 (arXiv 2501.00656; reference: transformers `modeling_olmo2.py`): as Llama, with RMSNorm after attention and
+//! MLP instead of before them, and RMSNorm over all query heads and over all key heads.
 
 use super::{Architecture, Config, LayerRole, Norms, keys::Keys};
 use crate::{error::Result, kernels::head_norm::QkNorm};

@@ -1,5 +1,6 @@
-//! Phi-3 and Phi-4-mini (arXiv 2404.14219, 2503.01743; reference: transformers `modeling_phi3.py`): as Llama, with Q, K and V in one matrix, gate and up in
-//! another, part of each head turned, and a window on every layer where the configuration has one.
+//! Phi-3 and Phi-4-mini (arXiv 2404.14219, 2503.01743; reference: transformers `modeling_phi3.py`): as Llama, with Q, K
+//! and V in one matrix, gate and up in another, RoPE on part of each head, and a window on every layer if the
+//! configuration has one.
 
 use super::{Architecture, Config, Stacked, keys::Keys};
 use crate::error::Result;

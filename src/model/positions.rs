@@ -1,4 +1,4 @@
-//! How layers tell positions apart, as a checkpoint says it: RoPE and windows.
+//! The positional encoding of layers, read from a checkpoint: RoPE and windows.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ const SLIDING: &str = "rope_parameters.sliding_attention";
 const WINDOW: Key = Key("attention.sliding_window", "sliding_window");
 
 impl Keys<'_> {
-    /// As [`Keys::json`], null being as good as nothing.
+    /// As [`Keys::json`], but null counts as absent.
     pub(super) fn given(&self, key: &str) -> Option<&Value> {
         self.json(key).filter(|value| !value.is_null())
     }
@@ -31,8 +31,8 @@ impl Keys<'_> {
     }
 
     pub(super) fn hugging_face_rope(&self, head_dim: usize, context: usize) -> Result<Rope> {
-        // Release 5 of transformers gathers in `rope_parameters` what release 4 has in `rope_scaling` and beside it.
-        // Where kinds of layers turn in ways of their own it has an object of each.
+        // Release 5 of transformers collects in `rope_parameters` what release 4 has in `rope_scaling` and beside it.
+        // If kinds of layers differ in RoPE, it has one object for each kind.
         let groups = [FULL, "rope_parameters", "rope_scaling"];
         let path = groups.into_iter().find(|group| self.given(group).is_some()).unwrap_or("rope_scaling");
         if let Some(value) = self.given(path)
@@ -54,7 +54,7 @@ impl Keys<'_> {
         })
     }
 
-    /// What turns the layers that see a window, where they turn in a way of their own.
+    /// The RoPE of layers with a window, if they have their own.
     pub(super) fn local_rope(&self, head_dim: usize) -> Result<Rope> {
         let theta = match self.kind() {
             Kind::Gguf => format!("{}.rope.freq_base_swa", self.architecture),
@@ -70,7 +70,7 @@ impl Keys<'_> {
         Ok(Rope { theta: positive(self, &theta, Some(10_000.0))?, dims: head_dim, scaling: Scaling::None })
     }
 
-    /// The window of the layers that see one, in tokens; `default` where the file does not say, none where it says null or 0.
+    /// The window of the layers that have one, in tokens; `default` if the field is absent, `None` if it is null or 0.
     pub(super) fn window(&self, default: Option<u64>) -> Result<Option<usize>> {
         let name = self.name(WINDOW);
         let window = match self.json(&name) {
@@ -80,8 +80,8 @@ impl Keys<'_> {
         Ok(window.filter(|&window| window > 0).map(|window| usize::try_from(window).unwrap_or(usize::MAX)))
     }
 
-    /// The window of each of `layers` layers, in tokens, `default` as of [`Keys::window`]; of every `pattern`-th none, where the
-    /// file does not say which.
+    /// The window of each of `layers` layers, in tokens, with `default` as in [`Keys::window`]. Unless the file lists
+    /// the layers, every `pattern`-th has none.
     pub(super) fn windows(&self, default: Option<u64>, pattern: usize, layers: usize) -> Result<Vec<Option<usize>>> {
         let window = self.window(default)?;
         let slides = match self.layers_that_slide(layers)? {
@@ -97,7 +97,7 @@ impl Keys<'_> {
         Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }
 
-    /// A list that says of each layer whether it sees a window, if there is one.
+    /// The list of which layers have a window, if there is one.
     fn layers_that_slide(&self, layers: usize) -> Result<Option<Vec<bool>>> {
         const TYPES: &str = "layer_types";
         let (key, list): (String, Option<Vec<Option<bool>>>) = match &self.checkpoint.metadata {
@@ -141,8 +141,7 @@ impl Keys<'_> {
         key.map_or(Ok(default), |key| self.count(&key, default))
     }
 
-    /// What scores are multiplied by: `query_pre_attn_scalar^(-1/2)`, and the same of `head_dim` where a GGUF file, which has no
-    /// such field, is meant.
+    /// The factor of scores: `query_pre_attn_scalar^(-1/2)`. GGUF has no such field; there `head_dim` takes its place.
     pub(super) fn query_scale(&self, head_dim: usize) -> Result<f32> {
         let scalar = match self.kind() {
             Kind::Gguf => head_dim as f64,

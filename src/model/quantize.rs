@@ -1,4 +1,4 @@
-//! What matrices become where 16- and 32-bit weights are quantised while they are loaded.
+//! Which formats matrices get if 16- and 32-bit weights are quantised while loading.
 
 use super::{Config, LayerRole, Role};
 use crate::{
@@ -7,20 +7,20 @@ use crate::{
     weights::{Checkpoint, TensorInfo},
 };
 
-/// How much of a model [`EngineOptions::quantize`](crate::engine::EngineOptions) reaches.
+/// How much of a model [`EngineOptions::quantize`](crate::engine::EngineOptions) affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantizable {
     /// Matrices with 16- or 32-bit weights.
     pub matrices: usize,
-    /// Those of them that stay as they are, because their rows are no whole blocks.
+    /// Those of them that stay as they are, because their rows do not consist of whole blocks.
     pub left: usize,
 }
 
 impl Config {
-    /// What putting 16- and 32-bit weights into `format` would reach.
+    /// How many matrices quantising to `format` would affect.
     ///
     /// # Errors
-    /// [`Error::Tensor`](crate::Error::Tensor) where the checkpoint does not fit this configuration.
+    /// [`Error::Tensor`](crate::Error::Tensor) if the checkpoint does not fit this configuration.
     pub fn quantizable(&self, checkpoint: &Checkpoint, format: Format) -> Result<Quantizable> {
         let mut found = Quantizable { matrices: 0, left: 0 };
         for role in self.roles() {
@@ -34,8 +34,8 @@ impl Config {
     }
 }
 
-/// What the weights of a matrix are put into: the embedding and the LM head never go below Q8_0, a router stays as it is, and what
-/// is no product of matrices too.
+/// The target format of a role's weights. The embedding and the LM head never go below Q8_0. A router, and weights that
+/// are not matrix products, stay as they are.
 fn wanted(role: Role, format: Format) -> Option<Format> {
     match role {
         Role::Embedding | Role::LmHead => Some(Format::Q8_0),
@@ -44,7 +44,7 @@ fn wanted(role: Role, format: Format) -> Option<Format> {
     }
 }
 
-/// What the matrix of a role becomes. Rows that are no whole blocks stay as they are.
+/// The format of a role's matrix. Rows that do not consist of whole blocks stay as they are.
 pub(super) fn target(role: Role, tensor: &TensorInfo, quantize: Option<Format>) -> Format {
     let wanted = quantize.filter(|_| tensor.format.block() == 1).and_then(|format| wanted(role, format));
     wanted.filter(|wanted| tensor.cols().is_multiple_of(wanted.block())).unwrap_or(tensor.format)

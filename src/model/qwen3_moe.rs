@@ -1,5 +1,5 @@
-//! Qwen 3 with a mixture of experts (arXiv 2505.09388; reference: transformers `modeling_qwen3_moe.py`): as Qwen 3, with experts
-//! in place of the MLP of most layers, in GGUF of all.
+//! Qwen 3 with a mixture of experts (arXiv 2505.09388; reference: transformers `modeling_qwen3_moe.py`): as Qwen 3,
+//! with experts in place of the MLP in most layers; in GGUF, in all layers.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::{
 pub(super) const QWEN3_MOE: Architecture = Architecture { name: "qwen3moe", model_type: "qwen3_moe", read };
 
 const COUNT: Key = Key("expert_count", "num_experts");
-/// What `config.json` calls it since release 5 of transformers.
+/// Its name in `config.json` since release 5 of transformers.
 const LOCAL_COUNT: &str = "num_local_experts";
 const USED: Key = Key("expert_used_count", "num_experts_per_tok");
 
@@ -44,8 +44,7 @@ fn read(keys: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// Refuses a GGUF file whose scores become weights by another function than softmax, which is 1 in gguf-py's
-/// `ExpertGatingFuncType`.
+/// Refuses a GGUF file whose router uses another function than softmax, which is 1 in gguf-py's `ExpertGatingFuncType`.
 fn check_gating(keys: &Keys) -> Result<()> {
     const SOFTMAX: u64 = 1;
     const KEY: &str = "qwen3moe.expert_gating_func";
@@ -55,7 +54,7 @@ fn check_gating(keys: &Keys) -> Result<()> {
     }
 }
 
-/// The layers that have experts: every so many, but for those that `config.json` names.
+/// The layers that have experts: one at every step, except those that `config.json` lists.
 fn sparse_layers(keys: &Keys, layers: usize) -> Result<Vec<usize>> {
     const DENSE: &str = "mlp_only_layers";
     let dense = match keys.json(DENSE).filter(|value| !value.is_null()) {

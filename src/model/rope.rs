@@ -1,63 +1,64 @@
-//! RoPE as numbers: how far each pair of a head's elements turns with a position (Su et al., arXiv 2104.09864), and what was done to
-//! that so that a model reads more than it was trained on.
+//! The numbers of RoPE: how far each pair of a head's elements rotates a position (Su et al., arXiv 2104.09864), and
+//! how scaling extends the context beyond training.
 
 use super::Role;
 use crate::error::{Error, Result};
 
-/// How positions turn queries and keys.
+/// How positions rotate queries and keys.
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// The base of the frequencies.
     pub theta: f64,
-    /// How many of a head's elements turn: even, at most `head_dim`.
+    /// How many of a head's elements rotate: an even number, at most `head_dim`.
     pub dims: usize,
-    /// How the context was stretched.
+    /// How the context is extended.
     pub scaling: Scaling,
 }
 
-/// What stretches RoPE beyond the context it was trained on.
+/// Scaling of RoPE beyond the training context.
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scaling {
     None,
-    /// Every frequency divided by `factor`.
+    /// Every frequency is divided by `factor`.
     Linear {
         factor: f64,
     },
-    /// Low frequencies divided by `factor`, high ones kept, those between interpolated.
+    /// Low frequencies are divided by `factor`, high ones are kept, and those between are interpolated.
     Llama3 {
         factor: f64,
         low_freq_factor: f64,
         high_freq_factor: f64,
         original_context: usize,
     },
-    /// YaRN (arXiv 2309.00071): pairs that turn fewer than `beta_slow` times in the original context divided by `factor`, those
-    /// that turn more than `beta_fast` times kept, those between mixed by their number.
+    /// YaRN (arXiv 2309.00071): frequencies of pairs that rotate fewer than `beta_slow` times in the original context
+    /// are divided by `factor`, those that rotate more than `beta_fast` times are kept, and those between are
+    /// interpolated by index.
     Yarn {
         factor: f64,
         beta_fast: f64,
         beta_slow: f64,
         original_context: usize,
-        /// The mixed pairs end at whole numbers.
+        /// Whether the range of interpolated pairs is rounded to integers.
         truncate: bool,
         /// Cosine and sine are multiplied by it.
         magnitude: f64,
     },
-    /// LongRoPE (arXiv 2402.13753): every pair's frequency divided by a number of its own, from one list where no context is
-    /// longer than the original one, from another where some are.
+    /// LongRoPE (arXiv 2402.13753): every pair's frequency has its own divisor, from one list if no context is longer
+    /// than the original one, else from another.
     LongRope {
         original_context: usize,
         list: FactorList,
-        /// The short list and the long one; `None` where the checkpoint has tensors of them.
+        /// The short and the long list; `None` if the checkpoint has them as tensors.
         lists: Option<[Vec<f32>; 2]>,
         /// Cosine and sine are multiplied by it, whichever list is used.
         magnitude: f64,
     },
 }
 
-/// Which numbers of [`Scaling::LongRope`] frequencies are divided by. A model has one list from loading on: keys that turned by
-/// one are worth nothing to queries that turn by the other.
+/// Which divisors of [`Scaling::LongRope`] apply. The list is fixed when a model is loaded, since keys and queries must
+/// rotate by the same frequencies.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FactorList {
@@ -65,7 +66,7 @@ pub enum FactorList {
     Long,
 }
 
-/// How one pair of elements turns.
+/// The rotation of one pair of elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Angle {
     /// Radians.
@@ -110,7 +111,7 @@ impl Rope {
         Ok((0..pairs).map(|pair| self.stretched(pair, frequency(pair))).collect())
     }
 
-    /// What cosine and sine are multiplied by.
+    /// The factor of cosine and sine.
     #[doc(hidden)]
     pub fn magnitude(&self) -> f64 {
         match self.scaling {
@@ -119,7 +120,7 @@ impl Rope {
         }
     }
 
-    /// The tensor of numbers that frequencies are divided by, where the checkpoint has it.
+    /// The tensor of frequency divisors, if the checkpoint has it.
     #[doc(hidden)]
     pub fn factors(&self) -> Role {
         match self.scaling {
@@ -129,7 +130,7 @@ impl Rope {
         }
     }
 
-    /// As it turns where no context is longer than `context` tokens.
+    /// The RoPE for contexts of at most `context` tokens.
     pub(super) fn for_context(&mut self, context: usize) {
         if let Scaling::LongRope { original_context, list, .. } = &mut self.scaling {
             *list = if context > *original_context { FactorList::Long } else { FactorList::Short };
@@ -143,7 +144,7 @@ impl Rope {
         Ok(frequencies.into_iter().map(|per_token| Angle { per_token, magnitude }).collect())
     }
 
-    /// The context that it was stretched to, in tokens, where the scaling itself says so.
+    /// The extended context in tokens, if the scaling states it.
     pub(super) fn stretched_context(&self) -> Option<usize> {
         match self.scaling {
             Scaling::Yarn { factor, original_context, .. } => Some((original_context as f64 * factor) as usize),

@@ -1,4 +1,4 @@
-//! What stretches RoPE, as a checkpoint says it: `rope.scaling.*` of GGUF as llama.cpp takes them, `rope_scaling` and
+//! RoPE scaling, read from a checkpoint: `rope.scaling.*` of GGUF as llama.cpp reads it, and `rope_scaling` and
 //! `rope_parameters` of `config.json` as transformers' `modeling_rope_utils.py` does.
 
 use serde_json::Value;
@@ -10,15 +10,15 @@ use super::{
 use crate::{error::Result, weights::Fields};
 
 const KNOWN: &str = "take a model without RoPE scaling, or with linear, dynamic, Llama 3, YaRN or LongRoPE scaling";
-/// Fields that other architectures, and none here, change numbers by.
+/// Fields that change results in other architectures, but in none here.
 const FOREIGN: [&str; 5] = ["alpha", "llama_4_scaling_beta", "long_mscale", "mrope_section", "short_mscale"];
 const ORIGINAL: &str = "original_max_position_embeddings";
 const ORIGINAL_GGUF: &str = "scaling.original_context_length";
-/// The turns in the original context between which YaRN mixes, where a file does not say.
+/// The default bounds of rotations in the original context between which YaRN interpolates.
 const BETA_FAST: f64 = 32.0;
 const BETA_SLOW: f64 = 1.0;
 
-/// An object of `config.json` about RoPE, by its path; fields that it lacks may stand outside.
+/// An object of `config.json` about RoPE, by its path. Fields that it lacks may be outside it.
 #[derive(Clone, Copy)]
 pub(super) struct Group<'a> {
     pub(super) keys: &'a Keys<'a>,
@@ -30,7 +30,7 @@ impl Group<'_> {
         format!("{}.{field}", self.path)
     }
 
-    /// The path of a field, here if it is given here, else outside.
+    /// The path of a field: inside the object if it is there, else outside.
     pub(super) fn either(&self, field: &str) -> String {
         let own = self.name(field);
         if self.keys.given(&own).is_some() { own } else { field.to_owned() }
@@ -40,7 +40,7 @@ impl Group<'_> {
         positive(self.keys, &self.name(field), None)
     }
 
-    /// A number above 0; `None` where it is not given, or 0.
+    /// A positive number; `None` if it is absent or 0.
     fn optional(&self, field: &str) -> Result<Option<f64>> {
         let name = self.name(field);
         match self.keys.f64(&name)? {
@@ -49,14 +49,14 @@ impl Group<'_> {
         }
     }
 
-    /// The context that was trained on, in tokens. Outside the object it goes before what is inside.
+    /// The training context in tokens. A value outside the object takes precedence.
     fn original_context(&self, context: usize) -> Result<usize> {
         let inside = self.name(ORIGINAL);
         let path = if self.keys.given(ORIGINAL).is_some() { ORIGINAL } else { inside.as_str() };
         size(self.keys, path, MAX_CONTEXT, Some(context))
     }
 
-    /// `context`: what the whole configuration says, in tokens. `dims`: how many elements turn.
+    /// `context`: the model's context in tokens. `dims`: the number of elements that rotate.
     pub(super) fn scaling(&self, context: usize, dims: usize) -> Result<Scaling> {
         let kind = match self.keys.str(&self.name("rope_type"))? {
             Some(kind) => Some(kind),
@@ -66,11 +66,11 @@ impl Group<'_> {
             return Err(unsupported(self.keys, format!("the field {}", self.name(field)), KNOWN));
         }
         match kind {
-            // Dynamic scaling begins behind the context of the configuration, where no sequence gets.
+            // Dynamic scaling begins beyond the configured context, which no sequence exceeds.
             None | Some("default" | "dynamic") => Ok(Scaling::None),
             Some("linear") => Ok(Scaling::Linear { factor: self.number("factor")? }),
             Some("llama3") => self.llama3(context),
-            // What Phi-3 first called LongRoPE.
+            // Phi-3's first name for LongRoPE.
             Some("longrope" | "su") => self.longrope(context, dims),
             Some("yarn") if self.keys.given(&self.name("long_factor")).is_some() => self.longrope(context, dims),
             Some("yarn") => self.yarn(context),
@@ -105,7 +105,7 @@ impl Group<'_> {
         let value = self.keys.given(&name).ok_or_else(|| self.keys.missing(&name))?;
         let number = |value: &Value| value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0);
         let list = value.as_array().and_then(|list| list.iter().map(number).collect::<Option<Vec<_>>>());
-        let problem = || format!("expected {pairs} numbers above 0, one for each pair of elements that turns");
+        let problem = || format!("expected {pairs} numbers above 0, one for each pair of elements that rotates");
         list.filter(|list| list.len() == pairs).ok_or_else(|| self.keys.wrong(&name, problem()))
     }
 
@@ -127,11 +127,11 @@ impl Group<'_> {
 }
 
 impl Keys<'_> {
-    /// `context`: what the file says it is, in tokens.
+    /// `context`: the context that the file states, in tokens.
     pub(super) fn gguf_scaling(&self, context: usize) -> Result<Scaling> {
         let key = |rest: &str| format!("{}.rope.{rest}", self.architecture);
         let kind = self.str(&key("scaling.type"))?;
-        // Most converters name no type.
+        // Most converters write no type.
         if self.has(Role::LongFactors)? || kind == Some("longrope") {
             return Ok(Scaling::LongRope {
                 original_context: size(self, &key(ORIGINAL_GGUF), MAX_CONTEXT, Some(context))?,
@@ -140,7 +140,7 @@ impl Keys<'_> {
                 magnitude: positive(self, &key("scaling.attn_factor"), Some(1.0))?,
             });
         }
-        // Files written before `scaling.type` came have but a factor, under either name.
+        // Files older than `scaling.type` have only a factor, under either name.
         let present = |key: &String| self.lookup(key).is_some();
         let factor = [key("scaling.factor"), key("scale_linear")].into_iter().find(present);
         match (kind, factor) {
@@ -180,7 +180,7 @@ impl Keys<'_> {
     }
 }
 
-/// What YaRN multiplies cosine and sine by.
+/// The factor by which YaRN multiplies cosine and sine.
 fn attention_factor(factor: f64, scale: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 }
 }

@@ -1,5 +1,5 @@
-//! SmolLM3 (reference: transformers `modeling_smollm3.py`): as Llama, but some layers do not turn their heads (arXiv
-//! 2501.18795), every fourth unless the configuration says which.
+//! SmolLM3 (reference: transformers `modeling_smollm3.py`): as Llama, but some layers have no RoPE (arXiv 2501.18795):
+//! every fourth, unless the configuration lists them.
 
 use super::{Architecture, Config, keys::Keys, llama};
 use crate::error::Result;

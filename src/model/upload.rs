@@ -1,5 +1,5 @@
-//! From a checkpoint to the GPU: tensors are read a few rows at a time, put into the order and format the kernels want,
-//! and written, so that no tensor need fit in memory.
+//! Uploads a checkpoint to the GPU. Tensors are read a few rows at a time, converted to the order and format that the
+//! kernels need, and written, so no tensor has to fit in memory.
 
 use std::ops::Range;
 
@@ -12,29 +12,29 @@ use crate::{
     weights::{Checkpoint, TensorInfo},
 };
 
-/// Bytes that the rows of a matrix repacked at a time would have as f32: 2 to 16 MiB of the file.
+/// Bytes, as f32, of the rows that are repacked at a time: 2 to 16 MiB of the file.
 const PIECE: usize = 16 << 20;
-/// Bytes handed to the queue before it is waited for.
+/// Bytes handed to the queue between waits.
 const FLUSH: u64 = 64 << 20;
 
-/// Rows that go through a kernel together.
+/// Rows that a kernel processes together.
 pub(crate) const ROW_PAIR: usize = 2;
 
-/// The order in which rows of tensors become rows of a matrix.
+/// How rows of tensors become rows of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     Plain,
-    /// Rows of heads whose RoPE pairs are `rotary / 2` apart become neighbours.
+    /// Rows of RoPE pairs, which are `rotary / 2` apart, become neighbours.
     PairHalves {
         head_dim: usize,
         rotary: usize,
     },
-    /// The rows of two tensors of one format by turns.
+    /// The rows of two tensors of one format alternate.
     Alternate,
 }
 
 impl Order {
-    /// Which tensor, and which of its rows, row `row` of the segment is.
+    /// The tensor and the row in it that become row `row` of the segment.
     fn source(self, row: usize) -> (usize, usize) {
         match self {
             Order::Plain => (0, row),
@@ -47,28 +47,28 @@ impl Order {
     }
 }
 
-/// Tensors that become neighbouring rows of one matrix, and their biases.
+/// Tensors that become consecutive rows of one matrix, and their biases.
 pub(crate) struct Segment {
     pub(crate) weights: Vec<Role>,
     pub(crate) biases: Vec<Role>,
     pub(crate) order: Order,
 }
 
-/// Reads, repacks and writes weights, and tells how far it is.
+/// Reads, repacks and writes weights, and reports progress.
 pub(crate) struct Uploader<'a> {
     pub(crate) gpu: &'a mut Gpu,
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) config: &'a Config,
-    /// What 16- and 32-bit matrices become, `None` to keep them.
+    /// The format of 16- and 32-bit matrices; `None` keeps theirs.
     pub(crate) quantize: Option<Format>,
-    /// Called with (bytes read, bytes in all).
+    /// Called with the bytes read and the total.
     pub(crate) progress: &'a mut dyn FnMut(u64, u64),
     pub(crate) done: u64,
     pub(crate) total: u64,
 }
 
 struct Placed<'a> {
-    /// Each with its first row that is wanted.
+    /// Each with its first needed row.
     tensors: Vec<(&'a TensorInfo, usize)>,
     order: Order,
     format: Format,
@@ -76,7 +76,7 @@ struct Placed<'a> {
 }
 
 impl Uploader<'_> {
-    /// What the matrix of a role is on the GPU.
+    /// The GPU format of a role's matrix.
     pub(crate) fn format(&self, role: Role) -> Result<Format> {
         let (tensor, _) = self.config.rows(role);
         Ok(quantize::target(role, self.config.tensor(self.checkpoint, tensor)?, self.quantize))
@@ -118,7 +118,7 @@ impl Uploader<'_> {
         Ok(Matrix { rows, cols, parts })
     }
 
-    /// The gains of a norm, then what `segments` have for biases in the order of the matrix's rows, as f32.
+    /// The gains of a norm, followed by the biases of `segments` in the order of the matrix's rows, as f32.
     pub(crate) async fn consts(&mut self, norm: Option<Role>, segments: &[Segment]) -> Result<Buffer> {
         let mut values = Vec::new();
         if let Some(role) = norm {
@@ -138,7 +138,7 @@ impl Uploader<'_> {
         self.place(&values).await
     }
 
-    /// Gains of norms one after another, each in its order, as f32.
+    /// The gains of several norms, one after another, each in its order, as f32.
     pub(crate) async fn norms(&mut self, norms: &[(Role, Order)]) -> Result<Buffer> {
         let mut values = Vec::new();
         for &(role, order) in norms {
@@ -148,8 +148,8 @@ impl Uploader<'_> {
         self.place(&values).await
     }
 
-    /// The taps of short convolutions, `[cols, taps]` with the newest token's last, as a kernel reads them: `[taps, cols]`, the
-    /// newest token's first.
+    /// The taps of short convolutions, transposed from `[cols, taps]` with the newest token's last to the kernel's
+    /// `[taps, cols]` with the newest token's first.
     pub(crate) async fn taps(&mut self, role: Role, taps: usize) -> Result<Buffer> {
         let values = self.vector(role).await?;
         let tap = |tap: usize| values.chunks_exact(taps).map(move |channel| channel[taps - 1 - tap]);
@@ -175,7 +175,7 @@ impl Uploader<'_> {
         Ok(values)
     }
 
-    /// Rows `range` of a run of segments, repacked to one buffer.
+    /// Rows `range` of consecutive segments, repacked into one buffer.
     async fn part(
         &mut self,
         what: &str,
@@ -268,15 +268,15 @@ impl Uploader<'_> {
     }
 }
 
-/// Elements for which a thread pays.
+/// The number of elements from which a thread pays off.
 const OF_A_THREAD: usize = 1 << 17;
 
 fn processors() -> usize {
     if cfg!(target_arch = "wasm32") { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }
 
-/// Has `work` fill the planes of `rows` rows of `cols` elements, each with its words of a row: natively some rows on each processor. It
-/// is given the first of its rows, and their words of both planes.
+/// Fills the planes of `rows` rows of `cols` elements with `work`; natively, each processor takes some of the rows.
+/// `work` gets the index of its first row, and the words of its rows in both planes.
 fn by_processor(
     planes: [(&mut [u32], usize); 2],
     rows: usize,

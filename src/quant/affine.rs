@@ -1,13 +1,13 @@
-//! Formats whose element is `d · level(q) + m`: q a whole number of a few bits, d and m those of its group of elements, and the
-//! level q itself but where a format has its own.
+//! Formats whose element is `d · level(q) + m`. q is an integer of a few bits, d and m belong to its group of elements,
+//! and the level is q itself unless the format has a table.
 //!
-//! On the GPU the bits of q lie in planes, the low bits first. A plane of 4, 2 or 1 bits has 1, 2 or 4 units of 8
-//! elements in a u32. Each unit has its own bits of every byte: element i (0..4) the lower of them in byte i, element
-//! 4 + i the upper. So a shader takes four elements at once, by one shift and one mask.
+//! On the GPU the bits of q lie in planes, the low bits first. A plane of 4, 2 or 1 bits packs 1, 2 or 4 units of 8
+//! elements into a u32. Each unit owns certain bits of every byte: element i (0..4) has the lower of them in byte i,
+//! element 4 + i the upper. So a shader extracts four elements with one shift and one mask.
 
 use super::{Codec, Quantize, UNIT, shared::u32_at};
 
-/// What such a format knows of itself; the constants are those of [`Codec`]. Blocks are a file's bytes.
+/// The codec of such a format. The constants are those of [`Codec`]; blocks are bytes of a file.
 pub(crate) trait Affine {
     const NAME: &'static str;
     const GGUF: u32;
@@ -22,7 +22,7 @@ pub(crate) trait Affine {
     const HEADED: bool = false;
     const WIDE_ROWS: usize = 4;
 
-    /// What q stands for.
+    /// The value that q stands for.
     fn level(q: u8) -> f32 {
         f32::from(q)
     }
@@ -88,7 +88,7 @@ impl<A: Affine> Codec for A {
     }
 }
 
-/// Puts the q of one unit of a row of `units` into planes that are zero there.
+/// Writes the q of one unit of a row of `units` into planes that are zero there.
 fn put(unit: usize, quants: &[u8], units: usize, planes: &[usize], values: &mut [u32]) {
     let (low, high) = (u32_at(quants, 0), u32_at(quants, 4));
     let (mut plane_at, mut taken) = (0, 0);

@@ -1,5 +1,5 @@
-//! `iq4_nl`: blocks of 32 numbers of 4 bits that stand for uneven levels, under an f16 scale: `x = d · level(q)`. 18 bytes a
-//! block in the file and on the GPU. Only read.
+//! `iq4_nl`: blocks of 32 4-bit indices of uneven levels, under an f16 scale: `x = d · level(q)`. 18 bytes a
+//! block in the file and on the GPU. Read-only.
 //!
 //! Layout and levels: ggml, `block_iq4_nl` and `kvalues_iq4nl` (ggml/src/ggml-common.h).
 
@@ -10,7 +10,7 @@ use super::{
 
 pub(crate) struct Iq4Nl;
 
-/// What a number of 4 bits stands for.
+/// The levels by index.
 pub(crate) const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 impl Affine for Iq4Nl {

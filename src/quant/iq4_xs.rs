@@ -1,6 +1,6 @@
 //! `iq4_xs`: blocks of 256 numbers of 4 bits with the levels of [`iq4_nl`](super::iq4_nl), in groups of 32 whose scales are 6
-//! bits each under an f16 scale of the block: `x = d · (s − 32) · level(q)`. 136 bytes a block in the file and on the GPU. Only
-//! read.
+//! bits each under an f16 scale of the block: `x = d · (s − 32) · level(q)`. 136 bytes a block in the file and on
+//! the GPU. Read-only.
 //!
 //! Layout: ggml, `block_iq4_xs` (ggml/src/ggml-common.h). All products are exact in f32 (11 + 5 + 7 bits). On the GPU 2 words
 //! a block, as in the file: d low and the high 2 bits of 8 scales, then their low 4 bits.

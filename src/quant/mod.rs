@@ -1,5 +1,5 @@
-//! Weight formats. One enum arm, one `quant/<format>.rs` and one `shaders/quant/<format>.wgsl` each: nothing outside
-//! this folder and the shader of the same name knows how a format lays out its bits.
+//! Weight formats. Each has one enum arm, one `quant/<format>.rs` and one `shaders/quant/<format>.wgsl`. Nothing
+//! outside this folder and that shader knows a format's bit layout.
 //!
 //! In a file a row is a run of blocks, little-endian, as ggml and safetensors write them. On the GPU a matrix
 //! `[rows, cols]` is two planes in one buffer: values, then scales. Both are row-major u32. Elements keep their order
@@ -23,8 +23,8 @@
 //! | iq4_xs     | 4                                                              | as in the file            |
 //! | mxfp4      | 4                                                              | bytes, four blocks a u32  |
 //!
-//! Everything here is linear in the elements and allocates nothing but what it returns. The functions take lengths on
-//! trust from the caller and assert them: whoever reads files (`weights`) checks sizes before it comes here.
+//! Everything here is linear in the elements and allocates only what it returns. The functions assert the lengths of
+//! their arguments: `weights`, which reads files, checks sizes before calling them.
 
 mod affine;
 mod bf16;
@@ -43,11 +43,11 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
-// A module called `f32` would hide the type.
+// A module named `f32` would shadow the type.
 #[path = "f32.rs"]
 mod single;
 
-/// Elements a shader unpacks at once; every format's values plane is made of whole units.
+/// Elements that a shader unpacks at once. Every format's values plane consists of whole units.
 pub const UNIT: usize = 8;
 
 /// How the elements of a tensor are stored.
@@ -65,33 +65,33 @@ pub enum Format {
     Q4_0,
     /// Blocks of 32 numbers of 4 bits under an f16 scale and minimum: 20 bytes in a file.
     Q4_1,
-    /// Blocks of 32 numbers of 5 bits under an f16 scale: 22 bytes in a file. Only read.
+    /// Blocks of 32 numbers of 5 bits under an f16 scale: 22 bytes in a file. Read-only.
     Q5_0,
-    /// Blocks of 32 numbers of 5 bits under an f16 scale and minimum: 24 bytes in a file. Only read.
+    /// Blocks of 32 numbers of 5 bits under an f16 scale and minimum: 24 bytes in a file. Read-only.
     Q5_1,
     /// Blocks of 256 numbers of 4 bits, a scale and minimum of 6 bits for each 32: 144 bytes in a file.
     Q4K,
-    /// Blocks of 256 numbers of 5 bits, a scale and minimum of 6 bits for each 32: 176 bytes in a file. Only read.
+    /// Blocks of 256 numbers of 5 bits, a scale and minimum of 6 bits for each 32: 176 bytes in a file. Read-only.
     Q5K,
-    /// Blocks of 256 numbers of 6 bits, a scale of 8 bits for each 16: 210 bytes in a file. Only read.
+    /// Blocks of 256 numbers of 6 bits, a scale of 8 bits for each 16: 210 bytes in a file. Read-only.
     Q6K,
-    /// Blocks of 256 numbers of 3 bits, a scale of 6 bits for each 16: 110 bytes in a file. Only read.
+    /// Blocks of 256 numbers of 3 bits, a scale of 6 bits for each 16: 110 bytes in a file. Read-only.
     Q3K,
-    /// Blocks of 256 numbers of 2 bits, a scale and minimum of 4 bits for each 16: 84 bytes in a file. Only read.
+    /// Blocks of 256 numbers of 2 bits, a scale and minimum of 4 bits for each 16: 84 bytes in a file. Read-only.
     Q2K,
-    /// Blocks of 32 numbers of 4 bits that stand for uneven levels, under an f16 scale: 18 bytes in a file. Only read.
+    /// Blocks of 32 4-bit indices of uneven levels, under an f16 scale: 18 bytes in a file. Read-only.
     Iq4Nl,
-    /// Blocks of 256 numbers of 4 bits with the same levels, a scale of 6 bits for each 32: 136 bytes in a file. Only read.
+    /// Blocks of 256 numbers of 4 bits with the same levels, a scale of 6 bits for each 32: 136 bytes in a file. Read-only.
     Iq4Xs,
-    /// Blocks of 32 floats of 4 bits under a power of two: 17 bytes in a file. Only read.
+    /// Blocks of 32 floats of 4 bits under a power of two: 17 bytes in a file. Read-only.
     Mxfp4,
 }
 
 /// Appends the blocks of some elements.
 type Quantize = fn(&[f32], &mut Vec<u8>);
 
-/// What one format knows of itself. Slices hold whole blocks (`dequantize`, `QUANTIZE`) or one whole row (`pack`,
-/// `unpack`): [`Format`] has checked their lengths.
+/// The codec of one format. Slices hold whole blocks (`dequantize`, `QUANTIZE`) or one whole row (`pack`, `unpack`);
+/// [`Format`] has checked their lengths.
 trait Codec {
     const NAME: &'static str;
     /// The number of the type in a GGUF tensor table (`enum ggml_type`).
@@ -106,12 +106,12 @@ trait Codec {
     const SCALE_BYTES: usize;
     /// Elements that share a scale; 32 where there is none.
     const GROUP: usize = 32;
-    /// Whether the shader can load what the scales of a block have in common by itself.
+    /// Whether the shader can load what a block's scales share separately from them.
     const HEADED: bool = false;
     /// Rows that a lane takes at most where it loads the values of four units of each at once: with more, a CPU's driver was
     /// slower than unit by unit.
     const WIDE_ROWS: usize;
-    /// `None` for a format that is only read.
+    /// Quantises f32; `None` for a read-only format.
     const QUANTIZE: Option<Quantize>;
 
     fn dequantize(raw: &[u8], out: &mut [f32]);
@@ -119,7 +119,7 @@ trait Codec {
     fn unpack(values: &[u32], scales: &[u32], out: &mut [f32]);
 }
 
-/// The one dispatch over formats: evaluates `$body` with `$codec` bound to the format's [`Codec`].
+/// The only dispatch over formats: evaluates `$body` with `$codec` bound to the format's [`Codec`].
 macro_rules! with_codec {
     ($format:expr, $codec:ident => $body:expr) => {
         match $format {
@@ -148,7 +148,7 @@ macro_rules! with_codec {
 }
 
 impl Format {
-    /// All that weights can be stored in.
+    /// All formats that weights can be stored in.
     pub const ALL: [Format; 16] = [
         Format::F32,
         Format::F16,
@@ -179,7 +179,7 @@ impl Format {
     }
 }
 
-/// What readers and kernels ask of a format.
+/// The interface of a format for readers and kernels.
 #[doc(hidden)]
 impl Format {
     /// The format with this number in a GGUF tensor table, if it is one of ours.
@@ -211,7 +211,7 @@ impl Format {
         with_codec!(self, C => C::GROUP)
     }
 
-    /// Whether the shader can load what the scales of a block have in common by itself.
+    /// Whether the shader can load what a block's scales share separately from them.
     pub(crate) fn headed(self) -> bool {
         with_codec!(self, C => C::HEADED)
     }
@@ -243,13 +243,13 @@ impl Format {
     /// File bytes → f32, exactly what ggml's `dequantize_row_*` gives. `raw`: [`Format::file_bytes`] of `out.len()`.
     ///
     /// # Panics
-    /// When the lengths do not fit each other.
+    /// When the lengths do not match.
     pub fn dequantize(self, raw: &[u8], out: &mut [f32]) {
         assert_eq!(raw.len(), self.file_bytes(out.len()), "{}: bytes for {} elements", self.name(), out.len());
         with_codec!(self, C => C::dequantize(raw, out));
     }
 
-    /// Whether f32 can be put into this format: some are only read.
+    /// Whether f32 can be quantised to this format; some are read-only.
     pub fn quantizes(self) -> bool {
         with_codec!(self, C => C::QUANTIZE).is_some()
     }
@@ -304,7 +304,7 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// The layouts that formats have in common.
+/// Layouts that several formats share.
 mod shared {
     use half::f16;
 
@@ -321,7 +321,7 @@ mod shared {
         u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]])
     }
 
-    /// Low half first: the file's order, padded with zeros.
+    /// Packs halves in the file's order, the low half first, padded with zeros.
     pub(crate) fn pack_halves(halves: impl Iterator<Item = u16>, words: &mut [u32]) {
         words.fill(0);
         for (i, half) in halves.enumerate() {
@@ -334,7 +334,7 @@ mod shared {
         (words[i / 2] >> (16 * (i % 2))) as u16
     }
 
-    /// Half `i` of a plane, as the f16 it is.
+    /// Half `i` of a plane as f16.
     pub(crate) fn scale_of(words: &[u32], i: usize) -> f32 {
         f16::from_bits(half_of(words, i)).to_f32()
     }

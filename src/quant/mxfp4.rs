@@ -1,5 +1,5 @@
 //! `mxfp4`: blocks of 32 floats of 4 bits (1 sign, 2 exponent, 1 mantissa) under a power of two, after OCP's Microscaling
-//! specification: 17 bytes a block in the file and on the GPU. Only read.
+//! specification: 17 bytes a block in the file and on the GPU. Read-only.
 //!
 //! Layout: ggml, `block_mxfp4`, `kvalues_mxfp4` and `ggml_e8m0_to_fp32_half`: levels are doubled, and powers halved for it.
 

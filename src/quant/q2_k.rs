@@ -1,5 +1,5 @@
 //! `q2_k`: blocks of 256 numbers of 2 bits in groups of 16, whose scales and minima are 4 bits each under an f16 scale and
-//! minimum of the block: `x = d · s · q − m · t`. 84 bytes a block in the file and on the GPU. Only read.
+//! minimum of the block: `x = d · s · q − m · t`. 84 bytes a block in the file and on the GPU. Read-only.
 //!
 //! Layout: ggml, `block_q2_K` (ggml/src/ggml-common.h). On the GPU 5 words a block: a byte a group, s low and t high, then d
 //! low and m high.
@@ -13,7 +13,7 @@ pub(crate) struct Q2K;
 
 const BYTES: usize = 84;
 const WORDS: usize = 5;
-/// Where d and m stand.
+/// The offset of d and m.
 const D: usize = 80;
 
 impl Affine for Q2K {

@@ -1,5 +1,5 @@
 //! `q3_k`: blocks of 256 numbers of 3 bits in groups of 16, whose scales are 6 bits each under an f16 scale of the block:
-//! `x = d · (s − 32) · (q − 4)`. 110 bytes a block in the file and on the GPU. Only read.
+//! `x = d · (s − 32) · (q − 4)`. 110 bytes a block in the file and on the GPU. Read-only.
 //!
 //! Layout: ggml, `block_q3_K` (ggml/src/ggml-common.h). All products are exact in f32 (11 + 5 + 3 bits). On the GPU a row's
 //! groups, 3 words a block, stand before its f16, two blocks a word: the low 4 bits of groups 0 to 7, then 8 to 15, then the
@@ -13,7 +13,7 @@ use super::{
 pub(crate) struct Q3K;
 
 const BYTES: usize = 110;
-/// Where the scales of the groups and that of the block stand.
+/// The offsets of the groups' scales and of the block's.
 const SCALES: usize = 96;
 const D: usize = 108;
 

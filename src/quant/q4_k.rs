@@ -42,7 +42,7 @@ impl Affine for Q4K {
 /// The largest nibble, and the largest number of a group.
 const MOST: f32 = 15.0;
 const MOST_OF_GROUP: f32 = 63.0;
-/// Steps around the plain one that are tried for each group.
+/// Candidate step sizes around the plain one, tried for each group.
 const TRIED: usize = 21;
 
 fn quantize(elements: &[f32], out: &mut Vec<u8>) {
@@ -135,7 +135,7 @@ impl Fit {
     }
 }
 
-/// One after another, from 0.
+/// Sums the terms one after another, starting from 0.
 fn sum(terms: impl Iterator<Item = f32>) -> f32 {
     terms.fold(0.0, |sum, term| sum + term)
 }

@@ -1,5 +1,5 @@
 //! `q5_0`: blocks of 32 numbers of 5 bits under an f16 scale: `x = d · (q − 16)`. 22 bytes a block in the file and on
-//! the GPU. Only read.
+//! the GPU. Read-only.
 //!
 //! Layout: ggml, `block_q5_0` (ggml/src/ggml-common.h).
 

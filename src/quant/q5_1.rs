@@ -1,5 +1,5 @@
 //! `q5_1`: blocks of 32 numbers of 5 bits under an f16 scale and minimum: `x = d · q + m`. 24 bytes a block in the file and on
-//! the GPU. Only read.
+//! the GPU. Read-only.
 //!
 //! Layout: ggml, `block_q5_1` (ggml/src/ggml-common.h).
 

@@ -1,4 +1,4 @@
-//! `q5_k`: as [`q4_k`](super::q4_k) with a fifth bit: 176 bytes a block in the file and on the GPU. Only read.
+//! `q5_k`: as [`q4_k`](super::q4_k) with a fifth bit: 176 bytes a block in the file and on the GPU. Read-only.
 //!
 //! Layout: ggml, `block_q5_K` (ggml/src/ggml-common.h).
 

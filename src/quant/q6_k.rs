@@ -1,5 +1,5 @@
 //! `q6_k`: blocks of 256 numbers of 6 bits in groups of 16, whose scales are signed bytes under an f16 scale of the block:
-//! `x = d · s · (q − 32)`. 210 bytes a block in the file and on the GPU. Only read.
+//! `x = d · s · (q − 32)`. 210 bytes a block in the file and on the GPU. Read-only.
 //!
 //! Layout: ggml, `block_q6_K` (ggml/src/ggml-common.h). All products are exact in f32 (11 + 7 + 5 bits). On the GPU a row's
 //! bytes, 4 words a block, stand before its f16, two blocks a word.
@@ -12,7 +12,7 @@ use super::{
 pub(crate) struct Q6K;
 
 const BYTES: usize = 210;
-/// Where the scales of the groups and that of the block stand.
+/// The offsets of the groups' scales and of the block's.
 const SCALES: usize = 192;
 const D: usize = 208;
 

@@ -1,7 +1,7 @@
 //! How the next token is chosen from logits: the parameters of a request and the seeded reference sampler.
 //!
-//! Pure arithmetic: no GPU, no clock, no global random state. A draw depends on the logits, the parameters, the tokens
-//! so far and `(seed, step)`, so a request gives the same text whatever else runs beside it.
+//! It is pure arithmetic without a GPU, a clock or global random state. A draw depends only on the logits, the
+//! parameters, the tokens so far and `(seed, step)`, so a request gives the same text whatever runs beside it.
 
 mod overrides;
 mod params;

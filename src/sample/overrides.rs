@@ -1,8 +1,8 @@
-//! What a request says of its sampling, over what the model's makers suggest.
+//! A request's sampling parameters, which override the model's defaults.
 
 use super::SamplingParams;
 
-/// `None`, or an empty list, is what the model has.
+/// `None` or an empty list keeps the model's default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SamplingOverrides {
     /// At least 0, which is greedy.
@@ -19,14 +19,14 @@ pub struct SamplingOverrides {
     pub presence_penalty: Option<f32>,
     /// From -2 to 2.
     pub frequency_penalty: Option<f32>,
-    /// Token ids, and what is added to their logits: from -100 to 100.
+    /// Token ids and what is added to their logits, from -100 to 100.
     pub logit_bias: Vec<(u32, f32)>,
-    /// By default a new one each time.
+    /// A new one for each request by default.
     pub seed: Option<u64>,
 }
 
 impl SamplingOverrides {
-    /// These, and where they say nothing, `others`.
+    /// These values, with `others` where one is not set.
     pub fn or(self, others: Self) -> Self {
         Self {
             temperature: self.temperature.or(others.temperature),
@@ -41,8 +41,8 @@ impl SamplingOverrides {
         }
     }
 
-    /// The model's parameters with these over them. A filter without a temperature means temperature 1 where the model
-    /// alone would be greedy: it could have no effect otherwise.
+    /// The model's parameters, overridden by these. If the model would be greedy, a filter without a temperature
+    /// implies temperature 1; otherwise it would have no effect.
     pub(crate) fn over(&self, model: &SamplingParams, new_seed: impl FnOnce() -> u64) -> SamplingParams {
         let filtered = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
         let unset = if filtered && model.is_greedy() { 1.0 } else { model.temperature };

@@ -1,8 +1,8 @@
-//! The sampling parameters of one request, their bounds, and where a request with them is sampled.
+//! The sampling parameters of one request, their bounds, and where the request is sampled.
 
 use crate::error::{Error, Result};
 
-/// The most candidates the GPU's top-k kernel hands to the draw.
+/// Most candidates that the GPU's top-k kernel passes to the draw.
 pub const MAX_GPU_TOP_K: u32 = 64;
 
 /// Temperatures below this are greedy: dividing logits by them would only overflow (vLLM's `_SAMPLING_EPS`).
@@ -27,7 +27,7 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Added to the logits of these token ids.
     pub logit_bias: Vec<(u32, f32)>,
-    /// With the number of the token in the answer, all that the randomness of a draw depends on.
+    /// Together with the token's index in the answer, it determines the randomness of a draw.
     pub seed: u64,
 }
 
@@ -47,7 +47,7 @@ impl Default for SamplingParams {
     }
 }
 
-/// Where a token is chosen and so what comes back from the GPU.
+/// Where a token is chosen, and thus what is read back from the GPU.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SamplingPlan {
@@ -65,7 +65,7 @@ impl SamplingParams {
         self.temperature < GREEDY_BELOW || self.top_k == Some(1)
     }
 
-    /// Whether logits are changed by tokens or ids before any filter.
+    /// Whether penalties or biases change logits before any filter.
     pub(crate) fn adjusts_logits(&self) -> bool {
         self.repetition_penalty != 1.0
             || self.presence_penalty != 0.0
@@ -83,7 +83,7 @@ impl SamplingParams {
         }
     }
 
-    /// Refuses values no draw is defined for. `vocab` is the number of logits.
+    /// Refuses values for which no draw is defined. `vocab` is the number of logits.
     ///
     /// Bounds are OpenAI's for the presence and frequency penalties (±2) and the logit bias (±100), Hugging Face's for
     /// the rest.

@@ -1,5 +1,5 @@
-//! The reference sampler: the formula that the GPU's sampling kernel follows, and the one used where whole logits come
-//! back to the CPU.
+//! The reference sampler. The GPU's sampling kernel follows its formula, and it is used itself when whole logits are
+//! read back to the CPU.
 //!
 //! Order, as in Hugging Face transformers (`GenerationMixin._get_logits_processor`) and llama.cpp's default chain:
 //! repetition, presence and frequency penalties, logit bias, then argmax or temperature, top-k, softmax, top-p, min-p,
@@ -26,7 +26,7 @@ pub fn sample(logits: &mut [f32], params: &SamplingParams, prompt: &[u32], gener
     draw(&candidates, params, uniform(params.seed, generated.len() as u64))
 }
 
-/// Penalties and biases, in place. `logits: [vocab]`; ids outside it are passed over.
+/// Applies penalties and biases in place. `logits: [vocab]`; ids outside it are ignored.
 ///
 /// Repetition (Keskar et al. 2019, CTRL; transformers' `RepetitionPenaltyLogitsProcessor`): once per distinct token of
 /// prompt and answer, `l < 0 ? l·r : l/r`. Presence and frequency (OpenAI): `l -= presence + count·frequency` for the
@@ -60,7 +60,7 @@ pub fn adjust(logits: &mut [f32], params: &SamplingParams, prompt: &[u32], gener
     }
 }
 
-/// The id of the largest logit, the lowest such id on ties. NaN is never the largest; 0 where there is nothing else.
+/// The id of the largest logit; on ties the lowest id. NaN is never the largest; if there is nothing else, 0.
 pub fn argmax(logits: &[f32]) -> u32 {
     let mut best = (0, f32::NEG_INFINITY);
     for (id, &logit) in logits.iter().enumerate() {
@@ -89,7 +89,7 @@ pub fn top_candidates(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
 
 /// An integer that sorts ascending as (logit descending, id ascending).
 fn sort_key(id: u32, logit: f32) -> u64 {
-    // -0 becomes +0, so that the two tie as they do on the GPU.
+    // -0 becomes +0, so that both tie as they do on the GPU.
     let bits = if logit.is_nan() { f32::NEG_INFINITY.to_bits() } else { (logit + 0.0).to_bits() };
     let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     u64::from(!ascending) << 32 | u64::from(id)
@@ -136,8 +136,8 @@ where
     sums[..kept].iter().position(|&sum| sum > target).unwrap_or(kept - 1)
 }
 
-/// The one random number of token `step` of a request: 24 bits in [0, 1), a pure function (SplitMix64's finaliser,
-/// Steele et al. 2014, over a counter offset by the mixed seed, so that near seeds share no stretch of numbers).
+/// The random number for token `step` of a request: 24 bits in [0, 1), a pure function (SplitMix64's finaliser, Steele
+/// et al. 2014, over a counter offset by the mixed seed, so that near seeds share no stretch of numbers).
 pub fn uniform(seed: u64, step: u64) -> f32 {
     let mix = |mut z: u64| {
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,11 +1,11 @@
-//! Reading ahead: blocks in their order, the next ones on their way, and being verified, while the caller works on those
+//! Reading ahead: blocks come in order, and the next ones are fetched and verified while the caller works on those
 //! before.
 //!
-//! Invariants: at most [`IN_FLIGHT`] groups are on their way at a time, each of so many blocks as the caller allows; every
-//! block is handed out once, in order, by [`Tiers::accept`]. A block that its tier does not have any more, or not whole, is
-//! looked for in the tiers behind.
+//! Invariants: at most [`IN_FLIGHT`] groups are being fetched at a time, and the caller bounds the blocks of a group.
+//! Every block is handed out once, in order, by [`Tiers::accept`]. A block that its tier has lost or damaged is looked
+//! for in the tiers behind it.
 //!
-//! Cost: one round trip for a group instead of one for a block, and the bytes of the groups.
+//! Cost: one round trip a group instead of one a block, and memory for the bytes of the groups.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -18,10 +18,10 @@ use web_time::Instant;
 use super::tiers::Checked;
 use super::{Blob, BoxFuture, Deadline, Key, Loaded, Missing, Tiers, Wanted};
 
-/// Groups on their way, beside the one that is being handed out.
+/// Groups being fetched, besides the one that is being handed out.
 const IN_FLIGHT: usize = 2;
 
-/// Makes of a verified block what the caller keeps of it, on the thread that verified it.
+/// Converts a verified block into what the caller keeps, on the thread that verified it.
 pub type Unpack<T> = Arc<dyn Fn(Blob<&[u8]>) -> T + Send + Sync>;
 
 pub struct Ahead<T> {
@@ -36,9 +36,9 @@ pub struct Ahead<T> {
     asked: usize,
     given: usize,
     coming: VecDeque<Group<T>>,
-    /// What has come and was not handed out yet, with its tier and the time it took.
+    /// Blocks that have arrived and were not handed out yet, each with its tier and how long it took.
     ready: VecDeque<(usize, Checked<T>, f64)>,
-    /// When the last group had come.
+    /// When the last group arrived.
     came: Instant,
 }
 
@@ -70,7 +70,7 @@ impl<T: Send + 'static> Ahead<T> {
         Self { tiers, wanted, places, group, deadline, unpack, asked: 0, given: 0, coming, ready, came }
     }
 
-    /// The next block, or why no tier has it whole, in time; `None` behind the last.
+    /// The next block, or why no tier delivered it intact in time; `None` after the last.
     pub async fn next(&mut self) -> Option<Result<Loaded<T>, Missing>> {
         let (tier, got, ms) = self.take().await?;
         let wanted = &self.wanted[self.given];
@@ -105,7 +105,7 @@ impl<T: Send + 'static> Ahead<T> {
         self.ready.pop_front()
     }
 
-    /// Sends for the next groups: a future that was asked once is under way.
+    /// Starts fetching the next groups: polling a future once sets it going.
     async fn ask(&mut self) {
         while self.coming.len() < IN_FLIGHT
             && let Some(&tier) = self.places.get(self.asked)
@@ -125,7 +125,7 @@ impl<T: Send + 'static> Ahead<T> {
         .await;
     }
 
-    /// What has been read of any group is given to be verified: none waits until those before it are handed out.
+    /// Hands every group that has been read to verification at once, whether or not those before it were handed out.
     fn advance(&mut self, context: &mut Context) {
         for Group { answer, .. } in &mut self.coming {
             if let Coming::Pending(pending) = answer
@@ -137,7 +137,7 @@ impl<T: Send + 'static> Ahead<T> {
     }
 }
 
-/// What a tier says of some blocks, checked, each on a thread, and when that was known.
+/// What a tier returned for some blocks, each verified on a thread, and when the results were known.
 async fn fetch<T: Send + 'static>(
     tiers: Rc<Tiers>,
     tier: usize,
@@ -150,7 +150,7 @@ async fn fetch<T: Send + 'static>(
     let got = tiers.bounded(tier, deadline, tiers.store(tier).get_many(&keys, most)).await;
     match got {
         Ok(values) => (tiers.check_all(values, wanted, &unpack).await, Instant::now()),
-        // Each block of the group is missing for the same reason, of which one is told.
+        // All blocks of the group are missing for the same reason, so one report is enough.
         Err(error) => (vec![Checked::Failed(error)], Instant::now()),
     }
 }

@@ -1,12 +1,12 @@
-//! A store worked by threads of its own, so that nobody who decodes waits for a disk or a network.
+//! A store with threads of its own, so that decoding never waits for a disk or a network.
 //!
-//! Two threads, each with its own access to the same store: one answers, one writes. So no read waits for a write. What is
-//! put is queued, within a budget of bytes, and seen by reads from then on; what comes when the queue is full is dropped
-//! and counted. Nobody waits for an answer longer than the deadline, whatever the store does, and nobody at all while it
-//! still hangs in an earlier call past that call's deadline. After some failures in a row it is left alone for a while, for
-//! reads and for writes each by its own [`Breaker`]; what would be written meanwhile is dropped.
+//! Two threads each have their own access to the same store: one reads, one writes, so no read waits for a write. A
+//! value that is put is queued within a budget of bytes, and reads see it at once; a value that does not fit is dropped
+//! and counted. No caller waits longer than the deadline, whatever the store does. While the store hangs in a call past
+//! its deadline, further calls fail at once. After some failures in a row the store is not used for a while; reads and
+//! writes each have their own [`Breaker`]. Values put meanwhile are dropped.
 //!
-//! Cost: two threads, and no copy of a value. A store that hangs for ever costs the thread that it hangs.
+//! Cost: two threads, and no copy of a value. A store that hangs for ever blocks its thread for ever.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -19,30 +19,32 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use super::reply::{Reply, locked};
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Call, Deadline, Key, Record, Store, StoreError, Usage};
+use super::{
+    Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Call, Deadline, Key, Record, Store, StoreError, StoreUsage,
+};
 
-/// How much may wait, and how long for whom.
+/// Bounds on the queue and on waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackgroundConfig {
     /// Bytes that may wait to be written.
     pub queue_bytes: u64,
-    /// For everything but writes.
+    /// The breaker of reads, and of all else that is not a write.
     pub reads: BreakerConfig,
-    /// `None`: it is only read from.
+    /// The breaker of writes; `None` makes the store read-only.
     pub writes: Option<BreakerConfig>,
-    /// The longest that flushing, clearing and dropping may take.
+    /// The longest that flushing, clearing and dropping wait.
     pub patience: Duration,
 }
 
 impl Default for BackgroundConfig {
-    /// For a disk, which may have to wake up first.
+    /// Suits a disk, which may have to spin up first.
     fn default() -> Self {
         let reads = BreakerConfig { deadline_ms: 5_000, ..BreakerConfig::default() };
         Self { queue_bytes: 256 << 20, reads, writes: Some(reads), patience: Duration::from_secs(30) }
     }
 }
 
-/// A store with two threads: whoever awaits it waits no longer than a deadline.
+/// A store with two threads. No caller waits longer than a deadline.
 pub struct Background {
     name: &'static str,
     config: BackgroundConfig,
@@ -51,13 +53,13 @@ pub struct Background {
     shared: Arc<Shared>,
 }
 
-/// A thread that does one job after the other with its access to the store.
+/// A thread that runs one job after the other on its access to the store.
 struct Lane {
-    /// Which of the two.
+    /// The index of its counters.
     index: usize,
     jobs: Sender<Job>,
     breaker: Arc<Mutex<Breaker>>,
-    /// When the job under way began.
+    /// When the current job began.
     busy: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -74,27 +76,27 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What is queued or being written.
+    /// Values that are queued or being written.
     values: HashMap<Key, Arc<Value>>,
     bytes: u64,
-    /// Jobs of the writing thread that are not done, and those of them that note what was written.
+    /// Unfinished jobs of the writing thread, and how many of them update manifests.
     jobs: usize,
     records: usize,
     flushing: Vec<Waker>,
-    /// Of either access after its last job, and of the queue.
-    usage: [Usage; 3],
+    /// The counters of each access after its last job, and those of the queue.
+    usage: [StoreUsage; 3],
     problem: Option<String>,
 }
 
 struct Value {
     bytes: Bytes,
     ttl: Option<Duration>,
-    /// Not to be written over one that is there.
+    /// Whether it must not replace a value that is present.
     new: bool,
 }
 
 impl Background {
-    /// `reader` and `writer` are of the same store.
+    /// `reader` and `writer` access the same store.
     pub fn new<S: Store + Send + 'static>(reader: S, writer: S, config: BackgroundConfig) -> Self {
         Self {
             name: reader.name(),
@@ -105,7 +107,7 @@ impl Background {
         }
     }
 
-    /// What the reading thread gets from `work`, within the deadline.
+    /// Runs `work` on the reading thread, within the deadline.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
@@ -118,7 +120,8 @@ impl Background {
         let theirs = attempt.clone();
         let answer = match self.reads.hangs(deadline) {
             true => Err(self.late(deadline)),
-            // Its thread reports an answer that nobody waits for any more: those who went may have had other reasons.
+            // The thread reports the outcome itself, in case the caller has gone: the caller may have stopped waiting
+            // for other reasons.
             false => {
                 let report = move |store: &dyn Store| {
                     let answer = work(store);
@@ -177,7 +180,7 @@ impl Background {
         Ok(())
     }
 
-    /// Has the writing thread do it when it gets there.
+    /// Queues a job for the writing thread.
     fn later(&self, work: impl FnOnce(&dyn Store) + Send + 'static) {
         self.shared.state().jobs += 1;
         let shared = self.shared.clone();
@@ -220,12 +223,12 @@ impl Lane {
         Self { index, jobs, breaker: Arc::new(Mutex::new(Breaker::new(breaker))), busy }
     }
 
-    /// Whether the job under way has taken longer than that.
+    /// Whether the current job has taken longer than that.
     fn hangs(&self, longest: Duration) -> bool {
         locked(&self.busy).is_some_and(|began| began.elapsed() > longest)
     }
 
-    /// A thread that has died does nothing: its callers find out by the deadline.
+    /// If the thread has died, nothing happens, and callers run into the deadline.
     fn send(&self, job: impl FnOnce(&dyn Store) + Send + 'static) {
         let _ = self.jobs.send(Box::new(job));
     }
@@ -244,7 +247,7 @@ impl Shared {
         self.state().note(error);
     }
 
-    /// What `write` gives, unless the store is left alone.
+    /// Runs `write`, unless the breaker is open.
     fn attempt(
         &self,
         store: &dyn Store,
@@ -258,7 +261,7 @@ impl Shared {
         written
     }
 
-    /// Writes what is queued for `key`, if anything still is.
+    /// Writes the value queued for `key`, if there still is one.
     fn write(&self, store: &dyn Store, key: Key, breaker: &Mutex<Breaker>) {
         let Some(value) = self.state().values.get(&key).cloned() else { return };
         let Value { bytes, ttl, new } = &*value;
@@ -279,14 +282,14 @@ impl Shared {
 }
 
 impl State {
-    /// A pause has a cause, which says more.
+    /// The failure that caused a pause says more than the pause.
     fn note(&mut self, error: &StoreError) {
         if self.problem.is_none() || !matches!(error, StoreError::Paused { .. }) {
             self.problem = Some(error.to_string());
         }
     }
 
-    /// Whether what was put or noted is not written yet.
+    /// Whether values or records are still unwritten.
     fn is_waiting(&self) -> bool {
         !self.values.is_empty() || self.records > 0
     }
@@ -302,7 +305,7 @@ impl State {
     }
 }
 
-/// What waits is written first, as far as patience goes. The threads end when they are done, for which nobody waits.
+/// Waits for the queue to be written, within `patience`. The threads end on their own afterwards.
 impl Drop for Background {
     fn drop(&mut self) {
         let waits = self.shared.state().is_waiting();
@@ -312,7 +315,7 @@ impl Drop for Background {
     }
 }
 
-/// A call under way, of which the first to know tells the breaker how it went: the thread that made it, or its caller.
+/// A call in progress. The breaker is told the outcome once, by whoever knows it first: the thread or its caller.
 #[derive(Clone)]
 struct Attempt {
     shared: Arc<Shared>,
@@ -360,7 +363,7 @@ impl Store for Background {
         Box::pin(async move { self.queue(*key, Value { bytes: bytes.clone(), ttl, new: true }) })
     }
 
-    /// Done behind what was put before, on the thread that writes.
+    /// Runs on the writing thread, after the values that were put before.
     fn record<'a>(&'a self, root: &'a Key, record: &'a Record) -> Answer<'a, ()> {
         Box::pin(async move {
             self.writable()?;
@@ -400,7 +403,7 @@ impl Store for Background {
         })
     }
 
-    /// A write of the same key that is under way may bring the value back.
+    /// A write of the same key that is in progress may bring the value back.
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
         Box::pin(async move {
             self.writable()?;
@@ -416,7 +419,7 @@ impl Store for Background {
                 return Ok(());
             }
             self.shared.state().give_up();
-            // Behind the write that is under way.
+            // After the write that is in progress.
             let cleared = self.ask(&self.writes, self.config.patience, |store| block_on(store.clear())).await;
             cleared.inspect_err(|error| self.shared.fail(error))
         })
@@ -427,9 +430,9 @@ impl Store for Background {
         Box::pin(async move { self.later(move |store| block_on(store.touch(&keys))) })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         let [a, b, queue] = self.shared.state().usage;
-        Usage {
+        StoreUsage {
             entries: a.entries.max(b.entries),
             bytes: a.bytes.max(b.bytes),
             evicted: a.evicted + b.evicted,

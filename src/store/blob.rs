@@ -1,10 +1,10 @@
 //! One block of KV as a file: the same bytes natively, in a browser, in memory, on a disk and behind a network.
 //!
-//! The container and what is certain of it: see [`super::file`]. Beside the namespace, `__metadata__` holds the keys of the
-//! block and of its parent, the producer, and a MAC that whoever keeps the file writes and checks (see [`super::seal`]): a blob is
-//! the same whatever stands there.
+//! [`super::file`] describes the container and its guarantees. Besides the namespace, `__metadata__` holds the keys of
+//! the block and of its parent, the producer, and a MAC that the store writes and checks (see [`super::seal`]). The MAC
+//! is not part of the blob.
 //!
-//! Cost: one SHA-256 of the data in either direction, and a copy for whoever keeps it.
+//! Cost: one SHA-256 of the data to encode and one to decode, and a copy where the caller keeps the data.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ pub const BLOCK: usize = 16;
 
 const FORMAT: &str = "headstart-kv/2";
 
-/// Which kernels computed the KV: only prefill's is bit-identical to a cold run.
+/// Which kernels computed the KV. Only that of prefill kernels is bit-identical to a cold run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Producer {
     Prefill,
@@ -43,30 +43,31 @@ impl Producer {
     }
 }
 
-/// The KV of one block, and what it depends on; `K` is the bytes of its KV, or borrows them.
+/// The KV of one block, and what it depends on. `K` owns or borrows the bytes of the KV.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blob<K = Vec<u8>> {
     pub key: Key,
-    /// The key of the block before, or of the namespace for the first.
+    /// The key of the block before it; for the first block, of the namespace.
     pub parent: Key,
     /// 1 to [`BLOCK`].
     pub tokens: Vec<u32>,
     /// Tag and value of every namespace field.
     pub namespace: BTreeMap<String, String>,
     pub producer: Producer,
-    /// Hidden state of the last token before the LM head, where the block ends at a breakpoint.
+    /// The last token's hidden state before the LM head, if the block ends at a breakpoint.
     pub last_hidden: Option<Vec<f32>>,
     pub element: Element,
     pub rows: Vec<Row>,
     /// How many of the rows, the last, are of layers with a window.
     pub windows: usize,
-    /// For every layer with keys and values K `[n, k]`, then V `[n, v]`, back to back; of a start without layers with a window.
+    /// For every layer with keys and values, K `[n, k]` and then V `[n, v]`, back to back. The start of a block lacks
+    /// the layers with a window.
     pub kv: K,
-    /// What the other layers keep behind the last token; empty where there are none.
+    /// The state of the other layers after the last token; empty if there are none.
     pub state: Vec<f32>,
 }
 
-/// What the caller knows of the block that it asks for. Borrowed, so that asking costs nothing.
+/// What the caller knows of the block that it asks for. It borrows, so that asking copies nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
     pub key: Key,
@@ -78,7 +79,7 @@ pub struct Expected<'a> {
     pub rows: &'a [Row],
     /// How many of the rows, the last, are of layers with a window.
     pub windows: usize,
-    /// Only what is before those is wanted.
+    /// Whether only the layers before those with a window are wanted.
     pub start: bool,
     /// Elements of `last_hidden`, if the blob has one.
     pub hidden: usize,
@@ -86,7 +87,7 @@ pub struct Expected<'a> {
     pub state: usize,
 }
 
-/// What all blocks of a prompt have in common.
+/// What all blocks of a prompt share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
     /// Tag and value of every namespace field.
@@ -101,13 +102,13 @@ pub struct Family {
     pub state: usize,
 }
 
-/// A block that is asked for, with all that is known of it: an [`Expected`] that owns what it knows.
+/// A requested block: an [`Expected`] that owns its data.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub key: Key,
     pub parent: Key,
     pub tokens: Vec<u32>,
-    /// Only what is before layers with a window.
+    /// Whether only the layers before those with a window are wanted.
     pub start: bool,
     pub family: Arc<Family>,
 }
@@ -139,7 +140,7 @@ impl Wanted {
         Expected { key, parent, tokens, namespace: fields, element, rows, windows, start, hidden, state }
     }
 
-    /// Bytes at the beginning of its file in which all lies that is wanted.
+    /// Bytes at the beginning of its file that hold everything wanted.
     pub(super) fn bytes(&self) -> usize {
         let Family { namespace, element, rows, windows, hidden, state } = &*self.family;
         if !self.is_start() {
@@ -158,7 +159,7 @@ impl Wanted {
     }
 }
 
-/// What a file says of the block in it, without its KV. Only as true as the file: the digest covers the KV too.
+/// What a file says of its block, without the KV. It is unverified: the digest covers the KV too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
     pub key: Key,
@@ -170,32 +171,32 @@ pub struct Description {
     pub hidden: Option<usize>,
 }
 
-/// Why bytes are not the blob that was asked for. Always counted, never a failure.
+/// Why bytes are not the requested blob. Rejections are counted and never fail a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reject {
-    /// Ends before its own end.
+    /// The file is truncated.
     Truncated,
-    /// Not a header that the encoder writes.
+    /// The header is not one that the encoder writes.
     Header,
-    /// Another format or another version of it.
+    /// The format or its version is another one.
     Version,
-    /// More bytes than announced, or not as many as this model's blocks have.
+    /// The size is not the one announced, or not that of this model's blocks.
     Size,
-    /// Altered after it was written.
+    /// The bytes were altered after they were written.
     Digest,
-    /// Whole, but of another model, configuration, adapter or salt.
+    /// Intact, but of another model, configuration, adapter or salt.
     Namespace,
-    /// Whole, but another block.
+    /// Intact, but another block.
     Key,
-    /// Whole and of that name, but after other tokens.
+    /// Intact and of that name, but after other tokens.
     Parent,
-    /// Whole and of that name, but other tokens.
+    /// Intact and of that name, but of other tokens.
     Tokens,
-    /// Layers or widths are not this model's.
+    /// The layers or widths are not those of this model.
     Layout,
-    /// Infinite, or no number, where kernels leave numbers.
+    /// Values are infinite or NaN, which kernels never write.
     NotFinite,
-    /// Written by nobody who has the key of its store.
+    /// It was written without the store's key.
     Forged,
 }
 
@@ -244,8 +245,8 @@ fn has_mac(head: &Head) -> Result<(), Reject> {
     if head.vouchers.contains_key(MAC) { Ok(()) } else { Err(Reject::Header) }
 }
 
-/// Whether the KV in a file, of which at least the header is there, is numbers only; so is what is none of a block's. For files
-/// that nobody vouches for: it is a pass over the data.
+/// Whether all KV values in a file are finite. At least the header must be there; true for what is not a block's file.
+/// It is for files without a MAC, and costs a pass over the data.
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 pub(super) fn is_finite(bytes: &[u8]) -> bool {
     let Ok((header, data)) = file::split(bytes) else { return true };
@@ -275,7 +276,7 @@ impl Blob {
         self.rows[..layer].iter().map(|row| row.k + row.v).sum::<usize>() * self.tokens.len()
     }
 
-    /// Equal blobs give equal bytes. Panics where the parts of the blob contradict each other.
+    /// Encodes the blob. Equal blobs give equal bytes. Panics if the parts of the blob contradict each other.
     pub fn encode(&self) -> Vec<u8> {
         assert!((1..=BLOCK).contains(&self.tokens.len()), "a block has 1 to {BLOCK} tokens");
         assert_eq!(self.kv.len(), self.offset(self.rows.len()), "bytes of KV for the rows and tokens of the blob");
@@ -299,18 +300,18 @@ impl Blob {
         file::write(&shape, &self.namespace, &metadata, [&data[..], &self.kv].into_iter())
     }
 
-    /// The blob that was asked for, or why these bytes are not it.
+    /// Decodes the requested blob, or says why these bytes are not it.
     pub fn decode(bytes: &[u8], expected: &Expected<'_>) -> Result<Self, Reject> {
         Blob::view(bytes, expected).map(Blob::into_owned)
     }
 
-    /// A blob that agrees with itself, whatever block it is: for listings. Only [`Blob::view`] says that it is the one wanted.
+    /// Decodes any consistent blob, for listings. Only [`Blob::view`] checks that it is the requested one.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
         Blob::whole(bytes).map(Blob::into_owned)
     }
 
-    /// Reads the header and the tokens of a blob of `bytes` bytes, and no more: for listings. Unverified, since the digest
-    /// is over the KV too. A reader that fails is a blob that ends there.
+    /// Reads only the header and the tokens of a blob of `bytes` bytes, for listings. They are unverified, since the
+    /// digest covers the KV too. If the reader fails, the blob counts as truncated.
     pub fn describe(reader: &mut dyn Read, bytes: u64) -> Result<Description, Reject> {
         let mut length = [0; 8];
         reader.read_exact(&mut length).map_err(|_| Reject::Truncated)?;
@@ -334,7 +335,7 @@ impl Blob {
 }
 
 impl<'a> Blob<&'a [u8]> {
-    /// The blob that was asked for, verified, or why these bytes are not it. Its KV is these bytes: nothing is copied.
+    /// The requested blob, verified, or why these bytes are not it. Its KV borrows from the bytes; nothing is copied.
     pub fn view(bytes: &'a [u8], expected: &Expected<'_>) -> Result<Self, Reject> {
         let width: usize = expected.rows.iter().map(|row| row.k + row.v).sum();
         let data = (4 + width) * expected.tokens.len() + 4 * expected.state;
@@ -364,8 +365,8 @@ impl<'a> Blob<&'a [u8]> {
         if floats.all(|value| value.is_finite()) { Ok(self) } else { Err(Reject::NotFinite) }
     }
 
-    /// The blob that was asked for, where all but its data is as it is written; that it is another one, or why, is for a reader of
-    /// its header to say.
+    /// The requested blob, if its header is exactly the one that the encoder would write. Otherwise whoever reads the
+    /// header says why it is another one.
     fn known(bytes: &'a [u8], expected: &Expected<'_>) -> Option<Result<Self, Reject>> {
         let Expected { key, parent, tokens, element, rows, windows, start, hidden, state, .. } = *expected;
         let (header, data) = file::split(bytes).ok()?;
@@ -392,7 +393,7 @@ impl<'a> Blob<&'a [u8]> {
         Self::described(head, data)
     }
 
-    /// Of a file of which at least the start is there: without what is of layers with a window.
+    /// Reads the start of a file, without the layers that have a window.
     fn start(bytes: &'a [u8]) -> Result<Self, Reject> {
         let (header, data) = file::split(bytes)?;
         let (head, data) = Head::read_start(header, data, FORMAT, BLOCK)?;
@@ -432,7 +433,7 @@ impl<'a> Blob<&'a [u8]> {
         }
     }
 
-    /// With a copy of its KV.
+    /// Owns a copy of the KV.
     pub fn into_owned(self) -> Blob {
         let Self { key, parent, tokens, namespace, producer, last_hidden, element, rows, windows, kv, state } = self;
         let kv = kv.to_vec();

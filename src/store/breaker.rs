@@ -1,13 +1,13 @@
-//! A deadline and a circuit breaker, pure: the caller brings the time and does the waiting.
+//! A deadline and a circuit breaker without I/O: the caller supplies the time and does the waiting.
 //!
-//! Closed: calls go through, each with a deadline; an answer after it is a failure, whatever it says. After so many
-//! failures in a row it opens: no call goes through until a pause is over. Then it is half open: one call goes through
-//! as a probe; success closes, failure opens again for twice as long, up to a limit. A probe that is never reported
-//! back (its future was dropped) stops blocking the next one when its deadline has passed.
+//! Closed, it lets calls through, each with a deadline; an answer after the deadline is a failure. After a number of
+//! failures in a row it opens and lets no call through until a pause is over. Then it is half open and lets one call
+//! through as a probe. Success closes it; failure opens it again for twice as long, up to a limit. A probe whose
+//! outcome is never reported (its future was dropped) stops blocking the next one once its deadline has passed.
 //!
-//! So a dead store costs at most `failures` deadlines, then one deadline per pause.
+//! So a dead store costs at most `failures` deadlines, and then one deadline a pause.
 
-/// When to give up, and for how long.
+/// When to stop calling a store, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerConfig {
     /// Failures in a row that open it. At least 1.
@@ -16,7 +16,7 @@ pub struct BreakerConfig {
     pub deadline_ms: u64,
     /// The first pause; it doubles with every failed probe.
     pub pause_ms: u64,
-    /// Where the doubling ends.
+    /// The longest pause.
     pub max_pause_ms: u64,
 }
 
@@ -29,18 +29,18 @@ impl Default for BreakerConfig {
 /// Whether calls go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// All of them.
+    /// All calls go through.
     Closed,
-    /// None, until the pause is over.
+    /// No call goes through until the pause is over.
     Open,
-    /// A probe may go, or is under way.
+    /// One probe may go through, or is in progress.
     HalfOpen,
 }
 
-/// A call that was let through. To be given back with [`Breaker::finish`].
+/// A call that was let through. Its outcome is reported with [`Breaker::finish`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// The last millisecond at which an answer counts.
+    /// The last millisecond at which an answer is accepted.
     pub deadline_ms: u64,
     epoch: u64,
 }
@@ -52,12 +52,12 @@ impl Call {
     }
 }
 
-/// Counts failures, and says whether a call may be made.
+/// Counts failures and decides whether a call may be made.
 #[derive(Clone, Debug)]
 pub struct Breaker {
     config: BreakerConfig,
     state: State,
-    /// Counts changes of state, so that an answer to a call of an earlier state changes nothing.
+    /// Counts state changes, so that the outcome of a call from an earlier state is ignored.
     epoch: u64,
     /// Failed probes in a row.
     relapses: u32,
@@ -76,7 +76,7 @@ impl Breaker {
         Self { config, state: State::Closed { failures: 0 }, epoch: 0, relapses: 0 }
     }
 
-    /// A call may be made now, or not.
+    /// Permission for a call now, or none.
     pub fn start(&mut self, now_ms: u64) -> Option<Call> {
         let deadline_ms = now_ms.saturating_add(self.config.deadline_ms);
         match self.state {
@@ -88,7 +88,7 @@ impl Breaker {
         Some(Call { deadline_ms, epoch: self.epoch })
     }
 
-    /// Reports how a call went; false if its answer came too late or failed and must not be used.
+    /// Reports the outcome of a call. False if the answer failed or came too late and must not be used.
     pub fn finish(&mut self, call: Call, now_ms: u64, ok: bool) -> bool {
         let ok = ok && now_ms <= call.deadline_ms;
         if call.epoch != self.epoch {
@@ -113,7 +113,7 @@ impl Breaker {
         ok
     }
 
-    /// As of now.
+    /// The state at that time.
     pub fn state(&self, now_ms: u64) -> BreakerState {
         match self.state {
             State::Closed { .. } => BreakerState::Closed,

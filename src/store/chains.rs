@@ -1,15 +1,15 @@
-//! Which token sequences lie in a directory, and how one of them is removed.
+//! The token sequences in a directory, and how to remove one.
 //!
-//! A chain is a block that no other goes on from, with its ancestors. A partial block that another one begins with, as the
-//! end of a prompt is the beginning of its answer's first block, belongs to the other's chain. What is listed is what files say of themselves, so
-//! it is for people: a file whose name is not the key in it, or whose header is not one the encoder writes, is counted
-//! and passed over, but the digest is not checked, since that takes reading the KV. No listing is a use: the order in
-//! which blocks go stays as it was.
+//! A chain is a block without successors, with its ancestors. A partial block that is the beginning of another belongs
+//! to that one's chain; the end of a prompt, for instance, is the beginning of its answer's first block. A listing
+//! shows what files claim, so it is for people only. A file whose name is not the key in it, or whose header is not one
+//! that the encoder writes, is counted and skipped. The digest is not checked, since that would take reading the KV. A
+//! listing does not count as a use, so it leaves the eviction order as it was.
 //!
-//! A listing looks at so many blocks, and reads so many bytes, as the configuration of the store allows: of more, those
-//! that were used longest ago are left out and counted.
+//! The store's configuration bounds the blocks that a listing looks at and the bytes that it reads. Beyond that, the
+//! least recently used are left out and counted.
 //!
-//! Cost: one open and some kilobytes read a block, in memory the tokens of every block, and some hundred bytes.
+//! Cost: for each block, one open and some kilobytes read; in memory, its tokens and some hundred bytes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
@@ -23,46 +23,46 @@ use super::pins::{Named, load};
 use super::tree::Tree;
 use super::{Key, Store, StoreError, private, scan};
 
-/// A stored token sequence that no stored one continues.
+/// A stored token sequence that no other stored sequence continues.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chain {
-    /// Of its last block.
+    /// The key of its last block.
     pub key: Key,
-    /// Blocks that are there.
+    /// Blocks that are present.
     pub blocks: usize,
-    /// Of those.
+    /// Tokens of these blocks.
     pub tokens: usize,
-    /// The first of them, at most 64.
+    /// The first tokens, at most 64.
     pub beginning: Rc<[u32]>,
     pub namespace: Rc<BTreeMap<String, String>>,
-    /// What all blocks take, in whole disk blocks, and what would be free without this chain.
+    /// Bytes of all its blocks, in whole disk blocks, and the bytes that removing it would free.
     pub bytes: u64,
     pub own_bytes: u64,
-    /// Of the leaf, milliseconds since the Unix epoch.
+    /// Last use of the leaf, in milliseconds since the Unix epoch.
     pub used_ms: u64,
-    /// When the first of its blocks that is not pinned expires.
+    /// When the first unpinned block expires.
     pub expires_ms: Option<u64>,
     /// The pins that hold any of its blocks, and how many blocks they hold.
     pub pins: Rc<BTreeSet<String>>,
     pub pinned: usize,
-    /// Whether its first block is the namespace's first. Without its ancestors a chain serves nobody.
+    /// Whether it reaches back to the namespace's first block. A chain without its ancestors cannot be used.
     pub complete: bool,
     /// Whether the leaf has the hidden state that makes an exact repeat cheap.
     pub last_hidden: bool,
 }
 
-/// The chains of a directory, the last used first.
+/// The chains of a directory, the most recently used first.
 pub struct Chains {
     pub found: Vec<Chain>,
-    /// Files that were passed over because they are not what the store writes.
+    /// Files that were skipped because the store does not write such files.
     pub damaged: usize,
-    /// Blocks that were not looked at, because there are too many.
+    /// Blocks that were left out because there are too many.
     pub left_out: usize,
     tree: Tree,
 }
 
 impl Chains {
-    /// Of the blocks of a chain, from the first that is there to the leaf.
+    /// Tokens of the blocks of a chain, from the first present block to the leaf.
     pub fn keys(&self, chain: &Chain) -> Vec<Key> {
         self.path(chain).map(|at| self.tree.blocks[at].key).collect()
     }
@@ -99,7 +99,7 @@ pub struct Removed {
     pub bytes: u64,
 }
 
-/// What was read of a directory, and how many files were passed over or not read.
+/// What was read of a directory, and how many files were skipped or not read.
 struct Listed {
     tree: Tree,
     damaged: usize,
@@ -108,8 +108,8 @@ struct Listed {
 
 #[doc(hidden)]
 impl FilesystemStore {
-    /// The sequences in the directory, of whatever process, the last used first. `root` gives the key that the first block
-    /// of a namespace has as its parent, from the namespace's fields, or `None` for fields that are no namespace.
+    /// The sequences in the directory, whichever process stored them, the most recently used first. From the fields of
+    /// a namespace, `root` gives the parent key of its first block, or `None` for fields that are not a namespace.
     pub fn chains(&self, root: &dyn Fn(&BTreeMap<String, String>) -> Option<Key>) -> Result<Chains, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         let read = self.tree();
@@ -141,10 +141,10 @@ impl FilesystemStore {
         Ok(Chains { found, damaged: damaged + tree.stray(), left_out, tree })
     }
 
-    /// Removes the blocks of a chain, and what manifests note of them, from its leaf up to where another chain, or a pinned
-    /// one, goes on from it; with the last of all blocks, all that manifests remember. Nothing if there is no such leaf; an error, and nothing either, if the leaf is pinned. What
-    /// another process stores meanwhile behind a removed block serves nobody and goes like anything that is not used; so
-    /// does what a listing would leave out.
+    /// Removes the blocks of a chain and their manifest entries, from its leaf up to where another chain or a pinned
+    /// one branches off. With the last block of all, the manifests go too. It removes nothing if there is no such leaf,
+    /// and fails if the leaf is pinned. Blocks that another process stores behind a removed one meanwhile are
+    /// unreachable and are evicted in time; so are those that a listing would leave out.
     pub fn remove_chain(&self, leaf: &Key) -> Result<Removed, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         let read = self.tree();
@@ -172,7 +172,7 @@ impl FilesystemStore {
         Ok(removed)
     }
 
-    /// Takes the blocks `own`, each behind one of `path`, out of the manifests of their groups.
+    /// Removes the blocks `own`, each behind one of `path`, from the manifests of their groups.
     fn forget(&self, tree: &Tree, path: &[usize], own: &[usize]) -> Result<(), StoreError> {
         let Some(manifests) = &self.manifests else { return Ok(()) };
         let mut parents: Vec<Key> = path.first().map(|&first| tree.blocks[first].parent).into_iter().collect();
@@ -211,7 +211,7 @@ impl FilesystemStore {
                 continue;
             }
             match self.describe(&key, &entry, &mut read) {
-                // It went meanwhile.
+                // Another process removed it.
                 Ok(None) => {}
                 Ok(Some(Some(about))) if about.key == key => {
                     listed.left_out += usize::from(!listed.tree.add(entry, about));
@@ -223,13 +223,13 @@ impl FilesystemStore {
         Ok(listed)
     }
 
-    /// What a file says of itself, if it is there and says anything; adds to `read` the bytes that it took to know.
+    /// What a file says of itself, if it can be read. Adds the bytes that were read to `read`.
     fn describe(&self, key: &Key, entry: &Entry, read: &mut u64) -> io::Result<Option<Option<Description>>> {
         let found = self.find(key)?.map_or(Ok(None), |path| private::open(&path))?;
         let Some((file, found)) = found else { return Ok(None) };
         let mut counted = Counted { file: &file, read };
         let described = Blob::describe(&mut counted, found.len()).ok();
-        // Reading is a use for the system, and none for us.
+        // The system counts reading as a use; we do not.
         let _ = scan::stamp_use(&file, entry.used);
         Ok(Some(described))
     }

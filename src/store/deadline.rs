@@ -1,6 +1,7 @@
-//! A moment after which nobody waits any more. The one timer of the crate: it works natively and in a browser.
+//! The time until which a caller waits. This is the crate's only timer; it works natively and in a browser.
 //!
-//! What is ready costs no timer. A future whose deadline passes is dropped, so it must be one that may be.
+//! A future that is ready at once costs no timer. A future whose deadline passes is dropped, so it must be safe to
+//! drop.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use futures_timer::Delay;
 use web_time::Instant;
 
-/// `None` is never.
+/// `None`: no deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);
 
@@ -29,7 +30,7 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    /// What `future` gives, or `None` where it does not in time. It is asked once in any case.
+    /// The output of `future`, or `None` if the deadline passes first. The future is polled at least once.
     pub async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         let mut timer = None;

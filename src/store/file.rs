@@ -1,17 +1,18 @@
-//! The container of all KV files, of a block or of a whole prefix: the same bytes for the same values.
+//! The container of all KV files, whether of a block or of a whole prefix. Equal values give equal bytes.
 //!
-//! It is safetensors, so any tool reads it: `tokens` (U32 `[n]`), optionally `last_hidden` (F32 `[hidden]`), where layers keep a
-//! state `state` (F32 `[count]`), then for every layer with keys and values `k.N` and `v.N` (`[n, width]`), back to back in that order;
-//! layers that see a window only are the last. `__metadata__` holds the format,
-//! the namespace fields (`ns.TAG`), the digest, and what else a file of that format says; where there are layers with a window how
-//! many (`windows`), and a digest of what is before them (`start`), so that a file can be read as far as there.
+//! The format is safetensors, so any tool can read it. The tensors are `tokens` (U32 `[n]`), optionally `last_hidden`
+//! (F32 `[hidden]`), `state` (F32 `[count]`) if layers keep one, and then `k.N` and `v.N` (`[n, width]`) for every
+//! layer with keys and values, back to back in that order. Layers with a sliding window come last. `__metadata__` holds
+//! the format, the namespace fields (`ns.TAG`), the digest, and fields of that format. If there are layers with a
+//! window, it also holds their number (`windows`) and a digest of the data before them (`start`), so that the start of
+//! a file can be read and verified alone.
 //!
-//! Invariants: equal values are equal bytes (metadata sorted, tensors in a fixed order, header padded with spaces to 8),
-//! and only those bytes are accepted: the reader renders the header again from what it read and compares. The digest is
-//! SHA-256 over the rendered header with a digest of zeros, then the data, so it covers every byte; that of the start is over the
-//! header with zeros for both, then the data before the windows. A field that says who vouches for the digests (`mac`,
-//! `signature`) is zeros in the header that they are over. Nothing is allocated
-//! from a size that the file claims: a header has at most [`MAX_HEADER`] bytes, data what is really there.
+//! Invariants: equal values give equal bytes (sorted metadata, tensors in a fixed order, the header padded with spaces
+//! to 8), and the reader accepts only those bytes: it renders the header again from what it read and compares. The
+//! digest is SHA-256 over the rendered header, with zeros in place of the digest, and then the data, so it covers every
+//! byte. The digest of the start is over the header with zeros for both digests, and then the data before the windows.
+//! The digests are computed with zeros in the fields that authenticate them (`mac`, `signature`). No allocation follows
+//! a size that the file claims: a header has at most [`MAX_HEADER`] bytes, and data are bounded by the bytes present.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -22,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Key, Reject};
 
-/// A header of more bytes than this is refused unread; one of 128 layers has about 25,000.
+/// A longer header is refused unread. One of 128 layers has about 25,000 bytes.
 pub const MAX_HEADER: usize = 256 << 10;
 
 const DIGEST: &str = "digest";
@@ -31,17 +32,17 @@ const START: &str = "start";
 /// How many layers with a window there are.
 const WINDOWS: &str = "windows";
 const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// The MAC of a block, by whoever keeps it (see [`super::seal`]).
+/// The MAC of a block, written by its store (see [`super::seal`]).
 pub(super) const MAC: &str = "mac";
 pub(super) const NO_MAC: &str = NO_DIGEST;
 /// The signature of a pack (see [`super::pack`]), and none.
 pub(super) const SIGNATURE: &str = "signature";
 pub(super) const NO_SIGNATURE: &str = "0000000000000000000000000000000000000000000000000000000000000000\
                                        0000000000000000000000000000000000000000000000000000000000000000";
-/// Fields that no digest covers, and what stands in their place while one is made.
+/// Fields that no digest covers, and the zeros that replace them while a digest is computed.
 const VOUCHERS: [(&str, &str); 2] = [(MAC, NO_MAC), (SIGNATURE, NO_SIGNATURE)];
 
-/// What the bytes of a row are, for other readers of the file.
+/// The type of a row's elements, for other readers of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     F16,
@@ -79,7 +80,7 @@ pub struct Row {
     pub v: usize,
 }
 
-/// The numbers that the tensors of a file follow from.
+/// The numbers from which the tensors of a file follow.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shape {
     pub(crate) tokens: usize,
@@ -93,7 +94,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Whether the tensors that follow from it are the ones found is for the caller to see.
+    /// The caller checks whether the tensors that follow from it are the ones found.
     fn read(parsed: &Metadata, max_tokens: usize) -> Option<Self> {
         let found = parsed.tensors();
         let tokens = *found.get("tokens")?.shape.first()?;
@@ -126,8 +127,8 @@ impl Shape {
         Some(Self { tokens, hidden, element, rows: rows.collect::<Option<_>>()?, windows, state })
     }
 
-    /// Names, types, shapes and places of the tensors, in file order. Sizes come from memory that exists, or from a header
-    /// whose sizes were checked not to overflow.
+    /// Names, types, shapes and places of the tensors, in file order. The sizes come from existing memory, or from a
+    /// header whose sizes were checked for overflow.
     fn tensors(&self) -> Vec<(String, TensorInfo)> {
         let Self { tokens, element, .. } = *self;
         let mut tensors = Vec::with_capacity(3 + 2 * self.rows.len());
@@ -153,7 +154,7 @@ impl Shape {
         tensors
     }
 
-    /// Bytes of the data, of these tensors, before those of layers with a window.
+    /// Bytes of these tensors' data before the layers with a window.
     fn start(&self, tensors: &[(String, TensorInfo)]) -> usize {
         let windows = tensors.len() - 2 * self.windows;
         tensors[windows - 1].1.data_offsets.1
@@ -164,20 +165,21 @@ fn row_bytes(tensors: &HashMap<String, &TensorInfo>, name: &str, element: Elemen
     tensors.get(name)?.shape.get(1)?.checked_mul(element.bytes())
 }
 
-/// A header that the writer writes, as far as can be told without the data.
+/// A header that the writer would write, as far as can be checked without the data.
 pub(super) struct Head {
     pub(crate) shape: Shape,
-    /// The digests in it are zeros, and so is what vouches for them.
+    /// The header with zeros for the digests and for the fields that authenticate them.
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) digest: Key,
-    /// What vouches for the digests, as it stands in the header.
+    /// The field that authenticates the digests, as it stands in the header.
     pub(crate) vouchers: BTreeMap<&'static str, String>,
-    /// Of what is before layers with a window, where there are any.
+    /// The digest of the data before the layers with a window, if there are any.
     start: Option<Key>,
 }
 
 impl Head {
-    /// `header`: what lies between the length and the data, of which there are `data` bytes. At most `max_tokens`.
+    /// Parses `header`, the bytes between the length and the data. `data` is the length of the data; more than
+    /// `max_tokens` tokens are refused.
     pub(crate) fn read(header: &[u8], data: u64, format: &str, max_tokens: usize) -> Result<Self, Reject> {
         let (head, length) = Self::parse(header, format, max_tokens)?;
         match data {
@@ -187,7 +189,7 @@ impl Head {
         }
     }
 
-    /// With the bytes that the data have by it.
+    /// Also returns the length that the data must have.
     pub(crate) fn parse(header: &[u8], format: &str, max_tokens: usize) -> Result<(Self, u64), Reject> {
         let parsed: Metadata = serde_json::from_slice(header).map_err(|_| Reject::Header)?;
         let metadata = parsed.metadata().as_ref().ok_or(Reject::Header)?;
@@ -216,7 +218,7 @@ impl Head {
         Ok((Self { shape, metadata, digest: whole, vouchers, start }, parsed.data_len() as u64))
     }
 
-    /// As [`Head::read`], of a file of which at least the start is there, and the data of that. Verified.
+    /// As [`Head::read`], for a file of which at least the start is present. It also verifies and returns the data.
     pub(crate) fn read_start<'a>(
         header: &[u8],
         data: &'a [u8],
@@ -231,7 +233,7 @@ impl Head {
         Ok((head, data))
     }
 
-    /// Compares the digest with that of the header and of the data behind it.
+    /// Compares the digest with that of the header and the data.
     pub(crate) fn verify(&self, data: &[u8]) -> Result<(), Reject> {
         let mut metadata = self.metadata.clone();
         if let Some(start) = &self.start {
@@ -255,20 +257,20 @@ impl Head {
     }
 }
 
-/// Whether this is the digest of a header, whose own digest is zeros in it, and of the data behind it.
+/// Whether this is the digest of a header, which has zeros in the digest's place, and the data.
 fn verify(header: &[u8], data: &[u8], digest: Option<Key>) -> Result<(), Reject> {
     let found: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
     if Some(found) == digest { Ok(()) } else { Err(Reject::Digest) }
 }
 
-/// The header of a file of which all is known but the data: whoever expects it need not read it.
+/// The header of a file of which everything but the data is known in advance, so that it need not be parsed.
 pub(super) struct Known {
-    /// The digests in it are zeros.
+    /// The header with zeros for the digests.
     header: Vec<u8>,
-    /// Bytes of the data, and of those before layers with a window.
+    /// Bytes of the data, and of the part before the layers with a window.
     data: usize,
     start: usize,
-    /// Its digests, in the order in which they are made.
+    /// Its digests, in the order in which they are computed.
     digests: &'static [&'static str],
 }
 
@@ -281,14 +283,15 @@ impl Known {
         Self { header, data, start: shape.start(&tensors), digests }
     }
 
-    /// The data of a file, verified, or only what is before layers with a window; `None` where its header is another one, or its
-    /// data are not as many.
+    /// The verified data of a file, or only the part before the layers with a window. `None` if the header or the
+    /// length of the data is another one.
     pub(crate) fn data<'a>(&self, header: &[u8], data: &'a [u8], start: bool) -> Option<Result<&'a [u8], Reject>> {
         let data = match start {
             true => data.get(..self.start)?,
             false => Some(data).filter(|data| data.len() == self.data)?,
         };
-        // Both digests are zeros below that of the start, its own alone below that of the whole.
+        // The digest of the start is over a header with zeros for both digests, that of the whole over one with zeros
+        // for itself alone.
         let (mut sealed, mut digests) = (self.header.clone(), Vec::new());
         for name in self.digests {
             let place = place(&self.header, name)?;
@@ -308,8 +311,8 @@ impl Known {
     }
 }
 
-/// Where the first 64 digits of the field of that name are in a header. No text in one looks like the name of a field, or like the
-/// end of the metadata, which come first: its quotes are escaped.
+/// The place of the first 64 digits of the field of that name in a header. Text in a header cannot look like a field's
+/// name or like the end of the metadata, which come first, since its quotes are escaped.
 pub(super) fn place(header: &[u8], name: &str) -> Option<Range<usize>> {
     let metadata = &header[..header.windows(4).position(|bytes| bytes == b"\"},\"").unwrap_or(header.len())];
     let field = format!("\"{name}\":\"");
@@ -317,23 +320,23 @@ pub(super) fn place(header: &[u8], name: &str) -> Option<Range<usize>> {
     (at + NO_DIGEST.len() <= metadata.len()).then(|| at..at + NO_DIGEST.len())
 }
 
-/// The digits of a header that says which bytes are vouched for, in the order in which they are made; none in one that says nothing.
+/// The digests in a header, in the order in which they are computed; none if it has none.
 pub(super) fn digests(header: &[u8]) -> Option<Vec<&[u8]>> {
     let start = place(header, START).map(|start| &header[start]);
     Some(start.into_iter().chain([&header[place(header, DIGEST)?]]).collect())
 }
 
-/// The digest of a whole file, from its header.
+/// The digest in the header of a whole file.
 pub(super) fn digest(header: &[u8]) -> Option<Key> {
     unhex(str::from_utf8(&header[place(header, DIGEST)?]).ok()?)
 }
 
-/// Whether the writer makes the field itself.
+/// Whether the writer sets the field itself.
 pub(super) fn is_derived(name: &str) -> bool {
     [DIGEST, START, WINDOWS].contains(&name)
 }
 
-/// How many bytes the header has that follows these.
+/// The length of the header that follows these 8 bytes.
 pub(super) fn header_length(bytes: &[u8; 8]) -> Result<usize, Reject> {
     let length = usize::try_from(u64::from_le_bytes(*bytes)).map_err(|_| Reject::Header)?;
     if length > MAX_HEADER { Err(Reject::Header) } else { Ok(length) }
@@ -345,7 +348,7 @@ pub(super) fn split(file: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
     rest.split_at_checked(header_length(length)?).ok_or(Reject::Truncated)
 }
 
-/// The one file of these values. `data`: the tensors' bytes in their order, in any pieces.
+/// The only file of these values. `data` holds the tensors' bytes in order, in any pieces.
 pub(super) fn write<'a>(
     shape: &Shape,
     namespace: &BTreeMap<String, String>,
@@ -374,13 +377,13 @@ pub(super) fn write<'a>(
     file
 }
 
-/// Bytes at the beginning of a file in which its start lies, whatever of it may be there.
+/// Bytes at the beginning of a file that hold its start, at most.
 pub(super) fn start_bytes(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str, &str)]) -> usize {
     let (fields, tensors) = (fields(shape, namespace, metadata), shape.tensors());
     8 + render(&fields, &tensors).len() + shape.start(&tensors)
 }
 
-/// The metadata of a file, whose digests are zeros.
+/// The metadata of a file, with zeros for the digests.
 fn fields(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut fields: BTreeMap<String, String> =
         namespace.iter().map(|(tag, value)| (format!("ns.{tag}"), value.clone())).collect();
@@ -393,7 +396,7 @@ fn fields(shape: &Shape, namespace: &BTreeMap<String, String>, metadata: &[(&str
     fields
 }
 
-/// The one header for these values.
+/// The only header for these values.
 fn render(metadata: &BTreeMap<String, String>, tensors: &[(String, TensorInfo)]) -> Vec<u8> {
     let mut header = serde_json::to_vec(&Header { metadata, tensors }).expect("maps of texts and numbers are JSON");
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -419,9 +422,9 @@ pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
     bytes.as_chunks().0.iter().copied()
 }
 
-/// Whether all of these halves (F16, little-endian) are numbers.
+/// Whether all of these halves (F16, little-endian) are finite.
 pub(super) fn halves_are_finite(bytes: &[u8]) -> bool {
-    // Blocks of a length that compilers make vectors of.
+    // Blocks of a length that compilers vectorise.
     bytes
         .as_chunks::<64>()
         .0
@@ -430,7 +433,7 @@ pub(super) fn halves_are_finite(bytes: &[u8]) -> bool {
         && !bytes.as_chunks::<64>().1.as_chunks().0.iter().any(|half| is_infinite(*half))
 }
 
-/// Infinite, or no number.
+/// Infinite or NaN.
 fn is_infinite(half: [u8; 2]) -> bool {
     u16::from_le_bytes(half) & 0x7c00 == 0x7c00
 }
@@ -445,7 +448,7 @@ fn is_hex(digit: u8) -> bool {
     matches!(digit, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// Reads what [`hex`] writes, and nothing else.
+/// Parses what [`hex`] writes, and nothing else.
 pub(super) fn unhex(text: &str) -> Option<Key> {
     let mut key = [0; 32];
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();

@@ -1,21 +1,22 @@
-//! A directory as a store, shared by any number of processes without a lock.
+//! A directory as a store. Any number of processes share it without a lock.
 //!
-//! A value is written to a temporary file and renamed, so a reader finds all of it or nothing; two writers of one key
-//! write the same bytes. There is no fsync: after a power cut a renamed file may be empty or half there, which the digest
-//! tells, and then a block is prefilled again; an fsync a block would cost every answer milliseconds to save that once.
-//! A file that vanishes under a reader is a miss. Names and times are hints: [`super::Blob::decode`] decides.
+//! A value is written to a temporary file and renamed, so a reader finds all of it or nothing. Two writers of one key
+//! write the same bytes. There is no fsync: after a power cut a renamed file may be empty or incomplete. The digest
+//! detects that, and the block is prefilled again; an fsync a block would cost every answer milliseconds to avoid that
+//! rare case. A file that vanishes under a reader is a miss. Names and times are hints; [`super::Blob::decode`]
+//! decides.
 //!
-//! The budget covers the whole directory. The index of it is read at the first write, then again every so often and
-//! after every sixteenth of the budget written, so N processes overshoot by N/16 at most; a file that another process
-//! used since is spared at the eviction, and what is pinned (see `pins`) always. Writes go through a breaker: a full or
+//! The budget covers the whole directory. The directory is scanned at the first write, then at intervals and after
+//! every sixteenth of the budget written, so N processes overshoot by N/16 at most. Eviction spares a file that another
+//! process has used since the scan, and always spares pinned files (see `pins`). Writes go through a breaker: a full or
 //! unwritable disk makes the store read-only for a while instead of failing at every block.
 //!
-//! Manifests have a small budget beside it, and an order of their own, so that they outlive the blocks.
+//! Manifests have a small budget and an eviction order of their own, so that they outlive the blocks.
 //!
-//! The work is done in the call, not beside it: the one who awaits waits for the disk, so whoever must not wait puts a
-//! [`super::Background`] in front. Cost: a read is four system calls and its bytes, a write seven.
+//! Calls do their I/O synchronously. A caller that must not wait for the disk puts a [`super::Background`] in front.
+//! Cost: four system calls and the bytes a read, seven a write.
 //!
-//! Only a directory that is its user's alone is used, and only files that are: see `private`.
+//! Only directories and files that belong to the user alone are used, see `private`.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -28,26 +29,26 @@ use super::manifest;
 use super::private::{self, Private, Refused};
 use super::scan::{self, Kind};
 use super::seal::FORGED;
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Seal, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Seal, Store, StoreError, StoreUsage};
 
 /// Bounds of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilesystemConfig {
     /// Bytes for all values, in whole disk blocks of 4 KiB.
     pub budget: u64,
-    /// A longer value is neither written nor read: the blocks of the largest models take some 10 MiB.
+    /// A longer value is neither written nor read. The blocks of the largest models take about 10 MiB.
     pub max_value: u64,
     /// Pins may hold at most this part of the budget, in percent.
     pub pinned_percent: u64,
-    /// How old the picture of what other processes did may become.
+    /// After how long the directory is scanned again for what other processes did.
     pub rescan_ms: u64,
-    /// A temporary file untouched for so long belongs to a process that died.
+    /// A temporary file that was not touched for so long belongs to a process that died.
     pub stale_ms: u64,
-    /// A listing looks at so many blocks at most, the last used first.
+    /// Most blocks that a listing looks at, the most recently used first.
     pub listed_blocks: usize,
-    /// Bytes of headers and tokens that a listing reads at most.
+    /// Most bytes of headers and tokens that a listing reads.
     pub listed_bytes: u64,
-    /// For writes. A write past the deadline counts as failed, though it stays.
+    /// The breaker of writes. A write that ends after the deadline counts as failed, though the value stays.
     pub breaker: BreakerConfig,
 }
 
@@ -70,23 +71,23 @@ pub struct FilesystemStore {
     pub(super) inner: RefCell<Inner>,
     kind: Kind,
     seal: Option<Seal>,
-    /// Of the blocks' store.
+    /// The store of manifests; only the store of blocks has one.
     pub(super) manifests: Option<Box<FilesystemStore>>,
 }
 
 pub(super) struct Inner {
     pub(crate) lru: Lru,
-    /// When `lru` was read from the directory, and the bytes written since.
+    /// When the directory was scanned into `lru`, and the bytes written since.
     scanned_ms: Option<u64>,
     written: u64,
     /// The last use stamp given out, nanoseconds since the Unix epoch.
     last: u64,
     breaker: Breaker,
-    pub(crate) usage: Usage,
+    pub(crate) usage: StoreUsage,
 }
 
 impl FilesystemStore {
-    /// Touches nothing yet: the directory is made by the first write.
+    /// Touches nothing yet. The first write creates the directory.
     pub fn new(root: impl Into<PathBuf>, config: FilesystemConfig, clock: Clock) -> Self {
         Self::for_salt(root, "", config, clock)
     }
@@ -98,7 +99,7 @@ impl FilesystemStore {
             written: 0,
             last: 0,
             breaker: Breaker::new(config.breaker),
-            usage: Usage::default(),
+            usage: StoreUsage::default(),
         };
         let below = scan::tenant(salt);
         let part = if salt.is_empty() { root.to_owned() } else { root.join(&below) };
@@ -106,16 +107,17 @@ impl FilesystemStore {
         Self { root: part, private, config, clock, inner: RefCell::new(inner), kind, seal: None, manifests: None }
     }
 
-    /// Vouches for what it writes, and answers with nothing that nobody with this key wrote. Without one, whoever can write to the
-    /// directory can put other KV into it than was computed.
+    /// Adds a MAC to every value that it writes, and returns no value that was written without this key. Without a
+    /// seal, whoever can write to the directory can put forged KV into it.
     #[must_use]
     pub fn sealed(self, seal: Seal) -> Self {
         let manifests = self.manifests.map(|manifests| Box::new(manifests.sealed(seal.clone())));
         Self { seal: Some(seal), manifests, ..self }
     }
 
-    /// The part of a shared cache directory that belongs to a salt: the directory itself for the empty one. Each part has
-    /// a budget, an order and pins of its own, so no tenant evicts what another stored; together they may take the sum.
+    /// The part of a shared cache directory that belongs to a salt; for the empty salt, the directory itself. Each part
+    /// has its own budget, eviction order and pins, so no tenant evicts what another stored. Together they may take the
+    /// sum of the budgets.
     pub fn for_salt(root: impl Into<PathBuf>, salt: &str, config: FilesystemConfig, clock: Clock) -> Self {
         let (root, max_value) = (root.into(), manifest::MAX_BYTES as u64);
         let of_manifests = FilesystemConfig { budget: manifest::budget(config.budget), max_value, ..config };
@@ -123,23 +125,23 @@ impl FilesystemStore {
         Self { manifests: Some(Box::new(manifests)), ..Self::of_kind(Kind::Blocks, &root, salt, config, clock) }
     }
 
-    /// Says why the directory is not used, where it is not its user's alone. One that is absent is made so when
-    /// something is written.
+    /// Checks that the directory belongs to the user alone. A directory that does not exist passes: the first write
+    /// creates it so.
     ///
     /// # Errors
-    /// [`StoreError::Io`], with what to do about it.
+    /// [`StoreError::Io`], with the reason and the remedy.
     pub fn check(&self) -> Result<(), StoreError> {
         let refused = self.private.folder("").err().filter(|error| Refused::of(error).is_some());
         refused.map_or(Ok(()), |error| self.count(&mut self.inner.borrow_mut(), &self.root, Err(error)))
     }
 
-    /// The directories of all salts that stored something below `root`, the empty salt's first. Their names do not tell
-    /// the salts; [`FilesystemStore::new`] opens them.
+    /// The directories of all salts that stored something below `root`, that of the empty salt first. Their names do
+    /// not reveal the salts. [`FilesystemStore::new`] opens them.
     pub fn tenants(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
         scan::tenants(root).map_err(|source| failed(root, source))
     }
 
-    /// What has the value of `key`.
+    /// The store that holds the value of `key`.
     fn home(&self, key: &Key) -> &Self {
         self.manifests.as_deref().filter(|_| Kind::of(key) == Kind::Manifests).unwrap_or(self)
     }
@@ -154,7 +156,7 @@ impl FilesystemStore {
         scan::path(&self.root, key)
     }
 
-    /// Where the value of `key` is or would be, if there is a folder that it can be in.
+    /// Where the value of `key` is or would be, if its folder exists.
     pub(super) fn find(&self, key: &Key) -> io::Result<Option<PathBuf>> {
         let name = scan::name(key);
         let (folder, file) = name.rsplit_once('/').unwrap_or_default();
@@ -166,7 +168,7 @@ impl FilesystemStore {
         self.find(key)?.map_or(Ok(false), |path| scan::remove(&path))
     }
 
-    /// A file's place in the order, if it may be a value.
+    /// A file's place in the eviction order, if it may be a value.
     fn look(&self, key: &Key) -> io::Result<Option<Entry>> {
         let entry = self.find(key)?.map_or(Ok(None), |path| scan::look(&path))?;
         Ok(entry.filter(|entry| self.fits(entry)))
@@ -176,15 +178,15 @@ impl FilesystemStore {
         entry.bytes <= scan::cost(self.config.max_value)
     }
 
-    /// The keys of all entries that are there now, of whatever process, in no order.
+    /// The keys of all entries that are present, whichever process wrote them, in no order.
     pub fn keys(&self) -> Result<Vec<Key>, StoreError> {
         let entries = scan::entries(&self.private, self.kind);
         let entries = self.count(&mut self.inner.borrow_mut(), &self.root, entries)?;
         Ok(entries.into_iter().map(|(key, _)| key).collect())
     }
 
-    /// Reads the directory anew, removes what expired and what dead writers left, and evicts down to the budget. Happens
-    /// by itself; any number of processes may do it at a time.
+    /// Scans the directory again, removes expired entries and the leftovers of dead writers, and evicts down to the
+    /// budget. The store does this on its own. Any number of processes may do it at the same time.
     pub fn sweep(&self) -> Result<(), StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         let swept = self.rescan(inner);
@@ -195,7 +197,7 @@ impl FilesystemStore {
 
     pub(super) fn rescan(&self, inner: &mut Inner) -> io::Result<()> {
         let now = (self.clock)();
-        // Set first: a directory that cannot be read is not to be tried at every write.
+        // Set first, so that a directory that cannot be read is not tried again at every write.
         inner.scanned_ms = Some(now);
         inner.written = 0;
         let entries = scan::entries(&self.private, self.kind)?;
@@ -204,19 +206,19 @@ impl FilesystemStore {
         for (key, entry) in entries {
             match self.fits(&entry) {
                 true => inner.lru.insert(key, entry),
-                // Nobody reads it, and it would make all others go first.
+                // Nobody reads it, and it would push all others out.
                 false => inner.usage.evicted += u64::from(self.delete(&key)?),
             }
         }
         scan::sweep_temporary(&self.private, now, self.config.stale_ms)
     }
 
-    /// Removes what expired, then the least recently used, until `bytes` more fit in place of what `key` takes, or all that is
-    /// left is pinned.
+    /// Removes expired entries and then the least recently used, until `bytes` fit in place of the value of `key`, or
+    /// only pinned entries are left.
     fn make_room(&self, inner: &mut Inner, key: Option<&Key>, bytes: u64) {
         let now = (self.clock)();
         if inner.lru.expired(now).is_some() {
-            // Pinning is a use, so what is merely old is spared already; what expired is not.
+            // Pinning is a use, so an old entry that was pinned since is spared already; an expired one is not.
             self.refresh_pins(inner);
         }
         loop {
@@ -226,7 +228,7 @@ impl FilesystemStore {
             let Some(victim) = expired.or(inner.lru.oldest().filter(|_| full)) else { break };
             let known = inner.lru.remove(&victim);
             match self.look(&victim) {
-                // Another process used it, or wrote it again.
+                // Another process used or rewrote it.
                 Ok(Some(entry)) if known != Some(entry) => inner.lru.insert(victim, entry),
                 Ok(Some(_)) => match self.delete(&victim) {
                     Ok(_) if expired.is_some() => inner.usage.expired += 1,
@@ -275,7 +277,7 @@ impl FilesystemStore {
         Ok(true)
     }
 
-    /// Puts a file that `fill` has written into a folder, or leaves all as it was.
+    /// Writes a file with `fill` and moves it into a folder, or leaves everything as it was.
     pub(super) fn replace(
         &self,
         folder: &str,
@@ -291,7 +293,7 @@ impl FilesystemStore {
             .inspect_err(|_| drop(scan::remove(&temporary)))
     }
 
-    /// Does something in a folder that is made if it is not there, and again if it went meanwhile.
+    /// Runs `work` in a folder, which is created if needed, and runs it again if the folder vanished meanwhile.
     fn within<T>(&self, folder: &str, mut work: impl FnMut(&Path) -> io::Result<T>) -> io::Result<T> {
         if let Some(found) = self.private.folder(folder)? {
             match work(&found) {
@@ -302,7 +304,7 @@ impl FilesystemStore {
         work(&self.private.make(folder)?)
     }
 
-    /// The first `most` bytes of a value, or all of fewer. A use.
+    /// The first `most` bytes of a value, or all if there are fewer. Counts as a use.
     fn start(&self, key: &Key, most: usize) -> Result<Option<Bytes>, StoreError> {
         let home = self.home(key);
         let inner = &mut *home.inner.borrow_mut();
@@ -333,7 +335,7 @@ impl FilesystemStore {
             return Ok(Some(Bytes::from_static(FORGED)));
         }
         let used = inner.stamp(now);
-        // In a directory that is read-only the order is this process's alone.
+        // In a read-only directory, the eviction order is this process's alone.
         let _ = scan::stamp_use(&file, used);
         inner.lru.touch(key, used);
         Ok(Some(bytes.into()))
@@ -350,7 +352,7 @@ impl FilesystemStore {
         Ok(found.iter().zip(keys).map(|(entry, key)| entry.as_ref().is_some_and(|entry| there(entry, key))).collect())
     }
 
-    /// Marks a chain, given from the root on, as used: the root last.
+    /// Marks a chain, given from the root on, as used, the root last.
     pub(super) fn mark(&self, inner: &mut Inner, keys: &[Key]) {
         let now = (self.clock)();
         for key in keys.iter().rev() {
@@ -379,7 +381,7 @@ impl Inner {
     }
 }
 
-/// What went wrong with `path`, or what is refused on the way to it.
+/// The error for `path`, or the refusal of a directory on the way to it.
 fn failed(path: &Path, source: io::Error) -> StoreError {
     let path = Refused::of(&source).map_or(path, |refused| &refused.path).to_owned();
     StoreError::Io { path, source }
@@ -462,8 +464,8 @@ impl Store for FilesystemStore {
         })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         let inner = self.inner.borrow();
-        Usage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
+        StoreUsage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
     }
 }

@@ -1,8 +1,8 @@
-//! Which entry of a store goes next: sizes, last uses and expiries, without the values.
+//! The eviction order of a store: sizes, last uses and expiries, without the values.
 //!
-//! Invariants: `bytes` is the sum over the entries, `pinned_bytes` over the pinned ones; every entry that is not pinned
-//! stands once in `order`, and once in `expiries` if it expires; a pinned one stands in neither. Every operation is
-//! O(log n), pinning that for each key.
+//! Invariants: `bytes` is the sum over all entries, `pinned_bytes` over the pinned ones. Every unpinned entry is in
+//! `order` once, and in `expiries` once if it expires; a pinned entry is in neither. Every operation is O(log n);
+//! pinning is O(log n) a key.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use super::Key;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(crate) bytes: u64,
-    /// Greater is later; unique in practice, ties go by key.
+    /// Greater is later. Stamps are unique in practice; ties are broken by key.
     pub(crate) used: u64,
     pub(crate) expires_ms: Option<u64>,
 }
@@ -74,12 +74,12 @@ impl Lru {
         true
     }
 
-    /// The least recently used.
+    /// The least recently used entry.
     pub(crate) fn oldest(&self) -> Option<Key> {
         self.order.first().map(|(_, key)| *key)
     }
 
-    /// One that has expired.
+    /// An expired entry.
     pub(crate) fn expired(&self, now_ms: u64) -> Option<Key> {
         self.expiries.first().filter(|(at, _)| *at <= now_ms).map(|(_, key)| *key)
     }
@@ -88,7 +88,7 @@ impl Lru {
 /// Only a directory has pins.
 #[cfg(not(target_arch = "wasm32"))]
 impl Lru {
-    /// Forgets the entries, not what is pinned.
+    /// Forgets the entries, but not which keys are pinned.
     pub(crate) fn clear(&mut self) {
         *self = Self { pinned: std::mem::take(&mut self.pinned), ..Self::default() };
     }
@@ -97,12 +97,12 @@ impl Lru {
         self.pinned.contains(key)
     }
 
-    /// What the entries that are pinned take.
+    /// Bytes of the pinned entries.
     pub(crate) fn pinned_bytes(&self) -> u64 {
         self.pinned_bytes
     }
 
-    /// From now on these keys go only by [`Lru::remove`], and those pinned before go like any other.
+    /// Pins exactly these keys: only [`Lru::remove`] takes them from now on. Keys that were pinned before are unpinned.
     pub(crate) fn pin(&mut self, keys: HashSet<Key>) {
         let changed: Vec<Key> = keys.symmetric_difference(&self.pinned).copied().collect();
         let entries: Vec<_> = changed.iter().filter_map(|key| Some((*key, self.remove(key)?))).collect();

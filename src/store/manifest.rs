@@ -1,16 +1,16 @@
-//! Which blocks were written behind a prefix: what finds a block that a prompt parts from inside, and remembers the blocks
-//! that are not kept any more.
+//! Which blocks were written behind a prefix. Manifests find a block that a prompt diverges from midway, and remember
+//! blocks that are no longer kept.
 //!
-//! Blocks are named by hashes, so that a store cannot say which of its blocks begins as a prompt goes on. A manifest says
-//! it of one group: all blocks up to [`GROUP`] deep behind a root, which is the namespace or every sixteenth block of a
-//! chain. It lies in the stores under a key of its own ([`Manifest::key`]), beside the blocks and under a budget of its
-//! own, so that it outlives them by far.
+//! Blocks are named by hashes, so a store cannot tell which of its blocks begins as a prompt continues. A manifest can,
+//! for one group: all blocks up to [`GROUP`] deep behind a root. A root is the namespace or every sixteenth block of a
+//! chain. Stores keep a manifest under its own key ([`Manifest::key`]) and under a separate budget, so that it far
+//! outlives the blocks.
 //!
-//! A manifest is a hint. What it names is verified like any block, one that is lost or damaged costs the tokens of a part
-//! of a block, and of two writers at a time the later one may drop what the other noted. A block is forgotten when its time
-//! to live is over, as the block itself is.
+//! A manifest is a hint. The blocks that it names are verified like any others. A lost or damaged manifest costs the
+//! tokens of part of a block. Of two simultaneous writers, the later may drop the other's entries. An entry expires
+//! together with its block.
 //!
-//! Cost: a record reads and writes one small value; nothing is read where a prompt is found whole.
+//! Cost: recording reads and writes one small value. No manifest is read if all blocks of a prompt are found.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -20,28 +20,28 @@ use sha2::{Digest, Sha256};
 use super::blob::{BLOCK, Producer};
 use super::{Bytes, Key, Store, StoreError};
 
-/// How deep a group is, in blocks.
+/// The depth of a group, in blocks.
 pub const GROUP: usize = 16;
 
-/// Blocks that a manifest names; of more, those that were noted first are dropped.
+/// Most blocks that a manifest names. Beyond that, the oldest entries are dropped.
 const MOST: usize = 2048;
-/// A manifest of this many bytes is the largest.
+/// Bytes of the largest manifest.
 pub(super) const MAX_BYTES: usize = HEAD + MOST * (NODE + 4 * BLOCK);
 
 const FORMAT: &[u8; 20] = b"headstart-manifest/2";
-/// Format, digest, and the MAC of whoever keeps the manifest (see [`super::seal`]).
+/// Format, digest, and the MAC that the store writes (see [`super::seal`]).
 const HEAD: usize = FORMAT.len() + 32 + 32;
 /// Parent, tokens, flags, expiry.
 const NODE: usize = 2 + 1 + 1 + 8;
-/// What the key of a manifest ends with.
+/// The ending of a manifest's key.
 const MARK: &[u8; 8] = b"manifest";
 const KEPT: u8 = 1;
 const EXACT: u8 = 2;
 
-/// A block that was written, for the manifest of its group.
+/// A written block, as an entry for the manifest of its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Under which the block lies, if a store has it.
+    /// The key of the block, under which a store may have it.
     pub key: Key,
     /// All tokens from the root of the group to the end of the block.
     pub path: Vec<u32>,
@@ -49,23 +49,23 @@ pub struct Written {
     pub producer: Producer,
 }
 
-/// Blocks of one group that are to be noted.
+/// Blocks of one group to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// In any order.
     pub(crate) written: Vec<Written>,
     /// Milliseconds since the Unix epoch.
     pub(crate) now_ms: u64,
-    /// After which they are forgotten; none: when others need the room.
+    /// After how long they are forgotten; `None`: when others need the room.
     pub(crate) ttl: Option<Duration>,
 }
 
-/// A block that was written once.
+/// A block that was written at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {
     /// 1 to [`BLOCK`].
     pub tokens: Vec<u32>,
-    /// A store had it when it was noted.
+    /// Whether a store had it when it was recorded.
     pub kept: bool,
     /// Which kernels computed it, as far as is known.
     pub producer: Producer,
@@ -79,7 +79,7 @@ pub struct Manifest {
     nodes: Vec<(Option<usize>, Noted)>,
 }
 
-/// Bytes that a store has for manifests, beside a budget for blocks.
+/// Bytes that a store has for manifests, besides its budget for blocks.
 pub(super) fn budget(blocks: u64) -> u64 {
     match blocks {
         0 => 0,
@@ -87,39 +87,39 @@ pub(super) fn budget(blocks: u64) -> u64 {
     }
 }
 
-/// The name of a manifest, of a name.
+/// Turns a name into that of a manifest.
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 pub(super) fn marked(mut name: Key) -> Key {
     name[32 - MARK.len()..].copy_from_slice(MARK);
     name
 }
 
-/// The digest in the bytes of a manifest, and the place of its MAC.
+/// The digest in a manifest's bytes, and the place of its MAC.
 pub(super) fn digest_and_mac(bytes: &[u8]) -> Option<(&[u8], Range<usize>)> {
     let digest = bytes.strip_prefix(FORMAT)?.get(..32)?;
     (bytes.len() >= HEAD).then_some((digest, HEAD - 32..HEAD))
 }
 
-/// Whether `key` is that of a manifest.
+/// Whether `key` is the key of a manifest.
 pub(super) fn is_manifest(key: &Key) -> bool {
     key.ends_with(MARK)
 }
 
 impl Manifest {
-    /// Under which the manifest of the group behind `root` lies.
+    /// The key of the manifest of the group behind `root`.
     pub fn key(root: &Key) -> Key {
         let mut key: Key = Sha256::new_with_prefix(FORMAT).chain_update(root).finalize().into();
         key[32 - MARK.len()..].copy_from_slice(MARK);
         key
     }
 
-    /// What is known to follow `path`, whole blocks from the root on.
+    /// The blocks known to follow `path`, which consists of whole blocks from the root on.
     pub fn behind(&self, path: &[u32]) -> Vec<&Noted> {
         let Some(at) = self.find(path) else { return Vec::new() };
         self.nodes.iter().filter(|(parent, _)| *parent == at).map(|(_, noted)| noted).collect()
     }
 
-    /// Notes a block, and those before it as what it is itself, where they are not known.
+    /// Records a block. Unknown blocks before it are recorded with the same properties.
     fn add(&mut self, path: &[u32], kept: bool, producer: Producer, expires_ms: u64) {
         let mut parent = None;
         let last = path.len().div_ceil(BLOCK);
@@ -141,7 +141,7 @@ impl Manifest {
         }
     }
 
-    /// Takes in what another tier's manifest of the same group notes: a block that either had was kept.
+    /// Merges another tier's manifest of the same group. A block counts as kept if either tier had it.
     pub(super) fn merge(&mut self, other: &Self) {
         let mut places: Vec<usize> = Vec::with_capacity(other.nodes.len());
         for (parent, noted) in &other.nodes {
@@ -189,13 +189,13 @@ impl Manifest {
         self.retain(|_, noted| noted.expires_ms > now_ms);
     }
 
-    /// How long the last of its blocks has to live.
+    /// The remaining time to live of its longest-lived block.
     pub(super) fn ttl(&self, now_ms: u64) -> Option<Duration> {
         let last = self.nodes.iter().map(|(_, noted)| noted.expires_ms).max().filter(|at| *at < u64::MAX)?;
         Some(Duration::from_millis(last.saturating_sub(now_ms)))
     }
 
-    /// Down to [`MOST`]: those first that were noted first and that nothing goes on from.
+    /// Drops entries down to [`MOST`]: leaves first, the oldest first.
     fn bound(&mut self) {
         while self.nodes.len() > MOST {
             let leaf = |at: &usize| self.nodes.iter().all(|(parent, _)| *parent != Some(*at));
@@ -204,7 +204,7 @@ impl Manifest {
         }
     }
 
-    /// Keeps what `keeps` says of the blocks whose ancestors are kept.
+    /// Keeps the blocks that `keeps` accepts and whose ancestors are kept.
     fn retain(&mut self, keeps: impl Fn(usize, &Noted) -> bool) {
         let mut places: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
         let mut kept = Vec::with_capacity(self.nodes.len());
@@ -221,7 +221,7 @@ impl Manifest {
         self.nodes = kept;
     }
 
-    /// As a store keeps it under `key`.
+    /// The bytes that a store keeps under `key`.
     pub(super) fn encode(&self, key: &Key) -> Bytes {
         let mut body = Vec::with_capacity(self.nodes.len() * (NODE + 4 * BLOCK));
         for (parent, noted) in &self.nodes {
@@ -235,7 +235,7 @@ impl Manifest {
         [FORMAT, &digest(key, &body)[..], &[0; 32], &body].concat().into()
     }
 
-    /// The manifest of `key`, if the bytes are one, whole.
+    /// The manifest of `key`, if the bytes are an intact one.
     pub(super) fn decode(key: &Key, bytes: &[u8]) -> Option<Self> {
         let (digested, rest) = bytes.strip_prefix(FORMAT)?.split_at_checked(32)?;
         let (_, mut body) = rest.split_at_checked(32)?;
@@ -264,7 +264,7 @@ impl Manifest {
         (body.is_empty() && nodes.len() <= MOST).then_some(Self { nodes })
     }
 
-    /// Of whole chains of one group, given by their tokens from the root on, that a store has.
+    /// A manifest of whole chains of one group that a store has, each given by its tokens from the root on.
     pub(super) fn of(paths: &[(&[u32], Producer)]) -> Self {
         let mut manifest = Self::default();
         paths.iter().for_each(|(path, producer)| manifest.add(path, true, *producer, u64::MAX));
@@ -277,7 +277,7 @@ fn digest(key: &Key, body: &[u8]) -> Key {
     Sha256::new_with_prefix(FORMAT).chain_update(key).chain_update(body).finalize().into()
 }
 
-/// What lies under `key` now, less what expired; nothing known where it is damaged.
+/// The manifest under `key` without expired entries; an empty one if it is absent or damaged.
 async fn read<S: Store + ?Sized>(store: &S, key: &Key, now_ms: u64) -> Result<Manifest, StoreError> {
     let bytes = store.get(key).await?;
     let mut manifest = bytes.and_then(|bytes| Manifest::decode(key, &bytes)).unwrap_or_default();
@@ -285,7 +285,7 @@ async fn read<S: Store + ?Sized>(store: &S, key: &Key, now_ms: u64) -> Result<Ma
     Ok(manifest)
 }
 
-/// Notes in the manifest behind `root` what was written, and which of it the store has.
+/// Records in the manifest behind `root` which blocks were written, and which of them the store has.
 pub(super) async fn record<S: Store + ?Sized>(store: &S, root: &Key, record: &Record) -> Result<(), StoreError> {
     let Record { written, now_ms, ttl } = record;
     let key = Manifest::key(root);
@@ -305,7 +305,7 @@ pub(super) async fn record<S: Store + ?Sized>(store: &S, root: &Key, record: &Re
     Ok(())
 }
 
-/// What all stores' answers say of `roots`, of which each gave one value, if it has one.
+/// Merges what several stores returned for `roots`, one optional value each.
 pub(super) fn merged(keys: &[Key], values: impl IntoIterator<Item = Vec<Option<Bytes>>>, now_ms: u64) -> Vec<Manifest> {
     let mut manifests = vec![Manifest::default(); keys.len()];
     for of_store in values {

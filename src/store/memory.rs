@@ -1,10 +1,9 @@
 //! Host memory as a store: a byte budget, least recently used first, expiry to the millisecond.
 //!
-//! Manifests have a small budget beside it, so that they outlive the blocks.
+//! Manifests have a small budget of their own, so that they outlive the blocks.
 //!
-//! Invariant: the budget is never exceeded, counting [`MemoryStore::OVERHEAD`] for every entry beside its bytes. Expired
-//! entries go before any other. Every operation is O(log n), and none copies a value: it is shared with whoever gave it or was
-//! given it.
+//! Invariant: the budget is never exceeded; every entry counts as its bytes and [`MemoryStore::OVERHEAD`]. Expired
+//! entries are evicted first. Every operation is O(log n), and none copies a value: values are shared with callers.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,14 +11,14 @@ use std::time::Duration;
 
 use super::lru::{Entry, Lru};
 use super::manifest::{self, is_manifest};
-use super::{Answer, BoxFuture, Bytes, Clock, Key, Store, StoreError, Usage};
+use super::{Answer, BoxFuture, Bytes, Clock, Key, Store, StoreError, StoreUsage};
 
-/// Values in this process's memory, the least recently used first to go.
+/// Values in this process's memory. The least recently used are evicted first.
 pub struct MemoryStore {
     budget: u64,
     clock: Clock,
     inner: RefCell<Inner>,
-    /// Of the blocks' store.
+    /// The store of manifests; only the store of blocks has one.
     manifests: Option<Box<MemoryStore>>,
 }
 
@@ -28,11 +27,11 @@ struct Inner {
     lru: Lru,
     values: HashMap<Key, Bytes>,
     tick: u64,
-    usage: Usage,
+    usage: StoreUsage,
 }
 
 impl MemoryStore {
-    /// Bytes that an entry costs besides its value: its place in the maps.
+    /// Bytes that an entry takes in the maps, besides its value.
     pub const OVERHEAD: u64 = 256;
 
     /// At most `budget` bytes; with 0 it keeps nothing.
@@ -45,7 +44,7 @@ impl MemoryStore {
         Self { budget, clock, inner: RefCell::default(), manifests: None }
     }
 
-    /// What has the value of `key`.
+    /// The store that holds the value of `key`.
     fn home(&self, key: &Key) -> &Self {
         self.manifests.as_deref().filter(|_| is_manifest(key)).unwrap_or(self)
     }
@@ -73,7 +72,7 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// The first `most` bytes of a value, or all of fewer. A use.
+    /// The first `most` bytes of a value, or all if there are fewer. Counts as a use.
     fn start(&self, key: &Key, most: usize) -> Option<Bytes> {
         let inner = &mut *self.home(key).inner.borrow_mut();
         inner.expire((self.clock)());
@@ -159,8 +158,8 @@ impl Store for MemoryStore {
         })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         let inner = self.inner.borrow();
-        Usage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
+        StoreUsage { entries: inner.lru.len() as u64, bytes: inner.lru.bytes(), ..inner.usage }
     }
 }

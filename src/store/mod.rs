@@ -1,12 +1,12 @@
-//! Where KV blobs live beyond the GPU. Knows bytes and keys, neither engine nor device.
+//! Where KV blobs live beyond the GPU. This module knows bytes and keys; it knows no engine and no device.
 //!
-//! A [`Blob`] is one block of KV as a file; a [`Store`] keeps such files by key; [`Tiers`] puts memory before slower
-//! stores, verifies what comes back and counts. A store is trusted with nothing: it may lose, mix up or alter what it
-//! was given, and costs a miss at worst, because only [`Blob::decode`] lets bytes through. A [`Pack`] is the blocks of a
-//! whole prefix as one file, to be given to others.
+//! A [`Blob`] is one block of KV as a file. A [`Store`] keeps such files by key. [`Tiers`] puts memory before slower
+//! stores, verifies what they return and counts. No store is trusted: it may lose, mix up or alter what it was given.
+//! That costs a miss at worst, because only bytes that [`Blob::decode`] accepts are used. A [`Pack`] holds the blocks
+//! of a whole prefix as one file, to be given to others.
 //!
-//! A store takes `&self` and answers with a local boxed future, as byte sources do, so one trait covers memory, files,
-//! a browser's private file system and a network. Time is injected: milliseconds since the Unix epoch.
+//! A store takes `&self` and returns a local boxed future, as byte sources do, so one trait covers memory, files, a
+//! browser's private file system and a network. The clock is injected and gives milliseconds since the Unix epoch.
 
 #[doc(hidden)]
 mod ahead;
@@ -81,10 +81,10 @@ pub use seal::{FORGED, Slot};
 pub use secret::{key_file, secret_file};
 pub use tiers::{Loaded, Missing, Places, TierStats, Tiers, TiersConfig};
 
-/// A full SHA-256: the name of a block and of everything before it; that of a manifest is [`Manifest::key`].
+/// A full SHA-256 that names a block and everything before it. [`Manifest::key`] makes that of a manifest.
 pub type Key = [u8; 32];
 
-/// Local: nobody demands `Send` of it, so a browser's futures fit.
+/// A boxed future that need not be `Send`, so that a browser's futures fit.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// What the calls of a [`Store`] return.
@@ -101,17 +101,17 @@ pub fn system_clock() -> Clock {
     })
 }
 
-/// Bytes by key: blocks, and the manifests of groups of them. What is absent, expired or evicted is `None`; an error is a store that did not do its work, and
-/// everyone treats it as a miss.
+/// Bytes by key: blocks, and the manifests of groups of blocks. An absent, expired or evicted value is `None`. An error
+/// means that the store failed, and every caller treats it as a miss.
 pub trait Store {
     /// A label for statistics: `memory`, `disk`.
     fn name(&self) -> &'static str;
 
-    /// The value of `key`, whole; [`FORGED`] where what lies there was written by nobody who has the key of the store.
+    /// The whole value of `key`, or [`FORGED`] where it was written without the store's key.
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>>;
 
-    /// Several at once: one round trip, where the store is far. The caller bounds how many. Of each at least the first `most` bytes,
-    /// where it has as many: a store that can read a part reads no more.
+    /// Several values in one round trip. The caller bounds how many. Each has at least its first `most` bytes, or all
+    /// if there are fewer; a store that can read a part of a value reads no more.
     fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         let _ = most;
         Box::pin(async move {
@@ -123,12 +123,12 @@ pub trait Store {
         })
     }
 
-    /// Replaces what was there, at once: a reader sees the old value or the new one, whole. Without `ttl` it stays until
-    /// its room is needed. Whoever keeps the value in memory shares it, so it is no part of something larger. A store that takes
-    /// long queues it and answers at once; [`Store::get`] sees what is queued.
+    /// Replaces the value atomically: a reader sees the whole old value or the whole new one. Without `ttl` it stays
+    /// until its room is needed. Stores in memory share `bytes`, so it must not be a slice of a larger buffer. A slow
+    /// store queues the value and returns at once; [`Store::get`] sees queued values.
     fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()>;
 
-    /// As [`Store::put`], unless there is a value already, which is marked as used then.
+    /// As [`Store::put`], unless there is a value already. That one is marked as used.
     fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
         Box::pin(async move {
             let keys = std::slice::from_ref(key);
@@ -140,47 +140,48 @@ pub trait Store {
         })
     }
 
-    /// Notes in the [`Manifest`] of the group behind `root` what was written, and which of it is there now.
+    /// Records in the [`Manifest`] of the group behind `root` which blocks were written, and which of them are present
+    /// now.
     fn record<'a>(&'a self, root: &'a Key, record: &'a Record) -> Answer<'a, ()> {
         Box::pin(manifest::record(self, root, record))
     }
 
-    /// Waits until what was put is written, or given up and counted.
+    /// Waits until queued values are written, or dropped and counted.
     fn flush(&self) -> Answer<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 
-    /// Which of `keys` would be found now, asked in one round trip. No use: it saves nothing from eviction.
+    /// Which of `keys` are present, in one round trip. It does not count as a use, so it saves nothing from eviction.
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>>;
 
-    /// False if there was none.
+    /// False if there was no value.
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool>;
 
-    /// Removes everything that this store put there, and nothing else.
+    /// Removes everything that this store wrote, and nothing else.
     fn clear(&self) -> Answer<'_, ()>;
 
-    /// Marks a chain of blocks, given from the root on, as used: the root last, so that a chain goes from its leaf. A
-    /// hint, so it cannot fail; a store that orders by itself does nothing.
+    /// Marks a chain of blocks, given from the root on, as used. The root is marked last, so that eviction takes a
+    /// chain from its leaf. It is a hint and cannot fail; a store that keeps its own order does nothing.
     fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
         let _ = keys;
         Box::pin(async {})
     }
 
-    /// What it holds and did so far; zeros of a store that does not count.
-    fn usage(&self) -> Usage {
-        Usage::default()
+    /// What it holds and has done so far; zeros for a store that does not count.
+    fn usage(&self) -> StoreUsage {
+        StoreUsage::default()
     }
 
-    /// The last thing that went wrong, for people.
+    /// The last failure, as a sentence for people.
     fn problem(&self) -> Option<String> {
         None
     }
 }
 
-/// What a store holds, as far as it knows, and what it did since it was opened.
+/// What a store holds, as far as it knows, and what it has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Usage {
-    /// Values that it holds.
+pub struct StoreUsage {
+    /// Values in the store.
     pub entries: u64,
     /// As counted against the budget.
     pub bytes: u64,
@@ -188,19 +189,19 @@ pub struct Usage {
     pub evicted: u64,
     /// Entries whose time to live had passed.
     pub expired: u64,
-    /// Values put, counted once they are there.
+    /// Values that were written.
     pub written: u64,
-    /// Bytes of those.
+    /// Bytes of the written values.
     pub written_bytes: u64,
-    /// Values that were taken to be written later, and were not.
+    /// Values that were queued and never written.
     pub dropped: u64,
-    /// Operations that went wrong.
+    /// Operations that failed.
     pub failures: u64,
-    /// Writes that were not tried, because those before went wrong.
+    /// Writes that were not attempted because earlier ones failed.
     pub refused: u64,
 }
 
-/// Why a store did not do what it was asked.
+/// Why a store operation failed.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -213,16 +214,16 @@ pub enum StoreError {
         source: std::io::Error,
     },
 
-    /// A value that the whole budget, or the bound on one value, is too small for.
+    /// A value that exceeds the whole budget, or the limit on one value.
     #[error("a value takes {bytes} bytes, at most {budget} are allowed; give the cache more room")]
     TooLarge {
-        /// Bytes of the value, with what the store adds.
+        /// Bytes of the value, overhead included.
         bytes: u64,
         /// Bytes that one value may take.
         budget: u64,
     },
 
-    /// A pin that cannot be made, or is not what it should be.
+    /// A pin that cannot be made, or whose file is damaged.
     #[error("the pin {name:?}: {problem}")]
     Pin {
         /// As it was given.
@@ -231,7 +232,7 @@ pub enum StoreError {
         problem: String,
     },
 
-    /// A pin that would leave too little of the budget to everything else.
+    /// A pin that would exceed the share of the budget that pins may take.
     #[error("{asked} bytes would be pinned, at most {allowed} can be; unpin something or give the cache more room")]
     PinsFull {
         /// Bytes of all pins, had this one been added.
@@ -240,37 +241,37 @@ pub enum StoreError {
         allowed: u64,
     },
 
-    /// A chain that a pin keeps.
+    /// A chain that is pinned, so that it cannot be removed.
     #[error("nothing was removed: the chain is pinned as {}; unpin that first", pins.join(", "))]
     Pinned {
         /// The names of the pins that hold any of its blocks.
         pins: Vec<String>,
     },
 
-    /// A secret that cannot be had.
+    /// A secret that cannot be read or made.
     #[error("the secret in {}: {problem}", path.display())]
     Secret {
-        /// The file that holds it, or was to.
+        /// The file of the secret.
         path: std::path::PathBuf,
         /// What is wrong with it, and what to do.
         problem: String,
     },
 
     /// The breaker is open.
-    #[error("the {store} store is left alone for a while, after repeated failures")]
+    #[error("the {store} store is not used for a while, after repeated failures")]
     Paused {
         /// The label of the store, as [`Store::name`] gives it.
         store: &'static str,
     },
 
-    /// A store that nothing is ever written to.
-    #[error("the {store} store is only read from; write to another one")]
+    /// A store that is read-only.
+    #[error("the {store} store is read-only; write to another one")]
     ReadOnly {
         /// The label of the store, as [`Store::name`] gives it.
         store: &'static str,
     },
 
-    /// A store behind a network or a browser interface that cannot be reached, or failed.
+    /// A store behind a network or a browser interface that failed or cannot be reached.
     #[error("the {store} store: {problem}")]
     Backend {
         /// The label of the store, as [`Store::name`] gives it.
@@ -284,11 +285,11 @@ pub enum StoreError {
     Late {
         /// The label of the store, as [`Store::name`] gives it.
         store: &'static str,
-        /// How long it was waited for.
+        /// How long the caller waited.
         ms: u64,
     },
 
-    /// A store that does not let us in: asking again does not help.
+    /// A store that denies access. A retry does not help.
     #[error("the {store} store: {problem}")]
     Refused {
         /// The label of the store, as [`Store::name`] gives it.
@@ -297,16 +298,16 @@ pub enum StoreError {
         problem: String,
     },
 
-    /// More is put than the store can write.
+    /// Values are put faster than the store can write them.
     #[error("{bytes} bytes wait to be written to the {store} store already; this value was dropped")]
     QueueFull {
         /// The label of the store, as [`Store::name`] gives it.
         store: &'static str,
-        /// Bytes that wait.
+        /// Bytes in the queue.
         bytes: u64,
     },
 
-    /// An address that no store is behind, or whose store refuses us.
+    /// A URL that names no store, or a store that denies access.
     #[error("{url}: {problem}")]
     Url {
         /// The address: scheme, host, port and database.

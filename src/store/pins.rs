@@ -1,16 +1,16 @@
-//! Blocks that nobody evicts and that do not expire, in every process that shares the directory.
+//! Pinned blocks: no process that shares the directory evicts them, and they do not expire.
 //!
-//! A pin is a file `pins/NAME.pin` of text: the format, the SHA-256 of what follows, a line for each key. It names blocks
-//! and holds none: those that are missing when it is made are kept once they are stored. It is written to a temporary
-//! file, synced (a person asked for it, and seldom) and renamed. A file that is not byte for byte what the writer writes
-//! is passed over and counted, and stays until it is unpinned or pinned anew.
+//! A pin is a text file `pins/NAME.pin`: the format, the SHA-256 of the rest, and one line a key. It names blocks and
+//! holds none. Blocks that are missing when it is made are kept once they are stored. It is written to a temporary
+//! file, synced (pins are rare and made on request) and renamed. A file that differs in any byte from what the writer
+//! would write is skipped and counted. It stays until it is unpinned or pinned again.
 //!
-//! Invariants: no block that a readable pin names is removed, except by `remove`, `clear` or as a file found damaged. Pins
-//! made by this store hold at most their share of the budget; what another process with a larger budget pinned stays,
-//! and then there is less room for the rest. Other processes learn of a pin when they scan the directory, and before
-//! they remove anything as expired; until then its blocks are safe as the last ones used.
+//! Invariants: no block that a readable pin names is removed, except by `remove`, `clear` or because its file is
+//! damaged. Pins made by this store hold at most their share of the budget. Pins of another process with a larger
+//! budget stay, and leave less room for the rest. Other processes learn of a pin when they scan the directory, and
+//! before they remove anything as expired. Until then its blocks are safe because they were used last.
 //!
-//! Cost: reading all pins, for each scan, is one hash over 65 bytes a block.
+//! Cost: every scan reads all pins and hashes 65 bytes for each of their blocks.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -23,7 +23,7 @@ use super::filesystem::{FilesystemStore, Inner};
 use super::private::{self, Private};
 use super::{Key, StoreError, scan};
 
-/// Blocks that one pin names at most: a million tokens.
+/// Most blocks that one pin names: a million tokens.
 pub const MAX_PINNED: usize = 1 << 16;
 
 const FORMAT: &str = "headstart-pin/1";
@@ -32,19 +32,19 @@ const SUFFIX: &str = ".pin";
 const PINS: &str = "pins";
 const MAX_FILE: u64 = 65 * MAX_PINNED as u64 + 128;
 
-/// A pin, and how much of what it names is there.
+/// A pin, and how many of its blocks are present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinned {
     pub name: String,
-    /// As they were given: from the root on.
+    /// The keys as given, from the root on.
     pub keys: Vec<Key>,
     /// How many of `keys` are not stored.
     pub missing: usize,
-    /// What the others take, in whole disk blocks.
+    /// Bytes of the stored ones, in whole disk blocks.
     pub bytes: u64,
 }
 
-/// What was found in a directory, and how many files were passed over because they are not what the store writes.
+/// What was found in a directory, and how many files were skipped because the store does not write such files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing<T> {
     pub found: Vec<T>,
@@ -53,9 +53,10 @@ pub struct Listing<T> {
 
 #[doc(hidden)]
 impl FilesystemStore {
-    /// Keeps the blocks of `keys`, a chain from the root on, in place of what `name` pinned before. `name` is 1 to 64 of
-    /// `a-z`, `0-9`, `.`, `_` and `-`, the first a letter or digit. Fails, changing nothing, if all pins together would
-    /// pass their share of the budget; a block that is missing counts as much as the largest of its chain that is not.
+    /// Pins the blocks of `keys`, a chain from the root on, in place of what `name` pinned before. `name` has 1 to 64
+    /// of the characters `a-z`, `0-9`, `.`, `_` and `-`, and begins with a letter or digit. Fails and changes nothing
+    /// if all pins together would exceed their share of the budget. A missing block counts as much as the largest
+    /// present one of its chain.
     pub fn pin(&self, name: &str, keys: &[Key]) -> Result<Pinned, StoreError> {
         let file = file(name)?;
         let path = self.root.join(PINS).join(&file);
@@ -90,7 +91,8 @@ impl FilesystemStore {
         self.count(inner, &self.root, pinned)
     }
 
-    /// Lets its blocks go like any other, from now on. False if there is no such pin. A damaged one goes too.
+    /// Removes a pin, so that its blocks can be evicted again. False if there is no such pin. A damaged one is removed
+    /// too.
     pub fn unpin(&self, name: &str) -> Result<bool, StoreError> {
         let file = file(name)?;
         let path = self.root.join(PINS).join(&file);
@@ -102,7 +104,7 @@ impl FilesystemStore {
         Ok(removed)
     }
 
-    /// All pins by name, of whatever process.
+    /// All pins by name, whichever process made them.
     pub fn pins(&self) -> Result<Listing<Pinned>, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         let listed = load(&self.private).and_then(|pins| {
@@ -113,7 +115,7 @@ impl FilesystemStore {
         self.count(inner, &self.root, listed)
     }
 
-    /// Whether a pin names the key, as known or else as the directory says now.
+    /// Whether a pin names the key, by the pins known or else by those in the directory now.
     pub(super) fn is_pinned(&self, inner: &mut Inner, key: &Key) -> bool {
         if !inner.lru.is_pinned(key) {
             self.refresh_pins(inner);
@@ -121,7 +123,7 @@ impl FilesystemStore {
         inner.lru.is_pinned(key)
     }
 
-    /// If the pins cannot be read, those known stay.
+    /// If the pins cannot be read, the known ones stay in force.
     pub(super) fn refresh_pins(&self, inner: &mut Inner) {
         match load(&self.private) {
             Ok(pins) => inner.lru.pin(pins.found.into_iter().flat_map(|pin| pin.1).collect()),
@@ -129,7 +131,7 @@ impl FilesystemStore {
         }
     }
 
-    /// What all that these pins name takes, each block once.
+    /// Bytes of all blocks that these pins name, each counted once.
     fn reserved(&self, pins: &[Named]) -> io::Result<u64> {
         let mut reserved: HashMap<&Key, u64> = HashMap::new();
         for (_, keys) in pins {
@@ -167,7 +169,7 @@ pub(super) fn load(place: &Private) -> io::Result<Listing<Named>> {
         match read(&path) {
             Ok(Some(keys)) => pins.found.push((name, keys)),
             Ok(None) => pins.damaged += 1,
-            // Unpinned meanwhile.
+            // It was unpinned meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -189,7 +191,7 @@ fn files(place: &Private) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(named.collect())
 }
 
-/// What the file of a pin is called.
+/// The file name of a pin.
 fn file(name: &str) -> Result<String, StoreError> {
     match is_name(name) {
         true => Ok(name.to_owned() + SUFFIX),
@@ -200,7 +202,7 @@ fn file(name: &str) -> Result<String, StoreError> {
     }
 }
 
-/// One spelling only where a file system tells no upper from lower case.
+/// One spelling only, for file systems that ignore case.
 fn is_name(name: &str) -> bool {
     let first = name.bytes().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let rest = |c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
@@ -212,7 +214,7 @@ fn render(keys: &[Key]) -> String {
     format!("{FORMAT}\n{}\n{lines}", hex(&Sha256::digest(&lines).into()))
 }
 
-/// `None` if this is no pin that [`render`] wrote.
+/// `None` unless [`render`] would write exactly this.
 fn read(path: &Path) -> io::Result<Option<Vec<Key>>> {
     let (file, found) = private::open(path)?.ok_or(io::ErrorKind::NotFound)?;
     let length = found.len();

@@ -1,24 +1,25 @@
-//! A directory that is its user's alone, and the files in it: who else may read them reads what was said, who may write
-//! them changes what is answered.
+//! A directory that belongs to its user alone, and the files in it. Whoever else could read them could read the
+//! conversations; whoever could write them could change answers.
 //!
-//! The root is what a person named. It is refused, with the reason, unless it is a directory of the user's that nobody
-//! else writes to, whoever the user is: to root, what belongs to another user is another's. One that others may only read
-//! is closed to them. The way to the root may go over links. The root itself may be one if the user made it: it is
-//! resolved once, and what it leads to is held to the same. A folder below the root that is a link, another's, or
-//! writable by others is passed over: nothing is found there, and writing says why it fails. Folders are made with mode
-//! 0700 and files with 0600, whatever the umask. A file is opened without following a link and without waiting for
-//! another end, and is used only if the handle is of a regular file of the user's.
+//! The root is the directory that a person named. It is refused, with the reason, unless it belongs to the user and
+//! nobody else can write to it. Root is no exception: another user's directory is refused for root too. If others may
+//! only read the root, that permission is taken from them. The path to the root may contain links. The root itself may
+//! be a link that the user made; it is resolved once, and its target must meet the same conditions. A folder below the
+//! root that is a link, belongs to another user or is writable by others is skipped: nothing is found there, and a
+//! write fails with the reason. Folders are created with mode 0700 and files with 0600, whatever the umask. A file is
+//! opened without following links and without blocking on a pipe, and is used only if the handle is a regular file of
+//! the user's.
 //!
-//! Why names do and handles of folders need not be kept: nobody else can put anything in a folder that only the user
-//! writes to, so a folder that was found good stays so as long as the root is the same one, which every call looks up. Who
-//! may rename the root, because its parent is open to them, can put only a directory of this user's in its place that
-//! nobody else writes to. Between the look and the opening they may put one of their own there, and get nothing by it:
-//! what is read must belong to the user, what is written is readable to no one else, and what is removed has a name that
-//! only the store gives.
+//! Why paths suffice and no handles of folders are kept: nobody else can put anything into a folder that only the user
+//! can write to. So a folder that passed the checks remains good as long as the root is the same, which every call
+//! checks. Whoever can rename the root, because its parent is open to them, can only put another directory in its place
+//! that belongs to this user and is closed to others. Between the check and the opening they may put one of their own
+//! there, but that gains nothing: files that are read must belong to the user, files that are written are readable by
+//! no one else, and files that are removed have names that only the store gives.
 //!
-//! Where the system has no owners and modes, only links and what is no file are told.
+//! On systems without owners and modes, only links and non-files are detected.
 //!
-//! Cost: one system call a use, and one for each folder the first time.
+//! Cost: one system call a use, and one more for each folder the first time.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -28,7 +29,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Why a directory is not used, in words that follow its name.
+/// Why a directory is not used, phrased to follow its name.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
 pub(crate) struct Refused {
@@ -41,16 +42,16 @@ impl Refused {
         io::Error::other(Self { path: path.to_owned(), problem: problem.into() })
     }
 
-    /// The refusal that an error is, if it is one.
+    /// The refusal inside an error, if it is one.
     pub(crate) fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 }
 
-/// A root, and what was found out of what is below it.
+/// A root, and what is known of the folders below it.
 pub(crate) struct Private {
     root: PathBuf,
-    /// The part of it that is used.
+    /// The folders below the root that lead to the part in use.
     below: PathBuf,
     known: RefCell<Known>,
 }
@@ -59,20 +60,20 @@ pub(crate) struct Private {
 struct Known {
     /// The root without links.
     real: Option<PathBuf>,
-    /// Of the root whose folders these are.
+    /// The identity of the root that these folders belong to.
     id: Option<(u64, u64)>,
-    /// Those that were found good.
+    /// Folders that passed the checks.
     folders: HashSet<PathBuf>,
 }
 
 impl Private {
-    /// Touches nothing. `below`: names of folders within the root, or nothing.
+    /// Touches nothing. `below` names folders within the root, or none.
     pub(crate) fn new(root: &Path, below: impl Into<PathBuf>) -> Self {
-        // Behind a slash at its end a link could not be told.
+        // With a slash at its end, a link could not be recognised.
         Self { root: root.components().collect(), below: below.into(), known: RefCell::default() }
     }
 
-    /// A folder, if it is there and all that is on the way to it is good. Fails where the root is refused.
+    /// A folder, if it exists and everything on the way to it passes the checks. Fails if the root is refused.
     pub(crate) fn folder(&self, name: &str) -> io::Result<Option<PathBuf>> {
         let known = &mut *self.known.borrow_mut();
         let Some(mut path) = self.real(known)? else { return Ok(None) };
@@ -89,7 +90,7 @@ impl Private {
         Ok(Some(path))
     }
 
-    /// A folder, made with all that is absent on the way to it. Fails where any of it is refused.
+    /// A folder, created with all that is missing on the way to it. Fails if any of it is refused.
     pub(crate) fn make(&self, name: &str) -> io::Result<PathBuf> {
         let known = &mut *self.known.borrow_mut();
         let mut path = match self.real(known)? {
@@ -135,7 +136,7 @@ impl Private {
     }
 }
 
-/// What is named, or what the user's own link by that name leads to.
+/// The named directory, or the target of the user's own link of that name.
 fn resolve(root: &Path) -> io::Result<Option<PathBuf>> {
     let Some(found) = look(root)? else { return Ok(None) };
     if !found.is_symlink() {
@@ -169,7 +170,7 @@ pub(super) fn builder() -> DirBuilder {
     builder
 }
 
-/// One folder, if nobody was faster.
+/// Creates one folder. If somebody else created it first, that is fine.
 fn make(folder: &Path) -> io::Result<()> {
     match builder().create(folder) {
         #[cfg(unix)]
@@ -190,7 +191,7 @@ mod system {
 
     use super::Refused;
 
-    /// Whose it is, if not the user's.
+    /// A description of the owner, if it is not the user.
     pub(super) fn owned(found: &Metadata) -> Option<String> {
         let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
         (owner != user).then(|| {
@@ -205,7 +206,7 @@ mod system {
     pub(super) fn flaw(found: &Metadata) -> Option<String> {
         let problem = match found.mode() {
             _ if found.is_symlink() => "it is a link; put a directory in its place",
-            _ if !found.is_dir() => "it is no directory; move it away",
+            _ if !found.is_dir() => "it is not a directory; move it away",
             _ if owned(found).is_some() => return owned(found),
             mode if mode & 0o022 != 0 => {
                 "other users can write to it, so they could read and change what is kept there; take that from them \
@@ -221,7 +222,7 @@ mod system {
         found.is_file() && found.mode() & 0o400 != 0 && owned(found).is_none()
     }
 
-    /// Takes from others what they may read of a directory.
+    /// Takes the permission to read a directory from others.
     pub(super) fn close(folder: &Path, found: &Metadata) -> io::Result<()> {
         if found.mode() & 0o077 == 0 {
             return Ok(());
@@ -265,7 +266,7 @@ mod system {
     }
 
     pub(super) fn flaw(found: &Metadata) -> Option<String> {
-        (!found.is_dir()).then(|| "it is no directory; move it away".to_owned())
+        (!found.is_dir()).then(|| "it is not a directory; move it away".to_owned())
     }
 
     pub(in crate::store) fn is_own_file(found: &Metadata) -> bool {
@@ -288,7 +289,7 @@ mod system {
 pub(super) use system::is_own_file;
 use system::{close, flaw, id, owned};
 
-/// A regular file of the user's, to be read, and what the system says of it; `None` where anything else is, or nothing.
+/// A regular file of the user's, opened for reading, with its metadata; `None` if there is anything else, or nothing.
 pub(super) fn open(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     match system::open(path) {
         Ok(file) => {
@@ -296,7 +297,7 @@ pub(super) fn open(path: &Path) -> io::Result<Option<(File, Metadata)>> {
             Ok(is_own_file(&found).then_some((file, found)))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // A link, a socket, or what cannot be read.
+        // It is a link or a socket, or it cannot be read.
         Err(error) => match look(path)? {
             Some(found) if is_own_file(&found) => Err(error),
             _ => Ok(None),
@@ -304,8 +305,8 @@ pub(super) fn open(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     }
 }
 
-/// A new file in a folder, for one writer only, in whatever process or container: `begin`, sixteen digits that nobody can
-/// guess, and `.tmp`.
+/// A new file in a folder, for one writer only across processes and containers. Its name is `begin`, sixteen digits
+/// that cannot be guessed, and `.tmp`.
 pub(super) fn create(folder: &Path, begin: &str) -> io::Result<(File, PathBuf)> {
     let path = folder.join(format!("{begin}{:016x}.tmp", RandomState::new().hash_one(begin)));
     let mut options = OpenOptions::new();
@@ -318,7 +319,7 @@ pub(super) fn create(folder: &Path, begin: &str) -> io::Result<(File, PathBuf)> 
     Ok((file, path))
 }
 
-/// Puts a file in place of `target`, of which a directory that is not empty is none of ours.
+/// Moves a file to `target`. A directory there that is not empty is not ours and stays.
 pub(super) fn commit(temporary: &Path, target: &Path) -> io::Result<()> {
     match fs::rename(temporary, target) {
         Err(_) if look(target)?.is_some_and(|found| found.is_dir()) => match fs::remove_dir(target) {
@@ -331,18 +332,19 @@ pub(super) fn commit(temporary: &Path, target: &Path) -> io::Result<()> {
     }
 }
 
-/// A small file beside the blocks that is read and replaced as a whole. What is damaged, absent or too large is empty.
+/// A small file beside the blocks that is read and replaced as a whole. It reads as empty if it is damaged, absent or
+/// too large.
 pub(crate) struct Note {
     place: Private,
     name: &'static str,
     most: u64,
 }
 
-/// A temporary file of a note untouched for so long belongs to a process that died.
+/// A temporary file of a note that was not touched for so long belongs to a process that died.
 const STALE: Duration = Duration::from_secs(600);
 
 impl Note {
-    /// Touches nothing. `most`: bytes of a note that is read.
+    /// Touches nothing. A note of more than `most` bytes is not read.
     pub(crate) fn new(dir: &Path, name: &'static str, most: u64) -> Self {
         Self { place: Private::new(dir, ""), name, most }
     }
@@ -368,7 +370,7 @@ impl Note {
         done.inspect_err(|_| drop(fs::remove_file(&temporary)))
     }
 
-    /// Removes what dead writers left, as far as that can be.
+    /// Removes the leftovers of dead writers, as far as possible.
     fn sweep(&self, folder: &Path) {
         let number = |name: &str| -> Option<bool> {
             let number = name.strip_prefix(self.name)?.strip_prefix('.')?.strip_suffix(".tmp")?;

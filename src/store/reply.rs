@@ -1,4 +1,4 @@
-//! What one thread gives another, once.
+//! A value that one thread hands to another, once.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ impl<T> Clone for Reply<T> {
 }
 
 impl<T> Reply<T> {
-    /// Whether the other side still waits.
+    /// Whether the other side still exists.
     pub(crate) fn is_wanted(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }

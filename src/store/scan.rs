@@ -1,13 +1,14 @@
-//! The names and times of a cache directory: what is ours in it, and what its files say of themselves.
+//! The names and times in a cache directory: which files are ours, and what their metadata say.
 //!
-//! `blocks/a/b/<64 hex>.safetensors`, with `a` and `b` the first two digits: 256 folders, so a walk opens few of them and
-//! a million entries still lie in folders of 4,000. `manifests/a/b/<64 hex>.manifest` are the manifests of groups of blocks. `tmp/*.tmp` are files being written, `pins/*.pin` what is pinned.
-//! `tenants/<16 hex>` is such a directory again, for one salt. Anything else is not ours and is neither counted nor
-//! touched: the directory is the user's to choose.
+//! Blocks are `blocks/a/b/<64 hex>.safetensors`, with `a` and `b` the first two digits. These are 256 folders: a walk
+//! opens few, and a million entries still mean only 4,000 a folder. `manifests/a/b/<64 hex>.manifest` are the manifests
+//! of groups of blocks, `tmp/*.tmp` files being written, and `pins/*.pin` pins. `tenants/<16 hex>` is such a directory
+//! again, for one salt. Anything else is not ours and is neither counted nor touched, since the user chooses the
+//! directory.
 //!
-//! A file needs no index beside it: its access time is its last use, which every process sets and reads, and its
-//! modification time is when it expires, in whole milliseconds. Both are written explicitly, so mount options do not
-//! matter. A copy has the time of copying, which is no whole millisecond where the file system counts in less: it does not
+//! Files need no index: a file's access time is its last use, which every process sets and reads, and its modification
+//! time is its expiry, in whole milliseconds. Both are set explicitly, so mount options do not matter. A copied file
+//! has the time of copying. On file systems with finer clocks that is not a whole millisecond, and such a file does not
 //! expire.
 
 use std::fs::{self, File, FileTimes, Metadata};
@@ -23,10 +24,10 @@ use super::lru::Entry;
 use super::manifest::is_manifest;
 use super::private::{Private, is_own_file};
 
-/// The year 2100: the modification time of what does not expire.
+/// The year 2100: the modification time of files that do not expire.
 pub(crate) const NEVER_MS: u64 = 4_102_444_800_000;
 
-/// What lies in a directory: blocks, and their manifests.
+/// The kinds of entries in a directory: blocks, and manifests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Blocks,
@@ -53,7 +54,7 @@ impl Kind {
     }
 }
 
-/// What a file takes on a disk, which gives out 4 KiB at a time.
+/// Bytes that a file takes on a disk with blocks of 4 KiB.
 pub(crate) fn cost(bytes: u64) -> u64 {
     bytes.max(1).next_multiple_of(4096)
 }
@@ -68,17 +69,18 @@ pub(crate) fn path(root: &Path, key: &Key) -> PathBuf {
     root.join(name(key))
 }
 
-/// Whose [`name`] this is, if anyone's.
+/// The key whose [`name`] this is, if any.
 #[cfg(feature = "remote")]
 pub(crate) fn key_of(text: &str) -> Option<Key> {
     let key = unhex(text.rsplit('/').next()?.split('.').next()?)?;
     (name(&key) == text).then_some(key)
 }
 
-/// Where files are while they are written, below the root.
+/// The folder of files being written, below the root.
 pub(crate) const TEMPORARY: &str = "tmp";
 
-/// Where the part of a salt lies, below the root. Named by a hash, so that a salt is neither told nor a path.
+/// The folder of a salt's part, below the root. A hash names it, so that the salt is not revealed and cannot act as a
+/// path.
 pub(crate) fn tenant(salt: &str) -> PathBuf {
     match salt {
         "" => PathBuf::new(),
@@ -86,7 +88,7 @@ pub(crate) fn tenant(salt: &str) -> PathBuf {
     }
 }
 
-/// The root itself, if it has entries' folders, and all tenants below it.
+/// The root itself, if it has folders of entries, and all tenants below it.
 pub(crate) fn tenants(root: &Path) -> io::Result<Vec<PathBuf>> {
     let place = Private::new(root, "");
     let ours = |name: &String| name.len() == 16 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
@@ -106,12 +108,12 @@ pub(crate) fn tenants(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A regular file's place in the order, or `None` for anything else, or another user's (which is not ours).
+/// A regular file's place in the eviction order; `None` for anything else, and for another user's file.
 pub(crate) fn entry(metadata: &Metadata) -> Option<Entry> {
     is_own_file(metadata).then(|| stamped(metadata))
 }
 
-/// What a file of ours says of itself.
+/// What the metadata of one of our files say.
 pub(crate) fn stamped(metadata: &Metadata) -> Entry {
     let since = |time: io::Result<SystemTime>| time.ok()?.duration_since(UNIX_EPOCH).ok();
     let used = since(metadata.accessed()).map_or(0, |since| since.as_nanos() as u64);
@@ -139,7 +141,7 @@ pub(crate) fn stamp_use(file: &File, used_ns: u64) -> io::Result<()> {
     file.set_times(FileTimes::new().set_accessed(UNIX_EPOCH + Duration::from_nanos(used_ns)))
 }
 
-/// Every entry of a kind that is there now. A folder or file that vanishes meanwhile was another process's to remove.
+/// Every present entry of a kind. A folder or file that vanishes meanwhile was removed by another process.
 pub(crate) fn entries(place: &Private, kind: Kind) -> io::Result<Vec<(Key, Entry)>> {
     let mut found = Vec::new();
     let mut folders = vec![kind.folder().to_owned()];
@@ -165,7 +167,7 @@ pub(crate) fn entries(place: &Private, kind: Kind) -> io::Result<Vec<(Key, Entry
     Ok(found)
 }
 
-/// Removes files of our naming that nobody goes on writing: those in use were created less than `stale_ms` ago.
+/// Removes temporary files of ours that nobody is writing any more: files in use were created less than `stale_ms` ago.
 pub(crate) fn sweep_temporary(place: &Private, now_ms: u64, stale_ms: u64) -> io::Result<()> {
     for file in list(place.folder(TEMPORARY)?)? {
         let ours = file.file_name().to_str().is_some_and(is_temporary);
@@ -177,7 +179,7 @@ pub(crate) fn sweep_temporary(place: &Private, now_ms: u64, stale_ms: u64) -> io
     Ok(())
 }
 
-/// A process, something that no other file has, `.tmp`.
+/// The process, something unique, and `.tmp`.
 fn is_temporary(name: &str) -> bool {
     let parts = name.strip_suffix(".tmp").and_then(|name| name.split_once('-'));
     let is = |text: &str, digit: fn(&u8) -> bool| !text.is_empty() && text.as_bytes().iter().all(digit);
@@ -194,7 +196,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// What lies in a folder, if there is one.
+/// The entries of a folder, if it exists.
 pub(crate) fn list(folder: Option<PathBuf>) -> io::Result<Vec<fs::DirEntry>> {
     let Some(folder) = folder else { return Ok(Vec::new()) };
     match fs::read_dir(folder) {

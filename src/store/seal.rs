@@ -1,11 +1,11 @@
-//! Who wrote a value: a MAC in it, under the key of whoever keeps the store.
+//! Authenticity of values: a MAC in each, under the store's key.
 //!
-//! A value's digest says that it is whole; anybody can make one. Its MAC says that it was written by somebody who has the key:
-//! HMAC-SHA-256 (RFC 2104) over the name and the digests, which cover every other byte. A store that has a [`Seal`] writes the MAC
-//! into what it is given, and answers with [`FORGED`] in place of what has another one. What lies in memory has zeros there, or the MAC of the
-//! store that it came from: nobody else writes to it.
+//! A value's digest proves that it is intact, but anybody can make one. Its MAC proves that somebody with the key wrote
+//! it. It is HMAC-SHA-256 (RFC 2104) over the name and the digests, which cover every other byte. A store with a
+//! [`Seal`] writes the MAC into every value, and returns [`FORGED`] in place of a value with another MAC. Values in
+//! memory have zeros in its place, or the MAC of the store that they came from, since nobody else can write there.
 //!
-//! Cost: four blocks of SHA-256 a value, however long it is.
+//! Cost: four blocks of SHA-256 a value, whatever its length.
 
 #[cfg(not(target_arch = "wasm32"))]
 use std::fmt;
@@ -18,13 +18,13 @@ use sha2::Sha256;
 
 use super::{Key, file, manifest};
 
-/// What a store answers with in the place of a value that nobody with its key wrote: no block and no manifest to any reader.
+/// Returned in place of a value that was written without the key. No reader takes it for a block or a manifest.
 #[doc(hidden)]
 pub const FORGED: &[u8] = b"forged";
 
 const PURPOSE: &[u8] = b"headstart-mac/1";
 
-/// What a MAC is over, and where in a value it stands.
+/// The message of a MAC, and the MAC's place in the value.
 #[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -35,7 +35,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// That of the value under `name`, of which at least the start is there; `None` of bytes that are no value of ours.
+    /// The slot of the value under `name`, of which at least the start must be present; `None` for bytes that are not a
+    /// value of ours.
     pub fn find(name: &Key, value: &[u8]) -> Option<Self> {
         let message = [PURPOSE, name].concat();
         if let Some((digest, place)) = manifest::digest_and_mac(value) {
@@ -47,17 +48,17 @@ impl Slot {
         Some(Self { message: [message, digests].concat(), place: 8 + place.start..8 + place.end, is_text: true })
     }
 
-    /// Where the MAC stands.
+    /// The place of the MAC.
     pub fn place(&self) -> Range<usize> {
         self.place.clone()
     }
 
-    /// As it stands there.
+    /// The MAC as digits.
     pub fn text(&self, mac: &Key) -> Vec<u8> {
         if self.is_text { file::hex(mac).into_bytes() } else { mac.to_vec() }
     }
 
-    /// What stands there now.
+    /// The MAC that the value has now.
     pub fn read(&self, value: &[u8]) -> Option<Key> {
         let found = value.get(self.place.clone())?;
         match self.is_text {
@@ -66,13 +67,13 @@ impl Slot {
         }
     }
 
-    /// The value with that MAC in it, in pieces: before it, it, behind it.
+    /// The value with this MAC, in three pieces: the bytes before it, the MAC, the bytes after it.
     pub fn fill<'a>(&self, value: &'a [u8], mac: &Key) -> (&'a [u8], Vec<u8>, &'a [u8]) {
         (&value[..self.place.start], self.text(mac), &value[self.place.end..])
     }
 }
 
-/// The key of whoever keeps a store.
+/// The key of a store.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone)]
 pub struct Seal {
@@ -81,7 +82,7 @@ pub struct Seal {
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Seal {
-    /// A secret of any length; one that people made up can be guessed by whoever reads the store.
+    /// Takes a secret of any length. Whoever reads the store can guess a secret that a person made up.
     pub fn new(secret: &[u8]) -> Self {
         Self { keyed: Hmac::new_from_slice(secret).expect("HMAC takes keys of every length") }
     }
@@ -91,14 +92,14 @@ impl Seal {
         self.keyed.clone().chain_update(message).finalize().into_bytes().into()
     }
 
-    /// A value of ours under that name with this key's MAC in it, in pieces as [`Slot::fill`] gives them.
+    /// One of our values under that name, with this key's MAC, in the pieces of [`Slot::fill`].
     pub(super) fn fill<'a>(&self, name: &Key, value: &'a [u8]) -> Option<(&'a [u8], Vec<u8>, &'a [u8])> {
         let slot = Slot::find(name, value)?;
         Some(slot.fill(value, &self.mac(&slot.message)))
     }
 
-    /// Whether somebody without this key wrote the value under that name, of which at least the start is there. What has no place
-    /// for a MAC is nobody's, and no block and no manifest to any reader.
+    /// Whether the value under that name was written without this key. At least its start must be present. Bytes
+    /// without a place for a MAC are not forged: no reader takes them for a block or a manifest.
     pub(super) fn refuses(&self, name: &Key, value: &[u8]) -> bool {
         let Some(slot) = Slot::find(name, value) else { return false };
         let vouches = |mac: Key| self.keyed.clone().chain_update(&slot.message).verify_slice(&mac).is_ok();

@@ -7,13 +7,14 @@ use std::path::Path;
 use super::file::{hex, unhex};
 use super::{Key, StoreError, private};
 
-/// Of a secret that somebody else made.
+/// Allowed lengths, in bytes, of a secret that somebody else made.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
 
-/// The key in a file, which is made where there is none: 32 random bytes as hexadecimal digits, for this user alone.
+/// Reads the key in a file, or creates the file: 32 random bytes as hexadecimal digits, readable by this user alone.
 ///
 /// # Errors
-/// [`StoreError::Secret`] where the file holds something else, belongs to somebody else, is open to others, or cannot be made.
+/// [`StoreError::Secret`] if the file holds something else, belongs to another user, is open to others, or cannot be
+/// created.
 pub fn key_file(path: &Path) -> Result<Key, StoreError> {
     let read = || {
         let Some((file, found)) = private::open(path)? else {
@@ -36,10 +37,11 @@ pub fn key_file(path: &Path) -> Result<Key, StoreError> {
     key.map_err(|error| fault(path, error.to_string()))
 }
 
-/// The secret in a file, or a pipe that somebody writes to, less the end of its line.
+/// Reads the secret in a file or a pipe, without the line end.
 ///
 /// # Errors
-/// [`StoreError::Secret`] where it cannot be read, others may write to it, or it has fewer than 16 bytes, or more than 4,096.
+/// [`StoreError::Secret`] if it cannot be read, others can write to it, or it has fewer than 16 or more than 4,096
+/// bytes.
 pub fn secret_file(path: &Path) -> Result<Vec<u8>, StoreError> {
     let mut secret = Vec::new();
     let read = open_secret(path).and_then(|file| file.take(*LENGTHS.end() as u64 + 3).read_to_end(&mut secret));
@@ -58,7 +60,8 @@ fn open_secret(path: &Path) -> io::Result<File> {
 
     use rustix::fs::OFlags;
 
-    // A pipe without a writer is at its end, and waited for is one that has one.
+    // Opening does not block on a pipe without a writer, which then reads as empty; reading waits for a writer that
+    // exists.
     let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
     let found = file.metadata()?;
@@ -73,7 +76,7 @@ fn open_secret(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Of two that make it at a time one does, and both read that.
+/// If two processes create it at the same time, one succeeds and both read its key.
 fn make(path: &Path) -> io::Result<()> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(io::Error::other)?;

@@ -1,12 +1,12 @@
-//! Memory before slower stores: what is found further back moves to the front, what is saved goes to all.
+//! Memory before slower stores. A value found further back is copied to the front; a saved value goes to all.
 //!
-//! `save` costs an encoding, which the engine gives to threads: memory and the stores behind, which write when they like (see
-//! [`Store::put`]), share its bytes, and so do memory and whoever loads. `load` lets nothing through that [`Blob::view`]
-//! rejects: it is counted by reason, removed where it lay, and the next tier is asked. No fault of a store is an error here;
-//! every one is counted.
+//! `save` encodes a blob once, on threads that the engine provides. Memory and the stores behind it share the encoded
+//! bytes, and so do memory and loaders; slow stores write later (see [`Store::put`]). `load` returns only what
+//! [`Blob::view`] accepts. A rejected blob is counted by reason and removed, and the next tier is asked. A store's
+//! fault is never an error here, but every fault is counted.
 //!
-//! Blobs that decode kernels wrote carry that mark: they are not bit-identical to what another process would compute, and
-//! never take the place of one that is.
+//! Blobs that decode kernels wrote are marked as such. They are not bit-identical to what another process would
+//! compute, and never replace one that is.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,42 +23,42 @@ use super::{
     StoreError, Wanted, Written, manifest, seal::FORGED, system_clock,
 };
 
-/// Bytes that are verified at once: handing them to threads would take longer.
+/// Up to so many bytes are verified on the spot: handing them to threads would take longer.
 const LITTLE: usize = 64 << 10;
 
-/// What holds for every tier.
+/// Settings of all tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TiersConfig {
-    /// For everything saved or moved to the front.
+    /// Time to live of everything that is saved or copied to the front.
     pub ttl: Option<Duration>,
 }
 
-/// What one tier did since the start.
+/// What one tier has done since the start.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct TierStats {
-    /// Blobs asked for, found and accepted.
+    /// Requested blobs that were found and accepted.
     pub hits: u64,
-    /// Blobs asked for and not there, or not readable.
+    /// Requested blobs that were absent or unreadable.
     pub misses: u64,
-    /// Blobs found and refused, by [`Reject::name`].
+    /// Blobs that were found and rejected, by [`Reject::name`].
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Operations that the store did not do.
+    /// Operations that failed.
     pub failures: u64,
-    /// Those of them that it did not do in time.
+    /// Failures because of the deadline.
     pub late: u64,
-    /// Bytes of the hits.
+    /// Bytes of all hits.
     pub loaded_bytes: u64,
-    /// Milliseconds that reading and verifying them took.
+    /// Milliseconds spent reading and verifying them.
     pub load_ms: f64,
     /// Values that the store wrote.
     pub saved: u64,
-    /// Bytes of those.
+    /// Bytes of the written values.
     pub saved_bytes: u64,
-    /// Blobs that were not written: too many waited, or the store did not take them.
+    /// Blobs that were not written because the queue was full or the store failed.
     pub dropped: u64,
 }
 
-/// What was made of a verified blob, and where that came from.
+/// The value made of a verified blob, and where the blob came from.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Loaded<T = Blob> {
@@ -70,20 +70,20 @@ pub struct Loaded<T = Blob> {
     pub(crate) ms: f64,
 }
 
-/// Why a block that a tier was to have is not there.
+/// Why a block that a tier was expected to have could not be loaded.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Missing {
-    /// It went, or its tier failed.
+    /// It is gone, or its tier failed.
     Absent,
-    /// What lay there was not the block.
+    /// The bytes found are not the block.
     Damaged,
-    /// Its tier did not answer in time, which is so many milliseconds at least.
+    /// Its tier did not answer in time; it takes at least so many milliseconds.
     Late { ms: f64 },
 }
 
 impl Missing {
-    /// This, unless `further` says more.
+    /// This reason, unless `further` is more specific.
     pub(super) fn or(self, further: Self) -> Self {
         if matches!((self, further), (Self::Absent, _) | (_, Self::Late { .. })) { further } else { self }
     }
@@ -93,22 +93,22 @@ impl Missing {
 #[doc(hidden)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The nearest tier that has each of the blocks, if any has.
+    /// For each block, the nearest tier that has it, if any.
     pub tiers: Vec<Option<usize>>,
-    /// A tier did not say in time what it has.
+    /// Whether a tier did not answer in time.
     pub(crate) late: bool,
 }
 
-/// What a tier gave for a block, verified.
+/// The verified answer of a tier for a block.
 pub(super) enum Checked<T> {
     Absent,
-    /// What was made of the blob, and its bytes.
+    /// The value made of the blob, and the blob's bytes.
     Whole(T, Bytes),
     Refused(Reject),
     Failed(StoreError),
 }
 
-/// Verifies what a tier gave, and unpacks the very bytes that were verified. One SHA-256 over them.
+/// Verifies a tier's bytes, and unpacks exactly the bytes that were verified. Costs one SHA-256.
 fn check<T>(bytes: Option<Bytes>, wanted: &Wanted, unpack: &Unpack<T>) -> Checked<T> {
     let Some(bytes) = bytes else { return Checked::Absent };
     if bytes == FORGED {
@@ -120,11 +120,11 @@ fn check<T>(bytes: Option<Bytes>, wanted: &Wanted, unpack: &Unpack<T>) -> Checke
     }
 }
 
-/// A blob as tiers keep it.
+/// A blob, encoded for the tiers.
 struct Encoded {
     key: Key,
     bytes: Bytes,
-    /// It is worth more than what lies there.
+    /// Whether it replaces what the tiers have under its key.
     replaces: bool,
 }
 
@@ -135,7 +135,7 @@ impl Encoded {
     }
 }
 
-/// Stores in the order in which they are asked: memory, then slower ones.
+/// Stores in the order in which they are asked: memory first, then slower ones.
 pub struct Tiers {
     memory: MemoryStore,
     behind: Vec<Box<dyn Store>>,
@@ -172,7 +172,7 @@ impl Tiers {
         self.stores().zip(self.stats.borrow().iter()).map(written).collect()
     }
 
-    /// Which tier has each of `keys`: one round trip a tier, none to those that need not be asked.
+    /// Which tier has each of `keys`. Costs one round trip for every tier that must be asked.
     #[doc(hidden)]
     pub async fn find(&self, keys: &[Key], deadline: Deadline) -> Places {
         let mut found = Places { tiers: vec![None; keys.len()], late: false };
@@ -200,14 +200,14 @@ impl Tiers {
         found
     }
 
-    /// The blob from the nearest tier that has it whole.
+    /// The blob from the nearest tier that has it intact.
     #[doc(hidden)]
     pub async fn load(&self, expected: &Expected<'_>) -> Option<Loaded> {
         let unpack: Unpack<Blob> = Arc::new(|blob| blob.into_owned());
         self.load_from(0, &Wanted::from(*expected), &unpack, Deadline::NEVER).await.ok()
     }
 
-    /// The block from the nearest tier, from `first` on, that has it whole.
+    /// The block from the nearest tier, from `first` on, that has it intact.
     pub(super) async fn load_from<T: Send + 'static>(
         &self,
         first: usize,
@@ -236,7 +236,7 @@ impl Tiers {
         Err(missing)
     }
 
-    /// The answer of a tier, where it comes in time.
+    /// A tier's answer, if it comes in time.
     pub(super) async fn bounded<T>(
         &self,
         tier: usize,
@@ -248,7 +248,7 @@ impl Tiers {
         deadline.bound(answer).await.unwrap_or_else(late)
     }
 
-    /// Verifies and unpacks what a tier gave for blocks, on threads where that is worth handing it over; in their order.
+    /// Verifies and unpacks a tier's blocks, in their order, on threads where that pays off.
     pub(super) async fn check_all<T: Send + 'static>(
         &self,
         values: Vec<Option<Bytes>>,
@@ -271,7 +271,7 @@ impl Tiers {
         checked
     }
 
-    /// What a tier gave within `ms` milliseconds, if it is the one wanted, or its start.
+    /// Accepts a tier's answer, which took `ms` milliseconds, if it is the requested blob or its start.
     pub(super) async fn accept<T>(
         &self,
         tier: usize,
@@ -302,35 +302,35 @@ impl Tiers {
             stats.loaded_bytes += bytes.len() as u64;
             stats.load_ms += ms;
         });
-        // The start of a file is not the file.
+        // The start of a file is not kept in place of the file.
         for nearer in (0..tier).filter(|_| !wanted.is_start()) {
             self.keep(nearer, &wanted.key, &bytes, false).await;
         }
         Ok(Loaded { value, tier, name: self.store(tier).name(), bytes: bytes.len(), ms })
     }
 
-    /// Marks a chain, given from the root on, as used in every tier, so that it goes from its leaf.
+    /// Marks a chain, given from the root on, as used in every tier, so that eviction takes it from its leaf.
     pub(crate) async fn touch(&self, keys: &[Key]) {
         for store in self.stores() {
             store.touch(keys).await;
         }
     }
 
-    /// Puts the blob into every tier that does not have it. One of prefill kernels that has a last hidden state holds more
-    /// than what may lie there under its key, and replaces it.
+    /// Puts the blob into every tier that does not have it. A blob of prefill kernels with a last hidden state replaces
+    /// what lies there, because it holds more.
     #[doc(hidden)]
     pub async fn save(&self, blob: &Blob) {
         self.put(Encoded::new(blob, false)).await;
     }
 
-    /// As [`Tiers::save`], in the place of one that decode kernels wrote.
+    /// As [`Tiers::save`], and replaces a blob that decode kernels wrote.
     #[doc(hidden)]
     pub async fn heal(&self, blob: &Blob) {
         self.put(Encoded::new(blob, true)).await;
     }
 
-    /// Has blobs made and encoded on threads, begun at once, each with whether it heals; what follows puts them into every tier, in
-    /// their order.
+    /// Makes and encodes blobs on threads, starting at once. Each comes with whether it replaces a marked one. The
+    /// returned future puts them into every tier, in order.
     pub(crate) fn save_all<M>(self: Rc<Self>, blobs: Vec<(M, bool)>) -> impl Future<Output = ()> + 'static
     where
         M: FnOnce() -> Blob + Send + 'static,
@@ -350,8 +350,8 @@ impl Tiers {
         }
     }
 
-    /// Notes in every tier what was written, each block with the root of its group (see [`Manifest`]), and what of it that
-    /// tier has. For when it has been saved, or could not be.
+    /// Records in every tier's manifests which blocks were written, each with the root of its group (see [`Manifest`]),
+    /// and which of them the tier has. Called once they were saved or could not be.
     #[doc(hidden)]
     pub async fn record(&self, written: Vec<(Key, Written)>) {
         let mut groups: BTreeMap<Key, Vec<Written>> = BTreeMap::new();
@@ -367,7 +367,8 @@ impl Tiers {
         }
     }
 
-    /// What is known to have been written behind each of `roots`, of all tiers together: one round trip to each.
+    /// The blocks known to have been written behind each of `roots`, merged over all tiers. Costs one round trip a
+    /// tier.
     #[doc(hidden)]
     pub async fn manifests(&self, roots: &[Key], deadline: Deadline) -> Vec<Manifest> {
         let keys: Vec<Key> = roots.iter().map(Manifest::key).collect();
@@ -381,7 +382,7 @@ impl Tiers {
         manifest::merged(&keys, values, (self.clock)())
     }
 
-    /// Waits until the stores have written what they were given, or given it up.
+    /// Waits until the stores have written or dropped what they were given.
     pub async fn flush(&self) {
         for (tier, store) in self.stores().enumerate() {
             if let Err(error) = store.flush().await {
@@ -390,7 +391,7 @@ impl Tiers {
         }
     }
 
-    /// Counts blobs that were to be saved, and of which nothing was made.
+    /// Counts blobs that were to be saved and were not.
     pub(crate) fn drop_unsaved(&self, blobs: u64) {
         self.stat(0, |stats| stats.dropped += blobs);
     }
@@ -414,7 +415,8 @@ impl Tiers {
         }
     }
 
-    /// A blob that was refused is not asked for twice. A store that cannot remove it has failed once more.
+    /// A rejected blob is removed, so that it is not fetched twice. If the store cannot remove it, that counts as a
+    /// failure.
     async fn discard(&self, tier: usize, key: &Key, reason: Reject, until: Deadline) {
         let removed = self.bounded(tier, until, self.store(tier).remove(key)).await;
         self.stat(tier, |stats| *stats.rejected.entry(reason.name()).or_default() += 1);

@@ -1,8 +1,9 @@
-//! The blocks of a directory by what they say of themselves: which goes on from which, and what a sequence of them comes to.
+//! The blocks of a directory as a tree, by what their headers say: which block continues which, and the totals of each
+//! sequence.
 //!
-//! What a block adds to the sequence before it is added up once, so a thousand sequences that share a long beginning
-//! cost no more than their own ends. Whatever files claim, the work is linear in their number but for sorting, and the
-//! memory in the bytes that were read: tokens lie in one list, and namespaces are shared.
+//! Totals are accumulated once a block, so a thousand sequences that share a long beginning cost no more than their own
+//! ends. Whatever the files claim, the work is linear in their number except for sorting, and the memory is linear in
+//! the bytes read: all tokens are in one list, and namespaces are shared.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -14,46 +15,46 @@ use super::lru::Entry;
 /// Tag and value of every field.
 pub(super) type Namespace = Rc<BTreeMap<String, String>>;
 
-/// Tokens that a sequence is shown by.
+/// Tokens shown of a sequence.
 const BEGINNING: usize = 64;
-/// Bytes of different namespaces that are held.
+/// Most bytes of distinct namespaces in memory.
 const NAMESPACES: usize = 16 << 20;
 
 pub(super) struct Block {
     pub(crate) key: Key,
     pub(crate) entry: Entry,
     pub(crate) parent: Key,
-    /// Where its tokens lie.
+    /// The range of its tokens.
     from: usize,
     count: usize,
     pub(crate) namespace: Namespace,
     pub(crate) last_hidden: bool,
 }
 
-/// A block with all before it.
+/// A block together with its ancestors.
 #[derive(Clone)]
 pub(super) struct Sequence {
-    /// The block before, if it is there and this one goes on from it.
+    /// The block that it continues, if that is present.
     before: Option<usize>,
     pub(crate) first: usize,
     pub(crate) blocks: usize,
     pub(crate) tokens: usize,
     pub(crate) bytes: u64,
-    /// When the first of those expires that are not pinned.
+    /// When the first unpinned one of them expires.
     pub(crate) expires_ms: Option<u64>,
     pub(crate) pins: Rc<BTreeSet<String>>,
     pub(crate) pinned: usize,
     pub(crate) beginning: Rc<[u32]>,
 }
 
-/// Blocks are named by their place.
+/// Blocks are identified by their index.
 #[derive(Default)]
 pub(super) struct Tree {
     pub(crate) blocks: Vec<Block>,
     /// Of the blocks that a leaf goes on from, and of leaves.
     sequences: Vec<Option<Sequence>>,
     places: HashMap<Key, usize>,
-    /// The blocks that say they go on from a key, in the order of their tokens.
+    /// The blocks that name a key as their parent, ordered by their tokens.
     children: HashMap<Key, Vec<usize>>,
     tokens: Vec<u32>,
     namespaces: BTreeSet<Namespace>,
@@ -66,7 +67,7 @@ impl Tree {
         Self { pins, ..Self::default() }
     }
 
-    /// False if there is no room for one more namespace.
+    /// Adds a block. False if there is no room for another namespace.
     pub(super) fn add(&mut self, entry: Entry, about: Description) -> bool {
         let Description { key, parent, tokens, namespace, hidden, .. } = about;
         let namespace = match self.namespaces.get(&namespace) {
@@ -89,7 +90,7 @@ impl Tree {
         true
     }
 
-    /// Adds up all sequences, once all blocks are there.
+    /// Computes the totals of all sequences. Called once all blocks are added.
     pub(super) fn add_up(&mut self) {
         let mut children = std::mem::take(&mut self.children);
         for siblings in children.values_mut() {
@@ -103,7 +104,8 @@ impl Tree {
         for leaf in self.leaves().collect::<Vec<_>>() {
             let mut path = vec![leaf];
             seen[leaf] = true;
-            // Up to what is added up, or has nobody before, or was on this way: those go on from each other in a circle.
+            // Climbs to a block with known totals, without a parent, or already visited. In the last case the blocks
+            // form a cycle.
             let mut before = self.before(leaf);
             while let Some(at) = before.filter(|&at| !seen[at]) {
                 seen[at] = true;
@@ -118,7 +120,7 @@ impl Tree {
         }
     }
 
-    /// The block that another goes on from: a full one of the same namespace.
+    /// The parent of a block: a full block of the same namespace.
     fn before(&self, at: usize) -> Option<usize> {
         let before = *self.places.get(&self.blocks[at].parent)?;
         let Block { count, namespace, .. } = &self.blocks[before];
@@ -160,7 +162,7 @@ impl Tree {
         }
     }
 
-    /// What no block says it goes on from.
+    /// The blocks that no block names as its parent.
     pub(super) fn leaves(&self) -> impl Iterator<Item = usize> {
         (0..self.blocks.len()).filter(|&at| self.is_leaf(at))
     }
@@ -173,12 +175,12 @@ impl Tree {
         self.places.get(key).copied().filter(|&at| self.is_leaf(at))
     }
 
-    /// Of a leaf, or what one goes on from.
+    /// The sequence that ends at this block, if it is a leaf or an ancestor of one.
     pub(super) fn sequence_of(&self, at: usize) -> Option<&Sequence> {
         self.sequences[at].as_ref()
     }
 
-    /// How many blocks no sequence has: they go on from each other in a circle, or from one that is not full.
+    /// Blocks that belong to no sequence: they form a cycle, or continue a block that is not full.
     pub(super) fn stray(&self) -> usize {
         self.sequences.iter().filter(|sequence| sequence.is_none()).count()
     }
@@ -208,15 +210,15 @@ impl Tree {
         &self.children[&self.blocks[at].parent]
     }
 
-    /// How many of some siblings, which are in the order of their tokens, come before those that begin so, and before those
-    /// that come behind.
+    /// The range of the siblings, which are sorted by tokens, whose tokens begin with `tokens`.
     fn beginning_with(&self, siblings: &[usize], tokens: &[u32]) -> (usize, usize) {
         let first = siblings.partition_point(|&other| self.tokens(other) < tokens);
         let begin = siblings[first..].partition_point(|&other| self.tokens(other).starts_with(tokens));
         (first, first + begin)
     }
 
-    /// Whether a leaf's tokens are the beginning of another block's, and nothing else keeps it. O(log siblings).
+    /// Whether the leaf is unpinned and its tokens begin those of a sibling, so that it is part of that one's chain. O(log
+    /// siblings).
     pub(super) fn begins_another(&self, leaf: usize) -> bool {
         let tokens = self.tokens(leaf);
         if self.pins_of(leaf).is_some() || tokens.len() == BLOCK {
@@ -227,8 +229,8 @@ impl Tree {
         siblings[..end].last().is_some_and(|&other| self.tokens(other).len() > tokens.len())
     }
 
-    /// The blocks that only this leaf's sequence has and that are not pinned, the leaf first, and those that begin them
-    /// and no other. Linear in what it gives.
+    /// The unpinned blocks that belong to this leaf's sequence alone, the leaf first, with the partial blocks that
+    /// begin only these. Linear in the output.
     pub(super) fn own(&self, leaf: usize) -> Vec<usize> {
         let mut own = Vec::new();
         let mut taken = HashSet::new();
@@ -247,14 +249,14 @@ impl Tree {
         own
     }
 
-    /// The blocks whose tokens this one begins with, and no other but these.
+    /// The partial blocks that are beginnings of this one and of no other.
     fn begin(&self, at: usize) -> Vec<usize> {
         let (siblings, tokens) = (self.siblings(at), self.tokens(at));
         let mut begin = Vec::new();
         for length in (1..tokens.len()).rev() {
             let (from, end) = self.beginning_with(siblings, &tokens[..length]);
             let all = &siblings[from..end];
-            // This one, the longer ones that begin it, and one more.
+            // At most this one, the longer beginnings of it, and one other.
             let own = begin.len() + 1;
             match all.len() - own {
                 0 => {}

@@ -1,4 +1,4 @@
-//! Work on bytes beside the engine: on threads of its own natively, in its turn in a browser, whose workers share no memory.
+//! Runs work on bytes beside the engine: natively on threads, in a browser inline, since its workers share no memory.
 
 #[cfg(not(target_arch = "wasm32"))]
 use std::{
@@ -16,18 +16,18 @@ use super::reply::{Reply, locked};
 #[cfg(not(target_arch = "wasm32"))]
 type Job = Box<dyn FnOnce() + Send>;
 
-/// More do not verify faster than memory is read.
+/// More threads would not verify faster, since memory bandwidth is the limit.
 #[cfg(not(target_arch = "wasm32"))]
 const MOST_THREADS: usize = 8;
 
-/// Threads, one for each processor, that begin with the first work they are given, and end with their owner.
+/// A pool with one thread a processor. The threads start with the first job and end with their owner.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Default)]
 pub(super) struct Workers(OnceCell<Sender<Job>>);
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Workers {
-    /// Begins at once where a thread is free; what is given first begins first.
+    /// Queues a job, first in first out. It starts at once if a thread is free.
     pub(crate) fn run<T, W>(&self, work: W) -> impl Future<Output = T> + use<T, W>
     where
         T: Send + 'static,
@@ -35,7 +35,7 @@ impl Workers {
     {
         let reply = Reply::default();
         let theirs = reply.clone();
-        // What nobody waits for any more is not begun.
+        // A job whose result nobody waits for is skipped.
         let job = move || _ = theirs.is_wanted().then(|| theirs.give(work()));
         self.0.get_or_init(start).send(Box::new(job)).expect("the threads live as long as their sender");
         async move { reply.wait().await }

@@ -38,4 +38,7 @@ pub use stop::{Cut, StopStrings};
 pub use stream::TokenStream;
 pub use template::{ChatTemplate, Inputs, Specials, parse_time};
 pub use thinking::PastThinking;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use thinking::THINKING;
+pub(crate) use thinking::thinking;
 pub use tokenizer::Tokenizer;

@@ -6,6 +6,7 @@ use super::{Inputs, Message, PastThinking, parse_time};
 use crate::error::{Error, Result};
 
 /// A conversation, and what else a prompt is made of.
+#[derive(Clone, Debug)]
 pub struct Prompt {
     /// Oldest first.
     pub messages: Vec<Message>,

@@ -33,8 +33,8 @@ const VARIABLES: [(&str, bool); 11] = [
     ("truncate_history_thinking", false),
 ];
 
-/// What ends thinking in the text of an answer.
-const END: &str = "</think>";
+/// What opens and ends thinking in the text of an answer.
+pub(crate) const THINKING: [&str; 2] = ["<think>", "</think>"];
 
 impl PastThinking {
     /// # Errors
@@ -60,7 +60,7 @@ impl PastThinking {
             let mut message = message.clone();
             message.other.retain(|name, _| !REASONING.contains(&name.as_str()));
             if let Content::Text(text) = &mut message.content
-                && let Some((_, answer)) = text.rsplit_once(END)
+                && let Some((_, answer)) = text.rsplit_once(THINKING[1])
             {
                 *text = answer.trim_start_matches('\n').to_owned();
             }
@@ -72,5 +72,18 @@ impl PastThinking {
 /// Whether thinking is told beside the answer or at its beginning.
 pub(super) fn thinks(message: &Message) -> bool {
     let told = |name: &&str| message.other.get(*name).is_some_and(|value| *value != Value::Null);
-    REASONING.iter().any(told) || matches!(&message.content, Content::Text(text) if text.contains(END))
+    REASONING.iter().any(told) || matches!(&message.content, Content::Text(text) if text.contains(THINKING[1]))
+}
+
+/// What the text of an answer thinks and what it says, without the tags. Where the template wrote the opening tag, the text
+/// has the closing one alone.
+pub(crate) fn thinking(text: &str) -> (Option<&str>, &str) {
+    let [open, close] = THINKING;
+    let opened = text.trim_start().strip_prefix(open);
+    match (opened, opened.unwrap_or(text).split_once(close)) {
+        (None, Some((thought, _))) if thought.contains(open) => (None, text),
+        (_, Some((thought, said))) => (Some(thought.trim()), said.trim_start()),
+        (Some(thought), None) => (Some(thought.trim()), ""),
+        (None, None) => (None, text),
+    }
 }

@@ -1,4 +1,4 @@
-//! The tensor table over its parts: what the rest of the engine sees of a checkpoint, whatever files it came from.
+//! The tensor table of a checkpoint: what the rest of the engine sees, whatever files it came from.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -16,7 +16,7 @@ use crate::{
     quant::Format,
 };
 
-/// The conventions a checkpoint follows: what its tensors are called and how rows of Q and K are ordered.
+/// The conventions of a checkpoint: the names of its tensors and the order of the rows of Q and K.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A GGUF file or the shards of one: rows of Q and K are interleaved for RoPE.
@@ -25,25 +25,25 @@ pub enum Kind {
     HuggingFace,
 }
 
-/// What the files say beside their tensors.
+/// The metadata of the files.
 #[derive(Debug)]
 pub enum Metadata {
-    /// The keys and values of the header.
+    /// The key-value pairs of the header.
     Gguf(GgufMetadata),
     /// The JSON files of the directory.
     HuggingFace(Box<HuggingFaceMetadata>),
 }
 
-/// One tensor of a checkpoint. Its range lies inside its part, and its rows are whole blocks of its format.
+/// One tensor of a checkpoint. Its bytes lie inside its part, and its rows consist of whole blocks of its format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// As the file has it.
+    /// Its name in the file.
     pub name: String,
     /// How its elements are stored.
     pub format: Format,
     /// Row-major, slowest first: a matrix is `[rows, cols]`. Never empty, no size is 0.
     pub shape: Vec<usize>,
-    /// The part of the checkpoint that holds it, and where its bytes start there.
+    /// The index of the part that holds it.
     pub(crate) part: usize,
     /// Bytes from the start of its part.
     pub offset: u64,
@@ -61,12 +61,12 @@ impl TensorInfo {
         self.shape.iter().rev().skip(1).product()
     }
 
-    /// More than memory may hold: a `usize` has 32 bits in WebAssembly.
+    /// May exceed `usize`, which has 32 bits in WebAssembly.
     pub fn elements(&self) -> u64 {
         self.rows() as u64 * self.cols() as u64
     }
 
-    /// What a row takes in the file.
+    /// Bytes of a row in the file.
     pub fn row_bytes(&self) -> usize {
         self.format.file_bytes(self.cols())
     }
@@ -74,28 +74,28 @@ impl TensorInfo {
 
 /// An opened checkpoint.
 pub struct Checkpoint {
-    /// What messages call it: the file or the directory.
+    /// The file or directory, as messages name it.
     pub name: String,
-    /// The files that tensors lie in, one or a shard each.
+    /// The files that hold tensors: one file, or one for each shard.
     #[doc(hidden)]
     pub parts: Vec<Box<dyn ByteSource>>,
-    /// By name, those of a language model within a larger one by the name they have in one alone; those of types this version
-    /// does not read are not among them.
+    /// Tensors by name. In a multimodal model, those of the language model have the names that they have in a language
+    /// model alone. Tensors of unsupported types are left out.
     #[doc(hidden)]
     pub tensors: BTreeMap<String, TensorInfo>,
-    /// What the files say of the model.
+    /// The metadata of the model.
     #[doc(hidden)]
     pub metadata: Metadata,
-    /// Tensors of types this version does not read, by name.
+    /// Tensors of unsupported types, by name.
     unread: BTreeMap<String, Unread>,
 }
 
 impl Checkpoint {
-    /// Opens a `.gguf` file, with the other shards beside it where it is one, a directory of such shards, or a Hugging Face
-    /// directory. Reads headers, no tensors.
+    /// Opens a `.gguf` file (with its other shards, if it is one of several), a directory of such shards, or a Hugging
+    /// Face directory. Reads headers only.
     ///
     /// # Errors
-    /// [`Error::Io`] for what cannot be read, [`Error::Format`] and [`Error::Unsupported`] for what it holds.
+    /// [`Error::Io`] if a file cannot be read; [`Error::Format`] and [`Error::Unsupported`] for its content.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
         use super::source::FileSource;
@@ -109,7 +109,7 @@ impl Checkpoint {
         let mut files = Files::new();
         for entry in std::fs::read_dir(path).map_err(|source| Error::io(path, source))? {
             let entry = entry.map_err(|source| Error::io(path, source))?;
-            // Links are followed: the hub's own cache is made of them.
+            // Links are followed, since the hub's cache consists of them.
             if let Some(name) = entry.file_name().to_str()
                 && entry.path().is_file()
             {
@@ -127,7 +127,7 @@ impl Checkpoint {
         Self::safetensors(path.display().to_string(), files).await
     }
 
-    /// Opens a GGUF file from wherever its bytes are.
+    /// Opens a GGUF file from any byte source.
     ///
     /// # Errors
     /// As [`Checkpoint::safetensors`].
@@ -135,11 +135,11 @@ impl Checkpoint {
         Self::gguf_shards(vec![source]).await
     }
 
-    /// Opens a GGUF model whose files are all given, in any order: the shards that llama.cpp's gguf-split has made of one, or
-    /// the only file.
+    /// Opens a GGUF model from all its files, in any order: a single file, or the shards that llama.cpp's gguf-split
+    /// makes.
     ///
     /// # Errors
-    /// As [`Checkpoint::safetensors`]; [`Error::Format`] for shards that are missing or do not belong together.
+    /// As [`Checkpoint::safetensors`]; [`Error::Format`] if shards are missing or do not belong together.
     pub async fn gguf_shards(sources: Vec<Box<dyn ByteSource>>) -> Result<Self> {
         let (Header { metadata, tensors, unread }, parts) = shards::read(sources).await?;
         Ok(Self {
@@ -154,10 +154,10 @@ impl Checkpoint {
     /// Opens a Hugging Face directory given as its files by plain name: `config.json`, `model.safetensors` or
     /// `model.safetensors.index.json` and its shards; where they exist `tokenizer.json`, `tokenizer_config.json`,
     /// `special_tokens_map.json`, `generation_config.json`, `chat_template.jinja` and
-    /// `additional_chat_templates/tool_use.jinja`. Other files are left alone. `name` is what messages call it.
+    /// `additional_chat_templates/tool_use.jinja`. Other files are ignored. Messages call the directory `name`.
     ///
     /// # Errors
-    /// [`Error::Format`] and [`Error::Unsupported`] for what the files hold, and whatever their sources fail with.
+    /// [`Error::Format`] and [`Error::Unsupported`] for the files' content, and any error of their sources.
     pub async fn safetensors(name: impl Into<String>, files: Files) -> Result<Self> {
         let name = name.into();
         let metadata = HuggingFaceMetadata::read(&name, &files).await?;
@@ -171,8 +171,8 @@ impl Checkpoint {
         })
     }
 
-    /// Whether both have the same weights, byte for byte: what KV of the one needs to serve the other. Reads as much of
-    /// both as is the same.
+    /// Whether both have the same weights, byte for byte, so that KV of one serves the other. Reads both up to the
+    /// first difference.
     #[doc(hidden)]
     pub async fn has_the_weights_of(&self, other: &Self) -> Result<bool> {
         let lengths = |checkpoint: &Self| checkpoint.parts.iter().map(|part| part.len()).collect::<Vec<_>>();
@@ -194,7 +194,7 @@ impl Checkpoint {
         Ok(true)
     }
 
-    /// Which conventions it follows.
+    /// The conventions that it follows.
     #[doc(hidden)]
     pub fn kind(&self) -> Kind {
         match self.metadata {
@@ -203,18 +203,18 @@ impl Checkpoint {
         }
     }
 
-    /// Tensors of types this version does not read: the names of their types, and how many elements they have.
+    /// Tensors of unsupported types: the name of the type, and the number of elements.
     #[doc(hidden)]
     pub fn unread(&self) -> impl Iterator<Item = (&str, u64)> {
         self.unread.values().map(|tensor| (tensor.format.as_str(), tensor.elements))
     }
 
-    /// The names of all tensors, in order of those that are read and those that are not.
+    /// The names of all tensors: first the readable ones, then the others, each in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().chain(self.unread.keys()).map(String::as_str)
     }
 
-    /// The tensor of this name, if the checkpoint has it; [`Error::Unsupported`] if it has it in a type we cannot run.
+    /// The tensor of this name, if there is one; [`Error::Unsupported`] if its type is unsupported.
     #[doc(hidden)]
     pub fn find(&self, name: &str) -> Result<Option<&TensorInfo>> {
         match self.unread.get(name) {
@@ -230,7 +230,7 @@ impl Checkpoint {
         }
     }
 
-    /// The chat template the checkpoint brings along, from whichever place its files keep it.
+    /// The checkpoint's chat template, wherever its files keep it.
     #[doc(hidden)]
     pub fn chat_template(&self) -> Result<Option<&str>> {
         const KEY: &str = "chat_template";
@@ -241,7 +241,7 @@ impl Checkpoint {
                     return Ok(Some(text));
                 }
                 let Some(config) = &files.tokenizer_config else { return Ok(None) };
-                // Either one template or a list of named ones, of which "default" is meant.
+                // Either one template, or a list of named ones. In a list it is the one named "default".
                 let Some(list) = config.get(KEY).and_then(|value| value.as_array()) else { return config.str(KEY) };
                 let default = list.iter().find(|entry| entry["name"] == "default");
                 Ok(default.and_then(|entry| entry["template"].as_str()))
@@ -249,7 +249,7 @@ impl Checkpoint {
         }
     }
 
-    /// The bytes of rows `rows` of a tensor of this checkpoint, as they are in the file.
+    /// The bytes of rows `rows` of a tensor of this checkpoint, as stored in the file.
     #[doc(hidden)]
     pub async fn read_rows(&self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Vec<u8>> {
         if rows.start > rows.end || rows.end > tensor.rows() {
@@ -272,7 +272,7 @@ impl Checkpoint {
         Ok(out)
     }
 
-    /// A whole tensor as f32: for the small ones (norms, biases), which need no rows.
+    /// A whole tensor as f32, for small ones such as norms and biases.
     #[doc(hidden)]
     pub async fn read_f32(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
         let raw = self.read_rows(tensor, 0..tensor.rows()).await?;
@@ -286,8 +286,9 @@ fn by_name(unread: Vec<Unread>) -> BTreeMap<String, Unread> {
     unread.into_iter().map(|tensor| (hugging_face::own_name(&tensor.name), tensor)).collect()
 }
 
-/// A shape, slowest first, and the bytes it takes in a file. Its rows are whole blocks that a `usize` counts, each row's bytes
-/// and f32 too; all together they may be more. Or what is wrong.
+/// Checks a shape, slowest dimension first, and returns the bytes that it takes in a file, or what is wrong with it.
+/// Rows must consist of whole blocks, and the bytes of a row must fit a `usize`, in the file and as f32; those of the
+/// whole tensor may exceed it.
 pub(super) fn check_shape(sizes: &[u64], format: Format) -> Result<(Vec<usize>, u64), String> {
     if sizes.contains(&0) {
         return Err("a size is 0".to_owned());
@@ -309,7 +310,7 @@ pub(super) fn check_shape(sizes: &[u64], format: Format) -> Result<(Vec<usize>, 
     counted().ok_or_else(|| "more elements than can be counted".to_owned())
 }
 
-/// Tensors of one file must lie inside it and not overlap. Sorting makes it n log n.
+/// Checks that the tensors of a file lie inside it and do not overlap. O(n log n), because of sorting.
 pub(super) fn check_layout<'a>(file: &str, len: u64, tensors: impl Iterator<Item = &'a TensorInfo>) -> Result<()> {
     let fail = |tensor: &TensorInfo, problem, fix| {
         Err(Error::Format { file: file.to_owned(), field: format!("tensor {}", tensor.name), problem, fix })

@@ -1,11 +1,12 @@
-//! The SHA-256 of a checkpoint's weights: what KV is named by, so that equal digests mean equal weights.
+//! The SHA-256 of a checkpoint's weights. It is part of the name of KV: equal digests mean equal weights.
 //!
-//! One part: the digest of its bytes, as `sha256sum` prints it. Several:
-//! `H("headstart/weights/1" ‖ for each part: len ‖ its digest's 64 digits ‖ for each tensor: len(name) ‖ name ‖ part)`,
-//! numbers u64-LE, parts in the order of their shards' names (GGUF: of `split.no`), tensors in that of theirs. Which shard a tensor is taken
-//! from belongs to it, because an index may choose between two of one name. No path goes in.
+//! For one part it is the digest of its bytes, as `sha256sum` prints it. For several it is `H("headstart/weights/1" ‖
+//! for each part: len ‖ its digest's 64 digits ‖ for each tensor: len(name) ‖ name ‖ part)`, with numbers as u64-LE,
+//! parts ordered by their shards' names (GGUF: by `split.no`), and tensors by name. The shard of each tensor is
+//! included, because an index may choose between two tensors of one name. Paths are not included.
 //!
-//! Cost: every byte is read and hashed once, in pieces of 4 MiB. Natively [`Remembered`] spares that after the first time.
+//! Cost: every byte is read and hashed once, in pieces of 4 MiB. Natively, [`Remembered`] avoids that after the first
+//! time.
 
 use sha2::{Digest, Sha256};
 
@@ -18,10 +19,10 @@ pub use remembered::Remembered;
 const PIECE: u64 = 4 << 20;
 
 impl Checkpoint {
-    /// The digest of the weights as 64 hex digits. `progress` gets the bytes done and those in all.
+    /// The digest of the weights as 64 hex digits. `progress` gets the bytes done and the total.
     ///
     /// # Errors
-    /// Whatever the sources of the parts fail with.
+    /// Any error of the parts' sources.
     pub async fn digest(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<String> {
         let mut progress = Progress::new(self, progress);
         let mut digests = Vec::with_capacity(self.parts.len());
@@ -109,22 +110,22 @@ mod remembered {
     const FILE: &str = "weights.json";
     const PURPOSE: &[u8] = b"headstart-weights/1";
     const MAX_ENTRIES: usize = 256;
-    /// 256 paths of 4,096 characters, each escaped, fit with what else an entry has.
+    /// Enough for 256 entries with paths of 4,096 escaped characters.
     const MAX_BYTES: u64 = 8 << 20;
-    /// How old a file must be to be remembered.
+    /// The least age of a file that is remembered.
     const SETTLED_NS: u64 = 2_000_000_000;
 
-    /// Digests of files, kept in the file `weights.json` of a cache directory by their identity: canonical path, size,
-    /// times, inode and bytes from all over the file. A file in which any of these changed is hashed again.
+    /// Digests of files, kept in `weights.json` in a cache directory by the files' identity: canonical path, size,
+    /// times, inode and sampled bytes. If any of these changed, the file is hashed again.
     ///
-    /// A file modified less than 2 seconds before it is hashed is not remembered. Clocks of file systems tick as coarsely
-    /// as that (FAT), so it could be written once more and keep its mtime. Where the system has no inodes, who changes a
-    /// file in place between the sampled bytes and sets its mtime back by hand is not found out.
+    /// A file that was modified less than 2 seconds before it is hashed is not remembered. Some file systems (FAT) have
+    /// clocks as coarse as that, so the file could be written again and keep its mtime. On systems without inodes, a
+    /// change in place between the sampled bytes goes undetected if somebody also resets the mtime.
     ///
-    /// The directory is believed, and written to, only where it is its user's alone, as a [`crate::FilesystemStore`] does.
-    /// The list is replaced by renaming, so readers find a whole one; of two writers at once the later wins, and what the
-    /// other knew is hashed again. A list that is damaged, that somebody without the key wrote, or that cannot be written, costs
-    /// time only. The default remembers nothing.
+    /// The directory is used only if it belongs to the user alone, as with [`crate::FilesystemStore`]. The list is
+    /// replaced by renaming, so readers always find a whole one. Of two simultaneous writers the later wins, and the
+    /// other's files are hashed again. A list that is damaged, was written without the key or cannot be written only
+    /// costs time. The default remembers nothing.
     #[derive(Default)]
     pub struct Remembered {
         list: Option<Note>,
@@ -135,7 +136,7 @@ mod remembered {
     struct List {
         /// The oldest first.
         entries: Vec<Entry>,
-        /// HMAC-SHA-256 of the entries, under the key of whoever keeps the list.
+        /// HMAC-SHA-256 of the entries, under the list's key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mac: Option<String>,
     }
@@ -148,12 +149,12 @@ mod remembered {
     }
 
     impl Remembered {
-        /// Touches nothing yet: the directory is made when there is something to remember.
+        /// Touches nothing yet. The directory is created when there is something to remember.
         pub fn new(dir: impl AsRef<Path>) -> Self {
             Self { list: Some(Note::new(dir.as_ref(), FILE, MAX_BYTES)), seal: None }
         }
 
-        /// Believes no list but one that was written with this key.
+        /// Accepts only a list that was written with this key.
         #[must_use]
         pub fn sealed(self, seal: Seal) -> Self {
             Self { seal: Some(seal), ..self }
@@ -175,20 +176,20 @@ mod remembered {
                 let settled = identity.filter(|identity| is_settled(identity.mtime_ns));
                 let sha256 = hash(&**part, &mut progress).await?;
                 digests.push(sha256.clone());
-                // The same before and after: nobody wrote it meanwhile.
+                // If the identity is the same before and after, nobody wrote the file meanwhile.
                 if let Some(identity) = settled.filter(|before| part.identity().as_ref() == Some(before)) {
                     fresh.push(Entry { identity, sha256 });
                 }
             }
             if !fresh.is_empty() {
-                // Read again: another process may have added to it while this one was hashing.
+                // The list is read again, since another process may have added to it meanwhile.
                 let list = self.read().with(fresh);
                 let _ = self.write(list);
             }
             Ok(combine(checkpoint, &digests))
         }
 
-        /// The files whose digests are remembered, and those; no file that has changed since.
+        /// The files whose digests are remembered, with these digests. Files that have changed since are left out.
         pub fn files(&self) -> Vec<(PathBuf, String)> {
             let unchanged = |entry: &Entry| {
                 let source = FileSource::open(&entry.identity.path).ok();
@@ -198,7 +199,7 @@ mod remembered {
             entries.map(|entry| (entry.identity.path.into(), entry.sha256)).collect()
         }
 
-        /// What is remembered; nothing where the file is absent, damaged or too large.
+        /// What is remembered; nothing if the file is absent, damaged or too large.
         fn read(&self) -> List {
             let Some(note) = &self.list else { return List::default() };
             let list: List = serde_json::from_slice(&note.read()).unwrap_or_default();
@@ -228,7 +229,7 @@ mod remembered {
             is_digest.then(|| entry.sha256.clone())
         }
 
-        /// `fresh` in place of what was known of the same paths; the oldest go where there are too many.
+        /// Replaces the entries of the same paths by `fresh`. If there are too many entries, the oldest are dropped.
         fn with(mut self, fresh: Vec<Entry>) -> Self {
             self.entries.retain(|old| fresh.iter().all(|new| new.identity.path != old.identity.path));
             self.entries.extend(fresh);
@@ -238,7 +239,7 @@ mod remembered {
         }
     }
 
-    /// Not where the clock is behind the file's time either.
+    /// Also false if the clock is behind the file's time.
     fn is_settled(mtime_ns: u64) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         now.checked_sub(mtime_ns).is_some_and(|age| age >= SETTLED_NS)

@@ -1,17 +1,17 @@
-//! Typed access to what a checkpoint's files say, the same for GGUF metadata and for JSON: a getter returns `None` for
-//! a field that is not there, and for one of the wrong type an error that names the file, the field, the type expected
-//! and the type found.
+//! Typed access to a checkpoint's metadata, the same for GGUF and JSON. A getter returns `None` for a missing field.
+//! For a field of the wrong type it returns an error that names the file, the field, the expected type and the type
+//! found.
 
 use crate::error::{Error, Result};
 
-/// A field's value as far as the getters of [`Fields`] need to tell values apart.
+/// A field's value, as far as the getters of [`Fields`] distinguish values.
 pub enum Field<'a> {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
     Bool(bool),
     Str(&'a str),
-    /// A value without a scalar reading, by the name of its kind.
+    /// A value that is not a scalar, by the name of its kind.
     Other(&'static str),
 }
 
@@ -31,10 +31,10 @@ impl Field<'_> {
 
 /// Fields by key, and getters that check their types.
 pub trait Fields {
-    /// The file that messages name.
+    /// The file, as messages name it.
     fn file(&self) -> &str;
 
-    /// The value under `key`; `None` where there is none (or a JSON null).
+    /// The value of `key`; `None` if it is missing or a JSON null.
     fn lookup(&self, key: &str) -> Option<Field<'_>>;
 
     fn u64(&self, key: &str) -> Result<Option<u64>> {
@@ -51,7 +51,7 @@ pub trait Fields {
         self.u64(key)?.map(narrow).transpose()
     }
 
-    /// A token's id. A file that has no such token may say so by a number that is no id from 0 to `vocab - 1`.
+    /// A token's id. A number outside 0 to `vocab - 1` says that the model has no such token.
     fn id(&self, key: &str, vocab: usize) -> Result<Option<u32>> {
         match self.lookup(key) {
             None | Some(Field::Signed(i64::MIN..0)) => Ok(None),
@@ -62,7 +62,7 @@ pub trait Fields {
         }
     }
 
-    /// A finite number; integers count as numbers.
+    /// A finite number; integers are accepted.
     fn f64(&self, key: &str) -> Result<Option<f64>> {
         match self.lookup(key) {
             None => Ok(None),
@@ -89,7 +89,7 @@ pub trait Fields {
         }
     }
 
-    /// The value of a getter for a field the model cannot do without: `required(key, fields.u32(key)?)`.
+    /// Unwraps the result of a getter for a required field: `required(key, fields.u32(key)?)`.
     fn required<T>(&self, key: &str, value: Option<T>) -> Result<T>
     where
         Self: Sized,
@@ -105,7 +105,7 @@ pub trait Fields {
         self.wrong(key, format!("expected {expected}, found {}", found.describe()))
     }
 
-    /// The error for a field whose value cannot be used.
+    /// The error for a field with an unusable value.
     fn wrong(&self, key: &str, problem: String) -> Error {
         Error::Format {
             file: self.file().to_owned(),

@@ -4,8 +4,8 @@
 //! each tensor: name, dimensions u32, sizes u64 (fastest first), type u32, offset u64; then the data, aligned to
 //! `general.alignment` (32 unless said otherwise), offsets counted from its start. A string is a u64 length and bytes.
 //!
-//! Costs one pass over the header. Arrays of numbers stay as the bytes they were, so memory stays near the header's
-//! size whatever the counts claim.
+//! Cost: one pass over the header. Arrays of numbers are kept as bytes, so memory stays near the header's size,
+//! whatever the counts claim.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -42,7 +42,7 @@ pub(crate) enum NumberKind {
     F64,
 }
 
-/// One metadata value. Narrow numbers are widened; an array of numbers is its kind and its little-endian bytes.
+/// One metadata value. Narrow numbers are widened. An array of numbers is kept as its kind and its little-endian bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Unsigned(u64),
@@ -54,7 +54,7 @@ pub(crate) enum Value {
     Strings(Vec<String>),
 }
 
-/// The typed key/value map of a GGUF header. Scalars through [`Fields`], arrays through the getters here.
+/// The typed key-value map of a GGUF header. [`Fields`] reads scalars; the getters here read arrays.
 #[derive(Debug)]
 pub struct GgufMetadata {
     file: String,
@@ -93,7 +93,7 @@ impl GgufMetadata {
         }
     }
 
-    /// An array of 32-bit integers, signed or not; those above `i32::MAX` are refused.
+    /// An array of 32-bit integers, signed or unsigned. Values above `i32::MAX` are refused.
     pub fn i32s(&self, key: &str) -> Result<Option<Vec<i32>>> {
         match self.values.get(key) {
             None => Ok(None),
@@ -108,7 +108,8 @@ impl GgufMetadata {
         }
     }
 
-    /// The ids of tokens, one or an array of them; as [`Fields::id`], none of those that `vocab` tokens do not have.
+    /// The ids of one token or an array of tokens. As in [`Fields::id`], ids outside the vocabulary of `vocab` are left
+    /// out.
     pub(crate) fn ids(&self, key: &str, vocab: usize) -> Result<Vec<u32>> {
         match self.values.get(key) {
             Some(Value::Numbers(NumberKind::I32 | NumberKind::U32, raw)) => {
@@ -118,7 +119,7 @@ impl GgufMetadata {
         }
     }
 
-    /// An array of true and false.
+    /// An array of booleans.
     pub(crate) fn bools(&self, key: &str) -> Result<Option<Vec<bool>>> {
         match self.values.get(key) {
             None => Ok(None),
@@ -152,20 +153,20 @@ fn words(raw: &[u8]) -> impl Iterator<Item = u32> {
     raw.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
-/// What a header says.
+/// The content of a header.
 pub(crate) struct Header {
     pub(crate) metadata: GgufMetadata,
     pub(crate) tensors: BTreeMap<String, TensorInfo>,
     pub(crate) unread: Vec<Unread>,
 }
 
-/// Reads and checks the header of `source`, the only part of a checkpoint or its first.
+/// Reads and checks the header of `source`, which is the only part of a checkpoint or one of its shards.
 pub(crate) async fn read_header(source: &dyn ByteSource) -> Result<Header> {
     let mut reader = Reader::new(source);
     let tensors = read_preamble(&mut reader, source).await?;
 
     reader.field = "metadata count".to_owned();
-    // A key's length, its type and a value of one byte.
+    // The least size of an entry: a key's length, its type and a value of one byte.
     let keys = reader.count(8 + 4 + 1, "keys").await?;
     let mut values = BTreeMap::new();
     for index in 0..keys {
@@ -198,7 +199,7 @@ pub(crate) async fn read_header(source: &dyn ByteSource) -> Result<Header> {
     }
     let data = reader.position().next_multiple_of(alignment);
     for info in table.values_mut() {
-        // An offset near 2^64 stays beyond every file.
+        // An offset near 2^64 is beyond the end of every file.
         info.offset = info.offset.saturating_add(data);
     }
     check_layout(source.name(), source.len(), table.values())?;
@@ -230,7 +231,7 @@ async fn read_preamble(reader: &mut Reader<'_>, source: &dyn ByteSource) -> Resu
         }
     }
     reader.field = "tensor count".to_owned();
-    // A name's length, one dimension, a type, an offset.
+    // The least size of an entry: a name's length, one dimension, a type and an offset.
     reader.count(8 + 4 + 8 + 4 + 8, "tensors").await
 }
 
@@ -317,7 +318,7 @@ fn number(kind: NumberKind, bits: u64) -> Option<Value> {
     })
 }
 
-/// One row of the tensor table; its offset is still relative to the start of the data.
+/// Reads one entry of the tensor table. Its offset is still relative to the start of the data.
 async fn read_tensor(reader: &mut Reader<'_>, alignment: u64) -> Result<Result<TensorInfo, Unread>> {
     let name = reader.string(MAX_NAME, "its name").await?;
     reader.field = format!("tensor {name}");

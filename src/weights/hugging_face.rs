@@ -1,7 +1,7 @@
 //! A Hugging Face model directory: configuration as JSON, weights as safetensors, whole or in shards.
 //!
-//! The directory comes as a map from plain file names to sources, so that it may as well lie in memory or behind an
-//! address. A shard is looked up in that map and nowhere else: an index cannot name a file outside of it.
+//! The directory is given as a map from plain file names to sources, so that it may also be in memory or behind a URL.
+//! Shards are looked up only in that map, so an index cannot refer to a file outside it.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ use super::{
 use crate::error::{Error, Result};
 
 const MAX_JSON: u64 = 16 << 20;
-/// The largest known take 34 MiB. Parsing takes up to 30 times as much, which must fit 32 bits of address.
+/// The largest known files have 34 MiB. Parsing takes up to 30 times as much memory, which must fit a 32-bit address
+/// space.
 const MAX_TOKENIZER: u64 = 64 << 20;
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -48,13 +49,14 @@ impl JsonFile {
         Ok(Self { file, value })
     }
 
-    /// The value under a field, or under a path of fields with dots between: `rope_parameters.rope_theta`. A null
-    /// counts as absent.
+    /// The value of a field, or of a dotted path of fields such as `rope_parameters.rope_theta`. A null counts as
+    /// missing.
     pub(crate) fn get(&self, path: &str) -> Option<&Value> {
         path.split('.').try_fold(&self.value, |value, field| value.get(field)).filter(|value| !value.is_null())
     }
 
-    /// The ids of tokens, one or a list of them; as [`Fields::id`], none of those that `vocab` tokens do not have.
+    /// The ids of one token or a list of tokens. As in [`Fields::id`], ids outside the vocabulary of `vocab` are left
+    /// out.
     pub(crate) fn ids(&self, path: &str, vocab: usize) -> Result<Vec<u32>> {
         let Some(Value::Array(list)) = self.get(path) else {
             return Ok(self.id(path, vocab)?.into_iter().collect());
@@ -96,11 +98,11 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The named template that is taken where tools are given, as transformers saves it.
+/// The template that is used when tools are given, under the name that transformers gives it.
 pub(crate) const TOOL_USE: &str = "additional_chat_templates/tool_use.jinja";
 
-/// What a tensor of a language model is called by itself, where the name has it as a part of a model that also sees: either
-/// generation of transformers writes the part in a place of its own.
+/// Translates the name of a language model's tensor inside a multimodal model into its name in a language model alone.
+/// The two generations of transformers put that part under different prefixes.
 pub(super) fn own_name(name: &str) -> String {
     match (name.strip_prefix("model.language_model."), name.strip_prefix("language_model.")) {
         (Some(rest), _) => format!("model.{rest}"),
@@ -109,18 +111,18 @@ pub(super) fn own_name(name: &str) -> String {
     }
 }
 
-/// What the files beside the weights say.
+/// The content of the files besides the weights.
 #[derive(Debug)]
 pub struct HuggingFaceMetadata {
     pub(crate) config: JsonFile,
-    /// With the special tokens that `special_tokens_map.json` alone names.
+    /// It includes special tokens that only `special_tokens_map.json` names.
     pub(crate) tokenizer_config: Option<JsonFile>,
     pub(crate) generation_config: Option<JsonFile>,
-    /// `chat_template.jinja`, which newer releases of transformers write beside `tokenizer_config.json`.
+    /// `chat_template.jinja`, a separate file that newer releases of transformers write.
     pub(crate) chat_template: Option<String>,
     /// [`TOOL_USE`], its companion for conversations with tools.
     pub(crate) tool_use_template: Option<String>,
-    /// `tokenizer.json`, as it is.
+    /// The bytes of `tokenizer.json`.
     pub(crate) tokenizer: Option<Vec<u8>>,
 }
 
@@ -156,7 +158,7 @@ async fn text(files: &Files, name: &str) -> Result<Option<String>> {
     text.map(Some)
 }
 
-/// `tokenizer_config.json`, with the special tokens that `special_tokens_map.json` alone names.
+/// Reads `tokenizer_config.json`, and adds special tokens that only `special_tokens_map.json` names.
 async fn tokenizer_config(files: &Files) -> Result<Option<JsonFile>> {
     let map = json(files, "special_tokens_map.json").await?;
     let (mut config, map) = match (json(files, "tokenizer_config.json").await?, map) {
@@ -171,15 +173,15 @@ async fn tokenizer_config(files: &Files) -> Result<Option<JsonFile>> {
     Ok(Some(config))
 }
 
-/// The weights of a directory: sources in the order that [`TensorInfo::part`] counts, their tensors, and those left
-/// unread.
+/// The weights of a directory: the sources, which [`TensorInfo::part`] indexes, their tensors, and the unsupported
+/// ones.
 pub(crate) struct Weights {
     pub(crate) parts: Vec<Box<dyn ByteSource>>,
     pub(crate) tensors: BTreeMap<String, TensorInfo>,
     pub(crate) unread: Vec<Unread>,
 }
 
-/// Reads the headers of `model.safetensors`, or else of all shards its index names.
+/// Reads the headers of `model.safetensors`, or else of all shards that the index names.
 pub(crate) async fn read_weights(directory: &str, mut files: Files) -> Result<Weights> {
     let mut weights = Weights { parts: Vec::new(), tensors: BTreeMap::new(), unread: Vec::new() };
     if let Some(source) = files.remove(WHOLE) {
@@ -202,7 +204,7 @@ pub(crate) async fn read_weights(directory: &str, mut files: Files) -> Result<We
 
     let mut by_shard: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (tensor, shard) in read_index(&**index).await? {
-        // A separator of either system, a drive, or a step upwards would lead out of the directory.
+        // A separator of any system, a drive or `..` would lead out of the directory.
         if shard.is_empty() || shard.contains(['/', '\\', ':', '\0']) || shard == ".." || shard == "." {
             let problem = format!("shard {shard:?} is not a plain file name");
             return Err(fail(format!("weight_map.{tensor}"), problem, "do not use this model: its index is forged"));
@@ -231,7 +233,7 @@ pub(crate) async fn read_weights(directory: &str, mut files: Files) -> Result<We
     Ok(weights)
 }
 
-/// Tensor names and the shards that hold them.
+/// Parses the index: tensor names and the shards that hold them.
 async fn read_index(source: &dyn ByteSource) -> Result<Vec<(String, String)>> {
     #[derive(serde::Deserialize)]
     struct Index {

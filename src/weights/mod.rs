@@ -1,12 +1,12 @@
-//! Checkpoints: where a model's bytes lie, and what its files say about themselves.
+//! Checkpoints: where a model's bytes are, and what its files say about them.
 //!
-//! A [`Checkpoint`] is a table of tensors over [`ByteSource`]s plus the metadata that came with them. Opening one reads
-//! headers only; tensors are read later, by rows, so a model never has to fit in memory beside its copy on the GPU.
-//! Both kinds of checkpoint, a GGUF file or its shards and a Hugging Face directory, come out the same.
+//! A [`Checkpoint`] is a table of tensors over [`ByteSource`]s, plus metadata. Opening one reads headers only. Tensors
+//! are read later and by rows, so a model never has to fit in memory beside its copy on the GPU. GGUF files, whole or
+//! in shards, and Hugging Face directories give the same type.
 //!
 //! Files are not trusted: every count and size is checked against the length of its file before anything is allocated
 //! for it, offsets are checked before anything is read, and each refusal names the file, the field and what to do.
-//! What the metadata mean for a model is not known here; see `model::config`.
+//! `model::config` interprets the metadata.
 
 mod checkpoint;
 pub mod digest;

@@ -1,14 +1,14 @@
-//! Weights of a Hugging Face directory that another tool has packed, by what `config.json` says of them, or by their names.
+//! Detects Hugging Face weights that another tool packed, by `config.json` or by the tensors' names.
 //!
-//! None are read. A matrix is three tensors or more there: numbers, scales and what they are counted from. GPTQ and AWQ have their
-//! numbers across rows, or in an order of their own. MLX has a scale and a bias for each 64 numbers by default, so that in blocks of
-//! 32 with both a row would be a ninth longer than in its file.
+//! Such weights are not supported. Their matrices consist of at least three tensors: quantised numbers, scales and zero
+//! points. GPTQ and AWQ pack the numbers across rows or in an order of their own. MLX has a scale and a bias for each
+//! 64 numbers by default; repacked in blocks of 32 with both, a row would be a ninth longer than in its file.
 
 use serde_json::Value;
 
 use super::hugging_face::JsonFile;
 
-/// The tensors beside a matrix that tell of a tool, by how their names end.
+/// Endings of tensor names that identify a tool.
 const COMPANIONS: [(&str, &str); 8] = [
     (".g_idx", "GPTQ"),
     (".qzeros", "GPTQ or AWQ"),
@@ -20,7 +20,7 @@ const COMPANIONS: [(&str, &str); 8] = [
     (".biases", "MLX"),
 ];
 
-/// What packed the weights, and how, for a person; `None` where they are as they are.
+/// A description of the tool and the packing, for a person; `None` if the weights are not packed.
 pub(crate) fn packed<'a>(config: &JsonFile, names: impl Iterator<Item = &'a str>) -> Option<String> {
     configured(config).or_else(|| named(names))
 }
@@ -36,7 +36,7 @@ fn named<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
 
 fn configured(config: &JsonFile) -> Option<String> {
     let whole = |name| config.get(name).or_else(|| config.get(&format!("text_config.{name}")));
-    // MLX writes the one, and of late the other besides.
+    // MLX writes the first, and recent releases also write the second.
     let by_mlx = whole("quantization").filter(|value| value["bits"].is_u64());
     let (name, fields) = by_mlx
         .map(|fields| ("quantization", fields))

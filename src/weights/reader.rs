@@ -1,16 +1,16 @@
-//! Reads a header front to back through a [`ByteSource`] without knowing its length beforehand.
+//! Reads a header of unknown length front to back through a [`ByteSource`].
 //!
-//! Holds one window of the file, which starts at 64 KiB and doubles with each refill up to 4 MiB, so that a small
-//! header costs one read and a vocabulary of megabytes a handful. Never reads past the end of the file, nor past
-//! [`MAX_HEADER`] bytes, and never allocates for a length that lies beyond either.
+//! It holds one window of the file, which starts at 64 KiB and doubles with each refill up to 4 MiB. So a small header
+//! costs one read, and a vocabulary of several megabytes a few. It never reads past the end of the file or past
+//! [`MAX_HEADER`] bytes, and never allocates for a length beyond either.
 
 use super::source::ByteSource;
 use crate::error::{Error, Result};
 
-/// Refuses a file that stands for another in a Git repository whose large files were not fetched.
+/// Refuses a Git LFS pointer, which stands for a file that was not fetched.
 ///
 /// # Errors
-/// [`Error::Format`] where it is a Git LFS pointer, which is shorter than 1 KiB.
+/// [`Error::Format`] for a Git LFS pointer, which is shorter than 1 KiB.
 pub(crate) async fn refuse_pointer(source: &dyn ByteSource) -> Result<()> {
     if source.len() >= 1024 {
         return Ok(());
@@ -39,11 +39,11 @@ const LARGEST_WINDOW: u64 = 4 << 20;
 pub(crate) struct Reader<'a> {
     source: &'a dyn ByteSource,
     window: Vec<u8>,
-    /// Where the next byte to be parsed lies in `window`, and where `window` starts in the file.
+    /// The index in `window` of the next byte to parse, and the offset of `window` in the file.
     cursor: usize,
     window_start: u64,
     next_window: u64,
-    /// What is being read, for messages: a key, a tensor.
+    /// What is being read, for messages: a key or a tensor.
     pub(crate) field: String,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
         Self { source, window: Vec::new(), cursor: 0, window_start: 0, next_window: FIRST_WINDOW, field }
     }
 
-    /// The offset of the next byte to be parsed.
+    /// The offset of the next byte to parse.
     pub(crate) fn position(&self) -> u64 {
         self.window_start + self.cursor as u64
     }
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         Ok(out)
     }
 
-    /// A length of `what`, then as many bytes of UTF-8, at most `max`.
+    /// A length, followed by as many bytes of UTF-8, at most `max`. Messages call the text `what`.
     pub(crate) async fn string(&mut self, max: u64, what: &str) -> Result<String> {
         let len = self.u64().await?;
         if len > max {
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A count of things that take at least `least` bytes each: no more than the rest of the file can hold.
+    /// A count of items of at least `least` bytes each. It is refused if the rest of the file cannot hold them.
     pub(crate) async fn count(&mut self, least: u64, what: &str) -> Result<u64> {
         let count = self.u64().await?;
         let left = self.end() - self.position();
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
         Ok(&self.window[start..self.cursor])
     }
 
-    /// Drops what was parsed and reads on until the window holds `len` bytes more.
+    /// Drops the parsed bytes and reads on until the window holds `len` more.
     async fn refill(&mut self, len: u64) -> Result<()> {
         let (position, end) = (self.position(), self.end());
         if len > end - position {

@@ -1,8 +1,9 @@
-//! The header of a safetensors file: a u64 length, then JSON from tensor names to type, shape and byte range.
+//! The header of a safetensors file: a u64 length, followed by JSON that maps tensor names to type, shape and byte
+//! range.
 //!
-//! The format and its rules (no holes, no overlaps, nothing behind the last tensor) are those of the `safetensors`
-//! crate. Its own parser wants the whole file in memory, or else keeps the last of two equal names and does not say
-//! which tensor is at fault, so the header is read here.
+//! The format and its rules (no holes, no overlaps, nothing after the last tensor) are those of the `safetensors`
+//! crate. That crate's parser needs the whole file in memory, or else silently keeps the last of two equal names and
+//! does not name the tensor at fault, so the header is parsed here.
 
 use std::{collections::HashSet, fmt, marker::PhantomData};
 
@@ -22,10 +23,10 @@ use crate::{
     quant::Format,
 };
 
-/// The crate's own bound on a header.
+/// The bound that the `safetensors` crate sets.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// A JSON object in its order, keys that occur twice and all.
+/// A JSON object in order, with duplicate keys.
 pub(crate) struct Pairs<V>(pub Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
@@ -51,7 +52,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
 }
 
 impl<V> Pairs<V> {
-    /// The first key that occurs a second time.
+    /// The first duplicate key.
     pub(crate) fn duplicate(&self) -> Option<&str> {
         let mut seen = HashSet::new();
         self.0.iter().map(|(key, _)| key.as_str()).find(|key| !seen.insert(*key))
@@ -65,14 +66,14 @@ struct Entry {
     data_offsets: [u64; 2],
 }
 
-/// A tensor of a type this version does not read: it matters only if a model asks for it.
+/// A tensor of an unsupported type. It is an error only if a model needs it.
 pub(crate) struct Unread {
     pub(crate) name: String,
     pub(crate) format: String,
     pub(crate) elements: u64,
 }
 
-/// How many a shape has that no format has checked.
+/// The number of elements of an unchecked shape.
 pub(super) fn elements(sizes: &[u64]) -> u64 {
     sizes.iter().fold(1, |product, &size| product.saturating_mul(size))
 }
@@ -126,7 +127,7 @@ pub(crate) async fn read_header(source: &dyn ByteSource, part: usize) -> Result<
             unread.push(Unread { elements: elements(&entry.shape), format: entry.dtype, name });
             continue;
         };
-        // A scalar is a row of one.
+        // A scalar is treated as a row of one element.
         let sizes = if entry.shape.is_empty() { &[1][..] } else { &entry.shape };
         let (shape, bytes) =
             check_shape(sizes, format).map_err(|problem| bad(format!("shape {sizes:?}: {problem}")))?;

@@ -1,6 +1,6 @@
-//! A GGUF model in several files, as llama.cpp's gguf-split writes them: `NAME-00001-of-00003.gguf` and so on. Each says
-//! which it is, from 0 (`split.no`), of how many (`split.count`), and how many tensors all have together
-//! (`split.tensors.count`). The metadata of the first are the model's.
+//! A GGUF model in several files, as llama.cpp's gguf-split writes them: `NAME-00001-of-00003.gguf` and so on. Each
+//! states its index from 0 (`split.no`), the number of files (`split.count`), and the number of tensors in all files
+//! together (`split.tensors.count`). The first file has the model's metadata.
 
 use std::collections::BTreeMap;
 #[cfg(not(target_arch = "wasm32"))]
@@ -20,10 +20,10 @@ const NUMBER: &str = "split.no";
 const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
 
-/// By `split.no`.
+/// Ordered by `split.no`.
 type Shards = BTreeMap<u32, (Header, Box<dyn ByteSource>)>;
 
-/// A shard's file name in its parts. It may have folders before it.
+/// The parts of a shard's file name, which may have folders before it.
 #[derive(PartialEq, Eq)]
 struct ShardName<'a> {
     stem: &'a str,
@@ -31,7 +31,7 @@ struct ShardName<'a> {
 }
 
 impl<'a> ShardName<'a> {
-    /// `None` for a name that gguf-split does not write.
+    /// `None` unless gguf-split writes such a name.
     fn parse(name: &'a str) -> Option<Self> {
         let (numbered, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
         let (stem, number) = numbered.rsplit_once('-')?;
@@ -46,8 +46,8 @@ impl<'a> ShardName<'a> {
     }
 }
 
-/// The names of all files of the model that the GGUF file `name` belongs to, in order: itself, unless it is called as a shard
-/// is.
+/// The names of all files of the model to which the GGUF file `name` belongs, in order. If it is not named as a shard,
+/// that is the file alone.
 pub(crate) fn gguf_files(name: &str) -> Vec<String> {
     match ShardName::parse(name) {
         Some(shard) => (1..=shard.count).map(|number| shard.file(number)).collect(),
@@ -55,7 +55,7 @@ pub(crate) fn gguf_files(name: &str) -> Vec<String> {
     }
 }
 
-/// [`gguf_files`] of a path; where that is a link by a name that shards do not have, of what it leads to.
+/// [`gguf_files`] for a path. If the path is a link without a shard's name, its target counts.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn gguf_paths(path: &Path) -> Vec<PathBuf> {
     let beside = |path: &Path| {
@@ -66,7 +66,7 @@ pub(crate) fn gguf_paths(path: &Path) -> Vec<PathBuf> {
     beside(path).or_else(|| beside(&target()?)).unwrap_or_else(|| vec![path.to_owned()])
 }
 
-/// Whether the weights of a directory are the shards of one GGUF model and nothing else.
+/// Whether a directory's weights are the shards of exactly one GGUF model.
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn are_the_weights(files: &Files) -> bool {
     let mut models = files.keys().filter(|name| name.ends_with(".gguf")).map(|name| ShardName::parse(name));
@@ -74,8 +74,8 @@ pub(super) fn are_the_weights(files: &Files) -> bool {
     first.is_some() && models.all(|other| other == first) && !files.keys().any(|name| name.ends_with(".safetensors"))
 }
 
-/// Reads the headers of all files of a model, given in any order, and returns what they say together, and the files in the
-/// order that [`TensorInfo::part`] counts.
+/// Reads the headers of all files of a model, given in any order. Returns their combined content, and the files in the
+/// order that [`TensorInfo::part`] refers to.
 pub(super) async fn read(sources: Vec<Box<dyn ByteSource>>) -> Result<(Header, Vec<Box<dyn ByteSource>>)> {
     let several = sources.len() > 1;
     let mut shards = Shards::new();
@@ -118,14 +118,15 @@ pub(super) async fn read(sources: Vec<Box<dyn ByteSource>>) -> Result<(Header, V
     Ok((model, parts))
 }
 
-/// Which shard a file says it is, from 0, and of how many. A file that says nothing is a whole model, if it is the only one.
+/// The index from 0 and the number of shards that a file states. A file without them is a whole model, if it is the
+/// only one.
 fn place(metadata: &GgufMetadata, several: bool) -> Result<(u32, u32)> {
     let count = match metadata.u32(COUNT)? {
         None if several => return Err(metadata.missing(COUNT)),
         Some(count @ (0 | 1)) if several => {
             return Err(metadata.wrong(COUNT, format!("it is {count}, but the file is called one of several")));
         }
-        // gguf-split writes 0 when it has put the shards together again.
+        // gguf-split writes 0 when it merges shards.
         None | Some(0 | 1) => return Ok((0, 1)),
         Some(count) => count,
     };
@@ -136,7 +137,7 @@ fn place(metadata: &GgufMetadata, several: bool) -> Result<(u32, u32)> {
     }
 }
 
-/// Every tensor is in one shard only, and all are there.
+/// Checks that every tensor is in exactly one shard and none is missing.
 fn check_tensors(shards: &Shards) -> Result<()> {
     let mut holders = BTreeMap::new();
     for (header, source) in shards.values() {

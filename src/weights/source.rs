@@ -1,32 +1,32 @@
-//! Byte sources: anything of known length that answers "these bytes, from there". A read is a boxed future because in
-//! a browser or over HTTP it has to wait; one allocation a read is nothing beside the read itself.
+//! Byte sources: anything of known length that can be read at an offset. A read is a boxed future, because it has to
+//! wait in a browser or over HTTP. One allocation a read is negligible beside the read itself.
 
 use std::pin::Pin;
 
 use crate::error::{Error, Result};
 
-/// Tells a file from others, and from itself after a change.
+/// Distinguishes a file from others, and from itself after a change.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Identity {
-    /// Canonical.
+    /// The canonical path.
     pub(crate) path: String,
     pub(crate) size: u64,
-    /// When it was last modified, nanoseconds since the Unix epoch.
+    /// The time of the last modification, in nanoseconds since the Unix epoch.
     pub(crate) mtime_ns: u64,
-    /// Device, inode and time of the last change of either, nanoseconds since the Unix epoch, where the system has them.
+    /// Device, inode and ctime in nanoseconds since the Unix epoch, if the system has them.
     #[serde(default)]
     pub(crate) inode: Option<(u64, u64, i64)>,
-    /// The SHA-256 of bytes from all over it: a file put in another's place has other ones, whatever else is the same.
+    /// The SHA-256 of sampled bytes. A file that replaces another differs in these, whatever else is equal.
     #[serde(default)]
     pub sample: String,
 }
 
-/// What [`ByteSource::read`] returns; not `Send`, so that a browser's futures fit.
+/// The future of [`ByteSource::read`]. It is not `Send`, so that a browser's futures fit.
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-/// Bytes 0..`len`, readable in any order, that do not change while they are read.
+/// Bytes 0..`len` that can be read in any order and do not change meanwhile.
 pub trait ByteSource {
-    /// What messages call it: a path, an address.
+    /// Its name in messages: a path or a URL.
     fn name(&self) -> &str;
 
     /// In bytes.
@@ -37,16 +37,16 @@ pub trait ByteSource {
         self.len() == 0
     }
 
-    /// Fills `out` with the bytes from `offset` on, or fails: [`Error::Format`] where they lie beyond the end.
+    /// Fills `out` with the bytes from `offset` on. Fails with [`Error::Format`] if they lie beyond the end.
     fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> ReadFuture<'a>;
 
-    /// What the bytes can be known again by without reading them all, as it is now, if there is anything.
+    /// The current identity of the bytes, by which they can be recognised without reading them all, if there is one.
     #[doc(hidden)]
     fn identity(&self) -> Option<Identity> {
         None
     }
 
-    /// The SHA-256 of the bytes as 64 hex digits, where whoever brought them has computed it.
+    /// The SHA-256 of the bytes as 64 hex digits, if the provider has computed it.
     fn sha256(&self) -> Option<String> {
         None
     }
@@ -72,7 +72,7 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// `name`: what messages call it.
+    /// `name` is used in messages.
     pub fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         Self { name: name.into(), bytes: bytes.into() }
     }
@@ -116,7 +116,7 @@ mod file {
     use super::{ByteSource, Identity, ReadFuture, check_range};
     use crate::error::{Error, Result};
 
-    /// A file, read by position: no cursor is shared, nothing is mapped.
+    /// A file, read at offsets. It shares no cursor and maps no memory.
     pub struct FileSource {
         file: File,
         path: PathBuf,
@@ -125,15 +125,15 @@ mod file {
     }
 
     impl FileSource {
-        /// Opens a file for reading; its length is taken once.
+        /// Opens a file for reading. Its length is determined once.
         ///
         /// # Errors
-        /// [`Error::Io`], also for a directory, a pipe and whatever else has no length.
+        /// [`Error::Io`], also for a directory, a pipe and anything else without a length.
         pub fn open(path: impl AsRef<Path>) -> Result<Self> {
             let path = path.as_ref();
             let open = || {
                 let mut options = File::options();
-                // A pipe in its place is not waited for.
+                // Do not block on a pipe.
                 #[cfg(unix)]
                 OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits() as i32);
                 let file = options.read(true).open(path)?;
@@ -148,7 +148,7 @@ mod file {
         }
     }
 
-    /// Bytes that a sample takes at either end, and at each of [`PLACES`] places between.
+    /// Bytes sampled at either end and at each of [`PLACES`] places in between.
     const SAMPLED_ENDS: u64 = 64 << 10;
     const SAMPLED: u64 = 4 << 10;
     const PLACES: u64 = 32;
@@ -198,7 +198,7 @@ mod file {
             })
         }
 
-        /// Of the file that is open, even where another has its path by now. None once its length has changed.
+        /// Identifies the open file, even if another file has its path by now. `None` once its length has changed.
         fn identity(&self) -> Option<Identity> {
             let metadata = self.file.metadata().ok().filter(|metadata| metadata.len() == self.len)?;
             let mtime = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;

@@ -130,7 +130,7 @@ fn what_is_wrong_with_a_bucket_is_told() {
     server.state().failing = None;
     assert_eq!(wait(store.get(&key(1))).unwrap(), None, "it came back");
     assert!(refusal(&format!("s3://{BUCKET}?endpoint=ftp://a")).contains("write endpoint=https://HOST"));
-    assert!(refusal(&format!("s3://{BUCKET}?regoin=x")).contains("is no option; there are endpoint, region, ca"));
+    assert!(refusal(&format!("s3://{BUCKET}?regoin=x")).contains("is not known; there are endpoint, region, ca"));
     assert!(refusal(&format!("s3://{KEY}@{BUCKET}")).contains("KEY:SECRET@"));
     assert!(refusal("s3:///kv").contains("names no host"));
 }

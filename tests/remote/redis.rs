@@ -313,7 +313,7 @@ fn urls_that_are_none_say_what_to_write() {
         ("redis://", "names no host"),
         ("redis:///3", "names no host"),
         ("redis://localhost/three", "write a number"),
-        ("redis://localhost/?perfix=a", "is no option; there are prefix, ca"),
+        ("redis://localhost/?perfix=a", "is not known; there are prefix, ca"),
         ("redis://localhost/?prefix=a*", "letters, digits"),
         ("redis://localhost/?ca=file.pem", "write rediss://"),
         ("rediss://localhost/?ca=/nowhere.pem", "name a PEM file"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use headstart::engine::{Counters, Engine, Request};
 use headstart::kv::{self, Reason};
 use headstart::store::{
-    Answer, BoxFuture, Bytes, Key, MemoryStore, Record, Store, Tiers, TiersConfig, Usage, system_clock,
+    Answer, BoxFuture, Bytes, Key, MemoryStore, Record, Store, StoreUsage, Tiers, TiersConfig, system_clock,
 };
 use pollster::block_on;
 use serde_json::Value;
@@ -86,7 +86,7 @@ impl Store for Spy {
         self.inner.touch(keys)
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         self.inner.usage()
     }
 

@@ -13,7 +13,7 @@ use headstart::engine::Engine;
 use headstart::kv::Sources;
 use headstart::store::{
     Answer, BoxFuture, Bytes, FilesystemConfig, FilesystemStore, Guard, Key, MemoryStore, RemoteConfig, Seal, Store,
-    TierStats, Tiers, TiersConfig, Usage, connect, system_clock,
+    StoreUsage, TierStats, Tiers, TiersConfig, connect, system_clock,
 };
 use pollster::block_on;
 use tempfile::TempDir;
@@ -213,7 +213,7 @@ impl Store for Shared {
         self.0.touch(keys)
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         self.0.usage()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use headstart::store::{Answer, BoxFuture, Bytes, FORGED, Key, Slot, Store, StoreError, Usage};
+use headstart::store::{Answer, BoxFuture, Bytes, FORGED, Key, Slot, Store, StoreError, StoreUsage};
 use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -192,12 +192,12 @@ impl Store for JsStore {
         })
     }
 
-    fn usage(&self) -> Usage {
-        let Ok(found) = self.store.usage() else { return Usage::default() };
+    fn usage(&self) -> StoreUsage {
+        let Ok(found) = self.store.usage() else { return StoreUsage::default() };
         let count = |field: &str| {
             js_sys::Reflect::get(&found, &field.into()).ok().and_then(|value| value.as_f64()).unwrap_or(0.0) as u64
         };
         let (entries, bytes, evicted) = (count("entries"), count("bytes"), count("evicted"));
-        Usage { entries, bytes, evicted, failures: count("failures"), ..Usage::default() }
+        StoreUsage { entries, bytes, evicted, failures: count("failures"), ..StoreUsage::default() }
     }
 }

@@ -7,9 +7,9 @@ use serde::Serialize;
 use web_time::{Duration, Instant};
 
 use super::AnswerId;
-use crate::engine::{FinishReason, Request, SequenceId};
+use crate::engine::{FinishReason, Request, SequenceId, Usage};
 use crate::kv::Report;
-use crate::text::{StopStrings, TokenStream, Tokenizer};
+use crate::text::{StopStrings, TokenStream, Tokenizer, thinking};
 
 /// An answer, whole once it has finished.
 #[derive(Debug, Clone)]
@@ -30,22 +30,17 @@ pub struct Answer {
     pub recovered: usize,
 }
 
-/// Tokens, named as in OpenAI's API.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Usage {
-    /// All tokens of the prompt, computed or reused.
-    pub prompt_tokens: usize,
-    /// As many as `token_ids` has.
-    pub completion_tokens: usize,
-    /// What became of the prompt's.
-    pub prompt_tokens_details: PromptTokensDetails,
-}
+impl Answer {
+    /// What the model thought before it answered, without the tags; `None` where the text has none. The answer of a model
+    /// whose template opens the thinking, and that was cut before it closed it, counts as said.
+    pub fn thinking(&self) -> Option<&str> {
+        thinking(&self.text).0
+    }
 
-/// The part of the prompt that was known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct PromptTokensDetails {
-    /// Prompt tokens whose keys and values were there already.
-    pub cached_tokens: usize,
+    /// The text without what the model thought before.
+    pub fn said(&self) -> &str {
+        thinking(&self.text).1
+    }
 }
 
 /// Milliseconds and rates of one answer; a rate over no time is 0.
@@ -160,7 +155,7 @@ impl Live {
 
     /// Notes where the prompt came from.
     pub(crate) fn account(&mut self, cache: &Report) {
-        self.answer.usage.prompt_tokens_details.cached_tokens = cache.reused();
+        self.answer.usage.cached_tokens = cache.reused();
         self.answer.cache = cache.clone();
     }
 
@@ -199,7 +194,7 @@ impl Live {
         let first = self.first.unwrap_or(self.last);
         let (prefill, decode) = (first - self.submitted, self.last - first);
         let usage = self.answer.usage;
-        let computed = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens;
+        let computed = usage.prompt_tokens - usage.cached_tokens;
         let decoded = usage.completion_tokens.saturating_sub(1 + self.request.generated.len());
         let timings = Timings {
             ttft_ms: milliseconds(first - self.arrived),

@@ -8,12 +8,14 @@
 mod answer;
 mod reload;
 
+use std::future::poll_fn;
 use std::ops::ControlFlow;
+use std::task::Poll;
 
 use web_time::Instant;
 
 use answer::Live;
-pub use answer::{Answer, PromptTokensDetails, Timings, Usage};
+pub use answer::{Answer, Timings};
 pub use reload::{MAX_LOSSES, Reload, Reloading};
 
 use super::{Engine, Event, FinishReason, Request};
@@ -155,7 +157,8 @@ impl Answers {
     }
 
     /// Steps until an answer has ended, beside all others, whose news wait to be taken. After every step `each` gets the news
-    /// of this one but its end, often none, and ends it by `Break`; its error ends it too.
+    /// of this one but its end, often none, and ends it by `Break`; its error ends it too. Between steps the future yields
+    /// once, so that other tasks of the thread run. Dropping it cancels the answer, and nothing more is told of it.
     ///
     /// # Errors
     /// What the answer failed with, or `each`; [`Error::Request`] where there is no such answer.
@@ -164,26 +167,21 @@ impl Answers {
         id: AnswerId,
         each: &mut dyn FnMut(&[What]) -> Result<ControlFlow<()>>,
     ) -> Result<Answer> {
+        let Run(answers, _) = &mut Run(self, id);
         loop {
-            if self.live.iter().any(|live| live.id == id) {
-                self.advance().await?;
-            } else if self.told.iter().all(|update| update.id != id) {
+            if answers.live.iter().any(|live| live.id == id) {
+                answers.advance().await?;
+            } else if answers.told.iter().all(|update| update.id != id) {
                 return Err(Error::Request { field: "answer", problem: "has ended, or was never asked for".into() });
             }
-            let (news, end) = self.claim(id);
-            let flow = each(&news);
-            match (flow, end) {
-                (Err(error), _) => {
-                    self.cancel(id);
-                    self.claim(id);
-                    return Err(error);
-                }
-                (Ok(_), Some(end)) => return end,
-                (Ok(ControlFlow::Continue(())), None) => {}
-                (Ok(ControlFlow::Break(())), None) => {
-                    self.cancel(id);
+            let (news, end) = answers.claim(id);
+            match (each(&news)?, end) {
+                (_, Some(end)) => return end,
+                (ControlFlow::Continue(()), None) => yield_now().await,
+                (ControlFlow::Break(()), None) => {
+                    answers.cancel(id);
                     // What was held back belongs to the answer; whether to go on is no longer a question.
-                    let (news, end) = self.claim(id);
+                    let (news, end) = answers.claim(id);
                     let _ = each(&news)?;
                     if let Some(end) = end {
                         return end;
@@ -364,4 +362,27 @@ impl Answers {
         }
         (news, end)
     }
+}
+
+/// An answer that somebody waits for. Once nobody does, it is cancelled, and its news are dropped.
+struct Run<'a>(&'a mut Answers, AnswerId);
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.0.cancel(self.1);
+        self.0.claim(self.1);
+    }
+}
+
+/// Is pending once, so that an executor gets to its other tasks.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

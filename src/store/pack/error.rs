@@ -1,5 +1,5 @@
-//! Why a pack is refused, in sentences that a person can act on. What comes out of a file is escaped and bounded, since
-//! it may end up on a terminal; salts are never shown.
+//! Why a pack is refused, in sentences that a person can act on. Text from a file is escaped and bounded, since it may
+//! end up on a terminal. Salts are never shown.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use crate::store::Reject;
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PackError {
-    /// Refused before anything is allocated for it.
+    /// The pack exceeds a limit. Nothing was allocated for it.
     #[error("the pack has {found} {what}, at most {most} are allowed; export a shorter prefix, or raise the limit")]
     TooLarge {
         /// `bytes` or `tokens`.
@@ -20,7 +20,7 @@ pub enum PackError {
         most: u64,
     },
 
-    /// Cut short, altered, or no pack at all.
+    /// The file is truncated or altered, or not a pack.
     #[error("{}", damage(*.0))]
     Damaged(Reject),
 
@@ -31,12 +31,12 @@ pub enum PackError {
         problem: String,
     },
 
-    /// Values as they are shown, not as they are.
+    /// A namespace field differs. The values are escaped for display.
     #[error("the pack was made with {what}: {theirs}, here {ours}; {fix}")]
     Namespace {
         /// The tag of the field.
         field: String,
-        /// The same in words.
+        /// The field in words.
         what: String,
         /// What the pack has.
         theirs: String,
@@ -46,11 +46,11 @@ pub enum PackError {
         fix: &'static str,
     },
 
-    /// Of another salt, which is never shown.
+    /// The salt differs. Salts are never shown.
     #[error("the pack was made under another salt, so it is another tenant's; export it again under this one")]
     Salt,
 
-    /// Of a model of another shape.
+    /// The model's shape differs.
     #[error("the pack does not fit this model in {what}: {theirs}, here {ours}; export it again from this model")]
     Layout {
         /// Layers, widths or the format of elements.
@@ -61,7 +61,7 @@ pub enum PackError {
         ours: String,
     },
 
-    /// A token that this model does not have.
+    /// The vocabulary lacks a token.
     #[error(
         "token {index} of the pack is {token}, but the model's vocabulary has {vocab}; export it again from this model"
     )]
@@ -70,25 +70,25 @@ pub enum PackError {
         index: usize,
         /// The id.
         token: u32,
-        /// Ids are below it.
+        /// Size of the vocabulary.
         vocab: usize,
     },
 
-    /// The key of the header is not that of the tokens.
+    /// The key in the header is not that of the tokens.
     #[error("the pack's key is not that of its tokens; it was put together wrongly, so export it again")]
     Key,
 
-    /// Nobody signed it, and only what is signed is taken.
+    /// The pack is unsigned, and only signed packs are accepted.
     #[error("the pack is not signed; have it exported with --sign by somebody whose key is trusted")]
     Unsigned,
 
-    /// None of those who are trusted signed it.
+    /// The pack is signed, but by none of the trusted keys.
     #[error(
         "the pack is signed, but by nobody whose key is trusted; have it from its maker, or trust the key of whoever signed it"
     )]
     Stranger,
 
-    /// A block was computed anew, and is not the one in the pack.
+    /// A recomputed block differs from the one in the pack.
     #[error(
         "block {block}, tokens {first} to {last}, is not what this machine computes: values are {apart:.1e} of their size apart; \
          do not use the pack, or, if it was made on another kind of graphics card, compare it roughly (--other-adapter)"
@@ -100,11 +100,11 @@ pub enum PackError {
         first: usize,
         /// Its last token.
         last: usize,
-        /// How far the values of a token in a tensor are apart, by the root of mean squares, as a part of the values.
+        /// Largest relative difference of a token's values in a tensor, by root mean square.
         apart: f32,
     },
 
-    /// There is nothing to be packed.
+    /// There is nothing to pack.
     #[error("a pack is made of at least one block of KV; warm the prefix first")]
     Empty,
 
@@ -138,7 +138,7 @@ impl PackError {
         Self::Read { problem: problem.to_string() }
     }
 
-    /// `None` where a side does not have the field.
+    /// `None` if a side lacks the field.
     pub(super) fn namespace(field: &str, theirs: Option<&str>, ours: Option<&str>) -> Self {
         let other = format!("another {}", excerpt(field, 0));
         let what = match field {
@@ -166,7 +166,7 @@ impl PackError {
     }
 }
 
-/// Short texts whole, of long ones what stands around character `at`. Escaped.
+/// The escaped text; of a long one, the part around character `at`.
 fn excerpt(text: &str, at: usize) -> String {
     const WHOLE: usize = 48;
     const BEFORE: usize = 12;
@@ -183,13 +183,13 @@ fn excerpt(text: &str, at: usize) -> String {
 
 fn damage(reason: Reject) -> &'static str {
     match reason {
-        Reject::Truncated => "the pack ends before its own end; copy or download it again",
+        Reject::Truncated => "the pack is cut short; copy or download it again",
         Reject::Size => "the pack has more bytes than it announces; copy or download it again",
         Reject::Digest => "the pack was altered after it was made; copy or download it again",
-        Reject::NotFinite => "the pack holds values that are no numbers, which kernels do not leave; export it again",
+        Reject::NotFinite => "the pack holds infinite or NaN values, which kernels never write; export it again",
         Reject::Version => {
-            "the file is no pack, or one of another version; export it again with this version of headstart"
+            "the file is not a pack, or of another version; export it again with this version of headstart"
         }
-        _ => "the file is no pack, or its header is damaged; give a .kv.safetensors file that headstart exported",
+        _ => "the file is not a pack, or its header is damaged; give a .kv.safetensors file that headstart exported",
     }
 }

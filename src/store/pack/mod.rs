@@ -1,13 +1,14 @@
-//! The KV of a whole token prefix as one file, to be given away: exported here, read by any headstart of the same model.
+//! The KV of a whole token prefix as one file that can be shared: any headstart with the same model can read it.
 //!
-//! The container is that of blocks (see [`super::file`]) with as many tokens as there are. `__metadata__` holds beside the
-//! namespace the name, the key of all tokens, the producer and, if wanted, the start of the text.
+//! The container is that of blocks (see [`super::file`]), with any number of tokens. Besides the namespace,
+//! `__metadata__` holds the name, the key of all tokens, the producer and, if wanted, the start of the text.
 //!
-//! Invariants: a pack and the consecutive blocks that it was made of are each other's, byte for byte, but for the hidden
-//! states of blocks before the last. Keys are derived from the tokens, by a rule that the caller brings ([`BlockKeys`]),
-//! and never taken from the file. A [`Pack`] agrees with itself; that it is of this model says [`Pack::check`] alone.
+//! Invariants: a pack and the consecutive blocks that it was made of convert into each other byte for byte, except for
+//! the hidden states of blocks before the last. Keys are derived from the tokens by a rule that the caller supplies
+//! ([`BlockKeys`]), and never taken from the file. A [`Pack`] is consistent in itself; only [`Pack::check`] tells
+//! whether it belongs to this model.
 //!
-//! Cost: the bytes are held once; making and reading a pack is one SHA-256 over them.
+//! Cost: the bytes are held once. Making a pack and reading one each take one SHA-256 over them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -43,7 +44,7 @@ pub struct BlockKeys<'a> {
 }
 
 impl BlockKeys<'_> {
-    /// The root, then the keys of all blocks of `tokens`.
+    /// The root, followed by the keys of all blocks of `tokens`.
     fn chain(&self, tokens: &[u32]) -> Vec<Key> {
         let mut keys = vec![self.root];
         for block in tokens.chunks(BLOCK) {
@@ -53,12 +54,12 @@ impl BlockKeys<'_> {
     }
 }
 
-/// Sizes above which a pack is refused before anything is allocated for it.
+/// Limits above which a pack is refused before anything is allocated for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackLimits {
-    /// Of the whole file.
+    /// Bytes of the whole file.
     pub bytes: u64,
-    /// Of the prefix.
+    /// Tokens of the prefix.
     pub tokens: usize,
 }
 
@@ -69,11 +70,11 @@ impl Default for PackLimits {
     }
 }
 
-/// The model that a pack shall serve. Borrowed, so that asking costs nothing.
+/// What a pack must match to serve a model. It borrows, so that asking copies nothing.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct PackExpected<'a> {
-    /// In the order in which differences are told.
+    /// In the order in which differences are reported.
     pub namespace: &'a [(&'a str, &'a str)],
     pub element: Element,
     pub rows: &'a [Row],
@@ -83,18 +84,18 @@ pub struct PackExpected<'a> {
     pub hidden: usize,
     /// Elements of a block's state.
     pub state: usize,
-    /// Tokens are below it.
+    /// Size of the vocabulary.
     pub vocab: usize,
 }
 
-/// What a pack says of itself before its data are read. Only as true as the file: the digest covers the data too.
+/// What a pack's header says. It is unverified: the digest covers the data too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PackHeader {
-    /// Free, one line, 1 to 128 bytes.
+    /// Any single line of 1 to 128 bytes.
     pub name: String,
-    /// The start of what the tokens say, at most 1 KiB, as it came: escape it before showing it.
+    /// The start of the text, at most 1 KiB, unescaped: escape it before showing it.
     pub text: Option<String>,
-    /// The adapter that computed the KV, at most 256 bytes, as it came.
+    /// The adapter that computed the KV, at most 256 bytes, unescaped.
     pub device: Option<String>,
     /// The key of all tokens.
     pub key: Key,
@@ -102,7 +103,7 @@ pub struct PackHeader {
     pub tokens: usize,
     /// Tag and value of every namespace field.
     pub(crate) namespace: BTreeMap<String, String>,
-    /// What wrote the KV.
+    /// Which kernels wrote the KV.
     #[doc(hidden)]
     pub producer: Producer,
     /// Elements of `last_hidden`, if there is one.
@@ -113,14 +114,14 @@ pub struct PackHeader {
     pub(crate) windows: usize,
     /// Elements of the states of all blocks, one after another.
     pub(crate) state: usize,
-    /// Of the whole file.
+    /// Bytes of the whole file.
     pub bytes: u64,
     digest: Key,
     signature: Option<String>,
 }
 
 impl PackHeader {
-    /// Reads the header of a file of `bytes` bytes, of which `read` fills a buffer from an offset on.
+    /// Reads the header of a file of `bytes` bytes; `read` fills a buffer from an offset on.
     pub async fn load<E: Display>(
         bytes: u64,
         limits: &PackLimits,
@@ -166,7 +167,7 @@ impl PackHeader {
         Ok((header, head))
     }
 
-    /// Whether a pack of this header can be of the model, apart from its tokens.
+    /// Checks that a pack with this header fits the model, apart from its tokens.
     #[doc(hidden)]
     pub fn check(&self, expected: &PackExpected<'_>) -> Result<(), PackError> {
         self.check_namespace(expected.namespace)?;
@@ -199,7 +200,7 @@ impl PackHeader {
         }
     }
 
-    /// The first field that differs, in the order expected; a salt only if nothing else does.
+    /// The first differing field, in the expected order; the salt only if nothing else differs.
     fn check_namespace(&self, expected: &[(&str, &str)]) -> Result<(), PackError> {
         let ours = |tag: &str| expected.iter().find(|field| field.0 == tag).map(|field| field.1);
         let theirs = |tag: &str| self.namespace.get(tag).map(String::as_str);
@@ -213,7 +214,7 @@ impl PackHeader {
     }
 }
 
-/// A prefix of 1 to many tokens, whole and verified, as its file.
+/// A prefix of one or more tokens as its file, intact and verified.
 #[derive(Clone, PartialEq)]
 pub struct Pack {
     header: PackHeader,
@@ -224,8 +225,9 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Joins consecutive blocks, the first after the root; only the last may be partial, and its hidden state alone is
-    /// kept. Of `text`, and of `device`, which is the adapter that computed them, the start is kept.
+    /// Joins consecutive blocks, beginning after the root. Only the last block may be partial, and only its hidden
+    /// state is kept. `device` is the adapter that computed the blocks. Only the start of `text` and of `device` is
+    /// kept.
     #[doc(hidden)]
     pub fn from_blobs(
         name: &str,
@@ -244,7 +246,7 @@ impl Pack {
             let width: usize = blob.rows.iter().map(|row| row.k + row.v).sum();
             let full = if block + 1 == blobs.len() { 1..=BLOCK } else { BLOCK..=BLOCK };
             match () {
-                _ if !full.contains(&blob.tokens.len()) => return fail("only the last may hold less than 16 tokens"),
+                _ if !full.contains(&blob.tokens.len()) => return fail("only the last may hold fewer than 16 tokens"),
                 _ if blob.parent != parent => return fail("it does not follow the one before"),
                 _ if blob.key != (keys.block)(&parent, &blob.tokens) => {
                     return fail("its key is not that of its tokens");
@@ -291,7 +293,7 @@ impl Pack {
         Ok(Self::open(file, &PackLimits::default())?.0)
     }
 
-    /// A pack that agrees with itself, of whatever model.
+    /// Reads a consistent pack, of whatever model.
     pub fn read(file: Vec<u8>, limits: &PackLimits) -> Result<Self, PackError> {
         let (pack, head) = Self::open(file, limits)?;
         head.verify(pack.data())?;
@@ -307,8 +309,8 @@ impl Pack {
         if are_numbers { Ok(()) } else { Err(Reject::NotFinite.into()) }
     }
 
-    /// [`Pack::read`] of a file of `bytes` bytes, of which `read` fills a buffer from an offset on. The header comes first
-    /// and is looked at before anything is allocated for the data.
+    /// As [`Pack::read`], for a file of `bytes` bytes; `read` fills a buffer from an offset on. The header is checked
+    /// before anything is allocated for the data.
     pub async fn load<E: Display>(
         bytes: u64,
         limits: &PackLimits,
@@ -323,7 +325,7 @@ impl Pack {
         Self::read(file, limits)
     }
 
-    /// All but the digest.
+    /// Checks everything but the digest.
     fn open(file: Vec<u8>, limits: &PackLimits) -> Result<(Self, Head), PackError> {
         check_bytes(file.len() as u64, limits)?;
         let (header, data) = file::split(&file)?;
@@ -333,7 +335,7 @@ impl Pack {
         Ok((Self { header, tokens, file, data }, head))
     }
 
-    /// What it says of itself.
+    /// Its header.
     pub fn header(&self) -> &PackHeader {
         &self.header
     }
@@ -343,7 +345,7 @@ impl Pack {
         &self.tokens
     }
 
-    /// The file: equal packs are equal bytes.
+    /// The file. Equal packs have equal bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.file
     }
@@ -356,7 +358,7 @@ impl Pack {
         Some(words(&self.data()[begin..begin + 4 * hidden]).map(f32::from_le_bytes).collect())
     }
 
-    /// Whether this is a pack for the model, or why not.
+    /// Checks that this pack belongs to the model.
     #[doc(hidden)]
     pub fn check(&self, expected: &PackExpected<'_>) -> Result<(), PackError> {
         self.header.check(expected)?;
@@ -366,21 +368,21 @@ impl Pack {
         }
     }
 
-    /// The blocks of the prefix from its root on, one at a time. Refused where the pack's key is not that of its tokens.
+    /// The blocks of the prefix from the root on, one at a time. Fails if the pack's key is not that of its tokens.
     #[doc(hidden)]
     pub fn blobs(&self, keys: &BlockKeys<'_>) -> Result<impl Iterator<Item = Blob>, PackError> {
         let keys = self.keys(keys)?;
         Ok((0..keys.len() - 1).map(move |block| self.blob(block, &keys)))
     }
 
-    /// The same tokens and KV under another salt, whose keys these are.
+    /// The same tokens and KV under another salt. `keys` are the keys under that salt.
     pub(crate) fn under(mut self, salt: &str, keys: &BlockKeys<'_>) -> Self {
         self.header.namespace.insert("salt".to_owned(), salt.to_owned());
         self.header.key = *keys.chain(&self.tokens).last().expect("the root at least");
         self
     }
 
-    /// The root, then the key of every block.
+    /// The root, followed by the key of every block.
     pub(crate) fn keys(&self, keys: &BlockKeys<'_>) -> Result<Vec<Key>, PackError> {
         let keys = keys.chain(&self.tokens);
         if keys.last() == Some(&self.header.key) { Ok(keys) } else { Err(PackError::Key) }
@@ -449,7 +451,7 @@ async fn start<E: Display>(
     Ok(start)
 }
 
-/// A length that can be allocated, too.
+/// A length, checked to fit memory.
 fn check_bytes(bytes: u64, limits: &PackLimits) -> Result<(), PackError> {
     let most = limits.bytes.min(isize::MAX as u64);
     if bytes > most { Err(PackError::TooLarge { what: "bytes", found: bytes, most }) } else { Ok(()) }

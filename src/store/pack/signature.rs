@@ -10,21 +10,21 @@ use crate::store::file::{self, Head, NO_SIGNATURE, SIGNATURE, unhex};
 
 const PURPOSE: &[u8] = b"headstart-pack/1 signature\0";
 
-/// Signs packs. Whoever has it is who made them.
+/// The key that signs packs. A signature says that its holder made the pack.
 pub struct PackSigner(SigningKey);
 
-/// Tells whether a pack was signed by whom it belongs to.
+/// The public key that verifies signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackKey(VerifyingKey);
 
 impl PackSigner {
-    /// Of 32 random bytes, which may serve other purposes beside.
+    /// Derives the key from 32 random bytes, which may also serve other purposes.
     pub fn new(secret: &Key) -> Self {
         let own = Sha256::new_with_prefix(b"headstart pack signer/1\0").chain_update(secret).finalize();
         Self(SigningKey::from_bytes(&own.into()))
     }
 
-    /// What others know it by.
+    /// The public key.
     pub fn key(&self) -> PackKey {
         PackKey(self.0.verifying_key())
     }
@@ -37,7 +37,7 @@ impl PackSigner {
 }
 
 impl PackKey {
-    /// What [`Display`](std::fmt::Display) shows: 64 hexadecimal digits.
+    /// Parses what [`Display`](std::fmt::Display) shows: 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         VerifyingKey::from_bytes(&unhex(text)?).ok().map(Self)
     }
@@ -65,8 +65,8 @@ fn halves(bytes: &[u8; 64]) -> [Key; 2] {
 }
 
 impl PackHeader {
-    /// Whether any of `trusted` signed the pack, or why it is not to be used. That its data are those that were signed says its
-    /// digest, which is looked at where they are read.
+    /// Checks that one of the `trusted` keys signed the pack. The signature covers the digest; reading the data checks
+    /// them against that.
     pub fn check_signature(&self, trusted: &[PackKey]) -> Result<(), PackError> {
         match &self.signature {
             None => Err(PackError::Unsigned),
@@ -77,7 +77,7 @@ impl PackHeader {
 }
 
 impl Pack {
-    /// This pack, signed.
+    /// The pack with a signature.
     pub fn signed(self, signer: &PackSigner) -> Result<Self, PackError> {
         let (Self { header, file, data, .. }, Head { shape, metadata, .. }) =
             Self::open(self.file, &PackLimits::default())?;

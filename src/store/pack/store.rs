@@ -1,5 +1,5 @@
-//! Loaded packs as a store that is only read from. A block is cut out of its pack and encoded when it is asked for, so the
-//! bytes of a pack are held once. A lookup asks every pack, of which there are few.
+//! Loaded packs as a read-only store. A block is cut out of its pack and encoded on request, so the bytes of a pack are
+//! held once. A lookup asks every pack, of which there are few.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -8,23 +8,23 @@ use std::time::Duration;
 
 use super::{BlockKeys, Pack, PackError, PackExpected, PackHeader};
 use crate::store::manifest::{GROUP, Manifest, is_manifest};
-use crate::store::{Answer, BLOCK, Bytes, Key, Store, StoreError, Usage};
+use crate::store::{Answer, BLOCK, Bytes, Key, Store, StoreError, StoreUsage};
 
-/// A handle: clones are of the same store, so that packs can be added while [`Tiers`](crate::store::Tiers) reads it.
+/// A handle. Clones share the store, so that packs can be added while [`Tiers`](crate::store::Tiers) reads it.
 #[derive(Clone, Default)]
 pub struct PackStore {
     held: Rc<RefCell<Vec<Held>>>,
-    /// A block that it does as if it did not have.
+    /// A block that the store pretends not to have.
     hidden: Rc<Cell<Option<Key>>>,
 }
 
 struct Held {
     pack: Pack,
-    /// The root, then the key of every block.
+    /// The root, followed by the key of every block.
     keys: Vec<Key>,
     /// Blocks by key.
     blocks: HashMap<Key, usize>,
-    /// The first blocks of groups, by the key of the group's manifest.
+    /// The first block of each group, by the key of the group's manifest.
     groups: HashMap<Key, usize>,
 }
 
@@ -36,7 +36,7 @@ impl Held {
 }
 
 impl PackStore {
-    /// Takes a pack of this model in, once.
+    /// Adds a pack of this model, once.
     #[doc(hidden)]
     pub fn add(&self, pack: Pack, expected: &PackExpected<'_>, keys: &BlockKeys<'_>) -> Result<(), PackError> {
         pack.check(expected)?;
@@ -51,7 +51,7 @@ impl PackStore {
         Ok(())
     }
 
-    /// Lets go of the packs whose tokens have this key. False if there was none.
+    /// Removes the packs whose tokens have this key. False if there was none.
     pub fn remove_pack(&self, key: &Key) -> bool {
         let packs = &mut *self.held.borrow_mut();
         let before = packs.len();
@@ -59,12 +59,12 @@ impl PackStore {
         packs.len() < before
     }
 
-    /// Answers as if it did not have this block, so that somebody computes it.
+    /// Hides this block, so that the engine computes it.
     pub(crate) fn hide(&self, block: Option<Key>) {
         self.hidden.set(block);
     }
 
-    /// Of all packs, in the order in which they came.
+    /// The headers of all packs, in the order in which they were added.
     pub fn headers(&self) -> Vec<PackHeader> {
         self.held.borrow().iter().map(|held| held.pack.header().clone()).collect()
     }
@@ -115,15 +115,15 @@ impl Store for PackStore {
         Box::pin(async move { Err(StoreError::ReadOnly { store: self.name() }) })
     }
 
-    /// Packs were not put here as blocks: they stay.
+    /// Packs stay: they were not stored as blocks.
     fn clear(&self) -> Answer<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         let packs = &*self.held.borrow();
         let entries = packs.iter().map(|held| held.blocks.len() as u64).sum();
         let bytes = packs.iter().map(|held| held.pack.bytes().len() as u64).sum();
-        Usage { entries, bytes, ..Usage::default() }
+        StoreUsage { entries, bytes, ..StoreUsage::default() }
     }
 }

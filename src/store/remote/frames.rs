@@ -1,18 +1,19 @@
-//! Replies of a Redis, read frame by frame (RESP2): only the shapes that are expected, and no more memory than bytes came.
+//! Reads Redis replies frame by frame (RESP2). It accepts only the expected shapes, and allocates no more memory than
+//! bytes arrive.
 //!
-//! The crate's own parser takes replies of every shape, nested as deep as they like, of which a few bytes become a value each: a
-//! server could make gigabytes of what it may send. Here what a frame announces is held against its bound before its content is
-//! read, and single lines alone are given to that parser.
+//! The `redis` crate's parser accepts replies of any shape and depth, in which a few bytes become a value each, so a
+//! server could make it allocate gigabytes. Here the announced size of a frame is checked against its bound before its
+//! content is read, and only single lines go to that parser.
 
 use std::io::{self, BufRead, Read, Take};
 
 use redis::{ErrorKind, RedisError, RedisResult, Value, parse_redis_value};
 
 const MAX_LINE: u64 = 4 << 10;
-/// Bytes that are read at a time.
+/// Bytes read at a time.
 const PIECE: usize = 1 << 20;
 
-/// What a command answers with.
+/// The expected shape of a command's reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A number, a status, or a string.
@@ -30,12 +31,12 @@ impl Shape {
     }
 }
 
-/// `source` has no more bytes than the replies may take.
+/// `source` is limited to the bytes that the replies may take.
 pub(super) fn read(source: &mut Take<impl BufRead>, shape: Shape) -> RedisResult<Value> {
     frame(source, shape.depth())
 }
 
-/// `depth`: how many lists it may be.
+/// `depth` is the number of nested lists that are allowed.
 fn frame(source: &mut Take<impl BufRead>, depth: usize) -> RedisResult<Value> {
     let mut line = Vec::new();
     source.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
@@ -63,7 +64,7 @@ fn frame(source: &mut Take<impl BufRead>, depth: usize) -> RedisResult<Value> {
     }
 }
 
-/// Whatever was announced, there is room for no more than may come, and none is touched before it comes.
+/// Whatever was announced, the buffer holds no more than may arrive, and memory is touched only as bytes arrive.
 fn string(source: &mut Take<impl BufRead>, length: usize) -> RedisResult<Value> {
     let most = usize::try_from(source.limit()).unwrap_or(usize::MAX);
     let mut bytes = Vec::with_capacity(length.min(most));

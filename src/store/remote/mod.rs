@@ -7,20 +7,19 @@
 //! | `s3://[KEY[:SECRET]@]BUCKET[/PREFIX]`          | a bucket that speaks S3      | `endpoint`, `region`, `ca`, `secret_file` |
 //! | `https://HOST[:PORT][/PATH]`, `http://…`       | a web server, only read from | `ca`                                      |
 //!
-//! `ca` names a PEM file of the certificates to trust, instead of the public ones. What proves who we are need not stand in a
-//! URL:
+//! `ca` names a PEM file of certificates to trust instead of the public ones. Credentials need not be part of the URL:
 //!
 //! | store | the secret in the URL | in a file                                | in the environment                              |
 //! |-------|-----------------------|------------------------------------------|-------------------------------------------------|
 //! | Redis | `:PASSWORD@`          | `password_file=PATH`                     | `HEADSTART_KV_PASSWORD`                         |
 //! | S3    | `KEY:SECRET@`         | `KEY@`, `secret_file=PATH`               | `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` |
 //!
-//! The URL goes before the environment; a secret in both the URL and a file is refused. A file holds the secret alone; the end
-//! of its line is no part of it.
+//! The URL takes precedence over the environment. A secret both in the URL and in a file is refused. A file holds
+//! nothing but the secret; a line end is ignored.
 //!
-//! What is far is trusted less than a disk: a reply has at most so many bytes, a call so much time, and only whole blocks
-//! are sent, so that a fault here is not everyone's. The clients are plain and blocking, each on a thread of a
-//! [`Background`], which keeps the deadline and leaves a failing store alone.
+//! Remote stores are trusted less than a disk: the bytes of a reply and the time of a call are bounded, and only intact
+//! blocks are sent, so that a local fault does not spread. The clients are plain and blocking. Each runs on a thread of
+//! a [`Background`], which enforces the deadline and stops using a failing store for a while.
 
 mod frames;
 mod objects;
@@ -42,15 +41,15 @@ use super::{Background, BackgroundConfig, BreakerConfig, Key, Store, StoreError}
 /// Bounds of a store on another machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteConfig {
-    /// The longest that anything waits for an answer.
+    /// The longest that a caller waits for an answer.
     pub deadline: Duration,
     /// The longest that one value may take to be written.
     pub write_deadline: Duration,
-    /// For what is put without one.
+    /// Time to live of values that are put without one.
     pub ttl: Duration,
-    /// Longer values are neither sent nor read, and no reply is longer.
+    /// Most bytes of a value or a reply. Longer values are neither sent nor read.
     pub max_value: u64,
-    /// Bytes that may wait to be sent.
+    /// Most bytes in the queue of values to be sent.
     pub queue_bytes: u64,
 }
 
@@ -66,12 +65,12 @@ impl Default for RemoteConfig {
     }
 }
 
-/// The store at `url`, shared with whom `guard` says. One that does not answer is no error: it costs misses until it does, and [`Store::problem`] says
-/// what is wrong.
+/// Opens the store at `url`; `guard` says whom it is shared with. A store that does not answer is not an error: it
+/// costs misses until it does, and [`Store::problem`] tells the reason.
 ///
 /// # Errors
-/// [`StoreError::Url`] where waiting will not help: not a URL of a store, or one that does not let us in. It shows the URL's scheme,
-/// host, port and database and nothing else of it: a secret may stand anywhere.
+/// [`StoreError::Url`] where waiting does not help: the URL names no store, or the store denies access. The error shows
+/// only the URL's scheme, host, port and database, since a secret may be anywhere else in it.
 pub fn connect(url: &str, guard: &Guard, config: &RemoteConfig) -> Result<Box<dyn Store>, StoreError> {
     let place = Place::parse(url)?;
     let store: Box<dyn Store> = match place.url.scheme() {
@@ -86,7 +85,7 @@ pub fn connect(url: &str, guard: &Guard, config: &RemoteConfig) -> Result<Box<dy
         }
         scheme => {
             let problem = format!(
-                "{scheme}: is no kind of store; use redis://, rediss://, valkey://, valkeys://, s3://, https:// or http://"
+                "{scheme}: is not a kind of store; use redis://, rediss://, valkey://, valkeys://, s3://, https:// or http://"
             );
             return Err(place.fault(problem));
         }
@@ -108,10 +107,10 @@ impl RemoteConfig {
     }
 }
 
-/// Where a store is.
+/// The address of a store.
 struct Place {
     url: Url,
-    /// What of the URL may be shown.
+    /// The part of the URL that may be shown.
     shown: String,
 }
 
@@ -135,7 +134,7 @@ impl Place {
         host.ok_or_else(|| self.fault("it names no host; write redis://HOST:PORT".into()))
     }
 
-    /// The secret that the URL holds, or the file that its option `name` names. Errors show neither.
+    /// The secret in the URL, or in the file that the option `name` names. Errors show neither.
     fn secret(&self, own: Option<&[u8]>, name: &str, file: Option<&str>) -> Result<Option<Vec<u8>>, StoreError> {
         match (own, file) {
             (Some(_), Some(_)) => {
@@ -150,13 +149,13 @@ impl Place {
         }
     }
 
-    /// The values behind `?`, in the order of `names`. Every one has a name that is among them.
+    /// The values of the options behind `?`, in the order of `names`. Other options are refused.
     fn options<const N: usize>(&self, names: [&str; N]) -> Result<[Option<String>; N], StoreError> {
         let mut values = [const { None }; N];
         for (name, value) in self.url.query_pairs() {
             let at = names.iter().position(|known| *known == name);
             let at = at.ok_or_else(|| {
-                self.fault(format!("what stands behind ? is no option; there are {}", names.join(", ")))
+                self.fault(format!("an option behind ? is not known; there are {}", names.join(", ")))
             })?;
             values[at] = Some(value.into_owned());
         }
@@ -164,7 +163,7 @@ impl Place {
     }
 }
 
-/// What a file holds, less the end of its line.
+/// The content of a file, without the line end.
 fn secret(path: &str) -> io::Result<Vec<u8>> {
     const MOST: usize = 4096;
     let mut secret = Vec::new();
@@ -174,6 +173,6 @@ fn secret(path: &str) -> io::Result<Vec<u8>> {
     secret.truncate(length);
     match length {
         1..=MOST => Ok(secret),
-        _ => Err(io::Error::other("it has no byte, or more than 4,096")),
+        _ => Err(io::Error::other("it is empty or has more than 4,096 bytes")),
     }
 }

@@ -1,8 +1,8 @@
-//! Values as objects behind HTTP: in a bucket that speaks S3, or on any web server, which is only read from.
+//! Values as HTTP objects: in a bucket that speaks S3, or, read-only, on any web server.
 //!
-//! The names are those in a cache directory, so a directory that is served, or copied into a bucket, is such a store as it
-//! is. HTTP asks for one object at a time: many are asked for side by side, over as many connections as [`AT_ONCE`] allows.
-//! Nothing expires by itself here: a bucket has rules for that.
+//! Names are those of a cache directory, so a directory that is served by a web server or copied into a bucket is such
+//! a store. HTTP fetches one object a request; several are fetched in parallel, over up to [`AT_ONCE`] connections.
+//! Nothing expires by itself; a bucket's lifecycle rules can do that.
 
 use std::cell::RefCell;
 use std::thread;
@@ -17,20 +17,20 @@ use url::Url;
 
 use super::{Place, RemoteConfig, stream};
 use crate::store::scan::{self, Kind};
-use crate::store::{Answer, Bytes, Key, Store, StoreError, Usage};
+use crate::store::{Answer, Bytes, Key, Store, StoreError, StoreUsage};
 
 /// Connections at a time.
 const AT_ONCE: usize = 16;
-/// How long a signature holds.
+/// How long a signature is valid.
 const SIGNED: Duration = Duration::from_secs(300);
-/// What is read of an error, and of a listing of a thousand names.
+/// Most bytes read of an error, and of a listing of a thousand names.
 const MAX_ERROR: u64 = 4 << 10;
 const MAX_LISTING: u64 = 4 << 20;
 const REGION: &str = "us-east-1";
 
 pub(crate) struct Objects {
     client: Client,
-    usage: RefCell<Usage>,
+    usage: RefCell<StoreUsage>,
 }
 
 struct Client {
@@ -56,7 +56,7 @@ enum Verb {
 }
 
 impl Objects {
-    /// Connects to nothing yet.
+    /// Opens no connection yet.
     pub(crate) fn new(place: &Place, config: &RemoteConfig, deadline: Duration) -> Result<Self, StoreError> {
         let (at, ca) = if place.url.scheme() == "s3" { bucket(place)? } else { server(place)? };
         let roots = match &ca {
@@ -69,7 +69,7 @@ impl Objects {
         let agent = Agent::config_builder()
             .timeout_global(Some(deadline))
             .http_status_as_error(false)
-            // A bucket in another region would redirect to where the signature does not hold.
+            // A bucket in another region would redirect to a host for which the signature is not valid.
             .max_redirects(if matches!(at, Where::Server(_)) { 5 } else { 0 })
             .max_redirects_will_error(false)
             .max_idle_connections(AT_ONCE)
@@ -159,7 +159,7 @@ impl Client {
         url.into()
     }
 
-    /// The answer, if it is one of success; `None` where there is no such object.
+    /// The response if it is a success; `None` if there is no such object.
     fn ask(&self, verb: Verb, name: &str, body: &[u8]) -> Result<Option<Response<Body>>, StoreError> {
         let url = self.url(verb, name);
         self.answer(match verb {
@@ -190,7 +190,7 @@ impl Client {
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
             status if status.is_redirection() => "name the region or endpoint of the bucket itself",
             StatusCode::TOO_MANY_REQUESTS => "it is asked too often",
-            status if status.is_client_error() => "the server does not take this request",
+            status if status.is_client_error() => "the server does not accept this request",
             _ => "the server failed",
         };
         Err(StoreError::Backend { store, problem: problem(fix) })
@@ -203,8 +203,8 @@ impl Client {
             ureq::Error::Io(error) if stream::tls_problem(error).is_some() => {
                 StoreError::Refused { store, problem: stream::tls_problem(error).unwrap_or_default() }
             }
-            // Its text holds the address, and that a signature.
-            ureq::Error::BadUri(_) => StoreError::Backend { store, problem: "no such address can be asked".into() },
+            // Its text contains the address, and with it a signature.
+            ureq::Error::BadUri(_) => StoreError::Backend { store, problem: "the address is not valid".into() },
             error => StoreError::Backend { store, problem: error.to_string() },
         }
     }
@@ -214,7 +214,7 @@ impl Client {
         Ok(found.is_some_and(|response| length(&response).is_none_or(|length| length <= self.max_value)))
     }
 
-    /// At least the first `most` bytes, where it has as many. A server may give more than it is asked for.
+    /// At least the first `most` bytes, or all if there are fewer. A server may send more than requested.
     fn value(&self, key: &Key, most: usize) -> Result<Option<Bytes>, StoreError> {
         let mut request = self.agent.get(self.url(Verb::Get, &scan::name(key)));
         if (most as u64) < self.max_value {
@@ -225,14 +225,14 @@ impl Client {
             return Ok(None);
         }
         match response.body_mut().with_config().limit(self.max_value).read_to_vec() {
-            // It was read into room that grew.
+            // The buffer grew while reading, so spare capacity is given back.
             Ok(bytes) => Ok(Some(bytes.into_boxed_slice().into())),
             Err(ureq::Error::BodyExceedsLimit(_)) => Ok(None),
             Err(error) => Err(self.fault(&error)),
         }
     }
 
-    /// What `work` gives for each, some of them at a time.
+    /// Runs `work` for each, several at a time.
     fn each<I: Sync, T: Send>(
         &self,
         items: &[I],
@@ -316,7 +316,7 @@ impl Store for Objects {
         Box::pin(async move { self.counted(client.each(keys, |key| client.has(key))) })
     }
 
-    /// True whether there was one or not: a bucket does not tell.
+    /// True whether or not there was one: a bucket does not tell.
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
         Box::pin(async move {
             match self.client.place {
@@ -332,7 +332,7 @@ impl Store for Objects {
         Box::pin(async move { self.counted(self.client.clear()) })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         *self.usage.borrow()
     }
 }

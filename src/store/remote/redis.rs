@@ -1,9 +1,11 @@
-//! Redis and Valkey: a value is one string with an expiry, written whole; which values go first is the server's policy.
+//! Redis and Valkey: a value is one string with an expiry, written as a whole. The server's policy decides the eviction
+//! order.
 //!
-//! The protocol is the `redis` crate's; the connection is ours, because that crate's own has neither a deadline for a whole
-//! call nor a limit for a reply, and so is the reading of replies (see [`frames`]). Blocks of any number are asked for in one round trip, pipelined: their lengths (which also says that they
-//! are not too long), or their first bytes up to the longest value there may be. A connection that broke while nobody used
-//! it is opened again within the same call, since every command may be repeated.
+//! Commands are encoded by the `redis` crate. The connection and the reading of replies (see [`frames`]) are ours,
+//! because that crate's connection has neither a deadline for a whole call nor a limit for a reply. Any number of
+//! blocks are requested in one pipelined round trip: their lengths, which also shows that they are not too long, or
+//! their first bytes up to the longest allowed value. A connection that broke while idle is opened again within the
+//! same call, since every command may be repeated.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -21,17 +23,17 @@ use super::frames::{self, Shape};
 use super::stream::{self, Stream};
 use super::{Place, RemoteConfig};
 use crate::store::file::{hex, unhex};
-use crate::store::{Answer, Bytes, Key, Store, StoreError, Usage};
+use crate::store::{Answer, Bytes, Key, Store, StoreError, StoreUsage};
 
 const NAME: &str = "redis";
-/// Holds the password where the URL gives none.
+/// The variable with the password, if the URL has none.
 const PASSWORD: &str = "HEADSTART_KV_PASSWORD";
 const PREFIX: &str = "headstart:kv:";
-/// For each reply, beside its value.
+/// Bytes allowed for each reply, besides its value.
 const MAX_LINE: u64 = 4 << 10;
-/// What is shown of an error.
+/// Most characters shown of an error.
 const MAX_TEXT: usize = 500;
-/// Names looked at in one step of a scan, and what is read of them.
+/// Names requested in one step of a scan, and most bytes read of them.
 const SCANNED: u32 = 1000;
 const MAX_NAMES: u64 = 4 << 20;
 
@@ -39,17 +41,17 @@ pub(crate) struct Redis {
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
-    /// What opens a connection: who we are, and which database.
+    /// The commands that open a connection: authentication, and the choice of the database.
     greeting: Pipeline,
     prefix: String,
     config: RemoteConfig,
     deadline: Duration,
     connection: RefCell<Option<Stream>>,
-    usage: RefCell<Usage>,
+    usage: RefCell<StoreUsage>,
 }
 
 impl Redis {
-    /// Connects to nothing yet.
+    /// Opens no connection yet.
     pub(crate) fn new(place: &Place, config: RemoteConfig, deadline: Duration) -> Result<Self, StoreError> {
         let url = &place.url;
         let [prefix, ca, file] = place.options(["prefix", "ca", "password_file"])?;
@@ -85,7 +87,7 @@ impl Redis {
             database if database.parse::<u32>().is_ok() => {
                 greeting.cmd("SELECT").arg(database);
             }
-            _ => return Err(place.fault("its path is no database; write a number, /0 for the first".into())),
+            _ => return Err(place.fault("its path is not a database; write a number, /0 for the first".into())),
         }
         Ok(Self {
             host: place.host()?.to_owned(),
@@ -104,8 +106,8 @@ impl Redis {
         format!("{}{}", self.prefix, hex(key))
     }
 
-    /// The replies to `commands`, which go out together, with values of at most so many bytes. What is there and not a
-    /// value of ours is `None`.
+    /// Sends `commands` together and returns their replies, with values of at most `max_bytes` bytes. A value that is not
+    /// ours is `None`.
     fn ask<T: FromRedisValue>(
         &self,
         commands: &Pipeline,
@@ -121,7 +123,7 @@ impl Redis {
             connection = self.open(until)?;
             replies = exchange(&mut connection, commands, shape, max_bytes, until);
         }
-        // Whatever goes wrong, nothing is left in a connection that is kept.
+        // After any failure the connection is dropped, so that no reply is left in a connection that is kept.
         let replies = replies.map_err(|error| self.fault(&error))?;
         *self.connection.borrow_mut() = Some(connection);
         let read = |reply| match reply {
@@ -172,12 +174,12 @@ impl Redis {
         Ok(self.ask(&commands, Shape::Single, 0)?.into_iter().map(fits).collect())
     }
 
-    /// At least the first `most` bytes of each, where it has as many.
+    /// At least the first `most` bytes of each, or all if there are fewer.
     fn values(&self, keys: &[Key], most: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
         let max = self.config.max_value;
         let mut commands = pipe();
         for key in keys {
-            // The byte after the longest value tells that there is more.
+            // One byte more than the longest value shows whether there is more.
             commands.cmd("GETRANGE").arg(self.name_of(key)).arg(0).arg(max.min(most as u64));
         }
         let fits = |bytes: &Vec<u8>| !bytes.is_empty() && bytes.len() as u64 <= max;
@@ -229,7 +231,7 @@ fn unexpected() -> StoreError {
     StoreError::Backend { store: NAME, problem: "it answers what was not asked; is it a Redis?".into() }
 }
 
-/// The reply, unless it is an error.
+/// The reply; errors become [`StoreError`]s.
 fn accepted<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
     let Value::ServerError(error) = reply else { return from_redis_value(reply).map_err(|_| unexpected()) };
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
@@ -247,7 +249,7 @@ fn accepted<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
     if let Some(fix) = refused {
         return Err(StoreError::Refused { store: NAME, problem: format!("{text}; {fix}") });
     }
-    // All else costs misses until somebody has mended it.
+    // Everything else costs misses until somebody fixes it.
     let fix = match error.code() {
         "LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" => "it passes",
         "OOM" => "give the server more maxmemory, or an eviction policy such as allkeys-lru",
@@ -259,7 +261,7 @@ fn accepted<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
     Err(StoreError::Backend { store: NAME, problem: format!("{text}; {fix}") })
 }
 
-/// Sends all, then reads a reply for each, with values of at most so many bytes, all of them together.
+/// Sends all commands, then reads a reply for each, with values of at most `max_bytes` bytes in all.
 fn exchange(
     stream: &mut Stream,
     commands: &Pipeline,
@@ -308,7 +310,7 @@ impl Store for Redis {
         Box::pin(async move { self.counted(self.delete_all()) })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         *self.usage.borrow()
     }
 }

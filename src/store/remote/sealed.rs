@@ -1,15 +1,16 @@
-//! What is kept far away, so that whoever can read or write there learns and changes nothing.
+//! Protection of remote values: whoever can read or write the store learns nothing and changes nothing.
 //!
-//! Under a secret a name is the HMAC-SHA-256 of the key, so that nobody can look for the text that he guesses. A value is
-//! `headstart-sealed/1`, the length of its head (u32, little-endian), a nonce of 12 random bytes, the head through AES-256-GCM with
-//! the name and all before it as what it also vouches for, and the rest as it is. The head of a block is all before its KV:
-//! tokens, salt, hidden state, and the digest that covers the KV. With encryption, and of a manifest, it is the whole: the KV of
-//! the first layer tells tokens to whoever has the weights.
+//! With a secret, a name is the HMAC-SHA-256 of the key, so that nobody can look up a guessed text. A value is
+//! `headstart-sealed/1`, the length of its head (u32, little-endian), a nonce of 12 random bytes, the head encrypted
+//! with AES-256-GCM, and the rest in clear. The name and everything before the head are the additional authenticated
+//! data. The head of a block is everything before its KV: tokens, salt, hidden state, and the digest that covers the
+//! KV. With encryption of the KV, and for a manifest, the head is the whole value: the KV of the first layer reveals
+//! tokens to whoever has the weights.
 //!
-//! A store that is trusted keeps names and values as a cache directory does, and may answer with what it likes; only numbers that
-//! are none are refused.
+//! A trusted store keeps names and values as a cache directory does, and its values are accepted as they are, unless
+//! they are infinite or NaN.
 //!
-//! Cost: a copy of what is put and AES over heads, in place; nothing more is copied of what is got.
+//! Cost: a copy of every value that is put, and AES over heads in place. Values that are read are not copied again.
 
 use std::time::Duration;
 
@@ -18,26 +19,27 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use crate::store::blob::{self, Blob};
 use crate::store::manifest::{self, Manifest, is_manifest};
-use crate::store::{Answer, BoxFuture, Bytes, FORGED, Key, Seal, Store, StoreError, Usage};
+use crate::store::{Answer, BoxFuture, Bytes, FORGED, Key, Seal, Store, StoreError, StoreUsage};
 
 const MAGIC: &[u8] = b"headstart-sealed/1";
 const NONCE: usize = 12;
 const TAG: usize = 16;
-/// Before the head.
+/// Bytes before the head.
 const FRONT: usize = MAGIC.len() + 4 + NONCE;
 
-/// Whom a store on another machine is shared with.
+/// Whom a remote store is shared with.
 #[derive(Clone)]
 pub enum Guard {
-    /// Whoever has this secret: others can neither look names up there, nor read tokens and salts, nor put anything into an answer.
+    /// With whoever has this secret. Others can neither look up names, nor read tokens and salts, nor influence an
+    /// answer.
     Secret {
         /// At least 16 bytes that nobody can guess.
         secret: Vec<u8>,
-        /// Hides the KV too. Without, whoever has the weights can compute the tokens from it.
+        /// Whether to encrypt the KV too. Otherwise whoever has the weights can compute the tokens from it.
         encrypt: bool,
     },
-    /// Whoever can reach the store: they may read all that it keeps, and choose what is answered. What was computed behind it is
-    /// no better: keep none of it in a store that is vouched for.
+    /// With whoever can reach the store. They can read everything in it and choose what is answered. KV computed from
+    /// it is no more trustworthy, so keep none of it in a store with a MAC.
     Trust,
 }
 
@@ -77,7 +79,7 @@ impl<S: Store> Sealed<S> {
         keys.iter().map(|key| self.name(key)).collect()
     }
 
-    /// What was put under a name, or its start.
+    /// Opens the value under a name, or its start.
     fn open(&self, name: &Key, value: Bytes) -> Opened {
         match &self.keys {
             Some(keys) => keys.open(name, value),
@@ -89,7 +91,7 @@ impl<S: Store> Sealed<S> {
     async fn opened(&self, name: &Key, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
         let Some(value) = value else { return Ok(None) };
         let opened = match self.open(name, value) {
-            // All of it is hidden, so that no part can be had.
+            // The whole value is encrypted, so no part of it can be decrypted alone.
             Opened::Short => match self.store.get(name).await? {
                 Some(value) => self.open(name, value),
                 None => return Ok(None),
@@ -102,13 +104,13 @@ impl<S: Store> Sealed<S> {
 
 enum Opened {
     Whole(Bytes),
-    /// Longer than what there is of it.
+    /// More bytes are needed.
     Short,
     Forged,
 }
 
 impl Keys {
-    /// `head`: how much of the value is hidden.
+    /// `head` is the number of bytes to encrypt.
     fn seal(&self, name: &Key, value: &[u8], head: usize) -> Bytes {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).expect("the system has random bytes");
@@ -146,8 +148,8 @@ impl Keys {
     }
 }
 
-/// How much of a value says more than KV does. Only a whole block, or a whole manifest, of its name is sent, so that a fault here is
-/// not everyone's.
+/// How many bytes of a value must be encrypted besides the KV. Fails unless the value is an intact block or manifest of
+/// that name, so that a local fault does not spread.
 fn head(store: &'static str, key: &Key, value: &[u8]) -> Result<usize, StoreError> {
     let fault = |problem: String| StoreError::Backend { store, problem };
     if is_manifest(key) {
@@ -156,7 +158,7 @@ fn head(store: &'static str, key: &Key, value: &[u8]) -> Result<usize, StoreErro
     }
     match Blob::parse(value) {
         Ok(blob) if blob.key == *key => Ok(value.len() - blob.kv.len()),
-        Ok(_) => Err(fault("a block was to be sent under the name of another".into())),
+        Ok(_) => Err(fault("a block would have been sent under the name of another".into())),
         Err(reason) => Err(fault(format!("a block was damaged before it was sent: {reason}"))),
     }
 }
@@ -219,7 +221,7 @@ impl<S: Store> Store for Sealed<S> {
         Box::pin(async move { self.store.touch(&self.names(keys)).await })
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> StoreUsage {
         self.store.usage()
     }
 

@@ -1,4 +1,4 @@
-//! A TCP connection, plain or through TLS, of which a whole call has one deadline, however slowly the other side goes on.
+//! A TCP connection, plain or through TLS. A whole call has one deadline, however slowly the other side proceeds.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -14,7 +14,7 @@ pub(crate) enum Stream {
     Tls(Box<StreamOwned<ClientConnection, Bounded>>),
 }
 
-/// A socket until a moment.
+/// A socket with a deadline.
 pub(crate) struct Bounded {
     socket: TcpStream,
     until: Instant,
@@ -28,15 +28,15 @@ impl Stream {
         let Some(config) = tls else { return Ok(Self::Plain(bounded)) };
         let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
         let mut session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
-        // Told before the caller gives up. No call fails that had the time: with TLS 1.2 the handshake is two of three
-        // round trips that are left.
+        // The limit is below the caller's, so that the reason is known before the caller gives up. No call with enough
+        // time fails: with TLS 1.2 the handshake takes two of the three remaining round trips.
         bounded.until -= until.saturating_duration_since(Instant::now()) / 4;
         session.complete_io(&mut bounded).map_err(unfinished)?;
         bounded.until = until;
         Ok(Self::Tls(Box::new(StreamOwned::new(session, bounded))))
     }
 
-    /// The deadline of the call that begins.
+    /// Sets the deadline of the next call.
     pub(crate) fn allow(&mut self, until: Instant) {
         match self {
             Self::Plain(bounded) => bounded.until = until,
@@ -60,9 +60,10 @@ fn connect(host: &str, port: u16, until: Instant) -> io::Result<TcpStream> {
     Err(problem)
 }
 
-/// What does not speak TLS may close the connection, or wait: to a Redis the handshake begins a command without an end.
+/// A server that does not speak TLS may close the connection or wait: to a Redis, the handshake looks like an
+/// unfinished command.
 fn unfinished(error: io::Error) -> io::Error {
-    // What rustls says of what it read.
+    // The error that rustls found.
     if error.kind() == ErrorKind::InvalidData {
         return error;
     }
@@ -132,7 +133,7 @@ pub(crate) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, S
     if found.is_empty() { Err(fault("it holds none".into())) } else { Ok(found) }
 }
 
-/// Trusts the certificates of `ca`, or the public ones.
+/// A TLS configuration that trusts the certificates of `ca`, or the public ones.
 pub(crate) fn tls(ca: Option<&str>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     match ca {
@@ -149,7 +150,7 @@ pub(crate) fn tls(ca: Option<&str>) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
-/// What is wrong with the certificate, or with what the other side speaks, where that is the problem.
+/// Explains the error if the cause is the certificate or the protocol.
 pub(crate) fn tls_problem(error: &io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidMessage(_) => Some("it does not speak TLS; write the URL without the s".into()),
