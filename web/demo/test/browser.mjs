@@ -74,7 +74,7 @@ export async function openPage(context, url) {
 
 export const openModel = async (page, name = "tiny-chat.gguf") => {
   await page.getByLabel("Address of a GGUF file").fill(name);
-  await page.getByRole("button", { name: "Download" }).click();
+  await page.getByRole("button", { name: "Download", exact: true }).click();
 };
 
 export const ask = async (page, text) => {

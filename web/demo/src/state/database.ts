@@ -21,12 +21,13 @@ export class Database {
     return settled<Conversation | undefined>((await this.#store("readonly")).get(id));
   }
 
-  async put(conversation: Conversation): Promise<void> {
-    await settled((await this.#store("readwrite")).put(conversation));
-  }
-
-  async remove(id: string): Promise<void> {
-    await settled((await this.#store("readwrite")).delete(id));
+  /** Keeps what `change` makes of what is kept, with nobody's write in between. Without a result nothing is kept. */
+  async change(id: string, change: (kept: Conversation | undefined) => Conversation | undefined): Promise<Conversation | undefined> {
+    const store = await this.#store("readwrite");
+    const next = change(await settled<Conversation | undefined>(store.get(id)));
+    if (next) await settled(store.put(next));
+    else await settled(store.delete(id));
+    return next;
   }
 
   async #store(mode: IDBTransactionMode): Promise<IDBObjectStore> {

@@ -4,3 +4,6 @@ export function focusOn(): void {
   const place = (touch && document.querySelector<HTMLElement>(".transcript")) || document.getElementById("composer");
   place?.focus();
 }
+
+/** The id of the button that opens a question for editing. */
+export const editButton = (question: string): string => `edit-${question}`;

@@ -3,6 +3,8 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
 import type { Source } from "../state/model";
+import { absolute } from "../text/name";
+import { GivenUpDownload, OtherDownloads } from "./begun";
 import { focusOn } from "./focus";
 import { Icon } from "./icons";
 import { Offers } from "./offers";
@@ -10,12 +12,14 @@ import { Offers } from "./offers";
 export function OpenModel() {
   const app = useApp();
   const instead = app.model.headstart !== null;
+  const givenUp = app.model.givenUp.value;
+  const downloads = [...app.tabs.others.value.keys()].join();
   const last = () => new URLSearchParams(location.search).get("model") ?? app.settings.choices.value.model ?? "";
-  const [address, setAddress] = useState(() => (instead ? "" : last()));
+  const [address, setAddress] = useState(() => givenUp?.source.url ?? (instead ? "" : last()));
   const field = useId();
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    if (instead) heading.current?.focus();
+    if (instead || givenUp) heading.current?.focus();
   }, [instead]);
   const open = (source: Source) => {
     app.choosing.value = false;
@@ -35,7 +39,13 @@ export function OpenModel() {
           ? "The present one answers until the other is ready."
           : "It runs in this page, on your graphics card. Nothing you write leaves this machine, and the weights are kept in this browser for the next visit."}
       </p>
-      <Offers onChoose={({ url, packs }) => open({ kind: "url", url, ...(packs ? { packs } : {}) })} />
+      {givenUp && <GivenUpDownload download={givenUp} onResume={() => open(givenUp.source)} />}
+      <OtherDownloads onOpen={(url) => open({ kind: "url", url })} />
+      <Offers
+        without={givenUp?.progress?.loaded ? absolute(givenUp.source.url) : null}
+        when={`${givenUp?.source.url} ${downloads}`}
+        onChoose={({ url, packs }) => open({ kind: "url", url, ...(packs ? { packs } : {}) })}
+      />
       <form
         class="row"
         onSubmit={(event) => {
@@ -74,7 +84,8 @@ export function OpenModel() {
           aria-label="Choose a model file"
           onChange={(event) => {
             const files = [...(event.currentTarget.files ?? [])];
-            if (files.length > 0) open({ kind: "files", files });
+            event.currentTarget.value = "";
+            if (files.length > 0) void app.take(files);
           }}
         />
       </label>

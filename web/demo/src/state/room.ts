@@ -1,0 +1,89 @@
+// How a conversation that is too long for a model's context is made to fit: without its oldest turns, or with less of its longest
+// message. Costs: a rendered prompt for each halving of the turns, or for each cut.
+
+import type { HeadstartInterface, RenderedPrompt } from "headstart";
+import { compose, type Overflow, type Prompt, prompt, readTurns, textRead, type Turn } from "./conversation";
+
+/** Fewer tokens of a message than these are not worth reading. */
+const LEAST = 16;
+
+export class Room {
+  readonly #headstart: Pick<HeadstartInterface, "renderPrompt" | "context">;
+  readonly #system: string;
+  /** Tokens that a prompt is made to have at most. */
+  readonly #limit: number;
+
+  /** `answer`: tokens to leave for the answer; at most a fourth of the context is. */
+  constructor(headstart: Pick<HeadstartInterface, "renderPrompt" | "context">, system: string, answer: number) {
+    this.#headstart = headstart;
+    this.#system = system;
+    this.#limit = headstart.context - Math.max(1, Math.min(answer, Math.floor(headstart.context / 4)));
+  }
+
+  /** What of these turns is too long, and what would help. `made` and `rendered` are their prompt. */
+  async overflow(turns: readonly Turn[], made: Prompt, rendered: RenderedPrompt): Promise<Overflow> {
+    const { turn, tokens } = longest(made, rendered);
+    const over = rendered.tokens.length - this.#limit;
+    const leave = await this.#turnsToLeave(turns);
+    const shorten = turn !== null && over > 0 && tokens - over >= LEAST;
+    return { tokens: rendered.tokens.length, context: this.#headstart.context, longest: { turn: turn?.id ?? null, tokens }, leave, shorten };
+  }
+
+  /** The turns, of which a prompt leaves out as many of the oldest ones as do not fit; null where that is not enough. */
+  async withoutOldest(turns: readonly Turn[]): Promise<readonly Turn[] | null> {
+    const leave = await this.#turnsToLeave(turns);
+    return leave === null ? null : turns.map((turn, index) => (index < leave ? { ...turn, read: 0 } : turn));
+  }
+
+  /** The turns, of which a prompt has the beginning of the longest message only; null where nothing to speak of would be left of it. */
+  async shortened(turns: readonly Turn[]): Promise<readonly Turn[] | null> {
+    const made = compose(this.#system, turns);
+    const rendered = await this.#headstart.renderPrompt(made.messages);
+    const { turn: long, tokens } = longest(made, rendered);
+    if (!long) return null;
+    const text = textRead(long);
+    for (let [over, found] = [rendered.tokens.length - this.#limit, turns]; ; ) {
+      if (over <= 0) return found;
+      const read = wordEnd(text, Math.floor((text.length * (tokens - over)) / tokens));
+      if (tokens - over < LEAST || read <= 0) return null;
+      found = turns.map((turn) => (turn === long ? { ...turn, read } : turn));
+      const still = (await this.#count(found)) - this.#limit;
+      if (still <= 0) return found;
+      over += still;
+    }
+  }
+
+  async #count(turns: readonly Turn[]): Promise<number> {
+    return (await this.#headstart.renderPrompt(prompt(this.#system, turns))).tokens.length;
+  }
+
+  /** How many of the oldest turns have to go, so that the rest begins with a question and fits; null where the last question does not. */
+  async #turnsToLeave(turns: readonly Turn[]): Promise<number | null> {
+    const read = new Set(readTurns(turns));
+    const starts = turns.flatMap((turn, index) => (turn.role === "user" && index > 0 && read.has(turn) ? [index] : []));
+    const fits = async (start: number) => (await this.#count(turns.slice(start))) <= this.#limit;
+    if (starts.length === 0 || !(await fits(starts.at(-1)!))) return null;
+    let [low, high] = [0, starts.length - 1];
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (await fits(starts[middle]!)) high = middle;
+      else low = middle + 1;
+    }
+    return starts[low]!;
+  }
+}
+
+/** The message with the most tokens, by its turn; null for the system prompt. */
+function longest(made: Prompt, { message }: RenderedPrompt): { turn: Turn | null; tokens: number } {
+  const sizes = made.messages.map(() => 0);
+  for (const index of message) if (index >= 0) sizes[index]! += 1;
+  const tokens = Math.max(0, ...sizes);
+  return { turn: made.turns[sizes.indexOf(tokens)] ?? null, tokens };
+}
+
+/** Where the last word before `length` ends; at `length` where there is no white space near. Never within a character. */
+function wordEnd(text: string, length: number): number {
+  const near = /\s\S*$/.exec(text.slice(Math.max(0, length - 40), length));
+  const end = near ? length - near[0].length : length;
+  return /[\uD800-\uDBFF]/.test(text[end - 1] ?? "") ? end - 1 : end;
+}
