@@ -1,7 +1,7 @@
 // Opening a model: from an address, a chosen file or a dropped one; how far it is; what went wrong and the ways on.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { answered, ask, openModel, openPage } from "./browser.mjs";
+import { answered, ask, drop, openModel, openPage } from "./browser.mjs";
 import { ready, start } from "./double.mjs";
 
 const double = start({ before, after });
@@ -11,16 +11,6 @@ const { visit } = double;
 const SHARDS = [1, 2].map((number) => ({ name: `chosen-0000${number}-of-00002.gguf`, mimeType: "application/octet-stream", buffer: Buffer.from("GGUF and so on") }));
 const welcome = (page) => page.getByRole("heading", { name: "What would you like to ask?" });
 const opened = (page) => page.locator(".lamp.good").waitFor();
-const drop = (page, name, text = "GGUF and so on") =>
-  page.evaluate(
-    ([name, text]) => {
-      const data = new DataTransfer();
-      data.items.add(new File([text], name));
-      document.body.dispatchEvent(new DragEvent("dragover", { bubbles: true, cancelable: true, dataTransfer: data }));
-      document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data }));
-    },
-    [name, text],
-  );
 
 describe("a model", () => {
   test("is downloaded, uploaded and compiled with its progress shown, and can be given up", () =>
@@ -44,6 +34,7 @@ describe("a model", () => {
       const bar = (tab) => tab.getByRole("progressbar").first().evaluate(({ value }) => value);
       await page.getByRole("heading", { name: "Open a model" }).waitFor();
       const { page: other, faults } = await openPage(context, double.server.page);
+      await page.bringToFront();
       await openModel(page, "crawl.gguf");
       await other.getByText("Another tab downloads crawl.gguf").waitFor();
       await page.getByText(/^\d+\.\d of 93\.8 MiB · \d+\.\d MiB\/s · (a few seconds|\d+ (s|min|h)) left$/).waitFor();
@@ -58,7 +49,7 @@ describe("a model", () => {
       await page.waitForFunction(() => document.querySelector("progress")?.value > 0);
       assert.ok((await bar(page)) >= reached, "from where it was");
 
-      await other.getByRole("button", { name: "Open it here too" }).click();
+      await other.getByRole("button", { name: "Open it here too" }).click({ force: true });
       await other.getByRole("heading", { name: "Another tab downloads this model" }).waitFor();
       assert.ok((await bar(other)) >= reached);
       await page.evaluate(() => (globalThis.hurry = true));

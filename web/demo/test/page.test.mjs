@@ -266,6 +266,8 @@ describe("conversations", () => {
     visit(async (page, context) => {
       // Another tab shows a change once it is kept.
       const { page: other } = await openPage(context, double.server.page);
+      // A browser draws the tab in front, and a click waits for what is drawn.
+      await page.bringToFront();
       await ready(page);
       await ask(page, "short and first");
       await answered(page, 1);
@@ -281,7 +283,7 @@ describe("conversations", () => {
       assert.equal(await page.getByRole("heading", { level: 1 }).textContent(), "Renamed");
       assert.match(await answers(page).first().textContent(), /Yes\./);
       await page.locator(".lamp.good").waitFor();
-      await other.getByRole("button", { name: "Renamed", exact: true }).click();
+      await other.getByRole("button", { name: "Renamed", exact: true }).click({ force: true });
       await page.getByRole("button", { name: "Delete Renamed" }).click();
       assert.equal(await page.locator(".conversation").count(), 1);
       await other.getByText("Another tab deleted “Renamed”.").waitFor();
@@ -315,7 +317,7 @@ describe("conversations", () => {
       assert.ok(await other.getByRole("button", { name: "Answer again" }).first().isDisabled());
       await ask(other, "What did I ask?");
       await answers(other).getByText("Waiting for the answer that another tab writes").waitFor();
-      await stopButton(page).click();
+      await stopButton(page).click({ force: true });
       await answered(other, 3);
       assert.match(await answers(other).last().locator(".prose").textContent(), /^short, from the first tab \| Read this until I stop you\s+What did I ask\?\s*$/);
       await answered(page, 3);
@@ -337,10 +339,15 @@ describe("conversations", () => {
         await ask(other, "What did I ask?");
         await answered(other, 3);
         assert.equal(await answers(other).last().locator(".prose").textContent(), "short one | short two | What did I ask?\n");
-        await ask(page, "short three");
-        await answered(page, 4);
-        await other.reload();
-        assert.deepEqual(await other.locator(".said").allTextContents(), ["short one", "short two", "What did I ask?", "short three"]);
+        await ask(page, "something long");
+        await answers(page).last().getByText("Paragraph 1").waitFor();
+        await ask(other, "What was said?");
+        await answers(page).last().getByText("Paragraph 3").waitFor();
+        await stopButton(page).click({ force: true });
+        await answered(other, 5);
+        assert.match(await answers(other).last().locator(".prose").textContent(), /What did I ask\? \|.*\| something long \| Paragraph 1 .*Paragraph 3/s);
+        await page.reload();
+        assert.deepEqual(await page.locator(".said").allTextContents(), ["short one", "short two", "What did I ask?", "something long", "What was said?"]);
       },
       { before: () => (globalThis.BroadcastChannel = class { postMessage() {} }) },
     ));
@@ -350,7 +357,16 @@ describe("conversations", () => {
       await ready(page);
       await ask(page, "something long");
       await answers(page).getByText("Paragraph 6").waitFor();
-      // The browser tells of scrolling when the conversation is gone.
+      // The browser tells of scrolling when the answer is longer again.
+      await page.evaluate(() => {
+        document.querySelector(".turns").style.paddingBottom = "400px";
+        document.querySelector(".transcript").dispatchEvent(new Event("scroll"));
+      });
+      await page.waitForFunction(() => {
+        const { scrollHeight, scrollTop, clientHeight } = document.querySelector(".transcript");
+        return scrollHeight - scrollTop - clientHeight < 2;
+      });
+      // And when the conversation is gone.
       const before = await page.evaluate(() => {
         const before = document.querySelector(".transcript").scrollTop;
         document.querySelector(".transcript").scrollTop = 0;

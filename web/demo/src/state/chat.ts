@@ -123,7 +123,7 @@ export class Chat {
         this.stop();
         this.library.setTurns(open.id, before);
       };
-      this.notices.show({ text: `${removed} later messages were removed.`, action: { label: "Undo", run } });
+      this.notices.show({ text: `${removed} later messages were removed.`, action: { label: "Undo", run }, beside: open.id });
     }
     this.#begin(open.id, turns);
   }

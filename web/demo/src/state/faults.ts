@@ -100,7 +100,7 @@ const KNOWN: Record<string, Known> = {
   },
   bad_request: {
     title: "This could not be asked",
-    text: "The conversation may be longer than the model’s context, or its chat template refuses the order of messages.",
+    text: "The model’s chat template refuses these messages, or a setting does not suit it. Change the settings, edit an earlier message, or begin a new conversation.",
     remedies: ["settings"],
   },
   changed: {

@@ -136,7 +136,7 @@ export class Model {
   cancel(): void {
     const state = this.next.value ?? this.phase.value;
     if ((state.name === "loading" || state.name === "failed") && state.source?.kind === "url") {
-      const progress = state.name === "loading" && state.progress?.stage === "download" ? state.progress : null;
+      const progress = state.name === "loading" && state.progress?.stage === "download" && !state.kept ? state.progress : null;
       this.givenUp.value = { source: state.source, progress };
     }
     this.#loading?.abort();

@@ -6,6 +6,8 @@ import { signal } from "@preact/signals";
 export interface Notice {
   text: string;
   action?: { label: string; run(): void };
+  /** Only beside this conversation. */
+  beside?: string;
   /** Until it is dismissed, or another one comes: for what a person may have looked away from. */
   stays?: boolean;
 }

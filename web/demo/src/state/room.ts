@@ -22,35 +22,50 @@ export class Room {
 
   /** What of these turns is too long, and what would help. `made` and `rendered` are their prompt. */
   async overflow(turns: readonly Turn[], made: Prompt, rendered: RenderedPrompt): Promise<Overflow> {
-    const { turn, tokens } = longest(made, rendered);
-    const over = rendered.tokens.length - this.#limit;
-    const leave = await this.#turnsToLeave(turns);
-    const shorten = turn !== null && over > 0 && tokens - over >= LEAST;
-    return { tokens: rendered.tokens.length, context: this.#headstart.context, longest: { turn: turn?.id ?? null, tokens }, leave, shorten };
+    const { turn, tokens, others } = longest(made, rendered);
+    const total = rendered.tokens.length;
+    const isLast = turn !== null && turn === turns.at(-1);
+    const shorten = turn !== null && total > this.#limit && (this.#limit - (total - tokens) >= this.#least(isLast) || (isLast && this.#limit - (total - tokens - others) >= LEAST));
+    const leave = isLast && tokens > this.#limit ? null : await this.#turnsToLeave(turns);
+    return { tokens: total, context: this.#headstart.context, longest: { turn: turn?.id ?? null, tokens }, leave, shorten };
   }
 
   /** The turns, of which a prompt leaves out as many of the oldest ones as do not fit; null where that is not enough. */
   async withoutOldest(turns: readonly Turn[]): Promise<readonly Turn[] | null> {
     const leave = await this.#turnsToLeave(turns);
-    return leave === null ? null : turns.map((turn, index) => (index < leave ? { ...turn, read: 0 } : turn));
+    return leave === null ? null : without(turns, leave);
   }
 
-  /** The turns, of which a prompt has the beginning of the longest message only; null where nothing to speak of would be left of it. */
+  /**
+   * The turns, of which a prompt has the beginning of the longest message only, and, where little of the last question would be
+   * left, none before it; null where that is not enough.
+   */
   async shortened(turns: readonly Turn[]): Promise<readonly Turn[] | null> {
     const made = compose(this.#system, turns);
     const rendered = await this.#headstart.renderPrompt(made.messages);
-    const { turn: long, tokens } = longest(made, rendered);
-    if (!long) return null;
+    const { turn, tokens } = longest(made, rendered);
+    if (!turn) return null;
+    const isLast = turn === turns.at(-1);
+    const some = await this.#cut(turns, turn, tokens, this.#least(isLast));
+    return some ?? (isLast ? this.#cut(without(turns, turns.length - 1), turn, tokens, LEAST) : null);
+  }
+
+  /** Tokens of the longest message that are worth reading: of a question, more than a few. */
+  #least(isLast: boolean): number {
+    return isLast ? Math.max(LEAST, Math.floor(this.#limit / 4)) : LEAST;
+  }
+
+  /** Reads less of one turn, which has so many `tokens`, until all fits; null where fewer than `least` of them would. */
+  async #cut(turns: readonly Turn[], long: Turn, tokens: number, least: number): Promise<readonly Turn[] | null> {
     const text = textRead(long);
-    for (let [over, found] = [rendered.tokens.length - this.#limit, turns]; ; ) {
-      if (over <= 0) return found;
+    let [over, found] = [(await this.#count(turns)) - this.#limit, turns];
+    for (let still = over; still > 0; over += still) {
       const read = wordEnd(text, Math.floor((text.length * (tokens - over)) / tokens));
-      if (tokens - over < LEAST || read <= 0) return null;
+      if (tokens - over < least || read <= 0) return null;
       found = turns.map((turn) => (turn === long ? { ...turn, read } : turn));
-      const still = (await this.#count(found)) - this.#limit;
-      if (still <= 0) return found;
-      over += still;
+      still = (await this.#count(found)) - this.#limit;
     }
+    return found;
   }
 
   async #count(turns: readonly Turn[]): Promise<number> {
@@ -73,12 +88,16 @@ export class Room {
   }
 }
 
-/** The message with the most tokens, by its turn; null for the system prompt. */
-function longest(made: Prompt, { message }: RenderedPrompt): { turn: Turn | null; tokens: number } {
+const without = (turns: readonly Turn[], leave: number): Turn[] => turns.map((turn, index) => (index < leave ? { ...turn, read: 0 } : turn));
+
+/** The message with the most tokens, by its turn, or null for the system prompt; and the tokens of all other messages of turns. */
+function longest(made: Prompt, { message }: RenderedPrompt): { turn: Turn | null; tokens: number; others: number } {
   const sizes = made.messages.map(() => 0);
   for (const index of message) if (index >= 0) sizes[index]! += 1;
   const tokens = Math.max(0, ...sizes);
-  return { turn: made.turns[sizes.indexOf(tokens)] ?? null, tokens };
+  const at = sizes.indexOf(tokens);
+  const others = sizes.reduce((sum, size, index) => sum + (index === at || !made.turns[index] ? 0 : size), 0);
+  return { turn: made.turns[at] ?? null, tokens, others };
 }
 
 /** Where the last word before `length` ends; at `length` where there is no white space near. Never within a character. */

@@ -8,6 +8,9 @@ import type { Progress } from "headstart";
 /** What others are told of: an answer that is being written, by its id, or a model that is being fetched, by its address. */
 export type Doing = `answer ${string}` | `model ${string}`;
 
+export const isModel = (doing: Doing): boolean => doing.startsWith("model ");
+export const addressOf = (doing: Doing): string => doing.slice("model ".length);
+
 /** How far it is, where that can be told. */
 export interface Word {
   progress?: Progress;

@@ -77,7 +77,7 @@ export const AnswerTurn = memo(function AnswerTurn({ answer, turns, index, live,
         </div>
       )}
       <ReadInPart turn={answer} />
-      {!grows && (
+      {!grows && answer.end !== "refused" && (
         <div class="foot">
           {answer.account ? (
             <AccountPanel account={answer.account} before={before}>

@@ -4,7 +4,7 @@ import { clearWeights } from "headstart/worker";
 import { useApp } from "../state/app";
 import { faultOf } from "../state/faults";
 import type { GivenUp } from "../state/model";
-import type { Doing } from "../state/tabs";
+import { addressOf, isModel } from "../state/tabs";
 import { absolute, fileName } from "../text/name";
 import { share, size } from "../text/size";
 
@@ -41,14 +41,12 @@ export function GivenUpDownload({ download, onResume }: { download: GivenUp; onR
   );
 }
 
-const isModel = (doing: Doing) => doing.startsWith("model ");
-
 /** Models that other tabs fetch, each with how far it is. */
 export function OtherDownloads({ onOpen }: { onOpen(url: string): void }) {
   const { others } = useApp().tabs;
   const found = [...others.value].filter(([doing, { progress }]) => isModel(doing) && progress?.stage === "download");
   return found.map(([doing, { progress }]) => {
-    const url = doing.slice("model ".length);
+    const url = addressOf(doing);
     const { loaded, total } = progress!;
     return (
       <section key={url} class="begun" aria-label="Download in another tab">

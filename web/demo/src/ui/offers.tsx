@@ -14,8 +14,8 @@ const LICENSES: Record<string, string> = { "apache-2.0": "Apache 2.0", mit: "MIT
 const CHECKED = { run: "tested", "base run": "base model tested", "not run": "untested" } as const;
 const HERE = { kept: "Kept in this browser", begun: "Download begun" } as const;
 
-/** `without`: an address that is offered in another way. `when` it changes, what this browser keeps has changed. */
-export function Offers({ onChoose, without, when }: { onChoose(offer: Offer): void; without: string | null; when: unknown }) {
+/** `without`: addresses that are offered in another way. `when` it changes, what this browser keeps has changed. */
+export function Offers({ onChoose, without, when }: { onChoose(offer: Offer): void; without: readonly string[]; when: unknown }) {
   const [found, setFound] = useState<readonly Offer[]>([]);
   const [here, setHere] = useState<Device>({});
   const [all, setAll] = useState(false);
@@ -27,7 +27,7 @@ export function Offers({ onChoose, without, when }: { onChoose(offer: Offer): vo
       gone = true;
     };
   }, [when]);
-  const others = found.filter(({ url }) => absolute(url) !== without);
+  const others = found.filter(({ url }) => !without.includes(absolute(url)));
   if (others.length === 0) return null;
   const shown = all ? others : others.slice(0, FIRST);
   return (

@@ -4,6 +4,7 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
 import type { Source } from "../state/model";
 import { absolute } from "../text/name";
+import { addressOf, isModel } from "../state/tabs";
 import { GivenUpDownload, OtherDownloads } from "./begun";
 import { focusOn } from "./focus";
 import { Icon } from "./icons";
@@ -13,7 +14,8 @@ export function OpenModel() {
   const app = useApp();
   const instead = app.model.headstart !== null;
   const givenUp = app.model.givenUp.value;
-  const downloads = [...app.tabs.others.value.keys()].join();
+  const elsewhere = [...app.tabs.others.value.keys()].filter(isModel).map(addressOf);
+  const shown = givenUp?.progress?.loaded ? [absolute(givenUp.source.url), ...elsewhere] : elsewhere;
   const last = () => new URLSearchParams(location.search).get("model") ?? app.settings.choices.value.model ?? "";
   const [address, setAddress] = useState(() => givenUp?.source.url ?? (instead ? "" : last()));
   const field = useId();
@@ -42,8 +44,8 @@ export function OpenModel() {
       {givenUp && <GivenUpDownload download={givenUp} onResume={() => open(givenUp.source)} />}
       <OtherDownloads onOpen={(url) => open({ kind: "url", url })} />
       <Offers
-        without={givenUp?.progress?.loaded ? absolute(givenUp.source.url) : null}
-        when={`${givenUp?.source.url} ${downloads}`}
+        without={shown}
+        when={shown.join(" ")}
         onChoose={({ url, packs }) => open({ kind: "url", url, ...(packs ? { packs } : {}) })}
       />
       <form

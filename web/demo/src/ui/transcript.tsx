@@ -17,15 +17,17 @@ export function Transcript({ conversation }: { conversation: Conversation }) {
   const box = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLOListElement>(null);
   const follows = useRef(true);
+  const top = useRef(0);
   const [away, setAway] = useState(false);
   const live = chat.live.value?.conversation === conversation.id ? chat.live.value : null;
 
   const toEnd = () => box.current?.scrollTo({ top: box.current.scrollHeight });
-  // A browser tells of scrolling in its next frame, when the conversation may be gone.
+  // A browser tells of scrolling in its next frame, when the conversation may be gone, or longer: that is no scrolling away.
   const look = () => {
     if (!box.current) return;
     const { scrollHeight, scrollTop, clientHeight } = box.current;
-    follows.current = scrollHeight - scrollTop - clientHeight < NEAR;
+    follows.current = scrollHeight - scrollTop - clientHeight < NEAR || (follows.current && scrollTop >= top.current);
+    top.current = scrollTop;
     setAway(!follows.current);
   };
   useEffect(() => {
@@ -33,7 +35,7 @@ export function Transcript({ conversation }: { conversation: Conversation }) {
   });
   useEffect(() => {
     const watch = new ResizeObserver(() => (follows.current ? toEnd() : look()));
-    if (list.current) watch.observe(list.current);
+    for (const { current } of [box, list]) if (current) watch.observe(current);
     return () => watch.disconnect();
   }, []);
   // What a person sends is shown, wherever they were reading.

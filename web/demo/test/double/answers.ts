@@ -91,6 +91,7 @@ const three = 3;
 It is three.`;
 
 export function answerTo(question: string, messages: readonly ChatMessage[]): string {
+  if (/what was said/i.test(question)) return messages.map(({ content }) => String(content)).join(" | ");
   if (/what did I ask/i.test(question)) return messages.flatMap(({ role, content }) => (role === "user" ? [String(content)] : [])).join(" | ");
   if (/think.*formula/i.test(question)) return `${THOUGHT}\n\n${FORMULAS}`;
   if (/formula/i.test(question)) return FORMULAS;
