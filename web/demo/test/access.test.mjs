@@ -1,4 +1,4 @@
-// The page for everyone: axe in every state and both themes, no sideways scrolling on a narrow phone, the drawer's focus.
+// The page for everyone: axe in every state, in both themes and on a phone, no sideways scrolling, the drawer's focus.
 // With SHOTS=folder it leaves a picture of each state.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -16,23 +16,50 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 /** What a model writes decides about these, and the page shows it as it is. */
 const CONTENT = { "heading-order": { enabled: false }, "empty-table-header": { enabled: false } };
 
-/** Rules of the page as it is, of its colours in another theme, and none where it is only narrower. */
 const ALL = { runOnly: TAGS, rules: CONTENT };
 const COLOURS = { runOnly: ["color-contrast"] };
 
-/** Looks at a page in each state that it is brought to. Not only serious findings are faults: minor ones too. */
-const inspector = (tour, rules) => async (page, state) => {
-  if (SHOTS) await page.screenshot({ path: `${SHOTS}/${tour}-${state.replaceAll(" ", "-")}.png` });
-  if (rules) {
-    // Run in the page's own world by the debugger, which the page's policy does not bind.
-    if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(AXE);
-    const found = await page.evaluate((rules) => axe.run(document, { ...rules, resultTypes: ["violations"] }), rules);
-    const told = found.violations.map(({ id, impact, nodes }) => `${state}: ${impact} ${id}: ${nodes.map(({ target }) => target).join(" ")}`);
-    assert.deepEqual(told, []);
-  }
+/** Not only serious findings are faults: minor ones too. */
+async function accessible(page, state, rules) {
+  // Run in the page's own world by the debugger, which the page's policy does not bind.
+  if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(AXE);
+  const found = await page.evaluate((rules) => axe.run(document, { ...rules, resultTypes: ["violations"] }), rules);
+  const told = found.violations.map(({ id, impact, nodes }) => `${state}: ${impact} ${id}: ${nodes.map(({ target }) => target).join(" ")}`);
+  assert.deepEqual(told, []);
+}
+
+async function fits(page, state) {
   const [wide, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(wide <= window, `${state}: ${wide} pixels in a window of ${window}`);
+}
+
+const picture = async (page, name) => {
+  if (SHOTS) await page.screenshot({ path: `${SHOTS}/${name.replaceAll(" ", "-")}.png` });
 };
+
+/** A state in both themes. */
+async function checkWide(page, state) {
+  await picture(page, `light ${state}`);
+  await accessible(page, state, ALL);
+  await fits(page, state);
+  await page.emulateMedia({ colorScheme: "dark" });
+  await picture(page, `dark ${state}`);
+  await accessible(page, `${state}, dark`, COLOURS);
+  await page.emulateMedia({ colorScheme: "light" });
+}
+
+/** A state on a phone, and on the narrowest, which is what a zoom of 400 % leaves. */
+async function checkPhone(page, state) {
+  await picture(page, `phone ${state}`);
+  await accessible(page, state, ALL);
+  await fits(page, state);
+  await page.setViewportSize({ width: 320, height: 640 });
+  await fits(page, `${state}, at 320 pixels`);
+  await picture(page, `narrow ${state}`);
+  await page.setViewportSize(PHONE);
+}
+
+const PHONE = { width: 360, height: 700 };
 
 /** Each state a person can meet while there is no model, one after another. */
 async function openingTour(page, context, check) {
@@ -156,15 +183,10 @@ async function tooLongTour(page, check, narrow) {
   await check(page, "left out and read in part");
 }
 
-for (const [colorScheme, rules] of [["light", ALL], ["dark", COLOURS]]) {
-  test(`every state, ${colorScheme}`, () => visit((page, context) => tour(page, context, inspector(colorScheme, rules), false), { colorScheme }));
-}
+test("every state, light and dark", () => visit((page, context) => tour(page, context, checkWide, false), { colorScheme: "light" }));
 
-test("every state on a phone of 360 pixels", () =>
-  visit((page, context) => tour(page, context, inspector("phone", ALL), true), { colorScheme: "dark", viewport: { width: 360, height: 700 }, hasTouch: true, isMobile: true }));
-
-test("every state at 320 pixels, as at a zoom of 400 %", () =>
-  visit((page, context) => tour(page, context, inspector("narrow", null), true), { viewport: { width: 320, height: 640 } }));
+test("every state on a phone", () =>
+  visit((page, context) => tour(page, context, checkPhone, true), { colorScheme: "dark", viewport: PHONE, hasTouch: true, isMobile: true }));
 
 test("everything can be reached with the keyboard, and shows where the focus is", () =>
   visit(async (page) => {

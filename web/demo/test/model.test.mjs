@@ -59,10 +59,11 @@ describe("a model", () => {
 
   test("can be written to before it is there", () =>
     visit(async (page) => {
-      await openModel(page, "slow.gguf");
+      await openModel(page, "crawl.gguf");
       await page.getByLabel("Message", { exact: true }).fill("short");
       await page.keyboard.press("Enter");
       assert.equal(await page.locator(".question").count(), 0);
+      await page.evaluate(() => (globalThis.hurry = true));
       await opened(page);
       assert.equal(await page.getByLabel("Message", { exact: true }).inputValue(), "short");
       await page.keyboard.press("Enter");

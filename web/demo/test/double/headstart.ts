@@ -50,7 +50,7 @@ export class Headstart {
 
   static async create(options: CreateOptions): Promise<HeadstartInterface> {
     const name = nameOf(options.model);
-    const tick = /slow/.test(name) ? 60 : 2;
+    const tick = /slow/.test(name) ? 40 : 2;
     const address = options.model instanceof URL && options.weights?.persist !== false ? options.model.href : null;
     // One tab downloads, the others wait.
     const lock = { ...(options.signal && { signal: options.signal }) };
