@@ -206,7 +206,7 @@ describe("a model", () => {
 describe("what goes wrong with a model", () => {
   const TABLE = [
     ["missing", "The server did not give the model", /no file at this address \(404\)/, ["Try again", "Choose another model"]],
-    ["broken", "This is not a model that can be opened", /GGUF/, ["Choose another model"]],
+    ["broken%", "This is not a model that can be opened", /GGUF/, ["Choose another model"]],
     ["cut", "The download broke off", /goes on from there/, ["Try again", "Choose another model"]],
     ["huge", "The graphics card ran out of memory", /could not give 2,048 MiB/, ["Open with 1,024 tokens of context", "Choose another model"]],
     ["quota", "There is not enough space to keep the model", /20 MiB more, and 94 MiB are needed/, ["Open without keeping a copy", "Cache and space"]],

@@ -200,6 +200,7 @@ describe("answers", () => {
       assert.match(await answers(page).last().locator(".prose").textContent(), /^short B .*short C .*What did I ask\?\n$/s, "without the oldest");
       await page.getByRole("button", { name: "Read them again" }).click();
       assert.equal(await page.locator(".left-out").count(), 0);
+      await page.waitForFunction(() => document.activeElement.id === "composer");
       assert.equal(await page.locator(".unread").count(), 0);
 
       await page.getByRole("button", { name: "New conversation" }).click();

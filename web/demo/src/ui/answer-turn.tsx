@@ -77,7 +77,7 @@ export const AnswerTurn = memo(function AnswerTurn({ answer, turns, index, live,
         </div>
       )}
       <ReadInPart turn={answer} />
-      {!grows && answer.end !== "refused" && (
+      {!grows && (
         <div class="foot">
           {answer.account ? (
             <AccountPanel account={answer.account} before={before}>
