@@ -91,6 +91,8 @@ async function openingTour(page, context, check) {
   await page.getByRole("button", { name: "Cancel" }).click();
   await page.getByText(/are here$/).waitFor();
   await check(page, "given up");
+  await page.getByRole("button", { name: "Discard it" }).click();
+  await page.locator(".begun").waitFor({ state: "detached" });
   await ready(page);
 }
 

@@ -52,7 +52,12 @@ describe("a model", () => {
       await other.getByRole("button", { name: "Open it here too" }).click({ force: true });
       await other.getByRole("heading", { name: "Another tab downloads this model" }).waitFor();
       assert.ok((await bar(other)) >= reached);
-      await page.evaluate(() => (globalThis.hurry = true));
+      await page.getByRole("button", { name: "Cancel" }).click();
+      await other.getByRole("heading", { name: "Downloading the model" }).waitFor();
+      await page.getByText("Another tab downloads crawl.gguf").waitFor();
+      assert.equal(await page.getByRole("button", { name: "Resume the download" }).count(), 0);
+      await page.getByRole("button", { name: "Open it here too" }).click();
+      await other.evaluate(() => (globalThis.hurry = true));
       await Promise.all([opened(page), opened(other)]);
       assert.deepEqual(faults, []);
     }));

@@ -86,12 +86,14 @@ export class Chat {
 
   /** Answers again, without the oldest turns or with less of the longest one, so that all fits the model's context. */
   async makeRoom(id: string, how: "withoutOldest" | "shortened"): Promise<void> {
-    const [open, headstart, turns] = [this.library.open.value, this.model.headstart, this.#before(id)];
-    if (!open || !headstart || !this.changeable.value) return;
+    const [conversation, headstart, turns] = [this.library.openId.value, this.model.headstart, this.#before(id)];
+    if (!conversation || !headstart || !this.changeable.value) return;
     const { system, maxTokens } = this.settings.choices.value;
     try {
       const fitting = await new Room(headstart, system, maxTokens)[how](turns);
-      if (fitting && this.library.open.value === open && this.changeable.value) this.#begin(open.id, fitting);
+      const now = this.#before(id);
+      const isSame = this.library.openId.value === conversation && now.length === turns.length;
+      if (isSame && this.changeable.value) this.#begin(conversation, fitting ?? turns);
     } catch (thrown) {
       this.notices.show({ text: `${faultOf(thrown).title}.` });
     }

@@ -30,7 +30,7 @@ export class Room {
     return { tokens: total, context: this.#headstart.context, longest: { turn: turn?.id ?? null, tokens }, leave, shorten };
   }
 
-  /** The turns, of which a prompt leaves out as many of the oldest ones as do not fit; null where that is not enough. */
+  /** The turns, of which a prompt leaves out as many of the oldest ones as do not fit, at least one; null where that is not enough. */
   async withoutOldest(turns: readonly Turn[]): Promise<readonly Turn[] | null> {
     const leave = await this.#turnsToLeave(turns);
     return leave === null ? null : without(turns, leave);

@@ -77,13 +77,10 @@ export class Tabs {
    */
   async inTurn<T>(name: string, signal: AbortSignal, onWait: () => void, work: () => Promise<T>): Promise<T> {
     if (!navigator.locks) return work();
-    let done: { result: T } | null = null;
-    await navigator.locks.request(PREFIX + name, { ifAvailable: true }, async (lock) => {
-      if (lock) done = { result: await work() };
-    });
-    if (done) return (done as { result: T }).result;
+    const done = await navigator.locks.request(PREFIX + name, { ifAvailable: true }, async (lock) => lock && { result: await work() });
+    if (done) return done.result;
     onWait();
-    return navigator.locks.request(PREFIX + name, { signal }, work) as Promise<T>;
+    return navigator.locks.request(PREFIX + name, { signal }, async () => work());
   }
 
   #hear(doing: Doing, word: Word): void {

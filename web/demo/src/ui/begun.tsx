@@ -8,12 +8,11 @@ import { addressOf, isModel } from "../state/tabs";
 import { absolute, fileName } from "../text/name";
 import { share, size } from "../text/size";
 
-/** What has arrived of a download, and ways on; nothing where none of it has. */
+/** What has arrived of a download, and ways on. */
 export function GivenUpDownload({ download, onResume }: { download: GivenUp; onResume(): void }) {
   const { model, notices } = useApp();
   const { source, progress } = download;
-  if (!progress || progress.loaded === 0) return null;
-  const { loaded, total } = progress;
+  const { loaded, total } = progress ?? { loaded: 0, total: 0 };
   const discard = async () => {
     try {
       await clearWeights(absolute(source.url));

@@ -30,9 +30,9 @@ export function ModelProgress({ loading }: { loading: Loading }) {
   const { model, notices, tabs } = useApp();
   const { source } = loading;
   const name = sourceName(source);
-  // One tab downloads, and the others wait for it.
-  const other = source.kind === "url" && (!loading.progress || loading.progress.loaded === 0) ? tabs.others.value.get(modelAt(source.url)) : undefined;
-  const downloads = other?.progress?.stage === "download" ? other.progress : null;
+  // One tab downloads, and the others wait for it, file by file.
+  const other = source.kind === "url" && (loading.progress?.stage ?? "download") === "download" ? tabs.others.value.get(modelAt(source.url)) : undefined;
+  const downloads = other?.progress?.stage === "download" && other.progress.loaded >= (loading.progress?.loaded ?? 0) ? other.progress : null;
   const { title, detail, part } = downloads ? { ...progressOf({ progress: downloads, kept: false }), title: "Another tab downloads this model" } : progressOf(loading);
   const progress = downloads ?? loading.progress;
   const pace = downloads ? (other?.pace ?? null) : loading.pace;

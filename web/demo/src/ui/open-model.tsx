@@ -15,7 +15,8 @@ export function OpenModel() {
   const instead = app.model.headstart !== null;
   const givenUp = app.model.givenUp.value;
   const elsewhere = [...app.tabs.others.value.keys()].filter(isModel).map(addressOf);
-  const shown = givenUp?.progress?.loaded ? [absolute(givenUp.source.url), ...elsewhere] : elsewhere;
+  const stopped = givenUp?.progress?.loaded && !elsewhere.includes(absolute(givenUp.source.url)) ? givenUp : null;
+  const shown = stopped ? [absolute(stopped.source.url), ...elsewhere] : elsewhere;
   const last = () => new URLSearchParams(location.search).get("model") ?? app.settings.choices.value.model ?? "";
   const [address, setAddress] = useState(() => givenUp?.source.url ?? (instead ? "" : last()));
   const field = useId();
@@ -41,7 +42,7 @@ export function OpenModel() {
           ? "The present one answers until the other is ready."
           : "It runs in this page, on your graphics card. Nothing you write leaves this machine, and the weights are kept in this browser for the next visit."}
       </p>
-      {givenUp && <GivenUpDownload download={givenUp} onResume={() => open(givenUp.source)} />}
+      {stopped && <GivenUpDownload download={stopped} onResume={() => open(stopped.source)} />}
       <OtherDownloads onOpen={(url) => open({ kind: "url", url })} />
       <Offers
         without={shown}

@@ -54,10 +54,10 @@ function tell({ tokens, context, longest }: Overflow, { end }: Answer, before: r
   const reads = `The model reads at most ${count(context)} at a time, its answer included`;
   const long = before.find(({ id }) => id === longest.turn);
   const own = long !== undefined && long === before.at(-1);
-  const which = own ? "your message" : long ? `${long.role === "user" ? "your message" : "the answer"} “${beginning(long.content)}”` : "the system prompt";
-  const alone = `${which} alone has ${count(longest.tokens)}`;
-  if (end !== "refused") return `${reads}. The prompt has ${count(tokens)}; ${alone}.`;
-  return `${reads}, and this prompt has ${count(tokens)}: ${count(tokens + 1 - context)} too many. ${alone[0]!.toUpperCase()}${alone.slice(1)}.`;
+  const which = own ? "Your message" : long ? `${long.role === "user" ? "Your message" : "The answer"} “${beginning(long.content)}”` : "The system prompt";
+  const alone = long || longest.turn === null ? ` ${which} alone has ${count(longest.tokens)}.` : "";
+  if (end !== "refused") return `${reads}. The prompt has ${count(tokens)}.${alone}`;
+  return `${reads}, and this prompt has ${count(tokens)}: ${count(tokens + 1 - context)} too many.${alone}`;
 }
 
 function beginning(text: string): string {
