@@ -24,6 +24,8 @@ export interface Live {
   waits?: boolean;
   /** How far its prompt is, until the answer begins. */
   reading?: PromptProgress;
+  /** All of it, while that is being kept: a page that is closed behind its end loses nothing. */
+  ended?: Answer;
 }
 
 /** How often an unfinished answer is kept, so that closing the page loses little. */
@@ -69,7 +71,7 @@ export class Chat {
     const live = this.live.value;
     if (!live) return;
     this.#stop.abort();
-    this.#end(live.conversation, { role: "assistant", id: live.answer, content: live.content, end: "cancelled" });
+    this.#end(live.conversation, live.ended ?? { role: "assistant", id: live.answer, content: live.content, end: "cancelled" });
   }
 
   /** Asks something else in place of an earlier question; what followed goes, and can be brought back. */
@@ -158,8 +160,11 @@ export class Chat {
           answer = next;
           show({});
         }
-        this.#end(conversation, stop.aborted ? { ...answer, end: "cancelled" } : answer);
+        if (stop.aborted) answer = { ...answer, end: "cancelled" };
+        this.library.setTurn(conversation, answer);
+        show({ ended: answer });
         await this.library.settled();
+        this.#end(conversation, answer);
       });
     } catch (thrown) {
       if (isAbort(thrown) || stop.aborted) return this.#end(conversation, { ...answer, end: "cancelled" });

@@ -74,7 +74,7 @@ export class Library {
 
   setTurn(id: string, turn: Turn): void {
     const found = this.find(id);
-    if (found?.turns.some((old) => old.id === turn.id)) this.setTurns(id, found.turns.map((old) => (old.id === turn.id ? turn : old)));
+    if (found?.turns.some((old) => old.id === turn.id && old !== turn)) this.setTurns(id, found.turns.map((old) => (old.id === turn.id ? turn : old)));
   }
 
   remove(id: string): void {
