@@ -74,8 +74,20 @@ export async function openPage(context, url) {
 
 export const openModel = async (page, name = "tiny-chat.gguf") => {
   await page.getByLabel("Address of a GGUF file").fill(name);
-  await page.getByRole("button", { name: "Download" }).click();
+  await page.getByRole("button", { name: "Download", exact: true }).click();
 };
+
+/** Drops a file on the page, or with `over` only drags it there. */
+export const drop = (page, name, text = "GGUF and so on", over = false) =>
+  page.evaluate(
+    ([name, text, over]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([text], name));
+      for (const type of over ? ["dragover"] : ["dragover", "drop"])
+        document.body.dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer: data }));
+    },
+    [name, text, over],
+  );
 
 export const ask = async (page, text) => {
   const field = page.getByLabel("Message", { exact: true });

@@ -1,22 +1,16 @@
 // Opening a model: from an address, a chosen file or a dropped one; how far it is; what went wrong and the ways on.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { answered, ask, openModel } from "./browser.mjs";
+import { answered, ask, drop, openModel, openPage } from "./browser.mjs";
 import { ready, start } from "./double.mjs";
 
-const { visit } = start({ before, after });
+const double = start({ before, after });
+const { visit } = double;
 
 /** Both have to be there. */
 const SHARDS = [1, 2].map((number) => ({ name: `chosen-0000${number}-of-00002.gguf`, mimeType: "application/octet-stream", buffer: Buffer.from("GGUF and so on") }));
 const welcome = (page) => page.getByRole("heading", { name: "What would you like to ask?" });
 const opened = (page) => page.locator(".lamp.good").waitFor();
-const drop = (page, name) =>
-  page.evaluate((name) => {
-    const data = new DataTransfer();
-    data.items.add(new File(["GGUF and so on"], name));
-    document.body.dispatchEvent(new DragEvent("dragover", { bubbles: true, cancelable: true, dataTransfer: data }));
-    document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data }));
-  }, name);
 
 describe("a model", () => {
   test("is downloaded, uploaded and compiled with its progress shown, and can be given up", () =>
@@ -32,14 +26,49 @@ describe("a model", () => {
       assert.ok(values.every((value) => value > 0.3 && value <= 1));
       await page.getByRole("button", { name: "Cancel" }).click();
       await page.getByRole("heading", { name: "Open a model" }).waitFor();
+      assert.equal(await page.getByLabel("Address of a GGUF file").inputValue(), "slow.gguf");
+    }));
+
+  test("tells how fast it comes, goes on where it was given up, and is shown in other tabs", () =>
+    visit(async (page, context) => {
+      const bar = (tab) => tab.getByRole("progressbar").first().evaluate(({ value }) => value);
+      await page.getByRole("heading", { name: "Open a model" }).waitFor();
+      const { page: other, faults } = await openPage(context, double.server.page);
+      await page.bringToFront();
+      await openModel(page, "crawl.gguf");
+      await other.getByText("Another tab downloads crawl.gguf").waitFor();
+      await page.getByText(/^\d+\.\d of 93\.8 MiB · \d+\.\d MiB\/s · (a few seconds|\d+ (s|min|h)) left$/).waitFor();
+      const reached = await bar(page);
+      await page.getByRole("button", { name: "Cancel" }).click();
+      await page.getByText(/^\d+\.\d of 93\.8 MiB are here$/).waitFor();
+      await other.getByText("Another tab downloads").waitFor({ state: "detached" });
+      assert.equal(await page.getByLabel("Address of a GGUF file").inputValue(), "crawl.gguf");
+      await page.reload();
+      await page.getByRole("button", { name: /^crawl\.gguf Download begun/ }).click();
+      await page.getByRole("heading", { name: "Downloading the model" }).waitFor();
+      await page.waitForFunction(() => document.querySelector("progress")?.value > 0);
+      assert.ok((await bar(page)) >= reached, "from where it was");
+
+      await other.getByRole("button", { name: "Open it here too" }).click({ force: true });
+      await other.getByRole("heading", { name: "Another tab downloads this model" }).waitFor();
+      assert.ok((await bar(other)) >= reached);
+      await page.getByRole("button", { name: "Cancel" }).click();
+      await other.getByRole("heading", { name: "Downloading the model" }).waitFor();
+      await page.getByText("Another tab downloads crawl.gguf").waitFor();
+      assert.equal(await page.getByRole("button", { name: "Resume the download" }).count(), 0);
+      await page.getByRole("button", { name: "Open it here too" }).click();
+      await other.evaluate(() => (globalThis.hurry = true));
+      await Promise.all([opened(page), opened(other)]);
+      assert.deepEqual(faults, []);
     }));
 
   test("can be written to before it is there", () =>
     visit(async (page) => {
-      await openModel(page, "slow.gguf");
+      await openModel(page, "crawl.gguf");
       await page.getByLabel("Message", { exact: true }).fill("short");
       await page.keyboard.press("Enter");
       assert.equal(await page.locator(".question").count(), 0);
+      await page.evaluate(() => (globalThis.hurry = true));
       await opened(page);
       assert.equal(await page.getByLabel("Message", { exact: true }).inputValue(), "short");
       await page.keyboard.press("Enter");
@@ -114,11 +143,14 @@ describe("a model", () => {
       await change("broken.gguf");
       await page.getByRole("heading", { name: "This is not a model that can be opened" }).waitFor();
       await page.getByRole("button", { name: "Keep the present model" }).click();
-      await change("slow.gguf");
-      await page.getByRole("progressbar").waitFor();
+      await change("crawl.gguf");
+      await page.waitForFunction(() => document.querySelector("progress")?.value > 0.1);
       await ask(page, "short");
       await answered(page, 1);
       assert.ok(await page.getByRole("progressbar").isVisible(), "answered while the other was on its way");
+      await page.getByRole("button", { name: "Cancel" }).click();
+      await page.getByRole("button", { name: "Resume" }).click();
+      await page.waitForFunction(() => document.querySelector("progress")?.value > 0.1);
       await page.getByRole("button", { name: "Cancel" }).click();
       assert.equal(await name(), "tiny-chat");
       await ask(page, "something long");
@@ -140,9 +172,28 @@ describe("a model", () => {
       await opened(page);
       await drop(page, "second.gguf");
       await page.waitForFunction(() => document.querySelector(".model-status strong").textContent === "second");
-      await drop(page, "pack.safetensors");
+      await drop(page, "pack.safetensors", '\x7f\0\0\0\0\0\0\0{"__metadata__":{"format":"headstart-pack/1"}}damaged');
       await page.getByText("This prefix pack does not fit").waitFor();
       assert.equal(await page.locator(".drop-over").count(), 0);
+    }));
+
+  test("stays as it is, ready or on its way, where something else is dropped or chosen", () =>
+    visit(async (page) => {
+      await openModel(page, "crawl.gguf");
+      await page.waitForFunction(() => document.querySelector("progress")?.value > 0);
+      await drop(page, "notes.gguf", "<!DOCTYPE html><html>");
+      await page.getByText("“notes.gguf” is a web page, not a model").waitFor();
+      assert.ok(await page.getByRole("progressbar").isVisible());
+      await page.evaluate(() => (globalThis.hurry = true));
+      await opened(page);
+      await drop(page, "holiday.txt", "Dear all");
+      await page.getByText("“holiday.txt” is no model.").waitFor();
+      await page.getByRole("button", { name: "Change", exact: true }).click();
+      await page.getByLabel("Choose a model file").setInputFiles({ name: "empty.gguf", mimeType: "", buffer: Buffer.from("") });
+      await page.getByText("“empty.gguf” is empty.").waitFor();
+      assert.equal(await page.locator(".fault").count(), 0);
+      await ask(page, "short");
+      await answered(page, 1);
     }));
 
   test("can be named in the page's address, and is not fetched before it is asked for", () =>
@@ -160,35 +211,36 @@ describe("a model", () => {
 describe("what goes wrong with a model", () => {
   const TABLE = [
     ["missing", "The server did not give the model", /no file at this address \(404\)/, ["Try again", "Choose another model"]],
-    ["broken", "This is not a model that can be opened", /GGUF/, ["Choose another model"]],
+    ["broken%", "This is not a model that can be opened", /GGUF/, ["Choose another model"]],
     ["cut", "The download broke off", /goes on from there/, ["Try again", "Choose another model"]],
     ["huge", "The graphics card ran out of memory", /could not give 2,048 MiB/, ["Open with 1,024 tokens of context", "Choose another model"]],
     ["quota", "There is not enough space to keep the model", /20 MiB more, and 94 MiB are needed/, ["Open without keeping a copy", "Cache and space"]],
     ["nogpu", "This browser offers no WebGPU", /Chrome and Edge.*Safari.*Firefox/, ["Try again"]],
   ];
-  for (const [name, title, text, remedies] of TABLE) {
-    test(`${name}: ${title}`, () =>
-      visit(async (page) => {
+  test("is told with the ways on, and never with an option of the command line", () =>
+    visit(async (page) => {
+      const panel = page.locator(".fault");
+      for (const [name, title, text, remedies] of TABLE) {
         await openModel(page, `${name}.gguf`);
         await page.getByRole("heading", { name: title }).waitFor();
-        const panel = page.locator(".fault");
         assert.match(await panel.textContent(), text);
+        assert.doesNotMatch(await panel.textContent(), /--[a-z]/);
         assert.deepEqual(await panel.getByRole("button").allTextContents(), remedies);
-      }));
-  }
+        if (!remedies.includes("Choose another model")) {
+          await page.reload();
+          continue;
+        }
+        await page.getByRole("button", { name: "Choose another model" }).click();
+        assert.equal(await page.getByLabel("Address of a GGUF file").inputValue(), `${name}.gguf`);
+      }
+      await ready(page);
+    }));
 
   test("no room for a copy: it opens without one", () =>
     visit(async (page) => {
       await openModel(page, "quota.gguf");
       await page.getByRole("button", { name: "Open without keeping a copy" }).click();
       await welcome(page).waitFor();
-    }));
-
-  test("another model can be chosen in its place", () =>
-    visit(async (page) => {
-      await openModel(page, "broken.gguf");
-      await page.getByRole("button", { name: "Choose another model" }).click();
-      await ready(page);
     }));
 
   test("a browser without WebGPU says so at once, and still shows what was said before", () =>

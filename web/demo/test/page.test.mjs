@@ -1,7 +1,7 @@
 // What a person does with the page, played in Chromium with a stand-in for the package.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { answered, ask, openPage, unfold } from "./browser.mjs";
+import { answered, ask, openModel, openPage, unfold } from "./browser.mjs";
 import { ready, start } from "./double.mjs";
 
 const double = start({ before, after });
@@ -11,6 +11,7 @@ const sendButton = (page) => page.getByRole("button", { name: "Send", exact: tru
 const stopButton = (page) => page.getByRole("button", { name: "Stop", exact: true });
 const answers = (page) => page.locator(".answer");
 const counts = async (page, nth = -1) => {
+  await answers(page).nth(nth).locator(".gist").waitFor();
   await unfold(page);
   return answers(page)
     .nth(nth)
@@ -118,10 +119,14 @@ describe("answers", () => {
         [1, () => stopButton(page).click()],
         [2, () => page.keyboard.press("Escape")],
       ]) {
-        await ask(page, "something long");
+        await ask(page, "cling to something long");
         await answers(page).nth(count - 1).getByText("Paragraph 2").waitFor();
         await stop();
         await answered(page, count);
+        await page.waitForFunction(() => "letGo" in globalThis);
+        assert.equal(await answers(page).nth(count - 1).locator(".gist").count(), 0, "shown as stopped before the engine has stopped");
+        assert.ok(await sendButton(page).isVisible());
+        await page.evaluate(() => (globalThis.letGo(), delete globalThis.letGo));
         const text = await answers(page).nth(count - 1).textContent();
         assert.match(text, /Stopped\./);
         assert.doesNotMatch(text, /Paragraph 40/);
@@ -155,7 +160,7 @@ describe("answers", () => {
       await ready(page);
       await ask(page, "prefill fault");
       await answered(page, 1);
-      assert.match(await page.getByRole("alert").textContent(), /could not be asked.*the prompt has 9000 tokens/s);
+      assert.match(await page.getByRole("alert").textContent(), /could not be asked.*roles must alternate/s);
       await ask(page, "lose the device");
       await answered(page, 2);
       await page.getByRole("heading", { name: "The graphics card was taken away" }).waitFor();
@@ -166,7 +171,55 @@ describe("answers", () => {
       assert.match(await answers(page).last().textContent(), /Yes\./);
       await ask(page, "fill the context");
       await answered(page, 4);
-      assert.match(await answers(page).last().textContent(), /fills the model’s context/);
+      assert.match(await answers(page).last().textContent(), /ended where the model’s context is full\. .* at most 8,192 tokens/);
+      await answers(page).last().getByRole("button", { name: "Leave out the oldest message" }).click();
+      await answered(page, 4);
+      assert.match(await page.locator(".left-out").textContent(), /no longer reads the message above/);
+    }));
+
+  test("that do not fit the context are not asked, and the conversation goes on", () =>
+    visit(async (page) => {
+      const long = (name, words = 40) => `short ${name} ${Array.from({ length: words }, (_, at) => `w${at}`).join(" ")}`;
+      const notice = () => answers(page).last().locator(".too-long");
+      const buttons = () => notice().getByRole("button").allTextContents();
+      await openModel(page, "small.gguf");
+      await page.locator(".lamp.good").waitFor();
+      for (const [at, name] of ["A", "B", "C"].entries()) {
+        await ask(page, long(name));
+        await answered(page, at + 1);
+      }
+      const text = await notice().textContent();
+      assert.match(text, /Too long to ask\. .* at most 160 tokens .* has 172 tokens: 13 tokens too many\. Your message “short A w0 .*…” alone has 47 tokens\./);
+      assert.doesNotMatch(text, /--|raise/);
+      assert.deepEqual(await buttons(), ["Leave out the 2 oldest messages"]);
+      await notice().getByRole("button", { name: "Leave out" }).click();
+      await answered(page, 3);
+      assert.match(await answers(page).last().textContent(), /Yes\./);
+      await ask(page, "What did I ask?");
+      await answered(page, 4);
+      assert.match(await answers(page).last().locator(".prose").textContent(), /^short B .*short C .*What did I ask\?\n$/s, "without the oldest");
+      await page.getByRole("button", { name: "Read them again" }).click();
+      assert.equal(await page.locator(".left-out").count(), 0);
+      await page.waitForFunction(() => document.activeElement.id === "composer");
+      assert.equal(await page.locator(".unread").count(), 0);
+
+      await page.getByRole("button", { name: "New conversation" }).click();
+      await ask(page, long("D", 200));
+      await answered(page, 1);
+      assert.deepEqual(await buttons(), ["Ask with the beginning of it", "Edit the message"]);
+      await ask(page, "What did I ask?");
+      await answered(page, 2);
+      assert.equal(await answers(page).last().locator(".prose").textContent(), "What did I ask?\n", "what was refused is not in the way");
+      assert.equal(await page.locator(".too-long button").count(), 0);
+      await ask(page, long("E", 200));
+      await answered(page, 3);
+      await notice().getByRole("button", { name: "Edit the message" }).click();
+      assert.ok(await page.getByLabel("Edit your message").evaluate((field) => field === document.activeElement));
+      await page.keyboard.press("Escape");
+      await notice().getByRole("button", { name: "Ask with the beginning of it" }).click();
+      await page.getByText(/^The model reads the first \d+ % of this message\.$/).waitFor();
+      await answered(page, 3);
+      assert.match(await answers(page).last().textContent(), /Yes\./);
     }));
 });
 
@@ -214,6 +267,8 @@ describe("conversations", () => {
     visit(async (page, context) => {
       // Another tab shows a change once it is kept.
       const { page: other } = await openPage(context, double.server.page);
+      // A browser draws the tab in front, and a click waits for what is drawn.
+      await page.bringToFront();
       await ready(page);
       await ask(page, "short and first");
       await answered(page, 1);
@@ -229,9 +284,12 @@ describe("conversations", () => {
       assert.equal(await page.getByRole("heading", { level: 1 }).textContent(), "Renamed");
       assert.match(await answers(page).first().textContent(), /Yes\./);
       await page.locator(".lamp.good").waitFor();
+      await other.getByRole("button", { name: "Renamed", exact: true }).click({ force: true });
       await page.getByRole("button", { name: "Delete Renamed" }).click();
       assert.equal(await page.locator(".conversation").count(), 1);
+      await other.getByText("Another tab deleted “Renamed”.").waitFor();
       await page.getByRole("button", { name: "Undo" }).click();
+      await page.getByRole("button", { name: "Renamed", exact: true }).waitFor();
       assert.equal(await page.locator(".conversation").count(), 2);
       await page.getByRole("button", { name: "Delete Renamed" }).click();
       await page.getByRole("button", { name: "Delete short and first" }).click();
@@ -251,15 +309,73 @@ describe("conversations", () => {
       await other.getByRole("button", { name: "short, from the first tab", exact: true }).click();
       await answered(other, 1);
       assert.match(await answers(other).first().textContent(), /Yes\./);
+
+      // One of them answers, and the other one asks.
+      const said = (tab) => tab.locator(".said").allTextContents();
+      await other.locator(".lamp.good").waitFor();
+      await ask(page, "Read this until I stop you");
+      await answers(other).getByText("Another tab writes this answer").waitFor();
+      assert.ok(await other.getByRole("button", { name: "Answer again" }).first().isDisabled());
+      await ask(other, "What did I ask?");
+      await answers(other).getByText("Waiting for the answer that another tab writes").waitFor();
+      await stopButton(page).click({ force: true });
+      await answered(other, 3);
+      assert.match(await answers(other).last().locator(".prose").textContent(), /^short, from the first tab \| Read this until I stop you\s+What did I ask\?\s*$/);
+      await answered(page, 3);
+      await page.getByText("short, from the first tab | Read").waitFor();
+      assert.deepEqual(await said(page), await said(other));
     }));
 
-  test("do not mix when one is opened while another is answered", () =>
+  test("keep what two tabs write that do not hear of each other", () =>
+    visit(
+      async (page, context) => {
+        await ready(page);
+        await ask(page, "short one");
+        await answered(page, 1);
+        const { page: other } = await openPage(context, double.server.page);
+        await other.locator(".lamp.good").waitFor();
+        await ask(page, "short two");
+        await answered(page, 2);
+        assert.equal(await answers(other).count(), 1);
+        await ask(other, "What did I ask?");
+        await answered(other, 3);
+        assert.equal(await answers(other).last().locator(".prose").textContent(), "short one | short two | What did I ask?\n");
+        await ask(page, "something long");
+        await answers(page).last().getByText("Paragraph 1").waitFor();
+        await ask(other, "What was said?");
+        await answers(page).last().getByText("Paragraph 3").waitFor();
+        await stopButton(page).click({ force: true });
+        await answered(other, 5);
+        assert.match(await answers(other).last().locator(".prose").textContent(), /What did I ask\? \|.*\| something long \| Paragraph 1 .*Paragraph 3/s);
+        await page.reload();
+        assert.deepEqual(await page.locator(".said").allTextContents(), ["short one", "short two", "What did I ask?", "something long", "What was said?"]);
+      },
+      { before: () => (globalThis.BroadcastChannel = class { postMessage() {} }) },
+    ));
+
+  test("do not mix when one is opened while another is answered, and somebody scrolls", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, "something long");
-      await answers(page).getByText("Paragraph 2").waitFor();
-      await page.getByRole("button", { name: "New conversation" }).click();
-      assert.equal(await answers(page).count(), 0);
+      await answers(page).getByText("Paragraph 6").waitFor();
+      // The browser tells of scrolling when the answer is longer again.
+      await page.evaluate(() => {
+        document.querySelector(".turns").style.paddingBottom = "400px";
+        document.querySelector(".transcript").dispatchEvent(new Event("scroll"));
+      });
+      await page.waitForFunction(() => {
+        const { scrollHeight, scrollTop, clientHeight } = document.querySelector(".transcript");
+        return scrollHeight - scrollTop - clientHeight < 2;
+      });
+      // And when the conversation is gone.
+      const before = await page.evaluate(() => {
+        const before = document.querySelector(".transcript").scrollTop;
+        document.querySelector(".transcript").scrollTop = 0;
+        [...document.querySelectorAll(".sidebar button")].find(({ textContent }) => textContent === "New conversation").click();
+        return before;
+      });
+      assert.ok(before > 0);
+      await page.waitForFunction(() => document.querySelectorAll(".answer").length === 0);
       await page.getByLabel("Message", { exact: true }).fill("short");
       await page.keyboard.press("Enter");
       assert.equal(await answers(page).count(), 0, "one answer at a time");
@@ -267,7 +383,7 @@ describe("conversations", () => {
       await sendButton(page).click();
       await answered(page, 1);
       assert.match(await answers(page).textContent(), /Yes\./);
-    }));
+    }, { viewport: { width: 1180, height: 420 } }));
 });
 
 describe("the account of a prompt", () => {

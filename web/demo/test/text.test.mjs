@@ -17,6 +17,8 @@ test("thinking is what stands before the answer, however far it came", () => {
     ["Yes.", "", false, "Yes."],
     ["<thi", "", true, ""],
     ["<think>\nOne, tw", "One, tw", true, ""],
+    ["<think>\nOne.\n</thi", "One.", true, ""],
+    ["<think>\nOne <two", "One <two", true, ""],
     ["\n<think>\nOne.\n</think>\n\nTwo.", "One.", false, "Two."],
     // The template wrote the opening tag.
     ["One.\n</think>\nTwo.", "One.", false, "Two."],

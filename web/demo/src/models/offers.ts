@@ -2,6 +2,7 @@
 
 import { Headstart, type KeptModel, listWeights } from "headstart/worker";
 import type { ListedModel } from "headstart";
+import { absolute } from "../text/name";
 
 export interface Offer {
   name: string;
@@ -12,8 +13,8 @@ export interface Offer {
   bytes?: number;
   /** What the package knows of it. */
   listed?: ListedModel;
-  /** Whether its file is in this browser, whole. */
-  kept: boolean;
+  /** Whether its file is in this browser: whole, or as far as a download came. */
+  here: "kept" | "begun" | null;
 }
 
 interface Hosted {
@@ -25,21 +26,23 @@ interface Hosted {
 
 export async function offers(): Promise<Offer[]> {
   const [hosted, weights] = await Promise.all([hostsOwn().catch(() => []), listWeights().catch(() => [])]);
-  const kept = new Map(weights.filter(({ complete, name }) => complete && /\.gguf$/i.test(name)).map((model) => [model.source, model]));
-  const here = (url: string) => kept.get(new URL(url, document.baseURI).href);
+  const known = new Map(weights.filter(({ name }) => /\.gguf$/i.test(name)).map((model) => [model.source, model]));
+  const here = (url: string) => known.get(absolute(url));
   const offered = hosted.length > 0 ? hosted.map((entry) => offer(entry, here(entry.url))) : Headstart.models.map((listed) => ofList(listed, here(listed.url)));
-  const known = new Set(offered.map(({ url }) => new URL(url, document.baseURI).href));
-  const others = [...kept.values()].filter(({ source }) => !known.has(source)).map((model) => offer({ name: model.name, url: model.source }, model));
+  const addresses = new Set(offered.map(({ url }) => absolute(url)));
+  const others = [...known.values()].filter(({ source }) => !addresses.has(source)).map((model) => offer({ name: model.name, url: model.source }, model));
   const all = [...others, ...offered];
-  return [...all.filter((one) => one.kept), ...all.filter((one) => !one.kept)];
+  return (["kept", "begun", null] as const).flatMap((state) => all.filter(({ here }) => here === state));
 }
 
+const stateOf = (kept: KeptModel | undefined): Offer["here"] => kept && (kept.complete ? "kept" : "begun") || null;
+
 function offer(entry: Hosted, kept: KeptModel | undefined): Offer {
-  return { ...entry, kept: kept !== undefined, ...(kept?.size !== undefined && { bytes: kept.size }) };
+  return { ...entry, here: stateOf(kept), ...(kept?.size !== undefined && { bytes: kept.size }) };
 }
 
 function ofList(listed: ListedModel, kept: KeptModel | undefined): Offer {
-  return { name: listed.title, url: listed.url, listed, kept: kept !== undefined, ...(listed.bytes !== undefined && { bytes: listed.bytes }) };
+  return { name: listed.title, url: listed.url, listed, here: stateOf(kept), ...(listed.bytes !== undefined && { bytes: listed.bytes }) };
 }
 
 async function hostsOwn(): Promise<Hosted[]> {

@@ -3,19 +3,23 @@
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 import { signal } from "@preact/signals";
+import { judge } from "../models/dropped";
 import { Chat } from "./chat";
 import { Database } from "./database";
+import { faultOf } from "./faults";
 import { Library } from "./library";
 import { Model } from "./model";
 import { Notices } from "./notices";
 import { Settings } from "./settings";
+import { Tabs } from "./tabs";
 
 export class App {
   readonly notices = new Notices();
   readonly settings = new Settings();
+  readonly tabs = new Tabs();
   readonly library = new Library(new Database(), this.notices);
-  readonly model = new Model(this.settings);
-  readonly chat = new Chat(this.library, this.model, this.settings, this.notices);
+  readonly model = new Model(this.settings, this.tabs);
+  readonly chat = new Chat(this.library, this.model, this.settings, this.notices, this.tabs);
   readonly settingsOpen = signal(false);
   readonly sidebarOpen = signal(false);
   /** Whether another model is being chosen while one is ready. */
@@ -23,6 +27,30 @@ export class App {
 
   async start(): Promise<void> {
     await Promise.all([this.library.load(), this.model.start()]);
+  }
+
+  /** Opens what somebody chose or dropped: a model, or a prefix pack for the one that is open. What is neither changes nothing. */
+  async take(files: readonly File[]): Promise<void> {
+    const found = await judge(files);
+    if (found.kind === "wrong") this.notices.show({ text: found.why, stays: true });
+    else if (found.kind === "pack") await this.takePack(found.file);
+    else {
+      this.settingsOpen.value = false;
+      this.choosing.value = false;
+      await this.model.open({ kind: "files", files: found.files });
+    }
+  }
+
+  async takePack(file: File): Promise<void> {
+    const headstart = this.model.headstart;
+    if (!headstart) return this.notices.show({ text: `“${file.name}” is a prefix pack. Open its model first, then drop it again.`, stays: true });
+    try {
+      const pack = await headstart.prefix.import(file);
+      this.notices.show({ text: `Took ${pack.tokens.toLocaleString("en")} tokens from the pack “${pack.name}”.` });
+    } catch (thrown) {
+      const { title, text } = faultOf(thrown);
+      this.notices.show({ text: `${title}. ${text}`, stays: true });
+    }
   }
 }
 

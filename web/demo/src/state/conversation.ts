@@ -3,21 +3,26 @@
 import type { ChatMessage, CacheReport, Timings } from "headstart";
 import type { Fault } from "./faults";
 
-export interface Question {
-  role: "user";
+interface Said {
   id: string;
   content: string;
+  /** So many of its characters stand in prompts; all of them where it is not given, and none leaves it out. */
+  read?: number;
 }
 
-export type End = "stop" | "length" | "context" | "cancelled" | "failed";
+export interface Question extends Said {
+  role: "user";
+}
 
-export interface Answer {
+/** `refused`: never asked, as it does not fit the model's context. */
+export type End = "stop" | "length" | "context" | "cancelled" | "failed" | "refused";
+
+export interface Answer extends Said {
   role: "assistant";
-  id: string;
-  content: string;
   end: End;
   account?: Account;
   fault?: Fault;
+  overflow?: Overflow;
 }
 
 export type Turn = Question | Answer;
@@ -28,7 +33,23 @@ export interface Conversation {
   /** Whether a person named it; else its first question does. */
   named: boolean;
   updated: number;
-  turns: Turn[];
+  turns: readonly Turn[];
+  /** How often it was kept, by any tab. */
+  version?: number;
+}
+
+/** What does not fit a model's context, and what would make it fit. */
+export interface Overflow {
+  /** Tokens of the prompt. */
+  tokens: number;
+  /** Tokens that the model reads, the answer included. */
+  context: number;
+  /** The message with the most tokens: of a turn, or, where that is null, the system prompt. */
+  longest: { turn: string | null; tokens: number };
+  /** How many of the oldest turns have to be left out; null where that is not enough. */
+  leave: number | null;
+  /** Whether it is enough to shorten the longest message. */
+  shorten: boolean;
 }
 
 /** A run of prompt tokens that one message owns, -1 being the template. */
@@ -43,6 +64,8 @@ export type Account = CacheReport & {
   generated: number;
   /** What the prompt began with, so that its tokens can be shown again later. */
   system: string;
+  /** The turns it was made of, and how much of them was read. Conversations that were kept earlier have none. */
+  turns?: readonly Pick<Said, "id" | "read">[];
   owned: Owned[];
   savedMs: number | null;
 };
@@ -58,9 +81,50 @@ export function titleOf(turns: readonly Turn[]): string {
   return first.length > 60 ? `${first.slice(0, 59).trimEnd()}…` : first;
 }
 
-/** The messages that the answer after `turns` is made from. Answers that never began are left out. */
-export function prompt(system: string, turns: readonly Turn[]): ChatMessage[] {
-  const said = turns.filter((turn) => turn.role === "user" || turn.content !== "");
-  const messages: ChatMessage[] = said.map(({ role, content }) => ({ role, content }));
-  return system.trim() ? [{ role: "system", content: system }, ...messages] : messages;
+const isRefused = (turn: Turn | undefined): boolean => turn?.role === "assistant" && turn.end === "refused";
+
+/** The turns that a prompt is made of: without answers that never began, questions that were refused, and what was left out. */
+export const readTurns = (turns: readonly Turn[]): Turn[] =>
+  turns.filter(({ role, content, read }, index) => read !== 0 && content !== "" && !(role === "user" && isRefused(turns[index + 1])));
+
+/** What a model reads of a turn. */
+export const textRead = ({ content, read }: Turn): string => content.slice(0, read);
+
+export interface Prompt {
+  messages: ChatMessage[];
+  /** Of each message the turn that most of it is from; null for the system prompt. */
+  turns: (Turn | null)[];
+}
+
+/** The prompt of the answer after `turns`. Questions that follow one another become one message, as chat templates ask for turns. */
+export function compose(system: string, turns: readonly Turn[]): Prompt {
+  const made: Prompt = { messages: [], turns: [] };
+  const add = (role: string, content: string, turn: Turn | null) => {
+    made.messages.push({ role, content });
+    made.turns.push(turn);
+  };
+  if (system.trim()) add("system", system, null);
+  for (const turn of readTurns(turns)) {
+    const last = made.messages.at(-1);
+    const before = made.turns.at(-1);
+    if (last?.role !== turn.role || !before) add(turn.role, textRead(turn), turn);
+    else {
+      made.messages[made.messages.length - 1] = { ...last, content: `${String(last.content)}\n\n${textRead(turn)}` };
+      if (textRead(turn).length > textRead(before).length) made.turns[made.turns.length - 1] = turn;
+    }
+  }
+  return made;
+}
+
+export const prompt = (system: string, turns: readonly Turn[]): ChatMessage[] => compose(system, turns).messages;
+
+/** The prompt that an account is of. `before`: the turns before its answer, as they are now. */
+export function promptOf(account: Account, before: readonly Turn[]): ChatMessage[] {
+  const found = account.turns?.flatMap(({ id, read }) => {
+    const turn = before.find((turn) => turn.id === id);
+    if (!turn) return [];
+    const { read: _, ...whole } = turn;
+    return [read === undefined ? whole : { ...whole, read }];
+  });
+  return prompt(account.system, found ?? before);
 }

@@ -3,6 +3,8 @@
 import type { Conversation } from "./conversation";
 
 const STORE = "conversations";
+/** A browser that has not opened it by then keeps nothing on this visit. */
+const OPEN_MS = 10_000;
 
 export class Database {
   readonly #open: Promise<IDBDatabase>;
@@ -10,7 +12,9 @@ export class Database {
   constructor(name = "headstart-demo") {
     const request = indexedDB.open(name, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
-    this.#open = settled(request);
+    const late = new Promise<never>((_, reject) => setTimeout(() => reject(silent()), OPEN_MS));
+    this.#open = Promise.race([settled(request), late]);
+    this.#open.catch(() => undefined);
   }
 
   async all(): Promise<Conversation[]> {
@@ -21,12 +25,13 @@ export class Database {
     return settled<Conversation | undefined>((await this.#store("readonly")).get(id));
   }
 
-  async put(conversation: Conversation): Promise<void> {
-    await settled((await this.#store("readwrite")).put(conversation));
-  }
-
-  async remove(id: string): Promise<void> {
-    await settled((await this.#store("readwrite")).delete(id));
+  /** Keeps what `change` makes of what is kept, with nobody's write in between. Without a result nothing is kept. */
+  async change(id: string, change: (kept: Conversation | undefined) => Conversation | undefined): Promise<Conversation | undefined> {
+    const store = await this.#store("readwrite");
+    const next = change(await settled<Conversation | undefined>(store.get(id)));
+    if (next) await settled(store.put(next));
+    else await settled(store.delete(id));
+    return next;
   }
 
   async #store(mode: IDBTransactionMode): Promise<IDBObjectStore> {
@@ -37,6 +42,8 @@ export class Database {
 function settled<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error ?? new Error("the browser's database did not answer"));
+    request.onerror = () => reject(request.error ?? silent());
   });
 }
+
+const silent = (): Error => new Error("the browser's database did not answer");

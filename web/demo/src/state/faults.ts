@@ -100,7 +100,7 @@ const KNOWN: Record<string, Known> = {
   },
   bad_request: {
     title: "This could not be asked",
-    text: "The conversation may be longer than the model’s context, or its chat template refuses the order of messages.",
+    text: "The model’s chat template refuses these messages, or a setting does not suit it. Change the settings, edit an earlier message, or begin a new conversation.",
     remedies: ["settings"],
   },
   changed: {
@@ -130,7 +130,9 @@ export function faultOf(thrown: unknown): Fault {
   const fields: Fields = typeof thrown === "object" && thrown !== null ? (thrown as Fields) : {};
   const code = typeof fields.code === "string" ? fields.code : "internal";
   const { title, text, remedies } = KNOWN[code] ?? UNKNOWN;
-  const detail = thrown instanceof Error ? thrown.message : typeof fields.message === "string" ? fields.message : String(thrown);
+  const reported = thrown instanceof Error ? thrown.message : typeof fields.message === "string" ? fields.message : String(thrown);
+  // The engine's messages name the options of its command line, which a page has not.
+  const detail = reported.replace(/--(?=[a-z])/g, "");
   return { code, title, text: typeof text === "string" ? text : text(fields), detail, remedies };
 }
 

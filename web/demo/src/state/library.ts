@@ -1,9 +1,10 @@
 // The conversations: which there are, which is open, and every change to them. Each change is shown at once and kept
-// behind it; a change in another tab is taken over, unless this tab is answering in that conversation.
+// behind it, together with what other tabs changed meanwhile.
 
 import { computed, signal } from "@preact/signals";
 import { type Conversation, newId, titleOf, type Turn, UNTITLED } from "./conversation";
 import type { Database } from "./database";
+import { merge } from "./merge";
 import type { Notices } from "./notices";
 
 const OPEN = "headstart.open";
@@ -17,22 +18,23 @@ export class Library {
   readonly #database: Database;
   readonly #notices: Notices;
   readonly #channel = new BroadcastChannel("headstart-demo");
-  /** Writes follow one another, so that what was changed last is what stays. */
-  #writes: Promise<unknown> = Promise.resolve();
+  /** What this tab last read or wrote of each. */
+  readonly #known = new Map<string, Conversation>();
+  /** Reads and writes follow one another. */
+  #work: Promise<unknown> = Promise.resolve();
   #failed = false;
-
-  /** The conversation that is being answered in, which other tabs do not overwrite. */
-  busy: string | null = null;
 
   constructor(database: Database, notices: Notices) {
     this.#database = database;
     this.#notices = notices;
-    this.#channel.onmessage = (event: MessageEvent<string>) => void this.#takeOver(event.data);
+    this.#channel.onmessage = (event: MessageEvent<string>) => void this.refresh(event.data);
   }
 
   async load(): Promise<void> {
     try {
-      this.conversations.value = latestFirst(await this.#database.all());
+      const kept = await this.#database.all();
+      for (const conversation of kept) this.#known.set(conversation.id, conversation);
+      this.conversations.value = latestFirst(kept);
     } catch {
       this.#cannotKeep();
     }
@@ -65,54 +67,109 @@ export class Library {
   }
 
   /** Replaces the turns of a conversation that may have been removed meanwhile: then nothing happens. */
-  setTurns(id: string, turns: Turn[]): void {
+  setTurns(id: string, turns: readonly Turn[]): void {
     const found = this.find(id);
     if (found) this.#set({ ...found, turns, title: found.named ? found.title : titleOf(turns), updated: Date.now() });
   }
 
   setTurn(id: string, turn: Turn): void {
     const found = this.find(id);
-    if (found) this.setTurns(id, found.turns.map((old) => (old.id === turn.id ? turn : old)));
+    if (found?.turns.some((old) => old.id === turn.id && old !== turn)) this.setTurns(id, found.turns.map((old) => (old.id === turn.id ? turn : old)));
   }
 
   remove(id: string): void {
     const found = this.find(id);
     if (!found) return;
-    this.conversations.value = this.conversations.value.filter((conversation) => conversation.id !== id);
+    this.#hide(id);
     if (this.openId.value === id) this.select(this.conversations.value[0]?.id ?? null);
-    this.#write(id, () => this.#database.remove(id));
-    const restore = () => {
-      this.#set(found);
-      this.select(found.id);
-    };
-    this.#notices.show({ text: `Deleted “${found.title || UNTITLED}”.`, action: { label: "Undo", run: restore } });
+    let last = found;
+    const taking = this.#inTurn(() =>
+      this.#database.change(id, (kept) => {
+        if (kept) last = merge(this.#known.get(id), found, kept);
+        this.#known.delete(id);
+        return undefined;
+      }),
+    ).then(() => this.#channel.postMessage(id));
+    this.#notices.show({ text: `Deleted “${found.title || UNTITLED}”.`, action: { label: "Undo", run: () => void taking.then(() => this.#restore(last)) } });
+  }
+
+  /** Takes over what is kept of a conversation by now. */
+  refresh(id: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const kept = await this.#database.get(id);
+      const [base, shown] = [this.#known.get(id), this.find(id)];
+      if (!kept) return base && this.#removedElsewhere(id);
+      if (base && kept.version === base.version) return;
+      this.#known.set(id, kept);
+      if (shown) this.#show(merge(base, shown, kept));
+      else if (!base) this.#show(kept);
+    });
+  }
+
+  /** Ends when all that was changed so far is kept. */
+  async settled(): Promise<void> {
+    await this.#work;
   }
 
   #set(conversation: Conversation): void {
+    this.#show(conversation);
+    void this.#keep(conversation.id);
+  }
+
+  #show(conversation: Conversation): void {
     const others = this.conversations.value.filter(({ id }) => id !== conversation.id);
     this.conversations.value = latestFirst([conversation, ...others]);
-    this.#write(conversation.id, () => this.#database.put(conversation));
   }
 
-  #write(id: string, change: () => Promise<void>): void {
-    this.#writes = this.#writes
-      .then(change)
-      .then(() => this.#channel.postMessage(id))
-      .catch(() => this.#cannotKeep());
+  #hide(id: string): void {
+    this.conversations.value = this.conversations.value.filter((conversation) => conversation.id !== id);
   }
 
-  async #takeOver(id: string): Promise<void> {
-    if (id === this.busy) return;
-    const found = await this.#database.get(id).catch(() => undefined);
-    const others = this.conversations.value.filter((conversation) => conversation.id !== id);
-    this.conversations.value = latestFirst(found ? [found, ...others] : others);
-    if (!found && this.openId.value === id) this.select(null);
+  /** Keeps what is shown, with what others have kept since. */
+  #keep(id: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const [mine, base] = [this.find(id), this.#known.get(id)];
+      if (!mine || mine === base) return;
+      const kept = await this.#database.change(id, (theirs) => {
+        if (!theirs && base) return undefined;
+        return { ...(theirs ? merge(base, mine, theirs) : mine), version: (theirs?.version ?? 0) + 1 };
+      });
+      if (!kept) return this.#removedElsewhere(id);
+      const shown = this.find(id);
+      this.#known.set(id, kept);
+      if (shown) this.#show(shown === mine ? kept : merge(mine, shown, kept));
+      this.#channel.postMessage(id);
+    });
+  }
+
+  #removedElsewhere(id: string): void {
+    const shown = this.find(id);
+    this.#known.delete(id);
+    this.#hide(id);
+    if (!shown || this.openId.value !== id) return;
+    this.select(null);
+    const action = { label: "Bring it back", run: () => this.#restore(shown) };
+    this.#notices.show({ text: `Another tab deleted “${shown.title || UNTITLED}”.`, action, stays: true });
+  }
+
+  #restore(conversation: Conversation): void {
+    this.#set(conversation);
+    this.select(conversation.id);
+  }
+
+  #inTurn(work: () => Promise<unknown>): Promise<void> {
+    const done = this.#work.then(work).then(
+      () => undefined,
+      () => this.#cannotKeep(),
+    );
+    this.#work = done;
+    return done;
   }
 
   #cannotKeep(): void {
     if (this.#failed) return;
     this.#failed = true;
-    this.#notices.show({ text: "This browser refuses to keep conversations: they last until the page is closed." });
+    this.#notices.show({ text: "This browser refuses to keep conversations: they last until the page is closed.", stays: true });
   }
 }
 

@@ -2,18 +2,26 @@
 // place that creates and disposes of a Headstart.
 
 import type { HeadstartInterface, Progress } from "headstart";
-import { Headstart, requireWebGpu } from "headstart/worker";
+import { Headstart, listWeights, requireWebGpu } from "headstart/worker";
 import { signal } from "@preact/signals";
 import { Copies } from "./copies";
 import { type Fault, faultOf, isAbort } from "./faults";
+import { Pace } from "./pace";
 import type { Settings } from "./settings";
+import type { Tabs } from "./tabs";
+import { absolute } from "../text/name";
 
-export type Source = { kind: "url"; url: string; packs?: readonly string[] } | { kind: "files"; files: readonly File[]; kept?: boolean };
+export type Address = { kind: "url"; url: string; packs?: readonly string[] };
+export type Source = Address | { kind: "files"; files: readonly File[]; kept?: boolean };
 
-interface Loading {
+export interface Loading {
   name: "loading";
   source: Source;
   progress: Progress | null;
+  /** Bytes a second of the download, where that can be told. */
+  pace: number | null;
+  /** Whether all of it is in this browser already. */
+  kept: boolean;
 }
 
 interface Failed {
@@ -34,19 +42,31 @@ export interface Options {
   context?: number;
 }
 
+/** A download that was given up; what has arrived is kept. */
+export interface GivenUp {
+  source: Address;
+  progress: Progress | null;
+}
+
 export const SHORT_CONTEXT = 1024;
+
+/** What others know a model by that comes from an address. */
+export const modelAt = (url: string) => `model ${absolute(url)}` as const;
 
 export class Model {
   readonly phase = signal<Phase>({ name: "starting" });
   readonly next = signal<Next | null>(null);
+  readonly givenUp = signal<GivenUp | null>(null);
   /** Ends when nothing is asked of the model that is ready: then it may go for another. */
   answering: Promise<unknown> = Promise.resolve();
   readonly #settings: Settings;
+  readonly #tabs: Tabs;
   readonly #copies = new Copies();
   #loading: AbortController | null = null;
 
-  constructor(settings: Settings) {
+  constructor(settings: Settings, tabs: Tabs) {
     this.#settings = settings;
+    this.#tabs = tabs;
   }
 
   /** Opens what was open on the last visit, if anything was and nothing stands in the way of any model. */
@@ -68,21 +88,33 @@ export class Model {
   /** Opens a model. One that is ready answers until then, and stays where this fails. */
   async open(source: Source, options: Options = { copy: true }): Promise<void> {
     this.cancel();
+    this.givenUp.value = null;
     const loading = new AbortController();
     this.#loading = loading;
     const current = () => this.#loading === loading;
-    this.#show({ name: "loading", source, progress: null });
-    try {
-      const headstart = await Headstart.create({
-        model: source.kind === "url" ? new URL(source.url, document.baseURI) : [...source.files],
+    let state: Loading = { name: "loading", source, progress: null, pace: null, kept: false };
+    const show = (more: Partial<Loading>) => {
+      state = { ...state, ...more };
+      if (current()) this.#show(state);
+    };
+    show({});
+    void isKept(source).then((kept) => kept && show({ kept }));
+    const pace = new Pace();
+    const create = (tell: (progress: Progress, pace: number | null) => void) =>
+      Headstart.create({
+        model: source.kind === "url" ? new URL(absolute(source.url)) : [...source.files],
         signal: loading.signal,
         weights: { persist: options.copy },
         ...(options.context ? { context: options.context } : {}),
         ...(source.kind === "url" && source.packs ? { prefixPacks: [...source.packs] } : {}),
         onProgress: (progress) => {
-          if (current()) this.#show({ name: "loading", source, progress });
+          const now = progress.stage === "download" ? pace.see(progress.loaded, performance.now()) : null;
+          show({ progress, pace: now });
+          tell(progress, now);
         },
       });
+    try {
+      const headstart = await (source.kind === "url" ? this.#tabs.show(modelAt(source.url), (tell) => create((progress, pace) => tell({ progress, pace }))) : create(() => undefined));
       if (!current()) return void (await headstart.dispose());
       this.#loading = null;
       const before = this.phase.value;
@@ -102,6 +134,11 @@ export class Model {
 
   /** Gives up what is loading, or puts away why it failed. What is ready stays. */
   cancel(): void {
+    const state = this.next.value ?? this.phase.value;
+    if ((state.name === "loading" || state.name === "failed") && state.source?.kind === "url") {
+      const progress = state.name === "loading" && state.progress?.stage === "download" && !state.kept ? state.progress : null;
+      this.givenUp.value = { source: state.source, progress };
+    }
     this.#loading?.abort();
     this.#loading = null;
     this.#show(null);
@@ -141,4 +178,10 @@ export class Model {
 async function obstacle(): Promise<Fault | null> {
   if (!isSecureContext) return faultOf({ code: "insecure", message: location.origin });
   return requireWebGpu().then(() => null, faultOf);
+}
+
+async function isKept(source: Source): Promise<boolean> {
+  if (source.kind === "files") return true;
+  const address = absolute(source.url);
+  return (await listWeights().catch(() => [])).some(({ source, complete }) => complete && source === address);
 }

@@ -6,6 +6,10 @@ import { signal } from "@preact/signals";
 export interface Notice {
   text: string;
   action?: { label: string; run(): void };
+  /** Only beside this conversation. */
+  beside?: string;
+  /** Until it is dismissed, or another one comes: for what a person may have looked away from. */
+  stays?: boolean;
 }
 
 /** Long enough to read it and to reach its button with the keyboard. */
@@ -19,7 +23,7 @@ export class Notices {
   show(notice: Notice): void {
     clearTimeout(this.#timer);
     this.current.value = notice;
-    this.#timer = setTimeout(() => this.dismiss(), SHOWN_MS);
+    if (!notice.stays) this.#timer = setTimeout(() => this.dismiss(), SHOWN_MS);
   }
 
   dismiss(): void {

@@ -11,25 +11,36 @@ import { IconButton } from "./icons";
 import { Markdown } from "./markdown";
 import { memo } from "./memo";
 import { Thinking } from "./thinking";
+import { ReadInPart, TooLong } from "./too-long";
 
 const ENDS: Partial<Record<Answer["end"], string>> = {
   cancelled: "Stopped.",
   length: "Ended at the most tokens that the settings allow.",
-  context: "The conversation fills the model’s context. Begin a new one, or edit an earlier message.",
 };
 
-function reading({ reading }: Live): string {
+function waiting({ waits, reading }: Live): string {
+  if (waits) return "Waiting for the answer that another tab writes";
   if (!reading) return "Reading the prompt";
   return `Reading the prompt, ${reading.done.toLocaleString("en")} of ${reading.total.toLocaleString("en")} tokens`;
 }
 
-export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turns: readonly Turn[]; index: number; live: Live | null }) {
-  const { answer, turns, index, live } = props;
+interface Props {
+  answer: Answer;
+  turns: readonly Turn[];
+  index: number;
+  /** Where this tab writes it. */
+  live: Live | null;
+  /** Whether another tab writes it. */
+  elsewhere: boolean;
+}
+
+export const AnswerTurn = memo(function AnswerTurn({ answer, turns, index, live, elsewhere }: Props) {
   const before = useMemo(() => turns.slice(0, index), [turns, index]);
   const { chat } = useApp();
   const content = live?.content ?? answer.content;
+  const grows = live !== null || elsewhere;
   const { thinking, open, answer: said } = useMemo(() => parts(content), [content]);
-  const end = live ? undefined : ENDS[answer.end];
+  const end = grows ? undefined : ENDS[answer.end];
   const again = () => {
     chat.regenerate(answer.id);
     focusOn();
@@ -37,22 +48,23 @@ export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turn
   const tools = (
     <div class="tools">
       {said && <CopyButton text={said} label="Copy the answer" />}
-      <IconButton icon="again" label="Answer again" disabled={!chat.ready.value} onClick={again} />
+      <IconButton icon="again" label="Answer again" disabled={!chat.changeable.value} onClick={again} />
     </div>
   );
   return (
-    <li class="turn answer" aria-busy={live !== null}>
+    <li class={`turn answer ${answer.read === 0 ? "unread" : ""}`} aria-busy={grows}>
       <h2 class="visually-hidden">Answer</h2>
-      {thinking && <Thinking text={thinking} live={open && live !== null} />}
-      {said && <Markdown text={said} growing={live !== null} />}
-      {live && !content && (
+      {thinking && <Thinking text={thinking} live={open && grows} />}
+      {said && <Markdown text={said} growing={grows} />}
+      {grows && (elsewhere || !content) && (
         <p class="waiting">
           <span class="pulse" aria-hidden="true" />
-          {reading(live)}
+          {live ? waiting(live) : "Another tab writes this answer"}
         </p>
       )}
       {end && <p class="end">{end}</p>}
-      {!live && answer.end === "failed" && (
+      {!grows && answer.overflow && <TooLong answer={answer} overflow={answer.overflow} before={before} last={index === turns.length - 1} />}
+      {!grows && answer.end === "failed" && (
         <div class="failed" role="alert">
           <strong>{answer.fault?.title ?? "The answer broke off"}.</strong>
           {answer.fault && !endsModel(answer.fault) && (
@@ -64,7 +76,8 @@ export const AnswerTurn = memo(function AnswerTurn(props: { answer: Answer; turn
           )}
         </div>
       )}
-      {!live && (
+      <ReadInPart turn={answer} />
+      {!grows && (
         <div class="foot">
           {answer.account ? (
             <AccountPanel account={answer.account} before={before}>

@@ -4,7 +4,6 @@ import { useEffect, useId, useState } from "preact/hooks";
 import { useApp } from "../state/app";
 import { prompt, titleOf } from "../state/conversation";
 import { faultOf } from "../state/faults";
-import { importPack } from "./drop-zone";
 import { size } from "../text/size";
 
 /** Tokens of a page, and of an entry of the store. */
@@ -79,7 +78,7 @@ export function CacheSettings() {
             disabled={!headstart}
             onChange={(event) => {
               const [pack] = event.currentTarget.files ?? [];
-              if (pack) void importPack(app, pack).then(look);
+              if (pack) void app.takePack(pack).then(look);
             }}
           />
         </label>

@@ -11,7 +11,7 @@ export function Composer() {
   const answering = chat.live.value !== null;
   const phase = model.phase.value.name;
 
-  useEffect(() => fit(field.current!), [text]);
+  useEffect(() => fit(field.current), [text]);
   useEffect(() => {
     if (phase === "ready" && document.activeElement === document.body) field.current?.focus();
   }, [phase, library.openId.value]);
@@ -25,6 +25,7 @@ export function Composer() {
     chat.stop();
     field.current?.focus();
   };
+  const usual = chat.elsewhere.value ? "Another tab answers here; what you send is asked after it." : "Enter sends, Shift and Enter begins a new line.";
   const hint = { starting: " ", ready: "", loading: "The model is on its way; you can write already.", absent: "Open a model to send.", failed: "No model is open." }[phase];
   return (
     <form
@@ -51,17 +52,17 @@ export function Composer() {
           }}
         />
         {answering ? (
-          <button type="button" class="send" aria-label="Stop" title="Stop (Escape)" onClick={stop}>
+          <button key="stop" type="button" class="send" aria-label="Stop" title="Stop (Escape)" onClick={stop}>
             <Icon name="stop" />
           </button>
         ) : (
-          <button type="submit" class="send" aria-label="Send" title="Send (Enter)" disabled={phase !== "ready" || !text.trim()}>
+          <button key="send" type="submit" class="send" aria-label="Send" title="Send (Enter)" disabled={phase !== "ready" || !text.trim()}>
             <Icon name="send" />
           </button>
         )}
       </div>
       <p id="composer-hint" class="hint">
-        {hint || (answering ? "Escape stops the answer." : "Enter sends, Shift and Enter begins a new line.")}
+        {hint || (answering ? "Escape stops the answer." : usual)}
       </p>
     </form>
   );

@@ -10,6 +10,7 @@ export function ConversationItem({ conversation }: { conversation: Conversation 
   const { id, title } = conversation;
   const open = app.library.openId.value === id;
   const answering = app.chat.live.value?.conversation === id;
+  const elsewhere = conversation.turns.some((turn) => app.tabs.others.value.has(`answer ${turn.id}`));
 
   const rename = (name: string | null) => {
     if (name !== null) app.library.rename(id, name);
@@ -40,7 +41,7 @@ export function ConversationItem({ conversation }: { conversation: Conversation 
             }}
           >
             <span class="title">{title}</span>
-            {answering && <span class="pulse" role="img" aria-label="answering" />}
+            {(answering || elsewhere) && <span class="pulse" role="img" aria-label={answering ? "answering" : "another tab answers"} />}
           </button>
           <span class="tools">
             <IconButton icon="pencil" label={`Rename ${title}`} onClick={() => setNaming(true)} />
@@ -57,8 +58,8 @@ function NameField({ title, onDone }: { title: string; onDone(name: string | nul
   const field = useRef<HTMLInputElement>(null);
   const done = useRef(false);
   useLayoutEffect(() => {
-    field.current!.focus();
-    field.current!.select();
+    field.current?.focus();
+    field.current?.select();
   }, []);
   const finish = (name: string | null) => {
     if (done.current) return;
@@ -69,7 +70,7 @@ function NameField({ title, onDone }: { title: string; onDone(name: string | nul
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        finish(field.current!.value);
+        finish(field.current?.value ?? null);
       }}
     >
       <input

@@ -1,8 +1,7 @@
 // Files dropped anywhere on the page: a model, or a prefix pack for the model that is open.
 
 import { useEffect, useState } from "preact/hooks";
-import { type App, useApp } from "../state/app";
-import { faultOf } from "../state/faults";
+import { useApp } from "../state/app";
 import { Icon } from "./icons";
 
 export function DropZone() {
@@ -21,7 +20,7 @@ export function DropZone() {
       if (!holdsFiles(event)) return;
       event.preventDefault();
       const files = [...(event.dataTransfer?.files ?? [])];
-      if (files.length > 0) take(app, files);
+      if (files.length > 0) void app.take(files);
     };
     addEventListener("dragover", onOver);
     addEventListener("dragleave", onLeave);
@@ -41,25 +40,4 @@ export function DropZone() {
       </div>
     </div>
   );
-}
-
-const isModel = (files: readonly File[]) => files.length > 1 || /\.gguf$/i.test(files[0]!.name);
-
-function take(app: App, files: readonly File[]): void {
-  const headstart = app.model.headstart;
-  if (headstart && !isModel(files)) void importPack(app, files[0]!);
-  else {
-    app.settingsOpen.value = false;
-    void app.model.open({ kind: "files", files });
-  }
-}
-
-export async function importPack(app: App, file: Blob): Promise<void> {
-  try {
-    const pack = await app.model.headstart?.prefix.import(file);
-    if (pack) app.notices.show({ text: `Took ${pack.tokens.toLocaleString("en")} tokens from the pack “${pack.name}”.` });
-  } catch (thrown) {
-    const { title, text } = faultOf(thrown);
-    app.notices.show({ text: `${title}. ${text}` });
-  }
 }

@@ -25,8 +25,8 @@ const Html = memo(function Html({ kind, html }: { kind: "table" | "prose"; html:
   if (holdsFormulas) formulas.want();
   const tools = holdsFormulas ? formulas.value.value : null;
   useLayoutEffect(() => {
-    if (!tools) return;
-    for (const place of box.current!.querySelectorAll("var")) setFormula(place, () => tools.formula(place.textContent, false));
+    if (!tools || !box.current) return;
+    for (const place of box.current.querySelectorAll("var")) setFormula(place, () => tools.formula(place.textContent, false));
   }, [html, tools]);
   const inner = { __html: html };
   // What can be wider than the page scrolls in itself, and so must be reachable with the keyboard.
@@ -39,8 +39,10 @@ const Formula = memo(function Formula({ text }: { text: string }) {
   formulas.want();
   const tools = formulas.value.value;
   useLayoutEffect(() => {
-    box.current!.textContent = text;
-    if (tools) setFormula(box.current!, () => tools.formula(text, true));
+    const place = box.current;
+    if (!place) return;
+    place.textContent = text;
+    if (tools) setFormula(place, () => tools.formula(text, true));
   }, [text, tools]);
   return <div ref={box} class="block formula" tabIndex={0} role="group" aria-label="Formula" />;
 });

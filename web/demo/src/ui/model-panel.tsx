@@ -3,14 +3,14 @@
 
 import { useApp } from "../state/app";
 import type { Source } from "../state/model";
+import { fileName } from "../text/name";
 import { FaultPanel } from "./fault-panel";
 import { ModelProgress } from "./model-progress";
 import { OpenModel } from "./open-model";
 
 export function sourceName(source: Source | null): string {
   if (!source) return "";
-  if (source.kind === "url") return decodeURIComponent(source.url.split(/[?#]/)[0]!.split("/").at(-1)!) || source.url;
-  return source.files.map((file) => file.name).join(", ");
+  return source.kind === "url" ? fileName(source.url) : source.files.map((file) => file.name).join(", ");
 }
 
 export function ModelPanel() {
@@ -21,7 +21,7 @@ export function ModelPanel() {
   const beside = phase.name === "ready" || library.open.value !== null;
   return (
     <div class={`model-place ${beside ? "over-reading" : ""}`}>
-      {shown.name === "loading" && <ModelProgress progress={shown.progress} name={sourceName(shown.source)} onCancel={() => model.cancel()} />}
+      {shown.name === "loading" && <ModelProgress loading={shown} />}
       {shown.name === "failed" && <FaultPanel fault={shown.fault} source={shown.source} />}
       {shown.name === "absent" && <OpenModel />}
     </div>

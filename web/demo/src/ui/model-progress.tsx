@@ -1,6 +1,12 @@
 // Download, upload and compile, each with its own measure.
 
 import type { Progress } from "headstart";
+import { useEffect, useState } from "preact/hooks";
+import { useApp } from "../state/app";
+import { type Loading, modelAt } from "../state/model";
+import { timeLeft } from "../state/pace";
+import { share, size } from "../text/size";
+import { sourceName } from "./model-panel";
 
 const STAGES = {
   download: "Downloading the model",
@@ -8,19 +14,33 @@ const STAGES = {
   compile: "Preparing the graphics card’s programs",
 } as const;
 
-const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(bytes < 100 * 2 ** 20 ? 1 : 0);
+/** Without a byte for so long, the server is slow. */
+const QUIET_MS = 5000;
 
-export function progressOf(progress: Progress | null): { title: string; detail: string; share: number | null } {
-  if (!progress) return { title: "Opening the model", detail: "", share: null };
+export function progressOf({ progress, kept }: Pick<Loading, "progress" | "kept">): { title: string; detail: string; part: number | null } {
+  if (!progress) return { title: "Opening the model", detail: "", part: null };
   const { stage, loaded, total } = progress;
-  const share = total > 0 ? Math.min(1, loaded / total) : null;
-  if (stage === "compile") return { title: STAGES.compile, detail: total > 0 ? `${loaded} of ${total}` : "", share };
-  const detail = total > 0 ? `${mib(loaded)} of ${mib(total)} MiB` : `${mib(loaded)} MiB`;
-  return { title: STAGES[stage], detail, share };
+  const part = total > 0 ? Math.min(1, loaded / total) : null;
+  const title = stage === "download" && kept ? "Reading the model from this browser" : STAGES[stage];
+  if (stage === "compile") return { title, detail: total > 0 ? `${loaded} of ${total}` : "", part };
+  return { title, detail: total > 0 ? share(loaded, total) : size(loaded), part };
 }
 
-export function ModelProgress({ progress, name, onCancel }: { progress: Progress | null; name: string; onCancel(): void }) {
-  const { title, detail, share } = progressOf(progress);
+export function ModelProgress({ loading }: { loading: Loading }) {
+  const { model, notices, tabs } = useApp();
+  const { source } = loading;
+  const name = sourceName(source);
+  // One tab downloads, and the others wait for it, file by file.
+  const other = source.kind === "url" && (loading.progress?.stage ?? "download") === "download" ? tabs.others.value.get(modelAt(source.url)) : undefined;
+  const downloads = other?.progress?.stage === "download" && other.progress.loaded >= (loading.progress?.loaded ?? 0) ? other.progress : null;
+  const { title, detail, part } = downloads ? { ...progressOf({ progress: downloads, kept: false }), title: "Another tab downloads this model" } : progressOf(loading);
+  const progress = downloads ?? loading.progress;
+  const pace = downloads ? (other?.pace ?? null) : loading.pace;
+  const cancel = () => {
+    model.cancel();
+    if (model.headstart && model.givenUp.value?.progress?.loaded)
+      notices.show({ text: "The download is stopped. What has arrived is kept.", action: { label: "Resume", run: () => void model.open(source) } });
+  };
   const reached = progress ? ["download", "upload", "compile"].indexOf(progress.stage) : -1;
   return (
     <section class="panel" aria-labelledby="progress-title">
@@ -28,20 +48,45 @@ export function ModelProgress({ progress, name, onCancel }: { progress: Progress
       <p class="muted ellipsis" title={name}>
         {name}
       </p>
-      <progress class="bar" aria-labelledby="progress-title" {...(share === null ? {} : { value: share, max: 1 })} />
+      <progress class="bar" aria-labelledby="progress-title" {...(part === null ? {} : { value: part, max: 1 })} />
       <div class="progress-foot">
         <ol class="stages" aria-label="Steps">
-          {(["Download", "Upload", "Compile"] as const).map((step, index) => (
+          {([loading.kept ? "Read" : "Download", "Upload", "Compile"] as const).map((step, index) => (
             <li key={step} class={index < reached ? "done" : index === reached ? "now" : ""} aria-current={index === reached ? "step" : undefined}>
               {step}
             </li>
           ))}
         </ol>
-        <span class="muted numbers">{detail}</span>
-        <button type="button" class="button" onClick={onCancel}>
+        <p class="muted numbers">
+          {detail}
+          {progress?.stage === "download" && !loading.kept && <Speed progress={progress} pace={pace} />}
+        </p>
+        <button type="button" class="button" onClick={cancel}>
           Cancel
         </button>
       </div>
+      {downloads && <p class="hint">This tab opens it when it is there.</p>}
     </section>
+  );
+}
+
+/** How fast it comes and how long it takes, or that nothing comes. */
+function Speed({ progress, pace }: { progress: Progress; pace: number | null }) {
+  const [quiet, setQuiet] = useState(false);
+  const { loaded, total } = progress;
+  useEffect(() => {
+    setQuiet(false);
+    const timer = setTimeout(() => setQuiet(true), QUIET_MS);
+    return () => clearTimeout(timer);
+  }, [loaded]);
+  if (total > 0 && loaded >= total) return null;
+  if (quiet) return <> · waiting for the server</>;
+  if (pace === null) return null;
+  const left = total > 0 ? timeLeft(total - loaded, pace) : null;
+  return (
+    <>
+      {" · "}
+      {size(pace)}/s{left && ` · ${left}`}
+    </>
   );
 }

@@ -32,7 +32,7 @@ export function ModelSettings() {
             <li key={model.source}>
               <span title={model.source}>{model.name}</span>
               <span class="numbers">
-                {model.complete ? "" : "not whole, "}
+                {model.complete ? "" : "download begun, "}
                 {model.size === undefined ? "" : size(model.size)}
               </span>
               <IconButton icon="trash" label={`Delete ${model.name}`} onClick={() => void remove(model)} />

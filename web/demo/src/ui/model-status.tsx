@@ -10,7 +10,7 @@ export function ModelStatus() {
       case "ready":
         return ["good", phase.headstart.model, `${phase.headstart.adapter.name || "WebGPU"} · ${phase.headstart.context.toLocaleString("en")} tokens of context`];
       case "loading":
-        return ["busy", progressOf(phase.progress).title, progressOf(phase.progress).detail];
+        return ["busy", progressOf(phase).title, progressOf(phase).detail];
       case "failed":
         return ["bad", "No model", phase.fault.title];
       case "starting":

@@ -3,8 +3,9 @@ import { focusOn } from "./focus";
 import { IconButton } from "./icons";
 
 export function NoticeBar() {
-  const { notices } = useApp();
-  const notice = notices.current.value;
+  const { library, notices } = useApp();
+  const { current } = notices;
+  const notice = current.value?.beside && current.value.beside !== library.openId.value ? null : current.value;
   return (
     <div class="notice-place" role="status">
       {notice && (

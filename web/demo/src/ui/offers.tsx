@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { device, type Device } from "../models/device";
 import { fit } from "../models/fit";
 import { type Offer, offers } from "../models/offers";
+import { absolute } from "../text/name";
 import { size } from "../text/size";
 
 /** More are shown when they are asked for. */
@@ -11,8 +12,10 @@ const FIRST = 4;
 
 const LICENSES: Record<string, string> = { "apache-2.0": "Apache 2.0", mit: "MIT", gemma: "Gemma licence", "lfm1.0": "LFM licence", "llama3.2": "Llama 3.2 licence" };
 const CHECKED = { run: "tested", "base run": "base model tested", "not run": "untested" } as const;
+const HERE = { kept: "Kept in this browser", begun: "Download begun" } as const;
 
-export function Offers({ onChoose }: { onChoose(offer: Offer): void }) {
+/** `without`: addresses that are offered in another way. `when` it changes, what this browser keeps has changed. */
+export function Offers({ onChoose, without, when }: { onChoose(offer: Offer): void; without: readonly string[]; when: unknown }) {
   const [found, setFound] = useState<readonly Offer[]>([]);
   const [here, setHere] = useState<Device>({});
   const [all, setAll] = useState(false);
@@ -23,9 +26,10 @@ export function Offers({ onChoose }: { onChoose(offer: Offer): void }) {
     return () => {
       gone = true;
     };
-  }, []);
-  if (found.length === 0) return null;
-  const shown = all ? found : found.slice(0, FIRST);
+  }, [when]);
+  const others = found.filter(({ url }) => !without.includes(absolute(url)));
+  if (others.length === 0) return null;
+  const shown = all ? others : others.slice(0, FIRST);
   return (
     <>
       <ul class="offers">
@@ -35,9 +39,9 @@ export function Offers({ onChoose }: { onChoose(offer: Offer): void }) {
           </li>
         ))}
       </ul>
-      {found.length > shown.length && (
+      {others.length > shown.length && (
         <button type="button" class="quiet more" onClick={() => setAll(true)}>
-          Show all {found.length} models
+          Show all {others.length} models
         </button>
       )}
     </>
@@ -45,10 +49,10 @@ export function Offers({ onChoose }: { onChoose(offer: Offer): void }) {
 }
 
 function OfferButton({ offer, here, onChoose }: { offer: Offer; here: Device; onChoose(offer: Offer): void }) {
-  const { name, about, bytes, listed, kept } = offer;
-  const verdict = listed && fit(listed, here, kept);
+  const { name, about, bytes, listed } = offer;
+  const verdict = listed && fit(listed, here, offer.here === "kept");
   const facts = [
-    kept ? "Kept in this browser" : "",
+    offer.here ? HERE[offer.here] : "",
     listed ? (LICENSES[listed.license] ?? listed.license) : "",
     listed ? CHECKED[listed.checked] : "",
     bytes === undefined ? "" : size(bytes),

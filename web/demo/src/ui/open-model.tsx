@@ -3,6 +3,9 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
 import type { Source } from "../state/model";
+import { absolute } from "../text/name";
+import { addressOf, isModel } from "../state/tabs";
+import { GivenUpDownload, OtherDownloads } from "./begun";
 import { focusOn } from "./focus";
 import { Icon } from "./icons";
 import { Offers } from "./offers";
@@ -10,12 +13,16 @@ import { Offers } from "./offers";
 export function OpenModel() {
   const app = useApp();
   const instead = app.model.headstart !== null;
+  const givenUp = app.model.givenUp.value;
+  const elsewhere = [...app.tabs.others.value.keys()].filter(isModel).map(addressOf);
+  const stopped = givenUp?.progress?.loaded && !elsewhere.includes(absolute(givenUp.source.url)) ? givenUp : null;
+  const shown = stopped ? [absolute(stopped.source.url), ...elsewhere] : elsewhere;
   const last = () => new URLSearchParams(location.search).get("model") ?? app.settings.choices.value.model ?? "";
-  const [address, setAddress] = useState(() => (instead ? "" : last()));
+  const [address, setAddress] = useState(() => givenUp?.source.url ?? (instead ? "" : last()));
   const field = useId();
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    if (instead) heading.current?.focus();
+    if (instead || givenUp) heading.current?.focus();
   }, [instead]);
   const open = (source: Source) => {
     app.choosing.value = false;
@@ -35,7 +42,13 @@ export function OpenModel() {
           ? "The present one answers until the other is ready."
           : "It runs in this page, on your graphics card. Nothing you write leaves this machine, and the weights are kept in this browser for the next visit."}
       </p>
-      <Offers onChoose={({ url, packs }) => open({ kind: "url", url, ...(packs ? { packs } : {}) })} />
+      {stopped && <GivenUpDownload download={stopped} onResume={() => open(stopped.source)} />}
+      <OtherDownloads onOpen={(url) => open({ kind: "url", url })} />
+      <Offers
+        without={shown}
+        when={shown.join(" ")}
+        onChoose={({ url, packs }) => open({ kind: "url", url, ...(packs ? { packs } : {}) })}
+      />
       <form
         class="row"
         onSubmit={(event) => {
@@ -74,7 +87,8 @@ export function OpenModel() {
           aria-label="Choose a model file"
           onChange={(event) => {
             const files = [...(event.currentTarget.files ?? [])];
-            if (files.length > 0) open({ kind: "files", files });
+            event.currentTarget.value = "";
+            if (files.length > 0) void app.take(files);
           }}
         />
       </label>

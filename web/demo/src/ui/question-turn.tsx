@@ -4,16 +4,17 @@ import type { Question } from "../state/conversation";
 import { CopyButton } from "./copy-button";
 import { IconButton } from "./icons";
 import { fit } from "./fit";
-import { focusOn } from "./focus";
+import { editButton, focusOn } from "./focus";
 import { memo } from "./memo";
+import { ReadInPart } from "./too-long";
 
 export const QuestionTurn = memo(function QuestionTurn({ question }: { question: Question }) {
   const app = useApp();
   const [editing, setEditing] = useState(false);
-  const editButton = `edit-${question.id}`;
+  const button = editButton(question.id);
   const close = () => {
     setEditing(false);
-    requestAnimationFrame(() => document.getElementById(editButton)?.focus());
+    requestAnimationFrame(() => document.getElementById(button)?.focus());
   };
   const save = (text: string) => {
     setEditing(false);
@@ -21,17 +22,18 @@ export const QuestionTurn = memo(function QuestionTurn({ question }: { question:
     focusOn();
   };
   return (
-    <li class="turn question">
+    <li class={`turn question ${question.read === 0 ? "unread" : ""}`}>
       <h2 class="visually-hidden">You</h2>
       {editing ? (
-        <Editor text={question.content} ready={app.chat.ready.value} onSave={save} onCancel={close} />
+        <Editor text={question.content} ready={app.chat.changeable.value} onSave={save} onCancel={close} />
       ) : (
         <>
           <div class="said">{question.content}</div>
           <div class="tools">
             <CopyButton text={question.content} label="Copy your message" />
-            <IconButton id={editButton} icon="pencil" label="Edit and ask again" disabled={!app.chat.ready.value} onClick={() => setEditing(true)} />
+            <IconButton id={button} icon="pencil" label="Edit and ask again" disabled={!app.chat.changeable.value} onClick={() => setEditing(true)} />
           </div>
+          <ReadInPart turn={question} />
         </>
       )}
     </li>
@@ -39,13 +41,14 @@ export const QuestionTurn = memo(function QuestionTurn({ question }: { question:
 });
 
 function Editor(props: { text: string; ready: boolean; onSave(text: string): void; onCancel(): void }) {
+  const [text, setText] = useState(props.text);
   const field = useRef<HTMLTextAreaElement>(null);
   useLayoutEffect(() => {
-    fit(field.current!);
-    field.current!.focus();
-    field.current!.setSelectionRange(props.text.length, props.text.length);
+    field.current?.focus();
+    field.current?.setSelectionRange(text.length, text.length);
   }, []);
-  const save = () => field.current!.value.trim() && props.ready && props.onSave(field.current!.value);
+  useLayoutEffect(() => fit(field.current), [text]);
+  const save = () => text.trim() && props.ready && props.onSave(text);
   return (
     <div class="editor">
       <textarea
@@ -53,8 +56,8 @@ function Editor(props: { text: string; ready: boolean; onSave(text: string): voi
         class="field"
         rows={1}
         aria-label="Edit your message"
-        defaultValue={props.text}
-        onInput={(event) => fit(event.currentTarget)}
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key === "Escape") {
             event.preventDefault();
@@ -69,7 +72,7 @@ function Editor(props: { text: string; ready: boolean; onSave(text: string): voi
         <button type="button" class="button" onClick={props.onCancel}>
           Cancel
         </button>
-        <button type="button" class="button primary" disabled={!props.ready} onClick={save}>
+        <button type="button" class="button primary" disabled={!props.ready || !text.trim()} onClick={save}>
           Ask again
         </button>
       </div>

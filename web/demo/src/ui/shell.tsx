@@ -5,6 +5,7 @@ import { useApp } from "../state/app";
 import { Announcer } from "./announcer";
 import { Composer } from "./composer";
 import { DropZone } from "./drop-zone";
+import { followButtons } from "./focus";
 import { Header } from "./header";
 import { ModelPanel } from "./model-panel";
 import { NoticeBar } from "./notice-bar";
@@ -28,6 +29,8 @@ export function Shell() {
     document.addEventListener("keydown", onKey);
     return () => document.removeEventListener("keydown", onKey);
   }, []);
+
+  useEffect(followButtons, []);
 
   const open = library.open.value;
   useEffect(() => {

@@ -7,7 +7,7 @@ import { NAMES, ORIGINS } from "../cache/sources";
 import { count, ownerName } from "../cache/words";
 import { useApp } from "../state/app";
 import { memo } from "./memo";
-import { type Account, prompt, type Turn } from "../state/conversation";
+import { type Account, promptOf, type Turn } from "../state/conversation";
 
 export const Strip = memo(function Strip({ account, before, marked }: { account: Account; before: readonly Turn[]; marked: number | null }) {
   const found = useMemo(() => cells(runs(account), account.owned), [account]);
@@ -65,7 +65,7 @@ export const Strip = memo(function Strip({ account, before, marked }: { account:
           />
         ))}
       </div>
-      {at !== null && found[at] && <Tip box={box.current!} index={at} words={words(found[at])} source={found[at].source} />}
+      {at !== null && found[at] && box.current && <Tip box={box.current} index={at} words={words(found[at])} source={found[at].source} />}
     </div>
   );
 });
@@ -97,7 +97,7 @@ function describe(cell: Cell, account: Account, before: readonly Turn[], pieces:
   const { from, tokens, source, message } = cell;
   const text = pieces ? pieces.slice(from, from + tokens).join("").replaceAll("\n", "↵") : "";
   const which = tokens === 1 ? `token ${from + 1} of ${account.prompt_tokens}` : `tokens ${from + 1}–${from + tokens} of ${account.prompt_tokens}`;
-  const role = prompt(account.system, before)[message]?.role;
+  const role = promptOf(account, before)[message]?.role;
   const whose = account.owned.length > 0 ? [ownerName(message, role, account.system.trim() !== "")] : [];
   return [text || (tokens === 1 ? `token ${from + 1}` : count(tokens)), which, ...whose, `${NAMES[source]}: ${ORIGINS[source]}`];
 }
@@ -111,7 +111,7 @@ function usePieces(account: Account, before: readonly Turn[]) {
     if (asked.current || !model.headstart) return;
     asked.current = true;
     try {
-      const { pieces } = await model.headstart.renderPrompt(prompt(account.system, before));
+      const { pieces } = await model.headstart.renderPrompt(promptOf(account, before));
       if (pieces.length === account.prompt_tokens) setList(pieces);
     } catch {
       asked.current = false;

@@ -1,29 +1,41 @@
 // The open conversation. It follows the answer while it grows, until the reader scrolls away.
 
+import { Fragment } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
 import type { Conversation } from "../state/conversation";
 import { AnswerTurn } from "./answer-turn";
 import { Icon } from "./icons";
 import { QuestionTurn } from "./question-turn";
+import { LeftOut } from "./too-long";
 
 /** Pixels from the end that still count as being there. */
 const NEAR = 48;
 
 export function Transcript({ conversation }: { conversation: Conversation }) {
-  const { chat } = useApp();
+  const { chat, tabs } = useApp();
   const box = useRef<HTMLDivElement>(null);
+  const list = useRef<HTMLOListElement>(null);
   const follows = useRef(true);
+  const top = useRef(0);
   const [away, setAway] = useState(false);
   const live = chat.live.value?.conversation === conversation.id ? chat.live.value : null;
 
   const toEnd = () => box.current?.scrollTo({ top: box.current.scrollHeight });
+  // A browser tells of scrolling in its next frame, when the conversation may be gone, or longer: that is no scrolling away.
+  const look = () => {
+    if (!box.current) return;
+    const { scrollHeight, scrollTop, clientHeight } = box.current;
+    follows.current = scrollHeight - scrollTop - clientHeight < NEAR || (follows.current && scrollTop >= top.current);
+    top.current = scrollTop;
+    setAway(!follows.current);
+  };
   useEffect(() => {
     if (follows.current) toEnd();
   });
   useEffect(() => {
-    const watch = new ResizeObserver(() => (follows.current ? toEnd() : onScroll()));
-    watch.observe(box.current!.firstElementChild!);
+    const watch = new ResizeObserver(() => (follows.current ? toEnd() : look()));
+    for (const { current } of [box, list]) if (current) watch.observe(current);
     return () => watch.disconnect();
   }, []);
   // What a person sends is shown, wherever they were reading.
@@ -33,28 +45,29 @@ export function Transcript({ conversation }: { conversation: Conversation }) {
     toEnd();
   }, [live?.answer]);
 
-  const onScroll = () => {
-    const { scrollHeight, scrollTop, clientHeight } = box.current!;
-    follows.current = scrollHeight - scrollTop - clientHeight < NEAR;
-    setAway(!follows.current);
-  };
+  const { turns } = conversation;
+  const leftOut = (index: number) => turns[index]?.read === 0;
+  const firstOf = (index: number): number => (leftOut(index - 1) ? firstOf(index - 1) : index);
   return (
     <div class="transcript-place">
-      <div class="transcript" ref={box} onScroll={onScroll} tabIndex={0} role="region" aria-label="Conversation">
-        <ol class="turns">
-          {conversation.turns.map((turn, index) =>
-            turn.role === "user" ? (
-              <QuestionTurn key={turn.id} question={turn} />
-            ) : (
-              <AnswerTurn
-                key={turn.id}
-                answer={turn}
-                turns={conversation.turns}
-                index={index}
-                live={live?.answer === turn.id ? live : null}
-              />
-            ),
-          )}
+      <div class="transcript" ref={box} onScroll={look} tabIndex={0} role="region" aria-label="Conversation">
+        <ol class="turns" ref={list}>
+          {turns.map((turn, index) => (
+            <Fragment key={turn.id}>
+              {turn.role === "user" ? (
+                <QuestionTurn question={turn} />
+              ) : (
+                <AnswerTurn
+                  answer={turn}
+                  turns={turns}
+                  index={index}
+                  live={live?.answer === turn.id ? live : null}
+                  elsewhere={tabs.others.value.has(`answer ${turn.id}`)}
+                />
+              )}
+              {leftOut(index) && !leftOut(index + 1) && <LeftOut turns={turns.slice(firstOf(index), index + 1)} />}
+            </Fragment>
+          ))}
         </ol>
       </div>
       {away && (

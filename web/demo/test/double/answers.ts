@@ -1,5 +1,7 @@
 // What the stand-in says: chosen by a word in the question, so that a test can ask for what it needs.
 
+import type { ChatMessage } from "headstart";
+
 const ORDINARY = `A **prefix cache** keeps the keys and values that a model computed for the beginning of a prompt, so that the same beginning is never read twice.
 
 1. The prompt is cut into blocks of tokens, and each block is named by a hash of everything up to its end.
@@ -88,7 +90,9 @@ const three = 3;
 
 It is three.`;
 
-export function answerTo(question: string): string {
+export function answerTo(question: string, messages: readonly ChatMessage[]): string {
+  if (/what was said/i.test(question)) return messages.map(({ content }) => String(content)).join(" | ");
+  if (/what did I ask/i.test(question)) return messages.flatMap(({ role, content }) => (role === "user" ? [String(content)] : [])).join(" | ");
   if (/think.*formula/i.test(question)) return `${THOUGHT}\n\n${FORMULAS}`;
   if (/formula/i.test(question)) return FORMULAS;
   if (/think/i.test(question)) return THOUGHT;

@@ -11,12 +11,13 @@ import type {
   HeadstartInterface,
   ListedModel,
   Prefix,
+  Progress,
 } from "headstart";
 import listed from "../../../../models.json" with { type: "json" };
 import { answerTo } from "./answers";
 import { Known } from "./known";
 import { cut, render } from "./tokens";
-import { keepWeights } from "./weights";
+import { BYTES, keepWeights, loadedOf } from "./weights";
 
 export { clearWeights, listWeights } from "./weights";
 export type { KeptModel } from "headstart";
@@ -41,7 +42,7 @@ const FAILURES: [RegExp, string, string, object][] = [
   [/missing/, "http_status", "GET missing.gguf: 404 Not Found", { status: 404 }],
   [/broken/, "bad_model", "broken.gguf: magic is 3c21646f, not GGUF", { file: "broken.gguf" }],
   [/cut/, "download", "the connection was cut at 41943040 of 98362432 bytes, 5 times", {}],
-  [/huge/, "out_of_memory", "a buffer of 2147483648 bytes", { bytes: 2 ** 31 }],
+  [/huge/, "out_of_memory", "the GPU has no 2147483648 bytes for the weights; lower --context, or free GPU memory", { bytes: 2 ** 31 }],
 ];
 
 export class Headstart {
@@ -49,22 +50,41 @@ export class Headstart {
 
   static async create(options: CreateOptions): Promise<HeadstartInterface> {
     const name = nameOf(options.model);
-    const tick = /slow/.test(name) ? 120 : 2;
-    const total = { download: 98_362_432, upload: 98_362_432, compile: 24 };
-    for (const stage of ["download", "upload", "compile"] as const) {
-      for (let step = 0; step <= 12; step += 1) {
-        if (options.signal?.aborted) throw new HeadstartError("aborted", "loading was aborted");
-        options.onProgress?.({ stage, loaded: Math.round((total[stage] * step) / 12), total: total[stage] });
-        await pause(tick);
-      }
-      const failure = FAILURES.find(([pattern]) => pattern.test(name));
-      if (failure) throw new HeadstartError(failure[1], failure[2], failure[3]);
-      if (/quota/.test(name) && options.weights?.persist !== false)
-        throw new HeadstartError("quota_exceeded", "98362432 bytes asked, 20971520 available", { asked: 98_362_432, available: 20_971_520 });
+    const tick = /slow/.test(name) ? 40 : 2;
+    const address = options.model instanceof URL && options.weights?.persist !== false ? options.model.href : null;
+    // One tab downloads, the others wait.
+    const lock = { ...(options.signal && { signal: options.signal }) };
+    await (address ? navigator.locks.request(`double ${address}`, lock, () => download(options, name, address, tick)) : download(options, name, null, tick));
+    fail(name, options);
+    for (const [stage, total] of [["upload", BYTES], ["compile", 24]] as const) {
+      for (let step = 0; step <= 12; step += 1) await reach(options, stage, Math.round((total * step) / 12), total, tick);
     }
-    if (options.model instanceof URL && options.weights?.persist !== false) await keepWeights(options.model.href, name);
-    return engine(name.replace(/\.gguf$/, ""), options.context ?? 8192);
+    return engine(name.replace(/\.gguf$/, ""), options.context ?? (/small/.test(name) ? 160 : 8192));
   }
+}
+
+async function reach({ signal, onProgress }: CreateOptions, stage: Progress["stage"], loaded: number, total: number, tick: number): Promise<void> {
+  if (signal?.aborted) throw new HeadstartError("aborted", "loading was aborted");
+  onProgress?.({ stage, loaded, total });
+  await pause(tick);
+}
+
+/** Goes on from what is kept. One that crawls comes nearer its end and does not reach it, until the page is in a `hurry`. */
+async function download(options: CreateOptions, name: string, address: string | null, tick: number): Promise<void> {
+  const crawls = () => /crawl/.test(name) && !("hurry" in globalThis);
+  for (let loaded = address ? loadedOf(address) : 0; ; loaded = crawls() ? loaded + Math.floor((BYTES - loaded) / 40) : Math.min(BYTES, loaded + BYTES / 16)) {
+    await reach(options, "download", loaded, BYTES, crawls() ? 50 : tick);
+    if (loaded > 0) fail(name, options);
+    if (address && loaded > 0) keepWeights(address, name, loaded);
+    if (loaded === BYTES) return;
+  }
+}
+
+function fail(name: string, options: CreateOptions): void {
+  const failure = FAILURES.find(([pattern]) => pattern.test(name));
+  if (failure) throw new HeadstartError(failure[1], failure[2], failure[3]);
+  if (/quota/.test(name) && options.weights?.persist !== false)
+    throw new HeadstartError("quota_exceeded", "98362432 bytes asked, 20971520 available", { asked: 98_362_432, available: 20_971_520 });
 }
 
 function nameOf(model: CreateOptions["model"]): string {
@@ -72,6 +92,9 @@ function nameOf(model: CreateOptions["model"]): string {
   if (first instanceof File) return first.name.replace(/-\d+-of-\d+(?=\.gguf$)/, ` of ${(model as File[]).length}`);
   return String(first).split("/").at(-1) ?? "model";
 }
+
+/** What a pack begins with: the length of its header, and what it is. */
+const HEADER = `\x7f\0\0\0\0\0\0\0{"__metadata__":{"format":"headstart-pack/1"}}`;
 
 function engine(model: string, context: number): HeadstartInterface {
   const known = new Known();
@@ -82,14 +105,16 @@ function engine(model: string, context: number): HeadstartInterface {
     context,
     weightsDigest: "0".repeat(64),
     hasTemplate: true,
-    chat: { completions: { create: async (request: ChatRequest) => new Answering(request, known) as never } },
+    chat: { completions: { create: async (request: ChatRequest) => new Answering(request, known, context) as never } },
     completions: { create: () => Promise.reject(new HeadstartError("internal", "not played")) as never },
     prefix: {
       warm: async (prefix) => known.admit(render(messagesOf(prefix))),
-      export: async (prefix) => new Blob([JSON.stringify(render(messagesOf(prefix)).tokens)]),
+      export: async (prefix) => new Blob([HEADER, JSON.stringify(render(messagesOf(prefix)).tokens)]),
       async import(pack) {
         try {
-          const tokens: number[] = JSON.parse(await new Response(pack as Blob).text());
+          const text = await new Response(pack as Blob).text();
+          if (!text.startsWith(HEADER)) throw new Error("this is no pack");
+          const tokens: number[] = JSON.parse(text.slice(HEADER.length));
           known.addPack(tokens);
           return { name: "helpdesk", tokens: tokens.length, bytes: tokens.length * 23_040 };
         } catch {
@@ -118,10 +143,12 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
   #aborted = false;
   readonly #request: ChatRequest;
   readonly #known: Known;
+  readonly #context: number;
 
-  constructor(request: ChatRequest, known: Known) {
+  constructor(request: ChatRequest, known: Known, context: number) {
     this.#request = request;
     this.#known = known;
+    this.#context = context;
   }
 
   abort(): void {
@@ -134,18 +161,22 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ChatCompletionChunk> {
     const { messages, max_tokens = 512, no_cache, signal, onPromptProgress } = this.#request;
-    const question = String(messages.at(-1)?.content ?? "");
+    // Unanswered questions stand before it in the same message.
+    const question = String(messages.at(-1)?.content ?? "").split("\n\n").at(-1)!;
     const began = performance.now();
     const prompt = render(messages);
+    const { length } = prompt.tokens;
+    if (length >= this.#context)
+      throw new HeadstartError("bad_request", `prompt has ${length} tokens and the context holds ${this.#context}, the answer included; shorten it or raise --context`, { field: "prompt" });
     const cache: CacheReport = this.#known.admit(prompt, no_cache === true);
     const total = cache.prompt_tokens;
     onPromptProgress?.({ done: total - cache.sources.computed, total });
     do await pause(20 + cache.sources.computed * PREFILL_MS);
     while (/until i stop you/i.test(question) && !this.#aborted);
     onPromptProgress?.({ done: total, total });
-    if (/prefill fault/i.test(question)) throw new HeadstartError("bad_request", "the prompt has 9000 tokens, the context 8192");
+    if (/prefill fault/i.test(question)) throw new HeadstartError("bad_request", "messages: roles must alternate");
     const ttft = performance.now() - began;
-    const pieces = cut(answerTo(question));
+    const pieces = cut(answerTo(question, messages));
     let written = 0;
     yield chunk({ role: "assistant", content: "" });
     for (const piece of pieces.slice(0, max_tokens)) {
@@ -156,6 +187,8 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
       written += 1;
       yield chunk({ content: piece });
     }
+    // An engine that takes its time to stop: until the page lets go.
+    if (this.#aborted && /cling/i.test(question)) await new Promise((resolve) => Object.assign(globalThis, { letGo: resolve }));
     const decode = performance.now() - began - ttft;
     const finish = this.#aborted ? "cancelled" : /context/i.test(question) ? "context" : written < pieces.length ? "length" : "stop";
     yield {

@@ -1,18 +1,25 @@
-// The models that the stand-in "keeps", in localStorage.
+// The models that the stand-in "keeps", in localStorage, each with how much of it has arrived.
 
 import type { KeptModel } from "headstart";
 
 const KEY = "double.weights";
-const BYTES = 98_362_432;
+export const BYTES = 98_362_432;
 
-export const listWeights = async (): Promise<KeptModel[]> => JSON.parse(localStorage.getItem(KEY) ?? "[]");
-
-export async function clearWeights(prefix: string | URL = ""): Promise<void> {
-  const kept = (await listWeights()).filter(({ source }) => !source.startsWith(String(prefix)));
-  localStorage.setItem(KEY, JSON.stringify(kept));
+interface Kept extends KeptModel {
+  loaded: number;
 }
 
-export async function keepWeights(source: string, name: string): Promise<void> {
-  const others = (await listWeights()).filter((kept) => kept.source !== source);
-  localStorage.setItem(KEY, JSON.stringify([...others, { source, name, size: BYTES, complete: true }]));
+const read = (): Kept[] => JSON.parse(localStorage.getItem(KEY) ?? "[]");
+
+export const listWeights = async (): Promise<KeptModel[]> => read();
+
+export async function clearWeights(prefix: string | URL = ""): Promise<void> {
+  localStorage.setItem(KEY, JSON.stringify(read().filter(({ source }) => !source.startsWith(String(prefix)))));
+}
+
+export const loadedOf = (source: string): number => read().find((kept) => kept.source === source)?.loaded ?? 0;
+
+export function keepWeights(source: string, name: string, loaded: number): void {
+  const others = read().filter((kept) => kept.source !== source);
+  localStorage.setItem(KEY, JSON.stringify([...others, { source, name, size: BYTES, complete: loaded === BYTES, loaded }]));
 }

@@ -16,6 +16,8 @@ const SYSTEM =
 
 const last = (page) => page.locator(".answer").last();
 const counts = async (page) => {
+  // A stopped answer has its account as soon as the engine has stopped.
+  await last(page).locator(".gist").waitFor({ timeout: LONG });
   await unfold(page);
   return last(page)
     .locator(".legend li")
