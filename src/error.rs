@@ -72,6 +72,14 @@ pub enum Error {
         problem: String,
     },
 
+    /// A request with a field that is not known.
+    UnknownField {
+        /// As the request has it.
+        name: String,
+        /// That it is not, and which may be meant, to be read after its name.
+        problem: String,
+    },
+
     /// No adapter fits, or it gave no device.
     NoAdapter {
         /// The driver's words, or which adapter was asked for in vain.
@@ -169,6 +177,7 @@ impl fmt::Display for Error {
                  copy of the file, or another file of the model, and if that gives them too, try another GPU driver"
             ),
             Self::Request { field, problem } => write!(f, "{field}: {problem}"),
+            Self::UnknownField { name, problem } => write!(f, "{}: {problem}", visible(name)),
             Self::NoAdapter { problem } => write!(
                 f,
                 "no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: \

@@ -17,6 +17,7 @@ mod breakpoints;
 pub mod choice;
 pub mod explain;
 mod fetch;
+mod fields;
 mod handover;
 mod heal;
 mod identity;
