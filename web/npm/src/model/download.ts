@@ -49,7 +49,10 @@ export async function head(url: string, { headers, signal }: DownloadOptions): P
       ...(headers && { headers }),
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
     });
-    return response.ok && !isPage(response) ? stateOf(response, 0) : undefined;
+    if (!response.ok || isPage(response)) return undefined;
+    const state = stateOf(response, 0);
+    // Some say 0 where they send nothing.
+    return { ...state, size: state.size || undefined };
   } catch {
     checkSignal(signal);
     return undefined;

@@ -153,8 +153,8 @@ export class Weights {
     const kept = await Promise.all(plans.map((plan) => this.#kept(plan)));
     const files: ModelFile[] = [];
     for (const [at, plan] of plans.entries()) {
-      if (!kept[at] && plan.now?.size === undefined) await this.#begin(plan, meter);
-      const size = kept[at]?.size ?? plan.now?.size ?? plan.begun?.state.size;
+      // What comes is what counts: of the first that is known at no further cost.
+      const size = kept[at]?.size ?? ((at > 0 && plan.now?.size) || (await this.#begin(plan, meter)).state.size);
       // Of a file whose end is not known before it is there nothing can be said.
       if (size === undefined) return;
       const read = async (offset: number, length: number) => {

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 
 /**
  * Serves `files` (bytes by path). `behaviour` holds for all files and can be changed at any time:
- * `ranges: false`, `cutAfter: bytes` of each answer, of each file the first `cuts` times since `cut: {}`, `status`, `head: false`,
+ * `ranges: false`, `cutAfter: bytes` of each answer, of each file the first `cuts` times since `cut: {}`, `status`, `head: false` or `0`, the length it says,
  * `validators: false`, `cors: false`, `fallback: true` for a page of HTML where there is no file, and `broken`: a path below which every connection is cut.
  * `log` has every request: method, path, the Range header, and the bytes that were sent.
  */
@@ -27,7 +27,7 @@ export async function serve(files, behaviour = {}) {
       ...(behaviour.validators !== false && { etag: `"${createHash("sha256").update(file).digest("hex").slice(0, 16)}"` }),
     };
     if (request.method === "HEAD") {
-      return behaviour.head === false ? end(405) : end(200, { ...headers, "content-length": file.length });
+      return behaviour.head === false ? end(405) : end(200, { ...headers, "content-length": behaviour.head === 0 ? 0 : file.length });
     }
     const range = behaviour.ranges === false ? null : /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
     const from = range ? Number(range[1]) : 0;

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { MemoryDisk, openDisk } from "../../dist/disk/disk.js";
 import { openModel, nameSources } from "../../dist/model/source.js";
 import { clearWeights, listWeights } from "../../dist/model/weights.js";
+import { local } from "../support/create.mjs";
 import { Sha256, hubNames } from "../support/engine.mjs";
 import { installBrowser } from "../support/fakes.mjs";
 import { serve } from "../support/server.mjs";
@@ -66,7 +67,7 @@ test("a file is looked at before it is kept, in the bytes that are kept then", a
 });
 
 test("a cut connection, no ranges and no HEAD make no difference to who looks", async () => {
-  for (const behave of [{ cutAfter: 3 * MIB }, { cutAfter: 3 * MIB, ranges: false, cuts: 1 }, { head: false }]) {
+  for (const behave of [{ cutAfter: 3 * MIB }, { cutAfter: 3 * MIB, ranges: false, cuts: 1 }, { head: false }, { head: 0 }]) {
     Object.assign(behaviour, { cutAfter: undefined, cuts: undefined, ranges: undefined, head: undefined, cut: {} }, behave);
     const { files: [file] } = await open(url(), { judge: reads(9 * MIB) });
     assert.equal(file.sha256, sha256(bytes), JSON.stringify(behave));
@@ -93,6 +94,17 @@ test("what is no model is refused by its first bytes, and neither kept nor liste
   assert.deepEqual((await listWeights()).map(({ name, complete }) => [name, complete]), [["o.gguf", true], ["d", true]]);
   await (await open(`${server.origin}/o.gguf`)).close({ code: "bad_model" });
   assert.deepEqual((await listWeights()).map(({ name }) => name), ["d"]);
+});
+
+test("what only loading finds to be none that runs is not kept either, and what fails for other reasons is", async () => {
+  const failing = (error, model = url()) => assert.rejects(local({ failLoad: { message: "no", ...error } }, { model }), code(error.code));
+  await failing({ code: "out_of_memory" });
+  assert.equal((await listWeights()).length, 1);
+  await failing({ code: "bad_model", file: "m.gguf" });
+  assert.deepEqual([await listWeights(), disk.used], [[], 0]);
+  // A stream is known when all of it is there.
+  await failing({ code: "bad_model" }, { "m.gguf": new Blob([bytes]).stream() });
+  assert.equal(disk.used, 0);
 });
 
 test("of many shards no more than two are read at a time, and the first goes on where it is", async () => {
@@ -427,6 +439,9 @@ test("a model of several files is called by its directory, or at a hub by its re
     const at = `${server.origin}/${folders[index]}/`;
     for (const model of [at, [`${at}config.json`, `${at}model.safetensors`]]) assert.equal(await called(model), name);
   }
+  // As a person chooses a folder.
+  const chosen = ["config.json", "model.safetensors"].map((name) => Object.defineProperty(new File(["{}"], name), "webkitRelativePath", { value: `models/Llama small/${name}` }));
+  for (const model of [chosen, { "config.json": chosen[0], "model.safetensors": chosen[1] }]) assert.equal(await called(model), "Llama small");
   for (const model of [url(), `${server.origin}/d/mine.safetensors`, { "model.safetensors": new Blob() }]) assert.equal(await called(model), undefined);
 });
 
