@@ -7,7 +7,7 @@ verb=${1:-build}
 need_node
 node_modules web/npm
 case $verb in
-    build) npm_run web/npm build -- --require-wasm ;;
+    build) npm_run web/npm build ;;
     test) npm_run web/npm test ;;
     node) npm_run web/npm test:node ;;
     browser) scripts/browsers.sh install && scripts/model.sh && npm_run web/npm test:browser ;;

@@ -82,6 +82,14 @@ pub enum Error {
         context: usize,
     },
 
+    /// A request with a field that is not known.
+    UnknownField {
+        /// As the request has it.
+        name: String,
+        /// That it is not, and which may be meant, to be read after its name.
+        problem: String,
+    },
+
     /// No adapter fits, or it gave no device.
     NoAdapter {
         /// The driver's message, or the adapter that was requested and not found.
@@ -184,6 +192,7 @@ impl fmt::Display for Error {
                 "the conversation has {tokens} tokens and the context holds {context}, the answer included; drop its oldest \
                  messages, begin a new one, or load the model with a longer context"
             ),
+            Self::UnknownField { name, problem } => write!(f, "{}: {problem}", visible(name)),
             Self::NoAdapter { problem } => write!(
                 f,
                 "no usable GPU adapter: {problem}; install a Vulkan, Metal or DirectX 12 driver (on Linux without a GPU: \

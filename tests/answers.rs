@@ -56,22 +56,27 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(options())
+    }
+
+    fn with(options: EngineOptions) -> Self {
         let folder = tiny_chat::folder(NAMES[0]);
         let (loads, refuses, doomed) = <(Rc<Cell<usize>>, Rc<RefCell<Option<Error>>>, Rc<Cell<bool>>)>::default();
         let place = folder.path().to_owned();
         let (count, refusal, lost) = (loads.clone(), refuses.clone(), doomed.clone());
+        let again = options.clone();
         let reload = async move || {
             count.set(count.get() + 1);
             if let Some(error) = refusal.borrow().clone() {
                 return Err(error);
             }
-            let engine = Engine::load(&Checkpoint::open(&place).await?, &options(), &mut |_| {}).await?;
+            let engine = Engine::load(&Checkpoint::open(&place).await?, &again, &mut |_| {}).await?;
             if lost.get() {
                 engine.destroy_device();
             }
             Ok(engine)
         };
-        let engine = load(folder.path(), &options());
+        let engine = load(folder.path(), &options);
         let answers = Answers::new(engine, &tokenizer(folder.path()), Some(Box::new(reload)));
         Self { folder, answers, loads, refuses, doomed }
     }
@@ -171,6 +176,58 @@ fn several_answers_run_together_and_end_each_in_its_way() {
     assert!(third.token_ids.len() < LENGTH && whole[2].text.starts_with(&third.text));
     assert_eq!(third.finish_reason, None);
     assert_eq!(world.answers.engine().page_use().used, 0);
+}
+
+#[test]
+fn an_answer_that_is_held_stands_still_and_others_take_its_place() {
+    let alone: Vec<Answer> = (0..3).map(|seed| World::new().alone(request(seed), &[])).collect();
+    // Beside it, in its place, and with its pages.
+    let rooms = [
+        options(),
+        EngineOptions { max_sequences: Some(1), ..options() },
+        EngineOptions { kv_tokens: Some(64), kv_limit: Some(64), ..options() },
+    ];
+    for (room, options) in rooms.into_iter().enumerate() {
+        let mut world = World::with(options);
+        let held = world.ask(request(0), &[]);
+        let mut heard = Heard::default();
+        while heard.tokens.len() < 3 {
+            world.step().into_iter().for_each(|update| heard.hear(update.what));
+        }
+        world.answers.hold(held, true);
+        let others = [world.ask(request(1), &[]), world.ask(request(2), &[])];
+        let mut each: Vec<Heard> = hear(&mut world, &[held, others[0], others[1]], &mut |_, _| {});
+        for (at, other) in each.drain(1..).enumerate() {
+            assert_eq!(other.answer().text, alone[at + 1].text, "room {room}");
+        }
+        let more = each.remove(0);
+        assert!(more.end.is_none() && more.tokens.len() <= 2, "room {room}: {} more tokens", more.tokens.len());
+        heard.text += &more.text;
+        heard.tokens.extend(more.tokens);
+        // Nothing moves, nor does it with another device.
+        assert!(!world.answers.is_busy() && world.step().is_empty());
+        world.answers.engine().destroy_device();
+        assert_eq!(world.alone(request(1), &[]).text, alone[1].text);
+        assert!(world.loads.get() == 1 && !world.answers.is_busy() && world.answers.take().is_empty());
+
+        world.answers.hold(held, false);
+        while heard.end.is_none() {
+            world.step().into_iter().for_each(|update| heard.hear(update.what));
+        }
+        let answer = heard.answer();
+        assert_eq!(
+            (answer.text, answer.token_ids.len(), answer.recovered),
+            (alone[0].text.clone(), LENGTH, 1),
+            "room {room}"
+        );
+        assert_eq!(world.answers.engine().page_use().used, 0);
+    }
+    // To wait for one is to want it.
+    let mut world = World::new();
+    let id = world.ask(request(0), &[]);
+    world.answers.hold(id, true);
+    assert_eq!(block_on(world.answers.run(id, &mut unheard)).unwrap().text, alone[0].text);
+    world.answers.hold(id, true);
 }
 
 #[test]

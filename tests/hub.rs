@@ -224,6 +224,34 @@ fn what_is_not_there_is_said_with_what_is() {
 }
 
 #[test]
+fn a_format_names_a_file() {
+    let home = Home::new();
+    home.server.state().listed = [
+        "tiny.IQ4_0.gguf",
+        "tiny.Q4_0_8_8.gguf",
+        "mmproj-q4_0.gguf",
+        "tiny-UD-Q4_K_XL.gguf",
+        "tiny-Q4_K_XL.gguf",
+        "b-Q2_K-00002-of-00002.gguf",
+    ]
+    .map(String::from)
+    .into();
+    for name in ["q4_0", "Q4_0", "Q4_0@main"] {
+        let kept = path(&home.run(&["pull", &format!("{REPO}:{name}")]));
+        assert_eq!(kept, home.repo().join("snapshots").join(COMMIT).join(FILE));
+    }
+    let requests = home.server.state().requests.len();
+    assert!(path(&home.run(&["path", &format!("{REPO}:q4_0")])).ends_with(FILE));
+    assert_eq!(home.server.state().requests.len(), requests, "what is kept is not asked for");
+    refused(
+        &home.run(&["pull", &format!("{REPO}:Q4_K_XL")]),
+        &["may be any of", "tiny-Q4_K_XL.gguf", "tiny-UD-Q4_K_XL.gguf"],
+    );
+    refused(&home.run(&["pull", &format!("{REPO}:Q8_0")]), &["acme/tiny has no file Q8_0", FILE]);
+    refused(&home.run(&["pull", &format!("{REPO}:Q2_K")]), &["acme/tiny has no file Q2_K"]);
+}
+
+#[test]
 fn no_hub_is_one_clear_sentence() {
     let home = Home::new();
     // A port that was free a moment ago.

@@ -79,6 +79,89 @@ fn bad_requests_are_refused_by_field() {
 }
 
 #[test]
+fn what_is_not_done_is_refused_by_name() {
+    let refused = [
+        ("n", json!(2), "ask again"),
+        ("best_of", json!(3), "must be 1"),
+        ("logprobs", json!(true), "must be false"),
+        ("logprobs", json!(0), "must be false"),
+        ("top_logprobs", json!(5), "must be 0"),
+        ("response_format", json!({ "type": "json_object" }), "\"text\""),
+        ("response_format", json!({ "type": "json_schema", "json_schema": {} }), "\"text\""),
+        ("tool_choice", json!("required"), "\"auto\""),
+        ("tool_choice", json!({ "type": "function", "function": { "name": "f" } }), "\"auto\""),
+        ("parallel_tool_calls", json!(false), "must be true"),
+        ("functions", json!([{ "name": "f" }]), "as tools"),
+        ("function_call", json!({ "name": "f" }), "\"auto\""),
+        ("store", json!(true), "must be false"),
+        ("echo", json!(true), "must be false"),
+        ("suffix", json!("end"), "not supported"),
+        ("modalities", json!(["text", "audio"]), "[\"text\"]"),
+        ("reasoning_effort", json!("high"), "template_kwargs"),
+        ("service_tier", json!("flex"), "one tier"),
+        ("prediction", json!({ "type": "content" }), "not supported"),
+        ("ignore_eos", json!(true), "must be false"),
+        ("min_tokens", json!(4), "must be 0"),
+    ];
+    for (field, value, problem) in refused {
+        match Body::read(&with(json!({ field: value }))).err() {
+            Some(Error::Request { field: named, problem: said }) => {
+                assert_eq!((named, said.contains(problem)), (field, true), "{field}: {said}");
+            }
+            other => panic!("{field}: {value}: {other:?}"),
+        }
+        // Where a prompt alone is made of it, what it asks of the answer is of no matter.
+        assert!(Input::read(&with(json!({ field: value }))).is_ok(), "{field}");
+    }
+    let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
+    let kept_from_tools = Body::read(&with(json!({ "tool_choice": "none", "tools": tools })));
+    assert!(matches!(kept_from_tools.err(), Some(Error::Request { field: "tool_choice", .. })));
+
+    // What clients of OpenAI's send along, and what is so anyway.
+    let usual = json!({
+        "n": 1, "best_of": 1, "logprobs": false, "top_logprobs": 0, "tool_choice": "auto", "tools": tools,
+        "parallel_tool_calls": true, "response_format": { "type": "text" }, "store": false, "stream": true, "echo": false,
+        "stream_options": { "include_usage": true }, "user": "u", "metadata": { "a": "b" }, "modalities": ["text"], "suffix": null,
+        "functions": [], "function_call": "auto", "service_tier": "auto", "safety_identifier": "s", "prompt_cache_key": "k", "audio": null,
+    });
+    Body::read(&with(usual)).unwrap();
+    Body::read(&with(json!({ "tool_choice": "none", "tools": [] }))).unwrap();
+}
+
+#[test]
+fn an_unknown_field_is_refused_with_the_name_that_is_meant() {
+    let meant = [
+        ("max_token", Some("max_tokens")),
+        ("maxTokens", Some("max_tokens")),
+        ("MAX_COMPLETION_TOKEN", Some("max_completion_tokens")),
+        ("temprature", Some("temperature")),
+        ("topP", Some("top_p")),
+        ("stops", Some("stop")),
+        ("cacheSalt", Some("cache_salt")),
+        ("template_kwarg", Some("template_kwargs")),
+        ("response_fromat", Some("response_format")),
+        ("grammar", None),
+        ("x", None),
+        ("", None),
+        ("\u{1b}[31mred", None),
+    ];
+    let long = "max_tokens".repeat(10_000);
+    for (name, near) in meant.into_iter().chain([(&*long, None)]) {
+        for read in [|request: &Value| Body::read(request).map(drop), |request: &Value| Input::read(request).map(drop)]
+        {
+            let error = read(&with(json!({ name: 5 }))).expect_err(name);
+            let Error::UnknownField { name: named, problem } = &error else { panic!("{name}: {error:?}") };
+            assert_eq!(named, name);
+            let expected = near.map_or("leave it out".into(), |near| format!("did you mean {near}?"));
+            assert!(problem.ends_with(&expected), "{name}: {problem}");
+            assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        }
+        // As good as absent.
+        assert!(Body::read(&with(json!({ name: null }))).is_ok());
+    }
+}
+
+#[test]
 fn all_that_a_request_says_is_read() {
     let body = Body::read(&with(json!({
         "max_tokens": 9, "max_completion_tokens": 2, "temperature": 0.5, "top_k": 3, "top_p": 0.25, "min_p": 0.125,
@@ -138,4 +221,7 @@ fn the_program_takes_what_a_request_says_under_its_flags() {
     let path = file(&model, "bad.json", with(json!({ "top_p": "most" })).to_string());
     let said = refusal(headstart(&["generate", "--messages", str_of(&path), "--model"]).arg(model.path()));
     assert!(said.starts_with(&format!("{}: top_p: must be a number", path.display())), "{said}");
+    let path = file(&model, "misspelt.json", with(json!({ "max_token": 5 })).to_string());
+    let said = refusal(headstart(&["generate", "--messages", str_of(&path), "--model"]).arg(model.path()));
+    assert!(said.contains("max_token: is no field of a request; did you mean max_tokens?"), "{said}");
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::engine::openai::Body;
-use crate::error::{Error, Result};
+use crate::engine::openai::{self, Body};
+use crate::error::{Error, Result, visible};
 use crate::text::Prompt;
 
 /// The largest prompt or conversation read; far beyond any context, so a wrong file is refused before it fills memory.
@@ -59,7 +59,7 @@ pub(crate) fn body(path: &Path) -> Result<Body> {
 /// # Errors
 /// As [`body`].
 pub(crate) fn prompt(path: &Path) -> Result<Prompt> {
-    read(path, Prompt::read)
+    read(path, openai::conversation)
 }
 
 /// The conversation of a request as it stands in the file, checked as [`prompt`] does.
@@ -83,6 +83,7 @@ fn read<T>(path: &Path, reader: fn(&Value) -> Result<T>) -> Result<T> {
     })?;
     reader(&value).map_err(|error| match error {
         Error::Request { field, problem } => fail(field.into(), problem),
+        Error::UnknownField { name, problem } => fail(visible(&name), problem),
         other => other,
     })
 }

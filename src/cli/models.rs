@@ -30,7 +30,7 @@ pub(crate) enum Command {
   headstart models pull HuggingFaceTB/SmolLM2-360M-Instruct
   headstart models pull owner/repo:FILE.gguf@main")]
     Pull {
-        /// A name of `models ls --available`, or `owner/repo`, `owner/repo:FILE.gguf`, either with `@revision`
+        /// A name of `models ls --available`, or `owner/repo`, `owner/repo:FILE.gguf`, `owner/repo:Q8_0`, each with `@revision`
         #[arg(default_value = hub::DEFAULT)]
         model: String,
         /// Say nothing on the way

@@ -33,7 +33,7 @@ impl Engine {
             return Ok(None);
         }
         let mut following = Vec::with_capacity(self.running.len());
-        for (at, sequence) in self.running.iter().enumerate() {
+        for (at, sequence) in self.running.iter().enumerate().filter(|(_, sequence)| !sequence.is_held) {
             let of = |rows: &Planned| rows.sequence == sequence.id && rows.rows == Rows::Decode;
             let row = launched.planned.iter().position(of).filter(|_| draws_on_gpu(&sequence.request));
             let (Some(row), Phase::Decoding(table)) = (row, &sequence.phase) else { return Ok(None) };

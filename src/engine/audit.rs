@@ -58,7 +58,7 @@ impl Answers {
         other_adapter: bool,
         each: &mut dyn FnMut(&[What]) -> Result<ControlFlow<()>>,
     ) -> Result<Option<Audited>> {
-        if self.is_busy() {
+        if self.has_answers() {
             let problem = "an answer is under way; audit before or after it".into();
             return Err(Error::Request { field: "audit", problem });
         }

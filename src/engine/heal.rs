@@ -45,7 +45,7 @@ impl Engine {
     /// # Errors
     /// What the GPU reports.
     pub(crate) async fn heal_some(&mut self) -> Result<bool> {
-        if self.is_busy() {
+        if self.has_requests() {
             return Ok(false);
         }
         if self.healing.is_none() {

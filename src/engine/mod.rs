@@ -17,8 +17,10 @@ mod breakpoints;
 pub mod choice;
 pub mod explain;
 mod fetch;
+mod fields;
 mod handover;
 mod heal;
+mod hold;
 mod identity;
 pub mod language;
 mod memory;
@@ -302,8 +304,14 @@ impl Engine {
 
     /// Whether any request is unfinished.
     #[doc(hidden)]
-    pub fn is_busy(&self) -> bool {
+    pub fn has_requests(&self) -> bool {
         self.healing.is_none() && (!self.waiting.is_empty() || !self.running.is_empty())
+    }
+
+    /// Whether any of them does not stand still.
+    #[doc(hidden)]
+    pub fn is_busy(&self) -> bool {
+        self.has_requests() && self.waiting.iter().chain(&self.running).any(|sequence| !sequence.is_held)
     }
 
     /// Keeps what pages hold of `tokens` under `salt` there, whatever else is asked, until [`unpin`](Self::unpin).

@@ -1,11 +1,11 @@
 //! A request in the shape of OpenAI's API, read from JSON: the one reader, for every face.
 //!
-//! Null counts as absent, fields that are not known are passed over, and whatever is known is checked: a field of the wrong
-//! kind is an error that names it, not a default.
+//! Null counts as absent, and whatever is there is checked: a field of the wrong kind, one that asks for what is not done, and one
+//! that is not known are errors that name it, not defaults ([`fields`]).
 
 use serde_json::Value;
 
-use super::Request;
+use super::{Request, fields};
 use crate::{
     error::{Error, Result},
     model::Config,
@@ -46,11 +46,13 @@ pub struct Body {
 }
 
 impl Input {
-    /// Reads a list of messages, or an object with one of `messages`, `prompt` and `tokens`.
+    /// Reads a list of messages, or an object with one of `messages`, `prompt` and `tokens`. What else a request asks of its answer
+    /// is not looked at.
     ///
     /// # Errors
-    /// [`Error::Request`] naming the field.
+    /// [`Error::Request`] naming the field, or [`Error::UnknownField`].
     pub fn read(request: &Value) -> Result<Self> {
+        fields::check_names(request)?;
         let conversation = request.is_array() || given(request, "messages").is_some();
         match (conversation, text(request, "prompt")?, tokens(request, "tokens")?) {
             (true, None, None) => Ok(Self::Conversation(Prompt::read(request)?.into())),
@@ -83,8 +85,9 @@ impl From<Input> for Body {
 
 impl Body {
     /// # Errors
-    /// [`Error::Request`] naming the field.
+    /// [`Error::Request`] naming the field, or [`Error::UnknownField`].
     pub fn read(request: &Value) -> Result<Self> {
+        fields::check(request)?;
         let most = whole(request, "max_completion_tokens")?.or(whole(request, "max_tokens")?);
         if most == Some(0) {
             return Err(wrong("max_tokens", "must be at least 1"));
@@ -122,6 +125,15 @@ impl Body {
             ..Request::default()
         }
     }
+}
+
+/// The conversation of a request, for who makes a prompt of it alone.
+///
+/// # Errors
+/// As [`Input::read`].
+pub fn conversation(request: &Value) -> Result<Prompt> {
+    fields::check_names(request)?;
+    Prompt::read(request)
 }
 
 fn sampling(request: &Value) -> Result<SamplingOverrides> {

@@ -26,6 +26,8 @@ pub(crate) struct Sequence {
     pub(crate) left: Option<Left>,
     /// Prompt positions whose logits were told.
     pub(crate) told_logits: usize,
+    /// It stands still until somebody wants more of it.
+    pub(crate) is_held: bool,
 }
 
 pub(crate) enum Phase {
@@ -72,6 +74,7 @@ impl Sequence {
             is_measured: false,
             left: None,
             told_logits: 0,
+            is_held: false,
         }
     }
 

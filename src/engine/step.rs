@@ -122,17 +122,25 @@ impl Engine {
     /// just being computed for another waits for that, so that what many ask for at once is computed once.
     async fn admit(&mut self, events: &mut Vec<Event>) -> Result<()> {
         let mut at = 0;
-        while (!self.is_short || self.running.is_empty())
-            && self.running.len() < self.runner.max_sequences
-            && at < self.waiting.len()
-        {
-            if self.is_under_way(&self.waiting[at].request) {
+        while at < self.waiting.len() {
+            if self.is_short && !self.running.iter().all(|sequence| sequence.is_held) {
+                break;
+            }
+            if self.waiting[at].is_held || self.is_under_way(&self.waiting[at].request) {
                 at += 1;
                 continue;
+            }
+            if self.running.len() >= self.runner.max_sequences {
+                let Some(held) = self.youngest_held() else { break };
+                at = self.make_way(held, at);
             }
             let beginning = self.reuse.beginning(&self.waiting[at]);
             self.make_room(beginning.tokens.len().div_ceil(PAGE)).await?;
             let fits = self.reuse.cache.fits(&beginning.namespace, &beginning.tokens, &beginning.options);
+            if !fits && let Some(held) = self.youngest_held() {
+                at = self.make_way(held, at);
+                continue;
+            }
             if !fits && !self.running.is_empty() {
                 break;
             }
@@ -162,7 +170,8 @@ impl Engine {
     fn is_under_way(&self, request: &Request) -> bool {
         let (tokens, salt) = (&request.tokens, &request.cache_salt);
         let computing = |other: &&Sequence| matches!(other.phase, Phase::Restoring(_) | Phase::Prefilling(_));
-        let sharing = self.running.iter().filter(computing).map(|other| &other.request);
+        let moving = self.running.iter().filter(|other| !other.is_held);
+        let sharing = moving.filter(computing).map(|other| &other.request);
         let sharing = sharing.filter(|other| other.cache_salt == *salt && !other.no_cache);
         let shared = sharing.map(|other| other.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count());
         let coming = shared.max().map_or(0, |count| if count == tokens.len() { count } else { count / PAGE * PAGE });
@@ -179,16 +188,18 @@ impl Engine {
         loop {
             let (planned, starved) = self.take_slots().await?;
             let Some(yields) = scheduler::yields(&starved).filter(|_| planned.is_empty()) else { return Ok(planned) };
+            if let Some(held) = self.youngest_held() {
+                self.set_aside(held);
+                continue;
+            }
             let Some(at) = self.running.iter().position(|sequence| sequence.id == yields) else { return Ok(planned) };
-            let mut sequence = self.running.remove(at);
             if starved.len() == 1 {
+                let sequence = self.running.remove(at);
                 events.push(finished(&sequence, FinishReason::Context));
                 self.release(sequence);
                 return Ok(planned);
             }
-            self.give_up_pages(&mut sequence);
-            sequence.is_measured = false;
-            self.wait(sequence);
+            self.set_aside(at);
             self.is_short = true;
         }
     }
@@ -197,6 +208,7 @@ impl Engine {
     /// pages.
     async fn take_slots(&mut self) -> Result<(Vec<Planned>, Vec<SequenceId>)> {
         let ready = |sequence: &Sequence| match &sequence.phase {
+            _ if sequence.is_held => None,
             Phase::Prefilling(table) => Some(Ready::Prompt {
                 left: sequence.request.tokens.len() - table.len(),
                 logits: sequence.request.prompt_logits,
@@ -426,7 +438,7 @@ impl Engine {
         self.is_short = false;
     }
 
-    fn give_up_pages(&mut self, sequence: &mut Sequence) {
+    pub(super) fn give_up_pages(&mut self, sequence: &mut Sequence) {
         let phase = std::mem::replace(&mut sequence.phase, Phase::Waiting);
         let Some(mut table) = phase.into_table() else { return };
         self.reuse.cache.cancel(&mut table);

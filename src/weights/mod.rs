@@ -14,6 +14,7 @@ pub mod digest;
 mod fields;
 #[doc(hidden)]
 mod gguf;
+pub mod hub;
 mod hugging_face;
 mod packed;
 mod reader;

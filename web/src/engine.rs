@@ -13,7 +13,6 @@ use headstart::{
     },
     error::Error,
     store::{MemoryStore, Pack, PackKey, PackLimits, PackStore, Store, Tiers, TiersConfig, system_clock},
-    text::Prompt,
 };
 use js_sys::{Array, Function, Reflect, Uint8Array, Uint32Array};
 use serde_json::{Value, json};
@@ -21,7 +20,7 @@ use wasm_bindgen::prelude::*;
 use web_time::Instant;
 
 use crate::{
-    error::{Result, thrown},
+    error::{Result, bad_model, thrown},
     events::Runs,
     host::{Snapshot, WasmHost},
     js,
@@ -153,10 +152,15 @@ impl WasmEngine {
         self.events(updates.map_err(thrown)?)
     }
 
-    /// Whether a step has anything to do: answers, events to give, KV to save.
+    /// Whether a step has anything to do: answers that do not stand still, events to give, KV to save.
     #[wasm_bindgen(js_name = isBusy)]
     pub fn is_busy(&self) -> bool {
         self.answers.is_busy() || self.answers.engine().has_unsaved()
+    }
+
+    /// Has an answer stand still, beside others that go on, or go on itself.
+    pub fn hold(&mut self, id: f64, still: bool) {
+        self.answers.hold(AnswerId(id as u64), still);
     }
 
     /// Ends an answer and keeps what it computed. What had not been fetched of others comes too.
@@ -187,16 +191,18 @@ impl WasmEngine {
     }
 
     fn prefix(&self, request: &Value) -> headstart::error::Result<(Vec<u32>, String)> {
-        let tokens = self.language.shared(&Prompt::read(request)?)?;
+        let tokens = self.language.shared(&openai::conversation(request)?)?;
         Ok((tokens, openai::text(request, "cache_salt")?.unwrap_or_default()))
     }
 
     /// The beginning of a conversation as a file for others.
     #[wasm_bindgen(js_name = exportPack)]
     pub async fn export_pack(&mut self, prefix: JsValue) -> Result<Option<Uint8Array>> {
-        let request = js::read(&prefix)?;
-        let (tokens, salt) = self.prefix(&request).map_err(thrown)?;
+        let mut request = js::read(&prefix)?;
         let name = openai::text(&request, "name").map_err(thrown)?.unwrap_or_else(|| "prefix".into());
+        // Of the pack, and no field of a conversation.
+        request.as_object_mut().and_then(|fields| fields.remove("name"));
+        let (tokens, salt) = self.prefix(&request).map_err(thrown)?;
         let text = self.language.tokenizer.decode(&tokens, false);
         let pack = self.answers.export_pack(&name, &tokens, &salt, Some(&text), &mut unheard).await.map_err(thrown)?;
         self.renew();
@@ -212,13 +218,18 @@ impl WasmEngine {
         key: Option<String>,
     ) -> Result<JsValue> {
         let size = bytes.length();
-        let held = self.hold(&bytes, &cache_salt.unwrap_or_default(), key.as_deref());
+        let held = self.take_pack(&bytes, &cache_salt.unwrap_or_default(), key.as_deref());
         let (name, tokens) = held.map_err(thrown)?;
         self.renew();
         js::write(&json!({ "name": name, "tokens": tokens, "bytes": size }))
     }
 
-    fn hold(&self, bytes: &Uint8Array, salt: &str, key: Option<&str>) -> headstart::error::Result<(String, usize)> {
+    fn take_pack(
+        &self,
+        bytes: &Uint8Array,
+        salt: &str,
+        key: Option<&str>,
+    ) -> headstart::error::Result<(String, usize)> {
         let pack = read_pack(bytes)?;
         if let Some(text) = key {
             let problem =
@@ -298,11 +309,4 @@ fn plain(options: &JsValue) -> Result<JsValue> {
         js::set(&plain, field, &Reflect::get(options, &field.into())?)?;
     }
     Ok(plain.into())
-}
-
-/// A tokenizer or template that does not load is the model's fault, not a request's.
-fn bad_model(error: Error) -> JsValue {
-    let value = thrown(error);
-    let _ = js::set(&value, "code", &"bad_model".into());
-    value
 }

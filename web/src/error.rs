@@ -8,16 +8,17 @@ use crate::js;
 
 pub type Result<T, E = JsValue> = std::result::Result<T, E>;
 
-const BROWSERS: &str = "Chrome and Edge have it from version 113, Safari from 26, Firefox from 141 on Windows and from 145 on \
-                        Macs with Apple silicon; on Linux it may have to be switched on, and a page must come from https or \
-                        localhost";
+const NO_ADAPTER: &str = "update the graphics driver, or switch hardware acceleration on in the browser's settings; in Node install \
+                          the card's Vulkan driver";
 
 /// The value to throw.
 pub fn thrown(error: Error) -> JsValue {
     let (code, fields) = classify(&error);
     let message = match &error {
         // A driver to install is no advice for a page.
-        Error::NoAdapter { problem } => format!("no WebGPU here ({problem}): {BROWSERS}"),
+        Error::NoAdapter { problem } => {
+            format!("WebGPU is there, but no graphics card that can be used ({problem}): {NO_ADAPTER}")
+        }
         other => other.to_string(),
     };
     let mut plain = json!({ "code": code, "message": message });
@@ -27,9 +28,16 @@ pub fn thrown(error: Error) -> JsValue {
     js::write(&plain).unwrap_or_else(|other| other)
 }
 
+/// The same of a tokenizer or a template that does not load, which is the model's fault and no request's.
+pub fn bad_model(error: Error) -> JsValue {
+    let value = thrown(error);
+    let _ = js::set(&value, "code", &"bad_model".into());
+    value
+}
+
 fn classify(error: &Error) -> (&'static str, Vec<(&'static str, Value)>) {
     match error {
-        Error::NoAdapter { .. } => ("no_webgpu", vec![]),
+        Error::NoAdapter { .. } => ("no_adapter", vec![]),
         Error::DeviceLost { .. } => ("device_lost", vec![]),
         Error::GpuMemory { needed, .. } => ("out_of_memory", vec![("bytes", json!(needed))]),
         Error::Format { file, .. } | Error::Tensor { file, .. } | Error::Unsupported { file, .. } => {
@@ -37,6 +45,7 @@ fn classify(error: &Error) -> (&'static str, Vec<(&'static str, Value)>) {
         }
         Error::Logits { model, .. } => ("bad_model", vec![("file", json!(model))]),
         Error::Request { field, .. } => ("bad_request", vec![("field", json!(field))]),
+        Error::UnknownField { name, .. } => ("bad_request", vec![("field", json!(name))]),
         Error::Template { .. } => ("bad_request", vec![("field", json!("messages"))]),
         Error::Tokenizer { .. } => ("bad_request", vec![]),
         Error::Shader { .. } => ("shader", vec![]),

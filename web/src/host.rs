@@ -13,7 +13,6 @@ use headstart::{
     },
     kv::Owner,
     store::{TierStats, Tiers},
-    text::Prompt,
 };
 use js_sys::Uint32Array;
 use serde_json::{Value, json};
@@ -84,7 +83,7 @@ impl WasmHost {
     }
 
     fn render(&self, request: &Value) -> headstart::error::Result<Value> {
-        let input = Input::Conversation(Box::new(Prompt::read(request)?));
+        let input = Input::Conversation(Box::new(openai::conversation(request)?));
         let conversation = self.language.conversation(&input)?;
         let tokens = &conversation.tokens;
         let bytes = |token: &u32| self.language.tokenizer.token_bytes(*token).unwrap_or_default();

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod events;
 mod host;
+mod hub;
 mod js;
 mod load;
 mod source;
@@ -22,6 +23,8 @@ use wasm_bindgen::prelude::*;
 
 pub use engine::WasmEngine;
 pub use host::WasmHost;
+pub use hub::{hub_file, hub_name};
+pub use load::judge;
 
 /// SHA-256 of bytes that come in pieces.
 #[wasm_bindgen]

@@ -1,13 +1,28 @@
 //! From files and options to an engine: at first, and after each device that is lost.
 
 use headstart::{
-    engine::{Engine, EngineOptions, Progress, openai},
+    Config,
+    engine::{Engine, EngineOptions, Progress, language::Language, openai},
     error::Result,
     weights::{ByteSource, Checkpoint},
 };
+use js_sys::Array;
 use serde_json::Value;
+use wasm_bindgen::prelude::*;
 
+use crate::error::{bad_model, thrown};
 use crate::source::{JsSource, ModelFile, Thrown};
+
+/// Refuses the files of a model that cannot run: by their headers, tokenizer and configuration, which is all that it reads, and
+/// without a GPU.
+#[wasm_bindgen]
+pub async fn judge(files: Array) -> crate::error::Result<()> {
+    let unread = Thrown::default();
+    let files = files.iter().map(JsCast::unchecked_into).collect();
+    let loader = Loader::new(files, &Value::Null, unread.clone()).map_err(thrown)?;
+    // What a file threw says more than that it could not be read.
+    loader.judge().await.map_err(|error| unread.take().unwrap_or(error))
+}
 
 pub struct Loader {
     files: Vec<ModelFile>,
@@ -50,6 +65,13 @@ impl Loader {
         let called = self.name.clone().or_else(weights).unwrap_or_else(|| "the model".into());
         let files = sources.into_iter().map(|source| (name(&*source), source)).collect();
         Checkpoint::safetensors(called, files).await
+    }
+
+    async fn judge(&self) -> crate::error::Result<()> {
+        let checkpoint = self.checkpoint().await.map_err(thrown)?;
+        let config = Config::from_checkpoint(&checkpoint).map_err(bad_model)?;
+        config.check_tensors(&checkpoint).map_err(thrown)?;
+        Language::open(&checkpoint).map(drop).map_err(bad_model)
     }
 
     pub async fn engine(&self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(Progress)) -> Result<Engine> {

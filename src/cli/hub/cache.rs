@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
-use super::name::{Name, safe_path};
 use crate::error::{Error, Result};
 use crate::weights::gguf_paths;
+use crate::weights::hub::{Name, safe_path};
 
 /// The files of a Hugging Face checkpoint besides its weights, the first of them required.
 pub(crate) const CHECKPOINT: [&str; 7] = [
@@ -119,7 +119,16 @@ impl Repo {
 /// What `name` means within a snapshot: a GGUF file with all its shards, or the snapshot itself where it holds a whole checkpoint.
 pub(crate) fn within(snapshot: &Path, name: &Name) -> Option<PathBuf> {
     match &name.file {
-        Some(file) => Some(snapshot.join(file)).filter(|path| is_whole(path)),
+        Some(file) if file.ends_with(".gguf") => Some(snapshot.join(file)).filter(|path| is_whole(path)),
+        Some(_) => {
+            let is_meant = |path: &PathBuf| {
+                path.strip_prefix(snapshot).ok().and_then(Path::to_str).is_some_and(|path| name.is_of(path))
+            };
+            match ggufs(snapshot).into_iter().filter(is_meant).collect::<Vec<_>>().as_slice() {
+                [only] => Some(only.clone()),
+                _ => None,
+            }
+        }
         None if is_checkpoint(snapshot) => Some(snapshot.into()),
         None => match ggufs(snapshot).as_slice() {
             [only] => Some(only.clone()),

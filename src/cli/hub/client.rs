@@ -11,8 +11,8 @@ use ureq::http::{Response, Uri, header};
 use ureq::{Agent, Body};
 
 use super::cache;
-use super::name::{Name, safe_path};
 use crate::error::{Error, Result};
+use crate::weights::hub::{Name, safe_path};
 
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

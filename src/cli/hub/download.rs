@@ -16,9 +16,9 @@ use ureq::http::{Response, header};
 
 use super::cache::Repo;
 use super::client::{Client, Failure, Meta, download, pause, tries};
-use super::name::Name;
 use crate::cli::term;
 use crate::error::{Error, Result, visible};
+use crate::weights::hub::Name;
 
 pub(crate) struct Transfer<'a> {
     pub(crate) client: &'a Client,

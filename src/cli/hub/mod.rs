@@ -8,7 +8,6 @@ mod cache;
 mod client;
 mod download;
 mod library;
-mod name;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +18,10 @@ pub(crate) use library::{CONTEXT, Checked, DEFAULT, Listed, available};
 use cache::{CHECKPOINT, INDEX, Repo, WEIGHTS};
 use client::{Client, Listing};
 use download::Transfer;
-use name::Name;
 
 use crate::error::{Error, Result};
 use crate::weights::gguf_files;
+use crate::weights::hub::{Name, Wanted};
 
 /// The path of `model` (the default model where `None`): a GGUF file or a checkpoint folder. Downloads it where it is
 /// nowhere on this machine; `quiet` says nothing on the way.
@@ -43,7 +42,7 @@ pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
     if path_like || (model.ends_with(".gguf") && !model.contains(':')) {
         return Err(Error::io(model, std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory")));
     }
-    let name = Name::parse(model)?;
+    let name = parse(model)?;
     let repo = Repo::new(&cache::root()?, &name.repo);
     match repo.find(&name.revision).and_then(|snapshot| cache::within(&snapshot, &name)) {
         Some(path) => Ok(path),
@@ -56,23 +55,25 @@ pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
 /// # Errors
 /// As [`resolve`].
 pub(crate) fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
-    let name = Name::parse(model)?;
+    let name = parse(model)?;
     let client = Client::from_env()?;
     let listing = client.listing(&name)?;
     let repo = Repo::new(&cache::root()?, &name.repo);
     let transfer = Transfer { client: &client, repo: &repo, name: &name, commit: &listing.commit, quiet };
-    let path = match wanted(&name, &listing)? {
+    let path = match name.choose(&listing.files)? {
         Wanted::Gguf(file) => {
-            for shard in gguf_files(&file) {
+            for shard in gguf_files(file) {
                 transfer.fetch(&shard)?;
             }
             repo.snapshot(&listing.commit).join(file)
         }
-        Wanted::Checkpoint(files) => {
-            for file in &files {
+        Wanted::Checkpoint => {
+            let has = |file: &&str| listing.files.iter().any(|have| have == file);
+            let weights = if has(&WEIGHTS) { WEIGHTS } else { INDEX };
+            for file in CHECKPOINT.into_iter().chain([weights]).filter(has) {
                 transfer.fetch(file)?;
             }
-            if !files.iter().any(|file| file == WEIGHTS) {
+            if weights == INDEX {
                 shards(&transfer, &listing)?;
             }
             repo.snapshot(&listing.commit)
@@ -84,38 +85,11 @@ pub(crate) fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-enum Wanted {
-    /// A file, and with a shard the others of its model.
-    Gguf(String),
-    Checkpoint(Vec<String>),
-}
-
-/// Which of a repository's files the name asks for.
-fn wanted(name: &Name, listing: &Listing) -> Result<Wanted> {
-    let has = |file: &str| listing.files.iter().any(|have| have == file);
-    // A model in shards goes by the first.
-    let is_model = |file: &&String| file.ends_with(".gguf") && gguf_files(file).first() == Some(*file);
-    let ggufs: Vec<_> = listing.files.iter().filter(is_model).cloned().collect();
-    let offered = match ggufs.len() {
-        0 => "it has no GGUF file".to_owned(),
-        _ => format!("its GGUF files are {}", ggufs.join(", ")),
-    };
-    let missing = |problem: String| Err(Error::Request { field: "model", problem });
-    let whole = |file: &String| match gguf_files(file).iter().find(|shard| !has(shard)) {
-        None => Ok(Wanted::Gguf(file.clone())),
-        Some(absent) => missing(format!("{} has no file {absent}; {offered}", name.repo)),
-    };
-    match &name.file {
-        Some(file) => whole(file),
-        None if has(CHECKPOINT[0]) && (has(WEIGHTS) || has(INDEX)) => {
-            let files = CHECKPOINT.into_iter().chain([if has(WEIGHTS) { WEIGHTS } else { INDEX }]);
-            Ok(Wanted::Checkpoint(files.filter(|file| has(file)).map(String::from).collect()))
-        }
-        None => match ggufs.as_slice() {
-            [only] => whole(only),
-            [] => missing(format!("{} holds neither config.json with safetensors nor a GGUF file", name.repo)),
-            _ => missing(format!("{} holds several models; name one as {}:FILE, {offered}", name.repo, name.repo)),
-        },
+/// A name of the library, or one as the hub has them.
+fn parse(text: &str) -> Result<Name> {
+    match library::find(text) {
+        Some(listed) => Ok(Name { repo: listed.repo, file: Some(listed.file), revision: "main".into() }),
+        None => Name::parse(text),
     }
 }
 

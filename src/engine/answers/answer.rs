@@ -76,6 +76,8 @@ pub(super) struct Live {
     /// Prompt positions whose logits were told.
     pub(crate) told_logits: usize,
     reading: bool,
+    /// Whether it stands still until it is wanted.
+    pub(crate) is_held: bool,
     answer: Answer,
     stopped: bool,
 }
@@ -116,6 +118,7 @@ impl Live {
             read: 0,
             told_logits: 0,
             reading: true,
+            is_held: false,
             answer,
             stopped: false,
         };

@@ -122,9 +122,24 @@ impl Answers {
         Ok(id)
     }
 
-    /// Whether any answer is under way, or anything is still to be told.
+    /// Whether a step has anything to do: an answer that is under way and does not stand still, or something that is still to be
+    /// told.
     pub fn is_busy(&self) -> bool {
+        self.live.iter().any(|live| !live.is_held) || !self.told.is_empty()
+    }
+
+    /// Whether any answer is under way, or anything is still to be told.
+    pub(in crate::engine) fn has_answers(&self) -> bool {
         !self.live.is_empty() || !self.told.is_empty()
+    }
+
+    /// Has an answer stand still where it is, or go on: for who reads more slowly than it is computed. Others go on meanwhile, in
+    /// its place and with its pages where there are no others. A step that is on its way may still bring a token. One that has
+    /// ended, or never was, is left alone.
+    pub fn hold(&mut self, id: AnswerId, still: bool) {
+        let Some(live) = self.live.iter_mut().find(|live| live.id == id) else { return };
+        live.is_held = still;
+        self.engine.hold(live.sequence, still);
     }
 
     /// What was told and not taken yet; else, what one step for all answers brings, often nothing. Without answers a step
@@ -156,9 +171,9 @@ impl Answers {
         self.finish(at, None);
     }
 
-    /// Steps until an answer has ended, beside all others, whose news wait to be taken. After every step `each` gets the news
-    /// of this one but its end, often none, and ends it by `Break`; its error ends it too. Between steps the future yields
-    /// once, so that other tasks of the thread run. Dropping it cancels the answer, and nothing more is told of it.
+    /// Steps until an answer has ended, which stands still no more, beside all others, whose news wait to be taken. After every
+    /// step `each` gets the news of this one but its end, often none, and ends it by `Break`; its error ends it too. Between steps
+    /// the future yields once, so that other tasks of the thread run. Dropping it cancels the answer, and nothing more is told of it.
     ///
     /// # Errors
     /// What the answer failed with, or `each`; [`Error::Request`] where there is no such answer.
@@ -167,6 +182,7 @@ impl Answers {
         id: AnswerId,
         each: &mut dyn FnMut(&[What]) -> Result<ControlFlow<()>>,
     ) -> Result<Answer> {
+        self.hold(id, false);
         let Run(answers, _) = &mut Run(self, id);
         loop {
             if answers.live.iter().any(|live| live.id == id) {

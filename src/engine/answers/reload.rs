@@ -48,6 +48,7 @@ impl Answers {
             match self.engine.submit(live.again()) {
                 Ok(sequence) => {
                     live.follow(sequence);
+                    self.engine.hold(sequence, live.is_held);
                     self.live.push(live);
                 }
                 Err(error) => self.told.push(Update { id: live.id, what: What::Failed(error) }),

@@ -1,30 +1,38 @@
-// dist/: the compiled package, with the engine's WebAssembly beside it where it has been built (`make wasm`).
+// dist/: the compiled package with the engine's WebAssembly, which `make wasm` builds. `--without-wasm` makes do without it, for tests
+// that have an engine of their own.
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { shorten } from "./shorten.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tsc = (...args) => execFileSync("node_modules/.bin/tsc", args, { cwd: root, stdio: "inherit" });
+
+const wasm = ["headstart.js", "headstart_bg.wasm"];
+const missing = wasm.filter((name) => !existsSync(`${root}wasm/${name}`));
+if (missing.length > 0 && !process.argv.includes("--without-wasm")) {
+  console.error(`web/npm/wasm has no ${missing.join(", ")}: run \`make wasm\` first`);
+  process.exit(1);
+}
 
 rmSync(`${root}dist`, { recursive: true, force: true });
 // Comments belong to the types, not to what a page downloads.
 tsc("--removeComments");
 tsc("--declaration", "--emitDeclarationOnly");
-for (const name of ["LICENSE-APACHE", "LICENSE-MIT"]) cpSync(`${root}../../${name}`, `${root}${name}`);
+for (const name of ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"]) cpSync(`${root}../../${name}`, `${root}${name}`);
 
 const listed = JSON.stringify(JSON.parse(readFileSync(`${root}../../models.json`, "utf8")));
 writeFileSync(`${root}dist/library/listed.js`, `export const LISTED = ${listed};\n`);
 cpSync(`${root}src/library/listed.d.ts`, `${root}dist/library/listed.d.ts`);
 
 cpSync(`${root}src/wasm/headstart.d.ts`, `${root}dist/wasm/headstart.d.ts`);
-const wasm = ["headstart.js", "headstart_bg.wasm"];
-const missing = wasm.filter((name) => !existsSync(`${root}wasm/${name}`));
-for (const name of wasm) if (!missing.includes(name)) cpSync(`${root}wasm/${name}`, `${root}dist/wasm/${name}`);
-if (!missing.includes("headstart.js")) {
-  const script = readFileSync(`${root}wasm/headstart.js`, "utf8");
-  writeFileSync(`${root}dist/wasm/headstart.js`, script.replace(/^[ \t]*\/\*\*\n(?:[ \t]*\*.*\n)*?[ \t]*\*\/\n/gm, ""));
+if (missing.length === 0) {
+  const [script, module] = wasm.map((name) => readFileSync(`${root}wasm/${name}`));
+  const short = shorten(script.toString(), module);
+  for (const [index, name] of wasm.entries()) writeFileSync(`${root}dist/wasm/${name}`, short[index]);
 }
-if (missing.length > 0) {
-  console.warn(`web/npm/wasm has no ${missing.join(", ")}: the package was built without its engine; run \`make wasm\` first`);
-  if (process.argv.includes("--require-wasm")) process.exit(1);
+
+// Nor do pages read the indentation; no text of the package goes over lines.
+for (const name of readdirSync(`${root}dist`, { recursive: true })) {
+  if (name.endsWith(".js")) writeFileSync(`${root}dist/${name}`, readFileSync(`${root}dist/${name}`, "utf8").replace(/^[ \t]+/gm, ""));
 }

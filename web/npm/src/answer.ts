@@ -5,10 +5,18 @@ import type { AnswerStream, RequestOptions } from "./types.js";
 import type { AnswerEvent, Core } from "./core/core.js";
 import type { EngineRequest } from "./wasm/headstart.js";
 
+/** Chunks after which the core hears that they were read. Less than it lets lie unread, or both would wait. */
+const TELL_EVERY = 16;
+
 let ids = 0;
 
-/** Runs a request; `make` gives the chunks of an event. A reader gets all that came before an error, and then the error. */
-export class Answer<T> implements AnswerStream<T> {
+/** Ends what nobody can read any more. */
+const abandoned = new FinalizationRegistry<Feed<unknown>>((feed) => feed.leave());
+
+/** What was told of an answer and not read. The core holds this one, and not the `Answer`, which may be let go unread. */
+class Feed<T> {
+  /** Resolves once the engine has taken the request, and rejects where it does not. */
+  readonly begun: Promise<void>;
   readonly #core: Core;
   readonly #id = ++ids;
   readonly #signal: AbortSignal | undefined;
@@ -18,16 +26,20 @@ export class Answer<T> implements AnswerStream<T> {
     this.#end(aborted());
   };
   readonly #queue: T[] = [];
+  #begin!: (error: HeadstartError | undefined) => void;
   #wake: (() => void) | undefined;
+  #read = 0;
   #ended = false;
   #error: HeadstartError | undefined;
 
   constructor(core: Core, request: EngineRequest, { signal, onPromptProgress }: RequestOptions, make: (event: AnswerEvent) => T[]) {
     this.#core = core;
     this.#signal = signal;
+    this.begun = new Promise((resolve, reject) => (this.#begin = (error) => (error ? reject(error) : resolve())));
     signal?.addEventListener("abort", this.#onAbort);
     core.run(this.#id, request, (event) => {
       if (this.#ended) return;
+      if (event.type === "begun") return this.#begin(undefined);
       if (event.type === "failed") return this.#end(toError(event.error));
       if (event.type === "progress") {
         const { done, total } = event;
@@ -48,18 +60,62 @@ export class Answer<T> implements AnswerStream<T> {
     if (!this.#ended) this.#core.cancel(this.#id);
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
-    try {
-      for (;;) {
-        while (this.#queue.length > 0) yield this.#queue.shift()!;
-        if (this.#error) throw this.#error;
-        if (this.#ended) return;
-        await new Promise<void>((wake) => (this.#wake = wake));
-      }
-    } finally {
-      this.abort();
-      this.#end();
+  /** For who reads no more. */
+  leave(): void {
+    this.abort();
+    this.#end();
+  }
+
+  /** The next chunk; undefined behind the last. All that came before an error comes, and then the error. */
+  async next(): Promise<T | undefined> {
+    while (this.#queue.length === 0) {
+      if (this.#error) throw this.#error;
+      if (this.#ended) return undefined;
+      await new Promise<void>((wake) => (this.#wake = wake));
     }
+    if (++this.#read % TELL_EVERY === 0 && !this.#ended) this.#core.read(this.#id, TELL_EVERY);
+    return this.#queue.shift();
+  }
+
+  #end(error?: HeadstartError): void {
+    if (!this.#ended) this.#error = error;
+    this.#ended = true;
+    this.#begin(error);
+    this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#wake?.();
+  }
+}
+
+/** Runs a request; `make` gives the chunks of an event. */
+export class Answer<T> implements AnswerStream<T> {
+  readonly #feed: Feed<T>;
+  #isRead = false;
+
+  constructor(core: Core, request: EngineRequest, options: RequestOptions, make: (event: AnswerEvent) => T[]) {
+    this.#feed = new Feed(core, request, options, make);
+    abandoned.register(this, this.#feed);
+  }
+
+  /** Resolves once the engine has taken the request, and rejects where it does not. */
+  get begun(): Promise<void> {
+    return this.#feed.begun;
+  }
+
+  abort(): void {
+    this.#feed.abort();
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
+    if (this.#isRead) throw new HeadstartError("bad_input", "a stream can be read once, and this one was; keep its chunks, or ask again");
+    this.#isRead = true;
+    const chunks = this.#chunks();
+    const end = chunks.return.bind(chunks);
+    // A generator that waits, or was never begun, would hear of it late or not at all.
+    chunks.return = (value) => {
+      this.#feed.leave();
+      return end(value);
+    };
+    return chunks;
   }
 
   toReadableStream(): ReadableStream<T> {
@@ -74,10 +130,11 @@ export class Answer<T> implements AnswerStream<T> {
     });
   }
 
-  #end(error?: HeadstartError): void {
-    if (!this.#ended) this.#error = error;
-    this.#ended = true;
-    this.#signal?.removeEventListener("abort", this.#onAbort);
-    this.#wake?.();
+  async *#chunks(): AsyncGenerator<T, void, undefined> {
+    try {
+      for (let chunk; (chunk = await this.#feed.next()) !== undefined; ) yield chunk;
+    } finally {
+      this.#feed.leave();
+    }
   }
 }

@@ -3,11 +3,11 @@
 import { Answer } from "./answer.js";
 import type { AnswerEvent, Core, CoreOptions, Finish } from "./core/core.js";
 import { HeadstartError, aborted, checkSignal, toError } from "./errors.js";
-import { models } from "./library/models.js";
-import { Download } from "./model/download.js";
+import { HUB, models } from "./library/models.js";
+import { downloadAll } from "./model/download.js";
 import { absolute, nameSources } from "./model/source.js";
 import type * as T from "./types.js";
-import type { EnginePrefix, EngineRequest } from "./wasm/headstart.js";
+import type { EnginePrefix } from "./wasm/headstart.js";
 
 const DAY = 24 * 60 * 60 * 1000;
 const TTL = 30 * DAY;
@@ -17,13 +17,14 @@ type Packs = T.CacheStats["packs"];
 /** Options as they go to a core: URLs absolute, defaults filled in. */
 export function coreOptions(options: T.CreateOptions): CoreOptions {
   if (options === null || typeof options !== "object") throw new HeadstartError("bad_input", "create() takes an object with a model");
-  const { wasm, cache = {}, weights, context, kvTokens, headers } = options;
+  const { wasm, cache = {}, weights, context, kvTokens, headers, hub = HUB } = options;
   return {
     model: nameSources(options.model),
     wasm: typeof wasm === "string" || wasm instanceof URL ? absolute(wasm) : wasm,
     context,
     kvTokens,
     headers,
+    hub: absolute(hub).replace(/\/+$/, ""),
     persistWeights: weights?.persist ?? true,
     cache: cache && {
       persist: cache.persist ?? true,
@@ -55,13 +56,13 @@ export class Client implements T.HeadstartInterface {
     this.chat = { completions: { create: (request: T.ChatRequest) => this.#chat(request) } as T.ChatCompletions };
     this.completions = { create: (request: T.CompletionRequest) => this.#complete(request) } as T.TextCompletions;
     this.prefix = {
-      warm: (prefix) => core.warm(enginePrefix(prefix)),
+      warm: async (prefix) => core.warm(enginePrefix(prefix)),
       export: async (prefix, options) => new Blob([(await core.exportPack({ ...enginePrefix(prefix), ...options })) as Uint8Array<ArrayBuffer>]),
       import: (pack, options) => this.#import(blob(pack), "import", options),
       audit: (pack, { blocks = 8, otherAdapter = false, cache_salt } = {}) => core.auditPack(blob(pack), blocks, otherAdapter, cache_salt),
       load: async (url, options) => this.#loadPack(absolute(url), options),
       stats: async () => ({ ...(await core.stats()), packs: [...this.#packs] }),
-      explain: (known, prompt) => core.explain(enginePrefix(known), enginePrefix(prompt)),
+      explain: async (known, prompt) => core.explain(enginePrefix(known), enginePrefix(prompt)),
       clear: async () => {
         this.#packs.length = 0;
         await core.clear();
@@ -97,8 +98,8 @@ export class Client implements T.HeadstartInterface {
     return this.#core.detokenize(Uint32Array.from(tokens));
   }
 
-  renderPrompt(messages: readonly T.ChatMessage[], options: T.Rendering = {}): Promise<T.RenderedPrompt> {
-    return this.#core.renderPrompt(messages, options);
+  async renderPrompt(messages: readonly T.ChatMessage[], options: T.Rendering = {}): Promise<T.RenderedPrompt> {
+    return this.#core.renderPrompt(plain(messages), plain(options));
   }
 
   dispose(): Promise<void> {
@@ -138,26 +139,17 @@ export class Client implements T.HeadstartInterface {
 
   async #loadPack(url: string, options: T.LoadPackOptions = {}): Promise<T.PackInfo> {
     const { signal, onProgress } = options;
-    const download = await Download.open(url, 0, {}, { signal });
-    const chunks: BlobPart[] = [];
     let loaded = 0;
-    for await (const chunk of download.chunks()) {
-      chunks.push(chunk as Uint8Array<ArrayBuffer>);
-      loaded += chunk.length;
-      onProgress?.({ stage: "download", loaded, total: download.state.size ?? 0 });
-    }
-    checkSignal(signal);
-    return this.#import(new Blob(chunks), url, options);
+    const advance = (bytes: number, total = 0) => onProgress?.({ stage: "download", loaded: (loaded += bytes), total });
+    return this.#import(await downloadAll(url, { signal, advance }), url, options);
   }
 
   async #chat(request: T.ChatRequest): Promise<T.ChatCompletion | T.AnswerStream<T.ChatCompletionChunk>> {
-    const { messages, add_generation_prompt, continue_final_message } = request;
-    const input = { messages, ...rendering(request), add_generation_prompt, continue_final_message };
     const head = this.#head("chatcmpl");
     const chunk = (delta: { role?: "assistant"; content?: string }, finish_reason: T.FinishReason | null = null) =>
       ({ ...head, object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }] }) satisfies T.ChatCompletionChunk;
     let first = true;
-    const answer = this.#answer<T.ChatCompletionChunk>(request, input, (event) => {
+    const answer = await this.#answer<T.ChatCompletionChunk>(request, {}, (event) => {
       const begin = first ? [chunk({ role: "assistant", content: "" })] : [];
       first = false;
       if (event.type === "text") return [...begin, chunk({ content: event.text })];
@@ -172,12 +164,12 @@ export class Client implements T.HeadstartInterface {
   }
 
   async #complete(request: T.CompletionRequest): Promise<T.Completion | T.AnswerStream<T.Completion>> {
-    const { prompt, add_special_tokens } = request;
+    const { prompt } = Object(request) as T.CompletionRequest;
     const head = this.#head("cmpl");
     const piece = (text: string, finish_reason: T.FinishReason | null = null) =>
       ({ ...head, object: "text_completion", choices: [{ index: 0, text, finish_reason }] }) satisfies T.Completion;
-    const input = typeof prompt === "string" ? { prompt, add_special_tokens } : { tokens: Array.from(prompt) };
-    const answer = this.#answer<T.Completion>(request, input, (event) => {
+    const input = typeof prompt === "object" && prompt ? { prompt: undefined, tokens: Array.from(prompt) } : {};
+    const answer = await this.#answer<T.Completion>(request, input, (event) => {
       if (event.type === "text") return [piece(event.text)];
       return event.type === "finish" ? [{ ...piece("", finishReason(event)), ...account(event) }] : [];
     });
@@ -186,13 +178,13 @@ export class Client implements T.HeadstartInterface {
     return { ...last, choices: [{ ...last.choices[0], text }] };
   }
 
-  #answer<C>(
-    request: T.Sampling & T.RequestOptions,
-    input: { [K in keyof EngineRequest]?: EngineRequest[K] | undefined },
-    make: (event: AnswerEvent) => C[],
-  ): Answer<C> {
-    checkSignal(request.signal);
-    return new Answer(this.#core, engineRequest(request, input), request, make);
+  /** Resolves once the engine has taken the request. */
+  async #answer<C>(request: T.RequestOptions, input: object, make: (event: AnswerEvent) => C[]): Promise<Answer<C>> {
+    const { signal, onPromptProgress: _, ...fields } = Object(request) as T.RequestOptions;
+    checkSignal(signal);
+    const answer = new Answer(this.#core, plain({ ...fields, ...input }), request, make);
+    await answer.begun;
+    return answer;
   }
 
   #head(kind: string): { id: string; created: number; model: string } {
@@ -200,33 +192,21 @@ export class Client implements T.HeadstartInterface {
   }
 }
 
-const SAMPLING = [
-  "temperature", "top_p", "top_k", "min_p", "seed", "repetition_penalty", "frequency_penalty", "presence_penalty", "logit_bias",
-  "cache_salt", "exact", "no_cache",
-] as const;
-
-/** The engine's request: the fields it knows, and of those the ones that are there. */
-function engineRequest(request: T.Sampling & T.RequestOptions, input: object): EngineRequest {
-  const { stop } = request;
-  return present({
-    ...input,
-    ...Object.fromEntries(SAMPLING.map((name) => [name, request[name]])),
-    max_tokens: request.max_completion_tokens ?? request.max_tokens,
-    stop: typeof stop === "string" ? [stop] : stop,
-  });
-}
-
 function enginePrefix(prefix: readonly T.ChatMessage[] | T.Prefix): EnginePrefix {
-  const given = "messages" in prefix ? prefix : { messages: prefix } as T.Prefix;
-  return present({ messages: given.messages, ...rendering(given), cache_salt: given.cache_salt });
+  return plain("messages" in prefix ? prefix : { messages: prefix });
 }
 
-function rendering({ tools, template_kwargs, past_thinking, split_special_tokens, now }: T.Rendering) {
-  return { tools, template_kwargs, past_thinking, split_special_tokens, now };
-}
-
-function present<P extends object>(fields: object): P {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== null)) as P;
+/** A request as the engine reads it, which knows its fields and refuses others by name. */
+function plain<P extends object>(request: object): P {
+  try {
+    const text = JSON.stringify(request, function (this: unknown, _, value) {
+      // One that nobody calls is refused by its name, not lost.
+      return this === request && typeof value === "function" ? "a function" : value;
+    });
+    return JSON.parse(text) as P;
+  } catch (error) {
+    throw new HeadstartError("bad_request", `the request is no plain data: ${String(error)}`, {}, error);
+  }
 }
 
 function finishReason({ reason }: Finish): T.FinishReason {

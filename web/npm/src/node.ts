@@ -2,6 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
+import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { Client, coreOptions } from "./client.js";
 import { type Host, type WasmModule, openCore } from "./core/open.js";
@@ -45,7 +46,8 @@ export class Headstart extends Client {
     const { wasm, gpu: given, ...rest } = Object(options) as NodeCreateOptions;
     const { model, cache, weights } = rest;
     const place = typeof wasm === "string" && !wasm.includes("://") ? pathToFileURL(resolve(wasm)) : wasm;
-    const core = coreOptions({ ...rest, model: pathsToUrls(model), ...(place !== undefined && { wasm: place }) });
+    const hub = rest.hub ?? process.env.HF_ENDPOINT;
+    const core = coreOptions({ ...rest, ...(hub && { hub }), model: pathsToUrls(model), ...(place !== undefined && { wasm: place }) });
     const gpu = await openGpu(given);
     const roots = { kv: cache ? cache.directory : undefined, weights: weights?.directory };
     const openDisk = (what: keyof typeof roots) => Directory.open(roots[what] ?? cacheDirectory());
@@ -71,13 +73,13 @@ function keepsKv({ cache }: CoreOptions): boolean {
 /** The engine's module; an engine of it opens its device on `gpu`. */
 async function loadEngine(source: CoreOptions["wasm"], gpu: object): Promise<WasmModule> {
   const place = source ?? new URL("./wasm/headstart_bg.wasm", import.meta.url).href;
-  const { WasmEngine, Sha256 } = await loadWasm(typeof place === "string" && place.startsWith("file:") ? await readWasm(place) : place);
-  class Engine extends WasmEngine {
+  const wasm = await loadWasm(typeof place === "string" && place.startsWith("file:") ? await readWasm(place) : place);
+  class Engine extends wasm.WasmEngine {
     static override load(...args: Parameters<typeof Wasm.WasmEngine.load>): Promise<Wasm.WasmEngine> {
-      return withGpu(gpu, () => WasmEngine.load(...args));
+      return withGpu(gpu, () => wasm.WasmEngine.load(...args));
     }
   }
-  return { WasmEngine: Engine, Sha256 };
+  return { ...wasm, WasmEngine: Engine };
 }
 
 async function readWasm(url: string): Promise<BufferSource> {

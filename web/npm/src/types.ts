@@ -6,8 +6,10 @@
  */
 
 import type { CacheReport, Explanation } from "./account.js";
+import type { ErrorCode } from "./errors.js";
 
 export type * from "./account.js";
+export type { ErrorCode, ErrorFields } from "./errors.js";
 
 /** One place that a model, a tokenizer or a pack can come from. */
 export type Source = string | URL | Blob | File | ReadableStream<Uint8Array>;
@@ -19,6 +21,8 @@ export type Source = string | URL | Blob | File | ReadableStream<Uint8Array>;
  * - a URL of a `.gguf` or `.safetensors` file, relative to the page. One of a shard stands for all of them, which lie beside it;
  *   one that ends in `/` is a directory, whose `model.safetensors.index.json` or `model.safetensors` is looked up with what
  *   belongs to it
+ * - a name of the Hugging Face hub: `owner/repo`, `owner/repo:Q8_0` or `owner/repo:FILE.gguf`, each with `@revision` behind the
+ *   repository or at the end; or of `Headstart.models`. An address that looks like one begins with `./`
  * - a Blob or File, which is read in place
  * - a ReadableStream, which is written to the origin private file system first
  * - a list or a record by file name of the above. Of several files each needs a name: a URL's last part, a File's name,
@@ -70,7 +74,7 @@ export interface CacheOptions {
   budgetBytes?: number;
   /** Time after its last write when KV on disk is forgotten. Default 30 days. */
   ttlMs?: number;
-  /** Bytes of host memory for KV that left the GPU. Default 64 MiB. */
+  /** Bytes of host memory for KV that left the GPU. Default 32 MiB. */
   memoryBytes?: number;
   /** KV is only shared between requests of one salt. A request's `cache_salt` narrows it further. */
   salt?: string;
@@ -95,6 +99,8 @@ export interface CreateOptions {
   prefixPacks?: readonly (PackSource | SignedPack)[];
   /** Headers sent when the model is fetched, e.g. `authorization`. */
   headers?: Record<string, string>;
+  /** Where the hub is that names are of. Default `https://huggingface.co`, or in Node what `HF_ENDPOINT` says. */
+  hub?: string | URL;
 }
 
 // ---- requests ----
@@ -278,7 +284,10 @@ export interface Completion {
   headstart?: Account;
 }
 
-/** Pieces of one answer. Leaving a `for await` loop over it, or `abort()`, frees the sequence and keeps its KV. Read once. */
+/**
+ * Pieces of one answer, to be read once. Of one that nobody reads some wait, and then it stands still. Leaving a `for await` loop over
+ * it, letting go of it, or `abort()` frees the sequence and keeps its KV.
+ */
 export interface AnswerStream<T> extends AsyncIterable<T> {
   /** Ends the answer as it is: the iteration goes on to the last chunk, whose account says `cancelled`, and ends without an error. */
   abort(): void;
@@ -436,53 +445,4 @@ export interface Prefixes {
   explain(known: Prefix | readonly ChatMessage[], prompt: Prefix | readonly ChatMessage[]): Promise<Explanation>;
   /** Forgets all KV: on the GPU, in memory and on disk. Weights stay; `clearWeights()` removes those. */
   clear(): Promise<void>;
-}
-
-// ---- errors ----
-
-/**
- * - `no_webgpu`: this browser, or this page (an insecure one), or this Node has no WebGPU, or no graphics card for it
- * - `device_lost`: the GPU was lost, and again each time it was made anew
- * - `out_of_memory`: the GPU had no room; `bytes` were asked for
- * - `bad_model`: the files are no model that can be run; `file` may name it
- * - `bad_request`: a request that cannot be served; `field` may name the field
- * - `bad_input`: an argument of this package that is of no use
- * - `shader`: a shader was refused
- * - `pack_rejected`: a prefix pack that is damaged or another model's
- * - `download`: the connection failed or was cut, and again on each try; `url`
- * - `http_status`: the server said no; `url`, `status`
- * - `changed`: the file changed on the server, and again, while it was downloaded; `url`
- * - `quota_exceeded`: there is less room than is needed; `asked`, and `available` where it is known
- * - `storage`: the browser's storage failed, or the file system in Node
- * - `aborted`: a signal said so
- * - `disposed`: `dispose()` was called
- * - `internal`: a fault of this package
- */
-export type ErrorCode =
-  | "no_webgpu"
-  | "device_lost"
-  | "out_of_memory"
-  | "bad_model"
-  | "bad_request"
-  | "bad_input"
-  | "shader"
-  | "pack_rejected"
-  | "download"
-  | "http_status"
-  | "changed"
-  | "quota_exceeded"
-  | "storage"
-  | "aborted"
-  | "disposed"
-  | "internal";
-
-/** What an error knows beside its code and message. */
-export interface ErrorFields {
-  url?: string;
-  status?: number;
-  file?: string;
-  field?: string;
-  bytes?: number;
-  asked?: number;
-  available?: number;
 }

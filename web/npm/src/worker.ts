@@ -2,8 +2,10 @@
 
 import { Client, coreOptions, keepsDownloads } from "./client.js";
 import type { CoreOptions } from "./core/core.js";
-import { RemoteCore } from "./core/remote.js";
+import { RemoteCore, SERVE } from "./core/remote.js";
 import { persist } from "./disk/disk.js";
+import { HeadstartError } from "./errors.js";
+import { Policy } from "./policy.js";
 import type { CreateOptions } from "./types.js";
 
 export { HeadstartError } from "./errors.js";
@@ -16,19 +18,44 @@ export class Headstart extends Client {
     const core = await crossing(coreOptions(options));
     // Only a page can ask for it.
     if (keepsDownloads(core)) void persist();
-    const worker = new Worker(new URL("./worker-entry.js", import.meta.url), { type: "module" });
-    const headstart = new Headstart(await RemoteCore.open(worker, core, options.onProgress ?? (() => undefined), options.signal));
+    const headstart = new Headstart(await open(core, options));
     await headstart.loadPacks(options.prefixPacks ?? [], options.signal);
     return headstart;
   }
 }
 
+async function open(core: CoreOptions, { onProgress = () => undefined, signal }: CreateOptions): Promise<RemoteCore> {
+  const policy = new Policy();
+  try {
+    return await RemoteCore.open(startWorker(), core, onProgress, signal);
+  } catch (error) {
+    const { code } = error as HeadstartError;
+    if (code !== "worker" || !(await policy.forbids("worker-src"))) throw error;
+    throw new HeadstartError("csp", FORBIDDEN, { directive: "worker-src" }, error);
+  } finally {
+    policy.stop();
+  }
+}
+
+function startWorker(): Worker {
+  try {
+    return new Worker(new URL("./worker-entry.js", import.meta.url), { type: "module" });
+  } catch (error) {
+    if (error instanceof TypeError && "trustedTypes" in globalThis) throw new HeadstartError("trusted_types", UNTRUSTED, {}, error);
+    throw new HeadstartError("worker", `the worker did not start: ${String(error)}; ${SERVE}`, {}, error);
+  }
+}
+
+const NO_WORKER = 'or import Headstart from "headstart", which needs none';
+const FORBIDDEN = `this page's Content-Security-Policy forbids the worker: add 'self' to worker-src, ${NO_WORKER}`;
+const UNTRUSTED = `this page's Trusted Types forbid to start a worker: let a default policy pass its address, ${NO_WORKER}`;
+
 /** Streams as Blobs where the browser does not hand streams over. */
 async function crossing(options: CoreOptions): Promise<CoreOptions> {
   if (streamsCross()) return options;
-  const model = options.model.map(async ({ name, source }) => ({
-    name,
-    source: source instanceof ReadableStream ? await new Response(source).blob() : source,
+  const model = options.model.map(async (file) => ({
+    ...file,
+    source: file.source instanceof ReadableStream ? await new Response(file.source).blob() : file.source,
   }));
   return { ...options, model: await Promise.all(model) };
 }

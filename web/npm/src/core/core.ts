@@ -19,6 +19,8 @@ export interface CoreOptions {
   cache: { persist: boolean; budgetBytes?: number | undefined; ttlMs: number; memoryBytes?: number | undefined; salt?: string | undefined } | false;
   persistWeights: boolean;
   headers?: Record<string, string> | undefined;
+  /** Where the hub is, without a slash at its end. */
+  hub: string;
 }
 
 export interface Finish {
@@ -32,8 +34,9 @@ export interface Finish {
   recovered: number;
 }
 
-/** What becomes of a request: how far its prompt is, text, and at the end one `finish` or `failed`. */
+/** What becomes of a request: that it is taken, how far its prompt is, text, and at the end one `finish` or `failed`. */
 export type AnswerEvent =
+  | { type: "begun" }
   | ({ type: "progress" } & PromptProgress)
   | { type: "text"; text: string }
   | Finish
@@ -45,6 +48,8 @@ export interface Core {
   readonly info: EngineInfo;
   /** Begins an answer under an id of the caller's. What is wrong with the request comes as a `failed` event too. */
   run(id: number, request: EngineRequest, sink: Sink): void;
+  /** So many more pieces of an answer's text were read. One of which too many lie unread stands still, beside others that go on. */
+  read(id: number, pieces: number): void;
   /** Ends an answer; its `finish` follows, unless it has ended. */
   cancel(id: number): void;
   tokenize(text: string): Promise<Uint32Array>;

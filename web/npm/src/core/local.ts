@@ -15,7 +15,12 @@ import type { AnswerEvent, Core, Sink } from "./core.js";
 interface Run {
   sink: Sink;
   answer?: number;
+  /** Pieces of its text that were told and not read. */
+  unread: number;
 }
+
+/** Pieces of text that may lie unread before an answer stands still. */
+const MOST_UNREAD = 64;
 
 export interface Backing {
   /** Makes an engine from the model's files. */
@@ -52,18 +57,27 @@ export class LocalCore implements Core {
   }
 
   run(id: number, request: EngineRequest, sink: Sink): void {
-    const run: Run = { sink };
+    const run: Run = { sink, unread: 0 };
     const asked = { ...this.#salted(request), ...(this.#backing.noCache && { no_cache: true }) };
     this.#runs.set(id, run);
     const submit = (engine: WasmEngine) => {
       if (!this.#runs.has(id)) return;
       run.answer = engine.submit(asked);
       this.#callers.set(run.answer, id);
+      sink({ type: "begun" });
     };
     this.#call(submit).then(
       () => this.#pump(),
       (error: HeadstartError) => this.#finish(id, { type: "failed", error: toPlain(error) }),
     );
+  }
+
+  read(id: number, pieces: number): void {
+    const run = this.#runs.get(id);
+    if (!run) return;
+    const before = run.unread;
+    run.unread -= pieces;
+    if (before >= MOST_UNREAD && run.unread < MOST_UNREAD) this.#hold(run, false);
   }
 
   cancel(id: number): void {
@@ -203,9 +217,19 @@ export class LocalCore implements Core {
       } else if (event.type === "progress") {
         this.#runs.get(caller)?.sink(event);
       } else if (event.text) {
-        this.#runs.get(caller)?.sink({ type: "text", text: event.text });
+        const run = this.#runs.get(caller);
+        run?.sink({ type: "text", text: event.text });
+        if (run && ++run.unread === MOST_UNREAD) this.#hold(run, true);
       }
     }
+  }
+
+  /** Has an answer stand still, or go on. */
+  #hold({ answer }: Run, still: boolean): void {
+    this.#call((engine) => engine.hold(answer!, still)).then(
+      () => this.#pump(),
+      () => undefined,
+    );
   }
 
   #finish(id: number, event: AnswerEvent): void {

@@ -4,7 +4,8 @@ import { type Disk, openDisk } from "../disk/disk.js";
 import { checkSignal, toError } from "../errors.js";
 import { type Sign, signOrigin } from "../kv/key.js";
 import { DiskStore } from "../kv/store.js";
-import { isWeights, openModel } from "../model/source.js";
+import { isWeights } from "../model/shards.js";
+import { openModel } from "../model/source.js";
 import type { CacheStats, Progress } from "../types.js";
 import type * as Wasm from "../wasm/headstart.js";
 import { requireWebGpu } from "../webgpu.js";
@@ -14,7 +15,7 @@ import { LocalCore } from "./local.js";
 type StoreName = NonNullable<CacheStats["store"]>["name"];
 
 /** The engine's module, given so that tests can give another. */
-export type WasmModule = Pick<typeof Wasm, "WasmEngine" | "Sha256">;
+export type WasmModule = Pick<typeof Wasm, "WasmEngine" | "Sha256" | "judge" | "hubName" | "hubFile">;
 
 /** What lends the engine its WebGPU, the files of a model and a disk: a browser, or Node. */
 export interface Host {
@@ -39,10 +40,13 @@ export async function openCore(
 ): Promise<LocalCore> {
   await host.requireWebGpu();
   checkSignal(signal);
-  const { WasmEngine, Sha256 } = await loadWasm(options.wasm);
+  const wasm = await loadWasm(options.wasm);
+  const { WasmEngine, Sha256, judge } = wasm;
   const model = await host.openModel(options.model, {
     disk: options.persistWeights ? await host.openDisk("weights") : undefined,
     hash: () => new Sha256(),
+    hub: { base: options.hub, names: wasm },
+    judge,
     headers: options.headers,
     signal,
     onProgress: (loaded, total) => onProgress({ stage: "download", loaded, total }),
@@ -86,10 +90,11 @@ export async function openCore(
     // From now on files are only read again, after a lost device.
     signal = undefined;
     return core;
-  } catch (error) {
-    await model.close();
+  } catch (thrown) {
+    const error = toError(thrown);
+    await model.close(error);
     checkSignal(signal);
-    throw toError(error);
+    throw error;
   }
 }
 

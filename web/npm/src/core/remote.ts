@@ -10,11 +10,12 @@ import type { Progress } from "../types.js";
 import type { EngineInfo, EngineRequest } from "../wasm/headstart.js";
 import type { AnswerEvent, Core, CoreOptions, Sink } from "./core.js";
 
-type Method = Exclude<keyof Core, "info" | "run" | "cancel">;
+type Method = Exclude<keyof Core, "info" | "run" | "read" | "cancel">;
 
 type ToWorker =
   | { type: "open"; options: CoreOptions }
   | { type: "run"; id: number; request: EngineRequest }
+  | { type: "read"; id: number; pieces: number }
   | { type: "cancel"; id: number }
   | { type: "call"; id: number; method: Method; args: unknown[] };
 
@@ -98,6 +99,10 @@ export class RemoteCore implements Core {
       this.#sinks.delete(id);
       sink({ type: "failed", error: toPlain(uncloneable(error)) });
     }
+  }
+
+  read(id: number, pieces: number): void {
+    send(this.#worker, { type: "read", id, pieces });
   }
 
   cancel(id: number): void {
@@ -196,6 +201,9 @@ export function serve(
           if (answers.push({ id: message.id, event }) === 1) queueMicrotask(flush);
         });
         break;
+      case "read":
+        core!.read(message.id, message.pieces);
+        break;
       case "cancel":
         core!.cancel(message.id);
         break;
@@ -219,8 +227,13 @@ function transferables(values: readonly unknown[]): Transferable[] {
   return values.filter((value) => value instanceof ReadableStream);
 }
 
-function crashed(event: ErrorEvent): HeadstartError {
-  return new HeadstartError("internal", `the worker failed: ${event.message || "its script did not load"}`);
+/** What to do about a worker that does not start. */
+export const SERVE = 'serve worker-entry.js and what lies beside it from this page\'s own origin, or import Headstart from "headstart", which needs no worker';
+
+function crashed({ message }: ErrorEvent): HeadstartError {
+  return message
+    ? new HeadstartError("internal", `the worker failed: ${message}`)
+    : new HeadstartError("worker", `the worker's script did not load; ${SERVE}`);
 }
 
 function uncloneable(error: unknown): HeadstartError {

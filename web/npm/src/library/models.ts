@@ -3,6 +3,6 @@
 import type { ListedModel } from "../types.js";
 import { LISTED } from "./listed.js";
 
-const HUB = "https://huggingface.co";
+export const HUB = "https://huggingface.co";
 
 export const models: readonly ListedModel[] = LISTED.map((listed) => ({ ...listed, url: `${HUB}/${listed.repo}/resolve/main/${listed.file}` }));

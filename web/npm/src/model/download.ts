@@ -6,10 +6,13 @@
  */
 
 import { HeadstartError, aborted, checkSignal } from "../errors.js";
+import { refusal } from "./refusal.js";
 
 export interface DownloadOptions {
   headers?: Record<string, string> | undefined;
   signal?: AbortSignal | undefined;
+  /** Hears of the bytes that arrive, and of how many there are in all where it is known. */
+  advance?: (bytes: number, size: number | undefined) => void;
 }
 
 /** What a server says about a file; each undefined where it does not say, or may not say it to another origin. */
@@ -24,6 +27,8 @@ const FIRST_PAUSE_MS = 250;
 /** How long a connection may say nothing before it counts as cut. */
 const STALL_MS = 30_000;
 const HEAD_MS = 10_000;
+/** Bytes that are read rather than asked for again. */
+const LITTLE = 1 << 20;
 const TRANSIENT = [408, 425, 429, 500, 502, 503, 504];
 
 /** Whether two states can be of the same file: by the best that both sides say. */
@@ -44,7 +49,10 @@ export async function head(url: string, { headers, signal }: DownloadOptions): P
       ...(headers && { headers }),
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
     });
-    return response.ok && !isPage(response) ? stateOf(response, 0) : undefined;
+    if (!response.ok || isPage(response)) return undefined;
+    const state = stateOf(response, 0);
+    // Some say 0 where they send nothing.
+    return { ...state, size: state.size || undefined };
   } catch {
     checkSignal(signal);
     return undefined;
@@ -59,7 +67,10 @@ export class Download {
   #position = 0;
   /** Bytes to pass over, from a server that began before the position. */
   #skip = 0;
-  #body: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  /** Bytes that were looked at and not given yet. */
+  readonly #ahead: Uint8Array<ArrayBuffer>[] = [];
+  /** None while nothing is read. */
+  #body: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
   #connection = new AbortController();
   /** Whether the stream's end is the file's, wherever it comes: the size is unknown, or counts compressed bytes. */
   #openEnded = false;
@@ -82,36 +93,68 @@ export class Download {
 
   /** The bytes from where it was opened. */
   async *chunks(): AsyncGenerator<Uint8Array> {
-    let failures = 0;
     try {
-      for (;;) {
-        let chunk: Uint8Array;
-        try {
-          const bytes = await this.#read();
-          if (!bytes && (this.#openEnded || this.#position >= (this.state.size ?? 0))) return;
-          if (!bytes) throw new TypeError(`it ended after ${this.#position} of ${this.state.size} bytes`);
-          failures = 0;
-          this.#position += bytes.length;
-          chunk = bytes;
-        } catch (error) {
-          checkSignal(this.#options.signal);
-          if (++failures > TRIES) throw cut(this.#url, error);
-          await pause(failures, this.#options.signal);
-          await this.#connect(this.state);
-          continue;
-        }
-        yield chunk;
-      }
+      for (let chunk; (chunk = this.#ahead.shift() ?? (await this.#next())); ) yield chunk;
     } finally {
       this.close();
     }
+  }
+
+  /** Bytes from `offset` of a download that was opened at the file's beginning, before `chunks`, which gives them again. */
+  async peek(offset: number, length: number): Promise<Uint8Array> {
+    for (let held = this.#ahead.reduce((sum, chunk) => sum + chunk.length, 0); held < offset + length; ) {
+      const chunk = await this.#next();
+      if (!chunk) throw cut(this.#url, `it ended after ${held} bytes`);
+      this.#ahead.push(chunk);
+      held += chunk.length;
+    }
+    return new Uint8Array(await new Blob(this.#ahead).slice(offset, offset + length).arrayBuffer());
+  }
+
+  /** Lets the connection go until more is asked for, or takes what is left where that is little. */
+  async rest(): Promise<void> {
+    if ((this.state.size ?? Infinity) - this.#position > LITTLE) return this.#drop();
+    for (let chunk; (chunk = await this.#next()); ) this.#ahead.push(chunk);
   }
 
   close(): void {
     this.#connection.abort();
   }
 
-  async #read(): Promise<Uint8Array | undefined> {
+  #drop(): void {
+    this.#connection.abort();
+    this.#body = undefined;
+  }
+
+  get #isWhole(): boolean {
+    return !this.#openEnded && this.#position >= (this.state.size ?? 0);
+  }
+
+  async #next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    for (let failures = 0; !this.#isWhole; ) {
+      try {
+        if (!this.#body) await this.#connect(this.state);
+        const bytes = await this.#read();
+        if (!bytes && !this.#openEnded) {
+          throw new TypeError(`it ended after ${this.#position} of ${this.state.size} bytes`);
+        }
+        if (bytes) {
+          this.#position += bytes.length;
+          this.#options.advance?.(bytes.length, this.state.size);
+        }
+        return bytes;
+      } catch (error) {
+        if (error instanceof HeadstartError) throw error;
+        checkSignal(this.#options.signal);
+        if (++failures > TRIES) throw cut(this.#url, error);
+        this.#drop();
+        await pause(failures, this.#options.signal);
+      }
+    }
+    return undefined;
+  }
+
+  async #read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     for (;;) {
       const timer = setTimeout(() => this.#connection.abort(), STALL_MS);
       const { value } = await this.#body!.read().finally(() => clearTimeout(timer));
@@ -133,7 +176,7 @@ export class Download {
       this.#connection.abort();
       throw new HeadstartError("changed", `${this.#url} changed while it was downloaded`, { url: this.#url });
     }
-    this.#body = response.body!.getReader();
+    this.#body = response.body!.getReader() as ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
     this.#skip = this.#position - begin;
   }
 
@@ -159,11 +202,23 @@ export class Download {
       } catch (error) {
         if (error instanceof HeadstartError) throw error;
         problem = error;
+        checkSignal(signal);
+        // A second time: the first may have been a moment without a network.
+        const refused = failures === 1 && (await refusal(this.#url, error));
+        if (refused) throw refused;
       }
       if (++failures > TRIES) throw problem instanceof HeadstartError ? problem : cut(this.#url, problem);
       await pause(failures, signal);
     }
   }
+}
+
+/** All of a file, in this page's memory. */
+export async function downloadAll(url: string, options: DownloadOptions): Promise<Blob> {
+  const chunks: BlobPart[] = [];
+  for await (const chunk of (await Download.open(url, 0, {}, options)).chunks()) chunks.push(chunk as Uint8Array<ArrayBuffer>);
+  checkSignal(options.signal);
+  return new Blob(chunks);
 }
 
 /** What servers of single-page applications answer for any path that they do not know. */

@@ -1,16 +1,19 @@
 /** What `create` takes as a model, as the files that the engine reads. */
 
 import type { Disk } from "../disk/disk.js";
-import { HeadstartError, checkSignal } from "../errors.js";
+import { HeadstartError, checkSignal, toError } from "../errors.js";
 import type { ModelSource, Source } from "../types.js";
 import type { ModelFile, Sha256 } from "../wasm/headstart.js";
 import type { DownloadOptions } from "./download.js";
-import { shardsAt } from "./shards.js";
-import { Meter, Weights } from "./weights.js";
+import { type Hub, addressOf, hubPlace, isHubPlace } from "./hub.js";
+import { folderOf, shardsAt } from "./shards.js";
+import { type Judge, Meter, Weights } from "./weights.js";
 
-/** A source with the name that its file goes by; a URL is absolute. This is what crosses to a worker. */
+/** A source with the name that its file goes by; a URL is absolute, and a name of the hub a place of it. This is what crosses to a worker. */
 export interface NamedSource {
   name: string;
+  /** The folder that a person chose it in. */
+  folder?: string;
   source: string | Blob | ReadableStream<Uint8Array>;
 }
 
@@ -41,17 +44,24 @@ export function isSource(model: ModelSource): model is Source {
 function named(source: Source, alone: boolean): NamedSource {
   if (!isSource(source)) throw badInput(`model: ${Object.prototype.toString.call(source)} is no URL, Blob, File or stream`);
   if (typeof source === "string" || source instanceof URL) {
+    const place = typeof source === "string" && hubPlace(source);
+    if (place) return { name: String(source), source: place };
     const url = absolute(source);
-    const { pathname } = new URL(url);
-    return { name: decodeURIComponent(pathname.slice(pathname.lastIndexOf("/") + 1)), source: url };
+    return { name: fileOf(url), source: url };
   }
   const name = "name" in source && typeof source.name === "string" && source.name;
   if (!name && !alone) throw badInput("model: of several files each needs a name; give { [filename]: Blob }");
-  return { name: name || "model.gguf", source };
+  const folder = "webkitRelativePath" in source && source.webkitRelativePath.split("/").at(-2);
+  return { name: name || "model.gguf", source, ...(folder && { folder }) };
+}
+
+function fileOf(url: string): string {
+  const { pathname } = new URL(url);
+  return decodeURIComponent(pathname.slice(pathname.lastIndexOf("/") + 1));
 }
 
 function withShards(file: NamedSource): NamedSource[] {
-  return typeof file.source === "string" ? shardsAt(file.source).map((url) => named(url, true)) : [file];
+  return typeof file.source === "string" && !isHubPlace(file.source) ? shardsAt(file.source).map((url) => named(url, true)) : [file];
 }
 
 /** Relative to the page. In a worker to its script, so pages resolve before they hand on. */
@@ -65,33 +75,25 @@ export function absolute(url: string | URL): string {
   }
 }
 
-export function isWeights(file: string): boolean {
-  return /\.(gguf|safetensors)$/i.test(file);
-}
-
 /** Whether a model is called by the directory that this file of it is in. */
 export function isNamedByFolder(file: string): boolean {
   return ALIKE.test(file);
-}
-
-/** The last directory of a URL, or at a hub the repository; undefined where there is none. */
-function folderOf(url: string): string | undefined {
-  const path = new URL(url).pathname.replace(/[^/]*$/, "").replace(/\/(resolve|raw)\/[^/]+\/$/, "/");
-  return decodeURIComponent(path.split("/").at(-2) ?? "") || undefined;
 }
 
 export interface OpenModel {
   /** What the directory is called that a model of several files is in, where that is known. */
   name: string | undefined;
   files: ModelFile[];
-  /** Removes what was only kept for this model's life. */
-  close(): Promise<void>;
+  /** Removes what was only kept for this model's life. After a `bad_model`, what was kept of one that is none too. */
+  close(error?: HeadstartError): Promise<void>;
 }
 
 export interface OpenOptions extends DownloadOptions {
   /** Where downloads are kept; undefined keeps none. */
   disk: Disk | undefined;
   hash: () => Sha256;
+  hub: Hub;
+  judge: Judge;
   onProgress: (loaded: number, total: number) => void;
 }
 
@@ -99,40 +101,55 @@ export interface OpenOptions extends DownloadOptions {
 export async function openModel(sources: readonly NamedSource[], options: OpenOptions): Promise<OpenModel> {
   const weights = await Weights.open(options.disk, options.hash, options);
   const meter = new Meter(options.onProgress);
+  const close = async (error?: HeadstartError) => {
+    if (error?.code === "bad_model") await weights.refuse(error);
+    await weights.close();
+  };
   try {
     const files: ModelFile[] = [];
     const urls: { url: string; name: string }[] = [];
+    const blobs: ModelFile[] = [];
     let called: string | undefined;
-    for (const { name, source } of sources) {
+    for (const { name, source, folder } of sources) {
       checkSignal(options.signal);
-      if (typeof source !== "string") continue;
-      if (source.endsWith("/") || isNamedByFolder(name)) called ??= folderOf(source);
-      if (source.endsWith("/")) files.push(...(await directory(source, weights, meter)));
-      else urls.push({ url: source, name });
+      if (source instanceof Blob) blobs.push(blobFile(name, source));
+      if (typeof source !== "string") {
+        if (isNamedByFolder(name)) called ??= folder;
+        continue;
+      }
+      const isNamed = isHubPlace(source);
+      const address = isNamed ? await addressOf(source, options.hub, options.disk, options) : source;
+      if (address.endsWith("/")) {
+        const found = await directory(address, weights, meter);
+        files.push(...found.files);
+        urls.push(...found.weights);
+      } else urls.push(...(isNamed ? shardsAt(address) : [address]).map((url) => ({ url, name: isNamed ? fileOf(url) : name })));
+      if (address.endsWith("/") || isNamedByFolder(name)) called ??= folderOf(address);
     }
-    files.push(...(await weights.download(urls, meter)));
+    // What a stream is cannot be known before it is there.
+    const isWhole = sources.every(({ source }) => !(source instanceof ReadableStream));
+    const judge = isWhole ? (downloads: ModelFile[]) => options.judge([...files, ...downloads, ...blobs]) : undefined;
+    files.push(...(await weights.download(urls, meter, judge)), ...blobs);
     for (const { name, source } of sources) {
-      if (typeof source === "string") continue;
-      files.push(source instanceof Blob ? blobFile(name, source) : await weights.spool(source, name, meter));
+      if (source instanceof ReadableStream) files.push(await weights.spool(source, name, meter));
     }
-    return { name: called, files, close: () => weights.close() };
+    return { name: called, files, close };
   } catch (error) {
-    await weights.close();
-    throw error;
+    await close(toError(error));
+    throw toError(error);
   }
 }
 
-/** The files of a Hugging Face directory: what a model needs, and of the rest what is there. */
-async function directory(url: string, weights: Weights, meter: Meter): Promise<ModelFile[]> {
+/** The files of a Hugging Face directory: what a model needs and, of the rest, what is there; and where its weights are. */
+async function directory(url: string, weights: Weights, meter: Meter): Promise<{ files: ModelFile[]; weights: { url: string; name: string }[] }> {
   const at = (name: string) => ({ url: new URL(encodeURIComponent(name), url).href, name });
   const files = await weights.download(REQUIRED.map(at), meter);
-  for (const name of OPTIONAL) {
+  for (const name of [...OPTIONAL, INDEX]) {
     const file = await weights.optional(at(name).url, name, meter);
     if (file) files.push(file);
   }
-  const index = await weights.optional(at(INDEX).url, INDEX, meter);
-  const shards = index ? await shardsOf(index) : [SINGLE];
-  return [...files, ...(index ? [index] : []), ...(await weights.download(shards.map(at), meter))];
+  const index = files.find(({ name }) => name === INDEX);
+  return { files, weights: (index ? await shardsOf(index) : [SINGLE]).map(at) };
 }
 
 async function shardsOf(index: ModelFile): Promise<string[]> {

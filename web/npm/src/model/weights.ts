@@ -11,16 +11,19 @@ import { HeadstartError, checkSignal } from "../errors.js";
 import type { ModelFile, Sha256 } from "../wasm/headstart.js";
 import { Download, type DownloadOptions, type FileState, head, same } from "./download.js";
 import { type FileRecord, PIECE, PieceWriter, openPieces, readRecord, writeRecord } from "./pieces.js";
-import { shardsAt } from "./shards.js";
+import { hubPlace, isAt } from "./hub.js";
+import { folderOf, isWeights, modelAt, shardsAt, weightsOf } from "./shards.js";
 
 const FOLDER = "weights";
 const STREAM = "stream-";
+const BESIDE_WEIGHTS = /\.(json|jinja)$/i;
 /** What servers answer for a file that is not there: some stores say 403, some applications 200 with a page of HTML. */
 const ABSENT = [200, 403, 404, 410];
 
 export interface KeptModel {
-  /** The URL it came from; of a GGUF model in shards, that of the first. */
+  /** The URL it came from; of a GGUF model in shards, that of the first; of a Hugging Face directory, its own. */
   source: string;
+  /** Its file's, or that of the directory or repository it is in. */
   name: string;
   /** In bytes, where it is known. */
   size?: number;
@@ -28,31 +31,37 @@ export interface KeptModel {
   complete: boolean;
 }
 
-/** The files of models that this origin keeps; the shards of a GGUF model are one. */
+/** The models that this origin keeps: the shards of one, or the files of one directory, are one. */
 export async function listWeights(): Promise<KeptModel[]> {
   const disk = await openDisk();
   const models = new Map<string, FileRecord[]>();
   for (const id of (await disk?.list(FOLDER, "folders")) ?? []) {
     const record = await readRecord(disk!, `${FOLDER}/${id}`);
     if (!record || record.absent) continue;
-    const first = shardsAt(record.source)[0]!;
-    models.set(first, [...(models.get(first) ?? []), record]);
+    const model = modelAt(record.source);
+    models.set(model, [...(models.get(model) ?? []), record]);
   }
   return [...models].map(([source, files]) => {
-    const isWhole = files.length === shardsAt(source).length;
+    const weights = files.filter((file) => isWeights(file.name) || file.source === source);
+    const isWhole = weights.length > 0 && weights.length >= weightsOf(weights[0]!.source);
     const size = files.reduce((sum, file) => sum + (file.size ?? NaN), 0);
-    const { name } = files.find((file) => file.source === source) ?? files[0]!;
+    const { name } = files.find((file) => file.source === source) ?? { name: (source.endsWith("/") && folderOf(source)) || files[0]!.name };
     return { source, name, ...(isWhole && !Number.isNaN(size) && { size }), complete: isWhole && files.every(({ sha256 }) => sha256 !== undefined) };
   });
 }
 
-/** Removes the kept files of a model, or of all models: all whose URL begins with `prefix`, with the other shards of their models. */
+/**
+ * Removes the kept files of a model, or of all models: of a name of the hub, or all whose URL begins with `prefix`, with what else is of
+ * their models.
+ */
 export async function clearWeights(prefix: string | URL = ""): Promise<void> {
   const disk = await openDisk();
+  const place = hubPlace(String(prefix));
+  const isMeant = ({ source }: FileRecord) =>
+    place ? isAt(place, source) : [modelAt(source), ...shardsAt(source)].some((url) => url.startsWith(String(prefix)));
   for (const id of (await disk?.list(FOLDER, "folders")) ?? []) {
     const record = await readRecord(disk!, `${FOLDER}/${id}`);
-    const isMeant = !record || shardsAt(record.source).some((url) => url.startsWith(String(prefix)));
-    if (isMeant) await disk!.removeFolder(`${FOLDER}/${id}`);
+    if (!record || isMeant(record)) await disk!.removeFolder(`${FOLDER}/${id}`);
   }
 }
 
@@ -84,13 +93,22 @@ interface Plan {
   record: FileRecord | undefined;
   /** What the server says now. */
   now: FileState | undefined;
+  /** It from its beginning, where that was looked at already. */
+  begun?: Download;
+  /** Bytes of it that the meter counted. */
+  counted: number;
 }
+
+/** Rejects with `bad_model` where a model of these files cannot run; reads their headers. */
+export type Judge = (files: ModelFile[]) => Promise<void>;
 
 export class Weights {
   readonly #disk: Disk;
   readonly #hash: () => Sha256;
   readonly #options: DownloadOptions;
   readonly #release: (() => void)[] = [];
+  /** What was asked for, and whether it was downloaded now and not kept from before. */
+  readonly #asked = new Map<string, { name: string; isNew: boolean }>();
 
   private constructor(disk: Disk, hash: () => Sha256, options: DownloadOptions) {
     this.#disk = disk;
@@ -105,15 +123,68 @@ export class Weights {
     return weights;
   }
 
-  /** The files at these URLs, by name, downloaded as far as they are not kept. */
-  async download(files: readonly { url: string; name: string }[], meter: Meter): Promise<ModelFile[]> {
+  /**
+   * The files at these URLs, by name, downloaded as far as they are not kept. Before anything of new weights is kept, `judge` sees
+   * them as they are on their server.
+   */
+  async download(files: readonly { url: string; name: string }[], meter: Meter, judge?: Judge): Promise<ModelFile[]> {
     const plans = await Promise.all(files.map((file) => this.#plan(file.url, file.name)));
     for (const { now, record } of plans) meter.expect(now?.size ?? record?.size ?? 0);
     const missing = await Promise.all(plans.map((plan) => this.#missing(plan)));
     await this.#checkRoom(missing.reduce((sum, bytes) => sum + bytes, 0));
-    const done: ModelFile[] = [];
-    for (const plan of plans) done.push(await this.#locked(plan.folder, () => this.#file(plan, meter)));
-    return done;
+    const work = async () => {
+      try {
+        if (judge) await this.#judge(plans, meter, judge);
+        const done: ModelFile[] = [];
+        for (const plan of plans) done.push(await this.#locked(plan.folder, () => this.#file(plan, meter)));
+        return done;
+      } finally {
+        for (const { begun } of plans) begun?.close();
+      }
+    };
+    return plans[0] && judge ? this.#locked(`${plans[0].folder}/model`, work) : work();
+  }
+
+  /** Looks at the headers of files that are not kept. Weights that were begun were looked at before. */
+  async #judge(plans: readonly Plan[], meter: Meter, judge: Judge): Promise<void> {
+    const records = await Promise.all(plans.map(({ folder }) => readRecord(this.#disk, folder)));
+    const isKnown = ({ now }: Plan, at: number) => records[at] && same(records[at], now ?? {});
+    if (plans.every((plan, at) => BESIDE_WEIGHTS.test(plan.name) || isKnown(plan, at))) return;
+    const kept = await Promise.all(plans.map((plan) => this.#kept(plan)));
+    const files: ModelFile[] = [];
+    for (const [at, plan] of plans.entries()) {
+      // What comes is what counts: of the first that is known at no further cost.
+      const size = kept[at]?.size ?? ((at > 0 && plan.now?.size) || (await this.#begin(plan, meter)).state.size);
+      // Of a file whose end is not known before it is there nothing can be said.
+      if (size === undefined) return;
+      const read = async (offset: number, length: number) => {
+        // The first goes on where it is; connections to all would be too many.
+        for (const other of plans.slice(1)) if (other !== plan) await other.begun?.rest();
+        return (await this.#begin(plan, meter)).peek(offset, length);
+      };
+      files.push(kept[at] ?? { name: plan.name, size, read });
+    }
+    await judge(files);
+  }
+
+  async #begin(plan: Plan, meter: Meter): Promise<Download> {
+    return (plan.begun ??= await Download.open(plan.url, 0, {}, this.#counting(plan, meter)));
+  }
+
+  #counting(plan: Plan, meter: Meter): DownloadOptions {
+    const advance = (bytes: number) => {
+      plan.counted += bytes;
+      meter.advance(bytes);
+    };
+    return { ...this.#options, advance };
+  }
+
+  /** Removes what turned out to be no model that runs: what was downloaded for it now, and of older copies the file that is at fault. */
+  async refuse({ file }: HeadstartError): Promise<void> {
+    for (const [folder, { name, isNew }] of this.#asked) {
+      const isAtFault = name === file || !(BESIDE_WEIGHTS.test(name) || name.endsWith(".safetensors"));
+      if (isNew || isAtFault) await this.#locked(folder, () => this.#disk.removeFolder(folder));
+    }
   }
 
   /** A file that need not be there. That it was not is remembered, so that a model that is kept loads without its server. */
@@ -157,19 +228,27 @@ export class Weights {
   async #plan(url: string, name: string): Promise<Plan> {
     const folder = `${FOLDER}/${await hashOf(url)}`;
     const [record, now] = await Promise.all([readRecord(this.#disk, folder), head(url, this.#options)]);
-    return { url, name, folder, record, now };
+    this.#asked.set(folder, { name, isNew: false });
+    return { url, name, folder, record, now, counted: 0 };
+  }
+
+  /** The file as it is kept, if it is whole and still the same. */
+  async #kept({ folder, name, now }: Plan): Promise<ModelFile | undefined> {
+    const record = await readRecord(this.#disk, folder);
+    return record && same(record, now ?? {}) ? openPieces(this.#disk, folder, { ...record, name }) : undefined;
   }
 
   async #file(plan: Plan, meter: Meter): Promise<ModelFile> {
     const { folder, name } = plan;
     // Another tab may have written it while this one waited.
+    const file = await this.#kept(plan);
+    if (file) {
+      meter.advance(file.size - plan.counted);
+      return file;
+    }
+    this.#asked.set(folder, { name, isNew: true });
     const record = await readRecord(this.#disk, folder);
     if (record && same(record, plan.now ?? {})) {
-      const file = await openPieces(this.#disk, folder, { ...record, name });
-      if (file) {
-        meter.advance(file.size);
-        return file;
-      }
       if (record.sha256 === undefined) {
         try {
           return await this.#fetch(plan, record, meter);
@@ -183,33 +262,35 @@ export class Weights {
   }
 
   /** Downloads what is missing. `begun`: the record of a download that was not finished. */
-  async #fetch({ url, name, folder, now }: Plan, begun: FileRecord | undefined, meter: Meter): Promise<ModelFile> {
+  async #fetch(plan: Plan, begun: FileRecord | undefined, meter: Meter): Promise<ModelFile> {
+    const { url, name, folder, now } = plan;
+    const options = this.#counting(plan, meter);
     const expected = now?.size ?? begun?.size ?? 0;
     const writer = new PieceWriter(this.#disk, folder, this.#hash(), expected);
     let record = begun;
     try {
-      if (begun) await writer.resume(meter.advance);
+      if (begun) await writer.resume((bytes) => options.advance!(bytes, undefined));
       if (!record || writer.size !== record.size) {
-        record = await this.#receive(url, writer, { version: 1, source: url, name, ...begun }, folder, meter);
+        const known: FileRecord = { version: 1, source: url, name, ...begun };
+        const download = (writer.size === 0 && plan.begun) || (await Download.open(url, writer.size, known, options));
+        record = await this.#receive(download, writer, known, folder);
       }
       return await this.#finish(folder, { ...record, size: writer.size, sha256: await writer.end() });
     } catch (error) {
-      meter.advance(-writer.size);
+      meter.advance(-plan.counted);
+      plan.counted = 0;
+      delete plan.begun;
       throw error;
     }
   }
 
   /** What the file is as the server said, once all of it is written. */
-  async #receive(url: string, writer: PieceWriter, known: FileRecord, folder: string, meter: Meter): Promise<FileRecord> {
-    const download = await Download.open(url, writer.size, known, this.#options);
+  async #receive(download: Download, writer: PieceWriter, known: FileRecord, folder: string): Promise<FileRecord> {
     try {
       const record = { ...known, ...download.state };
       await this.#checkRoom((record.size ?? 0) - writer.size);
       await writeRecord(this.#disk, folder, record);
-      for await (const chunk of download.chunks()) {
-        await writer.write(chunk);
-        meter.advance(chunk.length);
-      }
+      for await (const chunk of download.chunks()) await writer.write(chunk);
       return record;
     } finally {
       download.close();

@@ -5,6 +5,7 @@ declare module "node:crypto" {
 }
 
 declare module "node:fs" {
+  export function existsSync(path: string): boolean;
   export function openAsBlob(path: string): Promise<Blob>;
 }
 

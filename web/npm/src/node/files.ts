@@ -1,10 +1,13 @@
 /** Models that lie in the file system: read where they are, a range at a time. */
 
+import { existsSync } from "node:fs";
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { HeadstartError } from "../errors.js";
-import { type NamedSource, type OpenModel, type OpenOptions, isNamedByFolder, isSource, isWeights, openModel } from "../model/source.js";
+import { type NamedSource, type OpenModel, type OpenOptions, isNamedByFolder, isSource, openModel } from "../model/source.js";
+import { isWeights } from "../model/shards.js";
+import { hubPlace } from "../model/hub.js";
 import type { ModelSource, Source } from "../types.js";
 import type { ModelFile } from "../wasm/headstart.js";
 import type { Digests } from "./digests.js";
@@ -13,9 +16,9 @@ const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 /** What a model's directory holds of use to it. */
 const OF_A_MODEL = /\.(safetensors|gguf)$|^(config|tokenizer|tokenizer_config|special_tokens_map|generation_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$/;
 
-/** Paths as `file:` URLs, the rest as it is. A path with a colon behind its first letter is one of Windows. */
+/** Paths as `file:` URLs, the rest as it is: a name of the hub is one where there is no such path. A path with a colon behind its first letter is one of Windows. */
 export function pathsToUrls(model: ModelSource): ModelSource {
-  const one = (source: Source) => (typeof source === "string" && !SCHEME.test(source) ? pathToFileURL(resolve(source)) : source);
+  const one = (source: Source) => (typeof source === "string" && !SCHEME.test(source) && (existsSync(source) || !hubPlace(source)) ? pathToFileURL(resolve(source)) : source);
   if (isSource(model)) return one(model);
   if (Array.isArray(model)) return model.map(one);
   return Object.fromEntries(Object.entries(Object(model) as Record<string, Source>).map(([name, source]) => [name, one(source)]));
@@ -27,7 +30,7 @@ export async function openFiles(sources: readonly NamedSource[], options: OpenOp
   const files: ModelFile[] = [];
   let called: string | undefined;
   const elsewhere: NamedSource[] = [];
-  const close = async () => {
+  const closeFiles = async () => {
     for (const handle of handles.splice(0)) await handle.close();
   };
   try {
@@ -44,15 +47,15 @@ export async function openFiles(sources: readonly NamedSource[], options: OpenOp
         files.push(opened);
       }
     }
-    if (elsewhere.length === 0) return { name: called, files, close };
-    const model = await openModel(elsewhere, options);
+    if (elsewhere.length === 0) return { name: called, files, close: closeFiles };
+    const model = await openModel(elsewhere, { ...options, judge: (others) => options.judge([...files, ...others]) });
     return {
       name: called ?? model.name,
       files: [...files, ...model.files],
-      close: () => Promise.all([close(), model.close()]).then(() => undefined),
+      close: (error) => Promise.all([closeFiles(), model.close(error)]).then(() => undefined),
     };
   } catch (error) {
-    await close();
+    await closeFiles();
     throw error;
   }
 }

@@ -32,7 +32,7 @@ export async function openGpu(given: object | undefined): Promise<object> {
 export async function requireAdapter(gpu: object): Promise<void> {
   const { requestAdapter } = gpu as { requestAdapter?(): Promise<unknown> };
   if (await requestAdapter?.call(gpu).catch(() => null)) return;
-  throw new HeadstartError("no_webgpu", NO_ADAPTER);
+  throw new HeadstartError("no_adapter", NO_ADAPTER);
 }
 
 /** `work` where `gpu` is found as in a page. */

@@ -82,12 +82,13 @@ export interface EngineRequest extends EnginePrefix {
   add_special_tokens?: boolean;
   tokens?: number[];
   max_tokens?: number;
+  max_completion_tokens?: number;
   temperature?: number;
   top_p?: number;
   top_k?: number;
   min_p?: number;
   seed?: number;
-  stop?: string[];
+  stop?: string | readonly string[];
   repetition_penalty?: number;
   frequency_penalty?: number;
   presence_penalty?: number;
@@ -134,6 +135,8 @@ export class WasmEngine {
   promptTokens(id: number): Uint32Array;
   step(): Promise<WasmEvent[]>;
   isBusy(): boolean;
+  /** Has an answer stand still, beside others that go on, or go on itself. */
+  hold(id: number, still: boolean): void;
   cancel(id: number): WasmEvent[];
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
@@ -157,6 +160,15 @@ export class WasmHost {
   stats(): Omit<CacheStats, "store" | "packs">;
   free(): void;
 }
+
+/** Rejects with `bad_model` where the model in these files cannot run: by what their headers say, and without a GPU. */
+export function judge(files: ModelFile[]): Promise<void>;
+
+/** What a name of the hub says, such as `owner/repo:Q8_0`. Throws `bad_request` for what is none. */
+export function hubName(text: string): { repo: string; revision: string; file: string | null };
+
+/** The path of the GGUF file that a name means in a repository of these files; undefined where it means a directory with safetensors. */
+export function hubFile(text: string, files: string[]): string | undefined;
 
 /** SHA-256 over bytes that come in pieces. */
 export class Sha256 {

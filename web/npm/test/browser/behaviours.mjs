@@ -1,5 +1,6 @@
 // What the package promises in a browser, each as one function over a small driver, so that any harness can run them:
-//   newPage() -> page        a page of one profile at the site, with `evaluate(function, argument)`, `reload()`, `close()`
+//   newSite(change) -> site  the same pages under another policy, as `change` makes it of the site's
+//   newPage(site) -> page    a page of one profile at the site, with `evaluate(function, argument)`, `reload()`, `close()`
 //   server, behaviour, files the model server of test/support/server.mjs, on an origin of its own
 //   real, systemTokens       whether /real.gguf on the server is the default model, and how long a system prompt to give it
 //   setQuota(bytes)          what the origin may store; a behaviour that needs it is in `needsQuota`
@@ -232,6 +233,26 @@ export const behaviours = {
       await fails(page, "bad_input", "open", { variant, model: { urls: [] } });
     }
     await takes({ variant: "worker", wasm: "module", model: { streamOf: at("qwen3"), files: names("qwen3").reverse() } }, HELLOS["tiny-qwen3-f16"]);
+  },
+
+  async "says what a server or a policy forbids, each by its code"({ newPage, newSite, behaviour, url }) {
+    const first = await newPage();
+    behaviour.cors = false;
+    for (const variant of ["thread", "worker"]) {
+      await fails(first, "cors", "open", { variant, model: { url } });
+      const { directive } = await fails(first, "csp", "open", { variant, model: { url: "http://127.0.0.1:1/m.gguf" } });
+      assert.equal(directive, "connect-src");
+    }
+    const forbids = {
+      "script-src": [["thread", "worker"], (policy) => policy.replace("'wasm-unsafe-eval'", "")],
+      "worker-src": [["worker"], (policy) => policy.replace("worker-src 'self'", "worker-src 'none'")],
+    };
+    for (const [directive, [variants, change]] of Object.entries(forbids)) {
+      const page = await newPage(await newSite(change));
+      for (const variant of variants) assert.equal((await fails(page, "csp", "open", { variant, model: { url } })).directive, directive);
+    }
+    const page = await newPage(await newSite((policy) => `${policy}; require-trusted-types-for 'script'`));
+    if (await page.evaluate(() => "trustedTypes" in window)) await fails(page, "trusted_types", "open", { model: { url } });
   },
 
   async "shares one disk between two tabs"({ newPage, url, server, files }) {

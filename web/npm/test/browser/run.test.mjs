@@ -54,16 +54,21 @@ async function run(browser, work, say) {
   if (real(browser.name)) Object.defineProperty(files, "/real.gguf", { get: () => readFileSync(MODEL) });
   const server = await serve(files, behaviour);
   // A new origin each time, and so an empty disk.
-  const site = await serveFolders({ "/": PAGE, "/dist/": DIST }, server.origin);
+  const sites = [];
+  const newSite = async (change) => {
+    sites.push(await serveFolders({ "/": PAGE, "/dist/": DIST }, server.origin, change));
+    return sites.at(-1);
+  };
+  const site = await newSite();
   const pages = [];
   const said = [];
-  const newPage = async () => {
+  const newPage = async ({ origin } = site) => {
     const page = await browser.newPage();
     pages.push(page);
     page.on("console", (message) => message.type() === "error" && said.push(message.text()));
     page.on("pageerror", (error) => said.push(String(error)));
     const ready = () => page.waitForFunction(() => window.calls);
-    await page.goto(site.origin);
+    await page.goto(origin);
     await ready();
     const reload = page.reload.bind(page);
     page.reload = () => reload().then(ready);
@@ -72,13 +77,13 @@ async function run(browser, work, say) {
   };
   const setQuota = (bytes) => browser.setQuota(pages[0], bytes);
   try {
-    await work({ newPage, server, behaviour, files, real: real(browser.name), systemTokens: systemTokens(browser.name), setQuota, say, url: `${server.origin}/model/` });
+    await work({ newPage, newSite, server, behaviour, files, real: real(browser.name), systemTokens: systemTokens(browser.name), setQuota, say, url: `${server.origin}/model/` });
   } catch (error) {
     if (said.length > 0) error.message += `\nThe page said:\n${[...new Set(said)].join("\n")}`;
     throw error;
   } finally {
     await Promise.all(pages.map((page) => page.isClosed() || page.close()));
-    await site.close();
+    await Promise.all(sites.map((site) => site.close()));
     await server.close();
   }
 }

@@ -77,6 +77,20 @@ test("a model in shards, by the path of one of them, whose digest is the same in
   const request = { messages: [{ role: "user", content: "hello there" }], max_tokens: 8 };
   const { choices } = await headstart.chat.completions.create(request);
   assert.equal(choices[0].message.content, HELLOS["tiny-qwen3-f16"]);
+  // What is not done is refused by name, also where it would have streamed.
+  for (const [fields, field, meant] of [[{ n: 2 }, "n", /ask again/], [{ max_token: 3 }, "max_token", /did you mean max_tokens/], [{ onToken() {} }, "onToken", /leave it out/]]) {
+    for (const stream of [false, true]) await assert.rejects(headstart.chat.completions.create({ ...request, ...fields, stream }), { code: "bad_request", field, message: meant });
+  }
+  await assert.rejects(headstart.prefix.warm({ messages: request.messages, tool: [] }), { code: "bad_request", field: "tool", message: /tools/ });
+  await headstart.chat.completions.create({ ...request, n: 1, user: "u", response_format: { type: "text" }, tool_choice: "auto", logprobs: false });
+  // What nobody reads stands still, beside what others ask.
+  const unread = await headstart.chat.completions.create({ ...request, max_tokens: 150, temperature: 1, seed: 1, logit_bias: { 2: -100 }, stream: true });
+  await headstart.chat.completions.create({ ...request, max_tokens: 120, logit_bias: { 2: -100 } });
+  const { pages } = await headstart.prefix.stats();
+  assert.ok(pages.used > 0, "the one that stands still has ended");
+  let last;
+  for await (last of unread);
+  assert.equal(last.usage.completion_tokens, 150);
   const { weightsDigest } = headstart;
   await headstart.dispose();
   // As a repository on the hub may have it.

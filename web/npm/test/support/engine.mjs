@@ -44,6 +44,7 @@ export function mockWasm(control = {}) {
 
   class WasmEngine {
     #sequences = new Map();
+    #held = new Set();
     #next = 1;
 
     static async load(options, onProgress) {
@@ -79,7 +80,7 @@ export function mockWasm(control = {}) {
       await (control.hold ?? new Promise((resolve) => setTimeout(resolve, 1)));
       control.inFlight--;
       if (control.failStep instanceof Error) throw control.failStep;
-      return [...this.#sequences].flatMap(([id, sequence]) => {
+      return [...this.#sequences].filter(([id]) => !this.#held.has(id)).flatMap(([id, sequence]) => {
         const { prompt, generated, most } = sequence;
         if (control.failStep) {
           this.#sequences.delete(id);
@@ -112,7 +113,12 @@ export function mockWasm(control = {}) {
       }];
     }
     isBusy() {
-      return this.#sequences.size > 0;
+      return [...this.#sequences.keys()].some((id) => !this.#held.has(id));
+    }
+    hold(id, still) {
+      this.#alone();
+      if (still) this.#held.add(id);
+      else this.#held.delete(id);
     }
     cancel(id) {
       this.#alone();
@@ -148,5 +154,25 @@ export function mockWasm(control = {}) {
     }
   }
 
-  return { WasmEngine, Sha256 };
+  const judge = async (files) => {
+    control.judged = files.map(({ name }) => name);
+    await control.judge?.(files);
+  };
+  return { WasmEngine, Sha256, judge, ...hubNames };
 }
+
+/** The hub's names, as far as tests have them: `owner/repo`, and a file or a part of its name behind a colon. */
+export const hubNames = {
+  hubName(text) {
+    const [, repo, revision = "main", file = null] = /^([^:@]+)(?:@([^:]+))?(?::(.+))?$/.exec(text);
+    return { repo, revision, file };
+  },
+  hubFile(text, files) {
+    const { repo, file } = hubNames.hubName(text);
+    const ggufs = files.filter((name) => name.endsWith(".gguf"));
+    if (!file) return files.includes("config.json") ? undefined : ggufs[0];
+    const found = ggufs.find((name) => name.toLowerCase().includes(file.toLowerCase()));
+    if (!found) throw fault("bad_request", `model: ${repo} has no file ${file}; its GGUF files are ${ggufs}`, { field: "model" });
+    return found;
+  },
+};

@@ -18,14 +18,18 @@ export const HELLOS = {
   "tiny-lfm2-f16": "o<w266>\ufffd\ufffd\ufffdh\ufffd<w278>",
 };
 
-/** The file of `tests/golden/NAME.gguf`, or its shards, by file name. */
-export function chatGguf(name, shards = 1) {
+/**
+ * The file of `tests/golden/NAME.gguf`, or its shards, by file name. `change` is given the fields by name, as `string` writes one, and
+ * the tensors, each with its description up to the offset as `info`.
+ */
+export function chatGguf(name, shards = 1, change = () => undefined) {
   const { fields, tensors } = read(readFileSync(new URL(`${name}.gguf`, GOLDEN)));
   const vocabulary = tokensOf(fields.get("tokenizer.ggml.tokens").readUInt32LE(8));
   fields.set("tokenizer.ggml.tokens", strings(vocabulary));
   fields.set("tokenizer.ggml.token_type", integers(vocabulary.map((_, id) => (id < 3 ? CONTROL : NORMAL))));
   fields.set("tokenizer.ggml.merges", strings([]));
   fields.set("tokenizer.chat_template", typed(STRING, text(TEMPLATE)));
+  change(fields, tensors);
   if (shards === 1) return { [`${name}.gguf`]: write(fields, tensors) };
   const each = Math.ceil(tensors.length / shards);
   const digits = (number) => String(number).padStart(5, "0");
@@ -99,6 +103,8 @@ function text(value) {
   return Buffer.concat([integer(8, bytes.length), bytes]);
 }
 
+/** A field of text. */
+export const string = (value) => typed(STRING, text(value));
 const typed = (type, value) => Buffer.concat([integer(4, type), value]);
 const strings = (list) => typed(ARRAY, Buffer.concat([integer(4, STRING), integer(8, list.length), ...list.map(text)]));
 const integers = (list) => typed(ARRAY, Buffer.concat([integer(4, I32), integer(8, list.length), ...list.map((value) => integer(4, value))]));

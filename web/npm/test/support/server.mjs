@@ -4,8 +4,8 @@ import { createServer } from "node:http";
 
 /**
  * Serves `files` (bytes by path). `behaviour` holds for all files and can be changed at any time:
- * `ranges: false`, `cutAfter: bytes` of each answer, of each file the first `cuts` times since `cut: {}`, `status`, `head: false`,
- * `validators: false`, `fallback: true` for a page of HTML where there is no file, and `broken`: a path below which every connection is cut.
+ * `ranges: false`, `cutAfter: bytes` of each answer, of each file the first `cuts` times since `cut: {}`, `status`, `head: false` or `0`, the length it says,
+ * `validators: false`, `cors: false`, `fallback: true` for a page of HTML where there is no file, and `broken`: a path below which every connection is cut.
  * `log` has every request: method, path, the Range header, and the bytes that were sent.
  */
 export async function serve(files, behaviour = {}) {
@@ -14,7 +14,8 @@ export async function serve(files, behaviour = {}) {
     const path = decodeURIComponent(new URL(request.url, "http://x").pathname);
     const entry = { method: request.method, path, range: request.headers.range, bytes: 0 };
     log.push(entry);
-    const end = (status, headers = {}) => response.writeHead(status, { ...headers, "access-control-allow-origin": "*" }).end();
+    const shared = behaviour.cors === false ? {} : { "access-control-allow-origin": "*", "access-control-expose-headers": "etag" };
+    const end = (status, headers = {}) => response.writeHead(status, { ...headers, ...shared }).end();
     if (request.method === "OPTIONS") return end(204, { "access-control-allow-headers": "range", "access-control-allow-methods": "GET, HEAD" });
     if (behaviour.status) return end(behaviour.status);
     const file = files[path];
@@ -22,12 +23,11 @@ export async function serve(files, behaviour = {}) {
     if (!file) return end(404);
     const headers = {
       "accept-ranges": behaviour.ranges === false ? "none" : "bytes",
-      "access-control-allow-origin": "*",
-      "access-control-expose-headers": "etag",
+      ...shared,
       ...(behaviour.validators !== false && { etag: `"${createHash("sha256").update(file).digest("hex").slice(0, 16)}"` }),
     };
     if (request.method === "HEAD") {
-      return behaviour.head === false ? end(405) : end(200, { ...headers, "content-length": file.length });
+      return behaviour.head === false ? end(405) : end(200, { ...headers, "content-length": behaviour.head === 0 ? 0 : file.length });
     }
     const range = behaviour.ranges === false ? null : /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
     const from = range ? Number(range[1]) : 0;

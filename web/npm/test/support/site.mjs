@@ -13,9 +13,9 @@ const policy = (connect) =>
 
 /**
  * Serves the files of `mounts`: a folder, or bytes by name, for each path prefix; the longest that fits. Pages may
- * fetch from here and from the origins in `connect`.
+ * fetch from here and from the origins in `connect`, and do what `change` makes of the policy.
  */
-export async function serveFolders(mounts, connect = "") {
+export async function serveFolders(mounts, connect = "", change = (policy) => policy) {
   const prefixes = Object.keys(mounts).sort((a, b) => b.length - a.length);
   const server = createServer((request, response) => {
     const path = decodeURIComponent(new URL(request.url, "http://x").pathname);
@@ -23,7 +23,7 @@ export async function serveFolders(mounts, connect = "") {
     const name = path.slice(prefix.length) || "index.html";
     const bytes = typeof mounts[prefix] === "string" ? fileIn(mounts[prefix], name) : mounts[prefix][name];
     if (!bytes) return response.writeHead(404).end();
-    const headers = { "content-type": TYPES[extname(name)] ?? "application/octet-stream", "content-security-policy": policy(connect), "content-length": bytes.length };
+    const headers = { "content-type": TYPES[extname(name)] ?? "application/octet-stream", "content-security-policy": change(policy(connect)), "content-length": bytes.length };
     response.writeHead(200, headers).end(request.method === "HEAD" ? undefined : bytes);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

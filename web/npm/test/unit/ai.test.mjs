@@ -23,7 +23,7 @@ test("a whole answer, with its options under the engine's names", async () => {
   });
   assert.deepEqual(control.requests[0], {
     messages: [{ role: "system", content: "s" }, { role: "user", content: "hello" }, { role: "assistant", content: "yes" }],
-    max_tokens: 4, temperature: 0, top_k: 3, stop: ["x"], seed: 5, exact: true,
+    max_tokens: 4, temperature: 0, top_k: 3, stop: ["x"], seed: 5, exact: true, stream: false,
   });
   assert.deepEqual(answer.content, [{ type: "text", text: "s|he" }]);
   assert.deepEqual(answer.finishReason, { unified: "length", raw: "length" });
@@ -52,8 +52,11 @@ test("an abort ends the engine's work, an error is a part, and files are refused
   await reader.cancel();
   await headstart.tokenize("");
   assert.equal(control.cancelled, 1);
-  const failing = await model.doStream({ prompt, temperature: -1 });
-  assert.equal((await collect(failing.stream)).at(-1).error.code, "bad_request");
+  await assert.rejects(Promise.resolve(model.doStream({ prompt, temperature: -1 })), { code: "bad_request" });
+  control.failStep = { code: "out_of_memory", message: "no room" };
+  const failing = await model.doStream({ prompt });
+  assert.equal((await collect(failing.stream)).at(-1).error.code, "out_of_memory");
+  control.failStep = undefined;
   const file = { type: "file", mediaType: "image/png", data: "" };
   await assert.rejects(Promise.resolve(model.doGenerate({ prompt: [{ role: "user", content: [file] }] })), { code: "bad_request", field: "messages" });
   await headstart.dispose();

@@ -1,6 +1,8 @@
 // Answers, over both cores: shapes, streams, aborts, errors, several at once, a lost device.
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { HeadstartError } from "../../dist/errors.js";
 import { installBrowser } from "../support/fakes.mjs";
 import { collect, local, remote, say, textOf } from "../support/create.mjs";
@@ -51,13 +53,15 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("options go through under the engine's names, and only those given", async () => {
+    test("all that a request says goes to the engine, which knows its fields", async () => {
       const control = {};
       const headstart = await create(control, { cache: { salt: "tenant" } });
       await headstart.chat.completions.create({
         messages: say("x"), model: "any", stop: "end", max_tokens: 9, max_completion_tokens: 2, seed: 7, temperature: 0, cache_salt: "user",
       });
-      assert.deepEqual(control.requests[0], { messages: say("x"), seed: 7, temperature: 0, max_tokens: 2, stop: ["end"], cache_salt: '["tenant","user"]' });
+      assert.deepEqual(control.requests[0], {
+        messages: say("x"), model: "any", stop: "end", max_tokens: 9, max_completion_tokens: 2, seed: 7, temperature: 0, cache_salt: '["tenant","user"]',
+      });
       await headstart.dispose();
     });
 
@@ -68,6 +72,22 @@ for (const [name, create] of Object.entries({ local, remote })) {
       assert.equal(control.requests[0].no_cache, true);
       assert.equal(control.options.store, undefined);
       assert.equal(control.options.memoryBytes, 0);
+      await headstart.dispose();
+    });
+
+    test("what nobody knows goes there too, and what is no data is refused", async () => {
+      const control = {};
+      const headstart = await create(control);
+      await headstart.chat.completions.create({ messages: say("x"), max_token: 5, n: 2, onToken() {}, signal: new AbortController().signal, onPromptProgress() {} });
+      assert.deepEqual(control.requests.pop(), { messages: say("x"), max_token: 5, n: 2, onToken: "a function" });
+      await headstart.completions.create({ prompt: new Uint8Array([120]), echo: true });
+      assert.deepEqual(control.requests.pop(), { tokens: [120], echo: true });
+      await headstart.prefix.warm({ messages: say("x"), tool: [] });
+      assert.deepEqual(control.requests.pop(), { messages: say("x"), tool: [] });
+      const circular = {};
+      circular.itself = circular;
+      for (const value of [1n, circular]) await rejectsWith(headstart.chat.completions.create({ messages: say("x"), metadata: value }), "bad_request");
+      assert.equal((await headstart.chat.completions.create({ messages: say("on") })).choices[0].message.content, "on");
       await headstart.dispose();
     });
 
@@ -144,6 +164,76 @@ for (const [name, create] of Object.entries({ local, remote })) {
       const good = headstart.chat.completions.create({ messages: say("fine") });
       await rejectsWith(headstart.chat.completions.create({ messages: say("x"), temperature: -1 }), "bad_request", { field: "temperature" });
       assert.equal((await good).choices[0].message.content, "fine");
+      await headstart.dispose();
+    });
+
+    test("a stream that the engine does not take is an error of create", async () => {
+      const headstart = await create();
+      await rejectsWith(headstart.chat.completions.create({ messages: say("x"), temperature: -1, stream: true }), "bad_request", { field: "temperature" });
+      await rejectsWith(headstart.completions.create({ prompt: "x", temperature: -1, stream: true }), "bad_request", { field: "temperature" });
+      await headstart.dispose();
+      await rejectsWith(headstart.chat.completions.create({ messages: say("x"), stream: true }), "disposed");
+    });
+
+    test("a stream is read once", async () => {
+      const headstart = await create();
+      const twice = (error) => error.code === "bad_input" && /once/.test(error.message);
+      const stream = await headstart.chat.completions.create({ messages: say("abc"), stream: true });
+      assert.equal(textOf(await collect(stream)), "abc");
+      await assert.rejects(collect(stream), twice);
+      assert.throws(() => stream.toReadableStream(), twice);
+      const left = await headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, stream: true });
+      for await (const _ of left) break;
+      await assert.rejects(collect(left), twice);
+      await headstart.dispose();
+    });
+
+    test("a stream that nobody reads stands still, others go on, and it goes on where it was", async () => {
+      const control = {};
+      const headstart = await create(control);
+      const request = { messages: say("abc"), max_tokens: 1000, stream: true };
+      const [unread, other] = [await headstart.chat.completions.create(request), await headstart.chat.completions.create(request)];
+      let steps = -1;
+      const settle = async () => {
+        while (control.steps !== steps) {
+          steps = control.steps;
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        }
+      };
+      await settle();
+      assert.ok(steps < 200, `${steps} steps for nobody`);
+      assert.equal(textOf(await collect(other)).length, 1000);
+      await settle();
+      const before = steps;
+      const chunks = unread[Symbol.asyncIterator]();
+      assert.equal((await chunks.next()).value.choices[0].delta.role, "assistant");
+      let text = "";
+      while (text.length < 400) text += (await chunks.next()).value.choices[0].delta.content;
+      assert.equal(text, "abc".repeat(134).slice(0, 400));
+      await settle();
+      assert.ok(steps - before < 600, `${steps - before} steps for 400 pieces`);
+      // Left while it stands still, and while it is waited for.
+      await chunks.return();
+      await headstart.prefix.clear();
+      assert.equal(control.cancelled, 1);
+      const waiting = (await headstart.chat.completions.create(request))[Symbol.asyncIterator]();
+      await waiting.return();
+      await headstart.prefix.clear();
+      assert.deepEqual([control.cancelled, await waiting.next()], [2, { done: true, value: undefined }]);
+      await headstart.dispose();
+    });
+
+    test("a stream that nobody holds any more ends", async () => {
+      setFlagsFromString("--expose-gc");
+      const collectGarbage = runInNewContext("gc");
+      const control = {};
+      const headstart = await create(control);
+      await headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, stream: true });
+      await headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000, stream: true }).then((stream) => stream[Symbol.asyncIterator]().next());
+      while (control.cancelled < 2) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        collectGarbage();
+      }
       await headstart.dispose();
     });
 
@@ -260,10 +350,12 @@ test("loading reports its stages, and its failures keep their codes", async () =
     await rejectsWith(create({ failLoad: { code: "device_lost", message: "lost" } }), "device_lost");
     await rejectsWith(create({}, { signal: AbortSignal.abort() }), "aborted");
     for (const model of [undefined, {}, [], 7, "http://["]) await rejectsWith(create({}, { model }), "bad_input");
-    for (const gpu of [false, "no adapter"]) {
+    for (const [gpu, secure, code] of [[false, true, "no_webgpu"], [false, false, "insecure"], ["no adapter", true, "no_adapter"]]) {
       installBrowser({ gpu });
-      await rejectsWith(create(), "no_webgpu");
+      globalThis.isSecureContext = secure;
+      await rejectsWith(create(), code);
     }
+    delete globalThis.isSecureContext;
     installBrowser();
   }
 });

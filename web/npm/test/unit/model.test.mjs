@@ -1,11 +1,13 @@
 // Where models come from: downloads that are cut, resumed, kept, changed and refused; Blobs; streams; directories.
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, test } from "node:test";
 import { MemoryDisk, openDisk } from "../../dist/disk/disk.js";
 import { openModel, nameSources } from "../../dist/model/source.js";
 import { clearWeights, listWeights } from "../../dist/model/weights.js";
-import { Sha256 } from "../support/engine.mjs";
+import { local } from "../support/create.mjs";
+import { Sha256, hubNames } from "../support/engine.mjs";
 import { installBrowser } from "../support/fakes.mjs";
 import { serve } from "../support/server.mjs";
 
@@ -23,7 +25,9 @@ beforeEach(async () => {
 afterEach(() => server.close());
 
 async function open(model, { persist = true, onProgress = () => undefined, ...rest } = {}) {
-  return openModel(nameSources(model), { disk: persist ? await openDisk() : undefined, onProgress, hash: () => new Sha256(), ...rest });
+  const hub = { base: server.origin, names: hubNames };
+  const defaults = { disk: persist ? await openDisk() : undefined, onProgress, hash: () => new Sha256(), hub, judge: async () => undefined };
+  return openModel(nameSources(model), { ...defaults, ...rest });
 }
 
 const url = () => `${server.origin}/m.gguf`;
@@ -40,6 +44,79 @@ async function same(file, expected = bytes) {
     assert.ok(Buffer.from(await file.read(at, length)).equals(expected.subarray(at, at + length)), `${length} bytes at ${at}`);
   }
 }
+
+/** Takes files that begin with these bytes. */
+const reads = (length, wanted = bytes) => async (files) => {
+  for (const { name, size, read } of files) {
+    if (/json$/.test(name)) continue;
+    const found = Buffer.from(await read(0, Math.min(length, size)));
+    if (!found.equals(wanted.subarray(0, found.length))) throw { code: "bad_model", message: `${name}: not a GGUF file`, file: name };
+  }
+};
+
+test("a file is looked at before it is kept, in the bytes that are kept then", async () => {
+  const progress = [];
+  const { files: [file] } = await open(url(), { judge: reads(9 * MIB), onProgress: (loaded, total) => progress.push([loaded, total]) });
+  await same(file);
+  assert.equal(file.sha256, sha256(bytes));
+  assert.deepEqual(progress.at(-1), [bytes.length, bytes.length]);
+  assert.ok(progress.every(([loaded], index) => loaded >= (progress[index - 1]?.[0] ?? 0)));
+  assert.deepEqual(server.log.map(({ method }) => method), ["HEAD", "GET"]);
+  // What is kept was looked at.
+  await same((await open(url(), { judge: () => assert.fail("looked at again") })).files[0]);
+});
+
+test("a cut connection, no ranges and no HEAD make no difference to who looks", async () => {
+  for (const behave of [{ cutAfter: 3 * MIB }, { cutAfter: 3 * MIB, ranges: false, cuts: 1 }, { head: false }, { head: 0 }]) {
+    Object.assign(behaviour, { cutAfter: undefined, cuts: undefined, ranges: undefined, head: undefined, cut: {} }, behave);
+    const { files: [file] } = await open(url(), { judge: reads(9 * MIB) });
+    assert.equal(file.sha256, sha256(bytes), JSON.stringify(behave));
+    await clearWeights();
+  }
+});
+
+test("what is no model is refused by its first bytes, and neither kept nor listed", async () => {
+  const pages = { "/e.gguf": Buffer.from('{"error":"not found"}'), "/p.gguf": Buffer.from("version https://git-lfs.github.com/spec/v1\n"), "/o.gguf": randomBytes(30 * MIB) };
+  await server.close();
+  server = await serve({ ...pages, "/d/config.json": Buffer.from("{}"), "/d/tokenizer.json": Buffer.from("{}"), "/d/model.safetensors": pages["/o.gguf"] }, behaviour);
+  const refused = code("bad_model");
+  for (const path of [...Object.keys(pages), "/d/"]) {
+    const before = server.log.length;
+    await assert.rejects(open(server.origin + path, { judge: reads(4096) }), refused);
+    assert.deepEqual([await listWeights(), disk.used], [[], 0], path);
+    assert.ok(server.log.slice(before).filter(({ path }) => /(gguf|model\.safetensors)$/.test(path)).length <= 2, "asked again");
+  }
+  // With it goes what was kept of it before, by a version that did not look; what is beside it stays.
+  await open(`${server.origin}/o.gguf`);
+  await open(`${server.origin}/d/`);
+  const model = await open(`${server.origin}/d/`);
+  await model.close({ code: "bad_model", file: "tokenizer.json" });
+  assert.deepEqual((await listWeights()).map(({ name, complete }) => [name, complete]), [["o.gguf", true], ["d", true]]);
+  await (await open(`${server.origin}/o.gguf`)).close({ code: "bad_model" });
+  assert.deepEqual((await listWeights()).map(({ name }) => name), ["d"]);
+});
+
+test("what only loading finds to be none that runs is not kept either, and what fails for other reasons is", async () => {
+  const failing = (error, model = url()) => assert.rejects(local({ failLoad: { message: "no", ...error } }, { model }), code(error.code));
+  await failing({ code: "out_of_memory" });
+  assert.equal((await listWeights()).length, 1);
+  await failing({ code: "bad_model", file: "m.gguf" });
+  assert.deepEqual([await listWeights(), disk.used], [[], 0]);
+  // A stream is known when all of it is there.
+  await failing({ code: "bad_model" }, { "m.gguf": new Blob([bytes]).stream() });
+  assert.equal(disk.used, 0);
+});
+
+test("of many shards no more than two are read at a time, and the first goes on where it is", async () => {
+  await server.close();
+  const names = [1, 2, 3].map((number) => `/s/m-0000${number}-of-00003.gguf`);
+  server = await serve(Object.fromEntries(names.map((name) => [name, bytes])), behaviour);
+  const { files } = await open(server.origin + names[0], { judge: reads(MIB) });
+  for (const file of files) assert.equal(file.sha256, sha256(bytes));
+  const gets = server.log.filter(({ method }) => method === "GET");
+  assert.deepEqual(gets.filter(({ path }) => path === names[0]).map(({ range }) => range), [undefined]);
+  for (const name of names.slice(1)) assert.ok(gets.filter(({ path }) => path === name).every(({ range }, at) => (at === 0) === (range === undefined)), name);
+});
 
 test("a file is downloaded once, and read from the disk after that, also without the server", async () => {
   const progress = [];
@@ -227,6 +304,62 @@ test("a directory is taken with its shards, and kept whole", async () => {
   const second = await open(`${server.origin}/d/`);
   assert.deepEqual(second.files.map(({ name }) => name), names);
   assert.equal(server.sent(), sent);
+  const size = Object.values(files).reduce((sum, { length }) => sum + length, 0);
+  assert.deepEqual(await listWeights(), [{ source: `${server.origin}/d/`, name: "d", size, complete: true }]);
+  await clearWeights(`${server.origin}/d/`);
+  assert.equal(disk.used, 0);
+});
+
+test("names of the hub are models wherever an address is one", async () => {
+  await server.close();
+  const weights = { "config.json": Buffer.from("{}"), "model.safetensors": bytes };
+  const files = { "/own/gg/resolve/main/sub/m-Q8_0.gguf": bytes, "/own/gg/resolve/v1/m-Q4_0.gguf": bytes };
+  for (const [name, content] of Object.entries(weights)) files[`/own/dir/resolve/main/${name}`] = content;
+  const lists = (...names) => Buffer.from(JSON.stringify({ sha: "0".repeat(40), siblings: names.map((rfilename) => ({ rfilename })) }));
+  files["/api/models/own/gg/revision/main"] = lists("README.md", "sub/m-Q8_0.gguf");
+  files["/api/models/own/gg/revision/v1"] = lists("m-Q4_0.gguf");
+  files["/api/models/own/dir/revision/main"] = lists(...Object.keys(weights));
+  server = await serve(files, behaviour);
+  const at = (path) => `${server.origin}/own/${path}`;
+  const cases = {
+    "own/gg": [undefined, ["m-Q8_0.gguf"], at("gg/resolve/main/sub/m-Q8_0.gguf")],
+    "own/gg:q8_0": [undefined, ["m-Q8_0.gguf"], at("gg/resolve/main/sub/m-Q8_0.gguf")],
+    "own/gg:sub/m-Q8_0.gguf": [undefined, ["m-Q8_0.gguf"], at("gg/resolve/main/sub/m-Q8_0.gguf")],
+    "own/gg@v1:Q4_0": [undefined, ["m-Q4_0.gguf"], at("gg/resolve/v1/m-Q4_0.gguf")],
+    "own/dir": ["dir", Object.keys(weights), at("dir/resolve/main/")],
+  };
+  for (const [name, [called, names, source]] of Object.entries(cases)) {
+    const opened = await open(name);
+    assert.deepEqual([opened.name, opened.files.map(({ name }) => name)], [called, names], name);
+    assert.deepEqual((await listWeights()).map(({ source }) => source), [source], name);
+    // Known again where the hub cannot be asked.
+    if (name !== "own/gg:sub/m-Q8_0.gguf") {
+      const { fetch } = globalThis;
+      globalThis.fetch = (url, options) => (String(url).includes("/api/") ? Promise.reject(new TypeError("offline")) : fetch(url, options));
+      try {
+        assert.deepEqual((await open(name)).files.map(({ name }) => name), names);
+      } finally {
+        globalThis.fetch = fetch;
+      }
+    }
+    await clearWeights("own/other");
+    assert.equal((await listWeights()).length, 1);
+    await clearWeights(name);
+    assert.deepEqual(await listWeights(), [], name);
+  }
+  await assert.rejects(open("own/gg:Q2_K"), code("bad_input", { field: "model" }));
+  await assert.rejects(open("own/none"), (error) => error.code === "http_status" && error.status === 404 && /no public model own\/none/.test(error.message));
+  await assert.rejects(open({ "x.gguf": "own/none:x.gguf" }), code("http_status"));
+  const { name, repo, file } = JSON.parse(readFileSync(new URL("../../../../models.json", import.meta.url), "utf8"))[0];
+  assert.deepEqual(nameSources(name).map(({ source }) => source), [`hub:${repo}:${file}`]);
+  for (const address of ["./own/gg", "/own/gg", "own/m.gguf", "../own/gg", "own/gg/", "own/gg/m.gguf", "http://own/gg"]) {
+    globalThis.location = { href: "http://page/" };
+    try {
+      assert.ok(nameSources(address)[0].source.startsWith("http://"), address);
+    } finally {
+      delete globalThis.location;
+    }
+  }
 });
 
 test("the URL of one shard brings the others, which are one model: downloaded, resumed, listed and removed", async () => {
@@ -306,6 +439,9 @@ test("a model of several files is called by its directory, or at a hub by its re
     const at = `${server.origin}/${folders[index]}/`;
     for (const model of [at, [`${at}config.json`, `${at}model.safetensors`]]) assert.equal(await called(model), name);
   }
+  // As a person chooses a folder.
+  const chosen = ["config.json", "model.safetensors"].map((name) => Object.defineProperty(new File(["{}"], name), "webkitRelativePath", { value: `models/Llama small/${name}` }));
+  for (const model of [chosen, { "config.json": chosen[0], "model.safetensors": chosen[1] }]) assert.equal(await called(model), "Llama small");
   for (const model of [url(), `${server.origin}/d/mine.safetensors`, { "model.safetensors": new Blob() }]) assert.equal(await called(model), undefined);
 });
 

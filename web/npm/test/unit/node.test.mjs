@@ -27,7 +27,7 @@ let root;
 beforeEach(() => (root = mkdtempSync(join(tmpdir(), "headstart node-"))));
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-const open = (model, digests) => openFiles(nameSources(pathsToUrls(model)), { disk: undefined, hash: () => new Sha256(), onProgress: () => undefined }, digests);
+const open = (model, digests) => openFiles(nameSources(pathsToUrls(model)), { disk: undefined, hash: () => new Sha256(), onProgress: () => undefined, hub: undefined, judge: async () => undefined }, digests);
 const openSign = () => signKey(new Uint8Array(32));
 const names = ({ files }) => files.map(({ name }) => name);
 
@@ -248,7 +248,7 @@ test("an engine over a path and a directory", async () => {
 function alone() {
   cpSync(DIST, join(root, "dist"), { recursive: true });
   writeFileSync(join(root, "package.json"), '{ "type": "module" }');
-  writeFileSync(join(root, "dist/wasm/headstart.js"), "export default 0; export class WasmEngine {} export class Sha256 {}");
+  writeFileSync(join(root, "dist/wasm/headstart.js"), "export default 0; export class WasmEngine {} export class Sha256 {} export let judge, hubName, hubFile");
   return import(pathToFileURL(join(root, "dist/node.js")).href);
 }
 
@@ -260,7 +260,7 @@ test("without the package webgpu, the error says how to get it", async () => {
 test("no card, and options that are none", async () => {
   const { Headstart } = await alone();
   const gpu = { requestAdapter: async () => null };
-  await assert.rejects(Headstart.create({ model: "m.gguf", gpu }), { code: "no_webgpu", message: /Vulkan/ });
+  await assert.rejects(Headstart.create({ model: "m.gguf", gpu }), { code: "no_adapter", message: /Vulkan/ });
   await assert.rejects(Headstart.create(), { code: "bad_input" });
   await assert.rejects(Headstart.create({ gpu }), { code: "bad_input" });
 });

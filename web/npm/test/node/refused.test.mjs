@@ -1,0 +1,92 @@
+// What is refused before it is downloaded, by the engine's own reading and without a GPU: files that are no model, models that
+// cannot run, and names that are none.
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { Headstart } from "headstart/node";
+import { chatGguf, string } from "../support/gguf.mjs";
+import { serve } from "../support/server.mjs";
+import { tinyModel } from "../support/tiny.mjs";
+
+const NAME = "tiny-qwen3-f16";
+const [file] = Object.values(chatGguf(NAME));
+const changed = (change, shards) => Object.values(chatGguf(NAME, shards, change));
+/** Says to be there; nothing is computed on it. */
+const gpu = { requestAdapter: async () => ({}) };
+const directory = mkdtempSync(join(tmpdir(), "headstart refused-"));
+const files = {};
+let server;
+before(async () => (server = await serve(files)));
+after(async () => {
+  await server.close();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const create = (model, options) => Headstart.create({ model, gpu, cache: false, weights: { directory }, hub: server.origin, ...options });
+/** Folders of files that are kept. */
+const kept = () => readdirSync(directory, { recursive: true }).filter((name) => /weights./.test(name));
+
+test("what is no model, or none that runs, is refused with the reason, and nothing of it kept", async () => {
+  const shards = changed((fields) => fields.set("general.architecture", string("mamba")), 2);
+  const models = {
+    "json.gguf": [Buffer.from('{"error":"Entry not found"}'.padEnd(2000)), /not a GGUF file: it starts with/],
+    "pointer.gguf": [Buffer.from(`version https://git-lfs.github.com/spec/v1\noid sha256:${"0".repeat(64)}\nsize 5\n`), /Git LFS pointer/],
+    "empty.gguf": [Buffer.alloc(0), /empty/],
+    "short.gguf": [file.subarray(0, file.length - 5000), /cut short/],
+    "shorter.gguf": [file.subarray(0, 700), /cut short|damaged/],
+    "architecture.gguf": [changed((fields) => fields.set("general.architecture", string("mamba")))[0], /mamba.* is not supported/],
+    "tokenizer.gguf": [changed((fields) => fields.set("tokenizer.ggml.model", string("rwkv")))[0], /rwkv/],
+    "format.gguf": [changed((_, tensors) => tensors.forEach(({ info }) => info[info.length - 4] === 1 && info.writeUInt32LE(99, info.length - 4)))[0], /type number 99 .*is not supported/],
+    "shards-00001-of-00002.gguf": [shards[0], /mamba/],
+    "shards-00002-of-00002.gguf": [shards[1], /mamba/],
+  };
+  for (const [name, [bytes]] of Object.entries(models)) files[`/${name}`] = bytes;
+  for (const [name, [, reason]] of Object.entries(models)) {
+    const began = server.log.length;
+    await assert.rejects(create(`${server.origin}/${name}`), (error) => {
+      assert.deepEqual([error.code, error.constructor.name], ["bad_model", "HeadstartError"], `${name}: ${error.message}`);
+      assert.match(error.message, reason, name);
+      return true;
+    });
+    assert.deepEqual(kept(), [], name);
+    assert.ok(server.log.slice(began).length <= 2 * (name.startsWith("shards") ? 2 : 1), name);
+  }
+});
+
+test("a directory is refused the same way, with all of it", async () => {
+  const folder = tinyModel();
+  const broken = {
+    architecture: [{ "config.json": Buffer.from('{"architectures":["MambaForCausalLM"],"model_type":"mamba"}') }, /[Mm]amba/],
+    error: [{ "config.json": Buffer.from('{"error":"not found"}') }, /config\.json/],
+    tokenizer: [{ "tokenizer.json": Buffer.from('{"model":{"type":"Odd"}}') }, /tokenizer/],
+    weights: [{ "model.safetensors.index.json": undefined, "model.safetensors": Buffer.from('{"error":"not found"}') }, /model\.safetensors/],
+  };
+  for (const [name, [other, reason]] of Object.entries(broken)) {
+    for (const [file, bytes] of Object.entries({ ...folder, ...other })) files[`/${name}/${file}`] = bytes;
+    await assert.rejects(create(`${server.origin}/${name}/`), { code: "bad_model", message: reason }, name);
+    assert.deepEqual(kept().filter((path) => !path.endsWith("record.json")), [], name);
+  }
+});
+
+test("names of the hub are asked for by the engine's rules", async () => {
+  const siblings = ["m-IQ4_0.gguf", "m-Q4_0.gguf", "mmproj-Q4_0.gguf", "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"];
+  files["/api/models/own/er/revision/main"] = Buffer.from(JSON.stringify({ siblings: siblings.map((rfilename) => ({ rfilename })) }));
+  for (const name of siblings) files[`/own/er/resolve/main/${name}`] = files["/architecture.gguf"];
+  const asked = async (name, error) => {
+    const began = server.log.length;
+    await assert.rejects(create(name), error);
+    return server.log.slice(began).filter(({ method, path }) => method === "GET" && /resolve/.test(path)).map(({ path }) => path.split("/").at(-1));
+  };
+  assert.deepEqual(await asked("own/er:q4_0", { code: "bad_model" }), ["m-Q4_0.gguf"]);
+  assert.deepEqual(await asked("own/er:Q8_0", { code: "bad_model" }), [siblings[3]]);
+  assert.deepEqual(await asked("own/er", { code: "bad_input", message: /holds several models.*m-Q4_0\.gguf/ }), []);
+  assert.deepEqual(await asked("own/er:Q2_K", { code: "bad_input", message: /no file Q2_K; its GGUF files are/ }), []);
+  assert.deepEqual(await asked("own/er:../x.gguf", { code: "bad_input" }), []);
+  assert.deepEqual(await asked("own/none", { code: "http_status", status: 404 }), []);
+  process.env.HF_ENDPOINT = server.origin;
+  assert.deepEqual(await asked("own/er:Q4_0", { code: "bad_model" }), ["m-Q4_0.gguf"]);
+  await assert.rejects(create("own/er:Q4_0", { hub: undefined }), { code: "bad_model" });
+  delete process.env.HF_ENDPOINT;
+});
