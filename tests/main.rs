@@ -2,6 +2,7 @@ mod ahead;
 mod answers;
 mod architectures;
 mod cache;
+mod chat;
 mod checkpoints;
 mod choice;
 mod cli;
@@ -12,6 +13,8 @@ mod exactness;
 mod explain;
 mod formats;
 mod fuzz_parsers;
+#[cfg(unix)]
+mod given;
 mod halves;
 #[cfg(target_os = "linux")]
 mod hostile;
@@ -43,6 +46,8 @@ mod sample;
 mod shown;
 mod store;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod text;
 mod tidy;
 mod weights;
