@@ -434,23 +434,6 @@ fn say(child: &mut Child, line: &str) {
 }
 
 #[test]
-fn chat_keeps_the_conversation() {
-    let folder = tempfile::tempdir().unwrap();
-    let saved = folder.path().join("saved.json");
-    let mut child = chat(&["--system", "Be brief.", "-n", "4"]);
-    say(&mut child, "Hello\nAnd \\\nagain\n/retry\n");
-    say(&mut child, &format!("/save {}\n/clear\n/exit\nnever read\n", saved.display()));
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let messages: Vec<Value> = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
-    let roles: Vec<&str> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"]);
-    assert_eq!(messages[3]["content"], "And \nagain");
-    let again = json_of(&mut with_model("generate", &["--messages", str_of(&saved), "-n", "1", "--json"]));
-    assert!(again["usage"]["prompt_tokens"].as_u64().unwrap() > 20);
-}
-
-#[test]
 fn chat_says_what_the_cache_did() {
     let mut child = chat(&["--system", "Be brief.", "-n", "1"]);
     say(&mut child, "Hello\n/cache\n/retry\n/cache\n/system Be long.\nHello\n/cache\n/exit\n");

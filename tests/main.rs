@@ -3,6 +3,7 @@ mod answers;
 mod architectures;
 mod cache;
 mod chat;
+mod chat_command;
 mod checkpoints;
 mod choice;
 mod cli;
@@ -13,6 +14,8 @@ mod exactness;
 mod explain;
 mod formats;
 mod fuzz_parsers;
+#[cfg(unix)]
+mod given;
 mod halves;
 #[cfg(target_os = "linux")]
 mod hostile;
@@ -45,6 +48,8 @@ mod setup;
 mod shown;
 mod store;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod text;
 mod tidy;
 mod weights;

@@ -1,6 +1,8 @@
 //! Flags that several subcommands share, and what they stand for.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 
@@ -58,9 +60,66 @@ impl TextArgs {
             (None, Some(path)) => input::text(path)?,
             (None, None) => return Ok(None),
         };
-        match text.is_empty() {
-            true => Err(Error::Request { field: "prompt", problem: "is empty; give at least one character".into() }),
-            false => Ok(Some(text)),
+        filled(text).map(Some)
+    }
+}
+
+fn filled(text: String) -> Result<String> {
+    match text.is_empty() {
+        true => Err(Error::Request { field: "prompt", problem: "is empty; give at least one character".into() }),
+        false => Ok(text),
+    }
+}
+
+/// The text to work on, by a flag, as words, or from a pipe.
+#[derive(Debug, Args)]
+pub(crate) struct PromptArgs {
+    /// The text, words joined by spaces; what is piped in stands behind it, or is all of it. With -p, nothing is read from a pipe
+    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "prompt_file"])]
+    words: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
+}
+
+impl PromptArgs {
+    /// The text, or `None` where there is none. `whole_line`: whether the line break that a piped text ends with belongs to it.
+    ///
+    /// # Errors
+    /// As [`TextArgs::text`].
+    pub(crate) fn text(&self, whole_line: bool) -> Result<Option<String>> {
+        if let Some(text) = self.text.text()? {
+            return Ok(Some(text));
+        }
+        let mut piped = match std::io::stdin().is_terminal() {
+            true => String::new(),
+            false => input::text(Path::new("-"))?,
+        };
+        if !whole_line {
+            let end = piped.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line).len());
+            piped.truncate(end.unwrap_or(piped.len()));
+        }
+        let words = self.words.join(" ");
+        match (self.words.is_empty(), piped.is_empty()) {
+            (true, true) => Ok(None),
+            (true, false) => Ok(Some(piped)),
+            (false, true) => filled(words).map(Some),
+            (false, false) => Ok(Some(format!("{words}\n\n{piped}"))),
         }
     }
+}
+
+/// Reads a count, for clap.
+pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse().map_err(|_| "use a whole number, such as 16")
+}
+
+/// The same of one that is at least 1.
+pub(crate) fn positive(text: &str) -> Result<usize, &'static str> {
+    whole(text).ok().filter(|count| *count > 0).ok_or("use a whole number of 1 or more")
+}
+
+/// Reads a number, for clap.
+pub(crate) fn number(text: &str) -> Result<f32, &'static str> {
+    text.parse().map_err(|_| "use a number, such as 0.7")
 }

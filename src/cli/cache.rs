@@ -29,6 +29,8 @@ use super::term;
 
 /// Holds the secret of a store, so that no list of processes shows it.
 const SECRET: &str = "HEADSTART_KV_SECRET";
+/// Names the file that holds it.
+const SECRET_FILE: &str = "HEADSTART_KV_SECRET_FILE";
 
 /// The directory that prefixes are kept in.
 #[derive(Debug, Args)]
@@ -85,7 +87,7 @@ pub(crate) struct CacheArgs {
 
     /// The file with the secret of all who share that store, or HEADSTART_KV_SECRET holds it: 16 bytes or more, such as
     /// `openssl rand -hex 32` makes; whoever does not have it can neither read a text there nor change an answer
-    #[arg(long, value_name = "FILE", env = "HEADSTART_KV_SECRET_FILE")]
+    #[arg(long, value_name = "FILE", env = SECRET_FILE)]
     kv_secret_file: Option<PathBuf>,
 
     /// Hide the KV there too; without, whoever can read the store and has the model can compute the text from it
@@ -185,8 +187,8 @@ impl PlaceArgs {
 
     /// What is known of model files since they were last hashed; nothing without a key.
     pub(crate) fn remembered(&self) -> Result<Remembered> {
-        let list = Remembered::new(self.path()?);
-        Ok(self.seal().map_or_else(|_| Remembered::default(), |seal| list.sealed(seal)))
+        let known = self.path().and_then(|path| Ok(Remembered::new(path).sealed(self.seal()?)));
+        Ok(known.unwrap_or_default())
     }
 
     /// Begins to compute the digest of the weights at `model`.
@@ -226,29 +228,56 @@ impl CacheArgs {
     pub(crate) fn tiers(&self, salt: &str, packs: Option<PackStore>) -> Result<Tiers> {
         let mut behind: Vec<Box<dyn Store>> = Vec::new();
         behind.extend(packs.map(|packs| Box::new(packs) as Box<dyn Store>));
-        match self.dir.place.seal() {
-            Ok(seal) => {
-                let (reader, writer) = (self.dir.disk(salt)?.sealed(seal.clone()), self.dir.disk(salt)?.sealed(seal));
-                let known = BackgroundConfig::default();
-                // What everybody may have put into a store, and what is computed behind it, is not vouched for here.
-                let writes = known.writes.filter(|_| !self.kv_store_trust);
-                behind.push(Box::new(Background::new(reader, writer, BackgroundConfig { writes, ..known })));
-            }
-            Err(problem) => term::note(&format!("note: the directory of prefixes is left alone: {problem}")),
+        match self.kept(salt) {
+            Ok(disk) => behind.push(disk),
+            // A directory that somebody named is there to be used.
+            Err(problem) if self.dir.place.cache_dir.is_some() && self.dir.place.seal().is_ok() => return Err(problem),
+            Err(problem) => term::note(&format!(
+                "note: nothing is kept for later runs: {problem} (--cache-dir names another directory, --no-cache keeps nothing \
+                 and says nothing)"
+            )),
         }
+        self.idle().iter().for_each(|flag| {
+            term::note(&format!("note: {flag} has no effect: it is for a --kv-store, and none is given"));
+        });
         if let Some(url) = &self.kv_store {
             let known = RemoteConfig::default();
             let config = RemoteConfig { ttl: self.cache_ttl.unwrap_or(known.ttl), ..known };
             let store = store::connect(url, &self.guard()?, &config);
             behind.push(store.map_err(|problem| stopped(Path::new("--kv-store"), problem))?);
+            log::info!("prefixes in a store that is shared, waited for {:?}", self.cache_deadline);
         }
+        log::info!("prefixes in memory, at most {}", term::bytes(self.cache_memory));
         let config = TiersConfig { ttl: self.cache_ttl };
         Ok(Tiers::new(MemoryStore::new(self.cache_memory, system_clock()), behind, config))
     }
 
+    /// The salt's part of the directory.
+    fn kept(&self, salt: &str) -> Result<Box<dyn Store>> {
+        let seal = self.dir.place.seal()?;
+        let (reader, writer) = (self.dir.disk(salt)?.sealed(seal.clone()), self.dir.disk(salt)?.sealed(seal));
+        log::info!("prefixes in {}, at most {}", self.dir.place.path()?.display(), term::bytes(self.dir.cache_budget));
+        let known = BackgroundConfig::default();
+        // What everybody may have put into a store, and what is computed behind it, is not vouched for here.
+        let writes = known.writes.filter(|_| !self.kv_store_trust);
+        Ok(Box::new(Background::new(reader, writer, BackgroundConfig { writes, ..known })))
+    }
+
+    /// Flags that are given and do nothing without a store. A variable may be set for other runs.
+    fn idle(&self) -> Vec<&'static str> {
+        let named = |path: &PathBuf| std::env::var_os(SECRET_FILE).is_none_or(|variable| variable != **path);
+        let given = [
+            ("--kv-store-trust", self.kv_store_trust),
+            ("--kv-secret-file", self.kv_secret_file.as_ref().is_some_and(named)),
+            ("--kv-encrypt", !self.kv_encrypt),
+        ];
+        let idle = given.iter().filter(|(_, given)| *given && self.kv_store.is_none());
+        idle.map(|(flag, _)| *flag).collect()
+    }
+
     /// An error unless something that is computed can outlive this run.
     pub(crate) fn lasts(&self) -> Result<()> {
-        if self.kv_store.is_some() { Ok(()) } else { self.dir.place.seal().map(drop) }
+        if self.kv_store.is_some() { Ok(()) } else { self.dir.place.seal().and_then(|_| self.dir.disk("")).map(drop) }
     }
 
     /// Whom the store of all machines is shared with.
@@ -292,7 +321,9 @@ impl CacheArgs {
         let store = (!packs.is_empty()).then(PackStore::default);
         let engine = session.answers.engine_mut();
         engine.attach(self.tiers(salt, store.clone())?, &digest.finish()?, self.cache_deadline);
-        engine.remember_rates(self.dir.place.path()?);
+        if let Ok(path) = self.dir.place.path() {
+            engine.remember_rates(path);
+        }
         let (identity, store) = (session.engine().identity()?, store.unwrap_or_default());
         for (path, pack) in packs {
             identity.hold(pack, salt, &store).map_err(|problem| refused(path, problem))?;
@@ -316,11 +347,26 @@ impl ReuseArgs {
 
     /// A session with the tiers of the prefix cache, unless none are wanted.
     pub(crate) fn start(&self, model: Model, args: &EngineArgs, salt: &str) -> Result<Session> {
+        self.start_with(&self.prefix_pack, model, args, salt)
+    }
+
+    /// The same for another model, which the packs are not of.
+    pub(crate) fn start_other(&self, model: Model, args: &EngineArgs, salt: &str) -> Result<Session> {
+        if !self.prefix_pack.is_empty() {
+            term::note("note: --prefix-pack is for the model that the chat began with, and is left out");
+        }
+        self.start_with(&[], model, args, salt)
+    }
+
+    fn start_with(&self, packs: &[PathBuf], model: Model, args: &EngineArgs, salt: &str) -> Result<Session> {
+        if self.prefix_pack.is_empty() && !self.trust.trust.is_empty() {
+            term::note("note: --trust has no effect: it is for a --prefix-pack, and none is given");
+        }
         match self.no_cache {
             true => Session::start(model, args, None),
             false => {
                 let read = |path: &'_ PathBuf| read_pack(path, &self.trust);
-                let packs = self.prefix_pack.iter().map(|path| Ok((path.as_path(), read(path)?)));
+                let packs = packs.iter().map(|path| Ok((path.as_path(), read(path)?)));
                 self.cache.start(model, args, salt, packs.collect::<Result<_>>()?)
             }
         }

@@ -13,17 +13,18 @@ use crate::engine::explain::Conversation;
 use crate::engine::{FinishReason, Request};
 use crate::error::{Error, Result};
 use crate::sample::SamplingParams;
-use crate::text::{Content, Inputs, Message, StopStrings};
+use crate::text::{Content, Inputs, Message};
 
 use super::args::ModelArgs;
 use super::cache::ReuseArgs;
-use super::generate::{AnswerArgs, MAX_TOKENS};
+use super::generate::AnswerArgs;
 use super::interrupt::{self, Work};
 use super::line::{Line, Lines};
 use super::listen::Listener;
 use super::report;
-use super::sampling::{SamplingArgs, new_seed};
+use super::sampling::SamplingArgs;
 use super::session::{EngineArgs, Model, Session};
+use super::settings::{Settings, unquoted};
 use super::term;
 
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,7 @@ use super::term;
   headstart chat --temperature 0.7 --seed 1
   printf 'Hello!\\nAnd in French?\\n' | headstart chat
 
-Commands in the chat: /help shows them. A line that ends in \\ goes on in the next.")]
+Commands in the chat: /help shows them. A line that ends in \\ goes on in the next, and a message of several lines stands between two \"\"\".")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -56,27 +57,29 @@ pub(crate) struct Args {
 }
 
 const HELP: &str = "\
-/help          this list
-/clear         forget the conversation, keep the system text
-/system TEXT   set the system text and start anew; without TEXT, take it away
-/retry         answer the last message again
-/save FILE     write the conversation as JSON, as `generate --messages` reads it
-/stats         adapter, speed and counters
-/cache         how much of the last prompt was reused, from where, and why not all
-/exit          leave (also Ctrl-D, or Ctrl-C twice)
-A line that ends in \\ goes on in the next. Ctrl-C ends an answer.
+/help, /?         this list
+/set              what can be changed, with its values
+/set NAME VALUE   change it; with the value default, as without a flag
+/set system TEXT  set the system text and keep the conversation
+/show             the model, the system text and all that /set can change
+/load MODEL       go on with another model, named as --model takes it; the conversation is kept
+/clear            forget the conversation, keep the system text
+/system TEXT      set the system text and start anew; without TEXT, take it away
+/retry            answer the last message again
+/save FILE        write the conversation as JSON, as `generate --messages` reads it
+/stats            adapter, speed and counters
+/cache            how much of the last prompt was reused, from where, and why not all
+/bye              leave (also /exit, /quit, Ctrl-D, or Ctrl-C twice)
+A line that ends in \\ goes on in the next. A message of several lines, or one that begins with /, stands between two \"\"\".
+Ctrl-C ends an answer. What is typed meanwhile waits for the next prompt.
 ";
 
 struct Chat<'a> {
-    reuse: &'a ReuseArgs,
+    args: &'a Args,
     session: Session,
-    /// What was asked of every prompt.
-    asked: &'a AnswerArgs,
+    salt: String,
     messages: Vec<Message>,
-    stops: StopStrings,
-    sampling: SamplingParams,
-    /// What all requests have in common.
-    request: Request,
+    settings: Settings,
     answers: u64,
     last: Option<Last>,
 }
@@ -88,129 +91,218 @@ struct Last {
     now: i64,
 }
 
+/// What comes after a command.
+enum Next {
+    Entry,
+    Load(String),
+    Leave,
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let stops = StopStrings::new(&args.answer.stop)?;
-    let model = Model::open(&args.model)?;
-    model.language.template()?;
-    let sampling = args.sampling.wishes().over(&model.config.sampling.params(), new_seed);
-    sampling.validate(model.config.vocab)?;
-    term::notes(&args.engine.warnings(&model)?);
-    interrupt::install()?;
+    let settings = Settings::new(&args.sampling, &args.answer, args.reuse.exact);
+    settings.stops()?;
     let mut lines = Lines::open()?;
+    interrupt::install()?;
+    let model = open(&args.model, &settings)?;
+    term::notes(&args.engine.warnings(&model)?);
     let salt = args.reuse.salt(None);
     let session = args.reuse.start(model, &args.engine, &salt)?;
     let messages = args.system.iter().map(|text| Message::new("system", text)).collect();
-    let max_tokens = args.answer.max_tokens.unwrap_or(MAX_TOKENS);
-    let (no_cache, exact) = (args.reuse.no_cache, args.reuse.exact);
-    let request = Request { no_cache, exact, cache_salt: salt, max_tokens, explain: true, ..Request::default() };
-    let reuse = &args.reuse;
-    let mut chat =
-        Chat { reuse, session, asked: &args.answer, messages, stops, sampling, request, answers: 0, last: None };
+    let mut chat = Chat { args, session, salt, messages, settings, answers: 0, last: None };
     if lines.is_interactive() {
-        let (name, adapter) = (chat.session.model.path.display(), &chat.session.engine().adapter().name);
-        term::note(&format!("{name} on {adapter}. /help shows the commands, Ctrl-D leaves."));
+        term::note(&format!("{}. /help shows the commands, Ctrl-D leaves.", chat.place()));
     }
-    chat.talk(&mut lines)?;
+    while let Some(name) = chat.talk(&mut lines)? {
+        chat = chat.load(name)?;
+    }
     chat.session.persist()?;
     report::problems(chat.session.engine());
     Ok(())
 }
 
+/// A model that can be talked with so.
+fn open(name: &ModelArgs, settings: &Settings) -> Result<Model> {
+    let model = Model::open(name)?;
+    model.language.template()?;
+    settings.sampling(&model.config)?;
+    Ok(model)
+}
+
+fn refuse(problem: String) -> Error {
+    Error::Request { field: COMMAND, problem }
+}
+
+/// What an error is about that a command is refused with.
+const COMMAND: &str = "command";
+
 impl Chat<'_> {
-    fn talk(&mut self, lines: &mut Lines) -> Result<()> {
+    /// Which model answers, and where.
+    fn place(&self) -> String {
+        format!("{} on {}", self.session.model.path.display(), self.session.engine().adapter().name)
+    }
+
+    /// Until somebody leaves, or asks for another model.
+    fn talk(&mut self, lines: &mut Lines) -> Result<Option<String>> {
         let mut leaving = false;
         loop {
             // What was said is saved while somebody thinks of what to say, and made exact where that is what is reused.
-            let exact = self.request.exact && lines.is_interactive();
+            let exact = self.settings.exact() && lines.is_interactive();
             let answers = &mut self.session.answers;
             let mut idle = || match exact {
                 true => pollster::block_on(answers.heal_some()),
                 false => pollster::block_on(answers.persist_some()),
             };
-            let entry = match lines.read(&mut idle)? {
-                Line::End => return Ok(()),
-                Line::Interrupted if leaving => return Ok(()),
-                Line::Interrupted => {
-                    term::note("Ctrl-C again leaves.");
-                    leaving = true;
-                    continue;
+            let line = lines.read(&mut idle)?;
+            let goes = std::mem::replace(&mut leaving, line == Line::Interrupted);
+            // A command that cannot be done ends itself, not the conversation. So does a message, but in a pipe nobody is there
+            // to do better.
+            let survives =
+                |error: &Error| matches!(error, Error::Request { .. } | Error::Io { .. } | Error::Template { .. });
+            match line {
+                Line::End => return Ok(None),
+                Line::Interrupted if goes => return Ok(None),
+                Line::Interrupted => term::note("Ctrl-C again, Ctrl-D or /bye leaves."),
+                Line::Message(text) if text.trim().is_empty() => {}
+                Line::Message(text) => {
+                    match self.answer([&self.messages[..], &[Message::new("user", text)]].concat()) {
+                        Err(error) if survives(&error) && lines.is_interactive() => tell(&error),
+                        done => done?,
+                    }
                 }
-                Line::Text(entry) => entry,
-            };
-            leaving = false;
-            let done = match entry.strip_prefix('/') {
-                _ if entry.trim().is_empty() => continue,
-                Some("exit" | "quit") => return Ok(()),
-                Some(command) => self.command(command),
-                None => {
-                    self.messages.push(Message::new("user", entry));
-                    self.answer()
-                }
-            };
-            match done {
-                // A command or message that cannot be served ends itself, not the conversation; in a pipe nobody is
-                // there to do better.
-                Err(error @ (Error::Request { .. } | Error::Io { .. } | Error::Template { .. }))
-                    if lines.is_interactive() =>
-                {
-                    term::note(&format!("error: {error}"));
-                }
-                other => other?,
+                Line::Command(command) => match self.command(&command) {
+                    Ok(Next::Entry) => {}
+                    Ok(Next::Leave) => return Ok(None),
+                    Ok(Next::Load(name)) => return Ok(Some(name)),
+                    Err(error) if survives(&error) => tell(&error),
+                    Err(error) => return Err(error),
+                },
             }
         }
     }
 
-    fn command(&mut self, command: &str) -> Result<()> {
+    fn command(&mut self, command: &str) -> Result<Next> {
         let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-        let (rest, refuse) =
-            (rest.trim(), |problem: &str| Error::Request { field: "command", problem: problem.into() });
+        let rest = rest.trim();
+        let alone = ["help", "?", "clear", "retry", "stats", "cache", "bye", "exit", "quit"];
+        if alone.contains(&name) && !rest.is_empty() {
+            return Err(refuse(format!("/{name} takes nothing behind it; write /{name} alone")));
+        }
         match name {
-            "help" => term::out(HELP),
-            "clear" => {
-                self.messages.retain(|message| message.role == "system");
-                Ok(())
-            }
+            "bye" | "exit" | "quit" => return Ok(Next::Leave),
+            "help" | "?" => term::out(HELP)?,
+            "set" => self.set(rest)?,
+            "show" => self.show(rest)?,
+            "load" if rest.is_empty() => return Err(refuse("/load needs a model, named as --model takes it".into())),
+            "load" => return Ok(Next::Load(rest.to_owned())),
+            "clear" => self.messages.retain(|message| message.role == "system"),
             "system" => {
                 self.messages.clear();
-                self.messages.extend((!rest.is_empty()).then(|| Message::new("system", rest)));
-                Ok(())
+                self.system(rest);
             }
             "retry" => {
                 let asked = self.messages.iter().rposition(|message| message.role == "user");
-                self.messages.truncate(asked.ok_or_else(|| refuse("/retry has no message to answer yet"))? + 1);
-                self.answer()
+                let asked = asked.ok_or_else(|| refuse("/retry has no message to answer yet".into()))?;
+                self.answer(self.messages[..=asked].to_vec())?;
             }
-            "save" if rest.is_empty() => Err(refuse("/save needs a file name")),
-            "save" => self.save(Path::new(rest)),
+            "save" if rest.is_empty() => return Err(refuse("/save needs a file name".into())),
+            "save" => self.save(Path::new(rest))?,
             "stats" => {
                 term::out(&self.stats())?;
-                term::dim(&report::counter_lines(&self.session.engine().counters()))
+                term::dim(&report::counter_lines(&self.session.engine().counters()))?;
             }
             "cache" => {
-                let last = self.last.as_ref().ok_or_else(|| refuse("/cache has no answer to tell about yet"))?;
-                term::out(&self.account(last))
+                let last = self.last.as_ref();
+                let last = last.ok_or_else(|| refuse("/cache has no answer to tell about yet".into()))?;
+                term::out(&self.account(last))?;
             }
-            _ => Err(refuse(&format!("/{name} is not known; /help lists what is"))),
+            _ => return Err(refuse(format!("/{name} is not known; /help lists what is"))),
+        }
+        Ok(Next::Entry)
+    }
+
+    /// `NAME VALUE`, as people know it also `parameter NAME VALUE`; what has no value is shown.
+    fn set(&mut self, what: &str) -> Result<()> {
+        let what = what.strip_prefix("parameter").filter(|rest| rest.starts_with(char::is_whitespace)).unwrap_or(what);
+        match what.trim().split_once(char::is_whitespace) {
+            None => self.show(what.trim()),
+            Some(("system", text)) => {
+                self.messages.retain(|message| message.role != "system");
+                self.system(&unquoted(text.trim()));
+                Ok(())
+            }
+            Some((name, value)) => self.settings.set(name, value.trim(), &self.session.model.config),
         }
     }
 
-    /// Answers the last message. If nothing can be answered, the message is taken back.
-    fn answer(&mut self) -> Result<()> {
-        let last = match self.stream() {
-            Ok(answered) => answered,
+    /// Puts a system text before all messages, unless it is empty.
+    fn system(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.messages.insert(0, Message::new("system", text));
+        }
+    }
+
+    fn show(&self, name: &str) -> Result<()> {
+        let config = &self.session.model.config;
+        let system = self.messages.iter().find(|message| message.role == "system").map(text);
+        let system = format!("{:<20}  {}\n", "system", system.as_deref().unwrap_or("none"));
+        term::out(&match name {
+            "" => format!("{:<20}  {}\n{system}{}", "model", self.place(), self.settings.shown(None, config)?),
+            "system" => system,
+            name => self.settings.shown(Some(name), config)?,
+        })
+    }
+
+    /// Goes on with another model. One that cannot be had leaves the conversation with the one it was with.
+    fn load(mut self, name: String) -> Result<Self> {
+        let (args, engine) = (self.args, &self.args.engine);
+        let opened = open(&ModelArgs { model: Some(name) }, &self.settings);
+        let opened = opened.and_then(|model| Ok((engine.warnings(&model)?, model)));
+        let (warnings, model) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
-                self.messages.pop();
-                return Err(error);
+                tell(&error);
+                return Ok(self);
             }
         };
+        term::notes(&warnings);
+        self.session.persist()?;
+        report::problems(self.session.engine());
+        let Self { session: Session { model: former, answers, .. }, salt, messages, settings, .. } = self;
+        // There may be no room for both.
+        drop(answers);
+        let session = match args.reuse.start_other(model, engine, &salt) {
+            Ok(session) => session,
+            Err(error) => {
+                tell(&error);
+                args.reuse.start(former, engine, &salt)?
+            }
+        };
+        let chat = Self { args, session, salt, messages, settings, answers: self.answers, last: None };
+        let kept = match chat.messages.len() {
+            0 => String::new(),
+            1 => "; 1 message is kept".to_owned(),
+            count => format!("; {count} messages are kept, of which it has to read what it has not met itself"),
+        };
+        term::note(&format!("{}{kept}.", chat.place()));
+        Ok(chat)
+    }
+
+    /// Answers the last of the messages, which then are the conversation. If nothing is answered, it stays what it was.
+    fn answer(&mut self, messages: Vec<Message>) -> Result<()> {
+        let last = self.stream(messages)?;
         let answer = &last.answer;
-        self.messages.push(Message::new("assistant", &answer.text));
+        if answer.finish_reason.is_none() && answer.text.is_empty() {
+            term::note("[stopped before the first token; the message is not part of the conversation]");
+            return Ok(());
+        }
+        self.messages = [&last.messages[..], &[Message::new("assistant", &answer.text)]].concat();
         if !answer.text.ends_with('\n') {
             term::out("\n")?;
         }
         match answer.finish_reason {
             Some(FinishReason::Length) => {
-                term::note(&format!("[cut after {} tokens: --max-tokens]", self.request.max_tokens));
+                let most = self.settings.max_tokens();
+                term::note(&format!("[cut after {most} tokens: --max-tokens, or /set max_tokens]"));
             }
             Some(FinishReason::Context) => term::note("[the context is full: /clear starts anew]"),
             None => term::note("[stopped]"),
@@ -231,7 +323,7 @@ impl Chat<'_> {
             .ok();
         let mut account = last.answer.cache.clone();
         if let Some(prompt) = &prompt {
-            self.reuse.recall(engine, &self.request.cache_salt, &prompt.tokens, &mut account);
+            self.args.reuse.recall(engine, &self.salt, &prompt.tokens, &mut account);
         }
         let divergence = prompt.and_then(|prompt| prompt.divergence(&account, tokenizer));
         let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
@@ -240,45 +332,43 @@ impl Chat<'_> {
 
     /// What the template is given for an answer.
     fn inputs<'m>(&self, messages: &'m [Message], now: i64) -> Inputs<'m> {
-        Inputs {
-            messages,
-            add_generation_prompt: true,
-            now: Some(now),
-            past_thinking: self.asked.past_thinking,
-            split_special_tokens: self.asked.split_special_tokens,
-            ..Inputs::default()
-        }
+        let AnswerArgs { past_thinking, split_special_tokens, .. } = *self.settings.answer();
+        let now = Some(now);
+        Inputs { messages, add_generation_prompt: true, now, past_thinking, split_special_tokens, ..Inputs::default() }
     }
 
-    fn stream(&mut self) -> Result<Last> {
+    fn stream(&mut self, messages: Vec<Message>) -> Result<Last> {
         let (work, arrived) = (Work::begin()?, Instant::now());
-        let Model { language, .. } = &self.session.model;
+        let Model { language, config, .. } = &self.session.model;
         let template = language.template()?;
-        let now = self.asked.date.unwrap_or_else(|| template.now());
-        let tokens = template.encode(&language.tokenizer, &self.inputs(&self.messages, now))?;
+        let now = self.settings.answer().date.unwrap_or_else(|| template.now());
+        let tokens = template.encode(&language.tokenizer, &self.inputs(&messages, now))?;
+        let sampling = self.settings.sampling(config)?;
         // A seed gives one conversation, not the same draws for each of its answers.
-        let seed = self.sampling.seed.wrapping_add(self.answers);
+        let seed = sampling.seed.wrapping_add(self.answers);
         self.answers += 1;
         let request = Request {
             tokens,
-            sampling: SamplingParams { seed, ..self.sampling.clone() },
-            stop_tokens: self.session.model.config.stop_tokens.clone(),
-            ..self.request.clone()
+            sampling: SamplingParams { seed, ..sampling },
+            stop_tokens: config.stop_tokens.clone(),
+            max_tokens: self.settings.max_tokens(),
+            no_cache: self.args.reuse.no_cache,
+            exact: self.settings.exact(),
+            cache_salt: self.salt.clone(),
+            explain: true,
+            ..Request::default()
         };
         let answers = &mut self.session.answers;
-        let id = answers.ask(request, self.stops.clone(), arrived)?;
+        let id = answers.ask(request, self.settings.stops()?, arrived)?;
         let mut listener = Listener::new(&work, true);
         let answer = pollster::block_on(answers.run(id, &mut |news| listener.hear(news)))?;
-        Ok(Last { answer, messages: self.messages.clone(), now })
+        drop(listener);
+        self.session.log(&answer);
+        Ok(Last { answer, messages, now })
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        let content = |message: &Message| match &message.content {
-            Content::Text(text) => json!(text),
-            Content::Parts(parts) => json!(parts.join("\n")),
-            Content::Absent => Value::Null,
-        };
-        let entry = |message: &Message| json!({ "role": message.role, "content": content(message) });
+        let entry = |message: &Message| json!({ "role": message.role, "content": text(message) });
         let messages: Value = self.messages.iter().map(entry).collect();
         std::fs::write(path, format!("{messages:#}\n")).map_err(|error| Error::io(path, error))?;
         term::note(&format!("{} messages written to {}", self.messages.len(), path.display()));
@@ -301,5 +391,21 @@ impl Chat<'_> {
             text += &format!("last     {}\n", report::stats(&last.answer, None));
         }
         text
+    }
+}
+
+fn text(message: &Message) -> String {
+    match &message.content {
+        Content::Text(text) => text.clone(),
+        Content::Parts(parts) => parts.join("\n"),
+        Content::Absent => String::new(),
+    }
+}
+
+/// Says why something was not done. What is wrong with a command is what the person wrote.
+fn tell(error: &Error) {
+    match error {
+        Error::Request { field: COMMAND, problem } => term::note(problem),
+        error => term::note(&format!("error: {error}")),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 use web_time::Instant;
 
@@ -12,7 +11,7 @@ use crate::engine::openai::{Body, Input};
 use crate::error::{Error, Result};
 use crate::text::{Message, PastThinking, StopStrings, parse_time};
 
-use super::args::{ModelArgs, TextArgs};
+use super::args::{ModelArgs, PromptArgs, positive};
 use super::cache::ReuseArgs;
 use super::interrupt::Work;
 use super::listen::Listener;
@@ -22,23 +21,23 @@ use super::{input, report, term};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  headstart generate -p 'Name three rivers.'
+  headstart generate 'Name three rivers.'
+  cat notes.txt | headstart generate 'Summarise this:'
+  git diff | headstart generate --system 'Review this change.'
   headstart generate -m model.gguf -p 'Once upon a time' --raw --max-tokens 100
-  headstart generate -p 'A haiku about rain' --temperature 0.8 --top-k 40 --seed 7
-  headstart generate --messages conversation.json --stop '\\n\\n' --json
-  git diff | headstart generate --system 'Review this change.' --prompt-file -")]
-#[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompt_file", "messages"])))]
+  headstart generate 'A haiku about rain' --temperature 0.8 --top-k 40 --seed 7
+  headstart generate --messages conversation.json --stop '\\n\\n' --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
     #[command(flatten)]
-    text: TextArgs,
+    prompt: PromptArgs,
 
     /// A conversation to answer: a JSON array of {role, content}, or an object with `messages` and, where wanted,
     /// `tools` and more (see `prefix explain --help`), as in OpenAI's API, under flags `temperature`, `max_tokens`, `stop` and
     /// the like too; `-` is standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "raw"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "raw", "words", "prompt", "prompt_file"])]
     messages: Option<PathBuf>,
 
     /// What the model should know and be before it reads the prompt
@@ -69,10 +68,10 @@ pub(crate) struct Args {
 /// Tokens of an answer that nobody has bounded.
 pub(crate) const MAX_TOKENS: usize = 512;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct AnswerArgs {
     /// Most tokens of an answer [default: 512]
-    #[arg(short = 'n', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = positive)]
     pub(crate) max_tokens: Option<usize>,
 
     /// End the answer before this text (repeatable)
@@ -117,12 +116,13 @@ impl Args {
         if let Some(path) = &self.messages {
             return input::body(path);
         }
-        let text = self.text.text()?.unwrap_or_default();
-        if self.text.no_bos && !self.raw {
+        let no_bos = self.prompt.text.no_bos;
+        if no_bos && !self.raw {
             return Err(Error::Request { field: "no-bos", problem: NO_BOS.into() });
         }
+        let text = self.prompt.text(false)?.unwrap_or_else(|| super::lacks_prompt("generate"));
         if self.raw {
-            let input = if self.text.no_bos { Input::Exactly(text) } else { Input::Text(text) };
+            let input = if no_bos { Input::Exactly(text) } else { Input::Text(text) };
             return Ok(input.into());
         }
         let system = self.system.iter().map(|system| Message::new("system", system));
@@ -152,7 +152,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut session = args.reuse.start(model, &args.engine, &salt)?;
     let request = Request {
-        explain: args.json,
+        explain: args.json || log::log_enabled!(log::Level::Info),
         ..body.request(tokens, &session.model.config, session.engine().context(), new_seed)
     };
     let sampling = request.sampling.clone();
@@ -163,13 +163,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut listener = Listener::new(&work, !args.json);
     let answer = pollster::block_on(session.answers.run(id, &mut |news| listener.hear(news)))?;
     drop(listener);
+    session.log(&answer);
     if args.json {
         // What was saved belongs to the account.
         session.persist()?;
         term::json(&as_json(answer, &session, &body.input, args, &salt, &warnings)?)?;
         return work.end();
     }
-    if !answer.text.ends_with('\n') {
+    if !answer.text.ends_with('\n') && (answer.finish_reason.is_some() || !answer.text.is_empty()) {
         term::out("\n")?;
     }
     if answer.finish_reason.is_some() {

@@ -1,4 +1,4 @@
-//! `models info`: what a model is, from its headers alone; no GPU is asked for and no weight read.
+//! `models info`: what a model is, from its headers alone; no GPU is asked for, no weight read and nothing downloaded.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,12 +7,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::engine::language;
-use crate::error::{Result, visible};
+use crate::error::{Error, Result, visible};
 use crate::model::Config;
 use crate::weights::{Checkpoint, Fields, Kind, Metadata};
 
 use super::args::ModelArgs;
-use super::term;
+use super::{hub, term};
 
 const UNKNOWN: &str = "unknown";
 
@@ -35,8 +35,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let name = args.name.clone().or_else(|| args.model.model.clone());
-    let (path, checkpoint) = ModelArgs { model: name }.open()?;
+    let name = args.name.as_deref().or(args.model.model.as_deref()).unwrap_or(hub::DEFAULT);
+    let absent = || Error::Request {
+        field: "model",
+        problem: format!(
+            "{name} is not on this machine, and nothing is downloaded to describe it: headstart models pull {name}"
+        ),
+    };
+    let path = hub::find(name)?.ok_or_else(absent)?;
+    let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
     let mut facts = describe(&checkpoint);
     if args.json {
         facts["path"] = json!(path.display().to_string());

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::tty;
 use crate::error::{Error, Result};
 
 static STATE: AtomicU8 = AtomicU8::new(IDLE);
@@ -17,6 +18,7 @@ pub const STATUS: u8 = 130;
 
 fn on_signal() {
     if STATE.compare_exchange(BUSY, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        tty::release();
         std::process::exit(STATUS.into());
     }
 }

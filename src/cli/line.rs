@@ -1,41 +1,53 @@
-//! Where a conversation's lines come from: a line editor with history at a terminal, plain lines from a pipe.
+//! Where a conversation's entries come from: a line editor with history at a terminal, plain lines from a pipe.
+//!
+//! An entry is a line. One that ends in `\` goes on in the next, and one that begins with `"""` up to a line that ends with it; a
+//! terminal marks what is pasted, so that its lines are one entry too.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use etcetera::{BaseStrategy, choose_base_strategy};
-use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use rustyline::{
+    Cmd, ConditionalEventHandler, DefaultEditor, Event, EventContext, EventHandler, KeyEvent, Modifiers, RepeatCount,
+};
 
+use super::tty;
 use crate::error::{Error, Result};
 
 /// What a person did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    Text(String),
-    /// Ctrl-C.
+    Message(String),
+    /// What begins with `/`, less that.
+    Command(String),
+    /// Ctrl-C where nothing was typed.
     Interrupted,
     /// Ctrl-D, or the end of the pipe.
     End,
 }
 
-/// The lines, read on a thread of their own, so that whoever waits for one can work meanwhile.
-#[derive(Debug)]
+/// The entries, read on a thread of their own, so that whoever waits for one can work meanwhile.
 pub(crate) struct Lines {
     is_interactive: bool,
     asks: Sender<()>,
     answers: Receiver<Result<Line>>,
+    _terminal: Option<tty::Held>,
 }
 
 impl Lines {
+    /// Before other threads are started: see [`tty`].
     pub(crate) fn open() -> Result<Self> {
-        let mut source = Source::open()?;
-        let is_interactive = matches!(source, Source::Editor { .. });
+        let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let terminal = if is_interactive { tty::hold()? } else { None };
+        let mut source = if is_interactive { Source::editor(terminal.as_ref())? } else { Source::Pipe };
         let ((asks, asked), (answer, answers)) = (channel(), channel());
         // It ends with the channel, or with the program where somebody is still typing.
         std::thread::spawn(move || asked.iter().try_for_each(|()| answer.send(source.read())));
-        Ok(Self { is_interactive, asks, answers })
+        Ok(Self { is_interactive, asks, answers, _terminal: terminal })
     }
 
     pub(crate) fn is_interactive(&self) -> bool {
@@ -63,78 +75,188 @@ impl Lines {
     }
 }
 
-#[derive(Debug)]
 enum Source {
-    Editor { editor: Box<DefaultEditor>, history: Option<PathBuf> },
+    Editor {
+        editor: Box<DefaultEditor>,
+        history: Option<PathBuf>,
+        /// Whether the last Ctrl-C found something typed.
+        dropped: Arc<AtomicBool>,
+    },
     Pipe,
 }
 
+/// A line, or why there is none.
+enum Read {
+    Line(String),
+    /// Ctrl-C, and whether it dropped something that was typed.
+    Interrupted(bool),
+    End,
+}
+
 impl Source {
-    /// An editor if a person types and reads here, the pipe otherwise. A history that cannot be kept is no reason to
-    /// stop.
-    fn open() -> Result<Self> {
-        if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
-            return Ok(Self::Pipe);
+    /// A history that cannot be kept is no reason to stop.
+    fn editor(terminal: Option<&tty::Held>) -> Result<Self> {
+        let mut editor = DefaultEditor::new().map_err(failed)?;
+        let dropped = Arc::new(AtomicBool::new(false));
+        let notice = EventHandler::Conditional(Box::new(Interrupt(dropped.clone())));
+        editor.bind_sequence(KeyEvent::ctrl('C'), notice);
+        if let Some(tty::Held { suspends }) = terminal {
+            let key = KeyEvent::new(*suspends, Modifiers::NONE);
+            editor.bind_sequence(key, EventHandler::Conditional(Box::new(Suspend)));
         }
-        let mut editor = DefaultEditor::new().map_err(terminal)?;
         let history = choose_base_strategy().ok().map(|base| base.data_dir().join("headstart/chat_history"));
         if let Some(path) = &history {
             let _ = path.parent().map(std::fs::create_dir_all);
             let _ = editor.load_history(path);
         }
-        Ok(Self::Editor { editor: Box::new(editor), history })
+        Ok(Self::Editor { editor: Box::new(editor), history, dropped })
     }
 
-    /// The next entry. Lines that end in `\` go on in the next one, with a line break for the `\`.
     fn read(&mut self) -> Result<Line> {
-        let mut entry = String::new();
-        loop {
-            let prompt = if entry.is_empty() { "> " } else { "… " };
-            let line = match self.read_one(prompt)? {
-                Line::Text(line) => line,
-                Line::End if !entry.is_empty() => break,
-                other => return Ok(other),
-            };
-            match line.strip_suffix('\\') {
-                Some(start) => entry = entry + start + "\n",
-                None => {
-                    entry += &line;
-                    break;
-                }
+        let mut entry = Entry::default();
+        while !entry.is_whole() {
+            match self.line(if entry.is_begun() { "… " } else { "> " })? {
+                Read::Line(line) => entry.take(&line),
+                Read::Interrupted(dropped) if dropped || entry.is_begun() => entry = Entry::default(),
+                Read::Interrupted(_) => return Ok(Line::Interrupted),
+                Read::End if entry.is_begun() => break,
+                Read::End => return Ok(Line::End),
             }
         }
-        self.remember(&entry);
-        Ok(Line::Text(entry))
+        self.remember(&entry.remembered());
+        Ok(entry.line())
     }
 
-    fn read_one(&mut self, prompt: &str) -> Result<Line> {
+    fn line(&mut self, prompt: &str) -> Result<Read> {
         match self {
-            Self::Editor { editor, .. } => match editor.readline(prompt) {
-                Ok(line) => Ok(Line::Text(line)),
-                Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
-                Err(ReadlineError::Eof) => Ok(Line::End),
-                Err(error) => Err(terminal(error)),
-            },
+            Self::Editor { editor, dropped, .. } => {
+                let line = editor.readline(prompt);
+                tty::quiet();
+                match line {
+                    Ok(line) => Ok(Read::Line(line)),
+                    Err(ReadlineError::Interrupted) => Ok(Read::Interrupted(dropped.swap(false, Ordering::Relaxed))),
+                    Err(ReadlineError::Eof) => Ok(Read::End),
+                    Err(error) => Err(failed(error)),
+                }
+            }
             Self::Pipe => {
                 let mut line = String::new();
                 let read = std::io::stdin().lock().read_line(&mut line);
                 if read.map_err(|error| Error::io("standard input", error))? == 0 {
-                    return Ok(Line::End);
+                    return Ok(Read::End);
                 }
                 let line = line.strip_suffix('\n').unwrap_or(&line);
-                Ok(Line::Text(line.strip_suffix('\r').unwrap_or(line).to_string()))
+                Ok(Read::Line(line.strip_suffix('\r').unwrap_or(line).to_string()))
             }
         }
     }
 
     fn remember(&mut self, entry: &str) {
-        let Self::Editor { editor, history } = self else { return };
+        let Self::Editor { editor, history, .. } = self else { return };
         if !entry.trim().is_empty() && editor.add_history_entry(entry).is_ok() {
             let _ = history.as_ref().map(|path| editor.append_history(path));
         }
     }
 }
 
-fn terminal(error: ReadlineError) -> Error {
+/// Begins and ends a message of several lines.
+const QUOTES: &str = "\"\"\"";
+
+/// Lines that become one entry.
+#[derive(Default)]
+struct Entry {
+    text: String,
+    state: Reading,
+}
+
+#[derive(Default, PartialEq, Eq, Clone, Copy)]
+enum Reading {
+    #[default]
+    Empty,
+    /// The last line ended in `\`.
+    GoesOn,
+    /// Behind `"""`.
+    Quoted,
+    Whole,
+    /// The same, from `"""` to `"""`.
+    Unquoted,
+}
+
+impl Entry {
+    fn is_begun(&self) -> bool {
+        self.state != Reading::Empty
+    }
+
+    fn is_whole(&self) -> bool {
+        matches!(self.state, Reading::Whole | Reading::Unquoted)
+    }
+
+    fn take(&mut self, line: &str) {
+        let line = match (self.state, line.strip_prefix(QUOTES)) {
+            (Reading::Empty, Some(rest)) => {
+                self.state = Reading::Quoted;
+                rest
+            }
+            _ => line,
+        };
+        if self.state == Reading::Quoted {
+            let end = line.trim_end().strip_suffix(QUOTES);
+            self.text += end.unwrap_or(line);
+            match end {
+                Some(_) => self.state = Reading::Unquoted,
+                None => self.text.push('\n'),
+            }
+            return;
+        }
+        let start = line.strip_suffix('\\');
+        self.text += start.unwrap_or(line);
+        self.state = if start.is_some() { Reading::GoesOn } else { Reading::Whole };
+        if start.is_some() {
+            self.text.push('\n');
+        }
+    }
+
+    /// What the history has of it.
+    fn remembered(&self) -> String {
+        let quotes = if matches!(self.state, Reading::Quoted | Reading::Unquoted) { QUOTES } else { "" };
+        format!("{quotes}{}{quotes}", self.text)
+    }
+
+    fn line(self) -> Line {
+        match (self.state, self.text.strip_prefix('/')) {
+            (Reading::Quoted | Reading::Unquoted, _) => {
+                let text = self.text.strip_prefix('\n').unwrap_or(&self.text);
+                Line::Message(text.strip_suffix('\n').unwrap_or(text).to_owned())
+            }
+            // A path is what somebody asks about.
+            (_, Some(command)) if !command.split_whitespace().next().is_some_and(|name| name.contains('/')) => {
+                Line::Command(command.to_owned())
+            }
+            _ => Line::Message(self.text),
+        }
+    }
+}
+
+/// Notes whether a Ctrl-C drops something.
+struct Interrupt(Arc<AtomicBool>);
+
+impl ConditionalEventHandler for Interrupt {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
+        self.0.store(!context.line().is_empty(), Ordering::Relaxed);
+        None
+    }
+}
+
+/// Stops the program, and shows the line again when it goes on.
+struct Suspend;
+
+impl ConditionalEventHandler for Suspend {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext) -> Option<Cmd> {
+        tty::suspend();
+        Some(Cmd::Repaint)
+    }
+}
+
+fn failed(error: ReadlineError) -> Error {
     Error::io("terminal", std::io::Error::other(error))
 }

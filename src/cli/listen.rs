@@ -8,6 +8,7 @@ use web_time::Instant;
 
 use super::interrupt::Work;
 use super::term;
+use super::wrap::Wrap;
 use crate::engine::answers::What;
 use crate::error::Result;
 
@@ -18,13 +19,14 @@ pub(crate) struct Listener<'a> {
     work: &'a Work,
     /// Whether the text goes to standard output.
     aloud: bool,
+    wrap: Wrap,
     began: Instant,
     reading: Option<ProgressBar>,
 }
 
 impl<'a> Listener<'a> {
     pub(crate) fn new(work: &'a Work, aloud: bool) -> Self {
-        Self { work, aloud, began: Instant::now(), reading: None }
+        Self { work, aloud, wrap: Wrap::default(), began: Instant::now(), reading: None }
     }
 
     /// Ends the answer where its reader has interrupted the work.
@@ -33,7 +35,7 @@ impl<'a> Listener<'a> {
             match what {
                 What::Prompt { done, total } if done < total => self.show(*done, *total),
                 What::Prompt { .. } => self.hide(),
-                What::Text { text, .. } if self.aloud => term::answer(text)?,
+                What::Text { text, .. } if self.aloud => term::more(text, &mut self.wrap)?,
                 _ => {}
             }
         }

@@ -13,18 +13,23 @@ mod input;
 mod interrupt;
 mod line;
 mod listen;
+mod logging;
 mod models;
 mod prefix;
 mod report;
 mod sampling;
 mod score;
 mod session;
+mod settings;
 mod term;
 mod tokenize;
+mod tty;
+mod wrap;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Result, visible};
 pub use interrupt::STATUS as INTERRUPT_STATUS;
@@ -33,6 +38,10 @@ pub use interrupt::STATUS as INTERRUPT_STATUS;
 #[derive(Debug, Parser)]
 #[command(name = "headstart", version, propagate_version = true, max_term_width = 120)]
 pub struct Cli {
+    /// Say on the way what is chosen, reused and how long it takes; twice, more of it (RUST_LOG chooses by module)
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 1000)]
+    verbose: u8,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -61,11 +70,16 @@ impl Cli {
     /// What the command line says. Where it says nothing that can be run, or asks for help, that is shown and the program ends.
     pub fn read() -> Self {
         let arguments: Vec<OsString> = std::env::args_os().collect();
-        Self::try_parse_from(&arguments).unwrap_or_else(|error| {
+        Self::parsed(&arguments).unwrap_or_else(|error| {
             // What is wrong is repeated, and may be a name that a shell put there for a `*`.
-            let shown = arguments.iter().map(|argument| visible(&argument.to_string_lossy()));
-            Self::try_parse_from(shown).err().unwrap_or(error).exit()
+            let shown: Vec<OsString> =
+                arguments.iter().map(|argument| visible(&argument.to_string_lossy()).into()).collect();
+            Self::parsed(&shown).err().unwrap_or(error).exit()
         })
+    }
+
+    fn parsed(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&flowing(Self::command()).try_get_matches_from(arguments)?)
     }
 
     /// Runs the command that was asked for.
@@ -73,6 +87,7 @@ impl Cli {
     /// # Errors
     /// Whatever stopped it, as one sentence for a person.
     pub fn run(self) -> Result<()> {
+        logging::start(self.verbose);
         match self.command {
             Command::Chat(args) => chat::run(&args),
             Command::Generate(args) => generate::run(&args),
@@ -83,4 +98,30 @@ impl Cli {
             Command::Bench(args) => bench::run(&args),
         }
     }
+}
+
+/// Has the paragraphs behind the help of all commands filled to the width there is, however their lines end in the source. Lines
+/// that are indented, and those that end in `:`, stay as they are.
+fn flowing(command: Clap) -> Clap {
+    let text = command.get_after_help().map(|text| text.ansi().to_string()).unwrap_or_default();
+    let mut flowing = String::with_capacity(text.len());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let goes_on = lines.peek().is_some_and(|next| !next.is_empty() && !next.starts_with(' '));
+        let is_filled = !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+        flowing += line;
+        flowing += if goes_on && is_filled { " " } else { "\n" };
+    }
+    let command = if text.is_empty() { command } else { command.after_help(flowing.trim_end().to_owned()) };
+    command.mut_subcommands(self::flowing)
+}
+
+/// Ends the program as clap does where `subcommand` was given no prompt.
+fn lacks_prompt(subcommand: &str) -> ! {
+    let mut command = Cli::command();
+    command.build();
+    let problem = format!("a prompt is needed, as in: headstart {subcommand} 'Some text', or piped in");
+    let usage =
+        command.find_subcommand_mut(subcommand).map(|found| found.error(ErrorKind::MissingRequiredArgument, &problem));
+    usage.unwrap_or_else(|| clap::Error::raw(ErrorKind::MissingRequiredArgument, problem)).exit()
 }

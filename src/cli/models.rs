@@ -21,7 +21,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Describe a model from its headers, without a GPU
+    /// Describe a model on this machine from its headers, without a GPU
     Info(info::Args),
     /// Download a model from the Hugging Face hub and print its path
     #[command(after_help = "Examples:

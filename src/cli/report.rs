@@ -85,8 +85,15 @@ struct TierReport {
 
 /// Says what went wrong where KV is kept: it costs time, and no answer.
 pub(crate) fn problems(engine: &Engine) {
-    let stores = engine.tiers().into_iter().flat_map(Tiers::stores);
-    stores.filter_map(|store| store.problem()).for_each(|problem| term::note(&format!("prefix cache: {problem}")));
+    for store in engine.tiers().into_iter().flat_map(Tiers::stores) {
+        let Some(problem) = store.problem() else { continue };
+        let flag = match store.name() {
+            "disk" if problem.ends_with("more room") => " with --cache-budget",
+            "memory" if problem.ends_with("more room") => " with --cache-memory",
+            _ => "",
+        };
+        term::note(&format!("prefix cache: {problem}{flag}"));
+    }
 }
 
 /// One sentence about where a prompt left what is known, and what to do about it.

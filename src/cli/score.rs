@@ -12,26 +12,25 @@ use crate::error::{Error, Result};
 use crate::sample::top_candidates;
 use crate::text::{StopStrings, Tokenizer};
 
-use super::args::{ModelArgs, TextArgs};
+use super::args::{ModelArgs, PromptArgs, positive};
 use super::interrupt::Work;
 use super::session::{EngineArgs, Model, Session};
 use super::term;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  headstart score -p 'The capital of France is Paris.'
+  headstart score 'The capital of France is Paris.'
   headstart score -m model.gguf --prompt-file chapter.txt --json
-  headstart score -p 'To be or not to be' --top-logprobs 5")]
-#[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompt_file"])))]
+  headstart score 'To be or not to be' --top-logprobs 5")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
     #[command(flatten)]
-    text: TextArgs,
+    prompt: PromptArgs,
 
     /// Also give the K most likely next tokens after every position
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = positive)]
     top_logprobs: Option<usize>,
 
     #[command(flatten)]
@@ -79,12 +78,9 @@ impl Scores {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let text = args.text.text()?.unwrap_or_default();
-    if args.top_logprobs == Some(0) {
-        return Err(Error::Request { field: "top_logprobs", problem: "0 asks for nothing; give at least 1".into() });
-    }
+    let text = args.prompt.text(true)?.unwrap_or_else(|| super::lacks_prompt("score"));
     let model = Model::open(&args.model)?;
-    let tokens = args.text.tokens(&model.language.tokenizer, &text)?;
+    let tokens = args.prompt.text.tokens(&model.language.tokenizer, &text)?;
     term::notes(&args.engine.warnings(&model)?);
     let mut session = Session::start(model, &args.engine, None)?;
     let request = Request { tokens: tokens.clone(), prompt_logits: true, no_cache: true, ..Request::default() };
@@ -150,7 +146,10 @@ fn show(tokens: &[u32], scores: &Scores, tokenizer: &Tokenizer) -> Result<()> {
         }
     }
     match scores.perplexity() {
-        Some(perplexity) => term::out(&format!("perplexity {perplexity:.4} over {} tokens\n", scores.logprobs.len())),
+        Some(perplexity) => {
+            let (count, s) = (scores.logprobs.len(), if scores.logprobs.len() == 1 { "" } else { "s" });
+            term::out(&format!("perplexity {perplexity:.4} over {count} token{s}\n"))
+        }
         None => term::out("perplexity needs at least two tokens\n"),
     }
 }

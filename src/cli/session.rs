@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use web_time::Instant;
 
-use crate::engine::answers::Answers;
+use crate::engine::answers::{Answer, Answers};
 use crate::engine::language::Language;
 use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
@@ -15,8 +15,8 @@ use crate::model::{Config, Quantizable};
 use crate::quant::Format;
 use crate::weights::Checkpoint;
 
-use super::args::ModelArgs;
-use super::term;
+use super::args::{ModelArgs, whole};
+use super::{report, term};
 
 /// A model's files, read as far as they must be without a GPU.
 pub(crate) struct Model {
@@ -29,7 +29,7 @@ pub(crate) struct Model {
 #[derive(Debug, Args)]
 pub(crate) struct EngineArgs {
     /// Most tokens that prompt and answer may hold together [default: the model's own]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = whole::<usize>)]
     pub(crate) context: Option<usize>,
 
     /// Quantise 16-bit and 32-bit weights while loading, to q8_0, q4_k or q4_0
@@ -95,21 +95,26 @@ pub(crate) struct Session {
     pub(crate) compile_ms: f64,
 }
 
-/// What an engine does otherwise than one would expect.
+/// What an engine does otherwise than one would expect, and for whoever asked to hear more, what it is.
 fn tell(engine: &Engine) {
     engine.notes().iter().for_each(|note| term::note(&format!("[{note}]")));
+    let (adapter, kind) = (engine.adapter(), engine.adapter_kind());
+    log::info!("adapter {adapter}, {kind:?}; prompts in {}", engine.numerics());
+    log::info!("context {} tokens, {} prompt tokens a step", engine.context(), engine.chunk());
+    log::debug!("{:?}", engine.caps());
 }
 
 impl Session {
     /// `ttl`: how long what nobody uses stays on the GPU; without, until its place is needed.
     pub(crate) fn start(model: Model, args: &EngineArgs, ttl: Option<Duration>) -> Result<Self> {
         let started = Instant::now();
-        let bar = term::bar("loading", 0, "B");
+        let mut bar = term::bar("loading", 0, "B");
         let mut shaders = None;
         let mut progress = |progress: Progress| {
             if progress.stage == Stage::Shaders && shaders.is_none() {
                 shaders = Some(Instant::now());
-                bar.set_message("shaders");
+                bar.finish_and_clear();
+                bar = term::bar("compiling", 0, "shaders");
             }
             bar.set_length(progress.total);
             bar.set_position(progress.done);
@@ -127,11 +132,19 @@ impl Session {
         let answers = Answers::new(engine, &model.language.tokenizer, Some(Box::new(reload)));
         let load_ms = started.elapsed().as_secs_f64() * 1e3;
         let compile_ms = shaders.map_or(0.0, |start| start.elapsed().as_secs_f64() * 1e3);
+        log::info!("loaded in {load_ms:.0} ms, {compile_ms:.0} of them for shaders");
         Ok(Self { model, answers, load_ms, compile_ms })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         self.answers.engine()
+    }
+
+    /// For whoever asked to hear more: where a prompt came from, how long its answer took, and what the tiers did so far.
+    pub(crate) fn log(&self, answer: &Answer) {
+        log::info!("{}", report::cache(&answer.cache));
+        log::info!("{}", report::timings(self.load_ms, &answer.timings));
+        log::debug!("{}", report::tiers(self.engine()));
     }
 
     /// Saves what was computed for later runs.

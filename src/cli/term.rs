@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::wrap::Wrap;
 use crate::error::{Error, Result, is_control, visible, visible_lines};
 
 fn paint(text: &str, terminal: bool) -> String {
@@ -42,6 +43,21 @@ pub(crate) fn answer(text: &str) -> Result<()> {
         true => out(text),
         false => write(text),
     }
+}
+
+/// A piece of such an answer, whose words a terminal shows whole.
+pub(crate) fn more(text: &str, wrap: &mut Wrap) -> Result<()> {
+    match columns() {
+        Some(columns) => write(&wrap.push(&visible_lines(text), columns)),
+        None => answer(text),
+    }
+}
+
+/// The columns of standard output, where it is a terminal that takes commands.
+fn columns() -> Option<usize> {
+    let takes_commands = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let (terminal_size::Width(columns), _) = terminal_size::terminal_size_of(std::io::stdout())?;
+    Some(usize::from(columns)).filter(|columns| *columns > 0 && takes_commands)
 }
 
 /// Writes and flushes, so that streamed text is seen as it comes.

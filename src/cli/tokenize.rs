@@ -5,21 +5,20 @@ use serde_json::json;
 use crate::engine::language;
 use crate::error::Result;
 
-use super::args::{ModelArgs, TextArgs};
+use super::args::{ModelArgs, PromptArgs};
 use super::term;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  headstart tokenize -p 'Hello world'
+  headstart tokenize 'Hello world'
   headstart tokenize -m model.gguf --prompt-file notes.txt --json
-  echo -n 'no line break' | headstart tokenize --prompt-file -")]
-#[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompt_file"])))]
+  echo -n 'no line break' | headstart tokenize")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
     #[command(flatten)]
-    text: TextArgs,
+    prompt: PromptArgs,
 
     /// Print one JSON object: token_ids, tokens
     #[arg(long)]
@@ -27,15 +26,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let text = args.text.text()?.unwrap_or_default();
+    let text = args.prompt.text(true)?.unwrap_or_else(|| super::lacks_prompt("tokenize"));
     let (_, checkpoint) = args.model.open()?;
     let tokenizer = language::tokenizer(&checkpoint)?;
-    let ids = args.text.tokens(&tokenizer, &text)?;
+    let ids = args.prompt.text.tokens(&tokenizer, &text)?;
     if args.json {
         let tokens: Vec<Option<String>> = ids.iter().map(|&id| tokenizer.token(id)).collect();
         return term::json(&json!({ "token_ids": ids, "tokens": tokens }));
     }
     let rows = ids.iter().map(|&id| format!("{id:>8}  {:?}\n", tokenizer.decode(&[id], false)));
     term::out(&rows.collect::<String>())?;
-    term::dim(&format!("{} tokens\n", ids.len()))
+    term::dim(&format!("{} token{}\n", ids.len(), if ids.len() == 1 { "" } else { "s" }))
 }

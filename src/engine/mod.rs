@@ -59,7 +59,7 @@ pub use stats::Counters;
 
 use crate::{
     error::Result,
-    gpu::{AdapterInfo, AdapterKind, Numerics, Preset},
+    gpu::{AdapterInfo, AdapterKind, Caps, Numerics, Preset},
     kv::{Namespace, PinId, Pinned, PinsFull, Report},
     model::Config,
     quant::Format,
@@ -206,6 +206,12 @@ impl Engine {
         self.runner.caps().kind
     }
 
+    /// What the device can do, as far as kernels ask.
+    #[doc(hidden)]
+    pub fn caps(&self) -> &Caps {
+        self.runner.caps()
+    }
+
     /// What the bits of a prompt's KV depend on beside the adapter.
     pub fn numerics(&self) -> Numerics {
         self.runner.caps().numerics()
@@ -281,7 +287,7 @@ impl Engine {
     /// sampling values out of range.
     #[doc(hidden)]
     pub fn submit(&mut self, request: Request) -> Result<SequenceId> {
-        request.validate(self.config().vocab, self.context())?;
+        request.validate(self.config().vocab, self.context(), self.config().context)?;
         self.interrupt_healing();
         self.next_id += 1;
         let id = SequenceId(self.next_id);

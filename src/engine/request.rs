@@ -118,7 +118,7 @@ pub enum Event {
 pub const MAX_BREAKPOINTS: usize = 4;
 
 impl Request {
-    pub(super) fn validate(&self, vocab: usize, context: usize) -> Result<()> {
+    pub(super) fn validate(&self, vocab: usize, context: usize, most: usize) -> Result<()> {
         let fail = |problem: String| Err(Error::Request { field: "prompt", problem });
         if self.tokens.is_empty() {
             return fail("is empty; give at least one token".into());
@@ -126,8 +126,9 @@ impl Request {
         // A prompt that is only computed leaves no room for an answer.
         if self.tokens.len() + self.max_tokens.min(1) > context {
             let length = self.tokens.len();
+            let longer = if context < most { format!(" or raise --context, up to {most}") } else { String::new() };
             return fail(format!(
-                "has {length} tokens and the context holds {context}, the answer included; shorten it or raise --context"
+                "has {length} tokens and the context holds {context}, the answer included; shorten it{longer}"
             ));
         }
         if let Some(id) = self.tokens.iter().chain(&self.generated).find(|&&id| id as usize >= vocab) {

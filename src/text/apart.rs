@@ -98,11 +98,13 @@ impl ChatTemplate {
     /// The tokens of a conversation's prompt.
     ///
     /// # Errors
-    /// As [`render_inputs`](Self::render_inputs); [`Error::Tokenizer`] where a text cannot be kept from becoming a control
-    /// token.
+    /// As [`render_inputs`](Self::render_inputs); [`Error::Template`] too for a message that the prompt does not show;
+    /// [`Error::Tokenizer`] where a text cannot be kept from becoming a control token.
     pub fn encode(&self, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Vec<u32>> {
         let marked = Marked::new(self, tokenizer, inputs);
-        let prompt = marked.prompt(&self.render_inputs(&marked.inputs())?)?;
+        let rendered = self.render_inputs(&marked.inputs())?;
+        self.check_shown(&marked.inputs(), &rendered)?;
+        let prompt = marked.prompt(&rendered)?;
         Ok(prompt.encode(tokenizer)?.0)
     }
 

@@ -29,6 +29,7 @@ mod stream;
 mod template;
 mod thinking;
 mod tokenizer;
+mod unseen;
 
 pub(crate) use apart::Marked;
 pub use gguf::GgufVocab;

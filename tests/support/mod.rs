@@ -13,6 +13,7 @@ pub mod odd;
 pub mod process;
 #[cfg(unix)]
 pub mod proxy;
+pub mod pty;
 #[cfg(unix)]
 pub mod redis;
 pub mod tiers;

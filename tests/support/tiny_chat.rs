@@ -33,6 +33,20 @@ pub fn folder(name: &str) -> TempDir {
     folder
 }
 
+/// Gives a model directory tokens for whole texts, from [`WORDS`] on.
+pub fn add_words(folder: &Path, words: &[&str]) {
+    let path = folder.join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let spelled = |word: &str| -> String { word.bytes().map(|byte| spelling()[usize::from(byte)]).collect() };
+    for (index, word) in words.iter().enumerate() {
+        tokenizer["model"]["vocab"][spelled(word)] = json!(WORDS + index);
+    }
+    std::fs::write(path, tokenizer.to_string()).unwrap();
+}
+
+/// The token of the first of them.
+pub const WORDS: usize = 300;
+
 /// Puts another template into a model directory.
 pub fn set_template(folder: &Path, template: &str) {
     std::fs::write(folder.join("tokenizer_config.json"), json!({ "chat_template": template }).to_string()).unwrap();
@@ -58,13 +72,17 @@ pub fn bytes() -> Tokenizer {
     Tokenizer::from_json(tokenizer().to_string().as_bytes(), "tokenizer.json").unwrap()
 }
 
-fn tokenizer() -> Value {
-    // Byte-level BPE spells bytes that print as themselves, and the others as the characters from 256 on.
+/// Byte-level BPE spells bytes that print as themselves, and the others as the characters from 256 on.
+fn spelling() -> Vec<char> {
     let prints = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut others = 256..;
     let spelled = (0..256).map(|byte| if prints(byte) { byte } else { others.next().unwrap() });
+    spelled.map(|spelled| char::from_u32(spelled).unwrap()).collect()
+}
+
+fn tokenizer() -> Value {
     let vocab: Map<String, Value> =
-        spelled.enumerate().map(|(id, spelled)| (char::from_u32(spelled).unwrap().to_string(), json!(id))).collect();
+        spelling().iter().enumerate().map(|(id, spelled)| (spelled.to_string(), json!(id))).collect();
     let mark = |id: u32, content: &str| {
         json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": true })

@@ -1,11 +1,14 @@
 //! The chat templates that packages ship, on fifty conversations each, and single expressions: what transformers'
 //! `apply_chat_template` makes of them.
 
-use headstart::text::{ChatTemplate, Inputs, Message, Specials};
+use std::collections::BTreeMap;
+
+use headstart::text::{ChatTemplate, Content, Inputs, Message, Specials};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::golden;
+use crate::support::tiny_chat;
 
 /// Expressions that are not read as Jinja2 reads them: no template known has one.
 const UNLIKE: &[&str] = &[
@@ -103,6 +106,47 @@ fn the_templates_of_packages_give_the_prompts_of_transformers() {
     }
     assert!(count > 16_000, "{count} renderings");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_message_is_refused_where_its_text_is_in_no_way_in_the_prompt() {
+    let (reference, tokenizer) = (Reference::open("chats/conversations.json"), tiny_chat::bytes());
+    let conversations = reference.chats["conversations"].as_array().unwrap();
+    let (mut refused, mut wrong) = (BTreeMap::<String, usize>::new(), Vec::new());
+    for entry in FILES.iter().flat_map(|file| golden(file).as_array().unwrap().clone()) {
+        let Some(template) = reference.template(entry["source"].as_str().unwrap()) else { continue };
+        for (number, chat) in conversations.iter().enumerate() {
+            let messages = Message::list(&chat["messages"]).unwrap();
+            let extra = chat["kwargs"].as_object();
+            let inputs = Inputs { messages: &messages, extra, add_generation_prompt: true, ..Inputs::default() };
+            let Ok(prompt) = template.render_inputs(&inputs) else { continue };
+            let said = |message: &Message| match &message.content {
+                Content::Text(text) if text.len() > 4 => prompt.contains(text.trim()),
+                _ => false,
+            };
+            let place = format!("{} {number}", entry["name"]);
+            match template.encode(&tokenizer, &inputs) {
+                Ok(_) => {
+                    let known = ["system", "user", "assistant", "tool"];
+                    let mut odd = messages.iter().filter(|message| !known.contains(&message.role.as_str()));
+                    wrong
+                        .extend(odd.find(|message| !said(message)).map(|message| format!("{place}: {}", message.role)));
+                }
+                Err(error) => {
+                    let told = error.to_string();
+                    let index = told.split("message ").nth(1).and_then(|rest| rest.split(' ').next());
+                    let message = &messages[index.and_then(|index| index.parse::<usize>().ok()).expect(&told)];
+                    assert!(told.contains(&format!("(role {:?})", message.role)), "{told}");
+                    *refused.entry(message.role.clone()).or_default() += 1;
+                    wrong.extend(said(message).then(|| format!("{place}: {told}")));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What people and models say is shown by all of them.
+    assert_eq!(refused.keys().collect::<Vec<_>>(), ["developer", "narrator", "system", "tool"]);
+    assert!(refused["developer"] > 80 && refused["narrator"] > 80, "{refused:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod workload;
 
 use crate::error::{Error, Result};
 
-use super::args::{ModelArgs, TextArgs};
+use super::args::{ModelArgs, TextArgs, whole};
 use super::session::{EngineArgs, Model, Session};
 use super::term;
 
@@ -35,23 +35,23 @@ pub(crate) struct Args {
     text: TextArgs,
 
     /// Prompt lengths to prefill
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [512])]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [512], value_parser = whole::<usize>)]
     prefill: Vec<usize>,
 
     /// Tokens to decode; 0 leaves decoding out
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = whole::<usize>)]
     decode: usize,
 
     /// Tokens of context behind which decoding begins
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [16])]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [16], value_parser = whole::<usize>)]
     depth: Vec<usize>,
 
     /// Answers that are decoded at once
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1])]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1], value_parser = whole::<usize>)]
     batch: Vec<usize>,
 
     /// Runs of each, after half a second of runs that are not counted
-    #[arg(long, value_name = "R", default_value_t = 3)]
+    #[arg(long, value_name = "R", default_value_t = 3, value_parser = whole::<usize>)]
     runs: usize,
 
     #[command(flatten)]

@@ -170,6 +170,8 @@ impl Client {
             if let Some(offset) = offset.filter(|offset| *offset > 0) {
                 request = request.header(header::RANGE, format!("bytes={offset}-"));
             }
+            // What stands behind a `?` may be a key.
+            log::debug!("{} {}", if head { "HEAD" } else { "GET" }, at.split('?').next().unwrap_or_default());
             let response = request.call().map_err(|e| unreachable_host(url, &e))?;
             if !response.status().is_redirection() {
                 return status(url, response, name);

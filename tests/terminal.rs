@@ -1,0 +1,222 @@
+//! What a person at a terminal meets: what is typed while an answer comes, keys that stop and end, pasted text, whole words, and a
+//! terminal that is left as it was found.
+
+use std::os::unix::process::ExitStatusExt;
+
+use crate::chat::messages;
+use crate::cli::{headstart, str_of};
+use crate::support::pty::{Pty, rows};
+use crate::support::{model_path, tiny_chat};
+
+const CTRL_C: &str = "\x03";
+const CTRL_D: &str = "\x04";
+const CTRL_U: &str = "\x15";
+const CTRL_Z: &str = "\x1a";
+
+#[test]
+fn an_answer_and_what_is_typed_meanwhile_keep_apart() {
+    let home = tempfile::tempdir().unwrap();
+    let saved = home.path().join("saved.json");
+    // Under a shell that leaves the terminal to its programs. Answers that are too long to end by themselves.
+    let mut command = headstart(&[]);
+    command.env("PS1", "shell> ").env("HOME", home.path()).env_remove("ENV");
+    let chat =
+        format!("{} chat -m {} -n 4000 --logit-bias 2=-100\n", env!("CARGO_BIN_EXE_headstart"), str_of(&model_path()));
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-i");
+    command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .for_each(|(name, value)| _ = shell.env(name, value));
+    let mut pty = Pty::start(&shell, 100);
+    pty.wait_for("shell> ");
+    let found = pty.modes();
+    pty.types(&chat);
+    pty.wait_for("/help shows the commands");
+    pty.wait_for("> ");
+
+    // Ended before it began: nobody said anything.
+    let long = "Count from one to a thousand. ".repeat(150);
+    pty.types(&format!("\x1b[200~{long}\x1b[201~\r"));
+    pty.wait_for("reading ");
+    pty.types(CTRL_C);
+    let ended = pty.wait_for("[stopped before the first token");
+    assert!(!ended.contains("TTFT"), "{ended}");
+    pty.wait_for("> ");
+    pty.types(&format!("/save {}\r", str_of(&saved)));
+    pty.wait_for("0 messages written");
+    pty.wait_for("> ");
+
+    pty.types("Count from one to a thousand.\r");
+    pty.wait_for("\n");
+    pty.wait_until_cooked(false);
+    pty.types("typed meanwhile");
+    pty.wait_for(" ");
+    pty.types(CTRL_Z);
+    let answer = pty.wait_for("shell> ");
+    assert!(!answer.contains("typed"), "{answer}");
+    assert_eq!(pty.modes(), found);
+    pty.types("fg\n");
+    pty.wait_for("chat");
+    pty.wait_until_cooked(false);
+    pty.types(CTRL_C);
+    let answer = pty.wait_for("[stopped]");
+    assert!(!answer.contains("typed"), "{answer}");
+    pty.wait_for("typed meanwhile");
+
+    // At the prompt too, and what was typed is there again.
+    pty.types(CTRL_Z);
+    pty.wait_for("shell> ");
+    assert_eq!(pty.modes(), found);
+    pty.types("fg\n");
+    pty.wait_for("typed meanwhile");
+    pty.types(CTRL_C);
+    pty.types(CTRL_C);
+    pty.wait_for("Ctrl-C again, Ctrl-D or /bye leaves.");
+    pty.types(CTRL_C);
+    pty.wait_for("shell> ");
+    assert_eq!(pty.modes(), found);
+    pty.types("exit\n");
+    pty.end();
+}
+
+/// A chat with a tiny model at a terminal of 80 columns.
+fn chat(model: &tempfile::TempDir) -> Pty {
+    let mut command = headstart(&["chat", "-n", "2", "--model"]);
+    Pty::start(command.arg(model.path()), 80)
+}
+
+#[test]
+fn whatever_ends_a_chat_leaves_the_terminal_as_it_was() {
+    let model = tiny_chat::folder("tiny-odd-f16");
+    let found = {
+        let mut idle = std::process::Command::new("sleep");
+        let pty = Pty::start(idle.arg("1000"), 80);
+        pty.modes()
+    };
+    for signal in ["-TERM", "-HUP", "-QUIT"] {
+        // While the model is loaded, or at the prompt.
+        for prompt in [false, true] {
+            let mut pty = chat(&model);
+            pty.wait_until_cooked(false);
+            if prompt {
+                pty.wait_for("Ctrl-D leaves");
+                pty.wait_for("> ");
+            }
+            pty.signal(signal);
+            let status = pty.end();
+            let number = match signal {
+                "-TERM" => 15,
+                "-HUP" => 1,
+                _ => 3,
+            };
+            assert_eq!(
+                (status.signal(), pty.modes() == found),
+                (Some(number), true),
+                "{signal} {prompt}: {}",
+                pty.shown()
+            );
+            assert!(pty.shown().ends_with("\x1b[?2004l"), "{:?}", pty.shown());
+        }
+    }
+    let mut pty = chat(&model);
+    pty.wait_until_cooked(false);
+    pty.types(CTRL_C);
+    let status = pty.end();
+    assert!(status.code() == Some(130) || pty.shown().contains("Ctrl-C again"), "{status}: {}", pty.shown());
+    assert_eq!(pty.modes(), found);
+    let mut pty = chat(&model);
+    pty.wait_for("Ctrl-D leaves");
+    pty.types(CTRL_D);
+    assert_eq!((pty.end().code(), pty.modes() == found), (Some(0), true));
+}
+
+#[test]
+fn what_is_typed_ahead_or_pasted_is_kept_as_it_is() {
+    let (model, home) = (tiny_chat::folder("tiny-odd-f16"), tempfile::tempdir().unwrap());
+    let saved = home.path().join("saved.json");
+    let mut pty = chat(&model);
+    // While the model is loaded.
+    pty.wait_until_cooked(false);
+    pty.types("one\rtwo\r\x1b[200~three\r/four\x1b[201~\r");
+    pty.types(&format!("dropped{CTRL_U}/save {}\r", str_of(&saved)));
+    pty.wait_for("6 messages written");
+    pty.types("drop this");
+    pty.wait_for("drop this");
+    pty.types(CTRL_C);
+    pty.types("/bye\r");
+    assert_eq!(pty.end().code(), Some(0), "{}", pty.shown());
+    assert!(!pty.shown().contains("Ctrl-C again"), "{}", pty.shown());
+    let said = messages(&saved);
+    let users: Vec<&str> =
+        said.iter().filter(|(role, _)| role == "user").map(|(_, content)| content.as_str()).collect();
+    assert_eq!(users, ["one", "two", "three\n/four"]);
+}
+
+#[test]
+fn words_are_whole_at_the_end_of_a_line() {
+    const COLUMNS: u16 = 30;
+    let words = [" the", " lighthouse", " keeper", "'s", " a", ",", "\n", " 世界", "、", "语言", " extraordinarily"];
+    let model = tiny_chat::folder("tiny-odd-f16");
+    tiny_chat::add_words(model.path(), &words);
+    let answer = |more: &[&str]| {
+        let mut command =
+            headstart(&["generate", "-p", "Hello", "-n", "250", "--seed", "1", "--temperature", "1.5", "--model"]);
+        command.arg(model.path()).args(more);
+        for index in 0..words.len() {
+            command.arg("--logit-bias").arg(format!("{}=50", tiny_chat::WORDS + index));
+        }
+        command
+    };
+    let output = answer(&[]).output().unwrap();
+    let piped = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && piped.split_whitespace().count() > 60, "{piped}");
+    let mut pty = Pty::start(&answer(&[]), COLUMNS);
+    pty.wait_for("[TTFT");
+    pty.end();
+    let shown = pty.shown();
+    let shown = shown[..shown.rfind("\x1b[2m").unwrap()].rsplit("\x1b[2K").next().unwrap();
+    let rows = rows(shown);
+    assert!(rows.iter().all(|row| row.chars().count() < usize::from(COLUMNS)), "{rows:?}");
+    assert!(rows.len() > piped.lines().count() + 10, "{rows:?}");
+    // The same text, and every row ends where a line may: its words are the text's.
+    let squeezed = |text: &str| text.split_whitespace().collect::<String>().replace('\0', "");
+    assert_eq!(squeezed(&rows.join(" ")), squeezed(&piped));
+    let narrow = |text: &str| -> Vec<String> {
+        let latin: String = text.chars().map(|c| if c.is_ascii() { c } else { ' ' }).collect();
+        latin.split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(narrow(&rows.join("\n")), narrow(&piped));
+    assert!(rows.iter().all(|row| !row.starts_with('、')), "{rows:?}");
+}
+
+#[test]
+fn code_is_left_to_the_terminal() {
+    const COLUMNS: u16 = 30;
+    let words = ["```\n", " lighthouse", "\n"];
+    let model = tiny_chat::folder("tiny-odd-f16");
+    tiny_chat::add_words(model.path(), &words);
+    let mut command = headstart(&["generate", "Hello", "-n", "60", "--seed", "3", "--temperature", "2", "--model"]);
+    command.arg(model.path());
+    for index in 0..words.len() {
+        command.arg("--logit-bias").arg(format!("{}=50", tiny_chat::WORDS + index));
+    }
+    let output = command.output().unwrap();
+    let piped = String::from_utf8(output.stdout).unwrap();
+    let mut pty = Pty::start(&command, COLUMNS);
+    pty.wait_for("[TTFT");
+    pty.end();
+    let shown = pty.shown();
+    let shown = shown[..shown.rfind("\x1b[2m").unwrap()].rsplit("\x1b[2K").next().unwrap();
+    let (mut fenced, mut long) = (false, [0, 0]);
+    let shown = rows(shown).join("\n");
+    for line in piped.lines() {
+        fenced ^= line.starts_with("```");
+        let is_long = line.chars().count() >= usize::from(COLUMNS);
+        long[usize::from(fenced)] += usize::from(is_long);
+        if is_long && !line.starts_with("```") {
+            assert_eq!(shown.contains(line.trim_end()), fenced, "{line:?} in {shown}");
+        }
+    }
+    assert!(long[0] > 0 && long[1] > 0, "{piped}");
+}
