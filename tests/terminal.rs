@@ -3,7 +3,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use crate::chat::messages;
+use crate::chat_command::messages;
 use crate::cli::{headstart, str_of};
 use crate::support::pty::{Pty, rows};
 use crate::support::{model_path, tiny_chat};
