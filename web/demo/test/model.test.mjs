@@ -251,13 +251,19 @@ describe("what goes wrong with a model", () => {
 });
 
 describe("settings", () => {
-  test("are kept, and each does what it says", () =>
-    visit(async (page) => {
+  test("are kept, those of two tabs together, and each does what it says", () =>
+    visit(async (page, context) => {
+      const { page: other } = await openPage(context, double.server.page);
+      await page.bringToFront();
       await ready(page);
       await page.getByRole("button", { name: "Settings" }).click();
       await page.getByLabel("Most tokens in an answer").fill("5");
       await page.getByLabel("Temperature").fill("0");
       await page.getByRole("button", { name: "Close settings" }).click();
+      await other.bringToFront();
+      await other.getByRole("button", { name: /^Theme: system/ }).click();
+      await page.bringToFront();
+      await page.waitForFunction(() => document.documentElement.dataset.theme === "light");
       await ask(page, "Explain a prefix cache");
       await answered(page, 1);
       assert.match(await page.locator(".answer").textContent(), /Ended at the most tokens/);
