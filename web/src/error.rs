@@ -12,8 +12,8 @@ pub type Result<T, E = JsValue> = std::result::Result<T, E>;
 const BROWSERS: &str = "Chrome and Edge have it from version 113, Safari from 26, Firefox from 141 on Windows and from 145 on \
                         Macs with Apple silicon; on Linux it may have to be switched on, and a page must come from https or \
                         localhost";
-const DRIVERS: &str = "update the graphics driver, or switch hardware acceleration on in the browser's settings; in Node install \
-                       the card's Vulkan driver";
+const DRIVERS: &str = "update the graphics driver, or switch hardware acceleration on in the browser's settings; on Linux WebGPU \
+                       may have to be switched on as well; in Node install the card's Vulkan driver";
 
 /// The value to throw.
 pub fn thrown(error: Error) -> JsValue {
