@@ -1,6 +1,7 @@
 //! Errors as JavaScript has them: a code to act on, the sentence for a person, and the fields that belong to the code.
 
 use headstart::error::Error;
+use js_sys::Reflect;
 use serde_json::{Value, json};
 use wasm_bindgen::JsValue;
 
@@ -8,17 +9,21 @@ use crate::js;
 
 pub type Result<T, E = JsValue> = std::result::Result<T, E>;
 
-const NO_ADAPTER: &str = "update the graphics driver, or switch hardware acceleration on in the browser's settings; in Node install \
-                          the card's Vulkan driver";
+const BROWSERS: &str = "Chrome and Edge have it from version 113, Safari from 26, Firefox from 141 on Windows and from 145 on \
+                        Macs with Apple silicon; on Linux it may have to be switched on, and a page must come from https or \
+                        localhost";
+const DRIVERS: &str = "update the graphics driver, or switch hardware acceleration on in the browser's settings; on Linux WebGPU \
+                       may have to be switched on as well; in Node install the card's Vulkan driver";
 
 /// The value to throw.
 pub fn thrown(error: Error) -> JsValue {
     let (code, fields) = classify(&error);
     let message = match &error {
-        // A driver to install is no advice for a page.
-        Error::NoAdapter { problem } => {
-            format!("WebGPU is there, but no graphics card that can be used ({problem}): {NO_ADAPTER}")
+        // What a program of its own would be told to install is no advice for a page.
+        Error::NoAdapter { problem } if has_webgpu() => {
+            format!("WebGPU is there, but no graphics card that can be used ({problem}): {DRIVERS}")
         }
+        Error::NoAdapter { problem } => format!("no WebGPU here ({problem}): {BROWSERS}"),
         other => other.to_string(),
     };
     let mut plain = json!({ "code": code, "message": message });
@@ -26,6 +31,11 @@ pub fn thrown(error: Error) -> JsValue {
         plain[field] = value;
     }
     js::write(&plain).unwrap_or_else(|other| other)
+}
+
+fn has_webgpu() -> bool {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into());
+    navigator.and_then(|navigator| Reflect::get(&navigator, &"gpu".into())).is_ok_and(|gpu| gpu.is_truthy())
 }
 
 /// The same of a tokenizer or a template that does not load, which is the model's fault and no request's.
@@ -37,7 +47,7 @@ pub fn bad_model(error: Error) -> JsValue {
 
 fn classify(error: &Error) -> (&'static str, Vec<(&'static str, Value)>) {
     match error {
-        Error::NoAdapter { .. } => ("no_adapter", vec![]),
+        Error::NoAdapter { .. } => (if has_webgpu() { "no_adapter" } else { "no_webgpu" }, vec![]),
         Error::DeviceLost { .. } => ("device_lost", vec![]),
         Error::GpuMemory { needed, .. } => ("out_of_memory", vec![("bytes", json!(needed))]),
         Error::Format { file, .. } | Error::Tensor { file, .. } | Error::Unsupported { file, .. } => {

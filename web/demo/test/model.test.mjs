@@ -16,14 +16,11 @@ describe("a model", () => {
   test("is downloaded, uploaded and compiled with its progress shown, and can be given up", () =>
     visit(async (page) => {
       await openModel(page, "slow.gguf");
-      const bar = page.getByRole("progressbar");
-      const values = [];
-      for (const title of ["Downloading the model", "Moving weights to the graphics card", "Preparing the graphics card’s programs"]) {
-        await page.getByRole("heading", { name: title }).waitFor();
-        await page.waitForFunction(() => document.querySelector("progress")?.value > 0.3);
-        values.push(await bar.evaluate((element) => element.value));
-      }
-      assert.ok(values.every((value) => value > 0.3 && value <= 1));
+      for (const title of ["Downloading the model", "Moving weights to the graphics card", "Preparing the graphics card’s programs"])
+        await page.waitForFunction((title) => {
+          const value = document.querySelector("progress")?.value;
+          return document.getElementById("progress-title")?.textContent === title && value > 0.3 && value <= 1;
+        }, title);
       await page.getByRole("button", { name: "Cancel" }).click();
       await page.getByRole("heading", { name: "Open a model" }).waitFor();
       assert.equal(await page.getByLabel("Address of a GGUF file").inputValue(), "slow.gguf");
@@ -254,13 +251,19 @@ describe("what goes wrong with a model", () => {
 });
 
 describe("settings", () => {
-  test("are kept, and each does what it says", () =>
-    visit(async (page) => {
+  test("are kept, those of two tabs together, and each does what it says", () =>
+    visit(async (page, context) => {
+      const { page: other } = await openPage(context, double.server.page);
+      await page.bringToFront();
       await ready(page);
       await page.getByRole("button", { name: "Settings" }).click();
       await page.getByLabel("Most tokens in an answer").fill("5");
       await page.getByLabel("Temperature").fill("0");
       await page.getByRole("button", { name: "Close settings" }).click();
+      await other.bringToFront();
+      await other.getByRole("button", { name: /^Theme: system/ }).click();
+      await page.bringToFront();
+      await page.waitForFunction(() => document.documentElement.dataset.theme === "light");
       await ask(page, "Explain a prefix cache");
       await answered(page, 1);
       assert.match(await page.locator(".answer").textContent(), /Ended at the most tokens/);

@@ -1,5 +1,6 @@
 // What needs no page: two tabs' turns put together, what fits a context, how fast bytes come, and what a dropped file is.
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { runnerImport } from "vite";
@@ -10,6 +11,12 @@ const { compose, prompt } = await load("../src/state/conversation.ts");
 const { Room } = await load("../src/state/room.ts");
 const { Pace, timeLeft } = await load("../src/state/pace.ts");
 const { judge } = await load("../src/models/dropped.ts");
+
+test("nothing in the page trusts that an element is still there", () => {
+  const folder = new URL("../src/ui/", import.meta.url);
+  const trusting = readdirSync(folder).filter((name) => /\.current!/.test(readFileSync(new URL(name, folder), "utf8")));
+  assert.deepEqual(trusting, [], "a ref is null as soon as its element is gone, and handlers, observers and timers run behind that");
+});
 
 /** `q1` is a question, `a1` an answer; what stands behind a colon is its text. */
 const turn = (word) => {

@@ -14,7 +14,9 @@ export async function requireWebGpu(): Promise<void> {
   throw globalThis.isSecureContext === false ? new HeadstartError("insecure", INSECURE) : new HeadstartError("no_webgpu", NO_API);
 }
 
-const NO_ADAPTER = "WebGPU is there, but no graphics card for it: update the graphics driver, or switch hardware acceleration on in the browser's settings";
+const NO_ADAPTER =
+  "WebGPU is there, but no graphics card for it: update the graphics driver, or switch hardware acceleration on in the browser's " +
+  "settings; on Linux WebGPU may have to be switched on as well";
 const INSECURE = "browsers give WebGPU and storage to pages from https or localhost only; open this page from such an address";
 const NO_API =
   "this browser offers no WebGPU; Chrome and Edge have it from version 113, Safari from 26, Firefox from 141 on " +

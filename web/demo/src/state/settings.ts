@@ -1,4 +1,4 @@
-// What the person chose, kept in localStorage. Unknown or damaged values fall back to the defaults.
+// What the person chose, kept in localStorage for all tabs. Unknown or damaged values fall back to the defaults.
 
 import { signal } from "@preact/signals";
 
@@ -27,14 +27,19 @@ export const DEFAULTS: Choices = {
 const KEY = "headstart.settings";
 
 export class Settings {
-  readonly choices = signal<Choices>(read());
+  readonly choices = signal<Choices>(read() ?? DEFAULTS);
 
   constructor() {
     this.#paint();
+    addEventListener("storage", ({ key }) => {
+      if (key !== KEY) return;
+      this.choices.value = read() ?? this.choices.value;
+      this.#paint();
+    });
   }
 
   change(patch: Partial<Choices>): void {
-    this.choices.value = checked({ ...this.choices.value, ...patch });
+    this.choices.value = checked({ ...(read() ?? this.choices.value), ...patch });
     try {
       localStorage.setItem(KEY, JSON.stringify(this.choices.value));
     } catch {
@@ -50,11 +55,13 @@ export class Settings {
   }
 }
 
-function read(): Choices {
+/** Null where nothing is kept that can be read. */
+function read(): Choices | null {
   try {
-    return checked({ ...DEFAULTS, ...JSON.parse(localStorage.getItem(KEY) ?? "{}") });
+    const kept = localStorage.getItem(KEY);
+    return kept ? checked({ ...DEFAULTS, ...JSON.parse(kept) }) : null;
   } catch {
-    return DEFAULTS;
+    return null;
   }
 }
 

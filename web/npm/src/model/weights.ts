@@ -264,6 +264,7 @@ export class Weights {
   /** Downloads what is missing. `begun`: the record of a download that was not finished. */
   async #fetch(plan: Plan, begun: FileRecord | undefined, meter: Meter): Promise<ModelFile> {
     const { url, name, folder, now } = plan;
+    if (begun) this.#letGo(plan, meter);
     const options = this.#counting(plan, meter);
     const expected = now?.size ?? begun?.size ?? 0;
     const writer = new PieceWriter(this.#disk, folder, this.#hash(), expected);
@@ -277,11 +278,17 @@ export class Weights {
       }
       return await this.#finish(folder, { ...record, size: writer.size, sha256: await writer.end() });
     } catch (error) {
-      meter.advance(-plan.counted);
-      plan.counted = 0;
-      delete plan.begun;
+      this.#letGo(plan, meter);
       throw error;
     }
+  }
+
+  /** Counts nothing of what came so far. */
+  #letGo(plan: Plan, meter: Meter): void {
+    plan.begun?.close();
+    delete plan.begun;
+    meter.advance(-plan.counted);
+    plan.counted = 0;
   }
 
   /** What the file is as the server said, once all of it is written. */
