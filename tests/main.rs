@@ -35,6 +35,8 @@ mod oracle;
 mod parity;
 mod persist;
 mod prefix;
+#[cfg(unix)]
+mod readme;
 mod profile;
 mod quant;
 mod reference;

@@ -1,6 +1,6 @@
 //! Two lists beside each other: what stays, what moved, what came and went.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::ops::Range;
 
@@ -8,6 +8,8 @@ use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 /// More items than this are not diffed: only the same beginning and end are found, and what moved.
 const MOST: usize = 4_000;
+/// How many of those that are left may be skipped for a version of an item.
+const NEAR: usize = 16;
 
 /// An item of one list, or of both, by its indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +64,15 @@ pub(super) fn align<T: Eq + Hash>(a: &[T], b: &[T], alike: impl Fn(usize, usize,
         if moved.is_none() && first != (None, None) {
             moved = Some((first.0.unwrap_or(old.start), first.1.unwrap_or(new.start)));
         }
-        let mut open: Vec<usize> = new.filter(|&new| !taken[new]).collect();
+        let mut open: VecDeque<usize> = new.filter(|&new| !taken[new]).collect();
         let alone = open.len() == old.clone().filter(|&old| place[old].is_none()).count();
         for old in old {
-            let pair = || open.iter().position(|&new| alike(old, new, alone));
+            let pair = || open.iter().take(NEAR).position(|&new| alike(old, new, alone));
             match place[old].map_or_else(|| Err(pair()), Ok) {
                 Ok(new) => steps.push(Step::Moved(old, new)),
                 Err(Some(pair)) => {
                     steps.extend(open.drain(..pair).map(Step::New));
-                    steps.push(Step::Pair(old, open.remove(0)));
+                    steps.extend(open.pop_front().map(|new| Step::Pair(old, new)));
                 }
                 Err(None) => steps.push(Step::Gone(old)),
             }

@@ -1,7 +1,7 @@
 // The packed package as others get it: what is in it, how large it is, its types, and an answer in each kind of page.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -82,8 +82,11 @@ test("the tarball holds what is needed and no more, within its size", () => {
   assert.ok(module <= 1_500_000, `${module} bytes of WebAssembly after brotli, at most 1500000`);
 });
 
-test("the types hold in a strict project", () => {
-  npm(install("types"), "run", "build");
+test("the types hold in a strict project, and the example of the front page does", () => {
+  const folder = install("types");
+  const [, example] = readFileSync(join(PACKAGE, "../../README.md"), "utf8").match(/```ts\n([^]*?)```/);
+  writeFileSync(join(folder, "readme.ts"), example);
+  npm(folder, "run", "build");
 });
 
 test("a Vite app answers", async () => {
