@@ -68,7 +68,9 @@ async function listing(url: string, repo: string, options: DownloadOptions): Pro
       throw new HeadstartError("http_status", `${url}: this is no answer of a hub; check hub`, { url, status: 200 }, error);
     }
     if (![401, 403, 404].includes(error.status!)) throw error;
-    const message = `the hub has no public model ${repo} (${error.status}): check the name; for a private or gated one give headers: { authorization: "Bearer …" }`;
+    const message =
+      `the hub has no public model ${repo} (${error.status}): check the name, begin a path or an address with ./, ` +
+      'and for a private or gated one give headers: { authorization: "Bearer …" }';
     throw new HeadstartError("http_status", message, { url, status: error.status! }, error);
   }
 }
