@@ -178,7 +178,7 @@ async function tooLongTour(page, check, narrow) {
   await page.getByRole("button", { name: "Leave out the 2 oldest messages" }).click();
   await page.getByText("no longer reads the 2 messages").waitFor();
   await answered(page, 2);
-  await ask(page, words(300));
+  await ask(page, words(600));
   await page.getByRole("button", { name: "Ask with the beginning of it" }).click();
   await answered(page, 3);
   await page.getByText(/^The model reads the first/).waitFor();

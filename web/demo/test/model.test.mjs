@@ -54,7 +54,7 @@ describe("a model", () => {
       await page.getByText("Another tab downloads crawl.gguf").waitFor();
       assert.equal(await page.getByRole("button", { name: "Resume the download" }).count(), 0);
       await page.getByRole("button", { name: "Open it here too" }).click();
-      await other.evaluate(() => (globalThis.hurry = true));
+      for (const tab of [other, page]) await tab.evaluate(() => (globalThis.hurry = true));
       await Promise.all([opened(page), opened(other)]);
       assert.deepEqual(faults, []);
     }));
@@ -114,7 +114,7 @@ describe("a model", () => {
       assert.equal(await name(), "chosen of 2");
     }));
 
-  test("of the package's list is opened with a click, after its size and what it takes of this device", () =>
+  test("of the hub is opened by its name, and of the package's list with a click, after its size and what it takes of this device", () =>
     visit(
       async (page) => {
         await page.getByRole("button", { name: "Show all 26 models" }).click();
@@ -125,6 +125,9 @@ describe("a model", () => {
         await page.getByRole("button", { name: /^Qwen3 0\.6B/ }).click();
         await opened(page);
         assert.equal(await page.locator(".model-status strong").textContent(), "Qwen3-0.6B-Q8_0");
+        await page.getByRole("button", { name: "Change", exact: true }).click();
+        await openModel(page, "owner/model-GGUF:Q8_0");
+        await page.waitForFunction(() => document.querySelector(".model-status strong").textContent === "owner/model-GGUF:Q8_0 of the hub");
       },
       { before: () => Object.defineProperty(Navigator.prototype, "deviceMemory", { get: () => 4 }) },
     ));
@@ -209,6 +212,8 @@ describe("what goes wrong with a model", () => {
   const TABLE = [
     ["missing", "The server did not give the model", /no file at this address \(404\)/, ["Try again", "Choose another model"]],
     ["broken%", "This is not a model that can be opened", /GGUF/, ["Choose another model"]],
+    ["foreign", "The server does not let this page read its files", /open it from your disk/, ["Choose another model"]],
+    ["policy", "The policy of this page forbids it", /\(connect-src\)/, ["Choose another model"]],
     ["cut", "The download broke off", /goes on from there/, ["Try again", "Choose another model"]],
     ["huge", "The graphics card ran out of memory", /could not give 2,048 MiB/, ["Open with 1,024 tokens of context", "Choose another model"]],
     ["quota", "There is not enough space to keep the model", /20 MiB more, and 94 MiB are needed/, ["Open without keeping a copy", "Cache and space"]],

@@ -435,6 +435,11 @@ describe("the account of a prompt", () => {
       await unfold(page);
       const cells = await page.getByRole("slider").locator(".cell").count();
       assert.ok(cells <= 330, `${cells} cells`);
+      const height = () => page.locator(".said").evaluate(({ offsetHeight }) => offsetHeight);
+      assert.ok((await height()) < 300, "a long question is folded, so that its answer is in sight");
+      await page.getByRole("button", { name: "Show all of it" }).click();
+      assert.ok((await height()) > 400);
+      await page.getByRole("button", { name: "Show less" }).click();
       await page.getByRole("slider").locator(".cell").nth(100).hover();
       assert.match(await page.locator(".tip").textContent(), /tokens \d+–\d+ of/);
     }));

@@ -32,6 +32,13 @@ const KNOWN: Record<string, Known> = {
       "Your conversations are still here to read.",
     remedies: ["retry"],
   },
+  no_adapter: {
+    title: "This browser finds no graphics card",
+    text:
+      "It has WebGPU, and no graphics card or driver for it. Update the graphics driver, or switch hardware acceleration on in the browser’s settings. " +
+      "On Linux WebGPU may have to be switched on as well. Your conversations are still here to read.",
+    remedies: ["retry"],
+  },
   insecure: {
     title: "This address is not secure",
     text: "Browsers offer WebGPU only to pages from https or from this machine (localhost). Open this page from such an address.",
@@ -47,6 +54,27 @@ const KNOWN: Record<string, Known> = {
     text: "Choose one GGUF file, or the safetensors, config.json and tokenizer.json of one model together.",
     remedies: ["choose"],
   },
+  cors: {
+    title: "The server does not let this page read its files",
+    text: "Only the server can allow that (CORS), as the Hugging Face hub does. Download the file yourself, and open it from your disk.",
+    remedies: ["choose"],
+  },
+  csp: {
+    title: "The policy of this page forbids it",
+    text: ({ directive }) =>
+      `Its Content-Security-Policy${typeof directive === "string" ? ` (${directive})` : ""} does not allow what this needs. Whoever hosts the page can change that; a file from your disk may open.`,
+    remedies: ["choose"],
+  },
+  trusted_types: {
+    title: "The policy of this page forbids it",
+    text: "Its Trusted Types do not allow the engine to start. Whoever hosts the page can change that.",
+    remedies: ["reload"],
+  },
+  worker: {
+    title: "The engine did not start",
+    text: "A script of this page did not load. Reload the page. If that does not help, whoever hosts it has left something out.",
+    remedies: ["reload"],
+  },
   http_status: {
     title: "The server did not give the model",
     text: ({ status }) =>
@@ -61,7 +89,7 @@ const KNOWN: Record<string, Known> = {
   },
   download: {
     title: "The download broke off",
-    text: "The connection was lost, or the server does not allow other pages to read its files. What has arrived is kept: trying again goes on from there.",
+    text: "The connection was lost, or there is no server at this address. What has arrived is kept: trying again goes on from there.",
     remedies: ["retry", "choose"],
   },
   range_unsupported: {

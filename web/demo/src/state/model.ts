@@ -9,7 +9,7 @@ import { type Fault, faultOf, isAbort } from "./faults";
 import { Pace } from "./pace";
 import type { Settings } from "./settings";
 import type { Tabs } from "./tabs";
-import { absolute } from "../text/name";
+import { absolute, isHubName } from "../text/name";
 
 export type Address = { kind: "url"; url: string; packs?: readonly string[] };
 export type Source = Address | { kind: "files"; files: readonly File[]; kept?: boolean };
@@ -102,7 +102,7 @@ export class Model {
     const pace = new Pace();
     const create = (tell: (progress: Progress, pace: number | null) => void) =>
       Headstart.create({
-        model: source.kind === "url" ? new URL(absolute(source.url)) : [...source.files],
+        model: source.kind === "files" ? [...source.files] : isHubName(source.url) ? source.url : new URL(absolute(source.url)),
         signal: loading.signal,
         weights: { persist: options.copy },
         ...(options.context ? { context: options.context } : {}),

@@ -8,5 +8,9 @@ export function fileName(url: string): string {
   }
 }
 
-/** An address as a page on this host means it. */
-export const absolute = (url: string): string => new URL(url, document.baseURI).href;
+/** Whether a text names a model of the Hugging Face hub, as the package reads it: `owner/repo` or `owner/repo:Q8_0`. */
+export const isHubName = (text: string): boolean =>
+  /^[\w-][\w.-]*\/[\w-][\w.-]*(@[^:]+)?(:[^:]+)?$/.test(text) && (text.includes(":") || !/\.(gguf|safetensors|json)$/i.test(text));
+
+/** An address as a page on this host means it; a name of the hub stays as it is. */
+export const absolute = (url: string): string => (isHubName(url) ? url : new URL(url, document.baseURI).href);

@@ -5,7 +5,7 @@ import { useApp } from "../state/app";
 import { faultOf } from "../state/faults";
 import type { GivenUp } from "../state/model";
 import { addressOf, isModel } from "../state/tabs";
-import { absolute, fileName } from "../text/name";
+import { absolute, fileName, isHubName } from "../text/name";
 import { share, size } from "../text/size";
 
 /** What has arrived of a download, and ways on. */
@@ -32,9 +32,11 @@ export function GivenUpDownload({ download, onResume }: { download: GivenUp; onR
         <button type="button" class="button primary" onClick={onResume}>
           Resume the download
         </button>
-        <button type="button" class="button" onClick={() => void discard()}>
-          Discard it
-        </button>
+        {!isHubName(source.url) && (
+          <button type="button" class="button" onClick={() => void discard()}>
+            Discard it
+          </button>
+        )}
       </div>
     </section>
   );

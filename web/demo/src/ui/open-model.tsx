@@ -92,7 +92,10 @@ export function OpenModel() {
           }}
         />
       </label>
-      <p class="hint">One GGUF file, or chosen together: all shards of one, or safetensors with config.json and tokenizer.json.</p>
+      <p class="hint">
+        One GGUF file, or chosen together: all shards of one, or safetensors with config.json and tokenizer.json. Of the Hugging Face hub a name does too: owner/repo, or
+        owner/repo:Q4_K_M.
+      </p>
       {instead && (
         <div class="actions">
           <button type="button" class="button" onClick={stay}>

@@ -28,7 +28,7 @@ export const QuestionTurn = memo(function QuestionTurn({ question }: { question:
         <Editor text={question.content} ready={app.chat.changeable.value} onSave={save} onCancel={close} />
       ) : (
         <>
-          <div class="said">{question.content}</div>
+          <Said text={question.content} />
           <div class="tools">
             <CopyButton text={question.content} label="Copy your message" />
             <IconButton id={button} icon="pencil" label="Edit and ask again" disabled={!app.chat.changeable.value} onClick={() => setEditing(true)} />
@@ -39,6 +39,24 @@ export const QuestionTurn = memo(function QuestionTurn({ question }: { question:
     </li>
   );
 });
+
+/** More than these are folded, so that the answer is in sight. */
+const [CHARACTERS, LINES] = [2000, 30];
+
+function Said({ text }: { text: string }) {
+  const [whole, setWhole] = useState(false);
+  const isLong = text.length > CHARACTERS || text.split("\n", LINES + 1).length > LINES;
+  return (
+    <div class={`said ${isLong && !whole ? "folded" : ""}`}>
+      {text}
+      {isLong && (
+        <button type="button" class="quiet" aria-expanded={whole} onClick={() => setWhole(!whole)}>
+          {whole ? "Show less" : "Show all of it"}
+        </button>
+      )}
+    </div>
+  );
+}
 
 function Editor(props: { text: string; ready: boolean; onSave(text: string): void; onCancel(): void }) {
   const [text, setText] = useState(props.text);

@@ -41,6 +41,8 @@ const FAILURES: [RegExp, string, string, object][] = [
   [/nogpu/, "no_webgpu", "requestAdapter gave null", {}],
   [/missing/, "http_status", "GET missing.gguf: 404 Not Found", { status: 404 }],
   [/broken/, "bad_model", "broken.gguf: magic is 3c21646f, not GGUF", { file: "broken.gguf" }],
+  [/foreign/, "cors", "foreign.gguf: the server does not let pages of this origin read it", {}],
+  [/policy/, "csp", "the policy forbids it", { directive: "connect-src" }],
   [/cut/, "download", "the connection was cut at 41943040 of 98362432 bytes, 5 times", {}],
   [/huge/, "out_of_memory", "the GPU has no 2147483648 bytes for the weights; lower --context, or free GPU memory", { bytes: 2 ** 31 }],
 ];
@@ -88,6 +90,7 @@ function fail(name: string, options: CreateOptions): void {
 }
 
 function nameOf(model: CreateOptions["model"]): string {
+  if (typeof model === "string") return `${model} of the hub`;
   const first = Array.isArray(model) ? model[0] : model;
   if (first instanceof File) return first.name.replace(/-\d+-of-\d+(?=\.gguf$)/, ` of ${(model as File[]).length}`);
   return String(first).split("/").at(-1) ?? "model";
