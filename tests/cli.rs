@@ -1,6 +1,6 @@
 //! The binary as people and programs meet it: exit codes, messages, JSON, and what a Ctrl-C does.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -456,26 +456,4 @@ fn chat_says_what_the_cache_did() {
     let sentences: Vec<&str> = text(&output.stdout).lines().filter(|line| line.contains("differs")).collect();
     assert_eq!(sentences.len(), 2, "its account and its sentence: {sentences:?}");
     assert!(sentences[1].starts_with(parted), "{sentences:?}");
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_ends_the_answer_and_not_the_program() {
-    let folder = tempfile::tempdir().unwrap();
-    let saved = folder.path().join("saved.json");
-    // Too long to end by itself before the signal.
-    let mut child = chat(&["-n", "4000", "--logit-bias", "2=-100"]);
-    say(&mut child, "Count from one to a thousand.\n");
-    let mut first = [0; 1];
-    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    say(&mut child, &format!("/save {}\n", saved.display()));
-    let output = child.wait_with_output().unwrap();
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("[stopped]"), "{said}");
-    let messages: Vec<Value> = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
-    let answer = messages[1]["content"].as_str().unwrap();
-    assert!(!answer.is_empty() && answer.len() < 4000, "{answer}");
 }

@@ -50,26 +50,37 @@ fn an_answer_and_what_is_typed_meanwhile_keep_apart() {
     pty.types("Count from one to a thousand.\r");
     pty.wait_for("\n");
     pty.wait_until_cooked(false);
-    pty.types("typed meanwhile");
+    // What was typed is not the shell's.
+    pty.types("echo no command of the shell\r");
     pty.wait_for(" ");
     pty.types(CTRL_Z);
     let answer = pty.wait_for("shell> ");
-    assert!(!answer.contains("typed"), "{answer}");
+    assert!(!answer.contains("echo"), "{answer}");
     assert_eq!(pty.modes(), found);
     pty.types("fg\n");
     pty.wait_for("chat");
     pty.wait_until_cooked(false);
+    pty.types("typed meanwhile");
+    pty.wait_for(" ");
     pty.types(CTRL_C);
     let answer = pty.wait_for("[stopped]");
     assert!(!answer.contains("typed"), "{answer}");
     pty.wait_for("typed meanwhile");
+    // What was said of an answer that was stopped stays in the conversation.
+    pty.types(&format!("{CTRL_U}/save {}\r", str_of(&saved)));
+    pty.wait_for("2 messages written");
+    let said = messages(&saved);
+    assert!(said[0].1 == "Count from one to a thousand." && !said[1].1.trim().is_empty(), "{said:?}");
+    pty.wait_for("> ");
+    pty.types("half a line");
+    pty.wait_for("half a line");
 
     // At the prompt too, and what was typed is there again.
     pty.types(CTRL_Z);
     pty.wait_for("shell> ");
     assert_eq!(pty.modes(), found);
     pty.types("fg\n");
-    pty.wait_for("typed meanwhile");
+    pty.wait_for("half a line");
     pty.types(CTRL_C);
     pty.types(CTRL_C);
     pty.wait_for("Ctrl-C again, Ctrl-D or /bye leaves.");

@@ -13,6 +13,7 @@ pub(crate) use elsewhere::*;
 pub(crate) use system::*;
 
 /// The terminal, until it is dropped.
+#[cfg_attr(not(unix), expect(dead_code, reason = "nothing is held there"))]
 pub(crate) struct Held {
     /// The key that stops the program, Ctrl-Z as a rule: for an editor that takes the keys itself.
     pub(crate) suspends: char,
@@ -46,7 +47,8 @@ mod system {
 
     use nix::sys::signal::{SigSet, Signal, kill, raise};
     use nix::sys::termios::{
-        FlowArg, InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcflow, tcgetattr, tcsetattr,
+        FlowArg, FlushArg, InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcflow, tcflush,
+        tcgetattr, tcsetattr,
     };
     use nix::unistd::{Pid, getpgrp, tcgetpgrp, write};
 
@@ -147,6 +149,8 @@ mod system {
             held.left = held.left.take().or_else(|| tcgetattr(stdin()).ok());
             // A Ctrl-S would hold up what is written now.
             let _ = tcflow(stdout(), FlowArg::TCOON);
+            // What was typed for a conversation is no command for a shell.
+            let _ = tcflush(stdin(), FlushArg::TCIFLUSH);
             set(&found, false);
         }
         drop(held);

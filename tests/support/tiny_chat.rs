@@ -37,15 +37,18 @@ pub fn folder(name: &str) -> TempDir {
 pub fn add_words(folder: &Path, words: &[&str]) {
     let path = folder.join("tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let spelled = |word: &str| -> String { word.bytes().map(|byte| spelling()[usize::from(byte)]).collect() };
-    for (index, word) in words.iter().enumerate() {
-        tokenizer["model"]["vocab"][spelled(word)] = json!(WORDS + index);
-    }
+    let added = words.iter().enumerate().map(|(index, word)| added(WORDS + index, word, false));
+    tokenizer["added_tokens"].as_array_mut().unwrap().extend(added);
     std::fs::write(path, tokenizer.to_string()).unwrap();
 }
 
 /// The token of the first of them.
-pub const WORDS: usize = 300;
+pub const WORDS: usize = 258;
+
+fn added(id: usize, content: &str, special: bool) -> Value {
+    json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": special })
+}
 
 /// Puts another template into a model directory.
 pub fn set_template(folder: &Path, template: &str) {
@@ -72,25 +75,17 @@ pub fn bytes() -> Tokenizer {
     Tokenizer::from_json(tokenizer().to_string().as_bytes(), "tokenizer.json").unwrap()
 }
 
-/// Byte-level BPE spells bytes that print as themselves, and the others as the characters from 256 on.
-fn spelling() -> Vec<char> {
+fn tokenizer() -> Value {
+    // Byte-level BPE spells bytes that print as themselves, and the others as the characters from 256 on.
     let prints = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut others = 256..;
     let spelled = (0..256).map(|byte| if prints(byte) { byte } else { others.next().unwrap() });
-    spelled.map(|spelled| char::from_u32(spelled).unwrap()).collect()
-}
-
-fn tokenizer() -> Value {
     let vocab: Map<String, Value> =
-        spelling().iter().enumerate().map(|(id, spelled)| (spelled.to_string(), json!(id))).collect();
-    let mark = |id: u32, content: &str| {
-        json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": true })
-    };
+        spelled.enumerate().map(|(id, spelled)| (char::from_u32(spelled).unwrap().to_string(), json!(id))).collect();
     let level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     json!({
         "version": "1.0",
-        "added_tokens": [mark(256, "<|im_start|>"), mark(257, "<|im_end|>")],
+        "added_tokens": [added(256, "<|im_start|>", true), added(257, "<|im_end|>", true)],
         "pre_tokenizer": level,
         "decoder": level,
         "model": { "type": "BPE", "vocab": vocab, "merges": [] },
