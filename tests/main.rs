@@ -35,10 +35,10 @@ mod oracle;
 mod parity;
 mod persist;
 mod prefix;
-#[cfg(unix)]
-mod readme;
 mod profile;
 mod quant;
+#[cfg(unix)]
+mod readme;
 mod reference;
 #[cfg(unix)]
 mod remote;

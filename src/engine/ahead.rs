@@ -1,9 +1,9 @@
-//! Two steps in flight: while the GPU decodes one, the next is launched behind it, whose tokens are what that one draws. So
-//! neither the host's work on a step nor the way back of its tokens leaves the GPU without work.
+//! Two steps in flight: while the GPU decodes one, the next is launched behind it and takes the tokens that the first
+//! draws. So the GPU does not idle during the host's work on a step or the readback of its tokens.
 //!
-//! What is known beforehand of the next step is all but its tokens, and those stay on the GPU. It changes no bit. Where a
-//! sequence ends unforeseen, its row of the step ahead is lost: its slot was never published, and whoever is given the
-//! page writes behind it.
+//! Everything about the next step is known in advance except its tokens, and those stay on the GPU. Results do not
+//! change by a bit. If a sequence ends unexpectedly, its row of the step ahead is discarded: its slot was never
+//! published, and the page's next user writes after it.
 
 use super::{
     Engine, Request,
@@ -18,16 +18,16 @@ use crate::{
 };
 
 impl Engine {
-    /// The step that was launched ahead, if any sequence still wants it.
+    /// The step that was launched ahead, if any sequence still needs it.
     pub(super) fn take_ahead(&mut self) -> Option<Launched> {
         let ahead = self.ahead.take()?;
         ahead.planned.iter().any(|rows| self.position(rows.sequence).is_some()).then_some(ahead)
     }
 
-    /// Launches the step that follows `launched`, where all sequences decode in that one and need nothing of it but the
-    /// tokens that the GPU draws, and where nobody waits to begin.
+    /// Launches the step after `launched`, provided that all sequences decode in `launched`, need only the tokens that
+    /// the GPU draws, and no sequence waits to begin.
     pub(super) async fn launch_ahead(&mut self, launched: &Launched) -> Result<Option<Launched>> {
-        // A state is behind the last token that was computed: a row that is lost would have moved it on.
+        // A state belongs to the last computed token, and a discarded row would have advanced it.
         let begins = !self.waiting.is_empty() && self.running.len() < self.runner.max_sequences;
         if begins || self.reuse.has_state() {
             return Ok(None);

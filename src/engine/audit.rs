@@ -1,13 +1,13 @@
-//! Packs judged by samples: some of their blocks computed anew and compared, bit for bit.
+//! Audits packs by sampling: some of their blocks are recomputed and compared bit for bit.
 //!
-//! The KV of a block follows from its tokens and from the blocks before it. An audit takes those from the pack, computes the block
-//! as every prompt does that goes on from a hit, and compares. A pack of n blocks of which one is wrong passes an audit of k of them
-//! with probability 1 - k/n. Whoever put it together cannot know which.
+//! The KV of a block follows from its tokens and the blocks before it. An audit takes those from the pack, computes the
+//! block as any prompt after a hit would, and compares. A pack of n blocks with one wrong block passes an audit of k
+//! blocks with probability 1 - k/n. Its maker cannot know which blocks are chosen.
 //!
-//! The bits of one adapter are not those of another: of a pack that another one made, values can only be compared within
-//! [`TOLERANCE`], which finds gross changes alone. That is for who asks to decide, not for the pack.
+//! Adapters differ in their bits. The values of a pack that another adapter made can only be compared within
+//! [`TOLERANCE`], which detects gross changes only. The caller decides whether to accept that, not the pack.
 //!
-//! Cost: a prefill of one block for each, and loading what comes before.
+//! Cost: for each audited block, a prefill of that block and loading the blocks before it.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -20,25 +20,24 @@ use super::save::Persistence;
 use crate::error::{Error, Result};
 use crate::store::{BLOCK, Blob, MemoryStore, Pack, PackError, PackStore, Store, Tiers, TiersConfig, system_clock};
 
-/// How far the values of a token in a tensor may be apart on another adapter: the root of the mean square of what they are apart by, as
-/// a part of that of the values.
+/// Largest allowed difference of a token's values in a tensor on another adapter: the root mean square of the
+/// differences, relative to that of the values.
 const TOLERANCE: f32 = 1.0 / 128.0;
-/// Longer than loading any pack takes.
+/// A deadline longer than loading any pack takes.
 const PATIENCE: Duration = Duration::from_secs(86_400);
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Audited {
-    /// Blocks that the pack has.
+    /// Blocks in the pack.
     pub blocks: usize,
-    /// Those that were computed and compared, in order.
+    /// The blocks that were computed and compared, in order.
     pub checked: Vec<usize>,
-    /// Every bit of them is what this machine computes.
+    /// Whether every bit equals what this machine computes.
     pub exact: bool,
-    /// How far the values of a token in a tensor are apart at the most, by the root of mean squares, as a part of the values: 0 where
-    /// they are exact.
+    /// Largest relative difference of a token's values in a tensor, by root mean square; 0 if they are exact.
     pub largest: f32,
-    /// The adapter that made the pack, as it says.
+    /// The adapter that made the pack, as the pack states.
     pub device: Option<String>,
 }
 

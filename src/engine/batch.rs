@@ -1,5 +1,5 @@
-//! A step's rows as the one buffer the shaders read (`shaders/shared/step.wgsl`): three headers (prompt, decode and
-//! logits span), then the sections they point to. The host writes it once a step.
+//! A step's rows as the buffer that shaders read (`shaders/shared/step.wgsl`): three headers (prompt, decode and logits
+//! span), followed by the sections that they point to. The host writes it once a step.
 
 use crate::{
     gpu::{Buffer, Slice},
@@ -14,43 +14,43 @@ const SAMPLING: usize = 5;
 /// Words of a run of rows of one sequence in one page.
 const RUN: usize = 5;
 
-/// Rows of one sequence: neighbouring tokens at neighbouring positions. Without tokens: one row whose hidden state is
-/// known and put there, and whose logits are wanted.
+/// Rows of one sequence: consecutive tokens at consecutive positions. Without tokens, it is one row whose known hidden
+/// state is uploaded and whose logits are needed.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows<'a> {
     pub(crate) class: Class,
     pub(crate) tokens: &'a [u32],
     /// Position of the first token.
     pub(crate) position: usize,
-    /// Where each token's K and V go.
+    /// The slot of each token's K and V.
     pub(crate) slots: &'a [u32],
     /// The sequence's block table.
     pub(crate) pages: &'a [u32],
     pub(crate) logits: Logits,
     /// The hidden state of a row without a token, `[hidden]`.
     pub(crate) hidden: Option<&'a [f32]>,
-    /// Rows whose last hidden state is to come back.
+    /// Rows whose last hidden state is read back.
     pub(crate) keep: &'a [usize],
 }
 
 impl<'a> Rows<'a> {
-    /// Without slots, hidden states to put or hidden states to keep.
+    /// Without slots, known hidden states or hidden states to keep.
     pub(crate) fn new(class: Class, tokens: &'a [u32], position: usize, pages: &'a [u32], logits: Logits) -> Self {
         Self { class, tokens, position, slots: &[], pages, logits, hidden: None, keep: &[] }
     }
 }
 
-/// Which rows' logits are wanted.
+/// Which rows' logits are needed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Logits {
     None,
     Last(Draw),
-    /// Every row's; the last draws a token.
+    /// The logits of every row; the last row draws a token.
     All(Draw),
 }
 
 impl Logits {
-    /// How the last row draws its token, if it does.
+    /// How the last row draws its token, if it draws one.
     pub(crate) fn draw(&self) -> Option<&Draw> {
         match self {
             Self::None => None,
@@ -58,7 +58,7 @@ impl Logits {
         }
     }
 
-    /// Of `rows` rows, how many give logits.
+    /// How many of `rows` rows give logits.
     pub(crate) fn rows(&self, rows: usize) -> usize {
         match self {
             Self::None => 0,
@@ -88,11 +88,11 @@ pub(crate) struct Batch {
     pub(crate) words: Vec<u32>,
     pub(crate) spans: Vec<Span>,
     pub(crate) logits: Option<Span>,
-    /// The batch row of each group's last token; of a group without tokens, a row that no layer touches.
+    /// The batch row of each group's last token; for a group without tokens, a row that no layer touches.
     pub(crate) last_rows: Vec<usize>,
 }
 
-/// Most bytes that a batch of `rows` rows of `sequences` sequences takes, with so many angles of RoPE a row.
+/// Most bytes of a batch of `rows` rows of `sequences` sequences, with `angles` RoPE angles a row.
 pub(crate) fn capacity(angles: usize, rows: usize, sequences: usize, context: usize) -> u64 {
     let per_row = 3 + 2 + 2 * angles + 4 + RUN + SAMPLING;
     let tables = sequences as u64 * context.div_ceil(PAGE) as u64;

@@ -1,7 +1,8 @@
-//! Last hidden states: what makes an exact repeat of a prompt cost the LM head alone.
+//! Last hidden states, with which an exact repeat of a prompt runs only the LM head.
 //!
-//! A breakpoint is the end of a prompt, by the chain key of its tokens; it keeps the residual stream of the last token
-//! behind the last layer, `[hidden]` f32. Least recently used first beyond a budget. Every operation is O(log n).
+//! A breakpoint is the end of a prompt, identified by the chain key of its tokens. It keeps the last token's residual
+//! stream after the last layer, `[hidden]` f32. Beyond a budget, the least recently used are dropped. Every operation
+//! is O(log n).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +14,7 @@ const BUDGET: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) struct Breakpoint {
     pub(crate) hidden: Vec<f32>,
-    /// Bit-identical to a cold prefill.
+    /// Whether it is bit-identical to a cold prefill.
     pub(crate) exact: bool,
     used: u64,
 }
@@ -27,7 +28,7 @@ pub(crate) struct Breakpoints {
 }
 
 impl Breakpoints {
-    /// One that is not exact does not replace one that is.
+    /// An inexact state does not replace an exact one.
     pub(crate) fn insert(&mut self, key: Key, hidden: Vec<f32>, exact: bool) {
         if self.entries.get(&key).is_some_and(|known| known.exact && !exact) {
             return;
@@ -45,7 +46,7 @@ impl Breakpoints {
         }
     }
 
-    /// The hidden state behind a prompt, with `exact` only one that is so; as the most recently used.
+    /// The hidden state after a prompt, with `exact` only an exact one. It becomes the most recently used.
     pub(crate) fn get(&mut self, key: &Key, exact: bool) -> Option<&[f32]> {
         let entry = self.entries.get_mut(key).filter(|known| known.exact || !exact)?;
         self.tick += 1;

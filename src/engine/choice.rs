@@ -1,35 +1,35 @@
-//! Whether stored KV is worth loading, by the rates measured so far. Pure.
+//! Decides whether stored KV is worth loading, by the rates measured so far. It is a pure function.
 
 use serde::{Deserialize, Serialize};
 
-/// Units a millisecond, later measurements weighing more.
+/// Units a millisecond. Later measurements have more weight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     units: f64,
     ms: f64,
 }
 
-/// What a measurement still weighs when the next one comes.
+/// The weight that earlier measurements keep when a new one arrives.
 const KEPT: f64 = 0.7;
 
 impl Rate {
-    /// Takes in that so many units took so many milliseconds.
+    /// Adds a measurement: `units` took `ms` milliseconds.
     pub fn measure(&mut self, units: f64, ms: f64) {
         self.units = self.units * KEPT + units;
         self.ms = self.ms * KEPT + ms;
     }
 
-    /// Whether it says anything.
+    /// Whether anything was measured.
     pub(crate) fn is_measured(&self) -> bool {
         [self.units, self.ms].iter().all(|value| value.is_finite() && *value > 0.0)
     }
 
-    /// How long `units` are expected to take; none before the first measurement.
+    /// The expected milliseconds for `units`; `None` before the first measurement.
     pub fn ms(&self, units: f64) -> Option<f64> {
         (self.units > 0.0).then(|| self.ms / self.units * units)
     }
 
-    /// Forgets some slowness, so that what was slow once is tried again one day.
+    /// Raises the rate a little, so that a tier that was slow once is tried again eventually.
     pub fn relent(&mut self) {
         self.ms *= 0.95;
     }
@@ -40,14 +40,14 @@ impl Rate {
 pub struct Stored {
     /// Index of the tier.
     pub tier: usize,
-    /// What it spares computing.
+    /// The tokens that it saves from computing.
     pub tokens: usize,
-    /// What is loaded for that, in tokens.
+    /// The tokens that are loaded for that.
     pub size: usize,
 }
 
-/// How many of the leading `blocks` to load, each of so many bytes: as many as save most time. A rate that is unknown counts as worth
-/// trying. O(blocks).
+/// How many of the leading `blocks`, each with its bytes, to load: the number that saves most time. A tier with an
+/// unknown rate is worth trying. O(blocks).
 pub fn worthwhile(blocks: &[(Stored, f64)], prefill: &Rate, tiers: &[Rate]) -> usize {
     let (mut saved, mut most, mut count) = (0.0, 0.0, 0);
     for (index, (block, bytes)) in blocks.iter().enumerate() {

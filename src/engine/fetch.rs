@@ -1,4 +1,4 @@
-//! What is asked of the tiers for a prompt: which of the blocks that they have are of use, and worth loading.
+//! Which of the tiers' blocks are useful for a prompt and worth loading.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,18 +14,18 @@ use crate::{
     store::{Ahead, Deadline, Element, Family, Producer, Unpack, Wanted},
 };
 
-/// What is kept of a verified block: its page, as the GPU has it.
+/// The part of a verified block that is kept: its page in the GPU's layout.
 pub(super) struct Page {
     pub(crate) producer: Producer,
     pub(crate) last_hidden: Option<Vec<f32>>,
     pub(crate) words: Vec<u32>,
 }
 
-/// Bytes of KV that are read at once; three times as much is held while blocks are read ahead.
+/// Bytes of KV that are read at once. Reading ahead holds three times as much.
 const GROUP_BYTES: usize = 4 << 20;
 
 impl Reuse {
-    /// Leaves of what was found what is worth loading: the account of the decision by tier.
+    /// Reduces `found` to the blocks worth loading. Returns the decision by tier.
     pub(super) fn choose(&mut self, found: &mut VecDeque<Found>, exact: bool) -> Vec<Choice> {
         self.omit_windows(found, exact);
         let stored: Vec<(Stored, f64)> = found.iter().map(|found| (found.stored, self.load_bytes(found))).collect();
@@ -53,24 +53,24 @@ impl Reuse {
         choices
     }
 
-    /// Leaves layers with a window out of the blocks that the token behind the last does not see; of what `exact` reuse may have to
-    /// leave, of none.
+    /// Skips layers with a window in blocks that the token after the last one does not see. With `exact` nothing is
+    /// skipped, since some blocks may yet be rejected.
     fn omit_windows(&self, found: &mut VecDeque<Found>, exact: bool) {
         let Some((window, last)) = self.layout.window().zip(found.back()) else { return };
-        // The last token itself may be computed.
+        // The last token itself may have to be computed.
         let end = last.end() - 1;
         for found in found.iter_mut() {
             found.start = !exact && is_unseen(found.block, window, end);
         }
     }
 
-    /// Bytes that have to be loaded for a block, about.
+    /// Approximate bytes to load for a block.
     pub(super) fn load_bytes(&self, found: &Found) -> f64 {
         let token = if found.start { self.layout.start_bytes() } else { self.layout.token_bytes() };
         (found.stored.size * token) as f64
     }
 
-    /// Which blocks are of use.
+    /// Which blocks are useful.
     pub(super) fn useful(&self, exact: bool) -> Useful {
         Useful { exact, whole: self.has_state() }
     }
@@ -106,7 +106,7 @@ impl Reuse {
         Some(Ahead::new(persistence.tiers.clone(), wanted, places, group, deadline, self.unpack()))
     }
 
-    /// What makes pages of blocks.
+    /// Converts blocks into pages.
     pub(super) fn unpack(&self) -> Unpack<Page> {
         let layout = self.layout.clone();
         Arc::new(move |blob| {

@@ -1,10 +1,11 @@
-//! What others may know of a sequence under way, and what goes from an engine to the one that takes its place.
+//! What is visible of a running sequence, and what moves from an engine to its replacement.
 
 use super::{Engine, SequenceId, reuse::Kept, sequence::Phase};
 use crate::kv::Report;
 
 impl Engine {
-    /// How many tokens of a prompt are computed or were known, of how many; `None` unless it is being computed.
+    /// The number of prompt tokens that are computed or were known, and the total; `None` unless the prompt is being
+    /// computed.
     pub(crate) fn progress(&self, id: SequenceId) -> Option<(usize, usize)> {
         let sequence = self.running.iter().find(|sequence| sequence.id == id)?;
         match &sequence.phase {
@@ -22,7 +23,8 @@ impl Engine {
         self.reuse.detach()
     }
 
-    /// Goes on where an engine of the same model left off. What waited there to be saved went with its pages.
+    /// Continues where an engine of the same model left off. Blocks that waited there to be saved are lost with its
+    /// pages.
     pub(super) fn adopt(&mut self, kept: Kept) {
         self.reuse.adopt(kept);
     }

@@ -1,26 +1,27 @@
-//! Healing: what decode kernels wrote, computed again as a cold prefill computes it, when there is nothing else to do.
+//! Healing: when idle, KV that decode kernels wrote is computed again as a cold prefill would compute it.
 //!
-//! A conversation's answers are decoded, and so their KV is marked and left out of exact reuse. Computed again, it replaces
-//! the marked, in pages and in the tiers. A request that comes interrupts it; what was healed by then stays so.
+//! The answers of a conversation are decoded, so their KV is marked and excluded from exact reuse. The recomputed KV
+//! replaces the marked one, in pages and in the tiers. A new request interrupts healing; what was healed by then stays
+//! healed.
 //!
 //! Cost: one prefill of the sequence from its first marked token on.
 
 use super::{Engine, Event, Request};
 use crate::error::Result;
 
-/// Sequences that are remembered to be healed, the last ended first.
+/// Most sequences that are queued for healing, the last ended first.
 const MOST: usize = 32;
 
-/// A sequence of which decode kernels wrote a part.
+/// A sequence that decode kernels wrote in part.
 #[derive(Debug)]
 pub(super) struct Decoded {
     pub(crate) salt: String,
     pub(crate) tokens: Vec<u32>,
-    /// Where its prompt ended, whose last hidden state is kept too.
+    /// The length of its prompt, whose last hidden state is kept too.
     pub(crate) prompt: usize,
 }
 
-/// Sequences to be healed; one that another goes on from is a part of that.
+/// Sequences to heal. A sequence that another continues is covered by that one.
 #[derive(Debug, Default)]
 pub(super) struct Ill(Vec<Decoded>);
 
@@ -40,7 +41,8 @@ impl Ill {
 }
 
 impl Engine {
-    /// Computes a little of what decoding wrote anew, for when nothing runs and something may come: whether more waits.
+    /// Recomputes some of the KV that decoding wrote, and returns whether more waits. Call it when nothing runs and a
+    /// request may come.
     ///
     /// # Errors
     /// What the GPU reports.
@@ -67,7 +69,7 @@ impl Engine {
         Ok(self.healing.is_some() || !self.reuse.decoded.0.is_empty())
     }
 
-    /// Computes all that decoding wrote anew. For when nothing runs.
+    /// Recomputes all KV that decoding wrote. Call it when nothing runs.
     ///
     /// # Errors
     /// As [`Engine::heal_some`].
@@ -77,7 +79,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes way for a request.
+    /// Stops healing in favour of a request.
     pub(super) fn interrupt_healing(&mut self) {
         let Some(id) = self.healing.take() else { return };
         let at = self.waiting.iter().chain(&self.running).find(|sequence| sequence.id == id);

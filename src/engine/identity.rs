@@ -1,5 +1,5 @@
-//! What the KV of a model depends on, as the fields that root its keys. Whatever changes a value by design changes a
-//! field; which adapter computed it does not (adapters agree within tolerance, and a file serves all of them).
+//! What the KV of a model depends on, as the fields at the root of its keys. Anything that changes values by design
+//! changes a field. The adapter is not a field: adapters agree within tolerance, and a file serves all of them.
 
 use sha2::{Digest, Sha256};
 
@@ -12,7 +12,7 @@ use crate::{
     quant::Format,
 };
 
-/// To be raised when prefill kernels come to give other bits for the same input. The class is named where it is not f32.
+/// Raise this when prefill kernels give different bits for the same input. The class is appended if it is not f32.
 fn numerics(Numerics { fragment }: Numerics) -> String {
     format!("1{}", fragment.map_or(String::new(), |side| format!(" f16 k{side}")))
 }
@@ -20,7 +20,8 @@ fn numerics(Numerics { fragment }: Numerics) -> String {
 /// Rows token by token, dims of a head in pairs that rotate together.
 const LAYOUT: &str = "rows/1";
 
-/// Whose KV it is and how wide: what there is to know of a model to name blocks and to judge packs, without a GPU.
+/// Identifies a model's KV and its layout. `KvIdentity` names blocks and tells whether a pack belongs to a model,
+/// without a GPU.
 #[derive(Debug, Clone)]
 pub struct KvIdentity {
     fields: Fields,
@@ -31,8 +32,9 @@ pub struct KvIdentity {
 }
 
 impl KvIdentity {
-    /// Of a model whose weights have this digest ([`Checkpoint::digest`](crate::weights::Checkpoint::digest)), quantised
-    /// while loading or not, whose prompts are computed so.
+    /// The identity of a model whose weights have this digest
+    /// ([`Checkpoint::digest`](crate::weights::Checkpoint::digest)). `quantize` is the format to which weights are
+    /// quantised while loading, and `class` the numerics of prompts.
     pub fn new(config: &Config, weights_digest: &str, quantize: Option<Format>, class: Numerics) -> Self {
         Self::of(fields(config, weights_digest, quantize, class), PageLayout::new(config), config)
     }
@@ -46,13 +48,13 @@ impl KvIdentity {
         Namespace::new(Fields { salt: salt.to_owned(), ..self.fields.clone() })
     }
 
-    /// The names that stores know the blocks of `tokens` by.
+    /// The keys of the blocks of `tokens` in stores.
     pub fn keys(&self, tokens: &[u32], salt: &str) -> Vec<[u8; 32]> {
         Key::chain(&self.namespace(salt), tokens).map(|key| key.0).collect()
     }
 }
 
-/// The fields of a model of these `weights` (a digest, or a name that is good within this process), without salt.
+/// The fields of a model with these `weights` (a digest, or a name that is unique within this process), without a salt.
 pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>, class: Numerics) -> Fields {
     let Config { architecture, hidden, layers, heads, kv_heads, head_dim, vocab, rms_eps, embedding_scale, .. } =
         config;
@@ -75,14 +77,14 @@ pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>, c
     }
 }
 
-/// How blobs are laid out; what few models have is named where it is.
+/// The layout of blobs. Rare properties are named only if a model has them.
 fn kv_layout(layout: &PageLayout) -> String {
     let rare = [(layout.state() > 0, " state before layers"), (layout.windows() > 0, " windows last")];
     let rare: String = rare.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
     format!("{LAYOUT}{rare}")
 }
 
-/// What is said of each layer: once, if it is the same of all, else of each run of layers.
+/// A description of the layers: one if all are the same, else one for each run of layers.
 fn each(layers: &[LayerSpec], of: impl Fn(&LayerSpec) -> String) -> String {
     let all: Vec<String> = layers.iter().map(of).collect();
     let run =
@@ -90,8 +92,8 @@ fn each(layers: &[LayerSpec], of: impl Fn(&LayerSpec) -> String) -> String {
     all.chunk_by(|a, b| a == b).map(run).collect::<Vec<_>>().join(" ")
 }
 
-/// All of a layer but its RoPE; what few layers have is named where one has it. Whether biases are used says the
-/// configuration, not the weights.
+/// A layer's properties except RoPE. Rare properties are named only if a layer has them. The configuration, not the
+/// weights, decides whether biases are used.
 fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
     let LayerSpec {
         mixer,
@@ -134,7 +136,7 @@ fn blocks(layer: &LayerSpec, head_dim: usize) -> String {
 
 fn rope(rope: &Rope) -> String {
     let scaling = match &rope.scaling {
-        // Lists that are tensors belong to the weights.
+        // Lists that are tensors are part of the weights.
         Scaling::LongRope { original_context, list, lists, magnitude } => {
             let own = lists.as_ref().map_or(String::new(), |lists| format!(" list={}", digest(&lists[*list as usize])));
             format!("longrope {list:?} original={original_context} magnitude={magnitude}{own}")

@@ -1,4 +1,4 @@
-//! From what is to be answered to the tokens of a prompt, for every face alike.
+//! Turns an input into the tokens of a prompt, for every face.
 
 use super::{explain::Conversation, openai::Input, packs};
 use crate::error::{Error, Result};
@@ -6,16 +6,16 @@ pub use crate::model::language::{template, tokenizer};
 use crate::text::{ChatTemplate, Prompt, Tokenizer};
 use crate::weights::Checkpoint;
 
-/// What prompts are made with. A model may have no template, and then why.
+/// The tokenizer and the chat template of a model. If there is no template, it holds the reason.
 pub struct Language {
-    /// The model's, for text that is no conversation too.
+    /// The model's tokenizer, also for plain text.
     pub tokenizer: Tokenizer,
     template: Result<ChatTemplate>,
 }
 
 impl Language {
     /// # Errors
-    /// As [`tokenizer`]; a template that is missing or wrong is told where one is needed.
+    /// As [`tokenizer`]. A missing or broken template is reported when one is needed.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         Ok(Self { tokenizer: tokenizer(checkpoint)?, template: template(checkpoint) })
     }
@@ -30,7 +30,7 @@ impl Language {
     /// The tokens of a prompt, up to where the answer begins.
     ///
     /// # Errors
-    /// [`Error::Template`] where the template refuses the messages, and as [`Language::template`].
+    /// [`Error::Template`] if the template refuses the messages, and as [`Language::template`].
     pub fn tokens(&self, input: &Input) -> Result<Vec<u32>> {
         match input {
             Input::Conversation(prompt) => self.template()?.encode(&self.tokenizer, &prompt.inputs()),
@@ -40,7 +40,7 @@ impl Language {
         }
     }
 
-    /// The same, and who made which of them.
+    /// The same, with the origin of each token.
     ///
     /// # Errors
     /// As [`Language::tokens`].
@@ -51,7 +51,7 @@ impl Language {
         }
     }
 
-    /// What a person may not expect of the prompt, a sentence each.
+    /// Warnings about the prompt, one sentence each.
     pub fn warnings(&self, input: &Input) -> Vec<String> {
         match (input, &self.template) {
             (Input::Conversation(prompt), Ok(template)) => {
@@ -65,8 +65,8 @@ impl Language {
         }
     }
 
-    /// The tokens that prompts which go on from this conversation begin with: what is worth computing ahead. Empty where the
-    /// template begins with the question.
+    /// The tokens with which all continuations of this conversation begin, and which are worth computing ahead. Empty
+    /// if the template begins with the question.
     ///
     /// # Errors
     /// As [`Language::tokens`].
@@ -74,7 +74,7 @@ impl Language {
         packs::shared_prefix(self.template()?, &self.tokenizer, &prompt.inputs())
     }
 
-    /// What the template takes for now.
+    /// The time that the template uses for now.
     pub fn now(&self) -> Option<i64> {
         self.template.as_ref().ok().map(ChatTemplate::now)
     }

@@ -1,4 +1,4 @@
-//! GPU memory: the activations, made once, and the pages of the KV cache, which grow.
+//! GPU memory: the activations, allocated once, and the pages of the KV cache, which grow.
 
 use std::{collections::BTreeMap, mem};
 
@@ -14,12 +14,12 @@ use crate::{
     model::{Activations, Config},
 };
 
-/// Sequences that run at once unless asked otherwise.
+/// Default number of sequences that run at once.
 pub(crate) const MAX_SEQUENCES: usize = 16;
-/// Tokens of KV cache at the start.
+/// Tokens of KV cache at start.
 pub(crate) const INITIAL_TOKENS: usize = 1024;
 
-/// Memory for steps of `rows` rows, `sequences` of which give logits.
+/// Allocates memory for steps of `rows` rows, of which `sequences` give logits.
 pub(crate) async fn activations(
     gpu: &mut Gpu,
     config: &Config,
@@ -52,45 +52,46 @@ pub(crate) async fn activations(
     })
 }
 
-/// The head of the buffer of drawn tokens: a token for each of `sequences`, then the hidden states of `hidden` rows.
+/// Bytes of the buffer of drawn tokens: a token for each of `sequences`, followed by the hidden states of `hidden`
+/// rows.
 pub(crate) fn drawn_bytes(config: &Config, sequences: usize, hidden: usize) -> u64 {
     4 * (sequences as u64 + hidden as u64 * config.hidden as u64)
 }
 
-/// The pages of every layer: one buffer a layer, all of the same number of pages.
+/// The pages of every layer: one buffer a layer, all with the same number of pages.
 pub(crate) struct KvMemory {
     layers: Vec<Buffer>,
     /// Bytes of a page in each layer.
     page_bytes: Vec<u64>,
     pages: usize,
     limit: usize,
-    /// One page, through which a page is copied within its buffer.
+    /// A scratch page, through which a page is copied within its buffer.
     scratch: Buffer,
-    /// Where pages lie one behind the other that are read, or that have come.
+    /// Consecutive pages that are being read back or were uploaded.
     exchange: Buffer,
     staging: Staging,
-    /// Pages that have come and are not in their place yet: `[layer, words of a page]`.
+    /// Pages that have arrived and are not placed yet: `[layer, words of a page]`.
     coming: BTreeMap<PageId, Vec<u32>>,
     placed: Placed,
 }
 
-/// What it took to put pages from stores in their places.
+/// The cost of placing pages from stores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Placed {
     pub pages: usize,
-    /// Each with one submit.
+    /// Placements, each with one submit.
     pub uploads: usize,
-    /// On the GPU.
+    /// Copies on the GPU.
     pub copies: usize,
 }
 
-/// Bytes of pages that are read or written at once, unless one page is more.
+/// Bytes of pages that are read or written at once, unless a single page is larger.
 const EXCHANGE_BYTES: u64 = 4 << 20;
 
 const FIX: &str = "lower --context, or free GPU memory";
 
 impl KvMemory {
-    /// Room for `tokens` tokens now and for `most` at most.
+    /// Allocates room for `tokens` tokens, which may grow to `most`.
     pub(crate) async fn new(gpu: &mut Gpu, layout: &PageLayout, tokens: usize, most: usize) -> Result<Self> {
         let page_bytes: Vec<u64> = layout.layers().map(|words| 4 * words as u64).collect();
         let largest = page_bytes.iter().copied().max().unwrap_or(4);
@@ -112,7 +113,7 @@ impl KvMemory {
         self.pages
     }
 
-    /// Most pages there can ever be.
+    /// The largest possible number of pages.
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
@@ -121,8 +122,8 @@ impl KvMemory {
         &self.layers
     }
 
-    /// Grows to `pages` pages, layer by layer on the GPU, so that the peak is one layer more. A failure leaves what was
-    /// there as it was.
+    /// Grows to `pages` pages, layer by layer on the GPU, so that the peak is only one layer more. If it fails, nothing
+    /// has changed.
     pub(crate) async fn grow(&mut self, gpu: &mut Gpu, pages: usize) -> Result<()> {
         for (layer, page) in self.layers.iter_mut().zip(&self.page_bytes) {
             let larger = gpu.alloc("a larger KV cache", page * pages as u64, FIX).await?;
@@ -137,7 +138,7 @@ impl KvMemory {
         Ok(())
     }
 
-    /// What it took to place all pages so far.
+    /// The cost of placing all pages so far.
     pub(crate) fn placed(&self) -> Placed {
         self.placed
     }
@@ -153,7 +154,7 @@ impl KvMemory {
         gpu.finish_reading(reading).await
     }
 
-    /// Sends for what [`read`](Self::read) gives. One reading ends before the next begins.
+    /// Starts what [`read`](Self::read) does. One reading must end before the next begins.
     pub(crate) async fn start_reading(&mut self, gpu: &mut Gpu, pages: &[PageId]) -> Result<Reading> {
         let page: u64 = self.page_bytes.iter().sum();
         let mut recording = Recording::new();
@@ -167,14 +168,14 @@ impl KvMemory {
         gpu.start_reading(&recording, self.exchange.slice(0, page * pages.len() as u64), &self.staging).await
     }
 
-    /// Takes a whole page, `[layer, words of a page]`: it is in its place after [`place`](Self::place).
+    /// Accepts a whole page, `[layer, words of a page]`. [`place`](Self::place) puts it in its place.
     pub(crate) fn write(&mut self, gpu: &mut Gpu, page: PageId, words: Vec<u32>) -> Result<()> {
         self.coming.insert(page, words);
         if self.coming.len() < self.most_read() { Ok(()) } else { self.place(gpu) }
     }
 
-    /// Puts the pages that have come in their places: one upload, one submit, and for each layer one copy of every run of
-    /// neighbouring pages.
+    /// Puts the pages that have arrived in their places, with one upload, one submit, and for each layer one copy a run
+    /// of consecutive pages.
     pub(crate) fn place(&mut self, gpu: &mut Gpu) -> Result<()> {
         let coming = mem::take(&mut self.coming);
         if coming.is_empty() {
@@ -200,7 +201,7 @@ impl KvMemory {
         gpu.submit(&recording)
     }
 
-    /// Appends the copy of one page to another.
+    /// Appends a copy of one page to another.
     pub(crate) fn copy(&self, recording: &mut Recording, copy: PageCopy) {
         for (layer, &bytes) in self.layers.iter().zip(&self.page_bytes) {
             let page = |page: u32| layer.slice(u64::from(page) * bytes, bytes);
@@ -211,7 +212,7 @@ impl KvMemory {
     }
 }
 
-/// How many pages of so many bytes are read or written at once.
+/// How many pages of this size are read or written at once.
 fn at_once(page_bytes: u64) -> u64 {
     (EXCHANGE_BYTES / page_bytes).max(1)
 }

@@ -4,9 +4,9 @@
 //! of which sequences) → `batch` (one step buffer) → the model records → one submit → sampling on the GPU → 4 bytes a
 //! row come back → collect (written pages are published) → [`Event`]s.
 //!
-//! `Engine` is `&mut self` and owned by one thread or worker: a thin face over what runs steps (`runner`) and what reuses
-//! (`reuse`), with its sequences. It awaits in four places: opening the device, reading weights, reading results back, and,
-//! where nothing can be computed, stores.
+//! `Engine` takes `&mut self` and is owned by one thread or worker. It is a thin face over `runner`, which runs steps,
+//! and `reuse`, which finds known KV, and holds the sequences. It awaits in four places: opening the device, reading
+//! weights, reading results back, and stores, if there is nothing to compute.
 
 mod ahead;
 pub mod answers;
@@ -74,38 +74,38 @@ use step::Launched;
 /// What a person can choose when loading a model.
 #[derive(Debug, Clone, Default)]
 pub struct EngineOptions {
-    /// Longest context in tokens; the model's own by default, and at most that.
+    /// Longest context in tokens: by default the model's own, and at most that.
     pub context: Option<usize>,
-    /// What 16- and 32-bit weights become: Q8_0 or Q4_0.
+    /// The format to which 16- and 32-bit weights are quantised: Q8_0, Q4_K or Q4_0.
     pub quantize: Option<Format>,
-    /// Which kernels run; without, those that `HEADSTART_KERNELS` names, else what suits the adapter.
+    /// Which kernels run; by default those that `HEADSTART_KERNELS` names, else those that suit the adapter.
     pub kernels: Option<Preset>,
-    /// Prompt tokens in one step.
+    /// Most prompt tokens in one step.
     pub chunk: Option<usize>,
-    /// Sequences that run at once.
+    /// Most sequences that run at once.
     pub max_sequences: Option<usize>,
     /// Tokens of KV cache allocated at the start; it grows as needed.
     pub kv_tokens: Option<usize>,
-    /// Tokens of KV cache that there are ever to be; by default as many as the context and the sequences can take.
+    /// Most tokens of KV cache; by default as many as the context and the sequences can use.
     pub kv_limit: Option<usize>,
-    /// Pages that nobody used for so long are forgotten on the GPU; by default only when they are needed.
+    /// Pages that were unused for so long are dropped from the GPU; by default only when their memory is needed.
     pub ttl: Option<Duration>,
-    /// Bytes of KV that pages may keep for each salt; by default all there are.
+    /// Most bytes of KV that pages keep for each salt; by default there is no limit.
     pub salt_quota: Option<u64>,
 }
 
-/// How far loading is.
+/// Progress of loading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is under way.
+    /// The current stage.
     pub stage: Stage,
     /// Pipelines in [`Stage::Shaders`], bytes in the other stages.
     pub done: u64,
-    /// In the same unit; it holds for the whole stage.
+    /// The total in the same unit. It does not change within a stage.
     pub total: u64,
 }
 
-/// A part of loading.
+/// A stage of loading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Bytes of weights.
@@ -119,29 +119,29 @@ pub enum Stage {
 /// Pages of the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct PageUse {
-    /// All that there are, free ones included.
+    /// All pages, free ones included.
     pub total: usize,
-    /// Held by sequences.
+    /// Pages held by sequences.
     pub used: usize,
-    /// Held by nobody, and kept for those to come.
+    /// Pages that no sequence holds and that are kept for later ones.
     pub cached: usize,
 }
 
-/// A model on a GPU, and the KV cache it computes with. Not `Send`: one thread or worker owns it.
+/// A model on a GPU with its KV cache. It is not `Send`: one thread or worker owns it.
 pub struct Engine {
     runner: Runner,
     reuse: Reuse,
-    /// By id: who came first.
+    /// Ordered by id, the oldest first.
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
-    /// The step that follows the last that was waited for, where it is on its way already.
+    /// The next step, if it was already launched.
     ahead: Option<Launched>,
     next_id: u64,
-    /// A sequence had to give its pages up, and none has ended since: nobody begins.
+    /// A sequence had to give up its pages, and none has ended since, so no other may begin.
     is_short: bool,
-    /// How long the last step took that computed something, in milliseconds.
+    /// Duration of the last step that computed something, in milliseconds.
     step_ms: f64,
-    /// The sequence that computes anew what decoding wrote; nothing else runs then.
+    /// The sequence that recomputes what decoding wrote. Nothing else runs meanwhile.
     healing: Option<SequenceId>,
 }
 
@@ -168,8 +168,8 @@ impl Engine {
         })
     }
 
-    /// Keeps KV beyond the GPU in `tiers` from now on, under the digest of the model's weights. A request waits for stores
-    /// no longer than `deadline` in all, and computes the rest.
+    /// Keeps KV beyond the GPU in `tiers` from now on, named by the digest of the model's weights. A request waits for
+    /// stores for at most `deadline` in all, and computes the rest.
     pub fn attach(&mut self, tiers: Tiers, weights_digest: &str, deadline: Duration) {
         self.reuse.attach(&self.runner.config, tiers, weights_digest, deadline);
     }
@@ -184,8 +184,8 @@ impl Engine {
         self.reuse.namespace(salt)
     }
 
-    /// Milliseconds that computing the reused tokens of `report` would have taken beyond loading them, by the rates
-    /// measured so far; none before the first measurement.
+    /// Milliseconds that reuse saved: the time to compute the reused tokens of `report`, minus the time to load them,
+    /// by the rates measured so far. `None` before the first measurement.
     pub fn saved_ms(&self, report: &Report) -> Option<f64> {
         let loading: f64 = report.choices.iter().filter(|choice| choice.load).filter_map(|choice| choice.load_ms).sum();
         Some((self.reuse.prefill.ms(report.reused() as f64)? - loading).max(0.0))
@@ -201,7 +201,7 @@ impl Engine {
         self.runner.adapter()
     }
 
-    /// Whether that is a GPU, or a processor that stands in for one.
+    /// Whether the adapter is a GPU or a CPU.
     pub fn adapter_kind(&self) -> AdapterKind {
         self.runner.caps().kind
     }
@@ -212,12 +212,12 @@ impl Engine {
         self.runner.caps()
     }
 
-    /// What the bits of a prompt's KV depend on beside the adapter.
+    /// What the bits of a prompt's KV depend on, besides the adapter.
     pub fn numerics(&self) -> Numerics {
         self.runner.caps().numerics()
     }
 
-    /// What a person should know of how it was loaded: kernels that are not used, since the driver computes them wrong.
+    /// Notes for a person about loading: kernels that are not used because the driver computes them wrong.
     pub fn notes(&self) -> &[String] {
         &self.runner.notes
     }
@@ -232,37 +232,37 @@ impl Engine {
         self.runner.context
     }
 
-    /// What decoding cost so far, in means over its steps.
+    /// The cost of decoding so far, as means over its steps.
     pub fn counters(&self) -> Counters {
         self.runner.counters()
     }
 
-    /// Pages of the KV cache, by what they are for.
+    /// Pages of the KV cache by use.
     pub fn page_use(&self) -> PageUse {
         let (total, cached) = (self.kv_pages(), self.reuse.cache.cached());
         PageUse { total, cached, used: total - self.reuse.cache.available() }
     }
 
-    /// Waits until the GPU has done all it was given, so that what follows is measured by itself. A step that gives no token
-    /// does not wait. In a browser, which waits for nothing, it returns at once.
+    /// Waits until the GPU is idle, so that what follows can be measured alone. A step without a token does not wait.
+    /// In a browser this returns at once.
     #[doc(hidden)]
     pub fn drain(&mut self) -> Result<()> {
         self.runner.gpu.flush()
     }
 
-    /// Loses the device: all GPU memory is given back at once, and what follows fails with [`Error::DeviceLost`].
+    /// Destroys the device and frees all GPU memory at once. Later operations fail with [`Error::DeviceLost`].
     #[doc(hidden)]
     pub fn destroy_device(&self) {
         self.runner.gpu.destroy();
     }
 
-    /// Sequences that run at once at most.
+    /// Most sequences that run at once.
     #[doc(hidden)]
     pub fn max_sequences(&self) -> usize {
         self.runner.max_sequences
     }
 
-    /// Pages of the KV cache that exist, free ones included.
+    /// Allocated pages of the KV cache, free ones included.
     #[doc(hidden)]
     pub fn kv_pages(&self) -> usize {
         self.runner.kv.pages()
@@ -274,13 +274,13 @@ impl Engine {
         self.runner.kv.layers().iter().map(|layer| layer.size).sum()
     }
 
-    /// What it took to put pages from stores in their places.
+    /// The cost of placing pages from stores.
     #[doc(hidden)]
     pub fn placed(&self) -> memory::Placed {
         self.runner.kv.placed()
     }
 
-    /// Takes a request. Its tokens come as events of later steps.
+    /// Submits a request. Its tokens come as events of later steps.
     ///
     /// # Errors
     /// [`Error::Request`] for an empty prompt, one that leaves no room in the context, ids outside the vocabulary, or
@@ -295,12 +295,12 @@ impl Engine {
         Ok(id)
     }
 
-    /// Ends a sequence; what it has computed stays in the cache. No event follows.
+    /// Ends a sequence without a further event. What it has computed stays in the cache.
     #[doc(hidden)]
     pub fn cancel(&mut self, id: SequenceId) {
         let waited = self.waiting.len();
         self.waiting.retain(|sequence| sequence.id != id);
-        // It may be the one that all the others make way for.
+        // The others may be waiting for this one.
         self.is_short &= self.waiting.len() == waited;
         if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
             let sequence = self.running.remove(at);
@@ -314,16 +314,16 @@ impl Engine {
         self.healing.is_none() && (!self.waiting.is_empty() || !self.running.is_empty())
     }
 
-    /// Whether any of them does not stand still.
+    /// Whether any request is not held.
     #[doc(hidden)]
     pub fn is_busy(&self) -> bool {
         self.has_requests() && self.waiting.iter().chain(&self.running).any(|sequence| !sequence.is_held)
     }
 
-    /// Keeps what pages hold of `tokens` under `salt` there, whatever else is asked, until [`unpin`](Self::unpin).
+    /// Keeps the pages that hold `tokens` under `salt` from eviction, until [`unpin`](Self::unpin).
     ///
     /// # Errors
-    /// [`PinsFull`] where more than half of the pages would be pinned.
+    /// [`PinsFull`] if more than half of the pages would be pinned.
     pub fn pin(&mut self, tokens: &[u32], salt: &str) -> Result<Pinned, PinsFull> {
         let namespace = self.namespace(salt);
         self.reuse.cache.pin(&namespace, tokens)
@@ -334,7 +334,7 @@ impl Engine {
         self.reuse.cache.unpin(pin)
     }
 
-    /// Forgets every prefix that pages hold. Tiers keep what they have.
+    /// Forgets every prefix in pages. Tiers keep theirs.
     pub fn clear_cache(&mut self) {
         self.interrupt_healing();
         self.reuse.cache.clear();

@@ -1,7 +1,7 @@
-//! A request in the shape of OpenAI's API, read from JSON: the one reader, for every face.
+//! Reads requests in the shape of OpenAI's API from JSON, for every face.
 //!
-//! Null counts as absent, and whatever is there is checked: a field of the wrong kind, one that asks for what is not done, and one
-//! that is not known are errors that name it, not defaults ([`fields`]).
+//! Null counts as absent, and everything else is checked: a field of the wrong type, one that asks for what is not done, and an
+//! unknown one are errors that name it, not defaults ([`fields`]).
 
 use serde_json::Value;
 
@@ -13,35 +13,35 @@ use crate::{
     text::{Prompt, StopStrings},
 };
 
-/// What is to be answered.
+/// The input of a request.
 pub enum Input {
-    /// Messages, put through the model's chat template.
+    /// Messages, which the model's chat template renders.
     Conversation(Box<Prompt>),
-    /// Text as it is, without the model's chat template; with BOS, where the model asks for it.
+    /// Plain text without the chat template, with BOS if the model uses it.
     Text(String),
-    /// The same without BOS.
+    /// Plain text without BOS.
     Exactly(String),
-    /// Token ids, as they are.
+    /// Token ids.
     Tokens(Vec<u32>),
 }
 
-/// All that a request says.
+/// A whole request.
 pub struct Body {
     /// The prompt, before templates and tokens.
     pub input: Input,
-    /// By default what the context leaves.
+    /// Most tokens of the answer; by default what the context leaves.
     pub max_tokens: Option<usize>,
-    /// Over what the model's makers suggest.
+    /// Overrides of the model's sampling parameters.
     pub sampling: SamplingOverrides,
-    /// The answer ends before the first of them.
+    /// Stop strings. The answer ends before the first of them.
     pub stops: StopStrings,
-    /// Only requests of one salt share what was computed; `None` is the empty salt.
+    /// Only requests of the same salt share KV; `None` is the empty salt.
     pub cache_salt: Option<String>,
     /// Reuse only what is bit-identical to a cold run.
     pub exact: bool,
     /// Reuse nothing, and store nothing beyond the GPU.
     pub no_cache: bool,
-    /// Tell the logits of every token of the answer.
+    /// Report the logits of every token of the answer.
     pub logits: bool,
 }
 
@@ -67,7 +67,7 @@ impl Input {
 }
 
 impl From<Input> for Body {
-    /// A request that says nothing else.
+    /// A request with defaults for everything else.
     fn from(input: Input) -> Self {
         let (sampling, stops) = Default::default();
         Self {
@@ -104,7 +104,7 @@ impl Body {
         })
     }
 
-    /// What the engine is asked for `tokens`, the prompt that the input has become.
+    /// The engine's request for `tokens`, which the input was turned into.
     pub fn request(
         &self,
         tokens: Vec<u32>,
@@ -184,10 +184,10 @@ fn tokens(request: &Value, field: &'static str) -> Result<Option<Vec<u32>>> {
     list.map(Some).ok_or_else(|| wrong(field, "must be a list of token ids"))
 }
 
-/// A count.
+/// Reads a count.
 ///
 /// # Errors
-/// [`Error::Request`] for what is none, or beyond 32 bits.
+/// [`Error::Request`] for anything else, and for values beyond 32 bits.
 pub fn whole(request: &Value, field: &'static str) -> Result<Option<usize>> {
     let Some(value) = number(request, field)? else { return Ok(None) };
     let fits = value >= 0.0 && value.fract() == 0.0 && value <= f64::from(u32::MAX);
@@ -202,7 +202,7 @@ fn flag(request: &Value, field: &'static str) -> Result<bool> {
 }
 
 /// # Errors
-/// [`Error::Request`] for what is no string.
+/// [`Error::Request`] for anything but a string.
 pub fn text(request: &Value, field: &'static str) -> Result<Option<String>> {
     let Some(value) = given(request, field) else { return Ok(None) };
     value.as_str().map(|text| Some(text.to_owned())).ok_or_else(|| wrong(field, "must be a string"))
@@ -213,7 +213,7 @@ fn number(request: &Value, field: &'static str) -> Result<Option<f64>> {
     value.as_f64().map(Some).ok_or_else(|| wrong(field, "must be a number"))
 }
 
-/// A field that is there; null counts as absent.
+/// A field that is present; null counts as absent.
 fn given<'a>(request: &'a Value, field: &str) -> Option<&'a Value> {
     request.get(field).filter(|value| !value.is_null())
 }

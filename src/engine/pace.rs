@@ -1,18 +1,18 @@
-//! How many prompt tokens a step takes: as many as the adapter computes in a moment, so that who stops waits no longer.
-//! Pure: it sees counts and milliseconds.
+//! How many prompt tokens a step takes: as many as the adapter computes in a short time, so that a request to stop does
+//! not wait longer. It is pure: it sees counts and milliseconds.
 
 use super::choice::Rate;
 
-/// A step's prompt tokens are to take no longer, in milliseconds.
+/// Target time for the prompt tokens of a step, in milliseconds.
 const MOMENT: f64 = 250.0;
-/// Fewer tokens than this are never worth a step of their own, however slow the adapter; chunks are multiples of it, as
-/// kernels compute whole tiles.
+/// Fewer tokens are never worth a step, however slow the adapter is. Chunks are multiples of this, since kernels
+/// compute whole tiles.
 pub const TILE: usize = 16;
 
 #[derive(Debug, Clone)]
 pub struct Pace {
     most: usize,
-    /// Tokens a millisecond; `None` where every chunk is the largest.
+    /// Tokens a millisecond; `None` if every chunk is the largest.
     rate: Option<Rate>,
 }
 
@@ -22,12 +22,12 @@ impl Pace {
         Self { most, rate: None }
     }
 
-    /// At most `most` tokens, by the speed measured; a single tile until something was.
+    /// At most `most` tokens, by the measured speed; a single tile before the first measurement.
     pub fn measured(most: usize) -> Self {
         Self { most, rate: Some(Rate::default()) }
     }
 
-    /// The most tokens that there ever are.
+    /// The largest number of tokens.
     pub fn most(&self) -> usize {
         self.most
     }
@@ -39,7 +39,7 @@ impl Pace {
         tokens.max(TILE).min(self.most)
     }
 
-    /// A step of `tokens` prompt tokens and nothing else took so long. Less than a tile measures nothing.
+    /// Adds a measurement: a step of only `tokens` prompt tokens took so long. Less than a tile is ignored.
     pub fn measure(&mut self, tokens: usize, ms: f64) {
         if let Some(rate) = self.rate.as_mut().filter(|_| tokens >= TILE.min(self.most)) {
             rate.measure(tokens as f64, ms);

@@ -1,10 +1,11 @@
-//! Prefixes with a life of their own: computed before anybody asks for them, given away as packs, taken in from others.
+//! Prefixes on their own: computed ahead of requests, exported as packs, and imported from others.
 //!
-//! A prefix is warmed as a cold prefill computes it, so a pack never holds what decode kernels wrote. Whether a pack is of
-//! a model says its [`KvIdentity`], without a GPU; the blocks of one that is go to the tiers, where requests find them.
+//! Warming computes a prefix as a cold prefill does, so a pack never contains KV of decode kernels. [`KvIdentity`]
+//! tells whether a pack belongs to a model, without a GPU. The blocks of an imported pack go to the tiers, where
+//! requests find them.
 //!
-//! Cost: warming is one prefill of what is nowhere yet, an export one reading of its pages and one SHA-256, an import one
-//! SHA-256 over the pack and one over each block.
+//! Cost: warming takes one prefill of the unknown part. An export reads the pages once and takes one SHA-256. An import
+//! takes one SHA-256 over the pack and one over each block.
 
 use std::ops::ControlFlow;
 
@@ -19,19 +20,20 @@ use crate::{
     text::{ChatTemplate, Inputs, Message, StopStrings, Tokenizer},
 };
 
-/// Bytes of blocks that wait while a pack is taken in.
+/// Most bytes of blocks that are queued while a pack is imported.
 const IMPORT_BYTES: usize = 16 << 20;
 
-/// What of a conversation is worth computing ahead: tokens that prompts which go on from it begin with.
+/// The part of a conversation that is worth computing ahead: the tokens with which all its continuations begin.
 ///
-/// One that ends with what is to be answered or continued is taken whole, up to where the answer begins. After any other, a system text
-/// above all, somebody asks what nobody knows yet: it is taken as far as all prompts are the same whatever is asked, and
-/// so never ends with a token that a question would change. Empty where the template begins with the question.
+/// A conversation that ends with a message to be answered or continued is taken whole, up to the start of the answer.
+/// After any other, such as a system text, an unknown question follows. Such a conversation is taken as far as prompts
+/// do not depend on the question, so it never ends with a token that a question would change. Empty if the template
+/// begins with the question.
 ///
 /// # Errors
-/// [`Error::Template`] where the template refuses the messages.
+/// [`Error::Template`] if the template refuses the messages.
 pub(crate) fn shared_prefix(template: &ChatTemplate, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Vec<u32>> {
-    // They begin with other characters, and some with ones that join what is before them in one token.
+    // They begin with different characters, some of which merge with what precedes them into one token.
     const QUESTIONS: [&str; 6] = ["A", "1", " a", "\na", "\u{2026}", "<"];
     let now = Some(inputs.now.unwrap_or_else(|| template.now()));
     let inputs = Inputs { add_generation_prompt: !inputs.continue_final_message, now, ..*inputs };
@@ -51,18 +53,18 @@ pub(crate) fn shared_prefix(template: &ChatTemplate, tokenizer: &Tokenizer, inpu
     Ok(shared.unwrap_or_default())
 }
 
-/// What became of the blocks of a pack.
+/// The result of importing a pack.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Imported {
     /// Tokens of the prefix.
     pub tokens: usize,
-    /// Blocks that it is made of.
+    /// Blocks of the pack.
     pub blocks: usize,
-    /// How many of them each tier has now, memory first.
+    /// How many of them each tier has, memory first.
     pub kept: Vec<(&'static str, usize)>,
 }
 
-/// How many of these blocks each tier has now, memory first; of a store that does not answer, none.
+/// How many of these blocks each tier has, memory first. A store that does not answer counts as having none.
 pub(crate) async fn kept(tiers: &Tiers, keys: &[store::Key]) -> Vec<(&'static str, usize)> {
     let mut kept = Vec::new();
     for store in tiers.stores() {
@@ -81,7 +83,7 @@ pub(super) fn block_keys(namespace: &Namespace) -> BlockKeys<'static> {
 }
 
 impl KvIdentity {
-    /// Whether a pack is of this model and salt, or why not.
+    /// Checks that a pack belongs to this model and salt.
     ///
     /// # Errors
     /// The first difference.
@@ -89,7 +91,7 @@ impl KvIdentity {
         self.expecting(salt, |expected, _| pack.check(expected))
     }
 
-    /// Lets requests of this salt find a pack, which stays in memory whole.
+    /// Makes a pack available to requests of this salt. The whole pack stays in memory.
     ///
     /// # Errors
     /// The first difference, for a pack of another model or salt.
@@ -97,7 +99,7 @@ impl KvIdentity {
         self.expecting(salt, |expected, keys| packs.add(pack, expected, keys))
     }
 
-    /// Takes the blocks of a pack into the tiers. What a tier has no room for it does not keep, and says so.
+    /// Puts the blocks of a pack into the tiers. The result tells how many each tier had room for.
     ///
     /// # Errors
     /// As [`KvIdentity::check`]; never for a store's sake.
@@ -146,11 +148,12 @@ pub(super) fn refused(name: &str, problem: PackError) -> Error {
 }
 
 impl Answers {
-    /// Computes what neither pages nor tiers have of `tokens`, beside whatever runs, and saves it with the last hidden state
-    /// in the tiers. The answer tells where its tokens came from, and has no reason to end where `each` ended it.
+    /// Computes the part of `tokens` that neither pages nor tiers have, beside other answers, and saves it with the
+    /// last hidden state in the tiers. The answer tells where its tokens came from. It has no finish reason if `each`
+    /// ended it.
     ///
     /// # Errors
-    /// [`Error::Request`] where the GPU has no memory for it, and as [`Answers::run`].
+    /// [`Error::Request`] if the GPU has no memory for it, and as [`Answers::run`].
     pub async fn warm(
         &mut self,
         tokens: &[u32],
@@ -169,8 +172,8 @@ impl Answers {
         Ok(answer)
     }
 
-    /// The KV of `tokens` and their last hidden state as a pack of that name, with the start of `text` if given. What pages
-    /// do not have is warmed first; `None` where `each` ended that.
+    /// Makes a pack of that name from the KV of `tokens` and their last hidden state, with the start of `text` if
+    /// given. Tokens that pages lack are warmed first; `None` if `each` ended that.
     ///
     /// # Errors
     /// As [`Answers::warm`] and [`Engine::identity`]; [`Error::Pack`] for a name that is none.
@@ -196,16 +199,16 @@ impl Answers {
 }
 
 impl Engine {
-    /// Whose KV this is, under the digest that [`Engine::attach`] was given.
+    /// The identity of this engine's KV, with the digest that [`Engine::attach`] was given.
     ///
     /// # Errors
-    /// [`Error::Request`] where no tiers are attached.
+    /// [`Error::Request`] if no tiers are attached.
     pub fn identity(&self) -> Result<KvIdentity> {
         self.identified().map(|(identity, _)| identity)
     }
 
-    /// The KV of `tokens` and their last hidden state as a pack of that name, with the start of `text` if given; `None` where
-    /// pages do not hold all as prefill computes it.
+    /// Makes a pack of that name from the KV of `tokens` and their last hidden state, with the start of `text` if
+    /// given. `None` unless pages hold all of it as prefill computes it.
     ///
     /// # Errors
     /// As [`Engine::identity`]; [`Error::Pack`] for a name that is none.
@@ -224,7 +227,7 @@ impl Engine {
             .map_err(|problem| refused(name, problem))
     }
 
-    /// Takes the blocks of a pack into the tiers, where requests of that salt find them.
+    /// Puts the blocks of a pack into the tiers, where requests of that salt find them.
     ///
     /// # Errors
     /// As [`Engine::identity`]; [`Error::Pack`] for one of another model or salt.
@@ -240,8 +243,8 @@ impl Engine {
         Ok((self.reuse.identity(self.config()), tiers))
     }
 
-    /// The blocks of `tokens` from one on, the last with its hidden state; `None` where pages do not hold them as prefill
-    /// computes them.
+    /// The blocks of `tokens` from block `from` on, the last with its hidden state. `None` unless pages hold them as
+    /// prefill computes them.
     pub(super) async fn blobs(
         &mut self,
         namespace: &Namespace,
@@ -256,7 +259,7 @@ impl Engine {
             (exact == blocks[index].len()).then_some(page)
         };
         let pages: Option<Vec<PageId>> = (from..keys.len()).map(page).collect();
-        // What is on its way to be saved takes the memory that pages are read through.
+        // Pages being saved occupy the memory through which pages are read.
         self.hand_pages_on().await?;
         let hidden = keys.last().and_then(|key| self.reuse.breakpoints.get(key, true)).map(<[f32]>::to_vec);
         let (Some(pages), Some(hidden)) = (pages, hidden) else { return Ok(None) };

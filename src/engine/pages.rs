@@ -1,9 +1,9 @@
-//! A page as a blob's parts and back: pages are laid out for the GPU (`shaders/shared/page.wgsl`, `shaders/short_conv.wgsl`),
-//! blobs token by token, so that a blob means the same to every adapter.
+//! Converts between pages and the parts of blobs. Pages have the GPU's layout (`shaders/shared/page.wgsl`,
+//! `shaders/short_conv.wgsl`). Blobs are ordered token by token, so that they mean the same to every adapter.
 //!
-//! A page of an attention layer is K `[kv_head, pair, token]`, then V `[kv_head, token, pair]`; a word is two neighbouring dims
-//! as f16. In a blob it is K `[token, kv_head, pair]`, then V in the same order. A page of a layer with a state is that, behind
-//! the last token written to it, the same in a blob.
+//! A page of an attention layer is K `[kv_head, pair, token]`, then V `[kv_head, token, pair]`; a word is two
+//! neighbouring dims as f16. In a blob it is K `[token, kv_head, pair]`, then V in the same order. A page of a layer
+//! with a state is the state after the last token written to it, and the same in a blob.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::{
     store::{self, Row},
 };
 
-/// A stored block is a page.
+/// A stored block has the size of a page.
 const _: () = assert!(store::BLOCK == PAGE);
 
-/// What a layer keeps in a page.
+/// The content of a layer's page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
-    /// Keys and values: `row` words of each for a token, `pairs` of a head.
+    /// Keys and values: `row` words of each for a token, `pairs` words of each head.
     Kv { row: usize, pairs: usize, windowed: bool },
-    /// So many words, f32, whatever the tokens.
+    /// A state of so many f32 words, whatever the number of tokens.
     State(usize),
 }
 
@@ -41,17 +41,17 @@ impl Kept {
 /// The shape of one page over all layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PageLayout {
-    /// By layer.
+    /// The content by layer.
     kept: Arc<[Kept]>,
-    /// Tokens that layers with a window see, the widest, if any has one that is shorter than the context.
+    /// The widest window in tokens, if any layer has one that is shorter than the context.
     window: Option<usize>,
 }
 
-/// What a blob has of a page.
+/// A page as parts of a blob.
 pub(super) struct Parts {
-    /// For every attention layer K, then V.
+    /// K, then V, for every attention layer.
     pub(crate) kv: Vec<u8>,
-    /// Of every other layer.
+    /// The states of all other layers.
     pub(crate) state: Vec<f32>,
 }
 
@@ -81,17 +81,17 @@ impl PageLayout {
         self.layers().sum()
     }
 
-    /// Bytes of one token's KV, and of its part of what a full page keeps beside.
+    /// Bytes of one token's KV, and of its share of a full page's state.
     pub(crate) fn token_bytes(&self) -> usize {
         4 * self.words() / PAGE
     }
 
-    /// Bytes of one token's KV, and of its part of the state, before layers with a window.
+    /// The same, for the layers before those with a window.
     pub(crate) fn start_bytes(&self) -> usize {
         self.token_bytes() - self.windowed().map(|kept| 4 * kept.words() / PAGE).sum::<usize>()
     }
 
-    /// In the order of a blob.
+    /// The rows in the order of a blob.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let row = |(kept, _): (Kept, usize)| match kept {
             Kept::Kv { row, .. } => Some(Row { k: row * 4, v: row * 4 }),
@@ -109,7 +109,7 @@ impl PageLayout {
         self.kept.iter().filter(|kept| kept.is_windowed())
     }
 
-    /// What layers keep in the order of a blob, layers with a window last, each with its place in a page.
+    /// The contents of layers in the order of a blob, layers with a window last, each with its offset in a page.
     fn ordered(&self) -> impl Iterator<Item = (Kept, usize)> {
         let places = self.kept.iter().scan(0, |end, kept| {
             let begin = *end;
@@ -120,13 +120,13 @@ impl PageLayout {
         windowed(false).chain(windowed(true))
     }
 
-    /// Words of state that a page keeps.
+    /// Words of state in a page.
     pub(crate) fn state(&self) -> usize {
         let state = |kept: &Kept| if let Kept::State(words) = kept { *words } else { 0 };
         self.kept.iter().map(state).sum()
     }
 
-    /// The first `tokens` tokens of a page, as a blob has them. `page`: `[layer, words of it]`.
+    /// The first `tokens` tokens of a page as parts of a blob. `page` is `[layer, words of the layer]`.
     pub(super) fn to_blob(&self, page: &[u32], tokens: usize) -> Parts {
         let (mut words, mut state) = (Vec::with_capacity(self.words()), Vec::new());
         for (kept, place) in self.ordered() {
@@ -146,8 +146,8 @@ impl PageLayout {
         Parts { kv: words.into_iter().flat_map(u32::to_le_bytes).collect(), state }
     }
 
-    /// A page whose first `tokens` tokens are those of a blob with this KV and state; zeros behind them, and of layers with a window
-    /// where the blob is only its start.
+    /// A page whose first `tokens` tokens come from a blob with this KV and state. The rest is zeros, and so are layers
+    /// with a window if only the start of the blob is given.
     pub(super) fn to_page(&self, mut kv: &[u8], mut state: &[f32], tokens: usize) -> Vec<u32> {
         let mut page = vec![0; self.words()];
         for (kept, place) in self.ordered() {

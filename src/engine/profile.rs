@@ -1,4 +1,4 @@
-//! Where the time of one step goes, kernel by kernel, and what it costs the host.
+//! Profiles one step by kernel, and measures what it costs the host.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use crate::{
     kv::{AdmitOptions, Producer},
 };
 
-/// How often a step is encoded to tell how long that takes.
+/// How often a step is encoded to measure how long that takes.
 const REHEARSALS: u32 = 100;
 
-/// Where the time of a step goes.
+/// The profile of a step.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Profile {
-    /// The step again and again.
+    /// The repeated runs of the step.
     pub runs: Vec<Timed>,
-    /// Bytes a second, read and written, at which the device copies, by its timestamps; `None` where it has none.
+    /// Bytes a second, counting reads and writes, at which the device copies, by its timestamps; `None` if it has none.
     pub copy_rate: Option<f64>,
     pub dispatches: usize,
-    /// What the host takes to record and encode them all.
+    /// Host time to record and encode all dispatches.
     pub host: Duration,
 }
 
 impl Engine {
-    /// Runs one step of `rows` rows that follow `position` tokens `runs` times, after some that are not told. `decode`: as one
-    /// decoding sequence (`rows` is 1), else as a part of a prompt.
+    /// Runs one step of `rows` rows after `position` tokens `runs` times, after some warm-up runs. With `decode` it is
+    /// one decoding sequence (`rows` is 1), else part of a prompt.
     #[doc(hidden)]
     pub async fn profile(&mut self, decode: bool, position: usize, rows: usize, runs: usize) -> Result<Profile> {
         let rows = if decode { 1 } else { rows.min(self.chunk()) };

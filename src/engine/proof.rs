@@ -1,7 +1,8 @@
-//! Kernels that a driver may compute wrong prove themselves before they are used: products by subgroups, products and attention by
-//! matrices of f16, each on something small. What fails is left out, and a note says so.
+//! Tests kernels that a driver may compute wrong before they are used: products with subgroups, and products and
+//! attention with f16 matrices, each on a small input. A kernel that fails is disabled, and a note says so.
 //!
-//! A row must come close to what it is, and be the same bits alone, among many and wherever it lies in a tile.
+//! A row must be close to the correct result, and its bits must be the same alone, among others and at any place in a
+//! tile.
 
 use half::f16;
 
@@ -19,13 +20,14 @@ use crate::{
 
 /// Enough for the largest tiles.
 const ROWS: usize = 2048;
-/// Of a prompt that attends: more than a tile, and no whole pages.
+/// Tokens of the prompt for attention: more than a tile, and not a whole number of pages.
 const TOKENS: usize = 70;
 
-/// Opens a GPU for models with such `heads`, restricted to what it computes right, with notes on what it does not.
+/// Opens a GPU for models with such `heads`, restricted to kernels that it computes correctly, with notes on the
+/// others.
 ///
 /// # Errors
-/// As [`Gpu::open`]. A driver that gives up over what nobody asked for is opened again without.
+/// As [`Gpu::open`]. If the driver fails in a kernel that nobody requested, it is opened again without that.
 pub(super) async fn open(preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
     let refused = match proved(preset, heads).await {
         Err(error) if preset == Preset::Auto => error,
@@ -42,11 +44,11 @@ async fn proved(preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
     Ok((gpu, notes))
 }
 
-/// Restricts `gpu` to what it computes right for models with such `heads`, and says what it does not. What every adapter on the CPU
-/// has is not asked: those are tested.
+/// Restricts `gpu` to kernels that it computes correctly for models with such `heads`, and names the others. CPU
+/// adapters are not tested here: the test suite covers them.
 ///
 /// # Errors
-/// [`Error::DeviceLost`], and where there is no memory for it.
+/// [`Error::DeviceLost`], and if there is no memory.
 pub async fn prove(gpu: &mut Gpu, heads: Heads) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     let whole = gpu.caps().clone();
@@ -73,7 +75,7 @@ fn note(gpu: &Gpu, what: &str, fault: &str, instead: &str) -> String {
     format!("{} ({}): {what} {fault}, so {instead}", info.name, info.driver)
 }
 
-/// What is wrong with rows of `class`, by what the plan chooses.
+/// What is wrong with rows of `class`, for the kernels that the plan chooses.
 async fn fault(gpu: &mut Gpu, class: Class, heads: Heads) -> Result<Option<String>> {
     let mut made = Made { gpu, buffers: Vec::new() };
     let right = all_right(&mut made, class, heads).await;
@@ -86,7 +88,7 @@ async fn fault(gpu: &mut Gpu, class: Class, heads: Heads) -> Result<Option<Strin
     }
 }
 
-/// Decoding has a kernel for words that are loaded in fours, and one for others.
+/// Decoding has one kernel that loads four words at a time and one that does not.
 async fn all_right(made: &mut Made<'_>, class: Class, heads: Heads) -> Result<bool> {
     let right = products(made, class, Format::F16).await?;
     Ok(right
@@ -96,7 +98,7 @@ async fn all_right(made: &mut Made<'_>, class: Class, heads: Heads) -> Result<bo
         })
 }
 
-/// A GPU, and what was allocated on it, to be freed whatever comes.
+/// A GPU with test allocations, which are freed in any case.
 struct Made<'a> {
     gpu: &'a mut Gpu,
     buffers: Vec<Buffer>,
@@ -130,11 +132,11 @@ impl Made<'_> {
     }
 }
 
-/// Whether products with a matrix of `format` come right.
+/// Whether products with a matrix of `format` are correct.
 async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<bool> {
     let caps = made.gpu.caps().clone();
     let batch = if class == Class::Decode { 4 } else { plan::chunk(&caps) };
-    // No whole number of steps along them.
+    // The columns are not a whole number of steps.
     let cols = if format.block() == 1 { 104 } else { 160 };
     let (weights, words) = matrix(format, cols);
     let x = numbers(batch * cols, 2);
@@ -156,16 +158,16 @@ async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<b
     let all: Vec<u32> = (0..batch as u32).collect();
     let whole = of(made, &all).await?;
     let mut right = whole.chunks(ROWS).zip(x.chunks(cols)).all(|(y, x)| close(y, x, &weights));
-    // Each rung of the ladder.
+    // Every rung of the ladder.
     for rows in [17, 1].into_iter().filter(|&rows| rows < batch) {
         right &= of(made, &all[..rows]).await? == whole[..rows * ROWS];
     }
-    // One row at every place of a tile.
+    // The same row at every place of a tile.
     let same = of(made, &vec![0; batch]).await?;
     Ok(right && same.chunks(ROWS).all(|row| row == &whole[..ROWS]))
 }
 
-/// A matrix of `format`: its weights `[ROWS, cols]`, and as it lies on the GPU.
+/// A matrix of `format`: its weights `[ROWS, cols]`, and its copy on the GPU.
 fn matrix(format: Format, cols: usize) -> (Vec<f32>, Vec<u32>) {
     let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
     let mut weights: Vec<f32> = numbers(ROWS * cols, 1).into_iter().map(f32::from).collect();
@@ -180,7 +182,7 @@ fn matrix(format: Format, cols: usize) -> (Vec<f32>, Vec<u32>) {
     (weights, words)
 }
 
-/// Some of a row of y, from each tile, against what it is.
+/// Compares some elements of a row of y, from each tile, with the correct values.
 fn close(y: &[u32], x: &[f16], weights: &[f32]) -> bool {
     (0..ROWS).step_by(61).all(|row| {
         let own = &weights[row * x.len()..(row + 1) * x.len()];
@@ -190,7 +192,7 @@ fn close(y: &[u32], x: &[f16], weights: &[f32]) -> bool {
     })
 }
 
-/// Whether a prompt attends right, with one KV head of such `heads` and its queries.
+/// Whether attention of a prompt is correct, with one KV head of such `heads` and its queries.
 async fn attends(made: &mut Made<'_>, heads: Heads) -> Result<bool> {
     let caps = made.gpu.caps().clone();
     let heads = Heads { heads: heads.group(), kv_heads: 1, ..heads };
@@ -199,10 +201,10 @@ async fn attends(made: &mut Made<'_>, heads: Heads) -> Result<bool> {
     }
     let (dim, width) = (heads.head_dim, heads.heads * heads.head_dim);
     let number = |half: &f16| half.to_f32();
-    // Scores of some size, so that tokens weigh differently.
+    // The scores are large enough that tokens have different weights.
     let q: Vec<f32> = numbers(TOKENS * width, 3).iter().map(|q| 8.0 * q.to_f32()).collect();
     let (k, v) = (numbers(TOKENS * dim, 4), numbers(TOKENS * dim, 5));
-    // Pages in another order than the tokens.
+    // The pages are in another order than the tokens.
     let table: Vec<u32> = (0..TOKENS.div_ceil(PAGE) as u32).rev().collect();
     let mut pages = vec![0u32; table.len() * dim * PAGE];
     for token in 0..TOKENS {
@@ -247,7 +249,7 @@ async fn attends(made: &mut Made<'_>, heads: Heads) -> Result<bool> {
     Ok(right && of(made, 1).await? == whole)
 }
 
-/// Between -1 and 1, the same every time.
+/// Pseudo-random values between -1 and 1, the same every time.
 fn numbers(count: usize, seed: u32) -> Vec<f16> {
     let number = |i: usize| {
         let mixed = (i as u32).wrapping_mul(0x9e37_79b9).wrapping_add(seed.wrapping_mul(0x85eb_ca6b));

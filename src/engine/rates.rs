@@ -1,9 +1,9 @@
-//! How fast this machine loads and computes, kept from one process to the next, so that what once was slower than computing is not
-//! tried again.
+//! How fast this machine loads and computes. The rates outlive the process, so that a tier that was slower than
+//! computing is not tried again.
 //!
-//! The file `rates.json` of a cache directory has them by machine, model and tier. It is replaced by renaming; of two writers at once
-//! the later wins, and what the other measured is measured again. A file that is damaged, too large or cannot be written costs that
-//! only.
+//! The file `rates.json` in a cache directory has the rates by machine, model and tier. It is replaced by renaming. Of
+//! two simultaneous writers the later wins, and the other's rates are measured again. The same happens if the file is
+//! damaged, too large or not writable.
 
 use std::io;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::kv::Namespace;
 use crate::store::Note;
 
 const FILE: &str = "rates.json";
-/// Of computing, beside the names of tiers.
+/// The name for the rate of computing, besides those of tiers.
 const COMPUTING: &str = "computing";
 const MAX_ENTRIES: usize = 256;
-/// As many entries fit with names of this many bytes each, each byte escaped.
+/// The longest name. As many entries fit with names of this many escaped bytes.
 const MAX_NAME: usize = 256;
 const MAX_BYTES: u64 = 2 << 20;
 
@@ -27,7 +27,7 @@ pub(super) struct Remembered {
     note: Note,
     machine: String,
     model: String,
-    /// As they were read or written last.
+    /// The rates as last read or written.
     last: Vec<(String, Rate)>,
 }
 
@@ -52,7 +52,7 @@ impl Remembered {
         &self.last
     }
 
-    /// Of all machines and models, the oldest first; none where the file is not as it is written.
+    /// The rates of all machines and models, the oldest first; none if the file is damaged.
     fn entries(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = serde_json::from_slice(&self.note.read()).unwrap_or_default();
         entries.retain(|entry| entry.rate.is_measured());
@@ -65,7 +65,7 @@ impl Remembered {
         }
         let mut entries = self.entries();
         entries.retain(|entry| (&entry.machine, &entry.model) != (&self.machine, &self.model));
-        // Nothing is kept under a name that is too long.
+        // Rates with a name that is too long are not kept.
         let names_fit = |what: &str| [what, &self.machine, &self.model].iter().all(|name| name.len() <= MAX_NAME);
         entries.extend(rates.iter().filter(|(what, _)| names_fit(what)).map(|(what, rate)| Entry {
             machine: self.machine.clone(),
@@ -88,8 +88,9 @@ pub fn computing(dir: &Path, models: &[Namespace]) -> Option<Rate> {
 }
 
 impl Engine {
-    /// Begins with the rates of loading and computing that were measured before on this machine with this model, and keeps those
-    /// that are measured from now on in `dir` whenever [`persist`](Self::persist) has saved all. For when tiers are attached.
+    /// Starts with the rates of loading and computing that were measured earlier on this machine with this model, and
+    /// stores new rates in `dir` whenever [`persist`](Self::persist) has saved everything. Call it after attaching
+    /// tiers.
     pub fn remember_rates(&mut self, dir: impl AsRef<Path>) {
         let adapter = self.adapter();
         let machine = [&*adapter.name, &adapter.backend, &adapter.driver].join(" / ");
@@ -111,7 +112,7 @@ impl Engine {
         persistence.remembered = Some(remembered);
     }
 
-    /// One that cannot be written is measured again.
+    /// If the file cannot be written, the rates are measured again.
     pub(super) fn write_rates(&mut self) {
         let Some(persistence) = &mut self.reuse.persistence else { return };
         let tiers = persistence.tiers.stores().map(|store| store.name()).zip(&persistence.rates);

@@ -1,4 +1,4 @@
-//! What is asked of the engine and what it answers.
+//! The requests and events of the engine.
 
 use serde::Serialize;
 
@@ -12,46 +12,49 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(pub u64);
 
-/// What an engine is asked for, in tokens. [`Body::request`](crate::Body::request) makes one of text.
+/// A request to the engine, in tokens. [`Body::request`](crate::Body::request) makes one from text.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The prompt, at least one token.
     pub tokens: Vec<u32>,
-    /// Tokens to generate at most; with 0 the prompt is computed, for later requests, and nothing else.
+    /// Most tokens to generate. With 0, only the prompt is computed, for later requests.
     pub max_tokens: usize,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// The beginning of the answer, where an engine that was lost had got so far. It is decoded anew, so that what follows is
-    /// what would have followed; no event tells of it.
+    /// The beginning of the answer, if a lost engine had got that far. It is decoded again without events, so that the
+    /// answer continues as it would have.
     pub generated: Vec<u32>,
-    /// Tokens that end the answer; the one that does is not part of it.
+    /// Tokens that end the answer. The one that does is not part of it.
     pub stop_tokens: Vec<u32>,
     /// Reuse nothing that was computed before, and store nothing beyond the GPU.
     pub no_cache: bool,
-    /// Reuse only what is bit-identical to a cold prefill: not what was computed while decoding.
+    /// Reuse only KV that is bit-identical to a cold prefill, so not what decoding computed.
     pub exact: bool,
-    /// Requests share what was computed only with those of the same salt.
+    /// Requests share KV only with those of the same salt.
     pub cache_salt: String,
-    /// Lengths of beginnings of the prompt whose last hidden state is kept too, as that of the whole always is: a request for
-    /// just such a beginning then runs the LM head alone. At most [`MAX_BREAKPOINTS`]; one inside what is reused is passed over,
-    /// and so is one before the end of a step's rows on a model that keeps a state beside keys and values.
+    /// Lengths of beginnings of the prompt whose last hidden state is kept too, as that of the whole prompt always is.
+    /// A request for exactly such a beginning then runs the LM head alone. At most [`MAX_BREAKPOINTS`]. A breakpoint
+    /// inside the reused part is ignored; so is one before the end of a step's rows, if the model keeps a state besides
+    /// keys and values.
     pub breakpoints: Vec<usize>,
-    /// Note what is known where the prompt diverges, for [`Conversation::divergence`](super::explain::Conversation::divergence).
+    /// Record the known tokens where the prompt diverges, for
+    /// [`Conversation::divergence`](super::explain::Conversation::divergence).
     pub explain: bool,
-    /// Give the logits each token was chosen from, as an event before it. They come back from the GPU for this.
+    /// Report the logits that each token was chosen from, as an event before it. They are read back from the GPU for
+    /// this.
     pub logits: bool,
-    /// Give the logits of every prompt position that is computed, as events in order. What the cache holds has none; long
-    /// prompts take more steps, since a step gives no more rows of logits than sequences can run at once.
+    /// Report the logits of every computed prompt position, as events in order. Reused positions have none. Long
+    /// prompts take more steps, since a step gives at most as many rows of logits as sequences can run at once.
     pub prompt_logits: bool,
 }
 
-/// Why an answer ended by itself.
+/// Why an answer ended on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// A stop token.
+    /// It reached a stop token or a stop string.
     Stop,
-    /// `max_tokens` were generated.
+    /// It reached `max_tokens`.
     Length,
     /// The context, or the memory for it, is full.
     Context,
@@ -90,12 +93,12 @@ impl From<Usage> for OpenAiUsage {
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// `[vocab]`, before penalties and biases; only where the request asks for them.
+    /// `[vocab]`, before penalties and biases; only if the request asks for them.
     Logits {
         sequence: SequenceId,
         logits: Vec<f32>,
     },
-    /// `[vocab]`, of a position of the prompt; only where the request asks for them.
+    /// `[vocab]`, for a position of the prompt; only if the request asks for them.
     PromptLogits {
         sequence: SequenceId,
         position: usize,
@@ -109,12 +112,12 @@ pub enum Event {
         sequence: SequenceId,
         reason: FinishReason,
         usage: Usage,
-        /// Where the prompt came from, and why not all of it from the cache; empty if it was never admitted.
+        /// Where the prompt's KV came from, and why not all of it from the cache; empty if it was never admitted.
         cache: Report,
     },
 }
 
-/// Breakpoints that one request can ask for.
+/// Most breakpoints of one request.
 pub const MAX_BREAKPOINTS: usize = 4;
 
 impl Request {
@@ -123,7 +126,7 @@ impl Request {
         if self.tokens.is_empty() {
             return fail("is empty; give at least one token".into());
         }
-        // A prompt that is only computed leaves no room for an answer.
+        // A prompt that is only computed needs no room for an answer.
         if self.tokens.len() + self.max_tokens.min(1) > context {
             let length = self.tokens.len();
             let longer = if context < most { format!(" or raise --context, up to {most}") } else { String::new() };

@@ -1,12 +1,12 @@
-//! KV from the tiers: what a request finds there is loaded before its prompt is computed, while others go on.
+//! Restores KV from the tiers: what a request finds there is loaded before its prompt is computed, while others go on.
 //!
-//! Restoring is a phase of a sequence, polled between steps. The tiers are asked which blocks of the prompt they have that
-//! pages do not; those whose loading is expected to beat computing are fetched and verified ahead, and written to pages and
-//! published as they come, until one fails or the deadline passes: it bounds all the waiting for stores that a request
-//! does. Whatever goes wrong is a miss. A step waits for a store only where no sequence has anything to compute, and then
-//! for a moment.
+//! Restoring is a phase of a sequence, polled between steps. The tiers are asked which blocks of the prompt they have
+//! that pages lack. Blocks that are expected to load faster than they compute are fetched and verified ahead. As they
+//! arrive, they are written to pages and published, until one fails or the deadline passes. The deadline bounds all
+//! waiting for stores of one request. Any failure is a miss. A step waits for a store only if no sequence has anything
+//! to compute, and then briefly.
 //!
-//! Costs: a request, two round trips to each tier, one for every group of blocks, and their bytes.
+//! Cost of a request: two round trips to each tier, one for every group of blocks, and the blocks' bytes.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -32,9 +32,9 @@ use crate::{
     store::{self, Ahead, BoxFuture, Deadline, GROUP, Loaded, Missing, Wanted},
 };
 
-/// Bytes of KV that a step takes in while others compute.
+/// Most bytes of KV that a step accepts while others compute.
 const STEP_BYTES: usize = 4 << 20;
-/// The longest that a step waits for stores where nothing else is to be done.
+/// The longest that a step waits for stores if there is nothing else to do.
 const MOMENT: Duration = Duration::from_millis(50);
 
 /// A sequence that waits for stores.
@@ -53,37 +53,37 @@ struct Loading {
     admission: Admission,
     beginning: Beginning,
     choices: Vec<Choice>,
-    /// Why not all came that was found, and up to which token.
+    /// Why not everything found was loaded, and up to which token that reason applies.
     failure: Option<(Reason, usize)>,
     past: Past,
-    /// A marked block has been left out for one that may be without the mark.
+    /// Whether a marked block was skipped in favour of one that may be unmarked.
     unmarked: bool,
-    /// Those that nobody waits for yet, in order.
+    /// Blocks that are not being awaited yet, in order.
     found: VecDeque<Found>,
     next: BoxFuture<'static, Option<Next>>,
-    /// Bytes and milliseconds, by tier.
+    /// Bytes and milliseconds of loading, by tier.
     loads: Vec<(f64, f64)>,
-    /// Others computed meanwhile, so that those milliseconds say little.
+    /// Whether others computed meanwhile, which makes these times meaningless.
     beside: bool,
 }
 
-/// A block that was waited for, and those behind it.
+/// An awaited block, and the reader of those after it.
 struct Next {
     found: Found,
     block: Result<Loaded<Page>, Missing>,
     ahead: Ahead<Page>,
 }
 
-/// What became of a block that came.
+/// The outcome of a block that arrived.
 enum Placed {
     /// A page holds it.
     Whole,
-    /// Decode kernels wrote it, and it is not to be reused.
+    /// Decode kernels wrote it, so it must not be reused.
     Marked,
     Nothing,
 }
 
-/// What a sequence has been waiting for.
+/// The result that a sequence was waiting for.
 enum Arrival {
     Search(Search),
     Block(Option<Box<Next>>),
@@ -120,7 +120,7 @@ async fn next(mut ahead: Ahead<Page>, found: Found) -> Option<Next> {
 }
 
 impl Reuse {
-    /// Asks the tiers for what pages do not have of a prompt; none where there is nothing to ask.
+    /// Asks the tiers for the part of a prompt that pages lack; `None` if there is nothing to ask.
     pub(crate) fn restore(&self, beginning: &Beginning, prompt: usize) -> Option<Restoring> {
         let persistence = self.persistence.as_ref().filter(|_| beginning.options.max != Some(0))?;
         let Beginning { namespace, tokens, options, .. } = beginning;
@@ -136,7 +136,7 @@ impl Reuse {
 }
 
 impl Engine {
-    /// Takes in what stores have given since the last step.
+    /// Accepts what stores have delivered since the last step.
     pub(super) async fn restore(&mut self, events: &mut Vec<Event>) -> Result<()> {
         let taken = self.take_arrivals(events).await;
         self.runner.place_pages()?;
@@ -172,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// What has come, by sequence. Waits, for a moment, where there is nothing else to do.
+    /// What has arrived, by sequence. Waits briefly if there is nothing else to do.
     async fn arrivals(&mut self, alone: bool, until: Deadline) -> Vec<(SequenceId, Arrival)> {
         let restoring = self.running.iter_mut().filter_map(|sequence| match &mut sequence.phase {
             Phase::Restoring(restoring) => Some((sequence.id, restoring)),
@@ -193,8 +193,9 @@ impl Engine {
         until.bound(polled).await.unwrap_or_default()
     }
 
-    /// Gives a running sequence the pages that have the beginning of its prompt, and has the tiers fetch what they have
-    /// behind that. Where there is no room it waits again, or ends if nobody else will make any.
+    /// Gives a running sequence the pages that hold the beginning of its prompt, and starts to fetch the following
+    /// blocks from the tiers. If there is no room, the sequence waits again, or ends if no other sequence will free
+    /// any.
     pub(super) async fn begin(
         &mut self,
         id: SequenceId,
@@ -207,14 +208,14 @@ impl Engine {
         self.make_room(beginning.tokens.len().div_ceil(PAGE)).await?;
         let Search { mut found, late, past } = search;
         let known = self.reuse.cache.lookup(&beginning.namespace, &beginning.tokens, &beginning.options);
-        // Meanwhile pages may have come to hold more, or less.
+        // Meanwhile pages may hold more or less.
         found.retain(|found| found.block >= known / PAGE);
         if found.front().is_some_and(|found| found.block != known / PAGE) {
             found.clear();
         }
         let all = found.back().map(Found::end);
         let choices = self.reuse.choose(&mut found, beginning.options.exact);
-        // What was not found in time may be there; what is not worth loading is.
+        // What was not found in time may exist; what is not worth loading does exist.
         let declined = all.filter(|end| found.back().is_none_or(|last| last.end() < *end));
         let failure = match late {
             true => Some((Reason::Deadline, usize::MAX)),
@@ -251,7 +252,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The pages that a sequence begins with; none where there is no room for it.
+    /// The pages that a sequence begins with; `None` if there is no room.
     fn admission(&mut self, beginning: &Beginning) -> Result<Option<Admission>> {
         let cache = &mut self.reuse.cache;
         let Ok(admission) = cache.admit(&beginning.namespace, &beginning.tokens, &beginning.options) else {
@@ -266,7 +267,7 @@ impl Engine {
         Ok(Some(admission))
     }
 
-    /// Puts a block that was loaded into a page, and goes on to the next; or ends the loading.
+    /// Puts a loaded block into a page and continues with the next, or ends the loading.
     fn take_block(
         &mut self,
         at: usize,
@@ -308,7 +309,7 @@ impl Engine {
             Err(missing) => {
                 let failure = match missing {
                     Missing::Late { ms } => {
-                        // It takes that long at least.
+                        // Loading takes at least that long.
                         spent(stored.tier, ms);
                         Some((Reason::Deadline, end_of_all))
                     }
@@ -330,7 +331,7 @@ impl Engine {
             persistence.mark(key.0);
         }
         if options.exact && !computed_exactly {
-            // What follows was computed from it.
+            // The following blocks were computed from it.
             persistence.renew(&loading.found);
             loading.failure.get_or_insert((Reason::DecodeWritten, end_of_all));
             return Ok(Placed::Marked);
@@ -338,7 +339,7 @@ impl Engine {
         if let Some(hidden) = last_hidden {
             self.reuse.breakpoints.insert(key, hidden, computed_exactly);
         }
-        // The last token is computed, for its logits, unless its hidden state is known or its logits are not needed.
+        // The last token is computed for its logits, unless its hidden state is known or its logits are not needed.
         let needs_logits = end == tokens.len() && options.max.is_none();
         let ends_there = needs_logits && stored.tokens == stored.size;
         let hidden = self.reuse.breakpoints.get(&key, options.exact).filter(|_| ends_there);
@@ -346,7 +347,7 @@ impl Engine {
         let Beginning { tokens, hidden, .. } = &loading.beginning;
         let end = end - usize::from(needs_logits && hidden.is_none());
         let Admission { table, report, cached_tokens, .. } = &mut loading.admission;
-        // A state is there behind the last token of a block only.
+        // A block has a state only after its last token.
         if has_state && end < number * PAGE + stored.size {
             return Ok(Placed::Nothing);
         }
@@ -367,8 +368,8 @@ impl Engine {
         Ok(Placed::Whole)
     }
 
-    /// Another block in the place of a marked one that may be without the mark: a prompt ended there, and decoding went on
-    /// from it.
+    /// Looks for an unmarked block in place of a marked one. There may be one if a prompt ended there and decoding
+    /// continued it.
     fn unmarked(
         &self,
         loading: &mut Loading,
@@ -396,19 +397,19 @@ impl Engine {
         }))
     }
 
-    /// Goes on to compute what was not loaded.
+    /// Continues with computing what was not loaded.
     fn end_loading(&mut self, at: usize, loading: Loading) -> Result<()> {
         let Loading { mut admission, mut beginning, choices, failure, past, loads, beside, .. } = loading;
         if let Some(Persistence { rates, .. }) = self.reuse.persistence.as_mut().filter(|_| !beside) {
-            // Of all that was loaded at once, since blocks come in groups.
+            // One measurement for all loaded blocks, since blocks come in groups.
             for (rate, (bytes, ms)) in rates.iter_mut().zip(loads).filter(|(_, load)| load.0 > 0.0) {
                 rate.measure(bytes, ms);
             }
         }
         let is_seen = self.reuse.cache.is_seen(&admission.table);
         if admission.cached_tokens == admission.report.sources.gpu || !is_seen {
-            // What pages have of the block that could not be loaded is better than nothing; what ends before the end that it was loaded
-            // for lacks what the next token sees.
+            // The part of the missing block that pages have is better than nothing. A prefix that ends earlier than
+            // planned lacks tokens that the next token sees.
             self.reuse.cache.withdraw(admission);
             beginning.options.whole_pages = false;
             let Some(whole) = self.admission(&beginning)? else {
@@ -423,7 +424,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets a sequence compute what its pages do not hold.
+    /// Starts computing what the pages of a sequence lack.
     fn start(&mut self, at: usize, admission: Admission, hidden: Option<Vec<f32>>) {
         let sequence = &mut self.running[at];
         let prompt = sequence.request.tokens.len();
@@ -441,7 +442,7 @@ impl Engine {
     }
 }
 
-/// Completes the report: why not all was loaded that was found, and what is known of that which was not.
+/// Completes the report: why not everything found was loaded, and what is known of the rest.
 fn account(admission: &mut Admission, failure: Option<(Reason, usize)>, past: &Past, choices: Vec<Choice>) {
     let report = &mut admission.report;
     if let Some((reason, end)) = failure {

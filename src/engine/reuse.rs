@@ -1,6 +1,6 @@
-//! What reuses: the index of pages, the hidden states of prompts' ends, the tiers, and under which names.
+//! Reuse of KV: the index of pages, the hidden states at prompts' ends, the tiers, and the namespaces.
 //!
-//! It decides what of a prompt need not be computed, and knows no device.
+//! It decides which part of a prompt need not be computed, and knows no device.
 
 use std::time::Duration;
 
@@ -32,39 +32,39 @@ pub(super) struct Reuse {
     pub(crate) breakpoints: Breakpoints,
     pub(crate) layout: PageLayout,
     pub(crate) persistence: Option<Persistence>,
-    /// What decoding wrote and might be computed anew.
+    /// Sequences that decoding wrote and that may be recomputed.
     pub(crate) decoded: Ill,
-    /// Tokens a millisecond.
+    /// Rate of prefill, in tokens a millisecond.
     pub(crate) prefill: Rate,
     /// Elements of a hidden state.
     pub(crate) hidden: usize,
     quantize: Option<Format>,
     class: Numerics,
     fields: Fields,
-    /// Of requests without a salt.
+    /// The namespace of requests without a salt.
     namespace: Namespace,
-    /// From which the cache's time is counted.
+    /// The origin of the cache's clock.
     began: Instant,
 }
 
-/// What outlives a device: the tiers with all that they hold, whose KV that is, and the rates measured.
+/// What outlives a device: the tiers, the fields that identify the KV, and the measured rates.
 pub(super) struct Kept {
     persistence: Option<Persistence>,
     fields: Fields,
     prefill: Rate,
 }
 
-/// What of a sequence is looked up: the tokens, and how much of them may be reused.
+/// The part of a sequence that is looked up: the tokens, and how many of them may be reused.
 pub(super) struct Beginning {
     pub(crate) namespace: Namespace,
     pub(crate) tokens: Vec<u32>,
     pub(crate) options: AdmitOptions,
-    /// Behind the whole prompt, where that is known.
+    /// The hidden state after the whole prompt, if it is known.
     pub(crate) hidden: Option<Vec<f32>>,
 }
 
 impl Reuse {
-    /// `runner.name`: what the model is called until the digest of its weights is known.
+    /// `runner.name` identifies the model until the digest of its weights is known.
     pub(crate) fn new(runner: &Runner, options: &EngineOptions) -> Self {
         let (config, class, layout) = (&runner.config, runner.caps().numerics(), PageLayout::new(&runner.config));
         let cache = Cache::new(kv::Config {
@@ -106,7 +106,7 @@ impl Reuse {
     }
 
     pub(crate) fn adopt(&mut self, Kept { persistence, fields, prefill }: Kept) {
-        // The device may be another one, that computes in another class and at another rate.
+        // The new device may have another class of numerics and another rate.
         let numerics = self.fields.numerics.clone();
         let prefill = if fields.numerics == numerics { prefill } else { Rate::default() };
         let fields = Fields { numerics, ..fields };
@@ -126,13 +126,13 @@ impl Reuse {
         KvIdentity::of(self.fields.clone(), self.layout.clone(), config)
     }
 
-    /// Moves the cache's clock to now.
+    /// Advances the cache's clock to now.
     pub(crate) fn tick(&mut self) {
         self.cache.advance(self.began.elapsed().as_millis() as u64);
     }
 
-    /// A new sequence begins with its prompt, whose last token is computed for its logits unless its hidden state is known.
-    /// One that was at work before goes on behind all that it had computed.
+    /// A new sequence begins with its prompt. The last token is computed for its logits, unless its hidden state is
+    /// known. A sequence that ran before continues after everything that it had computed.
     pub(crate) fn beginning(&mut self, sequence: &Sequence) -> Beginning {
         let request = &sequence.request;
         let namespace = self.namespace(&request.cache_salt);
@@ -150,7 +150,7 @@ impl Reuse {
         Beginning { namespace, tokens, options, hidden }
     }
 
-    /// Names what `tokens` rows wrote, here and to the tiers.
+    /// Publishes what the rows of `tokens` wrote, in the cache and to the tiers.
     pub(crate) fn publish(&mut self, table: &mut BlockTable, tokens: &[u32], producer: kv::Producer, no_cache: bool) {
         let before = table.written();
         self.cache.publish(table, tokens, producer);
@@ -159,7 +159,7 @@ impl Reuse {
         }
     }
 
-    /// Queues what `table` holds beyond its first `before` tokens, in whole blocks, to be saved.
+    /// Queues the whole blocks of `table` after its first `before` tokens to be saved.
     fn queue_blocks(&mut self, table: &BlockTable, before: usize) {
         let Some(persistence) = &mut self.persistence else { return };
         for block in before / PAGE..table.keys().len() {
@@ -167,8 +167,7 @@ impl Reuse {
         }
     }
 
-    /// Takes note of how far a sequence came: the block in which it ends is queued, so that what goes on from there finds it
-    /// to the token.
+    /// Records the end of a sequence. Its last, partial block is queued, so that continuations find it to the token.
     pub(crate) fn end(&mut self, table: &BlockTable, request: &Request) {
         if table.exact() < table.written() {
             let (tokens, prompt) = (table.tokens().to_vec(), request.tokens.len().min(table.written()));
@@ -183,8 +182,8 @@ impl Reuse {
         }
     }
 
-    /// Keeps the last hidden state of the first `end` tokens of `table`, here and, with their last block, in the tiers. Where pages
-    /// have a state, only behind the last written token.
+    /// Keeps the last hidden state of the first `end` tokens of `table`, here and, with their last block, in the tiers.
+    /// If pages have a state, only the one after the last written token is kept.
     pub(crate) fn keep_breakpoint(&mut self, table: &BlockTable, end: usize, hidden: Vec<f32>) {
         if self.has_state() && end < table.written() {
             return;
@@ -200,12 +199,12 @@ impl Reuse {
         persistence.push(Block { hidden: Some(hidden), ..block });
     }
 
-    /// Whether what is reused has to end where a state is kept.
+    /// Whether reuse must end where a state is stored.
     pub(crate) fn has_state(&self) -> bool {
         self.layout.state() > 0
     }
 
-    /// How long a request may wait for stores from now on.
+    /// The deadline until which a request may wait for stores.
     pub(crate) fn deadline(&self) -> Deadline {
         self.persistence.as_ref().map_or(Deadline::NEVER, Persistence::deadline)
     }

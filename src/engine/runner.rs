@@ -1,8 +1,8 @@
-//! What runs steps: the device, the model on it, the memory they work in, and the pages of the KV cache.
+//! Runs steps: the device, the model on it, their working memory, and the pages of the KV cache.
 //!
-//! It knows rows and pages, and neither requests nor what may be reused. A step is one host write and one submit; what it
-//! draws comes back in the same submit. A step that draws nothing is not waited for, but at most [`IN_FLIGHT`] run at a
-//! time, so that who stops waits for no more than those.
+//! It knows rows and pages, but neither requests nor reuse. A step is one host write and one submit, in which its
+//! tokens are read back too. A step that draws nothing is not awaited, but at most [`IN_FLIGHT`] run at a time, so that
+//! a request to stop waits for no more than these.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -31,17 +31,17 @@ use crate::{
     weights::Checkpoint,
 };
 
-/// Steps that run on the GPU at once: one, and the next, so that it never waits for the host.
+/// Steps in flight on the GPU: the current one and the next, so that the GPU never waits for the host.
 const IN_FLIGHT: usize = 2;
 
-/// How long a device works before its times are taken: a GPU raises its clocks only once it has something to do.
+/// How long a device works before it is timed: a GPU raises its clocks only under load.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 pub(super) struct Runner {
     /// The file or directory that the model was loaded from.
     pub(crate) name: String,
     pub(crate) gpu: Gpu,
-    /// Of kernels that are not used.
+    /// Notes on kernels that are not used.
     pub(crate) notes: Vec<String>,
     pub(crate) config: Config,
     /// Longest context of a sequence, in tokens.
@@ -52,37 +52,37 @@ pub(super) struct Runner {
     model: Network,
     memory: Activations,
     step_buffer: Buffer,
-    /// Taken in turn: what one step draws is on its way back when the next is launched.
+    /// Used in turn: the readback of one step is in progress when the next is launched.
     stagings: [Staging; IN_FLIGHT],
     flying: VecDeque<Flight>,
-    /// When the GPU was last seen to have done a step.
+    /// When the GPU was last known to have finished a step.
     landed: Instant,
     stats: Stats,
 }
 
-/// A step on its way.
+/// A step in flight.
 struct Flight {
     fence: Fence,
     launched: Instant,
-    /// Prompt tokens, where it has nothing else.
+    /// Prompt tokens, if the step has nothing else.
     prompt: usize,
 }
 
-/// A step on its way, to be [finished](Runner::finish).
+/// A step in flight, to be [finished](Runner::finish).
 pub(super) struct Started {
     launched: Instant,
-    /// Prompt tokens, where it has nothing else.
+    /// Prompt tokens, if the step has nothing else.
     prompt: usize,
-    /// What it draws, if it draws.
+    /// The readback of its tokens, if it draws any.
     reading: Option<Reading>,
 }
 
-/// What a step gave.
+/// The results of a step.
 #[derive(Default)]
 pub(super) struct Ran {
-    /// By row of logits, in the order of the groups.
+    /// Drawn tokens by row of logits, in the order of the groups.
     pub(crate) drawn: Vec<u32>,
-    /// The hidden states that were to be kept, in the order of the groups.
+    /// The hidden states to keep, in the order of the groups.
     pub(crate) hidden: VecDeque<Vec<f32>>,
 }
 
@@ -170,8 +170,8 @@ impl Runner {
         self.stats.counters()
     }
 
-    /// Sends `groups` (prompt rows before decode rows) on their way, behind what is. Waits for the GPU only where
-    /// [`IN_FLIGHT`] steps that draw nothing are.
+    /// Launches `groups` (prompt rows before decode rows) behind the steps in flight. Waits for the GPU only if
+    /// [`IN_FLIGHT`] steps that draw nothing are in flight.
     pub(crate) async fn start(&mut self, groups: &[Rows<'_>]) -> Result<Started> {
         let batch = self.lay_out(groups);
         let greedy = groups.iter().all(|group| group.logits.draw().is_none_or(|draw| draw.k <= 1));
@@ -217,7 +217,7 @@ impl Runner {
         Ok(Started { launched, prompt, reading: Some(reading) })
     }
 
-    /// Waits for a step, and for no later one, if anything is to come back of it. Steps end in the order of their starts.
+    /// Waits for a step that reads something back, and for no later one. Steps end in the order in which they started.
     pub(crate) async fn finish(&mut self, Started { launched, prompt, reading }: Started) -> Result<Ran> {
         let Some(reading) = reading else { return Ok(Ran::default()) };
         let drawn = self.gpu.finish_reading(reading).await?;
@@ -228,12 +228,12 @@ impl Runner {
         Ok(Ran { hidden: hidden.map(floats).collect(), drawn })
     }
 
-    /// Counts the step that was started last as one that did not wait for the one before.
+    /// Counts the last started step as one that was launched ahead.
     pub(crate) fn count_ahead(&mut self) {
         self.stats.ahead();
     }
 
-    /// Waits until no more than `most` steps are on their way.
+    /// Waits until at most `most` steps are in flight.
     async fn make_way(&mut self, most: usize) -> Result<()> {
         while self.flying.len() > most
             && let Some(Flight { fence, launched, prompt }) = self.flying.pop_front()
@@ -244,7 +244,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Takes the measure of a step that is done.
+    /// Measures a finished step.
     fn land(&mut self, launched: Instant, prompt: usize) {
         let now = Instant::now();
         let began = launched.max(self.landed);
@@ -260,8 +260,8 @@ impl Runner {
         Ok(words.into_iter().map(f32::from_bits).collect())
     }
 
-    /// Times `groups` `runs` times, after runs that pay for what happens once and have the device raise its clocks, and what the
-    /// device copies a second.
+    /// Times `groups` `runs` times, after warm-up runs that cover one-time costs and raise the device's clocks, and
+    /// measures the device's copy rate.
     pub(crate) async fn profile(&mut self, groups: &[Rows<'_>], runs: usize) -> Result<(Vec<Timed>, Option<f64>)> {
         let batch = self.lay_out(groups);
         self.gpu.write(self.step_buffer, 0, &batch.words);
@@ -277,10 +277,10 @@ impl Runner {
         for _ in 0..runs {
             measured.push(self.gpu.profile(&recording).await?);
         }
-        // A step begins with tokens' embeddings, which may be written again.
+        // A step begins with the embedding of tokens, which may be repeated.
         let copy_rate = match recording.dispatches().next() {
             Some(embed) => match self.gpu.copy_rate(embed).await {
-                // The times are worth having without it.
+                // The times are useful without it.
                 Err(Error::GpuMemory { .. }) => None,
                 other => other?,
             },
@@ -289,8 +289,8 @@ impl Runner {
         Ok((measured, copy_rate))
     }
 
-    /// What a step of `groups` costs the host: how many dispatches it has, and how long it takes to lay it out, record it and
-    /// encode it, the mean of `times`.
+    /// The host's cost of a step of `groups`: its number of dispatches, and the mean time of `times` runs to lay it
+    /// out, record and encode it.
     pub(crate) fn rehearse(&mut self, groups: &[Rows], times: u32) -> Result<(usize, Duration)> {
         let (mut dispatches, began) = (0, Instant::now());
         for _ in 0..times {
@@ -303,7 +303,7 @@ impl Runner {
         Ok((dispatches, began.elapsed() / times))
     }
 
-    /// Copies a page at once: the pages may grow before the next step.
+    /// Copies a page immediately, since the pages may grow before the next step.
     pub(crate) fn copy(&mut self, copy: PageCopy) -> Result<()> {
         self.place_pages()?;
         let mut recording = Recording::new();
@@ -311,12 +311,12 @@ impl Runner {
         self.gpu.submit(&recording)
     }
 
-    /// Puts the pages that have come from stores in their places.
+    /// Puts the pages that have arrived from stores in their places.
     pub(crate) fn place_pages(&mut self) -> Result<()> {
         self.kv.place(&mut self.gpu)
     }
 
-    /// Grows the pages to `pages`: false where the GPU has no memory for them.
+    /// Grows to `pages` pages. False if the GPU has no memory for them.
     pub(crate) async fn grow(&mut self, pages: usize) -> Result<bool> {
         match self.kv.grow(&mut self.gpu, pages).await {
             Ok(()) => {
@@ -352,10 +352,10 @@ impl Runner {
         self.memory.hidden.slice(row as u64 * bytes, bytes)
     }
 
-    /// Makes the bind groups of every kind of step, so that steps make none.
+    /// Creates the bind groups of every kind of step, so that steps create none.
     fn prepare(&mut self) {
         let pages = [0];
-        // A long context takes other kernels than a short one.
+        // A long context uses other kernels than a short one.
         for position in [0, self.context.saturating_sub(4)] {
             for tokens in [&[0][..], &[0; 4]] {
                 for class in [Class::Prompt, Class::Decode] {

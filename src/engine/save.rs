@@ -1,11 +1,12 @@
-//! KV on its way to the tiers: blocks queue when they are written, are read back from their pages while steps run, and the
-//! stores write them when they like.
+//! Saves KV to the tiers: blocks are queued when they are written, read back from their pages while steps run, and
+//! written by the stores at their own pace.
 //!
-//! Every step gives saving a small share of its time, so that blocks are kept under load too, before their pages go to
-//! others: it sends for as many pages as the steps since have left time for, and one of the next ones, when the GPU has given them,
-//! has threads encode them and hands them on. No step waits for a store, nor for the GPU to give pages.
+//! Every step gives a small share of its time to saving, so that blocks are saved under load too, before their pages
+//! are reused. A step starts to read back as many pages as recent steps have left time for. When they have arrived, a
+//! later step has threads encode them and hands them to the stores. No step waits for a store or for the readback of
+//! pages.
 //!
-//! Cost: a saved block, one copy to the host and one SHA-256, that on a thread where there are any.
+//! Cost of a saved block: one copy to the host and one SHA-256, on a thread if there are any.
 
 use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
@@ -31,38 +32,38 @@ use crate::{
     store::{self, Blob, BoxFuture, Deadline, Element, GROUP, Producer, Tiers, Written},
 };
 
-/// Blocks that may wait to be saved; what comes when they do is not.
+/// Most blocks that wait to be saved. Further ones are not saved.
 const MOST_WAITING: usize = 8192;
-/// Blocks that are known to be marked in a store; beyond that all are forgotten, and a mark stays where it is.
+/// Most blocks that are known to be marked in a store. Beyond that all are forgotten, and their marks stay.
 const MOST_MARKED: usize = 65536;
-/// Sequences that may end before the tiers are told.
+/// Most ended sequences that the tiers were not told of.
 const MOST_ENDED: usize = 64;
-/// The longest that saving waits for a store, where nothing else is to be done.
+/// The longest that saving waits for a store if there is nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The part of a step's time that saving may take.
+/// The share of a step's time that saving may take.
 const SHARE: f64 = 0.03;
 
-/// The tiers and what is known of their speed.
+/// The tiers and their measured speed.
 pub(super) struct Persistence {
     pub(crate) tiers: Rc<Tiers>,
-    /// Bytes a millisecond, by tier.
+    /// Loading rates in bytes a millisecond, by tier.
     pub(crate) rates: Vec<Rate>,
-    /// The blocks of sequences that ended, of which the tiers were not told yet that they were used.
+    /// The blocks of ended sequences whose use was not reported to the tiers yet.
     used: Vec<Vec<store::Key>>,
-    /// The longest that one request may wait for stores.
+    /// The longest that one request waits for stores.
     deadline: Duration,
     waiting: VecDeque<Block>,
     saving: Saving,
-    /// Blocks that were given to the stores, or could not be, and are to be noted in their manifests.
+    /// Blocks that were given to the stores or could not be, and must be recorded in manifests.
     unrecorded: Vec<(store::Key, Written)>,
-    /// Blocks that tiers have and that are replaced by what prefill kernels write: decode kernels wrote them, or what they
-    /// were computed from, or they lie behind damage.
+    /// Blocks in tiers that prefill kernels should replace: decode kernels wrote them or their ancestors, or they
+    /// follow a damaged block.
     marked: HashSet<store::Key>,
-    /// Where rates outlive the process.
+    /// The file in which rates outlive the process.
     pub(crate) remembered: Option<Remembered>,
-    /// Pages a millisecond of steps.
+    /// The rate of saving, in pages a millisecond of steps.
     pace: Rate,
-    /// Milliseconds that steps have left for saving, and that saving has taken of them since the last pages were saved.
+    /// Milliseconds that steps have left for saving, and how many saving has taken since the last pages were saved.
     left_ms: f64,
     taken_ms: f64,
 }
@@ -73,26 +74,26 @@ pub(super) struct Block {
     pub(crate) namespace: Namespace,
     pub(crate) parent: Key,
     pub(crate) key: Key,
-    /// The key behind which its group begins (see [`store::Manifest`]), and all tokens from there to its end.
+    /// The key at which its group begins (see [`store::Manifest`]), and all tokens from there to its end.
     pub(crate) root: Key,
     pub(crate) path: Vec<u32>,
     pub(crate) hidden: Option<Vec<f32>>,
 }
 
-/// What is on its way to the tiers.
+/// What is being saved.
 enum Saving {
     Nothing,
-    /// Pages are being read, each with whether prefill kernels wrote all of it.
+    /// Pages are being read back, each with whether prefill kernels wrote all of it.
     Pages {
         reading: Reading,
         blocks: Vec<(Block, bool)>,
     },
-    /// Stores are being given so many blobs.
+    /// So many blobs are being handed to the stores.
     Blobs(BoxFuture<'static, ()>, usize),
 }
 
 impl Block {
-    /// Block `number` of `tokens`, of whose whole blocks these are the keys; it ends where the tokens or its page do.
+    /// Block `number` of `tokens`, whose whole blocks have these `keys`. It ends where the tokens or its page end.
     pub(crate) fn new(namespace: &Namespace, keys: &[Key], tokens: &[u32], number: usize) -> Self {
         let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
         let group = number - number % GROUP;
@@ -102,17 +103,17 @@ impl Block {
         Self { namespace: namespace.clone(), parent, key, root: before(group), path, hidden: None }
     }
 
-    /// Its own: 1 to [`PAGE`].
+    /// Its own tokens, 1 to [`PAGE`].
     pub(crate) fn tokens(&self) -> &[u32] {
         self.path.chunks(PAGE).next_back().unwrap_or_default()
     }
 
-    /// As manifests note it.
+    /// Its entry for a manifest.
     pub(crate) fn written(self, producer: Producer) -> (store::Key, Written) {
         (self.root.0, Written { key: self.key.0, path: self.path, producer })
     }
 
-    /// With what its page holds, as tiers and packs keep it.
+    /// The blob of the block with its page's content, for tiers and packs.
     pub(crate) fn blob(&self, layout: &PageLayout, producer: Producer, page: &[u32]) -> Blob {
         let fields = self.namespace.fields().entries();
         let Parts { kv, state } = layout.to_blob(page, self.tokens().len());
@@ -159,7 +160,7 @@ impl Persistence {
         !self.waiting.is_empty() || self.has_news() || !matches!(self.saving, Saving::Nothing)
     }
 
-    /// Whether stores are to be told more than what waits.
+    /// Whether there is news for the stores besides waiting blocks.
     fn has_news(&self) -> bool {
         !self.used.is_empty() || !self.unrecorded.is_empty()
     }
@@ -171,7 +172,7 @@ impl Persistence {
         }
     }
 
-    /// A block that cannot be saved: it is counted, and known to have been there.
+    /// Gives up a block that cannot be saved. It is counted, and recorded as having existed.
     fn lose(&mut self, block: Block) {
         self.tiers.drop_unsaved(1);
         if self.unrecorded.len() < MOST_WAITING {
@@ -185,7 +186,7 @@ impl Persistence {
         }
     }
 
-    /// What waits to be saved went with the pages that hold it.
+    /// Drops all waiting blocks, since their pages are gone.
     pub(crate) fn forget_pages(&mut self) {
         self.lose_all();
         if let Saving::Pages { .. } = self.saving {
@@ -198,7 +199,7 @@ impl Persistence {
         self.waiting.iter_mut().rev().find(|queued| queued.key == *key)
     }
 
-    /// A tier has this block, with the mark of decode kernels.
+    /// Notes that a tier has this block with the mark of decode kernels.
     pub(crate) fn mark(&mut self, key: store::Key) {
         if self.marked.len() >= MOST_MARKED {
             self.marked.clear();
@@ -206,18 +207,20 @@ impl Persistence {
         self.marked.insert(key);
     }
 
-    /// What tiers have of these blocks is not to be trusted with a place that prefill kernels could have.
+    /// Marks these blocks, so that blocks of prefill kernels replace them in the tiers.
     pub(crate) fn renew(&mut self, found: &VecDeque<Found>) {
         found.iter().for_each(|found| self.mark(found.key.0));
     }
 
-    /// A sequence ended: its blocks are told to be used once they are saved, so that a chain goes from its end.
+    /// Records the end of a sequence. Once its blocks are saved, they are reported as used, so that eviction takes a
+    /// chain from its end.
     pub(crate) fn end(&mut self, table: &BlockTable) {
         let partial = (!table.written().is_multiple_of(PAGE)).then(|| table.key());
         self.used.push(table.keys().iter().copied().chain(partial).map(|key| key.0).collect());
     }
 
-    /// Has the stores given blocks, and told what was used. They are noted a group at a time, or when none waits.
+    /// Hands blocks to the stores and reports used ones. Blocks are recorded in manifests a group at a time, or when
+    /// none waits.
     fn hand_on(&mut self, blocks: Vec<(Block, bool)>, words: Vec<u32>, layout: &PageLayout) {
         let tiers = self.tiers.clone();
         let used = match self.waiting.is_empty() || self.used.len() > MOST_ENDED {
@@ -250,16 +253,16 @@ impl Persistence {
         self.saving = Saving::Blobs(Box::pin(writing), count);
     }
 
-    /// How many pages this step may save, the last having taken so many milliseconds: as many as the steps since pages were sent for
-    /// have left time for, one where it is not known how long that takes.
+    /// How many pages this step may save, given the duration of the last step: as many as steps have left time for
+    /// since the last readback started, or one if the cost is not known yet.
     fn share(&mut self, step_ms: f64, most: usize) -> usize {
         let Some(ms) = self.pace.ms(1.0) else { return 1 };
         self.left_ms = (self.left_ms + step_ms * SHARE).min(ms * most as f64);
-        // Debts are paid first.
+        // Overdrawn time is paid back first.
         (self.left_ms / ms).max(0.0) as usize
     }
 
-    /// The stores have taken what they were given: how long steps took for that is known.
+    /// The stores have accepted the blobs, so the cost for steps is known.
     fn taken(&mut self) {
         if let Saving::Blobs(_, blobs) = self.saving
             && blobs > 0
@@ -272,12 +275,13 @@ impl Persistence {
 }
 
 impl Engine {
-    /// Whether anything waits to be saved; an idle [`step`](Self::step) saves a little of it.
+    /// Whether anything waits to be saved. An idle [`step`](Self::step) saves some of it.
     pub fn has_unsaved(&self) -> bool {
         self.reuse.persistence.as_ref().is_some_and(Persistence::has_work)
     }
 
-    /// Saves a little of what waits, for when nothing runs and something may come: whether more waits.
+    /// Saves some of the waiting blocks, and returns whether more wait. Call it when nothing runs and a request may
+    /// come.
     ///
     /// # Errors
     /// As [`Engine::persist`].
@@ -288,10 +292,10 @@ impl Engine {
         Ok(self.has_unsaved())
     }
 
-    /// Saves all that waits in every tier. For when nothing runs.
+    /// Saves all waiting blocks in every tier. Call it when nothing runs.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the pages cannot be read back; never for a store's sake.
+    /// [`Error::Gpu`] if the pages cannot be read back. A store's fault is never an error here.
     pub async fn persist(&mut self) -> Result<()> {
         while self.persist_some().await? {}
         if let Some(persistence) = &self.reuse.persistence {
@@ -301,7 +305,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives saving its share of a step, which waits for no store, and for no page that the GPU has not given yet.
+    /// Gives saving its share of a step. It waits neither for a store nor for pages that have not arrived yet.
     pub(super) async fn save_share(&mut self) -> Result<()> {
         let began = Instant::now();
         if let Some(Persistence { saving: Saving::Pages { reading, .. }, .. }) = &self.reuse.persistence
@@ -326,7 +330,7 @@ impl Engine {
         self.send_for_pages(share).await
     }
 
-    /// Sends for the pages of up to `most` of the blocks that wait and are still there, the oldest first.
+    /// Starts to read back the pages of up to `most` waiting blocks that are still there, the oldest first.
     async fn send_for_pages(&mut self, most: usize) -> Result<()> {
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
         if most == 0 || !matches!(persistence.saving, Saving::Nothing) {
@@ -353,7 +357,7 @@ impl Engine {
         }
         match self.runner.kv.start_reading(&mut self.runner.gpu, &pages).await {
             Ok(reading) => persistence.saving = Saving::Pages { reading, blocks },
-            // Without memory to read pages through nothing can be saved; answering goes on.
+            // Without memory for readbacks nothing can be saved, but answering goes on.
             Err(Error::GpuMemory { .. }) => {
                 blocks.into_iter().for_each(|(block, _)| persistence.lose(block));
                 persistence.lose_all();
@@ -363,7 +367,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Encodes the pages that were sent for, and has the stores given them.
+    /// Encodes the pages that were read back, and hands them to the stores.
     pub(super) async fn hand_pages_on(&mut self) -> Result<()> {
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
         let (reading, blocks) = match std::mem::replace(&mut persistence.saving, Saving::Nothing) {
@@ -378,7 +382,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits until the stores have taken what they are being given, or for as long as anybody waits for a store.
+    /// Waits until the stores have accepted the blobs, but no longer than [`PATIENCE`].
     async fn written(&mut self) {
         if let Some(persistence) = &mut self.reuse.persistence
             && let Saving::Blobs(writing, blobs) = &mut persistence.saving
@@ -390,10 +394,10 @@ impl Engine {
         }
     }
 
-    /// Forgets every prefix: in pages, and in all tiers.
+    /// Forgets every prefix, in pages and in all tiers.
     ///
     /// # Errors
-    /// [`Error::Store`] of the first store that did not, after all were asked.
+    /// [`Error::Store`] of the first store that failed, after all were asked.
     pub async fn clear_all(&mut self) -> Result<()> {
         self.clear_cache();
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };

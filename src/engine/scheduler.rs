@@ -1,17 +1,17 @@
-//! Which tokens of which sequences the next step computes. Pure: it sees counts and gives counts.
+//! Decides which tokens of which sequences the next step computes. It is pure: counts in, counts out.
 //!
-//! Every decoding sequence gets its one row, so that no answer stalls; what is left of the chunk goes to prompts, first
-//! come first served. A prompt whose every row is to give logits gets as many as there is room for, and one at least.
+//! Every decoding sequence gets its one row, so that no answer stalls. The rest of the chunk goes to prompts, first
+//! come first served. A prompt that needs logits of every row gets as many rows as fit, and at least one.
 
 use super::request::SequenceId;
 
-/// What a sequence could do in the next step.
+/// The work that a sequence could do in the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    /// Prompt tokens still to be computed; none where the end of the prompt is known and only its logits are not.
+    /// Prompt tokens still to be computed; 0 if the whole prompt is known and only its logits are missing.
     Prompt {
         left: usize,
-        /// Each of them gives logits.
+        /// Whether each of them gives logits.
         logits: bool,
     },
     Decode,
@@ -20,7 +20,7 @@ pub enum Ready {
 /// Rows of one sequence in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
-    /// The next so many prompt tokens; `last`: the prompt ends with them.
+    /// The next `count` prompt tokens. `last`: the prompt ends with them.
     Prompt {
         count: usize,
         last: bool,
@@ -28,7 +28,8 @@ pub enum Rows {
     Decode,
 }
 
-/// By sequence, in order: its rows, or `None` where it waits. `logits`: rows of logits of a step, at least one a sequence.
+/// The rows of each sequence, in order; `None` if it waits. `logits`: rows of logits in a step, at least one a
+/// sequence.
 pub fn plan(ready: &[Ready], chunk: usize, logits: usize) -> Vec<Option<Rows>> {
     let (mut budget, mut spare) = (chunk, logits - ready.len());
     let rows = ready.iter().map(|ready| match *ready {
@@ -46,8 +47,8 @@ pub fn plan(ready: &[Ready], chunk: usize, logits: usize) -> Vec<Option<Rows>> {
     rows.collect()
 }
 
-/// Of the sequences that hold pages where none can go on for want of more, the one that gives its own up: the youngest, so
-/// that the oldest always comes to its end.
+/// If no sequence can continue for lack of pages, the one that gives up its pages: the youngest, so that the oldest
+/// always finishes.
 pub fn yields(holding: &[SequenceId]) -> Option<SequenceId> {
     holding.iter().copied().max()
 }

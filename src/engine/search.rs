@@ -1,8 +1,8 @@
-//! Which blocks of a prompt tiers have: whole ones, and the one that the prompt parts from inside; and what became of those
-//! that they do not have any more.
+//! Finds the blocks of a prompt in the tiers: whole ones, the one that the prompt diverges from midway, and what became
+//! of blocks that are gone.
 //!
-//! Cost: one round trip to each tier where a prompt is found whole; else one more for manifests, and one to ask which of the
-//! blocks that may go on as the prompt does are there.
+//! Cost: one round trip to each tier if the whole prompt is found. Otherwise one more for manifests, and one to ask
+//! which candidate continuations are present.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -15,59 +15,59 @@ use crate::{
     store::{Deadline, GROUP, Manifest, Noted, Producer, Tiers},
 };
 
-/// Blocks that go on as the prompt does which are asked for: those that share most.
+/// Most candidate continuations that are asked for: those that share most with the prompt.
 const MOST_ASKED: usize = 16;
 
-/// What tiers have of a prompt.
+/// The blocks of a prompt in the tiers.
 #[derive(Default)]
 pub(super) struct Search {
-    /// Without a gap.
+    /// The blocks, without a gap.
     pub(crate) found: VecDeque<Found>,
-    /// A tier did not say in time what it has.
+    /// Whether a tier did not answer in time.
     pub(crate) late: bool,
     pub(crate) past: Past,
 }
 
-/// A block that a tier has, and where in the prompt it lies.
+/// A block in a tier, and its place in the prompt.
 #[derive(Clone)]
 pub(super) struct Found {
     pub(crate) block: usize,
     pub(crate) key: Key,
-    /// Its own, of which the prompt has the first [`Stored::tokens`].
+    /// Its tokens, of which the prompt shares the first [`Stored::tokens`].
     pub(crate) tokens: Vec<u32>,
     pub(crate) stored: Stored,
-    /// Layers with a window are left out: the token behind the last block that is found does not see it.
+    /// Whether layers with a window are skipped: the token after the last found block does not see this one.
     pub(crate) start: bool,
 }
 
 impl Found {
-    /// Behind the last token of the prompt that it has.
+    /// The end of the part of the prompt that it covers.
     pub(crate) fn end(&self) -> usize {
         self.block * PAGE + self.stored.tokens
     }
 }
 
-/// What is known of tokens that no tier has.
+/// What is known of tokens that are in no tier.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Past {
-    /// Why the first of them is not there, and up to which token of the prompt they were known once: those behind it serve
-    /// nobody without it.
+    /// Why the first of them is missing, and up to which token of the prompt they were once known. Blocks after a
+    /// missing one cannot be used.
     pub(crate) reason: Option<(Reason, usize)>,
-    /// The first token for which others are known.
+    /// The first token at which other tokens are known.
     pub(crate) parted: Option<usize>,
 }
 
-/// Which blocks are of use.
+/// Which blocks are useful.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Useful {
-    /// Only what prefill kernels wrote.
+    /// Only blocks that prefill kernels wrote.
     pub(crate) exact: bool,
-    /// Only those of which the prompt has all tokens.
+    /// Only blocks whose tokens are all in the prompt.
     pub(crate) whole: bool,
 }
 
-/// The blocks of `tokens` behind the first `known` tokens that tiers have. Of the last the prompt may have a part, where that is
-/// of use.
+/// The blocks of `tokens` after the first `known` tokens that tiers have. The prompt may share only a part of the last
+/// one, if that is useful.
 pub(super) async fn search(
     tiers: Rc<Tiers>,
     namespace: Namespace,
@@ -107,7 +107,7 @@ pub(super) async fn search(
     Search { found, late, past }
 }
 
-/// What manifests say of consecutive groups of a prompt's blocks.
+/// The manifests of consecutive groups of a prompt's blocks.
 pub(super) struct Groups {
     tiers: Rc<Tiers>,
     prompt: Vec<u32>,
@@ -118,7 +118,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// `roots`: the key behind which each group begins, from group `first` on.
+    /// `roots` are the keys at which the groups begin, from group `first` on.
     pub(crate) async fn read(
         tiers: Rc<Tiers>,
         prompt: Vec<u32>,
@@ -132,16 +132,16 @@ impl Groups {
         Self { tiers, prompt, useful, deadline, first, manifests }
     }
 
-    /// The blocks that were written in the place of block `block`, behind those of the prompt that are before it.
+    /// The blocks that were written at index `block`, after the prompt's blocks before it.
     fn behind(&self, block: usize) -> Vec<&Noted> {
         let group = block / GROUP;
         let manifest = group.checked_sub(self.first).and_then(|at| self.manifests.get(at));
         manifest.map_or(Vec::new(), |manifest| manifest.behind(&self.prompt[group * GROUP * PAGE..block * PAGE]))
     }
 
-    /// The block behind `parent`, in the place of block `block`, that a tier has and that shares most with the prompt, at
-    /// least so many tokens; and whether a tier did not say in time what it has. Where a manifest was lost it is one that
-    /// ends in the prompt.
+    /// The block after `parent` at index `block` that a tier has and that shares most tokens with the prompt, at least
+    /// `least`; and whether a tier did not answer in time. If the manifest is lost, only a block that ends within the
+    /// prompt can be found.
     pub(crate) async fn longest(&self, parent: &Key, block: usize, least: usize) -> (Option<Found>, bool) {
         let rest = &self.prompt[block * PAGE..];
         let known = self.behind(block);
@@ -166,7 +166,7 @@ impl Groups {
         (found, present.late)
     }
 
-    /// What is known of the prompt's tokens from block `next` on.
+    /// What is known of the prompt from block `next` on.
     fn past(&self, next: usize) -> Past {
         let mut past = Past::default();
         for (block, rest) in self.prompt.chunks(PAGE).enumerate().skip(next) {
@@ -176,7 +176,7 @@ impl Groups {
             let end = block * PAGE + shared;
             if shared > 0 {
                 let marked = self.useful.exact && nearest.clone().all(|noted| noted.producer == Producer::Decode);
-                // What goes on behind that was never of use here, whether or not it is there.
+                // A block that continues it was never useful here, present or not.
                 let partial = self.useful.whole && nearest.clone().all(|noted| noted.tokens.len() > shared);
                 let first = match nearest.clone().any(|noted| noted.kept) {
                     false => Reason::NotKept,

@@ -1,4 +1,4 @@
-//! One request under way.
+//! A request in progress.
 
 use web_time::Instant;
 
@@ -6,43 +6,43 @@ use super::request::{FinishReason, Request, SequenceId, Usage};
 use super::restore::Restoring;
 use crate::kv::{BlockTable, Left, Report};
 
-/// A request and what it has produced.
+/// A request and its results so far.
 pub(crate) struct Sequence {
     pub(crate) id: SequenceId,
     pub(crate) request: Request,
-    /// The answer so far: what the request knows of it, then what was drawn. Of a sequence that had to give its pages up,
-    /// more than its pages hold.
+    /// The answer so far: the tokens that the request lists as generated, then drawn ones. After the sequence gave up
+    /// its pages, it is longer than what the pages hold.
     pub(crate) generated: Vec<u32>,
     pub(crate) phase: Phase,
-    /// Where its prompt came from; empty until it is admitted.
+    /// Where its prompt's KV came from; empty until it is admitted.
     pub(crate) cache: Report,
-    /// The prompt's last hidden state, where an exact repeat brought it.
+    /// The prompt's last hidden state, if an exact repeat provided it.
     pub(crate) hidden: Option<Vec<f32>>,
     /// When it was admitted first.
     pub(crate) admitted: Option<Instant>,
-    /// Whether its prompt is computed from there on without a break, so that the time tells how fast.
+    /// Whether its prompt is computed without interruption from then on, so that the time is a valid measurement.
     pub(crate) is_measured: bool,
-    /// The pages of its answer that it gave up.
+    /// The pages that it gave up.
     pub(crate) left: Option<Left>,
-    /// Prompt positions whose logits were told.
+    /// Prompt positions whose logits were reported.
     pub(crate) told_logits: usize,
     /// It stands still until somebody wants more of it.
     pub(crate) is_held: bool,
 }
 
 pub(crate) enum Phase {
-    /// Not admitted: holds no pages.
+    /// Not admitted; it holds no pages.
     Waiting,
-    /// Stores are asked for what pages do not have.
+    /// Stores are asked for what pages lack.
     Restoring(Restoring),
-    /// Part of the prompt is still to be computed; the table holds what is.
+    /// Part of the prompt must still be computed. The table holds the computed part.
     Prefilling(BlockTable),
-    /// All of the prompt is computed, and the answer up to some token.
+    /// The whole prompt is computed, and part of the answer.
     Decoding(BlockTable),
 }
 
 impl Phase {
-    /// What its pages hold.
+    /// The table of its pages.
     pub(crate) fn table(&self) -> Option<&BlockTable> {
         match self {
             Self::Waiting => None,
@@ -86,14 +86,14 @@ impl Sequence {
         }
     }
 
-    /// The tokens whose KV its answer so far needs: all but the last.
+    /// The tokens whose KV is needed to continue: all but the last.
     pub(crate) fn computed(&self) -> Vec<u32> {
         let answer = &self.generated[..self.generated.len().saturating_sub(1)];
         [&self.request.tokens, answer].concat()
     }
 
-    /// Takes the answer's token number `index`, which was drawn or, where it had been before, is known: the token, unless it
-    /// is told already, and why the sequence ends, if it does.
+    /// Adds token `index` of the answer, which was drawn just now or is known from before. Returns the token unless it
+    /// was reported already, and the finish reason if the sequence ends.
     pub(crate) fn take(&mut self, index: usize, drawn: u32, context: usize) -> (Option<u32>, Option<FinishReason>) {
         let told = index < self.generated.len();
         if !told && self.request.stop_tokens.contains(&drawn) {

@@ -1,23 +1,23 @@
-//! What decoding costs, in figures that hold on every GPU.
+//! The cost of decoding, in figures that are the same on every GPU.
 
 use crate::gpu::context::Tally;
 
-/// Of the decode steps so far, means but for the last: steps whose rows are all decode rows.
+/// Means over the decode steps so far, except for the last field. A decode step has only decode rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Counters {
-    /// Of compute shaders.
+    /// Dispatches of compute shaders.
     pub dispatches_per_token: f64,
-    /// To the queue of the device.
+    /// Submits to the device's queue.
     pub submits_per_token: f64,
-    /// 0 in a steady state.
+    /// Bind groups created; 0 in a steady state.
     pub bind_groups_created_per_token: f64,
-    /// Bytes that came back to the host.
+    /// Bytes read back to the host.
     pub readback_bytes_per_token: f64,
     /// Bytes of weights on the GPU.
     pub weight_bytes: u64,
-    /// Bytes that dispatches read by design: weights, KV and activations.
+    /// Bytes that dispatches read by their formulas: weights, KV and activations.
     pub bytes_read_per_token: f64,
-    /// Steps that were launched before the tokens of the one before were known.
+    /// Steps that were launched before the tokens of the previous step were known.
     pub steps_ahead: u64,
 }
 
@@ -44,7 +44,7 @@ impl Stats {
         self.sum.bytes_read += after.bytes_read - before.bytes_read;
     }
 
-    /// Counts a step that was launched before the one before it was waited for.
+    /// Counts a step that was launched before the previous one was awaited.
     pub(crate) fn ahead(&mut self) {
         self.ahead += 1;
     }

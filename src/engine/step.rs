@@ -1,5 +1,5 @@
-//! One step: save a little, admit, restore, plan, launch, collect. Where [`ahead`](super::ahead) lets it, the next is launched
-//! before this one is waited for.
+//! One step: save a little, admit, restore, plan, launch, collect. If [`ahead`](super::ahead) allows it, the next step
+//! is launched before this one is awaited.
 
 use web_time::Instant;
 
@@ -18,63 +18,63 @@ use crate::{
     sample::{self, SamplingPlan},
 };
 
-/// A sequence's new token, and the logits it was chosen from where the request wants them.
+/// A sequence's new token, and, if the request asks for them, the logits that it was chosen from.
 struct Chosen {
     token: u32,
     logits: Option<Vec<f32>>,
 }
 
-/// What a sequence's rows gave.
+/// The results of a sequence's rows.
 #[derive(Default)]
 struct Outcome {
-    /// Where the rows end the prompt, or follow it.
+    /// The chosen token, if the rows end the prompt or follow it.
     chosen: Option<Chosen>,
-    /// Of every row, in order, where the request wants those of the prompt.
+    /// The logits of every row, in order, if the request asks for those of the prompt.
     logits: Vec<f32>,
-    /// The lengths of the prompt's beginnings that end in these rows and whose last hidden state is kept, with that.
+    /// The breakpoints in these rows: lengths of beginnings of the prompt, each with its last hidden state.
     hidden: Vec<(usize, Vec<f32>)>,
 }
 
-/// Rows that a sequence has in a step, with their slots taken.
+/// The rows of a sequence in a step, with their slots allocated.
 pub(super) struct Planned {
-    /// It may have ended by the time that they are computed.
+    /// The sequence may have ended by the time they are computed.
     pub(crate) sequence: SequenceId,
     pub(crate) rows: scheduler::Rows,
     pub(crate) position: usize,
-    /// Ids, or what [`embed::drawn`](crate::kernels::embed::drawn) gives.
+    /// Token ids, or values of [`embed::drawn`](crate::kernels::embed::drawn).
     pub(crate) tokens: Vec<u32>,
     pub(crate) slots: Vec<u32>,
 }
 
-/// A step on its way.
+/// A step in flight.
 pub(super) struct Launched {
     pub(crate) planned: Vec<Planned>,
-    /// By sequence: the rows whose logits it wants.
+    /// The rows whose logits are needed, by sequence.
     logits: Vec<Logits>,
-    /// By sequence: the ends of the prompt's beginnings whose hidden states come back.
+    /// The breakpoints whose hidden states are read back, by sequence.
     ends: Vec<Vec<usize>>,
     started: Started,
 }
 
 impl Planned {
-    /// The position behind the last row.
+    /// The position after the last row.
     fn end(&self) -> usize {
         self.position + self.tokens.len()
     }
 
-    /// Tokens of the answer before the one that follows these rows.
+    /// Tokens of the answer before the token that follows these rows.
     pub(super) fn answered(&self, request: &Request) -> usize {
         self.end().saturating_sub(request.tokens.len())
     }
 }
 
 impl Engine {
-    /// Computes the next rows of every sequence that is ready; the events that follow. Empty when idle, or when only
-    /// prompts moved on. It waits for stores only where no sequence has anything to compute, and then for a moment.
+    /// Computes the next rows of every ready sequence and returns the events. There are none when idle, or if only
+    /// prompts progressed. It waits for stores only if no sequence has anything to compute, and then briefly.
     ///
     /// # Errors
-    /// What the GPU reports, and [`Error::Logits`] where a token would have to be chosen from logits that are not finite. No
-    /// sequence has moved on then, and none has ended: those that run are to be cancelled.
+    /// Errors of the GPU, and [`Error::Logits`] if a token would have to be chosen from logits that are not finite. No
+    /// sequence has progressed or ended then, and the caller must cancel the running ones.
     #[doc(hidden)]
     pub async fn step(&mut self) -> Result<Vec<Event>> {
         if !self.is_busy() {
@@ -84,7 +84,7 @@ impl Engine {
         self.advance().await
     }
 
-    /// A step of the sequences there are.
+    /// A step of the current sequences.
     pub(super) async fn advance(&mut self) -> Result<Vec<Event>> {
         let computed = self.compute().await;
         if computed.is_err() {
@@ -118,8 +118,9 @@ impl Engine {
         Ok(events)
     }
 
-    /// Starts waiting sequences while there is room, with what pages and tiers have of their prompts. One whose beginning is
-    /// just being computed for another waits for that, so that what many ask for at once is computed once.
+    /// Starts waiting sequences while there is room, with the parts of their prompts that pages and tiers have. A
+    /// sequence whose beginning is being computed for another waits for it, so that a prefix that many request at once
+    /// is computed once.
     async fn admit(&mut self, events: &mut Vec<Event>) -> Result<()> {
         let mut at = 0;
         while at < self.waiting.len() {
@@ -160,13 +161,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Has a sequence wait until there is room for it, in its turn.
+    /// Returns a sequence to the queue, in its order.
     pub(super) fn wait(&mut self, sequence: Sequence) {
         let at = self.waiting.partition_point(|waiting| waiting.id < sequence.id);
         self.waiting.insert(at, sequence);
     }
 
-    /// Whether a prompt that is being computed will give `request` whole pages, or all of it, that nothing gives it yet.
+    /// Whether a prompt that is being computed will provide `request` with whole pages, or with all of it, that are not
+    /// available yet.
     fn is_under_way(&self, request: &Request) -> bool {
         let (tokens, salt) = (&request.tokens, &request.cache_salt);
         let computing = |other: &&Sequence| matches!(other.phase, Phase::Restoring(_) | Phase::Prefilling(_));
@@ -182,8 +184,8 @@ impl Engine {
         self.reuse.cache.lookup(&self.namespace(salt), tokens, &options) < coming
     }
 
-    /// Chooses the rows of the step and takes their slots. Where no sequence can have any, the youngest gives its pages up
-    /// and waits; one that is alone ends.
+    /// Chooses the rows of the step and allocates their slots. If no sequence can get any, the youngest gives up its
+    /// pages and waits; a single sequence ends.
     async fn plan(&mut self, events: &mut Vec<Event>) -> Result<Vec<Planned>> {
         loop {
             let (planned, starved) = self.take_slots().await?;
@@ -204,8 +206,8 @@ impl Engine {
         }
     }
 
-    /// Takes slots for the rows of every sequence that is ready: those that got them, and, where nobody did, all that hold
-    /// pages.
+    /// Allocates slots for the rows of every ready sequence. Returns the rows that got slots, and, if any did not, all
+    /// sequences that hold pages.
     async fn take_slots(&mut self) -> Result<(Vec<Planned>, Vec<SequenceId>)> {
         let ready = |sequence: &Sequence| match &sequence.phase {
             _ if sequence.is_held => None,
@@ -247,7 +249,7 @@ impl Engine {
         Ok((planned, holding.collect()))
     }
 
-    /// Gives back the slots of rows that were not computed.
+    /// Frees the slots of rows that were not computed.
     fn take_back(&mut self) {
         self.ahead = None;
         for sequence in &mut self.running {
@@ -257,12 +259,12 @@ impl Engine {
         }
     }
 
-    /// Where a sequence stands in `running`, if it has not ended.
+    /// The index of a sequence in `running`, if it has not ended.
     pub(super) fn position(&self, id: SequenceId) -> Option<usize> {
         self.running.iter().position(|sequence| sequence.id == id)
     }
 
-    /// Sends the rows on their way.
+    /// Launches the rows.
     pub(super) async fn launch(&mut self, planned: Vec<Planned>) -> Result<Launched> {
         let find = |rows: &Planned| self.running.iter().find(|sequence| sequence.id == rows.sequence);
         let sequences: Vec<&Sequence> = planned.iter().map(|rows| find(rows).expect("what is planned runs")).collect();
@@ -291,7 +293,7 @@ impl Engine {
         Ok(Launched { planned, logits, ends, started })
     }
 
-    /// Waits for a step; what each sequence's rows gave.
+    /// Waits for a step and returns the results of each sequence's rows.
     async fn land(&mut self, launched: Launched) -> Result<Vec<(Planned, Outcome)>> {
         let Launched { planned, logits, ends, started } = launched;
         let mut ran = self.runner.finish(started).await?;
@@ -327,7 +329,8 @@ impl Engine {
         Error::Logits { model: self.runner.name.clone(), position }
     }
 
-    /// The token that follows `rows`, whose logits are row `row`: the GPU's choice, or the host's where only it can choose.
+    /// The token after `rows`, whose logits are in row `row`: the GPU's choice, or the host's if only the host can
+    /// choose.
     async fn draw(&mut self, at: usize, rows: &Planned, row: usize, drawn: u32) -> Result<Chosen> {
         let request = &self.running[at].request;
         let on_host = request.sampling.plan() == SamplingPlan::Host;
@@ -364,7 +367,7 @@ impl Engine {
         })
     }
 
-    /// Publishes what was computed and hands out the new tokens: the pages to be copied before the next step.
+    /// Publishes what was computed and reports new tokens. Returns the pages to copy before the next step.
     fn collect(&mut self, outcomes: Vec<(Planned, Outcome)>, events: &mut Vec<Event>) -> Vec<PageCopy> {
         let (vocab, context) = (self.config().vocab, self.context());
         let mut copies = Vec::new();
@@ -374,7 +377,7 @@ impl Engine {
             let Some(mut table) = phase.into_table() else { continue };
             self.publish(at, &rows, &mut table, hidden);
             let sequence = &mut self.running[at];
-            // One that had to give its pages up computes some of them again.
+            // A sequence that gave up its pages computes some positions again.
             let untold = (rows.position..).zip(logits.chunks_exact(vocab)).filter(|row| row.0 >= sequence.told_logits);
             for (position, logits) in untold {
                 events.push(Event::PromptLogits { sequence: sequence.id, position, logits: logits.to_vec() });
@@ -410,7 +413,7 @@ impl Engine {
         copies
     }
 
-    /// Names what the rows wrote, here and to the tiers, and takes the measure of a prompt that ended.
+    /// Publishes what the rows wrote, here and to the tiers, and measures a finished prompt.
     fn publish(&mut self, at: usize, rows: &Planned, table: &mut BlockTable, hidden: Vec<(usize, Vec<f32>)>) {
         let Sequence { request, generated, cache, admitted, is_measured, .. } = &self.running[at];
         let (tokens, producer) = match rows.rows {
@@ -432,7 +435,7 @@ impl Engine {
         }
     }
 
-    /// Ends a sequence's hold on its pages: what they hold stays known, and is kept to its last token.
+    /// Releases a sequence's pages. Their content stays known, to the last token.
     pub(super) fn release(&mut self, mut sequence: Sequence) {
         self.give_up_pages(&mut sequence);
         self.is_short = false;
@@ -448,8 +451,8 @@ impl Engine {
         sequence.left = Some(self.reuse.cache.leave(table, sequence.request.tokens.len()));
     }
 
-    /// Grows the KV cache while `pages` free pages are lacking: twice as large each time, cached prefixes being dropped
-    /// only once the largest size is reached or the GPU has no more memory.
+    /// Grows the KV cache if `pages` free pages are lacking, doubling it each time. Cached prefixes are dropped only
+    /// once the largest size is reached or the GPU has no more memory.
     pub(super) async fn make_room(&mut self, pages: usize) -> Result<()> {
         let (cache, kv) = (&self.reuse.cache, &self.runner.kv);
         let free = cache.available() - cache.cached();
@@ -461,8 +464,8 @@ impl Engine {
     }
 }
 
-/// The lengths of the prompt's beginnings that these rows end and whose last hidden state is worth keeping: the whole, and
-/// those that the request names.
+/// The breakpoints in these rows: the lengths of beginnings of the prompt whose last hidden state is kept, i.e. the
+/// whole prompt and those that the request names.
 fn breakpoints_in(rows: &Planned, request: &Request) -> Vec<usize> {
     if request.no_cache || !matches!(rows.rows, scheduler::Rows::Prompt { .. }) {
         return Vec::new();

@@ -1,7 +1,8 @@
-//! One answer: what lies between the engine's tokens and a reader.
+//! One answer: turns the engine's tokens into text for a reader.
 //!
-//! Tokens become text that never holds half a character, text is cut before the first stop string, and usage and times are
-//! counted. Steps know nothing of text, so a stop string ends the sequence from here. Cost: O(bytes of the token) a token.
+//! Tokens become text that never contains half a character. The text is cut before the first stop string, and usage and
+//! times are counted. Steps know nothing of text, so stop strings end a sequence here. Cost: O(bytes of the token) a
+//! token.
 
 use serde::Serialize;
 use web_time::{Duration, Instant};
@@ -11,22 +12,22 @@ use crate::engine::{FinishReason, Request, SequenceId, Usage};
 use crate::kv::Report;
 use crate::text::{StopStrings, TokenStream, Tokenizer, thinking};
 
-/// An answer, whole once it has finished.
+/// An answer. It is complete once it has finished.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Up to a stop string, without special tokens.
+    /// The text, up to a stop string and without special tokens.
     pub text: String,
-    /// Every token of the answer; those of a stop string are among them, a stop token is not.
+    /// Every token of the answer. It includes the tokens of a stop string, but not a stop token.
     pub token_ids: Vec<u32>,
-    /// `None` where the reader ended it.
+    /// Why it ended; `None` if the reader ended it.
     pub finish_reason: Option<FinishReason>,
     /// How many tokens went in and came out.
     pub usage: Usage,
-    /// Where the prompt came from; empty where the answer was ended before its prompt was looked up.
+    /// Where the prompt's KV came from; empty if the answer ended before its prompt was looked up.
     pub cache: Report,
     /// How long it took.
     pub timings: Timings,
-    /// How often the device was lost, and the answer went on with another.
+    /// How often the device was lost and the answer continued on another.
     pub recovered: usize,
 }
 
@@ -58,7 +59,7 @@ pub struct Timings {
     pub decode_tok_s: f64,
 }
 
-/// An answer that is under way, and the sequence of the engine that computes it.
+/// An answer in progress, and the engine's sequence that computes it.
 pub(super) struct Live {
     pub(crate) id: AnswerId,
     pub(crate) sequence: SequenceId,
@@ -69,11 +70,11 @@ pub(super) struct Live {
     submitted: Instant,
     first: Option<Instant>,
     last: Instant,
-    /// Of the token that comes next.
+    /// The logits of the next token.
     pub(crate) logits: Option<Vec<f32>>,
-    /// Prompt tokens that were told to be done.
+    /// Prompt tokens reported as done.
     pub(crate) read: usize,
-    /// Prompt positions whose logits were told.
+    /// Prompt positions whose logits were reported.
     pub(crate) told_logits: usize,
     reading: bool,
     /// Whether it stands still until it is wanted.
@@ -83,7 +84,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// The text of what `request` knows as generated is part of the answer, and is not given again.
+    /// The text of the tokens that `request` lists as generated is part of the answer, and is not reported again.
     pub(crate) fn new(
         id: AnswerId,
         sequence: SequenceId,
@@ -128,12 +129,12 @@ impl Live {
         live
     }
 
-    /// The request that goes on from here with another engine.
+    /// The request that continues this answer on another engine.
     pub(crate) fn again(&self) -> Request {
         Request { generated: self.answer.token_ids.clone(), ..self.request.clone() }
     }
 
-    /// Follows the sequence that does so.
+    /// Continues with that sequence.
     pub(crate) fn follow(&mut self, sequence: SequenceId) {
         self.sequence = sequence;
         self.logits = None;
@@ -156,20 +157,20 @@ impl Live {
         self.request.tokens.len()
     }
 
-    /// Notes where the prompt came from.
+    /// Records where the prompt came from.
     pub(crate) fn account(&mut self, cache: &Report) {
         self.answer.usage.cached_tokens = cache.reused();
         self.answer.cache = cache.clone();
     }
 
-    /// Notes that the prompt is done, and what follows it is there.
+    /// Records that the prompt is done and the next token is known.
     pub(crate) fn mark(&mut self) {
         self.last = Instant::now();
         self.first = self.first.or(Some(self.last));
         self.reading = false;
     }
 
-    /// Takes a token, and gives the text that it adds, often none.
+    /// Adds a token and returns the text that it adds, often none.
     pub(crate) fn take(&mut self, token: u32) -> String {
         self.answer.token_ids.push(token);
         self.answer.usage.completion_tokens += 1;
@@ -180,7 +181,7 @@ impl Live {
         cut.text
     }
 
-    /// Gives up the text that was held back, for an answer that no stop string has ended.
+    /// Returns the text that was held back, for an answer that no stop string ended.
     pub(crate) fn rest(&mut self) -> String {
         let cut = self.stops.push(&self.stream.finish().unwrap_or_default());
         let text = if cut.stop.is_some() { cut.text } else { cut.text + &self.stops.finish() };

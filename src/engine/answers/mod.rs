@@ -1,9 +1,9 @@
-//! The one owner of the loop: answers by id, whatever becomes of the sequences and devices that compute them.
+//! The only owner of the loop: answers by id, independent of the sequences and devices that compute them.
 //!
-//! [`Answers`] owns the [`Engine`] and is alone in stepping it. What a step brings is routed to the answers, whose text,
-//! stop strings, usage and times are kept there, and told as [`Update`]s. No answer ends silently: one that cannot go on is
-//! told as failed, with the reason, and the engine goes on to serve others. After a lost device the answers under way go on
-//! with another, see [`Reload`].
+//! [`Answers`] owns the [`Engine`], and nothing else steps it. The events of a step are routed to the answers, which
+//! keep text, stop strings, usage and times, and are reported as [`Update`]s. No answer ends silently: one that cannot
+//! continue is reported as failed, with the reason, and the engine goes on to serve others. If the device is lost,
+//! answers in progress continue on another, see [`Reload`].
 
 mod answer;
 mod reload;
@@ -22,14 +22,14 @@ use super::{Engine, Event, FinishReason, Request};
 use crate::error::{Error, Result};
 use crate::text::{StopStrings, Tokenizer};
 
-/// Names an answer, from [`Answers::ask`] to its end.
+/// Identifies an answer, from [`Answers::ask`] to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AnswerId(pub u64);
 
 /// News of one answer.
 #[derive(Debug)]
 pub struct Update {
-    /// Whose news it is.
+    /// The answer that it is about.
     pub id: AnswerId,
     /// The news.
     pub what: What,
@@ -38,23 +38,23 @@ pub struct Update {
 /// What happened to an answer.
 #[derive(Debug)]
 pub enum What {
-    /// So many of the prompt's `total` tokens are computed or were known. All of them, before the first token; after a
-    /// device was lost, it begins anew.
+    /// `done` of the prompt's `total` tokens are computed or were known. It reaches `total` before the first token.
+    /// After a lost device it starts again.
     Prompt {
         /// Prompt tokens, reused ones included.
         done: usize,
-        /// All of the prompt.
+        /// All prompt tokens.
         total: usize,
     },
-    /// `[vocab]`, of a position of the prompt; only where the request asks for them.
+    /// Logits of a prompt position, if the request asks for them.
     PromptLogits {
-        /// Index of the prompt token behind which they are, from 0.
+        /// Index, from 0, of the prompt token that they follow.
         position: usize,
         /// `[vocab]`, before penalties and biases.
         logits: Vec<f32>,
     },
-    /// A token, the text that it adds, often none, and the logits it was chosen from where the request asks for them. Text
-    /// that was held back to the end belongs to no token.
+    /// A token, the text that it adds (often none), and, if the request asks for them, the logits that it was chosen
+    /// from. Text that was held back to the end belongs to no token.
     Text {
         /// Whole characters, up to a stop string.
         text: String,
@@ -63,13 +63,13 @@ pub enum What {
         /// `[vocab]`, before penalties and biases.
         logits: Option<Vec<f32>>,
     },
-    /// The end of an answer, by itself or by [`Answers::cancel`].
+    /// The answer has ended, on its own or by [`Answers::cancel`].
     Finished(Box<Answer>),
-    /// The end of an answer that could not go on.
+    /// The answer could not continue.
     Failed(Error),
 }
 
-/// For [`Answers::run`], where nobody wants the news.
+/// For [`Answers::run`], if nobody needs the news.
 pub fn unheard(_: &[What]) -> Result<ControlFlow<()>> {
     Ok(ControlFlow::Continue(()))
 }
@@ -80,7 +80,7 @@ pub struct Answers {
     tokenizer: Tokenizer,
     reload: Option<Box<dyn Reload>>,
     live: Vec<Live>,
-    /// What nobody has taken yet.
+    /// Updates that nobody has taken yet.
     told: Vec<Update>,
     next_id: u64,
     /// Devices lost in a row, without a step that worked.
@@ -88,24 +88,24 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Without `reload` a lost device fails the answers under way, and all that follow.
+    /// Without `reload`, a lost device fails the answers in progress and all later ones.
     pub fn new(engine: Engine, tokenizer: &Tokenizer, reload: Option<Box<dyn Reload>>) -> Self {
         let tokenizer = tokenizer.clone();
         Self { engine, tokenizer, reload, live: Vec::new(), told: Vec::new(), next_id: 0, losses: 0 }
     }
 
-    /// The engine, for what is no answer. A device that is lost takes it along.
+    /// The engine, for everything besides answers. A lost device replaces it.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// The same, to be changed.
+    /// Mutable access to the engine.
     pub fn engine_mut(&mut self) -> &mut Engine {
         &mut self.engine
     }
 
-    /// Takes a request. `arrived` is when the work on it began, before templates and tokens. With `max_tokens` 0 the prompt
-    /// is computed, for later requests, and that is the answer.
+    /// Submits a request. `arrived` is when work on it began, before templates and tokens. With `max_tokens` 0, only
+    /// the prompt is computed, for later requests.
     ///
     /// # Errors
     /// As [`Engine::submit`].
@@ -122,8 +122,7 @@ impl Answers {
         Ok(id)
     }
 
-    /// Whether a step has anything to do: an answer that is under way and does not stand still, or something that is still to be
-    /// told.
+    /// Whether a step has anything to do: any answer that is in progress and not held, or any update that was not taken.
     pub fn is_busy(&self) -> bool {
         self.live.iter().any(|live| !live.is_held) || !self.told.is_empty()
     }
@@ -133,20 +132,20 @@ impl Answers {
         !self.live.is_empty() || !self.told.is_empty()
     }
 
-    /// Has an answer stand still where it is, or go on: for who reads more slowly than it is computed. Others go on meanwhile, in
-    /// its place and with its pages where there are no others. A step that is on its way may still bring a token. One that has
-    /// ended, or never was, is left alone.
+    /// Holds an answer where it is, or lets it go on, for a reader that is slower than the engine. Other answers go on meanwhile,
+    /// and take its place and its pages if there are no others. A step in flight may still bring a token. Does nothing if the
+    /// answer has ended or never existed.
     pub fn hold(&mut self, id: AnswerId, still: bool) {
         let Some(live) = self.live.iter_mut().find(|live| live.id == id) else { return };
         live.is_held = still;
         self.engine.hold(live.sequence, still);
     }
 
-    /// What was told and not taken yet; else, what one step for all answers brings, often nothing. Without answers a step
-    /// saves a piece of what waits to be saved.
+    /// The updates that were not taken yet; if there are none, the updates of one step for all answers, often none.
+    /// Without answers, a step saves some of the blocks that wait to be saved.
     ///
     /// # Errors
-    /// What went wrong in a step that was for no answer. A step that fails answers is told to each.
+    /// The error of a step without answers. If answers are in progress, each is reported as failed instead.
     pub async fn step(&mut self) -> Result<Vec<Update>> {
         if self.told.is_empty() {
             self.advance().await?;
@@ -154,13 +153,13 @@ impl Answers {
         Ok(self.take())
     }
 
-    /// What was told and not taken yet.
+    /// Takes the updates that were not taken yet.
     pub fn take(&mut self) -> Vec<Update> {
         std::mem::take(&mut self.told)
     }
 
-    /// Ends an answer where it is, with what was held back and its account so far; what it computed stays in the cache. One
-    /// that has ended, or never was, is left alone.
+    /// Ends an answer at once, with the text that was held back and its account so far. What it computed stays in the
+    /// cache. Nothing happens if it has ended or never existed.
     pub fn cancel(&mut self, id: AnswerId) {
         let Some(at) = self.live.iter().position(|live| live.id == id) else { return };
         let live = &mut self.live[at];
@@ -171,12 +170,13 @@ impl Answers {
         self.finish(at, None);
     }
 
-    /// Steps until an answer has ended, which stands still no more, beside all others, whose news wait to be taken. After every
-    /// step `each` gets the news of this one but its end, often none, and ends it by `Break`; its error ends it too. Between steps
-    /// the future yields once, so that other tasks of the thread run. Dropping it cancels the answer, and nothing more is told of it.
+    /// Steps until an answer has ended, and no longer holds it. Other answers progress too, and their updates wait to be taken.
+    /// After every step, `each` gets the news of this answer except its end, often none; `Break` or an error ends the answer.
+    /// Between steps the future yields once, so that other tasks of the thread run. Dropping the future cancels the
+    /// answer and discards its news.
     ///
     /// # Errors
-    /// What the answer failed with, or `each`; [`Error::Request`] where there is no such answer.
+    /// The error of the answer or of `each`; [`Error::Request`] if there is no such answer.
     pub async fn run(
         &mut self,
         id: AnswerId,
@@ -196,7 +196,7 @@ impl Answers {
                 (ControlFlow::Continue(()), None) => yield_now().await,
                 (ControlFlow::Break(()), None) => {
                     answers.cancel(id);
-                    // What was held back belongs to the answer; whether to go on is no longer a question.
+                    // Text that was held back belongs to the answer. The returned flow no longer matters.
                     let (news, end) = answers.claim(id);
                     let _ = each(&news)?;
                     if let Some(end) = end {
@@ -207,10 +207,10 @@ impl Answers {
         }
     }
 
-    /// Saves all that waits in every tier. For when nothing runs.
+    /// Saves all waiting blocks in every tier. Call it when nothing runs.
     ///
     /// # Errors
-    /// As [`Engine::persist`]; a device that is lost and replaced took along what waited.
+    /// As [`Engine::persist`]. If the device is lost and replaced, the waiting blocks are lost.
     pub async fn persist(&mut self) -> Result<()> {
         match self.engine.persist().await {
             Err(lost @ Error::DeviceLost { .. }) => self.recover(lost).await,
@@ -218,7 +218,8 @@ impl Answers {
         }
     }
 
-    /// Saves a little of what waits, for when nothing runs and something may come: whether more waits.
+    /// Saves some of the waiting blocks, and returns whether more wait. Call it when nothing runs and a request may
+    /// come.
     ///
     /// # Errors
     /// As [`Answers::persist`].
@@ -229,8 +230,8 @@ impl Answers {
         }
     }
 
-    /// As [`Answers::persist_some`], and then computes a little of what decoding wrote anew, for requests that reuse only what is
-    /// exact: whether more waits.
+    /// As [`Answers::persist_some`]; then recomputes some of the KV that decoding wrote, for requests with exact reuse.
+    /// Returns whether more waits.
     ///
     /// # Errors
     /// As [`Answers::persist`].
@@ -248,7 +249,7 @@ impl Answers {
     async fn advance(&mut self) -> Result<()> {
         let error = match self.engine.step().await {
             Ok(events) => {
-                // A step that only sent a prompt's rows on their way has not shown that the device lives.
+                // A step that only launched a prompt's rows does not prove that the device works.
                 if !events.is_empty() {
                     self.losses = 0;
                 }
@@ -270,7 +271,7 @@ impl Answers {
 
     /// Routes the events of a step.
     fn accept(&mut self, events: Vec<Event>) {
-        // First the accounts: a stop string may end an answer before its last event is reached.
+        // Accounts come first: a stop string may end an answer before its last event is reached.
         for event in &events {
             if let Event::Finished { sequence, cache, .. } = event
                 && let Some(live) = self.live.iter_mut().find(|live| live.sequence == *sequence)
@@ -287,7 +288,7 @@ impl Answers {
             let id = self.live[at].id;
             match event {
                 Event::Logits { logits, .. } => self.live[at].logits = Some(logits),
-                // After a lost device some are computed again.
+                // After a lost device, some positions are computed again.
                 Event::PromptLogits { position, .. } if position < self.live[at].told_logits => {}
                 Event::PromptLogits { position, logits, .. } => {
                     self.live[at].told_logits = position + 1;
@@ -326,7 +327,7 @@ impl Answers {
         }
     }
 
-    /// Notes that the prompt of an answer is done, and tells so, once.
+    /// Records that the prompt of an answer is done, and reports it once.
     fn mark(&mut self, at: usize) {
         let live = &mut self.live[at];
         let (id, total) = (live.id, live.prompt_tokens());
@@ -337,7 +338,7 @@ impl Answers {
         }
     }
 
-    /// Ends an answer that a stop string has cut.
+    /// Ends an answer at a stop string.
     fn stop(&mut self, at: usize) {
         let live = self.live.remove(at);
         self.engine.cancel(live.sequence);
@@ -380,7 +381,8 @@ impl Answers {
     }
 }
 
-/// An answer that somebody waits for. Once nobody does, it is cancelled, and its news are dropped.
+/// An answer that a future waits for. When the future ends or is dropped, the answer is cancelled and its news are
+/// discarded.
 struct Run<'a>(&'a mut Answers, AnswerId);
 
 impl Drop for Run<'_> {
@@ -390,7 +392,7 @@ impl Drop for Run<'_> {
     }
 }
 
-/// Is pending once, so that an executor gets to its other tasks.
+/// Is pending once, so that the executor can run other tasks.
 async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {

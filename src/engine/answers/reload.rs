@@ -1,7 +1,7 @@
-//! A device that is lost, and the answers that go on with another.
+//! A lost device, and how answers continue on another.
 //!
-//! The prompt is prefilled anew, with what tiers have of it, and the tokens of the answer are decoded anew; draws are by
-//! index, so what follows is what would have followed.
+//! The prompt is prefilled again, with help of the tiers, and the known tokens of the answer are decoded again. Draws
+//! depend on the token's index, so the answer continues as it would have.
 
 use std::pin::Pin;
 
@@ -9,15 +9,15 @@ use super::{Answers, Update, What};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
-/// Losses in a row, without a step that worked, after which no further device is asked for.
+/// Losses in a row, without a successful step, after which no further device is requested.
 pub const MAX_LOSSES: usize = 3;
 
-/// What [`Reload::reload`] returns; not `Send`.
+/// The future of [`Reload::reload`]. It is not `Send`.
 pub type Reloading<'a> = Pin<Box<dyn Future<Output = Result<Engine>> + 'a>>;
 
-/// A way to the same engine on a new device: the same files, the same options.
+/// Loads the same engine on a new device, from the same files and with the same options.
 pub trait Reload {
-    /// Loads the engine again. It is asked up to [`MAX_LOSSES`] times in a row.
+    /// Loads the engine again. It is called up to [`MAX_LOSSES`] times in a row.
     fn reload(&mut self) -> Reloading<'_>;
 }
 
@@ -28,12 +28,12 @@ impl<F: AsyncFnMut() -> Result<Engine>> Reload for F {
 }
 
 impl Answers {
-    /// Takes the place of an engine whose device was lost: its tiers and rates move over, and every answer goes on.
+    /// Replaces an engine whose device was lost. Tiers and rates move over, and every answer continues.
     ///
     /// # Errors
-    /// Why there is no other engine. Every answer has failed with it by then.
+    /// Why no engine could be loaded. Every answer has failed with it by then.
     pub(in crate::engine) async fn recover(&mut self, lost: Error) -> Result<()> {
-        // The new engine needs the memory of the old one, which a driver may not have taken back.
+        // The new engine needs the memory of the old one, which the driver may not have freed.
         self.engine.destroy_device();
         let engine = match self.load_again(lost).await {
             Ok(engine) => engine,
@@ -66,7 +66,7 @@ impl Answers {
                 done => return done,
             }
         }
-        // Whoever asks next may try again.
+        // The next request may try again.
         self.losses = 0;
         Err(lost)
     }
