@@ -180,6 +180,7 @@ export class Chat {
     const turns = this.#turnsBefore(conversation, begun.id);
     const made = compose(system, turns);
     const rendered = await headstart.renderPrompt(made.messages);
+    if (stop.aborted) return;
     const overflow = () => new Room(headstart, system, maxTokens).overflow(turns, made, rendered);
     if (rendered.tokens.length >= headstart.context) return void (yield { ...begun, end: "refused", overflow: await overflow() });
     let answer = begun;
