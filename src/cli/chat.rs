@@ -18,7 +18,7 @@ use crate::text::{Content, Inputs, Message};
 use super::args::ModelArgs;
 use super::cache::ReuseArgs;
 use super::generate::AnswerArgs;
-use super::interrupt::{self, Work};
+use super::interrupt::Work;
 use super::line::{Line, Lines};
 use super::listen::Listener;
 use super::report;
@@ -102,7 +102,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let settings = Settings::new(&args.sampling, &args.answer, args.reuse.exact);
     settings.stops()?;
     let mut lines = Lines::open()?;
-    interrupt::install()?;
     let model = open(&args.model, &settings)?;
     term::notes(&args.engine.warnings(&model)?);
     let salt = args.reuse.salt(None);

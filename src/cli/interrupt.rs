@@ -12,14 +12,18 @@ static STATE: AtomicU8 = AtomicU8::new(IDLE);
 const IDLE: u8 = 0;
 const BUSY: u8 = 1;
 const INTERRUPTED: u8 = 2;
+const ASKING: u8 = 3;
 
 /// The exit status of a program that a Ctrl-C ended, as shells report it.
 pub const STATUS: u8 = 130;
 
 fn on_signal() {
-    if STATE.compare_exchange(BUSY, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-        tty::release();
-        std::process::exit(STATUS.into());
+    match STATE.compare_exchange(BUSY, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) | Err(ASKING) => {}
+        Err(_) => {
+            tty::release();
+            std::process::exit(STATUS.into());
+        }
     }
 }
 
@@ -66,6 +70,22 @@ impl Work {
 }
 
 impl Drop for Work {
+    fn drop(&mut self) {
+        STATE.store(IDLE, Ordering::SeqCst);
+    }
+}
+
+/// While an editor takes what a person types, until it is dropped. A Ctrl-C is one of its keys, and between two lines it ends nothing.
+pub(crate) struct Asking(());
+
+impl Asking {
+    pub(crate) fn begin() -> Self {
+        STATE.store(ASKING, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Asking {
     fn drop(&mut self) {
         STATE.store(IDLE, Ordering::SeqCst);
     }

@@ -15,6 +15,7 @@ use rustyline::{
     Cmd, ConditionalEventHandler, DefaultEditor, Event, EventContext, EventHandler, KeyEvent, Modifiers, RepeatCount,
 };
 
+use super::interrupt::{self, Asking};
 use super::tty;
 use crate::error::{Error, Result};
 
@@ -35,19 +36,21 @@ pub(crate) struct Lines {
     is_interactive: bool,
     asks: Sender<()>,
     answers: Receiver<Result<Line>>,
-    _terminal: Option<tty::Held>,
+    terminal: Option<tty::Held>,
 }
 
 impl Lines {
-    /// Before other threads are started: see [`tty`].
+    /// Before other threads are started: see [`tty`]. A Ctrl-C has its meaning here from then on.
     pub(crate) fn open() -> Result<Self> {
         let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let terminal = if is_interactive { tty::hold()? } else { None };
+        interrupt::install()?;
+        tty::quiet();
         let mut source = if is_interactive { Source::editor(terminal.as_ref())? } else { Source::Pipe };
         let ((asks, asked), (answer, answers)) = (channel(), channel());
         // It ends with the channel, or with the program where somebody is still typing.
         std::thread::spawn(move || asked.iter().try_for_each(|()| answer.send(source.read())));
-        Ok(Self { is_interactive, asks, answers, _terminal: terminal })
+        Ok(Self { is_interactive, asks, answers, terminal })
     }
 
     pub(crate) fn is_interactive(&self) -> bool {
@@ -57,6 +60,7 @@ impl Lines {
     /// The next entry. Until it is there, `work` is called as long as it has more to do.
     pub(crate) fn read(&mut self, work: &mut dyn FnMut() -> Result<bool>) -> Result<Line> {
         let gone = || Error::io("terminal", std::io::ErrorKind::BrokenPipe.into());
+        let _asking = self.terminal.is_some().then(Asking::begin);
         self.asks.send(()).map_err(|_| gone())?;
         loop {
             match self.answers.try_recv() {

@@ -87,7 +87,7 @@ mod system {
         tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp())
     }
 
-    /// Holds the terminal from now on, and makes it quiet; not one that takes no commands.
+    /// Holds the terminal from now on; not one that takes no commands.
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses it.
@@ -110,7 +110,6 @@ mod system {
         });
         let suspends = char::from(found.control_chars[SpecialCharacterIndices::VSUSP as usize]);
         state().found = Some(found);
-        quiet();
         Ok(Some(Held { suspends }))
     }
 
