@@ -69,7 +69,7 @@ fn a_buckets_secret_may_stand_in_a_file() {
         (format!("s3://{KEY}:hunter2@{}", secret(SECRET)), "there is a secret in the URL and secret_file="),
         (format!("s3://{}", secret("hunter2")), "KEY@ and a file in secret_file="),
         (format!("s3://{KEY}@{BUCKET}?secret_file=/no/such/hunter2"), "secret_file=: No such file"),
-        (format!("s3://{KEY}@{}", secret("")), "secret_file=: it has no byte"),
+        (format!("s3://{KEY}@{}", secret("")), "secret_file=: it is empty"),
     ] {
         let problem = refusal(&url);
         assert!(problem.contains(about) && !problem.contains("hunter2"), "{problem}");
@@ -107,8 +107,8 @@ fn what_is_wrong_with_a_bucket_is_told() {
     assert!(missing.contains("404 NoSuchBucket") && missing.contains("make the bucket"), "{missing}");
     for (status, about) in [
         (301, "region"),
-        (400, "does not take"),
-        (408, "does not take"),
+        (400, "does not accept"),
+        (408, "does not accept"),
         (423, "423"),
         (425, "425"),
         (429, "too often"),

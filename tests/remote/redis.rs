@@ -163,8 +163,8 @@ fn a_password_may_stand_in_a_file_or_in_the_environment() {
     assert!(wrong.contains("WRONGPASS") && wrong.contains("password_file=") && !wrong.contains("hunter2"), "{wrong}");
     for (who, file, about) in [
         ("", "/no/such/hunter2".to_owned(), "password_file=: No such file"),
-        ("ann@", file("empty", b"\n"), "password_file=: it has no byte"),
-        ("ann@", file("long", &[b'x'; 5_000]), "or more than 4,096"),
+        ("ann@", file("empty", b"\n"), "password_file=: it is empty"),
+        ("ann@", file("long", &[b'x'; 5_000]), "or has more than 4,096"),
         ("ann:hunter2@", ann.clone(), "there is a secret in the URL and password_file="),
     ] {
         let problem = refusal(&url(who, &file));
