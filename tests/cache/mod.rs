@@ -54,8 +54,9 @@ impl Home {
         path
     }
 
-    /// `headstart ARGUMENTS --cache-dir DIR`
+    /// `headstart ARGUMENTS --cache-dir DIR`. What is stored is loaded, however slow a busy machine has done so before.
     pub fn run(&self, arguments: &[&str]) -> Command {
+        let _ = std::fs::remove_file(self.dir().join("rates.json"));
         let mut command = headstart(arguments);
         command.arg("--cache-dir").arg(self.dir()).env("HEADSTART_KV_KEY", self.path("kv.key"));
         command.env("HEADSTART_KV_SECRET", "of all who share a store");
