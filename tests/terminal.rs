@@ -128,7 +128,10 @@ fn whatever_ends_a_chat_leaves_the_terminal_as_it_was() {
                 "{signal} {prompt}: {}",
                 pty.shown()
             );
-            assert!(pty.shown().ends_with("\x1b[?2004l"), "{:?}", pty.shown());
+            // Pastes are marked no more.
+            pty.wait_for("\x1b[?2004l");
+            let shown = pty.shown();
+            assert!(shown.rfind("\x1b[?2004h") < shown.rfind("\x1b[?2004l"), "{shown:?}");
         }
     }
     let mut pty = chat(&model);

@@ -116,7 +116,8 @@ mod system {
     /// Echoes nothing, keeps what is typed as it is, also at a signal, and lets Ctrl-C and its like through. What an editor finds it leaves so, but for
     /// the marks around what is pasted: it is to be called behind one.
     pub(crate) fn quiet() {
-        let Some(mut modes) = state().found.clone() else { return };
+        let state = state();
+        let Some(mut modes) = state.found.clone() else { return };
         modes.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
         modes.local_flags.insert(LocalFlags::NOFLSH);
         modes.input_flags.remove(InputFlags::ICRNL | InputFlags::INLCR | InputFlags::IGNCR);
@@ -152,10 +153,11 @@ mod system {
             let _ = tcflush(stdin(), FlushArg::TCIFLUSH);
             set(&found, false);
         }
-        drop(held);
         let only = SigSet::from(signal);
         // To this thread alone, which takes it at once; the process ends or stops, if nobody asked for it to be ignored.
         let _ = only.thread_unblock().and_then(|()| raise(signal)).and_then(|()| only.thread_block());
+        // Nobody changes the terminal meanwhile.
+        drop(held);
         go_on();
         state().dealt += 1;
         DEALT.notify_all();
