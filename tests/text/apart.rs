@@ -199,7 +199,8 @@ fn an_account_says_that_thinking_was_left_out() {
         (Change::Thinking, Owner::Message { message: 1, role: "assistant".into() })
     );
     let sentence = found.to_string();
-    assert!(sentence.contains("past thinking is left out") && sentence.contains("--past-thinking keep"), "{sentence}");
+    let advice = "Past thinking is left out of the prompt, so the answer behind it is computed anew; \"past_thinking\": \"keep\"";
+    assert!(sentence.contains(advice), "{sentence}");
 }
 
 #[test]
