@@ -37,9 +37,7 @@ fn its_commands_run_and_print_what_it_shows() {
     let link = |from: &Path, to: &Path| std::os::unix::fs::symlink(from, to).unwrap();
     link(&model_path(), &models.join("SmolLM2-135M-Instruct.Q4_1.gguf"));
     link(Path::new(env!("CARGO_BIN_EXE_headstart")), &bin.join("headstart"));
-    for name in ["examples", "README.md"] {
-        link(&Path::new(ROOT).join(name), &folder.path().join(name));
-    }
+    link(&Path::new(ROOT).join("examples"), &folder.path().join("examples"));
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut shown = blocks().into_iter().filter(|block| block.0 == "text").map(|block| block.1.trim_start());
     let mut run = 0;
