@@ -30,7 +30,7 @@ side_by_side() {
     [ -z "$failed" ] || exit 1
 }
 
-step toolchain "scripts/rust.sh test"
+step toolchain scripts/rust.sh test
 step vulkan scripts/vulkan.sh
 step redis scripts/redis.sh
 [ "$kind" = fast ] || step model scripts/model.sh
@@ -51,7 +51,7 @@ if [ "$kind" != fast ]; then
 fi
 step "documentation tests" cargo test --locked --doc
 # The tests that open the real model, by the start or a part of their path.
-needs_model=(parity:: exactness:: text::stream:: text::vocab:: real_model)
+needs_model=(parity:: readme::its_commands exactness:: text::stream:: text::vocab:: real_model)
 # The tests that sweep over every permutation, hit, history or model.
 sweeps=(kernels::translate:: reuse::conformance:: reuse::warm:: kv::fuzz:: persist::an_exact_repeat
     cache::engine::a_pack_goes remote::engine::what_one_engine hostile:: store::mutants)
