@@ -219,7 +219,7 @@ pub const PAIRS: &[PairOf] = &[
         name: "numbered documents in another order",
         kind: ChatMl,
         found: &[("reordered", Some(0))],
-        mends: true,
+        mends: false,
         requests: || {
             let list = |texts: [&str; 3]| {
                 let numbered = texts.iter().enumerate().map(|(at, text)| format!("[{}] {text}", at + 1));
@@ -233,7 +233,7 @@ pub const PAIRS: &[PairOf] = &[
         name: "documents in tags",
         kind: ChatMl,
         found: &[("reordered", Some(0)), ("added", Some(0)), ("dropped", Some(0))],
-        mends: true,
+        mends: false,
         requests: || {
             let tagged = |texts: [&str; 3]| {
                 let tags = texts.map(|text| format!("<document>\n{text}\n</document>"));
@@ -241,6 +241,26 @@ pub const PAIRS: &[PairOf] = &[
             };
             texts(&tagged([WHALES, SHIPS, BREAD]), &tagged([STARS, BREAD, WHALES]))
         },
+    },
+    PairOf {
+        name: "two long lines behind the same one",
+        kind: ChatMl,
+        found: &[("edited", Some(0))],
+        mends: true,
+        requests: || {
+            let text = |rule: &str| format!("{}\n{rule}", RULES.lines().next().unwrap());
+            texts(
+                &text("Every book that is older than a hundred years stays in the reading room."),
+                &text("Nobody learns here what another reader has at home, not even by name."),
+            )
+        },
+    },
+    PairOf {
+        name: "nothing but other documents",
+        kind: ChatMl,
+        found: &[("none", None)],
+        mends: false,
+        requests: || documents(&[WHALES], &[STARS]),
     },
     PairOf {
         name: "an edited question and its answer",
@@ -329,7 +349,7 @@ pub const PAIRS: &[PairOf] = &[
         name: "turns in another order",
         kind: ChatMl,
         found: &[("reordered", Some(1))],
-        mends: true,
+        mends: false,
         requests: || edited(|b| b.swap(1, 3)),
     },
     PairOf {

@@ -5,13 +5,14 @@ use headstart::engine::{
     explain::{Comparison, Side},
     language::Language,
 };
-use headstart::kv::{Fields, Namespace};
+use headstart::kv::{DivergenceKind, Fields, Namespace};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
 use serde_json::{Value, json};
 
 use super::Kind::{self, ChatMl, Llama, Qwen};
 use super::faces::{Case, directory};
+use super::message;
 use super::pair_table::{LAST, PAIRS, RULES};
 use crate::cli::{file, headstart, json_of, stdout, str_of};
 use crate::support::model_path;
@@ -77,8 +78,115 @@ fn every_kind_is_told_and_what_is_promised_is_kept() {
             assert_eq!(words(given), words(mended), "{}", pair.name);
         }
         assert_eq!(comparison.fixed == shared, comparison.requests == requests, "{}: changed for nothing", pair.name);
+        for (given, mended) in requests.iter().zip(&comparison.requests) {
+            let (given, mended) = (turns(given), turns(mended));
+            let roles = |turns: &[(String, Vec<String>)]| turns.iter().map(|turn| turn.0.clone()).collect::<Vec<_>>();
+            assert_eq!(roles(&given), roles(&mended), "{}: who speaks when", pair.name);
+            let past = given.len() - 1;
+            assert_eq!(given[..past], mended[..past], "{}: what was said", pair.name);
+        }
     }
     assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), PAIRS.len(), wrong.join("\n"));
+}
+
+/// Who spoke, but for the system, and in what words.
+fn turns(request: &Value) -> Vec<(String, Vec<String>)> {
+    let messages = request.get("messages").unwrap_or(request).as_array().unwrap();
+    let words = |message: &Value| -> Vec<String> {
+        message["content"].as_str().unwrap().split_whitespace().map(str::to_owned).collect()
+    };
+    let turns = messages.iter().filter(|message| message["role"] != "system");
+    turns.map(|message| (message["role"].as_str().unwrap().to_owned(), words(message))).collect()
+}
+
+/// Texts whose parts say something else in another place: as system texts before the same rules, and as what is asked.
+const HELD_TOGETHER: &[[&str; 2]] = &[
+    [
+        "Do not do the following:\n- lend books to children under 6\nDo the following:\n- greet everybody",
+        "Do not do the following:\n- lend books to children under 8\nDo the following:\n- greet everybody",
+    ],
+    [
+        "Examples:\nQ: I love it\nA: positive\nQ: I hate it\nA: negative",
+        "Examples:\nQ: It stinks\nA: negative\nQ: I love it\nA: positive",
+    ],
+    ["# Ada\n\n- age: 36\n- books: 4", "# Ada\n\n- age: 37\n- books: 4"],
+    [
+        "<doc id=\"1\">\nwhales eat krill\n</doc>\n<doc id=\"2\">\nships have masts\n</doc>",
+        "<doc id=\"1\">\nships have masts\n</doc>\n<doc id=\"2\">\nwhales eat krill\n</doc>",
+    ],
+    [
+        "Config:\n{\n  \"user\": \"ada\",\n  \"lang\": \"en\"\n}",
+        "Config:\n{\n  \"user\": \"bob\",\n  \"lang\": \"en\"\n}",
+    ],
+    [
+        "```sql\nCREATE TABLE a (\n  id INT,\n  name TEXT\n);\n```",
+        "```sql\nCREATE TABLE a (\n  id INT,\n  title TEXT\n);\n```",
+    ],
+    ["| name | age |\n|---|---|\n| Ada | 36 |", "| name | age |\n|---|---|\n| Ada | 37 |"],
+    ["1. Open the valve.\n2. Light the burner.", "1. Light the burner.\n2. Open the valve."],
+    ["Current time:\n10:35", "Current time:\n10:36"],
+    [
+        "[1] whales eat krill\n[2] ships have masts\n\nTranslate [1].",
+        "[1] ships have masts\n[2] whales eat krill\n\nTranslate [1].",
+    ],
+    ["Sort these lines:\nship\nbread\nwhale", "Sort these lines:\nbread\nwhale\nship"],
+    [
+        "Ada gave Bob a red book yesterday. Bob gave Ada a blue book today. Who gave first?",
+        "Bob gave Ada a blue book today. Ada gave Bob a red book yesterday. Who gave first?",
+    ],
+];
+
+#[test]
+fn what_says_something_else_in_another_place_stays_together() {
+    let language = Language::open(&block_on(Checkpoint::open(&model_path())).unwrap()).unwrap();
+    for pair in HELD_TOGETHER {
+        let system = pair.map(|text| json!([message("system", &format!("{RULES}\n\n{text}")), message("user", LAST)]));
+        let asked = pair.map(|text| json!([message("system", RULES), message("user", text)]));
+        for requests in [system, asked] {
+            let comparison = compare(&language, &requests);
+            for (mended, text) in comparison.requests.iter().zip(pair) {
+                let contents = mended.as_array().unwrap().iter().map(|message| message["content"].as_str().unwrap());
+                let whole = contents.collect::<Vec<_>>().join("\n\n");
+                for block in text.split("\n\n").filter(|block| !block.starts_with('#')) {
+                    assert!(whole.contains(block), "{block:?} was taken apart: {whole:?}");
+                }
+            }
+            for found in comparison.differences.iter().filter(|found| found.kind != DivergenceKind::None) {
+                assert_ne!(found.line_a, found.line_b, "{pair:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_said_by_turns_stays_as_it_was_said() {
+    let language = Language::open(&block_on(Checkpoint::open(&model_path())).unwrap()).unwrap();
+    let talk = |said: &[&str]| -> Value {
+        let role = |index: usize| if index % 2 == 0 { "user" } else { "assistant" };
+        let turns = said.iter().enumerate().map(|(index, text)| message(role(index), text));
+        [message("system", RULES)].into_iter().chain(turns).collect()
+    };
+    let pairs = [
+        [talk(&["Is it lent?", "Yes.", "Is it old?"]), talk(&["Is it old?", "No.", "Is it lent?"])],
+        [
+            talk(&["Where is it?", "In the hall.", "Thanks", "You are welcome.", "And the ship book?"]),
+            talk(&["Thanks", "For what?", "Where is it?", "In the hall.", "Which hall?"]),
+        ],
+        [
+            json!([
+                message("user", "I am Ada."),
+                message("user", "Where is it?"),
+                message("assistant", "Hall."),
+                message("user", "Ok?")
+            ]),
+            json!([message("user", "Where is it?"), message("assistant", "Hall."), message("user", "Ok?")]),
+        ],
+    ];
+    for requests in pairs {
+        let comparison = compare(&language, &requests);
+        assert_eq!(comparison.requests, requests, "{:?}", comparison.differences);
+        assert_eq!(comparison.fixed, comparison.explanation.shared);
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::kv::{DivergenceKind, Owner, values_differ};
 
 use super::align::{Alignment, Step, align};
+use super::layout::spaced;
 use super::pieces::Change;
 use super::spans::same;
 use super::turns::{Pair, Place, Turns, beside, text};
@@ -56,9 +57,10 @@ pub(super) fn of_messages(turns: &Turns) -> Vec<(Option<(usize, usize)>, Differe
     let mut moved = turns.moved.filter(|_| turns.steps.iter().any(|step| matches!(step, Step::Moved(..))));
     let mut last = None;
     for step in &turns.steps {
-        if let Some((old, new)) = moved.filter(|_| !matches!(step, Step::Same(..))) {
-            let (old, new) = (old.min(a.len() - 1), new.min(b.len() - 1));
-            let lines = [text(&a[old]), text(&b[new])];
+        if let Some((_, new)) = moved.filter(|_| !matches!(step, Step::Same(..))) {
+            // What each has in that place of the second.
+            let new = new.min(b.len() - 1);
+            let lines = [text(&a[new.min(a.len() - 1)]), text(&b[new])];
             let lines = [0, 1].map(|side| line(&lines[side], 0..0));
             found.push((None, Difference::new(DivergenceKind::Reordered, owner(1, new), lines)));
             moved = None;
@@ -109,8 +111,7 @@ fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
     }
     let sorted = pair.parted.changes.iter().any(|change| matches!(change, Change::Moved(..)));
     for change in &pair.parted.changes {
-        let lines =
-            |old: &Range<usize>, new: &Range<usize>| [line(&texts[0], old.clone()), line(&texts[1], new.clone())];
+        let lines = |old: &Range<usize>, new: &Range<usize>| first_lines([&texts[0], &texts[1]], [old, new]);
         let (kind, lines) = match change {
             Change::Moved(old, new) => (DivergenceKind::Reordered, lines(old, new)),
             Change::Spaced(old, new) => (DivergenceKind::Whitespace, lines(old, new)),
@@ -128,12 +129,13 @@ fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
             Change::Gone(old) => (DivergenceKind::Dropped, [line(&texts[0], old.clone()), ""]),
             Change::New(new) => (DivergenceKind::Added, ["", line(&texts[1], new.clone())]),
         };
-        // Every question is another one, and may have other documents.
+        // Every question is another one, and may have other documents before what is asked of them.
+        let ends = |side: usize, place: &Range<usize>| place.end >= texts[side].trim_end().len();
         let natural = pair.place == Place::Question
-            && match kind {
-                DivergenceKind::Edited => true,
-                DivergenceKind::Dropped | DivergenceKind::Added => !sorted,
-                _ => false,
+            && match change {
+                Change::Gone(old) => !sorted || ends(0, old),
+                Change::New(new) => !sorted || ends(1, new),
+                _ => kind == DivergenceKind::Edited,
             };
         // All that follows an edit is computed anew.
         let again = pair.place == Place::Past && found.iter().any(|other: &Difference| other.kind == kind);
@@ -219,6 +221,19 @@ fn canonical(value: &Value) -> String {
 /// JSON in words.
 fn apart(json: &str) -> String {
     json.replace(['"', ',', '{', '}', '[', ']'], " ")
+}
+
+/// The first lines that differ of two places.
+fn first_lines<'a>(texts: [&'a str; 2], places: [&Range<usize>; 2]) -> [&'a str; 2] {
+    let [a, b] = [0, 1].map(|side| &texts[side][places[side].clone()]);
+    let respaced = spaced(a) == spaced(b);
+    let lines = a.split_inclusive('\n').zip(b.split_inclusive('\n'));
+    let same = lines.take_while(|(a, b)| if respaced { a == b } else { spaced(a) == spaced(b) });
+    let skip = same.fold([0, 0], |skip, (a, b)| [skip[0] + a.len(), skip[1] + b.len()]);
+    [0, 1].map(|side| {
+        let Range { start, end } = *places[side];
+        line(texts[side], (start + skip[side]).min(end)..end)
+    })
 }
 
 /// The whole line that a place begins in; of an element, the first line behind its tags.

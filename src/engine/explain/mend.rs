@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::kv::{Owner, is_static, values_differ};
+use crate::text::Content;
 
 use super::align::Step;
 use super::differences::align_tools;
+use super::layout::{Level, differs_in_spaces_alone, is_item, is_plain, spaced, unnumbered};
 use super::pieces::{Change, Parted, join};
 use super::turns::{Pair, Place, Turns, context, text};
 
@@ -59,19 +61,23 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
     let is_system = |side: usize, at: usize| is_static(&turns.messages[side][at].role);
     for step in &turns.steps {
         match *step {
-            Step::Same(old, new) | Step::Moved(old, new)
-                if text(&turns.messages[0][old]) != text(&turns.messages[1][new]) =>
-            {
+            Step::Same(old, new) | Step::Moved(old, new) if is_respaced(turns, old, new) => {
                 let content = drafts[0].messages[old]["content"].clone();
                 drafts[1].messages[new]["content"] = content;
             }
-            Step::Gone(old) if is_system(0, old) && old > 0 || contexts[0].contains(&old) => out[0].push(old),
-            Step::New(new) if is_system(1, new) && new > 0 || contexts[1].contains(&new) => out[1].push(new),
+            Step::Gone(old) if is_system(0, old) && old > 0 => out[0].push(old),
+            Step::New(new) if is_system(1, new) && new > 0 => out[1].push(new),
             _ => {}
         }
     }
     for pair in turns.pairs.iter().filter(|pair| is_mended(turns, pair)) {
         let texts = [text(&turns.messages[0][pair.old]), text(&turns.messages[1][pair.new])];
+        if let Some(sorted) = (pair.place == Place::Question).then(|| documents([&texts[0], &texts[1]])).flatten() {
+            for (draft, (at, content)) in drafts.iter_mut().zip([pair.old, pair.new].into_iter().zip(sorted)) {
+                draft.messages[at]["content"] = content.into();
+            }
+            continue;
+        }
         let common = common(&texts[0], &pair.parted);
         let whole = pair.parted.own.iter().all(Vec::is_empty);
         if variables == Variables::Stay && pair.place == Place::Static && !whole {
@@ -122,23 +128,63 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
     Mended { requests: [with(requests[0], a, &tools[0]), with(requests[1], b, &tools[1])], moved }
 }
 
+/// Whether two messages say the same, but for white space that says nothing.
+fn is_respaced(turns: &Turns, old: usize, new: usize) -> bool {
+    let texts = [&turns.messages[0][old], &turns.messages[1][new]];
+    texts.iter().all(|message| matches!(message.content, Content::Text(_)))
+        && texts[0].content != texts[1].content
+        && differs_in_spaces_alone(&text(texts[0]), &text(texts[1]))
+}
+
 /// Whether what differs in a message may change its place there: not what was said in a turn.
 fn is_mended(turns: &Turns, pair: &Pair) -> bool {
-    let Parted { common, changes, .. } = &pair.parted;
-    let owner = Owner::Message { message: pair.new, role: turns.messages[1][pair.new].role.clone() };
-    let texts = [text(&turns.messages[0][pair.old]), text(&turns.messages[1][pair.new])];
-    let sorted = changes.iter().any(|change| matches!(change, Change::Moved(..)));
-    let moves = |change: &Change| match change {
-        Change::Moved(..) | Change::Spaced(..) => true,
+    let messages = [&turns.messages[0][pair.old], &turns.messages[1][pair.new]];
+    let Parted { common, changes, renumbered, .. } = &pair.parted;
+    let owner = Owner::Message { message: pair.new, role: messages[1].role.clone() };
+    let texts = messages.map(text);
+    let value = |change: &Change| match change {
         Change::Other(old, new) => values_differ([&texts[0][old.clone()], &texts[1][new.clone()]], &owner),
-        Change::Gone(..) | Change::New(..) => false,
+        _ => false,
     };
     let may = match pair.place {
-        Place::Static => true,
-        Place::Past => changes.iter().all(moves),
-        Place::Question => sorted || changes.iter().any(moves),
+        Place::Static => !renumbered && !common.is_empty(),
+        Place::Past => false,
+        Place::Question => {
+            let values = texts.iter().all(|text| is_plain(text)) && changes.iter().all(value) && !common.is_empty();
+            values || documents([&texts[0], &texts[1]]).is_some()
+        }
     };
-    may && !common.is_empty() && turns.messages[0][pair.old].role == turns.messages[1][pair.new].role
+    let whole = messages.iter().all(|message| matches!(message.content, Content::Text(_)));
+    may && whole && messages[0].role == messages[1].role
+}
+
+/// Two questions with the documents that both have first, in the order of the first, then their own, and what is asked of them
+/// last. None where they have none in common, or where a document has a number, which may be spoken of.
+fn documents(texts: [&str; 2]) -> Option<[String; 2]> {
+    [(Level::Block, "\n\n"), (Level::Line, "\n")].into_iter().find_map(|(level, gap)| {
+        let pieces = texts.map(|text| {
+            let places = level.pieces(text, 0..text.len());
+            places.into_iter().map(|place| text[place].trim_end()).collect::<Vec<_>>()
+        });
+        let [a, b] = &pieces;
+        let head = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        let tail = a[head..].iter().rev().zip(b[head..].iter().rev()).take_while(|(a, b)| a == b).count().max(1);
+        let middle = [a, b].map(|list| list.get(head..list.len().checked_sub(tail)?));
+        let [Some(a_own), Some(b_own)] = middle else { return None };
+        let is_document = |piece: &&&str| is_item(piece) && unnumbered(piece) == spaced(piece);
+        let all = [a_own, b_own].into_iter().flatten();
+        let common: Vec<&str> = a_own.iter().filter(|piece| b_own.contains(piece)).copied().collect();
+        if common.is_empty() || !all.clone().all(|piece| is_document(&piece)) {
+            return None;
+        }
+        let sorted = [a, b].map(|list| {
+            let (own, end) = list[head..].split_at(list.len() - head - tail);
+            let own = own.iter().filter(|piece| !common.contains(piece));
+            let all = list[..head].iter().chain(&common).chain(own).chain(end);
+            all.copied().collect::<Vec<_>>().join(gap)
+        });
+        Some(sorted)
+    })
 }
 
 /// What both have, as the first has it.
@@ -146,13 +192,15 @@ fn common(text: &str, parted: &Parted) -> String {
     if parted.own[0].is_empty() { text.to_owned() } else { join(text, &parted.common) }
 }
 
-/// Puts the messages that both have into the order of the first conversation, in the places that they take in the second.
+/// Puts the messages before the first question that both have into the order of the first conversation, in the places that they
+/// take in the second. What was said by turns stays as it was said.
 fn order(messages: &mut [Value], turns: &Turns) {
-    if !turns.steps.iter().any(|step| matches!(step, Step::Moved(..))) {
-        return;
-    }
-    let both: Vec<usize> =
-        turns.steps.iter().filter(|step| step.indices()[0].is_some()).filter_map(|step| step.indices()[1]).collect();
+    let ends = turns.messages.map(|messages| context(messages).end);
+    let both = turns.steps.iter().filter_map(|step| match step.indices() {
+        [Some(old), Some(new)] if old < ends[0] && new < ends[1] => Some(new),
+        _ => None,
+    });
+    let both: Vec<usize> = both.collect();
     let mut places = both.clone();
     places.sort_unstable();
     let ordered: Vec<Value> = both.iter().map(|&at| messages[at].clone()).collect();

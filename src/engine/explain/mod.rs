@@ -1,12 +1,13 @@
 //! Why a prompt is not reused whole, for people and programs.
 //!
 //! `conversation` knows who wrote which token, `live` completes the account of a request, and `explain` compares two prompts
-//! as a cache that holds nothing else would see them. `requests` compares what their authors wrote: `turns` and `pieces` find
+//! as a cache that holds nothing else would see them. `requests` compares what their authors wrote: `turns`, `pieces` and `layout` find
 //! what both have, `differences` names the rest, and `mend` puts both in order.
 
 mod align;
 mod conversation;
 mod differences;
+mod layout;
 mod live;
 mod mend;
 mod pieces;

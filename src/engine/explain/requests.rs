@@ -299,13 +299,20 @@ fn tools(known: &Side, prompt: &Side) -> Vec<(usize, Difference)> {
     vec![(begin, Difference::new(kind, list, [&*names[0], &*names[1]]))]
 }
 
+/// Pairs of messages of which it is tried whether their difference shows in the prompt; of more it is taken for granted.
+const LOOKED_AT: usize = 16;
+
 /// What differs between the messages and shows in the prompt, each with where it stands there.
 fn messages(known: &Side, prompt: &Side, turns: &Turns) -> Result<Vec<(usize, Difference)>> {
     let mut hidden: HashMap<(usize, usize), bool> = HashMap::new();
     let (mut placed, mut last) = (Vec::new(), 0);
     for (pair, found) in of_messages(turns) {
         if let Some((old, new)) = pair {
+            let looked_at = hidden.len();
             let hidden = *hidden.entry((old, new)).or_insert_with(|| {
+                if looked_at >= LOOKED_AT {
+                    return false;
+                }
                 let mut request = with_fields_of(prompt.request, &Value::Null, &[]);
                 let messages = known.request.get("messages").unwrap_or(known.request);
                 request["messages"][new] = messages[old].clone();

@@ -8,7 +8,8 @@ use crate::kv::is_static;
 use crate::text::{Content, Message};
 
 use super::align::{Alignment, Step, align};
-use super::pieces::{ALIKE, Parted, likeness, part, spaced};
+use super::layout::spaced;
+use super::pieces::{ALIKE, Parted, likeness, part};
 
 /// What a place in a conversation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
