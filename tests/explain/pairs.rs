@@ -162,7 +162,7 @@ fn what_says_something_else_in_another_place_stays_together() {
 fn what_was_said_by_turns_stays_as_it_was_said() {
     let language = Language::open(&block_on(Checkpoint::open(&model_path())).unwrap()).unwrap();
     let talk = |said: &[&str]| -> Value {
-        let role = |index: usize| if index % 2 == 0 { "user" } else { "assistant" };
+        let role = |index: usize| if index.is_multiple_of(2) { "user" } else { "assistant" };
         let turns = said.iter().enumerate().map(|(index, text)| message(role(index), text));
         [message("system", RULES)].into_iter().chain(turns).collect()
     };

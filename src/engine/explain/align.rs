@@ -1,10 +1,10 @@
 //! Two lists beside each other: what stays, what moved, what came and went.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
 use std::ops::Range;
 
-use similar::{Algorithm, DiffOp, capture_diff_slices};
+use similar::DiffOp;
+use similar::algorithms::{Capture, patience};
 
 /// More items than this are not diffed: only the same beginning and end are found, and what moved.
 const MOST: usize = 4_000;
@@ -43,11 +43,19 @@ pub(super) struct Alignment {
 
 /// Aligns two lists. `alike` says of an item of each, and whether both have as many left between the same neighbours, whether they
 /// are versions of one.
-pub(super) fn align<T: Eq + Hash>(a: &[T], b: &[T], alike: impl Fn(usize, usize, bool) -> bool) -> Alignment {
-    let gaps = gaps(a, b);
-    let mut left: HashMap<&T, Vec<usize>> = HashMap::new();
+pub(super) fn align(a: &[String], b: &[String], alike: &dyn Fn(usize, usize, bool) -> bool) -> Alignment {
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    let [a, b] = [a, b].map(|list| {
+        let name = |item| {
+            let next = names.len();
+            *names.entry(item).or_insert(next)
+        };
+        list.iter().map(String::as_str).map(name).collect::<Vec<usize>>()
+    });
+    let gaps = gaps(&a, &b);
+    let mut left: HashMap<usize, Vec<usize>> = HashMap::new();
     for new in gaps.iter().flat_map(|gap| gap.1.clone()).rev() {
-        left.entry(&b[new]).or_default().push(new);
+        left.entry(b[new]).or_default().push(new);
     }
     let mut place = vec![None; a.len()];
     let mut taken = vec![false; b.len()];
@@ -84,14 +92,16 @@ pub(super) fn align<T: Eq + Hash>(a: &[T], b: &[T], alike: impl Fn(usize, usize,
 }
 
 /// The ranges of both lists between which everything is the same and in the same order.
-fn gaps<T: Eq + Hash>(a: &[T], b: &[T]) -> Vec<(Range<usize>, Range<usize>)> {
+fn gaps(a: &[usize], b: &[usize]) -> Vec<(Range<usize>, Range<usize>)> {
     if a.len().max(b.len()) > MOST {
         let start = a.iter().zip(b).take_while(|(a, b)| a == b).count();
         let end = a[start..].iter().rev().zip(b[start..].iter().rev()).take_while(|(a, b)| a == b).count();
         return vec![(start..a.len() - end, start..b.len() - end)];
     }
     let mut gaps: Vec<(Range<usize>, Range<usize>)> = Vec::new();
-    for operation in capture_diff_slices(Algorithm::Patience, a, b) {
+    let mut operations = Capture::new();
+    let Ok(()) = patience::diff(&mut operations, a, 0..a.len(), b, 0..b.len());
+    for operation in operations.into_ops() {
         let (_, old, new) = operation.as_tag_tuple();
         match gaps.last_mut() {
             _ if matches!(operation, DiffOp::Equal { .. }) => {}

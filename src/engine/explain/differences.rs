@@ -191,7 +191,7 @@ pub(super) fn of_tools(lists: [&[Value]; 2]) -> Vec<Difference> {
 /// Which tools are the same, and which have the same name.
 pub(super) fn align_tools(lists: [&[Value]; 2]) -> Alignment {
     let sorted = lists.map(|list| list.iter().map(canonical).collect::<Vec<_>>());
-    align(&sorted[0], &sorted[1], |old, new, _| {
+    align(&sorted[0], &sorted[1], &|old, new, _| {
         let name = [name(&lists[0][old]), name(&lists[1][new])];
         name[0].is_some() && name[0] == name[1]
     })

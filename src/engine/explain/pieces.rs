@@ -67,7 +67,7 @@ impl Parted {
             let share = || lines(text(0, old)).iter().any(|line| line.len() > 3 && lines(text(1, new)).contains(line));
             likeness(text(0, old), text(1, new)) >= ALIKE || (alone && (!items || share()))
         };
-        let alignment = align(&words[0], &words[1], alike);
+        let alignment = align(&words[0], &words[1], &alike);
         let mut parting = alignment
             .moved
             .or_else(|| partly_the_same(&alignment.steps, |side, at| level == Level::Block || is_item(text(side, at))));

@@ -69,18 +69,19 @@ impl<'a> Turns<'a> {
         let [a, b] = messages;
         let contexts = messages.map(context);
         let is_context = |side: usize, at: usize| at < contexts[side].end;
-        let key = |message: &Message| (message.role.clone(), spaced(&text(message)), beside(message));
-        let keys = messages.map(|list| list.iter().map(key).collect::<Vec<_>>());
+        let words = messages.map(|list| list.iter().map(|message| spaced(&text(message))).collect::<Vec<_>>());
+        let key = |(message, words): (&Message, &String)| json!([message.role, words, beside(message)]).to_string();
+        let keys = [0, 1].map(|side| messages[side].iter().zip(&words[side]).map(key).collect::<Vec<_>>());
         let alike = |old: usize, new: usize, alone: bool| {
             let (x, y) = (&a[old], &b[new]);
             let heads = old == 0 && new == 0 && is_static(&x.role);
             let past = !is_context(0, old) && !is_context(1, new) && alone;
             match x.role == y.role {
                 true => heads || past || likeness(&text(x), &text(y)) >= ALIKE,
-                false => keys[0][old].1 == keys[1][new].1,
+                false => words[0][old] == words[1][new],
             }
         };
-        let Alignment { mut steps, moved } = align(&keys[0], &keys[1], alike);
+        let Alignment { mut steps, moved } = align(&keys[0], &keys[1], &alike);
         // What follows the last that both have is another conversation; of it only the first question of each is compared.
         let anchors = |step: &Step| match *step {
             Step::Same(..) | Step::Moved(..) => true,
