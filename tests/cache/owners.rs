@@ -33,7 +33,6 @@ fn a_directory_that_others_write_to_is_refused_by_every_command() {
     json_of(&mut home.generate(WHALE));
     set_mode(&home.dir(), 0o777);
     let system = home.file("system.json", &[("system", "Be brief.")]);
-    let before = files(&home.dir(), "");
     let commands: [&mut Command; 6] = [
         &mut home.generate(WHALE),
         &mut home.run(&["prefix", "ls"]),
@@ -42,6 +41,7 @@ fn a_directory_that_others_write_to_is_refused_by_every_command() {
         &mut home.with_model(&["prefix", "warm", str_of(&system)]),
         &mut home.with_model(&["prefix", "pin", str_of(&system), "--name", "x"]),
     ];
+    let before = files(&home.dir(), "");
     for command in commands {
         let message = refusal(command);
         assert!(message.starts_with(str_of(&home.dir())) && message.contains("chmod 700"), "{message}");
