@@ -139,6 +139,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Writes both requests, and says where.
 fn write(folder: &Path, given: [&PathBuf; 2], requests: &[Value; 2]) -> Result<[String; 2]> {
+    if folder.is_file() {
+        let problem = format!("{} is a file; name a folder", folder.display());
+        return Err(Error::Request { field: "fix", problem });
+    }
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
     let mut written = [String::new(), String::new()];
     for ((name, request), written) in ["a.json", "b.json"].into_iter().zip(requests).zip(&mut written) {
