@@ -191,7 +191,7 @@ impl fmt::Display for Divergence {
 }
 
 /// What to do about thinking that a later prompt leaves out.
-pub(crate) const KEEP_THINKING: &str = "Past thinking is left out of the prompt, so the answer behind it is computed anew; \
+const KEEP_THINKING: &str = "Past thinking is left out of the prompt, so the answer behind it is computed anew; \
     \"past_thinking\": \"keep\" in the request, where the chat template can, keeps both.";
 
 /// What thinking begins with, by the names that chat templates give it.

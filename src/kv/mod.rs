@@ -33,7 +33,6 @@ mod window;
 pub type PageId = u32;
 
 pub use cache::{Admission, AdmitOptions, Cache, Config, Entry, Left, PinId, Pinned, PinsFull, Stats};
-pub(crate) use divergence::KEEP_THINKING;
 pub use divergence::{Change, Divergence, Owner, Rendered, Span, compare};
 pub use explain::{Choice, Miss, Reason, Report, Sources, Tier};
 pub use key::{Fields, Key, Namespace, PAGE};

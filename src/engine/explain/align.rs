@@ -8,7 +8,7 @@ use similar::algorithms::{Capture, patience};
 
 /// More items than this are not diffed: only the same beginning and end are found, and what moved.
 const MOST: usize = 4_000;
-/// How many of those that are left may be skipped for a version of an item.
+/// How many unmatched items are searched for a version of one.
 const NEAR: usize = 16;
 
 /// An item of one list, or of both, by its indices.
@@ -41,8 +41,8 @@ pub(super) struct Alignment {
     pub(super) moved: Option<(usize, usize)>,
 }
 
-/// Aligns two lists. `alike` says of an item of each, and whether both have as many left between the same neighbours, whether they
-/// are versions of one.
+/// Aligns two lists. `alike` tells whether an item of each is a version of the other, from their indices and from whether both
+/// lists have the same number of unmatched items between the same neighbours.
 pub(super) fn align(a: &[String], b: &[String], alike: &dyn Fn(usize, usize, bool) -> bool) -> Alignment {
     let mut names: HashMap<&str, usize> = HashMap::new();
     let [a, b] = [a, b].map(|list| {

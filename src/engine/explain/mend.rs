@@ -42,7 +42,7 @@ pub(super) struct Mended {
     pub(super) moved: [Vec<String>; 2],
 }
 
-/// A request's messages and tools while they are moved.
+/// A request's messages, and those that are to stand elsewhere.
 struct Draft {
     messages: Vec<Value>,
     variables: Vec<Value>,

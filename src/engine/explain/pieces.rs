@@ -19,7 +19,7 @@ pub(super) struct Parted {
     pub(super) own: [Vec<Range<usize>>; 2],
     /// In the order of the text.
     pub(super) changes: Vec<Change>,
-    /// What is common has other numbers in the second text, which its place gives it.
+    /// The second text numbers some common piece differently.
     pub(super) renumbered: bool,
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::engine::{language::Language, openai::Input};
 use crate::error::Result;
-use crate::kv::{Change, DivergenceKind, Namespace, Owner, PAGE};
+use crate::kv::{DivergenceKind, Namespace, Owner, PAGE};
 use crate::text::{Message, Prompt};
 
 use super::differences::{Difference, of_messages, of_tools};
@@ -166,11 +166,8 @@ impl Comparison {
             if !placed.iter().any(|(_, found)| found.kind != DivergenceKind::ToolsIgnored) && at < tail {
                 placed.extend(found.as_ref().map(|found| {
                     let lines = [known.line(at), prompt.line(at)];
-                    let mut told = Difference::new(found.kind, found.owner.clone(), [&*lines[0], &*lines[1]]);
-                    if found.change == Change::Thinking {
-                        told.advice = crate::kv::KEEP_THINKING;
-                    }
-                    (at, told)
+                    let told = Difference::new(found.kind, found.owner.clone(), [&*lines[0], &*lines[1]]);
+                    (at, Difference { advice: found.advice(), ..told })
                 }));
             }
         } else if let Some(found) =

@@ -14,6 +14,8 @@ use crate::error::Result;
 use crate::kv::Owner;
 use crate::text::{ChatTemplate, Content, Inputs, Message};
 
+use super::differences::name;
+
 /// A piece of a rendered text: its bytes, and those among them that the owner itself wrote.
 pub(super) struct Piece {
     pub(super) owner: Owner,
@@ -57,8 +59,7 @@ impl<'a> Pieces<'a> {
             });
             let Some(bytes) = changed.reduce(union) else { continue };
             let tool = &list[index];
-            let name = tool["function"]["name"].as_str().or(tool["name"].as_str()).map(str::to_owned);
-            let owner = Owner::Tools { tool: Some(index), name };
+            let owner = Owner::Tools { tool: Some(index), name: name(tool) };
             self.found.push(Piece { owner, own: bytes.clone(), bytes });
         }
         let without = (!list.is_empty()).then(|| self.template.render_inputs(&Inputs { tools: None, ..*self.inputs }));
