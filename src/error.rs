@@ -174,7 +174,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let f = &mut Visible { out: f, lines: true };
         match self {
-            Self::Io { path, source } => write!(f, "{}: {source}{}", path.display(), remedy(source)),
+            Self::Io { path, source } => write!(f, "{}: {}{}", path.display(), reason(source), remedy(source)),
             Self::Format { file, field, problem, fix } => write!(f, "{file}: {field}: {problem}; {fix}"),
             Self::Tensor { file, name, expected, found } => write!(
                 f,
@@ -212,6 +212,15 @@ impl fmt::Display for Error {
             Self::Interrupted => write!(f, "interrupted"),
             Self::Download { url, problem, fix } => write!(f, "{url}: {problem}; {fix}"),
         }
+    }
+}
+
+/// What the system says, without the number of its error.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((reason, _)) if error.raw_os_error().is_some() => reason.to_owned(),
+        _ => text,
     }
 }
 

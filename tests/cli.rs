@@ -133,7 +133,7 @@ fn bad_input_is_refused_in_one_sentence() {
         (["--raw", "--prompt", ""].join("\n"), "prompt: is empty".to_owned()),
         (["--prompt-file", str_of(&empty)].join("\n"), "prompt: is empty".to_owned()),
         (["--prompt-file", str_of(&bad_utf8)].join("\n"), format!("{}: byte 6: is not UTF-8", bad_utf8.display())),
-        (["--prompt-file", "/no/such/file"].join("\n"), "/no/such/file: ".to_owned()),
+        (["--prompt-file", "/no/such/file"].join("\n"), "/no/such/file: No such file or directory; check".to_owned()),
         (["-p", "a", "--stop", ""].join("\n"), "stop: stop[0] is empty".to_owned()),
     ];
     cases.extend([

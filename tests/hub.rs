@@ -363,6 +363,10 @@ fn shards_in_our_own_folder_are_one_model() {
     assert_eq!(path(&run(&["path", "big-00002-of-00002"])), files[1]);
     let list: serde_json::Value = serde_json::from_slice(&run(&["ls", "--json"]).stdout).unwrap();
     assert_eq!((list.as_array().unwrap().len(), &list[0]["bytes"]), (1, &8.into()), "{list}");
+    let folder = models.to_str().unwrap();
+    refused(&run(&["rm", folder]), &[folder, "delete it yourself"]);
+    assert!(String::from_utf8(run(&["rm", "big"]).stdout).unwrap().ends_with("big-00001-of-00002.gguf, 8 B freed\n"));
+    assert_eq!(fs::read_dir(&models).unwrap().count(), 0);
 }
 
 #[test]
@@ -416,6 +420,36 @@ fn our_own_folder_comes_before_the_hub() {
     refused(&run(&["path", "SmolLM2-135M"]), &["may be any of", "Q8_0"]);
     refused(&run(&["path", "SmolLM3.gguf"]), &["SmolLM3.gguf"]);
     assert!(home.server.state().requests.is_empty());
+}
+
+#[test]
+fn a_model_is_removed_and_what_others_need_stays() {
+    let home = Home::new();
+    let spec = format!("{REPO}:{FILE}");
+    home.pull();
+    // Another revision links to the same blob, and a file of a person's own is not the program's to delete.
+    let other = home.repo().join("snapshots/0123456789abcdef");
+    fs::create_dir_all(&other).unwrap();
+    std::os::unix::fs::symlink(home.blob(), other.join(FILE)).unwrap();
+    fs::write(home.repo().join("refs/older"), "0123456789abcdef").unwrap();
+    let own = home.folder.path().join("own.gguf");
+    fs::write(&own, b"GGUF").unwrap();
+    let folders = ["blobs", "", "../../hub"].map(|folder| home.repo().join(folder));
+    for path in folders.iter().chain([&own]) {
+        refused(&home.run(&["rm", path.to_str().unwrap()]), &["is not a model of headstart's", "delete it yourself"]);
+    }
+    refused(&home.run(&["rm", "acme/other"]), &["acme/other", "models ls"]);
+    let freed = |args: &[&str]| -> serde_json::Value {
+        let output = home.run(args);
+        assert!(output.status.success(), "{}", error(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["bytes"].clone()
+    };
+    assert_eq!(freed(&["rm", &spec, "--json"]), 0);
+    assert!(home.blob().is_file() && own.is_file() && !home.repo().join("refs/main").exists());
+    refused(&home.run(&["rm", &spec]), &[&spec, "is not on this machine"]);
+    assert_eq!(freed(&["rm", &format!("{spec}@older"), "--json"]), SIZE);
+    assert!(!home.repo().exists());
+    assert_eq!(home.run(&["ls", "--json"]).stdout.trim_ascii(), b"[]");
 }
 
 #[test]

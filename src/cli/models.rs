@@ -37,6 +37,15 @@ pub(crate) enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
+    /// Delete a model of this machine: from the Hugging Face cache, which other programs read too, or from headstart's own folder
+    #[command(after_help = "Examples:\n  headstart models rm smollm2-135m\n  headstart models rm owner/repo:FILE.gguf")]
+    Rm {
+        /// A name of `models ls`
+        model: String,
+        /// One JSON object on standard output
+        #[arg(long)]
+        json: bool,
+    },
     /// Print where a model lies, as --model finds it, downloading it first if it must
     #[command(after_help = "Examples:\n  headstart models path\n  headstart models path owner/repo")]
     Path {
@@ -57,6 +66,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Ls { available: false, json } => ls(*json),
         Command::Info(args) => info::run(args),
         Command::Pull { model, quiet } => show(&hub::pull(model, *quiet)?),
+        Command::Rm { model, json } => rm(model, *json),
         Command::Path { model, quiet } => show(&hub::resolve(Some(model), *quiet)?),
     }
 }
@@ -81,6 +91,15 @@ fn ls(json: bool) -> Result<()> {
     let width = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0);
     let line = |(name, size, path): &(String, String, String)| format!("{name:<width$}  {size:>10}  {path}\n");
     term::out(&rows.iter().map(line).collect::<String>())
+}
+
+fn rm(model: &str, json: bool) -> Result<()> {
+    let removed = hub::remove(model)?;
+    if json {
+        return print_json(&removed);
+    }
+    let freed = indicatif::DecimalBytes(removed.bytes);
+    term::out(&format!("removed {}, {freed} freed\n", visible(&removed.path.display().to_string())))
 }
 
 fn available(json: bool) -> Result<()> {
@@ -120,8 +139,8 @@ fn available(json: bool) -> Result<()> {
     Ok(())
 }
 
-fn print_json(models: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(models)
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::Request { field: "models", problem: format!("a path here is not Unicode ({e})") })?;
     term::json_text(&text)
 }

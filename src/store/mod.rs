@@ -206,7 +206,7 @@ pub struct StoreUsage {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or directory that the system refused to open, read or write.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), crate::error::reason(source))]
     Io {
         /// What was to be read or written.
         path: std::path::PathBuf,

@@ -99,7 +99,7 @@ impl Repo {
     }
 
     /// Every revision with a reference.
-    fn revisions(&self) -> Vec<String> {
+    pub(crate) fn revisions(&self) -> Vec<String> {
         let refs = self.path().join("refs");
         let mut found = vec![];
         let mut folders = vec![refs.clone()];
@@ -241,13 +241,16 @@ fn is_whole(path: &Path) -> bool {
 
 /// The GGUF models below a folder that are whole.
 fn ggufs(folder: &Path) -> Vec<PathBuf> {
-    let (mut files, mut folders) = (vec![], vec![folder.to_path_buf()]);
-    while let Some(folder) = folders.pop() {
-        for path in entries(&folder) {
-            match path.is_dir() && !path.is_symlink() {
-                true => folders.push(path),
-                false => files.extend(Some(path).filter(|path| is_model(path) && is_whole(path))),
-            }
+    files(folder).into_iter().filter(|path| is_model(path) && is_whole(path)).collect()
+}
+
+/// The files below a folder, by path, links to files among them; of a file, itself.
+pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
+    let (mut files, mut left) = (vec![], vec![path.to_path_buf()]);
+    while let Some(path) = left.pop() {
+        match path.is_dir() {
+            true => left.extend(entries(&path).into_iter().filter(|path| !path.is_dir() || !path.is_symlink())),
+            false => files.extend(Some(path).filter(|path| path.is_file() || path.is_symlink())),
         }
     }
     files.sort();
@@ -259,11 +262,9 @@ fn size(model: &Path) -> u64 {
     gguf_paths(model).iter().map(|path| bytes(path)).sum()
 }
 
-fn bytes(path: &Path) -> u64 {
-    match path.is_dir() {
-        true => entries(path).iter().map(|path| bytes(path)).sum(),
-        false => path.metadata().map_or(0, |data| data.len()),
-    }
+/// The bytes of a file, or of all files below a folder.
+pub(crate) fn bytes(path: &Path) -> u64 {
+    files(path).iter().filter_map(|path| path.metadata().ok()).map(|data| data.len()).sum()
 }
 
 /// What lies in a folder, by name; nothing where it cannot be read.

@@ -8,12 +8,14 @@ mod cache;
 mod client;
 mod download;
 mod library;
+mod remove;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(crate) use cache::{Found, list};
 pub(crate) use library::{CONTEXT, Checked, DEFAULT, Listed, available};
+pub(crate) use remove::remove;
 
 use cache::{CHECKPOINT, INDEX, Repo, WEIGHTS};
 use client::{Client, Listing};
