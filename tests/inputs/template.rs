@@ -111,7 +111,7 @@ fn words_of_the_assistant_at_the_end_are_continued_where_asked() {
     let both = json!({ "messages": messages, "continue_final_message": true, "add_generation_prompt": true });
     let path = model.write("request.json", both.to_string());
     let message = refusal(&mut model.run("generate", &["--messages", str_of(&path)]));
-    assert!(message.contains("continue_final_message: stands beside add_generation_prompt"), "{message}");
+    assert!(message.contains("continue_final_message: is given beside add_generation_prompt"), "{message}");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn past_thinking_is_asked_for_by_flag_or_field() {
     let (plain, kept) = (answer(strips, json!({})), answer(strips, json!({ "past_thinking": "keep" })));
     assert_eq!((prompt(&kept), &kept["warnings"]), (prompt(&plain) + 3, &json!([])));
     let cannot = answer(CHATML, json!({ "past_thinking": "keep" }));
-    assert!(cannot["warnings"][0].as_str().unwrap().contains("takes no word to keep it"), "{cannot}");
+    assert!(cannot["warnings"][0].as_str().unwrap().contains("has no variable to keep it"), "{cannot}");
     let model = Model::new().set("tokenizer.chat_template", strips);
     let path = model.write("flag.json", json!(messages).to_string());
     let flags = ["--no-cache", "-n", "8", "--json", "--past-thinking", "keep", "--messages", str_of(&path)];
