@@ -1,4 +1,4 @@
-// normed[batch row] = gains RMSNorm(x[batch row]), as f16; without NORM x itself. One workgroup a row.
+// normed[batch row] = gains RMSNorm(x[batch row]) as f16; without NORM, x itself as f16. One workgroup for each row.
 enable f16;
 #import shared/step
 #import shared/halves

@@ -1,4 +1,4 @@
-// hidden[batch row] += SCALE gains RMSNorm(x[row of the span]). One workgroup a row.
+// hidden[batch row] += SCALE gains RMSNorm(x[row of the span]). One workgroup for each row.
 #import shared/step
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> gains: array<vec4<f32>>;
