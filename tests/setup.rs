@@ -192,13 +192,13 @@ fn without_a_network_it_says_what_to_do() {
     machine.plays("curl", "exit 6");
     fails(
         &machine.rust(&[]),
-        &["Rust 1.", "https://static.rust-lang.org/rustup gave it", "check the network", "https://rustup.rs"],
+        &["Rust 1.", "https://static.rust-lang.org/rustup provided it", "check the network", "https://rustup.rs"],
     );
     // A mirror that somebody chose is what is named.
     let mut mirrored = machine.script(Path::new(ROOT), "rust.sh", &[]);
     fails(
         &mirrored.env("RUSTUP_UPDATE_ROOT", "http://localhost/mirror").output().unwrap(),
-        &["http://localhost/mirror gave it"],
+        &["http://localhost/mirror provided it"],
     );
     assert!(machine.calls("curl")[1].ends_with(" http://localhost/mirror/rustup-init.sh"));
     // Nothing that could fetch it at all.
