@@ -55,7 +55,7 @@ step "documentation tests" cargo test --locked --doc
 needs_model=(parity:: readme::its_commands exactness:: text::stream:: text::vocab:: real_model)
 # Tests that sweep over every permutation, hit, history or model.
 sweeps=(kernels::translate:: reuse::conformance:: reuse::warm:: kv::fuzz:: persist::an_exact_repeat
-    cache::engine::a_pack_goes remote::engine::what_one_engine hostile:: store::mutants)
+    cache::engine::a_pack_goes remote::engine::kv_of_one_engine hostile:: store::mutants)
 skip=()
 [ "$kind" = fast ] && skip=(-- "${needs_model[@]/#/--skip=}" "${sweeps[@]/#/--skip=}")
 step "test suite" cargo test --locked --lib --bins --test suite "${skip[@]}" </dev/null

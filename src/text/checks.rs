@@ -98,7 +98,10 @@ pub(super) fn model(model: &Value) -> Wrong {
         }
         for (token, id) in vocab {
             if !in_range(id.as_u64()) {
-                return Err((format!("model.vocab.{token}"), format!("{id} is not an id from 0 to {}", MAX_TOKENS - 1)));
+                return Err((
+                    format!("model.vocab.{token}"),
+                    format!("{id} is not an id from 0 to {}", MAX_TOKENS - 1),
+                ));
             }
             if token.len() > MAX_TOKEN_BYTES {
                 return Err((

@@ -146,7 +146,10 @@ impl Model for SentencePiece {
                     None => tokens.push(token(id, (start, end))),
                 },
                 (None, None) => {
-                    return Err(format!("the vocabulary has no token for {piece:?}, none for its bytes, and no unknown token").into());
+                    return Err(format!(
+                        "the vocabulary has no token for {piece:?}, none for its bytes, and no unknown token"
+                    )
+                    .into());
                 }
             }
         }
