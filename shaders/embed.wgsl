@@ -4,6 +4,7 @@
 #import shared/matrix
 @group(0) @binding(1) var<storage, read> weights: array<Word>;
 @group(0) @binding(2) var<storage, read> drawn: array<u32>;
+// [batch rows, UNITS * 8]
 @group(0) @binding(3) var<storage, read_write> hidden: array<vec4<f32>>;
 
 @compute @workgroup_size(${LANES})

@@ -2,6 +2,7 @@
 // RoPE and the write to `kv` as in the QKV matrix's epilogue. One workgroup for each head of a row; every lane adds the squares
 // in the same order.
 #import shared/step
+// [span rows, HEADS + 2 KV_HEADS, HEAD_DIM]
 @group(0) @binding(1) var<storage, read> x: array<vec2<f32>>;
 // [2, HEAD_DIM] for Q and K; with WHOLE [HEADS + KV_HEADS, HEAD_DIM]
 @group(0) @binding(2) var<storage, read> gains: array<vec2<f32>>;

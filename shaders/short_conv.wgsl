@@ -4,9 +4,13 @@
 // tokens up to the last one written to it, each at position % (TAPS - 1). One invocation for each run and four channels. A run
 // is the rows of one sequence in one page (src/engine/batch.rs), so no other invocation writes what it reads.
 #import shared/step
+// [span rows, 3, COLS]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+// [KEPT + 1, COLS]
 @group(0) @binding(2) var<storage, read> taps: array<vec4<f32>>;
+// [batch rows, COLS]
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+// [pages, KEPT, COLS]
 @group(0) @binding(4) var<storage, read_write> pages: array<vec4<f32>>;
 
 const QUADS = ${COLS/4}u;

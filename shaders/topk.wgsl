@@ -6,11 +6,14 @@
 // `order` sorts as the logit does.
 struct Candidate { order: u32, id: u32 }
 #if STAGE == 0
+// [rows, VOCAB]
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
+// [rows, CHUNKS * K]
 @group(0) @binding(2) var<storage, read_write> lists: array<Candidate>;
 #else
 struct Logit { logit: f32, id: u32 }
 @group(0) @binding(1) var<storage, read> lists: array<Candidate>;
+// [rows, K]
 @group(0) @binding(2) var<storage, read_write> best: array<Logit>;
 @group(0) @binding(3) var<storage, read_write> drawn: array<u32>;
 #endif

@@ -47,9 +47,9 @@ fn a_row_is_routed_to_its_highest_scores() {
     }
 }
 
-/// A chosen expert always exists, so that no weight is read past the end. Its output is NaN, which is detected in the logits.
+/// A chosen expert always exists, so that no weight is read past the end. Its output is not finite, which is detected in the logits.
 #[test]
-fn nan_scores_choose_existing_experts() {
+fn scores_that_are_not_finite_choose_existing_experts() {
     let mut bench = Bench::open();
     let experts = Experts { count: 6, used: 3 };
     for face in Face::ALL {

@@ -172,7 +172,7 @@ fn forged_objects_in_a_bucket_are_refused_and_replaced() {
 }
 
 #[test]
-fn nan_values_are_refused_even_if_everybody_is_trusted() {
+fn infinite_and_nan_values_are_refused_even_if_everybody_is_trusted() {
     let redis = Redis::start(&[]);
     let halves = [0x7c00u16, 0xfc00, 0x7e00, 0xffff];
     for (half, at) in halves.into_iter().flat_map(|half| [(half, 0), (half, 64), (half, 318)]) {

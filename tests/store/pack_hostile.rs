@@ -186,7 +186,7 @@ proptest! {
 }
 
 #[test]
-fn nan_values_are_refused() {
+fn infinite_and_nan_values_are_refused() {
     let whole = pack(37, true);
     let regions = regions(whole.bytes());
     for (region, value) in [
