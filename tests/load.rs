@@ -287,10 +287,10 @@ fn a_chunk_takes_a_quarter_of_a_second() {
 #[test]
 fn decoding_sequences_get_rows_first_then_prompts_in_order() {
     use scheduler::Ready::{Decode, Prompt};
-    use scheduler::Rows;
+    use scheduler::Scheduled;
     let prompt = |left| Prompt { left, logits: false };
     let every = |left| Prompt { left, logits: true };
-    let some = |count, last| Some(Rows::Prompt { count, last });
+    let some = |count, last| Some(Scheduled::Prompt { count, last });
     for (what, ready, chunk, logits, expected) in [
         ("nobody", vec![], 32, 4, vec![]),
         ("one prompt", vec![prompt(10)], 32, 4, vec![some(10, true)]),
@@ -305,7 +305,7 @@ fn decoding_sequences_get_rows_first_then_prompts_in_order() {
             vec![Decode, prompt(40), Decode],
             32,
             4,
-            vec![Some(Rows::Decode), some(32, false), Some(Rows::Decode)],
+            vec![Some(Scheduled::Decode), some(32, false), Some(Scheduled::Decode)],
         ),
         ("logits of every row", vec![every(10)], 32, 4, vec![some(4, false)]),
         (
@@ -313,7 +313,7 @@ fn decoding_sequences_get_rows_first_then_prompts_in_order() {
             vec![every(10), Decode, prompt(3)],
             32,
             4,
-            vec![some(2, false), Some(Rows::Decode), some(3, true)],
+            vec![some(2, false), Some(Scheduled::Decode), some(3, true)],
         ),
         ("with no row to spare", vec![every(10), every(10)], 32, 2, vec![some(1, false), some(1, false)]),
     ] {
