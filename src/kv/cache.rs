@@ -92,7 +92,7 @@ pub struct Admission {
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Stats {
+pub struct CacheStats {
     pub(crate) queried_tokens: u64,
     /// Prompt tokens that were reused.
     pub hit_tokens: u64,
@@ -152,7 +152,7 @@ pub struct Cache {
     pub(super) quotas: HashMap<Key, u64>,
     pub(super) ghosts: Ghosts,
     pub(super) clock: Stamp,
-    pub(super) stats: Stats,
+    pub(super) stats: CacheStats,
     /// How many pages have been indexed since the start.
     pub(super) births: u64,
     next_pin: u64,
@@ -173,7 +173,7 @@ impl Cache {
             clock: Stamp::default(),
             births: 0,
             next_pin: 0,
-            stats: Stats::default(),
+            stats: CacheStats::default(),
             config,
         }
     }
@@ -194,7 +194,7 @@ impl Cache {
     }
 
     /// Counters since the start.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> CacheStats {
         self.stats
     }
 
