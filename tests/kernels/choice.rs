@@ -48,7 +48,7 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
         // Four rows of four words spill registers if values are in several planes.
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),
-        // Decode reduces along the columns, long ones with more lanes; several rows share the loads of x.
+        // Decode reduces along the columns, long ones with more lanes; several tokens share the loads of the weights.
         (Gpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Staged { along: 32 }, 128, 8, 1, 4, true, false)),
         (Gpu, Some(32), Decode, (2048, 2048, Q4_0), 4, of(Shape::Staged { along: 32 }, 128, 8, 4, 4, true, true)),
         (Gpu, Some(32), Decode, (2048, 8192, Q4_0), 1, of(Shape::Staged { along: 64 }, 128, 4, 1, 4, true, true)),

@@ -58,7 +58,7 @@ fn table() -> Vec<Case> {
                 2 => (Epilogue::Gated(ACTIVATIONS[f % 2]), PAIRS[((c + f) / 4 + c % 3) % 5]),
                 _ => {
                     let (q, kv, dim, pairs) = HEADS[(c + f) / 4 % 3];
-                    // The angles are in the middle of those of other layers.
+                    // The angles of other layers come before and after these.
                     let rotation = Rotation { pairs, first: c, all: pairs + c + f };
                     (Epilogue::Qkv(heads(q, kv, dim), rotation), (q + 2 * kv) * dim)
                 }

@@ -40,7 +40,7 @@ fn a_hit_ends_where_its_window_is_complete() {
     let tokens: Vec<u32> = (1..=96).collect();
     let mut world = World::new(Config { capacity: 24, window: Some(WINDOW), ..Config::default() });
     load(&mut world, &tokens, 3);
-    // The window is complete at these lengths, and where nothing before is needed.
+    // After 67 tokens or more the window is complete. A shorter hit would need what the partial pages lack.
     for (length, expected) in [(96, 96), (80, 80), (67, 67), (66, 0), (48, 0), (40, 0), (16, 0)] {
         assert_eq!(lookup(&world, &tokens[..length]), expected, "of {length}");
     }

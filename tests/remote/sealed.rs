@@ -62,7 +62,7 @@ fn readers_of_a_store_learn_no_token_salt_or_text() {
         let objects: Vec<(Vec<u8>, Vec<u8>)> =
             server.state().objects.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone())).collect();
         let shown = [all(&redis), objects].concat();
-        assert_eq!(shown.len(), 4, "a block and a manifest in each namespace");
+        assert_eq!(shown.len(), 4, "a block and a manifest in each store");
         for (name, value) in &shown {
             for part in [&tokens[..], &hidden, b"swordfish", b"salt", b"weights", b"digest", &block.key, &ROOT] {
                 assert!(!has(name, part) && !has(value, part), "{}", String::from_utf8_lossy(part));

@@ -400,8 +400,8 @@ proptest! {
                 continue;
             }
             sequences.remove(&tokens);
-            // What remains of a chain is what others share of it or what was pinned in it; of a chain that it was the beginning
-            // of, everything.
+            // What remains of a removed chain is what others share of it or what was pinned in it. A shorter sequence that it began
+            // with remains if a kept sequence, or that rest, begins with it.
             let pinned = |keys: &[Key]| pin.contains(keys.last().unwrap());
             let mut kept = sequences.clone();
             kept.retain(|other, keys| !tokens.starts_with(other) || pinned(keys));
