@@ -2,9 +2,9 @@
 //!
 //! - Every line end is LF.
 //! - The line break behind `{% raw %}` stays.
-//! `{% generation %}` ... `{% endgeneration %}`, which mark the assistant's words for training alone, become an `if` that
+//! - `{% generation %}` ... `{% endgeneration %}`, which mark the assistant's words for training alone, become an `if` that
 //!   is always true. Each tag keeps its own whitespace control.
-//! `"..." % operand` becomes a filter, as does the iterable of a `for`, and `+` if text is marked (`markup`).
+//! - `"..." % operand` becomes a filter, as does the iterable of a `for`, and `+` if text is marked (`markup`).
 //!
 //! Values that are compared, kept or used for look-up pass through `weigh` (`guard`), and each round of a loop checks a clock.
 //!
