@@ -423,7 +423,7 @@ fn a_device_that_is_lost_each_time_is_given_up() {
     world.doomed.set(false);
     assert_eq!(world.alone(request(0), &[]).token_ids.len(), LENGTH);
 
-    // Without a way to reload, every answer is told of the loss.
+    // Without a way to reload, every answer ends with the error.
     let engine = load(world.folder.path(), &options());
     let mut bare = Answers::new(engine, &tokenizer(world.folder.path()), None);
     let id = bare.ask(request(0), StopStrings::default(), Instant::now()).unwrap();

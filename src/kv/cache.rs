@@ -391,7 +391,7 @@ impl Cache {
         Left { prompt, births }
     }
 
-    /// Ends a sequence. What it published stays indexed until its pages are needed.
+    /// Ends a sequence. The blocks that it published stay indexed until their pages are needed.
     pub fn release(&mut self, table: BlockTable) {
         self.clock.tick += 1;
         for key in &table.keys {

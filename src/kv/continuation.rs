@@ -1,4 +1,4 @@
-//! What the index knows to follow a prefix: the other side of a divergence.
+//! Finds the indexed tokens that continue a prefix: the other side of a divergence.
 //!
 //! Cost: O(tokens / PAGE · log siblings) without a hash, and a scan of the siblings that continue the prefix.
 

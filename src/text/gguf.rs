@@ -358,7 +358,7 @@ fn as_text() -> Spelling {
     Spelling::Literal { replace: vec![(SPACE.into(), " ".into())], byte_fallback: true }
 }
 
-/// What a kind of vocabulary is called that llama.cpp supports and this library does not.
+/// Names the kinds of vocabulary that llama.cpp supports and this library does not; empty for any other.
 fn kind_of(model: &str) -> &'static str {
     match model {
         "bert" => " (WordPiece)",

@@ -98,7 +98,7 @@ const USES: [&str; 26] = [
     "raise_exception(a)",
 ];
 
-/// What a loop may do with a value of ten megabytes, or a list of a hundred thousand items.
+/// Loop bodies over a value of ten megabytes, or a list of a hundred thousand items.
 const ROUNDS: [&str; 18] = [
     "{% if a == b %}{% endif %}",
     "{% if a < b %}{% endif %}",

@@ -1,5 +1,5 @@
-//! Damage to stored blocks, and faults of the processes that write them, as a reader meets them: the text is right every time,
-//! a counter increases, and nothing remains that a later run trusts.
+//! A reader of damaged blocks, and of blocks whose writer failed, gives the right text every time. A counter increases, and no
+//! later run trusts what was damaged.
 
 use headstart::engine::Engine;
 use headstart::kv::{Miss, Reason};
@@ -101,7 +101,7 @@ fn a_damaged_block_costs_the_tokens_from_it_on_once() {
                 (Reason::Integrity, 16 * block),
                 "{what}"
             );
-            // The next run does not meet it, whether or not the block has been stored again.
+            // The next run does not find the damage, whether or not the block has been stored again.
             if damage.starts_with("an end") {
                 ask(&mut engine, &colds[0], 16 * block, 0);
             }
