@@ -1,8 +1,8 @@
-# What a person and CI type. Every target works from a clean clone, installs what it needs and asks nothing.
+# The commands for people and for CI. Every target works from a clean clone, installs what it needs and asks nothing.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-models fuzz audit wasm web bench build model vulkan clean-cache
 export DEBIAN_FRONTEND := noninteractive
-# Where rustup puts cargo, for a shell that was opened before it did.
+# Where rustup installs cargo, for a shell that was opened before.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 PROMPT ?= Why is the sky blue? Answer in two sentences.
@@ -13,7 +13,7 @@ MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: vulkan build ## from nothing to a streamed answer of a real model (PROMPT="…" to ask something else)
+demo: vulkan build ## build, get the model and stream an answer (PROMPT="…" to ask something else)
 	@scripts/model.sh $(BIN)
 	@printf '\n> %s\n\n' "$(PROMPT)"
 	@$(BIN) generate --model $(MODEL) --prompt "$(PROMPT)"
@@ -21,27 +21,27 @@ demo: vulkan build ## from nothing to a streamed answer of a real model (PROMPT=
 test: ## everything CI runs: format, lints, wasm, all tests
 	@scripts/test.sh all
 
-test-fast: ## format, lints and the tests that need no real model and are no long sweep
+test-fast: ## format, lints and the short tests that need no real model
 	@scripts/test.sh fast
 
-test-models: vulkan ## a real Gemma 3, beside what transformers gives (downloads 253 MB; some minutes)
+test-models: vulkan ## a real Gemma 3 compared with transformers (downloads 253 MB; some minutes)
 	@scripts/rust.sh
 	@scripts/gemma.sh
 	@cargo test --locked --test real -- --nocapture
 
-fuzz: ## files that are damaged or made to end the program, from new seeds (SECONDS=300 for each kind)
+fuzz: ## damaged and hostile files from new seeds (SECONDS=300 for each kind)
 	@scripts/fuzz.sh $(or $(SECONDS),300)
 
-audit: ## known faults, licences and origins of all dependencies, as far as cargo-deny and npm can tell here
+audit: ## advisories, licences and sources of all dependencies, as far as cargo-deny and npm can check here
 	@scripts/audit.sh
 
-wasm: ## build the library and the web face for wasm32-unknown-unknown
+wasm: ## build the library and its web bindings for wasm32-unknown-unknown
 	@scripts/wasm.sh build
 
 web: ## the WebAssembly, the npm package and the chat page (web/demo/dist)
 	@scripts/web.sh build
 
-bench: vulkan build ## speed beside the engines of scripts/bench.sh install (PEERS="llama-cpu wllama", BENCH="--rounds 5 --readme")
+bench: vulkan build ## speed compared with other engines, see scripts/bench.sh (PEERS="llama-cpu wllama", BENCH="--rounds 5 --readme")
 	@scripts/model.sh $(BIN)
 	@scripts/bench.sh run --model $(MODEL) $(if $(PEERS),--engines "headstart $(PEERS)") $(BENCH)
 
@@ -51,8 +51,8 @@ build: ## the release binary; installs Rust where it is missing
 model: ## the default model into models/
 	@scripts/model.sh
 
-vulkan: ## a Vulkan loader and driver, where none is found
+vulkan: ## a Vulkan loader and driver, if none is found
 	@scripts/vulkan.sh
 
-clean-cache: ## remove what the scripts downloaded for themselves (not the model)
+clean-cache: ## remove what the scripts downloaded, except the model
 	@rm -rf .cache

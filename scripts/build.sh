@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The release binary: a release's own where there is one of just this source for this platform, else built here.
+# The release binary: a published one if there is one for exactly this source and platform, else built here.
 . "$(dirname "$0")/common.sh"
 target=${CARGO_TARGET_DIR:-target}
 binary=$target/release/headstart
 
-# A release is named by `repository` in Cargo.toml, and its archives by their SHA-256 in prebuilt.sha256, beside this script. Both are
-# empty until there is one. Its binary is taken in a clean checkout of its tag alone, since any other source makes another.
+# `repository` in Cargo.toml names where releases are, and prebuilt.sha256, beside this script, their archives' SHA-256. Both
+# are empty until there is a release. A published binary is used in a clean checkout of its tag alone, since any other source
+# gives another binary.
 prebuilt() (
     repository=$(setting repository) version=$(setting version)
     asset=headstart-$version-$(uname -s | tr '[:upper:]' '[:lower:]')-$(uname -m).tar.gz
@@ -15,11 +16,11 @@ prebuilt() (
     [ -x "$binary" ] && [ "$(cat "$target/release/.prebuilt" 2>/dev/null)" = "$sha" ] && exit 0
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    say "taking the binary of release $version"
+    say "downloading the binary of release $version"
     if ! download "$repository/releases/download/v$version/$asset" "$work/$asset"; then
         say "it could not be downloaded: building it instead"
     elif [ "$(digest "$work/$asset")" != "$sha" ]; then
-        say "what was downloaded is not what was released (its SHA-256 differs): building it instead"
+        say "the download is not what was released (its SHA-256 differs): building it instead"
     elif ! tar -xzf "$work/$asset" -C "$work" headstart || ! "$work/headstart" --version >/dev/null; then
         say "it does not run here: building it instead"
     else
@@ -37,7 +38,7 @@ elapsed() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
 compile() (
     start=$SECONDS status=0
     [ -x "$binary" ] || say "building headstart: about 6 minutes the first time on 2 cores, less on more; seconds after that"
-    # cargo names each package that it begins. The last, headstart itself, takes minutes without a word.
+    # cargo prints a line for each package that it begins. The last one, headstart itself, compiles for minutes without output.
     while sleep "${TICK:-30}" >/dev/null 2>&1; do say "building for $(elapsed $((SECONDS - start)))"; done &
     ticker=$!
     trap 'kill $ticker 2>/dev/null || true' EXIT

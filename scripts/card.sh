@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# card.sh pack OUT.tar[.xz] [--no-model]: what a machine with a graphics card and without network needs to test and measure headstart:
-# program, tests and their files, the default model, llama.cpp's server with its Vulkan back end and a Vulkan loader.
+# card.sh pack OUT.tar[.xz] [--no-model]: packs all that a machine with a graphics card and no network needs to test and measure
+# headstart: program, tests and their files, the default model, llama.cpp's server with its Vulkan back end, and a Vulkan
+# loader.
 #
-# card.sh run [RESULTS]: tests and measures there, in the unpacked folder. It needs bash, Python 3 and the card's driver:
+# card.sh run [RESULTS]: tests and measures there, in the unpacked folder. Needs bash, Python 3 and the card's driver:
 #     python3 -m tarfile -e OUT.tar.xz && cd headstart-card && scripts/card.sh run
-# Whole logs, JSON and charts go to RESULTS (`results`); the end of each is printed. What failed or had no time is told at the end, and
-# by the exit code. From the environment: LIMIT, seconds of it all (460); TESTS, of each of three groups of tests (90); SHAPES, random
-# models (1b 8b; also tiny, 135m); LENGTHS, prompts (512,2048); PREFIX, lengths for `bench prefix`; ROUNDS, turns of each engine (2).
+# Complete logs, JSON and charts go to RESULTS (`results`); the end of each log is printed. Steps that failed or had no time are
+# listed at the end, and make the exit code nonzero. Environment: LIMIT, seconds for everything (460); TESTS, seconds for each
+# of three groups of tests (90); SHAPES, random models (1b 8b; also tiny, 135m); LENGTHS, prompt lengths (512,2048); PREFIX,
+# lengths for `bench prefix`; ROUNDS, turns of each engine (2).
 . "$(dirname "$0")/common.sh"
 verb=${1:-}
 [ $# -gt 0 ] && shift
 llama=.cache/bench/llama
-# What programs need, then what NVIDIA's driver needs of a desktop that a bare server lacks.
+# What programs need, then desktop libraries that NVIDIA's driver needs and bare servers lack.
 libraries="libgomp.so.1 libstdc++.so.6 libgcc_s.so.1
     libGLdispatch.so.0 libGLX.so.0 libX11.so.6 libXext.so.6 libxcb.so.1 libXau.so.6 libXdmcp.so.6 libbsd.so.0 libmd.so.0"
 model=models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-# library NAME: where the system has it, or nothing.
+# library NAME: its path on this system, or nothing.
 library() { { ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null | awk -v name="$1" '$1 == name { print $NF; exit }'; }
 
 pack() (
@@ -51,7 +53,7 @@ PY
     ls -l "$out" >&2
 )
 
-# step NAME SECONDS COMMAND…: runs it no longer than that, nor than there is time left; the whole log is RESULTS/NAME.log.
+# step NAME SECONDS COMMAND…: runs COMMAND for at most SECONDS and at most the time left; the complete log is RESULTS/NAME.log.
 step() {
     local name=$1 most=$2 left=$((limit - SECONDS)) code=0 began=$SECONDS
     shift 2
@@ -65,7 +67,7 @@ step() {
     [ $code = 0 ] || failed+=("$name")
     case $code in
         0) say "$name: $((SECONDS - began)) s" ;;
-        124 | 137) say "$name: cut off after $most s" ;;
+        124 | 137) say "$name: stopped after $most s" ;;
         *) say "$name: FAILED with $code" ;;
     esac
     tail -n 12 "$results/$name.log" | cut -c 1-220
@@ -76,11 +78,11 @@ run() {
     local root lib name shape file files=() headstart=target/release/headstart
     mkdir -p "$results" models
     python3 --version >&2 || die "Python 3 is needed"
-    [ -x target/suite ] || die "card.sh run is for the unpacked folder of card.sh pack"
-    # The tests look for their files where they were built.
+    [ -x target/suite ] || die "card.sh run works only in the unpacked folder of card.sh pack"
+    # The tests look for their files in the folder in which they were built.
     root=$(cat target/root)
-    [ -e "$root" ] || { mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root"; } || say "$root cannot be made: tests that read files will fail"
-    # Libraries that this machine lacks.
+    [ -e "$root" ] || { mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root"; } || say "$root cannot be created: tests that read files will fail"
+    # Link the libraries that this machine lacks.
     mkdir -p target/lib
     for lib in target/carried/*; do [ -n "$(library "${lib##*/}")" ] || ln -sf "$PWD/$lib" target/lib/; done
     export LD_LIBRARY_PATH=$PWD/target/lib:${LD_LIBRARY_PATH:-}
@@ -109,7 +111,7 @@ run() {
         step "prefix-$name" 45 $headstart bench prefix --model "$file" --out "$results/prefix-$name" --seconds 25 ${PREFIX:+--lengths "$PREFIX"}
     done
     [ ${#failed[@]} = 0 ] || die "after $SECONDS s, failed or without time: ${failed[*]}"
-    say "all of it: $SECONDS s; results are in $results"
+    say "finished in $SECONDS s; results are in $results"
 }
 
 case $verb in

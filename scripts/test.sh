@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make test (all) and make test-fast (fast). The suite runs last: its closing line is the verdict.
+# make test (all) and make test-fast (fast). The suite runs last, so its last line is the result.
 . "$(dirname "$0")/common.sh"
 kind=${1:-all}
 export RUST_BACKTRACE=1
@@ -12,12 +12,13 @@ step() {
     say "$name: $((SECONDS - start)) s"
 }
 
-# side_by_side NAME COMMAND [NAME COMMAND…]: steps that wait half of their time, at once. What each says comes when it has ended.
+# side_by_side NAME COMMAND [NAME COMMAND…]: runs steps that mostly wait at the same time. Prints the output of each when it has
+# ended.
 side_by_side() {
     local folder pids=() at failed=
     folder=$(mktemp -d)
     while [ $# -gt 0 ]; do
-        say "$1, beside others"
+        say "$1, in parallel"
         step "$1" $2 >"$folder/${#pids[@]}" 2>&1 &
         pids+=($!)
         shift 2
@@ -50,12 +51,12 @@ if [ "$kind" != fast ]; then
     step "npm package in other projects" scripts/npm.sh consumers
 fi
 step "documentation tests" cargo test --locked --doc
-# The tests that open the real model, by the start or a part of their path.
+# Tests that open the real model, by the start or a part of their path.
 needs_model=(parity:: readme::its_commands exactness:: text::stream:: text::vocab:: real_model)
-# The tests that sweep over every permutation, hit, history or model.
+# Tests that sweep over every permutation, hit, history or model.
 sweeps=(kernels::translate:: reuse::conformance:: reuse::warm:: kv::fuzz:: persist::an_exact_repeat
-    cache::engine::a_pack_goes remote::engine::what_one_engine hostile:: store::mutants)
+    cache::engine::a_pack_goes remote::engine::kv_of_one_engine hostile:: store::mutants)
 skip=()
 [ "$kind" = fast ] && skip=(-- "${needs_model[@]/#/--skip=}" "${sweeps[@]/#/--skip=}")
 step "test suite" cargo test --locked --lib --bins --test suite "${skip[@]}" </dev/null
-say "all of it: $SECONDS s"
+say "finished in $SECONDS s"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A Vulkan loader and driver where none is found: Mesa, whose lavapipe runs on any CPU. The release in bookworm-backports runs
-# our shaders 1.4 times as fast as stable's, so that suite is added, from the very archive the machine already uses.
+# Installs a Vulkan loader and driver if none is found: Mesa, whose lavapipe runs on any CPU. The version in bookworm-backports
+# runs our shaders 1.4 times as fast as the stable one, so that suite is added, from the archive that the machine uses already.
 . "$(dirname "$0")/common.sh"
-[ "$(uname -s)" = Linux ] || exit 0 # Metal and DirectX 12 come with the system
+[ "$(uname -s)" = Linux ] || exit 0 # macOS has Metal, Windows has DirectX 12
 
 loader() { { ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null | grep -q 'libvulkan\.so\.1'; }
 driver() {
@@ -16,7 +16,7 @@ driver() {
 loader && driver && exit 0
 has apt-get || die "no Vulkan driver found: install your GPU's, or Mesa's (mesa-vulkan-drivers, vulkan-loader), with your package manager"
 
-# The archive that serves this release, as apt itself reads its sources: "URI SUITE COMPONENT KEYRING".
+# The archive that serves this release, as apt reads its sources: "URI SUITE COMPONENT KEYRING".
 sources() { apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(SIGNED_BY)' 'Created-By: Packages' | sort -u; }
 add_backports() {
     local suite uri key
@@ -32,7 +32,7 @@ add_backports() {
 }
 if add_backports; then
     apt_install -t bookworm-backports libvulkan1 mesa-vulkan-drivers && exit 0
-    say "backports did not serve: taking the stable release"
+    say "backports are not available: using the stable release"
 fi
 apt_install libvulkan1 mesa-vulkan-drivers ||
     die "no Vulkan driver found and none could be installed: as root, apt-get install libvulkan1 mesa-vulkan-drivers"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# wasm.sh check|build: the library (without its command line) and the web face for wasm32-unknown-unknown, in a target folder
-# of its own; `build` goes on to the module and its JavaScript in web/npm/wasm, and to what a page downloads of them. The
-# compiler is rustup's where it has the target or can get it; else Debian's newer rustc with its own sources, unpacked under
-# .cache and never installed, which builds std itself.
+# wasm.sh check|build: compiles the library (without its command line) and the web bindings for wasm32-unknown-unknown, in a
+# target folder of its own. `build` also writes the module and its JavaScript to web/npm/wasm, and checks the module's download
+# size. The compiler is rustup's if it has the target or can get it; else Debian's newer rustc with its own sources, unpacked
+# under .cache without being installed, which builds std itself.
 . "$(dirname "$0")/common.sh"
 verb=${1:-build}
 triple=wasm32-unknown-unknown
@@ -18,10 +18,10 @@ debian_rust() {
         has apt-get && has dpkg-deb || return 1
         apt-cache show rustc-web >/dev/null 2>&1 || as_root apt-get -qq update </dev/null >&2 || return 1
         [ "$(printf '%s\n' "$want" "$(apt-cache show --no-all-versions rustc-web | sed -n 's/^Version: //p')" | sort -V | head -1)" = "$want" ] ||
-            { say "the rustc-web of this machine's archives is older than $want: is bookworm-security among them?"; return 1; }
+            { say "the rustc-web of this machine's archives is older than $want: add bookworm-security to the sources"; return 1; }
         std=$(depends_on libstd-rust-web-dev 'libstd-rust-web-[0-9.]+') && llvm=$(depends_on "$std" 'libllvm[0-9]+') || return 1
         packages=(rustc-web rust-web-src libstd-rust-web-dev "$std" "$llvm" "lld-${llvm#libllvm}")
-        say "unpacking a compiler that knows $triple: ${packages[*]}"
+        say "unpacking a compiler for $triple: ${packages[*]}"
         rm -rf "$root" && mkdir -p "$root/deb"
         (cd "$root/deb" && apt-get -qq -o APT::Sandbox::User=root download "${packages[@]}" </dev/null >&2) || return 1
         for deb in "$root"/deb/*.deb; do
@@ -39,31 +39,31 @@ debian_rust() {
     export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$root/wasm-ld" RUSTC="$root/rustc" RUSTC_BOOTSTRAP=1
     args+=(-Zbuild-std=std,panic_abort)
 }
-# unpacked NAME PROGRAM: a way to run a program of the unpacked packages with their libraries.
+# unpacked NAME PROGRAM: writes a script that runs a program of the unpacked packages with their libraries.
 unpacked() {
     printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$root/usr/lib/x86_64-linux-gnu" "$root/$2" >"$root/$1"
     chmod +x "$root/$1"
 }
-# depends_on PACKAGE REGEX: the dependency of a package whose name fits.
+# depends_on PACKAGE REGEX: the name of a package's dependency that matches.
 depends_on() { apt-cache depends "$1" | sed -nE "s/^ *Depends: ($2)\$/\1/p" | head -1 | grep .; }
 
-# WASM_RUST=debian takes the second way even where the first would do.
+# WASM_RUST=debian uses Debian's compiler even if rustup's would do.
 if [ "${WASM_RUST:-}" = debian ] || ! { has_target || { has rustup && rustup target add "$triple" >/dev/null 2>&1 && has_target; }; }; then
     debian_rust || die "no compiler for $triple: rustup target add $triple, or, on Debian 12, allow apt-get download rustc-web"
 fi
 cargo "$verb" "${args[@]}"
 [ "$verb" = build ] || exit 0
 
-# The two halves of wasm-bindgen must be of one release.
+# Both halves of wasm-bindgen must have the same version.
 release=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"/\1/p}' Cargo.lock)
 grep -q "wasm-bindgen-cli-support = \"=$release\"" web/bindgen/Cargo.toml ||
-    die "Cargo.lock has wasm-bindgen $release, web/bindgen/Cargo.toml another: make them the same"
+    die "Cargo.lock has wasm-bindgen $release, but web/bindgen/Cargo.toml another version: make them the same"
 out=web/npm/wasm
 mkdir -p "$out"
 env -u RUSTC -u RUSTC_BOOTSTRAP cargo run --quiet --locked --manifest-path web/bindgen/Cargo.toml --target-dir "$CARGO_TARGET_DIR/bindgen" -- \
     "$CARGO_TARGET_DIR/$triple/web/headstart_web.wasm" "$out"
 
-# What a page downloads of it must stay little.
+# Limits what a page downloads.
 need_node
 node --input-type=module - "$out/headstart_bg.wasm" 1500000 <<'JS'
 import { readFileSync } from "node:fs";

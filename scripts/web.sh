@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# web.sh build|demo|test: `build` makes the WebAssembly, the npm package and the chat page, in the order in which each uses the one
-# before; `demo` the last of them alone. `test` drives what was built in Chromium.
+# web.sh build|demo|test: `build` makes the WebAssembly, the npm package and the chat page, in this order since each uses the
+# one before; `demo` makes the chat page alone. `test` drives it in Chromium.
 . "$(dirname "$0")/common.sh"
 verb=${1:-build}
 need_node
@@ -9,7 +9,7 @@ case $verb in
     demo)
         node_modules web/demo
         npm_run web/demo build
-        say "the chat page is in web/demo/dist: serve it from any folder of any host"
+        say "the chat page is in web/demo/dist: it can be served from any folder of any host"
         ;;
     test)
         scripts/browsers.sh install

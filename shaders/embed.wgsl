@@ -1,9 +1,10 @@
-// hidden[row] = SCALE embedding[token of row], dequantised. One thread a unit of 8. A token that the host does not know yet is
-// what a row of the step before has drawn.
+// hidden[row] = SCALE embedding[token of row], dequantised. One thread for each unit of 8. A token that the host does not know
+// yet (flag DRAWN) is the one that a row of the previous step has drawn.
 #import shared/step
 #import shared/matrix
 @group(0) @binding(1) var<storage, read> weights: array<Word>;
 @group(0) @binding(2) var<storage, read> drawn: array<u32>;
+// [batch rows, UNITS * 8]
 @group(0) @binding(3) var<storage, read_write> hidden: array<vec4<f32>>;
 
 @compute @workgroup_size(${LANES})

@@ -1,9 +1,10 @@
-// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) over each head of Q and K, or with WHOLE over all of Q's and all of K's, then
-// what the epilogue of a QKV matrix does where heads have no norm. One workgroup a head of a row; every lane sums what is
-// normed together in one order.
+// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) over each head of Q and K, or with WHOLE over all heads of Q and all of K, then
+// RoPE and the write to `kv` as in the QKV matrix's epilogue. One workgroup for each head of a row; every lane adds the squares
+// in the same order.
 #import shared/step
+// [span rows, HEADS + 2 KV_HEADS, HEAD_DIM]
 @group(0) @binding(1) var<storage, read> x: array<vec2<f32>>;
-// [2, HEAD_DIM]: of Q, of K; with WHOLE [HEADS + KV_HEADS, HEAD_DIM]
+// [2, HEAD_DIM] for Q and K; with WHOLE [HEADS + KV_HEADS, HEAD_DIM]
 @group(0) @binding(2) var<storage, read> gains: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<storage, read_write> kv: array<u32>;

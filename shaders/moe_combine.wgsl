@@ -1,6 +1,6 @@
-// y[batch row] += SCALE · sum over the row's choices, in their order, of weight · x[choice]. One invocation four columns.
+// y[batch row] += SCALE · sum over the row's choices, in order, of weight · x[choice]. One invocation for each four columns.
 #import shared/step
-// [span rows, USED]: (expert, bits of its weight), as moe_route leaves them
+// [span rows, USED]: (expert, bits of its weight), as moe_route writes them
 @group(0) @binding(1) var<storage, read> choices: array<vec2<u32>>;
 // [span rows, USED, COLS]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;

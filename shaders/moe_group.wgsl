@@ -1,10 +1,10 @@
-// The choices of a span by expert, in tiles of at most T: what lets a matrix of an expert be read once for T rows. Tiles stand
-// in the order of their experts, choices in their own; tiles that are left over are of no expert. One workgroup: a lane
-// looks for the choices of its experts.
+// Groups a span's choices by expert into tiles of at most T, so that an expert's matrix is read once for T rows. Tiles are in
+// order of their experts, the choices of an expert in their own order; unused tiles have no expert. One workgroup; each lane
+// collects the choices of its experts.
 #import shared/step
-// [span rows, USED]: (expert, bits of its weight), as moe_route leaves them
+// [span rows, USED]: (expert, bits of its weight), as moe_route writes them
 @group(0) @binding(1) var<storage, read> choices: array<vec2<u32>>;
-// [tiles, 1 + T]: the expert, then its choices, NONE where there are fewer
+// [tiles, 1 + T]: the expert, then its choices, padded with NONE
 @group(0) @binding(2) var<storage, read_write> tiles: array<u32>;
 
 const NONE = 0xffffffffu;

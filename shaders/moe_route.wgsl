@@ -1,6 +1,6 @@
-// The experts that each row goes through: the USED of the EXPERTS highest scores, highest first, of equal ones the lower
-// number (Shazeer et al., arXiv 1701.06538; transformers' modeling_qwen3_moe.py, Qwen3MoeTopKRouter). Their weights are the
-// softmax of the scores over all experts, NORMALIZED over the chosen alone. One workgroup a row.
+// Chooses the experts of each row: the USED highest of its EXPERTS scores, best first; of equal scores the lower expert
+// (Shazeer et al., arXiv 1701.06538; transformers' modeling_qwen3_moe.py, Qwen3MoeTopKRouter). Their weights are the softmax of
+// the scores over all experts, or with NORMALIZED over the chosen ones. One workgroup for each row.
 #import shared/step
 // [span rows, EXPERTS]
 @group(0) @binding(1) var<storage, read> scores: array<f32>;
@@ -16,7 +16,7 @@ var<workgroup> chosen: array<u32, USED>;
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   for (var expert = lane; expert < EXPERTS; expert += LANES) { own[expert] = scores[group.x * EXPERTS + expert]; }
-  // Scores that are no numbers have no order: some expert is chosen.
+  // NaN scores have no order. The default choice keeps the indices valid.
   for (var rank = lane; rank < USED; rank += LANES) { chosen[rank] = rank; }
   workgroupBarrier();
   for (var expert = lane; expert < EXPERTS; expert += LANES) {

@@ -1,9 +1,11 @@
-// normed[batch row] = gains RMSNorm(x[batch row]), as f16; without NORM x itself. One workgroup a row.
+// normed[batch row] = gains RMSNorm(x[batch row]) as f16; without NORM, x itself as f16. One workgroup for each row.
 enable f16;
 #import shared/step
 #import shared/halves
+// [batch rows, COLS]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> gains: array<vec4<f32>>;
+// [batch rows, COLS]
 @group(0) @binding(3) var<storage, read_write> normed: array<vec4<f16>>;
 #if NORM
 #import shared/rms

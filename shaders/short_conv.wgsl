@@ -1,12 +1,16 @@
-// A gated short convolution (LFM2; transformers' modeling_lfm2.py, Lfm2ShortConv): with B, C and X the thirds of a row of x,
-// y = C · sum over j of taps[j] (B X)[position - j]. The products of the TAPS - 1 tokens before a run of rows come from rows of
-// the same sequence, and those before these from the page of the token before them. A page keeps, at position % (TAPS - 1), the
-// products of the last tokens written to it and of those before. One invocation a run and four channels; a run is the rows of
-// one sequence that lie in one page (src/engine/batch.rs), so that no other invocation writes what it reads.
+// A gated short convolution (LFM2; transformers' modeling_lfm2.py, Lfm2ShortConv): with B, C and X the thirds of a row of x, y
+// = C · sum over j of taps[j] (B X)[position - j]. The products of the TAPS - 1 tokens before a run come from earlier rows of
+// the same sequence, and before those from the page of the token before them. A page keeps the products of the last TAPS - 1
+// tokens up to the last one written to it, each at position % (TAPS - 1). One invocation for each run and four channels. A run
+// is the rows of one sequence in one page (src/engine/batch.rs), so no other invocation writes what it reads.
 #import shared/step
+// [span rows, 3, COLS]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+// [KEPT + 1, COLS]
 @group(0) @binding(2) var<storage, read> taps: array<vec4<f32>>;
+// [batch rows, COLS]
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+// [pages, KEPT, COLS]
 @group(0) @binding(4) var<storage, read_write> pages: array<vec4<f32>>;
 
 const QUADS = ${COLS/4}u;
@@ -32,7 +36,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let page_before = step[run + 4u];
   let page = slot_of(batch_row(first)) / PAGE;
 
-  // The products of the tokens before the row, the nearest first.
+  // The products of the preceding tokens, the nearest first.
   var past: array<vec4<f32>, ${KEPT}>;
   for (var j = 0u; j < KEPT; j++) {
     past[j] = vec4(0.0);
@@ -52,7 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   let end = position + rows;
   for (var j = 0u; j < min(KEPT, end); j++) {
-    // What the page has already is left alone: the next run may read it.
+    // Products that the page has already are not rewritten, because the next run may be reading them.
     if (j < before + rows || page != page_before) { pages[place(page, end - j - 1u, quad)] = past[j]; }
   }
 }

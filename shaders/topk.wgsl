@@ -1,16 +1,19 @@
-// The best of a row's logits, best first (ties: the lower id), and the draw among them: stage 0 over chunks of the
-// vocabulary, stage 1 over the chunks' lists. A row wants as many as its parameters say; a chunk lists as many, or all that
-// it has. Logits are compared by their bits, since compilers may take for granted that every number is finite. A row with a
-// logit that is not finite has no best token.
+// The top k of each row's logits, best first (ties: the lower id), and the sampled token. Stage 0 selects within chunks of the
+// vocabulary, stage 1 among the chunks' lists. k is the row's own; a chunk lists k candidates, or all that it has. Logits are
+// compared by their bits, because compilers may assume that every float is finite. A row with a logit that is not finite has no
+// best token.
 #import shared/step
-// Ordered as its logit is.
+// `order` sorts as the logit does.
 struct Candidate { order: u32, id: u32 }
 #if STAGE == 0
+// [rows, VOCAB]
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
+// [rows, CHUNKS * K]
 @group(0) @binding(2) var<storage, read_write> lists: array<Candidate>;
 #else
 struct Logit { logit: f32, id: u32 }
 @group(0) @binding(1) var<storage, read> lists: array<Candidate>;
+// [rows, K]
 @group(0) @binding(2) var<storage, read_write> best: array<Logit>;
 @group(0) @binding(3) var<storage, read_write> drawn: array<u32>;
 #endif
@@ -24,7 +27,7 @@ const INFINITY = 0x7f800000u;
 const NOT_FINITE = 0xffffffffu;
 const ZERO = 0x80000000u;
 
-// Both zeros are one number.
+// Both zeros map to the same order.
 fn order_of(bits: u32) -> u32 {
   let size = bits & ~ZERO;
   let order = select(ZERO + size, ZERO - size, (bits & ZERO) != 0u);
@@ -35,7 +38,7 @@ fn before(a: Candidate, b: Candidate) -> bool { return a.order > b.order || (a.o
 
 fn list_at(row: u32, chunk: u32, wanted: u32) -> u32 { return row * CHUNKS * K + chunk * wanted; }
 
-// What a workgroup chooses from, in the order of the ids where logits are the same.
+// The candidates of a workgroup; equal logits are in order of their ids.
 #if STAGE == 0
 fn count_of(chunk: u32, wanted: u32) -> u32 { return min(CHUNK, VOCAB - chunk * CHUNK); }
 fn candidate(row: u32, chunk: u32, i: u32) -> Candidate {

@@ -1,5 +1,5 @@
-//! Two steps in flight: the next is launched before the tokens of this one are known. It must not be seen in any token, page
-//! or bit, however sequences end. A request that wants logits is what runs one step at a time.
+//! Two steps in flight: the next step is launched before the tokens of the current one are known. No token, page or bit may
+//! differ because of it, however sequences end. A request for logits makes the engine run one step at a time.
 
 use headstart::engine::{Engine, EngineOptions, Event, FinishReason, Request, SequenceId};
 use headstart::sample::SamplingParams;
@@ -21,7 +21,7 @@ fn sampled(seed: u32, length: u32, max_tokens: usize) -> Request {
     Request { sampling, ..greedy(&prompt(seed, length), max_tokens) }
 }
 
-/// The answer, one step at a time.
+/// The answer when the engine runs one step at a time.
 fn alone(request: &Request) -> Answer {
     let mut engine = engine();
     let answer = run(&mut engine, &[Request { logits: true, ..request.clone() }]).remove(0);
@@ -29,7 +29,7 @@ fn alone(request: &Request) -> Answer {
     answer
 }
 
-/// The logits of a next turn, which reads the pages that the answer `tokens` left.
+/// The logits of a next turn, which reads the pages left by the answer `tokens`.
 fn next_turn(engine: &mut Engine, request: &Request, tokens: &[u32]) -> Answer {
     let tokens = [&request.tokens[..], tokens, &[3, 1, 4]].concat();
     let answer = run(engine, &[Request { logits: true, ..greedy(&tokens, 3) }]).remove(0);
@@ -38,7 +38,7 @@ fn next_turn(engine: &mut Engine, request: &Request, tokens: &[u32]) -> Answer {
 }
 
 #[test]
-fn all_steps_but_the_first_and_none_behind_the_last_are_launched_ahead() {
+fn all_decode_steps_but_the_first_are_launched_ahead() {
     let mut engine = engine();
     let requests = [sampled(1, 20, 9), greedy(&prompt(2, 33), 9), sampled(3, 15, 9)];
     let answers = generate(&mut engine, &requests);
@@ -46,17 +46,17 @@ fn all_steps_but_the_first_and_none_behind_the_last_are_launched_ahead() {
         assert_eq!(answer, alone(request).tokens);
     }
     let counters = engine.counters();
-    // The prompt gives the first token, and a step that is not ahead the second.
+    // The prompt's step yields the first token, and a step that is not launched ahead the second.
     assert_eq!(counters.steps_ahead, 7);
     assert_eq!((counters.submits_per_token, counters.readback_bytes_per_token), (1.0 / 3.0, 4.0));
     assert_eq!(counters.bind_groups_created_per_token, 0.0);
 }
 
 #[test]
-fn a_stop_that_nobody_foresaw_costs_the_others_nothing_and_leaves_its_pages_right() {
+fn a_stop_in_a_step_ahead_disturbs_no_other_answer_and_no_page() {
     let (stopping, going) = (sampled(5, 13, 24), sampled(6, 18, 24));
     let (whole, others) = (alone(&stopping).tokens, alone(&going).tokens);
-    // Page ends among them.
+    // Some of these lengths end at a page boundary.
     for length in [1, 2, 3, 4, 5, 18, 19, 20] {
         let stop = whole[length];
         if whole[..length].contains(&stop) {
@@ -75,11 +75,11 @@ fn a_stop_that_nobody_foresaw_costs_the_others_nothing_and_leaves_its_pages_righ
 }
 
 #[test]
-fn an_answer_that_is_cancelled_leaves_its_pages_to_who_comes() {
+fn a_cancelled_answer_frees_its_pages_for_the_next() {
     let (cancelled, going, coming) = (sampled(7, 14, 30), sampled(8, 21, 30), sampled(9, 30, 12));
     let (whole, others, last) = (alone(&cancelled).tokens, alone(&going).tokens, alone(&coming).tokens);
     for after in 1..6 {
-        // So few pages that who comes gets those that are left.
+        // So few pages that the next request gets those of the cancelled one.
         let options = EngineOptions { kv_tokens: Some(112), kv_limit: Some(112), ..EngineOptions::default() };
         let mut engine = load(&Tiny::read(NAMES[0]).folder, &options);
         let submit = |engine: &mut Engine, request: &Request| engine.submit(request.clone()).unwrap();
@@ -111,7 +111,7 @@ fn an_answer_that_is_cancelled_leaves_its_pages_to_who_comes() {
 }
 
 #[test]
-fn what_the_host_chooses_is_waited_for_by_all() {
+fn no_step_runs_ahead_while_the_host_samples() {
     let mut engine = engine();
     let penalty = SamplingParams { frequency_penalty: 0.5, ..Default::default() };
     let on_host = Request { sampling: penalty, ..greedy(&prompt(4, 10), 6) };
@@ -120,12 +120,12 @@ fn what_the_host_chooses_is_waited_for_by_all() {
     for (request, answer) in requests.iter().zip(answers) {
         assert_eq!(answer, alone(request).tokens);
     }
-    // Once the first has ended, the other has two tokens to go, of which the second is ahead.
+    // Once the first has ended, the other has two tokens left, and the second of them is launched ahead.
     assert_eq!(engine.counters().steps_ahead, 2);
 }
 
 #[test]
-fn who_waits_for_a_place_begins_when_one_is_free() {
+fn a_waiting_request_begins_when_a_place_is_free() {
     let tiny = Tiny::read(NAMES[0]);
     let options = EngineOptions { max_sequences: Some(2), ..EngineOptions::default() };
     let mut engine = load(&tiny.folder, &options);
@@ -137,7 +137,7 @@ fn who_waits_for_a_place_begins_when_one_is_free() {
     assert!(engine.counters().steps_ahead > 0);
 }
 
-/// Its state is behind the last token that was computed.
+/// The state follows the last computed token.
 #[test]
 fn a_model_with_a_state_runs_one_step_at_a_time() {
     let mut engine = load(&Tiny::read("tiny-lfm2-f16").folder, &EngineOptions::default());

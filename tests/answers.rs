@@ -1,4 +1,4 @@
-//! The owner of the loop: several answers at once, their ends, and what becomes of them when the device is lost.
+//! `Answers`, the owner of the loop: several answers at once, how they end, and what happens to them when the device is lost.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -31,12 +31,12 @@ fn tokenizer(folder: &Path) -> Tokenizer {
     language::tokenizer(&block_on(Checkpoint::open(folder)).unwrap()).unwrap()
 }
 
-/// A prompt of bytes, each seed another.
+/// A prompt of byte tokens, different for each seed.
 fn prompt(length: usize, seed: usize) -> Vec<u32> {
     (0..length).map(|i| ((i * 37 + seed * 101) % 250) as u32).collect()
 }
 
-/// One that draws only bytes, so that its answer has text.
+/// A request that samples byte tokens alone, so that its answer has text.
 fn request(seed: usize) -> Request {
     let logit_bias = (256..1001).map(|id| (id, -100.0)).collect();
     let sampling = SamplingParams { temperature: 1.0, seed: seed as u64, logit_bias, ..SamplingParams::default() };
@@ -46,11 +46,11 @@ fn request(seed: usize) -> Request {
 struct World {
     folder: TempDir,
     answers: Answers,
-    /// How often an engine was loaded after the first.
+    /// How many engines were loaded after the first.
     loads: Rc<Cell<usize>>,
-    /// What a reload gives instead of an engine.
+    /// The error that a reload returns instead of an engine.
     refuses: Rc<RefCell<Option<Error>>>,
-    /// Whether the devices that are loaded are lost at once.
+    /// Whether each newly loaded device is lost at once.
     doomed: Rc<Cell<bool>>,
 }
 
@@ -91,7 +91,7 @@ impl World {
         self.answers.ask(request, stops, Instant::now()).unwrap()
     }
 
-    /// The answer to a request that is alone.
+    /// The answer to a request that runs alone.
     fn alone(&mut self, request: Request, stops: &[&str]) -> Answer {
         let id = self.ask(request, stops);
         block_on(self.answers.run(id, &mut unheard)).unwrap()
@@ -102,7 +102,7 @@ impl World {
     }
 }
 
-/// What was told of one answer, put together.
+/// The updates of one answer, collected.
 #[derive(Default)]
 struct Heard {
     text: String,
@@ -133,7 +133,8 @@ impl Heard {
     }
 }
 
-/// All that is told until nothing is under way, by answer; `between` is called after every step with the tokens of the first.
+/// Collects all updates until nothing runs, by answer. `between` is called after every step with the first answer's number of
+/// tokens.
 fn hear(world: &mut World, ids: &[AnswerId], between: &mut dyn FnMut(&mut World, usize)) -> Vec<Heard> {
     let mut heard: Vec<Heard> = ids.iter().map(|_| Heard::default()).collect();
     while world.answers.is_busy() {
@@ -150,7 +151,7 @@ fn several_answers_run_together_and_end_each_in_its_way() {
     let mut world = World::new();
     let whole: Vec<Answer> = (0..3).map(|seed| world.alone(request(seed), &[])).collect();
     assert!(whole.iter().all(|answer| answer.text.chars().count() > 6), "{whole:?}");
-    // Characters of the second, of which the first occurrence counts.
+    // A stop string from the second answer's text; its first occurrence counts.
     let stop: String = whole[1].text.chars().skip(3).take(2).collect();
     let before = whole[1].text.find(&stop).unwrap();
 
@@ -160,7 +161,7 @@ fn several_answers_run_together_and_end_each_in_its_way() {
         if !cancelled && !world.answers.is_busy() {
             panic!("all ended before one could be cancelled");
         }
-        // Unknown ones are left alone.
+        // Unknown ids are ignored.
         world.answers.cancel(AnswerId(999));
         if !cancelled {
             cancelled = true;
@@ -179,9 +180,9 @@ fn several_answers_run_together_and_end_each_in_its_way() {
 }
 
 #[test]
-fn an_answer_that_is_held_stands_still_and_others_take_its_place() {
+fn a_held_answer_pauses_and_others_take_its_place() {
     let alone: Vec<Answer> = (0..3).map(|seed| World::new().alone(request(seed), &[])).collect();
-    // Beside it, in its place, and with its pages.
+    // Others run beside it, take its place in the batch, or take its pages.
     let rooms = [
         options(),
         EngineOptions { max_sequences: Some(1), ..options() },
@@ -204,7 +205,7 @@ fn an_answer_that_is_held_stands_still_and_others_take_its_place() {
         assert!(more.end.is_none() && more.tokens.len() <= 2, "room {room}: {} more tokens", more.tokens.len());
         heard.text += &more.text;
         heard.tokens.extend(more.tokens);
-        // Nothing moves, nor does it with another device.
+        // Nothing moves, not even after the device is replaced.
         assert!(!world.answers.is_busy() && world.step().is_empty());
         world.answers.engine().destroy_device();
         assert_eq!(world.alone(request(1), &[]).text, alone[1].text);
@@ -222,7 +223,7 @@ fn an_answer_that_is_held_stands_still_and_others_take_its_place() {
         );
         assert_eq!(world.answers.engine().page_use().used, 0);
     }
-    // To wait for one is to want it.
+    // `run` releases a hold.
     let mut world = World::new();
     let id = world.ask(request(0), &[]);
     world.answers.hold(id, true);
@@ -254,7 +255,7 @@ fn an_answer_that_is_cancelled_in_its_prompt_has_its_account() {
     let usage = answer.usage;
     assert_eq!((usage.prompt_tokens, usage.completion_tokens), (200, 0));
     assert_eq!((usage.cached_tokens, answer.cache.sources.gpu), (48, 48));
-    // The other one goes on, and what was computed of the first stays.
+    // The other answer continues, and the computed part of the first stays cached.
     assert_eq!(block_on(world.answers.run(other, &mut unheard)).unwrap().token_ids.len(), LENGTH);
     let again = world.alone(greedy(&long, 1), &[]);
     assert!(again.cache.sources.gpu >= read[1], "{:?} after {read:?}", again.cache.sources);
@@ -270,13 +271,13 @@ fn a_request_that_only_computes_is_an_answer() {
     let answer = heard.answer();
     assert_eq!((answer.finish_reason, answer.token_ids.len()), (Some(FinishReason::Length), 0));
     assert!(answer.timings.prefill_tok_s > 0.0);
-    // It may fill the context, since no answer follows.
+    // Its prompt may fill the context, since no answer follows.
     let context = world.answers.engine().context();
     let full = world.alone(greedy(&prompt(context, 6), 0), &[]);
     assert_eq!((full.finish_reason, full.usage.prompt_tokens), (Some(FinishReason::Length), context));
     let more = world.answers.ask(greedy(&prompt(context, 6), 1), StopStrings::default(), Instant::now());
     assert!(more.unwrap_err().to_string().contains("the answer included"));
-    // Beside another, whose news wait to be taken.
+    // It runs beside another answer, whose updates stay queued.
     let other = world.ask(request(2), &[]);
     assert_eq!(block_on(world.answers.warm(&prompt(60, 4), "", &mut unheard)).unwrap().cache.sources.computed, 60);
     let heard = hear(&mut world, &[other], &mut |_, _| {}).remove(0);
@@ -294,7 +295,7 @@ fn a_stop_string_in_the_last_token_leaves_the_account() {
 }
 
 #[test]
-fn a_reader_ends_its_answer() {
+fn a_reader_can_end_its_answer() {
     let mut world = World::new();
     let whole = world.alone(request(0), &[]);
     let id = world.ask(request(0), &[]);
@@ -310,19 +311,19 @@ fn a_reader_ends_its_answer() {
     let answer = block_on(world.answers.run(id, &mut each)).unwrap();
     assert_eq!((answer.finish_reason, &answer.text), (None, &text));
     assert!(whole.text.starts_with(&text) && whole.text != text);
-    // Or by an error of its own.
+    // Or with an error of its own.
     let id = world.ask(request(0), &[]);
     let broken = || Error::Request { field: "reader", problem: "is broken".into() };
     let error = block_on(world.answers.run(id, &mut |_| Err(broken()))).unwrap_err();
     assert!(error.to_string().contains("is broken") && !world.answers.is_busy(), "{error}");
-    // One that has ended is not run again.
+    // An answer that has ended cannot be run again.
     assert!(block_on(world.answers.run(id, &mut unheard)).unwrap_err().to_string().contains("has ended"));
 }
 
 #[test]
 fn text_goes_on_inside_a_character_and_before_a_stop_string() {
     let mut world = World::new();
-    // Bytes of "né", cut after the first of the two that are an é.
+    // The bytes of "né", cut after the first of the two bytes of é.
     let generated = vec![b'n'.into(), 0xC3];
     let request = Request { generated, ..greedy(&prompt(40, 0), 8) };
     let answer = world.alone(request.clone(), &[]);
@@ -333,7 +334,7 @@ fn text_goes_on_inside_a_character_and_before_a_stop_string() {
     // A stop string of which only the end is still to come.
     let stop: String = answer.text.chars().take(3).collect();
     assert_eq!(world.alone(request.clone(), &[&stop]).text, "");
-    // And one that was there from the start.
+    // And one that was complete at the start.
     let stopped = world.alone(request, &["n"]);
     assert_eq!((stopped.text.as_str(), stopped.finish_reason), ("", Some(FinishReason::Stop)));
 }
@@ -358,7 +359,7 @@ fn answers_go_on_with_the_same_text_when_the_device_is_lost() {
     assert_eq!(first.usage.completion_tokens, LENGTH);
     assert_eq!(second.text, whole[1].text[..before]);
     assert_eq!(world.loads.get(), 2);
-    // What the tiers had is still there, and was not computed again.
+    // The tiers still have what they had, so it is not computed again.
     assert!(first.cache.sources.memory >= 32, "{:?}", first.cache.sources);
 }
 
@@ -368,7 +369,7 @@ fn a_device_lost_while_idle_or_in_a_prompt_is_replaced() {
     let whole = world.alone(request(0), &[]);
     world.answers.engine().destroy_device();
     let id = world.ask(request(0), &[]);
-    // In its prompt, which is then read anew.
+    // The device is lost during the prompt, which is then computed again.
     let mut lose = true;
     let heard = hear(&mut world, &[id], &mut |world, tokens| {
         if std::mem::take(&mut lose) {
@@ -378,7 +379,7 @@ fn a_device_lost_while_idle_or_in_a_prompt_is_replaced() {
     });
     let answer = heard.into_iter().next().unwrap().answer();
     assert_eq!((answer.text, world.loads.get()), (whole.text, 2));
-    // Or while something is saved, which is then lost, and nothing else.
+    // Or while KV is being saved: then that KV alone is lost.
     world.attach();
     world.alone(greedy(&prompt(200, 8), 0), &[]);
     assert!(world.answers.engine().has_unsaved());
@@ -404,7 +405,7 @@ fn a_step_that_fails_is_told_to_every_answer() {
         assert!(matches!(error, Error::Gpu { .. }), "{error}");
     }
     assert_eq!(world.loads.get(), 1);
-    // Whoever comes later finds an engine.
+    // Later requests find an engine.
     *world.refuses.borrow_mut() = None;
     assert_eq!(world.alone(request(0), &[]).token_ids.len(), LENGTH);
     assert_eq!(world.loads.get(), 2);
@@ -422,7 +423,7 @@ fn a_device_that_is_lost_each_time_is_given_up() {
     world.doomed.set(false);
     assert_eq!(world.alone(request(0), &[]).token_ids.len(), LENGTH);
 
-    // Without a way to another device, each is told.
+    // Without a way to reload, every answer ends with the error.
     let engine = load(world.folder.path(), &options());
     let mut bare = Answers::new(engine, &tokenizer(world.folder.path()), None);
     let id = bare.ask(request(0), StopStrings::default(), Instant::now()).unwrap();

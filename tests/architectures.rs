@@ -1,5 +1,5 @@
-//! Every architecture beside Llama: both kinds of checkpoint read alike, the engine agrees with the model's CPU twin, and what
-//! an architecture does not do is refused by name.
+//! Every architecture other than Llama: both kinds of checkpoint give the same configuration, the engine agrees with the
+//! model's CPU twin, and unsupported features are refused by name.
 
 use headstart::engine::{Engine, EngineOptions};
 use headstart::kernels::Experts;
@@ -16,7 +16,7 @@ use crate::support::golden::{Known, folder, worse};
 use crate::support::llama::Llama;
 use crate::support::odd;
 
-/// The tiny model as another architecture, whose rows of Q and K are as transformers has them in GGUF too.
+/// The tiny model as another architecture whose Q and K rows GGUF stores in transformers' order.
 fn config(architecture: &'static str, layer: LayerSpec) -> Config {
     Config { architecture, layers: vec![layer; 2], rope_rows: RopeRows::Halves, ..tiny::config() }
 }
@@ -37,7 +37,7 @@ fn gguf(config: &Config) -> Checkpoint {
     block_on(Checkpoint::gguf(Box::new(MemorySource::new("tiny.gguf", file)))).unwrap()
 }
 
-/// The directory, with some fields of `config.json` besides.
+/// The model as a directory, with further fields in `config.json`.
 fn directory(config: &Config, fields: Value) -> Checkpoint {
     let mut json = tiny::config_json(config);
     json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -47,7 +47,7 @@ fn directory(config: &Config, fields: Value) -> Checkpoint {
 }
 
 #[test]
-fn both_kinds_of_checkpoint_read_alike() {
+fn both_kinds_of_checkpoint_give_the_same_configuration() {
     for config in all() {
         let halves = Config { rope_rows: RopeRows::Halves, ..config.clone() };
         for (checkpoint, config) in [(gguf(&config), config), (directory(&halves, json!({})), halves)] {
@@ -74,14 +74,14 @@ fn the_engine_agrees_with_the_cpu_twin() {
                     size = logits.iter().fold(size, |size, x| size.max(x.abs()));
                 },
             );
-            // K and V that round to another f16 where f32 sums differ in their last bits.
+            // K and V may round to another f16 where f32 sums differ in their last bits.
             assert!(size > 0.0 && delta <= 1e-3 * size, "{}: {delta} of {size}", config.architecture);
         }
     }
 }
 
 #[test]
-fn windows_are_refused_where_they_are_used() {
+fn unsupported_windows_are_refused_if_switched_on() {
     for config in all() {
         let config = Config { rope_rows: RopeRows::Halves, ..config };
         let read = |fields| Config::from_checkpoint(&directory(&config, fields));
@@ -95,7 +95,7 @@ fn windows_are_refused_where_they_are_used() {
 }
 
 #[test]
-fn which_layers_turn_is_a_list_or_an_interval() {
+fn layers_with_rope_are_given_by_a_list_or_an_interval() {
     let config = all().pop().unwrap();
     let turned = |fields| -> Result<Vec<bool>, String> {
         let read = Config::from_checkpoint(&directory(&config, fields)).map_err(|error| error.to_string())?;
@@ -113,7 +113,7 @@ fn which_layers_turn_is_a_list_or_an_interval() {
     assert!(error.contains("no_rope_layer_interval"), "{error}");
 }
 
-/// The configuration of a committed tiny model with some fields in other places: null removes one.
+/// The configuration of a committed tiny model with some fields changed; "absent" removes one.
 fn changed(name: &str, fields: Value) -> Result<Config, String> {
     let json = std::fs::read(folder(name).join("config.json")).unwrap();
     let mut json: Value = serde_json::from_slice(&json).unwrap();
@@ -131,7 +131,7 @@ fn changed(name: &str, fields: Value) -> Result<Config, String> {
 }
 
 #[test]
-fn gemma_says_its_windows_and_angles_in_several_ways() {
+fn gemma_3_accepts_every_spelling_of_windows_and_rope() {
     let name = "tiny-gemma3-f16";
     let known = changed(name, json!({})).unwrap();
     assert_eq!(known.layers.iter().filter(|layer| layer.scores.window == Some(17)).count(), 6);
@@ -139,7 +139,7 @@ fn gemma_says_its_windows_and_angles_in_several_ways() {
         "layer_types": "absent", "rope_parameters": "absent", "sliding_window_pattern": 6, "rope_theta": 1e6,
         "rope_local_base_freq": 10000.0, "rope_scaling": { "rope_type": "linear", "factor": 8.0 },
     });
-    assert_eq!(changed(name, old).unwrap(), known, "as release 4 of transformers has it");
+    assert_eq!(changed(name, old).unwrap(), known, "in the form of transformers 4");
     let windows = |fields| -> Vec<bool> {
         changed(name, fields).unwrap().layers.iter().map(|layer| layer.scores.window.is_some()).collect()
     };
@@ -162,7 +162,7 @@ fn gemma_says_its_windows_and_angles_in_several_ways() {
 }
 
 #[test]
-fn what_a_file_leaves_out_is_as_its_makers_mean_it() {
+fn absent_fields_take_the_architectures_defaults() {
     let caps = |fields| {
         let config = changed("tiny-gemma2-f16", fields).unwrap();
         (config.layers[0].scores.cap, config.logit_cap)
@@ -184,7 +184,7 @@ fn what_a_file_leaves_out_is_as_its_makers_mean_it() {
 }
 
 #[test]
-fn lfm2_says_its_layers_and_its_width_in_several_ways() {
+fn lfm2_accepts_every_spelling_of_layers_and_width() {
     let name = "tiny-lfm2-f16";
     let known = changed(name, json!({})).unwrap();
     let mixers = |config: &Config| config.layers.iter().map(|layer| layer.mixer).collect::<Vec<_>>();
@@ -193,7 +193,7 @@ fn lfm2_says_its_layers_and_its_width_in_several_ways() {
     assert_eq!((known.layers[0].intermediate, known.rms_eps), (104, 1e-5));
     let listed = |list: Value| changed(name, json!({ "layer_types": null, "full_attn_idxs": list }));
     assert_eq!(listed(json!([2, 4])).unwrap(), known);
-    assert_eq!(mixers(&listed(Value::Null).unwrap()), [attention; 5], "all attend");
+    assert_eq!(mixers(&listed(Value::Null).unwrap()), [attention; 5], "all layers attend");
     assert!(listed(json!([5])).unwrap_err().contains("full_attn_idxs"));
 
     let left_out = json!({ "rope_parameters": "absent", "norm_eps": "absent", "conv_L_cache": "absent" });
@@ -214,22 +214,22 @@ fn lfm2_says_its_layers_and_its_width_in_several_ways() {
         let error = changed(name, json!({ field: value })).unwrap_err();
         assert!(error.contains(field), "{error}");
     }
-    // As the first files had it.
+    // In the form of the first published files.
     assert_eq!(changed(name, json!({ "intermediate_size": "absent", "block_ff_dim": 150 })).unwrap(), known);
 }
 
 #[test]
-fn granite_4_runs_where_it_is_dense() {
+fn granite_4_runs_if_it_is_dense() {
     let name = "tiny-granite4-f16";
     let known = changed(name, json!({})).unwrap();
     assert_eq!((known.architecture, known.layers[0].stacked), ("granite", Stacked::SharedGateUp));
     let types = |key: &str, kind: &str| json!({ "layer_types": "absent", key: vec![kind; 2] });
-    assert_eq!(changed(name, types("layer_types", "attention")).unwrap(), known, "as release 4 of transformers has it");
+    assert_eq!(changed(name, types("layer_types", "attention")).unwrap(), known, "in the form of transformers 4");
     assert_eq!(changed(name, types("layers_block_type", "attention")).unwrap(), known);
     assert_eq!(
         changed(name, json!({ "intermediate_size": 8 })).unwrap(),
         known,
-        "experts are as wide, which there are not"
+        "the width of experts, of which there are none"
     );
     for none in ["nope", "absent"] {
         let config = changed(name, json!({ "position_embedding_type": none })).unwrap();
@@ -250,7 +250,7 @@ fn granite_4_runs_where_it_is_dense() {
 }
 
 #[test]
-fn a_granite_gguf_says_whether_positions_turn() {
+fn a_granite_gguf_tells_whether_layers_have_rope() {
     let turns = |name: &str| {
         let checkpoint = block_on(Checkpoint::open(folder(name))).unwrap();
         Config::from_checkpoint(&checkpoint).unwrap().layers.iter().all(|layer| layer.rope.is_some())
@@ -258,9 +258,9 @@ fn a_granite_gguf_says_whether_positions_turn() {
     assert!(turns("tiny-granite-f16.gguf") && turns("tiny-granite4-f16.gguf") && !turns("tiny-granite4-nope-f16.gguf"));
 }
 
-/// What the published files of Gemma 3 leave out of their language model.
+/// The published files of Gemma 3 leave these fields out of their language model.
 #[test]
-fn the_language_model_of_a_gemma_that_sees_is_read_alone() {
+fn the_language_model_of_a_multimodal_gemma_3_is_read_alone() {
     let name = "tiny-gemma3-whole-f16";
     let known = changed(name, json!({})).unwrap();
     assert_eq!((known.architecture, known.heads, known.kv_heads, known.head_dim), ("gemma3", 8, 4, 256));
@@ -284,7 +284,7 @@ fn the_language_model_of_a_gemma_that_sees_is_read_alone() {
 }
 
 #[test]
-fn ministral_has_windows_where_its_file_says() {
+fn ministral_has_windows_in_the_layers_that_its_file_lists() {
     let name = "tiny-ministral-f16";
     let windows = |fields| -> Vec<Option<usize>> {
         changed(name, fields).unwrap().layers.iter().map(|layer| layer.scores.window).collect()
@@ -294,7 +294,7 @@ fn ministral_has_windows_where_its_file_says() {
     assert_eq!(windows(json!({ "sliding_window": null, "layer_types": "absent" })), [None; 3]);
     let error = changed(name, json!({ "sliding_window": null })).unwrap_err();
     assert!(error.contains("sliding_window"), "{error}");
-    // What is published has a window as long as its context, and calls itself a Mistral.
+    // The published model has a window as long as its context, and calls itself a Mistral.
     assert_eq!(windows(json!({ "sliding_window": 512, "model_type": "mistral" })), [None; 3]);
     let error = changed(name, json!({ "model_type": "mistral" })).unwrap_err();
     assert!(error.contains("layer_types"), "{error}");
@@ -302,10 +302,10 @@ fn ministral_has_windows_where_its_file_says() {
     assert!(error.contains("ministral3"), "{error}");
 }
 
-/// Every field that transformers' modelling files of these architectures read changes what is read here, or is refused by its
-/// name: none is passed over.
+/// Every configuration field that transformers' modelling files of these architectures read either changes our configuration or
+/// is refused by name; none is silently ignored.
 #[test]
-fn no_field_that_changes_numbers_is_passed_over() {
+fn no_field_that_changes_numbers_is_ignored() {
     let fields = [
         ("attention_bias", json!(true)),
         ("attention_multiplier", json!(0.7)),
@@ -356,8 +356,9 @@ fn no_field_that_changes_numbers_is_passed_over() {
         ("vocab_size", json!(8)),
     ];
     let experts = |name: &str| name.contains("qwen3-moe") || name.contains("qwen3-some");
-    // What only mixtures have; what only LFM2 has, and what it names otherwise; windows that a switch leaves off, biases that are there without being named, what is said beside RoPE once more, and how
-    // a model without positions would turn.
+    // Fields without effect: those that only mixtures have; those that only LFM2 has or names differently; windows that a
+    // switch leaves off; biases that are there without being named; RoPE fields that are given a second time; and RoPE fields
+    // of a model without positions.
     let idle = |name: &str, field: &str| match field {
         "sliding_window" => ["qwen", "smollm3", "yarn"].iter().any(|family| name.contains(family)),
         "attention_bias" => name.contains("qwen2"),
@@ -398,7 +399,7 @@ fn no_field_that_changes_numbers_is_passed_over() {
 }
 
 #[test]
-fn layers_of_gemma_3_turn_by_their_kind_whatever_the_window() {
+fn gemma_3_layers_take_rope_by_their_kind_whatever_the_window() {
     let read = |window: Value| changed("tiny-gemma3-f16", json!({ "sliding_window": window }));
     let known = read(json!(17)).unwrap();
     assert!(known.layers[0].rope != known.layers[5].rope);
@@ -435,7 +436,7 @@ fn a_router_by_another_function_is_refused() {
 }
 
 #[test]
-fn tensors_that_would_change_numbers_unread_are_refused() {
+fn unknown_tensors_that_would_change_numbers_are_refused() {
     let config = config("qwen3", LayerSpec { qk_norm: Some(QkNorm::Head), ..tiny::layer() });
     let with_gguf = |name: &str| {
         let mut file = tiny::gguf(&config, Format::F32);

@@ -1,4 +1,4 @@
-//! `Chat`: a conversation as a Rust program has it, beside what the engine says by itself, and what is left of it on disk.
+//! `Chat`, the conversation for Rust programs, compared with the bare engine; and what it leaves on disk.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -24,7 +24,7 @@ const TINY: &str = "tiny-odd-f16";
 /// Tokens of an answer.
 const LENGTH: usize = 24;
 
-/// Draws that are letters and the like, so that what is said is read again in the same tokens.
+/// Samples printable ASCII alone, so that the text of an answer is read back as the same tokens.
 fn sampling(seed: u64) -> SamplingOverrides {
     let logit_bias = (0..32).chain(127..1001).map(|id| (id, -100.0)).collect();
     SamplingOverrides { temperature: Some(1.0), seed: Some(seed), logit_bias, ..SamplingOverrides::default() }
@@ -38,7 +38,7 @@ fn builder(home: &Home) -> ChatBuilder {
     Chat::builder(home.model.path()).system(RULES).sampling(sampling(5)).max_tokens(LENGTH).cache(cache(home))
 }
 
-/// Says `text`, and holds the pieces against the answer.
+/// Says `text`, and checks that the pieces add up to the answer.
 fn say(chat: &mut Chat, text: &str) -> Answer {
     let mut heard = String::new();
     let answer = chat.say(text, |piece| heard += piece.text).unwrap();
@@ -46,7 +46,7 @@ fn say(chat: &mut Chat, text: &str) -> Answer {
     answer
 }
 
-/// What the engine says to a conversation, with nothing reused.
+/// What the bare engine answers to a conversation, without reuse.
 fn by_itself(home: &Home, messages: &[Message], seed: u64) -> Answer {
     let checkpoint = block_on(Checkpoint::open(home.model.path())).unwrap();
     let language = Language::open(&checkpoint).unwrap();
@@ -69,7 +69,7 @@ fn roles(chat: &Chat) -> Vec<&str> {
 }
 
 #[test]
-fn a_conversation_says_what_the_engine_says_and_is_not_computed_twice() {
+fn a_conversation_answers_as_the_engine_and_reuses_its_turns() {
     let home = Home::new(TINY);
     let mut chat = builder(&home).exact().open().unwrap();
     let mut messages = vec![Message::new("system", RULES)];
@@ -88,7 +88,7 @@ fn a_conversation_says_what_the_engine_says_and_is_not_computed_twice() {
     assert_eq!((first.usage.completion_tokens, first.finish_reason), (LENGTH, Some(FinishReason::Length)));
     assert_eq!(first.cache.sources, Sources { computed: first.usage.prompt_tokens, ..Sources::default() });
 
-    // Its reader stops the second in the middle.
+    // The reader stops the second answer in the middle.
     let mut heard = String::new();
     let second = chat.say(SHIP, |piece| {
         heard += piece.text;
@@ -98,10 +98,10 @@ fn a_conversation_says_what_the_engine_says_and_is_not_computed_twice() {
     assert_eq!((second.finish_reason, &second.text), (None, &heard));
     let whole = turn(&mut chat, 6, SHIP, &second);
     assert!(heard.len() >= 7 && whole.text.starts_with(&heard) && whole.text != heard, "{heard:?} of {whole:?}");
-    // Under `exact` that is what prefill computed: the prompt before.
+    // With `exact`, only KV from prefill is reused: that of the prompt before.
     assert_eq!(second.usage.cached_tokens, first.usage.prompt_tokens);
 
-    // What was said of it stays, and the third goes on from there.
+    // The part that was said stays in the history, and the third turn continues from there.
     let third = say(&mut chat, "And the captain?");
     assert_eq!(turn(&mut chat, 7, "And the captain?", &third).text, third.text);
     assert_eq!(third.usage.cached_tokens, second.usage.prompt_tokens);
@@ -109,7 +109,7 @@ fn a_conversation_says_what_the_engine_says_and_is_not_computed_twice() {
 }
 
 #[test]
-fn another_process_goes_on_with_the_conversation_from_disk() {
+fn another_process_continues_the_conversation_from_disk() {
     let home = Home::new(TINY);
     let mut chat = builder(&home).open().unwrap();
     let first = say(&mut chat, WHALE);
@@ -119,7 +119,7 @@ fn another_process_goes_on_with_the_conversation_from_disk() {
     let (history, prompt) = (chat.messages().to_vec(), second.usage.prompt_tokens);
     drop(chat);
 
-    // The whole history, but for the last token, which nothing was computed behind.
+    // All of the history except its last token, whose KV was never computed.
     let mut restarted = builder(&home).messages(history[1..].to_vec()).open().unwrap();
     assert_eq!(restarted.messages(), history);
     let third = say(&mut restarted, "And the captain?");
@@ -128,7 +128,7 @@ fn another_process_goes_on_with_the_conversation_from_disk() {
     assert_eq!(third.cache.sources, Sources { disk: known, computed, ..Sources::default() });
     drop(restarted);
 
-    // The program finds it too.
+    // The command line finds it too.
     let conversation: Value = history[..4]
         .iter()
         .map(|message| {
@@ -150,19 +150,19 @@ fn a_chat_finds_what_the_program_stored() {
     let answer = say(&mut chat, WHALE);
     assert_eq!(json!(answer.usage.prompt_tokens), stored["usage"]["prompt_tokens"]);
     assert_eq!(answer.cache.sources.disk, answer.usage.prompt_tokens);
-    // What was saved can be found at once by those who do not wait for the end.
+    // `save` makes KV available without waiting for the chat to be dropped.
     chat.save().unwrap();
     let mut other = builder(&home).messages(chat.messages()[1..].to_vec()).open().unwrap();
     assert_eq!(say(&mut other, SHIP).cache.sources.disk, answer.usage.prompt_tokens + LENGTH - 1);
 }
 
-/// In a process of its own, whose environment names the platform's directories.
+/// Runs in a process of its own, whose environment sets the platform's directories.
 #[cfg(unix)]
 #[test]
-fn the_directory_is_by_default_the_programs() {
+fn the_default_directory_is_the_programs() {
     let Some(folder) = process::child() else {
         let folder = tempfile::tempdir().unwrap();
-        let mut again = process::again("chat::the_directory_is_by_default_the_programs", folder.path(), process::PLAIN);
+        let mut again = process::again("chat::the_default_directory_is_the_programs", folder.path(), process::PLAIN);
         again.env("XDG_CACHE_HOME", folder.path().join("cache")).env("XDG_DATA_HOME", folder.path().join("data"));
         process::succeeds(again);
         assert!(
@@ -183,7 +183,7 @@ fn the_directory_is_by_default_the_programs() {
 }
 
 #[test]
-fn without_a_directory_turns_reuse_the_gpu_and_nothing_is_written() {
+fn without_a_directory_turns_reuse_the_gpus_pages_and_nothing_is_written() {
     let home = Home::new(TINY);
     let mut chat = builder(&home).no_cache_dir().open().unwrap();
     let first = say(&mut chat, WHALE);
@@ -193,7 +193,7 @@ fn without_a_directory_turns_reuse_the_gpu_and_nothing_is_written() {
 }
 
 #[test]
-fn a_key_that_cannot_be_had_is_told_and_costs_the_directory_alone() {
+fn an_unusable_key_file_disables_the_directory_alone() {
     let home = Home::new(TINY);
     std::fs::write(home.path("kv.key"), "no key").unwrap();
     let mut chat = builder(&home).open().unwrap();
@@ -208,7 +208,7 @@ fn a_key_that_cannot_be_had_is_told_and_costs_the_directory_alone() {
 }
 
 #[test]
-fn a_future_that_is_dropped_ends_its_answer_and_leaves_the_conversation() {
+fn dropping_the_future_cancels_the_answer_and_keeps_the_conversation() {
     let home = Home::new(TINY);
     let whole = say(&mut builder(&home).no_cache_dir().open().unwrap(), WHALE);
     let mut chat = builder(&home).no_cache_dir().open().unwrap();
@@ -218,7 +218,7 @@ fn a_future_that_is_dropped_ends_its_answer_and_leaves_the_conversation() {
         while heard.borrow().len() < 3 {
             assert!(
                 saying.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(),
-                "it is yielded in between"
+                "it yields between steps"
             );
             polls.set(polls.get() + 1);
         }
@@ -226,7 +226,7 @@ fn a_future_that_is_dropped_ends_its_answer_and_leaves_the_conversation() {
     assert!(polls.get() > 2 && whole.text.starts_with(&*heard.borrow()), "{heard:?}");
     assert_eq!(roles(&chat), ["system"]);
     assert!(!chat.answers_mut().is_busy() && chat.engine().page_use().used == 0);
-    // The same is said as if it had never been asked, and what was computed is reused.
+    // The same question gets the same answer as if never asked before, and the prompt's KV is reused.
     let answer = say(&mut chat, WHALE);
     assert_eq!((answer.text, answer.usage.cached_tokens), (whole.text, whole.usage.prompt_tokens));
 }
@@ -252,7 +252,7 @@ fn two_chats_take_turns_on_one_thread() {
 }
 
 #[test]
-fn a_reader_that_fails_ends_the_answer_with_its_error() {
+fn a_failing_reader_ends_the_answer_with_its_error() {
     let home = Home::new(TINY);
     let mut chat = builder(&home).no_cache_dir().open().unwrap();
     let broken = |_: Piece<'_>| Err::<(), _>(Error::Request { field: "reader", problem: "is broken".into() });
@@ -262,7 +262,7 @@ fn a_reader_that_fails_ends_the_answer_with_its_error() {
 }
 
 #[test]
-fn a_full_context_is_an_error_that_names_the_way_out() {
+fn a_full_context_is_an_error_that_names_a_remedy() {
     let home = Home::new(TINY);
     let context = EngineOptions { context: Some(192), ..EngineOptions::default() };
     let mut chat = builder(&home).engine(context).no_cache_dir().open().unwrap();
@@ -276,7 +276,7 @@ fn a_full_context_is_an_error_that_names_the_way_out() {
     assert!(matches!(error, Error::Context { tokens, context: 192 } if tokens >= 192), "{error:?}");
     assert!(error.to_string().contains("drop its oldest messages"), "{error}");
     assert!(turns > 0 && chat.messages().len() == 1 + 2 * turns);
-    // The oldest turn is dropped, and it goes on.
+    // Without its oldest turn the conversation continues.
     chat.messages_mut().drain(1..3);
     assert_eq!(chat.context(), 192);
     say(&mut chat, "Go on, please.");
@@ -292,11 +292,11 @@ fn histories_are_edited_retried_and_swapped() {
     chat.messages_mut().pop();
     let again = chat.answer(|_| {}).unwrap();
     assert_eq!(again.usage.cached_tokens, first.usage.prompt_tokens);
-    assert_ne!(again.text, first.text, "each answer has draws of its own");
-    // Another conversation, and back.
+    assert_ne!(again.text, first.text, "each answer samples with its own seed");
+    // Switch to another conversation and back.
     let mut other = vec![Message::new("user", SHIP)];
     std::mem::swap(chat.messages_mut(), &mut other);
-    assert_eq!(chat.answer(|_| {}).unwrap().usage.cached_tokens, 1, "the mark that every prompt begins with");
+    assert_eq!(chat.answer(|_| {}).unwrap().usage.cached_tokens, 1, "the token that every prompt begins with");
     std::mem::swap(chat.messages_mut(), &mut other);
     let next = say(&mut chat, SHIP);
     assert_eq!(next.usage.cached_tokens, first.usage.prompt_tokens + LENGTH - 1);
@@ -313,7 +313,7 @@ fn histories_are_edited_retried_and_swapped() {
 }
 
 #[test]
-fn all_news_can_be_heard() {
+fn run_reports_every_update() {
     let home = Home::new(TINY);
     let mut loading = std::rc::Rc::new(RefCell::new(Vec::new()));
     let stages = loading.clone();
@@ -338,7 +338,7 @@ fn all_news_can_be_heard() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_before_the_model_is_loaded() {
+fn invalid_settings_are_refused_before_the_model_is_loaded() {
     let home = Home::new(TINY);
     let refused = |builder: ChatBuilder, words: &str| {
         let loads = |_| panic!("the model is loaded");
@@ -366,7 +366,7 @@ fn a_stop_text_ends_an_answer() {
 }
 
 #[test]
-fn a_model_that_thinks_is_heard_to_do_so() {
+fn pieces_tell_whether_the_model_is_thinking() {
     let home = Home::new(TINY);
     let open = "{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}<|im_start|>\
                 {% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}";
@@ -380,7 +380,7 @@ fn a_model_that_thinks_is_heard_to_do_so() {
 }
 
 #[test]
-fn thinking_is_told_apart_however_the_text_is_cut() {
+fn thinking_is_recognised_however_the_text_is_split() {
     let heard = |text: &str, thinks: bool, size: usize| {
         let (mut pieces, mut heard) = (Pieces::new(thinks), [String::new(), String::new()]);
         let mut each = |piece: Piece<'_>| {
@@ -410,7 +410,7 @@ fn thinking_is_told_apart_however_the_text_is_cut() {
             assert_eq!(heard(text, thinks, size), [thought, said], "{text:?} in pieces of {size}");
         }
     }
-    // A reader that breaks hears the other pieces of the step, and is heard.
+    // A reader that breaks still gets the step's other pieces, and its break is returned.
     let (mut pieces, mut count) = (Pieces::new(true), 0);
     let mut each = |_: Piece<'_>| {
         count += 1;

@@ -1,4 +1,4 @@
-//! `headstart chat` in a pipe: what a conversation is made of, and its commands.
+//! `headstart chat` in a pipe: what becomes part of a conversation, and its commands.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::{headstart, json_of, str_of};
 use crate::support::tiny_chat;
 
-/// A tiny model, and what its chats leave.
+/// A tiny model, and a folder for what its chats save.
 struct Tiny {
     model: tempfile::TempDir,
     home: tempfile::TempDir,
@@ -33,7 +33,7 @@ impl Tiny {
         child.wait_with_output().unwrap()
     }
 
-    /// Of a chat that must end well: what it saved to `saved.json`, and standard output and error.
+    /// Runs a chat that must succeed: the conversation saved to `saved.json`, standard output and standard error.
     fn saved(&self, flags: &[&str], said: &str) -> (Vec<(String, String)>, String, String) {
         let path = self.home.path().join("saved.json");
         let output = self.chat(flags, &said.replace("SAVE", &format!("/save {}", path.display())));
@@ -43,7 +43,7 @@ impl Tiny {
     }
 }
 
-/// Roles and contents of a conversation that was saved.
+/// Roles and contents of a saved conversation.
 pub fn messages(path: &Path) -> Vec<(String, String)> {
     let saved: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let text = |message: &Value, field: &str| message[field].as_str().unwrap().to_owned();
@@ -84,7 +84,7 @@ fn three_quotes_begin_and_end_a_message_of_several_lines() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_and_the_chat_goes_on() {
+fn a_wrong_command_is_reported_and_the_chat_continues() {
     let tiny = Tiny::new();
     let wrong = [
         ("/frobnicate", "/frobnicate is not known; /help lists what is"),
@@ -162,7 +162,7 @@ fn settings_change_and_are_shown() {
     assert_eq!(roles(&messages), ["user", "assistant"]);
     assert!(err.contains("[cut after 5 tokens: --max-tokens, or /set max_tokens]"), "{err}");
 
-    // As ollama's people write it; one alone is shown; `default` is as without a flag.
+    // ollama's spelling; a name alone shows the setting; `default` resets it.
     let said = "/set parameter top-k 3\n/set top_k\n/set temperature default\n/set temperature\nSAVE\n";
     let (_, out, _) = tiny.saved(&flags, said);
     assert_eq!(
@@ -171,7 +171,7 @@ fn settings_change_and_are_shown() {
         "{out}"
     );
 
-    // What is set is what is answered with: one seed is one answer.
+    // Settings apply to answers: the same seed gives the same answer.
     let answer = |seed: &str| {
         let said = format!("/set temperature 1.5\n/set max_tokens 8\n/set seed {seed}\nHello\nSAVE\n");
         tiny.saved(&[], &said).0[1].1.clone()
@@ -196,21 +196,21 @@ fn the_system_text_changes_with_and_without_the_conversation() {
 }
 
 #[test]
-fn another_model_goes_on_with_the_conversation() {
+fn another_model_continues_the_conversation() {
     let (tiny, other) = (Tiny::new(), tiny_chat::folder("tiny-qwen3-f16"));
     let said = format!("Hello\n/load {}\n/show\nAnd now?\n/cache\nSAVE\n", other.path().display());
     let (messages, out, err) = tiny.saved(&[], &said);
     assert_eq!(roles(&messages), ["user", "assistant", "user", "assistant"]);
     assert!(out.contains(&format!("model                 {} on ", other.path().display())), "{out}");
     assert!(err.contains("2 messages are kept"), "{err}");
-    // What the one computed is nothing to the other; the same model again finds it.
+    // One model cannot reuse the other's KV; loading the same model again can.
     assert!(out.contains(" are known for another weights"), "{out}");
     let said = format!("Hello\n/load {}\n/retry\nSAVE\n", tiny.model.path().display());
     let (_, _, err) = tiny.saved(&["--cache-salt", "own"], &said);
     let answers: Vec<&str> = err.lines().filter(|line| line.contains(" prompt tokens (")).collect();
     assert!(answers.len() == 2 && answers[0].contains("(0 cached)") && !answers[1].contains("(0 cached)"), "{err}");
 
-    // One that cannot run leaves the conversation where it was.
+    // A model that cannot run leaves the conversation as it was.
     let broken = tiny_chat::folder("tiny-qwen3-f16");
     let config = broken.path().join("config.json");
     let mut value: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();

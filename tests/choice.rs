@@ -1,8 +1,8 @@
-//! Whether stored KV is loaded or computed, as a table.
+//! Whether stored KV is loaded or computed, as a table of cases.
 
 use headstart::engine::choice::{Rate, Stored, worthwhile};
 
-/// So many units in a millisecond.
+/// A rate of this many units per millisecond.
 fn rate(units: f64) -> Rate {
     let mut rate = Rate::default();
     rate.measure(units, 1.0);
@@ -10,10 +10,10 @@ fn rate(units: f64) -> Rate {
 }
 
 #[test]
-fn blocks_are_loaded_as_far_as_that_saves_time() {
+fn blocks_are_loaded_as_long_as_that_saves_time() {
     const NEAR: usize = 0;
     const FAR: usize = 1;
-    // A token is 100 bytes, and computing it takes a millisecond.
+    // A token has 100 bytes and takes a millisecond to compute.
     let (near, far, broken) = (rate(1000.0), rate(20.0), Rate::default());
     let block = |tier| Stored { tier, tokens: 16, size: 16 };
     let part = |tier, tokens| Stored { tier, tokens, size: 16 };
@@ -25,20 +25,20 @@ fn blocks_are_loaded_as_far_as_that_saves_time() {
         ("nothing is stored", vec![], 0),
         ("loading is ten times as fast", all(NEAR, 5), 5),
         ("loading takes five times as long", all(FAR, 5), 0),
-        ("the near ones, and none behind them", [all(NEAR, 2), all(FAR, 3)].concat(), 2),
-        ("far ones that near ones behind them pay for", [all(FAR, 1), all(NEAR, 5)].concat(), 6),
-        ("far ones that near ones do not pay for", [all(FAR, 3), all(NEAR, 2)].concat(), 0),
-        ("a part of a block, the rest of which is loaded in vain", vec![block(NEAR), part(NEAR, 1)], 1),
-        ("a part that is worth the whole", vec![block(NEAR), part(NEAR, 2)], 2),
+        ("the near ones, but not the far ones behind them", [all(NEAR, 2), all(FAR, 3)].concat(), 2),
+        ("far ones, whose cost near ones behind them outweigh", [all(FAR, 1), all(NEAR, 5)].concat(), 6),
+        ("far ones, whose cost near ones do not outweigh", [all(FAR, 3), all(NEAR, 2)].concat(), 0),
+        ("a part of a block that does not justify loading the whole block", vec![block(NEAR), part(NEAR, 1)], 1),
+        ("a part of a block that justifies loading the whole block", vec![block(NEAR), part(NEAR, 2)], 2),
         ("a block that costs as much as it saves", vec![part(NEAR, 2), block(NEAR), part(FAR, 16)], 2),
     ];
     for (what, blocks, expected) in cases {
         assert_eq!(worthwhile(&sized(blocks), &rate(1.0), &[near, far]), expected, "{what}");
     }
-    // What was never measured is worth trying.
+    // A rate that was never measured is worth trying.
     assert_eq!(worthwhile(&sized(all(FAR, 3)), &rate(1.0), &[near, broken]), 3);
     assert_eq!(worthwhile(&sized(all(FAR, 3)), &Rate::default(), &[near, far]), 3);
-    // Of a block of which little has to be loaded.
+    // Blocks of which only a small part has to be loaded.
     assert_eq!(
         worthwhile(
             &all(FAR, 3).into_iter().map(|stored| (stored, 300.0)).collect::<Vec<_>>(),
@@ -50,7 +50,7 @@ fn blocks_are_loaded_as_far_as_that_saves_time() {
 }
 
 #[test]
-fn rates_follow_what_is_measured_and_relent() {
+fn rates_follow_measurements_and_decay() {
     let mut rate = rate(10.0);
     assert_eq!(rate.ms(20.0), Some(2.0));
     for _ in 0..30 {

@@ -1,4 +1,4 @@
-//! The binary as people and programs meet it: exit codes, messages, JSON, and what a Ctrl-C does.
+//! The binary from outside: exit codes, messages, JSON, and Ctrl-C.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ fn golden() -> Value {
 }
 
 thread_local! {
-    /// The cache directory of this test's runs and its key, so that none ever sees a person's own.
+    /// The cache directory and key of this test's runs, so that none uses the user's own.
     static CACHES: tempfile::TempDir = tempfile::tempdir().unwrap();
 }
 
 pub fn headstart(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headstart"));
     CACHES.with(|folder| command.env("XDG_CACHE_HOME", folder.path()).env("XDG_DATA_HOME", folder.path()));
-    // The driver's own cache of shaders may serve all runs.
+    // The driver's shader cache may be shared by all runs.
     command.env("MESA_SHADER_CACHE_DIR", env!("CARGO_TARGET_TMPDIR"));
     command.args(arguments).stdin(Stdio::null());
     command
@@ -52,7 +52,7 @@ pub fn json_of(command: &mut Command) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
-/// The one line a failed run says: exit code 1, nothing on standard output.
+/// The single line of a failed run: exit code 1, nothing on standard output.
 pub fn refusal(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let message = text(&stderr);
@@ -191,7 +191,7 @@ fn tokenize_gives_the_reference_ids_of_exactly_the_text() {
         assert_eq!(found["token_ids"], prompt["ids"], "{name}");
         assert_eq!(found["tokens"].as_array().unwrap().len(), prompt["ids"].as_array().unwrap().len(), "{name}");
     }
-    // From a file and from standard input, spaces and line ends stay as they are.
+    // From a file and from standard input, spaces and line ends are kept.
     let exact = " two  spaces \r\n\n";
     let path = file(&folder, "exact.txt", exact);
     let expected = json_of(&mut with_model("tokenize", &["--json", "--prompt", exact]));
@@ -210,7 +210,7 @@ fn tokenize_gives_the_reference_ids_of_exactly_the_text() {
 #[test]
 fn models_info_describes_without_a_gpu() {
     let mut command = headstart(&["models", "info", "--json", "--model"]);
-    // No Vulkan driver can be found under these, so a try for one would fail.
+    // With these no Vulkan driver is found, so opening one would fail.
     let no_driver = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null")];
     let info = json_of(command.arg(model_path()).envs(no_driver));
     assert_eq!(info["architecture"], "llama");
@@ -237,9 +237,9 @@ fn generate_json_has_the_documented_shape() {
     assert_eq!(keys(&answer["usage"]), ["prompt_tokens", "completion_tokens", "prompt_tokens_details"]);
     assert_eq!(answer["usage"]["completion_tokens"], 6);
     assert_eq!(answer["usage"]["prompt_tokens_details"], json!({ "cached_tokens": 0 }));
-    // The template's own system text and the user's, counted by transformers' tokenizer.
+    // The template's own system text and the user's message, counted by transformers' tokenizer.
     assert_eq!(answer["usage"]["prompt_tokens"], 34);
-    // The last prompt token is computed for its logits, so it is no miss.
+    // The last prompt token is computed for its logits, so it is not a miss.
     let cache = json!({
         "prompt_tokens": 34,
         "sources": { "gpu": 0, "memory": 0, "disk": 0, "remote": 0, "pack": 0, "computed": 34 },
@@ -282,7 +282,7 @@ fn generate_follows_the_reference_and_stops_before_stop_strings() {
     let text = whole["text"].as_str().unwrap();
     assert!(prompt["greedy_text"].as_str().unwrap().starts_with(text), "{text:?}");
 
-    // Streamed, the same text and only it.
+    // Streamed output is the same text and nothing else.
     let streamed = stdout(&mut with_model("generate", &["--raw", "-n", "12", "-p", given]));
     assert_eq!(streamed.trim_end_matches('\n'), text.trim_end_matches('\n'));
 
@@ -299,7 +299,7 @@ fn generate_follows_the_reference_and_stops_before_stop_strings() {
 }
 
 #[test]
-fn one_seed_is_one_answer() {
+fn the_same_seed_gives_the_same_answer() {
     let run = |seed: &str| {
         let flags = ["--raw", "-p", "Once", "-n", "8", "--temperature", "1.5", "--json", "--seed", seed];
         json_of(&mut with_model("generate", &flags))["token_ids"].clone()
@@ -309,7 +309,7 @@ fn one_seed_is_one_answer() {
 }
 
 #[test]
-fn a_full_context_is_a_message_or_a_reason() {
+fn a_full_context_is_an_error_or_a_finish_reason() {
     let prompt = "one two three four five six seven eight nine ten eleven twelve";
     let message = refusal(&mut with_model("generate", &["--raw", "-p", prompt, "--context", "8"]));
     assert!(message.contains("context") && message.contains('8'), "{message}");
@@ -336,13 +336,13 @@ fn score_gives_a_log_softmax_of_every_position() {
         assert!(best.iter().all(|entry| keys(entry) == ["id", "token", "logprob"]));
         let order: Vec<f64> = best.iter().map(|entry| entry["logprob"].as_f64().unwrap()).collect();
         assert!(order.is_sorted_by(|a, b| a >= b), "{order:?}");
-        // Where the text's next token is among the best, both lists say the same of it.
+        // If the text's next token is among the best, both lists give it the same log-probability.
         let next = score["token_ids"].get(position + 1);
         for entry in best.iter().filter(|entry| Some(&entry["id"]) == next) {
             assert_eq!(entry["logprob"].as_f64(), Some(logprobs[position]));
         }
     }
-    // "Paris" is what a model that knows anything says here.
+    // The token that any capable model predicts here.
     assert_eq!(top[4][0]["token"], "ĠParis");
     let table = stdout(&mut with_model("score", &["-p", "The capital of France"]));
     assert!(table.contains("\" France\"") && table.contains("perplexity"), "{table}");
@@ -350,7 +350,7 @@ fn score_gives_a_log_softmax_of_every_position() {
 }
 
 #[test]
-fn without_an_adapter_the_message_says_what_to_install() {
+fn without_an_adapter_the_message_names_a_package_to_install() {
     let no_driver = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null")];
     let message = refusal(with_model("generate", &["-p", "a"]).envs(no_driver));
     assert!(message.starts_with("no usable GPU adapter") && message.contains("mesa-vulkan-drivers"), "{message}");
@@ -359,7 +359,7 @@ fn without_an_adapter_the_message_says_what_to_install() {
 }
 
 #[test]
-fn bench_shows_where_a_step_goes() {
+fn bench_profile_accounts_for_a_steps_time() {
     let flags = ["--profile", "--prefill", "8", "--runs", "2"];
     let profile = json_of(&mut with_model("bench", &[&flags[..], &["--json"]].concat()));
     assert_eq!(profile["runs"], 2);
@@ -379,12 +379,12 @@ fn bench_shows_where_a_step_goes() {
             assert!(flops == 0.0 || near(flops / us / 1e3, number(&row["gflop_s"])), "{row}");
         }
         let multiplied = kernels.iter().filter(|row| row["kernel"].as_str().unwrap().starts_with("linear{"));
-        // Q, K and V, the output, gate and up, and down of each layer, and the LM head of the last row.
+        // Q, K and V, the output, gate and up, and down of each layer, and the LM head for the last row.
         let layer = 576 * 960 + 576 * 576 + 3 * 576 * 1536;
         let flops: u64 = multiplied.map(|row| row["flops"].as_u64().unwrap()).sum();
         assert_eq!(flops, 2 * (rows * 30 * layer + 49152 * 576), "{step}");
         let linears = kernels.iter().filter(|row| row["kernel"].as_str().unwrap().starts_with("linear{"));
-        // Four a layer and the LM head.
+        // Four for each layer and the LM head.
         assert_eq!(linears.map(|row| row["count"].as_u64().unwrap()).sum::<u64>(), 4 * 30 + 1, "{step}");
         let count: u64 = kernels.iter().map(|row| row["count"].as_u64().unwrap()).sum();
         assert_eq!(profile["host"][step]["dispatches"], count);
@@ -434,7 +434,7 @@ fn say(child: &mut Child, line: &str) {
 }
 
 #[test]
-fn chat_says_what_the_cache_did() {
+fn chat_reports_what_the_cache_did() {
     let mut child = chat(&["--system", "Be brief.", "-n", "1"]);
     say(&mut child, "Hello\n/cache\n/retry\n/cache\n/system Be long.\nHello\n/cache\n/exit\n");
     let output = child.wait_with_output().unwrap();
@@ -447,13 +447,13 @@ fn chat_says_what_the_cache_did() {
         format!("[{all} prompt tokens · {all} computed: {but_one} had not been seen, 1 to begin the answer]")
     );
     assert_eq!(said[1], format!("[{all} prompt tokens · {all} reused from the GPU · 0 computed]"));
-    // `<|im_start|>`, `system`, a line break and `Be` are the same.
+    // `<|im_start|>`, `system`, a line break and `Be` are shared.
     let (computed, differ) = (all - 4, all - 5);
     let why = format!("{differ} follow where the text differs, at token 4, 1 to begin the answer");
     assert_eq!(said[2..], [format!("[{all} prompt tokens · 4 reused from the GPU · {computed} computed: {why}]")]);
     let parted =
         "Message 0 (system) differs at token 4: after \"<|im_start|>system\\nBe\", \" long\" where \" brief\" is known";
     let sentences: Vec<&str> = text(&output.stdout).lines().filter(|line| line.contains("differs")).collect();
-    assert_eq!(sentences.len(), 2, "its account and its sentence: {sentences:?}");
+    assert_eq!(sentences.len(), 2, "the report and the explanation: {sentences:?}");
     assert!(sentences[1].starts_with(parted), "{sentences:?}");
 }

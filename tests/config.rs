@@ -1,5 +1,5 @@
-//! Configurations: both kinds of checkpoint and both generations of transformers lead to the same numbers, and each
-//! impossible number is named.
+//! Configurations: both kinds of checkpoint and both generations of transformers give the same numbers, and every impossible
+//! number is named.
 
 use headstart::{
     error::{Error, Result},
@@ -26,7 +26,7 @@ fn from_directory(directory: &st::Directory) -> Result<Config> {
     Config::from_checkpoint(&block_on(Checkpoint::safetensors("dir", st::sources(directory))).unwrap())
 }
 
-/// The configuration of the tiny model with some fields of `config.json` replaced; a null removes the field.
+/// The configuration of the tiny model with some fields of `config.json` replaced; null removes a field.
 pub fn with_json(fields: Value) -> Result<Config> {
     let mut config = tiny::config_json(&tiny::config());
     for (key, value) in fields.as_object().unwrap() {
@@ -52,7 +52,7 @@ pub fn refused<T>(result: Result<T>, parts: &[&str]) {
     }
 }
 
-/// An LM head of its own, and every bias there is.
+/// A separate LM head and every bias.
 fn biased() -> Config {
     let layer = LayerSpec { qkv_bias: true, o_bias: true, mlp_bias: true, ..tiny::layer() };
     Config { tied_embeddings: false, layers: vec![layer; 2], ..tiny::config() }
@@ -72,7 +72,7 @@ fn the_real_model_has_its_published_sizes() {
 }
 
 #[test]
-fn both_kinds_of_checkpoint_read_alike() {
+fn both_kinds_of_checkpoint_give_the_same_configuration() {
     let odd = Config {
         heads: 6,
         head_dim: 40,
@@ -98,9 +98,9 @@ fn both_kinds_of_checkpoint_read_alike() {
     }
 }
 
-/// The directories that transformers 5 wrote for the references.
+/// The reference directories, written by transformers 5.
 #[test]
-fn what_transformers_saves_is_understood() {
+fn directories_saved_by_transformers_are_read() {
     let open = |name: &str| {
         let path = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect::<std::path::PathBuf>();
         let checkpoint = block_on(Checkpoint::open(path)).unwrap();
@@ -141,7 +141,7 @@ fn absent_fields_take_the_defaults_of_their_format() {
 }
 
 #[test]
-fn rope_reads_alike_in_both_generations_of_transformers() {
+fn rope_is_the_same_in_both_generations_of_transformers() {
     let llama3 = json!({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192});
     let old = with_json(json!({"rope_theta": 500000.0, "rope_scaling": llama3})).unwrap();
@@ -195,8 +195,8 @@ fn frequencies_follow_their_formulas() {
         refused(plain.inv_freq(Some(factors)), &["rope factors", "2 finite numbers"]);
     }
 
-    // Llama 3.2 1B: pairs 0 to 14 keep their frequency, 15 to 17 are interpolated (numbers from a transcription of
-    // transformers' formula by wavelengths), from 18 on they are divided.
+    // Llama 3.2 1B: pairs 0 to 14 keep their frequency, 15 to 17 are interpolated (the numbers are from a transcription of
+    // transformers' formula by wavelengths), and from 18 on they are divided.
     let scaling = Scaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
     let found = Rope { theta: 500_000.0, dims: 64, scaling }.inv_freq(None).unwrap();
     let plain = |pair: i32| 500_000f64.powf(-f64::from(pair) / 32.0);
@@ -221,7 +221,7 @@ fn stop_tokens_come_from_every_file_and_sampling_from_the_generation_config() {
         "repetition_penalty": 1.1});
     directory.insert("generation_config.json".into(), generation.to_string().into_bytes());
     let config = from_directory(&directory).unwrap();
-    assert_eq!(config.stop_tokens, [3, 4, 2], "all that is named");
+    assert_eq!(config.stop_tokens, [3, 4, 2], "all that are named");
     let expected = SamplingDefaults {
         do_sample: Some(true),
         temperature: Some(0.6),
@@ -256,7 +256,7 @@ fn models_of_other_kinds_are_unsupported_by_name() {
 }
 
 #[test]
-fn weights_that_another_tool_packed_are_refused_by_its_name() {
+fn weights_packed_by_another_tool_are_refused_by_its_name() {
     let mlx = json!({ "group_size": 64, "bits": 4 });
     let of = |method: &str| json!({ "quant_method": method, "bits": 4, "group_size": 128, "version": "gemm" });
     for (fields, parts) in [
@@ -293,7 +293,7 @@ fn impossible_numbers_are_named() {
         ("llama.vocab_size", 0, "not from 1"),
         ("llama.context_length", 0, "not from 1"),
     ] {
-        // A head count that leaves no element for a head shows in the length that follows from it.
+        // A head count that leaves no element for a head shows in the head length derived from it.
         let field = if value == 65 { "llama.attention.key_length" } else { key };
         let mut file = tiny::gguf(&tiny::config(), Format::F32);
         if value == 65 {
@@ -329,7 +329,7 @@ fn impossible_numbers_are_named() {
 }
 
 #[test]
-fn a_head_that_is_not_tied_must_be_there() {
+fn an_untied_head_must_be_present() {
     let config = with_json(json!({"tie_word_embeddings": false})).unwrap();
     let checkpoint = block_on(Checkpoint::safetensors("dir", st::sources(&tiny::directory(&tiny::config())))).unwrap();
     refused(config.check_tensors(&checkpoint), &["dir", "lm_head.weight", "[40, 64]", "none"]);
@@ -349,16 +349,16 @@ fn every_role_has_its_own_name_in_both_kinds() {
     assert_eq!(down.shape(&biased), [64, 96]);
 }
 
-/// A field of another architecture, or of one to come, changes what the model computes: it is named.
+/// An unknown field, of another architecture or a future one, may change what the model computes, so it is refused by name.
 #[test]
-fn fields_that_change_numbers_and_are_not_known_are_refused_by_name() {
+fn unknown_fields_that_may_change_numbers_are_refused_by_name() {
     for (key, value) in [("attention.sliding_window", 512), ("expert_count", 8), ("a_field_to_come", 1)] {
         let key = format!("llama.{key}");
         refused(with_key(&key, value), &["tiny.gguf", &key, "not supported", "llama without it"]);
     }
     assert!(with_key("llama.expert_count", 0).is_ok(), "no experts");
     assert!(with_key("llama.rope.scaling.original_context_length", 64).is_ok());
-    assert!(with_key("general.a_field_to_come", 1).is_ok(), "not the network's");
+    assert!(with_key("general.a_field_to_come", 1).is_ok(), "not a field of the network");
 
     for (key, value, off) in [
         ("attn_logit_softcapping", json!(50.0), json!(null)),

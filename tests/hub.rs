@@ -1,4 +1,4 @@
-//! `headstart models` against a hub of our own: what is fetched, what is kept, what is refused, and who gets the token.
+//! `headstart models` against a local hub: what is fetched, kept and refused, and who receives the token.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,14 +62,14 @@ impl Home {
         self.blob().with_extension("incomplete")
     }
 
-    /// Leaves the first bytes of the file as an earlier, stopped run would have.
+    /// Leaves the first bytes of the file, as an earlier run that was stopped would have.
     fn begin(&self, bytes: &[u8]) {
         fs::create_dir_all(self.repo().join("blobs")).unwrap();
         fs::write(self.incomplete(), bytes).unwrap();
     }
 }
 
-/// The path a command printed, after it succeeded.
+/// The path that a successful command printed.
 #[track_caller]
 pub fn path(output: &Output) -> PathBuf {
     assert!(output.status.success(), "{}", error(output));
@@ -108,13 +108,13 @@ fn second_pull_moves_no_byte_and_a_kept_model_makes_no_request() {
     assert_eq!(path(&home.pull()), first);
     assert_eq!(home.server.state().sent, SIZE as u64);
     let asked_again = home.server.state().requests.len();
-    assert!(asked_again > requests, "pull asks what is current");
+    assert!(asked_again > requests, "pull asks for the current version");
     assert_eq!(path(&home.run(&["path", &format!("{REPO}:{FILE}")])), first);
     assert_eq!(home.server.state().requests.len(), asked_again);
 }
 
 #[test]
-fn a_stopped_download_goes_on_where_it_stopped() {
+fn a_stopped_download_is_resumed() {
     let home = Home::new();
     let kept = SIZE / 3;
     home.begin(&home.bytes[..kept]);
@@ -124,7 +124,7 @@ fn a_stopped_download_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_cut_connection_costs_only_what_was_under_way() {
+fn a_cut_connection_loses_only_the_current_piece() {
     let home = Home::new();
     home.server.state().cuts = vec![SIZE / 4, SIZE / 2];
     let path = path(&home.pull());
@@ -145,7 +145,7 @@ fn a_server_without_ranges_is_read_from_the_start() {
 }
 
 #[test]
-fn a_wrong_beginning_is_found_and_fetched_anew() {
+fn a_wrong_beginning_is_detected_and_fetched_again() {
     let home = Home::new();
     home.begin(&vec![7; SIZE / 2]);
     assert_eq!(fs::read(path(&home.pull())).unwrap(), home.bytes);
@@ -179,7 +179,7 @@ fn more_bytes_than_announced_are_never_kept() {
 }
 
 #[test]
-fn the_token_goes_to_the_hub_and_not_to_its_storage() {
+fn the_token_is_sent_to_the_hub_but_not_to_its_storage() {
     let home = Home::new();
     home.server.state().token = Some("hf_secret".into());
     let spec = format!("{REPO}:{FILE}");
@@ -196,7 +196,7 @@ fn the_token_goes_to_the_hub_and_not_to_its_storage() {
 }
 
 #[test]
-fn the_token_kept_by_a_login_is_used() {
+fn the_token_of_a_login_is_used() {
     let home = Home::new();
     home.server.state().token = Some("hf_kept".into());
     let hf = home.folder.path().join("hf");
@@ -214,7 +214,7 @@ fn a_server_that_falters_is_asked_again() {
 }
 
 #[test]
-fn what_is_not_there_is_said_with_what_is() {
+fn a_missing_file_is_reported_with_those_that_exist() {
     let home = Home::new();
     refused(&home.run(&["pull", "acme/tiny:other.gguf"]), &["acme/tiny has no file other.gguf", FILE]);
     refused(&home.run(&["pull", "acme/none:other.gguf"]), &["acme/none", "does not exist"]);
@@ -224,7 +224,7 @@ fn what_is_not_there_is_said_with_what_is() {
 }
 
 #[test]
-fn a_format_names_a_file() {
+fn a_format_selects_a_file() {
     let home = Home::new();
     home.server.state().listed = [
         "tiny.IQ4_0.gguf",
@@ -242,7 +242,7 @@ fn a_format_names_a_file() {
     }
     let requests = home.server.state().requests.len();
     assert!(path(&home.run(&["path", &format!("{REPO}:q4_0")])).ends_with(FILE));
-    assert_eq!(home.server.state().requests.len(), requests, "what is kept is not asked for");
+    assert_eq!(home.server.state().requests.len(), requests, "kept files are not requested");
     refused(
         &home.run(&["pull", &format!("{REPO}:Q4_K_XL")]),
         &["may be any of", "tiny-Q4_K_XL.gguf", "tiny-UD-Q4_K_XL.gguf"],
@@ -252,9 +252,9 @@ fn a_format_names_a_file() {
 }
 
 #[test]
-fn no_hub_is_one_clear_sentence() {
+fn an_unreachable_hub_is_one_clear_sentence() {
     let home = Home::new();
-    // A port that was free a moment ago.
+    // A port without a listener.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let output = home.command(&["pull"]).env("HF_ENDPOINT", format!("http://{address}")).output().unwrap();
     refused(&output, &["nothing answers", "HF_ENDPOINT"]);
@@ -265,7 +265,7 @@ fn no_hub_is_one_clear_sentence() {
 }
 
 #[test]
-fn no_name_leaves_the_cache() {
+fn no_name_escapes_the_cache_directory() {
     let home = Home::new();
     let names = [
         "../etc:x.gguf",
@@ -304,7 +304,7 @@ fn checkpoint(index: &str, listed: &[&str]) -> Home {
 }
 
 #[test]
-fn a_sharded_checkpoint_comes_whole() {
+fn a_sharded_checkpoint_is_fetched_whole() {
     let index = r#"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#;
     let home = checkpoint(index, &[]);
     let folder = path(&home.run(&["pull", REPO]));
@@ -320,7 +320,7 @@ fn a_sharded_checkpoint_comes_whole() {
 }
 
 #[test]
-fn a_gguf_model_in_shards_comes_whole() {
+fn a_sharded_gguf_is_fetched_whole() {
     const SHARDS: [&str; 2] = ["Q4/big-00001-of-00002.gguf", "Q4/big-00002-of-00002.gguf"];
     let bytes = noise(4096);
     let served = [(SHARDS[0], &bytes[..], true), (SHARDS[1], &bytes[..1024], true)];
@@ -335,11 +335,11 @@ fn a_gguf_model_in_shards_comes_whole() {
         assert_eq!(home.server.state().sent, 5120);
         let requests = home.server.state().requests.len();
         assert_eq!(path(&home.run(&["path", &name])), named);
-        assert_eq!(home.server.state().requests.len(), requests, "what is whole is not asked for");
+        assert_eq!(home.server.state().requests.len(), requests, "complete shards are not requested");
         let list: serde_json::Value = serde_json::from_slice(&home.run(&["ls", "--json"]).stdout).unwrap();
         assert_eq!((list.as_array().unwrap().len(), &list[0]["bytes"]), (1, &5120.into()), "{list}");
         assert_eq!(list[0]["name"], format!("{REPO}:{}", SHARDS[0]));
-        // A shard that went away is fetched again, and it alone.
+        // Only the shard that was removed is fetched again.
         fs::remove_file(home.repo().join("blobs").join(etag(&bytes[..1024], true))).unwrap();
         assert_eq!(path(&home.run(&["path", &name])), named);
         assert_eq!(home.server.state().sent, 6144);
@@ -379,7 +379,7 @@ fn an_index_cannot_name_files_elsewhere() {
 }
 
 #[test]
-fn a_cache_that_python_filled_is_found() {
+fn a_cache_filled_by_python_is_used() {
     let home = Home::new();
     let hub = home.folder.path().join("elsewhere");
     let repo = hub.join("models--acme--tiny");

@@ -1,4 +1,4 @@
-//! Ctrl-C while a command computes: it ends at the next step, with what there is by then.
+//! Ctrl-C while a command computes: it ends at the next step with the results so far.
 
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
@@ -18,7 +18,7 @@ fn interrupt(child: &Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Waits until a process has a handler of its own for SIGINT: its work has begun.
+/// Waits until the process has installed a SIGINT handler, which means that its work has begun.
 fn at_work(child: &mut Child) {
     let caught = |pid: u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -31,7 +31,7 @@ fn at_work(child: &mut Child) {
     }
 }
 
-/// What an interrupted command leaves: status 130, and one word on standard error.
+/// The standard output of an interrupted command, which must exit with 130 and print one word on standard error.
 fn ended(child: Child) -> String {
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let said = String::from_utf8(stderr).unwrap();
@@ -40,11 +40,11 @@ fn ended(child: Child) -> String {
 }
 
 #[test]
-fn generate_keeps_the_text_and_what_was_computed() {
+fn an_interrupted_generate_keeps_its_text_and_kv() {
     let home = tempfile::tempdir().unwrap();
     let prompt = ["-p", "Count from one to a thousand.", "--cache-dir", str_of(home.path())];
     let generate = |more: &[&str]| with_model("generate", &[&prompt[..], more].concat());
-    // Too long to end by itself before the signal.
+    // Too long to end before the signal.
     let mut child = start(generate(&["-n", "4000", "--logit-bias", "2=-100"]));
     let mut first = [0; 1];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
@@ -56,7 +56,7 @@ fn generate_keeps_the_text_and_what_was_computed() {
 }
 
 #[test]
-fn warming_keeps_what_was_computed() {
+fn an_interrupted_warm_keeps_its_kv() {
     let home = tempfile::tempdir().unwrap();
     let rules = "Answer in one sentence, and never in two. ".repeat(300);
     let asked = serde_json::json!([{ "role": "system", "content": rules }]).to_string();
@@ -74,7 +74,7 @@ fn warming_keeps_what_was_computed() {
 }
 
 #[test]
-fn score_shows_what_it_has() {
+fn an_interrupted_score_prints_its_results() {
     let text = "Never in two. ".repeat(400);
     let mut child = start(with_model("score", &["-p", &text, "--json"]));
     at_work(&mut child);
@@ -85,7 +85,7 @@ fn score_shows_what_it_has() {
 }
 
 #[test]
-fn bench_tells_what_it_has_when_its_time_is_up() {
+fn bench_reports_its_results_when_its_time_is_up() {
     let (model, home) = (tiny_chat::folder(NAMES[0]), tempfile::tempdir().unwrap());
     let out = home.path().join("out");
     let flags = ["bench", "prefix", "--lengths", "64", "--runs", "1000000", "--seconds", "1", "--out", str_of(&out)];
@@ -97,7 +97,7 @@ fn bench_tells_what_it_has_when_its_time_is_up() {
 }
 
 #[test]
-fn bench_leaves_no_folder_behind() {
+fn an_interrupted_bench_leaves_no_folder_behind() {
     let (model, home) = (tiny_chat::folder(NAMES[0]), tempfile::tempdir().unwrap());
     let out = home.path().join("out");
     let flags = ["bench", "prefix", "--lengths", "64", "--prompt", "64", "--runs", "1000", "--out", str_of(&out)];
@@ -108,5 +108,5 @@ fn bench_leaves_no_folder_behind() {
     interrupt(&child);
     ended(child);
     let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["out"], "its own folder for what is measured is gone");
+    assert_eq!(left, ["out"], "its temporary folder is removed");
 }

@@ -1,7 +1,7 @@
-//! Every kernel in its permutations against its twin (`tests/reference`), through the faces that the models use.
+//! Every permutation of every kernel against its CPU twin (`tests/reference`), through the interfaces that the models use.
 //!
-//! One adapter serves all shapes: a kernel is chosen by the capabilities a test hands to its face, so a CPU adapter runs the
-//! shapes of GPUs and a GPU those of CPUs.
+//! One adapter serves all shapes. A kernel is chosen by the capabilities that a test passes in, so a CPU adapter runs the
+//! shapes of GPUs, and a GPU those of CPUs.
 
 mod attention;
 pub mod bench;

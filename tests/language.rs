@@ -1,4 +1,4 @@
-//! The tokenizer and chat template that come with a model, GGUF or directory, against Hugging Face's.
+//! The tokenizer and chat template of a model, from a GGUF or a directory, compared with Hugging Face's.
 
 use std::fs;
 use std::path::Path;
@@ -12,18 +12,18 @@ use crate::support::golden::{Golden, Report, folder};
 use crate::support::model_path;
 
 #[test]
-fn a_gguf_speaks_as_transformers_does() {
+fn a_gguf_tokenizes_and_renders_as_transformers_does() {
     hold(&model_path());
 }
 
 #[test]
-fn a_directory_speaks_as_transformers_does() {
+fn a_directory_tokenizes_and_renders_as_transformers_does() {
     let directory = tempfile::tempdir().unwrap();
     let copy = |from: &Path| fs::copy(from, directory.path().join(from.file_name().unwrap())).unwrap();
     for entry in fs::read_dir(folder("smollm2-hf")).unwrap() {
         copy(&entry.unwrap().path());
     }
-    // Any weights will do: they have no say in language.
+    // Any weights will do, since they do not affect the text.
     copy(&folder("tiny-wide-bf16").join("model.safetensors"));
     hold(directory.path());
 }

@@ -1,4 +1,4 @@
-//! `models.json`: what it says, that this program runs what it lists, and where each name leads.
+//! `models.json`: its contents, that this program runs what it lists, and what each name resolves to.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn text<'a>(listed: &'a Value, field: &str) -> &'a str {
 }
 
 #[test]
-fn every_listed_model_has_each_field_and_a_name_of_its_own() {
+fn every_listed_model_has_each_field_and_a_unique_name() {
     let library = library();
     let printed = stdout(&mut headstart(&["models", "ls", "--available", "--json"]));
     assert_eq!(serde_json::from_str::<Vec<Value>>(&printed).unwrap(), library, "the program has the same list");
@@ -39,7 +39,7 @@ fn every_listed_model_has_each_field_and_a_name_of_its_own() {
             assert!(listed[field].as_u64().is_some_and(|value| value > 0), "{field} of {name}");
         }
         let bytes = listed.get("bytes").map_or(last, |bytes| bytes.as_u64().unwrap());
-        assert!(bytes >= last, "{name} stands behind a larger one");
+        assert!(bytes >= last, "{name} is listed after a larger one");
         last = bytes;
     }
 }
@@ -56,7 +56,7 @@ fn every_listed_architecture_runs() {
 }
 
 #[test]
-fn a_name_leads_to_its_repository_and_file() {
+fn a_name_resolves_to_its_repository_and_file() {
     let home = Home::new();
     for listed in library() {
         let [name, repo, file] = ["name", "repo", "file"].map(|field| text(&listed, field));
@@ -77,7 +77,7 @@ fn a_name_leads_to_its_repository_and_file() {
 }
 
 #[test]
-fn the_table_tells_what_a_model_takes() {
+fn the_table_shows_a_models_size_and_memory() {
     let table = stdout(&mut headstart(&["models", "ls", "--available"]));
     let rows: Vec<Vec<_>> =
         table.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
@@ -88,7 +88,7 @@ fn the_table_tells_what_a_model_takes() {
 }
 
 #[test]
-fn what_is_listed_of_the_real_model_is_in_its_header() {
+fn the_entry_of_the_real_model_matches_its_header() {
     let listed = &library()[0];
     let info = json_of(headstart(&["models", "info", "--json"]).arg(model_path()));
     for field in ["architecture", "context", "layers", "kv_heads", "head_dim", "vocab", "hidden"] {

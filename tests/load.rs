@@ -1,4 +1,4 @@
-//! An engine that has much to do: more sequences than pages, stores that hang, requests that never end coming.
+//! An engine under load: more sequences than pages, stores that hang, requests that keep arriving.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -25,17 +25,17 @@ fn prompt(length: usize, vocabulary: usize, seed: usize) -> Vec<u32> {
     (0..length).map(|i| ((i * i * 29 + i * 13 + seed * 103 + 5) % vocabulary) as u32).collect()
 }
 
-/// Draws that differ from step to step, so that a token in the wrong place is another token.
+/// A sampled request, whose random numbers differ from step to step, so that a misplaced token is noticed.
 fn drawn(tokens: &[u32], count: usize, seed: u64) -> Request {
     let sampling = SamplingParams { temperature: 1.0, top_k: Some(40), seed, ..SamplingParams::default() };
     Request { sampling, ..greedy(tokens, count) }
 }
 
 #[test]
-fn sequences_without_pages_for_all_say_what_they_say_alone() {
+fn sequences_that_compete_for_pages_answer_as_alone() {
     for name in NAMES {
         let tiny = Tiny::read(name);
-        // Each comes to need seven pages; there are fourteen for the three.
+        // Each will need seven pages, and there are fourteen for the three.
         let options =
             EngineOptions { kv_limit: Some(14 * 16), kv_tokens: Some(16), chunk: Some(32), ..EngineOptions::default() };
         let requests: Vec<Request> =
@@ -55,14 +55,14 @@ fn sequences_without_pages_for_all_say_what_they_say_alone() {
         }
         assert_eq!(engine.kv_pages(), 14);
         assert_eq!(engine.page_use().used, 0);
-        // What they computed is known still.
+        // What they computed is still cached.
         assert!(engine.page_use().cached > 10);
     }
 }
 
-/// One that is alone and has no pages ends with what it has.
+/// A sequence that is alone and runs out of pages ends with what it has.
 #[test]
-fn a_sequence_that_is_too_long_for_all_pages_ends_and_others_go_on() {
+fn a_sequence_longer_than_all_pages_ends_and_others_continue() {
     let tiny = Tiny::read(NAMES[0]);
     let options = EngineOptions { kv_limit: Some(5 * 16), kv_tokens: Some(16), ..EngineOptions::default() };
     let mut engine = load(&tiny.folder, &options);
@@ -92,7 +92,7 @@ fn finish(engine: &mut Engine) -> Vec<(SequenceId, FinishReason, usize)> {
 
 type Shared = Arc<Mutex<HashMap<Key, Bytes>>>;
 
-/// A store that answers nobody until its gate is opened.
+/// A store that blocks every call until its gate is opened.
 struct Gated {
     inner: Shared,
     gate: Option<Receiver<()>>,
@@ -145,7 +145,7 @@ impl Store for Gated {
     }
 }
 
-/// Tiers of nothing but such a store, what opens its gate when it is dropped, and what the store holds.
+/// Tiers with such a store alone, a sender that opens its gate when dropped, and the store's content.
 fn gated(opened: bool) -> (Tiers, Sender<()>, Shared) {
     let (open, gate) = channel();
     let inner = Shared::default();
@@ -157,9 +157,9 @@ fn gated(opened: bool) -> (Tiers, Sender<()>, Shared) {
     (tiers, open, inner)
 }
 
-/// While a store hangs, whoever needs nothing of it says every token; then what it has is reused.
+/// While a store hangs, requests that need nothing from it generate every token. Afterwards its content is reused.
 #[test]
-fn a_store_that_hangs_delays_nobody_else() {
+fn a_hanging_store_delays_nobody_else() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &EngineOptions::default());
     let long = prompt(70, tiny.vocabulary, 1);
@@ -190,9 +190,9 @@ fn a_store_that_hangs_delays_nobody_else() {
     assert_eq!(tokens, 3);
 }
 
-/// One that is cancelled while stores are asked for it is gone at once.
+/// A request that is cancelled while stores are asked for it ends at once.
 #[test]
-fn who_waits_for_a_store_can_be_cancelled() {
+fn a_request_waiting_for_a_store_can_be_cancelled() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &EngineOptions::default());
     let (tiers, open, _) = gated(false);
@@ -208,7 +208,7 @@ fn who_waits_for_a_store_can_be_cancelled() {
     assert_eq!(run(&mut engine, &[greedy(&prompt(70, tiny.vocabulary, 1), 3)])[0].tokens.len(), 3);
 }
 
-/// Requests that come one on the heels of another leave no step without a prompt, and what they compute is kept all the same.
+/// Requests that arrive back to back leave no step without a prompt; what they compute is saved nevertheless.
 #[test]
 fn blocks_are_kept_under_a_queue_that_never_empties() {
     let tiny = Tiny::read(NAMES[0]);
@@ -223,7 +223,7 @@ fn blocks_are_kept_under_a_queue_that_never_empties() {
     (0..6).for_each(|_| assert!(queue(&mut engine)));
     let mut ended = 0;
     while ended < 18 {
-        // A tiny model's step is over before threads are awake; a real one's is not.
+        // A tiny model's step ends before the threads wake up; a real model's step takes longer.
         std::thread::sleep(Duration::from_millis(5));
         for event in block_on(engine.step()).unwrap() {
             if let Event::Finished { .. } = event {
@@ -232,13 +232,13 @@ fn blocks_are_kept_under_a_queue_that_never_empties() {
             }
         }
     }
-    // Nobody was ever idle, and the store has some of it: how much is up to who gives threads their turns.
+    // The engine was never idle, and the store has something; how much depends on thread scheduling.
     block_on(engine.tiers().unwrap().flush());
     assert!(!kept.lock().unwrap().is_empty());
     finish(&mut engine);
     block_on(engine.persist()).unwrap();
-    // All that was computed, far more than pages hold, is there but for what is said to be dropped: where threads get no turn, steps
-    // go on.
+    // Everything computed, far more than the pages hold, is stored, except for what was counted as dropped: steps do not wait
+    // for threads.
     let dropped: u64 = engine.tiers().unwrap().stats().iter().map(|(_, stats)| stats.dropped).sum();
     let (namespace, kept) = (engine.namespace(""), kept.lock().unwrap());
     let blocks = prompts.iter().flat_map(|tokens| kv::Key::chain(&namespace, &tokens[..96]));
@@ -247,9 +247,9 @@ fn blocks_are_kept_under_a_queue_that_never_empties() {
 }
 
 #[test]
-fn a_chunk_takes_a_moment() {
+fn a_chunk_takes_a_quarter_of_a_second() {
     for (tokens, ms, chunk) in [
-        // Slower than a tile in a moment: a tile all the same.
+        // Slower than one tile in that time: still one tile.
         (16, 3_000.0, 16),
         (16, 250.0, 16),
         (16, 130.0, 16),
@@ -258,7 +258,7 @@ fn a_chunk_takes_a_moment() {
         // Whole tiles.
         (16, 50.0, 80),
         (16, 48.0, 80),
-        // As fast as one likes: never more than the most.
+        // However fast: never more than the limit.
         (16, 1.0, 512),
         (512, 11.0, 512),
     ] {
@@ -270,7 +270,7 @@ fn a_chunk_takes_a_moment() {
     let mut pace = Pace::measured(512);
     pace.measure(15, 1.0);
     assert_eq!(pace.chunk(), TILE, "less than a tile says nothing");
-    // It follows an adapter that becomes slower, as with a longer context.
+    // It follows an adapter that becomes slower, for example with a longer context.
     (0..20).for_each(|_| pace.measure(512, 100.0));
     assert_eq!(pace.chunk(), 512);
     (0..20).for_each(|_| pace.measure(64, 250.0));
@@ -285,12 +285,12 @@ fn a_chunk_takes_a_moment() {
 }
 
 #[test]
-fn rows_go_to_who_decodes_and_then_to_prompts_in_order() {
+fn decoding_sequences_get_rows_first_then_prompts_in_order() {
     use scheduler::Ready::{Decode, Prompt};
-    use scheduler::Rows;
+    use scheduler::Scheduled;
     let prompt = |left| Prompt { left, logits: false };
     let every = |left| Prompt { left, logits: true };
-    let some = |count, last| Some(Rows::Prompt { count, last });
+    let some = |count, last| Some(Scheduled::Prompt { count, last });
     for (what, ready, chunk, logits, expected) in [
         ("nobody", vec![], 32, 4, vec![]),
         ("one prompt", vec![prompt(10)], 32, 4, vec![some(10, true)]),
@@ -305,7 +305,7 @@ fn rows_go_to_who_decodes_and_then_to_prompts_in_order() {
             vec![Decode, prompt(40), Decode],
             32,
             4,
-            vec![Some(Rows::Decode), some(32, false), Some(Rows::Decode)],
+            vec![Some(Scheduled::Decode), some(32, false), Some(Scheduled::Decode)],
         ),
         ("logits of every row", vec![every(10)], 32, 4, vec![some(4, false)]),
         (
@@ -313,7 +313,7 @@ fn rows_go_to_who_decodes_and_then_to_prompts_in_order() {
             vec![every(10), Decode, prompt(3)],
             32,
             4,
-            vec![some(2, false), Some(Rows::Decode), some(3, true)],
+            vec![some(2, false), Some(Scheduled::Decode), some(3, true)],
         ),
         ("with no row to spare", vec![every(10), every(10)], 32, 2, vec![some(1, false), some(1, false)]),
     ] {
@@ -325,9 +325,9 @@ fn rows_go_to_who_decodes_and_then_to_prompts_in_order() {
     }
 }
 
-/// More KV than a step takes in while others compute, beside an answer.
+/// Restores more KV than one step takes in, while another answer is computed.
 #[test]
-fn real_model_blocks_come_back_beside_an_answer() {
+fn real_model_blocks_are_restored_beside_an_answer() {
     let mut engine = load(&model_path(), &EngineOptions::default());
     let tiers = Tiers::new(MemoryStore::new(1 << 30, system_clock()), Vec::new(), TiersConfig::default());
     engine.attach(tiers, "digest", LONG);

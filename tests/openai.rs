@@ -1,4 +1,4 @@
-//! Requests in OpenAI's shape: what is read of them, and what is refused by name.
+//! Requests in OpenAI's form: which fields are read, and which are refused by name.
 
 use headstart::engine::openai::{Body, Input};
 use headstart::error::Error;
@@ -9,7 +9,7 @@ use crate::cli::{file, headstart, json_of, refusal, str_of};
 use crate::support::odd::NAMES;
 use crate::support::tiny_chat;
 
-/// A request that is as it should be but for these fields.
+/// A valid request, with these fields added.
 fn with(fields: Value) -> Value {
     let mut request = json!({ "messages": [{ "role": "user", "content": "a" }] });
     request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -79,7 +79,7 @@ fn bad_requests_are_refused_by_field() {
 }
 
 #[test]
-fn what_is_not_done_is_refused_by_name() {
+fn unsupported_features_are_refused_by_name() {
     let refused = [
         ("n", json!(2), "ask again"),
         ("best_of", json!(3), "must be 1"),
@@ -110,14 +110,14 @@ fn what_is_not_done_is_refused_by_name() {
             }
             other => panic!("{field}: {value}: {other:?}"),
         }
-        // Where a prompt alone is made of it, what it asks of the answer is of no matter.
+        // If the request is read for its prompt alone, fields about the answer do not matter.
         assert!(Input::read(&with(json!({ field: value }))).is_ok(), "{field}");
     }
     let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
     let kept_from_tools = Body::read(&with(json!({ "tool_choice": "none", "tools": tools })));
     assert!(matches!(kept_from_tools.err(), Some(Error::Request { field: "tool_choice", .. })));
 
-    // What clients of OpenAI's send along, and what is so anyway.
+    // Fields that OpenAI clients send by default, with values that change nothing.
     let usual = json!({
         "n": 1, "best_of": 1, "logprobs": false, "top_logprobs": 0, "tool_choice": "auto", "tools": tools,
         "parallel_tool_calls": true, "response_format": { "type": "text" }, "store": false, "stream": true, "echo": false,
@@ -129,7 +129,7 @@ fn what_is_not_done_is_refused_by_name() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_with_the_name_that_is_meant() {
+fn an_unknown_field_is_refused_with_a_suggestion() {
     let meant = [
         ("max_token", Some("max_tokens")),
         ("maxTokens", Some("max_tokens")),
@@ -156,13 +156,13 @@ fn an_unknown_field_is_refused_with_the_name_that_is_meant() {
             assert!(problem.ends_with(&expected), "{name}: {problem}");
             assert!(!error.to_string().contains('\u{1b}'), "{error}");
         }
-        // As good as absent.
+        // null counts as absent.
         assert!(Body::read(&with(json!({ name: null }))).is_ok());
     }
 }
 
 #[test]
-fn all_that_a_request_says_is_read() {
+fn all_fields_of_a_request_are_read() {
     let body = Body::read(&with(json!({
         "max_tokens": 9, "max_completion_tokens": 2, "temperature": 0.5, "top_k": 3, "top_p": 0.25, "min_p": 0.125,
         "repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": { "7": -2 },
@@ -182,13 +182,13 @@ fn all_that_a_request_says_is_read() {
         seed: Some(u64::MAX),
     };
     assert_eq!(body.sampling, expected);
-    // OpenAI's newer name wins.
+    // OpenAI's newer name takes precedence.
     assert_eq!((body.max_tokens, body.stops.get(0), body.cache_salt.as_deref()), (Some(2), Some("end"), Some("s")));
     assert_eq!((body.exact, body.no_cache, body.logits), (true, false, true));
     let Input::Conversation(prompt) = body.input else { panic!("a conversation") };
     assert_eq!((prompt.messages.len(), prompt.template_kwargs.unwrap()["a"].clone()), (1, json!(1)));
 
-    // A list of messages says nothing else, and null is as good as nothing.
+    // A list of messages has no other fields, and null counts as absent.
     let bare =
         [json!([{ "role": "user", "content": "a" }]), with(json!({ "temperature": null, "stop": null, "seed": null }))];
     for request in bare {
@@ -197,13 +197,13 @@ fn all_that_a_request_says_is_read() {
     }
     assert!(matches!(Body::read(&json!({ "prompt": "a" })).unwrap().input, Input::Text(text) if text == "a"));
     assert!(matches!(Body::read(&json!({ "tokens": [1, 2] })).unwrap().input, Input::Tokens(ids) if ids == [1, 2]));
-    // What JavaScript makes of a large whole number.
+    // How JavaScript writes a large integer.
     assert_eq!(Body::read(&with(json!({ "seed": -1 }))).unwrap().sampling.seed, Some(u64::MAX));
     assert_eq!(Body::read(&with(json!({ "seed": 3.0 }))).unwrap().sampling.seed, Some(3));
 }
 
 #[test]
-fn the_program_takes_what_a_request_says_under_its_flags() {
+fn the_program_reads_a_requests_fields_and_flags_override_them() {
     let model = tiny_chat::folder(NAMES[0]);
     let mut request = with(json!({ "max_tokens": 3, "temperature": 1, "seed": 7, "logit_bias": { "65": 100 } }));
     let generate = |request: &Value, flags: &[&str]| {

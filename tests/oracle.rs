@@ -1,4 +1,4 @@
-//! The yardsticks measured: the comparisons catch what they must, and the model's CPU twin agrees with transformers.
+//! Tests of the test oracles: the comparisons detect differences, and the model's CPU twin agrees with transformers.
 
 use headstart::weights::Checkpoint;
 use pollster::block_on;
@@ -8,11 +8,11 @@ use crate::support::llama::Llama;
 use crate::support::model_path;
 use crate::support::odd::{GGUFS, Tiny, all};
 
-/// What another order of f32 sums may cost: some 1e-5 of logits that spread over a few units.
+/// The effect of another order of f32 sums: about 1e-5, on logits that spread over a few units.
 const ROUNDING: f32 = 1e-4;
 
 #[test]
-fn the_comparisons_bite() {
+fn the_comparisons_detect_differences() {
     assert!(worse(1.0, f32::NAN).is_nan() && worse(f32::NAN, 1.0).is_nan());
     assert!(Known::Row(&[1.0, 2.0, 3.0]).max_delta(&[f32::NAN, 2.0, 3.0]).is_nan());
     assert_eq!(Known::Row(&[1.0, 2.0]).max_delta(&[1.5, 1.75]), 0.5);
@@ -58,14 +58,15 @@ fn the_cpu_twin_agrees_with_transformers_on_odd_shapes() {
                 },
             );
             report.delta(&format!("{name}, {cache} cache"), delta, tolerance);
-            report
-                .check(half == (delta > ROUNDING), || format!("{name}: an f16 cache must show, and only it: {delta}"));
+            report.check(half == (delta > ROUNDING), || {
+                format!("{name}: an f16 cache must be detectable, and nothing else: {delta}")
+            });
         }
     }
     report.finish();
 }
 
-/// What gguf-py wrote of the tiny models, in the names, the keys and the forms of llama.cpp's converters.
+/// The tiny models as gguf-py wrote them, with the names, keys and forms of llama.cpp's converters.
 #[test]
 fn the_cpu_twin_agrees_with_transformers_on_ggufs_of_each_family() {
     let mut report = Report::default();

@@ -1,4 +1,5 @@
-//! The engine against Hugging Face transformers on the same weights: logits, the best token everywhere, greedy text.
+//! The engine compared with Hugging Face transformers on the same weights: logits, the best token at every position, greedy
+//! text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +23,7 @@ fn the_gguf_answers_as_transformers_does() {
 }
 
 #[test]
-fn the_directory_that_save_pretrained_makes_answers_as_transformers_does() {
+fn a_directory_of_save_pretrained_answers_as_transformers_does() {
     #[derive(Deserialize)]
     struct Record {
         prompts: BTreeMap<String, Reference>,
@@ -38,7 +39,7 @@ fn the_directory_that_save_pretrained_makes_answers_as_transformers_does() {
     hold_quantised(directory.path(), &record.prompts["english"].ids);
 }
 
-/// Quantising while loading makes the weights smaller and leaves the logits near: within the noise of rounding.
+/// Quantising while loading shrinks the weights, and moves the logits by no more than rounding explains.
 fn hold_quantised(model: &Path, tokens: &[u32]) {
     let of = |quantize| {
         let mut engine = load(model, &EngineOptions { quantize, ..EngineOptions::default() });
@@ -47,8 +48,8 @@ fn hold_quantised(model: &Path, tokens: &[u32]) {
     };
     let (exact, half_bytes) = of(None);
     let size = exact.iter().map(|x| x * x).sum::<f32>().sqrt();
-    // 8.5 bits a weight; 4.5, but 8.5 for the embedding, a fifth of the whole. Rounding a weight errs by at most 1/254 and
-    // 1/16 of its block's largest, which thirty layers multiply a few times.
+    // 8.5 bits for each weight; or 4.5, and 8.5 for the embedding, which is a fifth of the weights. A weight's rounding error
+    // is at most 1/254 or 1/16 of its block's largest, and thirty layers amplify it a few times.
     for (format, most_bytes, least_noise, most_noise) in
         [(Format::Q8_0, 0.535, 1e-3, 0.06), (Format::Q4_0, 0.36, 0.06, 0.6)]
     {
@@ -64,8 +65,8 @@ fn hold_quantised(model: &Path, tokens: &[u32]) {
     }
 }
 
-/// Every position of every model: 3 query heads to a KV head and 8, heads of 40 and 24 wide, a vocabulary that no tile
-/// divides, biases, Llama-3 scaling, tied and separate heads, f16, bf16 and f32 weights, one file and shards; Qwen 2 and 3, SmolLM3.
+/// Every position of every model: groups of 3 and 8 query heads, heads of 40 and 24, a vocabulary that no tile divides, biases,
+/// Llama-3 scaling, tied and separate heads, f16, bf16 and f32 weights, one file and shards; Qwen 2 and 3, SmolLM3.
 #[test]
 fn odd_shapes_answer_as_transformers_does() {
     let mut report = Report::default();
@@ -78,7 +79,7 @@ fn odd_shapes_answer_as_transformers_does() {
     report.finish();
 }
 
-/// Loads `model` once and holds it against every reference; their files lie in `committed`.
+/// Loads `model` once and compares it with every reference, whose files are in `committed`.
 fn hold<'a>(
     report: &mut Report,
     model: &Path,

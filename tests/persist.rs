@@ -1,5 +1,4 @@
-//! KV beyond the GPU, in the tiers as they are put together: memory in front, repeats, and what decoding wrote. Every hit from
-//! every tier: `reuse`.
+//! KV beyond the GPU, with the tiers combined: memory first, repeats, and decoded KV. `reuse` tests every hit from every tier.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +24,7 @@ fn tiers(memory: u64, folder: Option<&Path>) -> Tiers {
     Tiers::new(MemoryStore::new(memory, system_clock()), disk.into_iter().collect(), TiersConfig::default())
 }
 
-/// An engine that keeps KV in so much memory and in a folder.
+/// An engine that keeps KV in this much memory and in a folder.
 fn engine(model: &Path, options: &EngineOptions, memory: u64, folder: Option<&Path>) -> Engine {
     let mut engine = load(model, options);
     engine.attach(tiers(memory, folder), "digest", DEADLINE);
@@ -36,7 +35,7 @@ fn with_logits(tokens: &[u32]) -> Request {
     Request { logits: true, ..greedy(tokens, 4) }
 }
 
-/// Computes a prefix and nothing else, and saves it.
+/// Computes a prefix without an answer, and saves it.
 fn warm(engine: &mut Engine, tokens: &[u32]) {
     let answer = run(engine, &[greedy(tokens, 0)]);
     assert!(answer[0].tokens.is_empty());
@@ -52,14 +51,14 @@ fn same(what: &str, cold: &Answer, warm: &Answer) {
 const HITS: [usize; 11] = [1, 15, 16, 17, 31, 32, 33, 48, 64, 69, 70];
 
 #[test]
-fn what_memory_gives_back_changes_no_bit() {
+fn kv_restored_from_memory_changes_no_bit() {
     for name in NAMES {
         let tiny = Tiny::read(name);
         let mut engine = load(&tiny.folder, &EngineOptions::default());
         let long = prompt(70, tiny.vocabulary, 1);
         let cold = run(&mut engine, &[Request { no_cache: true, ..with_logits(&long) }]);
         for hit in HITS {
-            // Of new tiers nobody knows yet that they are slow, so that what they have is loaded.
+            // New tiers have no measured speed yet, so what they have is loaded.
             engine.attach(tiers(1 << 30, None), "digest", DEADLINE);
             engine.clear_cache();
             warm(&mut engine, &long[..hit]);
@@ -87,7 +86,7 @@ fn an_exact_repeat_runs_no_layer() {
             let again = run(&mut first, &[with_logits(&tokens)]);
             assert_eq!(again[0].cache.sources, Sources { gpu: length, ..Sources::default() }, "{name}: {length}");
             same(&format!("{name}: {length} from pages"), &cold[0], &again[0]);
-            // Two repeats and a stranger in one step.
+            // Two repeats and another prompt in one step.
             let stranger = prompt(21, tiny.vocabulary, 77 + length);
             let together = run(&mut first, &[with_logits(&tokens), with_logits(&stranger), with_logits(&tokens)]);
             same(&format!("{name}: {length} beside others"), &cold[0], &together[0]);
@@ -101,10 +100,10 @@ fn an_exact_repeat_runs_no_layer() {
     }
 }
 
-/// What decode kernels wrote comes back after a restart, to the last token that was computed; under `exact` it does not.
+/// Decoded KV is restored after a restart, up to the last computed token; with `exact` it is not.
 #[test]
 fn decoded_blocks_outlive_a_restart_and_stay_out_of_exact_reuse() {
-    // Of the second a page keeps a state beside keys and values.
+    // The second model's pages keep a state beside keys and values.
     for name in [NAMES[0], "tiny-lfm2-f16"] {
         let tiny = Tiny::read(name);
         let folder = tempfile::tempdir().unwrap();
@@ -118,11 +117,11 @@ fn decoded_blocks_outlive_a_restart_and_stay_out_of_exact_reuse() {
 
         let mut restarted = engine(&tiny.folder, &EngineOptions::default(), 0, Some(folder.path()));
         let disk = run(&mut restarted, &[greedy(&next, 1)]);
-        // The last token of the answer was never computed.
+        // KV of the answer's last token was never computed.
         assert_eq!(disk[0].cache.sources, Sources { disk: 49, computed: 10, ..Sources::default() });
         let mut restarted = engine(&tiny.folder, &EngineOptions::default(), 0, Some(folder.path()));
         let exact = run(&mut restarted, std::slice::from_ref(&exactly));
-        // The prompt ended in its second block, which was kept as prefill left it.
+        // The prompt ended in its second block, which was kept as prefill wrote it.
         assert_eq!(exact[0].cache.sources, Sources { disk: 20, computed: 39, ..Sources::default() });
         assert_eq!(exact[0].cache.misses[0].reason, Reason::DecodeWritten);
         same("exact from disk", &cold[0], &exact[0]);
@@ -144,17 +143,16 @@ fn memory_keeps_decoded_pages_that_the_gpu_lost() {
     engine.clear_cache();
     let next = [asked.as_slice(), &answer[0].tokens, &prompt(9, tiny.vocabulary, 6)].concat();
     let memory = run(&mut engine, &[greedy(&next, 1)]);
-    // Three whole blocks and the first token of the next; the last token of the answer was never computed.
+    // Three whole blocks and the first token of the next. KV of the answer's last token was never computed.
     assert_eq!(memory[0].cache.sources, Sources { memory: 49, computed: 10, ..Sources::default() });
     engine.clear_cache();
     let exact = run(&mut engine, &[Request { exact: true, ..greedy(&next[..49], 1) }]);
-    // The prompt ended in its second block, which decoding finished, and which is kept both ways.
+    // The prompt ended in its second block, which decode completed; both versions are kept.
     assert_eq!(exact[0].cache.sources, Sources { memory: 20, computed: 29, ..Sources::default() });
     assert_eq!(exact[0].cache.misses[0].reason, Reason::DecodeWritten);
 }
 
-/// The hidden state behind a beginning of a prompt is kept where it was asked for: a request for just that beginning runs no
-/// layer, from pages and after a restart.
+/// The hidden state at a breakpoint is kept: a request for just that beginning runs no layer, from pages or after a restart.
 #[test]
 fn a_breakpoint_inside_a_prompt_makes_its_beginning_an_exact_repeat() {
     let tiny = Tiny::read(NAMES[0]);
@@ -162,7 +160,7 @@ fn a_breakpoint_inside_a_prompt_makes_its_beginning_an_exact_repeat() {
     let options = EngineOptions { chunk: Some(24), ..EngineOptions::default() };
     let mut first = engine(&tiny.folder, &options, 1 << 30, Some(folder.path()));
     let long = prompt(70, tiny.vocabulary, 8);
-    // In the middle of a chunk and of a page, at the end of a page, at the end of a chunk, beyond the first chunks.
+    // In the middle of a chunk and a page, at the end of a page, at the end of a chunk, and beyond the first chunks.
     let breakpoints = vec![5, 32, 48, 67];
     let cold: Vec<Answer> = breakpoints
         .iter()
@@ -183,7 +181,7 @@ fn a_breakpoint_inside_a_prompt_makes_its_beginning_an_exact_repeat() {
         assert_eq!(warm.cache.sources, Sources { disk: end, ..Sources::default() });
         same(&format!("{end} from disk"), cold, warm);
     }
-    // Where nobody asked, the last token is computed for its logits.
+    // Without a breakpoint the last token is computed for its logits.
     assert_eq!(run(&mut first, &[greedy(&long[..40], 1)])[0].usage.cached_tokens, 39);
     for wrong in [vec![0], vec![71], vec![1, 2, 3, 4, 5]] {
         let refused = first.submit(Request { breakpoints: wrong, ..greedy(&long, 1) });
@@ -192,7 +190,7 @@ fn a_breakpoint_inside_a_prompt_makes_its_beginning_an_exact_repeat() {
 }
 
 #[test]
-fn what_is_cleared_is_nowhere_and_what_waited_is_not_saved_after_all() {
+fn clearing_removes_kv_everywhere_and_cancels_pending_saves() {
     let tiny = Tiny::read(NAMES[0]);
     let folder = tempfile::tempdir().unwrap();
     let tokens = prompt(70, tiny.vocabulary, 9);
@@ -215,7 +213,7 @@ fn what_is_cleared_is_nowhere_and_what_waited_is_not_saved_after_all() {
 }
 
 #[test]
-fn a_reuse_spares_what_computing_would_have_taken() {
+fn the_time_saved_is_what_computing_would_have_taken() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &EngineOptions::default());
     let tokens = prompt(70, tiny.vocabulary, 10);

@@ -1,4 +1,4 @@
-//! `prefix explain`: the message and the text that keep one prompt from reusing another, found without a GPU.
+//! `prefix explain`: finds, without a GPU, the message and text that keep one prompt from reusing another.
 
 use headstart::engine::{explain::Conversation, language};
 use headstart::text::{ChatTemplate, Inputs, Message, Specials, Tokenizer};
@@ -18,7 +18,7 @@ fn tokenizer() -> Tokenizer {
     language::tokenizer(&block_on(Checkpoint::open(&model_path())).unwrap()).unwrap()
 }
 
-/// Tokens of a text.
+/// Number of tokens of a text.
 fn count(text: &str) -> usize {
     tokenizer().encode(text).unwrap().len()
 }
@@ -27,11 +27,11 @@ fn messages(list: &[(&str, &str)]) -> Value {
     list.iter().map(|(role, content)| json!({ "role": role, "content": content })).collect()
 }
 
-/// What the command says of two conversations, as JSON and to a person.
+/// The explanation of two conversations, as JSON and as text.
 fn explain(a: &[(&str, &str)], b: &[(&str, &str)]) -> (Value, String) {
     let folder = tempfile::tempdir().unwrap();
     let paths = [("a.json", a), ("b.json", b)].map(|(name, list)| file(&folder, name, messages(list).to_string()));
-    // No Vulkan driver can be found under these, so a try for one would fail.
+    // With these no Vulkan driver is found, so opening one would fail.
     let no_driver = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null")];
     let mut command = headstart(&["prefix", "explain", str_of(&paths[0]), str_of(&paths[1]), "--model"]);
     command.arg(model_path()).envs(no_driver);
@@ -73,7 +73,7 @@ fn messages_in_another_order_are_named() {
     assert_eq!(divergence["change"], "order");
     assert!(divergence["recoverable"].as_u64().unwrap() as usize >= count(SHIP).min(count(WHALE)), "{divergence}");
     assert!(said.contains("1. message 1 (user): another order\n"), "{said}");
-    assert_eq!(found["fixed_shared_tokens"], found["shared_tokens"], "what is asked stays last");
+    assert_eq!(found["fixed_shared_tokens"], found["shared_tokens"], "the question stays last");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_role_belongs_to_its_message() {
 }
 
 #[test]
-fn where_nothing_differs_it_says_so() {
+fn equal_conversations_are_reported_as_such() {
     let short = [("system", RULES), ("user", WHALE)];
     let (found, said) = explain(&short, &short);
     let all = found["tokens"]["known"].as_u64().unwrap();
@@ -109,7 +109,7 @@ fn where_nothing_differs_it_says_so() {
     assert_eq!((&found["cache"]["sources"]["gpu"], &found["cache"]["misses"]), (&json!(all - 1), &json!([])));
     let whole = format!("b.json shares {all} of {all} tokens (100 %) with a.json.\n");
     assert_eq!(said, format!("{whole}Nothing to mend: both are the same.\n"));
-    // A next turn begins with what was asked before.
+    // A next turn begins with the whole earlier prompt.
     let long = [short[0], short[1], ("assistant", "Ishmael does."), ("user", SHIP)];
     let (found, said) = explain(&short, &long);
     assert_eq!((&found["shared_tokens"], &found["divergence"]), (&json!(all), &Value::Null));
@@ -118,7 +118,7 @@ fn where_nothing_differs_it_says_so() {
 
 #[test]
 fn spans_follow_what_a_template_does() {
-    // Folds the system text into the first question, and refuses two questions in a row.
+    // A template that folds the system text into the first question, and refuses two questions in a row.
     const FOLDING: &str = "{% set folded = messages[0].role == 'system' %}\
         {% set rest = messages[1:] if folded else messages %}\
         {% for m in rest %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('order') }}{% endif %}\

@@ -1,5 +1,5 @@
-//! Where the time of a step goes: every dispatch once, by the device's timestamps or by the host's clock, with what its formulas
-//! say that it moves and computes.
+//! How a step's time divides: every dispatch is timed once, by the device's timestamps or the host's clock, together with the
+//! bytes and operations that its formulas give.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn profile(engine: &mut Engine, decode: bool) -> Profile {
     block_on(engine.profile(decode, DEPTH, ROWS, RUNS)).unwrap()
 }
 
-/// What the dispatches of one kernel cost together.
+/// The total cost of one kernel's dispatches.
 fn cost(profile: &Profile, kernel: &str) -> Cost {
     let of = |sample: &&Sample| sample.label.split('{').next() == Some(kernel);
     profile.runs[0].samples.iter().filter(of).fold(Cost::default(), |sum, Sample { cost, .. }| Cost {
@@ -52,12 +52,12 @@ fn timestamps_and_the_gaps_between_make_up_a_step() {
             let stretch = run.stretch.expect("the tests' adapter has timestamps");
             assert_eq!(sum(run) + stretch.gaps, stretch.whole);
             assert!(run.samples.iter().all(|sample| !sample.time.is_zero()), "{run:?}");
-            // Five a layer; the embedding, the LM head and the two stages of the choice besides.
+            // Five for each layer, and the embedding, the LM head and the two stages of top-k.
             assert_eq!(run.samples.len(), 5 * engine.config().layers.len() + 4);
             assert_eq!(run.samples.len(), profile.dispatches);
         }
     }
-    // A step that was timed leaves nothing behind.
+    // A timed step leaves no trace in the engine.
     let prompt: Vec<u32> = (1..30).collect();
     let fresh = generate(&mut tiny("tiny-llama-f16", Preset::F32), &[greedy(&prompt, 8)]);
     assert_eq!(generate(&mut engine, &[greedy(&prompt, 8)]), fresh);
@@ -114,7 +114,7 @@ fn bytes_and_operations_are_those_of_the_formulas() {
 }
 
 #[test]
-fn windows_bound_what_attention_computes() {
+fn windows_limit_what_attention_computes() {
     let mut engine = tiny("tiny-gemma3-f16", Preset::F32);
     let config = engine.config().clone();
     let by = |rows: std::ops::RangeInclusive<usize>| -> u64 {
@@ -128,7 +128,7 @@ fn windows_bound_what_attention_computes() {
 }
 
 #[test]
-fn a_row_is_multiplied_by_its_own_experts() {
+fn a_row_is_multiplied_by_its_own_experts_alone() {
     let mut engine = tiny("tiny-qwen3-moe-f16", Preset::F32);
     let config = engine.config().clone();
     let (layer, hidden) = (&config.layers[0], config.hidden);
@@ -143,7 +143,7 @@ fn a_row_is_multiplied_by_its_own_experts() {
 }
 
 #[test]
-fn what_stands_between_matrices_computes_by_its_own_formula() {
+fn kernels_between_matrices_follow_their_formulas() {
     let flops = |name: &str, kernel: &str, of: &dyn Fn(&Config) -> usize| {
         let mut engine = tiny(name, Preset::F32);
         let each = of(engine.config());
@@ -151,7 +151,7 @@ fn what_stands_between_matrices_computes_by_its_own_formula() {
         assert_eq!(cost(&profile(&mut engine, false), kernel).flops, (ROWS * each) as u64, "{kernel}");
     };
     flops("tiny-gemma3-f16", "post_norm", &|config| 2 * config.layers.len() * 5 * config.hidden);
-    // All dims of a head turn.
+    // All dims of a head are rotated.
     let normed = |config: &Config| (config.heads + config.kv_heads) * (4 + 3) * config.head_dim;
     flops("tiny-gemma3-f16", "head_norm", &|config| config.layers.len() * normed(config));
     let used = |config: &Config| config.layers[0].mixture.unwrap().experts.used;
@@ -173,7 +173,7 @@ fn what_stands_between_matrices_computes_by_its_own_formula() {
     assert_eq!(cost(&long, "attention_merge").flops, merged as u64);
 }
 
-/// More than the timestamps of one set; each dispatch adds to what those before it left.
+/// More dispatches than one timestamp set holds; each adds to the results of those before.
 #[test]
 fn a_long_recording_runs_once() {
     const DISPATCHES: usize = 2500;

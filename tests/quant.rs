@@ -1,4 +1,4 @@
-//! Every weight format against ggml's own bytes, and its two GPU planes against its file bytes.
+//! Every weight format compared with ggml's bytes, and its two GPU planes with its file bytes.
 
 use headstart::quant::{Format, UNIT};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::blocks;
 
-/// 96 numbers of three magnitudes, from the generator that made the reference bytes below.
+/// 96 numbers of three magnitudes, from the generator that was used for the reference bytes below.
 fn reference_elements() -> Vec<f32> {
     let mut state = 1u32;
     let mut xs: Vec<f32> = (0..96)
@@ -23,8 +23,8 @@ fn hex(text: &str) -> Vec<u8> {
     text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// What gguf-py 0.19 (`gguf.quants.quantize`, bit-exact with ggml's reference quantisers) writes for
-/// [`reference_elements`] and for 32 zeros.
+/// The output of gguf-py 0.19 (`gguf.quants.quantize`, bit-exact with ggml's reference quantisers) for [`reference_elements`]
+/// and for 32 zeros.
 const REFERENCE: [(Format, &str, &str); 5] = [
     (
         Format::Q8_0,
@@ -73,9 +73,9 @@ fn quantize_writes_the_bytes_of_the_reference_quantiser() {
     }
 }
 
-/// Q4_K tries steps for each 32 numbers and keeps the best: of four blocks, with groups of one sign, of zeros and of one number.
-/// The digest is of what ggml's own `quantize_row_q4_K_ref` writes (llama.cpp of llama-cpp-python 0.3.36, built without fused
-/// products).
+/// Q4_K tries several steps for each 32 numbers and keeps the best. Four blocks, with groups of one sign, of zeros and of one
+/// number. The digest is of the output of ggml's `quantize_row_q4_K_ref` (llama.cpp of llama-cpp-python 0.3.36, built without
+/// fused multiply-add).
 #[test]
 fn q4_k_writes_the_bytes_of_ggml() {
     let mut state = 1u32;
@@ -96,7 +96,8 @@ fn q4_k_writes_the_bytes_of_ggml() {
     assert_eq!(Format::Q4K.quantize(&[0.0; 256]), [0; 144]);
 }
 
-/// The SHA-256 of the f32 (zeros without a sign) that gguf-py 0.19 (`gguf.quants.dequantize`) makes of [`reference_blocks`].
+/// The SHA-256 of the f32 numbers (with unsigned zeros) that gguf-py 0.19 (`gguf.quants.dequantize`) makes of
+/// [`reference_blocks`].
 const DEQUANTIZED: [(Format, &str); 13] = [
     (Format::Q8_0, "d5342454af4e7842ae68b94f4e3c5b2af5e6cefa8d28d2c61ebba38a62412222"),
     (Format::Q4_0, "874e57a85e5bff8757e37e301a172f352b943337abea55696e30e2b4140a0bb7"),
@@ -113,7 +114,8 @@ const DEQUANTIZED: [(Format, &str); 13] = [
     (Format::Mxfp4, "a61008b2c1ab83bf6ef3d6999d4a517f0b41ae6ad9deac95dcc2d1bfeb397393"),
 ];
 
-/// 64 blocks of any bits, but every f16 of a magnitude from 1/16 to 1/8 and every power of two from 1/256 to 1/2.
+/// 64 blocks of random bits, except that every f16 has a magnitude from 1/16 to 1/8, and every power of two is from 1/256 to
+/// 1/2.
 fn reference_blocks(format: Format) -> Vec<u8> {
     let mut state = 1u32;
     let mut next = || {
@@ -134,7 +136,7 @@ fn reference_blocks(format: Format) -> Vec<u8> {
 }
 
 #[test]
-fn dequantize_gives_the_numbers_of_the_reference() {
+fn dequantize_matches_the_reference() {
     for (format, digest) in DEQUANTIZED {
         let mut elements = vec![0.0; 64 * format.block()];
         format.dequantize(&reference_blocks(format), &mut elements);
@@ -145,9 +147,9 @@ fn dequantize_gives_the_numbers_of_the_reference() {
 }
 
 #[test]
-fn quantized_elements_come_back_within_half_a_step() {
+fn quantized_elements_are_within_half_a_step() {
     let xs = reference_elements();
-    // The largest step of each block over its largest magnitude: 1/127, 1/8 and a full range of 15 steps.
+    // The largest step of each block relative to its largest magnitude: 1/127, 1/8, and a range of 15 steps.
     for (format, steps) in
         [(Format::F16, 1024.0), (Format::Bf16, 128.0), (Format::Q8_0, 127.0), (Format::Q4_0, 8.0), (Format::Q4_1, 7.5)]
     {
@@ -155,7 +157,7 @@ fn quantized_elements_come_back_within_half_a_step() {
         format.dequantize(&format.quantize(&xs), &mut back);
         for (block, (xs, back)) in xs.chunks(32).zip(back.chunks(32)).enumerate() {
             let largest = xs.iter().fold(0f32, |max, x| max.max(x.abs()));
-            // q4_0 clips the side opposite its extreme: up to a whole step there.
+            // q4_0 clips the side opposite its extreme, where the error is up to a whole step.
             let step = largest / steps * if format == Format::Q4_0 { 1.01 } else { 0.51 };
             for (x, y) in xs.iter().zip(back) {
                 assert!((x - y).abs() <= step, "{format} block {block}: {x} came back as {y}");
@@ -168,7 +170,7 @@ fn quantized_elements_come_back_within_half_a_step() {
 }
 
 #[test]
-fn blocks_decode_as_their_layout_says() {
+fn blocks_are_decoded_by_their_layout() {
     // d = 0.5 (0x3800), m = -1.0 (0xbc00); byte j holds j in the low nibble and 15 - j in the high one.
     let nibbles: Vec<u8> = (0..16u8).map(|j| j | ((15 - j) << 4)).collect();
     let mut out = [0.0; 32];
@@ -183,7 +185,7 @@ fn blocks_decode_as_their_layout_says() {
 
 #[test]
 fn planes_hold_elements_in_natural_order() {
-    // Element i of a q4_1 row of 32 is i % 16 (d = 1, m = 0): read it back from the words as the shader does.
+    // Element i of a q4_1 row of 32 is i % 16 (d = 1, m = 0); read it back from the words as the shader does.
     let nibbles: Vec<u8> = (0..16u8).map(|j| j | (j << 4)).collect();
     let raw = [&[0x00, 0x3c, 0x00, 0x00], &nibbles[..]].concat();
     let (mut values, mut scales) = (vec![0; 4], vec![0; 1]);
@@ -195,7 +197,7 @@ fn planes_hold_elements_in_natural_order() {
     let (mut values, mut scales) = (vec![0; 8], vec![!0; 1]);
     Format::Q8_0.pack_row(&raw, 32, &mut values, &mut scales);
     assert_eq!(values[..2], [0x0302_0100, 0x0706_0504]);
-    assert_eq!(scales, [0x0000_3c00], "an odd count of blocks leaves the last half 0");
+    assert_eq!(scales, [0x0000_3c00], "with an odd number of blocks the last half is 0");
 
     let (mut values, mut scales) = (vec![!0; 4], vec![]);
     Format::F16.pack_row(&[1, 0, 2, 0, 3, 0], 3, &mut values, &mut scales);
@@ -203,18 +205,18 @@ fn planes_hold_elements_in_natural_order() {
 }
 
 #[test]
-fn names_and_numbers_lead_back_to_their_format() {
+fn names_and_numbers_map_back_to_their_format() {
     for format in Format::ALL {
         assert_eq!(Format::from_name(format.name()), Some(format));
         assert_eq!(Format::from_gguf(format.gguf()), Some(format));
     }
-    assert_eq!(Format::from_gguf(29), None, "iq1_m is not ours");
+    assert_eq!(Format::from_gguf(29), None, "iq1_m is not supported");
     assert_eq!(Format::from_safetensors("BF16"), Some(Format::Bf16));
     assert_eq!(Format::from_safetensors("I64"), None);
     assert_eq!(Format::from_name("q9"), None);
 }
 
-/// A format, a row length it takes, and that row's bytes, all of them possible (NaN scales too).
+/// A format, a valid row length, and that row's bytes: any bytes, including NaN scales.
 fn row() -> impl Strategy<Value = (Format, usize, Vec<u8>)> {
     (prop::sample::select(&Format::ALL[..]), 1usize..70).prop_flat_map(|(format, blocks)| {
         let cols = blocks * format.block();
@@ -224,19 +226,19 @@ fn row() -> impl Strategy<Value = (Format, usize, Vec<u8>)> {
 
 proptest! {
     #[test]
-    fn planes_unpack_to_what_the_file_dequantizes_to((format, cols, raw) in row()) {
+    fn planes_unpack_to_the_files_values((format, cols, raw) in row()) {
         let mut values = vec![0xdead_beef; format.values_words(cols)];
         let mut scales = vec![0xdead_beef; format.scales_words(cols)];
         format.pack_row(&raw, cols, &mut values, &mut scales);
         let (mut unpacked, mut dequantized) = (vec![0.0; cols], vec![0.0; cols]);
         format.unpack_row(&values, &scales, cols, &mut unpacked);
         format.dequantize(&raw, &mut dequantized);
-        // Bit for bit, but any NaN is as good as another: IEEE 754 leaves open which one an operation hands on.
+        // Bit for bit, except that all NaNs are equal: IEEE 754 leaves open which one an operation returns.
         let bits = |xs: &[f32]| {
             xs.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect::<Vec<_>>()
         };
         prop_assert_eq!(bits(&unpacked), bits(&dequantized));
-        // What lies beyond `cols` in a dense row is zero.
+        // Beyond `cols`, a dense row holds zeros.
         if format.block() == 1 {
             let words = format.values_words(UNIT) * 32 / UNIT;
             for i in cols..cols.next_multiple_of(UNIT) {

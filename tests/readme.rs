@@ -1,4 +1,4 @@
-//! The front page holds what it says: its commands run, and print what it shows.
+//! Checks the README: its commands run and print the output that it shows.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,18 +10,18 @@ use crate::support::model_path;
 const README: &str = include_str!("../README.md");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Fenced blocks: what they are of, and their text.
+/// Fenced blocks: the language of each, and its text.
 fn blocks() -> Vec<(&'static str, &'static str)> {
     let fenced = README.split("\n```").skip(1).step_by(2);
     fenced.map(|block| block.split_once('\n').expect("a block has a first line")).collect()
 }
 
-/// What stands between single backticks in running text.
+/// The text between single backticks outside fenced blocks.
 fn inline() -> impl Iterator<Item = &'static str> {
     README.split("\n```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2))
 }
 
-/// The output without the time that a machine has measured.
+/// The output without measured times.
 fn untimed(text: &str) -> String {
     let mut parts = text.split(", which saves ");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -46,12 +46,12 @@ fn its_commands_run_and_print_what_it_shows() {
         if !command.contains("headstart") {
             continue;
         }
-        // Where the model is, and where caches go, is set as in the tests of the program.
+        // The model and the cache directories are set as in the other tests of the program.
         let mut shell = Command::new("sh");
         let environment = headstart(&[]);
         shell.envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
         shell.args(["-ec", command]).current_dir(folder.path()).env("PATH", &path).env("XDG_DATA_HOME", &home);
-        // An address that nobody answers at: all that is needed is here.
+        // An address without a listener, since nothing needs to be downloaded.
         shell.env("HF_ENDPOINT", "http://127.0.0.1:9").stdin(std::process::Stdio::null());
         let output = shell.output().unwrap();
         let [out, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());

@@ -1,4 +1,4 @@
-//! A device that is lost in the middle of an answer, and the answer that goes on with another.
+//! A device is lost in the middle of an answer, and the answer continues on another.
 
 use headstart::engine::{EngineOptions, Request};
 use headstart::error::Error;
@@ -23,7 +23,7 @@ fn samplings() -> [SamplingParams; 2] {
 }
 
 #[test]
-fn a_lost_device_is_told_from_other_faults_and_stays_lost() {
+fn a_lost_device_is_reported_as_such_and_stays_lost() {
     let mut gpu = block_on(Gpu::open(SHADERS, Preset::Auto)).unwrap();
     gpu.destroy();
     for _ in 0..2 {
@@ -47,7 +47,7 @@ fn a_lost_device_is_told_from_other_faults_and_stays_lost() {
 }
 
 #[test]
-fn an_answer_goes_on_with_the_bits_it_would_have_had() {
+fn an_answer_continues_with_the_bits_it_would_have_had() {
     let tiny = Tiny::read(NAMES[0]);
     for sampling in samplings() {
         let request = Request { sampling, logits: true, ..greedy(&prompt(), LENGTH) };

@@ -1,4 +1,4 @@
-//! What stretches RoPE: read alike from both kinds of checkpoint, with the numbers that transformers computes.
+//! RoPE scaling: the same from both kinds of checkpoint, with the numbers that transformers computes.
 
 use headstart::engine::{EngineOptions, KvIdentity};
 use headstart::gpu::Numerics;
@@ -35,13 +35,13 @@ fn close(found: &[f64], expected: &[f64]) {
 
 /// Numbers of transformers' `_compute_yarn_parameters`, in f32.
 #[test]
-fn yarn_turns_as_transformers_does() {
+fn yarn_frequencies_are_those_of_transformers() {
     let rope = |theta, dims, factor, truncate, original_context| Rope {
         theta,
         dims,
         scaling: Scaling::Yarn { factor, beta_fast: 32.0, beta_slow: 1.0, original_context, truncate, magnitude: 1.0 },
     };
-    // Qwen 2.5: pairs to 23 are kept, from 39 on divided.
+    // Qwen 2.5: pairs up to 23 are kept; from 39 on they are divided.
     let qwen = rope(1e6, 128, 4.0, true, 32768).inv_freq(None).unwrap();
     let some: Vec<f64> = [0, 1, 23, 24, 31, 38, 39, 40, 63].into_iter().map(|pair| qwen[pair]).collect();
     let expected = [
@@ -78,13 +78,13 @@ fn yarn_turns_as_transformers_does() {
         9.242089618055616e-07,
     ];
     close(&rope(150_000.0, 16, 32.0, false, 4096).inv_freq(None).unwrap(), &expected);
-    // No pair turns once in four tokens.
+    // No pair completes a rotation within four tokens.
     let expected = [1.0, 0.15811388194561005, 0.05000000074505806, 0.015811389312148094];
     close(&rope(10_000.0, 16, 2.0, true, 4).inv_freq(None).unwrap()[..4], &expected);
 }
 
 #[test]
-fn yarn_reads_alike_in_both_kinds_of_checkpoint() {
+fn yarn_is_the_same_in_both_kinds_of_checkpoint() {
     let read = |fields| with_json(yarn(fields)).unwrap();
     let plain = read(json!({}));
     let scaling = Scaling::Yarn {
@@ -96,7 +96,7 @@ fn yarn_reads_alike_in_both_kinds_of_checkpoint() {
         magnitude: 0.1 * 4f64.ln() + 1.0,
     };
     assert_eq!(rope(&plain).scaling, scaling);
-    assert_eq!((plain.context, read(json!({ "factor": 8.0 })).context), (128, 256), "what it was stretched to");
+    assert_eq!((plain.context, read(json!({ "factor": 8.0 })).context), (128, 256), "the scaled context");
     assert_eq!(rope(&read(json!({ "factor": null }))), rope(&plain), "128 tokens of 32");
     assert_eq!(rope(&read(json!({ "rope_type": null, "type": "yarn" }))), rope(&plain));
 
@@ -132,7 +132,7 @@ fn yarn_reads_alike_in_both_kinds_of_checkpoint() {
     refused(with_key("llama.rope.scaling.type", "yarn"), &["tiny.gguf", "rope.scaling.factor", "missing"]);
 }
 
-/// Dynamic scaling begins behind the context of the configuration, which no sequence leaves.
+/// Dynamic scaling begins beyond the configuration's context, which no sequence exceeds.
 #[test]
 fn dynamic_scaling_changes_nothing_within_the_context() {
     let dynamic = with_json(json!({ "rope_scaling": { "rope_type": "dynamic", "factor": 4.0 } })).unwrap();
@@ -140,16 +140,16 @@ fn dynamic_scaling_changes_nothing_within_the_context() {
 }
 
 const PHI4: &str = "tiny-phi4-f16";
-/// The longest context that takes its short list.
+/// The longest context that uses the short list.
 const ORIGINAL: usize = 71;
 
 fn phi4() -> [Checkpoint; 2] {
     [PHI4.to_owned(), format!("{PHI4}.gguf")].map(|name| block_on(Checkpoint::open(folder(&name))).unwrap())
 }
 
-/// The long list is held by the comparisons over all tiny models; the short one here.
+/// The comparisons over all tiny models cover the long list; this one covers the short list.
 #[test]
-fn longrope_takes_the_short_list_where_no_context_is_longer_than_the_original() {
+fn longrope_takes_the_short_list_if_no_context_exceeds_the_original() {
     let short = Tiny::read(PHI4).short();
     let known = |position| Some(Known::Row(short.row(position)));
     let mut report = Report::default();
@@ -168,7 +168,7 @@ fn longrope_takes_the_short_list_where_no_context_is_longer_than_the_original() 
             delta
         });
         report.delta(&format!("{path}, the twin"), deltas[0], 1e-4);
-        report.check(deltas[1] > 0.1, || format!("{path}: the long list must show: {}", deltas[1]));
+        report.check(deltas[1] > 0.1, || format!("{path}: the long list must make a difference: {}", deltas[1]));
         let options = EngineOptions { context: Some(ORIGINAL), ..EngineOptions::default() };
         check(&mut report, &mut load(&folder(&path), &options), &path, &short.reference, short.tolerance, known);
     }
@@ -176,7 +176,7 @@ fn longrope_takes_the_short_list_where_no_context_is_longer_than_the_original() 
 }
 
 #[test]
-fn kv_of_one_list_has_no_name_that_the_other_knows() {
+fn kv_of_one_list_is_not_found_with_the_other() {
     let tokens: Vec<u32> = (0..40).collect();
     for checkpoint in phi4() {
         let config = Config::from_checkpoint(&checkpoint).unwrap();
@@ -188,13 +188,13 @@ fn kv_of_one_list_has_no_name_that_the_other_knows() {
         let (short, long) = (at(ORIGINAL), at(ORIGINAL + 1));
         assert_eq!((short.0, long.0), (FactorList::Short, FactorList::Long));
         assert!(short.1.iter().all(|key| !long.1.contains(key)));
-        assert!(at(16) == short && at(512) == long, "what else the context is changes no name");
+        assert!(at(16) == short && at(512) == long, "otherwise the context does not change the name");
         assert_eq!(
             KvIdentity::new(&config, "digest", None, Numerics::default()).keys(&tokens, ""),
             long.1,
             "the whole context"
         );
-        // An engine names what it computes by the context that it was loaded with.
+        // An engine names its KV by the context that it was loaded with.
         for (context, expected) in [(Some(ORIGINAL), &short.1), (None, &long.1)] {
             let options = EngineOptions { context, ..EngineOptions::default() };
             let engine = load(std::path::Path::new(&checkpoint.name), &options);
@@ -205,7 +205,7 @@ fn kv_of_one_list_has_no_name_that_the_other_knows() {
 }
 
 #[test]
-fn longrope_reads_alike_wherever_it_stands() {
+fn longrope_is_the_same_wherever_its_fields_are() {
     let lists = json!({ "short_factor": vec![1.0; 8], "long_factor": vec![2.5; 8] });
     let read = |kind: &str, original: Value, more: Value| {
         let mut group = lists.clone();
@@ -230,7 +230,7 @@ fn longrope_reads_alike_wherever_it_stands() {
     }
     assert_eq!(read("longrope", json!({}), outside()).unwrap(), known);
     let both = read("longrope", outside(), json!({ "original_max_position_embeddings": 64 })).unwrap();
-    assert_eq!(both, known, "outside goes before inside");
+    assert_eq!(both, known, "outer fields take precedence");
     let given = |more| rope(&read("longrope", outside(), more).unwrap()).magnitude();
     assert_eq!(given(json!({ "attention_factor": 1.25 })), 1.25);
     assert_eq!(given(json!({ "factor": 1.0 })), 1.0);
@@ -253,7 +253,7 @@ fn longrope_reads_alike_wherever_it_stands() {
         &["rope_scaling.short_mscale", "not supported"],
     );
 
-    // A GGUF file that names the type must have the list that is used.
+    // A GGUF file that names the type must contain the list that is used.
     let config = with_key("llama.rope.scaling.type", "longrope").unwrap();
     let file = tiny::gguf(&tiny::config(), Format::F32).build();
     let source = Box::new(headstart::weights::MemorySource::new("tiny.gguf", file));

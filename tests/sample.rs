@@ -1,4 +1,4 @@
-//! The sampler against naive formulas on small vocabularies, and its distribution against the probabilities.
+//! The sampler compared with naive formulas on small vocabularies, and its frequencies with the probabilities.
 
 use headstart::error::Error;
 use headstart::sample::{SamplingParams, SamplingPlan, adjust, argmax, draw, sample, top_candidates, uniform};
@@ -8,7 +8,7 @@ fn hot() -> SamplingParams {
     SamplingParams { temperature: 1.0, ..Default::default() }
 }
 
-/// What a person would write from the definitions, in f64: ids that may be drawn, with their probabilities.
+/// A direct implementation of the definitions in f64: the ids that may be drawn, with their probabilities.
 fn naive(logits: &[f32], params: &SamplingParams) -> Vec<(u32, f64)> {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
@@ -33,7 +33,7 @@ fn naive(logits: &[f32], params: &SamplingParams) -> Vec<(u32, f64)> {
     kept.into_iter().zip(probabilities).collect()
 }
 
-/// How far a case is from a filter's boundary, where f32 and f64 may honestly part.
+/// How far a case is from a filter's boundary, near which f32 and f64 may differ legitimately.
 fn margin(logits: &[f32], params: &SamplingParams) -> f64 {
     let unfiltered = naive(logits, &SamplingParams { top_p: 1.0, min_p: 0.0, ..params.clone() });
     let mut before = 0.0;
@@ -57,8 +57,8 @@ fn cases() -> impl Strategy<Value = (Vec<f32>, SamplingParams)> {
 }
 
 proptest! {
-    /// The inverse of the distribution function, at the middle and just inside both ends of every kept candidate's
-    /// share: so the kept set and each probability are exact, and nothing else is ever drawn.
+    /// Inverts the distribution function in the middle and just inside both ends of every kept candidate's share: the kept set
+    /// and each probability must be exact, and nothing else may ever be drawn.
     #[test]
     fn a_draw_inverts_the_naive_distribution((logits, params) in cases()) {
         prop_assume!(margin(&logits, &params) > 1e-4 || (params.top_p == 1.0 && params.min_p == 0.0));
@@ -126,7 +126,8 @@ fn frequencies_follow_the_probabilities() {
             SamplingParams { seed, top_p: 0.8, min_p: 0.15, ..hot() },
         ] {
             let (statistic, freedom) = chi_square(&logits, &params, 8000);
-            // Mean and variance of chi-square are its degrees of freedom and twice that: five standard deviations.
+            // The mean of chi-square is its degrees of freedom, and its variance twice that; the limit is five standard
+            // deviations.
             let limit = freedom as f64 + 5.0 * (2.0 * freedom as f64).sqrt();
             assert!(statistic < limit, "seed {seed}: chi-square {statistic:.1} of {freedom} degrees, limit {limit:.1}");
         }
@@ -134,7 +135,7 @@ fn frequencies_follow_the_probabilities() {
 }
 
 #[test]
-fn near_seeds_and_steps_are_uncorrelated() {
+fn nearby_seeds_and_steps_are_uncorrelated() {
     let n = 4000;
     let correlation = |a: &dyn Fn(u64) -> f32, b: &dyn Fn(u64) -> f32| -> f64 {
         let centred = |x: f32| f64::from(x) - 0.5;
@@ -144,13 +145,13 @@ fn near_seeds_and_steps_are_uncorrelated() {
     assert!(correlation(&|i| uniform(7, i), &|i| uniform(8, i)).abs() < limit);
     assert!(correlation(&|i| uniform(7, i), &|i| uniform(7, i + 1)).abs() < limit);
     assert!(correlation(&|i| uniform(i, 0), &|i| uniform(i + 1, 0)).abs() < limit);
-    // Seeds one SplitMix stride apart must not be one stream shifted by a step.
+    // Seeds one SplitMix64 increment apart must not give one stream shifted by a step.
     let stride = 0x9e37_79b9_7f4a_7c15u64;
     assert!((0..n).any(|i| uniform(7, i + 1) != uniform(7u64.wrapping_add(stride), i)));
 }
 
 #[test]
-fn one_seed_is_one_text() {
+fn the_same_seed_gives_the_same_text() {
     let text = |seed| {
         let params = SamplingParams { seed, ..hot() };
         let mut generated = Vec::new();
@@ -181,7 +182,7 @@ fn penalties_and_bias_change_logits_as_published() {
 }
 
 #[test]
-fn greedy_takes_the_lowest_of_equals_and_no_nan() {
+fn greedy_takes_the_lowest_of_equals_and_never_nan() {
     assert_eq!(argmax(&[1.0, 3.0, f32::NAN, 3.0]), 1);
     assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), 0);
     assert_eq!(argmax(&[-0.0, 0.0]), 0);

@@ -1,6 +1,7 @@
-//! What `make demo` and `make test` install for themselves, and what they say: the scripts, on a machine that has next to nothing.
+//! What `make demo` and `make test` install by themselves, and their messages: the scripts on a machine that has next to
+//! nothing.
 //!
-//! The programs that a script may call are the few that it is given here. Those that would reach a network are played.
+//! A script can call only the few programs that it is given here. Programs that would use the network are faked.
 #![cfg(unix)]
 
 use std::fs::{self, Permissions};
@@ -39,11 +40,11 @@ const TOOLS: [&str; 24] = [
     "tr",
     "uname",
 ];
-/// Of the toolchain that the scripts ask for, and of one before it.
+/// The version of a recent enough toolchain, and of an older one.
 const NEW: &str = "9.95.0";
 const OLD: &str = "1.70.0";
 
-/// A home and a PATH of its own. What is played writes a line into `log` for each call.
+/// A machine with its own home and PATH. Every call of a faked program is a line in `log`.
 struct Machine {
     folder: TempDir,
 }
@@ -63,7 +64,7 @@ impl Machine {
         self.folder.path().join(name)
     }
 
-    /// Puts a program there that notes its call and does `script`.
+    /// Adds a program that logs its call and runs `script`.
     fn plays(&self, name: &str, script: &str) {
         self.plays_at("bin", name, script);
     }
@@ -74,19 +75,19 @@ impl Machine {
         program(&path, &format!("echo {name} \"$@\" >>'{}'\n{script}", log.display()));
     }
 
-    /// A toolchain of that version.
+    /// A toolchain of this version.
     fn has_rust(&self, version: &str) {
         self.plays("rustc", &format!("echo rustc {version} of today"));
         self.plays("cargo", "");
     }
 
-    /// `curl` gives this file, whatever it is asked for.
+    /// A `curl` that returns this file, whatever the URL.
     fn serves(&self, file: &Path) {
         let give = format!("while [ $# -gt 1 ]; do [ \"$1\" != -o ] || cp '{}' \"$2\"; shift; done", file.display());
         self.plays("curl", &give);
     }
 
-    /// `rustup-init.sh`, which puts a toolchain of that version into the home.
+    /// A `rustup-init.sh` that installs a toolchain of this version into the home.
     fn serves_rustup(&self, version: &str) {
         let (script, log) = (self.path("rustup-init.sh"), self.path("log"));
         let text = format!(
@@ -114,7 +115,7 @@ impl Machine {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// The calls of one program.
+    /// The logged calls of one program.
     fn calls(&self, name: &str) -> Vec<String> {
         let log = self.log();
         log.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned)).collect()
@@ -163,12 +164,12 @@ fn a_toolchain_that_is_new_enough_is_left_alone() {
     succeeds(&machine.rust(&["test"]), &[]);
     assert!(machine.calls("cargo").contains(&"clippy --version".to_owned()), "{}", machine.log());
     machine.serves_rustup(NEW);
-    assert_eq!(said(&machine.rust(&[])), "", "there is nothing to say");
+    assert_eq!(said(&machine.rust(&[])), "", "no output");
     assert!(machine.calls("curl").is_empty());
 }
 
 #[test]
-fn rust_that_is_missing_is_installed_by_rustup() {
+fn missing_rust_is_installed_by_rustup() {
     for (arguments, components) in [(&[][..], ""), (&["test"][..], " --component rustfmt --component clippy")] {
         let machine = Machine::new();
         machine.serves_rustup(NEW);
@@ -180,28 +181,28 @@ fn rust_that_is_missing_is_installed_by_rustup() {
             fetched.starts_with("--proto-redir =https ")
                 && fetched.ends_with(" https://static.rust-lang.org/rustup/rustup-init.sh")
         );
-        // From then on it is found, though no shell was opened anew.
+        // From then on it is found, even in the same shell.
         assert_eq!(said(&machine.rust(arguments)), "");
         assert_eq!(machine.calls("init").len(), 1);
     }
 }
 
 #[test]
-fn without_a_network_it_says_what_to_do() {
+fn without_a_network_the_message_gives_a_remedy() {
     let machine = Machine::new();
     machine.plays("curl", "exit 6");
     fails(
         &machine.rust(&[]),
-        &["Rust 1.", "https://static.rust-lang.org/rustup gave it", "check the network", "https://rustup.rs"],
+        &["Rust 1.", "https://static.rust-lang.org/rustup provided it", "check the network", "https://rustup.rs"],
     );
-    // A mirror that somebody chose is what is named.
+    // The message names the mirror that the user chose.
     let mut mirrored = machine.script(Path::new(ROOT), "rust.sh", &[]);
     fails(
         &mirrored.env("RUSTUP_UPDATE_ROOT", "http://localhost/mirror").output().unwrap(),
-        &["http://localhost/mirror gave it"],
+        &["http://localhost/mirror provided it"],
     );
     assert!(machine.calls("curl")[1].ends_with(" http://localhost/mirror/rustup-init.sh"));
-    // Nothing that could fetch it at all.
+    // Without any program to download with.
     fs::remove_file(machine.path("bin/curl")).unwrap();
     fails(&machine.rust(&[]), &["check the network"]);
 }
@@ -219,14 +220,14 @@ fn a_toolchain_that_is_too_old_is_updated_by_its_rustup() {
     );
     let expected = "toolchain install stable --no-self-update --profile minimal --component rustfmt --component clippy";
     assert_eq!(machine.calls("rustup"), [expected]);
-    // One that stands in the way of what was installed is a person's choice.
+    // If another toolchain shadows the new one, the user has to choose.
     machine.plays("rustup", "");
     machine.has_rust(OLD);
     fails(&machine.rust(&[]), &["`rustc` is still 1.70.0", "rustup default stable"]);
 }
 
 #[test]
-fn the_systems_packages_are_taken_where_they_are_new_enough() {
+fn the_systems_packages_are_used_if_they_are_new_enough() {
     for (package, version, expected) in [
         ("rustc", "9.95.0+dfsg1-1", Some("rustc cargo rustfmt rust-clippy")),
         ("rustc-web", "9.95.0+dfsg1-1~deb12u2", Some("rustc-web cargo-web rustfmt-web rust-web-clippy")),
@@ -255,7 +256,7 @@ fn the_systems_packages_are_taken_where_they_are_new_enough() {
     }
 }
 
-/// A checkout with what a build asks of it.
+/// A checkout with what a build needs.
 fn checkout(machine: &Machine, repository: &str, list: &str) -> PathBuf {
     let root = machine.path("checkout");
     fs::create_dir_all(root.join("scripts")).unwrap();
@@ -275,7 +276,7 @@ fn checkout(machine: &Machine, repository: &str, list: &str) -> PathBuf {
     root
 }
 
-/// A release's archive of a program that says who it is, and the line that names it.
+/// A release archive with a program that identifies itself, and the archive's line in prebuilt.sha256.
 fn release(machine: &Machine) -> (PathBuf, String) {
     program(&machine.path("headstart"), "echo headstart of the release");
     let archive = machine.path("release.tar.gz");
@@ -289,7 +290,7 @@ fn release(machine: &Machine) -> (PathBuf, String) {
 }
 
 #[test]
-fn a_build_says_how_long_it_takes_and_that_it_goes_on() {
+fn a_build_announces_its_duration_and_reports_progress() {
     let machine = Machine::new();
     machine.has_rust(NEW);
     let go = machine.path("go");
@@ -308,14 +309,14 @@ fn a_build_says_how_long_it_takes_and_that_it_goes_on() {
 }
 
 #[test]
-fn a_released_binary_spares_the_build_where_its_digest_is_known() {
+fn a_released_binary_with_a_known_digest_replaces_the_build() {
     let machine = Machine::new();
     let (archive, line) = release(&machine);
     machine.serves(&archive);
     let root = checkout(&machine, "repository = \"https://example.org/headstart\"", &format!("# a list\n{line}"));
     let build = || machine.script(&root, "build.sh", &[]).output().unwrap();
-    // No Rust is there, and none is needed.
-    succeeds(&build(), &["taking the binary of release 0.7.0"]);
+    // Rust is neither installed nor needed.
+    succeeds(&build(), &["downloading the binary of release 0.7.0"]);
     let binary = machine.path("target/release/headstart");
     assert!(fs::read_to_string(&binary).unwrap().contains("of the release"));
     let fetched = machine.calls("curl");
@@ -324,10 +325,10 @@ fn a_released_binary_spares_the_build_where_its_digest_is_known() {
         fetched.len() == 1
             && fetched[0].ends_with(&format!(" https://example.org/headstart/releases/download/v0.7.0/{name}"))
     );
-    assert_eq!(said(&build()), "", "it is there");
+    assert_eq!(said(&build()), "", "already downloaded");
     assert_eq!(machine.calls("curl").len(), 1);
 
-    // Anything else is built: a source that is not the release's, an archive that is not, one that does not come.
+    // Otherwise it is built: if the source is not the release's, the archive is wrong, or the download fails.
     machine.has_rust(NEW);
     let builds = |words: &[&str]| {
         let before = machine.calls("cargo").len();
@@ -346,11 +347,11 @@ fn a_released_binary_spares_the_build_where_its_digest_is_known() {
         .unwrap();
     let before = machine.calls("curl").len();
     builds(&["built in"]);
-    assert_eq!(machine.calls("curl").len(), before, "of a changed source nothing is asked for");
+    assert_eq!(machine.calls("curl").len(), before, "nothing is downloaded for a changed source");
 }
 
 #[test]
-fn where_nothing_is_released_nothing_is_asked_for() {
+fn without_a_release_nothing_is_downloaded() {
     let machine = Machine::new();
     machine.has_rust(NEW);
     machine.plays("curl", "exit 22");

@@ -1,5 +1,5 @@
-//! What a person sees of texts from outside: names in files, what a template or a server says, paths. None of them reaches a
-//! terminal as a control character, turns a line round or adds one.
+//! How text from outside is shown: names in files, messages of templates and servers, paths. None of it reaches a terminal as a
+//! control character, reverses a line or adds one.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,32 +14,32 @@ use crate::cli::{headstart, json_of, str_of};
 use crate::inputs::{Model, run};
 use crate::support::tiny_chat;
 
-/// Sets the window's title, clears the screen, turns what follows round, ends the line and says something of its own.
+/// Sets the window's title, clears the screen, reverses the text that follows, ends the line and forges an error.
 const HOSTILE: &str = "h\u{1b}]0;owned\u{7}\u{9b}2J\u{7f}\u{202e}\u{2066}\u{2028}\r\nerror: forged";
 
 fn is_harmful(c: char) -> bool {
     c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c)
 }
 
-/// Everything that a run said, which is to hold `part` with its controls as escapes.
+/// All output of a run, which must contain `part` with its control characters as escapes.
 #[track_caller]
 fn harmless(command: &mut Command, part: &str) -> String {
     let Output { stdout, stderr, .. } = command.output().unwrap();
     let said = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     let found: Vec<char> = said.chars().filter(|&c| is_harmful(c) && c != '\n').collect();
     assert!(found.is_empty(), "{found:?} in {said:?}");
-    assert!(!said.lines().any(|line| line.starts_with("error: forged")), "a line more: {said}");
+    assert!(!said.lines().any(|line| line.starts_with("error: forged")), "an extra line: {said}");
     assert!(said.contains(part), "{part} is not in {said}");
     said
 }
 
-/// As the program shows it; in an error the end of its line is a space.
+/// The program's escapes for it; in an error message the line end is a space.
 const TITLE: &str = r"h\u{1b}]0;owned\u{7}\u{9b}2J\u{7f}\u{202e}\u{2066}\u{2028}\r";
-/// As JSON has it.
+/// JSON's escapes for it.
 const JSON: &str = r"]0;owned\u0007\u009b2J\u007f\u202e\u2066\u2028\r\nerror: forged";
 
 #[test]
-fn what_a_file_says_of_itself_is_only_read() {
+fn a_files_metadata_is_shown_escaped() {
     let info = |model: &Model, json: &[&str]| {
         let mut command = headstart(&["models", "info"]);
         command.arg(model.path()).args(json);
@@ -49,7 +49,7 @@ fn what_a_file_says_of_itself_is_only_read() {
     let said = harmless(&mut info(&named, &[]), &format!("name          {TITLE}\\nerror: forged\n"));
     assert!(said.contains(&format!("tokenizer     gpt2 ({TITLE}\\n")), "{said}");
     harmless(&mut info(&named, &["--json"]), JSON);
-    assert_eq!(json_of(&mut info(&named, &["--json"]))["name"], HOSTILE, "it is the same text");
+    assert_eq!(json_of(&mut info(&named, &["--json"]))["name"], HOSTILE, "the same text");
     let unknown = Model::new().set("general.architecture", HOSTILE);
     harmless(&mut info(&unknown, &[]), TITLE);
     for model in [named, unknown] {
@@ -64,7 +64,7 @@ fn what_a_file_says_of_itself_is_only_read() {
 }
 
 #[test]
-fn what_a_template_raises_is_only_read() {
+fn a_templates_message_is_shown_escaped() {
     let raised = serde_json::to_string(HOSTILE).unwrap();
     for template in [
         format!("{{{{ raise_exception({raised}) }}}}"),
@@ -79,11 +79,11 @@ fn what_a_template_raises_is_only_read() {
 }
 
 #[test]
-fn a_name_of_a_file_is_only_read() {
+fn a_file_name_is_shown_escaped() {
     let name = format!("{}.gguf", HOSTILE.replace('/', ""));
     let model = Model::new();
     let path = model.write(&name, model.file.build());
-    // What was written this very moment may be written once more, so its name is not remembered.
+    // A file that was written just now could be written again within the same timestamp, so its name is not remembered.
     let long_ago = SystemTime::now() - Duration::from_secs(3600);
     File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -107,13 +107,13 @@ fn a_name_of_a_file_is_only_read() {
     ls.env("XDG_DATA_HOME", listed.path()).env("HF_HUB_CACHE", listed.path());
     harmless(&mut ls, &format!("{TITLE}\\nerror: forged.gguf"));
     harmless(ls.arg("--json"), JSON);
-    // Whoever takes the path up from a pipe is given it as it is.
+    // In a pipe the path is printed as it is.
     let told = headstart(&["models", "path"]).arg(&path).output().unwrap();
     assert_eq!(String::from_utf8(told.stdout).unwrap(), format!("{}\n", path.display()));
 }
 
 #[test]
-fn what_a_server_says_is_only_read() {
+fn a_servers_message_is_shown_escaped() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -134,10 +134,10 @@ fn what_a_server_says_is_only_read() {
     }
 }
 
-/// What the byte 27 and others are when a model says them: itself in a pipe, an escape at a terminal.
+/// Control bytes that a model generates: unchanged in a pipe, escaped at a terminal.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_a_model_says_moves_no_cursor() {
+fn a_models_output_cannot_move_the_cursor() {
     let folder = tiny_chat::folder("tiny-odd-f16");
     let flags = ["-p", "a", "-n", "2", "--no-cache", "--logit-bias", "27=100"];
     let mut piped = run("generate", folder.path(), &flags);

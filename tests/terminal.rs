@@ -1,5 +1,5 @@
-//! What a person at a terminal meets: what is typed while an answer comes, keys that stop and end, pasted text, whole words, and a
-//! terminal that is left as it was found.
+//! The chat at a terminal: typing during an answer, keys that stop and end, pasted text, whole words, and a terminal that is
+//! left as it was found.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -14,10 +14,10 @@ const CTRL_U: &str = "\x15";
 const CTRL_Z: &str = "\x1a";
 
 #[test]
-fn an_answer_and_what_is_typed_meanwhile_keep_apart() {
+fn typing_during_an_answer_stays_separate_from_it() {
     let home = tempfile::tempdir().unwrap();
     let saved = home.path().join("saved.json");
-    // Under a shell that leaves the terminal to its programs. Answers that are too long to end by themselves.
+    // Under a shell with job control, and with answers too long to end by themselves.
     let mut command = headstart(&[]);
     command.env("PS1", "shell> ").env("HOME", home.path()).env_remove("ENV");
     let chat =
@@ -35,7 +35,7 @@ fn an_answer_and_what_is_typed_meanwhile_keep_apart() {
     pty.wait_for("/help shows the commands");
     pty.wait_for("> ");
 
-    // Ended before it began: nobody said anything.
+    // Stopped before its first token, so the turn is dropped.
     let long = "Count from one to a thousand. ".repeat(150);
     pty.types(&format!("\x1b[200~{long}\x1b[201~\r"));
     pty.wait_for("reading ");
@@ -50,7 +50,7 @@ fn an_answer_and_what_is_typed_meanwhile_keep_apart() {
     pty.types("Count from one to a thousand.\r");
     pty.wait_for("\n");
     pty.wait_until_cooked(false);
-    // What was typed is not the shell's.
+    // The typed text must not reach the shell.
     pty.types("echo no command of the shell\r");
     pty.wait_for(" ");
     pty.types(CTRL_Z);
@@ -66,7 +66,7 @@ fn an_answer_and_what_is_typed_meanwhile_keep_apart() {
     let answer = pty.wait_for("[stopped]");
     assert!(!answer.contains("typed"), "{answer}");
     pty.wait_for("typed meanwhile");
-    // What was said of an answer that was stopped stays in the conversation.
+    // The text of a stopped answer stays in the conversation.
     pty.types(&format!("{CTRL_U}/save {}\r", str_of(&saved)));
     pty.wait_for("2 messages written");
     let said = messages(&saved);
@@ -75,7 +75,7 @@ fn an_answer_and_what_is_typed_meanwhile_keep_apart() {
     pty.types("half a line");
     pty.wait_for("half a line");
 
-    // At the prompt too, and what was typed is there again.
+    // Ctrl-Z at the prompt too: the typed text is there again afterwards.
     pty.types(CTRL_Z);
     pty.wait_for("shell> ");
     assert_eq!(pty.modes(), found);
@@ -92,14 +92,14 @@ fn an_answer_and_what_is_typed_meanwhile_keep_apart() {
     pty.end();
 }
 
-/// A chat with a tiny model at a terminal of 80 columns.
+/// A chat with a tiny model at a terminal with 80 columns.
 fn chat(model: &tempfile::TempDir) -> Pty {
     let mut command = headstart(&["chat", "-n", "2", "--model"]);
     Pty::start(command.arg(model.path()), 80)
 }
 
 #[test]
-fn whatever_ends_a_chat_leaves_the_terminal_as_it_was() {
+fn the_terminal_is_restored_however_a_chat_ends() {
     let model = tiny_chat::folder("tiny-odd-f16");
     let found = {
         let mut idle = std::process::Command::new("sleep");
@@ -107,7 +107,7 @@ fn whatever_ends_a_chat_leaves_the_terminal_as_it_was() {
         pty.modes()
     };
     for signal in ["-TERM", "-HUP", "-QUIT"] {
-        // While the model is loaded, or at the prompt.
+        // While the model loads, or at the prompt.
         for prompt in [false, true] {
             let mut pty = chat(&model);
             pty.wait_until_cooked(false);
@@ -128,7 +128,7 @@ fn whatever_ends_a_chat_leaves_the_terminal_as_it_was() {
                 "{signal} {prompt}: {}",
                 pty.shown()
             );
-            // Pastes are marked no more.
+            // Bracketed paste is switched off.
             pty.wait_for("\x1b[?2004l");
             let shown = pty.shown();
             assert!(shown.rfind("\x1b[?2004h") < shown.rfind("\x1b[?2004l"), "{shown:?}");
@@ -147,11 +147,11 @@ fn whatever_ends_a_chat_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn what_is_typed_ahead_or_pasted_is_kept_as_it_is() {
+fn text_typed_ahead_or_pasted_is_kept_unchanged() {
     let (model, home) = (tiny_chat::folder("tiny-odd-f16"), tempfile::tempdir().unwrap());
     let saved = home.path().join("saved.json");
     let mut pty = chat(&model);
-    // While the model is loaded.
+    // While the model loads.
     pty.wait_until_cooked(false);
     pty.types("one\rtwo\r\x1b[200~three\r/four\x1b[201~\r");
     pty.types(&format!("dropped{CTRL_U}/save {}\r", str_of(&saved)));
@@ -171,7 +171,7 @@ fn what_is_typed_ahead_or_pasted_is_kept_as_it_is() {
 }
 
 #[test]
-fn words_are_whole_at_the_end_of_a_line() {
+fn words_are_not_cut_at_line_ends() {
     const COLUMNS: u16 = 30;
     let words =
         [" the", " lighthouse", " keeper", "'s", " a", " and,", "\n\n", " 世界", "、", "语言", " extraordinarily"];
@@ -195,7 +195,7 @@ fn words_are_whole_at_the_end_of_a_line() {
     let rows = rows(answer(&pty.shown()));
     assert!(rows.iter().all(|row| row.chars().count() < usize::from(COLUMNS)), "{rows:?}");
     assert!(rows.len() > piped.lines().count() + 10, "{rows:?}");
-    // The same text, and every row ends where a line may: its words are the text's.
+    // The text is the same, and rows end only where a line may break: their words are the text's.
     let squeezed = |text: &str| text.split_whitespace().collect::<String>().replace('\0', "");
     assert_eq!(squeezed(&rows.join(" ")), squeezed(&piped));
     let narrow = |text: &str| -> Vec<String> {
@@ -203,7 +203,7 @@ fn words_are_whole_at_the_end_of_a_line() {
         latin.split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(narrow(&rows.join("\n")), narrow(&piped));
-    // A mark begins a line only where the text has it so.
+    // A punctuation mark begins a row only if it begins a line of the text.
     let marked = rows.iter().filter(|row| row.starts_with('、')).count();
     assert_eq!(marked, piped.lines().filter(|line| line.starts_with('、')).count(), "{rows:?}");
 }
@@ -233,7 +233,7 @@ fn code_is_left_to_the_terminal() {
     assert_eq!(rows(answer(&pty.shown())).iter().filter(|row| *row == LINE).count(), lines[1], "{:?}", pty.shown());
 }
 
-/// What stands between the last progress bar and the last note.
+/// The output between the last progress bar and the last note.
 fn answer(shown: &str) -> &str {
     shown[..shown.rfind("\x1b[2m").unwrap()].rsplit("\x1b[2K").next().unwrap()
 }

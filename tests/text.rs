@@ -1,4 +1,4 @@
-//! Tokens, streams, stop strings and chat templates, against Hugging Face's tokenizers and Jinja2.
+//! Tokens, streams, stop strings and chat templates, compared with Hugging Face's tokenizers and Jinja2.
 
 mod apart;
 mod chats;

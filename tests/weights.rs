@@ -1,4 +1,4 @@
-//! Checkpoints of both kinds: what they hold, and that each way of being damaged is named.
+//! Checkpoints of both kinds: their content, and that every kind of damage is reported by name.
 
 use headstart::{
     error::{Error, Result},
@@ -21,7 +21,7 @@ fn open_directory(directory: &st::Directory) -> Result<Checkpoint> {
     block_on(Checkpoint::safetensors("dir", st::sources(directory)))
 }
 
-/// The message of a refusal, which must hold every one of `parts`.
+/// Checks that a result is an error whose message contains all `parts`.
 #[track_caller]
 fn refused<T>(result: Result<T>, parts: &[&str]) {
     let message = result.err().expect("refused").to_string();
@@ -54,7 +54,7 @@ fn a_gguf_file_gives_its_tensors_by_rows() {
 }
 
 #[test]
-fn versions_2_and_3_and_other_alignments_read_alike() {
+fn versions_2_and_3_and_other_alignments_give_the_same_tensors() {
     for (version, alignment) in [(2, 32), (3, 64), (3, 8)] {
         let mut file = tiny_gguf();
         file.version = version;
@@ -68,7 +68,7 @@ fn versions_2_and_3_and_other_alignments_read_alike() {
 }
 
 #[test]
-fn metadata_of_every_type_comes_back_through_typed_getters() {
+fn metadata_of_every_type_is_read_by_typed_getters() {
     let mut file = Gguf::default();
     file.set("u8", Meta::U8(200)).set("i32", Meta::I32(-3)).set("u64", Meta::U64(u64::MAX));
     file.set("f32", 0.5f32).set("f64", Meta::F64(0.1)).set("bool", Meta::Bool(true)).set("str", "naïve");
@@ -157,7 +157,7 @@ fn gguf_counts_beyond_the_file_are_refused() {
 }
 
 #[test]
-fn gguf_tensors_that_cannot_be_are_refused() {
+fn impossible_gguf_tensors_are_refused() {
     const NAME: &str = "blk.0.attn_q.weight";
     let build = |edit: &dyn Fn(&mut crate::checkpoints::gguf::Tensor)| {
         let mut file = tiny_gguf();
@@ -215,7 +215,7 @@ fn index(shards: &[(&[Role], &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn an_index_that_lies_is_refused() {
+fn a_forged_index_is_refused() {
     let config = tiny::config();
     let roles = config.roles();
     let mut directory = tiny::directory(&config);
@@ -283,7 +283,7 @@ fn a_damaged_safetensors_header_is_refused() {
 }
 
 #[test]
-fn tensors_of_unread_types_matter_only_when_asked_for() {
+fn tensors_of_unsupported_types_fail_only_when_used() {
     let config = tiny::config();
     let name = Role::FinalNorm.name(Kind::HuggingFace);
     let header = format!("{{\"{name}\":{{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}}}");
@@ -311,7 +311,7 @@ fn missing_and_misshapen_tensors_are_named() {
 }
 
 #[test]
-fn paths_that_hold_no_model_say_what_to_give() {
+fn paths_without_a_model_are_refused_with_advice() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let text = path.display().to_string();
@@ -337,7 +337,7 @@ fn paths_that_hold_no_model_say_what_to_give() {
 }
 
 #[test]
-fn chat_templates_are_found_wherever_they_are_kept() {
+fn chat_templates_are_found_wherever_they_are_stored() {
     let config = tiny::config();
     let mut file = tiny::gguf(&config, Format::F32);
     assert_eq!(open_gguf(file.build()).unwrap().chat_template().unwrap(), None);
@@ -374,14 +374,14 @@ fn sources_refuse_ranges_beyond_their_end() {
         refused(read(7, 4), &[source.name(), "bytes 7", "only 10 bytes"]);
         refused(read(u64::MAX, 4), &[source.name(), "only 10 bytes"]);
     }
-    // Cut short behind our back: an error, not a panic.
+    // The file is truncated meanwhile: an error, not a panic.
     let source = FileSource::open(file.path()).unwrap();
     std::fs::write(file.path(), b"01").unwrap();
     refused(block_on(source.read(0, &mut [0; 4])), &[source.name()]);
 }
 
 #[test]
-fn the_real_model_is_what_it_says() {
+fn the_real_model_has_its_published_tensors() {
     let checkpoint = block_on(Checkpoint::open(model_path())).unwrap();
     assert_eq!(checkpoint.tensors.len(), 272);
     let config = Config::from_checkpoint(&checkpoint).unwrap();

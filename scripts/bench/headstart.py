@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""headstart itself, as `headstart bench` and `headstart bench prefix` measure it."""
+"""headstart, measured by `headstart bench` and `headstart bench prefix`."""
 import json
 import os
 import subprocess
@@ -11,11 +11,11 @@ parser = arguments(__doc__)
 parser.add_argument("--bin", default=os.environ.get("CARGO_TARGET_DIR", "target") + "/release/headstart", help="the program")
 args = parser.parse_args()
 if not os.access(args.bin, os.X_OK):
-    absent("headstart", f"{args.bin} is not there: make build")
+    absent("headstart", f"{args.bin} does not exist: make build")
 
 
 def bench(turn, figure, *rest):
-    """What the program's JSON says, or nothing where it had no time to end or gave an error."""
+    """The program's JSON; nothing if it did not end in time or failed."""
     command = [args.bin, "bench", *rest, "--model", args.model, "--runs", "1", "--json"]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=max(turn.left(), 1))

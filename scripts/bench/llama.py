@@ -18,7 +18,7 @@ parser.add_argument("--bin", default=".cache/bench/llama/llama-server", help="th
 args = parser.parse_args()
 engine = {"cpu": "llama.cpp, CPU", "vulkan": "llama.cpp, Vulkan"}[args.backend]
 if not os.access(args.bin, os.X_OK):
-    absent(engine, f"{args.bin} is not there: scripts/bench.sh install llama")
+    absent(engine, f"{args.bin} does not exist: scripts/bench.sh install llama")
 env = dict(os.environ, LD_LIBRARY_PATH=f"{os.path.dirname(args.bin)}:{os.environ.get('LD_LIBRARY_PATH', '')}")
 
 
@@ -35,7 +35,7 @@ threads = str(len(os.sched_getaffinity(0)))
 where, device = f"CPU, {threads} threads", ["-ngl", "0", "-dev", "none"]
 if args.backend == "vulkan":
     if not (found := devices()):
-        # It takes no notice of software adapters until one is named.
+        # It ignores software adapters unless one is named.
         env["GGML_VK_VISIBLE_DEVICES"] = "0"
         found = devices()
     if not found:
@@ -79,12 +79,12 @@ seeds = itertools.count()
 
 
 def prompt(length):
-    """One that no other begins like."""
+    """A prompt that shares no prefix with another."""
     return tokens(length, next(seeds))
 
 
 def warm_up(length, answer):
-    """The first request pays for what happens once, and a GPU raises its clocks only once it has something to do."""
+    """Warms up: the first request pays for one-time work, and a GPU raises its clocks only under load."""
     began = time.monotonic()
     ask(prompt(length), answer)
     while time.monotonic() < began + 0.5:
@@ -92,8 +92,8 @@ def warm_up(length, answer):
 
 
 def measure(turn):
-    """What a token costs is first told by a short prompt, then by the prompt before."""
-    # The first of all makes its shaders.
+    """Estimates what a prompt will cost from a short one, then from the prompt before it."""
+    # The first request compiles shaders.
     ask(prompt(16), 4)
     _, first = ask(prompt(16), 4)
     prefill, decode = first["prompt_per_second"], first["predicted_per_second"]
@@ -107,13 +107,13 @@ def measure(turn):
             turn.take(f"prefill {length}", prefill)
     if args.prefix and turn.fits("cold", (args.prefix + 3 * SUFFIX) / prefill):
         prefix = prompt(args.prefix)
-        # The cold request leaves the prefix to the two behind it.
+        # The cold request leaves the prefix in the cache for the next two.
         turn.take("cold", ask(prefix + prompt(SUFFIX), 1, True)[0])
         ask(prefix + prompt(SUFFIX), 1, True)
         turn.take("known", ask(prefix + prompt(SUFFIX), 1, True)[0])
 
 
-def measure_or_say(turn):
+def measure_or_note(turn):
     try:
         measure(turn)
     except (OSError, KeyError, http.client.HTTPException) as error:
@@ -132,7 +132,7 @@ with tempfile.TemporaryFile() as log:
             if time.monotonic() > began + args.start:
                 absent(engine, f"its server had not started after {args.start:.0f} s")
             time.sleep(0.02)
-        turns(engine, where, version.group(1) if version else "?", args.seconds, measure_or_say)
+        turns(engine, where, version.group(1) if version else "?", args.seconds, measure_or_note)
     finally:
         server.kill()
         server.wait()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A GGUF as the folder that Transformers.js loads, with 4-bit weights and f32 activations: onnx_model.py MODEL.gguf FOLDER"""
+"""Converts a GGUF to the folder that Transformers.js loads, with 4-bit weights and f32 activations: onnx_model.py MODEL.gguf FOLDER"""
 import json
 import os
 import shutil
@@ -17,7 +17,7 @@ source, out = Path(sys.argv[1]), Path(sys.argv[2])
 with tempfile.TemporaryDirectory() as work:
     plain, built = Path(work, "plain"), Path(work, "built")
     read = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    # What was read from a GGUF counts as quantised, and refuses to be saved.
+    # A model read from a GGUF counts as quantised and cannot be saved.
     settings = {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
     model = AutoModelForCausalLM.from_config(type(read.config)(**settings), dtype=torch.float32)
     model.load_state_dict(read.state_dict())
@@ -31,7 +31,7 @@ with tempfile.TemporaryDirectory() as work:
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = "model_q4.onnx_data"
-    # Transformers.js makes the empty cache from these shapes: the size of a head must be a number.
+    # Transformers.js makes the empty cache from these shapes, so the head size must be a number.
     head = model.config.head_dim or model.config.hidden_size // model.config.num_attention_heads
     for value in [*graph.graph.input, *graph.graph.output]:
         for size in value.type.tensor_type.shape.dim:

@@ -1,16 +1,16 @@
-"""The results of a run as the README's table and as a chart. Standard library only."""
+"""Formats the results of a run as the README's table and as a chart. Standard library only."""
 import re
 from html import escape
 
 from turn import SUFFIX
 
-# Told apart by people who see few colours (Okabe and Ito, 2008).
+# Colours that people with colour blindness can tell apart (Okabe and Ito, 2008).
 COLOURS = ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#787878"]
 MARKS = re.compile(r"(<!-- bench -->\n).*(<!-- /bench -->)", re.S)
 
 
 def columns(settings):
-    """`(figure, heading, unit)` of each."""
+    """`(figure, heading, unit)` of each column."""
     found = [(f"prefill {length}", f"prefill of {length}", "tok/s") for length in settings["lengths"]]
     found.append(("decode", "decode", "tok/s"))
     if settings["prefix"]:
@@ -41,15 +41,15 @@ def table(result):
             rows.append([engine["engine"], engine["where"], *(cell(engine["figures"].get(figure)) for figure, _, _ in wanted)])
         notes += [f"{engine['engine']}, {what}: {why}." for what, why in engine["notes"].items()]
     text = f"{settings['model']} on {result['when']}, {machine['cpu']} with {machine['threads']} threads; medians of {settings['rounds']} turns, with "
-    text += "the least and the most."
+    text += "minimum and maximum."
     if (machine["used_by_others"] or 0) > 0.1:
-        text += f" **Others used up to {machine['used_by_others']:.0%} of the machine: do not trust these figures.**"
+        text += f" **Other processes used up to {machine['used_by_others']:.0%} of the machine: do not trust these figures.**"
     lines = [text, "", *("| " + " | ".join(row) + " |" for row in rows)]
     return "\n".join(lines + ([""] if notes else []) + [f"- {note}" for note in notes]) + "\n"
 
 
 def chart(result):
-    """Bars by figure, an engine keeping its colour; no bar where nothing was measured."""
+    """Bars grouped by figure; an engine keeps its colour, and has no bar for what was not measured."""
     engines = [engine for engine in result["engines"] if engine["figures"]]
     parts, y = [], 34
     for figure, heading, unit in columns(result["settings"]):
@@ -69,7 +69,7 @@ def chart(result):
             parts.append(f'<text x="{at(value["max"]) + 6:.1f}" y="{y}">{number(value["median"])}</text>')
         y += 40
     settings = result["settings"]
-    caption = f"{settings['model']}, {settings['rounds']} turns each; a line from the least to the most"
+    caption = f"{settings['model']}, {settings['rounds']} turns each; the line is from minimum to maximum"
     parts.append(f'<text x="16" y="{y - 10}" fill="#555">{escape(caption)}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{y + 6}" font-family="sans-serif" font-size="13">'
     dark = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.92) hue-rotate(180deg) } }</style>"

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""headstart beside other engines on the same model and machine. All are started first, then take turns (A B C, A B C, …), so that
-the machine's noise hits them alike; one that is not there, cannot run here or does not answer in time is told, and the others go on.
+"""Compares headstart with other engines on the same model and machine. All are started first, then take turns (A B C, A B C, …), so
+that the machine's noise affects them alike. An engine that is missing, cannot run here or does not answer in time is reported, and
+the others continue.
 
 Writes bench.json, bench.md and bench.svg into the folder of --out; --readme puts table and chart into README.md as well."""
 import argparse
@@ -38,7 +39,7 @@ EXAMPLES = """examples:
 
 
 class Engine:
-    """A script of this folder that runs, and what it has measured."""
+    """A running script of this folder, and what it has measured."""
 
     def __init__(self, name, args):
         self.name, self.samples, self.notes, self.about = name, {}, {}, {"engine": name}
@@ -46,7 +47,7 @@ class Engine:
         command = [program, str(HERE / script), *rest, "--model", args.model, "--lengths", args.lengths, "--seconds", str(args.seconds)]
         command += ["--decode", str(args.decode), "--prefix", str(args.prefix), "--start", str(args.start)]
         self.log = open(args.out / f"{name}.log", "w+")
-        # In a group of its own: its servers and browsers end with it.
+        # In a process group of its own, so that its servers and browsers end with it.
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, start_new_session=True)
         self.process = subprocess.Popen(command, **pipes)
         self.lines = queue.Queue()
@@ -58,14 +59,14 @@ class Engine:
         self.lines.put(None)
 
     def answer(self, seconds):
-        """The next line, or nothing: then the engine has ended, and the notes say why."""
+        """The next line; nothing if the engine has ended, and then the notes say why."""
         try:
             line = self.lines.get(timeout=seconds)
         except queue.Empty:
             return self.end(f"no answer within {seconds:.0f} s")
         if line is None:
             self.log.seek(0)
-            return self.end((self.log.read().strip() or "it ended without a word").splitlines()[-1][:200])
+            return self.end((self.log.read().strip() or "it ended without output").splitlines()[-1][:200])
         answer = json.loads(line)
         return self.end(answer["absent"]) if "absent" in answer else answer
 
@@ -78,14 +79,14 @@ class Engine:
             self.process.stdin.write("\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # what it said last tells why
+            pass  # its last line says why
         if turn := self.answer(seconds):
             for figure, values in turn["figures"].items():
                 self.samples.setdefault(figure, []).extend(values)
             self.notes.update(turn["left_out"])
 
     def end(self, why=None, patience=5):
-        """Ends the process and all that it started, at its own pace for `patience` seconds."""
+        """Ends the process and all that it started, after at most `patience` seconds."""
         if why:
             self.notes["stopped"] = why
         if not self.process:
@@ -108,7 +109,7 @@ class Engine:
 
 
 def busy():
-    """The share of this machine's CPUs that others use, over half a second in which no engine works; nothing where none tells."""
+    """The share of the CPUs that other processes use, measured for half a second while no engine works; nothing without /proc/stat."""
     def read():
         ticks = [int(n) for n in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
         return sum(ticks), ticks[3] + ticks[4]
@@ -133,9 +134,9 @@ def arguments():
     parser.add_argument("--decode", default=32, type=int, help="tokens to decode [%(default)s]")
     parser.add_argument("--prefix", default=512, type=int, help="tokens of a known prefix; 0 leaves it out [%(default)s]")
     parser.add_argument("--rounds", default=3, type=int, help="turns of each [%(default)s]")
-    parser.add_argument("--seconds", default=30, type=float, help="of one turn: what would take longer is left out [%(default)s]")
-    parser.add_argument("--start", default=120, type=float, help="seconds in which an engine must have started [%(default)s]")
-    parser.add_argument("--out", default=Path("target/bench"), type=Path, help="where the results go [%(default)s]")
+    parser.add_argument("--seconds", default=30, type=float, help="seconds for one turn: what would take longer is left out [%(default)s]")
+    parser.add_argument("--start", default=120, type=float, help="seconds within which an engine must start [%(default)s]")
+    parser.add_argument("--out", default=Path("target/bench"), type=Path, help="folder for the results [%(default)s]")
     parser.add_argument("--readme", action="store_true", help="put table and chart into README.md and .github as well")
     args = parser.parse_args()
     args.engines = list(ENGINES) if args.engines == "all" else re.split(r"[ ,]+", args.engines.strip())
@@ -147,7 +148,7 @@ def arguments():
 
 
 def measure(args, say):
-    """What all engines gave, as bench.json holds it."""
+    """The results of all engines, in the form of bench.json."""
     engines, used, patience = [], [], 5
     try:
         for name in args.engines:
@@ -175,7 +176,7 @@ def measure(args, say):
 
 def main():
     args = arguments()
-    # Who is told to end keeps what was measured, as with Ctrl-C.
+    # SIGTERM keeps what was measured, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     args.out.mkdir(parents=True, exist_ok=True)
     result = measure(args, lambda text: print(text, file=sys.stderr, flush=True))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A GGUF of a real model's shape with random weights, for speed alone: synthetic.py SHAPE OUT.gguf [--type q4_0|q8_0]
+"""Writes a GGUF with a real model's shape and random weights, to measure speed alone: synthetic.py SHAPE OUT.gguf [--type q4_0|q8_0]
 
-Blocks are random bytes under a small scale, so that activations stay finite; one megabyte of them is repeated. The tokenizer knows
-bytes. Standard library only."""
+Blocks are random bytes with a small scale, so that activations stay finite; one megabyte of them is repeated. The tokenizer has a
+token for each byte. Standard library only."""
 import argparse
 import random
 import struct
@@ -13,7 +13,7 @@ SHAPES = {
     "1b": dict(layers=16, hidden=2048, inner=8192, heads=32, kv=8, dim=64, vocab=128256, tied=True),
     "8b": dict(layers=32, hidden=4096, inner=14336, heads=32, kv=8, dim=128, vocab=128256, tied=False),
 }
-# Of a type: its number in GGUF, the bytes of a block of 32, and its scale.
+# For each type: its number in GGUF, the bytes of a block of 32, and its scale.
 F32 = (0, 128, None)
 TYPES = {"q4_0": (2, 18, 0.006), "q8_0": (8, 34, 0.0003)}
 UINT32, FLOAT32, BOOL, STRING, ARRAY, INT32 = 4, 6, 7, 8, 9, 5
@@ -39,7 +39,7 @@ def field(key, kind, value):
 
 
 def vocabulary(size):
-    """GPT-2's letter for each byte, one merge, and tokens that no text gives."""
+    """GPT-2's character for each byte, one merge, and tokens that no text contains."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = iter(range(256, 512))
     letters = [chr(byte if byte in plain else next(others)) for byte in range(256)]
@@ -73,7 +73,7 @@ def fields(shape):
 
 
 def tensors(shape, kind):
-    """`(name, rows, columns, type)` of each; a vector has no rows."""
+    """`(name, rows, columns, type)` of each tensor; a vector has no rows."""
     hidden, inner, queries, keys = shape["hidden"], shape["inner"], shape["heads"] * shape["dim"], shape["kv"] * shape["dim"]
     yield "token_embd.weight", shape["vocab"], hidden, TYPES["q8_0"]
     for layer in range(shape["layers"]):

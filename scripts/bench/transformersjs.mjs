@@ -1,5 +1,5 @@
-// Transformers.js: ONNX Runtime as WebAssembly in Chromium, on the CPU, or with `--backend webgpu` over WebGPU. It runs an ONNX
-// export of the default model, of 4-bit weights as the GGUF is.
+// Transformers.js: ONNX Runtime as WebAssembly in Chromium, on the CPU or, with `--backend webgpu`, on WebGPU. It runs an ONNX
+// export of the default model with 4-bit weights, like the GGUF's.
 
 import { readFileSync } from "node:fs";
 import os from "node:os";
@@ -12,7 +12,7 @@ const gpu = args.backend === "webgpu";
 const engine = gpu ? "Transformers.js, WebGPU" : "Transformers.js";
 need(engine, [`${home}/@huggingface/transformers`], "scripts/bench.sh install web");
 need(engine, [".cache/bench/onnx/model/config.json"], "scripts/bench.sh install onnx");
-if (path.basename(args.model) !== "SmolLM2-135M-Instruct.Q4_1.gguf") absent(engine, "only the default model is there as ONNX");
+if (path.basename(args.model) !== "SmolLM2-135M-Instruct.Q4_1.gguf") absent(engine, "only the default model exists as ONNX");
 const threads = os.availableParallelism();
 const folders = {
   "/transformers/": `${home}/@huggingface/transformers/dist`,
@@ -34,7 +34,7 @@ await turns(engine, { folders, html }, async (page) => {
         const shape = [1, prompt.length];
         const inputs = new Tensor("int64", BigInt64Array.from(prompt, BigInt), shape);
         const attention_mask = new Tensor("int64", new BigInt64Array(prompt.length).fill(1n), shape);
-        // The streamer is given the prompt first.
+        // The streamer receives the prompt first.
         const at = [];
         const streamer = { put: () => at.push(performance.now()), end() {} };
         const began = performance.now();

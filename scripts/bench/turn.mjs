@@ -1,4 +1,5 @@
-// As turn.py, for engines that run in a page of Chromium: what they are, then a turn for each line of standard input.
+// The counterpart of turn.py for engines that run in a page of Chromium: prints what the engine is, then measures a turn for
+// each line of standard input.
 
 import { createReadStream, existsSync, promises as fs } from "node:fs";
 import http from "node:http";
@@ -31,19 +32,19 @@ args.context = Math.max(...args.lengths, args.prefix + SUFFIX, 16 + args.decode)
 
 const tell = (line) => console.log(JSON.stringify(line));
 
-/** Says that an engine cannot run here, and ends. */
+/** Reports that an engine cannot run here, and exits. */
 export function absent(engine, why) {
   tell({ engine, absent: why });
   process.exit(0);
 }
 
-/** Ends, saying so, where one of the files is missing. */
+/** Exits with a report if one of the files is missing. */
 export function need(engine, files, fix) {
   const missing = files.find((file) => !existsSync(file));
-  if (missing) absent(engine, `${missing} is not there: ${fix}`);
+  if (missing) absent(engine, `${missing} does not exist: ${fix}`);
 }
 
-/** Serves folders by the beginning of an address, and `html` at the root, as a page that may have threads. */
+/** Serves folders by URL prefix, and `html` at the root with the headers that threads need. */
 function serve(folders, html) {
   const server = http.createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
@@ -62,13 +63,13 @@ function serve(folders, html) {
 }
 
 let seed = 0;
-/** Numbers of tokens, as no other prompt begins. */
+/** Token ids that share no prefix with another prompt. */
 const prompt = (length) => {
   const from = seed++ * 1_009;
   return Array.from({ length }, (_, at) => 100 + ((from + at * 7_919) % 20_000));
 };
 
-/** As llama.py measures: `ask(prompt, answer, known)` gives milliseconds to the first token, and tokens a second of both parts. */
+/** Measures as llama.py does: `ask(prompt, answer, known)` returns milliseconds to the first token, and tokens per second of prefill and decode. */
 async function measure(ask, { keeps }) {
   const end = Date.now() + Number(args.seconds) * 1e3;
   const [figures, left_out] = [{}, {}];
@@ -101,8 +102,8 @@ async function measure(ask, { keeps }) {
 }
 
 /**
- * Opens a page over `folders`, calls `load(page)`, which gives `{ where, version, ask, keeps }` or throws, and takes turns until
- * standard input ends. `keeps`: a prompt finds what an earlier one with the same beginning computed.
+ * Opens a page over `folders`, calls `load(page)`, which returns `{ where, version, ask, keeps }` or throws, and measures turns until
+ * standard input ends. `keeps`: whether the engine reuses an earlier prompt's prefix.
  */
 export async function turns(engine, { folders, html = "<!doctype html><title>bench</title>" }, load) {
   need(engine, ["tests/browser/node_modules/playwright-core"], "scripts/bench.sh install web");

@@ -1,4 +1,4 @@
-// wllama: llama.cpp as WebAssembly in Chromium, on the CPU, or with `--backend webgpu` over WebGPU.
+// wllama: llama.cpp as WebAssembly in Chromium, on the CPU or, with `--backend webgpu`, on WebGPU.
 
 import { readFileSync } from "node:fs";
 import os from "node:os";
@@ -13,7 +13,7 @@ need(engine, [home], "scripts/bench.sh install web");
 need(engine, [args.model], "make model");
 const threads = os.availableParallelism();
 
-// It takes text alone: words that are one token in any usual vocabulary.
+// It accepts text alone, so a prompt is words that are one token each in any usual vocabulary.
 const WORDS =
   "the of and to in a is that for it was on are as with his they be at one have this from or had by hot but some what there we can out other were all your when up use word how said an each she which do their time if will way about many then them would write like so these her long make thing see him two has look more day could go come did my sound no most number who over know water than call first people may down side been now find";
 
@@ -30,7 +30,7 @@ await turns(engine, { folders: { "/wllama/": path.join(home, "esm"), "/model/": 
     },
     { file: path.basename(args.model), context: args.context, threads, layers: gpu ? 999 : 0 },
   );
-  if (gpu && !said.some((line) => /WebGPU.*buffer size/i.test(line))) throw new Error("it found no WebGPU device that it can use (shader-f16), and would run on the CPU");
+  if (gpu && !said.some((line) => /WebGPU.*buffer size/i.test(line))) throw new Error("it found no usable WebGPU device (shader-f16) and would run on the CPU");
   const words = WORDS.split(" ");
   const ask = (prompt, answer, known = false) =>
     page.evaluate(

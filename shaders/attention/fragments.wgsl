@@ -1,9 +1,10 @@
-// Tiles of ROWS query rows (T of each query head of a KV head, filled up) and TOKENS tokens in f16, multiplied by matrices of
-// FRAGMENT × FRAGMENT × FRAGMENT with sums in f32. The first pass over the tokens finds each row's highest score; the second
-// rounds weights to f16 and multiplies values, so that no sum has to shrink on the way. The softmax is of those weights. Lanes
-// that are TEAM to a row take its tokens by turns. The shape for prompts on GPUs that have such matrices.
+// Tiles of ROWS query rows (T rows of each query head of a KV head, padded) and TOKENS tokens in f16, multiplied by cooperative
+// matrices of FRAGMENT × FRAGMENT × FRAGMENT with sums in f32. The first pass over the tokens finds each row's highest score.
+// The second rounds weights to f16 and multiplies values, so no sum has to be rescaled; the softmax's sum is that of the
+// rounded weights. TEAM lanes share a row and take its tokens in turn. The shape for prompts on GPUs with such matrices.
 //
-// A part, one of OUTPUT_PARTS, has PART_ROWS × PART_DIMS matrices of the output. EMULATED, and what variables take: as in linear/fragments.
+// Each of OUTPUT_PARTS parts has PART_ROWS × PART_DIMS matrices of the output. EMULATED and the sizes of workgroup variables:
+// see linear/fragments.
 #import shared/halves
 const LANES = ${LANES}u;
 const SIDE = ${FRAGMENT}u;
@@ -14,24 +15,24 @@ const TEAM = LANES / ROWS;
 const SUBGROUP = ${EMULATED}u;
 #endif
 const PARTS = ${OUTPUT_PARTS}u;
-// From one row to the next: 16 bytes more, so that neighbours start in different banks.
+// Row strides: 16 bytes of padding, so that neighbouring rows start in different banks.
 const DIM_STRIDE = HEAD_DIM + 8u;
 const TOKEN_STRIDE = TOKENS + 8u;
 const ROW_STRIDE = ROWS + 8u;
 // [row][dim]
 var<workgroup> queries: array<f16, ROWS * DIM_STRIDE>;
-// [dim][token]; then the weights, [token][row]
+// [dim][token]; later the weights, [token][row]
 var<workgroup> keys: array<f16, ${KEYS}>;
 // [token][dim]
 var<workgroup> values: array<f16, TOKENS * DIM_STRIDE>;
-// [token][row]; in the end a matrix of each part, [row][dim]
+// [token][row]; at the end one matrix of each part, [row][dim]
 var<workgroup> scores: array<f32, ${SCORES}>;
-// By team and row.
+// Indexed by team and row.
 var<workgroup> tops: array<f32, LANES>;
 var<workgroup> sums: array<f32, LANES>;
 var<workgroup> bounds: vec4<u32>;
 
-// Where matrices begin.
+// Offsets of the matrices.
 fn query_at(m: u32, k: u32) -> u32 { return m * SIDE * DIM_STRIDE + k * SIDE; }
 fn key_at(k: u32, n: u32) -> u32 { return k * SIDE * TOKEN_STRIDE + n * SIDE; }
 fn score_at(m: u32, n: u32) -> u32 { return n * SIDE * ROWS + m * SIDE; }
@@ -40,12 +41,12 @@ fn value_at(k: u32, n: u32) -> u32 { return k * SIDE * DIM_STRIDE + n * SIDE; }
 
 fn page_of(tile: Tile, token: u32) -> u32 { return step[tile.table + token / PAGE]; }
 
-// Where the keys of a lane's token lie; the last it sees again behind the end.
+// Offset of the keys of a lane's token; lanes after the end load the last token again.
 fn keys_from(tile: Tile, head: u32, base: u32, end: u32, lane: u32) -> u32 {
   let token = min(base + lane % TOKENS, end - 1u);
   return k_word(page_of(tile, token), head, 0u) + token % PAGE;
 }
-// Of those that a lane loads, and of values: which pair, and which of all of a tile's. Who has none left does the last again.
+// Index of the pair of keys, or of values in the tile, that a lane loads in round `i`. Lanes without one load the last again.
 fn key_pair(lane: u32, i: u32) -> u32 { return min(lane / TOKENS + i * (LANES / TOKENS), PAIRS - 1u); }
 fn value_pair(lane: u32, i: u32) -> u32 { return min(lane + i * LANES, TOKENS * PAIRS - 1u); }
 
@@ -66,7 +67,7 @@ fn put_value(at: u32, word: u32) {
   values[at / PAIRS * DIM_STRIDE + at % PAIRS * 2u + 1u] = v.y;
 }
 
-// What a row makes of a token's product: LOWEST where it does not see it.
+// A token's score from its product; LOWEST if the mask hides the token.
 fn score_of(product: f32, token: u32, position: u32, end: u32) -> f32 {
 #if CAPPED
   let score = capped(vec4(product)).x;
@@ -83,7 +84,7 @@ fn score_of(product: f32, token: u32, position: u32, end: u32) -> f32 {
 const SCORE_MATRICES = ${ROWS*TOKENS/FRAGMENT/FRAGMENT}u;
 fn multiply_scores(worker: u32, workers: u32, lane: u32) {
   for (var turn = 0u; turn < SCORE_MATRICES; turn += workers) {
-    // Who has none left does the last again.
+    // Workers without a matrix do the last one again.
     let matrix = min(turn + worker, SCORE_MATRICES - 1u);
     let m = matrix % ${ROWS/FRAGMENT}u;
     let n = matrix / ${ROWS/FRAGMENT}u;
@@ -110,7 +111,7 @@ fn multiply_scores(worker: u32, workers: u32, lane: u32) {
   }
 }
 
-// Writes what parts `part` .. `parts_end` have staged, each the matrix (m, n) of its output, over the sums of their rows.
+// Writes the staged matrix (m, n) of parts `part` .. `parts_end` to the output, divided by the rows' sums.
 fn hand_over(tile: Tile, head: u32, part: u32, parts_end: u32, m: u32, n: u32, lane: u32) {
   workgroupBarrier();
   for (var i = part * (SIDE * SIDE) + lane; i < parts_end * (SIDE * SIDE); i += LANES) {
@@ -143,7 +144,7 @@ fn main(
   let head = group.x;
   let tile = tile_of(group.y);
   let range = range_of(tile, 0u, TOKENS);
-  // In workgroup memory, for compilers to see that they are the same for all.
+  // Via workgroup memory, so that compilers see that the values are uniform.
   if (lane == 0u) { bounds = vec4(range.start, range.end, subgroups, 0u); }
   let shared_bounds = workgroupUniformLoad(&bounds);
   let start = shared_bounds.x;
@@ -171,7 +172,7 @@ fn main(
     put_key(lane, key_pair(lane, ${i}u), key${i});
 #end
     workgroupBarrier();
-    // The next are on their way while these are multiplied.
+    // Load the next keys while these are multiplied.
     from_keys = keys_from(tile, head, base + TOKENS, end, lane);
 #for i in 0..LOADS
     key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
@@ -186,7 +187,8 @@ fn main(
   workgroupBarrier();
   for (var j = 0u; j < TEAM; j++) { top = max(top, tops[j * ROWS + row]); }
 
-  // A subgroup of 32 lanes has one part; larger ones have several, one after another, and smaller ones the same twice.
+  // With subgroups of 32 lanes each has one part. Larger subgroups have several in turn; the surplus of smaller ones repeats
+  // the last.
   for (var turn = 0u; turn < PARTS; turn += workers) {
     let part = min(turn + worker, PARTS - 1u);
     let first_row = part / ${ACROSS}u * ${PART_ROWS}u;
@@ -220,7 +222,7 @@ fn main(
 #end
       multiply_scores(worker, workers, lane);
       workgroupBarrier();
-      // All are read at once.
+      // Read all scores first, so that the loads overlap.
 #for j in 0..SCORES_OF_A_LANE
       let score${j} = score_of(scores[(mate + ${j}u * TEAM) * ROWS + row], base + mate + ${j}u * TEAM, position, end);
 #end

@@ -1,23 +1,23 @@
-// Tiles of R rows and T tokens in f16, STEP units of columns at a time: weights are dequantised into workgroup memory, and
-// subgroups multiply matrices of FRAGMENT × FRAGMENT × FRAGMENT from there, with sums in f32. A tile has PARTS parts, ACROSS of them
-// along the rows, a part TOKEN_FRAGMENTS × ROW_FRAGMENTS matrices of sums. Columns come in order, so that a row's sums do not
-// depend on the tile. The shape for prompts on GPUs that have such matrices.
+// Tiles of R weight rows and T tokens in f16, STEP units of columns at a time. Weights are dequantised into workgroup memory,
+// from which subgroups multiply cooperative matrices of FRAGMENT × FRAGMENT × FRAGMENT with sums in f32. A tile has PARTS
+// parts, ACROSS of them along the rows; a part has TOKEN_FRAGMENTS × ROW_FRAGMENTS matrices of sums. Columns are added in
+// order, so a row's sums do not depend on the tile. The shape for prompts on GPUs with such matrices.
 //
-// EMULATED: for adapters that have none. Lane l of a subgroup of EMULATED keeps elements l + EMULATED i of a matrix of sums, and takes
-// its products from where the matrices would be loaded.
+// EMULATED, for adapters without them: lane l of a subgroup of EMULATED lanes keeps elements l + EMULATED i of each matrix of
+// sums, and reads its factors from the workgroup memory that the matrices would be loaded from.
 //
-// A matrix must begin at a multiple of 16 bytes (Vulkan, valid usage of OpCooperativeMatrixLoadKHR), and drivers place variables one
-// behind another as their types need: so each in workgroup memory takes a multiple of 16 bytes.
+// A matrix must begin at a multiple of 16 bytes (Vulkan, valid usage of OpCooperativeMatrixLoadKHR), and drivers pack workgroup
+// variables by the alignment of their types. So the size of each is a multiple of 16 bytes.
 #import shared/halves
 const LANES = ${LANES}u;
 const QUADS = ${STEP*2}u;
 const SIDE = ${FRAGMENT}u;
 const PARTS = ${PARTS}u;
-// Elements from one row of a tile to the next: 16 bytes more, so that neighbouring rows start in different banks.
+// Elements from one row of a tile to the next: 16 bytes of padding, so that neighbouring rows start in different banks.
 const STRIDE = ${STEP*8+8}u;
 var<workgroup> w_tile: array<f16, ${R*STEP*8+R*8}>;
 var<workgroup> x_tile: array<f16, ${T*STEP*8+T*8}>;
-// A matrix of sums of each part, [token][row].
+// One matrix of sums of each part, [token][row].
 var<workgroup> staged: array<f32, ${PARTS*FRAGMENT*FRAGMENT}>;
 
 // Where a part begins in its tile.
@@ -37,7 +37,7 @@ fn put_x(at: u32, v: vec4<f16>) {
   x_tile[at + 3u] = v.w;
 }
 
-// Gives what parts `part` .. `end` have staged to the epilogue: the matrix of each from `token` and `row` of its part on.
+// Passes the staged matrices of parts `part` .. `end` to the epilogue; each begins at `token` and `row` of its part.
 fn hand_over(part: u32, end: u32, token: u32, row: u32, lane: u32) {
   workgroupBarrier();
   for (var i = part * (SIDE * SIDE / 2u) + lane; i < end * (SIDE * SIDE / 2u); i += LANES) {
@@ -53,9 +53,9 @@ const SUBGROUP = ${EMULATED}u;
 const OWN = SIDE * SIDE / SUBGROUP;
 const MATRICES = ${TOKEN_FRAGMENTS*ROW_FRAGMENTS}u;
 alias Sums = array<f32, OWN * MATRICES>;
-// The products of the columns of one step, for matrices of a part in their order.
+// Adds the products of one step's columns to a part's matrices of sums.
 fn multiply(tokens: u32, rows: u32, lane: u32, sums: ptr<function, Sums>) {
-  // A bound that no compiler knows keeps it from unrolling all this.
+  // A bound unknown at compile time keeps the compiler from unrolling the loop.
   let columns = min(QUADS * 4u, arrayLength(&step) + QUADS * 4u);
   for (var i = 0u; i < OWN * MATRICES; i++) {
     let matrix = i / OWN;
@@ -68,7 +68,7 @@ fn multiply(tokens: u32, rows: u32, lane: u32, sums: ptr<function, Sums>) {
   }
 }
 #else
-// How many there are, none where the tile is not here.
+// The number of subgroups; 0 if this buffer does not hold the tile's expert.
 var<workgroup> subgroups: vec4<u32>;
 #endif
 
@@ -88,7 +88,7 @@ fn main(
   let workers = LANES / SUBGROUP;
   if (elsewhere(group.y)) { return; }
 #else
-  // In workgroup memory, for compilers to see that it is the same for all.
+  // Via workgroup memory, so that compilers see that the value is uniform.
   if (lane == 0u) { subgroups = vec4(select(subgroup_count, 0u, elsewhere(group.y))); }
   let worker = subgroup;
   let workers = workgroupUniformLoad(&subgroups).x;
@@ -106,7 +106,8 @@ fn main(
   let x_slot${j} = lane / QUADS + ${j*LANES/STEP/2}u;
   let x_row${j} = input_row(first + x_slot${j}) * (COLS / 4u);
 #end
-  // A subgroup of 32 lanes has one part; larger ones have several, one after another, and smaller ones the same twice.
+  // With subgroups of 32 lanes each has one part. Larger subgroups have several in turn; the surplus of smaller ones repeats
+  // the last.
   for (var turn = 0u; turn < PARTS; turn += workers) {
     let part = min(turn + worker, PARTS - 1u);
     let tokens = part_tokens(part);

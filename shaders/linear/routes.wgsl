@@ -1,14 +1,14 @@
-// Which rows of W, x and y a workgroup takes: its number of tokens' worth of rows is a tile.
+// Which rows of W, x and y a workgroup processes. Its T tokens are a tile.
 #if ROUTED
-// W is matrices of ROWS_HERE rows, one of each of EXPERTS_HERE experts from FIRST_EXPERT on. A row of y is a choice: number
-// r of the USED experts that row i of the span goes through is choice i USED + r. A tile is of one expert.
+// W holds matrices of ROWS_HERE rows, one for each of EXPERTS_HERE experts from FIRST_EXPERT. A row of y is a choice: choice i
+// USED + r is the r-th of the USED experts of row i of the span. All choices of a tile have the same expert.
 #if T == 1
-// (expert, weight) of each choice, as moe_route leaves them: a choice is a tile.
+// (expert, weight) of each choice, as moe_route writes them; each choice is a tile.
 @group(0) @binding(5) var<storage, read> tiles: array<u32>;
 fn expert_of(tile: u32) -> u32 { return tiles[tile * 2u]; }
 fn choice_of(i: u32) -> u32 { return i; }
 #else
-// The expert of each tile and its T choices, NONE where there are fewer, as moe_group leaves them.
+// The expert of each tile and its T choices, padded with NONE, as moe_group writes them.
 @group(0) @binding(5) var<storage, read> tiles: array<u32>;
 fn expert_of(tile: u32) -> u32 { return tiles[tile * ${T+1}u]; }
 fn choice_of(i: u32) -> u32 { return tiles[i / ${T}u * ${T+1}u + 1u + i % ${T}u]; }
@@ -30,7 +30,7 @@ fn input_row(i: u32) -> u32 {
 #endif
 }
 fn absent(i: u32) -> bool { return choice_of(i) == NONE; }
-// By position, and of the batch: a choice is neither.
+// Rows of y are choices, neither rows of the span nor of the batch.
 fn span_place(i: u32) -> u32 { return choice_of(i); }
 fn batch_place(i: u32) -> u32 { return choice_of(i); }
 #else

@@ -1,19 +1,19 @@
-// Lanes lie along COLS in TEAMS of ALONG lanes, each with EACH rows of its own: neighbouring lanes read neighbouring fours of
-// units. Chunks of x go through workgroup memory, where neighbouring lanes find neighbouring quads; while one is put there
-// and multiplied, the next and its weights are on their way. A chunk is PASSES fours of each lane, or of one four TAKEN of
-// its 8 quads. Each lane adds what it has in order along COLS, whatever a chunk is. The shape for decoding on a GPU where words
-// can be loaded in fours.
+// Lanes are along COLS in TEAMS of ALONG lanes, each team with EACH rows; neighbouring lanes read neighbouring groups of four
+// units. Chunks of x are staged in workgroup memory, where neighbouring lanes read neighbouring quads. While a chunk is staged
+// and multiplied, the next one and its weights are being loaded. A chunk is PASSES groups of four units for each lane, or TAKEN
+// of the 8 quads of one group. Each lane adds in order along COLS, whatever the chunk is. The shape for decode on a GPU where
+// words can be loaded in fours.
 const LANES = ${LANES}u;
 const ALONG = ${ALONG}u;
 const TEAMS = ${TEAMS}u;
 const FOURS = UNITS / 4u;
-// Neighbouring lanes take GRANULE quads of the same four of x and put them ROW_QUADS apart: into different banks.
+// GRANULE neighbouring lanes take the quads of one group of x and store them ROW_QUADS apart, in different banks.
 const GRANULE = ${GRANULE}u;
 const ROW_QUADS = ${ALONG+8/GRANULE}u;
-// Of a token.
+// Quads of one token's chunk.
 const CHUNK_QUADS = ${PASSES*TAKEN}u * ROW_QUADS;
 #if SUBGROUP
-// What a team's sums meet in: a piece of each subgroup, SPREAD a team.
+// A team's sums are reduced from PIECES pieces, one for each subgroup, SPREAD apart by team.
 const PIECES = ${ALONG/PIECE}u;
 const SPREAD = PIECES;
 const SQUARES = ${LANES/PIECE}u;
@@ -22,10 +22,10 @@ const PIECES = 8u;
 const SPREAD = ALONG;
 const SQUARES = 8u;
 #endif
-// x, and behind the last chunk the sums: of EACH rows of a team for a token in a quad.
+// x; after the last chunk the sums, each vec4 with a team's EACH rows for one token.
 var<workgroup> staged: array<vec4<f32>, ${T}u * CHUNK_QUADS>;
 #if NORM
-// Sums of the squares of T tokens.
+// Sums of squares, one component for each of the T tokens.
 #if SUBGROUP
 var<workgroup> squares: array<vec4<f32>, SQUARES>;
 #else
@@ -34,7 +34,7 @@ var<workgroup> squares: array<vec4<f32>, LANES>;
 #endif
 
 fn x_quad(row_at: u32, four: u32, quad: u32) -> vec4<f32> {
-  // Past the end x counts as 0.
+  // x counts as 0 past the end.
   return select(vec4(0.0), x[row_at + min(four, FOURS - 1u) * 8u + quad], four < FOURS);
 }
 
@@ -61,7 +61,7 @@ fn main(
   let along = lane % ALONG;
   let base = group.x * ${R}u + team * ${EACH}u;
   let first = group.y * ${T}u;
-  // Which four of a granule's the lane takes of x, and which quad of it.
+  // Which group of four units of x the lane loads, and which quad of it.
   let taken = lane / GRANULE;
   let quad = lane % GRANULE;
 #for t in 0..T
@@ -204,7 +204,7 @@ fn main(
 #endif
 #end
   workgroupBarrier();
-  // Every PIECES-th lane's sums into one piece; nobody else touches the quads of a piece.
+  // Adds every PIECES-th lane's sums into one piece. No other lane touches the quads of a piece.
   for (var i = lane; i < ${T}u * TEAMS * PIECES; i += LANES) {
     let at = i / PIECES * SPREAD + i % PIECES;
     var piece = staged[at];

@@ -1,5 +1,5 @@
-// The scales of Q4_K and Q5_K, 4 words a block (src/quant/k_scales.rs): those of the block's 8 groups come of its halves, of
-// one of two words of low bits and of the high bits.
+// The scales of Q4_K and Q5_K, 4 words for each block (src/quant/k_scales.rs). The scale and minimum of each of its 8 groups
+// are computed from the block's two halves, one of two words of low bits, and the word of high bits.
 fn scale_from(halves: u32, low_bits: u32, high_bits: u32, group: u32) -> vec2<f32> {
   let pair = unpack2x16float(halves);
   let low = low_bits >> (8u * (group % 4u));

@@ -1,4 +1,4 @@
-// Numbers of 4 bits that stand for uneven levels, four signed bytes of LEVELS a word.
+// 4-bit codes for uneven levels; LEVELS holds four signed bytes in each word.
 fn level(q: u32) -> f32 {
   let levels = LEVELS;
   return f32(extractBits(bitcast<i32>(levels[q >> 2u]), 8u * (q & 3u), 8u));

@@ -1,6 +1,5 @@
-// Values in planes of bits (src/quant/affine.rs), scaled by d and m: x = d · q + m.
-// Loaded are the words of a plane at word `at` that units from `unit` on lie in: of one, or where WIDE is set of four, the
-// first of which stands at a multiple of four.
+// Quantised values in bit planes (src/quant/affine.rs), with x = d · q + m. The loads fetch the words of a plane at word `at`
+// that hold `unit`; with WIDE, those of four units, the first of which is a multiple of four.
 #if WIDE
 alias Word = vec4<u32>;
 fn word(at: u32) -> u32 { return weights[at / 4u][at % 4u]; }
@@ -47,7 +46,7 @@ fn scaled(quants: vec2<u32>, scale: vec2<f32>) -> Unit {
 
 fn load_scale(row: u32, unit: u32) -> vec2<f32> { return unpack_scale(load_packed(row, unit), unit); }
 
-// Number `i` of the halves of a row's scales is one of a pair.
+// The word that holds half number `i` of a row's scales, and that half of it.
 fn load_half_pair(row: u32, i: u32) -> u32 { return word(SCALES_AT + row * SCALE_WORDS + i / 2u); }
 fn half_of(pair: u32, i: u32) -> f32 {
   let halves = unpack2x16float(pair);

@@ -1,6 +1,6 @@
 #import quant/planes
 
-// Of a group of 16 elements, which is a byte's.
+// The scale of a group of 16 elements, from its byte.
 fn scale_from(d: f32, bytes: u32, group: u32) -> vec2<f32> {
   let own = d * f32(extractBits(bitcast<i32>(bytes), 8u * (group % 4u), 8u));
   return vec2(own, -32.0 * own);

@@ -1,6 +1,6 @@
-// What becomes of two neighbouring dims of a head of Q, K or V of a batch row: Q and K are rotated (RoPE, arXiv 2104.09864,
-// pairs of neighbours), K and V go to their page as f16. Heads count
-// Q's, then K's, then V's. `y` has [batch row, head, dim] of Q, `kv` the layer's pages.
+// Writes two neighbouring dims of a head of Q, K or V of a batch row. Q and K are rotated (RoPE, arXiv 2104.09864, neighbouring
+// pairs); K and V go to their page as f16. Heads are numbered Q's first, then K's, then V's. `y` holds Q as [batch row, head,
+// dim], `kv` the layer's pages.
 #import shared/step
 #import shared/page
 fn put_pair(batch: u32, head: u32, pair: u32, v: vec2<f32>) {

@@ -1,5 +1,5 @@
-// 1 / RMS of COLS elements of x from the fours at `at` on (Zhang & Sennrich, arXiv 1910.07467), for a workgroup: each lane keeps its
-// own sum of squares, and every lane adds those in one order.
+// 1 / RMS of the COLS elements of x from vec4 index `at` (Zhang & Sennrich, arXiv 1910.07467), for a workgroup. Each lane sums
+// its own squares; then every lane adds all sums in the same order.
 const QUADS = ${COLS/4}u;
 var<workgroup> sums: array<f32, ${LANES}>;
 

@@ -1,4 +1,4 @@
-// The one best.
+// Argmax, for k = 1.
 var<workgroup> found: array<Candidate, LANES>;
 
 @compute @workgroup_size(${LANES})
@@ -7,7 +7,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let count = count_of(group.x, 1u);
   var mine = Candidate(0u, NOT_FINITE);
   for (var i = lane; i < count; i += LANES) {
-    // A lane's ids ascend: of equal logits it keeps the first.
+    // A lane's ids ascend, so of equal logits it keeps the first.
     let other = candidate(row, group.x, i);
     if (other.order > mine.order) { mine = other; }
   }

@@ -1,14 +1,14 @@
-// Radix select: the order of the last that is chosen is found by its digits of eight bits, from the highest on, each from a
-// histogram of the candidates that have the digits before it. Of those that are equal to it the first are chosen, by their
-// places, so that atomics decide nothing.
+// Radix select. The order of the k-th best candidate is found digit by digit (8 bits each, highest first), each from a
+// histogram of the candidates that share the digits before it. Of candidates equal to it, the first by index are chosen, so the
+// order of atomics has no effect.
 const DIGITS = 256u;
 const GROUP = 16u;
 const GROUPS = 16u;
 const MARKS = ${MARKS}u;
-// By place of a digit: how many candidates have each digit, and each group of digits.
+// For each digit position: how many candidates have each digit value, and each group of values.
 var<workgroup> bins: array<atomic<u32>, 4u * DIGITS>;
 var<workgroup> groups: array<u32, 4u * GROUPS>;
-// A bit for each candidate that is equal to the last.
+// One bit for each candidate that equals the k-th best.
 var<workgroup> marks: array<atomic<u32>, MARKS>;
 var<workgroup> filled: atomic<u32>;
 var<workgroup> chosen: array<Candidate, K>;
@@ -17,7 +17,7 @@ var<workgroup> ranked: array<Candidate, K>;
 #import shared/draw
 #endif
 
-// Whether fewer than `limit` are marked before place `i`.
+// Whether fewer than `limit` candidates are marked before index `i`.
 fn among_first(i: u32, limit: u32) -> bool {
   var marked = countOneBits(atomicLoad(&marks[i / 32u]) & ((1u << (i % 32u)) - 1u));
   for (var word = 0u; word < i / 32u && marked < limit; word++) { marked += countOneBits(atomicLoad(&marks[word])); }
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (lane == 0u) { atomicStore(&filled, 0u); }
   workgroupBarrier();
 
-  // The digits of the last that are known, and how many of those that have them are to be taken.
+  // The known digits of the k-th best, and how many of the candidates that share them are to be taken.
   var last = 0u;
   var left = take;
   for (var place = 0u; place < 4u; place++) {

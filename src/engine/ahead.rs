@@ -7,7 +7,7 @@
 
 use super::{
     Engine, Request,
-    scheduler::Rows,
+    scheduler::Scheduled,
     sequence::{Phase, Sequence},
     step::{Launched, Planned},
 };
@@ -34,7 +34,7 @@ impl Engine {
         }
         let mut following = Vec::with_capacity(self.running.len());
         for (at, sequence) in self.running.iter().enumerate().filter(|(_, sequence)| !sequence.is_held) {
-            let of = |rows: &Planned| rows.sequence == sequence.id && rows.rows == Rows::Decode;
+            let of = |rows: &Planned| rows.sequence == sequence.id && rows.rows == Scheduled::Decode;
             let row = launched.planned.iter().position(of).filter(|_| draws_on_gpu(&sequence.request));
             let (Some(row), Phase::Decoding(table)) = (row, &sequence.phase) else { return Ok(None) };
             let position = table.len();
@@ -54,7 +54,7 @@ impl Engine {
             let Sequence { id, phase, .. } = &mut self.running[at];
             let Phase::Decoding(table) = phase else { continue };
             let Ok(slots) = self.reuse.cache.append(table, 1) else { continue };
-            planned.push(Planned { sequence: *id, rows: Rows::Decode, position, tokens: vec![token], slots });
+            planned.push(Planned { sequence: *id, rows: Scheduled::Decode, position, tokens: vec![token], slots });
         }
         let launched = self.launch(planned).await?;
         self.runner.count_ahead();

@@ -17,9 +17,9 @@ pub enum Ready {
     Decode,
 }
 
-/// Rows of one sequence in a step.
+/// The rows that a step computes for one sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
+pub enum Scheduled {
     /// The next `count` prompt tokens. `last`: the prompt ends with them.
     Prompt {
         count: usize,
@@ -30,10 +30,10 @@ pub enum Rows {
 
 /// The rows of each sequence, in order; `None` if it waits. `logits`: rows of logits in a step, at least one a
 /// sequence.
-pub fn plan(ready: &[Ready], chunk: usize, logits: usize) -> Vec<Option<Rows>> {
+pub fn plan(ready: &[Ready], chunk: usize, logits: usize) -> Vec<Option<Scheduled>> {
     let (mut budget, mut spare) = (chunk, logits - ready.len());
     let rows = ready.iter().map(|ready| match *ready {
-        Ready::Decode => Some(Rows::Decode),
+        Ready::Decode => Some(Scheduled::Decode),
         Ready::Prompt { left, .. } if left > 0 && budget == 0 => None,
         Ready::Prompt { left, logits } => {
             let count = left.min(budget).min(if logits { 1 + spare } else { usize::MAX });
@@ -41,7 +41,7 @@ pub fn plan(ready: &[Ready], chunk: usize, logits: usize) -> Vec<Option<Rows>> {
             if logits {
                 spare -= count.saturating_sub(1);
             }
-            Some(Rows::Prompt { count, last: count == left })
+            Some(Scheduled::Prompt { count, last: count == left })
         }
     });
     rows.collect()

@@ -8,7 +8,7 @@ use super::{
     batch::{Draw, Logits, Rows},
     request::{Event, FinishReason, Request, SequenceId},
     runner::Started,
-    scheduler::{self, Ready},
+    scheduler::{self, Ready, Scheduled},
     sequence::{Phase, Sequence},
 };
 use crate::{
@@ -39,7 +39,7 @@ struct Outcome {
 pub(super) struct Planned {
     /// The sequence may have ended by the time they are computed.
     pub(crate) sequence: SequenceId,
-    pub(crate) rows: scheduler::Rows,
+    pub(crate) rows: Scheduled,
     pub(crate) position: usize,
     /// Token ids, or values of [`embed::drawn`](crate::kernels::embed::drawn).
     pub(crate) tokens: Vec<u32>,
@@ -223,8 +223,8 @@ impl Engine {
         let ready: Vec<Ready> = standing.iter().map(|(_, ready)| *ready).collect();
         let rows = scheduler::plan(&ready, self.runner.pace.chunk(), self.runner.max_sequences);
         let needed = rows.iter().flatten().map(|rows| match rows {
-            scheduler::Rows::Prompt { count, .. } => count.div_ceil(PAGE) + 1,
-            scheduler::Rows::Decode => 1,
+            Scheduled::Prompt { count, .. } => count.div_ceil(PAGE) + 1,
+            Scheduled::Decode => 1,
         });
         self.make_room(needed.sum()).await?;
 
@@ -236,8 +236,8 @@ impl Engine {
             let (Phase::Prefilling(table) | Phase::Decoding(table)) = phase else { continue };
             let position = table.len();
             let tokens: Vec<u32> = match rows {
-                scheduler::Rows::Prompt { count, .. } => request.tokens[position..position + count].to_vec(),
-                scheduler::Rows::Decode => vec![generated[position - request.tokens.len()]],
+                Scheduled::Prompt { count, .. } => request.tokens[position..position + count].to_vec(),
+                Scheduled::Decode => vec![generated[position - request.tokens.len()]],
             };
             match self.reuse.cache.append(table, tokens.len()) {
                 Ok(slots) => planned.push(Planned { sequence: *id, rows, position, tokens, slots }),
@@ -277,8 +277,8 @@ impl Engine {
             .zip(logits.iter().zip(&keep))
             .map(|((rows, sequence), (logits, keep))| Rows {
                 class: match rows.rows {
-                    scheduler::Rows::Prompt { .. } => Class::Prompt,
-                    scheduler::Rows::Decode => Class::Decode,
+                    Scheduled::Prompt { .. } => Class::Prompt,
+                    Scheduled::Decode => Class::Decode,
                 },
                 tokens: &rows.tokens,
                 position: rows.position,
@@ -314,7 +314,7 @@ impl Engine {
                     return Err(self.not_finite(rows.position + row));
                 }
             }
-            if next > first && !matches!(rows.rows, scheduler::Rows::Prompt { last: false, .. }) {
+            if next > first && !matches!(rows.rows, Scheduled::Prompt { last: false, .. }) {
                 if ran.drawn[next - 1] == topk::NOT_FINITE {
                     return Err(self.not_finite(rows.end().saturating_sub(1)));
                 }
@@ -350,8 +350,8 @@ impl Engine {
 
     fn logits(&self, rows: &Planned, request: &Request) -> Logits {
         let wanted = match rows.rows {
-            scheduler::Rows::Prompt { .. } if request.prompt_logits => Logits::All,
-            scheduler::Rows::Prompt { last: false, .. } => return Logits::None,
+            Scheduled::Prompt { .. } if request.prompt_logits => Logits::All,
+            Scheduled::Prompt { last: false, .. } => return Logits::None,
             _ => Logits::Last,
         };
         let sampling = &request.sampling;
@@ -387,7 +387,7 @@ impl Engine {
                 sequence.phase = Phase::Prefilling(table);
                 continue;
             };
-            if matches!(rows.rows, scheduler::Rows::Prompt { .. })
+            if matches!(rows.rows, Scheduled::Prompt { .. })
                 && let Some(copy) = self.reuse.cache.checkpoint(&mut table)
             {
                 copies.push(copy);
@@ -417,14 +417,14 @@ impl Engine {
     fn publish(&mut self, at: usize, rows: &Planned, table: &mut BlockTable, hidden: Vec<(usize, Vec<f32>)>) {
         let Sequence { request, generated, cache, admitted, is_measured, .. } = &self.running[at];
         let (tokens, producer) = match rows.rows {
-            scheduler::Rows::Prompt { last, .. } => {
+            Scheduled::Prompt { last, .. } => {
                 if let Some(admitted) = admitted.filter(|_| *is_measured && last && cache.sources.computed > 1) {
                     let ms = admitted.elapsed().as_secs_f64() * 1e3;
                     self.reuse.prefill.measure(cache.sources.computed as f64, ms);
                 }
                 (&rows.tokens[..], Producer::Prefill)
             }
-            scheduler::Rows::Decode => {
+            Scheduled::Decode => {
                 let answered = rows.answered(request);
                 (&generated[answered - 1..answered], Producer::Decode)
             }
@@ -467,7 +467,7 @@ impl Engine {
 /// The breakpoints in these rows: the lengths of beginnings of the prompt whose last hidden state is kept, i.e. the
 /// whole prompt and those that the request names.
 fn breakpoints_in(rows: &Planned, request: &Request) -> Vec<usize> {
-    if request.no_cache || !matches!(rows.rows, scheduler::Rows::Prompt { .. }) {
+    if request.no_cache || !matches!(rows.rows, Scheduled::Prompt { .. }) {
         return Vec::new();
     }
     let inside = |end: &usize| (rows.position + 1..=rows.end()).contains(end);

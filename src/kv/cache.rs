@@ -1,7 +1,7 @@
-//! The cache as the engine sees it: admit, append, publish, release; fork, pin, grow.
+//! The cache as the engine uses it: admit, append, publish, release; fork, pin, grow.
 //!
-//! All of the policy is here; `pool`, `index` and `evict` keep the books. A page that nobody holds is either unindexed
-//! and free, or indexed and cached; cached leaves go in order of last use when the free ones are out. Costs: `admit` is
+//! `policy` is the private half; `pool`, `index` and `evict` keep the books. A page that nobody holds is either unindexed and
+//! free, or indexed and cached. When no page is free, the least recently used cached leaf is evicted. Costs: `admit` is
 //! O(prompt pages) hashes, `append` O(new pages · log leaves), `publish` one hash for each filled page.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,26 +14,26 @@ use super::key::{Key, Namespace, PAGE};
 use super::pool::Pool;
 use super::table::{BlockTable, OutOfPages, PageCopy, Producer};
 
-/// How many pages there are, and what they may be kept for.
+/// Size and policy of the cache.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Pages to begin with.
+    /// Number of pages at the start.
     pub capacity: usize,
-    /// A page keeps, beside the KV of its tokens, a state that is known behind the last of them only: what is reused ends where
-    /// the tokens of a page do.
+    /// Whether a layer keeps a state beside the KV (as short convolutions do). A page holds it for its last token alone, so a
+    /// hit must end at a page's last token.
     pub has_state: bool,
-    /// Tokens that the layers with a window see, the widest of them, if any has one: what they keep of the tokens before those may
-    /// be missing (see `window`).
+    /// The widest sliding window of the model's layers, in tokens; `None` without such layers. A page before the window may
+    /// lack the KV of those layers (see `window`).
     pub window: Option<usize>,
-    /// Bytes of one page over all layers: what quotas are counted in.
+    /// Bytes of one page over all layers, in which quotas are counted.
     pub page_bytes: u64,
-    /// Cached pages unused for so long are forgotten.
+    /// Cached pages that are unused for this long are forgotten.
     pub ttl_ms: Option<u64>,
-    /// At most this part of the pages can be pinned, in percent.
+    /// The largest share of all pages that can be pinned, in percent.
     pub pinned_percent: usize,
-    /// Bytes of indexed pages for each salt that has no quota of its own.
+    /// Bytes of indexed pages allowed to each salt that has no quota of its own.
     pub quota: Option<u64>,
-    /// Blocks that went whose keys are remembered.
+    /// How many keys of evicted or expired blocks are remembered.
     pub ghosts: usize,
 }
 
@@ -52,93 +52,93 @@ impl Default for Config {
     }
 }
 
-/// How a prompt may reuse what is known.
+/// How much of the known prefix a prompt may reuse.
 #[derive(Clone, Debug, Default)]
 pub struct AdmitOptions {
-    /// Reuse at most so many tokens. By default all but the last, whose logits have to be computed.
+    /// Reuse at most this many tokens. The default is all but the last, whose logits have to be computed.
     pub max: Option<usize>,
-    /// Reuse nothing rather than less than this.
+    /// Reuse nothing if the hit is shorter than this.
     pub min: usize,
     /// Reuse only what is bit-identical to a cold prefill.
     pub exact: bool,
-    /// Behind the prompt of a sequence that gave its pages up, reuse only those pages.
+    /// Resume this sequence: after its prompt, reuse only the pages that it gave up.
     pub left: Option<Left>,
-    /// End the hit at a page's edge: what follows is to be loaded from elsewhere, page by page.
+    /// End the hit at a page boundary, because the rest will be loaded page by page from another tier.
     pub whole_pages: bool,
-    /// Let the report tell what other salts hold. For one person's own machine only: it tells tenants about each other.
+    /// Let the report say what other salts hold. Only for a machine with one user, since it tells tenants about each other.
     pub across_salts: bool,
 }
 
-/// The pages that a sequence gave up, as far as they hold its answer: others may hold the same tokens with other bits, where
-/// other kernels computed them.
+/// The pages with which a preempted sequence's answer can be resumed. Other pages may hold the same tokens with other bits,
+/// because other kernels computed them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     pub(super) prompt: usize,
     pub(super) births: Vec<u64>,
 }
 
-/// A sequence that has begun: its table holds the reused tokens, the rest is to be appended.
+/// A sequence that has begun. Its table holds the reused tokens; the rest is to be appended.
 #[derive(Debug)]
 pub struct Admission {
     /// Holds the pages of the reused tokens.
     pub table: BlockTable,
     /// How many leading tokens are reused.
     pub cached_tokens: usize,
-    /// To run before anything is written to the table's slots.
+    /// Must run before anything is written to the table's slots.
     pub copy: Option<PageCopy>,
-    /// The account of the whole prompt.
+    /// Where the whole prompt's KV comes from, and why not all of it was reused.
     pub report: Report,
 }
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Stats {
+pub struct CacheStats {
     pub(crate) queried_tokens: u64,
     /// Prompt tokens that were reused.
     pub hit_tokens: u64,
     pub(crate) copied_pages: u64,
-    /// Pages forgotten for want of room.
+    /// Pages evicted to make room.
     pub evicted_pages: u64,
     pub(crate) expired_pages: u64,
 }
 
-/// Names a pin, from [`Engine::pin`](crate::Engine::pin) to [`unpin`](crate::Engine::unpin).
+/// Identifies a pin, from [`Engine::pin`](crate::Engine::pin) to [`unpin`](crate::Engine::unpin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PinId(u64);
 
-/// How much of the prefix was there to be pinned.
+/// How much of a prefix was pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pinned {
-    /// What lets go of it again.
+    /// Releases the pin, given to `unpin`.
     pub id: PinId,
-    /// Leading tokens that are kept, in whole pages; 0 where nothing is known.
+    /// Leading tokens that are pinned, in whole pages; 0 if none was known.
     pub tokens: usize,
 }
 
-/// Why nothing was pinned: too many pages would be.
+/// The pin would exceed the share of pages that can be pinned; nothing was pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{asked} pages would be pinned, at most {allowed} can be; unpin something or give the cache more memory")]
 pub struct PinsFull {
-    /// Pages of all pins, had this one been added.
+    /// Pages of all pins, including the one asked for.
     pub asked: usize,
-    /// Pages that pins may hold, as things are.
+    /// Pages that may be pinned at the cache's present size.
     pub allowed: usize,
 }
 
-/// A known token sequence that no longer one continues.
+/// An indexed token sequence that is not the prefix of a longer one.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Whose it is.
+    /// The namespace of its keys.
     pub namespace: Namespace,
-    /// From the first of the prompt on.
+    /// All tokens, from the first of the prompt.
     pub tokens: Vec<u32>,
     /// Leading tokens that are bit-identical to a cold prefill.
     pub exact: usize,
-    /// The pages that hold them, in order.
+    /// The pages that hold the tokens, in order.
     pub pages: Vec<PageId>,
 }
 
-/// All pages, by what they hold and who uses them.
+/// The pages, the index over them, and their holders.
 pub struct Cache {
     pub(super) config: Config,
     pub(super) pool: Pool,
@@ -146,20 +146,20 @@ pub struct Cache {
     pub(super) leaves: Leaves,
     /// Indexed pages that nobody holds.
     pub(super) cached: usize,
-    /// Indexed pages of each salt.
+    /// Number of indexed pages of each salt.
     pub(super) tenants: HashMap<Key, usize>,
     pub(super) pins: BTreeMap<PinId, Vec<PageId>>,
     pub(super) quotas: HashMap<Key, u64>,
     pub(super) ghosts: Ghosts,
     pub(super) clock: Stamp,
-    pub(super) stats: Stats,
-    /// Pages that were ever indexed.
+    pub(super) stats: CacheStats,
+    /// How many pages have been indexed since the start.
     pub(super) births: u64,
     next_pin: u64,
 }
 
 impl Cache {
-    /// All pages free.
+    /// A cache whose pages are all free.
     pub fn new(config: Config) -> Self {
         Self {
             pool: Pool::new(config.capacity),
@@ -173,42 +173,42 @@ impl Cache {
             clock: Stamp::default(),
             births: 0,
             next_pin: 0,
-            stats: Stats::default(),
+            stats: CacheStats::default(),
             config,
         }
     }
 
-    /// All pages.
+    /// Number of pages.
     pub fn capacity(&self) -> usize {
         self.pool.capacity()
     }
 
-    /// Pages that can be had: free ones, and cached ones that would be evicted.
+    /// Pages that can be allocated: the free ones and the cached ones, which would be evicted.
     pub fn available(&self) -> usize {
         self.pool.free().len() + self.cached
     }
 
-    /// Indexed pages that nobody holds.
+    /// Number of indexed pages that nobody holds.
     pub fn cached(&self) -> usize {
         self.cached
     }
 
-    /// What it did so far.
-    pub fn stats(&self) -> Stats {
+    /// Counters since the start.
+    pub fn stats(&self) -> CacheStats {
         self.stats
     }
 
-    /// More pages; ids go on after the old ones. Smaller than now changes nothing.
+    /// Grows to `capacity` pages; new ids follow the old ones. A smaller capacity changes nothing.
     pub fn grow(&mut self, capacity: usize) {
         self.pool.grow(capacity);
     }
 
-    /// Bytes of indexed pages that the salt of `namespace` may have.
+    /// Sets the bytes of indexed pages allowed to the salt of `namespace`.
     pub fn set_quota(&mut self, namespace: &Namespace, bytes: u64) {
         self.quotas.insert(namespace.tenant(), bytes);
     }
 
-    /// Moves the clock to `now_ms` (never back) and forgets what expired.
+    /// Advances the clock to `now_ms` (never back) and forgets what has expired.
     pub fn advance(&mut self, now_ms: u64) {
         self.clock.ms = self.clock.ms.max(now_ms);
         let Some(ttl) = self.config.ttl_ms else { return };
@@ -224,15 +224,15 @@ impl Cache {
         if found < options.min { 0 } else { found }
     }
 
-    /// Whether [`admit`](Self::admit) would find the pages that it needs.
+    /// Whether [`admit`](Self::admit) would have enough pages.
     pub(crate) fn fits(&self, namespace: &Namespace, tokens: &[u32], options: &AdmitOptions) -> bool {
         let found = self.find(namespace, tokens, options);
         let cached = found.pages.iter().filter(|page| self.pool.refs(**page) == 0).count();
         tokens.len().div_ceil(PAGE) - found.pages.len() <= self.available() - cached
     }
 
-    /// Begins a sequence with the longest known prefix of `tokens`. Fails, changing nothing, when the pages for the
-    /// whole prompt cannot be had; takes only the pages of the reused part.
+    /// Begins a sequence with the longest known prefix of `tokens`, and takes only that prefix's pages. Fails without changing
+    /// anything if the whole prompt would not fit.
     pub fn admit(
         &mut self,
         namespace: &Namespace,
@@ -293,15 +293,15 @@ impl Cache {
         Ok(Admission { table, cached_tokens: cached, copy, report })
     }
 
-    /// Takes an admission back: it is not counted.
+    /// Undoes an admission: releases its table and does not count it.
     pub fn withdraw(&mut self, admission: Admission) {
         self.stats.queried_tokens -= admission.report.prompt_tokens as u64;
         self.stats.hit_tokens -= admission.report.sources.gpu as u64;
         self.release(admission.table);
     }
 
-    /// The indexed page whose first tokens are `tokens` (1 to `PAGE`), the block of that `key` after `parent`, and how many
-    /// of them are exact; none where the page is partial.
+    /// The indexed page of block `key` after `parent` that begins with `tokens` (1 to `PAGE`), and how many of these are exact.
+    /// `None` if the page is partial.
     pub(crate) fn page(&self, parent: &Key, key: &Key, tokens: &[u32]) -> Option<(PageId, usize)> {
         let page = match tokens.len() {
             PAGE => *self.index.full.get(key)?,
@@ -312,7 +312,7 @@ impl Cache {
         held.then(|| (page, node.exact.min(tokens.len())))
     }
 
-    /// Slots for the next `count` tokens. All or none.
+    /// Slots for the next `count` tokens: all of them, or an error.
     pub fn append(&mut self, table: &mut BlockTable, count: usize) -> Result<Vec<u32>, OutOfPages> {
         let begin = table.len;
         let needed = (begin + count).div_ceil(PAGE) - table.pages.len();
@@ -328,7 +328,7 @@ impl Cache {
         Ok(table.slots(begin..table.len))
     }
 
-    /// Gives back slots that were appended and will not be written.
+    /// Gives back slots that were appended but not written.
     pub fn cancel(&mut self, table: &mut BlockTable) {
         for page in table.pages.split_off(table.written().div_ceil(PAGE)) {
             self.let_go(page);
@@ -336,8 +336,8 @@ impl Cache {
         table.len = table.written();
     }
 
-    /// Says that `tokens` are now in the slots after the written ones, so that others find them. Call it once the work
-    /// that writes them is submitted. Panics if fewer slots were appended.
+    /// Records that `tokens` occupy the slots after the written ones, and indexes them so that others find them. Call it once
+    /// the work that writes them is submitted. Panics if fewer slots were appended.
     pub fn publish(&mut self, table: &mut BlockTable, tokens: &[u32], producer: Producer) {
         assert!(table.written() + tokens.len() <= table.len, "more tokens published than slots appended");
         let mut first = table.written() / PAGE;
@@ -357,7 +357,7 @@ impl Cache {
         }
     }
 
-    /// A second sequence with the same written tokens; full pages are shared, the last is copied.
+    /// A second sequence with the same written tokens: full pages are shared, the last page is copied.
     pub fn fork(&mut self, table: &BlockTable) -> Result<(BlockTable, Option<PageCopy>), OutOfPages> {
         let (full, rest) = (table.written() / PAGE, table.written() % PAGE);
         let mut pages = table.pages[..full].to_vec();
@@ -383,7 +383,7 @@ impl Cache {
         Ok((fork, copy))
     }
 
-    /// Ends a sequence that will go on later, as [`AdmitOptions::left`]: `prompt` tokens are not its own answer.
+    /// Ends a sequence that will be resumed with [`AdmitOptions::left`]. The first `prompt` tokens are not its own answer.
     pub fn leave(&mut self, table: BlockTable, prompt: usize) -> Left {
         let births = table.pages[(prompt / PAGE).min(table.pages.len())..].iter();
         let births = births.filter_map(|page| Some(self.index.nodes.get(page)?.birth)).collect();
@@ -391,7 +391,7 @@ impl Cache {
         Left { prompt, births }
     }
 
-    /// Ends a sequence. What it published stays known until its pages are needed.
+    /// Ends a sequence. The blocks that it published stay indexed until their pages are needed.
     pub fn release(&mut self, table: BlockTable) {
         self.clock.tick += 1;
         for key in &table.keys {
@@ -405,7 +405,7 @@ impl Cache {
         }
     }
 
-    /// Keeps the known part of `tokens` from being evicted or expiring.
+    /// Pins the known part of `tokens`, so that it is not evicted and does not expire.
     pub fn pin(&mut self, namespace: &Namespace, tokens: &[u32]) -> Result<Pinned, PinsFull> {
         let found = self.known(namespace, tokens);
         let whole = |&(page, tokens): &(PageId, usize)| self.index.nodes[&page].block.len() == tokens;
@@ -425,24 +425,25 @@ impl Cache {
         Ok(Pinned { id, tokens })
     }
 
-    /// False if there is no such pin.
+    /// Releases a pin; false if there is no such pin.
     pub fn unpin(&mut self, id: PinId) -> bool {
         let Some(pages) = self.pins.remove(&id) else { return false };
         pages.into_iter().rev().for_each(|page| self.let_go(page));
         true
     }
 
-    /// Forgets all that is not pinned. Sequences go on undisturbed.
+    /// Forgets all that is not pinned. Running sequences continue.
     pub fn clear(&mut self) {
         let pinned: HashSet<PageId> = self.pins.values().flatten().copied().collect();
         let mut pages: Vec<PageId> = self.index.nodes.keys().copied().filter(|page| !pinned.contains(page)).collect();
-        // In this order pages become free, so that equal histories give equal pages.
+        // The order in which pages become free is fixed, so that equal histories give equal pages.
         pages.sort_unstable();
         pages.into_iter().for_each(|page| self.unindex_below(page, None));
     }
 
-    /// Forgets a sequence that no longer known one continues, from its end up to where another one, or a pinned one, goes on
-    /// from it, and says how many pages. Sequences that run go on undisturbed, and publish again what they still write.
+    /// Forgets an indexed sequence that is not the prefix of a longer one: from its end back to the first page that another
+    /// sequence or a pin shares. Returns the number of pages forgotten. Running sequences continue, and index again what they
+    /// write.
     pub fn forget(&mut self, namespace: &Namespace, tokens: &[u32]) -> usize {
         let found = self.known(namespace, tokens);
         let whole = |&(page, tokens): &(PageId, usize)| self.index.nodes[&page].block.len() == tokens;
@@ -465,7 +466,7 @@ impl Cache {
         forgotten
     }
 
-    /// The known token sequences, longest ones only, in the order of their tokens within a namespace.
+    /// The indexed token sequences that are not the prefix of a longer one, ordered by their tokens within a namespace.
     pub fn entries(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         for root in self.index.roots.values() {

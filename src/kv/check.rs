@@ -1,4 +1,4 @@
-//! `Cache::check`: every invariant of the cache, walked. O(pages + table pages); for tests and an idle server.
+//! `Cache::check` walks every invariant of the cache. O(pages + table pages); for tests and an idle server.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,8 @@ macro_rules! ensure {
 }
 
 impl Cache {
-    /// Verifies the books against `tables`, all tables that have not been released. The error names what is wrong.
+    /// Verifies the books against `tables`, which must be all tables that have not been released. The error names what is
+    /// wrong.
     pub fn check<'a>(&self, tables: impl IntoIterator<Item = &'a BlockTable>) -> Result<(), String> {
         let mut refs = vec![0; self.capacity()];
         let mut writers = vec![0; self.capacity()];
@@ -31,7 +32,7 @@ impl Cache {
         for (page, &writers) in writers.iter().enumerate() {
             ensure!(
                 writers == 0 || (writers == 1 && refs[page] == 1),
-                "page {page} is written by one and held by others"
+                "page {page} is written by one table and held by others"
             );
         }
         for &page in self.pins.values().flatten() {
@@ -119,7 +120,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Recomputes every key in the index from its tokens. Slower than `check`: one hash a page.
+    /// Recomputes every key in the index from its tokens. Slower than `check`: one hash for each page.
     pub fn check_keys(&self) -> Result<(), String> {
         for (page, node) in &self.index.nodes {
             let parent = match node.parent {

@@ -1,5 +1,5 @@
-//! Pages with a state: what a layer keeps beside keys and values is known behind the last token of a page only, so what is reused
-//! ends where the tokens of a page do. A prompt that ends amid a page leaves that page as a checkpoint and goes on in a copy.
+//! Pages with a state: a layer's state beside keys and values is known after the last token of a page alone, so a hit must end
+//! there. A prompt that ends inside a page leaves that page as a checkpoint, and its sequence continues in a copy.
 
 use super::cache::Cache;
 use super::index::Node;
@@ -7,13 +7,13 @@ use super::key::PAGE;
 use super::table::{BlockTable, PageCopy};
 
 impl Cache {
-    /// Whether a page holds all that is needed behind its first `tokens` tokens.
+    /// Whether a page holds all that a continuation after its first `tokens` tokens needs.
     pub(super) fn holds(&self, node: &Node, tokens: usize) -> bool {
         !self.config.has_state || tokens == node.block.len()
     }
 
-    /// Has a sequence go on in a copy of the page in which it ends, where pages have a state: the page stays as it is, for who
-    /// begins with the same tokens. The copy is to be made before anything else is written.
+    /// If pages have a state, makes a sequence continue in a copy of the page in which it ends. The page itself stays unchanged
+    /// for other prompts that begin with the same tokens. The copy must run before anything else is written.
     pub fn checkpoint(&mut self, table: &mut BlockTable) -> Option<PageCopy> {
         let tokens = table.written() % PAGE;
         let is_open = table.written() == table.len && tokens > 0;

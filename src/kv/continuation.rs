@@ -1,6 +1,6 @@
-//! What is known to follow a prefix, read off the index: the other side of a divergence.
+//! Finds the indexed tokens that continue a prefix: the other side of a divergence.
 //!
-//! Cost: O(tokens / PAGE · log siblings), no hash, plus the siblings on the way that continue the prefix.
+//! Cost: O(tokens / PAGE · log siblings) without a hash, and a scan of the siblings that continue the prefix.
 
 use super::PageId;
 use super::cache::Cache;
@@ -8,8 +8,8 @@ use super::index::{Block, Parent};
 use super::key::{Namespace, PAGE};
 
 impl Cache {
-    /// What is known to follow `tokens[..at]` other than by `tokens[at]`: of several continuations, the one used last.
-    /// At most `limit` tokens; empty where none is known.
+    /// The known tokens that follow `tokens[..at]` and differ from `tokens[at]`; of several continuations, the one used last.
+    /// At most `limit` tokens; empty if none is known.
     pub fn known_continuation(&self, namespace: &Namespace, tokens: &[u32], at: usize, limit: usize) -> Vec<u32> {
         let (shared, rest) = tokens.split_at(at.min(tokens.len()));
         let (blocks, begun) = shared.as_chunks::<PAGE>();

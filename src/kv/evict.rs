@@ -1,15 +1,15 @@
-//! What goes first when pages are needed, and the memory of what went.
+//! Eviction order, and a memory of what was evicted.
 //!
-//! `Leaves` orders the pages that may go: indexed, held by nobody, without a child in the index. Taking only leaves
-//! keeps every indexed page reachable from its root. The order is that of last use; time to live follows the same
-//! order, since the clock never runs backwards. All operations are O(log n).
+//! `Leaves` orders the pages that may be evicted: indexed, held by nobody, without a child in the index. Evicting only leaves
+//! keeps every indexed page reachable from its root. The order is that of last use. Expiry follows the same order, since the
+//! clock never runs backwards. All operations are O(log n).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::PageId;
 use super::key::Key;
 
-/// When a page was last used: a counter that orders, and the injected clock in ms.
+/// When a page was last used: a counter that gives the order, and the injected clock in ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stamp {
     pub(crate) tick: u64,
@@ -61,14 +61,14 @@ impl Leaves {
     }
 }
 
-/// Why a block is not in the index any more.
+/// Why a block left the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gone {
     Evicted,
     Expired,
 }
 
-/// The keys of blocks that went, the last `limit` of them: what tells `evicted` and `expired` from `cold`.
+/// The keys of the last `limit` blocks that were evicted or expired. They tell these misses from `cold` ones.
 pub(super) struct Ghosts {
     limit: usize,
     gone: HashMap<Key, (Gone, u64)>,
@@ -97,7 +97,7 @@ impl Ghosts {
         self.gone.get(key).map(|ghost| ghost.0)
     }
 
-    /// The block is back.
+    /// Forgets a key, because its block is indexed again.
     pub(crate) fn remove(&mut self, key: &Key) {
         self.gone.remove(key);
     }

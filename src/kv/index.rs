@@ -1,11 +1,11 @@
 //! The prefix index: a tree of blocks, found by chain key, compared token by token.
 //!
-//! A node is a page whose first `block.len()` slots hold the KV of `block` after the blocks of its ancestors; its id is
-//! its page. Invariants: a parent is a full block and is in the index itself; siblings differ in their tokens; only
-//! full blocks have a key in `full`, since a partial block is found among its siblings and may still grow.
+//! A node is a page whose first `block.len()` slots hold the KV of `block` after the blocks of its ancestors; the page is its
+//! id. Invariants: a parent is a full block and is indexed itself; siblings differ in their tokens; `full` has the keys of full
+//! blocks alone, since a partial block is found among its siblings and may still grow.
 //!
-//! A lookup walks full blocks by key, O(1) each, then finds the sibling that shares the longest prefix with what is
-//! left: siblings are sorted by tokens, so that one stands next to where the query would stand, O(log siblings).
+//! A lookup walks full blocks by key, O(1) each. It then finds the sibling that shares the longest prefix with the remaining
+//! tokens in O(log siblings): siblings are sorted by tokens, so that sibling is next to the query's place.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -66,13 +66,13 @@ pub(super) struct Node {
     pub(crate) block: Block,
     /// Leading tokens of the block that are bit-identical to a cold prefill.
     pub(crate) exact: usize,
-    /// It lacks what layers with a window keep.
+    /// The page lacks the KV of sliding-window layers.
     pub(crate) partial: bool,
     pub(crate) children: Children,
     pub(crate) stamp: Stamp,
-    /// Which page it is, of all that were ever indexed.
+    /// Serial number among all pages ever indexed.
     pub(crate) birth: u64,
-    /// The chain key; of a full block only.
+    /// The chain key; full blocks alone have one.
     pub(crate) key: Option<Key>,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Match {
     /// Pages to share: full blocks from the first.
     pub(crate) pages: Vec<PageId>,
     pub(crate) keys: Vec<Key>,
-    /// A page whose first tokens continue the prompt, and how many do.
+    /// A page whose first tokens continue the prompt, and the number of those tokens.
     pub(crate) tail: Option<(PageId, usize)>,
     /// Leading tokens that are exact.
     pub(crate) exact: usize,
@@ -100,28 +100,28 @@ impl Match {
     }
 }
 
-/// How many of the leading tokens that a prompt shares with a node may be reused: of a node that begins at a token of the
-/// prompt, and so many shared tokens.
+/// How many tokens may be reused, given the position in the prompt at which a node begins, the node, and the number of leading
+/// tokens that it shares with the prompt.
 pub(super) type Usable<'a> = dyn Fn(usize, &Node, usize) -> usize + 'a;
 
-/// Why a match is no longer.
+/// Why a match is not longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// It covers all that was asked for.
+    /// It covers all tokens asked for.
     #[default]
     Complete,
-    /// Nothing is known to follow.
+    /// Nothing is indexed after it.
     End,
-    /// What is known goes on with other tokens.
+    /// The index continues with other tokens.
     Diverged,
-    /// What follows was written by decode kernels.
+    /// The tokens that follow were written by decode kernels.
     Inexact,
-    /// What layers with a window keep of what follows, or of what is before it, is not there.
+    /// The KV of sliding-window layers is missing, in what follows or in the window before it.
     Partial,
 }
 
 impl Root {
-    /// How many of the first tokens are known here, up to a page.
+    /// How many of the first tokens are indexed here, up to one page.
     pub(crate) fn shared(&self, tokens: &[u32]) -> usize {
         let query = Block::new(&tokens[..tokens.len().min(PAGE)]);
         let near = [self.children.range(query..).next(), self.children.range(..query).next_back()];
@@ -155,7 +155,7 @@ impl Index {
         }
     }
 
-    /// The node of a full block, if its tokens and parent are the expected ones too.
+    /// The node of a full block, if its parent and tokens match too.
     fn lookup(&self, key: &Key, parent: Parent, tokens: &[u32]) -> Option<(PageId, &Node)> {
         let page = *self.full.get(key)?;
         let node = self.nodes.get(&page)?;
@@ -169,7 +169,7 @@ impl Index {
         block.tokens().starts_with(tokens).then_some(*page)
     }
 
-    /// The longest prefix of `tokens[..max]`, token-exact, of what `usable` lets through.
+    /// The longest indexed prefix of `tokens[..max]` that `usable` permits, compared token by token.
     pub(crate) fn find(&self, namespace: &Namespace, tokens: &[u32], max: usize, usable: &Usable<'_>) -> Match {
         let tokens = &tokens[..max.min(tokens.len())];
         let mut found = Match::default();
@@ -195,7 +195,7 @@ impl Index {
         found
     }
 
-    /// Of the children of `parent`, the one that shares most with `rest`; of equals one that ends there.
+    /// The child of `parent` that shares most tokens with `rest`. If several share as many, one that ends there wins.
     fn find_tail(&self, parent: Parent, rest: &[u32], usable: &Usable<'_>, found: &mut Match) {
         let begin = found.tokens();
         let usable_of = |page: &PageId, shared: usize| usable(begin, &self.nodes[page], shared);
@@ -213,7 +213,7 @@ impl Index {
                     (best, most) = (Some(page), tokens);
                 }
                 if shared <= most {
-                    break; // further from the query nothing shares more
+                    break; // siblings further away share no more
                 }
             }
         }
@@ -242,7 +242,7 @@ impl Index {
         self.children(parent)?.get(block).copied()
     }
 
-    /// Adds a page. Its parent is indexed (or a root, which is made), and no sibling holds the same tokens.
+    /// Adds a page. Its parent must be indexed or be a root, which is made if missing; no sibling may hold the same tokens.
     pub(crate) fn insert(&mut self, namespace: &Namespace, page: PageId, node: Node) {
         if let Parent::Root(key) = node.parent {
             self.roots.entry(key).or_insert_with(|| Root { namespace: namespace.clone(), children: Children::new() });
@@ -256,7 +256,7 @@ impl Index {
         self.nodes.insert(page, node);
     }
 
-    /// Takes a leaf out.
+    /// Removes a leaf.
     pub(crate) fn remove(&mut self, page: PageId) -> Option<Node> {
         let node = self.nodes.remove(&page)?;
         debug_assert!(node.children.is_empty());
@@ -274,7 +274,7 @@ impl Index {
         Some(node)
     }
 
-    /// Puts page `new` in the place of page `old`: the same tokens, now held by another page.
+    /// Replaces page `old` by page `new`, which holds the same tokens.
     pub(crate) fn replace(&mut self, old: PageId, new: PageId, birth: u64) {
         let Some(mut node) = self.nodes.remove(&old) else { return };
         node.birth = birth;
@@ -301,7 +301,7 @@ impl Index {
         Some(node.key.unwrap_or_else(|| Key::block(&parent, node.block.tokens())))
     }
 
-    /// A node with everything below it, children after their parents.
+    /// A node and all its descendants, parents first.
     pub(crate) fn subtree(&self, page: PageId) -> Vec<PageId> {
         let mut pages = vec![page];
         let mut next = 0;

@@ -1,28 +1,28 @@
-//! The one function that names KV: a SHA-256 chain over token blocks, rooted in a namespace.
+//! The one function that names KV: a SHA-256 chain over blocks of tokens, rooted in a namespace.
 //!
 //! `NS  = H("headstart/ns/1" ‖ for each field: len(tag) ‖ tag ‖ len(value) ‖ value)`
 //! `H_i = H("headstart/blk/1" ‖ H_{i-1} or NS ‖ n ‖ tokens)`, lengths u64-LE, `n` and tokens u32-LE.
 //!
-//! Two keys are equal exactly when every field and every token before and in the block is equal: lengths and tags
-//! leave no way to move bytes from one field, or one block, into another. Every tier (GPU, memory, disk, remote, pack)
-//! uses these keys, so changing one byte of the layout means a new version in the prefix. Cost: two SHA-256
-//! compressions a page.
+//! Two keys are equal exactly if every field, and every token before and in the block, is equal: lengths and tags keep bytes of
+//! one field, or one block, from being read as another's. Every tier (GPU, memory, disk, remote, pack) uses these keys, so a
+//! change of one byte in the layout needs a new version in the prefix. Cost: two SHA-256 compressions for each page.
 
 use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-/// Tokens in a page of KV.
+/// Tokens in one page of KV.
 pub const PAGE: usize = 16;
 
-/// A full SHA-256: the name of a namespace, or of a block together with everything before it.
+/// A SHA-256 digest that names a namespace, or a block together with everything before it.
 #[doc(hidden)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub [u8; 32]);
 
 impl Key {
-    /// The key of `tokens` (1 to `PAGE` of them) after `parent`: the block before, or the namespace for the first.
+    /// The key of `tokens` (1 to `PAGE` of them) after `parent`, which is the key of the previous block or, for the first, of
+    /// the namespace.
     pub fn block(parent: &Key, tokens: &[u32]) -> Key {
         debug_assert!((1..=PAGE).contains(&tokens.len()));
         let mut hash = Sha256::new_with_prefix(b"headstart/blk/1");
@@ -42,12 +42,12 @@ impl Key {
         })
     }
 
-    /// The key of a whole token sequence: its last block's key, or the namespace's for no tokens.
+    /// The key of a whole token sequence: that of its last block, or of the namespace if there are no tokens.
     pub fn of(namespace: &Namespace, tokens: &[u32]) -> Key {
         Key::chain(namespace, tokens).last().unwrap_or(namespace.key())
     }
 
-    /// Reads the 64 hex digits that `Display` writes.
+    /// Parses the 64 hex digits that `Display` writes; `None` for anything else.
     pub fn from_hex(text: &str) -> Option<Key> {
         let digits = text.as_bytes();
         if digits.len() != 64 {
@@ -74,25 +74,25 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Everything besides the tokens that KV values depend on, or that must keep them apart.
+/// All that KV values depend on besides the tokens, and the salt that keeps tenants apart.
 #[doc(hidden)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
     /// Digest of the weights file or files.
     pub weights: String,
-    /// Architecture and its sizes.
+    /// The architecture and its dimensions.
     pub architecture: String,
     /// RoPE base, scaling and dimensions.
     pub rope: String,
     /// The number format of keys and values.
     pub kv_dtype: String,
-    /// The order of their elements, and its version.
+    /// The order of their elements, with a version.
     pub kv_layout: String,
-    /// Digest of an adapter (LoRA) on top of the weights, or empty.
+    /// Digest of an adapter (LoRA) on top of the weights; empty without one.
     pub adapter: String,
-    /// Isolates tenants from each other, or empty.
+    /// Keeps tenants apart; empty without one.
     pub salt: String,
-    /// Changes whenever prefill kernels may give other bits for the same input.
+    /// Changes whenever prefill kernels may compute other bits from the same input.
     pub numerics: String,
 }
 
@@ -111,7 +111,7 @@ impl Fields {
         ]
     }
 
-    /// What [`Fields::entries`] gives, in any order, back as fields. `None` where a tag is missing, unknown or there twice.
+    /// Rebuilds fields from [`Fields::entries`] in any order. `None` if a tag is missing, unknown or repeated.
     pub fn from_entries<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
         let mut values: [Option<&str>; 8] = [None; 8];
         let tags = Self::default().entries().map(|entry| entry.0);
@@ -168,12 +168,12 @@ impl Namespace {
         self.key
     }
 
-    /// Identifies the salt, whatever the model: quotas are kept by it.
+    /// Identifies the salt, whatever the model. Quotas are kept by it.
     pub(crate) fn tenant(&self) -> Key {
         self.tenant
     }
 
-    /// The first field, in hashing order, in which two namespaces differ; a salt only if nothing else does.
+    /// The first field, in hashing order, in which two namespaces differ; the salt only if nothing else does.
     #[doc(hidden)]
     pub fn difference(&self, other: &Namespace) -> Option<&'static str> {
         let pairs = self.fields.entries().into_iter().zip(other.fields.entries());

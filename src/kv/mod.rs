@@ -1,15 +1,15 @@
-//! The KV cache's bookkeeping, pure: which page holds which tokens, who uses it, what can be reused, what goes first.
+//! The KV cache's bookkeeping: which page holds which tokens, who holds the page, what can be reused and what is evicted.
 //!
-//! Nothing here touches a device, a file or a clock: the engine owns the buffers, runs the copies it is told to run
-//! and injects the time. A page is a `u32`; its KV lies at slots `page · PAGE .. (page + 1) · PAGE` of every layer.
+//! Nothing here touches a device, a file or a clock. The engine owns the buffers, runs the page copies it is given and passes
+//! the time in. A page is a `u32`; its KV occupies slots `page · PAGE .. (page + 1) · PAGE` of every layer.
 //!
-//! A request's life: `admit` finds the longest known prefix and shares its pages (the last one by a copy if the hit
-//! ends inside it), `append` gives slots for the tokens to compute, `publish` names what was written so that others
-//! find it, `release` lets go; pages that nobody holds stay indexed until they are needed.
+//! A request's life: `admit` finds the longest known prefix and shares its pages (it copies the last one if the hit ends inside
+//! it); `append` gives slots for the tokens to compute; `publish` indexes what was written so that others find it; `release`
+//! gives the pages back. Pages that nobody holds stay indexed until they are needed.
 //!
-//! Invariants, verified by `Cache::check`: a page is free, held, or cached; a reference count is the number of tables
-//! and pins that hold the page; a page is written by one table, only behind its indexed tokens, so a shared slot never
-//! changes; every indexed page is reachable from its namespace.
+//! Invariants, verified by `Cache::check`: a page is free, held, or cached. Its reference count is the number of tables and
+//! pins that hold it. One table alone writes a page, and only after the page's indexed tokens, so a shared slot never changes.
+//! Every indexed page is reachable from its namespace.
 
 mod cache;
 #[doc(hidden)]
@@ -29,10 +29,10 @@ mod pool;
 mod table;
 mod window;
 
-/// A page's place in the KV buffers.
+/// Index of a page in the KV buffers.
 pub type PageId = u32;
 
-pub use cache::{Admission, AdmitOptions, Cache, Config, Entry, Left, PinId, Pinned, PinsFull, Stats};
+pub use cache::{Admission, AdmitOptions, Cache, CacheStats, Config, Entry, Left, PinId, Pinned, PinsFull};
 pub use divergence::{Change, Divergence, Owner, Rendered, Span, compare};
 pub use explain::{Choice, Miss, Reason, Report, Sources, Tier};
 pub use key::{Fields, Key, Namespace, PAGE};

@@ -13,7 +13,7 @@ impl AdmitOptions {
         self.max.unwrap_or(tokens.len().saturating_sub(1)).min(tokens.len())
     }
 
-    /// How many tokens that the prompt shares with a node may be reused for their keys and values, as `index::Usable`.
+    /// How many shared tokens may be reused, as far as their keys and values are concerned; see `index::Usable`.
     fn usable(&self, begin: usize, node: &Node, shared: usize) -> usize {
         let usable = if self.exact { node.exact } else { node.block.len() };
         let usable = match &self.left {
@@ -35,7 +35,7 @@ impl Cache {
         self.seen(found)
     }
 
-    /// The longest known prefix, whoever computed it.
+    /// The longest known prefix, whichever kernels computed it.
     pub(super) fn known(&self, namespace: &Namespace, tokens: &[u32]) -> Match {
         self.index.find(namespace, tokens, tokens.len(), &|_, node, shared| shared.min(node.block.len()))
     }
@@ -60,7 +60,7 @@ impl Cache {
         }
     }
 
-    /// Enters a page among those that may go, or takes it out, if it is a leaf that nobody holds.
+    /// If a page is a leaf that nobody holds, adds it to the evictable leaves or removes it from them.
     fn idle_leaf(&mut self, page: PageId, enter: bool) {
         let Some(node) = self.index.nodes.get(&page) else { return };
         if self.pool.refs(page) > 0 || !node.children.is_empty() {
@@ -80,8 +80,8 @@ impl Cache {
         self.idle_leaf(page, true);
     }
 
-    /// A page for a new owner: a free one, else the oldest leaf's, else one of a cached page that is no leaf because
-    /// what hangs below it is in use (its owners hold their own copies of the page).
+    /// Allocates a page: a free one, else the oldest evictable leaf, else the oldest cached page with its subtree. The last
+    /// case occurs if sequences in use hang below every cached page; their tables hold their own copies of it.
     pub(super) fn take(&mut self) -> Option<PageId> {
         if self.pool.free().is_empty() {
             if let Some(page) = self.leaves.oldest() {
@@ -95,7 +95,7 @@ impl Cache {
         self.pool.take()
     }
 
-    /// Takes a leaf out of the index; its page is free if nobody holds it.
+    /// Removes a leaf from the index. Its page becomes free if nobody holds it.
     pub(super) fn unindex(&mut self, page: PageId, why: Option<Gone>) {
         self.idle_leaf(page, false);
         let Some(node) = self.index.nodes.get(&page) else { return };
@@ -123,20 +123,20 @@ impl Cache {
         }
     }
 
-    /// Takes a node and all below it out of the index.
+    /// Removes a node and its descendants from the index.
     pub(super) fn unindex_below(&mut self, page: PageId, why: Option<Gone>) {
         for page in self.index.subtree(page).into_iter().rev() {
             self.unindex(page, why);
         }
     }
 
-    /// The page that will hold the first `tokens` tokens of `page` for a new writer: the page itself if nobody holds it
-    /// and it ends there, else a copy. None if no page can be had for the copy.
+    /// The page in which a new writer continues after the first `tokens` tokens of `page`: the page itself if nobody holds it
+    /// and it ends there, else a copy. `None` if no page is left for the copy.
     pub(super) fn take_tail(&mut self, page: PageId, tokens: usize) -> Option<(PageId, Option<PageCopy>)> {
         let ends = self.index.nodes[&page].block.len() == tokens;
         let idle = self.pool.refs(page) == 0;
         self.hold(page);
-        // One with a state stays as it is, for others.
+        // A page with a state stays unchanged, as a checkpoint.
         if ends && idle && tokens < PAGE && !self.config.has_state {
             return Some((page, None));
         }
@@ -147,8 +147,8 @@ impl Cache {
         Some((copy.to, Some(copy)))
     }
 
-    /// Indexes a written block of a table below `parent` and gives the page that now stands for it there, which is
-    /// another one if another sequence was first. None if the tenant's quota has no room.
+    /// Indexes a written block of a table below `parent`. Returns the indexed page, which is another sequence's if that one was
+    /// first. `None` if the tenant's quota has no room.
     pub(super) fn index_block(&mut self, table: &BlockTable, number: usize, parent: Parent) -> Option<PageId> {
         let begin = number * PAGE;
         let block = Block::new(&table.tokens[begin..table.written().min(begin + PAGE)]);
@@ -193,7 +193,7 @@ impl Cache {
         Some(page)
     }
 
-    /// Lets a held page that is exact, or whole, stand for a block instead of one that is not.
+    /// Replaces an indexed page by a held one that has more exact tokens, or that is not partial.
     fn replace(&mut self, old: PageId, new: PageId, exact: usize, partial: bool) {
         self.idle_leaf(old, false);
         let was_cached = self.pool.refs(old) == 0;
@@ -221,7 +221,7 @@ impl Cache {
         }
     }
 
-    /// Makes room for one more indexed page within the tenant's quota, but not by evicting `parent`.
+    /// Makes room for one more indexed page within the tenant's quota, without evicting `parent`.
     fn make_room(&mut self, tenant: Key, parent: Parent) -> bool {
         let Some(quota) = self.quotas.get(&tenant).copied().or(self.config.quota) else { return true };
         let limit = quota / self.config.page_bytes.max(1);
@@ -236,7 +236,7 @@ impl Cache {
         oldest.is_some() && limit > 0
     }
 
-    /// Why the prompt (already cut to what may be reused) goes on where the match ends, in runs.
+    /// Why the match ends where it does, as runs of tokens in order. `tokens` is the prompt up to the last reusable token.
     pub(super) fn misses(
         &self,
         namespace: &Namespace,
@@ -278,7 +278,7 @@ impl Cache {
         vec![Miss { reason, from: at, tokens: lost }, cold]
     }
 
-    /// Whether what follows the match was known once, and how many tokens of it.
+    /// Why the blocks after the match left the index, if they were in it, and how many tokens they held.
     fn lost(&self, namespace: &Namespace, tokens: &[u32], found: &Match) -> (Option<Gone>, usize) {
         if self.ghosts.is_empty() || found.stop == Stop::Complete {
             return (None, 0);
@@ -302,7 +302,7 @@ impl Cache {
         }
     }
 
-    /// Whether another namespace knows more of the prompt's first page than this one.
+    /// The field by which another namespace differs that knows more of the prompt's first page; `None` if there is none.
     fn elsewhere(&self, namespace: &Namespace, tokens: &[u32], known: usize, options: &AdmitOptions) -> Option<Reason> {
         let roots = self.index.roots.values().filter(|root| root.namespace != *namespace);
         let visible = roots.filter(|root| options.across_salts || root.namespace.tenant() == namespace.tenant());

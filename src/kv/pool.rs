@@ -1,7 +1,7 @@
-//! Who holds which page: one reference count a page, and the stack of pages that hold nothing.
+//! Reference counts of pages, and the stack of free pages.
 //!
-//! The pool knows neither tokens nor the index. A page is free (on the stack), held (count > 0), or neither: cached,
-//! which the cache accounts for. Every operation is O(1).
+//! The pool knows neither tokens nor the index. A page is free (on the stack), held (count > 0), or neither: cached, which
+//! `Cache` accounts for. Every operation is O(1).
 
 use super::PageId;
 
@@ -21,7 +21,7 @@ impl Pool {
         self.refs.len()
     }
 
-    /// New pages take the ids after the old ones; nothing moves. Never shrinks.
+    /// Adds pages up to `capacity`; their ids follow the old ones. Never shrinks.
     pub(crate) fn grow(&mut self, capacity: usize) {
         let old = self.refs.len();
         if capacity > old {
@@ -38,7 +38,7 @@ impl Pool {
         &self.free
     }
 
-    /// A free page, held once.
+    /// A free page, with a reference count of one.
     pub(crate) fn take(&mut self) -> Option<PageId> {
         let page = self.free.pop()?;
         self.refs[page as usize] = 1;
@@ -49,14 +49,14 @@ impl Pool {
         self.refs[page as usize] += 1;
     }
 
-    /// Drops one hold and says whether it was the last.
+    /// Drops one reference; true if it was the last.
     pub(crate) fn release(&mut self, page: PageId) -> bool {
         let refs = &mut self.refs[page as usize];
         *refs -= 1;
         *refs == 0
     }
 
-    /// Gives back a page that nobody holds and that is not indexed.
+    /// Returns a page that nobody holds and that is not indexed.
     pub(crate) fn put(&mut self, page: PageId) {
         debug_assert_eq!(self.refs(page), 0);
         self.free.push(page);

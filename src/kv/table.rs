@@ -1,15 +1,14 @@
 //! A sequence's block table: which page holds which of its tokens.
 //!
-//! Positions fall in three parts: `0..written` have their KV in the pages, `written..len` have slots and will be
-//! written by the step under way, the rest has nothing. A page that is not written to its end belongs to one table
-//! only, so a slot that is handed out is never another sequence's.
+//! Positions have three parts: `0..written` have their KV in the pages, `written..len` have slots that the current step writes,
+//! the rest has none. A page that is not full belongs to one table alone, so a slot is given to one sequence only.
 
 use std::collections::BTreeSet;
 
 use super::PageId;
 use super::key::{Key, Namespace, PAGE};
 
-/// The pages of one sequence. It has to be given back with `Cache::release`: dropping it leaks its pages.
+/// The pages of one sequence. Give it back with `Cache::release`: dropping it leaks its pages.
 #[must_use = "pages leak unless the table is released"]
 #[derive(Debug)]
 pub struct BlockTable {
@@ -17,21 +16,21 @@ pub struct BlockTable {
     pub(super) pages: Vec<PageId>,
     pub(super) len: usize,
     pub(super) tokens: Vec<u32>,
-    /// Keys of the blocks that are written to their end.
+    /// Keys of the blocks that are written completely.
     pub(super) keys: Vec<Key>,
-    /// Leading tokens whose KV prefill kernels computed from nothing but such KV.
+    /// Leading tokens whose KV prefill kernels computed, from such KV alone.
     pub(super) exact: usize,
-    /// Numbers of the pages that lack what layers with a window keep.
+    /// Indices in `pages` of those that lack the KV of sliding-window layers.
     pub(super) partial: BTreeSet<usize>,
 }
 
 impl BlockTable {
-    /// Page ids in token order, as the kernels read them: position `i` lies in `pages()[i / PAGE]`.
+    /// Page ids in token order, as the kernels read them: position `i` is in `pages()[i / PAGE]`.
     pub fn pages(&self) -> &[PageId] {
         &self.pages
     }
 
-    /// Tokens that have a slot.
+    /// Number of tokens that have a slot.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -40,7 +39,7 @@ impl BlockTable {
         self.len == 0
     }
 
-    /// Tokens whose KV has been written (or was found in the cache).
+    /// Number of tokens whose KV has been written or was found in the cache.
     pub fn written(&self) -> usize {
         self.tokens.len()
     }
@@ -59,7 +58,7 @@ impl BlockTable {
         &self.keys
     }
 
-    /// The key of all that has been written: of the last block, whether full or not.
+    /// The key of all written tokens: that of the last block, whether full or not.
     pub fn key(&self) -> Key {
         let last = self.keys.last().copied().unwrap_or(self.namespace.key());
         match &self.tokens[self.keys.len() * PAGE..] {
@@ -68,12 +67,12 @@ impl BlockTable {
         }
     }
 
-    /// Leading tokens that are bit-identical to a cold prefill.
+    /// Number of leading tokens that are bit-identical to a cold prefill.
     pub fn exact(&self) -> usize {
         self.exact
     }
 
-    /// Says that page `number` will be written but for what layers with a window keep of it.
+    /// Records that page `number` will be written without the KV of sliding-window layers.
     pub fn omit_windows(&mut self, number: usize) {
         self.partial.insert(number);
     }
@@ -87,7 +86,7 @@ impl BlockTable {
         positions.map(|position| self.slot(position)).collect()
     }
 
-    /// Records the tokens of freshly written slots; keys follow for the blocks they fill.
+    /// Records the tokens of newly written slots, and hashes the blocks that they fill.
     pub(super) fn write(&mut self, tokens: &[u32], kind: Producer) {
         if kind == Producer::Prefill && self.exact == self.written() {
             self.exact += tokens.len();
@@ -104,15 +103,15 @@ impl BlockTable {
     }
 }
 
-/// Which kernels wrote KV. Decode kernels may round differently, so what they wrote is left out of exact reuse.
+/// Which kernels wrote KV. Decode kernels may round differently, so exact reuse leaves their KV out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Producer {
     Prefill,
     Decode,
 }
 
-/// Copy the KV of the first `tokens` slots of page `from` to page `to`, in every layer. Copies have to run in the order
-/// in which they were handed out, before any write to a slot handed out later.
+/// Copy the KV of the first `tokens` slots of page `from` to page `to`, in every layer. Copies must run in the order in which
+/// they were given, before any write to a slot given later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageCopy {
     pub from: PageId,
@@ -120,7 +119,7 @@ pub struct PageCopy {
     pub tokens: usize,
 }
 
-/// Nothing was changed: grow the cache, release a table, or wait.
+/// The pages do not suffice; nothing was changed. Grow the cache, release a table, or wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the KV cache is full: {needed} pages needed, {free} can be had")]
 pub struct OutOfPages {

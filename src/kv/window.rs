@@ -1,6 +1,5 @@
-//! Layers with a window: the token behind a hit sees of them no more than the window, so that pages of earlier tokens may be
-//! without them (partial), where they were loaded for such a hit. A hit that ends earlier needs what those lack, and is not had
-//! from them.
+//! Sliding-window layers: the token after a hit attends to the window alone, so earlier pages that were loaded for such a hit
+//! may lack the KV of these layers (they are partial). A hit that ends earlier needs that KV and cannot use those pages.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +9,14 @@ use super::index::{Match, Stop};
 use super::key::PAGE;
 use super::table::BlockTable;
 
-/// Whether a page may lack what layers with a window keep where a hit ends behind token `end`: block `number` is before all that the next
-/// token sees.
+/// Whether page `number` may lack the KV of sliding-window layers if a hit ends after `end` tokens: the page lies wholly before
+/// the `window` tokens that the next token attends to.
 pub fn is_unseen(number: usize, window: usize, end: usize) -> bool {
     (number + 1) * PAGE + window <= end + 1
 }
 
 impl Cache {
-    /// As much of a match as ends where all is there that the next token sees.
+    /// The longest part of a match after which the next token finds its whole window.
     pub(super) fn seen(&self, mut found: Match) -> Match {
         let Some(window) = self.config.window else { return found };
         let partial = |page: &PageId| self.index.nodes[page].partial;
@@ -37,13 +36,13 @@ impl Cache {
         found
     }
 
-    /// Whether a table's pages hold all that the token behind its last sees.
+    /// Whether a table's pages hold the whole window of the token after its last.
     pub fn is_seen(&self, table: &BlockTable) -> bool {
         let Some(window) = self.config.window else { return true };
         table.partial.iter().all(|&number| is_unseen(number, window, table.written()))
     }
 
-    /// The numbers of those of `pages` that are partial.
+    /// The indices of those of `pages` that are partial.
     pub(super) fn partial_pages(&self, pages: &[PageId]) -> BTreeSet<usize> {
         let is_partial = |page: &PageId| self.index.nodes.get(page).is_some_and(|node| node.partial);
         (0..pages.len()).filter(|&number| is_partial(&pages[number])).collect()

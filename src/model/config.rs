@@ -4,7 +4,7 @@
 use super::ends;
 use super::{
     Architecture, Rope,
-    keys::{EXPERT_INTERMEDIATE, HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, Key, Keys, ROPE_DIMS, unsupported},
+    keys::{ConfigKey, EXPERT_INTERMEDIATE, HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, Keys, ROPE_DIMS, unsupported},
 };
 use crate::{
     error::Result,
@@ -281,7 +281,7 @@ impl Config {
             None => ("MLPs", layer.intermediate, INTERMEDIATE),
             Some(_) => ("experts", layer.intermediate, EXPERT_INTERMEDIATE),
         }));
-        let odd = |(_, width, _): &(&str, usize, Key)| *width == 0 || !width.is_multiple_of(UNIT);
+        let odd = |(_, width, _): &(&str, usize, ConfigKey)| *width == 0 || !width.is_multiple_of(UNIT);
         if let Some((what, width, key)) = widths.into_iter().find(odd) {
             let what = format!("{} (which gives {what} of {width} elements)", keys.name(key));
             return Err(unsupported(keys, what, &format!("take a model whose sizes are multiples of {UNIT}")));

@@ -5,7 +5,7 @@
 
 use super::{
     Architecture, Config, LayerRole, Norms,
-    keys::{Defaults, Key, Keys},
+    keys::{ConfigKey, Defaults, Keys},
 };
 use crate::{
     error::Result,
@@ -33,8 +33,8 @@ const GEMMA3_DEFAULTS: Defaults = &[
     ("rope_theta", 1_000_000),
 ];
 
-const SCORE_CAP: Key = Key("attn_logit_softcapping", "attn_logit_softcapping");
-const LOGIT_CAP: Key = Key("final_logit_softcapping", "final_logit_softcapping");
+const SCORE_CAP: ConfigKey = ConfigKey("attn_logit_softcapping", "attn_logit_softcapping");
+const LOGIT_CAP: ConfigKey = ConfigKey("final_logit_softcapping", "final_logit_softcapping");
 
 fn gemma2(keys: &Keys) -> Result<Config> {
     let mut config = gemma(keys, 2, 46)?;

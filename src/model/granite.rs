@@ -5,7 +5,7 @@
 
 use super::{
     Architecture, Config, Stacked,
-    keys::{Key, Keys, MAX_INTERMEDIATE, unsupported},
+    keys::{ConfigKey, Keys, MAX_INTERMEDIATE, unsupported},
     llama,
 };
 use crate::{
@@ -19,11 +19,11 @@ pub(super) const GRANITE: Architecture = Architecture { name: "granite", model_t
 pub(super) const GRANITE_HYBRID: Architecture =
     Architecture { name: "granite", model_type: "granitemoehybrid", read: hybrid };
 
-const EMBEDDINGS: Key = Key("embedding_scale", "embedding_multiplier");
-const SCORES: Key = Key("attention.scale", "attention_multiplier");
-const RESIDUAL: Key = Key("residual_scale", "residual_multiplier");
-const SHARED_INTERMEDIATE: Key = Key("feed_forward_length", "shared_intermediate_size");
-const LOGITS: Key = Key("logit_scale", "logits_scaling");
+const EMBEDDINGS: ConfigKey = ConfigKey("embedding_scale", "embedding_multiplier");
+const SCORES: ConfigKey = ConfigKey("attention.scale", "attention_multiplier");
+const RESIDUAL: ConfigKey = ConfigKey("residual_scale", "residual_multiplier");
+const SHARED_INTERMEDIATE: ConfigKey = ConfigKey("feed_forward_length", "shared_intermediate_size");
+const LOGITS: ConfigKey = ConfigKey("logit_scale", "logits_scaling");
 
 fn read(keys: &Keys) -> Result<Config> {
     let mut config = llama::read(keys)?;

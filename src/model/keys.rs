@@ -17,19 +17,19 @@ use crate::{
 
 /// A field: its name in GGUF, after the architecture's prefix, and in `config.json`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key(pub(super) &'static str, pub(super) &'static str);
+pub(super) struct ConfigKey(pub(super) &'static str, pub(super) &'static str);
 
-pub(super) const HIDDEN: Key = Key("embedding_length", "hidden_size");
-const LAYERS: Key = Key("block_count", "num_hidden_layers");
-const HEADS: Key = Key("attention.head_count", "num_attention_heads");
-pub(super) const KV_HEADS: Key = Key("attention.head_count_kv", "num_key_value_heads");
-pub(super) const HEAD_DIM: Key = Key("attention.key_length", "head_dim");
-pub(super) const INTERMEDIATE: Key = Key("feed_forward_length", "intermediate_size");
-pub(super) const EXPERT_INTERMEDIATE: Key = Key("expert_feed_forward_length", "moe_intermediate_size");
-const VOCAB: Key = Key("vocab_size", "vocab_size");
-const CONTEXT: Key = Key("context_length", "max_position_embeddings");
-const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "rms_norm_eps");
-pub(super) const ROPE_DIMS: Key = Key("rope.dimension_count", "partial_rotary_factor");
+pub(super) const HIDDEN: ConfigKey = ConfigKey("embedding_length", "hidden_size");
+const LAYERS: ConfigKey = ConfigKey("block_count", "num_hidden_layers");
+const HEADS: ConfigKey = ConfigKey("attention.head_count", "num_attention_heads");
+pub(super) const KV_HEADS: ConfigKey = ConfigKey("attention.head_count_kv", "num_key_value_heads");
+pub(super) const HEAD_DIM: ConfigKey = ConfigKey("attention.key_length", "head_dim");
+pub(super) const INTERMEDIATE: ConfigKey = ConfigKey("feed_forward_length", "intermediate_size");
+pub(super) const EXPERT_INTERMEDIATE: ConfigKey = ConfigKey("expert_feed_forward_length", "moe_intermediate_size");
+const VOCAB: ConfigKey = ConfigKey("vocab_size", "vocab_size");
+const CONTEXT: ConfigKey = ConfigKey("context_length", "max_position_embeddings");
+const EPSILON: ConfigKey = ConfigKey("attention.layer_norm_rms_epsilon", "rms_norm_eps");
+pub(super) const ROPE_DIMS: ConfigKey = ConfigKey("rope.dimension_count", "partial_rotary_factor");
 
 /// Bounds that no model comes near. Within them every product of two sizes fits 64 bits, and most fit 32.
 const MAX_HIDDEN: usize = 1 << 17;
@@ -91,7 +91,7 @@ pub(super) struct Named {
     pub(super) kv_heads: usize,
     /// Elements between the two halves of the MLP.
     pub(super) intermediate: usize,
-    pub(super) rms_eps: Key,
+    pub(super) rms_eps: ConfigKey,
     /// The default if `config.json` omits it.
     pub(super) usual_eps: f64,
 }
@@ -139,14 +139,14 @@ impl<'a> Keys<'a> {
     }
 
     /// The field's name in this file.
-    pub(super) fn name(&self, key: Key) -> String {
+    pub(super) fn name(&self, key: ConfigKey) -> String {
         match self.kind() {
             Kind::Gguf => format!("{}.{}", self.architecture, key.0),
             Kind::HuggingFace => key.1.to_owned(),
         }
     }
 
-    pub(super) fn size(&self, key: Key, max: usize, default: Option<usize>) -> Result<usize> {
+    pub(super) fn size(&self, key: ConfigKey, max: usize, default: Option<usize>) -> Result<usize> {
         size(self, &self.name(key), max, default)
     }
 
@@ -208,7 +208,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A positive factor.
-    pub(super) fn multiplier(&self, key: Key, default: f32) -> Result<f32> {
+    pub(super) fn multiplier(&self, key: ConfigKey, default: f32) -> Result<f32> {
         match positive(self, &self.name(key), Some(f64::from(default)))? as f32 {
             x if x.is_normal() => Ok(x),
             x => Err(self.wrong(&self.name(key), format!("{x:?} is not a positive number of 32 bits"))),
@@ -216,7 +216,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A positive cap; `default` if the field is absent, `None` if it is null.
-    pub(super) fn cap(&self, key: Key, default: f64) -> Result<Option<f32>> {
+    pub(super) fn cap(&self, key: ConfigKey, default: f64) -> Result<Option<f32>> {
         let name = self.name(key);
         match self.json(&name) {
             Some(Value::Null) => Ok(None),

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::{
     Architecture, Config, MixerSpec,
     keys::{
-        Defaults, INTERMEDIATE, KV_HEADS, Key, Keys, MAX_HEADS, MAX_INTERMEDIATE, Named, positive, size, unsupported,
+        ConfigKey, Defaults, INTERMEDIATE, KV_HEADS, Keys, MAX_HEADS, MAX_INTERMEDIATE, Named, positive, size,
+        unsupported,
     },
 };
 use crate::{
@@ -17,8 +18,8 @@ use crate::{
 
 pub(super) const LFM2: Architecture = Architecture { name: "lfm2", model_type: "lfm2", read };
 
-const EPSILON: Key = Key("attention.layer_norm_rms_epsilon", "norm_eps");
-const TAPS: Key = Key("shortconv.l_cache", "conv_L_cache");
+const EPSILON: ConfigKey = ConfigKey("attention.layer_norm_rms_epsilon", "norm_eps");
+const TAPS: ConfigKey = ConfigKey("shortconv.l_cache", "conv_L_cache");
 const MAX_TAPS: u64 = 8;
 /// The defaults of `Lfm2Config`.
 const DEFAULTS: Defaults = &[("num_key_value_heads", 8), ("rope_theta", 1_000_000), ("conv_L_cache", 3)];

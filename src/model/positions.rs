@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     Rope, Scaling,
-    keys::{Key, Keys, MAX_HEAD_DIM, ROPE_DIMS, positive, unsupported},
+    keys::{ConfigKey, Keys, MAX_HEAD_DIM, ROPE_DIMS, positive, unsupported},
     scaling::Group,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 
 const FULL: &str = "rope_parameters.full_attention";
 const SLIDING: &str = "rope_parameters.sliding_attention";
-const WINDOW: Key = Key("attention.sliding_window", "sliding_window");
+const WINDOW: ConfigKey = ConfigKey("attention.sliding_window", "sliding_window");
 
 impl Keys<'_> {
     /// As [`Keys::json`], but null counts as absent.

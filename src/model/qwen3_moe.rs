@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Architecture, Config, Mixture, Stacked,
-    keys::{EXPERT_INTERMEDIATE, Key, Keys, MAX_INTERMEDIATE, size, unsupported},
+    keys::{ConfigKey, EXPERT_INTERMEDIATE, Keys, MAX_INTERMEDIATE, size, unsupported},
     qwen3,
 };
 use crate::{
@@ -16,10 +16,10 @@ use crate::{
 
 pub(super) const QWEN3_MOE: Architecture = Architecture { name: "qwen3moe", model_type: "qwen3_moe", read };
 
-const COUNT: Key = Key("expert_count", "num_experts");
+const COUNT: ConfigKey = ConfigKey("expert_count", "num_experts");
 /// Its name in `config.json` since release 5 of transformers.
 const LOCAL_COUNT: &str = "num_local_experts";
-const USED: Key = Key("expert_used_count", "num_experts_per_tok");
+const USED: ConfigKey = ConfigKey("expert_used_count", "num_experts_per_tok");
 
 fn read(keys: &Keys) -> Result<Config> {
     let mut config = qwen3::read(keys)?;

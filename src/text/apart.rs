@@ -1,8 +1,8 @@
-//! People's text kept apart from the control tokens of a chat template, as transformers' `sanitize_control_tokens` does.
+//! Keeps the control tokens of a chat template apart from users' text, as transformers' `sanitize_control_tokens` does.
 //!
-//! A control token that a message spells out is put between two marks before the template sees it. The marks go through
-//! the template with it, and what stands between them is encoded as the plain text that it is. Where nothing is spelt
-//! out nothing is marked: the prompt and its tokens are those without the option.
+//! A control token spelt out in a message is put between two marks before the template runs. The marks pass through the
+//! template, and the text between them is encoded as plain text. A message that spells out no control token is not marked, so
+//! its prompt and tokens are those without the option.
 
 use std::ops::Range;
 
@@ -14,13 +14,13 @@ use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 const MARKS: [char; 2] = ['\u{F0000}', '\u{F0001}'];
-/// The first of them as JSON of ASCII alone has it, which nothing can find again.
+/// The first mark as JSON restricted to ASCII writes it. Such a mark cannot be found again.
 const ESCAPED: &str = "\\udb80\\udc00";
 
-/// What a template is given, the control tokens in it marked where that is asked for.
+/// A template's inputs, with control tokens marked if that is asked for.
 pub(crate) struct Marked<'a> {
     inputs: &'a Inputs<'a>,
-    /// The messages and the tools, where there is a mark in them.
+    /// The messages and tools with their marks; `None` if nothing is marked.
     marked: Option<(Vec<Message>, Option<Value>)>,
 }
 
@@ -42,10 +42,10 @@ impl<'a> Marked<'a> {
         }
     }
 
-    /// The prompt that the template has made of [`inputs`](Self::inputs).
+    /// The prompt that the template rendered from [`inputs`](Self::inputs), with the marks removed.
     ///
     /// # Errors
-    /// [`Error::Template`] where the template has made marks unreadable.
+    /// [`Error::Template`] if the template made marks unreadable.
     pub(crate) fn prompt(&self, rendered: &str) -> Result<ChatText> {
         let mut prompt = ChatText { text: String::with_capacity(rendered.len()), plain: Vec::new(), marks: Vec::new() };
         if self.marked.is_none() {
@@ -56,7 +56,7 @@ impl<'a> Marked<'a> {
             let problem = "it writes JSON in ASCII, so control tokens in it cannot be kept apart as text".into();
             return Err(Error::Template { problem });
         }
-        // A template may cut a text between its marks; what it cut is no control token any more.
+        // A template may cut a text between its marks. The cut text is no control token any more.
         let mut open = None;
         for (at, c) in rendered.char_indices() {
             let end = prompt.text.len();
@@ -73,22 +73,22 @@ impl<'a> Marked<'a> {
     }
 }
 
-/// The text of a prompt, without marks.
+/// The text of a prompt, with the marks removed.
 pub(crate) struct ChatText {
     pub(crate) text: String,
-    /// The bytes of control tokens that are plain text, in order.
+    /// Byte ranges of the control tokens that are plain text, in order.
     plain: Vec<Range<usize>>,
-    /// Where marks stood in what the template rendered.
+    /// Byte offsets of the marks in the rendered text.
     marks: Vec<usize>,
 }
 
 impl ChatText {
-    /// The place in the text of a place in what the template rendered.
+    /// The byte offset in the text that corresponds to one in the rendered text.
     pub(crate) fn place(&self, rendered: usize) -> usize {
         rendered - MARKS[0].len_utf8() * self.marks.partition_point(|&mark| mark < rendered)
     }
 
-    /// Its tokens, and the bytes that each is made of.
+    /// The token ids, and the byte range of each.
     pub(crate) fn encode(&self, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
         tokenizer.encode_apart(&self.text, &self.plain)
     }
@@ -98,8 +98,8 @@ impl ChatTemplate {
     /// The tokens of a conversation's prompt.
     ///
     /// # Errors
-    /// As [`render_inputs`](Self::render_inputs); [`Error::Template`] too for a message that the prompt does not show;
-    /// [`Error::Tokenizer`] where a text cannot be kept from becoming a control token.
+    /// As [`render_inputs`](Self::render_inputs); [`Error::Template`] also if the prompt does not show a message;
+    /// [`Error::Tokenizer`] if a text cannot be kept from becoming a control token.
     pub fn encode(&self, tokenizer: &Tokenizer, inputs: &Inputs) -> Result<Vec<u32>> {
         let marked = Marked::new(self, tokenizer, inputs);
         let rendered = self.render_inputs(&marked.inputs())?;
@@ -108,7 +108,7 @@ impl ChatTemplate {
         Ok(prompt.encode(tokenizer)?.0)
     }
 
-    /// The first message that spells a control token out which the model will read as one, and the token.
+    /// The first message that spells out a control token which the model will read as one, and that token.
     pub(crate) fn spelt_out(&self, tokenizer: &Tokenizer, inputs: &Inputs) -> Option<(usize, String)> {
         let mut marks = Marks { template: self, tokenizer, of_model: false, found: None };
         inputs.messages.iter().enumerate().filter(|_| !inputs.split_special_tokens).find_map(|(index, message)| {
@@ -121,9 +121,9 @@ impl ChatTemplate {
 struct Marks<'a> {
     template: &'a ChatTemplate,
     tokenizer: &'a Tokenizer,
-    /// Whether the text is the model's own, whose thinking and calls are tokens too.
+    /// Whether the text is the model's own, in which thinking and tool calls are tokens too.
     of_model: bool,
-    /// The first control token met.
+    /// The first control token found.
     found: Option<String>,
 }
 
@@ -145,7 +145,7 @@ impl Marks<'_> {
         }
     }
 
-    /// Every text in it, but for the keys.
+    /// Marks every string in a JSON value except the keys.
     fn value(&mut self, value: &Value) -> Value {
         match value {
             Value::String(text) => self.text(text).into(),

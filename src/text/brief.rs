@@ -1,9 +1,9 @@
-//! Words of a file inside a sentence for a person: short, and without characters that move a terminal's cursor.
+//! Shortens and escapes a file's text for use in a message, so that it cannot move a terminal's cursor.
 
-/// Characters that are shown of a text.
+/// The most characters shown.
 const SHOWN: usize = 300;
 
-/// A text as it may stand in an error: control characters escaped, the rest behind the first few hundred left out.
+/// The text as an error may quote it: control characters escaped, cut with `…` after [`SHOWN`] characters.
 pub(super) fn brief(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

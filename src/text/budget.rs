@@ -1,8 +1,8 @@
-//! What one text may cost on its way to tokens: time, and the bytes that it becomes.
+//! Limits the time and memory that one text may cost on its way to tokens.
 //!
-//! A tokenizer's steps are outside data: a pattern may backtrack for years, and a replacement that doubles a text a few
-//! dozen times over fills any memory. What a step makes is counted before it is made, and time is looked at between
-//! pieces. Both bounds are far above what the steps of a sound file cost, and grow with the text.
+//! A tokenizer's steps come from outside: a pattern may backtrack for years, and a replacement that doubles a text a few dozen
+//! times fills any memory. The output of a step is counted before it is made, and the clock is read between pieces. Both limits
+//! grow with the text, and are far above what the steps of a sound file cost.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-/// What is wrong with a step, as a sentence about it.
+/// `Err` is a sentence about the step that failed.
 pub(super) type Outcome<T> = Result<T, String>;
 
-/// Bytes that any text may become, and how many times its own length.
+/// Any text may grow to `FLOOR` bytes, and to `GROWTH` times its own length.
 const FLOOR: usize = 4 << 20;
 const GROWTH: usize = 8;
-/// How long any text may take, and what each of its bytes adds.
+/// Any text may take `PATIENCE`, and `PER_BYTE` more for each byte.
 const PATIENCE: Duration = Duration::from_secs(4);
 const PER_BYTE: Duration = Duration::from_micros(2);
-/// What is done between two looks at the clock: a piece counts as many as it has bytes, and some more.
+/// Work between two reads of the clock: each piece counts as its bytes plus `PIECE`.
 const STRIDE: usize = 1 << 12;
 const PIECE: usize = 64;
 
@@ -32,7 +32,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// For a text of `bytes`.
+    /// The budget of a text of `bytes` bytes.
     pub(crate) fn of(bytes: usize) -> Self {
         let most = FLOOR.max(bytes.saturating_mul(GROWTH));
         let patience = PATIENCE + PER_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
@@ -45,7 +45,7 @@ impl Budget {
         }
     }
 
-    /// Counts work on a piece of `bytes`. `Err` where the time is over.
+    /// Counts work on a piece of `bytes` bytes. `Err` if the time is up.
     pub(crate) fn work(&self, bytes: usize) -> Outcome<()> {
         if self.done.fetch_add(PIECE + bytes, Ordering::Relaxed) + PIECE + bytes < STRIDE {
             return Ok(());
@@ -54,7 +54,7 @@ impl Budget {
         self.time()
     }
 
-    /// `Err` where the time is over.
+    /// `Err` if the time is up.
     pub(crate) fn time(&self) -> Outcome<()> {
         match Instant::now() < self.ends {
             true => Ok(()),
@@ -62,7 +62,7 @@ impl Budget {
         }
     }
 
-    /// Whether a step may make `bytes` of one piece.
+    /// `Err` if a step may not make `bytes` bytes from one piece.
     pub(crate) fn fits(&self, bytes: usize) -> Outcome<()> {
         match bytes <= self.most {
             true => Ok(()),
@@ -70,7 +70,7 @@ impl Budget {
         }
     }
 
-    /// Counts the `bytes` that a piece has become.
+    /// Counts the `bytes` that a piece has become. `Err` if the text has grown beyond its limit.
     pub(crate) fn keep(&self, bytes: usize) -> Outcome<()> {
         let left = self.left.load(Ordering::Relaxed).checked_sub(bytes);
         match left {
@@ -82,7 +82,7 @@ impl Budget {
         }
     }
 
-    /// Remembers a failure where the caller of a step drops it; the first one counts.
+    /// Remembers the first failure of a step, for callers that drop it.
     pub(crate) fn note<T>(&self, outcome: Outcome<T>) -> Outcome<T> {
         if let Err(problem) = &outcome {
             self.failed.get_or_init(|| problem.clone());
@@ -90,7 +90,7 @@ impl Budget {
         outcome
     }
 
-    /// `Err` where a step has failed.
+    /// `Err` with the first failure that was noted.
     pub(crate) fn outcome(&self) -> Outcome<()> {
         self.failed.get().cloned().map_or(Ok(()), Err)
     }

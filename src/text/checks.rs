@@ -1,24 +1,24 @@
-//! What the `tokenizers` crate takes on trust of a tokenizer.json, checked before it is given the file.
+//! Checks what the `tokenizers` crate takes on trust from a tokenizer.json, before the crate reads it.
 
 use serde_json::Value;
 
 use super::tokenizer::{MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, needs_merges};
 
-/// Values of the largest files known: 2.3 million.
+/// The largest known files have 2.3 million values.
 const MAX_VALUES: usize = 6 << 20;
-/// Bytes of all added tokens together: each costs a hundred bytes of the automaton that finds them.
+/// Bytes of all added tokens together. Each byte costs about a hundred in the automaton that finds them.
 pub(super) const MAX_ADDED_BYTES: usize = 2 << 20;
-/// What stands before or behind the part of a word, at most.
+/// Bytes of the affix that marks part of a word.
 const MAX_AFFIX_BYTES: usize = 64;
-/// Bytes of a token of a Unigram vocabulary; of models known, 48.
+/// Bytes of a token in a Unigram vocabulary; known models use at most 48.
 const MAX_UNIGRAM_BYTES: usize = 256;
-/// Characters of a word that WordPiece cuts; files say 100.
+/// Characters of a word that WordPiece splits; files say 100.
 const MAX_WORD: u64 = 1000;
 
-/// The field, and what is wrong with it.
+/// `Err` holds the field, and what is wrong with it.
 type Wrong = Result<(), (String, String)>;
 
-/// How many values the text of a JSON file has, which take a hundred bytes each once they are read.
+/// Limits how many values a JSON text has, since each takes about a hundred bytes once parsed.
 pub(super) fn json(bytes: &[u8]) -> Result<(), String> {
     let (mut values, mut inside, mut escaped) = (0_usize, false, false);
     for byte in bytes {
@@ -36,7 +36,7 @@ pub(super) fn json(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Checks the tokens that are found before a text is cut.
+/// Checks the added tokens, which are matched before a text is split.
 pub(super) fn added(tokens: &Value) -> Wrong {
     let mut bytes = 0;
     for (index, token) in tokens.as_array().into_iter().flatten().enumerate() {
@@ -46,7 +46,7 @@ pub(super) fn added(tokens: &Value) -> Wrong {
         if bytes > MAX_ADDED_BYTES {
             return wrong(format!("the tokens up to it have more than the {MAX_ADDED_BYTES} bytes allowed"));
         }
-        // Each of a run of them would take in the whole run.
+        // In a run of such tokens, each would take in the whole run.
         if content.trim().is_empty() && (token["lstrip"] == true || token["rstrip"] == true) {
             return wrong("is white space that takes in the white space beside it".into());
         }
@@ -54,7 +54,7 @@ pub(super) fn added(tokens: &Value) -> Wrong {
     Ok(())
 }
 
-/// Checks what belongs to one kind of model.
+/// Checks the fields that only some kinds of model have.
 fn kind(model: &Value) -> Wrong {
     for name in ["continuing_subword_prefix", "end_of_word_suffix"] {
         let affix = model[name].as_str().unwrap_or_default();
@@ -77,14 +77,14 @@ fn kind(model: &Value) -> Wrong {
             (Some(""), _) => "is empty",
             (Some(token), _) if token.len() > MAX_UNIGRAM_BYTES => "is too long",
             (Some(_), Some(score)) if score.abs() <= f64::from(f32::MAX) => continue,
-            _ => "is no token with its score",
+            _ => "is not a token with its score",
         };
         return Err((format!("model.vocab[{id}]"), problem.into()));
     }
     Ok(())
 }
 
-/// Checks what the `tokenizers` crate takes on trust: ids in range, merges whose halves and whole are tokens.
+/// Checks that ids are in range, and that every merge joins two tokens into a third.
 pub(super) fn model(model: &Value) -> Wrong {
     kind(model)?;
     let in_range = |id: Option<u64>| id.is_some_and(|id| id < MAX_TOKENS as u64);
@@ -98,7 +98,10 @@ pub(super) fn model(model: &Value) -> Wrong {
         }
         for (token, id) in vocab {
             if !in_range(id.as_u64()) {
-                return Err((format!("model.vocab.{token}"), format!("{id} is no id from 0 to {}", MAX_TOKENS - 1)));
+                return Err((
+                    format!("model.vocab.{token}"),
+                    format!("{id} is not an id from 0 to {}", MAX_TOKENS - 1),
+                ));
             }
             if token.len() > MAX_TOKEN_BYTES {
                 return Err((
@@ -113,7 +116,7 @@ pub(super) fn model(model: &Value) -> Wrong {
                 Value::Array(pair) if pair.len() == 2 => pair[0].as_str().zip(pair[1].as_str()),
                 _ => None,
             };
-            // Version headers of old merges files are no merges.
+            // Old merges files begin with a version header.
             if merge.as_str().is_some_and(|line| line.starts_with("#version")) {
                 continue;
             }

@@ -1,7 +1,7 @@
-//! How a tokenizer cuts a text before its model: the steps of the `tokenizers` crate, each within a [`Budget`].
+//! Splits a text into pieces for the tokenizer's model: the pre-tokenizers of the `tokenizers` crate, within a [`Budget`].
 //!
-//! Cuts by a pattern are ours, since theirs search without bounds; the others are theirs. Only a few steps may write
-//! a text anew, since each of those may double it.
+//! Splits by a pattern are done here, since the crate's search is unbounded. All other steps are the crate's. The number of
+//! steps that rewrite the text is limited, since each may double it.
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::budget::{Budget, Outcome};
 use super::normalize::pattern;
 use super::pattern::FilePattern;
 
-/// Steps of any known model: six, one of which writes the text anew.
+/// Known models have at most six steps, one of which rewrites the text.
 const MAX_STEPS: usize = 64;
 const MAX_WRITERS: usize = 3;
 
@@ -35,7 +35,7 @@ impl Cuts {
             Step::Split { .. } => false,
         };
         match flat.0.len() > MAX_STEPS || flat.0.iter().filter(writes).count() > MAX_WRITERS {
-            true => Err(format!("more than {MAX_STEPS} steps, or more than {MAX_WRITERS} that write the text anew")),
+            true => Err(format!("more than {MAX_STEPS} steps, or more than {MAX_WRITERS} that rewrite the text")),
             false => Ok(flat),
         }
     }

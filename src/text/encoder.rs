@@ -1,4 +1,4 @@
-//! The `tokenizers` crate's pipeline over a model of the crate's or of our own, within a budget.
+//! The `tokenizers` crate's pipeline, within a budget, over one of the crate's models or our own.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,12 +18,12 @@ use super::normalize::{Normalize, Within};
 
 pub(super) type Encoder = TokenizerImpl<AnyModel, Normalize, Cuts, PostProcessorWrapper, DecoderWrapper>;
 
-/// Bytes that a model may copy and look up for one piece of text.
+/// Limit on the bytes that a model copies and looks up for one piece of text.
 const MAX_WORK: u64 = 1 << 34;
 
 pub(super) struct AnyModel {
     model: Box<dyn Model<Trainer = TrainerWrapper> + Send + Sync>,
-    /// What each byte of a piece costs.
+    /// Bytes that the model may copy for each byte of a piece.
     work: u64,
 }
 
@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for AnyModel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let model = ModelWrapper::deserialize(deserializer)?;
         let work = match &model {
-            // At every place, every token that the text goes on with is copied.
+            // At every position, Unigram copies each token that the text continues with.
             ModelWrapper::Unigram(model) => {
                 let longest = model.iter().map(|(token, _)| token.len() as u64).max().unwrap_or(0);
                 longest.saturating_mul(longest) / 2 + 1
@@ -83,7 +83,7 @@ impl Model for AnyModel {
     }
 }
 
-/// A text with its added tokens taken out, and the rest normalized.
+/// Splits off the added tokens of a text, and normalizes the rest.
 fn extract(encoder: &Encoder, text: &str, budget: &Budget) -> Result<PreTokenizedString> {
     let normalize = encoder.get_normalizer().map(|steps| Within(steps, budget));
     let split = encoder.get_added_vocabulary().extract_and_normalize(normalize.as_ref(), text);
@@ -91,14 +91,14 @@ fn extract(encoder: &Encoder, text: &str, budget: &Budget) -> Result<PreTokenize
     Ok(split)
 }
 
-/// The added tokens in a text, by their bytes.
+/// The added tokens in a text, with their byte ranges.
 fn added(encoder: &Encoder, text: &str, budget: &Budget) -> Result<Vec<(Range<usize>, Vec<Token>)>> {
     let found = extract(encoder, text, budget)?;
     let splits = found.get_splits(OffsetReferential::Original, OffsetType::Byte).into_iter();
     Ok(splits.filter_map(|(_, (start, end), tokens)| Some((start..end, tokens.clone()?))).collect())
 }
 
-/// The same with their ids; none of a text that cannot be encoded.
+/// The same with ids; empty if the text cannot be encoded.
 pub(super) fn added_in(encoder: &Encoder, text: &str) -> Vec<(Range<usize>, u32)> {
     added(encoder, text, &Budget::of(text.len()))
         .unwrap_or_default()
@@ -107,7 +107,7 @@ pub(super) fn added_in(encoder: &Encoder, text: &str) -> Vec<(Range<usize>, u32)
         .collect()
 }
 
-/// What the pipeline makes of a text, its added tokens left as text where they lie in `plain`.
+/// Encodes a text. Added tokens inside the byte ranges `plain` are left as text.
 pub(super) fn encode(encoder: &Encoder, text: &str, plain: &[Range<usize>], offsets: OffsetType) -> Result<Encoding> {
     let budget = Budget::of(text.len());
     let mut split = match plain {

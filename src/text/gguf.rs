@@ -1,7 +1,7 @@
-//! A tokenizer from the vocabulary of a GGUF file (`tokenizer.ggml.*`).
+//! Builds a tokenizer from the vocabulary of a GGUF file (`tokenizer.ggml.*`).
 //!
-//! The reader of the file fills `GgufVocab`; everything in it is outside data and is checked here before it is used, so
-//! that a broken file is a sentence naming its key, never a panic.
+//! The GGUF reader fills `GgufVocab`. Its content comes from outside and is checked here before use: a broken file gives an
+//! error that names the key, never a panic.
 
 use std::collections::HashSet;
 
@@ -27,22 +27,22 @@ use crate::error::{Error, Result};
 /// The `tokenizer.ggml.*` keys of a GGUF file, unchecked.
 #[derive(Clone, Debug, Default)]
 pub struct GgufVocab {
-    /// The file's name, for messages.
+    /// The file's name, for error messages.
     pub file: String,
-    /// `general.name`, from which llama.cpp knows the models whose control tokens take in the spaces behind them.
+    /// `general.name`, by which llama.cpp recognises the models whose control tokens absorb the spaces after them.
     pub name: Option<String>,
-    /// `model`: `gpt2` and `gemma4` are BPE by a list of merges, `llama` is SentencePiece's BPE.
+    /// `model`: `gpt2` and `gemma4` are BPE with a list of merges, `llama` is SentencePiece's BPE.
     pub model: String,
-    /// `pre`: how text is cut before merging; `default` where it is missing.
+    /// `pre`: how text is split before merging; `default` if missing.
     pub pre: Option<String>,
     /// `tokens`, by id.
     pub tokens: Vec<String>,
-    /// `token_type`: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. Empty where it is missing: all
-    /// normal, save the four tokens below and those that look like control tokens.
+    /// `token_type`: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. Empty if missing: then all tokens are
+    /// normal, except the four below and those that look like control tokens.
     pub token_types: Vec<i32>,
-    /// `scores` of the tokens, for SentencePiece; empty where they are missing: all equal.
+    /// `scores` of the tokens, for SentencePiece. Empty if missing: then all are equal.
     pub scores: Vec<f32>,
-    /// `merges`, best first, each two tokens with a space between.
+    /// `merges`, best first; each is two tokens with a space between.
     pub merges: Vec<String>,
     /// `bos_token_id`
     pub bos: Option<u32>,
@@ -52,12 +52,12 @@ pub struct GgufVocab {
     pub unk: Option<u32>,
     /// `padding_token_id`
     pub pad: Option<u32>,
-    /// `add_bos_token`: whether a text that is no prompt of a template begins with `bos`; by default as `pre` has it, and
-    /// with SentencePiece.
+    /// `add_bos_token`: whether a text that no chat template made begins with `bos`. The default depends on `pre`; with
+    /// SentencePiece it is true.
     pub add_bos: Option<bool>,
-    /// `add_eos_token`: whether it ends with `eos`; by default not.
+    /// `add_eos_token`: whether such a text ends with `eos`; by default not.
     pub add_eos: Option<bool>,
-    /// `add_space_prefix`: whether SentencePiece puts a space before a text and behind a special token; by default it does.
+    /// `add_space_prefix`: whether SentencePiece puts a space before a text and after a special token; by default it does.
     pub add_space_prefix: Option<bool>,
 }
 
@@ -67,8 +67,8 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
-/// Tokens that end a turn or a text wherever they are, so that they control whatever type a file gives them; as
-/// llama.cpp has it, but for `</s>`, which some vocabularies have for text that is struck out.
+/// Tokens that end a turn or a text. They are control tokens whatever type a file gives them, as in llama.cpp. `</s>` is left
+/// out, because some vocabularies use it for struck-out text.
 const ENDS: [&str; 22] = [
     "<|eot_id|>",
     "<|eom_id|>",
@@ -107,14 +107,14 @@ impl GgufVocab {
         named.fold(Specials::default(), |specials, (name, token)| specials.with(name, token))
     }
 
-    /// The token that ends a text.
+    /// The token that ends a text (EOS).
     pub(crate) fn end(&self) -> Option<u32> {
         let [_, (_, eos), ..] = self.special_ids();
         eos
     }
 
-    /// An id outside the vocabulary, as files write that have no such token, is none; where SentencePiece's files name
-    /// none, it is Llama's.
+    /// Ids outside the vocabulary, which some files write for a token that they lack, become `None`. If a SentencePiece file
+    /// names none, Llama's ids are taken.
     fn special_ids(&self) -> [(&'static str, Option<u32>); 4] {
         let llama = |id: u32| (self.model == "llama").then_some(id);
         [
@@ -126,8 +126,8 @@ impl GgufVocab {
         .map(|(key, id)| (key, id.filter(|&id| (id as usize) < self.tokens.len())))
     }
 
-    /// The tokens that a text holds only where it spells them out, and their ids. Where no types are given, those that
-    /// look so: `<...>`.
+    /// The tokens that are matched as a whole before a text is split, with their ids. If the file gives no types, tokens of the
+    /// form `<...>` are added to them.
     pub(crate) fn added_tokens(&self) -> Vec<(u32, String)> {
         let looks_so = |token: &str| token.len() > 2 && token.starts_with('<') && token.ends_with('>');
         let is_added =
@@ -165,7 +165,7 @@ impl GgufVocab {
             return Err(self.wrong("token_type", problem));
         }
         if let Some((id, &kind)) = self.token_types.iter().enumerate().find(|(_, kind)| !(1..=BYTE).contains(*kind)) {
-            return Err(self.wrong(&format!("token_type[{id}]"), format!("{kind} is no type from 1 to {BYTE}")));
+            return Err(self.wrong(&format!("token_type[{id}]"), format!("{kind} is not a type from 1 to {BYTE}")));
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl GgufVocab {
             whole.extend([left, right]);
             match [left, right, whole.as_str()].into_iter().find(|token| !known.contains(token)) {
                 Some(token) => {
-                    let problem = format!("{merge:?} needs {token:?}, which is no token of the vocabulary");
+                    let problem = format!("{merge:?} needs {token:?}, which is not in the vocabulary");
                     Err(self.wrong(&format!("merges[{index}]"), problem))
                 }
                 None => Ok((left.to_owned(), right.to_owned())),
@@ -205,7 +205,7 @@ impl GgufVocab {
         merges.collect()
     }
 
-    /// Whether a token is matched before the text is cut, and then whether it controls.
+    /// `Some` if a token is matched before the text is split; true if it is a control token.
     fn added_kind(&self, id: usize) -> Option<bool> {
         let token = self.tokens.get(id)?.as_str();
         let named = || self.special_ids().iter().any(|(_, named)| *named == Some(id as u32));
@@ -230,13 +230,13 @@ impl GgufVocab {
     }
 }
 
-/// What a kind of vocabulary makes of a text, and back.
+/// A vocabulary's encoder, and how its tokens are decoded.
 struct Made {
     encoder: Encoder,
     spelling: Spelling,
     /// Whether a space is put before a text.
     space_prefix: bool,
-    /// Whether a text begins with BOS where the file does not say whether it does.
+    /// Whether a text begins with BOS if the file does not say.
     add_bos: bool,
 }
 
@@ -249,7 +249,7 @@ impl GgufVocab {
         Error::Unsupported { file: self.file.clone(), what: brief(&what), fix }
     }
 
-    /// BPE by a list of merges, over what `name` cuts a text into.
+    /// BPE with a list of merges, over the pieces into which the pre-tokenizer `name` splits a text.
     fn bpe(&self, name: &str) -> Result<Made> {
         let pre = Pre::find(name).ok_or_else(|| {
             let known: Vec<&str> = Pre::names().collect();
@@ -304,7 +304,7 @@ impl GgufVocab {
         Ok(Made { encoder, spelling: as_text(), space_prefix, add_bos: true })
     }
 
-    /// Writes spaces as SentencePiece does, one before the text where `prefix` holds.
+    /// Replaces spaces with `▁` as SentencePiece does; with `prefix` also adds one before the text.
     fn escape(&self, prefix: bool) -> Result<NormalizerWrapper> {
         let escape = Replace::new(" ", SPACE).map_err(|error| self.failed(&error))?;
         let prefix = prefix.then(|| Prepend::new(SPACE.into()).into());
@@ -312,14 +312,14 @@ impl GgufVocab {
         Ok(normalizers::Sequence::new(steps).into())
     }
 
-    /// With what the text goes through first, and the added tokens.
+    /// Adds the normalizer and the added tokens to an encoder.
     fn complete(&self, mut encoder: Encoder, normalizer: Option<NormalizerWrapper>) -> Result<Encoder> {
         let normalize = normalizer.map(|steps| Normalize::new(&steps).map_err(|problem| self.wrong("pre", problem)));
         encoder.with_normalizer(normalize.transpose()?).map_err(|error| self.failed(&error))?;
         let added = self.added();
         let bytes: usize = added.iter().map(|token| token.content.len()).sum();
         if bytes > MAX_ADDED_BYTES {
-            let problem = format!("{bytes} bytes of tokens that control or were added, more than {MAX_ADDED_BYTES}");
+            let problem = format!("{bytes} bytes of control and added tokens, more than {MAX_ADDED_BYTES}");
             return Err(self.wrong("token_type", problem));
         }
         encoder.add_tokens(added).map_err(|error| self.failed(&error))?;
@@ -328,8 +328,10 @@ impl GgufVocab {
 }
 
 impl Tokenizer {
-    /// Builds the tokenizer of a GGUF file. Errors: a `model` or `pre` that is not known, and every key that does not
-    /// hold what it should.
+    /// Builds the tokenizer of a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for an unknown `model` or `pre`, [`Error::Format`] for any key with an invalid value.
     pub fn from_gguf(vocab: &GgufVocab) -> Result<Self> {
         let made = match vocab.model.as_str() {
             "gpt2" => vocab.bpe(vocab.pre.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")),
@@ -337,8 +339,8 @@ impl Tokenizer {
             "llama" => vocab.sentencepiece(),
             model => Err(vocab.unsupported(
                 format!("tokenizer.ggml.model {model:?}{}", kind_of(model)),
-                "only gpt2 and gemma4 (BPE) and llama (SentencePiece's BPE) are; use the model's Hugging Face directory \
-                 with its tokenizer.json"
+                "only gpt2 and gemma4 (BPE) and llama (SentencePiece's BPE) are supported; use the model's Hugging Face \
+                 directory with its tokenizer.json"
                     .into(),
             )),
         }?;
@@ -356,7 +358,7 @@ fn as_text() -> Spelling {
     Spelling::Literal { replace: vec![(SPACE.into(), " ".into())], byte_fallback: true }
 }
 
-/// The field's name for a kind that llama.cpp knows and we do not.
+/// Names the kinds of vocabulary that llama.cpp supports and this library does not; empty for any other.
 fn kind_of(model: &str) -> &'static str {
     match model {
         "bert" => " (WordPiece)",

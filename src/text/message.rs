@@ -1,27 +1,27 @@
-//! Chat messages as OpenAI's API has them, checked field by field.
+//! Chat messages in the form of OpenAI's API, checked field by field.
 //!
-//! Two things are done for the templates' sake, as other servers do: text parts are joined by a line break where a
-//! template wants a string, and a tool call's `arguments`, a string of JSON on the wire, becomes the object that
-//! templates expect. Fields that are not known here go to the template untouched.
+//! Two conversions help templates, as in other servers: text parts are joined by a line break if a template expects a string,
+//! and a tool call's `arguments`, a string of JSON on the wire, become the object that templates expect. Unknown fields are
+//! passed to the template unchanged.
 
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
-/// One message of a conversation, as OpenAI's API has it.
+/// One message of a conversation, in the form of OpenAI's API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Never empty: `system`, `user`, `assistant`, `tool` or what else the template knows.
+    /// Never empty: `system`, `user`, `assistant`, `tool` or another role that the template knows.
     pub role: String,
-    /// What is said.
+    /// The text.
     pub content: Content,
-    /// Who speaks, among several of one role.
+    /// The speaker's name, to tell several of one role apart.
     pub name: Option<String>,
-    /// The call that a `tool` message answers.
+    /// The id of the call that a `tool` message answers.
     pub tool_call_id: Option<String>,
-    /// Objects with a `function` object of `name` and `arguments`.
+    /// The tool calls: objects with a `function` object that has `name` and `arguments`.
     pub tool_calls: Vec<Value>,
-    /// Whatever else the message says (`reasoning_content`, ...).
+    /// All other fields (`reasoning_content`, ...).
     pub other: Map<String, Value>,
 }
 
@@ -30,14 +30,14 @@ pub struct Message {
 pub enum Content {
     /// A plain string.
     Text(String),
-    /// The `text` of a list of `{"type": "text", "text": ...}`.
+    /// The texts of a list of `{"type": "text", "text": ...}`.
     Parts(Vec<String>),
-    /// `null` or missing: only beside tool calls.
+    /// `null` or missing; allowed beside tool calls alone.
     Absent,
 }
 
 impl Message {
-    /// A message of plain text that says nothing else.
+    /// A message with plain text and no other fields.
     pub fn new(role: impl Into<String>, text: impl Into<String>) -> Self {
         Self {
             role: role.into(),
@@ -52,7 +52,7 @@ impl Message {
     /// Reads an OpenAI messages list.
     ///
     /// # Errors
-    /// [`Error::Request`], which names the place, as `messages[2].content`.
+    /// [`Error::Request`] that names the field, such as `messages[2].content`.
     pub fn list(messages: &Value) -> Result<Vec<Self>> {
         let list = messages.as_array().ok_or_else(|| wrong("messages", "must be a list of messages"))?;
         if list.is_empty() {
@@ -100,8 +100,8 @@ impl Message {
         Ok(Self { role, content, name, tool_call_id, tool_calls, other: fields })
     }
 
-    /// The message as templates see it, its content a string, or with `typed` a list of parts. As in transformers, what is
-    /// null is left out.
+    /// The message as templates see it. Its content is a string, or with `typed` a list of parts. As in transformers, fields
+    /// that are null are left out.
     pub(super) fn to_value(&self, typed: bool) -> Value {
         let mut fields = Map::new();
         fields.insert("role".into(), json!(self.role));
@@ -130,7 +130,7 @@ impl Message {
     }
 }
 
-/// Names under which a message's reasoning is sent. Templates read the first, some of them the second.
+/// Fields in which a message's reasoning is sent. All templates read the first, some also the second.
 pub(super) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 fn read_part(part: &Value, place: &str) -> Result<String> {
@@ -153,7 +153,7 @@ fn read_call(mut call: Value, place: &str) -> Result<Value> {
         Value::Object(_) => {}
         Value::String(text) => {
             let read = if text.trim().is_empty() { Ok(json!({})) } else { serde_json::from_str(text) };
-            *arguments = read.map_err(|error| wrong(&format!("{at}.arguments"), &format!("is no JSON: {error}")))?;
+            *arguments = read.map_err(|error| wrong(&format!("{at}.arguments"), &format!("is not JSON: {error}")))?;
         }
         _ => return Err(wrong(&format!("{at}.arguments"), "must be JSON in a string, or an object")),
     }

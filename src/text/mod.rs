@@ -1,9 +1,9 @@
-//! Text in, text out: tokens, the stream back to text, stop strings and chat templates.
+//! Text and tokens: tokenizer, the stream back to text, stop strings and chat templates.
 //!
-//! Invariants: exactly the text given is tokenised (special tokens in it are recognised, none is added, nothing is
-//! trimmed); ids agree on every target, since one regex engine runs natively and in the browser; a stream never emits
-//! half a character, and its pieces put together are `Tokenizer::decode` of the same ids. Nothing here knows a GPU, a
-//! file or a weight format: `GgufVocab` is what a reader of GGUF hands over.
+//! Invariants: exactly the given text is tokenised (special tokens in it are recognised, none is added, nothing is trimmed).
+//! Ids agree on every target, since one regex engine runs natively and in the browser. A stream never emits part of a
+//! character, and its pieces joined are `Tokenizer::decode` of the same ids. Nothing here knows a GPU, a file or a weight
+//! format: a GGUF reader passes in a `GgufVocab`.
 
 mod apart;
 mod brief;

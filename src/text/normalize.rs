@@ -1,7 +1,7 @@
-//! What a tokenizer's normalizer makes of a text: the steps of the `tokenizers` crate, each within a [`Budget`].
+//! Normalizes a text before it is split: the normalizers of the `tokenizers` crate, each within a [`Budget`].
 //!
-//! Replacements are ours, since theirs search without bounds; the others are theirs, and what they may make at most is
-//! reckoned before they make it. Cost: a pass over the text for each step, and one more to reckon.
+//! Replacements are done here, since the crate's search is unbounded. All other steps are the crate's, and their largest
+//! possible output is computed before they run. Cost: one pass over the text for each step, and one to bound its output.
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper, Result};
 use super::budget::{Budget, Outcome};
 use super::pattern::FilePattern;
 
-/// Steps of any known model: five.
+/// Known models have at most five steps.
 const MAX_STEPS: usize = 64;
 
 #[derive(Default)]
@@ -61,7 +61,7 @@ impl Step {
                 let (mut count, mut gone) = (0, 0);
                 for length in found.lengths() {
                     if length == 0 && !text.is_empty() {
-                        return Err("its pattern finds places without text, which cannot be replaced".into());
+                        return Err("its pattern matches empty text, which cannot be replaced".into());
                     }
                     (count, gone) = (count + 1, gone + length);
                 }
@@ -71,7 +71,7 @@ impl Step {
             Self::Library(step) => {
                 let most = makes(step, text.get());
                 budget.fits(match (&**step, budget.fits(most)) {
-                    // Its longest replacement says little about a text.
+                    // The map's longest replacement says little about this text, so the output is measured.
                     (NormalizerWrapper::Precompiled(map), Err(_)) => map.normalize_string(text.get()).len(),
                     _ => most,
                 })?;
@@ -81,7 +81,7 @@ impl Step {
     }
 }
 
-/// Bytes that a step makes of a text at most.
+/// An upper bound on the bytes that a step makes of a text.
 fn makes(step: &NormalizerWrapper, text: &str) -> usize {
     let unicode = |c: char| match c as u32 {
         ..0x80 => 1,
@@ -94,18 +94,18 @@ fn makes(step: &NormalizerWrapper, text: &str) -> usize {
         NormalizerWrapper::Prepend(step) => text.len().saturating_add(step.prepend.len()),
         NormalizerWrapper::Precompiled(_) => text.len().saturating_mul(super::steps::MAX_LEAF),
         NormalizerWrapper::ByteLevel(_) => 2 * text.len(),
-        // With a space on each side of a Chinese character.
+        // A Chinese character gets a space on each side.
         NormalizerWrapper::BertNormalizer(_) => text.chars().map(|c| unicode(c) + 2).sum(),
         _ => text.chars().map(unicode).sum(),
     }
 }
 
-/// The pattern of a step: a text, or a regular expression.
+/// The pattern of a step: a literal text or a regular expression.
 pub(super) fn pattern(value: &Value) -> Outcome<FilePattern> {
     match (value["String"].as_str(), value["Regex"].as_str()) {
         (Some(text), _) => FilePattern::of_text(text),
         (None, Some(source)) => FilePattern::new(source),
-        (None, None) => Err("a step without a pattern".into()),
+        (None, None) => Err("a step has no pattern".into()),
     }
 }
 
@@ -115,14 +115,14 @@ impl<'de> Deserialize<'de> for Normalize {
     }
 }
 
-/// For what a vocabulary adds, each of a budget of its own.
+/// Used for a vocabulary's added tokens; each gets a budget of its own.
 impl Normalizer for Normalize {
     fn normalize(&self, text: &mut NormalizedString) -> Result<()> {
         self.apply(text, &Budget::of(text.len())).map_err(Into::into)
     }
 }
 
-/// The steps within the budget of one text.
+/// The steps, within the budget of one text.
 pub(super) struct Within<'a>(pub(super) &'a Normalize, pub(super) &'a Budget);
 
 impl Normalizer for Within<'_> {

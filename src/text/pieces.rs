@@ -1,9 +1,9 @@
-//! The bytes of every token, in one table: what a token adds to the text, whatever its neighbours are.
+//! The bytes of every token in one table: what a token adds to the text, independent of its neighbours.
 //!
-//! Byte-level BPE spells bytes as printable characters (GPT-2's table); SentencePiece-style vocabularies write `▁` for
-//! a space and `<0xNN>` for a byte. Once a token is bytes, decoding is concatenation and a stream is exact. Decoders
-//! whose text of a token depends on its neighbours (WordPiece, CTC) are refused. Memory: the vocabulary's own bytes and
-//! five more a token.
+//! Byte-level BPE spells bytes as printable characters (GPT-2's table); SentencePiece-style vocabularies write `▁` for a space
+//! and `<0xNN>` for a byte. With tokens as bytes, decoding is concatenation and a stream is exact. Decoders whose text for a
+//! token depends on its neighbours (WordPiece, CTC) are refused. Memory: the vocabulary's own bytes and five more for each
+//! token.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ pub(super) struct Pieces {
     /// End of each token's bytes.
     ends: Vec<u32>,
     kinds: Vec<Kind>,
-    /// How many spaces at the front of a decoded text are the tokenizer's, not the text's.
+    /// How many leading spaces of a decoded text the tokenizer added.
     pub(crate) leading: usize,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     ByteLevel,
-    /// Each replacement in order, then `<0xNN>` as one byte where `byte_fallback` holds.
+    /// Apply each replacement in order; with `byte_fallback`, `<0xNN>` is one byte.
     Literal {
         replace: Vec<(String, String)>,
         byte_fallback: bool,
@@ -61,7 +61,7 @@ impl Pieces {
         self.kinds.get(id as usize) == Some(&Kind::Special)
     }
 
-    /// The text of `ids`; bytes that are no UTF-8 become U+FFFD.
+    /// The text of `ids`; invalid UTF-8 becomes U+FFFD.
     pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let kept = ids.iter().filter(|&&id| !(skip_special && self.is_special(id)));
         let bytes: Vec<u8> = kept.filter_map(|&id| self.get(id)).flatten().copied().collect();
@@ -71,8 +71,8 @@ impl Pieces {
 }
 
 impl Spelling {
-    /// Reads the `decoder` of a tokenizer.json: the spelling, and how many leading spaces it drops. `Err` names what
-    /// it cannot express.
+    /// Reads the `decoder` of a tokenizer.json: the spelling, and how many leading spaces it drops. `Err` names the decoder
+    /// that cannot be expressed.
     pub(crate) fn from_decoder(decoder: &Value) -> Result<(Self, usize), String> {
         let steps = match decoder["type"].as_str() {
             Some("Sequence") => decoder["decoders"].as_array().map(Vec::as_slice).unwrap_or_default(),
@@ -105,7 +105,7 @@ impl Spelling {
         }
     }
 
-    /// An added token is never spelt in GPT-2's table: it is matched in the text as it stands.
+    /// An added token is never spelt in GPT-2's table, since it is matched in the text as it is.
     pub(crate) fn added_bytes(&self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => token.as_bytes().to_vec(),
@@ -115,7 +115,7 @@ impl Spelling {
 
     pub(crate) fn bytes(&self, token: &str) -> Vec<u8> {
         match self {
-            // A token with a character outside the table is not spelt in it and stands for itself.
+            // A token with a character outside the table is taken literally.
             Self::ByteLevel => {
                 token.chars().map(byte_of).collect::<Option<_>>().unwrap_or_else(|| token.as_bytes().to_vec())
             }
@@ -130,8 +130,8 @@ impl Spelling {
     }
 }
 
-/// GPT-2's table backwards: the printable characters of Latin-1 are their own bytes, the other 68 bytes are written as
-/// U+0100 and up, in order.
+/// The inverse of GPT-2's table: printable characters of Latin-1 are their own bytes; the other 68 bytes are written as U+0100
+/// and up, in order.
 fn byte_of(c: char) -> Option<u8> {
     match c as u32 {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => Some(code as u8),

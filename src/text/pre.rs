@@ -1,21 +1,21 @@
-//! How each kind of BPE cuts a text before merging: the values of `tokenizer.ggml.pre`.
+//! How each kind of BPE splits a text before merging, by the value of `tokenizer.ggml.pre`.
 //!
-//! A kind is a list of patterns, applied one after the other: each cuts every piece so far into its matches and what
-//! lies between them. The patterns are those of the models' own tokenizer.json; the names are llama.cpp's. Characters that
-//! Unicode's composition would replace are written by number.
+//! A kind is a list of patterns, applied in turn. Each splits every piece so far into its matches and the text between them.
+//! The patterns are those of the models' own tokenizer.json; the names are llama.cpp's. Characters that Unicode composition
+//! (NFC) would replace are written as escapes.
 
-/// One way of cutting.
+/// One kind of pre-tokenizer.
 #[derive(Debug)]
 pub(super) struct Pre {
     names: &'static [&'static str],
     pub(crate) splits: &'static [&'static str],
-    /// A piece that is a token as a whole is that token, whatever the merges say.
+    /// A piece that is a token as a whole becomes that token, whatever the merges say.
     pub(crate) ignore_merges: bool,
-    /// The text is brought to Unicode's composed form (NFC) first.
+    /// Whether the text is first normalized to Unicode's composed form (NFC).
     pub(crate) nfc: bool,
-    /// A text begins with BOS where the file does not say whether it does.
+    /// Whether a text begins with BOS if the file does not say.
     pub(crate) add_bos: bool,
-    /// Tokens are spelt as in SentencePiece: as text, with `▁` for a space and `<0xNN>` for other bytes.
+    /// Whether tokens are spelt as in SentencePiece: as text, with `▁` for a space and `<0xNN>` for other bytes.
     pub(crate) as_text: bool,
 }
 
@@ -55,10 +55,10 @@ const CASED: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿ
 const CJK_WIDE: &str = "[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]+";
 const CJK_KANA: &str = "[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+";
 
-/// Scripts that put no spaces between words, as AFMoE's tokenizer lists them.
+/// Scripts without spaces between words, as AFMoE's tokenizer lists them.
 const ASIAN: &str = "[\u{4e00}-\u{9fff}\u{3400}-\u{4dbf}\u{f900}-\u{faff}\u{3040}-\u{309f}\u{30a0}-\u{30ff}\u{ff65}-\u{ff9f}\u{2f00}-\u{2fdf}\u{e40}-\u{e7f}\u{e80}-\u{eff}\u{1780}-\u{17ff}\u{1000}-\u{109f}\u{aa60}-\u{aa7f}\u{a9e0}-\u{a9ff}\u{ac00}-\u{d7af}\u{1100}-\u{11ff}]+";
 
-/// Every run of line breaks apart.
+/// Separates runs of line breaks from the rest.
 const LINES: &str = r"[^\n]+|[\n]+";
 
 const fn pre(names: &'static [&'static str], splits: &'static [&'static str]) -> Pre {
@@ -82,7 +82,7 @@ impl Pre {
         Self { as_text: true, ..self }
     }
 
-    /// The kind called `name`.
+    /// The pre-tokenizer called `name`.
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.names.contains(&name))
     }

@@ -1,32 +1,32 @@
-//! A conversation as a request has it, read from JSON by every face alike.
+//! A conversation and its options, read from the JSON that the command line, the package and the library share.
 
 use serde_json::{Map, Value};
 
 use super::{Inputs, Message, PastThinking, parse_time};
 use crate::error::{Error, Result};
 
-/// A conversation, and what else a prompt is made of.
+/// A conversation, and the options of its prompt.
 #[derive(Clone, Debug)]
 pub struct Prompt {
-    /// Oldest first.
+    /// The conversation, oldest message first.
     pub messages: Vec<Message>,
-    /// A list of objects.
+    /// Tools in OpenAI's form: a list of objects.
     pub tools: Option<Value>,
-    /// Further variables of the template, over all others.
+    /// Further variables of the template; they override all others.
     pub template_kwargs: Option<Map<String, Value>>,
-    /// What the template takes for now, in seconds since 1970.
+    /// The time that the template sees, in seconds since 1970; by default the clock's.
     pub now: Option<i64>,
-    /// Whether the answer begins a new turn, as by default; otherwise the prompt ends behind the last message.
+    /// Whether the answer begins a new turn, which is the default. Otherwise the prompt ends after the last message.
     pub add_generation_prompt: bool,
-    /// Whether the answer goes on with the last message.
+    /// Whether the answer continues the last message.
     pub continue_final_message: bool,
-    /// What becomes of thinking before the last question; by default what the template makes of it.
+    /// Whether to keep or strip the thinking before the last question; by default the template decides.
     pub past_thinking: Option<PastThinking>,
-    /// Whether control tokens that messages and tools spell out are text.
+    /// Whether control tokens spelt out in messages and tools are encoded as plain text.
     pub split_special_tokens: bool,
-    /// The model that it names; an engine answers with its own.
+    /// The model that the request names; an engine answers with its own.
     pub model: Option<String>,
-    /// The salt that it names, for who compares prompts; a request has its own.
+    /// The cache salt that the request names, for comparing prompts; a `Request` has its own.
     pub cache_salt: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl From<Vec<Message>> for Prompt {
 }
 
 impl Prompt {
-    /// What the template is given.
+    /// The template's inputs.
     pub(crate) fn inputs(&self) -> Inputs<'_> {
         Inputs {
             messages: &self.messages,
@@ -63,10 +63,10 @@ impl Prompt {
         }
     }
 
-    /// Reads a message list, or an object with `messages` and what else there is here.
+    /// Reads a list of messages, or an object with `messages` and any other field of [`Prompt`].
     ///
     /// # Errors
-    /// [`Error::Request`] naming the field, as `messages[i].content`.
+    /// [`Error::Request`] that names the field, such as `messages[i].content`.
     pub fn read(value: &Value) -> Result<Self> {
         let mut prompt = Self::from(Message::list(value.get("messages").unwrap_or(value))?);
         let Some(fields) = value.as_object() else { return Ok(prompt) };
@@ -79,7 +79,7 @@ impl Prompt {
         };
         (prompt.model, prompt.cache_salt) = (text("model")?, text("cache_salt")?);
         prompt.now = match (text("date")?, given("now")) {
-            (Some(_), Some(_)) => return Err(wrong("now", "stands beside date; give one of them")),
+            (Some(_), Some(_)) => return Err(wrong("now", "is given beside date; give one of them")),
             (Some(date), None) => Some(parse_time(&date)?),
             (None, Some(now)) => Some(now.as_i64().ok_or_else(|| wrong("now", "must be a whole number of seconds"))?),
             (None, None) => None,
@@ -89,7 +89,7 @@ impl Prompt {
             Some(_) => return Err(wrong("tools", "must be a list of objects")),
             None => None,
         };
-        // The package for browsers has the shorter name.
+        // The browser package uses the shorter name.
         let kwargs = ["chat_template_kwargs", "template_kwargs"].map(|name| Some((name, given(name)?)));
         prompt.template_kwargs = match kwargs.into_iter().flatten().next() {
             Some((_, Value::Object(fields))) => Some(fields.clone()),
@@ -102,7 +102,7 @@ impl Prompt {
         };
         let (begins, continues) = (flag("add_generation_prompt")?, flag("continue_final_message")?.unwrap_or(false));
         if continues && begins == Some(true) {
-            let problem = "stands beside add_generation_prompt, which begins a new turn; give one of them";
+            let problem = "is given beside add_generation_prompt, which begins a new turn; give one of them";
             return Err(wrong("continue_final_message", problem));
         }
         prompt.add_generation_prompt = begins.unwrap_or(!continues);

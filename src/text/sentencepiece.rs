@@ -1,9 +1,9 @@
-//! SentencePiece's BPE, as files of its vocabularies mean it: pieces join by the score of what they make.
+//! SentencePiece's BPE: neighbouring pieces are joined by the score of the token that they form.
 //!
-//! A text begins as its characters. Of all neighbours that make a token together, those whose token has the best score join
-//! first, and of several equal ones the leftmost. A list of merges cannot say this, since each of its entries has a rank of
-//! its own: vocabularies give hundreds of tokens one score. What is no token in the end becomes its bytes, else the
-//! unknown token. Cost: O(n log n) for a text of n characters, and one look-up for each pair that may join.
+//! A text begins as its characters. Of all neighbours that form a token, the pair whose token scores best is joined first; of
+//! equal scores, the leftmost. A list of merges cannot express this, since each of its entries has its own rank, while
+//! vocabularies give hundreds of tokens one score. A piece that is not a token in the end becomes its bytes, else the unknown
+//! token. Cost: O(n log n) for n characters, and one look-up for each candidate pair.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ pub(super) struct SentencePiece {
     /// By id.
     tokens: Vec<String>,
     ids: Vocab,
-    /// Of each token; `None` for one that text does not become by joining.
+    /// The score of each token; `None` for one that text never becomes by joining.
     scores: Vec<Option<f32>>,
-    /// What a byte becomes that belongs to no token.
+    /// The token of each byte, for text that belongs to no token.
     bytes: Vec<Option<u32>>,
     unknown: Option<u32>,
     /// Bytes of the longest token.
     longest: usize,
 }
 
-/// A piece of the text, between the pieces beside it. It is empty once another has taken it in.
+/// A piece of the text in a linked list. It becomes empty once its left neighbour has absorbed it.
 struct Symbol {
     start: usize,
     end: usize,
@@ -33,12 +33,12 @@ struct Symbol {
     next: Option<usize>,
 }
 
-/// Two neighbours that make a token.
+/// Two neighbours that form a token.
 struct Pair {
     score: f32,
     left: usize,
     right: usize,
-    /// Bytes of both when they were found; one that has changed since is another pair.
+    /// Bytes of both when the pair was found. If a side has changed since, the pair is out of date.
     bytes: usize,
 }
 
@@ -63,13 +63,13 @@ impl PartialEq for Pair {
 impl Eq for Pair {}
 
 impl SentencePiece {
-    /// `scores` are those of the tokens, `None` for one that text does not become by joining.
+    /// `scores` has the score of each token, `None` for one that text never becomes by joining.
     pub(crate) fn new(tokens: Vec<String>, scores: Vec<Option<f32>>, unknown: Option<u32>) -> Self {
         let named = tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
         let ids: Vocab = named.map(|(id, token)| (token.clone(), id as u32)).collect();
         let bytes = (0..=255u8).map(|byte| ids.get(&format!("<{byte:#04X}>")).copied()).collect();
         let longest = tokens.iter().map(String::len).max().unwrap_or(0);
-        // Equal scores tie, whatever the sign of a zero.
+        // `+ 0.0` makes the sign of a zero the same, so that equal scores tie.
         let scores = scores.into_iter().map(|score| Some(score? + 0.0)).collect();
         Self { tokens, ids, scores, bytes, unknown, longest }
     }
@@ -87,7 +87,7 @@ impl SentencePiece {
         Some(Pair { score, left, right, bytes })
     }
 
-    /// The pieces of a text that join no further; between them are empty ones.
+    /// The pieces that remain when no pair is left; pieces that were absorbed are empty.
     fn join(&self, text: &str) -> Vec<Symbol> {
         let count = text.chars().count();
         let characters = text.char_indices().enumerate().map(|(index, (start, c))| Symbol {
@@ -140,13 +140,16 @@ impl Model for SentencePiece {
                 (Some(ids), _) => {
                     tokens.extend(ids.into_iter().enumerate().map(|(at, id)| token(id, (start + at, start + at + 1))));
                 }
-                // Unknown characters in a row are one token.
+                // Consecutive unknown characters become one token.
                 (None, Some(id)) => match tokens.last_mut().filter(|last| last.id == id) {
                     Some(last) => last.offsets.1 = end,
                     None => tokens.push(token(id, (start, end))),
                 },
                 (None, None) => {
-                    return Err(format!("no token holds {piece:?}, its bytes are none, and none is the unknown").into());
+                    return Err(format!(
+                        "the vocabulary has no token for {piece:?}, none for its bytes, and no unknown token"
+                    )
+                    .into());
                 }
             }
         }
@@ -170,7 +173,7 @@ impl Model for SentencePiece {
     }
 
     fn save(&self, _: &Path, _: Option<&str>) -> Result<Vec<PathBuf>> {
-        Err("a vocabulary of a GGUF file is not written".into())
+        Err("the vocabulary of a GGUF file cannot be written".into())
     }
 
     fn get_trainer(&self) -> TrainerWrapper {

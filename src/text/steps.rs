@@ -1,5 +1,5 @@
-//! The steps of a tokenizer.json that a text goes through before its model: the `tokenizers` crate takes what they hold on
-//! trust, and a text then ends the program. Cost: one walk over the steps, and over the characters that one of them maps.
+//! Checks the normalizers and pre-tokenizers of a tokenizer.json. The `tokenizers` crate trusts their values, and a text would
+//! then crash the program. Cost: one walk over the steps, and over the character map of one that has it.
 
 use serde_json::Value;
 use tokenizers::normalizers::Precompiled;
@@ -8,10 +8,10 @@ use super::budget::Budget;
 use super::pattern::FilePattern;
 use super::tokenizer::MAX_TOKEN_BYTES;
 
-/// Bytes of the longest text that SentencePiece's map of characters may give for one; it gives 33 for U+FDFA.
+/// Bytes of the longest replacement in SentencePiece's character map; the known maximum is 33, for U+FDFA.
 pub(super) const MAX_LEAF: usize = 48;
 
-/// Checks the value of `field`, a step or a list of them, and what it holds. `Err` names the field and what is wrong.
+/// Checks `value`, the step or list of steps in `field`, with all that it contains. `Err` holds the field and what is wrong.
 pub(super) fn check(field: &str, value: &Value) -> Result<(), (String, String)> {
     let inner = |name: &str| format!("{field}.{name}");
     if value["prepend"] == "" {
@@ -29,7 +29,7 @@ pub(super) fn check(field: &str, value: &Value) -> Result<(), (String, String)> 
     if let Some(source) = value["pattern"]["Regex"].as_str() {
         let pattern = FilePattern::new(source).map_err(|problem| (inner("pattern.Regex"), problem))?;
         if value.get("content").is_some() && matches_nothing(&pattern) {
-            return Err((inner("pattern.Regex"), "finds places without text, which cannot be replaced".into()));
+            return Err((inner("pattern.Regex"), "matches empty text, which cannot be replaced".into()));
         }
     }
     for name in ["prepend", "content", "pattern.String"] {
@@ -47,7 +47,7 @@ pub(super) fn check(field: &str, value: &Value) -> Result<(), (String, String)> 
     }
 }
 
-/// Whether a pattern finds a place of no length in texts with all sorts of neighbours.
+/// Whether a pattern matches the empty string somewhere in two texts of varied characters.
 fn matches_nothing(pattern: &FilePattern) -> bool {
     let ascii: String = (0..128u8).map(char::from).collect();
     let texts = [ascii.chars().rev().collect(), ascii, "aA▁1. é\n人  🎉▁▁\t".to_owned()];
@@ -56,10 +56,10 @@ fn matches_nothing(pattern: &FilePattern) -> bool {
     texts.iter().any(empty)
 }
 
-/// Checks SentencePiece's map of characters: the length of a double array, the array, and the texts that its leaves point
-/// to, each up to a zero.
+/// Checks SentencePiece's character map: the length of a double array, the array, and the zero-terminated texts to which its
+/// leaves point.
 fn check_characters(step: &Value) -> Result<(), &'static str> {
-    const BROKEN: &str = "is no map of characters that SentencePiece wrote";
+    const BROKEN: &str = "is not a character map of SentencePiece";
     serde_json::from_str::<Precompiled>(&step.to_string()).map_err(|_| BROKEN)?;
     let bytes = base64(step["precompiled_charsmap"].as_str().ok_or(BROKEN)?);
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or(BROKEN)?;
@@ -71,7 +71,7 @@ fn check_characters(step: &Value) -> Result<(), &'static str> {
     let mut seen = vec![false; units.len()];
     let mut open = vec![offset(*units.first().ok_or(BROKEN)?)];
     while let Some(base) = open.pop() {
-        // Every byte leads somewhere within the array.
+        // Every byte must lead to a unit within the array.
         if base | 0xff >= units.len() {
             return Err(BROKEN);
         }
@@ -99,7 +99,7 @@ fn check_characters(step: &Value) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The bytes of sound base64.
+/// Decodes base64 that has already been checked.
 fn base64(text: &str) -> Vec<u8> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::with_capacity(text.len() / 4 * 3));

@@ -1,14 +1,13 @@
-//! Stop strings: the text up to the first of them, however the text is cut into pieces.
+//! Stop strings: passes text on up to the first stop string, however the text is split into pieces.
 //!
-//! The match that counts is the one that ends first, as if the text came one character at a time; of several that end
-//! together it is the longest. So the answer does not depend on where tokens end. Text that may yet become a stop
-//! string is held back, never longer than the longest of them; `finish` gives it up. Cost: a scan of the held text and
-//! the new piece for each stop string.
+//! The match that ends first counts, as if the text came one character at a time; of several that end together, the longest.
+//! The result therefore does not depend on token boundaries. Text that may become a stop string is held back, never more than
+//! the longest of them; `finish` returns it. Cost: a scan of the held text and the new piece for each stop string.
 
 use super::Tokenizer;
 use crate::error::{Error, Result};
 
-/// Finds the first stop string in a text that comes in pieces.
+/// Finds the first stop string in a text that arrives in pieces.
 #[derive(Clone, Debug, Default)]
 pub struct StopStrings {
     stops: Vec<String>,
@@ -16,20 +15,20 @@ pub struct StopStrings {
     stopped: bool,
 }
 
-/// What a piece of text became: the text that may be shown, and the stop string that ended it.
+/// The result of a piece of text: what may be shown, and the stop string that ended it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
-    /// What may be shown now.
+    /// Text that may be shown now.
     pub text: String,
-    /// Index into the list of stop strings. Text after it is dropped, the stop string too.
+    /// Index into the list of stop strings. The stop string and all text after it are dropped.
     pub stop: Option<usize>,
 }
 
 impl StopStrings {
-    /// Looks for any of `stops`; none at all never stops.
+    /// Searches for any of `stops`; with an empty list nothing stops.
     ///
     /// # Errors
-    /// [`Error::Request`] for an empty one, which would end every answer before it begins.
+    /// [`Error::Request`] for an empty string, which would end every answer before it begins.
     pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
         let stops: Vec<String> = stops.into_iter().map(Into::into).collect();
         match stops.iter().position(String::is_empty) {
@@ -45,11 +44,11 @@ impl StopStrings {
         self.stops.get(index).map(String::as_str)
     }
 
-    /// The tokens to stop at for stop strings that hold a special token: text never shows one, so it could not be found
-    /// there.
+    /// The token ids to stop at, for stop strings that contain a special token. Decoded text never shows special tokens, so
+    /// they cannot be found there.
     ///
     /// # Errors
-    /// [`Error::Request`] for one with a text before it, which no token stands for.
+    /// [`Error::Request`] if there is text before the special token.
     pub(crate) fn special_tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let special = |(index, stop): (usize, &String)| {
             let ids = tokenizer.encode(stop)?;
@@ -66,7 +65,7 @@ impl StopStrings {
         self.stops.iter().enumerate().filter_map(|stop| special(stop).transpose()).collect()
     }
 
-    /// Takes the next piece. After a stop every piece gives nothing.
+    /// Takes the next piece. After a stop, every piece yields an empty `Cut`.
     #[doc(hidden)]
     pub fn push(&mut self, piece: &str) -> Cut {
         if self.stopped {
@@ -82,7 +81,7 @@ impl StopStrings {
         Cut { text: std::mem::replace(&mut self.held, rest), stop: None }
     }
 
-    /// The text still held when nothing more comes.
+    /// The text that is still held when no more comes.
     #[doc(hidden)]
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
@@ -93,7 +92,7 @@ impl StopStrings {
         found.min_by_key(|&(start, index)| (start + self.stops[index].len(), start))
     }
 
-    /// Length of the longest end of the held text that begins a stop string.
+    /// Length of the longest suffix of the held text that begins a stop string.
     fn pending(&self) -> usize {
         let longest = |stop: &String| {
             let most = self.held.len().min(stop.len() - 1);

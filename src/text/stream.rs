@@ -1,8 +1,8 @@
-//! Text from tokens as they come: whole characters only.
+//! Text from tokens as they arrive, in whole characters.
 //!
-//! The pieces of a stream, `finish` included, put together are `Tokenizer::decode(ids, true)`. A token may end inside a
-//! character; its bytes wait, at most three of them, until the next token completes it or proves it broken (then
-//! U+FFFD stands for it, as in `String::from_utf8_lossy`). Cost: O(bytes of the token) a push.
+//! The pieces of a stream, including `finish`, joined are `Tokenizer::decode(ids, true)`. If a token ends inside a character,
+//! up to three bytes wait until the next token completes the character or proves it invalid (then U+FFFD replaces it, as in
+//! `String::from_utf8_lossy`). Cost: O(bytes of the token) for each push.
 
 use super::Tokenizer;
 
@@ -10,17 +10,17 @@ use super::Tokenizer;
 pub struct TokenStream {
     tokenizer: Tokenizer,
     pending: Vec<u8>,
-    /// Spaces still to be dropped from the front of the text (see `pieces::Pieces::leading`).
+    /// Leading spaces still to be dropped (see `pieces::Pieces::leading`).
     leading: usize,
 }
 
 impl TokenStream {
-    /// A stream whose text stands for itself, as `decode` of its ids.
+    /// A stream whose text stands alone, as `decode` of its ids.
     pub fn new(tokenizer: &Tokenizer) -> Self {
         Self { tokenizer: tokenizer.clone(), pending: Vec::new(), leading: tokenizer.pieces().leading }
     }
 
-    /// A stream that goes on after other text: a space that a SentencePiece model puts before its first word stays.
+    /// A stream that continues other text: the space that a SentencePiece model puts before its first word is kept.
     pub fn continuing(tokenizer: &Tokenizer) -> Self {
         Self { leading: 0, ..Self::new(tokenizer) }
     }
@@ -48,14 +48,14 @@ impl TokenStream {
         (!text.is_empty()).then_some(text)
     }
 
-    /// What is left when no token follows: U+FFFD for a character that never ended.
+    /// What remains when no token follows: U+FFFD for an incomplete character.
     pub fn finish(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.pending);
         (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
     }
 }
 
-/// How many bytes at the end are the start of a character that later bytes could complete.
+/// Length of an incomplete character at the end that later bytes could complete.
 fn unfinished(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(3)..];
     (1..=tail.len())

@@ -1,9 +1,8 @@
 //! Chat templates: Jinja2 as Hugging Face transformers runs it, so that a model's own template gives the same prompt.
 //!
-//! Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), nothing is escaped, `raise_exception` and `strftime_now` are
-//! there, and what Jinja2 reads otherwise than minijinja is in `python`. A template is outside data: its work and the
-//! memory it makes are bounded by fuel, so a hostile one ends in an error. The clock is a parameter; by default it is the
-//! system's, in UTC.
+//! Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), nothing is escaped, `raise_exception` and `strftime_now` are available,
+//! and `python` holds what Jinja2 reads differently from minijinja. A template comes from outside: fuel bounds its work and
+//! memory, so a hostile one ends in an error. The clock is a parameter; by default it is the system's, in UTC.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -20,15 +19,15 @@ use super::python;
 use super::thinking::{self, PastThinking};
 use crate::error::{Error, Result};
 
-/// Instructions, and units of 64 bytes of data, that one rendering may cost: enough for prompts of tens of megabytes.
+/// Limit on the instructions, and units of 64 bytes of data, of one rendering: enough for prompts of tens of megabytes.
 const FUEL: u64 = 2_000_000;
 const MAX_SOURCE_BYTES: usize = 1 << 20;
-/// Calls of macros and rounds of loops within each other, four to a macro.
+/// Limit on nested macro calls (four levels each) and loop rounds.
 const MAX_RECURSION: usize = 200;
-/// Bytes of stack to parse and render on: many times what the limits of `python` lead to.
+/// Bytes of stack for parsing and rendering: many times what the limits of `python` allow to be used.
 #[cfg(not(target_arch = "wasm32"))]
 const STACK: usize = 32 << 20;
-/// How the error of a rendering begins that costs too much.
+/// How the error begins of a rendering that costs too much.
 const ENDLESS: &str = "it does not come to an end";
 const MAIN: &str = "chat_template";
 const TOOL_USE: &str = "chat_template (tool_use)";
@@ -56,24 +55,24 @@ impl Specials {
     }
 }
 
-/// What a template is given.
+/// The variables that a template is rendered with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inputs<'a> {
     pub messages: &'a [Message],
-    /// A list of OpenAI tools.
+    /// A list of tools in the form of OpenAI's API.
     pub tools: Option<&'a Value>,
     pub documents: Option<&'a Value>,
     /// Whether the prompt ends where the assistant's answer begins.
     pub add_generation_prompt: bool,
-    /// Whether the prompt ends where the last message does, so that the answer goes on with it.
+    /// Whether the prompt ends where the last message ends, so that the answer continues it.
     pub continue_final_message: bool,
-    /// What becomes of thinking before the last question; by default what the template makes of it.
+    /// Whether to keep or strip the thinking before the last question; by default the template decides.
     pub past_thinking: Option<PastThinking>,
-    /// Whether control tokens that messages and tools spell out are text, where the prompt becomes tokens.
+    /// Whether control tokens spelt out in messages and tools are encoded as plain text.
     pub split_special_tokens: bool,
-    /// Further variables (`enable_thinking`, ...), over all others.
+    /// Further variables (`enable_thinking`, ...); they override all others.
     pub extra: Option<&'a Map<String, Value>>,
-    /// What `strftime_now` takes for now, in seconds since 1970; by default what the template's clock says.
+    /// The time of `strftime_now`, in seconds since 1970; by default the template's clock.
     pub now: Option<i64>,
 }
 
@@ -82,7 +81,7 @@ pub struct ChatTemplate {
     specials: Specials,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     tool_use: bool,
-    /// Found out when it is first asked for.
+    /// Computed on first use.
     typed_content: OnceLock<bool>,
     dated: bool,
 }
@@ -93,7 +92,7 @@ impl fmt::Debug for ChatTemplate {
     }
 }
 
-/// Marks the error of `raise_exception`, whose message is the template's own sentence.
+/// Marks an error of `raise_exception`, whose message the template wrote.
 #[derive(Debug)]
 struct Raised;
 
@@ -120,8 +119,8 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// Takes the template of a model directory: `jinja_file` (chat_template.jinja) where there is one, else
-    /// `chat_template` of tokenizer_config.json, a string or a list of `{name, template}` (`default`, `tool_use`).
+    /// Takes the template of a model directory: `jinja_file` (chat_template.jinja) if given, else `chat_template` of
+    /// tokenizer_config.json, which is a string or a list of `{name, template}` (`default`, `tool_use`).
     pub fn from_config(config: &Value, jinja_file: Option<&str>) -> Result<Self> {
         let specials = Specials::from_config(config);
         let sources = match &config["chat_template"] {
@@ -141,38 +140,38 @@ impl ChatTemplate {
         }
     }
 
-    /// The error for a model that brings no template.
+    /// The error for a model without a template.
     pub(crate) fn missing() -> Error {
         Error::Template {
             problem: "the model has none, so it cannot be chatted with; `headstart generate --raw` gives it the text as it is".into(),
         }
     }
 
-    /// A second template, taken where tools are given.
+    /// Adds a second template, used if tools are given.
     pub(crate) fn with_tool_use(mut self, source: &str) -> Result<Self> {
         self.add(TOOL_USE, source)?;
         self.tool_use = true;
         Ok(self)
     }
 
-    /// Sets the clock of `strftime_now`: seconds since 1970.
+    /// Sets the clock of `strftime_now`, in seconds since 1970.
     #[must_use]
     pub fn with_clock(mut self, seconds: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(seconds);
         self
     }
 
-    /// What its clock says: seconds since 1970.
+    /// The template's clock, in seconds since 1970.
     pub fn now(&self) -> i64 {
         (self.clock)()
     }
 
-    /// Whether it asks for the time, so that its prompts may differ from day to day.
+    /// Whether the template reads the time, so that its prompts may differ from day to day.
     pub fn is_dated(&self) -> bool {
         self.dated
     }
 
-    /// Whether a template has this text in itself.
+    /// Whether a template's source contains this text.
     pub(crate) fn mentions(&self, text: &str) -> bool {
         self.environment.templates().any(|(_, template)| template.source().contains(text))
     }
@@ -182,7 +181,7 @@ impl ChatTemplate {
         self.render_inputs(&Inputs { messages, tools, add_generation_prompt, ..Inputs::default() })
     }
 
-    /// The prompt of a conversation with all a template may be given.
+    /// The prompt of a conversation, with every input that a template may have.
     pub fn render_inputs(&self, inputs: &Inputs) -> Result<String> {
         match inputs.continue_final_message {
             true => self.render_open(inputs),
@@ -190,8 +189,8 @@ impl ChatTemplate {
         }
     }
 
-    /// The prompt up to the end of the last message. As in transformers, spaces at that end stay where the template keeps
-    /// those of a message.
+    /// The prompt up to the end of the last message. As in transformers, spaces at that end stay if the template keeps a
+    /// message's trailing spaces.
     fn render_open(&self, inputs: &Inputs) -> Result<String> {
         const END: &str = "end-of-message-probe ";
         let wrong = |problem: &str| Error::Template { problem: format!("the final message {problem}") };
@@ -212,12 +211,12 @@ impl ChatTemplate {
         Ok(open.to_owned())
     }
 
-    /// The token behind an assistant's turn, of those that `tokens` lists, if the template puts one there.
+    /// The token after an assistant's turn, chosen among `tokens`, if the template puts one there.
     pub(crate) fn end_of_turn<'a>(&self, tokens: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
         const ASKED: &str = "question-probe";
         const ANSWERED: &str = "answer-probe";
         let turns = [Message::new("user", ASKED), Message::new("assistant", ANSWERED), Message::new("user", ASKED)];
-        // Some templates close a turn only where another follows.
+        // Some templates close a turn only if another follows.
         [2, 3].into_iter().find_map(|count| {
             let text = self.render(&turns[..count], None, false).ok()?;
             let behind = text.rsplit_once(ANSWERED)?.1.split(ASKED).next()?;
@@ -227,7 +226,7 @@ impl ChatTemplate {
         })
     }
 
-    /// What a person who gives these inputs may not expect of their prompt, a sentence each.
+    /// One sentence for each way in which the prompt may differ from what the caller expects.
     pub(crate) fn warnings(&self, inputs: &Inputs) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.drops_tools(inputs) {
@@ -235,7 +234,7 @@ impl ChatTemplate {
         }
         if inputs.past_thinking == Some(PastThinking::Keep) && self.drops_thinking(inputs) {
             warnings.push(
-                "the chat template leaves thinking before the last question out, and takes no word to keep it"
+                "the chat template drops the thinking before the last question, and has no variable to keep it"
                     .to_owned(),
             );
         }
@@ -247,7 +246,7 @@ impl ChatTemplate {
         warnings
     }
 
-    /// Whether a turn of the past has thinking that the prompt does not show.
+    /// Whether a past turn has thinking that the prompt does not show.
     fn drops_thinking(&self, inputs: &Inputs) -> bool {
         const PROBE: &str = "thinking-probe";
         let mut thought = Message::new("assistant", "answer");
@@ -257,7 +256,7 @@ impl ChatTemplate {
         inputs.messages.iter().any(thinking::thinks) && shown.is_ok_and(|prompt| !prompt.contains(PROBE))
     }
 
-    /// Whether the prompt is the same with other tools.
+    /// Whether other tools give the same prompt.
     pub(crate) fn drops_tools(&self, inputs: &Inputs) -> bool {
         let function = |name: &str| json!([{ "type": "function", "function": { "name": name, "description": name } }]);
         let Some(Value::Array(tools)) = inputs.tools else { return false };
@@ -308,8 +307,8 @@ impl ChatTemplate {
         on_own_stack(|| self.environment.add_template_owned(name, dialect).map_err(explain))
     }
 
-    /// Whether the template shows the text of a list of parts but not that of a plain string, as those of models that
-    /// also see images may.
+    /// Whether the template shows the text of a list of parts but not that of a plain string, as templates of vision models
+    /// may.
     fn wants_typed_content(&self) -> bool {
         const PROBE: &str = "content-probe";
         let messages = [Message::new("user", PROBE)];
@@ -323,15 +322,15 @@ impl ChatTemplate {
     }
 }
 
-/// What `work` gives, on a stack whose size is known, and an error where it ends in a panic. On the web there is one stack
-/// and no way back from a panic: there the limits of `python` are what there is.
+/// Runs `work` on a stack of known size, and turns a panic into an error. The web has one stack and cannot catch a panic, so
+/// the limits of `python` alone protect it.
 #[cfg(not(target_arch = "wasm32"))]
 fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let failed = |problem: &str| Error::Template { problem: problem.into() };
     std::thread::scope(|scope| {
         let started = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
-        let ended = started.map_err(|_| failed("the system gives no thread to read it on"))?.join();
-        ended.unwrap_or_else(|_| Err(failed("it asks for what cannot be done; the model's template is broken")))
+        let ended = started.map_err(|_| failed("the system has no thread left to render it"))?.join();
+        ended.unwrap_or_else(|_| Err(failed("rendering it panicked; the model's template is broken")))
     })
 }
 
@@ -357,10 +356,11 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// The time of `strftime_now` in words: `2026-11-23`, `2026-11-23T10:15` or `2026-11-23T10:15:30`, in UTC.
+/// Parses a time for `strftime_now`: `2026-11-23`, `2026-11-23T10:15` or `2026-11-23T10:15:30`, in UTC. Returns seconds since
+/// 1970.
 ///
 /// # Errors
-/// [`Error::Request`] where it is none of these, or no such day.
+/// [`Error::Request`] for another form, or a day that does not exist.
 pub fn parse_time(text: &str) -> Result<i64> {
     python::parse_time(text).ok_or_else(|| Error::Request {
         field: "date",
@@ -388,7 +388,7 @@ fn to_jinja(value: &Value) -> Jinja {
     }
 }
 
-/// A sentence from a template's error, with its line.
+/// Turns a template's error into a sentence with its line.
 fn explain(error: minijinja::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(at) = cause {

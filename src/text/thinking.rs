@@ -1,24 +1,24 @@
-//! What becomes of an assistant's earlier thinking in a prompt.
+//! Whether an assistant's earlier thinking stays in a prompt.
 //!
-//! Templates decide it themselves: most leave out what was thought before the last question, and some take a variable
-//! that keeps it, each by its own name. What is left out costs the KV cache the answer behind it: that was computed
-//! behind the thinking, and is not what stands behind the question.
+//! Templates decide this themselves: most drop the thinking before the last question, and some take a variable that keeps it,
+//! under different names. Dropped thinking costs KV cache hits: the answer's KV was computed after the thinking, so it cannot
+//! be reused without it.
 
 use serde_json::Value;
 
 use super::message::{Content, Message, REASONING};
 use crate::error::{Error, Result};
 
-/// What is done with it, over what the template does by itself.
+/// What to do with past thinking, instead of the template's default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PastThinking {
-    /// It stays, where the template can keep it.
+    /// Keep it, if the template can.
     Keep,
-    /// It is left out, also where the template would show it.
+    /// Strip it, even if the template would show it.
     Strip,
 }
 
-/// The variables by which templates are told, and whether true keeps it.
+/// Template variables that control it, each with whether `true` keeps the thinking.
 const VARIABLES: [(&str, bool); 11] = [
     ("preserve_thinking", true),
     ("preserved_thinking", true),
@@ -33,7 +33,7 @@ const VARIABLES: [(&str, bool); 11] = [
     ("truncate_history_thinking", false),
 ];
 
-/// What opens and ends thinking in the text of an answer.
+/// The tags around thinking in the text of an answer.
 pub(crate) const THINKING: [&str; 2] = ["<think>", "</think>"];
 
 impl PastThinking {
@@ -47,12 +47,12 @@ impl PastThinking {
         }
     }
 
-    /// What the template is told.
+    /// The template variables that express this choice.
     pub(super) fn variables(self) -> impl Iterator<Item = (&'static str, bool)> {
         VARIABLES.into_iter().map(move |(name, keeps)| (name, keeps == (self == Self::Keep)))
     }
 
-    /// The message at `index` without its thinking, where that is to be left out.
+    /// The message at `index` without its thinking, if that is to be stripped; else `None`.
     pub(super) fn stripped(self, messages: &[Message], index: usize) -> Option<Message> {
         let last = messages.iter().rposition(|message| message.role == "user")?;
         let message = messages.get(index).filter(|message| message.role == "assistant" && index < last)?;
@@ -69,14 +69,14 @@ impl PastThinking {
     }
 }
 
-/// Whether thinking is told beside the answer or at its beginning.
+/// Whether the message has thinking, in a field of its own or at the beginning of its text.
 pub(super) fn thinks(message: &Message) -> bool {
     let told = |name: &&str| message.other.get(*name).is_some_and(|value| *value != Value::Null);
     REASONING.iter().any(told) || matches!(&message.content, Content::Text(text) if text.contains(THINKING[1]))
 }
 
-/// What the text of an answer thinks and what it says, without the tags. Where the template wrote the opening tag, the text
-/// has the closing one alone.
+/// Splits the text of an answer into its thinking and the rest, without the tags. If the template wrote the opening tag, the
+/// text has the closing one alone.
 pub(crate) fn thinking(text: &str) -> (Option<&str>, &str) {
     let [open, close] = THINKING;
     let opened = text.trim_start().strip_prefix(open);

@@ -1,9 +1,8 @@
 //! Text to token ids and back, over the `tokenizers` crate.
 //!
-//! Two ways in, one tokenizer: a Hugging Face `tokenizer.json`, or the vocabulary of a GGUF file (`gguf.rs`). What a
-//! tokenizer.json would take from a text or draw at random (truncation, padding, dropout) is left out; what its
-//! post-processor adds at either end comes with [`Tokenizer::encode_text`] only. A `Tokenizer` is a handle: cloning it
-//! costs nothing.
+//! A tokenizer comes from a Hugging Face `tokenizer.json` or from the vocabulary of a GGUF file (`gguf.rs`). Parts of a
+//! tokenizer.json that drop text or draw at random (truncation, padding, dropout) are removed. What its post-processor adds at
+//! either end comes with [`Tokenizer::encode_text`] alone.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,13 +18,13 @@ use super::pieces::{Kind, Pieces, Spelling};
 use super::steps;
 use crate::error::{Error, Result};
 
-/// Bounds on what a file may ask for, far above any model known.
+/// Limits on what a file may ask for, far above any known model.
 pub(super) const MAX_TOKENS: usize = 1 << 22;
 pub(super) const MAX_MERGES: usize = 1 << 23;
 pub(super) const MAX_TOKEN_BYTES: usize = 1 << 16;
 const MAX_JSON_BYTES: usize = 1 << 27;
 
-/// A model's tokenizer. A handle: a clone shares it.
+/// A model's tokenizer. Cloning is cheap: a clone shares the data.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -44,10 +43,10 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`; `name` is the file's name for messages.
+    /// Reads a `tokenizer.json`; `name` is the file's name, for error messages.
     ///
     /// # Errors
-    /// [`Error::Format`] for a damaged file, [`Error::Unsupported`] for a kind of tokenizer that is not known here.
+    /// [`Error::Format`] for a damaged file, [`Error::Unsupported`] for an unknown kind of tokenizer.
     pub fn from_json(bytes: &[u8], name: &str) -> Result<Self> {
         let wrong = |field: &str, problem: String| Error::Format {
             file: name.to_owned(),
@@ -98,7 +97,7 @@ impl Tokenizer {
         Ok(tokenizer.with_edges(edges))
     }
 
-    /// Joins an encoder with the table of its tokens' bytes.
+    /// Builds the table of the tokens' bytes for an encoder.
     pub(super) fn build(mut encoder: Encoder, spelling: &Spelling, leading: usize) -> Result<Self, String> {
         encoder.with_post_processor(None::<PostProcessorWrapper>);
         encoder.with_padding(None);
@@ -131,12 +130,12 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(Inner { encoder, pieces }), edges: Arc::default() })
     }
 
-    /// The tokens that a text is given at its beginning and at its end, beside its own.
+    /// The tokens put before and after a text that no chat template made (as BOS and EOS).
     pub(crate) fn edges(&self) -> &[Vec<u32>; 2] {
         &self.edges
     }
 
-    /// With other tokens at the ends of a text; those outside the vocabulary are left out.
+    /// Replaces the tokens at the ends of a text; ids outside the vocabulary are dropped.
     #[must_use]
     pub(crate) fn with_edges(self, edges: [Vec<u32>; 2]) -> Self {
         let size = self.vocab_size();
@@ -144,8 +143,8 @@ impl Tokenizer {
         Self { edges: Arc::new(edges.map(known)), ..self }
     }
 
-    /// The tokens of a text that no chat template made: as [`encode`](Self::encode), with BOS before it and EOS behind it
-    /// where the model asks for them, and never two of either.
+    /// The tokens of a text that no chat template made: as [`encode`](Self::encode), with BOS before it and EOS after it if the
+    /// model asks for them. A text that spells one out does not get it twice.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -157,16 +156,16 @@ impl Tokenizer {
         Ok([before, &ids, after].concat())
     }
 
-    /// Exactly the text given, special tokens in it as their ids; nothing added, nothing trimmed.
+    /// The tokens of exactly the given text: special tokens in it are recognised, nothing is added or trimmed.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for a text that cannot be split into tokens.
+    /// [`Error::Tokenizer`] if the text cannot be split into tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.encoding(text, &[], OffsetType::None)?.get_ids().to_vec())
     }
 
-    /// As [`encode`](Self::encode), with the bytes of the text that each token is made of, in order. A character that
-    /// several tokens share belongs to each of them.
+    /// As [`encode`](Self::encode), with the byte range of the text for each token, in order. If several tokens share a
+    /// character, each range holds it.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -174,10 +173,10 @@ impl Tokenizer {
         self.encode_apart(text, &[])
     }
 
-    /// The same, where the bytes of `plain`, in order, are no special tokens whatever they spell.
+    /// The same, but special tokens spelt out in the byte ranges `plain`, in order, are encoded as text.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where a special token is made of them all the same.
+    /// [`Error::Tokenizer`] if a special token results nevertheless.
     pub(crate) fn encode_apart(&self, text: &str, plain: &[Range<usize>]) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
         let encoding = self.encoding(text, plain, OffsetType::Byte)?;
         let ids = encoding.get_ids().to_vec();
@@ -200,10 +199,10 @@ impl Tokenizer {
         })
     }
 
-    /// The added tokens that a text spells out: their bytes in it, and their ids.
+    /// The added tokens that a text spells out: their byte ranges and ids.
     pub(crate) fn added_in(&self, text: &str) -> Vec<(Range<usize>, u32)> {
         let own = |(bytes, id): (Range<usize>, u32)| {
-            // Without the spaces that a token takes in.
+            // The range leaves out spaces that the token absorbs.
             let token = self.token(id)?;
             let start = bytes.start + text.get(bytes.clone())?.find(&token)?;
             Some((start..start + token.len(), id))
@@ -211,8 +210,8 @@ impl Tokenizer {
         encoder::added_in(&self.inner.encoder, text).into_iter().filter_map(own).collect()
     }
 
-    /// The text of `ids`, special tokens left out or kept. Bytes that are no UTF-8 become U+FFFD; an id outside the
-    /// vocabulary gives nothing.
+    /// The text of `ids`, without special tokens if `skip_special`. Invalid UTF-8 becomes U+FFFD; ids outside the vocabulary
+    /// give nothing.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         self.inner.pieces.decode(ids, skip_special)
     }
@@ -222,7 +221,7 @@ impl Tokenizer {
         self.inner.encoder.id_to_token(id)
     }
 
-    /// The bytes a token adds to the text.
+    /// The bytes that a token adds to the text; `None` outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.inner.pieces.get(id)
     }
@@ -232,7 +231,7 @@ impl Tokenizer {
         self.inner.encoder.token_to_id(token)
     }
 
-    /// Whether it is one that controls, which shown text leaves out.
+    /// Whether a token is a control token, which decoded text leaves out.
     pub fn is_special(&self, id: u32) -> bool {
         self.inner.pieces.is_special(id)
     }
@@ -247,7 +246,7 @@ impl Tokenizer {
     }
 }
 
-/// What a post-processor puts before and behind a single text.
+/// The tokens that a post-processor puts before and after a single text.
 fn edges(processor: &Value) -> [Vec<u32>; 2] {
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     match processor["type"].as_str() {
@@ -278,15 +277,15 @@ fn edges(processor: &Value) -> [Vec<u32>; 2] {
     }
 }
 
-/// Whether only merges lead to a token of a byte-level vocabulary.
+/// Whether a token of a byte-level vocabulary can result from merges alone.
 pub(super) fn needs_merges(token: &str) -> bool {
     let marked =
         [('<', '>'), ('[', ']')].iter().any(|(open, close)| token.starts_with(*open) && token.ends_with(*close));
     token.chars().count() > 1 && !marked
 }
 
-/// What `work` gives, or a sentence where the library ends in a panic. On the web a panic ends the program, which is why
-/// `checks` and `steps` refuse what would lead to one.
+/// Runs `work`, and turns a panic of the library into a sentence. On the web a panic ends the program, so `checks` and `steps`
+/// refuse files that would lead to one.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "the file asks for what cannot be done".to_owned())
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "the tokenizer library panicked on it".to_owned())
 }

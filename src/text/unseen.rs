@@ -1,8 +1,9 @@
-//! Messages that a template leaves out: the model would answer as if nobody had said them.
+//! Detects messages that a template leaves out, because the model would answer as if nobody had sent them.
 //!
-//! A message is left out if more text at its end does not change the prompt. So whatever becomes of a text, trimmed, quoted, moved or
-//! cut, is no alarm, nor is thinking that a template drops from before an answer. A message with tool calls is not looked at: templates
-//! show its calls, and many of them no text beside these. Cost: one rendering more, and one for each message that seems left out.
+//! A message is left out if adding text to its end does not change the prompt. Trimming, quoting, moving or cutting a text
+//! therefore raises no alarm, nor does dropping the thinking before an answer. Messages with tool calls are not checked:
+//! templates show their calls, and many no text beside them. Cost: one more rendering, and one for each message that seems left
+//! out.
 
 use super::message::{Content, Message};
 use super::template::{ChatTemplate, Inputs};
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 
 impl ChatTemplate {
     /// # Errors
-    /// [`Error::Template`] with the first message that is not in `prompt`, what the template made of `inputs`.
+    /// [`Error::Template`] with the first message that is missing from `prompt`, the rendering of `inputs`.
     pub(super) fn check_shown(&self, inputs: &Inputs, prompt: &str) -> Result<()> {
         let Some(index) = self.unseen(inputs, prompt) else { return Ok(()) };
         let problem = format!(
@@ -37,7 +38,7 @@ impl ChatTemplate {
     }
 }
 
-/// Whether a template has nothing to show of it but its text.
+/// Whether the message has text and no tool calls.
 fn speaks(message: &Message) -> bool {
     let text = match &message.content {
         Content::Text(text) => !text.trim().is_empty(),

@@ -1,4 +1,4 @@
-//! Prefixes on an engine itself, as a server or a browser has them: warmed, exported, taken in by another engine.
+//! Prefixes on an engine without the command line, as in a server or a browser: warmed, exported, imported by another engine.
 
 use std::time::Duration;
 
@@ -19,14 +19,15 @@ fn engine(tiny: &Tiny) -> Answers {
     Answers::new(engine, &bytes(), None)
 }
 
-/// Empty memory, of which the engine does not know yet how fast it is: on a busy machine it would rather compute.
+/// Empty memory whose speed the engine has not measured yet: after a slow measurement on a busy machine it would compute
+/// instead.
 fn attach(engine: &mut Engine) {
     let memory = MemoryStore::new(1 << 30, system_clock());
     engine.attach(Tiers::new(memory, Vec::new(), TiersConfig::default()), "digest", Duration::from_secs(60));
 }
 
 fn export(answers: &mut Answers, name: &str, tokens: &[u32], salt: &str) -> Result<Pack> {
-    block_on(answers.export_pack(name, tokens, salt, None, &mut unheard)).map(|pack| pack.expect("nobody ended it"))
+    block_on(answers.export_pack(name, tokens, salt, None, &mut unheard)).map(|pack| pack.expect("nobody cancelled it"))
 }
 
 fn prompt(length: usize, vocabulary: usize) -> Vec<u32> {
@@ -40,7 +41,7 @@ fn a_pack_goes_from_engine_to_engine() {
         let (mut giver, mut taker) = (engine(&tiny), engine(&tiny));
         for length in [1, 15, 16, 17, 50] {
             let prefix = prompt(length, tiny.vocabulary);
-            // One that was answered before leaves nothing of the answer in the pack.
+            // A prefix that was answered before: nothing of the answer may be in the pack.
             run(giver.engine_mut(), &[greedy(&prefix[..length.div_ceil(2)], 5)]);
             let pack = export(&mut giver, "rules", &prefix, "").unwrap();
             assert_eq!((pack.tokens(), pack.last_hidden().is_some()), (&prefix[..], true), "{name}: {length}");
@@ -66,7 +67,7 @@ fn a_pack_goes_from_engine_to_engine() {
 }
 
 #[test]
-fn what_no_pack_can_be_made_of_is_refused() {
+fn an_impossible_export_or_import_is_refused() {
     let tiny = Tiny::read(NAMES[0]);
     let prefix = prompt(20, tiny.vocabulary);
     let refused = |result: Result<Pack>| result.expect_err("refused").to_string();
@@ -79,6 +80,6 @@ fn what_no_pack_can_be_made_of_is_refused() {
     let pack = export(&mut engine, "rules", &prefix, "one").unwrap();
     let salted = block_on(engine.engine_mut().import_pack(&pack, "other")).unwrap_err().to_string();
     assert!(salted.starts_with("rules: ") && salted.contains("another salt"), "{salted}");
-    // What is there already needs no step.
+    // A prefix that is cached already needs no step.
     assert!(export(&mut engine, "rules", &prefix, "one").unwrap() == pack);
 }

@@ -1,6 +1,6 @@
-//! The prefix cache as a person has it: one process after another, packs from hand to hand, and what lies in the directory.
+//! The prefix cache as a user sees it: one process after another, packs passed on, and the contents of the directory.
 //!
-//! Small models answer in a moment, and their tokens are bytes, so that how much must be reused is known to the token.
+//! Small models answer quickly, and their tokens are bytes, so the number of reused tokens is known exactly.
 
 mod engine;
 #[cfg(unix)]
@@ -54,7 +54,8 @@ impl Home {
         path
     }
 
-    /// `headstart ARGUMENTS --cache-dir DIR`. What is stored is loaded, however slow a busy machine has done so before.
+    /// `headstart ARGUMENTS --cache-dir DIR`, without measured rates: whatever is stored is loaded, even if a busy machine
+    /// loaded slowly before.
     pub fn run(&self, arguments: &[&str]) -> Command {
         let _ = std::fs::remove_file(self.dir().join("rates.json"));
         let mut command = headstart(arguments);
@@ -74,7 +75,7 @@ impl Home {
         self.with_model(&["generate", "--system", RULES, "-n", "8", "--json", "-p", question])
     }
 
-    /// The answer where nothing is reused or kept.
+    /// The answer without any reuse.
     pub fn cold(&self, question: &str) -> Value {
         let arguments = ["generate", "--system", RULES, "-n", "8", "--json", "--no-cache", "-p", question];
         json_of(headstart(&arguments).arg("--model").arg(self.model.path()))
@@ -89,18 +90,18 @@ pub fn asked(question: &str) -> [(&str, &str); 2] {
     [("system", RULES), ("user", question)]
 }
 
-/// Tokens that two prompts begin with.
+/// Number of leading tokens that two prompts share.
 pub fn shared(a: &[(&str, &str)], b: &[(&str, &str)]) -> usize {
     let (a, b) = (tiny_chat::prompt(a), tiny_chat::prompt(b));
     a.iter().zip(&b).take_while(|(a, b)| a == b).count()
 }
 
-/// Tokens of a prompt.
+/// Number of tokens of a prompt.
 pub fn length(messages: &[(&str, &str)]) -> usize {
     tiny_chat::prompt(messages).len()
 }
 
-/// Reused tokens in all, and by source those that are not 0.
+/// Checks the number of reused tokens, in all and by source; sources that are not listed must have 0.
 #[track_caller]
 pub fn reused(answer: &Value, expected: &[(&str, usize)]) {
     let total: usize = expected.iter().map(|source| source.1).sum();
@@ -123,7 +124,7 @@ pub fn tier<'a>(answer: &'a Value, name: &str) -> &'a Value {
     tiers.iter().find(|tier| tier["tier"] == name).unwrap_or_else(|| panic!("no tier {name}: {tiers:?}"))
 }
 
-/// All files of a kind below a folder.
+/// All files below a folder whose names end with `suffix`.
 pub fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());

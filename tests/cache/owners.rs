@@ -1,4 +1,4 @@
-//! A cache directory of two users: what one of them made the other neither reads nor believes.
+//! A cache directory and two users: neither reads nor trusts what the other made.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -18,7 +18,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Whether a test may run commands as other users; says so where it may not.
+/// Whether the test may run commands as another user; prints a note if not.
 fn may_be_others(home: &Home) -> bool {
     let root = fs::metadata(home.model.path()).unwrap().uid() == 0;
     if !root {
@@ -47,7 +47,7 @@ fn a_directory_that_others_write_to_is_refused_by_every_command() {
         assert!(message.starts_with(str_of(&home.dir())) && message.contains("chmod 700"), "{message}");
     }
     assert_eq!(files(&home.dir(), ""), before);
-    // The remedy helps, and where no directory is wanted none is looked at.
+    // The suggested remedy works.
     let mut none = home.generate(WHALE);
     none.arg("--exact");
     set_mode(&home.dir(), 0o700);
@@ -55,7 +55,7 @@ fn a_directory_that_others_write_to_is_refused_by_every_command() {
 }
 
 #[test]
-fn another_users_prompts_are_not_listed_and_another_users_blocks_not_taken() {
+fn another_users_prompts_are_not_listed_and_their_blocks_not_used() {
     let home = Home::new(TINY);
     if !may_be_others(&home) {
         return;
@@ -63,7 +63,7 @@ fn another_users_prompts_are_not_listed_and_another_users_blocks_not_taken() {
     json_of(&mut home.generate(WHALE));
     let blocks = files(&home.dir(), ".safetensors");
     assert!(!blocks.is_empty());
-    // A copy that the stranger can run: where the build lies may be closed to them.
+    // A copy that the stranger may run, since the build folder may be closed to them.
     let bin = home.path("headstart");
     fs::copy(env!("CARGO_BIN_EXE_headstart"), &bin).unwrap();
     set_mode(&bin, 0o755);
@@ -75,18 +75,18 @@ fn another_users_prompts_are_not_listed_and_another_users_blocks_not_taken() {
         command.args(["prefix", "ls", "--cache-dir"]).arg(dir);
         command
     };
-    // A closed directory tells a stranger nothing, and neither does one that the user left open.
+    // A stranger learns nothing from a closed directory, nor from one that its owner left open.
     for mode in [0o700, 0o755, 0o777] {
         set_mode(&home.dir(), mode);
         let message = refusal(&mut stranger(&home.dir()));
         assert!(message.contains(&format!("belongs to user 0, and this runs as user {STRANGER}")), "{message}");
     }
-    // A planted directory: all of it is the stranger's.
+    // A planted directory that belongs to the stranger.
     set_mode(&home.dir(), 0o700);
     chown(home.dir(), Some(STRANGER), None).unwrap();
     let message = refusal(&mut home.generate(WHALE));
     assert!(message.contains(&format!("belongs to user {STRANGER}, and this runs as user 0")), "{message}");
-    // Taken back, with blocks in it that are still the stranger's: they are misses, and are written anew.
+    // The directory taken back, with the stranger's blocks still in it: they are misses and are written again.
     chown(home.dir(), Some(0), None).unwrap();
     blocks.iter().for_each(|path| chown(path, Some(STRANGER), None).unwrap());
     reused(&json_of(&mut home.generate(WHALE)), &[]);

@@ -1,4 +1,4 @@
-//! Packs from hand to hand, and prefixes computed ahead.
+//! Packs that are passed on, and prefixes computed ahead.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::support::tiny_chat::{self, prompt};
 
 const TINY: &str = "tiny-odd-f16";
 
-/// What all conversations of the system text begin with: all up to the first letter of a question.
+/// Number of tokens that all conversations with this system text share: everything up to the first letter of a question.
 fn system_tokens() -> usize {
     length(&asked("")) - prompt(&[]).len() - "\u{1}\n".len()
 }
@@ -36,7 +36,7 @@ fn a_warmed_system_text_serves_every_question() {
     let warmed = json_of(home.with_model(&["prefix", "warm", str_of(&system)]).arg("--json"));
     assert_eq!(warmed["tokens"], json!(system_tokens()));
     assert_eq!(warmed["cache"]["sources"]["computed"], warmed["tokens"]);
-    // All of it, whatever the question begins with.
+    // The whole prefix is reused, whatever the question begins with.
     for question in [WHALE, SHIP, " a space", "\na line", "1", "Ünder"] {
         let answer = json_of(&mut home.generate(question));
         reused(&answer, &[("disk", system_tokens())]);
@@ -58,7 +58,7 @@ fn a_question_is_warmed_up_to_its_answer() {
     let answer = json_of(&mut home.generate(WHALE));
     reused(&answer, &[("disk", length(&asked(WHALE)))]);
     same(&answer, &home.cold(WHALE));
-    // An answer at the end is an example, behind which another question comes.
+    // A final answer is an example, after which another question follows.
     let example = [asked(WHALE)[0], asked(WHALE)[1], ("assistant", "Ishmael.")];
     let warmed = json_of(home.with_model(&["prefix", "warm", str_of(&home.file("b.json", &example))]).arg("--json"));
     let whole = length(&[example[0], example[1], example[2], ("user", "")]);
@@ -66,11 +66,11 @@ fn a_question_is_warmed_up_to_its_answer() {
 }
 
 #[test]
-fn a_pack_serves_who_imports_it_and_who_names_it() {
+fn a_pack_serves_whether_imported_or_named() {
     for model in ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32"] {
         let (giver, taker) = (Home::new(model), Home::new(model));
         let bytes = export(&giver, &giver.file("system.json", &asked(WHALE)[..1]), "rules.kv.safetensors", &[]);
-        // The same from what is stored by now, and from elsewhere.
+        // The same bytes result when the prefix is loaded instead of computed.
         let again = export(&giver, &giver.path("system.json"), "rules.kv.safetensors", &[]);
         assert!(bytes == again, "{model}: equal prefixes are equal bytes");
         let pack = taker.path("taken.kv.safetensors");
@@ -100,7 +100,7 @@ fn a_pack_tells_its_text_only_if_asked() {
 }
 
 #[test]
-fn a_pack_of_something_else_is_refused_by_name() {
+fn a_pack_of_another_model_or_setting_is_refused_by_name() {
     let (giver, other) = (Home::new(TINY), Home::new("tiny-wide-f32"));
     let file = giver.file("system.json", &asked(WHALE)[..1]);
     let pack = giver.path("rules.kv.safetensors");
@@ -114,7 +114,7 @@ fn a_pack_of_something_else_is_refused_by_name() {
     assert!(said(other.generate(WHALE).args(["--prefix-pack", str_of(&pack)])).starts_with("other weights: "));
     let quantized = said(&mut import(&giver, &pack, ["--quantize", "q8_0"]));
     assert!(quantized.starts_with("other weights: ") && quantized.contains("quantized=Q8_0"), "{quantized}");
-    // The same weights under another configuration.
+    // The same weights with another configuration.
     let turned = Home::new(TINY);
     let config = turned.model.path().join("config.json");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -125,7 +125,7 @@ fn a_pack_of_something_else_is_refused_by_name() {
     for home in [&other, &turned] {
         assert!(files(&home.dir(), ".safetensors").is_empty());
     }
-    // Of its own class a pack is found; who imports it need not name that.
+    // A pack from kernels with other numerics is used under the same kernels; an import need not name them.
     let halves = export(&giver, &file, "halves.kv.safetensors", &["--kernels", "f16"]);
     assert!(!halves.is_empty());
     let pack = giver.path("halves.kv.safetensors");
@@ -134,7 +134,7 @@ fn a_pack_of_something_else_is_refused_by_name() {
     let taken = json_of(giver.generate(WHALE).args(["--prefix-pack", str_of(&pack), "--kernels", "f16"]));
     assert!(taken["cache"]["sources"]["pack"].as_u64().unwrap() > 0, "{taken}");
     assert!(import(&giver, &pack, []).output().unwrap().status.success());
-    // Under its own salt a pack is taken.
+    // A pack is used under its own salt.
     let mine = export(&giver, &file, "mine.kv.safetensors", &["--cache-salt", "mine"]);
     assert!(!String::from_utf8_lossy(&mine).contains("handed"), "{mine:?}");
     let pack = giver.path("mine.kv.safetensors");
@@ -159,7 +159,7 @@ fn a_damaged_pack_is_refused_wherever_it_is_damaged() {
         .collect();
     cases.extend([0, 5, 8, 100, bytes.len() - 1].map(|end| (format!("cut to {end}"), bytes[..end].to_vec())));
     cases.push(("longer".into(), [&bytes[..], &[0]].concat()));
-    // Sizes that nobody has.
+    // Absurd sizes.
     cases.push(("a huge header".into(), [&u64::MAX.to_le_bytes()[..], &bytes[8..]].concat()));
     cases.push(("no pack".into(), b"{\"role\": \"system\"}".to_vec()));
     for (what, bad) in cases {
@@ -177,7 +177,7 @@ fn a_damaged_pack_is_refused_wherever_it_is_damaged() {
 }
 
 #[test]
-fn what_cannot_be_warmed_or_kept_is_said() {
+fn a_failed_warm_import_or_export_gives_the_reason() {
     let home = Home::new(TINY);
     let system = home.file("system.json", &asked(WHALE)[..1]);
     let full = refusal(home.with_model(&["prefix", "warm", str_of(&system)]).args(["--cache-budget", "8KB"]));
@@ -202,7 +202,7 @@ fn what_cannot_be_warmed_or_kept_is_said() {
 }
 
 #[test]
-fn usage_errors_are_told_before_anything_is_done() {
+fn usage_errors_are_reported_before_any_work() {
     let cases: [&[&str]; 9] = [
         &["prefix"],
         &["prefix", "warm"],

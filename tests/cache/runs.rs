@@ -1,4 +1,4 @@
-//! `generate` and `chat`: what one process stored another reuses, to the token, and the answer stays the same.
+//! `generate` and `chat`: one process reuses what another stored, to the token, and the answer stays the same.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,11 +21,11 @@ fn a_second_process_finds_what_the_first_stored() {
         reused(&first, &[]);
         same(&first, &home.cold(WHALE));
         assert!(tier(&first, "disk")["saved"].as_u64() > Some(0), "{}", first["cache"]);
-        // The same again: no layer runs.
+        // The same prompt again: no layer runs.
         let again = json_of(&mut home.generate(WHALE));
         reused(&again, &[("disk", length(&asked(WHALE)))]);
         same(&again, &first);
-        // Another question: what both begin with.
+        // Another question: the shared beginning is reused.
         let other = json_of(&mut home.generate(SHIP));
         let known = shared(&asked(WHALE), &asked(SHIP));
         assert!(known >= RULES.len() / BLOCK * BLOCK);
@@ -55,7 +55,7 @@ fn no_cache_neither_reads_nor_writes() {
     let home = Home::new(TINY);
     reused(&home.cold(WHALE), &[]);
     assert_eq!(home.cold(WHALE)["cache"]["tiers"], json!([]));
-    // A person's own directory, as the platform names it, is only there once something was kept.
+    // The platform's default directory exists only once something was kept.
     let cache = home.path("xdg");
     let mut command = headstart(&["generate", "-p", WHALE, "-n", "1", "--json", "--model"]);
     command.arg(home.model.path()).env("XDG_CACHE_HOME", &cache);
@@ -82,7 +82,7 @@ fn salts_models_and_settings_are_kept_apart() {
     reused(&salted("two"), &[]);
     reused(&salted("one"), &[("disk", all)]);
     reused(&json_of(&mut home.generate(WHALE)), &[("disk", all)]);
-    // A request brings its salt along; the flag goes before it.
+    // A request may name its salt; the flag overrides it.
     let request = home.path("request.json");
     let messages = json!([{ "role": "system", "content": RULES }, { "role": "user", "content": WHALE }]);
     std::fs::write(&request, json!({ "messages": messages, "cache_salt": "one" }).to_string()).unwrap();
@@ -98,7 +98,7 @@ fn salts_models_and_settings_are_kept_apart() {
     reused(&json_of(&mut home.generate(WHALE)), &[]);
 }
 
-/// Counters, reasons and all: nothing is told that would not be were nobody else there.
+/// A salt learns nothing of others: counters and reasons are as if nobody else had stored anything.
 #[test]
 fn a_salt_is_told_nothing_of_another() {
     let told = |others: &[&[&str]]| {
@@ -115,7 +115,7 @@ fn a_salt_is_told_nothing_of_another() {
     assert_eq!(told(&[&[], &["--cache-salt", "one"]]), alone);
 }
 
-/// Where nothing of a prompt can be reused, what lies in the directory may tell why.
+/// If nothing of a prompt can be reused, the directory's contents may explain why.
 #[test]
 fn a_miss_is_explained_across_processes() {
     let system = |time: &str| format!("It is {time} o'clock. {RULES}");
@@ -138,7 +138,7 @@ fn a_miss_is_explained_across_processes() {
     assert_eq!(divergence["prompt"], "wo");
     assert!(divergence["recoverable"].as_u64().unwrap() as usize >= RULES.len());
 
-    // The same tokens under other names; of another salt's nothing is told.
+    // The same tokens in other namespaces; the report says nothing of another salt's.
     let salted = ask(&home, "ten", &["--cache-salt", "mine"]);
     let all = length(&known);
     assert_eq!(salted["misses"], json!([{ "reason": "cold", "from": 0, "tokens": all - 1 }]));
@@ -147,14 +147,14 @@ fn a_miss_is_explained_across_processes() {
         quantized["misses"],
         json!([{ "reason": "namespace_changed", "field": "weights", "from": 0, "tokens": length(&prompt) - 1 }])
     );
-    // Prompts in f16 have other bits.
+    // Prompts computed in f16 have other bits.
     let halves = ask(&home, "ten", &["--kernels", "f16"]);
     assert_eq!(
         halves["misses"],
         json!([{ "reason": "namespace_changed", "field": "numerics", "from": 0, "tokens": all - 1 }])
     );
     assert_eq!(ask(&home, "ten", &["--kernels", "f16"])["sources"]["disk"], json!(all));
-    // A chat says it in a line.
+    // A chat reports it in a line.
     let line = format!("{WHALE}\n/cache\n");
     let mut command = home.with_model(&["chat", "-n", "1", "--system", &system("six")]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -167,7 +167,7 @@ fn a_miss_is_explained_across_processes() {
 }
 
 #[test]
-fn what_expired_or_came_too_late_is_computed() {
+fn expired_or_late_blocks_are_computed() {
     let home = Home::new(TINY);
     json_of(home.generate(WHALE).args(["--cache-ttl", "1ms"]));
     reused(&json_of(&mut home.generate(WHALE)), &[]);
@@ -184,7 +184,7 @@ fn a_directory_that_keeps_nothing_costs_no_answer() {
     let none = json_of(home.generate(WHALE).args(["--cache-budget", "0"]));
     same(&none, &cold);
     assert!(tier(&none, "disk")["dropped"].as_u64() > Some(0), "{}", none["cache"]);
-    // A file where the directory should be.
+    // A file in the directory's place.
     std::fs::remove_dir_all(home.dir()).unwrap();
     std::fs::write(home.dir(), "in the way").unwrap();
     let blocked = json_of(&mut home.generate(WHALE));
@@ -195,14 +195,14 @@ fn a_directory_that_keeps_nothing_costs_no_answer() {
 }
 
 #[test]
-fn a_damaged_block_is_a_miss_and_is_mended() {
+fn a_damaged_block_is_a_miss_and_is_replaced() {
     let home = Home::new(TINY);
     let first = json_of(&mut home.generate(WHALE));
     for block in files(&home.dir().join("blocks"), ".safetensors") {
         let mut bytes = std::fs::read(&block).unwrap();
         let at = bytes.len() - 3;
         bytes[at] ^= 4;
-        // The time of its last change is when it expires.
+        // A block's modification time is when it expires.
         let expires = block.metadata().unwrap().modified().unwrap();
         std::fs::write(&block, bytes).unwrap();
         File::options().write(true).open(&block).unwrap().set_modified(expires).unwrap();
@@ -233,7 +233,7 @@ fn processes_share_a_directory_at_the_same_time() {
     assert!(files(&home.dir(), ".tmp").is_empty());
 }
 
-/// What `/cache` says each time that it is asked.
+/// The reports that `/cache` printed.
 fn chat(command: &mut Command, lines: &str) -> Vec<String> {
     command.args(["--system", RULES]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -257,22 +257,22 @@ fn a_chat_says_where_its_prompt_came_from() {
     };
     let cold = format!("[{all} prompt tokens · {all} computed: {} had not been seen, 1 to begin the answer]", all - 1);
     assert_eq!(chat(&mut start(&[]), &line), [cold]);
-    // It was stored when the chat ended.
+    // The prompt was stored when the chat ended.
     let disk = format!("[{all} prompt tokens · {all} reused from disk · 0 computed]");
     assert_eq!(chat(&mut start(&[]), &line), [disk]);
     let (file, pack) = (home.file("asked.json", &asked(WHALE)), home.path("asked.kv.safetensors"));
     stdout(&mut home.with_model(&["prefix", "export", str_of(&file), "-o", str_of(&pack)]));
     let packed = format!("[{all} prompt tokens · {all} reused from a prefix pack · 0 computed]");
     assert_eq!(chat(&mut start(&["--prefix-pack", str_of(&pack)]), &line), [packed]);
-    // Not even its own last prompt.
+    // Without a cache not even its own last prompt is reused.
     let mut none = headstart(&["chat", "--no-cache", "-n", "4", "--model"]);
     let computed = format!("[{all} prompt tokens · {all} computed]");
     assert_eq!(chat(none.arg(home.model.path()), &format!("{line}/retry\n/cache\n")), [computed.clone(), computed]);
 }
 
 #[test]
-fn exact_leaves_out_what_was_written_while_answering() {
-    // An answer of four times the letter a, of which the last was not computed any more.
+fn exact_reuse_leaves_out_decoded_tokens() {
+    // An answer of four letters a. KV of the last one was not computed.
     let flags = ["chat", "-n", "4", "--logit-bias", "97=100"];
     let lines = format!("{WHALE}\nAnd?\n/cache\n");
     let first = length(&asked(WHALE));
@@ -282,7 +282,7 @@ fn exact_leaves_out_what_was_written_while_answering() {
         let mut command = home.with_model(&flags);
         command.args(exact.then_some("--exact"));
         let said = chat(&mut command, &lines);
-        // From pages, or, of what was saved while the next line was read, from memory.
+        // From the GPU's pages, or from memory if it was saved while the next line was read.
         let counts = said[0].split(" · ").filter(|part| part.contains(" reused from "));
         let reused: usize = counts.map(|part| part.split(' ').next().unwrap().parse::<usize>().unwrap()).sum();
         assert!(said[0].starts_with(&format!("[{all} prompt tokens · ")), "{said:?}");
@@ -291,8 +291,8 @@ fn exact_leaves_out_what_was_written_while_answering() {
     }
 }
 
-/// Five turns of a chat, and a sixth in another process, here and on another machine: all is found but what no turn computed,
-/// the last token of the answer and what the template puts behind it.
+/// Five turns of a chat, and a sixth in another process, on this machine and on another one. All KV is found except for what no
+/// turn computed: the last token of the answer and what the template adds after it.
 #[cfg(unix)]
 #[test]
 fn a_conversation_goes_on_in_another_process() {
@@ -327,14 +327,14 @@ fn a_conversation_goes_on_in_another_process() {
 }
 
 #[test]
-fn memory_keeps_what_the_gpu_has_no_room_for() {
+fn memory_keeps_what_the_gpu_evicts() {
     let home = Home::new(TINY);
     let ask = |index: usize| format!("/clear\nQuestion number {index:02}, is it?\n");
     let mut lines: String = (0..64).map(ask).collect();
     lines += &(ask(0) + "/cache\n");
     let question = "Question number 00, is it?";
     let (all, known) = (length(&asked(question)), shared(&asked(question), &asked("Question number 01, is it?")));
-    // Room for 128 pages, of which every question takes three of its own.
+    // Room for 128 pages; every question takes three of its own.
     let mut command = home.with_model(&["chat", "-n", "2", "--context", "128"]);
     let said = chat(&mut command, &lines);
     let gpu = known / BLOCK * BLOCK;
@@ -355,7 +355,7 @@ fn machines_share_a_store() {
     let second = json_of(other.generate(WHALE).env("HEADSTART_KV_STORE", &url).args(&flags[2..]));
     reused(&second, &[("remote", length(&asked(WHALE)))]);
     same(&second, &first);
-    // What came from afar is kept here.
+    // Blocks loaded from the shared store are kept in the local directory.
     reused(&json_of(&mut other.generate(WHALE)), &[("disk", length(&asked(WHALE)))]);
     let third = Home::new(TINY);
     let all = length(&asked(WHALE));
@@ -369,7 +369,7 @@ fn machines_share_a_store() {
 #[test]
 fn a_store_that_cannot_be_reached_costs_no_answer() {
     let home = Home::new(TINY);
-    // A port that nobody listens on.
+    // A port without a listener.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("redis://:secret@127.0.0.1:{port}");
     let lost = json_of(home.generate(WHALE).args(["--kv-store", &url]));
@@ -386,7 +386,7 @@ fn a_store_that_cannot_be_reached_costs_no_answer() {
 
 #[cfg(unix)]
 #[test]
-fn a_store_is_shared_with_whom_a_secret_says_and_with_all_only_if_asked() {
+fn a_store_is_shared_by_secret_and_without_one_only_if_asked() {
     let redis = Redis::start(&[]);
     let url = redis.url();
     let run = |secret: Option<&str>, flags: &[&str]| {
@@ -409,7 +409,7 @@ fn a_store_is_shared_with_whom_a_secret_says_and_with_all_only_if_asked() {
         assert!(told.contains(part), "{told}");
     }
     assert!(refused(Some("too short"), &[]).contains("16 bytes"));
-    assert_eq!(redis.size(), 0, "nothing was asked or written");
+    assert_eq!(redis.size(), 0, "nothing was read or written");
 
     let all = length(&asked(WHALE));
     let first = answer(Some("a secret of many"), &["--kv-encrypt=false"]);
@@ -431,14 +431,14 @@ fn a_store_is_shared_with_whom_a_secret_says_and_with_all_only_if_asked() {
     assert_eq!(
         json_of(&mut home.with_model(&hidden))["tokens"],
         warmed["tokens"],
-        "the flag takes no file for its value"
+        "the flag does not take the file for its value"
     );
     assert!(warmed["cache"]["sources"]["remote"].as_u64() > Some(0), "{warmed}");
     let (home, mut trusting) = run(None, &["--kv-store-trust"]);
     let trusting = json_of(&mut trusting);
     reused(&trusting, &[("remote", all)]);
     same(&trusting, &first);
-    // What anybody may have put there, and what was computed behind it, is nothing of this user's.
+    // KV that anybody may have stored, and KV computed after it, is not kept as this user's own.
     assert_eq!(home.ls()["prefixes"], json!([]));
     reused(&json_of(&mut home.generate(WHALE)), &[]);
 }

@@ -1,4 +1,4 @@
-//! What lies in the directory: listed, removed, pinned.
+//! The contents of the directory: listed, removed, pinned.
 
 use std::process::Command;
 
@@ -11,7 +11,8 @@ use crate::cli::{json_of, refusal, stdout, str_of};
 
 const TINY: &str = "tiny-odd-f16";
 
-/// Answers: how many tokens are kept of prompt and answer. The last one of an answer that is cut was never computed.
+/// Generates an answer and returns how many tokens of prompt and answer are kept. The last token of an answer that reached its
+/// length limit was never computed.
 fn generate(home: &Home, question: &str) -> usize {
     let answer = json_of(&mut home.generate(question));
     let cut = usize::from(answer["finish_reason"] == "length");
@@ -23,18 +24,18 @@ fn prefix(home: &Home, arguments: &[&str]) -> Command {
     home.run(&[&["prefix"], arguments].concat())
 }
 
-/// The listed prefix of so many tokens.
+/// The listed prefix with this many tokens.
 fn of_length(listed: &Value, tokens: usize) -> Value {
     let all = listed["prefixes"].as_array().unwrap();
     all.iter().find(|prefix| prefix["tokens"] == json!(tokens)).unwrap_or_else(|| panic!("{listed}")).clone()
 }
 
 #[test]
-fn what_is_kept_is_listed() {
+fn kept_prefixes_are_listed() {
     let home = Home::new(TINY);
     let nothing = home.ls();
     assert_eq!((&nothing["prefixes"], &nothing["pins"], &nothing["bytes"]), (&json!([]), &json!([]), &json!(0)));
-    assert!(!home.dir().exists(), "looking makes nothing");
+    assert!(!home.dir().exists(), "listing creates nothing");
     let kept = generate(&home, WHALE);
     json_of(home.generate(SHIP).args(["--cache-ttl", "2h", "--cache-salt", "mine"]));
     let listed = home.ls();
@@ -62,7 +63,7 @@ fn what_is_kept_is_listed() {
     let folder = home.model.path().file_name().unwrap().to_str().unwrap();
     assert!(line.contains(folder) && line.contains("…"), "{said}");
     assert!(said.contains("expires in 1h, salted"), "{said}");
-    // Without the model's files: by their digest.
+    // Without the model's files, the listing shows their digest.
     std::fs::remove_file(home.model.path().join("tokenizer.json")).unwrap();
     let unknown = of_length(&home.ls(), kept);
     assert_eq!((&unknown["text"], &unknown["model"]), (&Value::Null, &Value::Null));
@@ -70,7 +71,7 @@ fn what_is_kept_is_listed() {
 }
 
 #[test]
-fn a_prefix_is_removed_and_what_others_share_stays() {
+fn removing_a_prefix_keeps_what_others_share() {
     let home = Home::new(TINY);
     let kept = generate(&home, WHALE);
     generate(&home, SHIP);
@@ -86,7 +87,7 @@ fn a_prefix_is_removed_and_what_others_share_stays() {
         let message = refusal(&mut prefix(&home, &["rm", id]));
         assert!(message.starts_with("id: ") && message.contains(problem), "{message}");
     }
-    // Digits that all begin with: 64 chains have two that share one.
+    // An ambiguous digit: of 19 prefixes at least two share their first hex digit.
     for index in 0..17 {
         generate(&home, &format!("{index} things?"));
     }
@@ -106,7 +107,7 @@ fn a_prefix_is_removed_and_what_others_share_stays() {
     reused(&json_of(&mut home.generate(WHALE)), &[]);
 }
 
-/// Also what no block is left of: a manifest tells tokens.
+/// Also if no block is left, since a manifest reveals tokens.
 #[test]
 fn removing_all_leaves_no_manifest() {
     let home = Home::new(TINY);
@@ -115,7 +116,7 @@ fn removing_all_leaves_no_manifest() {
     assert_eq!(files(&home.dir(), ".manifest").len(), 1);
     stdout(&mut prefix(&home, &["rm", "--all"]));
     assert!(files(&home.dir(), ".manifest").is_empty());
-    // With the last block goes what is remembered of others.
+    // Removing the last block also removes what is remembered of others.
     let kept = generate(&home, WHALE);
     let id = of_length(&home.ls(), kept)["id"].as_str().unwrap().to_owned();
     json_of(home.generate(SHIP).args(["--cache-budget", "1"]));
@@ -131,7 +132,7 @@ fn a_pin_keeps_its_blocks() {
     let home = Home::new(TINY);
     let system = home.file("system.json", &asked(WHALE)[..1]);
     let pin = |name: &str| home.with_model(&["prefix", "pin", str_of(&system), "--name", name]);
-    // Before there is anything to keep.
+    // Pinned before there is anything to keep.
     let said = stdout(&mut pin("rules"));
     assert!(said.starts_with("rules  pinned, 0 of "), "{said}");
     let warmed = json_of(home.with_model(&["prefix", "warm", str_of(&system), "--cache-ttl", "1ms"]).arg("--json"));
@@ -142,7 +143,7 @@ fn a_pin_keeps_its_blocks() {
     assert_eq!(listed["prefixes"][0]["pinned_blocks"], json!(blocks));
     assert_eq!((&listed["pins"][0]["blocks"], &listed["pins"][0]["missing"]), (&json!(blocks), &json!(0)));
     assert!(stdout(&mut prefix(&home, &["ls"])).contains("pinned as rules"));
-    // Neither time, nor others, nor a person by mistake removes it.
+    // Neither expiry, nor other prefixes, nor a mistaken `rm` removes it.
     let tokens = warmed["tokens"].as_u64().unwrap() as usize;
     let budget = (2 * listed["bytes"].as_u64().unwrap() + 16384).to_string();
     for index in 0..3 {
@@ -151,7 +152,7 @@ fn a_pin_keeps_its_blocks() {
     }
     let message = refusal(&mut prefix(&home, &["rm", id]));
     assert!(message.contains("pinned as rules"), "{message}");
-    // By its ID too, and as often as one likes.
+    // Pinned by its ID too, and more than once.
     assert!(stdout(&mut prefix(&home, &["pin", id, "--name", "again"])).starts_with("again  pinned, "));
     stdout(&mut prefix(&home, &["unpin", "again"]));
     stdout(&mut prefix(&home, &["unpin", "rules"]));
@@ -177,9 +178,9 @@ fn pins_have_names_and_a_share() {
     assert_eq!(home.ls()["pins"], json!([]));
 }
 
-/// Forged blocks that claim to be of ever other models.
+/// Forged blocks that each claim to belong to another model.
 #[test]
-fn what_a_listing_leaves_out_is_said() {
+fn a_listing_reports_what_it_leaves_out() {
     let home = Home::new(TINY);
     generate(&home, WHALE);
     assert_eq!(home.ls()["left_out"], 0);

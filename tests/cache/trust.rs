@@ -1,4 +1,4 @@
-//! Whose KV is reused: nobody's but one's own, or of somebody who is trusted, and how a pack is judged.
+//! Whose KV is reused: only one's own, or that of a trusted signer; and how packs are audited.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn home() -> Home {
     home
 }
 
-/// A pack of a system text of 100 blocks, and more.
+/// A pack of a system text of more than 100 blocks.
 fn long_pack(home: &Home, flags: &[&str]) -> (Vec<u8>, Value) {
     let text: String = (0..190).map(|i| format!("Rule {i}. ")).collect();
     let file = home.file("long.json", &[("system", &text)]);
@@ -38,7 +38,7 @@ fn audit(home: &Home, pack: &Path, flags: &[&str]) -> std::process::Command {
 }
 
 #[test]
-fn a_block_that_somebody_else_put_into_the_directory_changes_no_answer() {
+fn a_forged_block_in_the_directory_changes_no_answer() {
     let home = Home::new(TINY);
     let first = json_of(&mut home.generate(WHALE));
     for path in files(&home.dir(), ".safetensors") {
@@ -53,12 +53,12 @@ fn a_block_that_somebody_else_put_into_the_directory_changes_no_answer() {
     assert!(told["rejected"]["forged"].as_u64().is_some_and(|forged| forged > 0), "{told}");
     reused(&json_of(&mut home.generate(WHALE)), &[("disk", length(&asked(WHALE)))]);
 
-    // What was kept under a key that is gone is somebody else's.
+    // KV stored under a lost key counts as somebody else's.
     fs::remove_file(home.path("kv.key")).unwrap();
     let other = json_of(&mut home.generate(WHALE));
     same(&other, &first);
     reused(&other, &[]);
-    // Without a place for a key there is no directory, and a word about it.
+    // Without a place for the key the directory is not used, and a note says so.
     let mut command = home.with_model(&["generate", "-n", "1", "-p", SHIP]);
     let output = command.env("HEADSTART_KV_KEY", "/dev/null/kv.key").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -69,7 +69,7 @@ fn a_block_that_somebody_else_put_into_the_directory_changes_no_answer() {
 }
 
 #[test]
-fn a_pack_is_taken_from_whom_one_trusts() {
+fn a_pack_is_accepted_from_trusted_signers_alone() {
     let home = Home::new(TINY);
     let file = home.file("system.json", &asked(WHALE)[..1]);
     let export = |name: &str, flags: &[&str]| {
@@ -105,7 +105,7 @@ fn a_pack_is_taken_from_whom_one_trusts() {
     assert!(refusal(command.args(trusting)).contains("a signature vouches"));
     let mut import = taker.with_model(&["prefix", "import", str_of(&plain), "--trust", &key]);
     assert!(refusal(&mut import).contains("not signed"));
-    // A bit changed, and the digest made anew: the signature is of another digest.
+    // One bit changed and the digest recomputed: the signature belongs to another digest.
     let whole = fs::read(&signed).unwrap();
     let changed = home.path("changed.kv.safetensors");
     fs::write(&changed, forged(&whole, whole.len() - 1, 0)).unwrap();
@@ -119,7 +119,7 @@ fn a_pack_is_taken_from_whom_one_trusts() {
 }
 
 #[test]
-fn an_audit_finds_one_changed_bit_and_passes_what_is_true() {
+fn an_audit_finds_one_changed_bit_and_passes_true_packs() {
     let home = home();
     let (whole, told) = long_pack(&home, &[]);
     let tokens = told["tokens"].as_u64().unwrap() as usize;
@@ -131,13 +131,13 @@ fn an_audit_finds_one_changed_bit_and_passes_what_is_true() {
     let checked: Vec<u64> = found["checked"].as_array().unwrap().iter().map(|block| block.as_u64().unwrap()).collect();
     assert!(checked.len() == 8 && checked.is_sorted_by(|a, b| a < b) && checked[7] < blocks as u64, "{checked:?}");
     let other = json_of(&mut audit(&auditor, &pack, &["--json"]));
-    assert_ne!(found["checked"], other["checked"], "the same ones twice in a row of {blocks}");
+    assert_ne!(found["checked"], other["checked"], "two audits chose the same of {blocks} blocks");
     let all = blocks.to_string();
     let said = stdout(&mut audit(&auditor, &pack, &["--blocks", &all]));
     assert!(said.contains(&format!("{all} of {all} blocks are what this machine computes, bit for bit")), "{said}");
     assert!(files(&auditor.dir(), ".safetensors").is_empty(), "an audit keeps nothing");
 
-    // Where the K of the first layer of block 57 is, and the lowest bit of it.
+    // The lowest bit of a value in the first layer's K of block 57.
     let regions = regions(&whole);
     let k = &regions["k.0"];
     let at = k.start + k.len() / tokens * (57 * BLOCK + 3);
@@ -145,12 +145,12 @@ fn an_audit_finds_one_changed_bit_and_passes_what_is_true() {
     fs::write(&changed, forged(&whole, at, 0)).unwrap();
     let problem = refusal(&mut audit(&auditor, &changed, &["--blocks", &all]));
     assert!(problem.contains("block 57, tokens 912 to 927, is not what this machine computes"), "{problem}");
-    // As the hidden state behind all, which is in the last block.
+    // The hidden state after the last token belongs to the last block.
     fs::write(&changed, forged(&whole, regions["last_hidden"].start, 0)).unwrap();
     let problem = refusal(&mut audit(&auditor, &changed, &["--blocks", &all]));
     assert!(problem.contains(&format!("block {}", blocks - 1)), "{problem}");
 
-    // A pack that says that another adapter made it is judged to the last bit all the same, unless that is asked for.
+    // A pack that claims another adapter is still judged bit for bit, unless `--other-adapter` is given.
     let foreign = String::from_utf8_lossy(&whole[regions["value of device"].clone()]).into_owned();
     let lie = whole.clone();
     let at = regions["value of device"].start + 1;
@@ -161,7 +161,7 @@ fn an_audit_finds_one_changed_bit_and_passes_what_is_true() {
     assert!(problem.contains("block 57,") && problem.starts_with(str_of(&changed)), "{foreign}: {problem}");
     let rough = json_of(&mut audit(&auditor, &changed, &["--blocks", &all, "--other-adapter", "--json"]));
     assert!(rough["exact"] == false && rough["largest"].as_f64().is_some_and(|apart| apart > 0.0), "{rough}");
-    // Another exponent is no other adapter's.
+    // A changed exponent is more than another adapter can explain.
     fs::write(&changed, forged(&lie, k.start + k.len() / tokens * 57 * BLOCK + 1, 2)).unwrap();
     let problem = refusal(&mut audit(&auditor, &changed, &["--blocks", &all, "--other-adapter"]));
     assert!(problem.contains("block 57,"), "{problem}");

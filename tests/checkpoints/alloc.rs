@@ -1,4 +1,4 @@
-//! Counts what the calling thread allocates, to prove that damaged headers cannot make a parser reserve memory.
+//! Counts the calling thread's allocations, to prove that damaged headers cannot make a parser reserve memory.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -21,7 +21,7 @@ fn count(bytes: isize) {
     PEAK.set(PEAK.get().max(live));
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came; the counters neither allocate nor unwind.
+// SAFETY: every call is forwarded unchanged to the system's allocator; the counters neither allocate nor unwind.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What `work` returns, and by how many bytes this thread's live memory rose at most while it ran.
+/// The result of `work`, and the largest rise of this thread's live memory while it ran, in bytes.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();
     PEAK.set(before);

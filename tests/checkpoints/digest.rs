@@ -1,4 +1,4 @@
-//! The digest that KV is named by: the same for the same weights wherever they lie, and computed once.
+//! The digest that names KV: the same for the same weights wherever they are stored, and computed once.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -60,13 +60,13 @@ fn memory(bytes: &[u8]) -> Checkpoint {
     block_on(Checkpoint::gguf(Box::new(MemorySource::new("tiny.gguf", bytes)))).unwrap()
 }
 
-/// Moves the time of a file's last change to `seconds` ago.
+/// Sets a file's modification time to `seconds` ago.
 fn age(path: &Path, seconds: u64) {
     let file = File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
 }
 
-/// The digest by way of `remembered`, and the bytes that had to be read.
+/// The digest from `remembered`, and how many bytes had to be read for it.
 fn ask(remembered: &Remembered, path: &Path) -> (String, u64) {
     let (checkpoint, read) = counted(block_on(Checkpoint::open(path)).unwrap());
     (block_on(remembered.digest(&checkpoint, &mut |_, _| {})).unwrap(), read.get())
@@ -91,7 +91,7 @@ fn one_file_has_the_digest_of_its_bytes() {
 }
 
 #[test]
-fn a_file_of_several_pieces_is_hashed_whole_and_progress_says_how_far() {
+fn a_file_of_several_pieces_is_hashed_whole_with_progress() {
     let mut bytes = tiny_file();
     bytes.resize(9 << 20, 7);
     let mut steps = Vec::new();
@@ -102,7 +102,7 @@ fn a_file_of_several_pieces_is_hashed_whole_and_progress_says_how_far() {
     assert!(steps.iter().all(|step| step.1 == total) && steps.last() == Some(&(total, total)));
 }
 
-/// The tiny model in two shards; the index takes the last norm from the one that is said.
+/// The tiny model in two shards. The index takes the final norm, which both hold, from the shard `norm_from`.
 fn shards(norm_from: &str) -> st::Directory {
     let config = tiny::config();
     let roles = config.roles();
@@ -133,7 +133,7 @@ fn open(files: &st::Directory) -> Checkpoint {
 }
 
 #[test]
-fn every_shard_and_what_is_taken_from_it_counts() {
+fn the_digest_covers_every_shard_and_the_index() {
     let files = shards("a.safetensors");
     let first = digest(&open(&files));
     assert_eq!(first, digest(&open(&files)));
@@ -144,7 +144,7 @@ fn every_shard_and_what_is_taken_from_it_counts() {
         assert_ne!(digest(&open(&changed)), first, "{name}");
     }
     assert_ne!(digest(&open(&shards("b.safetensors"))), first, "another index");
-    // What is no weight is no part of it.
+    // Other files do not count.
     let mut other = files.clone();
     other.insert("chat_template.jinja".into(), b"{{ messages }}".to_vec());
     assert_eq!(digest(&open(&other)), first);
@@ -215,7 +215,7 @@ fn a_file_that_may_change_within_its_mtime_is_not_remembered() {
     }
     assert!(!directory.path().join("weights.json").exists());
 
-    // Nothing is known of bytes in memory.
+    // Bytes in memory have no identity to be remembered by.
     let (checkpoint, read) = counted(memory(&bytes));
     for _ in 0..2 {
         block_on(remembered.digest(&checkpoint, &mut |_, _| {})).unwrap();
@@ -223,7 +223,7 @@ fn a_file_that_may_change_within_its_mtime_is_not_remembered() {
     assert_eq!(read.get(), 2 * bytes.len() as u64);
 }
 
-/// Somebody writes its file, with something more, while it is read.
+/// A source whose file is written, with some more bytes, while it is read.
 struct Written {
     source: Box<dyn ByteSource>,
     path: std::path::PathBuf,
@@ -268,7 +268,7 @@ fn a_file_that_changes_while_it_is_hashed_is_not_remembered() {
 }
 
 #[test]
-fn a_damaged_or_unusable_list_costs_time_only() {
+fn a_damaged_or_unusable_list_costs_only_time() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tiny.gguf");
     let bytes = tiny_file();
@@ -289,7 +289,7 @@ fn a_damaged_or_unusable_list_costs_time_only() {
     ] {
         fs::write(&list, &damaged).unwrap();
         assert_eq!(ask(&remembered, &path), hashed, "{:.80}", damaged.trim_start());
-        assert_eq!(ask(&remembered, &path).1, 0, "mended");
+        assert_eq!(ask(&remembered, &path).1, 0, "repaired");
     }
     fs::remove_file(&list).unwrap();
     fs::create_dir(&list).unwrap();
@@ -300,7 +300,7 @@ fn a_damaged_or_unusable_list_costs_time_only() {
 }
 
 #[test]
-fn the_oldest_are_forgotten_where_there_are_too_many() {
+fn the_oldest_entries_are_forgotten_beyond_the_limit() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tiny.gguf");
     fs::write(&path, tiny_file()).unwrap();
@@ -318,7 +318,7 @@ fn the_oldest_are_forgotten_where_there_are_too_many() {
 }
 
 #[test]
-fn writers_at_once_leave_a_list_that_is_whole() {
+fn concurrent_writers_leave_a_complete_list() {
     let directory = tempfile::tempdir().unwrap();
     let path = |n: usize| directory.path().join(format!("{n}.gguf"));
     let bytes = tiny_file();
@@ -338,20 +338,20 @@ fn writers_at_once_leave_a_list_that_is_whole() {
         }
         for _ in 0..200 {
             if let Ok(list) = fs::read(directory.path().join("weights.json")) {
-                let list: serde_json::Value = serde_json::from_slice(&list).expect("whole whenever it is read");
+                let list: serde_json::Value = serde_json::from_slice(&list).expect("complete whenever it is read");
                 assert!(list["entries"].as_array().is_some_and(|entries| !entries.is_empty()));
             }
         }
     });
     let remembered = Remembered::new(directory.path());
-    assert!((0..8).any(|n| ask(&remembered, &path(n)).1 == 0), "the last writer's is there");
+    assert!((0..8).any(|n| ask(&remembered, &path(n)).1 == 0), "the last writer's entry is there");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 9, "nothing is left behind");
 }
 
-/// Everything else is as it was: only the bytes tell.
+/// All metadata stay as they were, so only the bytes can tell.
 #[cfg(unix)]
 #[test]
-fn a_file_changed_in_place_is_known_by_its_bytes() {
+fn a_file_changed_in_place_is_detected_by_its_bytes() {
     use std::os::unix::fs::{FileExt, MetadataExt};
 
     let directory = tempfile::tempdir().unwrap();
@@ -367,7 +367,7 @@ fn a_file_changed_in_place_is_known_by_its_bytes() {
     let file = File::options().write(true).open(&path).unwrap();
     file.write_all_at(&bytes[at..=at], at as u64).unwrap();
     file.set_modified(before.modified().unwrap()).unwrap();
-    // As if the clock of the inode had stood still.
+    // As if the inode's change time had stood still.
     let changed = |found: &fs::Metadata| (found.ctime() * 1_000_000_000 + found.ctime_nsec()).to_string();
     let list = directory.path().join("weights.json");
     let text = fs::read_to_string(&list).unwrap();
@@ -380,7 +380,7 @@ fn a_file_changed_in_place_is_known_by_its_bytes() {
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_in_place_of_the_list_or_of_a_file_is_not_waited_for() {
+fn a_pipe_in_place_of_the_list_or_a_file_does_not_block() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tiny.gguf");
     let bytes = tiny_file();
@@ -410,7 +410,7 @@ fn a_pipe_in_place_of_the_list_or_of_a_file_is_not_waited_for() {
 }
 
 #[test]
-fn what_dead_writers_left_neither_stops_remembering_nor_stays() {
+fn leftovers_of_dead_writers_do_no_harm_and_are_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tiny.gguf");
     let bytes = tiny_file();
@@ -435,10 +435,10 @@ fn what_dead_writers_left_neither_stops_remembering_nor_stays() {
     assert!(old.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
 }
 
-/// Not even its own list is believed where others can write.
+/// Not even its own list is trusted if others can write to the directory.
 #[cfg(unix)]
 #[test]
-fn a_directory_that_others_write_to_is_not_believed() {
+fn a_directory_that_others_can_write_to_is_not_trusted() {
     use std::os::unix::fs::PermissionsExt;
 
     let directory = tempfile::tempdir().unwrap();
@@ -458,7 +458,7 @@ fn a_directory_that_others_write_to_is_not_believed() {
 
 #[cfg(unix)]
 #[test]
-fn a_list_that_somebody_without_the_key_wrote_is_not_believed() {
+fn a_list_written_without_the_key_is_not_trusted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tiny.gguf");
     let bytes = tiny_file();
@@ -468,7 +468,7 @@ fn a_list_that_somebody_without_the_key_wrote_is_not_believed() {
     let open = |secret: &[u8]| Remembered::new(&cache).sealed(Seal::new(secret));
     let hashed = (sha(&bytes), bytes.len() as u64);
     assert_eq!(ask(&open(b"one"), &path), hashed);
-    assert_eq!(ask(&open(b"one"), &path), (sha(&bytes), 0), "and then it is remembered");
+    assert_eq!(ask(&open(b"one"), &path), (sha(&bytes), 0), "then it is remembered");
     assert_eq!(open(b"one").files().len(), 1);
     assert!(open(b"two").files().is_empty());
     let list = cache.join("weights.json");

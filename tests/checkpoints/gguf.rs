@@ -1,4 +1,4 @@
-//! Writes GGUF files in memory, well formed or, by setting a field to what it should not be, not.
+//! Writes GGUF files in memory, well formed, or broken by setting a field to a wrong value.
 
 use headstart::quant::Format;
 
@@ -14,7 +14,7 @@ pub enum Meta {
     Strings(Vec<String>),
     I32s(Vec<i32>),
     F32s(Vec<f32>),
-    /// A type number and the bytes that follow it, as they are.
+    /// A type number, and the bytes that follow it unchanged.
     Raw(u32, Vec<u8>),
 }
 
@@ -38,11 +38,11 @@ impl From<&str> for Meta {
 
 pub struct Tensor {
     pub name: String,
-    /// Row-major, as `TensorInfo::shape`; written fastest first.
+    /// Row-major, as in `TensorInfo::shape`; the file lists the fastest dimension first.
     pub shape: Vec<u64>,
     pub kind: u32,
     pub data: Vec<u8>,
-    /// Instead of where the data really are.
+    /// Overrides the true offset of the data.
     pub offset: Option<u64>,
 }
 
@@ -52,7 +52,7 @@ pub struct Gguf {
     pub alignment: u64,
     pub meta: Vec<(String, Meta)>,
     pub tensors: Vec<Tensor>,
-    /// Instead of the true counts.
+    /// Overrides the true counts.
     pub tensor_count: Option<u64>,
     pub key_count: Option<u64>,
 }

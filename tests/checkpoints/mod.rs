@@ -1,4 +1,4 @@
-//! Tiny checkpoints made in memory, sound or damaged, and a count of what a thread allocates.
+//! Tiny checkpoints in memory, sound or damaged, and an allocation counter.
 
 pub mod alloc;
 mod digest;
@@ -8,7 +8,7 @@ pub mod tiny;
 
 use std::path::PathBuf;
 
-/// The real model that the tests read: `HEADSTART_TEST_MODEL`, or the one `make` puts into `models/`.
+/// The real model for tests: `HEADSTART_TEST_MODEL`, or the one that `make` puts into `models/`.
 pub fn model_path() -> PathBuf {
     match std::env::var_os("HEADSTART_TEST_MODEL") {
         Some(path) => path.into(),

@@ -1,11 +1,11 @@
-//! Writes safetensors files in memory from a header given as it shall stand.
+//! Writes safetensors files in memory with a given header.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use headstart::weights::{ByteSource, Files, MemorySource};
 use safetensors::{Dtype, View};
 
-/// A file of this header and these data, whether they fit each other or not.
+/// A file with this header and these data, whether or not they fit.
 pub fn file(header: &str, data: &[u8]) -> Vec<u8> {
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
     out.extend(header.as_bytes());
@@ -34,7 +34,7 @@ pub fn write(tensors: &[(String, Vec<usize>, Dtype, Vec<u8>)]) -> Vec<u8> {
     safetensors::serialize(views, None).expect("the tensors fit their shapes")
 }
 
-/// The files of a directory in memory; messages call each `dir/NAME`.
+/// The files of a directory in memory; error messages call each `dir/NAME`.
 pub type Directory = BTreeMap<String, Vec<u8>>;
 
 pub fn sources(directory: &Directory) -> Files {

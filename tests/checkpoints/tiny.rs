@@ -1,4 +1,4 @@
-//! A tiny model with random weights, as a GGUF file and as a Hugging Face directory: a Llama, or what a configuration says.
+//! A tiny model with random weights, as a GGUF file and as a Hugging Face directory: a Llama, or another configuration.
 
 use headstart::{
     kernels::{attention::Scores, linear::Activation},
@@ -14,7 +14,7 @@ use super::{
     safetensors::{Directory, write},
 };
 
-/// 4 query and 2 KV heads of 16, hidden 64, 2 layers, 40 tokens; tied.
+/// 4 query and 2 KV heads of 16, hidden 64, 2 layers, a vocabulary of 40, a tied head.
 pub fn config() -> Config {
     Config {
         architecture: "llama",
@@ -61,7 +61,7 @@ pub fn layer() -> LayerSpec {
     }
 }
 
-/// Numbers from -0.5 to 0.5, the same for the same role.
+/// Numbers from -0.5 to 0.5, the same for each role.
 pub fn elements(config: &Config, role: Role) -> Vec<f32> {
     let mut state =
         role.name(Kind::Gguf).bytes().fold(2_166_136_261u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(16_777_619));
@@ -138,7 +138,7 @@ pub fn config_json(config: &Config) -> serde_json::Value {
     json
 }
 
-/// The tensors of some roles, in f32.
+/// The tensors of some roles as a file, in f32.
 pub fn safetensors(config: &Config, roles: &[Role]) -> Vec<u8> {
     write(&tensors(config, roles))
 }

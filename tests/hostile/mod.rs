@@ -1,8 +1,8 @@
-//! Tokenizers and chat templates made to end the program: whatever a file says, it is read or refused, in bounded memory.
+//! Tokenizers and chat templates made to crash the program: any file is read or refused, in bounded memory.
 //!
-//! Each test makes its cases from a seed and runs them in a second process whose memory is bounded; what ends that process
-//! is named by the case that it was at. `HEADSTART_FUZZ_SECONDS` goes on with new seeds for so long, with larger texts, and
-//! keeps what fails in tests/inputs/fuzz, which `make test` reads too.
+//! Each test generates its cases from a seed and runs them in a second process with bounded memory. A crash is reported with
+//! the case that was running. With `HEADSTART_FUZZ_SECONDS` it continues with new seeds for that long, with larger texts, and
+//! keeps failing cases in tests/inputs/fuzz, which `make test` reads too.
 
 mod regexes;
 mod templates;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::process;
 
-/// What a case is run on.
+/// One case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Input {
@@ -38,7 +38,7 @@ enum Input {
     },
 }
 
-/// A number for each place of a case: the same seed, the same cases (D. Lemire's reading of PCG's splitmix).
+/// A seeded random number generator: the same seed gives the same cases (SplitMix64).
 struct Dice(u64);
 
 impl Dice {
@@ -55,7 +55,7 @@ impl Dice {
     }
 }
 
-/// A bound on what the second process may take of memory, once as it asks and once as it has had.
+/// Limits on the second process's memory: its address space, and the memory resident at its peak.
 const SHELL: &str = "ulimit -v 6000000; exec timeout -s KILL 1200 \"$0\" --exact \"$1\"";
 const MAX_RESIDENT: usize = 1 << 30;
 
@@ -63,7 +63,7 @@ fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inputs/fuzz")
 }
 
-/// Runs what `cases` makes of a seed, in the test `name`.
+/// Runs the cases that `cases` makes from a seed; `name` is the calling test's full name.
 fn all(name: &str, cases: impl Fn(u64, usize) -> Vec<Input>) {
     let seconds = std::env::var("HEADSTART_FUZZ_SECONDS").map(|seconds| seconds.parse().expect("a number of seconds"));
     let length = if seconds.is_ok() { 200_000 } else { 20_000 };
@@ -95,7 +95,7 @@ fn all(name: &str, cases: impl Fn(u64, usize) -> Vec<Input>) {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Every failure of the cases of a seed: it goes on behind a case that ends the process.
+/// Every failure among a seed's cases; it resumes after a case that ends the process.
 fn in_another_process(name: &str, seed: u64) -> Vec<String> {
     let (mut first, mut failures) = (0, Vec::new());
     loop {
@@ -123,7 +123,7 @@ fn in_another_process(name: &str, seed: u64) -> Vec<String> {
     }
 }
 
-/// What failed before, where nothing new is looked for.
+/// Cases that failed before; none while searching for new ones.
 fn stored() -> Vec<Input> {
     if std::env::var_os("HEADSTART_FUZZ_SECONDS").is_some() {
         return Vec::new();
@@ -135,14 +135,14 @@ fn stored() -> Vec<Input> {
     files.iter().map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
 }
 
-/// The most memory that this process has had.
+/// The peak resident memory of this process, in bytes.
 fn peak() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
-/// Whatever comes of it is a result, or an error that a terminal may show.
+/// Runs a case. It must succeed, or fail with an error that can be shown in a terminal.
 fn run(input: &Input) -> Result<(), String> {
     let read = match input {
         Input::Template(source) => template(source),
@@ -165,7 +165,7 @@ fn run(input: &Input) -> Result<(), String> {
     let message = error.to_string();
     let named = ["chat template", "tokenizer", "a.gguf"].iter().any(|name| message.contains(name));
     let shown = !message.chars().any(char::is_control) && message.chars().count() < 2000;
-    if named && shown { Ok(()) } else { Err(format!("no error to show: {message:?}")) }
+    if named && shown { Ok(()) } else { Err(format!("not an error that can be shown: {message:?}")) }
 }
 
 fn template(source: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Patterns that backtrack, scan again and again, or grow when they are compiled, on texts made for them.
+//! Patterns that backtrack, scan repeatedly, or grow when compiled, on texts made for them.
 
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ fn patterns(seed: u64) -> Vec<String> {
         "\\".repeat(3001),
         "|".repeat(10_000),
     ]);
-    // Pieces of patterns put together anyhow.
+    // Random combinations of pattern pieces.
     for _ in 0..24 {
         let parts = (0..1 + dice.below(6)).map(|_| {
             let part = dice.of(&[
@@ -105,6 +105,6 @@ fn cases(seed: u64, length: usize) -> Vec<Input> {
 }
 
 #[test]
-fn patterns_come_to_an_end() {
-    all("hostile::regexes::patterns_come_to_an_end", cases);
+fn patterns_terminate() {
+    all("hostile::regexes::patterns_terminate", cases);
 }

@@ -1,8 +1,8 @@
-//! Chat templates that overflow a stack, fill a memory or never end.
+//! Chat templates that overflow the stack, fill memory or never end.
 
 use super::{Dice, Input, all};
 
-/// Expressions that ask for much at once.
+/// Expressions that ask for a lot at once.
 const WIDE: [&str; 62] = [
     "'{0:>9999999999}'.format(1)",
     "'{:>999999999}'.format('a')",
@@ -68,7 +68,7 @@ const WIDE: [&str; 62] = [
     "debug()",
 ];
 
-/// What may be done with two values that hold each other, or another many times over.
+/// Operations on two values that hold each other, or hold another many times.
 const USES: [&str; 26] = [
     "a == b",
     "a != b",
@@ -98,7 +98,7 @@ const USES: [&str; 26] = [
     "raise_exception(a)",
 ];
 
-/// What a loop may do to a value of ten megabytes, or to a list of a hundred thousand items.
+/// Loop bodies over a value of ten megabytes, or a list of a hundred thousand items.
 const ROUNDS: [&str; 18] = [
     "{% if a == b %}{% endif %}",
     "{% if a < b %}{% endif %}",
@@ -120,7 +120,7 @@ const ROUNDS: [&str; 18] = [
     "{{ loop.changed(a ~ '') }}",
 ];
 
-/// What makes more of `n.x` each time.
+/// Expressions that make `n.x` grow each time.
 const GROWTH: [&str; 20] = [
     "n.x + n.x",
     "n.x ~ n.x",
@@ -235,7 +235,7 @@ fn grown() -> Vec<String> {
     sources
 }
 
-/// All of a list, or a few where time is short.
+/// The whole list, or a sample if time is short.
 fn sample<'a>(list: &'a [&'a str], short: bool, dice: &mut Dice) -> Vec<&'a str> {
     list.iter().filter(|_| !short || dice.below(8) == 0).copied().collect()
 }
@@ -294,7 +294,7 @@ fn cases(seed: u64, length: usize) -> Vec<Input> {
         ]
         .map(String::from),
     );
-    // Pieces of templates put together anyhow.
+    // Random combinations of template pieces.
     for _ in 0..40 {
         let pieces = (0..1 + dice.below(12)).map(|_| {
             dice.of(&[
@@ -326,6 +326,6 @@ fn cases(seed: u64, length: usize) -> Vec<Input> {
 }
 
 #[test]
-fn templates_come_to_an_end() {
-    all("hostile::templates::templates_come_to_an_end", cases);
+fn templates_terminate() {
+    all("hostile::templates::templates_terminate", cases);
 }

@@ -1,12 +1,12 @@
-//! Tokenizers whose files ask for what cannot be done: sound ones with a value changed, and steps, models and tokens that
-//! grow, loop or name what is not there.
+//! Hostile tokenizer files: sound ones with a value changed; and steps, models and tokens that grow, loop or refer to what does
+//! not exist.
 
 use serde_json::{Map, Value, json};
 
 use super::{Dice, Input, all};
 use crate::text::golden;
 
-/// What may stand where something else did.
+/// Values that replace others.
 fn values() -> Vec<Value> {
     let numbers = [0.0, -1.0, 1.0, 2.0, 255.0, 1e6, 4_194_304.0, 4_294_967_295.0, 4_294_967_296.0, 1e19, -1e308, 1e308];
     let texts = [
@@ -33,7 +33,7 @@ fn values() -> Vec<Value> {
     values
 }
 
-/// Steps that write a text anew, each of which makes more of it.
+/// Steps that rewrite the text, each of which makes it longer.
 fn steps(dice: &mut Dice) -> (&'static str, Value) {
     let replace = |from: &str, to: &str| json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
     let level = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": false });
@@ -114,7 +114,7 @@ fn words(dice: &mut Dice) -> Value {
     })
 }
 
-/// Any place within a value.
+/// A random place within a value.
 fn place<'a>(value: &'a mut Value, dice: &mut Dice) -> &'a mut Value {
     let stay = dice.below(5) == 0;
     let inside = match value {

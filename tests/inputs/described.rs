@@ -1,4 +1,4 @@
-//! `models info` of files whose header can be read, whether or not they run.
+//! `models info` of files with a readable header, whether or not they run.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn info(path: &Path) -> (Value, String) {
     (json_of(headstart(&["models", "info", "--json"]).arg(path)), shown)
 }
 
-/// What is said of a model that does not run, because of all `words`: what an answer is refused with.
+/// The description of a model that does not run. Its reason must contain all `words`, and be the error of `generate`.
 #[track_caller]
 fn refused(path: &Path, words: &[&str]) -> (Value, String) {
     let (facts, shown) = info(path);

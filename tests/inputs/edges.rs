@@ -1,4 +1,4 @@
-//! BOS before a text, and EOS behind it, where the model asks for them.
+//! BOS before a text and EOS after it, if the model asks for them.
 
 use headstart::model::language;
 use headstart::text::Message;
@@ -31,7 +31,7 @@ fn a_gguf_that_asks_for_bos_gets_it_once() {
     assert_eq!(score(&[])["token_ids"], json!([bos, hi]));
     assert_eq!(score(&[])["logprobs"].as_array().unwrap().len(), 1);
     assert_eq!(score(&["--no-bos"])["token_ids"], json!([hi]));
-    // A template writes its own.
+    // A chat template writes its own BOS.
     let plain = Model::new();
     let chat = |model: &Model| json_of(&mut model.run("generate", &["--no-cache", "-n", "1", "--json", "-p", "Hi"]));
     assert_eq!(chat(&model)["usage"], chat(&plain)["usage"]);
@@ -40,7 +40,7 @@ fn a_gguf_that_asks_for_bos_gets_it_once() {
 }
 
 #[test]
-fn eos_and_the_kinds_that_begin_with_bos_are_as_llama_cpp_has_them() {
+fn bos_and_eos_defaults_are_those_of_llama_cpp() {
     let (bos, hi, eos) = (beginning(), id("Hi"), id("<|im_end|>"));
     let both = Model::new()
         .set("tokenizer.ggml.add_bos_token", Meta::Bool(true))
@@ -55,11 +55,11 @@ fn eos_and_the_kinds_that_begin_with_bos_are_as_llama_cpp_has_them() {
     }
     let nameless =
         Model::new().set("tokenizer.ggml.add_bos_token", Meta::Bool(true)).set("tokenizer.ggml.bos_token_id", u32::MAX);
-    assert_eq!(nameless.tokenize(&["-p", "Hi"]), [hi], "there is none to add");
+    assert_eq!(nameless.tokenize(&["-p", "Hi"]), [hi], "there is no BOS to add");
 }
 
 #[test]
-fn a_directory_follows_its_post_processor_and_what_its_configuration_says_over_it() {
+fn a_directory_follows_its_post_processor_unless_its_configuration_overrides_it() {
     let special = |name: &str, id: u32| json!({ name: { "id": name, "ids": [id], "tokens": [name] } });
     let piece = |name: &str| json!({ "SpecialToken": { "id": name, "type_id": 0 } });
     let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
@@ -108,7 +108,7 @@ fn a_directory_follows_its_post_processor_and_what_its_configuration_says_over_i
 }
 
 #[test]
-fn the_map_of_special_tokens_names_those_that_the_configuration_does_not() {
+fn special_tokens_map_adds_what_the_configuration_lacks() {
     let folder = tiny_chat::folder("tiny-odd-f16");
     let write = |name: &str, value: &Value| std::fs::write(folder.path().join(name), value.to_string()).unwrap();
     let map = json!({ "bos_token": "<|im_start|>", "eos_token": { "content": "<|im_end|>" }, "additional_special_tokens": [] });
@@ -133,7 +133,7 @@ fn the_map_of_special_tokens_names_those_that_the_configuration_does_not() {
     let mut other = config;
     other["bos_token"] = json!("<|im_end|>");
     other["eos_token"] = Value::Null;
-    assert_eq!(says(other), ("<|im_end|>a".into(), vec![257, 97]), "what the configuration says stands");
+    assert_eq!(says(other), ("<|im_end|>a".into(), vec![257, 97]), "the configuration has precedence");
     std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
     let text = language::template(&opened(None)).unwrap().render(&messages, None, false).unwrap();
     assert_eq!(text, "<|im_start|>a<|im_end|>");

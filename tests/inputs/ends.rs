@@ -1,4 +1,4 @@
-//! What ends an answer, whatever the files name.
+//! Which tokens end an answer, depending on what the files name.
 
 use headstart::model::Config;
 use headstart::weights::Checkpoint;
@@ -10,7 +10,7 @@ use crate::checkpoints::{gguf::Meta, safetensors as st, tiny};
 use crate::cli::{refusal, stdout};
 
 #[test]
-fn the_token_that_the_template_puts_behind_an_answer_ends_it() {
+fn the_templates_end_of_turn_token_ends_an_answer() {
     // The model's answer is followed by a token that no file names.
     let long = Model::new().answer(&["-p", "hello"]);
     assert_eq!(long[..5], [greeting(), vec![id("<|turn|>"), id("so")]].concat(), "nothing ends it: {long:?}");
@@ -51,7 +51,7 @@ fn a_well_known_end_of_turn_needs_no_name() {
 }
 
 #[test]
-fn the_files_of_a_directory_are_taken_together() {
+fn the_files_of_a_directory_are_combined() {
     let added = |id: u32, content: &str| json!({ "id": id, "content": content, "special": true });
     let tokenizer = json!({ "added_tokens": [
         added(3, "<a>"), added(4, "<b>"), added(5, "<turn>"), added(6, "<|im_end|>"), added(77, "<|eot_id|>") ] });
@@ -72,7 +72,7 @@ fn the_files_of_a_directory_are_taken_together() {
         assert!(!described.contains(&5), "a description renders no template: {described:?}");
         Config::from_checkpoint(&checkpoint).unwrap().stop_tokens
     };
-    // 77 lies outside the vocabulary of 40.
+    // 77 is outside the vocabulary of 40.
     assert_eq!(stops(json!([9, 8]), json!(7), json!({})), [9, 8, 7, 6]);
     assert_eq!(stops(json!(-1), json!([4294967295u32, 2, 40]), json!({ "eos_token": "<a>" })), [2, 3, 6]);
     assert_eq!(stops(Value::Null, Value::Null, json!({ "eos_token": { "content": "<b>" } })), [4, 6]);
@@ -87,13 +87,13 @@ fn a_special_token_given_as_stop_string_stops_there() {
         assert_eq!(Model::new().answer(&["-p", "hello", "--stop", stop]), greeting(), "{stop:?}");
     }
     let other = Model::new().answer(&["-p", "hello", "--stop", "<|odd|>"]);
-    assert_eq!(other.len(), 8, "that token never comes: {other:?}");
+    assert_eq!(other.len(), 8, "that token is never generated: {other:?}");
     let message = refusal(&mut Model::new().run("generate", &["--no-cache", "-p", "hello", "--stop", "so<|turn|>"]));
     assert!(message.starts_with("stop: stop[0] has text before the special token <|turn|>"), "{message}");
 }
 
 #[test]
-fn an_id_that_no_token_has_is_as_good_as_none() {
+fn an_id_without_a_token_counts_as_none() {
     for wrong in [Meta::U32(u32::MAX), Meta::I32(-1), Meta::U32(4000), Meta::U64(1 << 40)] {
         let mut model = Model::new().set("tokenizer.ggml.eot_token_id", id("<|turn|>"));
         let copy = |wrong: &Meta| match *wrong {
@@ -123,7 +123,7 @@ fn an_id_that_no_token_has_is_as_good_as_none() {
 }
 
 #[test]
-fn an_empty_token_is_as_good_as_none() {
+fn an_empty_token_counts_as_none() {
     let mut tokens = super::tokens();
     tokens[id("<|odd|>") as usize] = String::new();
     tokens[id("<|none|>") as usize] = String::new();

@@ -1,8 +1,8 @@
-//! Models as people bring them, whose files leave something out, name something wrongly or say it in their own way: what
-//! the program makes of each.
+//! Models as users bring them, whose files lack something, name something wrongly or have an unusual form, and what the program
+//! does with each.
 //!
-//! The models are made here: their layers pass everything through, and their head names for every token the one that
-//! follows, so that an answer is known beforehand.
+//! The models are made here. Their layers pass everything through, and their head predicts a fixed next token for every token,
+//! so the answer is known in advance.
 
 mod described;
 mod edges;
@@ -34,18 +34,18 @@ pub const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] +
 pub const CONTROL: i32 = 3;
 const NORMAL: i32 = 1;
 
-/// A GGUF file that answers `Hi there!<|turn|>` to whatever ends with a line break.
+/// A GGUF file that answers `Hi there!<|turn|>` to any prompt that ends with a line break.
 pub struct Model {
     pub file: Gguf,
     pub folder: TempDir,
 }
 
-/// The marks, then every byte, then words.
+/// The control tokens; then come every byte and some words.
 const MARKS: [&str; 5] = ["<|none|>", "<|im_start|>", "<|im_end|>", "<|turn|>", "<|odd|>"];
 const WORDS: [&str; 8] = ["Hi", "Ġt", "Ġth", "Ġthe", "Ġther", "Ġthere", "so", "Ġso"];
 const MERGES: [&str; 8] = ["H i", "Ġ t", "Ġt h", "Ġth e", "Ġthe r", "Ġther e", "s o", "Ġ so"];
 
-/// The id of a mark, a byte's character or a word.
+/// The id of a control token, a byte's character or a word.
 pub fn id(token: &str) -> u32 {
     tokens().iter().position(|known| known == token).unwrap() as u32
 }
@@ -108,7 +108,7 @@ impl Model {
         self
     }
 
-    /// Writes the file anew.
+    /// Writes the file and returns its path.
     pub fn path(&self) -> PathBuf {
         self.write("model.gguf", self.file.build())
     }
@@ -124,7 +124,7 @@ impl Model {
         run(subcommand, &self.path(), arguments)
     }
 
-    /// The ids of an answer of at most 8 tokens.
+    /// The ids of an answer of up to 8 tokens.
     pub fn answer(&self, arguments: &[&str]) -> Vec<u32> {
         let out = json_of(&mut self.run("generate", &[&["--no-cache", "-n", "8", "--json"], arguments].concat()));
         out["token_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
@@ -142,7 +142,7 @@ pub fn run(subcommand: &str, model: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// `Hi there!`
+/// The tokens of `Hi there!`.
 pub fn greeting() -> Vec<u32> {
     ["Hi", "Ġthere", "!"].map(id).to_vec()
 }

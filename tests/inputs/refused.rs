@@ -1,4 +1,4 @@
-//! Files that cannot be run say why, and what mends them.
+//! Files that cannot run: the error gives the reason and a remedy.
 
 use headstart::text::Tokenizer;
 use headstart::weights::Checkpoint;
@@ -11,7 +11,7 @@ use crate::cli::{refusal, stdout};
 use crate::support::tiny_chat;
 
 #[test]
-fn logits_that_are_not_finite_are_an_error_and_no_token() {
+fn logits_that_are_not_finite_are_an_error() {
     let hidden = 64;
     for (value, row) in [(f32::NAN, id("Hi")), (f32::INFINITY, id("z")), (f32::NAN, id("<|none|>"))] {
         let mut model = Model::new();
@@ -49,7 +49,7 @@ fn words_without_merges_are_refused() {
             .code()
             == Some(1)
     );
-    // A vocabulary of bytes has none to lack.
+    // A vocabulary of bytes needs no merges.
     let folder = tiny_chat::folder("tiny-odd-f16");
     let path = folder.path().join("tokenizer.json");
     let mut json: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
@@ -61,7 +61,7 @@ fn words_without_merges_are_refused() {
 }
 
 #[test]
-fn a_git_lfs_pointer_is_called_one() {
+fn a_git_lfs_pointer_is_recognised() {
     let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 98362432\n", "0".repeat(64));
     let model = Model::new();
     let path = model.write("pointer.gguf", &pointer);

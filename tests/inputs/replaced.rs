@@ -1,4 +1,4 @@
-//! A model file that another takes the place of, of one size and one time, as image layers have them.
+//! A model file replaced by another of the same size and modification time, as happens in image layers.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,10 +16,10 @@ fn write_long_ago(path: &Path, bytes: &[u8]) {
 }
 
 #[test]
-fn nothing_that_was_kept_of_the_other_is_used() {
+fn kv_of_the_replaced_file_is_not_used() {
     let model = Model::new();
     let first = model.file.build();
-    // Another sign in the embedding of a token of the prompt.
+    // Flips the sign of a value in the embedding of one of the prompt's tokens.
     let place = first.len() - model.file.tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>() / 2;
     let variant = |at: usize| {
         let mut bytes = first.clone();
@@ -35,20 +35,20 @@ fn nothing_that_was_kept_of_the_other_is_used() {
     };
     write_long_ago(&path, &first);
     assert_eq!(disk(), 0);
-    assert!(disk() >= 16, "a model finds its own");
+    assert!(disk() >= 16, "a model finds its own KV");
     write_long_ago(&path, &variant(place));
     assert_eq!(disk(), 0, "written over");
     assert!(disk() >= 16);
     write_long_ago(&beside, &variant(place + 4));
     fs::rename(&beside, &path).unwrap();
-    assert_eq!(disk(), 0, "put in its place");
+    assert_eq!(disk(), 0, "the file was replaced");
     fs::remove_file(&path).unwrap();
     write_long_ago(&path, &variant(place + 8));
     assert_eq!(disk(), 0, "made anew");
 }
 
 #[test]
-fn a_sample_tells_files_apart_that_differ_anywhere_much() {
+fn a_sampled_digest_tells_files_apart_that_differ_in_many_places() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights");
     let sample = |bytes: &[u8]| {

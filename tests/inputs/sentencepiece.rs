@@ -1,10 +1,10 @@
-//! Files whose vocabulary is SentencePiece's.
+//! Files with a SentencePiece vocabulary.
 
 use super::{Model, greeting, id, tokens};
 use crate::checkpoints::gguf::Meta;
 use crate::cli::{json_of, stdout};
 
-/// The model with its vocabulary spelt as SentencePiece does, and nothing said of scores.
+/// The model with its vocabulary in SentencePiece's spelling, without scores.
 fn respelt() -> Model {
     let tokens = tokens().iter().map(|token| token.replace('Ġ', "▁").replace('Ċ', "<0x0A>")).collect();
     Model::new()
@@ -16,7 +16,7 @@ fn respelt() -> Model {
 }
 
 #[test]
-fn a_file_with_its_vocabulary_answers() {
+fn a_file_with_a_sentencepiece_vocabulary_answers() {
     let model = respelt();
     assert_eq!(model.answer(&["-p", "Hi there"]), greeting());
     assert_eq!(stdout(&mut model.run("generate", &["--no-cache", "-p", "Hi there"])), "Hi there!\n");
@@ -44,6 +44,6 @@ fn a_vocabulary_that_lacks_even_the_space_still_runs() {
     let model = Model::new().set("tokenizer.ggml.model", "llama");
     let letters = ["t", "h", "e", "r", "e"].map(id);
     let expected = [&[id("<|im_start|>"), 0, id("Hi"), 0][..], &letters].concat();
-    assert_eq!(model.tokenize(&["-p", "Hi there"]), expected, "what is not known is Llama's unknown token");
+    assert_eq!(model.tokenize(&["-p", "Hi there"]), expected, "unknown text becomes Llama's unknown token");
     assert_eq!(model.answer(&["-p", "Hi"]).len(), 8);
 }

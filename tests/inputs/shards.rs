@@ -1,4 +1,4 @@
-//! Models in shards, as llama.cpp's gguf-split makes them.
+//! Models in shards, as llama.cpp's gguf-split writes them.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +15,7 @@ fn name(number: usize, count: usize) -> String {
     format!("tiny-{number:05}-of-{count:05}.gguf")
 }
 
-/// The greeting model in `count` shards, of which the first has all metadata and, as `--no-tensor-first-split` has it, no
-/// tensor.
+/// The greeting model in `count` shards. The first has all metadata and no tensor, as with `--no-tensor-first-split`.
 fn split(count: usize) -> (Model, Vec<Gguf>) {
     let mut model = Model::new();
     let total = model.file.tensors.len();
@@ -62,7 +61,7 @@ fn all_shards_are_read_whichever_is_named() {
     for fact in ["architecture", "parameters", "formats", "layers", "tokenizer", "problem"] {
         assert_eq!(info[fact], whole[fact], "{fact}");
     }
-    // Every shard's bytes count.
+    // The digest covers every shard's bytes.
     for number in 1..=3 {
         let path = folder.join(name(number, 3));
         let mut bytes = fs::read(&path).unwrap();
@@ -90,7 +89,7 @@ fn a_shard_that_is_missing_is_named() {
         }
         model.write(&name(number, 3), shards[number - 1].build());
     }
-    // Under a name of its own it has no others beside it.
+    // Under a name of its own a shard has no others beside it.
     let path = model.write("alone.gguf", shards[1].build());
     let message = refusal(&mut run("generate", &path, &["--no-cache", "-p", "Hi"]));
     assert!(

@@ -1,4 +1,4 @@
-//! Templates as files have them: line ends, tools, and conversations that end with the assistant's words.
+//! Templates in real files: line ends, tools, and conversations that end with an assistant message.
 
 use headstart::model::language;
 use headstart::text::{ChatTemplate, Inputs, Message, Specials};
@@ -12,14 +12,14 @@ use crate::cli::{json_of, refusal, str_of};
 use crate::support::tiny_chat;
 
 #[test]
-fn line_ends_of_a_template_are_line_feeds_wherever_it_comes_from() {
+fn line_ends_of_a_template_become_line_feeds() {
     let lf = "{% for m in messages %}\n{{ m.role }}:\n{{ m.content }}\n{{ '\\r' }}{% endfor %}\nanswer:\n";
     let prompt = |template: &ChatTemplate| {
         let messages = [Message::new("user", "one\r\ntwo")];
         template.render_inputs(&Inputs { messages: &messages, tools: Some(&json!([{}])), ..Inputs::default() }).unwrap()
     };
     let expected = prompt(&ChatTemplate::new(lf, Specials::default()).unwrap());
-    assert_eq!(expected, "user:\none\r\ntwo\n\ranswer:", "what is said keeps its own");
+    assert_eq!(expected, "user:\none\r\ntwo\n\ranswer:", "messages keep their own line ends");
     for ends in ["\r\n", "\r"] {
         let source = lf.replace('\n', ends);
         assert_eq!(prompt(&ChatTemplate::new(&source, Specials::default()).unwrap()), expected);
@@ -48,7 +48,7 @@ fn request(model: &Model, request: Value) -> Value {
 }
 
 #[test]
-fn the_template_for_tools_is_taken_where_there_are_some() {
+fn the_tool_template_is_used_if_there_are_tools() {
     let tools: Value = serde_json::from_str(TOOL).unwrap();
     let messages = json!([{ "role": "user", "content": "hello" }]);
     let with = json!({ "messages": messages, "tools": tools });
@@ -59,7 +59,7 @@ fn the_template_for_tools_is_taken_where_there_are_some() {
     let (told, plain) = (request(&model, with.clone()), request(&model, without.clone()));
     assert!(prompt(&told) > prompt(&plain) + 60, "{told} {plain}");
     assert_eq!((&told["warnings"], &plain["warnings"]), (&json!([]), &json!([])));
-    // Named templates alone: the first is the one for what has no tools.
+    // With named templates alone, the first is used without tools.
     let names = Meta::Strings(vec!["plain".into(), "tool_use".into()]);
     let model = Model::new()
         .without("tokenizer.chat_template")
@@ -71,7 +71,7 @@ fn the_template_for_tools_is_taken_where_there_are_some() {
         (prompt(&told), prompt(&plain))
     );
 
-    // One that shows none says so, in either form.
+    // A template that does not show tools gets a warning, in either form of request.
     let hint = format!("{{% if tools %}}You have tools.\n{{% endif %}}{CHATML}");
     for template in [CHATML, &hint] {
         let model = Model::new().set("tokenizer.chat_template", template);
@@ -86,7 +86,7 @@ fn the_template_for_tools_is_taken_where_there_are_some() {
 }
 
 #[test]
-fn words_of_the_assistant_at_the_end_are_continued_where_asked() {
+fn a_final_assistant_message_is_continued_if_asked() {
     let model = Model::new().set("tokenizer.ggml.eos_token_id", id("<|turn|>"));
     let messages = json!([{ "role": "user", "content": "hello" }, { "role": "assistant", "content": "Sure. \nHi" }]);
     let answer = |fields: Value| {
@@ -99,7 +99,7 @@ fn words_of_the_assistant_at_the_end_are_continued_where_asked() {
     let same = answer(json!({ "continue_final_message": true, "add_generation_prompt": false }));
     assert_eq!((&same["text"], &same["usage"]), (&continued["text"], &continued["usage"]));
     let prompt = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
-    // The mark behind the words and the line break, and the beginning of another turn.
+    // Two more tokens: the end-of-turn token and the line break; without `add_generation_prompt: false` also a new turn.
     let closed = answer(json!({ "add_generation_prompt": false }));
     assert_eq!(prompt(&closed), prompt(&continued) + 2);
     let anew = answer(json!({}));
@@ -111,7 +111,7 @@ fn words_of_the_assistant_at_the_end_are_continued_where_asked() {
     let both = json!({ "messages": messages, "continue_final_message": true, "add_generation_prompt": true });
     let path = model.write("request.json", both.to_string());
     let message = refusal(&mut model.run("generate", &["--messages", str_of(&path)]));
-    assert!(message.contains("continue_final_message: stands beside add_generation_prompt"), "{message}");
+    assert!(message.contains("continue_final_message: is given beside add_generation_prompt"), "{message}");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_continued_message_ends_where_transformers_ends_it() {
 }
 
 #[test]
-fn control_tokens_that_a_question_spells_out_are_text_where_asked() {
+fn control_tokens_in_a_question_are_text_if_asked() {
     let model = Model::new().set("tokenizer.ggml.eos_token_id", id("<|turn|>"));
     let messages = json!([{ "role": "user", "content": "hello" }, { "role": "assistant", "content": "Hi" },
         { "role": "user", "content": "so<|im_end|>" }]);
@@ -152,7 +152,7 @@ fn control_tokens_that_a_question_spells_out_are_text_where_asked() {
 }
 
 #[test]
-fn past_thinking_is_asked_for_by_flag_or_field() {
+fn past_thinking_is_set_by_flag_or_field() {
     let strips = "{% for m in messages %}{{ m.role }}\n{% if preserve_thinking %}{{ m.reasoning_content }}{% endif %}{{ m.content }}\n{% endfor %}";
     let messages = json!([{ "role": "user", "content": "hello" },
         { "role": "assistant", "content": "Hi", "reasoning_content": "sosoHi" }, { "role": "user", "content": "so" }]);
@@ -165,7 +165,7 @@ fn past_thinking_is_asked_for_by_flag_or_field() {
     let (plain, kept) = (answer(strips, json!({})), answer(strips, json!({ "past_thinking": "keep" })));
     assert_eq!((prompt(&kept), &kept["warnings"]), (prompt(&plain) + 3, &json!([])));
     let cannot = answer(CHATML, json!({ "past_thinking": "keep" }));
-    assert!(cannot["warnings"][0].as_str().unwrap().contains("takes no word to keep it"), "{cannot}");
+    assert!(cannot["warnings"][0].as_str().unwrap().contains("has no variable to keep it"), "{cannot}");
     let model = Model::new().set("tokenizer.chat_template", strips);
     let path = model.write("flag.json", json!(messages).to_string());
     let flags = ["--no-cache", "-n", "8", "--json", "--past-thinking", "keep", "--messages", str_of(&path)];
@@ -176,7 +176,7 @@ fn past_thinking_is_asked_for_by_flag_or_field() {
 }
 
 #[test]
-fn a_directory_may_bring_a_template_for_tools_beside_the_other() {
+fn a_directory_may_have_a_separate_tool_template() {
     let folder = tiny_chat::folder("tiny-odd-f16");
     std::fs::write(folder.path().join("chat_template.jinja"), "plain").unwrap();
     std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();

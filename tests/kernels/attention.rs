@@ -1,4 +1,4 @@
-//! The shapes of `attention`, prompt and decode, and `attention_merge`, over head sizes and groups.
+//! The shapes of `attention`, for prompts and decode, and `attention_merge`, over head sizes and groups.
 
 use headstart::{
     gpu::{Preset, Recording},
@@ -12,8 +12,8 @@ use headstart::{
 use super::bench::{Bench, Face, Numbers, Step, close, floats, heads};
 use crate::reference::{Bounded, attention as twin, attention_merge};
 
-/// Rows in registers, a page of lanes, 64 lanes and 128; head sizes and groups that models have. Every case is a program of a few
-/// seconds for a CPU adapter's compiler, so shapes, sizes and classes meet in turns, not each with each.
+/// Shapes: rows in registers, one lane for each token of a page, 64 lanes and 128; with head sizes and groups of real models.
+/// Each case takes a CPU adapter's compiler a few seconds, so shapes, sizes and classes are paired, not fully crossed.
 const CASES: [(Face, Class, usize, usize); 11] = [
     (Face::Cpu, Class::Prompt, 64, 3),
     (Face::Cpu, Class::Prompt, 80, 1),
@@ -27,7 +27,7 @@ const CASES: [(Face, Class, usize, usize); 11] = [
     (Face::GpuPlain, Class::Decode, 64, 3),
     (Face::GpuPlain, Class::Decode, 80, 8),
 ];
-/// The same with windows, shorter and longer than a page and a split, at their edges and within, and with capped scores.
+/// The same with windows shorter and longer than a page and a split, at their boundaries and between, and with capped scores.
 const WINDOWS: [(Face, Class, usize, usize, Scores); 5] = [
     (Face::Cpu, Class::Prompt, 40, 1, Scores { scale: 0.3, cap: None, window: Some(17) }),
     (Face::Cpu, Class::Decode, 24, 2, Scores { scale: 0.5, cap: Some(2.0), window: Some(300) }),
@@ -35,21 +35,22 @@ const WINDOWS: [(Face, Class, usize, usize, Scores); 5] = [
     (Face::GpuPlain, Class::Prompt, 24, 1, Scores { scale: 0.3, cap: Some(1.5), window: Some(100) }),
     (Face::GpuPlain, Class::Decode, 24, 2, Scores { scale: 0.3, cap: None, window: Some(257) }),
 ];
-/// Prompts by matrices of f16, of a side and for subgroups of so many lanes: tiles of 64 rows and of 32, parts that lie beside each other, groups that do not fill a tile.
+/// Prompts with f16 matrices, given as (side, lanes of a subgroup): tiles of 64 rows and of 32, parts beside each other, groups
+/// that do not fill a tile.
 const HALVES: [((u32, u32), usize, usize, Scores); 6] = [
     ((16, 32), 64, 3, Scores { scale: 0.125, cap: None, window: None }),
     ((16, 64), 128, 4, Scores { scale: 0.09, cap: None, window: None }),
     ((16, 16), 96, 2, Scores { scale: 0.1, cap: None, window: None }),
     ((16, 64), 256, 1, Scores { scale: 0.06, cap: Some(20.0), window: None }),
     ((8, 32), 24, 2, Scores { scale: 0.3, cap: None, window: Some(17) }),
-    // Heads that they do not divide keep f32.
+    // Head sizes that the matrices do not divide keep f32.
     ((16, 32), 40, 1, Scores { scale: 0.3, cap: None, window: Some(100) }),
 ];
-/// Tokens that the last row of a decoding sequence sees.
+/// Number of tokens that the last row of a decoding sequence attends to.
 const CONTEXTS: [usize; 11] = [1, 15, 16, 17, 64, 65, 128, 129, 256, 257, 600];
-/// Position of the first row and number of rows of prompt chunks: from the start, over page edges, deep in a context.
+/// Position of the first row and number of rows of prompt chunks: at the start, over page boundaries, deep in a context.
 const CHUNKS: [(usize, usize); 5] = [(0, 33), (14, 5), (16, 1), (255, 3), (590, 7)];
-/// What partial results have room for: a GPU's splits are shorter in the first, and have fewer lanes.
+/// Tokens that partial results have room for. With less room, a GPU's splits are shorter and have fewer lanes.
 const ROOMS: [usize; 2] = [700, 1100];
 const STALE: u32 = 0x7b00_7b00;
 const NAN: u32 = 0x7e00_7e00;
@@ -82,7 +83,7 @@ fn attention_in_f16_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_tile(
     eprintln!("attention in f16: at most {worst:.2} of the allowed error");
 }
 
-/// Sequences in shuffled pages of one pool, and what their rows ask.
+/// Sequences in shuffled pages of one pool, and the queries of their rows.
 struct World {
     room: usize,
     heads: Heads,
@@ -91,7 +92,7 @@ struct World {
     keys: Vec<Vec<Vec<f32>>>,
     values: Vec<Vec<Vec<f32>>>,
     tables: Vec<u32>,
-    /// Where the table of each sequence starts.
+    /// Offset of each sequence's block table.
     starts: Vec<u32>,
     pages: Vec<u32>,
     /// `[batch row][heads · head_dim]`.
@@ -99,7 +100,7 @@ struct World {
 }
 
 impl World {
-    /// Pages that no sequence owns hold NaN; the rest of a last page what an earlier owner may have left there.
+    /// Pages without an owner hold NaN; unused slots of a last page hold values that an earlier owner may have left.
     fn new(heads: Heads, scores: Scores, contexts: &[usize], rows: usize) -> Self {
         let numbers = Numbers::new((heads.head_dim * 100 + heads.heads) as u64);
         let needed: usize = contexts.iter().map(|tokens| tokens.div_ceil(PAGE)).sum();
@@ -107,7 +108,7 @@ impl World {
         let page_words = twin::page_words(&heads);
         let mut pages = vec![NAN; (needed + 3) * page_words];
         let (mut keys, mut values, mut tables, mut starts) = (vec![], vec![], vec![], vec![]);
-        // f16 numbers, as the cache would have them.
+        // f16 values, as in the cache.
         let token = || -> Vec<f32> {
             let f16 = |x: f32| half::f16::from_f32(2.0 * x).to_f32();
             numbers.floats(heads.kv_heads * heads.head_dim).into_iter().map(f16).collect()
@@ -134,7 +135,8 @@ impl World {
         Self { room: ROOMS[heads.group() % 2], heads, scores, keys, values, tables, starts, pages, queries }
     }
 
-    /// All heads of batch row `row`, which sees tokens 0..=position of `sequence`; `halves`: queries and weights are rounded to f16.
+    /// All heads of batch row `row`, which attends to tokens 0..=position of `sequence`. `halves`: queries and weights are
+    /// rounded to f16.
     fn expected(&self, row: usize, sequence: usize, position: usize, halves: bool) -> Vec<Bounded> {
         let dim = self.heads.head_dim;
         let own = |cache: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
@@ -160,7 +162,7 @@ impl World {
     }
 }
 
-/// Runs attention over `tiles`, and the merge where their contexts are split.
+/// Runs attention over `tiles`, and the merge if their contexts are split.
 fn run(bench: &mut Bench, face: Face, world: &World, class: Class, tiles: Vec<[u32; 4]>) -> Vec<u32> {
     let heads = world.heads;
     let caps = face.caps(bench.gpu.caps());
@@ -232,7 +234,7 @@ fn decode(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
         close(&floats(&words)[row(i)], &wanted, &format!("{label} context {}", CONTEXTS[i]))
     });
     let worst = worst.fold(0.0, f64::max);
-    // Those of one split are merged beside longer ones and whole when alone.
+    // Rows of one split: merged beside longer rows, and not split when alone.
     for i in [4, 7, 9, 10] {
         let alone = run(bench, face, &world, Class::Decode, vec![tile(i)]);
         assert!(alone[row(i)] == words[row(i)], "{label}: row {i} alone has other bits");
@@ -240,7 +242,7 @@ fn decode(bench: &mut Bench, face: Face, heads: Heads, scores: Scores) -> f64 {
     worst
 }
 
-/// On both sides of the edge at which splits grow, and a short one beside them.
+/// Contexts on both sides of the length at which splits grow, and a short one beside them.
 #[test]
 fn a_row_of_many_tokens_has_longer_splits_and_the_same_bits_alone() {
     let mut bench = Bench::open();
@@ -276,7 +278,7 @@ fn the_merge_agrees_with_its_twin() {
         let caps = face.caps(bench.gpu.caps());
         let tokens = split(caps.kind, room);
         let (numbers, dim) = (Numbers::new(heads.head_dim as u64), heads.head_dim);
-        // Contexts on both sides of the edges of splits, over all that there is room for.
+        // Contexts on both sides of split boundaries, up to the available room.
         let contexts = [1, tokens, tokens + 1, 2 * tokens, 2 * tokens + 1, room];
         let splits = most_splits(caps.kind, room);
         let mut partials = vec![f32::NAN; contexts.len() * heads.heads * splits * (dim + 2)];
@@ -284,7 +286,7 @@ fn the_merge_agrees_with_its_twin() {
         for (row, &context) in contexts.iter().enumerate() {
             for head in 0..heads.heads {
                 let mut all = Vec::new();
-                // A row of over 64 splits has longer ones, of whole pages.
+                // A row that would have over 64 splits has longer ones, of whole pages.
                 for split in 0..context.div_ceil(tokens.max(context.div_ceil(1024) * 16)) {
                     let part = (30.0 * numbers.float(), 100.0 + 50.0 * numbers.float(), numbers.floats(dim));
                     let at = ((row * heads.heads + head) * splits + split) * (dim + 2);

@@ -1,4 +1,4 @@
-//! A device to run kernels on, the step buffer they read, and how a result is held against its twin.
+//! A device to run kernels on, the step buffer that they read, and the comparison of a result with its twin.
 
 use std::cell::Cell;
 
@@ -11,14 +11,14 @@ use headstart::{
 use crate::reference::Bounded;
 use crate::support::blocks;
 
-/// The adapters that kernels choose by: the kinds, with the subgroups of the adapter at hand and without.
+/// The adapters that kernels are chosen for: each kind, with the subgroups of the adapter at hand and without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Face {
     Cpu,
     CpuPlain,
     Gpu,
     GpuPlain,
-    /// Prompts in f16 by matrices of this side, emulated for subgroups of so many lanes where the adapter at hand has none.
+    /// Prompts in f16 with matrices of this side, emulated with subgroups of this many lanes if the adapter at hand has none.
     Halves(u32, u32),
 }
 
@@ -70,7 +70,7 @@ impl Bench {
         self.buffer(bytemuck::cast_slice(values))
     }
 
-    /// Compiles what `recording` needs, runs it, and reads `sources` back.
+    /// Compiles the kernels of `recording`, runs it, and reads `sources` back.
     pub fn run<const N: usize>(&mut self, recording: &Recording, sources: [Buffer; N]) -> [Vec<u32>; N] {
         for dispatch in recording.dispatches() {
             pollster::block_on(self.gpu.compile(&dispatch.kernel)).unwrap();
@@ -87,7 +87,7 @@ impl Bench {
         buffers.into_iter().for_each(|buffer| self.gpu.free(buffer));
     }
 
-    /// The step buffer of one span and the span itself. The header does not stand at the start of the buffer.
+    /// The step buffer of one span, and the span itself. The header is not at the start of the buffer.
     pub fn span(&mut self, class: Class, step: &Step) -> (Buffer, Span) {
         let offset = self.gpu.caps().binding_alignment.max(256);
         let mut words = vec![u32::MAX; offset as usize / 4];
@@ -98,7 +98,7 @@ impl Bench {
         (buffer, Span { class, step: slice, rows, tiles, runs, context })
     }
 
-    /// `raw` rows of `format`, in one part each.
+    /// A matrix of random rows in the given formats, one part each, and its values.
     pub fn matrix(&mut self, cols: usize, parts: &[(Format, Vec<f32>)]) -> (Matrix, Vec<f32>) {
         let (mut placed, mut weights, mut first) = (Vec::new(), Vec::new(), 0);
         for (format, values) in parts {
@@ -122,12 +122,12 @@ impl Bench {
     }
 }
 
-/// What changes from step to step, as `shaders/shared/step.wgsl` reads it.
+/// The data that change from step to step, as `shaders/shared/step.wgsl` reads them.
 #[derive(Debug, Clone, Default)]
 pub struct Step {
     /// The batch rows of the span.
     pub rows: Vec<u32>,
-    /// By batch row from here on.
+    /// This and the following fields are indexed by batch row.
     pub tokens: Vec<u32>,
     pub slots: Vec<u32>,
     /// cos and sin of every rotary pair.
@@ -135,9 +135,9 @@ pub struct Step {
     /// First row, count, offset of the block table, position.
     pub tiles: Vec<[u32; 4]>,
     pub tables: Vec<u32>,
-    /// By row of the span: k, temperature, top-p, min-p, u.
+    /// For each row of the span: k, temperature, top-p, min-p, u.
     pub sampling: Vec<[u32; 5]>,
-    /// First row of the span, count, position, rows of the sequence before, page before those.
+    /// First row of the span, count, position, number of rows of the sequence before it, page before those.
     pub runs: Vec<[u32; 5]>,
     pub context: usize,
 }
@@ -157,7 +157,7 @@ impl Step {
     }
 }
 
-/// Numbers without a pattern, the same on every run (SplitMix64).
+/// Random numbers, the same on every run (SplitMix64).
 pub struct Numbers(Cell<u64>);
 
 impl Numbers {
@@ -173,7 +173,7 @@ impl Numbers {
         z ^ z >> 31
     }
 
-    /// In -1..1.
+    /// A number in -1..1.
     pub fn float(&self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
@@ -182,7 +182,7 @@ impl Numbers {
         (0..count).map(|_| self.float()).collect()
     }
 
-    /// 0..count in some order.
+    /// 0..count in random order.
     pub fn shuffled(&self, count: usize) -> Vec<u32> {
         let mut all: Vec<u32> = (0..count as u32).collect();
         for i in (1..count).rev() {
@@ -200,7 +200,7 @@ pub fn floats(words: &[u32]) -> &[f32] {
     bytemuck::cast_slice(words)
 }
 
-/// Every value within its error, or the first that is not. The largest share of an allowed error that was used.
+/// Checks that every value is within its error bound. Returns the largest fraction of a bound that was used.
 #[track_caller]
 pub fn close(found: &[f32], wanted: &[Bounded], what: &str) -> f64 {
     assert_eq!(found.len(), wanted.len(), "{what}");

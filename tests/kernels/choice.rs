@@ -1,4 +1,4 @@
-//! Which permutation of a kernel runs: a table of adapter, matrix, class of rows and number of rows.
+//! Which permutation of a kernel is chosen: a table by adapter, matrix, class of rows and number of rows.
 
 use headstart::gpu::{AdapterKind, Caps, Fragments};
 use headstart::kernels::Class;
@@ -38,28 +38,28 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
     let (small, large) =
         (of(Shape::Tile, 128, 64, 32, 4, false, false), of(Shape::Tile, 128, 64, 128, 2, false, false));
     let table = [
-        // Lanes are as many as a subgroup has, and a subgroup of less than eight is none.
+        // As many lanes as a subgroup has; subgroups of fewer than eight lanes are not used.
         (Cpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
         (Cpu, Some(4), Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
         (Cpu, Some(8), Decode, (640, 576, Q4_1), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some(16), Decode, (640, 576, Q4_1), 3, of(Shape::Rows, 16, 2, 4, 4, true, true)),
         (Cpu, Some(8), Prompt, (640, 576, Q4_1), 1, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some(8), Prompt, (640, 576, Q4_1), 512, of(Shape::Rows, 8, 2, 4, 4, true, true)),
-        // Four rows of four words spill where values are in several planes.
+        // Four rows of four words spill registers if values are in several planes.
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some(8), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),
-        // Decoding reduces along the columns, long ones by more lanes; several rows share what is read of the weights.
+        // Decode reduces along the columns, long ones with more lanes; several tokens share the loads of the weights.
         (Gpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Staged { along: 32 }, 128, 8, 1, 4, true, false)),
         (Gpu, Some(32), Decode, (2048, 2048, Q4_0), 4, of(Shape::Staged { along: 32 }, 128, 8, 4, 4, true, true)),
         (Gpu, Some(32), Decode, (2048, 8192, Q4_0), 1, of(Shape::Staged { along: 64 }, 128, 4, 1, 4, true, true)),
         (Gpu, Some(32), Decode, (16384, 2048, Q4_0), 2, of(Shape::Staged { along: 32 }, 128, 16, 4, 4, true, true)),
-        // A team is at least a subgroup, and shares workgroup memory with fewer tokens where it is large.
+        // A team is at least a subgroup. Large teams share workgroup memory with fewer tokens.
         (Gpu, Some(64), Decode, (640, 576, Q4_1), 1, of(Shape::Staged { along: 64 }, 128, 4, 1, 4, true, true)),
         (Gpu, Some(128), Decode, (640, 576, Q4_1), 4, of(Shape::Staged { along: 128 }, 128, 2, 2, 4, true, true)),
-        // What has no words to load in fours.
+        // Matrices without words to load in fours.
         (Gpu, Some(32), Decode, (2048, 2048, F16), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
         (Gpu, None, Decode, (640, 512, F16), 4, of(Shape::Vector, 64, 4, 4, 1, false, false)),
-        // Tiles are large where there are enough of them.
+        // Tiles are large if there are enough of them.
         (Gpu, None, Prompt, (576, 576, Q4_1), 512, small),
         (Gpu, Some(32), Prompt, (2048, 8192, Q4_0), 255, small),
         (Gpu, Some(32), Prompt, (2048, 8192, Q4_0), 256, large),
@@ -75,7 +75,7 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
 }
 
 #[test]
-fn prompts_are_multiplied_in_f16_where_an_adapter_has_matrices_of_it() {
+fn prompts_are_multiplied_in_f16_if_the_adapter_has_f16_matrices() {
     use Class::{Decode, Prompt};
     use Format::{F32, Q4_0};
     let of = |lanes, rows, tokens, step| {
@@ -85,7 +85,7 @@ fn prompts_are_multiplied_in_f16_where_an_adapter_has_matrices_of_it() {
     let (skinny, small, smaller) = (of(128, 64, 16, 8), of(128, 64, 64, 8), of(128, 64, 64, 4));
     let (whole, half, least) = (of(256, 128, 128, 8), of(256, 128, 128, 4), of(128, 64, 128, 4));
     let table = [
-        // Workgroup memory in KiB.
+        // First column: workgroup memory in KiB.
         (48, (2048, 2048, Q4_0), 1, skinny),
         (48, (2048, 2048, Q4_0), 16, skinny),
         (48, (2048, 2048, Q4_0), 17, small),
@@ -110,7 +110,7 @@ fn prompts_are_multiplied_in_f16_where_an_adapter_has_matrices_of_it() {
         let emulated = plan::linear(&caps(kib, Some(32)), Prompt, &product(rows, cols, format));
         assert_eq!(*emulated.at(tokens), Variant { subgroup: false, ..expected });
     }
-    // Decoding, and who stores f32, keep f32; experts take the tiles that their choices are sorted by.
+    // Decode and f32 weights keep f32; experts use the tile size by which their choices are grouped.
     let fragments = caps(48, None);
     let decode = plan::linear(&fragments, Decode, &product(2048, 2048, Q4_0));
     assert_eq!(
@@ -126,13 +126,13 @@ fn prompts_are_multiplied_in_f16_where_an_adapter_has_matrices_of_it() {
 }
 
 #[test]
-fn a_ladder_gives_each_number_of_rows_the_last_rung_that_it_reaches() {
+fn a_ladder_selects_the_last_rung_that_the_rows_reach() {
     let ladder = Ladder::new('a', [(3, 'b'), (64, 'c')]);
     let chosen: String = [1, 2, 3, 63, 64, 1000].iter().map(|&rows| *ladder.at(rows)).collect();
     assert_eq!(chosen, "aabbcc");
 }
 
-/// Another shape, or sums of other lanes or units, would change bits.
+/// Another shape, or sums with other lanes or units, would change bits.
 #[test]
 fn a_class_keeps_the_order_of_its_sums_on_every_rung() {
     for ((kind, subgroup), format) in
@@ -154,7 +154,7 @@ fn a_class_keeps_the_order_of_its_sums_on_every_rung() {
                         let order = |of: &Variant| (of.step, of.wide, of.subgroup);
                         assert_eq!(order(variant), order(first), "{class:?} {product:?}");
                     }
-                    // Choices are grouped for the tiles that the matrices of experts take.
+                    // Choices are grouped for the tiles that the matrices of experts use.
                     let tile = *plan::expert_tile(&caps, class).at(least);
                     assert!(!routed || variant.tokens == tile, "{kind:?} {class:?}, {least} rows: {variant:?}");
                 }
@@ -166,7 +166,7 @@ fn a_class_keeps_the_order_of_its_sums_on_every_rung() {
 #[test]
 fn attention_takes_as_many_rows_as_the_adapter_has_room_for() {
     let (cpu, gpu) = (caps(AdapterKind::Cpu, None), caps(AdapterKind::Gpu, None));
-    // Heads, KV heads, dimensions of a head: rows of a tile on a CPU and on a GPU.
+    // Heads, KV heads, head size: rows of a tile on a CPU and on a GPU.
     let table = [((9, 3, 64), 2, 5), ((32, 8, 128), 1, 4), ((8, 1, 256), 1, 1), ((4, 4, 64), 4, 8), ((2, 2, 8), 4, 8)];
     for ((q, kv, dim), on_cpu, on_gpu) in table {
         let heads = heads(q, kv, dim);
@@ -193,13 +193,13 @@ fn attention_chooses_by_adapter_heads_class_and_room() {
         // The same for all prompts.
         (Gpu, None, small, Prompt, 700, 700, of(Group, 64, 5, None)),
         (Gpu, Some(32), wide, Prompt, 4096, 1, of(Group, 64, 4, None)),
-        // Short splits with a lane for each token while there is room for short contexts only.
+        // Short splits with a lane for each token, while there is room for short contexts alone.
         (Gpu, None, small, Decode, 1024, 64, of(Group, 64, 1, None)),
         (Gpu, None, small, Decode, 1024, 65, of(Group, 64, 1, Some(64))),
         (Gpu, Some(32), wide, Decode, 1025, 128, of(Group, 128, 1, None)),
         (Gpu, Some(32), wide, Decode, 8192, 129, of(Group, 128, 1, Some(128))),
         (Gpu, None, wide, Decode, 131_072, 2000, of(Group, 128, 1, Some(128))),
-        // Queries that leave no workgroup memory for the weights of so many lanes.
+        // Queries so large that workgroup memory has no room for the weights of so many lanes.
         (Gpu, None, many, Decode, 8192, 8192, of(Group, 64, 1, Some(128))),
     ];
     for (kind, subgroup, (q, kv, dim), class, room, context, expected) in table {
@@ -207,7 +207,7 @@ fn attention_chooses_by_adapter_heads_class_and_room() {
         let caps = caps(kind, subgroup);
         let what = format!("{kind:?} with subgroups of {subgroup:?}, {heads:?}, {class:?}, {context} of {room} tokens");
         assert_eq!(choose(&heads, &caps, class, room, context), expected, "{what}");
-        // What is compiled is what is chosen, and lanes and splits do not depend on the contexts beside a row's.
+        // All chosen variants are compiled, and lanes and splits do not depend on the other contexts of the batch.
         let chosen: Vec<Variant> = (1..=room).map(|context| choose(&heads, &caps, class, room, context)).collect();
         let compiled = variants(&heads, &caps, room);
         for variant in &chosen {
@@ -219,12 +219,12 @@ fn attention_chooses_by_adapter_heads_class_and_room() {
 }
 
 #[test]
-fn prompts_attend_in_f16_where_heads_and_memory_fit() {
+fn prompts_attend_in_f16_if_heads_and_memory_fit() {
     use attention::{
         Shape::{self, Group},
         choose,
     };
-    // Workgroup memory in KiB, side, heads: rows of a tile, or `None` in f32.
+    // Workgroup memory in KiB, side, heads: rows of a tile, or `None` for f32.
     let table = [
         (48, 16, (9, 3, 64), Some(21)),
         (48, 16, (32, 8, 128), Some(16)),
@@ -246,13 +246,13 @@ fn prompts_attend_in_f16_where_heads_and_memory_fit() {
         assert_eq!(found, expected, "{kib} KiB, side {side}, {heads:?}");
         assert_eq!(chosen.rows, tile_rows(&own, &heads, Class::Prompt));
         let decode = choose(&heads, &own, Class::Decode, 8192, 700);
-        assert_eq!(decode.shape, Group, "decoding keeps f32");
+        assert_eq!(decode.shape, Group, "decode keeps f32");
     }
 }
 
 #[test]
 fn there_is_room_for_at_most_64_splits() {
-    // Room for contexts of so many tokens: splits on a CPU and on a GPU.
+    // Room in tokens: number of splits on a CPU and on a GPU.
     let table = [(1, 1, 1), (1024, 4, 16), (1025, 5, 9), (8192, 32, 64), (8193, 33, 64), (131_073, 64, 64)];
     let heads = heads(4, 2, 62);
     for (room, on_cpu, on_gpu) in table {

@@ -1,4 +1,4 @@
-//! Mixtures of experts: which a row goes through, the tiles of those, their matrices in every shape, and their weighted sum.
+//! Mixtures of experts: the experts of a row, the tiles by expert, their matrices in every shape, and their weighted sum.
 
 use headstart::{
     gpu::{Preset, Recording},
@@ -21,12 +21,12 @@ fn step(rows: &[u32]) -> Step {
 }
 
 #[test]
-fn a_row_goes_through_the_experts_of_its_highest_scores() {
+fn a_row_is_routed_to_its_highest_scores() {
     let mut bench = Bench::open();
     for (seed, (count, used)) in [(128, 8), (5, 5), (3, 1), (130, 9)].into_iter().enumerate() {
         let (face, normalized) = (Face::ALL[seed], seed % 2 == 0);
         let (numbers, experts, rows) = (Numbers::new(seed as u64), Experts { count, used }, 6);
-        // Steps of 1/8, so that some are equal.
+        // Steps of 1/8, so that some scores are equal.
         let scores: Vec<f32> = (0..rows * count).map(|_| (numbers.float() * 40.0).round() / 8.0).collect();
         let (step, span) = bench.span(Class::Prompt, &step(&numbers.shuffled(rows)));
         let buffers = [bench.floats(&scores), bench.buffer(&vec![u32::MAX; 2 * rows * used + 2])];
@@ -47,9 +47,9 @@ fn a_row_goes_through_the_experts_of_its_highest_scores() {
     }
 }
 
-/// A chosen expert is the number of one, so that no weight is read past the end; what it gives is no number and is found in the logits.
+/// A chosen expert always exists, so that no weight is read past the end. Its output is not finite, which is detected in the logits.
 #[test]
-fn scores_that_are_no_numbers_choose_experts_that_exist() {
+fn scores_that_are_not_finite_choose_existing_experts() {
     let mut bench = Bench::open();
     let experts = Experts { count: 6, used: 3 };
     for face in Face::ALL {
@@ -66,19 +66,19 @@ fn scores_that_are_no_numbers_choose_experts_that_exist() {
     }
 }
 
-/// Which experts each of `rows` rows goes through, no expert twice.
+/// The experts of each of `rows` rows, without repetition in a row.
 fn choices(numbers: &Numbers, experts: Experts, rows: usize) -> Vec<usize> {
     let row = |_| numbers.shuffled(experts.count)[..experts.used].iter().map(|&e| e as usize).collect::<Vec<_>>();
     (0..rows).flat_map(row).collect()
 }
 
-/// As `moe_route` leaves them, with these weights.
+/// The choices as `moe_route` writes them, with these weights.
 fn words(choices: &[usize], weights: &[f32]) -> Vec<u32> {
     choices.iter().zip(weights).flat_map(|(&expert, weight)| [expert as u32, weight.to_bits()]).collect()
 }
 
 #[test]
-fn choices_are_put_together_by_expert() {
+fn choices_are_grouped_by_expert() {
     let mut bench = Bench::open();
     let table = [(7, 3, 4, 1), (7, 3, 4, 40), (128, 8, 32, 64), (130, 1, 32, 5), (3, 3, 32, 32), (2, 1, 4, 9)];
     for (seed, (count, used, tokens, rows)) in table.into_iter().enumerate() {
@@ -110,7 +110,7 @@ fn choices_are_put_together_by_expert() {
 }
 
 #[test]
-fn what_experts_give_joins_the_rows_of_the_batch() {
+fn the_experts_outputs_are_added_to_the_batch_rows() {
     let mut bench = Bench::open();
     for (seed, ((cols, used), face)) in [(8, 1), (248, 3), (640, 8), (1000, 2)].into_iter().zip(Face::ALL).enumerate() {
         let (batch, rows, scale) = (9, 5, [1.0, 0.22][seed % 2]);
@@ -145,7 +145,7 @@ struct Case {
     class: Class,
     format: Format,
     experts: Experts,
-    /// Experts of each part of the matrix.
+    /// Number of experts in each part of the matrix.
     parts: Vec<usize>,
     rows: usize,
     cols: usize,
@@ -182,7 +182,7 @@ fn cases() -> Vec<Case> {
     all
 }
 
-/// What a matrix of experts makes of the rows of a span.
+/// The product of a matrix of experts with the rows of a span.
 fn routed(bench: &mut Bench, case: &Case, linear: &Linear, chosen: &[usize], list: &[u32], x: &[f32]) -> Vec<u32> {
     let caps = case.face.caps(bench.gpu.caps());
     let (width, count) = (if case.gated { case.rows / 2 } else { case.rows }, list.len() * case.experts.used);
@@ -217,7 +217,7 @@ fn matrices_of_experts_agree_with_their_twin_and_a_row_is_the_same_bits_alone() 
         let caps = case.face.caps(bench.gpu.caps());
         let parts: Vec<_> = case.parts.iter().map(|&own| (case.format, numbers.floats(own * rows * cols))).collect();
         let (matrix, weights) = bench.matrix(cols, &parts);
-        // Tokens are normed and gated; what that gives is neither.
+        // The first matrix gets normed tokens and gates; the second gets neither.
         let gains: Vec<f32> = numbers.floats(cols).iter().map(|gain| gain + 1.5).collect();
         let consts = bench.floats(&gains);
         let epilogue = if case.gated { Epilogue::Gated(Activation::Silu) } else { Epilogue::Store };

@@ -1,4 +1,4 @@
-//! The norm of heads: queries and keys normed and turned, values as they are, each in its place.
+//! Head norms: queries and keys are normed and rotated, values stay as they are, and each goes to its place.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use super::bench::{Bench, Face, Numbers, Step, close, floats};
 use crate::reference::{Bounded, attention, head_norm as twin, linear};
 
 const EPSILON: f32 = 1e-2;
-/// What no row writes.
+/// The initial value, which no row writes.
 const OLD: f32 = -7.0;
 
 #[test]
-fn heads_are_normed_turned_and_put_in_their_places() {
+fn heads_are_normed_rotated_and_stored() {
     let mut bench = Bench::open();
     let shapes = [(6, 2, 40, 20), (3, 1, 64, 16), (2, 2, 8, 4), (4, 2, 128, 64)];
     for (seed, ((heads, kv_heads, head_dim, pairs), face)) in shapes.into_iter().zip(Face::ALL).enumerate() {

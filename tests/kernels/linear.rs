@@ -1,4 +1,4 @@
-//! Every shape of `linear`, in every format, with every epilogue, norm and bias: each pair of those somewhere in one table.
+//! Every shape of `linear`, in every format, with every epilogue, norm and bias. One table contains each pair of these.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,8 @@ use headstart::{
 use super::bench::{Bench, Face, Numbers, Step, close, floats, heads};
 use crate::reference::{Bounded, attention, linear as twin};
 
-/// The shapes of the kernel, by what makes `choose` take them: rows with and without subgroups, vector and staged with and
-/// without, tile.
+/// The shapes of the kernel, by the adapters for which `choose` selects them: rows, vector and staged with and without
+/// subgroups, and tile.
 const SHAPES: [(Face, Class); 5] = [
     (Face::Cpu, Class::Prompt),
     (Face::CpuPlain, Class::Prompt),
@@ -24,7 +24,7 @@ const SHAPES: [(Face, Class); 5] = [
     (Face::Gpu, Class::Prompt),
 ];
 
-/// Columns: one unit, odd numbers of units, of blocks of 32, more than a workgroup's lanes take at once.
+/// Columns: one unit; odd numbers of units and of blocks of 32; more than a workgroup's lanes take at once.
 const PLAIN_COLS: [usize; 5] = [248, 8, 40, 1000, 576];
 const BLOCK_COLS: [usize; 5] = [96, 1536, 32, 288, 576];
 const LARGE_BLOCK_COLS: [usize; 5] = [512, 1536, 256, 768, 256];
@@ -58,7 +58,7 @@ fn table() -> Vec<Case> {
                 2 => (Epilogue::Gated(ACTIVATIONS[f % 2]), PAIRS[((c + f) / 4 + c % 3) % 5]),
                 _ => {
                     let (q, kv, dim, pairs) = HEADS[(c + f) / 4 % 3];
-                    // Angles of other layers before and behind.
+                    // The angles of other layers come before and after these.
                     let rotation = Rotation { pairs, first: c, all: pairs + c + f };
                     (Epilogue::Qkv(heads(q, kv, dim), rotation), (q + 2 * kv) * dim)
                 }
@@ -73,12 +73,12 @@ fn table() -> Vec<Case> {
             table.push(Case { face, class, parts: vec![(format, rows)], cols, epilogue, norm, bias, scale, span });
         }
     }
-    // Logits, capped and not.
+    // Logits, with and without a soft cap.
     for ((face, class), cap) in SHAPES.into_iter().zip([Some(1.5), None, Some(30.0), Some(0.5), None]) {
         let (parts, epilogue) = (vec![(Format::Q8_0, 66)], Epilogue::Logits { cap });
         table.push(Case { face, class, parts, cols: 96, epilogue, norm: true, bias: false, scale: 0.25, span: 3 });
     }
-    // Gates and ups of two formats, and so of two matrices.
+    // Gate and up in different formats, and therefore in two matrices.
     for (c, (face, class)) in SHAPES.into_iter().enumerate() {
         let epilogues = [Epilogue::Gate(ACTIVATIONS[c % 2]), Epilogue::Times];
         for (epilogue, format) in epilogues.into_iter().zip([Format::Q4_1, Format::F16]) {
@@ -92,7 +92,7 @@ fn table() -> Vec<Case> {
         let epilogue = Epilogue::Store;
         table.push(Case { face, class, parts, cols: 64, epilogue, norm: true, bias: true, scale: 1.0, span: 5 });
     }
-    // Teams of a workgroup's lanes: some passes and a part of one, as many rows as columns, and long columns.
+    // Teams of a workgroup's lanes: some passes and part of one, as many rows as columns, and long columns.
     let each_loading =
         [Format::Q4_0, Format::Q8_0, Format::Q5_1, Format::Q4K, Format::Q3K, Format::Q6K, Format::Iq4Xs, Format::Mxfp4];
     for (f, format) in each_loading.into_iter().enumerate() {
@@ -102,13 +102,13 @@ fn table() -> Vec<Case> {
         let (epilogue, norm) = (Epilogue::Store, f % 3 > 0);
         table.push(Case { face, class: Class::Decode, parts, cols, epilogue, norm, bias: false, scale: 1.0, span });
     }
-    // Rows enough for four a team.
+    // Enough rows for four to a team.
     for (face, span) in [(Face::Gpu, 5), (Face::GpuPlain, 2)] {
         let (cols, parts, epilogue) = (160, vec![(Format::Q4_0, 8198)], Epilogue::Gated(ACTIVATIONS[0]));
         let (class, norm) = (Class::Decode, true);
         table.push(Case { face, class, parts, cols, epilogue, norm, bias: true, scale: 1.0, span });
     }
-    // Enough rows and tokens for the large tile; alone they go through the small one.
+    // Enough rows and tokens for the large tile; alone, a row goes through the small one.
     for (f, format) in [Format::Q4_0, Format::F16].into_iter().enumerate() {
         let epilogue = [Epilogue::Gated(ACTIVATIONS[0]), Epilogue::Residual][f];
         let (cols, parts) = ([96, 40][f], vec![(format, 64 * 64)]);
@@ -128,8 +128,8 @@ fn table() -> Vec<Case> {
     table
 }
 
-/// Matrices of f16, of a side and for subgroups of so many lanes: every way of loading, every epilogue, with a norm before and
-/// without; rows and columns that fill no tile, and spans for each size of tile.
+/// Matrices of f16, given as (side, lanes of a subgroup): every way of loading and every epilogue, with and without a norm;
+/// rows and columns that do not fill a tile, and spans for each tile size.
 fn halves() -> Vec<Case> {
     let qkv = |(q, kv, dim, pairs): (usize, usize, usize, usize)| {
         (Epilogue::Qkv(heads(q, kv, dim), Rotation { pairs, first: 1, all: pairs + 2 }), (q + 2 * kv) * dim)
@@ -161,7 +161,7 @@ fn halves() -> Vec<Case> {
         // Enough of both for the large tile.
         of((16, 64), Format::Q4_0, (Gated(silu), 64 * 128), 96, (true, false), 130),
         of((8, 16), Format::F16, (Residual, 64 * 128), 40, (false, true), 129),
-        // Who stores f32 wants its digits.
+        // f32 weights keep f32, for their precision.
         of((16, 32), Format::F32, (Store, 37), 96, (true, false), 5),
     ]
 }
@@ -187,7 +187,7 @@ fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
             Epilogue::Residual => "residual",
             Epilogue::Gated(_) => "gated",
             Epilogue::Qkv(..) => "qkv",
-            Epilogue::Logits { .. } | Epilogue::Gate(_) | Epilogue::Times => unreachable!("few have it"),
+            Epilogue::Logits { .. } | Epilogue::Gate(_) | Epilogue::Times => unreachable!("only few matrices have it"),
         };
         let shape = format!("{:?} {:?}", case.face, case.class);
         let extras = format!("{} {}", case.norm, case.bias);
@@ -198,7 +198,7 @@ fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
     assert_eq!(pairs.len(), 5 * formats + 2 * 5 * 4 + 2 * 4 * formats + 4 * 4);
 }
 
-/// What a case leaves behind.
+/// The buffers after a case.
 struct Left {
     y: Vec<u32>,
     kv: Vec<u32>,
@@ -272,7 +272,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
         ..Step::default()
     };
     let kv_words = kv_heads.map_or(0, |heads| (batch + 20usize).div_ceil(16) * attention::page_words(&heads));
-    // More than is written, so that a write past the end shows.
+    // More than is written, so that a write past the end is detected.
     let old = numbers.floats((batch + 1) * width);
     let input = Given { linear: &linear, x: &x, old: &old, kv_words, step: &step };
     let list = numbers.shuffled(batch)[..case.span].to_vec();
@@ -342,7 +342,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     worst
 }
 
-/// Rotated queries and keys, values; keys and values as the cache keeps them.
+/// Rotated queries; keys and values as the cache stores them.
 fn qkv(heads: &Heads, y: &[Bounded], turns: &[(f32, f32)]) -> (Vec<Bounded>, Vec<Bounded>, Vec<Bounded>) {
     let turn = |y: &[Bounded]| y.chunks(heads.head_dim).flat_map(|head| twin::rotate(head, turns)).collect::<Vec<_>>();
     let (q, rest) = y.split_at(heads.heads * heads.head_dim);

@@ -1,4 +1,4 @@
-//! The norm before products in f16.
+//! The norm before f16 products.
 
 use half::f16;
 
@@ -13,7 +13,7 @@ use crate::reference::{Bounded, norm as twin};
 const EPSILON: f32 = 1e-2;
 
 #[test]
-fn rows_of_the_span_are_rounded_to_f16_behind_a_norm_or_as_they_are() {
+fn rows_of_the_span_become_f16_with_or_without_a_norm() {
     let mut bench = Bench::with(Preset::F16);
     let faces = [8, 248, 640, 1000].into_iter().zip([Face::Cpu, Face::Gpu].repeat(2));
     let cases = faces.flat_map(|(cols, face)| [(cols, face, Some(EPSILON)), (cols, face, None)]);
@@ -21,7 +21,7 @@ fn rows_of_the_span_are_rounded_to_f16_behind_a_norm_or_as_they_are() {
         let (batch, span) = (9, 5);
         let numbers = Numbers::new(seed as u64);
         let rows = numbers.shuffled(batch)[..span].to_vec();
-        // One row that is large, and one of a single number.
+        // One row with large values, and one with a single nonzero value.
         let mut x = numbers.floats(batch * cols);
         let (large, single) = (rows[0] as usize * cols, rows[1] as usize * cols);
         x[large..large + cols].iter_mut().for_each(|x| *x *= 3e7);
@@ -45,7 +45,7 @@ fn rows_of_the_span_are_rounded_to_f16_behind_a_norm_or_as_they_are() {
             let at = row * cols..(row + 1) * cols;
             let expected: Vec<Bounded> = match rows.contains(&(row as u32)) {
                 true => twin::halves(&x[at.clone()], epsilon.map(|epsilon| (&gains[..], epsilon))),
-                // Not a number, as it was.
+                // Rows outside the span keep their NaN.
                 false => {
                     assert!(found[at].iter().all(|value| value.is_nan()), "{face:?} {cols}: row {row} is of no span");
                     continue;

@@ -1,4 +1,4 @@
-//! The norm behind attention and MLP: rows of the span, normed and scaled, join rows of the batch.
+//! The norm after attention and MLP: rows of the span are normed, scaled and added to rows of the batch.
 
 use headstart::{
     gpu::Recording,

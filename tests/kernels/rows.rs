@@ -1,4 +1,4 @@
-//! The kernels at both ends of a step: `embed` from token ids, `topk` to them.
+//! The kernels at both ends of a step: `embed` from token ids, `topk` to token ids.
 
 use headstart::{
     gpu::Recording,
@@ -15,7 +15,7 @@ use super::bench::{Bench, Face, Numbers, Step, close, floats};
 use crate::reference::{embed as embed_twin, linear as linear_twin, topk as topk_twin};
 
 #[test]
-fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
+fn embed_reads_the_tokens_rows_from_every_format_and_part() {
     let mut bench = Bench::open();
     for (f, format) in Format::ALL.into_iter().enumerate() {
         let face = Face::ALL[f % 4];
@@ -29,7 +29,7 @@ fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
         let (matrix, weights) = bench.matrix(cols, &parts);
         let tokens = [3, 8, 0, 6, 7, 3, 8];
         let rows = vec![5, 0, 6, 2, 1];
-        // Some are drawn by the step before.
+        // Some tokens were drawn by the previous step.
         let mut words = tokens.to_vec();
         (words[0], words[6]) = (drawn(2), drawn(0));
         let before = bench.buffer(&[8, 1, 3, 1]);
@@ -46,7 +46,7 @@ fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
                 assert!(found.iter().all(|&x| x == -7.0), "{format}: row {row} is not in the span");
                 continue;
             }
-            // A nibble stands at most at 15 steps from its block's minimum, which spans at most -1..1.
+            // A 4-bit code is at most 15 steps from its block's minimum, and a block spans at most -1..1.
             let largest = if format.block() == 1 { 0.0 } else { 3.0 };
             close(
                 found,
@@ -59,7 +59,7 @@ fn embed_gives_the_rows_of_the_tokens_from_every_format_and_part() {
 }
 
 #[test]
-fn topk_gives_the_best_candidates_in_order_and_draws_as_the_sampler_does() {
+fn topk_sorts_the_best_candidates_and_samples_as_the_sampler_does() {
     let mut bench = Bench::open();
     for (vocab, face) in [(50, Face::CpuPlain), (2049, Face::Gpu), (6000, Face::Cpu), (4096, Face::GpuPlain)] {
         let numbers = Numbers::new(vocab as u64);
@@ -83,14 +83,14 @@ fn topk_gives_the_best_candidates_in_order_and_draws_as_the_sampler_does() {
                 let what = format!("{face:?} vocab {vocab} greedy {greedy} row {row}");
                 assert_eq!(best[row], topk_twin::best(logits, of(row).top_k.unwrap() as usize), "{what}");
                 let (id, near) = topk_twin::drawn(logits, &of(row), draws[row]);
-                assert!(!near, "{what}: a boundary, which says nothing about the kernel");
+                assert!(!near, "{what}: too near a boundary to test the kernel");
                 assert_eq!(ids[row], id, "{what}");
             }
         }
     }
 }
 
-/// Numbers on both sides of every digit of their bits: zeros, subnormals, the largest.
+/// Values around each digit boundary of their bits: zeros, subnormals, the largest.
 const EDGES: [f32; 14] = [
     0.0,
     -0.0,
@@ -109,19 +109,19 @@ const EDGES: [f32; 14] = [
 ];
 
 #[test]
-fn topk_keeps_the_lower_ids_of_equal_logits_whatever_the_numbers_and_the_count() {
+fn topk_keeps_the_lower_ids_of_equal_logits() {
     let mut bench = Bench::open();
-    // On both sides of the edges of chunks; the last chunk has less than is wanted, exactly as much, and more.
+    // Sizes around chunk boundaries; the last chunk has fewer than k, exactly k, and more.
     for vocab in [1, 64, 2047, 2048, 2049, 4096 + 39, 4096 + 40, 4096 + 41] {
         let numbers = Numbers::new(vocab as u64);
         let any = |of: &[f32]| of[numbers.next() as usize % of.len()];
         let mut logits = vec![7.5; vocab];
-        // A few are better than the many, and some of those stand last.
+        // A few are better than the rest, some of them at the end.
         logits.extend((0..vocab).map(|i| if i % 97 == 5 || i + 9 > vocab { 1.25 } else { -1.25 }));
         logits.extend((0..vocab).map(|_| any(&EDGES)));
         logits.extend((0..vocab).map(|_| any(&EDGES[..6])));
         logits.extend((0..vocab).map(|i| (i % 3000) as f32));
-        // Bits that have all but the last digit in common.
+        // Bits that differ in the last digit alone.
         logits.extend((0..vocab).map(|_| f32::from_bits(0x4120_0000 + (numbers.next() % 300) as u32)));
         for (face, k) in
             [(Face::Cpu, 40), (Face::GpuPlain, 64), (Face::GpuPlain, 1), (Face::CpuPlain, 63), (Face::Gpu, 3)]
@@ -141,7 +141,7 @@ fn topk_keeps_the_lower_ids_of_equal_logits_whatever_the_numbers_and_the_count()
     }
 }
 
-/// The candidates of each row of `logits` and what is drawn for its parameters and its random number.
+/// The candidates of each row of `logits`, and the token sampled with its parameters and its random number.
 fn topk(
     bench: &mut Bench,
     face: Face,
@@ -188,11 +188,11 @@ fn a_row_with_a_logit_that_is_not_finite_gives_no_token() {
         let rows = faults.len();
         let mut logits: Vec<f32> = vec![small; rows * vocab];
         for (row, fault) in faults.iter().enumerate() {
-            // The largest number of all is still below one that is none.
+            // The largest finite number must stay below an infinite one.
             logits[row * vocab + last - row] = if row % 2 == 0 { small / 2.0 } else { f32::MAX };
             fault.iter().for_each(|(at, value)| logits[row * vocab + at] = *value);
         }
-        // All of them, and one that is infinite downwards.
+        // A row in which every logit is negative infinity.
         logits[(rows - 1) * vocab..].fill(f32::NEG_INFINITY);
         for k in [1, 40] {
             let params = SamplingParams { temperature: 1.0, top_k: Some(k), ..SamplingParams::default() };

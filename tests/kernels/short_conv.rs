@@ -1,4 +1,4 @@
-//! The short convolution over pages: rows of sequences that begin anywhere, together and by turns, and what pages keep.
+//! The short convolution over pages: rows of sequences that begin anywhere, together and separately, and what pages keep.
 
 use headstart::{
     gpu::Recording,
@@ -8,7 +8,7 @@ use headstart::{
 use super::bench::{Bench, Face, Numbers, Step, close, floats};
 use crate::reference::{Bounded, short_conv as twin};
 
-/// A sequence: its pages, the position at which its rows begin, and how many there are.
+/// A sequence: its pages, the position of its first row, and the number of rows.
 struct Sequence {
     pages: [u32; 3],
     begin: usize,
@@ -23,7 +23,7 @@ const SEQUENCES: [Sequence; 4] = [
 ];
 const PAGES: usize = 12;
 
-/// Runs of the rows of `sequences`, of each from position `from` to position `to`, as the engine lays them out.
+/// The step for the rows of each sequence between two positions, with runs as the engine forms them.
 fn step(sequences: &[(&Sequence, usize, usize)]) -> Step {
     let mut step = Step::default();
     for (sequence, from, to) in sequences {
@@ -42,13 +42,13 @@ fn step(sequences: &[(&Sequence, usize, usize)]) -> Step {
 }
 
 #[test]
-fn rows_mix_with_those_before_them_wherever_a_step_begins() {
+fn rows_are_convolved_with_earlier_ones_wherever_a_step_begins() {
     let mut bench = Bench::open();
     for (seed, ((cols, count), face)) in [(8, 3), (72, 4), (264, 2), (640, 3)].into_iter().zip(Face::ALL).enumerate() {
         let numbers = Numbers::new(seed as u64);
         let kept = count - 1;
         let taps = numbers.floats(count * cols);
-        // By sequence, the thirds of every position from 0 on, `[position, 3, cols]`.
+        // For each sequence, the thirds of every position from 0: `[position, 3, cols]`.
         let length = |sequence: &Sequence| sequence.begin + sequence.count;
         let thirds: Vec<Vec<f32>> = SEQUENCES.iter().map(|s| numbers.floats(length(s) * 3 * cols)).collect();
         let at = |which: usize, position: usize, third: usize, col: usize| {
@@ -93,7 +93,7 @@ fn rows_mix_with_those_before_them_wherever_a_step_begins() {
                 .collect();
             close(y, &expected, &format!("{face:?} {cols} sequence {which}"));
         }
-        // The same bits where each begins anew and takes a row, or a few, at a time.
+        // The bits are the same if each sequence starts again and takes one row, or a few, at a time.
         for which in all {
             let mut y = Vec::new();
             let end = length(&SEQUENCES[which]);

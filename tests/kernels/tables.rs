@@ -1,4 +1,4 @@
-//! The numbers that shaders and their Rust faces must agree on.
+//! Constants that shaders and their Rust counterparts must agree on.
 
 use headstart::{
     gpu::shader::expand,
@@ -12,7 +12,7 @@ fn source(path: &str) -> &'static str {
 
 #[test]
 fn a_format_is_read_by_the_shader_file_of_its_name() {
-    // In place of each file a line with its format's name.
+    // Each file is replaced by a line with its format's name.
     let stand_ins = Format::ALL.map(|format| (&*format!("quant/{format}").leak(), format.name()));
     let library = [&stand_ins[..], &[("shared/matrix", source("shared/matrix"))]].concat().leak();
     let sizes = [("UNITS", 8), ("VALUE_WORDS", 8), ("SCALES_AT", 64), ("SCALE_WORDS", 4)];

@@ -1,5 +1,5 @@
-//! Every permutation that the faces make, without a device: valid WGSL within the limits of WebGPU, bound as its face says,
-//! and translated for Vulkan, Metal and Direct3D.
+//! Every permutation, without a device: it is valid WGSL within WebGPU's limits, has the bindings that its Rust counterpart
+//! says, and translates to Vulkan, Metal and Direct3D.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use super::bench::heads;
 
-/// Kinds of adapters with subgroups of the sizes that exist.
+/// Kinds of adapters with every subgroup size that exists.
 fn adapters() -> Vec<Caps> {
     let of = |kind, subgroup| Caps { subgroup, ..Caps::webgpu_default(kind) };
     let cpu = [None, Some(4), Some(8), Some(16)].map(|size| of(AdapterKind::Cpu, size));
@@ -35,7 +35,7 @@ fn adapters() -> Vec<Caps> {
     cpu.into_iter().chain(gpu).collect()
 }
 
-/// The same with matrices of f16: of 16 and 8, by the adapter, and emulated, in workgroup memory of so many KiB.
+/// The same with f16 matrices of side 16 and 8, native or emulated, with this much workgroup memory in KiB.
 fn with_fragments() -> [Caps; 4] {
     [(16, None, 48), (16, None, 32), (16, Some(32), 48), (8, None, 32)].map(|(side, emulated, kib)| Caps {
         fragments: Some(Fragments { side, emulated }),
@@ -44,18 +44,18 @@ fn with_fragments() -> [Caps; 4] {
     })
 }
 
-/// Widths that take each way of splitting a sum, as far as a format has them.
+/// Widths that exercise each way of splitting a sum, as far as the format allows.
 fn widths(format: Format) -> [usize; 3] {
     if format.block() > 32 { [768, 1536, 256] } else { [576, 1536, 96] }
 }
 
-/// Each width with and without a norm before and a bias behind.
+/// Each width with and without a norm and a bias.
 fn extras(format: Format) -> impl Iterator<Item = (usize, Option<f32>, bool)> {
     let of = |cols| [(cols, None, false), (cols, None, true), (cols, Some(1e-5), false), (cols, Some(1e-5), true)];
     widths(format).into_iter().flat_map(of)
 }
 
-/// What there is only where products are in f16, with the workgroup memory that it may take.
+/// Kernels that exist for f16 products alone, with the workgroup memory that they may use.
 fn in_halves() -> HashSet<(Arc<Kernel>, u32)> {
     let buffer = Buffer { id: 0, size: 1 << 20 };
     let rotation = Rotation { pairs: 32, first: 0, all: 32 };
@@ -131,7 +131,7 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         );
         all.insert(PostNorm::new(640, buffer, 1e-6, 1.0, &caps).kernel().clone());
         all.insert(ShortConv::new(1024, 3, buffer, &caps).kernel().clone());
-        // What few models have, in one format.
+        // Features that few models have, in one format.
         let format = Format::Q4K;
         let matrix = Matrix { rows: 640, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 640 }] };
         all.extend(Embed::new(&matrix, 25.0, &caps).kernels().cloned());
@@ -195,10 +195,10 @@ fn every_permutation_is_valid_within_limits_bound_as_its_face_says_and_translata
     }
 }
 
-/// Names the file in which browsers, whose compilers are not ours, find what they are to compile.
+/// The variable that names the file in which browser tests find the shaders to compile.
 const LISTED: &str = "HEADSTART_PERMUTATIONS";
 
-/// The permutations that a browser may meet: it has no subgroups for us.
+/// The permutations that a browser may use; browsers offer no subgroups here.
 fn listed(all: &HashSet<Arc<Kernel>>) -> Value {
     let entry = |kernel: &Arc<Kernel>| {
         let source = expand(SHADERS, kernel.name, &kernel.defines).unwrap();
@@ -256,7 +256,7 @@ fn translate(kernel: &Kernel, room: u32) -> Result<(), String> {
 
     let options = back::spv::Options { lang_version: (1, 3), ..Default::default() };
     back::spv::write_vec(&module, &info, &options, None).map_err(|e| format!("SPIR-V: {e}"))?;
-    // Metal multiplies matrices of 8, Direct3D none by wgpu.
+    // wgpu's Metal multiplies matrices of side 8, and its Direct3D none.
     if cooperative && source.contains("coop_mat16x16") {
         return Ok(());
     }

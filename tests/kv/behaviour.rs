@@ -1,4 +1,4 @@
-//! What is reused, at every length around the page edges, and why the rest is not.
+//! What is reused, for every length around page boundaries, and why the rest is not.
 
 use headstart::kv::{
     AdmitOptions, Cache, Config, Fields, Key, Miss, Namespace, OutOfPages, PAGE, Producer, Reason, Report, Sources,
@@ -66,7 +66,7 @@ fn a_repeat_recomputes_one_token_or_none() {
 }
 
 #[test]
-fn every_cap_is_kept() {
+fn every_limit_is_respected() {
     let ns = namespace("");
     let tokens = prompt(50);
     let mut world = world(64);
@@ -78,7 +78,7 @@ fn every_cap_is_kept() {
 }
 
 #[test]
-fn a_finished_conversation_goes_on_in_its_own_page() {
+fn a_finished_conversation_continues_in_its_own_page() {
     let ns = namespace("");
     let mut world = world(8);
     run(&mut world, &ns, &prompt(20), &AdmitOptions::default());
@@ -126,10 +126,10 @@ fn exact_reuse_leaves_decode_written_tokens_out() {
         let (from, why) = (report.misses[0].from, report.misses[0].reason);
         let expected = if decoded_from == 40 { Reason::Cold } else { Reason::DecodeWritten };
         assert_eq!((from, why), (decoded_from, expected));
-        // What nobody ever saw is not decoding's fault.
+        // Tokens that were never seen are cold, not decode-written.
         let unseen = report.misses.iter().filter(|miss| miss.reason == Reason::Cold).map(|miss| miss.tokens);
         assert_eq!(unseen.sum::<usize>(), 19);
-        // Prefilling them once makes them exact for everybody after, although decode was first.
+        // Prefilling them once makes them exact for everybody afterwards, although decode wrote them first.
         assert_eq!(run(&mut world, &ns, &asked, &exact), decoded_from);
         assert_eq!(world.cache.lookup(&ns, &asked, &exact), 59);
     }
@@ -179,7 +179,7 @@ fn the_only_page_left_is_used_even_if_it_holds_the_tail() {
 }
 
 #[test]
-fn the_oldest_leaf_goes_first_and_is_remembered() {
+fn the_oldest_leaf_is_evicted_first_and_remembered() {
     let ns = namespace("");
     let mut world = world(6);
     let (old, new): (Vec<u32>, Vec<u32>) = ((100..148).collect(), (200..248).collect());
@@ -195,7 +195,7 @@ fn the_oldest_leaf_goes_first_and_is_remembered() {
 }
 
 #[test]
-fn what_is_not_used_in_time_expires() {
+fn unused_pages_expire() {
     let ns = namespace("");
     let mut cache = World::new(Config { capacity: 8, ttl_ms: Some(1000), ..Config::default() });
     run(&mut cache, &ns, &prompt(20), &AdmitOptions::default());
@@ -338,7 +338,7 @@ fn tables_know_the_keys_of_their_blocks() {
 fn a_pin_follows_its_tokens_to_another_page() {
     let ns = namespace("");
     let known = |world: &World| world.cache.lookup(&ns, &prompt(40), &AdmitOptions::default());
-    // Decode-written and pinned, then prefilled by somebody who wants exact pages.
+    // Decode-written and pinned, then prefilled by a request for exact pages.
     let mut decoded = world(12);
     decoded.start(&ns, &prompt(3), &AdmitOptions::default()).expect("room");
     decoded.step();
@@ -352,7 +352,7 @@ fn a_pin_follows_its_tokens_to_another_page() {
     decoded.check();
     assert_eq!(known(&decoded), 20);
     assert_eq!(decoded.cache.lookup(&ns, &prompt(40), &exact), 20);
-    // Pinned while it grows into what another page holds already.
+    // Pinned while it grows to tokens that another page holds already.
     let mut growing = world(12);
     growing.start(&ns, &prompt(10), &AdmitOptions::default()).expect("room");
     growing.step();
@@ -370,7 +370,7 @@ fn a_pin_follows_its_tokens_to_another_page() {
 }
 
 #[test]
-fn a_pinned_page_that_grows_stays_known_whatever_the_quota() {
+fn a_growing_pinned_page_stays_indexed_whatever_the_quota() {
     let ns = namespace("");
     let mut world = world(8);
     world.start(&ns, &prompt(10), &AdmitOptions::default()).expect("room");
@@ -384,7 +384,7 @@ fn a_pinned_page_that_grows_stays_known_whatever_the_quota() {
 }
 
 #[test]
-fn a_running_sequence_restores_what_was_forgotten_above_it() {
+fn a_running_sequence_indexes_forgotten_ancestors_again() {
     let ns = namespace("");
     let mut world = world(8);
     world.start(&ns, &prompt(40), &AdmitOptions::default()).expect("room");
@@ -398,13 +398,13 @@ fn a_running_sequence_restores_what_was_forgotten_above_it() {
 }
 
 #[test]
-fn ending_a_sequence_counts_as_use_of_the_pages_that_stand_for_its_own() {
+fn ending_a_sequence_counts_as_use_of_its_indexed_twins() {
     let ns = namespace("");
     let mut world = world(5);
     let whole = AdmitOptions::default();
     world.start(&ns, &prompt(16), &whole).expect("room");
     world.start(&ns, &prompt(16), &whole).expect("room");
-    world.step(); // both computed it; the first stands for both
+    world.step(); // both computed it; the index has the first one's page
     world.finish(0);
     run(&mut world, &ns, &[7; 16], &whole);
     world.finish(0);
@@ -414,7 +414,7 @@ fn ending_a_sequence_counts_as_use_of_the_pages_that_stand_for_its_own() {
 }
 
 #[test]
-fn memory_of_what_went_is_bounded_and_forgiving() {
+fn the_memory_of_evictions_is_bounded() {
     let ns = namespace("");
     let mut world = World::new(Config { capacity: 4, ghosts: 2, ..Config::default() });
     run(&mut world, &ns, &prompt(64), &AdmitOptions::default());
@@ -422,18 +422,22 @@ fn memory_of_what_went_is_bounded_and_forgiving() {
     let cap = AdmitOptions { max: Some(64), ..AdmitOptions::default() };
     let told = report(&mut world.cache, &ns, &prompt(64), &cap);
     let runs = told.misses.iter().map(|miss| (miss.reason, miss.tokens)).collect::<Vec<_>>();
-    assert_eq!(runs, [(Reason::Evicted, 32), (Reason::Cold, 32)], "leaves go first, so the first two blocks went last");
+    assert_eq!(
+        runs,
+        [(Reason::Evicted, 32), (Reason::Cold, 32)],
+        "leaves are evicted first, so the first two blocks were evicted last"
+    );
     let mut world = self::world(4);
     for tokens in [prompt(64), vec![9; 64], prompt(64)] {
         run(&mut world, &ns, &tokens, &AdmitOptions::default());
     }
     world.cache.clear();
     let told = report(&mut world.cache, &ns, &prompt(64), &cap);
-    assert_eq!(told.misses, [Miss { reason: Reason::Cold, from: 0, tokens: 64 }], "it was back in between");
+    assert_eq!(told.misses, [Miss { reason: Reason::Cold, from: 0, tokens: 64 }], "it was indexed again in between");
 }
 
 #[test]
-fn a_report_keeps_its_sum_when_tiers_add_to_it() {
+fn a_reports_sum_is_kept_when_tiers_add_to_it() {
     let ns = namespace("");
     let mut world = world(8);
     run(&mut world, &ns, &prompt(20), &AdmitOptions::default());
@@ -451,7 +455,7 @@ fn a_report_keeps_its_sum_when_tiers_add_to_it() {
 }
 
 #[test]
-fn an_admission_that_is_taken_back_is_not_counted() {
+fn a_withdrawn_admission_is_not_counted() {
     let (ns, mut world, tokens) = (namespace(""), world(8), prompt(50));
     run(&mut world, &ns, &tokens, &AdmitOptions::default());
     let before = (world.cache.stats(), world.cache.available());

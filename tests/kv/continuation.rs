@@ -1,4 +1,4 @@
-//! What the cache knows to follow a prefix.
+//! The known continuation of a prefix.
 
 use headstart::kv::{AdmitOptions, Config, PAGE};
 
@@ -23,7 +23,7 @@ fn count(tokens: std::ops::Range<u32>) -> Vec<u32> {
 }
 
 #[test]
-fn the_other_side_is_given_at_every_place() {
+fn the_other_continuation_is_found_at_every_position() {
     let known = count(0..70);
     let world = world(&[&known]);
     for at in 0..70 {
@@ -37,7 +37,7 @@ fn the_other_side_is_given_at_every_place() {
 }
 
 #[test]
-fn of_several_the_one_used_last_is_given() {
+fn of_several_continuations_the_last_used_is_given() {
     let (a, b, c) = ([count(0..20), count(100..140)].concat(), [count(0..20), count(200..240)].concat(), count(0..40));
     let prompt = [count(0..20), count(300..340)].concat();
     let mut world = world(&[&a, &b]);
@@ -58,21 +58,21 @@ fn the_prompts_own_continuation_is_not_another() {
 }
 
 #[test]
-fn where_nothing_is_known_nothing_is_given() {
+fn without_a_known_continuation_the_result_is_empty() {
     let known = count(0..40);
     let world = world(&[&known]);
     let mut other = known.clone();
     other[3] = 999;
     let find = |salt: &str, tokens: &[u32], at| world.cache.known_continuation(&namespace(salt), tokens, at, 100);
     assert_eq!(find("other", &other, 3), [0; 0]);
-    assert_eq!(find("", &other, 20), [0; 0], "the way there is not known");
-    assert_eq!(find("", &count(0..60), 40), [0; 0], "it ends there");
+    assert_eq!(find("", &other, 20), [0; 0], "the prefix is not known");
+    assert_eq!(find("", &count(0..60), 40), [0; 0], "the known sequence ends there");
     assert_eq!(find("", &known, 400), [0; 0]);
-    assert_eq!(find("", &known[..20], 20), known[20..], "a prompt that ends there");
+    assert_eq!(find("", &known[..20], 20), known[20..], "the prompt ends there");
 }
 
 #[test]
-fn whatever_is_known_the_answer_is_part_of_it() {
+fn the_continuation_is_always_part_of_a_known_sequence() {
     let mut rng = Rng(7);
     for _ in 0..300 {
         let sequence = |rng: &mut Rng| -> Vec<u32> {

@@ -1,4 +1,4 @@
-//! Forgetting one sequence: what it shares, what is pinned and what runs stays.
+//! Forgetting one sequence: shared pages, pinned pages and running sequences stay.
 
 use headstart::kv::{AdmitOptions, Config, Namespace, Producer};
 
@@ -25,7 +25,7 @@ fn tokens(len: u32) -> Vec<u32> {
 }
 
 #[test]
-fn a_sequence_goes_from_its_end_to_where_another_goes_on() {
+fn a_sequence_is_forgotten_back_to_where_another_branches() {
     let (ns, other) = (namespace(""), namespace("s"));
     let mut world = world();
     let one = tokens(53);
@@ -38,15 +38,15 @@ fn a_sequence_goes_from_its_end_to_where_another_goes_on() {
     world.check();
     assert_eq!((known(&world, &ns, &one), known(&world, &ns, &two), known(&world, &other, &one)), (32, 52, 53));
     assert_eq!((world.cache.cached(), world.cache.available()), (cached - 2, 24));
-    assert_eq!(world.cache.forget(&ns, &one), 0, "it is not known any more");
-    assert_eq!(world.cache.forget(&ns, &two), 4, "and to the root where none does");
+    assert_eq!(world.cache.forget(&ns, &one), 0, "it is no longer known");
+    assert_eq!(world.cache.forget(&ns, &two), 4, "back to the root, since no other remains");
     world.check();
     assert_eq!((known(&world, &ns, &two), known(&world, &other, &one)), (0, 53));
-    assert_eq!(world.cache.stats().evicted_pages, 0, "what is forgotten was not evicted");
+    assert_eq!(world.cache.stats().evicted_pages, 0, "forgetting is not counted as eviction");
 }
 
 #[test]
-fn only_the_very_sequence_is_forgotten() {
+fn only_the_exact_sequence_is_forgotten() {
     let ns = namespace("");
     for len in 0..=40 {
         for asked in 0..=45 {
@@ -61,7 +61,7 @@ fn only_the_very_sequence_is_forgotten() {
 }
 
 #[test]
-fn what_is_pinned_stays() {
+fn pinned_pages_stay() {
     let ns = namespace("");
     let mut world = world();
     let all = tokens(60);

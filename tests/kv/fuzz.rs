@@ -1,6 +1,6 @@
-//! Model-based fuzz: random interleavings of all that can be done to the cache, crashes included, against the simulated
-//! device and naive oracles. After each operation every invariant is checked and every known page is read back.
-//! `HEADSTART_FUZZ_OPS` sets their number.
+//! Model-based fuzz test: random interleavings of every cache operation, including crashes, against a simulated device and
+//! naive oracles. Every invariant is checked after each operation, and every known page is read back. `HEADSTART_FUZZ_OPS` sets
+//! the number of operations.
 
 use headstart::kv::{AdmitOptions, Config, Entry, Namespace, PAGE, PageId, PinId, Producer};
 
@@ -46,7 +46,7 @@ impl Fuzz {
         (0..count).map(|_| self.rng.below(2) as u32).collect()
     }
 
-    /// A prefix of something seen before, then something random.
+    /// A prefix of something seen before, then random tokens.
     fn prompt(&mut self) -> Vec<u32> {
         let known = self.rng.below(self.seen.len());
         let keep = self.rng.below(self.seen[known].len() + 1);
@@ -98,7 +98,7 @@ impl Fuzz {
         }
     }
 
-    /// The process dies at any moment; the next one brings back from the store what that has whole.
+    /// The process dies at a random moment; the next one restores the sequences that the store holds completely.
     fn crash(&mut self) {
         let capacity = self.world.cache.capacity();
         self.world.crash(Config { capacity, ..self.config.clone() });
@@ -112,7 +112,7 @@ impl Fuzz {
         }
     }
 
-    /// As on a miss: one sequence comes back from the store, beside those that run.
+    /// A miss: one sequence is restored from the store, beside those that run.
     fn load(&mut self) {
         let stored = self.world.tier.sequences();
         if !stored.is_empty() {
@@ -142,7 +142,7 @@ impl Fuzz {
             entries.map(|entry| entry.pages.clone()).collect()
         };
         let (mut left, mut expected) = (pages(&mut after.iter()), pages(&mut others.into_iter()));
-        // What is pinned of it, or all of it, stays as a sequence of its own.
+        // Its pinned part, if any, remains as a sequence of its own.
         let rest = most - forgotten;
         if rest > 0 {
             let whole = &own[0].pages;
@@ -243,7 +243,7 @@ fn any_interleaving_keeps_every_invariant() {
         let counted = [fuzz.hits, fuzz.refused, fuzz.forgotten, fuzz.restored];
         totals.iter_mut().zip(counted).for_each(|(total, count)| *total += count);
     }
-    // Otherwise the fuzz passes without having tried anything.
+    // Otherwise the fuzz test could pass without having tried anything.
     let [hits, refused, forgotten, restored] = totals;
     println!("{hits} tokens reused, {refused} refusals, {forgotten} pages forgotten, {restored} tokens restored");
     assert!(hits > operations / 8 && refused > operations / 1000);

@@ -1,4 +1,4 @@
-//! Keys: golden vectors from another implementation, and that keys are equal exactly when everything is.
+//! Keys: golden vectors from another implementation, and that keys are equal exactly if all inputs are.
 
 use headstart::kv::{Fields, Key, Namespace, PAGE};
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ fn only_64_hex_digits_are_a_key() {
 }
 
 #[test]
-fn fields_come_back_from_their_entries_in_any_order_and_from_nothing_else() {
+fn fields_are_rebuilt_from_their_entries_in_any_order_and_from_nothing_else() {
     let values: [String; 8] = std::array::from_fn(|i| format!("value {i}"));
     let fields = fields(&values);
     let mut entries = fields.entries();
@@ -114,14 +114,14 @@ proptest! {
         prop_assert_eq!(Namespace::new(fields(&a)).key() == Namespace::new(fields(&b)).key(), a == b);
     }
 
-    /// Values that spell what stands between fields in the hashed bytes.
+    /// Values that contain the bytes hashed between fields.
     #[test]
-    fn values_that_spell_their_neighbours_move_nothing(
+    fn values_that_contain_field_framing_change_the_key(
         text in "[ab]{0,2}", cut in 0..64usize, first in 0..7usize, into in 0..8usize,
     ) {
         let tags = Fields::default().entries().map(|entry| entry.0);
         let framed = |part: &str| format!("{}\0\0\0\0\0\0\0{part}", part.len() as u8 as char);
-        // The end of one field's value, the whole of the next field, and the beginning of what follows.
+        // The end of one field's value, the whole next field, and the beginning of what follows.
         let spelled = [text.as_str(), &framed(tags[first + 1]), &framed(&text), &framed(tags[into])].concat();
         let mut whole: [String; 8] = Default::default();
         whole[first] = spelled.clone();
@@ -131,7 +131,7 @@ proptest! {
         parted[into] = format!("{}{right}", parted[into]);
         let (a, b) = (Namespace::new(fields(&whole)), Namespace::new(fields(&parted)));
         prop_assert_eq!(a.key() == b.key(), whole == parted);
-        // What the spelling would be if lengths did not count.
+        // The fields that this would be equal to if lengths were not hashed.
         let mut plain: [String; 8] = Default::default();
         (plain[first], plain[first + 1]) = (text.clone(), text);
         prop_assert_ne!(a.key(), Namespace::new(fields(&plain)).key());

@@ -1,4 +1,4 @@
-//! A sequence that gave its pages up goes on with those very pages: the same tokens by other kernels have other bits.
+//! A preempted sequence continues with its own pages, because other kernels give the same tokens other bits.
 
 use headstart::kv::{AdmitOptions, Config, Left, Producer};
 
@@ -6,7 +6,7 @@ use super::world::{World, namespace};
 
 const PROMPT: usize = 20;
 
-/// A world in which a sequence of 60 tokens, of which the last 40 were decoded, gave its pages up.
+/// A world with a preempted sequence of 60 tokens, the last 40 of which were decoded.
 fn left() -> (World, Vec<u32>, Left) {
     let mut world = World::new(Config { capacity: 24, ..Config::default() });
     let tokens: Vec<u32> = (1..=60).collect();
@@ -28,7 +28,7 @@ fn prefill(world: &mut World, tokens: &[u32]) {
     world.check();
 }
 
-/// How many of the tokens the sequence may go on behind, and how many anybody may reuse.
+/// How many tokens the sequence itself may continue after, and how many anybody may reuse.
 fn usable(world: &World, tokens: &[u32], left: &Left, exact: bool) -> (usize, usize) {
     let anyone = AdmitOptions { max: Some(tokens.len()), ..AdmitOptions::default() };
     let own = AdmitOptions { left: Some(left.clone()), exact, ..anyone.clone() };
@@ -37,15 +37,15 @@ fn usable(world: &World, tokens: &[u32], left: &Left, exact: bool) -> (usize, us
 }
 
 #[test]
-fn it_goes_on_where_it_stopped() {
+fn it_continues_where_it_stopped() {
     let (world, tokens, left) = left();
     assert_eq!(usable(&world, &tokens, &left, false), (60, 60));
-    // Its own tokens are what it would decode again, also where only exact ones are reused.
+    // It would decode its own tokens again with the same bits, so exact reuse includes them.
     assert_eq!(usable(&world, &tokens, &left, true), (60, 60));
 }
 
 #[test]
-fn what_another_prefilled_in_its_place_is_not_its_own() {
+fn pages_prefilled_by_another_in_its_place_are_not_reused() {
     let (mut world, tokens, left) = left();
     assert_eq!(world.cache.forget(&namespace(""), &tokens), 4);
     prefill(&mut world, &tokens);
@@ -53,7 +53,7 @@ fn what_another_prefilled_in_its_place_is_not_its_own() {
 }
 
 #[test]
-fn nor_is_what_another_prefilled_behind_its_pages() {
+fn pages_prefilled_by_another_after_its_own_are_not_reused() {
     let (mut world, tokens, left) = left();
     prefill(&mut world, &[&tokens[..32], &[900; 5]].concat());
     assert_eq!(world.cache.forget(&namespace(""), &tokens), 2);
@@ -62,9 +62,9 @@ fn nor_is_what_another_prefilled_behind_its_pages() {
 }
 
 #[test]
-fn nor_is_an_exact_page_that_took_the_place_of_its_own() {
+fn exact_pages_that_replaced_its_own_are_not_reused() {
     let (mut world, tokens, left) = left();
-    // All of it, computed for somebody who reuses nothing that decoding wrote.
+    // All of it, computed for a request that reuses no decode-written KV.
     let exact = AdmitOptions { exact: true, ..AdmitOptions::default() };
     world.start(&namespace(""), &tokens, &exact).expect("room");
     world.step();

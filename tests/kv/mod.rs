@@ -1,4 +1,4 @@
-//! The KV cache's bookkeeping, without a GPU: a simulated device holds, for every slot, a digest of the tokens that it
+//! The KV cache's bookkeeping without a GPU: for every slot, a simulated device holds a digest of the tokens that its KV
 //! depends on.
 
 mod behaviour;

@@ -1,4 +1,4 @@
-//! Every reason why something is not reused, each from the state that makes it.
+//! Every reason for a miss, each from a state that causes it.
 
 use headstart::kv::{AdmitOptions, Cache, Config, Fields, Miss, Namespace, Producer, Reason, Report};
 
@@ -22,7 +22,7 @@ fn learn(cache: &mut Cache, namespace: &Namespace, tokens: &[u32], producer: Pro
     cache.release(table);
 }
 
-/// What the prompt is told by a cache that `learn`s and then sees it under `options`.
+/// The report for the prompt, from a cache that `prepare` has filled, under `options`.
 fn told(config: Config, options: &AdmitOptions, prepare: impl Fn(&mut Cache)) -> Report {
     let mut cache = Cache::new(config);
     prepare(&mut cache);
@@ -32,7 +32,7 @@ fn told(config: Config, options: &AdmitOptions, prepare: impl Fn(&mut Cache)) ->
 }
 
 #[test]
-fn every_reason_is_told_where_it_holds() {
+fn every_reason_is_reported_where_it_holds() {
     let usual = Config { capacity: 16, ..Config::default() };
     let plain = AdmitOptions::default();
     let across = AdmitOptions { across_salts: true, ..plain.clone() };
@@ -86,7 +86,7 @@ fn every_reason_is_told_where_it_holds() {
         ("integrity", 0, 32, blamed(&usual, Reason::Integrity)),
         ("deadline", 0, 32, blamed(&usual, Reason::Deadline)),
     ];
-    // What went is known by whole blocks: the last token of the prompt's last, which is not whole, is cold.
+    // Evicted tokens are known by whole blocks, so the prompt's last token, in a partial block, is cold.
     for (reason, from, tokens, report) in cases {
         let json = serde_json::to_value(&report).expect("JSON");
         let first = &json["misses"][0];
@@ -100,7 +100,7 @@ fn every_reason_is_told_where_it_holds() {
     }
 }
 
-/// What a tier says of two pages that it has and cannot give.
+/// The report after a tier could not deliver two pages that it has, for this reason.
 fn blamed(config: &Config, reason: Reason) -> Report {
     let mut report = told(config.clone(), &AdmitOptions::default(), |_| {});
     report.blame(reason, 32);
@@ -109,7 +109,7 @@ fn blamed(config: &Config, reason: Reason) -> Report {
 }
 
 #[test]
-fn the_field_that_changed_is_told() {
+fn the_changed_field_is_reported() {
     let told = told(Config { capacity: 16, ..Config::default() }, &AdmitOptions::default(), |cache| {
         learn(cache, &namespace("v", ""), &prompt(), Producer::Prefill);
     });

@@ -1,4 +1,4 @@
-//! Pages that keep a state behind their last token: what is reused ends where a page's tokens do.
+//! Pages with a state after their last token: a hit ends at a page's last token.
 
 use headstart::kv::{AdmitOptions, Config, Namespace, Producer, Reason};
 
@@ -16,7 +16,7 @@ fn tokens(len: u32) -> Vec<u32> {
     (1..=len).collect()
 }
 
-/// Computes a prompt, keeps its end, and decodes `answer` behind it.
+/// Computes a prompt, keeps a checkpoint at its end, and decodes `answer` after it.
 fn converse(world: &mut World, ns: &Namespace, prompt: &[u32], answer: &[u32]) {
     world.start(ns, prompt, &AdmitOptions::default()).expect("room");
     world.step();
@@ -35,7 +35,7 @@ fn converse(world: &mut World, ns: &Namespace, prompt: &[u32], answer: &[u32]) {
 }
 
 #[test]
-fn a_prompt_is_reused_to_its_end_to_the_end_of_its_answer_and_to_the_edges_of_pages() {
+fn hits_end_at_a_prompts_end_its_answers_end_and_page_boundaries() {
     let (ns, mut world) = (namespace(""), world());
     let (prompt, answer) = (tokens(21), [900, 901, 902]);
     let all = [&prompt[..], &answer].concat();
@@ -54,11 +54,11 @@ fn a_prompt_is_reused_to_its_end_to_the_end_of_its_answer_and_to_the_edges_of_pa
     }
     let whole = AdmitOptions { max: Some(21), ..AdmitOptions::default() };
     assert_eq!(known(&world, &ns, &prompt, &whole), 21);
-    assert_eq!(known(&world, &ns, &prompt, &any), 16, "its last token is computed from the state before");
+    assert_eq!(known(&world, &ns, &prompt, &any), 16, "its last token is computed from the state before it");
 }
 
 #[test]
-fn who_goes_on_from_a_page_leaves_it_as_it_is() {
+fn continuing_from_a_checkpoint_leaves_it_unchanged() {
     let (ns, mut world) = (namespace(""), world());
     let prompt = tokens(21);
     converse(&mut world, &ns, &prompt, &[]);
@@ -70,7 +70,7 @@ fn who_goes_on_from_a_page_leaves_it_as_it_is() {
 }
 
 #[test]
-fn a_checkpoint_is_made_only_where_a_page_ends_amid_its_slots() {
+fn a_checkpoint_is_made_only_if_a_page_is_partly_filled() {
     let ns = namespace("");
     for (len, made) in [(15, true), (16, false), (17, true), (32, false)] {
         let mut world = world();
@@ -86,7 +86,7 @@ fn a_checkpoint_is_made_only_where_a_page_ends_amid_its_slots() {
 }
 
 #[test]
-fn a_miss_for_want_of_a_state_is_told_from_what_was_never_seen() {
+fn a_miss_for_lack_of_a_state_differs_from_a_cold_one() {
     let (ns, mut world) = (namespace(""), world());
     converse(&mut world, &ns, &tokens(29), &[]);
     let prompt = [&tokens(26)[..], &[800, 801, 802]].concat();

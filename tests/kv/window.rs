@@ -1,4 +1,4 @@
-//! Pages without what layers with a window keep: a hit ends where all is there that the token behind it sees.
+//! Pages without the KV of sliding-window layers: a hit ends only where the next token's whole window is present.
 
 use headstart::kv::{AdmitOptions, Config, Producer, Reason, is_unseen};
 
@@ -6,7 +6,7 @@ use super::world::{World, namespace};
 
 const WINDOW: usize = 20;
 
-/// Pages that stand for the blocks of `tokens`, the first `partial` of which are without layers with a window.
+/// Indexes pages for the blocks of `tokens`, the first `partial` of them without the KV of sliding-window layers.
 fn load(world: &mut World, tokens: &[u32], partial: usize) {
     let options = AdmitOptions { max: Some(0), ..AdmitOptions::default() };
     let mut table = world.cache.admit(&namespace(""), tokens, &options).expect("room").table;
@@ -26,8 +26,8 @@ fn lookup(world: &World, tokens: &[u32]) -> usize {
 }
 
 #[test]
-fn the_token_behind_a_hit_sees_its_window_and_no_more() {
-    // Behind 48 tokens those from 29 on are seen: of page 0 none, of page 1 the last three.
+fn the_token_after_a_hit_attends_to_its_window_alone() {
+    // The token after 48 attends to those from 29: none of page 0, the last three of page 1.
     for (number, end, unseen) in
         [(0, 48, true), (1, 48, false), (1, 50, false), (1, 51, true), (0, 34, false), (0, 35, true)]
     {
@@ -36,11 +36,11 @@ fn the_token_behind_a_hit_sees_its_window_and_no_more() {
 }
 
 #[test]
-fn a_hit_ends_where_its_window_is_whole() {
+fn a_hit_ends_where_its_window_is_complete() {
     let tokens: Vec<u32> = (1..=96).collect();
     let mut world = World::new(Config { capacity: 24, window: Some(WINDOW), ..Config::default() });
     load(&mut world, &tokens, 3);
-    // What is seen from there on is whole, and so is what is seen from where nothing is known.
+    // After 67 tokens or more the window is complete. A shorter hit would need what the partial pages lack.
     for (length, expected) in [(96, 96), (80, 80), (67, 67), (66, 0), (48, 0), (40, 0), (16, 0)] {
         assert_eq!(lookup(&world, &tokens[..length]), expected, "of {length}");
     }
@@ -53,7 +53,7 @@ fn a_hit_ends_where_its_window_is_whole() {
 }
 
 #[test]
-fn a_whole_page_takes_the_place_of_one_without_windows_and_not_the_other_way() {
+fn a_complete_page_replaces_a_partial_one_but_not_vice_versa() {
     let tokens: Vec<u32> = (1..=96).collect();
     let mut world = World::new(Config { capacity: 24, window: Some(WINDOW), ..Config::default() });
     load(&mut world, &tokens, 3);
@@ -63,9 +63,9 @@ fn a_whole_page_takes_the_place_of_one_without_windows_and_not_the_other_way() {
     assert_eq!((lookup(&world, &tokens[..50]), lookup(&world, &tokens)), (50, 96));
 }
 
-/// A sequence that went on from such pages shares them with nobody who needs more of them.
+/// A sequence that continued from partial pages shares them with no one who needs more of them.
 #[test]
-fn what_is_computed_behind_them_is_whole() {
+fn pages_computed_after_partial_ones_are_complete() {
     let tokens: Vec<u32> = (1..=96).collect();
     let mut world = World::new(Config { capacity: 24, window: Some(WINDOW), ..Config::default() });
     load(&mut world, &tokens, 3);

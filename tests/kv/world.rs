@@ -1,4 +1,4 @@
-//! A simulated device under the cache and a store behind it: what every slot holds, and the oracles that read it back.
+//! A simulated device and store under the cache: the content of every slot, and the oracles that read it back.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -7,7 +7,7 @@ use headstart::kv::{
     Producer,
 };
 
-/// splitmix64.
+/// A random number generator (SplitMix64).
 pub struct Rng(pub u64);
 
 impl Rng {
@@ -43,14 +43,14 @@ fn digests(namespace: &Namespace, tokens: &[u32]) -> impl Iterator<Item = u64> {
     })
 }
 
-/// A running sequence: its table and all tokens it is to hold, of which the slots after `written` await the next step.
+/// A running sequence: its table and all of its tokens. The slots after `written` await the next step.
 pub struct Sequence {
     pub table: BlockTable,
     pub tokens: Vec<u32>,
     pub producer: Producer,
 }
 
-/// A block as it lies in the store.
+/// A block as the store holds it.
 struct Saved {
     namespace: Namespace,
     parent: Key,
@@ -58,7 +58,7 @@ struct Saved {
     kv: Vec<Kv>,
 }
 
-/// Where every published block is kept as well, until newer ones need the room. It outlives the process.
+/// Keeps every published block until newer ones need the room. It outlives the process.
 #[derive(Default)]
 pub struct Tier {
     blocks: BTreeMap<Key, Saved>,
@@ -77,7 +77,7 @@ impl Tier {
         }
     }
 
-    /// The sequences that are there from the root on, as far as blocks that no other goes on from.
+    /// The stored sequences that are complete from the root and that no other continues.
     pub fn sequences(&self) -> Vec<(Namespace, Vec<u32>)> {
         let parents: HashSet<Key> = self.blocks.values().map(|block| block.parent).collect();
         let leaves = self.blocks.iter().filter(|(key, _)| !parents.contains(key));
@@ -96,7 +96,7 @@ impl Tier {
 pub struct World {
     pub cache: Cache,
     pub memory: Vec<Kv>,
-    /// What each page keeps behind the last token written to it.
+    /// The state after the last token written to each page.
     pub states: Vec<Kv>,
     pub sequences: Vec<Sequence>,
     pub copies: Vec<PageCopy>,
@@ -112,13 +112,13 @@ impl World {
         Self { cache, memory, states, sequences, copies, tier, has_state }
     }
 
-    /// A new process: tables, index and device memory are lost, the store is there.
+    /// A new process: tables, index and device memory are lost, the store remains.
     pub fn crash(&mut self, config: Config) {
         let tier = std::mem::take(&mut self.tier);
         *self = Self { tier, ..Self::new(config) };
     }
 
-    /// Brings a sequence back that the store has whole, as far as it is not known. False if there is no room.
+    /// Restores the unknown part of a sequence that the store holds completely. False if there is no room.
     pub fn load(&mut self, ns: &Namespace, tokens: &[u32]) -> bool {
         let options = AdmitOptions { max: Some(tokens.len()), ..AdmitOptions::default() };
         let Ok(Admission { mut table, copy, .. }) = self.cache.admit(ns, tokens, &options) else { return false };
@@ -149,7 +149,7 @@ impl World {
         self.states[slot as usize / PAGE] = kv;
     }
 
-    /// Admits a prompt and gives slots to all of it; the KV is written by the next `step`.
+    /// Admits a prompt and takes slots for all of it; the next `step` writes the KV.
     pub fn start(&mut self, ns: &Namespace, prompt: &[u32], options: &AdmitOptions) -> Result<usize, OutOfPages> {
         let Admission { mut table, cached_tokens, copy, report } = self.cache.admit(ns, prompt, options)?;
         assert_eq!(table.len(), cached_tokens);
@@ -165,7 +165,7 @@ impl World {
         Ok(cached_tokens)
     }
 
-    /// Slots for more tokens of a running sequence.
+    /// Takes slots for more tokens of a running sequence.
     pub fn extend(&mut self, number: usize, tokens: &[u32], producer: Producer) -> Result<(), OutOfPages> {
         let sequence = &mut self.sequences[number];
         self.cache.append(&mut sequence.table, tokens.len())?;
@@ -182,8 +182,7 @@ impl World {
         }
     }
 
-    /// What one submit does: all copies in order, then all writes; then the tables say what was written, and the store
-    /// takes it.
+    /// One submit: all copies in order, then all writes. Then the tables publish what was written, and the store saves it.
     pub fn step(&mut self) {
         self.run_copies();
         let mut written = Vec::new();
@@ -213,7 +212,7 @@ impl World {
         self.cache.release(self.sequences.swap_remove(number).table);
     }
 
-    /// Every table reads back the KV of its own tokens, and no more of it is called exact than is.
+    /// Checks that a table's pages hold the KV of its own tokens, and that no more of it counts as exact than is.
     pub fn read_back(&self, sequence: &Sequence) {
         let table = &sequence.table;
         assert_eq!(table.tokens(), &sequence.tokens[..table.written()]);
@@ -226,12 +225,11 @@ impl World {
         }
         if let Some(last) = table.written().checked_sub(1).filter(|_| self.has_state) {
             let (state, kv) = (self.states[table.slot(last) as usize / PAGE], self.memory[table.slot(last) as usize]);
-            assert_eq!(state, kv, "a sequence goes on from another state");
+            assert_eq!(state, kv, "a sequence continues from another state");
         }
     }
 
-    /// Every known page holds the KV of the tokens that it is known for, whoever used it since, and no more of it is called
-    /// exact than is.
+    /// Checks that every known page still holds the KV of its tokens, and that no more of it counts as exact than is.
     pub fn read_known(&self) {
         for entry in self.cache.entries() {
             assert_eq!(entry.pages.len(), entry.tokens.len().div_ceil(PAGE));
@@ -260,8 +258,8 @@ impl World {
     }
 }
 
-/// The longest prefix of `prompt` that any known sequence shares, found by comparing with all of them. With states, it ends where
-/// one is.
+/// The longest prefix that `prompt` shares with any known sequence, by comparison with all of them. With states, it ends where
+/// one is stored.
 pub fn longest(cache: &Cache, ns: &Namespace, prompt: &[u32], max: usize, exact: bool, has_state: bool) -> usize {
     let entries = cache.entries();
     let shared = entries.iter().filter(|entry| entry.namespace == *ns).map(|entry| {

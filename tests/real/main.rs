@@ -1,4 +1,5 @@
-//! A real model that is too large for the suite, through the command line, beside transformers in f32: `make test-models`.
+//! A real model that is too large for the suite, through the command line, compared with transformers in f32: `make
+//! test-models`.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,9 +7,9 @@ use std::process::Command;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Rounding K and V to f16 alone moves this model's logits by up to 0.19 and a log-probability by less.
+/// Rounding K and V to f16 alone moves this model's logits by up to 0.19, and a log-probability by less.
 const TOLERANCE: f64 = 0.06;
-/// Where the reference's two best logits are closer than this, either may win; nowhere else.
+/// If the reference's two best logits are closer than this, either may win.
 const TIE: f32 = 0.12;
 
 #[derive(Deserialize)]
@@ -41,7 +42,7 @@ fn reference() -> Reference {
 }
 
 #[test]
-fn gemma_3_gives_every_token_of_a_text_longer_than_its_window_the_probability_that_transformers_gives() {
+fn gemma_3_scores_a_text_longer_than_its_window_as_transformers_does() {
     let reference = reference();
     let found = run(&["score", "--prompt", &reference.text]);
     let ids: Vec<u32> = serde_json::from_value(found["token_ids"].clone()).unwrap();

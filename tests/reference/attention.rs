@@ -1,26 +1,26 @@
-//! `softmax(cap(q kᵀ · scale)) v` for one query head, and the cache's pages.
+//! `softmax(cap(q kᵀ · scale)) v` for one query head, and the layout of the cache's pages.
 
 use half::f16;
 
 use super::{Bounded, ULP};
 use headstart::kernels::{Heads, PAGE, attention::Scores};
 
-/// Roundings of the size of Σ p |v|: a few for exp and the sums, and as many as a score is large, since an error of a
-/// score is a relative error of its weight.
+/// Rounding errors, each relative to Σ p |v|: a few for exp and the sums, and more in proportion to the scores, since an
+/// absolute error of a score is a relative error of its weight.
 const ROUNDINGS: f64 = 16.0;
 
 /// Half the distance from 1 to the next f16.
 const HALF_ULP: f64 = 1.0 / 2048.0;
 
-/// `q: [head_dim]`; `keys`, `values`: `[tokens][head_dim]`, the tokens that the row sees; `halves`: what is multiplied is rounded to
-/// f16.
+/// `q: [head_dim]`; `keys`, `values`: `[tokens][head_dim]`, the tokens that the row attends to. `halves`: factors are rounded
+/// to f16.
 pub fn attend(scores: &Scores, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], halves: bool) -> Vec<Bounded> {
     let scale = f64::from(scores.scale);
     let cap = |score: f64| scores.cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
     let dot = |key: &[f32], term: fn(f64) -> f64| -> f64 {
         q.iter().zip(key).map(|(&q, &k)| term(f64::from(q) * f64::from(k) * scale)).sum()
     };
-    // A cap's own error is of the size of the cap.
+    // The cap's own error is proportional to the cap.
     let capping = scores.cap.map_or(0.0, f64::from);
     let scores: Vec<f64> = keys.iter().map(|key| cap(dot(key, |term| term))).collect();
     let size = keys.iter().map(|key| dot(key, f64::abs)).fold(capping, f64::max);
@@ -30,15 +30,15 @@ pub fn attend(scores: &Scores, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]
     let dim = |d: usize| {
         let terms = weights.iter().zip(values).map(|(p, v)| p / total * f64::from(v[d]));
         let (value, sum) = terms.fold((0.0, 0.0), |(value, sum), term| (value + term, sum + f64::abs(term)));
-        // A query's rounding is a relative error of each term of a score, a weight's one of itself.
+        // Rounding a query is a relative error of each term of a score; rounding a weight is a relative error of that weight.
         let rounded = if halves { HALF_ULP * (2.0 + 2.0 * size) } else { 0.0 };
         Bounded { value, error: (ULP * (ROUNDINGS + 4.0 * size) + rounded) * sum }
     };
     (0..q.len()).map(dim).collect()
 }
 
-/// Where a pair of dims of a token lies in a layer's pages, in words: K `[page, kv_head, pair, token]` before V
-/// `[page, kv_head, token, pair]`.
+/// Word index of a token's pair of dims in a layer's pages: K `[page, kv_head, pair, token]` before V `[page, kv_head, token,
+/// pair]`.
 pub fn k_word(heads: &Heads, slot: usize, head: usize, pair: usize) -> usize {
     page_words(heads) * (slot / PAGE) + (head * heads.head_dim / 2 + pair) * PAGE + slot % PAGE
 }

@@ -1,4 +1,4 @@
-//! `y = W · norm(x) + b` and what is fused after it.
+//! `y = W · norm(x) + b`, and the epilogues.
 
 use half::f16;
 
@@ -6,9 +6,9 @@ use headstart::kernels::linear::Activation;
 
 use super::{Bounded, ULP};
 
-/// Roundings of the size of the sum of the magnitudes of the terms: one each for unpacking the weight, for the gain and for
-/// the norm's factor, and five for the sum itself. A chain of n fused multiply-adds makes n of them, each of the size of
-/// a partial sum, which for terms of both signs add up to less than one of this size; five leave room for bad luck.
+/// Rounding errors, each relative to the sum of the terms' magnitudes: one each for unpacking the weight, for the gain and for
+/// the norm's factor, and five for the sum itself. A chain of n fused multiply-adds rounds n times, each relative to a partial
+/// sum. For terms of both signs these add up to less than one error of this size; five leave a margin.
 const ROUNDINGS: f64 = 8.0;
 
 pub struct Linear<'a> {
@@ -19,11 +19,11 @@ pub struct Linear<'a> {
     pub norm: Option<(&'a [f32], f32)>,
     /// `[rows]`.
     pub bias: Option<&'a [f32]>,
-    /// Operands are rounded to f16, unless the weights are f32.
+    /// Factors are rounded to f16, unless the weights are f32.
     pub halves: bool,
 }
 
-/// The nearest f16, or the largest.
+/// The nearest f16, or the largest finite one.
 fn half(value: f64) -> f64 {
     f16::from_f64(value).to_f64().clamp(f64::from(f16::MIN.to_f32()), f64::from(f16::MAX.to_f32()))
 }
@@ -43,7 +43,7 @@ impl Linear<'_> {
             let terms = weights.iter().zip(&input).map(|(&w, x)| operand(f64::from(w)) * x);
             let (value, size) =
                 terms.clone().fold((bias, bias.abs()), |(value, size), term| (value + term, size + term.abs()));
-            // What lies between two f16 may become the other one of two terms.
+            // A value between two f16 may be rounded to either in one of the terms.
             let other = terms.fold(0.0, |most: f64, term| most.max(term.abs())) / 512.0;
             Bounded { value, error: ROUNDINGS * ULP * size + if self.halves { other } else { 0.0 } }
         };
@@ -60,7 +60,7 @@ pub fn residual(old: &[f32], y: &[Bounded]) -> Vec<Bounded> {
     old.iter().zip(y).map(add).collect()
 }
 
-/// `cap · tanh(y / cap)`, whose own error is of the size of the cap.
+/// `cap · tanh(y / cap)`. Its own error is proportional to the cap.
 pub fn cap(y: &[Bounded], cap: f32) -> Vec<Bounded> {
     let cap = f64::from(cap);
     y.iter().map(|y| Bounded { value: cap * (y.value / cap).tanh(), error: y.error + 8.0 * ULP * cap }).collect()
@@ -76,7 +76,7 @@ pub fn scaled(y: &[Bounded], scale: f32) -> Vec<Bounded> {
     y.iter().map(times).collect()
 }
 
-/// `f(gate)`, where the slope of f is at most 1.13.
+/// `f(gate)`; the slope of f is at most 1.13.
 fn activated(gate: &Bounded, activation: Activation) -> Bounded {
     // Both are gate · sigmoid(power).
     let power = match activation {
@@ -86,8 +86,8 @@ fn activated(gate: &Bounded, activation: Activation) -> Bounded {
         }
     };
     let value = gate.value / (1.0 + (-power).exp());
-    // exp may be off by 3 + 2 |power| units in the last place (WGSL, accuracy of expressions), and by as many as its power is,
-    // times that; then a few roundings.
+    // exp may be off by 3 + 2 |power| units in the last place (WGSL, accuracy of expressions), and by the error of its power;
+    // then a few more roundings.
     let own = ULP * (2.0 * (3.0 + 4.0 * power.abs()) + 7.0) * value.abs();
     Bounded { value, error: 1.13 * gate.error + own }
 }
@@ -113,7 +113,7 @@ pub fn times(old: &[f32], y: &[Bounded]) -> Vec<Bounded> {
     old.iter().map(exact).zip(y).map(|(old, y)| multiplied(&old, y)).collect()
 }
 
-/// RoPE over neighbouring pairs of one head: `y: [head_dim]`, `turns: [pairs] of (cos, sin)`; dims past them stay.
+/// RoPE over neighbouring pairs of one head: `y: [head_dim]`, `turns: [pairs]` of (cos, sin). Further dims stay.
 pub fn rotate(y: &[Bounded], turns: &[(f32, f32)]) -> Vec<Bounded> {
     let mut out = y.to_vec();
     for (pair, &(cos, sin)) in turns.iter().enumerate() {
@@ -126,7 +126,7 @@ pub fn rotate(y: &[Bounded], turns: &[(f32, f32)]) -> Vec<Bounded> {
     out
 }
 
-/// What the cache keeps: the value rounded to f16, which adds half a unit in its last place.
+/// What the cache stores: the value rounded to f16, which adds half a unit in its last place.
 pub fn halves(y: &[Bounded]) -> Vec<Bounded> {
     let round = |y: &Bounded| {
         let unit = (y.value.abs() / 2048.0).max(f64::from(f16::MIN_POSITIVE_SUBNORMAL.to_f32()));

@@ -1,6 +1,6 @@
-//! The choices of rows by expert.
+//! Groups the choices of rows by expert.
 
-/// `choices`: the expert of each; tiles of at most `tokens`: an expert and its choices, experts and choices in their order.
+/// `choices`: the expert of each. Returns tiles of at most `tokens` choices with their expert, both in order.
 pub fn tiles(choices: &[usize], experts: usize, tokens: usize) -> Vec<(usize, Vec<usize>)> {
     let of = |expert: usize| {
         let own: Vec<usize> = (0..choices.len()).filter(|&choice| choices[choice] == expert).collect();

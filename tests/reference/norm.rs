@@ -1,10 +1,10 @@
-//! A row as f16, behind RMSNorm or as it is.
+//! A row as f16, with or without RMSNorm.
 
 use half::f16;
 
 use super::{Bounded, head_norm};
 
-/// `x`: `[cols]`; `norm`: gains `[cols]` and epsilon. What is beyond the range of f16 becomes its end.
+/// `x`: `[cols]`; `norm`: gains `[cols]` and epsilon. Values out of range become the largest finite f16.
 pub fn halves(x: &[f32], norm: Option<(&[f32], f32)>) -> Vec<Bounded> {
     let half = |mut y: Bounded| {
         y.value = y.value.clamp(-65504.0, 65504.0);

@@ -1,4 +1,4 @@
-//! RMSNorm of a row, scaled, added to what was there.
+//! RMSNorm of a row, scaled and added to the old values.
 
 use super::{Bounded, head_norm, linear};
 

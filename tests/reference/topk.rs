@@ -1,11 +1,11 @@
-//! The best candidates of a row of logits, and the draw among them.
+//! The best candidates of a row of logits, and the sampled one.
 
 use headstart::sample::{SamplingParams, draw};
 
-/// What a row with a logit that is not finite gives instead of a token.
+/// The result for a row with a logit that is not finite.
 pub const NOT_FINITE: u32 = u32::MAX;
 
-/// The `k` best as (id, logit): the largest first, of equals the lower id. Both zeros are equal.
+/// The `k` best as (id, logit): the largest first, of equal ones the lower id. Both zeros are equal.
 pub fn best(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
     all.sort_by(|a, b| (b.1 + 0.0).total_cmp(&(a.1 + 0.0)).then(a.0.cmp(&b.0)));
@@ -13,7 +13,7 @@ pub fn best(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     all
 }
 
-/// What the engine's own sampler draws, and whether `u` is so near a boundary that rounding may decide.
+/// The token that the engine's sampler draws, and whether `u` is so near a boundary that rounding may decide.
 pub fn drawn(logits: &[f32], params: &SamplingParams, u: f32) -> (u32, bool) {
     if !logits.iter().all(|logit| logit.is_finite()) {
         return (NOT_FINITE, false);

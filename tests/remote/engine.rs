@@ -1,5 +1,5 @@
-//! What one engine computed is a hit in another, through a real Redis, bit for bit and exactly as much as there should be;
-//! and whatever happens to the Redis, the answers are right and nobody waits for it longer than the deadline.
+//! KV that one engine computed is a hit in another, through a real Redis, bit for bit and in exactly the expected amount.
+//! Whatever happens to the Redis, the answers are right and nobody waits longer than the deadline.
 
 use std::fs;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::support::odd::{NAMES, Tiny};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 
-/// Of requests: one that no machine is too busy for.
+/// A request deadline that even a busy machine keeps.
 const LONG: Duration = Duration::from_secs(60);
-/// Of a Redis that keeps nobody waiting any longer.
+/// A deadline short enough that a Redis that hangs delays nobody.
 const SHORT: Duration = Duration::from_millis(100);
 
 fn prompt(tiny: &Tiny, seed: usize) -> Vec<u32> {
@@ -29,7 +29,7 @@ fn with_logits(tokens: &[u32]) -> Request {
     Request { logits: true, ..greedy(tokens, 4) }
 }
 
-/// An engine with nothing but the store beyond its GPU.
+/// An engine with no tier beyond its GPU but the store.
 fn engine(tiny: &Tiny, url: &str, config: &RemoteConfig, deadline: Duration) -> Engine {
     let mut engine = load(&tiny.folder, &EngineOptions::default());
     let store = connect(url, &Guard::Trust, config).unwrap();
@@ -43,7 +43,7 @@ fn warm(engine: &mut Engine, tokens: &[u32]) {
     block_on(engine.persist()).unwrap();
 }
 
-/// Has an engine compute and store `tokens`, and go.
+/// Makes an engine compute and store `tokens`, then drops it.
 fn prefill(tiny: &Tiny, redis: &Redis, tokens: &[u32]) {
     warm(&mut engine(tiny, &redis.url(), &patient(), LONG), tokens);
 }
@@ -69,13 +69,13 @@ fn remote(tokens: usize) -> Sources {
     Sources { remote: tokens, computed: 70 - tokens, ..Sources::default() }
 }
 
-/// The names under which the blocks of a prompt lie.
+/// The names of a prompt's blocks in the server.
 fn names(engine: &Engine, tokens: &[u32]) -> Vec<String> {
     kv::Key::chain(&engine.namespace(""), tokens).map(|key| name(&key.0)).collect()
 }
 
 #[test]
-fn what_one_engine_computed_is_a_hit_in_another() {
+fn kv_of_one_engine_is_a_hit_in_another() {
     for model in NAMES {
         let tiny = Tiny::read(model);
         let long = prompt(&tiny, 1);
@@ -98,7 +98,7 @@ fn what_one_engine_computed_is_a_hit_in_another() {
 }
 
 #[test]
-fn what_one_process_computed_is_a_hit_in_another_after_it_has_ended() {
+fn kv_of_one_process_is_a_hit_in_another_after_it_has_ended() {
     let tiny = Tiny::read(NAMES[0]);
     let long = prompt(&tiny, 2);
     if let Some(folder) = child() {
@@ -109,9 +109,9 @@ fn what_one_process_computed_is_a_hit_in_another_after_it_has_ended() {
     let redis = Redis::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("url"), redis.url()).unwrap();
-    let this = "remote::engine::what_one_process_computed_is_a_hit_in_another_after_it_has_ended";
+    let this = "remote::engine::kv_of_one_process_is_a_hit_in_another_after_it_has_ended";
     assert!(again(this, folder.path(), "exec \"$0\" --exact \"$1\"").status().unwrap().success());
-    assert_eq!(redis.size(), 5, "three blocks, the beginning of a fourth, and the manifest of them");
+    assert_eq!(redis.size(), 5, "three blocks, the beginning of a fourth, and their manifest");
     let answer = ask(&mut engine(&tiny, &redis.url(), &patient(), LONG), &long);
     assert_eq!((answer.usage.cached_tokens, answer.cache.sources), (52, remote(52)));
     same("after the other process", &cold(&tiny, &long), &answer);
@@ -130,7 +130,7 @@ fn a_prompt_is_asked_for_in_one_round_trip_and_loaded_in_another() {
 }
 
 #[test]
-fn a_redis_that_dies_hangs_or_forgets_costs_a_miss() {
+fn a_redis_that_dies_hangs_or_loses_data_costs_a_miss() {
     let tiny = Tiny::read(NAMES[0]);
     let long = prompt(&tiny, 4);
     let reference = cold(&tiny, &long);
@@ -146,8 +146,8 @@ fn a_redis_that_dies_hangs_or_forgets_costs_a_miss() {
     assert!(stats(&second).failures > 0);
 
     redis.restart();
-    // Its writes are left alone for a while yet, which may end between two blocks: the prompt has five, its answer ends in
-    // another, and there is their manifest.
+    // Its writes are paused for a while, perhaps between two blocks. The prompt has five blocks, its answer ends in another,
+    // and there is their manifest.
     while redis.size() < 7 {
         block_on(second.persist()).unwrap();
         second.clear_cache();
@@ -155,9 +155,10 @@ fn a_redis_that_dies_hangs_or_forgets_costs_a_miss() {
         same("empty", &reference, &answer);
     }
     let mut third = engine(&tiny, &redis.url(), &patient(), LONG);
-    assert_eq!(ask(&mut third, &long).cache.sources, remote(70), "and filled again");
+    assert_eq!(ask(&mut third, &long).cache.sources, remote(70), "filled again");
 
-    // Stopped while it is asked what it has. By the store's deadline, then by a nearer one of the request.
+    // The server stops while it is asked which blocks it has. First the store's deadline ends the wait, then a shorter one of
+    // the request.
     for (config, deadline) in [(&hasty, LONG), (&patient(), SHORT)] {
         let mut second = engine(&tiny, &redis.url(), config, deadline);
         redis.signal("STOP");
@@ -180,7 +181,7 @@ fn the_deadline_of_a_request_bounds_one_answer_of_a_slow_store() {
     let proxy = Proxy::to(redis.port);
     let mut second = engine(&tiny, &format!("redis://127.0.0.1:{}", proxy.port), &patient(), Duration::from_secs(2));
     proxy.turns();
-    // It says which whole blocks it has, what was ever written, and which partial blocks it has, and then gives nothing.
+    // It answers which whole blocks it has, what was ever written, and which partial blocks it has; then it falls silent.
     proxy.silent_from(4);
     let answer = ask(&mut second, &long);
     let missed: Vec<_> = answer.cache.misses.iter().map(|miss| (miss.reason, miss.from, miss.tokens)).collect();
@@ -190,7 +191,7 @@ fn the_deadline_of_a_request_bounds_one_answer_of_a_slow_store() {
 }
 
 #[test]
-fn damaged_values_are_counted_misses_and_go() {
+fn damaged_values_are_counted_as_misses_and_removed() {
     let tiny = Tiny::read(NAMES[0]);
     let long = prompt(&tiny, 6);
     let reference = cold(&tiny, &long);
@@ -223,15 +224,15 @@ fn damaged_values_are_counted_misses_and_go() {
         assert_eq!(stats(&second).rejected.into_iter().collect::<Vec<_>>(), [(reason, 1)], "{what}");
         same(what, &reference, &answer);
         block_on(second.persist()).unwrap();
-        assert_eq!(redis.ask(&[b"GET", names[1].as_bytes()]), whole[1], "{what}: written anew, as it was");
+        assert_eq!(redis.ask(&[b"GET", names[1].as_bytes()]), whole[1], "{what}: written again unchanged");
     }
-    // Two of them swapped: the first is refused, and the chain ends there.
+    // Two values swapped: the first is refused, and the chain ends there.
     redis.ask(&[b"SET", names[0].as_bytes(), &whole[1]]);
     redis.ask(&[b"SET", names[1].as_bytes(), &whole[0]]);
     let answer = ask(&mut engine(&tiny, &redis.url(), &patient(), LONG), &long);
     assert_eq!((answer.cache.sources, answer.cache.misses[0].reason), (remote(0), Reason::Integrity));
     same("swapped", &reference, &answer);
-    // Not a value of ours at all: simply not there.
+    // Not a block at all: counts as missing.
     for words in [vec!["SET", &names[2], ""], vec!["LPUSH", &names[2], "x"]] {
         redis.text(&["DEL", &names[2]]);
         redis.text(&["SET", &names[0], "x"]);
@@ -240,7 +241,7 @@ fn damaged_values_are_counted_misses_and_go() {
         redis.text(&words);
         let answer = ask(&mut engine(&tiny, &redis.url(), &patient(), LONG), &long);
         assert_eq!(answer.cache.sources, remote(32), "{words:?}");
-        same("of another kind", &reference, &answer);
+        same("of another type", &reference, &answer);
     }
 }
 

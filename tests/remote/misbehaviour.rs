@@ -1,4 +1,4 @@
-//! Stores that misbehave in forty ways: each costs a miss and a word, no more time than the deadline, and little memory.
+//! Servers that misbehave in forty ways. Each costs a miss and a message, no more time than the deadline, and little memory.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,12 +12,12 @@ use super::redis::block;
 use crate::store::faults::{again, child};
 use crate::store::key;
 
-/// What a server sends to whoever connects.
+/// What a server sends to every client.
 struct Told {
     first: Vec<u8>,
-    /// Again and again, after that.
+    /// Sent repeatedly after `first`.
     then: Vec<u8>,
-    /// Between two of those.
+    /// The pause between two repetitions.
     pause: Duration,
 }
 
@@ -26,7 +26,7 @@ fn once(text: &[u8]) -> Told {
 }
 
 fn forever(first: &[u8], then: &[u8]) -> Told {
-    // In pieces that are worth sending.
+    // Repeated into larger pieces, to be sent quickly.
     Told { first: first.to_vec(), then: then.repeat(1 + 8192 / then.len()), pause: Duration::ZERO }
 }
 
@@ -38,7 +38,7 @@ fn status(line: &str) -> Told {
     once(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes())
 }
 
-/// Where it listens.
+/// Starts a server and returns its address.
 fn serve(told: Told) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap().to_string();
@@ -60,11 +60,11 @@ fn serve(told: Told) -> String {
     at
 }
 
-/// What is said of it. Nothing of what ends a connection, which is a miss like any.
+/// The expected message. A closed connection gives none, since it is a miss like any other.
 enum Said {
-    /// The word is part of it.
+    /// The store's problem contains these words.
     Problem(&'static str),
-    /// The store is not opened at all.
+    /// Opening the store fails.
     Refused(&'static str),
     Late,
 }
@@ -141,7 +141,7 @@ fn misbehave(scheme: &str, what: &str, told: Told, said: &Said) {
     }
     let store = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
     let got = wait(store.get(&key(1)));
-    let problem = store.problem().unwrap_or_else(|| panic!("{what}: nothing is said"));
+    let problem = store.problem().unwrap_or_else(|| panic!("{what}: there is no message"));
     match said {
         Late => assert!(matches!(got, Err(StoreError::Late { ms: 1000, .. })), "{what}: {got:?}"),
         Problem(word) => {
@@ -152,9 +152,9 @@ fn misbehave(scheme: &str, what: &str, told: Told, said: &Said) {
     }
     assert!(problem.len() < 1_000 && !problem.contains(char::is_control), "{what}: {problem}");
     let (key, bytes) = block(1);
-    // A store that is only read from says so.
+    // A read-only store refuses the write.
     let _ = wait(store.put(&key, &bytes, None));
-    // Two calls here, two of the breaker's, and what a busy machine takes.
+    // Two calls here, two of the breaker, and a margin for a busy machine.
     assert!(began.elapsed() < 4 * deadline + Duration::from_secs(20), "{what}: {:?}", began.elapsed());
 }
 

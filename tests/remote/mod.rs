@@ -1,4 +1,4 @@
-//! Stores on other machines, held against the real servers.
+//! Stores on other machines, tested with the real servers.
 
 mod engine;
 mod misbehaviour;

@@ -1,4 +1,4 @@
-//! A bucket and a web server as stores, against a server that checks signatures by its own reckoning.
+//! A bucket and a web server as stores, with a test server that checks signatures by its own implementation.
 
 use std::fs;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn web(server: &ObjectServer, path: &str) -> String {
 }
 
 #[test]
-fn a_bucket_keeps_what_is_put_for_others() {
+fn values_put_into_a_bucket_are_found_by_others() {
     let server = ObjectServer::start(Some(SECRET));
     let open = || connect(&bucket(&server, "kv/team"), &Guard::Trust, &patient()).unwrap();
     let (first, second) = (open(), open());
@@ -51,7 +51,7 @@ fn a_bucket_keeps_what_is_put_for_others() {
 }
 
 #[test]
-fn a_buckets_secret_may_stand_in_a_file() {
+fn a_buckets_secret_may_be_in_a_file() {
     let server = ObjectServer::start(Some(SECRET));
     let folder = tempfile::tempdir().unwrap();
     let secret = |content: &str| {
@@ -77,13 +77,13 @@ fn a_buckets_secret_may_stand_in_a_file() {
 }
 
 #[test]
-fn many_are_asked_for_side_by_side() {
+fn many_objects_are_requested_in_parallel() {
     let server = ObjectServer::start(Some(SECRET));
     let store = connect(&bucket(&server, ""), &Guard::Trust, &patient()).unwrap();
     let keys: Vec<Key> = (0..64).map(key).collect();
     let (id, bytes) = block(5);
     write(&*store, &id, &bytes);
-    // Nothing is answered before eight have come: one after the other would never end.
+    // The server answers only once eight requests have arrived, so sequential requests would never end.
     server.state().at_least = 8;
     let there = wait(store.contains(&keys)).unwrap();
     assert!(there.iter().enumerate().all(|(n, is)| *is == (n == 5)));
@@ -94,7 +94,7 @@ fn many_are_asked_for_side_by_side() {
 }
 
 #[test]
-fn what_is_wrong_with_a_bucket_is_told() {
+fn a_buckets_errors_are_explained() {
     let server = ObjectServer::start(Some(SECRET));
     let url = bucket(&server, "");
     let wrong = refusal(&url.replace("wJalr", "other"));
@@ -128,7 +128,7 @@ fn what_is_wrong_with_a_bucket_is_told() {
         connect(&url, &Guard::Trust, &patient()).unwrap()
     };
     server.state().failing = None;
-    assert_eq!(wait(store.get(&key(1))).unwrap(), None, "it came back");
+    assert_eq!(wait(store.get(&key(1))).unwrap(), None, "the bucket works again");
     assert!(refusal(&format!("s3://{BUCKET}?endpoint=ftp://a")).contains("write endpoint=https://HOST"));
     assert!(refusal(&format!("s3://{BUCKET}?regoin=x")).contains("is not known; there are endpoint, region, ca"));
     assert!(refusal(&format!("s3://{KEY}@{BUCKET}")).contains("KEY:SECRET@"));
@@ -159,7 +159,7 @@ fn a_cache_directory_that_is_served_is_a_store_to_read_from() {
 }
 
 #[test]
-fn an_object_that_is_too_long_is_not_there_whether_it_says_so_or_not() {
+fn an_oversized_object_is_a_miss_with_or_without_a_length() {
     let server = ObjectServer::start(None);
     let store = connect(&web(&server, ""), &Guard::Trust, &RemoteConfig { max_value: 1_000, ..patient() }).unwrap();
     let name = |n: u8| {

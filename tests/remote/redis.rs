@@ -1,4 +1,4 @@
-//! Redis as a store: what is kept, what is refused, what it costs, against the real server.
+//! Redis as a store: what is kept, what is refused and what it costs, with a real server.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::store::{blob, key};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 
-/// A deadline that a busy machine keeps.
+/// Deadlines that even a busy machine keeps.
 pub fn patient() -> RemoteConfig {
     let long = Duration::from_secs(60);
     RemoteConfig { deadline: long, write_deadline: long, ..RemoteConfig::default() }
@@ -29,13 +29,13 @@ pub fn block(n: u8) -> (Key, Bytes) {
     (block.key, block.encode().into())
 }
 
-/// Puts, and waits until it is written or given up.
+/// Puts a value, and waits until it is written or given up.
 pub fn write(store: &dyn Store, key: &Key, bytes: &Bytes) {
     wait(store.put(key, bytes, None)).unwrap();
     wait(store.flush()).unwrap();
 }
 
-/// The name under which a block lies in the server.
+/// The name of a block in the server.
 pub fn name(key: &Key) -> String {
     key.iter().fold("headstart:kv:".to_owned(), |name, byte| name + &format!("{byte:02x}"))
 }
@@ -49,12 +49,12 @@ pub fn refusal(url: &str) -> String {
 }
 
 #[test]
-fn what_is_put_is_there_for_others_until_it_expires() {
+fn values_are_found_by_others_until_they_expire() {
     let redis = Redis::start(&[]);
     let (first, second) = (open(&redis.url()), open(&redis.url()));
     let (id, bytes) = block(1);
     wait(first.put(&id, &bytes, Some(Duration::from_secs(3_600)))).unwrap();
-    assert_eq!(wait(first.get(&id)).unwrap().as_ref(), Some(&bytes), "what is queued is seen");
+    assert_eq!(wait(first.get(&id)).unwrap().as_ref(), Some(&bytes), "queued values are visible");
     wait(first.flush()).unwrap();
     assert_eq!((first.usage().written, first.usage().written_bytes), (1, bytes.len() as u64));
     drop(first);
@@ -63,7 +63,7 @@ fn what_is_put_is_there_for_others_until_it_expires() {
     let start = wait(second.get_many(&[key(2), id], 100)).unwrap();
     assert!(
         start[0].is_none() && start[1].as_ref().is_some_and(|start| (100..102).contains(&start.len())),
-        "a byte tells of more"
+        "one more byte is read, to detect longer values"
     );
     assert!(bytes.starts_with(start[1].as_ref().unwrap()));
 
@@ -98,7 +98,7 @@ fn any_number_of_blocks_is_one_round_trip() {
 }
 
 #[test]
-fn clearing_removes_what_is_ours_and_nothing_else() {
+fn clearing_removes_our_values_alone() {
     let redis = Redis::start(&[]);
     let (ours, other) = (open(&redis.url()), open(&format!("{}/0?prefix=other:", redis.url())));
     let elsewhere = open(&format!("{}/3", redis.url()));
@@ -122,7 +122,7 @@ fn clearing_removes_what_is_ours_and_nothing_else() {
 }
 
 #[test]
-fn a_password_opens_and_a_wrong_one_is_told_clearly_and_never_shown() {
+fn a_wrong_password_gives_a_clear_message_that_never_shows_it() {
     let redis = Redis::start(&["--requirepass", "s3/cret", "--user", "ann", "on", ">pa:ss", "~headstart:*", "+@all"]);
     let url = |who: &str| format!("redis://{who}127.0.0.1:{}/0", redis.port);
     let (key, bytes) = block(1);
@@ -143,7 +143,7 @@ fn a_password_opens_and_a_wrong_one_is_told_clearly_and_never_shown() {
 }
 
 #[test]
-fn a_password_may_stand_in_a_file_or_in_the_environment() {
+fn a_password_may_be_in_a_file_or_in_the_environment() {
     let redis = Redis::start(&["--requirepass", "s3/cret ", "--user", "ann", "on", ">pa:ss", "~headstart:*", "+@all"]);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| {
@@ -172,7 +172,7 @@ fn a_password_may_stand_in_a_file_or_in_the_environment() {
     }
     assert!(refusal(&format!("redis://ann@127.0.0.1:{}", redis.port)).contains("HEADSTART_KV_PASSWORD"));
 
-    // The URL's goes before the environment's.
+    // The URL's password takes precedence over the environment's.
     let home = Home::new("tiny-odd-f16");
     for (who, password, is_open) in [
         ("", Some("s3/cret "), true),
@@ -194,7 +194,7 @@ fn a_password_may_stand_in_a_file_or_in_the_environment() {
 }
 
 #[test]
-fn only_who_is_not_let_in_is_refused_and_all_else_costs_misses() {
+fn only_failed_authentication_is_refused_and_other_errors_cost_misses() {
     let table = [
         ("NOAUTH Authentication required.", Some("before the host")),
         ("WRONGPASS invalid username-password pair", Some("before the host")),
@@ -228,7 +228,7 @@ fn only_who_is_not_let_in_is_refused_and_all_else_costs_misses() {
 }
 
 #[test]
-fn of_a_url_no_secret_is_shown_wherever_it_stands() {
+fn no_part_of_a_url_reveals_a_secret() {
     let table = [
         "redis://s3cret@localhost",
         "redis://ann:s3cret@localhost/nine",
@@ -263,7 +263,7 @@ fn of_a_url_no_secret_is_shown_wherever_it_stands() {
 }
 
 #[test]
-fn tls_with_an_authority_of_ones_own() {
+fn tls_with_a_private_certificate_authority() {
     let folder = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -283,18 +283,18 @@ fn tls_with_an_authority_of_ones_own() {
     let unknown = refusal(&format!("rediss://127.0.0.1:{}", redis.port));
     assert!(unknown.contains("certificate") && unknown.contains("?ca=FILE"), "{unknown}");
     let plain = open(&format!("redis://127.0.0.1:{}", redis.port));
-    assert!(plain.problem().is_some(), "it says nothing that is not TLS");
+    assert!(plain.problem().is_some(), "plain text is not answered");
     let not_tls = refusal(&format!("rediss://{}?ca={ca}", &liar(b"-ERR what?\r\n", false)[8..]));
     assert!(not_tls.contains("does not speak TLS"), "{not_tls}");
 }
 
 #[test]
-fn what_does_not_speak_tls_is_told_from_what_does_not_answer() {
+fn a_server_without_tls_is_recognised() {
     let redis = Redis::start(&[]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let closing = listener.local_addr().unwrap().port();
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    // A Redis says nothing to it, so a part of this passes.
+    // A Redis does not answer a TLS handshake, so part of the deadline passes.
     let deadline = Duration::from_secs(4);
     for (port, deadline) in [(redis.port, deadline), (closing, patient().deadline)] {
         let config = RemoteConfig { deadline, ..patient() };
@@ -305,7 +305,7 @@ fn what_does_not_speak_tls_is_told_from_what_does_not_answer() {
 }
 
 #[test]
-fn urls_that_are_none_say_what_to_write() {
+fn invalid_urls_are_refused_with_advice() {
     let table = [
         ("", "write redis://HOST:PORT"),
         ("redis", "write redis://HOST:PORT"),
@@ -326,7 +326,7 @@ fn urls_that_are_none_say_what_to_write() {
 }
 
 #[test]
-fn only_whole_blocks_of_their_name_are_sent() {
+fn only_valid_blocks_under_their_own_name_are_sent() {
     let redis = Redis::start(&[]);
     let store = open(&redis.url());
     let (key_of_1, bytes) = block(1);
@@ -340,7 +340,7 @@ fn only_whole_blocks_of_their_name_are_sent() {
 }
 
 #[test]
-fn what_is_too_long_or_of_another_kind_is_not_there() {
+fn oversized_values_and_other_types_are_misses() {
     let redis = Redis::start(&[]);
     let store = connect(&redis.url(), &Guard::Trust, &RemoteConfig { max_value: 1 << 20, ..patient() }).unwrap();
     let (whole, bytes) = block(3);
@@ -359,10 +359,10 @@ fn what_is_too_long_or_of_another_kind_is_not_there() {
     let long = Blob { key: key(5), rows, kv: vec![0; 16 * ((1 << 16) + 2)], ..blob(16, false) };
     write(&*store, &key(5), &long.encode().into());
     assert!(store.problem().unwrap().contains("at most 1048576"), "{:?}", store.problem());
-    assert!(wait(store.get(&whole)).unwrap().is_some(), "and it goes on");
+    assert!(wait(store.get(&whole)).unwrap().is_some(), "and it still works");
 }
 
-/// Answers every connection with these bytes, again and again if asked to.
+/// A server that answers every connection with these bytes, repeatedly if `forever`.
 fn liar(answer: &[u8], forever: bool) -> String {
     let answer: Arc<[u8]> = answer.into();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -381,7 +381,7 @@ fn liar(answer: &[u8], forever: bool) -> String {
 }
 
 #[test]
-fn a_server_that_lies_about_lengths_or_is_none_is_found_out() {
+fn a_server_that_lies_about_lengths_or_is_no_redis_is_detected() {
     let answers: [(&[u8], bool); 12] = [
         (b"$999999999999\r\n", true),
         (b"$9223372036854775807\r\n", true),
@@ -396,7 +396,7 @@ fn a_server_that_lies_about_lengths_or_is_none_is_found_out() {
         (b"\r\n", true),
         (b"+OK\n", true),
     ];
-    // What never ends is read up to the longest value.
+    // An endless answer is read up to the longest allowed value.
     let config = RemoteConfig { max_value: 1 << 20, ..patient() };
     for (answer, forever) in answers {
         let store = connect(&liar(answer, forever), &Guard::Trust, &config).unwrap();
@@ -407,8 +407,8 @@ fn a_server_that_lies_about_lengths_or_is_none_is_found_out() {
     }
 }
 
-/// What never ends is waited for until the deadline, and no longer, whether the server says nothing, drop by drop, or
-/// is stopped. Without the deadline these calls would not come back.
+/// An endless answer is waited for until the deadline and no longer, whether the server is silent, drips bytes, or is stopped.
+/// Without the deadline these calls would not return.
 #[test]
 fn no_call_waits_past_the_deadline() {
     let redis = Redis::start(&[]);
@@ -434,23 +434,23 @@ fn no_call_waits_past_the_deadline() {
             assert!(matches!(wait(store.get(&key(1))), Err(StoreError::Late { ms: 100, .. })), "{url}");
         }
         let paused = (0..100).filter(|_| matches!(wait(store.get(&key(1))), Err(StoreError::Paused { .. }))).count();
-        assert!(paused > 0, "{url}: it is left alone");
+        assert!(paused > 0, "{url}: the breaker is open");
         let (key, bytes) = block(1);
         wait(store.put(&key, &bytes, None)).unwrap();
         drop(store);
-        // Three deadlines, one write, and what a busy machine takes.
+        // Three deadlines, one write, and a margin for a busy machine.
         assert!(began.elapsed() < 4 * deadline + Duration::from_secs(20), "{url}: {:?}", began.elapsed());
     }
     redis.signal("CONT");
 }
 
 #[test]
-fn a_server_that_went_and_came_back_is_used_again() {
+fn a_server_that_returns_is_used_again() {
     let mut redis = Redis::start(&[]);
     let store = open(&redis.url());
     let (key, bytes) = block(1);
     write(&*store, &key, &bytes);
-    // What cuts idle connections costs nothing: not even one miss.
+    // A closed idle connection costs nothing, not even a miss.
     redis.text(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     assert_eq!(wait(store.get(&key)).unwrap().as_ref(), Some(&bytes));
 
@@ -458,13 +458,13 @@ fn a_server_that_went_and_came_back_is_used_again() {
     let problem = wait(store.get(&key)).unwrap_err().to_string();
     assert!(problem.contains("start the server"), "{problem}");
     redis.restart();
-    assert_eq!(wait(store.get(&key)).unwrap(), None, "it is empty, and no failure");
+    assert_eq!(wait(store.get(&key)).unwrap(), None, "it is empty, which is not a failure");
     write(&*store, &key, &bytes);
     assert_eq!(wait(store.get(&key)).unwrap(), Some(bytes));
 }
 
 #[test]
-fn a_full_server_drops_or_evicts_and_goes_on_answering() {
+fn a_full_server_drops_or_evicts_and_keeps_answering() {
     let full = Redis::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
     let store = open(&full.url());
     let (key_of_1, bytes) = block(1);

@@ -1,4 +1,4 @@
-//! What a store on another machine shows to whoever reads it, and what of that which others put there is answered with.
+//! What a shared store reveals to its readers, and what happens to values that others wrote to it.
 
 use headstart::store::{
     Blob, Bytes, Element, Guard, Key, Manifest, MemoryStore, Producer, Store, TierStats, Tiers, TiersConfig, Written,
@@ -30,7 +30,7 @@ fn stats(tiers: &Tiers) -> TierStats {
     tiers.stats()[1].1.clone()
 }
 
-/// The names and values of a server.
+/// All names and values in a server.
 fn all(redis: &Redis) -> Vec<(Vec<u8>, Vec<u8>)> {
     let names = redis.names();
     names.into_iter().map(|name| (name.clone(), redis.ask(&[b"GET", &name]))).collect()
@@ -62,14 +62,14 @@ fn readers_of_a_store_learn_no_token_salt_or_text() {
         let objects: Vec<(Vec<u8>, Vec<u8>)> =
             server.state().objects.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone())).collect();
         let shown = [all(&redis), objects].concat();
-        assert_eq!(shown.len(), 4, "a block and a manifest in either");
+        assert_eq!(shown.len(), 4, "a block and a manifest in each store");
         for (name, value) in &shown {
             for part in [&tokens[..], &hidden, b"swordfish", b"salt", b"weights", b"digest", &block.key, &ROOT] {
                 assert!(!has(name, part) && !has(value, part), "{}", String::from_utf8_lossy(part));
             }
             let keys = [block.key, block.parent, ROOT, Manifest::key(&ROOT)];
             assert!(keys.iter().all(|key| !has(name, &hex(key)) && !has(value, &hex(key))));
-            // Of one token, too.
+            // Not even a single token.
             assert!(block.tokens.iter().all(|token| !has(value, &token.to_le_bytes())));
         }
         let kv = shown.iter().filter(|(_, value)| has(value, &block.kv)).count();
@@ -78,7 +78,7 @@ fn readers_of_a_store_learn_no_token_salt_or_text() {
 }
 
 #[test]
-fn who_has_the_secret_finds_what_another_put_and_nobody_else() {
+fn only_holders_of_the_secret_find_each_others_blocks() {
     for encrypt in [false, true] {
         let redis = Redis::start(&[]);
         let guard = secret("a secret of many", encrypt);
@@ -86,7 +86,7 @@ fn who_has_the_secret_finds_what_another_put_and_nobody_else() {
         let bytes: Bytes = block.encode().into();
         write(&*open(&redis.url(), &guard), &block.key, &bytes);
         let found = |guard: &Guard| wait(open(&redis.url(), guard).get(&block.key)).unwrap();
-        // Whether the KV is hidden is for who writes it to say.
+        // The writer decides whether the KV is encrypted; readers accept both.
         assert_eq!(found(&secret("a secret of many", !encrypt)), Some(bytes.clone()));
         assert_eq!(found(&secret("another of 16 ..", encrypt)), None);
         assert_eq!(found(&Guard::Trust), None);
@@ -102,7 +102,7 @@ fn who_has_the_secret_finds_what_another_put_and_nobody_else() {
 }
 
 #[test]
-fn what_others_changed_is_refused_counted_removed_and_written_again() {
+fn forged_values_are_refused_counted_removed_and_written_again() {
     for encrypt in [false, true] {
         let redis = Redis::start(&[]);
         let guard = secret("a secret of many", encrypt);
@@ -119,7 +119,7 @@ fn what_others_changed_is_refused_counted_removed_and_written_again() {
         for at in [0, front, front + 3, front + 4, front + 15, front + 16, front + 600, last - 320, last] {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
-            // Where the head ends its digest vouches for the rest.
+            // After the head, which the MAC covers, the digest vouches for the rest.
             let reason = if !encrypt && at > whole.len() - 320 { "digest" } else { "forged" };
             mutants.push((format!("byte {at}"), bytes, reason));
         }
@@ -142,7 +142,7 @@ fn what_others_changed_is_refused_counted_removed_and_written_again() {
 }
 
 #[test]
-fn of_a_bucket_the_same() {
+fn forged_objects_in_a_bucket_are_refused_and_replaced() {
     let server = ObjectServer::start(Some(SECRET));
     let (url, guard, block) = (bucket(&server, "kv"), secret("a secret of many", false), blob(16, true));
     wait(tiers(&url, &guard).save(&block));
@@ -172,7 +172,7 @@ fn of_a_bucket_the_same() {
 }
 
 #[test]
-fn what_is_no_number_is_refused_where_everybody_is_trusted() {
+fn infinite_and_nan_values_are_refused_even_if_everybody_is_trusted() {
     let redis = Redis::start(&[]);
     let halves = [0x7c00u16, 0xfc00, 0x7e00, 0xffff];
     for (half, at) in halves.into_iter().flat_map(|half| [(half, 0), (half, 64), (half, 318)]) {
@@ -195,5 +195,5 @@ fn what_is_no_number_is_refused_where_everybody_is_trusted() {
         assert!(wait(tiers.load(&expected(&block))).is_none());
         assert_eq!(stats(&tiers).rejected["not_finite"], 1);
     }
-    assert_eq!(NAMESPACE[2], ("salt", ""), "and what is found is of this namespace");
+    assert_eq!(NAMESPACE[2], ("salt", ""), "the values found belong to this namespace");
 }

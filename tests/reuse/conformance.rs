@@ -1,4 +1,4 @@
-//! Every dimension of a key in every tier: where one differs nothing is reused, where all are the same everything is.
+//! Every dimension of a key, in every tier: if one differs nothing is reused, and if all are equal everything is.
 
 use headstart::engine::{Engine, Request};
 use headstart::kv::{AdmitOptions, Cache, Config, Fields, Key, Namespace, PAGE, Producer};
@@ -12,7 +12,7 @@ use crate::support::odd::{NAMES, Tiny};
 use crate::support::tiers::{Place, Places, Reach, TIERS, Tier};
 use crate::support::variant::VARIANTS;
 
-/// Fields as a model has them, and the same with one field changed, each field in turn.
+/// The fields of a model, and variants with one field changed, for each field.
 fn namespaces() -> (Namespace, Vec<(&'static str, Namespace)>) {
     let tags = Fields::default().entries().map(|entry| entry.0);
     let of = |changed: Option<&str>| {
@@ -26,7 +26,7 @@ fn tokens() -> Vec<u32> {
     (0..40).map(|i| 5 + i * 3).collect()
 }
 
-/// `tokens()` with another token at each position.
+/// `tokens()` with another token at each position in turn.
 fn altered() -> impl Iterator<Item = (usize, Vec<u32>)> {
     (0..tokens().len()).map(|at| {
         let mut tokens = tokens();
@@ -63,7 +63,7 @@ fn pages_are_found_under_all_their_fields_and_tokens_only() {
 
 const ROWS: [Row; 2] = [Row { k: 8, v: 4 }, Row { k: 6, v: 2 }];
 
-/// The blocks of `tokens`, and what someone who wants them asks for.
+/// The blocks of `tokens` in a namespace.
 fn blocks(namespace: &Namespace, tokens: &[u32]) -> Vec<Blob> {
     let entries = namespace.fields().entries().map(|(tag, value)| (tag.to_owned(), value.to_owned()));
     let mut parent = namespace.key();
@@ -107,9 +107,9 @@ fn loads(tiers: &Tiers, wanted: &Blob) -> Option<Blob> {
     block_on(tiers.load(&expected)).map(|loaded| loaded.value)
 }
 
-/// Not under its own key, and not where its bytes lie under another's.
+/// A block is not found under another key, not even if its bytes are stored there.
 #[test]
-fn stores_give_a_block_to_its_own_fields_and_tokens_only() {
+fn stores_return_a_block_for_its_own_fields_and_tokens_only() {
     let (own, others) = namespaces();
     let strangers = others.iter().map(|(field, other)| (field.to_string(), "namespace", blocks(other, &tokens()), 0));
     let altered = altered().map(|(at, tokens)| (format!("token {at}"), "key", blocks(&own, &tokens), at / PAGE));
@@ -131,7 +131,7 @@ fn stores_give_a_block_to_its_own_fields_and_tokens_only() {
             let expected: Vec<Option<usize>> = (0..3).map(|block| (block < *first).then_some(at)).collect();
             assert_eq!(block_on(tiers.find(&keys, Deadline::NEVER)).tiers, expected, "{what}");
             for (block, (my, their)) in mine.iter().zip(theirs).enumerate() {
-                assert_eq!(loads(&tiers, my).as_ref(), Some(my), "{what}: what is the same was not found");
+                assert_eq!(loads(&tiers, my).as_ref(), Some(my), "{what}: an equal block was not found");
                 if block < *first {
                     assert_eq!(my, their);
                     continue;
@@ -155,7 +155,7 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// Asks anew, as a process does that has just begun; what came from the tier.
+    /// Asks again as a new process would, and checks how many tokens came from the tier.
     fn ask(&self, engine: &mut Engine, digest: &str, expected: usize) -> Vec<u32> {
         let mut cold_answer = run(engine, &[cold(watched(self.tokens, 2))]).remove(0);
         self.place.restart(engine, digest);
@@ -182,7 +182,11 @@ fn another_model_reuses_nothing_and_the_same_one_everything() {
             let side = Side { what: variant.name, place: &places.new_in(tier), tokens: &tokens };
             let expected = side.ask(&mut first, &own, 0);
             assert!(side.ask(&mut again, &own, 40) == expected);
-            assert!(side.ask(&mut changed, &theirs, 0) != expected, "{}: it computes the same", variant.name);
+            assert!(
+                side.ask(&mut changed, &theirs, 0) != expected,
+                "{}: the variant computes the same logits",
+                variant.name
+            );
             assert!(side.ask(&mut changed, &theirs, 40) != expected);
             assert!(side.ask(&mut first, &own, 40) == expected);
         }
@@ -214,7 +218,7 @@ fn another_salt_reuses_nothing_and_the_same_one_everything() {
 }
 
 #[test]
-fn another_token_at_any_position_ends_what_is_reused_there() {
+fn another_token_at_any_position_ends_the_hit_there() {
     let tiny = Tiny::read(NAMES[0]);
     let (mut engine, mut reference) = (load(&tiny.folder, &chunked(64)), load(&tiny.folder, &chunked(64)));
     let tokens = prompt(40, tiny.vocabulary, 5);
@@ -239,6 +243,6 @@ fn another_token_at_any_position_ends_what_is_reused_there() {
             place.restart(&mut engine, "digest");
         }
         let answer = run(&mut engine, &[watched(&tokens, 1)]).remove(0);
-        assert_eq!(answer.cache.sources, (tier.sources)(40, 0), "{}: what is the same", tier.name);
+        assert_eq!(answer.cache.sources, (tier.sources)(40, 0), "{}: the shared part", tier.name);
     }
 }

@@ -1,5 +1,5 @@
-//! Conversations as people have them: what each prompt shares with all that was computed before it is reused, token for token,
-//! and the text is that of a cold run.
+//! Realistic conversations: each prompt reuses all that it shares with anything computed before, to the token, and the text is
+//! that of a cold run.
 
 use headstart::engine::explain::Conversation;
 use headstart::engine::{Engine, EngineOptions, Event, Request};
@@ -15,10 +15,10 @@ use crate::support::odd::{NAMES, Tiny};
 use crate::support::tiers::{Places, Reach, Tier};
 use crate::support::variant::Speaker;
 
-/// What an engine has computed, kept beside it: the longest beginning that a prompt shares with any of it is what it must reuse.
+/// What an engine has computed. A prompt must reuse the longest prefix that it shares with any of it.
 #[derive(Default)]
 struct Known {
-    /// Prompts, and what was generated behind them, but the last token: nothing came after it.
+    /// Prompts with their answers, without an answer's last token, whose KV was never computed.
     sequences: Vec<Vec<u32>>,
     prompts: Vec<Vec<u32>>,
 }
@@ -55,7 +55,7 @@ struct Talk {
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Length,
-    /// By the reader, after so many tokens.
+    /// Stopped by the reader after this many tokens.
     Stopped(usize),
 }
 
@@ -73,8 +73,8 @@ impl Talk {
         Conversation::new(&self.speaker.template, &self.speaker.tokenizer, &inputs).unwrap()
     }
 
-    /// Answers, and holds what was reused against all that is known, and the text against a cold run's. The text, and how
-    /// many tokens of how many were reused.
+    /// Answers, and checks the reuse against all that is known and the text against a cold run's. Returns the text, the number
+    /// of reused tokens and the number of prompt tokens.
     fn turn(&mut self, what: &str, messages: &[Value], end: End) -> (String, usize, usize) {
         let conversation = self.conversation(messages);
         let tokens = &conversation.tokens;
@@ -87,7 +87,7 @@ impl Talk {
             End::Length => run(&mut self.engine, std::slice::from_ref(&request)).remove(0),
             End::Stopped(after) => stopped(&mut self.engine, request.clone(), after),
         };
-        // Nobody hears the account of an answer that its reader ended; the next turn tells what it had computed.
+        // An answer that its reader stopped has no report; the next turn shows what it had computed.
         if end == End::Length {
             let sources = Sources { gpu: expected, computed: tokens.len() - expected, ..Sources::default() };
             assert_eq!(answer.cache.sources, sources, "{what}");
@@ -107,7 +107,7 @@ impl Talk {
     }
 }
 
-/// Its reader leaves after so many tokens.
+/// An answer whose reader stops after this many tokens.
 fn stopped(engine: &mut Engine, request: Request, after: usize) -> Answer {
     let sequence = engine.submit(request).unwrap();
     let mut answer = Answer::default();
@@ -130,7 +130,7 @@ fn says(role: &str, content: &str) -> Value {
 const RULES: &str =
     "You are the keeper of a lighthouse. Answer in short sentences, and name the wind when you know it.";
 
-/// Every way in which conversations go on, one after another in one engine.
+/// All ways in which conversations continue, one after another in one engine.
 fn talk(exact: bool) -> Talk {
     let mut talk = Talk::new(exact);
     let system = says("system", RULES);
@@ -139,7 +139,7 @@ fn talk(exact: bool) -> Talk {
     assert_eq!(cached, 0);
 
     let (_, cached, length) = talk.turn("a regenerated answer", &first, End::Length);
-    assert_eq!((cached, length), (asked, asked), "all of the prompt is known");
+    assert_eq!((cached, length), (asked, asked), "the whole prompt is known");
 
     first.extend([says("assistant", &answer), says("user", "And the night before?")]);
     let (second, cached, length) = talk.turn("a next turn, of a length-cut answer", &first, End::Length);
@@ -173,18 +173,18 @@ fn talk(exact: bool) -> Talk {
 #[test]
 fn conversations_reuse_all_that_they_share() {
     let talk = talk(false);
-    assert!(talk.retokenized > 0, "no answer was read in other tokens, so that this was not tried");
+    assert!(talk.retokenized > 0, "no answer was tokenized differently when read back, so that case was not tested");
 }
 
 #[test]
-fn conversations_say_under_exact_what_cold_runs_say() {
+fn with_exact_conversations_answer_as_cold_runs() {
     talk(true);
 }
 
-/// Five turns in one engine, and a sixth after a restart, with another engine: all that any turn computed is found in the tier,
-/// whole blocks of it and the block that a turn ended in, and the answer is the one that the first engine would have given.
+/// Five turns in one engine, and a sixth in another engine after a restart. All that any turn computed is found in the tier, in
+/// whole blocks and the block in which a turn ended, and the answer is the one that the first engine would have given.
 #[test]
-fn a_conversation_goes_on_after_a_restart() {
+fn a_conversation_continues_after_a_restart() {
     let places = Places::default();
     for tier in Tier::reaching(Reach::All) {
         let place = places.new_in(tier);
@@ -214,7 +214,7 @@ fn a_conversation_goes_on_after_a_restart() {
         let went_on = run(&mut talk.engine, std::slice::from_ref(&request)).remove(0);
         assert_eq!(answer.tokens, went_on.tokens, "{}", tier.name);
 
-        // Under `exact` what decoding wrote is left out, and said to be; healed, it is found.
+        // With `exact`, decoded KV is left out, and reported as such; once prefilled, it is found.
         let exactly = Request { exact: true, ..request.clone() };
         place.restart(&mut other, "digest");
         let exact = run(&mut other, std::slice::from_ref(&exactly)).remove(0);
@@ -237,16 +237,16 @@ fn a_conversation_goes_on_after_a_restart() {
     }
 }
 
-/// Room for 512 tokens, and conversations that would take more.
+/// Room for 512 tokens, for conversations that need more.
 fn small() -> EngineOptions {
     let (context, kv_tokens) = (Some(256), Some(512));
     EngineOptions { context, kv_tokens, chunk: Some(64), max_sequences: Some(2), ..EngineOptions::default() }
 }
 
-/// Four conversations of ten pages each take turns in thirty-two pages. The one used longest ago loses its last pages, as many
-/// as are needed; what it loses comes back from memory.
+/// Four conversations of ten pages each take turns in thirty-two pages. The least recently used one loses its last pages, as
+/// many as are needed, and they are restored from memory.
 #[test]
-fn the_oldest_conversation_loses_its_end_and_memory_brings_it_back() {
+fn the_oldest_conversations_end_is_evicted_and_restored_from_memory() {
     let tiny = Tiny::read(NAMES[0]);
     for tier in ["gpu", "memory"].map(Tier::named) {
         let place = Places::default().new_in(tier);
@@ -257,7 +257,8 @@ fn the_oldest_conversation_loses_its_end_and_memory_brings_it_back() {
             assert_eq!(run(&mut engine, &[watched(prompt, 1)])[0].usage.cached_tokens, 0);
             block_on(engine.persist()).unwrap();
         }
-        // The fourth took two free pages and eight of the first's; each that comes back takes eleven, less what it still has.
+        // The fourth took two free pages and eight of the first's. Each that returns takes eleven, minus the pages that it
+        // still has.
         for (seed, kept) in [(0, 32), (1, 16), (2, 0)] {
             let next = [&prompts[seed][..], &[seed as u32; 5]].concat();
             let cold = run(&mut load(&tiny.folder, &small()), &[cold(watched(&next, 1))]).remove(0);
@@ -277,10 +278,10 @@ fn the_oldest_conversation_loses_its_end_and_memory_brings_it_back() {
     }
 }
 
-/// Eight conversations in random order, two at a time, in room for three: under `exact` each says what it says cold, and reuses
+/// Eight conversations in random order, two at a time, in room for three. With `exact`, each gives its cold answer and reuses
 /// all that prefill ever computed of it, to the token.
 #[test]
-fn interleaved_conversations_in_little_memory_say_what_cold_ones_say() {
+fn interleaved_conversations_in_little_memory_answer_as_cold_ones() {
     let tiny = Tiny::read(NAMES[0]);
     let (mut engine, mut reference) = (load(&tiny.folder, &small()), load(&tiny.folder, &small()));
     let place = Places::default().new_in(Tier::named("memory"));
@@ -315,6 +316,6 @@ fn interleaved_conversations_in_little_memory_say_what_cold_ones_say() {
         }
     }
     assert_eq!(engine.kv_pages(), 32);
-    // Otherwise nothing was ever evicted, or nothing came back.
+    // Otherwise nothing was ever evicted, or nothing was restored.
     assert!(total.gpu > 500 && total.memory > 500, "{total:?}");
 }

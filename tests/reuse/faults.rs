@@ -1,5 +1,5 @@
-//! What stores do to blocks, and what is done to the processes that write them, as a reader meets it: the right text every time,
-//! a counter that moved, and nothing left that a later run trusts.
+//! A reader of damaged blocks, and of blocks whose writer failed, gives the right text every time. A counter increases, and no
+//! later run trusts what was damaged.
 
 use headstart::engine::Engine;
 use headstart::kv::{Miss, Reason};
@@ -11,13 +11,13 @@ use crate::support::engine::{Answer, load, run};
 use crate::support::odd::{NAMES, Tiny};
 use crate::support::tiers::{Places, Reach, Tier};
 
-/// One kind of damage to the block that is told by its number among all blocks.
+/// One kind of damage to the block with the given index among all blocks.
 type Damage = Box<dyn Fn(usize, &[Vec<u8>]) -> Vec<u8>>;
 
 fn damages(whole: &[Vec<u8>]) -> Vec<(String, usize, Damage)> {
     let mut found: Vec<(String, usize, Damage)> = Vec::new();
     for (block, bytes) in whole.iter().enumerate() {
-        // Whoever keeps the file writes the MAC.
+        // The MAC is left out, since the store that keeps the file writes it.
         let regions = regions(bytes).into_iter().filter(|(name, _)| name != "value of mac");
         for (turn, (name, region)) in regions.enumerate() {
             let (middle, bit) = (region.start + region.len() / 2, turn % 8);
@@ -60,7 +60,7 @@ fn damages(whole: &[Vec<u8>]) -> Vec<(String, usize, Damage)> {
     found
 }
 
-/// What `tier` has of the blocks of a prompt of 40 tokens, three of them, as the engine stored them.
+/// The keys and values of the three blocks of a 40-token prompt, as stored in the tier.
 fn stored(engine: &Engine, tokens: &[u32]) -> (Vec<headstart::store::Key>, Vec<Vec<u8>>) {
     let keys: Vec<_> = headstart::kv::Key::chain(&engine.namespace(""), tokens).map(|key| key.0).collect();
     let store = engine.tiers().unwrap().stores().last().unwrap();
@@ -70,7 +70,7 @@ fn stored(engine: &Engine, tokens: &[u32]) -> (Vec<headstart::store::Key>, Vec<V
 }
 
 #[test]
-fn a_damaged_block_costs_what_is_behind_it_once() {
+fn a_damaged_block_costs_the_tokens_from_it_on_once() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &chunked(64));
     let tokens = prompt(40, tiny.vocabulary, 6);
@@ -101,13 +101,13 @@ fn a_damaged_block_costs_what_is_behind_it_once() {
                 (Reason::Integrity, 16 * block),
                 "{what}"
             );
-            // The next run does not meet it, whether or not the block has been stored again.
+            // The next run does not find the damage, whether or not the block has been stored again.
             if damage.starts_with("an end") {
                 ask(&mut engine, &colds[0], 16 * block, 0);
             }
             block_on(engine.persist()).unwrap();
             ask(&mut engine, &colds[1], 40, 0);
-            assert_eq!(stored(&engine, &tokens).1, whole, "{what}: stored again otherwise");
+            assert_eq!(stored(&engine, &tokens).1, whole, "{what}: stored again with other bytes");
         }
     }
 }
@@ -177,7 +177,7 @@ mod processes {
             warm(&mut self.engine, &tokens);
         }
 
-        /// Asks, as a process does that has just begun, and holds the answer against a cold one; how much was there.
+        /// Asks as a new process would, and compares the answer with a cold one. Returns the number of reused tokens.
         fn ask(&mut self, seed: usize) -> usize {
             let tokens = self.prompt(seed);
             let cold = run(&mut self.engine, &[cold(watched(&tokens, 3))]).remove(0);
@@ -198,7 +198,7 @@ mod processes {
         }
     }
 
-    /// Runs the test `name` of this file again, with the same place.
+    /// Runs the test `name` of this file again in another process, with the same place.
     fn other(name: &str, reader: &Reader) -> std::process::Command {
         again(&format!("reuse::faults::processes::{name}"), &reader.place.path, PLAIN)
     }
@@ -208,7 +208,7 @@ mod processes {
     }
 
     #[test]
-    fn what_a_process_computed_another_finds_when_it_is_gone() {
+    fn kv_of_a_process_is_found_by_another_after_it_has_ended() {
         if let Some(folder) = child() {
             let mut reader = Reader::new(Place::at(&folder));
             assert_eq!(reader.ask(1), 40, "what the first process computed");
@@ -219,7 +219,7 @@ mod processes {
         for tier in Tier::reaching(Reach::All) {
             let mut reader = Reader::new(places.new_in(tier));
             reader.warm(1);
-            succeeds(other("what_a_process_computed_another_finds_when_it_is_gone", &reader));
+            succeeds(other("kv_of_a_process_is_found_by_another_after_it_has_ended", &reader));
             assert_eq!(reader.ask_all([1, 2, 3]), [40, 40, 0], "{}", tier.name);
         }
     }
@@ -240,7 +240,7 @@ mod processes {
                 (0..20).rev().for_each(|seed| _ = reader.ask(seed));
             }
             assert!(child.wait().unwrap().success(), "{}", tier.name);
-            assert!((0..20).all(|seed| reader.ask(seed) == 40), "{}: all are there in the end", tier.name);
+            assert!((0..20).all(|seed| reader.ask(seed) == 40), "{}: all are stored in the end", tier.name);
             assert_eq!((reader.rejected, reader.failures), (0, 0), "{}", tier.name);
         }
     }
@@ -275,8 +275,8 @@ mod processes {
         assert!((0..60).all(|seed| reader.ask(seed) == 40));
     }
 
-    /// No file may grow beyond 8 KiB, so that a write fails half way as on a full disk. The limit comes when the engine has
-    /// loaded: software renderers keep GPU memory in files.
+    /// A limit of 8 KiB on the size of files makes writes fail half way, as a full disk does. It is set after the engine has
+    /// loaded, because software renderers keep GPU memory in files.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_costs_what_it_cannot_hold() {
@@ -290,7 +290,7 @@ mod processes {
                 std::process::Command::new("prlimit").args(["--fsize=8192", "--pid", &own]).status().unwrap().success()
             );
             assert_eq!(reader.ask_all([3, 3, 1, 2]), [0, 0, 40, 40]);
-            // Three blocks each time; after a failure the rest of them are not tried.
+            // Three blocks each time; after a failure the rest are not tried.
             assert!(reader.dropped >= 6 && reader.failures >= 2, "{} {}", reader.dropped, reader.failures);
             assert_eq!(reader.rejected, 0);
             return;
@@ -300,12 +300,12 @@ mod processes {
         let command = again(&format!("reuse::faults::processes::{name}"), &reader.place.path, UNSIGNALLED);
         succeeds(command);
         let left = files(&reader.place.path.join("blocks"));
-        // Of each of two prompts three blocks, and the one that its answer ended in.
+        // Three blocks of each of two prompts, and the block in which each answer ended.
         assert!(left.len() == 8 && left.values().all(|bytes| *bytes > 8192), "more was left behind: {left:?}");
         assert_eq!(reader.ask_all([1, 2, 3, 3]), [40, 40, 0, 40]);
     }
 
-    /// The mode of a folder and of all below it.
+    /// Sets the mode of a folder and of everything below it.
     fn set_mode(folder: &Path, mode: u32) {
         fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         let inner = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -314,10 +314,10 @@ mod processes {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn an_unwritable_directory_serves_what_it_has() {
-        let name = "an_unwritable_directory_serves_what_it_has";
+    fn a_read_only_directory_serves_what_it_has() {
+        let name = "a_read_only_directory_serves_what_it_has";
         if let Some(folder) = child() {
-            assert!(fs::write(folder.join("probe"), b"").is_err(), "the directory can be written");
+            assert!(fs::write(folder.join("probe"), b"").is_err(), "the directory is writable");
             let mut reader = Reader::new(Place::at(&folder));
             assert_eq!(reader.ask_all([1, 2, 2, 1]), [40, 0, 0, 40]);
             assert!(reader.dropped >= 6 && reader.failures >= 2, "{} {}", reader.dropped, reader.failures);

@@ -1,5 +1,5 @@
-//! The prefix cache through the engine: what is reused is bit for bit what would have been computed, it is exactly as much as
-//! it should be, and what is another's is never reused.
+//! The prefix cache through the engine: reused KV is bit for bit what would have been computed, exactly as much is reused as
+//! should be, and KV of others is never reused.
 
 mod conformance;
 mod conversation;
@@ -16,19 +16,20 @@ use pollster::block_on;
 
 use crate::support::engine::{Answer, greedy, run};
 
-/// A prompt that neither pages nor chunks divide, the same on every machine.
+/// A prompt whose length neither pages nor chunks divide, the same on every machine.
 pub fn prompt(length: usize, vocabulary: usize, seed: usize) -> Vec<u32> {
     (0..length).map(|i| ((i * i * 37 + i * 11 + seed * 107 + 7) % vocabulary) as u32).collect()
 }
 
-/// Computes a prompt and nothing else, and saves it.
+/// Computes a prompt without an answer, and saves it.
 pub fn warm(engine: &mut Engine, tokens: &[u32]) {
     let answer = run(engine, &[greedy(tokens, 0)]);
     assert!(answer[0].tokens.is_empty());
     block_on(engine.persist()).unwrap();
 }
 
-/// With logits of every position of the prompt and of the answer, none of which cached tokens that decoding wrote may change.
+/// A request for the logits of every position of the prompt and the answer. It is `exact`, so that decoded KV cannot change
+/// them.
 pub fn watched(tokens: &[u32], max_tokens: usize) -> Request {
     Request { logits: true, prompt_logits: true, exact: true, ..greedy(tokens, max_tokens) }
 }
@@ -37,7 +38,7 @@ pub fn cold(request: Request) -> Request {
     Request { no_cache: true, ..request }
 }
 
-/// Every logit of the warm run is the cold run's, and there are all of them behind the first `cached` tokens.
+/// Checks that the warm run's logits are the cold run's, at every position after the first `cached` tokens.
 pub fn same(what: &str, cold: &Answer, warm: &Answer, cached: usize) {
     assert_eq!(warm.tokens, cold.tokens, "{what}");
     let expected = &cold.prompt_logits[cached..];
@@ -57,13 +58,13 @@ fn delta(a: &[u32], b: &[u32]) -> f32 {
     pairs.fold(0.0, crate::support::golden::worse)
 }
 
-/// The digest that names the weights in `model`.
+/// The digest of the weights in `model`.
 pub fn digest(model: &Path) -> String {
     let checkpoint = block_on(headstart::weights::Checkpoint::open(model)).unwrap();
     block_on(checkpoint.digest(&mut |_, _| {})).unwrap()
 }
 
-/// Room for the logits of a whole chunk beside those of three others.
+/// Room for the logits of a whole chunk beside those of three other sequences.
 pub fn chunked(chunk: usize) -> EngineOptions {
     EngineOptions { chunk: Some(chunk), max_sequences: Some(chunk + 3), ..EngineOptions::default() }
 }

@@ -1,4 +1,4 @@
-//! What is said of tokens that had to be computed again, by an engine that never saw them: whether stores once had them.
+//! How an engine that never saw a prompt explains why it had to be computed again: whether stores once had it.
 
 use std::fs;
 use std::thread;
@@ -28,7 +28,7 @@ fn namespace(engine: &Engine) -> Namespace {
 }
 
 #[test]
-fn a_new_process_tells_what_went_from_what_was_never_there() {
+fn a_new_process_tells_evicted_tokens_from_unseen_ones() {
     let tiny = Tiny::read(NAMES[0]);
     let (mut engine, mut reference) = (load(&tiny.folder, &chunked(64)), load(&tiny.folder, &chunked(64)));
     let digest = digest(&tiny.folder);
@@ -43,7 +43,7 @@ fn a_new_process_tells_what_went_from_what_was_never_there() {
         let place = places.new_in(tier);
         place.restart(&mut engine, &digest);
         warm(&mut engine, &known);
-        // Blocks 4 and 5, and those behind 17, lose what makes room for others.
+        // Removes blocks 4 and 5, and those after 17, as eviction would.
         let keys: Vec<Key> = Key::chain(&namespace(&engine), &known).collect();
         let tiers = place.open();
         for block in (4..6).chain(17..19) {
@@ -60,20 +60,20 @@ fn a_new_process_tells_what_went_from_what_was_never_there() {
             assert_eq!(answer.cache.first_divergent, diverged, "{what}");
             same(&what, &run(&mut reference, &[cold(watched(tokens, 1))]).remove(0), &answer, cached);
         };
-        ask("parted in a block that is there", &parted(20), 20, &[(Reason::Diverged, 20, 279)]);
-        ask("parted in one that went", &parted(70), 64, &[(Reason::Evicted, 64, 6), (Reason::Diverged, 70, 229)]);
+        ask("diverged in a stored block", &parted(20), 20, &[(Reason::Diverged, 20, 279)]);
+        ask("diverged in an evicted block", &parted(70), 64, &[(Reason::Evicted, 64, 6), (Reason::Diverged, 70, 229)]);
         let other = prompt(300, tiny.vocabulary, 6);
         ask("never seen", &other, 0, &[(Reason::Cold, 0, 299)]);
-        // The one that parted in a block that went is kept, and begins as that one did.
-        ask("two blocks and the end went", &known, 70, &[(Reason::Evicted, 70, 229)]);
+        // The prompt that diverged in an evicted block is stored now, and begins as that block did.
+        ask("two blocks and the end were evicted", &known, 70, &[(Reason::Evicted, 70, 229)]);
         let longer = [&known[..], &other[..20]].concat();
         ask("the beginning of a longer one", &longer, 300, &[(Reason::Cold, 300, 19)]);
     }
 }
 
-/// What a prompt shares with a block in which no state was kept is there, and of no use.
+/// Tokens that a prompt shares with a block without a state are stored, but of no use.
 #[test]
-fn a_new_process_tells_what_lacks_a_state() {
+fn a_new_process_reports_a_missing_state() {
     let tiny = Tiny::read("tiny-lfm2-f16");
     let mut engine = load(&tiny.folder, &chunked(64));
     let digest = digest(&tiny.folder);
@@ -100,7 +100,7 @@ fn a_new_process_tells_what_lacks_a_state() {
 }
 
 #[test]
-fn a_directory_remembers_what_had_to_make_room() {
+fn a_directory_remembers_what_it_evicted() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &chunked(64));
     let digest = digest(&tiny.folder);
@@ -111,7 +111,7 @@ fn a_directory_remembers_what_had_to_make_room() {
         engine.attach(Tiers::new(memory, vec![Box::new(disk)], TiersConfig::default()), &digest, PATIENCE);
         engine.clear_cache();
     };
-    // Room for six blocks of five prompts of four.
+    // Room for six blocks; there are five prompts of four.
     let six = FilesystemConfig { budget: 6 * 20_480, ..FilesystemConfig::default() };
     let prompts: Vec<Vec<u32>> = (0..5).map(|seed| prompt(64, tiny.vocabulary, seed)).collect();
     attach(&mut engine, six);
@@ -119,7 +119,7 @@ fn a_directory_remembers_what_had_to_make_room() {
     attach(&mut engine, six);
     let answer = run(&mut engine, &[watched(&prompts[0], 1)]).remove(0);
     assert_eq!(answer.cache.misses, misses(&[(Reason::Evicted, 0, 63)]));
-    // A chain goes from its end, so that its beginning serves still.
+    // A chain is evicted from its end, so that its beginning is still useful.
     let answer = run(&mut engine, &[watched(&prompts[3], 1)]).remove(0);
     assert_eq!(answer.cache.misses, misses(&[(Reason::Evicted, 32, 31)]));
     assert_eq!(answer.usage.cached_tokens, 32);
@@ -134,9 +134,9 @@ fn a_directory_remembers_what_had_to_make_room() {
     assert_eq!(answer.cache.misses, misses(&[(Reason::NotKept, 0, 49)]));
 }
 
-/// What an exact run computes takes the place of what decoding wrote, all of it at once.
+/// KV that an exact run computes replaces all decoded KV of the prompt at once.
 #[test]
-fn an_exact_run_leaves_out_what_decoding_wrote_once() {
+fn an_exact_run_leaves_out_decoded_kv_only_once() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &chunked(64));
     let places = Places::default();
@@ -147,7 +147,7 @@ fn an_exact_run_leaves_out_what_decoding_wrote_once() {
         let answer = run(&mut engine, &[greedy(&asked, 60)]).remove(0);
         block_on(engine.persist()).unwrap();
         let longer = [&asked[..], &answer.tokens, &prompt(4, tiny.vocabulary, 8)].concat();
-        // The last generated token was never computed.
+        // KV of the last generated token was never computed.
         for (cached, expected) in
             [(37, misses(&[(Reason::DecodeWritten, 37, 59), (Reason::Cold, 96, 4)])), (101, vec![])]
         {
@@ -160,7 +160,7 @@ fn an_exact_run_leaves_out_what_decoding_wrote_once() {
 }
 
 #[test]
-fn what_is_stored_and_not_worth_loading_is_said_to_be_stored() {
+fn stored_kv_that_is_not_worth_loading_is_reported_as_stored() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &chunked(64));
     let tokens = prompt(100, tiny.vocabulary, 3);
@@ -177,7 +177,7 @@ fn what_is_stored_and_not_worth_loading_is_said_to_be_stored() {
     };
     attach(&mut engine, true);
     warm(&mut engine, &tokens);
-    // The first loading shows how slow it is; the second is not tried.
+    // The first load shows how slow the store is; the second is not tried.
     let declined = (0, misses(&[(Reason::SlowerThanComputing, 0, 99)]));
     for expected in [(100, vec![]), declined.clone()] {
         engine.clear_cache();
@@ -191,7 +191,7 @@ fn what_is_stored_and_not_worth_loading_is_said_to_be_stored() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    // Nor does another process try it, unless what was measured is lost, though the disk is fast now.
+    // Another process does not try it either, unless the measurement is lost, even though the disk is fast now.
     let rates = fs::read_to_string(&file).unwrap();
     let other_model = rates.replace("\"model\": \"", "\"model\": \"0");
     let negative = rates.replace("\"ms\": ", "\"ms\": -");
@@ -210,7 +210,7 @@ fn what_is_stored_and_not_worth_loading_is_said_to_be_stored() {
 }
 
 #[test]
-fn pages_from_a_store_go_to_their_places_in_large_pieces() {
+fn pages_from_a_store_are_copied_in_large_pieces() {
     let tiny = Tiny::read(NAMES[0]);
     let mut engine = load(&tiny.folder, &chunked(64));
     let tokens = prompt(330, tiny.vocabulary, 5);
@@ -227,12 +227,12 @@ fn pages_from_a_store_go_to_their_places_in_large_pieces() {
         let (pages, uploads) = (now.pages - before.pages, now.uploads - before.uploads);
         assert_eq!(pages, 21, "{}", tier.name);
         assert!(uploads < pages, "{uploads} uploads from {}", tier.name);
-        // Free pages are neighbours.
+        // Free pages are adjacent.
         assert_eq!(now.copies - before.copies, uploads * engine.config().layers.len(), "{}", tier.name);
     }
 }
 
-/// A disk that takes far longer than computing does.
+/// A disk that is far slower than computing.
 struct Slow(FilesystemStore);
 
 impl Store for Slow {

@@ -1,5 +1,5 @@
-//! Salts apart: what a request is told, what it computes and what it asks of stores is the same whether or not another salt
-//! has stored its text. Counted, since times are nobody's promise.
+//! Isolation of salts: what a request is told, computes and asks of stores is the same whether or not another salt has stored
+//! its text. Counts are compared, not times.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ use crate::support::tiers::{Place, Places, Reach, TIERS};
 
 type Asked = Rc<RefCell<BTreeSet<(&'static str, Key)>>>;
 
-/// A store that notes what it is asked, and for which keys.
+/// A store that records which calls it gets, and for which keys.
 struct Spy {
     inner: Box<dyn Store>,
     asked: Asked,
@@ -99,7 +99,7 @@ fn salted(salt: &str, tokens: &[u32], max_tokens: usize) -> Request {
     Request { cache_salt: salt.into(), explain: true, ..watched(tokens, max_tokens) }
 }
 
-/// Has the engine keep KV in a place, and notes what that is asked.
+/// Makes the engine keep KV in a place, and records the calls that the place gets.
 fn spied(place: &Place, engine: &mut Engine) -> Asked {
     let asked = Asked::default();
     let spy = |inner| Box::new(Spy { inner, asked: asked.clone() }) as Box<dyn Store>;
@@ -109,13 +109,13 @@ fn spied(place: &Place, engine: &mut Engine) -> Asked {
     asked
 }
 
-/// What salts that stored nothing get and cause.
+/// What salts that stored nothing observe and cause.
 #[derive(Debug, PartialEq)]
 struct Seen {
-    /// The same text as that of the other salt, and one that parts from it, with the logits of every token computed.
+    /// The answers to the other salt's text, and to one that diverges from it, with the logits of every token computed.
     answers: Vec<engine::Answer>,
     reports: Vec<Value>,
-    /// Of their decode steps: no other ran.
+    /// Of their decode steps, since no other ran.
     counters: Counters,
     asked: BTreeSet<(&'static str, Key)>,
 }
@@ -143,7 +143,7 @@ fn seen(tiny: &Tiny, place: &Place, texts: [&[u32]; 2], known: &[&[u32]]) -> (Se
 }
 
 #[test]
-fn another_salts_text_is_neither_told_nor_found_nor_asked_for() {
+fn another_salts_text_is_neither_reported_nor_reused_nor_looked_up() {
     let tiny = Tiny::read(NAMES[0]);
     let text = prompt(70, tiny.vocabulary, 6);
     let mut parted = text.clone();
@@ -162,7 +162,7 @@ fn another_salts_text_is_neither_told_nor_found_nor_asked_for() {
         assert!(beside.asked.iter().all(|(_, key)| !theirs.contains(key)), "{}", tier.name);
         assert_eq!(beside.asked.is_empty(), tier.reach == Reach::Engine, "{}", tier.name);
         assert!(beside == never, "{}: {beside:?}\n{never:?}", tier.name);
-        // It was there all the time.
+        // It was stored all the time.
         if !tier.is_gpu() {
             place.restart(&mut engine, "digest");
         }

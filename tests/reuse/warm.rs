@@ -1,5 +1,5 @@
-//! Cold ≡ warm: hits that end around every edge of a page, in chunks of every size, alone and beside others, from every tier,
-//! in the engine that computed the prefix and in one that never saw it.
+//! Cold ≡ warm: hits that end around every page boundary, with chunks of every size, alone and in a batch, from every tier, in
+//! the engine that computed the prefix and in one that never saw it.
 
 use std::path::Path;
 
@@ -18,29 +18,29 @@ const LENGTHS: [(usize, &[usize]); 2] =
     [(70, &[0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 69, 70]), (64, &[16, 33, 48, 63, 64])];
 const CHUNKS: [usize; 5] = [16, 17, 48, 128, 512];
 
-/// How the beginning of a prompt came to be known.
+/// How a prompt's beginning became known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Known {
-    /// As a prompt of its own, which ended there.
+    /// As a prompt that ended there.
     Ended,
-    /// As the beginning of a prompt that went on otherwise.
+    /// As the beginning of a prompt that continued differently.
     Parted,
 }
 
 impl Known {
-    /// What computes `hit` tokens of `tokens` in this way.
+    /// The prompt that makes the first `hit` tokens of `tokens` known in this way.
     fn prompt(self, tokens: &[u32], hit: usize) -> Vec<u32> {
         let known = &tokens[..hit];
         match self {
             Known::Ended => known.to_vec(),
-            // Not what follows there, nor what follows anywhere else.
+            // Followed by other tokens than any prompt has there.
             Known::Parted => [known, &[tokens.get(hit).map_or(0, |token| token ^ 1); 5]].concat(),
         }
     }
 
-    /// How much of that any tier gives to a prompt of `length` tokens: all that is the same. Of a prompt known to its end all
-    /// is served, with the state that its logits follow from; else the last token is computed. Where pages keep a state
-    /// beside keys and values, it is there behind a block and behind a prompt.
+    /// How many tokens a prompt of `length` tokens reuses: all that it shares. A prompt known to its end is served completely,
+    /// from the state that its logits follow from; otherwise the last token is computed. If pages keep a state beside keys and
+    /// values, it exists after a block and after a prompt.
     fn cached(self, hit: usize, length: usize, has_state: bool) -> usize {
         match self {
             Known::Ended => hit,
@@ -50,7 +50,7 @@ impl Known {
     }
 }
 
-/// One prompt with its cold answer.
+/// A prompt with its cold answer.
 struct Cold {
     tokens: Vec<u32>,
     answer: Answer,
@@ -64,7 +64,7 @@ impl Cold {
     }
 }
 
-/// The engine that computes the prefix and, where it is another one, the engine that finds it.
+/// The engine that computes the prefix, and the engine that finds it, if it is another one.
 struct Pair<'a> {
     writer: &'a mut Engine,
     reader: Option<&'a mut Engine>,
@@ -73,7 +73,7 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Makes `hit` tokens known in `tier`, asks, and holds the answer against the cold one.
+    /// Makes `hit` tokens known in `tier`, asks, and compares the answer with the cold one.
     fn hold(&mut self, what: &str, tier: &'static Tier, known: Known, hit: usize, cold: &Cold, company: bool) {
         let place = self.places.new_in(tier);
         place.restart(self.writer, self.digest);
@@ -104,7 +104,7 @@ impl Pair<'_> {
     }
 }
 
-/// Alone, or beside one that decodes all the while and two whose prompts are computed in the same steps.
+/// Alone, or beside a sequence that decodes all the time and two whose prompts are computed in the same steps.
 fn ask(engine: &mut Engine, tokens: &[u32], company: bool) -> Answer {
     let request = watched(tokens, 2);
     if !company {
@@ -118,7 +118,7 @@ fn ask(engine: &mut Engine, tokens: &[u32], company: bool) -> Answer {
     answers.remove(2)
 }
 
-/// Every prompt of [`LENGTHS`] on this model, cold; and the logits are those of a text that is scored.
+/// The cold answers to every prompt of [`LENGTHS`] on this model. Their logits must be those of scoring.
 fn colds(model: &Path, vocabulary: usize) -> Vec<Cold> {
     let mut engine = load(model, &chunked(512));
     let colds = LENGTHS.map(|(length, _)| Cold::run(&mut engine, prompt(length, vocabulary, length)));
@@ -129,7 +129,7 @@ fn colds(model: &Path, vocabulary: usize) -> Vec<Cold> {
     colds.into()
 }
 
-/// `every`: all chunks and company with each hit; else each hit takes its turn among them.
+/// `every`: all chunk sizes and batches for each hit; otherwise each hit takes the next combination.
 fn hold_all(name: &str, every: bool) {
     let tiny = Tiny::read(name);
     let (colds, digest) = (colds(&tiny.folder, tiny.vocabulary), digest(&tiny.folder));
@@ -145,7 +145,7 @@ fn hold_all(name: &str, every: bool) {
                     if !every && turn % CHUNKS.len() != number {
                         continue;
                     }
-                    // Over the chunks, or over the hits, all four are had.
+                    // All four combinations occur, over the chunks or over the hits.
                     let at = if every { number } else { turn / CHUNKS.len() };
                     let (company, restarted) = ((turn + at) % 2 == 1, (turn / 2 + at / 2) % 2 == 1);
                     let reader = (restarted && !tier.is_gpu()).then_some(&mut other);
@@ -163,13 +163,13 @@ fn any_hit_from_any_tier_in_any_chunks_changes_no_logit_of_the_rest() {
 }
 
 #[test]
-fn nor_does_it_on_models_of_other_shapes() {
+fn nor_on_models_of_other_shapes() {
     hold_all(NAMES[0], false);
-    // Windows shorter than a prompt, and layers that turn in two ways.
+    // Windows shorter than a prompt, and layers with two kinds of RoPE.
     hold_all("tiny-gemma3-f16", false);
     // A state beside keys and values.
     hold_all("tiny-lfm2-f16", false);
-    // Rows sorted by expert, whoever stands beside them.
+    // Rows are sorted by expert, whatever the rest of the batch is.
     hold_all("tiny-qwen3-moe-f16", false);
 }
 
@@ -188,7 +188,7 @@ fn the_real_model_gives_the_same_logits_from_every_tier() {
         ("redis", true, Known::Ended, 70, false),
     ] {
         let reader = restarted.then_some(&mut other);
-        // The weights need no digest here: nobody else stores anything in this folder.
+        // The weights need no digest here, since no other model stores anything in this folder.
         let mut pair = Pair { writer: &mut writer, reader, digest: "SmolLM2", places: &places };
         pair.hold("SmolLM2", Tier::named(tier), known, hit, &cold, company);
     }

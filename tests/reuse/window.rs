@@ -1,4 +1,4 @@
-//! Of layers with a window a hit fetches what the next token sees, and no more; what is asked next may need what was left out.
+//! Models with sliding windows: a hit fetches only what the next token attends to. A later request may need what was left out.
 
 use headstart::engine::{Engine, Request};
 use headstart::kv::Key;
@@ -8,7 +8,7 @@ use crate::support::engine::{Answer, load, run};
 use crate::support::odd::Tiny;
 use crate::support::tiers::{Places, Reach, Tier};
 
-/// Layers of which six see 17 tokens and one sees all; layers that all see 19.
+/// Six of seven layers with a window of 17; all layers with a window of 19.
 const MODELS: [(&str, f64); 2] = [("tiny-gemma3-f16", 0.6), ("tiny-mistral-f16", 0.6)];
 const LENGTH: usize = 150;
 
@@ -17,7 +17,7 @@ fn ask(engine: &mut Engine, tokens: &[u32], exact: bool) -> Answer {
 }
 
 #[test]
-fn a_hit_leaves_out_what_the_next_token_does_not_see() {
+fn a_hit_leaves_out_kv_outside_the_next_tokens_window() {
     let places = Places::default();
     for (name, share) in MODELS {
         let tiny = Tiny::read(name);
@@ -49,7 +49,8 @@ fn a_hit_leaves_out_what_the_next_token_does_not_see() {
             same(&what, &expected, &whole, LENGTH);
             same(&what, &expected, &hit, LENGTH);
 
-            // What goes on from there is in pages, whole; what parted before asks for what was left out, from the same place.
+            // A continuation finds complete pages. A prompt that diverged earlier fetches what was left out, from the same
+            // place.
             for (at, gpu) in
                 [(160, Some(160)), (LENGTH - 1, None), (131, None), (64, None), (17, None), (100, None), (63, Some(63))]
             {
@@ -68,9 +69,9 @@ fn a_hit_leaves_out_what_the_next_token_does_not_see() {
     }
 }
 
-/// A place that loses a block in the middle: what was loaded for a longer hit is of no use for the shorter one.
+/// A place that loses a block in the middle: pages loaded for a longer hit are of no use for a shorter one.
 #[test]
-fn a_block_that_went_meanwhile_costs_a_computation_and_changes_nothing() {
+fn a_block_lost_meanwhile_is_computed_and_changes_no_bit() {
     let (places, name) = (Places::default(), MODELS[0].0);
     let tiny = Tiny::read(name);
     let [mut writer, mut reader, mut reference] = [(); 3].map(|()| load(&tiny.folder, &chunked(48)));
@@ -87,7 +88,7 @@ fn a_block_that_went_meanwhile_costs_a_computation_and_changes_nothing() {
         let what = format!("{tier}, without block {block}");
         assert!(answer.usage.cached_tokens <= 16 * block, "{what}");
         same(&what, &run(&mut reference, &[cold(watched(&tokens, 2))]).remove(0), &answer, answer.usage.cached_tokens);
-        // Once computed it is there again.
+        // Once computed, it is stored again.
         let again = ask(&mut reader, &tokens, false);
         assert_eq!(again.usage.cached_tokens, LENGTH, "{what}");
     }

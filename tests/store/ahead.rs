@@ -1,4 +1,4 @@
-//! Reading ahead: groups instead of blocks, in order, verified, and from the next tier where one fails.
+//! Reading ahead: blocks are fetched in groups, in order, verified, and from the next tier if one fails.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use headstart::store::{
 
 use super::*;
 
-/// A store that notes how many blocks it is asked for at a time.
+/// A store that records how many blocks each call asks for.
 struct Noting {
     inner: MemoryStore,
     asked: Rc<RefCell<Vec<usize>>>,
@@ -81,7 +81,7 @@ fn wanted(blob: &Blob) -> Wanted {
     Wanted::from(Expected { rows: &blob.rows, ..expected(blob) })
 }
 
-/// Ten blocks in two stores behind a memory that keeps nothing.
+/// Ten blocks in two stores, behind a memory that keeps nothing.
 fn scene(change: impl Fn(&mut Noting)) -> Scene {
     let blocks: Vec<Blob> = (0..10).map(|n| Blob { key: key(n + 1), parent: key(n), ..blob(16, false) }).collect();
     let asked: [Rc<RefCell<Vec<usize>>>; 2] = Default::default();
@@ -105,7 +105,11 @@ fn blocks_come_in_order_and_are_asked_for_in_groups_before_they_are_needed() {
     let mut ahead = scene.ahead(&places, 3, Deadline::NEVER);
     let first = wait(ahead.next()).unwrap().unwrap();
     assert_eq!((&first.value, first.tier), (&blocks[0], 1));
-    assert_eq!((&*asked[0].borrow(), &*asked[1].borrow()), (&vec![3, 1], &vec![3]), "one in hand, two on their way");
+    assert_eq!(
+        (&*asked[0].borrow(), &*asked[1].borrow()),
+        (&vec![3, 1], &vec![3]),
+        "one is awaited, two are in flight"
+    );
     for (block, place) in blocks.iter().zip(&places).skip(1) {
         let loaded = wait(ahead.next()).unwrap().unwrap();
         assert_eq!((&loaded.value, loaded.tier), (block, *place));
@@ -115,7 +119,7 @@ fn blocks_come_in_order_and_are_asked_for_in_groups_before_they_are_needed() {
 }
 
 #[test]
-fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
+fn a_block_that_one_tier_cannot_deliver_comes_from_the_next() {
     for what in ["lost", "damaged", "failing"] {
         let scene = scene(|near| match what {
             "lost" => assert!(wait(near.inner.remove(&key(3))).unwrap()),
@@ -139,7 +143,7 @@ fn what_one_tier_lost_damaged_or_does_not_answer_comes_from_the_next() {
 }
 
 #[test]
-fn large_blocks_are_verified_beside_the_caller_wherever_they_are_found() {
+fn large_blocks_are_verified_on_other_threads_whatever_their_tier() {
     let block = Blob { rows: vec![Row { k: 4096, v: 4096 }], kv: vec![7; 16 * 8192], ..blob(16, false) };
     let behind = MemoryStore::new(1 << 20, system_clock());
     wait(behind.put(&block.key, &block.encode().into(), None)).unwrap();
@@ -149,7 +153,7 @@ fn large_blocks_are_verified_beside_the_caller_wherever_they_are_found() {
         let unpack = Arc::new(|_: Blob<&[u8]>| thread::current().id());
         let mut ahead = Ahead::new(tiers.clone(), vec![wanted(&block)], vec![place], 1, Deadline::NEVER, unpack);
         let loaded = wait(ahead.next()).unwrap().unwrap();
-        assert_eq!((loaded.tier, loaded.value == thread::current().id()), (1, false), "said to be in tier {place}");
+        assert_eq!((loaded.tier, loaded.value == thread::current().id()), (1, false), "expected in tier {place}");
     }
 }
 

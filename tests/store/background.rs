@@ -1,4 +1,4 @@
-//! A store behind threads of its own: what is queued, what is waited for, and what a store that hangs costs.
+//! A store behind its own threads: what is queued, what is waited for, and what a hanging store costs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -11,11 +11,11 @@ use headstart::store::{
 
 use super::{blob, expected, key, wait};
 
-/// What a test sees and steers of a store that other threads use.
+/// The state of a fake store, which tests observe and control while other threads use it.
 #[derive(Default)]
 struct Inner {
     values: HashMap<Key, Bytes>,
-    /// Calls that have begun.
+    /// Number of calls that have begun.
     reads: usize,
     writes: usize,
     reads_hang: bool,
@@ -36,7 +36,7 @@ impl Fake {
         look(&self.0.0.lock().unwrap())
     }
 
-    /// Returns once the other threads have made it so.
+    /// Returns once other threads have made it true.
     fn until(&self, is: impl Fn(&Inner) -> bool) {
         drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |inner| !is(inner)).unwrap());
     }
@@ -94,14 +94,14 @@ impl Store for Fake {
 
 const NEVER_MS: u64 = 1 << 40;
 
-/// Deadlines that are never met, and a pause that never ends.
+/// Deadlines that never pass, and a pause that never ends.
 fn patient() -> BackgroundConfig {
     let breaker = BreakerConfig { failures: 2, deadline_ms: NEVER_MS, pause_ms: NEVER_MS, max_pause_ms: NEVER_MS };
     let patience = Duration::from_millis(NEVER_MS);
     BackgroundConfig { queue_bytes: 1 << 20, reads: breaker, writes: Some(breaker), patience }
 }
 
-/// Deadlines that pass at once where the store hangs.
+/// Deadlines that pass at once if the store hangs.
 fn hasty() -> BackgroundConfig {
     let mut config = patient();
     (config.reads.deadline_ms, config.patience) = (1, Duration::from_millis(1));
@@ -117,7 +117,7 @@ fn put(store: &Background, n: u8) -> Result<(), StoreError> {
 }
 
 #[test]
-fn what_is_queued_is_seen_and_written_while_nobody_waits() {
+fn queued_values_are_visible_and_written_while_nobody_waits() {
     let fake = Fake::default();
     fake.set(|inner| (inner.writes_hang, inner.reads_hang) = (true, true));
     let store = behind(&fake, patient());
@@ -149,7 +149,7 @@ fn the_queue_is_bounded_and_a_flush_makes_room() {
     put(&store, 0).unwrap();
     put(&store, 1).unwrap();
     assert!(matches!(put(&store, 2), Err(StoreError::QueueFull { bytes: 20, .. })));
-    put(&store, 1).expect("it takes the place of its like");
+    put(&store, 1).expect("it replaces the queued value of the same key");
     fake.set(|inner| inner.writes_hang = false);
     wait(store.flush()).unwrap();
     put(&store, 2).unwrap();
@@ -158,7 +158,7 @@ fn the_queue_is_bounded_and_a_flush_makes_room() {
 }
 
 #[test]
-fn a_value_that_comes_while_another_is_written_replaces_it() {
+fn a_value_put_while_another_is_written_replaces_it() {
     let fake = Fake::default();
     fake.set(|inner| inner.writes_hang = true);
     let store = behind(&fake, patient());
@@ -178,7 +178,7 @@ fn a_value_that_comes_while_another_is_written_replaces_it() {
 }
 
 #[test]
-fn a_store_that_hangs_is_waited_for_so_often_and_then_left_alone() {
+fn a_hanging_store_is_avoided_after_a_few_timeouts() {
     let fake = Fake::default();
     fake.set(|inner| inner.reads_hang = true);
     let store = behind(&fake, hasty());
@@ -188,16 +188,16 @@ fn a_store_that_hangs_is_waited_for_so_often_and_then_left_alone() {
     for _ in 0..100 {
         assert!(matches!(wait(store.contains(&[key(0)])), Err(StoreError::Paused { .. })));
     }
-    assert!(fake.see(|inner| inner.reads) <= 1, "the second call was given up before its turn came");
+    assert!(fake.see(|inner| inner.reads) <= 1, "the second call timed out before its turn");
     assert!(store.problem().unwrap().contains("did not answer within 1 ms"));
-    // It writes as if nothing were wrong.
+    // Writes still work.
     put(&store, 1).unwrap();
     fake.until(|inner| inner.values.len() == 1);
     fake.set(|inner| inner.reads_hang = false);
 }
 
 #[test]
-fn a_caller_that_goes_is_no_failure_of_the_store() {
+fn a_cancelled_call_is_no_failure_of_the_store() {
     let fake = Fake::default();
     fake.set(|inner| inner.reads_hang = true);
     let store = behind(&fake, patient());
@@ -206,11 +206,11 @@ fn a_caller_that_goes_is_no_failure_of_the_store() {
     }
     fake.set(|inner| inner.reads_hang = false);
     assert_eq!(wait(store.get(&key(0))).unwrap(), None);
-    assert!(fake.see(|inner| inner.reads) < 5, "nor is what nobody waits for asked");
+    assert!(fake.see(|inner| inner.reads) < 5, "calls without a waiting caller are not made");
 }
 
 #[test]
-fn a_store_that_recovers_is_asked_again() {
+fn a_store_that_recovers_is_used_again() {
     let fake = Fake::default();
     fake.set(|inner| inner.fails = true);
     let mut config = patient();
@@ -226,7 +226,7 @@ fn a_store_that_recovers_is_asked_again() {
 }
 
 #[test]
-fn what_a_failing_store_does_not_take_is_dropped_and_counted() {
+fn values_that_a_failing_store_refuses_are_dropped_and_counted() {
     let fake = Fake::default();
     fake.set(|inner| inner.fails = true);
     let store = behind(&fake, patient());
@@ -234,13 +234,17 @@ fn what_a_failing_store_does_not_take_is_dropped_and_counted() {
         put(&store, n).unwrap();
     }
     wait(store.flush()).unwrap();
-    assert_eq!((store.usage().dropped, fake.see(|inner| inner.writes)), (50, 2), "after two failures it is left alone");
+    assert_eq!(
+        (store.usage().dropped, fake.see(|inner| inner.writes)),
+        (50, 2),
+        "after two failures it is not tried again"
+    );
     fake.set(|inner| inner.fails = false);
-    assert_eq!(wait(store.get(&key(0))).unwrap(), None, "reads have a breaker of their own");
+    assert_eq!(wait(store.get(&key(0))).unwrap(), None, "reads have a separate breaker");
 }
 
 #[test]
-fn the_end_waits_for_what_is_queued_as_far_as_patience_goes() {
+fn dropping_waits_for_queued_writes_up_to_a_limit() {
     let fake = Fake::default();
     let store = behind(&fake, patient());
     for n in 0..50 {
@@ -261,7 +265,7 @@ fn the_end_waits_for_what_is_queued_as_far_as_patience_goes() {
 }
 
 #[test]
-fn removed_and_cleared_is_gone_though_it_was_queued() {
+fn removing_and_clearing_also_cover_queued_values() {
     let fake = Fake::default();
     fake.set(|inner| inner.writes_hang = true);
     let store = behind(&fake, patient());
@@ -280,7 +284,7 @@ fn removed_and_cleared_is_gone_though_it_was_queued() {
 }
 
 #[test]
-fn a_directory_behind_threads_is_what_it_was_without() {
+fn a_directory_behind_threads_behaves_as_without() {
     let folder = tempfile::tempdir().unwrap();
     let disk = || FilesystemStore::new(folder.path(), FilesystemConfig::default(), system_clock());
     let open = || {

@@ -1,4 +1,4 @@
-//! The file of a block: the same bytes for the same blob, readable by others, and back.
+//! The file of a block: equal blobs give equal bytes, other readers can read it, and it is read back unchanged.
 
 use headstart::store::{Blob, Element, Expected, Producer, Reject, Row};
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ fn encoding_again_changes_no_byte() {
 }
 
 #[test]
-fn what_was_encoded_is_decoded() {
+fn encoded_blobs_are_decoded() {
     for n in 1..=16 {
         for hidden in [false, true] {
             for producer in [Producer::Prefill, Producer::Decode] {
@@ -48,7 +48,7 @@ fn what_was_encoded_is_decoded() {
 }
 
 #[test]
-fn layers_are_found_where_they_lie() {
+fn layers_are_found_at_their_offsets() {
     let blob = blob(3, false);
     let parts = [(blob.k(0), 24), (blob.v(0), 12), (blob.k(1), 18), (blob.v(1), 6)];
     assert!(parts.iter().all(|(part, bytes)| part.len() == *bytes));
@@ -56,7 +56,7 @@ fn layers_are_found_where_they_lie() {
 }
 
 #[test]
-fn any_safetensors_reader_reads_it() {
+fn any_safetensors_reader_can_read_it() {
     let blob = blob(5, true);
     let bytes = blob.encode();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -74,7 +74,7 @@ fn any_safetensors_reader_reads_it() {
 }
 
 #[test]
-fn bits_of_numbers_survive() {
+fn the_bits_of_numbers_are_preserved() {
     let mut blob = blob(1, true);
     blob.last_hidden = Some(vec![f32::MIN_POSITIVE / 2.0, -0.0, f32::MIN]);
     let found = Blob::decode(&blob.encode(), &expected(&blob)).unwrap();
@@ -85,7 +85,7 @@ fn bits_of_numbers_survive() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn any_blob_comes_back_as_it_was(
+    fn any_blob_is_read_back_unchanged(
         tokens in prop::collection::vec(any::<u32>(), 1..=16),
         rows in prop::collection::vec((0usize..5, 0usize..5), 0..5),
         halves in any::<bool>(),
@@ -96,7 +96,7 @@ proptest! {
         seed in any::<u8>(),
     ) {
         let element = if halves { Element::F16 } else { Element::U8 };
-        // Without layers there is nothing to tell the elements of.
+        // Without layers the element type is not stored.
         let element = if rows.is_empty() { Element::F16 } else { element };
         let unit = if element == Element::F16 { 2 } else { 1 };
         let rows: Vec<Row> = rows.iter().map(|&(k, v)| Row { k: unit * k, v: unit * v }).collect();
@@ -111,7 +111,7 @@ proptest! {
             windows: blob.windows, start: false, hidden: blob.last_hidden.as_ref().map_or(0, Vec::len), state: blob.state.len(),
         };
         let bytes = blob.encode();
-        // Of a file that is cut anywhere behind it, the start is the same.
+        // The start of a truncated file is still valid, if it is complete.
         let start = blob.rows[..blob.rows.len() - blob.windows].iter().map(|row| row.k + row.v).sum::<usize>() * blob.tokens.len();
         let end = bytes.len() - (blob.kv.len() - start);
         let of_start = Expected { start: true, ..expected };

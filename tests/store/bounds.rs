@@ -1,4 +1,4 @@
-//! What a listing holds of a directory of any size: no more than it says.
+//! A listing of a directory of any size keeps no more in memory than its limits.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,9 +8,9 @@ use headstart::store::{FilesystemConfig, FilesystemStore, Store};
 use super::chains::*;
 use super::*;
 
-/// As many leaves behind one long beginning: what they share is held once, and added up once.
+/// Many leaves after one long common beginning, which is held and counted once.
 #[test]
-fn leaves_that_share_a_beginning_are_listed_without_a_copy_of_it() {
+fn leaves_that_share_a_beginning_are_listed_without_copies_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(folder.path(), &Time::at(1_000_000));
     let ns = namespace("");
@@ -29,7 +29,7 @@ fn leaves_that_share_a_beginning_are_listed_without_a_copy_of_it() {
 }
 
 #[test]
-fn of_too_many_blocks_those_used_longest_ago_are_left_out() {
+fn beyond_the_limit_the_least_recently_used_blocks_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let time = Time::at(1_000_000);
     let all = disk(folder.path(), &time);
@@ -45,13 +45,13 @@ fn of_too_many_blocks_those_used_longest_ago_are_left_out() {
         (wholes(&listed).into_iter().map(|whole| whole.keys).collect::<Vec<_>>(), listed.left_out)
     };
     assert_eq!(with(7, u64::MAX), (vec![new.clone(), old.clone()], 0));
-    assert_eq!(with(5, u64::MAX), (vec![new.clone(), old[..2].to_vec()], 2), "from the root on, as it was used");
+    assert_eq!(with(5, u64::MAX), (vec![new.clone(), old[..2].to_vec()], 2), "from the root, in order of use");
     assert_eq!(with(3, u64::MAX), (vec![new.clone()], 4));
     assert_eq!(with(0, u64::MAX), (vec![], 7));
     let (found, left_out) = with(7, 2_000);
     assert!((1..7).contains(&left_out) && found[0][..] == new[..7 - left_out], "{left_out}");
     assert_eq!(with(7, 0), (vec![], 7));
-    // What is not seen is not taken for nothing: it is not forgotten with the last that is.
+    // Blocks left out of the listing are not treated as missing: their record is kept when the last listed chain is removed.
     let config = FilesystemConfig { listed_blocks: 3, ..FilesystemConfig::default() };
     let few = FilesystemStore::new(folder.path(), config, time.clock());
     assert_eq!(few.remove_chain(&new[2]).unwrap().blocks, 3);
@@ -59,7 +59,7 @@ fn of_too_many_blocks_those_used_longest_ago_are_left_out() {
 }
 
 #[test]
-fn namespaces_without_end_are_not_held() {
+fn endless_namespaces_are_not_held() {
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(folder.path(), &Time::at(1_000_000));
     for n in 0..120 {

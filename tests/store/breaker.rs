@@ -1,10 +1,10 @@
-//! The deadline and the circuit breaker, against an injected time.
+//! The deadline and the circuit breaker, with an injected clock.
 
 use headstart::store::{Breaker, BreakerConfig, BreakerState};
 
 const CONFIG: BreakerConfig = BreakerConfig { failures: 3, deadline_ms: 100, pause_ms: 1_000, max_pause_ms: 4_000 };
 
-/// Fails until it opens; returns when that was.
+/// Fails until it opens, and returns the time at which it did.
 fn opened(breaker: &mut Breaker) -> u64 {
     for now in 0..3 {
         assert_eq!(breaker.state(now), BreakerState::Closed);
@@ -16,7 +16,7 @@ fn opened(breaker: &mut Breaker) -> u64 {
 }
 
 #[test]
-fn failures_in_a_row_open_it() {
+fn consecutive_failures_open_it() {
     let mut breaker = Breaker::new(CONFIG);
     for now in 0..100 {
         let call = breaker.start(now).unwrap();
@@ -68,20 +68,20 @@ fn one_probe_at_a_time_closes_or_opens_for_longer() {
 }
 
 #[test]
-fn a_probe_that_never_comes_back_blocks_nobody() {
+fn a_probe_that_never_returns_blocks_nobody() {
     let mut breaker = Breaker::new(CONFIG);
     let at = opened(&mut breaker) + 1_000;
     let lost = breaker.start(at).unwrap();
     assert!(breaker.start(at + 100).is_none());
     let probe = breaker.start(at + 101).unwrap();
     assert!(!breaker.finish(lost, at + 102, false));
-    assert_eq!(breaker.state(at + 102), BreakerState::HalfOpen, "the lost probe decides nothing any more");
+    assert_eq!(breaker.state(at + 102), BreakerState::HalfOpen, "the lost probe no longer decides anything");
     assert!(breaker.finish(probe, at + 103, true));
     assert_eq!(breaker.state(at + 103), BreakerState::Closed);
 }
 
 #[test]
-fn an_answer_from_before_changes_nothing_after() {
+fn a_late_answer_does_not_change_the_state() {
     let mut breaker = Breaker::new(CONFIG);
     let slow = breaker.start(0).unwrap();
     let at = opened(&mut breaker);
@@ -90,7 +90,7 @@ fn an_answer_from_before_changes_nothing_after() {
 }
 
 #[test]
-fn a_dead_store_costs_three_deadlines_and_then_one_a_pause() {
+fn a_dead_store_costs_three_deadlines_and_then_one_per_pause() {
     let mut breaker = Breaker::new(CONFIG);
     let (mut now, mut waited) = (0, 0);
     while now < 60_000 {
@@ -103,5 +103,5 @@ fn a_dead_store_costs_three_deadlines_and_then_one_a_pause() {
         }
     }
     assert!((3 * 101..=3 * 101 + 17 * 101).contains(&waited), "{waited} ms of a minute");
-    assert!(Breaker::new(CONFIG).start(u64::MAX).is_some(), "no time overflows");
+    assert!(Breaker::new(CONFIG).start(u64::MAX).is_some(), "no overflow");
 }

@@ -1,4 +1,4 @@
-//! Which sequences a directory says that it holds, and what is left when one of them is removed.
+//! Which sequences a directory lists, and what is left after one is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,13 +21,13 @@ pub fn namespace(salt: &str) -> Namespace {
     Namespace::new(Fields { weights: "w".into(), salt: salt.into(), ..Fields::default() })
 }
 
-/// The key that a namespace's first block has as its parent.
+/// The key that is the parent of a namespace's first block.
 pub fn root(fields: &BTreeMap<String, String>) -> Option<Key> {
     let fields = Fields::from_entries(fields.iter().map(|(tag, value)| (&**tag, &**value)))?;
     Some(Namespace::new(fields).key().0)
 }
 
-/// The blocks of a sequence, the last one with a hidden state if asked for.
+/// The blocks of a sequence; with `hidden` the last one has a hidden state.
 pub fn blocks(namespace: &Namespace, tokens: &[u32], hidden: bool) -> Vec<Blob> {
     let fields = namespace.fields().entries().map(|(tag, value)| (tag.to_owned(), value.to_owned()));
     let mut parent = namespace.key().0;
@@ -49,7 +49,7 @@ pub fn disk(folder: &Path, time: &Time) -> FilesystemStore {
     FilesystemStore::new(folder, FilesystemConfig::default(), time.clock())
 }
 
-/// Stores what is not there yet, and gives the keys of the whole sequence.
+/// Stores the missing blocks, and returns the keys of the whole sequence.
 pub fn store(disk: &FilesystemStore, blocks: &[Blob], ttl: Option<Duration>) -> Vec<Key> {
     let keys: Vec<Key> = blocks.iter().map(|block| block.key).collect();
     let there = wait(disk.contains(&keys)).unwrap();
@@ -155,12 +155,12 @@ fn a_chain_is_listed_with_all_that_is_known_of_it() {
 
     disk.pin("whole", &long_keys).unwrap();
     let listed = list(&disk).into_iter().find(|chain| chain.keys == long_keys).unwrap().chain;
-    assert_eq!((listed.expires_ms, listed.pinned, listed.own_bytes), (None, 4, 0), "what is pinned does not expire");
+    assert_eq!((listed.expires_ms, listed.pinned, listed.own_bytes), (None, 4, 0), "pinned blocks do not expire");
     time.advance(60_000);
     assert_eq!(list(&disk).len(), 3);
     disk.unpin("whole").unwrap();
     let left: Vec<Vec<u32>> = list(&disk).into_iter().map(|chain| chain.tokens).collect();
-    assert_eq!(left.len(), 2, "what expired is not there: {left:?}");
+    assert_eq!(left.len(), 2, "expired blocks are not listed: {left:?}");
 }
 
 #[test]
@@ -176,14 +176,14 @@ fn a_chain_without_an_ancestor_is_incomplete() {
     let found: Vec<_> = chains.iter().map(|whole| (&whole.keys[..], &whole.tokens[..], whole.chain.complete)).collect();
     assert_eq!(found, [(&keys[..1], &all[..16], true), (&keys[2..], &all[32..], false)]);
     let nobody = disk.chains(&|_| None).unwrap();
-    assert!(nobody.found.iter().all(|chain| !chain.complete), "fields that are no namespace have no first block");
-    // Both are chains, and go as such.
+    assert!(nobody.found.iter().all(|chain| !chain.complete), "invalid fields have no first block");
+    // Both are chains, and are removed as such.
     assert_eq!(disk.remove_chain(&keys[4]).unwrap(), Removed { blocks: 3, bytes: 3 * FILE });
     assert_eq!(list(&disk).len(), 1);
 }
 
 #[test]
-fn listing_is_no_use() {
+fn listing_does_not_count_as_use() {
     let folder = tempfile::tempdir().unwrap();
     let time = Time::at(1_000_000);
     let disk = disk(folder.path(), &time);
@@ -204,19 +204,19 @@ fn listing_is_no_use() {
 }
 
 #[test]
-fn a_chain_goes_up_to_where_another_branches_off() {
+fn a_chain_is_removed_back_to_where_another_branches_off() {
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(folder.path(), &Time::at(1_000_000));
     let ns = namespace("");
     let one = store(&disk, &blocks(&ns, &tokens(0..64), false), None);
     let two = store(&disk, &blocks(&ns, &[tokens(0..32), tokens(500..540)].concat(), false), None);
     let stranger = store(&disk, &blocks(&namespace("s"), &tokens(0..64), false), None);
-    assert_eq!(disk.remove_chain(&one[1]).unwrap(), Removed::default(), "others go on from it");
-    assert_eq!(disk.remove_chain(&key(9)).unwrap(), Removed::default(), "there is none");
+    assert_eq!(disk.remove_chain(&one[1]).unwrap(), Removed::default(), "others continue it");
+    assert_eq!(disk.remove_chain(&key(9)).unwrap(), Removed::default(), "there is no such chain");
     assert_eq!(disk.remove_chain(&one[3]).unwrap(), Removed { blocks: 2, bytes: 2 * FILE });
     assert_eq!(wait(disk.contains(&one)).unwrap(), [true, true, false, false]);
     assert_eq!(disk.remove_chain(&one[3]).unwrap(), Removed::default());
-    assert_eq!(disk.remove_chain(&two[4]).unwrap().blocks, 5, "and to the root where none does");
+    assert_eq!(disk.remove_chain(&two[4]).unwrap().blocks, 5, "back to the root, since no other remains");
     let left: BTreeSet<Key> = disk.keys().unwrap().into_iter().collect();
     assert_eq!(left, stranger.into_iter().collect());
     assert_eq!(disk.usage().failures, 0);
@@ -235,7 +235,7 @@ fn nothing_of_a_pinned_chain_is_removed_before_it_is_unpinned() {
     assert_eq!(disk.keys().unwrap().len(), 4);
     disk.unpin("other").unwrap();
     disk.pin("chat", &keys[..2]).unwrap();
-    assert_eq!(disk.remove_chain(&keys[3]).unwrap().blocks, 2, "up to what is pinned");
+    assert_eq!(disk.remove_chain(&keys[3]).unwrap().blocks, 2, "back to the pinned part");
     assert_eq!(wait(disk.contains(&keys)).unwrap(), [true, true, false, false]);
     disk.unpin("chat").unwrap();
     assert_eq!(disk.remove_chain(&keys[1]).unwrap().blocks, 2);
@@ -265,7 +265,7 @@ fn damaged_files_are_counted_and_the_rest_is_listed() {
 }
 
 #[test]
-fn forged_ancestors_end_a_walk() {
+fn forged_ancestors_end_the_walk() {
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(folder.path(), &Time::at(1_000_000));
     let forge = |own: u8, parent: u8, n: usize| {
@@ -288,15 +288,15 @@ fn forged_ancestors_end_a_walk() {
     forge(3, 1, 16);
     assert_eq!(listed(), (chains(&[]), 3), "a circle");
     forge(4, 2, 16);
-    assert_eq!(listed(), (chains(&[&[1, 3, 2, 4]]), 0), "and a way into it");
+    assert_eq!(listed(), (chains(&[&[1, 3, 2, 4]]), 0), "a cycle and a path into it");
     assert_eq!(disk.remove_chain(&key(4)).unwrap().blocks, 1);
     wait(disk.clear()).unwrap();
     forge(5, 6, 16);
     forge(6, 7, 4);
-    assert_eq!(listed(), (chains(&[&[5]]), 1), "nothing goes on from a block that is not full");
+    assert_eq!(listed(), (chains(&[&[5]]), 1), "a partial block has no children");
 }
 
-/// Counts what is asked of it.
+/// Counts the bytes that are read.
 struct Counting<'a>(&'a [u8], usize);
 
 impl Read for Counting<'_> {
@@ -308,7 +308,7 @@ impl Read for Counting<'_> {
 }
 
 #[test]
-fn a_description_reads_the_header_and_the_tokens_and_no_more() {
+fn a_description_reads_only_the_header_and_the_tokens() {
     for (n, hidden) in [(16, true), (5, false)] {
         let blob = blob(n, hidden);
         let whole = blob.encode();
@@ -328,7 +328,7 @@ fn a_description_reads_the_header_and_the_tokens_and_no_more() {
             assert_eq!(describe(&whole, cut), Err(Reject::Truncated), "a file of {cut} bytes");
         }
         assert_eq!(describe(&whole, whole.len() + 1), Err(Reject::Size));
-        // A flipped digest or MAC is all that this cannot see.
+        // A changed digest or MAC is all that this cannot detect.
         let regions = regions(&whole);
         let unseen = ["value of digest", "value of mac"].map(|name| &regions[name]);
         for bit in (0..8 * header).filter(|bit| unseen.iter().all(|region| !region.contains(&(bit / 8)))) {
@@ -352,7 +352,7 @@ fn branch() -> impl Strategy<Value = (usize, u32, usize)> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
-    /// A tree of sequences that share beginnings, against sets of their blocks.
+    /// A random tree of sequences with common beginnings, compared with sets of their blocks.
     #[test]
     fn removing_any_chain_leaves_every_block_of_every_other(
         branches in prop::collection::vec(branch(), 1..7),
@@ -362,7 +362,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let disk = disk(folder.path(), &Time::at(1_000_000));
         let ns = namespace("");
-        // By their tokens: a sequence that another goes on from is a part of that.
+        // Keyed by their tokens; a sequence that another continues is part of it.
         let mut sequences: BTreeMap<Vec<u32>, Vec<Key>> = BTreeMap::new();
         let mut first = Vec::new();
         for (shared, kind, more) in branches {
@@ -396,12 +396,12 @@ proptest! {
             let own = list(&disk).into_iter().find(|whole| whole.keys == victim).unwrap().chain.own_bytes;
             let removed = disk.remove_chain(victim.last().unwrap());
             if pin.contains(victim.last().unwrap()) {
-                prop_assert!(matches!(removed, Err(StoreError::Pinned { .. })), "a pinned chain went");
+                prop_assert!(matches!(removed, Err(StoreError::Pinned { .. })), "a pinned chain was removed");
                 continue;
             }
             sequences.remove(&tokens);
-            // What others share of it, or was pinned within it, is what is left of it; and of what it only began with, what
-            // something that is left begins with.
+            // What remains of a removed chain is what others share of it or what was pinned in it. A shorter sequence that it began
+            // with remains if a kept sequence, or that rest, begins with it.
             let pinned = |keys: &[Key]| pin.contains(keys.last().unwrap());
             let mut kept = sequences.clone();
             kept.retain(|other, keys| !tokens.starts_with(other) || pinned(keys));
@@ -438,12 +438,12 @@ fn each_salt_has_its_own_part_of_the_directory() {
         }
     }
     let count = |store: &FilesystemStore| store.keys().unwrap().len();
-    assert_eq!([&none, &a, &b].map(count), [4, 3, 2], "nobody evicts another's");
+    assert_eq!([&none, &a, &b].map(count), [4, 3, 2], "no salt evicts another's blocks");
     assert_eq!([&none, &a, &b].map(|store| store.usage().bytes), [4 * FILE, 3 * FILE, 2 * FILE]);
     let found: BTreeSet<_> = FilesystemStore::tenants(folder.path()).unwrap().into_iter().collect();
     assert_eq!(found, [&none, &a, &b].iter().map(|store| store.root().to_owned()).collect());
     assert!(found.iter().all(|path| path.starts_with(folder.path())));
-    assert!(!found.iter().any(|path| path.to_string_lossy().contains("../")), "a salt is no path");
+    assert!(!found.iter().any(|path| path.to_string_lossy().contains("../")), "a salt is not used as a path");
     fs::create_dir_all(folder.path().join("tenants/letters/blocks")).unwrap();
     assert_eq!(FilesystemStore::tenants(folder.path()).unwrap().len(), 3);
 

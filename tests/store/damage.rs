@@ -1,5 +1,5 @@
-//! What happens to files while nobody looks, and to the processes that write them: whatever it is, it costs a counted miss,
-//! and no later run trusts what is left.
+//! Damage to stored files and to the processes that write them: each costs a counted miss, and no later run trusts what is
+//! left.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ fn disk(folder: &Path) -> FilesystemStore {
     store.sealed(Seal::new(b"a secret"))
 }
 
-/// As it lies in a directory.
+/// The bytes of a blob's file in a directory.
 fn kept(blob: &Blob) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     wait(disk(folder.path()).put(&blob.key, &blob.encode().into(), None)).unwrap();
@@ -36,18 +36,18 @@ fn stat(tiers: &Tiers) -> TierStats {
     tiers.stats()[1].1.clone()
 }
 
-/// Writes `damage` where `blob` lies and shows what three later runs make of it.
+/// Writes `damage` to the file of `blob`, and checks three later runs.
 fn costs_one_miss(folder: &Path, blob: &Blob, damage: &[u8], what: &str) {
     let first = tiers(folder);
     wait(first.save(blob));
-    assert_eq!(first.stats()[1].1.saved, 1, "{what}: the damage before was still there");
+    assert_eq!(first.stats()[1].1.saved, 1, "{what}: the earlier damage was still there");
     let path = disk(folder).path(&blob.key);
     let times = fs::metadata(&path).unwrap().modified().unwrap();
     fs::write(&path, damage).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
 
     let second = tiers(folder);
-    assert!(wait(second.load(&expected(blob))).is_none(), "{what} was let through");
+    assert!(wait(second.load(&expected(blob))).is_none(), "{what} was accepted");
     let stats = stat(&second);
     assert_eq!((stats.rejected.values().sum::<u64>(), stats.hits, stats.failures), (1, 0, 0), "{what}");
     assert!(files(folder).is_empty(), "{what} was left behind");
@@ -87,7 +87,7 @@ fn a_cut_in_any_region_costs_one_miss() {
     for (name, region) in regions(&whole) {
         for length in [region.start, region.start + region.len() / 2, region.end - 1] {
             costs_one_miss(folder.path(), &blob, &whole[..length], &format!("a file that ends in {name}"));
-            // As a file system leaves it that had not written all when the power went.
+            // As a file system leaves a file that was not completely written when the power failed.
             let mut zeros = whole.clone();
             zeros[length..].fill(0);
             costs_one_miss(folder.path(), &blob, &zeros, &format!("a file of zeros from {name} on"));
@@ -115,7 +115,7 @@ fn files_swapped_in_any_order_cost_one_miss_each() {
     }
 }
 
-/// Three processes and this one, on the same keys, with room for a third of them.
+/// Three processes and this one use the same keys, with room for a third of them.
 #[cfg(unix)]
 #[test]
 fn processes_that_share_a_directory_see_whole_values_or_none() {
@@ -163,10 +163,10 @@ fn processes_that_share_a_directory_see_whole_values_or_none() {
     assert!(store.usage().bytes <= 32 * KIB);
 }
 
-/// Root may write anywhere, so it gives that right up first.
+/// Root may write anywhere, so it drops that capability first.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_unwritable_directory_is_read_and_nothing_else() {
+fn a_read_only_directory_is_only_read() {
     let lock = |folder: &Path, mode: u32| {
         let set = |path: &Path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         let mut folders = vec![folder.to_owned()];
@@ -177,7 +177,7 @@ fn an_unwritable_directory_is_read_and_nothing_else() {
         }
     };
     if let Some(folder) = child() {
-        assert!(fs::write(folder.join("probe"), b"").is_err(), "the directory can be written");
+        assert!(fs::write(folder.join("probe"), b"").is_err(), "the directory is writable");
         let store = open(&folder, KIB << 10);
         assert_eq!(wait(store.get(&key(1))).unwrap(), Some(value(1)));
         assert_eq!(wait(store.contains(&[key(1), key(2)])).unwrap(), [true, false]);
@@ -211,7 +211,7 @@ fn an_unwritable_directory_is_read_and_nothing_else() {
     let before = files(folder.path());
     lock(folder.path(), 0o555);
     let shell = "if [ \"$(id -u)\" = 0 ]; then exec setpriv --bounding-set -dac_override \"$0\" --exact \"$1\"; fi; exec \"$0\" --exact \"$1\"";
-    let name = "store::damage::an_unwritable_directory_is_read_and_nothing_else";
+    let name = "store::damage::a_read_only_directory_is_only_read";
     let done = again(name, folder.path(), shell).stdout(std::process::Stdio::piped()).output().unwrap();
     lock(folder.path(), 0o755);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));

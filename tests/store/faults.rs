@@ -1,4 +1,4 @@
-//! A directory and what happens to one: several processes, a kill, a full disk, a file in its place, strangers in it.
+//! A directory store and its environment: several processes, a kill, a full disk, a file in its place, foreign files in it.
 
 use std::fs::{self, File, FileTimes};
 use std::path::Path;
@@ -21,13 +21,13 @@ pub fn open(folder: &Path, budget: u64) -> FilesystemStore {
     FilesystemStore::new(folder, config, system_clock())
 }
 
-/// The only right value of a key: its length and every byte follow from it.
+/// The only valid value of a key: its length and every byte follow from the key.
 pub fn value(n: u8) -> Bytes {
     (0..5_000 + 40 * n as usize).map(|i| (i as u8).wrapping_mul(n | 1)).collect()
 }
 
 #[test]
-fn what_one_process_wrote_another_finds() {
+fn values_of_one_process_are_found_by_another() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (open(folder.path(), KIB << 10), open(folder.path(), KIB << 10));
     assert_eq!(wait(b.get(&key(1))).unwrap(), None);
@@ -46,7 +46,7 @@ fn what_one_process_wrote_another_finds() {
 }
 
 #[test]
-fn nothing_is_made_before_the_first_write() {
+fn nothing_is_created_before_the_first_write() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("deep").join("cache");
     let store = open(&root, KIB << 10);
@@ -59,7 +59,7 @@ fn nothing_is_made_before_the_first_write() {
     #[cfg(unix)]
     for folder in [root.join("blocks"), root.join("tmp")] {
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(folder).unwrap().permissions());
-        assert_eq!(mode & 0o777, 0o700, "blocks hold what was said");
+        assert_eq!(mode & 0o777, 0o700, "blocks reveal conversations");
     }
     fs::remove_dir_all(&root).unwrap();
     wait(store.put(&key(2), &value(2), None)).unwrap();
@@ -75,7 +75,7 @@ fn the_order_of_use_outlives_the_process() {
         wait(first.put(key, &value(n as u8), None)).unwrap();
     }
     wait(first.get(&keys[1])).unwrap();
-    // As a chain 2 → 3: the root is the last to go.
+    // As a chain 2 → 3, so that the root is evicted last.
     wait(first.touch(&keys[2..]));
     drop(first);
     for (room, left) in
@@ -88,14 +88,14 @@ fn the_order_of_use_outlives_the_process() {
 }
 
 #[test]
-fn what_another_process_used_since_is_spared() {
+fn blocks_used_by_another_process_since_are_spared() {
     let folder = tempfile::tempdir().unwrap();
     let config = FilesystemConfig { budget: 40 * 8 * KIB, rescan_ms: 1 << 40, ..FilesystemConfig::default() };
     let a = FilesystemStore::new(folder.path(), config, system_clock());
     for n in 0..40 {
         wait(a.put(&key(n), &value(n), None)).unwrap();
     }
-    // So fresh a picture that the next write does without another.
+    // A sweep so recent that the next write needs no other.
     a.sweep().unwrap();
     let b = open(folder.path(), KIB << 10);
     assert!(wait(b.get(&key(0))).unwrap().is_some());
@@ -121,7 +121,7 @@ fn racing_writers_readers_and_sweeps_give_whole_values_or_none() {
                         3..=5 => {
                             let got = wait(store.get(&key(n))).unwrap();
                             found += u32::from(got.is_some());
-                            assert!(got.is_none_or(|got| got == value(n)), "a value that nobody wrote");
+                            assert!(got.is_none_or(|got| got == value(n)), "a value that was never written");
                         }
                         6 => drop(wait(store.remove(&key(n))).unwrap()),
                         _ => store.sweep().unwrap(),
@@ -174,7 +174,7 @@ fn a_process_killed_while_writing_leaves_nothing_that_is_trusted() {
     let later: Clock = std::sync::Arc::new(|| system_clock()() + 3_600_000);
     let config = FilesystemConfig { budget: KIB << 20, ..FilesystemConfig::default() };
     FilesystemStore::new(folder.path(), config, later).sweep().unwrap();
-    assert_eq!(files(folder.path()).len(), files_racing(folder.path()), "what it was writing is swept");
+    assert_eq!(files(folder.path()).len(), files_racing(folder.path()), "its unfinished files are swept");
 }
 
 #[cfg(unix)]
@@ -185,7 +185,7 @@ fn files_racing(folder: &Path) -> usize {
 }
 
 #[test]
-fn what_dead_writers_left_is_swept_and_strangers_are_not() {
+fn leftovers_of_dead_writers_are_swept_and_foreign_files_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), KIB << 10);
     wait(store.put(&key(1), &value(1), None)).unwrap();
@@ -194,7 +194,7 @@ fn what_dead_writers_left_is_swept_and_strangers_are_not() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, b"half a va").unwrap();
         let then = SystemTime::now() - Duration::from_secs(age);
-        // A writer may die after it has set the time of expiry.
+        // A writer may die after it has set the expiry time.
         let times = FileTimes::new().set_accessed(then).set_modified(SystemTime::now() + Duration::from_secs(9_999));
         File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
         path
@@ -246,7 +246,7 @@ fn a_file_in_place_of_the_directory_makes_the_store_read_only_for_a_while() {
     assert!(wait(store.get(&key(1))).is_err() && wait(store.contains(&[key(1)])).is_err() && store.sweep().is_err());
     assert_eq!(fs::read(&root).unwrap(), b"a letter");
     fs::remove_file(&root).unwrap();
-    assert_eq!(wait(store.get(&key(1))).unwrap(), None, "reading goes on");
+    assert_eq!(wait(store.get(&key(1))).unwrap(), None, "reads still work");
     assert!(matches!(wait(store.put(&key(1), &Bytes::from_static(b"x"), None)), Err(StoreError::Paused { .. })));
     time.advance(1_000);
     wait(store.put(&key(1), &Bytes::from_static(b"x"), None)).unwrap();
@@ -281,7 +281,7 @@ fn a_write_that_fails_half_way_leaves_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_no_value() {
+fn only_regular_files_are_values() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), 1 << 39);
     let place = |n: u8| {
@@ -306,5 +306,5 @@ fn what_is_no_file_is_no_value() {
     assert_eq!(wait(store.contains(&[1, 2, 3].map(key))).unwrap(), [false; 3]);
     store.sweep().unwrap();
     assert!(secret.exists() && store.path(&key(1)).is_symlink() && store.path(&key(2)).is_dir());
-    assert!(!store.path(&key(4)).exists(), "what takes more than the budget goes");
+    assert!(!store.path(&key(4)).exists(), "a value larger than the budget is removed");
 }

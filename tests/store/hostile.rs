@@ -1,4 +1,5 @@
-//! Bytes that are not the blob that was asked for: altered, cut, swapped, forged. Always a reason, never a panic.
+//! Bytes that are not the requested blob: altered, cut, swapped, forged. Each is refused with a reason and never causes a
+//! panic.
 
 use headstart::store::{Blob, Element, MAX_HEADER, Producer, Reject, Row};
 use proptest::prelude::*;
@@ -17,12 +18,12 @@ fn split(bytes: &[u8]) -> (Value, Vec<u8>) {
 }
 
 #[test]
-fn every_flipped_bit_is_found() {
+fn every_flipped_bit_is_detected() {
     for (n, hidden) in [(16, true), (3, false)] {
         let blob = blob(n, hidden);
         let whole = blob.encode();
         let data = whole.len() - split(&whole).1.len();
-        // Whoever keeps the file writes and checks its MAC.
+        // The MAC is left out, since the store that keeps the file writes and checks it.
         let mac = &regions(&whole)["value of mac"];
         for at in (0..whole.len()).filter(|at| !mac.contains(at)) {
             for bit in 0..8 {
@@ -39,7 +40,7 @@ fn every_flipped_bit_is_found() {
 }
 
 #[test]
-fn every_cut_is_found() {
+fn every_cut_is_detected() {
     let blob = blob(4, true);
     let whole = blob.encode();
     for length in 0..whole.len() {
@@ -79,7 +80,7 @@ fn anothers_blob_is_refused_with_the_reason() {
         blob.kv.truncate(15 * 20);
     };
     assert_eq!(refused(&shorter), Reject::Tokens);
-    // A namespace tells more than a key: it is looked at first.
+    // The namespace is compared before the key, since it gives a better reason.
     let both = |blob: &mut Blob| {
         blob.key = key(9);
         blob.namespace.insert("weights".into(), "w2".into());
@@ -195,7 +196,7 @@ proptest! {
     }
 
     #[test]
-    fn pieces_of_two_blobs_make_none(cut in 0usize..2000, from in 0usize..2000) {
+    fn pieces_of_two_blobs_do_not_make_a_valid_one(cut in 0usize..2000, from in 0usize..2000) {
         let (one, mut two) = (blob(16, true), blob(16, true));
         two.producer = Producer::Decode;
         two.kv.iter_mut().for_each(|byte| *byte ^= 0x5a);

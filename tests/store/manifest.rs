@@ -1,4 +1,4 @@
-//! What manifests note of the blocks behind a prefix, in every store, and what damage to one costs.
+//! What manifests record about the blocks after a prefix, in every store, and what damage to a manifest costs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,7 +37,7 @@ fn read(tiers: &Tiers) -> Manifest {
     wait(tiers.manifests(&[ROOT], Deadline::NEVER)).remove(0)
 }
 
-/// Tokens, whether they were kept, and who wrote them, of all blocks behind a path.
+/// For all blocks recorded after a path: tokens, whether they were kept, and whether prefill wrote them.
 fn behind(tiers: &Tiers, path: &[u32]) -> BTreeSet<(Vec<u32>, bool, bool)> {
     let manifest = read(tiers);
     let known = manifest.behind(path).into_iter();
@@ -45,7 +45,7 @@ fn behind(tiers: &Tiers, path: &[u32]) -> BTreeSet<(Vec<u32>, bool, bool)> {
 }
 
 #[test]
-fn every_store_notes_what_was_written_and_what_of_it_is_there() {
+fn every_store_records_what_was_written_and_what_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let threads = |name: &str| {
         let place = folder.path().join(name);
@@ -72,20 +72,20 @@ fn every_store_notes_what_was_written_and_what_of_it_is_there() {
         assert_eq!(behind(&tiers, &[]), [first.clone()].into());
         assert_eq!(behind(&tiers, &path(&[1], &[])), [second, third.clone()].into());
         assert!(behind(&tiers, &path(&[3], &[])).is_empty());
-        // Once it is there, and when it is written anew by other kernels.
+        // Recorded once it is stored, and again when other kernels rewrite it.
         wait(tiers.save(&Blob { key: key(2), ..blob(16, false) }));
         wait(tiers.record(vec![written(key(2), path(&[1, 2], &[]), Producer::Prefill)]));
         wait(tiers.flush());
         assert_eq!(behind(&tiers, &path(&[1], &[])), [(path(&[2], &[]), true, true), third].into());
         let store = tiers.stores().last().unwrap();
-        assert_eq!(store.usage().entries, 2, "a manifest is no block");
+        assert_eq!(store.usage().entries, 2, "a manifest does not count as a block");
         wait(store.clear()).unwrap();
         assert!(behind(&tiers, &[]).is_empty());
     }
 }
 
 #[test]
-fn tiers_know_together_what_each_of_them_notes() {
+fn tiers_combine_the_records_of_all_stores() {
     let folder = tempfile::tempdir().unwrap();
     let alone = |store: Box<dyn Store>, n: u8| {
         let one = tiers(store);
@@ -122,14 +122,14 @@ fn a_manifest_that_is_damaged_is_forgotten_and_written_again() {
     }
     record();
     assert_eq!(read(&tiers), before);
-    // That of another group in its place.
+    // The manifest of another group in its place.
     let other = Manifest::key(&[8; 32]);
     wait(tiers.stores().last().unwrap().put(&other, &whole.into(), None)).unwrap();
     assert_eq!(wait(tiers.manifests(&[[8; 32]], Deadline::NEVER)), [Manifest::default()]);
 }
 
 #[test]
-fn manifests_have_a_budget_of_their_own_and_a_bound() {
+fn manifests_have_a_separate_budget_and_a_bound() {
     let folder = tempfile::tempdir().unwrap();
     let tiers = tiers(Box::new(disk(folder.path(), 8192)));
     let large = |n: u32| {
@@ -146,14 +146,14 @@ fn manifests_have_a_budget_of_their_own_and_a_bound() {
     assert!(!known.contains(&(path(&[0], &[]), false, true)));
     let store = tiers.stores().last().unwrap();
     assert!(store.usage().bytes <= 8192 && store.usage().evicted > 0);
-    // One so deep that all of it is one chain.
+    // A path so deep that all of it is one chain.
     let deep: Vec<u32> = (1..=GROUP as u32).collect();
     wait(tiers.record(vec![written(key(1), path(&deep, &[]), Producer::Prefill)]));
     assert_eq!(behind(&tiers, &path(&deep[..15], &[])).len(), 1);
 }
 
 #[test]
-fn what_was_written_is_forgotten_when_its_time_is_over() {
+fn records_are_forgotten_when_they_expire() {
     let folder = tempfile::tempdir().unwrap();
     let config = TiersConfig { ttl: Some(Duration::from_millis(1)) };
     let short = Tiers::new(MemoryStore::new(0, system_clock()), vec![Box::new(disk(folder.path(), 1 << 20))], config);
@@ -162,7 +162,7 @@ fn what_was_written_is_forgotten_when_its_time_is_over() {
     wait(short.record(vec![written(key(2), path(&[2], &[]), Producer::Prefill)]));
     std::thread::sleep(Duration::from_millis(5));
     assert_eq!(behind(&long, &[]), [(path(&[1], &[]), false, true)].into());
-    // And its tokens are in no file any more as soon as one is written.
+    // Its tokens leave the file as soon as the file is written again.
     wait(long.record(vec![written(key(3), path(&[3], &[]), Producer::Prefill)]));
     let token = 200u32.to_le_bytes();
     let found = files(folder.path()).into_keys().filter(|name| {
@@ -173,7 +173,7 @@ fn what_was_written_is_forgotten_when_its_time_is_over() {
 }
 
 #[test]
-fn a_store_that_is_only_read_from_is_no_fault() {
+fn a_read_only_store_is_not_a_failure() {
     struct ReadOnly(MemoryStore);
     impl Store for ReadOnly {
         fn name(&self) -> &'static str {

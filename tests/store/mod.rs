@@ -1,4 +1,4 @@
-//! Where KV blobs live beyond the GPU: the file of a block, the stores, and what faults cost.
+//! Where KV blobs are kept beyond the GPU: the file of a block, the stores, and the cost of faults.
 
 mod ahead;
 mod background;
@@ -32,7 +32,7 @@ pub const NAMESPACE: [(&str, &str); 3] = [("weights", "w1"), ("rope", "{\"base\"
 pub const ROWS: [Row; 2] = [Row { k: 8, v: 4 }, Row { k: 6, v: 2 }];
 pub const HIDDEN: usize = 3;
 
-/// A clock that stands until it is moved.
+/// A clock that stands still until it is advanced.
 #[derive(Clone, Default)]
 pub struct Time(Arc<AtomicU64>);
 
@@ -59,12 +59,12 @@ pub fn key(n: u8) -> Key {
     std::array::from_fn(|i| n.wrapping_mul(31).wrapping_add(i as u8))
 }
 
-/// Bytes of halves of which none is infinite, or no number.
+/// Bytes of f16 numbers that are neither infinite nor NaN.
 pub fn halves(bytes: impl Iterator<Item = usize>) -> Vec<u8> {
     bytes.enumerate().map(|(i, byte)| byte as u8 & [0xff, 0xbb][i % 2]).collect()
 }
 
-/// A block of `n` tokens with other bytes at every place.
+/// A block of `n` tokens, with different bytes at every position.
 pub fn blob(n: usize, hidden: bool) -> Blob {
     let bytes: usize = ROWS.iter().map(|row| row.k + row.v).sum();
     Blob {
@@ -82,7 +82,7 @@ pub fn blob(n: usize, hidden: bool) -> Blob {
     }
 }
 
-/// What someone who wants `blob` asks for.
+/// The expectation with which `blob` is requested.
 pub fn expected(blob: &Blob) -> Expected<'_> {
     Expected {
         key: blob.key,

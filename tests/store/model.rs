@@ -1,4 +1,4 @@
-//! Memory and disk against one simple model: a list in order of use, with a budget, times of expiry and, on a disk, pins.
+//! Memory and disk compared with one simple model: a list in order of use, with a budget, expiry times and, on disk, pins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -101,13 +101,13 @@ impl Model {
         self.entries.push((key, value, expires));
         while self.bytes() > BUDGET {
             let oldest = self.entries.iter().position(|entry| !pinned.contains(&entry.0));
-            self.entries.remove(oldest.expect("what is pinned fits"));
+            self.entries.remove(oldest.expect("pinned entries fit"));
         }
         true
     }
 }
 
-/// `disk` is `store`, where that can pin.
+/// Compares `store` with the model; `disk` is the same store if it supports pins.
 fn agrees(
     store: &dyn Store,
     disk: Option<&FilesystemStore>,
@@ -207,7 +207,7 @@ fn an_empty_budget_keeps_nothing() {
 }
 
 #[test]
-fn what_went_is_counted() {
+fn evictions_and_expiries_are_counted() {
     let time = Time::at(0);
     let store = MemoryStore::new(2 * MemoryStore::OVERHEAD, time.clock());
     for n in 0..5 {
@@ -222,7 +222,7 @@ fn what_went_is_counted() {
 }
 
 #[test]
-fn the_start_of_a_value_is_read_alone() {
+fn the_start_of_a_value_can_be_read_alone() {
     let folder = tempfile::tempdir().unwrap();
     let stores: [Box<dyn Store>; 2] = [
         Box::new(MemoryStore::new(1 << 20, system_clock())),

@@ -1,5 +1,5 @@
-//! Cache directories that somebody or something was at: whatever lies where, no call panics or waits, every answer is the
-//! block that was asked for, and what is not the store's stays as it is, within the directory and outside.
+//! Tampered cache directories: no call panics or hangs, every answer is the block that was requested, and foreign files stay as
+//! they are, inside the directory and outside.
 //!
 //! The mutants are the same in every run; `HEADSTART_FUZZ_CASES` makes more of them.
 
@@ -24,11 +24,11 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use super::*;
 use crate::support::fuzz_cases;
 
-/// Longer than any mutant takes on any machine: one that is not done by then waits for ever.
+/// Longer than any mutant takes on any machine; a call that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 const BLOCKS: u8 = 5;
 
-/// What is done to a directory. Places are numbers that are taken modulo what there is.
+/// A change to a directory. Places are numbers, taken modulo the number of existing entries.
 #[derive(Clone, Debug)]
 enum Mutation {
     Truncate(usize, usize),
@@ -36,9 +36,9 @@ enum Mutation {
     Swap(usize, usize),
     Remove(usize),
     Mode(usize, u32),
-    /// Another thing in something's place.
+    /// Replaces an entry by something else.
     Replace(usize, Thing),
-    /// Something more, in a folder.
+    /// Adds something to a folder.
     Extra(usize, usize, Thing),
 }
 
@@ -71,7 +71,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-/// Names that the store might give, and some that it does not.
+/// Names that the store might use, and some that it does not.
 fn name(number: usize) -> String {
     let key = Blob { key: key((number / 16) as u8), ..blob(1, false) }.key;
     let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -94,7 +94,7 @@ fn name(number: usize) -> String {
     }
 }
 
-/// Everything below a folder, links unfollowed.
+/// Everything below a folder, without following links.
 fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let entries = fs::read_dir(folder).into_iter().filter(|_| !folder.is_symlink());
@@ -142,7 +142,7 @@ fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What an earlier mutation closed to who is not root stays as it is.
+/// An entry that an earlier mutation made inaccessible stays as it is.
 fn mutate(root: &Path, outside: &Path, mutation: &Mutation) -> io::Result<()> {
     let itself = Some(root.to_owned()).filter(|root| root.symlink_metadata().is_ok());
     let all: Vec<PathBuf> = itself.into_iter().chain(walk(root)).collect();
@@ -185,7 +185,7 @@ fn mutate(root: &Path, outside: &Path, mutation: &Mutation) -> io::Result<()> {
             let path = &all[at % all.len()];
             clear(path)?;
             match thing {
-                // A root may be a link: then it would be the store's to write there.
+                // A link in the root's place would give the store permission to write there.
                 Thing::FolderLink if path == root => put(path, &Thing::Link, outside)?,
                 thing => put(path, thing, outside)?,
             }
@@ -201,7 +201,7 @@ fn mutate(root: &Path, outside: &Path, mutation: &Mutation) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file of that name in that place is the store's to replace and to remove.
+/// Whether the store may replace and remove a file of that name in that place.
 fn is_ours(root: &Path, path: &Path) -> bool {
     let path = path.strip_prefix(root).unwrap().to_str().unwrap();
     let parts: Vec<&str> = path.split('/').collect();
@@ -223,7 +223,7 @@ fn is_ours(root: &Path, path: &Path) -> bool {
     }
 }
 
-/// What is there and must be there afterwards.
+/// The entries that must be unchanged afterwards.
 fn strange(root: &Path, ours: &dyn Fn(&Path) -> bool) -> BTreeMap<PathBuf, String> {
     let what = |path: &Path| {
         let Ok(found) = fs::symlink_metadata(path) else { return "closed".to_owned() };
@@ -249,7 +249,7 @@ fn blocks() -> Vec<Blob> {
 }
 
 fn run(mutations: &[Mutation]) -> Outcome {
-    // A file system in memory syncs in no time.
+    // On a file system in memory, syncing is fast.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let [root, outside] = ["cache", "outside"].map(|name| folder.path().join(name));
     let disk = || FilesystemStore::new(&root, FilesystemConfig::default(), system_clock());
@@ -295,7 +295,7 @@ fn run(mutations: &[Mutation]) -> Outcome {
     let kept = strange(&root, &|path| is_ours(&root, path));
     for (path, what) in within {
         let shown = path.strip_prefix(&root).unwrap();
-        // An empty folder in a file's place makes room for the file, and is not walked into before.
+        // The exception: an empty folder in a file's place is removed to make room for the file.
         let makes_room =
             path.ancestors().any(|above| above != root && above.starts_with(&root) && is_ours(&root, above));
         assert!(makes_room || kept.get(&path) == Some(&what), "{}: {what}: {:?}", shown.display(), kept.get(&path));
@@ -321,7 +321,7 @@ fn a_mutant_of_a_directory_costs_misses_at_most() {
                 total.set([all + more[0], lost + more[1], repaired + more[2], kept + more[3]]);
                 Ok(())
             }
-            Err(problem) => Err(TestCaseError::fail(format!("it panicked, or waits for ever: {problem}"))),
+            Err(problem) => Err(TestCaseError::fail(format!("it panicked or hangs: {problem}"))),
         }
     });
     result.unwrap_or_else(|error| panic!("{error}"));

@@ -1,4 +1,4 @@
-//! Packs: the file of a prefix and its blocks are each other's, and what is not of this model is refused with a reason.
+//! Packs: blocks are packed into a file and read back unchanged, and packs that do not fit the model are refused with a reason.
 
 use std::cell::Cell;
 
@@ -32,7 +32,7 @@ pub const EXPECTED: PackExpected = PackExpected {
     vocab: VOCAB,
 };
 
-/// The blocks of a prefix of `n` tokens, other bytes in each.
+/// The blocks of a prefix of `n` tokens, each with different bytes.
 pub fn prefix(n: usize, hidden: bool) -> Vec<Blob> {
     let tokens: Vec<u32> = (0..n).map(|i| (i * 7919 % VOCAB) as u32).collect();
     let mut parent = KEYS.root;
@@ -54,7 +54,7 @@ fn read(bytes: &[u8]) -> Result<Pack, PackError> {
     Pack::read(bytes.to_vec(), &PackLimits::default())
 }
 
-/// The bytes as a source, and how many of them were read.
+/// Reads the bytes through a source, and counts how many were read.
 async fn load(bytes: &[u8], length: u64, limits: &PackLimits) -> (Result<Pack, PackError>, usize) {
     let asked = Cell::new(0);
     let source = async |offset: u64, out: &mut [u8]| {
@@ -73,7 +73,7 @@ fn refused(result: Result<impl Sized, PackError>, parts: &[&str]) {
 }
 
 #[test]
-fn blocks_become_a_pack_and_come_back_byte_for_byte() {
+fn blocks_are_packed_and_read_back_byte_for_byte() {
     for n in [1, 2, 15, 16, 17, 31, 32, 33, 100, 160, 1001] {
         for hidden in [false, true] {
             let blobs = prefix(n, hidden);
@@ -109,7 +109,7 @@ fn the_bytes_of_a_pack_are_fixed() {
 }
 
 #[test]
-fn any_safetensors_reader_reads_it() {
+fn any_safetensors_reader_can_read_it() {
     let (blobs, pack) = (prefix(37, true), pack(37, true));
     let tensors = SafeTensors::deserialize(pack.bytes()).unwrap();
     assert_eq!(tensors.len(), 6);
@@ -182,13 +182,13 @@ fn only_whole_consecutive_blocks_are_packed() {
         blobs.iter_mut().for_each(|blob| drop(blob.namespace.insert("long".into(), "x".repeat(1 << 20))));
     };
     refused(build(&long), &["header"]);
-    // What stands inside has no place in a pack.
+    // A hidden state inside the prefix is left out of a pack.
     let inside = build(&|blobs| blobs[0].last_hidden = Some(vec![1.0; HIDDEN])).unwrap();
     assert_eq!(inside, build(&|_| {}).unwrap());
 }
 
 #[test]
-fn what_decoding_wrote_stays_marked() {
+fn decoded_blocks_stay_marked() {
     let mut blobs = prefix(20, false);
     blobs.iter_mut().for_each(|blob| blob.producer = Producer::Decode);
     let pack = Pack::from_blobs("x", None, None, &blobs, &KEYS).unwrap();
@@ -279,7 +279,7 @@ fn sizes_are_bounded_before_anything_is_read() {
     let limits = PackLimits { bytes: length, tokens: 100 };
     assert!(Pack::read(bytes.to_vec(), &limits).is_ok());
 
-    // A source that claims more than the header, whatever it claims, costs the header.
+    // A source that claims any length beyond the header costs only the header.
     for claimed in [length + 1, 1 << 30, u64::MAX] {
         let limits = PackLimits { bytes: u64::MAX, tokens: usize::MAX };
         let ((result, _), rose) = peak(|| wait(load(bytes, claimed, &limits)));
@@ -324,7 +324,7 @@ fn a_long_pack_is_held_once() {
 }
 
 #[test]
-fn a_store_of_packs_serves_their_blocks_and_takes_nothing() {
+fn a_store_of_packs_serves_their_blocks_and_is_read_only() {
     let store = PackStore::default();
     let blobs = prefix(40, true);
     let keys: Vec<Key> = blobs.iter().map(|blob| blob.key).chain([key(9)]).collect();
@@ -353,13 +353,13 @@ fn a_store_of_packs_serves_their_blocks_and_takes_nothing() {
 }
 
 #[test]
-fn packs_come_and_go_and_overlap() {
+fn packs_are_added_removed_and_may_overlap() {
     let store = PackStore::default();
     let handle = store.clone();
     handle.add(pack(40, true), &EXPECTED, &KEYS).unwrap();
     handle.add(pack(40, true), &EXPECTED, &KEYS).unwrap();
     assert_eq!(store.headers().len(), 1, "the same pack twice is one");
-    // A shorter one that ends where the longer goes on: its hidden state is worth more.
+    // A shorter pack ends inside the longer one. Its last block is preferred, because it has a hidden state.
     for n in [32, 16] {
         let end = prefix(n, true).pop().unwrap();
         let without = wait(store.get(&end.key)).unwrap().unwrap();
@@ -390,7 +390,7 @@ fn a_pack_is_a_tier() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
     #[test]
-    fn any_blocks_come_back_as_they_were(
+    fn any_blocks_are_read_back_unchanged(
         tokens in prop::collection::vec(any::<u32>(), 1..70),
         rows in prop::collection::vec((0usize..5, 0usize..5), 0..5),
         hidden in prop::option::of(prop::collection::vec(any::<u32>(), 0..9)),
@@ -409,7 +409,7 @@ proptest! {
         let blobs: Vec<Blob> = tokens.chunks(BLOCK).enumerate().map(|(block, part)| {
             let key = block_key(&parent, part);
             let last = (block + 1) * BLOCK >= tokens.len();
-            // As bits: the numbers may be any, but none that is unequal to itself.
+            // As bits: any numbers except NaN, which is unequal to itself.
             let hidden = hidden.as_ref().filter(|_| last).map(|bits| bits.iter().map(|&bits| f32::from_bits(bits & 0xbf7f_ffff)).collect());
             Blob {
                 key, parent: std::mem::replace(&mut parent, key), tokens: part.to_vec(), namespace: fields.clone(),

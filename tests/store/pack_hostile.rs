@@ -1,4 +1,5 @@
-//! Bytes that are no pack: altered, cut, forged. Always a reason, never a panic, never memory for what they claim.
+//! Bytes that are not a valid pack: altered, cut, forged. Each is refused with a reason, without a panic and without memory for
+//! what it claims.
 
 use headstart::store::{MAX_HEADER, Pack, PackError, PackLimits, Reject};
 use proptest::prelude::*;
@@ -25,13 +26,13 @@ fn file(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header, data].concat()
 }
 
-/// Header without its padding, and data.
+/// The header without its padding, and the data.
 fn split(bytes: &[u8]) -> (String, Vec<u8>) {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     (String::from_utf8(bytes[8..8 + length].to_vec()).unwrap().trim_end().to_owned(), bytes[8 + length..].to_vec())
 }
 
-/// A file with a digest that is right for this header and these data.
+/// A file whose digest fits this header and these data.
 fn signed(mut header: Value, data: &[u8]) -> Vec<u8> {
     let pad = |header: &Value| {
         let mut text = header.to_string().into_bytes();
@@ -45,7 +46,7 @@ fn signed(mut header: Value, data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn every_flipped_bit_is_found() {
+fn every_flipped_bit_is_detected() {
     let pack = pack(37, true);
     let whole = pack.bytes();
     let data = whole.len() - split(whole).1.len();
@@ -60,7 +61,7 @@ fn every_flipped_bit_is_found() {
 }
 
 #[test]
-fn every_cut_is_found() {
+fn every_cut_is_detected() {
     let pack = pack(20, true);
     let whole = pack.bytes();
     for length in 0..whole.len() {
@@ -72,7 +73,7 @@ fn every_cut_is_found() {
 }
 
 #[test]
-fn a_block_is_no_pack_and_a_pack_no_block() {
+fn a_block_is_not_read_as_a_pack_nor_a_pack_as_a_block() {
     assert_eq!(reason(&blob(16, true).encode()), Reject::Version);
     assert_eq!(Blob::parse(pack(16, true).bytes()), Err(Reject::Version));
 }
@@ -82,7 +83,7 @@ fn forged_headers_are_refused_even_with_a_digest_that_fits() {
     let pack = pack(20, true);
     let (text, data) = split(pack.bytes());
     let header: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(signed(header.clone(), &data), pack.bytes(), "the forger can forge");
+    assert_eq!(signed(header.clone(), &data), pack.bytes(), "the forger works");
     let forged = |change: &dyn Fn(&mut Value)| {
         let mut header = header.clone();
         change(&mut header);
@@ -93,7 +94,7 @@ fn forged_headers_are_refused_even_with_a_digest_that_fits() {
         Box::new(move |header| *header.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value.clone())
     };
     let add = |name: &'static str, value: Value| -> Change {
-        // Where sorting puts it, so that the order is not what is refused.
+        // Inserted in sorted order, so that the order is not the reason for the refusal.
         Box::new(move |header| {
             let fields = header["__metadata__"].as_object_mut().unwrap();
             fields.insert(name.into(), value.clone());
@@ -128,7 +129,7 @@ fn forged_headers_are_refused_even_with_a_digest_that_fits() {
     }
     assert_eq!(forged(&set("/__metadata__/format", json!("headstart-pack/2"))), Err(Reject::Version.into()));
 
-    // What a forger may write is still not believed.
+    // Fields that a forger may write are not trusted either.
     let other = forged(&set("/__metadata__/key", json!("ab".repeat(32)))).unwrap();
     assert_eq!((other.check(&EXPECTED), other.blobs(&KEYS).err()), (Ok(()), Some(PackError::Key)));
     let without_text = forged(&drop("text")).unwrap();
@@ -136,7 +137,7 @@ fn forged_headers_are_refused_even_with_a_digest_that_fits() {
 }
 
 #[test]
-fn headers_that_explode_cost_nothing() {
+fn headers_that_claim_huge_sizes_cost_nothing() {
     let whole = pack(20, true).bytes().to_vec();
     let (text, data) = split(&whole);
     for (length, expected) in [
@@ -185,7 +186,7 @@ proptest! {
 }
 
 #[test]
-fn values_that_are_no_numbers_are_refused() {
+fn infinite_and_nan_values_are_refused() {
     let whole = pack(37, true);
     let regions = regions(whole.bytes());
     for (region, value) in [
@@ -196,7 +197,7 @@ fn values_that_are_no_numbers_are_refused() {
     ] {
         let mut bytes = whole.bytes().to_vec();
         bytes[regions[region].start..][..value.len()].copy_from_slice(value);
-        // And the digest is that of these bytes.
+        // The digest fits these bytes.
         let at = regions[region].end - 1;
         bytes[at] ^= 1;
         let bytes = forged(&bytes, at, 0);

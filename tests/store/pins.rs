@@ -1,4 +1,4 @@
-//! What is pinned on a disk stays, whoever writes there and however late it is; what only claims to be a pin keeps nothing.
+//! Pinned blocks stay on disk, whoever writes there and however much time passes; an invalid pin file keeps nothing.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn names(store: &FilesystemStore) -> Vec<String> {
 }
 
 #[test]
-fn a_pinned_chain_outlives_pressure_and_goes_after_it_is_unpinned() {
+fn a_pinned_chain_survives_eviction_until_it_is_unpinned() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), 8 * 8 * KIB);
     fill(&store, 0..4, None);
@@ -41,7 +41,7 @@ fn a_pinned_chain_outlives_pressure_and_goes_after_it_is_unpinned() {
     fill(&store, 9..60, None);
     assert_eq!(wait(store.contains(&keys([0, 1, 2, 3, 9, 10]))).unwrap(), [true, true, false, false, true, false]);
     assert!(store.usage().bytes <= 64 * KIB && store.usage().failures == 0);
-    assert_eq!(store.pins().unwrap().found[0].missing, 0, "kept once it was stored");
+    assert_eq!(store.pins().unwrap().found[0].missing, 0, "pinned once it was stored");
 
     assert!(store.unpin("system").unwrap());
     assert!(!store.unpin("system").unwrap() && store.pins().unwrap().found.is_empty());
@@ -57,14 +57,14 @@ fn a_pinned_block_does_not_expire_for_anyone() {
     let [other, writer] = [0, 1].map(|_| FilesystemStore::new(folder.path(), config, time.clock()));
     let store = at(folder.path(), 20, &time);
     fill(&store, 0..4, TTL);
-    // Pictures from before the pin, that would do for ever.
+    // Sweeps from before the pin, recent enough that no other is needed.
     other.sweep().unwrap();
     writer.sweep().unwrap();
     store.pin("kept", &keys([0, 1])).unwrap();
     time.advance(5_000);
     let expected = [true, true, false, false];
     fill(&writer, 8..9, None);
-    assert_eq!(writer.usage().expired, 2, "a write removes what expired, but not what was pinned meanwhile");
+    assert_eq!(writer.usage().expired, 2, "a write removes expired blocks, but not those pinned meanwhile");
     for who in [&other, &store, &at(folder.path(), 20, &time)] {
         assert_eq!(wait(who.contains(&keys([0, 1, 2, 3]))).unwrap(), expected);
         assert_eq!(wait(who.get(&key(0))).unwrap(), Some(value(0)));
@@ -81,7 +81,7 @@ fn a_pinned_block_does_not_expire_for_anyone() {
 }
 
 #[test]
-fn a_process_with_an_old_picture_spares_what_was_pinned_since() {
+fn a_process_with_an_old_sweep_spares_what_was_pinned_since() {
     let folder = tempfile::tempdir().unwrap();
     let config = FilesystemConfig { budget: 40 * 8 * KIB, rescan_ms: u64::MAX, ..FilesystemConfig::default() };
     let other = FilesystemStore::new(folder.path(), config, system_clock());
@@ -97,7 +97,7 @@ fn a_process_with_an_old_picture_spares_what_was_pinned_since() {
 }
 
 #[test]
-fn pins_hold_no_more_than_their_share() {
+fn pins_take_no_more_than_their_share() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), 8 * 8 * KIB);
     fill(&store, 0..6, None);
@@ -108,7 +108,7 @@ fn pins_hold_no_more_than_their_share() {
     assert!(full.to_string().contains("40960 bytes") && full.to_string().contains("32768"), "{full}");
     assert_eq!(names(&store), ["a"], "nothing was changed");
     store.pin("b", &keys([2, 3])).expect("a block that two pins name counts once");
-    assert!(store.pin("b", &[&keys([2, 3])[..], &keys([77])].concat()).is_err(), "what is missing counts as well");
+    assert!(store.pin("b", &[&keys([2, 3])[..], &keys([77])].concat()).is_err(), "missing blocks count as well");
     assert_eq!(store.pins().unwrap().found[1].keys, keys([2, 3]));
     store.pin("a", &keys([0])).expect("a pin is replaced");
     store.pin("b", &keys([2, 3, 77])).unwrap();
@@ -124,7 +124,7 @@ fn pins_hold_no_more_than_their_share() {
 }
 
 #[test]
-fn where_all_is_pinned_nothing_more_is_stored_and_nothing_fails() {
+fn if_all_is_pinned_nothing_more_is_stored_and_nothing_fails() {
     let folder = tempfile::tempdir().unwrap();
     let large = open(folder.path(), 32 * 8 * KIB);
     fill(&large, 0..6, None);
@@ -166,11 +166,11 @@ fn only_plain_names_become_files() {
     assert_eq!(store.pin("long", &vec![key(1); MAX_PINNED]).unwrap().keys.len(), MAX_PINNED);
     assert_eq!(store.pins().unwrap().damaged, 0);
     wait(store.clear()).unwrap();
-    assert!(files(folder.path()).is_empty(), "clear removes all that the store put there");
+    assert!(files(folder.path()).is_empty(), "clear removes all of the store's files");
 }
 
 #[test]
-fn a_damaged_pin_is_counted_keeps_nothing_and_costs_nothing_else() {
+fn a_damaged_pin_is_counted_and_has_no_effect() {
     let folder = tempfile::tempdir().unwrap();
     let time = Time::at(1_000_000);
     let store = at(folder.path(), 20, &time);
@@ -191,16 +191,16 @@ fn a_damaged_pin_is_counted_keeps_nothing_and_costs_nothing_else() {
         let listed = store.pins().unwrap();
         assert_eq!((listed.found.len(), listed.damaged), (1, 1), "{:?}", String::from_utf8_lossy(damage));
     }
-    // Of terabytes that a file claims to have, none is read.
+    // A file that claims a size of terabytes is not read.
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
     let fresh = at(folder.path(), 20, &time);
     assert_eq!((names(&fresh), fresh.pins().unwrap().damaged), (vec!["good".to_string()], 1));
     fresh.sweep().unwrap();
-    assert_eq!(wait(fresh.contains(&keys([0, 1, 2]))).unwrap(), [true; 3], "nothing goes before its time");
+    assert_eq!(wait(fresh.contains(&keys([0, 1, 2]))).unwrap(), [true; 3], "nothing is evicted early");
     time.advance(1_000);
     fresh.sweep().unwrap();
     assert_eq!(wait(fresh.contains(&keys([0, 1, 2]))).unwrap(), [true, false, false]);
-    assert!(path.exists(), "what is not understood is not removed");
+    assert!(path.exists(), "an unknown pin file is not removed");
     assert_eq!(fresh.usage().failures, 0);
 
     assert_eq!(fresh.pin("bad", &keys([0])).unwrap().missing, 0);
@@ -211,7 +211,7 @@ fn a_damaged_pin_is_counted_keeps_nothing_and_costs_nothing_else() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_pin_file_is_no_pin() {
+fn only_valid_pin_files_are_pins() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), KIB << 10);
     store.pin("real", &keys([1])).unwrap();
@@ -256,10 +256,10 @@ fn a_process_killed_while_pinning_leaves_the_pin_from_before_or_after() {
         child.kill().unwrap();
         child.wait().unwrap();
         let listed = store.pins().unwrap();
-        assert_eq!((listed.found.len(), listed.damaged), (1, 0), "the child pinned nothing, or half");
+        assert_eq!((listed.found.len(), listed.damaged), (1, 0), "the child pinned nothing, or a part");
         assert!([&few, &many].contains(&&listed.found[0].keys));
     }
     let later = Time::at(system_clock()() + 3_600_000);
     at(folder.path(), 20, &later).sweep().unwrap();
-    assert_eq!(files(folder.path()).len(), 1, "what it was writing is swept");
+    assert_eq!(files(folder.path()).len(), 1, "its unfinished file is swept");
 }

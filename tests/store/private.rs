@@ -1,4 +1,5 @@
-//! A directory that is not its user's alone, or has in it what is not: refused or passed over, never read, written or swept.
+//! A directory that others can access, or that contains foreign entries: refused or passed over, and never read, written or
+//! swept.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 use super::faults::{KIB, again, child, files, open, value};
 use super::*;
 
-/// Somebody else, where the test may make files theirs.
+/// Another user, if the test may give files away.
 const STRANGER: u32 = 12_345;
 
 fn mode(path: &Path) -> u32 {
@@ -24,7 +25,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Whether who made `folder` may give files away; says so where they may not.
+/// Whether the test may give files to another user; prints a note if not.
 fn is_root(folder: &Path) -> bool {
     let root = fs::metadata(folder).unwrap().uid() == 0;
     if !root {
@@ -44,12 +45,12 @@ fn filled(root: &Path) -> FilesystemStore {
     store
 }
 
-/// What nothing may change.
+/// The contents of a folder, to check that nothing changes.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files(folder).into_keys().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// That everything is refused, with the reason.
+/// Checks that every operation is refused with the reason.
 fn refuses(root: &Path, named: &Path, reason: &str) {
     let store = open(root, KIB << 10);
     let before = contents(named);
@@ -78,21 +79,21 @@ fn refuses(root: &Path, named: &Path, reason: &str) {
 }
 
 #[test]
-fn a_root_that_others_write_to_is_refused() {
+fn a_root_that_others_can_write_to_is_refused() {
     for bits in [0o777, 0o770, 0o1777, 0o722] {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("cache");
         filled(&root);
         set_mode(&root, bits);
         refuses(&root, &root, "chmod 700");
-        assert_eq!(mode(&root), bits, "nobody's mode is changed that is refused");
+        assert_eq!(mode(&root), bits, "the mode of a refused directory is not changed");
         set_mode(&root, 0o700);
-        assert_eq!(wait(open(&root, KIB << 10).get(&key(1))).unwrap(), Some(value(1)), "the remedy helps");
+        assert_eq!(wait(open(&root, KIB << 10).get(&key(1))).unwrap(), Some(value(1)), "the remedy works");
     }
 }
 
 #[test]
-fn a_root_that_others_read_is_closed_to_them() {
+fn a_root_that_others_can_read_is_closed_to_them() {
     for bits in [0o755, 0o711, 0o704, 0o2750, 0o555] {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("cache");
@@ -128,8 +129,8 @@ fn a_root_may_be_a_link_of_its_user() {
     assert_eq!(mode(&real), 0o700);
     assert_eq!(wait(open(&real, KIB << 10).get(&key(1))).unwrap(), Some(value(1)));
     assert!(link.is_symlink());
-    assert_eq!(wait(open(&link.join(""), KIB << 10).get(&key(1))).unwrap(), Some(value(1)), "with a slash behind it");
-    // What it leads to is held to the same.
+    assert_eq!(wait(open(&link.join(""), KIB << 10).get(&key(1))).unwrap(), Some(value(1)), "with a trailing slash");
+    // The link's target must meet the same conditions.
     set_mode(&real, 0o777);
     refuses(&link, &real.canonicalize().unwrap(), "chmod 700");
     set_mode(&real, 0o700);
@@ -140,9 +141,9 @@ fn a_root_may_be_a_link_of_its_user() {
     }
 }
 
-/// The way to the root is the system's.
+/// The path to the root is not checked.
 #[test]
-fn what_is_above_the_root_may_be_a_link_and_anybodys() {
+fn directories_above_the_root_may_be_links_or_belong_to_others() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("shared")).unwrap();
     set_mode(&folder.path().join("shared"), 0o1777);
@@ -152,7 +153,7 @@ fn what_is_above_the_root_may_be_a_link_and_anybodys() {
     assert_eq!(wait(open(&root, KIB << 10).get(&key(1))).unwrap(), Some(value(1)));
 }
 
-/// Each way in which a folder within is not to be used.
+/// The ways in which an inner folder can be unusable.
 fn spoil(folder: &Path, outside: &Path, way: &str) {
     match way {
         "a link" => {
@@ -171,7 +172,7 @@ fn spoil(folder: &Path, outside: &Path, way: &str) {
 }
 
 #[test]
-fn a_folder_within_that_is_not_its_users_alone_is_passed_over() {
+fn an_inner_folder_that_others_can_access_is_passed_over() {
     let home = open(Path::new("/"), 0).path(&key(1));
     let home = home.parent().unwrap().strip_prefix("/").unwrap().to_owned();
     let above = home.parent().unwrap();
@@ -203,7 +204,7 @@ fn a_folder_within_that_is_not_its_users_alone_is_passed_over() {
         let before = contents(&outside);
         let fresh = open(&root, KIB << 10);
         fresh.sweep().unwrap();
-        assert_eq!(wait(fresh.get(&key(1))).unwrap(), Some(value(1)), "what needs no writing goes on");
+        assert_eq!(wait(fresh.get(&key(1))).unwrap(), Some(value(1)), "reading still works");
         let refused = wait(fresh.put(&key(5), &value(5), None)).unwrap_err();
         assert!(matches!(&refused, StoreError::Io { path, .. } if *path == root.join("tmp")), "{refused}");
         assert_eq!(contents(&outside), before, "tmp {way}");
@@ -218,7 +219,7 @@ fn a_folder_within_that_is_not_its_users_alone_is_passed_over() {
     }
 }
 
-/// A cache in which one folder is spoilt, and where that may have gone.
+/// A cache with one spoilt folder, and the path to which that folder may have moved.
 fn spoilt(name: &Path, way: &str) -> (TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let [root, outside] = ["cache", "outside"].map(|name| folder.path().join(name));
@@ -228,7 +229,7 @@ fn spoilt(name: &Path, way: &str) -> (TempDir, PathBuf, PathBuf) {
 }
 
 #[test]
-fn a_tenant_that_is_not_its_users_alone_is_passed_over() {
+fn a_salts_folder_that_others_can_access_is_passed_over() {
     let mut ways = vec!["a link", "writable", "a file"];
     ways.extend(is_root(tempfile::tempdir().unwrap().path()).then_some("another's"));
     for way in ways {
@@ -252,13 +253,13 @@ fn a_tenant_that_is_not_its_users_alone_is_passed_over() {
 }
 
 #[test]
-fn what_stands_in_a_files_place_is_a_miss_and_is_repaired() {
+fn a_foreign_entry_in_a_files_place_is_a_miss_and_is_replaced() {
     type Make = fn(&Path);
     let places: [(&str, Make); 7] = [
         ("a pipe", |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success())),
         ("a link", |path| symlink("/etc/hostname", path).unwrap()),
         ("a socket", |path| {
-            // The way to a socket is short.
+            // The path of a socket must be short.
             let short = tempfile::tempdir().unwrap();
             drop(UnixListener::bind(short.path().join("s")).unwrap());
             fs::rename(short.path().join("s"), path).unwrap();
@@ -291,7 +292,7 @@ fn what_stands_in_a_files_place_is_a_miss_and_is_repaired() {
         assert_eq!(wait(store.get(&key(1))).unwrap(), Some(value(1)), "{what} is repaired");
         assert_eq!((mode(&path), store.usage().failures), (0o600, 0));
     }
-    // What is in a folder may be somebody's.
+    // The content of a folder may be somebody's.
     let folder = tempfile::tempdir().unwrap();
     let store = filled(folder.path());
     let path = store.path(&key(1));
@@ -306,7 +307,7 @@ fn what_stands_in_a_files_place_is_a_miss_and_is_repaired() {
 }
 
 #[test]
-fn a_sparse_file_makes_no_other_go() {
+fn a_sparse_file_evicts_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let store = filled(folder.path());
     let path = store.path(&key(7));
@@ -321,7 +322,7 @@ fn a_sparse_file_makes_no_other_go() {
 }
 
 #[test]
-fn only_files_of_our_naming_are_swept() {
+fn only_files_named_by_the_store_are_swept() {
     let folder = tempfile::tempdir().unwrap();
     let store = filled(folder.path());
     let old = |name: &str| {
@@ -363,9 +364,9 @@ fn a_copy_does_not_expire() {
     assert_eq!(copy.usage().expired, 0);
 }
 
-/// In a process of its own: the umask is the whole process's.
+/// In a process of its own, since the umask applies to the whole process.
 #[test]
-fn all_that_is_made_is_its_users_alone_whatever_the_umask() {
+fn all_files_are_private_whatever_the_umask() {
     if let Some(folder) = child() {
         filled(&folder.join("deep/cache"));
         let salted =
@@ -373,7 +374,7 @@ fn all_that_is_made_is_its_users_alone_whatever_the_umask() {
         wait(salted.put(&key(1), &value(1), None)).unwrap();
         return;
     }
-    let name = "store::private::all_that_is_made_is_its_users_alone_whatever_the_umask";
+    let name = "store::private::all_files_are_private_whatever_the_umask";
     for umask in ["000", "022", "077", "277"] {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("deep")).unwrap();

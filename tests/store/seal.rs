@@ -1,4 +1,4 @@
-//! Who vouches for what a store answers with: nobody else's blocks, however whole they are.
+//! Authentication of stored values: blocks that others wrote are refused, however valid they are.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ fn tiers(folder: &Path, secret: &[u8]) -> Tiers {
     Tiers::new(memory, vec![Box::new(disk(folder, secret))], TiersConfig::default())
 }
 
-/// Puts a file in the place of one, with the time at which that expires.
+/// Replaces a file, keeping its modification time, which is when it expires.
 fn replace(path: &Path, bytes: &[u8]) {
     let times = fs::metadata(path).unwrap().modified().unwrap();
     fs::write(path, bytes).unwrap();
@@ -39,7 +39,7 @@ fn hmac(secret: &[u8], message: &[u8]) -> [u8; 32] {
 }
 
 #[test]
-fn a_mac_is_the_standards_and_over_the_name_and_the_digest() {
+fn a_mac_is_the_standard_one_over_the_name_and_the_digest() {
     // RFC 4231, test case 2.
     let found: String = Seal::new(b"Jefe").mac(b"what do ya want for nothing?").map(|b| format!("{b:02x}")).concat();
     assert_eq!(found, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
@@ -55,11 +55,11 @@ fn a_mac_is_the_standards_and_over_the_name_and_the_digest() {
     let message = [&b"headstart-mac/1"[..], &blob.key, digest.as_bytes()].concat();
     let mac: String = hmac(b"one", &message).map(|b| format!("{b:02x}")).concat();
     assert_eq!(metadata["mac"], mac);
-    assert_eq!(Blob::decode(&kept, &expected(&blob)).unwrap(), blob, "the MAC is no part of what it says");
+    assert_eq!(Blob::decode(&kept, &expected(&blob)).unwrap(), blob, "the MAC is not part of the blob");
 }
 
 #[test]
-fn whole_blocks_of_others_are_refused_counted_and_written_again() {
+fn valid_blocks_of_others_are_refused_counted_and_written_again() {
     let changed = |change: &dyn Fn(&mut Blob)| {
         let mut other = blob(16, true);
         change(&mut other);
@@ -77,7 +77,7 @@ fn whole_blocks_of_others_are_refused_counted_and_written_again() {
         let folder = tempfile::tempdir().unwrap();
         wait(tiers(folder.path(), b"one").save(&blob));
         let path = disk(folder.path(), b"one").path(&blob.key);
-        // Another directory's owner vouches for it, and the MAC of what was there before is put in its place.
+        // Signed with another directory's key, and with the MAC of the earlier block.
         let own = fs::read(&path).unwrap();
         let other = tempfile::tempdir().unwrap();
         wait(disk(other.path(), b"two").put(&blob.key, &Bytes::from(bytes.clone()), None)).unwrap();
@@ -85,7 +85,7 @@ fn whole_blocks_of_others_are_refused_counted_and_written_again() {
         let slot = Slot::find(&blob.key, &bytes).unwrap();
         let (before, mac, behind) = slot.fill(&bytes, &slot.read(&own).unwrap());
         let with_old_mac = [before, &mac, behind].concat();
-        for (how, bytes) in [("nobody", &bytes), ("another", &of_other), ("what was there", &with_old_mac)] {
+        for (how, bytes) in [("nobody", &bytes), ("another", &of_other), ("the earlier block", &with_old_mac)] {
             if *bytes == own {
                 continue;
             }
@@ -101,7 +101,7 @@ fn whole_blocks_of_others_are_refused_counted_and_written_again() {
 }
 
 #[test]
-fn anothers_blob_or_manifest_under_a_name_is_refused() {
+fn a_blob_or_manifest_under_another_name_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = disk(folder.path(), b"one");
     let other = Blob { key: key(9), ..blob(16, false) };
@@ -122,7 +122,7 @@ fn anothers_blob_or_manifest_under_a_name_is_refused() {
     let whole = wait(store.get(&one)).unwrap().unwrap();
     replace(&store.path(&one), &fs::read(store.path(&two)).unwrap());
     assert_eq!(wait(store.get(&one)).unwrap(), Some(Bytes::from_static(FORGED)));
-    // Made by somebody without the key.
+    // Written by somebody without the key.
     wait(store.put(&one, &whole, None)).unwrap();
     assert!(wait(store.get(&one)).unwrap().is_some_and(|value| !value.is_empty()));
     wait(disk(folder.path(), b"two").put(&one, &whole, None)).unwrap();
@@ -130,7 +130,7 @@ fn anothers_blob_or_manifest_under_a_name_is_refused() {
 }
 
 #[test]
-fn a_key_is_made_once_for_its_user_alone() {
+fn a_key_is_created_once_and_private() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("of/this/user.key");
     let made: Vec<Key> = thread::scope(|scope| {
@@ -141,7 +141,7 @@ fn a_key_is_made_once_for_its_user_alone() {
     assert_eq!(key_file(&path).unwrap(), made[0]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no other file is left");
 
     let refused = |problem: &str| {
         let error = key_file(&path).unwrap_err();
@@ -162,7 +162,7 @@ fn a_key_is_made_once_for_its_user_alone() {
 }
 
 #[test]
-fn a_secret_is_the_text_of_a_file_within_bounds() {
+fn a_secret_is_a_files_text_within_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     fs::write(&path, "sixteen letters!\r\n").unwrap();
@@ -174,7 +174,7 @@ fn a_secret_is_the_text_of_a_file_within_bounds() {
     fs::write(&path, "sixteen letters!").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(secret_file(&path).unwrap_err().to_string().contains("others may write to it"));
-    // A pipe that nobody writes to ends at once; one that has a writer is waited for.
+    // A pipe without a writer ends at once; a pipe with one is waited for.
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     assert!(secret_file(&pipe).unwrap_err().to_string().contains("16 to 4,096 bytes"));

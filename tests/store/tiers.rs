@@ -1,4 +1,4 @@
-//! Memory before a disk before something worse: what moves where, what is counted, what is let through.
+//! Memory before a disk before worse stores: what moves between them, what is counted, and what is accepted.
 
 use std::cell::Cell;
 use std::fs;
@@ -29,14 +29,14 @@ fn stat(tiers: &Tiers, tier: usize) -> TierStats {
     tiers.stats()[tier].1.clone()
 }
 
-/// Blocks with keys of their own.
+/// Blocks with different keys.
 fn chain(n: u8) -> Vec<Blob> {
     let block = |i: u8| Blob { key: key(i + 1), parent: key(i), ..blob(16, false) };
     (0..n).map(block).collect()
 }
 
 #[test]
-fn saved_is_found_after_a_restart() {
+fn saved_blocks_are_found_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let blocks = chain(3);
     let keys: Vec<Key> = blocks.iter().map(|block| block.key).chain([key(99)]).collect();
@@ -62,11 +62,11 @@ fn saved_is_found_after_a_restart() {
     assert_eq!(back.loaded_bytes, blocks.iter().map(|block| block.encode().len() as u64).sum::<u64>());
     assert!(back.load_ms > 0.0);
     wait(second.save(&blocks[0]));
-    assert_eq!(stat(&second, 1).saved, 0, "what is there is not written again");
+    assert_eq!(stat(&second, 1).saved, 0, "stored blocks are not written again");
 }
 
 #[test]
-fn a_damaged_file_is_a_counted_miss_and_goes() {
+fn a_damaged_file_is_counted_as_a_miss_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let block = blob(16, true);
     let whole = block.encode();
@@ -84,7 +84,7 @@ fn a_damaged_file_is_a_counted_miss_and_goes() {
     for (reason, damage) in damages {
         let tiers = tiers(folder.path());
         wait(tiers.save(&block));
-        assert_eq!(stat(&tiers, 1).saved, 1, "{reason}: the damaged file went the last time");
+        assert_eq!(stat(&tiers, 1).saved, 1, "{reason}: the damaged file was removed the last time");
         let file = fs::File::options().write(true).open(&path).unwrap();
         let times = file.metadata().unwrap().modified().unwrap();
         fs::write(&path, damage).unwrap();
@@ -100,7 +100,7 @@ fn a_damaged_file_is_a_counted_miss_and_goes() {
 }
 
 #[test]
-fn swapped_files_give_nothing() {
+fn swapped_files_are_misses() {
     let folder = tempfile::tempdir().unwrap();
     let blocks = chain(2);
     let tiers = tiers(folder.path());
@@ -115,7 +115,7 @@ fn swapped_files_give_nothing() {
 }
 
 #[test]
-fn what_decoding_wrote_is_kept_and_never_replaces_what_prefill_wrote() {
+fn decoded_blocks_are_kept_but_never_replace_prefilled_ones() {
     let folder = tempfile::tempdir().unwrap();
     let exact = blob(16, false);
     let decoded = Blob { producer: Producer::Decode, ..blob(16, true) };
@@ -123,7 +123,11 @@ fn what_decoding_wrote_is_kept_and_never_replaces_what_prefill_wrote() {
     let tiers = tiers(folder.path());
     wait(tiers.save(&decoded));
     wait(tiers.save(&exact));
-    assert_eq!((stat(&tiers, 1).saved, producer()), (1, Producer::Decode), "nobody knew that it was marked");
+    assert_eq!(
+        (stat(&tiers, 1).saved, producer()),
+        (1, Producer::Decode),
+        "this process did not know that it was marked"
+    );
     wait(tiers.heal(&exact));
     assert_eq!(producer(), Producer::Prefill);
     wait(tiers.save(&decoded));
@@ -144,7 +148,7 @@ fn a_last_hidden_state_replaces_a_block_without() {
 }
 
 #[test]
-fn without_memory_the_disk_serves() {
+fn without_memory_the_disk_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let tiers = Tiers::new(memory(0), vec![Box::new(disk(folder.path()))], TiersConfig::default());
     wait(tiers.save(&blob(4, false)));
@@ -169,7 +173,7 @@ fn all_tiers_share_the_bytes_of_a_block() {
 
 type Got = Result<Option<Bytes>, StoreError>;
 
-/// A store that fails, or answers with what it likes.
+/// A store that fails, or answers with anything.
 struct Liar {
     answer: Rc<dyn Fn(&Key) -> Got>,
     puts: Rc<Cell<usize>>,
@@ -221,7 +225,7 @@ fn a_failing_and_a_lying_store_cost_misses() {
     ];
     let tiers = Tiers::new(memory(1 << 20), behind, TiersConfig::default());
     blocks.iter().for_each(|block| wait(tiers.save(block)));
-    assert_eq!((stat(&tiers, 3).saved, puts.get()), (4, 8), "the last store took all");
+    assert_eq!((stat(&tiers, 3).saved, puts.get()), (4, 8), "the last store accepted all");
     assert_eq!((stat(&tiers, 1).dropped, stat(&tiers, 1).failures), (4, 4));
 
     let behind = vec![
@@ -232,9 +236,9 @@ fn a_failing_and_a_lying_store_cost_misses() {
     let tiers = Tiers::new(memory(1 << 20), behind, TiersConfig::default());
     let loaded = wait(tiers.load(&expected(&blocks[0]))).unwrap();
     assert_eq!((&loaded.value, loaded.tier), (&blocks[0], 3));
-    // Once asked, once for what was refused to be removed, and once given what came from behind them.
+    // One lookup, one removal of a refused block, and one write of the block found further away.
     assert_eq!((stat(&tiers, 1).misses, stat(&tiers, 1).failures), (1, 2));
     assert_eq!((stat(&tiers, 2).rejected["header"], stat(&tiers, 2).failures), (1, 2));
     assert_eq!(wait(tiers.load(&expected(&blocks[0]))).unwrap().tier, 0);
-    assert_eq!(puts.get(), 10, "what came from afar is to be written nearer");
+    assert_eq!(puts.get(), 10, "a block found further away is to be written nearer");
 }

@@ -1,11 +1,11 @@
-//! The file of a block of KV, taken apart.
+//! Takes the file of a KV block apart.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-/// Every part of the file of a blob, in order, without gaps.
+/// The regions of a blob's file, in order and without gaps.
 pub fn regions(whole: &[u8]) -> BTreeMap<String, Range<usize>> {
     let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let text = std::str::from_utf8(&whole[8..8 + header]).unwrap();
@@ -27,7 +27,7 @@ pub fn regions(whole: &[u8]) -> BTreeMap<String, Range<usize>> {
     found
 }
 
-/// The same file with a bit of its data flipped, and the digest that it then has: what somebody does who knows the format and has
+/// The same file with one bit of its data flipped and a digest that fits: what somebody can forge who knows the format but has
 /// no key.
 pub fn forged(whole: &[u8], at: usize, bit: u8) -> Vec<u8> {
     let mut bytes = whole.to_vec();

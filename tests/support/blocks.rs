@@ -1,9 +1,9 @@
-//! Blocks of every weight format, those without a quantiser too.
+//! Blocks of every weight format, including formats without a quantiser.
 
 use half::f16;
 use headstart::quant::Format;
 
-/// Where the f16 numbers of a block lie, and numbers that make elements of about −1 to 1.
+/// Offsets of the f16 numbers in a block, with values that make elements of about −1 to 1.
 pub fn halves(format: Format) -> &'static [(usize, f32)] {
     match format {
         Format::Q8_0 | Format::Q4_0 => &[(0, 1.0 / 8.0)],
@@ -21,8 +21,8 @@ pub fn halves(format: Format) -> &'static [(usize, f32)] {
     }
 }
 
-/// The bytes of `elements` times `size`; where the format is only read, those of other elements of about that size, which the
-/// bits of `elements` decide.
+/// The bytes of `elements` times `size`. For a read-only format, the bytes of other elements of about that size, derived from
+/// the bits of `elements`.
 pub fn of(format: Format, elements: &[f32], size: f32) -> Vec<u8> {
     if format.quantizes() {
         return format.quantize(&elements.iter().map(|x| x * size).collect::<Vec<_>>());

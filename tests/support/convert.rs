@@ -1,5 +1,5 @@
-//! Makes of the GGUF the directory that transformers' `save_pretrained` makes of the same model in float16: the committed
-//! JSON files of `tests/golden/smollm2-hf/` and a `model.safetensors`, too large to commit.
+//! Converts the GGUF to the directory that transformers' `save_pretrained` writes for the same model in float16: the committed
+//! JSON files of `tests/golden/smollm2-hf/` and a `model.safetensors`, which is too large to commit.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,7 +17,7 @@ use super::golden;
 #[derive(Deserialize)]
 struct Record {
     files: Vec<String>,
-    /// Over name, newline and raw bytes of every tensor in order of name, of transformers' own file.
+    /// The digest over name, newline and raw bytes of every tensor in order of name, of transformers' own file.
     tensors_sha256: String,
 }
 
@@ -27,7 +27,7 @@ struct Heads {
     num_key_value_heads: usize,
 }
 
-/// Writes the directory to `out` and proves its tensors to be transformers' own, bit for bit.
+/// Writes the directory to `out`, and checks that its tensors are those of transformers, bit for bit.
 pub fn smollm2_hf(gguf: &Path, out: &Path) {
     let committed = golden::folder("smollm2-hf");
     let record: Record = golden::json(&committed.join("reference.json"));
@@ -62,7 +62,7 @@ pub fn smollm2_hf(gguf: &Path, out: &Path) {
     safetensors::serialize_to_file(views, Some(metadata), &out.join("model.safetensors")).unwrap();
 }
 
-/// Where GGUF, which keeps the rows that RoPE rotates together side by side, has the row that Hugging Face has at `row`.
+/// The GGUF index of the row that Hugging Face has at `row`. GGUF stores rows that RoPE rotates together side by side.
 fn interleaved(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     let (half, pair) = (within / (head_dim / 2), within % (head_dim / 2));
@@ -89,7 +89,7 @@ fn hf_name(gguf: &str) -> String {
         "ffn_down" => "mlp.down_proj",
         "attn_norm" => "input_layernorm",
         "ffn_norm" => "post_attention_layernorm",
-        _ => panic!("{gguf}: a tensor that no Llama has"),
+        _ => panic!("{gguf}: not a tensor of a Llama"),
     };
     format!("model.layers.{layer}.{name}.weight")
 }

@@ -1,4 +1,4 @@
-//! The engine as the tests drive it: load, score, generate.
+//! Helpers that drive the engine: load, score, generate.
 
 use std::path::Path;
 
@@ -15,34 +15,34 @@ pub fn load(model: &Path, options: &EngineOptions) -> Engine {
     block_on(Engine::load(&checkpoint, options, &mut |_| {})).unwrap()
 }
 
-/// A request for exactly `max_tokens` of the likeliest tokens.
+/// A greedy request for exactly `max_tokens` tokens.
 pub fn greedy(tokens: &[u32], max_tokens: usize) -> Request {
     Request { tokens: tokens.to_vec(), max_tokens, ..Request::default() }
 }
 
-/// The tokens of each request, all of them running at once.
+/// The tokens of each request, with all of them running at once.
 pub fn generate(engine: &mut Engine, requests: &[Request]) -> Vec<Vec<u32>> {
     run(engine, requests).into_iter().map(|answer| answer.tokens).collect()
 }
 
-/// What came of one request.
+/// The result of one request.
 #[derive(Debug, Default, PartialEq)]
 pub struct Answer {
     pub tokens: Vec<u32>,
-    /// The bits of the logits each token was chosen from, where the request asked for them.
+    /// The bits of the logits from which each token was chosen, if the request asked for them.
     pub logits: Vec<Vec<u32>>,
-    /// The bits of the logits of each prompt position that was computed, where the request asked for them.
+    /// The bits of the logits of each computed prompt position, if the request asked for them.
     pub prompt_logits: Vec<(usize, Vec<u32>)>,
     pub usage: Usage,
     pub cache: kv::Report,
 }
 
-/// The answers to `requests`, all of them running at once.
+/// The answers to `requests`, with all of them running at once.
 pub fn run(engine: &mut Engine, requests: &[Request]) -> Vec<Answer> {
     run_behind(engine, &[], requests)
 }
 
-/// The answers to `first` and then to `requests`, which come when all of `first` are decoding.
+/// The answers to `first` and then to `requests`, which are submitted once all of `first` are decoding.
 pub fn run_behind(engine: &mut Engine, first: &[Request], requests: &[Request]) -> Vec<Answer> {
     let submit = |engine: &mut Engine, requests: &[Request]| -> Vec<SequenceId> {
         requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect()
@@ -53,7 +53,7 @@ pub fn run_behind(engine: &mut Engine, first: &[Request], requests: &[Request]) 
     let mut running = answers.len();
     while running > 0 {
         if sequences.len() == first.len() && answers[..first.len()].iter().all(|answer| !answer.tokens.is_empty()) {
-            assert_eq!(running, answers.len(), "those that came first are to run still");
+            assert_eq!(running, answers.len(), "the first requests must still be running");
             sequences.extend(submit(engine, requests));
         }
         let place = |sequence| sequences.iter().position(|known| *known == sequence).expect("one of these sequences");
@@ -75,7 +75,7 @@ pub fn run_behind(engine: &mut Engine, first: &[Request], requests: &[Request]) 
     answers
 }
 
-/// Gives the logits `[vocab]` of each position, in order, to `each`. Nothing is reused.
+/// Passes the logits `[vocab]` of each position to `each`, in order. Nothing is reused.
 pub fn score(engine: &mut Engine, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) {
     let request = Request { prompt_logits: true, no_cache: true, ..greedy(tokens, 0) };
     engine.submit(request).unwrap();
@@ -96,7 +96,7 @@ pub fn score_bits(engine: &mut Engine, tokens: &[u32]) -> Vec<u32> {
     bits
 }
 
-/// Holds the engine against one reference; `known` gives the logits to compare at a position, if there are any.
+/// Compares the engine with one reference; `known` returns the logits to compare at a position, if there are any.
 pub fn check<'a>(
     report: &mut Report,
     engine: &mut Engine,
@@ -105,7 +105,7 @@ pub fn check<'a>(
     tolerance: f32,
     known: impl Fn(usize) -> Option<Known<'a>>,
 ) {
-    // What is allowed in f32 may be less than roundings to f16 take.
+    // A tolerance for f32 may be smaller than the rounding errors of f16.
     let tolerance = if engine.numerics() == Numerics::default() { tolerance } else { golden::TOLERANCE };
     let (mut best, mut delta, mut compared) = (Vec::new(), 0.0, 0);
     let mut each = |position: usize, logits: &[f32]| {

@@ -1,4 +1,4 @@
-//! The committed references of `tests/golden/` as values, and the one comparison every model goes through.
+//! The committed references of `tests/golden/`, and the comparison that every model goes through.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 
 use super::npy;
 
-/// No model's logits may be further from the reference than this. Rounding K and V to f16 alone moves the last logits of
-/// SmolLM2 by up to 0.024 and those of any position by up to 0.028 (`make/smollm2.py` prints it): the rest is headroom for the
-/// order of sums, not for another approximation.
+/// The largest allowed difference of a logit from the reference. Rounding K and V to f16 alone moves the last logits of SmolLM2
+/// by up to 0.024, and those of any position by up to 0.028 (`make/smollm2.py` prints it). The rest is a margin for the order
+/// of sums, not for another approximation.
 pub const TOLERANCE: f32 = 0.05;
 
-/// Where two tokens' logits are closer than this in the reference, either may win; nowhere else.
+/// If the reference's two best logits are closer than this, either token may win.
 const TIE: f32 = 0.05;
 
 pub fn folder(name: &str) -> PathBuf {
@@ -26,7 +26,7 @@ pub fn json<T: DeserializeOwned>(path: &Path) -> T {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// One prompt and what transformers makes of it.
+/// One prompt and transformers' results for it.
 #[derive(Deserialize)]
 pub struct Reference {
     pub ids: Vec<u32>,
@@ -36,9 +36,9 @@ pub struct Reference {
     pub argmax_every_position: Vec<u32>,
     #[serde(default)]
     pub top2_gap_every_position: Vec<f32>,
-    /// Full logits of the last position, beside the JSON.
+    /// The file with the full logits of the last position, beside the JSON.
     pub logits_file: Option<PathBuf>,
-    /// The best logits of the last position, where the full ones are not kept.
+    /// The best logits of the last position, if the full ones are not kept.
     #[serde(default)]
     pub last_top: Vec<(u32, f32)>,
 }
@@ -46,7 +46,7 @@ pub struct Reference {
 /// `golden.json`: the prompts as text, on the GGUF's weights.
 #[derive(Deserialize)]
 pub struct Golden {
-    /// What the prompt `chat` renders.
+    /// The messages whose rendering is the prompt `chat`.
     pub chat_messages: serde_json::Value,
     pub prompts: BTreeMap<String, Prompt>,
 }
@@ -70,12 +70,12 @@ impl Golden {
     }
 }
 
-/// The larger of two deltas, and NaN if either is: `f32::max` would drop it.
+/// The larger of two differences, or NaN if either is NaN, which `f32::max` would drop.
 pub fn worse(a: f32, b: f32) -> f32 {
     if a.is_nan() || a >= b { a } else { b }
 }
 
-/// Known logits of one position, the whole row or its best.
+/// Known logits of one position: the whole row or the best.
 pub enum Known<'a> {
     Row(&'a [f32]),
     Top(&'a [(u32, f32)]),
@@ -94,7 +94,7 @@ impl Known<'_> {
     }
 }
 
-/// What is wrong with an engine's answers, gathered so that one run tells everything.
+/// The problems with an engine's answers, collected so that one run reports all.
 #[derive(Default)]
 pub struct Report {
     pub problems: Vec<String>,
@@ -113,7 +113,7 @@ impl Report {
         self.check(delta <= tolerance, || format!("{what}: max |Δ logit| {delta} > {tolerance}"));
     }
 
-    /// The best token of every position, but for the reference's ties.
+    /// Checks the best token of every position, except where the reference has a tie.
     pub fn argmax(&mut self, what: &str, reference: &Reference, found: &[u32]) {
         self.check(found.len() == reference.ids.len(), || format!("{what}: {} positions scored", found.len()));
         let expected = reference.argmax_every_position.iter().zip(&reference.top2_gap_every_position);
@@ -124,13 +124,13 @@ impl Report {
         }
     }
 
-    /// The greedy tokens, up to where an honest tie parts them.
+    /// Checks the greedy tokens up to a tie at which they may differ.
     pub fn greedy(&mut self, what: &str, reference: &Reference, found: &[u32]) {
         self.check(found.len() == reference.greedy32.len(), || format!("{what}: {} greedy tokens", found.len()));
         let parted = reference.greedy32.iter().zip(found).position(|(a, b)| a != b);
         let Some(at) = parted else { return println!("{what}: greedy tokens equal") };
         let (gap, expected) = (reference.greedy_top2_gap[at], reference.greedy32[at]);
-        println!("{what}: greedy tokens part at {at}, where the reference's gap is {gap}");
+        println!("{what}: greedy tokens differ from {at} on, where the reference's gap is {gap}");
         self.check(gap < TIE, || format!("{what}: greedy step {at}: {}, reference {expected} (gap {gap})", found[at]));
     }
 
@@ -139,13 +139,13 @@ impl Report {
     }
 }
 
-/// The index of the largest logit, the first of equals.
+/// The index of the largest logit; of equal ones the first.
 pub fn argmax(logits: &[f32]) -> u32 {
     let best = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
     (0..logits.len()).fold(0, best) as u32
 }
 
-/// Full logits of a prompt's last position.
+/// Full logits of a prompt's last position, if they are kept.
 pub fn last_logits(folder: &Path, reference: &Reference) -> Option<Vec<f32>> {
     Some(npy::read(&folder.join(reference.logits_file.as_ref()?)).1)
 }

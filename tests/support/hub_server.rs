@@ -1,5 +1,5 @@
-//! A hub of our own on loopback: the listing, `resolve` with its large-file headers, a redirect to storage on another
-//! port, ranges, tokens, and the faults of the real world. It counts what it was asked and every body byte it sent.
+//! A fake hub on loopback: the listing, `resolve` with its large-file headers, a redirect to storage on another port, ranges,
+//! tokens, and real-world faults. It records the requests and counts the body bytes that it sent.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,31 +13,31 @@ use sha2::{Digest, Sha256};
 pub const REPO: &str = "acme/tiny";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the server does; a test changes it while the server runs.
+/// The server's behaviour, which a test can change while it runs.
 #[derive(Default)]
 pub struct State {
-    /// The one repository there is.
+    /// The only repository.
     pub repo: String,
-    /// Name, bytes, and whether the file lies in large-file storage.
+    /// Name, bytes, and whether the file is in large-file storage.
     pub files: BTreeMap<String, (Vec<u8>, bool)>,
-    /// Names the listing holds beside the files'.
+    /// Names that the listing has in addition to the files'.
     pub listed: Vec<String>,
-    /// Storage closes the connection after so many bytes of the whole file, once for each entry.
+    /// For each entry, storage closes one connection after this many bytes of the file.
     pub cuts: Vec<usize>,
     /// Storage answers every request with the whole file.
     pub ignores_ranges: bool,
     /// Storage flips one bit of the file.
     pub corrupts: bool,
-    /// Storage sends one byte more than there are.
+    /// Storage sends one byte too many.
     pub overlong: bool,
-    /// Statuses the hub answers first.
+    /// Statuses that the hub answers first.
     pub refusals: Vec<u16>,
-    /// The token without which the hub answers 401, and 403 to any other.
+    /// The required token: the hub answers 401 without one and 403 to any other.
     pub token: Option<String>,
     /// Pause before each piece of a body.
     pub delay: Duration,
     pub requests: Vec<Request>,
-    /// Bytes of files sent, by the hub and by storage.
+    /// Bytes of files sent by the hub and by storage.
     pub sent: u64,
 }
 
@@ -68,7 +68,7 @@ impl HubServer {
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     let (state, behind) = (state.clone(), behind.clone());
-                    // A client that goes away in the middle is a thing that happens.
+                    // A client may disconnect in the middle.
                     thread::spawn(move || drop(serve(stream, is_storage, &behind, &state)));
                 }
             });
@@ -85,7 +85,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The digest under which the cache keeps a file.
+/// The etag under which the cache keeps a file.
 pub fn etag(bytes: &[u8], large: bool) -> String {
     sha256(bytes)[..if large { 64 } else { 40 }].to_owned()
 }

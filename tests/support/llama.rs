@@ -1,5 +1,6 @@
-//! A Llama, or a like architecture, in plain f32 loops: the whole model's CPU twin. It shares with the engine what reads a checkpoint and nothing
-//! that computes, so where the engine parts from transformers and this does not, the fault is in the shaders' side.
+//! A Llama or a similar architecture in plain f32 loops: the whole model's CPU twin. It shares the engine's checkpoint reader
+//! and none of its computation, so if the engine differs from transformers and this does not, the fault is on the shaders'
+//! side.
 //!
 //! O(tokens × parameters), one token at a time: for short prompts.
 
@@ -17,15 +18,15 @@ pub struct Llama {
     layers: Vec<Layer>,
     norm: Vec<f32>,
     head: Option<Vec<f32>>,
-    /// Whether K and V are rounded to f16, as the engine keeps them.
+    /// Whether K and V are rounded to f16, as the engine stores them.
     half_cache: bool,
 }
 
 struct Layer {
-    /// Empty where nothing turns.
+    /// Empty without RoPE.
     inv_freq: Vec<f64>,
     magnitude: f64,
-    /// Of attention and of the MLP.
+    /// Gains of the norms before attention and before the MLP.
     before: Option<[Vec<f32>; 2]>,
     after: Option<[Vec<f32>; 2]>,
     mixer: Mixer,
@@ -53,7 +54,7 @@ enum Mixer {
     Attention {
         q: Linear,
         k: Linear,
-        /// Gains of the norms of Q and K, where they have any.
+        /// Gains of the Q and K norms, if there are any.
         qk_norms: Option<[Vec<f32>; 2]>,
         v: Linear,
         o: Linear,
@@ -62,7 +63,7 @@ enum Mixer {
     ShortConv { projection: Linear, conv: Vec<f32>, output: Linear },
 }
 
-/// What a layer keeps of the tokens before.
+/// What a layer keeps of earlier tokens.
 #[derive(Clone, Default)]
 struct Past {
     keys: Vec<f32>,
@@ -113,7 +114,7 @@ impl Llama {
         Self::of(checkpoint, Config::from_checkpoint(checkpoint).unwrap(), half_cache)
     }
 
-    /// As `config` says, which is the checkpoint's or one made of it.
+    /// With this configuration, which is the checkpoint's or derived from it.
     pub fn of(checkpoint: &Checkpoint, config: Config, half_cache: bool) -> Self {
         use LayerRole::*;
         let tensor = |role: Role| -> Vec<f32> {
@@ -223,7 +224,7 @@ impl Llama {
         }
     }
 
-    /// What a layer's mixer makes of a normed row.
+    /// The output of a layer's mixer for a normed row.
     fn mix(&self, layer: &Layer, spec: &LayerSpec, normed: &[f32], position: usize, past: &mut Past) -> Vec<f32> {
         let Config { hidden, head_dim, heads, kv_heads, rms_eps, .. } = self.config;
         let kept = |x: f32| if self.half_cache { f16::from_f32(x).to_f32() } else { x };
@@ -295,7 +296,7 @@ fn cap(x: f32, cap: Option<f32>) -> f32 {
     cap.map_or(x, |cap| cap * (x / cap).tanh())
 }
 
-/// `keys`, `values`: of all tokens up to the one that asks.
+/// `keys`, `values`: of all tokens up to the current one.
 fn attend<'a>(
     spec: &Scores,
     q: &[f32],
@@ -324,7 +325,7 @@ fn matvec(weight: &[f32], x: &[f32]) -> Vec<f32> {
     weight.chunks_exact(x.len()).map(|row| dot(row, x)).collect()
 }
 
-/// Eight sums side by side, so that the compiler may use lanes.
+/// Eight independent sums, so that the compiler can vectorise.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (a, b) = (a.as_chunks::<8>(), b.as_chunks::<8>());

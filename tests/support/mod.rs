@@ -1,4 +1,4 @@
-//! What tests share: where the model lies, the committed references, and how an engine is held against them.
+//! Shared by tests: the model's path, the committed references, and helpers that compare an engine with them.
 
 pub mod blob;
 pub mod blocks;
@@ -24,18 +24,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The GGUF that the references were made from: `HEADSTART_TEST_MODEL`, or where `make` puts it.
+/// The GGUF that the references were made from: `HEADSTART_TEST_MODEL`, or the path where `make` puts it.
 ///
 /// # Panics
-/// When it is not there: a test that needs the model must not pass without it.
+/// If it does not exist: a test that needs the model must not pass without it.
 pub fn model_path() -> PathBuf {
     let default = || [env!("CARGO_MANIFEST_DIR"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf"].iter().collect();
     let path: PathBuf = std::env::var_os("HEADSTART_TEST_MODEL").map_or_else(default, PathBuf::from);
-    assert!(path.is_file(), "{}: no model there; run `make model` or set HEADSTART_TEST_MODEL", path.display());
+    assert!(path.is_file(), "{}: no such model; run `make model` or set HEADSTART_TEST_MODEL", path.display());
     path
 }
 
-/// Cases of each fuzzer: `HEADSTART_FUZZ_CASES`, to run longer, or 250.
+/// Number of cases for each fuzzer: `HEADSTART_FUZZ_CASES`, or 250.
 pub fn fuzz_cases() -> u32 {
     std::env::var("HEADSTART_FUZZ_CASES").map_or(250, |cases| cases.parse().expect("HEADSTART_FUZZ_CASES is a number"))
 }

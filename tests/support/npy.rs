@@ -1,12 +1,12 @@
-//! Reads the one kind of `.npy` the references use: little-endian f32 in row-major order.
+//! Reads the only kind of `.npy` that the references use: little-endian f32 in row-major order.
 
 use std::fs;
 use std::path::Path;
 
-/// `(shape, elements)`.
+/// Reads `(shape, elements)`.
 ///
 /// # Panics
-/// On anything else: a reference that cannot be read is a broken test, not a result.
+/// On anything else: an unreadable reference is a broken test, not a result.
 pub fn read(path: &Path) -> (Vec<usize>, Vec<f32>) {
     let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\0", "{}: not an npy file of version 1", path.display());

@@ -1,5 +1,5 @@
-//! A bucket of our own on loopback, which checks signatures as S3 does, by its own reckoning, and lists a few names a page.
-//! Without a secret it is a web server that is only read from.
+//! A fake bucket on loopback that checks signatures by its own implementation of S3's rules, and lists a few names per page.
+//! Without a secret it is a read-only web server.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,25 +11,25 @@ use sha2::{Digest, Sha256};
 
 pub const BUCKET: &str = "models";
 pub const KEY: &str = "AKIAEXAMPLE";
-/// With what has to be escaped in a URL.
+/// Contains characters that must be escaped in a URL.
 pub const SECRET: &str = "wJalr/XUtn+FEMI";
 const PAGE: usize = 7;
 
 #[derive(Default)]
 pub struct State {
-    /// By path, without the slash in front.
+    /// By path, without the leading slash.
     pub objects: BTreeMap<String, Vec<u8>>,
     pub secret: Option<&'static str>,
-    /// What every answer is instead, if anything.
+    /// If set, the status of every answer.
     pub failing: Option<u16>,
-    /// Nothing is answered.
+    /// Whether requests are never answered.
     pub hangs: bool,
-    /// Answers carry no length and end with the connection.
+    /// Answers have no length and end with the connection.
     pub lengthless: bool,
-    /// An answer waits until so many are asked for at a time.
+    /// Answers wait until this many requests are in flight.
     pub at_least: usize,
     pub asked: usize,
-    /// Connections that were opened.
+    /// Number of connections that were opened.
     pub connections: usize,
     under_way: usize,
 }
@@ -44,7 +44,7 @@ struct Request {
     path: String,
     query: String,
     host: String,
-    /// Bytes from the first on that are asked for.
+    /// Number of bytes requested, from the first.
     most: usize,
     body: Vec<u8>,
 }
@@ -117,7 +117,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
             "host" => host = value.trim().to_owned(),
             "content-length" => length = value.trim().parse().unwrap(),
             "range" => most = value.trim().strip_prefix("bytes=0-").unwrap().parse::<usize>().unwrap() + 1,
-            "transfer-encoding" => panic!("a bucket wants to know the length first"),
+            "transfer-encoding" => panic!("a bucket requires the length"),
             _ => {}
         }
     }
@@ -183,7 +183,7 @@ fn listing(state: &State, query: &str) -> String {
     format!("<ListBucketResult xmlns=\"{space}\"><IsTruncated>{more}</IsTruncated>{contents}{next}</ListBucketResult>")
 }
 
-/// What the signature of a presigned request must be, by the rules of AWS Signature Version 4.
+/// The signature that a presigned request must have by AWS Signature Version 4.
 fn signature(request: &Request, secret: &str) -> Option<String> {
     let mut pairs: Vec<&str> = request.query.split('&').filter(|pair| !pair.starts_with("X-Amz-Signature=")).collect();
     pairs.sort();

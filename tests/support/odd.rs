@@ -1,4 +1,4 @@
-//! The tiny random models of `tests/golden/`: directories as `save_pretrained` leaves them, with logits of every position.
+//! The tiny random models of `tests/golden/`: directories of `save_pretrained`, with the logits of every position.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub const NAMES: [&str; 14] = [
     "tiny-qwen3-moe-f16",
 ];
 
-/// Models whose kernels are those of [`NAMES`], and whose numbers and names are others.
+/// Models with the kernels of [`NAMES`], but with other sizes and tensor names.
 pub const MORE: [&str; 7] = [
     "tiny-yarn-f16",
     "tiny-phi4-f16",
@@ -35,14 +35,14 @@ pub const MORE: [&str; 7] = [
     "tiny-qwen3-some-f16",
 ];
 
-/// Models that are here for their GGUF files: others of their families have all else they have.
+/// Models included for their GGUF files; larger ones of their families cover everything else.
 const SMALL: [&str; 3] = ["tiny-llama-f16", "tiny-qwen2-f16", "tiny-smollm3-small-f16"];
 
 pub fn all() -> impl Iterator<Item = &'static str> {
     NAMES.into_iter().chain(MORE).chain(SMALL)
 }
 
-/// Those of them that are a GGUF file too, `NAME.gguf`.
+/// Those that also exist as a GGUF file, `NAME.gguf`.
 pub const GGUFS: [&str; 15] = [
     "tiny-qwen3-f16",
     "tiny-gemma2-f16",
@@ -74,8 +74,8 @@ pub struct Tiny {
     pub vocabulary: usize,
     /// `[positions, vocabulary]`.
     pub logits: Vec<f32>,
-    /// Three times what rounding K and V to f16 does to the reference itself (0.002 to 0.005): the engine rounds in the same
-    /// places, and f32 sums in another order cost far less.
+    /// Three times the effect of rounding K and V to f16 on the reference itself (0.002 to 0.005). The engine rounds at the
+    /// same places, and another order of f32 sums has far less effect.
     pub tolerance: f32,
 }
 
@@ -89,7 +89,7 @@ impl Tiny {
         Self { folder, reference: record.reference, vocabulary: shape[1], logits, tolerance }
     }
 
-    /// The same model where no context is as long as its prompt.
+    /// The same model with contexts shorter than the original one, for its short list.
     pub fn short(self) -> Self {
         let (shape, logits) = npy::read(&self.folder.join("short.npy"));
         Self { reference: golden::json(&self.folder.join("short.json")), vocabulary: shape[1], logits, ..self }

@@ -1,4 +1,4 @@
-//! A way to a server that counts round trips and can fall silent.
+//! A proxy to a server that counts round trips and can fall silent.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ struct State {
     turns: usize,
     /// Whether the client spoke last.
     asked: bool,
-    /// From this turn on nothing comes back.
+    /// The turn from which nothing is returned.
     silent_from: Option<usize>,
 }
 
@@ -39,14 +39,14 @@ impl Proxy {
         Self { port, state }
     }
 
-    /// How often the client spoke after the server, since the last time this was asked.
+    /// How many turns the client has had since the last call.
     pub fn turns(&self) -> usize {
         let mut state = self.state.lock().unwrap();
         state.asked = false;
         std::mem::take(&mut state.turns)
     }
 
-    /// From that many turns on nothing comes back.
+    /// Falls silent after that many turns.
     pub fn silent_from(&self, turns: usize) {
         self.state.lock().unwrap().silent_from = Some(turns);
     }

@@ -1,4 +1,4 @@
-//! The program at a terminal: a pseudo-terminal that is its controlling one, whose person types and reads here.
+//! Runs the program at a pseudo-terminal, which is its controlling terminal; the test types and reads.
 #![cfg(target_os = "linux")]
 
 use std::fs::File;
@@ -11,27 +11,27 @@ use std::time::{Duration, Instant};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 
-/// What a busy machine needs at most.
+/// A limit that even a busy machine keeps.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Pty {
     terminal: File,
-    /// Kept open, so that what the terminal is like can be asked when nobody is left.
+    /// Kept open, so that the terminal's modes can be read after the program has ended.
     _other: File,
     shown: Arc<Mutex<Vec<u8>>>,
-    /// Bytes of it that were waited for.
+    /// Number of its bytes that were waited for.
     seen: usize,
     pub child: Child,
 }
 
 impl Pty {
-    /// Starts `command` at a terminal of so many columns.
+    /// Starts `command` at a terminal with this many columns.
     pub fn start(command: &Command, columns: u16) -> Self {
         let size = Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
         let (terminal, other) = (File::from(master), File::from(slave));
         let end = || Stdio::from(other.try_clone().unwrap());
-        // It makes its standard input the controlling terminal, and becomes the command.
+        // `setsid` makes its standard input the controlling terminal and then becomes the command.
         let mut started = Command::new("setsid");
         started.arg("--ctty").arg(command.get_program()).args(command.get_args()).env("TERM", "xterm");
         for (name, value) in command.get_envs() {
@@ -56,12 +56,12 @@ impl Pty {
         self.terminal.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// All that was shown so far.
+    /// All output so far.
     pub fn shown(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
-    /// Waits until `text` is shown behind what was waited for before, and gives what came up to its end.
+    /// Waits until `text` appears after what was waited for before, and returns the new output up to its end.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;
@@ -85,7 +85,7 @@ impl Pty {
         tcgetattr(&self.terminal).unwrap()
     }
 
-    /// Waits until the terminal is one that echoes and edits lines itself, or is not.
+    /// Waits until the terminal echoes and edits lines itself, or until it does not.
     #[track_caller]
     pub fn wait_until_cooked(&self, cooked: bool) {
         let until = Instant::now() + PATIENCE;
@@ -96,7 +96,7 @@ impl Pty {
         }
     }
 
-    /// Waits for the end.
+    /// Waits for the program to end.
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
@@ -122,8 +122,8 @@ impl Drop for Pty {
     }
 }
 
-/// The rows that a terminal shows of what was written to it, without spaces at their ends: line breaks, moves within a line and
-/// what is erased to its end. A wide character is followed by a NUL.
+/// The rows that a terminal shows for some output, without trailing spaces. Interprets line breaks, moves within a line and
+/// erasing to its end. A wide character is followed by a NUL.
 pub fn rows(written: &str) -> Vec<String> {
     let (mut rows, mut column) = (vec![Vec::new()], 0);
     let mut chars = written.chars();

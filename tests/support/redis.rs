@@ -1,4 +1,4 @@
-//! A Redis of the test's own: the real server, on a free port of loopback, in a folder of its own, killed at the end.
+//! A real Redis server for one test, on a free port of loopback and in its own folder, killed at the end.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,12 +16,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// With options of its own, as `redis-server` takes them: `["--requirepass", "secret"]`. `PORT` is the port.
+    /// Starts it with options in the form of `redis-server`: `["--requirepass", "secret"]`. `PORT` is replaced by the port.
     pub fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
         for _ in 0..10 {
-            // Another process may take the port between our asking and the server's.
+            // Another process may take the port before the server does.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut child = spawn(&folder, port, &options);
             if answers(&mut child, port) {
@@ -37,25 +37,25 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// As a crash does.
+    /// Kills it, as a crash does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// On the same port, with nothing in it.
+    /// Restarts it empty, on the same port.
     pub fn restart(&mut self) {
         self.child = spawn(&self.folder, self.port, &self.options);
         assert!(answers(&mut self.child, self.port), "the server did not come back on port {}", self.port);
     }
 
-    /// Stops it (`STOP`) so that it accepts connections and answers nothing, or lets it go on (`CONT`).
+    /// Stops it (`STOP`), so that it accepts connections and answers nothing, or resumes it (`CONT`).
     pub fn signal(&self, name: &str) {
         let done = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(done.success());
     }
 
-    /// What the server answers: one line, or the bytes of a string.
+    /// The server's answer: one line, or the bytes of a string.
     pub fn ask(&self, words: &[&[u8]]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         write!(stream, "*{}\r\n", words.len()).unwrap();
@@ -88,7 +88,7 @@ impl Redis {
         lines.split(|byte| *byte == b'\n').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn size(&self) -> usize {
         self.text(&["DBSIZE"]).trim_start_matches(':').parse().unwrap()
     }
@@ -102,7 +102,7 @@ impl Drop for Redis {
 }
 
 fn spawn(folder: &TempDir, port: u16, options: &[String]) -> Child {
-    // The last is the server under another name, as Debian's redis-tools has it.
+    // The last is the server under another name, as in Debian's redis-tools.
     for program in ["redis-server", "valkey-server", "redis-check-rdb"] {
         let mut command = Command::new(program);
         command.arg0("redis-server").current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -115,13 +115,13 @@ fn spawn(folder: &TempDir, port: u16, options: &[String]) -> Child {
     panic!("no redis-server found; run scripts/redis.sh, or install Redis or Valkey with your package manager");
 }
 
-/// False where it ended instead.
+/// Waits until the server answers; false if it ended.
 fn answers(child: &mut Child, port: u16) -> bool {
     for _ in 0..1_000 {
         if child.try_wait().unwrap().is_some() {
             return false;
         }
-        // Whatever comes back, the server is there. With TLS that is the end of the connection.
+        // Any answer means that the server is up. With TLS, it is the end of the connection.
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
             let _ = stream.write_all(b"PING\r\n").and_then(|()| stream.read(&mut [0; 64]));
             return child.try_wait().unwrap().is_none();

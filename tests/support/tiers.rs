@@ -1,7 +1,7 @@
-//! Every tier that KV can come from, as a table: one tier more is one row more.
+//! A table of every tier that KV can come from.
 //!
-//! A [`Place`] is where a test keeps KV in one tier, [`Places`] are those of one test. Attaching one to an engine makes the
-//! engine forget how fast the tier was, so that whatever is there is loaded: what is reused depends on no clock.
+//! A [`Place`] is where a test keeps KV in one tier; [`Places`] are those of one test. Attaching a place makes the engine
+//! forget how fast the tier was, so that everything stored is loaded, independent of any clock.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -22,9 +22,9 @@ use super::redis::Redis;
 
 pub struct Tier {
     pub name: &'static str,
-    /// Who finds what was put there.
+    /// Who can find what was stored there.
     pub reach: Reach,
-    /// The account of a prompt of which so many tokens came from here and so many were computed.
+    /// The expected sources of a prompt, given the number of tokens from this tier and of computed tokens.
     pub sources: fn(usize, usize) -> Sources,
     store: fn(&Place) -> Option<Box<dyn Store>>,
 }
@@ -66,7 +66,7 @@ pub const TIERS: &[Tier] = &[
         reach: Reach::All,
         sources: |remote, computed| Sources { remote, computed, ..Sources::default() },
         store: |place| {
-            // What a test puts there behind the store's back is to be found by its name.
+            // Trusted, so that values which a test writes directly are found under their plain names.
             let guard = Guard::Trust;
             let config = RemoteConfig { deadline: PATIENCE, write_deadline: PATIENCE, ..RemoteConfig::default() };
             Some(connect(&fs::read_to_string(place.path.join(URL)).unwrap(), &guard, &config).unwrap())
@@ -74,9 +74,9 @@ pub const TIERS: &[Tier] = &[
     },
 ];
 
-/// Longer than any test runs.
+/// Longer than any test takes.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// The file in the folder of a place on a server that tells its URL to other processes.
+/// The file in a place's folder that gives its server's URL to other processes.
 const URL: &str = "url";
 
 impl Tier {
@@ -84,7 +84,7 @@ impl Tier {
         TIERS.iter().find(|tier| tier.name == name).expect(name)
     }
 
-    /// Those that reach at least so far.
+    /// The tiers that reach at least this far.
     pub fn reaching(reach: Reach) -> impl Iterator<Item = &'static Tier> {
         TIERS.iter().filter(move |tier| tier.reach >= reach)
     }
@@ -94,14 +94,14 @@ impl Tier {
     }
 }
 
-/// The places of one test, and the server behind some of them, which ends with the last of them.
+/// The places of one test, and the server that some of them share, which ends with the last of them.
 #[derive(Default)]
 pub struct Places {
     redis: OnceCell<Rc<Redis>>,
 }
 
 impl Places {
-    /// A new one. Its folder is named after the tier.
+    /// A new place, in a folder named after the tier.
     pub fn new_in(&self, tier: &'static Tier) -> Place {
         let folder = tempfile::Builder::new().prefix(&format!("{}-", tier.name)).tempdir().unwrap();
         let mut place = Place::of(tier, folder.path().to_owned());
@@ -124,7 +124,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The one that another process made.
+    /// The place that another process made.
     pub fn at(path: &Path) -> Self {
         let mut place = Self::of(&TIERS[0], path.to_owned());
         place.tier = Tier::named(place.name().split('-').next().unwrap());
@@ -139,7 +139,7 @@ impl Place {
         self.path.file_name().unwrap().to_str().unwrap()
     }
 
-    /// Puts bytes there behind the back of every store, which might not let them through.
+    /// Writes bytes directly, bypassing every store, which might refuse them.
     pub fn put(&self, key: &Key, bytes: &[u8]) {
         let Some(redis) = &self.server else {
             return block_on(self.open().stores().last().unwrap().put(key, &Bytes::copy_from_slice(bytes), None))
@@ -149,23 +149,23 @@ impl Place {
         assert_eq!(redis.ask(&[b"SET", name.as_bytes(), bytes]), b"+OK");
     }
 
-    /// Opened anew; none of the tier that is the engine's own.
+    /// The store, opened again; none for the engine's own tier.
     pub fn store(&self) -> Option<Box<dyn Store>> {
         (self.tier.store)(self)
     }
 
-    /// What is there, as a process sees it that has just begun: with no memory of its own.
+    /// The tiers as a new process has them, without any memory.
     pub fn open(&self) -> Tiers {
         let behind = self.store().into_iter().collect();
         Tiers::new(MemoryStore::new(0, system_clock()), behind, TiersConfig::default())
     }
 
-    /// Makes it the place where an engine keeps KV; pages stay.
+    /// Attaches the place to an engine; the engine's pages stay.
     pub fn attach(&self, engine: &mut Engine, digest: &str) {
         engine.attach(self.open(), digest, PATIENCE);
     }
 
-    /// As after a restart: with nothing in pages.
+    /// Attaches it as after a restart, without pages.
     pub fn restart(&self, engine: &mut Engine, digest: &str) {
         self.attach(engine, digest);
         engine.clear_cache();
@@ -177,7 +177,7 @@ impl Place {
     }
 }
 
-/// A memory that outlives the engine.
+/// A memory store that outlives the engine.
 struct Shared(Rc<MemoryStore>);
 
 impl Store for Shared {

@@ -1,5 +1,5 @@
-//! The tiny Llamas as models to chat with: a tokenizer of bytes and a template beside their weights, so that the program
-//! itself runs them in a moment.
+//! The tiny Llamas as chat models: a tokenizer of bytes and a template beside their weights, so that the program runs them
+//! quickly.
 
 use std::fs::File;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::golden;
 const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
                         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/// A model directory with the weights of `name`; every byte of a text is a token, and either mark of a message one more.
+/// A model directory with the weights of `name`. Every byte of a text is a token, and so is each of the two marks of a message.
 pub fn folder(name: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(golden::folder(name)).unwrap().map(|file| file.unwrap()) {
@@ -22,7 +22,7 @@ pub fn folder(name: &str) -> TempDir {
         if of_the_weights || file.file_name() == "config.json" {
             let copy = folder.path().join(file.file_name());
             std::fs::copy(file.path(), &copy).unwrap();
-            // What was written this very moment may be written once more, so nothing is remembered of it.
+            // A file written just now could be written again within the same timestamp, so its digest would not be remembered.
             let long_ago = SystemTime::now() - Duration::from_secs(3600);
             File::options().write(true).open(copy).unwrap().set_modified(long_ago).unwrap();
         }
@@ -33,7 +33,7 @@ pub fn folder(name: &str) -> TempDir {
     folder
 }
 
-/// Gives a model directory tokens for whole texts, from [`WORDS`] on.
+/// Adds tokens for whole texts to a model directory, from id [`WORDS`] on.
 pub fn add_words(folder: &Path, words: &[&str]) {
     let path = folder.join("tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -42,7 +42,7 @@ pub fn add_words(folder: &Path, words: &[&str]) {
     std::fs::write(path, tokenizer.to_string()).unwrap();
 }
 
-/// The token of the first of them.
+/// The id of the first added word.
 pub const WORDS: usize = 258;
 
 fn added(id: usize, content: &str, special: bool) -> Value {
@@ -50,12 +50,12 @@ fn added(id: usize, content: &str, special: bool) -> Value {
             "normalized": false, "special": special })
 }
 
-/// Puts another template into a model directory.
+/// Replaces the template of a model directory.
 pub fn set_template(folder: &Path, template: &str) {
     std::fs::write(folder.join("tokenizer_config.json"), json!({ "chat_template": template }).to_string()).unwrap();
 }
 
-/// The prompt of a conversation: its tokens, each a byte or a mark.
+/// The prompt of a conversation as tokens, each a byte or a mark.
 pub fn prompt(messages: &[(&str, &str)]) -> Vec<u16> {
     let mut tokens = Vec::new();
     let bytes = |tokens: &mut Vec<u16>, text: &str| tokens.extend(text.bytes().map(u16::from));
@@ -70,13 +70,13 @@ pub fn prompt(messages: &[(&str, &str)]) -> Vec<u16> {
     tokens
 }
 
-/// The tokenizer of these directories, for models that have none.
+/// The tokenizer of these directories, for models without one.
 pub fn bytes() -> Tokenizer {
     Tokenizer::from_json(tokenizer().to_string().as_bytes(), "tokenizer.json").unwrap()
 }
 
 fn tokenizer() -> Value {
-    // Byte-level BPE spells bytes that print as themselves, and the others as the characters from 256 on.
+    // Byte-level BPE spells printable bytes as themselves, and the others as the characters from 256 on.
     let prints = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut others = 256..;
     let spelled = (0..256).map(|byte| if prints(byte) { byte } else { others.next().unwrap() });

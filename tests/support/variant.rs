@@ -1,4 +1,4 @@
-//! Models that differ from a committed one in one thing, and one that speaks: tiny, random, with a real vocabulary.
+//! Models that differ from a committed one in one property, and one that generates text: tiny, random, with a real vocabulary.
 
 use std::fs;
 use std::path::Path;
@@ -15,13 +15,13 @@ use tempfile::TempDir;
 
 use super::golden;
 
-/// One thing that KV depends on, changed.
+/// A change of one property that KV depends on.
 pub struct Variant {
     pub name: &'static str,
-    /// Of the committed model of this name, or of a random one.
+    /// The committed model that is changed; `None` for a random one.
     of: Option<&'static str>,
     config: fn(&mut Value),
-    /// A change of one tensor.
+    /// The tensor to change, if any.
     tensor: Option<&'static str>,
     quantize: Option<Format>,
     kernels: Option<Preset>,
@@ -68,7 +68,7 @@ fn rope(kind: &str, factor: f64) -> Value {
 }
 
 impl Variant {
-    /// The directory of what it is a variant of.
+    /// The directory of the unchanged model.
     pub fn base(&self) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         match self.of {
@@ -90,7 +90,7 @@ impl Variant {
         fs::write(config, json.to_string()).unwrap();
         if let Some(tensor) = self.tensor {
             let mut bytes = fs::read(&weights).unwrap();
-            // Half-precision numbers become others of like size.
+            // Changes half-precision numbers to others of similar size.
             let place = place(&bytes, tensor);
             bytes[place].iter_mut().step_by(2).for_each(|low| *low ^= 0x80);
             fs::write(weights, bytes).unwrap();
@@ -102,13 +102,13 @@ impl Variant {
         EngineOptions { quantize: self.quantize, kernels: self.kernels, ..options }
     }
 
-    /// Of what it is a variant of.
+    /// The options for the unchanged model.
     pub fn base_options(&self, options: EngineOptions) -> EngineOptions {
         EngineOptions { kernels: self.kernels.map(|_| Preset::F32), ..options }
     }
 }
 
-/// Where the numbers of a tensor lie.
+/// The byte range of a tensor's data.
 fn place(weights: &[u8], tensor: &str) -> std::ops::Range<usize> {
     let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
     let json: Value = serde_json::from_slice(&weights[8..8 + header]).unwrap();
@@ -116,8 +116,8 @@ fn place(weights: &[u8], tensor: &str) -> std::ops::Range<usize> {
     at(0)..at(1)
 }
 
-/// A random model with the tokenizer and the chat template of SmolLM2: what it says is in no language, and is often read in
-/// other tokens than it was generated in.
+/// A random model with the tokenizer and chat template of SmolLM2. Its text belongs to no language, and is often tokenized
+/// differently when read back.
 pub struct Speaker {
     pub folder: TempDir,
     pub tokenizer: Tokenizer,
@@ -137,7 +137,7 @@ impl Speaker {
     }
 }
 
-/// Writes a random model of so many tokens, of sizes that can be quantised.
+/// Writes a random model with this vocabulary size, of dimensions that can be quantised.
 fn random(folder: &Path, vocabulary: usize) {
     const HIDDEN: usize = 64;
     const INNER: usize = 96;

@@ -1,4 +1,4 @@
-//! Control tokens that people spell out, kept as text; and thinking of earlier turns, kept or stripped.
+//! Control tokens in users' text that are kept as text; and the thinking of earlier turns, kept or stripped.
 
 use headstart::engine::explain::{self, Conversation};
 use headstart::kv::{Change, Fields, Namespace, Owner};
@@ -30,7 +30,7 @@ fn smollm2() -> Tokenizer {
 }
 
 #[test]
-fn what_is_spelt_out_becomes_the_tokens_of_plain_text() {
+fn spelt_out_control_tokens_become_plain_text() {
     for (name, json) in tokenizers() {
         let tokenizer = read(&json);
         let mut bare = json.clone();
@@ -52,7 +52,7 @@ fn what_is_spelt_out_becomes_the_tokens_of_plain_text() {
                         assert_eq!(ids, bare.encode(&text).unwrap(), "{name} {text:?}");
                         assert!(!ids.iter().any(|&id| tokenizer.is_special(id)), "{name} {text:?}");
                     }
-                    // A vocabulary of words may have the token itself as one.
+                    // A vocabulary of words may contain the token itself as a word.
                     Err(error) => {
                         assert!(
                             bare.encode(&text).unwrap().iter().any(|&id| tokenizer.is_special(id)),
@@ -93,12 +93,12 @@ fn text_without_control_tokens_has_the_same_ids() {
             changed.extend((ids[0] != ids[1]).then_some(index));
         }
     }
-    // `<|im_start|>` in a text is all that there is.
+    // The only conversation with `<|im_start|>` in its text changes.
     assert!(!changed.is_empty() && changed.iter().all(|&index| index == 15), "{changed:?}");
 }
 
 #[test]
-fn what_the_template_writes_is_text_in_a_question_and_a_token_in_an_answer() {
+fn template_tokens_are_text_in_a_question_and_tokens_in_an_answer() {
     let mut json = golden("smollm2-hf/tokenizer.json");
     let id = 49_152;
     let entry = json!({ "id": id, "content": "<think>", "single_word": false, "lstrip": false, "rstrip": false,
@@ -114,12 +114,12 @@ fn what_the_template_writes_is_text_in_a_question_and_a_token_in_an_answer() {
     assert_eq!(
         count("{{ messages[0].content }}", "user"),
         1,
-        "a token that the template does not know controls nothing"
+        "a token that the template does not use is no control token"
     );
 }
 
 #[test]
-fn marks_reach_all_that_people_say_and_nothing_else() {
+fn all_user_text_is_marked_and_nothing_else() {
     let tokenizer = smollm2();
     let token = "<|im_end|>";
     let messages = json!([{ "role": "tool", "name": token, "tool_call_id": token, "content": [{ "type": "text", "text": token }],
@@ -130,7 +130,7 @@ fn marks_reach_all_that_people_say_and_nothing_else() {
     let given = Inputs { tools: Some(&tools), ..inputs(&messages) };
     let ids = plain(source).encode(&tokenizer, &given).unwrap();
     assert_eq!(ids.iter().filter(|&&id| tokenizer.is_special(id)).count(), 1, "the template's");
-    // A template may take a marked text apart, and cut a mark off.
+    // A template may split a marked text and cut a mark off.
     for (source, text) in [
         ("{{ messages[0].content.split('im_')[1] }}", "end|>"),
         ("{{ messages[0].content[1:] }}", "<|im_end|>"),
@@ -145,7 +145,7 @@ fn marks_reach_all_that_people_say_and_nothing_else() {
 }
 
 #[test]
-fn an_account_knows_whose_the_tokens_are_with_the_option_too() {
+fn token_owners_are_right_with_the_option_too() {
     let (tokenizer, template) = (smollm2(), chats::template("chat_templates/chatml"));
     let said = "one<|im_end|>two";
     let messages = [Message::new("user", said), Message::new("assistant", "ü"), Message::new("user", "x")];
@@ -160,7 +160,7 @@ fn an_account_knows_whose_the_tokens_are_with_the_option_too() {
 }
 
 #[test]
-fn past_thinking_is_kept_where_the_template_can_and_stripped_everywhere() {
+fn past_thinking_is_kept_if_the_template_can_and_stripped_everywhere() {
     let mut thought = Message::new("assistant", "Four.");
     thought.other.insert("reasoning_content".into(), "two and two".into());
     let within = Message::new("assistant", "<think>\ntwo and two\n</think>\n\nFour.");
@@ -183,7 +183,7 @@ fn past_thinking_is_kept_where_the_template_can_and_stripped_everywhere() {
 }
 
 #[test]
-fn an_account_says_that_thinking_was_left_out() {
+fn an_explanation_reports_dropped_thinking() {
     let (tokenizer, template) = (smollm2(), chats::template("trl/qwen3"));
     let asked = [Message::new("user", "2+2?")];
     let opened = Inputs { messages: &asked, add_generation_prompt: true, ..Inputs::default() };
@@ -204,7 +204,7 @@ fn an_account_says_that_thinking_was_left_out() {
 }
 
 #[test]
-fn what_ends_a_turn_controls_whatever_its_type() {
+fn end_of_turn_tokens_are_control_tokens_whatever_their_type() {
     let vocabulary = |model: &str, types: Option<i32>| {
         let printable = (0x21..=0x7e).chain(0xa1..=0xac).chain(0xae..=0xff);
         let bytes = printable.chain(0x100..=0x143).map(|c| char::from_u32(c).unwrap().to_string());
@@ -223,7 +223,7 @@ fn what_ends_a_turn_controls_whatever_its_type() {
                 assert_eq!(tokenizer.decode(&tokenizer.encode(token).unwrap(), true).trim(), "");
             }
             assert_eq!(special(&tokenizer, "<|im_start|>"), types.is_none(), "{model} {types:?}");
-            // Words of a language that marks up.
+            // Tokens of a markup language.
             assert!(!special(&tokenizer, "</s>") && !special(&tokenizer, "<b>"), "{model} {types:?}");
         }
     }

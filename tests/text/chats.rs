@@ -1,5 +1,5 @@
-//! The chat templates that packages ship, on fifty conversations each, and single expressions: what transformers'
-//! `apply_chat_template` makes of them.
+//! The chat templates that packages ship, on fifty conversations each, and single expressions, compared with transformers'
+//! `apply_chat_template`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::golden;
 use crate::support::tiny_chat;
 
-/// Expressions that are not read as Jinja2 reads them: no template known has one.
+/// Expressions that are read differently from Jinja2. No known template contains one.
 const UNLIKE: &[&str] = &[
     "{{ 'abc'.startswith('b', 1) }}",
     "{{ 'a\\tb'.expandtabs(4) }}",
@@ -52,7 +52,7 @@ impl Reference {
         Some(ChatTemplate::new(source, self.specials.clone()).ok()?.with_clock(move || now))
     }
 
-    /// The first 8 hex digits of each rendering's SHA-256, or `--------`, in the order in which they were made.
+    /// The first 8 hex digits of each rendering's SHA-256, or `--------` for an error, in their original order.
     fn digests(&self, source: &str) -> Vec<String> {
         let template = self.template(source);
         let (mut digests, conversations) = (Vec::new(), self.chats["conversations"].as_array().unwrap());
@@ -109,7 +109,7 @@ fn the_templates_of_packages_give_the_prompts_of_transformers() {
 }
 
 #[test]
-fn a_message_is_refused_where_its_text_is_in_no_way_in_the_prompt() {
+fn a_message_is_refused_only_if_the_prompt_does_not_show_it() {
     let (reference, tokenizer) = (Reference::open("chats/conversations.json"), tiny_chat::bytes());
     let conversations = reference.chats["conversations"].as_array().unwrap();
     let (mut refused, mut wrong) = (BTreeMap::<String, usize>::new(), Vec::new());
@@ -147,13 +147,13 @@ fn a_message_is_refused_where_its_text_is_in_no_way_in_the_prompt() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // What people and models say is shown by all of them.
+    // User and assistant messages are shown by all templates.
     assert_eq!(refused.keys().collect::<Vec<_>>(), ["developer", "narrator", "system", "tool"]);
     assert!(refused["developer"] > 80 && refused["narrator"] > 80, "{refused:?}");
 }
 
 #[test]
-fn expressions_give_what_jinja2_makes_of_them() {
+fn expressions_give_the_results_of_jinja2() {
     let reference = Reference::open("expressions.json");
     let messages = [Message::new("user", "hi")];
     let extra = reference.chats["with"].as_object();
@@ -172,7 +172,7 @@ fn expressions_give_what_jinja2_makes_of_them() {
 }
 
 #[test]
-fn tags_are_read_where_jinja2_reads_them() {
+fn tags_are_parsed_as_in_jinja2() {
     let render = |source: &str| {
         let template = ChatTemplate::new(source, Specials::default()).unwrap();
         template.render(&[Message::new("user", "hi")], None, true).unwrap()

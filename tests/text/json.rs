@@ -1,4 +1,4 @@
-//! tokenizer.json files: byte-level, SentencePiece-style and Metaspace, and files that are not what they claim.
+//! tokenizer.json files: byte-level, SentencePiece-style and Metaspace, and invalid files.
 
 use headstart::text::{TokenStream, Tokenizer};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ fn post_processor_truncation_padding_and_dropout_change_nothing() {
 }
 
 #[test]
-fn bytes_of_tokens_are_what_they_add_to_the_text() {
+fn a_tokens_bytes_are_what_it_adds_to_the_text() {
     let t = llama_like();
     let bytes = |token: &str| t.token_bytes(t.id(token).unwrap()).unwrap().to_vec();
     assert_eq!(bytes("▁the"), b" the");
@@ -83,7 +83,7 @@ fn a_bad_file_is_a_sentence_that_names_it_and_the_field() {
 }
 
 #[test]
-fn steps_that_the_library_cannot_run_are_refused_when_read() {
+fn steps_that_would_crash_the_library_are_refused_when_read() {
     let within = |name: &str, steps: Value| {
         let mut json = file("byte_bpe");
         json[name] = steps;
@@ -119,7 +119,7 @@ fn steps_that_the_library_cannot_run_are_refused_when_read() {
     assert_eq!(sound.encode("hello").unwrap().len(), 5);
 }
 
-/// SentencePiece's map of one letter to a text: the root, the letter's unit and the leaf, each in a block of its own.
+/// SentencePiece's map of one letter to a text: the root, the letter's unit and the leaf, each in its own block.
 fn map_of(letter: u8, leaf: u32, texts: &[u8]) -> Value {
     let mut units = [0u32; 3 * 256];
     units[0] = 256 << 10;
@@ -138,7 +138,7 @@ fn map_of(letter: u8, leaf: u32, texts: &[u8]) -> Value {
 }
 
 #[test]
-fn a_map_of_characters_is_followed_where_it_is_sound() {
+fn a_valid_character_map_is_applied() {
     let with = |map: Value| {
         let mut json = file("byte_bpe");
         json["normalizer"] = map;

@@ -1,4 +1,4 @@
-//! The tokenizer metadata of the test model, read by the few lines of GGUF that it takes.
+//! The tokenizer metadata of the test model, read by a minimal GGUF parser.
 
 use std::collections::HashMap;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! SentencePiece's vocabularies in GGUF files: what joins first, spaces, bytes, and what a text begins with.
+//! SentencePiece vocabularies in GGUF files: the order of joins, spaces, bytes, and the beginning of a text.
 
 use headstart::text::{GgufVocab, TokenStream, Tokenizer};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
-/// `<unk>`, `<s>`, `</s>`, every byte, then the pieces.
+/// A vocabulary of `<unk>`, `<s>`, `</s>`, every byte, then the pieces.
 fn vocab(pieces: &[(&str, f32)]) -> GgufVocab {
     let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
     let tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).into_iter().chain(bytes).collect();
@@ -52,7 +52,7 @@ fn spelt(vocab: &GgufVocab, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_has_the_best_score_joins_first() {
+fn the_best_score_joins_first() {
     assert_eq!(spelt(&words(), "hi hi"), ["▁hi", "▁hi"]);
     assert_eq!(spelt(&words(), "h  hi"), ["▁h", "▁", "▁hi"]);
     let contest = |hi: f32| vocab(&[("▁", -9.0), ("h", -9.0), ("i", -9.0), ("▁h", -2.0), ("hi", hi)]);
@@ -69,7 +69,7 @@ fn of_equal_scores_the_leftmost_joins_first() {
 }
 
 #[test]
-fn a_space_stands_before_a_text_and_behind_a_special_token() {
+fn a_space_is_added_before_a_text_and_after_a_special_token() {
     assert_eq!(spelt(&words(), "hi<s>hi"), ["▁hi", "<s>", "▁hi"]);
     assert_eq!(spelt(&words(), "hi<s> hi</s>"), ["▁hi", "<s>", "▁", "▁hi", "</s>"]);
     assert_eq!(spelt(&words(), ""), [""; 0]);
@@ -77,7 +77,7 @@ fn a_space_stands_before_a_text_and_behind_a_special_token() {
     let mut bare = GgufVocab { add_space_prefix: Some(false), ..words() };
     assert_eq!(spelt(&bare, "hi<s>hi hi"), ["hi", "<s>", "hi", "▁hi"]);
     push(&mut bare, "  ", USER_DEFINED, -1000.0);
-    assert_eq!(spelt(&bare, "hi  hi   hi"), ["hi", "  ", "hi", "  ", "▁hi"], "as they stand in the text");
+    assert_eq!(spelt(&bare, "hi  hi   hi"), ["hi", "  ", "hi", "  ", "▁hi"], "as in the text");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_text_begins_with_bos_unless_the_file_says_otherwise() {
 }
 
 #[test]
-fn phi_3_drops_the_spaces_behind_its_control_tokens() {
+fn phi_3_drops_the_spaces_after_its_control_tokens() {
     let mut vocab = words();
     push(&mut vocab, "<|user|>", CONTROL, -1000.0);
     assert_eq!(spelt(&vocab, "<|user|>\nhi"), ["<|user|>", "▁", "<0x0A>", "hi"]);
@@ -142,7 +142,7 @@ fn scores_that_do_not_fit_are_refused() {
     );
 }
 
-/// The algorithm as it is told: again and again the best of all neighbours, from the left.
+/// The algorithm by its definition: join the best pair of neighbours repeatedly, the leftmost first.
 fn naive(vocab: &GgufVocab, text: &str) -> Vec<String> {
     let score = |piece: &str| {
         let id = vocab.tokens.iter().position(|token| token == piece)?;
@@ -175,7 +175,7 @@ proptest! {
         let tokenizer = Tokenizer::from_gguf(&GgufVocab { add_space_prefix: Some(prefixed), ..words() }).unwrap();
         for text in [text, spaced] {
             let ids = tokenizer.encode(&text).unwrap();
-            // A space is what the mark for one reads as.
+            // The space mark itself is decoded as a space.
             prop_assert_eq!(tokenizer.decode(&ids, false), text.replace('▁', " "));
             let mut stream = TokenStream::new(&tokenizer);
             let mut shown: String = ids.iter().filter_map(|&id| stream.push(id)).collect();

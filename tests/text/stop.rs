@@ -1,4 +1,4 @@
-//! Stop strings over every way of cutting a text into pieces.
+//! Stop strings, for every way of splitting a text into pieces.
 
 use headstart::text::StopStrings;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn run(stops: &[&str], pieces: &[&str]) -> (String, Option<usize>) {
 }
 
 #[test]
-fn a_stop_string_over_a_border_cuts_and_is_named() {
+fn a_stop_string_across_pieces_stops_and_is_reported() {
     assert_eq!(run(&["\nUser:", "END"], &["Hi\nUs", "er", ": no"]), ("Hi".into(), Some(0)));
     assert_eq!(run(&["\nUser:", "END"], &["Hi EN", "D", " no"]), ("Hi ".into(), Some(1)));
     assert_eq!(run(&["aab"], &["aa", "a", "b", "x"]), ("a".into(), Some(0)));
@@ -30,7 +30,7 @@ fn the_match_that_ends_first_counts_and_the_longest_of_those() {
 }
 
 #[test]
-fn held_text_is_given_up_as_soon_as_it_cannot_match_and_at_the_end() {
+fn held_text_is_released_once_it_cannot_match_and_at_the_end() {
     let mut stop = StopStrings::new(["stop"]).unwrap();
     assert_eq!(stop.push("a st").text, "a ");
     assert_eq!(stop.push("a").text, "sta");
@@ -47,7 +47,7 @@ fn an_empty_stop_string_is_refused_and_none_at_all_is_fine() {
 
 proptest! {
     #[test]
-    fn the_cut_does_not_depend_on_the_borders(
+    fn the_result_does_not_depend_on_the_pieces(
         text in "[abé]{0,24}",
         stops in prop::collection::vec("[abé]{1,4}", 1..4),
         borders in prop::collection::vec(any::<prop::sample::Index>(), 0..6),

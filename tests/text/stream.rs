@@ -1,4 +1,4 @@
-//! Streams: whole characters, and put together the same as `decode`.
+//! Streams emit whole characters, and their pieces joined are `decode`.
 
 use headstart::text::{TokenStream, Tokenizer};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
 }
 
 #[test]
-fn a_character_split_over_tokens_comes_whole_and_as_early_as_it_can() {
+fn a_character_split_over_tokens_is_emitted_whole_and_as_early_as_possible() {
     let text = "👩‍👩‍👧‍👦 改变🎉";
     let ids = tokenizer().encode(text).unwrap();
     assert!(ids.len() > text.chars().count(), "the test needs characters made of several tokens");
@@ -34,7 +34,7 @@ fn a_character_split_over_tokens_comes_whole_and_as_early_as_it_can() {
 }
 
 #[test]
-fn broken_bytes_become_replacement_characters_once_nothing_can_mend_them() {
+fn invalid_bytes_become_replacement_characters_once_nothing_can_complete_them() {
     let byte = |byte: u8| {
         (0..tokenizer().vocab_size() as u32).find(|&id| tokenizer().token_bytes(id) == Some(&[byte])).unwrap()
     };

@@ -1,4 +1,4 @@
-//! Chat templates: the prompts of Hugging Face's own renderer, messages as OpenAI sends them, and errors.
+//! Chat templates: the prompts of Hugging Face's renderer, messages in OpenAI's form, and errors.
 
 use headstart::text::{ChatTemplate, Content, Inputs, Message, Specials, parse_time};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ fn every_prompt_is_that_of_transformers() {
 }
 
 #[test]
-fn a_list_of_parts_is_text_or_parts_as_the_template_wants() {
+fn a_list_of_parts_is_text_or_parts_as_the_template_expects() {
     let parts = json!([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]);
     let parts = Message::list(&parts).unwrap();
     assert_eq!(parts[0].content, Content::Parts(vec!["a".into(), "b".into()]));
@@ -77,7 +77,7 @@ fn a_list_of_parts_is_text_or_parts_as_the_template_wants() {
 }
 
 #[test]
-fn unknown_fields_reach_the_template_and_reasoning_has_its_names() {
+fn unknown_fields_and_all_names_of_reasoning_reach_the_template() {
     let t = template("{{ messages[0].weight }} {{ messages[0].reasoning_content }} {{ messages[0].thinking }}");
     let messages = json!([{"role": "user", "content": "", "weight": 3, "reasoning": "r"}]);
     assert_eq!(t.render(&Message::list(&messages).unwrap(), None, true).unwrap(), "3 r r");
@@ -137,7 +137,7 @@ fn a_template_that_fails_says_why_in_a_sentence() {
 }
 
 #[test]
-fn a_hostile_template_comes_to_an_end() {
+fn a_hostile_template_terminates() {
     let fails = |source: &str| {
         let made = ChatTemplate::new(source, Specials::default());
         made.and_then(|t| t.render(&user("hi"), None, true)).unwrap_err()
@@ -146,7 +146,7 @@ fn a_hostile_template_comes_to_an_end() {
     assert!(fails(many).to_string().contains("does not come to an end"));
     fails("{% set n = namespace(x='ab') %}{% for i in range(64) %}{% set n.x = n.x ~ n.x %}{% endfor %}");
     fails("{{ 'ab' * 99999999999 }}");
-    // What a loop goes over is made before it is left.
+    // A loop's iterable is created even if the loop is left at once.
     fails("{% for a in range(9999) %}{% for b in range(9999) %}{% break %}{% endfor %}{% endfor %}");
     fails(
         "{% for a in range(9999) %}{% for b in messages | map('string') %}{% for c in '0123456789' * 999 %}{% break %}{% endfor %}{% endfor %}{% endfor %}",
@@ -226,12 +226,12 @@ fn one_prompt_may_have_its_own_time() {
     assert_eq!((at(None).as_str(), at(Some(86_400)).as_str()), ("1970-01-01 00:00:00", "1970-01-02 00:00:00"));
     assert_eq!(dated.now(), 0);
     assert!(dated.is_dated() && !template("{{ messages[0].content }}").is_dated());
-    // A template asks whether it has a clock at all.
+    // A template may ask whether there is a clock.
     assert_eq!(template("{{ strftime_now is defined }}").render(&user(""), None, true).unwrap(), "True");
 }
 
 #[test]
-fn a_time_is_read_as_it_is_written() {
+fn times_are_parsed() {
     let written = template("{{ strftime_now('%FT%TZ') }}");
     let texts = ["1970-01-01", "2000-02-29", "2026-11-23", "2100-03-01", "1969-12-31", "9999-12-31", "0001-01-01"];
     for text in texts {
@@ -265,7 +265,7 @@ fn a_time_is_read_as_it_is_written() {
 }
 
 #[test]
-fn what_a_template_raises_is_shown_short_and_without_control_characters() {
+fn a_templates_message_is_shortened_and_escaped() {
     let source = "{{ raise_exception('\\u001b[31m' + 'red\u{7} ' * 10000) }}";
     let message = template(source).render(&user("hi"), None, true).unwrap_err().to_string();
     assert!(message.contains("refuses") && message.contains("red"), "{message}");
@@ -273,7 +273,7 @@ fn what_a_template_raises_is_shown_short_and_without_control_characters() {
 }
 
 #[test]
-fn values_are_compared_kept_and_looked_up_as_ever() {
+fn comparing_keeping_and_looking_up_values_is_unchanged() {
     for (source, expected) in [
         (
             "{{ [1, [2, 3]] == [1, [2, 3]] }} {{ (1, 2) < (1, 3) }} {{ [1] in [[1], [2]] }} {{ 3 not in [1, 2] }}",

@@ -1,4 +1,4 @@
-//! The tokenizer of a GGUF file: the reference ids, every way of cutting, and bad metadata.
+//! The tokenizer of a GGUF file: the reference ids, every pre-tokenizer, and bad metadata.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ fn every_reference_prompt_has_the_reference_ids() {
     }
 }
 
-/// A vocabulary as the keys of a GGUF file have it.
+/// A vocabulary from the keys of a GGUF file.
 fn of_keys(keys: &Value) -> GgufVocab {
     let list = |name: &str| keys[name].as_array().cloned().unwrap_or_default();
     let strings = |name: &str| list(name).iter().map(|text| text.as_str().unwrap().into()).collect();
@@ -45,7 +45,7 @@ fn of_keys(keys: &Value) -> GgufVocab {
 }
 
 #[test]
-fn each_kind_of_cutting_gives_the_ids_of_hugging_face() {
+fn every_pre_tokenizer_gives_the_ids_of_hugging_face() {
     let tokens = golden("tokens.json");
     let (text, kinds) = (tokens["text"].as_str().unwrap(), &tokens["kinds"]);
     let vocab = of_keys(kinds);
@@ -58,7 +58,7 @@ fn each_kind_of_cutting_gives_the_ids_of_hugging_face() {
             held.insert(name);
         }
     }
-    // Those whose tokens are spelt as text.
+    // The kinds whose tokens are spelt as text.
     let gemma = golden("vocabularies/gemma-4.json");
     for name in ["gemma4", "granite-embed-multi-311m", "sarvam-moe"] {
         let vocab = GgufVocab { model: "gpt2".into(), pre: Some(name.into()), ..of_keys(&gemma["vocabulary"]) };
@@ -71,7 +71,7 @@ fn each_kind_of_cutting_gives_the_ids_of_hugging_face() {
     let unknown = GgufVocab { pre: Some("none".into()), ..vocab_of_bytes() };
     let message = Tokenizer::from_gguf(&unknown).unwrap_err().to_string();
     let known = message.split_once("a kind among ").unwrap().1.split(", ").map(str::to_owned).collect();
-    assert_eq!(held, known, "every kind is used here");
+    assert_eq!(held, known, "every kind must be tested");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn tokens_are_known_by_name_and_by_bytes() {
     assert!(metadata().contains_key("tokenizer.chat_template"));
 }
 
-/// Every byte a token, and two merges.
+/// A vocabulary of every byte, and two merges.
 fn vocab_of_bytes() -> GgufVocab {
     let printable = (0x21..=0x7e).chain(0xa1..=0xac).chain(0xae..=0xff);
     let mut tokens: Vec<String> = printable.chain(0x100..=0x143).map(|c| char::from_u32(c).unwrap().into()).collect();
@@ -140,7 +140,7 @@ fn control_and_user_defined_tokens_are_added_tokens() {
     assert_eq!(ids, [258, 257, 260, 259]);
     assert_eq!((t.decode(&ids, true).as_str(), t.decode(&ids, false).as_str()), ("abc  <tool>", "<s>abc  <tool>"));
     let untyped = Tokenizer::from_gguf(&GgufVocab { token_types: Vec::new(), ..vocab_of_bytes() }).unwrap();
-    assert_eq!(untyped.encode("<s>abc").unwrap(), [258, 257], "bos is special where no types are given");
+    assert_eq!(untyped.encode("<s>abc").unwrap(), [258, 257], "bos is special if no types are given");
     assert!(untyped.encode("<tool>").unwrap().len() > 1);
 }
 

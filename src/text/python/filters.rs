@@ -1,4 +1,4 @@
-//! Filters, tests and functions that Jinja2 reads otherwise than minijinja, and two that `to_dialect` writes.
+//! Filters, tests and functions that Jinja2 reads differently from minijinja, and two filters that `to_dialect` writes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) fn add_to(environment: &mut Environment) {
     environment.add_filter("printf", printf);
     environment.add_filter("wordcount", |text: &str| text.split_whitespace().count());
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-    // What has a length and items.
+    // Jinja2 tests for a length and items.
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
     });
@@ -35,7 +35,7 @@ fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, options: 
     Ok(if absent { other.or(named.0).unwrap_or_else(|| Value::from("")) } else { value.clone() })
 }
 
-/// What is no number is 0.
+/// A value that is not a number becomes 0.
 fn int(state: &State, value: &Value, other: Option<Value>, base: Option<u32>, options: Kwargs) -> Result<Value, Error> {
     let other = other.map_or_else(|| options.get::<Option<Value>>("default"), |other| Ok(Some(other)))?;
     filters::int(state, value, other.or(Some(Value::from(0))), base, options)
@@ -46,7 +46,7 @@ fn float(state: &State, value: &Value, other: Option<Value>, options: Kwargs) ->
     filters::float(state, value, other.or(Some(Value::from(0.0))), options)
 }
 
-/// What a `for` goes over: never `none`, and of a string its characters.
+/// The values that a `for` iterates over. `none` is an error; a string yields its characters.
 fn iterated(state: &State, value: &Value) -> Result<Value, Error> {
     match value.as_str() {
         Some(text) => {
@@ -77,7 +77,7 @@ fn printf(state: &mut State, text: &Value, operand: &Value) -> Result<Value, Err
     format(state, text, Rest(args.into_iter().map(ValueOrKwargs::from).collect()))
 }
 
-/// Lists and dicts are printed as Python's `str` does.
+/// Prints lists and dicts as Python's `str` does.
 fn format(state: &mut State, text: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let printed = args.into_values().into_iter().map(|arg| match arg.kind() {
         ValueKind::Seq => Ok(Value::from(to_str(state, &arg)?)),
@@ -89,8 +89,8 @@ fn format(state: &mut State, text: &Value, args: Rest<ValueOrKwargs>) -> Result<
     filters::format(state, text, Rest(printed.into_iter().map(ValueOrKwargs::from).collect()))
 }
 
-/// Whether every width and precision of a format has at most four digits: wider ones are formatted before anybody asks
-/// how long they become, or end in a panic.
+/// Refuses a width or precision of more than four digits. Wider ones would be formatted before their length is checked, or
+/// would panic.
 pub(super) fn check_widths(format: &str, args: &[Value]) -> Result<(), Error> {
     let (mut inside, mut digits, mut dynamic) = (false, 0, false);
     for c in format.chars() {
@@ -98,7 +98,7 @@ pub(super) fn check_widths(format: &str, args: &[Value]) -> Result<(), Error> {
         inside = match c {
             '%' | '{' => true,
             '}' => false,
-            // A printf field ends with a letter, one in braces with its brace.
+            // A printf field ends with a letter, a field in braces with its brace.
             c => inside && (!c.is_whitespace() || digits > 0),
         };
         digits = if inside && c.is_ascii_digit() { digits + 1 } else { 0 };
@@ -113,7 +113,7 @@ pub(super) fn check_widths(format: &str, args: &[Value]) -> Result<(), Error> {
     }
 }
 
-/// What these filters give is no list: it has no length, and is not JSON.
+/// Jinja2's versions of these filters return generators, which have no length and are not JSON.
 fn add_generators(environment: &mut Environment) {
     type Args = Rest<ValueOrKwargs>;
     environment.add_filter("map", |state: &mut State, value: Value, args: Args| {

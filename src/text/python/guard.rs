@@ -1,15 +1,15 @@
-//! Passes what a template compares, looks up by and puts together through `weigh`, by filters written into its source.
+//! Inserts filters into a template's source that pass the values it compares, indexes by and builds through `weigh`.
 //!
-//! In an expression `a == b` becomes `(a)|weighed == (b)|weighed`, `a[b]` becomes `a[(b)|weighed]`, and `[a, b]`, a dict
-//! or a tuple `([a, b]|kept)`; literals stay as they are. What it does not understand goes on unchanged: the parser says
-//! what is wrong with it.
+//! In an expression `a == b` becomes `(a)|weighed == (b)|weighed`, `a[b]` becomes `a[(b)|weighed]`, and a list, dict or tuple
+//! such as `[a, b]` becomes `([a, b]|kept)`. Literals stay as they are. Source that it does not understand is left unchanged,
+//! for the parser to report.
 
 use super::source::token;
 
-/// Brackets nested deeper are copied as they are; `limits` has refused them.
+/// Brackets nested deeper are copied unchanged; `limits` has refused them already.
 const MAX_DEPTH: usize = 128;
 
-/// An expression with its values weighed.
+/// Inserts the filters into an expression.
 pub(super) fn expression(text: &str) -> String {
     let (mut open, mut level, mut rest) = (Vec::new(), Level::default(), text);
     while !rest.is_empty() {
@@ -75,23 +75,23 @@ enum Bracket {
     Dict,
 }
 
-/// One level of brackets, up to where it was read.
+/// One level of brackets, as far as it has been read.
 #[derive(Default)]
 struct Level<'a> {
     bracket: Bracket,
     before: String,
-    /// The left side of a comparison, and how it compares.
+    /// The left side of a comparison, and its operator.
     left: Option<(String, &'a str)>,
     operand: String,
-    /// The last token that is no white space.
+    /// The last token that is not white space.
     last: &'a str,
-    /// Whether the operand is one that can be called and indexed.
+    /// Whether the operand can be called and indexed.
     complete: bool,
-    /// Whether something in it is no literal.
+    /// Whether the operand contains anything but literals.
     varies: bool,
     commas: bool,
     colons: bool,
-    /// Whether the operand is a sum or a product, whose lists are put together only where they are gone over.
+    /// Whether the operand is a sum or a product. minijinja joins the lists of one lazily, on iteration.
     sums: bool,
 }
 
@@ -109,10 +109,10 @@ impl<'a> Level<'a> {
         self.last = token;
     }
 
-    /// Ends an operand, with a comparison that it is the right side of.
+    /// Ends an operand, and the comparison of which it is the right side.
     fn flush(&mut self) {
         let mut right = std::mem::take(&mut self.operand);
-        // An argument outlives the expression that it is made in.
+        // An argument may outlive the expression that creates it.
         if std::mem::take(&mut self.sums)
             && self.left.is_none()
             && matches!(self.bracket, Bracket::Call | Bracket::Group)
@@ -136,7 +136,7 @@ impl<'a> Level<'a> {
     }
 
     fn separate(&mut self, token: &'a str) {
-        // A key of a dict is looked up by.
+        // A dict key is used for look-up.
         if token == ":" && self.bracket == Bracket::Dict && self.left.is_none() {
             self.operand = weighed(&self.operand);
         }
@@ -145,7 +145,7 @@ impl<'a> Level<'a> {
     }
 
     fn compare(&mut self, sign: &'a str) {
-        // In a chain the middle is compared twice.
+        // In a chained comparison the middle operand is compared twice.
         if self.left.is_some() {
             self.operand = weighed(&self.operand);
             self.flush();
@@ -182,7 +182,7 @@ impl<'a> Level<'a> {
     }
 }
 
-/// Both sides of a comparison, weighed where neither makes it a short one.
+/// Both sides of a comparison, weighed unless a literal makes the comparison short.
 fn sides(left: &str, sign: &str, right: &str) -> (String, String) {
     let literal = |side: &str| is_literal(side.trim());
     let among = |side: &str| side.trim().starts_with('[') && side.trim().ends_with(']') && !side.contains("|kept");
@@ -193,7 +193,7 @@ fn sides(left: &str, sign: &str, right: &str) -> (String, String) {
     if short { (left.to_owned(), right.to_owned()) } else { (weighed(left), weighed(right)) }
 }
 
-/// A key, weighed where it is no text of the source; a number finds its place by counting.
+/// Weighs an index unless it is a string literal.
 fn indexed(key: &str) -> String {
     if key.trim().starts_with(['"', '\'']) && is_literal(key.trim()) { key.to_owned() } else { weighed(key) }
 }
@@ -202,7 +202,7 @@ fn weighed(operand: &str) -> String {
     filtered(operand, "weighed")
 }
 
-/// An operand with a filter behind it, but for a text of the source.
+/// Applies a filter to an operand, unless it is a string literal.
 fn filtered(operand: &str, filter: &str) -> String {
     let inner = operand.trim();
     if inner.is_empty() || inner.starts_with(['"', '\'']) && is_literal(inner) {
@@ -212,7 +212,7 @@ fn filtered(operand: &str, filter: &str) -> String {
     format!("{}({inner})|{filter}{}", &operand[..start], &operand[start + inner.len()..])
 }
 
-/// One text, number or constant.
+/// Whether the text is one string, number or constant.
 fn is_literal(text: &str) -> bool {
     let text = text.strip_prefix('-').unwrap_or(text);
     let first = text.chars().next().unwrap_or(' ');
@@ -221,7 +221,7 @@ fn is_literal(text: &str) -> bool {
     constant || digits || matches!(first, '"' | '\'') && token(text).len() == text.len()
 }
 
-/// The body of a tag that is no output: `set` and `with` keep what they are given.
+/// The rewritten body of a tag without output. `set` and `with` pass their values through `kept`.
 pub(super) fn statement(word: &str, body: &str) -> String {
     match word {
         "set" => kept(body),
@@ -235,7 +235,7 @@ pub(super) fn statement(word: &str, body: &str) -> String {
     }
 }
 
-/// `name = value`, with the value kept.
+/// Rewrites `name = value` so that the value passes through `kept`, or `held` for a field.
 fn kept(assignment: &str) -> String {
     let sides = split(assignment, "=");
     let [target, ..] = sides.as_slice() else { return expression(assignment) };
@@ -249,7 +249,7 @@ fn kept(assignment: &str) -> String {
     }
 }
 
-/// The parts of a text between signs outside of brackets.
+/// Splits a text at `sign`, outside brackets.
 fn split<'a>(text: &'a str, sign: &str) -> Vec<&'a str> {
     let (mut parts, mut start, mut at, mut depth) = (Vec::new(), 0, 0, 0_usize);
     while at < text.len() {

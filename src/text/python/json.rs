@@ -1,4 +1,4 @@
-//! `json.dumps`, as the `tojson` filter of transformers calls it.
+//! `json.dumps` as the `tojson` filter of transformers calls it.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 use super::{MAX_DEPTH, number};
 
-/// The `tojson` filter: `indent`, `separators`, `sort_keys` and `ensure_ascii` as `json.dumps` has them.
+/// The `tojson` filter, with `indent`, `separators`, `sort_keys` and `ensure_ascii` of `json.dumps`.
 pub(in crate::text) fn tojson(
     state: &State,
     value: &Value,
@@ -51,7 +51,7 @@ pub(in crate::text) fn tojson(
 struct Json<'a> {
     state: &'a State<'a, 'a>,
     out: String,
-    /// The bytes of it that fuel has paid for.
+    /// Bytes of `out` for which fuel has been paid.
     paid: usize,
     indent: Option<String>,
     item: String,
@@ -119,7 +119,7 @@ impl Json<'_> {
         Ok(())
     }
 
-    /// Pays for what has been written, and for `more` bytes.
+    /// Pays fuel for what has been written and for `more` bytes.
     fn room(&mut self, more: usize) -> Result<(), Error> {
         let due = self.out.len().saturating_add(more).saturating_sub(self.paid);
         if due >= 64 {

@@ -1,16 +1,16 @@
-//! What the source of a template may ask of who parses it: the parser, and what it makes, go down a level of the stack for
-//! each bracket, block and operator of a chain, and count lines and columns in sixteen bits. Cost: one walk over each tag.
+//! Limits on a template's source. The parser and the compiler recurse for each bracket, block and chained operator, and count
+//! lines and columns in sixteen bits. Cost: one walk over each tag.
 
 use super::source::token;
 
-/// Brackets, and blocks, within each other.
+/// Nesting depth of brackets, and of blocks.
 const MAX_BRACKETS: usize = 48;
 const MAX_BLOCKS: usize = 48;
 /// Branches of one `if`.
 const MAX_BRANCHES: usize = 200;
-/// Operators of one operand of a list or a call.
+/// Chained operators in one operand of a list or a call.
 const MAX_CHAIN: usize = 400;
-/// Repetitions in one tag: each may go through all that it repeats anew.
+/// Products in one tag. Each may repeat the work of all inside it.
 const MAX_REPEATS: usize = 12;
 const MAX_MACROS: usize = 400;
 const MAX_COLUMN: usize = 65_000;
@@ -19,12 +19,12 @@ const BLOCKS: [&str; 10] = ["if", "for", "macro", "call", "filter", "with", "blo
 
 #[derive(Default)]
 pub(super) struct Limits {
-    /// Open blocks, and how many branches each has.
+    /// The open blocks, each with its number of branches.
     blocks: Vec<usize>,
     macros: usize,
 }
 
-/// Whether lines and columns can be counted.
+/// Checks that lines and columns fit their counters.
 pub(super) fn lines(source: &str) -> Result<(), String> {
     let longest = source.split('\n').map(str::len).max().unwrap_or(0);
     match longest > MAX_COLUMN || source.split('\n').count() > MAX_COLUMN {
@@ -34,9 +34,9 @@ pub(super) fn lines(source: &str) -> Result<(), String> {
 }
 
 impl Limits {
-    /// Takes in the next block's tag: its first word, and its body.
+    /// Checks the next block tag, given its first word and its body.
     pub(super) fn block(&mut self, word: &str, body: &str) -> Result<(), String> {
-        // A `set` with a value is no block.
+        // A `set` with a value opens no block.
         let opens = BLOCKS.contains(&word) && (word != "set" || !body.contains('='));
         match word {
             "elif" | "else" => {
@@ -53,7 +53,7 @@ impl Limits {
             _ => {}
         }
         if self.blocks.len() > MAX_BLOCKS {
-            return Err(format!("more than {MAX_BLOCKS} blocks within each other"));
+            return Err(format!("blocks nested more than {MAX_BLOCKS} deep"));
         }
         if self.macros > MAX_MACROS {
             return Err(format!("more than {MAX_MACROS} macros"));
@@ -62,7 +62,7 @@ impl Limits {
     }
 }
 
-/// Whether an expression can be parsed.
+/// Checks that the parser can handle an expression.
 pub(super) fn expression(text: &str) -> Result<(), String> {
     let (mut open, mut chain, mut repeats, mut rest, mut last) = (Vec::new(), 0, 0, text, "");
     while !rest.is_empty() {
@@ -88,7 +88,7 @@ pub(super) fn expression(text: &str) -> Result<(), String> {
             return Err(format!("more than {MAX_CHAIN} operators in a row"));
         }
         if open.len() > MAX_BRACKETS {
-            return Err(format!("more than {MAX_BRACKETS} brackets within each other"));
+            return Err(format!("brackets nested more than {MAX_BRACKETS} deep"));
         }
         if repeats > MAX_REPEATS {
             return Err(format!("more than {MAX_REPEATS} products in one tag"));

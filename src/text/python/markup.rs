@@ -1,12 +1,12 @@
-//! Jinja2's `Markup`: text that `|safe` or `|escape` has marked stays as it is, and what `+` joins to it is escaped, even
-//! where nothing else is. Templates that mark text have their `+` written as a filter.
+//! Jinja2's `Markup`: text marked by `|safe` or `|escape` is not escaped again, and `+` escapes what it joins to marked text,
+//! even if autoescaping is off. In templates that mark text, `+` is rewritten as a filter.
 
 use minijinja::{Environment, Error, State, Value, context};
 
 use super::source::token;
 use super::weigh;
 
-/// Brackets nested deeper are copied as they are; the parser refuses them.
+/// Brackets nested deeper are copied unchanged; the parser refuses them.
 const MAX_DEPTH: usize = 128;
 
 pub(super) fn add_to(environment: &mut Environment) {
@@ -37,7 +37,7 @@ fn plus(state: &State, left: &Value, right: &Value) -> Result<Value, Error> {
     Ok(if marked { Value::from_safe_string(sum) } else { sum.into() })
 }
 
-/// As markupsafe's `escape`: what is marked stays.
+/// markupsafe's `escape`: marked text is not escaped again.
 fn escaped(value: &Value) -> String {
     let text = value.to_string();
     match value.is_safe() {
@@ -48,11 +48,11 @@ fn escaped(value: &Value) -> String {
     }
 }
 
-/// Whether a template marks text.
+/// Whether a template marks any text.
 pub(super) fn is_used(source: &str) -> bool {
     let (mut rest, mut filter) = (source, false);
     while !rest.is_empty() {
-        // Outside tags a quote begins no string.
+        // Outside tags a quote does not begin a string.
         let token = if rest.starts_with(['"', '\'']) { &rest[..1] } else { token(rest) };
         if filter && ["safe", "e", "escape", "forceescape"].contains(&token) {
             return true;
@@ -63,7 +63,7 @@ pub(super) fn is_used(source: &str) -> bool {
     false
 }
 
-/// With `a + b + c` written as `(a)|plus(b)|plus(c)`. Sums with a `-` are of numbers, and stay.
+/// Rewrites `a + b + c` as `(a)|plus(b)|plus(c)`. Sums that contain a `-` are numbers and stay.
 pub(super) fn sums(text: &str) -> String {
     let (mut open, mut level, mut rest, mut word) = (Vec::new(), Level::default(), text, "");
     while !rest.is_empty() {
@@ -99,7 +99,7 @@ pub(super) fn sums(text: &str) -> String {
     level.end()
 }
 
-/// One level of brackets, up to where it was read.
+/// One level of brackets, as far as it has been read.
 #[derive(Default)]
 struct Level {
     before: String,

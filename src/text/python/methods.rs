@@ -1,4 +1,4 @@
-//! Methods of Python's strings, lists and dicts beyond minijinja-contrib's, which are tried next.
+//! Methods of Python's strings, lists and dicts that minijinja-contrib lacks. Others are passed on to it.
 
 use minijinja::value::{Kwargs, Tuple, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
@@ -16,7 +16,7 @@ pub(super) fn call(state: &mut State, value: &Value, name: &str, args: &[Value])
     found.map_or_else(|| contrib(state, value, name, args), Ok)
 }
 
-/// Pays for what a method goes through, before it does.
+/// Pays fuel for what a method will read, before it runs.
 fn pay(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<(), Error> {
     weigh::tick(state)?;
     if value.as_str().is_some() || matches!(name, "index" | "count") {
@@ -60,7 +60,7 @@ fn of_text(state: &mut State, value: &Value, text: &str, name: &str, args: &[Val
             let (items,): (Value,) = from_args(args)?;
             weigh::joined(state, &items)?;
             match items.try_iter()?.position(|item| item.as_str().is_none()) {
-                Some(index) => return Err(wrong(&format!("join: item {index} is no string"))),
+                Some(index) => return Err(wrong(&format!("join: item {index} is not a string"))),
                 None => return Ok(None),
             }
         }
@@ -83,7 +83,7 @@ fn of_text(state: &mut State, value: &Value, text: &str, name: &str, args: &[Val
         "ljust" | "rjust" | "center" => {
             let (width, fill): (usize, Option<char>) = from_args(args)?;
             let missing = missing(state, text, width)?;
-            // Where a side gets one more, CPython gives it to the left of an odd width.
+            // CPython puts the odd space on the left if the width is odd too.
             let left = match name {
                 "ljust" => 0,
                 "rjust" => missing,
@@ -102,7 +102,7 @@ fn of_text(state: &mut State, value: &Value, text: &str, name: &str, args: &[Val
     }))
 }
 
-/// Methods of lists and dicts. Those that change them are refused, as in the sandbox of transformers.
+/// Methods of lists and dicts. Methods that mutate are refused, as in transformers' sandbox.
 fn of_data(value: &Value, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     Ok(match name {
         "copy" => {
@@ -140,7 +140,7 @@ fn split(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error> {
     Ok(if from_end { parts.rev().collect() } else { parts.collect() })
 }
 
-/// What stands between white space, after `most` cuts the rest; from the end or the beginning, in that order.
+/// Words between white space; after `most` splits the rest is one part. In order from the end, or from the beginning.
 fn words(text: &str, from_end: bool, most: usize) -> Vec<&str> {
     let trim = |text: &'_ str| if from_end { text.trim_end().len() } else { text.len() - text.trim_start().len() };
     let (mut rest, mut parts) = (text, Vec::new());
@@ -167,7 +167,7 @@ fn words(text: &str, from_end: bool, most: usize) -> Vec<&str> {
     }
 }
 
-/// Characters that `text` lacks to be `width` wide.
+/// Number of characters that `text` lacks to be `width` wide; costs as much fuel.
 fn missing(state: &State, text: &str, width: usize) -> Result<usize, Error> {
     let missing = width.saturating_sub(text.chars().count());
     state.consume_fuel(missing as u64)?;

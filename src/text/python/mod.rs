@@ -1,8 +1,8 @@
-//! What chat templates take from Python and Jinja2: `json.dumps`, `str`, `strftime`, the methods, tests and filters that
-//! minijinja lacks or reads otherwise.
+//! What chat templates use of Python and Jinja2: `json.dumps`, `str`, `strftime`, and the methods, tests and filters that
+//! minijinja lacks or reads differently.
 //!
-//! The reference is Jinja2 as Hugging Face transformers sets it up: `tojson` is `json.dumps(ensure_ascii=False)`, and a
-//! value that is printed is printed as `str(value)`.
+//! The reference is Jinja2 as Hugging Face transformers configures it: `tojson` is `json.dumps(ensure_ascii=False)`, and values
+//! are printed as `str(value)`.
 
 mod filters;
 mod guard;
@@ -22,10 +22,10 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 pub(super) use source::to_dialect;
 pub(super) use time::{parse_time, strftime};
 
-/// Deeper data is refused, as Python's own recursion limit would.
+/// Deeper values are refused, as Python's recursion limit would.
 const MAX_DEPTH: usize = 128;
 
-/// Adds all of it to an environment.
+/// Adds all of these to an environment.
 pub(super) fn add_to(environment: &mut Environment) {
     environment.set_formatter(|out, state, value| {
         weigh::tick(state)?;
@@ -39,7 +39,7 @@ pub(super) fn add_to(environment: &mut Environment) {
     weigh::add_to(environment);
 }
 
-/// `str(value)`. A value may hold another many times over, so every visit costs fuel.
+/// `str(value)`. A value may hold another many times, so every visit costs fuel.
 pub(super) fn to_str(state: &State, value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Number => Ok(number(value, ["nan", "inf"])),
@@ -110,7 +110,7 @@ fn quote(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// A number as Python's `repr` writes it; `names` are its words for not-a-number and infinity.
+/// A number as Python's `repr` writes it; `names` are its spellings of NaN and infinity.
 fn number(value: &Value, names: [&str; 2]) -> String {
     if value.is_integer() {
         return value.to_string();

@@ -1,26 +1,26 @@
-//! From Jinja2's source to minijinja's: what both parse, but not alike, and what only transformers' Jinja2 knows.
+//! Translates Jinja2 source to minijinja's dialect: constructs that both parse differently, and transformers' own tags.
 //!
 //! - Every line end is LF.
 //! - The line break behind `{% raw %}` stays.
-//! - `{% generation %}` ... `{% endgeneration %}`, which only mark the assistant's words for training, become an `if` that
-//!   holds; each keeps its own whitespace control.
-//! - `"..." % operand` becomes a filter, as does what a `for` goes over, and `+` where text is marked (`markup`).
+//! - `{% generation %}` ... `{% endgeneration %}`, which mark the assistant's words for training alone, become an `if` that
+//!   is always true. Each tag keeps its own whitespace control.
+//! - `"..." % operand` becomes a filter, as does the iterable of a `for`, and `+` if text is marked (`markup`).
 //!
-//! - What is compared, kept and looked up by passes through `weigh` (`guard`), and every round of a loop looks at a clock.
+//! Values that are compared, kept or used for look-up pass through `weigh` (`guard`), and each round of a loop checks a clock.
 //!
-//! What it does not understand goes on as it is: the parser says what is wrong with it. What would take the parser too
-//! deep is refused (`limits`).
+//! Source that is not understood is left unchanged, for the parser to report. Source that would make the parser recurse too
+//! deeply is refused (`limits`).
 
 use super::limits::{self, Limits};
 use super::{guard, markup};
 
 type Rewrite = fn(&str) -> String;
 
-/// Behind the tag that opens the body of a loop or macro.
+/// Ends the tag that opens the body of a loop or macro, and checks the clock in the body.
 const TICK: &str = "%}{% set ticks_ = 0|ticked ";
 
 /// # Errors
-/// A sentence about a source that asks too much of the parser.
+/// A sentence about source that exceeds a limit of the parser.
 pub(in crate::text) fn to_dialect(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     limits::lines(&source)?;
@@ -65,12 +65,12 @@ pub(in crate::text) fn to_dialect(source: &str) -> Result<String, String> {
             }
         }
     }
-    // A tag without an end is the parser's to refuse.
+    // An unclosed tag is left for the parser to report.
     limits::expression(rest)?;
     Ok(out + rest)
 }
 
-/// The bytes of a tag, up to the first `close` outside strings and brackets.
+/// Length of a tag in bytes, up to the first `close` outside strings and brackets.
 fn end_of_tag(tag: &str, close: &str) -> Option<usize> {
     let (mut at, mut depth) = (2, 0_usize);
     while at < tag.len() {
@@ -89,13 +89,13 @@ fn end_of_tag(tag: &str, close: &str) -> Option<usize> {
     None
 }
 
-/// Where the tag begins that ends a raw block.
+/// The byte offset of the tag that ends a raw block.
 fn end_of_raw(text: &str) -> usize {
     let ends = |at: &usize| word(&text[*at..]) == "endraw";
     text.match_indices("{%").map(|(at, _)| at).find(ends).unwrap_or(text.len())
 }
 
-/// The first word of a block's tag.
+/// The first word of a block tag.
 fn word(tag: &str) -> &str {
     token(tag[2..].trim_start_matches(['-', '+']).trim_start())
 }
@@ -125,7 +125,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The opening, body and closing of a tag, whitespace control being part of the first and last.
+/// The opening, body and closing of a tag. Whitespace control belongs to the opening and closing.
 fn parts(tag: &str) -> (&str, &str, &str) {
     let head = 2 + usize::from(tag[2..].starts_with(['-', '+']));
     let tail = tag.len() - 2 - usize::from(tag.len() > head + 2 && tag[..tag.len() - 2].ends_with(['-', '+']));
@@ -149,7 +149,7 @@ fn statement(tag: &str, rewrite: Rewrite) -> String {
     }
 }
 
-/// What a loop goes over, between what is before and after it.
+/// The iterable of a `for` tag, with the text before and after it.
 fn iterable(body: &str) -> Option<(&str, &str, &str)> {
     let (mut at, mut depth, mut start) = (0, 0_usize, None);
     while at < body.len() {
@@ -167,7 +167,7 @@ fn iterable(body: &str) -> Option<(&str, &str, &str)> {
     Some((&body[..start], &body[start..at], &body[at..]))
 }
 
-/// With `%` behind a string written as a filter.
+/// Rewrites `%` after a string as a filter.
 fn expression(text: &str) -> String {
     let (mut out, mut rest, mut behind_text) = (String::with_capacity(text.len()), text, false);
     while !rest.is_empty() {
@@ -186,7 +186,7 @@ fn expression(text: &str) -> String {
     out
 }
 
-/// The bytes of one operand: a bracket, a string, a number or a name, and what is called or taken of it.
+/// Length in bytes of one operand: a bracket, string, number or name, with the calls and attributes after it.
 fn end_of_operand(text: &str) -> usize {
     let (mut at, mut depth, mut complete) = (0, 0_usize, false);
     while at < text.len() {

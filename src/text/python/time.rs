@@ -1,4 +1,4 @@
-//! `datetime.strftime`, and the times that people write.
+//! `datetime.strftime`, and a parser for dates and times.
 
 use minijinja::{Error, ErrorKind};
 
@@ -18,7 +18,7 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
-/// `datetime.strftime` in the C locale and UTC; `seconds` since 1970. A directive not known is an error naming it.
+/// `datetime.strftime` in the C locale and UTC; `seconds` counts from 1970. An unknown directive is an error that names it.
 pub(in crate::text) fn strftime(format: &str, seconds: i64) -> Result<String, Error> {
     let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
@@ -81,7 +81,7 @@ pub(in crate::text) fn strftime(format: &str, seconds: i64) -> Result<String, Er
     Ok(out)
 }
 
-/// Seconds since 1970 of `2026-11-23`, `2026-11-23T10:15` or `2026-11-23T10:15:30`, in UTC; a `Z` may follow a time.
+/// Seconds since 1970 for `2026-11-23`, `2026-11-23T10:15` or `2026-11-23T10:15:30` in UTC; a `Z` may follow a time.
 pub(in crate::text) fn parse_time(text: &str) -> Option<i64> {
     let (date, time) = text.split_once(['T', ' ']).map_or((text, "00:00"), |(date, time)| (date, time));
     let number = |text: &str, width: usize| {
@@ -105,7 +105,7 @@ pub(in crate::text) fn parse_time(text: &str) -> Option<i64> {
     (ends && exists && clock).then_some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
-/// Year, month and day of a day counted from 1970-01-01 (H. Hinnant, "chrono-compatible low-level date algorithms").
+/// Year, month and day of a number of days since 1970-01-01 (H. Hinnant, "chrono-compatible low-level date algorithms").
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

@@ -1,9 +1,9 @@
-//! What a template's values may weigh, and how long it may work on them.
+//! Limits the size and depth of a template's values, and the time spent on them.
 //!
-//! minijinja counts the fuel of what it makes. It does not see that a value holds another many times over, so that to
-//! compare two of a few kilobytes takes years; that one is nested so deeply that dropping it overflows the stack; or that
-//! two namespaces hold each other. `guard` has every value that a template makes or keeps pass here: none is nested
-//! deeper than [`MAX_DEPTH`], and each visit of what it holds costs fuel. Cost: a walk over the value.
+//! minijinja charges fuel for what it creates. It does not see that a value holds another many times, so that comparing two
+//! values of a few kilobytes takes years; that a value is nested so deeply that dropping it overflows the stack; or that two
+//! namespaces hold each other. `guard` passes every value that a template creates or keeps through here: none is nested deeper
+//! than [`MAX_DEPTH`], and each visit of a nested value costs fuel. Cost: a walk over the value.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use super::filters::Generator;
 /// Values and bytes that one unit of fuel pays for.
 const VALUES: usize = 32;
 const BYTES: usize = 64;
-/// Values that one may hold, each counted as often as it is held.
+/// Limit on the values inside one value, each counted as often as it occurs.
 const MAX_VALUES: usize = 1 << 18;
-/// How long one rendering may take, far above any that comes to an end, and how often the clock is looked at.
+/// Time limit of one rendering, far above what any sound template needs, and the number of ticks between two clock reads.
 const PATIENCE: Duration = Duration::from_secs(2);
 const STRIDE: u32 = 32;
 
@@ -43,7 +43,7 @@ pub(super) fn add_to(environment: &mut Environment) {
     environment.remove_global("debug");
 }
 
-/// Filters and tests that compare what they are given.
+/// Filters and tests that compare their operands.
 fn add_comparisons(environment: &mut Environment) {
     type Test = fn(&Value, &Value) -> bool;
     let both = |test: Test| {
@@ -72,7 +72,7 @@ fn add_comparisons(environment: &mut Environment) {
     environment.add_filter(
         "sum",
         |state: &mut State, value: Value, name: Option<&str>, start: Option<Value>, options: Kwargs| {
-            // Each sum of texts or lists is made anew.
+            // Each partial sum of texts or lists is a new value.
             let mut sum = 0;
             for item in value.try_iter()? {
                 sum += bytes(&item) + BYTES * item.len().unwrap_or(0);
@@ -123,7 +123,7 @@ fn add_comparisons(environment: &mut Environment) {
     });
 }
 
-/// Pays for the texts that are joined.
+/// Pays fuel for the texts that are joined.
 pub(super) fn joined(state: &State, items: &Value) -> Result<(), Error> {
     items.try_iter().into_iter().flatten().try_for_each(|item| compared(state, &item))
 }
@@ -133,7 +133,7 @@ struct Clock {
     calls: u32,
 }
 
-/// Looks at the clock now and then, in every round of a loop and every call of a macro.
+/// Checks the clock once every [`STRIDE`] calls. Called in every round of a loop and every call of a macro.
 pub(super) fn tick(state: &mut State) -> Result<(), Error> {
     let clock = state.get_or_insert_extension_with(|| Clock { ends: Instant::now() + PATIENCE, calls: 0 });
     clock.calls = clock.calls.wrapping_add(1);
@@ -148,7 +148,7 @@ fn ticked(state: &mut State, value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// A value that a variable keeps, or that others are put together in.
+/// Checks a value that a variable keeps, or that is part of a new one.
 fn kept(state: &mut State, value: Value) -> Result<Value, Error> {
     tick(state)?;
     kept_of(state, value)
@@ -159,14 +159,14 @@ pub(super) fn kept_of(state: &State, value: Value) -> Result<Value, Error> {
     plain(value)
 }
 
-/// A value that a namespace keeps, which must be no namespace and hold none.
+/// Checks a value that a namespace keeps: it must not be, or contain, a namespace.
 fn held(state: &mut State, value: Value) -> Result<Value, Error> {
     tick(state)?;
     weigh(state, &value, false)?;
     plain(value)
 }
 
-/// A list for what would be computed anew, through all it was made of, each time it is gone over.
+/// Collects a lazy value into a list, since it would be computed anew in each iteration.
 fn plain(value: Value) -> Result<Value, Error> {
     let lazy = match value.kind() {
         ValueKind::Iterable => value.downcast_object_ref::<Generator>().is_none(),
@@ -176,14 +176,14 @@ fn plain(value: Value) -> Result<Value, Error> {
     Ok(if lazy { Value::from(value.try_iter()?.collect::<Vec<Value>>()) } else { value })
 }
 
-/// A value that is compared, or looked up by.
+/// Checks a value that is compared or used for look-up.
 fn weighed(state: &mut State, value: Value) -> Result<Value, Error> {
     tick(state)?;
     compared(state, &value)?;
     Ok(value)
 }
 
-/// Pays for a comparison with all that a value holds.
+/// Pays fuel for a comparison with all that a value contains.
 pub(super) fn compared(state: &State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::String | ValueKind::Bytes => state.consume_fuel((bytes(value) / BYTES) as u64),
@@ -192,7 +192,7 @@ pub(super) fn compared(state: &State, value: &Value) -> Result<(), Error> {
     }
 }
 
-/// Pays for a walk over a value. `namespaces`: whether it may be one or hold some.
+/// Pays fuel for a walk over a value. `namespaces`: whether it may be or contain a namespace.
 pub(super) fn weigh(state: &State, value: &Value, namespaces: bool) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain => {
@@ -214,7 +214,7 @@ struct Walk<'a> {
     texts: bool,
     values: usize,
     bytes: usize,
-    /// Values so far.
+    /// Number of values visited so far.
     all: usize,
 }
 

@@ -1,4 +1,4 @@
-"""Writes chats/*.json: what transformers' apply_chat_template makes of 50 conversations with the chat templates that packages ship.
+"""Writes chats/*.json: transformers' apply_chat_template on 50 conversations, with the chat templates that packages ship.
 
 usage: chat_corpus.py [--all FILE] FOLDER...
        chat_corpus.py --show NAME INDEX FOLDER...
@@ -86,7 +86,7 @@ def render(template, conversation, tools=None, **options):
 
 
 def wants_typed_content(template):
-    """Whether it shows the text of a list of parts but not that of a string."""
+    """Whether a template shows the text of a list of parts but not that of a string."""
     probe = "content-probe"
 
     def shows(content):

@@ -10,7 +10,7 @@ STEPS = 32
 
 
 def gguf_model(path):
-    """The Llama of a GGUF file in float32, its weights dequantised by gguf-py."""
+    """The Llama model of a GGUF file in float32, dequantised by gguf-py."""
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
@@ -37,7 +37,7 @@ def gguf_model(path):
         return torch.from_numpy(values).reshape([int(n) for n in reversed(t.shape)])
 
     def halves(w, n_heads):
-        """GGUF interleaves the rows that RoPE rotates together; Hugging Face keeps them half a head apart."""
+        """GGUF interleaves the rows that RoPE rotates together; Hugging Face stores them half a head apart."""
         rows, cols = w.shape
         return w.reshape(n_heads, rows // n_heads // 2, 2, cols).swapaxes(1, 2).reshape(rows, cols).contiguous()
 
@@ -62,7 +62,7 @@ def gguf_model(path):
 
 
 def load(directory):
-    """A saved directory, read back and computed in float32 whatever its weights are stored as."""
+    """Loads a saved directory, computing in float32 whatever type its weights have."""
     sees = hasattr(transformers.AutoConfig.from_pretrained(directory), "vision_config")
     kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
     return kind.from_pretrained(
@@ -70,7 +70,7 @@ def load(directory):
 
 
 def half_cache(config):
-    """A KV cache that rounds what it keeps to f16, as the engine's does: the difference it makes is the tolerance's base."""
+    """A KV cache in f16, like the engine's. The tolerances are based on the difference that it makes."""
     class Half(transformers.DynamicCache):
         def update(self, key_states, value_states, *args, **kwargs):
             return super().update(key_states.half().float(), value_states.half().float(), *args, **kwargs)
@@ -79,7 +79,7 @@ def half_cache(config):
 
 @torch.no_grad()
 def run(model, ids, cache=None):
-    """`(logits [T, vocab] of the prompt, record)`: the record is what the tests read."""
+    """`(logits [T, vocab] of the prompt, record)`: the tests read the record."""
     def gap(logits):
         top = torch.topk(logits, 2).values
         return round(float(top[..., 0] - top[..., 1]), 4)

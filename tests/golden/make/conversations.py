@@ -1,4 +1,4 @@
-"""Fifty conversations and a list of tools, for chat_corpus.py: what people and programs send to a chat."""
+"""Fifty conversations and a list of tools, for chat_corpus.py: as people and programs send them."""
 
 
 def system(text):

@@ -1,4 +1,4 @@
-"""Writes expressions.json: what transformers' Jinja2 makes of one expression or statement each, and where it raises.
+"""Writes expressions.json: the output of transformers' Jinja2 for single expressions and statements, or that it raises.
 
 usage: expressions.py  (packages: transformers, jinja2)
 """
@@ -191,7 +191,7 @@ f
 
 
 def split(text):
-    """One source a line; lines that need more than one are between a `{% raw %}` and the line `f`."""
+    """One source for each line; a source of several lines is between a `{% raw %}` and the line `f`."""
     lines, out, many = text.split("\n"), [], []
     for line in lines:
         if many or line == "{% raw %}":

@@ -1,7 +1,7 @@
 """Reference for the base model Gemma 3 270M, from its Q4_K_M GGUF: `python gemma3.py MODEL.gguf`.
 
-The text repeats random words with a period of 511 tokens, so that what a token can copy from lies at the edge of the window
-of 512: a window of one more or one less changes some log-probability by more than 1, which is printed.
+The text repeats random words with a period of 511 tokens, so that the source of each copy is at the edge of the window of 512.
+A window that is one token longer or shorter changes some log-probability by more than 1; the change is printed.
 
 Needs torch, transformers, gguf, sentencepiece.
 """
@@ -27,7 +27,7 @@ PROMPT = ("The days of the week are Monday, Tuesday, Wednesday, Thursday, Friday
 
 
 def read(path, window=None):
-    """The model of the file; the local base, the pattern and the query scale are those of the released model."""
+    """The file's model; RoPE base of the window layers, layer pattern and query scale are those of the released model."""
     reader = GGUFReader(path)
     field = lambda key: reader.fields[key].contents()
     own = lambda key: field(f"gemma3.{key}")
@@ -83,7 +83,7 @@ def main(path):
         print(f"a window of {window} moves a log-probability by up to", np.abs(other - exact).max(), file=sys.stderr)
     half, _ = common.half_cache_effect(model, ids, model(torch.tensor([ids])).logits[0].detach().numpy())
     print("f16 KV moves logits by up to", half, file=sys.stderr)
-    # Every word of it is a token of its own, and so is every mark.
+    # Every word and every punctuation mark is one token.
     at = {token: i for i, token in enumerate(tokens)}
     prompt = [2] + [at[piece.replace(" ", "▁")] for piece in re.findall(r" ?\w+|[.,]", PROMPT)]
     _, record = common.run(model, prompt)

@@ -2,7 +2,7 @@
 
 usage: templates.py  (packages: transformers, jinja2)
 
-The templates are written here in the manner of each family and use what that family's templates use.
+The templates are written here; each uses the features that its family's templates use.
 """
 
 import copy
@@ -325,7 +325,7 @@ SPECIALS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
 def on_the_wire(messages):
-    """As an OpenAI client sends them: the arguments of a call are a string."""
+    """The messages as an OpenAI client sends them, with a call's arguments as a string."""
     messages = copy.deepcopy(messages)
     for message in messages:
         for call in message.get("tool_calls", []):
@@ -336,7 +336,7 @@ def on_the_wire(messages):
 def render(template, messages, tools, prompt):
     try:
         text, _ = chat_template_utils.render_jinja_template(
-            # As apply_chat_template has it: what is null is left out.
+            # As in apply_chat_template, null fields are left out.
             conversations=[[{k: v for k, v in message.items() if v is not None} for message in messages]],
             tools=tools,
             documents=DOCUMENTS,
@@ -347,7 +347,7 @@ def render(template, messages, tools, prompt):
         )
         return {"text": text[0]}
     except Exception as error:
-        # What raise_exception says is the template's own sentence; Python's others are not ours.
+        # The template writes the message of raise_exception; Python's other messages are not compared.
         return {"error": str(error) if type(error) is jinja2.exceptions.TemplateError else ""}
 
 

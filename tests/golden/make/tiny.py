@@ -1,7 +1,7 @@
-"""Tiny random models with awkward shapes, saved as `save_pretrained` saves them, with references: `python tiny.py [NAME...]`.
+"""Makes tiny random models with awkward shapes, saved by `save_pretrained`, with references: `python tiny.py [NAME...]`.
 
-Each is drawn in float32, saved in its own type, read back, and only then run, so that the reference is of the stored weights.
-The weights are scaled so that the logits spread over a few units: a flat model would pass with half its layers missing.
+Each is drawn in float32, saved in its own type, read back, and only then run, so that the reference belongs to the stored weights.
+The weights are scaled so that the logits spread over a few units: a flat model would pass even if half its layers were missing.
 """
 import json
 import os
@@ -21,36 +21,37 @@ PROMPT = 72
 ODD = dict(hidden_size=240, num_attention_heads=6, num_key_value_heads=2, head_dim=40, intermediate_size=152,
            num_hidden_layers=3, vocab_size=1001, max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=False,
            rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
-# Attention wider than the model, one KV head for eight, every bias, and a context that RoPE's scaling bends early.
+# Attention wider than the model, one KV head for eight query heads, every bias, and RoPE scaling that begins early in the
+# context.
 WIDE = dict(hidden_size=112, num_attention_heads=8, num_key_value_heads=1, head_dim=24, intermediate_size=200,
             num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
             attention_bias=True, mlp_bias=True,
             rope_parameters={"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
                              "high_freq_factor": 4.0, "original_max_position_embeddings": 32})
-# Biases of Q, K and V alone, 7 query heads to a KV head as in Qwen2.5-0.5B.
+# Biases of Q, K and V alone; 7 query heads for each KV head as in Qwen2.5-0.5B.
 QWEN2 = dict(hidden_size=112, num_attention_heads=7, num_key_value_heads=1, intermediate_size=136, num_hidden_layers=3,
              vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
              rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
-# Normed heads, and attention wider than the model.
+# Head norms, and attention wider than the model.
 QWEN3 = dict(hidden_size=72, num_attention_heads=6, num_key_value_heads=2, head_dim=32, intermediate_size=104,
              num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=False,
              rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
-# A layer that does not turn its heads.
+# One layer without RoPE.
 SMOLLM3 = dict(hidden_size=96, num_attention_heads=4, num_key_value_heads=2, intermediate_size=136, num_hidden_layers=5,
                vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
                rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, pad_token_id=0)
-# Caps of scores and logits, norms on both sides, and windows on every other layer that a prompt outgrows.
+# Soft caps of scores and logits, norms before and after each block, and windows shorter than a prompt on every other layer.
 GEMMA2 = dict(hidden_size=72, num_attention_heads=4, num_key_value_heads=2, head_dim=24, intermediate_size=104,
               num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, sliding_window=21,
               query_pre_attn_scalar=24, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
               rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, pad_token_id=0)
-# Normed heads, five layers with windows and angles of their own to one that sees all, with stretched ones.
+# Head norms; five sliding-window layers with their own RoPE base for each full one, whose RoPE is scaled.
 GEMMA3 = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, head_dim=32, intermediate_size=64,
               num_hidden_layers=7, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, sliding_window=17,
               query_pre_attn_scalar=32,
               rope_parameters={"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
                                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}, pad_token_id=0)
-# Norms behind attention and MLP, and over all heads of Q and of K.
+# Norms after attention and MLP, and over all heads of Q and of K.
 OLMO2 = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=104, num_hidden_layers=3,
              vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=False,
              rope_parameters={"rope_type": "default", "rope_theta": 500000.0}, pad_token_id=0)
@@ -59,66 +60,67 @@ GRANITE = dict(hidden_size=72, num_attention_heads=3, num_key_value_heads=1, int
                vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=True,
                embedding_multiplier=12.0, attention_multiplier=0.125, residual_multiplier=0.5, logits_scaling=2.0,
                rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, pad_token_id=0)
-# A window on every layer.
+# A sliding window on every layer.
 MISTRAL = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=24, intermediate_size=104,
                num_hidden_layers=3, vocab_size=333, max_position_embeddings=512, rms_norm_eps=1e-5, sliding_window=19,
                tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
-# Q, K and V in one matrix, gate and up in another, half of each head turned, a window.
+# Q, K and V in one matrix, gate and up in another, RoPE on half of each head, a sliding window.
 PHI3 = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=104, num_hidden_layers=3,
             vocab_size=333, max_position_embeddings=512, original_max_position_embeddings=512, rms_norm_eps=1e-5,
             sliding_window=23, tie_word_embeddings=False, pad_token_id=0,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})
-# Three convolutions of four taps to two layers that attend, with normed heads; an MLP of two thirds.
+# Three convolutions of four taps and two attention layers with head norms; an MLP of two thirds of the given size.
 LFM2 = dict(hidden_size=72, num_attention_heads=3, num_key_value_heads=1, intermediate_size=150, num_hidden_layers=5,
             vocab_size=333, max_position_embeddings=512, norm_eps=1e-5, tie_word_embeddings=True, conv_L_cache=4,
             block_multiple_of=8, layer_types=["conv", "conv", "full_attention", "conv", "full_attention"],
             rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, pad_token_id=0)
-# YaRN, half of whose pairs are mixed, in a context that it stretches early.
+# YaRN with half of the pairs in its mixed range, and scaling that begins early in the context.
 YARN = dict(hidden_size=40, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=48, num_hidden_layers=2,
             vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
             rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 16.0, "original_max_position_embeddings": 32,
                              "beta_fast": 4.0, "beta_slow": 0.5})
-# Phi-4-mini: three quarters of each head turn by LongRoPE, a tied head, a window beyond the context. 72 tokens take the long list,
-# and 39 with 32 more the short one.
+# Phi-4-mini: LongRoPE on three quarters of each head, a tied head, a window longer than the context. 72 tokens use the long
+# list; 39 with 32 more use the short one.
 PHI4 = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, intermediate_size=56, num_hidden_layers=2, vocab_size=131,
             max_position_embeddings=512, original_max_position_embeddings=71, rms_norm_eps=1e-5, sliding_window=2048,
             tie_word_embeddings=True, pad_token_id=0,
             rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
                              "short_factor": [1.0, 1.02, 1.1, 1.3, 1.7, 2.0], "long_factor": [1.1, 1.6, 3.5, 9.0, 21.0, 37.5]})
 SHORT = {"tiny-phi4-f16": 39}
-# The dense models of Granite 4: a shared MLP alone, its halves in one matrix, in the one with positions and in the other without.
+# Dense Granite 4: a shared MLP alone with gate and up in one matrix, once with positions and once without.
 GRANITE4 = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, intermediate_size=56, shared_intermediate_size=56,
                 num_hidden_layers=2, layer_types=["attention"] * 2, vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-5,
                 num_local_experts=0, num_experts_per_tok=0, mamba_n_heads=6, mamba_d_head=16, tie_word_embeddings=True,
                 embedding_multiplier=2.0, attention_multiplier=0.25, residual_multiplier=0.9, logits_scaling=0.5, pad_token_id=0,
                 rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
-# The text model of a Gemma 3 that sees, with what its makers leave out: 8 query heads and 4 of keys, 256 wide.
+# The text model of a Gemma 3 with vision, without the fields that its publisher leaves out: 8 query heads and 4 KV heads of
+# 256.
 GEMMA3_WHOLE = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, vocab_size=131, sliding_window=17,
                     max_position_embeddings=512,
                     layer_types=["sliding_attention", "full_attention"],
                     rope_parameters={"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
                                      "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}})
 VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=28, patch_size=14)
-# Windows on some layers of a Mistral.
+# Mistral with windows on some layers.
 MINISTRAL = dict(hidden_size=40, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=48, num_hidden_layers=3,
                  vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-5, sliding_window=19, tie_word_embeddings=False,
                  layer_types=["full_attention", "sliding_attention", "sliding_attention"],
                  rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
-# Seven experts, of which a token goes through three.
+# Seven experts, three for each token.
 QWEN3_MOE = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=56,
                  moe_intermediate_size=24, num_experts=7, num_experts_per_tok=3, norm_topk_prob=True, num_hidden_layers=3,
                  vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=False,
                  rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
-# Layers with and without, whose weights do not add up to 1.
+# MoE layers and dense layers; the experts' weights do not sum to 1.
 QWEN3_SOME = {**QWEN3_MOE, "norm_topk_prob": False, "mlp_only_layers": [1], "num_experts": 5, "num_experts_per_tok": 2}
-# What llama.cpp's converter reorders, biases too, and turns into a tensor of factors.
+# Tensors that llama.cpp's converter reorders, with biases, and RoPE scaling that it stores as a tensor of factors.
 SMALL_LLAMA = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=48, num_hidden_layers=2,
                    vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=False, attention_bias=True,
                    mlp_bias=True, rope_parameters=WIDE["rope_parameters"])
 SMALL_QWEN2 = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, intermediate_size=56, num_hidden_layers=2,
                    vocab_size=131, max_position_embeddings=512, rms_norm_eps=1e-6, tie_word_embeddings=True,
                    rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
-# The fourth layer does not turn.
+# The fourth layer has no RoPE.
 SMALL_SMOLLM3 = {**SMALL_QWEN2, "num_hidden_layers": 4, "pad_token_id": 0}
 LLAMA = transformers.LlamaConfig
 
@@ -156,12 +158,12 @@ MODELS = {
     "tiny-qwen2-f16": (transformers.Qwen2Config, SMALL_QWEN2, torch.float16, {}),
     "tiny-smollm3-small-f16": (transformers.SmolLM3Config, SMALL_SMOLLM3, torch.float16, {}),
 }
-# Of families that have a smaller one below, and those of mixtures with other layers too.
+# Families that have a smaller model below, and mixtures of experts with dense layers.
 NO_GGUF = ["tiny-odd-f16", "tiny-wide-bf16", "tiny-wide-f32", "tiny-qwen2-bf16", "tiny-smollm3-f16", "tiny-qwen3-some-f16"]
 
 
 def draw(config, seed):
-    """Weights whose every product keeps its variance; norms and biases near, but never at, 1 and 0."""
+    """Weights whose products keep the variance; norms and biases near, but never at, 1 and 0."""
     rng = torch.Generator().manual_seed(seed)
     kind = transformers.AutoModelForImageTextToText if hasattr(config, "vision_config") else transformers.AutoModelForCausalLM
     model = kind.from_config(config).float().eval()
@@ -170,7 +172,7 @@ def draw(config, seed):
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=rng)
             if "norm" in name:
-                # Gemma adds the 1 itself.
+                # Gemma adds 1 itself.
                 p.copy_((0 if "gemma" in config.model_type else 1) + 0.2 * noise)
             elif name.endswith("conv.weight"):
                 p.copy_(noise * p.shape[2] ** -0.5 * 1.5)
@@ -184,7 +186,7 @@ def draw(config, seed):
 
 
 def leave_out(path):
-    """Removes what the published files of Gemma 3 do not say, and says the rest as they do."""
+    """Removes fields that the published files of Gemma 3 leave out, and writes the rest as they do."""
     config = json.load(open(path))
     text = config["text_config"]
     rope = text.pop("rope_parameters")["full_attention"]

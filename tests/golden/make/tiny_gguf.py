@@ -1,19 +1,19 @@
-"""A tiny model as a GGUF file, written with gguf-py as llama.cpp's converter writes its family: float16 matrices, float32 vectors."""
+"""Writes a tiny model as a GGUF file with gguf-py, as llama.cpp's converter does for its family: float16 matrices, float32 vectors."""
 import math
 
 import gguf
 import numpy as np
 
-# By transformers' `model_type`: what GGUF calls the architecture, and what its converter adds to the gains of norms.
+# By transformers' `model_type`: GGUF's name for the architecture, and what its converter adds to the gains of norms.
 FAMILIES = {"llama": ("llama", 0), "smollm3": ("smollm3", 0), "qwen2": ("qwen2", 0), "qwen3": ("qwen3", 0), "gemma2": ("gemma2", 1), "gemma3_text": ("gemma3", 1), "olmo2": ("olmo2", 0),
             "granite": ("granite", 0), "granitemoehybrid": ("granite", 0), "phi3": ("phi3", 0),
             "lfm2": ("lfm2", 0), "qwen3_moe": ("qwen3moe", 0)}
-# Whose rows of Q and K the converter interleaves.
+# Families whose Q and K rows the converter interleaves.
 INTERLEAVED = ["llama", "smollm3", "granite", "granitemoehybrid"]
 
 
 def llama3_factors(rope, head_dim):
-    """What each pair's frequency is divided by."""
+    """The divisor of each pair's frequency."""
     low, high, original = rope["low_freq_factor"], rope["high_freq_factor"], rope["original_max_position_embeddings"]
     for pair in range(head_dim // 2):
         wavelength = 2 * math.pi * rope["rope_theta"] ** (2 * pair / head_dim)
@@ -22,7 +22,7 @@ def llama3_factors(rope, head_dim):
 
 
 def tensors(model):
-    """By the names that most models have for them."""
+    """The model's tensors, under the names that most models use."""
     for name, tensor in model.state_dict().items():
         values = tensor.float().numpy()
         if ".shared_mlp." in name:

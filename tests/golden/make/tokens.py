@@ -2,9 +2,9 @@
 
 usage: tokens.py llama-vocab.cpp  (package: tokenizers)
 
-`kinds`: the ids of `text` under a vocabulary made of it, for every name of a way of cutting that llama.cpp's source lists:
-cut as the tokenizer.json of the models does, or where that is not written down here as the source does, which simplifies
-some. `files`: small tokenizer.json files with the ids and the decoded text of samples.
+`kinds`: the ids of `text` in a vocabulary trained on it, for every pre-tokenizer name in llama.cpp's source. The patterns are those
+of the models' tokenizer.json or, if none is given here, of the source, which simplifies some.
+`files`: small tokenizer.json files with the ids and the decoded text of samples.
 """
 
 import json
@@ -86,7 +86,7 @@ KINDS = {
         byte_level(),
     ],
 }
-# Those whose tokenizer.json cuts as another's, and which llama.cpp writes in a simpler way.
+# Names whose tokenizer.json splits like another's, but which llama.cpp simplifies.
 KIND_OF = {
     name: kind
     for kind, names in {
@@ -95,12 +95,12 @@ KIND_OF = {
     for name in names
 }
 COMPOSED = {"qwen2", "f2llmv2", "mpt", "olmo"}
-# Kinds whose tokens are spelt as text, which this vocabulary is not, or whose texts lose their spaces.
+# Kinds whose tokens are spelt as text, unlike this vocabulary, or whose texts lose their spaces.
 AS_TEXT = {"gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"}
 
 
 def of_source(path):
-    """Every name that llama.cpp knows: its patterns, and whether whole tokens come first."""
+    """Every name in llama.cpp's source: its patterns, and whether whole tokens come first."""
     source = pathlib.Path(path).read_text()
     patterns, names, labels = {}, {}, []
     for line in source.split("llm_tokenizer_bpe(const llama_vocab & vocab)")[1].split("bool byte_encode")[0].splitlines():
@@ -126,7 +126,7 @@ def of_source(path):
 
 
 def kinds(source):
-    """The vocabulary is made of pieces of the text wherever they begin, so that every cut shows in the ids."""
+    """The vocabulary holds pieces of the text from every offset, so that every split shows in the ids."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = byte_level()
     trainer = trainers.BpeTrainer(
@@ -157,7 +157,7 @@ SAMPLES = ["Hello world", " Hello  world ", "the cat\n\n人工智能 🎉", "<s>
 
 
 def llama_like():
-    """SentencePiece's shape: spaces as ▁, one put before the text, unknown characters as bytes."""
+    """As SentencePiece: spaces as ▁, one before the text, unknown characters as bytes."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
@@ -187,7 +187,7 @@ def metaspace():
 
 
 def byte_bpe():
-    """Byte-level BPE with everything that must not change the ids: a post-processor, truncation, padding."""
+    """Byte-level BPE with all that must not change the ids: a post-processor, truncation, padding."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(words(r"\p{N}{1,3}")), byte_level()])
     tokenizer.decoder = decoders.ByteLevel()

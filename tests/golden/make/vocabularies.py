@@ -1,11 +1,11 @@
-"""Writes vocabularies/NAME.json: what the test lines of llama.cpp need of the vocabularies that it tests with.
+"""Writes vocabularies/NAME.json: the parts of llama.cpp's test vocabularies that its test lines need.
 
 usage: vocabularies.py MODELS             (package: gguf) writes the files
        vocabularies.py MODELS HEADSTART   checks the program against the whole vocabularies instead
 
-MODELS is llama.cpp's folder `models`: `ggml-vocab-NAME.gguf`, its lines `.inp`, and their ids `.out`, by Hugging Face. A
-token stays where its spelling occurs in a line: nothing else can come of the lines, whatever a cut or a merge does. Its id
-is its place among those that stay.
+MODELS is llama.cpp's folder `models`, with `ggml-vocab-NAME.gguf`, its lines `.inp`, and their ids `.out` by Hugging Face. A token is
+kept if its spelling occurs in a line: no split or merge can yield another token. Its id is its index among the tokens that are
+kept.
 """
 
 import json
@@ -64,7 +64,7 @@ def cut(keys, lines, ids):
 
 def check(program, path, lines, ids):
     wrong = 0
-    # The program asks for at least one character.
+    # The program requires at least one character.
     given = [(line, expected) for line, expected in zip(lines, ids) if line]
     for line, expected in given:
         command = [program, "tokenize", "--model", path, "--no-bos", "--json", "--prompt-file", "-"]
@@ -81,7 +81,7 @@ if __name__ == "__main__":
             continue
         keys, lines, ids = read(path)
         if keys["model"] not in ("gpt2", "llama", "gemma4"):
-            print(f"{path.stem}: {keys['model']} is no kind of ours")
+            print(f"{path.stem}: {keys['model']} is not a supported kind")
         elif len(sys.argv) > 2:
             check(sys.argv[2], path, lines, ids)
         else:
