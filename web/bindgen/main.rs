@@ -1,5 +1,5 @@
-//! `headstart-bindgen WASM DIRECTORY`: the JavaScript of the web face beside its WebAssembly, as `wasm-bindgen --target web`
-//! writes it. The whole command line tool brings a test runner and a web server along, and takes minutes to build.
+//! `headstart-bindgen WASM DIRECTORY` writes what `wasm-bindgen --target web` writes: the JavaScript beside the WebAssembly. The
+//! full command line tool includes a test runner and a web server, and takes minutes to build.
 
 use wasm_bindgen_cli_support::Bindgen;
 

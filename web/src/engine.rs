@@ -1,4 +1,4 @@
-//! `WasmEngine`: one model on one device, and on another where that is lost.
+//! `WasmEngine`: one model on one device. After the device is lost it opens another one.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,11 +29,11 @@ use crate::{
     store::JsStore,
 };
 
-/// Host memory for KV that has left the GPU.
+/// Host memory for KV that the GPU no longer holds.
 const MEMORY_BYTES: usize = 32 << 20;
-/// The largest pack, which stays in this module's memory whole.
+/// The largest pack that is accepted. A pack stays in this module's memory as a whole.
 const PACK_BYTES: u64 = 512 << 20;
-/// The longest that restoring one request may take before the rest is computed.
+/// How long restoring the KV of one request may take. After that the rest is computed.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 #[wasm_bindgen]
@@ -50,11 +50,11 @@ pub struct WasmEngine {
 
 #[wasm_bindgen]
 impl WasmEngine {
-    /// Opens the device and puts the model on it. The files are read again for each device that is lost.
+    /// Opens the device and uploads the model. After each lost device the files are read again.
     pub async fn load(options: JsValue, on_progress: Function) -> Result<WasmEngine> {
         let unread = Thrown::default();
         let loaded = Self::open(&options, &on_progress, &unread).await;
-        // What a file threw says more than that it could not be read.
+        // The error that a file threw is more precise than the engine's, which only says that a read failed.
         loaded.map_err(|error| unread.take().unwrap_or(error))
     }
 
@@ -67,7 +67,7 @@ impl WasmEngine {
         let mut progress = |progress: Progress| {
             let stage = if progress.stage == Stage::Weights { "upload" } else { "compile" };
             let plain = json!({ "stage": stage, "done": progress.done, "total": progress.total });
-            // What a listener throws is its own affair.
+            // An exception of the listener does not end the load.
             let _ = js::write(&plain).and_then(|plain| on_progress.call1(&JsValue::NULL, &plain));
         };
         let mut engine = loader.engine(&checkpoint, &mut progress).await.map_err(thrown)?;
@@ -75,7 +75,7 @@ impl WasmEngine {
         let given = openai::text(&plain, "weightsDigest").map_err(thrown)?.filter(|digest| is_digest(digest));
         let digest = match given {
             Some(digest) => digest,
-            // Files that bring their own are not read for it.
+            // A file that carries its digest is not read for this.
             None => checkpoint.digest(&mut |_, _| {}).await.map_err(thrown)?,
         };
 
@@ -115,13 +115,13 @@ impl WasmEngine {
         }))
     }
 
-    /// What needs no GPU: an object of its own, which may be called while a promise of this one is pending.
+    /// The part that needs no GPU, as a separate object. It may be called while a promise of this one is pending.
     pub fn host(&self) -> Result<WasmHost> {
         let identity = self.answers.engine().identity().map_err(thrown)?;
         Ok(WasmHost::new(self.language.clone(), identity, self.snapshot.clone()))
     }
 
-    /// Takes a request: the id of its answer.
+    /// Accepts a request and returns the id of its answer.
     pub fn submit(&mut self, request: JsValue) -> Result<f64> {
         let arrived = Instant::now();
         let request = js::read(&request)?;
@@ -139,31 +139,31 @@ impl WasmEngine {
         Ok(id.0 as f64)
     }
 
-    /// The prompt of an answer that has not ended.
+    /// The prompt tokens of an answer that has not ended.
     #[wasm_bindgen(js_name = promptTokens)]
     pub fn prompt_tokens(&self, id: f64) -> Uint32Array {
         Uint32Array::from(self.runs.prompt(AnswerId(id as u64)).unwrap_or_default())
     }
 
-    /// One step for all answers, or, when there are none, a piece of what waits to be saved.
+    /// Runs one step for all answers. Without answers it saves some of the KV that waits.
     pub async fn step(&mut self) -> Result<Array> {
         let updates = self.answers.step().await;
         self.renew();
         self.events(updates.map_err(thrown)?)
     }
 
-    /// Whether a step has anything to do: answers that do not stand still, events to give, KV to save.
+    /// Whether a step has work: an answer that is not held, an event to report, or KV to save.
     #[wasm_bindgen(js_name = isBusy)]
     pub fn is_busy(&self) -> bool {
         self.answers.is_busy() || self.answers.engine().has_unsaved()
     }
 
-    /// Has an answer stand still, beside others that go on, or go on itself.
+    /// Pauses an answer while the others continue, or resumes it.
     pub fn hold(&mut self, id: f64, still: bool) {
         self.answers.hold(AnswerId(id as u64), still);
     }
 
-    /// Ends an answer and keeps what it computed. What had not been fetched of others comes too.
+    /// Ends an answer and keeps the KV it computed. Returns its events and the pending events of the others.
     pub fn cancel(&mut self, id: f64) -> Result<Array> {
         self.answers.cancel(AnswerId(id as u64));
         self.renew();
@@ -181,8 +181,8 @@ impl WasmEngine {
         self.snapshot.replace(Snapshot::of(self.answers.engine()));
     }
 
-    /// Computes what neither pages nor stores have of the beginning of a conversation, and saves it. The events of the others
-    /// wait for the next step.
+    /// Computes the tokens of a conversation's prefix that neither pages nor stores hold, and saves them. Events of other
+    /// answers wait for the next step.
     pub async fn warm(&mut self, prefix: JsValue) -> Result<JsValue> {
         let (tokens, salt) = self.prefix(&js::read(&prefix)?).map_err(thrown)?;
         let answer = self.answers.warm(&tokens, &salt, &mut unheard).await.map_err(thrown)?;
@@ -195,12 +195,12 @@ impl WasmEngine {
         Ok((tokens, openai::text(request, "cache_salt")?.unwrap_or_default()))
     }
 
-    /// The beginning of a conversation as a file for others.
+    /// The prefix of a conversation as a pack: one file that others can import.
     #[wasm_bindgen(js_name = exportPack)]
     pub async fn export_pack(&mut self, prefix: JsValue) -> Result<Option<Uint8Array>> {
         let mut request = js::read(&prefix)?;
         let name = openai::text(&request, "name").map_err(thrown)?.unwrap_or_else(|| "prefix".into());
-        // Of the pack, and no field of a conversation.
+        // It names the pack and is no field of a conversation.
         request.as_object_mut().and_then(|fields| fields.remove("name"));
         let (tokens, salt) = self.prefix(&request).map_err(thrown)?;
         let text = self.language.tokenizer.decode(&tokens, false);
@@ -209,7 +209,7 @@ impl WasmEngine {
         Ok(pack.map(|pack| Uint8Array::from(pack.bytes())))
     }
 
-    /// Keeps a pack in memory, where requests of that salt find it.
+    /// Keeps a pack in memory. Requests with the same salt find it.
     #[wasm_bindgen(js_name = importPack)]
     pub fn import_pack(
         &mut self,
@@ -232,8 +232,7 @@ impl WasmEngine {
     ) -> headstart::error::Result<(String, usize)> {
         let pack = read_pack(bytes)?;
         if let Some(text) = key {
-            let problem =
-                "is not the key of a signer: give the 64 hexadecimal digits that `prefix export --sign` shows";
+            let problem = "is not a signer's key: give the 64 hexadecimal digits that `prefix export --sign` shows";
             let key = PackKey::parse(text).ok_or_else(|| Error::Request { field: "key", problem: problem.into() })?;
             pack.header().check_signature(&[key]).map_err(|problem| refused(&problem))?;
         }
@@ -242,7 +241,7 @@ impl WasmEngine {
         Ok((name, tokens))
     }
 
-    /// Computes `blocks` of a pack anew and compares them, bit for bit.
+    /// Computes `blocks` blocks of a pack again and compares them bit for bit.
     #[wasm_bindgen(js_name = auditPack)]
     pub async fn audit_pack(
         &mut self,
@@ -259,14 +258,14 @@ impl WasmEngine {
         js::write(&audited.map_err(thrown)?)
     }
 
-    /// Saves all that waits, durably.
+    /// Saves all KV that waits, durably.
     pub async fn persist(&mut self) -> Result<()> {
         let saved = self.answers.persist().await;
         self.renew();
         saved.map_err(thrown)
     }
 
-    /// Forgets every prefix, here and in the store.
+    /// Removes every prefix, in this engine and in the store.
     pub async fn clear(&mut self) -> Result<()> {
         for header in self.packs.headers() {
             self.packs.remove_pack(&header.key);
@@ -283,7 +282,7 @@ impl WasmEngine {
 }
 
 impl Drop for WasmEngine {
-    /// A page would keep the GPU's memory until its garbage is collected.
+    /// Without it the page would keep the GPU's memory until the garbage collector runs.
     fn drop(&mut self) {
         self.answers.engine().destroy_device();
     }
@@ -293,16 +292,16 @@ fn refused(problem: &dyn std::fmt::Display) -> Error {
     Error::Pack { pack: "the pack".into(), problem: problem.to_string() }
 }
 
-/// A pack that agrees with itself, of whatever model.
+/// Parses a pack and checks its digests. It may belong to any model.
 fn read_pack(bytes: &Uint8Array) -> headstart::error::Result<Pack> {
     let size = bytes.length();
     if u64::from(size) > PACK_BYTES {
-        return Err(refused(&format!("{size} bytes, more than the {PACK_BYTES} that are taken")));
+        return Err(refused(&format!("has {size} bytes; at most {PACK_BYTES} are accepted")));
     }
     Pack::read(bytes.to_vec(), &PackLimits::default()).map_err(|problem| refused(&problem))
 }
 
-/// The options that are plain: neither files nor a store.
+/// The options that are plain data, without the files and the store.
 fn plain(options: &JsValue) -> Result<JsValue> {
     let plain = js_sys::Object::new();
     for field in ["name", "context", "kvTokens", "chunk", "memoryBytes", "weightsDigest"] {

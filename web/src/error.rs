@@ -1,4 +1,4 @@
-//! Errors as JavaScript has them: a code to act on, the sentence for a person, and the fields that belong to the code.
+//! Errors for JavaScript: a code for programs, a message for people, and the fields that belong to the code.
 
 use headstart::error::Error;
 use js_sys::Reflect;
@@ -19,7 +19,7 @@ const DRIVERS: &str = "update the graphics driver, or switch hardware accelerati
 pub fn thrown(error: Error) -> JsValue {
     let (code, fields) = classify(&error);
     let message = match &error {
-        // What a program of its own would be told to install is no advice for a page.
+        // The engine's own advice is to install a driver, which a page cannot do.
         Error::NoAdapter { problem } if has_webgpu() => {
             format!("WebGPU is there, but no graphics card that can be used ({problem}): {DRIVERS}")
         }
@@ -38,7 +38,7 @@ fn has_webgpu() -> bool {
     navigator.and_then(|navigator| Reflect::get(&navigator, &"gpu".into())).is_ok_and(|gpu| gpu.is_truthy())
 }
 
-/// The same of a tokenizer or a template that does not load, which is the model's fault and no request's.
+/// As [`thrown`], for a tokenizer or a template that does not load. The model is at fault, not the request.
 pub fn bad_model(error: Error) -> JsValue {
     let value = thrown(error);
     let _ = js::set(&value, "code", &"bad_model".into());

@@ -1,4 +1,4 @@
-//! What JavaScript hears of answers.
+//! The events about answers that JavaScript receives.
 
 use headstart::engine::{
     Engine,
@@ -17,14 +17,14 @@ use crate::{
     source::Thrown,
 };
 
-/// What an answer that is under way was asked.
+/// An answer that has not ended, with its request.
 struct Run {
     id: AnswerId,
     input: Input,
     prompt: Vec<u32>,
 }
 
-/// All of them.
+/// All answers that have not ended.
 #[derive(Default)]
 pub struct Runs(Vec<Run>);
 
@@ -33,12 +33,13 @@ impl Runs {
         self.0.push(Run { id, input, prompt });
     }
 
-    /// The prompt of an answer that is under way.
+    /// The prompt tokens of an answer that has not ended.
     pub fn prompt(&self, id: AnswerId) -> Option<&[u32]> {
         self.0.iter().find(|run| run.id == id).map(|run| &run.prompt[..])
     }
 
-    /// The event of an update, if this face tells of it. `unread`: what a file threw says more than that it could not be read.
+    /// The event for an update, or `None` for an update that JavaScript does not receive. `unread` holds the error that a file
+    /// threw; it is more precise than the engine's.
     pub fn event(
         &mut self,
         update: Update,
@@ -51,7 +52,7 @@ impl Runs {
             What::Prompt { done, total } => {
                 js::write(&json!({ "type": "progress", "id": id, "done": done, "total": total }))
             }
-            // This face asks for none.
+            // JavaScript cannot request them.
             What::PromptLogits { .. } => return Ok(None),
             What::Text { text, token, logits } => text_event(id, &text, token, logits.as_deref()),
             What::Finished(answer) => {
@@ -86,13 +87,13 @@ impl Runs {
     }
 }
 
-/// Where the prompt came from, what it met where it left what is known, and what was saved.
+/// The cache report of the prompt, with its divergence from known prompts and the time that reuse saved.
 fn account(engine: &Engine, language: &Language, run: &Run, answer: &Answer) -> Value {
     let report = &answer.cache;
     let mut account = json!(report);
     account["divergence"] = Value::Null;
     if !report.known.is_empty() {
-        // A template that asks for the time may say something else by now.
+        // A template that reads the clock may render another text by now.
         let conversation = language.conversation(&run.input).ok().filter(|found| found.tokens == run.prompt);
         let conversation = conversation.unwrap_or_else(|| Conversation::raw(run.prompt.clone()));
         if let Some(found) = conversation.divergence(report, &language.tokenizer) {
@@ -105,14 +106,14 @@ fn account(engine: &Engine, language: &Language, run: &Run, answer: &Answer) -> 
     account
 }
 
-/// With the advice for a person.
+/// A divergence as plain data, with its advice.
 pub fn divergence(found: &headstart::kv::Divergence) -> Value {
     let mut plain = json!(found);
     plain["advice"] = json!(found.advice());
     plain
 }
 
-/// Text that is held back to the end belongs to no token.
+/// `token` is `None` for text that was held back until the end.
 fn text_event(id: u64, text: &str, token: Option<u32>, logits: Option<&[f32]>) -> Result<JsValue> {
     let mut plain = json!({ "type": "text", "id": id, "text": text });
     if let Some(token) = token {

@@ -1,4 +1,4 @@
-//! `WasmHost`: what is answered without the GPU, and so at any time, also while a step is under way.
+//! `WasmHost`: the calls that need no GPU. They work at any time, also during a step.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use crate::{
     js,
 };
 
-/// What an engine was like after its last step.
+/// The state of an engine after its last step.
 pub struct Snapshot {
     pages: PageUse,
     counters: Counters,
@@ -53,7 +53,7 @@ impl WasmHost {
 
 #[wasm_bindgen]
 impl WasmHost {
-    /// As for a request with `prompt`: with BOS, where the model asks for it.
+    /// The tokens that a request with this `prompt` has. They begin with BOS if the model asks for it.
     pub fn tokenize(&self, text: &str) -> Result<Uint32Array> {
         let tokens = self.language.tokenizer.encode_text(text).map_err(thrown)?;
         Ok(Uint32Array::from(&tokens[..]))
@@ -70,7 +70,7 @@ impl WasmHost {
         tokens.map(|tokens| tokens.len()).map_err(thrown)
     }
 
-    /// The tokens of a conversation, the text of each, and whose they are.
+    /// The tokens of a conversation, the text of each token, and the message that owns it.
     #[wasm_bindgen(js_name = renderPrompt)]
     pub fn render_prompt(&self, messages: JsValue, options: JsValue) -> Result<JsValue> {
         let mut request = js::read(&options)?;
@@ -97,14 +97,14 @@ impl WasmHost {
         Ok(json!({ "tokens": tokens, "pieces": pieces, "message": owners }))
     }
 
-    /// What the cache would make of one request after another.
+    /// What the cache could reuse of `prompt` after `known`.
     pub fn explain(&self, known: JsValue, prompt: JsValue) -> Result<JsValue> {
         let explained = self.compare(&js::read(&known)?, &js::read(&prompt)?).map_err(thrown)?;
         js::write(&explained)
     }
 
     fn compare(&self, known: &Value, prompt: &Value) -> headstart::error::Result<Value> {
-        // One time for both: what differs from day to day is told by what asks for the day.
+        // Both get the same time. `date_token` tells where the template writes the date.
         let now = self.language.now();
         let [known, prompt] = [known, prompt].map(|request| {
             let salt = openai::text(request, "cache_salt")?.unwrap_or_default();
@@ -125,7 +125,7 @@ impl WasmHost {
         }))
     }
 
-    /// Pages, tiers and counters as they were after the last step.
+    /// Pages, tiers and counters after the last step.
     pub fn stats(&self) -> Result<JsValue> {
         let Snapshot { pages, counters, tiers } = &*self.snapshot.borrow();
         let tiers = tiers.iter().map(|(name, stats)| {

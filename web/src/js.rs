@@ -1,4 +1,4 @@
-//! Values across the border.
+//! Conversions between JavaScript values and JSON.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ extern "C" {
     pub fn log(text: &str);
 }
 
-/// A plain object as JSON; undefined as null.
+/// A plain value as JSON. `undefined` becomes null.
 pub fn read(value: &JsValue) -> Result<Value, JsValue> {
     let text = js_sys::JSON::stringify(value)?;
     let Some(text) = text.as_string() else { return Ok(Value::Null) };
@@ -30,7 +30,7 @@ pub fn internal(message: &str) -> JsValue {
     write(&json!({ "code": "internal", "message": message })).unwrap_or_else(|_| message.into())
 }
 
-/// What a thrown value says of itself.
+/// The message of a thrown value.
 pub fn message(thrown: &JsValue) -> String {
     let text = |field: &str| js_sys::Reflect::get(thrown, &field.into()).ok().and_then(|value| value.as_string());
     text("message").or_else(|| thrown.as_string()).unwrap_or_else(|| format!("{thrown:?}"))

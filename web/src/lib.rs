@@ -1,11 +1,11 @@
-//! The engine for JavaScript: a thin face, and the only Rust that names the language.
+//! The engine for JavaScript: a thin layer, and the only Rust that depends on JavaScript.
 //!
-//! Plain data crosses as JSON, bytes and tokens as typed arrays. Files and the store are JavaScript objects that answer
-//! with promises. Errors are thrown as `{ code, message, ...fields }`. Everything of an engine is called in turn: nothing
-//! while a promise of its is pending. Its host's part, which needs no GPU, may be called at any time.
+//! Plain data crosses as JSON. Bytes and tokens cross as typed arrays. Files and the store are JavaScript objects whose methods
+//! return promises. Errors are thrown as `{ code, message, ...fields }`. Calls to an engine must not overlap: the caller waits
+//! until a promise has settled. Its host, which needs no GPU, may be called at any time.
 //!
-//! Cost: a step's events are one JSON text; a read is one copy into this module's memory, of which a whole file never
-//! takes more than one piece.
+//! Cost: the events of a step are one JSON text. A read copies its bytes once into this module's memory, which never holds more
+//! than one piece of a file.
 
 mod engine;
 mod error;
@@ -26,7 +26,7 @@ pub use host::WasmHost;
 pub use hub::{hub_file, hub_name};
 pub use load::judge;
 
-/// SHA-256 of bytes that come in pieces.
+/// SHA-256 of bytes that arrive in pieces.
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct Sha256(sha2::Sha256);
@@ -42,13 +42,13 @@ impl Sha256 {
         self.0.update(bytes);
     }
 
-    /// 64 hex digits of all that came; then it begins anew.
+    /// The digest of all bytes so far as 64 hex digits. The next update begins a new digest.
     pub fn digest(&mut self) -> String {
         js::hex(&self.0.finalize_reset())
     }
 }
 
-/// The names of a prompt's blocks in every store, behind that of the namespace which `fields` make.
+/// The key of the namespace with these `fields`, followed by the keys of a prompt's blocks.
 #[wasm_bindgen(js_name = prefixKeys)]
 pub fn prefix_keys(fields: &JsValue, tokens: &[u32]) -> error::Result<Vec<String>> {
     let plain = js::read(fields)?;
@@ -61,7 +61,7 @@ pub fn prefix_keys(fields: &JsValue, tokens: &[u32]) -> error::Result<Vec<String
     Ok(std::iter::once(namespace.key()).chain(keys).map(|key| key.to_string()).collect())
 }
 
-/// A panic says where it was before the module stops.
+/// Logs the message and the place of a panic before the module stops.
 #[wasm_bindgen(start)]
 fn start() {
     std::panic::set_hook(Box::new(|panic| js::log(&panic.to_string())));

@@ -1,4 +1,4 @@
-//! From files and options to an engine: at first, and after each device that is lost.
+//! Makes an engine from files and options: at the start, and again after each lost device.
 
 use headstart::{
     Config,
@@ -13,27 +13,27 @@ use wasm_bindgen::prelude::*;
 use crate::error::{bad_model, thrown};
 use crate::source::{JsSource, ModelFile, Thrown};
 
-/// Refuses the files of a model that cannot run: by their headers, tokenizer and configuration, which is all that it reads, and
-/// without a GPU.
+/// Throws if the model in these files cannot run. It reads the headers, the tokenizer and the configuration only, and needs no
+/// GPU.
 #[wasm_bindgen]
 pub async fn judge(files: Array) -> crate::error::Result<()> {
     let unread = Thrown::default();
     let files = files.iter().map(JsCast::unchecked_into).collect();
     let loader = Loader::new(files, &Value::Null, unread.clone()).map_err(thrown)?;
-    // What a file threw says more than that it could not be read.
+    // The error that a file threw is more precise than the engine's, which only says that a read failed.
     loader.judge().await.map_err(|error| unread.take().unwrap_or(error))
 }
 
 pub struct Loader {
     files: Vec<ModelFile>,
-    /// What a model of several files is called.
+    /// The name of a model that consists of several files.
     name: Option<String>,
     options: EngineOptions,
     unread: Thrown,
 }
 
 impl Loader {
-    /// `unread` holds what a file threw when it was read last, if it threw.
+    /// `unread` receives the error that a file throws when it is read.
     pub fn new(files: Vec<ModelFile>, options: &Value, unread: Thrown) -> Result<Self> {
         let name = openai::text(options, "name")?;
         let whole = |field| openai::whole(options, field);
@@ -57,7 +57,7 @@ impl Loader {
         if sources.len() < 2 {
             return Checkpoint::gguf_shards(sources).await;
         }
-        // What else there is beside the shards of a model says nothing that they do not.
+        // GGUF shards are complete: other files beside them are not needed.
         if weights().is_none() && sources.iter().any(|source| is_gguf(&**source)) {
             sources.retain(|source| is_gguf(&**source));
             return Checkpoint::gguf_shards(sources).await;

@@ -1,4 +1,4 @@
-//! A file of a model as JavaScript gives it.
+//! A model file that JavaScript reads.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -12,7 +12,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::js;
 
-/// 64 hex digits.
+/// Whether a text is 64 hex digits.
 pub fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
@@ -35,7 +35,7 @@ extern "C" {
     fn read(this: &ModelFile, offset: f64, length: f64) -> Result<Promise, JsValue>;
 }
 
-/// What a read threw, to be thrown again as it is.
+/// The error that a read threw. It is thrown again unchanged.
 pub type Thrown = Rc<RefCell<Option<JsValue>>>;
 
 pub struct JsSource {
@@ -83,7 +83,8 @@ impl ByteSource for JsSource {
                 self.thrown.borrow_mut().get_or_insert(thrown);
                 self.fail(offset, problem)
             })?;
-            let bytes: Uint8Array = bytes.dyn_into().map_err(|_| self.fail(offset, "no Uint8Array was read".into()))?;
+            let bytes: Uint8Array =
+                bytes.dyn_into().map_err(|_| self.fail(offset, "the read returned no Uint8Array".into()))?;
             if bytes.length() as usize != out.len() {
                 return Err(self.fail(offset, format!("{} bytes were read, not {}", bytes.length(), out.len())));
             }

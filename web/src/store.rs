@@ -1,7 +1,7 @@
-//! A place for KV that JavaScript keeps: OPFS, IndexedDB or, in Node, a directory. Whatever it throws is a miss, as with any store.
+//! A KV store in JavaScript: OPFS, IndexedDB or, in Node, a directory. An error that it throws counts as a miss, as in any store.
 //!
-//! What is kept there is vouched for by a key that JavaScript has and does not give out: it signs what a MAC is over (see
-//! [`Slot`]), when a value is put and again when it comes back. One that comes back with another MAC is given as [`FORGED`].
+//! Values are authenticated with a key that JavaScript holds and never exports. JavaScript computes the MAC of a value (see
+//! [`Slot`]) when the value is written and again when it is read. A value whose MAC does not match is returned as [`FORGED`].
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::js;
 
-/// More than any block of KV takes.
+/// Larger than any block of KV.
 const MAX_BYTES: u32 = 256 << 20;
 
 #[wasm_bindgen]
@@ -59,7 +59,7 @@ impl JsStore {
     pub fn new(store: KvStore) -> Self {
         let name = match store.name().as_str() {
             "indexeddb" => "indexeddb",
-            // What the native store in a directory is called.
+            // The native store in a directory has the same name.
             "directory" => "disk",
             _ => "opfs",
         };
@@ -76,7 +76,7 @@ impl JsStore {
 }
 
 impl JsStore {
-    /// What a value is, if it is one.
+    /// The bytes of a value, or `None` if there is no value.
     fn bytes(&self, value: JsValue) -> Result<Option<Bytes>, StoreError> {
         let Ok(bytes) = value.dyn_into::<Uint8Array>() else { return Ok(None) };
         if bytes.length() > MAX_BYTES {
@@ -86,7 +86,7 @@ impl JsStore {
         Ok(Some(bytes.to_vec().into()))
     }
 
-    /// Begins to sign what the MAC of a value is over.
+    /// Starts to compute the MAC of a value.
     fn sign(&self, slot: &Slot) -> Result<Promise, JsValue> {
         self.store.sign(Uint8Array::from(&slot.message[..]))
     }
@@ -96,7 +96,7 @@ impl JsStore {
         Ok(mac.and_then(|mac| Key::try_from(&mac[..]).ok()))
     }
 
-    /// The values, with [`FORGED`] in place of those that nobody who has the key signed.
+    /// The values, with [`FORGED`] in place of each one that was not signed with the key.
     async fn vouched(&self, keys: &[Key], values: Vec<Option<Bytes>>) -> Result<Vec<Option<Bytes>>, StoreError> {
         let begun: Vec<_> = keys
             .iter()
@@ -113,7 +113,7 @@ impl JsStore {
                 vouched.push(None);
                 continue;
             };
-            // What has no place for a MAC is no block and no manifest to any reader.
+            // A value without a place for a MAC is neither a block nor a manifest, so every reader rejects it.
             let is_ours = match signing {
                 Some((slot, mac)) => self.signed(mac).await?.is_some_and(|mac| slot.read(&value) == Some(mac)),
                 None => true,
@@ -140,7 +140,7 @@ impl Store for JsStore {
         })
     }
 
-    /// All are asked for at once: each promise is on its way before the first is waited for.
+    /// Starts all reads before it waits for the first one.
     fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move {
             let most = (most < usize::MAX).then_some(most as f64);
@@ -187,7 +187,7 @@ impl Store for JsStore {
 
     fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            // A hint: one that fails costs nothing.
+            // This is a hint, so a failure does no harm.
             let _ = self.store.touch(names(keys));
         })
     }

@@ -89,7 +89,7 @@ async function openingTour(page, context, check) {
   await check(other, "waiting for another tab");
   await other.close();
   await page.getByRole("button", { name: "Cancel" }).click();
-  await page.getByText(/are here$/).waitFor();
+  await page.getByText(/downloaded$/).waitFor();
   await check(page, "given up");
   await page.getByRole("button", { name: "Discard it" }).click();
   await page.locator(".begun").waitFor({ state: "detached" });

@@ -37,11 +37,14 @@ describe("a model", () => {
       await page.getByText(/^\d+\.\d of 93\.8 MiB · \d+\.\d MiB\/s · (a few seconds|\d+ (s|min|h)) left$/).waitFor();
       const reached = await bar(page);
       await page.getByRole("button", { name: "Cancel" }).click();
-      await page.getByText(/^\d+\.\d of 93\.8 MiB are here$/).waitFor();
+      const arrived = page.getByText(/^\d+\.\d of 93\.8 MiB downloaded$/);
+      const told = await arrived.textContent();
       await other.getByText("Another tab downloads").waitFor({ state: "detached" });
       assert.equal(await page.getByLabel("Address of a GGUF file").inputValue(), "crawl.gguf");
       await page.reload();
-      await page.getByRole("button", { name: /^crawl\.gguf Download begun/ }).click();
+      await page.getByRole("region", { name: "Stopped download of crawl.gguf" }).waitFor();
+      assert.equal(await arrived.textContent(), told, "a reload shows how much is kept");
+      await page.getByRole("button", { name: "Resume the download" }).click();
       await page.getByRole("heading", { name: "Downloading the model" }).waitFor();
       await page.waitForFunction(() => document.querySelector("progress")?.value > 0);
       assert.ok((await bar(page)) >= reached, "from where it was");
@@ -65,8 +68,10 @@ describe("a model", () => {
       await page.getByLabel("Message", { exact: true }).fill("short");
       await page.keyboard.press("Enter");
       assert.equal(await page.locator(".question").count(), 0);
+      await page.locator(".hint.refused").getByText("The model is loading. Your message stays here.").waitFor();
       await page.evaluate(() => (globalThis.hurry = true));
       await opened(page);
+      assert.equal(await page.locator(".hint.refused").count(), 0);
       assert.equal(await page.getByLabel("Message", { exact: true }).inputValue(), "short");
       await page.keyboard.press("Enter");
       await answered(page, 1);
@@ -130,6 +135,27 @@ describe("a model", () => {
         await page.waitForFunction(() => document.querySelector(".model-status strong").textContent === "owner/model-GGUF:Q8_0 of the hub");
       },
       { before: () => Object.defineProperty(Navigator.prototype, "deviceMemory", { get: () => 4 }) },
+    ));
+
+  test("that is kept as a directory is opened again, and a stopped download is discarded", () =>
+    visit(
+      async (page) => {
+        const stopped = page.getByRole("region", { name: "Stopped download of half.gguf" });
+        assert.match(await stopped.textContent(), /^half\.gguf40\.0 of 93\.8 MiB downloaded/);
+        await page.getByRole("button", { name: "Settings" }).click();
+        await page.getByText("40.0 of 93.8 MiB downloaded").last().waitFor();
+        await page.keyboard.press("Escape");
+        await stopped.getByRole("button", { name: "Discard it" }).click();
+        await stopped.waitFor({ state: "detached" });
+        await page.getByRole("button", { name: "Whole Kept in this browser · 93.8 MiB" }).click();
+        await opened(page);
+      },
+      {
+        before: () => {
+          const kept = (name, path, loaded) => ({ source: `https://hub.example/${path}`, name, size: 98_362_432, loaded, complete: loaded === 98_362_432 });
+          localStorage.setItem("double.weights", JSON.stringify([kept("half.gguf", "half.gguf", 5 << 23), kept("Whole", "whole/", 98_362_432)]));
+        },
+      },
     ));
 
   test("answers until another one is ready, and stays where that one fails or is given up", () =>
@@ -276,6 +302,10 @@ describe("settings", () => {
       await page.getByRole("button", { name: "Settings" }).click();
       assert.equal(await page.getByLabel("Most tokens in an answer").inputValue(), "5");
       assert.match(await page.locator("output").textContent(), /^0, always the likeliest$/);
+      await page.getByLabel("System prompt").fill("Be brief.");
+      await page.reload();
+      await page.getByRole("button", { name: "Settings" }).click();
+      assert.equal(await page.getByLabel("System prompt").inputValue(), "Be brief.");
     }));
 
   test("give the focus back at once, so that it is not taken from where a person goes on", () =>

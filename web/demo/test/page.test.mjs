@@ -353,6 +353,54 @@ describe("conversations", () => {
       { before: () => (globalThis.BroadcastChannel = class { postMessage() {} }) },
     ));
 
+  test("keep what was written and not sent: each its own, over a reload, and while an answer is written", () =>
+    visit(async (page) => {
+      const field = page.getByLabel("Message", { exact: true });
+      const value = () => field.inputValue();
+      const said = () => page.locator('[role="status"].visually-hidden').textContent();
+      await ready(page);
+      await field.fill("a draft of a new one");
+      await page.reload();
+      await page.getByRole("heading", { name: "What would you like to ask?" }).waitFor();
+      assert.equal(await value(), "a draft of a new one");
+      await page.getByRole("button", { name: /^Compare tea/ }).click();
+      await answered(page, 1);
+      assert.equal(await value(), "a draft of a new one", "a question of the page's own takes nothing away");
+      await ask(page, "something long");
+      await answers(page).last().getByText("Paragraph 1").waitFor();
+      await field.fill("the next question");
+      await field.press("Enter");
+      await page.locator(".hint.refused").getByText("Your message stays here. Enter sends it after the answer").waitFor();
+      assert.match(await said(), /^Not sent\. Your message stays here/);
+      assert.equal(await answers(page).count(), 2);
+      await page.getByRole("button", { name: "New conversation" }).click();
+      assert.equal(await value(), "");
+      await field.fill("of the other");
+      assert.ok(await page.locator(".starter").last().isDisabled(), "one answer at a time");
+      await page.locator(".opener").click();
+      assert.equal(await value(), "the next question");
+      await page.keyboard.press("Escape");
+      await answered(page, 2);
+
+      // A question that is being edited.
+      await page.locator(".question").first().hover();
+      await page.getByRole("button", { name: "Edit and ask again" }).first().click();
+      await page.getByLabel("Edit your message").fill("Compare them in a longer table");
+      await page.reload();
+      await page.locator(".lamp.good").waitFor();
+      assert.equal(await value(), "the next question");
+      assert.equal(await page.getByLabel("Edit your message").inputValue(), "Compare them in a longer table");
+      await page.getByLabel("Edit your message").press("Escape");
+      await field.press("Enter");
+      await answered(page, 3);
+      assert.equal(await page.locator(".said").last().textContent(), "the next question");
+      await page.getByRole("button", { name: /^Delete Compare/ }).click();
+      await page.reload();
+      await page.locator(".lamp.good").waitFor();
+      assert.equal(await value(), "of the other");
+      await page.waitForFunction(() => Object.keys(localStorage).filter((key) => key.startsWith("headstart.draft.")).length === 1);
+    }));
+
   test("do not mix when one is opened while another is answered, and somebody scrolls", () =>
     visit(async (page) => {
       await ready(page);

@@ -32,7 +32,10 @@ if (missing.length === 0) {
   for (const [index, name] of wasm.entries()) writeFileSync(`${root}dist/wasm/${name}`, short[index]);
 }
 
-// Nor do pages read the indentation; no text of the package goes over lines.
-for (const name of readdirSync(`${root}dist`, { recursive: true })) {
-  if (name.endsWith(".js")) writeFileSync(`${root}dist/${name}`, readFileSync(`${root}dist/${name}`, "utf8").replace(/^[ \t]+/gm, ""));
+// Pages do not need the indentation either, and no string of the package spans lines. A module of types alone is empty, and nothing
+// imports it.
+for (const name of readdirSync(`${root}dist`, { recursive: true }).filter((name) => name.endsWith(".js"))) {
+  const script = readFileSync(`${root}dist/${name}`, "utf8").replace(/^[ \t]+/gm, "");
+  if (script.trim() === "export {};") rmSync(`${root}dist/${name}`);
+  else writeFileSync(`${root}dist/${name}`, script);
 }

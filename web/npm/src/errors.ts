@@ -4,6 +4,7 @@
  * - `no_webgpu`: this browser has no WebGPU, or in Node there is no package `webgpu`
  * - `insecure`: the page is neither from https nor from this machine, so the browser gives it no WebGPU and no storage
  * - `no_adapter`: there is WebGPU, and no graphics card or driver for it
+ * - `old_node`: Node is older than this package needs
  * - `csp`: the page's Content-Security-Policy forbids what is needed: WebAssembly, a worker, or to read from an address; `directive`
  * - `trusted_types`: the page's Trusted Types forbid to start a worker from an address
  * - `worker`: the worker's script did not load, or is from another origin; `url`
@@ -28,6 +29,7 @@ export type ErrorCode =
   | "no_webgpu"
   | "insecure"
   | "no_adapter"
+  | "old_node"
   | "csp"
   | "trusted_types"
   | "worker"

@@ -1,5 +1,6 @@
 /** headstart in Node, on the package `webgpu`: the same interface, with models at paths and KV in a directory. */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import process from "node:process";
@@ -8,16 +9,19 @@ import { Client, coreOptions } from "./client.js";
 import { type Host, type WasmModule, openCore } from "./core/open.js";
 import type { CoreOptions } from "./core/core.js";
 import { signKey } from "./kv/key.js";
+import { type KeptModel, clearKept, listKept } from "./model/weights.js";
 import { Digests } from "./node/digests.js";
 import { Directory, cacheDirectory } from "./node/directory.js";
 import { openFiles, pathsToUrls } from "./node/files.js";
 import { openGpu, requireAdapter, withGpu } from "./node/gpu.js";
 import { readKey } from "./node/key.js";
+import { requireNode } from "./node/version.js";
 import type { CacheOptions, CreateOptions, ModelSource } from "./types.js";
 import type * as Wasm from "./wasm/headstart.js";
 import { loadWasm } from "./wasm/load.js";
 
 export { HeadstartError } from "./errors.js";
+export type { KeptModel } from "./model/weights.js";
 export type * from "./types.js";
 
 /** What `create` takes in Node. */
@@ -43,6 +47,7 @@ export interface NodeCreateOptions extends Omit<CreateOptions, "cache" | "weight
 export class Headstart extends Client {
   /** `dispose()` it: Node does not end while a device is open. */
   static async create(options: NodeCreateOptions): Promise<Headstart> {
+    requireNode();
     const { wasm, gpu: given, ...rest } = Object(options) as NodeCreateOptions;
     const { model, cache, weights } = rest;
     const place = typeof wasm === "string" && !wasm.includes("://") ? pathToFileURL(resolve(wasm)) : wasm;
@@ -64,6 +69,25 @@ export class Headstart extends Client {
     await headstart.loadPacks(prefixPacks, signal);
     return headstart;
   }
+}
+
+/** The downloaded models in a directory. Default: where `create` keeps them. */
+export async function listWeights({ directory }: { directory?: string } = {}): Promise<KeptModel[]> {
+  return listKept(await openKept(directory));
+}
+
+/**
+ * Removes the downloaded files of a model, or of all models, from a directory. Default: where `create` keeps them. `model`: a name
+ * on the hub, or the beginning of a URL.
+ */
+export async function clearWeights(model: string | URL = "", { directory }: { directory?: string } = {}): Promise<void> {
+  await clearKept(await openKept(directory), model);
+}
+
+/** The disk of downloads, or undefined where there is no such directory, which nobody asked to make. */
+async function openKept(root = cacheDirectory()): Promise<Directory | undefined> {
+  requireNode();
+  return existsSync(root) ? Directory.open(root) : undefined;
 }
 
 function keepsKv({ cache }: CoreOptions): boolean {

@@ -7,9 +7,11 @@
 
 import type { CacheReport, Explanation } from "./account.js";
 import type { ErrorCode } from "./errors.js";
+import type { OpenAIFields } from "./openai.js";
 
 export type * from "./account.js";
 export type { ErrorCode, ErrorFields } from "./errors.js";
+export type * from "./openai.js";
 
 /** One place that a model, a tokenizer or a pack can come from. */
 export type Source = string | URL | Blob | File | ReadableStream<Uint8Array>;
@@ -129,25 +131,25 @@ export interface Tool {
   function: { name: string; description?: string; parameters?: object };
 }
 
-/** How tokens are drawn and when to end, as in OpenAI's API, and what other servers added to it. */
+/** How tokens are drawn and when an answer ends: OpenAI's fields, and those that other servers added. Null counts as absent. */
 export interface Sampling {
   /** Default: what the context leaves. */
-  max_tokens?: number;
+  max_tokens?: number | null;
   /** OpenAI's newer name of `max_tokens`; it wins. */
-  max_completion_tokens?: number;
+  max_completion_tokens?: number | null;
   /** 0 is greedy. Default 0, or 1 where `top_p`, `top_k` or `min_p` is given. */
-  temperature?: number;
-  top_p?: number;
-  top_k?: number;
-  min_p?: number;
-  seed?: number;
+  temperature?: number | null;
+  top_p?: number | null;
+  top_k?: number | null;
+  min_p?: number | null;
+  seed?: number | null;
   /** The answer ends before the first of these, which is left out. */
-  stop?: string | readonly string[];
-  repetition_penalty?: number;
-  frequency_penalty?: number;
-  presence_penalty?: number;
+  stop?: string | readonly string[] | null;
+  repetition_penalty?: number | null;
+  frequency_penalty?: number | null;
+  presence_penalty?: number | null;
   /** By token id. */
-  logit_bias?: Record<string, number>;
+  logit_bias?: Record<string, number> | null;
 }
 
 export interface RequestOptions {
@@ -176,6 +178,8 @@ export interface Rendering {
   tools?: readonly Tool[];
   /** Variables of the chat template, e.g. `{ enable_thinking: false }`. */
   template_kwargs?: Record<string, unknown>;
+  /** The name of `template_kwargs` on other servers. */
+  chat_template_kwargs?: Record<string, unknown>;
   /**
    * What was thought before the last question: `"keep"` it, where the template can, or `"strip"` it. Default: as the
    * template does. Where it is left out, the answer behind it is computed anew.
@@ -185,25 +189,27 @@ export interface Rendering {
   split_special_tokens?: boolean;
   /** The time the template sees, in seconds since 1970. Default: now, by the clock. */
   now?: number;
+  /** The date the template sees, e.g. `"2026-11-23"`. Give this or `now`. */
+  date?: string;
 }
 
-export interface ChatRequest extends Sampling, RequestOptions, Rendering {
+export interface ChatRequest extends Sampling, RequestOptions, Rendering, OpenAIFields {
   messages: readonly ChatMessage[];
   /** `false` ends the prompt behind the last message. Default `true`: the answer begins a new turn. */
   add_generation_prompt?: boolean;
   /** The answer goes on with the last message. */
   continue_final_message?: boolean;
-  stream?: boolean;
+  stream?: boolean | null;
   /** Ignored: there is one model. Accepted so that code for other clients runs. */
   model?: string;
 }
 
-export interface CompletionRequest extends Sampling, RequestOptions {
+export interface CompletionRequest extends Sampling, RequestOptions, OpenAIFields {
   /** Text as it is, or token ids. No chat template. */
   prompt: string | readonly number[] | Uint32Array;
   /** `false` gives a text to the model without the BOS it asks for. Default `true`. */
   add_special_tokens?: boolean;
-  stream?: boolean;
+  stream?: boolean | null;
   model?: string;
 }
 
@@ -417,13 +423,13 @@ export interface HeadstartInterface {
 
 export interface ChatCompletions {
   create(request: ChatRequest & { stream: true }): Promise<AnswerStream<ChatCompletionChunk>>;
-  create(request: ChatRequest & { stream?: false }): Promise<ChatCompletion>;
+  create(request: ChatRequest & { stream?: false | null }): Promise<ChatCompletion>;
   create(request: ChatRequest): Promise<ChatCompletion | AnswerStream<ChatCompletionChunk>>;
 }
 
 export interface TextCompletions {
   create(request: CompletionRequest & { stream: true }): Promise<AnswerStream<Completion>>;
-  create(request: CompletionRequest & { stream?: false }): Promise<Completion>;
+  create(request: CompletionRequest & { stream?: false | null }): Promise<Completion>;
   create(request: CompletionRequest): Promise<Completion | AnswerStream<Completion>>;
 }
 

@@ -11,9 +11,11 @@ export interface Offer {
   packs?: string[];
   /** Bytes of the file, where they are known. */
   bytes?: number;
+  /** Bytes of a download that was stopped. */
+  loaded?: number;
   /** What the package knows of it. */
   listed?: ListedModel;
-  /** Whether its file is in this browser: whole, or as far as a download came. */
+  /** Whether its file is in this browser, whole or in part. */
   here: "kept" | "begun" | null;
 }
 
@@ -26,7 +28,7 @@ interface Hosted {
 
 export async function offers(): Promise<Offer[]> {
   const [hosted, weights] = await Promise.all([hostsOwn().catch(() => []), listWeights().catch(() => [])]);
-  const known = new Map(weights.filter(({ name }) => /\.gguf$/i.test(name)).map((model) => [model.source, model]));
+  const known = new Map(weights.filter(({ name, source }) => /\.gguf$/i.test(name) || source.endsWith("/")).map((model) => [model.source, model]));
   const here = (url: string) => known.get(absolute(url));
   const offered = hosted.length > 0 ? hosted.map((entry) => offer(entry, here(entry.url))) : Headstart.models.map((listed) => ofList(listed, here(listed.url)));
   const addresses = new Set(offered.map(({ url }) => absolute(url)));
@@ -35,14 +37,17 @@ export async function offers(): Promise<Offer[]> {
   return (["kept", "begun", null] as const).flatMap((state) => all.filter(({ here }) => here === state));
 }
 
-const stateOf = (kept: KeptModel | undefined): Offer["here"] => kept && (kept.complete ? "kept" : "begun") || null;
+function partOf(kept: KeptModel | undefined): Pick<Offer, "here" | "loaded"> {
+  if (!kept) return { here: null };
+  return kept.complete ? { here: "kept" } : { here: "begun", loaded: kept.loaded };
+}
 
 function offer(entry: Hosted, kept: KeptModel | undefined): Offer {
-  return { ...entry, here: stateOf(kept), ...(kept?.size !== undefined && { bytes: kept.size }) };
+  return { ...entry, ...partOf(kept), ...(kept?.size !== undefined && { bytes: kept.size }) };
 }
 
 function ofList(listed: ListedModel, kept: KeptModel | undefined): Offer {
-  return { name: listed.title, url: listed.url, listed, here: stateOf(kept), ...(listed.bytes !== undefined && { bytes: listed.bytes }) };
+  return { name: listed.title, url: listed.url, listed, ...partOf(kept), ...(listed.bytes !== undefined && { bytes: listed.bytes }) };
 }
 
 async function hostsOwn(): Promise<Hosted[]> {

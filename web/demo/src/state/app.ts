@@ -6,6 +6,7 @@ import { signal } from "@preact/signals";
 import { judge } from "../models/dropped";
 import { Chat } from "./chat";
 import { Database } from "./database";
+import { Drafts } from "./drafts";
 import { faultOf } from "./faults";
 import { Library } from "./library";
 import { Model } from "./model";
@@ -17,6 +18,7 @@ export class App {
   readonly notices = new Notices();
   readonly settings = new Settings();
   readonly tabs = new Tabs();
+  readonly drafts = new Drafts();
   readonly library = new Library(new Database(), this.notices);
   readonly model = new Model(this.settings, this.tabs);
   readonly chat = new Chat(this.library, this.model, this.settings, this.notices, this.tabs);
@@ -26,7 +28,12 @@ export class App {
   readonly choosing = signal(false);
 
   async start(): Promise<void> {
-    await Promise.all([this.library.load(), this.model.start()]);
+    await Promise.all([this.#loadLibrary(), this.model.start()]);
+  }
+
+  async #loadLibrary(): Promise<void> {
+    const found = await this.library.load(() => this.drafts.of(null) !== "");
+    if (found) this.drafts.keepOnly(new Set(found.flatMap(({ id, turns }) => [id, ...turns.map(({ id }) => id)])));
   }
 
   /** Opens what somebody chose or dropped: a model, or a prefix pack for the one that is open. What is neither changes nothing. */

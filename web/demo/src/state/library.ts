@@ -7,11 +7,12 @@ import type { Database } from "./database";
 import { merge } from "./merge";
 import type { Notices } from "./notices";
 
+/** The conversation that this tab has open; empty for one that has not begun. */
 const OPEN = "headstart.open";
 
 export class Library {
   readonly conversations = signal<readonly Conversation[]>([]);
-  readonly openId = signal<string | null>(null);
+  readonly openId = signal(sessionStorage.getItem(OPEN) || null);
   readonly open = computed(() => this.conversations.value.find(({ id }) => id === this.openId.value) ?? null);
   readonly loaded = signal(false);
 
@@ -30,17 +31,21 @@ export class Library {
     this.#channel.onmessage = (event: MessageEvent<string>) => void this.refresh(event.data);
   }
 
-  async load(): Promise<void> {
+  /** The conversations that are kept, or null where they cannot be read. A new tab opens the latest one, unless it `beginsNew`. */
+  async load(beginsNew: () => boolean): Promise<readonly Conversation[] | null> {
+    let kept: Conversation[] | null = null;
     try {
-      const kept = await this.#database.all();
+      kept = await this.#database.all();
       for (const conversation of kept) this.#known.set(conversation.id, conversation);
       this.conversations.value = latestFirst(kept);
     } catch {
       this.#cannotKeep();
     }
     const last = sessionStorage.getItem(OPEN);
-    this.openId.value = this.find(last)?.id ?? this.conversations.value[0]?.id ?? null;
+    const isNew = last === "" || (last === null && beginsNew());
+    this.openId.value = this.find(last)?.id ?? (isNew ? null : (this.conversations.value[0]?.id ?? null));
     this.loaded.value = true;
+    return kept;
   }
 
   find(id: string | null): Conversation | undefined {
@@ -49,8 +54,7 @@ export class Library {
 
   select(id: string | null): void {
     this.openId.value = id;
-    if (id) sessionStorage.setItem(OPEN, id);
-    else sessionStorage.removeItem(OPEN);
+    sessionStorage.setItem(OPEN, id ?? "");
   }
 
   create(turns: Turn[]): Conversation {

@@ -1,38 +1,45 @@
-// Downloads that are on their way without this tab: one that was given up here, and those of other tabs.
+// Downloads that do not go on in this tab: those that were stopped, and those of other tabs.
 
 import { clearWeights } from "headstart/worker";
 import { useApp } from "../state/app";
 import { faultOf } from "../state/faults";
-import type { GivenUp } from "../state/model";
 import { addressOf, isModel } from "../state/tabs";
 import { absolute, fileName, isHubName } from "../text/name";
 import { share, size } from "../text/size";
 
-/** What has arrived of a download, and ways on. */
-export function GivenUpDownload({ download, onResume }: { download: GivenUp; onResume(): void }) {
-  const { model, notices } = useApp();
-  const { source, progress } = download;
-  const { loaded, total } = progress ?? { loaded: 0, total: 0 };
+interface Stopped {
+  name: string;
+  url: string;
+  /** Bytes that have arrived. */
+  loaded: number;
+  /** Bytes of the whole; 0 where that is not known. */
+  total: number;
+}
+
+/** How much of a download is kept, and ways on. */
+export function StoppedDownload({ download, onResume, onDiscarded }: { download: Stopped; onResume(): void; onDiscarded(): void }) {
+  const { notices } = useApp();
+  const { name, url, loaded, total } = download;
   const discard = async () => {
     try {
-      await clearWeights(absolute(source.url));
-      model.givenUp.value = null;
+      await clearWeights(absolute(url));
+      onDiscarded();
     } catch (thrown) {
       notices.show({ text: `${faultOf(thrown).title}.` });
     }
   };
   return (
-    <section class="begun" aria-label="Download that was stopped">
+    <section class="begun" aria-label={`Stopped download of ${name}`}>
       <p>
-        <strong>{fileName(source.url)}</strong>
-        <span class="muted numbers">{total > 0 ? share(loaded, total) : size(loaded)} are here</span>
+        <strong>{name}</strong>
+        <span class="muted numbers">{total > 0 ? share(loaded, total) : size(loaded)} downloaded</span>
       </p>
-      {total > 0 && <progress class="bar" aria-label="What is here of it" value={loaded / total} max={1} />}
+      {total > 0 && <progress class="bar" aria-label={`Downloaded of ${name}`} value={loaded / total} max={1} />}
       <div class="actions">
         <button type="button" class="button primary" onClick={onResume}>
           Resume the download
         </button>
-        {!isHubName(source.url) && (
+        {!isHubName(url) && (
           <button type="button" class="button" onClick={() => void discard()}>
             Discard it
           </button>
@@ -42,7 +49,7 @@ export function GivenUpDownload({ download, onResume }: { download: GivenUp; onR
   );
 }
 
-/** Models that other tabs fetch, each with how far it is. */
+/** Models that other tabs download, each with its progress. */
 export function OtherDownloads({ onOpen }: { onOpen(url: string): void }) {
   const { others } = useApp().tabs;
   const found = [...others.value].filter(([doing, { progress }]) => isModel(doing) && progress?.stage === "download");
@@ -55,7 +62,7 @@ export function OtherDownloads({ onOpen }: { onOpen(url: string): void }) {
           <strong>Another tab downloads {fileName(url)}</strong>
           <span class="muted numbers">{total > 0 ? share(loaded, total) : size(loaded)}</span>
         </p>
-        <progress class="bar" aria-label="How far the other tab is" {...(total > 0 ? { value: loaded / total, max: 1 } : {})} />
+        <progress class="bar" aria-label="Progress of the other tab" {...(total > 0 ? { value: loaded / total, max: 1 } : {})} />
         <div class="actions">
           <button type="button" class="button" onClick={() => onOpen(url)}>
             Open it here too

@@ -3,30 +3,52 @@ import { useApp } from "../state/app";
 import { fit } from "./fit";
 import { Icon } from "./icons";
 
-/** Where a person writes. What is written stays while no model is ready or an answer is under way. */
+/** Where a person writes. The text stays while it cannot be sent, each conversation's its own. */
 export function Composer() {
-  const { chat, library, model } = useApp();
-  const [text, setText] = useState("");
+  const { chat, drafts, library, model, notices } = useApp();
+  const [refused, setRefused] = useState(false);
   const field = useRef<HTMLTextAreaElement>(null);
+  const place = library.openId.value;
+  const text = drafts.of(place);
   const answering = chat.live.value !== null;
+  const ready = chat.ready.value;
   const phase = model.phase.value.name;
 
   useEffect(() => fit(field.current), [text]);
+  useEffect(() => setRefused(false), [text, ready]);
   useEffect(() => {
     if (phase === "ready" && document.activeElement === document.body) field.current?.focus();
-  }, [phase, library.openId.value]);
+  }, [phase, place]);
 
+  const hint = (() => {
+    const stays = text.trim() ? " Your message stays here." : "";
+    switch (phase) {
+      case "starting":
+        return " ";
+      case "loading":
+        return `The model is loading.${stays || " You can write already."}`;
+      case "absent":
+        return `Open a model to send.${stays}`;
+      case "failed":
+        return `No model is open.${stays}`;
+      default:
+        if (answering) return stays ? "Your message stays here. Enter sends it after the answer; Escape stops the answer." : "Escape stops the answer.";
+        return chat.elsewhere.value ? "Another tab answers here; your message is asked after it." : "Enter sends, Shift+Enter starts a new line.";
+    }
+  })();
   const send = () => {
-    if (!chat.ready.value || !text.trim()) return;
+    if (!text.trim()) return;
+    if (!ready) {
+      setRefused(true);
+      return notices.say(`Not sent. ${hint}`);
+    }
+    drafts.set(place, "");
     chat.send(text);
-    setText("");
   };
   const stop = () => {
     chat.stop();
     field.current?.focus();
   };
-  const usual = chat.elsewhere.value ? "Another tab answers here; what you send is asked after it." : "Enter sends, Shift and Enter begins a new line.";
-  const hint = { starting: " ", ready: "", loading: "The model is on its way; you can write already.", absent: "Open a model to send.", failed: "No model is open." }[phase];
   return (
     <form
       class="composer"
@@ -44,7 +66,7 @@ export function Composer() {
           aria-describedby="composer-hint"
           placeholder="Write a message"
           value={text}
-          onInput={(event) => setText(event.currentTarget.value)}
+          onInput={(event) => drafts.set(place, event.currentTarget.value)}
           onKeyDown={(event) => {
             if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
             event.preventDefault();
@@ -56,13 +78,13 @@ export function Composer() {
             <Icon name="stop" />
           </button>
         ) : (
-          <button key="send" type="submit" class="send" aria-label="Send" title="Send (Enter)" disabled={phase !== "ready" || !text.trim()}>
+          <button key="send" type="submit" class="send" aria-label="Send" title="Send (Enter)" disabled={!ready || !text.trim()}>
             <Icon name="send" />
           </button>
         )}
       </div>
-      <p id="composer-hint" class="hint">
-        {hint || (answering ? "Escape stops the answer." : usual)}
+      <p id="composer-hint" class={`hint ${refused ? "refused" : ""}`}>
+        {hint}
       </p>
     </form>
   );

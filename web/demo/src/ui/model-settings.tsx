@@ -5,7 +5,7 @@ import { clearWeights, type KeptModel, listWeights } from "headstart/worker";
 import { useApp } from "../state/app";
 import { faultOf } from "../state/faults";
 import { IconButton } from "./icons";
-import { size } from "../text/size";
+import { share, size } from "../text/size";
 
 export function ModelSettings() {
   const { notices } = useApp();
@@ -32,8 +32,7 @@ export function ModelSettings() {
             <li key={model.source}>
               <span title={model.source}>{model.name}</span>
               <span class="numbers">
-                {model.complete ? "" : "download begun, "}
-                {model.size === undefined ? "" : size(model.size)}
+                {model.complete ? size(model.loaded) : `${model.size === undefined ? size(model.loaded) : share(model.loaded, model.size)} downloaded`}
               </span>
               <IconButton icon="trash" label={`Delete ${model.name}`} onClick={() => void remove(model)} />
             </li>

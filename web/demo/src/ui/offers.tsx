@@ -6,19 +6,20 @@ import { fit } from "../models/fit";
 import { type Offer, offers } from "../models/offers";
 import { absolute } from "../text/name";
 import { size } from "../text/size";
+import { StoppedDownload } from "./begun";
 
 /** More are shown when they are asked for. */
 const FIRST = 4;
 
 const LICENSES: Record<string, string> = { "apache-2.0": "Apache 2.0", mit: "MIT", gemma: "Gemma licence", "lfm1.0": "LFM licence", "llama3.2": "Llama 3.2 licence" };
 const CHECKED = { run: "tested", "base run": "base model tested", "not run": "untested" } as const;
-const HERE = { kept: "Kept in this browser", begun: "Download begun" } as const;
 
 /** `without`: addresses that are offered in another way. `when` it changes, what this browser keeps has changed. */
 export function Offers({ onChoose, without, when }: { onChoose(offer: Offer): void; without: readonly string[]; when: unknown }) {
   const [found, setFound] = useState<readonly Offer[]>([]);
   const [here, setHere] = useState<Device>({});
   const [all, setAll] = useState(false);
+  const [discarded, setDiscarded] = useState(0);
   useEffect(() => {
     let gone = false;
     void offers().then((found) => !gone && setFound(found));
@@ -26,12 +27,22 @@ export function Offers({ onChoose, without, when }: { onChoose(offer: Offer): vo
     return () => {
       gone = true;
     };
-  }, [when]);
-  const others = found.filter(({ url }) => !without.includes(absolute(url)));
-  if (others.length === 0) return null;
+  }, [when, discarded]);
+  const offered = found.filter(({ url }) => !without.includes(absolute(url)));
+  if (offered.length === 0) return null;
+  const begun = offered.filter(({ here }) => here === "begun");
+  const others = offered.filter((offer) => !begun.includes(offer));
   const shown = all ? others : others.slice(0, FIRST);
   return (
     <>
+      {begun.map((offer) => (
+        <StoppedDownload
+          key={offer.url}
+          download={{ name: offer.name, url: offer.url, loaded: offer.loaded ?? 0, total: offer.bytes ?? 0 }}
+          onResume={() => onChoose(offer)}
+          onDiscarded={() => setDiscarded(discarded + 1)}
+        />
+      ))}
       <ul class="offers">
         {shown.map((offer) => (
           <li key={offer.url}>
@@ -52,7 +63,7 @@ function OfferButton({ offer, here, onChoose }: { offer: Offer; here: Device; on
   const { name, about, bytes, listed } = offer;
   const verdict = listed && fit(listed, here, offer.here === "kept");
   const facts = [
-    offer.here ? HERE[offer.here] : "",
+    offer.here === "kept" ? "Kept in this browser" : "",
     listed ? (LICENSES[listed.license] ?? listed.license) : "",
     listed ? CHECKED[listed.checked] : "",
     bytes === undefined ? "" : size(bytes),

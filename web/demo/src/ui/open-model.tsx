@@ -3,9 +3,9 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
 import type { Source } from "../state/model";
-import { absolute } from "../text/name";
+import { absolute, fileName } from "../text/name";
 import { addressOf, isModel } from "../state/tabs";
-import { GivenUpDownload, OtherDownloads } from "./begun";
+import { OtherDownloads, StoppedDownload } from "./begun";
 import { focusOn } from "./focus";
 import { Icon } from "./icons";
 import { Offers } from "./offers";
@@ -42,7 +42,13 @@ export function OpenModel() {
           ? "The present one answers until the other is ready."
           : "It runs in this page, on your graphics card. Nothing you write leaves this machine, and the weights are kept in this browser for the next visit."}
       </p>
-      {stopped && <GivenUpDownload download={stopped} onResume={() => open(stopped.source)} />}
+      {stopped && (
+        <StoppedDownload
+          download={{ name: fileName(stopped.source.url), url: stopped.source.url, loaded: 0, total: 0, ...stopped.progress }}
+          onResume={() => open(stopped.source)}
+          onDiscarded={() => (app.model.givenUp.value = null)}
+        />
+      )}
       <OtherDownloads onOpen={(url) => open({ kind: "url", url })} />
       <Offers
         without={shown}

@@ -10,14 +10,17 @@ import { ReadInPart } from "./too-long";
 
 export const QuestionTurn = memo(function QuestionTurn({ question }: { question: Question }) {
   const app = useApp();
-  const [editing, setEditing] = useState(false);
+  const { drafts } = app;
+  const [editing, setEditing] = useState(drafts.of(question.id) !== "");
   const button = editButton(question.id);
   const close = () => {
     setEditing(false);
+    drafts.set(question.id, "");
     requestAnimationFrame(() => document.getElementById(button)?.focus());
   };
   const save = (text: string) => {
     setEditing(false);
+    drafts.set(question.id, "");
     app.chat.edit(question.id, text);
     focusOn();
   };
@@ -25,7 +28,7 @@ export const QuestionTurn = memo(function QuestionTurn({ question }: { question:
     <li class={`turn question ${question.read === 0 ? "unread" : ""}`}>
       <h2 class="visually-hidden">You</h2>
       {editing ? (
-        <Editor text={question.content} ready={app.chat.changeable.value} onSave={save} onCancel={close} />
+        <Editor question={question} ready={app.chat.changeable.value} onSave={save} onCancel={close} />
       ) : (
         <>
           <Said text={question.content} />
@@ -58,10 +61,18 @@ function Said({ text }: { text: string }) {
   );
 }
 
-function Editor(props: { text: string; ready: boolean; onSave(text: string): void; onCancel(): void }) {
-  const [text, setText] = useState(props.text);
+function Editor(props: { question: Question; ready: boolean; onSave(text: string): void; onCancel(): void }) {
+  const { drafts } = useApp();
+  const { id, content } = props.question;
+  const [text, setText] = useState(drafts.of(id) || content);
   const field = useRef<HTMLTextAreaElement>(null);
+  const write = (text: string) => {
+    setText(text);
+    drafts.set(id, text === content ? "" : text);
+  };
   useLayoutEffect(() => {
+    // One that a reload or another conversation interrupted takes no focus.
+    if (drafts.of(id)) return;
     field.current?.focus();
     field.current?.setSelectionRange(text.length, text.length);
   }, []);
@@ -75,7 +86,7 @@ function Editor(props: { text: string; ready: boolean; onSave(text: string): voi
         rows={1}
         aria-label="Edit your message"
         value={text}
-        onInput={(event) => setText(event.currentTarget.value)}
+        onInput={(event) => write(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key === "Escape") {
             event.preventDefault();

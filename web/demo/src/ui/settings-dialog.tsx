@@ -50,7 +50,7 @@ function AnswerSettings() {
           value={system}
           placeholder="None"
           aria-describedby={`${systemId}-hint`}
-          onChange={(event) => settings.change({ system: event.currentTarget.value })}
+          onInput={(event) => settings.change({ system: event.currentTarget.value })}
         />
         <p class="hint" id={`${systemId}-hint`}>
           Stands first in every prompt. Changing it makes what is known of old conversations useless; they are computed once again.

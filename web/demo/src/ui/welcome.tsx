@@ -10,9 +10,10 @@ const STARTERS = [
 
 /** A conversation that has not begun. */
 export function Welcome() {
-  const { chat } = useApp();
+  const { chat, drafts, library } = useApp();
   const begin = (text: string) => {
     chat.send(text);
+    drafts.move(null, library.openId.value);
     focusOn();
   };
   return (
@@ -21,7 +22,7 @@ export function Welcome() {
       <ul class="starters">
         {STARTERS.map((text) => (
           <li key={text}>
-            <button type="button" class="starter" onClick={() => begin(text)}>
+            <button type="button" class="starter" disabled={!chat.ready.value} onClick={() => begin(text)}>
               {text}
             </button>
           </li>

@@ -163,7 +163,7 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ChatCompletionChunk> {
-    const { messages, max_tokens = 512, no_cache, signal, onPromptProgress } = this.#request;
+    const { messages, max_tokens, no_cache, signal, onPromptProgress } = this.#request;
     // Unanswered questions stand before it in the same message.
     const question = String(messages.at(-1)?.content ?? "").split("\n\n").at(-1)!;
     const began = performance.now();
@@ -182,7 +182,7 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
     const pieces = cut(answerTo(question, messages));
     let written = 0;
     yield chunk({ role: "assistant", content: "" });
-    for (const piece of pieces.slice(0, max_tokens)) {
+    for (const piece of pieces.slice(0, max_tokens ?? 512)) {
       if (signal?.aborted) throw new HeadstartError("aborted", "the answer was aborted");
       if (this.#aborted) break;
       if (/lose the device/i.test(question) && written === 12) throw new HeadstartError("device_lost", "the device was lost 3 times");

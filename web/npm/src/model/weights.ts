@@ -27,35 +27,48 @@ export interface KeptModel {
   name: string;
   /** In bytes, where it is known. */
   size?: number;
+  /** Bytes that are kept. */
+  loaded: number;
   /** Whether it was downloaded to the end. */
   complete: boolean;
 }
 
-/** The models that this origin keeps: the shards of one, or the files of one directory, are one. */
+/** The models that this origin keeps. The shards of a model, or the files of a directory, count as one. */
 export async function listWeights(): Promise<KeptModel[]> {
-  const disk = await openDisk();
-  const models = new Map<string, FileRecord[]>();
+  return listKept(await openDisk());
+}
+
+/** Removes the kept files of a model, or of all models. `model`: a name on the hub, or the beginning of a URL. */
+export async function clearWeights(model: string | URL = ""): Promise<void> {
+  await clearKept(await openDisk(), model);
+}
+
+export async function listKept(disk: Disk | undefined): Promise<KeptModel[]> {
+  const models = new Map<string, (FileRecord & { loaded: number })[]>();
   for (const id of (await disk?.list(FOLDER, "folders")) ?? []) {
-    const record = await readRecord(disk!, `${FOLDER}/${id}`);
+    const folder = `${FOLDER}/${id}`;
+    const record = await readRecord(disk!, folder);
     if (!record || record.absent) continue;
     const model = modelAt(record.source);
-    models.set(model, [...(models.get(model) ?? []), record]);
+    models.set(model, [...(models.get(model) ?? []), { ...record, loaded: await loadedOf(disk!, folder, record) }]);
   }
   return [...models].map(([source, files]) => {
     const weights = files.filter((file) => isWeights(file.name) || file.source === source);
     const isWhole = weights.length > 0 && weights.length >= weightsOf(weights[0]!.source);
     const size = files.reduce((sum, file) => sum + (file.size ?? NaN), 0);
     const { name } = files.find((file) => file.source === source) ?? { name: (source.endsWith("/") && folderOf(source)) || files[0]!.name };
-    return { source, name, ...(isWhole && !Number.isNaN(size) && { size }), complete: isWhole && files.every(({ sha256 }) => sha256 !== undefined) };
+    const loaded = files.reduce((sum, file) => sum + file.loaded, 0);
+    return { source, name, ...(isWhole && !Number.isNaN(size) && { size }), loaded, complete: isWhole && files.every(({ sha256 }) => sha256 !== undefined) };
   });
 }
 
-/**
- * Removes the kept files of a model, or of all models: of a name of the hub, or all whose URL begins with `prefix`, with what else is of
- * their models.
- */
-export async function clearWeights(prefix: string | URL = ""): Promise<void> {
-  const disk = await openDisk();
+/** Bytes of a file that are kept: all, or whole pieces from its beginning. */
+async function loadedOf(disk: Disk, folder: string, { size, sha256 }: FileRecord): Promise<number> {
+  return sha256 !== undefined ? size! : Math.min(size ?? Infinity, PIECE * ((await disk.list(folder, "files")).length - 1));
+}
+
+/** As `clearWeights`. The other files of a model go with the one whose URL fits. */
+export async function clearKept(disk: Disk | undefined, prefix: string | URL): Promise<void> {
   const place = hubPlace(String(prefix));
   const isMeant = ({ source }: FileRecord) =>
     place ? isAt(place, source) : [modelAt(source), ...shardsAt(source)].some((url) => url.startsWith(String(prefix)));
@@ -315,9 +328,7 @@ export class Weights {
   /** Bytes that have to be written for a file, as far as its size is known. */
   async #missing({ folder, record, now }: Plan): Promise<number> {
     const size = now?.size ?? record?.size ?? 0;
-    if (!record || !same(record, now ?? {})) return size;
-    if (record.sha256 !== undefined) return 0;
-    return size - PIECE * ((await this.#disk.list(folder, "files")).length - 1);
+    return record && same(record, now ?? {}) ? size - (await loadedOf(this.#disk, folder, { ...record, size })) : size;
   }
 
   async #checkRoom(asked: number): Promise<void> {

@@ -58,7 +58,7 @@ declare module "node:path" {
 }
 
 declare module "node:process" {
-  const process: { env: Record<string, string | undefined>; platform: string; geteuid?(): number };
+  const process: { env: Record<string, string | undefined>; platform: string; versions: { node: string }; geteuid?(): number };
   export default process;
 }
 

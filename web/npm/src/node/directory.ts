@@ -5,8 +5,10 @@
  * a process that died left half written is removed after an hour.
  */
 
-import { openAsBlob } from "node:fs";
-import { chmod, mkdir, open, readdir, rename, rm, stat, statfs, unlink } from "node:fs/promises";
+// Whole modules, since older versions of Node lack some of their functions: the package must load there to say so.
+import * as fs from "node:fs";
+import * as files from "node:fs/promises";
+import { chmod, mkdir, open, readdir, rename, rm, stat, unlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
@@ -58,7 +60,7 @@ export class Directory implements Disk {
     const path = this.#path(folder, file);
     return orAbsent(async () => {
       const { mtimeMs } = await stat(path);
-      return Object.assign(await openAsBlob(path), { lastModified: mtimeMs });
+      return Object.assign(await fs.openAsBlob(path), { lastModified: mtimeMs });
     });
   }
 
@@ -103,7 +105,7 @@ export class Directory implements Disk {
   }
 
   async available(): Promise<number | undefined> {
-    const { bavail, bsize } = await statfs(this.#root);
+    const { bavail, bsize } = await files.statfs(this.#root);
     return bavail * bsize;
   }
 

@@ -8,13 +8,20 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { open } from "../../../../tests/browser/browsers.mjs";
+import { samples } from "../support/readme.mjs";
 import { serveFolders } from "../support/site.mjs";
 import { tinyModel } from "../support/tiny.mjs";
 
 const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
 const CONSUMERS = fileURLToPath(new URL(".", import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), "headstart-consumers-"));
-const npm = (cwd, ...args) => execFileSync("npm", [...args, "--no-audit", "--no-fund", "--loglevel=error"], { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+function npm(cwd, ...args) {
+  try {
+    return execFileSync("npm", [...args, "--no-audit", "--no-fund", "--loglevel=error"], { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  } catch (error) {
+    throw new Error(`${error.message}\n${error.stdout}`, { cause: error });
+  }
+}
 
 let tarball, browser;
 before(async () => {
@@ -72,6 +79,13 @@ test("the tarball holds what is needed and no more, within its size", () => {
   }
   assert.deepEqual(names.filter((name) => !/^(package\.json|(README|CHANGELOG)\.md|LICENSE-\w+|dist\/.*\.(js|d\.ts|wasm))$/.test(name)), []);
   const read = (name) => readFileSync(join(PACKAGE, name));
+  const { exports, ...told } = JSON.parse(read("package.json"));
+  for (const field of ["description", "engines", "keywords", "license", "main", "types"]) assert.ok(told[field], `${field} of the package is missing`);
+  for (const [entry, target] of Object.entries(exports)) {
+    const files = typeof target === "string" ? [target] : Object.values(target);
+    for (const file of files) assert.ok(names.includes(file.replace("./", "")), `${entry}: ${file} is missing`);
+    assert.ok(typeof target === "string" || Object.keys(target)[0] === "types", `${entry}: its types come first`);
+  }
   const forPages = names.filter((name) => name.endsWith(".js") && !/^dist\/node(\.js$|\/)/.test(name));
   const script = forPages.reduce((sum, name) => sum + gzipSync(read(name), { level: 9 }).length, 0);
   const wasm = read("dist/wasm/headstart_bg.wasm");
@@ -82,10 +96,18 @@ test("the tarball holds what is needed and no more, within its size", () => {
   assert.ok(module <= 1_500_000, `${module} bytes of WebAssembly after brotli, at most 1500000`);
 });
 
-test("the types hold in a strict project, and the example of the front page does", () => {
+/** A sample as a module. One that names options must name all of them. */
+function whole(sample) {
+  const options = /^Headstart\.create\((\{.*\})\)/.exec(sample)?.[1];
+  return `${options ? `const ${options} = options;\n(${options}) satisfies typeof options;\n` : ""}${sample}\nexport {};\n`;
+}
+
+test("the types hold in a strict project, as do the samples of the front page and of the package's", () => {
   const folder = install("types");
   const [, example] = readFileSync(join(PACKAGE, "../../README.md"), "utf8").match(/```ts\n([^]*?)```/);
   writeFileSync(join(folder, "readme.ts"), example);
+  assert.ok(samples.length >= 6, `${samples.length} samples`);
+  for (const [index, code] of samples.entries()) writeFileSync(join(folder, `sample-${index}.ts`), whole(code));
   npm(folder, "run", "build");
 });
 

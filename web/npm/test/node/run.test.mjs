@@ -1,15 +1,17 @@
 // The package in Node, on Dawn: a conversation that goes on in another process, and prompts that are ended before they are read.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { Headstart } from "headstart/node";
+import { UNCHANGING } from "../support/fields.mjs";
 import { HELLOS, chatGguf } from "../support/gguf.mjs";
 import { abortsPrompt, disposesInPrompt } from "../support/long-prompt.mjs";
+import { sample } from "../support/readme.mjs";
 import { readPrompt } from "../support/read-prompt.mjs";
 import { shallowModel, tinyModel } from "../support/tiny.mjs";
 
@@ -82,7 +84,7 @@ test("a model in shards, by the path of one of them, whose digest is the same in
     for (const stream of [false, true]) await assert.rejects(headstart.chat.completions.create({ ...request, ...fields, stream }), { code: "bad_request", field, message: meant });
   }
   await assert.rejects(headstart.prefix.warm({ messages: request.messages, tool: [] }), { code: "bad_request", field: "tool", message: /tools/ });
-  await headstart.chat.completions.create({ ...request, n: 1, user: "u", response_format: { type: "text" }, tool_choice: "auto", logprobs: false });
+  await headstart.chat.completions.create({ ...request, ...UNCHANGING });
   // What nobody reads stands still, beside what others ask.
   const unread = await headstart.chat.completions.create({ ...request, max_tokens: 150, temperature: 1, seed: 1, logit_bias: { 2: -100 }, stream: true });
   await headstart.chat.completions.create({ ...request, max_tokens: 120, logit_bias: { 2: -100 } });
@@ -98,6 +100,25 @@ test("a model in shards, by the path of one of them, whose digest is the same in
   const whole = await open(folder);
   assert.equal(whole.weightsDigest, weightsDigest);
   await whole.dispose();
+});
+
+test("the README's program answers as it stands", async () => {
+  const folder = join(scratch, "readme");
+  for (const name of ["models", "node_modules"]) mkdirSync(join(folder, name), { recursive: true });
+  symlinkSync(fileURLToPath(new URL("../..", import.meta.url)), join(folder, "node_modules/headstart"), "junction");
+  const [bytes] = Object.values(chatGguf("tiny-qwen3-f16"));
+  writeFileSync(join(folder, "models/SmolLM2-135M-Instruct.Q4_1.gguf"), bytes);
+  writeFileSync(join(folder, "chat.mjs"), sample("// chat.mjs"));
+  const run = async () => {
+    // Compiled shaders stay where the other tests' processes find them.
+    const MESA_SHADER_CACHE_DIR = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
+    const env = { ...process.env, MESA_SHADER_CACHE_DIR, XDG_CACHE_HOME: join(folder, "cache") };
+    const { stdout } = await promisify(execFile)(process.execPath, ["chat.mjs", "Why is the sea blue?"], { cwd: folder, env, timeout: 300_000 });
+    return /^([^]+)\n(\d+) prompt tokens were reused\n$/.exec(stdout);
+  };
+  const [[, first, computed], [, second, reused]] = [await run(), await run()];
+  assert.deepEqual([second, computed], [first, "0"]);
+  assert.ok(Number(reused) > 0, reused);
 });
 
 test("a prompt ends within two chunks of an abort or a dispose, and the next one goes on from there", async () => {

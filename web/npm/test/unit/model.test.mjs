@@ -134,7 +134,7 @@ test("a file is downloaded once, and read from the disk after that, also without
 
   await server.close();
   await same((await open(url())).files[0]);
-  assert.deepEqual(await listWeights(), [{ source: url(), name: "m.gguf", size: bytes.length, complete: true }]);
+  assert.deepEqual(await listWeights(), [{ source: url(), name: "m.gguf", size: bytes.length, loaded: bytes.length, complete: true }]);
   await clearWeights(url());
   assert.deepEqual(await listWeights(), []);
   assert.equal(disk.used, 0);
@@ -167,7 +167,7 @@ test("a server without ranges sends all again, and what is known is skipped", as
 test("a download that was given up goes on at its last whole piece on the next visit", async () => {
   const stop = new AbortController();
   await assert.rejects(open(url(), { signal: stop.signal, onProgress: (loaded) => loaded > 17 * MIB && stop.abort() }), code("aborted"));
-  assert.equal((await listWeights())[0].complete, false);
+  assert.deepEqual(await listWeights(), [{ source: url(), name: "m.gguf", size: bytes.length, loaded: 2 * PIECE, complete: false }]);
   const before = server.log.length;
   const { files: [file] } = await open(url());
   await same(file);
@@ -305,7 +305,7 @@ test("a directory is taken with its shards, and kept whole", async () => {
   assert.deepEqual(second.files.map(({ name }) => name), names);
   assert.equal(server.sent(), sent);
   const size = Object.values(files).reduce((sum, { length }) => sum + length, 0);
-  assert.deepEqual(await listWeights(), [{ source: `${server.origin}/d/`, name: "d", size, complete: true }]);
+  assert.deepEqual(await listWeights(), [{ source: `${server.origin}/d/`, name: "d", size, loaded: size, complete: true }]);
   await clearWeights(`${server.origin}/d/`);
   assert.equal(disk.used, 0);
 });
@@ -375,7 +375,7 @@ test("the URL of one shard brings the others, which are one model: downloaded, r
     for (const { size, read } of files) await read(0, Math.min(1000, size));
   };
   await assert.rejects(open(at(1), { signal: stop.signal, onProgress, judge }), code("aborted"));
-  assert.deepEqual(await listWeights(), [{ source: at(1), name: shard(1), complete: false }]);
+  assert.deepEqual(await listWeights(), [{ source: at(1), name: shard(1), loaded: bytes.length, complete: false }]);
 
   const sent = server.sent();
   let told;
@@ -387,7 +387,7 @@ test("the URL of one shard brings the others, which are one model: downloaded, r
   }
   assert.deepEqual(told, [size, size]);
   assert.ok(server.sent() - sent < bytes.length, "the first shard was downloaded again");
-  assert.deepEqual(await listWeights(), [{ source: at(1), name: shard(1), size, complete: true }]);
+  assert.deepEqual(await listWeights(), [{ source: at(1), name: shard(1), size, loaded: size, complete: true }]);
   await clearWeights(at(1));
   assert.equal(disk.used, 0);
 });

@@ -1,5 +1,6 @@
 // Node's side without a graphics card: paths as models, KV in a directory, and what keeps pages free of Node.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { open as openHandle } from "node:fs/promises";
@@ -263,6 +264,71 @@ test("no card, and options that are none", async () => {
   await assert.rejects(Headstart.create({ model: "m.gguf", gpu }), { code: "no_adapter", message: /Vulkan/ });
   await assert.rejects(Headstart.create(), { code: "bad_input" });
   await assert.rejects(Headstart.create({ gpu }), { code: "bad_input" });
+});
+
+test("downloads in a directory are listed and removed", async () => {
+  const bytes = randomBytes(9 << 20);
+  const server = await serve({ "/m.gguf": bytes, "/n.gguf": bytes }, {});
+  const [kept, other] = ["m", "n"].map((name) => `${server.origin}/${name}.gguf`);
+  const directory = join(root, "headstart", "node");
+  try {
+    for (const url of [kept, other]) {
+      const options = { disk: await Directory.open(directory), hash: () => new Sha256(), onProgress: () => undefined, hub: undefined, judge: async () => undefined };
+      await (await openFiles(nameSources(url), options)).close();
+    }
+  } finally {
+    await server.close();
+  }
+  const { clearWeights, listWeights } = await alone();
+  const sources = async (options) => (await listWeights(options)).map(({ source }) => source).sort();
+  assert.deepEqual(await sources({ directory }), [kept, other]);
+  await clearWeights(other, { directory });
+  assert.deepEqual(await listWeights({ directory }), [{ source: kept, name: "m.gguf", size: bytes.length, loaded: bytes.length, complete: true }]);
+  assert.deepEqual([await sources({ directory: join(root, "none") }), readdirSync(root).includes("none")], [[], false]);
+  if (process.platform !== "linux") return;
+  const { XDG_CACHE_HOME } = process.env;
+  process.env.XDG_CACHE_HOME = root;
+  try {
+    assert.deepEqual(await sources(), [kept], "where `create` keeps them");
+    await clearWeights();
+  } finally {
+    if (XDG_CACHE_HOME === undefined) delete process.env.XDG_CACHE_HOME;
+    else process.env.XDG_CACHE_HOME = XDG_CACHE_HOME;
+  }
+  assert.deepEqual(await sources({ directory }), []);
+});
+
+/** Resolves Node's modules to what Node 18 has of them. */
+const OLD_NODE = `
+import * as fs from "node:fs";
+import * as promises from "node:fs/promises";
+const found = { "node:fs": fs, "node:fs/promises": promises };
+export const resolve = (name, context, next) =>
+  name in found && !context.parentURL?.startsWith("old:") ? { url: "old:" + name, shortCircuit: true } : next(name, context);
+export function load(url, context, next) {
+  const name = url.replace("old:", "");
+  if (name === url) return next(url, context);
+  const names = Object.keys(found[name]).filter((name) => !["openAsBlob", "statfs"].includes(name));
+  return { format: "module", shortCircuit: true, source: "export { " + names + " } from " + JSON.stringify(name) };
+}`;
+
+test("an older Node loads the package, and hears which one it needs", async () => {
+  await alone();
+  const { engines } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  writeFileSync(join(root, "hooks.mjs"), OLD_NODE);
+  writeFileSync(
+    join(root, "main.mjs"),
+    `import { register } from "node:module";
+    register("./hooks.mjs", import.meta.url);
+    Object.defineProperty(process, "versions", { value: { ...process.versions, node: "18.19.1" } });
+    const { Headstart, clearWeights, listWeights } = await import("./dist/node.js");
+    const told = [];
+    for (const call of [() => Headstart.create({ model: "m.gguf" }), listWeights, clearWeights]) await call().catch((error) => told.push(error));
+    console.log(JSON.stringify(told.map(({ name, code, message }) => [name, code, message])));`,
+  );
+  const told = JSON.parse(execFileSync(process.execPath, [join(root, "main.mjs")], { encoding: "utf8" }));
+  const message = `headstart needs Node ${engines.node.replace(">=", "")} or newer, and this is Node 18.19.1; update Node`;
+  assert.deepEqual(told, Array(3).fill(["HeadstartError", "old_node", message]));
 });
 
 test("what pages load is free of Node", () => {

@@ -1,7 +1,7 @@
 // What the types must allow and forbid, compiled with everything strict and the declarations of libraries checked too.
 import { Headstart, HeadstartError, type AnswerStream, type ChatCompletion, type ChatCompletionChunk, type Divergence, type ErrorCode, type ListedModel } from "headstart";
 import { Headstart as Worker, clearWeights, listWeights } from "headstart/worker";
-import { Headstart as InNode, type NodeCreateOptions } from "headstart/node";
+import { Headstart as InNode, clearWeights as clearDirectory, listWeights as listDirectory, type KeptModel, type NodeCreateOptions } from "headstart/node";
 import { languageModel } from "headstart/ai";
 import type { LanguageModelV4 } from "@ai-sdk/provider";
 
@@ -28,12 +28,17 @@ export async function use(file: File, stream: ReadableStream<Uint8Array>): Promi
   for (const { source, complete } of await listWeights()) if (!complete) await clearWeights(source);
   const options: NodeCreateOptions = { model: "model.gguf", cache: { directory: "kv", ttlMs: 1 }, weights: { directory: "w" }, gpu: {} };
   await (await InNode.create(options)).dispose();
+  const kept: KeptModel[] = await listDirectory({ directory: "w" });
+  for (const { source, loaded, size } of kept) if (loaded < (size ?? Infinity)) await clearDirectory(source, { directory: "w" });
+  await headstart.chat.completions.create({ messages, user: "u", store: false, metadata: { a: "b" }, parallel_tool_calls: true, n: 1, temperature: null });
   const listed: ListedModel | undefined = Worker.models.find(({ name, bytes }) => name === "qwen3-0.6b" && (bytes ?? 0) < 1e9);
   if (listed?.checked === "not run") await Worker.create({ model: listed.url, context: Math.min(listed.context, 4096) });
   // @ts-expect-error no model
   await Headstart.create({});
   // @ts-expect-error a role is a string
   await headstart.chat.completions.create({ messages: [{ role: 1 }] });
+  // @ts-expect-error one answer at a time
+  await headstart.chat.completions.create({ messages, n: 2 });
   // @ts-expect-error what the tests use is no part of it
   await headstart.destroyDeviceForTest();
 }
