@@ -97,6 +97,8 @@ pub mod chat;
 pub mod cli;
 
 // The face: a conversation,
+#[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
+pub use chat::SharedStore;
 #[cfg(not(target_arch = "wasm32"))]
 pub use chat::{CacheOptions, Chat, ChatBuilder, Flow, Piece};
 // or what it is made of: a checkpoint,

@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::cache::CacheOptions;
-use super::session::Session;
+use super::session::{Model, Session, Watch};
 use super::{Chat, Options};
-use crate::engine::{EngineOptions, Progress, language::Language};
+use crate::engine::{EngineOptions, Progress};
 use crate::error::Result;
-use crate::model::Config;
 use crate::sample::SamplingOverrides;
 use crate::text::{Message, PastThinking, Prompt, StopStrings};
-use crate::weights::Checkpoint;
 
 /// Choices for a [`Chat`]; all of them may be left out.
 ///
@@ -39,7 +37,7 @@ pub struct ChatBuilder {
     sampling: SamplingOverrides,
     stops: Vec<String>,
     exact: bool,
-    progress: Box<dyn FnMut(Progress)>,
+    watch: Box<dyn Watch>,
 }
 
 impl ChatBuilder {
@@ -53,7 +51,7 @@ impl ChatBuilder {
             sampling: SamplingOverrides::default(),
             stops: Vec::new(),
             exact: false,
-            progress: Box::new(|_| {}),
+            watch: Box::new(|_: Progress| {}),
         }
     }
 
@@ -173,10 +171,10 @@ impl ChatBuilder {
         self
     }
 
-    /// Hears how far loading is.
+    /// Hears how far loading is, also when the model is loaded again because its GPU was lost.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(Progress) + 'static) -> Self {
-        self.progress = Box::new(progress);
+        self.watch = Box::new(progress);
         self
     }
 
@@ -185,7 +183,8 @@ impl ChatBuilder {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), [`Error::Format`](crate::Error::Format) and their like for files that cannot be run,
     /// [`Error::Template`](crate::Error::Template) for a model that cannot be chatted with,
-    /// [`Error::Request`](crate::Error::Request) for a choice that cannot be, and what the GPU reports.
+    /// [`Error::Request`](crate::Error::Request) for a choice that cannot be, what the GPU reports, and as the fields of
+    /// [`CacheOptions`] say.
     pub fn open(self) -> Result<Chat> {
         pollster::block_on(self.open_async())
     }
@@ -195,15 +194,13 @@ impl ChatBuilder {
     /// # Errors
     /// As [`ChatBuilder::open`].
     pub async fn open_async(self) -> Result<Chat> {
-        let Self { path, prompt, engine, cache, max_tokens, sampling, stops, exact, mut progress } = self;
+        let Self { path, prompt, engine, cache, max_tokens, sampling, stops, exact, watch } = self;
         let stops = StopStrings::new(stops)?;
-        let checkpoint = Checkpoint::open(&path).await?;
+        let model = Model::open(path).await?;
         // What is wrong with the choices is told before the model is on the GPU.
-        let config = Config::from_checkpoint(&checkpoint)?;
-        sampling.over(&config.sampling.params(), || 0).validate(config.vocab)?;
-        let language = Language::open(&checkpoint)?;
-        language.template()?;
-        let session = Session::start(path, checkpoint, language, engine, cache.as_ref(), &mut *progress).await?;
+        sampling.over(&model.config.sampling.params(), || 0).validate(model.config.vocab)?;
+        model.language.template()?;
+        let session = Session::start(model, engine, cache.as_ref(), watch).await?;
         let salt = cache.map(|cache| cache.salt).unwrap_or_default();
         let options = Options { max_tokens, sampling, stops, salt, exact };
         Ok(Chat { session, prompt, options, answered: 0 })

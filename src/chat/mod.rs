@@ -8,10 +8,11 @@
 //! calling thread.
 
 mod builder;
-mod cache;
+pub(crate) mod cache;
 #[doc(hidden)]
 pub mod pieces;
-mod session;
+#[doc(hidden)]
+pub mod session;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -27,6 +28,8 @@ use crate::text::{Message, Prompt, StopStrings};
 
 pub use builder::ChatBuilder;
 pub use cache::CacheOptions;
+#[cfg(feature = "remote")]
+pub use cache::SharedStore;
 pub use pieces::Piece;
 use pieces::Pieces;
 use session::{Asked, Session};
@@ -204,7 +207,7 @@ impl Chat {
     }
 
     async fn stream<F: Flow>(&mut self, said: Option<Message>, mut each: impl FnMut(Piece<'_>) -> F) -> Result<Answer> {
-        let Asked { id, thinks } = self.ask(said.as_ref())?;
+        let Asked { id, thinks, .. } = self.ask(said.as_ref())?;
         let (mut pieces, mut each) = (Pieces::new(thinks), |piece: Piece<'_>| each(piece).flow());
         let mut hear = |news: &[What]| {
             let mut flow = ControlFlow::Continue(());
@@ -241,7 +244,7 @@ impl Chat {
             exact,
             ..Body::from(Input::Conversation(prompt.into()))
         };
-        self.session.ask(body)
+        self.session.ask(&body)
     }
 
     fn keep(&mut self, said: Option<Message>, answer: Answer) -> Answer {
@@ -277,8 +280,8 @@ impl Chat {
     }
 
     /// What a person should know of how the model was loaded, a sentence each; mostly nothing.
-    pub fn notes(&self) -> &[String] {
-        &self.session.notes
+    pub fn notes(&self) -> Vec<String> {
+        self.session.notes()
     }
 
     /// The model's tokenizer and template.
@@ -288,7 +291,7 @@ impl Chat {
 
     /// The engine: its adapter, its counters, its tiers.
     pub fn engine(&self) -> &Engine {
-        self.session.answers.engine()
+        self.session.engine()
     }
 
     /// What answers this conversation, for requests beside it.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::chat::session::Model;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 use crate::weights::Checkpoint;
@@ -21,10 +22,13 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     /// Finds the model, by download if it must, and reads its headers.
-    pub(crate) fn open(&self) -> Result<(PathBuf, Checkpoint)> {
-        let path = hub::resolve(self.model.as_deref(), false)?;
-        let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
-        Ok((path, checkpoint))
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        pollster::block_on(Checkpoint::open(hub::resolve(self.model.as_deref(), false)?))
+    }
+
+    /// The same with all that can be known of it without a GPU.
+    pub(crate) fn open(&self) -> Result<Model> {
+        pollster::block_on(Model::open(hub::resolve(self.model.as_deref(), false)?))
     }
 }
 

@@ -6,24 +6,24 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use web_time::Instant;
 
+use crate::chat::CacheOptions;
+use crate::chat::session::{Asked, Model, Session};
+use crate::engine::FinishReason;
 use crate::engine::answers::Answer;
-use crate::engine::explain::Conversation;
-use crate::engine::{FinishReason, Request};
+use crate::engine::openai::{Body, Input};
 use crate::error::{Error, Result};
-use crate::sample::SamplingParams;
-use crate::text::{Content, Inputs, Message};
+use crate::text::{Content, Message};
 
 use super::args::ModelArgs;
-use super::cache::ReuseArgs;
+use super::cache::{ReuseArgs, recall};
 use super::generate::AnswerArgs;
 use super::interrupt::Work;
 use super::line::{Line, Lines};
 use super::listen::Listener;
 use super::report;
 use super::sampling::SamplingArgs;
-use super::session::{EngineArgs, Model, Session};
+use super::session::{self, EngineArgs};
 use super::settings::{Settings, unquoted};
 use super::term;
 
@@ -77,7 +77,7 @@ Ctrl-C ends an answer. What is typed meanwhile waits for the next prompt.
 struct Chat<'a> {
     args: &'a Args,
     session: Session,
-    salt: String,
+    cache: Option<CacheOptions>,
     messages: Vec<Message>,
     settings: Settings,
     answers: u64,
@@ -87,8 +87,7 @@ struct Chat<'a> {
 /// An answer and what it was the answer to.
 struct Last {
     answer: Answer,
-    messages: Vec<Message>,
-    now: i64,
+    asked: Input,
 }
 
 /// What comes after a command.
@@ -102,26 +101,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let settings = Settings::new(&args.sampling, &args.answer, args.reuse.exact);
     settings.stops()?;
     let mut lines = Lines::open()?;
+    let cache = args.reuse.options(&args.reuse.salt(None))?;
     let model = open(&args.model, &settings)?;
     term::notes(&args.engine.warnings(&model)?);
-    let salt = args.reuse.salt(None);
-    let session = args.reuse.start(model, &args.engine, &salt)?;
+    let session = session::start(model, &args.engine, cache.as_ref())?;
     let messages = args.system.iter().map(|text| Message::new("system", text)).collect();
-    let mut chat = Chat { args, session, salt, messages, settings, answers: 0, last: None };
+    let mut chat = Chat { args, session, cache, messages, settings, answers: 0, last: None };
     if lines.is_interactive() {
         term::note(&format!("{}. /help shows the commands, Ctrl-D leaves.", chat.place()));
     }
     while let Some(name) = chat.talk(&mut lines)? {
         chat = chat.load(name)?;
     }
-    chat.session.persist()?;
+    pollster::block_on(chat.session.answers.persist())?;
     report::problems(chat.session.engine());
     Ok(())
 }
 
 /// A model that can be talked with so.
 fn open(name: &ModelArgs, settings: &Settings) -> Result<Model> {
-    let model = Model::open(name)?;
+    let model = name.open()?;
     model.language.template()?;
     settings.sampling(&model.config)?;
     Ok(model)
@@ -137,7 +136,7 @@ const COMMAND: &str = "command";
 impl Chat<'_> {
     /// Which model answers, and where.
     fn place(&self) -> String {
-        format!("{} on {}", self.session.model.path.display(), self.session.engine().adapter().name)
+        format!("{} on {}", self.session.path.display(), self.session.engine().adapter().name)
     }
 
     /// Until somebody leaves, or asks for another model.
@@ -155,8 +154,10 @@ impl Chat<'_> {
             let goes = std::mem::replace(&mut leaving, line == Line::Interrupted);
             // A command that cannot be done ends itself, not the conversation. So does a message, but in a pipe nobody is there
             // to do better.
-            let survives =
-                |error: &Error| matches!(error, Error::Request { .. } | Error::Io { .. } | Error::Template { .. });
+            let survives = |error: &Error| {
+                use Error::{Context, Io, Request, Template};
+                matches!(error, Request { .. } | Context { .. } | Io { .. } | Template { .. })
+            };
             match line {
                 Line::End => return Ok(None),
                 Line::Interrupted if goes => return Ok(None),
@@ -229,7 +230,7 @@ impl Chat<'_> {
                 self.system(&unquoted(text.trim()));
                 Ok(())
             }
-            Some((name, value)) => self.settings.set(name, value.trim(), &self.session.model.config),
+            Some((name, value)) => self.settings.set(name, value.trim(), self.session.engine().config()),
         }
     }
 
@@ -241,7 +242,7 @@ impl Chat<'_> {
     }
 
     fn show(&self, name: &str) -> Result<()> {
-        let config = &self.session.model.config;
+        let config = self.session.engine().config();
         let system = self.messages.iter().find(|message| message.role == "system").map(text);
         let system = format!("{:<20}  {}\n", "system", system.as_deref().unwrap_or("none"));
         term::out(&match name {
@@ -264,19 +265,24 @@ impl Chat<'_> {
             }
         };
         term::notes(&warnings);
-        self.session.persist()?;
+        pollster::block_on(self.session.answers.persist())?;
         report::problems(self.session.engine());
-        let Self { session: Session { model: former, answers, .. }, salt, messages, settings, .. } = self;
+        let Self { session, mut cache, messages, settings, answers, .. } = self;
+        if let Some(cache) = cache.as_mut().filter(|cache| !cache.packs.is_empty()) {
+            term::note("note: --prefix-pack is for the model that the chat began with, and is left out");
+            cache.packs.clear();
+        }
+        let former = session.path.clone();
         // There may be no room for both.
-        drop(answers);
-        let session = match args.reuse.start_other(model, engine, &salt) {
+        drop(session);
+        let session = match session::start(model, engine, cache.as_ref()) {
             Ok(session) => session,
             Err(error) => {
                 tell(&error);
-                args.reuse.start(former, engine, &salt)?
+                session::start(pollster::block_on(Model::open(former))?, engine, cache.as_ref())?
             }
         };
-        let chat = Self { args, session, salt, messages, settings, answers: self.answers, last: None };
+        let chat = Self { args, session, cache, messages, settings, answers, last: None };
         let kept = match chat.messages.len() {
             0 => String::new(),
             1 => "; 1 message is kept".to_owned(),
@@ -288,13 +294,19 @@ impl Chat<'_> {
 
     /// Answers the last of the messages, which then are the conversation. If nothing is answered, it stays what it was.
     fn answer(&mut self, messages: Vec<Message>) -> Result<()> {
-        let last = self.stream(messages)?;
-        let answer = &last.answer;
+        let work = Work::begin()?;
+        let body = self.body(messages.clone())?;
+        self.answers += 1;
+        let Asked { id, .. } = self.session.ask(&body)?;
+        let mut listener = Listener::new(&work, true);
+        let answer = pollster::block_on(self.session.answers.run(id, &mut |news| listener.hear(news)))?;
+        drop(listener);
+        session::log(&self.session, &answer);
         if answer.finish_reason.is_none() && answer.text.is_empty() {
             term::note("[stopped before the first token; the message is not part of the conversation]");
             return Ok(());
         }
-        self.messages = [&last.messages[..], &[Message::new("assistant", &answer.text)]].concat();
+        self.messages = [&messages[..], &[Message::new("assistant", &answer.text)]].concat();
         if !answer.text.ends_with('\n') {
             term::out("\n")?;
         }
@@ -307,63 +319,38 @@ impl Chat<'_> {
             None => term::note("[stopped]"),
             Some(FinishReason::Stop) => {}
         }
-        term::note(&report::stats(answer, None));
-        self.last = Some(last);
+        term::note(&report::stats(&answer, None));
+        self.last = Some(Last { answer, asked: body.input });
         Ok(())
     }
 
-    /// Where the last prompt came from, and what it met where it left what was known.
-    fn account(&self, last: &Last) -> String {
-        let (model, engine) = (&self.session.model, self.session.engine());
-        let tokenizer = &model.language.tokenizer;
-        // What cannot be explained is accounted for all the same.
-        let prompt = (model.language.template())
-            .and_then(|template| Conversation::new(template, tokenizer, &self.inputs(&last.messages, last.now)))
-            .ok();
-        let mut account = last.answer.cache.clone();
-        if let Some(prompt) = &prompt {
-            self.args.reuse.recall(engine, &self.salt, &prompt.tokens, &mut account);
+    /// The request for an answer to `messages`.
+    fn body(&self, messages: Vec<Message>) -> Result<Body> {
+        let mut body = Body::from(Input::Conversation(Box::new(messages.into())));
+        self.settings.over(&mut body)?;
+        // A seed gives one conversation, not the same draws for each of its answers.
+        body.sampling.seed = body.sampling.seed.map(|seed| seed.wrapping_add(self.answers));
+        body.no_cache = self.args.reuse.no_cache;
+        body.cache_salt = self.cache.as_ref().map(|cache| cache.salt.clone());
+        if let Input::Conversation(prompt) = &mut body.input {
+            // Whoever explains the answer later is to read the same time.
+            prompt.now = prompt.now.or_else(|| self.session.language.now());
         }
-        let divergence = prompt.and_then(|prompt| prompt.divergence(&account, tokenizer));
+        Ok(body)
+    }
+
+    /// Where the last prompt came from, and what it met where it left what was known.
+    fn account(&self, Last { answer, asked }: &Last) -> String {
+        let language = &self.session.language;
+        // What cannot be explained is accounted for all the same.
+        let prompt = language.conversation(asked).ok();
+        let mut account = answer.cache.clone();
+        if let Some(prompt) = &prompt {
+            recall(self.cache.as_ref(), self.session.engine(), &prompt.tokens, &mut account);
+        }
+        let divergence = prompt.and_then(|prompt| prompt.divergence(&account, &language.tokenizer));
         let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
         format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default())
-    }
-
-    /// What the template is given for an answer.
-    fn inputs<'m>(&self, messages: &'m [Message], now: i64) -> Inputs<'m> {
-        let AnswerArgs { past_thinking, split_special_tokens, .. } = *self.settings.answer();
-        let now = Some(now);
-        Inputs { messages, add_generation_prompt: true, now, past_thinking, split_special_tokens, ..Inputs::default() }
-    }
-
-    fn stream(&mut self, messages: Vec<Message>) -> Result<Last> {
-        let (work, arrived) = (Work::begin()?, Instant::now());
-        let Model { language, config, .. } = &self.session.model;
-        let template = language.template()?;
-        let now = self.settings.answer().date.unwrap_or_else(|| template.now());
-        let tokens = template.encode(&language.tokenizer, &self.inputs(&messages, now))?;
-        let sampling = self.settings.sampling(config)?;
-        // A seed gives one conversation, not the same draws for each of its answers.
-        let seed = sampling.seed.wrapping_add(self.answers);
-        self.answers += 1;
-        let request = Request {
-            tokens,
-            sampling: SamplingParams { seed, ..sampling },
-            stop_tokens: config.stop_tokens.clone(),
-            max_tokens: self.settings.max_tokens(),
-            no_cache: self.args.reuse.no_cache,
-            exact: self.settings.exact(),
-            cache_salt: self.salt.clone(),
-            explain: true,
-            ..Request::default()
-        };
-        let answers = &mut self.session.answers;
-        let id = answers.ask(request, self.settings.stops()?, arrived)?;
-        let mut listener = Listener::new(&work, true);
-        let answer = pollster::block_on(answers.run(id, &mut |news| listener.hear(news)))?;
-        drop(listener);
-        self.session.log(&answer);
-        Ok(Last { answer, messages, now })
     }
 
     fn save(&self, path: &Path) -> Result<()> {

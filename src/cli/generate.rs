@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use web_time::Instant;
 
-use crate::engine::Request;
+use crate::chat::CacheOptions;
+use crate::chat::session::{Asked, Session};
 use crate::engine::answers::Answer;
 use crate::engine::openai::{Body, Input};
 use crate::error::{Error, Result};
 use crate::text::{Message, PastThinking, StopStrings, parse_time};
 
 use super::args::{ModelArgs, PromptArgs, positive};
-use super::cache::ReuseArgs;
+use super::cache::{ReuseArgs, recall};
 use super::interrupt::Work;
 use super::listen::Listener;
-use super::sampling::{SamplingArgs, new_seed};
-use super::session::{EngineArgs, Model, Session};
+use super::sampling::SamplingArgs;
+use super::session::{self, EngineArgs};
 use super::{input, report, term};
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     system: Option<String>,
 
     /// Continue the text itself, without the model's chat template
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["date", "past_thinking", "split_special_tokens"])]
     raw: bool,
 
     #[command(flatten)]
@@ -138,8 +139,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     body.no_cache |= args.reuse.no_cache;
     body.exact |= args.reuse.exact;
     let salt = args.reuse.salt(body.cache_salt.as_deref());
-    body.cache_salt = Some(salt.clone());
-    let model = Model::open(&args.model)?;
+    let cache = args.reuse.options(&salt)?;
+    body.cache_salt = Some(salt);
+    let model = args.model.open()?;
     // Before the model is on the GPU: what is wrong with them needs none.
     body.sampling.over(&model.config.sampling.params(), || 0).validate(model.config.vocab)?;
 
@@ -150,33 +152,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.json {
         term::notes(&warnings);
     }
-    let mut session = args.reuse.start(model, &args.engine, &salt)?;
-    let request = Request {
-        explain: args.json || log::log_enabled!(log::Level::Info),
-        ..body.request(tokens, &session.model.config, session.engine().context(), new_seed)
-    };
-    let sampling = request.sampling.clone();
-    // Loading stands between the prompt's tokens and its first step; TTFT counts what a loaded model would take.
-    let arrived = Instant::now() - preparation;
+    let mut session = session::start(model, &args.engine, cache.as_ref())?;
     let work = Work::begin()?;
-    let id = session.answers.ask(request, body.stops.clone(), arrived)?;
+    // Loading stands between the prompt's tokens and its first step; TTFT counts what a loaded model would take.
+    let Asked { id, seed, .. } = session.ask_tokens(tokens, &body, Instant::now() - preparation)?;
     let mut listener = Listener::new(&work, !args.json);
     let answer = pollster::block_on(session.answers.run(id, &mut |news| listener.hear(news)))?;
     drop(listener);
-    session.log(&answer);
+    session::log(&session, &answer);
     if args.json {
         // What was saved belongs to the account.
-        session.persist()?;
-        term::json(&as_json(answer, &session, &body.input, args, &salt, &warnings)?)?;
+        pollster::block_on(session.answers.persist())?;
+        term::json(&as_json(answer, &session, &body.input, cache.as_ref(), &warnings)?)?;
         return work.end();
     }
     if !answer.text.ends_with('\n') && (answer.finish_reason.is_some() || !answer.text.is_empty()) {
         term::out("\n")?;
     }
     if answer.finish_reason.is_some() {
-        term::note(&report::stats(&answer, (!sampling.is_greedy()).then_some(sampling.seed)));
+        term::note(&report::stats(&answer, seed));
     }
-    session.persist()?;
+    pollster::block_on(session.answers.persist())?;
     report::problems(session.engine());
     work.end()
 }
@@ -185,13 +181,12 @@ fn as_json(
     mut answer: Answer,
     session: &Session,
     input: &Input,
-    args: &Args,
-    salt: &str,
+    cache: Option<&CacheOptions>,
     warnings: &[String],
 ) -> Result<Value> {
-    let (language, engine) = (&session.model.language, session.engine());
+    let (language, engine) = (&session.language, session.engine());
     let conversation = language.conversation(input)?;
-    args.reuse.recall(engine, salt, &conversation.tokens, &mut answer.cache);
+    recall(cache, engine, &conversation.tokens, &mut answer.cache);
     let mut account = json!(answer.cache);
     account["divergence"] = json!(conversation.divergence(&answer.cache, &language.tokenizer));
     account["tiers"] = report::tiers(engine);

@@ -3,8 +3,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::chat::CacheOptions;
 use crate::engine::answers::{Answer, Timings};
 use crate::engine::{Counters, Engine, FinishReason};
+use crate::error::Error;
 use crate::gpu::AdapterInfo;
 use crate::kv::{Divergence, Miss, Reason, Report};
 use crate::store::{TierStats, Tiers};
@@ -94,6 +96,22 @@ pub(crate) fn problems(engine: &Engine) {
         };
         term::note(&format!("prefix cache: {problem}{flag}"));
     }
+}
+
+/// Says why nothing outlives this run, if nothing does; and for whoever asked to hear more, where KV is kept.
+pub(crate) fn places(cache: &CacheOptions, unkept: Option<&Error>) {
+    match (unkept, cache.directory()) {
+        (Some(problem), _) => term::note(&format!(
+            "note: nothing is kept for later runs: {problem} (--cache-dir names another directory, --no-cache keeps nothing and \
+             says nothing)"
+        )),
+        (None, Ok(dir)) => log::info!("prefixes in {}, at most {}", dir.display(), term::bytes(cache.budget)),
+        (None, Err(_)) => {}
+    }
+    if cache.shared.is_some() {
+        log::info!("prefixes in a store that is shared, waited for {:?}", cache.deadline);
+    }
+    log::info!("prefixes in memory, at most {}", term::bytes(cache.memory));
 }
 
 /// One sentence about where a prompt left what is known, and what to do about it.

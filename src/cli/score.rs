@@ -14,7 +14,7 @@ use crate::text::{StopStrings, Tokenizer};
 
 use super::args::{ModelArgs, PromptArgs, positive};
 use super::interrupt::Work;
-use super::session::{EngineArgs, Model, Session};
+use super::session::{self, EngineArgs};
 use super::term;
 
 #[derive(Debug, clap::Args)]
@@ -79,10 +79,10 @@ impl Scores {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let text = args.prompt.text(true)?.unwrap_or_else(|| super::lacks_prompt("score"));
-    let model = Model::open(&args.model)?;
+    let model = args.model.open()?;
     let tokens = args.prompt.text.tokens(&model.language.tokenizer, &text)?;
     term::notes(&args.engine.warnings(&model)?);
-    let mut session = Session::start(model, &args.engine, None)?;
+    let mut session = session::start(model, &args.engine, None)?;
     let request = Request { tokens: tokens.clone(), prompt_logits: true, no_cache: true, ..Request::default() };
     let work = Work::begin()?;
     let id = session.answers.ask(request, StopStrings::default(), Instant::now())?;
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Err(Error::Request { field: "prompt", problem });
     }
     let scored = scores.tokens();
-    let tokenizer = &session.model.language.tokenizer;
+    let tokenizer = &session.language.tokenizer;
     match args.json {
         true => term::json(&as_json(&tokens[..scored], &scores, args.top_logprobs.is_some(), tokenizer)),
         false => show(&tokens[..scored], &scores, tokenizer),

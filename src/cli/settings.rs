@@ -4,7 +4,9 @@ use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::generate::{AnswerArgs, MAX_TOKENS};
-use super::sampling::{SamplingArgs, logit_bias, new_seed};
+use super::sampling::{SamplingArgs, logit_bias};
+use crate::chat::session::new_seed;
+use crate::engine::openai::Body;
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::sample::{SamplingOverrides, SamplingParams};
@@ -62,8 +64,15 @@ impl Settings {
         self.answer.max_tokens.unwrap_or(MAX_TOKENS)
     }
 
-    pub(crate) fn answer(&self) -> &AnswerArgs {
-        &self.answer
+    /// Asks for an answer so.
+    ///
+    /// # Errors
+    /// As [`Settings::stops`].
+    pub(crate) fn over(&self, body: &mut Body) -> Result<()> {
+        self.answer.over(body)?;
+        body.exact = self.exact;
+        body.sampling = SamplingOverrides { seed: self.sampling.seed.or(Some(self.drawn)), ..self.sampling.clone() };
+        Ok(())
     }
 
     pub(crate) fn exact(&self) -> bool {

@@ -10,7 +10,7 @@ mod workload;
 use crate::error::{Error, Result};
 
 use super::args::{ModelArgs, TextArgs, whole};
-use super::session::{EngineArgs, Model, Session};
+use super::session::{self, EngineArgs};
 use super::term;
 
 #[derive(Debug, clap::Args)]
@@ -95,13 +95,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return refuse("decode", "one token comes from prefill; give at least 2, or 0 to leave decoding out");
     }
     let text = args.text.text()?;
-    let model = Model::open(&args.model)?;
+    let model = args.model.open()?;
     let source = model.language.tokenizer.encode(text.as_deref().unwrap_or(TEXT))?;
     if source.is_empty() {
         return refuse("prompt", "holds no token to measure with");
     }
     term::notes(&args.engine.warnings(&model)?);
-    let mut session = Session::start(model, &args.engine, None)?;
+    let mut session = session::start(model, &args.engine, None)?;
     speed::check(args, session.engine())?;
     if args.profile {
         return profile::run(args, &mut session);

@@ -16,9 +16,10 @@ use crate::gpu::AdapterKind;
 use super::charts;
 use super::modes::{Bench, Mode, Sample};
 use super::workload::{REUSABLE, Tokens, WORKLOADS};
+use crate::chat::session::Session;
 use crate::cli::args::ModelArgs;
 use crate::cli::interrupt::Work;
-use crate::cli::session::{EngineArgs, Model, Session};
+use crate::cli::session::{self, EngineArgs};
 use crate::cli::{report, term};
 
 #[derive(Debug, clap::Args)]
@@ -136,9 +137,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return refuse("lengths", "a prefix has at least 1 token".into());
     }
     std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
-    let model = Model::open(&args.model)?;
+    let model = args.model.open()?;
     term::notes(&args.engine.warnings(&model)?);
-    let mut session = Session::start(model, &args.engine, None)?;
+    let mut session = session::start(model, &args.engine, None)?;
     let context = session.engine().context();
     let is_cpu = session.engine().adapter_kind() == AdapterKind::Cpu;
     let usual = if is_cpu { &CPU_LENGTHS[..] } else { &GPU_LENGTHS[..] };
@@ -182,7 +183,7 @@ fn measure(args: &Args, lengths: &[usize], session: &mut Session, prompt: usize,
     let began = Instant::now();
     let is_late = || args.seconds > 0 && began.elapsed() > Duration::from_secs(args.seconds);
     let tell = |bar: &ProgressBar, text: String| if args.json { Ok(()) } else { bar.suspend(|| term::out(&text)) };
-    let vocabulary = session.model.config.vocab;
+    let vocabulary = session.engine().config().vocab;
     let bar = term::bar("lengths", ((args.runs + 1) * lengths.len()) as u64, "runs");
     let mut bench = Bench::new(&mut session.answers, &work, args.answer)?;
     // Pays for what happens once: the cache grows to what will be needed.
@@ -339,7 +340,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 fn as_json(args: &Args, session: &Session, prompt: usize, results: &Results) -> Value {
     json!({
-        "model": session.model.path.display().to_string(),
+        "model": session.path.display().to_string(),
         "adapter": report::adapter(session.engine()),
         "chunk": session.engine().chunk(),
         "suffix_tokens": args.suffix,

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use web_time::Instant;
 
 use super::Args;
+use crate::chat::session::Session;
 use crate::cli::interrupt::Work;
-use crate::cli::session::Session;
 use crate::cli::{report, term};
 use crate::engine::answers::{AnswerId, Answers, What};
 use crate::engine::{Engine, Request};
@@ -233,7 +233,7 @@ fn heading(session: &Session) -> String {
     let (load, compile) = (report::duration(session.load_ms), report::duration(session.compile_ms));
     format!(
         "model    {}\nadapter  {} ({}, {})\nload     {load}, of it shaders {compile}\n",
-        session.model.path.display(),
+        session.path.display(),
         adapter.name,
         adapter.backend,
         adapter.driver,
@@ -250,7 +250,7 @@ fn as_json(args: &Args, session: &Session, rows: &[Row]) -> Value {
     let of = |wanted: fn(&Row) -> bool| -> Value { rows.iter().filter(|row| wanted(row)).map(Row::json).collect() };
     let counters = session.engine().counters();
     json!({
-        "model": session.model.path.display().to_string(),
+        "model": session.path.display().to_string(),
         "adapter": report::adapter(session.engine()),
         "load_ms": session.load_ms,
         "compile_ms": session.compile_ms,

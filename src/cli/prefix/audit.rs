@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::chat::CacheOptions;
 use crate::cli::args::ModelArgs;
-use crate::cli::cache::{self, PlaceArgs, TrustArgs};
+use crate::cli::cache::{PlaceArgs, TrustArgs};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
-use crate::cli::session::{EngineArgs, Model, Session};
+use crate::cli::session::{self, EngineArgs};
 use crate::cli::term;
 use crate::engine::Audited;
 use crate::engine::answers::What;
@@ -55,16 +56,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let pack = cache::read_pack(&args.pack, &args.trust)?;
+    let place = CacheOptions { trust: args.trust.trust.clone(), ..args.place.options() };
+    let pack = pollster::block_on(place.read_pack(&args.pack))?;
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(|error| Error::io("random bytes", std::io::Error::other(error)))?;
     let nonce = format!("audit {:032x}", u128::from_le_bytes(nonce));
-    let model = Model::open(&args.model)?;
-    let digest = args.place.digest(&model.path)?;
-    let mut session = Session::start(model, &args.engine, None)?;
+    let model = args.model.open()?;
+    let digest = place.digest(&model.path);
+    let mut session = session::start(model, &args.engine, None)?;
     let nowhere = Tiers::new(MemoryStore::new(0, system_clock()), Vec::new(), TiersConfig::default());
     let answers = &mut session.answers;
-    answers.engine_mut().attach(nowhere, &digest.finish()?, std::time::Duration::ZERO);
+    answers.engine_mut().attach(nowhere, &session::finish(digest)?, std::time::Duration::ZERO);
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
     let mut each = |news: &[What]| listener.hear(news);

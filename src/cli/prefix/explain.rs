@@ -77,10 +77,10 @@ impl Model {
     fn token_ms(&self, place: &PlaceArgs) -> Option<f64> {
         let path = self.path.canonicalize().ok()?;
         let is_own = |file: &Path| file.canonicalize().is_ok_and(|file| file == path || file.parent() == Some(&path));
-        let (_, digest) = place.remembered().ok()?.files().into_iter().find(|(file, _)| is_own(file))?;
+        let (_, digest) = place.options().remembered().files().into_iter().find(|(file, _)| is_own(file))?;
         let config = Config::from_checkpoint(&self.checkpoint).ok()?;
         let identity = |class| KvIdentity::new(&config, &digest, None, class).namespace("");
-        rates::computing(&place.path().ok()?, &Numerics::ALL.map(identity))?.ms(1.0)
+        rates::computing(&place.options().directory().ok()?, &Numerics::ALL.map(identity))?.ms(1.0)
     }
 
     fn side<'a>(&'a self, weights: &Path, request: &'a Value, now: i64) -> Result<Side<'a>> {

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::cli::args::ModelArgs;
-use crate::cli::cache::{DirArgs, PlaceArgs, chains, part, stopped};
-use crate::cli::session::{EngineArgs, Model};
+use crate::cli::cache::{DirArgs, PlaceArgs, chains};
+use crate::cli::session::{self, EngineArgs};
 use crate::cli::term;
 use crate::engine::language;
 use crate::error::{Error, Result, visible};
@@ -264,17 +264,17 @@ fn now_ms() -> u64 {
 }
 
 pub(crate) fn ls(args: &Ls) -> Result<()> {
-    let mut models = Models { files: args.place.remembered()?.files(), opened: HashMap::new() };
+    let mut models = Models { files: args.place.options().remembered().files(), opened: HashMap::new() };
     let (mut shown, mut pins) = (Vec::new(), Vec::new());
     let (mut damaged, mut left_out, mut bytes) = (0, 0, 0);
-    for part in args.place.parts()?.into_iter().map(part) {
+    for part in args.place.parts()? {
         let listed = chains(&part)?;
         left_out += listed.left_out;
         shown.extend(listed.found.iter().map(|chain| Shown::new(chain, &listed, &mut models)));
-        let pinned = part.pins().map_err(|problem| stopped(part.root(), problem))?;
+        let pinned = part.pins().map_err(|problem| problem.at(part.root()))?;
         damaged += listed.damaged + pinned.damaged;
         pins.extend(pinned.found);
-        let keys = part.keys().map_err(|problem| stopped(part.root(), problem))?;
+        let keys = part.keys().map_err(|problem| problem.at(part.root()))?;
         bytes += keys.iter().filter_map(|key| part.path(key).metadata().ok()).map(|file| file.len()).sum::<u64>();
     }
     if args.json {
@@ -282,7 +282,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
             |pin| json!({ "name": pin.name, "blocks": pin.keys.len(), "missing": pin.missing, "bytes": pin.bytes }),
         );
         return term::json(&json!({
-            "dir": args.place.path()?.display().to_string(),
+            "dir": args.place.options().directory()?.display().to_string(),
             "bytes": bytes,
             "prefixes": shown.iter().map(Shown::as_json).collect::<Value>(),
             "pins": pins.collect::<Value>(),
@@ -291,7 +291,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
         }));
     }
     if shown.is_empty() {
-        term::note(&format!("nothing is kept in {} yet", args.place.path()?.display()));
+        term::note(&format!("nothing is kept in {} yet", args.place.options().directory()?.display()));
     }
     let now = now_ms();
     let rows: Vec<_> = shown.iter().map(|shown| shown.row(now)).collect();
@@ -302,7 +302,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
     if left_out > 0 {
         term::note(&format!("{left_out} blocks that were used longest ago are left out: there are too many to list"));
     }
-    if let Some(problem) = args.place.seal().err().filter(|_| !shown.is_empty()) {
+    if let Some(problem) = args.place.options().seal().err().filter(|_| !shown.is_empty()) {
         term::note(&format!("whose models these are is not known, so no text is shown: {problem}"));
     }
     Ok(())
@@ -330,17 +330,16 @@ fn table(rows: &[[String; COLUMNS.len()]]) -> Result<()> {
 
 pub(crate) fn rm(args: &Rm) -> Result<()> {
     if args.all {
-        for part in args.place.parts()?.into_iter().map(part) {
-            pollster::block_on(part.clear()).map_err(|problem| stopped(part.root(), problem))?;
+        for part in args.place.parts()? {
+            pollster::block_on(part.clear()).map_err(|problem| problem.at(part.root()))?;
         }
-        let dir = visible(&args.place.path()?.display().to_string());
+        let dir = visible(&args.place.options().directory()?.display().to_string());
         return term::out(&format!("removed all that was kept in {dir}\n"));
     }
     for wanted in &args.id {
-        let Found { part, chain: Chain { key: leaf, .. }, .. } =
-            find(args.place.parts()?.into_iter().map(part).collect(), wanted)?;
-        let part = part.sealed(args.place.seal()?);
-        let removed = part.remove_chain(&leaf).map_err(|problem| stopped(part.root(), problem))?;
+        let Found { part, chain: Chain { key: leaf, .. }, .. } = find(args.place.parts()?, wanted)?;
+        let part = part.sealed(args.place.options().seal()?);
+        let removed = part.remove_chain(&leaf).map_err(|problem| problem.at(part.root()))?;
         term::out(&format!("{}  removed, {} free\n", id(&leaf), term::bytes(removed.bytes)))?;
     }
     Ok(())
@@ -349,36 +348,35 @@ pub(crate) fn rm(args: &Rm) -> Result<()> {
 pub(crate) fn pin(args: &Pin) -> Result<()> {
     let file = Path::new(&args.what);
     let (part, keys) = if args.what == "-" || file.exists() {
-        let model = Model::open(&args.model)?;
-        let digest = args.dir.place.digest(&model.path)?.finish()?;
+        let model = args.model.open()?;
         let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
-        let disk = args.dir.disk(&salt)?;
+        let place = args.dir.options(&salt);
+        let (digest, disk) = (session::finish(place.digest(&model.path))?, place.disk()?);
         // Of the class in which most of it was computed.
         let mut classes = Vec::new();
         for class in Numerics::ALL {
             let keys = args.engine.identity(&model, &digest, class).keys(&tokens, &salt);
-            let present = pollster::block_on(disk.contains(&keys)).map_err(|problem| stopped(disk.root(), problem))?;
+            let present = pollster::block_on(disk.contains(&keys)).map_err(|problem| problem.at(disk.root()))?;
             classes.push((present.into_iter().filter(|is| *is).count(), keys));
         }
         let most = classes.into_iter().rev().max_by_key(|(present, _)| *present);
         (disk, most.map(|(_, keys)| keys).unwrap_or_default())
     } else {
-        let parts = args.dir.place.parts()?.into_iter().map(|path| args.dir.part(path));
-        let Found { part, listed, chain } = find(parts.collect(), &args.what)?;
+        let Found { part, listed, chain } = find(args.dir.parts()?, &args.what)?;
         let keys = listed.keys(&chain);
         (part, keys)
     };
-    let pinned = part.pin(&args.name, &keys).map_err(|problem| stopped(part.root(), problem))?;
+    let pinned = part.pin(&args.name, &keys).map_err(|problem| problem.at(part.root()))?;
     let kept = pinned.keys.len() - pinned.missing;
     term::out(&format!("{}  pinned, {kept} of {} blocks are stored\n", args.name, pinned.keys.len()))
 }
 
 pub(crate) fn unpin(args: &Unpin) -> Result<()> {
-    let mut parts: Vec<FilesystemStore> = vec![args.dir.disk(&args.dir.salt(None))?];
-    parts.extend(args.dir.place.parts()?.into_iter().map(part));
+    let mut parts = vec![args.dir.options(&args.dir.salt(None)).disk()?];
+    parts.extend(args.dir.parts()?);
     let mut unpinned = false;
     for part in parts {
-        unpinned |= part.unpin(&args.name).map_err(|problem| stopped(part.root(), problem))?;
+        unpinned |= part.unpin(&args.name).map_err(|problem| problem.at(part.root()))?;
     }
     match unpinned {
         true => term::out(&format!("{}  unpinned\n", args.name)),
