@@ -120,7 +120,7 @@ pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
 
 /// The same of one that is at least 1.
 pub(crate) fn positive(text: &str) -> Result<usize, &'static str> {
-    whole(text).ok().filter(|count| *count > 0).ok_or("use a whole number of 1 or more")
+    whole(text).ok().filter(|count| *count > 0).ok_or("use a whole number of 1 or more, such as 16")
 }
 
 /// Reads a number, for clap.

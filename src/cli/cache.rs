@@ -108,7 +108,10 @@ pub(crate) struct ReuseArgs {
     cache: CacheArgs,
 
     /// Reuse nothing and keep nothing, neither in memory nor in a directory
-    #[arg(long, conflicts_with_all = ["cache_dir", "cache_ttl", "prefix_pack", "exact"])]
+    #[arg(long, conflicts_with_all = [
+        "cache_dir", "cache_budget", "cache_salt", "cache_memory", "cache_ttl", "cache_deadline", "kv_encrypt", "kv_store_trust",
+        "prefix_pack", "trust", "exact",
+    ])]
     pub(crate) no_cache: bool,
 
     /// Reuse only what is bit-identical to a cold run: no token that was computed while answering

@@ -4,8 +4,10 @@
 use std::io::Write;
 use std::time::Instant;
 
+use env_logger::Target;
 use log::LevelFilter;
 
+use super::term::Above;
 use crate::error::visible;
 
 /// Nothing is told, and nothing spent on it, unless it is asked for. To be called once.
@@ -22,6 +24,7 @@ pub(crate) fn start(verbosity: u8) {
             .parse_filters(&variable),
         _ => logger.filter_level(LevelFilter::Debug).parse_filters(&variable),
     };
+    logger.target(Target::Pipe(Box::new(Above)));
     let began = Instant::now();
     logger.format(move |out, record| {
         let (seconds, level, target) = (began.elapsed().as_secs_f64(), record.level(), record.target());

@@ -29,7 +29,8 @@ mod wrap;
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Result, visible};
 pub use interrupt::STATUS as INTERRUPT_STATUS;
@@ -79,7 +80,16 @@ impl Cli {
     }
 
     fn parsed(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&flowing(Self::command()).try_get_matches_from(arguments)?)
+        let mut command = flowing(Self::command());
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        match contradiction(&matches) {
+            Some((name, problem)) => {
+                let command =
+                    command.find_subcommand_mut(name).ok_or_else(|| clap::Error::new(ErrorKind::ArgumentConflict))?;
+                Err(command.error(ErrorKind::ArgumentConflict, problem))
+            }
+            None => Self::from_arg_matches(&matches),
+        }
     }
 
     /// Runs the command that was asked for.
@@ -98,6 +108,16 @@ impl Cli {
             Command::Bench(args) => bench::run(&args),
         }
     }
+}
+
+/// What `--no-cache` contradicts among the flags that a variable may stand for; such a variable may be set for other runs, and clap
+/// would count it as given. The subcommand comes first.
+fn contradiction(matches: &ArgMatches) -> Option<(&str, String)> {
+    let (name, given) = matches.subcommand()?;
+    let typed =
+        |id: &str| given.ids().any(|known| known == id) && given.value_source(id) == Some(ValueSource::CommandLine);
+    let flag = ["kv_store", "kv_secret_file", "kv_key"].into_iter().find(|id| typed(id))?.replace('_', "-");
+    typed("no_cache").then(|| (name, format!("the argument '--no-cache' cannot be used with '--{flag}'")))
 }
 
 /// Has the paragraphs behind the help of all commands filled to the width there is, however their lines end in the source. Lines

@@ -50,6 +50,18 @@ impl EngineArgs {
         Ok(vec![format!("--quantize {format}: {warning}")])
     }
 
+    /// Whether no run with these kernels computes prompts in `class`. The default kernels depend on the GPU.
+    ///
+    /// # Errors
+    /// As [`Preset::chosen`].
+    pub(crate) fn rules_out(&self, class: Numerics) -> Result<bool> {
+        Ok(match Preset::chosen(self.kernels)? {
+            Preset::Auto => false,
+            Preset::F16 => class.fragment.is_none(),
+            Preset::F32 | Preset::Portable => class.fragment.is_some(),
+        })
+    }
+
     /// Whose KV a model has that is loaded so, with prompts of this class.
     pub(crate) fn identity(&self, model: &Model, weights_digest: &str, class: Numerics) -> KvIdentity {
         let config = model.config.clone().for_context(self.context.unwrap_or(model.config.context));

@@ -4,9 +4,10 @@
 //! Nothing from a file, a store, a template or the network reaches a terminal as a control character: [`note`], [`out`] and
 //! [`json`] write them as escapes. What a model says is shown so at a terminal only; see [`answer`].
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::wrap::Wrap;
 use crate::error::{Error, Result, is_control, visible, visible_lines};
@@ -16,9 +17,27 @@ fn paint(text: &str, terminal: bool) -> String {
     if terminal && !asked_plain { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
 }
 
+/// All progress bars that are drawn. It is process-wide, because standard error is.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+
+/// Standard error, for lines that stand above the progress bars there.
+pub(crate) struct Above;
+
+impl Write for Above {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// A remark beside the result: one dim line on standard error.
 pub(crate) fn note(text: &str) {
-    eprintln!("{}", paint(&visible(&text.replace('\n', " ")), std::io::stderr().is_terminal()));
+    let line = paint(&visible(&text.replace('\n', " ")), io::stderr().is_terminal()) + "\n";
+    // Nobody is left to be told that nobody reads it.
+    let _ = Above.write_all(line.as_bytes());
 }
 
 /// Remarks before the result.
@@ -103,7 +122,10 @@ pub(crate) fn bar(what: &'static str, total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{msg:8}} [{{bar:30}}] {count} {{eta}}");
     // The template is made of the constants above; were it wrong, the plain bar does as well.
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
-        .with_style(style.progress_chars("━╸ "))
-        .with_message(what)
+    shown(total).with_style(style.progress_chars("━╸ ")).with_message(what)
+}
+
+/// The same in a style that is still to be chosen.
+pub(crate) fn shown(total: u64) -> ProgressBar {
+    BARS.add(ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()))
 }

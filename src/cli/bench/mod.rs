@@ -9,7 +9,7 @@ mod workload;
 
 use crate::error::{Error, Result};
 
-use super::args::{ModelArgs, TextArgs, whole};
+use super::args::{ModelArgs, TextArgs, positive, whole};
 use super::session::{self, EngineArgs};
 use super::term;
 
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     text: TextArgs,
 
     /// Prompt lengths to prefill
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [512], value_parser = whole::<usize>)]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [512], value_parser = positive)]
     prefill: Vec<usize>,
 
     /// Tokens to decode; 0 leaves decoding out
@@ -43,15 +43,15 @@ pub(crate) struct Args {
     decode: usize,
 
     /// Tokens of context behind which decoding begins
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [16], value_parser = whole::<usize>)]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [16], value_parser = positive)]
     depth: Vec<usize>,
 
     /// Answers that are decoded at once
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1], value_parser = whole::<usize>)]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1], value_parser = positive)]
     batch: Vec<usize>,
 
     /// Runs of each, after half a second of runs that are not counted
-    #[arg(long, value_name = "R", default_value_t = 3, value_parser = whole::<usize>)]
+    #[arg(long, value_name = "R", default_value_t = 3, value_parser = positive)]
     runs: usize,
 
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub(crate) struct Args {
     /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel: what each takes, reads,
     /// writes and computes, and its share of the rate at which the GPU copies; the GPU's own timestamps tell the time, or the
     /// host's clock, kernel after kernel, where it has none
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["decode", "batch"])]
     profile: bool,
 
     /// Print one JSON object
@@ -83,14 +83,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return prefix::run(args);
     }
     let refuse = |field, problem: &str| Err(Error::Request { field, problem: problem.into() });
-    if args.runs == 0 {
-        return refuse("runs", "0 measures nothing; give at least 1");
-    }
-    for (field, counts) in [("prefill", &args.prefill), ("depth", &args.depth), ("batch", &args.batch)] {
-        if counts.is_empty() || counts.contains(&0) {
-            return refuse(field, "0 measures nothing; give at least 1");
-        }
-    }
     if args.decode == 1 {
         return refuse("decode", "one token comes from prefill; give at least 2, or 0 to leave decoding out");
     }

@@ -17,7 +17,7 @@ use super::charts;
 use super::modes::{Bench, Mode, Sample};
 use super::workload::{REUSABLE, Tokens, WORKLOADS};
 use crate::chat::session::Session;
-use crate::cli::args::ModelArgs;
+use crate::cli::args::{ModelArgs, positive, whole};
 use crate::cli::interrupt::Work;
 use crate::cli::session::{self, EngineArgs};
 use crate::cli::{report, term};
@@ -41,31 +41,31 @@ pub(crate) struct Args {
     out: PathBuf,
 
     /// Prefix lengths whose time to first token is measured [default: 64,128,256 on a CPU, 128,256,512,1024 on a GPU]
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',')]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', value_parser = positive)]
     lengths: Vec<usize>,
 
     /// Tokens that follow a prefix
-    #[arg(long, value_name = "N", default_value_t = 18)]
+    #[arg(long, value_name = "N", default_value_t = 18, value_parser = positive)]
     suffix: usize,
 
     /// Tokens of a workload's prompt [default: 128 on a CPU, 1024 on a GPU]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     prompt: Option<usize>,
 
     /// Tokens of an answer
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     answer: usize,
 
     /// Longest prompt that is also measured without a KV cache
-    #[arg(long, value_name = "N", default_value_t = 160)]
+    #[arg(long, value_name = "N", default_value_t = 160, value_parser = whole::<usize>)]
     no_kv_cache: usize,
 
     /// Runs of each length
-    #[arg(long, value_name = "R", default_value_t = 3)]
+    #[arg(long, value_name = "R", default_value_t = 3, value_parser = positive)]
     runs: usize,
 
     /// Begin nothing more after so many seconds, and tell what was measured; 0 measures all
-    #[arg(long, value_name = "S", default_value_t = 90)]
+    #[arg(long, value_name = "S", default_value_t = 90, value_parser = whole::<u64>)]
     seconds: u64,
 
     /// Print the JSON instead of a table
@@ -128,14 +128,6 @@ struct Results {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let refuse = |field, problem: String| Err(Error::Request { field, problem });
-    for (field, value) in [("runs", args.runs), ("suffix", args.suffix), ("answer", args.answer)] {
-        if value == 0 {
-            return refuse(field, "must be at least 1".into());
-        }
-    }
-    if args.lengths.contains(&0) {
-        return refuse("lengths", "a prefix has at least 1 token".into());
-    }
     std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
     let model = args.model.open()?;
     term::notes(&args.engine.warnings(&model)?);
@@ -149,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return refuse("lengths", format!("{longest} tokens with suffix and answer do not fit a context of {context}"));
     }
     let prompt = args.prompt.unwrap_or(if is_cpu { CPU_PROMPT } else { GPU_PROMPT });
-    if prompt == 0 || prompt * 3 / 2 + args.answer >= context {
+    if prompt * 3 / 2 + args.answer >= context {
         return refuse("prompt", format!("{prompt} and half as many more must fit a context of {context}"));
     }
     let mut results = Results::default();

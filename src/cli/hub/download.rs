@@ -147,7 +147,7 @@ impl Transfer<'_> {
         if self.quiet {
             return ProgressBar::hidden();
         }
-        let bar = ProgressBar::new(size);
+        let bar = term::shown(size);
         if bar.is_hidden() {
             term::note(&format!("downloading {file} ({})", indicatif::DecimalBytes(size)));
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::chat::CacheOptions;
-use crate::cli::args::ModelArgs;
+use crate::cli::args::{ModelArgs, positive};
 use crate::cli::cache::{PlaceArgs, TrustArgs};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
@@ -27,8 +27,8 @@ pub(crate) struct Args {
     pack: PathBuf,
 
     /// How many of its blocks, of 16 tokens each, are computed
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    blocks: u32,
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
+    blocks: usize,
 
     /// The salt that it was made under
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
     let mut each = |news: &[What]| listener.hear(news);
-    let (count, other) = (args.blocks as usize, args.other_adapter);
+    let (count, other) = (args.blocks, args.other_adapter);
     let audit = answers.audit(pack, &args.cache_salt, count, &nonce, other, &mut each);
     let audited = pollster::block_on(audit).map_err(|error| match error {
         Error::Pack { problem, .. } => Error::Pack { pack: args.pack.display().to_string(), problem },

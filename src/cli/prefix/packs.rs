@@ -272,15 +272,22 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let model = args.model.open()?;
     let digest = session::finish(cache.digest(&model.path))?;
     // A pack is of the class that it was computed in; engines of another do not find it.
-    let identities = Numerics::ALL.map(|class| args.engine.identity(&model, &digest, class));
+    let classes = Numerics::ALL.map(|class| (class, args.engine.identity(&model, &digest, class)));
     let own = pack.header().namespace.get("numerics");
-    let is_own = |identity: &&KvIdentity| own == Some(&identity.namespace(&salt).fields().numerics);
-    let identity = identities.iter().find(is_own).unwrap_or(&identities[0]);
+    let is_own = |(_, identity): &&(Numerics, KvIdentity)| own == Some(&identity.namespace(&salt).fields().numerics);
+    let (class, identity) = classes.iter().find(is_own).unwrap_or(&classes[0]);
+    let is_ruled_out = args.engine.rules_out(*class)?;
     let (tiers, unkept) = cache.tiers(None)?;
     report::places(&cache, unkept.as_ref());
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
     let imported = imported.map_err(|problem| problem.of(args.pack.display()))?;
     all_kept(&cache, &tiers, &identity.keys(pack.tokens(), &salt))?;
+    if is_ruled_out {
+        term::note(&format!(
+            "note: the pack was computed in {class}, and no run with the kernels that are chosen here uses it; run with \
+             --kernels {class}, or export it again with those"
+        ));
+    }
     let (id, name, tokens) = (id(&pack.header().key), &pack.header().name, imported.tokens);
     match args.json {
         true => term::json(&json!({ "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks })),

@@ -347,28 +347,49 @@ pub(crate) fn rm(args: &Rm) -> Result<()> {
 
 pub(crate) fn pin(args: &Pin) -> Result<()> {
     let file = Path::new(&args.what);
-    let (part, keys) = if args.what == "-" || file.exists() {
-        let model = args.model.open()?;
-        let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
-        let place = args.dir.options(&salt);
-        let (digest, disk) = (session::finish(place.digest(&model.path))?, place.disk()?);
-        // Of the class in which most of it was computed.
-        let mut classes = Vec::new();
-        for class in Numerics::ALL {
-            let keys = args.engine.identity(&model, &digest, class).keys(&tokens, &salt);
-            let present = pollster::block_on(disk.contains(&keys)).map_err(|problem| problem.at(disk.root()))?;
-            classes.push((present.into_iter().filter(|is| *is).count(), keys));
-        }
-        let most = classes.into_iter().rev().max_by_key(|(present, _)| *present);
-        (disk, most.map(|(_, keys)| keys).unwrap_or_default())
-    } else {
-        let Found { part, listed, chain } = find(args.dir.parts()?, &args.what)?;
-        let keys = listed.keys(&chain);
-        (part, keys)
-    };
+    let (part, keys) = if args.what == "-" || file.exists() { computed(args, file)? } else { listed(args)? };
+    let former = part.pins().map_err(|problem| problem.at(part.root()))?.found;
+    let former = former.into_iter().find(|pin| pin.name == args.name && pin.keys != keys);
     let pinned = part.pin(&args.name, &keys).map_err(|problem| problem.at(part.root()))?;
     let kept = pinned.keys.len() - pinned.missing;
-    term::out(&format!("{}  pinned, {kept} of {} blocks are stored\n", args.name, pinned.keys.len()))
+    let moved = former.and_then(|pin| pin.keys.last().map(id));
+    let moved = moved.map_or_else(String::new, |former| format!(", moved from {former}, which is no longer pinned so"));
+    term::out(&format!("{}  pinned, {kept} of {} blocks are stored{moved}\n", args.name, pinned.keys.len()))
+}
+
+/// The blocks of the conversation in a file, and the part of the directory where they are or will be.
+fn computed(args: &Pin, file: &Path) -> Result<(FilesystemStore, Vec<Key>)> {
+    let model = args.model.open()?;
+    let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
+    let place = args.dir.options(&salt);
+    let (digest, disk) = (session::finish(place.digest(&model.path))?, place.disk()?);
+    // Of the class in which most of it was computed.
+    let mut classes = Vec::new();
+    for class in Numerics::ALL {
+        let keys = args.engine.identity(&model, &digest, class).keys(&tokens, &salt);
+        let present = pollster::block_on(disk.contains(&keys)).map_err(|problem| problem.at(disk.root()))?;
+        classes.push((present.into_iter().filter(|is| *is).count(), keys));
+    }
+    let most = classes.into_iter().rev().max_by_key(|(present, _)| *present);
+    Ok((disk, most.map(|(_, keys)| keys).unwrap_or_default()))
+}
+
+/// The blocks of the prefix with an ID, and the part of the directory where they are.
+fn listed(args: &Pin) -> Result<(FilesystemStore, Vec<Key>)> {
+    if !args.what.bytes().all(|c| c.is_ascii_hexdigit()) {
+        let problem = format!(
+            "{} is neither a file that is there nor the ID of a prefix; `headstart prefix ls` shows the IDs",
+            args.what
+        );
+        return Err(Error::Request { field: "pin", problem });
+    }
+    for (flag, given) in [("--date", args.date.is_some()), ("--model", args.model.model.is_some())] {
+        if given {
+            term::note(&format!("note: {flag} has no effect: it is for a conversation in a file, and an ID is given"));
+        }
+    }
+    let Found { part, listed, chain } = find(args.dir.parts()?, &args.what)?;
+    Ok((part, listed.keys(&chain)))
 }
 
 pub(crate) fn unpin(args: &Unpin) -> Result<()> {
