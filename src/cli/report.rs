@@ -132,6 +132,7 @@ fn miss(miss: &Miss, first_divergent: Option<usize>) -> String {
         Reason::BelowMin => "were too few to be worth reusing".into(),
         Reason::Evicted => "had to make room".into(),
         Reason::NotKept => "were known, and no store kept them".into(),
+        Reason::AnotherUsers => "are stored in files of another user, which are not used".into(),
         Reason::Expired => "had gone unused for too long".into(),
         Reason::NamespaceChanged { field } => format!("are known for another {field}"),
         Reason::Salt => "are known under another salt".into(),

@@ -156,6 +156,12 @@ pub trait Store {
     /// Which of `keys` are present, in one round trip. It does not count as a use, so it saves nothing from eviction.
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>>;
 
+    /// Whether another user's file lies where the value of `key` would be. It is not used, so the value counts as absent.
+    fn is_anothers<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        let _ = key;
+        Box::pin(async { Ok(false) })
+    }
+
     /// False if there was no value.
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool>;
 
