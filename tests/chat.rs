@@ -12,8 +12,8 @@ use std::time::Duration;
 use headstart::chat::pieces::Pieces;
 use headstart::{
     Answer, Answers, Body, CacheOptions, Chat, ChatBuilder, Checkpoint, Content, Engine, EngineOptions, Error,
-    FinishReason, Guard, Input, Language, Message, PackKey, PackSigner, Piece, Progress, SamplingOverrides, SharedStore,
-    Sources, Stage, What, unheard,
+    FinishReason, Guard, Input, Language, Message, PackKey, PackSigner, Piece, Progress, SamplingOverrides,
+    SharedStore, Sources, Stage, What, unheard,
 };
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -21,9 +21,9 @@ use web_time::Instant;
 
 use crate::cache::{Home, RULES, SHIP, WHALE, asked, files, reused};
 use crate::cli::{json_of, str_of};
+use crate::support::tiny_chat;
 #[cfg(unix)]
 use crate::support::{process, redis::Redis};
-use crate::support::tiny_chat;
 
 const TINY: &str = "tiny-odd-f16";
 /// Tokens of an answer.
@@ -252,8 +252,9 @@ fn machines_share_a_store() {
     assert!(files(&open_to_all.dir(), ".safetensors").is_empty());
 }
 
+#[cfg(unix)]
 #[test]
-fn a_directory_that_cannot_be_used_is_an_error_only_if_it_was_named() {
+fn a_named_directory_that_cannot_be_used_is_an_error() {
     let home = Home::new(TINY);
     std::fs::create_dir(home.dir()).unwrap();
     std::fs::set_permissions(home.dir(), PermissionsExt::from_mode(0o777)).unwrap();

@@ -184,7 +184,11 @@ fn what_is_told_on_the_way_stands_above_a_bar() {
     for at in told {
         let before = &shown[..at];
         // The line was begun, or what stood in it was cleared.
-        assert!(before.is_empty() || before.ends_with(['\n', '\r', 'K', 'J']), "{:?}", &shown[at.saturating_sub(200)..at]);
+        assert!(
+            before.is_empty() || before.ends_with(['\n', '\r', 'K', 'J']),
+            "{:?}",
+            &shown[at.saturating_sub(200)..at]
+        );
     }
 }
 

@@ -45,12 +45,25 @@ use session::{Asked, Session};
 /// # Ok::<(), headstart::Error>(())
 /// ```
 ///
+/// # Which model
+///
+/// A path is opened as it is, and nothing is asked of a network. With the feature `hub`, [`find_model`](crate::find_model) gives
+/// the path of a model by the names that the `headstart` program takes, and downloads what is not on this machine:
+///
+#[cfg_attr(feature = "hub", doc = "```no_run")]
+#[cfg_attr(not(feature = "hub"), doc = "```ignore")]
+/// let path = headstart::find_model("Qwen/Qwen3-0.6B-GGUF:Q8_0", &mut |_| {})?;
+/// let mut chat = headstart::Chat::open(path)?;
+/// # Ok::<(), headstart::Error>(())
+/// ```
+///
 /// # What it keeps
 ///
 /// What an answer computed stays on the GPU, in memory and in a directory, so that neither the next turn nor the next
 /// process computes it again. By default that directory is the one of the `headstart` program, and each finds what the other
 /// stored. It holds the texts in a readable form, for this user alone. [`ChatBuilder::cache`] moves or bounds it, and
-/// [`ChatBuilder::no_cache_dir`] does without. Saving goes on while answers are computed; dropping the chat saves the rest.
+/// [`ChatBuilder::no_cache_dir`] does without. [`CacheOptions`] also names prefix packs, and with the feature `remote` a store
+/// that several machines share, such as Redis or a bucket that speaks S3. Saving goes on while answers are computed; dropping the chat saves the rest.
 ///
 /// # Stopping an answer
 ///

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 use crate::weights::Checkpoint;
 
-use super::{hub, input};
+use super::{input, model};
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
@@ -23,12 +23,12 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     /// Finds the model, by download if it must, and reads its headers.
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
-        pollster::block_on(Checkpoint::open(hub::resolve(self.model.as_deref(), false)?))
+        pollster::block_on(Checkpoint::open(model::resolve(self.model.as_deref(), false)?))
     }
 
     /// The same with all that can be known of it without a GPU.
     pub(crate) fn open(&self) -> Result<Model> {
-        pollster::block_on(Model::open(hub::resolve(self.model.as_deref(), false)?))
+        pollster::block_on(Model::open(model::resolve(self.model.as_deref(), false)?))
     }
 }
 

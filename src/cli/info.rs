@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use crate::engine::language;
 use crate::error::{Error, Result, visible};
+use crate::hub;
 use crate::model::Config;
 use crate::weights::{Checkpoint, Fields, Kind, Metadata};
 
 use super::args::ModelArgs;
-use super::{hub, term};
+use super::term;
 
 const UNKNOWN: &str = "unknown";
 

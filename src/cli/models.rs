@@ -4,8 +4,9 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::{hub, info, term};
+use super::{info, model, term};
 use crate::error::{Error, Result, visible};
+use crate::hub;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -56,8 +57,8 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Ls { available: true, json } => available(*json),
         Command::Ls { available: false, json } => ls(*json),
         Command::Info(args) => info::run(args),
-        Command::Pull { model, quiet } => show(&hub::pull(model, *quiet)?),
-        Command::Path { model, quiet } => show(&hub::resolve(Some(model), *quiet)?),
+        Command::Pull { model: name, quiet } => show(&model::pull(name, *quiet)?),
+        Command::Path { model: name, quiet } => show(&model::resolve(Some(name), *quiet)?),
     }
 }
 

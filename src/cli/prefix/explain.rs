@@ -15,7 +15,7 @@ use crate::model::Config;
 use crate::weights::Checkpoint;
 
 use crate::cli::cache::PlaceArgs;
-use crate::cli::{hub, input, report, term};
+use crate::cli::{input, model, report, term};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -66,7 +66,7 @@ struct Model {
 
 impl Model {
     fn open(name: Option<&str>) -> Result<Self> {
-        let path = hub::resolve(name, false)?;
+        let path = model::resolve(name, false)?;
         let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
         let language = Language::open(&checkpoint)?;
         language.template()?;
