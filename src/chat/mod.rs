@@ -34,7 +34,7 @@ pub use pieces::Piece;
 use pieces::Pieces;
 use session::{Asked, Session};
 
-/// A conversation with a model: the model itself, what was said, and what was computed of it.
+/// A conversation with a model: the model, the messages, and the KV computed for them.
 ///
 /// ```no_run
 /// use headstart::Chat;
@@ -59,11 +59,12 @@ use session::{Asked, Session};
 ///
 /// # What it keeps
 ///
-/// What an answer computed stays on the GPU, in memory and in a directory, so that neither the next turn nor the next
+/// The KV of prompts and answers stays on the GPU, in memory and in a directory, so that neither the next turn nor the next
 /// process computes it again. By default that directory is the one of the `headstart` program, and each finds what the other
 /// stored. It holds the texts in a readable form, for this user alone. [`ChatBuilder::cache`] moves or bounds it, and
-/// [`ChatBuilder::no_cache_dir`] does without. [`CacheOptions`] also names prefix packs, and with the feature `remote` a store
-/// that several machines share, such as Redis or a bucket that speaks S3. Saving goes on while answers are computed; dropping the chat saves the rest.
+/// [`ChatBuilder::no_cache_dir`] does without. [`CacheOptions`] also takes prefix packs and, with the feature `remote`, a store
+/// that several machines share, such as Redis or a bucket that speaks S3. KV is saved while answers are computed; dropping the
+/// chat saves the rest.
 ///
 /// # Stopping an answer
 ///

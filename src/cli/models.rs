@@ -1,4 +1,4 @@
-//! `headstart models`: what is on this machine, and bringing more.
+//! `models`: lists, describes and downloads models.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ pub(crate) enum Command {
 }
 
 /// # Errors
-/// What stopped it, as one sentence for a person.
+/// The reason why it stopped, as one sentence for a person.
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Ls { available: true, json } => available(*json),

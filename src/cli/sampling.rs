@@ -1,4 +1,4 @@
-//! The sampling flags, and how they lie over what the model's makers suggest.
+//! The sampling flags. They take precedence over the model's generation config.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `score`: how likely a model finds a text, token by token.
+//! `score`: the probability that a model gives each token of a text.
 //!
 //! Log-probabilities are a log-softmax in f64 of the f32 logits. Cost: one prefill of the text with the language model
 //! head on every position; logits are reduced as they come, never kept.
@@ -43,16 +43,16 @@ pub(crate) struct Args {
 
 #[derive(Debug, Default)]
 struct Scores {
-    /// Of each token after the first.
+    /// One for each token after the first.
     logprobs: Vec<f64>,
-    /// After each position, the most likely next tokens.
+    /// The most likely next tokens, for each position.
     top: Vec<Vec<(u32, f64)>>,
     /// Whether any position was computed.
     begun: bool,
 }
 
 impl Scores {
-    /// Takes the logits of the next position; `rest` are the tokens behind it.
+    /// Adds the next position by its logits; `rest` are the tokens after it.
     fn take(&mut self, rest: &[u32], logits: &[f32], top: Option<usize>) {
         self.begun = true;
         let log_total = log_sum_exp(logits);
@@ -65,12 +65,12 @@ impl Scores {
         }
     }
 
-    /// Tokens of which all is known.
+    /// Tokens that are fully scored.
     fn tokens(&self) -> usize {
         if self.begun { self.logprobs.len() + 1 } else { 0 }
     }
 
-    /// `None` where there is no token to predict.
+    /// `None` if there is no token to predict.
     fn perplexity(&self) -> Option<f64> {
         let mean = self.logprobs.iter().sum::<f64>() / self.logprobs.len() as f64;
         (!self.logprobs.is_empty()).then(|| (-mean).exp())

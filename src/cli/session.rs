@@ -1,4 +1,4 @@
-//! How a model is loaded: the flags for it, and what a person sees meanwhile.
+//! Loads a model for the command line: the engine's flags, progress bars and notes.
 
 use clap::Args;
 use indicatif::ProgressBar;
@@ -38,7 +38,7 @@ impl EngineArgs {
         EngineOptions { context, quantize, kernels, ..EngineOptions::default() }
     }
 
-    /// What a person should know of how `model` is loaded so.
+    /// What a person should know of how these flags load `model`.
     pub(crate) fn warnings(&self, model: &Model) -> Result<Vec<String>> {
         let Some(format) = self.quantize else { return Ok(Vec::new()) };
         let Quantizable { matrices, left } = model.config.quantizable(&model.checkpoint, format)?;
@@ -62,7 +62,7 @@ impl EngineArgs {
         })
     }
 
-    /// Whose KV a model has that is loaded so, with prompts of this class.
+    /// The identity of the KV of `model` when these flags load it and prompts are computed in `class`.
     pub(crate) fn identity(&self, model: &Model, weights_digest: &str, class: Numerics) -> KvIdentity {
         let config = model.config.clone().for_context(self.context.unwrap_or(model.config.context));
         KvIdentity::new(&config, weights_digest, self.quantize, class)
@@ -148,7 +148,7 @@ pub(crate) fn finish(digest: Digest) -> Result<String> {
     block_on(digest.finish(&mut |progress| bars.progress(progress)))
 }
 
-/// For whoever asked to hear more: where a prompt came from, how long its answer took, and what the tiers did so far.
+/// Logs where the KV of a prompt came from, how long its answer took, and what the tiers did so far.
 pub(crate) fn log(session: &Session, answer: &Answer) {
     log::info!("{}", report::cache(&answer.cache));
     log::info!("{}", report::timings(session.load_ms, &answer.timings));

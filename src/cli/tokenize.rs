@@ -1,4 +1,4 @@
-//! `tokenize`: the tokens of a text, with the tokenizer alone; no GPU is asked for and no weight read.
+//! `tokenize`: the tokens of a text. It uses no GPU and reads no weights.
 
 use serde_json::json;
 

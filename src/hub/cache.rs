@@ -1,5 +1,5 @@
-//! Where models lie on this machine: the Hugging Face cache, in Python's own layout so that either finds what the other
-//! fetched, and a plain folder of ours for files that came another way.
+//! The models on this machine: in the Hugging Face cache, whose layout is that of Python's huggingface_hub, so that each finds what
+//! the other fetched; and in a plain folder of headstart's for files that came another way.
 //!
 //! `models--OWNER--NAME/` holds `blobs/ETAG` (the bytes), `refs/REVISION` (a commit) and `snapshots/COMMIT/FILE` (links to
 //! blobs). Reading is a handful of `stat` calls; nothing here touches the network.

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 const LIBRARY: &str = include_str!("../../models.json");
 /// The model used where none is named: small, and checked in every release.
 pub const DEFAULT: &str = "smollm2-135m";
-/// Tokens of context for which memory is told.
+/// Tokens of context for which the memory use is shown.
 pub const CONTEXT: u64 = 4096;
 
-/// What of a listed model was seen to work.
+/// How far a listed model was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Checked {
     /// This file was run, and gives what transformers gives.

@@ -1,5 +1,5 @@
-//! From what a person calls a model to a path: a file or folder as it stands, a model kept here, the Hugging Face cache,
-//! and only then the hub itself.
+//! Finds the path of a model by its name: an existing path, a model in headstart's folder, one in the Hugging Face cache, or, last,
+//! one that is downloaded from the hub.
 //!
 //! A name that is found costs a few `stat` calls and no request. [`pull`] always asks the hub what is current, and moves
 //! bytes only for what is missing. All of it blocks.
@@ -63,7 +63,7 @@ pub fn find(model: &str) -> Result<Option<PathBuf>> {
     if let Some(path) = cache::in_models(listed.as_ref().map_or(model, |listed| &listed.file))? {
         return Ok(Some(path));
     }
-    // What looks like a file of the person's own is not sought on the hub.
+    // A name that looks like a path or a file is not sought on the hub.
     let path_like = ["./", "../", "/", "~"].iter().any(|start| model.starts_with(start));
     let file_like = FILES.iter().any(|end| model.to_ascii_lowercase().ends_with(end)) && !model.contains(':');
     if path_like || file_like {
@@ -74,7 +74,7 @@ pub fn find(model: &str) -> Result<Option<PathBuf>> {
     Ok(repo.find(&name.revision).and_then(|snapshot| cache::within(&snapshot, &name)))
 }
 
-/// How the names of files end that hold models, or parts of them.
+/// Endings of files that hold models or parts of them.
 const FILES: [&str; 7] = [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".onnx"];
 
 /// Brings `model` from the hub into the cache, whole and current, and returns its path there.

@@ -1,4 +1,4 @@
-//! `bench`: how fast a model runs here, and where the time of a step goes.
+//! `bench`: measures how fast a model runs here, and where the time of a step goes.
 
 mod charts;
 mod modes;
@@ -57,9 +57,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel: what each takes, reads,
-    /// writes and computes, and its share of the rate at which the GPU copies; the GPU's own timestamps tell the time, or the
-    /// host's clock, kernel after kernel, where it has none
+    /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel: the time, the bytes read and
+    /// written, the operations, and the share of the rate at which the GPU copies. Times are the GPU's own timestamps; if it has
+    /// none, each kernel is waited for and timed by the host's clock
     #[arg(long, conflicts_with_all = ["decode", "batch"])]
     profile: bool,
 
@@ -70,7 +70,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Other {
-    /// Measure what the prefix cache saves, and draw it
+    /// Measure what the prefix cache saves, and draw charts of it
     Prefix(prefix::Args),
 }
 

@@ -1,4 +1,4 @@
-//! `bench prefix`: what the prefix cache saves, by prefix length and by kind of use, in every mode beside each other.
+//! `bench prefix`: measures what the prefix cache saves, by prefix length, kind of use and mode.
 //!
 //! Modes that are compared run one after the other on the same tokens, so that a machine's drift hits them alike.
 
@@ -64,7 +64,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "R", default_value_t = 3, value_parser = positive)]
     runs: usize,
 
-    /// Begin nothing more after so many seconds, and tell what was measured; 0 measures all
+    /// Begin no measurement after so many seconds, and show what was measured; 0 measures all
     #[arg(long, value_name = "S", default_value_t = 90, value_parser = whole::<u64>)]
     seconds: u64,
 
@@ -73,7 +73,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What is measured where nobody says, by adapter.
+/// Defaults, by adapter.
 const CPU_LENGTHS: [usize; 3] = [64, 128, 256];
 const GPU_LENGTHS: [usize; 4] = [128, 256, 512, 1024];
 const CPU_PROMPT: usize = 128;
@@ -106,12 +106,12 @@ pub(crate) struct Cell {
 #[derive(Debug, Serialize)]
 struct Ratios {
     prefix_tokens: usize,
-    /// Prefill with a cache that knows nothing over prefill without one: what caching costs where it cannot help.
+    /// Prefill with an empty cache over prefill without a cache: the cost of caching when it cannot help.
     cold_over_kv_cache: Option<f64>,
-    /// What a hit costs beyond what it cannot save.
+    /// A hit over the part that it cannot save.
     gpu_hit_over_suffix_alone: Option<f64>,
     exact_repeat_over_suffix_alone: Option<f64>,
-    /// What the prefix costs: computed, and loaded from each tier beyond a hit on the GPU.
+    /// The cost of the prefix: computed, and loaded from each tier, beyond a hit on the GPU.
     prefill_ms: Option<f64>,
     load_from_memory_ms: Option<f64>,
     load_from_disk_ms: Option<f64>,
@@ -122,7 +122,7 @@ struct Results {
     points: Vec<Point>,
     ratios: Vec<Ratios>,
     cells: Vec<Cell>,
-    /// Some was left out for want of time.
+    /// Whether measurements were left out for lack of time.
     is_cut: bool,
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut results = Results::default();
     let measured = measure(args, lengths, &mut session, prompt, &mut results);
-    // What had been measured when somebody had seen enough is worth keeping, if it is anything.
+    // After an interrupt, the measurements so far are kept, if there are any.
     match &measured {
         Err(Error::Interrupted) if !results.points.is_empty() => {}
         Err(_) => return measured,

@@ -1,4 +1,4 @@
-//! `prefix audit`: whether a pack holds what this machine computes, judged by some of its blocks.
+//! `prefix audit`: computes some blocks of a pack again, and compares them.
 
 use std::path::PathBuf;
 
@@ -22,19 +22,19 @@ use crate::store::{MemoryStore, Tiers, TiersConfig, system_clock};
 Some of the pack's blocks, chosen at random, are computed anew, and must be the same to the last bit. Of a pack in which one block
 of a hundred was changed, forty blocks find it in 40 of 100 audits.")]
 pub(crate) struct Args {
-    /// What `export` wrote
+    /// A pack, as `export` writes it
     #[arg(value_name = "PACK")]
     pack: PathBuf,
 
-    /// How many of its blocks, of 16 tokens each, are computed
+    /// How many of its blocks to compute, of 16 tokens each
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     blocks: usize,
 
-    /// The salt that it was made under
+    /// The salt that the pack was made under
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     cache_salt: String,
 
-    /// Another kind of graphics card made the pack: values need only be close, which finds gross changes alone
+    /// Accept values that are only close, because another kind of graphics card made the pack. This finds gross changes alone
     #[arg(long)]
     other_adapter: bool,
 

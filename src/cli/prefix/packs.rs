@@ -1,4 +1,4 @@
-//! `prefix warm`, `export` and `import`: the beginning of a conversation computed once, and carried from place to place.
+//! `prefix warm`, `export` and `import`: compute the beginning of a conversation once, and carry it from place to place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::gpu::Numerics;
 use crate::store::{self, Key, PackSigner, Tiers};
 use crate::text::parse_time;
 
-/// A conversation, of which the beginning is meant.
+/// The conversation whose beginning is meant.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConversationArgs {
     /// A conversation, as `prefix explain` reads it; `-` is standard input
@@ -32,7 +32,7 @@ pub(crate) struct ConversationArgs {
     date: Option<i64>,
 }
 
-/// What is to be computed, by which model, and where it is kept.
+/// What to compute, with which model, and where to keep it.
 #[derive(Debug, clap::Args)]
 struct BeginArgs {
     #[command(flatten)]
@@ -49,8 +49,8 @@ struct BeginArgs {
 }
 
 const MEANT: &str = "\
-Of a conversation that ends with a question, all is meant, up to where the answer begins; of any other, such as a system
-text alone, what the prompts of all conversations begin with that go on from it, whatever is asked.";
+If the conversation ends with a question, its beginning is the whole prompt, up to where the answer starts. If it ends otherwise,
+as a system text alone does, its beginning is what all prompts that continue it have in common, whatever they ask.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("Examples:
@@ -85,11 +85,11 @@ pub(crate) struct Export {
     #[arg(short, long, value_name = "NAME.kv.safetensors")]
     output: PathBuf,
 
-    /// Put the first 1,024 bytes of the text into the file, for people to read
+    /// Put the first 1,024 bytes of the text into the file, so that people can read it
     #[arg(long)]
     with_text: bool,
 
-    /// Sign it with the secret in this file, which is made where there is none; what is shown is the key to trust
+    /// Sign the pack with the secret in this file, which is made if it does not exist. The key that others can trust is shown
     #[arg(long, value_name = "FILE")]
     sign: Option<PathBuf>,
 
@@ -105,7 +105,7 @@ pub(crate) struct Export {
 
 The file is taken only if every byte of it is as it was written and it was made with the same weights and settings.")]
 pub(crate) struct Import {
-    /// What `export` wrote
+    /// A pack, as `export` writes it
     #[arg(value_name = "PACK")]
     pack: PathBuf,
 
@@ -126,7 +126,7 @@ pub(crate) struct Import {
     cache: CacheArgs,
 }
 
-/// The tokens of the beginning of the conversation in a file, and its salt.
+/// The tokens with which the conversation in a file begins, and its salt.
 pub(crate) fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &DirArgs) -> Result<(Vec<u32>, String)> {
     let mut prompt = input::prompt(file)?;
     prompt.now = date.or(prompt.now);
@@ -138,17 +138,17 @@ pub(crate) fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &Dir
     Ok((tokens, dir.salt(prompt.cache_salt.as_deref())))
 }
 
-/// A prefix by what people call it: the first digits of its last block's key.
+/// The ID of a prefix: the first digits of its last block's key.
 pub(crate) fn id(key: &Key) -> String {
     key[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The beginning of a conversation, and an engine that can compute it.
+/// The beginning of a conversation, and a session that can compute it.
 struct Computed {
     session: Session,
     cache: CacheOptions,
     tokens: Vec<u32>,
-    /// Of its blocks.
+    /// The keys of its blocks.
     keys: Vec<Key>,
 }
 
@@ -168,8 +168,7 @@ impl Computed {
     }
 }
 
-/// An error unless something that outlives this run has all of `keys` now: the directory, or the store of all machines where the
-/// directory is left alone.
+/// Fails unless all of `keys` outlive this run: in the directory, or in the shared store if the directory is not written.
 fn all_kept(cache: &CacheOptions, tiers: &Tiers, keys: &[Key]) -> Result<()> {
     let place = cache.directory()?.display().to_string();
     let kept = pollster::block_on(packs::kept(tiers, keys));
@@ -253,7 +252,7 @@ pub(crate) fn export(args: &Export) -> Result<()> {
     term::out(&format!("{file}  {tokens} tokens, {}{signed}\n", term::bytes(bytes)))
 }
 
-/// Puts a whole file in place of what was there, or leaves all as it was.
+/// Replaces a file as a whole, or leaves everything as it was.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
@@ -271,7 +270,7 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let pack = pollster::block_on(cache.read_pack(&args.pack))?;
     let model = args.model.open()?;
     let digest = session::finish(cache.digest(&model.path))?;
-    // A pack is of the class that it was computed in; engines of another do not find it.
+    // KV is named by the class of the kernels that computed it. Engines of another class do not find it.
     let classes = Numerics::ALL.map(|class| (class, args.engine.identity(&model, &digest, class)));
     let own = pack.header().namespace.get("numerics");
     let is_own = |(_, identity): &&(Numerics, KvIdentity)| own == Some(&identity.namespace(&salt).fields().numerics);

@@ -1,4 +1,4 @@
-//! `prefix ls`, `rm`, `pin` and `unpin`: what lies in the directory. Nothing is computed and no GPU is asked for.
+//! `prefix ls`, `rm`, `pin` and `unpin` work on the directory. They compute nothing and use no GPU.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,8 @@ pub(crate) struct Rm {
   headstart prefix pin system.json --name house-rules
   headstart prefix pin 9b1c04aa11ff --name handbook
 
-A pinned prefix neither expires nor makes room for others. All pins together may hold half of --cache-budget. What is
-not stored yet is kept from the moment it is.")]
+A pinned prefix neither expires nor makes room for others. All pins together may hold half of --cache-budget. Blocks that are not
+stored yet are pinned as soon as they are.")]
 pub(crate) struct Pin {
     /// A conversation, as `prefix warm` reads it, or the ID of a prefix, as `prefix ls` shows it
     #[arg(value_name = "FILE|ID")]
@@ -85,7 +85,7 @@ pub(crate) struct Pin {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  headstart prefix unpin house-rules")]
 pub(crate) struct Unpin {
-    /// What `prefix pin` was told to call it
+    /// The name that `prefix pin` gave it
     #[arg(value_name = "NAME")]
     name: String,
 
@@ -104,7 +104,7 @@ struct Found {
     chain: Chain,
 }
 
-/// The one chain whose ID begins so.
+/// The one chain whose ID begins with `wanted`.
 fn find(parts: Vec<FilesystemStore>, wanted: &str) -> Result<Found> {
     let refuse = |problem: String| Error::Request { field: "id", problem };
     let wanted = wanted.to_ascii_lowercase();
@@ -126,7 +126,7 @@ fn find(parts: Vec<FilesystemStore>, wanted: &str) -> Result<Found> {
     }
 }
 
-/// Models by the digest of their weights, as far as their files are remembered.
+/// Models by the digest of their weights, as far as the directory remembers their files.
 struct Models {
     files: Vec<(PathBuf, String)>,
     opened: HashMap<String, Option<Known>>,
@@ -165,10 +165,10 @@ impl Known {
 
 const COLUMNS: [&str; 7] = ["ID", "TOKENS", "SIZE", "USED", "MODEL", "NOTES", "TEXT"];
 
-/// A chain as it is shown.
+/// A chain, with what is shown of it.
 struct Shown {
     chain: Chain,
-    /// Of its weights.
+    /// The digest of its model's weights.
     digest: String,
     quantized: Option<String>,
     model: Option<String>,
@@ -241,7 +241,7 @@ impl Shown {
     }
 }
 
-/// The last characters of a chain's text: what it begins with many have. A character that is cut in two is left out.
+/// The last characters of a chain's text, since many chains begin alike. A character that is cut in two is left out.
 fn end_of(tokenizer: &Tokenizer, chain: &Chain, listed: &Chains) -> String {
     const TOKENS: usize = 48;
     const CHARACTERS: usize = 60;
@@ -253,7 +253,7 @@ fn end_of(tokenizer: &Tokenizer, chain: &Chain, listed: &Chains) -> String {
     cut.then_some('…').into_iter().chain(text.chars().skip(skip)).collect()
 }
 
-/// A time as people say it, by its largest unit.
+/// A duration in its largest unit.
 fn about(ms: u64) -> String {
     let long = humantime::format_duration(Duration::from_secs(ms / 1000)).to_string();
     long.split(' ').next().unwrap_or_default().to_owned()
@@ -308,7 +308,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
     Ok(())
 }
 
-/// Shows the rows under their headings, without columns that are empty.
+/// Shows the rows under their headings, without empty columns.
 fn table(rows: &[[String; COLUMNS.len()]]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
@@ -363,7 +363,7 @@ fn computed(args: &Pin, file: &Path) -> Result<(FilesystemStore, Vec<Key>)> {
     let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
     let place = args.dir.options(&salt);
     let (digest, disk) = (session::finish(place.digest(&model.path))?, place.disk()?);
-    // Of the class in which most of it was computed.
+    // The class of kernels that computed most of the stored blocks.
     let mut classes = Vec::new();
     for class in Numerics::ALL {
         let keys = args.engine.identity(&model, &digest, class).keys(&tokens, &salt);
