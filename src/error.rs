@@ -74,12 +74,14 @@ pub enum Error {
         problem: String,
     },
 
-    /// A conversation that leaves no room for an answer in the context.
+    /// A prompt that leaves no room for an answer in the context.
     Context {
-        /// Tokens of the conversation.
+        /// Tokens of the prompt.
         tokens: usize,
-        /// Tokens that a conversation and its answer may hold together.
+        /// Tokens that a prompt and its answer may hold together.
         context: usize,
+        /// The longest context that the model can be loaded with.
+        most: usize,
     },
 
     /// A request with a field that is not known.
@@ -187,11 +189,17 @@ impl fmt::Display for Error {
                  copy of the file, or another file of the model, and if that gives them too, try another GPU driver"
             ),
             Self::Request { field, problem } => write!(f, "{field}: {problem}"),
-            Self::Context { tokens, context } => write!(
-                f,
-                "the conversation has {tokens} tokens and the context holds {context}, the answer included; drop its oldest \
-                 messages, begin a new one, or load the model with a longer context"
-            ),
+            Self::Context { tokens, context, most } => {
+                write!(
+                    f,
+                    "prompt: has {tokens} tokens and the context holds {context}, the answer included; shorten it (of a \
+                     conversation, drop the oldest messages)"
+                )?;
+                match context < most {
+                    true => write!(f, ", or load the model with a longer context (--context), up to {most}"),
+                    false => Ok(()),
+                }
+            }
             Self::UnknownField { name, problem } => write!(f, "{}: {problem}", visible(name)),
             Self::NoAdapter { problem } => write!(
                 f,
@@ -266,10 +274,10 @@ fn escaped(text: &str, lines: bool) -> String {
 }
 
 /// Writes what it is given with control characters as escapes.
-struct Visible<'a, W> {
-    out: &'a mut W,
+pub(crate) struct Visible<'a, W> {
+    pub(crate) out: &'a mut W,
     /// Whether the ends of lines and tabs stay.
-    lines: bool,
+    pub(crate) lines: bool,
 }
 
 impl<W: Write> Write for Visible<'_, W> {

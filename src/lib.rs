@@ -31,6 +31,7 @@
 //! | `weights`   | byte sources, GGUF and Hugging Face checkpoints                               | load a tensor whole         |
 //! | `model`     | configuration, tensor names, upload, one short file an architecture           | match on a weight format    |
 //! | `engine`    | answers, requests, scheduler, batch, step, KV memory, KV from and to stores   | name a face, trust a store  |
+//! | `hub`       | models by name: kept here, or downloaded from Hugging Face (feature `hub`)     | open a model                |
 //! | `chat`      | a conversation for Rust programs: model, cache directory and history          | step an engine              |
 //! | `cli`       | the command line (feature `cli`)                                              |                             |
 //!
@@ -49,7 +50,7 @@
 //!
 //! # Invariants
 //!
-//! - Imports run one way: `error` → {`gpu`, `quant`, `kv`, `store`, `text`, `sample`} → {`kernels`, `weights`} → `model` → `engine` →
+//! - Imports run one way: `error` → {`gpu`, `quant`, `kv`, `store`, `text`, `sample`} → {`kernels`, `weights`} → {`hub`, `model`} → `engine` →
 //!   `chat` → `cli`. `tests/tidy.rs` holds the table.
 //! - GPU work is data (`gpu::Recording`); a steady step is one host write, one submit and no new bind group.
 //! - Cold ≡ warm: a prompt row's result depends on nothing but the tokens before it, so pages are shared bit for bit.
@@ -92,13 +93,22 @@ pub mod engine;
 #[cfg_attr(doc, doc(hidden))]
 pub mod chat;
 
+#[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod hub;
+
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 
 // The face: a conversation,
+#[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
+pub use chat::SharedStore;
 #[cfg(not(target_arch = "wasm32"))]
 pub use chat::{CacheOptions, Chat, ChatBuilder, Flow, Piece};
+// a model by its name,
+#[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
+pub use hub::{Download, find_model};
 // or what it is made of: a checkpoint,
 pub use gpu::{AdapterInfo, AdapterKind, Numerics, Preset};
 pub use model::{Config, LayerSpec, SamplingDefaults};

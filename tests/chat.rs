@@ -2,23 +2,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use headstart::chat::pieces::Pieces;
 use headstart::{
     Answer, Answers, Body, CacheOptions, Chat, ChatBuilder, Checkpoint, Content, Engine, EngineOptions, Error,
-    FinishReason, Input, Language, Message, Piece, Progress, SamplingOverrides, Sources, Stage, What, unheard,
+    FinishReason, Guard, Input, Language, Message, PackKey, PackSigner, Piece, Progress, SamplingOverrides,
+    SharedStore, Sources, Stage, What, unheard,
 };
 use pollster::block_on;
 use serde_json::{Value, json};
 use web_time::Instant;
 
-use crate::cache::{Home, RULES, SHIP, WHALE, reused};
-use crate::cli::json_of;
-#[cfg(unix)]
-use crate::support::process;
+use crate::cache::{Home, RULES, SHIP, WHALE, asked, files, reused};
+use crate::cli::{json_of, str_of};
 use crate::support::tiny_chat;
+#[cfg(unix)]
+use crate::support::{process, redis::Redis};
 
 const TINY: &str = "tiny-odd-f16";
 /// Tokens of an answer.
@@ -198,13 +203,63 @@ fn an_unusable_key_file_disables_the_directory_alone() {
     std::fs::write(home.path("kv.key"), "no key").unwrap();
     let mut chat = builder(&home).open().unwrap();
     assert!(
-        chat.notes().iter().any(|note| note.contains("the directory of prefixes is not used")),
+        chat.notes().iter().any(|note| note.contains("nothing is kept for later runs: kv-key: ")),
         "{:?}",
         chat.notes()
     );
     say(&mut chat, WHALE);
     drop(chat);
     assert!(!home.dir().exists());
+}
+
+#[test]
+fn packs_are_reused_and_only_those_of_whom_one_trusts() {
+    let (giver, taker) = (Home::new(TINY), Home::new(TINY));
+    let system = giver.file("system.json", &asked(WHALE)[..1]);
+    let pack = taker.path("rules.kv.safetensors");
+    let [file, pack_file] = [str_of(&system), str_of(&pack)];
+    let exported = json_of(&mut giver.with_model(&["prefix", "export", file, "-o", pack_file, "--json"]));
+    let of = |pack: &Path, trust: Vec<PackKey>| CacheOptions { packs: vec![pack.to_owned()], trust, ..cache(&taker) };
+    let mut chat = builder(&taker).cache(of(&pack, Vec::new())).open().unwrap();
+    assert_eq!(json!(say(&mut chat, WHALE).cache.sources.pack), exported["tokens"]);
+    let refused = |options: CacheOptions| builder(&taker).cache(options).open().err().unwrap();
+    let stranger = PackSigner::new(&[7; 32]).key();
+    let errors = [refused(of(&pack, vec![stranger])), refused(of(&system, Vec::new()))];
+    assert!(errors.iter().all(|error| matches!(error, Error::Pack { .. })), "{errors:?}");
+    assert!(errors[0].to_string().starts_with(pack_file), "{errors:?}");
+    let salted = CacheOptions { salt: "other".into(), ..of(&pack, Vec::new()) };
+    assert!(refused(salted).to_string().contains("another salt"));
+}
+
+#[cfg(unix)]
+#[test]
+fn machines_share_a_store() {
+    let redis = Redis::start(&[]);
+    let guard = |secret: &str| Guard::Secret { secret: secret.into(), encrypt: true };
+    let open = |home: &Home, guard: Guard| {
+        let shared = Some(SharedStore { url: redis.url(), guard });
+        let deadline = Duration::from_secs(60);
+        builder(home).cache(CacheOptions { shared, deadline, ..cache(home) }).open().unwrap()
+    };
+    let (one, other, third) = (Home::new(TINY), Home::new(TINY), Home::new(TINY));
+    let first = say(&mut open(&one, guard("of all who share a store")), WHALE);
+    let sources = |home: &Home, guard: Guard| say(&mut open(home, guard), WHALE).cache.sources;
+    assert_eq!(sources(&other, guard("of all who share a store")).remote, first.usage.prompt_tokens);
+    assert_eq!(sources(&third, guard("of whom nobody knows")).remote, 0);
+    // What anybody may have written is not kept under this user's key.
+    let open_to_all = Home::new(TINY);
+    say(&mut open(&open_to_all, Guard::Trust), WHALE);
+    assert!(files(&open_to_all.dir(), ".safetensors").is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_named_directory_that_cannot_be_used_is_an_error() {
+    let home = Home::new(TINY);
+    std::fs::create_dir(home.dir()).unwrap();
+    std::fs::set_permissions(home.dir(), PermissionsExt::from_mode(0o777)).unwrap();
+    let error = builder(&home).open().err().unwrap();
+    assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("chmod 700"), "{error}");
 }
 
 #[test]
@@ -273,8 +328,8 @@ fn a_full_context_is_an_error_that_names_a_remedy() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, Error::Context { tokens, context: 192 } if tokens >= 192), "{error:?}");
-    assert!(error.to_string().contains("drop its oldest messages"), "{error}");
+    assert!(matches!(error, Error::Context { tokens, context: 192, most: 512 } if tokens >= 192), "{error:?}");
+    assert!(error.to_string().contains("drop the oldest messages"), "{error}");
     assert!(turns > 0 && chat.messages().len() == 1 + 2 * turns);
     // Without its oldest turn the conversation continues.
     chat.messages_mut().drain(1..3);

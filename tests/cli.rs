@@ -78,7 +78,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [&[&str]; 19] = [
+    let cases: [&[&str]; 21] = [
         &[],
         &["generate", "-p", "a", "-n", "0"],
         &["generate", "-p", "a", "--cache-budget", "lots"],
@@ -91,6 +91,8 @@ fn usage_errors_exit_2() {
         &["generate", "-p", "a", "--messages", "b"],
         &["generate", "--messages", "b", "--system", "s"],
         &["generate", "--messages", "b", "--raw"],
+        &["generate", "-p", "a", "--raw", "--past-thinking", "keep"],
+        &["bench", "--profile", "--batch", "2"],
         &["generate", "-p", "a", "--temperature", "warm"],
         &["generate", "-p", "a", "--quantize", "q9_9"],
         &["generate", "-p", "a", "--kernels", "fast"],

@@ -74,9 +74,12 @@ fn a_prompt_that_is_too_long_gets_a_remedy() {
     let long = "word ".repeat(200);
     let told = |more: &[&str]| refusal(&mut tiny("generate", &model, &[&["-p", &long], more].concat()));
     let short = told(&["--context", "64"]);
-    assert!(short.ends_with("shorten it or raise --context, up to 512"), "{short}");
+    assert!(short.ends_with("load the model with a longer context (--context), up to 512"), "{short}");
     let most = told(&[]);
-    assert!(most.ends_with("the context holds 512, the answer included; shorten it"), "{most}");
+    assert!(
+        most.contains("the context holds 512, the answer included; shorten it") && !most.contains("longer"),
+        "{most}"
+    );
 }
 
 #[test]
@@ -85,14 +88,19 @@ fn a_value_that_is_not_a_number_gets_advice() {
     let numbers =
         ["--temperature", "--top-p", "--min-p", "--repetition-penalty", "--presence-penalty", "--frequency-penalty"];
     let bench = ["--prefill", "--decode", "--depth", "--batch", "--runs"];
+    let prefix = ["--lengths", "--suffix", "--prompt", "--answer", "--no-kv-cache", "--runs", "--seconds"];
     let cases = whole.map(|flag| ("generate", flag, "use a whole number"));
     let cases = cases.into_iter().chain(numbers.map(|flag| ("generate", flag, "use a number")));
     let cases = cases.chain(bench.map(|flag| ("bench", flag, "use a whole number")));
-    for (subcommand, flag, advice) in cases.chain([("score", "--top-logprobs", "use a whole number")]) {
-        let output = headstart(&[subcommand, flag, "abc"]).output().unwrap();
+    let cases = cases.chain(prefix.map(|flag| ("bench prefix", flag, "use a whole number")));
+    let others = [("score", "--top-logprobs"), ("prefix audit", "--blocks")];
+    for (subcommand, flag, advice) in cases.chain(others.map(|(name, flag)| (name, flag, "use a whole number"))) {
+        let words: Vec<&str> = subcommand.split(' ').chain([flag, "abc"]).collect();
+        let output = headstart(&words).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{flag}: {said}");
         assert!(said.contains(&format!("'{flag} <")) && said.contains(advice), "{flag}: {said}");
+        assert!(said.contains("such as"), "{flag}: {said}");
     }
     let model = tiny_chat::folder("tiny-odd-f16");
     for budget in ["0", "1"] {
@@ -166,6 +174,38 @@ fn flags_without_effect_get_a_note() {
     // Environment variables may be meant for other runs, so they get no note.
     let set = stderr(tiny("generate", &model, &["Hello", "-n", "1"]).env("HEADSTART_KV_SECRET_FILE", secret));
     assert!(!set.contains("no effect"), "{set}");
+}
+
+#[test]
+fn no_cache_contradicts_what_says_where_prefixes_are_kept() {
+    let model = tiny_chat::folder("tiny-odd-f16");
+    let key = format!("58{}", "66".repeat(31));
+    let contradicted: [&[&str]; 10] = [
+        &["--kv-store", "redis://127.0.0.1:1"],
+        &["--kv-secret-file", "f"],
+        &["--kv-key", "f"],
+        &["--kv-store-trust"],
+        &["--kv-encrypt=false"],
+        &["--cache-budget", "1GB"],
+        &["--cache-memory", "1GB"],
+        &["--cache-deadline", "1s"],
+        &["--cache-salt", "s"],
+        &["--trust", &key],
+    ];
+    for flags in contradicted {
+        for subcommand in ["generate", "chat"] {
+            let output = tiny(subcommand, &model, &[&["--no-cache"], flags].concat()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{flags:?}: {said}");
+            let (flag, _) = flags[0].split_once('=').unwrap_or((flags[0], ""));
+            assert!(said.contains(&format!("'--no-cache' cannot be used with '{flag}")), "{flags:?}: {said}");
+        }
+    }
+    // What is in the environment may be for other runs.
+    let mut run = tiny("generate", &model, &["Hello", "-n", "1", "--no-cache"]);
+    run.env("HEADSTART_KV_STORE", "redis://127.0.0.1:1").env("HEADSTART_KV_SECRET_FILE", "/no/such");
+    let said = stderr(&mut run);
+    assert!(said.starts_with("[TTFT"), "{said}");
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use headstart::{Download, Error, find_model};
 use tempfile::TempDir;
 
 use crate::hub_server::{COMMIT, HubServer, REPO, etag};
+#[cfg(unix)]
+use crate::support::process;
 
 const FILE: &str = "tiny.Q4_0.gguf";
 const SIZE: usize = 1 << 20;
@@ -67,6 +70,32 @@ impl Home {
         fs::create_dir_all(self.repo().join("blobs")).unwrap();
         fs::write(self.incomplete(), bytes).unwrap();
     }
+}
+
+/// In a process of its own, whose environment names the hub.
+#[cfg(unix)]
+#[test]
+fn the_crate_finds_a_model_by_the_programs_names() {
+    let name = format!("{REPO}:Q4_0");
+    if process::child().is_some() {
+        let mut told = Vec::new();
+        let path = find_model(&name, &mut |download| {
+            let Download::File { name, done, total } = download else { panic!("nobody else downloads") };
+            told.push((name.to_owned(), done, total));
+        });
+        assert_eq!(fs::read(path.unwrap()).unwrap(), noise(SIZE));
+        let size = SIZE as u64;
+        assert!(told.iter().all(|(name, _, total)| name == FILE && *total == size), "{told:?}");
+        assert_eq!((told.first().map(|told| told.1), told.last().map(|told| told.1)), (Some(0), Some(size)));
+        find_model(&name, &mut |download| panic!("it is here already: {download:?}")).unwrap();
+        assert!(matches!(find_model("no/such:Q4_0", &mut |_| {}), Err(Error::Download { .. })));
+        return;
+    }
+    let home = Home::new();
+    let mut again =
+        process::again("hub::the_crate_finds_a_model_by_the_programs_names", home.folder.path(), process::PLAIN);
+    again.env("HOME", home.folder.path()).env("HF_ENDPOINT", &home.server.endpoint).env_remove("XDG_CACHE_HOME");
+    process::succeeds(again);
 }
 
 /// The path that a successful command printed.

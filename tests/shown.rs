@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
+use headstart::{PackError, StoreError};
 use serde_json::Value;
 
 use crate::checkpoints::gguf::Meta;
@@ -136,6 +137,27 @@ fn a_servers_message_is_shown_escaped() {
 
 /// Control bytes that a model generates: unchanged in a pipe, escaped at a terminal.
 #[cfg(target_os = "linux")]
+#[test]
+fn what_a_store_or_a_pack_says_is_only_read() {
+    let text = "a\x1b[2Jb\u{202e}c\nd";
+    let problem = || text.to_owned();
+    let errors: [&dyn std::error::Error; 8] = [
+        &StoreError::Io { path: text.into(), source: std::io::Error::other(text) },
+        &StoreError::Pin { name: problem(), problem: problem() },
+        &StoreError::Secret { path: text.into(), problem: problem() },
+        &StoreError::Backend { store: "redis", problem: problem() },
+        &StoreError::Refused { store: "redis", problem: problem() },
+        &StoreError::Url { url: problem(), problem: problem() },
+        &PackError::Read { problem: problem() },
+        &PackError::Layout { what: problem(), theirs: problem(), ours: problem() },
+    ];
+    for error in errors {
+        let shown = error.to_string();
+        assert!(shown.contains("\\u{1b}[2Jb\\u{202e}c\\nd"), "{shown}");
+        assert!(!shown.chars().any(|c| is_harmful(c) || c == '\n'), "{shown:?}");
+    }
+}
+
 #[test]
 fn a_models_output_cannot_move_the_cursor() {
     let folder = tiny_chat::folder("tiny-odd-f16");

@@ -171,6 +171,28 @@ fn text_typed_ahead_or_pasted_is_kept_unchanged() {
 }
 
 #[test]
+fn what_is_told_on_the_way_stands_above_a_bar() {
+    let model = tiny_chat::folder("tiny-odd-f16");
+    let mut command = headstart(&["generate", "-vvv", "-p", "Hello", "-n", "1", "--no-cache", "--model"]);
+    let mut pty = Pty::start(command.arg(model.path()), 200);
+    pty.wait_for("[TTFT");
+    assert_eq!(pty.end().code(), Some(0));
+    let shown = pty.shown();
+    assert!(shown.contains("loading  [") && shown.contains("compiling ["), "{shown}");
+    let told: Vec<_> = shown.match_indices(" DEBUG ").filter_map(|(at, _)| shown[..at].rfind('[')).collect();
+    assert!(told.len() > 20, "{shown}");
+    for at in told {
+        let before = &shown[..at];
+        // The line was begun, or what stood in it was cleared.
+        assert!(
+            before.is_empty() || before.ends_with(['\n', '\r', 'K', 'J']),
+            "{:?}",
+            &shown[at.saturating_sub(200)..at]
+        );
+    }
+}
+
+#[test]
 fn words_are_not_cut_at_line_ends() {
     const COLUMNS: u16 = 30;
     let words =

@@ -21,10 +21,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("weights", &["error", "quant", "gpu", "kv", "store", "text", "sample"]),
     ("model", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights"]),
     ("engine", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model"]),
+    ("hub", &["error", "weights"]),
     ("chat", &["error", "store", "text", "sample", "weights", "model", "engine"]),
     (
         "cli",
-        &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model", "engine", "chat"],
+        &[
+            "error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "hub", "model", "engine",
+            "chat",
+        ],
     ),
     ("server", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model", "engine"]),
 ];

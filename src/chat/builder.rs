@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::cache::CacheOptions;
-use super::session::Session;
+use super::session::{Model, Session, Watch};
 use super::{Chat, Options};
-use crate::engine::{EngineOptions, Progress, language::Language};
+use crate::engine::{EngineOptions, Progress};
 use crate::error::Result;
-use crate::model::Config;
 use crate::sample::SamplingOverrides;
 use crate::text::{Message, PastThinking, Prompt, StopStrings};
-use crate::weights::Checkpoint;
 
 /// Choices for a [`Chat`]; all of them may be left out.
 ///
@@ -39,7 +37,7 @@ pub struct ChatBuilder {
     sampling: SamplingOverrides,
     stops: Vec<String>,
     exact: bool,
-    progress: Box<dyn FnMut(Progress)>,
+    watch: Box<dyn Watch>,
 }
 
 impl ChatBuilder {
@@ -53,26 +51,26 @@ impl ChatBuilder {
             sampling: SamplingOverrides::default(),
             stops: Vec::new(),
             exact: false,
-            progress: Box::new(|_| {}),
+            watch: Box::new(|_: Progress| {}),
         }
     }
 
-    /// What the model should know and be. It becomes the first message.
+    /// The system text: what the model should know and be. It becomes the first message.
     #[must_use]
     pub fn system(mut self, text: impl Into<String>) -> Self {
         self.prompt.messages.insert(0, Message::new("system", text));
         self
     }
 
-    /// A conversation to go on with, behind the system text. What earlier processes computed of it is found.
+    /// A conversation to continue, behind the system text. KV that earlier processes computed for it is found.
     #[must_use]
     pub fn messages(mut self, messages: impl IntoIterator<Item = Message>) -> Self {
         self.prompt.messages.extend(messages);
         self
     }
 
-    /// Functions that the model may call, as OpenAI's API has them. A call is part of the answer's text, in the model's own
-    /// notation.
+    /// Functions that the model may call, in the shape of OpenAI's API. A call is part of the answer's text, in the model's
+    /// own notation.
     #[must_use]
     pub fn tools(mut self, tools: Vec<Value>) -> Self {
         self.prompt.tools = Some(Value::Array(tools));
@@ -86,59 +84,59 @@ impl ChatBuilder {
         self
     }
 
-    /// Whether the model thinks before it answers, where its template leaves that open. By default the template decides.
+    /// Whether the model thinks before it answers, if its template leaves the choice. By default the template decides.
     #[must_use]
     pub fn thinking(self, thinks: bool) -> Self {
         // Qwen's and SmolLM's name, and Granite's.
         self.template_variable("enable_thinking", thinks).template_variable("thinking", thinks)
     }
 
-    /// What becomes of what was thought before the last question; by default what the template makes of it.
+    /// Whether to keep what the model thought before the last question. By default the template decides.
     #[must_use]
     pub fn past_thinking(mut self, past: PastThinking) -> Self {
         self.prompt.past_thinking = Some(past);
         self
     }
 
-    /// Control tokens that messages spell out, such as `<|im_end|>`, are text. By default the model reads them as its own,
-    /// as in transformers; for texts of people who are not trusted they had better be text.
+    /// Treats control tokens that messages spell out, such as `<|im_end|>`, as text. By default the model reads them as
+    /// control tokens, as in transformers. Use this for texts of people who are not trusted.
     #[must_use]
     pub fn split_special_tokens(mut self) -> Self {
         self.prompt.split_special_tokens = true;
         self
     }
 
-    /// What the template takes for now, in seconds since 1970; by default the system's clock. With a fixed date the prompt
-    /// stays the same from day to day.
+    /// The time that the template uses, in seconds since 1970; by default that of the system's clock. With a fixed time the
+    /// prompt stays the same from day to day.
     #[must_use]
     pub fn now(mut self, seconds: i64) -> Self {
         self.prompt.now = Some(seconds);
         self
     }
 
-    /// How tokens are chosen. What is not set is as the model's makers suggest, else greedy. Without a seed every answer has a
-    /// new one; a seed gives the same conversation again.
+    /// How tokens are chosen. Parameters that are not set come from the model's generation config, or are greedy. Without a seed
+    /// every answer has a new one; with a seed the same conversation comes again.
     #[must_use]
     pub fn sampling(mut self, sampling: SamplingOverrides) -> Self {
         self.sampling = sampling;
         self
     }
 
-    /// Most tokens of an answer; by default what the context leaves.
+    /// Most tokens of an answer. By default the context is the limit.
     #[must_use]
     pub fn max_tokens(mut self, tokens: usize) -> Self {
         self.max_tokens = Some(tokens);
         self
     }
 
-    /// Texts that end an answer, which stops before the first of them. The model's own stop tokens always end it.
+    /// Texts that end an answer. It stops before the first of them. The model's own stop tokens always end it.
     #[must_use]
     pub fn stops(mut self, texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.stops = texts.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The context, the formats of weights and the kernels.
+    /// Options of the engine: the context, the format of weights, the kernels and more.
     #[must_use]
     pub fn engine(mut self, options: EngineOptions) -> Self {
         self.engine = options;
@@ -159,24 +157,24 @@ impl ChatBuilder {
         self
     }
 
-    /// Keep KV on the GPU alone. Turns of the chat reuse it; other processes find nothing, and no directory is read or made.
+    /// Keeps KV on the GPU alone. Turns of the chat reuse it. Other processes find nothing, and no directory is read or made.
     #[must_use]
     pub fn no_cache_dir(mut self) -> Self {
         self.cache = None;
         self
     }
 
-    /// Reuse only what is bit-identical to a cold run: no token that was computed while answering.
+    /// Reuses only KV that is bit-identical to that of a cold run, so none that was computed while answering.
     #[must_use]
     pub fn exact(mut self) -> Self {
         self.exact = true;
         self
     }
 
-    /// Hears how far loading is.
+    /// Reports how far loading is, also when the model is loaded again because its GPU was lost.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(Progress) + 'static) -> Self {
-        self.progress = Box::new(progress);
+        self.watch = Box::new(progress);
         self
     }
 
@@ -185,7 +183,8 @@ impl ChatBuilder {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), [`Error::Format`](crate::Error::Format) and their like for files that cannot be run,
     /// [`Error::Template`](crate::Error::Template) for a model that cannot be chatted with,
-    /// [`Error::Request`](crate::Error::Request) for a choice that cannot be, and what the GPU reports.
+    /// [`Error::Request`](crate::Error::Request) for a choice that cannot be, what the GPU reports, and as the fields of
+    /// [`CacheOptions`] say.
     pub fn open(self) -> Result<Chat> {
         pollster::block_on(self.open_async())
     }
@@ -195,15 +194,13 @@ impl ChatBuilder {
     /// # Errors
     /// As [`ChatBuilder::open`].
     pub async fn open_async(self) -> Result<Chat> {
-        let Self { path, prompt, engine, cache, max_tokens, sampling, stops, exact, mut progress } = self;
+        let Self { path, prompt, engine, cache, max_tokens, sampling, stops, exact, watch } = self;
         let stops = StopStrings::new(stops)?;
-        let checkpoint = Checkpoint::open(&path).await?;
-        // What is wrong with the choices is told before the model is on the GPU.
-        let config = Config::from_checkpoint(&checkpoint)?;
-        sampling.over(&config.sampling.params(), || 0).validate(config.vocab)?;
-        let language = Language::open(&checkpoint)?;
-        language.template()?;
-        let session = Session::start(path, checkpoint, language, engine, cache.as_ref(), &mut *progress).await?;
+        let model = Model::open(path).await?;
+        // Wrong choices are reported before the model is loaded.
+        sampling.over(&model.config.sampling.params(), || 0).validate(model.config.vocab)?;
+        model.language.template()?;
+        let session = Session::start(model, engine, cache.as_ref(), watch).await?;
         let salt = cache.map(|cache| cache.salt).unwrap_or_default();
         let options = Options { max_tokens, sampling, stops, salt, exact };
         Ok(Chat { session, prompt, options, answered: 0 })

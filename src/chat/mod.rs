@@ -8,10 +8,11 @@
 //! calling thread.
 
 mod builder;
-mod cache;
+pub(crate) mod cache;
 #[doc(hidden)]
 pub mod pieces;
-mod session;
+#[doc(hidden)]
+pub mod session;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -27,11 +28,13 @@ use crate::text::{Message, Prompt, StopStrings};
 
 pub use builder::ChatBuilder;
 pub use cache::CacheOptions;
+#[cfg(feature = "remote")]
+pub use cache::SharedStore;
 pub use pieces::Piece;
 use pieces::Pieces;
 use session::{Asked, Session};
 
-/// A conversation with a model: the model itself, what was said, and what was computed of it.
+/// A conversation with a model: the model, the messages, and the KV computed for them.
 ///
 /// ```no_run
 /// use headstart::Chat;
@@ -42,12 +45,26 @@ use session::{Asked, Session};
 /// # Ok::<(), headstart::Error>(())
 /// ```
 ///
+/// # Which model
+///
+/// A path is opened as it is, and nothing is asked of a network. With the feature `hub`, [`find_model`](crate::find_model) gives
+/// the path of a model by the names that the `headstart` program takes, and downloads what is not on this machine:
+///
+#[cfg_attr(feature = "hub", doc = "```no_run")]
+#[cfg_attr(not(feature = "hub"), doc = "```ignore")]
+/// let path = headstart::find_model("Qwen/Qwen3-0.6B-GGUF:Q8_0", &mut |_| {})?;
+/// let mut chat = headstart::Chat::open(path)?;
+/// # Ok::<(), headstart::Error>(())
+/// ```
+///
 /// # What it keeps
 ///
-/// What an answer computed stays on the GPU, in memory and in a directory, so that neither the next turn nor the next
+/// The KV of prompts and answers stays on the GPU, in memory and in a directory, so that neither the next turn nor the next
 /// process computes it again. By default that directory is the one of the `headstart` program, and each finds what the other
 /// stored. It holds the texts in a readable form, for this user alone. [`ChatBuilder::cache`] moves or bounds it, and
-/// [`ChatBuilder::no_cache_dir`] does without. Saving goes on while answers are computed; dropping the chat saves the rest.
+/// [`ChatBuilder::no_cache_dir`] does without. [`CacheOptions`] also takes prefix packs and, with the feature `remote`, a store
+/// that several machines share, such as Redis or a bucket that speaks S3. KV is saved while answers are computed; dropping the
+/// chat saves the rest.
 ///
 /// # Stopping an answer
 ///
@@ -204,7 +221,7 @@ impl Chat {
     }
 
     async fn stream<F: Flow>(&mut self, said: Option<Message>, mut each: impl FnMut(Piece<'_>) -> F) -> Result<Answer> {
-        let Asked { id, thinks } = self.ask(said.as_ref())?;
+        let Asked { id, thinks, .. } = self.ask(said.as_ref())?;
         let (mut pieces, mut each) = (Pieces::new(thinks), |piece: Piece<'_>| each(piece).flow());
         let mut hear = |news: &[What]| {
             let mut flow = ControlFlow::Continue(());
@@ -241,7 +258,7 @@ impl Chat {
             exact,
             ..Body::from(Input::Conversation(prompt.into()))
         };
-        self.session.ask(body)
+        self.session.ask(&body)
     }
 
     fn keep(&mut self, said: Option<Message>, answer: Answer) -> Answer {
@@ -277,8 +294,8 @@ impl Chat {
     }
 
     /// What a person should know of how the model was loaded, a sentence each; mostly nothing.
-    pub fn notes(&self) -> &[String] {
-        &self.session.notes
+    pub fn notes(&self) -> Vec<String> {
+        self.session.notes()
     }
 
     /// The model's tokenizer and template.
@@ -288,7 +305,7 @@ impl Chat {
 
     /// The engine: its adapter, its counters, its tiers.
     pub fn engine(&self) -> &Engine {
-        self.session.answers.engine()
+        self.session.engine()
     }
 
     /// What answers this conversation, for requests beside it.

@@ -1,7 +1,7 @@
-//! The pieces of an answer, and which of them the model thinks aloud.
+//! Splits an answer into pieces, and tells which of them are thoughts.
 //!
-//! Models that think begin an answer with `<think>`, or the template writes that tag at the end of the prompt; `</think>` ends
-//! it. Text that may yet become a tag is held back. The pieces put together are the text of the answer, tags included.
+//! Models that think begin an answer with `<think>`, or the template ends the prompt with that tag. `</think>` ends the thoughts.
+//! Text that may yet become a tag is held back. All pieces together are the text of the answer, tags included.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use crate::text::THINKING;
 pub struct Piece<'a> {
     /// Whole characters, at least one.
     pub text: &'a str,
-    /// Whether it belongs to what a model thinks before it answers, between `<think>` and `</think>`, the tags included.
+    /// Whether it belongs to the model's thoughts, from `<think>` to `</think>`, tags included.
     pub thinking: bool,
 }
 
@@ -24,13 +24,13 @@ impl fmt::Display for Piece<'_> {
     }
 }
 
-/// Takes pieces to their reader.
+/// A reader of pieces.
 pub type Each<'a> = dyn FnMut(Piece<'_>) -> Result<ControlFlow<()>> + 'a;
 
 /// Finds the part in which a model thinks, however the text is cut into pieces.
 pub struct Pieces {
     part: Part,
-    /// What may be a tag, or a part of one.
+    /// Text that may be a tag or a part of one.
     held: String,
 }
 
@@ -48,7 +48,7 @@ impl Pieces {
         Self { part: if thinks { Part::Thinking } else { Part::Beginning }, held: String::new() }
     }
 
-    /// Takes more text, and hands on what is certain. It breaks where the reader did at any piece.
+    /// Takes more text, and hands on what is certain. Breaks if the reader does.
     pub fn push(&mut self, text: &str, each: &mut Each<'_>) -> Result<ControlFlow<()>> {
         self.held.push_str(text);
         if self.part == Part::Beginning {
@@ -74,7 +74,7 @@ impl Pieces {
         Ok(if flow.is_break() { flow } else { said })
     }
 
-    /// Hands on what was held back to the end.
+    /// Hands on the text that was held back.
     pub fn finish(mut self, each: &mut Each<'_>) -> Result<()> {
         let _ = self.hand_on(self.held.len(), each)?;
         Ok(())

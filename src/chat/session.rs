@@ -1,4 +1,5 @@
-//! A model that is ready to answer: its language, the engine with the tiers behind it, and the loop.
+//! A model that is ready to answer: its language, the engine with the tiers behind it, and the loop. [`Chat`](super::Chat)
+//! and the command line both stand on it.
 
 use std::path::PathBuf;
 
@@ -6,78 +7,159 @@ use web_time::Instant;
 
 use super::cache::CacheOptions;
 use crate::engine::answers::{AnswerId, Answers};
-use crate::engine::openai::{Body, Input};
-use crate::engine::{Engine, EngineOptions, Progress, language::Language};
+use crate::engine::openai::Body;
+use crate::engine::{Engine, EngineOptions, Progress, Stage, language::Language};
 use crate::error::{Error, Result};
+use crate::model::Config;
 use crate::text::{THINKING, Tokenizer};
 use crate::weights::Checkpoint;
 
-pub(super) struct Session {
-    pub(super) language: Language,
-    pub(super) answers: Answers,
-    /// What a person should know of how it was loaded.
-    pub(super) notes: Vec<String>,
+/// A model's files, read as far as they must be without a GPU.
+pub struct Model {
+    pub path: PathBuf,
+    pub checkpoint: Checkpoint,
+    pub config: Config,
+    pub language: Language,
+}
+
+impl Model {
+    /// # Errors
+    /// As [`Checkpoint::open`], [`Config::from_checkpoint`] and [`Language::open`].
+    pub async fn open(path: PathBuf) -> Result<Self> {
+        let checkpoint = Checkpoint::open(&path).await?;
+        let config = Config::from_checkpoint(&checkpoint)?;
+        let language = Language::open(&checkpoint)?;
+        Ok(Self { path, checkpoint, config, language })
+    }
+}
+
+/// Hears how a model is loaded, and that it is loaded again after its GPU was lost.
+pub trait Watch {
+    /// How far loading is.
+    fn progress(&mut self, progress: Progress);
+
+    /// The GPU was lost, and loading begins again.
+    fn lost(&mut self) {}
+
+    /// Loading is done.
+    fn loaded(&mut self, _: &Engine) {}
+}
+
+impl<F: FnMut(Progress)> Watch for F {
+    fn progress(&mut self, progress: Progress) {
+        self(progress);
+    }
+}
+
+/// A model on the GPU.
+pub struct Session {
+    /// Where its files are.
+    pub path: PathBuf,
+    pub language: Language,
+    pub answers: Answers,
+    /// Why nothing is kept in the directory, if one was to be used and cannot be.
+    pub unkept: Option<Error>,
+    /// Milliseconds from the start of loading to an engine that can answer.
+    pub load_ms: f64,
+    /// The part of them that went to shaders.
+    pub compile_ms: f64,
 }
 
 /// An answer that was asked for.
-pub(super) struct Asked {
-    pub(super) id: AnswerId,
+pub struct Asked {
+    pub id: AnswerId,
     /// Whether the prompt ends with the tag that opens thinking.
-    pub(super) thinks: bool,
+    pub thinks: bool,
+    /// The seed that gives the answer again. Greedy answers have none.
+    pub seed: Option<u64>,
 }
 
 impl Session {
     /// Puts a model on the GPU, with the tiers of `cache` if there are to be any.
-    pub(super) async fn start(
-        path: PathBuf,
-        checkpoint: Checkpoint,
-        language: Language,
+    ///
+    /// # Errors
+    /// What the GPU reports, and as [`CacheOptions`] says of its fields.
+    pub async fn start(
+        model: Model,
         options: EngineOptions,
         cache: Option<&CacheOptions>,
-        progress: &mut dyn FnMut(Progress),
+        mut watch: Box<dyn Watch>,
     ) -> Result<Self> {
-        let place = cache.map(CacheOptions::open).transpose()?;
+        let Model { path, checkpoint, language, .. } = model;
+        let packs = match cache {
+            Some(cache) => cache.read_packs().await?,
+            None => Vec::new(),
+        };
         // The digest takes one pass over the files, and the engine another: they go side by side.
-        let digest = place.as_ref().map(|place| place.digest(&path));
+        let digest = cache.map(|cache| cache.digest(&path));
         let options = EngineOptions { ttl: cache.and_then(|cache| cache.ttl).or(options.ttl), ..options };
-        let mut engine = Engine::load(&checkpoint, &options, progress).await?;
-        let mut notes = engine.notes().to_vec();
-        if let (Some(cache), Some(place), Some(digest)) = (cache, place, digest) {
-            engine.attach(place.tiers(cache)?, &digest.finish(progress).await?, cache.deadline);
-            if let Some(dir) = place.used() {
-                engine.remember_rates(dir);
+        let (started, mut shaders) = (Instant::now(), None);
+        let mut progress = |progress: Progress| {
+            if progress.stage == Stage::Shaders {
+                shaders.get_or_insert_with(Instant::now);
             }
-            notes.extend(place.note);
+            watch.progress(progress);
+        };
+        let mut engine = Engine::load(&checkpoint, &options, &mut progress).await?;
+        let ms = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
+        let (load_ms, compile_ms) = (ms(started), shaders.map_or(0.0, ms));
+        let mut unkept = None;
+        if let (Some(cache), Some(digest)) = (cache, digest) {
+            let digest = digest.finish(&mut |progress| watch.progress(progress)).await?;
+            unkept = cache.attach(&mut engine, &digest, packs)?;
         }
-        let reload = async move || Engine::load(&Checkpoint::open(&path).await?, &options, &mut |_| {}).await;
+        watch.loaded(&engine);
+        let again = path.clone();
+        let reload = async move || {
+            watch.lost();
+            let checkpoint = Checkpoint::open(&again).await?;
+            let engine = Engine::load(&checkpoint, &options, &mut |progress| watch.progress(progress)).await?;
+            watch.loaded(&engine);
+            Ok(engine)
+        };
         let answers = Answers::new(engine, &language.tokenizer, Some(Box::new(reload)));
-        Ok(Self { language, answers, notes })
+        Ok(Self { path, language, answers, unkept, load_ms, compile_ms })
+    }
+
+    pub fn engine(&self) -> &Engine {
+        self.answers.engine()
+    }
+
+    /// What a person should know of how the model was loaded, a sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let unkept = self.unkept.iter().map(|problem| format!("nothing is kept for later runs: {problem}"));
+        self.engine().notes().iter().cloned().chain(unkept).collect()
     }
 
     /// Asks for an answer, whose news [`Answers::run`] brings.
     ///
     /// # Errors
-    /// [`Error::Context`] for a conversation without room for an answer; as [`Language::tokens`] and [`Answers::ask`].
-    pub(super) fn ask(&mut self, body: Body) -> Result<Asked> {
+    /// As [`Language::tokens`] and [`Answers::ask`].
+    pub fn ask(&mut self, body: &Body) -> Result<Asked> {
         let arrived = Instant::now();
         let tokens = self.language.tokens(&body.input)?;
-        let engine = self.answers.engine();
-        let context = engine.context();
-        if tokens.len() >= context && matches!(body.input, Input::Conversation(_)) {
-            return Err(Error::Context { tokens: tokens.len(), context });
-        }
+        self.ask_tokens(tokens, body, arrived)
+    }
+
+    /// As [`Session::ask`], for an input that was turned into tokens before. `arrived` is when work on it began.
+    ///
+    /// # Errors
+    /// As [`Answers::ask`].
+    pub fn ask_tokens(&mut self, tokens: Vec<u32>, body: &Body, arrived: Instant) -> Result<Asked> {
         let thinks = opens_thinking(&self.language.tokenizer, &tokens);
-        let request = body.request(tokens, engine.config(), context, new_seed);
-        let id = self.answers.ask(request, body.stops, arrived)?;
-        Ok(Asked { id, thinks })
+        let engine = self.answers.engine();
+        let request = body.request(tokens, engine.config(), engine.context(), new_seed);
+        let seed = (!request.sampling.is_greedy()).then_some(request.sampling.seed);
+        let id = self.answers.ask(request, body.stops.clone(), arrived)?;
+        Ok(Asked { id, thinks, seed })
     }
 }
 
-/// What waits to be saved is saved first.
+/// Saves what waits to be saved.
 impl Drop for Session {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // Whoever wants to know saves before.
+            // A caller that wants to know of errors saves before.
             let _ = pollster::block_on(self.answers.engine_mut().persist());
         }
     }
@@ -90,8 +172,8 @@ fn opens_thinking(tokenizer: &Tokenizer, prompt: &[u32]) -> bool {
     tokenizer.decode(end, false).trim_end().ends_with(open)
 }
 
-/// For a request that gives none.
-fn new_seed() -> u64 {
+/// A seed for requests that give none.
+pub(crate) fn new_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
 }

@@ -1,4 +1,4 @@
-//! Flags that several subcommands share, and what they stand for.
+//! Flags that several subcommands share, and their values.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::chat::session::Model;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 use crate::weights::Checkpoint;
 
-use super::{hub, input};
+use super::{input, model};
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
@@ -21,10 +22,13 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     /// Finds the model, by download if it must, and reads its headers.
-    pub(crate) fn open(&self) -> Result<(PathBuf, Checkpoint)> {
-        let path = hub::resolve(self.model.as_deref(), false)?;
-        let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
-        Ok((path, checkpoint))
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        pollster::block_on(Checkpoint::open(model::resolve(self.model.as_deref(), false)?))
+    }
+
+    /// The same with all that can be known of it without a GPU.
+    pub(crate) fn open(&self) -> Result<Model> {
+        pollster::block_on(Model::open(model::resolve(self.model.as_deref(), false)?))
     }
 }
 
@@ -39,21 +43,21 @@ pub(crate) struct TextArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) prompt_file: Option<PathBuf>,
 
-    /// Leave out the tokens that the model asks for around a text that no chat template made: BOS, and EOS where it has that
+    /// Leave out the tokens that the model puts around a plain text: BOS, and EOS if it has one
     #[arg(long)]
     pub(crate) no_bos: bool,
 }
 
 impl TextArgs {
-    /// The tokens of a text that no chat template made.
+    /// The tokens of a plain text.
     pub(crate) fn tokens(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
         if self.no_bos { tokenizer.encode(text) } else { tokenizer.encode_text(text) }
     }
 
-    /// The text, or `None` where neither flag was given.
+    /// The text, or `None` if neither flag was given.
     ///
     /// # Errors
-    /// [`Error::Request`] for a text without a character; as [`input::text`] for a file.
+    /// [`Error::Request`] for an empty text; as [`input::text`] for a file.
     pub(crate) fn text(&self) -> Result<Option<String>> {
         let text = match (&self.prompt, &self.prompt_file) {
             (Some(text), _) => text.clone(),
@@ -74,7 +78,8 @@ fn filled(text: String) -> Result<String> {
 /// The text to work on, by a flag, as words, or from a pipe.
 #[derive(Debug, Args)]
 pub(crate) struct PromptArgs {
-    /// The text, words joined by spaces; what is piped in stands behind it, or is all of it. With -p, nothing is read from a pipe
+    /// The text; words are joined by spaces. Piped text is appended, or is the whole text if no words are given. With -p,
+    /// nothing is read from a pipe
     #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "prompt_file"])]
     words: Vec<String>,
 
@@ -83,7 +88,7 @@ pub(crate) struct PromptArgs {
 }
 
 impl PromptArgs {
-    /// The text, or `None` where there is none. `whole_line`: whether the line break that a piped text ends with belongs to it.
+    /// The text, or `None` if there is none. `whole_line` keeps the line break at the end of a piped text.
     ///
     /// # Errors
     /// As [`TextArgs::text`].
@@ -109,17 +114,17 @@ impl PromptArgs {
     }
 }
 
-/// Reads a count, for clap.
+/// Parses a count, for clap.
 pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
     text.parse().map_err(|_| "use a whole number, such as 16")
 }
 
-/// The same of one that is at least 1.
+/// As [`whole`], for counts of at least 1.
 pub(crate) fn positive(text: &str) -> Result<usize, &'static str> {
-    whole(text).ok().filter(|count| *count > 0).ok_or("use a whole number of 1 or more")
+    whole(text).ok().filter(|count| *count > 0).ok_or("use a whole number of 1 or more, such as 16")
 }
 
-/// Reads a number, for clap.
+/// Parses a number, for clap.
 pub(crate) fn number(text: &str) -> Result<f32, &'static str> {
     text.parse().map_err(|_| "use a number, such as 0.7")
 }

@@ -1,29 +1,29 @@
 //! `chat`: a conversation. Ctrl-C ends an answer, not the program; lines that begin with `/` are commands.
 //!
-//! The whole conversation is rendered and submitted for every answer; what of it need not be computed again is the
-//! engine's knowledge. What was said of an interrupted answer stays in the conversation.
+//! Every answer renders and submits the whole conversation. The engine finds the part that it need not compute again. The
+//! beginning of an interrupted answer stays in the conversation.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
-use web_time::Instant;
 
+use crate::chat::CacheOptions;
+use crate::chat::session::{Asked, Model, Session};
+use crate::engine::FinishReason;
 use crate::engine::answers::Answer;
-use crate::engine::explain::Conversation;
-use crate::engine::{FinishReason, Request};
+use crate::engine::openai::{Body, Input};
 use crate::error::{Error, Result};
-use crate::sample::SamplingParams;
-use crate::text::{Content, Inputs, Message};
+use crate::text::{Content, Message};
 
 use super::args::ModelArgs;
-use super::cache::ReuseArgs;
+use super::cache::{ReuseArgs, recall};
 use super::generate::AnswerArgs;
 use super::interrupt::Work;
 use super::line::{Line, Lines};
 use super::listen::Listener;
 use super::report;
 use super::sampling::SamplingArgs;
-use super::session::{EngineArgs, Model, Session};
+use super::session::{self, EngineArgs};
 use super::settings::{Settings, unquoted};
 use super::term;
 
@@ -77,21 +77,20 @@ Ctrl-C ends an answer. What is typed meanwhile waits for the next prompt.
 struct Chat<'a> {
     args: &'a Args,
     session: Session,
-    salt: String,
+    cache: Option<CacheOptions>,
     messages: Vec<Message>,
     settings: Settings,
     answers: u64,
     last: Option<Last>,
 }
 
-/// An answer and what it was the answer to.
+/// The last answer, and the conversation that it answered.
 struct Last {
     answer: Answer,
-    messages: Vec<Message>,
-    now: i64,
+    asked: Input,
 }
 
-/// What comes after a command.
+/// What happens after a command.
 enum Next {
     Entry,
     Load(String),
@@ -102,26 +101,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let settings = Settings::new(&args.sampling, &args.answer, args.reuse.exact);
     settings.stops()?;
     let mut lines = Lines::open()?;
+    let cache = args.reuse.options(&args.reuse.salt(None))?;
     let model = open(&args.model, &settings)?;
     term::notes(&args.engine.warnings(&model)?);
-    let salt = args.reuse.salt(None);
-    let session = args.reuse.start(model, &args.engine, &salt)?;
+    let session = session::start(model, &args.engine, cache.as_ref())?;
     let messages = args.system.iter().map(|text| Message::new("system", text)).collect();
-    let mut chat = Chat { args, session, salt, messages, settings, answers: 0, last: None };
+    let mut chat = Chat { args, session, cache, messages, settings, answers: 0, last: None };
     if lines.is_interactive() {
         term::note(&format!("{}. /help shows the commands, Ctrl-D leaves.", chat.place()));
     }
     while let Some(name) = chat.talk(&mut lines)? {
         chat = chat.load(name)?;
     }
-    chat.session.persist()?;
+    pollster::block_on(chat.session.answers.persist())?;
     report::problems(chat.session.engine());
     Ok(())
 }
 
-/// A model that can be talked with so.
+/// Opens a model, and checks that it has a chat template and that the settings fit it.
 fn open(name: &ModelArgs, settings: &Settings) -> Result<Model> {
-    let model = Model::open(name)?;
+    let model = name.open()?;
     model.language.template()?;
     settings.sampling(&model.config)?;
     Ok(model)
@@ -131,20 +130,20 @@ fn refuse(problem: String) -> Error {
     Error::Request { field: COMMAND, problem }
 }
 
-/// What an error is about that a command is refused with.
+/// The field of errors that refuse a command.
 const COMMAND: &str = "command";
 
 impl Chat<'_> {
-    /// Which model answers, and where.
+    /// The model and the adapter, for people.
     fn place(&self) -> String {
-        format!("{} on {}", self.session.model.path.display(), self.session.engine().adapter().name)
+        format!("{} on {}", self.session.path.display(), self.session.engine().adapter().name)
     }
 
-    /// Until somebody leaves, or asks for another model.
+    /// Reads and answers entries until the person leaves (`None`) or names another model.
     fn talk(&mut self, lines: &mut Lines) -> Result<Option<String>> {
         let mut leaving = false;
         loop {
-            // What was said is saved while somebody thinks of what to say, and made exact where that is what is reused.
+            // While the person types, KV is saved. With `exact`, KV of decode kernels is also computed again by prefill.
             let exact = self.settings.exact() && lines.is_interactive();
             let answers = &mut self.session.answers;
             let mut idle = || match exact {
@@ -153,10 +152,12 @@ impl Chat<'_> {
             };
             let line = lines.read(&mut idle)?;
             let goes = std::mem::replace(&mut leaving, line == Line::Interrupted);
-            // A command that cannot be done ends itself, not the conversation. So does a message, but in a pipe nobody is there
-            // to do better.
-            let survives =
-                |error: &Error| matches!(error, Error::Request { .. } | Error::Io { .. } | Error::Template { .. });
+            // A refused command does not end the conversation. Nor does a refused message at a terminal; in a pipe, nobody
+            // is there to correct it.
+            let survives = |error: &Error| {
+                use Error::{Context, Io, Request, Template};
+                matches!(error, Request { .. } | Context { .. } | Io { .. } | Template { .. })
+            };
             match line {
                 Line::End => return Ok(None),
                 Line::Interrupted if goes => return Ok(None),
@@ -219,7 +220,7 @@ impl Chat<'_> {
         Ok(Next::Entry)
     }
 
-    /// `NAME VALUE`, as people know it also `parameter NAME VALUE`; what has no value is shown.
+    /// Takes `NAME VALUE`, or `parameter NAME VALUE`, which people know from another program. A name alone shows its value.
     fn set(&mut self, what: &str) -> Result<()> {
         let what = what.strip_prefix("parameter").filter(|rest| rest.starts_with(char::is_whitespace)).unwrap_or(what);
         match what.trim().split_once(char::is_whitespace) {
@@ -229,7 +230,7 @@ impl Chat<'_> {
                 self.system(&unquoted(text.trim()));
                 Ok(())
             }
-            Some((name, value)) => self.settings.set(name, value.trim(), &self.session.model.config),
+            Some((name, value)) => self.settings.set(name, value.trim(), self.session.engine().config()),
         }
     }
 
@@ -241,7 +242,7 @@ impl Chat<'_> {
     }
 
     fn show(&self, name: &str) -> Result<()> {
-        let config = &self.session.model.config;
+        let config = self.session.engine().config();
         let system = self.messages.iter().find(|message| message.role == "system").map(text);
         let system = format!("{:<20}  {}\n", "system", system.as_deref().unwrap_or("none"));
         term::out(&match name {
@@ -251,7 +252,7 @@ impl Chat<'_> {
         })
     }
 
-    /// Goes on with another model. One that cannot be had leaves the conversation with the one it was with.
+    /// Goes on with another model. If that cannot be loaded, the conversation stays with the former one.
     fn load(mut self, name: String) -> Result<Self> {
         let (args, engine) = (self.args, &self.args.engine);
         let opened = open(&ModelArgs { model: Some(name) }, &self.settings);
@@ -264,19 +265,24 @@ impl Chat<'_> {
             }
         };
         term::notes(&warnings);
-        self.session.persist()?;
+        pollster::block_on(self.session.answers.persist())?;
         report::problems(self.session.engine());
-        let Self { session: Session { model: former, answers, .. }, salt, messages, settings, .. } = self;
-        // There may be no room for both.
-        drop(answers);
-        let session = match args.reuse.start_other(model, engine, &salt) {
+        let Self { session, mut cache, messages, settings, answers, .. } = self;
+        if let Some(cache) = cache.as_mut().filter(|cache| !cache.packs.is_empty()) {
+            term::note("note: --prefix-pack is for the model that the chat began with, and is left out");
+            cache.packs.clear();
+        }
+        let former = session.path.clone();
+        // The GPU may have no room for both.
+        drop(session);
+        let session = match session::start(model, engine, cache.as_ref()) {
             Ok(session) => session,
             Err(error) => {
                 tell(&error);
-                args.reuse.start(former, engine, &salt)?
+                session::start(pollster::block_on(Model::open(former))?, engine, cache.as_ref())?
             }
         };
-        let chat = Self { args, session, salt, messages, settings, answers: self.answers, last: None };
+        let chat = Self { args, session, cache, messages, settings, answers, last: None };
         let kept = match chat.messages.len() {
             0 => String::new(),
             1 => "; 1 message is kept".to_owned(),
@@ -286,15 +292,21 @@ impl Chat<'_> {
         Ok(chat)
     }
 
-    /// Answers the last of the messages, which then are the conversation. If nothing is answered, it stays what it was.
+    /// Answers `messages`, and makes them and the answer the conversation. Without an answer, the conversation stays as it was.
     fn answer(&mut self, messages: Vec<Message>) -> Result<()> {
-        let last = self.stream(messages)?;
-        let answer = &last.answer;
+        let work = Work::begin()?;
+        let body = self.body(messages.clone())?;
+        self.answers += 1;
+        let Asked { id, .. } = self.session.ask(&body)?;
+        let mut listener = Listener::new(&work, true);
+        let answer = pollster::block_on(self.session.answers.run(id, &mut |news| listener.hear(news)))?;
+        drop(listener);
+        session::log(&self.session, &answer);
         if answer.finish_reason.is_none() && answer.text.is_empty() {
             term::note("[stopped before the first token; the message is not part of the conversation]");
             return Ok(());
         }
-        self.messages = [&last.messages[..], &[Message::new("assistant", &answer.text)]].concat();
+        self.messages = [&messages[..], &[Message::new("assistant", &answer.text)]].concat();
         if !answer.text.ends_with('\n') {
             term::out("\n")?;
         }
@@ -307,63 +319,38 @@ impl Chat<'_> {
             None => term::note("[stopped]"),
             Some(FinishReason::Stop) => {}
         }
-        term::note(&report::stats(answer, None));
-        self.last = Some(last);
+        term::note(&report::stats(&answer, None));
+        self.last = Some(Last { answer, asked: body.input });
         Ok(())
     }
 
-    /// Where the last prompt came from, and what it met where it left what was known.
-    fn account(&self, last: &Last) -> String {
-        let (model, engine) = (&self.session.model, self.session.engine());
-        let tokenizer = &model.language.tokenizer;
-        // What cannot be explained is accounted for all the same.
-        let prompt = (model.language.template())
-            .and_then(|template| Conversation::new(template, tokenizer, &self.inputs(&last.messages, last.now)))
-            .ok();
-        let mut account = last.answer.cache.clone();
-        if let Some(prompt) = &prompt {
-            self.args.reuse.recall(engine, &self.salt, &prompt.tokens, &mut account);
+    /// The request for an answer to `messages`.
+    fn body(&self, messages: Vec<Message>) -> Result<Body> {
+        let mut body = Body::from(Input::Conversation(Box::new(messages.into())));
+        self.settings.over(&mut body)?;
+        // The seed stands for the conversation. Each answer has draws of its own.
+        body.sampling.seed = body.sampling.seed.map(|seed| seed.wrapping_add(self.answers));
+        body.no_cache = self.args.reuse.no_cache;
+        body.cache_salt = self.cache.as_ref().map(|cache| cache.salt.clone());
+        if let Input::Conversation(prompt) = &mut body.input {
+            // `/cache` renders the conversation again, and must use the same time.
+            prompt.now = prompt.now.or_else(|| self.session.language.now());
         }
-        let divergence = prompt.and_then(|prompt| prompt.divergence(&account, tokenizer));
+        Ok(body)
+    }
+
+    /// Explains where the KV of the last prompt came from, and where the prompt diverged from what was known.
+    fn account(&self, Last { answer, asked }: &Last) -> String {
+        let language = &self.session.language;
+        // If the conversation cannot be rendered again, the report is shown without an explanation.
+        let prompt = language.conversation(asked).ok();
+        let mut account = answer.cache.clone();
+        if let Some(prompt) = &prompt {
+            recall(self.cache.as_ref(), self.session.engine(), &prompt.tokens, &mut account);
+        }
+        let divergence = prompt.and_then(|prompt| prompt.divergence(&account, &language.tokenizer));
         let divergence = divergence.as_ref().map(|found| report::divergence(found) + "\n");
         format!("{}\n{}", report::cache(&account), divergence.unwrap_or_default())
-    }
-
-    /// What the template is given for an answer.
-    fn inputs<'m>(&self, messages: &'m [Message], now: i64) -> Inputs<'m> {
-        let AnswerArgs { past_thinking, split_special_tokens, .. } = *self.settings.answer();
-        let now = Some(now);
-        Inputs { messages, add_generation_prompt: true, now, past_thinking, split_special_tokens, ..Inputs::default() }
-    }
-
-    fn stream(&mut self, messages: Vec<Message>) -> Result<Last> {
-        let (work, arrived) = (Work::begin()?, Instant::now());
-        let Model { language, config, .. } = &self.session.model;
-        let template = language.template()?;
-        let now = self.settings.answer().date.unwrap_or_else(|| template.now());
-        let tokens = template.encode(&language.tokenizer, &self.inputs(&messages, now))?;
-        let sampling = self.settings.sampling(config)?;
-        // A seed gives one conversation, not the same draws for each of its answers.
-        let seed = sampling.seed.wrapping_add(self.answers);
-        self.answers += 1;
-        let request = Request {
-            tokens,
-            sampling: SamplingParams { seed, ..sampling },
-            stop_tokens: config.stop_tokens.clone(),
-            max_tokens: self.settings.max_tokens(),
-            no_cache: self.args.reuse.no_cache,
-            exact: self.settings.exact(),
-            cache_salt: self.salt.clone(),
-            explain: true,
-            ..Request::default()
-        };
-        let answers = &mut self.session.answers;
-        let id = answers.ask(request, self.settings.stops()?, arrived)?;
-        let mut listener = Listener::new(&work, true);
-        let answer = pollster::block_on(answers.run(id, &mut |news| listener.hear(news)))?;
-        drop(listener);
-        self.session.log(&answer);
-        Ok(Last { answer, messages, now })
     }
 
     fn save(&self, path: &Path) -> Result<()> {
@@ -401,7 +388,7 @@ fn text(message: &Message) -> String {
     }
 }
 
-/// Says why something was not done. What is wrong with a command is what the person wrote.
+/// Shows an error at the prompt. The problem of a command is a sentence of its own.
 fn tell(error: &Error) {
     match error {
         Error::Request { field: COMMAND, problem } => term::note(problem),

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use web_time::Instant;
 
-use crate::engine::Request;
+use crate::chat::CacheOptions;
+use crate::chat::session::{Asked, Session};
 use crate::engine::answers::Answer;
 use crate::engine::openai::{Body, Input};
 use crate::error::{Error, Result};
 use crate::text::{Message, PastThinking, StopStrings, parse_time};
 
 use super::args::{ModelArgs, PromptArgs, positive};
-use super::cache::ReuseArgs;
+use super::cache::{ReuseArgs, recall};
 use super::interrupt::Work;
 use super::listen::Listener;
-use super::sampling::{SamplingArgs, new_seed};
-use super::session::{EngineArgs, Model, Session};
+use super::sampling::SamplingArgs;
+use super::session::{self, EngineArgs};
 use super::{input, report, term};
 
 #[derive(Debug, clap::Args)]
@@ -34,9 +35,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     prompt: PromptArgs,
 
-    /// A conversation to answer: a JSON array of {role, content}, or an object with `messages` and, where wanted,
-    /// `tools` and more (see `prefix explain --help`), as in OpenAI's API, under flags `temperature`, `max_tokens`, `stop` and
-    /// the like too; `-` is standard input
+    /// A conversation to answer: a JSON array of {role, content}, or an object as in OpenAI's API, with `messages` and, if
+    /// wanted, `tools` and more (see `prefix explain --help`). Flags take precedence over its `temperature`, `max_tokens`,
+    /// `stop` and the like. `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "raw", "words", "prompt", "prompt_file"])]
     messages: Option<PathBuf>,
 
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     system: Option<String>,
 
     /// Continue the text itself, without the model's chat template
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["date", "past_thinking", "split_special_tokens"])]
     raw: bool,
 
     #[command(flatten)]
@@ -65,7 +66,7 @@ pub(crate) struct Args {
     reuse: ReuseArgs,
 }
 
-/// Tokens of an answer that nobody has bounded.
+/// Most tokens of an answer, if neither a flag nor the request says how many.
 pub(crate) const MAX_TOKENS: usize = 512;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -82,8 +83,8 @@ pub(crate) struct AnswerArgs {
     #[arg(long, value_name = "DATE", value_parser = parse_time)]
     pub(crate) date: Option<i64>,
 
-    /// What was thought before the last question: keep it, where the chat template can, or strip it. Kept, it counts in the
-    /// context; stripped, the answer behind it is computed anew [default: as the template does]
+    /// Keep or strip what the model thought before the last question; not every chat template can keep it. Kept thoughts take
+    /// room in the context. If they are stripped, the answers behind them are computed again [default: as the template does]
     #[arg(long, value_name = "keep|strip", value_parser = PastThinking::parse)]
     pub(crate) past_thinking: Option<PastThinking>,
 
@@ -93,7 +94,7 @@ pub(crate) struct AnswerArgs {
 }
 
 impl AnswerArgs {
-    /// What the flags say over what a request says.
+    /// Puts the values of the flags over those of a request.
     pub(crate) fn over(&self, body: &mut Body) -> Result<()> {
         body.max_tokens = self.max_tokens.or(body.max_tokens).or(Some(MAX_TOKENS));
         if !self.stop.is_empty() {
@@ -111,7 +112,7 @@ impl AnswerArgs {
 const NO_BOS: &str = "is for a text as it is: give --raw too, since a chat template writes its BOS itself";
 
 impl Args {
-    /// The request of the file, or that of the flags.
+    /// The request in the file, or the one that the flags describe.
     fn body(&self) -> Result<Body> {
         if let Some(path) = &self.messages {
             return input::body(path);
@@ -138,9 +139,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     body.no_cache |= args.reuse.no_cache;
     body.exact |= args.reuse.exact;
     let salt = args.reuse.salt(body.cache_salt.as_deref());
-    body.cache_salt = Some(salt.clone());
-    let model = Model::open(&args.model)?;
-    // Before the model is on the GPU: what is wrong with them needs none.
+    let cache = args.reuse.options(&salt)?;
+    body.cache_salt = Some(salt);
+    let model = args.model.open()?;
+    // Wrong values are reported before the model is loaded.
     body.sampling.over(&model.config.sampling.params(), || 0).validate(model.config.vocab)?;
 
     let arrived = Instant::now();
@@ -150,33 +152,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.json {
         term::notes(&warnings);
     }
-    let mut session = args.reuse.start(model, &args.engine, &salt)?;
-    let request = Request {
-        explain: args.json || log::log_enabled!(log::Level::Info),
-        ..body.request(tokens, &session.model.config, session.engine().context(), new_seed)
-    };
-    let sampling = request.sampling.clone();
-    // Loading stands between the prompt's tokens and its first step; TTFT counts what a loaded model would take.
-    let arrived = Instant::now() - preparation;
+    let mut session = session::start(model, &args.engine, cache.as_ref())?;
     let work = Work::begin()?;
-    let id = session.answers.ask(request, body.stops.clone(), arrived)?;
+    // TTFT leaves out loading, which came between the tokens of the prompt and its first step.
+    let Asked { id, seed, .. } = session.ask_tokens(tokens, &body, Instant::now() - preparation)?;
     let mut listener = Listener::new(&work, !args.json);
     let answer = pollster::block_on(session.answers.run(id, &mut |news| listener.hear(news)))?;
     drop(listener);
-    session.log(&answer);
+    session::log(&session, &answer);
     if args.json {
-        // What was saved belongs to the account.
-        session.persist()?;
-        term::json(&as_json(answer, &session, &body.input, args, &salt, &warnings)?)?;
+        // The counters of the tiers include what was saved.
+        pollster::block_on(session.answers.persist())?;
+        term::json(&as_json(answer, &session, &body.input, cache.as_ref(), &warnings)?)?;
         return work.end();
     }
     if !answer.text.ends_with('\n') && (answer.finish_reason.is_some() || !answer.text.is_empty()) {
         term::out("\n")?;
     }
     if answer.finish_reason.is_some() {
-        term::note(&report::stats(&answer, (!sampling.is_greedy()).then_some(sampling.seed)));
+        term::note(&report::stats(&answer, seed));
     }
-    session.persist()?;
+    pollster::block_on(session.answers.persist())?;
     report::problems(session.engine());
     work.end()
 }
@@ -185,13 +181,12 @@ fn as_json(
     mut answer: Answer,
     session: &Session,
     input: &Input,
-    args: &Args,
-    salt: &str,
+    cache: Option<&CacheOptions>,
     warnings: &[String],
 ) -> Result<Value> {
-    let (language, engine) = (&session.model.language, session.engine());
+    let (language, engine) = (&session.language, session.engine());
     let conversation = language.conversation(input)?;
-    args.reuse.recall(engine, salt, &conversation.tokens, &mut answer.cache);
+    recall(cache, engine, &conversation.tokens, &mut answer.cache);
     let mut account = json!(answer.cache);
     account["divergence"] = json!(conversation.divergence(&answer.cache, &language.tokenizer));
     account["tiers"] = report::tiers(engine);

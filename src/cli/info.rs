@@ -1,4 +1,4 @@
-//! `models info`: what a model is, from its headers alone; no GPU is asked for, no weight read and nothing downloaded.
+//! `models info`: describes a model by its headers. It uses no GPU, reads no weights and downloads nothing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use crate::engine::language;
 use crate::error::{Error, Result, visible};
+use crate::hub;
 use crate::model::Config;
 use crate::weights::{Checkpoint, Fields, Kind, Metadata};
 
 use super::args::ModelArgs;
-use super::{hub, term};
+use super::term;
 
 const UNKNOWN: &str = "unknown";
 
@@ -86,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     term::out(&lines.into_iter().map(|(name, value)| format!("{name:<13} {}\n", visible(&value))).collect::<String>())
 }
 
-/// What keeps the model from running here, if anything does.
+/// Why the model does not run, if it does not.
 fn problem(checkpoint: &Checkpoint, config: &Result<Config>) -> Option<String> {
     let sound = match config {
         Ok(config) => config.check_tensors(checkpoint).and_then(|()| language::tokenizer(checkpoint).map(drop)),
@@ -95,7 +96,7 @@ fn problem(checkpoint: &Checkpoint, config: &Result<Config>) -> Option<String> {
     sound.err().map(|error| error.to_string())
 }
 
-/// What a readable header says, whether or not the model runs.
+/// The facts in the headers, whether or not the model runs.
 fn describe(checkpoint: &Checkpoint) -> Value {
     let formats: serde_json::Map<String, Value> = formats(checkpoint)
         .into_iter()
@@ -133,7 +134,7 @@ fn describe(checkpoint: &Checkpoint) -> Value {
     facts
 }
 
-/// A value as a person reads it.
+/// A value for people.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -149,7 +150,7 @@ fn kind(checkpoint: &Checkpoint) -> &'static str {
     }
 }
 
-/// What a GGUF file calls its model, or what the file or directory is called.
+/// The name that a GGUF file gives its model, or else the name of the file or directory.
 fn name(checkpoint: &Checkpoint) -> String {
     let called = match &checkpoint.metadata {
         Metadata::Gguf(metadata) => string(metadata, "general.name"),
@@ -159,7 +160,7 @@ fn name(checkpoint: &Checkpoint) -> String {
     called.map(Cow::from).or_else(file).map_or_else(|| checkpoint.name.clone(), Cow::into_owned)
 }
 
-/// As the files name it.
+/// The architecture, by the name in the files.
 fn architecture(checkpoint: &Checkpoint) -> &str {
     let name = match &checkpoint.metadata {
         Metadata::Gguf(metadata) => string(metadata, "general.architecture"),
@@ -168,7 +169,7 @@ fn architecture(checkpoint: &Checkpoint) -> &str {
     name.unwrap_or(UNKNOWN)
 }
 
-/// A string, where the field is one.
+/// The value of a field, if it is a string.
 fn string<'a>(fields: &'a impl Fields, key: &str) -> Option<&'a str> {
     fields.str(key).ok().flatten()
 }
@@ -178,7 +179,7 @@ fn parameters(checkpoint: &Checkpoint) -> u64 {
     read.chain(checkpoint.unread().map(|(_, elements)| elements)).fold(0, u64::saturating_add)
 }
 
-/// Tensors and bytes of each format; of those that are not read, the tensors alone.
+/// Tensors and bytes of each format. Tensors that are not read count with 0 bytes.
 fn formats(checkpoint: &Checkpoint) -> BTreeMap<String, (usize, u64)> {
     let mut formats = BTreeMap::new();
     let read = checkpoint.tensors.values().map(|tensor| (tensor.format.name(), tensor.bytes));

@@ -1,4 +1,4 @@
-//! Reading what people give: texts byte for byte, and conversations as OpenAI's API has them.
+//! Reads texts byte for byte, and conversations in the shape of OpenAI's API.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::engine::openai::{self, Body};
 use crate::error::{Error, Result, visible};
 use crate::text::Prompt;
 
-/// The largest prompt or conversation read; far beyond any context, so a wrong file is refused before it fills memory.
+/// Most bytes of a prompt or conversation. This is far beyond any context, so a wrong file is refused before it fills memory.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// The text of a file, or of standard input for `-`, unchanged.
@@ -26,7 +26,7 @@ pub(crate) fn text(path: &Path) -> Result<String> {
     })
 }
 
-/// What messages call `path`.
+/// The name of `path` in messages.
 fn name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
 }

@@ -1,5 +1,5 @@
-//! What a Ctrl-C means: it ends the work in progress at its next step, and the program where there is none, or where it comes
-//! a second time. What it means is process-wide, because signals are.
+//! Ctrl-C. It ends the work in progress at its next step. A second one, or one without work in progress, ends the program. The
+//! state is process-wide, because signals are.
 
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ const BUSY: u8 = 1;
 const INTERRUPTED: u8 = 2;
 const ASKING: u8 = 3;
 
-/// The exit status of a program that a Ctrl-C ended, as shells report it.
+/// The exit status after a Ctrl-C, as shells report it.
 pub const STATUS: u8 = 130;
 
 fn on_signal() {
@@ -27,7 +27,7 @@ fn on_signal() {
     }
 }
 
-/// Gives a Ctrl-C its meaning here, for the rest of the program.
+/// Handles Ctrl-C from now on.
 ///
 /// # Errors
 /// [`Error::Io`] where the system refuses the handler.
@@ -44,7 +44,7 @@ impl Work {
     /// # Errors
     /// As [`install`].
     pub(crate) fn begin() -> Result<Self> {
-        // Before the handler is there: no signal may find it and no work.
+        // Set before the handler is installed, so that the handler never runs without work.
         STATE.store(BUSY, Ordering::SeqCst);
         let work = Self(());
         install()?;
@@ -60,7 +60,7 @@ impl Work {
         if self.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// For when the work is done, as far as it was let.
+    /// Reports an interrupt, once the work is over.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
@@ -75,7 +75,7 @@ impl Drop for Work {
     }
 }
 
-/// While an editor takes what a person types, until it is dropped. A Ctrl-C is one of its keys, and between two lines it ends nothing.
+/// A person is typing into the editor, until this is dropped. Ctrl-C is then a key of the editor and ends nothing.
 pub(crate) struct Asking(());
 
 impl Asking {

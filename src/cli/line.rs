@@ -1,7 +1,7 @@
-//! Where a conversation's entries come from: a line editor with history at a terminal, plain lines from a pipe.
+//! The entries of a conversation: from a line editor with history at a terminal, or as plain lines from a pipe.
 //!
-//! An entry is a line. One that ends in `\` goes on in the next, and one that begins with `"""` up to a line that ends with it; a
-//! terminal marks what is pasted, so that its lines are one entry too.
+//! An entry is a line. A line that ends in `\` continues in the next. An entry that begins with `"""` ends with the line that ends
+//! with `"""`. A terminal marks pasted text, so that its lines are one entry too.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -23,15 +23,15 @@ use crate::error::{Error, Result};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     Message(String),
-    /// What begins with `/`, less that.
+    /// A line that begins with `/`, without the `/`.
     Command(String),
-    /// Ctrl-C where nothing was typed.
+    /// Ctrl-C with nothing typed.
     Interrupted,
     /// Ctrl-D, or the end of the pipe.
     End,
 }
 
-/// The entries, read on a thread of their own, so that whoever waits for one can work meanwhile.
+/// Reads entries on a thread of its own, so that the caller can work while it waits.
 pub(crate) struct Lines {
     is_interactive: bool,
     asks: Sender<()>,
@@ -40,7 +40,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Before other threads are started: see [`tty`]. A Ctrl-C has its meaning here from then on.
+    /// Call this before other threads start; [`tty`] says why. Ctrl-C is handled from then on.
     pub(crate) fn open() -> Result<Self> {
         let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let terminal = if is_interactive { tty::hold()? } else { None };
@@ -48,7 +48,7 @@ impl Lines {
         tty::quiet();
         let mut source = if is_interactive { Source::editor(terminal.as_ref())? } else { Source::Pipe };
         let ((asks, asked), (answer, answers)) = (channel(), channel());
-        // It ends with the channel, or with the program where somebody is still typing.
+        // The thread ends with the channel, or with the program if somebody is still typing.
         std::thread::spawn(move || asked.iter().try_for_each(|()| answer.send(source.read())));
         Ok(Self { is_interactive, asks, answers, terminal })
     }
@@ -57,7 +57,7 @@ impl Lines {
         self.is_interactive
     }
 
-    /// The next entry. Until it is there, `work` is called as long as it has more to do.
+    /// Waits for the next entry. Meanwhile it calls `work` until that has no more to do.
     pub(crate) fn read(&mut self, work: &mut dyn FnMut() -> Result<bool>) -> Result<Line> {
         let gone = || Error::io("terminal", std::io::ErrorKind::BrokenPipe.into());
         let _asking = self.terminal.is_some().then(Asking::begin);
@@ -69,7 +69,7 @@ impl Lines {
                 Err(TryRecvError::Empty) => match work() {
                     Ok(true) => {}
                     done => {
-                        // First the line: its reader has changed the terminal.
+                        // An error of `work` waits for the line, since its reader has changed the terminal.
                         let line = self.answers.recv().unwrap_or_else(|_| Err(gone()));
                         return done.and(line);
                     }
@@ -83,7 +83,7 @@ enum Source {
     Editor {
         editor: Box<DefaultEditor>,
         history: Option<PathBuf>,
-        /// Whether the last Ctrl-C found something typed.
+        /// Whether the last Ctrl-C dropped typed text.
         dropped: Arc<AtomicBool>,
     },
     Pipe,
@@ -98,7 +98,7 @@ enum Read {
 }
 
 impl Source {
-    /// A history that cannot be kept is no reason to stop.
+    /// If the history cannot be loaded or saved, the editor works without it.
     fn editor(terminal: Option<&tty::Held>) -> Result<Self> {
         let mut editor = DefaultEditor::new().map_err(failed)?;
         let dropped = Arc::new(AtomicBool::new(false));
@@ -163,7 +163,7 @@ impl Source {
     }
 }
 
-/// Begins and ends a message of several lines.
+/// Opens and closes a message of several lines.
 const QUOTES: &str = "\"\"\"";
 
 /// Lines that become one entry.
@@ -179,7 +179,7 @@ enum Reading {
     Empty,
     /// The last line ended in `\`.
     GoesOn,
-    /// Behind `"""`.
+    /// After the opening `"""`.
     Quoted,
     Whole,
     /// The same, from `"""` to `"""`.
@@ -220,7 +220,7 @@ impl Entry {
         }
     }
 
-    /// What the history has of it.
+    /// The entry as the history keeps it.
     fn remembered(&self) -> String {
         let quotes = if matches!(self.state, Reading::Quoted | Reading::Unquoted) { QUOTES } else { "" };
         format!("{quotes}{}{quotes}", self.text)
@@ -232,7 +232,7 @@ impl Entry {
                 let text = self.text.strip_prefix('\n').unwrap_or(&self.text);
                 Line::Message(text.strip_suffix('\n').unwrap_or(text).to_owned())
             }
-            // A path is what somebody asks about.
+            // A path, not a command.
             (_, Some(command)) if !command.split_whitespace().next().is_some_and(|name| name.contains('/')) => {
                 Line::Command(command.to_owned())
             }
@@ -241,7 +241,7 @@ impl Entry {
     }
 }
 
-/// Notes whether a Ctrl-C drops something.
+/// Notes whether a Ctrl-C drops typed text.
 struct Interrupt(Arc<AtomicBool>);
 
 impl ConditionalEventHandler for Interrupt {

@@ -1,4 +1,4 @@
-//! What a command does with the news of its answer: text as it comes, how far a long prompt is, and whether to go on.
+//! Takes the news of an answer: prints its text, shows how far a long prompt is, and stops it at a Ctrl-C.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use super::wrap::Wrap;
 use crate::engine::answers::What;
 use crate::error::Result;
 
-/// Shorter waits need no bar.
+/// Waits shorter than this show no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Listener<'a> {
     work: &'a Work,
-    /// Whether the text goes to standard output.
+    /// Whether to print the text to standard output.
     aloud: bool,
     wrap: Wrap,
     began: Instant,
@@ -29,7 +29,7 @@ impl<'a> Listener<'a> {
         Self { work, aloud, wrap: Wrap::default(), began: Instant::now(), reading: None }
     }
 
-    /// Ends the answer where its reader has interrupted the work.
+    /// Ends the answer if the work was interrupted.
     pub(crate) fn hear(&mut self, news: &[What]) -> Result<ControlFlow<()>> {
         for what in news {
             match what {

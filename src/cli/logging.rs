@@ -1,14 +1,16 @@
-//! What is told of the way to a result, on standard error, for whoever asks: by `-v` what this program chose and did, by `-vv` in
-//! detail, by `-vvv` all that the crates below it say too; or by `RUST_LOG`, as Rust programs read it.
+//! Log lines on standard error. `-v` shows what this program chose and did, `-vv` the details, and `-vvv` the lines of the crates
+//! below it too. `RUST_LOG` chooses by module, as in other Rust programs.
 
 use std::io::Write;
 use std::time::Instant;
 
+use env_logger::Target;
 use log::LevelFilter;
 
+use super::term::Above;
 use crate::error::visible;
 
-/// Nothing is told, and nothing spent on it, unless it is asked for. To be called once.
+/// Starts the logger if the flag or the variable asks for it. Call it once.
 pub(crate) fn start(verbosity: u8) {
     let variable = std::env::var("RUST_LOG").unwrap_or_default();
     let mut logger = env_logger::Builder::new();
@@ -22,12 +24,13 @@ pub(crate) fn start(verbosity: u8) {
             .parse_filters(&variable),
         _ => logger.filter_level(LevelFilter::Debug).parse_filters(&variable),
     };
+    logger.target(Target::Pipe(Box::new(Above)));
     let began = Instant::now();
     logger.format(move |out, record| {
         let (seconds, level, target) = (began.elapsed().as_secs_f64(), record.level(), record.target());
-        // What a driver or a server says is a text from outside.
+        // Drivers and servers are outside, and so is their text.
         writeln!(out, "[{seconds:8.3} {level:<5} {target}] {}", visible(&record.args().to_string()))
     });
-    // Only a logger that is there already would be in its way.
+    // It fails only if there already is a logger.
     let _ = logger.try_init();
 }

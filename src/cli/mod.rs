@@ -1,19 +1,19 @@
 //! The command line: one file a subcommand, each a short path from flags through the engine to text or JSON.
 //!
-//! Results go to standard output, everything said on the way to standard error, so that `--json` and pipes stay clean.
+//! Results go to standard output and everything else to standard error, so that `--json` and pipes stay clean.
 
 mod args;
 mod bench;
 mod cache;
 mod chat;
 mod generate;
-mod hub;
 mod info;
 mod input;
 mod interrupt;
 mod line;
 mod listen;
 mod logging;
+mod model;
 mod models;
 mod prefix;
 mod report;
@@ -29,7 +29,8 @@ mod wrap;
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Result, visible};
 pub use interrupt::STATUS as INTERRUPT_STATUS;
@@ -67,11 +68,11 @@ enum Command {
 }
 
 impl Cli {
-    /// What the command line says. Where it says nothing that can be run, or asks for help, that is shown and the program ends.
+    /// Parses the command line. On a usage error, and for help, it prints the text and ends the program.
     pub fn read() -> Self {
         let arguments: Vec<OsString> = std::env::args_os().collect();
         Self::parsed(&arguments).unwrap_or_else(|error| {
-            // What is wrong is repeated, and may be a name that a shell put there for a `*`.
+            // The message repeats the wrong argument, which may be a file name that a shell put there for a `*`.
             let shown: Vec<OsString> =
                 arguments.iter().map(|argument| visible(&argument.to_string_lossy()).into()).collect();
             Self::parsed(&shown).err().unwrap_or(error).exit()
@@ -79,13 +80,22 @@ impl Cli {
     }
 
     fn parsed(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&flowing(Self::command()).try_get_matches_from(arguments)?)
+        let mut command = flowing(Self::command());
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        match contradiction(&matches) {
+            Some((name, problem)) => {
+                let command =
+                    command.find_subcommand_mut(name).ok_or_else(|| clap::Error::new(ErrorKind::ArgumentConflict))?;
+                Err(command.error(ErrorKind::ArgumentConflict, problem))
+            }
+            None => Self::from_arg_matches(&matches),
+        }
     }
 
     /// Runs the command that was asked for.
     ///
     /// # Errors
-    /// Whatever stopped it, as one sentence for a person.
+    /// The reason why it stopped, as one sentence for a person.
     pub fn run(self) -> Result<()> {
         logging::start(self.verbose);
         match self.command {
@@ -100,8 +110,18 @@ impl Cli {
     }
 }
 
-/// Has the paragraphs behind the help of all commands filled to the width there is, however their lines end in the source. Lines
-/// that are indented, and those that end in `:`, stay as they are.
+/// The subcommand and the usage error, if `--no-cache` contradicts a flag that has a variable. clap's own check would also refuse
+/// the variable, which may be set for other runs.
+fn contradiction(matches: &ArgMatches) -> Option<(&str, String)> {
+    let (name, given) = matches.subcommand()?;
+    let typed =
+        |id: &str| given.ids().any(|known| known == id) && given.value_source(id) == Some(ValueSource::CommandLine);
+    let flag = ["kv_store", "kv_secret_file", "kv_key"].into_iter().find(|id| typed(id))?.replace('_', "-");
+    typed("no_cache").then(|| (name, format!("the argument '--no-cache' cannot be used with '--{flag}'")))
+}
+
+/// Joins the lines of each paragraph behind the help of all commands, so that clap fills them to the width of the terminal.
+/// Indented lines, and lines that end in `:`, stay as they are.
 fn flowing(command: Clap) -> Clap {
     let text = command.get_after_help().map(|text| text.ansi().to_string()).unwrap_or_default();
     let mut flowing = String::with_capacity(text.len());
@@ -116,7 +136,7 @@ fn flowing(command: Clap) -> Clap {
     command.mut_subcommands(self::flowing)
 }
 
-/// Ends the program as clap does where `subcommand` was given no prompt.
+/// Ends the program with clap's usage error, because `subcommand` got no prompt.
 fn lacks_prompt(subcommand: &str) -> ! {
     let mut command = Cli::command();
     command.build();

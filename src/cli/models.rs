@@ -1,11 +1,12 @@
-//! `headstart models`: what is on this machine, and bringing more.
+//! `models`: lists, describes and downloads models.
 
 use std::path::Path;
 
 use clap::Subcommand;
 
-use super::{hub, info, term};
+use super::{info, model, term};
 use crate::error::{Error, Result, visible};
+use crate::hub;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -59,15 +60,15 @@ pub(crate) enum Command {
 }
 
 /// # Errors
-/// What stopped it, as one sentence for a person.
+/// The reason why it stopped, as one sentence for a person.
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Ls { available: true, json } => available(*json),
         Command::Ls { available: false, json } => ls(*json),
         Command::Info(args) => info::run(args),
-        Command::Pull { model, quiet } => show(&hub::pull(model, *quiet)?),
-        Command::Rm { model, json } => rm(model, *json),
-        Command::Path { model, quiet } => show(&hub::resolve(Some(model), *quiet)?),
+        Command::Pull { model: name, quiet } => show(&model::pull(name, *quiet)?),
+        Command::Rm { model: name, json } => rm(name, *json),
+        Command::Path { model: name, quiet } => show(&model::resolve(Some(name), *quiet)?),
     }
 }
 

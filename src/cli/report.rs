@@ -1,10 +1,12 @@
-//! How results are shown: the one place that knows the JSON of adapters, counters and timings, and their short text.
+//! Shows results. This is the one place that knows the JSON of adapters, counters and timings, and their short text.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::chat::CacheOptions;
 use crate::engine::answers::{Answer, Timings};
 use crate::engine::{Counters, Engine, FinishReason};
+use crate::error::Error;
 use crate::gpu::AdapterInfo;
 use crate::kv::{Divergence, Miss, Reason, Report};
 use crate::store::{TierStats, Tiers};
@@ -16,7 +18,7 @@ pub(crate) fn adapter(engine: &Engine) -> Value {
     json!({ "name": name, "backend": backend, "driver": driver, "numerics": engine.numerics().to_string() })
 }
 
-/// The counters a line each.
+/// The counters, one a line.
 pub(crate) fn counter_lines(counted: &Counters) -> String {
     let Value::Object(fields) = json!(counted) else { return String::new() };
     fields.iter().map(|(name, value)| format!("{name:<30} {value}\n")).collect()
@@ -33,7 +35,7 @@ pub(crate) fn timings(load_ms: f64, timings: &Timings) -> Value {
     })
 }
 
-/// One line about an answer. `seed` is said where it would give the text again.
+/// One line about an answer, with the seed that gives it again, if there is one.
 pub(crate) fn stats(answer: &Answer, seed: Option<u64>) -> String {
     let (usage, timings) = (&answer.usage, &answer.timings);
     let mut parts = vec![
@@ -47,7 +49,7 @@ pub(crate) fn stats(answer: &Answer, seed: Option<u64>) -> String {
     format!("[{}]", parts.join(" · "))
 }
 
-/// One line about a prompt: what was reused and from where, what was computed and why.
+/// One line about a prompt: how much was reused from where, and why the rest was computed.
 pub(crate) fn cache(report: &Report) -> String {
     let sources = &report.sources;
     let tiers = [
@@ -68,7 +70,7 @@ pub(crate) fn cache(report: &Report) -> String {
     format!("[{}]", parts.join(" · "))
 }
 
-/// What each tier did so far, the nearest first, and the last thing that went wrong with it.
+/// The counters of each tier, the nearest first, and its last problem.
 pub(crate) fn tiers(engine: &Engine) -> Value {
     let Some(tiers) = engine.tiers() else { return json!([]) };
     let stats = tiers.stats().into_iter().zip(tiers.stores());
@@ -83,7 +85,7 @@ struct TierReport {
     problem: Option<String>,
 }
 
-/// Says what went wrong where KV is kept: it costs time, and no answer.
+/// Shows the last problem of each tier. Such a problem costs time, but no answer.
 pub(crate) fn problems(engine: &Engine) {
     for store in engine.tiers().into_iter().flat_map(Tiers::stores) {
         let Some(problem) = store.problem() else { continue };
@@ -96,7 +98,23 @@ pub(crate) fn problems(engine: &Engine) {
     }
 }
 
-/// One sentence about where a prompt left what is known, and what to do about it.
+/// Notes why nothing is kept in the directory, if so, and logs where KV is kept.
+pub(crate) fn places(cache: &CacheOptions, unkept: Option<&Error>) {
+    match (unkept, cache.directory()) {
+        (Some(problem), _) => term::note(&format!(
+            "note: nothing is kept for later runs: {problem} (--cache-dir names another directory, --no-cache keeps nothing and \
+             says nothing)"
+        )),
+        (None, Ok(dir)) => log::info!("prefixes in {}, at most {}", dir.display(), term::bytes(cache.budget)),
+        (None, Err(_)) => {}
+    }
+    if cache.shared.is_some() {
+        log::info!("prefixes in a store that is shared, waited for {:?}", cache.deadline);
+    }
+    log::info!("prefixes in memory, at most {}", term::bytes(cache.memory));
+}
+
+/// One sentence about where a prompt diverged from what is known, and what to do about it.
 pub(crate) fn divergence(found: &Divergence) -> String {
     capitalized(&found.to_string())
 }
@@ -114,6 +132,7 @@ fn miss(miss: &Miss, first_divergent: Option<usize>) -> String {
         Reason::BelowMin => "were too few to be worth reusing".into(),
         Reason::Evicted => "had to make room".into(),
         Reason::NotKept => "were known, and no store kept them".into(),
+        Reason::AnotherUsers => "are stored in files of another user, which are not used".into(),
         Reason::Expired => "had gone unused for too long".into(),
         Reason::NamespaceChanged { field } => format!("are known for another {field}"),
         Reason::Salt => "are known under another salt".into(),

@@ -1,6 +1,4 @@
-//! The sampling flags, and how they lie over what the model's makers suggest.
-
-use std::hash::{BuildHasher, RandomState};
+//! The sampling flags. They take precedence over the model's generation config.
 
 use clap::Args;
 
@@ -68,9 +66,4 @@ impl SamplingArgs {
             seed: self.seed,
         }
     }
-}
-
-/// For whoever gives none.
-pub(crate) fn new_seed() -> u64 {
-    RandomState::new().hash_one(0)
 }

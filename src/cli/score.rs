@@ -1,4 +1,4 @@
-//! `score`: how likely a model finds a text, token by token.
+//! `score`: the probability that a model gives each token of a text.
 //!
 //! Log-probabilities are a log-softmax in f64 of the f32 logits. Cost: one prefill of the text with the language model
 //! head on every position; logits are reduced as they come, never kept.
@@ -14,7 +14,7 @@ use crate::text::{StopStrings, Tokenizer};
 
 use super::args::{ModelArgs, PromptArgs, positive};
 use super::interrupt::Work;
-use super::session::{EngineArgs, Model, Session};
+use super::session::{self, EngineArgs};
 use super::term;
 
 #[derive(Debug, clap::Args)]
@@ -43,16 +43,16 @@ pub(crate) struct Args {
 
 #[derive(Debug, Default)]
 struct Scores {
-    /// Of each token after the first.
+    /// One for each token after the first.
     logprobs: Vec<f64>,
-    /// After each position, the most likely next tokens.
+    /// The most likely next tokens, for each position.
     top: Vec<Vec<(u32, f64)>>,
     /// Whether any position was computed.
     begun: bool,
 }
 
 impl Scores {
-    /// Takes the logits of the next position; `rest` are the tokens behind it.
+    /// Adds the next position by its logits; `rest` are the tokens after it.
     fn take(&mut self, rest: &[u32], logits: &[f32], top: Option<usize>) {
         self.begun = true;
         let log_total = log_sum_exp(logits);
@@ -65,12 +65,12 @@ impl Scores {
         }
     }
 
-    /// Tokens of which all is known.
+    /// Tokens that are fully scored.
     fn tokens(&self) -> usize {
         if self.begun { self.logprobs.len() + 1 } else { 0 }
     }
 
-    /// `None` where there is no token to predict.
+    /// `None` if there is no token to predict.
     fn perplexity(&self) -> Option<f64> {
         let mean = self.logprobs.iter().sum::<f64>() / self.logprobs.len() as f64;
         (!self.logprobs.is_empty()).then(|| (-mean).exp())
@@ -79,10 +79,10 @@ impl Scores {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let text = args.prompt.text(true)?.unwrap_or_else(|| super::lacks_prompt("score"));
-    let model = Model::open(&args.model)?;
+    let model = args.model.open()?;
     let tokens = args.prompt.text.tokens(&model.language.tokenizer, &text)?;
     term::notes(&args.engine.warnings(&model)?);
-    let mut session = Session::start(model, &args.engine, None)?;
+    let mut session = session::start(model, &args.engine, None)?;
     let request = Request { tokens: tokens.clone(), prompt_logits: true, no_cache: true, ..Request::default() };
     let work = Work::begin()?;
     let id = session.answers.ask(request, StopStrings::default(), Instant::now())?;
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Err(Error::Request { field: "prompt", problem });
     }
     let scored = scores.tokens();
-    let tokenizer = &session.model.language.tokenizer;
+    let tokenizer = &session.language.tokenizer;
     match args.json {
         true => term::json(&as_json(&tokens[..scored], &scores, args.top_logprobs.is_some(), tokenizer)),
         false => show(&tokens[..scored], &scores, tokenizer),

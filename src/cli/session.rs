@@ -1,30 +1,20 @@
-//! From a model argument to a model that answers: resolve the name, open the files, load the engine with progress.
-
-use std::path::PathBuf;
-use std::time::Duration;
+//! Loads a model for the command line: the engine's flags, progress bars and notes.
 
 use clap::Args;
-use web_time::Instant;
+use indicatif::ProgressBar;
+use pollster::block_on;
 
-use crate::engine::answers::{Answer, Answers};
-use crate::engine::language::Language;
+use crate::chat::cache::{CacheOptions, Digest};
+use crate::chat::session::{Model, Session, Watch};
+use crate::engine::answers::Answer;
 use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
 use crate::gpu::{Numerics, Preset};
-use crate::model::{Config, Quantizable};
+use crate::model::Quantizable;
 use crate::quant::Format;
-use crate::weights::Checkpoint;
 
-use super::args::{ModelArgs, whole};
+use super::args::whole;
 use super::{report, term};
-
-/// A model's files, read as far as they must be without a GPU.
-pub(crate) struct Model {
-    pub(crate) path: PathBuf,
-    pub(crate) checkpoint: Checkpoint,
-    pub(crate) config: Config,
-    pub(crate) language: Language,
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct EngineArgs {
@@ -43,7 +33,12 @@ pub(crate) struct EngineArgs {
 }
 
 impl EngineArgs {
-    /// What a person should know of how `model` is loaded so.
+    fn options(&self) -> EngineOptions {
+        let Self { context, quantize, kernels } = *self;
+        EngineOptions { context, quantize, kernels, ..EngineOptions::default() }
+    }
+
+    /// What a person should know of how these flags load `model`.
     pub(crate) fn warnings(&self, model: &Model) -> Result<Vec<String>> {
         let Some(format) = self.quantize else { return Ok(Vec::new()) };
         let Quantizable { matrices, left } = model.config.quantizable(&model.checkpoint, format)?;
@@ -55,7 +50,19 @@ impl EngineArgs {
         Ok(vec![format!("--quantize {format}: {warning}")])
     }
 
-    /// Whose KV a model has that is loaded so, with prompts of this class.
+    /// Whether no run with these kernels computes prompts in `class`. The default kernels depend on the GPU.
+    ///
+    /// # Errors
+    /// As [`Preset::chosen`].
+    pub(crate) fn rules_out(&self, class: Numerics) -> Result<bool> {
+        Ok(match Preset::chosen(self.kernels)? {
+            Preset::Auto => false,
+            Preset::F16 => class.fragment.is_none(),
+            Preset::F32 | Preset::Portable => class.fragment.is_some(),
+        })
+    }
+
+    /// The identity of the KV of `model` when these flags load it and prompts are computed in `class`.
     pub(crate) fn identity(&self, model: &Model, weights_digest: &str, class: Numerics) -> KvIdentity {
         let config = model.config.clone().for_context(self.context.unwrap_or(model.config.context));
         KvIdentity::new(&config, weights_digest, self.quantize, class)
@@ -76,79 +83,74 @@ fn quantize_format(name: &str) -> Result<Format, &'static str> {
     }
 }
 
-impl Model {
-    pub(crate) fn open(args: &ModelArgs) -> Result<Self> {
-        let (path, checkpoint) = args.open()?;
-        let config = Config::from_checkpoint(&checkpoint)?;
-        let language = Language::open(&checkpoint)?;
-        Ok(Self { path, checkpoint, config, language })
+/// Bars while a model is loaded, and notes when it is.
+#[derive(Default)]
+struct Bars {
+    bar: Option<(Stage, ProgressBar)>,
+}
+
+impl Bars {
+    fn clear(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }
 
-/// A model on the GPU.
-pub(crate) struct Session {
-    pub(crate) model: Model,
-    pub(crate) answers: Answers,
-    /// From the start of loading to an engine that can answer.
-    pub(crate) load_ms: f64,
-    /// The part of it that went to shaders.
-    pub(crate) compile_ms: f64,
-}
-
-/// What an engine does otherwise than one would expect, and for whoever asked to hear more, what it is.
-fn tell(engine: &Engine) {
-    engine.notes().iter().for_each(|note| term::note(&format!("[{note}]")));
-    let (adapter, kind) = (engine.adapter(), engine.adapter_kind());
-    log::info!("adapter {adapter}, {kind:?}; prompts in {}", engine.numerics());
-    log::info!("context {} tokens, {} prompt tokens a step", engine.context(), engine.chunk());
-    log::debug!("{:?}", engine.caps());
-}
-
-impl Session {
-    /// `ttl`: how long what nobody uses stays on the GPU; without, until its place is needed.
-    pub(crate) fn start(model: Model, args: &EngineArgs, ttl: Option<Duration>) -> Result<Self> {
-        let started = Instant::now();
-        let mut bar = term::bar("loading", 0, "B");
-        let mut shaders = None;
-        let mut progress = |progress: Progress| {
-            if progress.stage == Stage::Shaders && shaders.is_none() {
-                shaders = Some(Instant::now());
-                bar.finish_and_clear();
-                bar = term::bar("compiling", 0, "shaders");
-            }
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
+impl Watch for Bars {
+    fn progress(&mut self, Progress { stage, done, total }: Progress) {
+        if self.bar.as_ref().is_some_and(|(shown, _)| *shown != stage) {
+            self.clear();
+        }
+        let (what, unit) = match stage {
+            Stage::Weights => ("loading", "B"),
+            Stage::Shaders => ("compiling", "shaders"),
+            Stage::Digest => ("hashing", "B"),
         };
-        let EngineArgs { context, quantize, kernels } = *args;
-        let options = EngineOptions { context, quantize, kernels, ttl, ..EngineOptions::default() };
-        let engine = pollster::block_on(Engine::load(&model.checkpoint, &options, &mut progress));
-        bar.finish_and_clear();
-        let path = model.path.clone();
-        let reload = async move || {
-            term::note("[the GPU was lost; loading the model again]");
-            Engine::load(&Checkpoint::open(&path).await?, &options, &mut |_| {}).await.inspect(tell)
-        };
-        let engine = engine.inspect(tell)?;
-        let answers = Answers::new(engine, &model.language.tokenizer, Some(Box::new(reload)));
-        let load_ms = started.elapsed().as_secs_f64() * 1e3;
-        let compile_ms = shaders.map_or(0.0, |start| start.elapsed().as_secs_f64() * 1e3);
-        log::info!("loaded in {load_ms:.0} ms, {compile_ms:.0} of them for shaders");
-        Ok(Self { model, answers, load_ms, compile_ms })
+        let (_, bar) = self.bar.get_or_insert_with(|| (stage, term::bar(what, total, unit)));
+        bar.set_position(done);
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        self.answers.engine()
+    fn lost(&mut self) {
+        term::note("[the GPU was lost; loading the model again]");
     }
 
-    /// For whoever asked to hear more: where a prompt came from, how long its answer took, and what the tiers did so far.
-    pub(crate) fn log(&self, answer: &Answer) {
-        log::info!("{}", report::cache(&answer.cache));
-        log::info!("{}", report::timings(self.load_ms, &answer.timings));
-        log::debug!("{}", report::tiers(self.engine()));
+    fn loaded(&mut self, engine: &Engine) {
+        self.clear();
+        engine.notes().iter().for_each(|note| term::note(&format!("[{note}]")));
+        let (adapter, kind) = (engine.adapter(), engine.adapter_kind());
+        log::info!("adapter {adapter}, {kind:?}; prompts in {}", engine.numerics());
+        log::info!("context {} tokens, {} prompt tokens a step", engine.context(), engine.chunk());
+        log::debug!("{:?}", engine.caps());
     }
+}
 
-    /// Saves what was computed for later runs.
-    pub(crate) fn persist(&mut self) -> Result<()> {
-        pollster::block_on(self.answers.persist())
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.clear();
     }
+}
+
+/// Puts a model on the GPU, with the tiers of `cache` if there are to be any.
+pub(crate) fn start(model: Model, args: &EngineArgs, cache: Option<&CacheOptions>) -> Result<Session> {
+    let session = block_on(Session::start(model, args.options(), cache, Box::new(Bars::default())))?;
+    let Session { load_ms, compile_ms, .. } = session;
+    log::info!("loaded in {load_ms:.0} ms, {compile_ms:.0} of them for shaders");
+    if let Some(cache) = cache {
+        report::places(cache, session.unkept.as_ref());
+    }
+    Ok(session)
+}
+
+/// Waits for a digest, with a bar.
+pub(crate) fn finish(digest: Digest) -> Result<String> {
+    let mut bars = Bars::default();
+    block_on(digest.finish(&mut |progress| bars.progress(progress)))
+}
+
+/// Logs where the KV of a prompt came from, how long its answer took, and what the tiers did so far.
+pub(crate) fn log(session: &Session, answer: &Answer) {
+    log::info!("{}", report::cache(&answer.cache));
+    log::info!("{}", report::timings(session.load_ms, &answer.timings));
+    log::debug!("{}", report::tiers(session.engine()));
 }

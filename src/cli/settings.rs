@@ -1,16 +1,18 @@
-//! What can change while a conversation goes on: by the flags' names, with their meaning.
+//! The settings that `/set` can change during a conversation. They have the names and meanings of the flags.
 
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::generate::{AnswerArgs, MAX_TOKENS};
-use super::sampling::{SamplingArgs, logit_bias, new_seed};
+use super::sampling::{SamplingArgs, logit_bias};
+use crate::chat::session::new_seed;
+use crate::engine::openai::Body;
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::sample::{SamplingOverrides, SamplingParams};
 use crate::text::{PastThinking, StopStrings, parse_time};
 
-/// Their names, and what each takes.
+/// The name of each setting, and its meaning.
 const NAMES: [(&str, &str); 15] = [
     ("temperature", "divides the logits; 0 is greedy"),
     ("top_k", "keep the K best tokens"),
@@ -34,7 +36,7 @@ pub(crate) struct Settings {
     sampling: SamplingOverrides,
     answer: AnswerArgs,
     exact: bool,
-    /// The seed where none is wished for.
+    /// The seed that is used if none is set.
     drawn: u64,
 }
 
@@ -43,7 +45,7 @@ impl Settings {
         Self { sampling: sampling.wishes(), answer: answer.clone(), exact, drawn: new_seed() }
     }
 
-    /// The model's sampling with the wishes over it.
+    /// The model's sampling parameters with the settings over them.
     ///
     /// # Errors
     /// [`Error::Request`] for a value that is out of range.
@@ -62,18 +64,25 @@ impl Settings {
         self.answer.max_tokens.unwrap_or(MAX_TOKENS)
     }
 
-    pub(crate) fn answer(&self) -> &AnswerArgs {
-        &self.answer
+    /// Puts the settings into a request.
+    ///
+    /// # Errors
+    /// As [`Settings::stops`].
+    pub(crate) fn over(&self, body: &mut Body) -> Result<()> {
+        self.answer.over(body)?;
+        body.exact = self.exact;
+        body.sampling = SamplingOverrides { seed: self.sampling.seed.or(Some(self.drawn)), ..self.sampling.clone() };
+        Ok(())
     }
 
     pub(crate) fn exact(&self) -> bool {
         self.exact
     }
 
-    /// Gives one of them a value, or with `default` what it is without a flag.
+    /// Sets a value. The value `default` is the one without a flag.
     ///
     /// # Errors
-    /// [`Error::Request`] for a name that is not known or a value that is none, which change nothing.
+    /// [`Error::Request`] for an unknown name or a wrong value. Nothing changes then.
     pub(crate) fn set(&mut self, name: &str, value: &str, model: &Config) -> Result<()> {
         let (name, given) = (known(name)?, Some(value).filter(|value| *value != "default"));
         let mut changed = self.clone();
@@ -110,7 +119,7 @@ impl Settings {
         Ok(())
     }
 
-    /// One of them, or all, a line each.
+    /// One setting, or all, one a line.
     ///
     /// # Errors
     /// [`Error::Request`] for a name that is not known.
@@ -155,7 +164,7 @@ impl Settings {
     }
 }
 
-/// The name as it is known; `-` is as good as `_`.
+/// The name in its one spelling; `-` may stand for `_`.
 fn known(name: &str) -> Result<&'static str> {
     let meant = name.trim_start_matches('-').replace('-', "_");
     let found = NAMES.iter().find(|(known, _)| *known == meant);
@@ -170,12 +179,12 @@ fn read<T: FromStr>(name: &'static str, value: Option<&str>, what: &str) -> Resu
     value.map(read).transpose()
 }
 
-/// What stands between quotes, as JSON has it; anything else as it is.
+/// The content of a JSON string; other text as it is.
 pub(crate) fn unquoted(text: &str) -> String {
     serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())
 }
 
-/// Seconds since 1970 as a date, where they are one.
+/// Seconds since 1970 as a date, if they can be one.
 fn time(seconds: i64) -> String {
     let since = u64::try_from(seconds).ok().and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     let shown = since.map(|since| humantime::format_rfc3339_seconds(since).to_string());

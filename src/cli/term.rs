@@ -1,12 +1,13 @@
-//! What the terminal allows: colour only where a person is looking and has not said `NO_COLOR`; output that ends
-//! quietly when the reader has gone.
+//! Output to terminals and pipes. Colour is used only at a terminal and without `NO_COLOR`. Output ends quietly when its reader
+//! has gone.
 //!
-//! Nothing from a file, a store, a template or the network reaches a terminal as a control character: [`note`], [`out`] and
-//! [`json`] write them as escapes. What a model says is shown so at a terminal only; see [`answer`].
+//! No text from a file, a store, a template or the network reaches a terminal as a control character: [`note`], [`out`] and
+//! [`json`] escape it. The text of a model is escaped at a terminal only; see [`answer`].
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::wrap::Wrap;
 use crate::error::{Error, Result, is_control, visible, visible_lines};
@@ -16,9 +17,27 @@ fn paint(text: &str, terminal: bool) -> String {
     if terminal && !asked_plain { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
 }
 
+/// All progress bars that are drawn. It is process-wide, because standard error is.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+
+/// Standard error, for lines that stand above the progress bars there.
+pub(crate) struct Above;
+
+impl Write for Above {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// A remark beside the result: one dim line on standard error.
 pub(crate) fn note(text: &str) {
-    eprintln!("{}", paint(&visible(&text.replace('\n', " ")), std::io::stderr().is_terminal()));
+    let line = paint(&visible(&text.replace('\n', " ")), io::stderr().is_terminal()) + "\n";
+    // If standard error is closed, there is nobody to tell.
+    let _ = Above.write_all(line.as_bytes());
 }
 
 /// Remarks before the result.
@@ -26,7 +45,7 @@ pub(crate) fn notes(texts: &[String]) {
     texts.iter().for_each(|text| note(&format!("note: {text}")));
 }
 
-/// Writes lines to standard output, whoever they come from. What must not add a line is to be [`visible`] before.
+/// Writes lines to standard output, escaped. Text that must not add a line is made [`visible`] before.
 pub(crate) fn out(text: &str) -> Result<()> {
     write(&visible_lines(text))
 }
@@ -36,8 +55,8 @@ pub(crate) fn dim(text: &str) -> Result<()> {
     write(&paint(&visible_lines(text), std::io::stdout().is_terminal()))
 }
 
-/// What the result itself is, byte for byte: an answer, or a path. At a terminal its control characters are escapes: a model
-/// that was told to must not set the window's title or clear the screen.
+/// Writes the result itself, an answer or a path, byte for byte. At a terminal control characters are escaped, so that no
+/// model can set the window's title or clear the screen.
 pub(crate) fn answer(text: &str) -> Result<()> {
     match std::io::stdout().is_terminal() {
         true => out(text),
@@ -45,7 +64,7 @@ pub(crate) fn answer(text: &str) -> Result<()> {
     }
 }
 
-/// A piece of such an answer, whose words a terminal shows whole.
+/// Writes a piece of an answer. A terminal shows its words whole.
 pub(crate) fn more(text: &str, wrap: &mut Wrap) -> Result<()> {
     match columns() {
         Some(columns) => write(&wrap.push(&visible_lines(text), columns)),
@@ -53,14 +72,14 @@ pub(crate) fn more(text: &str, wrap: &mut Wrap) -> Result<()> {
     }
 }
 
-/// The columns of standard output, where it is a terminal that takes commands.
+/// The columns of standard output, if it is a terminal that takes commands.
 fn columns() -> Option<usize> {
     let takes_commands = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let (terminal_size::Width(columns), _) = terminal_size::terminal_size_of(std::io::stdout())?;
     Some(usize::from(columns)).filter(|columns| *columns > 0 && takes_commands)
 }
 
-/// Writes and flushes, so that streamed text is seen as it comes.
+/// Writes and flushes, so that streamed text is shown at once.
 fn write(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -72,8 +91,7 @@ pub(crate) fn json(value: &serde_json::Value) -> Result<()> {
     json_text(&value.to_string())
 }
 
-/// Values that are JSON already. Control characters stand in strings alone, and those that JSON allows there as they are become
-/// escapes too.
+/// Writes JSON text. Control characters that JSON allows in strings as they are become escapes too.
 pub(crate) fn json_text(text: &str) -> Result<()> {
     let mut told = String::with_capacity(text.len() + 1);
     for c in text.chars() {
@@ -103,7 +121,13 @@ pub(crate) fn bar(what: &'static str, total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{msg:8}} [{{bar:30}}] {count} {{eta}}");
     // The template is made of the constants above; were it wrong, the plain bar does as well.
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
-        .with_style(style.progress_chars("━╸ "))
-        .with_message(what)
+    let bar = shown(total).with_style(style.progress_chars("━╸ ")).with_message(what);
+    // Drawing is rate-limited for all bars together, and a new one should be seen at once.
+    bar.force_draw();
+    bar
+}
+
+/// The same in a style that is still to be chosen.
+pub(crate) fn shown(total: u64) -> ProgressBar {
+    BARS.add(ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()))
 }

@@ -1,4 +1,4 @@
-//! `tokenize`: the tokens of a text, with the tokenizer alone; no GPU is asked for and no weight read.
+//! `tokenize`: the tokens of a text. It uses no GPU and reads no weights.
 
 use serde_json::json;
 
@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let text = args.prompt.text(true)?.unwrap_or_else(|| super::lacks_prompt("tokenize"));
-    let (_, checkpoint) = args.model.open()?;
+    let checkpoint = args.model.checkpoint()?;
     let tokenizer = language::tokenizer(&checkpoint)?;
     let ids = args.prompt.text.tokens(&tokenizer, &text)?;
     if args.json {

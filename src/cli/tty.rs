@@ -1,21 +1,21 @@
-//! The terminal while a conversation goes on. What is typed while an answer comes does not stand in it: it is not echoed, and
-//! waits for the next prompt. Whatever ends or stops the program leaves the terminal as it was found.
+//! The terminal during a conversation. Keys that are typed while an answer streams are not echoed into it. They wait for the next
+//! prompt. However the program ends or stops, it leaves the terminal as it was found.
 //!
-//! A signal that ends or stops does what it does by itself, on the terminal as it was found; where the program goes on after it, so
-//! does the terminal. For that such signals are blocked in all threads but the one that waits for them, and so [`hold`] comes before
-//! any other thread. What is held is process-wide, because the terminal and the signals are.
+//! A signal that ends or stops the program first restores the terminal, and then has its usual effect. If the program continues,
+//! it takes the terminal again. One thread waits for such signals, and all others block them; so [`hold`] is called before any
+//! other thread starts. The state is process-wide, because the terminal and the signals are.
 //!
-//! Elsewhere than on Unix a terminal echoes only what is read, and nothing is held.
+//! On systems other than Unix, a terminal echoes only what is read, and nothing is held.
 
 #[cfg(not(unix))]
 pub(crate) use elsewhere::*;
 #[cfg(unix)]
 pub(crate) use system::*;
 
-/// The terminal, until it is dropped.
+/// The terminal is held until this is dropped.
 #[cfg_attr(not(unix), expect(dead_code, reason = "nothing is held there"))]
 pub(crate) struct Held {
-    /// The key that stops the program, Ctrl-Z as a rule: for an editor that takes the keys itself.
+    /// The key that stops the program, usually Ctrl-Z. An editor reads the keys itself, and needs to know it.
     pub(crate) suspends: char,
 }
 
@@ -55,16 +55,16 @@ mod system {
     use super::Held;
     use crate::error::{Error, Result};
 
-    /// Text that is pasted comes between marks, by which an editor tells its line breaks from those that are typed.
+    /// Turn off and on the marks around pasted text, by which an editor tells pasted line breaks from typed ones.
     const PASTE: [&str; 2] = ["\x1b[?2004l", "\x1b[?2004h"];
     const SIGNALS: [Signal; 4] = [Signal::SIGTSTP, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
     struct State {
-        /// While it is held.
+        /// The modes as they were found, while the terminal is held.
         found: Option<Termios>,
-        /// As it was when a signal stopped the program, until that goes on before the person's eyes.
+        /// The modes as they were when a signal stopped the program, until it continues in the foreground.
         left: Option<Termios>,
-        /// Signals that were dealt with.
+        /// Signals handled so far.
         dealt: u64,
     }
 
@@ -75,19 +75,19 @@ mod system {
         STATE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What cannot be set is a terminal that is gone: nobody sees it. Past the lock of standard output, whose holder may wait for the
-    /// terminal.
+    /// Errors are ignored: the terminal is gone then. It writes without the lock of standard output, because the holder of the lock may
+    /// be waiting for the terminal.
     fn set(modes: &Termios, pastes_marked: bool) {
         let _ = tcsetattr(stdin(), SetArg::TCSANOW, modes);
         let _ = write(stdout(), PASTE[usize::from(pastes_marked)].as_bytes());
     }
 
-    /// Whether the person's keys come here; else the terminal is another program's.
+    /// Whether the terminal is this program's, and not another one's.
     fn is_ours() -> bool {
         tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp())
     }
 
-    /// Holds the terminal from now on; not one that takes no commands.
+    /// Holds the terminal from now on. `None` for a terminal that takes no commands.
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses it.
@@ -113,8 +113,8 @@ mod system {
         Ok(Some(Held { suspends }))
     }
 
-    /// Echoes nothing, keeps what is typed as it is, also at a signal, and lets Ctrl-C and its like through. What an editor finds it leaves so, but for
-    /// the marks around what is pasted: it is to be called behind one.
+    /// Turns off echo, line editing and the flush at signals. Ctrl-C and its like still send signals. An editor restores these modes
+    /// when it is done, but not the marks around pasted text, so call this after each use of an editor.
     pub(crate) fn quiet() {
         let state = state();
         let Some(mut modes) = state.found.clone() else { return };
@@ -126,7 +126,7 @@ mod system {
         set(&modes, true);
     }
 
-    /// As it was found, for good.
+    /// Restores the terminal for good.
     pub(crate) fn release() {
         let mut state = state();
         if let Some(found) = state.found.take().filter(|_| is_ours()) {
@@ -134,36 +134,36 @@ mod system {
         }
     }
 
-    /// Stops the program and all that runs with it, as a Ctrl-Z does that the terminal takes. Returns when it goes on.
+    /// Stops the program and its process group, as Ctrl-Z does outside an editor. Returns when the program continues.
     pub(crate) fn suspend() {
         let dealt = state().dealt;
-        // To the group of the caller. It cannot fail: the caller is in it.
+        // To the group of the caller. This cannot fail, because the caller is in it.
         let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
         let _state = DEALT.wait_while(state(), |state| state.dealt == dealt);
     }
 
-    /// What the signal does by itself, on the terminal as it was found.
+    /// Restores the terminal, and lets a signal have its usual effect.
     fn deal(signal: Signal) {
         let mut held = state();
         if let Some(found) = held.found.clone().filter(|_| is_ours()) {
             held.left = held.left.take().or_else(|| tcgetattr(stdin()).ok());
-            // A Ctrl-S would hold up what is written now.
+            // After a Ctrl-S, writing would block.
             let _ = tcflow(stdout(), FlowArg::TCOON);
-            // What was typed for a conversation is no command for a shell.
+            // Keys typed for the conversation must not become commands of the shell.
             let _ = tcflush(stdin(), FlushArg::TCIFLUSH);
             set(&found, false);
         }
         let only = SigSet::from(signal);
-        // To this thread alone, which takes it at once; the process ends or stops, if nobody asked for it to be ignored.
+        // To this thread alone, which takes it at once. The process ends or stops, unless it was started with the signal ignored.
         let _ = only.thread_unblock().and_then(|()| raise(signal)).and_then(|()| only.thread_block());
-        // Nobody changes the terminal meanwhile.
+        // Until here no other thread could change the terminal.
         drop(held);
         go_on();
         state().dealt += 1;
         DEALT.notify_all();
     }
 
-    /// As it was before the signal, once the terminal is the program's again.
+    /// Sets the modes from before the signal, once the terminal is this program's again.
     fn go_on() {
         let mut state = state();
         if state.found.is_some()

@@ -1,37 +1,36 @@
-//! An answer on a terminal: no word is cut where a line ends.
+//! Wraps an answer at a terminal, so that no word is cut at the end of a line.
 //!
-//! Text is shown as it comes, to the character. A word that turns out too long for the rest of its line is taken back, and begins the
-//! next one. Between wide characters, as Chinese and Japanese have them, a line may end wherever no bracket or mark stands against
-//! it. What stands in a fenced block of code is left to the terminal, as is a word that is longer than a line, or whose width terminals
-//! do not agree on.
+//! Each character is shown at once. A word that turns out too long for its line is erased, and begins the next line. Between wide
+//! characters, as in Chinese and Japanese, a line may end anywhere except before or after certain brackets and marks. The terminal
+//! itself wraps fenced code blocks, words longer than a line, and words whose width terminals do not agree on.
 
 use std::fmt::Write;
 
 use unicode_width::UnicodeWidthChar;
 
-/// Characters of a line's start by which a fence is known.
+/// Characters at the start of a line that are enough to recognise a fence.
 const START: usize = 16;
 const FENCES: [&str; 2] = ["```", "~~~"];
 const TAB: usize = 8;
 
-/// Where the answer's last character stands.
+/// The place of the answer's last character.
 #[derive(Debug, Default)]
 pub(crate) struct Wrap {
-    /// Columns of the line that are taken.
+    /// Used columns of the line.
     column: usize,
-    /// What the line ends with, since the last place where it could have ended, and its columns.
+    /// The end of the line, from the last place where it could have been broken, and its columns.
     word: String,
     word_width: usize,
-    /// What the line begins with.
+    /// The beginning of the line.
     start: String,
-    /// Between two fences, and what the first is made of.
+    /// The opening fence, inside a code block.
     code: Option<&'static str>,
 }
 
 impl Wrap {
-    /// What to write for more of the answer, on a terminal of so many columns.
+    /// The text to write for more of the answer, on a terminal with so many columns.
     pub(crate) fn push(&mut self, text: &str, columns: usize) -> String {
-        // In the last column terminals do not agree where the cursor is.
+        // Terminals do not agree where the cursor is after the last column, so it stays unused.
         let most = columns.saturating_sub(1).max(1);
         let mut out = String::with_capacity(text.len() + 16);
         for c in text.chars() {
@@ -50,7 +49,7 @@ impl Wrap {
         out
     }
 
-    /// The fence that the line is.
+    /// The fence, if the line is one.
     fn fence(&self) -> Option<&'static str> {
         FENCES.into_iter().find(|fence| self.start.trim_start().starts_with(fence))
     }
@@ -78,7 +77,7 @@ impl Wrap {
     fn space(&mut self, c: char, most: usize, out: &mut String) {
         self.end_word();
         let width = if c == '\t' { TAB - self.column % TAB } else { 1 };
-        // At the end of a line nobody sees it.
+        // A space at the end of a line is invisible.
         if self.column + width <= most {
             out.push(c);
         }
@@ -96,7 +95,7 @@ impl Wrap {
             match moves {
                 true if self.word.is_empty() => out.push('\n'),
                 true => {
-                    // A string takes whatever is written to it.
+                    // Writing to a string cannot fail.
                     let _ = write!(out, "\x1b[{}D\x1b[K\n{}", self.word_width, self.word);
                 }
                 false => {
@@ -113,7 +112,7 @@ impl Wrap {
     }
 }
 
-/// Whether a line may end between two characters that no space parts.
+/// Whether a line may end between two characters without a space between them.
 fn parts(before: char, c: char) -> bool {
     const OPENING: &str = "（「『【《〈〔“‘([{";
     const CLOSING: &str = "、。，．！？：；）」』】》〉〕”’…・ー)]},.!?:;";
@@ -121,7 +120,7 @@ fn parts(before: char, c: char) -> bool {
     (is_wide(before) || is_wide(c)) && !CLOSING.contains(c) && !OPENING.contains(before) && c.width() != Some(0)
 }
 
-/// Whether all terminals give it the same width, whatever stands beside it.
+/// Whether all terminals give the character the same width in any context.
 fn is_sure(c: char) -> bool {
     c.width().is_some_and(|width| width > 0) && !('\u{1f3fb}'..='\u{1f3ff}').contains(&c)
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::answers::{Answers, What};
-use super::packs::{block_keys, refused};
+use super::packs::block_keys;
 use super::save::Persistence;
 use crate::error::{Error, Result};
 use crate::store::{BLOCK, Blob, MemoryStore, Pack, PackError, PackStore, Store, Tiers, TiersConfig, system_clock};
@@ -65,7 +65,7 @@ impl Answers {
         let engine = self.engine_mut();
         let identity = engine.identity()?;
         let name = pack.header().name.clone();
-        let fail = |problem| refused(&name, problem);
+        let fail = |problem: PackError| problem.of(&name);
         identity.check(&pack, salt).map_err(fail)?;
         pack.keys(&block_keys(&identity.namespace(salt))).map_err(fail)?;
         let namespace = identity.namespace(nonce);
@@ -147,7 +147,7 @@ impl Audit<'_> {
     }
 
     fn fail(&self, problem: PackError) -> Error {
-        refused(self.name, problem)
+        problem.of(self.name)
     }
 }
 

@@ -143,10 +143,6 @@ impl KvIdentity {
     }
 }
 
-pub(super) fn refused(name: &str, problem: PackError) -> Error {
-    Error::Pack { pack: name.to_owned(), problem: problem.to_string() }
-}
-
 impl Answers {
     /// Computes the part of `tokens` that neither pages nor tiers have, beside other answers, and saves it with the
     /// last hidden state in the tiers. The answer tells where its tokens came from. It has no finish reason if `each`
@@ -194,7 +190,7 @@ impl Answers {
             return Ok(None);
         }
         let pack = self.engine_mut().pack(name, tokens, salt, text).await?;
-        pack.map(Some).ok_or_else(|| refused(name, PackError::Empty))
+        pack.map(Some).ok_or_else(|| PackError::Empty.of(name))
     }
 }
 
@@ -224,7 +220,7 @@ impl Engine {
         let device = self.adapter().to_string();
         Pack::from_blobs(name, text, Some(&device), &blobs, &block_keys(&namespace))
             .map(Some)
-            .map_err(|problem| refused(name, problem))
+            .map_err(|problem| problem.of(name))
     }
 
     /// Puts the blocks of a pack into the tiers, where requests of that salt find them.
@@ -234,7 +230,7 @@ impl Engine {
     pub async fn import_pack(&mut self, pack: &Pack, salt: &str) -> Result<Imported> {
         let (identity, tiers) = self.identified()?;
         let imported = identity.import(pack, salt, tiers).await;
-        imported.map_err(|problem| refused(&pack.header().name, problem))
+        imported.map_err(|problem| problem.of(&pack.header().name))
     }
 
     fn identified(&self) -> Result<(KvIdentity, &Tiers)> {

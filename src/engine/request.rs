@@ -128,11 +128,7 @@ impl Request {
         }
         // A prompt that is only computed needs no room for an answer.
         if self.tokens.len() + self.max_tokens.min(1) > context {
-            let length = self.tokens.len();
-            let longer = if context < most { format!(" or raise --context, up to {most}") } else { String::new() };
-            return fail(format!(
-                "has {length} tokens and the context holds {context}, the answer included; shorten it{longer}"
-            ));
+            return Err(Error::Context { tokens: self.tokens.len(), context, most });
         }
         if let Some(id) = self.tokens.iter().chain(&self.generated).find(|&&id| id as usize >= vocab) {
             return fail(format!("token id {id} is outside the vocabulary of {vocab}"));

@@ -1,8 +1,8 @@
 //! Finds the blocks of a prompt in the tiers: whole ones, the one that the prompt diverges from midway, and what became
 //! of blocks that are gone.
 //!
-//! Cost: one round trip to each tier if the whole prompt is found. Otherwise one more for manifests, and one to ask
-//! which candidate continuations are present.
+//! Cost: one round trip to each tier if the whole prompt is found. Otherwise one more for manifests, one to ask which
+//! candidate continuations are present, and one for a block that was kept and is gone.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -94,8 +94,13 @@ pub(super) async fn search(
     if next < keys.len() && !late {
         let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
         let roots: Vec<Key> = (next / GROUP..=(keys.len() - 1) / GROUP).map(|group| before(group * GROUP)).collect();
-        let groups = Groups::read(tiers, tokens, useful, next / GROUP, &roots, deadline).await;
+        let groups = Groups::read(tiers.clone(), tokens, useful, next / GROUP, &roots, deadline).await;
         past = groups.past(next);
+        if let Some((reason @ Reason::Evicted, _)) = &mut past.reason
+            && tiers.is_anothers(&keys[next].0, deadline).await
+        {
+            *reason = Reason::AnotherUsers;
+        }
         if deadline.passed() {
             return Search { found, late: true, past };
         }

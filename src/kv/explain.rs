@@ -36,6 +36,8 @@ pub enum Reason {
     Evicted,
     /// Known once; no store kept it.
     NotKept,
+    /// Stored in files that belong to another user, which are not used.
+    AnotherUsers,
     /// Known once; not used within its time to live.
     Expired,
     /// Known for another model, adapter or numeric setting: the field that differs.

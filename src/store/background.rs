@@ -403,6 +403,11 @@ impl Store for Background {
         })
     }
 
+    fn is_anothers<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        let key = *key;
+        Box::pin(self.read(move |store| block_on(store.is_anothers(&key))))
+    }
+
     /// A write of the same key that is in progress may bring the value back.
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
         Box::pin(async move {

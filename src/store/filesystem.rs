@@ -432,6 +432,10 @@ impl Store for FilesystemStore {
         })
     }
 
+    fn is_anothers<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        Box::pin(async move { Ok(self.private.is_anothers(&scan::name(key))) })
+    }
+
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
         Box::pin(async move {
             let home = self.home(key);

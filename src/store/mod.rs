@@ -20,6 +20,7 @@ mod breaker;
 mod chains;
 #[doc(hidden)]
 mod deadline;
+mod error;
 #[doc(hidden)]
 mod file;
 #[cfg(not(target_arch = "wasm32"))]
@@ -63,6 +64,7 @@ pub use breaker::{Breaker, BreakerConfig, BreakerState, Call};
 #[cfg(not(target_arch = "wasm32"))]
 pub use chains::{Chain, Chains, Removed};
 pub use deadline::Deadline;
+pub use error::StoreError;
 pub use file::{Element, MAX_HEADER, Row};
 #[cfg(not(target_arch = "wasm32"))]
 pub use filesystem::{FilesystemConfig, FilesystemStore};
@@ -154,6 +156,12 @@ pub trait Store {
     /// Which of `keys` are present, in one round trip. It does not count as a use, so it saves nothing from eviction.
     fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>>;
 
+    /// Whether another user's file lies where the value of `key` would be. It is not used, so the value counts as absent.
+    fn is_anothers<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+        let _ = key;
+        Box::pin(async { Ok(false) })
+    }
+
     /// False if there was no value.
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool>;
 
@@ -199,120 +207,4 @@ pub struct StoreUsage {
     pub failures: u64,
     /// Writes that were not attempted because earlier ones failed.
     pub refused: u64,
-}
-
-/// Why a store operation failed.
-#[non_exhaustive]
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A file or directory that the system refused to open, read or write.
-    #[error("{}: {}", path.display(), crate::error::reason(source))]
-    Io {
-        /// What was to be read or written.
-        path: std::path::PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-
-    /// A value that exceeds the whole budget, or the limit on one value.
-    #[error("a value takes {bytes} bytes, at most {budget} are allowed; give the cache more room")]
-    TooLarge {
-        /// Bytes of the value, overhead included.
-        bytes: u64,
-        /// Bytes that one value may take.
-        budget: u64,
-    },
-
-    /// A pin that cannot be made, or whose file is damaged.
-    #[error("the pin {name:?}: {problem}")]
-    Pin {
-        /// As it was given.
-        name: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-
-    /// A pin that would exceed the share of the budget that pins may take.
-    #[error("{asked} bytes would be pinned, at most {allowed} can be; unpin something or give the cache more room")]
-    PinsFull {
-        /// Bytes of all pins, had this one been added.
-        asked: u64,
-        /// Bytes that pins may take.
-        allowed: u64,
-    },
-
-    /// A chain that is pinned, so that it cannot be removed.
-    #[error("nothing was removed: the chain is pinned as {}; unpin that first", pins.join(", "))]
-    Pinned {
-        /// The names of the pins that hold any of its blocks.
-        pins: Vec<String>,
-    },
-
-    /// A secret that cannot be read or made.
-    #[error("the secret in {}: {problem}", path.display())]
-    Secret {
-        /// The file of the secret.
-        path: std::path::PathBuf,
-        /// What is wrong with it, and what to do.
-        problem: String,
-    },
-
-    /// The breaker is open.
-    #[error("the {store} store is not used for a while, after repeated failures")]
-    Paused {
-        /// The label of the store, as [`Store::name`] gives it.
-        store: &'static str,
-    },
-
-    /// A store that is read-only.
-    #[error("the {store} store is read-only; write to another one")]
-    ReadOnly {
-        /// The label of the store, as [`Store::name`] gives it.
-        store: &'static str,
-    },
-
-    /// A store behind a network or a browser interface that failed or cannot be reached.
-    #[error("the {store} store: {problem}")]
-    Backend {
-        /// The label of the store, as [`Store::name`] gives it.
-        store: &'static str,
-        /// What happened, in the store's words where it has any.
-        problem: String,
-    },
-
-    /// No answer within the deadline.
-    #[error("the {store} store did not answer within {ms} ms")]
-    Late {
-        /// The label of the store, as [`Store::name`] gives it.
-        store: &'static str,
-        /// How long the caller waited.
-        ms: u64,
-    },
-
-    /// A store that denies access. A retry does not help.
-    #[error("the {store} store: {problem}")]
-    Refused {
-        /// The label of the store, as [`Store::name`] gives it.
-        store: &'static str,
-        /// What it refuses, and what to do.
-        problem: String,
-    },
-
-    /// Values are put faster than the store can write them.
-    #[error("{bytes} bytes wait to be written to the {store} store already; this value was dropped")]
-    QueueFull {
-        /// The label of the store, as [`Store::name`] gives it.
-        store: &'static str,
-        /// Bytes in the queue.
-        bytes: u64,
-    },
-
-    /// A URL that names no store, or a store that denies access.
-    #[error("{url}: {problem}")]
-    Url {
-        /// The address: scheme, host, port and database.
-        url: String,
-        /// What is wrong with it, and what to give.
-        problem: String,
-    },
 }

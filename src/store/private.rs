@@ -115,6 +115,19 @@ impl Private {
         Ok(path)
     }
 
+    /// Whether what `name` names, or anything on the way to it, belongs to another user.
+    pub(crate) fn is_anothers(&self, name: &str) -> bool {
+        let mut path = match self.real(&mut self.known.borrow_mut()) {
+            Ok(Some(root)) => root,
+            Ok(None) => return false,
+            Err(error) => return Refused::of(&error).is_some(),
+        };
+        self.below.join(name).iter().any(|part| {
+            path.push(part);
+            look(&path).is_ok_and(|found| found.is_some_and(|found| owned(&found).is_some()))
+        })
+    }
+
     /// The root without links, if it is there.
     fn real(&self, known: &mut Known) -> io::Result<Option<PathBuf>> {
         let resolved = known.real.take().map_or_else(|| resolve(&self.root), |real| Ok(Some(real)))?;

@@ -200,6 +200,16 @@ impl Tiers {
         found
     }
 
+    /// Whether a tier does not use what it has of `key`, because that belongs to another user.
+    pub(crate) async fn is_anothers(&self, key: &Key, deadline: Deadline) -> bool {
+        for (tier, store) in self.stores().enumerate() {
+            if let Ok(true) = self.bounded(tier, deadline, store.is_anothers(key)).await {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The blob from the nearest tier that has it intact.
     #[doc(hidden)]
     pub async fn load(&self, expected: &Expected<'_>) -> Option<Loaded> {

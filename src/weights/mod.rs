@@ -28,7 +28,7 @@ pub use gguf::GgufMetadata;
 pub(crate) use hugging_face::JsonFile;
 pub use hugging_face::{Files, HuggingFaceMetadata};
 pub(crate) use packed::packed;
-#[cfg(feature = "cli")]
+#[cfg(feature = "hub")]
 pub(crate) use shards::{gguf_files, gguf_paths};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;

@@ -89,7 +89,9 @@ fn another_users_prompts_are_not_listed_and_their_blocks_not_used() {
     // The directory taken back, with the stranger's blocks still in it: they are misses and are written again.
     chown(home.dir(), Some(0), None).unwrap();
     blocks.iter().for_each(|path| chown(path, Some(STRANGER), None).unwrap());
-    reused(&json_of(&mut home.generate(WHALE)), &[]);
+    let missed = json_of(&mut home.generate(WHALE));
+    reused(&missed, &[]);
+    assert_eq!(missed["cache"]["misses"][0]["reason"], "another_users", "{}", missed["cache"]);
     assert!(blocks.iter().any(|path| fs::metadata(path).unwrap().uid() == 0));
     assert_ne!(json_of(home.generate(WHALE).arg("--exact"))["cache"]["sources"]["disk"], json!(0));
 }

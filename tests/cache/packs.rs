@@ -82,6 +82,13 @@ fn a_pack_serves_whether_imported_or_named() {
         let pack_tier = super::tier(&named, "pack");
         assert_eq!((&pack_tier["failures"], &pack_tier["dropped"]), (&json!(0), &json!(0)), "{model}: only read from");
 
+        // It is said of a pack that no run with such kernels uses.
+        for (kernels, is_told) in [("f16", true), ("f32", false), ("portable", false), ("auto", false)] {
+            let output = import(&taker, &pack, ["--kernels", kernels]).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{said}");
+            assert_eq!(said.contains("run with --kernels f32"), is_told, "{kernels}: {said}");
+        }
         let imported = json_of(&mut import(&taker, &pack, ["--json"]));
         assert_eq!((&imported["name"], &imported["tokens"]), (&json!("rules"), &json!(system_tokens())));
         let warm = json_of(&mut taker.generate(SHIP));

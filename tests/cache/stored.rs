@@ -175,7 +175,17 @@ fn pins_have_names_and_a_share() {
     assert!(message.contains("\"No Name\"") && message.contains("a name is"), "{message}");
     let message = refusal(&mut pin(&["--name", "rules", "--cache-budget", "64KiB"]));
     assert!(message.contains("bytes would be pinned") && message.contains("more room"), "{message}");
+    let message = refusal(&mut prefix(&home, &["pin", "absent.json", "--name", "rules"]));
+    assert!(message.contains("absent.json is neither a file") && message.contains("prefix ls"), "{message}");
     assert_eq!(home.ls()["pins"], json!([]));
+
+    // A name that goes to another prefix says so, and once more to the same one says nothing.
+    let first = home.ls()["prefixes"][0]["id"].as_str().unwrap().to_owned();
+    assert!(stdout(&mut pin(&["--name", "rules"])).ends_with(" blocks are stored\n"));
+    assert!(stdout(&mut pin(&["--name", "rules"])).ends_with(" blocks are stored\n"));
+    let other = home.file("other.json", &asked(SHIP));
+    let moved = stdout(&mut home.with_model(&["prefix", "pin", str_of(&other), "--name", "rules"]));
+    assert!(moved.contains(&format!("moved from {first}, which is no longer pinned so")), "{moved}");
 }
 
 /// Forged blocks that each claim to belong to another model.

@@ -55,6 +55,7 @@ fn classify(error: &Error) -> (&'static str, Vec<(&'static str, Value)>) {
         }
         Error::Logits { model, .. } => ("bad_model", vec![("file", json!(model))]),
         Error::Request { field, .. } => ("bad_request", vec![("field", json!(field))]),
+        Error::Context { .. } => ("bad_request", vec![("field", json!("prompt"))]),
         Error::UnknownField { name, .. } => ("bad_request", vec![("field", json!(name))]),
         Error::Template { .. } => ("bad_request", vec![("field", json!("messages"))]),
         Error::Tokenizer { .. } => ("bad_request", vec![]),

@@ -1,4 +1,4 @@
-//! `bench`: how fast a model runs here, and where the time of a step goes.
+//! `bench`: measures how fast a model runs here, and where the time of a step goes.
 
 mod charts;
 mod modes;
@@ -9,8 +9,8 @@ mod workload;
 
 use crate::error::{Error, Result};
 
-use super::args::{ModelArgs, TextArgs, whole};
-use super::session::{EngineArgs, Model, Session};
+use super::args::{ModelArgs, TextArgs, positive, whole};
+use super::session::{self, EngineArgs};
 use super::term;
 
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     text: TextArgs,
 
     /// Prompt lengths to prefill
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [512], value_parser = whole::<usize>)]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [512], value_parser = positive)]
     prefill: Vec<usize>,
 
     /// Tokens to decode; 0 leaves decoding out
@@ -43,24 +43,24 @@ pub(crate) struct Args {
     decode: usize,
 
     /// Tokens of context behind which decoding begins
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [16], value_parser = whole::<usize>)]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [16], value_parser = positive)]
     depth: Vec<usize>,
 
     /// Answers that are decoded at once
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1], value_parser = whole::<usize>)]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1], value_parser = positive)]
     batch: Vec<usize>,
 
     /// Runs of each, after half a second of runs that are not counted
-    #[arg(long, value_name = "R", default_value_t = 3, value_parser = whole::<usize>)]
+    #[arg(long, value_name = "R", default_value_t = 3, value_parser = positive)]
     runs: usize,
 
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel: what each takes, reads,
-    /// writes and computes, and its share of the rate at which the GPU copies; the GPU's own timestamps tell the time, or the
-    /// host's clock, kernel after kernel, where it has none
-    #[arg(long)]
+    /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel: the time, the bytes read and
+    /// written, the operations, and the share of the rate at which the GPU copies. Times are the GPU's own timestamps; if it has
+    /// none, each kernel is waited for and timed by the host's clock
+    #[arg(long, conflicts_with_all = ["decode", "batch"])]
     profile: bool,
 
     /// Print one JSON object
@@ -70,7 +70,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Other {
-    /// Measure what the prefix cache saves, and draw it
+    /// Measure what the prefix cache saves, and draw charts of it
     Prefix(prefix::Args),
 }
 
@@ -83,25 +83,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return prefix::run(args);
     }
     let refuse = |field, problem: &str| Err(Error::Request { field, problem: problem.into() });
-    if args.runs == 0 {
-        return refuse("runs", "0 measures nothing; give at least 1");
-    }
-    for (field, counts) in [("prefill", &args.prefill), ("depth", &args.depth), ("batch", &args.batch)] {
-        if counts.is_empty() || counts.contains(&0) {
-            return refuse(field, "0 measures nothing; give at least 1");
-        }
-    }
     if args.decode == 1 {
         return refuse("decode", "one token comes from prefill; give at least 2, or 0 to leave decoding out");
     }
     let text = args.text.text()?;
-    let model = Model::open(&args.model)?;
+    let model = args.model.open()?;
     let source = model.language.tokenizer.encode(text.as_deref().unwrap_or(TEXT))?;
     if source.is_empty() {
         return refuse("prompt", "holds no token to measure with");
     }
     term::notes(&args.engine.warnings(&model)?);
-    let mut session = Session::start(model, &args.engine, None)?;
+    let mut session = session::start(model, &args.engine, None)?;
     speed::check(args, session.engine())?;
     if args.profile {
         return profile::run(args, &mut session);

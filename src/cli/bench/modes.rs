@@ -1,4 +1,4 @@
-//! The ways in which a prompt can meet an engine, and one request timed in each.
+//! What an engine may know of a prompt, mode by mode, and a timed request in each mode.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::store::{
 };
 use crate::text::StopStrings;
 
-/// What of earlier work a request may use.
+/// The earlier work that a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {
@@ -29,13 +29,13 @@ pub(crate) enum Mode {
     Cold,
     /// Pages on the GPU.
     GpuHit,
-    /// Host memory, the GPU having forgotten.
+    /// Host memory, and nothing on the GPU.
     MemoryHit,
-    /// A directory, memory having nothing either.
+    /// A directory, and nothing on the GPU or in memory.
     DiskHit,
     /// All of its prompt and the last hidden state.
     ExactRepeat,
-    /// What a hit cannot save: the last step of a prefill, at its place in the context, the GPU having done all before it.
+    /// What a hit cannot save: the last step of a prefill, at its place in the context, after the GPU has done all before it.
     SuffixAlone,
 }
 
@@ -81,19 +81,19 @@ const WEIGHTS: &str = "bench";
 const DEADLINE: Duration = Duration::from_secs(600);
 
 impl<'a> Bench<'a> {
-    /// Answers have `answer` tokens. Its own files go into a directory of the system's for temporary ones.
+    /// Answers have `answer` tokens. Files go into the system's directory for temporary files.
     pub(crate) fn new(answers: &'a mut Answers, work: &'a Work, answer: usize) -> Result<Self> {
         Ok(Self { answers, work, folder: Folder::create()?, answer })
     }
 
-    /// Forgets all that was computed, everywhere, and keeps what will be in memory and on disk.
+    /// Drops all KV in every tier, and begins to keep KV in memory and on disk.
     pub(crate) fn forget(&mut self) -> Result<()> {
         self.folder.renew();
         self.keep(MEMORY);
         Ok(())
     }
 
-    /// Makes a request find in `mode` what was computed before it, and no store at work beside it.
+    /// Prepares the tiers for a request in `mode`. No store works beside the request.
     pub(crate) fn recall(&mut self, mode: Mode) -> Result<()> {
         pollster::block_on(self.answers.persist())?;
         match mode {
@@ -126,14 +126,14 @@ impl<'a> Bench<'a> {
         request.max_tokens = 1;
         let mut sample = self.answer(request.clone())?;
         for token in 1..self.answer {
-            // Which token is the next does not matter to the time.
+            // The time does not depend on the token.
             request.tokens.push(token as u32);
             sample.answer_ms += self.answer(request.clone())?.answer_ms;
         }
         Ok(sample)
     }
 
-    /// The second and last step of `prompt`, the first being done, on the GPU too. Nothing else may be under way.
+    /// Times the second and last step of `prompt`, after the GPU has done the first. Nothing else may be under way.
     pub(crate) fn second_step(&mut self, prompt: &[u32]) -> Result<Sample> {
         let request = Request { tokens: prompt.to_vec(), max_tokens: self.answer, ..Request::default() };
         let id = self.answers.ask(request, StopStrings::default(), Instant::now())?;
@@ -167,7 +167,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Nothing is written any more when the folder goes.
+/// Finishes writing before the folder is removed.
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
         let _ = pollster::block_on(self.answers.persist());
@@ -178,7 +178,7 @@ fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// A private directory that goes with its owner, with an empty one in it for what is measured next.
+/// A private directory that is removed when dropped. It holds a numbered directory for each measurement.
 struct Folder {
     root: PathBuf,
     number: usize,
@@ -195,7 +195,7 @@ impl Folder {
         self.root.join(self.number.to_string())
     }
 
-    /// A new one, since a store may still be writing to the last.
+    /// Goes on to a new directory, since a store may still be writing to the last.
     fn renew(&mut self) {
         let _ = std::fs::remove_dir_all(self.current());
         self.number += 1;

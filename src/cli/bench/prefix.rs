@@ -1,4 +1,4 @@
-//! `bench prefix`: what the prefix cache saves, by prefix length and by kind of use, in every mode beside each other.
+//! `bench prefix`: measures what the prefix cache saves, by prefix length, kind of use and mode.
 //!
 //! Modes that are compared run one after the other on the same tokens, so that a machine's drift hits them alike.
 
@@ -16,9 +16,10 @@ use crate::gpu::AdapterKind;
 use super::charts;
 use super::modes::{Bench, Mode, Sample};
 use super::workload::{REUSABLE, Tokens, WORKLOADS};
-use crate::cli::args::ModelArgs;
+use crate::chat::session::Session;
+use crate::cli::args::{ModelArgs, positive, whole};
 use crate::cli::interrupt::Work;
-use crate::cli::session::{EngineArgs, Model, Session};
+use crate::cli::session::{self, EngineArgs};
 use crate::cli::{report, term};
 
 #[derive(Debug, clap::Args)]
@@ -40,31 +41,31 @@ pub(crate) struct Args {
     out: PathBuf,
 
     /// Prefix lengths whose time to first token is measured [default: 64,128,256 on a CPU, 128,256,512,1024 on a GPU]
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',')]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', value_parser = positive)]
     lengths: Vec<usize>,
 
     /// Tokens that follow a prefix
-    #[arg(long, value_name = "N", default_value_t = 18)]
+    #[arg(long, value_name = "N", default_value_t = 18, value_parser = positive)]
     suffix: usize,
 
     /// Tokens of a workload's prompt [default: 128 on a CPU, 1024 on a GPU]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     prompt: Option<usize>,
 
     /// Tokens of an answer
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     answer: usize,
 
     /// Longest prompt that is also measured without a KV cache
-    #[arg(long, value_name = "N", default_value_t = 160)]
+    #[arg(long, value_name = "N", default_value_t = 160, value_parser = whole::<usize>)]
     no_kv_cache: usize,
 
     /// Runs of each length
-    #[arg(long, value_name = "R", default_value_t = 3)]
+    #[arg(long, value_name = "R", default_value_t = 3, value_parser = positive)]
     runs: usize,
 
-    /// Begin nothing more after so many seconds, and tell what was measured; 0 measures all
-    #[arg(long, value_name = "S", default_value_t = 90)]
+    /// Begin no measurement after so many seconds, and show what was measured; 0 measures all
+    #[arg(long, value_name = "S", default_value_t = 90, value_parser = whole::<u64>)]
     seconds: u64,
 
     /// Print the JSON instead of a table
@@ -72,7 +73,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What is measured where nobody says, by adapter.
+/// Defaults, by adapter.
 const CPU_LENGTHS: [usize; 3] = [64, 128, 256];
 const GPU_LENGTHS: [usize; 4] = [128, 256, 512, 1024];
 const CPU_PROMPT: usize = 128;
@@ -105,12 +106,12 @@ pub(crate) struct Cell {
 #[derive(Debug, Serialize)]
 struct Ratios {
     prefix_tokens: usize,
-    /// Prefill with a cache that knows nothing over prefill without one: what caching costs where it cannot help.
+    /// Prefill with an empty cache over prefill without a cache: the cost of caching when it cannot help.
     cold_over_kv_cache: Option<f64>,
-    /// What a hit costs beyond what it cannot save.
+    /// A hit over the part that it cannot save.
     gpu_hit_over_suffix_alone: Option<f64>,
     exact_repeat_over_suffix_alone: Option<f64>,
-    /// What the prefix costs: computed, and loaded from each tier beyond a hit on the GPU.
+    /// The cost of the prefix: computed, and loaded from each tier, beyond a hit on the GPU.
     prefill_ms: Option<f64>,
     load_from_memory_ms: Option<f64>,
     load_from_disk_ms: Option<f64>,
@@ -121,24 +122,16 @@ struct Results {
     points: Vec<Point>,
     ratios: Vec<Ratios>,
     cells: Vec<Cell>,
-    /// Some was left out for want of time.
+    /// Whether measurements were left out for lack of time.
     is_cut: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let refuse = |field, problem: String| Err(Error::Request { field, problem });
-    for (field, value) in [("runs", args.runs), ("suffix", args.suffix), ("answer", args.answer)] {
-        if value == 0 {
-            return refuse(field, "must be at least 1".into());
-        }
-    }
-    if args.lengths.contains(&0) {
-        return refuse("lengths", "a prefix has at least 1 token".into());
-    }
     std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
-    let model = Model::open(&args.model)?;
+    let model = args.model.open()?;
     term::notes(&args.engine.warnings(&model)?);
-    let mut session = Session::start(model, &args.engine, None)?;
+    let mut session = session::start(model, &args.engine, None)?;
     let context = session.engine().context();
     let is_cpu = session.engine().adapter_kind() == AdapterKind::Cpu;
     let usual = if is_cpu { &CPU_LENGTHS[..] } else { &GPU_LENGTHS[..] };
@@ -148,12 +141,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return refuse("lengths", format!("{longest} tokens with suffix and answer do not fit a context of {context}"));
     }
     let prompt = args.prompt.unwrap_or(if is_cpu { CPU_PROMPT } else { GPU_PROMPT });
-    if prompt == 0 || prompt * 3 / 2 + args.answer >= context {
+    if prompt * 3 / 2 + args.answer >= context {
         return refuse("prompt", format!("{prompt} and half as many more must fit a context of {context}"));
     }
     let mut results = Results::default();
     let measured = measure(args, lengths, &mut session, prompt, &mut results);
-    // What had been measured when somebody had seen enough is worth keeping, if it is anything.
+    // After an interrupt, the measurements so far are kept, if there are any.
     match &measured {
         Err(Error::Interrupted) if !results.points.is_empty() => {}
         Err(_) => return measured,
@@ -182,7 +175,7 @@ fn measure(args: &Args, lengths: &[usize], session: &mut Session, prompt: usize,
     let began = Instant::now();
     let is_late = || args.seconds > 0 && began.elapsed() > Duration::from_secs(args.seconds);
     let tell = |bar: &ProgressBar, text: String| if args.json { Ok(()) } else { bar.suspend(|| term::out(&text)) };
-    let vocabulary = session.model.config.vocab;
+    let vocabulary = session.engine().config().vocab;
     let bar = term::bar("lengths", ((args.runs + 1) * lengths.len()) as u64, "runs");
     let mut bench = Bench::new(&mut session.answers, &work, args.answer)?;
     // Pays for what happens once: the cache grows to what will be needed.
@@ -339,7 +332,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 fn as_json(args: &Args, session: &Session, prompt: usize, results: &Results) -> Value {
     json!({
-        "model": session.model.path.display().to_string(),
+        "model": session.path.display().to_string(),
         "adapter": report::adapter(session.engine()),
         "chunk": session.engine().chunk(),
         "suffix_tokens": args.suffix,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Args;
 use super::speed::Spread;
-use crate::cli::session::Session;
+use crate::chat::session::Session;
 use crate::cli::term;
 use crate::engine::Profile;
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Prefill and decode speed, each the median of several runs, with the counters that explain them.
 //!
-//! Nothing is reused from the cache, and the first runs of each are not counted: they pay for what happens once, and a GPU raises
-//! its clocks only once it has something to do.
+//! Nothing is reused from the cache. The first runs are not counted, because they pay one-time costs, and because a GPU raises its
+//! clocks only under load.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -12,18 +12,18 @@ use serde_json::{Value, json};
 use web_time::Instant;
 
 use super::Args;
+use crate::chat::session::Session;
 use crate::cli::interrupt::Work;
-use crate::cli::session::Session;
 use crate::cli::{report, term};
 use crate::engine::answers::{AnswerId, Answers, What};
 use crate::engine::{Engine, Request};
 use crate::error::{Error, Result};
 use crate::text::StopStrings;
 
-/// Runs that begin within this time are not counted; one never is.
+/// Runs that begin within this time are not counted. At least one is not.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// A figure over the runs.
+/// The median and the range of a figure over the runs.
 pub(super) struct Spread {
     pub(super) median: f64,
     min: f64,
@@ -141,7 +141,7 @@ struct Bench<'a> {
     answers: &'a mut Answers,
     work: &'a Work,
     bar: &'a ProgressBar,
-    /// What prompts are cut from, end to end.
+    /// Prompts are cut from this text, which is repeated as needed.
     text: &'a [u32],
     runs: usize,
 }
@@ -160,7 +160,7 @@ impl Bench<'_> {
     /// By run, tokens a second of all answers together, from when each has its first; `None` where it was interrupted.
     fn decode(&mut self, depth: usize, batch: usize, tokens: usize) -> Result<Option<Vec<f64>>> {
         self.each_run(|bench| {
-            // Those that begin first go on until the last has begun.
+            // The first answers have room to go on until the last has begun.
             let room = bench.answers.engine().context() - depth;
             let ids = (0..batch).map(|_| bench.ask(depth, room)).collect::<Result<Vec<_>>>()?;
             let rate = bench.rate(batch, tokens);
@@ -199,7 +199,7 @@ impl Bench<'_> {
         Ok(since.map(|since| count as f64 / since.elapsed().as_secs_f64()))
     }
 
-    /// What each run gave, behind those that are not counted.
+    /// The results of the counted runs.
     fn each_run<T>(&mut self, mut run: impl FnMut(&mut Self) -> Result<Option<T>>) -> Result<Option<Vec<T>>> {
         let began = Instant::now();
         loop {
@@ -233,7 +233,7 @@ fn heading(session: &Session) -> String {
     let (load, compile) = (report::duration(session.load_ms), report::duration(session.compile_ms));
     format!(
         "model    {}\nadapter  {} ({}, {})\nload     {load}, of it shaders {compile}\n",
-        session.model.path.display(),
+        session.path.display(),
         adapter.name,
         adapter.backend,
         adapter.driver,
@@ -250,7 +250,7 @@ fn as_json(args: &Args, session: &Session, rows: &[Row]) -> Value {
     let of = |wanted: fn(&Row) -> bool| -> Value { rows.iter().filter(|row| wanted(row)).map(Row::json).collect() };
     let counters = session.engine().counters();
     json!({
-        "model": session.model.path.display().to_string(),
+        "model": session.path.display().to_string(),
         "adapter": report::adapter(session.engine()),
         "load_ms": session.load_ms,
         "compile_ms": session.compile_ms,

@@ -1,6 +1,6 @@
-//! Prompts as four kinds of use send them, with a chosen part of each known from the one before. Pure.
+//! Prompts of four kinds of use. Each shares a chosen part with the one before. Pure.
 //!
-//! Tokens are drawn at random from the vocabulary: no kernel's time depends on which they are.
+//! Tokens are drawn at random from the vocabulary, since no kernel's time depends on them.
 
 /// A xorshift generator (Marsaglia, 2003): equal seeds give equal prompts on every machine.
 pub(crate) struct Tokens {
@@ -28,9 +28,9 @@ impl Tokens {
 /// How the prompts of one kind of use follow each other.
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
-    /// Prompts, the first of which nobody has seen.
+    /// How many prompts there are. Nothing is known of the first.
     pub(crate) requests: usize,
-    /// The first prompt and what each has more than the one before, in percent of the workload's length.
+    /// The length of the first prompt, and how much longer each is than the one before, in percent of the workload's length.
     first: usize,
     growth: usize,
 }
@@ -42,7 +42,7 @@ pub(crate) const WORKLOADS: [Workload; 4] = [
     Workload { name: "agent loop", requests: 8, first: 50, growth: 10 },
 ];
 
-/// What of each prompt is known from the one before, in percent.
+/// The shares of a prompt that the one before has in common with it, in percent.
 pub(crate) const REUSABLE: [usize; 4] = [0, 50, 90, 100];
 
 impl Workload {

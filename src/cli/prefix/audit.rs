@@ -1,12 +1,13 @@
-//! `prefix audit`: whether a pack holds what this machine computes, judged by some of its blocks.
+//! `prefix audit`: computes some blocks of a pack again, and compares them.
 
 use std::path::PathBuf;
 
-use crate::cli::args::ModelArgs;
-use crate::cli::cache::{self, PlaceArgs, TrustArgs};
+use crate::chat::CacheOptions;
+use crate::cli::args::{ModelArgs, positive};
+use crate::cli::cache::{PlaceArgs, TrustArgs};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
-use crate::cli::session::{EngineArgs, Model, Session};
+use crate::cli::session::{self, EngineArgs};
 use crate::cli::term;
 use crate::engine::Audited;
 use crate::engine::answers::What;
@@ -21,19 +22,19 @@ use crate::store::{MemoryStore, Tiers, TiersConfig, system_clock};
 Some of the pack's blocks, chosen at random, are computed anew, and must be the same to the last bit. Of a pack in which one block
 of a hundred was changed, forty blocks find it in 40 of 100 audits.")]
 pub(crate) struct Args {
-    /// What `export` wrote
+    /// A pack, as `export` writes it
     #[arg(value_name = "PACK")]
     pack: PathBuf,
 
-    /// How many of its blocks, of 16 tokens each, are computed
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    blocks: u32,
+    /// How many of its blocks to compute, of 16 tokens each
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
+    blocks: usize,
 
-    /// The salt that it was made under
+    /// The salt that the pack was made under
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     cache_salt: String,
 
-    /// Another kind of graphics card made the pack: values need only be close, which finds gross changes alone
+    /// Accept values that are only close, because another kind of graphics card made the pack. This finds gross changes alone
     #[arg(long)]
     other_adapter: bool,
 
@@ -55,20 +56,21 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let pack = cache::read_pack(&args.pack, &args.trust)?;
+    let place = CacheOptions { trust: args.trust.trust.clone(), ..args.place.options() };
+    let pack = pollster::block_on(place.read_pack(&args.pack))?;
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(|error| Error::io("random bytes", std::io::Error::other(error)))?;
     let nonce = format!("audit {:032x}", u128::from_le_bytes(nonce));
-    let model = Model::open(&args.model)?;
-    let digest = args.place.digest(&model.path)?;
-    let mut session = Session::start(model, &args.engine, None)?;
+    let model = args.model.open()?;
+    let digest = place.digest(&model.path);
+    let mut session = session::start(model, &args.engine, None)?;
     let nowhere = Tiers::new(MemoryStore::new(0, system_clock()), Vec::new(), TiersConfig::default());
     let answers = &mut session.answers;
-    answers.engine_mut().attach(nowhere, &digest.finish()?, std::time::Duration::ZERO);
+    answers.engine_mut().attach(nowhere, &session::finish(digest)?, std::time::Duration::ZERO);
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
     let mut each = |news: &[What]| listener.hear(news);
-    let (count, other) = (args.blocks as usize, args.other_adapter);
+    let (count, other) = (args.blocks, args.other_adapter);
     let audit = answers.audit(pack, &args.cache_salt, count, &nonce, other, &mut each);
     let audited = pollster::block_on(audit).map_err(|error| match error {
         Error::Pack { problem, .. } => Error::Pack { pack: args.pack.display().to_string(), problem },

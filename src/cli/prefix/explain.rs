@@ -1,5 +1,5 @@
-//! `prefix explain`: what the prefix cache can and cannot reuse of a prompt, and how to ask so that it can. No GPU is asked for,
-//! and weights are read only to tell two model files apart.
+//! `prefix explain`: how much of a prompt the prefix cache can reuse, and how to change the prompt so that it can reuse more. It
+//! uses no GPU, and reads weights only to tell two model files apart.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::model::Config;
 use crate::weights::Checkpoint;
 
 use crate::cli::cache::PlaceArgs;
-use crate::cli::{hub, input, report, term};
+use crate::cli::{input, model, report, term};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -57,7 +57,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// A model as far as prompts are made of it.
+/// The parts of a model that prompts depend on.
 struct Model {
     path: PathBuf,
     checkpoint: Checkpoint,
@@ -66,21 +66,21 @@ struct Model {
 
 impl Model {
     fn open(name: Option<&str>) -> Result<Self> {
-        let path = hub::resolve(name, false)?;
+        let path = model::resolve(name, false)?;
         let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
         let language = Language::open(&checkpoint)?;
         language.template()?;
         Ok(Self { path, checkpoint, language })
     }
 
-    /// Milliseconds that a prompt token took here when this model last answered; none where it never did.
+    /// Milliseconds that a prompt token took when this model last answered here. `None` if it never did.
     fn token_ms(&self, place: &PlaceArgs) -> Option<f64> {
         let path = self.path.canonicalize().ok()?;
         let is_own = |file: &Path| file.canonicalize().is_ok_and(|file| file == path || file.parent() == Some(&path));
-        let (_, digest) = place.remembered().ok()?.files().into_iter().find(|(file, _)| is_own(file))?;
+        let (_, digest) = place.options().remembered().files().into_iter().find(|(file, _)| is_own(file))?;
         let config = Config::from_checkpoint(&self.checkpoint).ok()?;
         let identity = |class| KvIdentity::new(&config, &digest, None, class).namespace("");
-        rates::computing(&place.path().ok()?, &Numerics::ALL.map(identity))?.ms(1.0)
+        rates::computing(&place.options().directory().ok()?, &Numerics::ALL.map(identity))?.ms(1.0)
     }
 
     fn side<'a>(&'a self, weights: &Path, request: &'a Value, now: i64) -> Result<Side<'a>> {
@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let other = if new_name == old_name { None } else { Some(Model::open(new_name)?) };
     let new = other.as_ref().unwrap_or(&old);
     let same = other.is_none() || pollster::block_on(old.checkpoint.has_the_weights_of(&new.checkpoint))?;
-    // One time for both: what differs from day to day is told by what asks for the day.
+    // Both use the same time. What a template writes of the date is reported apart.
     let now = new.language.now().unwrap_or_default();
     let known = old.side(&old.path, &known, now)?;
     let prompt = new.side(if same { &old.path } else { &new.path }, &prompt, now)?;
@@ -137,7 +137,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fixed.map_or(Ok(()), |[a, b]| term::out(&format!("{how}: {a} and {b}\n")))
 }
 
-/// Writes both requests, and says where.
+/// Writes both requests, and returns the paths.
 fn write(folder: &Path, given: [&PathBuf; 2], requests: &[Value; 2]) -> Result<[String; 2]> {
     if folder.is_file() {
         let problem = format!("{} is a file; name a folder", folder.display());
@@ -201,7 +201,7 @@ fn as_text(
     text
 }
 
-/// What is said where there is nothing to mend.
+/// The sentence if there is nothing to mend.
 fn nothing(shared: usize, tokens: [usize; 2], [a, b]: &[String; 2]) -> String {
     let why = match tokens.map(|tokens| tokens == shared) {
         [true, true] => "both are the same".to_owned(),
@@ -212,7 +212,7 @@ fn nothing(shared: usize, tokens: [usize; 2], [a, b]: &[String; 2]) -> String {
     format!("Nothing to mend: {why}.\n")
 }
 
-/// A difference: whose it is, both lines, and what to do.
+/// A difference: its owner, both lines, and the advice.
 fn entry(number: usize, difference: &Difference, names: &[String; 2]) -> String {
     let Difference { kind, owner, line_a, line_b, advice, .. } = difference;
     let mut text = format!("\n{number}. {owner}: {kind}\n");
@@ -223,7 +223,7 @@ fn entry(number: usize, difference: &Difference, names: &[String; 2]) -> String 
     text + &format!("   {advice}\n")
 }
 
-/// Two lines, the part where they differ, quoted.
+/// The part of two lines where they differ, quoted.
 fn cut(lines: [&str; 2]) -> [String; 2] {
     const BEFORE: usize = 40;
     const SHOWN: usize = 110;

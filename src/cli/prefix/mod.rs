@@ -1,4 +1,4 @@
-//! `prefix`: prefixes as things that are computed ahead, given away, listed and kept, and why a prompt misses them.
+//! `prefix`: computes prefixes ahead, exports, imports, lists and pins them, and explains why prompts miss them.
 
 mod audit;
 mod explain;

@@ -1,15 +1,17 @@
-//! `prefix warm`, `export` and `import`: the beginning of a conversation computed once, and carried from place to place.
+//! `prefix warm`, `export` and `import`: compute the beginning of a conversation once, and carry it from place to place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::chat::CacheOptions;
+use crate::chat::session::{Model, Session};
 use crate::cli::args::ModelArgs;
-use crate::cli::cache::{self, CacheArgs, DirArgs, TrustArgs};
+use crate::cli::cache::{CacheArgs, DirArgs, TrustArgs, lasts};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
-use crate::cli::session::{EngineArgs, Model, Session};
+use crate::cli::session::{self, EngineArgs};
 use crate::cli::{input, report, term};
 use crate::engine::answers::What;
 use crate::engine::{KvIdentity, packs};
@@ -18,7 +20,7 @@ use crate::gpu::Numerics;
 use crate::store::{self, Key, PackSigner, Tiers};
 use crate::text::parse_time;
 
-/// A conversation, of which the beginning is meant.
+/// The conversation whose beginning is meant.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConversationArgs {
     /// A conversation, as `prefix explain` reads it; `-` is standard input
@@ -30,7 +32,7 @@ pub(crate) struct ConversationArgs {
     date: Option<i64>,
 }
 
-/// What is to be computed, by which model, and where it is kept.
+/// What to compute, with which model, and where to keep it.
 #[derive(Debug, clap::Args)]
 struct BeginArgs {
     #[command(flatten)]
@@ -47,8 +49,8 @@ struct BeginArgs {
 }
 
 const MEANT: &str = "\
-Of a conversation that ends with a question, all is meant, up to where the answer begins; of any other, such as a system
-text alone, what the prompts of all conversations begin with that go on from it, whatever is asked.";
+If the conversation ends with a question, its beginning is the whole prompt, up to where the answer starts. If it ends otherwise,
+as a system text alone does, its beginning is what all prompts that continue it have in common, whatever they ask.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("Examples:
@@ -83,11 +85,11 @@ pub(crate) struct Export {
     #[arg(short, long, value_name = "NAME.kv.safetensors")]
     output: PathBuf,
 
-    /// Put the first 1,024 bytes of the text into the file, for people to read
+    /// Put the first 1,024 bytes of the text into the file, so that people can read it
     #[arg(long)]
     with_text: bool,
 
-    /// Sign it with the secret in this file, which is made where there is none; what is shown is the key to trust
+    /// Sign the pack with the secret in this file, which is made if it does not exist. The key that others can trust is shown
     #[arg(long, value_name = "FILE")]
     sign: Option<PathBuf>,
 
@@ -103,7 +105,7 @@ pub(crate) struct Export {
 
 The file is taken only if every byte of it is as it was written and it was made with the same weights and settings.")]
 pub(crate) struct Import {
-    /// What `export` wrote
+    /// A pack, as `export` writes it
     #[arg(value_name = "PACK")]
     pack: PathBuf,
 
@@ -124,7 +126,7 @@ pub(crate) struct Import {
     cache: CacheArgs,
 }
 
-/// The tokens of the beginning of the conversation in a file, and its salt.
+/// The tokens with which the conversation in a file begins, and its salt.
 pub(crate) fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &DirArgs) -> Result<(Vec<u32>, String)> {
     let mut prompt = input::prompt(file)?;
     prompt.now = date.or(prompt.now);
@@ -136,27 +138,29 @@ pub(crate) fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &Dir
     Ok((tokens, dir.salt(prompt.cache_salt.as_deref())))
 }
 
-/// A prefix by what people call it: the first digits of its last block's key.
+/// The ID of a prefix: the first digits of its last block's key.
 pub(crate) fn id(key: &Key) -> String {
     key[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The beginning of a conversation, and an engine that can compute it.
+/// The beginning of a conversation, and a session that can compute it.
 struct Computed {
     session: Session,
+    cache: CacheOptions,
     tokens: Vec<u32>,
-    salt: String,
-    /// Of its blocks.
+    /// The keys of its blocks.
     keys: Vec<Key>,
 }
 
 impl Computed {
-    fn start(BeginArgs { conversation, model, engine, cache }: &BeginArgs) -> Result<Self> {
-        let model = Model::open(model)?;
-        let (tokens, salt) = beginning(&conversation.file, conversation.date, &model, &cache.dir)?;
-        let session = cache.start(model, engine, &salt, Vec::new())?;
+    fn start(begin: &BeginArgs, mut cache: CacheOptions) -> Result<Self> {
+        let BeginArgs { conversation, model, engine, cache: args } = begin;
+        let model = model.open()?;
+        let (tokens, salt) = beginning(&conversation.file, conversation.date, &model, &args.dir)?;
+        cache.salt.clone_from(&salt);
+        let session = session::start(model, engine, Some(&cache))?;
         let keys = session.engine().identity()?.keys(&tokens, &salt);
-        Ok(Self { session, tokens, salt, keys })
+        Ok(Self { session, cache, tokens, keys })
     }
 
     fn id(&self) -> String {
@@ -164,13 +168,12 @@ impl Computed {
     }
 }
 
-/// An error unless something that outlives this run has all of `keys` now: the directory, or the store of all machines where the
-/// directory is left alone.
-fn all_kept(cache: &CacheArgs, tiers: &Tiers, keys: &[Key]) -> Result<()> {
-    let place = cache.dir.place.path()?.display().to_string();
+/// Fails unless all of `keys` outlive this run: in the directory, or in the shared store if the directory is not written.
+fn all_kept(cache: &CacheOptions, tiers: &Tiers, keys: &[Key]) -> Result<()> {
+    let place = cache.directory()?.display().to_string();
     let kept = pollster::block_on(packs::kept(tiers, keys));
     let lasting = tiers.stores().zip(kept).filter(|(_, (tier, _))| !["memory", "pack"].contains(tier));
-    let lasting = lasting.filter(|(_, (tier, _))| *tier != "disk" || !cache.kv_store_trust);
+    let lasting = lasting.filter(|(_, (tier, _))| *tier != "disk" || !cache.is_shared_with_all());
     let Some((store, (tier, count))) = lasting.min_by_key(|(_, (tier, _))| *tier != "disk") else {
         let problem = "nothing is kept there, and no other store is named; see the note before this".into();
         return Err(Error::Store { store: place, problem });
@@ -184,16 +187,17 @@ fn all_kept(cache: &CacheArgs, tiers: &Tiers, keys: &[Key]) -> Result<()> {
 }
 
 pub(crate) fn warm(args: &Warm) -> Result<()> {
-    args.begin.cache.lasts()?;
-    let mut begun = Computed::start(&args.begin)?;
+    let cache = args.begin.cache.options("")?;
+    lasts(&cache)?;
+    let mut begun = Computed::start(&args.begin, cache)?;
     let answers = &mut begun.session.answers;
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
-    let found = pollster::block_on(answers.warm(&begun.tokens, &begun.salt, &mut |news| listener.hear(news)))?;
+    let found = pollster::block_on(answers.warm(&begun.tokens, &begun.cache.salt, &mut |news| listener.hear(news)))?;
     drop(listener);
     work.end()?;
     let engine = begun.session.engine();
-    engine.tiers().map_or(Ok(()), |tiers| all_kept(&args.begin.cache, tiers, &begun.keys))?;
+    engine.tiers().map_or(Ok(()), |tiers| all_kept(&begun.cache, tiers, &begun.keys))?;
     report::problems(engine);
     let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
     if args.json {
@@ -208,30 +212,31 @@ pub(crate) fn warm(args: &Warm) -> Result<()> {
 }
 
 pub(crate) fn export(args: &Export) -> Result<()> {
-    if args.sign.is_some() && args.begin.cache.kv_store_trust {
+    let cache = args.begin.cache.options("")?;
+    if args.sign.is_some() && cache.is_shared_with_all() {
         let problem = "a signature vouches for what the pack holds; leave out --kv-store-trust, whose store anybody may have written to";
         return Err(Error::Request { field: "sign", problem: problem.into() });
     }
     let signer = args.sign.as_deref().map(store::key_file).transpose();
     let signer = signer.map_err(|problem| Error::Request { field: "sign", problem: problem.to_string() })?;
     let signer = signer.map(|secret| PackSigner::new(&secret));
-    let mut begun = Computed::start(&args.begin)?;
+    let mut begun = Computed::start(&args.begin, cache)?;
     let file = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = file.strip_suffix(".safetensors").unwrap_or(&file);
     let name = name.strip_suffix(".kv").unwrap_or(name);
-    let tokenizer = &begun.session.model.language.tokenizer;
+    let tokenizer = &begun.session.language.tokenizer;
     let text = args.with_text.then(|| tokenizer.decode(&begun.tokens, false));
     let answers = &mut begun.session.answers;
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
     let mut each = |news: &[What]| listener.hear(news);
-    let exported = answers.export_pack(name, &begun.tokens, &begun.salt, text.as_deref(), &mut each);
+    let exported = answers.export_pack(name, &begun.tokens, &begun.cache.salt, text.as_deref(), &mut each);
     let exported = pollster::block_on(exported)?;
     drop(listener);
     work.end()?;
     let mut pack = exported.ok_or(Error::Interrupted)?;
     if let Some(signer) = &signer {
-        pack = pack.signed(signer).map_err(|problem| cache::refused(&args.output, problem))?;
+        pack = pack.signed(signer).map_err(|problem| problem.of(args.output.display()))?;
     }
     let key = signer.map(|signer| signer.key().to_string());
     write(&args.output, pack.bytes())?;
@@ -247,7 +252,7 @@ pub(crate) fn export(args: &Export) -> Result<()> {
     term::out(&format!("{file}  {tokens} tokens, {}{signed}\n", term::bytes(bytes)))
 }
 
-/// Puts a whole file in place of what was there, or leaves all as it was.
+/// Replaces a file as a whole, or leaves everything as it was.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
@@ -259,20 +264,29 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 pub(crate) fn import(args: &Import) -> Result<()> {
-    args.cache.lasts()?;
-    let pack = cache::read_pack(&args.pack, &args.trust)?;
-    let model = Model::open(&args.model)?;
-    let digest = args.cache.dir.place.digest(&model.path)?.finish()?;
     let salt = args.cache.dir.salt(None);
-    // A pack is of the class that it was computed in; engines of another do not find it.
-    let identities = Numerics::ALL.map(|class| args.engine.identity(&model, &digest, class));
+    let cache = CacheOptions { trust: args.trust.trust.clone(), ..args.cache.options(&salt)? };
+    lasts(&cache)?;
+    let pack = pollster::block_on(cache.read_pack(&args.pack))?;
+    let model = args.model.open()?;
+    let digest = session::finish(cache.digest(&model.path))?;
+    // KV is named by the class of the kernels that computed it. Engines of another class do not find it.
+    let classes = Numerics::ALL.map(|class| (class, args.engine.identity(&model, &digest, class)));
     let own = pack.header().namespace.get("numerics");
-    let is_own = |identity: &&KvIdentity| own == Some(&identity.namespace(&salt).fields().numerics);
-    let identity = identities.iter().find(is_own).unwrap_or(&identities[0]);
-    let tiers = args.cache.tiers(&salt, None)?;
+    let is_own = |(_, identity): &&(Numerics, KvIdentity)| own == Some(&identity.namespace(&salt).fields().numerics);
+    let (class, identity) = classes.iter().find(is_own).unwrap_or(&classes[0]);
+    let is_ruled_out = args.engine.rules_out(*class)?;
+    let (tiers, unkept) = cache.tiers(None)?;
+    report::places(&cache, unkept.as_ref());
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
-    let imported = imported.map_err(|problem| cache::refused(&args.pack, problem))?;
-    all_kept(&args.cache, &tiers, &identity.keys(pack.tokens(), &salt))?;
+    let imported = imported.map_err(|problem| problem.of(args.pack.display()))?;
+    all_kept(&cache, &tiers, &identity.keys(pack.tokens(), &salt))?;
+    if is_ruled_out {
+        term::note(&format!(
+            "note: the pack was computed in {class}, and no run with the kernels that are chosen here uses it; run with \
+             --kernels {class}, or export it again with those"
+        ));
+    }
     let (id, name, tokens) = (id(&pack.header().key), &pack.header().name, imported.tokens);
     match args.json {
         true => term::json(&json!({ "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks })),

@@ -1,4 +1,4 @@
-//! `prefix ls`, `rm`, `pin` and `unpin`: what lies in the directory. Nothing is computed and no GPU is asked for.
+//! `prefix ls`, `rm`, `pin` and `unpin` work on the directory. They compute nothing and use no GPU.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::cli::args::ModelArgs;
-use crate::cli::cache::{DirArgs, PlaceArgs, chains, part, stopped};
-use crate::cli::session::{EngineArgs, Model};
+use crate::cli::cache::{DirArgs, PlaceArgs, chains};
+use crate::cli::session::{self, EngineArgs};
 use crate::cli::term;
 use crate::engine::language;
 use crate::error::{Error, Result, visible};
@@ -57,8 +57,8 @@ pub(crate) struct Rm {
   headstart prefix pin system.json --name house-rules
   headstart prefix pin 9b1c04aa11ff --name handbook
 
-A pinned prefix neither expires nor makes room for others. All pins together may hold half of --cache-budget. What is
-not stored yet is kept from the moment it is.")]
+A pinned prefix neither expires nor makes room for others. All pins together may hold half of --cache-budget. Blocks that are not
+stored yet are pinned as soon as they are.")]
 pub(crate) struct Pin {
     /// A conversation, as `prefix warm` reads it, or the ID of a prefix, as `prefix ls` shows it
     #[arg(value_name = "FILE|ID")]
@@ -85,7 +85,7 @@ pub(crate) struct Pin {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  headstart prefix unpin house-rules")]
 pub(crate) struct Unpin {
-    /// What `prefix pin` was told to call it
+    /// The name that `prefix pin` gave it
     #[arg(value_name = "NAME")]
     name: String,
 
@@ -104,7 +104,7 @@ struct Found {
     chain: Chain,
 }
 
-/// The one chain whose ID begins so.
+/// The one chain whose ID begins with `wanted`.
 fn find(parts: Vec<FilesystemStore>, wanted: &str) -> Result<Found> {
     let refuse = |problem: String| Error::Request { field: "id", problem };
     let wanted = wanted.to_ascii_lowercase();
@@ -126,7 +126,7 @@ fn find(parts: Vec<FilesystemStore>, wanted: &str) -> Result<Found> {
     }
 }
 
-/// Models by the digest of their weights, as far as their files are remembered.
+/// Models by the digest of their weights, as far as the directory remembers their files.
 struct Models {
     files: Vec<(PathBuf, String)>,
     opened: HashMap<String, Option<Known>>,
@@ -165,10 +165,10 @@ impl Known {
 
 const COLUMNS: [&str; 7] = ["ID", "TOKENS", "SIZE", "USED", "MODEL", "NOTES", "TEXT"];
 
-/// A chain as it is shown.
+/// A chain, with what is shown of it.
 struct Shown {
     chain: Chain,
-    /// Of its weights.
+    /// The digest of its model's weights.
     digest: String,
     quantized: Option<String>,
     model: Option<String>,
@@ -241,7 +241,7 @@ impl Shown {
     }
 }
 
-/// The last characters of a chain's text: what it begins with many have. A character that is cut in two is left out.
+/// The last characters of a chain's text, since many chains begin alike. A character that is cut in two is left out.
 fn end_of(tokenizer: &Tokenizer, chain: &Chain, listed: &Chains) -> String {
     const TOKENS: usize = 48;
     const CHARACTERS: usize = 60;
@@ -253,7 +253,7 @@ fn end_of(tokenizer: &Tokenizer, chain: &Chain, listed: &Chains) -> String {
     cut.then_some('…').into_iter().chain(text.chars().skip(skip)).collect()
 }
 
-/// A time as people say it, by its largest unit.
+/// A duration in its largest unit.
 fn about(ms: u64) -> String {
     let long = humantime::format_duration(Duration::from_secs(ms / 1000)).to_string();
     long.split(' ').next().unwrap_or_default().to_owned()
@@ -264,17 +264,17 @@ fn now_ms() -> u64 {
 }
 
 pub(crate) fn ls(args: &Ls) -> Result<()> {
-    let mut models = Models { files: args.place.remembered()?.files(), opened: HashMap::new() };
+    let mut models = Models { files: args.place.options().remembered().files(), opened: HashMap::new() };
     let (mut shown, mut pins) = (Vec::new(), Vec::new());
     let (mut damaged, mut left_out, mut bytes) = (0, 0, 0);
-    for part in args.place.parts()?.into_iter().map(part) {
+    for part in args.place.parts()? {
         let listed = chains(&part)?;
         left_out += listed.left_out;
         shown.extend(listed.found.iter().map(|chain| Shown::new(chain, &listed, &mut models)));
-        let pinned = part.pins().map_err(|problem| stopped(part.root(), problem))?;
+        let pinned = part.pins().map_err(|problem| problem.at(part.root()))?;
         damaged += listed.damaged + pinned.damaged;
         pins.extend(pinned.found);
-        let keys = part.keys().map_err(|problem| stopped(part.root(), problem))?;
+        let keys = part.keys().map_err(|problem| problem.at(part.root()))?;
         bytes += keys.iter().filter_map(|key| part.path(key).metadata().ok()).map(|file| file.len()).sum::<u64>();
     }
     if args.json {
@@ -282,7 +282,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
             |pin| json!({ "name": pin.name, "blocks": pin.keys.len(), "missing": pin.missing, "bytes": pin.bytes }),
         );
         return term::json(&json!({
-            "dir": args.place.path()?.display().to_string(),
+            "dir": args.place.options().directory()?.display().to_string(),
             "bytes": bytes,
             "prefixes": shown.iter().map(Shown::as_json).collect::<Value>(),
             "pins": pins.collect::<Value>(),
@@ -291,7 +291,7 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
         }));
     }
     if shown.is_empty() {
-        term::note(&format!("nothing is kept in {} yet", args.place.path()?.display()));
+        term::note(&format!("nothing is kept in {} yet", args.place.options().directory()?.display()));
     }
     let now = now_ms();
     let rows: Vec<_> = shown.iter().map(|shown| shown.row(now)).collect();
@@ -302,13 +302,13 @@ pub(crate) fn ls(args: &Ls) -> Result<()> {
     if left_out > 0 {
         term::note(&format!("{left_out} blocks that were used longest ago are left out: there are too many to list"));
     }
-    if let Some(problem) = args.place.seal().err().filter(|_| !shown.is_empty()) {
+    if let Some(problem) = args.place.options().seal().err().filter(|_| !shown.is_empty()) {
         term::note(&format!("whose models these are is not known, so no text is shown: {problem}"));
     }
     Ok(())
 }
 
-/// Shows the rows under their headings, without columns that are empty.
+/// Shows the rows under their headings, without empty columns.
 fn table(rows: &[[String; COLUMNS.len()]]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
@@ -330,17 +330,16 @@ fn table(rows: &[[String; COLUMNS.len()]]) -> Result<()> {
 
 pub(crate) fn rm(args: &Rm) -> Result<()> {
     if args.all {
-        for part in args.place.parts()?.into_iter().map(part) {
-            pollster::block_on(part.clear()).map_err(|problem| stopped(part.root(), problem))?;
+        for part in args.place.parts()? {
+            pollster::block_on(part.clear()).map_err(|problem| problem.at(part.root()))?;
         }
-        let dir = visible(&args.place.path()?.display().to_string());
+        let dir = visible(&args.place.options().directory()?.display().to_string());
         return term::out(&format!("removed all that was kept in {dir}\n"));
     }
     for wanted in &args.id {
-        let Found { part, chain: Chain { key: leaf, .. }, .. } =
-            find(args.place.parts()?.into_iter().map(part).collect(), wanted)?;
-        let part = part.sealed(args.place.seal()?);
-        let removed = part.remove_chain(&leaf).map_err(|problem| stopped(part.root(), problem))?;
+        let Found { part, chain: Chain { key: leaf, .. }, .. } = find(args.place.parts()?, wanted)?;
+        let part = part.sealed(args.place.options().seal()?);
+        let removed = part.remove_chain(&leaf).map_err(|problem| problem.at(part.root()))?;
         term::out(&format!("{}  removed, {} free\n", id(&leaf), term::bytes(removed.bytes)))?;
     }
     Ok(())
@@ -348,37 +347,57 @@ pub(crate) fn rm(args: &Rm) -> Result<()> {
 
 pub(crate) fn pin(args: &Pin) -> Result<()> {
     let file = Path::new(&args.what);
-    let (part, keys) = if args.what == "-" || file.exists() {
-        let model = Model::open(&args.model)?;
-        let digest = args.dir.place.digest(&model.path)?.finish()?;
-        let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
-        let disk = args.dir.disk(&salt)?;
-        // Of the class in which most of it was computed.
-        let mut classes = Vec::new();
-        for class in Numerics::ALL {
-            let keys = args.engine.identity(&model, &digest, class).keys(&tokens, &salt);
-            let present = pollster::block_on(disk.contains(&keys)).map_err(|problem| stopped(disk.root(), problem))?;
-            classes.push((present.into_iter().filter(|is| *is).count(), keys));
-        }
-        let most = classes.into_iter().rev().max_by_key(|(present, _)| *present);
-        (disk, most.map(|(_, keys)| keys).unwrap_or_default())
-    } else {
-        let parts = args.dir.place.parts()?.into_iter().map(|path| args.dir.part(path));
-        let Found { part, listed, chain } = find(parts.collect(), &args.what)?;
-        let keys = listed.keys(&chain);
-        (part, keys)
-    };
-    let pinned = part.pin(&args.name, &keys).map_err(|problem| stopped(part.root(), problem))?;
+    let (part, keys) = if args.what == "-" || file.exists() { computed(args, file)? } else { listed(args)? };
+    let former = part.pins().map_err(|problem| problem.at(part.root()))?.found;
+    let former = former.into_iter().find(|pin| pin.name == args.name && pin.keys != keys);
+    let pinned = part.pin(&args.name, &keys).map_err(|problem| problem.at(part.root()))?;
     let kept = pinned.keys.len() - pinned.missing;
-    term::out(&format!("{}  pinned, {kept} of {} blocks are stored\n", args.name, pinned.keys.len()))
+    let moved = former.and_then(|pin| pin.keys.last().map(id));
+    let moved = moved.map_or_else(String::new, |former| format!(", moved from {former}, which is no longer pinned so"));
+    term::out(&format!("{}  pinned, {kept} of {} blocks are stored{moved}\n", args.name, pinned.keys.len()))
+}
+
+/// The blocks of the conversation in a file, and the part of the directory where they are or will be.
+fn computed(args: &Pin, file: &Path) -> Result<(FilesystemStore, Vec<Key>)> {
+    let model = args.model.open()?;
+    let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
+    let place = args.dir.options(&salt);
+    let (digest, disk) = (session::finish(place.digest(&model.path))?, place.disk()?);
+    // The class of kernels that computed most of the stored blocks.
+    let mut classes = Vec::new();
+    for class in Numerics::ALL {
+        let keys = args.engine.identity(&model, &digest, class).keys(&tokens, &salt);
+        let present = pollster::block_on(disk.contains(&keys)).map_err(|problem| problem.at(disk.root()))?;
+        classes.push((present.into_iter().filter(|is| *is).count(), keys));
+    }
+    let most = classes.into_iter().rev().max_by_key(|(present, _)| *present);
+    Ok((disk, most.map(|(_, keys)| keys).unwrap_or_default()))
+}
+
+/// The blocks of the prefix with an ID, and the part of the directory where they are.
+fn listed(args: &Pin) -> Result<(FilesystemStore, Vec<Key>)> {
+    if !args.what.bytes().all(|c| c.is_ascii_hexdigit()) {
+        let problem = format!(
+            "{} is neither a file that is there nor the ID of a prefix; `headstart prefix ls` shows the IDs",
+            args.what
+        );
+        return Err(Error::Request { field: "pin", problem });
+    }
+    for (flag, given) in [("--date", args.date.is_some()), ("--model", args.model.model.is_some())] {
+        if given {
+            term::note(&format!("note: {flag} has no effect: it is for a conversation in a file, and an ID is given"));
+        }
+    }
+    let Found { part, listed, chain } = find(args.dir.parts()?, &args.what)?;
+    Ok((part, listed.keys(&chain)))
 }
 
 pub(crate) fn unpin(args: &Unpin) -> Result<()> {
-    let mut parts: Vec<FilesystemStore> = vec![args.dir.disk(&args.dir.salt(None))?];
-    parts.extend(args.dir.place.parts()?.into_iter().map(part));
+    let mut parts = vec![args.dir.options(&args.dir.salt(None)).disk()?];
+    parts.extend(args.dir.parts()?);
     let mut unpinned = false;
     for part in parts {
-        unpinned |= part.unpin(&args.name).map_err(|problem| stopped(part.root(), problem))?;
+        unpinned |= part.unpin(&args.name).map_err(|problem| problem.at(part.root()))?;
     }
     match unpinned {
         true => term::out(&format!("{}  unpinned\n", args.name)),

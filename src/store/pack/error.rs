@@ -1,8 +1,9 @@
 //! Why a pack is refused, in sentences that a person can act on. Text from a file is escaped and bounded, since it may
 //! end up on a terminal. Salts are never shown.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Write};
 
+use crate::error::{Error, Visible};
 use crate::store::Reject;
 
 /// Why a pack is refused, or cannot be made.
@@ -10,7 +11,6 @@ use crate::store::Reject;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PackError {
     /// The pack exceeds a limit. Nothing was allocated for it.
-    #[error("the pack has {found} {what}, at most {most} are allowed; export a shorter prefix, or raise the limit")]
     TooLarge {
         /// `bytes` or `tokens`.
         what: &'static str,
@@ -21,18 +21,15 @@ pub enum PackError {
     },
 
     /// The file is truncated or altered, or not a pack.
-    #[error("{}", damage(*.0))]
     Damaged(Reject),
 
     /// The file could not be read.
-    #[error("the pack could not be read: {problem}; try again, or copy the file to this machine")]
     Read {
         /// What the reader said.
         problem: String,
     },
 
-    /// A namespace field differs. The values are escaped for display.
-    #[error("the pack was made with {what}: {theirs}, here {ours}; {fix}")]
+    /// A namespace field differs.
     Namespace {
         /// The tag of the field.
         field: String,
@@ -47,11 +44,9 @@ pub enum PackError {
     },
 
     /// The salt differs. Salts are never shown.
-    #[error("the pack was made under another salt, so it is another tenant's; export it again under this one")]
     Salt,
 
     /// The model's shape differs.
-    #[error("the pack does not fit this model in {what}: {theirs}, here {ours}; export it again from this model")]
     Layout {
         /// Layers, widths or the format of elements.
         what: String,
@@ -62,9 +57,6 @@ pub enum PackError {
     },
 
     /// The vocabulary lacks a token.
-    #[error(
-        "token {index} of the pack is {token}, but the model's vocabulary has {vocab}; export it again from this model"
-    )]
     Token {
         /// Its place in the prefix, from 0.
         index: usize,
@@ -75,24 +67,15 @@ pub enum PackError {
     },
 
     /// The key in the header is not that of the tokens.
-    #[error("the pack's key is not that of its tokens; it was put together wrongly, so export it again")]
     Key,
 
     /// The pack is unsigned, and only signed packs are accepted.
-    #[error("the pack is not signed; have it exported with --sign by somebody whose key is trusted")]
     Unsigned,
 
     /// The pack is signed, but by none of the trusted keys.
-    #[error(
-        "the pack is signed, but by nobody whose key is trusted; have it from its maker, or trust the key of whoever signed it"
-    )]
     Stranger,
 
     /// A recomputed block differs from the one in the pack.
-    #[error(
-        "block {block}, tokens {first} to {last}, is not what this machine computes: values are {apart:.1e} of their size apart; \
-         do not use the pack, or, if it was made on another kind of graphics card, compare it roughly (--other-adapter)"
-    )]
     Audit {
         /// Its index, from 0.
         block: usize,
@@ -105,11 +88,9 @@ pub enum PackError {
     },
 
     /// There is nothing to pack.
-    #[error("a pack is made of at least one block of KV; warm the prefix first")]
     Empty,
 
     /// A name that is empty, too long or more than one line.
-    #[error("{name:?} cannot be the name of a pack; give one line of 1 to {most} bytes")]
     Name {
         /// As it was given.
         name: String,
@@ -118,13 +99,64 @@ pub enum PackError {
     },
 
     /// A block that does not follow the one before, or has another shape.
-    #[error("block {block} cannot be packed: {problem}")]
     Blocks {
         /// Its index, from 0.
         block: usize,
         /// What is wrong with it.
         problem: &'static str,
     },
+}
+
+impl fmt::Display for PackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Visible { out: f, lines: false };
+        match self {
+            Self::TooLarge { what, found, most } => write!(
+                f,
+                "the pack has {found} {what}, at most {most} are allowed; export a shorter prefix, or raise the limit"
+            ),
+            Self::Damaged(reason) => f.write_str(damage(*reason)),
+            Self::Read { problem } => {
+                write!(f, "the pack could not be read: {problem}; try again, or copy the file to this machine")
+            }
+            Self::Namespace { what, theirs, ours, fix, .. } => {
+                write!(f, "the pack was made with {what}: {theirs}, here {ours}; {fix}")
+            }
+            Self::Salt => f.write_str(
+                "the pack was made under another salt, so it is another tenant's; export it again under this one",
+            ),
+            Self::Layout { what, theirs, ours } => write!(
+                f,
+                "the pack does not fit this model in {what}: {theirs}, here {ours}; export it again from this model"
+            ),
+            Self::Token { index, token, vocab } => write!(
+                f,
+                "token {index} of the pack is {token}, but the model's vocabulary has {vocab}; export it again from \
+                 this model"
+            ),
+            Self::Key => {
+                f.write_str("the pack's key is not that of its tokens; it was put together wrongly, so export it again")
+            }
+            Self::Unsigned => {
+                f.write_str("the pack is not signed; have it exported with --sign by somebody whose key is trusted")
+            }
+            Self::Stranger => f.write_str(
+                "the pack is signed, but by nobody whose key is trusted; have it from its maker, or trust the key of \
+                 whoever signed it",
+            ),
+            Self::Audit { block, first, last, apart } => write!(
+                f,
+                "block {block}, tokens {first} to {last}, is not what this machine computes: values are {apart:.1e} of \
+                 their size apart; do not use the pack, or, if it was made on another kind of graphics card, compare it \
+                 roughly (--other-adapter)"
+            ),
+            Self::Empty => f.write_str("a pack is made of at least one block of KV; warm the prefix first"),
+            Self::Name { name, most } => {
+                write!(f, "{name:?} cannot be the name of a pack; give one line of 1 to {most} bytes")
+            }
+            Self::Blocks { block, problem } => write!(f, "block {block} cannot be packed: {problem}"),
+        }
+    }
 }
 
 impl From<Reject> for PackError {
@@ -134,6 +166,11 @@ impl From<Reject> for PackError {
 }
 
 impl PackError {
+    /// The same as the crate's error, of the pack of this name or file.
+    pub(crate) fn of(self, pack: impl Display) -> Error {
+        Error::Pack { pack: pack.to_string(), problem: self.to_string() }
+    }
+
     pub(super) fn read(problem: impl Display) -> Self {
         Self::Read { problem: problem.to_string() }
     }
@@ -166,19 +203,19 @@ impl PackError {
     }
 }
 
-/// The escaped text; of a long one, the part around character `at`.
+/// The text; of a long one, the part around character `at`.
 fn excerpt(text: &str, at: usize) -> String {
     const WHOLE: usize = 48;
     const BEFORE: usize = 12;
     const SHOWN: usize = 32;
     let length = text.chars().count();
     if length <= WHOLE {
-        return text.escape_debug().to_string();
+        return text.to_owned();
     }
     let begin = at.saturating_sub(BEFORE).min(length - SHOWN);
     let part: String = text.chars().skip(begin).take(SHOWN).collect();
     let (before, after) = (if begin > 0 { "…" } else { "" }, if begin + SHOWN < length { "…" } else { "" });
-    format!("{before}{}{after}", part.escape_debug())
+    format!("{before}{part}{after}")
 }
 
 fn damage(reason: Reject) -> &'static str {

@@ -19,6 +19,7 @@ export type MissReason =
   | "below_min"
   | "evicted"
   | "not_kept"
+  | "another_users"
   | "expired"
   | "namespace_changed"
   | "salt"

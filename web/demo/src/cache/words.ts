@@ -14,6 +14,7 @@ const WHY: Record<string, (miss: Miss) => string> = {
   below_min: () => "were known, but too few to be worth reusing",
   evicted: () => "were known once and had to make room",
   not_kept: () => "were known once, and no store kept them",
+  another_users: () => "are stored in files of another user, which are not used",
   expired: () => "were known once and had gone unused for too long",
   namespace_changed: (miss) => `are known for another ${"field" in miss && miss.field ? miss.field : "setting"}`,
   salt: () => "are known under another salt",

@@ -1,4 +1,4 @@
-//! HTTP as the hub speaks it: where the hub is, who asks, redirects, retries, and answers turned into sentences.
+//! The hub's HTTP interface: its address, the token, redirects, retries, and errors in sentences.
 //!
 //! The token goes to the hub's own origin and nowhere else: redirects are followed here, one by one, and an answer that
 //! points to another scheme, host or port is asked without it. Nothing is retried that would fail the same way again.
@@ -197,7 +197,7 @@ pub(crate) fn pause(count: u32) {
     std::thread::sleep(FIRST_PAUSE * 2u32.pow(count.min(6)));
 }
 
-/// How often a transfer that gains nothing is begun.
+/// Tries of a transfer that gains no bytes.
 pub(crate) const fn tries() -> u32 {
     TRIES
 }
@@ -221,7 +221,7 @@ fn unreachable_host(url: &str, error: &ureq::Error) -> Failure {
     }
 }
 
-/// An answer that is none of our business to retry or that says why there is no file.
+/// The response if it is good, or the error that its status means.
 fn status(url: &str, response: Response<Body>, name: &Name) -> Result<Response<Body>, Failure> {
     let code = response.status().as_u16();
     let repo = &name.repo;

@@ -1,5 +1,5 @@
-//! Where models lie on this machine: the Hugging Face cache, in Python's own layout so that either finds what the other
-//! fetched, and a plain folder of ours for files that came another way.
+//! The models on this machine: in the Hugging Face cache, whose layout is that of Python's huggingface_hub, so that each finds what
+//! the other fetched; and in a plain folder of headstart's for files that came another way.
 //!
 //! `models--OWNER--NAME/` holds `blobs/ETAG` (the bytes), `refs/REVISION` (a commit) and `snapshots/COMMIT/FILE` (links to
 //! blobs). Reading is a handful of `stat` calls; nothing here touches the network.
@@ -54,7 +54,7 @@ pub(crate) fn root() -> Result<PathBuf> {
 }
 
 /// Our own folder of models: GGUF files and checkpoint folders, by any name.
-pub(crate) fn models() -> Result<PathBuf> {
+pub fn models() -> Result<PathBuf> {
     Ok(base()?.data_dir().join("headstart").join("models"))
 }
 
@@ -157,17 +157,17 @@ pub(crate) fn shards(index: &[u8]) -> Option<BTreeSet<String>> {
 
 /// A model on this machine.
 #[derive(Debug, serde::Serialize)]
-pub(crate) struct Found {
+pub struct Found {
     /// What to give to `--model`.
-    pub(crate) name: String,
-    pub(crate) bytes: u64,
-    pub(crate) path: PathBuf,
+    pub name: String,
+    pub bytes: u64,
+    pub path: PathBuf,
     /// `models` or `hub`
-    pub(crate) source: &'static str,
+    pub source: &'static str,
 }
 
 /// Every model of our folder and of the hub cache that this program could open.
-pub(crate) fn list() -> Result<Vec<Found>> {
+pub fn list() -> Result<Vec<Found>> {
     let mut found = vec![];
     for path in entries(&models()?) {
         if let Some(name) = path.file_name().and_then(|name| name.to_str())

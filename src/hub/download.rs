@@ -9,15 +9,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use ureq::Body;
 use ureq::http::{Response, header};
 
+use super::Download;
 use super::cache::Repo;
 use super::client::{Client, Failure, Meta, download, pause, tries};
-use crate::cli::term;
-use crate::error::{Error, Result, visible};
+use crate::error::{Error, Result};
 use crate::weights::hub::Name;
 
 pub(crate) struct Transfer<'a> {
@@ -25,7 +24,7 @@ pub(crate) struct Transfer<'a> {
     pub(crate) repo: &'a Repo,
     pub(crate) name: &'a Name,
     pub(crate) commit: &'a str,
-    pub(crate) quiet: bool,
+    pub(crate) hear: &'a mut dyn FnMut(Download<'_>),
 }
 
 impl Transfer<'_> {
@@ -33,7 +32,7 @@ impl Transfer<'_> {
     ///
     /// # Errors
     /// `Error::Download` with the address, `Error::Io` with the path.
-    pub(crate) fn fetch(&self, file: &str) -> Result<PathBuf> {
+    pub(crate) fn fetch(&mut self, file: &str) -> Result<PathBuf> {
         let meta = self.client.meta(self.name, self.commit, file)?;
         let blob = self.repo.blob(&meta.etag);
         if !holds(&blob, meta.size) {
@@ -48,30 +47,29 @@ impl Transfer<'_> {
         Ok(path)
     }
 
-    fn lock(&self, etag: &str) -> Result<File> {
+    fn lock(&mut self, etag: &str) -> Result<File> {
         let path = self.repo.lock(etag);
         parent(&path)?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if !self.quiet => term::note("waiting for another download of the same file"),
-            Err(_) => {}
+            Err(TryLockError::WouldBlock) => (self.hear)(Download::Waiting),
+            Err(TryLockError::Error(_)) => {}
         }
         file.lock().map_err(|e| Error::io(&path, e))?;
         Ok(file)
     }
 
     /// Fetches the bytes, going on where a former try stopped, until they are whole and right.
-    fn receive(&self, file: &str, meta: &Meta, blob: &Path) -> Result<()> {
+    fn receive(&mut self, file: &str, meta: &Meta, blob: &Path) -> Result<()> {
         let url = self.client.resolve(self.name, self.commit, file);
         parent(blob)?;
         let mut part = Part::open(blob.with_added_extension("incomplete"), meta)?;
-        let bar = self.bar(file, meta.size);
         let mut failures = 0;
         loop {
             let begun = part.length;
-            bar.set_position(begun);
-            match self.continue_from(file, meta, &mut part, &bar) {
+            self.tell(file, &part, meta);
+            match self.continue_from(file, meta, &mut part) {
                 Ok(()) => {}
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(error)) => {
@@ -84,7 +82,6 @@ impl Transfer<'_> {
                 }
             }
             if part.is_right(meta) {
-                bar.finish_and_clear();
                 return part.into_place(blob);
             }
             // Bytes kept from an earlier try may be the wrong ones: once more, from nothing.
@@ -102,7 +99,7 @@ impl Transfer<'_> {
     }
 
     /// One request for the rest of the file. `Ok` where `part` now has all its bytes.
-    fn continue_from(&self, file: &str, meta: &Meta, part: &mut Part, bar: &ProgressBar) -> Result<(), Failure> {
+    fn continue_from(&mut self, file: &str, meta: &Meta, part: &mut Part) -> Result<(), Failure> {
         if part.length == meta.size {
             return Ok(());
         }
@@ -110,7 +107,7 @@ impl Transfer<'_> {
         let response = self.client.open(self.name, self.commit, file, part.length)?;
         if part.length > 0 && range_start(&response) != Some(part.length) {
             part.restart().map_err(Failure::Final)?;
-            bar.set_position(0);
+            self.tell(file, part, meta);
             if response.status() != 200 {
                 return Err(Failure::Passing(download(
                     &url,
@@ -130,7 +127,7 @@ impl Transfer<'_> {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(cut(format!("cut after {} of {} bytes ({e})", part.length, meta.size))),
             }
-            bar.set_position(part.length);
+            self.tell(file, part, meta);
         }
         // A body longer than announced is not the file announced, whatever its first bytes are.
         match body.read(&mut buffer[..1]) {
@@ -143,17 +140,8 @@ impl Transfer<'_> {
         }
     }
 
-    fn bar(&self, file: &str, size: u64) -> ProgressBar {
-        if self.quiet {
-            return ProgressBar::hidden();
-        }
-        let bar = ProgressBar::new(size);
-        if bar.is_hidden() {
-            term::note(&format!("downloading {file} ({})", indicatif::DecimalBytes(size)));
-        }
-        let template = "{msg} {wide_bar} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.with_message(visible(file))
+    fn tell(&mut self, name: &str, part: &Part, meta: &Meta) {
+        (self.hear)(Download::File { name, done: part.length, total: meta.size });
     }
 }
 
