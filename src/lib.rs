@@ -16,6 +16,14 @@
 //! memory, and asks [`Answers`] for many answers at once. All that takes part in this stands on this page; the modules behind
 //! it are internal.
 //!
+//! # Features
+//!
+//! | feature           | what it adds                                                                                     |
+//! |-------------------|--------------------------------------------------------------------------------------------------|
+//! | `cli` (default)   | the `headstart` program, and the other two features                                              |
+//! | `hub`             | [`find_model`]: models by name, downloaded from the Hugging Face hub                             |
+//! | `remote`          | [`CacheOptions::shared`] and [`connect_store`]: prefixes in Redis, S3 or a web server             |
+//!
 //! # The map
 //!
 //! | module      | what it is                                                                    | what it never does          |

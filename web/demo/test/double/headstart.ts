@@ -170,7 +170,7 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
     const prompt = render(messages);
     const { length } = prompt.tokens;
     if (length >= this.#context)
-      throw new HeadstartError("bad_request", `prompt has ${length} tokens and the context holds ${this.#context}, the answer included; shorten it or raise --context`, { field: "prompt" });
+      throw new HeadstartError("bad_request", `prompt: has ${length} tokens and the context holds ${this.#context}, the answer included; shorten it`, { field: "prompt" });
     const cache: CacheReport = this.#known.admit(prompt, no_cache === true);
     const total = cache.prompt_tokens;
     onPromptProgress?.({ done: total - cache.sources.computed, total });
