@@ -20,6 +20,7 @@ mod halves;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod hub;
+mod hub_kept;
 #[path = "support/hub_server.rs"]
 mod hub_server;
 mod inputs;

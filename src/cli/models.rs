@@ -88,7 +88,8 @@ fn ls(json: bool) -> Result<()> {
         let size = indicatif::DecimalBytes(model.bytes).to_string();
         (visible(&model.name), size, visible(&model.path.display().to_string()))
     };
-    let rows: Vec<_> = found.iter().map(shown).collect();
+    let head = ["NAME", "SIZE", "PATH"].map(String::from).into();
+    let rows: Vec<_> = std::iter::once(head).chain(found.iter().map(shown)).collect();
     let width = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0);
     let line = |(name, size, path): &(String, String, String)| format!("{name:<width$}  {size:>10}  {path}\n");
     term::out(&rows.iter().map(line).collect::<String>())
