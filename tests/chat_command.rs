@@ -67,6 +67,39 @@ fn a_chat_keeps_the_conversation() {
 }
 
 #[test]
+fn a_conversation_continues_from_its_file() {
+    let tiny = Tiny::new();
+    let path = tiny.home.path().join("trip.json");
+    let chat = |flags: &[&str], said: &str| {
+        let output = tiny.chat(&[flags, &[str_of(&path)]].concat(), said);
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert!(chat(&["--system", "Be brief."], "").0 && !path.exists(), "nothing was said");
+    assert!(chat(&["--system", "Be brief."], "Hello\n").0);
+    let first = messages(&path);
+    assert_eq!(roles(&first), ["system", "user", "assistant"]);
+    let (_, told) = chat(&["--system", "Be kind."], "And again\n");
+    let second = messages(&path);
+    assert_eq!(second[1..3], first[1..]);
+    assert_eq!((second.len(), second[0].1.as_str(), second[3].1.as_str()), (5, "Be kind.", "And again"), "{told}");
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777, 0o600);
+    // The first three messages are the prefix that the run before has kept.
+    let (_, told) = chat(&[], "Hello\n/retry\n/clear\n/system\n");
+    assert!(told.lines().next().is_some_and(|line| !line.contains("(0 cached)")), "{told}");
+    assert_eq!(messages(&path), []);
+    assert!(chat(&[], "Hello\n").0);
+    assert_eq!(roles(&messages(&path)), ["user", "assistant"]);
+    let named = json!([{"role": "user", "content": "Hello", "name": "Ada"}]);
+    for (content, place) in [(named, "messages[0]: a chat has"), (json!({"messages": first}), "request: ")] {
+        std::fs::write(&path, content.to_string()).unwrap();
+        let (is_accepted, told) = chat(&[], "Hello\n");
+        assert!(!is_accepted && told.starts_with(&format!("error: {}: {place}", path.display())), "{told}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content.to_string());
+    }
+}
+
+#[test]
 fn three_quotes_begin_and_end_a_message_of_several_lines() {
     let cases = [
         ("\"\"\"\none\n\n/two \\\nthree\n\"\"\"", "one\n\n/two \\\nthree"),
@@ -167,7 +200,7 @@ fn settings_change_and_are_shown() {
     let (_, out, _) = tiny.saved(&flags, said);
     assert_eq!(
         (out.lines().count(), value(&out, "top_k"), value(&out, "temperature")),
-        (2, "3".into(), "1".into()),
+        (4, "3".into(), "1".into()),
         "{out}"
     );
 

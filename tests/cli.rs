@@ -168,19 +168,23 @@ fn wrong_messages_are_named_by_file_and_field() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
         ("{", "line 1 column 1"),
-        ("[]", "messages"),
-        ("{\"messages\": 3}", "messages"),
+        ("[]", "messages: is empty"),
+        ("{\"messages\": 3}", "messages: must be"),
         (r#"[{"role": "user", "content": "a"}, 7]"#, "messages[1]"),
-        (r#"[{"content": "a"}]"#, "messages[0].role"),
-        (r#"[{"role": "user"}]"#, "messages[0].content"),
+        (r#"[{"content": "a"}]"#, "messages[0].role: must be"),
+        (r#"[{"role": "user"}]"#, "messages[0].content: is missing"),
         (r#"[{"role": "user", "content": 5}]"#, "messages[0].content"),
         (r#"[{"role": "user", "content": [{"type": "image_url"}]}]"#, "messages[0].content[0]"),
     ];
     for (content, field) in cases {
         let path = file(&folder, "messages.json", content);
         let message = refusal(&mut with_model("generate", &["--messages", str_of(&path)]));
-        assert!(message.starts_with(str_of(&path)) && message.contains(field), "{content}: {message}");
+        assert!(message.starts_with(&format!("{}: {field}", path.display())), "{content}: {message}");
     }
+    // As some editors save it.
+    let marked = file(&folder, "marked.json", "\u{feff}[{\"role\": \"user\", \"content\": \"a\"}]");
+    let mut explained = headstart(&["prefix", "explain", str_of(&marked), str_of(&marked), "--json", "--model"]);
+    assert!(json_of(explained.arg(model_path()))["shared_tokens"].as_u64().is_some_and(|tokens| tokens > 0));
 }
 
 #[test]

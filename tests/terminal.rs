@@ -37,13 +37,13 @@ fn typing_during_an_answer_stays_separate_from_it() {
 
     // Stopped before its first token, so the turn is dropped.
     let long = "Count from one to a thousand. ".repeat(150);
-    pty.types(&format!("\x1b[200~{long}\x1b[201~\r"));
+    pty.types(format!("\x1b[200~{long}\x1b[201~\r"));
     pty.wait_for("reading ");
     pty.types(CTRL_C);
     let ended = pty.wait_for("[stopped before the first token");
     assert!(!ended.contains("TTFT"), "{ended}");
     pty.wait_for("> ");
-    pty.types(&format!("/save {}\r", str_of(&saved)));
+    pty.types(format!("/save {}\r", str_of(&saved)));
     pty.wait_for("0 messages written");
     pty.wait_for("> ");
 
@@ -67,7 +67,7 @@ fn typing_during_an_answer_stays_separate_from_it() {
     assert!(!answer.contains("typed"), "{answer}");
     pty.wait_for("typed meanwhile");
     // The text of a stopped answer stays in the conversation.
-    pty.types(&format!("{CTRL_U}/save {}\r", str_of(&saved)));
+    pty.types(format!("{CTRL_U}/save {}\r", str_of(&saved)));
     pty.wait_for("2 messages written");
     let said = messages(&saved);
     assert!(said[0].1 == "Count from one to a thousand." && !said[1].1.trim().is_empty(), "{said:?}");
@@ -147,6 +147,18 @@ fn the_terminal_is_restored_however_a_chat_ends() {
 }
 
 #[test]
+fn bytes_that_are_no_text_do_not_end_a_chat() {
+    let model = tiny_chat::folder("tiny-odd-f16");
+    let mut pty = chat(&model);
+    pty.wait_for("> ");
+    pty.types(b"caf\xe9\r");
+    pty.wait_for("is not UTF-8");
+    pty.types(CTRL_U);
+    pty.types("/bye\r");
+    assert_eq!(pty.end().code(), Some(0));
+}
+
+#[test]
 fn text_typed_ahead_or_pasted_is_kept_unchanged() {
     let (model, home) = (tiny_chat::folder("tiny-odd-f16"), tempfile::tempdir().unwrap());
     let saved = home.path().join("saved.json");
@@ -154,7 +166,7 @@ fn text_typed_ahead_or_pasted_is_kept_unchanged() {
     // While the model loads.
     pty.wait_until_cooked(false);
     pty.types("one\rtwo\r\x1b[200~three\r/four\x1b[201~\r");
-    pty.types(&format!("dropped{CTRL_U}/save {}\r", str_of(&saved)));
+    pty.types(format!("dropped{CTRL_U}/save {}\r", str_of(&saved)));
     let loaded = pty.wait_for("6 messages written");
     assert!(loaded.contains("] 0/") && loaded.contains(" shaders "), "{loaded}");
     pty.types("drop this");
@@ -184,11 +196,8 @@ fn what_is_told_on_the_way_stands_above_a_bar() {
     for at in told {
         let before = &shown[..at];
         // The line was begun, or what stood in it was cleared.
-        assert!(
-            before.is_empty() || before.ends_with(['\n', '\r', 'K', 'J']),
-            "{:?}",
-            &shown[at.saturating_sub(200)..at]
-        );
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        assert!(line.is_empty() || line.ends_with(['\r', 'K', 'J']), "{line:?} stands before {:?}", &shown[at..]);
     }
 }
 

@@ -3,9 +3,7 @@
 //! Every answer renders and submits the whole conversation. The engine finds the part that it need not compute again. The
 //! beginning of an interrupted answer stays in the conversation.
 
-use std::path::Path;
-
-use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 use crate::chat::CacheOptions;
 use crate::chat::session::{Asked, Model, Session};
@@ -13,10 +11,11 @@ use crate::engine::FinishReason;
 use crate::engine::answers::Answer;
 use crate::engine::openai::{Body, Input};
 use crate::error::{Error, Result};
-use crate::text::{Content, Message};
+use crate::text::Message;
 
 use super::args::ModelArgs;
 use super::cache::{ReuseArgs, recall};
+use super::conversation::{self, text, typed};
 use super::generate::AnswerArgs;
 use super::interrupt::Work;
 use super::line::{Line, Lines};
@@ -30,12 +29,17 @@ use super::term;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   headstart chat
+  headstart chat trip.json
   headstart chat -m model.gguf --system 'Answer in one sentence.'
   headstart chat --temperature 0.7 --seed 1
   printf 'Hello!\\nAnd in French?\\n' | headstart chat
 
 Commands in the chat: /help shows them. A line that ends in \\ goes on in the next, and a message of several lines stands between two \"\"\".")]
 pub(crate) struct Args {
+    /// Keep the conversation in this file, and continue the one that it holds
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
     #[command(flatten)]
     model: ModelArgs,
 
@@ -66,7 +70,7 @@ const HELP: &str = "\
 /clear            forget the conversation, keep the system text
 /system TEXT      set the system text and start anew; without TEXT, take it away
 /retry            answer the last message again
-/save FILE        write the conversation as JSON, as `generate --messages` reads it
+/save FILE        write the conversation as JSON, as `chat FILE` and `generate --messages` read it
 /stats            adapter, speed and counters
 /cache            how much of the last prompt was reused, from where, and why not all
 /bye              leave (also /exit, /quit, Ctrl-D, or Ctrl-C twice)
@@ -79,6 +83,8 @@ struct Chat<'a> {
     session: Session,
     cache: Option<CacheOptions>,
     messages: Vec<Message>,
+    /// Those of them that the file holds.
+    kept: Vec<Message>,
     settings: Settings,
     answers: u64,
     last: Option<Last>,
@@ -100,15 +106,20 @@ enum Next {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let settings = Settings::new(&args.sampling, &args.answer, args.reuse.exact);
     settings.stops()?;
+    args.sampling.wishes().validate()?;
+    let kept = args.file.as_deref().map_or(Ok(Vec::new()), conversation::read)?;
     let mut lines = Lines::open()?;
     let cache = args.reuse.options(&args.reuse.salt(None))?;
     let model = open(&args.model, &settings)?;
     term::notes(&args.engine.warnings(&model)?);
     let session = session::start(model, &args.engine, cache.as_ref())?;
-    let messages = args.system.iter().map(|text| Message::new("system", text)).collect();
-    let mut chat = Chat { args, session, cache, messages, settings, answers: 0, last: None };
+    let mut chat = Chat { args, session, cache, messages: kept.clone(), kept, settings, answers: 0, last: None };
+    if let Some(text) = &args.system {
+        chat.system(text);
+    }
     if lines.is_interactive() {
         term::note(&format!("{}. /help shows the commands, Ctrl-D leaves.", chat.place()));
+        chat.greet();
     }
     while let Some(name) = chat.talk(&mut lines)? {
         chat = chat.load(name)?;
@@ -139,6 +150,24 @@ impl Chat<'_> {
         format!("{} on {}", self.session.path.display(), self.session.engine().adapter().name)
     }
 
+    /// Tells what of the conversation is there already.
+    fn greet(&self) {
+        let (Some(file), Some(last)) = (&self.args.file, self.kept.last()) else { return };
+        let (file, count) = (file.display(), self.kept.len());
+        term::note(&format!("{file} is continued after {count} messages. The last, of {}:", last.role));
+        term::note(&text(last));
+    }
+
+    /// Writes the conversation to its file, if it has one and has changed.
+    fn keep(&mut self) -> Result<()> {
+        match &self.args.file {
+            Some(file) if self.messages != self.kept => conversation::write(file, &self.messages)?,
+            _ => return Ok(()),
+        }
+        self.kept.clone_from(&self.messages);
+        Ok(())
+    }
+
     /// Reads and answers entries until the person leaves (`None`) or names another model.
     fn talk(&mut self, lines: &mut Lines) -> Result<Option<String>> {
         let mut leaving = false;
@@ -164,12 +193,13 @@ impl Chat<'_> {
                 Line::Interrupted => term::note("Ctrl-C again, Ctrl-D or /bye leaves."),
                 Line::Message(text) if text.trim().is_empty() => {}
                 Line::Message(text) => {
-                    match self.answer([&self.messages[..], &[Message::new("user", text)]].concat()) {
+                    let messages = [&self.messages[..], &[Message::new("user", text)]].concat();
+                    match self.answer(messages).and_then(|()| self.keep()) {
                         Err(error) if survives(&error) && lines.is_interactive() => tell(&error),
                         done => done?,
                     }
                 }
-                Line::Command(command) => match self.command(&command) {
+                Line::Command(command) => match self.command(&command).and_then(|next| self.keep().map(|()| next)) {
                     Ok(Next::Entry) => {}
                     Ok(Next::Leave) => return Ok(None),
                     Ok(Next::Load(name)) => return Ok(Some(name)),
@@ -193,7 +223,7 @@ impl Chat<'_> {
             "set" => self.set(rest)?,
             "show" => self.show(rest)?,
             "load" if rest.is_empty() => return Err(refuse("/load needs a model, named as --model takes it".into())),
-            "load" => return Ok(Next::Load(rest.to_owned())),
+            "load" => return Ok(Next::Load(typed(rest).display().to_string())),
             "clear" => self.messages.retain(|message| message.role == "system"),
             "system" => {
                 self.messages.clear();
@@ -205,7 +235,7 @@ impl Chat<'_> {
                 self.answer(self.messages[..=asked].to_vec())?;
             }
             "save" if rest.is_empty() => return Err(refuse("/save needs a file name".into())),
-            "save" => self.save(Path::new(rest))?,
+            "save" => self.save(&typed(rest))?,
             "stats" => {
                 term::out(&self.stats())?;
                 term::dim(&report::counter_lines(&self.session.engine().counters()))?;
@@ -226,16 +256,19 @@ impl Chat<'_> {
         match what.trim().split_once(char::is_whitespace) {
             None => self.show(what.trim()),
             Some(("system", text)) => {
-                self.messages.retain(|message| message.role != "system");
                 self.system(&unquoted(text.trim()));
-                Ok(())
+                self.show("system")
             }
-            Some((name, value)) => self.settings.set(name, value.trim(), self.session.engine().config()),
+            Some((name, value)) => {
+                self.settings.set(name, value.trim(), self.session.engine().config())?;
+                self.show(name)
+            }
         }
     }
 
-    /// Puts a system text before all messages, unless it is empty.
+    /// Puts a system text before all messages, in place of the one that is there; an empty one takes it away.
     fn system(&mut self, text: &str) {
+        self.messages.retain(|message| message.role != "system");
         if !text.is_empty() {
             self.messages.insert(0, Message::new("system", text));
         }
@@ -267,7 +300,7 @@ impl Chat<'_> {
         term::notes(&warnings);
         pollster::block_on(self.session.answers.persist())?;
         report::problems(self.session.engine());
-        let Self { session, mut cache, messages, settings, answers, .. } = self;
+        let Self { session, mut cache, messages, kept, settings, answers, .. } = self;
         if let Some(cache) = cache.as_mut().filter(|cache| !cache.packs.is_empty()) {
             term::note("note: --prefix-pack is for the model that the chat began with, and is left out");
             cache.packs.clear();
@@ -282,7 +315,7 @@ impl Chat<'_> {
                 session::start(pollster::block_on(Model::open(former))?, engine, cache.as_ref())?
             }
         };
-        let chat = Self { args, session, cache, messages, settings, answers, last: None };
+        let chat = Self { args, session, cache, messages, kept, settings, answers, last: None };
         let kept = match chat.messages.len() {
             0 => String::new(),
             1 => "; 1 message is kept".to_owned(),
@@ -354,10 +387,9 @@ impl Chat<'_> {
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        let entry = |message: &Message| json!({ "role": message.role, "content": text(message) });
-        let messages: Value = self.messages.iter().map(entry).collect();
-        std::fs::write(path, format!("{messages:#}\n")).map_err(|error| Error::io(path, error))?;
-        term::note(&format!("{} messages written to {}", self.messages.len(), path.display()));
+        let replaced = if path.exists() { ", in place of what it held" } else { "" };
+        conversation::write(path, &self.messages)?;
+        term::note(&format!("{} messages written to {}{replaced}", self.messages.len(), path.display()));
         Ok(())
     }
 
@@ -377,14 +409,6 @@ impl Chat<'_> {
             text += &format!("last     {}\n", report::stats(&last.answer, None));
         }
         text
-    }
-}
-
-fn text(message: &Message) -> String {
-    match &message.content {
-        Content::Text(text) => text.clone(),
-        Content::Parts(parts) => parts.join("\n"),
-        Content::Absent => String::new(),
     }
 }
 

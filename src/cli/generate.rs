@@ -136,6 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut body = args.body()?;
     args.answer.over(&mut body)?;
     body.sampling = args.sampling.wishes().or(body.sampling);
+    body.sampling.validate()?;
     body.no_cache |= args.reuse.no_cache;
     body.exact |= args.reuse.exact;
     let salt = args.reuse.salt(body.cache_salt.as_deref());

@@ -70,20 +70,33 @@ pub(crate) fn request(path: &Path) -> Result<Value> {
     read(path, |value| Prompt::read(value).map(|_| value.clone()))
 }
 
-fn read<T>(path: &Path, reader: fn(&Value) -> Result<T>) -> Result<T> {
+/// A JSON file.
+///
+/// # Errors
+/// [`Error::Format`] naming the file and the place in it.
+pub(crate) fn json(path: &Path) -> Result<Value> {
     let text = text(path)?;
-    let fail = |field: String, problem: String| Error::Format {
-        file: name(path),
-        field,
-        problem,
-        fix: "`headstart prefix explain --help` says what a conversation may hold",
-    };
-    let value: Value = serde_json::from_str(&text).map_err(|error| {
-        fail(format!("line {} column {}", error.line(), error.column()), format!("no JSON: {error}"))
-    })?;
-    reader(&value).map_err(|error| match error {
-        Error::Request { field, problem } => fail(field.into(), problem),
-        Error::UnknownField { name, problem } => fail(visible(&name), problem),
+    // Some editors begin a file with a byte order mark.
+    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(|error| {
+        let (place, problem) = (format!("line {} column {}", error.line(), error.column()), error.to_string());
+        let problem = problem.strip_suffix(&format!(" at {place}")).unwrap_or(&problem);
+        wrong(path, place, format!("no JSON: {problem}"))
+    })
+}
+
+fn read<T>(path: &Path, reader: fn(&Value) -> Result<T>) -> Result<T> {
+    reader(&json(path)?).map_err(|error| match error {
+        // Where a message is wrong, the problem begins with its place.
+        Error::Request { field, problem } => match problem.split_once(' ') {
+            Some((place, problem)) if place.starts_with(field) => wrong(path, place.into(), problem.into()),
+            _ => wrong(path, field.into(), problem),
+        },
+        Error::UnknownField { name, problem } => wrong(path, visible(&name), problem),
         other => other,
     })
+}
+
+fn wrong(path: &Path, field: String, problem: String) -> Error {
+    let fix = "`headstart prefix explain --help` says what a conversation may hold";
+    Error::Format { file: name(path), field, problem, fix }
 }

@@ -3,7 +3,7 @@
 //! An entry is a line. A line that ends in `\` continues in the next. An entry that begins with `"""` ends with the line that ends
 //! with `"""`. A terminal marks pasted text, so that its lines are one entry too.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use rustyline::{
 };
 
 use super::interrupt::{self, Asking};
-use super::tty;
+use super::{term, tty};
 use crate::error::{Error, Result};
 
 /// What a person did at the prompt.
@@ -94,6 +94,8 @@ enum Read {
     Line(String),
     /// Ctrl-C, and whether it dropped something that was typed.
     Interrupted(bool),
+    /// Bytes that are no text. They were dropped.
+    NoText,
     End,
 }
 
@@ -123,6 +125,7 @@ impl Source {
                 Read::Line(line) => entry.take(&line),
                 Read::Interrupted(dropped) if dropped || entry.is_begun() => entry = Entry::default(),
                 Read::Interrupted(_) => return Ok(Line::Interrupted),
+                Read::NoText => term::note("what was typed is not UTF-8 and was dropped"),
                 Read::End if entry.is_begun() => break,
                 Read::End => return Ok(Line::End),
             }
@@ -140,6 +143,7 @@ impl Source {
                     Ok(line) => Ok(Read::Line(line)),
                     Err(ReadlineError::Interrupted) => Ok(Read::Interrupted(dropped.swap(false, Ordering::Relaxed))),
                     Err(ReadlineError::Eof) => Ok(Read::End),
+                    Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => Ok(Read::NoText),
                     Err(error) => Err(failed(error)),
                 }
             }

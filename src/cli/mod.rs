@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod cache;
 mod chat;
+mod conversation;
 mod generate;
 mod info;
 mod input;
@@ -60,7 +61,7 @@ enum Command {
     /// List, describe and download models
     #[command(subcommand)]
     Models(models::Command),
-    /// See what the prefix cache can reuse
+    /// See, share and manage what the prefix cache can reuse
     #[command(subcommand)]
     Prefix(prefix::Command),
     /// Measure prefill and decode speed

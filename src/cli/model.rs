@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use super::term;
+use crate::engine::fields::nearest;
 use crate::error::{Error, Result, visible};
 use crate::hub::{self, DEFAULT, Download};
 
@@ -14,7 +15,8 @@ use crate::hub::{self, DEFAULT, Download};
 /// As [`hub::find_model`].
 pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
     let model = model.unwrap_or(DEFAULT);
-    let path = hub::find_model(model, &mut Bars::new(quiet).hear()).map_err(|error| by_hand(error, model))?;
+    let path =
+        hub::find_model(model, &mut Bars::new(quiet).hear()).map_err(|error| meant(by_hand(error, model), model))?;
     log::info!("model {model} is {}", path.display());
     Ok(path)
 }
@@ -24,7 +26,7 @@ pub(crate) fn resolve(model: Option<&str>, quiet: bool) -> Result<PathBuf> {
 /// # Errors
 /// As [`hub::find_model`].
 pub(crate) fn pull(model: &str, quiet: bool) -> Result<PathBuf> {
-    hub::pull(model, &mut Bars::new(quiet).hear())
+    hub::pull(model, &mut Bars::new(quiet).hear()).map_err(|error| meant(error, model))
 }
 
 /// The bar of the file that is under way.
@@ -88,6 +90,17 @@ fn by_hand(error: Error, model: &str) -> Error {
         url,
         problem,
         fix: format!("{fix}; or give a file with -m {file}, or put it into {folder}: {from}{wheel}"),
+    }
+}
+
+/// Adds to a refused name the short name that it is a slip of, if any.
+fn meant(error: Error, model: &str) -> Error {
+    let names: Vec<_> = hub::available().into_iter().map(|listed| listed.name).collect();
+    match (error, nearest(model, names.iter().map(String::as_str))) {
+        (Error::Request { field, problem }, Some(name)) if !model.contains('/') => {
+            Error::Request { field, problem: format!("{problem}; did you mean {name}?") }
+        }
+        (error, _) => error,
     }
 }
 

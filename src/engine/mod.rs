@@ -17,7 +17,7 @@ mod breakpoints;
 pub mod choice;
 pub mod explain;
 mod fetch;
-mod fields;
+pub(crate) mod fields;
 mod handover;
 mod heal;
 mod hold;

@@ -69,7 +69,13 @@ pub fn find(model: &str) -> Result<Option<PathBuf>> {
     let path_like = ["./", "../", "/", "~"].iter().any(|start| model.starts_with(start));
     let file_like = FILES.iter().any(|end| model.to_ascii_lowercase().ends_with(end)) && !model.contains(':');
     if path_like || file_like {
-        return Err(Error::io(model, std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory")));
+        return Err(Error::io(
+            model,
+            std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                "no such file or directory, nor a model in headstart's folder",
+            ),
+        ));
     }
     let name = parse(model)?;
     let repo = Repo::new(&cache::root()?, &name.repo);

@@ -1,6 +1,7 @@
 //! A request's sampling parameters, which override the model's defaults.
 
 use super::SamplingParams;
+use crate::error::Result;
 
 /// `None` or an empty list keeps the model's default.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,6 +40,14 @@ impl SamplingOverrides {
             logit_bias: if self.logit_bias.is_empty() { others.logit_bias } else { self.logit_bias },
             seed: self.seed.or(others.seed),
         }
+    }
+
+    /// Refuses values that are wrong for every model.
+    ///
+    /// # Errors
+    /// As [`SamplingParams::validate`].
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.over(&SamplingParams::default(), || 0).validate(usize::MAX)
     }
 
     /// The model's parameters, overridden by these. If the model would be greedy, a filter without a temperature

@@ -52,8 +52,8 @@ impl Pty {
         Self { terminal, _other: other, shown, seen: 0, child }
     }
 
-    pub fn types(&mut self, keys: &str) {
-        self.terminal.write_all(keys.as_bytes()).unwrap();
+    pub fn types(&mut self, keys: impl AsRef<[u8]>) {
+        self.terminal.write_all(keys.as_ref()).unwrap();
     }
 
     /// All output so far.

@@ -402,7 +402,7 @@ pub(crate) fn unpin(args: &Unpin) -> Result<()> {
     match unpinned {
         true => term::out(&format!("{}  unpinned\n", args.name)),
         false => {
-            let problem = format!("there is no pin {:?}; `headstart prefix ls --json` lists them", args.name);
+            let problem = format!("there is no pin {:?}; `headstart prefix ls` shows them", args.name);
             Err(Error::Request { field: "name", problem })
         }
     }
