@@ -1,4 +1,4 @@
-//! `Cache::check`: every invariant of the cache, walked. O(pages + table pages); for tests and an idle server.
+//! `Cache::check` walks every invariant of the cache. O(pages + table pages); for tests and an idle server.
 
 use std::collections::HashSet;
 

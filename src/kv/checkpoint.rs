@@ -1,5 +1,5 @@
-//! Pages with a state: what a layer keeps beside keys and values is known behind the last token of a page only, so what is reused
-//! ends where the tokens of a page do. A prompt that ends amid a page leaves that page as a checkpoint and goes on in a copy.
+//! Pages with a state: the state that a layer keeps beside keys and values is known only at the last token of a page, so reuse
+//! ends at the last token of a page. A prompt that ends amid a page leaves that page as a checkpoint and goes on in a copy.
 
 use super::cache::Cache;
 use super::index::Node;

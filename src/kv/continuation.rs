@@ -1,4 +1,4 @@
-//! What is known to follow a prefix, read off the index: the other side of a divergence.
+//! Reads from the index what is known to follow a prefix: the other side of a divergence.
 //!
 //! Cost: O(tokens / PAGE · log siblings), no hash, plus the siblings on the way that continue the prefix.
 

@@ -1,4 +1,4 @@
-//! What goes first when pages are needed, and the memory of what went.
+//! Chooses the pages that are evicted first, and remembers which were.
 //!
 //! `Leaves` orders the pages that may go: indexed, held by nobody, without a child in the index. Taking only leaves
 //! keeps every indexed page reachable from its root. The order is that of last use; time to live follows the same

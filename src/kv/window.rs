@@ -1,6 +1,5 @@
-//! Layers with a window: the token behind a hit sees of them no more than the window, so that pages of earlier tokens may be
-//! without them (partial), where they were loaded for such a hit. A hit that ends earlier needs what those lack, and is not had
-//! from them.
+//! Layers with a window: the token behind a hit attends to no more of them than the window. Pages of earlier tokens that were loaded
+//! for such a hit may lack these layers (partial). A hit that ends earlier needs what they lack, so it cannot use them.
 
 use std::collections::BTreeSet;
 
