@@ -92,14 +92,14 @@ impl Parted {
     pub(super) fn common(&self, texts: [&str; 2]) -> String {
         match self.own[0].is_empty() {
             true => texts[0].to_owned(),
-            false => join(texts, self.common.iter().map(|place| (0, place, false))),
+            false => join(texts, &mut self.common.iter().map(|place| (0, place, false))),
         }
     }
 
     /// What only this text has.
     pub(super) fn own(&self, texts: [&str; 2], side: usize) -> String {
         let pieces = self.own[side].iter().flat_map(|chunk| chunk.pieces.iter().enumerate());
-        join(texts, pieces.map(|(at, piece)| (piece.side, &piece.place, at == 0)))
+        join(texts, &mut pieces.map(|(at, piece)| (piece.side, &piece.place, at == 0)))
     }
 
     fn keep_apart(&mut self, side: usize, place: Range<usize>) {
@@ -294,7 +294,7 @@ pub(super) fn likeness(a: &str, b: &str) -> f64 {
 
 /// The pieces at these places one behind the other, each with its text and whether it begins a chunk. Pieces that stood beside each
 /// other keep the white space between them, and pieces on lines of their own stay there.
-fn join<'a>(texts: [&str; 2], places: impl Iterator<Item = (usize, &'a Range<usize>, bool)>) -> String {
+fn join(texts: [&str; 2], places: &mut dyn Iterator<Item = (usize, &Range<usize>, bool)>) -> String {
     let mut joined = String::new();
     let mut last: Option<(usize, usize)> = None;
     let breaks = |gap: &&str| gap.matches('\n').count();
