@@ -91,7 +91,9 @@ fn a_conversation_continues_from_its_file() {
     assert!(chat(&[], "Hello\n").0);
     assert_eq!(roles(&messages(&path)), ["user", "assistant"]);
     let named = json!([{"role": "user", "content": "Hello", "name": "Ada"}]);
-    for (content, place) in [(named, "messages[0]: a chat has"), (json!({"messages": [{"role": "user", "content": "Hello"}]}), "request: ")] {
+    for (content, place) in
+        [(named, "messages[0]: a chat has"), (json!({"messages": [{"role": "user", "content": "Hello"}]}), "request: ")]
+    {
         std::fs::write(&path, content.to_string()).unwrap();
         let (is_accepted, told) = chat(&[], "Hello\n");
         assert!(!is_accepted && told.starts_with(&format!("error: {}: {place}", path.display())), "{told}");

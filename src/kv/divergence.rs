@@ -1,7 +1,7 @@
-//! Where a prompt parts from what is known: the place, the text on both sides, who wrote it, and what mending it gains.
+//! Finds where a prompt diverges from a known one: the place, the text on both sides, its author, and what mending it gains.
 //!
-//! `compare` needs two token sequences and, as far as they are known, the spans that say whose tokens they are. Only the
-//! first difference is told: what is behind it cannot be reused before it is mended. Cost: O(tokens) time and memory.
+//! `compare` takes two token sequences and, where they are known, the spans with their authors. It tells only the first
+//! difference: no token behind it can be reused before it is mended. Cost: O(tokens) time and memory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use super::key::{Namespace, PAGE};
 use super::kind::{DivergenceKind, is_static, values_differ};
 use crate::error::visible;
 
-/// Who made a piece of a prompt.
+/// The author of a piece of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "owner", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -113,12 +113,12 @@ pub enum Change {
     Text,
 }
 
-/// Where a prompt leaves what is known.
+/// Where a prompt diverges from a known one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Divergence {
     /// Index of the first token that differs.
     pub token: usize,
-    /// Whose text it is that differs.
+    /// The author of the text that differs.
     #[serde(flatten)]
     pub owner: Owner,
     /// Text just before, the same on both sides.

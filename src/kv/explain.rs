@@ -1,6 +1,6 @@
 //! Where a prompt's KV came from and, for what had to be computed, why.
 //!
-//! `Report` accounts for every prompt token once; whose text it is that parted from what is known, `divergence` says.
+//! `Report` accounts for every prompt token once. `divergence` tells whose text diverged from what is known.
 
 use serde::Serialize;
 

@@ -1,13 +1,14 @@
-//! Kinds of differences between two prompts, and what to do about each. The one place for these words: the command line, the
-//! package and the page show them alike.
+//! The kinds of differences between two prompts, and the advice for each. The command line, the package and the page take these words
+//! from here.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
 
 use super::divergence::Owner;
 
-/// Why two prompts do not share what stands behind a place.
+/// Why two prompts do not share what follows a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -55,7 +56,11 @@ impl fmt::Display for DivergenceKind {
     }
 }
 
-/// Whose texts a conversation keeps from its first request on.
+/// What to do where a template writes the same messages in another way.
+pub(crate) const MOVES_TEXT: &str = "The chat template writes the same messages in another way as the conversation grows; take a \
+    model whose template leaves what it wrote in its place.";
+
+/// Whether messages of this role are the static part of a conversation.
 pub(crate) fn is_static(role: &str) -> bool {
     matches!(role, "system" | "developer")
 }
@@ -77,7 +82,8 @@ impl DivergenceKind {
             }
             (Reordered, _) if tools => "Give the tools in one order, those that every request has first.",
             (Reordered, _) => {
-                "Keep one order: sort what both have, such as documents, and put it first; what only one has goes behind it."
+                "Keep one order: sort what both have, such as documents, put it first, and number it only then; what only one has goes \
+                 behind it."
             }
             (Dropped | Added | Edited, _) if tools => {
                 "Keep the tools the same in every request, and put those that change or come and go last."
@@ -102,6 +108,10 @@ impl DivergenceKind {
                 "Pin the date (\"date\" in the request); if the model must know the day, say it in a second system message."
             }
             (Template, _) => "Keep to one chat template.",
+            (ToolsIgnored, Owner::Message { .. }) => {
+                "The chat template does not show calls of tools, so the model knows of none: take a model whose template does, or \
+                 say in the text of the message what was called."
+            }
             (ToolsIgnored, _) => {
                 "The chat template does not show tools, so the model knows of none: take a model whose template does, or describe \
                  them in the system message."
@@ -119,38 +129,59 @@ impl DivergenceKind {
 }
 
 /// Whether two lines of this owner differ in values alone. Of a text that every request has: words with digits, names, what stands
-/// behind the same label. Of a tool: dates, clocks and identifiers. Of a turn, where most numbers are what somebody said: dates and
-/// identifiers, and clocks behind a label.
+/// behind the same label, and a word where a sentence has a value. Of a tool: dates, clocks and identifiers. Of a turn, where most
+/// numbers are what somebody said: dates and identifiers, and clocks behind a label or in a line that begins with a mark.
 pub(crate) fn values_differ(lines: [&str; 2], owner: &Owner) -> bool {
     let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let missing = |from: &[&str], other: &[&str]| -> Vec<String> {
-        let mut other = other.to_vec();
-        let mut own = Vec::new();
-        for (at, word) in from.iter().enumerate() {
-            match other.iter().position(|there| there == word) {
-                Some(place) => _ = other.swap_remove(place),
-                None => own.push((at, (*word).to_owned())),
-            }
-        }
-        // The first word of a line has a capital anyway.
-        own.into_iter().map(|(at, word)| if at == 0 { word.to_lowercase() } else { word }).collect()
-    };
     let own = [missing(&words[0], &words[1]), missing(&words[1], &words[0])];
     if own.iter().all(Vec::is_empty) {
         return false;
     }
-    let label = lines.map(label);
-    let labelled = label[0].is_some() && label[0] == label[1];
+    let labels = lines.map(label);
+    let labelled = labels[0].is_some() && labels[0] == labels[1];
     let all = |is: fn(&str) -> bool| own.iter().flatten().all(|word| is(word));
     match owner {
         Owner::Tools { .. } => return all(|word| is_stamp(word) || is_clock(word)),
         Owner::Message { role, .. } if !is_static(role) => {
-            return all(is_stamp) || (labelled && all(has_digit) && label[0].is_some_and(names_a_stamp));
+            let marked = lines.iter().all(|line| line.trim_start().starts_with(['[', '(']));
+            return all(is_stamp)
+                || (marked && all(|word| is_stamp(word) || is_clock(word)))
+                || (labelled && all(has_digit) && labels[0].is_some_and(names_a_stamp));
         }
         _ => {}
     }
     let few = own.iter().all(|own| own.len() <= 4) && own.iter().flatten().any(|word| has_digit(word));
-    labelled || few || all(|word| has_digit(word) || is_name(word))
+    labelled || few || all(|word| has_digit(word) || is_name(word)) || fills_a_place([&words[0], &words[1]])
+}
+
+/// The words that another line has not, the first of a line in small letters: it has a capital anyway.
+fn missing(words: &[&str], other: &[&str]) -> Vec<String> {
+    let mut left: HashMap<&str, usize> = HashMap::new();
+    other.iter().for_each(|word| *left.entry(word).or_default() += 1);
+    let mut own = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        match left.get_mut(word).filter(|left| **left > 0) {
+            Some(left) => *left -= 1,
+            None => own.push(if at == 0 { word.to_lowercase() } else { (*word).to_owned() }),
+        }
+    }
+    own
+}
+
+/// Whether one word stands for another where a sentence has a value: last behind `for`, `is` and the like, or first before `is`.
+fn fills_a_place([a, b]: [&[&str]; 2]) -> bool {
+    const IS: [&str; 7] = ["is", "was", "has", "ist", "est", "es", "è"];
+    const BEFORE: [&str; 16] = [
+        "for", "by", "from", "at", "in", "to", "with", "named", "called", "user", "für", "von", "pour", "de", "para",
+        "per",
+    ];
+    let start = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (Some(word), Some(other)) = (a.get(start), b.get(start)) else { return false };
+    let (rest, same) = (&a[start + 1..], a[start + 1..] == b[start + 1..]);
+    let ends = |word: &str| rest.is_empty() || word.ends_with([',', '.', ';', ':', '!', '?', ')']);
+    let links = |word: &&str| IS.contains(word) || BEFORE.contains(word);
+    let last = a[..start].last().is_some_and(links) && ends(word) && ends(other);
+    same && (last || (start == 0 && rest.first().is_some_and(|next| IS.contains(next))))
 }
 
 fn has_digit(word: &str) -> bool {
@@ -177,7 +208,7 @@ fn is_clock(word: &str) -> bool {
 }
 
 /// What stands before the colon, or the equals sign, of a line that has a value.
-fn label(line: &str) -> Option<&str> {
+pub(crate) fn label(line: &str) -> Option<&str> {
     let (label, value) = line.split_once([':', '='])?;
     let is_word = |c: char| c.is_alphanumeric() || " _-*#[(\"'".contains(c);
     let fits = label.len() <= 32 && label.split_whitespace().count() <= 4 && label.chars().all(is_word);

@@ -37,6 +37,6 @@ pub use divergence::{Change, Divergence, Owner, Rendered, Span, compare};
 pub use explain::{Choice, Miss, Reason, Report, Sources, Tier};
 pub use key::{Fields, Key, Namespace, PAGE};
 pub use kind::DivergenceKind;
-pub(crate) use kind::{is_static, values_differ};
+pub(crate) use kind::{MOVES_TEXT, is_static, label, values_differ};
 pub use table::{BlockTable, OutOfPages, PageCopy, Producer};
 pub use window::is_unseen;

@@ -7,6 +7,7 @@ mod faces;
 mod live;
 mod pair_table;
 mod pairs;
+mod prompt_table;
 mod table;
 
 use headstart::engine::{explain::Conversation, language};

@@ -233,7 +233,7 @@ pub const PAIRS: &[PairOf] = &[
         name: "documents in tags",
         kind: ChatMl,
         found: &[("reordered", Some(0)), ("added", Some(0)), ("dropped", Some(0))],
-        mends: false,
+        mends: true,
         requests: || {
             let tagged = |texts: [&str; 3]| {
                 let tags = texts.map(|text| format!("<document>\n{text}\n</document>"));

@@ -14,6 +14,7 @@ use super::Kind::{self, ChatMl, Llama, Qwen};
 use super::faces::{Case, directory};
 use super::message;
 use super::pair_table::{LAST, PAIRS, RULES};
+use super::prompt_table::PROMPTS;
 use crate::cli::{file, headstart, json_of, stdout, str_of};
 use crate::support::model_path;
 
@@ -31,12 +32,20 @@ fn compare(language: &Language, requests: &[Value; 2]) -> Comparison {
     Comparison::new(&known, &prompt).unwrap()
 }
 
+fn text(message: &Value) -> String {
+    match &message["content"] {
+        Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().unwrap()).collect::<Vec<_>>().join("\n"),
+        content => content.as_str().unwrap().to_owned(),
+    }
+}
+
+fn words_of(message: &Value) -> Vec<String> {
+    text(message).split_whitespace().map(str::to_owned).collect()
+}
+
 fn words(request: &Value) -> Vec<String> {
     let messages = request.get("messages").unwrap_or(request).as_array().unwrap();
-    let mut words: Vec<String> = messages
-        .iter()
-        .flat_map(|message| message["content"].as_str().unwrap().split_whitespace().map(str::to_owned))
-        .collect();
+    let mut words: Vec<String> = messages.iter().flat_map(words_of).collect();
     words.sort();
     words
 }
@@ -55,7 +64,7 @@ fn every_kind_is_told_and_what_is_promised_is_kept() {
     let languages = [ChatMl, Llama, Qwen].map(language);
     assert!(PAIRS.len() >= 24);
     let mut wrong = Vec::new();
-    for pair in PAIRS {
+    for pair in PAIRS.iter().chain(PROMPTS) {
         let language = &languages[pair.kind as usize];
         let requests = (pair.requests)();
         let comparison = compare(language, &requests);
@@ -92,24 +101,16 @@ fn every_kind_is_told_and_what_is_promised_is_kept() {
 /// Who spoke, but for the system, and in what words.
 fn turns(request: &Value) -> Vec<(String, Vec<String>)> {
     let messages = request.get("messages").unwrap_or(request).as_array().unwrap();
-    let words = |message: &Value| -> Vec<String> {
-        message["content"].as_str().unwrap().split_whitespace().map(str::to_owned).collect()
-    };
     let turns = messages.iter().filter(|message| message["role"] != "system");
-    turns.map(|message| (message["role"].as_str().unwrap().to_owned(), words(message))).collect()
+    turns.map(|message| (message["role"].as_str().unwrap().to_owned(), words_of(message))).collect()
 }
 
 /// Texts whose parts say something else in another place: as system texts before the same rules, and as what is asked.
 const HELD_TOGETHER: &[[&str; 2]] = &[
     [
-        "Do not do the following:\n- lend books to children under 6\nDo the following:\n- greet everybody",
-        "Do not do the following:\n- lend books to children under 8\nDo the following:\n- greet everybody",
-    ],
-    [
         "Examples:\nQ: I love it\nA: positive\nQ: I hate it\nA: negative",
         "Examples:\nQ: It stinks\nA: negative\nQ: I love it\nA: positive",
     ],
-    ["# Ada\n\n- age: 36\n- books: 4", "# Ada\n\n- age: 37\n- books: 4"],
     [
         "<doc id=\"1\">\nwhales eat krill\n</doc>\n<doc id=\"2\">\nships have masts\n</doc>",
         "<doc id=\"1\">\nships have masts\n</doc>\n<doc id=\"2\">\nwhales eat krill\n</doc>",
@@ -156,6 +157,93 @@ fn what_says_something_else_in_another_place_stays_together() {
             }
         }
     }
+}
+
+/// Texts before the same last block, and what they are once they are mended: a message for each text.
+const MENDED: &[[&[&str]; 3]] = &[
+    [
+        &["Never do this:\n- lend books to children under 6\n- shout\nDo this:\n- greet everybody"],
+        &["Never do this:\n- lend books to children under 8\n- shout\nDo this:\n- greet everybody"],
+        &["Do this:\n- greet everybody\n\n{}", "Never do this:\n- shout\n- lend books to children under 6"],
+    ],
+    [
+        &["# Ada\n\n- age: 36\n- books: 4\n\n# Rules\n\nBe kind."],
+        &["# Ada\n\n- age: 37\n- books: 4\n\n# Rules\n\nBe kind."],
+        &["# Rules\n\nBe kind.\n\n{}", "# Ada\n\n- books: 4\n- age: 36"],
+    ],
+    [
+        &["<facts>\nIt is 10:35.\nThe hall is open.\n</facts>"],
+        &["<facts>\nIt is 10:36.\nThe hall is open.\n</facts>"],
+        &["{}", "<facts>\nThe hall is open.\nIt is 10:35.\n</facts>"],
+    ],
+    [
+        &["The reader lives in the old town and\nreads in the hall on most days; she\nis called Ada. She is old."],
+        &["The reader lives in the old town and\nreads in the hall on most days; she\nis called Eve. She is old."],
+        &[
+            "{}",
+            "The reader lives in the old town and\nreads in the hall on most days; she\nis called Ada. She is old.",
+        ],
+    ],
+];
+
+#[test]
+fn what_changes_stays_under_its_heading_and_goes_last_there() {
+    let language = Language::open(&block_on(Checkpoint::open(&model_path())).unwrap()).unwrap();
+    for [a, b, mended] in MENDED {
+        let requests =
+            [a, b].map(|texts| json!([message("system", &format!("{}\n\n{RULES}", texts[0])), message("user", LAST)]));
+        let comparison = compare(&language, &requests);
+        let found: Vec<String> = comparison.requests[0].as_array().unwrap().iter().map(text).collect();
+        let mut expected: Vec<String> = mended.iter().map(|text| text.replace("{}", RULES)).collect();
+        expected.push(LAST.to_owned());
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn white_space_calls_and_what_a_template_moves_are_told_by_their_lines() {
+    let llama = directory(Llama);
+    let language = Language::open(&block_on(Checkpoint::open(llama.path())).unwrap()).unwrap();
+    let first = |name: &str, language: &Language| {
+        let pair = PAIRS.iter().chain(PROMPTS).find(|pair| pair.name == name).expect(name);
+        let found = compare(language, &(pair.requests)()).differences.pop().unwrap();
+        [found.line_a, found.line_b]
+    };
+    let calls = first("the keys of a call in another order", &language);
+    let arguments = [r#"{"query":"whales","limit":3}"#, r#"{"limit":3,"query":"whales"}"#];
+    assert_eq!(calls, arguments.map(|arguments| format!(r#"{{"name":"search","arguments":{arguments}}}"#)));
+    let smollm = Language::open(&block_on(Checkpoint::open(&model_path())).unwrap()).unwrap();
+    let spaces = first("a blank line more beside a value", &smollm);
+    assert_eq!(spaces, ["You are the clerk.\n\n", "You are the clerk.\n\n\n"]);
+    // SmolLM2's template shows no calls.
+    let call = json!({ "id": "c1", "type": "function", "function": { "name": "search", "arguments": {} } });
+    let called = json!([message("user", "Which shelf?"), { "role": "assistant", "content": "One.", "tool_calls": [call] },
+        message("user", LAST)]);
+    let found = compare(&smollm, &[called.clone(), called]).differences;
+    assert_eq!((found[0].kind, found[0].message), (DivergenceKind::ToolsIgnored, Some(1)));
+    assert!(found[0].advice.contains("calls of tools"), "{found:?}");
+}
+
+#[test]
+fn a_template_that_moves_a_text_is_named() {
+    // As Mistral's templates do: the system text stands before the last question.
+    const MOVES: &str = "{% for message in messages %}{% if message.role == 'user' %}[INST] \
+        {% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}\
+        {{ message.content }}[/INST]{% elif message.role == 'assistant' %} {{ message.content }}<|im_end|>{% endif %}{% endfor %}";
+    let folder = directory(Qwen);
+    file(&folder, "chat_template.jinja", MOVES);
+    let language = Language::open(&block_on(Checkpoint::open(folder.path())).unwrap()).unwrap();
+    let talk = [
+        message("system", "Be kind."),
+        message("user", "Where?"),
+        message("assistant", "Here."),
+        message("user", LAST),
+    ];
+    let comparison = compare(&language, &[talk[..2].into(), talk.to_vec().into()]);
+    let [found] = &comparison.differences[..] else { panic!("{:?}", comparison.differences) };
+    assert_eq!((found.kind, found.message), (DivergenceKind::Template, None));
+    assert!(found.line_a.contains("Be kind.") && !found.line_b.contains(LAST), "{found:?}");
+    assert!(found.advice.contains("as the conversation grows"), "{found:?}");
 }
 
 #[test]

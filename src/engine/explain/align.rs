@@ -1,13 +1,10 @@
-//! Two lists beside each other: what stays, what moved, what came and went.
+//! Aligns two lists: which items stay, which moved, which came and which went. Cost: O(n log n).
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use similar::DiffOp;
-use similar::algorithms::{Capture, patience};
-
-/// More items than this are not diffed: only the same beginning and end are found, and what moved.
-const MOST: usize = 4_000;
+/// How often the items between two anchors are searched for anchors of their own.
+const DEEPEST: usize = 16;
 /// How many unmatched items are searched for a version of one.
 const NEAR: usize = 16;
 
@@ -53,14 +50,14 @@ pub(super) fn align(a: &[String], b: &[String], alike: &dyn Fn(usize, usize, boo
         list.iter().map(String::as_str).map(name).collect::<Vec<usize>>()
     });
     let gaps = gaps(&a, &b);
-    let mut left: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut left = vec![Vec::new(); names.len()];
     for new in gaps.iter().flat_map(|gap| gap.1.clone()).rev() {
-        left.entry(b[new]).or_default().push(new);
+        left[b[new]].push(new);
     }
     let mut place = vec![None; a.len()];
     let mut taken = vec![false; b.len()];
     for old in gaps.iter().flat_map(|gap| gap.0.clone()) {
-        place[old] = left.get_mut(&a[old]).and_then(Vec::pop);
+        place[old] = left[a[old]].pop();
         place[old].into_iter().for_each(|new| taken[new] = true);
     }
     let (mut steps, mut moved, mut at) = (Vec::new(), None, [0, 0]);
@@ -93,23 +90,71 @@ pub(super) fn align(a: &[String], b: &[String], alike: &dyn Fn(usize, usize, boo
 
 /// The ranges of both lists between which everything is the same and in the same order.
 fn gaps(a: &[usize], b: &[usize]) -> Vec<(Range<usize>, Range<usize>)> {
-    if a.len().max(b.len()) > MOST {
-        let start = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-        let end = a[start..].iter().rev().zip(b[start..].iter().rev()).take_while(|(a, b)| a == b).count();
-        return vec![(start..a.len() - end, start..b.len() - end)];
-    }
-    let mut gaps: Vec<(Range<usize>, Range<usize>)> = Vec::new();
-    let mut operations = Capture::new();
-    let Ok(()) = patience::diff(&mut operations, a, 0..a.len(), b, 0..b.len());
-    for operation in operations.into_ops() {
-        let (_, old, new) = operation.as_tag_tuple();
-        match gaps.last_mut() {
-            _ if matches!(operation, DiffOp::Equal { .. }) => {}
-            Some(last) if last.0.end == old.start && last.1.end == new.start => {
-                (last.0.end, last.1.end) = (old.end, new.end);
-            }
-            _ => gaps.push((old, new)),
+    let mut kept = Vec::new();
+    keep([a, b], [0..a.len(), 0..b.len()], 0, &mut kept);
+    let (mut gaps, mut at) = (Vec::new(), (0, 0));
+    for (old, new) in kept.into_iter().chain([(a.len(), b.len())]) {
+        if (old, new) != at {
+            gaps.push((at.0..old, at.1..new));
         }
+        at = (old + 1, new + 1);
     }
     gaps
+}
+
+/// Adds equal items of two ranges, by their indices, in an order that both have: a patience diff.
+fn keep(lists: [&[usize]; 2], [mut old, mut new]: [Range<usize>; 2], depth: usize, kept: &mut Vec<(usize, usize)>) {
+    let same = |old: usize, new: usize| lists[0][old] == lists[1][new];
+    while !old.is_empty() && !new.is_empty() && same(old.start, new.start) {
+        kept.push((old.start, new.start));
+        (old.start, new.start) = (old.start + 1, new.start + 1);
+    }
+    let ends = [old.end, new.end];
+    while !old.is_empty() && !new.is_empty() && same(old.end - 1, new.end - 1) {
+        (old.end, new.end) = (old.end - 1, new.end - 1);
+    }
+    let tail = (old.end..ends[0]).zip(new.end..ends[1]);
+    if !old.is_empty() && !new.is_empty() {
+        let anchors = anchors(lists, [old.clone(), new.clone()]);
+        if depth == DEEPEST || anchors.is_empty() {
+            kept.extend(anchors);
+        } else {
+            let mut at = [old.start, new.start];
+            for (next, other) in anchors.into_iter().chain([(old.end, new.end)]) {
+                keep(lists, [at[0]..next, at[1]..other], depth + 1, kept);
+                if next < old.end {
+                    kept.push((next, other));
+                }
+                at = [next + 1, other + 1];
+            }
+        }
+    }
+    kept.extend(tail);
+}
+
+/// The most items that stand in the same order in both ranges, of those that each has once; of all, the first with the first and so
+/// on, where there are none of these.
+fn anchors(lists: [&[usize]; 2], [old, new]: [Range<usize>; 2]) -> Vec<(usize, usize)> {
+    let mut places: HashMap<usize, [VecDeque<usize>; 2]> = HashMap::new();
+    for (side, range) in [old.clone(), new].into_iter().enumerate() {
+        range.for_each(|at| places.entry(lists[side][at]).or_default()[side].push_back(at));
+    }
+    let once = |places: &[VecDeque<usize>; 2]| places.iter().all(|places| places.len() == 1);
+    let any = places.values().any(once);
+    let mut pairs = Vec::new();
+    for old in old {
+        let Some(places) = places.get_mut(&lists[0][old]).filter(|places| !any || once(places)) else { continue };
+        pairs.extend(places[1].pop_front().map(|new| (old, new)));
+    }
+    // For each length, the pair that begins the chain of that length latest; and the pair behind each.
+    let (mut begins, mut behind) = (Vec::<usize>::new(), vec![None; pairs.len()]);
+    for (at, pair) in pairs.iter().enumerate().rev() {
+        let length = begins.partition_point(|&begin| pairs[begin].1 > pair.1);
+        behind[at] = length.checked_sub(1).map(|length| begins[length]);
+        match begins.get_mut(length) {
+            Some(begin) => *begin = at,
+            None => begins.push(at),
+        }
+    }
+    std::iter::successors(begins.last().copied(), |&at| behind[at]).map(|at| pairs[at]).collect()
 }

@@ -1,4 +1,4 @@
-//! A conversation as the model is given it, its tokens by who made them.
+//! A conversation as the model reads it, with the author of each token.
 
 use std::ops::Range;
 
@@ -8,12 +8,12 @@ use crate::text::{ChatTemplate, Inputs, Marked, Tokenizer};
 
 use super::spans::Pieces;
 
-/// A prompt as the model is given it, and who made what of it.
+/// A prompt as the model reads it, with the author of each token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// All of the prompt, up to where the answer begins.
+    /// The whole prompt, up to where the answer begins.
     pub tokens: Vec<u32>,
-    /// Who wrote which of them.
+    /// The author of each span of them.
     #[doc(hidden)]
     pub spans: Vec<Span>,
 }
@@ -41,7 +41,7 @@ impl Conversation {
         Ok(Self { spans: spans.collect(), tokens })
     }
 
-    /// A text that is no conversation.
+    /// A text without messages.
     pub fn raw(tokens: Vec<u32>) -> Self {
         let spans = vec![Span { owner: Owner::Prompt, tokens: 0..tokens.len(), text: String::new() }];
         Self { tokens, spans }
@@ -57,7 +57,7 @@ impl Conversation {
         date.map(|span| span.tokens.start)
     }
 
-    /// Where this prompt parted from what was known when it was admitted; none unless its [`Request`] asked.
+    /// Where this prompt diverged from what was known when it was admitted; none unless its [`Request`] asked.
     pub fn divergence(&self, report: &Report, tokenizer: &Tokenizer) -> Option<Divergence> {
         let at = report.first_divergent.filter(|_| !report.known.is_empty())?;
         let known = [self.tokens.get(..at)?, &report.known].concat();

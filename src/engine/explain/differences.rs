@@ -1,4 +1,4 @@
-//! What two requests do not have in common, place by place, and what each is.
+//! Lists the differences between two requests in order, each with its kind and its lines.
 
 use std::ops::Range;
 
@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::kv::{DivergenceKind, Owner, values_differ};
+use crate::text::Message;
 
 use super::align::{Alignment, Step, align};
 use super::layout::spaced;
@@ -68,11 +69,17 @@ pub(super) fn of_messages(turns: &Turns) -> Vec<(Option<(usize, usize)>, Differe
         match *step {
             Step::Same(old, new) | Step::Moved(old, new) => {
                 let texts = [text(&a[old]), text(&b[new])];
+                let calls = [calls(&a[old]), calls(&b[new])];
                 if texts[0] != texts[1] {
                     let at = same(texts[0].chars(), texts[1].chars());
-                    let lines = [0, 1].map(|side| line(&texts[side], at..at));
+                    let lines = lines_at([&texts[0], &texts[1]], [at; 2]);
                     let spaces = Difference::new(DivergenceKind::Whitespace, owner(1, new), lines);
                     found.push((Some((old, new)), spaces));
+                }
+                // The keys of an object in another order.
+                if calls[0] != calls[1] {
+                    let keys = Difference::new(DivergenceKind::Reordered, owner(1, new), [&calls[0], &calls[1]]);
+                    found.push((Some((old, new)), keys));
                 }
             }
             Step::Pair(old, new) => {
@@ -114,7 +121,9 @@ fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
         let lines = |old: &Range<usize>, new: &Range<usize>| first_lines([&texts[0], &texts[1]], [old, new]);
         let (kind, lines) = match change {
             Change::Moved(old, new) => (DivergenceKind::Reordered, lines(old, new)),
-            Change::Spaced(old, new) => (DivergenceKind::Whitespace, lines(old, new)),
+            Change::Spaced(old, new) => {
+                (DivergenceKind::Whitespace, lines_at([&texts[0], &texts[1]], [old.start, new.start]))
+            }
             Change::Other(old, new) => {
                 let lines = lines(old, new);
                 let value = values_differ(lines, &owner);
@@ -137,17 +146,24 @@ fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
                 Change::New(new) => !sorted || ends(1, new),
                 _ => kind == DivergenceKind::Edited,
             };
-        // All that follows an edit is computed anew.
-        let again = pair.place == Place::Past && found.iter().any(|other: &Difference| other.kind == kind);
+        // All that follows an edit is computed anew, and white space is mended in the whole message.
+        let once = pair.place == Place::Past || kind == DivergenceKind::Whitespace;
+        let again = once && found.iter().any(|other: &Difference| other.kind == kind);
         if !natural && !again {
             found.push(new(kind, lines));
         }
     }
-    let others = messages.map(beside);
+    let (others, calls) = (messages.map(beside), messages.map(calls));
     if found.is_empty() && others[0] != others[1] {
-        found.push(new(DivergenceKind::Edited, [&*others[0], &*others[1]]));
+        let lines = if calls[0] == calls[1] { &others } else { &calls };
+        found.push(new(DivergenceKind::Edited, [&*lines[0], &*lines[1]]));
     }
     found
+}
+
+/// The functions that a message calls, with their arguments.
+pub(super) fn calls(message: &Message) -> String {
+    message.tool_calls.iter().map(|call| call["function"].to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The differences between two lists of tools that a template shows.
@@ -197,13 +213,13 @@ pub(super) fn align_tools(lists: [&[Value]; 2]) -> Alignment {
     })
 }
 
-/// As its function is called.
+/// The name of its function.
 pub(super) fn name(tool: &Value) -> Option<String> {
     tool["function"]["name"].as_str().or(tool["name"].as_str()).map(str::to_owned)
 }
 
 /// The same text for the same value, in whatever order its keys stand.
-fn canonical(value: &Value) -> String {
+pub(super) fn canonical(value: &Value) -> String {
     fn sorted(value: &Value) -> Value {
         match value {
             Value::Object(fields) => {
@@ -218,9 +234,28 @@ fn canonical(value: &Value) -> String {
     sorted(value).to_string()
 }
 
-/// JSON in words.
+/// JSON without its punctuation.
 fn apart(json: &str) -> String {
     json.replace(['"', ',', '{', '}', '[', ']'], " ")
+}
+
+/// The lines in which white space differs from these places on; with the white space behind them where that alone differs.
+fn lines_at(texts: [&str; 2], places: [usize; 2]) -> [&str; 2] {
+    let here = [0, 1].map(|side| line(texts[side], places[side]..places[side]));
+    if here[0] != here[1] && here.iter().all(|line| !line.trim().is_empty()) {
+        return here;
+    }
+    let starts = [0, 1].map(|side| texts[side][..places[side]].trim_end().len());
+    let above = [0, 1].map(|side| line(texts[side], starts[side]..starts[side]));
+    if above[0] != above[1] {
+        return above;
+    }
+    [0, 1].map(|side| {
+        let text = texts[side];
+        let start = text[..starts[side]].rfind('\n').map_or(0, |at| at + 1);
+        let behind = &text[starts[side]..];
+        &text[start..text.len() - behind.trim_start().len()]
+    })
 }
 
 /// The first lines that differ of two places.

@@ -1,11 +1,15 @@
-//! How a text is laid out: what holds together, and what may change its place and still say the same.
+//! How a text is laid out: which of its parts belong together, and which may change their place and still say the same.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::Range;
+
+use crate::kv::label;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Level {
+    /// Sections under headings, and blocks between blank lines.
     Block,
+    /// Lists under a line that ends in a colon, elements, code, and lines.
     Line,
     Sentence,
 }
@@ -19,104 +23,261 @@ impl Level {
         }
     }
 
-    /// The places of the pieces of `text`, without the white space between them.
+    /// The places of the pieces of `text`, without the white space between them. Where one section, list or element is all of it,
+    /// its pieces are the heading and what is under it.
     pub(super) fn pieces(self, text: &str, within: Range<usize>) -> Vec<Range<usize>> {
-        let end = within.end;
-        let mut pieces: Vec<Range<usize>> = Vec::new();
         match self {
             Self::Block => {
-                let mut open = false;
-                for line in Self::Line.pieces(text, within) {
-                    let apart = pieces.last().is_none_or(|last| text[last.end..line.start].matches('\n').count() > 1);
-                    match pieces.last_mut() {
-                        Some(last) if open || !apart => last.end = line.end,
-                        _ => pieces.push(line.clone()),
-                    }
-                    // Code between fences is one block, and a heading belongs to what follows.
-                    open ^= text[line].trim_start().starts_with("```");
-                }
-                pieces = with_headings(text, pieces);
+                let blocks = blocks(text, within);
+                grouped(&blocks, true, &|at| section(text, &blocks[at..]))
             }
             Self::Line => {
-                let mut at = within.start;
-                for line in text[within].split_inclusive('\n') {
-                    // The indentation is the line's, as in code.
-                    let length = line.trim_end().len();
-                    if length > 0 {
-                        pieces.push(at..at + length);
-                    }
-                    at += line.len();
-                }
-                pieces = elements(text, pieces);
+                let (entries, groups) = groups(text, within);
+                if groups.len() == 1 { entries } else { groups }
             }
-            Self::Sentence => {
-                let mut start = within.start;
-                let spaces = text[within.clone()].match_indices(char::is_whitespace).map(|(at, _)| within.start + at);
-                let ends = spaces.filter(|&at| text[within.start..at].ends_with(['.', '!', '?', '。'])).chain([end]);
-                for at in ends {
-                    let piece = &text[start..at];
-                    let lead = piece.len() - piece.trim_start().len();
-                    if start + lead < at {
-                        pieces.push(start + lead..at);
-                        start = at;
+            Self::Sentence => sentences(text, within),
+        }
+    }
+}
+
+/// How many blocks the section has that the first of these begins; 1 where that is no heading.
+fn section(text: &str, blocks: &[Range<usize>]) -> usize {
+    let rank = |block: &Range<usize>| rank(&text[block.clone()]);
+    let Some(own) = rank(&blocks[0]) else { return 1 };
+    let is_listed = |block: &Range<usize>| own == COLON && is_item(&text[block.clone()]);
+    let listed = blocks.get(1).is_some_and(is_listed);
+    let next = blocks[1..]
+        .iter()
+        .position(|block| rank(block).is_some_and(|other| other <= own) || (listed && !is_listed(block)));
+    next.map_or(blocks.len(), |count| count + 1)
+}
+
+/// Joins each piece with those behind it that belong to it: `count` gives the number of all from its index. With `open`, what
+/// would hold everything is only its first piece.
+fn grouped(pieces: &[Range<usize>], open: bool, count: &dyn Fn(usize) -> usize) -> Vec<Range<usize>> {
+    let mut whole = Vec::new();
+    let mut at = 0;
+    while at < pieces.len() {
+        let all = count(at);
+        let all = if open && all == pieces.len() { 1 } else { all };
+        whole.push(pieces[at].start..pieces[at + all - 1].end);
+        at += all;
+    }
+    whole
+}
+
+/// The rank of a line that ends in a colon, below that of all headings.
+const COLON: usize = 7;
+
+/// How high a heading stands, 1 the highest; none for what is no heading.
+fn rank(block: &str) -> Option<usize> {
+    let block = block.trim();
+    let marks = block.len() - block.trim_start_matches('#').len();
+    match block.contains('\n') {
+        true => None,
+        false if (1..COLON).contains(&marks) && block[marks..].starts_with(' ') => Some(marks),
+        false => block.ends_with(':').then_some(COLON),
+    }
+}
+
+/// What stands between blank lines; code between fences and elements as a whole, and headings with `#` by themselves.
+fn blocks(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
+    let mut blocks: Vec<Range<usize>> = Vec::new();
+    let (mut fenced, mut headed) = (false, false);
+    for line in lines(text, within) {
+        let words = &text[line.clone()];
+        let heading = !fenced && words.starts_with('#') && rank(words).is_some();
+        let blank = blocks.last().is_none_or(|last| text[last.end..line.start].matches('\n').count() > 1);
+        match blocks.last_mut() {
+            Some(last) if fenced || !(blank || heading || headed) => last.end = line.end,
+            _ => blocks.push(line),
+        }
+        fenced ^= words.trim_start().starts_with("```");
+        headed = heading;
+    }
+    blocks
+}
+
+/// Lines, and elements from their tag to where they are closed. What is one element as a whole is its lines, and the elements within.
+fn lines(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
+    let lines = written_lines(text, within);
+    let lengths = elements(text, &lines);
+    grouped(&lines, true, &|at| lengths[at])
+}
+
+/// Lines with their indentation, blank ones left out.
+fn written_lines(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
+    let mut lines: Vec<Range<usize>> = Vec::new();
+    let mut at = within.start;
+    for line in text[within].split_inclusive('\n') {
+        let length = line.trim_end().len();
+        if length > 0 {
+            lines.push(at..at + length);
+        }
+        at += line.len();
+    }
+    lines
+}
+
+/// For each line, how many the element has that begins there; 1 where none begins or none is closed.
+fn elements(text: &str, lines: &[Range<usize>]) -> Vec<usize> {
+    let mut lengths = vec![1; lines.len()];
+    let mut open: Vec<(&str, usize)> = Vec::new();
+    let mut count: HashMap<&str, usize> = HashMap::new();
+    for (at, line) in lines.iter().enumerate() {
+        let line = &text[line.clone()];
+        let own = tag(line);
+        for (place, _) in line.match_indices('<') {
+            let mark = &line[place..];
+            if let Some(name) = tag(mark).filter(|name| Some(*name) == own) {
+                open.push((name, at));
+                *count.entry(name).or_default() += 1;
+            } else if let Some(name) = mark.strip_prefix("</").and_then(|rest| Some(rest.split_once('>')?.0)) {
+                while count.get(name).is_some_and(|&count| count > 0)
+                    && let Some((opened, start)) = open.pop()
+                {
+                    count.entry(opened).and_modify(|count| *count -= 1);
+                    if opened == name {
+                        lengths[start] = at + 1 - start;
+                        break;
                     }
                 }
             }
         }
-        pieces
     }
+    lengths
 }
 
-/// Lines, but for those of an element from its tag to where it is closed, which are one piece. What is one element as a whole
-/// is its lines, and the elements within.
-fn elements(text: &str, lines: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    let mut pieces: Vec<Range<usize>> = Vec::new();
-    let mut at = 0;
-    while let Some(line) = lines.get(at) {
-        let last =
-            tag(&text[line.clone()]).and_then(|name| closed(text, &lines[at..], name)).map_or(at, |count| at + count);
-        let whole = at == 0 && last + 1 == lines.len();
-        let last = if whole { at } else { last };
-        pieces.push(line.start..lines[last].end);
-        at = last + 1;
+/// The name of the tag that a text begins with.
+fn tag(text: &str) -> Option<&str> {
+    let rest = text.trim_start().strip_prefix('<')?;
+    let end = rest.find(|c: char| !c.is_alphanumeric() && !"_-:".contains(c)).unwrap_or(rest.len());
+    (rest.starts_with(char::is_alphabetic) && rest[end..].starts_with(['>', ' '])).then_some(&rest[..end])
+}
+
+/// The entries of a text, and the groups that these form. An entry is a line with those that go on from it. A group is a list with
+/// the line that introduces it, numbered steps, code, or lines that answer each other.
+fn groups(text: &str, within: Range<usize>) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+    let lines = lines(text, within);
+    let line = |at: usize| &text[lines[at].clone()];
+    let width = (0..lines.len()).map(|at| line(at).chars().count()).max().unwrap_or(0);
+    let goes_on = |first: usize, at: usize| {
+        let deeper = indentation(line(at)) > indentation(line(first));
+        deeper || (!is_code(line(at)) && runs_on(line(at - 1), line(at), width))
+    };
+    let entry = |at: usize| 1 + (at + 1..lines.len()).take_while(|&next| goes_on(at, next)).count();
+    let entries = match grouped(&lines, false, &entry) {
+        // An item, and the list in it.
+        single if single.len() == 1 && lines.len() > 1 && indentation(line(1)) > indentation(line(0)) => {
+            [&lines[..1], &grouped(&lines[1..], false, &|at| entry(at + 1))].concat()
+        }
+        entries => entries,
+    };
+    let first = |at: usize| text[entries[at].clone()].lines().next().unwrap_or_default();
+    let repeated = repeated_label(&(0..entries.len()).map(first).collect::<Vec<_>>());
+    let group = |at: usize| {
+        let rest = at + 1..entries.len();
+        let run = |is: &dyn Fn(&str) -> bool| rest.clone().take_while(|&next| is(first(next))).count();
+        1 + match first(at) {
+            _ if repeated == Some(at) => rest.len(),
+            line if line.trim_start().starts_with("```") => rest
+                .clone()
+                .position(|next| first(next).trim_start().starts_with("```"))
+                .map_or(rest.len(), |at| at + 1),
+            line if is_step(line) => run(&is_step),
+            line if line.ends_with(':') && rest.clone().next().is_some_and(|next| is_item(first(next))) => {
+                run(&is_item)
+            }
+            line if line.ends_with(':') => run(&|line| !line.ends_with(':')),
+            line if is_code(line) => run(&is_code),
+            _ => 0,
+        }
+    };
+    let groups = grouped(&entries, false, &group);
+    (entries, groups)
+}
+
+/// Whether a line goes on in the next: it ends in no sentence, and it has the width of the text or the next begins small.
+fn runs_on(line: &str, next: &str, width: usize) -> bool {
+    let ended = line.trim_end().ends_with(['.', '!', '?', ':', ')', '"', '。', '！', '？', '”', '>', '|']);
+    let word = next.split_whitespace().next().map_or(0, |word| word.chars().count());
+    let length = line.chars().count();
+    let full = width > 48 && length + word >= width;
+    let small = 2 * length > width && next.trim_start().starts_with(char::is_lowercase);
+    !ended && !is_item(next) && !next.trim_start().starts_with(['#', '>']) && (full || small)
+}
+
+fn sentences(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
+    let mut pieces = Vec::new();
+    let Range { mut start, end } = within;
+    let spaces = text[within.clone()].match_indices(char::is_whitespace).map(|(at, _)| within.start + at);
+    let ends = spaces.filter(|&at| text[within.start..at].ends_with(['.', '!', '?', '。'])).chain([end]);
+    for at in ends {
+        let piece = &text[start..at];
+        let lead = piece.len() - piece.trim_start().len();
+        if start + lead < at {
+            pieces.push(start + lead..at);
+            start = at;
+        }
     }
     pieces
 }
 
-/// The name of the tag that a line begins with.
-fn tag(line: &str) -> Option<&str> {
-    let rest = line.trim_start().strip_prefix('<')?;
-    let end = rest.find(|c: char| !c.is_alphanumeric() && !"_-:".contains(c)).unwrap_or(rest.len());
-    (rest.starts_with(char::is_alphabetic) && rest[end..].starts_with(['>', ' ', '/'])).then_some(&rest[..end])
+/// What may be done with the parts of a piece.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Hold {
+    /// Each may leave it.
+    Free,
+    /// Sentences, and sections of their own, may leave the section. The rest stays under its heading: what changes goes last there.
+    Section,
+    /// They stay in their list: what changes goes last there.
+    List,
+    /// They stay in their element: what changes goes last there, before what closes it.
+    Element,
+    /// They stay as they are.
+    Fixed,
 }
 
-/// How many lines behind the first an element of this name is closed in; none where it never is.
-fn closed(text: &str, lines: &[Range<usize>], name: &str) -> Option<usize> {
-    let (open, close) = (format!("<{name}"), format!("</{name}>"));
-    let mut depth = 0_usize;
-    lines.iter().position(|line| {
-        let line = &text[line.clone()];
-        let opened =
-            line.match_indices(&open).filter(|(at, _)| line[at + open.len()..].starts_with(['>', ' '])).count();
-        depth = (depth + opened).saturating_sub(line.matches(&close).count());
-        depth == 0
-    })
-}
-
-/// Blocks, each heading with the block behind it.
-fn with_headings(text: &str, blocks: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    let is_heading = |block: &Range<usize>| {
-        let block = text[block.clone()].trim();
-        !block.contains('\n') && (block.starts_with('#') || block.ends_with(':'))
-    };
-    let mut whole: Vec<Range<usize>> = Vec::new();
-    for block in blocks {
-        match whole.last_mut().filter(|last| is_heading(last)) {
-            Some(last) => last.end = block.end,
-            None => whole.push(block),
+/// How the pieces of this level hold together that a text has.
+pub(super) fn hold(text: &str, level: Level) -> Hold {
+    let all = 0..text.len();
+    let lines = written_lines(text, all.clone());
+    if level != Level::Sentence && lines.len() > 1 && elements(text, &lines)[0] == lines.len() {
+        return Hold::Element;
+    }
+    match level {
+        Level::Sentence => Hold::Free,
+        Level::Block => {
+            let blocks = blocks(text, all);
+            let one = blocks.len() > 1 && section(text, &blocks) == blocks.len();
+            match one && text.trim_start().starts_with('#') {
+                true => Hold::Section,
+                false if one => Hold::List,
+                false => Hold::Free,
+            }
+        }
+        Level::Line => {
+            let (entries, groups) = groups(text, all);
+            let first = |entry: &Range<usize>| text[entry.clone()].lines().next().unwrap_or_default().trim_end();
+            let firsts: Vec<&str> = entries.iter().map(first).collect();
+            match &firsts[..] {
+                [first, items @ ..] if groups.len() == 1 && !items.is_empty() => {
+                    let is_bullet = |line: &&str| is_item(line) && !is_code(line) && !is_step(line);
+                    let heads = first.ends_with(':') || is_bullet(first);
+                    let held = heads && items.iter().all(is_bullet) && repeated_label(items).is_none();
+                    if held { Hold::List } else { Hold::Fixed }
+                }
+                [line] if is_code(line) => Hold::Fixed,
+                _ => Hold::Free,
+            }
         }
     }
-    whole
+}
+
+/// Whether a piece says the same outside of its section: sentences, and what has a heading of its own.
+pub(super) fn stands_alone(piece: &str) -> bool {
+    let first = piece.lines().next().unwrap_or_default().trim_end();
+    rank(first).is_some() || is_plain(piece)
 }
 
 /// Whether every line says something by itself: no lists, headings, tables, markup or code, and no sentence that goes on in the
@@ -124,48 +285,61 @@ fn with_headings(text: &str, blocks: Vec<Range<usize>>) -> Vec<Range<usize>> {
 pub(super) fn is_plain(text: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let last = lines.len().saturating_sub(1);
-    !repeats_a_label(&lines)
+    repeated_label(&lines).is_none()
         && lines.iter().enumerate().all(|(index, line)| {
             let ends = line.ends_with(['.', '!', '?', ')', '"', '。']) || label(line).is_some() || index == last;
-            ends && !is_item(line) && !is_code(line) && !line.ends_with(':') && !line.starts_with(['#', '>'])
+            ends && !is_item(line) && !is_code(line) && !line.ends_with(':') && !line.starts_with([' ', '\t', '#', '>'])
         })
 }
 
 /// Whether its lines may stand in another order: plain ones, and those of one list without numbers.
 pub(super) fn may_be_sorted(text: &str) -> bool {
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let list = &lines[usize::from(lines.first().is_some_and(|line| line.ends_with(':')))..];
-    let is_one = |line: &&str| is_item(line) && !is_code(line) && spaced(line) == unnumbered(line);
-    is_plain(text) || (!repeats_a_label(list) && list.iter().all(is_one))
+    let pieces = Level::Line.pieces(text, 0..text.len());
+    let lines: Vec<&str> =
+        pieces.iter().map(|piece| text[piece.clone()].lines().next().unwrap_or_default().trim_end()).collect();
+    let list = match &lines[..] {
+        [_, list @ .., _] if hold(text, Level::Line) == Hold::Element => list,
+        [first, list @ ..] if first.ends_with(':') => list,
+        lines => lines,
+    };
+    let is_numbered = |line: &str| match tag(line) {
+        Some(_) => line.split('>').next().is_some_and(|tag| tag.contains(|c: char| c.is_ascii_digit())),
+        None => spaced(line) != unnumbered(line),
+    };
+    let is_one = |line: &&str| is_item(line) && !is_code(line) && !is_numbered(line);
+    is_plain(text) || (repeated_label(list).is_none() && list.iter().all(is_one))
 }
 
 /// Whether two texts of the same words have the same indentation, and no code between fences.
 pub(super) fn differs_in_spaces_alone(a: &str, b: &str) -> bool {
-    let indentation = |text: &str| {
+    let indentations = |text: &str| {
         let lines = text.lines().filter(|line| !line.trim().is_empty());
-        lines.map(|line| line.len() - line.trim_start().len()).collect::<Vec<_>>()
+        lines.map(indentation).collect::<Vec<_>>()
     };
-    let same_lines = indentation(a) == indentation(b);
-    spaced(a) == spaced(b) && !a.contains("```") && (same_lines || indentation(a).iter().all(|&indent| indent == 0))
+    let own = [a, b].map(indentations);
+    spaced(a) == spaced(b) && !a.contains("```") && (own[0] == own[1] || own[0].iter().all(|&indent| indent == 0))
 }
 
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// Whether a line is of a table, of code or of data: it begins or ends with a mark of these.
 fn is_code(line: &str) -> bool {
-    line.starts_with([' ', '\t', '|', '{', '}', '[', ']', '`', '+']) && !is_item(line)
-        || line.ends_with(['{', '}', '[', ']', ';', '|', ',', '('])
+    let line = line.trim();
+    let closes = |mark: char, open: char| line.ends_with(mark) && !(label(line).is_some() && line.contains(open));
+    !is_item(line) && line.starts_with(['|', '{', '}', ']', '`', '+'])
+        || line.ends_with(['{', '[', ';', '|', ',', '('])
+        || closes('}', '{')
+        || closes(']', '[')
         || line.contains("```")
 }
 
-/// Whether lines belong to each other by turns, as questions and answers do.
-fn repeats_a_label(lines: &[&str]) -> bool {
-    let mut seen = HashSet::new();
-    lines.iter().filter_map(|line| label(line)).any(|label| !seen.insert(label))
-}
-
-/// What stands before a colon, of up to three words without digits.
-fn label(line: &str) -> Option<&str> {
-    let (label, value) = line.split_once(':')?;
-    let fits = label.split_whitespace().count() <= 3 && !label.contains(|c: char| c.is_ascii_digit());
-    (fits && !value.trim().is_empty()).then_some(label)
+/// The first line with a label that occurs again, as in questions and answers that belong to each other by turns.
+fn repeated_label(lines: &[&str]) -> Option<usize> {
+    let mut seen = HashMap::new();
+    let labels = lines.iter().enumerate().filter_map(|(at, line)| Some((at, label(line)?)));
+    labels.filter_map(|(at, label)| seen.insert(label, at)).min()
 }
 
 /// Whether a line is one of a list: with a bullet, a number, a tag, or the name of what it holds.
@@ -180,6 +354,12 @@ pub(super) fn is_item(line: &str) -> bool {
         || line.starts_with('<')
         || NAMES.contains(&name.as_str())
         || (number.len() < first.len() && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// Whether a line is a step of a sequence, as `2.` and `2)` are, and no text that is spoken of by its number.
+fn is_step(line: &str) -> bool {
+    let first = line.split_whitespace().next().unwrap_or_default();
+    is_item(line) && first.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// The words of an item without the number that its place gives it, as `[2]`, `2.` and `Document 2:` do.

@@ -1,4 +1,4 @@
-//! What a running engine can say of a prompt that was not reused whole.
+//! What a running engine reports of a prompt that it reused in part.
 
 use crate::engine::Request;
 use crate::kv::{Admission, Cache, Miss, Namespace, PAGE, Reason, Report};

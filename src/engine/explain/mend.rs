@@ -1,20 +1,17 @@
-//! Two requests put in order, so that they share as much of their beginning as they can: static first, variables last.
+//! Puts two requests in order so that they share the longest prefix that they can: static text first, variables last.
 //!
-//! Nothing that they say is lost or changed but its place; white space and the order of what both have become the first one's.
-//! Which places a template has for what changes is found by trying: what the most tokens are shared with wins, and where nothing
-//! is gained both stay as they are.
-
-use std::collections::BTreeMap;
+//! Nothing that they say is lost or changed; only its place is. White space and the order of common text follow the first request.
+//! Trials find the place that a template allows for variables: the one that shares the most tokens wins. Both requests stay as they
+//! are where nothing is gained.
 
 use serde_json::{Map, Value, json};
 
 use crate::kv::{Owner, is_static, values_differ};
-use crate::text::Content;
 
 use super::align::Step;
 use super::differences::align_tools;
 use super::layout::{Level, differs_in_spaces_alone, is_item, is_plain, spaced, unnumbered};
-use super::pieces::{Change, Parted, join};
+use super::pieces::{Change, Parted};
 use super::turns::{Pair, Place, Turns, context, text};
 
 /// Where the text that changes goes.
@@ -42,7 +39,7 @@ pub(super) struct Mended {
     pub(super) moved: [Vec<String>; 2],
 }
 
-/// A request's messages, and those that are to stand elsewhere.
+/// The messages of a request, and those that move elsewhere.
 struct Draft {
     messages: Vec<Value>,
     variables: Vec<Value>,
@@ -54,16 +51,23 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
     let lists =
         requests.map(|request| request.get("messages").unwrap_or(request).as_array().cloned().unwrap_or_default());
     let mut drafts = lists.map(|messages| Draft { messages, variables: Vec::new() });
-    // What is taken out of its place, by its index.
+    // Indices of messages that leave their places.
     let mut out: [Vec<usize>; 2] = Default::default();
-    let mut behind: [BTreeMap<usize, Value>; 2] = Default::default();
+    let mut behind: [Vec<Value>; 2] = Default::default();
     let contexts = turns.messages.map(context);
     let is_system = |side: usize, at: usize| is_static(&turns.messages[side][at].role);
     for step in &turns.steps {
         match *step {
-            Step::Same(old, new) | Step::Moved(old, new) if is_respaced(turns, old, new) => {
-                let content = drafts[0].messages[old]["content"].clone();
-                drafts[1].messages[new]["content"] = content;
+            Step::Same(old, new) | Step::Moved(old, new) => {
+                let [first, second] = &mut drafts;
+                let (from, to) = (&first.messages[old], &mut second.messages[new]);
+                if is_respaced(turns, old, new) && [from, &*to].into_iter().all(is_text) {
+                    to["content"] = from["content"].clone();
+                }
+                // Its arguments with their keys in the same order.
+                if let Some(calls) = from.get("tool_calls").filter(|_| to.get("tool_calls").is_some()) {
+                    to["tool_calls"] = calls.clone();
+                }
             }
             Step::Gone(old) if is_system(0, old) && old > 0 => out[0].push(old),
             Step::New(new) if is_system(1, new) && new > 0 => out[1].push(new),
@@ -71,32 +75,39 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
         }
     }
     for pair in turns.pairs.iter().filter(|pair| is_mended(turns, pair)) {
+        let places = [pair.old, pair.new];
+        if ![0, 1].into_iter().all(|side| is_text(&drafts[side].messages[places[side]])) {
+            continue;
+        }
         let texts = [text(&turns.messages[0][pair.old]), text(&turns.messages[1][pair.new])];
-        if let Some(sorted) = (pair.place == Place::Question).then(|| documents([&texts[0], &texts[1]])).flatten() {
-            for (draft, (at, content)) in drafts.iter_mut().zip([pair.old, pair.new].into_iter().zip(sorted)) {
-                draft.messages[at]["content"] = content.into();
+        let texts = [&*texts[0], &*texts[1]];
+        if let Some(sorted) = (pair.place == Place::Question).then(|| documents(texts)).flatten() {
+            for ((draft, at), content) in drafts.iter_mut().zip(places).zip(sorted) {
+                set_text(&mut draft.messages[at], content);
             }
             continue;
         }
-        let common = common(&texts[0], &pair.parted);
-        let whole = pair.parted.own.iter().all(Vec::is_empty);
-        if variables == Variables::Stay && pair.place == Place::Static && !whole {
+        if variables == Variables::Stay && pair.place == Place::Static && !pair.parted.is_whole() {
             continue;
         }
-        for (side, at) in [pair.old, pair.new].into_iter().enumerate() {
-            let own = join(&texts[side], &pair.parted.own[side]);
+        let common = pair.parted.common(texts);
+        for (side, at) in places.into_iter().enumerate() {
+            let own = pair.parted.own(texts, side);
             let apart = pair.place == Place::Static && is_system(side, at) && variables != Variables::AtEnd;
-            let kept = match (own.is_empty(), apart) {
+            let kept = match (own.is_empty(), apart && !common.is_empty()) {
                 (true, _) => common.clone(),
+                (false, false) if common.is_empty() => own,
                 (false, false) => format!("{}\n{own}", common.trim_end()),
                 (false, true) => {
-                    let role = &turns.messages[side][at].role;
+                    let message = &drafts[side].messages[at];
+                    let mut variable = json!({ "role": message["role"], "content": message["content"] });
                     moved[side].push(own.clone());
-                    behind[side].insert(at, json!({ "role": role, "content": own }));
+                    set_text(&mut variable, own);
+                    behind[side].push(variable);
                     common.trim_end().to_owned()
                 }
             };
-            drafts[side].messages[at]["content"] = kept.into();
+            set_text(&mut drafts[side].messages[at], kept);
         }
     }
     order(&mut drafts[1].messages, turns);
@@ -114,7 +125,7 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
             index += 1;
             keep
         });
-        draft.variables.extend(std::mem::take(&mut behind[side]).into_values());
+        draft.variables.append(&mut behind[side]);
         let asked = draft.messages.iter().rposition(|message| message["role"] == "user");
         let head = contexts[side].end - out[side].iter().filter(|&&at| at < contexts[side].end).count();
         let place = match variables {
@@ -131,15 +142,13 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
 /// Whether two messages say the same, but for white space that says nothing.
 fn is_respaced(turns: &Turns, old: usize, new: usize) -> bool {
     let texts = [&turns.messages[0][old], &turns.messages[1][new]];
-    texts.iter().all(|message| matches!(message.content, Content::Text(_)))
-        && texts[0].content != texts[1].content
-        && differs_in_spaces_alone(&text(texts[0]), &text(texts[1]))
+    texts[0].content != texts[1].content && differs_in_spaces_alone(&text(texts[0]), &text(texts[1]))
 }
 
-/// Whether what differs in a message may change its place there: not what was said in a turn.
+/// Whether the differing text of a message may change its place there. What was said in a past turn may not.
 fn is_mended(turns: &Turns, pair: &Pair) -> bool {
     let messages = [&turns.messages[0][pair.old], &turns.messages[1][pair.new]];
-    let Parted { common, changes, renumbered, .. } = &pair.parted;
+    let Parted { common, changes, .. } = &pair.parted;
     let owner = Owner::Message { message: pair.new, role: messages[1].role.clone() };
     let texts = messages.map(text);
     let value = |change: &Change| match change {
@@ -147,15 +156,14 @@ fn is_mended(turns: &Turns, pair: &Pair) -> bool {
         _ => false,
     };
     let may = match pair.place {
-        Place::Static => !renumbered && !common.is_empty(),
+        Place::Static => pair.parted.begins_alike(),
         Place::Past => false,
         Place::Question => {
             let values = texts.iter().all(|text| is_plain(text)) && changes.iter().all(value) && !common.is_empty();
             values || documents([&texts[0], &texts[1]]).is_some()
         }
     };
-    let whole = messages.iter().all(|message| matches!(message.content, Content::Text(_)));
-    may && whole && messages[0].role == messages[1].role
+    may && messages[0].role == messages[1].role
 }
 
 /// Two questions with the documents that both have first, in the order of the first, then their own, and what is asked of them
@@ -187,9 +195,20 @@ fn documents(texts: [&str; 2]) -> Option<[String; 2]> {
     })
 }
 
-/// What both have, as the first has it.
-fn common(text: &str, parted: &Parted) -> String {
-    if parted.own[0].is_empty() { text.to_owned() } else { join(text, &parted.common) }
+/// Whether a message has nothing but text: parts of other keys are left as they are.
+fn is_text(message: &Value) -> bool {
+    let is_plain =
+        |part: &Value| part.as_object().is_some_and(|part| part.keys().all(|key| key == "type" || key == "text"));
+    match &message["content"] {
+        Value::Array(parts) => parts.iter().all(is_plain),
+        content => content.is_string(),
+    }
+}
+
+/// Gives a message another text, as a string or as a part, as it has it.
+fn set_text(message: &mut Value, text: String) {
+    message["content"] =
+        if message["content"].is_array() { json!([{ "type": "text", "text": text }]) } else { text.into() };
 }
 
 /// Puts the messages before the first question that both have into the order of the first conversation, in the places that they

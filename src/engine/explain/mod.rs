@@ -1,7 +1,7 @@
-//! Why a prompt is not reused whole, for people and programs.
+//! Explains to people and programs why a prompt is not reused as a whole.
 //!
-//! `conversation` knows who wrote which token, `live` completes the account of a request, and `explain` compares two prompts
-//! as a cache that holds nothing else would see them. `requests` compares what their authors wrote: `turns`, `pieces` and `layout` find
+//! `conversation` knows the author of each token. `live` completes the report of a running request. `explain` compares two prompts as
+//! a cache that holds nothing else would see them. `requests` compares what their authors wrote: `turns`, `pieces` and `layout` find
 //! what both have, `differences` names the rest, and `mend` puts both in order.
 
 mod align;
@@ -27,18 +27,18 @@ use crate::text::Tokenizer;
 
 use conversation::text;
 
-/// What the cache would make of one prompt after another, and why.
+/// What a cache reuses of one prompt after another, and why no more.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
     /// Leading tokens that could be shared.
     pub shared: usize,
-    /// The account of the second prompt, where the first is all that is known.
+    /// The cache's report of the second prompt, where it knows only the first.
     pub report: Report,
-    /// Where the second parts from the first; `None` where one begins with the other.
+    /// Where the second diverges from the first; `None` where one is a prefix of the other.
     pub divergence: Option<Divergence>,
 }
 
-/// Explains `prompt` where `known` was computed before, each under its namespace: by a cache that holds nothing else.
+/// Explains `prompt` for a cache that holds nothing but `known`. Each has its namespace.
 pub fn explain(
     known: (&Namespace, &Conversation),
     prompt: (&Namespace, &Conversation),

@@ -1,27 +1,28 @@
-//! Two requests compared as their authors wrote them: every difference, what to do about it, and both put in order.
+//! Compares two requests as their authors wrote them: finds every difference, says what to do about it, and puts both in order.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use serde_json::{Map, Value};
 
 use crate::engine::{language::Language, openai::Input};
 use crate::error::Result;
-use crate::kv::{DivergenceKind, Namespace, Owner, PAGE};
-use crate::text::{Message, Prompt};
+use crate::kv::{Change, DivergenceKind, MOVES_TEXT, Namespace, Owner, PAGE};
+use crate::text::{Inputs, Message, Prompt, Tokenizer};
 
-use super::differences::{Difference, of_messages, of_tools};
+use super::differences::{Difference, calls, of_messages, of_tools};
 use super::mend::{Mended, Variables, mend, pin_date, says_the_same};
 use super::turns::Turns;
 use super::{Conversation, Explanation, explain, text};
 
-/// A request and what the model is given for it.
+/// A request, and the prompt that the model reads for it.
 pub struct Side<'a> {
     language: &'a Language,
     namespace: Namespace,
     request: &'a Value,
     prompt: Option<Prompt>,
     now: Option<i64>,
-    /// The prompt, and who made what of it.
+    /// The prompt, with the author of each token.
     pub conversation: Conversation,
 }
 
@@ -47,7 +48,7 @@ impl<'a> Side<'a> {
         self.conversation.dated().filter(|_| !named("date") && !named("now"))
     }
 
-    /// What the same model makes of another request.
+    /// The prompt of another request to the same model.
     fn tokens(&self, request: &Value) -> Result<Vec<u32>> {
         self.language.tokens(&read(request, self.now)?)
     }
@@ -55,11 +56,7 @@ impl<'a> Side<'a> {
     fn rendered(&self, request: &Value) -> Option<String> {
         let prompt = Prompt::read(request).ok()?;
         let inputs = prompt.inputs();
-        self.language
-            .template()
-            .ok()?
-            .render_inputs(&crate::text::Inputs { now: inputs.now.or(self.now), ..inputs })
-            .ok()
+        self.language.template().ok()?.render_inputs(&Inputs { now: inputs.now.or(self.now), ..inputs }).ok()
     }
 
     fn tools(&self) -> &[Value] {
@@ -76,20 +73,42 @@ impl<'a> Side<'a> {
         self.prompt.as_ref().map_or(&[], |prompt| &prompt.messages)
     }
 
-    /// Where in the prompt somebody's text begins.
+    /// The first token of an owner's text.
     fn place(&self, owner: &Owner) -> Option<usize> {
         let spans = self.conversation.spans.iter();
         spans.filter(|span| span.owner == *owner).map(|span| span.tokens.start).min()
     }
 
-    /// The line of the prompt that a token is in.
+    /// The line of the prompt that a token is in, of the message or tool that it belongs to.
     fn line(&self, token: usize) -> String {
-        let tokenizer = &self.language.tokenizer;
-        let (before, behind) = self.conversation.tokens.split_at(token.min(self.conversation.tokens.len()));
-        let (before, behind) = (text(tokenizer, before), text(tokenizer, behind));
-        let start = before.rsplit('\n').next().unwrap_or_default();
-        format!("{start}{}", behind.split('\n').next().unwrap_or_default())
+        let spans = self.conversation.spans.iter().filter(|span| !matches!(span.owner, Owner::Template { .. }));
+        let spans = spans.map(|span| span.tokens.clone());
+        let owner = spans.filter(|span| span.contains(&token)).min_by_key(Range::len);
+        line(&self.language.tokenizer, &self.conversation.tokens, token, owner)
     }
+
+    /// The first message with calls that the template does not show.
+    fn dropped_calls(&self) -> Option<(usize, String)> {
+        let messages = self.messages();
+        let first = messages.iter().position(|message| !message.tool_calls.is_empty())?;
+        let prompt = self.prompt.as_ref()?;
+        let silent = |message: &Message| Message { tool_calls: Vec::new(), ..message.clone() };
+        let silent: Vec<Message> = messages.iter().map(silent).collect();
+        let template = self.language.template().ok()?;
+        let inputs = Inputs { now: prompt.now.or(self.now), ..prompt.inputs() };
+        let shown = template.render_inputs(&inputs).ok()?
+            != template.render_inputs(&Inputs { messages: &silent, ..inputs }).ok()?;
+        (!shown).then(|| (first, calls(&messages[first])))
+    }
+}
+
+/// The line that a token is in; no more of it than `within` has, if given.
+fn line(tokenizer: &Tokenizer, tokens: &[u32], token: usize, within: Option<Range<usize>>) -> String {
+    let token = token.min(tokens.len());
+    let Range { start, end } = within.unwrap_or(0..tokens.len());
+    let (before, behind) = (text(tokenizer, &tokens[start..token]), text(tokenizer, &tokens[token..end]));
+    let start = before.rsplit('\n').next().unwrap_or_default();
+    format!("{start}{}", behind.split('\n').next().unwrap_or_default())
 }
 
 fn read(request: &Value, now: Option<i64>) -> Result<Input> {
@@ -100,17 +119,17 @@ fn read(request: &Value, now: Option<i64>) -> Result<Input> {
     Ok(input)
 }
 
-/// Two requests beside each other.
+/// The comparison of two requests.
 pub struct Comparison {
-    /// What the cache makes of the second after the first.
+    /// What the cache reuses of the second after the first.
     pub explanation: Explanation,
     /// Every difference in the order of the prompt; one of kind [`DivergenceKind::None`] where there is nothing to mend.
     pub differences: Vec<Difference>,
-    /// Leading tokens that both share once they are mended.
+    /// Leading tokens that both share after they are mended.
     pub fixed: usize,
-    /// The tokens of both prompts then.
+    /// The lengths of both prompts after that, in tokens.
     pub fixed_tokens: [usize; 2],
-    /// Both requests mended; as they are where that gains nothing.
+    /// Both requests mended; unchanged where that gains nothing.
     pub requests: [Value; 2],
 }
 
@@ -153,6 +172,7 @@ impl Comparison {
             let owner = Owner::Tools { tool: None, name: None };
             placed.push((0, Difference::new(DivergenceKind::ToolsIgnored, owner, lines)));
         }
+        placed.extend(dropped_calls(known, prompt));
         if let Some(at) = parted.filter(|_| known.prompt.is_some() && prompt.prompt.is_some()) {
             placed.extend(settings(known, prompt)?);
             placed.extend(templates(known, prompt, at)?);
@@ -160,14 +180,19 @@ impl Comparison {
                 placed.extend(tools(known, prompt));
             }
             placed.extend(messages(known, prompt, turns)?);
-            // What no author wrote, and what stands before the last question.
+            // A difference before the last question that no author wrote.
             let tail = prompt.conversation.spans.iter().find(|span| is_message(&span.owner, turns.tail));
             let tail = tail.map_or(new.len(), |span| span.tokens.start);
             if !placed.iter().any(|(_, found)| found.kind != DivergenceKind::ToolsIgnored) && at < tail {
                 placed.extend(found.as_ref().map(|found| {
                     let lines = [known.line(at), prompt.line(at)];
-                    let told = Difference::new(found.kind, found.owner.clone(), [&*lines[0], &*lines[1]]);
-                    (at, Difference { advice: found.advice(), ..told })
+                    let own = matches!(found.change, Change::Tokenization | Change::Thinking);
+                    // The messages are the same, and the template writes them in another way.
+                    let (kind, owner, advice) = match own {
+                        true => (found.kind, found.owner.clone(), found.advice()),
+                        false => (DivergenceKind::Template, Owner::Template { date: false }, MOVES_TEXT),
+                    };
+                    (at, Difference { advice, ..Difference::new(kind, owner, [&*lines[0], &*lines[1]]) })
                 }));
             }
         } else if let Some(found) =
@@ -218,7 +243,7 @@ fn names(tools: &[Value]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// `request` with these fields as the other has them.
+/// `request` with these fields of the other.
 fn with_fields_of(request: &Value, other: &Value, names: &[&str]) -> Value {
     let mut fields: Map<String, Value> = match request {
         Value::Object(fields) => fields.clone(),
@@ -231,7 +256,7 @@ fn with_fields_of(request: &Value, other: &Value, names: &[&str]) -> Value {
     fields.into()
 }
 
-/// Settings of the two requests of which the prompt makes something.
+/// Settings that differ and change the prompt.
 fn settings(known: &Side, prompt: &Side) -> Result<Vec<(usize, Difference)>> {
     const FIELDS: [(&str, &[&str]); 3] = [
         ("chat_template_kwargs", &["chat_template_kwargs", "template_kwargs"]),
@@ -252,7 +277,7 @@ fn settings(known: &Side, prompt: &Side) -> Result<Vec<(usize, Difference)>> {
     Ok(found)
 }
 
-/// What two templates, or two days of one, write by themselves.
+/// Text that differs because the templates differ, or the days.
 fn templates(known: &Side, prompt: &Side, at: usize) -> Result<Vec<(usize, Difference)>> {
     let mut found = Vec::new();
     let other_day = prompt.tokens(&with_fields_of(prompt.request, known.request, &["date", "now"]))?;
@@ -265,14 +290,29 @@ fn templates(known: &Side, prompt: &Side, at: usize) -> Result<Vec<(usize, Diffe
     }
     let same_model = known.namespace.difference(&prompt.namespace).is_none_or(|field| field == "salt");
     if !std::ptr::eq(known.language, prompt.language) && same_model {
-        let other = known.tokens(prompt.request);
-        if other.is_ok_and(|other| other != prompt.conversation.tokens) {
-            let lines = [known.line(at), prompt.line(at)];
+        // What each makes of the same request.
+        let own = &prompt.conversation.tokens;
+        let other = known.tokens(prompt.request).unwrap_or_else(|_| known.conversation.tokens.clone());
+        if other != *own {
+            let at = other.iter().zip(own).take_while(|(other, own)| other == own).count();
+            let lines =
+                [(known, &other), (prompt, own)].map(|(side, tokens)| line(&side.language.tokenizer, tokens, at, None));
             let owner = Owner::Template { date: false };
             found.push((at, Difference::new(DivergenceKind::Template, owner, [&*lines[0], &*lines[1]])));
         }
     }
     Ok(found)
+}
+
+/// Calls of tools that a template does not show.
+fn dropped_calls(known: &Side, prompt: &Side) -> Option<(usize, Difference)> {
+    let dropped = [known, prompt].map(Side::dropped_calls);
+    let message = dropped.iter().flatten().map(|(message, _)| *message).next_back()?;
+    let side = if dropped[1].is_some() { prompt } else { known };
+    let owner = Owner::Message { message, role: side.messages()[message].role.clone() };
+    let lines = dropped.map(|dropped| dropped.map_or_else(String::new, |(_, calls)| calls));
+    let place = side.place(&owner).unwrap_or(0);
+    Some((place, Difference::new(DivergenceKind::ToolsIgnored, owner, [&*lines[0], &*lines[1]])))
 }
 
 fn tools(known: &Side, prompt: &Side) -> Vec<(usize, Difference)> {
@@ -296,10 +336,10 @@ fn tools(known: &Side, prompt: &Side) -> Vec<(usize, Difference)> {
     vec![(begin, Difference::new(kind, list, [&*names[0], &*names[1]]))]
 }
 
-/// Pairs of messages of which it is tried whether their difference shows in the prompt; of more it is taken for granted.
+/// How many pairs of messages are tested for a difference that does not show in the prompt; the rest are taken to show it.
 const LOOKED_AT: usize = 16;
 
-/// What differs between the messages and shows in the prompt, each with where it stands there.
+/// Differences between messages that show in the prompt, each with its first token there.
 fn messages(known: &Side, prompt: &Side, turns: &Turns) -> Result<Vec<(usize, Difference)>> {
     let mut hidden: HashMap<(usize, usize), bool> = HashMap::new();
     let (mut placed, mut last) = (Vec::new(), 0);

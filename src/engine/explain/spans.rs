@@ -1,9 +1,9 @@
-//! Whose text keeps a prompt from being reused: the spans of a conversation, and what follows from them.
+//! Finds the author of each span of a prompt: a message, a tool, the clock or the template.
 //!
-//! A template does not say which text it made of what, so it is found by trying. A message's content lies where the text
-//! changes when that content alone is changed, a tool where the text changes when that tool alone is, the date where it
-//! changes when only the clock is. A message reaches on to where the rendering of the messages before it ends, and to
-//! where that of the messages up to it does, unless another's text lies between. What nobody claims is the template's own.
+//! A template does not say which text it made from which input, so trials find it. The content of a message is the text that changes
+//! with that content alone. A tool is the text that changes with that tool alone, and the date is the text that changes with the
+//! clock alone. A message extends from where the rendering of the messages before it ends to where the rendering of the messages up
+//! to it ends, unless another author's text lies between. Text that nobody claims is the template's own.
 //! Cost: a few renderings a message and a tool, one tokenisation, no GPU.
 
 use std::ops::Range;

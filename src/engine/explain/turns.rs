@@ -1,4 +1,4 @@
-//! Two conversations message by message: which of them are the same, and which text of a message is.
+//! Aligns two conversations message by message, and parts the texts of two versions of a message.
 
 use std::ops::Range;
 
@@ -8,10 +8,11 @@ use crate::kv::is_static;
 use crate::text::{Content, Message};
 
 use super::align::{Alignment, Step, align};
+use super::differences::canonical;
 use super::layout::spaced;
 use super::pieces::{ALIKE, Parted, likeness, part};
 
-/// What a place in a conversation is for.
+/// The part of a conversation that a message belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// The system text, and what else stands before the first question: every request has it.
@@ -49,7 +50,7 @@ pub(super) fn context(messages: &[Message]) -> Range<usize> {
     start..(end - usize::from(asks)).max(start)
 }
 
-/// What a message says, as templates that take plain texts have it.
+/// The text of a message, as templates that take plain texts read it.
 pub(super) fn text(message: &Message) -> String {
     match &message.content {
         Content::Text(text) => text.clone(),
@@ -58,10 +59,10 @@ pub(super) fn text(message: &Message) -> String {
     }
 }
 
-/// All else that it says.
+/// All else that it says, in whatever order the keys of its objects stand.
 pub(super) fn beside(message: &Message) -> String {
     let Message { name, tool_call_id, tool_calls, other, .. } = message;
-    json!([name, tool_call_id, tool_calls, other]).to_string()
+    canonical(&json!([name, tool_call_id, tool_calls, other]))
 }
 
 impl<'a> Turns<'a> {
