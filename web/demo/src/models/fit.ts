@@ -37,9 +37,9 @@ export function fit(model: Shape, { buffer, room, memory }: Device, kept = false
   const tokens = buffer === undefined ? model.context : Math.min(model.context, Math.floor(buffer / layerBytes(model)));
   if (tokens < SHORT) return { level: "large", text: `Too large: a buffer of this graphics card holds ${tokens} tokens of it.` };
   const short: string[] = [];
-  if (!kept && model.bytes !== undefined && room !== undefined && model.bytes > room) short.push(`this browser can keep ${size(room)}, so it is downloaded anew on each visit`);
-  if (needed !== null && memory !== undefined && needed > memory / 2) short.push(`this device has about ${size(memory)} for everything`);
+  if (!kept && model.bytes !== undefined && room !== undefined && model.bytes > room) short.push(`this browser can keep ${size(room)}, so each visit downloads it again`);
+  if (needed !== null && memory !== undefined && needed > memory / 2) short.push(`this device has about ${size(memory)} in all`);
   if (tokens < Math.min(TOKENS, model.context)) short.push(`at most ${tokens.toLocaleString("en")} tokens fit a buffer of this graphics card`);
   if (short.length > 0) return { level: "tight", text: `Tight: ${[...(takes ? [`it ${takes}`] : []), ...short].join("; ")}.` };
-  return { level: "fits", text: takes ? `Fits: it ${takes}.` : "Its size is told when the download begins." };
+  return { level: "fits", text: takes ? `Fits: it ${takes}.` : "The download shows its size." };
 }

@@ -173,7 +173,7 @@ export class Library {
   #cannotKeep(): void {
     if (this.#failed) return;
     this.#failed = true;
-    this.#notices.show({ text: "This browser refuses to keep conversations: they last until the page is closed.", stays: true });
+    this.#notices.show({ text: "This browser does not keep conversations. They last until the page is closed.", stays: true });
   }
 }
 

@@ -6,7 +6,8 @@ import { Icon } from "./icons";
 /** Where a person writes. The text stays while it cannot be sent, each conversation's its own. */
 export function Composer() {
   const { chat, drafts, library, model, notices } = useApp();
-  const [refused, setRefused] = useState(false);
+  /** The text that Enter could not send. */
+  const [refused, setRefused] = useState<string | null>(null);
   const field = useRef<HTMLTextAreaElement>(null);
   const place = library.openId.value;
   const text = drafts.of(place);
@@ -15,7 +16,6 @@ export function Composer() {
   const phase = model.phase.value.name;
 
   useEffect(() => fit(field.current), [text]);
-  useEffect(() => setRefused(false), [text, ready]);
   useEffect(() => {
     if (phase === "ready" && document.activeElement === document.body) field.current?.focus();
   }, [phase, place]);
@@ -39,7 +39,7 @@ export function Composer() {
   const send = () => {
     if (!text.trim()) return;
     if (!ready) {
-      setRefused(true);
+      setRefused(text);
       return notices.say(`Not sent. ${hint}`);
     }
     drafts.set(place, "");
@@ -83,7 +83,7 @@ export function Composer() {
           </button>
         )}
       </div>
-      <p id="composer-hint" class={`hint ${refused ? "refused" : ""}`}>
+      <p id="composer-hint" class={`hint ${!ready && refused === text ? "refused" : ""}`}>
         {hint}
       </p>
     </form>
