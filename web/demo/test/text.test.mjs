@@ -53,7 +53,7 @@ test("a verdict names the bytes and what is short", () => {
     // 32 heads of 96: 12 KiB a token and layer.
     ["phi3-mini", { buffer: 12 * 2 ** 20 }, "tight", /at most 1,024 tokens fit a buffer of this graphics card/],
     ["phi3-mini", { buffer: 12 * 2 ** 10 * 100 }, "large", /^Too large: a buffer of this graphics card holds 100 tokens of it\.$/],
-    [unsized, { room: 1, memory: 1 }, "fits", /^Its size is told when the download begins\.$/],
+    [unsized, { room: 1, memory: 1 }, "fits", /^The download shows its size\.$/],
   ];
   for (const [model, device, level, text] of table) {
     const found = fit(typeof model === "string" ? listed(model) : model, device);

@@ -1,4 +1,4 @@
-// The first thing a person sees: three ways to open a model.
+// The first panel of the page: three ways to open a model.
 
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
