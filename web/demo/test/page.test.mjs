@@ -398,6 +398,17 @@ describe("conversations", () => {
       await page.reload();
       await page.locator(".lamp.good").waitFor();
       assert.equal(await value(), "of the other");
+      // Written before the page shows the conversation that was chosen.
+      await ask(page, "short");
+      await answered(page, 1);
+      await page.evaluate(() => {
+        [...document.querySelectorAll(".sidebar button")].find(({ textContent }) => textContent === "New conversation").click();
+        const field = document.getElementById("composer");
+        field.value = "at once";
+        field.dispatchEvent(new Event("input", { bubbles: true }));
+      });
+      await page.getByRole("heading", { name: "What would you like to ask?" }).waitFor();
+      assert.equal(await value(), "at once");
       await page.waitForFunction(() => Object.keys(localStorage).filter((key) => key.startsWith("headstart.draft.")).length === 1);
     }));
 

@@ -36,9 +36,11 @@ export function Composer() {
         return chat.elsewhere.value ? "Another tab answers here; your message is asked after it." : "Enter sends, Shift+Enter starts a new line.";
     }
   })();
+  // Events may come before another conversation is rendered, so they read the state themselves.
   const send = () => {
+    const [place, text] = [library.openId.value, drafts.of(library.openId.value)];
     if (!text.trim()) return;
-    if (!ready) {
+    if (!chat.ready.value) {
       setRefused(text);
       return notices.say(`Not sent. ${hint}`);
     }
@@ -66,7 +68,7 @@ export function Composer() {
           aria-describedby="composer-hint"
           placeholder="Write a message"
           value={text}
-          onInput={(event) => drafts.set(place, event.currentTarget.value)}
+          onInput={(event) => drafts.set(library.openId.value, event.currentTarget.value)}
           onKeyDown={(event) => {
             if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
             event.preventDefault();
