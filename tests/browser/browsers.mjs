@@ -1,7 +1,7 @@
-// Real browsers without a window, each with an empty profile and a software GPU: Chromium on SwiftShader, Firefox on Mesa's.
+// Headless browsers, each with an empty profile and a software GPU: Chromium on SwiftShader, Firefox on Mesa.
 //
-// Both come as `{ name, page, newPage, setQuota, close }`; of a page `goto`, `reload`, `evaluate(function, argument)`,
-// `waitForFunction(function)` and the events `console` and `pageerror` are the same in both.
+// Both have the shape `{ name, page, newPage, setQuota, close }`. A page has `goto`, `reload`, `evaluate(function, argument)`,
+// `waitForFunction(function)` and the events `console` and `pageerror` in both.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -12,7 +12,7 @@ import puppeteer from "puppeteer-core";
 
 const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
 
-/** How Playwright is to start Chromium. */
+/** Playwright's options for Chromium. */
 export const CHROMIUM = {
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   headless: true,
@@ -39,7 +39,7 @@ const kinds = {
   async chromium(profile, { webgpu = true } = {}) {
     const without = [...CHROMIUM.args.filter((arg) => !WEBGPU.includes(arg)), "--disable-features=WebGPU"];
     const context = await chromium.launchPersistentContext(profile, webgpu ? CHROMIUM : { ...CHROMIUM, args: without });
-    // The override lives as long as its session, which is left to the page.
+    // The override lasts as long as its session, so the session stays open.
     const setQuota = async (page, quotaSize) => {
       const session = await context.newCDPSession(page);
       await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(page.url()).origin, quotaSize });
@@ -60,7 +60,7 @@ const kinds = {
   },
 };
 
-/** The browsers the tests run in; `BROWSERS=firefox` narrows them. */
+/** The browsers that the tests use. `BROWSERS=firefox` selects one. */
 export const BROWSERS = (process.env.BROWSERS ?? "chromium,firefox").split(",");
 
 export async function open(name, options) {

@@ -1,4 +1,4 @@
-// What must hold on every WebGPU: a browser's, or Dawn's in Node. Small models wherever the real one adds nothing but time.
+// Properties that must hold on every WebGPU, in browsers and on Dawn in Node. Small models are used wherever they suffice.
 
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
@@ -13,7 +13,7 @@ const SMOLLM2 = ["/models/SmolLM2-135M-Instruct.Q4_1.gguf"];
 const tiny = (name) =>
   ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"].map((file) => `/tiny/${name}/${file}`);
 const ODD = tiny("tiny-odd-f16");
-/** Its pages keep a state beside keys and values. */
+/** A model whose pages hold a state beside keys and values. */
 const LFM2 = tiny("tiny-lfm2-f16");
 
 const CHAT = [
@@ -28,18 +28,18 @@ async function answer(call, engine, request, options) {
   return told;
 }
 
-/** What a method gives. */
+/** The result of a method. */
 async function result(call, engine, method, ...rest) {
   const { result, error } = await call("call", engine, method, ...rest);
   assert.equal(error, undefined, `${method}: ${JSON.stringify(error)}`);
   return result;
 }
 
-/** What a WebGPU, or whoever keeps files for it, may do in a way of its own. */
+/** Cases that may depend on the WebGPU implementation or on the storage. */
 export const EVERYWHERE = {
   "tiny models answer as transformers does": async ({ visit, name: where }) => {
     const call = await visit();
-    // Pipelines of each take seconds: what browsers show is not shown again in Node. A Qwen 3 without experts answers in the package's tests.
+    // The pipelines of each model take seconds, so Node does not repeat what browsers test. The package's tests cover Qwen 3 without experts.
     const models = { dawn: ["tiny-odd-f16", "tiny-lfm2-f16"] }[where] ?? ["tiny-qwen3-moe-f16", "tiny-gemma3-f16", "tiny-lfm2-f16"];
     for (const name of models) {
       const { engine } = await call("load", tiny(name));
@@ -57,7 +57,7 @@ export const EVERYWHERE = {
 
   "every shader compiles": async ({ visit, name, say }) => {
     const call = await visit();
-    // A pipeline takes SwiftShader a second and Mesa some tenths: a sample must do.
+    // A pipeline takes a second on SwiftShader and some tenths on Mesa, so only a sample is built.
     const each = { chromium: 60, firefox: 10, dawn: 30 }[name];
     const { compiled, refused } = await call("compile", "/made/permutations.json", each);
     assert.deepEqual(refused, []);
@@ -73,7 +73,7 @@ export const EVERYWHERE = {
     assert.equal(loaded.stages.upload.done, loaded.stages.upload.total);
     assert.equal(loaded.stages.compile.done, loaded.stages.compile.total);
     const { prompts } = await json("golden.json");
-    // A CPU computes four prompt tokens a second: the long prompt, of 602, is asked for, and browsers do with one.
+    // A CPU computes four prompt tokens per second. So the long prompt of 602 tokens runs on request, and browsers run one prompt.
     const all = Object.keys(prompts);
     const short = name === "dawn" ? all.filter((prompt) => prompt !== "long") : ["chat"];
     for (const prompt of process.env.GOLDEN === "all" ? all : short) {
@@ -116,7 +116,7 @@ export const EVERYWHERE = {
     assert.deepEqual(warm.logits, cold.logits);
     assert.deepEqual(warm.tokens, cold.tokens);
 
-    // What somebody else put there is refused, and computed.
+    // Blocks that somebody else wrote are refused and computed.
     call = await visit();
     const forged = await call("forge", "kv-reload");
     assert.ok(forged > 0);
@@ -159,7 +159,7 @@ export const EVERYWHERE = {
   },
 };
 
-/** What is the same whatever computes: once is enough. */
+/** Cases that do not depend on the WebGPU implementation. They run once. */
 export const ONCE = {
   "prefixes have the names that they have natively": async ({ visit }) => {
     const call = await visit();

@@ -1,4 +1,4 @@
-// The wasm face in Node, on Dawn: Chromium's WebGPU without Chromium, on whatever Vulkan there is.
+// The WebAssembly interface in Node on Dawn, Chromium's WebGPU, with any Vulkan driver.
 //
 //     node --test tests/browser/dawn.test.mjs        --test-name-pattern=golden to narrow it
 
@@ -12,7 +12,7 @@ import { methods, sign } from "./page/methods.js";
 import { serve } from "./server.mjs";
 import { installGpu, loadWasm } from "./wasm.mjs";
 
-/** A store in memory, which outlives the module as a folder outlives a page. */
+/** A store in memory. It outlives the module as a folder outlives a page. */
 class MapStore {
   name = "opfs";
   #files = new Map();
@@ -59,14 +59,14 @@ after(() => {
   installGpu(undefined);
 });
 
-/** Ends the last visit as a closed page does: its devices go. */
+/** Ends the last visit like a closed page: destroys its devices. */
 function leave() {
   for (const engine of visited?.engines ?? []) engine?.destroyDeviceForTest();
 }
 
 const { createBuffer, popErrorScope } = globals.GPUDevice.prototype;
 
-/** A fresh copy of the module, and a WebGPU that no test has changed. */
+/** Loads a fresh copy of the module and an unchanged WebGPU. */
 async function visit() {
   leave();
   Object.assign(GPUDevice.prototype, { createBuffer, popErrorScope });

@@ -1,4 +1,4 @@
-// What the reference says, read from tests/golden.
+// Reads reference results from tests/golden.
 
 import { readFile } from "node:fs/promises";
 
@@ -6,7 +6,7 @@ const folder = new URL("../golden/", import.meta.url);
 
 export const json = async (name) => JSON.parse(await readFile(new URL(name, folder), "utf8"));
 
-/** The row of an array of float32 that numpy wrote; the last by default. */
+/** A row of a float32 array in numpy's format. Default: the last row. */
 export async function row(name, at = -1) {
   const bytes = await readFile(new URL(name, folder));
   const header = bytes.subarray(10, 10 + bytes.readUInt16LE(8)).toString("latin1");
@@ -18,13 +18,13 @@ export async function row(name, at = -1) {
   return Array.from({ length: columns }, (_, column) => bytes.readFloatLE(begin + 4 * column));
 }
 
-/** How far two rows are apart at most. */
+/** The largest difference between two rows. */
 export function distance(a, b) {
   if (a.length !== b.length) return Infinity;
   return a.reduce((most, value, at) => Math.max(most, Math.abs(value - b[at])), 0);
 }
 
-/** The greedy tokens up to where the reference's two best were nearer than the tolerance: there tokens may part honestly. */
+/** The greedy tokens until the reference's two best logits are closer than the tolerance. From there on tokens may differ. */
 export function decided(greedy, gaps, tolerance, most) {
   const close = gaps.findIndex((gap) => gap < tolerance);
   return greedy.slice(0, Math.min(most, close < 0 ? greedy.length : close));

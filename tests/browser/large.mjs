@@ -1,4 +1,4 @@
-// GGUF files of real models' sizes, of which only the header is there: behind it a reader makes zeros.
+// GGUF files with the sizes of real models. Only the header exists; the rest reads as zeros.
 
 const TYPES = { f32: [0, 1, 4], f16: [1, 1, 2], q4_0: [2, 32, 18], q8_0: [8, 32, 34] };
 const U32 = 4;
@@ -7,10 +7,10 @@ const F32 = 6;
 const STRING = 8;
 const ARRAY = 9;
 const ALIGNMENT = 32;
-/** The largest piece that is read at once. */
+/** Zeros for the largest single read. */
 const ZEROS = new Uint8Array(64 << 20);
 
-/** Llama 3.2 1B and 3B, Llama 3.1 8B, and vocabularies as large as the largest in use. */
+/** Llama 3.2 1B and 3B, Llama 3.1 8B, and the largest vocabularies in use. */
 export const SHAPES = {
   "1B, 128k tokens": { layers: 16, hidden: 2048, inner: 8192, heads: 32, kv: 8, head: 64, vocab: 128_256, tied: true },
   "3B, 128k tokens": { layers: 28, hidden: 3072, inner: 8192, heads: 24, kv: 8, head: 128, vocab: 128_256, tied: true },
@@ -19,7 +19,7 @@ export const SHAPES = {
   "8B, 262k tokens, whole numbers": { layers: 32, hidden: 4352, inner: 14_336, heads: 34, kv: 2, head: 128, vocab: 262_144, tied: false, type: "f32", large: "f32" },
 };
 
-/** A growing buffer of little-endian values, as GGUF writes them. */
+/** A growing buffer of little-endian values in GGUF's encoding. */
 class Writer {
   #parts = [];
   length = 0;
@@ -44,7 +44,7 @@ class Writer {
     this.bytes(bytes);
   }
   strings(list) {
-    // One buffer for all of them: there are hundreds of thousands.
+    // One buffer for all strings, since there are hundreds of thousands.
     const bytes = Buffer.alloc(list.reduce((sum, text) => sum + 8 + Buffer.byteLength(text), 0));
     let at = 0;
     for (const text of list) {
@@ -68,12 +68,12 @@ function byteCharacters() {
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(prints(byte) ? byte : next++));
 }
 
-/** So many tokens, of 7 characters in the mean, the last 256 of them control tokens; and two merges for each, as real ones have. */
+/** `size` tokens of 7 characters on average, with two merges each as in real vocabularies. The last 256 are control tokens. */
 function vocabulary(size) {
   const tokens = byteCharacters();
   const merges = [];
   const plain = size - 256;
-  // A tree over the bytes, three branches a token.
+  // A tree over the bytes in which each token has three children.
   while (tokens.length < plain) {
     const at = tokens.length - 256;
     const [parent, letter] = [tokens[Math.floor(at / 3)], "abc"[at % 3]];
@@ -171,7 +171,7 @@ export function largeModel({ layers, hidden, inner, heads, kv, head, vocab, tied
   return { header, size: header.length + end, tensors };
 }
 
-/** The file of such a model: zeros behind its header. `reads` counts the bytes asked for of each tensor, and of the header. */
+/** The file of such a model, with zeros after its header. `reads` counts the bytes read from each tensor and from the header. */
 export function zeros({ header, size, tensors }, reads = {}) {
   return {
     name: "large.gguf",

@@ -1,4 +1,4 @@
-// Models larger than WebAssembly can count bytes, whose `usize` has 32 bits, in Node: no window, no disk, no graphics card.
+// Models with more bytes than WebAssembly's 32-bit `usize` can count, in Node without a window, a disk or a graphics card.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -22,7 +22,7 @@ for (const [title, shape] of Object.entries(SHAPES)) {
     installGpu({ requestAdapter: async () => null });
     const model = largeModel(shape);
     const reads = {};
-    // The graphics card is asked for when all else is known to fit.
+    // The engine requests the graphics card only after all other checks.
     await assert.rejects(load(zeros(model, reads)), ({ code }) => code === "no_adapter");
     assert.deepEqual(Object.keys(reads), ["header"], "tensors were read");
     const [header, memory] = [model.header.length / MIB, wasm.memory() / MIB];

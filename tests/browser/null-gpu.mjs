@@ -1,8 +1,8 @@
-// A WebGPU that does nothing and has no memory: what is asked of it is counted, so that models of any size can be loaded.
+// A WebGPU that does nothing and has no memory. It counts what it is asked to do, so models of any size can be loaded.
 
 const MIB = 1 << 20;
 
-/** Limits as graphics cards have them, where they are more than the guaranteed ones. */
+/** Limits of a usual graphics card. */
 const LIMITS = {
   maxTextureDimension1D: 8192, maxTextureDimension2D: 8192, maxTextureDimension3D: 2048, maxTextureArrayLayers: 256, maxBindGroups: 4,
   maxBindGroupsPlusVertexBuffers: 24, maxBindingsPerBindGroup: 1000, maxDynamicUniformBuffersPerPipelineLayout: 8,
@@ -15,7 +15,7 @@ const LIMITS = {
   maxComputeWorkgroupSizeY: 256, maxComputeWorkgroupSizeZ: 64, maxComputeWorkgroupsPerDimension: 65_535,
 };
 
-/** `buffers`: what was made, each with its `label`, `size`, and the bytes `written` to it, in order and without a hole. */
+/** `buffers`: the created buffers, each with its `label`, `size`, and the number of bytes `written` to it. */
 export function nullGpu(limits = {}) {
   const all = { ...LIMITS, ...limits };
   const buffers = [];

@@ -1,4 +1,4 @@
-// The program beside the browsers: what the one writes the others read.
+// Runs the native program, to exchange packs with it.
 
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -11,7 +11,7 @@ import { tinyFiles } from "./tiny.mjs";
 
 const PROGRAM = path.join(path.resolve(ROOT, process.env.MADE ?? "target"), "debug/headstart");
 
-/** Calls `work(run, folder)`: `run(...args)` gives what the program prints; in `folder` there is a tiny model, `model`. */
+/** Calls `work(run, folder)`. `run(...args)` returns the program's output. `folder` contains a tiny model, `model`. */
 export async function withProgram(work) {
   const folder = await mkdtemp(path.join(tmpdir(), "headstart-program-"));
   try {

@@ -1,7 +1,7 @@
-// The repository's files over HTTP, with ranges, and with the faults a client must bear.
+// Serves the repository's files over HTTP, with ranges, and with faults that a client must handle.
 //
-// `?status=404` answers with that status, `?norange` takes no notice of ranges, `?cut=N` ends the connection after N bytes,
-// and `?context=N` gives a tiny model another context.
+// `?status=404` answers with that status, `?norange` ignores ranges, `?cut=N` closes the connection after N bytes, and `?context=N`
+// gives a tiny model another context length.
 
 import { createReadStream, promises as fs } from "node:fs";
 import http from "node:http";
@@ -13,7 +13,7 @@ import { tinyFiles } from "./tiny.mjs";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
-/** What is served: a prefix of addresses, and its folder. */
+/** The served folders by the prefix of their addresses. */
 const FOLDERS = {
   "/page/": "tests/browser/page/",
   "/golden/": "tests/golden/",
@@ -36,7 +36,7 @@ async function find(pathname, context) {
   return stat?.isFile() && { size: stat.size, stream: (range) => createReadStream(file, range) };
 }
 
-/** `bytes=a-b` as an inclusive range inside `size`, or nothing. */
+/** `bytes=a-b` as an inclusive range within `size`; undefined if it is none. */
 function range(header, size) {
   const found = /^bytes=(\d+)-(\d*)$/.exec(header ?? "");
   if (!found) return undefined;
@@ -75,11 +75,11 @@ async function answer(request, response) {
       if (left === 0) throw new Error("cut");
     }
   };
-  // A connection that ends early is what was asked for, or the client's own doing.
+  // Either the test or the client closed the connection early.
   await pipeline(pieces, response).catch(() => response.destroy());
 }
 
-/** The origin, and how to end it. */
+/** Starts the server. Returns its origin and a function that closes it. */
 export async function serve() {
   const server = http.createServer((request, response) => {
     answer(request, response).catch(() => response.destroy());

@@ -1,5 +1,5 @@
-// The wasm face in real browsers. One table of cases, one after another in each browser, the browsers side by side: Firefox waits
-// a tenth of a second for each token.
+// The WebAssembly interface in real browsers. Each browser runs the cases in order, and the browsers run at the same time, since
+// Firefox waits a tenth of a second for each token.
 //
 //     node --test tests/browser/suite.test.mjs        BROWSERS=firefox, --test-name-pattern=golden to narrow it
 //                                                     GOLDEN=all adds the other golden prompts

@@ -1,4 +1,4 @@
-// The engine's WebAssembly in Node, which has it without a window.
+// Loads the engine's WebAssembly in Node.
 
 import { readFile } from "node:fs/promises";
 
@@ -6,14 +6,14 @@ import { ROOT } from "./server.mjs";
 
 let copies = 0;
 
-/** A new copy of the module: its exports, and `memory`, a function of the bytes that it takes, which never get fewer. */
+/** A new copy of the module: its exports, and `memory`, which returns the bytes of its memory. The memory never shrinks. */
 export async function loadWasm() {
   const module = await import(`${ROOT}web/npm/wasm/headstart.js?${copies++}`);
   const { memory } = await module.default({ module_or_path: await readFile(`${ROOT}web/npm/wasm/headstart_bg.wasm`) });
   return { ...module, memory: () => memory.buffer.byteLength };
 }
 
-/** Makes `gpu` the WebGPU that `navigator` has; the engine asks for a window first. */
+/** Sets `navigator.gpu`. The engine also checks for a `Window`. */
 export function installGpu(gpu) {
   globalThis.Window ??= class Window {};
   Object.defineProperty(globalThis, "navigator", { configurable: true, value: { gpu } });

@@ -1,5 +1,5 @@
-// A model of a real size whole, with weights that are noise: seconds, and the most memory that the engine's module took. The
-// file is made beside what is built, and removed afterwards. On a CPU this takes minutes.
+// Measures a whole model of real size with random weights: seconds, and the peak memory of the engine's module. The file is created in
+// the build folder and removed afterwards. On a CPU this takes minutes.
 //
 //     node tests/browser/whole.mjs [node|chromium|firefox] [prompt tokens] [tokens answered]
 
@@ -18,7 +18,7 @@ const CONTEXT = 2048;
 const MIB = 1 << 20;
 const PIECE = 4 * MIB;
 
-/** Blocks of noise, small enough that activations stay finite: their scales are 0.006 and 0.0003 as f16. */
+/** Blocks of noise with small scales, so that activations stay finite: 0.006 and 0.0003 as f16. */
 const SCALES = { q4_0: [18, 0x1e25], q8_0: [34, 0x0cea] };
 
 function noise(type) {
@@ -54,7 +54,7 @@ async function inNode() {
   let began = performance.now();
   const headstart = await Headstart.create({ model: FILE, context: CONTEXT, cache: false });
   const load_s = seconds(began);
-  // The module that is up already.
+  // Returns the module that is already loaded.
   const memory = async () => Math.round((await init()).memory.buffer.byteLength / MIB);
   const loaded_mib = await memory();
   began = performance.now();

@@ -1,6 +1,6 @@
-// What the tests do with the wasm face as it is, in a page or in Node, over files that come by HTTP.
+// The tests' methods on the WebAssembly interface, in a page or in Node. Files come over HTTP.
 
-/** A file of a model: fetched whole, read in pieces. */
+/** A file of a model. It is fetched as a whole and read in pieces. */
 async function file(url) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url}: ${response.status}`);
@@ -15,12 +15,12 @@ async function file(url) {
 const HMAC = { name: "HMAC", hash: "SHA-256" };
 const storeKey = crypto.subtle.importKey("raw", new Uint8Array(32), HMAC, false, ["sign"]);
 
-/** Vouches for what a store keeps. */
+/** Authenticates the values of a store. */
 export async function sign(message) {
   return new Uint8Array(await crypto.subtle.sign("HMAC", await storeKey, message));
 }
 
-/** A block, or a pack, with another last bit and the digest that it then has: what somebody writes who has no key. */
+/** A block or a pack with a changed last bit and the matching digest, as somebody without the key could write it. */
 async function forged(whole) {
   const bytes = whole.slice();
   const header = new TextDecoder().decode(bytes.subarray(8, 8 + Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true))));
@@ -39,15 +39,15 @@ async function forged(whole) {
   return bytes;
 }
 
-/** What was thrown, as plain data. */
+/** A thrown value as plain data. */
 function plain(error) {
   const { code, message, bytes } = error ?? {};
   return { code, message: message ?? String(error), bytes };
 }
 
 /**
- * The methods, over files that lie at `origin`. `loadWasm` gives the module's exports and `memory`, a function; `openStore` a
- * store by name, whose content outlives these methods.
+ * The methods, over files at `origin`. `loadWasm` returns the module's exports and `memory`, a function. `openStore` returns a store by
+ * name, whose content outlives these methods.
  */
 export const methods = ({ origin, loadWasm, openStore }) => ({
   engines: [],
@@ -57,7 +57,7 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     return this.wasm;
   },
 
-  /** A new engine's number and what loading took. */
+  /** Loads an engine. Returns its number and the costs of loading. */
   async load(urls, { store, ...options } = {}) {
     const { WasmEngine } = await this.init();
     const files = await Promise.all(urls.map((url) => file(new URL(url, origin))));
@@ -72,7 +72,7 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     return { engine: this.engines.length - 1, ms: performance.now() - began, info: engine.info(), stages, memory: this.memory() };
   },
 
-  /** Puts other KV in the place of all blocks of a store, whole by their digests. How many there were. */
+  /** Replaces all blocks of a store by other KV with matching digests. Returns their number. */
   async forge(name) {
     const store = await openStore(name);
     const blocks = store.keys().filter((key) => !key.endsWith("6d616e6966657374"));
@@ -84,12 +84,12 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     return [...(await forged(Uint8Array.from(pack)))];
   },
 
-  /** Bytes of the module's memory, which never shrinks. */
+  /** Bytes of the module's memory. It never shrinks. */
   memory() {
     return this.wasm.memory();
   },
 
-  /** An answer whole, of its logits the digests, and the `first` themselves. `lose`: the device goes after so many tokens. */
+  /** A whole answer with the digests of its logits, and the `first` logits. `lose`: the device is lost after so many tokens. */
   async answer(at, request, { lose = Infinity } = {}) {
     const engine = this.engines[at];
     const out = { tokens: [], text: "", logits: [] };
@@ -119,7 +119,7 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     return out;
   },
 
-  /** Calls a method of an engine or of its host: what it gives, or what it throws. */
+  /** Calls a method of an engine or of its host. Returns its result or its error. */
   async call(at, method, ...rest) {
     try {
       const engine = this.engines[at];
@@ -136,7 +136,7 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     this.engines[at] = undefined;
   },
 
-  /** From now on devices of this page have so many bytes, and say so as real ones do when there are no more. */
+  /** Limits later devices of this page to so many bytes. Beyond them they report an error as real devices do. */
   limit(bytes) {
     const { createBuffer, popErrorScope } = GPUDevice.prototype;
     let left = bytes;
@@ -152,7 +152,7 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     };
   },
 
-  /** Why loading fails. */
+  /** The error with which loading fails. */
   async refusal(urls, options) {
     try {
       await this.load(urls, options);
@@ -161,7 +161,7 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     }
   },
 
-  /** Compiles shaders, and makes a pipeline of one in `each`: which of them this browser refuses, and why. */
+  /** Compiles all shaders, and builds a pipeline of one in `each`. Returns the refused ones with their errors. */
   async compile(url, each) {
     const device = await (await navigator.gpu.requestAdapter()).requestDevice();
     const shaders = await (await fetch(new URL(url, origin))).json();

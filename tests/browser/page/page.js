@@ -1,9 +1,9 @@
-// The tests' methods in a page, with a store in the origin's file system.
+// The tests' methods in a page, with a store in the origin private file system.
 
 import init, * as wasm from "/wasm/headstart.js";
 import { methods, sign } from "/page/methods.js";
 
-/** The least that keeps KV over a reload. */
+/** A minimal store that keeps KV over a reload. */
 class FolderStore {
   name = "opfs";
   #folder;

@@ -108,7 +108,7 @@ async function tour(page, context, check, narrow) {
   await check(other, "another tab answers");
   await other.locator(".lamp.good").waitFor({ state: "attached" });
   await ask(other, "short");
-  await other.getByText("Waiting for the answer that another tab writes").waitFor();
+  await other.getByText("Waiting until another tab has its answer").waitFor();
   await check(other, "waiting to answer");
   await other.keyboard.press("Escape");
   await other.close();
@@ -137,7 +137,7 @@ async function tour(page, context, check, narrow) {
   if (narrow) await page.getByRole("button", { name: "Conversations" }).click();
   await page.getByRole("button", { name: "Change", exact: true }).click();
   await check(page, "thinking and formulas and another model");
-  await page.getByRole("button", { name: "Keep the present model" }).click();
+  await page.getByRole("button", { name: "Keep the current model" }).click();
   await ask(page, "prefill fault");
   await answered(page, 6);
   await check(page, "an answer that failed");

@@ -89,7 +89,7 @@ describe("a model", () => {
       await opened(page);
       await page.getByRole("button", { name: "Settings" }).click();
       await page.getByRole("button", { name: "Delete tiny-chat.gguf" }).click();
-      await page.getByText("None are kept in this browser").waitFor();
+      await page.getByText("This browser keeps no models").waitFor();
     }));
 
   test("that the host offers is opened with a click", () =>
@@ -168,7 +168,7 @@ describe("a model", () => {
       await ready(page);
       await change("broken.gguf");
       await page.getByRole("heading", { name: "This is not a model that can be opened" }).waitFor();
-      await page.getByRole("button", { name: "Keep the present model" }).click();
+      await page.getByRole("button", { name: "Keep the current model" }).click();
       await change("crawl.gguf");
       await page.waitForFunction(() => document.querySelector("progress")?.value > 0.1);
       await ask(page, "short");
@@ -213,7 +213,7 @@ describe("a model", () => {
       await page.evaluate(() => (globalThis.hurry = true));
       await opened(page);
       await drop(page, "holiday.txt", "Dear all");
-      await page.getByText("“holiday.txt” is no model.").waitFor();
+      await page.getByText("“holiday.txt” is not a model.").waitFor();
       await page.getByRole("button", { name: "Change", exact: true }).click();
       await page.getByLabel("Choose a model file").setInputFiles({ name: "empty.gguf", mimeType: "", buffer: Buffer.from("") });
       await page.getByText("“empty.gguf” is empty.").waitFor();
@@ -240,7 +240,7 @@ describe("what goes wrong with a model", () => {
     ["broken%", "This is not a model that can be opened", /GGUF/, ["Choose another model"]],
     ["foreign", "The server does not let this page read its files", /open it from your disk/, ["Choose another model"]],
     ["policy", "The policy of this page forbids it", /\(connect-src\)/, ["Choose another model"]],
-    ["cut", "The download broke off", /goes on from there/, ["Try again", "Choose another model"]],
+    ["cut", "The download broke off", /Try again to resume/, ["Try again", "Choose another model"]],
     ["huge", "The graphics card ran out of memory", /could not give 2,048 MiB/, ["Open with 1,024 tokens of context", "Choose another model"]],
     ["quota", "There is not enough space to keep the model", /20 MiB more, and 94 MiB are needed/, ["Open without keeping a copy", "Cache and space"]],
     ["nogpu", "This browser offers no WebGPU", /Chrome and Edge.*Safari.*Firefox/, ["Try again"]],
@@ -288,7 +288,7 @@ describe("settings", () => {
       await page.bringToFront();
       await ready(page);
       await page.getByRole("button", { name: "Settings" }).click();
-      await page.getByLabel("Most tokens in an answer").fill("5");
+      await page.getByLabel("Maximum tokens in an answer").fill("5");
       await page.getByLabel("Temperature").fill("0");
       await page.getByRole("button", { name: "Close settings" }).click();
       await other.bringToFront();
@@ -297,11 +297,11 @@ describe("settings", () => {
       await page.waitForFunction(() => document.documentElement.dataset.theme === "light");
       await ask(page, "Explain a prefix cache");
       await answered(page, 1);
-      assert.match(await page.locator(".answer").textContent(), /Ended at the most tokens/);
+      assert.match(await page.locator(".answer").textContent(), /Ended at the maximum number of tokens/);
       await page.reload();
       await page.getByRole("button", { name: "Settings" }).click();
-      assert.equal(await page.getByLabel("Most tokens in an answer").inputValue(), "5");
-      assert.match(await page.locator("output").textContent(), /^0, always the likeliest$/);
+      assert.equal(await page.getByLabel("Maximum tokens in an answer").inputValue(), "5");
+      assert.match(await page.locator("output").textContent(), /^0, always the most likely$/);
       await page.getByLabel("System prompt").fill("Be brief.");
       await page.reload();
       await page.getByRole("button", { name: "Settings" }).click();

@@ -160,10 +160,10 @@ describe("answers", () => {
       await ready(page);
       await ask(page, "prefill fault");
       await answered(page, 1);
-      assert.match(await page.getByRole("alert").textContent(), /could not be asked.*roles must alternate/s);
+      assert.match(await page.getByRole("alert").textContent(), /could not be asked\..*roles must alternate/s);
       await ask(page, "lose the device");
       await answered(page, 2);
-      await page.getByRole("heading", { name: "The graphics card was taken away" }).waitFor();
+      await page.getByRole("heading", { name: "The graphics card was lost" }).waitFor();
       await page.getByRole("button", { name: "Try again" }).click();
       await page.locator(".lamp.good").waitFor();
       await ask(page, "short");
@@ -317,7 +317,7 @@ describe("conversations", () => {
       await answers(other).getByText("Another tab writes this answer").waitFor();
       assert.ok(await other.getByRole("button", { name: "Answer again" }).first().isDisabled());
       await ask(other, "What did I ask?");
-      await answers(other).getByText("Waiting for the answer that another tab writes").waitFor();
+      await answers(other).getByText("Waiting until another tab has its answer").waitFor();
       await stopButton(page).click({ force: true });
       await answered(other, 3);
       assert.match(await answers(other).last().locator(".prose").textContent(), /^short, from the first tab \| Read this until I stop you\s+What did I ask\?\s*$/);
@@ -398,6 +398,17 @@ describe("conversations", () => {
       await page.reload();
       await page.locator(".lamp.good").waitFor();
       assert.equal(await value(), "of the other");
+      // Written before the page shows the conversation that was chosen.
+      await ask(page, "short");
+      await answered(page, 1);
+      await page.evaluate(() => {
+        [...document.querySelectorAll(".sidebar button")].find(({ textContent }) => textContent === "New conversation").click();
+        const field = document.getElementById("composer");
+        field.value = "at once";
+        field.dispatchEvent(new Event("input", { bubbles: true }));
+      });
+      await page.getByRole("heading", { name: "What would you like to ask?" }).waitFor();
+      assert.equal(await value(), "at once");
       await page.waitForFunction(() => Object.keys(localStorage).filter((key) => key.startsWith("headstart.draft.")).length === 1);
     }));
 
@@ -526,9 +537,9 @@ describe("the account of a prompt", () => {
       assert.equal(await button.getAttribute("aria-expanded"), "true");
       const text = await answers(page).last().locator(".explanation").textContent();
       assert.match(text, /follow a difference in the text/);
-      assert.match(text, /Parts from what is known at token \d+, in the system prompt/);
+      assert.match(text, /Differs from the known prompt at token \d+, in the system prompt/);
       assert.match(text, /Known.*This prompt.*It is 12:31/);
-      assert.match(text, /Put what changes last, in a second system message\. \d+ tokens behind it could then be reused/);
+      assert.match(text, /Put what changes last, in a second system message\. Then \d+ tokens after it could be reused/);
       assert.equal(await answers(page).last().locator(".cell.parts").count(), 1);
     }));
 
@@ -544,14 +555,14 @@ describe("the account of a prompt", () => {
       await page.getByRole("button", { name: "Clear the cache" }).click();
       await page.getByText("The cache is empty").waitFor();
       await page.getByLabel("Open a prefix pack").setInputFiles(pack);
-      await page.getByText(/Took \d+ tokens from the pack “helpdesk”/).waitFor();
+      await page.getByText(/Loaded \d+ tokens from the pack “helpdesk”/).waitFor();
       await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Answer again" }).click();
       await reused(page, "pack");
       assert.ok((await counts(page)).Pack >= 16);
 
       await page.getByRole("button", { name: "Settings" }).click();
-      await page.getByLabel("Reuse what was read before").uncheck();
+      await page.getByLabel("Reuse prompts that were read before").uncheck();
       await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Answer again" }).click();
       await page.getByRole("button", { name: /^0 of \d+ tokens reused$/ }).waitFor();

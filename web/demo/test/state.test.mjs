@@ -129,8 +129,8 @@ test("a file is known by its first bytes, whatever its name says", async () => {
     [{ "a.gguf": "\n<!DOCTYPE html>" }, /is a web page/],
     [{ "a.gguf": "version https://git-lfs.github.com/spec/v1" }, /Git LFS/],
     [{ "a.pth": "PK\u0003\u0004" }, /zip/],
-    [{ "notes.txt": "Dear all" }, /^“notes\.txt” is no model\. A model is a GGUF file, or safetensors with config\.json and tokenizer\.json\.$/],
-    [{ "config.json": "{}" }, /is no model/],
+    [{ "notes.txt": "Dear all" }, /^“notes\.txt” is not a model\. A model is a GGUF file, or safetensors with config\.json and tokenizer\.json\.$/],
+    [{ "config.json": "{}" }, /is not a model/],
   ];
   for (const [files, expected] of table) {
     const found = await judge(Object.entries(files).map(([name, text]) => new File([text], name)));

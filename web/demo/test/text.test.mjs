@@ -48,12 +48,12 @@ test("a verdict names the bytes and what is short", () => {
     ["mistral-7b", { memory: 4 * GIB }, "large", /^Too large: it takes about 4\.6 GiB .* this device has about 4\.0 GiB\.$/],
     ["qwen3-30b-a3b", {}, "large", /^Too large for most devices: it takes about 17\.7 GiB of memory with 4,096 tokens, and the graphics card must have as much\.$/],
     ["qwen3-30b-a3b", { memory: 6 * GIB }, "large", /^Too large: .* this device has about 6\.0 GiB\.$/],
-    ["qwen3-4b", { memory: 4 * GIB }, "tight", /^Tight: it takes about 2\.9 GiB .*; this device has about 4\.0 GiB for everything\.$/],
-    ["qwen3-4b", { room: GIB }, "tight", /^Tight: .*; this browser can keep 1\.0 GiB, so it is downloaded anew on each visit\.$/],
+    ["qwen3-4b", { memory: 4 * GIB }, "tight", /^Tight: it takes about 2\.9 GiB .*; this device has about 4\.0 GiB in all\.$/],
+    ["qwen3-4b", { room: GIB }, "tight", /^Tight: .*; this browser can keep 1\.0 GiB, so each visit downloads it again\.$/],
     // 32 heads of 96: 12 KiB a token and layer.
     ["phi3-mini", { buffer: 12 * 2 ** 20 }, "tight", /at most 1,024 tokens fit a buffer of this graphics card/],
     ["phi3-mini", { buffer: 12 * 2 ** 10 * 100 }, "large", /^Too large: a buffer of this graphics card holds 100 tokens of it\.$/],
-    [unsized, { room: 1, memory: 1 }, "fits", /^Its size is told when the download begins\.$/],
+    [unsized, { room: 1, memory: 1 }, "fits", /^The download shows its size\.$/],
   ];
   for (const [model, device, level, text] of table) {
     const found = fit(typeof model === "string" ? listed(model) : model, device);

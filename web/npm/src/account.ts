@@ -1,8 +1,8 @@
-/** Where a prompt came from, and why not all of it: the account that every answer gives. */
+/** The account that every answer gives: where the KV of its prompt came from, and why the rest was not reused. */
 
 import type { Prefix } from "./types.js";
 
-/** Prompt tokens by where their KV came from; they add up to the prompt. */
+/** Prompt tokens by the source of their KV. The numbers add up to the prompt. */
 export interface Sources {
   gpu: number;
   memory: number;
@@ -12,7 +12,7 @@ export interface Sources {
   computed: number;
 }
 
-/** Why tokens were not reused. */
+/** The reason why tokens were not reused. */
 export type MissReason =
   | "cold"
   | "diverged"
@@ -29,7 +29,7 @@ export type MissReason =
   | "decode_written"
   | "no_state";
 
-/** A run of prompt tokens that could have been reused and was not. */
+/** A run of prompt tokens that were not reused. */
 export interface Miss {
   reason: MissReason;
   /** With `namespace_changed`: what differs, such as `weights` or `adapter`. */
@@ -39,7 +39,7 @@ export interface Miss {
   tokens: number;
 }
 
-/** Who made a piece of a prompt. */
+/** The owner of a piece of a prompt. */
 export type Owner =
   | { owner: "message"; message: number; role: string }
   | { owner: "tools"; tool: number | null; name: string | null }
@@ -47,27 +47,27 @@ export type Owner =
   | { owner: "prompt" }
   | { owner: "namespace"; field: string };
 
-/** Where a prompt leaves what is known. */
+/** The place where a prompt differs from known prompts. */
 export type Divergence = Owner & {
   /** Index of the first token that differs. */
   token: number;
-  /** Text just before, the same on both sides. */
+  /** The text just before it, which is the same in both. */
   shared: string;
-  /** The text that is known there. */
+  /** The text of the known prompt there. */
   known: string;
-  /** The text of the prompt there. */
+  /** The text of this prompt there. */
   prompt: string;
   /** How the texts differ. */
   change: "tokenization" | "thinking" | "whitespace" | "order" | "number" | "text";
-  /** What kind of difference it is, and so what to do about it. */
+  /** The kind of difference, which decides the advice. */
   kind: DivergenceKind;
-  /** Prompt tokens that the cache could reuse if this were mended. */
+  /** Prompt tokens that the cache could reuse without this difference. */
   recoverable: number;
   /** What to do about it, in a sentence or two. */
   advice: string;
 };
 
-/** Why two prompts do not share what stands behind a place. */
+/** Why two prompts share nothing after a place. */
 export type DivergenceKind =
   | "changing_value"
   | "reordered"
@@ -83,18 +83,18 @@ export type DivergenceKind =
 /** A place where two requests differ. */
 export interface Difference {
   kind: DivergenceKind;
-  /** Whose text it is, in words. */
+  /** The owner of the text, in words. */
   owner: string;
-  /** The index of that message; null where it is no message. */
+  /** The index of the message; null if the owner is no message. */
   message: number | null;
-  /** The whole line of each request; empty where it has none. */
+  /** The whole line in each request; empty if a request has none. */
   line_a: string;
   line_b: string;
   /** What to do about it, in a sentence or two. */
   advice: string;
 }
 
-/** A run of stored tokens, and whether loading it was expected to be faster than computing it. */
+/** A run of stored tokens, and whether loading them was expected to be faster than computing them. */
 export interface Choice {
   tier: "memory" | "disk" | "remote" | "pack";
   tokens: number;
@@ -103,20 +103,20 @@ export interface Choice {
   prefill_ms: number | null;
 }
 
-/** Two prompts compared, as a cache would see the second after the first. */
+/** The comparison of two prompts: what a cache could reuse of the second one after the first one. */
 export interface Explanation {
   tokens: { known: number; prompt: number };
   shared_tokens: number;
-  /** Every difference in order; one of kind `none` where there is nothing to mend. */
+  /** Every difference in order; one of kind `none` if nothing needs a change. */
   divergences: Difference[];
-  /** Leading tokens that both share once they are put in order: static first, variables last. */
+  /** Leading tokens that both share in the best order: static parts first, variables last. */
   fixed_shared_tokens: number;
-  /** Both so: nothing that they say is lost or changed but its place. */
+  /** Both requests in that order. Only the places of their parts change. */
   fixed: [Prefix, Prefix];
   cache: CacheReport;
-  /** Where the tokens first part; null where one prompt begins with the other. */
+  /** The first difference of the tokens; null if one prompt begins with the other. */
   divergence: Divergence | null;
-  /** Where the template writes the day, if it does. */
+  /** Index of the token at which the template writes the date; null if it writes none. */
   date_token: number | null;
 }
 
@@ -125,10 +125,10 @@ export interface CacheReport {
   sources: Sources;
   /** In prompt order. */
   misses: Miss[];
-  /** The first prompt token for which another continuation is known. */
+  /** Index of the first prompt token at which a known prompt continues differently. */
   first_divergent: number | null;
   choices?: Choice[];
   divergence?: Divergence | null;
-  /** What prefill of the reused tokens would have taken beyond what loading them took, from the rates measured so far. */
+  /** The time that reuse saved: computing the reused tokens would have taken so much longer than loading them, at the measured rates. */
   saved_ms?: number;
 }

@@ -1,8 +1,8 @@
 /**
  * A model for the Vercel AI SDK: `streamText({ model: languageModel(headstart), prompt })`.
  *
- * Text in and text out. Files are refused, since the models read text; tools and JSON schemas are warned about, since
- * nothing makes the model keep to them. Only types come from the SDK.
+ * The model reads and writes text. Files are refused. Tools and JSON schemas cause warnings, since nothing forces the model to follow
+ * them. Only types come from the SDK.
  */
 
 import type {
@@ -94,7 +94,7 @@ function request(options: LanguageModelV4CallOptions): ChatRequest {
 function messageOf(message: LanguageModelV4Message): ChatMessage {
   if (message.role === "system") return { role: "system", content: message.content };
   if (message.role === "tool") {
-    throw new HeadstartError("bad_request", "results of tools are not taken in", { field: "messages" });
+    throw new HeadstartError("bad_request", "results of tools are not supported", { field: "messages" });
   }
   const texts = [];
   for (const part of message.content) {
@@ -126,7 +126,7 @@ function usageOf({ prompt_tokens, completion_tokens, prompt_tokens_details: { ca
   };
 }
 
-/** Where the prompt came from, and how long it took: plain data, as the SDK wants it. */
+/** The account of the answer as plain data, which the SDK requires. */
 function metadata(account: Account): SharedV4ProviderMetadata {
   return { headstart: JSON.parse(JSON.stringify(account)) };
 }

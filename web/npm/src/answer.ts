@@ -1,19 +1,19 @@
-/** One answer as it comes: a queue between the engine's events and a reader, who may be slower, or leave. */
+/** One answer: a queue between the engine's events and a reader, who may be slower or may leave. */
 
 import { HeadstartError, aborted, toError } from "./errors.js";
 import type { AnswerStream, RequestOptions } from "./types.js";
 import type { AnswerEvent, Core } from "./core/core.js";
 import type { EngineRequest } from "./wasm/headstart.js";
 
-/** Chunks after which the core hears that they were read. Less than it lets lie unread, or both would wait. */
+/** The core is told about reads once per this many chunks. It is less than the core allows unread, or both would wait. */
 const TELL_EVERY = 16;
 
 let ids = 0;
 
-/** Ends what nobody can read any more. */
+/** Ends answers that nobody can read any more. */
 const abandoned = new FinalizationRegistry<Feed<unknown>>((feed) => feed.leave());
 
-/** What was told of an answer and not read. The core holds this one, and not the `Answer`, which may be let go unread. */
+/** The unread chunks of an answer. The core holds this object and not the `Answer`, so that a dropped `Answer` can be collected. */
 class Feed<T> {
   /** Resolves once the engine has taken the request, and rejects where it does not. */
   readonly begun: Promise<void>;
@@ -46,7 +46,7 @@ class Feed<T> {
         try {
           onPromptProgress?.({ done, total });
         } catch {
-          // What a listener throws is its own affair.
+          // An exception of the listener does not end the answer.
         }
         return;
       }
@@ -60,13 +60,13 @@ class Feed<T> {
     if (!this.#ended) this.#core.cancel(this.#id);
   }
 
-  /** For who reads no more. */
+  /** For a reader that stops reading. */
   leave(): void {
     this.abort();
     this.#end();
   }
 
-  /** The next chunk; undefined behind the last. All that came before an error comes, and then the error. */
+  /** The next chunk; undefined after the last one. An error is thrown after all chunks that came before it. */
   async next(): Promise<T | undefined> {
     while (this.#queue.length === 0) {
       if (this.#error) throw this.#error;
@@ -86,7 +86,7 @@ class Feed<T> {
   }
 }
 
-/** Runs a request; `make` gives the chunks of an event. */
+/** Runs a request. `make` turns an event into chunks. */
 export class Answer<T> implements AnswerStream<T> {
   readonly #feed: Feed<T>;
   #isRead = false;
@@ -106,11 +106,11 @@ export class Answer<T> implements AnswerStream<T> {
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
-    if (this.#isRead) throw new HeadstartError("bad_input", "a stream can be read once, and this one was; keep its chunks, or ask again");
+    if (this.#isRead) throw new HeadstartError("bad_input", "a stream can be read only once, and this one has been read; keep its chunks, or send the request again");
     this.#isRead = true;
     const chunks = this.#chunks();
     const end = chunks.return.bind(chunks);
-    // A generator that waits, or was never begun, would hear of it late or not at all.
+    // A generator that is waiting or has not started would run its `finally` late or never.
     chunks.return = (value) => {
       this.#feed.leave();
       return end(value);

@@ -1,4 +1,4 @@
-/** The public interface over a core: OpenAI's shapes, signals and streams. The same for both kinds of core. */
+/** The public interface over a core: OpenAI's shapes, signals and streams. It is the same for both kinds of core. */
 
 import { Answer } from "./answer.js";
 import type { AnswerEvent, Core, CoreOptions, Finish } from "./core/core.js";
@@ -14,9 +14,9 @@ const TTL = 30 * DAY;
 
 type Packs = T.CacheStats["packs"];
 
-/** Options as they go to a core: URLs absolute, defaults filled in. */
+/** The options for a core: URLs are absolute, and defaults are filled in. */
 export function coreOptions(options: T.CreateOptions): CoreOptions {
-  if (options === null || typeof options !== "object") throw new HeadstartError("bad_input", "create() takes an object with a model");
+  if (options === null || typeof options !== "object") throw new HeadstartError("bad_input", "create() needs an object with a model");
   const { wasm, cache = {}, weights, context, kvTokens, headers, hub = HUB } = options;
   return {
     model: nameSources(options.model),
@@ -36,13 +36,13 @@ export function coreOptions(options: T.CreateOptions): CoreOptions {
   };
 }
 
-/** Whether something is downloaded that would be missed. */
+/** Whether a download is kept, so that the browser should not evict it. */
 export function keepsDownloads({ model, persistWeights }: CoreOptions): boolean {
   return persistWeights && model.some(({ source }) => typeof source === "string");
 }
 
 export class Client implements T.HeadstartInterface {
-  /** Models on the Hugging Face hub that are known by name, smallest first; `create({ model: listed.url })` opens one. */
+  /** Known models on the Hugging Face hub, smallest first. `create({ model: listed.url })` opens one. */
   static readonly models: readonly T.ListedModel[] = models;
   readonly chat: { readonly completions: T.ChatCompletions };
   readonly completions: T.TextCompletions;
@@ -52,7 +52,7 @@ export class Client implements T.HeadstartInterface {
 
   constructor(core: Core) {
     this.#core = core;
-    // Overloads by `stream` cannot be told of a method that looks at it, hence the casts.
+    // TypeScript cannot infer overloads by `stream` from a method that checks it, hence the casts.
     this.chat = { completions: { create: (request: T.ChatRequest) => this.#chat(request) } as T.ChatCompletions };
     this.completions = { create: (request: T.CompletionRequest) => this.#complete(request) } as T.TextCompletions;
     this.prefix = {
@@ -111,7 +111,7 @@ export class Client implements T.HeadstartInterface {
     return this.#core.destroyDeviceForTest();
   }
 
-  /** Packs that were asked for at creation: one that is refused is told in the statistics. */
+  /** Loads the packs given at creation. A refused pack appears in the statistics. */
   async loadPacks(packs: readonly (T.PackSource | T.SignedPack)[], signal: AbortSignal | undefined): Promise<void> {
     for (const [index, given] of packs.entries()) {
       const { url: pack, key } = isSource(given) ? { url: given } : given;
@@ -178,7 +178,7 @@ export class Client implements T.HeadstartInterface {
     return { ...last, choices: [{ ...last.choices[0], text }] };
   }
 
-  /** Resolves once the engine has taken the request. */
+  /** Resolves when the engine has accepted the request. */
   async #answer<C>(request: T.RequestOptions, input: object, make: (event: AnswerEvent) => C[]): Promise<Answer<C>> {
     const { signal, onPromptProgress: _, ...fields } = Object(request) as T.RequestOptions;
     checkSignal(signal);
@@ -196,16 +196,16 @@ function enginePrefix(prefix: readonly T.ChatMessage[] | T.Prefix): EnginePrefix
   return plain("messages" in prefix ? prefix : { messages: prefix });
 }
 
-/** A request as the engine reads it, which knows its fields and refuses others by name. */
+/** A request as plain data. The engine refuses unknown fields by name. */
 function plain<P extends object>(request: object): P {
   try {
     const text = JSON.stringify(request, function (this: unknown, _, value) {
-      // One that nobody calls is refused by its name, not lost.
+      // A callback that nothing calls must be refused by its name, so it must not disappear here.
       return this === request && typeof value === "function" ? "a function" : value;
     });
     return JSON.parse(text) as P;
   } catch (error) {
-    throw new HeadstartError("bad_request", `the request is no plain data: ${String(error)}`, {}, error);
+    throw new HeadstartError("bad_request", `the request is not plain data: ${String(error)}`, {}, error);
   }
 }
 
@@ -221,7 +221,7 @@ function account({ usage, warnings, cache, timings, recovered, reason }: Finish)
   };
 }
 
-/** All of an answer. */
+/** Reads an answer to its end. */
 async function whole<C>(answer: Answer<C>, textOf: (chunk: C) => string | undefined): Promise<{ text: string; last: C }> {
   let text = "";
   let last: C | undefined;

@@ -1,27 +1,27 @@
-/** The one error that this package throws. Its code survives the way through a worker and the engine. */
+/** The only error class of this package. Its code stays the same through a worker and the engine. */
 
 /**
- * - `no_webgpu`: this browser has no WebGPU, or in Node there is no package `webgpu`
- * - `insecure`: the page is neither from https nor from this machine, so the browser gives it no WebGPU and no storage
- * - `no_adapter`: there is WebGPU, and no graphics card or driver for it
+ * - `no_webgpu`: the browser has no WebGPU, or Node has no package `webgpu`
+ * - `insecure`: the page comes neither from https nor from this machine, so the browser offers it no WebGPU and no storage
+ * - `no_adapter`: WebGPU finds no graphics card or driver
  * - `old_node`: Node is older than this package needs
- * - `csp`: the page's Content-Security-Policy forbids what is needed: WebAssembly, a worker, or to read from an address; `directive`
- * - `trusted_types`: the page's Trusted Types forbid to start a worker from an address
+ * - `csp`: the page's Content-Security-Policy forbids WebAssembly, a worker, or reading from an address; `directive`
+ * - `trusted_types`: the page's Trusted Types forbid the worker's address
  * - `worker`: the worker's script did not load, or is from another origin; `url`
- * - `device_lost`: the GPU was lost, and again each time it was made anew
- * - `out_of_memory`: the GPU had no room; `bytes` were asked for
- * - `bad_model`: the files are no model that can be run; `file` may name it
- * - `bad_request`: a request that cannot be served; `field` may name the field
- * - `bad_input`: an argument of this package that is of no use
- * - `shader`: a shader was refused
- * - `pack_rejected`: a prefix pack that is damaged or another model's
+ * - `device_lost`: the GPU was lost, and again after each restart
+ * - `out_of_memory`: the GPU has no room; `bytes` were requested
+ * - `bad_model`: the files are no model that can run; `file` may name one
+ * - `bad_request`: a request is invalid; `field` may name the field
+ * - `bad_input`: an argument is invalid
+ * - `shader`: the browser refused a shader
+ * - `pack_rejected`: a prefix pack is damaged or belongs to another model
  * - `cors`: the server does not let pages of this origin read its files; `url`
- * - `download`: the connection failed or was cut, and again on each try; `url`
- * - `http_status`: the server said no; `url`, `status`
- * - `changed`: the file changed on the server, and again, while it was downloaded; `url`
- * - `quota_exceeded`: there is less room than is needed; `asked`, and `available` where it is known
+ * - `download`: the connection failed on every try; `url`
+ * - `http_status`: the server refused; `url`, `status`
+ * - `changed`: the file changed on the server during the download, more than once; `url`
+ * - `quota_exceeded`: there is less room than needed; `asked`, and `available` if known
  * - `storage`: the browser's storage failed, or the file system in Node
- * - `aborted`: a signal said so
+ * - `aborted`: a signal ended the call
  * - `disposed`: `dispose()` was called
  * - `internal`: a fault of this package
  */
@@ -50,7 +50,7 @@ export type ErrorCode =
   | "disposed"
   | "internal";
 
-/** What an error knows beside its code and message. */
+/** Fields of an error beside its code and message. */
 export interface ErrorFields {
   url?: string;
   status?: number;
@@ -69,11 +69,11 @@ export class HeadstartError extends Error {
   readonly status?: number;
   readonly file?: string;
   readonly field?: string;
-  /** With `csp`: what of the policy forbids it. */
+  /** With `csp`: the directive that forbids it. */
   readonly directive?: string;
-  /** With `out_of_memory`: what was asked for. */
+  /** With `out_of_memory`: the bytes that were requested. */
   readonly bytes?: number;
-  /** With `quota_exceeded`: bytes needed beyond what is kept, and bytes that the browser gives, where it says so. */
+  /** With `quota_exceeded`: bytes needed beyond what is kept, and bytes that the browser allows, if it tells them. */
   readonly asked?: number;
   readonly available?: number;
 
@@ -96,7 +96,7 @@ export function toPlain(error: HeadstartError): PlainError {
   return { code: error.code, message: error.message, ...fields(error) };
 }
 
-/** Whatever was thrown, as one of ours: the engine's `{ code, message }`, a plain error, an abort, or a fault. */
+/** Turns any thrown value into a `HeadstartError`: the engine's `{ code, message }`, a plain error, an abort, or a fault. */
 export function toError(thrown: unknown): HeadstartError {
   if (thrown instanceof HeadstartError) return thrown;
   const { code, message, name } = Object(thrown) as { code?: unknown; message?: unknown; name?: unknown };

@@ -1,4 +1,4 @@
-/** headstart, with the engine in this thread. Where a page shows it, prefer `headstart/worker`: the same, off the thread. */
+/** headstart, with the engine in this thread. A page that people see should use `headstart/worker`, which keeps this thread free. */
 
 import { Client, coreOptions, keepsDownloads } from "./client.js";
 import { openCore } from "./core/open.js";

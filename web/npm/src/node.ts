@@ -27,25 +27,25 @@ export type * from "./types.js";
 /** What `create` takes in Node. */
 export interface NodeCreateOptions extends Omit<CreateOptions, "cache" | "weights"> {
   /**
-   * As in browsers; and text that is no URL is the path of a GGUF file, or of a directory as Hugging Face's. Files are read
-   * where they lie, a range at a time.
+   * As in browsers. A text that is no URL is the path of a GGUF file, or of a Hugging Face directory. Files are read in place, a range
+   * at a time.
    */
   model: ModelSource;
   cache?: (CacheOptions & {
-    /** Where KV is kept, and what the weights hash to. Default: `headstart/node` in the platform's cache directory. */
+    /** The directory for KV and for the digests of weights. Default: `headstart/node` in the platform's cache directory. */
     directory?: string;
   }) | false;
   weights?: {
     persist?: boolean;
-    /** Where downloads are kept. Default: `headstart/node` in the platform's cache directory. */
+    /** The directory for downloads. Default: `headstart/node` in the platform's cache directory. */
     directory?: string;
   };
-  /** A WebGPU to compute on, as `create([…])` of the package `webgpu` gives it. Default: `create([])`. */
+  /** The WebGPU to compute on: a result of `create([…])` of the package `webgpu`. Default: `create([])`. */
   gpu?: object;
 }
 
 export class Headstart extends Client {
-  /** `dispose()` it: Node does not end while a device is open. */
+  /** Call `dispose()` at the end: Node does not exit while a device is open. */
   static async create(options: NodeCreateOptions): Promise<Headstart> {
     requireNode();
     const { wasm, gpu: given, ...rest } = Object(options) as NodeCreateOptions;
@@ -84,7 +84,7 @@ export async function clearWeights(model: string | URL = "", { directory }: { di
   await clearKept(await openKept(directory), model);
 }
 
-/** The disk of downloads, or undefined where there is no such directory, which nobody asked to make. */
+/** The disk of downloads; undefined if the directory does not exist. It is not created. */
 async function openKept(root = cacheDirectory()): Promise<Directory | undefined> {
   requireNode();
   return existsSync(root) ? Directory.open(root) : undefined;
@@ -94,7 +94,7 @@ function keepsKv({ cache }: CoreOptions): boolean {
   return cache && cache.persist;
 }
 
-/** The engine's module; an engine of it opens its device on `gpu`. */
+/** The engine's module, whose engines open their device on `gpu`. */
 async function loadEngine(source: CoreOptions["wasm"], gpu: object): Promise<WasmModule> {
   const place = source ?? new URL("./wasm/headstart_bg.wasm", import.meta.url).href;
   const wasm = await loadWasm(typeof place === "string" && place.startsWith("file:") ? await readWasm(place) : place);

@@ -1,9 +1,9 @@
-/** What the page's Content-Security-Policy forbids, which the error of what was tried does not say. */
+/** Detects what the page's Content-Security-Policy forbids, since the errors of the failed calls do not tell. */
 
-/** How long a browser takes at most to tell of it. */
+/** The longest that a browser takes to report a violation. */
 const TOLD_MS = 100;
 
-/** Listens from when it is made, in a page or a worker, to `stop`. */
+/** Listens from its creation until `stop`, in a page or a worker. */
 export class Policy {
   readonly #forbidden: SecurityPolicyViolationEvent[] = [];
   readonly #listen = (event: Event) => void this.#forbidden.push(event as SecurityPolicyViolationEvent);
@@ -12,7 +12,7 @@ export class Policy {
     globalThis.addEventListener?.("securitypolicyviolation", this.#listen);
   }
 
-  /** Whether it kept something of `origin`, or of any, from being done by this directive. */
+  /** Whether this directive blocked something from `origin`, or from any origin. */
   async forbids(directive: "connect-src" | "worker-src", origin = ""): Promise<boolean> {
     await new Promise((resolve) => setTimeout(resolve, TOLD_MS));
     return this.#forbidden.some(({ effectiveDirective, blockedURI }) => effectiveDirective === directive && blockedURI.startsWith(origin));

@@ -1,8 +1,8 @@
 /**
  * The public types: what goes in, what comes out, and what can go wrong.
  *
- * Requests and answers have the shapes of OpenAI's API; what it does not know stands under `headstart`. Counts are in
- * tokens, sizes in bytes, times in milliseconds. Fields of what crosses from the engine keep its names, in snake case.
+ * Requests and answers have the shapes of OpenAI's API. Everything beyond it is under `headstart`. Counts are in tokens, sizes in
+ * bytes, times in milliseconds. Fields that come from the engine keep its names, in snake case.
  */
 
 import type { CacheReport, Explanation } from "./account.js";
@@ -13,46 +13,45 @@ export type * from "./account.js";
 export type { ErrorCode, ErrorFields } from "./errors.js";
 export type * from "./openai.js";
 
-/** One place that a model, a tokenizer or a pack can come from. */
+/** One file of a model, or a place that has it. */
 export type Source = string | URL | Blob | File | ReadableStream<Uint8Array>;
 
 /**
  * A model: one GGUF file, or all shards of one (`NAME-00001-of-00003.gguf` and so on), or the files of a Hugging Face
  * directory (`config.json`, `tokenizer.json`, `*.safetensors`).
  *
- * - a URL of a `.gguf` or `.safetensors` file, relative to the page. One of a shard stands for all of them, which lie beside it;
- *   one that ends in `/` is a directory, whose `model.safetensors.index.json` or `model.safetensors` is looked up with what
- *   belongs to it
- * - a name of the Hugging Face hub: `owner/repo`, `owner/repo:Q8_0` or `owner/repo:FILE.gguf`, each with `@revision` behind the
- *   repository or at the end; or of `Headstart.models`. An address that looks like one begins with `./`
- * - a Blob or File, which is read in place
- * - a ReadableStream, which is written to the origin private file system first
- * - a list or a record by file name of the above. Of several files each needs a name: a URL's last part, a File's name,
- *   or the record's key.
+ * - a URL of a `.gguf` or `.safetensors` file, relative to the page. The URL of one shard brings the other shards beside it. A URL
+ *   that ends in `/` is a directory: its `model.safetensors.index.json` or `model.safetensors` is looked up with its other files
+ * - a name on the Hugging Face hub: `owner/repo`, `owner/repo:Q8_0` or `owner/repo:FILE.gguf`, each with `@revision` after the
+ *   repository or at the end; or a name in `Headstart.models`. Begin a relative address with `./` if it looks like such a name
+ * - a Blob or File. It is read in place
+ * - a ReadableStream. It is written to the origin private file system first
+ * - a list of these, or a record by file name. If there are several files, each needs a name: the last part of its URL, the name of
+ *   the File, or the key in the record.
  */
 export type ModelSource = Source | readonly Source[] | { readonly [filename: string]: Source };
 
-/** A GGUF file on the Hugging Face hub that this engine is made to run. Its shape tells what memory it takes. */
+/** A GGUF file on the Hugging Face hub that this engine supports. Its shape determines its memory use. */
 export interface ListedModel {
-  /** As `headstart models pull NAME` takes it. */
+  /** The name for `create`, and for `headstart models pull NAME`. */
   name: string;
   title: string;
   /** `owner/name` */
   repo: string;
   file: string;
-  /** What `create` takes. */
+  /** The address of the file, for `create`. */
   url: string;
-  /** Of the file. Where it is not given, the server tells it in `Content-Length`. */
+  /** Size of the file. If it is absent, the server's `Content-Length` tells it. */
   bytes?: number;
   license: string;
   /**
-   * `run`: this file gives what transformers gives; `base run`: the base model of this size and format does; `not run`: only a
-   * tiny checkpoint of its architecture was compared.
+   * `run`: this file gives the same output as transformers. `base run`: the base model of this size and format does. `not run`: only
+   * a tiny checkpoint of its architecture was compared.
    */
   checked: "run" | "base run" | "not run";
   /** `general.architecture` of the file. */
   architecture: string;
-  /** Tokens the model was made for. */
+  /** Context length that the model was trained for, in tokens. */
   context: number;
   layers: number;
   kv_heads: number;
@@ -61,9 +60,9 @@ export interface ListedModel {
   hidden: number;
 }
 
-/** How far a step of loading is. `loaded` grows to `total`; `total` is 0 while it is not known. */
+/** Progress of a step of loading. `loaded` grows to `total`; `total` is 0 while it is unknown. */
 export interface Progress {
-  /** `download` counts bytes, also those read from the disk's copy; `upload` bytes of weights; `compile` pipelines. */
+  /** `download` counts bytes, including those read from the copy on disk; `upload` counts bytes of weights; `compile` counts pipelines. */
   stage: "download" | "upload" | "compile";
   loaded: number;
   total: number;
@@ -72,36 +71,36 @@ export interface Progress {
 export interface CacheOptions {
   /** Keep KV in the origin private file system, so that it outlives the page. Default true. */
   persist?: boolean;
-  /** Bytes of KV on disk before the least recently used goes. Default 1 GiB, and at most half of what the origin has left. */
+  /** Budget for KV on disk in bytes. Beyond it the least recently used goes. Default 1 GiB, at most half of the origin's free space. */
   budgetBytes?: number;
-  /** Time after its last write when KV on disk is forgotten. Default 30 days. */
+  /** Time to live of KV on disk after its last write. Default 30 days. */
   ttlMs?: number;
-  /** Bytes of host memory for KV that left the GPU. Default 32 MiB. */
+  /** Bytes of host memory for KV that the GPU no longer holds. Default 32 MiB. */
   memoryBytes?: number;
-  /** KV is only shared between requests of one salt. A request's `cache_salt` narrows it further. */
+  /** Only requests with the same salt share KV. A request's `cache_salt` narrows this further. */
   salt?: string;
 }
 
 export interface CreateOptions {
   model: ModelSource;
   onProgress?: (progress: Progress) => void;
-  /** Ends loading; `create` then rejects with the code `aborted`. What was downloaded is kept and resumed from. */
+  /** Ends loading. `create` then rejects with the code `aborted`. The next download resumes from what has arrived. */
   signal?: AbortSignal;
-  /** Where the `.wasm` is, its bytes, or its module. Default: beside this module. */
+  /** The address of the `.wasm`, its bytes, or its module. Default: the file beside this module. */
   wasm?: string | URL | BufferSource | WebAssembly.Module;
-  /** Longest sequence in tokens. Default: the model's own limit, as far as the GPU's memory goes. */
+  /** Longest sequence in tokens. Default: the model's own limit, as far as the GPU's memory allows. */
   context?: number;
-  /** Tokens of KV on the GPU over all sequences. Default: what the engine finds fitting. */
+  /** Tokens of KV on the GPU for all sequences together. Default: the engine decides. */
   kvTokens?: number;
-  /** `false` keeps nothing beyond a request: each prompt is computed whole, and nothing is written. */
+  /** `false` keeps no KV after a request: every prompt is computed as a whole, and nothing is written. */
   cache?: CacheOptions | false;
   /** Whether a downloaded model is kept in the origin private file system. Default `{ persist: true }`. */
   weights?: { persist?: boolean };
-  /** Prefix packs to load after the model. One that is refused is told in `prefix.stats().packs`, and costs nothing else. */
+  /** Prefix packs to load after the model. A refused pack appears in `prefix.stats().packs` and has no other effect. */
   prefixPacks?: readonly (PackSource | SignedPack)[];
   /** Headers sent when the model is fetched, e.g. `authorization`. */
   headers?: Record<string, string>;
-  /** Where the hub is that names are of. Default `https://huggingface.co`, or in Node what `HF_ENDPOINT` says. */
+  /** The address of the hub for names. Default `https://huggingface.co`, or in Node the value of `HF_ENDPOINT`. */
   hub?: string | URL;
 }
 
@@ -133,9 +132,9 @@ export interface Tool {
 
 /** How tokens are drawn and when an answer ends: OpenAI's fields, and those that other servers added. Null counts as absent. */
 export interface Sampling {
-  /** Default: what the context leaves. */
+  /** Default: the rest of the context. */
   max_tokens?: number | null;
-  /** OpenAI's newer name of `max_tokens`; it wins. */
+  /** OpenAI's newer name of `max_tokens`, which takes precedence. */
   max_completion_tokens?: number | null;
   /** 0 is greedy. Default 0, or 1 where `top_p`, `top_k` or `min_p` is given. */
   temperature?: number | null;
@@ -143,7 +142,7 @@ export interface Sampling {
   top_k?: number | null;
   min_p?: number | null;
   seed?: number | null;
-  /** The answer ends before the first of these, which is left out. */
+  /** The answer ends before the first of these strings. */
   stop?: string | readonly string[] | null;
   repetition_penalty?: number | null;
   frequency_penalty?: number | null;
@@ -153,22 +152,22 @@ export interface Sampling {
 }
 
 export interface RequestOptions {
-  /** Ends the answer and frees its sequence; KV that is done is kept. The promise or the iteration rejects with `aborted`. */
+  /** Ends the answer, frees its sequence and keeps its KV. The promise or the iteration rejects with `aborted`. */
   signal?: AbortSignal;
-  /** Narrows whose KV may be reused. */
+  /** Only requests with the same salt share KV. */
   cache_salt?: string;
-  /** Leaves out KV written while generating, so that a reused prompt gives the same bits as a computed one. */
+  /** Does not reuse KV that was written while generating, so that a reused prompt gives the same bits as a computed one. */
   exact?: boolean;
   /** Reuses no KV, and keeps none beyond the GPU. */
   no_cache?: boolean;
   /**
-   * Hears how far the prompt is: at least once, with all of it done, before the first token. After a lost device it is read
-   * anew.
+   * Receives the progress of the prompt: at least once before the first token, with all of it done. After a lost device the prompt
+   * is read again.
    */
   onPromptProgress?: (progress: PromptProgress) => void;
 }
 
-/** So many of the prompt's `total` tokens are computed, or were known. */
+/** `done` of the prompt's `total` tokens are computed, or were known. */
 export interface PromptProgress {
   done: number;
   total: number;
@@ -181,8 +180,8 @@ export interface Rendering {
   /** The name of `template_kwargs` on other servers. */
   chat_template_kwargs?: Record<string, unknown>;
   /**
-   * What was thought before the last question: `"keep"` it, where the template can, or `"strip"` it. Default: as the
-   * template does. Where it is left out, the answer behind it is computed anew.
+   * Thinking before the last question: `"keep"` it if the template can, or `"strip"` it. Default: the template decides. If it is left
+   * out, the answer after it is computed again.
    */
   past_thinking?: "keep" | "strip";
   /** `true`: control tokens that messages and tools spell out, such as `<|im_end|>`, stay text. Default `false`. */
@@ -195,9 +194,9 @@ export interface Rendering {
 
 export interface ChatRequest extends Sampling, RequestOptions, Rendering, OpenAIFields {
   messages: readonly ChatMessage[];
-  /** `false` ends the prompt behind the last message. Default `true`: the answer begins a new turn. */
+  /** `false` ends the prompt after the last message. Default `true`: the answer begins a new turn. */
   add_generation_prompt?: boolean;
-  /** The answer goes on with the last message. */
+  /** The answer continues the last message. */
   continue_final_message?: boolean;
   stream?: boolean | null;
   /** Ignored: there is one model. Accepted so that code for other clients runs. */
@@ -205,9 +204,9 @@ export interface ChatRequest extends Sampling, RequestOptions, Rendering, OpenAI
 }
 
 export interface CompletionRequest extends Sampling, RequestOptions, OpenAIFields {
-  /** Text as it is, or token ids. No chat template. */
+  /** Text or token ids, without the chat template. */
   prompt: string | readonly number[] | Uint32Array;
-  /** `false` gives a text to the model without the BOS it asks for. Default `true`. */
+  /** `false` leaves out the BOS that the model asks for. Default `true`. */
   add_special_tokens?: boolean;
   stream?: boolean | null;
   model?: string;
@@ -234,23 +233,23 @@ export interface Timings {
   prefill_ms: number;
   /** From the first token to the last. */
   decode_ms: number;
-  /** Prompt tokens that were computed, a second. */
+  /** Computed prompt tokens per second. */
   prefill_tok_s: number;
   decode_tok_s: number;
 }
 
-/** What an answer says beyond OpenAI's shape. */
+/** The part of an answer beyond OpenAI's shape. */
 export interface Account {
   cache: CacheReport;
   timings: Timings;
-  /** How often the device was lost and the answer went on with a new one. */
+  /** How often the device was lost and the answer continued on a new one. */
   recovered: number;
   /**
-   * `context` where the context, or the memory for it, was full before `max_tokens`; then `finish_reason` is `length`.
-   * `cancelled` after `abort()`; then it is `stop`.
+   * `context` if the context, or the memory for it, was full before `max_tokens`; `finish_reason` is then `length`.
+   * `cancelled` after `abort()`; `finish_reason` is then `stop`.
    */
   finish: "stop" | "length" | "context" | "cancelled";
-  /** What the request may not expect of its prompt, a sentence each: tools that the chat template drops, for one. */
+  /** Sentences about what the prompt does not do as requested, e.g. tools that the chat template drops. */
   warnings: string[];
 }
 
@@ -270,7 +269,7 @@ export interface ChatCompletionChunk {
   object: "chat.completion.chunk";
   created: number;
   model: string;
-  /** The first chunk has the role, those between have text, the last has the reason. */
+  /** The first chunk has the role, the last one has the reason, and those between have text. */
   choices: [{ index: 0; delta: { role?: "assistant"; content?: string }; finish_reason: FinishReason | null }];
   /** In the last chunk only. */
   usage?: Usage;
@@ -283,7 +282,7 @@ export interface Completion {
   object: "text_completion";
   created: number;
   model: string;
-  /** In a stream each has a piece of the text, and `finish_reason` is null but in the last. */
+  /** In a stream each has a piece of the text, and only the last has a `finish_reason`. */
   choices: [{ index: 0; text: string; finish_reason: FinishReason | null }];
   /** In a stream in the last piece only. */
   usage?: Usage;
@@ -291,19 +290,19 @@ export interface Completion {
 }
 
 /**
- * Pieces of one answer, to be read once. Of one that nobody reads some wait, and then it stands still. Leaving a `for await` loop over
- * it, letting go of it, or `abort()` frees the sequence and keeps its KV.
+ * The chunks of one answer, which can be read once. If nobody reads them, some queue up and the answer pauses. Leaving a `for await`
+ * loop, dropping the stream, or `abort()` frees the sequence and keeps its KV.
  */
 export interface AnswerStream<T> extends AsyncIterable<T> {
-  /** Ends the answer as it is: the iteration goes on to the last chunk, whose account says `cancelled`, and ends without an error. */
+  /** Ends the answer. The iteration continues to the last chunk, whose account says `cancelled`, and ends without an error. */
   abort(): void;
-  /** The chunks as a stream, e.g. for a `Response`. Instead of iterating, not beside it. */
+  /** The chunks as a stream, e.g. for a `Response`. Use either this or the iteration. */
   toReadableStream(): ReadableStream<T>;
 }
 
 // ---- prefixes ----
 
-/** What a prefix is made of. */
+/** The beginning of a conversation. */
 export interface Prefix extends Rendering {
   messages: readonly ChatMessage[];
   cache_salt?: string;
@@ -311,31 +310,31 @@ export interface Prefix extends Rendering {
 
 export type PackSource = string | URL | Blob;
 
-/** A pack that is refused unless it has been signed with a key, as `headstart prefix export --sign` shows it. */
+/** A pack that is accepted only if it is signed with this key, which `headstart prefix export --sign` shows. */
 export interface SignedPack {
   url: PackSource;
   /** 64 hex digits. */
   key: string;
 }
 
-/** What computing some blocks of a pack anew found: they are what this adapter computes. */
+/** The result of an audit: the checked blocks are what this adapter computes. */
 export interface PackAudit {
   /** Blocks of 16 tokens that the pack has. */
   blocks: number;
-  /** Those that were computed and compared. */
+  /** Indices of the blocks that were computed and compared. */
   checked: number[];
-  /** Every bit of them is the same. */
+  /** Whether every bit is the same. */
   exact: boolean;
-  /** How far values are apart, as a part of their size: above 0 only with `otherAdapter`. */
+  /** The largest relative difference of a value: above 0 only with `otherAdapter`. */
   largest: number;
-  /** The adapter that made the pack, as it says. */
+  /** The adapter that made the pack, as the pack states it. */
   device: string | null;
 }
 
 export interface LoadPackOptions {
-  /** Take it only if it was signed with this key. */
+  /** The pack is accepted only if this key signed it. */
   key?: string;
-  /** Whose requests may use it: those with the same salt. */
+  /** Only requests with the same salt use it. */
   cache_salt?: string;
   signal?: AbortSignal;
   onProgress?: (progress: Progress) => void;
@@ -347,12 +346,12 @@ export interface PackInfo {
   bytes: number;
 }
 
-/** One tier of KV, counted since the engine was made. */
+/** Counters of one KV tier since the engine was created. */
 export interface TierStats {
   name: string;
   hits: number;
   misses: number;
-  /** Blobs found and refused, by reason. */
+  /** Blobs that were found and refused, by reason. */
   rejected: Record<string, number>;
   failures: number;
   loaded_bytes: number;
@@ -362,7 +361,7 @@ export interface TierStats {
   dropped: number;
 }
 
-/** What a store holds. */
+/** The contents of a store. */
 export interface StoreUsage {
   entries: number;
   bytes: number;
@@ -373,20 +372,20 @@ export interface StoreUsage {
 export interface CacheStats {
   /** KV pages of 16 tokens on the GPU: in all, in use by sequences, and kept for reuse. */
   pages: { total: number; used: number; cached: number };
-  /** From the fastest down. */
+  /** From the fastest to the slowest. */
   tiers: TierStats[];
   /** The store on disk; null without one. */
   store: (StoreUsage & { name: "opfs" | "indexeddb" | "directory"; budget_bytes: number }) | null;
   packs: (PackInfo & { source: string; error?: undefined } | { source: string; error: { code: ErrorCode; message: string } })[];
-  /** What decoding costs per token, as `headstart bench` prints it. */
+  /** Costs of decoding per token, as in `headstart bench`. */
   counters?: Record<string, number>;
 }
 
 export interface RenderedPrompt {
   tokens: number[];
-  /** The text of each token. A character that is cut shows as U+FFFD. */
+  /** The text of each token. A partial character shows as U+FFFD. */
   pieces: string[];
-  /** For each token the index of the message that owns it, -1 for the template. */
+  /** The index of the message that owns each token; -1 for the template. */
   message: number[];
 }
 
@@ -398,26 +397,26 @@ export interface Adapter {
 
 // ---- the engine ----
 
-/** A model that is ready. The same interface in this thread (`headstart`) and in a worker (`headstart/worker`). */
+/** A loaded model. The interface is the same in this thread (`headstart`) and in a worker (`headstart/worker`). */
 export interface HeadstartInterface {
-  /** The model's name: its file's, or of several files that of their directory, where it is known. */
+  /** The name of the model's file, or of its directory if the model has several files and the directory is known. */
   readonly model: string;
   readonly adapter: Adapter;
   /** Longest sequence in tokens. */
   readonly context: number;
   /** SHA-256 of the weights, 64 hex digits. */
   readonly weightsDigest: string;
-  /** Whether the model has a chat template; without one only `completions` work. */
+  /** Whether the model has a chat template. Without one only `completions` works. */
   readonly hasTemplate: boolean;
   readonly chat: { readonly completions: ChatCompletions };
   readonly completions: TextCompletions;
   readonly prefix: Prefixes;
-  /** The tokens that a completion request with this prompt would have: with BOS, where the model asks for it. */
+  /** The tokens of a completion request with this prompt. They begin with BOS if the model asks for it. */
   tokenize(text: string): Promise<Uint32Array>;
   detokenize(tokens: Uint32Array | readonly number[]): Promise<string>;
-  /** The prompt that a chat request with these messages would be. */
+  /** The prompt of a chat request with these messages. */
   renderPrompt(messages: readonly ChatMessage[], options?: Rendering): Promise<RenderedPrompt>;
-  /** Ends all answers, writes what waits, and frees the device. Calls after it reject with `disposed`. */
+  /** Ends all answers, writes the KV that waits, and frees the device. Later calls reject with `disposed`. */
   dispose(): Promise<void>;
 }
 
@@ -434,21 +433,21 @@ export interface TextCompletions {
 }
 
 export interface Prefixes {
-  /** Computes a prefix, so that the next request that begins with it does not. */
+  /** Computes a prefix, so that later requests with this beginning reuse it. */
   warm(prefix: readonly ChatMessage[] | Prefix): Promise<CacheReport>;
-  /** A prefix as one file, for others with the same model. It holds the messages' tokens: what was said can be read from it. */
+  /** A prefix as one file, for others with the same model. The file contains the messages' tokens, so others can read the messages. */
   export(prefix: readonly ChatMessage[] | Prefix, options?: { name?: string }): Promise<Blob>;
-  /** Takes a pack in. Rejects with `pack_rejected` if it is damaged or of another model. */
+  /** Loads a pack. Rejects with `pack_rejected` if it is damaged or belongs to another model. */
   import(pack: Blob | BufferSource, options?: { cache_salt?: string; key?: string }): Promise<PackInfo>;
   /**
-   * Computes blocks of a pack anew, 8 or `blocks`, chosen at random, and compares every bit. Rejects with `pack_rejected` at the first
-   * that this adapter computes otherwise; no answer may be under way. `otherAdapter`: values need only be close; little is proved.
+   * Computes random blocks of a pack again, 8 or `blocks` of them, and compares every bit. Rejects with `pack_rejected` at the first
+   * difference. No answer may run meanwhile. With `otherAdapter` values need only be close, which proves little.
    */
   audit(pack: Blob | BufferSource, options?: { blocks?: number; otherAdapter?: boolean; cache_salt?: string }): Promise<PackAudit>;
   load(url: string | URL, options?: LoadPackOptions): Promise<PackInfo>;
   stats(): Promise<CacheStats>;
-  /** What the cache could reuse of `prompt` if it knew `known`, and why not more. */
+  /** What the cache could reuse of `prompt` after `known`, and why not more. */
   explain(known: Prefix | readonly ChatMessage[], prompt: Prefix | readonly ChatMessage[]): Promise<Explanation>;
-  /** Forgets all KV: on the GPU, in memory and on disk. Weights stay; `clearWeights()` removes those. */
+  /** Removes all KV: on the GPU, in memory and on disk. Weights stay; `clearWeights()` removes those. */
   clear(): Promise<void>;
 }

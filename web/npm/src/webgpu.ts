@@ -3,9 +3,9 @@
 import { HeadstartError } from "./errors.js";
 
 /**
- * Resolves where this page can run a model; for asking before somebody downloads one in vain. `create` asks too.
+ * Resolves if this page can run a model. It avoids a useless download. `create` checks this too.
  *
- * @throws {HeadstartError} `no_webgpu`, `insecure` or `no_adapter`; the message says what is lacking and what helps
+ * @throws {HeadstartError} `no_webgpu`, `insecure` or `no_adapter`; the message says what is missing and what helps
  */
 export async function requireWebGpu(): Promise<void> {
   const { gpu } = Object(globalThis.navigator) as { gpu?: { requestAdapter(): Promise<unknown> } };
@@ -15,9 +15,9 @@ export async function requireWebGpu(): Promise<void> {
 }
 
 const NO_ADAPTER =
-  "WebGPU is there, but no graphics card for it: update the graphics driver, or switch hardware acceleration on in the browser's " +
+  "WebGPU finds no graphics card: update the graphics driver, or switch hardware acceleration on in the browser's " +
   "settings; on Linux WebGPU may have to be switched on as well";
-const INSECURE = "browsers give WebGPU and storage to pages from https or localhost only; open this page from such an address";
+const INSECURE = "browsers offer WebGPU and storage only to pages from https or localhost; open this page from such an address";
 const NO_API =
   "this browser offers no WebGPU; Chrome and Edge have it from version 113, Safari from 26, Firefox from 141 on " +
   "Windows and from 145 on Macs with Apple silicon; on Linux it may have to be switched on";

@@ -16,7 +16,7 @@ export { requireWebGpu } from "./webgpu.js";
 export class Headstart extends Client {
   static async create(options: CreateOptions): Promise<Headstart> {
     const core = await crossing(coreOptions(options));
-    // Only a page can ask for it.
+    // Only a page can ask for persistent storage.
     if (keepsDownloads(core)) void persist();
     const headstart = new Headstart(await open(core, options));
     await headstart.loadPacks(options.prefixPacks ?? [], options.signal);
@@ -48,9 +48,9 @@ function startWorker(): Worker {
 
 const NO_WORKER = 'or import Headstart from "headstart", which needs none';
 const FORBIDDEN = `this page's Content-Security-Policy forbids the worker: add 'self' to worker-src, ${NO_WORKER}`;
-const UNTRUSTED = `this page's Trusted Types forbid to start a worker: let a default policy pass its address, ${NO_WORKER}`;
+const UNTRUSTED = `this page's Trusted Types forbid the worker: let a default policy allow its address, ${NO_WORKER}`;
 
-/** Streams as Blobs where the browser does not hand streams over. */
+/** Turns streams into Blobs if the browser cannot transfer streams. */
 async function crossing(options: CoreOptions): Promise<CoreOptions> {
   if (streamsCross()) return options;
   const model = options.model.map(async (file) => ({

@@ -1,4 +1,4 @@
-// Where a prompt token's KV may come from, nearest first, in the words and order used everywhere on the page.
+// The sources of a prompt token's KV, nearest first, with the names used everywhere on the page.
 
 export const SOURCES = ["gpu", "memory", "disk", "remote", "pack", "computed"] as const;
 export type Source = (typeof SOURCES)[number];

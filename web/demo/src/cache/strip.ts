@@ -1,5 +1,5 @@
-// What a strip draws: an account of a prompt turned into cells, one a token, or one a few tokens where the prompt is long.
-// A cell never spans two sources or two messages, so what it shows is true of every token in it.
+// Turns the account of a prompt into the cells of a strip: one for each token, or for a few tokens of a long prompt. A cell never spans
+// two sources or two messages, so it is right for each of its tokens.
 
 import type { Account, Owned } from "../state/conversation";
 import { SOURCES, type Source } from "./sources";
@@ -15,11 +15,11 @@ export interface Cell {
   source: Source;
   /** Index of the message that owns it; -1 where the template does. */
   message: number;
-  /** Whether another owner's tokens end just before. */
+  /** Whether the tokens of another owner end just before. */
   opens: boolean;
 }
 
-/** More cells than this are too small to point at. */
+/** With more cells than this, each would be too small to point at. */
 export const CELLS = 320;
 
 /** The sources in prompt order: pages first, then what was loaded in the order it was chosen, then what was computed. */

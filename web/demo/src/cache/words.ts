@@ -1,4 +1,4 @@
-// The account of a prompt in sentences: why tokens were computed, where the prompt parted from what is known, and what
+// The account of a prompt in sentences: why tokens were computed, where the prompt differs from known prompts, and what
 // to do about it.
 
 import type { CacheReport, Divergence, Miss } from "headstart";
@@ -19,10 +19,10 @@ const WHY: Record<string, (miss: Miss) => string> = {
   namespace_changed: (miss) => `are known for another ${"field" in miss && miss.field ? miss.field : "setting"}`,
   salt: () => "are known under another salt",
   integrity: () => "were stored, but damaged",
-  deadline: () => "were stored, but could not be loaded in time",
+  deadline: () => "were stored, but took too long to load",
   slower_than_computing: () => "are stored, but loading them is slower than computing",
   decode_written: () => "were written while answering, which exact reuse leaves out",
-  no_state: () => "are known, but this model keeps its state only where a block, a prompt or an answer ended",
+  no_state: () => "are known, but this model keeps its state only at the end of a block, a prompt or an answer",
 };
 
 /** Prompt tokens that were computed although nothing was missing: the answer begins with their logits. */
@@ -60,10 +60,10 @@ export function divergenceOwner(found: Divergence, system: boolean): string {
 }
 
 const CHANGES: Record<string, string> = {
-  tokenization: "The same text, cut into other tokens when it was written than when it is read again.",
-  thinking: "It was thought in an earlier turn, which the prompt leaves out.",
+  tokenization: "The text is the same, but its tokens differ from those that were generated.",
+  thinking: "The prompt leaves out the thinking of an earlier turn.",
   whitespace: "Only white space differs.",
-  order: "The same words in another order.",
+  order: "The words are the same, in another order.",
   number: "A number, date or identifier differs.",
   text: "The text differs.",
 };
@@ -72,5 +72,5 @@ export const changeName = (found: Divergence): string => CHANGES[found.change] ?
 
 /** What to do about a divergence, in the engine's words. */
 export function advice({ advice, recoverable }: Divergence): string {
-  return recoverable > 0 ? `${advice} ${count(recoverable)} behind it could then be reused.` : advice;
+  return recoverable > 0 ? `${advice} Then ${count(recoverable)} after it could be reused.` : advice;
 }

@@ -1,11 +1,11 @@
-// What can be known of this device before anything is downloaded. Each is absent where the browser does not tell it.
+// What the browser tells about this device before a download. A field is absent if the browser does not tell it.
 
 export interface Device {
-  /** Most bytes of one buffer that a kernel binds. */
+  /** Largest buffer that a kernel can bind, in bytes. */
   buffer?: number;
-  /** Bytes that this site may still keep. */
+  /** Bytes that this site may still store. */
   room?: number;
-  /** Bytes of main memory, rounded by the browser; what stands at the top of its scale means that or more. */
+  /** Bytes of main memory, rounded by the browser. Absent at the top of its scale, which means that or more. */
   memory?: number;
 }
 
@@ -19,7 +19,7 @@ export async function device(): Promise<Device> {
   };
 }
 
-/** Gibibytes that browsers report at most. */
+/** The most gibibytes that browsers report. */
 const TOP_OF_SCALE = 8;
 
 interface Limits {

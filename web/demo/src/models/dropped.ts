@@ -1,4 +1,4 @@
-// What files are that somebody chose or dropped, by their first bytes and their names, before anything is done with them.
+// Decides by their first bytes and names what chosen or dropped files are, before the page uses them.
 
 export type Verdict =
   | { kind: "model"; files: readonly File[] }
@@ -17,9 +17,9 @@ type Kind = "gguf" | "pack" | "safetensors" | "json" | "empty" | "unreadable" | 
 const WRONG: Partial<Record<Kind, string>> = {
   empty: "is empty",
   unreadable: "cannot be read. Drop files, not a folder",
-  page: "is a web page, not a model: the download gave a page in its place",
+  page: "is a web page, not a model. The download may have given a page instead of the file",
   pointer: "only points to a model (Git LFS). Download the file itself",
-  zip: "is a zip archive or a PyTorch file. A model is a GGUF file, or safetensors",
+  zip: "is a zip archive or a PyTorch file. A model is a GGUF file or safetensors",
 };
 
 export async function judge(files: readonly File[]): Promise<Verdict> {
@@ -34,7 +34,7 @@ export async function judge(files: readonly File[]): Promise<Verdict> {
   if (pack) return { kind: "pack", file: pack };
   const [first] = found;
   const why = first && WRONG[first.kind];
-  return wrong(why ? `“${first.file.name}” ${why}.` : `“${first?.file.name ?? ""}” is no model. ${MODEL}.`);
+  return wrong(why ? `“${first.file.name}” ${why}.` : `“${first?.file.name ?? ""}” is not a model. ${MODEL}.`);
 }
 
 const wrong = (why: string): Verdict => ({ kind: "wrong", why });

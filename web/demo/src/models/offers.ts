@@ -1,4 +1,4 @@
-// The models a person can open with a click: what is kept in this browser, what the host offers, and else the package's list.
+// The models that a person can open with a click: those that this browser keeps, and the host's list or else the package's.
 
 import { Headstart, type KeptModel, listWeights } from "headstart/worker";
 import type { ListedModel } from "headstart";
@@ -13,7 +13,7 @@ export interface Offer {
   bytes?: number;
   /** Bytes of a download that was stopped. */
   loaded?: number;
-  /** What the package knows of it. */
+  /** Its entry in the package's list. */
   listed?: ListedModel;
   /** Whether its file is in this browser, whole or in part. */
   here: "kept" | "begun" | null;

@@ -1,4 +1,4 @@
-// Everything the page keeps, made once at the start and handed down to the components.
+// The state of the page. It is created once at the start and passed to the components.
 
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
@@ -36,7 +36,7 @@ export class App {
     if (found) this.drafts.keepOnly(new Set(found.flatMap(({ id, turns }) => [id, ...turns.map(({ id }) => id)])));
   }
 
-  /** Opens what somebody chose or dropped: a model, or a prefix pack for the one that is open. What is neither changes nothing. */
+  /** Opens chosen or dropped files: a model, or a prefix pack for the open model. Other files change nothing. */
   async take(files: readonly File[]): Promise<void> {
     const found = await judge(files);
     if (found.kind === "wrong") this.notices.show({ text: found.why, stays: true });
@@ -50,10 +50,10 @@ export class App {
 
   async takePack(file: File): Promise<void> {
     const headstart = this.model.headstart;
-    if (!headstart) return this.notices.show({ text: `“${file.name}” is a prefix pack. Open its model first, then drop it again.`, stays: true });
+    if (!headstart) return this.notices.show({ text: `“${file.name}” is a prefix pack. Open its model first, then drop the pack again.`, stays: true });
     try {
       const pack = await headstart.prefix.import(file);
-      this.notices.show({ text: `Took ${pack.tokens.toLocaleString("en")} tokens from the pack “${pack.name}”.` });
+      this.notices.show({ text: `Loaded ${pack.tokens.toLocaleString("en")} tokens from the pack “${pack.name}”.` });
     } catch (thrown) {
       const { title, text } = faultOf(thrown);
       this.notices.show({ text: `${title}. ${text}`, stays: true });

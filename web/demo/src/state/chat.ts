@@ -1,5 +1,5 @@
-// Asking and answering in the open conversation: send, stop, edit, regenerate, make room. One answer at a time, in this tab and,
-// of one conversation, in all.
+// Questions and answers in the open conversation: send, stop, edit, regenerate, make room. This tab writes one answer at a time, and
+// all tabs together write one answer at a time in each conversation.
 
 import { computed, effect, signal } from "@preact/signals";
 import type { CacheReport, ChatCompletionChunk, PromptProgress, RenderedPrompt, Timings } from "headstart";
@@ -20,15 +20,15 @@ export interface Live {
   conversation: string;
   answer: string;
   content: string;
-  /** Whether another tab answers in this conversation first. */
+  /** Whether it waits for an answer of another tab in this conversation. */
   waits?: boolean;
-  /** How far its prompt is, until the answer begins. */
+  /** The progress of its prompt, until the answer begins. */
   reading?: PromptProgress;
-  /** All of it, while that is being kept: a page that is closed behind its end loses nothing. */
+  /** The complete answer while it is being saved. A page that is closed then loses nothing. */
   ended?: Answer;
 }
 
-/** How often an unfinished answer is kept, so that closing the page loses little. */
+/** How often an unfinished answer is saved, so that closing the page loses little. */
 const KEEP_MS = 2000;
 
 export class Chat {
@@ -48,7 +48,7 @@ export class Chat {
     });
   }
 
-  /** Whether something can be asked now. Changes when an answer begins and ends, not with each word of it. */
+  /** Whether a question can be sent now. It changes when an answer begins and ends, not with each word. */
   readonly ready = computed(() => this.model.phase.value.name === "ready" && this.live.value === null);
 
   /** Whether another tab answers in the open conversation. */
@@ -66,7 +66,7 @@ export class Chat {
     else this.#begin(this.library.create([question]).id, [question]);
   }
 
-  /** Ends the answer for whoever looks at it. The engine follows, and what it then tells of the prompt is added. */
+  /** Shows the answer as ended at once. The engine stops later, and its account of the prompt is then added. */
   stop(): void {
     const live = this.live.value;
     if (!live) return;
@@ -74,7 +74,7 @@ export class Chat {
     this.#end(live.conversation, live.ended ?? { role: "assistant", id: live.answer, content: live.content, end: "cancelled" });
   }
 
-  /** Asks something else in place of an earlier question; what followed goes, and can be brought back. */
+  /** Replaces an earlier question and asks it again. Later turns are removed, and Undo restores them. */
   edit(id: string, text: string): void {
     const content = text.trim();
     this.#rewind(id, (question) => ({ role: "user", id: newId(), content: content || question.content }));
@@ -86,7 +86,7 @@ export class Chat {
     if (question) this.#rewind(question.id, (same) => same);
   }
 
-  /** Answers again, without the oldest turns or with less of the longest one, so that all fits the model's context. */
+  /** Answers again without the oldest turns, or with less of the longest one, so that the prompt fits the model's context. */
   async makeRoom(id: string, how: "withoutOldest" | "shortened"): Promise<void> {
     const [conversation, headstart, turns] = [this.library.openId.value, this.model.headstart, this.#before(id)];
     if (!conversation || !headstart || !this.changeable.value) return;

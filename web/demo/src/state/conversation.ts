@@ -1,4 +1,4 @@
-// What a conversation is, as it is kept, and the prompt that is made of it. Pure.
+// The stored form of a conversation, and the prompt made from it. Pure.
 
 import type { ChatMessage, CacheReport, Timings } from "headstart";
 import type { Fault } from "./faults";
@@ -6,7 +6,7 @@ import type { Fault } from "./faults";
 interface Said {
   id: string;
   content: string;
-  /** So many of its characters stand in prompts; all of them where it is not given, and none leaves it out. */
+  /** The number of its characters in prompts. Absent: all of them. 0 leaves the turn out. */
   read?: number;
 }
 
@@ -14,7 +14,7 @@ export interface Question extends Said {
   role: "user";
 }
 
-/** `refused`: never asked, as it does not fit the model's context. */
+/** `refused`: the question was not asked, because it does not fit the model's context. */
 export type End = "stop" | "length" | "context" | "cancelled" | "failed" | "refused";
 
 export interface Answer extends Said {
@@ -30,19 +30,19 @@ export type Turn = Question | Answer;
 export interface Conversation {
   id: string;
   title: string;
-  /** Whether a person named it; else its first question does. */
+  /** Whether a person named it. Otherwise the title is its first question. */
   named: boolean;
   updated: number;
   turns: readonly Turn[];
-  /** How often it was kept, by any tab. */
+  /** The number of times that any tab has saved it. */
   version?: number;
 }
 
-/** What does not fit a model's context, and what would make it fit. */
+/** A prompt that does not fit a model's context, and the changes that would make it fit. */
 export interface Overflow {
   /** Tokens of the prompt. */
   tokens: number;
-  /** Tokens that the model reads, the answer included. */
+  /** Context length in tokens, the answer included. */
   context: number;
   /** The message with the most tokens: of a turn, or, where that is null, the system prompt. */
   longest: { turn: string | null; tokens: number };
@@ -58,7 +58,7 @@ export interface Owned {
   tokens: number;
 }
 
-/** Where the prompt of an answer came from, and what that took. */
+/** The account of an answer's prompt. */
 export type Account = CacheReport & {
   timings: Timings;
   generated: number;

@@ -1,5 +1,5 @@
-// A copy of the files a person opened from their disk, so that the next visit needs no choosing. Kept in the origin
-// private file system, in a folder of its own; all are there whole, or one has no bytes. Where there is no room there is no copy.
+// Copies the files that a person opened from disk, so that the next visit opens them again. The copies are in a folder of the origin
+// private file system. An incomplete copy has a file without bytes. Without room there is no copy.
 
 const FOLDER = "headstart-demo";
 

@@ -1,4 +1,4 @@
-// Conversations on this device. One store of whole conversations: they are small, and one write is atomic.
+// The conversations on this device, in one store of whole conversations. They are small, and each write is atomic.
 
 import type { Conversation } from "./conversation";
 

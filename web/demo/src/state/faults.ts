@@ -1,4 +1,4 @@
-// What can go wrong, said so that a person knows what to do next. The package's error codes are the only thing it knows.
+// Texts for errors that tell a person what to do next. They depend on the package's error codes only.
 
 export type Remedy = "retry" | "choose" | "without_copy" | "free_space" | "smaller_context" | "reload" | "settings" | "alone";
 
@@ -35,7 +35,7 @@ const KNOWN: Record<string, Known> = {
   no_adapter: {
     title: "This browser finds no graphics card",
     text:
-      "It has WebGPU, and no graphics card or driver for it. Update the graphics driver, or switch hardware acceleration on in the browser’s settings. " +
+      "It has WebGPU, but no graphics card or driver that it can use. Update the graphics driver, or switch hardware acceleration on in the browser’s settings. " +
       "On Linux WebGPU may have to be switched on as well. Your conversations are still here to read.",
     remedies: ["retry"],
   },
@@ -46,7 +46,7 @@ const KNOWN: Record<string, Known> = {
   },
   bad_model: {
     title: "This is not a model that can be opened",
-    text: "It must be a GGUF file, or safetensors with config.json and tokenizer.json, of a supported architecture. If it was downloaded, it may be cut short: compare its size.",
+    text: "A model is a GGUF file, or safetensors with config.json and tokenizer.json, of a supported architecture. A downloaded file may be incomplete; compare its size.",
     remedies: ["choose"],
   },
   bad_input: {
@@ -62,26 +62,26 @@ const KNOWN: Record<string, Known> = {
   csp: {
     title: "The policy of this page forbids it",
     text: ({ directive }) =>
-      `Its Content-Security-Policy${typeof directive === "string" ? ` (${directive})` : ""} does not allow what this needs. Whoever hosts the page can change that; a file from your disk may open.`,
+      `Its Content-Security-Policy${typeof directive === "string" ? ` (${directive})` : ""} does not allow this. The host of the page can change that. A file from your disk may open.`,
     remedies: ["choose"],
   },
   trusted_types: {
     title: "The policy of this page forbids it",
-    text: "Its Trusted Types do not allow the engine to start. Whoever hosts the page can change that.",
+    text: "Its Trusted Types do not allow the engine to start. The host of the page can change that.",
     remedies: ["reload"],
   },
   worker: {
     title: "The engine did not start",
-    text: "A script of this page did not load. Reload the page. If that does not help, whoever hosts it has left something out.",
+    text: "A script of this page did not load. Reload the page. If that does not help, the host of the page has left out a file.",
     remedies: ["reload"],
   },
   http_status: {
     title: "The server did not give the model",
     text: ({ status }) =>
       status === 404
-        ? "There is no file at this address (404). Check it for a typing error."
+        ? "There is no file at this address (404). Check the address for a typing error."
         : status === 200
-          ? "There is a web page at this address, and no model. Use the address of the file itself, which ends in .gguf or .safetensors."
+          ? "There is a web page at this address, not a model. Use the address of the file itself, which ends in .gguf or .safetensors."
         : status === 401 || status === 403
           ? `The server asks for permission (${status}). Download the file with your account and open it from your disk.`
           : "The server answered with an error. Try again later, or open the file from your disk.",
@@ -89,7 +89,7 @@ const KNOWN: Record<string, Known> = {
   },
   download: {
     title: "The download broke off",
-    text: "The connection was lost, or there is no server at this address. What has arrived is kept: trying again goes on from there.",
+    text: "The connection was lost, or there is no server at this address. This browser keeps what has arrived. Try again to resume.",
     remedies: ["retry", "choose"],
   },
   range_unsupported: {
@@ -102,7 +102,7 @@ const KNOWN: Record<string, Known> = {
     text: ({ asked, available }) =>
       `The browser allows this page ${typeof available === "number" ? `${mebibytes(available)} more` : "no more space"}` +
       `${typeof asked === "number" ? `, and ${mebibytes(asked)} are needed` : ""}. ` +
-      "The model can be opened without keeping it, which downloads it again next time, or you can free space by deleting what the cache holds.",
+      "You can open the model without keeping it, which downloads it again next time. Or you can free space by clearing the cache.",
     remedies: ["without_copy", "free_space"],
   },
   out_of_memory: {
@@ -112,28 +112,28 @@ const KNOWN: Record<string, Known> = {
     remedies: ["smaller_context", "choose"],
   },
   device_lost: {
-    title: "The graphics card was taken away",
-    text: "The driver was reset or the machine slept, and it could not be taken up again by itself. Nothing you wrote is lost.",
+    title: "The graphics card was lost",
+    text: "The driver was reset or the machine slept, and the page could not recover. Nothing you wrote is lost.",
     remedies: ["retry", "reload"],
   },
   shader: {
     title: "This graphics driver refuses the model’s programs",
-    text: "That is a fault in the driver or in this engine. A newer browser or driver may help; please report what is below.",
+    text: "This is a fault in the driver or in this engine. A newer browser or driver may help. Please report the details below.",
     remedies: ["retry"],
   },
   pack_rejected: {
     title: "This prefix pack does not fit",
-    text: "It was made for another model or setting, or it is damaged. Nothing was taken from it.",
+    text: "It was made for another model or setting, or it is damaged. Nothing was loaded from it.",
     remedies: [],
   },
   bad_request: {
-    title: "This could not be asked",
+    title: "The model could not be asked",
     text: "The model’s chat template refuses these messages, or a setting does not suit it. Change the settings, edit an earlier message, or begin a new conversation.",
     remedies: ["settings"],
   },
   changed: {
     title: "The file changed while it was downloaded",
-    text: "The server gave another file halfway. Trying again downloads it from the start.",
+    text: "The server sent another file halfway. Try again to download it from the start.",
     remedies: ["retry"],
   },
   storage: {
@@ -143,14 +143,14 @@ const KNOWN: Record<string, Known> = {
   },
   disposed: {
     title: "The model was closed",
-    text: "Open it again to go on.",
+    text: "Open it again to continue.",
     remedies: ["retry"],
   },
 };
 
 const UNKNOWN: Known = {
   title: "Something went wrong",
-  text: "Trying again often helps. If it does not, please report what is below.",
+  text: "Trying again often helps. If it does not, please report the details below.",
   remedies: ["retry", "reload"],
 };
 

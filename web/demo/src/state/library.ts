@@ -1,5 +1,5 @@
-// The conversations: which there are, which is open, and every change to them. Each change is shown at once and kept
-// behind it, together with what other tabs changed meanwhile.
+// The conversations, the open one, and every change to them. A change is shown at once and saved afterwards, merged with the changes
+// of other tabs.
 
 import { computed, signal } from "@preact/signals";
 import { type Conversation, newId, titleOf, type Turn, UNTITLED } from "./conversation";
@@ -19,7 +19,7 @@ export class Library {
   readonly #database: Database;
   readonly #notices: Notices;
   readonly #channel = new BroadcastChannel("headstart-demo");
-  /** What this tab last read or wrote of each. */
+  /** Each conversation as this tab last read or wrote it. */
   readonly #known = new Map<string, Conversation>();
   /** Reads and writes follow one another. */
   #work: Promise<unknown> = Promise.resolve();
@@ -97,7 +97,7 @@ export class Library {
     this.#notices.show({ text: `Deleted “${found.title || UNTITLED}”.`, action: { label: "Undo", run: () => void taking.then(() => this.#restore(last)) } });
   }
 
-  /** Takes over what is kept of a conversation by now. */
+  /** Reads a conversation again from the database. */
   refresh(id: string): Promise<void> {
     return this.#inTurn(async () => {
       const kept = await this.#database.get(id);
@@ -110,7 +110,7 @@ export class Library {
     });
   }
 
-  /** Ends when all that was changed so far is kept. */
+  /** Resolves when all changes so far are saved. */
   async settled(): Promise<void> {
     await this.#work;
   }
@@ -129,7 +129,7 @@ export class Library {
     this.conversations.value = this.conversations.value.filter((conversation) => conversation.id !== id);
   }
 
-  /** Keeps what is shown, with what others have kept since. */
+  /** Saves the shown conversation, merged with what other tabs have saved since. */
   #keep(id: string): Promise<void> {
     return this.#inTurn(async () => {
       const [mine, base] = [this.find(id), this.#known.get(id)];
@@ -173,7 +173,7 @@ export class Library {
   #cannotKeep(): void {
     if (this.#failed) return;
     this.#failed = true;
-    this.#notices.show({ text: "This browser refuses to keep conversations: they last until the page is closed.", stays: true });
+    this.#notices.show({ text: "This browser does not keep conversations. They last until the page is closed.", stays: true });
   }
 }
 

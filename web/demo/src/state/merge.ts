@@ -1,5 +1,4 @@
-// Two tabs on one conversation: what each changed since both saw the same is put together, and no turn of either is lost.
-// Pure.
+// Merges the changes of two tabs to one conversation since their common version, without losing a turn of either. Pure.
 
 import { type Conversation, titleOf, type Turn } from "./conversation";
 

@@ -1,5 +1,5 @@
-// The model: starting, absent, loading, ready or failed; and, while one is ready, the one that is to take its place. The one
-// place that creates and disposes of a Headstart.
+// The model: starting, absent, loading, ready or failed; and the next model while one is ready. Only this file creates and disposes of
+// a Headstart.
 
 import type { HeadstartInterface, Progress } from "headstart";
 import { Headstart, listWeights, requireWebGpu } from "headstart/worker";
@@ -18,7 +18,7 @@ export interface Loading {
   name: "loading";
   source: Source;
   progress: Progress | null;
-  /** Bytes a second of the download, where that can be told. */
+  /** Speed of the download in bytes per second, if it is known. */
   pace: number | null;
   /** Whether all of it is in this browser already. */
   kept: boolean;
@@ -32,7 +32,7 @@ interface Failed {
 
 export type Phase = { name: "starting" } | { name: "absent" } | Loading | { name: "ready"; source: Source; headstart: HeadstartInterface } | Failed;
 
-/** A model on its way while another one answers, or why it did not come. */
+/** The next model while another one answers: it is loading, or has failed. */
 export type Next = Loading | Failed;
 
 export interface Options {
@@ -57,7 +57,7 @@ export class Model {
   readonly phase = signal<Phase>({ name: "starting" });
   readonly next = signal<Next | null>(null);
   readonly givenUp = signal<GivenUp | null>(null);
-  /** Ends when nothing is asked of the model that is ready: then it may go for another. */
+  /** Resolves when the current model answers nothing. Then another one may replace it. */
   answering: Promise<unknown> = Promise.resolve();
   readonly #settings: Settings;
   readonly #tabs: Tabs;
@@ -69,7 +69,7 @@ export class Model {
     this.#tabs = tabs;
   }
 
-  /** Opens what was open on the last visit, if anything was and nothing stands in the way of any model. */
+  /** Opens the model of the last visit, if there was one and this browser can run models. */
   async start(): Promise<void> {
     const fault = await obstacle();
     const url = this.#settings.choices.value.model;
@@ -132,7 +132,7 @@ export class Model {
     }
   }
 
-  /** Gives up what is loading, or puts away why it failed. What is ready stays. */
+  /** Stops loading, or dismisses a failure. A ready model stays. */
   cancel(): void {
     const state = this.next.value ?? this.phase.value;
     if ((state.name === "loading" || state.name === "failed") && state.source?.kind === "url") {
@@ -144,7 +144,7 @@ export class Model {
     this.#show(null);
   }
 
-  /** What becomes of the model that is asked for: beside the one that is ready, if one is. */
+  /** Shows the state of the requested model, beside the ready one if there is one. */
   #show(state: Next | null): void {
     if (this.phase.value.name === "ready") this.next.value = state;
     else this.phase.value = state ?? { name: "absent" };
@@ -174,7 +174,7 @@ export class Model {
   }
 }
 
-/** Looked for before a person downloads a model in vain. */
+/** Checks that this browser can run models, before a useless download. */
 async function obstacle(): Promise<Fault | null> {
   if (!isSecureContext) return faultOf({ code: "insecure", message: location.origin });
   return requireWebGpu().then(() => null, faultOf);

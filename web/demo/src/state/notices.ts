@@ -1,5 +1,4 @@
-// Short messages at the edge of the page, one at a time, with at most one thing to do about them; and what is said to
-// people who listen to the page instead of looking at it.
+// Short messages at the edge of the page, one at a time, each with at most one action; and announcements for screen readers.
 
 import { signal } from "@preact/signals";
 

@@ -1,4 +1,4 @@
-// How fast bytes come: over the last seconds, so that it follows the line and does not jump about. Pure.
+// The speed of a download over the last seconds, so that it follows the connection without jumping. Pure.
 
 /** What lies on the disk already comes in the first moment, and says nothing of the line. */
 const SETTLE_MS = 1000;

@@ -1,5 +1,5 @@
-// How long this machine takes to read a token of a prompt, by model, so that what reuse saved can be told in the first
-// answer after a reload too. A longer prompt measures better and is forgotten slowly.
+// The time that this machine takes to read a prompt token, by model, so that the first answer after a reload can also tell what reuse
+// saved. A longer prompt gives a better measurement, which a much shorter one does not replace.
 
 const KEY = "headstart.rates";
 /** Models remembered. */

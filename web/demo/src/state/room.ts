@@ -1,5 +1,5 @@
-// How a conversation that is too long for a model's context is made to fit: without its oldest turns, or with less of its longest
-// message. Costs: a rendered prompt for each halving of the turns, or for each cut.
+// Makes a conversation fit a model's context: without its oldest turns, or with less of its longest message. Cost: one rendered prompt
+// for each halving of the turns, or for each cut.
 
 import type { HeadstartInterface, RenderedPrompt } from "headstart";
 import { compose, type Overflow, type Prompt, prompt, readTurns, textRead, type Turn } from "./conversation";

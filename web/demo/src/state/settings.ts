@@ -1,4 +1,4 @@
-// What the person chose, kept in localStorage for all tabs. Unknown or damaged values fall back to the defaults.
+// The person's settings, kept in localStorage for all tabs. Unknown or damaged values fall back to the defaults.
 
 import { signal } from "@preact/signals";
 

@@ -1,6 +1,5 @@
-// What this tab and others of the page do at the same time. A lock of the browser stands behind each word, so that it ends with
-// the tab that gave it, however that ends; a channel carries how far it is. Where there are no locks, tabs know nothing of each
-// other.
+// Tells tabs of the page what the other tabs do. A Web Lock backs each activity, so it ends with its tab, even after a crash. A channel
+// carries the progress. Without Web Locks, tabs know nothing of each other.
 
 import { signal } from "@preact/signals";
 import type { Progress } from "headstart";

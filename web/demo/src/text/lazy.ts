@@ -1,4 +1,4 @@
-// A part of the page that is fetched when something first needs it.
+// Parts of the page that are loaded when they are first needed.
 
 import { type ReadonlySignal, signal } from "@preact/signals";
 

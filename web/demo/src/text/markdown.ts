@@ -1,9 +1,9 @@
-// What a model wrote, made safe to show. A model's output is as hostile as any page's: it repeats what it was given.
+// Makes a model's output safe to show. It can be as hostile as any page, since a model repeats its input.
 //
-// A display formula is a block of its own; nested ones, in a list or a quote, are set within the line.
+// A display formula is a block. One in a list or a quote is set within the line.
 //
-// Three fences stand behind each other. Raw HTML is shown as text and images as links, so nothing loads from elsewhere;
-// what Markdown itself makes goes through an allow-list; and the page's policy forbids foreign scripts and images.
+// There are three layers of protection. Raw HTML is shown as text and images as links, so nothing loads from other hosts. The markup
+// that Markdown produces goes through an allow-list. The page's policy forbids foreign scripts and images.
 
 import DOMPurify from "dompurify";
 import { Marked, type Token, type TokenizerExtension, type RendererExtension, type Tokens } from "marked";

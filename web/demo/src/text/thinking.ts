@@ -1,7 +1,7 @@
-// The part of an answer in which a model thinks aloud, apart from what it answers. Pure.
+// Splits an answer into the model's thinking and the answer itself. Pure.
 
 export interface Parts {
-  /** Empty where there is none. */
+  /** Empty if there is none. */
   thinking: string;
   /** Whether it has not ended. */
   open: boolean;
@@ -11,7 +11,7 @@ export interface Parts {
 const OPEN = "<think>";
 const CLOSE = "</think>";
 
-/** Thinking stands at the beginning. Some templates write its opening tag, so that the text has the closing one alone. */
+/** Thinking is at the beginning. Some templates write its opening tag, so the text has only the closing one. */
 export function parts(text: string): Parts {
   const start = text.trimStart();
   const opened = start.startsWith(OPEN);
@@ -22,7 +22,7 @@ export function parts(text: string): Parts {
   return { thinking: start.slice(opened ? OPEN.length : 0, end).trim(), open: false, answer: start.slice(end + CLOSE.length).trimStart() };
 }
 
-/** A closing tag comes in pieces, and none of them is thought. */
+/** A closing tag arrives in pieces, which are not part of the thinking. */
 function withoutBegunClose(text: string): string {
   const at = text.lastIndexOf("<");
   return at >= 0 && CLOSE.startsWith(text.slice(at)) ? text.slice(0, at) : text;

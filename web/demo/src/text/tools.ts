@@ -1,4 +1,4 @@
-// What a text may call for beyond Markdown, fetched when one first does.
+// Tools for formulas and coloured code, loaded when a text first needs them.
 
 import { lazy } from "./lazy";
 

@@ -1,5 +1,5 @@
-// Under an answer, in one line: how much of its prompt was reused. Behind it: where each token came from, what that took and
-// saved, and why the rest had to be computed.
+// One line under an answer shows how much of its prompt was reused. Unfolded, it shows the source of each token, the time that was taken
+// and saved, and why the rest was computed.
 
 import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";

@@ -1,4 +1,4 @@
-// The one live region: says when an answer begins and ends, never each word of it.
+// The live region. It announces when an answer begins and ends, but not each word.
 
 import { useApp } from "../state/app";
 

@@ -15,11 +15,11 @@ import { ReadInPart, TooLong } from "./too-long";
 
 const ENDS: Partial<Record<Answer["end"], string>> = {
   cancelled: "Stopped.",
-  length: "Ended at the most tokens that the settings allow.",
+  length: "Ended at the maximum number of tokens in the settings.",
 };
 
 function waiting({ waits, reading }: Live): string {
-  if (waits) return "Waiting for the answer that another tab writes";
+  if (waits) return "Waiting until another tab has its answer";
   if (!reading) return "Reading the prompt";
   return `Reading the prompt, ${reading.done.toLocaleString("en")} of ${reading.total.toLocaleString("en")} tokens`;
 }

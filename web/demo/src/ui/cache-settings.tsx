@@ -1,4 +1,4 @@
-// What the prefix cache holds on this machine, and how to add to it, take from it and empty it.
+// What the prefix cache holds on this machine, with ways to add packs, save packs and clear it.
 
 import { useEffect, useId, useState } from "preact/hooks";
 import { useApp } from "../state/app";
@@ -27,7 +27,7 @@ export function CacheSettings() {
   const clear = async () => {
     try {
       await headstart?.prefix.clear();
-      notices.show({ text: "The cache is empty. The next prompts are computed anew." });
+      notices.show({ text: "The cache is empty. The next prompts are computed from the start." });
       await look();
     } catch (thrown) {
       notices.show({ text: faultOf(thrown).title });
@@ -48,11 +48,11 @@ export function CacheSettings() {
     <section>
       <h3>Prefix cache</h3>
       <div class="setting">
-        <label for={id}>Reuse what was read before</label>
+        <label for={id}>Reuse prompts that were read before</label>
         <input id={id} type="checkbox" role="switch" class="switch" checked={cache} onChange={(event) => settings.change({ cache: event.currentTarget.checked })} />
       </div>
       <p class="hint">
-        The cache holds what was said, as numbers, on this machine only. Whoever can use this browser could read it: clear it where that matters.
+        The cache holds your conversations as numbers, on this machine only. Anyone who can use this browser could read them. Clear it on a shared computer.
       </p>
       {held.length > 0 && (
         <dl class="held">
@@ -86,7 +86,7 @@ export function CacheSettings() {
           Save this conversation as a pack
         </button>
       </div>
-      {!headstart && <p class="hint">Open a model to see and change what is cached for it.</p>}
+      {!headstart && <p class="hint">Open a model to see and change its cache.</p>}
     </section>
   );
 }
@@ -95,9 +95,9 @@ async function whatIsHeld(headstart: ReturnType<typeof useApp>["model"]["headsta
   const held: Held[] = [];
   const stats = await headstart?.prefix.stats().catch(() => undefined);
   if (stats) held.push({ label: "On the graphics card", value: `${(stats.pages.cached * PAGE).toLocaleString("en")} tokens` });
-  if (stats?.store) held.push({ label: "On disk, after a reload too", value: `${(stats.store.entries * PAGE).toLocaleString("en")} tokens, ${size(stats.store.bytes)}` });
+  if (stats?.store) held.push({ label: "On disk, kept over a reload", value: `${(stats.store.entries * PAGE).toLocaleString("en")} tokens, ${size(stats.store.bytes)}` });
   const space = await navigator.storage?.estimate?.().catch(() => undefined);
-  if (space?.usage !== undefined) held.push({ label: "This page’s space on disk, with the model", value: `${size(space.usage)} of ${size(space.quota ?? 0)}` });
+  if (space?.usage !== undefined) held.push({ label: "Disk space of this page, models included", value: `${size(space.usage)} of ${size(space.quota ?? 0)}` });
   return held;
 }
 

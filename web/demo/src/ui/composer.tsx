@@ -6,7 +6,8 @@ import { Icon } from "./icons";
 /** Where a person writes. The text stays while it cannot be sent, each conversation's its own. */
 export function Composer() {
   const { chat, drafts, library, model, notices } = useApp();
-  const [refused, setRefused] = useState(false);
+  /** The text that Enter could not send. */
+  const [refused, setRefused] = useState<string | null>(null);
   const field = useRef<HTMLTextAreaElement>(null);
   const place = library.openId.value;
   const text = drafts.of(place);
@@ -15,7 +16,6 @@ export function Composer() {
   const phase = model.phase.value.name;
 
   useEffect(() => fit(field.current), [text]);
-  useEffect(() => setRefused(false), [text, ready]);
   useEffect(() => {
     if (phase === "ready" && document.activeElement === document.body) field.current?.focus();
   }, [phase, place]);
@@ -36,10 +36,12 @@ export function Composer() {
         return chat.elsewhere.value ? "Another tab answers here; your message is asked after it." : "Enter sends, Shift+Enter starts a new line.";
     }
   })();
+  // Events may come before another conversation is rendered, so they read the state themselves.
   const send = () => {
+    const [place, text] = [library.openId.value, drafts.of(library.openId.value)];
     if (!text.trim()) return;
-    if (!ready) {
-      setRefused(true);
+    if (!chat.ready.value) {
+      setRefused(text);
       return notices.say(`Not sent. ${hint}`);
     }
     drafts.set(place, "");
@@ -66,7 +68,7 @@ export function Composer() {
           aria-describedby="composer-hint"
           placeholder="Write a message"
           value={text}
-          onInput={(event) => drafts.set(place, event.currentTarget.value)}
+          onInput={(event) => drafts.set(library.openId.value, event.currentTarget.value)}
           onKeyDown={(event) => {
             if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
             event.preventDefault();
@@ -83,7 +85,7 @@ export function Composer() {
           </button>
         )}
       </div>
-      <p id="composer-hint" class={`hint ${refused ? "refused" : ""}`}>
+      <p id="composer-hint" class={`hint ${!ready && refused === text ? "refused" : ""}`}>
         {hint}
       </p>
     </form>

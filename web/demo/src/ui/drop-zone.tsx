@@ -1,4 +1,4 @@
-// Files dropped anywhere on the page: a model, or a prefix pack for the model that is open.
+// Takes files that are dropped anywhere on the page: a model, or a prefix pack for the open model.
 
 import { useEffect, useState } from "preact/hooks";
 import { useApp } from "../state/app";
@@ -36,7 +36,7 @@ export function DropZone() {
     <div class="drop-over" aria-hidden="true">
       <div>
         <Icon name="file" />
-        {app.model.headstart ? "Drop a prefix pack, or another model" : "Drop the model to open it"}
+        {app.model.headstart ? "Drop another model or a prefix pack" : "Drop a model to open it"}
       </div>
     </div>
   );

@@ -1,4 +1,4 @@
-// Why tokens of a prompt were computed, and, where it parted from a known one, both sides of the parting.
+// Why tokens of a prompt were computed. If the prompt differs from a known one, both texts at that place.
 
 import type { Divergence } from "headstart";
 import { advice, changeName, count, divergenceOwner, needed, why } from "../cache/words";
@@ -17,7 +17,7 @@ export function Explanation({ account }: { account: Account }) {
       {divergence ? (
         <Parting found={divergence} system={system.trim() !== ""} />
       ) : (
-        misses.some(({ reason }) => reason === "cold") && <p class="muted">They are known from now on: the next prompt that begins the same will not compute them again.</p>
+        misses.some(({ reason }) => reason === "cold") && <p class="muted">From now on they are known. A later prompt with the same beginning reuses them.</p>
       )}
     </div>
   );
@@ -27,7 +27,7 @@ function Parting({ found, system }: { found: Divergence; system: boolean }) {
   return (
     <>
       <p>
-        Parts from what is known at <b>token {found.token + 1}</b>, in <b>{divergenceOwner(found, system)}</b>. {changeName(found)}
+        Differs from the known prompt at <b>token {found.token + 1}</b>, in <b>{divergenceOwner(found, system)}</b>. {changeName(found)}
       </p>
       <dl class="sides">
         <div>

@@ -12,10 +12,10 @@ const LABELS: Record<Remedy, string> = {
   smaller_context: `Open with ${SHORT_CONTEXT.toLocaleString("en")} tokens of context`,
   reload: "Reload the page",
   settings: "Settings",
-  alone: "Close the present model and try again",
+  alone: "Close the current model and try again",
 };
 
-/** A failure that stands in the model's way, what it means, and the ways on. */
+/** Why no model opened, what that means, and what to do. */
 export function FaultPanel({ fault, source }: { fault: Fault; source: Source | null }) {
   const app = useApp();
   const heading = useRef<HTMLHeadingElement>(null);
@@ -34,7 +34,7 @@ export function FaultPanel({ fault, source }: { fault: Fault; source: Source | n
     else if (remedy === "alone") void app.model.close().then(() => app.model.open(source));
     else void app.model.open(source, { copy: remedy !== "without_copy", ...(remedy === "smaller_context" ? { context: SHORT_CONTEXT } : {}) });
   };
-  // Beside a model that is ready there may be room for no other one; and it can be stayed with.
+  // The GPU may have no room for a second model beside the current one. A person can also keep the current one.
   const ready = app.model.headstart !== null;
   const remedies: readonly Remedy[] = ready && fault.code === "out_of_memory" ? ["alone", ...fault.remedies] : fault.remedies;
   return (
@@ -58,7 +58,7 @@ export function FaultPanel({ fault, source }: { fault: Fault; source: Source | n
         ))}
         {ready && (
           <button type="button" class="button" onClick={() => app.model.cancel()}>
-            Keep the present model
+            Keep the current model
           </button>
         )}
       </div>

@@ -1,11 +1,11 @@
-/** Puts the focus where a person goes on: the message box, or, where that would raise a keyboard over half the screen, the conversation. */
+/** Moves the focus to the message box, or, on touch screens, to the conversation, since a keyboard would cover half the screen. */
 export function focusOn(): void {
   const touch = matchMedia("(hover: none)").matches;
   const place = (touch && document.querySelector<HTMLElement>(".transcript")) || document.getElementById("composer");
   place?.focus();
 }
 
-/** What a button does can take it away, and the focus with it: then a person goes on where they write. */
+/** An action can remove its button, and the focus with it. Then the focus moves to the message box. */
 export function followButtons(): () => void {
   const onClick = ({ target }: MouseEvent) => {
     const button = target instanceof Element ? target.closest("button") : null;
@@ -18,7 +18,7 @@ export function followButtons(): () => void {
   return () => document.removeEventListener("click", onClick);
 }
 
-/** After it a panel that takes the focus itself has it. */
+/** By then a panel that takes the focus itself has it. */
 const SETTLED_MS = 100;
 
 /** The id of the button that opens a question for editing. */

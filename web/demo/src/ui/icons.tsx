@@ -1,4 +1,4 @@
-// Line icons on a 16-pixel grid. Decoration only: the button around one carries the name.
+// Line icons on a 16-pixel grid. They are decoration; the button around an icon has the name.
 
 const PATHS = {
   plus: "M8 3v10M3 8h10",

@@ -1,4 +1,4 @@
-// A model's Markdown. Each block is an element of its own, so that a growing answer changes only its last one.
+// Renders a model's Markdown. Each block is an element, so a growing answer changes only its last one.
 
 import { memo } from "./memo";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";

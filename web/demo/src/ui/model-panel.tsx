@@ -1,5 +1,4 @@
-// What stands over the conversation while no model is ready, or another is to take its place: the choice of one, its progress,
-// or what went wrong.
+// The panel above the conversation while no model is ready, or while another one is chosen: the choice, the progress, or the error.
 
 import { useApp } from "../state/app";
 import type { Source } from "../state/model";

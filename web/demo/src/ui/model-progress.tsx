@@ -1,4 +1,4 @@
-// Download, upload and compile, each with its own measure.
+// The progress of download, upload and compilation.
 
 import type { Progress } from "headstart";
 import { useEffect, useState } from "preact/hooks";
@@ -14,7 +14,7 @@ const STAGES = {
   compile: "Preparing the graphics card’s programs",
 } as const;
 
-/** Without a byte for so long, the server is slow. */
+/** After this time without a byte the server counts as slow. */
 const QUIET_MS = 5000;
 
 export function progressOf({ progress, kept }: Pick<Loading, "progress" | "kept">): { title: string; detail: string; part: number | null } {
@@ -30,7 +30,7 @@ export function ModelProgress({ loading }: { loading: Loading }) {
   const { model, notices, tabs } = useApp();
   const { source } = loading;
   const name = sourceName(source);
-  // One tab downloads, and the others wait for it, file by file.
+  // One tab downloads a file while the others wait.
   const other = source.kind === "url" && (loading.progress?.stage ?? "download") === "download" ? tabs.others.value.get(modelAt(source.url)) : undefined;
   const downloads = other?.progress?.stage === "download" && other.progress.loaded >= (loading.progress?.loaded ?? 0) ? other.progress : null;
   const { title, detail, part } = downloads ? { ...progressOf({ progress: downloads, kept: false }), title: "Another tab downloads this model" } : progressOf(loading);
@@ -39,7 +39,7 @@ export function ModelProgress({ loading }: { loading: Loading }) {
   const cancel = () => {
     model.cancel();
     if (model.headstart && model.givenUp.value?.progress?.loaded)
-      notices.show({ text: "The download is stopped. What has arrived is kept.", action: { label: "Resume", run: () => void model.open(source) } });
+      notices.show({ text: "The download is stopped. This browser keeps what has arrived.", action: { label: "Resume", run: () => void model.open(source) } });
   };
   const reached = progress ? ["download", "upload", "compile"].indexOf(progress.stage) : -1;
   return (
@@ -65,12 +65,12 @@ export function ModelProgress({ loading }: { loading: Loading }) {
           Cancel
         </button>
       </div>
-      {downloads && <p class="hint">This tab opens it when it is there.</p>}
+      {downloads && <p class="hint">This tab opens the model after the download.</p>}
     </section>
   );
 }
 
-/** How fast it comes and how long it takes, or that nothing comes. */
+/** The speed and the time left, or that no bytes arrive. */
 function Speed({ progress, pace }: { progress: Progress; pace: number | null }) {
   const [quiet, setQuiet] = useState(false);
   const { loaded, total } = progress;

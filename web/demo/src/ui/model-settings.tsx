@@ -1,4 +1,4 @@
-// The models whose weights this browser keeps, and a way to be rid of them.
+// The models whose weights this browser keeps, with a button to delete each.
 
 import { useEffect, useState } from "preact/hooks";
 import { clearWeights, type KeptModel, listWeights } from "headstart/worker";
@@ -25,7 +25,7 @@ export function ModelSettings() {
   return (
     <section>
       <h3>Downloaded models</h3>
-      {kept.length === 0 && <p class="hint">None are kept in this browser.</p>}
+      {kept.length === 0 && <p class="hint">This browser keeps no models.</p>}
       {kept.length > 0 && (
         <ul class="held">
           {kept.map((model) => (

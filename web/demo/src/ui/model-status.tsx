@@ -1,7 +1,7 @@
 import { useApp } from "../state/app";
 import { progressOf } from "./model-progress";
 
-/** The foot of the sidebar: which model is open and on what it runs. */
+/** The foot of the sidebar: the open model and its GPU. */
 export function ModelStatus() {
   const app = useApp();
   const phase = app.model.phase.value;
@@ -32,10 +32,10 @@ export function ModelStatus() {
       </div>
       {phase.name === "ready" && (
         <p>
-          <button type="button" class="quiet" title="Open another model; this one answers until then" onClick={choose}>
+          <button type="button" class="quiet" title="Open another model. This one answers until then." onClick={choose}>
             Change
           </button>
-          <button type="button" class="quiet" title="Close the model, and do not open it on the next visit" onClick={() => void app.model.forget()}>
+          <button type="button" class="quiet" title="Close the model. The next visit does not open it." onClick={() => void app.model.forget()}>
             Close
           </button>
         </p>

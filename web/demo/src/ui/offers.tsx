@@ -1,4 +1,4 @@
-// The models to choose from, each with what it takes of this device.
+// The models to choose from, each with the memory that it needs on this device.
 
 import { useEffect, useState } from "preact/hooks";
 import { device, type Device } from "../models/device";
@@ -8,13 +8,13 @@ import { absolute } from "../text/name";
 import { size } from "../text/size";
 import { StoppedDownload } from "./begun";
 
-/** More are shown when they are asked for. */
+/** A button shows the rest. */
 const FIRST = 4;
 
 const LICENSES: Record<string, string> = { "apache-2.0": "Apache 2.0", mit: "MIT", gemma: "Gemma licence", "lfm1.0": "LFM licence", "llama3.2": "Llama 3.2 licence" };
 const CHECKED = { run: "tested", "base run": "base model tested", "not run": "untested" } as const;
 
-/** `without`: addresses that are offered in another way. `when` it changes, what this browser keeps has changed. */
+/** `without`: addresses that are shown elsewhere. The list is read again when `when` changes. */
 export function Offers({ onChoose, without, when }: { onChoose(offer: Offer): void; without: readonly string[]; when: unknown }) {
   const [found, setFound] = useState<readonly Offer[]>([]);
   const [here, setHere] = useState<Device>({});

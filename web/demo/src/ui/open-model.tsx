@@ -1,4 +1,4 @@
-// The first thing a person sees: three ways to open a model.
+// The first panel of the page: three ways to open a model.
 
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { useApp } from "../state/app";
@@ -34,13 +34,20 @@ export function OpenModel() {
   };
   return (
     <section class="panel" aria-labelledby="open-title">
-      <h2 id="open-title" tabIndex={-1} ref={heading}>
-        {instead ? "Open another model" : "Open a model"}
-      </h2>
+      <div class="panel-head">
+        <h2 id="open-title" tabIndex={-1} ref={heading}>
+          {instead ? "Open another model" : "Open a model"}
+        </h2>
+        {instead && (
+          <button type="button" class="button" onClick={stay}>
+            Keep the current model
+          </button>
+        )}
+      </div>
       <p class="muted">
         {instead
-          ? "The present one answers until the other is ready."
-          : "It runs in this page, on your graphics card. Nothing you write leaves this machine, and the weights are kept in this browser for the next visit."}
+          ? "The current model answers until the other one is ready."
+          : "It runs in this page, on your graphics card. Nothing you write leaves this machine. This browser keeps the weights for your next visit."}
       </p>
       {stopped && (
         <StoppedDownload
@@ -99,16 +106,9 @@ export function OpenModel() {
         />
       </label>
       <p class="hint">
-        One GGUF file, or chosen together: all shards of one, or safetensors with config.json and tokenizer.json. Of the Hugging Face hub a name does too: owner/repo, or
-        owner/repo:Q4_K_M.
+        A model is one GGUF file. Choose several files together for all shards of a GGUF model, or for safetensors with config.json and tokenizer.json. Instead of an address, you
+        can enter a name on the Hugging Face hub: owner/repo, or owner/repo:Q4_K_M.
       </p>
-      {instead && (
-        <div class="actions">
-          <button type="button" class="button" onClick={stay}>
-            Keep the present model
-          </button>
-        </div>
-      )}
     </section>
   );
 }

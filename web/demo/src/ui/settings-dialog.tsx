@@ -10,7 +10,7 @@ export function SettingsDialog() {
   const dialog = useRef<HTMLDialogElement>(null);
   const title = useId();
   const open = app.settingsOpen.value;
-  // Not after the next frame: closing gives the focus back, and whoever writes on at once would lose it.
+  // At once and not in the next frame: closing moves the focus back, which would interrupt a person who goes on writing.
   useLayoutEffect(() => {
     if (open) dialog.current?.showModal();
     else dialog.current?.close();
@@ -53,7 +53,7 @@ function AnswerSettings() {
           onInput={(event) => settings.change({ system: event.currentTarget.value })}
         />
         <p class="hint" id={`${systemId}-hint`}>
-          Stands first in every prompt. Changing it makes what is known of old conversations useless; they are computed once again.
+          Every prompt begins with it. After a change, the cache of earlier conversations no longer fits; they are computed again once.
         </p>
       </div>
       <div class="setting">
@@ -68,11 +68,11 @@ function AnswerSettings() {
           onInput={(event) => settings.change({ temperature: event.currentTarget.valueAsNumber })}
         />
         <output for={temperatureId} class="numbers">
-          {temperature === 0 ? "0, always the likeliest" : temperature.toFixed(1)}
+          {temperature === 0 ? "0, always the most likely" : temperature.toFixed(1)}
         </output>
       </div>
       <div class="setting">
-        <label for={lengthId}>Most tokens in an answer</label>
+        <label for={lengthId}>Maximum tokens in an answer</label>
         <input
           id={lengthId}
           class="field short"
@@ -89,7 +89,7 @@ function AnswerSettings() {
 }
 
 const THEMES: [Theme, string][] = [
-  ["system", "As the system"],
+  ["system", "System"],
   ["light", "Light"],
   ["dark", "Dark"],
 ];

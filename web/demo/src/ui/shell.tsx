@@ -1,4 +1,4 @@
-// The page: conversations at the side, the open one in the middle, and what lies over both.
+// The page: the list of conversations at the side, the open one in the middle, and overlays.
 
 import { useEffect } from "preact/hooks";
 import { useApp } from "../state/app";

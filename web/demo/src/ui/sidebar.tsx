@@ -1,4 +1,4 @@
-// The conversations that are kept, and the model that is open. On narrow screens it lies over the page.
+// The list of conversations, and the open model. On narrow screens it overlays the page.
 
 import { useApp } from "../state/app";
 import { ConversationItem } from "./conversation-item";

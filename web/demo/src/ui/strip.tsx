@@ -1,5 +1,5 @@
-// A prompt as a row of cells, each marked by where its KV came from. One stop for the keyboard: arrows walk the tokens,
-// and the same words are shown to the eye and told to a screen reader.
+// A prompt as a row of cells, each marked by the source of its KV. The row is one stop for the keyboard, and arrow keys move over the
+// tokens. A screen reader gets the same words as the tip shows.
 
 import { useMemo, useRef, useState } from "preact/hooks";
 import { type Cell, cells, runs } from "../cache/strip";
@@ -92,7 +92,7 @@ function Tip({ box, index, words, source }: { box: HTMLElement; index: number; w
   );
 }
 
-/** The text of a cell, which tokens it is, whose they are, and where they came from. */
+/** The text of a cell, the numbers of its tokens, their owner and their source. */
 function describe(cell: Cell, account: Account, before: readonly Turn[], pieces: readonly string[] | null): string[] {
   const { from, tokens, source, message } = cell;
   const text = pieces ? pieces.slice(from, from + tokens).join("").replaceAll("\n", "↵") : "";
@@ -102,7 +102,7 @@ function describe(cell: Cell, account: Account, before: readonly Turn[], pieces:
   return [text || (tokens === 1 ? `token ${from + 1}` : count(tokens)), which, ...whose, `${NAMES[source]}: ${ORIGINS[source]}`];
 }
 
-/** The text of the prompt's tokens, asked for when somebody looks, and only while a model is open that cuts it the same way. */
+/** The text of the prompt's tokens. It is requested on first use, and works only while the open model tokenizes the prompt the same way. */
 function usePieces(account: Account, before: readonly Turn[]) {
   const { model } = useApp();
   const [list, setList] = useState<readonly string[] | null>(null);

@@ -1,4 +1,4 @@
-// What a model thought before it answered: open while it thinks, then one line with its length, until somebody asks for it.
+// A model's thinking before its answer: open while it thinks, then folded to one line with its length.
 
 import { useId, useState } from "preact/hooks";
 import { words } from "../text/thinking";

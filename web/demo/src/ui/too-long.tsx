@@ -1,11 +1,11 @@
-// A conversation that does not fit the model's context: what is too long, by how much, and ways to go on with it.
+// A conversation that does not fit the model's context: what is too long, by how much, and ways to continue.
 
 import { useApp } from "../state/app";
 import { type Answer, type Overflow, readTurns, type Turn } from "../state/conversation";
 import { count } from "../cache/words";
 import { editButton, focusOn } from "./focus";
 
-/** `before`: the turns before the answer. Only of the last answer of a conversation can be gone on. */
+/** `before`: the turns before the answer. Only the last answer of a conversation offers ways to continue. */
 export function TooLong({ answer, overflow, before, last }: { answer: Answer; overflow: Overflow; before: readonly Turn[]; last: boolean }) {
   const { chat, settingsOpen } = useApp();
   const { longest, leave, shorten } = overflow;
@@ -65,7 +65,7 @@ function beginning(text: string): string {
   return line.length > 40 ? `${line.slice(0, 39).trimEnd()}…` : line;
 }
 
-/** Behind the turns that prompts leave out. */
+/** Shown after the turns that prompts leave out. */
 export function LeftOut({ turns }: { turns: readonly Turn[] }) {
   const { chat } = useApp();
   const number = turns.filter(({ content }) => content !== "").length;
@@ -79,7 +79,7 @@ export function LeftOut({ turns }: { turns: readonly Turn[] }) {
   );
 }
 
-/** Under a turn of which prompts have the beginning only. */
+/** Shown under a turn of which prompts contain only the beginning. */
 export function ReadInPart({ turn }: { turn: Turn }) {
   const { chat } = useApp();
   if (!turn.read) return null;

@@ -1,4 +1,4 @@
-// The open conversation. It follows the answer while it grows, until the reader scrolls away.
+// The open conversation. It follows a growing answer until the reader scrolls away.
 
 import { Fragment } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -9,7 +9,7 @@ import { Icon } from "./icons";
 import { QuestionTurn } from "./question-turn";
 import { LeftOut } from "./too-long";
 
-/** Pixels from the end that still count as being there. */
+/** A distance in pixels from the end that still counts as the end. */
 const NEAR = 48;
 
 export function Transcript({ conversation }: { conversation: Conversation }) {
@@ -22,7 +22,7 @@ export function Transcript({ conversation }: { conversation: Conversation }) {
   const live = chat.live.value?.conversation === conversation.id ? chat.live.value : null;
 
   const toEnd = () => box.current?.scrollTo({ top: box.current.scrollHeight });
-  // A browser tells of scrolling in its next frame, when the conversation may be gone, or longer: that is no scrolling away.
+  // A browser reports scrolling in its next frame. By then the conversation may be gone or longer, which is not scrolling away.
   const look = () => {
     if (!box.current) return;
     const { scrollHeight, scrollTop, clientHeight } = box.current;
@@ -38,7 +38,7 @@ export function Transcript({ conversation }: { conversation: Conversation }) {
     for (const { current } of [box, list]) if (current) watch.observe(current);
     return () => watch.disconnect();
   }, []);
-  // What a person sends is shown, wherever they were reading.
+  // A new question is scrolled into view, wherever the person was reading.
   useEffect(() => {
     if (!live) return;
     follows.current = true;

@@ -30,8 +30,8 @@ export function Welcome() {
       </ul>
       <div class="primer">
         <p>
-          Under each answer a strip shows every token of its prompt. What was read before, in this conversation, another one or before a reload, is not computed
-          again:
+          A strip under each answer shows every token of its prompt. Tokens that were read before are not computed again, whether in this conversation, in another
+          one, or before a reload:
         </p>
         <Legend />
       </div>

@@ -39,7 +39,7 @@ test("a person chats, comes back, and what was read before is not computed again
     await page.getByRole("button", { name: "Settings" }).click();
     await page.getByLabel("System prompt").fill(SYSTEM);
     await page.getByLabel("Temperature").fill("0");
-    await page.getByLabel("Most tokens in an answer").fill("6");
+    await page.getByLabel("Maximum tokens in an answer").fill("6");
     await page.keyboard.press("Tab");
     await page.keyboard.press("Escape");
     await openModel(page, "../model.gguf");
@@ -85,7 +85,7 @@ test("a person chats, comes back, and what was read before is not computed again
     assert.ok((await counts(page)).GPU >= 32, "the system prompt was reused");
     await last(page).getByRole("button", { name: /^Why/ }).click();
     const why = await last(page).locator(".explanation").textContent();
-    assert.match(why, /Parts from what is known at token \d+, in message 1 \(yours\)/);
+    assert.match(why, /Differs from the known prompt at token \d+, in message 1 \(yours\)/);
     assert.match(why, /How much.*/s);
     await shot("real-diverged");
 

@@ -43,7 +43,7 @@ test("a server that is not there", () =>
 test("an address of something else, and a file of something else", () =>
   visit(async (page) => {
     await openModel(page, "../page.gguf");
-    assert.match(await fault(page, "The server did not give the model"), /a page of HTML/);
+    assert.match(await fault(page, "The server did not give the model"), /an HTML page/);
     await page.getByRole("button", { name: "Choose another model" }).click();
     await page.getByLabel("Choose a model file").setInputFiles({ name: "notes.gguf", mimeType: "text/plain", buffer: Buffer.from("GGUF, but no model at all") });
     assert.match(await fault(page, "This is not a model that can be opened"), /bad_model/);

@@ -1,8 +1,7 @@
 /**
  * The engine as the client sees it, in this thread or in a worker: plain data in and out, and answers as events.
  *
- * `LocalCore` runs the engine; `RemoteCore` is the same interface over messages. All that has OpenAI's shapes is made
- * above, once, by the client.
+ * `LocalCore` runs the engine. `RemoteCore` has the same interface over messages. The client, above both, makes OpenAI's shapes.
  */
 
 import type { PlainError } from "../errors.js";
@@ -10,7 +9,7 @@ import type { CacheReport, CacheStats, ChatMessage, Explanation, PackAudit, Pack
 import type { NamedSource } from "../model/source.js";
 import type { EngineInfo, EnginePrefix, EngineRequest } from "../wasm/headstart.js";
 
-/** What `create` was asked for, as data that can cross to a worker. */
+/** The options of `create`, as data that can cross to a worker. */
 export interface CoreOptions {
   model: NamedSource[];
   wasm?: string | BufferSource | WebAssembly.Module | undefined;
@@ -19,7 +18,7 @@ export interface CoreOptions {
   cache: { persist: boolean; budgetBytes?: number | undefined; ttlMs: number; memoryBytes?: number | undefined; salt?: string | undefined } | false;
   persistWeights: boolean;
   headers?: Record<string, string> | undefined;
-  /** Where the hub is, without a slash at its end. */
+  /** The address of the hub, without a slash at its end. */
   hub: string;
 }
 
@@ -34,7 +33,7 @@ export interface Finish {
   recovered: number;
 }
 
-/** What becomes of a request: that it is taken, how far its prompt is, text, and at the end one `finish` or `failed`. */
+/** The events of a request: it is accepted, its prompt progresses, text arrives, and at the end comes one `finish` or `failed`. */
 export type AnswerEvent =
   | { type: "begun" }
   | ({ type: "progress" } & PromptProgress)
@@ -46,9 +45,9 @@ export type Sink = (event: AnswerEvent) => void;
 
 export interface Core {
   readonly info: EngineInfo;
-  /** Begins an answer under an id of the caller's. What is wrong with the request comes as a `failed` event too. */
+  /** Begins an answer under the caller's id. An invalid request gives a `failed` event too. */
   run(id: number, request: EngineRequest, sink: Sink): void;
-  /** So many more pieces of an answer's text were read. One of which too many lie unread stands still, beside others that go on. */
+  /** Reports that so many more pieces of an answer's text were read. An answer with too many unread pieces pauses while others continue. */
   read(id: number, pieces: number): void;
   /** Ends an answer; its `finish` follows, unless it has ended. */
   cancel(id: number): void;

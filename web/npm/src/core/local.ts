@@ -1,9 +1,9 @@
 /**
  * The engine in this thread: one loop that steps it while there is work, for all answers together.
  *
- * The engine takes one call at a time, so every call that needs the GPU passes one gate, in order; between two steps others
- * get their turn, and so does the event loop. What needs no GPU is asked of the engine's host at once. A lost device is the
- * engine's own affair: its answers go on.
+ * The engine takes one call at a time, so every call that needs the GPU passes one gate in order. Between two steps other calls and
+ * the event loop get their turn. Calls that need no GPU go to the engine's host at once. The engine itself recovers from a lost device
+ * and continues its answers.
  */
 
 import { type HeadstartError, disposed, toError, toPlain } from "../errors.js";
@@ -11,15 +11,15 @@ import type { CacheReport, CacheStats, ChatMessage, Explanation, PackAudit, Pack
 import type { EngineInfo, EnginePrefix, EngineRequest, WasmEngine, WasmEvent, WasmHost } from "../wasm/headstart.js";
 import type { AnswerEvent, Core, Sink } from "./core.js";
 
-/** An answer on its way, and the engine's id of it; undefined until it is submitted. */
+/** An answer that has not ended, with the engine's id of it, which is undefined until it is submitted. */
 interface Run {
   sink: Sink;
   answer?: number;
-  /** Pieces of its text that were told and not read. */
+  /** Pieces of its text that nobody has read yet. */
   unread: number;
 }
 
-/** Pieces of text that may lie unread before an answer stands still. */
+/** Unread pieces of text at which an answer pauses. */
 const MOST_UNREAD = 64;
 
 export interface Backing {
@@ -27,7 +27,7 @@ export interface Backing {
   load(): Promise<WasmEngine>;
   store: (() => NonNullable<CacheStats["store"]>) | undefined;
   salt: string | undefined;
-  /** Whether every request is computed whole. */
+  /** Whether every prompt is computed as a whole. */
   noCache: boolean;
   close(): Promise<void>;
 }
@@ -38,11 +38,11 @@ export class LocalCore implements Core {
   readonly #engine: WasmEngine;
   readonly #host: WasmHost;
   readonly #runs = new Map<number, Run>();
-  /** The ids of callers by those of the engine. */
+  /** The callers' ids by the engine's ids. */
   readonly #callers = new Map<number, number>();
   #gate: Promise<unknown> = Promise.resolve();
   #pumping = false;
-  /** Why nothing works any more. */
+  /** Why every call now fails. */
   #end: HeadstartError | undefined;
 
   private constructor(backing: Backing, engine: WasmEngine) {
@@ -144,19 +144,19 @@ export class LocalCore implements Core {
       if (!broken) await this.#engine.persist();
       this.#engine.free();
     } catch {
-      // The device may be gone: then there is nothing to free, and what was not written is lost.
+      // If the device is lost, there is nothing to free, and unsaved KV is lost.
     }
     await this.#backing.close();
   }
 
-  /** `work` in its turn, alone with the engine. */
+  /** Runs `work` in its turn, without other calls to the engine. */
   #call<T>(work: (engine: WasmEngine) => T | Promise<T>): Promise<T> {
     const turn = this.#gate.then(() => this.#try(() => work(this.#engine)));
     this.#gate = turn.catch(() => undefined);
     return turn;
   }
 
-  /** `work` that needs no GPU, whatever the engine is at. */
+  /** Runs `work` that needs no GPU, also during a step. */
   #aside<T>(work: (host: WasmHost) => T): Promise<T> {
     return this.#try(() => work(this.#host));
   }
@@ -172,7 +172,7 @@ export class LocalCore implements Core {
     }
   }
 
-  /** As `#call`, for what takes steps itself: those may have brought other answers forward. */
+  /** As `#call`, for a method that runs steps itself. Those may have advanced other answers. */
   async #steps<T>(work: (engine: WasmEngine) => Promise<T>): Promise<T> {
     try {
       return await this.#call(work);
@@ -201,7 +201,7 @@ export class LocalCore implements Core {
         await breath();
       }
     } catch {
-      // It was of no answer: those are told. What waits to be saved is tried again with the next one.
+      // Answers receive their own errors, so this was an error of saving. The next answer tries to save again.
     } finally {
       this.#pumping = false;
     }
@@ -224,7 +224,7 @@ export class LocalCore implements Core {
     }
   }
 
-  /** Has an answer stand still, or go on. */
+  /** Pauses an answer, or resumes it. */
   #hold({ answer }: Run, still: boolean): void {
     this.#call((engine) => engine.hold(answer!, still)).then(
       () => this.#pump(),
@@ -237,14 +237,14 @@ export class LocalCore implements Core {
     if (this.#runs.delete(id)) run!.sink(event);
   }
 
-  /** Ends every answer, and every call from now on. */
+  /** Ends every answer, and makes every later call fail. */
   #fail(error: HeadstartError): void {
     this.#end = error;
     for (const id of [...this.#runs.keys()]) this.#finish(id, { type: "failed", error: toPlain(error) });
   }
 }
 
-/** Lets the event loop do what else there is: messages, timers, frames. Unlike a timer it takes no 4 ms. */
+/** Lets the event loop handle messages, timers and frames. Unlike a timer it does not take 4 ms. */
 function breath(): Promise<void> {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();

@@ -14,16 +14,16 @@ import { LocalCore } from "./local.js";
 
 type StoreName = NonNullable<CacheStats["store"]>["name"];
 
-/** The engine's module, given so that tests can give another. */
+/** The engine's module. It is a parameter so that tests can pass another one. */
 export type WasmModule = Pick<typeof Wasm, "WasmEngine" | "Sha256" | "judge" | "hubName" | "hubFile">;
 
-/** What lends the engine its WebGPU, the files of a model and a disk: a browser, or Node. */
+/** The platform: it provides WebGPU, the files of a model and a disk. There is one for browsers and one for Node. */
 export interface Host {
-  /** Rejects where nothing can compute. */
+  /** Rejects if there is no usable WebGPU. */
   requireWebGpu(): Promise<void>;
   openModel: typeof openModel;
   openDisk(what: "kv" | "weights"): Promise<Disk | undefined>;
-  /** Vouches for the KV of this origin, or this user. */
+  /** Authenticates the KV of this origin, or of this user. */
   openSign(): Promise<Sign>;
 }
 
@@ -87,7 +87,7 @@ export async function openCore(
     });
     if (signal?.aborted) await core.dispose();
     checkSignal(signal);
-    // From now on files are only read again, after a lost device.
+    // From now on files are read only after a lost device, where the signal has no effect.
     signal = undefined;
     return core;
   } catch (thrown) {

@@ -1,8 +1,8 @@
 /**
  * The engine in a worker, over messages: calls with an id, their replies, and the events of answers.
  *
- * `RemoteCore` is the page's end, `serve` the worker's. Both ends know one list of methods, that of `Core`. Errors cross
- * as their code, message and fields; bytes are handed over, not copied; who gives up loading ends the worker.
+ * `RemoteCore` is the page's end, `serve` the worker's. Both use the methods of `Core`. Errors cross as their code, message and fields.
+ * Bytes are transferred, not copied. Aborting the load terminates the worker.
  */
 
 import { HeadstartError, type PlainError, aborted, disposed, toError, toPlain } from "../errors.js";
@@ -82,7 +82,7 @@ export class RemoteCore implements Core {
     try {
       return await opened;
     } catch (error) {
-      // Whatever it was at: what it has written so far is whole.
+      // The worker can stop at any point, since every file that it has written is complete.
       worker.terminate();
       throw error;
     } finally {
@@ -174,7 +174,7 @@ export class RemoteCore implements Core {
   }
 }
 
-/** The worker's end: opens a core on the first message, and does what it is told. */
+/** The worker's end: opens a core on the first message and forwards the others to it. */
 export function serve(
   port: Port,
   open: (options: CoreOptions, onProgress: (progress: Progress) => void) => Promise<Core>,
@@ -196,7 +196,7 @@ export function serve(
         }
         break;
       case "run":
-        // One message for all that a step brought.
+        // One message carries all events of a step.
         core!.run(message.id, message.request, (event) => {
           if (answers.push({ id: message.id, event }) === 1) queueMicrotask(flush);
         });
@@ -227,7 +227,7 @@ function transferables(values: readonly unknown[]): Transferable[] {
   return values.filter((value) => value instanceof ReadableStream);
 }
 
-/** What to do about a worker that does not start. */
+/** The advice for a worker that does not start. */
 export const SERVE = 'serve worker-entry.js and what lies beside it from this page\'s own origin, or import Headstart from "headstart", which needs no worker';
 
 function crashed({ message }: ErrorEvent): HeadstartError {
@@ -237,5 +237,5 @@ function crashed({ message }: ErrorEvent): HeadstartError {
 }
 
 function uncloneable(error: unknown): HeadstartError {
-  return new HeadstartError("bad_input", `the request cannot be handed to the worker: ${String(error)}`);
+  return new HeadstartError("bad_input", `the request cannot be sent to the worker: ${String(error)}`);
 }

@@ -1,10 +1,9 @@
 /**
- * Folders of whole files that outlive the page: the one face that weights and KV are kept behind.
+ * Folders of files that outlive the page: the interface under which weights and KV are kept.
  *
- * A file is written whole or not at all, and is replaced at once, so a page closed while writing leaves nothing half
- * done, and another tab sees the old file or the new one. Nothing is trusted beyond that: who reads checks sizes or
- * digests. Four implementations: the origin private file system, IndexedDB where there is none, memory, and in Node a
- * directory (`node/directory.ts`).
+ * Writes are atomic: a page that is closed while writing leaves no partial file, and another tab sees the old file or the new one.
+ * Readers check sizes or digests. There are four implementations: the origin private file system, IndexedDB if there is none, memory,
+ * and a directory in Node (`node/directory.ts`).
  */
 
 import { HeadstartError } from "../errors.js";
@@ -13,24 +12,24 @@ import { Opfs } from "./opfs.js";
 
 export interface Disk {
   readonly name: "opfs" | "indexeddb" | "memory" | "directory";
-  /** A view of the file, whose bytes are read when asked for; undefined if there is none. */
+  /** A view of the file, which reads bytes on demand; undefined if there is no file. */
   read(folder: string, file: string): Promise<Blob | undefined>;
   write(folder: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
-  /** False if there was none. */
+  /** False if there was no file. */
   remove(folder: string, file: string): Promise<boolean>;
   removeFolder(folder: string): Promise<void>;
   /** Names of the files in a folder, or of the folders in it. */
   list(folder: string, what: "files" | "folders"): Promise<string[]>;
-  /** Bytes that may still be stored; undefined where nobody says. */
+  /** Bytes of free space; undefined if unknown. */
   available(): Promise<number | undefined>;
 }
 
-/** The disk of this origin; undefined where the browser lends none, as in some private windows. */
+/** The disk of this origin; undefined if the browser offers none, as in some private windows. */
 export async function openDisk(): Promise<Disk | undefined> {
   return (await Opfs.open()) ?? (await IndexedDb.open());
 }
 
-/** Files as Blobs, which the browser keeps in memory or in temporary files of its own, as long as this object lives. */
+/** Files as Blobs. The browser keeps them in memory or in temporary files while this object lives. */
 export class MemoryDisk implements Disk {
   readonly name = "memory";
   readonly #files = new Map<string, Blob>();
@@ -58,7 +57,7 @@ export class MemoryDisk implements Disk {
   async available(): Promise<undefined> {}
 }
 
-/** What lies directly in a folder, by the paths of all files. */
+/** The direct children of a folder, from the paths of all files. */
 export function children(paths: Iterable<string>, folder: string, what: "files" | "folders"): string[] {
   const found = new Set<string>();
   for (const path of paths) {
@@ -82,13 +81,13 @@ export function writeJson(disk: Disk, folder: string, file: string, value: unkno
   return disk.write(folder, file, new TextEncoder().encode(JSON.stringify(value)));
 }
 
-/** Bytes that the origin may still store; undefined where the browser does not say. */
+/** Bytes that the origin may still store; undefined if the browser does not tell. */
 export async function roomOfOrigin(): Promise<number | undefined> {
   const { quota, usage } = (await navigator.storage?.estimate?.().catch(() => undefined)) ?? {};
   return quota === undefined ? undefined : Math.max(0, quota - (usage ?? 0));
 }
 
-/** A write to `disk` that failed, as what the caller can act on. `asked`: bytes that the whole undertaking needs. */
+/** The error for a failed write to `disk`. `asked`: bytes that the whole download still needs. */
 export async function writeError(disk: Disk, thrown: unknown, asked: number): Promise<HeadstartError> {
   if ((thrown as { name?: string })?.name !== "QuotaExceededError") {
     return new HeadstartError("storage", `the model could not be kept: ${String(thrown)}`, {}, thrown);
@@ -98,19 +97,19 @@ export async function writeError(disk: Disk, thrown: unknown, asked: number): Pr
   return quotaExceeded(asked, room !== undefined && room < asked ? room : undefined, thrown);
 }
 
-/** `available`: undefined where nobody says. */
+/** `available`: undefined if unknown. */
 export function quotaExceeded(asked: number, available: number | undefined, cause?: unknown): HeadstartError {
   const message =
-    `keeping the model takes ${asked} bytes more, and there is room for ${available ?? "fewer"}; free some space, ` +
+    `keeping the model needs ${asked} more bytes, and there is room for ${available ?? "fewer"}; free some space, ` +
     "or load it without a copy: weights: { persist: false }";
   return new HeadstartError("quota_exceeded", message, { asked, ...(available !== undefined && { available }) }, cause);
 }
 
-/** Asks that what is kept stays, where it was not asked before. Only a page can ask, and some browsers ask the person. */
+/** Asks the browser to make the storage persistent, unless it is. Only a page can ask, and some browsers ask the person. */
 export async function persist(): Promise<void> {
   try {
     if (!(await navigator.storage.persisted())) await navigator.storage.persist();
   } catch {
-    // Not there, or not for this page: then the browser may clear it when it runs short.
+    // Without persistent storage the browser may clear it when space runs short.
   }
 }

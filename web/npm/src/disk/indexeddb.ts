@@ -56,7 +56,7 @@ export class IndexedDb implements Disk {
     return this.#database.transaction(FILES, mode).objectStore(FILES);
   }
 
-  /** Returns when the change is committed, not only done. */
+  /** Resolves when the change is committed. */
   #change(work: (files: IDBObjectStore) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       const transaction = this.#database.transaction(FILES, "readwrite");

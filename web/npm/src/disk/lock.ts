@@ -1,8 +1,8 @@
-/** One at a time, over all tabs and workers of the origin; in Node at most over one process. */
+/** Mutual exclusion over all tabs and workers of the origin; in Node within one process at most. */
 
 /**
- * Runs `work` while no other tab or worker does under the same name. Where there are no locks nothing is excluded: files
- * are whole in any case, and work would only be done twice.
+ * Runs `work` while no other tab or worker runs work under the same name. Without the Web Locks API nothing is excluded: files stay
+ * whole, but work may be done twice.
  */
 export async function locked<T>(name: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
   if (!globalThis.navigator?.locks) return work();

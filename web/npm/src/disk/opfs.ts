@@ -1,8 +1,8 @@
 /**
  * The disk in the origin private file system, a directory `headstart` in it.
  *
- * Files are written through a writable stream: the browser writes beside the file and swaps it in on `close`. That is
- * atomic and works in a page as in a worker. Access handles would be faster for many small writes, but write in place.
+ * Files are written through a writable stream: the browser writes a copy and swaps it in on `close`. This is atomic and works in pages
+ * and workers. Access handles would be faster for many small writes, but they write in place.
  */
 
 import { type Disk, roomOfOrigin } from "./disk.js";
@@ -32,10 +32,10 @@ export class Opfs implements Disk {
     return orAbsent(async () => (await (await this.#folder(folder, false)).getFileHandle(file)).getFile());
   }
 
-  /** Under a lock of its own: the browser refuses to open a file that another tab is just swapping in. */
+  /** Holds a lock for the file, since the browser refuses to open a file that another tab is swapping in. */
   write(folder: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     return locked(`${folder}/${file}`, undefined, async () => {
-      // A folder may go while this writes into it, as another tab clears what is kept: then it is made again.
+      // Another tab may remove the folder meanwhile. Then the write is repeated, which creates the folder again.
       const written = await orAbsent(() => this.#write(folder, file, bytes).then(() => true));
       if (!written) await this.#write(folder, file, bytes);
     });

@@ -1,6 +1,6 @@
 /**
- * What tells the KV that this origin stored from what others may have put in its place: HMAC-SHA-256 under a key that is
- * made at first use and that nobody is given, this code included.
+ * Authenticates the KV that this origin stored: HMAC-SHA-256 under a key that is created at first use and cannot be exported, not even
+ * by this code.
  */
 
 import { done } from "../disk/indexeddb.js";
@@ -17,7 +17,7 @@ export async function signKey(secret: Uint8Array<ArrayBuffer>): Promise<Sign> {
   return signer(await crypto.subtle.importKey("raw", secret, HMAC, false, ["sign"]));
 }
 
-/** Under the key of this origin, which IndexedDB keeps; where there is none, under one of this page alone. */
+/** Signs with the key of this origin, which IndexedDB keeps. Without IndexedDB it signs with a key of this page alone. */
 export async function signOrigin(): Promise<Sign> {
   const fresh = (await crypto.subtle.generateKey(HMAC, false, ["sign"])) as CryptoKey;
   return signer(await keep(fresh).catch(() => fresh));
@@ -27,7 +27,7 @@ function signer(key: CryptoKey): Sign {
   return async (message) => new Uint8Array(await crypto.subtle.sign("HMAC", key, message));
 }
 
-/** The key that is kept: of two tabs that bring one at a time, both get the first. */
+/** The kept key. If two tabs bring a key at the same time, both get the first one. */
 async function keep(fresh: CryptoKey): Promise<CryptoKey> {
   const opening = indexedDB.open(DATABASE, 1);
   opening.onupgradeneeded = () => opening.result.createObjectStore(KEYS);

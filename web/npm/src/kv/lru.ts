@@ -1,11 +1,11 @@
 /**
- * Which entries there are, how large, and which goes first: least recently used first, never one in favour of itself.
- * Pure; every operation is O(1) beside what it removes.
+ * The entries of a store with their sizes, in the order of eviction: the least recently used goes first. Pure. Every operation is O(1)
+ * plus the entries that it removes.
  */
 
 export interface Entry {
   bytes: number;
-  /** When it is forgotten, in milliseconds since 1970. */
+  /** When it expires, in milliseconds since 1970. */
   expires: number;
 }
 
@@ -26,7 +26,7 @@ export class Lru {
     return this.#entries.get(key);
   }
 
-  /** As the most recently used. */
+  /** Adds an entry as the most recently used. */
   set(key: string, entry: Entry): void {
     this.delete(key);
     this.#entries.set(key, entry);
@@ -45,7 +45,7 @@ export class Lru {
     this.#bytes = 0;
   }
 
-  /** Marks a chain, root first, as used: its root last, so that a chain loses its leaf first. */
+  /** Marks a chain of keys, root first, as used. The root becomes the most recently used, so that a chain loses its leaf first. */
   touch(keys: readonly string[]): void {
     for (const key of keys.toReversed()) {
       const entry = this.#entries.get(key);
@@ -53,7 +53,7 @@ export class Lru {
     }
   }
 
-  /** Removes what has expired, and then from the least recently used on until the rest fits. The keys removed. */
+  /** Removes expired entries, then the least recently used ones until the rest fits. Returns the removed keys. */
   evict(budget: number, now: number): { expired: string[]; evicted: string[] } {
     const expired = [...this.#entries].filter(([, entry]) => entry.expires <= now).map(([key]) => key);
     for (const key of expired) this.delete(key);

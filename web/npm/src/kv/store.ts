@@ -1,13 +1,12 @@
 /**
- * KV beyond the GPU on this origin's disk: a file a block, named by its key, under a budget and a time to live.
+ * KV on this origin's disk: one file for each block, named by its key, within a budget and a time to live.
  *
- * Nothing here is trusted: the engine checks each block's digest, and that `sign` vouches for it, so a store may lose blocks
- * but cannot do harm by giving wrong ones. The files are the truth. Beside them an index keeps the order of use and the times to live; it is
- * written late and by several tabs, and what is not in it counts as written when its file was. Writes are queued, up to
- * 64 MiB of them, and a block in the queue is found.
+ * The engine trusts no block: it checks each digest and each MAC of `sign`, so a store may lose blocks, and wrong blocks do no harm. The
+ * files are authoritative. An index keeps the order of use and the expiry times. Several tabs write it, with a delay; a file that it
+ * does not list counts from its modification time. Up to 64 MiB of writes are queued, and reads find queued blocks.
  *
- * The engine's manifests, which tell which blocks follow a prefix, have a folder and a small budget of their own, so that
- * they outlive the blocks.
+ * The engine's manifests tell which blocks follow a prefix. They have their own folder and a small budget, so that they outlive the
+ * blocks.
  */
 
 import { type Disk, readJson, writeJson } from "../disk/disk.js";
@@ -19,7 +18,7 @@ import { Lru } from "./lru.js";
 export interface StoreOptions {
   budgetBytes: number;
   ttlMs: number;
-  /** Vouches for what is kept. */
+  /** Authenticates what is kept. */
   sign: Sign;
   /** Milliseconds since 1970. */
   clock?: () => number;
@@ -27,7 +26,7 @@ export interface StoreOptions {
 
 const BLOCKS = "kv";
 const MANIFESTS = "kv-manifests";
-/** What the name of a manifest ends with: `manifest` in hexadecimal. */
+/** The name of a manifest ends with `manifest` in hexadecimal. */
 const MANIFEST = /6d616e6966657374$/;
 const LEAST_FOR_MANIFESTS = 256 << 10;
 const INDEX = "index.json";
@@ -53,7 +52,7 @@ export class DiskStore implements KvStore {
   #evicted = 0;
   #failures = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Of the blocks' store. */
+  /** The store of the manifests; only the store of the blocks has one. */
   #manifests: DiskStore | undefined;
 
   private constructor(disk: Disk, folder: string, options: StoreOptions) {
@@ -78,7 +77,7 @@ export class DiskStore implements KvStore {
     return this.#budget;
   }
 
-  /** The first `most` bytes, or all of fewer. */
+  /** The first `most` bytes of a value, or all if it has fewer. */
   get(key: string, most?: number): Promise<Uint8Array | undefined> {
     return this.#home(key).#get(key, most);
   }
@@ -164,7 +163,7 @@ export class DiskStore implements KvStore {
     return { entries: this.#lru.size, bytes: this.#lru.bytes, evicted: this.#evicted, failures: this.#failures };
   }
 
-  /** What this tab does not know, another may have written. */
+  /** Another tab may have written a key that this one does not know. */
   async #contains(key: string): Promise<boolean> {
     if (this.#queue.has(key)) return true;
     if (!KEY.test(key) || this.#expired(key)) return false;
@@ -180,7 +179,7 @@ export class DiskStore implements KvStore {
     return this.#queue.delete(key);
   }
 
-  /** Writes what is queued, one after another. */
+  /** Writes the queue, one block after another. */
   async #drain(): Promise<void> {
     for (const [key, bytes] of this.#queue) {
       await this.#evict();
@@ -200,7 +199,7 @@ export class DiskStore implements KvStore {
       return true;
     } catch (error) {
       this.#failures++;
-      // The origin has less room than the budget: live with what fits.
+      // The origin has less room than the budget, so the budget becomes what fits.
       if ((error as Error)?.name === "QuotaExceededError") this.#budget = Math.max(0, this.#lru.bytes - this.#queued);
       return false;
     }
@@ -231,7 +230,7 @@ export class DiskStore implements KvStore {
     }, SAVE_MS);
   }
 
-  /** Brings the index, the files and what this tab knows together, evicts, and writes the index. */
+  /** Merges the index, the files and this tab's entries, evicts, and writes the index. */
   async #save(): Promise<void> {
     try {
       await locked(this.#folder, undefined, async () => {
@@ -247,7 +246,7 @@ export class DiskStore implements KvStore {
     }
   }
 
-  /** Takes in what other tabs wrote, as used before all that this one used, and drops what is gone. */
+  /** Adds other tabs' entries as used before those of this tab, and drops entries without a file. */
   async #merge(saved: Saved["entries"], files: ReadonlySet<string>): Promise<void> {
     const mine = this.#lru.entries();
     this.#lru.clear();

@@ -1,8 +1,8 @@
 /**
- * One file over HTTP as chunks in order, from any byte on, over connections that may be cut.
+ * One file over HTTP as chunks in order, from any byte on, over connections that may break.
  *
- * A cut connection is taken up again with a range; a server without ranges sends the whole file again, and what is known
- * is skipped. Both only while the file is the same one by its ETag, date or size. Costs: one request, and one a cut.
+ * A broken connection is resumed with a range. A server without ranges sends the whole file again, and the known bytes are skipped. Both
+ * happen only if the file is unchanged by its ETag, date or size. Cost: one request, and one more for each break.
  */
 
 import { HeadstartError, aborted, checkSignal } from "../errors.js";
@@ -11,11 +11,11 @@ import { refusal } from "./refusal.js";
 export interface DownloadOptions {
   headers?: Record<string, string> | undefined;
   signal?: AbortSignal | undefined;
-  /** Hears of the bytes that arrive, and of how many there are in all where it is known. */
+  /** Receives the number of bytes that arrived, and the size of the file if it is known. */
   advance?: (bytes: number, size: number | undefined) => void;
 }
 
-/** What a server says about a file; each undefined where it does not say, or may not say it to another origin. */
+/** What a server tells about a file. A field is undefined if the server does not tell it, or if CORS hides it. */
 export interface FileState {
   size?: number | undefined;
   etag?: string | undefined;
@@ -24,14 +24,14 @@ export interface FileState {
 
 const TRIES = 5;
 const FIRST_PAUSE_MS = 250;
-/** How long a connection may say nothing before it counts as cut. */
+/** How long a connection may be silent before it counts as broken. */
 const STALL_MS = 30_000;
 const HEAD_MS = 10_000;
-/** Bytes that are read rather than asked for again. */
+/** Up to this many bytes are read to the end, rather than requested again. */
 const LITTLE = 1 << 20;
 const TRANSIENT = [408, 425, 429, 500, 502, 503, 504];
 
-/** Whether two states can be of the same file: by the best that both sides say. */
+/** Whether two states can belong to the same file, by the best evidence that both have. */
 export function same(a: FileState, b: FileState): boolean {
   if (a.size !== undefined && b.size !== undefined && a.size !== b.size) return false;
   if (a.etag && b.etag) return a.etag === b.etag;
@@ -39,7 +39,7 @@ export function same(a: FileState, b: FileState): boolean {
   return true;
 }
 
-/** The state of a file without its bytes; undefined if that cannot be learnt, as offline or from a server without HEAD. */
+/** The state of a file without its bytes; undefined if it is unknown, as offline or for a server without HEAD. */
 export async function head(url: string, { headers, signal }: DownloadOptions): Promise<FileState | undefined> {
   try {
     const limit = AbortSignal.timeout(HEAD_MS);
@@ -51,7 +51,7 @@ export async function head(url: string, { headers, signal }: DownloadOptions): P
     });
     if (!response.ok || isPage(response)) return undefined;
     const state = stateOf(response, 0);
-    // Some say 0 where they send nothing.
+    // Some servers send a length of 0 for HEAD.
     return { ...state, size: state.size || undefined };
   } catch {
     checkSignal(signal);
@@ -60,19 +60,19 @@ export async function head(url: string, { headers, signal }: DownloadOptions): P
 }
 
 export class Download {
-  /** The file's state by the first answer. */
+  /** The file's state by the last response. */
   state: FileState = {};
   readonly #url: string;
   readonly #options: DownloadOptions;
   #position = 0;
-  /** Bytes to pass over, from a server that began before the position. */
+  /** Bytes to skip, if the server began before the position. */
   #skip = 0;
-  /** Bytes that were looked at and not given yet. */
+  /** Bytes that `peek` has read and `chunks` has not returned yet. */
   readonly #ahead: Uint8Array<ArrayBuffer>[] = [];
-  /** None while nothing is read. */
+  /** Undefined while there is no connection. */
   #body: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
   #connection = new AbortController();
-  /** Whether the stream's end is the file's, wherever it comes: the size is unknown, or counts compressed bytes. */
+  /** Whether the end of the stream is the end of the file, because the size is unknown or counts compressed bytes. */
   #openEnded = false;
 
   private constructor(url: string, options: DownloadOptions) {
@@ -81,8 +81,8 @@ export class Download {
   }
 
   /**
-   * Connects, to read from byte `from` on. `known` is the state of the file that the bytes before are of; if the server
-   * has another by now, the error has the code `changed`.
+   * Connects to read from byte `from` on. `known` is the state of the file of the earlier bytes. If the server now has another file, the
+   * error has the code `changed`.
    */
   static async open(url: string, from: number, known: FileState, options: DownloadOptions): Promise<Download> {
     const download = new Download(url, options);
@@ -100,7 +100,7 @@ export class Download {
     }
   }
 
-  /** Bytes from `offset` of a download that was opened at the file's beginning, before `chunks`, which gives them again. */
+  /** Reads bytes at `offset` before `chunks` is used, which returns them again. The download must begin at byte 0. */
   async peek(offset: number, length: number): Promise<Uint8Array> {
     for (let held = this.#ahead.reduce((sum, chunk) => sum + chunk.length, 0); held < offset + length; ) {
       const chunk = await this.#next();
@@ -111,7 +111,7 @@ export class Download {
     return new Uint8Array(await new Blob(this.#ahead).slice(offset, offset + length).arrayBuffer());
   }
 
-  /** Lets the connection go until more is asked for, or takes what is left where that is little. */
+  /** Closes the connection until more bytes are requested, or reads the rest if it is small. */
   async rest(): Promise<void> {
     if ((this.state.size ?? Infinity) - this.#position > LITTLE) return this.#drop();
     for (let chunk; (chunk = await this.#next()); ) this.#ahead.push(chunk);
@@ -193,7 +193,7 @@ export class Download {
         });
         const wanted = response.ok ? !isPage(response) : response.status === 416;
         if (wanted) return response;
-        const answer = response.ok ? "with a page of HTML, as some do for what they have not" : String(response.status);
+        const answer = response.ok ? "with an HTML page, as some servers do for a missing file" : String(response.status);
         problem = new HeadstartError("http_status", `${this.#url}: the server answered ${answer}`, {
           url: this.#url,
           status: response.status,
@@ -203,7 +203,7 @@ export class Download {
         if (error instanceof HeadstartError) throw error;
         problem = error;
         checkSignal(signal);
-        // A second time: the first may have been a moment without a network.
+        // Only after a second failure: the first one may be a short loss of the network.
         const refused = failures === 1 && (await refusal(this.#url, error));
         if (refused) throw refused;
       }
@@ -213,7 +213,7 @@ export class Download {
   }
 }
 
-/** All of a file, in this page's memory. */
+/** Downloads a whole file into memory. */
 export async function downloadAll(url: string, options: DownloadOptions): Promise<Blob> {
   const chunks: BlobPart[] = [];
   for await (const chunk of (await Download.open(url, 0, {}, options)).chunks()) chunks.push(chunk as Uint8Array<ArrayBuffer>);
@@ -221,18 +221,18 @@ export async function downloadAll(url: string, options: DownloadOptions): Promis
   return new Blob(chunks);
 }
 
-/** What servers of single-page applications answer for any path that they do not know. */
+/** Whether a response is an HTML page, which servers of single-page applications send for unknown paths. */
 function isPage(response: Response): boolean {
   return response.headers.get("content-type")?.startsWith("text/html") ?? false;
 }
 
-/** Where a partial answer begins; as asked for, where the server may not say it to another origin. */
+/** Where a partial response begins; the requested byte, if CORS hides the header. */
 function rangeBegin(response: Response, asked: number): number {
   const range = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
   return range ? Number(range[1]) : asked;
 }
 
-/** `begin`: where the answer's bytes begin in the file. */
+/** `begin`: where the response's bytes begin in the file. */
 function stateOf(response: Response, begin: number): FileState {
   const { headers } = response;
   const length = headers.get("content-length");
@@ -245,7 +245,7 @@ function stateOf(response: Response, begin: number): FileState {
 }
 
 function cut(url: string, cause: unknown): HeadstartError {
-  const message = `${url}: the connection failed (${cause instanceof Error ? cause.message : cause}); try again to go on`;
+  const message = `${url}: the connection failed (${cause instanceof Error ? cause.message : cause}); try again to resume`;
   return new HeadstartError("download", message, { url }, cause);
 }
 

@@ -1,4 +1,4 @@
-/** Names of the Hugging Face hub, and the addresses that they stand for. */
+/** Names on the Hugging Face hub, and their addresses. */
 
 import { type Disk, readJson, writeJson } from "../disk/disk.js";
 import { HeadstartError, toError } from "../errors.js";
@@ -6,20 +6,20 @@ import { models } from "../library/models.js";
 import type * as Wasm from "../wasm/headstart.js";
 import { type DownloadOptions, downloadAll } from "./download.js";
 
-/** What an address begins with that is yet to be asked of the hub. */
+/** Prefix of an address that the hub has yet to resolve. */
 const NAMED = "hub:";
-/** `owner/repo`, with `@revision`, `:FILE.gguf` or `:Q8_0` behind it. What such a name may hold is the engine's to say. */
+/** `owner/repo`, optionally with `@revision`, `:FILE.gguf` or `:Q8_0`. The engine checks such a name in detail. */
 const NAME = /^[\w-][\w.-]*\/[\w-][\w.-]*(@[^:]+)?(:[^:]+)?$/;
 const FOLDER = "hub";
 
-/** How names are read and where they are asked for. */
+/** The hub, and the functions that parse names. */
 export interface Hub {
-  /** Without a slash at its end. */
+  /** Its address, without a slash at the end. */
   base: string;
   names: Pick<typeof Wasm, "hubName" | "hubFile">;
 }
 
-/** `text` as a place of the hub's, if it is a name: of the models that are listed, or of a repository. */
+/** `text` as a place on the hub, if it is the name of a listed model or of a repository. */
 export function hubPlace(text: string): string | undefined {
   const listed = models.find(({ name }) => name === text);
   if (listed) return `${NAMED}${listed.repo}:${listed.file}`;
@@ -31,14 +31,14 @@ export function isHubPlace(source: string): boolean {
   return source.startsWith(NAMED);
 }
 
-/** Whether the file at `url` is of the model that a place names, at whatever hub. */
+/** Whether the file at `url` belongs to the model of a place, at any hub. */
 export function isAt(place: string, url: string): boolean {
   const [, repo, revision, file = ""] = /^hub:([^@:]*)(?:@([^:]*))?(?::([^@]*))?/.exec(place)!;
   const [, path] = url.split(`/${repo}/resolve/${revision === undefined ? "" : `${encodeURIComponent(revision)}/`}`);
   return path !== undefined && path.toLowerCase().includes(file.toLowerCase());
 }
 
-/** The address of a place: of a file, or of a directory. What the hub said last is remembered, for when it cannot be asked. */
+/** The address of a place: a file or a directory. The hub's last response is remembered for times without a connection. */
 export async function addressOf(place: string, { base, names }: Hub, disk: Disk | undefined, options: DownloadOptions): Promise<string> {
   const name = place.slice(NAMED.length);
   const { repo, revision, file } = read(() => names.hubName(name));
@@ -54,7 +54,7 @@ export async function addressOf(place: string, { base, names }: Hub, disk: Disk 
     throw error;
   }
   const address = at(read(() => names.hubFile(name, files)) ?? "");
-  // One that cannot be written is asked for again.
+  // If it cannot be written, the hub is asked again next time.
   if (disk) await writeJson(disk, FOLDER, record, { address }).catch(() => undefined);
   return address;
 }
@@ -65,7 +65,7 @@ async function listing(url: string, repo: string, options: DownloadOptions): Pro
     return siblings.map(({ rfilename }) => rfilename);
   } catch (error) {
     if (!(error instanceof HeadstartError)) {
-      throw new HeadstartError("http_status", `${url}: this is no answer of a hub; check hub`, { url, status: 200 }, error);
+      throw new HeadstartError("http_status", `${url}: this is not a hub's response; check hub`, { url, status: 200 }, error);
     }
     if (![401, 403, 404].includes(error.status!)) throw error;
     const message =

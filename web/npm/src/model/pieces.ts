@@ -1,8 +1,8 @@
 /**
- * A file kept as pieces on a disk: written in order, read anywhere, and whole as soon as its record says so.
+ * A file that is kept in pieces on a disk. It is written in order, can be read anywhere, and is complete when its record says so.
  *
- * Pieces are files of their own, so that what is written is kept piece by piece, a page closed while writing loses one
- * piece at most, and no more than one is in memory. The record names what the file was and, last of all, its SHA-256.
+ * Each piece is a file, so a page that is closed while writing loses one piece at most, and only one piece is in memory. The record
+ * describes the file and, at the end, its SHA-256.
  */
 
 import type { Disk } from "../disk/disk.js";
@@ -14,7 +14,7 @@ import type { FileState } from "./download.js";
 export const PIECE = 8 << 20;
 const RECORD = "record.json";
 
-/** What is known of a kept file. It is whole if there is a `sha256`. */
+/** The record of a kept file. The file is complete if there is a `sha256`. */
 export interface FileRecord extends FileState {
   version: 1;
   source: string;
@@ -37,7 +37,7 @@ export async function writeRecord(disk: Disk, folder: string, record: FileRecord
   }
 }
 
-/** A file that is whole, by its record and by the sizes of its pieces; undefined otherwise. */
+/** Opens a file that is complete by its record and the sizes of its pieces; undefined otherwise. */
 export async function openPieces(disk: Disk, folder: string, record: FileRecord): Promise<ModelFile | undefined> {
   const { name, size, sha256 } = record;
   if (sha256 === undefined || size === undefined) return undefined;
@@ -63,16 +63,16 @@ async function read(name: string, size: number, pieces: Blob[], offset: number, 
   try {
     return new Uint8Array(await new Blob(parts).arrayBuffer());
   } catch (error) {
-    throw new HeadstartError("storage", `${name}: its copy on disk is gone; load the model again`, { file: name }, error);
+    throw new HeadstartError("storage", `${name}: its copy on disk is missing; load the model again`, { file: name }, error);
   }
 }
 
-/** Writes a file's bytes from the beginning or from where another left off. */
+/** Writes a file's bytes, from the beginning or from where an earlier download stopped. */
 export class PieceWriter {
   readonly #disk: Disk;
   readonly #folder: string;
   readonly #hash: Sha256;
-  /** Bytes expected in all, for the message of a full disk. */
+  /** Expected size, for the error of a full disk. */
   readonly #expected: number;
   #pieces = 0;
   #piece = new Uint8Array(PIECE);
@@ -85,12 +85,12 @@ export class PieceWriter {
     this.#expected = expected;
   }
 
-  /** Bytes taken so far. */
+  /** Bytes received so far. */
   get size(): number {
     return this.#pieces * PIECE + this.#filled;
   }
 
-  /** Takes over the full pieces that lie there already, reading them for the hash. */
+  /** Takes over the full pieces on the disk, and reads them for the hash. */
   async resume(advance: (bytes: number) => void): Promise<void> {
     for (;;) {
       const piece = await this.#disk.read(this.#folder, pieceName(this.#pieces));
@@ -111,7 +111,7 @@ export class PieceWriter {
     }
   }
 
-  /** Commits what is left. The SHA-256 of all. */
+  /** Commits the last piece. Returns the SHA-256 of the file. */
   async end(): Promise<string> {
     if (this.#filled > 0) await this.#commit();
     return this.#hash.digest();

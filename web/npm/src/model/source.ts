@@ -1,4 +1,4 @@
-/** What `create` takes as a model, as the files that the engine reads. */
+/** Turns the `model` of `create` into the files that the engine reads. */
 
 import type { Disk } from "../disk/disk.js";
 import { HeadstartError, checkSignal, toError } from "../errors.js";
@@ -9,7 +9,7 @@ import { type Hub, addressOf, hubPlace, isHubPlace } from "./hub.js";
 import { folderOf, shardsAt } from "./shards.js";
 import { type Judge, Meter, Weights } from "./weights.js";
 
-/** A source with the name that its file goes by; a URL is absolute, and a name of the hub a place of it. This is what crosses to a worker. */
+/** A source with the name of its file. A URL is absolute, and a name on the hub is a place. This crosses to a worker. */
 export interface NamedSource {
   name: string;
   /** The folder that a person chose it in. */
@@ -22,12 +22,12 @@ const SINGLE = "model.safetensors";
 const REQUIRED = ["config.json"];
 const OPTIONAL = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"];
 const MAX_INDEX = 64 << 20;
-/** What weights are called in every directory alike. */
+/** Names of weights that are the same in every directory. */
 const ALIKE = /^model(-\d+-of-\d+)?\.safetensors$/;
 
 /**
- * Names each source and makes URLs absolute. A URL alone that names one shard of a GGUF model stands for all of them. Throws
- * where a file of several has no name.
+ * Names each source and makes URLs absolute. A single URL of one shard stands for all shards. Throws if one of several files has no
+ * name.
  */
 export function nameSources(model: ModelSource): NamedSource[] {
   if (isSource(model)) return withShards(named(model, true));
@@ -42,7 +42,7 @@ export function isSource(model: ModelSource): model is Source {
 }
 
 function named(source: Source, alone: boolean): NamedSource {
-  if (!isSource(source)) throw badInput(`model: ${Object.prototype.toString.call(source)} is no URL, Blob, File or stream`);
+  if (!isSource(source)) throw badInput(`model: ${Object.prototype.toString.call(source)} is not a URL, Blob, File or stream`);
   if (typeof source === "string" || source instanceof URL) {
     const place = typeof source === "string" && hubPlace(source);
     if (place) return { name: String(source), source: place };
@@ -50,7 +50,7 @@ function named(source: Source, alone: boolean): NamedSource {
     return { name: fileOf(url), source: url };
   }
   const name = "name" in source && typeof source.name === "string" && source.name;
-  if (!name && !alone) throw badInput("model: of several files each needs a name; give { [filename]: Blob }");
+  if (!name && !alone) throw badInput("model: each of several files needs a name; give { [filename]: Blob }");
   const folder = "webkitRelativePath" in source && source.webkitRelativePath.split("/").at(-2);
   return { name: name || "model.gguf", source, ...(folder && { folder }) };
 }
@@ -64,7 +64,7 @@ function withShards(file: NamedSource): NamedSource[] {
   return typeof file.source === "string" && !isHubPlace(file.source) ? shardsAt(file.source).map((url) => named(url, true)) : [file];
 }
 
-/** Relative to the page. In a worker to its script, so pages resolve before they hand on. */
+/** Resolves a URL relative to the page. In a worker it would be relative to the script, so pages resolve URLs first. */
 export function absolute(url: string | URL): string {
   try {
     const resolved = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
@@ -75,21 +75,21 @@ export function absolute(url: string | URL): string {
   }
 }
 
-/** Whether a model is called by the directory that this file of it is in. */
+/** Whether a model gets its name from the directory of this file. */
 export function isNamedByFolder(file: string): boolean {
   return ALIKE.test(file);
 }
 
 export interface OpenModel {
-  /** What the directory is called that a model of several files is in, where that is known. */
+  /** The name of the directory of a model with several files, if it is known. */
   name: string | undefined;
   files: ModelFile[];
-  /** Removes what was only kept for this model's life. After a `bad_model`, what was kept of one that is none too. */
+  /** Removes files that were kept only for this model's lifetime. After a `bad_model` it also removes the refused files. */
   close(error?: HeadstartError): Promise<void>;
 }
 
 export interface OpenOptions extends DownloadOptions {
-  /** Where downloads are kept; undefined keeps none. */
+  /** The disk for downloads; undefined keeps none. */
   disk: Disk | undefined;
   hash: () => Sha256;
   hub: Hub;
@@ -97,7 +97,7 @@ export interface OpenOptions extends DownloadOptions {
   onProgress: (loaded: number, total: number) => void;
 }
 
-/** Opens all sources, downloading and spooling as needed. */
+/** Opens all sources. Downloads and spools them as needed. */
 export async function openModel(sources: readonly NamedSource[], options: OpenOptions): Promise<OpenModel> {
   const weights = await Weights.open(options.disk, options.hash, options);
   const meter = new Meter(options.onProgress);
@@ -126,7 +126,7 @@ export async function openModel(sources: readonly NamedSource[], options: OpenOp
       } else urls.push(...(isNamed ? shardsAt(address) : [address]).map((url) => ({ url, name: isNamed ? fileOf(url) : name })));
       if (address.endsWith("/") || isNamedByFolder(name)) called ??= folderOf(address);
     }
-    // What a stream is cannot be known before it is there.
+    // The content of a stream is unknown until it has arrived.
     const isWhole = sources.every(({ source }) => !(source instanceof ReadableStream));
     const judge = isWhole ? (downloads: ModelFile[]) => options.judge([...files, ...downloads, ...blobs]) : undefined;
     files.push(...(await weights.download(urls, meter, judge)), ...blobs);
@@ -140,7 +140,7 @@ export async function openModel(sources: readonly NamedSource[], options: OpenOp
   }
 }
 
-/** The files of a Hugging Face directory: what a model needs and, of the rest, what is there; and where its weights are. */
+/** The files of a Hugging Face directory: the required ones, the optional ones that exist, and the addresses of its weights. */
 async function directory(url: string, weights: Weights, meter: Meter): Promise<{ files: ModelFile[]; weights: { url: string; name: string }[] }> {
   const at = (name: string) => ({ url: new URL(encodeURIComponent(name), url).href, name });
   const files = await weights.download(REQUIRED.map(at), meter);

@@ -1,8 +1,8 @@
 /**
- * The copies of models that this origin keeps, one folder a file, named by the hash of its URL.
+ * The copies of models that this origin keeps: one folder for each file, named by the hash of its URL.
  *
- * The second visit asks the server only whether the file is still the same, and goes on without an answer. Of several
- * tabs that want one file, one downloads it and the others wait and read; if it closes, the next goes on where it was.
+ * The second visit asks the server only whether the file is unchanged, and continues without a response. If several tabs need a file,
+ * one downloads it while the others wait and then read it. If that tab closes, the next one resumes.
  */
 
 import { type Disk, MemoryDisk, openDisk, quotaExceeded } from "../disk/disk.js";
@@ -17,19 +17,19 @@ import { folderOf, isWeights, modelAt, shardsAt, weightsOf } from "./shards.js";
 const FOLDER = "weights";
 const STREAM = "stream-";
 const BESIDE_WEIGHTS = /\.(json|jinja)$/i;
-/** What servers answer for a file that is not there: some stores say 403, some applications 200 with a page of HTML. */
+/** Statuses for a missing file: some stores send 403, some applications 200 with an HTML page. */
 const ABSENT = [200, 403, 404, 410];
 
 export interface KeptModel {
-  /** The URL it came from; of a GGUF model in shards, that of the first; of a Hugging Face directory, its own. */
+  /** The URL of the file, of the first shard, or of the Hugging Face directory. */
   source: string;
-  /** Its file's, or that of the directory or repository it is in. */
+  /** The name of the file, or of its directory or repository. */
   name: string;
-  /** In bytes, where it is known. */
+  /** Size in bytes, if it is known. */
   size?: number;
   /** Bytes that are kept. */
   loaded: number;
-  /** Whether it was downloaded to the end. */
+  /** Whether the download is complete. */
   complete: boolean;
 }
 
@@ -62,12 +62,12 @@ export async function listKept(disk: Disk | undefined): Promise<KeptModel[]> {
   });
 }
 
-/** Bytes of a file that are kept: all, or whole pieces from its beginning. */
+/** The kept bytes of a file: all, or whole pieces from its beginning. */
 async function loadedOf(disk: Disk, folder: string, { size, sha256 }: FileRecord): Promise<number> {
   return sha256 !== undefined ? size! : Math.min(size ?? Infinity, PIECE * ((await disk.list(folder, "files")).length - 1));
 }
 
-/** As `clearWeights`. The other files of a model go with the one whose URL fits. */
+/** As `clearWeights`. If the URL of one file matches, the other files of its model are removed too. */
 export async function clearKept(disk: Disk | undefined, prefix: string | URL): Promise<void> {
   const place = hubPlace(String(prefix));
   const isMeant = ({ source }: FileRecord) =>
@@ -78,7 +78,7 @@ export async function clearKept(disk: Disk | undefined, prefix: string | URL): P
   }
 }
 
-/** Counts bytes of the download over all files. */
+/** Counts the downloaded bytes of all files. */
 export class Meter {
   #loaded = 0;
   #total = 0;
@@ -98,21 +98,21 @@ export class Meter {
   };
 }
 
-/** A file that is wanted, and what is known of it before anything is downloaded. */
+/** A requested file, and what is known about it before the download. */
 interface Plan {
   url: string;
   name: string;
   folder: string;
   record: FileRecord | undefined;
-  /** What the server says now. */
+  /** The server's current state of it. */
   now: FileState | undefined;
-  /** It from its beginning, where that was looked at already. */
+  /** A download from its beginning, if its header has been checked. */
   begun?: Download;
-  /** Bytes of it that the meter counted. */
+  /** Bytes that the meter has counted for it. */
   counted: number;
 }
 
-/** Rejects with `bad_model` where a model of these files cannot run; reads their headers. */
+/** Reads the headers of a model's files. Rejects with `bad_model` if the model cannot run. */
 export type Judge = (files: ModelFile[]) => Promise<void>;
 
 export class Weights {
@@ -120,7 +120,7 @@ export class Weights {
   readonly #hash: () => Sha256;
   readonly #options: DownloadOptions;
   readonly #release: (() => void)[] = [];
-  /** What was asked for, and whether it was downloaded now and not kept from before. */
+  /** The requested files, and whether this load has downloaded them. */
   readonly #asked = new Map<string, { name: string; isNew: boolean }>();
 
   private constructor(disk: Disk, hash: () => Sha256, options: DownloadOptions) {
@@ -129,7 +129,7 @@ export class Weights {
     this.#options = options;
   }
 
-  /** On no disk, what is downloaded stays in memory as long as this does. */
+  /** Without a disk, downloads stay in memory while this object lives. */
   static async open(disk: Disk | undefined, hash: () => Sha256, options: DownloadOptions): Promise<Weights> {
     const weights = new Weights(disk ?? new MemoryDisk(), hash, options);
     await weights.#removeStale();
@@ -137,8 +137,8 @@ export class Weights {
   }
 
   /**
-   * The files at these URLs, by name, downloaded as far as they are not kept. Before anything of new weights is kept, `judge` sees
-   * them as they are on their server.
+   * The files at these URLs, by name. Missing ones are downloaded. `judge` checks new weights on their server before anything of them is
+   * kept.
    */
   async download(files: readonly { url: string; name: string }[], meter: Meter, judge?: Judge): Promise<ModelFile[]> {
     const plans = await Promise.all(files.map((file) => this.#plan(file.url, file.name)));
@@ -158,7 +158,7 @@ export class Weights {
     return plans[0] && judge ? this.#locked(`${plans[0].folder}/model`, work) : work();
   }
 
-  /** Looks at the headers of files that are not kept. Weights that were begun were looked at before. */
+  /** Checks the headers of files that are not kept. Partly downloaded weights were checked before. */
   async #judge(plans: readonly Plan[], meter: Meter, judge: Judge): Promise<void> {
     const records = await Promise.all(plans.map(({ folder }) => readRecord(this.#disk, folder)));
     const isKnown = ({ now }: Plan, at: number) => records[at] && same(records[at], now ?? {});
@@ -166,12 +166,12 @@ export class Weights {
     const kept = await Promise.all(plans.map((plan) => this.#kept(plan)));
     const files: ModelFile[] = [];
     for (const [at, plan] of plans.entries()) {
-      // What comes is what counts: of the first that is known at no further cost.
+      // The size in the response counts. For the first file it costs no extra request.
       const size = kept[at]?.size ?? ((at > 0 && plan.now?.size) || (await this.#begin(plan, meter)).state.size);
-      // Of a file whose end is not known before it is there nothing can be said.
+      // A file of unknown size cannot be checked before it has arrived.
       if (size === undefined) return;
       const read = async (offset: number, length: number) => {
-        // The first goes on where it is; connections to all would be too many.
+        // The first connection stays open. Connections to all files would be too many.
         for (const other of plans.slice(1)) if (other !== plan) await other.begun?.rest();
         return (await this.#begin(plan, meter)).peek(offset, length);
       };
@@ -192,7 +192,7 @@ export class Weights {
     return { ...this.#options, advance };
   }
 
-  /** Removes what turned out to be no model that runs: what was downloaded for it now, and of older copies the file that is at fault. */
+  /** Removes a model that cannot run: the files that this load downloaded, and the faulty file of an older copy. */
   async refuse({ file }: HeadstartError): Promise<void> {
     for (const [folder, { name, isNew }] of this.#asked) {
       const isAtFault = name === file || !(BESIDE_WEIGHTS.test(name) || name.endsWith(".safetensors"));
@@ -200,7 +200,7 @@ export class Weights {
     }
   }
 
-  /** A file that need not be there. That it was not is remembered, so that a model that is kept loads without its server. */
+  /** An optional file. Its absence is remembered, so that a kept model loads without its server. */
   async optional(url: string, name: string, meter: Meter): Promise<ModelFile | undefined> {
     const { folder, record, now } = await this.#plan(url, name);
     if (record?.absent && !now) return undefined;
@@ -213,7 +213,7 @@ export class Weights {
     }
   }
 
-  /** Writes a stream to the disk, where it stays until `close`. */
+  /** Writes a stream to the disk until `close`. */
   async spool(stream: ReadableStream<Uint8Array>, name: string, meter: Meter): Promise<ModelFile> {
     const id = `${STREAM}${crypto.randomUUID()}`;
     const folder = `${FOLDER}/${id}`;
@@ -232,7 +232,7 @@ export class Weights {
     return this.#finish(folder, { version: 1, source: "", name, size: writer.size, sha256: await writer.end() });
   }
 
-  /** Removes what was spooled. */
+  /** Removes spooled streams. */
   async close(): Promise<void> {
     for (const release of this.#release.splice(0)) release();
     await this.#removeStale();
@@ -245,7 +245,7 @@ export class Weights {
     return { url, name, folder, record, now, counted: 0 };
   }
 
-  /** The file as it is kept, if it is whole and still the same. */
+  /** The kept file, if it is complete and unchanged. */
   async #kept({ folder, name, now }: Plan): Promise<ModelFile | undefined> {
     const record = await readRecord(this.#disk, folder);
     return record && same(record, now ?? {}) ? openPieces(this.#disk, folder, { ...record, name }) : undefined;
@@ -274,7 +274,7 @@ export class Weights {
     return this.#fetch(plan, undefined, meter);
   }
 
-  /** Downloads what is missing. `begun`: the record of a download that was not finished. */
+  /** Downloads the missing part. `begun`: the record of an unfinished download. */
   async #fetch(plan: Plan, begun: FileRecord | undefined, meter: Meter): Promise<ModelFile> {
     const { url, name, folder, now } = plan;
     if (begun) this.#letGo(plan, meter);
@@ -296,7 +296,7 @@ export class Weights {
     }
   }
 
-  /** Counts nothing of what came so far. */
+  /** Discards the bytes that have arrived, and their count. */
   #letGo(plan: Plan, meter: Meter): void {
     plan.begun?.close();
     delete plan.begun;
@@ -304,7 +304,7 @@ export class Weights {
     plan.counted = 0;
   }
 
-  /** What the file is as the server said, once all of it is written. */
+  /** Writes a download to its end. Returns the record with the server's state of the file. */
   async #receive(download: Download, writer: PieceWriter, known: FileRecord, folder: string): Promise<FileRecord> {
     try {
       const record = { ...known, ...download.state };
@@ -317,7 +317,7 @@ export class Weights {
     }
   }
 
-  /** The record comes last: with its digest the file counts as whole. */
+  /** Writes the record last: its digest marks the file as complete. */
   async #finish(folder: string, record: FileRecord): Promise<ModelFile> {
     await writeRecord(this.#disk, folder, record);
     const file = await openPieces(this.#disk, folder, record);
@@ -325,7 +325,7 @@ export class Weights {
     return file;
   }
 
-  /** Bytes that have to be written for a file, as far as its size is known. */
+  /** Bytes that must still be written for a file, as far as its size is known. */
   async #missing({ folder, record, now }: Plan): Promise<number> {
     const size = now?.size ?? record?.size ?? 0;
     return record && same(record, now ?? {}) ? size - (await loadedOf(this.#disk, folder, { ...record, size })) : size;
@@ -340,7 +340,7 @@ export class Weights {
     return this.#disk.name === "memory" ? work() : locked(folder, this.#options.signal, work);
   }
 
-  /** Takes the lock of a spooled stream until `close`, so that other tabs leave it alone. */
+  /** Holds the lock of a spooled stream until `close`, so that other tabs do not remove it. */
   #hold(folder: string): Promise<void> {
     return new Promise((resolve, reject) => {
       const held = locked(folder, undefined, () => {
@@ -351,7 +351,7 @@ export class Weights {
     });
   }
 
-  /** Removes streams that were spooled by pages that are gone. */
+  /** Removes spooled streams of pages that were closed. */
   async #removeStale(): Promise<void> {
     if (this.#disk.name === "memory" || !globalThis.navigator?.locks) return;
     for (const id of await this.#disk.list(FOLDER, "folders")) {

@@ -1,4 +1,4 @@
-/** As much of Node as `headstart/node` uses: declared here, so that no code for pages sees the rest. */
+/** The part of Node that `headstart/node` uses. It is declared here so that code for pages cannot use the rest. */
 
 declare module "node:crypto" {
   export function createHash(algorithm: "sha256"): { update(bytes: Uint8Array | string): void; digest(encoding: "hex"): string };

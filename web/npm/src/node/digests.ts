@@ -1,10 +1,10 @@
 /**
- * What the weights in a file hash to, remembered, so that a model is read once at each start and not twice.
+ * Remembers the digests of weight files, so that a start reads a model once and not twice.
  *
- * `weights.json` in the KV directory has it by the file's path and identity: its size, times and inode, and bytes from all over
- * it. A file in which any of these changed is hashed again. One that was modified less than 2 seconds before is not remembered:
- * clocks of file systems tick as coarsely as that, so it could be written once more and look the same. A list that is
- * damaged, that nobody with this user's key wrote, or that cannot be written, costs time only.
+ * `weights.json` in the KV directory maps a file's path and identity to its digest. The identity covers size, times, inode and sampled
+ * bytes. If any of them changes, the file is hashed again. A file that was modified less than 2 seconds ago is not remembered: file
+ * systems may keep times that coarsely, so another write could leave the identity unchanged. A list that is damaged, not signed with
+ * this user's key, or not writable costs time only.
  */
 
 import { createHash } from "node:crypto";
@@ -19,16 +19,16 @@ const LIST = "weights.json";
 const MAX_ENTRIES = 256;
 const SETTLED_MS = 2_000;
 const PIECE = 4 << 20;
-/** Bytes of a sample at either end, and at each of so many places between. */
+/** Bytes of the samples at both ends, and of each sample between them. */
 const SAMPLED_ENDS = 64 << 10;
 const SAMPLED = 4 << 10;
 const PLACES = 32;
 
-/** The oldest first. */
+/** The oldest entry is first. */
 interface List {
   version: 2;
   entries: Entry[];
-  /** Of the entries, by this user's key. */
+  /** MAC of the entries under this user's key. */
   mac: string;
 }
 
@@ -60,7 +60,7 @@ export class Digests {
     }
     const sha256 = hash.digest("hex");
     const settled = Date.now() - before.mtimeMs >= SETTLED_MS;
-    // The same before and after: nobody wrote it meanwhile.
+    // The same identity before and after means that nobody wrote the file meanwhile.
     if (settled && (await identify(file, handle)).identity === before.identity) await this.#add({ path, identity: before.identity, sha256 });
     return sha256;
   }
@@ -76,7 +76,7 @@ export class Digests {
     return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
-  /** Reads the list again: another process may have added to it. */
+  /** Reads the list again, since another process may have added to it. */
   async #add(entry: Entry): Promise<void> {
     const others = (await this.#read()).filter(({ path }) => path !== entry.path);
     const entries = [...others, entry].slice(-MAX_ENTRIES);
@@ -85,7 +85,7 @@ export class Digests {
   }
 }
 
-/** Tells a file from others, and from itself after a change. */
+/** The identity of a file, which changes with its content. */
 async function identify(file: ModelFile, handle: FileHandle): Promise<{ identity: string; mtimeMs: number }> {
   const { size, mtimeNs, ctimeNs, dev, ino } = await handle.stat({ bigint: true });
   const hash = createHash("sha256");

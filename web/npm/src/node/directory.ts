@@ -1,8 +1,8 @@
 /**
- * The disk in Node: a directory that only its owner reads.
+ * The disk in Node: a directory that only its owner can read.
  *
- * A file is written beside its place and renamed into it, which replaces it at once, whatever other processes do. What
- * a process that died left half written is removed after an hour.
+ * A file is written under a temporary name and then renamed, which replaces the old one atomically. Temporary files that a dead process
+ * left are removed after an hour.
  */
 
 // Whole modules, since older versions of Node lack some of their functions: the package must load there to say so.
@@ -20,7 +20,7 @@ const PRIVATE_FILE = 0o600;
 const TEMPORARY = ".tmp";
 const STALE_MS = 60 * 60 * 1000;
 
-/** `headstart/node` where this platform keeps what can be made again. */
+/** `headstart/node` in the platform's cache directory. */
 export function cacheDirectory(): string {
   const { env, platform } = process;
   const given = platform === "win32" ? env.LOCALAPPDATA : platform === "darwin" ? undefined : env.XDG_CACHE_HOME;
@@ -28,7 +28,7 @@ export function cacheDirectory(): string {
   return join(given && isAbsolute(given) ? given : join(homedir(), usual), "headstart", "node");
 }
 
-/** Keeps others out of a directory of this user's. */
+/** Checks that a directory belongs to this user alone, and closes it to readers. */
 async function close(root: string): Promise<void> {
   const { uid, mode } = await stat(root);
   if (process.platform === "win32") return;
@@ -51,7 +51,7 @@ export class Directory implements Disk {
       await mkdir(root, { recursive: true, mode: PRIVATE_DIRECTORY });
       await close(root);
     } catch (error) {
-      throw new HeadstartError("storage", `nothing can be kept in ${root}: ${String(error)}; give another directory`, {}, error);
+      throw new HeadstartError("storage", `${root} cannot be used: ${String(error)}; choose another directory`, {}, error);
     }
     return new Directory(root);
   }

@@ -1,4 +1,4 @@
-/** Models that lie in the file system: read where they are, a range at a time. */
+/** Models in the file system. They are read in place, a range at a time. */
 
 import { existsSync } from "node:fs";
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
@@ -13,10 +13,10 @@ import type { ModelFile } from "../wasm/headstart.js";
 import type { Digests } from "./digests.js";
 
 const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
-/** What a model's directory holds of use to it. */
+/** The files of a directory that belong to a model. */
 const OF_A_MODEL = /\.(safetensors|gguf)$|^(config|tokenizer|tokenizer_config|special_tokens_map|generation_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$/;
 
-/** Paths as `file:` URLs, the rest as it is: a name of the hub is one where there is no such path. A path with a colon behind its first letter is one of Windows. */
+/** Turns paths into `file:` URLs. A name on the hub stays as it is if there is no such path. A colon after the first letter marks a Windows path. */
 export function pathsToUrls(model: ModelSource): ModelSource {
   const one = (source: Source) => (typeof source === "string" && !SCHEME.test(source) && (existsSync(source) || !hubPlace(source)) ? pathToFileURL(resolve(source)) : source);
   if (isSource(model)) return one(model);
@@ -24,7 +24,7 @@ export function pathsToUrls(model: ModelSource): ModelSource {
   return Object.fromEntries(Object.entries(Object(model) as Record<string, Source>).map(([name, source]) => [name, one(source)]));
 }
 
-/** As `openModel`, and what is named by a `file:` URL beside it. Weights get their digests from `digests`, if it is given. */
+/** As `openModel`, also for `file:` URLs. Weights get their digests from `digests`, if it is given. */
 export async function openFiles(sources: readonly NamedSource[], options: OpenOptions, digests?: Digests): Promise<OpenModel> {
   const handles: FileHandle[] = [];
   const files: ModelFile[] = [];
@@ -60,7 +60,7 @@ export async function openFiles(sources: readonly NamedSource[], options: OpenOp
   }
 }
 
-/** The file at a path, or those in a directory, by name. */
+/** The file at a path, or the files in a directory, by name. */
 async function filesAt(path: string, name: string): Promise<[string, string][]> {
   const found = await stat(path).catch((error: unknown) => {
     throw unreadable(path, error);
@@ -68,7 +68,7 @@ async function filesAt(path: string, name: string): Promise<[string, string][]> 
   if (!found.isDirectory()) return [[name || basename(path), path]];
   const names = (await readdir(path)).filter((name) => OF_A_MODEL.test(name)).sort();
   if (names.length > 0) return names.map((name) => [name, join(path, name)]);
-  throw new HeadstartError("bad_model", `${path} holds no model: give a .gguf file, or a directory with config.json and *.safetensors`, { file: path });
+  throw new HeadstartError("bad_model", `${path} contains no model: give a .gguf file, or a directory with config.json and *.safetensors`, { file: path });
 }
 
 async function openFile(path: string, name: string, handles: FileHandle[]): Promise<ModelFile> {

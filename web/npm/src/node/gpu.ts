@@ -1,21 +1,20 @@
 /**
  * WebGPU in Node: the package `webgpu`, which is Dawn.
  *
- * The engine looks for it where a page has it. `Window` and `navigator.gpu` are there while an engine opens its device,
- * and at no other time: other modules take them for a page, and Node does not end while they hold Dawn. WebGPU's classes
- * stay, since errors are told apart by them.
+ * The engine looks for WebGPU where a page has it. `Window` and `navigator.gpu` exist only while an engine opens its device: other
+ * modules would take them for a page, and Node does not exit while they hold Dawn. WebGPU's classes stay, since they distinguish errors.
  */
 
 import { HeadstartError } from "../errors.js";
 
-const MISSING = "Node has WebGPU from the package webgpu, which is not installed here: npm i webgpu";
+const MISSING = "Node needs the package webgpu, which is not installed: npm i webgpu";
 const NO_ADAPTER =
-  "WebGPU is there, but no graphics card for it: install the card's Vulkan driver; on Linux Mesa's lavapipe computes without a card";
+  "WebGPU finds no graphics card: install the card's Vulkan driver; on Linux, Mesa's lavapipe computes without a card";
 
-/** Who opens a device, one after another. */
+/** Engines open their devices one after another. */
 let turn: Promise<unknown> = Promise.resolve();
 
-/** Dawn, or the WebGPU that was given, with WebGPU's classes in place. */
+/** The given WebGPU, or else Dawn. WebGPU's classes are then global. */
 export async function openGpu(given: object | undefined): Promise<object> {
   try {
     const { create, globals } = await import("webgpu");
@@ -35,7 +34,7 @@ export async function requireAdapter(gpu: object): Promise<void> {
   throw new HeadstartError("no_adapter", NO_ADAPTER);
 }
 
-/** `work` where `gpu` is found as in a page. */
+/** Runs `work` while `gpu` is available as in a page. */
 export function withGpu<T>(gpu: object, work: () => Promise<T>): Promise<T> {
   const done = turn.then(async () => {
     const { navigator = {} } = globalThis;
@@ -50,7 +49,7 @@ export function withGpu<T>(gpu: object, work: () => Promise<T>): Promise<T> {
   return done;
 }
 
-/** Sets a property for a while: how to put back what was there. */
+/** Sets a property. The result restores the previous one. */
 function put(object: object, name: string, value: unknown): () => void {
   const before = Object.getOwnPropertyDescriptor(object, name);
   Object.defineProperty(object, name, { configurable: true, value });

@@ -1,4 +1,4 @@
-/** The secret of this user that the command line keeps too: 32 bytes as hexadecimal digits, in a file that only its owner reads. */
+/** The secret of this user, which the command line shares: 32 bytes as hexadecimal digits in a file that only its owner can read. */
 
 import { link, mkdir, open, unlink } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -44,7 +44,7 @@ async function read(path: string): Promise<Uint8Array<ArrayBuffer>> {
   }
 }
 
-/** Of two processes that make it at a time one does, and both read that. */
+/** If two processes create the file at the same time, one succeeds and both read its result. */
 async function make(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const temporary = `${path}.${crypto.randomUUID()}.tmp`;

@@ -1,4 +1,4 @@
-/** As much of the package `webgpu` as is used: its own types are another version of those that TypeScript has. */
+/** The part of the package `webgpu` that is used. Its own types conflict with the WebGPU types of TypeScript. */
 
 export function create(options: string[]): object;
 export const globals: object;

@@ -1,9 +1,9 @@
 /**
- * What the engine's WebAssembly gives and takes: the build puts the real module beside this declaration of it.
+ * The interface of the engine's WebAssembly. The build puts the module beside this declaration.
  *
- * Plain data crosses as objects in the engine's own names. Errors are thrown as `{ code, message, ...fields }`. While a
- * promise of an engine is pending, nothing else of it may be called; its host may be called at any time. When a device is
- * lost the engine reads the files again and its answers go on.
+ * Plain data crosses as objects with the engine's names. Errors are thrown as `{ code, message, ...fields }`. While a promise of an
+ * engine is pending, no other method of it may be called; its host may be called at any time. After a lost device the engine reads the
+ * files again and continues its answers.
  */
 
 import type {
@@ -23,10 +23,10 @@ export interface ModelFile {
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 
-/** Where KV lives beyond the GPU. Keys are 64 hex digits. It may lose anything, and is trusted with nothing but its key. */
+/** A store for KV outside the GPU. Keys are 64 hex digits. It may lose anything. Only its signing key is trusted. */
 export interface KvStore {
   readonly name: string;
-  /** HMAC-SHA-256 under a key of whoever keeps the store: what was not signed so is not answered with. */
+  /** HMAC-SHA-256 under the store's key. The engine rejects values with another MAC. */
   sign(message: Uint8Array): Promise<Uint8Array>;
   /** The first `most` bytes, or all of fewer. */
   get(key: string, most?: number): Promise<Uint8Array | undefined>;
@@ -35,16 +35,16 @@ export interface KvStore {
   contains(keys: string[]): Promise<boolean[]>;
   remove(key: string): Promise<boolean>;
   clear(): Promise<void>;
-  /** Marks a chain, root first, as used: its root last, so that a chain goes from its leaf. */
+  /** Marks a chain of keys, root first, as used. The root becomes the most recently used, so that a chain loses its leaf first. */
   touch(keys: string[]): void;
-  /** Returns when all that was put is durable. */
+  /** Resolves when all values are durable. */
   flush(): Promise<void>;
   usage(): { entries: number; bytes: number; evicted: number; failures: number };
 }
 
 export interface LoadOptions {
   files: ModelFile[];
-  /** What a model of several files is called. Default: the first of its weights. */
+  /** The name of a model with several files. Default: its first file of weights. */
   name?: string;
   context?: number;
   kvTokens?: number;
@@ -78,7 +78,7 @@ export interface EnginePrefix {
 
 export interface EngineRequest extends EnginePrefix {
   prompt?: string;
-  /** Of `prompt`: `false` leaves out the BOS that the model asks for. */
+  /** `false` leaves out the BOS that the model asks for before `prompt`. */
   add_special_tokens?: boolean;
   tokens?: number[];
   max_tokens?: number;
@@ -104,7 +104,7 @@ export type WasmEvent =
       type: "text";
       id: number;
       text: string;
-      /** Absent where text that was held back comes out at the end. */
+      /** Absent for text that was held back until the end. */
       token?: number;
       logits?: Float32Array;
     }
@@ -113,7 +113,7 @@ export type WasmEvent =
       id: number;
       reason: "stop" | "length" | "context" | "cancelled";
       usage: Omit<Usage, "total_tokens">;
-      /** What the request may not expect of its prompt, a sentence each. */
+      /** Sentences about what the prompt does not do as requested. */
       warnings?: string[];
       cache: CacheReport;
       timings: Timings;
@@ -129,20 +129,20 @@ export class WasmEngine {
   ): Promise<WasmEngine>;
   info(): EngineInfo;
   submit(request: EngineRequest): number;
-  /** What needs no GPU. */
+  /** The part that needs no GPU. */
   host(): WasmHost;
   /** The prompt of an answer that has not ended. */
   promptTokens(id: number): Uint32Array;
   step(): Promise<WasmEvent[]>;
   isBusy(): boolean;
-  /** Has an answer stand still, beside others that go on, or go on itself. */
+  /** Pauses an answer while others continue, or resumes it. */
   hold(id: number, still: boolean): void;
   cancel(id: number): WasmEvent[];
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
-  /** `key`: whose signature it must have, 64 hex digits. */
+  /** `key`: the key that must have signed it, 64 hex digits. */
   importPack(bytes: Uint8Array, cacheSalt?: string, key?: string): { name: string; tokens: number; bytes: number };
-  /** Computes `blocks` of it anew and compares; throws at the first that differs. `nonce`: a salt that nobody has ever used. */
+  /** Computes `blocks` of its blocks again and throws at the first difference. `nonce`: a salt that was never used before. */
   auditPack(bytes: Uint8Array, blocks: number, nonce: string, otherAdapter: boolean, cacheSalt?: string): Promise<PackAudit>;
   persist(): Promise<void>;
   clear(): Promise<void>;
@@ -156,23 +156,23 @@ export class WasmHost {
   countTokens(messages: readonly ChatMessage[]): number;
   renderPrompt(messages: readonly ChatMessage[], options?: object): RenderedPrompt;
   explain(known: object, prompt: object): Explanation;
-  /** As it was after the last step. */
+  /** The statistics after the last step. */
   stats(): Omit<CacheStats, "store" | "packs">;
   free(): void;
 }
 
-/** Rejects with `bad_model` where the model in these files cannot run: by what their headers say, and without a GPU. */
+/** Rejects with `bad_model` if the model in these files cannot run. It reads their headers and needs no GPU. */
 export function judge(files: ModelFile[]): Promise<void>;
 
-/** What a name of the hub says, such as `owner/repo:Q8_0`. Throws `bad_request` for what is none. */
+/** Parses a name on the hub, such as `owner/repo:Q8_0`. Throws `bad_request` for an invalid name. */
 export function hubName(text: string): { repo: string; revision: string; file: string | null };
 
-/** The path of the GGUF file that a name means in a repository of these files; undefined where it means a directory with safetensors. */
+/** The path of the GGUF file that a name selects among these files; undefined if it selects a directory with safetensors. */
 export function hubFile(text: string, files: string[]): string | undefined;
 
-/** SHA-256 over bytes that come in pieces. */
+/** SHA-256 of bytes that arrive in pieces. */
 export class Sha256 {
   update(bytes: Uint8Array): void;
-  /** 64 hex digits. Nothing may be called after it. */
+  /** 64 hex digits. No method may be called afterwards. */
   digest(): string;
 }

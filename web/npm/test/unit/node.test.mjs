@@ -67,7 +67,7 @@ test("a directory gives the files of its model", async () => {
   assert.deepEqual(names(opened), wanted);
   await opened.close();
   mkdirSync(join(root, "empty"));
-  await assert.rejects(open(join(root, "empty")), { code: "bad_model", message: /holds no model/ });
+  await assert.rejects(open(join(root, "empty")), { code: "bad_model", message: /contains no model/ });
   await assert.rejects(open(join(root, "nothing.gguf")), { code: "bad_input", message: /nothing\.gguf is missing/, file: join(root, "nothing.gguf") });
 });
 
