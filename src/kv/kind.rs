@@ -93,7 +93,8 @@ impl DivergenceKind {
             }
             (Added, _) if turn => "All that follows an inserted turn is computed anew: add turns at the end.",
             (Edited, _) if turn => {
-                "All that follows an edited turn is computed anew; what stands before it is reused. There is nothing to mend."
+                "What a turn says differently is computed anew with all that follows; what stands before it is reused. There is nothing to \
+                 mend."
             }
             (Dropped | Added, _) => {
                 "Text that only some requests have goes last, in a second system message behind the static part."

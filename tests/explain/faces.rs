@@ -118,6 +118,31 @@ fn todays_date_is_told_before_it_costs_anything() {
     assert_eq!((&found["divergence"], &found["date_token"]), (&Value::Null, &Value::Null));
 }
 
+#[cfg(unix)]
+#[test]
+fn models_of_other_providers_are_told_apart_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let models = home.path().join("headstart/models");
+    std::fs::create_dir_all(&models).unwrap();
+    std::os::unix::fs::symlink(model_path(), models.join("SmolLM2-135M-Instruct.Q4_1.gguf")).unwrap();
+    let told = |models: [&str; 2]| {
+        let request = |model| json!({ "model": model, "messages": base(Kind::ChatMl)["messages"] });
+        let paths = models.map(|model| file(&home, &format!("{model}.json"), request(model).to_string()));
+        let mut command = headstart(&["prefix", "explain", str_of(&paths[0]), str_of(&paths[1]), "--json"]);
+        let output =
+            command.env("XDG_DATA_HOME", home.path()).env("HF_ENDPOINT", "http://127.0.0.1:1").output().unwrap();
+        let note = String::from_utf8(output.stderr).unwrap();
+        assert!(note.contains(&format!("{:?} is not on this machine", models[0])), "{note}");
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (found["shared_tokens"] == found["tokens"]["prompt"], found["divergences"][0].clone())
+    };
+    let (whole, first) = told(["gpt-4o", "gpt-4o"]);
+    assert!(whole && first["kind"] == "none", "{first}");
+    let (whole, first) = told(["gpt-4o", "gpt-4o-mini"]);
+    assert!(!whole && first["kind"] == "settings", "{first}");
+    assert_eq!((&first["line_a"], &first["line_b"]), (&json!("gpt-4o"), &json!("gpt-4o-mini")));
+}
+
 #[test]
 fn another_model_file_is_another_namespace() {
     let (one, same, other) = (directory(Kind::Llama), directory(Kind::Llama), directory(Kind::Llama));

@@ -10,7 +10,8 @@ use crate::engine::language::Language;
 use crate::engine::{KvIdentity, rates};
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
-use crate::kv::{DivergenceKind, Fields, Namespace};
+use crate::hub;
+use crate::kv::{DivergenceKind, Fields, Namespace, Owner};
 use crate::model::Config;
 use crate::weights::Checkpoint;
 
@@ -65,8 +66,7 @@ struct Model {
 }
 
 impl Model {
-    fn open(name: Option<&str>) -> Result<Self> {
-        let path = model::resolve(name, false)?;
+    fn open(path: PathBuf) -> Result<Self> {
         let checkpoint = pollster::block_on(Checkpoint::open(&path))?;
         let language = Language::open(&checkpoint)?;
         language.template()?;
@@ -83,37 +83,71 @@ impl Model {
         rates::computing(&place.options().directory().ok()?, &Numerics::ALL.map(identity))?.ms(1.0)
     }
 
-    fn side<'a>(&'a self, weights: &Path, request: &'a Value, now: i64) -> Result<Side<'a>> {
+    fn side<'a>(&'a self, weights: &str, file: &Path, request: &'a Value, now: i64) -> Result<Side<'a>> {
         let salt = request.get("cache_salt").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let fields = Fields { weights: weights.display().to_string(), salt, ..Fields::default() };
-        Side::new(&self.language, Namespace::new(fields), request, Some(now))
+        let fields = Fields { weights: weights.to_owned(), salt, ..Fields::default() };
+        Side::new(&self.language, Namespace::new(fields), request, Some(now)).map_err(|error| match error {
+            Error::Template { problem } => Error::Template { problem: format!("of {}: {problem}", file.display()) },
+            error => error,
+        })
     }
 }
 
+/// The path of the model that makes the tokens, and the name of the weights.
+type Named = (PathBuf, String);
+
 impl Args {
-    /// The names of the two models.
-    fn models<'a>(&'a self, requests: [&'a Value; 2]) -> Result<[Option<&'a str>; 2]> {
+    /// The models of the two conversations.
+    fn models(&self, requests: [&Value; 2]) -> Result<[Named; 2]> {
+        let given =
+            |name: &str| model::resolve(Some(name), false).map(|path| (path.clone(), path.display().to_string()));
         match &self.model[..] {
-            [] => Ok(requests.map(|request| request.get("model").and_then(Value::as_str))),
-            [both] => Ok([Some(both); 2]),
-            [known, prompt] => Ok([Some(known), Some(prompt)]),
+            [] => {
+                let names = requests.map(|request| request.get("model").and_then(Value::as_str));
+                let known = named(names[0])?;
+                let prompt = if names[1] == names[0] { known.clone() } else { named(names[1])? };
+                Ok([known, prompt])
+            }
+            [both] => given(both).map(|both| [both.clone(), both]),
+            [known, prompt] => Ok([given(known)?, given(prompt)?]),
             _ => Err(Error::Request { field: "model", problem: "give one, or one for each of the two files".into() }),
         }
     }
 }
 
+/// The model that a conversation names. Another provider's, or one that is not on this machine, is compared by its name, in the
+/// tokens of the default model.
+fn named(name: Option<&str>) -> Result<Named> {
+    let here = name.and_then(|name| hub::find(name).ok().flatten());
+    let path = here.clone().map_or_else(|| model::resolve(None, false), Ok)?;
+    let weights = match (name, here) {
+        (Some(name), None) => {
+            term::note(&format!(
+                "note: {name:?} is not on this machine; tokens are those of {} (-m names another)",
+                path.display()
+            ));
+            name.to_owned()
+        }
+        _ => path.display().to_string(),
+    };
+    Ok((path, weights))
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let files = [&args.known, &args.prompt];
     let [known, prompt] = [input::request(files[0])?, input::request(files[1])?];
-    let [old_name, new_name] = args.models([&known, &prompt])?;
-    let old = Model::open(old_name)?;
-    let other = if new_name == old_name { None } else { Some(Model::open(new_name)?) };
+    let [(old_path, old_name), (new_path, new_name)] = args.models([&known, &prompt])?;
+    let old = Model::open(old_path)?;
+    let other = if new_path == old.path { None } else { Some(Model::open(new_path)?) };
     let new = other.as_ref().unwrap_or(&old);
-    let same = other.is_none() || pollster::block_on(old.checkpoint.has_the_weights_of(&new.checkpoint))?;
+    let same = match &other {
+        Some(other) => pollster::block_on(old.checkpoint.has_the_weights_of(&other.checkpoint))?,
+        None => new_name == old_name,
+    };
     // Both use the same time. What a template writes of the date is reported apart.
     let now = new.language.now().unwrap_or_default();
-    let known = old.side(&old.path, &known, now)?;
-    let prompt = new.side(if same { &old.path } else { &new.path }, &prompt, now)?;
+    let known = old.side(&old_name, files[0], &known, now)?;
+    let prompt = new.side(if same { &old_name } else { &new_name }, files[1], &prompt, now)?;
     let found = Comparison::new(&known, &prompt)?;
     let tokens = [&known, &prompt].map(|side| side.conversation.tokens.len());
     let fixed = args.fix.as_deref().map(|folder| write(folder, files, &found.requests)).transpose()?;
@@ -183,6 +217,15 @@ fn as_text(
             DivergenceKind::None => nothing(shared, tokens, names),
             _ => entry(index + 1, difference, names),
         };
+    }
+    let is_placed = |found: &Difference| {
+        use DivergenceKind::{Added, ChangingValue, Dropped, Edited, Reordered};
+        let is_static =
+            matches!(&found.owner, Owner::Message { role, .. } if ["system", "developer"].contains(&role.as_str()));
+        is_static && matches!(found.kind, Added | ChangingValue | Dropped | Edited | Reordered)
+    };
+    if found.fixed <= shared && found.differences.iter().any(is_placed) {
+        text += "\nMoving text gains nothing more: all that could be put first stands first.\n";
     }
     if found.fixed > shared {
         text += &format!(
