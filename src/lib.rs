@@ -13,8 +13,13 @@
 //! ```
 //!
 //! Beneath it a program opens a [`Checkpoint`], loads an [`Engine`], gives it [`Tiers`] if prefixes are to outlive the GPU's
-//! memory, and asks [`Answers`] for many answers at once. All that takes part in this stands on this page; the modules behind
-//! it are internal.
+//! memory, and asks [`Answers`] for many answers at once:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/many.rs")]
+//! ```
+//!
+//! All that takes part in this stands on this page; the modules behind it are internal.
 //!
 //! # Features
 //!

@@ -61,7 +61,7 @@ fn by_itself(home: &Home, messages: &[Message], seed: u64) -> Answer {
         sampling: sampling(seed),
         max_tokens: Some(LENGTH),
         no_cache: true,
-        ..Body::from(Input::Conversation(Box::new(messages.to_vec().into())))
+        ..Body::from(Input::from(messages.to_vec()))
     };
     let tokens = language.tokens(&body.input).unwrap();
     let request = body.request(tokens, answers.engine().config(), answers.engine().context(), || 0);

@@ -39,7 +39,8 @@ pub struct CacheOptions {
     pub budget: u64,
     /// Bytes of memory for prefixes that the GPU has no room for.
     pub memory: u64,
-    /// Age at which KV is forgotten, from when it was stored, or last used on the GPU. By default it never is.
+    /// Age at which KV is forgotten, from when it was stored, or last used on the GPU. By default it never is, except by
+    /// a shared Redis, after 7 days. A bucket forgets nothing by itself.
     pub ttl: Option<Duration>,
     /// The longest that a request waits for KV to be loaded. The rest is computed.
     pub deadline: Duration,

@@ -293,7 +293,8 @@ impl Chat {
         self.engine().context()
     }
 
-    /// What a person should know of how the model was loaded, a sentence each; mostly nothing.
+    /// What a person should know of how the model was loaded, and the last problem of each store, a sentence each; mostly
+    /// nothing.
     pub fn notes(&self) -> Vec<String> {
         self.session.notes()
     }

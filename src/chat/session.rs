@@ -11,6 +11,7 @@ use crate::engine::openai::Body;
 use crate::engine::{Engine, EngineOptions, Progress, Stage, language::Language};
 use crate::error::{Error, Result};
 use crate::model::Config;
+use crate::store::Tiers;
 use crate::text::{THINKING, Tokenizer};
 use crate::weights::Checkpoint;
 
@@ -125,10 +126,12 @@ impl Session {
         self.answers.engine()
     }
 
-    /// What a person should know of how the model was loaded, a sentence each.
+    /// What a person should know of how the model was loaded, and of the stores behind it, a sentence each.
     pub fn notes(&self) -> Vec<String> {
         let unkept = self.unkept.iter().map(|problem| format!("nothing is kept for later runs: {problem}"));
-        self.engine().notes().iter().cloned().chain(unkept).collect()
+        let stores = self.engine().tiers().into_iter().flat_map(Tiers::stores);
+        let problems = stores.filter_map(|store| Some(format!("prefix cache: {}", store.problem()?)));
+        self.engine().notes().iter().cloned().chain(unkept).chain(problems).collect()
     }
 
     /// Asks for an answer, whose news [`Answers::run`] brings.

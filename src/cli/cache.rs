@@ -60,7 +60,8 @@ pub(crate) struct CacheArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     cache_memory: u64,
 
-    /// Forget KV of this age, such as 12h or 30days, counted from when it was stored, or last used on the GPU [default: never]
+    /// Forget KV of this age, such as 12h or 30days, counted from when it was stored, or last used on the GPU. A bucket forgets nothing by itself
+    /// [default: never, and 7days in a Redis]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     cache_ttl: Option<Duration>,
 

@@ -86,6 +86,7 @@ struct Chat<'a> {
     /// Those of them that the file holds.
     kept: Vec<Message>,
     settings: Settings,
+    problems: report::Problems,
     answers: u64,
     last: Option<Last>,
 }
@@ -113,7 +114,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let model = open(&args.model, &settings)?;
     term::notes(&args.engine.warnings(&model)?);
     let session = session::start(model, &args.engine, cache.as_ref())?;
-    let mut chat = Chat { args, session, cache, messages: kept.clone(), kept, settings, answers: 0, last: None };
+    let problems = report::Problems::default();
+    let messages = kept.clone();
+    let mut chat = Chat { args, session, cache, messages, kept, settings, problems, answers: 0, last: None };
     if let Some(text) = &args.system {
         chat.system(text);
     }
@@ -125,7 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         chat = chat.load(name)?;
     }
     pollster::block_on(chat.session.answers.persist())?;
-    report::problems(chat.session.engine());
+    chat.problems.show(chat.session.engine());
     Ok(())
 }
 
@@ -172,6 +175,7 @@ impl Chat<'_> {
     fn talk(&mut self, lines: &mut Lines) -> Result<Option<String>> {
         let mut leaving = false;
         loop {
+            self.problems.show(self.session.engine());
             // While the person types, KV is saved. With `exact`, KV of decode kernels is also computed again by prefill.
             let exact = self.settings.exact() && lines.is_interactive();
             let answers = &mut self.session.answers;
@@ -299,8 +303,8 @@ impl Chat<'_> {
         };
         term::notes(&warnings);
         pollster::block_on(self.session.answers.persist())?;
-        report::problems(self.session.engine());
-        let Self { session, mut cache, messages, kept, settings, answers, .. } = self;
+        self.problems.show(self.session.engine());
+        let Self { session, mut cache, messages, kept, settings, problems, answers, .. } = self;
         if let Some(cache) = cache.as_mut().filter(|cache| !cache.packs.is_empty()) {
             term::note("note: --prefix-pack is for the model that the chat began with, and is left out");
             cache.packs.clear();
@@ -315,7 +319,7 @@ impl Chat<'_> {
                 session::start(pollster::block_on(Model::open(former))?, engine, cache.as_ref())?
             }
         };
-        let chat = Self { args, session, cache, messages, kept, settings, answers, last: None };
+        let chat = Self { args, session, cache, messages, kept, settings, problems, answers, last: None };
         let kept = match chat.messages.len() {
             0 => String::new(),
             1 => "; 1 message is kept".to_owned(),
@@ -359,7 +363,7 @@ impl Chat<'_> {
 
     /// The request for an answer to `messages`.
     fn body(&self, messages: Vec<Message>) -> Result<Body> {
-        let mut body = Body::from(Input::Conversation(Box::new(messages.into())));
+        let mut body = Body::from(Input::from(messages));
         self.settings.over(&mut body)?;
         // The seed stands for the conversation. Each answer has draws of its own.
         body.sampling.seed = body.sampling.seed.map(|seed| seed.wrapping_add(self.answers));

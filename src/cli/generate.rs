@@ -128,7 +128,7 @@ impl Args {
         }
         let system = self.system.iter().map(|system| Message::new("system", system));
         let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
-        Ok(Input::Conversation(Box::new(messages.into())).into())
+        Ok(Input::from(messages).into())
     }
 }
 
@@ -154,6 +154,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         term::notes(&warnings);
     }
     let mut session = session::start(model, &args.engine, cache.as_ref())?;
+    let mut problems = report::Problems::default();
+    if !args.json {
+        problems.show(session.engine());
+    }
     let work = Work::begin()?;
     // TTFT leaves out loading, which came between the tokens of the prompt and its first step.
     let Asked { id, seed, .. } = session.ask_tokens(tokens, &body, Instant::now() - preparation)?;
@@ -174,7 +178,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         term::note(&report::stats(&answer, seed));
     }
     pollster::block_on(session.answers.persist())?;
-    report::problems(session.engine());
+    problems.show(session.engine());
     work.end()
 }
 

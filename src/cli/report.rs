@@ -1,5 +1,7 @@
 //! Shows results. This is the one place that knows the JSON of adapters, counters and timings, and their short text.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -85,16 +87,28 @@ struct TierReport {
     problem: Option<String>,
 }
 
-/// Shows the last problem of each tier. Such a problem costs time, but no answer.
-pub(crate) fn problems(engine: &Engine) {
-    for store in engine.tiers().into_iter().flat_map(Tiers::stores) {
-        let Some(problem) = store.problem() else { continue };
-        let flag = match store.name() {
-            "disk" if problem.ends_with("more room") => " with --cache-budget",
-            "memory" if problem.ends_with("more room") => " with --cache-memory",
-            _ => "",
-        };
-        term::note(&format!("prefix cache: {problem}{flag}"));
+/// The problems of tiers that were shown. Such a problem costs time, but no answer.
+#[derive(Default)]
+pub(crate) struct Problems {
+    shown: BTreeSet<String>,
+}
+
+impl Problems {
+    /// Shows the last problem of each tier, unless it was shown before.
+    pub(crate) fn show(&mut self, engine: &Engine) {
+        for store in engine.tiers().into_iter().flat_map(Tiers::stores) {
+            let Some(problem) = store.problem() else { continue };
+            let flag = match store.name() {
+                "disk" if problem.ends_with("more room") => " with --cache-budget",
+                "memory" if problem.ends_with("more room") => " with --cache-memory",
+                _ => "",
+            };
+            let text = format!("prefix cache: {problem}{flag}");
+            if !self.shown.contains(&text) {
+                term::note(&text);
+                self.shown.insert(text);
+            }
+        }
     }
 }
 

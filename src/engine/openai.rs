@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     model::Config,
     sample::SamplingOverrides,
-    text::{Prompt, StopStrings},
+    text::{Message, Prompt, StopStrings},
 };
 
 /// The input of a request.
@@ -63,6 +63,13 @@ impl Input {
             (false, None, Some(tokens)) => Ok(Self::Tokens(tokens)),
             _ => Err(wrong("request", "needs one of messages, prompt and tokens")),
         }
+    }
+}
+
+impl From<Vec<Message>> for Input {
+    /// A conversation without tools, as [`Prompt`] has it by default.
+    fn from(messages: Vec<Message>) -> Self {
+        Self::Conversation(Box::new(messages.into()))
     }
 }
 

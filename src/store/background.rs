@@ -135,6 +135,12 @@ impl Background {
         answer.inspect_err(|error| shared.fail(error))
     }
 
+    /// Makes a problem that no call failed with the last one.
+    #[cfg(feature = "remote")]
+    pub(super) fn note(&self, problem: &StoreError) {
+        self.shared.fail(problem);
+    }
+
     fn late(&self, deadline: Duration) -> StoreError {
         StoreError::Late { store: self.name, ms: deadline.as_millis() as u64 }
     }

@@ -93,6 +93,12 @@ pub enum StoreError {
         problem: String,
     },
 
+    /// A store whose values were kept under other secrets than the one given.
+    OtherSecret {
+        /// The label of the store, as [`Store::name`] gives it.
+        store: &'static str,
+    },
+
     /// Values are put faster than the store can write them.
     QueueFull {
         /// The label of the store, as [`Store::name`] gives it.
@@ -133,6 +139,11 @@ impl fmt::Display for StoreError {
                 write!(f, "the {store} store: {problem}")
             }
             Self::Late { store, ms } => write!(f, "the {store} store did not answer within {ms} ms"),
+            Self::OtherSecret { store } => write!(
+                f,
+                "the {store} store holds what was kept under another secret, and nothing under this one; if that is not \
+                 meant, check that the secret is the one that the others have"
+            ),
             Self::QueueFull { store, bytes } => {
                 write!(f, "{bytes} bytes wait to be written to the {store} store already; this value was dropped")
             }

@@ -8,6 +8,8 @@ mod owners;
 mod packs;
 mod runs;
 mod stored;
+#[cfg(unix)]
+mod team;
 mod trust;
 
 use std::path::{Path, PathBuf};

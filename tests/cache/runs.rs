@@ -7,11 +7,11 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use super::{BLOCK, Home, RULES, SHIP, WHALE, asked, files, length, reused, same, shared, tier};
-use crate::cli::{headstart, json_of, refusal, stdout, str_of};
+use crate::cli::{headstart, json_of, stdout, str_of};
 #[cfg(unix)]
 use crate::support::redis::Redis;
 
-const TINY: &str = "tiny-odd-f16";
+pub(super) const TINY: &str = "tiny-odd-f16";
 
 #[test]
 fn a_second_process_finds_what_the_first_stored() {
@@ -234,7 +234,7 @@ fn processes_share_a_directory_at_the_same_time() {
 }
 
 /// The reports that `/cache` printed.
-fn chat(command: &mut Command, lines: &str) -> Vec<String> {
+pub(super) fn chat(command: &mut Command, lines: &str) -> Vec<String> {
     command.args(["--system", RULES]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
@@ -341,104 +341,4 @@ fn memory_keeps_what_the_gpu_evicts() {
     let expected =
         format!("[{all} prompt tokens · {gpu} reused from the GPU · {} reused from memory · 0 computed]", all - gpu);
     assert_eq!(said, [expected]);
-}
-
-#[cfg(unix)]
-#[test]
-fn machines_share_a_store() {
-    let redis = Redis::start(&[]);
-    let (one, other) = (Home::new(TINY), Home::new(TINY));
-    let url = redis.url();
-    let flags = ["--kv-store", url.as_str(), "--cache-deadline", "60s"];
-    let first = json_of(one.generate(WHALE).args(flags));
-    reused(&first, &[]);
-    let second = json_of(other.generate(WHALE).env("HEADSTART_KV_STORE", &url).args(&flags[2..]));
-    reused(&second, &[("remote", length(&asked(WHALE)))]);
-    same(&second, &first);
-    // Blocks loaded from the shared store are kept in the local directory.
-    reused(&json_of(&mut other.generate(WHALE)), &[("disk", length(&asked(WHALE)))]);
-    let third = Home::new(TINY);
-    let all = length(&asked(WHALE));
-    let mut command = third.with_model(&["chat", "-n", "1"]);
-    command.args(flags);
-    let line = format!("{WHALE}\n/cache\n");
-    let shown = format!("[{all} prompt tokens · {all} reused from the shared store · 0 computed]");
-    assert_eq!(chat(&mut command, &line), [shown]);
-}
-
-#[test]
-fn a_store_that_cannot_be_reached_costs_no_answer() {
-    let home = Home::new(TINY);
-    // A port without a listener.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("redis://:secret@127.0.0.1:{port}");
-    let lost = json_of(home.generate(WHALE).args(["--kv-store", &url]));
-    same(&lost, &home.cold(WHALE));
-    let far = tier(&lost, "redis");
-    assert!(far["problem"].as_str().is_some_and(|problem| !problem.contains("secret")), "{far}");
-    let mut command = home.with_model(&["generate", "-n", "1", "-p", SHIP, "--kv-store", &url]);
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.contains("prefix cache: ") && !said.contains("secret"), "{said}");
-    let message = refusal(home.generate(WHALE).args(["--kv-store", "ftp://example.org"]));
-    assert!(message.starts_with("ftp://example.org") && message.contains("redis://"), "{message}");
-}
-
-#[cfg(unix)]
-#[test]
-fn a_store_is_shared_by_secret_and_without_one_only_if_asked() {
-    let redis = Redis::start(&[]);
-    let url = redis.url();
-    let run = |secret: Option<&str>, flags: &[&str]| {
-        let home = Home::new(TINY);
-        let mut command = home.generate(WHALE);
-        command.env_remove("HEADSTART_KV_SECRET").envs(secret.map(|secret| ("HEADSTART_KV_SECRET", secret)));
-        command.args(["--kv-store", &url, "--cache-deadline", "60s"]).args(flags);
-        (home, command)
-    };
-    let answer = |secret: Option<&str>, flags: &[&str]| {
-        let (_home, mut command) = run(secret, flags);
-        json_of(&mut command)
-    };
-    let refused = |secret: Option<&str>, flags: &[&str]| {
-        let (_home, mut command) = run(secret, flags);
-        refusal(&mut command)
-    };
-    let told = refused(None, &[]);
-    for part in ["HEADSTART_KV_SECRET", "--kv-secret-file", "--kv-store-trust", "openssl rand -hex 32"] {
-        assert!(told.contains(part), "{told}");
-    }
-    assert!(refused(Some("too short"), &[]).contains("16 bytes"));
-    assert_eq!(redis.size(), 0, "nothing was read or written");
-
-    let all = length(&asked(WHALE));
-    let first = answer(Some("a secret of many"), &["--kv-encrypt=false"]);
-    reused(&first, &[]);
-    let secret = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(secret.path(), "a secret of many\n").unwrap();
-    for found in [answer(Some("a secret of many"), &[]), answer(None, &["--kv-secret-file", str_of(secret.path())])] {
-        reused(&found, &[("remote", all)]);
-        same(&found, &first);
-    }
-    reused(&answer(Some("another of sixteen"), &[]), &[]);
-    reused(&answer(None, &["--kv-store-trust"]), &[]);
-    let home = Home::new(TINY);
-    let system = home.file("system.json", &asked(WHALE)[..1]);
-    let mut warm = home.with_model(&["prefix", "warm", str_of(&system), "--json"]);
-    warm.env_remove("HEADSTART_KV_SECRET").args(["--kv-store", &url, "--cache-deadline", "60s", "--kv-store-trust"]);
-    let warmed = json_of(&mut warm);
-    let hidden = ["prefix", "warm", "--json", "--kv-store", &url, "--kv-encrypt", str_of(&system)];
-    assert_eq!(
-        json_of(&mut home.with_model(&hidden))["tokens"],
-        warmed["tokens"],
-        "the flag does not take the file for its value"
-    );
-    assert!(warmed["cache"]["sources"]["remote"].as_u64() > Some(0), "{warmed}");
-    let (home, mut trusting) = run(None, &["--kv-store-trust"]);
-    let trusting = json_of(&mut trusting);
-    reused(&trusting, &[("remote", all)]);
-    same(&trusting, &first);
-    // KV that anybody may have stored, and KV computed after it, is not kept as this user's own.
-    assert_eq!(home.ls()["prefixes"], json!([]));
-    reused(&json_of(&mut home.generate(WHALE)), &[]);
 }

@@ -5,3 +5,5 @@ mod misbehaviour;
 mod objects;
 mod redis;
 mod sealed;
+mod secrets;
+mod urls;

@@ -17,7 +17,7 @@ pub fn bucket(server: &ObjectServer, prefix: &str) -> String {
     format!("s3://{KEY}:{secret}@{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{}&region=eu-north-1", server.port)
 }
 
-fn web(server: &ObjectServer, path: &str) -> String {
+pub fn web(server: &ObjectServer, path: &str) -> String {
     format!("http://127.0.0.1:{}/{path}", server.port)
 }
 
@@ -132,7 +132,7 @@ fn a_buckets_errors_are_explained() {
     assert!(refusal(&format!("s3://{BUCKET}?endpoint=ftp://a")).contains("write endpoint=https://HOST"));
     assert!(refusal(&format!("s3://{BUCKET}?regoin=x")).contains("is not known; there are endpoint, region, ca"));
     assert!(refusal(&format!("s3://{KEY}@{BUCKET}")).contains("KEY:SECRET@"));
-    assert!(refusal("s3:///kv").contains("names no host"));
+    assert!(refusal("s3:///kv").contains("names no bucket"));
 }
 
 #[test]

@@ -143,6 +143,7 @@ fn answer(state: &mut State, request: &Request) -> (u16, Vec<u8>) {
     match request.method.as_str() {
         "GET" if parameter(&request.query, "list-type").is_some() => (200, listing(state, &request.query).into_bytes()),
         "GET" | "HEAD" => match state.objects.get(&path) {
+            Some(bytes) if bytes.is_empty() && request.most < usize::MAX => error(416, "InvalidRange"),
             Some(bytes) if request.most < bytes.len() => (206, bytes[..request.most].to_vec()),
             Some(bytes) => (200, bytes.clone()),
             None => error(404, "NoSuchKey"),

@@ -21,9 +21,9 @@ pub(crate) enum Command {
     Import(packs::Import),
     /// Compute some blocks of such a file anew, and compare
     Audit(audit::Args),
-    /// List what is kept
+    /// List what is kept in the directory of this machine; a shared store cannot be listed
     Ls(stored::Ls),
-    /// Remove what is kept
+    /// Remove what is kept in that directory
     Rm(stored::Rm),
     /// Keep a prefix from making room for others
     Pin(stored::Pin),

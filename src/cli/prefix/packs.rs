@@ -146,6 +146,7 @@ pub(crate) fn id(key: &Key) -> String {
 /// The beginning of a conversation, and a session that can compute it.
 struct Computed {
     session: Session,
+    problems: report::Problems,
     cache: CacheOptions,
     tokens: Vec<u32>,
     /// The keys of its blocks.
@@ -159,8 +160,10 @@ impl Computed {
         let (tokens, salt) = beginning(&conversation.file, conversation.date, &model, &args.dir)?;
         cache.salt.clone_from(&salt);
         let session = session::start(model, engine, Some(&cache))?;
+        let mut problems = report::Problems::default();
+        problems.show(session.engine());
         let keys = session.engine().identity()?.keys(&tokens, &salt);
-        Ok(Self { session, cache, tokens, keys })
+        Ok(Self { session, problems, cache, tokens, keys })
     }
 
     fn id(&self) -> String {
@@ -198,7 +201,7 @@ pub(crate) fn warm(args: &Warm) -> Result<()> {
     work.end()?;
     let engine = begun.session.engine();
     engine.tiers().map_or(Ok(()), |tiers| all_kept(&begun.cache, tiers, &begun.keys))?;
-    report::problems(engine);
+    begun.problems.show(engine);
     let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
     if args.json {
         let tiers = report::tiers(engine);

@@ -24,7 +24,9 @@ use super::packs::{beginning, id};
   headstart prefix ls
   headstart prefix ls --cache-dir /srv/kv --json
 
-A line is the longest stored prefix that no other goes on from; TEXT is its end. Beginnings that several have in common are stored once.")]
+A line is the longest stored prefix that no other goes on from; TEXT is its end. Beginnings that several have in common are stored once.
+
+The list is of the directory of this machine. What a shared store (--kv-store) holds cannot be listed: its names reveal nothing.")]
 pub(crate) struct Ls {
     #[command(flatten)]
     place: PlaceArgs,

@@ -104,8 +104,9 @@ impl Answers {
         &mut self.engine
     }
 
-    /// Submits a request. `arrived` is when work on it began, before templates and tokens. With `max_tokens` 0, only
-    /// the prompt is computed, for later requests.
+    /// Submits a request. `arrived` is when work on it began, before templates and tokens; natively it is a
+    /// [`std::time::Instant`], which the crate `web_time` replaces in browsers. With `max_tokens` 0, only the prompt is
+    /// computed, for later requests.
     ///
     /// # Errors
     /// As [`Engine::submit`].

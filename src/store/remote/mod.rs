@@ -17,6 +17,9 @@
 //! The URL takes precedence over the environment. A secret both in the URL and in a file is refused. A file holds
 //! nothing but the secret; a line end is ignored.
 //!
+//! Redis forgets a value after [`RemoteConfig::ttl`], or after the time to live that it was put with. A bucket and a web
+//! server forget nothing by themselves.
+//!
 //! Remote stores are trusted less than a disk: the bytes of a reply and the time of a call are bounded, and only intact
 //! blocks are sent, so that a local fault does not spread. The clients are plain and blocking. Each runs on a thread of
 //! a [`Background`], which enforces the deadline and stops using a failing store for a while.
@@ -29,14 +32,22 @@ mod stream;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use pollster::block_on;
-use url::Url;
+use url::{ParseError, Url};
 
 pub use self::sealed::Guard;
-use self::{objects::Objects, redis::Redis, sealed::Sealed};
-use super::{Background, BackgroundConfig, BreakerConfig, Key, Store, StoreError};
+use self::{
+    objects::Objects,
+    redis::Redis,
+    sealed::{MARKS, Sealed},
+};
+use super::{Background, BackgroundConfig, BreakerConfig, Store, StoreError};
+
+/// The schemes of the stores that there are.
+const KINDS: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "s3", "https", "http"];
 
 /// Bounds of a store on another machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +56,7 @@ pub struct RemoteConfig {
     pub deadline: Duration,
     /// The longest that one value may take to be written.
     pub write_deadline: Duration,
-    /// Time to live of values that are put without one.
+    /// Time to live of values that are put without one, in a Redis. It is 7 days by default.
     pub ttl: Duration,
     /// Most bytes of a value or a reply. Longer values are neither sent nor read.
     pub max_value: u64,
@@ -66,34 +77,37 @@ impl Default for RemoteConfig {
 }
 
 /// Opens the store at `url`; `guard` says whom it is shared with. A store that does not answer is not an error: it
-/// costs misses until it does, and [`Store::problem`] tells the reason.
+/// costs misses until it does, and [`Store::problem`] tells the reason. So it does if others have kept values there, and
+/// under other secrets than this one.
 ///
 /// # Errors
 /// [`StoreError::Url`] where waiting does not help: the URL names no store, or the store denies access. The error shows
 /// only the URL's scheme, host, port and database, since a secret may be anywhere else in it.
 pub fn connect(url: &str, guard: &Guard, config: &RemoteConfig) -> Result<Box<dyn Store>, StoreError> {
     let place = Place::parse(url)?;
-    let store: Box<dyn Store> = match place.url.scheme() {
+    let store = match place.url.scheme() {
         "redis" | "rediss" | "valkey" | "valkeys" => {
-            let client = |deadline| Ok(Sealed::new(Redis::new(&place, *config, deadline)?, guard));
-            Box::new(Background::new(client(config.deadline)?, client(config.write_deadline)?, config.background(true)))
+            let client = |deadline| Ok(Sealed::new(Redis::new(&place, *config, deadline)?, guard, config.ttl));
+            Background::new(client(config.deadline)?, client(config.write_deadline)?, config.background(true))
         }
         scheme @ ("s3" | "http" | "https") => {
-            let client = |deadline| Ok(Sealed::new(Objects::new(&place, config, deadline)?, guard));
+            let client = |deadline| Ok(Sealed::new(Objects::new(&place, config, deadline)?, guard, config.ttl));
             let background = config.background(scheme == "s3");
-            Box::new(Background::new(client(config.deadline)?, client(config.write_deadline)?, background))
+            Background::new(client(config.deadline)?, client(config.write_deadline)?, background)
         }
         scheme => {
-            let problem = format!(
-                "{scheme}: is not a kind of store; use redis://, rediss://, valkey://, valkeys://, s3://, https:// or http://"
-            );
+            let problem = format!("{scheme}: is not a kind of store; use {}://", KINDS.join("://, "));
             return Err(place.fault(problem));
         }
     };
-    match block_on(store.get(&Key::default())) {
-        Err(StoreError::Refused { problem, .. }) => Err(place.fault(problem)),
-        _ => Ok(store),
+    // The first request, which has to be made anyway to know whether access is denied, looks for the marks.
+    let marks = if matches!(guard, Guard::Trust) { &MARKS[..1] } else { &MARKS };
+    match block_on(store.get_many(marks, 1)).as_deref() {
+        Err(StoreError::Refused { problem, .. }) => return Err(place.fault(problem.clone())),
+        Ok([Some(_), None]) => store.note(&StoreError::OtherSecret { store: store.name() }),
+        _ => {}
     }
+    Ok(Box::new(store))
 }
 
 impl RemoteConfig {
@@ -117,7 +131,12 @@ struct Place {
 impl Place {
     fn parse(text: &str) -> Result<Self, StoreError> {
         let hidden = |problem: String| StoreError::Url { url: "the URL of the store".into(), problem };
-        let url = Url::parse(text).map_err(|error| hidden(format!("{error}; write redis://HOST:PORT")))?;
+        let url = match Url::parse(text) {
+            Err(ParseError::RelativeUrlWithoutBase) => return Err(hidden(meant(text))),
+            Err(error) => return Err(hidden(format!("{error}; write redis://HOST:PORT"))),
+            Ok(url) if !url.has_host() && !KINDS.contains(&url.scheme()) => return Err(hidden(meant(text))),
+            Ok(url) => url,
+        };
         let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
         let database = url.path().strip_prefix('/').and_then(|path| path.parse::<u32>().ok());
         let database = database.map_or_else(String::new, |database| format!("/{database}"));
@@ -131,7 +150,10 @@ impl Place {
 
     fn host(&self) -> Result<&str, StoreError> {
         let host = self.url.host_str().filter(|host| !host.is_empty());
-        host.ok_or_else(|| self.fault("it names no host; write redis://HOST:PORT".into()))
+        host.ok_or_else(|| match self.url.scheme() {
+            "s3" => self.fault("it names no bucket; write s3://BUCKET/PREFIX".into()),
+            scheme => self.fault(format!("it names no host; write {scheme}://HOST:PORT")),
+        })
     }
 
     /// The secret in the URL, or in the file that the option `name` names. Errors show neither.
@@ -160,6 +182,25 @@ impl Place {
             values[at] = Some(value.into_owned());
         }
         Ok(values)
+    }
+}
+
+/// What to write instead of an address that has no scheme, or that is a path. Of the text it shows a host, a port and a
+/// database alone.
+fn meant(text: &str) -> String {
+    const NONE: &str = "it is the address of no store; write redis://HOST:PORT, s3://BUCKET/PREFIX or https://HOST/PATH \
+                        (a directory is for --cache-dir)";
+    let (credentials, place) = text.trim().rsplit_once('@').map_or(("", text.trim()), |(_, place)| ("…@", place));
+    let (address, database) = place.split_once('/').unwrap_or((place, "0"));
+    let is_address = address.rsplit_once(':').is_some_and(|(host, port)| {
+        let number = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let letters = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
+        let is_name = !host.is_empty() && host.bytes().all(letters);
+        (is_name || number.is_some_and(|number| number.parse::<Ipv6Addr>().is_ok())) && port.parse::<u16>().is_ok()
+    });
+    match is_address && database.parse::<u32>().is_ok() {
+        true => format!("it has no scheme; write redis://{credentials}{place}"),
+        false => NONE.into(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! Nothing expires by itself; a bucket's lifecycle rules can do that.
 
 use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
@@ -188,6 +189,8 @@ impl Client {
             }
             StatusCode::NOT_FOUND if code == "NoSuchBucket" => "make the bucket, or name another",
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
+            // The object is empty, so it has no first byte.
+            StatusCode::RANGE_NOT_SATISFIABLE => return Ok(None),
             status if status.is_redirection() => "name the region or endpoint of the bucket itself",
             StatusCode::TOO_MANY_REQUESTS => "it is asked too often",
             status if status.is_client_error() => "the server does not accept this request",
@@ -205,7 +208,18 @@ impl Client {
             }
             // Its text contains the address, and with it a signature.
             ureq::Error::BadUri(_) => StoreError::Backend { store, problem: "the address is not valid".into() },
-            error => StoreError::Backend { store, problem: error.to_string() },
+            error => {
+                let is_alien = match error {
+                    ureq::Error::Protocol(_) => true,
+                    ureq::Error::Io(error) => {
+                        matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)
+                    }
+                    _ => false,
+                };
+                // A Redis answers a line that is no HTTP, and closes the connection.
+                let hint = if is_alien { "; if it is a Redis, write redis://HOST:PORT" } else { "" };
+                StoreError::Backend { store, problem: format!("{error}{hint}") }
+            }
         }
     }
 
@@ -303,11 +317,7 @@ impl Store for Objects {
             if length > budget {
                 return Err(StoreError::TooLarge { bytes: length, budget });
             }
-            self.counted(self.client.ask(Verb::Put, &scan::name(key), bytes))?;
-            let usage = &mut *self.usage.borrow_mut();
-            usage.written += 1;
-            usage.written_bytes += length;
-            Ok(())
+            self.counted(self.client.ask(Verb::Put, &scan::name(key), bytes)).map(drop)
         })
     }
 

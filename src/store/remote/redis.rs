@@ -53,7 +53,7 @@ pub(crate) struct Redis {
 impl Redis {
     /// Opens no connection yet.
     pub(crate) fn new(place: &Place, config: RemoteConfig, deadline: Duration) -> Result<Self, StoreError> {
-        let url = &place.url;
+        let (url, host) = (&place.url, place.host()?.to_owned());
         let [prefix, ca, file] = place.options(["prefix", "ca", "password_file"])?;
         let prefix = prefix.unwrap_or_else(|| PREFIX.to_owned());
         if !prefix.bytes().all(|c| c.is_ascii_alphanumeric() || b":._-".contains(&c)) {
@@ -90,7 +90,7 @@ impl Redis {
             _ => return Err(place.fault("its path is not a database; write a number, /0 for the first".into())),
         }
         Ok(Self {
-            host: place.host()?.to_owned(),
+            host,
             port: url.port().unwrap_or(6379),
             tls: tls.map_err(|problem| place.fault(problem))?,
             greeting,
@@ -193,11 +193,7 @@ impl Redis {
         }
         let ttl = ttl.unwrap_or(self.config.ttl).as_millis().max(1) as u64;
         let options = SetOptions::default().with_expiration(SetExpiry::PX(ttl));
-        self.ask_one::<()>(pipe().set_options(self.name_of(key), bytes, options), Shape::Single, 0)?;
-        let usage = &mut *self.usage.borrow_mut();
-        usage.written += 1;
-        usage.written_bytes += bytes.len() as u64;
-        Ok(())
+        self.ask_one::<()>(pipe().set_options(self.name_of(key), bytes, options), Shape::Single, 0)
     }
 
     fn delete(&self, names: &[String]) -> Result<u64, StoreError> {

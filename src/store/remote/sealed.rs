@@ -7,12 +7,18 @@
 //! KV. With encryption of the KV, and for a manifest, the head is the whole value: the KV of the first layer reveals
 //! tokens to whoever has the weights.
 //!
+//! Others' values have names that a secret does not lead to, so a wrong secret looks like an empty store. Writers
+//! therefore leave two [`MARKS`], one under the same name whatever the secret: who finds that one alone has another
+//! secret than the others. The marks are looked up, never read.
+//!
 //! A trusted store keeps names and values as a cache directory does, and its values are accepted as they are, unless
 //! they are infinite or NaN.
 //!
-//! Cost: a copy of every value that is put, and AES over heads in place. Values that are read are not copied again.
+//! Cost: a copy of every value that is put, and AES over heads in place. Values that are read are not copied again. Two
+//! short values more are put with the first one, and again when half of their time to live has passed.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -26,6 +32,10 @@ const NONCE: usize = 12;
 const TAG: usize = 16;
 /// Bytes before the head.
 const FRONT: usize = MAGIC.len() + 4 + NONCE;
+
+/// The keys of the marks that writers with a secret leave: whatever the secret, and under this one. The first is its own
+/// name, and the name of the second is an HMAC like any other.
+pub(super) const MARKS: [Key; 2] = [*b"headstart-sealed/1 of any secret", *b"headstart-sealed/1 of our secret"];
 
 /// Whom a remote store is shared with.
 #[derive(Clone)]
@@ -47,6 +57,12 @@ pub enum Guard {
 pub(super) struct Sealed<S> {
     store: S,
     keys: Option<Keys>,
+    /// Time to live of values that are put without one.
+    ttl: Duration,
+    /// When the marks were last left, and half of their time to live.
+    marked: Cell<Option<(Instant, Duration)>>,
+    /// Values that were put, and their bytes. Marks are not counted.
+    written: Cell<(u64, u64)>,
 }
 
 struct Keys {
@@ -56,7 +72,7 @@ struct Keys {
 }
 
 impl<S: Store> Sealed<S> {
-    pub(crate) fn new(store: S, guard: &Guard) -> Self {
+    pub(crate) fn new(store: S, guard: &Guard, ttl: Duration) -> Self {
         let keys = match guard {
             Guard::Trust => None,
             Guard::Secret { secret, encrypt } => {
@@ -66,17 +82,30 @@ impl<S: Store> Sealed<S> {
                 Some(Keys { names, cipher: LessSafeKey::new(cipher), encrypt: *encrypt })
             }
         };
-        Self { store, keys }
+        Self { store, keys, ttl, marked: Cell::default(), written: Cell::default() }
     }
 
     fn name(&self, key: &Key) -> Key {
-        let Some(keys) = &self.keys else { return *key };
+        let Some(keys) = self.keys.as_ref().filter(|_| *key != MARKS[0]) else { return *key };
         let name = keys.names.mac(key);
         if is_manifest(key) { manifest::marked(name) } else { name }
     }
 
     fn names(&self, keys: &[Key]) -> Vec<Key> {
         keys.iter().map(|key| self.name(key)).collect()
+    }
+
+    /// Leaves the marks, and leaves them again before they expire. A mark that cannot be left is missed by nobody but
+    /// those with another secret.
+    async fn mark(&self, ttl: Option<Duration>) {
+        if self.keys.is_none() || self.marked.get().is_some_and(|(marked, half)| marked.elapsed() < half) {
+            return;
+        }
+        self.marked.set(Some((Instant::now(), ttl.unwrap_or(self.ttl) / 2)));
+        // Ours first, so that nobody with this secret finds the other alone.
+        for key in MARKS.iter().rev() {
+            let _ = self.store.put(&self.name(key), &Bytes::from_static(MAGIC), ttl).await;
+        }
     }
 
     /// Opens the value under a name, or its start.
@@ -191,13 +220,15 @@ impl<S: Store> Store for Sealed<S> {
         Box::pin(async move {
             let head = head(self.store.name(), key, bytes)?;
             let name = Sealed::name(self, key);
-            match &self.keys {
-                None => self.store.put(&name, bytes, ttl).await,
-                Some(keys) => {
-                    let head = if keys.encrypt { bytes.len() } else { head };
-                    self.store.put(&name, &keys.seal(&name, bytes, head), ttl).await
-                }
-            }
+            let value = match &self.keys {
+                None => bytes.clone(),
+                Some(keys) => keys.seal(&name, bytes, if keys.encrypt { bytes.len() } else { head }),
+            };
+            self.store.put(&name, &value, ttl).await?;
+            let (values, length) = self.written.get();
+            self.written.set((values + 1, length + value.len() as u64));
+            self.mark(ttl).await;
+            Ok(())
         })
     }
 
@@ -210,6 +241,7 @@ impl<S: Store> Store for Sealed<S> {
     }
 
     fn clear(&self) -> Answer<'_, ()> {
+        self.marked.set(None);
         self.store.clear()
     }
 
@@ -222,7 +254,8 @@ impl<S: Store> Store for Sealed<S> {
     }
 
     fn usage(&self) -> StoreUsage {
-        self.store.usage()
+        let (written, written_bytes) = self.written.get();
+        StoreUsage { written, written_bytes, ..self.store.usage() }
     }
 
     fn problem(&self) -> Option<String> {
