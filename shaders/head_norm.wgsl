@@ -1,19 +1,25 @@
-// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) over each head of Q and K, or with WHOLE over all of Q's and all of K's, then
-// what the epilogue of a QKV matrix does where heads have no norm. One workgroup a head of a row; every lane sums what is
-// normed together in one order.
+// What the epilogue of a QKV matrix does, for heads that must be whole before: RMSNorm (Zhang & Sennrich, arXiv 1910.07467)
+// over each head of Q and K, or with WHOLE over all of Q's and all of K's, where NORMED, and keys and values in 8 bits. One
+// workgroup a head of a row; every lane sums what is normed together in one order.
 #import shared/step
 @group(0) @binding(1) var<storage, read> x: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> kv: array<u32>;
+#if NORMED
 // [2, HEAD_DIM]: of Q, of K; with WHOLE [HEADS + KV_HEADS, HEAD_DIM]
-@group(0) @binding(2) var<storage, read> gains: array<vec2<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read_write> kv: array<u32>;
+@group(0) @binding(4) var<storage, read> gains: array<vec2<f32>>;
+#endif
 #import shared/heads
+#if KV_Q8
+#import head_norm/quantize
+#endif
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let head = group.x;
   let at = (group.y * (${HEADS}u + 2u * KV_HEADS) + head) * PAIRS;
   let batch = batch_row(group.y);
+#if NORMED
   let normed = head < ${HEADS}u + KV_HEADS;
   var factor = 1.0;
   if (normed) {
@@ -37,9 +43,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #else
   let own_gains = select(PAIRS, 0u, head < ${HEADS}u);
 #endif
+#endif
   for (var pair = lane; pair < PAIRS; pair += ${LANES}u) {
     var v = x[at + pair];
+#if NORMED
     if (normed) { v *= factor * gains[own_gains + pair]; }
+#endif
+#if KV_Q8
+    let out = rotated(batch, head, pair, v);
+    if (head < ${HEADS}u) { put_query(batch, head, pair, out); }
+    own[pair * 2u] = clamp(out.x, -MOST, MOST);
+    own[pair * 2u + 1u] = clamp(out.y, -MOST, MOST);
+#else
     put_pair(batch, head, pair, v);
+#endif
   }
+#if KV_Q8
+  workgroupBarrier();
+  if (head < ${HEADS}u) { return; }
+  for (var word = lane; word < WORDS; word += ${LANES}u) { put_word(batch, head, word, word_of(word)); }
+#endif
 }

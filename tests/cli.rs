@@ -78,7 +78,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [&[&str]; 19] = [
+    let cases: [&[&str]; 20] = [
         &[],
         &["generate", "-p", "a", "-n", "0"],
         &["generate", "-p", "a", "--cache-budget", "lots"],
@@ -94,6 +94,7 @@ fn usage_errors_exit_2() {
         &["generate", "-p", "a", "--temperature", "warm"],
         &["generate", "-p", "a", "--quantize", "q9_9"],
         &["generate", "-p", "a", "--kernels", "fast"],
+        &["generate", "-p", "a", "--kv", "q4"],
         &["generate", "-p", "a", "--logit-bias", "5"],
         &["generate", "-p", "a", "--date", "2026-02-30"],
         &["score"],
@@ -103,6 +104,15 @@ fn usage_errors_exit_2() {
         let output = headstart(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_unknown_format_of_keys_and_values_is_refused_with_those_that_there_are() {
+    for command in ["chat", "generate", "score", "bench"] {
+        let output = headstart(&[command, "--kv", "q4"]).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("--kv") && said.contains("use f16 or q8"), "{said}");
     }
 }
 

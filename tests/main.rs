@@ -36,6 +36,7 @@ mod parity;
 mod persist;
 mod prefix;
 mod profile;
+mod q8;
 mod quant;
 #[cfg(unix)]
 mod readme;
