@@ -229,12 +229,15 @@ fn models_info_describes_without_a_gpu() {
     assert_eq!((&info["heads"], &info["kv_heads"]), (&json!(9), &json!(3)));
     assert_eq!(info["vocab"], 49152);
     assert_eq!(info["context"], 8192);
+    // Of 30 layers with 3 heads of 64 elements, 128 bytes or 68 for each K and V.
+    assert_eq!(info["kv_bytes_per_token"], json!({ "f16": 30 * 2 * 3 * 128, "q8": 30 * 2 * 3 * 68 }));
     assert_eq!(info["chat_template"], true);
     assert_eq!(info["file_bytes"], std::fs::metadata(model_path()).unwrap().len());
     let counts = |format: &str| info["formats"][format]["tensors"].as_u64();
     assert_eq!((counts("f32"), counts("q4_1"), counts("q8_0")), (Some(61), Some(210), Some(1)));
     let shown = stdout(headstart(&["models", "info", "--model"]).arg(model_path()));
     assert!(shown.contains("134.5 M") && shown.contains("210 × q4_1"), "{shown}");
+    assert!(shown.contains("KV cache      22.5 KiB in f16, 12.0 KiB in q8 for each token\n"), "{shown}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::reference::{Bounded, attention as twin, attention_merge};
 
 /// Rows in registers, a page of lanes, 64 lanes and 128; head sizes and groups that models have. Every case is a program of a few
 /// seconds for a CPU adapter's compiler, so shapes, sizes and classes meet in turns, not each with each.
-const CASES: [(Face, Class, usize, usize); 11] = [
+const CASES: [(Face, Class, usize, usize); 10] = [
     (Face::Cpu, Class::Prompt, 64, 3),
     (Face::Cpu, Class::Prompt, 80, 1),
     (Face::Cpu, Class::Decode, 128, 1),
@@ -23,7 +23,6 @@ const CASES: [(Face, Class, usize, usize); 11] = [
     (Face::CpuPlain, Class::Decode, 40, 4),
     (Face::GpuPlain, Class::Prompt, 64, 3),
     (Face::GpuPlain, Class::Prompt, 128, 4),
-    (Face::GpuPlain, Class::Prompt, 40, 1),
     (Face::GpuPlain, Class::Decode, 64, 3),
     (Face::GpuPlain, Class::Decode, 80, 8),
 ];
@@ -47,16 +46,12 @@ const HALVES: [((u32, u32), usize, usize, Scores); 6] = [
 ];
 const PLAIN: Scores = Scores { scale: 0.1, cap: None, window: None };
 /// All of these over keys and values in 8 bits, whose last block may be a part of one.
-const Q8: [(Face, Class, usize, usize, Scores); 9] = [
+const Q8: [(Face, Class, usize, usize, Scores); 5] = [
     (Face::Cpu, Class::Prompt, 64, 3, PLAIN),
     (Face::Cpu, Class::Decode, 80, 1, PLAIN),
-    (Face::CpuPlain, Class::Prompt, 40, 2, Scores { window: Some(17), ..PLAIN }),
-    (Face::GpuPlain, Class::Prompt, 96, 3, PLAIN),
-    (Face::GpuPlain, Class::Decode, 128, 1, Scores { cap: Some(2.0), ..PLAIN }),
-    (Face::GpuPlain, Class::Decode, 256, 2, PLAIN),
+    (Face::GpuPlain, Class::Prompt, 96, 3, Scores { window: Some(100), ..PLAIN }),
+    (Face::GpuPlain, Class::Decode, 256, 2, Scores { cap: Some(2.0), ..PLAIN }),
     (Face::Halves(16, 32), Class::Prompt, 64, 3, PLAIN),
-    (Face::Halves(16, 64), Class::Prompt, 96, 1, PLAIN),
-    (Face::Halves(8, 32), Class::Prompt, 24, 2, Scores { window: Some(17), ..PLAIN }),
 ];
 /// Tokens that the last row of a decoding sequence sees.
 const CONTEXTS: [usize; 11] = [1, 15, 16, 17, 64, 65, 128, 129, 256, 257, 600];
