@@ -132,7 +132,7 @@ pub use weights::{FileSource, digest::Remembered};
 // an engine on a device,
 pub use engine::{Audited, Counters, Engine, EngineOptions, KvIdentity, PageUse, Progress, Stage, packs::Imported};
 pub use error::{Error, Result};
-pub use kv::{Namespace, PinId, Pinned, PinsFull};
+pub use kv::{KvFormat, Namespace, PinId, Pinned, PinsFull};
 // what it is asked, from messages to tokens,
 pub use engine::language::Language;
 pub use engine::openai::{Body, Input};

@@ -78,7 +78,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [&[&str]; 21] = [
+    let cases: [&[&str]; 22] = [
         &[],
         &["generate", "-p", "a", "-n", "0"],
         &["generate", "-p", "a", "--cache-budget", "lots"],
@@ -96,6 +96,7 @@ fn usage_errors_exit_2() {
         &["generate", "-p", "a", "--temperature", "warm"],
         &["generate", "-p", "a", "--quantize", "q9_9"],
         &["generate", "-p", "a", "--kernels", "fast"],
+        &["generate", "-p", "a", "--kv", "q4"],
         &["generate", "-p", "a", "--logit-bias", "5"],
         &["generate", "-p", "a", "--date", "2026-02-30"],
         &["score"],
@@ -105,6 +106,15 @@ fn usage_errors_exit_2() {
         let output = headstart(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_unknown_format_of_keys_and_values_is_refused_with_those_that_there_are() {
+    for command in ["chat", "generate", "score", "bench"] {
+        let output = headstart(&[command, "--kv", "q4"]).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("--kv") && said.contains("use f16 or q8"), "{said}");
     }
 }
 
@@ -225,12 +235,15 @@ fn models_info_describes_without_a_gpu() {
     assert_eq!((&info["heads"], &info["kv_heads"]), (&json!(9), &json!(3)));
     assert_eq!(info["vocab"], 49152);
     assert_eq!(info["context"], 8192);
+    // Of 30 layers with 3 heads of 64 elements, 128 bytes or 68 for each K and V.
+    assert_eq!(info["kv_bytes_per_token"], json!({ "f16": 30 * 2 * 3 * 128, "q8": 30 * 2 * 3 * 68 }));
     assert_eq!(info["chat_template"], true);
     assert_eq!(info["file_bytes"], std::fs::metadata(model_path()).unwrap().len());
     let counts = |format: &str| info["formats"][format]["tensors"].as_u64();
     assert_eq!((counts("f32"), counts("q4_1"), counts("q8_0")), (Some(61), Some(210), Some(1)));
     let shown = stdout(headstart(&["models", "info", "--model"]).arg(model_path()));
     assert!(shown.contains("134.5 M") && shown.contains("210 × q4_1"), "{shown}");
+    assert!(shown.contains("KV cache      22.5 KiB in f16, 12.0 KiB in q8 for each token\n"), "{shown}");
 }
 
 #[test]

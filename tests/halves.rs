@@ -3,7 +3,7 @@
 use headstart::Numerics;
 use headstart::engine::{EngineOptions, proof::prove};
 use headstart::gpu::{AdapterKind, Caps, Fragments, Gpu, Preset};
-use headstart::kernels::{Heads, SHADERS};
+use headstart::kernels::{Heads, KvFormat, SHADERS};
 use pollster::block_on;
 
 use crate::support::engine::{check, greedy, load, run, score_bits};
@@ -22,7 +22,7 @@ fn chunked(chunk: usize) -> EngineOptions {
     EngineOptions { chunk: Some(chunk), max_sequences: Some(chunk), ..halves() }
 }
 
-const HEADS: Heads = Heads { heads: 6, kv_heads: 2, head_dim: 64 };
+const HEADS: Heads = Heads { heads: 6, kv_heads: 2, head_dim: 64, kv: KvFormat::F16 };
 
 #[test]
 fn models_in_f16_answer_as_transformers_does() {

@@ -37,6 +37,7 @@ mod parity;
 mod persist;
 mod prefix;
 mod profile;
+mod q8;
 mod quant;
 #[cfg(unix)]
 mod readme;

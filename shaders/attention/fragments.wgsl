@@ -46,25 +46,27 @@ fn keys_from(tile: Tile, head: u32, base: u32, end: u32, lane: u32) -> u32 {
   let token = min(base + lane % TOKENS, end - 1u);
   return k_word(page_of(tile, token), head, 0u) + token % PAGE;
 }
-// Index of the pair of keys, or of values in the tile, that a lane loads in round `i`. Lanes without one load the last again.
-fn key_pair(lane: u32, i: u32) -> u32 { return min(lane / TOKENS + i * (LANES / TOKENS), PAIRS - 1u); }
-fn value_pair(lane: u32, i: u32) -> u32 { return min(lane + i * LANES, TOKENS * PAIRS - 1u); }
+// Index of the word of keys, or of values in the tile, that a lane loads in round `i`. Lanes without one load the last again.
+fn key_word(lane: u32, i: u32) -> u32 { return min(lane / TOKENS + i * (LANES / TOKENS), DIM_WORDS - 1u); }
+fn value_word(lane: u32, i: u32) -> u32 { return min(lane + i * LANES, TOKENS * DIM_WORDS - 1u); }
 
-fn value_of(tile: Tile, head: u32, base: u32, end: u32, at: u32) -> u32 {
-  let token = min(base + at / PAIRS, end - 1u);
-  return kv[v_word(page_of(tile, token), head, token % PAGE) + at % PAIRS];
+fn value_of(tile: Tile, head: u32, base: u32, end: u32, at: u32) -> Loaded {
+  let token = min(base + at / DIM_WORDS, end - 1u);
+  return load_value(v_word(page_of(tile, token), head, token % PAGE), at % DIM_WORDS);
 }
 
-fn put_key(lane: u32, pair: u32, word: u32) {
-  let k = vec2<f16>(unpack2x16float(word));
-  keys[pair * 2u * TOKEN_STRIDE + lane % TOKENS] = k.x;
-  keys[(pair * 2u + 1u) * TOKEN_STRIDE + lane % TOKENS] = k.y;
+fn put_key(lane: u32, word: u32, loaded: Loaded) {
+  let k = dims_of(loaded, word);
+#for d in 0..WIDTH
+  keys[(word * WIDTH + ${d}u) * TOKEN_STRIDE + lane % TOKENS] = f16(k[${d}]);
+#end
 }
 
-fn put_value(at: u32, word: u32) {
-  let v = vec2<f16>(unpack2x16float(word));
-  values[at / PAIRS * DIM_STRIDE + at % PAIRS * 2u] = v.x;
-  values[at / PAIRS * DIM_STRIDE + at % PAIRS * 2u + 1u] = v.y;
+fn put_value(at: u32, loaded: Loaded) {
+  let v = dims_of(loaded, at % DIM_WORDS);
+#for d in 0..WIDTH
+  values[at / DIM_WORDS * DIM_STRIDE + at % DIM_WORDS * WIDTH + ${d}u] = f16(v[${d}]);
+#end
 }
 
 // A token's score from its product; LOWEST if the mask hides the token.
@@ -165,17 +167,17 @@ fn main(
   var top = LOWEST;
   var from_keys = keys_from(tile, head, start, end, lane);
 #for i in 0..LOADS
-  var key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
+  var key${i} = load_key(from_keys, key_word(lane, ${i}u));
 #end
   for (var base = start; base < end; base += TOKENS) {
 #for i in 0..LOADS
-    put_key(lane, key_pair(lane, ${i}u), key${i});
+    put_key(lane, key_word(lane, ${i}u), key${i});
 #end
     workgroupBarrier();
     // Load the next keys while these are multiplied.
     from_keys = keys_from(tile, head, base + TOKENS, end, lane);
 #for i in 0..LOADS
-    key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
+    key${i} = load_key(from_keys, key_word(lane, ${i}u));
 #end
     multiply_scores(worker, workers, lane);
     workgroupBarrier();
@@ -205,20 +207,20 @@ fn main(
     var sum = 0.0;
     from_keys = keys_from(tile, head, start, end, lane);
 #for i in 0..LOADS
-    key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
-    var value${i} = value_of(tile, head, start, end, value_pair(lane, ${i}u));
+    key${i} = load_key(from_keys, key_word(lane, ${i}u));
+    var value${i} = value_of(tile, head, start, end, value_word(lane, ${i}u));
 #end
     for (var base = start; base < end; base += TOKENS) {
       workgroupBarrier();
 #for i in 0..LOADS
-      put_key(lane, key_pair(lane, ${i}u), key${i});
-      put_value(value_pair(lane, ${i}u), value${i});
+      put_key(lane, key_word(lane, ${i}u), key${i});
+      put_value(value_word(lane, ${i}u), value${i});
 #end
       workgroupBarrier();
       from_keys = keys_from(tile, head, base + TOKENS, end, lane);
 #for i in 0..LOADS
-      key${i} = kv[from_keys + key_pair(lane, ${i}u) * PAGE];
-      value${i} = value_of(tile, head, base + TOKENS, end, value_pair(lane, ${i}u));
+      key${i} = load_key(from_keys, key_word(lane, ${i}u));
+      value${i} = value_of(tile, head, base + TOKENS, end, value_word(lane, ${i}u));
 #end
       multiply_scores(worker, workers, lane);
       workgroupBarrier();

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::engine::language;
+use crate::engine::{KvIdentity, language};
 use crate::error::{Error, Result, visible};
+use crate::gpu::Numerics;
 use crate::hub;
+use crate::kv::KvFormat;
 use crate::model::Config;
 use crate::weights::{Checkpoint, Fields, Kind, Metadata};
 
@@ -75,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             ("heads", format!("{heads} query, {kv_heads} key/value, {head_dim} elements each")),
             ("vocabulary", fact("vocab")),
             ("context", format!("{} tokens", fact("context"))),
+            ("KV cache", kv_bytes(&facts["kv_bytes_per_token"])),
         ]);
     }
     lines.extend([
@@ -85,6 +88,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("runs", facts["problem"].as_str().map_or_else(|| "yes".to_owned(), |problem| format!("no: {problem}"))),
     ]);
     term::out(&lines.into_iter().map(|(name, value)| format!("{name:<13} {}\n", visible(&value))).collect::<String>())
+}
+
+/// Bytes of KV for a token, by format.
+fn kv_bytes(by_format: &Value) -> String {
+    let of =
+        |(name, bytes): (&String, &Value)| format!("{} in {name}", term::bytes(bytes.as_u64().unwrap_or_default()));
+    let all = by_format.as_object().into_iter().flatten().map(of).collect::<Vec<_>>().join(", ");
+    format!("{all} for each token")
 }
 
 /// Why the model does not run, if it does not.
@@ -115,6 +126,10 @@ fn describe(checkpoint: &Checkpoint) -> Value {
         "problem": problem(checkpoint, &config),
     });
     if let (Ok(config), Some(facts)) = (config, facts.as_object_mut()) {
+        let kv = |(name, kv)| {
+            let identity = KvIdentity::new(&config.clone().with_kv(kv), "", None, Numerics::default());
+            (name, identity.token_bytes())
+        };
         let sizes = json!({
             "layers": config.layers.len(),
             "hidden": config.hidden,
@@ -126,6 +141,7 @@ fn describe(checkpoint: &Checkpoint) -> Value {
             "head_dim": config.head_dim,
             "vocab": config.vocab,
             "context": config.context,
+            "kv_bytes_per_token": KvFormat::ALL.into_iter().map(kv).collect::<BTreeMap<_, _>>(),
             "tied_embeddings": config.tied_embeddings,
             "stop_tokens": config.stop_tokens,
         });

@@ -1,14 +1,17 @@
 //! `score`: the probability that a model gives each token of a text.
 //!
 //! Log-probabilities are a log-softmax in f64 of the f32 logits. Cost: one prefill of the text with the language model
-//! head on every position; logits are reduced as they come, never kept.
+//! head on every position; logits are reduced as they come, never kept. With another KV format than the default, the text is
+//! scored in the default format too, to tell the cost in perplexity.
 
 use serde_json::{Value, json};
 use web_time::Instant;
 
+use crate::chat::session::{Model, Session};
 use crate::engine::answers::What;
 use crate::engine::{FinishReason, Request};
 use crate::error::{Error, Result};
+use crate::kv::KvFormat;
 use crate::sample::top_candidates;
 use crate::text::{StopStrings, Tokenizer};
 
@@ -21,6 +24,7 @@ use super::term;
 #[command(after_help = "Examples:
   headstart score 'The capital of France is Paris.'
   headstart score -m model.gguf --prompt-file chapter.txt --json
+  headstart score --prompt-file chapter.txt --kv q8
   headstart score 'To be or not to be' --top-logprobs 5")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -36,7 +40,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Print one JSON object: token_ids, logprobs, perplexity, top_logprobs
+    /// Print one JSON object: token_ids, logprobs, perplexity, top_logprobs, usual_perplexity (with another --kv than usual)
     #[arg(long)]
     json: bool,
 }
@@ -70,6 +74,11 @@ impl Scores {
         if self.begun { self.logprobs.len() + 1 } else { 0 }
     }
 
+    /// As [`Scores::perplexity`], if all `tokens` tokens were scored.
+    fn perplexity_of(&self, tokens: usize) -> Option<f64> {
+        self.perplexity().filter(|_| self.tokens() == tokens)
+    }
+
     /// `None` if there is no token to predict.
     fn perplexity(&self) -> Option<f64> {
         let mean = self.logprobs.iter().sum::<f64>() / self.logprobs.len() as f64;
@@ -82,9 +91,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let model = args.model.open()?;
     let tokens = args.prompt.text.tokens(&model.language.tokenizer, &text)?;
     term::notes(&args.engine.warnings(&model)?);
-    let mut session = session::start(model, &args.engine, None)?;
-    let request = Request { tokens: tokens.clone(), prompt_logits: true, no_cache: true, ..Request::default() };
     let work = Work::begin()?;
+    let (scores, mut session) = score(args, &args.engine, model, &tokens, &work)?;
+    let mut usual = None;
+    if args.engine.kv != KvFormat::default() && scores.tokens() == tokens.len() {
+        // The GPU may have no room for both.
+        drop(session);
+        let engine = EngineArgs { kv: KvFormat::default(), ..args.engine };
+        let (scores, again) = score(args, &engine, args.model.open()?, &tokens, &work)?;
+        (usual, session) = (scores.perplexity_of(tokens.len()), again);
+    }
+    let scored = scores.tokens();
+    let tokenizer = &session.language.tokenizer;
+    match args.json {
+        true => term::json(&as_json(&tokens[..scored], &scores, usual, args.top_logprobs.is_some(), tokenizer)),
+        false => show(&tokens[..scored], &scores, usual, args.engine.kv, tokenizer),
+    }?;
+    work.end()
+}
+
+/// Scores the tokens on an engine of its own, until Ctrl-C.
+fn score(args: &Args, engine: &EngineArgs, model: Model, tokens: &[u32], work: &Work) -> Result<(Scores, Session)> {
+    let mut session = session::start(model, engine, None)?;
+    let request = Request { tokens: tokens.to_vec(), prompt_logits: true, no_cache: true, ..Request::default() };
     let id = session.answers.ask(request, StopStrings::default(), Instant::now())?;
     let bar = term::bar("scoring", tokens.len() as u64, "tokens");
     let mut scores = Scores::default();
@@ -103,13 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let problem = format!("has {} tokens, and the GPU has no memory for them; shorten it", tokens.len());
         return Err(Error::Request { field: "prompt", problem });
     }
-    let scored = scores.tokens();
-    let tokenizer = &session.language.tokenizer;
-    match args.json {
-        true => term::json(&as_json(&tokens[..scored], &scores, args.top_logprobs.is_some(), tokenizer)),
-        false => show(&tokens[..scored], &scores, tokenizer),
-    }?;
-    work.end()
+    Ok((scores, session))
 }
 
 /// `ln Σ exp(l)` in f64, about the largest logit.
@@ -118,12 +141,16 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln()
 }
 
-fn as_json(tokens: &[u32], scores: &Scores, with_top: bool, tokenizer: &Tokenizer) -> Value {
+/// `usual`: the perplexity with keys and values kept as usual, if they are not.
+fn as_json(tokens: &[u32], scores: &Scores, usual: Option<f64>, with_top: bool, tokenizer: &Tokenizer) -> Value {
     let mut object = json!({
         "token_ids": tokens,
         "logprobs": scores.logprobs,
         "perplexity": scores.perplexity(),
     });
+    if let Some(usual) = usual {
+        object["usual_perplexity"] = json!(usual);
+    }
     if with_top {
         let entry = |&(id, logprob): &(u32, f64)| json!({ "id": id, "token": tokenizer.token(id), "logprob": logprob });
         object["top_logprobs"] = scores.top.iter().map(|best| best.iter().map(entry).collect::<Value>()).collect();
@@ -131,7 +158,7 @@ fn as_json(tokens: &[u32], scores: &Scores, with_top: bool, tokenizer: &Tokenize
     object
 }
 
-fn show(tokens: &[u32], scores: &Scores, tokenizer: &Tokenizer) -> Result<()> {
+fn show(tokens: &[u32], scores: &Scores, usual: Option<f64>, kv: KvFormat, tokenizer: &Tokenizer) -> Result<()> {
     let shown = |id: u32| format!("{:?}", tokenizer.decode(&[id], false));
     term::dim(&format!("{:>8}  {:>9}  token\n", "id", "logprob"))?;
     for (position, &id) in tokens.iter().enumerate() {
@@ -148,7 +175,11 @@ fn show(tokens: &[u32], scores: &Scores, tokenizer: &Tokenizer) -> Result<()> {
     match scores.perplexity() {
         Some(perplexity) => {
             let (count, s) = (scores.logprobs.len(), if scores.logprobs.len() == 1 { "" } else { "s" });
-            term::out(&format!("perplexity {perplexity:.4} over {count} token{s}\n"))
+            let cost = usual.map_or(String::new(), |usual| {
+                let cost = 100.0 * (perplexity / usual - 1.0);
+                format!("; with --kv {} {usual:.4}, so {kv} costs {cost:+.2} %", KvFormat::default())
+            });
+            term::out(&format!("perplexity {perplexity:.4} over {count} token{s}{cost}\n"))
         }
         None => term::out("perplexity needs at least two tokens\n"),
     }

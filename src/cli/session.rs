@@ -10,6 +10,7 @@ use crate::engine::answers::Answer;
 use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
 use crate::gpu::{Numerics, Preset};
+use crate::kv::KvFormat;
 use crate::model::Quantizable;
 use crate::quant::Format;
 
@@ -26,6 +27,11 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "FORMAT", value_parser = quantize_format)]
     pub(crate) quantize: Option<Format>,
 
+    /// Format of keys and values: f16, or q8 (about half of the memory, at a small cost in perplexity, which `headstart score`
+    /// tells). KV of one format is never reused in the other
+    #[arg(long, value_name = "FORMAT", default_value_t, value_parser = kv_format)]
+    pub(crate) kv: KvFormat,
+
     /// Which kernels run: auto (f16 for prompts where the GPU multiplies matrices of it), f32, f16 (slowly where it does not),
     /// or portable (f32, without subgroups) [default: auto]
     #[arg(long, value_name = "KERNELS", value_parser = preset)]
@@ -34,8 +40,8 @@ pub(crate) struct EngineArgs {
 
 impl EngineArgs {
     fn options(&self) -> EngineOptions {
-        let Self { context, quantize, kernels } = *self;
-        EngineOptions { context, quantize, kernels, ..EngineOptions::default() }
+        let Self { context, quantize, kernels, kv } = *self;
+        EngineOptions { context, quantize, kernels, kv, ..EngineOptions::default() }
     }
 
     /// What a person should know of how these flags load `model`.
@@ -64,9 +70,15 @@ impl EngineArgs {
 
     /// The identity of the KV of `model` when these flags load it and prompts are computed in `class`.
     pub(crate) fn identity(&self, model: &Model, weights_digest: &str, class: Numerics) -> KvIdentity {
-        let config = model.config.clone().for_context(self.context.unwrap_or(model.config.context));
+        let context = self.context.unwrap_or(model.config.context);
+        let config = model.config.clone().for_context(context).with_kv(self.kv);
         KvIdentity::new(&config, weights_digest, self.quantize, class)
     }
+}
+
+fn kv_format(name: &str) -> Result<KvFormat, String> {
+    let names = KvFormat::ALL.map(|(name, _)| name).join(" or ");
+    KvFormat::named(&name.to_ascii_lowercase()).ok_or_else(|| format!("use {names}"))
 }
 
 fn preset(name: &str) -> Result<Preset, String> {

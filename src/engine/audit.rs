@@ -5,7 +5,7 @@
 //! blocks with probability 1 - k/n. Its maker cannot know which blocks are chosen.
 //!
 //! Adapters differ in their bits. The values of a pack that another adapter made can only be compared within
-//! [`TOLERANCE`], which detects gross changes only. The caller decides whether to accept that, not the pack.
+//! [`tolerance`], which detects gross changes only. The caller decides whether to accept that, not the pack.
 //!
 //! Cost: for each audited block, a prefill of that block and loading the blocks before it.
 
@@ -16,13 +16,21 @@ use sha2::{Digest, Sha256};
 
 use super::answers::{Answers, What};
 use super::packs::block_keys;
+use super::pages::PageLayout;
 use super::save::Persistence;
 use crate::error::{Error, Result};
+use crate::kv::KvFormat;
 use crate::store::{BLOCK, Blob, MemoryStore, Pack, PackError, PackStore, Store, Tiers, TiersConfig, system_clock};
 
 /// Largest allowed difference of a token's values in a tensor on another adapter: the root mean square of the
-/// differences, relative to that of the values.
-const TOLERANCE: f32 = 1.0 / 128.0;
+/// differences, relative to that of the values. In 8 bits a value next to the middle of two multiples becomes either,
+/// and later layers read that.
+fn tolerance(format: KvFormat) -> f32 {
+    match format {
+        KvFormat::F16 => 1.0 / 128.0,
+        KvFormat::Q8 => 1.0 / 32.0,
+    }
+}
 /// A deadline longer than loading any pack takes.
 const PATIENCE: Duration = Duration::from_secs(86_400);
 
@@ -136,8 +144,9 @@ impl Audit<'_> {
             let namespace = engine.namespace(self.nonce);
             let ours = engine.blobs(&namespace, &self.tokens[..end], block).await?.and_then(|mut blobs| blobs.pop());
             let ours = ours.ok_or_else(|| self.fail(PackError::Empty))?;
-            let apart = apart(&theirs, &ours);
-            if apart > if self.other_adapter { TOLERANCE } else { 0.0 } {
+            let layout = &engine.reuse.layout;
+            let apart = apart(&theirs, &ours, layout);
+            if apart > if self.other_adapter { tolerance(engine.runner.config.kv) } else { 0.0 } {
                 return Err(self.fail(PackError::Audit { block, first: block * BLOCK, last: end - 1, apart }));
             }
             audited.exact &= apart == 0.0;
@@ -152,15 +161,12 @@ impl Audit<'_> {
 }
 
 /// How far the values of two blocks of the same tokens are apart, as [`Audited::largest`]; above 0 wherever a bit differs.
-fn apart(theirs: &Blob, ours: &Blob) -> f32 {
-    let halves = |bytes: &[u8]| -> Vec<f32> {
-        bytes.as_chunks().0.iter().map(|half| half::f16::from_le_bytes(*half).to_f32()).collect()
-    };
+fn apart(theirs: &Blob, ours: &Blob, layout: &PageLayout) -> f32 {
     let mut largest: f32 = 0.0;
     for (layer, row) in ours.rows.iter().enumerate() {
         for (a, b, width) in [(theirs.k(layer), ours.k(layer), row.k), (theirs.v(layer), ours.v(layer), row.v)] {
             let tokens = a.chunks(width.max(1)).zip(b.chunks(width.max(1))).filter(|(a, b)| a != b);
-            largest = tokens.map(|(a, b)| distance(&halves(a), &halves(b))).fold(largest, f32::max);
+            largest = tokens.map(|(a, b)| distance(&layout.floats(a), &layout.floats(b))).fold(largest, f32::max);
         }
     }
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     kv::{Choice, Key, Namespace, is_unseen},
-    store::{Ahead, Deadline, Element, Family, Producer, Unpack, Wanted},
+    store::{Ahead, Deadline, Family, Producer, Unpack, Wanted},
 };
 
 /// The part of a verified block that is kept: its page in the GPU's layout.
@@ -79,7 +79,7 @@ impl Reuse {
         let fields = namespace.fields().entries();
         Arc::new(Family {
             namespace: fields.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect(),
-            element: Element::F16,
+            element: self.layout.element(),
             rows: self.layout.rows(),
             windows: self.layout.windows(),
             hidden: self.hidden,

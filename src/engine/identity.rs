@@ -43,6 +43,11 @@ impl KvIdentity {
         Self { fields, layout, hidden: config.hidden, vocab: config.vocab }
     }
 
+    /// Bytes of one token's KV, and of its share of a full page's state.
+    pub fn token_bytes(&self) -> usize {
+        self.layout.token_bytes()
+    }
+
     /// The root of the keys of requests with this salt.
     pub fn namespace(&self, salt: &str) -> Namespace {
         Namespace::new(Fields { salt: salt.to_owned(), ..self.fields.clone() })
@@ -69,7 +74,7 @@ pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>, c
             each(layers, |layer| blocks(layer, *head_dim))
         ),
         rope: each(layers, |layer| layer.rope.as_ref().map_or("none".to_owned(), rope)),
-        kv_dtype: "f16".to_owned(),
+        kv_dtype: config.kv.name().to_owned(),
         kv_layout: kv_layout(&PageLayout::new(config)),
         adapter: String::new(),
         salt: String::new(),

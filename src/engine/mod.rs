@@ -60,7 +60,7 @@ pub use stats::Counters;
 use crate::{
     error::Result,
     gpu::{AdapterInfo, AdapterKind, Caps, Numerics, Preset},
-    kv::{Namespace, PinId, Pinned, PinsFull, Report},
+    kv::{KvFormat, Namespace, PinId, Pinned, PinsFull, Report},
     model::Config,
     quant::Format,
     store::Tiers,
@@ -78,6 +78,8 @@ pub struct EngineOptions {
     pub context: Option<usize>,
     /// The format to which 16- and 32-bit weights are quantised: Q8_0, Q4_K or Q4_0.
     pub quantize: Option<Format>,
+    /// How keys and values are stored: a prefix in one format is not found in another.
+    pub kv: KvFormat,
     /// Which kernels run; by default those that `HEADSTART_KERNELS` names, else those that suit the adapter.
     pub kernels: Option<Preset>,
     /// Most prompt tokens in one step.

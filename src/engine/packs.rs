@@ -16,7 +16,7 @@ use super::{Engine, FinishReason, KvIdentity, Request, save::Block};
 use crate::{
     error::{Error, Result},
     kv::{Key, Namespace, PAGE, PageId},
-    store::{self, Blob, BlockKeys, Element, Pack, PackError, PackExpected, PackStore, Tiers},
+    store::{self, Blob, BlockKeys, Pack, PackError, PackExpected, PackStore, Tiers},
     text::{ChatTemplate, Inputs, Message, StopStrings, Tokenizer},
 };
 
@@ -131,7 +131,7 @@ impl KvIdentity {
         ask(
             &PackExpected {
                 namespace: &fields,
-                element: Element::F16,
+                element: self.layout.element(),
                 rows: &rows,
                 windows: self.layout.windows(),
                 hidden,

@@ -1,16 +1,16 @@
 //! Converts between pages and the parts of blobs. Pages have the GPU's layout (`shaders/shared/page.wgsl`,
 //! `shaders/short_conv.wgsl`). Blobs are ordered token by token, so that they mean the same to every adapter.
 //!
-//! A page of an attention layer is K `[kv_head, pair, token]`, then V `[kv_head, token, pair]`; a word is two
-//! neighbouring dims as f16. In a blob it is K `[token, kv_head, pair]`, then V in the same order. A page of a layer
-//! with a state is the state after the last token written to it, and the same in a blob.
+//! A page of an attention layer is K `[kv_head, word, token]`, then V `[kv_head, token, word]`, with the words of a head as
+//! [`KvFormat`] has them. In a blob it is K `[token, kv_head, word]`, then V in the same order. A page of a layer with a
+//! state is the state after the last token written to it, and the same in a blob.
 
 use std::sync::Arc;
 
 use crate::{
-    kernels::{PAGE, short_conv},
+    kernels::{KvFormat, PAGE, short_conv},
     model::{Config, MixerSpec},
-    store::{self, Row},
+    store::{self, Element, Row},
 };
 
 /// A stored block has the size of a page.
@@ -19,8 +19,8 @@ const _: () = assert!(store::BLOCK == PAGE);
 /// The content of a layer's page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
-    /// Keys and values: `row` words of each for a token, `pairs` words of each head.
-    Kv { row: usize, pairs: usize, windowed: bool },
+    /// Keys and values: `row` words of each for a token, `head` words of each head.
+    Kv { row: usize, head: usize, windowed: bool },
     /// A state of so many f32 words, whatever the number of tokens.
     State(usize),
 }
@@ -45,6 +45,8 @@ pub(crate) struct PageLayout {
     kept: Arc<[Kept]>,
     /// The widest window in tokens, if any layer has one that is shorter than the context.
     window: Option<usize>,
+    format: KvFormat,
+    head_dim: usize,
 }
 
 /// A page as parts of a blob.
@@ -57,13 +59,14 @@ pub(super) struct Parts {
 
 impl PageLayout {
     pub(crate) fn new(config: &Config) -> Self {
-        let (row, pairs) = (config.heads().token_bytes() as usize / 8, config.head_dim / 2);
+        let (heads, format, head_dim) = (config.heads(), config.kv, config.head_dim);
+        let (row, head) = (heads.row_words(), format.words(head_dim));
         let kept = config.layers.iter().map(|layer| match layer.mixer {
-            MixerSpec::Attention => Kept::Kv { row, pairs, windowed: layer.scores.window.is_some() },
+            MixerSpec::Attention => Kept::Kv { row, head, windowed: layer.scores.window.is_some() },
             MixerSpec::ShortConv { taps } => Kept::State(short_conv::page_words(config.hidden, taps)),
         });
         let windows = config.layers.iter().filter_map(|layer| layer.scores.window);
-        Self { kept: kept.collect(), window: windows.max() }
+        Self { kept: kept.collect(), window: windows.max(), format, head_dim }
     }
 
     /// As the field.
@@ -89,6 +92,19 @@ impl PageLayout {
     /// The same, for the layers before those with a window.
     pub(crate) fn start_bytes(&self) -> usize {
         self.token_bytes() - self.windowed().map(|kept| 4 * kept.words() / PAGE).sum::<usize>()
+    }
+
+    /// The type of a blob's elements.
+    pub(crate) fn element(&self) -> Element {
+        match self.format {
+            KvFormat::F16 => Element::F16,
+            KvFormat::Q8 => Element::U8,
+        }
+    }
+
+    /// The numbers of rows of a blob.
+    pub(crate) fn floats(&self, rows: &[u8]) -> Vec<f32> {
+        self.format.floats(self.head_dim, rows)
     }
 
     /// The rows in the order of a blob.
@@ -131,16 +147,16 @@ impl PageLayout {
         let (mut words, mut state) = (Vec::with_capacity(self.words()), Vec::new());
         for (kept, place) in self.ordered() {
             let layer = &page[place..place + kept.words()];
-            let Kept::Kv { row, pairs, .. } = kept else {
+            let Kept::Kv { row, head, .. } = kept else {
                 state.extend(layer.iter().map(|&word| f32::from_bits(word)));
                 continue;
             };
             let (k, v) = layer.split_at(row * PAGE);
             for token in 0..tokens {
-                words.extend((0..row).map(|dim| k[dim * PAGE + token]));
+                words.extend((0..row).map(|word| k[word * PAGE + token]));
             }
             for token in 0..tokens {
-                words.extend((0..row).map(|dim| v[v_word(pairs, dim, token)]));
+                words.extend((0..row).map(|word| v[v_word(head, word, token)]));
             }
         }
         Parts { kv: words.into_iter().flat_map(u32::to_le_bytes).collect(), state }
@@ -152,7 +168,7 @@ impl PageLayout {
         let mut page = vec![0; self.words()];
         for (kept, place) in self.ordered() {
             let layer = &mut page[place..place + kept.words()];
-            let Kept::Kv { row, pairs, .. } = kept else {
+            let Kept::Kv { row, head, .. } = kept else {
                 let (own, rest) = state.split_at(layer.len());
                 layer.iter_mut().zip(own).for_each(|(word, value)| *word = value.to_bits());
                 state = rest;
@@ -163,14 +179,14 @@ impl PageLayout {
             let (k, v) = layer.split_at_mut(row * PAGE);
             let (k_rows, v_rows) = rows.split_at(4 * row * tokens);
             let k_rows = k_rows.as_chunks::<4>().0;
-            for (dim, k) in k.chunks_exact_mut(PAGE).enumerate() {
-                let column = k_rows[dim..].iter().step_by(row);
+            for (word, k) in k.chunks_exact_mut(PAGE).enumerate() {
+                let column = k_rows[word..].iter().step_by(row);
                 k.iter_mut().zip(column).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
             }
             for (token, row) in v_rows.chunks_exact(4 * row).enumerate() {
-                for (head, own) in row.chunks_exact(4 * pairs).enumerate() {
-                    let begin = v_word(pairs, head * pairs, token);
-                    let place = v[begin..begin + pairs].iter_mut();
+                for (index, own) in row.chunks_exact(4 * head).enumerate() {
+                    let begin = v_word(head, index * head, token);
+                    let place = v[begin..begin + head].iter_mut();
                     place.zip(own.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
                 }
             }
@@ -179,6 +195,7 @@ impl PageLayout {
     }
 }
 
-fn v_word(pairs: usize, dim: usize, token: usize) -> usize {
-    (dim / pairs * PAGE + token) * pairs + dim % pairs
+/// The place of word `word` of a token's row, where a head has `head` words.
+fn v_word(head: usize, word: usize, token: usize) -> usize {
+    (word / head * PAGE + token) * head + word % head
 }

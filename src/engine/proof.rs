@@ -4,13 +4,15 @@
 //! A row must be close to the correct result, and its bits must be the same alone, among others and at any place in a
 //! tile.
 
+use std::iter::repeat_n;
+
 use half::f16;
 
 use crate::{
     error::{Error, Result},
     gpu::{AdapterKind, Buffer, Caps, Gpu, Preset, Recording, readback::Staging},
     kernels::{
-        Class, Heads, Matrix, PAGE, Part, SHADERS, Span,
+        Class, Heads, KvFormat, Matrix, PAGE, Part, SHADERS, Span,
         attention::{self, Attention, Scores},
         linear::{Epilogue, Fusion, Input, Linear},
         plan,
@@ -200,22 +202,19 @@ async fn attends(made: &mut Made<'_>, heads: Heads) -> Result<bool> {
         return Ok(true);
     }
     let (dim, width) = (heads.head_dim, heads.heads * heads.head_dim);
-    let number = |half: &f16| half.to_f32();
     // The scores are large enough that tokens have different weights.
     let q: Vec<f32> = numbers(TOKENS * width, 3).iter().map(|q| 8.0 * q.to_f32()).collect();
     let (k, v) = (numbers(TOKENS * dim, 4), numbers(TOKENS * dim, 5));
     // The pages are in another order than the tokens.
     let table: Vec<u32> = (0..TOKENS.div_ceil(PAGE) as u32).rev().collect();
-    let mut pages = vec![0u32; table.len() * dim * PAGE];
-    for token in 0..TOKENS {
-        let page = table[token / PAGE] as usize * dim * PAGE;
-        for pair in 0..dim / 2 {
-            let word = |x: &[f16]| {
-                let at = token * dim + 2 * pair;
-                u32::from(x[at].to_bits()) | u32::from(x[at + 1].to_bits()) << 16
-            };
-            pages[page + pair * PAGE + token % PAGE] = word(&k);
-            pages[page + dim * PAGE / 2 + token % PAGE * dim / 2 + pair] = word(&v);
+    let (k, v) = (stored(heads.kv, dim, &k), stored(heads.kv, dim, &v));
+    let row = heads.row_words();
+    let mut pages = vec![0u32; table.len() * 2 * row * PAGE];
+    for (token, (k, v)) in k.chunks_exact(row).zip(v.chunks_exact(row)).enumerate() {
+        let page = table[token / PAGE] as usize * 2 * row * PAGE;
+        for word in 0..row {
+            pages[page + word * PAGE + token % PAGE] = k[word];
+            pages[page + (PAGE + token % PAGE) * row + word] = v[word];
         }
     }
     let queries = made.filled(&q.iter().map(|q| q.to_bits()).collect::<Vec<u32>>()).await?;
@@ -232,7 +231,7 @@ async fn attends(made: &mut Made<'_>, heads: Heads) -> Result<bool> {
         made.run(&recording, output, TOKENS * width).await
     };
     let whole = of(made, attention::tile_rows(&caps, &heads, Class::Prompt)).await?;
-    let (k, v): (Vec<f32>, Vec<f32>) = (k.iter().map(number).collect(), v.iter().map(number).collect());
+    let [k, v] = [k, v].map(|words| heads.kv.floats(dim, bytemuck::cast_slice(&words)));
     let right = (0..TOKENS).all(|row| {
         let (q, found) = (&q[row * width..][..dim], &whole[row * width..][..dim]);
         let seen = 0..row + 1;
@@ -247,6 +246,21 @@ async fn attends(made: &mut Made<'_>, heads: Heads) -> Result<bool> {
         })
     });
     Ok(right && of(made, 1).await? == whole)
+}
+
+/// Rows of `head_dim` numbers between -1 and 1 in words, near enough.
+fn stored(format: KvFormat, head_dim: usize, x: &[f16]) -> Vec<u32> {
+    let halves = |two: &[f16]| u32::from(two[0].to_bits()) | u32::from(two[1].to_bits()) << 16;
+    let bytes = |four: &[f16]| u32::from_le_bytes([0, 1, 2, 3].map(|i| (four[i].to_f32() * 127.0) as i8 as u8));
+    // The factor 1 / 128, twice in a word.
+    let factors = format.words(head_dim) - head_dim / format.width();
+    let row = |row: &[f16]| -> Vec<u32> {
+        match format {
+            KvFormat::F16 => row.chunks_exact(2).map(halves).collect(),
+            KvFormat::Q8 => row.chunks_exact(4).map(bytes).chain(repeat_n(0x3c00_3c00, factors)).collect(),
+        }
+    };
+    x.chunks_exact(head_dim).flat_map(row).collect()
 }
 
 /// Pseudo-random values between -1 and 1, the same every time.

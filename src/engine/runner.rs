@@ -99,7 +99,7 @@ impl Runner {
         }
         let config = Config::from_checkpoint(checkpoint)?;
         let context = context(&config, options)?;
-        let config = config.for_context(context);
+        let config = config.for_context(context).with_kv(options.kv);
         config.check_tensors(checkpoint)?;
         let (mut gpu, notes) = proof::open(Preset::chosen(options.kernels)?, config.heads()).await?;
         let caps = gpu.caps().clone();

@@ -29,7 +29,7 @@ use crate::{
     gpu::readback::Reading,
     kernels::PAGE,
     kv::{BlockTable, Key, Namespace},
-    store::{self, Blob, BoxFuture, Deadline, Element, GROUP, Producer, Tiers, Written},
+    store::{self, Blob, BoxFuture, Deadline, GROUP, Producer, Tiers, Written},
 };
 
 /// Most blocks that wait to be saved. Further ones are not saved.
@@ -123,7 +123,7 @@ impl Block {
             namespace: fields.iter().map(|(tag, value)| ((*tag).into(), (*value).into())).collect(),
             producer,
             last_hidden: self.hidden.clone(),
-            element: Element::F16,
+            element: layout.element(),
             rows: layout.rows(),
             windows: layout.windows(),
             kv,

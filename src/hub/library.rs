@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kv::KvFormat;
+
 const LIBRARY: &str = include_str!("../../models.json");
 /// The model used where none is named: small, and checked in every release.
 pub const DEFAULT: &str = "smollm2-135m";
@@ -50,9 +52,9 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Bytes of keys and values of one token: f16, in all layers.
+    /// Bytes of keys and values of one token, in all layers, as they are kept by default.
     fn kv_bytes(&self) -> u64 {
-        2 * 2 * self.layers * self.kv_heads * self.head_dim
+        8 * self.layers * self.kv_heads * KvFormat::default().words(self.head_dim as usize) as u64
     }
 
     /// Bytes on the device, weights and KV of `tokens` tokens, or of as many as the context holds.

@@ -166,13 +166,12 @@ impl Group {
     fn of(heads: &Heads, rows: usize, lanes: usize) -> Self {
         let quads = (rows * heads.group()).div_ceil(4);
         // A power of two, and four tokens of each slice in a tile.
-        let slices = (lanes / (heads.head_dim / 2)).checked_ilog2().map_or(1, |log| 1 << log).min(lanes / 4);
+        let slices = (lanes / dim_words(heads)).checked_ilog2().map_or(1, |log| 1 << log).min(lanes / 4);
         Self { lanes, quads, stride: quads | 1, slices, parts: lanes.min(8) }
     }
 
     fn bytes(&self, heads: &Heads) -> usize {
-        let sliced = if self.slices > 1 { heads.head_dim * self.quads } else { 0 };
-        let vectors = heads.head_dim * self.quads + self.lanes * self.stride + self.quads * self.parts + sliced;
+        let vectors = heads.head_dim * self.quads + self.lanes * self.stride + self.quads * self.parts;
         16 * vectors + (4 * self.lanes.div_ceil(PAGE)).next_multiple_of(16)
     }
 }
@@ -237,7 +236,7 @@ impl Flash {
             ("PART_ROWS", numbers(self.rows / self.side * self.across / FLASH_PARTS)),
             ("PART_DIMS", numbers(heads.head_dim / self.side / self.across)),
             ("SCORES_OF_A_LANE", numbers(self.rows * self.tokens / FLASH_LANES)),
-            ("LOADS", numbers((self.tokens * heads.head_dim / 2).div_ceil(FLASH_LANES))),
+            ("LOADS", numbers((self.tokens * dim_words(heads)).div_ceil(FLASH_LANES))),
             ("KEYS", numbers(self.keys(heads))),
             ("SCORES", numbers(self.scores())),
         ]
@@ -296,6 +295,11 @@ impl Attention {
     }
 }
 
+/// Words that hold a head's dims.
+fn dim_words(heads: &Heads) -> usize {
+    heads.head_dim / heads.kv.width()
+}
+
 fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &Caps) -> Kernel {
     let Variant { shape, lanes, rows, split } = variant;
     let Group { quads, stride, slices, parts, .. } = Group::of(heads, rows, lanes);
@@ -304,17 +308,16 @@ fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &C
         ("LANES", lanes as u32),
         ("T", rows as u32),
         ("GROUP", heads.group() as u32),
-        ("KV_HEADS", heads.kv_heads as u32),
-        ("HEAD_DIM", heads.head_dim as u32),
         ("SCALE", scores.scale.to_bits()),
         ("TOKEN_STEPS", (PAGE / lanes.min(PAGE)) as u32),
-        ("OUT_STEPS", (heads.head_dim / 2).div_ceil(lanes) as u32),
+        ("OUT_STEPS", dim_words(heads).div_ceil(lanes) as u32),
         ("QUADS", quads as u32),
         ("STRIDE", stride as u32),
         ("SLICES", slices as u32),
         ("SLICED", u32::from(slices > 1)),
         ("PARTS", parts as u32),
     ];
+    defines.extend(heads.page_defines());
     if let Some(window) = scores.window {
         defines.push(("WINDOW", window as u32));
     }

@@ -17,6 +17,7 @@ pub mod topk;
 
 use crate::{
     gpu::{Buffer, Slice, shader::Library},
+    kv::BLOCK,
     quant::{Format, UNIT},
 };
 
@@ -33,6 +34,7 @@ pub const SHADERS: Library = library![
     "attention_merge",
     "embed",
     "head_norm",
+    "head_norm/quantize",
     "linear",
     "linear/epilogue",
     "linear/fragments",
@@ -65,6 +67,7 @@ pub const SHADERS: Library = library![
     "quant/q5_k",
     "quant/q6_k",
     "quant/q8_0",
+    "shared/dims",
     "shared/draw",
     "shared/halves",
     "shared/heads",
@@ -79,7 +82,7 @@ pub const SHADERS: Library = library![
     "topk/select",
 ];
 
-pub use crate::kv::PAGE;
+pub use crate::kv::{KvFormat, PAGE};
 
 /// The purpose of a span of rows. Prompt rows and decode rows may run different kernels, which may round differently.
 /// Within a class, a row's result does not depend on the rows beside it.
@@ -110,6 +113,8 @@ pub struct Heads {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
+    /// How keys and values are stored.
+    pub kv: KvFormat,
 }
 
 /// Which pairs of a head's dims RoPE rotates: the first `pairs`. Of the `all` angles that the step buffer has for each
@@ -125,9 +130,21 @@ pub struct Rotation {
 }
 
 impl Heads {
-    /// The definitions that `shared/heads.wgsl` and `shared/page.wgsl` need.
-    fn defines(&self) -> [(&'static str, u32); 3] {
-        [("HEADS", self.heads as u32), ("KV_HEADS", self.kv_heads as u32), ("HEAD_DIM", self.head_dim as u32)]
+    /// The definitions that `shared/heads.wgsl` needs.
+    fn defines(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.page_defines().into_iter().chain([("HEADS", self.heads as u32)])
+    }
+
+    /// The definitions that `shared/page.wgsl` needs.
+    fn page_defines(&self) -> [(&'static str, u32); 6] {
+        [
+            ("KV_HEADS", self.kv_heads as u32),
+            ("HEAD_DIM", self.head_dim as u32),
+            ("KV_Q8", u32::from(self.kv == KvFormat::Q8)),
+            ("WIDTH", self.kv.width() as u32),
+            ("WORDS", self.kv.words(self.head_dim) as u32),
+            ("BLOCK", BLOCK as u32),
+        ]
     }
 
     /// Query heads that share a KV head.
@@ -135,9 +152,14 @@ impl Heads {
         self.heads / self.kv_heads
     }
 
-    /// Bytes of K and V of one token: f16.
+    /// Words of K of one token, and as many of V.
+    pub(crate) fn row_words(&self) -> usize {
+        self.kv_heads * self.kv.words(self.head_dim)
+    }
+
+    /// Bytes of K and V of one token.
     pub(crate) fn token_bytes(&self) -> u64 {
-        (2 * self.kv_heads * self.head_dim * 2) as u64
+        8 * self.row_words() as u64
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    kernels::{Experts, Heads, attention::Scores, head_norm::QkNorm, linear::Activation},
+    kernels::{Experts, Heads, KvFormat, attention::Scores, head_norm::QkNorm, linear::Activation},
     quant::UNIT,
     sample::SamplingParams,
     weights::{Checkpoint, Fields},
@@ -186,6 +186,8 @@ pub struct Config {
     pub stop_tokens: Vec<u32>,
     /// Sampling parameters that a request does not set.
     pub sampling: SamplingDefaults,
+    /// How keys and values are stored.
+    pub kv: KvFormat,
 }
 
 impl LayerSpec {
@@ -234,16 +236,25 @@ impl Config {
         self
     }
 
+    /// The configuration with keys and values stored as `kv`.
+    pub fn with_kv(self, kv: KvFormat) -> Self {
+        Self { kv, ..self }
+    }
+
     /// The shape of the attention of every layer.
     pub(crate) fn heads(&self) -> Heads {
-        Heads { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim }
+        Heads { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim, kv: self.kv }
+    }
+
+    /// Whether heads are buffered between their matrix and their pages: a norm or a number format takes them whole.
+    pub(super) fn takes_whole_heads(&self, layer: &LayerSpec) -> bool {
+        layer.qk_norm.is_some() || self.kv == KvFormat::Q8
     }
 
     /// Most elements of a row between two matrices of any layer.
     pub(crate) fn widest(&self) -> usize {
-        // Heads with a norm are buffered between their matrix and their pages.
-        let normed = self.layers.iter().any(|layer| layer.qk_norm.is_some());
-        let projected = if normed { (self.heads + 2 * self.kv_heads) * self.head_dim } else { 0 };
+        let whole = self.layers.iter().any(|layer| self.takes_whole_heads(layer));
+        let projected = if whole { (self.heads + 2 * self.kv_heads) * self.head_dim } else { 0 };
         let between = self.layers.iter().map(|layer| layer.intermediate * layer.used()).max().unwrap_or(0);
         between.max(projected).max(if self.has_state() { 3 * self.hidden } else { 0 })
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Config, LayerRole, LayerSpec, MixerSpec, Norms, Role, RopeRows, SamplingDefaults, Stacked, ends};
 use crate::{
     error::{Error, Result},
-    kernels::{attention::Scores, linear::Activation},
+    kernels::{KvFormat, attention::Scores, linear::Activation},
     weights::{Checkpoint, Field, Fields, JsonFile, Kind, Metadata, packed},
 };
 
@@ -309,6 +309,7 @@ impl<'a> Keys<'a> {
             bos: self.bos(vocab)?,
             stop_tokens: ends::stop_tokens(self.checkpoint, vocab, None)?,
             sampling: self.sampling()?,
+            kv: KvFormat::default(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The mixer of a layer: grouped-query attention, or a gated short convolution (LFM2).
 //!
-//! Dispatches of attention: (norm, QKV, RoPE, KV write) and attention. A norm over Q and K takes one more, (norm, RoPE,
-//! KV write); a long context of a decode row takes another, to merge the splits. Dispatches of a convolution: (norm, B,
+//! Dispatches of attention: (norm, QKV, RoPE, KV write) and attention. A norm over Q and K or KV in 8 bits takes one
+//! more, (norm, RoPE, KV write); a long context of a decode row takes another, to merge the splits. Dispatches of a convolution: (norm, B,
 //! C and X) and convolution.
 
 use std::sync::Arc;
@@ -62,12 +62,13 @@ impl Mixer {
             segment(index, V, bias(VBias), Order::Plain),
         ];
         let heads = config.heads();
-        let (head_norm, epilogue) = match spec.qk_norm {
-            None => (None, Epilogue::Qkv(heads, rotation)),
-            Some(norm) => {
-                let gains = up.norms(&[QNorm, KNorm].map(|norm| (role(norm), rotated))).await?;
-                (Some(HeadNorm::new(norm, heads, rotation, gains, config.rms_eps, caps)), Epilogue::Store)
-            }
+        let norms = match spec.qk_norm {
+            None => None,
+            Some(norm) => Some((norm, up.norms(&[QNorm, KNorm].map(|norm| (role(norm), rotated))).await?)),
+        };
+        let (head_norm, epilogue) = match config.takes_whole_heads(spec) {
+            false => (None, Epilogue::Qkv(heads, rotation)),
+            true => (Some(HeadNorm::new(norms, heads, rotation, config.rms_eps, caps)), Epilogue::Store),
         };
         Ok(Self::Attention {
             qkv: linear(up, "attention", &qkv, norm, Given { epilogue, scale: 1.0 }, caps).await?,

@@ -180,6 +180,29 @@ export const ONCE = {
     assert.equal(none?.code, "bad_request", JSON.stringify(none));
   },
 
+  "keys and values in 8 bits are kept and found apart from others": async ({ visit, name }) => {
+    const store = `${name}-q8`;
+    const request = { messages: CHAT, max_tokens: 4, logits: true };
+    let call = await visit();
+    let { engine } = await call("load", ODD, { kv: "q8", store });
+    const cold = await answer(call, engine, request);
+    await result(call, engine, "persist");
+
+    call = await visit();
+    ({ engine } = await call("load", ODD, { kv: "q8", store }));
+    const warm = await answer(call, engine, request);
+    assert.equal(warm.finish.cache.sources.disk, cold.prompt, JSON.stringify(warm.finish.cache));
+    assert.deepEqual(warm.logits, cold.logits);
+    ({ engine } = await call("load", ODD, { store }));
+    const usual = await answer(call, engine, request);
+    assert.equal(usual.finish.cache.sources.computed, cold.prompt, JSON.stringify(usual.finish.cache));
+    const apart = distance(usual.first, cold.first);
+    assert.ok(apart > 0 && apart < 0.2, `logits are ${apart} apart`);
+    const refused = await call("refusal", ODD, { kv: "q4" });
+    assert.equal(refused?.code, "bad_request", JSON.stringify(refused));
+    assert.match(refused.message, /kv.*q4.*f16, q8/);
+  },
+
   "requests that cannot be answered": async ({ visit }) => {
     const call = await visit();
     const { engine } = await call("load", ODD);

@@ -1,5 +1,6 @@
 //! Packs that are passed on, and prefixes computed ahead.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -147,6 +148,57 @@ fn a_pack_of_another_model_or_setting_is_refused_by_name() {
     let pack = giver.path("mine.kv.safetensors");
     assert!(refusal(&mut import(&turned, &pack, [])).contains("the pack was made"));
     json_of(&mut import(&giver, &pack, ["--cache-salt", "mine", "--json"]));
+}
+
+#[test]
+fn a_pack_with_keys_and_values_in_8_bits_is_one_of_its_own() {
+    let home = Home::new(TINY);
+    let file = home.file("system.json", &asked(WHALE)[..1]);
+    let whole = export(&home, &file, "f16.kv.safetensors", &[]);
+    let half = export(&home, &file, "q8.kv.safetensors", &["--kv", "q8"]);
+    assert!(half.len() < whole.len() * 7 / 10, "{} of {} bytes", half.len(), whole.len());
+    // Neither serves the other, and the message says what to do.
+    for (pack, kv, theirs) in
+        [("q8.kv.safetensors", "f16", "q8, here f16"), ("f16.kv.safetensors", "q8", "f16, here q8")]
+    {
+        let pack = home.path(pack);
+        let message = refusal(&mut import(&home, &pack, ["--kv", kv]));
+        let wanted = format!("another format of keys and values: {theirs}; run with --kv as it was made");
+        assert!(message.contains(&wanted), "{message}");
+        assert!(refusal(home.generate(WHALE).args(["--kv", kv, "--prefix-pack", str_of(&pack)])).contains(&wanted));
+    }
+    let taker = Home::new(TINY);
+    json_of(&mut import(&taker, &home.path("q8.kv.safetensors"), ["--kv", "q8", "--json"]));
+    reused(&json_of(&mut taker.generate(WHALE)), &[]);
+    let warm = json_of(taker.generate(SHIP).args(["--kv", "q8"]));
+    reused(&warm, &[("disk", system_tokens())]);
+    let arguments = ["generate", "--system", RULES, "-n", "8", "--json", "--no-cache", "--kv", "q8", "-p", SHIP];
+    same(&warm, &json_of(headstart(&arguments).arg("--model").arg(taker.model.path())));
+    let listed = taker.ls();
+    let kept: BTreeSet<&str> =
+        listed["prefixes"].as_array().unwrap().iter().map(|it| it["kv"].as_str().unwrap()).collect();
+    assert!(kept.into_iter().eq(["f16", "q8"]), "{listed}");
+    assert!(stdout(&mut taker.run(&["prefix", "ls"])).contains("kept in q8"));
+}
+
+/// What a format costs is told of any model and text.
+#[test]
+fn a_score_tells_what_8_bits_cost() {
+    let home = Home::new(TINY);
+    let of = |flags: &[&str]| {
+        let mut command = headstart(&["score", WHALE]);
+        command.arg("--model").arg(home.model.path()).args(flags);
+        command
+    };
+    let [usual, halved] = [&["--json"][..], &["--json", "--kv", "q8"]].map(|flags| json_of(&mut of(flags)));
+    assert!(usual.get("usual_perplexity").is_none());
+    assert_eq!(halved["usual_perplexity"], usual["perplexity"]);
+    let number = |value: &Value| value["perplexity"].as_f64().unwrap();
+    let cost = 100.0 * (number(&halved) / number(&usual) - 1.0);
+    assert!(cost != 0.0 && cost.abs() < 5.0, "{cost}");
+    let said = stdout(&mut of(&["--kv", "q8"]));
+    let wanted = format!("; with --kv f16 {:.4}, so q8 costs {cost:+.2} %\n", number(&usual));
+    assert!(said.ends_with(&wanted), "{said}: {wanted}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A tiny model with random weights, as a GGUF file and as a Hugging Face directory: a Llama, or another configuration.
 
 use headstart::{
-    kernels::{attention::Scores, linear::Activation},
+    kernels::{KvFormat, attention::Scores, linear::Activation},
     model::{Config, LayerSpec, MixerSpec, Norms, Role, Rope, RopeRows, SamplingDefaults, Scaling, Stacked},
     quant::Format,
     weights::Kind,
@@ -36,6 +36,7 @@ pub fn config() -> Config {
         bos: Some(1),
         stop_tokens: vec![2],
         sampling: SamplingDefaults::default(),
+        kv: KvFormat::default(),
     }
 }
 

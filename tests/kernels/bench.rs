@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use headstart::{
     gpu::{AdapterKind, Buffer, Caps, Fragments, Gpu, Preset, Recording, Slice, readback::Staging},
-    kernels::{Class, Heads, Matrix, Part, SHADERS, Span},
+    kernels::{Class, Heads, KvFormat, Matrix, Part, SHADERS, Span},
     quant::{Format, UNIT},
 };
 
@@ -193,7 +193,7 @@ impl Numbers {
 }
 
 pub fn heads(heads: usize, kv_heads: usize, head_dim: usize) -> Heads {
-    Heads { heads, kv_heads, head_dim }
+    Heads { heads, kv_heads, head_dim, kv: KvFormat::F16 }
 }
 
 pub fn floats(words: &[u32]) -> &[f32] {

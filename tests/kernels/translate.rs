@@ -7,7 +7,7 @@ use std::sync::Arc;
 use headstart::{
     gpu::{Access, AdapterKind, Buffer, Caps, Fragments, Kernel, shader::expand},
     kernels::{
-        Class, Experts, Matrix, Part, Rotation, SHADERS,
+        Class, Experts, Heads, KvFormat, Matrix, Part, Rotation, SHADERS,
         attention::{Attention, Scores},
         attention_merge::AttentionMerge,
         embed::Embed,
@@ -76,8 +76,12 @@ fn in_halves() -> HashSet<(Arc<Kernel>, u32)> {
             }
         }
         for (head_dim, group) in [(64, 3), (128, 4), (256, 1), (80, 8)] {
-            for scores in [Scores::of(head_dim), Scores { scale: 0.1, cap: Some(50.0), window: Some(512) }] {
-                all.extend(Attention::new(heads(2 * group, 2, head_dim), scores, 512, &caps).kernels().map(Arc::clone));
+            let windowed = Scores { scale: 0.1, cap: Some(50.0), window: Some(512) };
+            for (kv, scores) in
+                [(KvFormat::F16, Scores::of(head_dim)), (KvFormat::F16, windowed), (KvFormat::Q8, windowed)]
+            {
+                let heads = Heads { kv, ..heads(2 * group, 2, head_dim) };
+                all.extend(Attention::new(heads, scores, 512, &caps).kernels().map(Arc::clone));
             }
         }
         let parts = vec![Part { buffer, format: Format::Q4K, first: 0, rows: 640 }];
@@ -116,8 +120,14 @@ fn permutations() -> HashSet<Arc<Kernel>> {
                 let heads = heads(2 * group, 2, head_dim);
                 let room = if group == 3 { 512 } else { 2048 };
                 let norm = if group == 3 { QkNorm::Whole } else { QkNorm::Head };
-                all.insert(HeadNorm::new(norm, heads, rotation, buffer, 1e-6, &caps).kernel().clone());
+                all.insert(HeadNorm::new(Some((norm, buffer)), heads, rotation, 1e-6, &caps).kernel().clone());
                 let windowed = Scores { scale: 0.0625, cap: Some(50.0), window: Some(512) };
+                if group > 3 {
+                    let heads = Heads { kv: KvFormat::Q8, ..heads };
+                    let norms = [None, Some((norm, buffer))];
+                    all.extend(norms.map(|norm| HeadNorm::new(norm, heads, rotation, 1e-6, &caps).kernel().clone()));
+                    all.extend(Attention::new(heads, windowed, room, &caps).kernels().map(Arc::clone));
+                }
                 for scores in [Some(Scores::of(head_dim)), (group == 4).then_some(windowed)].into_iter().flatten() {
                     all.extend(Attention::new(heads, scores, room, &caps).kernels().map(Arc::clone));
                     all.insert(AttentionMerge::new(heads, scores, room, &caps).kernel().clone());

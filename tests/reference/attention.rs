@@ -2,8 +2,9 @@
 
 use half::f16;
 
-use super::{Bounded, ULP};
-use headstart::kernels::{Heads, PAGE, attention::Scores};
+use headstart::kernels::{Heads, KvFormat, PAGE, attention::Scores};
+
+use super::{Bounded, ULP, head_norm};
 
 /// Rounding errors, each relative to Σ p |v|: a few for exp and the sums, and more in proportion to the scores, since an
 /// absolute error of a score is a relative error of its weight.
@@ -13,8 +14,14 @@ const ROUNDINGS: f64 = 16.0;
 const HALF_ULP: f64 = 1.0 / 2048.0;
 
 /// `q: [head_dim]`; `keys`, `values`: `[tokens][head_dim]`, the tokens that the row attends to. `halves`: factors are rounded
-/// to f16.
-pub fn attend(scores: &Scores, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], halves: bool) -> Vec<Bounded> {
+/// to f16, and the cache has this format.
+pub fn attend(
+    scores: &Scores,
+    q: &[f32],
+    keys: &[Vec<f32>],
+    values: &[Vec<f32>],
+    halves: Option<KvFormat>,
+) -> Vec<Bounded> {
     let scale = f64::from(scores.scale);
     let cap = |score: f64| scores.cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
     let dot = |key: &[f32], term: fn(f64) -> f64| -> f64 {
@@ -30,26 +37,53 @@ pub fn attend(scores: &Scores, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]
     let dim = |d: usize| {
         let terms = weights.iter().zip(values).map(|(p, v)| p / total * f64::from(v[d]));
         let (value, sum) = terms.fold((0.0, 0.0), |(value, sum), term| (value + term, sum + f64::abs(term)));
-        // Rounding a query is a relative error of each term of a score; rounding a weight is a relative error of that weight.
-        let rounded = if halves { HALF_ULP * (2.0 + 2.0 * size) } else { 0.0 };
+        // A query's or key's rounding is a relative error of each term of a score, a weight's or value's one of itself.
+        let rounded = match halves {
+            None => 0.0,
+            Some(KvFormat::F16) => HALF_ULP * (2.0 + 2.0 * size),
+            Some(KvFormat::Q8) => HALF_ULP * (3.0 + 4.0 * size),
+        };
         Bounded { value, error: (ULP * (ROUNDINGS + 4.0 * size) + rounded) * sum }
     };
     (0..q.len()).map(dim).collect()
 }
 
-/// Word index of a token's pair of dims in a layer's pages: K `[page, kv_head, pair, token]` before V `[page, kv_head, token,
-/// pair]`.
-pub fn k_word(heads: &Heads, slot: usize, head: usize, pair: usize) -> usize {
-    page_words(heads) * (slot / PAGE) + (head * heads.head_dim / 2 + pair) * PAGE + slot % PAGE
+/// Where a word of a head of a token lies in a layer's pages: K `[page, kv_head, word, token]` before V
+/// `[page, kv_head, token, word]`.
+pub fn k_word(heads: &Heads, slot: usize, head: usize, word: usize) -> usize {
+    page_words(heads) * (slot / PAGE) + (head * words(heads) + word) * PAGE + slot % PAGE
 }
 
-pub fn v_word(heads: &Heads, slot: usize, head: usize, pair: usize) -> usize {
-    let words = page_words(heads);
-    words * (slot / PAGE) + words / 2 + (head * PAGE + slot % PAGE) * heads.head_dim / 2 + pair
+pub fn v_word(heads: &Heads, slot: usize, head: usize, word: usize) -> usize {
+    let page = page_words(heads);
+    page * (slot / PAGE) + page / 2 + (head * PAGE + slot % PAGE) * words(heads) + word
 }
 
 pub fn page_words(heads: &Heads) -> usize {
-    heads.kv_heads * heads.head_dim * PAGE
+    2 * heads.kv_heads * words(heads) * PAGE
+}
+
+/// Words of a head's key, or of its value, for a token.
+pub fn words(heads: &Heads) -> usize {
+    match heads.kv {
+        KvFormat::F16 => heads.head_dim / 2,
+        KvFormat::Q8 => heads.head_dim / 4 + heads.head_dim.div_ceil(64),
+    }
+}
+
+/// A head's key or value as the cache keeps it.
+pub fn stored(heads: &Heads, values: &[f32]) -> Vec<u32> {
+    match heads.kv {
+        KvFormat::F16 => values.chunks(2).map(|pair| pack([pair[0], pair[1]])).collect(),
+        KvFormat::Q8 => head_norm::quantize(values),
+    }
+}
+
+pub fn read(heads: &Heads, words: &[u32]) -> Vec<f32> {
+    match heads.kv {
+        KvFormat::F16 => words.iter().copied().flat_map(unpack).collect(),
+        KvFormat::Q8 => head_norm::dequantize(heads.head_dim, words),
+    }
 }
 
 pub fn pack(pair: [f32; 2]) -> u32 {

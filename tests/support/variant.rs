@@ -5,6 +5,7 @@ use std::path::Path;
 
 use headstart::engine::{EngineOptions, language};
 use headstart::gpu::Preset;
+use headstart::kernels::KvFormat;
 use headstart::quant::Format;
 use headstart::text::{ChatTemplate, Tokenizer};
 use headstart::weights::Checkpoint;
@@ -25,16 +26,25 @@ pub struct Variant {
     tensor: Option<&'static str>,
     quantize: Option<Format>,
     kernels: Option<Preset>,
+    kv: KvFormat,
 }
 
-const NONE: Variant =
-    Variant { name: "", of: Some("tiny-odd-f16"), config: |_| {}, tensor: None, quantize: None, kernels: None };
+const NONE: Variant = Variant {
+    name: "",
+    of: Some("tiny-odd-f16"),
+    config: |_| {},
+    tensor: None,
+    quantize: None,
+    kernels: None,
+    kv: KvFormat::F16,
+};
 
 pub const VARIANTS: &[Variant] = &[
     Variant { name: "weights", tensor: Some("model.layers.0.self_attn.k_proj.weight"), ..NONE },
     Variant { name: "Q8_0", of: None, quantize: Some(Format::Q8_0), ..NONE },
     Variant { name: "Q4_0", of: None, quantize: Some(Format::Q4_0), ..NONE },
     Variant { name: "f16", kernels: Some(Preset::F16), ..NONE },
+    Variant { name: "KV in 8 bits", kv: KvFormat::Q8, ..NONE },
     Variant { name: "RoPE base", config: |c| c["rope_parameters"]["rope_theta"] = json!(20000.0), ..NONE },
     Variant { name: "RoPE scaling", config: |c| c["rope_parameters"] = rope("linear", 2.0), ..NONE },
     Variant { name: "RoPE dims", config: |c| c["rope_parameters"]["partial_rotary_factor"] = json!(0.5), ..NONE },
@@ -99,7 +109,7 @@ impl Variant {
     }
 
     pub fn options(&self, options: EngineOptions) -> EngineOptions {
-        EngineOptions { quantize: self.quantize, kernels: self.kernels, ..options }
+        EngineOptions { quantize: self.quantize, kernels: self.kernels, kv: self.kv, ..options }
     }
 
     /// The options for the unchanged model.

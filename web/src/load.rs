@@ -1,9 +1,9 @@
 //! Makes an engine from files and options: at the start, and again after each lost device.
 
 use headstart::{
-    Config,
+    Config, KvFormat,
     engine::{Engine, EngineOptions, Progress, language::Language, openai},
-    error::Result,
+    error::{Error, Result},
     weights::{ByteSource, Checkpoint},
 };
 use js_sys::Array;
@@ -37,10 +37,15 @@ impl Loader {
     pub fn new(files: Vec<ModelFile>, options: &Value, unread: Thrown) -> Result<Self> {
         let name = openai::text(options, "name")?;
         let whole = |field| openai::whole(options, field);
+        let kv = openai::text(options, "kv")?.map_or(Ok(KvFormat::default()), |name| {
+            let problem = || format!("{name:?} is none of {}", KvFormat::ALL.map(|(name, _)| name).join(", "));
+            KvFormat::named(&name).ok_or_else(|| Error::Request { field: "kv", problem: problem() })
+        })?;
         let options = EngineOptions {
             context: whole("context")?,
             kv_tokens: whole("kvTokens")?,
             chunk: whole("chunk")?,
+            kv,
             ..EngineOptions::default()
         };
         Ok(Self { files, name, options, unread })

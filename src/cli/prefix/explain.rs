@@ -11,7 +11,7 @@ use crate::engine::{KvIdentity, rates};
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
 use crate::hub;
-use crate::kv::{DivergenceKind, Fields, Namespace, Owner};
+use crate::kv::{DivergenceKind, Fields, KvFormat, Namespace, Owner};
 use crate::model::Config;
 use crate::weights::Checkpoint;
 
@@ -79,8 +79,9 @@ impl Model {
         let is_own = |file: &Path| file.canonicalize().is_ok_and(|file| file == path || file.parent() == Some(&path));
         let (_, digest) = place.options().remembered().files().into_iter().find(|(file, _)| is_own(file))?;
         let config = Config::from_checkpoint(&self.checkpoint).ok()?;
-        let identity = |class| KvIdentity::new(&config, &digest, None, class).namespace("");
-        rates::computing(&place.options().directory().ok()?, &Numerics::ALL.map(identity))?.ms(1.0)
+        let kept = KvFormat::ALL.map(|(_, kv)| config.clone().with_kv(kv));
+        let of = |config| Numerics::ALL.map(|class| KvIdentity::new(config, &digest, None, class).namespace(""));
+        rates::computing(&place.options().directory().ok()?, &kept.iter().flat_map(of).collect::<Vec<_>>())?.ms(1.0)
     }
 
     fn side<'a>(&'a self, weights: &str, file: &Path, request: &'a Value, now: i64) -> Result<Side<'a>> {

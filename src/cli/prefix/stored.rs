@@ -13,6 +13,7 @@ use crate::cli::term;
 use crate::engine::language;
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
+use crate::kv::KvFormat;
 use crate::store::{Chain, Chains, FilesystemStore, Key, Store};
 use crate::text::{Tokenizer, parse_time};
 use crate::weights::Checkpoint;
@@ -173,6 +174,8 @@ struct Shown {
     /// The digest of its model's weights.
     digest: String,
     quantized: Option<String>,
+    /// The format of its keys and values.
+    kv: String,
     model: Option<String>,
     text: Option<String>,
 }
@@ -187,7 +190,8 @@ impl Shown {
         let known = models.of(digest);
         let text = known.filter(|_| chain.complete).map(|known| end_of(&known.tokenizer, chain, listed));
         let model = known.map(|known| known.name.clone());
-        Self { digest: digest.to_owned(), quantized, model, text, chain: chain.clone() }
+        let kv = chain.namespace.get("kv_dtype").cloned().unwrap_or_default();
+        Self { digest: digest.to_owned(), quantized, kv, model, text, chain: chain.clone() }
     }
 
     fn is_salted(&self) -> bool {
@@ -217,6 +221,7 @@ impl Shown {
             "model": self.model,
             "weights": self.digest,
             "quantized": self.quantized,
+            "kv": self.kv,
             "salted": self.is_salted(),
             "text": self.text,
         })
@@ -226,6 +231,7 @@ impl Shown {
         let chain = &self.chain;
         let mut remarks: Vec<String> = chain.pins.iter().map(|pin| format!("pinned as {pin}")).collect();
         remarks.extend(chain.expires_ms.map(|at| format!("expires in {}", about(at.saturating_sub(now_ms)))));
+        remarks.extend((self.kv != KvFormat::default().name()).then(|| format!("kept in {}", self.kv)));
         remarks.extend(self.is_salted().then(|| "salted".to_owned()));
         remarks.extend((!chain.complete).then(|| "its beginning is gone".to_owned()));
         let model = self.model.clone().unwrap_or_else(|| self.digest.chars().take(12).collect());

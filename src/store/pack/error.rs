@@ -181,13 +181,14 @@ impl PackError {
         let what = match field {
             "weights" => "other weights",
             "rope" => "other RoPE settings",
-            "kv_dtype" => "another KV data type",
+            "kv_dtype" => "another format of keys and values",
             "kv_layout" => "another KV layout",
             "numerics" => "kernels that give other bits",
             _ => &other,
         };
         let fix = match field {
             "weights" | "adapter" => "use the file that it was made with, or export it again with this one",
+            "kv_dtype" => "run with --kv as it was made, or export it again with this one",
             "numerics" => "export it again with --kernels f32, which every machine computes, and run with that too",
             _ => "export it again with these settings",
         };

@@ -72,6 +72,7 @@ export async function openCore(
             ...(memoryBytes !== undefined && { memoryBytes }),
             ...(options.context !== undefined && { context: options.context }),
             ...(options.kvTokens !== undefined && { kvTokens: options.kvTokens }),
+            ...(options.kv !== undefined && { kv: options.kv }),
             ...(store && { store }),
             ...(digest !== undefined && { weightsDigest: digest }),
           },

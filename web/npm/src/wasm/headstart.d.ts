@@ -7,7 +7,7 @@
  */
 
 import type {
-  Adapter, CacheReport, CacheStats, ChatMessage, Explanation, PackAudit, RenderedPrompt, Timings, Usage,
+  Adapter, CacheReport, CacheStats, ChatMessage, Explanation, KvFormat, PackAudit, RenderedPrompt, Timings, Usage,
 } from "../types.js";
 
 export default function init(input: {
@@ -48,6 +48,7 @@ export interface LoadOptions {
   name?: string;
   context?: number;
   kvTokens?: number;
+  kv?: KvFormat;
   /** Host memory for KV that left the GPU. */
   memoryBytes?: number;
   store?: KvStore;
