@@ -46,6 +46,7 @@ impl SamplingOverrides {
     ///
     /// # Errors
     /// As [`SamplingParams::validate`].
+    #[cfg(feature = "cli")]
     pub(crate) fn validate(&self) -> Result<()> {
         self.over(&SamplingParams::default(), || 0).validate(usize::MAX)
     }
