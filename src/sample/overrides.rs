@@ -1,7 +1,6 @@
 //! A request's sampling parameters, which override the model's defaults.
 
 use super::SamplingParams;
-use crate::error::Result;
 
 /// `None` or an empty list keeps the model's default.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,7 +46,7 @@ impl SamplingOverrides {
     /// # Errors
     /// As [`SamplingParams::validate`].
     #[cfg(feature = "cli")]
-    pub(crate) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> crate::error::Result<()> {
         self.over(&SamplingParams::default(), || 0).validate(usize::MAX)
     }
 
