@@ -29,7 +29,7 @@ fn nearest(x: f32, factor: f32) -> i32 {
 fn word_of(word: u32) -> u32 {
   if (word >= DIM_WORDS) {
     let block = (word - DIM_WORDS) * 2u;
-    return block_bits(block) | block_bits(block + 1u) << 16u;
+    return block_bits(block) | (block_bits(block + 1u) << 16u);
   }
   let factor = factor_from(block_bits(word * WIDTH / BLOCK));
   if (factor == 0.0) { return 0u; }

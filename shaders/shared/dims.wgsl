@@ -7,7 +7,7 @@ fn factor_word(word: u32) -> u32 { return DIM_WORDS + word * WIDTH / (2u * BLOCK
 fn load_key(keys: u32, word: u32) -> Loaded { return vec2(kv[keys + word * PAGE], kv[keys + factor_word(word) * PAGE]); }
 fn load_value(values: u32, word: u32) -> Loaded { return vec2(kv[values + word], kv[values + factor_word(word)]); }
 fn dims_of(loaded: Loaded, word: u32) -> Dims {
-  let bits = loaded.y >> (word * WIDTH / BLOCK % 2u * 16u) & 0xffffu;
+  let bits = (loaded.y >> (word * WIDTH / BLOCK % 2u * 16u)) & 0xffffu;
   return vec4<f32>(unpack4xI8(loaded.x)) * factor_from(bits);
 }
 #else
