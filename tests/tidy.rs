@@ -21,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("weights", &["error", "quant", "gpu", "kv", "store", "text", "sample"]),
     ("model", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights"]),
     ("engine", &["error", "quant", "gpu", "kv", "store", "text", "sample", "kernels", "weights", "model"]),
-    ("hub", &["error", "weights"]),
+    ("hub", &["error", "kv", "weights"]),
     ("chat", &["error", "store", "text", "sample", "weights", "model", "engine"]),
     (
         "cli",
