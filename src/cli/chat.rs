@@ -124,6 +124,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         term::note(&format!("{}. /help shows the commands, Ctrl-D leaves.", chat.place()));
         chat.greet();
     }
+    // A file may end with a question that nobody has answered.
+    if chat.messages.last().is_some_and(|message| message.role == "user") {
+        chat.answer(chat.messages.clone())?;
+        chat.keep()?;
+    }
     while let Some(name) = chat.talk(&mut lines)? {
         chat = chat.load(name)?;
     }
@@ -158,7 +163,7 @@ impl Chat<'_> {
         let (Some(file), Some(last)) = (&self.args.file, self.kept.last()) else { return };
         let (file, count) = (file.display(), self.kept.len());
         term::note(&format!("{file} is continued after {count} messages. The last, of {}:", last.role));
-        term::note(&text(last));
+        let _ = term::dim(&format!("{}\n", text(last)));
     }
 
     /// Writes the conversation to its file, if it has one and has changed.
