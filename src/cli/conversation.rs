@@ -15,6 +15,10 @@ use crate::text::{Content, Message};
 /// # Errors
 /// As [`input::request`], and [`Error::Format`] for what a chat cannot keep: everything but roles and texts.
 pub(crate) fn read(path: &Path) -> Result<Vec<Message>> {
+    let folder = folder(path);
+    if !folder.is_dir() {
+        return Err(Error::io(folder, std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder")));
+    }
     // A chat that was cleared leaves an empty list.
     if !path.exists() || input::json(path)? == json!([]) {
         return Ok(Vec::new());
@@ -45,11 +49,14 @@ pub(crate) fn write(path: &Path, messages: &[Message]) -> Result<()> {
     let fail = |error| Error::io(path, error);
     // A link stays a link.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder(&path)).map_err(fail)?;
     writeln!(file, "{messages:#}").map_err(fail)?;
     file.persist(&path).map_err(|error| fail(error.error))?;
     Ok(())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A path as a person types it in the chat, where no shell puts in the home folder.
