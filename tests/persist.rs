@@ -1,11 +1,19 @@
 //! KV beyond the GPU, with the tiers combined: memory first, repeats, and decoded KV. `reuse` tests every hit from every tier.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
 use std::path::Path;
+use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use headstart::engine::{Engine, EngineOptions, Request};
 use headstart::kv::{Reason, Sources};
-use headstart::store::{FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig, system_clock};
+use headstart::store::{
+    Answer as StoreAnswer, Bytes, FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, Tiers, TiersConfig,
+    system_clock,
+};
 use pollster::block_on;
 
 use crate::support::engine::{Answer, greedy, load, run};
@@ -210,6 +218,79 @@ fn clearing_removes_kv_everywhere_and_cancels_pending_saves() {
     assert!(second.tiers().unwrap().stores().all(|store| store.usage().entries == 0));
     let answer = &run(&mut first, &[greedy(&tokens, 1)])[0];
     assert_eq!(answer.cache.sources, Sources { computed: 70, ..Sources::default() });
+}
+
+/// More often than the steps of a few answers ask a write whether it has ended.
+const POLLS: usize = 1_000;
+
+/// A store whose writes go on when nobody waits for them, as JavaScript's do.
+#[derive(Clone, Default)]
+struct Unstoppable {
+    begun: Rc<RefCell<Vec<(Key, Bytes)>>>,
+    values: Rc<RefCell<HashMap<Key, Bytes>>>,
+}
+
+impl Unstoppable {
+    fn end_writes(&self) {
+        self.values.borrow_mut().extend(self.begun.take());
+    }
+}
+
+impl Store for Unstoppable {
+    fn name(&self) -> &'static str {
+        "unstoppable"
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> StoreAnswer<'a, Option<Bytes>> {
+        Box::pin(async move { Ok(self.values.borrow().get(key).cloned()) })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, _: Option<Duration>) -> StoreAnswer<'a, ()> {
+        Box::pin(async move {
+            self.begun.borrow_mut().push((*key, bytes.clone()));
+            let mut left = POLLS;
+            poll_fn(|context| {
+                context.waker().wake_by_ref();
+                left -= 1;
+                if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            self.end_writes();
+            Ok(())
+        })
+    }
+
+    fn contains<'a>(&'a self, keys: &'a [Key]) -> StoreAnswer<'a, Vec<bool>> {
+        Box::pin(async move { Ok(keys.iter().map(|key| self.values.borrow().contains_key(key)).collect()) })
+    }
+
+    fn remove<'a>(&'a self, key: &'a Key) -> StoreAnswer<'a, bool> {
+        Box::pin(async move { Ok(self.values.borrow_mut().remove(key).is_some()) })
+    }
+
+    fn clear(&self) -> StoreAnswer<'_, ()> {
+        Box::pin(async move {
+            self.values.borrow_mut().clear();
+            self.end_writes();
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn a_write_that_has_begun_does_not_bring_back_what_is_cleared() {
+    let tiny = Tiny::read(NAMES[0]);
+    let store = Unstoppable::default();
+    let mut engine = load(&tiny.folder, &EngineOptions::default());
+    let memory = MemoryStore::new(0, system_clock());
+    engine.attach(Tiers::new(memory, vec![Box::new(store.clone())], TiersConfig::default()), "digest", DEADLINE);
+    let mut seeds = 0..20;
+    while store.begun.borrow().is_empty() {
+        let seed = seeds.next().expect("answers save nothing");
+        run(&mut engine, &[greedy(&prompt(70, tiny.vocabulary, seed), 8)]);
+    }
+    block_on(engine.clear_all()).unwrap();
+    assert_eq!((store.begun.borrow().len(), store.values.borrow().len()), (0, 0));
 }
 
 #[test]

@@ -394,12 +394,14 @@ impl Engine {
         }
     }
 
-    /// Forgets every prefix, in pages and in all tiers.
+    /// Forgets every prefix, in pages and in all tiers. Waits for the writes that have begun, since a store may end a
+    /// write that nobody waits for any more, and that after it was cleared.
     ///
     /// # Errors
     /// [`Error::Store`] of the first store that failed, after all were asked.
     pub async fn clear_all(&mut self) -> Result<()> {
         self.clear_cache();
+        self.written().await;
         let Some(persistence) = &mut self.reuse.persistence else { return Ok(()) };
         persistence.waiting.clear();
         persistence.used.clear();
