@@ -103,6 +103,33 @@ fn a_conversation_continues_from_its_file() {
 }
 
 #[test]
+fn an_open_question_of_the_file_is_answered_first() {
+    let tiny = Tiny::new();
+    let path = tiny.home.path().join("open.json");
+    std::fs::write(&path, json!([{"role": "user", "content": "Hello"}]).to_string()).unwrap();
+    let answered = || {
+        let output = tiny.chat(&[str_of(&path)], "");
+        assert!(output.status.success(), "{output:?}");
+        messages(&path)
+    };
+    let first = answered();
+    assert_eq!(roles(&first), ["user", "assistant"]);
+    assert_eq!(answered(), first, "nothing is open any more");
+}
+
+#[test]
+fn a_file_in_a_missing_folder_is_refused_before_the_model_is_loaded() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("none");
+    let output = headstart(&["chat", "--model", "./none.gguf"]).arg(folder.join("trip.json")).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && told.starts_with(&format!("error: {}: no such folder", folder.display())),
+        "{told}"
+    );
+}
+
+#[test]
 fn three_quotes_begin_and_end_a_message_of_several_lines() {
     let cases = [
         ("\"\"\"\none\n\n/two \\\nthree\n\"\"\"", "one\n\n/two \\\nthree"),

@@ -31,9 +31,14 @@ impl Pty {
         let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
         let (terminal, other) = (File::from(master), File::from(slave));
         let end = || Stdio::from(other.try_clone().unwrap());
-        // `setsid` makes its standard input the controlling terminal and then becomes the command.
+        // `setsid` makes its standard input the controlling terminal and then becomes the command. `env` undoes a `nohup`, under
+        // which no hang-up would end the command.
         let mut started = Command::new("setsid");
-        started.arg("--ctty").arg(command.get_program()).args(command.get_args()).env("TERM", "xterm");
+        started
+            .args(["--ctty", "env", "--default-signal=HUP"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env("TERM", "xterm");
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => started.env(name, value),
