@@ -146,13 +146,13 @@ pub use engine::{FinishReason, Usage};
 pub use engine::explain::{Conversation, Explanation, explain};
 pub use kv::{Change, Choice, Divergence, Miss, Owner, Reason, Report, Sources, Tier};
 // and where it is kept beyond the GPU.
-pub use store::{
-    Answer as StoreAnswer, BoxFuture, BreakerConfig, Clock, Key as StoreKey, Manifest, MemoryStore, Noted, Pack,
-    PackError, PackHeader, PackKey, PackLimits, PackSigner, PackStore, Producer, Record, Reject, Store, StoreError,
-    StoreUsage, TierStats, Tiers, TiersConfig, Written, system_clock,
-};
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{Background, BackgroundConfig, FilesystemConfig, FilesystemStore, Seal, key_file, secret_file};
+pub use store::{
+    BoxFuture, BreakerConfig, Clock, Manifest, MemoryStore, Noted, Pack, PackError, PackHeader, PackKey, PackLimits,
+    PackSigner, PackStore, Producer, Record, Reject, Store, StoreAnswer, StoreError, StoreKey, StoreUsage, TierStats,
+    Tiers, TiersConfig, Written, system_clock,
+};
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 pub use store::{Guard, RemoteConfig, connect as connect_store};
 

@@ -10,7 +10,7 @@ use headstart::engine::{Engine, EngineOptions, Event, FinishReason, Request, Seq
 use headstart::kv::{self, Sources};
 use headstart::sample::SamplingParams;
 use headstart::store::{
-    Answer, Background, BackgroundConfig, BreakerConfig, Bytes, Key, MemoryStore, Store, Tiers, TiersConfig,
+    Background, BackgroundConfig, BreakerConfig, Bytes, MemoryStore, Store, StoreAnswer, StoreKey, Tiers, TiersConfig,
     system_clock,
 };
 use pollster::block_on;
@@ -90,7 +90,7 @@ fn finish(engine: &mut Engine) -> Vec<(SequenceId, FinishReason, usize)> {
     ended
 }
 
-type Shared = Arc<Mutex<HashMap<Key, Bytes>>>;
+type Shared = Arc<Mutex<HashMap<StoreKey, Bytes>>>;
 
 /// A store that blocks every call until its gate is opened.
 struct Gated {
@@ -111,33 +111,33 @@ impl Store for Gated {
         "gated"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         self.pass();
         Box::pin(async move { Ok(self.inner.lock().unwrap().get(key).cloned()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], _: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         self.pass();
         Box::pin(async move { Ok(keys.iter().map(|key| self.inner.lock().unwrap().get(key).cloned()).collect()) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, _: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move {
             self.inner.lock().unwrap().insert(*key, bytes.clone());
             Ok(())
         })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         self.pass();
         Box::pin(async move { Ok(keys.iter().map(|key| self.inner.lock().unwrap().contains_key(key)).collect()) })
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move { Ok(self.inner.lock().unwrap().remove(key).is_some()) })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move {
             self.inner.lock().unwrap().clear();
             Ok(())

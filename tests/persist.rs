@@ -11,7 +11,7 @@ use std::time::Duration;
 use headstart::engine::{Engine, EngineOptions, Request};
 use headstart::kv::{Reason, Sources};
 use headstart::store::{
-    Answer as StoreAnswer, Bytes, FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, Tiers, TiersConfig,
+    Bytes, FilesystemConfig, FilesystemStore, MemoryStore, Store, StoreAnswer, StoreKey, Tiers, TiersConfig,
     system_clock,
 };
 use pollster::block_on;
@@ -226,8 +226,8 @@ const POLLS: usize = 1_000;
 /// A store whose writes go on when nobody waits for them, as JavaScript's do.
 #[derive(Clone, Default)]
 struct Unstoppable {
-    begun: Rc<RefCell<Vec<(Key, Bytes)>>>,
-    values: Rc<RefCell<HashMap<Key, Bytes>>>,
+    begun: Rc<RefCell<Vec<(StoreKey, Bytes)>>>,
+    values: Rc<RefCell<HashMap<StoreKey, Bytes>>>,
 }
 
 impl Unstoppable {
@@ -241,11 +241,11 @@ impl Store for Unstoppable {
         "unstoppable"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> StoreAnswer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(self.values.borrow().get(key).cloned()) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, _: Option<Duration>) -> StoreAnswer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, _: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move {
             self.begun.borrow_mut().push((*key, bytes.clone()));
             let mut left = POLLS;
@@ -260,11 +260,11 @@ impl Store for Unstoppable {
         })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> StoreAnswer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move { Ok(keys.iter().map(|key| self.values.borrow().contains_key(key)).collect()) })
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> StoreAnswer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move { Ok(self.values.borrow_mut().remove(key).is_some()) })
     }
 

@@ -65,7 +65,7 @@ pub struct Imported {
 }
 
 /// How many of these blocks each tier has, memory first. A store that does not answer counts as having none.
-pub(crate) async fn kept(tiers: &Tiers, keys: &[store::Key]) -> Vec<(&'static str, usize)> {
+pub(crate) async fn kept(tiers: &Tiers, keys: &[store::StoreKey]) -> Vec<(&'static str, usize)> {
     let mut kept = Vec::new();
     for store in tiers.stores() {
         let there = store.contains(keys).await.unwrap_or_default();
@@ -74,7 +74,7 @@ pub(crate) async fn kept(tiers: &Tiers, keys: &[store::Key]) -> Vec<(&'static st
     kept
 }
 
-fn block_key(parent: &store::Key, tokens: &[u32]) -> store::Key {
+fn block_key(parent: &store::StoreKey, tokens: &[u32]) -> store::StoreKey {
     Key::block(&Key(*parent), tokens).0
 }
 

@@ -67,7 +67,7 @@ impl Reuse {
     /// `runner.name` identifies the model until the digest of its weights is known.
     pub(crate) fn new(runner: &Runner, options: &EngineOptions) -> Self {
         let (config, class, layout) = (&runner.config, runner.caps().numerics(), PageLayout::new(&runner.config));
-        let cache = Cache::new(kv::Config {
+        let cache = Cache::new(kv::CacheConfig {
             capacity: runner.kv.pages(),
             has_state: layout.state() > 0,
             window: layout.window(),

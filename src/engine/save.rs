@@ -49,16 +49,16 @@ pub(super) struct Persistence {
     /// Loading rates in bytes a millisecond, by tier.
     pub(crate) rates: Vec<Rate>,
     /// The blocks of ended sequences whose use was not reported to the tiers yet.
-    used: Vec<Vec<store::Key>>,
+    used: Vec<Vec<store::StoreKey>>,
     /// The longest that one request waits for stores.
     deadline: Duration,
     waiting: VecDeque<Block>,
     saving: Saving,
     /// Blocks that were given to the stores or could not be, and must be recorded in manifests.
-    unrecorded: Vec<(store::Key, Written)>,
+    unrecorded: Vec<(store::StoreKey, Written)>,
     /// Blocks in tiers that prefill kernels should replace: decode kernels wrote them or their ancestors, or they
     /// follow a damaged block.
-    marked: HashSet<store::Key>,
+    marked: HashSet<store::StoreKey>,
     /// The file in which rates outlive the process.
     pub(crate) remembered: Option<Remembered>,
     /// The rate of saving, in pages a millisecond of steps.
@@ -109,7 +109,7 @@ impl Block {
     }
 
     /// Its entry for a manifest.
-    pub(crate) fn written(self, producer: Producer) -> (store::Key, Written) {
+    pub(crate) fn written(self, producer: Producer) -> (store::StoreKey, Written) {
         (self.root.0, Written { key: self.key.0, path: self.path, producer })
     }
 
@@ -200,7 +200,7 @@ impl Persistence {
     }
 
     /// Notes that a tier has this block with the mark of decode kernels.
-    pub(crate) fn mark(&mut self, key: store::Key) {
+    pub(crate) fn mark(&mut self, key: store::StoreKey) {
         if self.marked.len() >= MOST_MARKED {
             self.marked.clear();
         }

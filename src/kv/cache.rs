@@ -16,7 +16,7 @@ use super::table::{BlockTable, OutOfPages, PageCopy, Producer};
 
 /// Size and policy of the cache.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct CacheConfig {
     /// Number of pages at the start.
     pub capacity: usize,
     /// Whether a layer keeps a state beside the KV (as short convolutions do). A page holds it for its last token alone, so a
@@ -37,7 +37,7 @@ pub struct Config {
     pub ghosts: usize,
 }
 
-impl Default for Config {
+impl Default for CacheConfig {
     fn default() -> Self {
         Self {
             capacity: 0,
@@ -140,7 +140,7 @@ pub struct Entry {
 
 /// The pages, the index over them, and their holders.
 pub struct Cache {
-    pub(super) config: Config,
+    pub(super) config: CacheConfig,
     pub(super) pool: Pool,
     pub(super) index: Index,
     pub(super) leaves: Leaves,
@@ -160,7 +160,7 @@ pub struct Cache {
 
 impl Cache {
     /// A cache whose pages are all free.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: CacheConfig) -> Self {
         Self {
             pool: Pool::new(config.capacity),
             index: Index::default(),

@@ -33,7 +33,7 @@ mod window;
 /// Index of a page in the KV buffers.
 pub type PageId = u32;
 
-pub use cache::{Admission, AdmitOptions, Cache, CacheStats, Config, Entry, Left, PinId, Pinned, PinsFull};
+pub use cache::{Admission, AdmitOptions, Cache, CacheConfig, CacheStats, Entry, Left, PinId, Pinned, PinsFull};
 pub use divergence::{Change, Divergence, Owner, Rendered, Span, compare};
 pub use explain::{Choice, Miss, Reason, Report, Sources, Tier};
 pub(crate) use format::BLOCK;

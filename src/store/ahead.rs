@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use web_time::Instant;
 
 use super::tiers::Checked;
-use super::{Blob, BoxFuture, Deadline, Key, Loaded, Missing, Tiers, Wanted};
+use super::{Blob, BoxFuture, Deadline, Loaded, Missing, StoreKey, Tiers, Wanted};
 
 /// Groups being fetched, besides the one that is being handed out.
 const IN_FLIGHT: usize = 2;
@@ -145,7 +145,7 @@ async fn fetch<T: Send + 'static>(
     deadline: Deadline,
     unpack: Unpack<T>,
 ) -> Arrived<T> {
-    let keys: Vec<Key> = wanted.iter().map(|wanted| wanted.key).collect();
+    let keys: Vec<StoreKey> = wanted.iter().map(|wanted| wanted.key).collect();
     let most = wanted.iter().map(Wanted::bytes).max().unwrap_or(0);
     let got = tiers.bounded(tier, deadline, tiers.store(tier).get_many(&keys, most)).await;
     match got {

@@ -20,7 +20,8 @@ use pollster::block_on;
 
 use super::reply::{Reply, locked};
 use super::{
-    Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Call, Deadline, Key, Record, Store, StoreError, StoreUsage,
+    BoxFuture, Breaker, BreakerConfig, Bytes, Call, Deadline, Record, Store, StoreAnswer, StoreError, StoreKey,
+    StoreUsage,
 };
 
 /// Bounds on the queue and on waiting.
@@ -77,7 +78,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// Values that are queued or being written.
-    values: HashMap<Key, Arc<Value>>,
+    values: HashMap<StoreKey, Arc<Value>>,
     bytes: u64,
     /// Unfinished jobs of the writing thread, and how many of them update manifests.
     jobs: usize,
@@ -167,7 +168,7 @@ impl Background {
         self.config.writes.map(drop).ok_or(StoreError::ReadOnly { store: self.name })
     }
 
-    fn queue(&self, key: Key, value: Value) -> Result<(), StoreError> {
+    fn queue(&self, key: StoreKey, value: Value) -> Result<(), StoreError> {
         self.writable()?;
         let mut state = self.shared.state();
         let before = state.values.get(&key);
@@ -268,7 +269,7 @@ impl Shared {
     }
 
     /// Writes the value queued for `key`, if there still is one.
-    fn write(&self, store: &dyn Store, key: Key, breaker: &Mutex<Breaker>) {
+    fn write(&self, store: &dyn Store, key: StoreKey, breaker: &Mutex<Breaker>) {
         let Some(value) = self.state().values.get(&key).cloned() else { return };
         let Value { bytes, ttl, new } = &*value;
         let written = self.attempt(store, breaker, || match new {
@@ -300,7 +301,7 @@ impl State {
         !self.values.is_empty() || self.records > 0
     }
 
-    fn forget(&mut self, key: &Key) {
+    fn forget(&mut self, key: &StoreKey) {
         self.bytes -= self.values.remove(key).map_or(0, |value| value.bytes.len() as u64);
     }
 
@@ -342,18 +343,18 @@ impl Store for Background {
         self.name
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(self.get_many(std::slice::from_ref(key), usize::MAX).await?.pop().flatten()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move {
             let start = |bytes: &Bytes| bytes.slice(..bytes.len().min(most));
             let queued = |key| Some(start(&self.shared.state().values.get(key)?.bytes));
             let mut values: Vec<Option<Bytes>> = keys.iter().map(queued).collect();
             let open: Vec<usize> = (0..keys.len()).filter(|&i| values[i].is_none()).collect();
             if !open.is_empty() {
-                let keys: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
+                let keys: Vec<StoreKey> = open.iter().map(|&i| keys[i]).collect();
                 let found = self.read(move |store| block_on(store.get_many(&keys, most))).await?;
                 open.into_iter().zip(found).for_each(|(i, value)| values[i] = value);
             }
@@ -361,16 +362,16 @@ impl Store for Background {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move { self.queue(*key, Value { bytes: bytes.clone(), ttl, new: false }) })
     }
 
-    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put_new<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move { self.queue(*key, Value { bytes: bytes.clone(), ttl, new: true }) })
     }
 
     /// Runs on the writing thread, after the values that were put before.
-    fn record<'a>(&'a self, root: &'a Key, record: &'a Record) -> Answer<'a, ()> {
+    fn record<'a>(&'a self, root: &'a StoreKey, record: &'a Record) -> StoreAnswer<'a, ()> {
         Box::pin(async move {
             self.writable()?;
             let (shared, breaker) = (self.shared.clone(), self.writes.breaker.clone());
@@ -385,7 +386,7 @@ impl Store for Background {
         })
     }
 
-    fn flush(&self) -> Answer<'_, ()> {
+    fn flush(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move {
             let written = Deadline::after(self.config.patience).bound(self.written()).await;
             written.ok_or_else(|| self.late(self.config.patience)).inspect_err(|error| {
@@ -395,13 +396,13 @@ impl Store for Background {
         })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move {
             let queued = |key| self.shared.state().values.contains_key(key);
             let mut present: Vec<bool> = keys.iter().map(queued).collect();
             let open: Vec<usize> = (0..keys.len()).filter(|&i| !present[i]).collect();
             if !open.is_empty() {
-                let keys: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
+                let keys: Vec<StoreKey> = open.iter().map(|&i| keys[i]).collect();
                 let found = self.read(move |store| block_on(store.contains(&keys))).await?;
                 open.into_iter().zip(found).for_each(|(i, is)| present[i] = is);
             }
@@ -409,13 +410,13 @@ impl Store for Background {
         })
     }
 
-    fn is_anothers<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn is_anothers<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         let key = *key;
         Box::pin(self.read(move |store| block_on(store.is_anothers(&key))))
     }
 
     /// A write of the same key that is in progress may bring the value back.
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move {
             self.writable()?;
             self.shared.state().forget(key);
@@ -424,7 +425,7 @@ impl Store for Background {
         })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move {
             if self.writable().is_err() {
                 return Ok(());
@@ -436,7 +437,7 @@ impl Store for Background {
         })
     }
 
-    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+    fn touch<'a>(&'a self, keys: &'a [StoreKey]) -> BoxFuture<'a, ()> {
         let keys = keys.to_vec();
         Box::pin(async move { self.later(move |store| block_on(store.touch(&keys))) })
     }

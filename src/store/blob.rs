@@ -11,7 +11,7 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
-use super::Key;
+use super::StoreKey;
 use super::file::{self, Element, Head, Known, MAC, MAX_HEADER, NO_MAC, Row, Shape, hex, words};
 
 /// Tokens in a block, at most.
@@ -46,9 +46,9 @@ impl Producer {
 /// The KV of one block, and what it depends on. `K` owns or borrows the bytes of the KV.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blob<K = Vec<u8>> {
-    pub key: Key,
+    pub key: StoreKey,
     /// The key of the block before it; for the first block, of the namespace.
-    pub parent: Key,
+    pub parent: StoreKey,
     /// 1 to [`BLOCK`].
     pub tokens: Vec<u32>,
     /// Tag and value of every namespace field.
@@ -70,8 +70,8 @@ pub struct Blob<K = Vec<u8>> {
 /// What the caller knows of the block that it asks for. It borrows, so that asking copies nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
-    pub key: Key,
-    pub parent: Key,
+    pub key: StoreKey,
+    pub parent: StoreKey,
     pub tokens: &'a [u32],
     /// In any order.
     pub namespace: &'a [(&'a str, &'a str)],
@@ -105,8 +105,8 @@ pub struct Family {
 /// A requested block: an [`Expected`] that owns its data.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    pub key: Key,
-    pub parent: Key,
+    pub key: StoreKey,
+    pub parent: StoreKey,
     pub tokens: Vec<u32>,
     /// Whether only the layers before those with a window are wanted.
     pub start: bool,
@@ -162,8 +162,8 @@ impl Wanted {
 /// What a file says of its block, without the KV. It is unverified: the digest covers the KV too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
-    pub key: Key,
-    pub parent: Key,
+    pub key: StoreKey,
+    pub parent: StoreKey,
     pub tokens: Vec<u32>,
     pub namespace: BTreeMap<String, String>,
     pub producer: Producer,
@@ -410,7 +410,7 @@ impl<'a> Blob<&'a [u8]> {
     fn of(
         shape: Shape,
         data: &'a [u8],
-        (key, parent): (Key, Key),
+        (key, parent): (StoreKey, StoreKey),
         namespace: BTreeMap<String, String>,
         producer: Producer,
     ) -> Self {

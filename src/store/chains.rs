@@ -21,13 +21,13 @@ use super::lru::Entry;
 use super::manifest::{GROUP, Manifest};
 use super::pins::{Named, load};
 use super::tree::Tree;
-use super::{Key, Store, StoreError, private, scan};
+use super::{Store, StoreError, StoreKey, private, scan};
 
 /// A stored token sequence that no other stored sequence continues.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chain {
     /// The key of its last block.
-    pub key: Key,
+    pub key: StoreKey,
     /// Blocks that are present.
     pub blocks: usize,
     /// Tokens of these blocks.
@@ -63,7 +63,7 @@ pub struct Chains {
 
 impl Chains {
     /// Tokens of the blocks of a chain, from the first present block to the leaf.
-    pub fn keys(&self, chain: &Chain) -> Vec<Key> {
+    pub fn keys(&self, chain: &Chain) -> Vec<StoreKey> {
         self.path(chain).map(|at| self.tree.blocks[at].key).collect()
     }
 
@@ -110,7 +110,7 @@ struct Listed {
 impl FilesystemStore {
     /// The sequences in the directory, whichever process stored them, the most recently used first. From the fields of
     /// a namespace, `root` gives the parent key of its first block, or `None` for fields that are not a namespace.
-    pub fn chains(&self, root: &dyn Fn(&BTreeMap<String, String>) -> Option<Key>) -> Result<Chains, StoreError> {
+    pub fn chains(&self, root: &dyn Fn(&BTreeMap<String, String>) -> Option<StoreKey>) -> Result<Chains, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         let read = self.tree();
         let Listed { tree, damaged, left_out } = self.count(inner, &self.root, read)?;
@@ -145,7 +145,7 @@ impl FilesystemStore {
     /// one branches off. With the last block of all, the manifests go too. It removes nothing if there is no such leaf,
     /// and fails if the leaf is pinned. Blocks that another process stores behind a removed one meanwhile are
     /// unreachable and are evicted in time; so are those that a listing would leave out.
-    pub fn remove_chain(&self, leaf: &Key) -> Result<Removed, StoreError> {
+    pub fn remove_chain(&self, leaf: &StoreKey) -> Result<Removed, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         let read = self.tree();
         let Listed { tree, left_out, .. } = self.count(inner, &self.root, read)?;
@@ -175,7 +175,7 @@ impl FilesystemStore {
     /// Removes the blocks `own`, each behind one of `path`, from the manifests of their groups.
     fn forget(&self, tree: &Tree, path: &[usize], own: &[usize]) -> Result<(), StoreError> {
         let Some(manifests) = &self.manifests else { return Ok(()) };
-        let mut parents: Vec<Key> = path.first().map(|&first| tree.blocks[first].parent).into_iter().collect();
+        let mut parents: Vec<StoreKey> = path.first().map(|&first| tree.blocks[first].parent).into_iter().collect();
         parents.extend(path.iter().map(|&at| tree.blocks[at].key));
         for (begin, root) in parents.iter().enumerate() {
             let key = Manifest::key(root);
@@ -224,7 +224,7 @@ impl FilesystemStore {
     }
 
     /// What a file says of itself, if it can be read. Adds the bytes that were read to `read`.
-    fn describe(&self, key: &Key, entry: &Entry, read: &mut u64) -> io::Result<Option<Option<Description>>> {
+    fn describe(&self, key: &StoreKey, entry: &Entry, read: &mut u64) -> io::Result<Option<Option<Description>>> {
         let found = self.find(key)?.map_or(Ok(None), |path| private::open(&path))?;
         let Some((file, found)) = found else { return Ok(None) };
         let mut counted = Counted { file: &file, read };
@@ -248,8 +248,8 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-fn by_key(pins: Vec<Named>) -> HashMap<Key, BTreeSet<String>> {
-    let mut names: HashMap<Key, BTreeSet<String>> = HashMap::new();
+fn by_key(pins: Vec<Named>) -> HashMap<StoreKey, BTreeSet<String>> {
+    let mut names: HashMap<StoreKey, BTreeSet<String>> = HashMap::new();
     for (name, keys) in pins {
         for key in keys {
             names.entry(key).or_default().insert(name.clone());

@@ -21,7 +21,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use sha2::{Digest, Sha256};
 
-use super::{Key, Reject};
+use super::{Reject, StoreKey};
 
 /// A longer header is refused unread. One of 128 layers has about 25,000 bytes.
 pub const MAX_HEADER: usize = 256 << 10;
@@ -170,11 +170,11 @@ pub(super) struct Head {
     pub(crate) shape: Shape,
     /// The header with zeros for the digests and for the fields that authenticate them.
     pub(crate) metadata: BTreeMap<String, String>,
-    pub(crate) digest: Key,
+    pub(crate) digest: StoreKey,
     /// The field that authenticates the digests, as it stands in the header.
     pub(crate) vouchers: BTreeMap<&'static str, String>,
     /// The digest of the data before the layers with a window, if there are any.
-    start: Option<Key>,
+    start: Option<StoreKey>,
 }
 
 impl Head {
@@ -246,7 +246,7 @@ impl Head {
         self.metadata.get(name).map(String::as_str).ok_or(Reject::Header)
     }
 
-    pub(crate) fn key(&self, name: &str) -> Result<Key, Reject> {
+    pub(crate) fn key(&self, name: &str) -> Result<StoreKey, Reject> {
         unhex(self.text(name)?).ok_or(Reject::Header)
     }
 
@@ -258,8 +258,8 @@ impl Head {
 }
 
 /// Whether this is the digest of a header, which has zeros in the digest's place, and the data.
-fn verify(header: &[u8], data: &[u8], digest: Option<Key>) -> Result<(), Reject> {
-    let found: Key = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
+fn verify(header: &[u8], data: &[u8], digest: Option<StoreKey>) -> Result<(), Reject> {
+    let found: StoreKey = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
     if Some(found) == digest { Ok(()) } else { Err(Reject::Digest) }
 }
 
@@ -327,7 +327,7 @@ pub(super) fn digests(header: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// The digest in the header of a whole file.
-pub(super) fn digest(header: &[u8]) -> Option<Key> {
+pub(super) fn digest(header: &[u8]) -> Option<StoreKey> {
     unhex(str::from_utf8(&header[place(header, DIGEST)?]).ok()?)
 }
 
@@ -366,7 +366,7 @@ pub(super) fn write<'a>(
     data.for_each(|part| file.extend(part));
     assert_eq!(file.len(), 8 + header.len() + bytes, "bytes of data for the shape");
     let mut seal = |name: &str, end: usize| {
-        let digest: Key = Sha256::digest(&file[8..8 + header.len() + end]).into();
+        let digest: StoreKey = Sha256::digest(&file[8..8 + header.len() + end]).into();
         fields.insert(name.to_owned(), hex(&digest));
         file[8..8 + header.len()].copy_from_slice(&render(&fields, &tensors));
     };
@@ -439,7 +439,7 @@ fn is_infinite(half: [u8; 2]) -> bool {
 }
 
 /// 64 lower-case hex digits.
-pub(super) fn hex(key: &Key) -> String {
+pub(super) fn hex(key: &StoreKey) -> String {
     let digits = key.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
@@ -449,7 +449,7 @@ fn is_hex(digit: u8) -> bool {
 }
 
 /// Parses what [`hex`] writes, and nothing else.
-pub(super) fn unhex(text: &str) -> Option<Key> {
+pub(super) fn unhex(text: &str) -> Option<StoreKey> {
     let mut key = [0; 32];
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if pairs.len() != key.len() || !rest.is_empty() {

@@ -29,7 +29,9 @@ use super::manifest;
 use super::private::{self, Private, Refused};
 use super::scan::{self, Kind};
 use super::seal::FORGED;
-use super::{Answer, BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Key, Seal, Store, StoreError, StoreUsage};
+use super::{
+    BoxFuture, Breaker, BreakerConfig, Bytes, Clock, Seal, Store, StoreAnswer, StoreError, StoreKey, StoreUsage,
+};
 
 /// Bounds of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +144,7 @@ impl FilesystemStore {
     }
 
     /// The store that holds the value of `key`.
-    fn home(&self, key: &Key) -> &Self {
+    fn home(&self, key: &StoreKey) -> &Self {
         self.manifests.as_deref().filter(|_| Kind::of(key) == Kind::Manifests).unwrap_or(self)
     }
 
@@ -152,24 +154,24 @@ impl FilesystemStore {
     }
 
     /// Where the value of `key` is or would be.
-    pub fn path(&self, key: &Key) -> PathBuf {
+    pub fn path(&self, key: &StoreKey) -> PathBuf {
         scan::path(&self.root, key)
     }
 
     /// Where the value of `key` is or would be, if its folder exists.
-    pub(super) fn find(&self, key: &Key) -> io::Result<Option<PathBuf>> {
+    pub(super) fn find(&self, key: &StoreKey) -> io::Result<Option<PathBuf>> {
         let name = scan::name(key);
         let (folder, file) = name.rsplit_once('/').unwrap_or_default();
         Ok(self.private.folder(folder)?.map(|folder| folder.join(file)))
     }
 
     /// False if there was none.
-    pub(super) fn delete(&self, key: &Key) -> io::Result<bool> {
+    pub(super) fn delete(&self, key: &StoreKey) -> io::Result<bool> {
         self.find(key)?.map_or(Ok(false), |path| scan::remove(&path))
     }
 
     /// A file's place in the eviction order, if it may be a value.
-    fn look(&self, key: &Key) -> io::Result<Option<Entry>> {
+    fn look(&self, key: &StoreKey) -> io::Result<Option<Entry>> {
         let entry = self.find(key)?.map_or(Ok(None), |path| scan::look(&path))?;
         Ok(entry.filter(|entry| self.fits(entry)))
     }
@@ -179,7 +181,7 @@ impl FilesystemStore {
     }
 
     /// The keys of all entries that are present, whichever process wrote them, in no order.
-    pub fn keys(&self) -> Result<Vec<Key>, StoreError> {
+    pub fn keys(&self) -> Result<Vec<StoreKey>, StoreError> {
         let entries = scan::entries(&self.private, self.kind);
         let entries = self.count(&mut self.inner.borrow_mut(), &self.root, entries)?;
         Ok(entries.into_iter().map(|(key, _)| key).collect())
@@ -215,7 +217,7 @@ impl FilesystemStore {
 
     /// Removes expired entries and then the least recently used, until `bytes` fit in place of the value of `key`, or
     /// only pinned entries are left.
-    fn make_room(&self, inner: &mut Inner, key: Option<&Key>, bytes: u64) {
+    fn make_room(&self, inner: &mut Inner, key: Option<&StoreKey>, bytes: u64) {
         let now = (self.clock)();
         if inner.lru.expired(now).is_some() {
             // Pinning is a use, so an old entry that was pinned since is spared already; an expired one is not.
@@ -242,7 +244,7 @@ impl FilesystemStore {
     }
 
     /// False if pins leave no room.
-    fn write(&self, inner: &mut Inner, key: &Key, bytes: &[u8], ttl: Option<Duration>) -> io::Result<bool> {
+    fn write(&self, inner: &mut Inner, key: &StoreKey, bytes: &[u8], ttl: Option<Duration>) -> io::Result<bool> {
         let now = (self.clock)();
         let age = inner.scanned_ms.map(|at| now.saturating_sub(at));
         if age.is_none_or(|age| age >= self.config.rescan_ms) || inner.written > self.config.budget / 16 {
@@ -305,14 +307,14 @@ impl FilesystemStore {
     }
 
     /// The first `most` bytes of a value, or all if there are fewer. Counts as a use.
-    fn start(&self, key: &Key, most: usize) -> Result<Option<Bytes>, StoreError> {
+    fn start(&self, key: &StoreKey, most: usize) -> Result<Option<Bytes>, StoreError> {
         let home = self.home(key);
         let inner = &mut *home.inner.borrow_mut();
         let read = home.read(inner, key, most);
         home.count(inner, &home.path(key), read)
     }
 
-    fn read(&self, inner: &mut Inner, key: &Key, most: usize) -> io::Result<Option<Bytes>> {
+    fn read(&self, inner: &mut Inner, key: &StoreKey, most: usize) -> io::Result<Option<Bytes>> {
         let now = (self.clock)();
         let found = self.find(key)?.map_or(Ok(None), |path| private::open(&path))?;
         let Some((file, found)) = found else {
@@ -341,7 +343,7 @@ impl FilesystemStore {
         Ok(Some(bytes.into()))
     }
 
-    fn look_up(&self, inner: &mut Inner, keys: &[Key]) -> io::Result<Vec<bool>> {
+    fn look_up(&self, inner: &mut Inner, keys: &[StoreKey]) -> io::Result<Vec<bool>> {
         let now = (self.clock)();
         let found = keys.iter().map(|key| self.look(key)).collect::<io::Result<Vec<_>>>()?;
         let expired = |entry: &Entry| entry.expires_ms.is_some_and(|at| at <= now);
@@ -353,7 +355,7 @@ impl FilesystemStore {
     }
 
     /// Marks a chain, given from the root on, as used, the root last.
-    pub(super) fn mark(&self, inner: &mut Inner, keys: &[Key]) {
+    pub(super) fn mark(&self, inner: &mut Inner, keys: &[StoreKey]) {
         let now = (self.clock)();
         for key in keys.iter().rev() {
             let used = inner.stamp(now);
@@ -392,15 +394,15 @@ impl Store for FilesystemStore {
         "disk"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { self.start(key, usize::MAX) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move { keys.iter().map(|key| self.start(key, most)).collect() })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move {
             let home = self.home(key);
             let (length, budget) = (bytes.len() as u64, home.config.budget.min(home.config.max_value));
@@ -424,7 +426,7 @@ impl Store for FilesystemStore {
         })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move {
             let inner = &mut *self.inner.borrow_mut();
             let found = self.look_up(inner, keys);
@@ -432,11 +434,11 @@ impl Store for FilesystemStore {
         })
     }
 
-    fn is_anothers<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn is_anothers<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move { Ok(self.private.is_anothers(&scan::name(key))) })
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move {
             let home = self.home(key);
             let inner = &mut *home.inner.borrow_mut();
@@ -446,7 +448,7 @@ impl Store for FilesystemStore {
         })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move {
             let mut outcome = Ok(());
             for store in std::iter::once(self).chain(self.manifests.as_deref()) {
@@ -462,7 +464,7 @@ impl Store for FilesystemStore {
         })
     }
 
-    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+    fn touch<'a>(&'a self, keys: &'a [StoreKey]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             self.mark(&mut self.inner.borrow_mut(), keys);
         })

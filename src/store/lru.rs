@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::Key;
+use super::StoreKey;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -18,10 +18,10 @@ pub(super) struct Entry {
 
 #[derive(Default)]
 pub(super) struct Lru {
-    entries: HashMap<Key, Entry>,
-    order: BTreeSet<(u64, Key)>,
-    expiries: BTreeSet<(u64, Key)>,
-    pinned: HashSet<Key>,
+    entries: HashMap<StoreKey, Entry>,
+    order: BTreeSet<(u64, StoreKey)>,
+    expiries: BTreeSet<(u64, StoreKey)>,
+    pinned: HashSet<StoreKey>,
     bytes: u64,
     pinned_bytes: u64,
 }
@@ -35,11 +35,11 @@ impl Lru {
         self.bytes
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: &StoreKey) -> Option<&Entry> {
         self.entries.get(key)
     }
 
-    pub(crate) fn insert(&mut self, key: Key, entry: Entry) {
+    pub(crate) fn insert(&mut self, key: StoreKey, entry: Entry) {
         self.remove(&key);
         self.bytes += entry.bytes;
         if self.pinned.contains(&key) {
@@ -51,7 +51,7 @@ impl Lru {
         self.entries.insert(key, entry);
     }
 
-    pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, key: &StoreKey) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
         self.bytes -= entry.bytes;
         if self.pinned.contains(key) {
@@ -65,7 +65,7 @@ impl Lru {
     }
 
     /// False if there is no such entry.
-    pub(crate) fn touch(&mut self, key: &Key, used: u64) -> bool {
+    pub(crate) fn touch(&mut self, key: &StoreKey, used: u64) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         if self.order.remove(&(entry.used, *key)) {
             self.order.insert((used, *key));
@@ -75,12 +75,12 @@ impl Lru {
     }
 
     /// The least recently used entry.
-    pub(crate) fn oldest(&self) -> Option<Key> {
+    pub(crate) fn oldest(&self) -> Option<StoreKey> {
         self.order.first().map(|(_, key)| *key)
     }
 
     /// An expired entry.
-    pub(crate) fn expired(&self, now_ms: u64) -> Option<Key> {
+    pub(crate) fn expired(&self, now_ms: u64) -> Option<StoreKey> {
         self.expiries.first().filter(|(at, _)| *at <= now_ms).map(|(_, key)| *key)
     }
 }
@@ -93,7 +93,7 @@ impl Lru {
         *self = Self { pinned: std::mem::take(&mut self.pinned), ..Self::default() };
     }
 
-    pub(crate) fn is_pinned(&self, key: &Key) -> bool {
+    pub(crate) fn is_pinned(&self, key: &StoreKey) -> bool {
         self.pinned.contains(key)
     }
 
@@ -103,8 +103,8 @@ impl Lru {
     }
 
     /// Pins exactly these keys: only [`Lru::remove`] takes them from now on. Keys that were pinned before are unpinned.
-    pub(crate) fn pin(&mut self, keys: HashSet<Key>) {
-        let changed: Vec<Key> = keys.symmetric_difference(&self.pinned).copied().collect();
+    pub(crate) fn pin(&mut self, keys: HashSet<StoreKey>) {
+        let changed: Vec<StoreKey> = keys.symmetric_difference(&self.pinned).copied().collect();
         let entries: Vec<_> = changed.iter().filter_map(|key| Some((*key, self.remove(key)?))).collect();
         self.pinned = keys;
         entries.into_iter().for_each(|(key, entry)| self.insert(key, entry));

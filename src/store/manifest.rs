@@ -18,7 +18,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::blob::{BLOCK, Producer};
-use super::{Bytes, Key, Store, StoreError};
+use super::{Bytes, Store, StoreError, StoreKey};
 
 /// The depth of a group, in blocks.
 pub const GROUP: usize = 16;
@@ -42,7 +42,7 @@ const EXACT: u8 = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The key of the block, under which a store may have it.
-    pub key: Key,
+    pub key: StoreKey,
     /// All tokens from the root of the group to the end of the block.
     pub path: Vec<u32>,
     /// Which kernels computed it.
@@ -89,7 +89,7 @@ pub(super) fn budget(blocks: u64) -> u64 {
 
 /// Turns a name into that of a manifest.
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
-pub(super) fn marked(mut name: Key) -> Key {
+pub(super) fn marked(mut name: StoreKey) -> StoreKey {
     name[32 - MARK.len()..].copy_from_slice(MARK);
     name
 }
@@ -101,14 +101,14 @@ pub(super) fn digest_and_mac(bytes: &[u8]) -> Option<(&[u8], Range<usize>)> {
 }
 
 /// Whether `key` is the key of a manifest.
-pub(super) fn is_manifest(key: &Key) -> bool {
+pub(super) fn is_manifest(key: &StoreKey) -> bool {
     key.ends_with(MARK)
 }
 
 impl Manifest {
     /// The key of the manifest of the group behind `root`.
-    pub fn key(root: &Key) -> Key {
-        let mut key: Key = Sha256::new_with_prefix(FORMAT).chain_update(root).finalize().into();
+    pub fn key(root: &StoreKey) -> StoreKey {
+        let mut key: StoreKey = Sha256::new_with_prefix(FORMAT).chain_update(root).finalize().into();
         key[32 - MARK.len()..].copy_from_slice(MARK);
         key
     }
@@ -222,7 +222,7 @@ impl Manifest {
     }
 
     /// The bytes that a store keeps under `key`.
-    pub(super) fn encode(&self, key: &Key) -> Bytes {
+    pub(super) fn encode(&self, key: &StoreKey) -> Bytes {
         let mut body = Vec::with_capacity(self.nodes.len() * (NODE + 4 * BLOCK));
         for (parent, noted) in &self.nodes {
             let parent = parent.map_or(u16::MAX, |parent| parent as u16);
@@ -236,7 +236,7 @@ impl Manifest {
     }
 
     /// The manifest of `key`, if the bytes are an intact one.
-    pub(super) fn decode(key: &Key, bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(key: &StoreKey, bytes: &[u8]) -> Option<Self> {
         let (digested, rest) = bytes.strip_prefix(FORMAT)?.split_at_checked(32)?;
         let (_, mut body) = rest.split_at_checked(32)?;
         if bytes.len() > MAX_BYTES || digested != digest(key, body) {
@@ -273,12 +273,12 @@ impl Manifest {
     }
 }
 
-fn digest(key: &Key, body: &[u8]) -> Key {
+fn digest(key: &StoreKey, body: &[u8]) -> StoreKey {
     Sha256::new_with_prefix(FORMAT).chain_update(key).chain_update(body).finalize().into()
 }
 
 /// The manifest under `key` without expired entries; an empty one if it is absent or damaged.
-async fn read<S: Store + ?Sized>(store: &S, key: &Key, now_ms: u64) -> Result<Manifest, StoreError> {
+async fn read<S: Store + ?Sized>(store: &S, key: &StoreKey, now_ms: u64) -> Result<Manifest, StoreError> {
     let bytes = store.get(key).await?;
     let mut manifest = bytes.and_then(|bytes| Manifest::decode(key, &bytes)).unwrap_or_default();
     manifest.expire(now_ms);
@@ -286,11 +286,11 @@ async fn read<S: Store + ?Sized>(store: &S, key: &Key, now_ms: u64) -> Result<Ma
 }
 
 /// Records in the manifest behind `root` which blocks were written, and which of them the store has.
-pub(super) async fn record<S: Store + ?Sized>(store: &S, root: &Key, record: &Record) -> Result<(), StoreError> {
+pub(super) async fn record<S: Store + ?Sized>(store: &S, root: &StoreKey, record: &Record) -> Result<(), StoreError> {
     let Record { written, now_ms, ttl } = record;
     let key = Manifest::key(root);
     let before = read(store, &key, *now_ms).await?;
-    let blocks: Vec<Key> = written.iter().map(|written| written.key).collect();
+    let blocks: Vec<StoreKey> = written.iter().map(|written| written.key).collect();
     let kept = store.contains(&blocks).await?;
     let lives = |ttl: Duration| now_ms.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
     let expires_ms = ttl.map_or(u64::MAX, lives);
@@ -306,7 +306,11 @@ pub(super) async fn record<S: Store + ?Sized>(store: &S, root: &Key, record: &Re
 }
 
 /// Merges what several stores returned for `roots`, one optional value each.
-pub(super) fn merged(keys: &[Key], values: impl IntoIterator<Item = Vec<Option<Bytes>>>, now_ms: u64) -> Vec<Manifest> {
+pub(super) fn merged(
+    keys: &[StoreKey],
+    values: impl IntoIterator<Item = Vec<Option<Bytes>>>,
+    now_ms: u64,
+) -> Vec<Manifest> {
     let mut manifests = vec![Manifest::default(); keys.len()];
     for of_store in values {
         for ((manifest, key), bytes) in manifests.iter_mut().zip(keys).zip(of_store) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::lru::{Entry, Lru};
 use super::manifest::{self, is_manifest};
-use super::{Answer, BoxFuture, Bytes, Clock, Key, Store, StoreError, StoreUsage};
+use super::{BoxFuture, Bytes, Clock, Store, StoreAnswer, StoreError, StoreKey, StoreUsage};
 
 /// Values in this process's memory. The least recently used are evicted first.
 pub struct MemoryStore {
@@ -25,7 +25,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Inner {
     lru: Lru,
-    values: HashMap<Key, Bytes>,
+    values: HashMap<StoreKey, Bytes>,
     tick: u64,
     usage: StoreUsage,
 }
@@ -45,11 +45,11 @@ impl MemoryStore {
     }
 
     /// The store that holds the value of `key`.
-    fn home(&self, key: &Key) -> &Self {
+    fn home(&self, key: &StoreKey) -> &Self {
         self.manifests.as_deref().filter(|_| is_manifest(key)).unwrap_or(self)
     }
 
-    fn insert(&self, key: &Key, value: &Bytes, ttl: Option<Duration>) -> Result<(), StoreError> {
+    fn insert(&self, key: &StoreKey, value: &Bytes, ttl: Option<Duration>) -> Result<(), StoreError> {
         let bytes = (value.len() as u64).saturating_add(Self::OVERHEAD);
         if bytes > self.budget {
             return Err(StoreError::TooLarge { bytes, budget: self.budget });
@@ -73,7 +73,7 @@ impl MemoryStore {
     }
 
     /// The first `most` bytes of a value, or all if there are fewer. Counts as a use.
-    fn start(&self, key: &Key, most: usize) -> Option<Bytes> {
+    fn start(&self, key: &StoreKey, most: usize) -> Option<Bytes> {
         let inner = &mut *self.home(key).inner.borrow_mut();
         inner.expire((self.clock)());
         let used = inner.next_tick();
@@ -83,7 +83,7 @@ impl MemoryStore {
 }
 
 impl Inner {
-    fn remove(&mut self, key: &Key) -> bool {
+    fn remove(&mut self, key: &StoreKey) -> bool {
         self.values.remove(key);
         self.lru.remove(key).is_some()
     }
@@ -106,19 +106,19 @@ impl Store for MemoryStore {
         "memory"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(self.start(key, usize::MAX)) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move { Ok(keys.iter().map(|key| self.start(key, most)).collect()) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move { self.home(key).insert(key, bytes, ttl) })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move {
             let inner = &mut *self.inner.borrow_mut();
             inner.expire((self.clock)());
@@ -126,7 +126,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move {
             let inner = &mut *self.home(key).inner.borrow_mut();
             inner.expire((self.clock)());
@@ -134,7 +134,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move {
             {
                 let inner = &mut *self.inner.borrow_mut();
@@ -148,7 +148,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+    fn touch<'a>(&'a self, keys: &'a [StoreKey]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let inner = &mut *self.inner.borrow_mut();
             for key in keys.iter().rev() {

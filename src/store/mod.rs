@@ -84,13 +84,13 @@ pub use secret::{key_file, secret_file};
 pub use tiers::{Loaded, Missing, Places, TierStats, Tiers, TiersConfig};
 
 /// A full SHA-256 that names a block and everything before it. [`Manifest::key`] makes that of a manifest.
-pub type Key = [u8; 32];
+pub type StoreKey = [u8; 32];
 
 /// A boxed future that need not be `Send`, so that a browser's futures fit.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// What the calls of a [`Store`] return.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+pub type StoreAnswer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -110,11 +110,11 @@ pub trait Store {
     fn name(&self) -> &'static str;
 
     /// The whole value of `key`, or [`FORGED`] where it was written without the store's key.
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>>;
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>>;
 
     /// Several values in one round trip. The caller bounds how many. Each has at least its first `most` bytes, or all
     /// if there are fewer; a store that can read a part of a value reads no more.
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         let _ = most;
         Box::pin(async move {
             let mut values = Vec::with_capacity(keys.len());
@@ -128,10 +128,10 @@ pub trait Store {
     /// Replaces the value atomically: a reader sees the whole old value or the whole new one. Without `ttl` it stays
     /// until its room is needed. Stores in memory share `bytes`, so it must not be a slice of a larger buffer. A slow
     /// store queues the value and returns at once; [`Store::get`] sees queued values.
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()>;
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()>;
 
     /// As [`Store::put`], unless there is a value already. That one is marked as used.
-    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put_new<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move {
             let keys = std::slice::from_ref(key);
             match self.contains(keys).await?.first() {
@@ -144,33 +144,33 @@ pub trait Store {
 
     /// Records in the [`Manifest`] of the group behind `root` which blocks were written, and which of them are present
     /// now.
-    fn record<'a>(&'a self, root: &'a Key, record: &'a Record) -> Answer<'a, ()> {
+    fn record<'a>(&'a self, root: &'a StoreKey, record: &'a Record) -> StoreAnswer<'a, ()> {
         Box::pin(manifest::record(self, root, record))
     }
 
     /// Waits until queued values are written, or dropped and counted.
-    fn flush(&self) -> Answer<'_, ()> {
+    fn flush(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 
     /// Which of `keys` are present, in one round trip. It does not count as a use, so it saves nothing from eviction.
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>>;
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>>;
 
     /// Whether another user's file lies where the value of `key` would be. It is not used, so the value counts as absent.
-    fn is_anothers<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn is_anothers<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         let _ = key;
         Box::pin(async { Ok(false) })
     }
 
     /// False if there was no value.
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool>;
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool>;
 
     /// Removes everything that this store wrote, and nothing else.
-    fn clear(&self) -> Answer<'_, ()>;
+    fn clear(&self) -> StoreAnswer<'_, ()>;
 
     /// Marks a chain of blocks, given from the root on, as used. The root is marked last, so that eviction takes a
     /// chain from its leaf. It is a hint and cannot fail; a store that keeps its own order does nothing.
-    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+    fn touch<'a>(&'a self, keys: &'a [StoreKey]) -> BoxFuture<'a, ()> {
         let _ = keys;
         Box::pin(async {})
     }

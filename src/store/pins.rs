@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::file::{hex, unhex};
 use super::filesystem::{FilesystemStore, Inner};
 use super::private::{self, Private};
-use super::{Key, StoreError, scan};
+use super::{StoreError, StoreKey, scan};
 
 /// Most blocks that one pin names: a million tokens.
 pub const MAX_PINNED: usize = 1 << 16;
@@ -37,7 +37,7 @@ const MAX_FILE: u64 = 65 * MAX_PINNED as u64 + 128;
 pub struct Pinned {
     pub name: String,
     /// The keys as given, from the root on.
-    pub keys: Vec<Key>,
+    pub keys: Vec<StoreKey>,
     /// How many of `keys` are not stored.
     pub missing: usize,
     /// Bytes of the stored ones, in whole disk blocks.
@@ -57,7 +57,7 @@ impl FilesystemStore {
     /// of the characters `a-z`, `0-9`, `.`, `_` and `-`, and begins with a letter or digit. Fails and changes nothing
     /// if all pins together would exceed their share of the budget. A missing block counts as much as the largest
     /// present one of its chain.
-    pub fn pin(&self, name: &str, keys: &[Key]) -> Result<Pinned, StoreError> {
+    pub fn pin(&self, name: &str, keys: &[StoreKey]) -> Result<Pinned, StoreError> {
         let file = file(name)?;
         let path = self.root.join(PINS).join(&file);
         let problem = match keys.len() {
@@ -116,7 +116,7 @@ impl FilesystemStore {
     }
 
     /// Whether a pin names the key, by the pins known or else by those in the directory now.
-    pub(super) fn is_pinned(&self, inner: &mut Inner, key: &Key) -> bool {
+    pub(super) fn is_pinned(&self, inner: &mut Inner, key: &StoreKey) -> bool {
         if !inner.lru.is_pinned(key) {
             self.refresh_pins(inner);
         }
@@ -133,7 +133,7 @@ impl FilesystemStore {
 
     /// Bytes of all blocks that these pins name, each counted once.
     fn reserved(&self, pins: &[Named]) -> io::Result<u64> {
-        let mut reserved: HashMap<&Key, u64> = HashMap::new();
+        let mut reserved: HashMap<&StoreKey, u64> = HashMap::new();
         for (_, keys) in pins {
             let costs = keys.iter().map(|key| self.cost(key)).collect::<io::Result<Vec<_>>>()?;
             let largest = costs.iter().flatten().copied().max().unwrap_or(0);
@@ -145,22 +145,22 @@ impl FilesystemStore {
         Ok(reserved.into_values().fold(0, u64::saturating_add))
     }
 
-    fn pinned(&self, name: String, keys: Vec<Key>) -> io::Result<Pinned> {
-        let distinct: HashMap<&Key, Option<u64>> =
+    fn pinned(&self, name: String, keys: Vec<StoreKey>) -> io::Result<Pinned> {
+        let distinct: HashMap<&StoreKey, Option<u64>> =
             keys.iter().map(|key| Ok((key, self.cost(key)?))).collect::<io::Result<_>>()?;
         let missing = distinct.values().filter(|cost| cost.is_none()).count();
         let bytes = distinct.values().flatten().sum();
         Ok(Pinned { name, keys, missing, bytes })
     }
 
-    fn cost(&self, key: &Key) -> io::Result<Option<u64>> {
+    fn cost(&self, key: &StoreKey) -> io::Result<Option<u64>> {
         let path = self.find(key)?;
         Ok(path.map_or(Ok(None), |path| scan::look(&path))?.map(|entry| entry.bytes))
     }
 }
 
 /// Name and keys.
-pub(super) type Named = (String, Vec<Key>);
+pub(super) type Named = (String, Vec<StoreKey>);
 
 /// All pins by name.
 pub(super) fn load(place: &Private) -> io::Result<Listing<Named>> {
@@ -209,13 +209,13 @@ fn is_name(name: &str) -> bool {
     first && name.len() <= 64 && name.bytes().all(rest)
 }
 
-fn render(keys: &[Key]) -> String {
+fn render(keys: &[StoreKey]) -> String {
     let lines: String = keys.iter().map(|key| hex(key) + "\n").collect();
     format!("{FORMAT}\n{}\n{lines}", hex(&Sha256::digest(&lines).into()))
 }
 
 /// `None` unless [`render`] would write exactly this.
-fn read(path: &Path) -> io::Result<Option<Vec<Key>>> {
+fn read(path: &Path) -> io::Result<Option<Vec<StoreKey>>> {
     let (file, found) = private::open(path)?.ok_or(io::ErrorKind::NotFound)?;
     let length = found.len();
     if length > MAX_FILE {
@@ -225,6 +225,6 @@ fn read(path: &Path) -> io::Result<Option<Vec<Key>>> {
     file.take(length).read_to_end(&mut bytes)?;
     let lines = bytes.split(|byte| *byte == b'\n').skip(2);
     let keys = lines.filter(|line| !line.is_empty()).map(|line| std::str::from_utf8(line).ok().and_then(unhex));
-    let keys: Option<Vec<Key>> = keys.collect();
+    let keys: Option<Vec<StoreKey>> = keys.collect();
     Ok(keys.filter(|keys| !keys.is_empty() && render(keys).as_bytes() == bytes))
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
-use super::Key;
+use super::StoreKey;
 use super::file::{hex, unhex};
 use super::lru::Entry;
 use super::manifest::is_manifest;
@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn of(key: &Key) -> Self {
+    pub(crate) fn of(key: &StoreKey) -> Self {
         if is_manifest(key) { Self::Manifests } else { Self::Blocks }
     }
 
@@ -60,18 +60,18 @@ pub(crate) fn cost(bytes: u64) -> u64 {
 }
 
 /// Where the value of `key` lies, below the root.
-pub(crate) fn name(key: &Key) -> String {
+pub(crate) fn name(key: &StoreKey) -> String {
     let (digits, kind) = (hex(key), Kind::of(key));
     format!("{}/{}/{}/{digits}{}", kind.folder(), &digits[..1], &digits[1..2], kind.suffix())
 }
 
-pub(crate) fn path(root: &Path, key: &Key) -> PathBuf {
+pub(crate) fn path(root: &Path, key: &StoreKey) -> PathBuf {
     root.join(name(key))
 }
 
 /// The key whose [`name`] this is, if any.
 #[cfg(feature = "remote")]
-pub(crate) fn key_of(text: &str) -> Option<Key> {
+pub(crate) fn key_of(text: &str) -> Option<StoreKey> {
     let key = unhex(text.rsplit('/').next()?.split('.').next()?)?;
     (name(&key) == text).then_some(key)
 }
@@ -142,7 +142,7 @@ pub(crate) fn stamp_use(file: &File, used_ns: u64) -> io::Result<()> {
 }
 
 /// Every present entry of a kind. A folder or file that vanishes meanwhile was removed by another process.
-pub(crate) fn entries(place: &Private, kind: Kind) -> io::Result<Vec<(Key, Entry)>> {
+pub(crate) fn entries(place: &Private, kind: Kind) -> io::Result<Vec<(StoreKey, Entry)>> {
     let mut found = Vec::new();
     let mut folders = vec![kind.folder().to_owned()];
     for _ in 0..2 {

@@ -16,7 +16,7 @@ use hmac::{Hmac, KeyInit, Mac};
 #[cfg(not(target_arch = "wasm32"))]
 use sha2::Sha256;
 
-use super::{Key, file, manifest};
+use super::{StoreKey, file, manifest};
 
 /// Returned in place of a value that was written without the key. No reader takes it for a block or a manifest.
 #[doc(hidden)]
@@ -37,7 +37,7 @@ pub struct Slot {
 impl Slot {
     /// The slot of the value under `name`, of which at least the start must be present; `None` for bytes that are not a
     /// value of ours.
-    pub fn find(name: &Key, value: &[u8]) -> Option<Self> {
+    pub fn find(name: &StoreKey, value: &[u8]) -> Option<Self> {
         let message = [PURPOSE, name].concat();
         if let Some((digest, place)) = manifest::digest_and_mac(value) {
             return Some(Self { message: [&message, digest].concat(), place, is_text: false });
@@ -54,12 +54,12 @@ impl Slot {
     }
 
     /// The MAC as digits.
-    pub fn text(&self, mac: &Key) -> Vec<u8> {
+    pub fn text(&self, mac: &StoreKey) -> Vec<u8> {
         if self.is_text { file::hex(mac).into_bytes() } else { mac.to_vec() }
     }
 
     /// The MAC that the value has now.
-    pub fn read(&self, value: &[u8]) -> Option<Key> {
+    pub fn read(&self, value: &[u8]) -> Option<StoreKey> {
         let found = value.get(self.place.clone())?;
         match self.is_text {
             true => file::unhex(str::from_utf8(found).ok()?),
@@ -68,7 +68,7 @@ impl Slot {
     }
 
     /// The value with this MAC, in three pieces: the bytes before it, the MAC, the bytes after it.
-    pub fn fill<'a>(&self, value: &'a [u8], mac: &Key) -> (&'a [u8], Vec<u8>, &'a [u8]) {
+    pub fn fill<'a>(&self, value: &'a [u8], mac: &StoreKey) -> (&'a [u8], Vec<u8>, &'a [u8]) {
         (&value[..self.place.start], self.text(mac), &value[self.place.end..])
     }
 }
@@ -88,21 +88,21 @@ impl Seal {
     }
 
     /// HMAC-SHA-256 of a message.
-    pub fn mac(&self, message: &[u8]) -> Key {
+    pub fn mac(&self, message: &[u8]) -> StoreKey {
         self.keyed.clone().chain_update(message).finalize().into_bytes().into()
     }
 
     /// One of our values under that name, with this key's MAC, in the pieces of [`Slot::fill`].
-    pub(super) fn fill<'a>(&self, name: &Key, value: &'a [u8]) -> Option<(&'a [u8], Vec<u8>, &'a [u8])> {
+    pub(super) fn fill<'a>(&self, name: &StoreKey, value: &'a [u8]) -> Option<(&'a [u8], Vec<u8>, &'a [u8])> {
         let slot = Slot::find(name, value)?;
         Some(slot.fill(value, &self.mac(&slot.message)))
     }
 
     /// Whether the value under that name was written without this key. At least its start must be present. Bytes
     /// without a place for a MAC are not forged: no reader takes them for a block or a manifest.
-    pub(super) fn refuses(&self, name: &Key, value: &[u8]) -> bool {
+    pub(super) fn refuses(&self, name: &StoreKey, value: &[u8]) -> bool {
         let Some(slot) = Slot::find(name, value) else { return false };
-        let vouches = |mac: Key| self.keyed.clone().chain_update(&slot.message).verify_slice(&mac).is_ok();
+        let vouches = |mac: StoreKey| self.keyed.clone().chain_update(&slot.message).verify_slice(&mac).is_ok();
         !slot.read(value).is_some_and(vouches)
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::file::{hex, unhex};
-use super::{Key, StoreError, private};
+use super::{StoreError, StoreKey, private};
 
 /// Allowed lengths, in bytes, of a secret that somebody else made.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
@@ -15,7 +15,7 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
 /// # Errors
 /// [`StoreError::Secret`] if the file holds something else, belongs to another user, is open to others, or cannot be
 /// created.
-pub fn key_file(path: &Path) -> Result<Key, StoreError> {
+pub fn key_file(path: &Path) -> Result<StoreKey, StoreError> {
     let read = || {
         let Some((file, found)) = private::open(path)? else {
             let problem = "it is not a file of this user's; name another file";

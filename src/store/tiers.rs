@@ -19,8 +19,8 @@ use web_time::Instant;
 use super::ahead::Unpack;
 use super::workers::Workers;
 use super::{
-    Answer, Blob, Bytes, Clock, Deadline, Expected, Key, Manifest, MemoryStore, Producer, Record, Reject, Store,
-    StoreError, Wanted, Written, manifest, seal::FORGED, system_clock,
+    Blob, Bytes, Clock, Deadline, Expected, Manifest, MemoryStore, Producer, Record, Reject, Store, StoreAnswer,
+    StoreError, StoreKey, Wanted, Written, manifest, seal::FORGED, system_clock,
 };
 
 /// Up to so many bytes are verified on the spot: handing them to threads would take longer.
@@ -122,7 +122,7 @@ fn check<T>(bytes: Option<Bytes>, wanted: &Wanted, unpack: &Unpack<T>) -> Checke
 
 /// A blob, encoded for the tiers.
 struct Encoded {
-    key: Key,
+    key: StoreKey,
     bytes: Bytes,
     /// Whether it replaces what the tiers have under its key.
     replaces: bool,
@@ -174,7 +174,7 @@ impl Tiers {
 
     /// Which tier has each of `keys`. Costs one round trip for every tier that must be asked.
     #[doc(hidden)]
-    pub async fn find(&self, keys: &[Key], deadline: Deadline) -> Places {
+    pub async fn find(&self, keys: &[StoreKey], deadline: Deadline) -> Places {
         let mut found = Places { tiers: vec![None; keys.len()], late: false };
         for (tier, store) in self.stores().enumerate() {
             let open: Vec<usize> = (0..keys.len()).filter(|&i| found.tiers[i].is_none()).collect();
@@ -186,7 +186,7 @@ impl Tiers {
                 self.failed(tier, &StoreError::Late { store: store.name(), ms: 0 });
                 break;
             }
-            let asked: Vec<Key> = open.iter().map(|&i| keys[i]).collect();
+            let asked: Vec<StoreKey> = open.iter().map(|&i| keys[i]).collect();
             match self.bounded(tier, deadline, store.contains(&asked)).await {
                 Ok(present) => {
                     open.iter().zip(present).filter(|(_, is)| *is).for_each(|(&i, _)| found.tiers[i] = Some(tier));
@@ -201,7 +201,7 @@ impl Tiers {
     }
 
     /// Whether a tier does not use what it has of `key`, because that belongs to another user.
-    pub(crate) async fn is_anothers(&self, key: &Key, deadline: Deadline) -> bool {
+    pub(crate) async fn is_anothers(&self, key: &StoreKey, deadline: Deadline) -> bool {
         for (tier, store) in self.stores().enumerate() {
             if let Ok(true) = self.bounded(tier, deadline, store.is_anothers(key)).await {
                 return true;
@@ -251,7 +251,7 @@ impl Tiers {
         &self,
         tier: usize,
         deadline: Deadline,
-        answer: Answer<'_, T>,
+        answer: StoreAnswer<'_, T>,
     ) -> Result<T, StoreError> {
         let (began, store) = (Instant::now(), self.store(tier).name());
         let late = || Err(StoreError::Late { store, ms: began.elapsed().as_millis() as u64 });
@@ -320,7 +320,7 @@ impl Tiers {
     }
 
     /// Marks a chain, given from the root on, as used in every tier, so that eviction takes it from its leaf.
-    pub(crate) async fn touch(&self, keys: &[Key]) {
+    pub(crate) async fn touch(&self, keys: &[StoreKey]) {
         for store in self.stores() {
             store.touch(keys).await;
         }
@@ -363,8 +363,8 @@ impl Tiers {
     /// Records in every tier's manifests which blocks were written, each with the root of its group (see [`Manifest`]),
     /// and which of them the tier has. Called once they were saved or could not be.
     #[doc(hidden)]
-    pub async fn record(&self, written: Vec<(Key, Written)>) {
-        let mut groups: BTreeMap<Key, Vec<Written>> = BTreeMap::new();
+    pub async fn record(&self, written: Vec<(StoreKey, Written)>) {
+        let mut groups: BTreeMap<StoreKey, Vec<Written>> = BTreeMap::new();
         written.into_iter().for_each(|(root, written)| groups.entry(root).or_default().push(written));
         for (root, written) in groups {
             let record = Record { written, now_ms: (self.clock)(), ttl: self.config.ttl };
@@ -380,8 +380,8 @@ impl Tiers {
     /// The blocks known to have been written behind each of `roots`, merged over all tiers. Costs one round trip a
     /// tier.
     #[doc(hidden)]
-    pub async fn manifests(&self, roots: &[Key], deadline: Deadline) -> Vec<Manifest> {
-        let keys: Vec<Key> = roots.iter().map(Manifest::key).collect();
+    pub async fn manifests(&self, roots: &[StoreKey], deadline: Deadline) -> Vec<Manifest> {
+        let keys: Vec<StoreKey> = roots.iter().map(Manifest::key).collect();
         let mut values = Vec::new();
         for (tier, store) in self.stores().enumerate() {
             match self.bounded(tier, deadline, store.get_many(&keys, usize::MAX)).await {
@@ -406,7 +406,7 @@ impl Tiers {
         self.stat(0, |stats| stats.dropped += blobs);
     }
 
-    async fn keep(&self, tier: usize, key: &Key, bytes: &Bytes, replaces: bool) {
+    async fn keep(&self, tier: usize, key: &StoreKey, bytes: &Bytes, replaces: bool) {
         let (store, ttl) = (self.store(tier), self.config.ttl);
         let kept = match replaces {
             true => store.put(key, bytes, ttl).await,
@@ -427,7 +427,7 @@ impl Tiers {
 
     /// A rejected blob is removed, so that it is not fetched twice. If the store cannot remove it, that counts as a
     /// failure.
-    async fn discard(&self, tier: usize, key: &Key, reason: Reject, until: Deadline) {
+    async fn discard(&self, tier: usize, key: &StoreKey, reason: Reject, until: Deadline) {
         let removed = self.bounded(tier, until, self.store(tier).remove(key)).await;
         self.stat(tier, |stats| *stats.rejected.entry(reason.name()).or_default() += 1);
         if let Err(error) = removed {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::Key;
+use super::StoreKey;
 use super::blob::{BLOCK, Description};
 use super::lru::Entry;
 
@@ -21,9 +21,9 @@ const BEGINNING: usize = 64;
 const NAMESPACES: usize = 16 << 20;
 
 pub(super) struct Block {
-    pub(crate) key: Key,
+    pub(crate) key: StoreKey,
     pub(crate) entry: Entry,
-    pub(crate) parent: Key,
+    pub(crate) parent: StoreKey,
     /// The range of its tokens.
     from: usize,
     count: usize,
@@ -53,17 +53,17 @@ pub(super) struct Tree {
     pub(crate) blocks: Vec<Block>,
     /// Of the blocks that a leaf goes on from, and of leaves.
     sequences: Vec<Option<Sequence>>,
-    places: HashMap<Key, usize>,
+    places: HashMap<StoreKey, usize>,
     /// The blocks that name a key as their parent, ordered by their tokens.
-    children: HashMap<Key, Vec<usize>>,
+    children: HashMap<StoreKey, Vec<usize>>,
     tokens: Vec<u32>,
     namespaces: BTreeSet<Namespace>,
     namespace_bytes: usize,
-    pins: HashMap<Key, BTreeSet<String>>,
+    pins: HashMap<StoreKey, BTreeSet<String>>,
 }
 
 impl Tree {
-    pub(super) fn new(pins: HashMap<Key, BTreeSet<String>>) -> Self {
+    pub(super) fn new(pins: HashMap<StoreKey, BTreeSet<String>>) -> Self {
         Self { pins, ..Self::default() }
     }
 
@@ -171,7 +171,7 @@ impl Tree {
         !self.children.contains_key(&self.blocks[at].key)
     }
 
-    pub(super) fn leaf(&self, key: &Key) -> Option<usize> {
+    pub(super) fn leaf(&self, key: &StoreKey) -> Option<usize> {
         self.places.get(key).copied().filter(|&at| self.is_leaf(at))
     }
 

@@ -11,7 +11,7 @@ mod prompt_table;
 mod table;
 
 use headstart::engine::{explain::Conversation, language};
-use headstart::kv::{AdmitOptions, Cache, Config, Fields, Namespace, Producer, Report};
+use headstart::kv::{AdmitOptions, Cache, CacheConfig, Fields, Namespace, Producer, Report};
 use headstart::text::{ChatTemplate, Inputs, Message, Specials, Tokenizer, parse_time};
 use headstart::weights::Checkpoint;
 use pollster::block_on;
@@ -118,7 +118,7 @@ pub fn learn(cache: &mut Cache, namespace: &Namespace, tokens: &[u32]) {
 
 /// What a cache that has seen `known` reports of a prompt, as the engine does for a request that asks.
 pub fn report(known: (&Namespace, &[u32]), prompt: (&Namespace, &[u32])) -> Report {
-    let mut cache = Cache::new(Config { capacity: 400, ..Config::default() });
+    let mut cache = Cache::new(CacheConfig { capacity: 400, ..CacheConfig::default() });
     // Another conversation that begins alike, so that there is a choice.
     learn(&mut cache, known.0, &[&known.1[..2], &[7; 40]].concat());
     learn(&mut cache, known.0, known.1);

@@ -1,14 +1,14 @@
 //! What is reused, for every length around page boundaries, and why the rest is not.
 
 use headstart::kv::{
-    AdmitOptions, Cache, Config, Fields, Key, Miss, Namespace, OutOfPages, PAGE, Producer, Reason, Report, Sources,
-    Tier,
+    AdmitOptions, Cache, CacheConfig, Fields, Key, Miss, Namespace, OutOfPages, PAGE, Producer, Reason, Report,
+    Sources, Tier,
 };
 
 use super::world::{World, namespace};
 
 fn world(capacity: usize) -> World {
-    World::new(Config { capacity, ..Config::default() })
+    World::new(CacheConfig { capacity, ..CacheConfig::default() })
 }
 
 /// Tokens that never repeat, so that nothing matches by accident.
@@ -197,7 +197,7 @@ fn the_oldest_leaf_is_evicted_first_and_remembered() {
 #[test]
 fn unused_pages_expire() {
     let ns = namespace("");
-    let mut cache = World::new(Config { capacity: 8, ttl_ms: Some(1000), ..Config::default() });
+    let mut cache = World::new(CacheConfig { capacity: 8, ttl_ms: Some(1000), ..CacheConfig::default() });
     run(&mut cache, &ns, &prompt(20), &AdmitOptions::default());
     cache.cache.advance(999);
     assert_eq!(cache.cache.lookup(&ns, &prompt(30), &AdmitOptions::default()), 20);
@@ -216,7 +216,7 @@ fn unused_pages_expire() {
 #[test]
 fn pins_outlive_pressure_and_are_capped() {
     let ns = namespace("");
-    let mut world = World::new(Config { capacity: 8, pinned_percent: 25, ..Config::default() });
+    let mut world = World::new(CacheConfig { capacity: 8, pinned_percent: 25, ..CacheConfig::default() });
     run(&mut world, &ns, &prompt(20), &AdmitOptions::default());
     let pinned = world.cache.pin(&ns, &prompt(30)).expect("two of eight");
     assert_eq!(pinned.tokens, 20);
@@ -235,7 +235,7 @@ fn pins_outlive_pressure_and_are_capped() {
 #[test]
 fn a_tenant_over_its_quota_loses_its_own_pages_only() {
     let (a, b) = (namespace("a"), namespace("b"));
-    let mut world = World::new(Config { capacity: 32, page_bytes: 100, ..Config::default() });
+    let mut world = World::new(CacheConfig { capacity: 32, page_bytes: 100, ..CacheConfig::default() });
     world.cache.set_quota(&a, 250);
     run(&mut world, &b, &prompt(48), &AdmitOptions::default());
     run(&mut world, &a, &prompt(32), &AdmitOptions::default());
@@ -416,7 +416,7 @@ fn ending_a_sequence_counts_as_use_of_its_indexed_twins() {
 #[test]
 fn the_memory_of_evictions_is_bounded() {
     let ns = namespace("");
-    let mut world = World::new(Config { capacity: 4, ghosts: 2, ..Config::default() });
+    let mut world = World::new(CacheConfig { capacity: 4, ghosts: 2, ..CacheConfig::default() });
     run(&mut world, &ns, &prompt(64), &AdmitOptions::default());
     run(&mut world, &ns, &[9; 64], &AdmitOptions::default());
     let cap = AdmitOptions { max: Some(64), ..AdmitOptions::default() };

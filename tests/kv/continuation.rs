@@ -1,11 +1,11 @@
 //! The known continuation of a prefix.
 
-use headstart::kv::{AdmitOptions, Config, PAGE};
+use headstart::kv::{AdmitOptions, CacheConfig, PAGE};
 
 use super::world::{Rng, World, namespace};
 
 fn world(sequences: &[&[u32]]) -> World {
-    let mut world = World::new(Config { capacity: 64, ..Config::default() });
+    let mut world = World::new(CacheConfig { capacity: 64, ..CacheConfig::default() });
     for tokens in sequences {
         learn(&mut world, tokens);
     }

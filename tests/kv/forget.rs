@@ -1,11 +1,11 @@
 //! Forgetting one sequence: shared pages, pinned pages and running sequences stay.
 
-use headstart::kv::{AdmitOptions, Config, Namespace, Producer};
+use headstart::kv::{AdmitOptions, CacheConfig, Namespace, Producer};
 
 use super::world::{World, namespace};
 
 fn world() -> World {
-    World::new(Config { capacity: 24, ..Config::default() })
+    World::new(CacheConfig { capacity: 24, ..CacheConfig::default() })
 }
 
 fn know(world: &mut World, ns: &Namespace, tokens: &[u32]) {

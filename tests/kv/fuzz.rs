@@ -2,12 +2,12 @@
 //! naive oracles. Every invariant is checked after each operation, and every known page is read back. `HEADSTART_FUZZ_OPS` sets
 //! the number of operations.
 
-use headstart::kv::{AdmitOptions, Config, Entry, Namespace, PAGE, PageId, PinId, Producer};
+use headstart::kv::{AdmitOptions, CacheConfig, Entry, Namespace, PAGE, PageId, PinId, Producer};
 
 use super::world::{Rng, World, longest, namespace};
 
 struct Fuzz {
-    config: Config,
+    config: CacheConfig,
     world: World,
     rng: Rng,
     namespaces: Vec<Namespace>,
@@ -25,7 +25,7 @@ const MAX_SEQUENCES: usize = 6;
 impl Fuzz {
     fn new(seed: u64) -> Self {
         let mut rng = Rng(seed);
-        let config = Config {
+        let config = CacheConfig {
             capacity: 8 + rng.below(12),
             has_state: rng.below(2) == 0,
             window: [None, Some(5)][rng.below(2)],
@@ -101,7 +101,7 @@ impl Fuzz {
     /// The process dies at a random moment; the next one restores the sequences that the store holds completely.
     fn crash(&mut self) {
         let capacity = self.world.cache.capacity();
-        self.world.crash(Config { capacity, ..self.config.clone() });
+        self.world.crash(CacheConfig { capacity, ..self.config.clone() });
         self.pins.clear();
         assert_eq!(self.world.cache.available(), self.world.cache.capacity());
         for (ns, tokens) in self.world.tier.sequences() {

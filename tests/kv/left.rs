@@ -1,6 +1,6 @@
 //! A preempted sequence continues with its own pages, because other kernels give the same tokens other bits.
 
-use headstart::kv::{AdmitOptions, Config, Left, Producer};
+use headstart::kv::{AdmitOptions, CacheConfig, Left, Producer};
 
 use super::world::{World, namespace};
 
@@ -8,7 +8,7 @@ const PROMPT: usize = 20;
 
 /// A world with a preempted sequence of 60 tokens, the last 40 of which were decoded.
 fn left() -> (World, Vec<u32>, Left) {
-    let mut world = World::new(Config { capacity: 24, ..Config::default() });
+    let mut world = World::new(CacheConfig { capacity: 24, ..CacheConfig::default() });
     let tokens: Vec<u32> = (1..=60).collect();
     world.start(&namespace(""), &tokens[..PROMPT], &AdmitOptions::default()).expect("room");
     world.step();

@@ -1,6 +1,6 @@
 //! Every reason for a miss, each from a state that causes it.
 
-use headstart::kv::{AdmitOptions, Cache, Config, Fields, Miss, Namespace, Producer, Reason, Report};
+use headstart::kv::{AdmitOptions, Cache, CacheConfig, Fields, Miss, Namespace, Producer, Reason, Report};
 
 fn namespace(weights: &str, salt: &str) -> Namespace {
     Namespace::new(Fields { weights: weights.into(), salt: salt.into(), ..Fields::default() })
@@ -23,7 +23,7 @@ fn learn(cache: &mut Cache, namespace: &Namespace, tokens: &[u32], producer: Pro
 }
 
 /// The report for the prompt, from a cache that `prepare` has filled, under `options`.
-fn told(config: Config, options: &AdmitOptions, prepare: impl Fn(&mut Cache)) -> Report {
+fn told(config: CacheConfig, options: &AdmitOptions, prepare: impl Fn(&mut Cache)) -> Report {
     let mut cache = Cache::new(config);
     prepare(&mut cache);
     let admission = cache.admit(&own(), &prompt(), options).expect("room");
@@ -33,7 +33,7 @@ fn told(config: Config, options: &AdmitOptions, prepare: impl Fn(&mut Cache)) ->
 
 #[test]
 fn every_reason_is_reported_where_it_holds() {
-    let usual = Config { capacity: 16, ..Config::default() };
+    let usual = CacheConfig { capacity: 16, ..CacheConfig::default() };
     let plain = AdmitOptions::default();
     let across = AdmitOptions { across_salts: true, ..plain.clone() };
     let prefill =
@@ -54,7 +54,7 @@ fn every_reason_is_reported_where_it_holds() {
             "evicted",
             0,
             48,
-            told(Config { capacity: 4, ..usual.clone() }, &plain, |cache| {
+            told(CacheConfig { capacity: 4, ..usual.clone() }, &plain, |cache| {
                 prefill(cache, &own(), &prompt());
                 prefill(cache, &own(), &[7; 64]);
             }),
@@ -63,7 +63,7 @@ fn every_reason_is_reported_where_it_holds() {
             "expired",
             0,
             48,
-            told(Config { ttl_ms: Some(1000), ..usual.clone() }, &plain, |cache| {
+            told(CacheConfig { ttl_ms: Some(1000), ..usual.clone() }, &plain, |cache| {
                 prefill(cache, &own(), &prompt());
                 cache.advance(5000);
             }),
@@ -101,7 +101,7 @@ fn every_reason_is_reported_where_it_holds() {
 }
 
 /// The report after a tier could not deliver two pages that it has, for this reason.
-fn blamed(config: &Config, reason: Reason) -> Report {
+fn blamed(config: &CacheConfig, reason: Reason) -> Report {
     let mut report = told(config.clone(), &AdmitOptions::default(), |_| {});
     report.blame(reason, 32);
     assert_eq!(report.misses[1], Miss { reason: Reason::Cold, from: 32, tokens: 17 });
@@ -110,7 +110,7 @@ fn blamed(config: &Config, reason: Reason) -> Report {
 
 #[test]
 fn the_changed_field_is_reported() {
-    let told = told(Config { capacity: 16, ..Config::default() }, &AdmitOptions::default(), |cache| {
+    let told = told(CacheConfig { capacity: 16, ..CacheConfig::default() }, &AdmitOptions::default(), |cache| {
         learn(cache, &namespace("v", ""), &prompt(), Producer::Prefill);
     });
     assert_eq!(told.misses, [Miss { reason: Reason::NamespaceChanged { field: "weights" }, from: 0, tokens: 49 }]);

@@ -1,11 +1,11 @@
 //! Pages with a state after their last token: a hit ends at a page's last token.
 
-use headstart::kv::{AdmitOptions, Config, Namespace, Producer, Reason};
+use headstart::kv::{AdmitOptions, CacheConfig, Namespace, Producer, Reason};
 
 use super::world::{World, namespace};
 
 fn world() -> World {
-    World::new(Config { capacity: 24, has_state: true, ..Config::default() })
+    World::new(CacheConfig { capacity: 24, has_state: true, ..CacheConfig::default() })
 }
 
 fn known(world: &World, ns: &Namespace, tokens: &[u32], options: &AdmitOptions) -> usize {
@@ -79,7 +79,7 @@ fn a_checkpoint_is_made_only_if_a_page_is_partly_filled() {
         world.step();
         assert_eq!(world.cache.checkpoint(&mut world.sequences[0].table).is_some(), made, "{len}");
     }
-    let mut stateless = World::new(Config { capacity: 4, ..Config::default() });
+    let mut stateless = World::new(CacheConfig { capacity: 4, ..CacheConfig::default() });
     stateless.start(&ns, &tokens(5), &AdmitOptions::default()).expect("room");
     stateless.step();
     assert!(stateless.cache.checkpoint(&mut stateless.sequences[0].table).is_none());

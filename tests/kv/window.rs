@@ -1,6 +1,6 @@
 //! Pages without the KV of sliding-window layers: a hit ends only where the next token's whole window is present.
 
-use headstart::kv::{AdmitOptions, Config, Producer, Reason, is_unseen};
+use headstart::kv::{AdmitOptions, CacheConfig, Producer, Reason, is_unseen};
 
 use super::world::{World, namespace};
 
@@ -38,7 +38,7 @@ fn the_token_after_a_hit_attends_to_its_window_alone() {
 #[test]
 fn a_hit_ends_where_its_window_is_complete() {
     let tokens: Vec<u32> = (1..=96).collect();
-    let mut world = World::new(Config { capacity: 24, window: Some(WINDOW), ..Config::default() });
+    let mut world = World::new(CacheConfig { capacity: 24, window: Some(WINDOW), ..CacheConfig::default() });
     load(&mut world, &tokens, 3);
     // After 67 tokens or more the window is complete. A shorter hit would need what the partial pages lack.
     for (length, expected) in [(96, 96), (80, 80), (67, 67), (66, 0), (48, 0), (40, 0), (16, 0)] {
@@ -55,7 +55,7 @@ fn a_hit_ends_where_its_window_is_complete() {
 #[test]
 fn a_complete_page_replaces_a_partial_one_but_not_vice_versa() {
     let tokens: Vec<u32> = (1..=96).collect();
-    let mut world = World::new(Config { capacity: 24, window: Some(WINDOW), ..Config::default() });
+    let mut world = World::new(CacheConfig { capacity: 24, window: Some(WINDOW), ..CacheConfig::default() });
     load(&mut world, &tokens, 3);
     load(&mut world, &tokens[..64], 0);
     assert_eq!((lookup(&world, &tokens[..50]), lookup(&world, &tokens)), (50, 96));
@@ -67,7 +67,7 @@ fn a_complete_page_replaces_a_partial_one_but_not_vice_versa() {
 #[test]
 fn pages_computed_after_partial_ones_are_complete() {
     let tokens: Vec<u32> = (1..=96).collect();
-    let mut world = World::new(Config { capacity: 24, window: Some(WINDOW), ..Config::default() });
+    let mut world = World::new(CacheConfig { capacity: 24, window: Some(WINDOW), ..CacheConfig::default() });
     load(&mut world, &tokens, 3);
     let longer: Vec<u32> = (1..=130).collect();
     world.start(&namespace(""), &longer, &AdmitOptions::default()).expect("room");

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use headstart::kv::{
-    Admission, AdmitOptions, BlockTable, Cache, Config, Fields, Key, Namespace, OutOfPages, PAGE, PageCopy, PageId,
-    Producer,
+    Admission, AdmitOptions, BlockTable, Cache, CacheConfig, Fields, Key, Namespace, OutOfPages, PAGE, PageCopy,
+    PageId, Producer,
 };
 
 /// A random number generator (SplitMix64).
@@ -105,7 +105,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: CacheConfig) -> Self {
         let [memory, states] = [config.capacity * PAGE, config.capacity].map(|count| vec![Kv::default(); count]);
         let (has_state, cache) = (config.has_state, Cache::new(config));
         let (sequences, copies, tier) = (Vec::new(), Vec::new(), Tier::default());
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// A new process: tables, index and device memory are lost, the store remains.
-    pub fn crash(&mut self, config: Config) {
+    pub fn crash(&mut self, config: CacheConfig) {
         let tier = std::mem::take(&mut self.tier);
         *self = Self { tier, ..Self::new(config) };
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use headstart::store::{
-    FilesystemConfig, FilesystemStore, Guard, Key, RemoteConfig, Store, StoreError, connect, system_clock,
+    FilesystemConfig, FilesystemStore, Guard, RemoteConfig, Store, StoreError, StoreKey, connect, system_clock,
 };
 use pollster::block_on as wait;
 
@@ -80,7 +80,7 @@ fn a_buckets_secret_may_be_in_a_file() {
 fn many_objects_are_requested_in_parallel() {
     let server = ObjectServer::start(Some(SECRET));
     let store = connect(&bucket(&server, ""), &Guard::Trust, &patient()).unwrap();
-    let keys: Vec<Key> = (0..64).map(key).collect();
+    let keys: Vec<StoreKey> = (0..64).map(key).collect();
     let (id, bytes) = block(5);
     write(&*store, &id, &bytes);
     // The server answers only once eight requests have arrived, so sequential requests would never end.

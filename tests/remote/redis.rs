@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headstart::store::{Blob, Bytes, Guard, Key, RemoteConfig, Row, Store, StoreError, connect};
+use headstart::store::{Blob, Bytes, Guard, RemoteConfig, Row, Store, StoreError, StoreKey, connect};
 use pollster::block_on as wait;
 
 use crate::cache::Home;
@@ -24,19 +24,19 @@ fn open(url: &str) -> Box<dyn Store> {
     connect(url, &Guard::Trust, &patient()).unwrap()
 }
 
-pub fn block(n: u8) -> (Key, Bytes) {
+pub fn block(n: u8) -> (StoreKey, Bytes) {
     let block = Blob { key: key(n), ..blob(16, false) };
     (block.key, block.encode().into())
 }
 
 /// Puts a value, and waits until it is written or given up.
-pub fn write(store: &dyn Store, key: &Key, bytes: &Bytes) {
+pub fn write(store: &dyn Store, key: &StoreKey, bytes: &Bytes) {
     wait(store.put(key, bytes, None)).unwrap();
     wait(store.flush()).unwrap();
 }
 
 /// The name of a block in the server.
-pub fn name(key: &Key) -> String {
+pub fn name(key: &StoreKey) -> String {
     key.iter().fold("headstart:kv:".to_owned(), |name, byte| name + &format!("{byte:02x}"))
 }
 
@@ -81,7 +81,7 @@ fn any_number_of_blocks_is_one_round_trip() {
     let redis = Redis::start(&[]);
     let proxy = Proxy::to(redis.port);
     let store = open(&format!("valkey://127.0.0.1:{}", proxy.port));
-    let keys: Vec<Key> = (0..100).map(key).collect();
+    let keys: Vec<StoreKey> = (0..100).map(key).collect();
     for n in 0..60 {
         let (key, bytes) = block(n);
         wait(store.put(&key, &bytes, None)).unwrap();
@@ -294,7 +294,7 @@ fn oversized_values_and_other_types_are_misses() {
     redis.text(&["SETRANGE", &name(&key(1)), &end(1 << 20), "x"]);
     redis.text(&["LPUSH", &name(&key(2)), "x"]);
     redis.text(&["SET", &name(&key(4)), ""]);
-    let keys: Vec<Key> = (0..6).map(key).collect();
+    let keys: Vec<StoreKey> = (0..6).map(key).collect();
     assert_eq!(wait(store.contains(&keys)).unwrap(), [false, true, false, true, false, false]);
     for (key, bytes) in [(&keys[0], None), (&keys[1], Some(1 << 20)), (&keys[2], None), (&keys[4], None)] {
         assert_eq!(wait(store.get(key)).unwrap().map(|value| value.len()), bytes);
@@ -425,7 +425,7 @@ fn a_full_server_drops_or_evicts_and_keeps_answering() {
         wait(store.put(&block.key, &block.encode().into(), None)).unwrap();
     }
     wait(store.flush()).unwrap();
-    let keys: Vec<Key> = (0..100).map(key).collect();
+    let keys: Vec<StoreKey> = (0..100).map(key).collect();
     let (written, there) = (store.usage().written, wait(store.contains(&keys)).unwrap());
     let left = there.iter().filter(|is| **is).count();
     assert!(written == 100 && (1..100).contains(&left), "{left} of {written} are left");

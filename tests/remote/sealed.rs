@@ -1,8 +1,8 @@
 //! What a shared store reveals to its readers, and what happens to values that others wrote to it.
 
 use headstart::store::{
-    Blob, Bytes, Element, Guard, Key, Manifest, MemoryStore, Producer, Store, TierStats, Tiers, TiersConfig, Written,
-    connect, system_clock,
+    Blob, Bytes, Element, Guard, Manifest, MemoryStore, Producer, Store, StoreKey, TierStats, Tiers, TiersConfig,
+    Written, connect, system_clock,
 };
 use pollster::block_on as wait;
 
@@ -12,7 +12,7 @@ use crate::store::{NAMESPACE, blob, expected, key};
 use crate::support::object_server::{ObjectServer, SECRET};
 use crate::support::redis::Redis;
 
-const ROOT: Key = [9; 32];
+const ROOT: StoreKey = [9; 32];
 /// The value of the marks that writers leave.
 pub const MARK: &[u8] = b"headstart-sealed/1";
 
@@ -53,7 +53,7 @@ fn readers_of_a_store_learn_no_token_salt_or_text() {
     block.namespace.insert("salt".into(), "swordfish".into());
     let tokens: Vec<u8> = block.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
     let hidden: Vec<u8> = block.last_hidden.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
-    let hex = |key: &Key| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
+    let hex = |key: &StoreKey| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
     for encrypt in [false, true] {
         let redis = Redis::start(&[]);
         let server = ObjectServer::start(Some(SECRET));

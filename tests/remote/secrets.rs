@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use headstart::store::{Bytes, Guard, Key};
+use headstart::store::{Bytes, Guard, StoreKey};
 use pollster::block_on as wait;
 
 use super::objects::{bucket, web};
@@ -28,7 +28,7 @@ fn told(url: &str, guard: &Guard) -> Option<String> {
     open(url, guard).problem()
 }
 
-fn keep(url: &str, guard: &Guard) -> (Key, Bytes) {
+fn keep(url: &str, guard: &Guard) -> (StoreKey, Bytes) {
     let (key, bytes) = block(1);
     write(&*open(url, guard), &key, &bytes);
     (key, bytes)

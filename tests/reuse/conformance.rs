@@ -1,7 +1,7 @@
 //! Every dimension of a key, in every tier: if one differs nothing is reused, and if all are equal everything is.
 
 use headstart::engine::{Engine, Request};
-use headstart::kv::{AdmitOptions, Cache, Config, Fields, Key, Namespace, PAGE, Producer};
+use headstart::kv::{AdmitOptions, Cache, CacheConfig, Fields, Key, Namespace, PAGE, Producer};
 use headstart::store::{self, Blob, Deadline, Element, Expected, Row, Tiers};
 use pollster::block_on;
 
@@ -39,7 +39,7 @@ fn altered() -> impl Iterator<Item = (usize, Vec<u32>)> {
 fn pages_are_found_under_all_their_fields_and_tokens_only() {
     let (own, others) = namespaces();
     assert_eq!(others.len(), 8);
-    let mut cache = Cache::new(Config { capacity: 64, ..Config::default() });
+    let mut cache = Cache::new(CacheConfig { capacity: 64, ..CacheConfig::default() });
     let whole = AdmitOptions { max: Some(40), ..AdmitOptions::default() };
     let admission = cache.admit(&own, &tokens(), &whole).unwrap();
     assert_eq!(admission.cached_tokens, 0);

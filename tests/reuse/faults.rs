@@ -61,7 +61,7 @@ fn damages(whole: &[Vec<u8>]) -> Vec<(String, usize, Damage)> {
 }
 
 /// The keys and values of the three blocks of a 40-token prompt, as stored in the tier.
-fn stored(engine: &Engine, tokens: &[u32]) -> (Vec<headstart::store::Key>, Vec<Vec<u8>>) {
+fn stored(engine: &Engine, tokens: &[u32]) -> (Vec<headstart::store::StoreKey>, Vec<Vec<u8>>) {
     let keys: Vec<_> = headstart::kv::Key::chain(&engine.namespace(""), tokens).map(|key| key.0).collect();
     let store = engine.tiers().unwrap().stores().last().unwrap();
     let value = |key| block_on(store.get(key)).unwrap().expect("the block was stored");

@@ -7,8 +7,7 @@ use std::time::Duration;
 use headstart::engine::Engine;
 use headstart::kv::{Key, Miss, Namespace, Reason};
 use headstart::store::{
-    self, Answer as Given, Bytes, FilesystemConfig, FilesystemStore, MemoryStore, Store, Tiers, TiersConfig,
-    system_clock,
+    self, Bytes, FilesystemConfig, FilesystemStore, MemoryStore, Store, StoreAnswer, Tiers, TiersConfig, system_clock,
 };
 use pollster::block_on;
 
@@ -240,28 +239,28 @@ impl Store for Slow {
         self.0.name()
     }
 
-    fn get<'a>(&'a self, key: &'a store::Key) -> Given<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a store::StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         self.0.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [store::Key], most: usize) -> Given<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [store::StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         thread::sleep(Duration::from_secs(3));
         self.0.get_many(keys, most)
     }
 
-    fn put<'a>(&'a self, key: &'a store::Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Given<'a, ()> {
+    fn put<'a>(&'a self, key: &'a store::StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         self.0.put(key, bytes, ttl)
     }
 
-    fn contains<'a>(&'a self, keys: &'a [store::Key]) -> Given<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [store::StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         self.0.contains(keys)
     }
 
-    fn remove<'a>(&'a self, key: &'a store::Key) -> Given<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a store::StoreKey) -> StoreAnswer<'a, bool> {
         self.0.remove(key)
     }
 
-    fn clear(&self) -> Given<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         self.0.clear()
     }
 }

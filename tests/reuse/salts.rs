@@ -9,7 +9,7 @@ use std::time::Duration;
 use headstart::engine::{Counters, Engine, Request};
 use headstart::kv::{self, Reason};
 use headstart::store::{
-    Answer, BoxFuture, Bytes, Key, MemoryStore, Record, Store, StoreUsage, Tiers, TiersConfig, system_clock,
+    BoxFuture, Bytes, MemoryStore, Record, Store, StoreAnswer, StoreKey, StoreUsage, Tiers, TiersConfig, system_clock,
 };
 use pollster::block_on;
 use serde_json::Value;
@@ -19,7 +19,7 @@ use crate::support::engine::{self, load, run};
 use crate::support::odd::{NAMES, Tiny};
 use crate::support::tiers::{Place, Places, Reach, TIERS};
 
-type Asked = Rc<RefCell<BTreeSet<(&'static str, Key)>>>;
+type Asked = Rc<RefCell<BTreeSet<(&'static str, StoreKey)>>>;
 
 /// A store that records which calls it gets, and for which keys.
 struct Spy {
@@ -28,7 +28,7 @@ struct Spy {
 }
 
 impl Spy {
-    fn note(&self, what: &'static str, keys: &[Key]) {
+    fn note(&self, what: &'static str, keys: &[StoreKey]) {
         self.asked.borrow_mut().extend(keys.iter().map(|key| (what, *key)));
     }
 }
@@ -38,50 +38,50 @@ impl Store for Spy {
         self.inner.name()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         self.note("get", std::slice::from_ref(key));
         self.inner.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         self.note("get", keys);
         self.inner.get_many(keys, most)
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         self.note("put", std::slice::from_ref(key));
         self.inner.put(key, bytes, ttl)
     }
 
-    fn put_new<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put_new<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         self.note("put", std::slice::from_ref(key));
         self.inner.put_new(key, bytes, ttl)
     }
 
-    fn record<'a>(&'a self, root: &'a Key, record: &'a Record) -> Answer<'a, ()> {
+    fn record<'a>(&'a self, root: &'a StoreKey, record: &'a Record) -> StoreAnswer<'a, ()> {
         self.note("record", std::slice::from_ref(root));
         self.inner.record(root, record)
     }
 
-    fn flush(&self) -> Answer<'_, ()> {
+    fn flush(&self) -> StoreAnswer<'_, ()> {
         self.inner.flush()
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         self.note("contains", keys);
         self.inner.contains(keys)
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         self.note("remove", std::slice::from_ref(key));
         self.inner.remove(key)
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         self.inner.clear()
     }
 
-    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+    fn touch<'a>(&'a self, keys: &'a [StoreKey]) -> BoxFuture<'a, ()> {
         self.note("touch", keys);
         self.inner.touch(keys)
     }
@@ -117,7 +117,7 @@ struct Seen {
     reports: Vec<Value>,
     /// Of their decode steps, since no other ran.
     counters: Counters,
-    asked: BTreeSet<(&'static str, Key)>,
+    asked: BTreeSet<(&'static str, StoreKey)>,
 }
 
 fn seen(tiny: &Tiny, place: &Place, texts: [&[u32]; 2], known: &[&[u32]]) -> (Seen, Engine) {
@@ -158,7 +158,7 @@ fn another_salts_text_is_neither_reported_nor_reused_nor_looked_up() {
             assert_eq!(answer.prompt_logits.len(), 70, "{}: every token is computed", tier.name);
             assert!(answer.cache.misses.iter().all(|miss| miss.reason == Reason::Cold), "{:?}", answer.cache);
         }
-        let theirs: BTreeSet<Key> = kv::Key::chain(&engine.namespace("theirs"), &text).map(|key| key.0).collect();
+        let theirs: BTreeSet<StoreKey> = kv::Key::chain(&engine.namespace("theirs"), &text).map(|key| key.0).collect();
         assert!(beside.asked.iter().all(|(_, key)| !theirs.contains(key)), "{}", tier.name);
         assert_eq!(beside.asked.is_empty(), tier.reach == Reach::Engine, "{}", tier.name);
         assert!(beside == never, "{}: {beside:?}\n{never:?}", tier.name);

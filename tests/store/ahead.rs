@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use headstart::store::{
-    Ahead, Answer, Blob, Bytes, Deadline, Key, MemoryStore, Missing, Store, StoreError, Tiers, TiersConfig, Wanted,
-    system_clock,
+    Ahead, Blob, Bytes, Deadline, MemoryStore, Missing, Store, StoreAnswer, StoreError, StoreKey, Tiers, TiersConfig,
+    Wanted, system_clock,
 };
 
 use super::*;
@@ -26,11 +26,11 @@ impl Store for Noting {
         "noting"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         self.inner.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], _: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], _: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         self.asked.borrow_mut().push(keys.len());
         Box::pin(async move {
             if self.hangs {
@@ -47,19 +47,19 @@ impl Store for Noting {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         self.inner.put(key, bytes, ttl)
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         self.inner.contains(keys)
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         self.inner.remove(key)
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         self.inner.clear()
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use headstart::store::{
-    Answer, Background, BackgroundConfig, BreakerConfig, Bytes, Deadline, FilesystemConfig, FilesystemStore, Key,
-    MemoryStore, Store, StoreError, Tiers, TiersConfig, system_clock,
+    Background, BackgroundConfig, BreakerConfig, Bytes, Deadline, FilesystemConfig, FilesystemStore, MemoryStore,
+    Store, StoreAnswer, StoreError, StoreKey, Tiers, TiersConfig, system_clock,
 };
 
 use super::{blob, expected, key, wait};
@@ -14,7 +14,7 @@ use super::{blob, expected, key, wait};
 /// The state of a fake store, which tests observe and control while other threads use it.
 #[derive(Default)]
 struct Inner {
-    values: HashMap<Key, Bytes>,
+    values: HashMap<StoreKey, Bytes>,
     /// Number of calls that have begun.
     reads: usize,
     writes: usize,
@@ -71,23 +71,23 @@ impl Store for Fake {
         "fake"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { self.read(|inner| inner.values.get(key).cloned()) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, _: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move { self.write(|inner| drop(inner.values.insert(*key, bytes.clone()))) })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move { self.read(|inner| keys.iter().map(|key| inner.values.contains_key(key)).collect()) })
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move { self.read(|inner| inner.values.remove(key).is_some()) })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move { self.write(|inner| inner.values.clear()) })
     }
 }

@@ -16,7 +16,7 @@ fn leaves_that_share_a_beginning_are_listed_without_copies_of_it() {
     let ns = namespace("");
     let begin = tokens(0..16 * 40);
     let ends: Vec<Vec<u32>> = (0..30).map(|n| [&begin[..], &[5_000 + n; 16]].concat()).collect();
-    let keys: Vec<Vec<Key>> = ends.iter().map(|tokens| store(&disk, &blocks(&ns, tokens, false), None)).collect();
+    let keys: Vec<Vec<StoreKey>> = ends.iter().map(|tokens| store(&disk, &blocks(&ns, tokens, false), None)).collect();
     let listed = list(&disk);
     assert_eq!(listed.len(), 30);
     for Whole { keys: found, tokens, chain } in &listed {

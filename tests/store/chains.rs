@@ -22,7 +22,7 @@ pub fn namespace(salt: &str) -> Namespace {
 }
 
 /// The key that is the parent of a namespace's first block.
-pub fn root(fields: &BTreeMap<String, String>) -> Option<Key> {
+pub fn root(fields: &BTreeMap<String, String>) -> Option<StoreKey> {
     let fields = Fields::from_entries(fields.iter().map(|(tag, value)| (&**tag, &**value)))?;
     Some(Namespace::new(fields).key().0)
 }
@@ -50,8 +50,8 @@ pub fn disk(folder: &Path, time: &Time) -> FilesystemStore {
 }
 
 /// Stores the missing blocks, and returns the keys of the whole sequence.
-pub fn store(disk: &FilesystemStore, blocks: &[Blob], ttl: Option<Duration>) -> Vec<Key> {
-    let keys: Vec<Key> = blocks.iter().map(|block| block.key).collect();
+pub fn store(disk: &FilesystemStore, blocks: &[Blob], ttl: Option<Duration>) -> Vec<StoreKey> {
+    let keys: Vec<StoreKey> = blocks.iter().map(|block| block.key).collect();
     let there = wait(disk.contains(&keys)).unwrap();
     for (block, _) in blocks.iter().zip(there).filter(|(_, there)| !there) {
         wait(disk.put(&block.key, &block.encode().into(), ttl)).unwrap();
@@ -63,7 +63,7 @@ pub fn store(disk: &FilesystemStore, blocks: &[Blob], ttl: Option<Duration>) -> 
 /// A chain with its blocks and tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Whole {
-    pub keys: Vec<Key>,
+    pub keys: Vec<StoreKey>,
     pub tokens: Vec<u32>,
     pub chain: Chain,
 }
@@ -109,7 +109,7 @@ fn a_chain_is_listed_with_all_that_is_known_of_it() {
     let fields = |namespace: &Namespace| -> BTreeMap<String, String> {
         namespace.fields().entries().iter().map(|(tag, value)| (tag.to_string(), value.to_string())).collect()
     };
-    let whole = |keys: &[Key], tokens: &[u32], chain: &Chain| {
+    let whole = |keys: &[StoreKey], tokens: &[u32], chain: &Chain| {
         let (key, beginning) = (*keys.last().unwrap(), tokens.into());
         let chain = Chain { key, blocks: keys.len(), tokens: tokens.len(), beginning, ..chain.clone() };
         Whole { keys: keys.to_vec(), tokens: tokens.to_vec(), chain }
@@ -217,7 +217,7 @@ fn a_chain_is_removed_back_to_where_another_branches_off() {
     assert_eq!(wait(disk.contains(&one)).unwrap(), [true, true, false, false]);
     assert_eq!(disk.remove_chain(&one[3]).unwrap(), Removed::default());
     assert_eq!(disk.remove_chain(&two[4]).unwrap().blocks, 5, "back to the root, since no other remains");
-    let left: BTreeSet<Key> = disk.keys().unwrap().into_iter().collect();
+    let left: BTreeSet<StoreKey> = disk.keys().unwrap().into_iter().collect();
     assert_eq!(left, stranger.into_iter().collect());
     assert_eq!(disk.usage().failures, 0);
 }
@@ -274,11 +274,11 @@ fn forged_ancestors_end_the_walk() {
     };
     let listed = || {
         let listed = disk.chains(&root).unwrap();
-        let found: BTreeSet<Vec<Key>> = wholes(&listed).into_iter().map(|whole| whole.keys).collect();
+        let found: BTreeSet<Vec<StoreKey>> = wholes(&listed).into_iter().map(|whole| whole.keys).collect();
         assert!(listed.found.iter().all(|chain| !chain.complete));
         (found, listed.damaged)
     };
-    let chains = |chains: &[&[u8]]| -> BTreeSet<Vec<Key>> {
+    let chains = |chains: &[&[u8]]| -> BTreeSet<Vec<StoreKey>> {
         chains.iter().map(|chain| chain.iter().map(|n| key(*n)).collect()).collect()
     };
     forge(1, 1, 16);
@@ -363,7 +363,7 @@ proptest! {
         let disk = disk(folder.path(), &Time::at(1_000_000));
         let ns = namespace("");
         // Keyed by their tokens; a sequence that another continues is part of it.
-        let mut sequences: BTreeMap<Vec<u32>, Vec<Key>> = BTreeMap::new();
+        let mut sequences: BTreeMap<Vec<u32>, Vec<StoreKey>> = BTreeMap::new();
         let mut first = Vec::new();
         for (shared, kind, more) in branches {
             let begin: Vec<u32> = (0..16 * shared as u32).collect();
@@ -373,23 +373,23 @@ proptest! {
             first.push(keys.clone());
             sequences.insert(tokens, keys);
         }
-        let pin: Vec<Key> = pinned.map_or(Vec::new(), |(at, blocks)| {
+        let pin: Vec<StoreKey> = pinned.map_or(Vec::new(), |(at, blocks)| {
             let keys = &first[at % first.len()];
             keys[..blocks.min(keys.len())].to_vec()
         });
         if !pin.is_empty() {
             disk.pin("p", &pin).unwrap();
         }
-        let goes_on = |sequences: &BTreeMap<Vec<u32>, Vec<Key>>, tokens: &[u32]| {
+        let goes_on = |sequences: &BTreeMap<Vec<u32>, Vec<StoreKey>>, tokens: &[u32]| {
             sequences.keys().any(|other| other.len() > tokens.len() && other.starts_with(tokens))
         };
         for at in order {
-            let ends = |(tokens, keys): &(&Vec<u32>, &Vec<Key>)| {
+            let ends = |(tokens, keys): &(&Vec<u32>, &Vec<StoreKey>)| {
                 !goes_on(&sequences, tokens) || !tokens.len().is_multiple_of(16) && pin.contains(keys.last().unwrap())
             };
-            let left: BTreeSet<(Vec<Key>, Vec<u32>)> =
+            let left: BTreeSet<(Vec<StoreKey>, Vec<u32>)> =
                 sequences.iter().filter(ends).map(|(tokens, keys)| (keys.clone(), tokens.clone())).collect();
-            let listed: BTreeSet<(Vec<Key>, Vec<u32>)> =
+            let listed: BTreeSet<(Vec<StoreKey>, Vec<u32>)> =
                 list(&disk).into_iter().map(|chain| (chain.keys, chain.tokens)).collect();
             prop_assert_eq!(&listed, &left);
             let Some((victim, tokens)) = left.iter().nth(at % left.len().max(1)).cloned() else { break };
@@ -402,10 +402,10 @@ proptest! {
             sequences.remove(&tokens);
             // What remains of a removed chain is what others share of it or what was pinned in it. A shorter sequence that it began
             // with remains if a kept sequence, or that rest, begins with it.
-            let pinned = |keys: &[Key]| pin.contains(keys.last().unwrap());
+            let pinned = |keys: &[StoreKey]| pin.contains(keys.last().unwrap());
             let mut kept = sequences.clone();
             kept.retain(|other, keys| !tokens.starts_with(other) || pinned(keys));
-            let others: BTreeSet<&Key> = kept.values().flatten().chain(&pin).collect();
+            let others: BTreeSet<&StoreKey> = kept.values().flatten().chain(&pin).collect();
             let rest = victim.iter().take_while(|key| others.contains(key)).count();
             let rest = (tokens[..16 * rest].to_vec(), victim[..rest].to_vec());
             let begun = sequences.iter().filter(|(other, _)| goes_on(&kept, other) || rest.0.starts_with(other));
@@ -415,8 +415,8 @@ proptest! {
                 kept.insert(rest.0, rest.1);
             }
             sequences = kept;
-            let kept: BTreeSet<Key> = sequences.values().flatten().chain(&pin).copied().collect();
-            let there: BTreeSet<Key> = disk.keys().unwrap().into_iter().collect();
+            let kept: BTreeSet<StoreKey> = sequences.values().flatten().chain(&pin).copied().collect();
+            let there: BTreeSet<StoreKey> = disk.keys().unwrap().into_iter().collect();
             prop_assert_eq!(&there, &kept);
             prop_assert_eq!(removed.unwrap().bytes, own);
         }

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use headstart::store::{BreakerConfig, Bytes, FilesystemConfig, FilesystemStore, Key, Store, StoreError, system_clock};
+use headstart::store::{
+    BreakerConfig, Bytes, FilesystemConfig, FilesystemStore, Store, StoreError, StoreKey, system_clock,
+};
 
 use super::*;
 pub use crate::support::files;
@@ -70,7 +72,7 @@ fn nothing_is_created_before_the_first_write() {
 fn the_order_of_use_outlives_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path(), 64 * KIB);
-    let keys: Vec<Key> = (0..4).map(key).collect();
+    let keys: Vec<StoreKey> = (0..4).map(key).collect();
     for (n, key) in keys.iter().enumerate() {
         wait(first.put(key, &value(n as u8), None)).unwrap();
     }

@@ -13,7 +13,7 @@ use headstart::store::{
 use super::*;
 use crate::support::files;
 
-const ROOT: Key = [9; 32];
+const ROOT: StoreKey = [9; 32];
 
 fn disk(folder: &Path, budget: u64) -> FilesystemStore {
     let config = FilesystemConfig { budget, ..FilesystemConfig::default() };
@@ -29,7 +29,7 @@ fn path(blocks: &[u32], rest: &[u32]) -> Vec<u32> {
     blocks.iter().flat_map(|block| (0..16).map(move |i| block * 100 + i)).chain(rest.iter().copied()).collect()
 }
 
-fn written(key: Key, path: Vec<u32>, producer: Producer) -> (Key, Written) {
+fn written(key: StoreKey, path: Vec<u32>, producer: Producer) -> (StoreKey, Written) {
     (ROOT, Written { key, path, producer })
 }
 
@@ -179,19 +179,24 @@ fn a_read_only_store_is_not_a_failure() {
         fn name(&self) -> &'static str {
             "read-only"
         }
-        fn get<'a>(&'a self, key: &'a Key) -> headstart::store::Answer<'a, Option<Bytes>> {
+        fn get<'a>(&'a self, key: &'a StoreKey) -> headstart::store::StoreAnswer<'a, Option<Bytes>> {
             self.0.get(key)
         }
-        fn put<'a>(&'a self, _: &'a Key, _: &'a Bytes, _: Option<Duration>) -> headstart::store::Answer<'a, ()> {
+        fn put<'a>(
+            &'a self,
+            _: &'a StoreKey,
+            _: &'a Bytes,
+            _: Option<Duration>,
+        ) -> headstart::store::StoreAnswer<'a, ()> {
             Box::pin(async { Err(StoreError::ReadOnly { store: "read-only" }) })
         }
-        fn contains<'a>(&'a self, keys: &'a [Key]) -> headstart::store::Answer<'a, Vec<bool>> {
+        fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> headstart::store::StoreAnswer<'a, Vec<bool>> {
             self.0.contains(keys)
         }
-        fn remove<'a>(&'a self, key: &'a Key) -> headstart::store::Answer<'a, bool> {
+        fn remove<'a>(&'a self, key: &'a StoreKey) -> headstart::store::StoreAnswer<'a, bool> {
             self.0.remove(key)
         }
-        fn clear(&self) -> headstart::store::Answer<'_, ()> {
+        fn clear(&self) -> headstart::store::StoreAnswer<'_, ()> {
             self.0.clear()
         }
     }

@@ -25,7 +25,7 @@ mod tiers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use headstart::store::{Blob, Clock, Element, Expected, Key, Producer, Row};
+use headstart::store::{Blob, Clock, Element, Expected, Producer, Row, StoreKey};
 use pollster::block_on;
 
 pub const NAMESPACE: [(&str, &str); 3] = [("weights", "w1"), ("rope", "{\"base\":10000}"), ("salt", "")];
@@ -55,7 +55,7 @@ impl Time {
     }
 }
 
-pub fn key(n: u8) -> Key {
+pub fn key(n: u8) -> StoreKey {
     std::array::from_fn(|i| n.wrapping_mul(31).wrapping_add(i as u8))
 }
 

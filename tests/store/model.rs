@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use headstart::store::{Bytes, FilesystemConfig, FilesystemStore, Key, MemoryStore, Store, StoreError, system_clock};
+use headstart::store::{
+    Bytes, FilesystemConfig, FilesystemStore, MemoryStore, Store, StoreError, StoreKey, system_clock,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -39,8 +41,8 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Least recently used first.
 struct Model {
-    entries: Vec<(Key, Bytes, Option<u64>)>,
-    pins: BTreeMap<u8, Vec<Key>>,
+    entries: Vec<(StoreKey, Bytes, Option<u64>)>,
+    pins: BTreeMap<u8, Vec<StoreKey>>,
     cost: fn(usize) -> u64,
 }
 
@@ -49,22 +51,22 @@ impl Model {
         self.entries.iter().map(|entry| (self.cost)(entry.1.len())).sum()
     }
 
-    fn take(&mut self, key: &Key) -> Option<(Key, Bytes, Option<u64>)> {
+    fn take(&mut self, key: &StoreKey) -> Option<(StoreKey, Bytes, Option<u64>)> {
         let at = self.entries.iter().position(|entry| entry.0 == *key)?;
         Some(self.entries.remove(at))
     }
 
-    fn touch(&mut self, key: &Key) -> Option<Bytes> {
+    fn touch(&mut self, key: &StoreKey) -> Option<Bytes> {
         let entry = self.take(key)?;
         self.entries.push(entry);
         self.entries.last().map(|entry| entry.1.clone())
     }
 
-    fn pinned(&self) -> BTreeSet<Key> {
+    fn pinned(&self) -> BTreeSet<StoreKey> {
         self.pins.values().flatten().copied().collect()
     }
 
-    fn cost_of(&self, key: &Key) -> Option<u64> {
+    fn cost_of(&self, key: &StoreKey) -> Option<u64> {
         self.entries.iter().find(|entry| entry.0 == *key).map(|entry| (self.cost)(entry.1.len()))
     }
 
@@ -73,7 +75,7 @@ impl Model {
         self.entries.retain(|entry| pinned.contains(&entry.0) || entry.2.is_none_or(|at| at > now));
     }
 
-    fn pin(&mut self, name: u8, keys: Vec<Key>) -> bool {
+    fn pin(&mut self, name: u8, keys: Vec<StoreKey>) -> bool {
         let mut pins = self.pins.clone();
         pins.remove(&name);
         let mut costs = BTreeMap::new();
@@ -91,7 +93,7 @@ impl Model {
         true
     }
 
-    fn put(&mut self, key: Key, value: Bytes, expires: Option<u64>) -> bool {
+    fn put(&mut self, key: StoreKey, value: Bytes, expires: Option<u64>) -> bool {
         let pinned = self.pinned();
         let others = pinned.iter().filter(|other| **other != key).filter_map(|other| self.cost_of(other));
         if (self.cost)(value.len()) + others.sum::<u64>() > BUDGET {
@@ -117,7 +119,7 @@ fn agrees(
     settle: &dyn Fn(),
 ) {
     let mut model = Model { entries: Vec::new(), pins: BTreeMap::new(), cost };
-    let keys: Vec<Key> = (0..10).map(key).collect();
+    let keys: Vec<StoreKey> = (0..10).map(key).collect();
     for (step, op) in ops.into_iter().enumerate() {
         model.expire(time.now());
         match op {
@@ -133,7 +135,7 @@ fn agrees(
             Op::Get(n) => assert_eq!(wait(store.get(&key(n))).unwrap(), model.touch(&key(n)), "{step}"),
             Op::Remove(n) => assert_eq!(wait(store.remove(&key(n))).unwrap(), model.take(&key(n)).is_some()),
             Op::Touch(chain) => {
-                let chain: Vec<Key> = chain.into_iter().map(key).collect();
+                let chain: Vec<StoreKey> = chain.into_iter().map(key).collect();
                 wait(store.touch(&chain));
                 chain.iter().rev().for_each(|key| drop(model.touch(key)));
             }
@@ -148,7 +150,7 @@ fn agrees(
             }
             Op::Pin(name, keys) => {
                 let Some(disk) = disk else { continue };
-                let keys: Vec<Key> = keys.into_iter().map(key).collect();
+                let keys: Vec<StoreKey> = keys.into_iter().map(key).collect();
                 let pinned = disk.pin(&format!("p{name}"), &keys);
                 match model.pin(name, keys) {
                     true => {

@@ -281,7 +281,7 @@ fn run(mutations: &[Mutation]) -> Outcome {
     mutations.iter().for_each(|mutation| drop(mutate(&root, &outside, mutation)));
     let (within, without) = (strange(&root, &|path| is_ours(&root, path)), strange(&outside, &|_| false));
     let before = load();
-    let keys: Vec<Key> = blocks.iter().map(|block| block.key).collect();
+    let keys: Vec<StoreKey> = blocks.iter().map(|block| block.key).collect();
     let store = disk();
     let _ = (store.sweep(), store.keys(), store.pins(), store.pin("more", &keys[..1]), wait(store.contains(&keys)));
     let listed = store.chains(&|_| None);

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::checkpoints::alloc::peak;
 
-fn block_key(parent: &Key, tokens: &[u32]) -> Key {
+fn block_key(parent: &StoreKey, tokens: &[u32]) -> StoreKey {
     kv::Key::block(&kv::Key(*parent), tokens).0
 }
 
@@ -327,7 +327,7 @@ fn a_long_pack_is_held_once() {
 fn a_store_of_packs_serves_their_blocks_and_is_read_only() {
     let store = PackStore::default();
     let blobs = prefix(40, true);
-    let keys: Vec<Key> = blobs.iter().map(|blob| blob.key).chain([key(9)]).collect();
+    let keys: Vec<StoreKey> = blobs.iter().map(|blob| blob.key).chain([key(9)]).collect();
     assert_eq!(wait(store.contains(&keys)).unwrap(), [false; 4]);
     store.add(pack(40, true), &EXPECTED, &KEYS).unwrap();
     assert_eq!(store.name(), "pack");
@@ -400,7 +400,7 @@ proptest! {
         decoded in any::<bool>(),
         state in 0usize..5,
         windows in 0usize..5,
-        root in any::<Key>(),
+        root in any::<StoreKey>(),
     ) {
         let keys = BlockKeys { root, ..KEYS };
         let rows: Vec<Row> = rows.iter().map(|&(k, v)| Row { k: 2 * k, v: 2 * v }).collect();

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use headstart::store::{FilesystemConfig, FilesystemStore, Key, MAX_PINNED, Pinned, Store, StoreError, system_clock};
+use headstart::store::{
+    FilesystemConfig, FilesystemStore, MAX_PINNED, Pinned, Store, StoreError, StoreKey, system_clock,
+};
 
 use super::faults::{KIB, files, open, value};
 #[cfg(unix)]
@@ -22,7 +24,7 @@ fn fill(store: &FilesystemStore, keys: std::ops::Range<u8>, ttl: Option<Duration
     keys.for_each(|n| wait(store.put(&key(n), &value(n), ttl)).unwrap());
 }
 
-fn keys<const N: usize>(numbers: [u8; N]) -> [Key; N] {
+fn keys<const N: usize>(numbers: [u8; N]) -> [StoreKey; N] {
     numbers.map(key)
 }
 
@@ -232,7 +234,7 @@ fn only_valid_pin_files_are_pins() {
 #[cfg(unix)]
 #[test]
 fn a_process_killed_while_pinning_leaves_the_pin_from_before_or_after() {
-    let (few, many) = (vec![key(1)], (0..200).map(key).collect::<Vec<Key>>());
+    let (few, many) = (vec![key(1)], (0..200).map(key).collect::<Vec<StoreKey>>());
     if let Some(folder) = child() {
         let store = open(&folder, KIB << 20);
         for chain in [&few, &many].into_iter().cycle() {

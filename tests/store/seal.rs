@@ -111,7 +111,7 @@ fn a_blob_or_manifest_under_another_name_is_refused() {
     assert_eq!(wait(store.get(&blob.key)).unwrap(), Some(Bytes::from_static(FORGED)));
     assert!(wait(store.get(&other.key)).unwrap().is_some());
 
-    let note = |root: &Key| {
+    let note = |root: &StoreKey| {
         let written = Written { key: key(1), path: (0..16).collect(), producer: Producer::Prefill };
         let tiers = tiers(folder.path(), b"one");
         wait(tiers.record(vec![(*root, written)]));
@@ -133,7 +133,7 @@ fn a_blob_or_manifest_under_another_name_is_refused() {
 fn a_key_is_created_once_and_private() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("of/this/user.key");
-    let made: Vec<Key> = thread::scope(|scope| {
+    let made: Vec<StoreKey> = thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| key_file(&path).unwrap())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use headstart::store::{
-    Answer, Blob, Bytes, Deadline, FilesystemConfig, FilesystemStore, Key, MemoryStore, Producer, Store, StoreError,
-    TierStats, Tiers, TiersConfig,
+    Blob, Bytes, Deadline, FilesystemConfig, FilesystemStore, MemoryStore, Producer, Store, StoreAnswer, StoreError,
+    StoreKey, TierStats, Tiers, TiersConfig,
 };
 
 use super::*;
@@ -39,7 +39,7 @@ fn chain(n: u8) -> Vec<Blob> {
 fn saved_blocks_are_found_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let blocks = chain(3);
-    let keys: Vec<Key> = blocks.iter().map(|block| block.key).chain([key(99)]).collect();
+    let keys: Vec<StoreKey> = blocks.iter().map(|block| block.key).chain([key(99)]).collect();
     let first = tiers(folder.path());
     blocks.iter().for_each(|block| wait(first.save(block)));
     assert_eq!(wait(first.find(&keys, Deadline::NEVER)).tiers, [Some(0), Some(0), Some(0), None]);
@@ -175,7 +175,7 @@ type Got = Result<Option<Bytes>, StoreError>;
 
 /// A store that fails, or answers with anything.
 struct Liar {
-    answer: Rc<dyn Fn(&Key) -> Got>,
+    answer: Rc<dyn Fn(&StoreKey) -> Got>,
     puts: Rc<Cell<usize>>,
 }
 
@@ -188,25 +188,25 @@ impl Store for Liar {
         "liar"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { (self.answer)(key) })
     }
 
-    fn put<'a>(&'a self, _: &'a Key, _: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, _: &'a StoreKey, _: &'a Bytes, _: Option<Duration>) -> StoreAnswer<'a, ()> {
         self.puts.set(self.puts.get() + 1);
         Box::pin(async { Err(broken()) })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         // One answer too few, and none true.
         Box::pin(async move { Ok(vec![false; keys.len().saturating_sub(1)]) })
     }
 
-    fn remove<'a>(&'a self, _: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, _: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async { Err(broken()) })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async { Err(broken()) })
     }
 }
@@ -217,7 +217,7 @@ fn a_failing_and_a_lying_store_cost_misses() {
     let blocks = chain(4);
     let other = Bytes::from(blocks[1].encode());
     let puts = Rc::new(Cell::new(0));
-    let liar = |answer: Rc<dyn Fn(&Key) -> _>| Box::new(Liar { answer, puts: puts.clone() }) as Box<dyn Store>;
+    let liar = |answer: Rc<dyn Fn(&StoreKey) -> _>| Box::new(Liar { answer, puts: puts.clone() }) as Box<dyn Store>;
     let behind = vec![
         liar(Rc::new(|_| Err(broken()))),
         liar(Rc::new(move |_| Ok(Some(other.clone())))),

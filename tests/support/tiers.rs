@@ -12,8 +12,8 @@ use std::time::Duration;
 use headstart::engine::Engine;
 use headstart::kv::Sources;
 use headstart::store::{
-    Answer, BoxFuture, Bytes, FilesystemConfig, FilesystemStore, Guard, Key, MemoryStore, RemoteConfig, Seal, Store,
-    StoreUsage, TierStats, Tiers, TiersConfig, connect, system_clock,
+    BoxFuture, Bytes, FilesystemConfig, FilesystemStore, Guard, MemoryStore, RemoteConfig, Seal, Store, StoreAnswer,
+    StoreKey, StoreUsage, TierStats, Tiers, TiersConfig, connect, system_clock,
 };
 use pollster::block_on;
 use tempfile::TempDir;
@@ -140,7 +140,7 @@ impl Place {
     }
 
     /// Writes bytes directly, bypassing every store, which might refuse them.
-    pub fn put(&self, key: &Key, bytes: &[u8]) {
+    pub fn put(&self, key: &StoreKey, bytes: &[u8]) {
         let Some(redis) = &self.server else {
             return block_on(self.open().stores().last().unwrap().put(key, &Bytes::copy_from_slice(bytes), None))
                 .unwrap();
@@ -185,31 +185,31 @@ impl Store for Shared {
         self.0.name()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         self.0.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         self.0.get_many(keys, most)
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         self.0.put(key, bytes, ttl)
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         self.0.contains(keys)
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         self.0.remove(key)
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         self.0.clear()
     }
 
-    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+    fn touch<'a>(&'a self, keys: &'a [StoreKey]) -> BoxFuture<'a, ()> {
         self.0.touch(keys)
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use headstart::store::{Answer, BoxFuture, Bytes, FORGED, Key, Slot, Store, StoreError, StoreUsage};
+use headstart::store::{BoxFuture, Bytes, FORGED, Slot, Store, StoreAnswer, StoreError, StoreKey, StoreUsage};
 use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -91,13 +91,13 @@ impl JsStore {
         self.store.sign(Uint8Array::from(&slot.message[..]))
     }
 
-    async fn signed(&self, promise: Result<Promise, JsValue>) -> Result<Option<Key>, StoreError> {
+    async fn signed(&self, promise: Result<Promise, JsValue>) -> Result<Option<StoreKey>, StoreError> {
         let mac = self.bytes(self.settle(promise).await?)?;
-        Ok(mac.and_then(|mac| Key::try_from(&mac[..]).ok()))
+        Ok(mac.and_then(|mac| StoreKey::try_from(&mac[..]).ok()))
     }
 
     /// The values, with [`FORGED`] in place of each one that was not signed with the key.
-    async fn vouched(&self, keys: &[Key], values: Vec<Option<Bytes>>) -> Result<Vec<Option<Bytes>>, StoreError> {
+    async fn vouched(&self, keys: &[StoreKey], values: Vec<Option<Bytes>>) -> Result<Vec<Option<Bytes>>, StoreError> {
         let begun: Vec<_> = keys
             .iter()
             .zip(values)
@@ -124,7 +124,7 @@ impl JsStore {
     }
 }
 
-fn names(keys: &[Key]) -> Array {
+fn names(keys: &[StoreKey]) -> Array {
     keys.iter().map(|key| JsValue::from(js::hex(key))).collect()
 }
 
@@ -133,7 +133,7 @@ impl Store for JsStore {
         self.name
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move {
             let value = self.bytes(self.settle(self.store.get(&js::hex(key), None)).await?)?;
             Ok(self.vouched(std::slice::from_ref(key), vec![value]).await?.pop().flatten())
@@ -141,7 +141,7 @@ impl Store for JsStore {
     }
 
     /// Starts all reads before it waits for the first one.
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move {
             let most = (most < usize::MAX).then_some(most as f64);
             let asked: Vec<_> = keys.iter().map(|key| self.store.get(&js::hex(key), most)).collect();
@@ -153,7 +153,7 @@ impl Store for JsStore {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move {
             let ttl_ms = ttl.map(|ttl| ttl.as_secs_f64() * 1e3);
             let value = Uint8Array::from(&bytes[..]);
@@ -166,26 +166,26 @@ impl Store for JsStore {
         })
     }
 
-    fn flush(&self) -> Answer<'_, ()> {
+    fn flush(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move { self.settle(self.store.flush()).await.map(|_| ()) })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move {
             let present = self.settle(self.store.contains(names(keys))).await?;
             Ok(Array::from(&present).iter().map(|present| present.is_truthy()).collect())
         })
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move { Ok(self.settle(self.store.remove(&js::hex(key))).await?.is_truthy()) })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move { self.settle(self.store.clear()).await.map(|_| ()) })
     }
 
-    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+    fn touch<'a>(&'a self, keys: &'a [StoreKey]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             // This is a hint, so a failure does no harm.
             let _ = self.store.touch(names(keys));

@@ -17,7 +17,7 @@ use crate::engine::answers::What;
 use crate::engine::{KvIdentity, packs};
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
-use crate::store::{self, Key, PackSigner, Tiers};
+use crate::store::{self, PackSigner, StoreKey, Tiers};
 use crate::text::parse_time;
 
 /// The conversation whose beginning is meant.
@@ -139,7 +139,7 @@ pub(crate) fn beginning(file: &Path, date: Option<i64>, model: &Model, dir: &Dir
 }
 
 /// The ID of a prefix: the first digits of its last block's key.
-pub(crate) fn id(key: &Key) -> String {
+pub(crate) fn id(key: &StoreKey) -> String {
     key[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -150,7 +150,7 @@ struct Computed {
     cache: CacheOptions,
     tokens: Vec<u32>,
     /// The keys of its blocks.
-    keys: Vec<Key>,
+    keys: Vec<StoreKey>,
 }
 
 impl Computed {
@@ -172,7 +172,7 @@ impl Computed {
 }
 
 /// Fails unless all of `keys` outlive this run: in the directory, or in the shared store if the directory is not written.
-fn all_kept(cache: &CacheOptions, tiers: &Tiers, keys: &[Key]) -> Result<()> {
+fn all_kept(cache: &CacheOptions, tiers: &Tiers, keys: &[StoreKey]) -> Result<()> {
     let place = cache.directory()?.display().to_string();
     let kept = pollster::block_on(packs::kept(tiers, keys));
     let lasting = tiers.stores().zip(kept).filter(|(_, (tier, _))| !["memory", "pack"].contains(tier));

@@ -14,7 +14,7 @@ use crate::engine::language;
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
 use crate::kv::KvFormat;
-use crate::store::{Chain, Chains, FilesystemStore, Key, Store};
+use crate::store::{Chain, Chains, FilesystemStore, Store, StoreKey};
 use crate::text::{Tokenizer, parse_time};
 use crate::weights::Checkpoint;
 
@@ -96,7 +96,7 @@ pub(crate) struct Unpin {
     dir: DirArgs,
 }
 
-fn hex(key: &Key) -> String {
+fn hex(key: &StoreKey) -> String {
     key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -366,7 +366,7 @@ pub(crate) fn pin(args: &Pin) -> Result<()> {
 }
 
 /// The blocks of the conversation in a file, and the part of the directory where they are or will be.
-fn computed(args: &Pin, file: &Path) -> Result<(FilesystemStore, Vec<Key>)> {
+fn computed(args: &Pin, file: &Path) -> Result<(FilesystemStore, Vec<StoreKey>)> {
     let model = args.model.open()?;
     let (tokens, salt) = beginning(file, args.date, &model, &args.dir)?;
     let place = args.dir.options(&salt);
@@ -383,7 +383,7 @@ fn computed(args: &Pin, file: &Path) -> Result<(FilesystemStore, Vec<Key>)> {
 }
 
 /// The blocks of the prefix with an ID, and the part of the directory where they are.
-fn listed(args: &Pin) -> Result<(FilesystemStore, Vec<Key>)> {
+fn listed(args: &Pin) -> Result<(FilesystemStore, Vec<StoreKey>)> {
     if !args.what.bytes().all(|c| c.is_ascii_hexdigit()) {
         let problem = format!(
             "{} is neither a file that is there nor the ID of a prefix; `headstart prefix ls` shows the IDs",

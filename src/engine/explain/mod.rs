@@ -22,7 +22,7 @@ pub use live::recall;
 pub(super) use live::report;
 pub use requests::{Comparison, Side};
 
-use crate::kv::{AdmitOptions, Cache, Config, Divergence, Namespace, PAGE, Producer, Report, compare};
+use crate::kv::{AdmitOptions, Cache, CacheConfig, Divergence, Namespace, PAGE, Producer, Report, compare};
 use crate::text::Tokenizer;
 
 use conversation::text;
@@ -55,7 +55,7 @@ pub fn explain(
 fn account(known: (&Namespace, &[u32]), prompt: (&Namespace, &[u32])) -> Report {
     const ROOM: &str = "the pages were counted";
     let capacity = known.1.len().div_ceil(PAGE) + prompt.1.len().div_ceil(PAGE) + 1;
-    let mut cache = Cache::new(Config { capacity, ..Config::default() });
+    let mut cache = Cache::new(CacheConfig { capacity, ..CacheConfig::default() });
     let mut table = cache.admit(known.0, known.1, &AdmitOptions::default()).expect(ROOM).table;
     cache.append(&mut table, known.1.len()).expect(ROOM);
     cache.publish(&mut table, known.1, Producer::Prefill);

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Range;
 
-use super::Key;
+use super::StoreKey;
 use super::blob::{BLOCK, Blob, Producer, Reject};
 use super::file::{self, Element, Head, Row, SIGNATURE, Shape, hex, words};
 
@@ -38,14 +38,14 @@ const MAX_DEVICE: usize = 256;
 #[derive(Clone, Copy)]
 pub struct BlockKeys<'a> {
     /// The parent of the first block: the key of the namespace.
-    pub root: Key,
+    pub root: StoreKey,
     /// The key of a block's tokens after its parent.
-    pub block: &'a dyn Fn(&Key, &[u32]) -> Key,
+    pub block: &'a dyn Fn(&StoreKey, &[u32]) -> StoreKey,
 }
 
 impl BlockKeys<'_> {
     /// The root, followed by the keys of all blocks of `tokens`.
-    fn chain(&self, tokens: &[u32]) -> Vec<Key> {
+    fn chain(&self, tokens: &[u32]) -> Vec<StoreKey> {
         let mut keys = vec![self.root];
         for block in tokens.chunks(BLOCK) {
             keys.push((self.block)(&keys[keys.len() - 1], block));
@@ -98,7 +98,7 @@ pub struct PackHeader {
     /// The adapter that computed the KV, at most 256 bytes, unescaped.
     pub device: Option<String>,
     /// The key of all tokens.
-    pub key: Key,
+    pub key: StoreKey,
     /// Tokens of the prefix.
     pub tokens: usize,
     /// Tag and value of every namespace field.
@@ -116,7 +116,7 @@ pub struct PackHeader {
     pub(crate) state: usize,
     /// Bytes of the whole file.
     pub bytes: u64,
-    digest: Key,
+    digest: StoreKey,
     signature: Option<String>,
 }
 
@@ -383,13 +383,13 @@ impl Pack {
     }
 
     /// The root, followed by the key of every block.
-    pub(crate) fn keys(&self, keys: &BlockKeys<'_>) -> Result<Vec<Key>, PackError> {
+    pub(crate) fn keys(&self, keys: &BlockKeys<'_>) -> Result<Vec<StoreKey>, PackError> {
         let keys = keys.chain(&self.tokens);
         if keys.last() == Some(&self.header.key) { Ok(keys) } else { Err(PackError::Key) }
     }
 
     /// The block of this index; `keys` as [`Pack::keys`] gives them.
-    pub(super) fn blob(&self, block: usize, keys: &[Key]) -> Blob {
+    pub(super) fn blob(&self, block: usize, keys: &[StoreKey]) -> Blob {
         let end = self.tokens.len().min((block + 1) * BLOCK);
         let tokens = block * BLOCK..end;
         let rows = &self.header.rows;

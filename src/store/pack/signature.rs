@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
-use super::{Key, Pack, PackError, PackHeader, PackLimits, hex};
+use super::{Pack, PackError, PackHeader, PackLimits, StoreKey, hex};
 use crate::store::Reject;
 use crate::store::file::{self, Head, NO_SIGNATURE, SIGNATURE, unhex};
 
@@ -19,7 +19,7 @@ pub struct PackKey(VerifyingKey);
 
 impl PackSigner {
     /// Derives the key from 32 random bytes, which may also serve other purposes.
-    pub fn new(secret: &Key) -> Self {
+    pub fn new(secret: &StoreKey) -> Self {
         let own = Sha256::new_with_prefix(b"headstart pack signer/1\0").chain_update(secret).finalize();
         Self(SigningKey::from_bytes(&own.into()))
     }
@@ -30,7 +30,7 @@ impl PackSigner {
     }
 
     /// 128 hexadecimal digits.
-    pub(super) fn sign(&self, digest: &Key) -> String {
+    pub(super) fn sign(&self, digest: &StoreKey) -> String {
         let [first, second] = halves(&self.0.sign(&message(digest)).to_bytes());
         hex(&first) + &hex(&second)
     }
@@ -42,7 +42,7 @@ impl PackKey {
         VerifyingKey::from_bytes(&unhex(text)?).ok().map(Self)
     }
 
-    pub(super) fn verifies(&self, digest: &Key, signature: &str) -> bool {
+    pub(super) fn verifies(&self, digest: &StoreKey, signature: &str) -> bool {
         let bytes = signature.split_at_checked(64).and_then(|(first, second)| Some([unhex(first)?, unhex(second)?]));
         let signature = bytes.map(|bytes| Signature::from_bytes(bytes.as_flattened().try_into().expect("64 bytes")));
         signature.is_some_and(|signature| self.0.verify_strict(&message(digest), &signature).is_ok())
@@ -55,11 +55,11 @@ impl std::fmt::Display for PackKey {
     }
 }
 
-fn message(digest: &Key) -> Vec<u8> {
+fn message(digest: &StoreKey) -> Vec<u8> {
     [PURPOSE, digest].concat()
 }
 
-fn halves(bytes: &[u8; 64]) -> [Key; 2] {
+fn halves(bytes: &[u8; 64]) -> [StoreKey; 2] {
     let (halves, _) = bytes.as_chunks();
     [halves[0], halves[1]]
 }

@@ -8,24 +8,24 @@ use std::time::Duration;
 
 use super::{BlockKeys, Pack, PackError, PackExpected, PackHeader};
 use crate::store::manifest::{GROUP, Manifest, is_manifest};
-use crate::store::{Answer, BLOCK, Bytes, Key, Store, StoreError, StoreUsage};
+use crate::store::{BLOCK, Bytes, Store, StoreAnswer, StoreError, StoreKey, StoreUsage};
 
 /// A handle. Clones share the store, so that packs can be added while [`Tiers`](crate::store::Tiers) reads it.
 #[derive(Clone, Default)]
 pub struct PackStore {
     held: Rc<RefCell<Vec<Held>>>,
     /// A block that the store pretends not to have.
-    hidden: Rc<Cell<Option<Key>>>,
+    hidden: Rc<Cell<Option<StoreKey>>>,
 }
 
 struct Held {
     pack: Pack,
     /// The root, followed by the key of every block.
-    keys: Vec<Key>,
+    keys: Vec<StoreKey>,
     /// Blocks by key.
-    blocks: HashMap<Key, usize>,
+    blocks: HashMap<StoreKey, usize>,
     /// The first block of each group, by the key of the group's manifest.
-    groups: HashMap<Key, usize>,
+    groups: HashMap<StoreKey, usize>,
 }
 
 impl Held {
@@ -52,7 +52,7 @@ impl PackStore {
     }
 
     /// Removes the packs whose tokens have this key. False if there was none.
-    pub fn remove_pack(&self, key: &Key) -> bool {
+    pub fn remove_pack(&self, key: &StoreKey) -> bool {
         let packs = &mut *self.held.borrow_mut();
         let before = packs.len();
         packs.retain(|held| held.pack.header().key != *key);
@@ -60,7 +60,7 @@ impl PackStore {
     }
 
     /// Hides this block, so that the engine computes it.
-    pub(crate) fn hide(&self, block: Option<Key>) {
+    pub(crate) fn hide(&self, block: Option<StoreKey>) {
         self.hidden.set(block);
     }
 
@@ -69,7 +69,7 @@ impl PackStore {
         self.held.borrow().iter().map(|held| held.pack.header().clone()).collect()
     }
 
-    fn manifest(&self, key: &Key) -> Option<Bytes> {
+    fn manifest(&self, key: &StoreKey) -> Option<Bytes> {
         let packs = &*self.held.borrow();
         let paths = packs.iter().filter_map(|held| {
             let tokens = &held.pack.tokens()[held.groups.get(key)? * BLOCK..];
@@ -79,11 +79,11 @@ impl PackStore {
         (!paths.is_empty()).then(|| Manifest::of(&paths).encode(key))
     }
 
-    fn has(&self, key: &Key) -> bool {
+    fn has(&self, key: &StoreKey) -> bool {
         self.hidden.get() != Some(*key) && self.held.borrow().iter().any(|held| held.blocks.contains_key(key))
     }
 
-    fn block(&self, key: &Key) -> Option<Bytes> {
+    fn block(&self, key: &StoreKey) -> Option<Bytes> {
         if !self.has(key) {
             return None;
         }
@@ -99,24 +99,24 @@ impl Store for PackStore {
         "pack"
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(if is_manifest(key) { self.manifest(key) } else { self.block(key) }) })
     }
 
-    fn put<'a>(&'a self, _: &'a Key, _: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, _: &'a StoreKey, _: &'a Bytes, _: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move { Err(StoreError::ReadOnly { store: self.name() }) })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move { Ok(keys.iter().map(|key| self.has(key)).collect()) })
     }
 
-    fn remove<'a>(&'a self, _: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, _: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move { Err(StoreError::ReadOnly { store: self.name() }) })
     }
 
     /// Packs stay: they were not stored as blocks.
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 

@@ -18,7 +18,7 @@ use url::Url;
 
 use super::{Place, RemoteConfig, stream};
 use crate::store::scan::{self, Kind};
-use crate::store::{Answer, Bytes, Key, Store, StoreError, StoreUsage};
+use crate::store::{Bytes, Store, StoreAnswer, StoreError, StoreKey, StoreUsage};
 
 /// Connections at a time.
 const AT_ONCE: usize = 16;
@@ -223,13 +223,13 @@ impl Client {
         }
     }
 
-    fn has(&self, key: &Key) -> Result<bool, StoreError> {
+    fn has(&self, key: &StoreKey) -> Result<bool, StoreError> {
         let found = self.ask(Verb::Head, &scan::name(key), &[])?;
         Ok(found.is_some_and(|response| length(&response).is_none_or(|length| length <= self.max_value)))
     }
 
     /// At least the first `most` bytes, or all if there are fewer. A server may send more than requested.
-    fn value(&self, key: &Key, most: usize) -> Result<Option<Bytes>, StoreError> {
+    fn value(&self, key: &StoreKey, most: usize) -> Result<Option<Bytes>, StoreError> {
         let mut request = self.agent.get(self.url(Verb::Get, &scan::name(key)));
         if (most as u64) < self.max_value {
             request = request.header("range", format!("bytes=0-{}", most - 1));
@@ -302,16 +302,16 @@ impl Store for Objects {
         self.client.name()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { self.counted(self.client.value(key, usize::MAX)) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         let client = &self.client;
         Box::pin(async move { self.counted(client.each(keys, |key| client.value(key, most))) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, _: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, _: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move {
             let (length, budget) = (bytes.len() as u64, self.client.max_value);
             if length > budget {
@@ -321,13 +321,13 @@ impl Store for Objects {
         })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         let client = &self.client;
         Box::pin(async move { self.counted(client.each(keys, |key| client.has(key))) })
     }
 
     /// True whether or not there was one: a bucket does not tell.
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move {
             match self.client.place {
                 Where::Server(_) => Err(StoreError::ReadOnly { store: self.name() }),
@@ -338,7 +338,7 @@ impl Store for Objects {
         })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move { self.counted(self.client.clear()) })
     }
 

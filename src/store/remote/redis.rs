@@ -23,7 +23,7 @@ use super::frames::{self, Shape};
 use super::stream::{self, Stream};
 use super::{Place, RemoteConfig};
 use crate::store::file::{hex, unhex};
-use crate::store::{Answer, Bytes, Key, Store, StoreError, StoreUsage};
+use crate::store::{Bytes, Store, StoreAnswer, StoreError, StoreKey, StoreUsage};
 
 const NAME: &str = "redis";
 /// The variable with the password, if the URL has none.
@@ -102,7 +102,7 @@ impl Redis {
         })
     }
 
-    fn name_of(&self, key: &Key) -> String {
+    fn name_of(&self, key: &StoreKey) -> String {
         format!("{}{}", self.prefix, hex(key))
     }
 
@@ -165,7 +165,7 @@ impl Redis {
         StoreError::Backend { store: NAME, problem: format!("{}:{}: {problem}", self.host, self.port) }
     }
 
-    fn lengths(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
+    fn lengths(&self, keys: &[StoreKey]) -> Result<Vec<bool>, StoreError> {
         let mut commands = pipe();
         for key in keys {
             commands.strlen(self.name_of(key));
@@ -175,7 +175,7 @@ impl Redis {
     }
 
     /// At least the first `most` bytes of each, or all if there are fewer.
-    fn values(&self, keys: &[Key], most: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
+    fn values(&self, keys: &[StoreKey], most: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
         let max = self.config.max_value;
         let mut commands = pipe();
         for key in keys {
@@ -187,7 +187,7 @@ impl Redis {
         Ok(self.ask(&commands, Shape::Single, max + 1)?.into_iter().map(read).collect())
     }
 
-    fn set(&self, key: &Key, bytes: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+    fn set(&self, key: &StoreKey, bytes: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
         if bytes.len() as u64 > self.config.max_value {
             return Err(StoreError::TooLarge { bytes: bytes.len() as u64, budget: self.config.max_value });
         }
@@ -282,27 +282,27 @@ impl Store for Redis {
         NAME
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move { Ok(self.counted(self.values(std::slice::from_ref(key), usize::MAX))?.pop().flatten()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move { self.counted(self.values(keys, most)) })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move { self.counted(self.set(key, bytes, ttl)) })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move { self.counted(self.lengths(keys)) })
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move { self.counted(self.delete(&[self.name_of(key)]).map(|removed| removed > 0)) })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         Box::pin(async move { self.counted(self.delete_all()) })
     }
 

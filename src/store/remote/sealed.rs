@@ -25,7 +25,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use crate::store::blob::{self, Blob};
 use crate::store::manifest::{self, Manifest, is_manifest};
-use crate::store::{Answer, BoxFuture, Bytes, FORGED, Key, Seal, Store, StoreError, StoreUsage};
+use crate::store::{BoxFuture, Bytes, FORGED, Seal, Store, StoreAnswer, StoreError, StoreKey, StoreUsage};
 
 const MAGIC: &[u8] = b"headstart-sealed/1";
 const NONCE: usize = 12;
@@ -35,7 +35,7 @@ const FRONT: usize = MAGIC.len() + 4 + NONCE;
 
 /// The keys of the marks that writers with a secret leave: whatever the secret, and under this one. The first is its own
 /// name, and the name of the second is an HMAC like any other.
-pub(super) const MARKS: [Key; 2] = [*b"headstart-sealed/1 of any secret", *b"headstart-sealed/1 of our secret"];
+pub(super) const MARKS: [StoreKey; 2] = [*b"headstart-sealed/1 of any secret", *b"headstart-sealed/1 of our secret"];
 
 /// Whom a remote store is shared with.
 #[derive(Clone)]
@@ -85,13 +85,13 @@ impl<S: Store> Sealed<S> {
         Self { store, keys, ttl, marked: Cell::default(), written: Cell::default() }
     }
 
-    fn name(&self, key: &Key) -> Key {
+    fn name(&self, key: &StoreKey) -> StoreKey {
         let Some(keys) = self.keys.as_ref().filter(|_| *key != MARKS[0]) else { return *key };
         let name = keys.names.mac(key);
         if is_manifest(key) { manifest::marked(name) } else { name }
     }
 
-    fn names(&self, keys: &[Key]) -> Vec<Key> {
+    fn names(&self, keys: &[StoreKey]) -> Vec<StoreKey> {
         keys.iter().map(|key| self.name(key)).collect()
     }
 
@@ -109,7 +109,7 @@ impl<S: Store> Sealed<S> {
     }
 
     /// Opens the value under a name, or its start.
-    fn open(&self, name: &Key, value: Bytes) -> Opened {
+    fn open(&self, name: &StoreKey, value: Bytes) -> Opened {
         match &self.keys {
             Some(keys) => keys.open(name, value),
             None if is_manifest(name) || blob::is_finite(&value) => Opened::Whole(value),
@@ -117,7 +117,7 @@ impl<S: Store> Sealed<S> {
         }
     }
 
-    async fn opened(&self, name: &Key, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
+    async fn opened(&self, name: &StoreKey, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
         let Some(value) = value else { return Ok(None) };
         let opened = match self.open(name, value) {
             // The whole value is encrypted, so no part of it can be decrypted alone.
@@ -140,7 +140,7 @@ enum Opened {
 
 impl Keys {
     /// `head` is the number of bytes to encrypt.
-    fn seal(&self, name: &Key, value: &[u8], head: usize) -> Bytes {
+    fn seal(&self, name: &StoreKey, value: &[u8], head: usize) -> Bytes {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).expect("the system has random bytes");
         let mut sealed = Vec::with_capacity(FRONT + value.len() + TAG);
@@ -157,7 +157,7 @@ impl Keys {
         sealed.into()
     }
 
-    fn open(&self, name: &Key, sealed: Bytes) -> Opened {
+    fn open(&self, name: &StoreKey, sealed: Bytes) -> Opened {
         let mut sealed = BytesMut::from(sealed);
         let Some((front, _)) = sealed.split_at_checked(FRONT).filter(|(front, _)| front.starts_with(MAGIC)) else {
             return Opened::Forged;
@@ -179,7 +179,7 @@ impl Keys {
 
 /// How many bytes of a value must be encrypted besides the KV. Fails unless the value is an intact block or manifest of
 /// that name, so that a local fault does not spread.
-fn head(store: &'static str, key: &Key, value: &[u8]) -> Result<usize, StoreError> {
+fn head(store: &'static str, key: &StoreKey, value: &[u8]) -> Result<usize, StoreError> {
     let fault = |problem: String| StoreError::Backend { store, problem };
     if is_manifest(key) {
         let whole = Manifest::decode(key, value).map(|_| value.len());
@@ -197,14 +197,14 @@ impl<S: Store> Store for Sealed<S> {
         self.store.name()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, Option<Bytes>> {
         Box::pin(async move {
             let name = Sealed::name(self, key);
             self.opened(&name, self.store.get(&name).await?).await
         })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key], most: usize) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many<'a>(&'a self, keys: &'a [StoreKey], most: usize) -> StoreAnswer<'a, Vec<Option<Bytes>>> {
         Box::pin(async move {
             let names = self.names(keys);
             let most = if self.keys.is_some() { most.saturating_add(FRONT + TAG) } else { most };
@@ -216,7 +216,7 @@ impl<S: Store> Store for Sealed<S> {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, bytes: &'a Bytes, ttl: Option<Duration>) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a StoreKey, bytes: &'a Bytes, ttl: Option<Duration>) -> StoreAnswer<'a, ()> {
         Box::pin(async move {
             let head = head(self.store.name(), key, bytes)?;
             let name = Sealed::name(self, key);
@@ -232,24 +232,24 @@ impl<S: Store> Store for Sealed<S> {
         })
     }
 
-    fn contains<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<bool>> {
+    fn contains<'a>(&'a self, keys: &'a [StoreKey]) -> StoreAnswer<'a, Vec<bool>> {
         Box::pin(async move { self.store.contains(&self.names(keys)).await })
     }
 
-    fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, key: &'a StoreKey) -> StoreAnswer<'a, bool> {
         Box::pin(async move { self.store.remove(&Sealed::name(self, key)).await })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreAnswer<'_, ()> {
         self.marked.set(None);
         self.store.clear()
     }
 
-    fn flush(&self) -> Answer<'_, ()> {
+    fn flush(&self) -> StoreAnswer<'_, ()> {
         self.store.flush()
     }
 
-    fn touch<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, ()> {
+    fn touch<'a>(&'a self, keys: &'a [StoreKey]) -> BoxFuture<'a, ()> {
         Box::pin(async move { self.store.touch(&self.names(keys)).await })
     }
 
