@@ -20,7 +20,7 @@ const contentSecurityPolicy: Plugin = {
   ],
 };
 
-// `--mode double` puts the tests' stand-in in the package's place, in a folder of its own.
+// `--mode double` builds the page with the test double of the package, in its own folder.
 export default defineConfig(({ mode }) => {
   const double = new URL("./test/double/headstart.ts", import.meta.url).pathname;
   return {

@@ -13,13 +13,13 @@ const { SHOTS } = process.env;
 const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** What a model writes decides about these, and the page shows it as it is. */
+/** These depend on what a model writes, which the page shows unchanged. */
 const CONTENT = { "heading-order": { enabled: false }, "empty-table-header": { enabled: false } };
 
 const ALL = { runOnly: TAGS, rules: CONTENT };
 const COLOURS = { runOnly: ["color-contrast"] };
 
-/** Not only serious findings are faults: minor ones too. */
+/** Minor findings are faults too. */
 async function accessible(page, state, rules) {
   // Run in the page's own world by the debugger, which the page's policy does not bind.
   if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(AXE);
@@ -48,7 +48,7 @@ async function checkWide(page, state) {
   await page.emulateMedia({ colorScheme: "light" });
 }
 
-/** A state on a phone, and on the narrowest, which is what a zoom of 400 % leaves. */
+/** A state on a phone, and at the width that a zoom of 400 % leaves. */
 async function checkPhone(page, state) {
   await picture(page, `phone ${state}`);
   await accessible(page, state, ALL);
@@ -61,7 +61,7 @@ async function checkPhone(page, state) {
 
 const PHONE = { width: 360, height: 700 };
 
-/** Each state a person can meet while there is no model, one after another. */
+/** Each state without a model, one after another. */
 async function openingTour(page, context, check) {
   await page.getByRole("heading", { name: "Open a model" }).waitFor();
   await check(page, "no model");
@@ -96,7 +96,7 @@ async function openingTour(page, context, check) {
   await ready(page);
 }
 
-/** And with one. */
+/** Each state with a model. */
 async function tour(page, context, check, narrow) {
   await openingTour(page, context, check);
   await check(page, "welcome");

@@ -1,4 +1,4 @@
-// A server for the built page and a browser to open it in, each with nothing left over from a run before.
+// A server for the built page, and a browser with an empty profile.
 import { createReadStream, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -16,7 +16,7 @@ const TYPES = {
   ".wasm": "application/wasm",
 };
 
-/** Serves `root` under a folder, as a host may, and `files` by name beside it. Tells what was asked for, and the bytes sent of each. */
+/** Serves `root` in a folder, as a host may, and `files` by name beside it. Records the requests, and the bytes sent of each file. */
 export async function serve(root, files = {}) {
   const asked = [];
   const sent = {};
@@ -47,7 +47,7 @@ export async function serve(root, files = {}) {
 
 export const launchBrowser = () => chromium.launch(CHROMIUM);
 
-/** A browser with a profile of its own, so that what a page keeps is kept over reloads and gone afterwards. */
+/** A browser with its own profile: what a page keeps survives reloads and ends with the browser. */
 export async function launch(options = {}) {
   const profile = await mkdtemp(join(tmpdir(), "headstart-demo-"));
   const context = await chromium.launchPersistentContext(profile, {
@@ -62,7 +62,7 @@ export async function launch(options = {}) {
   return { context, close };
 }
 
-/** A fresh page whose faults end up in `faults`: errors, and whatever the page's policy refused. */
+/** A fresh page. `faults` collects its errors and what its policy refused. */
 export async function openPage(context, url) {
   const page = await context.newPage();
   const faults = [];
@@ -95,7 +95,7 @@ export const ask = async (page, text) => {
   await field.press("Enter");
 };
 
-/** Waits until no answer is under way and gives the number of answers. */
+/** Waits until no answer is under way. Returns the number of answers. */
 export const answered = async (page, count, timeout = 30_000) => {
   await page.waitForFunction(
     (count) => document.querySelectorAll(".answer").length === count && !document.querySelector('.answer[aria-busy="true"]'),
@@ -104,7 +104,7 @@ export const answered = async (page, count, timeout = 30_000) => {
   );
 };
 
-/** Opens the accounts of the prompts that are folded. */
+/** Unfolds the accounts of all prompts. */
 export const unfold = (page) =>
   page.evaluate(() => {
     for (const gist of document.querySelectorAll('.gist[aria-expanded="false"]')) gist.click();

@@ -1,4 +1,4 @@
-// The page built with the stand-in, served and opened for the tests of one file.
+// The page built with the test double, served and opened for the tests of one file.
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { launchBrowser, openModel, openPage, serve } from "./browser.mjs";
@@ -17,7 +17,7 @@ export function start({ before, after }) {
     await double.server?.close();
   });
 
-  /** A page in a profile of its own; what the browser or its policy complained about fails the test. */
+  /** A page in its own profile. A complaint of the browser or of the page's policy fails the test. */
   async function visit(steps, { path = "", before: prepare, ...options } = {}) {
     const context = await browser.newContext({ viewport: { width: 1180, height: 820 }, permissions: ["clipboard-read", "clipboard-write"], ...options });
     try {

@@ -1,4 +1,4 @@
-// Opening a model: from an address, a chosen file or a dropped one; how far it is; what went wrong and the ways on.
+// Opening a model: from an address, a chosen file or a dropped one; progress; errors and what to do.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { answered, ask, drop, openModel, openPage } from "./browser.mjs";
@@ -7,13 +7,13 @@ import { ready, start } from "./double.mjs";
 const double = start({ before, after });
 const { visit } = double;
 
-/** Both have to be there. */
+/** Both must be present. */
 const SHARDS = [1, 2].map((number) => ({ name: `chosen-0000${number}-of-00002.gguf`, mimeType: "application/octet-stream", buffer: Buffer.from("GGUF and so on") }));
 const welcome = (page) => page.getByRole("heading", { name: "What would you like to ask?" });
 const opened = (page) => page.locator(".lamp.good").waitFor();
 
 describe("a model", () => {
-  test("is downloaded, uploaded and compiled with its progress shown, and can be given up", () =>
+  test("is downloaded, uploaded and compiled with its progress shown, and can be cancelled", () =>
     visit(async (page) => {
       await openModel(page, "slow.gguf");
       for (const title of ["Downloading the model", "Moving weights to the graphics card", "Preparing the graphics card’s programs"])
@@ -26,7 +26,7 @@ describe("a model", () => {
       assert.equal(await page.getByLabel("Address of a GGUF file").inputValue(), "slow.gguf");
     }));
 
-  test("tells how fast it comes, goes on where it was given up, and is shown in other tabs", () =>
+  test("shows its download's speed, resumes where it was cancelled, and is shown in other tabs", () =>
     visit(async (page, context) => {
       const bar = (tab) => tab.getByRole("progressbar").first().evaluate(({ value }) => value);
       await page.getByRole("heading", { name: "Open a model" }).waitFor();
@@ -62,7 +62,7 @@ describe("a model", () => {
       assert.deepEqual(faults, []);
     }));
 
-  test("can be written to before it is there", () =>
+  test("can be written to before it is loaded", () =>
     visit(async (page) => {
       await openModel(page, "crawl.gguf");
       await page.getByLabel("Message", { exact: true }).fill("short");
@@ -77,7 +77,7 @@ describe("a model", () => {
       await answered(page, 1);
     }));
 
-  test("from an address is opened again on the next visit, until it is closed", () =>
+  test("from an address opens again on the next visit, until it is closed", () =>
     visit(async (page) => {
       await ready(page);
       await page.reload();
@@ -92,7 +92,7 @@ describe("a model", () => {
       await page.getByText("This browser keeps no models").waitFor();
     }));
 
-  test("that the host offers is opened with a click", () =>
+  test("that the host offers opens with a click", () =>
     visit(async (page) => {
       await page.route("**/models.json", (route) =>
         route.fulfill({ json: [{ name: "Little one", url: "./little.gguf", about: "94 MB", packs: ["./shop.safetensors"] }, { url: 7 }] }),
@@ -103,7 +103,7 @@ describe("a model", () => {
       assert.equal(await page.locator(".model-status strong").textContent(), "little");
     }));
 
-  test("from files is opened again on the next visit, from the copies that were kept", () =>
+  test("from files opens again on the next visit, from the kept copies", () =>
     visit(async (page) => {
       const name = () => page.locator(".model-status strong").textContent();
       await page.getByLabel("Choose a model file").setInputFiles(SHARDS);
@@ -119,7 +119,7 @@ describe("a model", () => {
       assert.equal(await name(), "chosen of 2");
     }));
 
-  test("of the hub is opened by its name, and of the package's list with a click, after its size and what it takes of this device", () =>
+  test("of the hub opens by its name, and of the package's list with a click, with its size and memory shown", () =>
     visit(
       async (page) => {
         await page.getByRole("button", { name: "Show all 26 models" }).click();
@@ -137,7 +137,7 @@ describe("a model", () => {
       { before: () => Object.defineProperty(Navigator.prototype, "deviceMemory", { get: () => 4 }) },
     ));
 
-  test("that is kept as a directory is opened again, and a stopped download is discarded", () =>
+  test("that is kept as a directory opens again, and a stopped download can be discarded", () =>
     visit(
       async (page) => {
         const stopped = page.getByRole("region", { name: "Stopped download of half.gguf" });
@@ -158,7 +158,7 @@ describe("a model", () => {
       },
     ));
 
-  test("answers until another one is ready, and stays where that one fails or is given up", () =>
+  test("answers until another one is ready, and stays if that one fails or is cancelled", () =>
     visit(async (page) => {
       const name = () => page.locator(".model-status strong").textContent();
       const change = async (file) => {
@@ -191,7 +191,7 @@ describe("a model", () => {
       assert.match(await page.locator(".answer").last().textContent(), /Yes\./);
     }));
 
-  test("is dropped on the page, and another one in its place", () =>
+  test("can be dropped on the page, and another one in its place", () =>
     visit(async (page) => {
       await page.getByRole("heading", { name: "Open a model" }).waitFor();
       await drop(page, "first.gguf");
@@ -203,7 +203,7 @@ describe("a model", () => {
       assert.equal(await page.locator(".drop-over").count(), 0);
     }));
 
-  test("stays as it is, ready or on its way, where something else is dropped or chosen", () =>
+  test("stays, ready or loading, when something else is dropped or chosen", () =>
     visit(async (page) => {
       await openModel(page, "crawl.gguf");
       await page.waitForFunction(() => document.querySelector("progress")?.value > 0);
@@ -222,7 +222,7 @@ describe("a model", () => {
       await answered(page, 1);
     }));
 
-  test("can be named in the page's address, and is not fetched before it is asked for", () =>
+  test("can be named in the page's address, and is fetched only when requested", () =>
     visit(
       async (page) => {
         assert.equal(await page.getByLabel("Address of a GGUF file").inputValue(), "https://example.com/a.gguf");
@@ -245,7 +245,7 @@ describe("what goes wrong with a model", () => {
     ["quota", "There is not enough space to keep the model", /20 MiB more, and 94 MiB are needed/, ["Open without keeping a copy", "Cache and space"]],
     ["nogpu", "This browser offers no WebGPU", /Chrome and Edge.*Safari.*Firefox/, ["Try again"]],
   ];
-  test("is told with the ways on, and never with an option of the command line", () =>
+  test("is shown with what to do, and never with an option of the command line", () =>
     visit(async (page) => {
       const panel = page.locator(".fault");
       for (const [name, title, text, remedies] of TABLE) {
@@ -264,14 +264,14 @@ describe("what goes wrong with a model", () => {
       await ready(page);
     }));
 
-  test("no room for a copy: it opens without one", () =>
+  test("no room for a copy: the model opens without one", () =>
     visit(async (page) => {
       await openModel(page, "quota.gguf");
       await page.getByRole("button", { name: "Open without keeping a copy" }).click();
       await welcome(page).waitFor();
     }));
 
-  test("a browser without WebGPU says so at once, and still shows what was said before", () =>
+  test("a browser without WebGPU is told at once, and still shows earlier conversations", () =>
     visit(
       async (page) => {
         await page.getByRole("heading", { name: "This browser offers no WebGPU" }).waitFor();
@@ -282,7 +282,7 @@ describe("what goes wrong with a model", () => {
 });
 
 describe("settings", () => {
-  test("are kept, those of two tabs together, and each does what it says", () =>
+  test("are kept, merged from two tabs, and each has its effect", () =>
     visit(async (page, context) => {
       const { page: other } = await openPage(context, double.server.page);
       await page.bringToFront();
@@ -308,7 +308,7 @@ describe("settings", () => {
       assert.equal(await page.getByLabel("System prompt").inputValue(), "Be brief.");
     }));
 
-  test("give the focus back at once, so that it is not taken from where a person goes on", () =>
+  test("return the focus at once, so that they do not take it while a person writes", () =>
     visit(async (page) => {
       await page.getByRole("button", { name: "Settings" }).click();
       await page.getByRole("button", { name: "Close settings" }).waitFor();
@@ -323,7 +323,7 @@ describe("settings", () => {
       assert.equal(focused, "composer");
     }));
 
-  test("the theme follows the system until one is chosen, which a reload keeps", () =>
+  test("the theme follows the system until one is chosen, and a reload keeps it", () =>
     visit(
       async (page) => {
         const page_ = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);

@@ -1,4 +1,4 @@
-// What a person does with the page, played in Chromium with a stand-in for the package.
+// What a person does with the page, played in Chromium with a test double of the package.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { answered, ask, openModel, openPage, unfold } from "./browser.mjs";
@@ -18,7 +18,7 @@ const counts = async (page, nth = -1) => {
     .locator(".legend li")
     .evaluateAll((rows) => Object.fromEntries(rows.map((row) => [row.childNodes[1].textContent, Number(row.querySelector("b").textContent.replace(",", ""))])));
 };
-/** Waits until an answer reused something from there, as its folded account shows. */
+/** Waits until an answer's folded account shows that it reused tokens of this source. */
 const reused = (page, source) => page.locator(`.answer .gist-bar .cell.${source}`).first().waitFor({ state: "attached" });
 
 describe("answers", () => {
@@ -49,7 +49,7 @@ describe("answers", () => {
       assert.equal(await answers(page).last().locator(".thinking strong").textContent(), "small");
     }));
 
-  test("show formulas, and as written what is none", () =>
+  test("show formulas, and anything else as it was written", () =>
     visit(async (page) => {
       await ready(page);
       const foreign = [];
@@ -75,7 +75,7 @@ describe("answers", () => {
       assert.ok(height < 1000 && width <= 0, `${height} pixels high, ${width} too wide`);
     }));
 
-  test("say how far the prompt is while they are awaited", () =>
+  test("show the progress of the prompt until they begin", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, "Read this until I stop you");
@@ -135,7 +135,7 @@ describe("answers", () => {
       }
     }));
 
-  test("are told to a screen reader when they begin and end, not word by word", () =>
+  test("are announced to a screen reader when they begin and end, not word by word", () =>
     visit(async (page) => {
       await ready(page);
       await page.evaluate(() => {
@@ -177,7 +177,7 @@ describe("answers", () => {
       assert.match(await page.locator(".left-out").textContent(), /no longer reads the message above/);
     }));
 
-  test("that do not fit the context are not asked, and the conversation goes on", () =>
+  test("that do not fit the context are not computed, and the conversation continues", () =>
     visit(async (page) => {
       const long = (name, words = 40) => `short ${name} ${Array.from({ length: words }, (_, at) => `w${at}`).join(" ")}`;
       const notice = () => answers(page).last().locator(".too-long");
@@ -224,7 +224,7 @@ describe("answers", () => {
 });
 
 describe("conversations", () => {
-  test("an earlier message is edited, and what followed can be brought back", () =>
+  test("an earlier message can be edited, and what followed can be restored", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, "short one");
@@ -248,7 +248,7 @@ describe("conversations", () => {
       assert.equal(await first.locator(".said").textContent(), "short one");
     }));
 
-  test("an answer is made again from the same prompt, which is known by then", () =>
+  test("an answer can be generated again from the same prompt, whose KV is reused", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, "Explain a prefix cache in a few words, please, as if to a child of ten years");
@@ -263,9 +263,9 @@ describe("conversations", () => {
       assert.ok(now.Computed <= 16);
     }));
 
-  test("are kept over a reload, renamed, deleted and brought back", () =>
+  test("are kept over a reload, renamed, deleted and restored", () =>
     visit(async (page, context) => {
-      // Another tab shows a change once it is kept.
+      // Another tab shows a change once it is stored.
       const { page: other } = await openPage(context, double.server.page);
       // A browser draws the tab in front, and a click waits for what is drawn.
       await page.bringToFront();
@@ -326,7 +326,7 @@ describe("conversations", () => {
       assert.deepEqual(await said(page), await said(other));
     }));
 
-  test("keep what two tabs write that do not hear of each other", () =>
+  test("keep what two tabs write without hearing of each other", () =>
     visit(
       async (page, context) => {
         await ready(page);
@@ -353,7 +353,7 @@ describe("conversations", () => {
       { before: () => (globalThis.BroadcastChannel = class { postMessage() {} }) },
     ));
 
-  test("keep what was written and not sent: each its own, over a reload, and while an answer is written", () =>
+  test("keep unsent text: each its own, over a reload, and during an answer", () =>
     visit(async (page) => {
       const field = page.getByLabel("Message", { exact: true });
       const value = () => field.inputValue();
@@ -412,12 +412,12 @@ describe("conversations", () => {
       await page.waitForFunction(() => Object.keys(localStorage).filter((key) => key.startsWith("headstart.draft.")).length === 1);
     }));
 
-  test("do not mix when one is opened while another is answered, and somebody scrolls", () =>
+  test("do not mix when one is opened and scrolled while another is answered", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, "something long");
       await answers(page).getByText("Paragraph 6").waitFor();
-      // The browser tells of scrolling when the answer is longer again.
+      // The browser reports scrolling when the answer has grown further.
       await page.evaluate(() => {
         document.querySelector(".turns").style.paddingBottom = "400px";
         document.querySelector(".transcript").dispatchEvent(new Event("scroll"));
@@ -426,7 +426,7 @@ describe("conversations", () => {
         const { scrollHeight, scrollTop, clientHeight } = document.querySelector(".transcript");
         return scrollHeight - scrollTop - clientHeight < 2;
       });
-      // And when the conversation is gone.
+      // And after the conversation is gone.
       const before = await page.evaluate(() => {
         const before = document.querySelector(".transcript").scrollTop;
         document.querySelector(".transcript").scrollTop = 0;
@@ -465,7 +465,7 @@ describe("the account of a prompt", () => {
       assert.match(await answers(page).last().locator(".figures").textContent(), new RegExp(`Reused${found.GPU} of ${total}First token.+Speed.+tokens/sSaved≈ \\d+ ms`));
     }));
 
-  test("is read with the keyboard, the pointer and a screen reader", () =>
+  test("can be read with the keyboard, the pointer and a screen reader", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, QUESTION);
@@ -503,7 +503,7 @@ describe("the account of a prompt", () => {
       assert.match(await page.locator(".tip").textContent(), /tokens \d+–\d+ of/);
     }));
 
-  test("says whence after a reload: from disk, with text as soon as the model is there", () =>
+  test("names the disk as the source after a reload, and shows text once the model is there", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, QUESTION);
@@ -518,7 +518,7 @@ describe("the account of a prompt", () => {
       assert.match(await answers(page).last().locator(".figures").textContent(), /Saved≈ \d+ ms/, "by the rate of the visit before");
     }));
 
-  test("explains a divergence: where, whose, both sides, and what mending it would recover", () =>
+  test("explains a divergence: the place, the message, both sides, and the tokens that a change would recover", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, QUESTION);
@@ -543,7 +543,7 @@ describe("the account of a prompt", () => {
       assert.equal(await answers(page).last().locator(".cell.parts").count(), 1);
     }));
 
-  test("shows packs, honours the switch, and forgets when told to", () =>
+  test("shows packs, obeys the switch, and can be cleared", () =>
     visit(async (page) => {
       await ready(page);
       await ask(page, QUESTION);

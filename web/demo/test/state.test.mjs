@@ -1,4 +1,4 @@
-// What needs no page: two tabs' turns put together, what fits a context, how fast bytes come, and what a dropped file is.
+// State without a page: merging two tabs' turns, fitting a context, download speed, and the kind of a dropped file.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -18,16 +18,16 @@ test("nothing in the page trusts that an element is still there", () => {
   assert.deepEqual(trusting, [], "a ref is null as soon as its element is gone, and handlers, observers and timers run behind that");
 });
 
-/** `q1` is a question, `a1` an answer; what stands behind a colon is its text. */
+/** `q1` is a question, `a1` an answer; its text follows a colon. */
 const turn = (word) => {
   const [id, content = id] = word.split(":");
   return id.startsWith("q") ? { role: "user", id, content } : { role: "assistant", id, content, end: "stop" };
 };
 const turns = (words) => words.split(" ").filter(Boolean).map(turn);
 
-test("what two tabs changed is put together, and nothing that either added is lost", () => {
+test("the changes of two tabs are merged, and nothing that either added is lost", () => {
   const table = [
-    // What both know, what this tab shows, what is kept by now, and what comes of it.
+    // What both know, what this tab shows, what is stored by now, and the result.
     ["q1 a1", "q1 a1 q2 a2", "q1 a1", "q1 a1 q2 a2"],
     ["q1 a1", "q1 a1", "q1 a1 q2 a2", "q1 a1 q2 a2"],
     ["q1 a1", "q1 a1 q3 a3", "q1 a1 q2 a2", "q1 a1 q2 a2 q3 a3"],
@@ -50,7 +50,7 @@ test("what two tabs changed is put together, and nothing that either added is lo
   assert.equal(merge(base, base, { ...base, version: 2, title: "Theirs", named: true }).title, "Theirs");
 });
 
-test("a prompt leaves out what was refused, stopped or left out, and never has two questions in a row", () => {
+test("a prompt omits refused, stopped and dropped turns, and never has two questions in a row", () => {
   const refused = { ...turn("a2:"), end: "refused" };
   const said = (turns) => prompt("", turns).map(({ content }) => content).join(" | ");
   assert.equal(said([...turns("q1 a1 q2"), refused, turn("q3")]), "q1 | a1 | q3");
@@ -61,7 +61,7 @@ test("a prompt leaves out what was refused, stopped or left out, and never has t
   assert.deepEqual(made.turns.map((turn) => turn?.id ?? null), [null, "q2", "a2"], "a message counts for the turn that most of it is from");
 });
 
-/** A token a character, and two around each message. */
+/** One token for each character, and two around each message. */
 const counting = (context) => ({
   context,
   renderPrompt: async (messages) => {
@@ -70,14 +70,14 @@ const counting = (context) => ({
   },
 });
 
-test("what is too long is named, and what is made of it fits", async () => {
+test("the part that is too long is named, and each offered way fits", async () => {
   const x = (length) => "x".repeat(length);
   const table = [
-    // The context and the turns; which is the longest, how many turns to leave, and whether shortening helps.
+    // The context and the turns; the longest turn, how many turns to drop, and whether shortening helps.
     [100, `q1:${x(60)} a1:ok q2:${x(40)}`, "q1", 2, true],
     [100, `q1:${x(30)} a1:${x(10)} q2:${x(30)} a2:${x(10)} q3:${x(30)}`, "q1", 2, false],
     [100, `q1:hi a1:ok q2:${x(500)}`, "q2", null, true],
-    // Hardly anything of the question would be left beside what stands before it.
+    // Hardly anything of the question would be left beside what precedes it.
     [100, `q1:${x(30)} a1:${x(30)} q2:${x(500)}`, "q2", null, true],
     [40, `q1:${x(20)} a1:${x(20)} q2:${x(25)}`, "q2", 2, true],
   ];
@@ -103,7 +103,7 @@ test("what is too long is named, and what is made of it fits", async () => {
   assert.equal(emoji[0].read % 2, 0, "not within a character");
 });
 
-test("the pace follows the line, not what was on the disk, and says how long it takes", () => {
+test("the speed counts downloaded bytes alone, and gives the time left", () => {
   const pace = new Pace();
   assert.equal(pace.see(0, 0), null);
   assert.equal(pace.see(9e9, 400), null, "from the disk");
@@ -114,7 +114,7 @@ test("the pace follows the line, not what was on the disk, and says how long it 
   assert.deepEqual([timeLeft(5, 1), timeLeft(47, 1), timeLeft(600, 1), timeLeft(9000, 1), timeLeft(5, 0)], ["a few seconds left", "45 s left", "10 min left", "3 h left", null]);
 });
 
-test("a file is known by its first bytes, whatever its name says", async () => {
+test("a file's kind is told by its first bytes, not by its name", async () => {
   const header = (text) => `\x7f\0\0\0\0\0\0\0${text}`;
   const table = [
     [{ "a.gguf": "GGUF..." }, "model"],

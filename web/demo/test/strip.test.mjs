@@ -1,4 +1,4 @@
-// How an account becomes cells: a table, and what must hold for every account.
+// From accounts to cells: a table, and properties of every account.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -11,7 +11,7 @@ const sources = (some) => ({ gpu: 0, memory: 0, disk: 0, remote: 0, pack: 0, com
 const load = (tier, tokens, load = true) => ({ tier, tokens, load, load_ms: null, prefill_ms: null });
 const short = (found) => found.map(({ source, tokens }) => `${source} ${tokens}`).join(", ");
 
-test("runs keep the order in which tiers were loaded, where it is told", () => {
+test("runs keep the order in which tiers were loaded, if it is known", () => {
   const table = [
     [{ sources: sources({ computed: 9 }) }, "computed 9"],
     [{ sources: sources({ gpu: 32, computed: 1 }) }, "gpu 32, computed 1"],
@@ -19,7 +19,7 @@ test("runs keep the order in which tiers were loaded, where it is told", () => {
       { sources: sources({ gpu: 16, memory: 32, disk: 16, computed: 4 }), choices: [load("memory", 16), load("disk", 16), load("memory", 16)] },
       "gpu 16, memory 16, disk 16, memory 16, computed 4",
     ],
-    // What was chosen and then could not be loaded leaves the order unknown: nearest first.
+    // Tokens that were chosen and could not be loaded leave the order unknown: nearest first.
     [{ sources: sources({ memory: 16, disk: 16, computed: 20 }), choices: [load("disk", 32), load("memory", 16)] }, "memory 16, disk 16, computed 20"],
     [{ sources: sources({ pack: 16, computed: 33 }), choices: [load("pack", 16), load("disk", 32, false)] }, "pack 16, computed 33"],
   ];
@@ -52,7 +52,7 @@ test("cells cover each token once, never span two sources or two messages, and s
   }
 });
 
-test("ownership gathers runs", () => {
+test("cells gather the runs of one owner", () => {
   assert.deepEqual(ownership([0, 0, -1, 1, 1, 1]), [
     { message: 0, tokens: 2 },
     { message: -1, tokens: 1 },

@@ -1,4 +1,4 @@
-// What is thought and what is answered, and what is said of a model before it is downloaded: tables.
+// Tables: thinking and answer, and what the page says of a model before its download.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -11,7 +11,7 @@ const { fit, memoryOf } = await load("../src/models/fit.ts");
 const MODELS = JSON.parse(readFileSync(new URL("../../../models.json", import.meta.url), "utf8"));
 const listed = (name) => MODELS.find((model) => model.name === name);
 
-test("thinking is what stands before the answer, however far it came", () => {
+test("thinking is the text before the answer, finished or not", () => {
   const table = [
     ["", "", false, ""],
     ["Yes.", "", false, "Yes."],
@@ -24,7 +24,7 @@ test("thinking is what stands before the answer, however far it came", () => {
     ["One.\n</think>\nTwo.", "One.", false, "Two."],
     ["<think>\n\n</think>\n\nTwo.", "", false, "Two."],
     ["<think>One.</think>Say </think> again.", "One.", false, "Say </think> again."],
-    // Told of, not done.
+    // Mentioned, not used.
     ["The tags are <think> and </think>.", "", false, "The tags are <think> and </think>."],
     ["  indented", "", false, "  indented"],
   ];
@@ -39,7 +39,7 @@ test("a model's memory is its weights and the KV of some thousand tokens", () =>
   assert.equal(memoryOf({ ...listed("smollm2-135m"), bytes: undefined }), null);
 });
 
-test("a verdict names the bytes and what is short", () => {
+test("a verdict names the bytes and what is lacking", () => {
   const GIB = 2 ** 30;
   const { bytes: _, ...unsized } = listed("qwen3-0.6b");
   const table = [

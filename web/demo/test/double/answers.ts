@@ -1,4 +1,4 @@
-// What the stand-in says: chosen by a word in the question, so that a test can ask for what it needs.
+// The test double's answers. A word in the question chooses one.
 
 import type { ChatMessage } from "headstart";
 
@@ -28,7 +28,7 @@ def brew(grams: int, water_at: float = 93.5) -> str:
 - [ ] weigh the beans
   - nested, with a [link](https://example.com/beans "Beans")`;
 
-/** \`HOST\` becomes an address that counts what is asked of it. */
+/** \`HOST\` becomes an address that counts its requests. */
 const HOSTILE = `Here is what you asked for.
 
 <script>window.__pwned = "block script"</script>

@@ -1,4 +1,4 @@
-// A stand-in for the package in tests of the page: the same interface, no model. It keeps a toy prefix cache, whose
+// A test double of the package, for tests of the page: the same interface, no model. It keeps a toy prefix cache, whose
 // "disk" is localStorage, so that reuse, reloads and divergences look as they do with the real one. Never in a build.
 
 import type {
@@ -54,7 +54,7 @@ export class Headstart {
     const name = nameOf(options.model);
     const tick = /slow/.test(name) ? 40 : 2;
     const address = options.model instanceof URL && options.weights?.persist !== false ? options.model.href : null;
-    // One tab downloads, the others wait.
+    // One tab downloads while the others wait.
     const lock = { ...(options.signal && { signal: options.signal }) };
     await (address ? navigator.locks.request(`double ${address}`, lock, () => download(options, name, address, tick)) : download(options, name, null, tick));
     fail(name, options);
@@ -71,7 +71,7 @@ async function reach({ signal, onProgress }: CreateOptions, stage: Progress["sta
   await pause(tick);
 }
 
-/** Goes on from what is kept. One that crawls comes nearer its end and does not reach it, until the page is in a `hurry`. */
+/** Resumes from the kept bytes. A slow one approaches its end and reaches it only when the page is in a `hurry`. */
 async function download(options: CreateOptions, name: string, address: string | null, tick: number): Promise<void> {
   const crawls = () => /crawl/.test(name) && !("hurry" in globalThis);
   for (let loaded = address ? loadedOf(address) : 0; ; loaded = crawls() ? loaded + Math.floor((BYTES - loaded) / 40) : Math.min(BYTES, loaded + BYTES / 16)) {
@@ -96,7 +96,7 @@ function nameOf(model: CreateOptions["model"]): string {
   return String(first).split("/").at(-1) ?? "model";
 }
 
-/** What a pack begins with: the length of its header, and what it is. */
+/** The beginning of a pack: the length of its header, and its kind. */
 const HEADER = `\x7f\0\0\0\0\0\0\0{"__metadata__":{"format":"headstart-pack/1"}}`;
 
 function engine(model: string, context: number): HeadstartInterface {
@@ -164,7 +164,7 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ChatCompletionChunk> {
     const { messages, max_tokens, no_cache, signal, onPromptProgress } = this.#request;
-    // Unanswered questions stand before it in the same message.
+    // Unanswered questions precede it in the same message.
     const question = String(messages.at(-1)?.content ?? "").split("\n\n").at(-1)!;
     const began = performance.now();
     const prompt = render(messages);
@@ -190,7 +190,7 @@ class Answering implements AnswerStream<ChatCompletionChunk> {
       written += 1;
       yield chunk({ content: piece });
     }
-    // An engine that takes its time to stop: until the page lets go.
+    // An engine that is slow to stop: it stops when the page releases it.
     if (this.#aborted && /cling/i.test(question)) await new Promise((resolve) => Object.assign(globalThis, { letGo: resolve }));
     const decode = performance.now() - began - ttft;
     const finish = this.#aborted ? "cancelled" : /context/i.test(question) ? "context" : written < pieces.length ? "length" : "stop";

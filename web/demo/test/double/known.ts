@@ -1,4 +1,4 @@
-// The stand-in's prefix cache: whole prompts, matched by their longest common beginning in pages of 16 tokens.
+// The test double's prefix cache: whole prompts, matched by their longest common beginning in pages of 16 tokens.
 
 import type { CacheReport, Divergence } from "headstart";
 import type { Rendered } from "./tokens";

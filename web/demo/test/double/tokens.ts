@@ -1,4 +1,4 @@
-// A tokenizer good enough to look at: words, cut into pieces of five characters, behind the headers of a chat template.
+// A tokenizer that looks real: words in pieces of five characters, behind the headers of a chat template.
 
 import type { ChatMessage } from "headstart";
 

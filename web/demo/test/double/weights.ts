@@ -1,4 +1,4 @@
-// The models that the stand-in "keeps", in localStorage, each with how much of it has arrived.
+// The models that the test double "keeps" in localStorage, each with its downloaded bytes.
 
 import type { KeptModel } from "headstart";
 

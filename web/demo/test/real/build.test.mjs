@@ -1,4 +1,4 @@
-// What is shipped: nothing of the tests, no absolute address, a strict policy, and not more than it should weigh.
+// The shipped build: nothing of the tests, no absolute address, a strict policy, and a bounded size.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -13,21 +13,21 @@ const files = readdirSync(DIST, { recursive: true, withFileTypes: true })
 const text = (file) => readFileSync(file, "utf8");
 const html = text(join(DIST, "index.html"));
 
-test("the stand-in is not in it", () => {
+test("the build does not contain the test double", () => {
   const shipped = files.filter((file) => /\.(js|css|html|json)$/.test(file));
   assert.ok(shipped.length > 4);
   for (const file of shipped) assert.doesNotMatch(text(file), /Stand-in|__pwned|not played/, file);
   assert.ok(files.some((file) => file.endsWith(".wasm")), "the engine is");
 });
 
-test("every address is relative, so that any folder of any host can serve it", () => {
+test("every address is relative, so any folder of any host can serve the page", () => {
   const addresses = [...html.matchAll(/(?:src|href)="([^"]*)"/g)].map(([, address]) => address);
   assert.ok(addresses.length >= 4);
   for (const address of addresses) assert.match(address, /^\.\//);
   for (const file of files.filter((name) => name.endsWith(".css"))) assert.doesNotMatch(text(file), /url\(|@import/, file);
 });
 
-test("its policy allows no foreign or inline script, style or image", () => {
+test("the page's policy allows no foreign or inline script, style or image", () => {
   const policy = html.match(/http-equiv="Content-Security-Policy" content="([^"]*)"/)[1].replaceAll("&#39;", "'");
   const rules = Object.fromEntries(policy.split("; ").map((rule) => [rule.split(" ")[0], rule.split(" ").slice(1).join(" ")]));
   assert.equal(rules["default-src"], "'none'");
@@ -37,7 +37,7 @@ test("its policy allows no foreign or inline script, style or image", () => {
   assert.doesNotMatch(policy, /unsafe-inline|'unsafe-eval'/);
 });
 
-test("it is small: what every visit fetches, and what answers with code or formulas fetch beyond it", () => {
+test("the build is small: the part of every visit, and the parts for code and formulas", () => {
   const scripts = files.filter((file) => file.endsWith(".js"));
   const weight = (some) => some.reduce((all, file) => all + gzipSync(readFileSync(file)).length, 0) / 1024;
   const first = scripts.filter((file) => html.includes(basename(file)) || /worker-entry/.test(file));

@@ -1,5 +1,5 @@
-// The page as it is shipped, with the real package and model on a software adapter: send, stop, edit, regenerate, reload,
-// and reused tokens, each from where it should come. Short, as the adapter does a few tokens a second.
+// The shipped page, with the real package and model on a software adapter: send, stop, edit, regenerate, reload,
+// and reused tokens, each from the expected source. It is short, since the adapter computes a few tokens a second.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { test } from "node:test";
@@ -28,7 +28,7 @@ const prose = (page) => last(page).locator(".prose").textContent();
 const ready = (page) => page.locator(".lamp.good").waitFor({ timeout: LONG });
 const sum = (found) => Object.values(found).reduce((all, tokens) => all + tokens, 0);
 
-test("a person chats, comes back, and what was read before is not computed again", { timeout: 900_000 }, async () => {
+test("a person chats, comes back, and known tokens are not computed again", { timeout: 900_000 }, async () => {
   mkdirSync(SHOTS, { recursive: true });
   const server = await serve(path("../../dist"), { "model.gguf": MODEL });
   const { context, close } = await launch({ colorScheme: "light" });

@@ -1,4 +1,4 @@
-// The real package's errors, as a person meets them: each has its words and its ways on.
+// The real package's errors, as a person sees them: each has its words and says what to do.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -40,7 +40,7 @@ test("a server that is not there", () =>
     assert.match(await fault(page, "The download broke off"), /download/);
   }));
 
-test("an address of something else, and a file of something else", () =>
+test("an address and a file that are no model", () =>
   visit(async (page) => {
     await openModel(page, "../page.gguf");
     assert.match(await fault(page, "The server did not give the model"), /an HTML page/);

@@ -1,4 +1,4 @@
-// The tiny Qwen 3, Gemma 3 and LFM2 in the page as it is shipped, in each browser: shards chosen together, the address of a first
+// The tiny Qwen 3, Gemma 3 and LFM2 in the shipped page, in each browser: shards chosen together, the address of a first
 // shard, and that of a whole file. One page, which changes from model to model.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ import { serve } from "../browser.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
 const SHARDS = { "tiny-qwen3-f16": 2, "tiny-gemma3-f16": 2, "tiny-lfm2-f16": 1 };
-/** Of each model the names of its files. */
+/** The file names of each model. */
 const names = {};
 let folder;
 let server;
@@ -32,7 +32,7 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What is done in the page; each ends when there is something for the next to act on. */
+/** Actions in the page. Each ends when the next one has something to act on. */
 const steps = {
   settle: () => localStorage.setItem("headstart.settings", JSON.stringify({ system: "", temperature: 0, maxTokens: 8 })),
 
@@ -64,7 +64,7 @@ const steps = {
 
   send: () => document.querySelector(".send").click(),
   isOpen: () => document.querySelector(".model-place input, .fault") !== null,
-  // Until then the page has the model before.
+  // Until then the page has the previous model.
   isReady: () =>
     document.querySelector(".fault") !== null ||
     (document.querySelector(".lamp.good") !== null &&

@@ -1,9 +1,9 @@
-// What the package promises in a browser, each as one function over a small driver, so that any harness can run them:
-//   newSite(change) -> site  the same pages under another policy, as `change` makes it of the site's
+// The package's promises in a browser, each as one function over a small driver, so that any harness can run them:
+//   newSite(change) -> site  the same pages under another policy, which `change` makes from the site's
 //   newPage(site) -> page    a page of one profile at the site, with `evaluate(function, argument)`, `reload()`, `close()`
 //   server, behaviour, files the model server of test/support/server.mjs, on an origin of its own
-//   real, systemTokens       whether /real.gguf on the server is the default model, and how long a system prompt to give it
-//   setQuota(bytes)          what the origin may store; a behaviour that needs it is in `needsQuota`
+//   real, systemTokens       whether /real.gguf on the server is the default model, and the length of its system prompt
+//   setQuota(bytes)          limits what the origin can store; the behaviours in `needsQuota` need it
 // /model/ and /shallow/ have the models of test/support/tiny.mjs, /lfm2/ a tiny LFM2 in the same way, /small/ the model of small.mjs,
 // /qwen3/ and /gemma3/ the shards of tiny GGUF models by gguf.mjs. Storage is empty at the beginning of each.
 import assert from "node:assert/strict";
@@ -104,7 +104,7 @@ export const behaviours = {
     const page = await newPage();
     await ok(page, "open", { model: { url } });
     const messages = [{ role: "system", content: "Be brief." }];
-    // An answer of the letter a alone, so that it reads in the tokens that it was generated in.
+    // An answer of the letter a alone, so that tokenizing it gives the generated tokens.
     const ask = async (content) => {
       messages.push({ role: "user", content });
       const answer = await ok(page, "answer", { messages, max_tokens: 8, logit_bias: { 100: 100 } });
@@ -118,7 +118,7 @@ export const behaviours = {
     await page.reload();
     await ok(page, "open", { model: { url } });
     const { sources } = await ask("Who is left?");
-    // All that any turn computed: nothing came after the last token of an answer.
+    // All that any turn computed: nothing follows the last token of an answer.
     assert.equal(sources.disk, last.usage.prompt_tokens + 7, JSON.stringify(sources));
     await ok(page, "clear");
     const computed = await ok(page, "answer", { messages: messages.slice(0, -1), max_tokens: 1 });
@@ -202,7 +202,7 @@ export const behaviours = {
       assert.equal((await ok(page, "open", { model: { url } })).digest, digest);
       assert.equal((await ok(page, "answer", greeting)).text, HELLOS["tiny-gemma3-f16"]);
     };
-    // Between its tries it mostly waits.
+    // It mostly waits between its tries.
     const givesUp = async (page) => {
       behaviour.broken = "/small/";
       await fails(page, "download", "open", { model: { url: `${server.origin}/small/` } });
@@ -223,7 +223,7 @@ export const behaviours = {
       await ok(page, "dispose");
       assert.deepEqual((await page.evaluate(() => window.calls.kept())).filter(({ path }) => path.includes("weights/")), []);
     };
-    // First: the page's own thread keeps the module that it gets.
+    // This comes first, since the page's own thread keeps the module that it gets.
     await takes({ variant: "thread", wasm: "bytes", model: { blobOf: at("lfm2"), files: names("lfm2") } }, HELLOS["tiny-lfm2-f16"]);
     for (const variant of ["thread", "worker"]) {
       await fails(page, "bad_model", "open", { variant, model: { bytes: Array.from({ length: 1000 }, (_, index) => index % 256) } });
@@ -317,5 +317,5 @@ export const behaviours = {
   },
 };
 
-/** The behaviours that only a driver which can set the quota can run. */
+/** Behaviours that need a driver that can set the quota. */
 export const needsQuota = ["says when there is too little room, and loads without a copy"];

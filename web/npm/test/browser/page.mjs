@@ -1,4 +1,4 @@
-// The page's side of the behaviours: each function of `calls` is called by name, with plain data, and gives plain data.
+// The page's side of the behaviours. Functions of `calls` are called by name; they take and return plain data.
 // It opens one Headstart at a time and keeps it between calls.
 import * as thread from "/dist/index.js";
 import * as worker from "/dist/worker.js";
@@ -12,7 +12,7 @@ const plain = ({ code, message, ...fields }) => ({ code, message, ...fields });
 const summary = ({ choices: [{ message, finish_reason }], usage, headstart: { cache, timings, finish, recovered } }) =>
   ({ text: message.content, finish_reason, usage, sources: cache.sources, timings, finish, recovered });
 
-/** What was thrown, as data; so that the driver can look at it. */
+/** A thrown value as data for the driver. */
 const caught = (work) => work.then((value) => ({ value }), (error) => ({ error: plain(error) }));
 
 async function modelOf({ url, urls, blobOf, streamOf, bytes, files }) {
@@ -52,7 +52,7 @@ window.calls = {
   several: (contents) =>
     caught(Promise.all(contents.map((content) => headstart.chat.completions.create({ max_tokens: 16, messages: say(content) }).then(summary)))),
 
-  /** Streams, and does `act` after `after` pieces of text: leave, abort (the stream), signal, or lose the device. */
+  /** Streams, and after `after` pieces of text does `act`: leave, abort (the stream), signal, or lose the device. */
   stream: ({ content, system, act, after = 3, ...options }) =>
     caught((async () => {
       const stop = new AbortController();
@@ -106,7 +106,7 @@ window.calls = {
   weights: () => caught(worker.listWeights()),
   clearWeights: (url) => caught(worker.clearWeights(url)),
 
-  /** From now on, in this page and not in a worker, as in a browser that cannot write to its private file system. */
+  /** From now on this page, not a worker, behaves as a browser that cannot write to its private file system. */
   withoutOpfs: () => void delete FileSystemFileHandle.prototype.createWritable,
 
   /** Names of all files that the package keeps, with sizes. */

@@ -1,4 +1,4 @@
-// The behaviours in each browser; `BROWSERS=firefox` and `ONLY=visit` narrow them, `VERBOSE=1` tells every call.
+// The behaviours in each browser. `BROWSERS=firefox` and `ONLY=visit` narrow them, `VERBOSE=1` prints every call.
 import { after, before, describe, test } from "node:test";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -14,9 +14,9 @@ const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
 const read = (name) => readFileSync(new URL(name, import.meta.url));
 const PAGE = { "index.html": read("index.html"), "page.mjs": read("page.mjs"), "read-prompt.mjs": read("../support/read-prompt.mjs") };
 const MODEL = new URL("../../../../models/SmolLM2-135M-Instruct.Q4_1.gguf", import.meta.url);
-/** The default model is slow in Chromium, so there it is asked for: `REAL=1`. */
+/** The default model is slow in Chromium, so it is used there only with `REAL=1`. */
 const real = (name) => name === "firefox" || process.env.REAL === "1";
-/** A prompt long enough that reading it takes longer than all else: the default model takes seconds for these. */
+/** A prompt so long that its prefill takes longer than all else: seconds with the default model. */
 const systemTokens = (name) => Number(process.env.SYSTEM_TOKENS ?? (real(name) ? 96 : 256));
 /** By folder. */
 const MODELS = {
@@ -53,7 +53,7 @@ async function run(browser, work, say) {
   }
   if (real(browser.name)) Object.defineProperty(files, "/real.gguf", { get: () => readFileSync(MODEL) });
   const server = await serve(files, behaviour);
-  // A new origin each time, and so an empty disk.
+  // A new origin each time has an empty disk.
   const sites = [];
   const newSite = async (change) => {
     sites.push(await serveFolders({ "/": PAGE, "/dist/": DIST }, server.origin, change));

@@ -1,4 +1,4 @@
-// The packed package as others get it: what is in it, how large it is, its types, and an answer in each kind of page.
+// The packed package as users install it: its files, size and types, and an answer in each kind of page.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -25,7 +25,7 @@ function npm(cwd, ...args) {
 
 let tarball, browser;
 before(async () => {
-  // Builds it, and may say so before its JSON.
+  // The build may print lines before the JSON.
   const said = npm(PACKAGE, "pack", "--json", "--pack-destination", scratch);
   const [{ filename }] = JSON.parse(said.slice(said.indexOf("[\n")));
   tarball = join(scratch, filename);
@@ -36,7 +36,7 @@ after(async () => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
-/** A template as a project of its own, with the package installed from the tarball. */
+/** A project made from a template, with the package installed from the tarball. */
 function install(name) {
   const folder = join(scratch, name);
   cpSync(join(CONSUMERS, name), folder, { recursive: true });
@@ -72,7 +72,7 @@ async function answers(mounts) {
   }
 }
 
-test("the tarball holds what is needed and no more, within its size", () => {
+test("the tarball holds the needed files alone, within its size", () => {
   const names = execFileSync("tar", ["tzf", tarball], { encoding: "utf8" }).trim().split("\n").map((name) => name.replace("package/", ""));
   for (const name of ["package.json", "README.md", "CHANGELOG.md", "LICENSE-MIT", "dist/index.js", "dist/index.d.ts", "dist/node.js", "dist/node.d.ts", "dist/worker-entry.js", "dist/ai.js", "dist/wasm/headstart_bg.wasm"]) {
     assert.ok(names.includes(name), `${name} is missing`);
@@ -96,13 +96,13 @@ test("the tarball holds what is needed and no more, within its size", () => {
   assert.ok(module <= 1_500_000, `${module} bytes of WebAssembly after brotli, at most 1500000`);
 });
 
-/** A sample as a module. One that names options must name all of them. */
+/** A sample as a module. A sample that names options must name all of them. */
 function whole(sample) {
   const options = /^Headstart\.create\((\{.*\})\)/.exec(sample)?.[1];
   return `${options ? `const ${options} = options;\n(${options}) satisfies typeof options;\n` : ""}${sample}\nexport {};\n`;
 }
 
-test("the types hold in a strict project, as do the samples of the front page and of the package's", () => {
+test("the types compile in a strict project, as do the samples of both READMEs", () => {
   const folder = install("types");
   const [, example] = readFileSync(join(PACKAGE, "../../README.md"), "utf8").match(/```ts\n([^]*?)```/);
   writeFileSync(join(folder, "readme.ts"), example);

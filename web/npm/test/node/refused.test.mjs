@@ -1,5 +1,5 @@
-// What is refused before it is downloaded, by the engine's own reading and without a GPU: files that are no model, models that
-// cannot run, and names that are none.
+// Refusals before a download, by the engine and without a GPU: files that are no model, models that
+// cannot run, and invalid names.
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,7 +13,7 @@ import { tinyModel } from "../support/tiny.mjs";
 const NAME = "tiny-qwen3-f16";
 const [file] = Object.values(chatGguf(NAME));
 const changed = (change, shards) => Object.values(chatGguf(NAME, shards, change));
-/** Says to be there; nothing is computed on it. */
+/** An adapter that reports itself and computes nothing. */
 const gpu = { requestAdapter: async () => ({}) };
 const directory = mkdtempSync(join(tmpdir(), "headstart refused-"));
 const files = {};
@@ -25,10 +25,10 @@ after(async () => {
 });
 
 const create = (model, options) => Headstart.create({ model, gpu, cache: false, weights: { directory }, hub: server.origin, ...options });
-/** Folders of files that are kept. */
+/** Folders of kept files. */
 const kept = () => readdirSync(directory, { recursive: true }).filter((name) => /weights./.test(name));
 
-test("what is no model, or none that runs, is refused with the reason, and nothing of it kept", async () => {
+test("files that are no model, or cannot run, are refused with the reason, and nothing of them is kept", async () => {
   const shards = changed((fields) => fields.set("general.architecture", string("mamba")), 2);
   const models = {
     "json.gguf": [Buffer.from('{"error":"Entry not found"}'.padEnd(2000)), /not a GGUF file: it starts with/],
@@ -55,7 +55,7 @@ test("what is no model, or none that runs, is refused with the reason, and nothi
   }
 });
 
-test("a directory is refused the same way, with all of it", async () => {
+test("such a directory is refused the same way, and nothing of it is kept", async () => {
   const folder = tinyModel();
   const broken = {
     architecture: [{ "config.json": Buffer.from('{"architectures":["MambaForCausalLM"],"model_type":"mamba"}') }, /[Mm]amba/],
@@ -70,7 +70,7 @@ test("a directory is refused the same way, with all of it", async () => {
   }
 });
 
-test("names of the hub are asked for by the engine's rules", async () => {
+test("the engine resolves names of the hub", async () => {
   const siblings = ["m-IQ4_0.gguf", "m-Q4_0.gguf", "mmproj-Q4_0.gguf", "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"];
   files["/api/models/own/er/revision/main"] = Buffer.from(JSON.stringify({ siblings: siblings.map((rfilename) => ({ rfilename })) }));
   for (const name of siblings) files[`/own/er/resolve/main/${name}`] = files["/architecture.gguf"];

@@ -1,4 +1,4 @@
-// The package in Node, on Dawn: a conversation that goes on in another process, and prompts that are ended before they are read.
+// The package in Node, on Dawn: a conversation that continues in another process, and prompts that end during prefill.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
@@ -16,7 +16,7 @@ import { readPrompt } from "../support/read-prompt.mjs";
 import { shallowModel, tinyModel } from "../support/tiny.mjs";
 
 const scratch = mkdtempSync(join(tmpdir(), "headstart node-"));
-// None of the person's own.
+// Not the user's own directories.
 process.env.HEADSTART_KV_KEY = join(scratch, "kv.key");
 const [model, shallow] = ["model", "shallow"].map((name) => join(scratch, name));
 before(() => {
@@ -30,7 +30,7 @@ before(() => {
 });
 after(() => rmSync(scratch, { recursive: true, force: true }));
 
-/** What a process prints that ends by itself. */
+/** The output of a process that must end by itself. */
 async function turns(options, ...questions) {
   const script = fileURLToPath(new URL("turns.mjs", import.meta.url));
   const args = [script, JSON.stringify({ messages: [], ...options }), ...questions];
@@ -51,7 +51,7 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
   const options = { model: pathToFileURL(`${model}/`).href, messages: first.messages };
   const third = await turns({ ...options, cache: { directory } }, "And on Mars?");
   const [answer] = third.answers;
-  // All of both turns but what is behind the end of an answer that reads in other tokens than it was generated in.
+  // All of both turns, except what follows an answer whose text tokenizes differently.
   assert.ok(answer.sources.disk >= two.usage.prompt_tokens, JSON.stringify(answer));
   assert.equal(answer.usage.prompt_tokens_details.cached_tokens, answer.sources.disk);
   const cold = await turns({ ...options, cache: false }, "And on Mars?");
@@ -68,7 +68,7 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
   assert.ok(modes.length > 2 && modes.every((mode) => mode === 0o600), String(modes));
 });
 
-test("a model in shards, by the path of one of them, whose digest is the same in its folder", async () => {
+test("the path of one shard loads the whole model, with the same digest as its directory", async () => {
   const folder = join(scratch, "shards");
   mkdirSync(folder);
   const shards = Object.entries(chatGguf("tiny-qwen3-f16", 2));
@@ -79,13 +79,13 @@ test("a model in shards, by the path of one of them, whose digest is the same in
   const request = { messages: [{ role: "user", content: "hello there" }], max_tokens: 8 };
   const { choices } = await headstart.chat.completions.create(request);
   assert.equal(choices[0].message.content, HELLOS["tiny-qwen3-f16"]);
-  // What is not done is refused by name, also where it would have streamed.
+  // Unsupported fields are refused by name, also in a stream.
   for (const [fields, field, meant] of [[{ n: 2 }, "n", /ask again/], [{ max_token: 3 }, "max_token", /did you mean max_tokens/], [{ onToken() {} }, "onToken", /leave it out/]]) {
     for (const stream of [false, true]) await assert.rejects(headstart.chat.completions.create({ ...request, ...fields, stream }), { code: "bad_request", field, message: meant });
   }
   await assert.rejects(headstart.prefix.warm({ messages: request.messages, tool: [] }), { code: "bad_request", field: "tool", message: /tools/ });
   await headstart.chat.completions.create({ ...request, ...UNCHANGING });
-  // What nobody reads stands still, beside what others ask.
+  // A stream that nobody reads pauses, while others are answered.
   const unread = await headstart.chat.completions.create({ ...request, max_tokens: 150, temperature: 1, seed: 1, logit_bias: { 2: -100 }, stream: true });
   await headstart.chat.completions.create({ ...request, max_tokens: 120, logit_bias: { 2: -100 } });
   const { pages } = await headstart.prefix.stats();
@@ -95,14 +95,14 @@ test("a model in shards, by the path of one of them, whose digest is the same in
   assert.equal(last.usage.completion_tokens, 150);
   const { weightsDigest } = headstart;
   await headstart.dispose();
-  // As a repository on the hub may have it.
+  // As some repositories on the hub have it.
   writeFileSync(join(folder, "config.json"), "{}");
   const whole = await open(folder);
   assert.equal(whole.weightsDigest, weightsDigest);
   await whole.dispose();
 });
 
-test("the README's program answers as it stands", async () => {
+test("the README's program answers unchanged", async () => {
   const folder = join(scratch, "readme");
   for (const name of ["models", "node_modules"]) mkdirSync(join(folder, name), { recursive: true });
   symlinkSync(fileURLToPath(new URL("../..", import.meta.url)), join(folder, "node_modules/headstart"), "junction");
@@ -110,7 +110,7 @@ test("the README's program answers as it stands", async () => {
   writeFileSync(join(folder, "models/SmolLM2-135M-Instruct.Q4_1.gguf"), bytes);
   writeFileSync(join(folder, "chat.mjs"), sample("// chat.mjs"));
   const run = async () => {
-    // Compiled shaders stay where the other tests' processes find them.
+    // Compiled shaders stay in the cache of the other tests' processes.
     const MESA_SHADER_CACHE_DIR = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
     const env = { ...process.env, MESA_SHADER_CACHE_DIR, XDG_CACHE_HOME: join(folder, "cache") };
     const { stdout } = await promisify(execFile)(process.execPath, ["chat.mjs", "Why is the sea blue?"], { cwd: folder, env, timeout: 300_000 });
@@ -121,7 +121,7 @@ test("the README's program answers as it stands", async () => {
   assert.ok(Number(reused) > 0, reused);
 });
 
-test("a prompt ends within two chunks of an abort or a dispose, and the next one goes on from there", async () => {
+test("an abort or a dispose ends a prompt within two chunks, and the next prompt continues from there", async () => {
   const open = () => Headstart.create({ model: shallow, cache: { directory: join(scratch, "prompts") } });
   let headstart = await open();
   const calls = { readPrompt: (request) => readPrompt(headstart, request), clear: () => headstart.prefix.clear() };

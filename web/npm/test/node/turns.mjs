@@ -1,5 +1,5 @@
-// Answers turns of a conversation in a process of its own: `node turns.mjs OPTIONS QUESTION…`, the first as JSON for `create`,
-// with the conversation so far under `messages`. Prints what came of it as JSON, and ends when Node finds nothing left to do.
+// Answers turns of a conversation in its own process: `node turns.mjs OPTIONS QUESTION…`. OPTIONS are JSON for `create`,
+// with the earlier conversation in `messages`. Prints the results as JSON, and ends when Node has nothing left to do.
 import { Headstart } from "headstart/node";
 
 const [{ messages, ...options }, ...questions] = process.argv.slice(2).map((text, at) => (at === 0 ? JSON.parse(text) : text));

@@ -1,4 +1,4 @@
-// A model as large as Llama 3.2 1B, in Node on Dawn, in little of WebAssembly's memory.
+// A model of the size of Llama 3.2 1B, in Node on Dawn, in little WebAssembly memory.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { test } from "node:test";

@@ -1,5 +1,5 @@
-// An engine without a GPU: it answers with the characters of its prompt, one a step, so that what comes out can be
-// foretold; and it can lose its device, run out of memory, take its time, and count what it is asked to do.
+// An engine without a GPU. It answers with the characters of its prompt, one for each step, so answers can be
+// predicted. It can lose its device, run out of memory, be slow, and count its calls.
 import { createHash } from "node:crypto";
 
 export class Sha256 {
@@ -16,7 +16,7 @@ const code = (text) => [...text].map((character) => character.codePointAt(0));
 const text = (tokens) => String.fromCodePoint(...tokens);
 const fault = (code, message, fields) => Object.assign({ code, message }, fields);
 
-/** A module as `openCore` takes it. `control` steers and watches all engines of it. */
+/** A module as `openCore` takes it. `control` controls and observes its engines. */
 export function mockWasm(control = {}) {
   Object.assign(control, { loads: 0, freed: 0, hostsFreed: 0, steps: 0, cancelled: 0, inFlight: 0, imported: 0, requests: [], persisted: 0, ...control });
 
@@ -161,7 +161,7 @@ export function mockWasm(control = {}) {
   return { WasmEngine, Sha256, judge, ...hubNames };
 }
 
-/** The hub's names, as far as tests have them: `owner/repo`, and a file or a part of its name behind a colon. */
+/** The hub's names that tests use: `owner/repo`, and a file or a part of its name after a colon. */
 export const hubNames = {
   hubName(text) {
     const [, repo, revision = "main", file = null] = /^([^:@]+)(?:@([^:]+))?(?::(.+))?$/.exec(text);

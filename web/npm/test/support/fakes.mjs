@@ -1,4 +1,4 @@
-// What a browser has and Node has not, as small as the package's use of it: OPFS, locks, an estimate, a GPU.
+// What Node lacks of a browser, as far as the package uses it: OPFS, locks, a storage estimate, a GPU.
 
 class Missing extends Error {
   name = "NotFoundError";

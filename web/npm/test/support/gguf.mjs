@@ -11,7 +11,7 @@ const SIZES = [1, 1, 2, 2, 4, 4, 4, 1, undefined, undefined, 8, 8, 8];
 const CONTROL = 3;
 const NORMAL = 1;
 
-/** The native engine's first 8 tokens after "hello there" of a person. */
+/** The native engine's first 8 tokens after a user's "hello there". */
 export const HELLOS = {
   "tiny-qwen3-f16": "\ufffdS\ufffdE\ufffd\ufffd\ufffd<w290>",
   "tiny-gemma3-f16": `${"\ufffd".repeat(7)}<w331>`,

@@ -1,5 +1,5 @@
-// A prompt of 2,000 tokens that is ended before it is read: the same in Node, in a page and over a worker. `call` gives what
-// `readPrompt` gives of an engine, or does `clear`.
+// A prompt of 2,000 tokens that ends during its prefill: the same in Node, in a page and over a worker. `call` returns what
+// `readPrompt` returns for an engine, or does `clear`.
 import assert from "node:assert/strict";
 
 const PROMPT = { content: "What is said here once is not said twice. ".repeat(48), max_tokens: 8 };
@@ -9,13 +9,13 @@ const CHUNK = 512;
 
 const read = (call, options) => call("readPrompt", { ...PROMPT, ...options });
 
-/** In an engine that knows nothing of the prompt. */
+/** In an engine that has no KV of the prompt. */
 export async function abortsPrompt(call) {
   const whole = await read(call);
   const tokens = whole.usage.prompt_tokens;
   assert.deepEqual([whole.code, whole.finish, whole.read.at(-1)], [undefined, "length", tokens]);
   assert.ok(tokens > 2000 && whole.read.length > 6, `${whole.read}`);
-  // What waits for the GPU gets one turn between two chunks: here two calls were answered, and two more.
+  // Calls that wait for the GPU get one turn between two chunks: here two were answered, and two more.
   assert.ok(whole.rounds >= 2, `${whole.rounds} rounds`);
 
   await call("clear");
@@ -31,7 +31,7 @@ export async function abortsPrompt(call) {
   assert.equal(next.text, whole.text);
 }
 
-/** In an engine that knows nothing of the prompt and keeps KV on disk; `reopen` makes another. */
+/** In an engine that has no KV of the prompt and keeps KV on disk; `reopen` makes another. */
 export async function disposesInPrompt(call, reopen) {
   const disposed = await read(call, { act: "dispose", after: 1 });
   assert.deepEqual([disposed.code, disposed.text], ["disposed", ""]);
@@ -40,7 +40,7 @@ export async function disposesInPrompt(call, reopen) {
   assertKept(found.sources.disk, disposed.read, 2 * CHUNK);
 }
 
-/** All that was `read` but a part of a page, and no more than `further` tokens that nobody heard of. */
+/** All `read` tokens except a part of a page, and at most `further` unreported tokens. */
 function assertKept(tokens, read, further) {
   const done = read.at(-1);
   assert.ok(tokens >= done - (done % PAGE) && tokens <= done + further, `${tokens} tokens of ${read}`);

@@ -1,7 +1,7 @@
-// Reads a prompt, or a part of it, and asks other things meanwhile: for a page as for Node.
+// Prefills a prompt or a part of it, with other calls meanwhile: for a page and for Node.
 
 /**
- * Asks for an answer, and does `act`, "abort" (the stream) or "dispose", once its prompt has told of progress `after` times.
+ * Requests an answer, and does `act`, "abort" (the stream) or "dispose", once its prompt has reported progress `after` times.
  * `read`: the tokens that were done each time, of which `further` came after `act`. `rounds`: how often at most both `tokenize`
  * and `prefix.stats` answered between two of them, where nothing ends the prompt.
  */

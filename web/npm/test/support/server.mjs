@@ -1,9 +1,9 @@
-// A file server that can do what servers do badly: no ranges, cut connections, changed files, errors.
+// A file server with the faults of real ones: no ranges, cut connections, changed files, errors.
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 
 /**
- * Serves `files` (bytes by path). `behaviour` holds for all files and can be changed at any time:
+ * Serves `files` (bytes by path). `behaviour` applies to all files and can be changed at any time:
  * `ranges: false`, `cutAfter: bytes` of each answer, of each file the first `cuts` times since `cut: {}`, `status`, `head: false` or `0`, the length it says,
  * `validators: false`, `cors: false`, `fallback: true` for a page of HTML where there is no file, and `broken`: a path below which every connection is cut.
  * `log` has every request: method, path, the Range header, and the bytes that were sent.

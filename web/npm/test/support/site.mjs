@@ -1,4 +1,4 @@
-// A static server whose pages live under a strict policy.
+// A static server whose pages have a strict policy.
 import { readFileSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
@@ -7,7 +7,7 @@ const TYPES = {
   ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm", ".css": "text/css",
 };
 
-/** Scripts of this origin only, WebAssembly, and neither `eval` nor anything inline. No COOP, no COEP. */
+/** Scripts of this origin, WebAssembly, no `eval`, nothing inline. No COOP, no COEP. */
 const policy = (connect) =>
   `default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self' ${connect}; style-src 'self'; img-src 'self' data:`;
 

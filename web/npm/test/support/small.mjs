@@ -1,4 +1,4 @@
-// A Llama of random weights, the same each time, large enough that what a page itself costs is little beside a prefill.
+// A Llama of random weights, the same each time, so large that its prefill outweighs the page's own cost.
 import { wording } from "./tiny.mjs";
 
 /** The files by name. */

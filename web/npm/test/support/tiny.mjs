@@ -1,5 +1,5 @@
 // A model small enough for any test: the tiny Llama of the golden files, with a tokenizer of single bytes and a chat
-// template, neither of which it has of its own. It answers gibberish, the same each time.
+// template, both of which it lacks. It answers gibberish, the same each time.
 import { readFileSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -16,10 +16,10 @@ export function tinyModel(changed = {}, folder = "tiny-wide-f32") {
   return { ...files, "config.json": Buffer.from(JSON.stringify(config)), ...wording(config.vocab_size) };
 }
 
-/** Its first layer alone, which reads 2,000 tokens in seconds wherever it is computed. */
+/** Its first layer alone, which prefills 2,000 tokens in seconds on any adapter. */
 export const shallowModel = () => tinyModel({ num_hidden_layers: 1 });
 
-/** The tokenizer and template of a model with so many tokens. */
+/** The tokenizer and template of a model with a vocabulary of this size. */
 export function wording(vocabulary) {
   return {
     "tokenizer.json": Buffer.from(JSON.stringify(tokenizer(vocabulary))),
@@ -29,7 +29,7 @@ export function wording(vocabulary) {
 
 const specials = ["<unk>", "<s>", "</s>"];
 
-/** So many tokens: three control tokens, the bytes, and words that nobody writes. */
+/** A vocabulary of this size: three control tokens, the bytes, and unused words. */
 export function tokensOf(size) {
   const tokens = [...specials, ...byteCharacters()];
   while (tokens.length < size) tokens.push(`<w${tokens.length}>`);

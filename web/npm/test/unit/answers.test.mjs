@@ -53,7 +53,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("all that a request says goes to the engine, which knows its fields", async () => {
+    test("every field of a request reaches the engine, which knows the fields", async () => {
       const control = {};
       const headstart = await create(control, { cache: { salt: "tenant" } });
       await headstart.chat.completions.create({
@@ -75,7 +75,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("what nobody knows goes there too, and what is no data is refused", async () => {
+    test("unknown fields reach it too, and values that are no data are refused", async () => {
       const control = {};
       const headstart = await create(control);
       await headstart.chat.completions.create({ messages: say("x"), max_token: 5, n: 2, onToken() {}, signal: new AbortController().signal, onPromptProgress() {} });
@@ -91,7 +91,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("several answers are stepped together", async () => {
+    test("several answers advance together", async () => {
       const control = {};
       const headstart = await create(control);
       const words = ["one", "three", "seventeen"];
@@ -115,7 +115,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("a signal ends a stream with an error, before, while and for a whole answer", async () => {
+    test("a signal ends an answer with an error: before it, during it, and a whole one", async () => {
       const control = {};
       const headstart = await create(control);
       await rejectsWith(headstart.chat.completions.create({ messages: say("x"), signal: AbortSignal.abort() }), "aborted");
@@ -159,7 +159,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("errors keep code, message and fields, and others go on", async () => {
+    test("errors keep code, message and fields, and other answers continue", async () => {
       const headstart = await create();
       const good = headstart.chat.completions.create({ messages: say("fine") });
       await rejectsWith(headstart.chat.completions.create({ messages: say("x"), temperature: -1 }), "bad_request", { field: "temperature" });
@@ -167,7 +167,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("a stream that the engine does not take is an error of create", async () => {
+    test("create throws for a stream that the engine refuses", async () => {
       const headstart = await create();
       await rejectsWith(headstart.chat.completions.create({ messages: say("x"), temperature: -1, stream: true }), "bad_request", { field: "temperature" });
       await rejectsWith(headstart.completions.create({ prompt: "x", temperature: -1, stream: true }), "bad_request", { field: "temperature" });
@@ -175,7 +175,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await rejectsWith(headstart.chat.completions.create({ messages: say("x"), stream: true }), "disposed");
     });
 
-    test("a stream is read once", async () => {
+    test("a stream can be read once", async () => {
       const headstart = await create();
       const twice = (error) => error.code === "bad_input" && /once/.test(error.message);
       const stream = await headstart.chat.completions.create({ messages: say("abc"), stream: true });
@@ -188,7 +188,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("a stream that nobody reads stands still, others go on, and it goes on where it was", async () => {
+    test("a stream that nobody reads pauses, others continue, and it resumes where it paused", async () => {
       const control = {};
       const headstart = await create(control);
       const request = { messages: say("abc"), max_tokens: 1000, stream: true };
@@ -223,7 +223,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("a stream that nobody holds any more ends", async () => {
+    test("a stream that was garbage-collected ends", async () => {
       setFlagsFromString("--expose-gc");
       const collectGarbage = runInNewContext("gc");
       const control = {};
@@ -237,7 +237,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("want of memory ends the answers at hand and no later ones", async () => {
+    test("a lack of memory ends the current answers and no later ones", async () => {
       const control = {};
       const headstart = await create(control);
       control.failStep = { code: "out_of_memory", message: "no room", bytes: 4096 };
@@ -256,7 +256,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("what a step fails with ends each answer, by the engine's word", async () => {
+    test("a failed step ends each answer with the engine's error", async () => {
       const control = {};
       const headstart = await create(control);
       control.failStep = { code: "device_lost", message: "the GPU was lost" };
@@ -266,7 +266,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("a stream goes on over a lost device, and says so", async () => {
+    test("a stream survives a lost device, and reports it", async () => {
       const control = { loseAt: [3, 6] };
       const headstart = await create(control);
       const read = [];
@@ -278,7 +278,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("the progress of a prompt comes before its text, and a listener that throws costs nothing", async () => {
+    test("the progress of a prompt comes before its text, and a listener that throws does no harm", async () => {
       const told = [];
       const headstart = await create();
       const onPromptProgress = (progress) => {
@@ -291,7 +291,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("what needs no GPU waits for no step", async () => {
+    test("calls that need no GPU do not wait for a step", async () => {
       let release;
       const control = { hold: new Promise((resolve) => (release = resolve)) };
       const headstart = await create(control);
@@ -307,7 +307,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("dispose ends answers, writes what waits, and refuses later calls", async () => {
+    test("dispose ends answers, saves waiting KV, and refuses later calls", async () => {
       const control = {};
       const headstart = await create(control);
       const answer = headstart.chat.completions.create({ messages: say("abc"), max_tokens: 10_000 });
@@ -320,7 +320,7 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
-    test("the rest of the interface comes through", async () => {
+    test("the other methods reach the engine", async () => {
       const control = {};
       const headstart = await create(control);
       assert.equal(await headstart.detokenize(await headstart.tokenize("täglich")), "täglich");

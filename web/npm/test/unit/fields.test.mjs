@@ -1,4 +1,4 @@
-// The fields of a request: the types and the engine's table have the same ones.
+// The fields of a request are the same in the types and in the engine's table.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { READ, UNCHANGING } from "../support/fields.mjs";
 
 const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
-/** The engine's own spelling of a prompt, and a request for logits, which the package does not pass on. */
+/** The engine's own form of a prompt, and a request for logits, which the package does not expose. */
 const INTERNAL = ["logits", "tokens"];
 
 test("the engine's table has the fields of the tests' requests", () => {

@@ -1,4 +1,4 @@
-// The models that are known by name: the repository's own list, each with its address.
+// Models that are known by name: the repository's list, each with its address.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";

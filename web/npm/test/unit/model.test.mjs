@@ -1,4 +1,4 @@
-// Where models come from: downloads that are cut, resumed, kept, changed and refused; Blobs; streams; directories.
+// Sources of models: downloads that are cut, resumed, kept, changed and refused; Blobs; streams; directories.
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -45,7 +45,7 @@ async function same(file, expected = bytes) {
   }
 }
 
-/** Takes files that begin with these bytes. */
+/** Accepts files that begin with these bytes. */
 const reads = (length, wanted = bytes) => async (files) => {
   for (const { name, size, read } of files) {
     if (/json$/.test(name)) continue;
@@ -54,7 +54,7 @@ const reads = (length, wanted = bytes) => async (files) => {
   }
 };
 
-test("a file is looked at before it is kept, in the bytes that are kept then", async () => {
+test("a file is judged before it is kept, by the bytes that are then kept", async () => {
   const progress = [];
   const { files: [file] } = await open(url(), { judge: reads(9 * MIB), onProgress: (loaded, total) => progress.push([loaded, total]) });
   await same(file);
@@ -62,11 +62,11 @@ test("a file is looked at before it is kept, in the bytes that are kept then", a
   assert.deepEqual(progress.at(-1), [bytes.length, bytes.length]);
   assert.ok(progress.every(([loaded], index) => loaded >= (progress[index - 1]?.[0] ?? 0)));
   assert.deepEqual(server.log.map(({ method }) => method), ["HEAD", "GET"]);
-  // What is kept was looked at.
+  // The kept bytes were judged.
   await same((await open(url(), { judge: () => assert.fail("looked at again") })).files[0]);
 });
 
-test("a cut connection, no ranges and no HEAD make no difference to who looks", async () => {
+test("a file is judged alike over a cut connection, without ranges and without HEAD", async () => {
   for (const behave of [{ cutAfter: 3 * MIB }, { cutAfter: 3 * MIB, ranges: false, cuts: 1 }, { head: false }, { head: 0 }]) {
     Object.assign(behaviour, { cutAfter: undefined, cuts: undefined, ranges: undefined, head: undefined, cut: {} }, behave);
     const { files: [file] } = await open(url(), { judge: reads(9 * MIB) });
@@ -75,7 +75,7 @@ test("a cut connection, no ranges and no HEAD make no difference to who looks", 
   }
 });
 
-test("what is no model is refused by its first bytes, and neither kept nor listed", async () => {
+test("a file that is no model is refused by its first bytes, and neither kept nor listed", async () => {
   const pages = { "/e.gguf": Buffer.from('{"error":"not found"}'), "/p.gguf": Buffer.from("version https://git-lfs.github.com/spec/v1\n"), "/o.gguf": randomBytes(30 * MIB) };
   await server.close();
   server = await serve({ ...pages, "/d/config.json": Buffer.from("{}"), "/d/tokenizer.json": Buffer.from("{}"), "/d/model.safetensors": pages["/o.gguf"] }, behaviour);
@@ -86,7 +86,7 @@ test("what is no model is refused by its first bytes, and neither kept nor liste
     assert.deepEqual([await listWeights(), disk.used], [[], 0], path);
     assert.ok(server.log.slice(before).filter(({ path }) => /(gguf|model\.safetensors)$/.test(path)).length <= 2, "asked again");
   }
-  // With it goes what was kept of it before, by a version that did not look; what is beside it stays.
+  // What an earlier version kept of it, without judging it, is removed too; other files stay.
   await open(`${server.origin}/o.gguf`);
   await open(`${server.origin}/d/`);
   const model = await open(`${server.origin}/d/`);
@@ -96,18 +96,18 @@ test("what is no model is refused by its first bytes, and neither kept nor liste
   assert.deepEqual((await listWeights()).map(({ name }) => name), ["d"]);
 });
 
-test("what only loading finds to be none that runs is not kept either, and what fails for other reasons is", async () => {
+test("a model that loading finds unable to run is not kept, and one that fails for other reasons is", async () => {
   const failing = (error, model = url()) => assert.rejects(local({ failLoad: { message: "no", ...error } }, { model }), code(error.code));
   await failing({ code: "out_of_memory" });
   assert.equal((await listWeights()).length, 1);
   await failing({ code: "bad_model", file: "m.gguf" });
   assert.deepEqual([await listWeights(), disk.used], [[], 0]);
-  // A stream is known when all of it is there.
+  // A stream is judged once all of it has arrived.
   await failing({ code: "bad_model" }, { "m.gguf": new Blob([bytes]).stream() });
   assert.equal(disk.used, 0);
 });
 
-test("of many shards no more than two are read at a time, and the first goes on where it is", async () => {
+test("at most two shards are read at a time, and the first continues where it is", async () => {
   await server.close();
   const names = [1, 2, 3].map((number) => `/s/m-0000${number}-of-00003.gguf`);
   server = await serve(Object.fromEntries(names.map((name) => [name, bytes])), behaviour);
@@ -118,7 +118,7 @@ test("of many shards no more than two are read at a time, and the first goes on 
   for (const name of names.slice(1)) assert.ok(gets.filter(({ path }) => path === name).every(({ range }, at) => (at === 0) === (range === undefined)), name);
 });
 
-test("a file is downloaded once, and read from the disk after that, also without the server", async () => {
+test("a file is downloaded once, and then read from the disk, also without the server", async () => {
   const progress = [];
   const { files: [file] } = await open(url(), { onProgress: (loaded, total) => progress.push([loaded, total]) });
   await same(file);
@@ -145,7 +145,7 @@ test("reads beyond the end are refused", async () => {
   await assert.rejects(file.read(bytes.length, 1), code("internal"));
 });
 
-test("a cut connection is taken up again where it was", async () => {
+test("a cut download resumes where it was", async () => {
   behaviour.cutAfter = 9 * MIB;
   const { files: [file] } = await open(url());
   await same(file);
@@ -156,7 +156,7 @@ test("a cut connection is taken up again where it was", async () => {
   assert.equal(server.sent(), bytes.length);
 });
 
-test("a server without ranges sends all again, and what is known is skipped", async () => {
+test("a server without ranges sends the whole file again, and known bytes are skipped", async () => {
   Object.assign(behaviour, { ranges: false, cutAfter: 9 * MIB, cuts: 1, cut: {} });
   const { files: [file] } = await open(url());
   await same(file);
@@ -164,7 +164,7 @@ test("a server without ranges sends all again, and what is known is skipped", as
   assert.equal(server.sent(), bytes.length + 9 * MIB);
 });
 
-test("a download that was given up goes on at its last whole piece on the next visit", async () => {
+test("a cancelled download resumes at its last whole piece on the next visit", async () => {
   const stop = new AbortController();
   await assert.rejects(open(url(), { signal: stop.signal, onProgress: (loaded) => loaded > 17 * MIB && stop.abort() }), code("aborted"));
   assert.deepEqual(await listWeights(), [{ source: url(), name: "m.gguf", size: bytes.length, loaded: 2 * PIECE, complete: false }]);
@@ -175,18 +175,18 @@ test("a download that was given up goes on at its last whole piece on the next v
   assert.deepEqual(server.log.slice(before).map(({ method, range }) => [method, range]), [["HEAD", undefined], ["GET", `bytes=${2 * PIECE}-`]]);
 });
 
-test("a file that changed on the server is downloaded anew", async () => {
+test("a file that changed on the server is downloaded again", async () => {
   await open(url());
   const other = randomBytes(bytes.length);
   await server.close();
   const { port } = new URL(server.origin);
   server = await serve({ "/m.gguf": other });
-  // The same URL, whatever the port: the first server's record is looked up by it.
+  // The same URL, despite another port: the record is looked up by it.
   assert.notEqual(new URL(server.origin).port, port);
   await same((await open(url())).files[0], other);
 });
 
-test("a file that changes under a resumed download is begun anew, not mixed", async () => {
+test("a file that changes during a resumed download is downloaded again, not mixed", async () => {
   const files = { "/m.gguf": bytes };
   await server.close();
   server = await serve(files, behaviour);
@@ -202,7 +202,7 @@ test("a file that changes under a resumed download is begun anew, not mixed", as
   await same((await open(url())).files[0], files["/m.gguf"]);
 });
 
-test("without a word on identity, the size tells", async () => {
+test("without a validator, the size identifies a file", async () => {
   behaviour.validators = false;
   behaviour.cutAfter = 9 * MIB;
   await same((await open(url())).files[0]);
@@ -210,7 +210,7 @@ test("without a word on identity, the size tells", async () => {
   assert.equal(server.sent(), bytes.length);
 });
 
-test("what the server refuses is told at once", async () => {
+test("a refusal of the server is reported at once", async () => {
   await assert.rejects(open(`${server.origin}/other.gguf`), code("http_status", { status: 404, url: `${server.origin}/other.gguf` }));
   behaviour.status = 401;
   await assert.rejects(open(url()), code("http_status", { status: 401 }));
@@ -218,18 +218,18 @@ test("what the server refuses is told at once", async () => {
   assert.deepEqual(await listWeights(), []);
 });
 
-test("a passing trouble of the server is waited out", async () => {
+test("a temporary fault of the server is retried", async () => {
   behaviour.status = 503;
   setTimeout(() => (behaviour.status = undefined), 100);
   await same((await open(url())).files[0]);
 });
 
-test("a connection that fails each time is an error that can be aborted sooner", async () => {
+test("a connection that always fails is an error, and waiting for it can be aborted", async () => {
   await server.close();
   await assert.rejects(open(url(), { signal: AbortSignal.timeout(100) }), code("aborted"));
 });
 
-test("too little room is told before the download, with the numbers", async () => {
+test("a lack of room is reported before the download, with the numbers", async () => {
   disk.quota = 10 * MIB;
   await assert.rejects(open(url()), code("quota_exceeded", { asked: bytes.length, available: 10 * MIB }));
   assert.equal(server.sent(), 0);
@@ -240,7 +240,7 @@ test("too little room is told before the download, with the numbers", async () =
   assert.equal(disk.writes, 0);
 });
 
-test("a disk that fills up while writing is the same error, and what was written is resumed from", async () => {
+test("a disk that fills up during a download is the same error, and the download can be resumed", async () => {
   navigator.storage.estimate = async () => ({});
   disk.quota = 10 * MIB;
   await assert.rejects(open(url()), code("quota_exceeded", { asked: bytes.length - PIECE, available: undefined }));
@@ -250,7 +250,7 @@ test("a disk that fills up while writing is the same error, and what was written
   assert.equal(server.log.at(-1).range, `bytes=${PIECE}-`);
 });
 
-test("of two that want one file, one downloads", async () => {
+test("two requests for one file download it once", async () => {
   const [first, second] = await Promise.all([open(url()), open(url())]);
   await same(first.files[0]);
   await same(second.files[0]);
@@ -271,20 +271,20 @@ test("a Blob is read in place", async () => {
   assert.deepEqual([file.name, disk.writes], ["model.gguf", 0]);
 });
 
-test("a stream is spooled, and gone with the model or the page", async () => {
+test("a stream is spooled to the disk, and removed with the model or the page", async () => {
   const model = await open({ "x.gguf": new Blob([bytes]).stream() });
   await same(model.files[0]);
   assert.equal(model.files[0].sha256, sha256(bytes));
   assert.ok(disk.used >= bytes.length);
   assert.deepEqual((await listWeights()).map(({ source }) => source), [""]);
-  // Another model leaves it alone while its lock is held.
+  // Another model does not touch it while its lock is held.
   await (await open(new Blob([bytes]))).close();
   await same(model.files[0]);
   await model.close();
   assert.equal(disk.used, 0);
 });
 
-test("a directory is taken with its shards, and kept whole", async () => {
+test("a directory is loaded with its shards, and kept whole", async () => {
   await server.close();
   const shard = randomBytes(3 * MIB);
   const files = {
@@ -310,7 +310,7 @@ test("a directory is taken with its shards, and kept whole", async () => {
   assert.equal(disk.used, 0);
 });
 
-test("names of the hub are models wherever an address is one", async () => {
+test("a name of the hub works wherever an address does", async () => {
   await server.close();
   const weights = { "config.json": Buffer.from("{}"), "model.safetensors": bytes };
   const files = { "/own/gg/resolve/main/sub/m-Q8_0.gguf": bytes, "/own/gg/resolve/v1/m-Q4_0.gguf": bytes };
@@ -332,7 +332,7 @@ test("names of the hub are models wherever an address is one", async () => {
     const opened = await open(name);
     assert.deepEqual([opened.name, opened.files.map(({ name }) => name)], [called, names], name);
     assert.deepEqual((await listWeights()).map(({ source }) => source), [source], name);
-    // Known again where the hub cannot be asked.
+    // Recognized also when the hub cannot be reached.
     if (name !== "own/gg:sub/m-Q8_0.gguf") {
       const { fetch } = globalThis;
       globalThis.fetch = (url, options) => (String(url).includes("/api/") ? Promise.reject(new TypeError("offline")) : fetch(url, options));
@@ -362,7 +362,7 @@ test("names of the hub are models wherever an address is one", async () => {
   }
 });
 
-test("the URL of one shard brings the others, which are one model: downloaded, resumed, listed and removed", async () => {
+test("the URL of one shard stands for the whole model: downloaded, resumed, listed and removed", async () => {
   await server.close();
   const shard = (number) => `model-0000${number}-of-00003.gguf`;
   const contents = [bytes, randomBytes(3 * MIB), randomBytes(5)];
@@ -392,7 +392,7 @@ test("the URL of one shard brings the others, which are one model: downloaded, r
   assert.equal(disk.used, 0);
 });
 
-test("in a list each shard is what it is, and what is called as none stands alone", async () => {
+test("a list names each shard, and a file with no shard's name stands alone", async () => {
   const names = (model) => nameSources(model).map(({ name }) => name);
   const shard = (number, count = "00002") => `http://h/x-0000${number}-of-${count}.gguf`;
   assert.deepEqual(names([shard(2)]), ["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"]);
@@ -404,7 +404,7 @@ test("in a list each shard is what it is, and what is called as none stands alon
   assert.deepEqual(nameSources({ "a.gguf": shard(1) }), [{ name: "a.gguf", source: shard(1) }]);
 });
 
-test("a page of HTML is no file, required or not", async () => {
+test("a page of HTML is not taken for a file, required or not", async () => {
   behaviour.fallback = true;
   await assert.rejects(open(`${server.origin}/other.gguf`), code("http_status", { status: 200 }));
   await server.close();
@@ -429,7 +429,7 @@ test("sources get their names from URLs, Files and records", () => {
   assert.throws(() => nameSources([new Blob(), new Blob()]), code("bad_input"));
 });
 
-test("a model of several files is called by its directory, or at a hub by its repository", async () => {
+test("a model of several files is named by its directory, or at a hub by its repository", async () => {
   await server.close();
   const folders = ["Llama%20small", "owner/repo/resolve/main", "repo/raw/v1"];
   const files = {};
@@ -448,7 +448,7 @@ test("a model of several files is called by its directory, or at a hub by its re
   for (const model of [url(), `${server.origin}/d/mine.safetensors`, { "model.safetensors": new Blob() }]) assert.equal(await called(model), undefined);
 });
 
-test("the memory disk behaves as the others do", async () => {
+test("the disk in memory behaves as the others do", async () => {
   const memory = new MemoryDisk();
   await memory.write("a/b", "c", new Uint8Array([1]));
   await memory.write("a", "d", new Uint8Array([2, 3]));

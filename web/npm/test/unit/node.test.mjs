@@ -1,4 +1,4 @@
-// Node's side without a graphics card: paths as models, KV in a directory, and what keeps pages free of Node.
+// Node without a graphics card: paths as models, KV in a directory, and modules for pages without Node's.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, createHmac, randomBytes } from "node:crypto";
@@ -32,7 +32,7 @@ const open = (model, digests) => openFiles(nameSources(pathsToUrls(model)), { di
 const openSign = () => signKey(new Uint8Array(32));
 const names = ({ files }) => files.map(({ name }) => name);
 
-test("a path is read where it lies, in ranges", async () => {
+test("a file is read in place, in ranges", async () => {
   const bytes = randomBytes(100_000);
   const path = join(root, "a #1 model%20.gguf");
   writeFileSync(path, bytes);
@@ -48,7 +48,7 @@ test("a path is read where it lies, in ranges", async () => {
   }
 });
 
-test("the path of one shard gives all of them, and says which is missing", async () => {
+test("the path of one shard gives all of them, and names a missing one", async () => {
   const shards = [1, 2].map((number) => `m-0000${number}-of-00002.gguf`);
   writeFileSync(join(root, shards[0]), "one");
   await assert.rejects(open(join(root, shards[0])), { code: "bad_input", message: /m-00002-of-00002\.gguf is missing/ });
@@ -60,7 +60,7 @@ test("the path of one shard gives all of them, and says which is missing", async
   }
 });
 
-test("a directory gives the files of its model", async () => {
+test("a directory gives its model's files", async () => {
   const wanted = ["config.json", "model.safetensors", "tokenizer.json"];
   for (const name of [...wanted, "README.md", "training_args.bin"]) writeFileSync(join(root, name), name);
   const opened = await open(root);
@@ -71,7 +71,7 @@ test("a directory gives the files of its model", async () => {
   await assert.rejects(open(join(root, "nothing.gguf")), { code: "bad_input", message: /nothing\.gguf is missing/, file: join(root, "nothing.gguf") });
 });
 
-test("a directory of a model gives it its name, and so does that of a file that is called as everybody's", async () => {
+test("a model is named by its directory, also where its file has a generic name", async () => {
   const folder = join(root, "Llama 1B");
   mkdirSync(folder);
   const names = ["config.json", "a.safetensors", "model.safetensors", "model-00001-of-00002.safetensors"];
@@ -88,7 +88,7 @@ test("a directory of a model gives it its name, and so does that of a file that 
   assert.equal(await called([config, shard]), undefined);
 });
 
-/** What `work` gives, and how many bytes it reads of open files. */
+/** The result of `work`, and how many bytes it reads of open files. */
 async function reading(work) {
   const handle = await openHandle(fileURLToPath(import.meta.url));
   let read = 0;
@@ -106,7 +106,7 @@ async function reading(work) {
   }
 }
 
-test("weights are hashed once, and anew when they are others", async () => {
+test("weights are hashed once, and again after a change", async () => {
   const path = join(root, "model.gguf");
   const size = 8 << 20;
   const list = join(root, "cache", "weights.json");
@@ -132,11 +132,11 @@ test("weights are hashed once, and anew when they are others", async () => {
   write(bytes);
   assert.deepEqual([await start(), await start()], [true, false]);
   assert.equal(statSync(list).mode & 0o777, 0o600);
-  // Between what is sampled, with the size and the time of before.
+  // Between the sampled ranges, with the old size and time.
   bytes[(128 << 10) - 1] ^= 1;
   write(bytes);
   assert.deepEqual([await start(), await start()], [true, false]);
-  // Not what may be written once more and look the same.
+  // Not a file so new that another write could leave the same time.
   write(bytes, -60);
   assert.deepEqual([await start(), await start()], [true, true]);
   write(bytes);
@@ -144,7 +144,7 @@ test("weights are hashed once, and anew when they are others", async () => {
     writeFileSync(list, damaged);
     assert.deepEqual([await start(), await start()], [true, false], damaged);
   }
-  // A list that cannot be written costs time only.
+  // If the list cannot be written, only time is lost.
   rmSync(list);
   mkdirSync(list);
   assert.deepEqual([await start(), await start()], [true, true]);
@@ -163,7 +163,7 @@ test("a URL beside a path is downloaded", async () => {
   }
 });
 
-test("KV lies in a directory that only its owner reads, and is found again", async () => {
+test("KV is in a directory that only its owner can read, and is found again", async () => {
   const directory = join(root, "deep", "kv");
   const store = await DiskStore.open(await Directory.open(directory), { budgetBytes: 250, ttlMs: HOUR });
   for (let index = 0; index < 3; index++) await store.put(key(index), new Uint8Array(100).fill(index));
@@ -181,7 +181,7 @@ test("KV lies in a directory that only its owner reads, and is found again", asy
   assert.deepEqual(readdirSync(directory), []);
 });
 
-test("files that nobody indexed live from when they were written, and half-written ones an hour", async () => {
+test("files without an index entry age from their modification time, and half-written ones last an hour", async () => {
   const disk = await Directory.open(root);
   await disk.write("kv", key(1), new Uint8Array(10));
   await disk.write("kv", key(2), new Uint8Array(10));
@@ -194,7 +194,7 @@ test("files that nobody indexed live from when they were written, and half-writt
   assert.deepEqual(readdirSync(join(root, "kv")).sort(), [key(2), "index.json", "new.tmp"]);
 });
 
-test("a directory that others may read is closed to them, and one that they may write to refused", { skip: process.platform === "win32" }, async () => {
+test("a directory that others can read is closed to them, and one that they can write to is refused", { skip: process.platform === "win32" }, async () => {
   const directory = join(root, "kv");
   mkdirSync(directory);
   chmodSync(directory, 0o755);
@@ -206,12 +206,12 @@ test("a directory that others may read is closed to them, and one that they may 
   }
 });
 
-test("a directory that cannot be made", async () => {
+test("a directory that cannot be created", async () => {
   writeFileSync(join(root, "file"), "");
   await assert.rejects(Directory.open(join(root, "file", "kv")), { code: "storage", message: /another directory/ });
 });
 
-test("the key of this user is made once, for the user alone, and signs as HMAC does", async () => {
+test("the user's key is created once, for the user alone, and signs as HMAC does", async () => {
   const path = join(root, "deep", "kv.key");
   const made = await Promise.all(Array.from({ length: 8 }, () => readKey(path)));
   for (const secret of made) assert.deepEqual(secret, made[0]);
@@ -245,7 +245,7 @@ test("an engine over a path and a directory", async () => {
   assert.ok(readdirSync(join(root, "cache", "kv")).includes(key(1)), "dispose writes what waits");
 });
 
-/** The package where nothing else is installed, and without its engine, which is another build's. */
+/** The package alone, without its engine, which another build makes. */
 function alone() {
   cpSync(DIST, join(root, "dist"), { recursive: true });
   writeFileSync(join(root, "package.json"), '{ "type": "module" }');
@@ -253,12 +253,12 @@ function alone() {
   return import(pathToFileURL(join(root, "dist/node.js")).href);
 }
 
-test("without the package webgpu, the error says how to get it", async () => {
+test("without the package webgpu, the error says how to install it", async () => {
   const { Headstart } = await alone();
   await assert.rejects(Headstart.create({ model: "m.gguf" }), { code: "no_webgpu", message: /npm i webgpu/ });
 });
 
-test("no card, and options that are none", async () => {
+test("no graphics card, and unknown options", async () => {
   const { Headstart } = await alone();
   const gpu = { requestAdapter: async () => null };
   await assert.rejects(Headstart.create({ model: "m.gguf", gpu }), { code: "no_adapter", message: /Vulkan/ });
@@ -298,7 +298,7 @@ test("downloads in a directory are listed and removed", async () => {
   assert.deepEqual(await sources({ directory }), []);
 });
 
-/** Resolves Node's modules to what Node 18 has of them. */
+/** Resolves Node's modules to what Node 18 has. */
 const OLD_NODE = `
 import * as fs from "node:fs";
 import * as promises from "node:fs/promises";
@@ -312,7 +312,7 @@ export function load(url, context, next) {
   return { format: "module", shortCircuit: true, source: "export { " + names + " } from " + JSON.stringify(name) };
 }`;
 
-test("an older Node loads the package, and hears which one it needs", async () => {
+test("an older Node loads the package, and is told which version it needs", async () => {
   await alone();
   const { engines } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   writeFileSync(join(root, "hooks.mjs"), OLD_NODE);
@@ -331,7 +331,7 @@ test("an older Node loads the package, and hears which one it needs", async () =
   assert.deepEqual(told, Array(3).fill(["HeadstartError", "old_node", message]));
 });
 
-test("what pages load is free of Node", () => {
+test("modules for pages use nothing of Node", () => {
   const scripts = readdirSync(DIST, { recursive: true }).filter((name) => name.endsWith(".js") && !/^node(\.js$|[\\/])/.test(name));
   assert.ok(scripts.includes("index.js") && scripts.includes("worker-entry.js"));
   for (const name of scripts) assert.doesNotMatch(readFileSync(join(DIST, name), "utf8"), /["'](node:|\.{1,2}\/node[./])/, name);

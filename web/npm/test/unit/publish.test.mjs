@@ -1,4 +1,4 @@
-/** What `npm publish` asks of the package before anything leaves this machine. */
+/** What `npm publish` requires of the package before it uploads anything. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { test } from "node:test";
 const root = new URL("../../", import.meta.url);
 const script = new URL("scripts/addresses.mjs", root).pathname;
 
-test("a package without its addresses is not published, and the message sets them", () => {
+test("a package without its addresses is not published, and the message says how to set them", () => {
   const manifest = JSON.parse(readFileSync(new URL("package.json", root), "utf8"));
   assert.equal(manifest.scripts.prepublishOnly, "node scripts/addresses.mjs");
   const folder = mkdtempSync(join(tmpdir(), "publish-"));

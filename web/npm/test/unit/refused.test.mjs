@@ -1,4 +1,4 @@
-// What a page, a server or a policy refuses: each with a code of its own, at once, and with what helps.
+// Refusals of a page, a server or a policy: each has its own code, comes at once, and says what helps.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
@@ -15,7 +15,7 @@ const URL_OF_MODEL = "https://models.example/m.gguf";
 const { fetch, Worker } = globalThis;
 let asked, listeners;
 
-/** A page at this address. `answer` gives what a request gets, by its options; `undefined` is a failure without a word. */
+/** A page at this address. `answer` returns the response to a request, by its options; `undefined` is a failure without details. */
 function page(origin, answer) {
   globalThis.location = { origin, href: `${origin}/`, protocol: new URL(origin).protocol };
   globalThis.fetch = async (url, options) => {
@@ -42,18 +42,18 @@ afterEach(() => {
   for (const name of ["location", "addEventListener", "removeEventListener", "trustedTypes"]) delete globalThis[name];
 });
 
-test("a server that lets no other page read is told as that, without five tries", async () => {
+test("a server that refuses other origins is reported as such, without retries", async () => {
   page("https://page.example", ({ mode }) => (mode === "no-cors" ? { type: "opaque" } : undefined));
   await assert.rejects(opened(), { code: "cors", url: URL_OF_MODEL, message: /models\.example does not let pages of https:\/\/page\.example .*Access-Control-Allow-Origin/ });
   assert.deepEqual(asked, ["GET", "GET", "no-cors"]);
 });
 
-test("a network that drops is asked again, also where the server can be reached a moment later", async () => {
+test("a dropped connection is retried, also where the server can be reached a moment later", async () => {
   let failures = 3;
   page("https://page.example", ({ mode }) => (mode === "no-cors" || failures-- > 0 ? undefined : new Response("model", { headers: { "content-length": "5" } })));
   assert.equal(Buffer.from(await (await opened()).peek(0, 5)).toString(), "model");
   assert.deepEqual(asked, ["GET", "GET", "no-cors", "GET", "GET"]);
-  // Of the page's own origin, or readable: no matter of CORS.
+  // Of the page's own origin, or readable: CORS is not the cause.
   failures = 2;
   asked.length = 0;
   page("https://page.example", ({ mode }) => (mode === "no-cors" ? { type: "basic" } : failures-- > 0 ? undefined : new Response("model")));
@@ -61,17 +61,17 @@ test("a network that drops is asked again, also where the server can be reached 
   assert.deepEqual(asked, ["GET", "GET", "no-cors", "GET"]);
 });
 
-test("a policy that forbids to read from there is told with its directive", async () => {
+test("a policy that forbids the address is reported with its directive", async () => {
   page("https://page.example", () => void violate("connect-src", URL_OF_MODEL));
   await assert.rejects(opened(), { code: "csp", directive: "connect-src", message: /Content-Security-Policy.*https:\/\/models\.example.*connect-src/ });
 });
 
-test("plain http is not for a page from https", async () => {
+test("a page from https cannot read plain http", async () => {
   page("https://page.example", () => undefined);
   await assert.rejects(Download.open("http://models.example/m.gguf", 0, {}, {}), { code: "insecure", message: /over https/ });
 });
 
-test("WebAssembly that may not be compiled, and one that is not there", async () => {
+test("WebAssembly that must not be compiled, and a missing module", async () => {
   const { Module } = WebAssembly;
   await assert.rejects(loadWasm(new Uint8Array([1, 2, 3])), { code: "download", message: /headstart_bg\.wasm/ });
   WebAssembly.Module = class {
@@ -86,7 +86,7 @@ test("WebAssembly that may not be compiled, and one that is not there", async ()
   }
 });
 
-test("a worker that is forbidden, not trusted, of another origin, or not there", async () => {
+test("a worker that is forbidden, not trusted, of another origin, or missing", async () => {
   const create = () => Headstart.create({ model: new Blob(["m"]) });
   class Silent {
     postMessage() {

@@ -1,4 +1,4 @@
-// KV on disk: order of use, budget, time to live, two tabs, full disks, and files that nobody indexed.
+// KV on disk: order of use, budget, time to live, two tabs, full disks, and files without an index entry.
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { openDisk } from "../../dist/disk/disk.js";
@@ -19,7 +19,7 @@ beforeEach(() => {
 const open = async (options = {}) => DiskStore.open(await openDisk(), { budgetBytes: 1000, ttlMs: TTL, clock: () => now, ...options });
 const present = async (store, count) => (await store.contains(Array.from({ length: count }, (_, index) => key(index)))).map(Number).join("");
 
-test("the least recently used goes first, a chain from its leaf", () => {
+test("the least recently used block is evicted first, a chain from its leaf", () => {
   const lru = new Lru();
   for (const name of ["root", "middle", "leaf", "other"]) lru.set(name, { bytes: 10, expires: Infinity });
   lru.touch(["root", "middle", "leaf"]);
@@ -32,7 +32,7 @@ test("the least recently used goes first, a chain from its leaf", () => {
   assert.deepEqual([lru.delete("middle"), lru.delete("middle"), lru.bytes], [true, false, 0]);
 });
 
-test("what is put is found at once, and after a reload", async () => {
+test("a block is found at once, and after a reload", async () => {
   const store = await open();
   const bytes = blob(100, 7);
   await store.put(key(1), bytes);
@@ -45,7 +45,7 @@ test("what is put is found at once, and after a reload", async () => {
   assert.equal(await again.get("../index.json"), undefined);
 });
 
-test("the budget holds, and use saves from eviction, also over a reload", async () => {
+test("the budget holds, and a used block is evicted later, also after a reload", async () => {
   const store = await open({ budgetBytes: 400 });
   for (let index = 0; index < 4; index++) await store.put(key(index), blob(100));
   store.touch([key(0), key(1)]);
@@ -63,14 +63,14 @@ test("the budget holds, and use saves from eviction, also over a reload", async 
   assert.equal((await open({ budgetBytes: 100 })).usage().entries, 1);
 });
 
-test("a block larger than the budget, or under no key, is a counted failure", async () => {
+test("a block that is larger than the budget or has no valid key is a counted failure", async () => {
   const store = await open();
   await store.put(key(1), blob(1001));
   await store.put("../escape", blob(1));
   assert.deepEqual(store.usage(), { entries: 0, bytes: 0, evicted: 0, failures: 2 });
 });
 
-test("time to live ends entries, their own or the store's", async () => {
+test("entries expire after their own time to live, or the store's", async () => {
   const store = await open({ ttlMs: 1000 });
   await store.put(key(0), blob(1));
   await store.put(key(1), blob(1), 5000);
@@ -98,14 +98,14 @@ test("two tabs find each other's blocks, and neither forgets the other's", async
   assert.equal((await open()).usage().entries, 0);
 });
 
-test("a block that no index tells of, from a page that was closed, is taken in", async () => {
+test("a block of a closed page that no index lists is found", async () => {
   const disk = await openDisk();
   await disk.write("kv", key(3), blob(50));
   const store = await open();
   assert.deepEqual(store.usage(), { entries: 1, bytes: 50, evicted: 0, failures: 0 });
 });
 
-test("an index that is damaged costs the order only", async () => {
+test("a damaged index costs the order alone", async () => {
   const store = await open();
   await store.put(key(0), blob(10));
   await store.flush();
@@ -113,7 +113,7 @@ test("an index that is damaged costs the order only", async () => {
   assert.equal((await open()).usage().entries, 1);
 });
 
-test("a disk that is full is lived with", async () => {
+test("a full disk shrinks the budget", async () => {
   const store = await open({ budgetBytes: 100_000 });
   quota.quota = quota.used + 250;
   for (let index = 0; index < 4; index++) await store.put(key(index), blob(100));
@@ -126,7 +126,7 @@ test("a disk that is full is lived with", async () => {
   assert.deepEqual(await store.get(key(9)), blob(100));
 });
 
-test("the start of a block is read alone, queued and written", async () => {
+test("the start of a block can be read alone, queued or written", async () => {
   const store = await open();
   await store.put(key(0), blob(100));
   assert.deepEqual(await store.get(key(0), 10), blob(100).slice(0, 10));
@@ -135,7 +135,7 @@ test("the start of a block is read alone, queued and written", async () => {
   assert.deepEqual(await store.get(key(0)), blob(100));
 });
 
-test("remove and clear reach what is still queued", async () => {
+test("remove and clear reach queued blocks", async () => {
   const store = await open();
   await store.put(key(0), blob(10));
   await store.put(key(1), blob(10));
@@ -149,7 +149,7 @@ test("remove and clear reach what is still queued", async () => {
   assert.equal((await open()).usage().entries, 0);
 });
 
-test("manifests lie apart from blocks, and outlive them", async () => {
+test("manifests have their own folder, and outlive blocks", async () => {
   const manifest = "0".repeat(48) + Buffer.from("manifest").toString("hex");
   const store = await open();
   await store.put(manifest, blob(7));

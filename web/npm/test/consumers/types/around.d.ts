@@ -1,4 +1,4 @@
-// What the README's samples leave out: names from the samples before them, and packages that are not installed here.
+// Declarations that the README's samples assume: names of earlier samples, and packages that are not installed here.
 declare const Headstart: typeof import("headstart").Headstart;
 declare const headstart: import("headstart").HeadstartInterface;
 declare const options: Required<import("headstart").CreateOptions>;

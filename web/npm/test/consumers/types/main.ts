@@ -1,4 +1,4 @@
-// What the types must allow and forbid, compiled with everything strict and the declarations of libraries checked too.
+// What the types must allow and forbid, compiled in strict mode with the declarations of libraries checked too.
 import { Headstart, HeadstartError, type AnswerStream, type ChatCompletion, type ChatCompletionChunk, type Divergence, type ErrorCode, type ListedModel } from "headstart";
 import { Headstart as Worker, clearWeights, listWeights } from "headstart/worker";
 import { Headstart as InNode, clearWeights as clearDirectory, listWeights as listDirectory, type KeptModel, type NodeCreateOptions } from "headstart/node";
@@ -39,7 +39,7 @@ export async function use(file: File, stream: ReadableStream<Uint8Array>): Promi
   await headstart.chat.completions.create({ messages: [{ role: 1 }] });
   // @ts-expect-error one answer at a time
   await headstart.chat.completions.create({ messages, n: 2 });
-  // @ts-expect-error what the tests use is no part of it
+  // @ts-expect-error the tests' own interface is not public
   await headstart.destroyDeviceForTest();
 }
 
