@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use crate::engine::{KvIdentity, language};
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let counts = formats(&checkpoint).into_iter().map(|(name, (count, bytes))| match bytes {
         0 => format!("{count} × {name}"),
-        _ => format!("{count} × {name} ({})", term::bytes(bytes)),
+        _ => format!("{count} × {name} ({})", DecimalBytes(bytes)),
     });
     let formats = counts.collect::<Vec<_>>().join(", ");
     let mut lines = vec![
@@ -82,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     lines.extend([
         ("tensors", formats),
-        ("size", term::bytes(file_bytes(&checkpoint))),
+        ("size", DecimalBytes(file_bytes(&checkpoint)).to_string()),
         ("tokenizer", text(&facts["tokenizer"])),
         ("chat template", if facts["chat_template"] == true { "yes" } else { "no" }.to_owned()),
         ("runs", facts["problem"].as_str().map_or_else(|| "yes".to_owned(), |problem| format!("no: {problem}"))),

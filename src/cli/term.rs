@@ -103,7 +103,7 @@ pub(crate) fn json_text(text: &str) -> Result<()> {
     write(&(told + "\n"))
 }
 
-/// Bytes as people read them, in binary units.
+/// Bytes of memory and KV as people read them, in binary units. Models have decimal ones, as hubs tell them.
 pub(crate) fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
@@ -117,7 +117,10 @@ pub(crate) fn bytes(count: u64) -> String {
 
 /// A progress bar on standard error, drawn only where that is a terminal.
 pub(crate) fn bar(what: &'static str, total: u64, unit: &str) -> ProgressBar {
-    let count = if unit == "B" { "{bytes}/{total_bytes}".into() } else { format!("{{pos}}/{{len}} {unit}") };
+    let count = match unit {
+        "B" => "{decimal_bytes}/{decimal_total_bytes}".to_owned(),
+        _ => format!("{{pos}}/{{len}} {unit}"),
+    };
     let template = format!("{{msg:8}} [{{bar:30}}] {count} {{eta}}");
     // The template is made of the constants above; were it wrong, the plain bar does as well.
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
