@@ -10,23 +10,23 @@ use crate::cli::{headstart, json_of, str_of};
 use crate::support::tiny_chat;
 
 /// A tiny model, and a folder for what its chats save.
-struct Tiny {
-    model: tempfile::TempDir,
-    home: tempfile::TempDir,
+pub struct Tiny {
+    pub model: tempfile::TempDir,
+    pub home: tempfile::TempDir,
 }
 
 impl Tiny {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { model: tiny_chat::folder("tiny-odd-f16"), home: tempfile::tempdir().unwrap() }
     }
 
-    fn command(&self, flags: &[&str]) -> Command {
+    pub fn command(&self, flags: &[&str]) -> Command {
         let mut command = headstart(&["chat", "-n", "2", "--model"]);
         command.arg(self.model.path()).args(flags);
         command
     }
 
-    fn chat(&self, flags: &[&str], said: &str) -> Output {
+    pub fn chat(&self, flags: &[&str], said: &str) -> Output {
         let mut command = self.command(flags);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
@@ -50,7 +50,7 @@ pub fn messages(path: &Path) -> Vec<(String, String)> {
     saved.iter().map(|message| (text(message, "role"), text(message, "content"))).collect()
 }
 
-fn roles(messages: &[(String, String)]) -> Vec<&str> {
+pub fn roles(messages: &[(String, String)]) -> Vec<&str> {
     messages.iter().map(|(role, _)| role.as_str()).collect()
 }
 
@@ -64,69 +64,6 @@ fn a_chat_keeps_the_conversation() {
     let saved = tiny.home.path().join("saved.json");
     let mut again = headstart(&["generate", "-n", "1", "--json", "--messages", str_of(&saved), "--model"]);
     assert!(json_of(again.arg(tiny.model.path()))["usage"]["prompt_tokens"].as_u64().unwrap() > 20);
-}
-
-#[test]
-fn a_conversation_continues_from_its_file() {
-    let tiny = Tiny::new();
-    let path = tiny.home.path().join("trip.json");
-    let chat = |flags: &[&str], said: &str| {
-        let output = tiny.chat(&[flags, &[str_of(&path)]].concat(), said);
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
-    };
-    assert!(chat(&["--system", "Be brief."], "").0 && !path.exists(), "nothing was said");
-    assert!(chat(&["--system", "Be brief."], "Hello\n").0);
-    let first = messages(&path);
-    assert_eq!(roles(&first), ["system", "user", "assistant"]);
-    let (_, told) = chat(&["--system", "Be kind."], "And again\n");
-    let second = messages(&path);
-    assert_eq!(second[1..3], first[1..]);
-    assert_eq!((second.len(), second[0].1.as_str(), second[3].1.as_str()), (5, "Be kind.", "And again"), "{told}");
-    #[cfg(unix)]
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777, 0o600);
-    // The first three messages are the prefix that the run before has kept.
-    let (_, told) = chat(&[], "Hello\n/retry\n/clear\n/system\n");
-    assert!(told.lines().next().is_some_and(|line| !line.contains("(0 cached)")), "{told}");
-    assert_eq!(messages(&path), []);
-    assert!(chat(&[], "Hello\n").0);
-    assert_eq!(roles(&messages(&path)), ["user", "assistant"]);
-    let named = json!([{"role": "user", "content": "Hello", "name": "Ada"}]);
-    for (content, place) in
-        [(named, "messages[0]: a chat has"), (json!({"messages": [{"role": "user", "content": "Hello"}]}), "request: ")]
-    {
-        std::fs::write(&path, content.to_string()).unwrap();
-        // Nothing is typed: the chat ends before it would read it.
-        let (is_accepted, told) = chat(&[], "");
-        assert!(!is_accepted && told.starts_with(&format!("error: {}: {place}", path.display())), "{told}");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), content.to_string());
-    }
-}
-
-#[test]
-fn an_open_question_of_the_file_is_answered_first() {
-    let tiny = Tiny::new();
-    let path = tiny.home.path().join("open.json");
-    std::fs::write(&path, json!([{"role": "user", "content": "Hello"}]).to_string()).unwrap();
-    let answered = || {
-        let output = tiny.chat(&[str_of(&path)], "");
-        assert!(output.status.success(), "{output:?}");
-        messages(&path)
-    };
-    let first = answered();
-    assert_eq!(roles(&first), ["user", "assistant"]);
-    assert_eq!(answered(), first, "nothing is open any more");
-}
-
-#[test]
-fn a_file_in_a_missing_folder_is_refused_before_the_model_is_loaded() {
-    let home = tempfile::tempdir().unwrap();
-    let folder = home.path().join("none");
-    let output = headstart(&["chat", "--model", "./none.gguf"]).arg(folder.join("trip.json")).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        !output.status.success() && told.starts_with(&format!("error: {}: no such folder", folder.display())),
-        "{told}"
-    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod architectures;
 mod cache;
 mod chat;
 mod chat_command;
+mod chat_file;
 mod checkpoints;
 mod choice;
 mod cli;

@@ -1,66 +1,224 @@
 //! The file of a chat that continues later: a list of messages, as `generate --messages` and `prefix explain` read it.
 
-use std::io::Write;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use etcetera::home_dir;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
-use super::input;
+use super::settings::unquoted;
+use super::{input, term};
 use crate::error::{Error, Result};
 use crate::text::{Content, Message};
 
-/// The messages of a file; none if there is no such file yet.
-///
-/// # Errors
-/// As [`input::request`], and [`Error::Format`] for what a chat cannot keep: everything but roles and texts.
-pub(crate) fn read(path: &Path) -> Result<Vec<Message>> {
-    let folder = folder(path);
-    if !folder.is_dir() {
-        return Err(Error::io(folder, std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder")));
-    }
-    // A chat that was cleared leaves an empty list.
-    if !path.exists() || input::json(path)? == json!([]) {
-        return Ok(Vec::new());
-    }
-    let refused = |field: String| Error::Format {
-        file: path.display().to_string(),
-        field,
-        problem: "a chat has messages of a role and a text, and nothing else".into(),
-        fix: "`headstart generate --messages` answers other conversations",
-    };
-    let message = |message: &Value| {
-        let fields = message.as_object().filter(|fields| fields.len() == 2)?;
-        Some(Message::new(fields.get("role")?.as_str()?, fields.get("content")?.as_str()?))
-    };
-    let request = input::request(path)?;
-    let messages = request.as_array().ok_or_else(|| refused("request".into()))?;
-    let read = |(index, value)| message(value).ok_or_else(|| refused(format!("messages[{index}]")));
-    messages.iter().enumerate().map(read).collect()
+/// Roles of the messages that a chat keeps.
+const ROLES: [&str; 4] = ["system", "developer", "user", "assistant"];
+
+/// A conversation's file. What others write into it is never replaced: from then on the conversation has another file
+/// beside it.
+pub(crate) struct Kept {
+    path: PathBuf,
+    /// What the file held when this chat last read or wrote it.
+    messages: Vec<Message>,
+    /// The same as bytes; `None` if there was no file.
+    bytes: Option<Vec<u8>>,
+    /// `None` for a file that its user alone can read.
+    permissions: Option<Permissions>,
 }
 
-/// Replaces the file as a whole. Its user alone can read it.
+impl Kept {
+    /// Reads the file, if there is one yet, and makes sure that it can be written.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; as [`input::request`]; and [`Error::Format`] for what a chat cannot keep: everything but roles and
+    /// texts.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let path = linked(path);
+        temporary(&path)?;
+        let Ok(metadata) = fs::metadata(&path) else {
+            return Ok(Self { path, messages: Vec::new(), bytes: None, permissions: None });
+        };
+        let permissions = metadata.permissions();
+        if metadata.is_file() && permissions.readonly() {
+            return Err(Error::io(&path, io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only")));
+        }
+        OpenOptions::new().write(true).open(&path).map_err(|error| Error::io(&path, error))?;
+        let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+        let messages = if bytes.trim_ascii().is_empty() { Vec::new() } else { read(&path, &bytes)? };
+        Ok(Self { path, messages, bytes: Some(bytes), permissions: Some(permissions) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file holds, as far as this chat knows.
+    pub(crate) fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Makes `messages` the content of the file. A new file is begun for more than a system text alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the file stays as it was.
+    pub(crate) fn write(&mut self, messages: &[Message]) -> Result<()> {
+        if messages == self.messages || self.bytes.is_none() && !is_begun(messages) {
+            return Ok(());
+        }
+        if fs::read(&self.path).is_ok_and(|found| self.bytes.as_ref() != Some(&found)) {
+            let beside = beside(&self.path);
+            let (path, next) = (self.path.display(), beside.display());
+            term::note(&format!(
+                "{path} was changed by another program and stays as it is; this chat is kept in {next}"
+            ));
+            self.path = beside;
+        }
+        self.bytes = Some(write(&self.path, messages, self.permissions.clone())?);
+        self.messages = messages.to_vec();
+        Ok(())
+    }
+
+    /// Renames the file before another conversation takes its place.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the file stays as it was.
+    pub(crate) fn set_aside(&mut self) -> Result<()> {
+        if !is_begun(&self.messages) || !self.path.exists() {
+            return Ok(());
+        }
+        let beside = beside(&self.path);
+        fs::rename(&self.path, &beside).map_err(|error| Error::io(&self.path, error))?;
+        term::note(&format!("the conversation so far is kept in {}", beside.display()));
+        (self.messages, self.bytes) = (Vec::new(), None);
+        Ok(())
+    }
+}
+
+/// Whether anything was said.
+fn is_begun(messages: &[Message]) -> bool {
+    messages.iter().any(|message| message.role != "system")
+}
+
+/// The messages of a file with these bytes.
+fn read(path: &Path, bytes: &[u8]) -> Result<Vec<Message>> {
+    let refused = |field: String, problem: &str, fix| Error::Format {
+        file: path.display().to_string(),
+        field,
+        problem: problem.into(),
+        fix,
+    };
+    if bytes.starts_with(b"GGUF") {
+        return Err(refused("chat FILE".into(), "is a model, not a conversation", "name the model with --model (-m)"));
+    }
+    let value = input::json(path)?;
+    let only = |field| {
+        refused(
+            field,
+            "a chat keeps roles and texts alone",
+            "`headstart generate --messages` answers other conversations",
+        )
+    };
+    if let Some(field) = value.as_object().and_then(|request| request.keys().find(|field| *field != "messages")) {
+        return Err(only(field.clone()));
+    }
+    // A conversation without messages is one that has not begun.
+    if [json!([]), json!({ "messages": [] })].contains(&value) {
+        return Ok(Vec::new());
+    }
+    let request = input::request(path)?;
+    let messages = request.get("messages").unwrap_or(&request).as_array();
+    let message = |(index, value): (usize, &Value)| {
+        let place = |field: &str| format!("messages[{index}].{field}");
+        let fields = value.as_object().into_iter().flat_map(|fields| fields.keys());
+        if let Some(field) = fields.into_iter().find(|field| !["role", "content"].contains(&field.as_str())) {
+            return Err(only(place(field)));
+        }
+        let text = |field| value.get(field).and_then(Value::as_str).ok_or_else(|| only(place(field)));
+        let (role, content) = (text("role")?, text("content")?);
+        if !ROLES.contains(&role) {
+            let problem = format!("{role:?} is not known");
+            return Err(refused(
+                place("role"),
+                &problem,
+                "the roles of a chat are system, developer, user and assistant",
+            ));
+        }
+        Ok(Message::new(role, content))
+    };
+    messages.into_iter().flatten().enumerate().map(message).collect()
+}
+
+/// Replaces a file as a whole by these messages. Returns its bytes. Without `permissions` its user alone can read it.
 ///
 /// # Errors
 /// [`Error::Io`]; the file stays as it was.
-pub(crate) fn write(path: &Path, messages: &[Message]) -> Result<()> {
+fn write(path: &Path, messages: &[Message], permissions: Option<Permissions>) -> Result<Vec<u8>> {
     let messages: Value =
         messages.iter().map(|message| json!({ "role": message.role, "content": text(message) })).collect();
+    let bytes = format!("{messages:#}\n").into_bytes();
     let fail = |error| Error::io(path, error);
-    // A link stays a link.
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mut file = tempfile::NamedTempFile::new_in(folder(&path)).map_err(fail)?;
-    writeln!(file, "{messages:#}").map_err(fail)?;
-    file.persist(&path).map_err(|error| fail(error.error))?;
-    Ok(())
+    let mut file = temporary(path)?;
+    if let Some(permissions) = permissions {
+        file.as_file().set_permissions(permissions).map_err(fail)?;
+    }
+    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    Ok(bytes)
+}
+
+/// Writes messages to a file that a person names for it.
+///
+/// # Errors
+/// [`Error::Io`]; the file stays as it was.
+pub(crate) fn save(path: &Path, messages: &[Message]) -> Result<()> {
+    let path = linked(path);
+    let permissions = fs::metadata(&path).ok().map(|metadata| metadata.permissions());
+    write(&path, messages, permissions).map(drop)
+}
+
+/// A file in the same folder that is not there any more once it is dropped.
+fn temporary(path: &Path) -> Result<NamedTempFile> {
+    let folder = folder(path);
+    if !folder.is_dir() {
+        return Err(Error::io(folder, io::Error::new(io::ErrorKind::NotFound, "no such folder")));
+    }
+    // The error itself names the temporary file, which means nothing to a person.
+    NamedTempFile::new_in(folder).map_err(|error| Error::io(path, error.kind().into()))
+}
+
+/// Where a link leads, also if nothing is there yet.
+fn linked(path: &Path) -> PathBuf {
+    // Most systems follow no more links than this.
+    (0..40).fold(path.to_owned(), |path, _| match fs::read_link(&path) {
+        Ok(target) => folder(&path).join(target),
+        Err(_) => path,
+    })
+}
+
+/// The next free name beside a file: `trip-2.json` beside `trip.json`.
+fn beside(path: &Path) -> PathBuf {
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (stem, extension) = (part(path.file_stem()), part(path.extension()));
+    let extension = if extension.is_empty() { extension } else { format!(".{extension}") };
+    let mut number = 2;
+    loop {
+        let name = path.with_file_name(format!("{stem}-{number}{extension}"));
+        if fs::symlink_metadata(&name).is_err() {
+            return name;
+        }
+        number += 1;
+    }
 }
 
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A path as a person types it in the chat, where no shell puts in the home folder.
+/// A path as a person types it in the chat, where no shell takes quotation marks away or puts in the home folder.
 pub(crate) fn typed(path: &str) -> PathBuf {
+    let path = unquoted(path);
     let home = path.strip_prefix("~/").and_then(|rest| Some(home_dir().ok()?.join(rest)));
     home.unwrap_or_else(|| path.into())
 }

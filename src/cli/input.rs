@@ -80,7 +80,12 @@ pub(crate) fn json(path: &Path) -> Result<Value> {
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(|error| {
         let (place, problem) = (format!("line {} column {}", error.line(), error.column()), error.to_string());
         let problem = problem.strip_suffix(&format!(" at {place}")).unwrap_or(&problem);
-        wrong(path, place, format!("no JSON: {problem}"))
+        Error::Format {
+            file: name(path),
+            field: place,
+            problem: format!("no JSON: {problem}"),
+            fix: "correct the file at that place",
+        }
     })
 }
 

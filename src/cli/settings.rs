@@ -164,9 +164,15 @@ impl Settings {
     }
 }
 
+/// What a chat cannot change: its KV and its kernels depend on it.
+const AT_START: [&str; 4] = ["context", "quantize", "kernels", "kv"];
+
 /// The name in its one spelling; `-` may stand for `_`.
 fn known(name: &str) -> Result<&'static str> {
     let meant = name.trim_start_matches('-').replace('-', "_");
+    if AT_START.contains(&meant.as_str()) {
+        return Err(refused("set", format!("{meant} is chosen when the chat begins, with --{meant}")));
+    }
     let found = NAMES.iter().find(|(known, _)| *known == meant);
     found.map(|(name, _)| *name).ok_or_else(|| {
         let names = NAMES.map(|(name, _)| name).join(", ");
