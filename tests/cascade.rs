@@ -5,10 +5,13 @@ use headstart::kernels::{
     Heads, KvFormat,
     attention::cascade::{Row, Sharing},
 };
+use serde_json::Value;
 
+use crate::cli::{headstart, json_of};
 use crate::reuse::{cold, prompt};
 use crate::support::engine::{generate, greedy, load, run, run_behind};
 use crate::support::odd::Tiny;
+use crate::support::variant::Speaker;
 
 /// Dense and with windows, in both formats of pages.
 const MODELS: [(&str, KvFormat); 3] =
@@ -77,4 +80,21 @@ fn pages_that_sequences_share_are_read_once_a_tile() {
     if together.adapter_kind() == headstart::gpu::AdapterKind::Cpu {
         assert!(cascade.tiles > 0 && spared > 0.0, "{cascade:?}");
     }
+}
+
+#[test]
+fn bench_measures_answers_that_share_their_context() {
+    let speaker = Speaker::make();
+    let folder = speaker.folder.path().to_str().unwrap();
+    let flags =
+        ["-m", folder, "--prefill", "8", "--decode", "4", "--depth", "300", "--batch", "4", "--runs", "1", "--json"];
+    let [shared, apart] = [&["--shared"][..], &[]].map(|more| {
+        let arguments = [&["bench"], &flags[..], more].concat();
+        let bench = json_of(&mut headstart(&arguments));
+        assert_eq!(bench["decode"][0]["shared"], !more.is_empty());
+        assert!(bench["decode"][0]["tok_s"]["median"].as_f64() > Some(0.0));
+        bench
+    });
+    let pages = |bench: &Value| bench["memory"]["kv_bytes"].as_u64().unwrap();
+    assert!(pages(&shared) < pages(&apart), "{shared} {apart}");
 }
