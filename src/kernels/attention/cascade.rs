@@ -121,7 +121,7 @@ impl Sharing {
     /// Lists the tiles of `members`, which share all splits before `from`, and which rows of them share more.
     fn share(&self, rows: &[Row], members: &mut [usize], from: usize, plan: &mut Plan) {
         let pages = |row: usize, split: usize| self.pages(&rows[row], split);
-        members.sort_by_key(|&row| (pages(row, from), rows[row].position));
+        members.sort_unstable_by_key(|&row| (pages(row, from), rows[row].position));
         for same in members.chunk_by_mut(|&a, &b| pages(a, from) == pages(b, from)) {
             let first = same[0];
             if 2 * same.len() < self.rows.max(4) || pages(first, from).is_none() {
