@@ -16,10 +16,9 @@ use super::bench::{Bench, Face, Numbers, close, floats, heads};
 
 const PLAIN: Scores = Scores { scale: 0.1, cap: None, window: None };
 /// Groups of one head and of many, head sizes that lanes divide and others, windows within what is shared and behind it.
-const CASES: [(Face, KvFormat, usize, usize, Scores); 6] = [
+const CASES: [(Face, KvFormat, usize, usize, Scores); 5] = [
     (Face::Cpu, KvFormat::F16, 64, 3, PLAIN),
     (Face::Cpu, KvFormat::Q8, 40, 1, Scores { cap: Some(2.0), window: Some(300), ..PLAIN }),
-    (Face::CpuPlain, KvFormat::F16, 24, 2, PLAIN),
     (Face::GpuPlain, KvFormat::F16, 40, 1, Scores { window: Some(257), ..PLAIN }),
     (Face::GpuPlain, KvFormat::Q8, 80, 8, Scores { cap: Some(2.0), ..PLAIN }),
     (Face::Gpu, KvFormat::F16, 64, 4, Scores { window: Some(300), ..PLAIN }),
