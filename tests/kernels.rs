@@ -5,6 +5,7 @@
 
 mod attention;
 pub mod bench;
+mod cascade;
 mod choice;
 mod experts;
 mod head_norm;

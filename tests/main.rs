@@ -2,6 +2,7 @@ mod ahead;
 mod answers;
 mod architectures;
 mod cache;
+mod cascade;
 mod chat;
 mod chat_command;
 mod chat_file;

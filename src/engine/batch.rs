@@ -3,7 +3,10 @@
 
 use crate::{
     gpu::{Buffer, Slice},
-    kernels::{Class, PAGE, Span},
+    kernels::{
+        Class, PAGE, Span,
+        attention::cascade::{self, Plan, Row, Sharing},
+    },
     model::Angle,
 };
 
@@ -94,13 +97,22 @@ pub(crate) struct Batch {
 
 /// Most bytes of a batch of `rows` rows of `sequences` sequences, with `angles` RoPE angles a row.
 pub(crate) fn capacity(angles: usize, rows: usize, sequences: usize, context: usize) -> u64 {
-    let per_row = 3 + 2 + 2 * angles + 4 + RUN + SAMPLING;
-    let tables = sequences as u64 * context.div_ceil(PAGE) as u64;
+    let per_row = 3 + 2 + 2 * angles + 4 + 1 + RUN + SAMPLING;
+    let tables = sequences as u64 * context.div_ceil(PAGE) as u64 + cascade::most_words(sequences) as u64;
     4 * (3 * HEADER as u64 + rows as u64 * per_row as u64 + tables)
 }
 
-/// Lays out `groups` (prompt rows before decode rows). `tile_rows`: query rows of a prompt tile.
-pub(crate) fn build(groups: &[Rows], angles: &[Angle], tile_rows: usize, buffer: Buffer) -> Batch {
+/// How the rows of a step become tiles of attention.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tiling {
+    /// Query rows of a prompt tile.
+    pub(crate) rows: usize,
+    /// Which decode rows share tiles, if any may.
+    pub(crate) sharing: Option<Sharing>,
+}
+
+/// Lays out `groups` (prompt rows before decode rows).
+pub(crate) fn build(groups: &[Rows], angles: &[Angle], tiling: Tiling, buffer: Buffer) -> Batch {
     let mut sections = Sections::default();
     let mut spans = [SpanRows::default(), SpanRows::default()];
     let mut untouched: usize = groups.iter().map(|group| group.tokens.len()).sum();
@@ -111,7 +123,7 @@ pub(crate) fn build(groups: &[Rows], angles: &[Angle], tile_rows: usize, buffer:
             untouched - 1
         } else {
             let span = &mut spans[(group.class == Class::Decode) as usize];
-            sections.add(group, angles, span, tile_rows);
+            sections.add(group, angles, span, tiling.rows);
             sections.tokens.len() - 1
         };
         match group.logits {
@@ -125,6 +137,7 @@ pub(crate) fn build(groups: &[Rows], angles: &[Angle], tile_rows: usize, buffer:
         }
         last_rows.push(last);
     }
+    let plan = plan(groups, tiling.sharing, spans[1].tiles.len() / 4);
     let Sections { tokens, slots, rope, tables, logit_rows, sampling, .. } = &sections;
     let mut words = vec![0; 3 * HEADER];
     let mut place = |section: &[u32]| {
@@ -137,11 +150,14 @@ pub(crate) fn build(groups: &[Rows], angles: &[Angle], tile_rows: usize, buffer:
     let lists = [place(&spans[0].rows), place(&spans[1].rows), place(logit_rows)];
     let tiles = [place(&spans[0].tiles), place(&spans[1].tiles), 0];
     let runs = [place(&spans[0].runs), place(&spans[1].runs), 0];
+    let cascade = [[0, 0], [place(&plan.shared), place(&plan.tiles)], [0, 0]];
     let counts = [spans[0].rows.len(), spans[1].rows.len(), logit_rows.len()];
     for (index, count) in counts.into_iter().enumerate() {
         let base = index * HEADER;
         let relative = |at: usize| at.saturating_sub(base) as u32;
-        let header = [lists[index], tokens, slots, rope, tiles[index], tables, sampling, runs[index]].map(relative);
+        let [shared, joint] = cascade[index];
+        let header = [lists[index], tokens, slots, rope, tiles[index], tables, sampling, runs[index], shared, joint];
+        let header = header.map(relative);
         words[base] = count as u32;
         words[base + 1..base + 1 + header.len()].copy_from_slice(&header);
     }
@@ -150,11 +166,22 @@ pub(crate) fn build(groups: &[Rows], angles: &[Angle], tile_rows: usize, buffer:
     let span = |index: usize, class| {
         let SpanRows { tiles, runs, context, .. } = spans.get(index).unwrap_or(&none);
         let (tiles, runs) = (tiles.len() / 4, runs.len() / RUN);
-        Span { class, step: step_slice(buffer, index), rows: counts[index], tiles, runs, context: *context }
+        let cascade = if index == 1 { plan.cascade } else { Default::default() };
+        Span { class, step: step_slice(buffer, index), rows: counts[index], tiles, cascade, runs, context: *context }
     };
     let rows = [(0, Class::Prompt), (1, Class::Decode)].into_iter().filter(|(index, _)| counts[*index] > 0);
     let logits = (counts[2] > 0).then(|| span(2, Class::Decode));
     Batch { words, spans: rows.map(|(index, class)| span(index, class)).collect(), logits, last_rows }
+}
+
+/// What the decode rows of `groups`, in `tiles` tiles, share.
+fn plan(groups: &[Rows], sharing: Option<Sharing>, tiles: usize) -> Plan {
+    let rows = groups.iter().filter(|group| group.class == Class::Decode && group.tokens.len() == 1);
+    let rows: Vec<Row> = rows.map(|group| Row { position: group.position, pages: group.pages }).collect();
+    match sharing {
+        Some(sharing) if rows.len() == tiles => sharing.plan(&rows),
+        _ => Plan { shared: vec![0; tiles], ..Plan::default() },
+    }
 }
 
 /// The step buffer from the header of span `index` on.

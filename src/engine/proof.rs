@@ -13,7 +13,7 @@ use crate::{
     gpu::{AdapterKind, Buffer, Caps, Gpu, Preset, Recording, readback::Staging},
     kernels::{
         Class, Heads, KvFormat, Matrix, PAGE, Part, SHADERS, Span,
-        attention::{self, Attention, Scores},
+        attention::{self, Attention, Scores, cascade::Cascade},
         linear::{Epilogue, Fusion, Input, Linear},
         plan,
     },
@@ -116,15 +116,16 @@ impl Made<'_> {
 
     /// The step buffer of a span of `rows` of the batch, with `tiles` over the pages of `table`.
     async fn span(&mut self, class: Class, rows: &[u32], tiles: &[[u32; 4]], table: &[u32]) -> Result<Span> {
-        let mut words = vec![0; 9];
-        (words[0], words[1]) = (rows.len() as u32, 9);
+        let mut words = vec![0; 11];
+        (words[0], words[1]) = (rows.len() as u32, 11);
         words.extend(rows);
         words[5] = words.len() as u32;
         words.extend(tiles.iter().flatten());
         words[6] = words.len() as u32;
         words.extend(table);
         let step = self.filled(&words).await?.whole();
-        Ok(Span { class, step, rows: rows.len(), tiles: tiles.len(), runs: 0, context: TOKENS })
+        let (rows, tiles, cascade) = (rows.len(), tiles.len(), Cascade::default());
+        Ok(Span { class, step, rows, tiles, cascade, runs: 0, context: TOKENS })
     }
 
     async fn run(&mut self, recording: &Recording, output: Buffer, floats: usize) -> Result<Vec<u32>> {

@@ -10,7 +10,7 @@ use web_time::Instant;
 
 use super::{
     EngineOptions, Progress, Stage,
-    batch::{self, Batch, Draw, Logits, Rows},
+    batch::{self, Batch, Draw, Logits, Rows, Tiling},
     memory::{self, KvMemory},
     pace::Pace,
     pages::PageLayout,
@@ -25,7 +25,11 @@ use crate::{
         readback::{Reading, Staging},
         submit::Fence,
     },
-    kernels::{Class, PAGE, attention, plan},
+    kernels::{
+        Class, PAGE,
+        attention::{self, cascade::Sharing},
+        plan,
+    },
     kv::PageCopy,
     model::{Activations, Config, Ending, Network, Uploader, Work},
     weights::Checkpoint,
@@ -51,6 +55,7 @@ pub(super) struct Runner {
     pub(crate) pace: Pace,
     model: Network,
     memory: Activations,
+    tiling: Tiling,
     step_buffer: Buffer,
     /// Used in turn: the readback of one step is in progress when the next is launched.
     stagings: [Staging; IN_FLIGHT],
@@ -137,6 +142,9 @@ impl Runner {
         let most = options.kv_limit.map_or(most, |limit| limit.min(most));
         let kv = KvMemory::new(&mut gpu, &PageLayout::new(&config), tokens, most).await?;
         let stats = Stats::new(model.weight_bytes());
+        let heads = config.heads();
+        let rows = attention::tile_rows(&caps, &heads, Class::Prompt);
+        let tiling = Tiling { rows, sharing: Sharing::of(&heads, &caps, context) };
         let mut runner = Self {
             name: checkpoint.name.clone(),
             gpu,
@@ -148,6 +156,7 @@ impl Runner {
             pace,
             model,
             memory,
+            tiling,
             step_buffer,
             stagings: Default::default(),
             flying: VecDeque::new(),
@@ -329,9 +338,7 @@ impl Runner {
     }
 
     fn lay_out(&self, groups: &[Rows]) -> Batch {
-        let heads = self.config.heads();
-        let tile_rows = attention::tile_rows(self.gpu.caps(), &heads, Class::Prompt);
-        batch::build(groups, self.model.angles(), tile_rows, self.step_buffer)
+        batch::build(groups, self.model.angles(), self.tiling, self.step_buffer)
     }
 
     fn record(&self, recording: &mut Recording, batch: &Batch, ending: Ending) {
@@ -363,13 +370,26 @@ impl Runner {
                         let logits = Logits::All(Draw::GREEDY);
                         let rows = Rows { slots: &[0], ..Rows::new(class, tokens, position, &pages, logits) };
                         let batch = self.lay_out(&[rows]);
-                        let mut recording = Recording::new();
-                        self.record(&mut recording, &batch, ending);
-                        self.gpu.prepare(&recording);
+                        self.prepare_for(&batch, ending);
                     }
                 }
             }
         }
+        // And so do sequences that share pages.
+        if let Some(sharing) = self.tiling.sharing {
+            let pages = vec![0; self.context.div_ceil(PAGE)];
+            let row = Rows::new(Class::Decode, &[0], self.context - 1, &pages, Logits::None);
+            let rows = vec![Rows { slots: &[0], ..row }; sharing.rows];
+            let tiling = Tiling { sharing: Some(Sharing { least_groups: 1, ..sharing }), ..self.tiling };
+            let batch = batch::build(&rows, self.model.angles(), tiling, self.step_buffer);
+            self.prepare_for(&batch, Ending::Greedy);
+        }
+    }
+
+    fn prepare_for(&mut self, batch: &Batch, ending: Ending) {
+        let mut recording = Recording::new();
+        self.record(&mut recording, batch, ending);
+        self.gpu.prepare(&recording);
     }
 }
 

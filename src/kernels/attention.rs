@@ -1,7 +1,9 @@
 //! Attention over pages: see `shaders/attention.wgsl`.
 //!
 //! Prompt rows traverse everything they see in one pass. A decode row's long context is cut into splits, whose partial
-//! results `attention_merge` combines exactly.
+//! results `attention_merge` combines exactly. Rows that share the pages of a split may read it [together](cascade).
+
+pub mod cascade;
 
 use std::sync::Arc;
 
@@ -68,7 +70,7 @@ pub enum Shape {
 pub struct Variant {
     pub shape: Shape,
     pub lanes: usize,
-    /// Query rows of a tile: all of one sequence.
+    /// Query rows of a tile: all of one sequence, or one each of sequences that [share](shared) splits.
     pub rows: usize,
     /// Least tokens of each split, see [`split`]; `None` for one pass.
     pub split: Option<usize>,
@@ -94,10 +96,22 @@ pub fn choose(heads: &Heads, caps: &Caps, class: Class, room: usize, context: us
     Variant { shape, lanes, rows, split }
 }
 
-/// All variants that [`choose`] can return.
-pub fn variants(heads: &Heads, caps: &Caps, room: usize) -> [Variant; 3] {
-    [(Class::Prompt, room), (Class::Decode, 1), (Class::Decode, usize::MAX)]
-        .map(|(class, context)| choose(heads, caps, class, room, context))
+/// The variant for decode rows that share splits, where a tile has room for several: the one of [`choose`] with more
+/// rows.
+pub fn shared(heads: &Heads, caps: &Caps, room: usize) -> Option<Variant> {
+    let alone = choose(heads, caps, Class::Decode, room, room);
+    let fits = |&rows: &usize| {
+        alone.shape == Shape::Rows || Group::of(heads, rows, alone.lanes).bytes(heads) <= caps.workgroup_memory as usize
+    };
+    let rows = (2..=float_rows(caps, heads)).rev().find(fits).filter(|_| alone.split.is_some())?;
+    Some(Variant { rows, ..alone })
+}
+
+/// All variants that [`choose`] and [`shared`] can return.
+pub fn variants(heads: &Heads, caps: &Caps, room: usize) -> Vec<Variant> {
+    let chosen = [(Class::Prompt, room), (Class::Decode, 1), (Class::Decode, usize::MAX)]
+        .map(|(class, context)| choose(heads, caps, class, room, context));
+    chosen.into_iter().chain(shared(heads, caps, room)).collect()
 }
 
 /// Query rows of a tile: all of one sequence.
@@ -107,12 +121,16 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
     {
         return flash.rows / heads.group();
     }
-    match (class, caps.kind) {
-        (Class::Decode, _) => 1,
+    if class == Class::Decode { 1 } else { float_rows(caps, heads) }
+}
+
+/// Query rows that share each read of K and V in f32.
+fn float_rows(caps: &Caps, heads: &Heads) -> usize {
+    match caps.kind {
         // Rows × dims that fit a CPU's vector registers and its first-level cache.
-        (Class::Prompt, AdapterKind::Cpu) => (64 / (heads.group() * heads.head_dim.div_ceil(8))).clamp(1, 4),
-        // 16 query rows share each read of K and V, if they take at most half of the workgroup memory.
-        (Class::Prompt, AdapterKind::Gpu) => {
+        AdapterKind::Cpu => (64 / (heads.group() * heads.head_dim.div_ceil(8))).clamp(1, 4),
+        // 16 with the heads of a group, if they take at most half of the workgroup memory.
+        AdapterKind::Gpu => {
             let room = caps.workgroup_memory as usize / 8 / heads.head_dim;
             (room.min(16) / heads.group()).clamp(1, 8)
         }
@@ -250,19 +268,19 @@ pub struct Attention {
     caps: Caps,
     /// The longest context that the buffer of partial results fits.
     room: usize,
-    kernels: [(Variant, Arc<Kernel>); 3],
+    kernels: Vec<(Variant, Arc<Kernel>)>,
 }
 
 impl Attention {
     /// `context` is the longest context that the buffer of partial results fits.
     pub fn new(heads: Heads, scores: Scores, context: usize, caps: &Caps) -> Self {
         let kernel = |variant| (variant, Arc::new(kernel(&heads, scores, variant, context, caps)));
-        let kernels = variants(&heads, caps, context).map(kernel);
+        let kernels = variants(&heads, caps, context).into_iter().map(kernel).collect();
         Self { heads, scores, caps: caps.clone(), room: context, kernels }
     }
 
-    pub fn kernels(&self) -> [&Arc<Kernel>; 3] {
-        self.kernels.each_ref().map(|(_, kernel)| kernel)
+    pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
+        self.kernels.iter().map(|(_, kernel)| kernel)
     }
 
     fn choose(&self, span: &Span) -> Variant {
@@ -279,19 +297,46 @@ impl Attention {
     /// [splits](Attention::splits), partial results `[tiles, heads, splits, 2 + head_dim]`.
     pub fn record(&self, recording: &mut Recording, span: &Span, q: Slice, kv: Slice, out: Slice) {
         let chosen = self.choose(span);
-        let (_, kernel) =
-            self.kernels.iter().find(|(variant, _)| *variant == chosen).expect("all variants are compiled");
-        let splits = chosen.split.map_or(1, |split| self.scores.splits(span.context, split));
-        let row = (self.heads.heads * self.heads.head_dim * 4) as u64;
-        let token = self.heads.token_bytes();
+        let mut splits = chosen.split.map_or(1, |split| self.scores.splits(span.context, split));
+        let (mut read, mut seen) = (span.tiles * self.scores.seen(span.context), self.scores.seen_by(span));
+        let cascade = span.cascade;
+        // Whether any window begins before the end of what is shared.
+        if cascade.tiles > 0 && self.scores.window.is_none_or(|window| cascade.first + 1 < cascade.end + window) {
+            // At most what a window of the longest context leaves of the shared splits.
+            let left = cascade.end.saturating_sub(span.context - self.scores.seen(span.context));
+            let own = cascade.read.min(cascade.tiles * left);
+            let spared = cascade.spared.min(cascade.rows * left);
+            (read, seen) = (read - spared, seen - spared as u64);
+            let tiles = [cascade.tiles, cascade.splits.min(splits)];
+            let variant = Variant { rows: cascade.tile_rows, ..chosen };
+            self.dispatch(recording, variant, tiles, [cascade.rows, own, spared], vec![span.step, q, kv, out]);
+            splits = splits.min(cascade.alone);
+        }
+        let counts = [span.rows, read, seen as usize];
+        self.dispatch(recording, chosen, [span.tiles, splits], counts, vec![span.step, q, kv, out]);
+    }
+
+    /// `tiles`: their number, and the splits of each; `counts`: query rows, tokens that are read, and products of a row
+    /// and a token.
+    fn dispatch(
+        &self,
+        recording: &mut Recording,
+        variant: Variant,
+        tiles: [usize; 2],
+        counts: [usize; 3],
+        bindings: Vec<Slice>,
+    ) {
+        let (_, kernel) = self.kernels.iter().find(|(own, _)| *own == variant).expect("all variants are compiled");
+        let width = (self.heads.heads * self.heads.head_dim) as u64;
+        let [rows, read, seen] = counts.map(|count| count as u64);
         let cost = Cost {
-            read: span.rows as u64 * row + span.tiles as u64 * self.scores.seen(span.context) as u64 * token,
-            written: span.rows as u64 * row,
+            read: rows * 4 * width + read * self.heads.token_bytes(),
+            written: rows * 4 * width,
             // A multiply-add each for the score and for the value, a dim.
-            flops: 4 * (self.heads.heads * self.heads.head_dim) as u64 * self.scores.seen_by(span),
+            flops: 4 * width * seen,
         };
-        let groups = [self.heads.kv_heads as u32, span.tiles as u32, splits as u32];
-        recording.dispatch(kernel, vec![span.step, q, kv, out], groups, cost);
+        let groups = [self.heads.kv_heads, tiles[0], tiles[1]].map(|count| count as u32);
+        recording.dispatch(kernel, bindings, groups, cost);
     }
 }
 
@@ -326,6 +371,7 @@ fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &C
     }
     if split.is_some() {
         defines.extend(split_defines(caps.kind, room));
+        defines.push(("CASCADE", u32::from(rows > 1)));
     }
     if let Some(flash) = Flash::of(heads, caps).filter(|_| shape == Shape::Fragments) {
         defines.extend(flash.defines(heads));

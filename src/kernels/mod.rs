@@ -101,6 +101,8 @@ pub struct Span {
     pub rows: usize,
     /// Tiles of query rows for attention.
     pub tiles: usize,
+    /// Further tiles, of decode rows that share pages.
+    pub cascade: attention::cascade::Cascade,
     /// Groups of rows of one sequence in one page, for kernels that keep a state there.
     pub runs: usize,
     /// The longest context of any row, in tokens.

@@ -1,8 +1,8 @@
 //! The mixer of a layer: grouped-query attention, or a gated short convolution (LFM2).
 //!
 //! Dispatches of attention: (norm, QKV, RoPE, KV write) and attention. A norm over Q and K or KV in 8 bits takes one
-//! more, (norm, RoPE, KV write); a long context of a decode row takes another, to merge the splits. Dispatches of a convolution: (norm, B,
-//! C and X) and convolution.
+//! more, (norm, RoPE, KV write); a long context of a decode row takes another, to merge the splits, and pages that rows
+//! share a third, to read them together. Dispatches of a convolution: (norm, B, C and X) and convolution.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl Mixer {
     pub(super) fn kernels(&self) -> Vec<&Arc<Kernel>> {
         match self {
             Self::Attention { head_norm, attention, merge, .. } => {
-                let own = attention.kernels().into_iter().chain([merge.kernel()]);
+                let own = attention.kernels().chain([merge.kernel()]);
                 own.chain(head_norm.iter().map(HeadNorm::kernel)).collect()
             }
             Self::ShortConv { conv, .. } => vec![conv.kernel()],

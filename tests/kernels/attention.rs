@@ -4,7 +4,7 @@ use headstart::{
     gpu::{Preset, Recording},
     kernels::{
         Class, Heads, KvFormat, PAGE,
-        attention::{Attention, Scores, Shape, choose, most_splits, partial_bytes, split, tile_rows},
+        attention::{Attention, Scores, Shape, cascade::Plan, choose, most_splits, partial_bytes, split, tile_rows},
         attention_merge::AttentionMerge,
     },
 };
@@ -117,24 +117,24 @@ fn attention_over_8_bits_agrees_with_its_twin_and_a_row_is_the_same_bits_in_any_
 }
 
 /// Sequences in shuffled pages of one pool, and the queries of their rows.
-struct World {
-    room: usize,
-    heads: Heads,
-    scores: Scores,
+pub struct World {
+    pub room: usize,
+    pub heads: Heads,
+    pub scores: Scores,
     /// `[sequence][token][kv_head · head_dim]`.
     keys: Vec<Vec<Vec<f32>>>,
     values: Vec<Vec<Vec<f32>>>,
-    tables: Vec<u32>,
+    pub tables: Vec<u32>,
     /// Offset of each sequence's block table.
-    starts: Vec<u32>,
-    pages: Vec<u32>,
+    pub starts: Vec<u32>,
+    pub pages: Vec<u32>,
     /// `[batch row][heads · head_dim]`.
     queries: Vec<Vec<f32>>,
 }
 
 impl World {
     /// Pages without an owner hold NaN; unused slots of a last page hold values that an earlier owner may have left.
-    fn new(heads: Heads, scores: Scores, contexts: &[usize], rows: usize) -> Self {
+    pub fn new(heads: Heads, scores: Scores, contexts: &[usize], rows: usize) -> Self {
         let numbers = Numbers::new((heads.head_dim * 100 + heads.heads) as u64);
         let needed: usize = contexts.iter().map(|tokens| tokens.div_ceil(PAGE)).sum();
         let free = numbers.shuffled(needed + 3);
@@ -168,9 +168,22 @@ impl World {
         Self { room: ROOMS[heads.group() % 2], heads, scores, keys, values, tables, starts, pages, queries }
     }
 
+    /// Gives each of `sequences` the first `tokens` tokens of the first one, in whole pages.
+    pub fn share(&mut self, sequences: &[usize], tokens: usize) {
+        let begin = |sequence: usize| self.starts[sequence] as usize;
+        let (from, pages) = (begin(sequences[0]), tokens / PAGE);
+        for &sequence in &sequences[1..] {
+            self.tables.copy_within(from..from + pages, self.starts[sequence] as usize);
+            for cache in [&mut self.keys, &mut self.values] {
+                let first = cache[sequences[0]][..tokens].to_vec();
+                cache[sequence][..tokens].clone_from_slice(&first);
+            }
+        }
+    }
+
     /// All heads of batch row `row`, which attends to tokens 0..=position of `sequence`. `halves`: queries and weights are
     /// rounded to f16.
-    fn expected(&self, row: usize, sequence: usize, position: usize, halves: bool) -> Vec<Bounded> {
+    pub fn expected(&self, row: usize, sequence: usize, position: usize, halves: bool) -> Vec<Bounded> {
         let dim = self.heads.head_dim;
         let own = |cache: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
             let first = self.scores.window.map_or(0, |window| (position + 1).saturating_sub(window));
@@ -197,11 +210,23 @@ impl World {
 
 /// Runs attention over `tiles`, and the merge if their contexts are split.
 fn run(bench: &mut Bench, face: Face, world: &World, class: Class, tiles: Vec<[u32; 4]>) -> Vec<u32> {
+    run_with(bench, face, world, class, tiles, Plan::default())
+}
+
+/// The same, where the rows of tiles share splits by `plan`.
+pub fn run_with(
+    bench: &mut Bench,
+    face: Face,
+    world: &World,
+    class: Class,
+    tiles: Vec<[u32; 4]>,
+    plan: Plan,
+) -> Vec<u32> {
     let heads = world.heads;
     let caps = face.caps(bench.gpu.caps());
     let rows = world.queries.len();
     let context = tiles.iter().map(|[_, count, _, position]| (position + count) as usize).max().unwrap();
-    let (step, span) = bench.span(class, &world.step(rows, tiles, context));
+    let (step, span) = bench.span(class, &Step { plan, ..world.step(rows, tiles, context) });
     let (q, kv) = (bench.floats(&world.queries.concat()), bench.buffer(&world.pages));
     let out = bench.floats(&vec![f32::NAN; rows * heads.heads * heads.head_dim]);
     let partials = bench.buffer(&vec![NAN; partial_bytes(caps.kind, &heads, rows, world.room) as usize / 4]);

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use headstart::{
     gpu::{AdapterKind, Buffer, Caps, Fragments, Gpu, Preset, Recording, Slice, readback::Staging},
-    kernels::{Class, Heads, KvFormat, Matrix, Part, SHADERS, Span},
+    kernels::{Class, Heads, KvFormat, Matrix, Part, SHADERS, Span, attention::cascade::Plan},
     quant::{Format, UNIT},
 };
 
@@ -95,7 +95,7 @@ impl Bench {
         let buffer = self.buffer(&words);
         let slice = buffer.slice(offset, buffer.size - offset);
         let (rows, tiles, runs, context) = (step.rows.len(), step.tiles.len(), step.runs.len(), step.context);
-        (buffer, Span { class, step: slice, rows, tiles, runs, context })
+        (buffer, Span { class, step: slice, rows, tiles, cascade: step.plan.cascade, runs, context })
     }
 
     /// A matrix of random rows in the given formats, one part each, and its values.
@@ -139,17 +139,22 @@ pub struct Step {
     pub sampling: Vec<[u32; 5]>,
     /// First row of the span, count, position, number of rows of the sequence before it, page before those.
     pub runs: Vec<[u32; 5]>,
+    /// What the rows of the tiles share; by default nothing.
+    pub plan: Plan,
     pub context: usize,
 }
 
 impl Step {
     fn words(&self) -> Vec<u32> {
-        let mut words = vec![0; 9];
+        let mut words = vec![0; 11];
         words[0] = self.rows.len() as u32;
         let turns: Vec<u32> = self.turns.iter().flat_map(|(cos, sin)| [cos.to_bits(), sin.to_bits()]).collect();
         let (tiles, sampling, runs) = (self.tiles.concat(), self.sampling.concat(), self.runs.concat());
-        let lists = [&self.rows, &self.tokens, &self.slots, &turns, &tiles, &self.tables, &sampling, &runs];
-        for (list, at) in lists.into_iter().zip(1..) {
+        let mut shared = self.plan.shared.clone();
+        shared.resize(self.tiles.len(), 0);
+        let tables = [&self.tables, &sampling, &runs, &shared, &self.plan.tiles];
+        let lists = [&self.rows, &self.tokens, &self.slots, &turns, &tiles].into_iter().chain(tables);
+        for (list, at) in lists.zip(1..) {
             words[at] = words.len() as u32;
             words.extend(list);
         }

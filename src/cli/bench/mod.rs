@@ -21,6 +21,7 @@ use super::term;
   headstart bench prefix
   headstart bench -m model.gguf --prefill 16,128,512,2048 --runs 5
   headstart bench -m model.gguf --decode 32 --depth 16,1024,4096 --batch 1,4,16
+  headstart bench -m model.gguf --depth 2048 --batch 8 --shared
   headstart bench --prompt-file book.txt --json
   headstart bench --profile"
 )]
@@ -50,6 +51,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1], value_parser = positive)]
     batch: Vec<usize>,
 
+    /// The answers that are decoded at once share their context, as requests with one system prompt do
+    #[arg(long)]
+    shared: bool,
+
     /// Runs of each, after half a second of runs that are not counted
     #[arg(long, value_name = "R", default_value_t = 3, value_parser = positive)]
     runs: usize,
@@ -60,7 +65,7 @@ pub(crate) struct Args {
     /// Show instead where the time of one decode step and of one prefill step goes, kernel by kernel: the time, the bytes read and
     /// written, the operations, and the share of the rate at which the GPU copies. Times are the GPU's own timestamps; if it has
     /// none, each kernel is waited for and timed by the host's clock
-    #[arg(long, conflicts_with_all = ["decode", "batch"])]
+    #[arg(long, conflicts_with_all = ["decode", "batch", "shared"])]
     profile: bool,
 
     /// Print one JSON object

@@ -1,6 +1,6 @@
 //! Prefill and decode speed, each the median of several runs, with the counters that explain them.
 //!
-//! Nothing is reused from the cache. The first runs are not counted, because they pay one-time costs, and because a GPU raises its
+//! Nothing is reused from the cache, unless answers are to share their context. The first runs are not counted, because they pay one-time costs, and because a GPU raises its
 //! clocks only under load.
 
 use std::collections::BTreeSet;
@@ -55,6 +55,8 @@ enum Row {
     Decode {
         depth: usize,
         batch: usize,
+        /// Whether the answers share those tokens.
+        shared: bool,
         tokens: usize,
         rate: Spread,
     },
@@ -67,9 +69,10 @@ impl Row {
                 let first = report::duration(first_token_ms.median);
                 (format!("prefill  {tokens:>6} tokens, the first of the answer after {first}"), rate)
             }
-            Self::Decode { depth, batch, tokens, rate } => {
+            Self::Decode { depth, batch, shared, tokens, rate } => {
                 let answers = if *batch == 1 { String::new() } else { format!(" of each of {batch} answers") };
-                (format!("decode   {tokens:>6} tokens{answers} behind {depth}"), rate)
+                let shared = if *shared { " shared" } else { "" };
+                (format!("decode   {tokens:>6} tokens{answers} behind {depth}{shared}"), rate)
             }
         };
         let Spread { median, min, max } = rate;
@@ -81,8 +84,8 @@ impl Row {
             Self::Prefill { tokens, rate, first_token_ms } => {
                 json!({ "tokens": tokens, "tok_s": rate.json(), "first_token_ms": first_token_ms.json() })
             }
-            Self::Decode { depth, batch, tokens, rate } => {
-                json!({ "depth": depth, "batch": batch, "tokens": tokens, "tok_s": rate.json() })
+            Self::Decode { depth, batch, shared, tokens, rate } => {
+                json!({ "depth": depth, "batch": batch, "shared": shared, "tokens": tokens, "tok_s": rate.json() })
             }
         }
     }
@@ -101,7 +104,8 @@ pub(super) fn run(args: &Args, session: &mut Session, text: &[u32]) -> Result<()
         rows.push(row);
         told
     };
-    let mut bench = Bench { answers: &mut session.answers, work: &work, bar: &bar, text, runs: args.runs };
+    let shared = args.shared;
+    let mut bench = Bench { answers: &mut session.answers, work: &work, bar: &bar, text, runs: args.runs, shared };
     for &tokens in &args.prefill {
         let Some(measured) = bench.prefill(tokens)? else { break };
         let (rates, firsts) = measured.into_iter().unzip();
@@ -110,7 +114,7 @@ pub(super) fn run(args: &Args, session: &mut Session, text: &[u32]) -> Result<()
     let places = args.depth.iter().flat_map(|&depth| args.batch.iter().map(move |&batch| (depth, batch)));
     for (depth, batch) in places.filter(|_| args.decode > 0) {
         let Some(rates) = bench.decode(depth, batch, args.decode)? else { break };
-        tell(Row::Decode { depth, batch, tokens: args.decode, rate: Spread::of(rates) })?;
+        tell(Row::Decode { depth, batch, shared, tokens: args.decode, rate: Spread::of(rates) })?;
     }
     bar.finish_and_clear();
     match args.json {
@@ -144,13 +148,15 @@ struct Bench<'a> {
     /// Prompts are cut from this text, which is repeated as needed.
     text: &'a [u32],
     runs: usize,
+    /// Whether answers that are decoded at once share their context.
+    shared: bool,
 }
 
 impl Bench<'_> {
     /// By run, tokens a second and milliseconds to the first token; `None` where it was interrupted.
     fn prefill(&mut self, tokens: usize) -> Result<Option<Vec<(f64, f64)>>> {
         self.each_run(|bench| {
-            let id = bench.ask(tokens, 1)?;
+            let id = bench.ask(tokens, 1, false)?;
             let work = bench.work;
             let answer = pollster::block_on(bench.answers.run(id, &mut |_| Ok(work.flow())))?;
             Ok(answer.finish_reason.map(|_| (answer.timings.prefill_tok_s, answer.timings.ttft_ms)))
@@ -162,7 +168,7 @@ impl Bench<'_> {
         self.each_run(|bench| {
             // The first answers have room to go on until the last has begun.
             let room = bench.answers.engine().context() - depth;
-            let ids = (0..batch).map(|_| bench.ask(depth, room)).collect::<Result<Vec<_>>>()?;
+            let ids = (0..batch).map(|_| bench.ask(depth, room, bench.shared)).collect::<Result<Vec<_>>>()?;
             let rate = bench.rate(batch, tokens);
             ids.into_iter().for_each(|id| bench.answers.cancel(id));
             bench.answers.take();
@@ -221,9 +227,9 @@ impl Bench<'_> {
     }
 
     /// Asks for a greedy answer of exactly `answer` tokens: no token stops it.
-    fn ask(&mut self, prompt: usize, answer: usize) -> Result<AnswerId> {
+    fn ask(&mut self, prompt: usize, answer: usize, shared: bool) -> Result<AnswerId> {
         let tokens = self.text.iter().copied().cycle().take(prompt).collect();
-        let request = Request { tokens, max_tokens: answer, no_cache: true, ..Request::default() };
+        let request = Request { tokens, max_tokens: answer, no_cache: !shared, ..Request::default() };
         self.answers.ask(request, StopStrings::default(), Instant::now())
     }
 }
