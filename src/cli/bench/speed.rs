@@ -1,7 +1,7 @@
 //! Prefill and decode speed, each the median of several runs, with the counters that explain them.
 //!
-//! Nothing is reused from the cache, unless answers are to share their context. The first runs are not counted, because they pay one-time costs, and because a GPU raises its
-//! clocks only under load.
+//! Nothing is reused from the cache, unless answers are to share their context. The first runs are not counted, because they pay
+//! one-time costs, and because a GPU raises its clocks only under load.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -7,10 +7,8 @@
 //! sequence begins, grows or ends.
 
 use super::{MOST_SPLITS, PAGE, shared, split};
-use crate::{
-    gpu::{AdapterKind, Caps},
-    kernels::Heads,
-};
+use crate::gpu::{AdapterKind, Caps};
+use crate::kernels::Heads;
 
 /// Least workgroups of a GPU for which fewer reads are worth fewer workgroups and one more dispatch: by estimate, two
 /// for each multiprocessor of the largest.
