@@ -3,6 +3,7 @@
 //! Each change is put to two judges that must agree: two files side by side, and a cache that knows the first prompt and
 //! is asked for the second.
 
+mod cuts;
 mod faces;
 mod live;
 mod pair_table;

@@ -24,7 +24,7 @@ fn namespace(request: &Value) -> Namespace {
 }
 
 /// The first request computed, the second compared with it.
-fn compare(language: &Language, requests: &[Value; 2]) -> Comparison {
+pub fn compare(language: &Language, requests: &[Value; 2]) -> Comparison {
     let [known, prompt] = requests.each_ref().map(|request| {
         let request_of = if request.is_array() { &Value::Null } else { request };
         Side::new(language, namespace(request_of), request, Some(1_795_392_000)).unwrap()
@@ -32,15 +32,20 @@ fn compare(language: &Language, requests: &[Value; 2]) -> Comparison {
     Comparison::new(&known, &prompt).unwrap()
 }
 
-fn text(message: &Value) -> String {
+pub fn text(message: &Value) -> String {
     match &message["content"] {
         Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().unwrap()).collect::<Vec<_>>().join("\n"),
         content => content.as_str().unwrap().to_owned(),
     }
 }
 
+/// Where no spaces stand between sentences, their ends part them.
 fn words_of(message: &Value) -> Vec<String> {
-    text(message).split_whitespace().map(str::to_owned).collect()
+    text(message)
+        .split_whitespace()
+        .flat_map(|word| word.split_inclusive(['。', '！', '？']))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn words(request: &Value) -> Vec<String> {

@@ -12,6 +12,7 @@ use super::align::Step;
 use super::differences::align_tools;
 use super::layout::{Level, differs_in_spaces_alone, is_item, is_plain, spaced, unnumbered};
 use super::pieces::{Change, Parted};
+use super::sentences::FULL_STOPS;
 use super::turns::{Pair, Place, Turns, context, text};
 
 /// Where the text that changes goes.
@@ -289,7 +290,9 @@ pub(super) fn says_the_same(a: &Value, b: &Value) -> bool {
 
 fn words_of(content: &Value) -> Vec<String> {
     match content {
-        Value::String(text) => text.split_whitespace().map(str::to_owned).collect(),
+        Value::String(text) => {
+            text.split_whitespace().flat_map(|word| word.split_inclusive(FULL_STOPS)).map(str::to_owned).collect()
+        }
         Value::Array(parts) => parts.iter().flat_map(|part| words_of(&part["text"])).collect(),
         _ => Vec::new(),
     }

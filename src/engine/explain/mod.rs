@@ -12,8 +12,10 @@ mod live;
 mod mend;
 mod pieces;
 mod requests;
+mod sentences;
 mod spans;
 mod turns;
+mod whole;
 
 pub use conversation::Conversation;
 pub use differences::Difference;
