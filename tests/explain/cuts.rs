@@ -63,6 +63,7 @@ const MOVED: &[(&str, [&str; 2], &str, &str)] = &[
     ("The letter of {} says “come home\nat once. Bring tea” and no more.", ["Ada", "Grace"], "\n", ENGLISH),
     ("A table:\n| name | {} |\n|---|---|\n| plan | L |", ["Ada", "Grace"], "\n", ENGLISH),
     ("The file:\n\n```yaml\nuser: {}\nbooks: 4\n```", ["Ada", "Grace"], "\n\n", ENGLISH),
+    ("Do in this order:\n- Greet {}\n- Add water\n- Bake it", ["Ada", "Grace"], "\n", ENGLISH),
     // Marks that other scripts end sentences with.
     ("今日は{}曜日です。", ["月", "火"], "", JAPANESE),
     ("利用者は「{}さん。よろしく。」と言いました！", ["田中", "佐藤"], "", JAPANESE),

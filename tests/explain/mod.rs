@@ -9,6 +9,7 @@ mod live;
 mod pair_table;
 mod pairs;
 mod prompt_table;
+mod said;
 mod table;
 
 use headstart::engine::{explain::Conversation, language};

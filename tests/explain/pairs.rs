@@ -132,6 +132,12 @@ const HELD_TOGETHER: &[[&str; 2]] = &[
     ["1. Open the valve.\n2. Light the burner.", "1. Light the burner.\n2. Open the valve."],
     ["Current time:\n10:35", "Current time:\n10:36"],
     [
+        "Do in this order:\n- Mix flour\n- Add water\n- Bake it",
+        "Do in this order:\n- Bake it\n- Mix flour\n- Add water",
+    ],
+    ["Schritte:\n- Gruß an Ada\n- Frage\n- Antwort", "Schritte:\n- Gruß an Eve\n- Frage\n- Antwort"],
+    ["- First mix flour\n- Add water\n- Then bake it", "- Add water\n- First mix flour\n- Then bake it"],
+    [
         "[1] whales eat krill\n[2] ships have masts\n\nTranslate [1].",
         "[1] ships have masts\n[2] whales eat krill\n\nTranslate [1].",
     ],

@@ -98,7 +98,7 @@ fn blocks(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
         let heading = words.starts_with('#') && rank(words).is_some();
         let blank = blocks.last().is_none_or(|last| text[last.end..line.start].matches('\n').count() > 1);
         match blocks.last_mut() {
-            Some(last) if !(blank || heading || headed) => last.end = line.end,
+            Some(last) if is_rule(&text[last.clone()]) || !(blank || heading || headed) => last.end = line.end,
             _ => blocks.push(line),
         }
         headed = heading;
@@ -192,7 +192,11 @@ fn groups(text: &str, within: Range<usize>) -> (Vec<Range<usize>>, Vec<Range<usi
         let above = line(at - 1).lines().next_back().unwrap_or_default();
         deeper || connects(line(at)) || (!is_code(line(at)) && runs_on(above, line(at), width))
     };
-    let entry = |at: usize| 1 + (at + 1..lines.len()).take_while(|&next| goes_on(at, next)).count();
+    let entry = |at: usize| {
+        // What separates belongs to what is behind it.
+        let rules = (at..lines.len() - 1).take_while(|&at| is_rule(line(at))).count();
+        1 + rules + (at + rules + 1..lines.len()).take_while(|&next| goes_on(at, next)).count()
+    };
     let entries = match grouped(&lines, false, &entry) {
         // An item, and the list in it.
         single if single.len() == 1 && lines.len() > 1 && indentation(line(1)) > indentation(line(0)) => {
@@ -200,7 +204,10 @@ fn groups(text: &str, within: Range<usize>) -> (Vec<Range<usize>>, Vec<Range<usi
         }
         entries => entries,
     };
-    let first = |at: usize| text[entries[at].clone()].lines().next().unwrap_or_default();
+    let first = |at: usize| {
+        let mut lines = text[entries[at].clone()].lines();
+        lines.find(|line| !is_rule(line)).unwrap_or_default()
+    };
     let repeated = repeated_label(&(0..entries.len()).map(first).collect::<Vec<_>>());
     let group = |at: usize| {
         let rest = at + 1..entries.len();
@@ -227,6 +234,26 @@ fn introduces(text: &str, entry: &Range<usize>) -> bool {
     let line = &text[entry.clone()];
     let one = || !line.contains('\n') && !is_item(line) && !is_code(line) && sentences(text, entry.clone()).len() == 1;
     line.ends_with(':') || (!line.trim_start().starts_with('#') && one())
+}
+
+/// Whether a text says that its order counts: its heading does, or a line begins with a word for its place.
+pub(super) fn says_order(text: &str) -> bool {
+    const HEADS: &str = " order steps sequence procedure rank ranked ranking priority priorities reihenfolge schritte ablauf ordre \
+        étapes orden pasos ordine passi ";
+    const PLACES: &str = " first firstly second secondly third thirdly then next finally lastly step zuerst dann danach schließlich \
+        schritt puis ensuite enfin étape primero luego paso poi infine passo ";
+    let is = |list: &str, word: &str| !word.is_empty() && list.contains(&format!(" {} ", word.to_lowercase()));
+    let words = |line: &str| line.split(|c: char| !c.is_alphabetic()).map(str::to_owned).collect::<Vec<_>>();
+    let head = text.lines().next().unwrap_or_default().trim();
+    let heads = rank(head).is_some() && words(head).iter().any(|word| is(HEADS, word) || is(PLACES, word));
+    let first = |line: &str| words(line).into_iter().find(|word| !word.is_empty()).unwrap_or_default();
+    heads || text.lines().any(|line| is(PLACES, &first(line)))
+}
+
+/// Whether a line is nothing but a separator, as `---` is.
+pub(super) fn is_rule(line: &str) -> bool {
+    let line = line.trim();
+    line.len() > 2 && ["-", "*", "_", "=", "~", "#"].iter().any(|mark| line.trim_start_matches(mark).is_empty())
 }
 
 /// Whether a piece is code between fences, a JSON value, a quotation on lines of its own or a table.
@@ -395,9 +422,12 @@ fn is_step(line: &str) -> bool {
     is_item(line) && first.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// The words of an item without the number that its place gives it, as `[2]`, `2.` and `Document 2:` do.
+/// The words of an item without what its place gives it: a separator before it, and a number, as `[2]`, `2.` and `Document 2:` do.
 pub(super) fn unnumbered(piece: &str) -> String {
-    let words: Vec<&str> = piece.split_whitespace().collect();
+    let mut words: Vec<&str> = piece.split_whitespace().collect();
+    if words.len() > 1 && is_rule(words[0]) {
+        words.remove(0);
+    }
     let is_number = |word: &str| {
         let digits = word.trim_matches(['[', ']', '(', ')', '.', ':', '#']);
         !digits.is_empty() && digits.len() <= 3 && digits.chars().all(|c| c.is_ascii_digit())

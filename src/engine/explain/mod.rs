@@ -22,6 +22,7 @@ pub use differences::Difference;
 #[doc(hidden)]
 pub use live::recall;
 pub(super) use live::report;
+pub use mend::Mending;
 pub use requests::{Comparison, Side};
 
 use crate::kv::{AdmitOptions, Cache, CacheConfig, Divergence, Namespace, PAGE, Producer, Report, compare};
