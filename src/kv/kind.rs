@@ -169,7 +169,8 @@ pub(crate) fn values_differ(lines: [&str; 2], owner: &Owner) -> bool {
 /// The tag, where a line is one element.
 fn element(line: &str) -> Option<&str> {
     let (tag, rest) = line.trim().strip_prefix('<')?.split_once('>')?;
-    (rest.strip_suffix('>')?.strip_suffix(tag)?.strip_suffix("</")?.find('<') == None).then_some(tag)
+    let inner = rest.strip_suffix('>')?.strip_suffix(tag)?.strip_suffix("</")?;
+    (!inner.contains('<')).then_some(tag)
 }
 
 /// Whether two lines differ in a few letters without capitals behind a word for a day, a time or a name.

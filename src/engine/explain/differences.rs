@@ -305,10 +305,8 @@ fn line(text: &str, place: Range<usize>) -> &str {
     let start = text[..place.start].rfind('\n').map_or(0, |at| at + 1);
     let behind = text[place.end..].split('\n').next().unwrap_or_default();
     let own = &text[place.clone()];
-    if !own.is_empty()
-        && !own.contains('\n')
-        && !(text[start..place.start].trim().is_empty() && behind.trim().is_empty())
-    {
+    let alone = text[start..place.start].trim().is_empty() && behind.trim().is_empty();
+    if !(alone || own.is_empty() || own.contains('\n')) {
         return own;
     }
     let is_tag = |line: &&str| {

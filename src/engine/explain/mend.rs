@@ -83,7 +83,7 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
                 }
                 // Its arguments with their keys in the same order.
                 if let Some(calls) = from.get("tool_calls").filter(|_| to.get("tool_calls").is_some()) {
-                    mending.ordered |= calls.to_string() != to["tool_calls"].to_string();
+                    mending.ordered |= are_written_apart(calls, &to["tool_calls"]);
                     to["tool_calls"] = calls.clone();
                 }
             }
@@ -162,8 +162,14 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
     mending.ordered |= requests
         .iter()
         .zip(&tools)
-        .any(|(request, tools)| tools.as_ref().is_some_and(|tools| request["tools"].to_string() != tools.to_string()));
+        .any(|(request, tools)| tools.as_ref().is_some_and(|tools| are_written_apart(&request["tools"], tools)));
     Mended { requests: [with(requests[0], a, &tools[0]), with(requests[1], b, &tools[1])], moved, mending }
+}
+
+/// Whether two values are written in other words or another order; what compares them knows no order of keys.
+fn are_written_apart(a: &Value, b: &Value) -> bool {
+    let written = [a, b].map(Value::to_string);
+    written[0] != written[1]
 }
 
 /// Whether two messages say the same, but for white space that says nothing.
