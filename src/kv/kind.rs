@@ -182,7 +182,7 @@ fn is_named(lines: [&str; 2]) -> bool {
     let start = chars[0].iter().zip(&chars[1]).take_while(|(a, b)| a == b).count();
     let rest = chars.each_ref().map(|chars| &chars[start..]);
     let end = rest[0].iter().rev().zip(rest[1].iter().rev()).take_while(|(a, b)| a == b).count();
-    let uncased = |c: &char| c.to_lowercase().eq(c.to_uppercase());
+    let uncased = |c: &char| !(c.is_lowercase() || c.is_uppercase());
     let short = |rest: &[char]| {
         let own = &rest[..rest.len() - end];
         !own.is_empty() && own.len() <= LONGEST && own.iter().all(uncased)

@@ -113,7 +113,7 @@ fn is_cut_short(text: &str) -> bool {
         word.trim_end_matches(|c: char| !c.is_alphanumeric()).rsplit(['.', '\'', '’']).next().unwrap_or_default();
     let last = last.trim_matches(|c: char| !c.is_alphanumeric());
     let small = last.to_lowercase();
-    let cased = small != last.to_uppercase();
+    let cased = last.contains(|c: char| c.is_lowercase() || c.is_uppercase());
     let length = last.chars().count();
     let roman = length < 6 && last.chars().all(|c| "IVXLCDM".contains(c));
     match last {

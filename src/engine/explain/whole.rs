@@ -41,7 +41,9 @@ pub(super) fn whole(text: &str) -> Vec<Range<usize>> {
             paragraph = at + paragraph_of(&text[at..]);
             lacking.clear();
             // Only JSON and code go on behind a blank line.
-            unclosed(text, open.extract_if(.., |(closer, _)| !"]}".contains(*closer)), &mut found);
+            let goes_on = |closer: char| "]}".contains(closer);
+            open.iter().filter(|open| !goes_on(open.0)).for_each(|open| leave_line(text, open.1, &mut found));
+            open.retain(|open| goes_on(open.0));
         }
         let (before, rest) = (&text[..at], &text[at..paragraph]);
         let starts = before.is_empty() || before.ends_with('\n');
@@ -53,7 +55,7 @@ pub(super) fn whole(text: &str) -> Vec<Range<usize>> {
         let code = starts.then(|| fenced(&text[at..])).flatten();
         match code.or_else(|| quoted(before, [rest, &text[at..]], &mut lacking)).or_else(|| element(rest)) {
             Some(length) => {
-                found.push(at..at + length);
+                add(&mut found, at..at + length);
                 at += length;
                 continue;
             }
@@ -62,29 +64,33 @@ pub(super) fn whole(text: &str) -> Vec<Range<usize>> {
         if let Some((_, closer)) = BRACKETS.iter().find(|pair| pair.0 == mark) {
             open.push((*closer, end - mark.len_utf8()));
         } else if let Some(depth) = open.iter().rev().take(DEEPEST).position(|(closer, _)| *closer == mark) {
-            let closed = open.drain(open.len() - 1 - depth..).next();
-            found.extend(closed.map(|(_, start)| start..end));
+            let start = open[open.len() - 1 - depth].1;
+            open.truncate(open.len() - 1 - depth);
+            add(&mut found, start..end);
         }
     }
-    unclosed(text, open.into_iter(), &mut found);
-    found.sort_by_key(|place| place.start);
-    found.dedup_by(|next, last| {
-        let within = next.start < last.end;
-        last.end = if within { last.end.max(next.end) } else { last.end };
-        within
-    });
+    open.iter().for_each(|open| leave_line(text, open.1, &mut found));
     found
 }
 
-/// Leaves the lines as they are in which these brackets open.
-fn unclosed(text: &str, open: impl Iterator<Item = (char, usize)>, found: &mut Vec<Range<usize>>) {
-    let mut end = 0;
-    for (_, start) in open {
-        if start >= end {
-            end = start + line(&text[start..]).len();
-            found.push(start..end);
-        }
+/// Leaves the rest of the line as it is in which a bracket opens that nothing closes.
+fn leave_line(text: &str, start: usize, found: &mut Vec<Range<usize>>) {
+    // The rest of a line covers what opens in it.
+    let covered = found.partition_point(|place| place.end <= start);
+    if found.get(covered).is_none_or(|place| place.start > start) {
+        add(found, start..start + line(&text[start..]).len());
     }
+}
+
+/// Adds a place to those that are in order, as one with those that it has something in common with.
+fn add(found: &mut Vec<Range<usize>>, mut place: Range<usize>) {
+    let first = found.partition_point(|other| other.end <= place.start);
+    let last = found.partition_point(|other| other.start < place.end);
+    if first < last {
+        place = place.start.min(found[first].start)..place.end.max(found[last - 1].end);
+        found.drain(first..last);
+    }
+    found.insert(first, place);
 }
 
 /// Bytes of the quotation or code that a text begins with, to the end of its paragraph and to its own, and of the rest of the line
