@@ -204,7 +204,7 @@ fn another_model_continues_the_conversation() {
     assert!(out.contains(&format!("model                 {} on ", other.path().display())), "{out}");
     assert!(err.contains("2 messages are kept"), "{err}");
     // One model cannot reuse the other's KV; loading the same model again can.
-    assert!(out.contains(" are known for another weights"), "{out}");
+    assert!(out.contains(" are known for another model file"), "{out}");
     let said = format!("Hello\n/load {}\n/retry\nSAVE\n", tiny.model.path().display());
     let (_, _, err) = tiny.saved(&["--cache-salt", "own"], &said);
     let answers: Vec<&str> = err.lines().filter(|line| line.contains(" prompt tokens (")).collect();

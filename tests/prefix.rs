@@ -54,8 +54,7 @@ fn a_timestamp_in_the_system_text_is_named() {
     assert_eq!(divergence["recoverable"], json!(all - token - 1));
     let share = 100 * token / all;
     assert!(said.starts_with(&format!("b.json shares {token} of {all} tokens ({share} %) with a.json.\n")), "{said}");
-    let lines =
-        "1. message 0 (system): a changing value\n   a.json  \"It is 2026-11-23 10:15 now. Answer in full sentences.";
+    let lines = "1. message 0 (system): a changing value\n   a.json  \"It is 2026-11-23 10:15 now.\"\n";
     assert!(said.contains(lines), "{said}");
     let fixed = found["fixed_shared_tokens"].as_u64().unwrap() as usize;
     assert!(fixed > count(RULES), "{fixed}");

@@ -148,6 +148,10 @@ fn miss(miss: &Miss, first_divergent: Option<usize>) -> String {
         Reason::NotKept => "were known, and no store kept them".into(),
         Reason::AnotherUsers => "are stored in files of another user, which are not used".into(),
         Reason::Expired => "had gone unused for too long".into(),
+        Reason::NamespaceChanged { field: "weights" } => "are known for another model file".into(),
+        Reason::NamespaceChanged { field: "kv_dtype" } => {
+            "are known in another format of keys and values (--kv)".into()
+        }
         Reason::NamespaceChanged { field } => format!("are known for another {field}"),
         Reason::Salt => "are known under another salt".into(),
         Reason::Integrity => "were stored damaged".into(),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::key::{Namespace, PAGE};
 use super::kind::{DivergenceKind, is_static, values_differ};
-use crate::error::visible;
+use crate::error::{quoted, visible};
 
 /// The author of a piece of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -176,11 +176,14 @@ impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.owner {
             Owner::Namespace { .. } => write!(f, "{} differs: ", self.owner)?,
-            owner => write!(f, "{owner} differs at token {}: after {:?}, ", self.token, self.shared)?,
+            owner => write!(f, "{owner} differs at token {}: after {}, ", self.token, quoted(&self.shared))?,
         }
+        let [prompt, known] = [&self.prompt, &self.known].map(|text| quoted(text));
         match self.change {
-            Change::Tokenization => write!(f, "{:?} was generated in other tokens than it is read in", self.prompt)?,
-            _ => write!(f, "{:?} where {:?} is known", self.prompt, self.known)?,
+            Change::Tokenization => write!(f, "{prompt} was generated in other tokens than it is read in")?,
+            _ if self.known.is_empty() => write!(f, "{prompt} is new")?,
+            _ if self.prompt.is_empty() => write!(f, "{known} is missing")?,
+            _ => write!(f, "{prompt} where {known} is known")?,
         }
         write!(f, ". {}", self.advice())?;
         match self.recoverable {
@@ -228,17 +231,22 @@ pub fn compare(known: Rendered, prompt: Rendered, text: impl Fn(&[u32]) -> Strin
     let shared = text(&new[start.saturating_sub(SHOWN)..start]).trim_start_matches(CUT).to_owned();
     let line = shared.rsplit('\n').next().unwrap_or_default();
     let lines = [&old_text, &new_text].map(|text| format!("{line}{text}"));
+    // A turn that came or went brings the opening of a message with it; without one, its words changed.
+    let opening = new_owner.and_then(|owner| new.get(owner.tokens.start));
+    let whole = |range: &[u32]| opening.is_none_or(|opening| range.contains(opening));
+    let within = rejoined.is_some() && is_turn(&owner) && !whole(&old[at..old_end]) && !whole(&new[at..new_end]);
     let kind = match change {
         Change::Tokenization => DivergenceKind::None,
         Change::Whitespace => DivergenceKind::Whitespace,
         Change::Order => DivergenceKind::Reordered,
         _ if change == Change::Thinking || matches!(owner, Owner::Template { .. }) => DivergenceKind::Template,
         _ if rejoined.is_some() && values_differ([&lines[0], &lines[1]], &owner) => DivergenceKind::ChangingValue,
+        _ if within => DivergenceKind::Edited,
         _ if follows(&new[at..], &old[at..]) => DivergenceKind::Dropped,
         _ if follows(&old[at..], &new[at..]) => DivergenceKind::Added,
         _ => DivergenceKind::Edited,
     };
-    let turn = matches!(&owner, Owner::Message { role, .. } if !is_static(role));
+    let turn = is_turn(&owner);
     let mut runs = runs(&old[at..], &new[at..]).into_iter();
     let recoverable = match kind {
         DivergenceKind::None => 0,
@@ -247,6 +255,10 @@ pub fn compare(known: Rendered, prompt: Rendered, text: impl Fn(&[u32]) -> Strin
         _ => runs.next().unwrap_or(0),
     };
     Some(Divergence { token: at, owner, shared, known: old_text, prompt: new_text, change, kind, recoverable })
+}
+
+fn is_turn(owner: &Owner) -> bool {
+    matches!(owner, Owner::Message { role, .. } if !is_static(role))
 }
 
 /// Whether what `rest` begins with comes later in `other`.

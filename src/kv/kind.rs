@@ -60,6 +60,13 @@ impl fmt::Display for DivergenceKind {
 pub(crate) const MOVES_TEXT: &str = "The chat template writes the same messages in another way as the conversation grows; take a \
     model whose template leaves what it wrote in its place.";
 
+/// What to do where the keys of an object stand in another order.
+pub(crate) const SORT_KEYS: &str = "Write the keys of an object in one order, for example sorted.";
+/// What to do about text within a message that only one of the two has.
+pub(crate) const PUT_BEHIND: &str = "Put what both have first, in one order, and behind it what only one of them has.";
+/// What to do about a value within the last message.
+pub(crate) const PUT_LAST: &str = "Put what stays the same first in the message, and what changes last.";
+
 /// Whether messages of this role are the static part of a conversation.
 pub(crate) fn is_static(role: &str) -> bool {
     matches!(role, "system" | "developer")
@@ -138,7 +145,7 @@ pub(crate) fn values_differ(lines: [&str; 2], owner: &Owner) -> bool {
     if own.iter().all(Vec::is_empty) {
         return false;
     }
-    let labels = lines.map(label);
+    let labels = lines.map(|line| label(line).or_else(|| element(line)));
     let labelled = labels[0].is_some() && labels[0] == labels[1];
     let all = |is: fn(&str) -> bool| own.iter().flatten().all(|word| is(word));
     match owner {
@@ -152,7 +159,35 @@ pub(crate) fn values_differ(lines: [&str; 2], owner: &Owner) -> bool {
         _ => {}
     }
     let few = own.iter().all(|own| own.len() <= 4) && own.iter().flatten().any(|word| has_digit(word));
-    labelled || few || all(|word| has_digit(word) || is_name(word)) || fills_a_place([&words[0], &words[1]])
+    labelled
+        || few
+        || all(|word| has_digit(word) || is_name(word))
+        || fills_a_place([&words[0], &words[1]])
+        || is_named(lines)
+}
+
+/// The tag, where a line is one element.
+fn element(line: &str) -> Option<&str> {
+    let (tag, rest) = line.trim().strip_prefix('<')?.split_once('>')?;
+    let inner = rest.strip_suffix('>')?.strip_suffix(tag)?.strip_suffix("</")?;
+    (!inner.contains('<')).then_some(tag)
+}
+
+/// Whether two lines differ in a few letters without capitals behind a word for a day, a time or a name.
+fn is_named(lines: [&str; 2]) -> bool {
+    const NOUNS: &str = "今日 今天 現在 现在 本日 曜日 星期 名前 名字 氏名 姓名 ユーザー 利用者 お客様 用户 用戶 客户 客戶 오늘 지금 이름 사용자 고객 आज \
+        नाम उपयोगकर्ता ग्राहक اليوم الآن اسم المستخدم العميل امروز نام آج היום שם";
+    const LONGEST: usize = 24;
+    let chars = lines.map(|line| line.chars().collect::<Vec<_>>());
+    let start = chars[0].iter().zip(&chars[1]).take_while(|(a, b)| a == b).count();
+    let rest = chars.each_ref().map(|chars| &chars[start..]);
+    let end = rest[0].iter().rev().zip(rest[1].iter().rev()).take_while(|(a, b)| a == b).count();
+    let uncased = |c: &char| !(c.is_lowercase() || c.is_uppercase());
+    let short = |rest: &[char]| {
+        let own = &rest[..rest.len() - end];
+        !own.is_empty() && own.len() <= LONGEST && own.iter().all(uncased)
+    };
+    rest.into_iter().all(short) && NOUNS.split(' ').any(|noun| lines.iter().all(|line| line.contains(noun)))
 }
 
 /// The words that another line has not, the first of a line in small letters: it has a capital anyway.
@@ -186,7 +221,7 @@ fn fills_a_place([a, b]: [&[&str]; 2]) -> bool {
 }
 
 fn has_digit(word: &str) -> bool {
-    word.contains(|c: char| c.is_ascii_digit())
+    word.contains(char::is_numeric)
 }
 
 fn is_name(word: &str) -> bool {

@@ -40,6 +40,6 @@ pub(crate) use format::BLOCK;
 pub use format::KvFormat;
 pub use key::{Fields, Key, Namespace, PAGE};
 pub use kind::DivergenceKind;
-pub(crate) use kind::{MOVES_TEXT, is_static, label, values_differ};
+pub(crate) use kind::{MOVES_TEXT, PUT_BEHIND, PUT_LAST, SORT_KEYS, is_static, label, values_differ};
 pub use table::{BlockTable, OutOfPages, PageCopy, Producer};
 pub use window::is_unseen;

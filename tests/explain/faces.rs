@@ -34,7 +34,7 @@ impl Case {
     }
 
     /// What the command says of two requests, as JSON and to a person.
-    fn explain(&self, a: &Value, b: &Value) -> (Value, String) {
+    pub fn explain(&self, a: &Value, b: &Value) -> (Value, String) {
         let paths = [("a.json", a), ("b.json", b)].map(|(name, request)| file(&self.folder, name, request.to_string()));
         let mut command = headstart(&["prefix", "explain", str_of(&paths[0]), str_of(&paths[1])]);
         self.models.iter().for_each(|model| _ = command.arg("--model").arg(model));

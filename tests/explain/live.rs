@@ -1,7 +1,7 @@
 //! What only a running cache meets: text that was generated in other tokens than it is read in, and prompts without messages.
 
 use headstart::engine::explain::Conversation;
-use headstart::kv::{Change, Divergence, Owner};
+use headstart::kv::{Change, Divergence, DivergenceKind, Owner};
 use serde_json::Value;
 
 use super::{Kind, base, report, side, tokenizer};
@@ -48,6 +48,26 @@ fn an_answer_read_in_other_tokens_than_it_was_generated_in_is_nobodys_fault() {
                 "{said}"
             );
         }
+    }
+}
+
+#[test]
+fn words_put_into_an_answer_are_an_edit_and_no_turn() {
+    let request = base(Kind::ChatMl);
+    let edit = |text: &str| {
+        let mut edited = request.clone();
+        edited["messages"][2]["content"] = text.into();
+        edited
+    };
+    let told = request["messages"][2]["content"].as_str().unwrap();
+    let longer = edit(&told.replace(" is there", " really is there"));
+    for (known, prompt, said) in
+        [(&request, &longer, "\" really\" is new. "), (&longer, &request, "\" really\" is missing. ")]
+    {
+        let found = found(&side(Kind::ChatMl, known).1.tokens, Kind::ChatMl, prompt);
+        let owner = Owner::Message { message: 2, role: "assistant".into() };
+        assert_eq!((found.kind, &found.owner), (DivergenceKind::Edited, &owner));
+        assert!(found.to_string().contains(&format!("{said}What a turn says differently")), "{found}");
     }
 }
 

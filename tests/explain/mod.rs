@@ -3,11 +3,13 @@
 //! Each change is put to two judges that must agree: two files side by side, and a cache that knows the first prompt and
 //! is asked for the second.
 
+mod cuts;
 mod faces;
 mod live;
 mod pair_table;
 mod pairs;
 mod prompt_table;
+mod said;
 mod table;
 
 use headstart::engine::{explain::Conversation, language};

@@ -24,7 +24,7 @@ fn namespace(request: &Value) -> Namespace {
 }
 
 /// The first request computed, the second compared with it.
-fn compare(language: &Language, requests: &[Value; 2]) -> Comparison {
+pub fn compare(language: &Language, requests: &[Value; 2]) -> Comparison {
     let [known, prompt] = requests.each_ref().map(|request| {
         let request_of = if request.is_array() { &Value::Null } else { request };
         Side::new(language, namespace(request_of), request, Some(1_795_392_000)).unwrap()
@@ -32,15 +32,20 @@ fn compare(language: &Language, requests: &[Value; 2]) -> Comparison {
     Comparison::new(&known, &prompt).unwrap()
 }
 
-fn text(message: &Value) -> String {
+pub fn text(message: &Value) -> String {
     match &message["content"] {
         Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().unwrap()).collect::<Vec<_>>().join("\n"),
         content => content.as_str().unwrap().to_owned(),
     }
 }
 
+/// Where no spaces stand between sentences, their ends part them.
 fn words_of(message: &Value) -> Vec<String> {
-    text(message).split_whitespace().map(str::to_owned).collect()
+    text(message)
+        .split_whitespace()
+        .flat_map(|word| word.split_inclusive(['。', '！', '？']))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn words(request: &Value) -> Vec<String> {
@@ -126,6 +131,12 @@ const HELD_TOGETHER: &[[&str; 2]] = &[
     ["| name | age |\n|---|---|\n| Ada | 36 |", "| name | age |\n|---|---|\n| Ada | 37 |"],
     ["1. Open the valve.\n2. Light the burner.", "1. Light the burner.\n2. Open the valve."],
     ["Current time:\n10:35", "Current time:\n10:36"],
+    [
+        "Do in this order:\n- Mix flour\n- Add water\n- Bake it",
+        "Do in this order:\n- Bake it\n- Mix flour\n- Add water",
+    ],
+    ["Schritte:\n- Gruß an Ada\n- Frage\n- Antwort", "Schritte:\n- Gruß an Eve\n- Frage\n- Antwort"],
+    ["- First mix flour\n- Add water\n- Then bake it", "- Add water\n- First mix flour\n- Then bake it"],
     [
         "[1] whales eat krill\n[2] ships have masts\n\nTranslate [1].",
         "[1] ships have masts\n[2] whales eat krill\n\nTranslate [1].",

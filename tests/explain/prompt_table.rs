@@ -179,6 +179,127 @@ pub const PROMPTS: &[PairOf] = &[
         },
     },
     PairOf {
+        name: "the keys of JSON in another order",
+        kind: ChatMl,
+        found: &[("reordered", Some(0))],
+        mends: true,
+        requests: || {
+            let [a, b] = [r#"{"name": "Ada", "since": 2019}"#, r#"{"since": 2019, "name": "Ada"}"#];
+            filled("The reader:\n{}\nYou are the clerk.\n{list}", a, b)
+        },
+    },
+    PairOf {
+        name: "documents between separators",
+        kind: ChatMl,
+        found: &[("reordered", Some(1))],
+        mends: false,
+        requests: || {
+            [[RETURNS, LENDING, PRINTS], [PRINTS, RETURNS, LENDING]].map(|list| {
+                let asked = format!("Documents:\n{}\n\nQuestion: May I lend it?", list.join("\n---\n"));
+                json!([message("system", LIST), message("user", &asked)])
+            })
+        },
+    },
+    PairOf {
+        name: "articles between separators",
+        kind: ChatMl,
+        found: &[("reordered", Some(1))],
+        mends: false,
+        requests: || {
+            let [a, b, c] =
+                [(12, RETURNS), (31, LENDING), (7, PRINTS)].map(|(at, text)| format!("Article {at}: {text}"));
+            [[&a, &b, &c], [&c, &a, &b]].map(|list| {
+                let list = list.map(String::as_str).join("\n---\n");
+                json!([
+                    message("system", LIST),
+                    message("user", &format!("Documents:\n{list}\n\nQuestion: May I lend it?"))
+                ])
+            })
+        },
+    },
+    PairOf {
+        name: "a list whose order counts, before the rules",
+        kind: ChatMl,
+        found: &[("reordered", Some(0))],
+        mends: true,
+        requests: || {
+            let text = |list: [&str; 3]| {
+                format!("Do in this order:\n- {}\n{}", list.join("\n- "), [RETURNS, LENDING].join(" "))
+            };
+            systems(&text(["Mix flour", "Add water", "Bake it"]), &text(["Bake it", "Mix flour", "Add water"]))
+        },
+    },
+    PairOf {
+        name: "a document less between separators",
+        kind: ChatMl,
+        found: &[("dropped", Some(0))],
+        mends: true,
+        requests: || {
+            let text = |list: &[&str]| format!("Documents:\n{}\n\n{LIST}", list.join("\n---\n"));
+            systems(&text(&[RETURNS, LENDING, PRINTS]), &text(&[RETURNS, PRINTS]))
+        },
+    },
+    PairOf {
+        name: "a value in an element on one line",
+        kind: ChatMl,
+        found: &[("changing_value", Some(0))],
+        mends: true,
+        requests: || filled("<reader>\n<name>{}</name>\n<plan>L</plan>\n</reader>\n\n{list}", "Ada", "Grace"),
+    },
+    PairOf {
+        name: "a value behind the rules, and another question",
+        kind: ChatMl,
+        found: &[("changing_value", Some(0))],
+        mends: false,
+        requests: || {
+            [("Ada", "Where is it?"), ("Grace", "How long may I keep the book on ships?")].map(|(name, asked)| {
+                json!([message("system", &format!("{LIST}\nThe reader is {name}.")), message("user", asked)])
+            })
+        },
+    },
+    PairOf {
+        name: "a day in Japanese",
+        kind: ChatMl,
+        found: &[("changing_value", Some(0))],
+        mends: true,
+        requests: || filled("今日は{}曜日です。図書館の案内係として答えてください。\n{list}", "月", "火"),
+    },
+    PairOf {
+        name: "a name in Chinese",
+        kind: ChatMl,
+        found: &[("changing_value", Some(0))],
+        mends: true,
+        requests: || filled("用户的名字是{}。请用完整的句子回答。\n{list}", "李明", "王芳"),
+    },
+    PairOf {
+        name: "a day in Hindi",
+        kind: ChatMl,
+        found: &[("changing_value", Some(0))],
+        mends: true,
+        requests: || filled("आज {} है। संक्षेप में उत्तर दें।\n{list}", "सोमवार", "मंगलवार"),
+    },
+    PairOf {
+        name: "a day and a name in Arabic",
+        kind: ChatMl,
+        found: &[("changing_value", Some(0)), ("changing_value", Some(0))],
+        mends: true,
+        requests: || {
+            let text = |day: &str, name: &str| {
+                format!("اليوم هو {day} نوفمبر. اسم العميل {name}. أجب باختصار وباللغة العربية.\n{LIST}")
+            };
+            systems(&text("الاثنين ٢٣", "أحمد"), &text("الثلاثاء ٢٤", "فاطمة"))
+        },
+    },
+    PairOf {
+        name: "a rule in Japanese in other words",
+        kind: ChatMl,
+        found: &[("edited", Some(0))],
+        mends: true,
+        requests: || {
+            filled("日本語で{}答えてください。図書館の案内係として話してください。\n{list}", "簡潔に", "丁寧に")
+        },
+    },
+    PairOf {
         name: "a text in parts",
         kind: ChatMl,
         found: &[("changing_value", Some(0))],

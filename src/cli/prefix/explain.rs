@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::engine::explain::{Comparison, Difference, Side};
+use crate::engine::explain::{Comparison, Difference, Mending, Side};
 use crate::engine::language::Language;
 use crate::engine::{KvIdentity, rates};
-use crate::error::{Error, Result, visible};
+use crate::error::{Error, Result, quoted, visible};
 use crate::gpu::Numerics;
 use crate::hub;
 use crate::kv::{DivergenceKind, Fields, KvFormat, Namespace, Owner};
@@ -44,8 +44,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "MODEL")]
     model: Vec<String>,
 
-    /// Write both conversations to FOLDER/a.json and FOLDER/b.json, put in order so that they share as much as they can: nothing
-    /// that they say is lost or changed but its place
+    /// Write both conversations to FOLDER/a.json and FOLDER/b.json, put in order so that they share as much as they can: no word is
+    /// lost or changed but its place, and B takes A's white space where both say the same. Other files of these names are kept
     #[arg(long, value_name = "FOLDER")]
     fix: Option<PathBuf>,
 
@@ -136,8 +136,8 @@ fn named(name: Option<&str>) -> Result<Named> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let files = [&args.known, &args.prompt];
-    let [known, prompt] = [input::request(files[0])?, input::request(files[1])?];
-    let [(old_path, old_name), (new_path, new_name)] = args.models([&known, &prompt])?;
+    let requests = [input::request(files[0])?, input::request(files[1])?];
+    let [(old_path, old_name), (new_path, new_name)] = args.models([&requests[0], &requests[1]])?;
     let old = Model::open(old_path)?;
     let other = if new_path == old.path { None } else { Some(Model::open(new_path)?) };
     let new = other.as_ref().unwrap_or(&old);
@@ -147,8 +147,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     // Both use the same time. What a template writes of the date is reported apart.
     let now = new.language.now().unwrap_or_default();
-    let known = old.side(&old_name, files[0], &known, now)?;
-    let prompt = new.side(if same { &old_name } else { &new_name }, files[1], &prompt, now)?;
+    let known = old.side(&old_name, files[0], &requests[0], now)?;
+    let prompt = new.side(if same { &old_name } else { &new_name }, files[1], &requests[1], now)?;
     let found = Comparison::new(&known, &prompt)?;
     let tokens = [&known, &prompt].map(|side| side.conversation.tokens.len());
     let fixed = args.fix.as_deref().map(|folder| write(folder, files, &found.requests)).transpose()?;
@@ -167,7 +167,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }));
     }
     let names = files.map(|file| visible(&file.display().to_string()));
-    term::out(&as_text(&found, tokens, token_ms, prompt.date_token(), &names, fixed.is_some()))?;
+    term::out(&as_text(&found, &requests, token_ms, prompt.date_token(), &names, fixed.is_some()))?;
     let how = if found.fixed > found.explanation.shared { "Written" } else { "Written as they are" };
     fixed.map_or(Ok(()), |[a, b]| term::out(&format!("{how}: {a} and {b}\n")))
 }
@@ -179,20 +179,26 @@ fn write(folder: &Path, given: [&PathBuf; 2], requests: &[Value; 2]) -> Result<[
         return Err(Error::Request { field: "fix", problem });
     }
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
-    let mut written = [String::new(), String::new()];
-    for ((name, request), written) in ["a.json", "b.json"].into_iter().zip(requests).zip(&mut written) {
-        let path = folder.join(name);
+    let paths = ["a.json", "b.json"].map(|name| folder.join(name));
+    let texts = requests.each_ref().map(|request| format!("{request:#}\n"));
+    for (path, text) in paths.iter().zip(&texts) {
         let is_given = |given: &PathBuf| {
             given.canonicalize().is_ok_and(|given| path.canonicalize().is_ok_and(|path| path == given))
         };
-        if given.into_iter().any(is_given) {
-            let problem = format!("{} is one of the conversations to be compared; name another folder", path.display());
-            return Err(Error::Request { field: "fix", problem });
-        }
-        std::fs::write(&path, format!("{request:#}\n")).map_err(|error| Error::io(&path, error))?;
-        *written = visible(&path.display().to_string());
+        let why = if given.into_iter().any(is_given) {
+            "is one of the conversations to be compared"
+        } else if path.symlink_metadata().is_ok() && std::fs::read(path).ok().as_deref() != Some(text.as_bytes()) {
+            "is there already, and is something else"
+        } else {
+            continue;
+        };
+        let problem = format!("{} {why}; name another folder", path.display());
+        return Err(Error::Request { field: "fix", problem });
     }
-    Ok(written)
+    for (path, text) in paths.iter().zip(texts) {
+        std::fs::write(path, text).map_err(|error| Error::io(path, error))?;
+    }
+    Ok(paths.map(|path| visible(&path.display().to_string())))
 }
 
 fn share(part: usize, whole: usize) -> String {
@@ -201,40 +207,39 @@ fn share(part: usize, whole: usize) -> String {
 
 fn as_text(
     found: &Comparison,
-    tokens: [usize; 2],
+    requests: &[Value; 2],
     token_ms: Option<f64>,
     dated: Option<usize>,
     names: &[String; 2],
     written: bool,
 ) -> String {
     let shared = found.explanation.shared;
+    let all = found.explanation.report.prompt_tokens;
     let [a, b] = names;
     let saves = |tokens: usize| {
         token_ms.map_or_else(String::new, |ms| format!(", which saves {} here", report::duration(ms * tokens as f64)))
     };
-    let mut text = format!("{b} shares {} with {a}{}.\n", share(shared, tokens[1]), saves(shared));
+    let mut text = format!("{b} shares {} with {a}{}.\n", share(shared, all), saves(shared));
     for (index, difference) in found.differences.iter().enumerate() {
         text += &match difference.kind {
-            DivergenceKind::None => nothing(shared, tokens, names),
+            DivergenceKind::None => nothing(requests, names),
             _ => entry(index + 1, difference, names),
         };
     }
-    let is_placed = |found: &Difference| {
-        use DivergenceKind::{Added, ChangingValue, Dropped, Edited, Reordered};
-        let is_static =
-            matches!(&found.owner, Owner::Message { role, .. } if ["system", "developer"].contains(&role.as_str()));
-        is_static && matches!(found.kind, Added | ChangingValue | Dropped | Edited | Reordered)
-    };
-    if found.fixed <= shared && found.differences.iter().any(is_placed) {
-        text += "\nMoving text gains nothing more: all that could be put first stands first.\n";
-    }
     if found.fixed > shared {
         text += &format!(
-            "\nStatic first, variables last: {b} then shares {}{}.{}\n",
+            "\n{}: {b} then shares {}{}.{}\n",
+            mending(found.mending),
             share(found.fixed, found.fixed_tokens[1]),
             saves(found.fixed),
             if written { "" } else { " --fix FOLDER writes both so." },
         );
+    } else {
+        text += &found
+            .differences
+            .iter()
+            .find_map(|found| stays(found, requests))
+            .map_or_else(String::new, |why| format!("\n{why}\n"));
     }
     if let Some(token) = dated {
         text += &format!(
@@ -245,12 +250,47 @@ fn as_text(
     text
 }
 
+/// What was done to put both in order.
+fn mending(done: Mending) -> String {
+    let parts = [
+        (done.placed, "static first, variables last"),
+        (done.ordered, "one order"),
+        (done.spaced, "the same white space"),
+        (done.dated, "one date"),
+    ];
+    let mut text = parts.into_iter().filter(|part| part.0).map(|part| part.1).collect::<Vec<_>>().join("; ");
+    text[..1].make_ascii_uppercase();
+    text
+}
+
+/// Why a difference is left as it is, where order might mend it.
+fn stays(found: &Difference, requests: &[Value; 2]) -> Option<&'static str> {
+    use DivergenceKind::{None as Nothing, Settings, Template, ToolsIgnored};
+    let is_last =
+        found.message.is_some_and(|message| requests.iter().any(|request| messages(request).len() == message + 1));
+    match (&found.owner, found.kind) {
+        (_, Nothing | Settings | Template | ToolsIgnored) => None,
+        (Owner::Message { role, .. }, DivergenceKind::Whitespace) if ["system", "developer"].contains(&&**role) => {
+            Some("White space that may mean something, as in code or lists, stays as it is.")
+        }
+        (Owner::Message { role, .. }, _) if !is_last && !["system", "developer"].contains(&&**role) => {
+            Some("What is said by turns stays as it was said: another order could mean something else.")
+        }
+        _ => Some("No other order of whole blocks, lines and sentences that says the same leaves less to compute."),
+    }
+}
+
+fn messages(request: &Value) -> &[Value] {
+    request.get("messages").unwrap_or(request).as_array().map_or(&[], Vec::as_slice)
+}
+
 /// The sentence if there is nothing to mend.
-fn nothing(shared: usize, tokens: [usize; 2], [a, b]: &[String; 2]) -> String {
-    let why = match tokens.map(|tokens| tokens == shared) {
+fn nothing(requests: &[Value; 2], [a, b]: &[String; 2]) -> String {
+    let [old, new] = requests.each_ref().map(messages);
+    let why = match [old.starts_with(new), new.starts_with(old)] {
         [true, true] => "both are the same".to_owned(),
-        [true, false] => format!("{b} goes on from {a}"),
-        [false, true] => format!("{a} goes on from {b}"),
+        [false, true] => format!("{b} goes on from {a}"),
+        [true, false] => format!("{a} goes on from {b}"),
         [false, false] => "they differ only in what is asked last".to_owned(),
     };
     format!("Nothing to mend: {why}.\n")
@@ -272,6 +312,9 @@ fn cut(lines: [&str; 2]) -> [String; 2] {
     const BEFORE: usize = 40;
     const SHOWN: usize = 110;
     let same = lines[0].chars().zip(lines[1].chars()).take_while(|(a, b)| a == b).count();
+    // Letters and marks against the same in one: only escapes tell these apart.
+    let marked = lines.map(|line| line.contains(|c| matches!(c, '\u{300}'..='\u{36f}')));
+    let composed = marked[0] != marked[1] && lines.iter().all(|line| !line.is_ascii());
     let skip = if lines.iter().all(|line| line.chars().count() <= SHOWN) { 0 } else { same.saturating_sub(BEFORE) };
     lines.map(|line| {
         if line.is_empty() {
@@ -279,6 +322,7 @@ fn cut(lines: [&str; 2]) -> [String; 2] {
         }
         let shown: String = line.chars().skip(skip).take(SHOWN).collect();
         let (start, end) = (if skip > 0 { "…" } else { "" }, line.chars().count() > skip + SHOWN);
-        format!("{start}{shown:?}{}", if end { "…" } else { "" })
+        let shown = if composed { format!("{shown:?}") } else { quoted(&shown) };
+        format!("{start}{shown}{}", if end { "…" } else { "" })
     })
 }

@@ -5,11 +5,11 @@ use std::ops::Range;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::kv::{DivergenceKind, Owner, values_differ};
+use crate::kv::{DivergenceKind, Owner, PUT_BEHIND, PUT_LAST, SORT_KEYS, is_static, values_differ};
 use crate::text::Message;
 
 use super::align::{Alignment, Step, align};
-use super::layout::spaced;
+use super::layout::{is_rule, spaced};
 use super::pieces::Change;
 use super::spans::same;
 use super::turns::{Pair, Place, Turns, beside, text};
@@ -24,9 +24,9 @@ pub struct Difference {
     pub owner: Owner,
     /// The index of that message; none where it is no message.
     pub message: Option<usize>,
-    /// The whole line of the first request; empty where it has none.
+    /// The line of the first request, or of a line with several sentences the one; empty where it has none.
     pub line_a: String,
-    /// The whole line of the second request; empty where it has none.
+    /// The same of the second request.
     pub line_b: String,
     /// What to do about it.
     pub advice: &'static str,
@@ -44,6 +44,11 @@ impl Difference {
         };
         let [line_a, line_b] = lines.map(str::to_owned);
         Self { kind, message, line_a, line_b, advice: kind.advice(&owner), owner }
+    }
+
+    /// The keys of an object in another order.
+    fn of_keys(owner: Owner, lines: [&str; 2]) -> Self {
+        Self { advice: SORT_KEYS, ..Self::new(DivergenceKind::Reordered, owner, lines) }
     }
 }
 
@@ -78,8 +83,7 @@ pub(super) fn of_messages(turns: &Turns) -> Vec<(Option<(usize, usize)>, Differe
                 }
                 // The keys of an object in another order.
                 if calls[0] != calls[1] {
-                    let keys = Difference::new(DivergenceKind::Reordered, owner(1, new), [&calls[0], &calls[1]]);
-                    found.push((Some((old, new)), keys));
+                    found.push((Some((old, new)), Difference::of_keys(owner(1, new), [&calls[0], &calls[1]])));
                 }
             }
             Step::Pair(old, new) => {
@@ -116,6 +120,7 @@ fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
     if messages[0].role != messages[1].role {
         found.push(new(DivergenceKind::Edited, [&*messages[0].role, &*messages[1].role]));
     }
+    let turn = !is_static(&messages[1].role);
     let sorted = pair.parted.changes.iter().any(|change| matches!(change, Change::Moved(..)));
     for change in &pair.parted.changes {
         let lines = |old: &Range<usize>, new: &Range<usize>| first_lines([&texts[0], &texts[1]], [old, new]);
@@ -123,6 +128,10 @@ fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
             Change::Moved(old, new) => (DivergenceKind::Reordered, lines(old, new)),
             Change::Spaced(old, new) => {
                 (DivergenceKind::Whitespace, lines_at([&texts[0], &texts[1]], [old.start, new.start]))
+            }
+            Change::Other(old, new) if is_rekeyed([&texts[0][old.clone()], &texts[1][new.clone()]]) => {
+                found.push(Difference::of_keys(owner.clone(), lines(old, new)));
+                continue;
             }
             Change::Other(old, new) => {
                 let lines = lines(old, new);
@@ -148,9 +157,17 @@ fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
             };
         // All that follows an edit is computed anew, and white space is mended in the whole message.
         let once = pair.place == Place::Past || kind == DivergenceKind::Whitespace;
-        let again = once && found.iter().any(|other: &Difference| other.kind == kind);
+        let again = found
+            .iter()
+            .any(|other: &Difference| other.kind == kind && (once || [&*other.line_a, &*other.line_b] == lines));
         if !natural && !again {
-            found.push(new(kind, lines));
+            let difference = new(kind, lines);
+            let advice = match kind {
+                DivergenceKind::Dropped | DivergenceKind::Added if turn => PUT_BEHIND,
+                DivergenceKind::ChangingValue if turn && pair.place == Place::Question => PUT_LAST,
+                _ => difference.advice,
+            };
+            found.push(Difference { advice, ..difference });
         }
     }
     let (others, calls) = (messages.map(beside), messages.map(calls));
@@ -159,6 +176,17 @@ fn of_pair(turns: &Turns, pair: &Pair) -> Vec<Difference> {
         found.push(new(DivergenceKind::Edited, [&*lines[0], &*lines[1]]));
     }
     found
+}
+
+/// Whether two texts have the same JSON with its keys in another order.
+fn is_rekeyed(texts: [&str; 2]) -> bool {
+    let parts = |text: &str, [open, close]: [char; 2]| {
+        let (start, end) = (text.find(open)?, text.rfind(close)? + 1);
+        let value: Value = serde_json::from_str(text.get(start..end)?).ok()?;
+        Some([spaced(&text[..start]), canonical(&value), spaced(&text[end..])])
+    };
+    let same = |marks| parts(texts[0], marks).is_some_and(|first| parts(texts[1], marks) == Some(first));
+    spaced(texts[0]) != spaced(texts[1]) && [['{', '}'], ['[', ']']].into_iter().any(same)
 }
 
 /// The functions that a message calls, with their arguments.
@@ -188,7 +216,7 @@ pub(super) fn of_tools(lists: [&[Value]; 2]) -> Vec<Difference> {
         match step {
             // The keys of an object in another order.
             Step::Same(old, other) | Step::Moved(old, other) if texts[0][old] != texts[1][other] => {
-                found.push(new(DivergenceKind::Reordered, owner(1, other), Some(old), Some(other)));
+                found.push(Difference::of_keys(owner(1, other), [&texts[0][old], &texts[1][other]]));
             }
             Step::Same(..) | Step::Moved(..) => {}
             Step::Pair(old, other) => {
@@ -271,10 +299,19 @@ fn first_lines<'a>(texts: [&'a str; 2], places: [&Range<usize>; 2]) -> [&'a str;
     })
 }
 
-/// The whole line that a place begins in; of an element, the first line behind its tags.
+/// The whole line that a place begins in, or the place itself where it is a sentence among others; of an element, the first line
+/// behind its tags.
 fn line(text: &str, place: Range<usize>) -> &str {
     let start = text[..place.start].rfind('\n').map_or(0, |at| at + 1);
-    let is_tag = |line: &&str| line.trim().starts_with('<') && line.trim().find('>') == Some(line.trim().len() - 1);
+    let behind = text[place.end..].split('\n').next().unwrap_or_default();
+    let own = &text[place.clone()];
+    let alone = text[start..place.start].trim().is_empty() && behind.trim().is_empty();
+    if !(alone || own.is_empty() || own.contains('\n')) {
+        return own;
+    }
+    let is_tag = |line: &&str| {
+        is_rule(line) || (line.trim().starts_with('<') && line.trim().find('>') == Some(line.trim().len() - 1))
+    };
     let within =
         text[start..place.end.max(start)].split('\n').take_while(is_tag).map(|line| line.len() + 1).sum::<usize>();
     let start = if start + within < place.end { start + within } else { start };

@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use crate::kv::label;
 
+use super::sentences::{FULL_STOPS, connects, sentences};
+use super::whole::whole;
+
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Level {
     /// Sections under headings, and blocks between blank lines.
@@ -44,6 +47,10 @@ impl Level {
 fn section(text: &str, blocks: &[Range<usize>]) -> usize {
     let rank = |block: &Range<usize>| rank(&text[block.clone()]);
     let Some(own) = rank(&blocks[0]) else { return 1 };
+    let delimited = blocks[1..].iter().take_while(|block| is_delimited(&text[(*block).clone()])).count();
+    if own == COLON && delimited > 0 {
+        return 1 + delimited;
+    }
     let is_listed = |block: &Range<usize>| own == COLON && is_item(&text[block.clone()]);
     let listed = blocks.get(1).is_some_and(is_listed);
     let next = blocks[1..]
@@ -66,6 +73,8 @@ fn grouped(pieces: &[Range<usize>], open: bool, count: &dyn Fn(usize) -> usize) 
     whole
 }
 
+/// What text is put between that stays as it is.
+const FENCES: [&str; 3] = ["```", "~~~", "\"\"\""];
 /// The rank of a line that ends in a colon, below that of all headings.
 const COLON: usize = 7;
 
@@ -83,16 +92,15 @@ fn rank(block: &str) -> Option<usize> {
 /// What stands between blank lines; code between fences and elements as a whole, and headings with `#` by themselves.
 fn blocks(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
     let mut blocks: Vec<Range<usize>> = Vec::new();
-    let (mut fenced, mut headed) = (false, false);
+    let mut headed = false;
     for line in lines(text, within) {
         let words = &text[line.clone()];
-        let heading = !fenced && words.starts_with('#') && rank(words).is_some();
+        let heading = words.starts_with('#') && rank(words).is_some();
         let blank = blocks.last().is_none_or(|last| text[last.end..line.start].matches('\n').count() > 1);
         match blocks.last_mut() {
-            Some(last) if fenced || !(blank || heading || headed) => last.end = line.end,
+            Some(last) if is_rule(&text[last.clone()]) || !(blank || heading || headed) => last.end = line.end,
             _ => blocks.push(line),
         }
-        fenced ^= words.trim_start().starts_with("```");
         headed = heading;
     }
     blocks
@@ -100,9 +108,24 @@ fn blocks(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
 
 /// Lines, and elements from their tag to where they are closed. What is one element as a whole is its lines, and the elements within.
 fn lines(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
-    let lines = written_lines(text, within);
+    let lines = whole_lines(text, within);
     let lengths = elements(text, &lines);
     grouped(&lines, true, &|at| lengths[at])
+}
+
+/// Lines, and as one line those that code, JSON or a quotation goes on in.
+fn whole_lines(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
+    let mut lines: Vec<Range<usize>> = Vec::new();
+    let mut places = whole(&text[within.clone()]).into_iter().peekable();
+    for line in written_lines(text, within.clone()) {
+        while places.next_if(|place| within.start + place.end <= line.start).is_some() {}
+        let goes_on = places.peek().is_some_and(|place| within.start + place.start < line.start);
+        match lines.last_mut().filter(|_| goes_on) {
+            Some(last) => last.end = line.end,
+            None => lines.push(line),
+        }
+    }
+    lines
 }
 
 /// Lines with their indentation, blank ones left out.
@@ -126,6 +149,9 @@ fn elements(text: &str, lines: &[Range<usize>]) -> Vec<usize> {
     let mut count: HashMap<&str, usize> = HashMap::new();
     for (at, line) in lines.iter().enumerate() {
         let line = &text[line.clone()];
+        if is_delimited(line) {
+            continue;
+        }
         let own = tag(line);
         for (place, _) in line.match_indices('<') {
             let mark = &line[place..];
@@ -149,7 +175,7 @@ fn elements(text: &str, lines: &[Range<usize>]) -> Vec<usize> {
 }
 
 /// The name of the tag that a text begins with.
-fn tag(text: &str) -> Option<&str> {
+pub(super) fn tag(text: &str) -> Option<&str> {
     let rest = text.trim_start().strip_prefix('<')?;
     let end = rest.find(|c: char| !c.is_alphanumeric() && !"_-:".contains(c)).unwrap_or(rest.len());
     (rest.starts_with(char::is_alphabetic) && rest[end..].starts_with(['>', ' '])).then_some(&rest[..end])
@@ -158,14 +184,19 @@ fn tag(text: &str) -> Option<&str> {
 /// The entries of a text, and the groups that these form. An entry is a line with those that go on from it. A group is a list with
 /// the line that introduces it, numbered steps, code, or lines that answer each other.
 fn groups(text: &str, within: Range<usize>) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
-    let lines = lines(text, within);
+    let lines = lines(text, within.clone());
     let line = |at: usize| &text[lines[at].clone()];
-    let width = (0..lines.len()).map(|at| line(at).chars().count()).max().unwrap_or(0);
+    let width = text[within].lines().map(|line| line.chars().count()).max().unwrap_or(0);
     let goes_on = |first: usize, at: usize| {
         let deeper = indentation(line(at)) > indentation(line(first));
-        deeper || (!is_code(line(at)) && runs_on(line(at - 1), line(at), width))
+        let above = line(at - 1).lines().next_back().unwrap_or_default();
+        deeper || connects(line(at)) || (!is_code(line(at)) && runs_on(above, line(at), width))
     };
-    let entry = |at: usize| 1 + (at + 1..lines.len()).take_while(|&next| goes_on(at, next)).count();
+    let entry = |at: usize| {
+        // What separates belongs to what is behind it.
+        let rules = (at..lines.len() - 1).take_while(|&at| is_rule(line(at))).count();
+        1 + rules + (at + rules + 1..lines.len()).take_while(|&next| goes_on(at, next)).count()
+    };
     let entries = match grouped(&lines, false, &entry) {
         // An item, and the list in it.
         single if single.len() == 1 && lines.len() > 1 && indentation(line(1)) > indentation(line(0)) => {
@@ -173,17 +204,18 @@ fn groups(text: &str, within: Range<usize>) -> (Vec<Range<usize>>, Vec<Range<usi
         }
         entries => entries,
     };
-    let first = |at: usize| text[entries[at].clone()].lines().next().unwrap_or_default();
+    let first = |at: usize| {
+        let mut lines = text[entries[at].clone()].lines();
+        lines.find(|line| !is_rule(line)).unwrap_or_default()
+    };
     let repeated = repeated_label(&(0..entries.len()).map(first).collect::<Vec<_>>());
     let group = |at: usize| {
         let rest = at + 1..entries.len();
         let run = |is: &dyn Fn(&str) -> bool| rest.clone().take_while(|&next| is(first(next))).count();
+        let delimited = rest.clone().take_while(|&next| is_delimited(&text[entries[next].clone()])).count();
         1 + match first(at) {
             _ if repeated == Some(at) => rest.len(),
-            line if line.trim_start().starts_with("```") => rest
-                .clone()
-                .position(|next| first(next).trim_start().starts_with("```"))
-                .map_or(rest.len(), |at| at + 1),
+            _ if delimited > 0 && introduces(text, &entries[at]) => delimited,
             line if is_step(line) => run(&is_step),
             line if line.ends_with(':') && rest.clone().next().is_some_and(|next| is_item(first(next))) => {
                 run(&is_item)
@@ -197,30 +229,52 @@ fn groups(text: &str, within: Range<usize>) -> (Vec<Range<usize>>, Vec<Range<usi
     (entries, groups)
 }
 
+/// Whether an entry tells what is between the delimiters of the next: it ends in a colon, or is a line of one sentence.
+fn introduces(text: &str, entry: &Range<usize>) -> bool {
+    let line = &text[entry.clone()];
+    let one = || !line.contains('\n') && !is_item(line) && !is_code(line) && sentences(text, entry.clone()).len() == 1;
+    line.ends_with(':') || (!line.trim_start().starts_with('#') && one())
+}
+
+/// Whether a text says that its order counts: its heading does, or a line begins with a word for its place.
+pub(super) fn says_order(text: &str) -> bool {
+    const HEADS: &str = " order steps sequence procedure rank ranked ranking priority priorities reihenfolge schritte ablauf ordre \
+        étapes orden pasos ordine passi ";
+    const PLACES: &str = " first firstly second secondly third thirdly then next finally lastly step zuerst dann danach schließlich \
+        schritt puis ensuite enfin étape primero luego paso poi infine passo ";
+    let is = |list: &str, word: &str| !word.is_empty() && list.contains(&format!(" {} ", word.to_lowercase()));
+    let words = |line: &str| line.split(|c: char| !c.is_alphabetic()).map(str::to_owned).collect::<Vec<_>>();
+    let head = text.lines().next().unwrap_or_default().trim();
+    let heads = rank(head).is_some() && words(head).iter().any(|word| is(HEADS, word) || is(PLACES, word));
+    let first = |line: &str| words(line).into_iter().find(|word| !word.is_empty()).unwrap_or_default();
+    heads || text.lines().any(|line| is(PLACES, &first(line)))
+}
+
+/// Whether a line is nothing but a separator, as `---` is.
+pub(super) fn is_rule(line: &str) -> bool {
+    let line = line.trim();
+    line.len() > 2 && ["-", "*", "_", "=", "~", "#"].iter().any(|mark| line.trim_start_matches(mark).is_empty())
+}
+
+/// Whether a piece is code between fences, a JSON value, a quotation on lines of its own or a table.
+fn is_delimited(piece: &str) -> bool {
+    let piece = piece.trim();
+    let is_within = |open: char, close: char| piece.starts_with(open) && piece.ends_with(close);
+    FENCES.iter().any(|fence| piece.starts_with(fence))
+        || is_within('{', '}')
+        || (is_within('[', ']') && !is_item(piece))
+        || piece.lines().all(|line| line.trim_start().starts_with('|'))
+}
+
 /// Whether a line goes on in the next: it ends in no sentence, and it has the width of the text or the next begins small.
 fn runs_on(line: &str, next: &str, width: usize) -> bool {
-    let ended = line.trim_end().ends_with(['.', '!', '?', ':', ')', '"', '。', '！', '？', '”', '>', '|']);
+    let line = line.trim_end();
+    let ended = line.ends_with(['.', '!', '?', ':', ')', '"', '”', '>', '|']) || line.ends_with(FULL_STOPS);
     let word = next.split_whitespace().next().map_or(0, |word| word.chars().count());
     let length = line.chars().count();
     let full = width > 48 && length + word >= width;
     let small = 2 * length > width && next.trim_start().starts_with(char::is_lowercase);
     !ended && !is_item(next) && !next.trim_start().starts_with(['#', '>']) && (full || small)
-}
-
-fn sentences(text: &str, within: Range<usize>) -> Vec<Range<usize>> {
-    let mut pieces = Vec::new();
-    let Range { mut start, end } = within;
-    let spaces = text[within.clone()].match_indices(char::is_whitespace).map(|(at, _)| within.start + at);
-    let ends = spaces.filter(|&at| text[within.start..at].ends_with(['.', '!', '?', '。'])).chain([end]);
-    for at in ends {
-        let piece = &text[start..at];
-        let lead = piece.len() - piece.trim_start().len();
-        if start + lead < at {
-            pieces.push(start + lead..at);
-            start = at;
-        }
-    }
-    pieces
 }
 
 /// What may be done with the parts of a piece.
@@ -241,7 +295,7 @@ pub(super) enum Hold {
 /// How the pieces of this level hold together that a text has.
 pub(super) fn hold(text: &str, level: Level) -> Hold {
     let all = 0..text.len();
-    let lines = written_lines(text, all.clone());
+    let lines = whole_lines(text, all.clone());
     if level != Level::Sentence && lines.len() > 1 && elements(text, &lines)[0] == lines.len() {
         return Hold::Element;
     }
@@ -252,6 +306,7 @@ pub(super) fn hold(text: &str, level: Level) -> Hold {
             let one = blocks.len() > 1 && section(text, &blocks) == blocks.len();
             match one && text.trim_start().starts_with('#') {
                 true => Hold::Section,
+                false if one && is_delimited(&text[blocks[1].clone()]) => Hold::Fixed,
                 false if one => Hold::List,
                 false => Hold::Free,
             }
@@ -287,7 +342,10 @@ pub(super) fn is_plain(text: &str) -> bool {
     let last = lines.len().saturating_sub(1);
     repeated_label(&lines).is_none()
         && lines.iter().enumerate().all(|(index, line)| {
-            let ends = line.ends_with(['.', '!', '?', ')', '"', '。']) || label(line).is_some() || index == last;
+            let ends = line.ends_with(['.', '!', '?', ')', '"'])
+                || line.ends_with(FULL_STOPS)
+                || label(line).is_some()
+                || index == last;
             ends && !is_item(line) && !is_code(line) && !line.ends_with(':') && !line.starts_with([' ', '\t', '#', '>'])
         })
 }
@@ -317,15 +375,17 @@ pub(super) fn differs_in_spaces_alone(a: &str, b: &str) -> bool {
         lines.map(indentation).collect::<Vec<_>>()
     };
     let own = [a, b].map(indentations);
-    spaced(a) == spaced(b) && !a.contains("```") && (own[0] == own[1] || own[0].iter().all(|&indent| indent == 0))
+    spaced(a) == spaced(b)
+        && !FENCES.iter().any(|fence| a.contains(fence))
+        && (own[0] == own[1] || own[0].iter().all(|&indent| indent == 0))
 }
 
-fn indentation(line: &str) -> usize {
+pub(super) fn indentation(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
 /// Whether a line is of a table, of code or of data: it begins or ends with a mark of these.
-fn is_code(line: &str) -> bool {
+pub(super) fn is_code(line: &str) -> bool {
     let line = line.trim();
     let closes = |mark: char, open: char| line.ends_with(mark) && !(label(line).is_some() && line.contains(open));
     !is_item(line) && line.starts_with(['|', '{', '}', ']', '`', '+'])
@@ -362,9 +422,12 @@ fn is_step(line: &str) -> bool {
     is_item(line) && first.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// The words of an item without the number that its place gives it, as `[2]`, `2.` and `Document 2:` do.
+/// The words of an item without what its place gives it: a separator before it, and a number, as `[2]`, `2.` and `Document 2:` do.
 pub(super) fn unnumbered(piece: &str) -> String {
-    let words: Vec<&str> = piece.split_whitespace().collect();
+    let mut words: Vec<&str> = piece.split_whitespace().collect();
+    if words.len() > 1 && is_rule(words[0]) {
+        words.remove(0);
+    }
     let is_number = |word: &str| {
         let digits = word.trim_matches(['[', ']', '(', ')', '.', ':', '#']);
         !digits.is_empty() && digits.len() <= 3 && digits.chars().all(|c| c.is_ascii_digit())

@@ -10,8 +10,9 @@ use crate::kv::{Owner, is_static, values_differ};
 
 use super::align::Step;
 use super::differences::align_tools;
-use super::layout::{Level, differs_in_spaces_alone, is_item, is_plain, spaced, unnumbered};
+use super::layout::{Level, differs_in_spaces_alone, is_item, is_plain, says_order, spaced, unnumbered};
 use super::pieces::{Change, Parted};
+use super::sentences::FULL_STOPS;
 use super::turns::{Pair, Place, Turns, context, text};
 
 /// Where the text that changes goes.
@@ -32,9 +33,23 @@ impl Variables {
     pub(super) const ALL: [Self; 4] = [Self::Stay, Self::BeforeQuestion, Self::BehindSystem, Self::AtEnd];
 }
 
+/// What was done to put two requests in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mending {
+    /// What changes was put behind what stays the same.
+    pub placed: bool,
+    /// What both have was put in the same order.
+    pub ordered: bool,
+    /// What both say was given the same white space.
+    pub spaced: bool,
+    /// Both were given the same date.
+    pub dated: bool,
+}
+
 /// Two requests in order.
 pub(super) struct Mended {
     pub(super) requests: [Value; 2],
+    pub(super) mending: Mending,
     /// The texts of each that have another place.
     pub(super) moved: [Vec<String>; 2],
 }
@@ -48,6 +63,7 @@ struct Draft {
 /// The two requests with what changes in the given place.
 pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -> Mended {
     let mut moved: [Vec<String>; 2] = Default::default();
+    let mut mending = Mending::default();
     let lists =
         requests.map(|request| request.get("messages").unwrap_or(request).as_array().cloned().unwrap_or_default());
     let mut drafts = lists.map(|messages| Draft { messages, variables: Vec::new() });
@@ -63,9 +79,11 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
                 let (from, to) = (&first.messages[old], &mut second.messages[new]);
                 if is_respaced(turns, old, new) && [from, &*to].into_iter().all(is_text) {
                     to["content"] = from["content"].clone();
+                    mending.spaced = true;
                 }
                 // Its arguments with their keys in the same order.
                 if let Some(calls) = from.get("tool_calls").filter(|_| to.get("tool_calls").is_some()) {
+                    mending.ordered |= are_written_apart(calls, &to["tool_calls"]);
                     to["tool_calls"] = calls.clone();
                 }
             }
@@ -82,6 +100,7 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
         let texts = [text(&turns.messages[0][pair.old]), text(&turns.messages[1][pair.new])];
         let texts = [&*texts[0], &*texts[1]];
         if let Some(sorted) = (pair.place == Place::Question).then(|| documents(texts)).flatten() {
+            mending.ordered = true;
             for ((draft, at), content) in drafts.iter_mut().zip(places).zip(sorted) {
                 set_text(&mut draft.messages[at], content);
             }
@@ -91,6 +110,9 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
             continue;
         }
         let common = pair.parted.common(texts);
+        mending.placed |= !pair.parted.is_whole() && !common.is_empty();
+        mending.ordered |= pair.parted.changes.iter().any(|change| matches!(change, Change::Moved(..)));
+        mending.spaced |= pair.parted.changes.iter().any(|change| matches!(change, Change::Spaced(..)));
         for (side, at) in places.into_iter().enumerate() {
             let own = pair.parted.own(texts, side);
             let apart = pair.place == Place::Static && is_system(side, at) && variables != Variables::AtEnd;
@@ -110,7 +132,7 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
             set_text(&mut drafts[side].messages[at], kept);
         }
     }
-    order(&mut drafts[1].messages, turns);
+    mending.ordered |= order(&mut drafts[1].messages, turns);
     for (side, draft) in drafts.iter_mut().enumerate() {
         if variables == Variables::Stay {
             continue;
@@ -125,6 +147,7 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
             index += 1;
             keep
         });
+        mending.placed |= !draft.variables.is_empty();
         draft.variables.append(&mut behind[side]);
         let asked = draft.messages.iter().rposition(|message| message["role"] == "user");
         let head = contexts[side].end - out[side].iter().filter(|&&at| at < contexts[side].end).count();
@@ -136,7 +159,17 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
     }
     let [a, b] = drafts.map(|draft| draft.messages);
     let tools = tools(requests);
-    Mended { requests: [with(requests[0], a, &tools[0]), with(requests[1], b, &tools[1])], moved }
+    mending.ordered |= requests
+        .iter()
+        .zip(&tools)
+        .any(|(request, tools)| tools.as_ref().is_some_and(|tools| are_written_apart(&request["tools"], tools)));
+    Mended { requests: [with(requests[0], a, &tools[0]), with(requests[1], b, &tools[1])], moved, mending }
+}
+
+/// Whether two values are written in other words or another order; what compares them knows no order of keys.
+fn are_written_apart(a: &Value, b: &Value) -> bool {
+    let written = [a, b].map(Value::to_string);
+    written[0] != written[1]
 }
 
 /// Whether two messages say the same, but for white space that says nothing.
@@ -167,9 +200,10 @@ fn is_mended(turns: &Turns, pair: &Pair) -> bool {
 }
 
 /// Two questions with the documents that both have first, in the order of the first, then their own, and what is asked of them
-/// last. None where they have none in common, or where a document has a number, which may be spoken of.
+/// last. None where they have none in common, where their order counts, or where a document has a number, which may be spoken of.
 fn documents(texts: [&str; 2]) -> Option<[String; 2]> {
-    [(Level::Block, "\n\n"), (Level::Line, "\n")].into_iter().find_map(|(level, gap)| {
+    let levels = [(Level::Block, "\n\n"), (Level::Line, "\n")];
+    levels.into_iter().filter(|_| !texts.iter().any(|text| says_order(text))).find_map(|(level, gap)| {
         let pieces = texts.map(|text| {
             let places = level.pieces(text, 0..text.len());
             places.into_iter().map(|place| text[place].trim_end()).collect::<Vec<_>>()
@@ -212,8 +246,8 @@ fn set_text(message: &mut Value, text: String) {
 }
 
 /// Puts the messages before the first question that both have into the order of the first conversation, in the places that they
-/// take in the second. What was said by turns stays as it was said.
-fn order(messages: &mut [Value], turns: &Turns) {
+/// take in the second: whether that is another order. What was said by turns stays as it was said.
+fn order(messages: &mut [Value], turns: &Turns) -> bool {
     let ends = turns.messages.map(|messages| context(messages).end);
     let both = turns.steps.iter().filter_map(|step| match step.indices() {
         [Some(old), Some(new)] if old < ends[0] && new < ends[1] => Some(new),
@@ -223,9 +257,11 @@ fn order(messages: &mut [Value], turns: &Turns) {
     let mut places = both.clone();
     places.sort_unstable();
     let ordered: Vec<Value> = both.iter().map(|&at| messages[at].clone()).collect();
+    let moves = both != places;
     for (place, message) in places.into_iter().zip(ordered) {
         messages[place] = message;
     }
+    moves
 }
 
 /// The tools of both: what both have first, in the order and with the keys of the first request, then what differs.
@@ -257,14 +293,16 @@ fn with(request: &Value, messages: Vec<Value>, tools: &Option<Value>) -> Value {
     fields.into()
 }
 
-/// Gives both requests one date: the first one's, or where it has none the second one's.
-pub(super) fn pin_date(requests: &mut [Value; 2]) {
+/// Gives both requests one date: the first one's, or where it has none the second one's. Whether they had two.
+pub(super) fn pin_date(requests: &mut [Value; 2]) -> bool {
     const NAMES: [&str; 2] = ["date", "now"];
     let given = |request: &Value| {
         let value = |name: &&'static str| Some((*name, request.get(*name).filter(|value| !value.is_null())?.clone()));
         NAMES.iter().find_map(value)
     };
-    let Some((name, date)) = requests.iter().find_map(given) else { return };
+    let dates = requests.each_ref().map(given);
+    let differ = dates[0] != dates[1];
+    let Some((name, date)) = dates.into_iter().flatten().next() else { return false };
     for request in requests {
         if let Value::Array(messages) = request {
             *request = json!({ "messages": messages });
@@ -274,6 +312,7 @@ pub(super) fn pin_date(requests: &mut [Value; 2]) {
             fields.insert(name.into(), date.clone());
         }
     }
+    differ
 }
 
 /// Whether two requests say the same words, in whatever order.
@@ -289,7 +328,9 @@ pub(super) fn says_the_same(a: &Value, b: &Value) -> bool {
 
 fn words_of(content: &Value) -> Vec<String> {
     match content {
-        Value::String(text) => text.split_whitespace().map(str::to_owned).collect(),
+        Value::String(text) => {
+            text.split_whitespace().flat_map(|word| word.split_inclusive(FULL_STOPS)).map(str::to_owned).collect()
+        }
         Value::Array(parts) => parts.iter().flat_map(|part| words_of(&part["text"])).collect(),
         _ => Vec::new(),
     }

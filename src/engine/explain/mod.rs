@@ -12,14 +12,17 @@ mod live;
 mod mend;
 mod pieces;
 mod requests;
+mod sentences;
 mod spans;
 mod turns;
+mod whole;
 
 pub use conversation::Conversation;
 pub use differences::Difference;
 #[doc(hidden)]
 pub use live::recall;
 pub(super) use live::report;
+pub use mend::Mending;
 pub use requests::{Comparison, Side};
 
 use crate::kv::{AdmitOptions, Cache, CacheConfig, Divergence, Namespace, PAGE, Producer, Report, compare};

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::align::{Step, align};
-use super::layout::{Hold, Level, hold, is_item, may_be_sorted, spaced, stands_alone, unnumbered};
+use super::layout::{Hold, Level, hold, is_item, may_be_sorted, says_order, spaced, stands_alone, tag, unnumbered};
 use super::spans::same;
 
 /// A place in one of two texts.
@@ -125,7 +125,10 @@ impl Parted {
             let items = level == Level::Block || (is_item(text(0, old)) && is_item(text(1, new)));
             let lines = |text: &str| text.lines().map(spaced).filter(|line| line.len() > 3).collect::<HashSet<_>>();
             let share = || !lines(text(0, old)).is_disjoint(&lines(text(1, new)));
-            likeness(text(0, old), text(1, new)) >= ALIKE || (alone && (!items || share()))
+            let named = || {
+                tag(text(0, old)).is_some_and(|name| tag(text(1, new)) == Some(name) && !text(0, old).contains('\n'))
+            };
+            likeness(text(0, old), text(1, new)) >= ALIKE || (alone && (!items || named() || share()))
         };
         let alignment = align(&words[0], &words[1], &alike);
         let mut parting = alignment
@@ -256,7 +259,8 @@ impl Parted {
         let headed = hold == Hold::Free || self.common.first().is_some_and(|first| first.start == places[0].start);
         let closed = hold != Hold::Element
             || (self.common.len() > 1 && self.common.last().is_some_and(|last| last.end == places[0].end));
-        if hold == other && sorted && headed && closed { hold } else { Hold::Fixed }
+        let ordered = (hold != Hold::Free || self.moved) && versions.iter().any(|text| says_order(text));
+        if hold == other && sorted && headed && closed && !ordered { hold } else { Hold::Fixed }
     }
 }
 

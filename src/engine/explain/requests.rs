@@ -11,7 +11,7 @@ use crate::kv::{Change, DivergenceKind, MOVES_TEXT, Namespace, Owner, PAGE};
 use crate::text::{Inputs, Message, Prompt, Tokenizer};
 
 use super::differences::{Difference, calls, of_messages, of_tools};
-use super::mend::{Mended, Variables, mend, pin_date, says_the_same};
+use super::mend::{Mended, Mending, Variables, mend, pin_date, says_the_same};
 use super::turns::Turns;
 use super::{Conversation, Explanation, explain, text};
 
@@ -79,6 +79,12 @@ impl<'a> Side<'a> {
         spans.filter(|span| span.owner == *owner).map(|span| span.tokens.start).min()
     }
 
+    /// Where the last message ends, and the opening of the answer begins.
+    fn last_message(&self) -> usize {
+        let spans = self.conversation.spans.iter().filter(|span| matches!(span.owner, Owner::Message { .. }));
+        spans.map(|span| span.tokens.end).max().unwrap_or(self.conversation.tokens.len())
+    }
+
     /// The line of the prompt that a token is in, of the message or tool that it belongs to.
     fn line(&self, token: usize) -> String {
         let spans = self.conversation.spans.iter().filter(|span| !matches!(span.owner, Owner::Template { .. }));
@@ -131,6 +137,8 @@ pub struct Comparison {
     pub fixed_tokens: [usize; 2],
     /// Both requests mended; unchanged where that gains nothing.
     pub requests: [Value; 2],
+    /// What mending did.
+    pub mending: Mending,
 }
 
 impl Comparison {
@@ -146,8 +154,14 @@ impl Comparison {
         );
         let tokens = [known, prompt].map(|side| side.conversation.tokens.len());
         let requests = [known, prompt].map(|side| side.request.clone());
-        let mut comparison =
-            Self { fixed: explanation.shared, explanation, differences: Vec::new(), fixed_tokens: tokens, requests };
+        let mut comparison = Self {
+            fixed: explanation.shared,
+            explanation,
+            differences: Vec::new(),
+            fixed_tokens: tokens,
+            requests,
+            mending: Mending::default(),
+        };
         let turns = Turns::new([known.messages(), prompt.messages()]);
         comparison.differences = comparison.find(known, prompt, &turns)?;
         if known.prompt.is_some() && prompt.prompt.is_some() && known.namespace == prompt.namespace {
@@ -182,7 +196,7 @@ impl Comparison {
             placed.extend(messages(known, prompt, turns)?);
             // A difference before the last question that no author wrote.
             let tail = prompt.conversation.spans.iter().find(|span| is_message(&span.owner, turns.tail));
-            let tail = tail.map_or(new.len(), |span| span.tokens.start);
+            let tail = tail.map_or_else(|| prompt.last_message(), |span| span.tokens.start);
             if !placed.iter().any(|(_, found)| found.kind != DivergenceKind::ToolsIgnored) && at < tail {
                 placed.extend(found.as_ref().map(|found| {
                     let lines = [known.line(at), prompt.line(at)];
@@ -211,10 +225,8 @@ impl Comparison {
         let dated =
             [known, prompt].iter().any(|side| side.language.template().is_ok_and(|template| template.is_dated()));
         for variables in Variables::ALL {
-            let Mended { mut requests, moved } = mend([known.request, prompt.request], turns, variables);
-            if dated {
-                pin_date(&mut requests);
-            }
+            let Mended { mut requests, moved, mut mending } = mend([known.request, prompt.request], turns, variables);
+            mending.dated = dated && pin_date(&mut requests);
             let same = says_the_same(known.request, &requests[0]) && says_the_same(prompt.request, &requests[1]);
             let shown = [known, prompt].into_iter().zip(&requests).zip(&moved).all(|((side, request), moved)| {
                 side.rendered(request).is_some_and(|text| moved.iter().all(|own| text.contains(own.trim())))
@@ -225,10 +237,11 @@ impl Comparison {
             let Ok(old) = known.tokens(&requests[0]) else { continue };
             let Ok(new) = prompt.tokens(&requests[1]) else { continue };
             let shared = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
-            // The least change that gains about as much.
+            // The least change after which about as little is left to compute.
             let margin = if self.fixed == self.explanation.shared { 0 } else { PAGE };
-            if shared > self.fixed + margin {
+            if shared > self.explanation.shared && new.len() - shared + margin < self.fixed_tokens[1] - self.fixed {
                 (self.fixed, self.fixed_tokens, self.requests) = (shared, [old.len(), new.len()], requests);
+                self.mending = mending;
             }
         }
     }

@@ -16,7 +16,10 @@ const WHY: Record<string, (miss: Miss) => string> = {
   not_kept: () => "were known once, and no store kept them",
   another_users: () => "are stored in files of another user, which are not used",
   expired: () => "were known once and had gone unused for too long",
-  namespace_changed: (miss) => `are known for another ${"field" in miss && miss.field ? miss.field : "setting"}`,
+  namespace_changed: (miss) => {
+    const field = "field" in miss && miss.field ? miss.field : "setting";
+    return field === "kv_dtype" ? "are known in another format of keys and values" : `are known for another ${field === "weights" ? "model" : field}`;
+  },
   salt: () => "are known under another salt",
   integrity: () => "were stored, but damaged",
   deadline: () => "were stored, but took too long to load",
