@@ -1,9 +1,9 @@
 //! `headstart chat FILE`: a conversation that is kept in a file loses nothing, whatever happens to the chat or to the file.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -112,6 +112,33 @@ fn a_question_is_kept_before_it_is_answered() {
     assert_eq!(roles(&messages(&path)), ["user"]);
     assert!(tiny.chat(&[str_of(&path)], "").status.success());
     assert_eq!(roles(&messages(&path)), ["user", "assistant"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_retry_keeps_the_former_answer() {
+    let tiny = Tiny::new();
+    let [path, saved] = ["trip.json", "saved.json"].map(|name| tiny.home.path().join(name));
+    // Answers do not end by themselves.
+    let mut command = tiny.command(&["--logit-bias", "2=-100", str_of(&path)]);
+    let mut chat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = format!("Hello\n/save {}\n/set max_tokens 450\n/retry\n", saved.display());
+    chat.stdin.as_mut().unwrap().write_all(said.as_bytes()).unwrap();
+    let mut out = BufReader::new(chat.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("max_tokens") {
+        line.clear();
+        assert!(out.read_line(&mut line).unwrap() > 0, "no setting was shown");
+    }
+    // The new answer has begun.
+    out.read_exact(&mut [0]).unwrap();
+    assert!(Command::new("kill").args(["-INT", &chat.id().to_string()]).status().unwrap().success());
+    drop(chat.stdin.take());
+    std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+    let output = chat.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("[the former answer is kept]"), "{told}");
+    assert_eq!(messages(&path), messages(&saved));
 }
 
 #[test]
