@@ -329,7 +329,8 @@ pub(super) fn says_the_same(a: &Value, b: &Value) -> bool {
 fn words_of(content: &Value) -> Vec<String> {
     match content {
         Value::String(text) => {
-            text.split_whitespace().flat_map(|word| word.split_inclusive(FULL_STOPS)).map(str::to_owned).collect()
+            let words = text.split_inclusive(|c: char| c.is_whitespace() || FULL_STOPS.contains(&c)).map(str::trim);
+            words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
         }
         Value::Array(parts) => parts.iter().flat_map(|part| words_of(&part["text"])).collect(),
         _ => Vec::new(),
