@@ -37,6 +37,8 @@ fn as_text<S: Serializer>(owner: &Owner, serializer: S) -> Result<S::Ok, S::Erro
 }
 
 impl Difference {
+    // Once in the page's download, and not where it is called.
+    #[inline(never)]
     pub(super) fn new(kind: DivergenceKind, owner: Owner, lines: [&str; 2]) -> Self {
         let message = match owner {
             Owner::Message { message, .. } => Some(message),

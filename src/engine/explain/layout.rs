@@ -441,6 +441,8 @@ pub(super) fn unnumbered(piece: &str) -> String {
 }
 
 /// The words with one space between them.
+// Once in the page's download, and not where it is called.
+#[inline(never)]
 pub(super) fn spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

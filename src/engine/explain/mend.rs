@@ -111,10 +111,7 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
         }
         let common = pair.parted.common(texts);
         mending.placed |= !pair.parted.is_whole() && !common.is_empty();
-        mending.ordered |= pair.parted.changes.iter().any(|change| match change {
-            Change::Moved(old, _) => pair.parted.common.iter().any(|place| place.contains(&old.start)),
-            _ => false,
-        });
+        mending.ordered |= pair.parted.sorts();
         mending.spaced |= pair.parted.changes.iter().any(|change| matches!(change, Change::Spaced(..)));
         for (side, at) in places.into_iter().enumerate() {
             let own = pair.parted.own(texts, side);
