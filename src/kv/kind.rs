@@ -163,7 +163,7 @@ pub(crate) fn values_differ(lines: [&str; 2], owner: &Owner) -> bool {
         || few
         || all(|word| has_digit(word) || is_name(word))
         || fills_a_place([&words[0], &words[1]])
-        || is_named(lines)
+        || is_named(lines, &own)
 }
 
 /// The tag, where a line is one element.
@@ -173,21 +173,13 @@ fn element(line: &str) -> Option<&str> {
     (!inner.contains('<')).then_some(tag)
 }
 
-/// Whether two lines differ in a few letters without capitals behind a word for a day, a time or a name.
-fn is_named(lines: [&str; 2]) -> bool {
+/// Whether lines that differ in words without capitals have a word for a day, a time or a name.
+fn is_named(lines: [&str; 2], own: &[Vec<String>; 2]) -> bool {
     const NOUNS: &str = "今日 今天 現在 现在 本日 曜日 星期 名前 名字 氏名 姓名 ユーザー 利用者 お客様 用户 用戶 客户 客戶 오늘 지금 이름 사용자 고객 आज \
         नाम उपयोगकर्ता ग्राहक اليوم الآن اسم المستخدم العميل امروز نام آج היום שם";
-    const LONGEST: usize = 24;
-    let chars = lines.map(|line| line.chars().collect::<Vec<_>>());
-    let start = chars[0].iter().zip(&chars[1]).take_while(|(a, b)| a == b).count();
-    let rest = chars.each_ref().map(|chars| &chars[start..]);
-    let end = rest[0].iter().rev().zip(rest[1].iter().rev()).take_while(|(a, b)| a == b).count();
-    let uncased = |c: &char| !(c.is_lowercase() || c.is_uppercase());
-    let short = |rest: &[char]| {
-        let own = &rest[..rest.len() - end];
-        !own.is_empty() && own.len() <= LONGEST && own.iter().all(uncased)
-    };
-    rest.into_iter().all(short) && NOUNS.split(' ').any(|noun| lines.iter().all(|line| line.contains(noun)))
+    let plain = |word: &String| !word.contains(|c: char| c.is_lowercase() || c.is_uppercase());
+    own.iter().all(|own| own.len() <= 4 && own.iter().all(plain))
+        && NOUNS.split(' ').any(|noun| lines.iter().all(|line| line.contains(noun)))
 }
 
 /// The words that another line has not, the first of a line in small letters: it has a capital anyway.

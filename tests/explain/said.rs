@@ -63,7 +63,9 @@ fn a_beginning_of_a_conversation_is_told_as_one() {
 fn what_was_done_is_said_and_why_where_nothing_was() {
     let list = |items: [&str; 3]| format!("{RULES}\nKeep:\n- {}", items.join("\n- "));
     let [a, b, c] = ["books in the hall", "maps on the table", "prints in the cellar"];
+    let steps = |[a, b]: [&str; 2]| format!("Do in this order:\n- {a}\n- {b}\n{RULES}");
     let cases = [
+        ([steps([a, b]), steps([b, a])], "\nStatic first, variables last: b.json then shares "),
         ([RULES.to_owned(), format!("{RULES} ")], "\nThe same white space: b.json then shares "),
         ([list([a, b, c]), list([c, a, b])], "\nOne order: b.json then shares "),
         (

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::kv::label;
 
-use super::sentences::{FULL_STOPS, connects, sentences};
+use super::sentences::{FULL_STOPS, connects, is_listed, sentences};
 use super::whole::whole;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -242,18 +242,19 @@ pub(super) fn says_order(text: &str) -> bool {
         étapes orden pasos ordine passi ";
     const PLACES: &str = " first firstly second secondly third thirdly then next finally lastly step zuerst dann danach schließlich \
         schritt puis ensuite enfin étape primero luego paso poi infine passo ";
-    let is = |list: &str, word: &str| !word.is_empty() && list.contains(&format!(" {} ", word.to_lowercase()));
-    let words = |line: &str| line.split(|c: char| !c.is_alphabetic()).map(str::to_owned).collect::<Vec<_>>();
-    let head = text.lines().next().unwrap_or_default().trim();
-    let heads = rank(head).is_some() && words(head).iter().any(|word| is(HEADS, word) || is(PLACES, word));
-    let first = |line: &str| words(line).into_iter().find(|word| !word.is_empty()).unwrap_or_default();
-    heads || text.lines().any(|line| is(PLACES, &first(line)))
+    let says = |list: &str, line: &str, most: usize| {
+        let words = line.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+        words.take(most).any(|word| is_listed(list, word))
+    };
+    let head = text.lines().next().unwrap_or_default();
+    let heads = rank(head).is_some() && (says(HEADS, head, usize::MAX) || says(PLACES, head, usize::MAX));
+    heads || text.lines().any(|line| says(PLACES, line, 1))
 }
 
 /// Whether a line is nothing but a separator, as `---` is.
 pub(super) fn is_rule(line: &str) -> bool {
-    let line = line.trim();
-    line.len() > 2 && ["-", "*", "_", "=", "~", "#"].iter().any(|mark| line.trim_start_matches(mark).is_empty())
+    let line = line.trim().as_bytes();
+    line.len() > 2 && b"-*_=~#".contains(&line[0]) && line.iter().all(|mark| *mark == line[0])
 }
 
 /// Whether a piece is code between fences, a JSON value, a quotation on lines of its own or a table.
@@ -440,6 +441,8 @@ pub(super) fn unnumbered(piece: &str) -> String {
 }
 
 /// The words with one space between them.
+// Once in the page's download, and not where it is called.
+#[inline(never)]
 pub(super) fn spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

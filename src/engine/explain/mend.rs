@@ -111,7 +111,7 @@ pub(super) fn mend(requests: [&Value; 2], turns: &Turns, variables: Variables) -
         }
         let common = pair.parted.common(texts);
         mending.placed |= !pair.parted.is_whole() && !common.is_empty();
-        mending.ordered |= pair.parted.changes.iter().any(|change| matches!(change, Change::Moved(..)));
+        mending.ordered |= pair.parted.sorts();
         mending.spaced |= pair.parted.changes.iter().any(|change| matches!(change, Change::Spaced(..)));
         for (side, at) in places.into_iter().enumerate() {
             let own = pair.parted.own(texts, side);
@@ -329,7 +329,8 @@ pub(super) fn says_the_same(a: &Value, b: &Value) -> bool {
 fn words_of(content: &Value) -> Vec<String> {
     match content {
         Value::String(text) => {
-            text.split_whitespace().flat_map(|word| word.split_inclusive(FULL_STOPS)).map(str::to_owned).collect()
+            let words = text.split_inclusive(|c: char| c.is_whitespace() || FULL_STOPS.contains(&c)).map(str::trim);
+            words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
         }
         Value::Array(parts) => parts.iter().flat_map(|part| words_of(&part["text"])).collect(),
         _ => Vec::new(),

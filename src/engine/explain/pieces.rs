@@ -88,6 +88,12 @@ impl Parted {
         !self.common.is_empty() || self.own.iter().flatten().any(|chunk| chunk.shared > 0)
     }
 
+    /// Whether what both have takes another order in one of them.
+    pub(super) fn sorts(&self) -> bool {
+        let kept = |at: usize| self.common.iter().any(|place| place.contains(&at));
+        self.changes.iter().any(|change| matches!(change, Change::Moved(old, _) if kept(old.start)))
+    }
+
     /// What both have.
     pub(super) fn common(&self, texts: [&str; 2]) -> String {
         match self.own[0].is_empty() {

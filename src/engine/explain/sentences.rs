@@ -9,19 +9,17 @@ use super::layout::{indentation, is_code, is_item};
 use super::whole::whole;
 
 /// The marks that end a sentence wherever they stand, and need no space behind them.
-pub(super) const FULL_STOPS: [char; 12] = ['。', '！', '？', '｡', '．', '।', '॥', '؟', '۔', '։', '።', '။'];
+pub(super) const FULL_STOPS: &[char] = &['。', '！', '？', '｡', '．', '।', '॥', '؟', '۔', '։', '።', '။'];
 /// What may stand between the mark and the space.
-const CLOSERS: [char; 16] = [')', ']', '}', '"', '\'', '”', '’', '»', '›', '」', '』', '》', '）', '】', '*', '_'];
+const CLOSERS: &[char] = &[')', ']', '}', '"', '\'', '”', '’', '»', '›', '」', '』', '》', '）', '】', '*', '_'];
 /// What a sentence may begin with, beside letters and what has no letters.
 const OPENERS: &str = "\"'“„«‹‘‚([{<`*_#@¿¡「『《（【〈";
 
 /// Abbreviations with vowels, in small letters; those without, and single letters, are known by that.
 const ABBREVIATIONS: &str = " prof rev hon gov gen col capt sen rep pres vol fig figs no nos sec ed eds inc co corp dept est approx \
-    ave apt al etc ca incl excl esp min max avg ext tel univ assn oct okt jan feb apr aug sep sept dec dez nov mar mär jun jul tue \
-    tues wed thu thurs fri sat sun mon viz messrs art arts app eq eqs ref refs ser suppl trans orig op cit ibid abs abt adr allg anm \
-    aufl ausg bez dipl einschl ev evtl gem geb gest ggfs ing inkl exkl kap mio mind od rel sog std svw usf usw uvm verf vers vorm \
-    zus zuz frl av env réf tél éd ex chap mme mmes mlle mlles cie janv févr avr juil déc sra sras sres ud uds avda pág págs núm ej \
-    cap dra dña admón aprox izq sig sigg dott ssa avv pag pagg ecc arch geom enz bijv mevr ";
+    ave apt al etc ca incl excl esp min max avg ext tel univ oct okt jan feb apr aug sep sept dec dez nov mar mär jun jul art app ref \
+    orig abs abt anm aufl ausg dipl ev evtl geb gest ing inkl exkl mio od sog std usf usw vers frl av env réf tél éd ex chap mme \
+    mmes mlle cie janv févr avr juil déc sra sres ud uds avda pág págs núm ej cap dra dña aprox sig sigg dott ssa avv pag pagg ecc ";
 /// Words that go on with what stands before them.
 const CONNECTIVES: &str = " then afterwards they their them he his she her so but and or however therefore otherwise instead also \
     thus hence dann danach anschließend aber und oder sonst deshalb daher außerdem puis ensuite mais et ou donc sinon luego después \
@@ -131,6 +129,7 @@ fn is_cut_short(text: &str) -> bool {
     }
 }
 
-fn is_listed(list: &str, word: &str) -> bool {
+/// Whether a list of words in small letters, with spaces around each, has this word.
+pub(super) fn is_listed(list: &str, word: &str) -> bool {
     !word.is_empty() && list.contains(&format!(" {} ", word.to_lowercase()))
 }

@@ -51,6 +51,8 @@ pub(super) fn context(messages: &[Message]) -> Range<usize> {
 }
 
 /// The text of a message, as templates that take plain texts read it.
+// Once in the page's download, and not where it is called.
+#[inline(never)]
 pub(super) fn text(message: &Message) -> String {
     match &message.content {
         Content::Text(text) => text.clone(),
