@@ -93,7 +93,7 @@ fn a_wrong_command_is_reported_and_the_chat_continues() {
         ("/retry", "/retry has no message to answer yet"),
         ("/cache", "/cache has no answer to tell about yet"),
         ("/save", "/save needs a file name"),
-        ("/save /no/such/folder/file", "error: /no/such/folder/file: "),
+        ("/save /no/such/folder/file", "error: /no/such/folder: no such folder"),
         ("/load", "/load needs a model"),
         ("/load ./none.gguf", "error: ./none.gguf: no such file"),
         ("/set color blue", "error: set: color is not known; system, temperature, top_k"),
