@@ -263,21 +263,22 @@ pub(crate) fn visible(text: &str) -> String {
 /// Text from outside in quotes, as Rust escapes it; marks and joiners stay where they belong to the letter or picture before them.
 pub(crate) fn quoted(text: &str) -> String {
     let mut shown = String::from("\"");
-    let mut before = None;
+    let mut before: Option<char> = None;
     for c in text.chars() {
-        let written: String = ['a', c].iter().collect::<String>().escape_debug().skip(1).collect();
-        let plain = written.chars().eq([c]);
-        let is_mark = plain && !c.escape_debug().eq([c]);
-        let joins = matches!(c, '\u{200c}' | '\u{200d}') && before.is_some_and(|c: char| !c.is_ascii());
-        match c {
-            '\'' => shown.push(c),
-            _ if is_mark && before.is_none() => shown.extend(c.escape_unicode()),
-            _ if joins => shown.push(c),
-            _ => shown += &written,
+        let joins = matches!(c, '\u{200c}' | '\u{200d}') && before.is_some_and(|c| !c.is_ascii());
+        let belongs = joins || (before.is_some() && is_mark(c));
+        match belongs || c == '\'' {
+            true => shown.push(c),
+            false => shown.extend(c.escape_debug()),
         }
-        before = (joins || (plain && !c.is_whitespace() && (before.is_some() || !is_mark))).then_some(c);
+        before = (belongs || (c.escape_debug().eq([c]) && !c.is_whitespace())).then_some(c);
     }
     shown + "\""
+}
+
+/// Whether Rust escapes a character by itself, and not behind a letter, to which it then belongs.
+fn is_mark(c: char) -> bool {
+    !c.escape_debug().eq([c]) && ['a', c].iter().collect::<String>().escape_debug().eq(['a', c])
 }
 
 /// The same for text of several lines: line ends and tabs stay.

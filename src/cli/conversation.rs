@@ -1,7 +1,7 @@
 //! The file of a chat that continues later: a list of messages, as `generate --messages` and `prefix explain` read it.
 
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use etcetera::home_dir;
@@ -15,6 +15,9 @@ use crate::text::{Content, Message};
 
 /// Roles of the messages that a chat keeps.
 const ROLES: [&str; 4] = ["system", "developer", "user", "assistant"];
+
+/// What a GGUF file begins with.
+const MODEL: &[u8] = b"GGUF";
 
 /// A conversation's file. What others write into it is never replaced: from then on the conversation has another file
 /// beside it.
@@ -41,12 +44,23 @@ impl Kept {
             return Ok(Self { path, messages: Vec::new(), bytes: None, permissions: None });
         };
         let permissions = metadata.permissions();
-        if metadata.is_file() && permissions.readonly() {
-            return Err(Error::io(&path, io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only")));
+        let fail = |error| Error::io(&path, error);
+        if !metadata.is_file() {
+            return Err(fail(io::Error::other("this is no file")));
         }
-        OpenOptions::new().write(true).open(&path).map_err(|error| Error::io(&path, error))?;
-        let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
-        let messages = if bytes.trim_ascii().is_empty() { Vec::new() } else { read(&path, &bytes)? };
+        if permissions.readonly() {
+            return Err(fail(io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only")));
+        }
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(fail)?;
+        let mut start = Vec::new();
+        file.take(MODEL.len() as u64).read_to_end(&mut start).map_err(fail)?;
+        if start == MODEL {
+            let problem = "is a model, not a conversation".into();
+            let (file, field) = (path.display().to_string(), "chat FILE".into());
+            return Err(Error::Format { file, field, problem, fix: "name the model with --model (-m)" });
+        }
+        let (_, bytes) = input::bytes(&path)?;
+        let messages = if bytes.trim_ascii().is_empty() { Vec::new() } else { read(&path)? };
         Ok(Self { path, messages, bytes: Some(bytes), permissions: Some(permissions) })
     }
 
@@ -67,7 +81,7 @@ impl Kept {
         if messages == self.messages || self.bytes.is_none() && !is_begun(messages) {
             return Ok(());
         }
-        if fs::read(&self.path).is_ok_and(|found| self.bytes.as_ref() != Some(&found)) {
+        if self.is_anothers() {
             let beside = beside(&self.path);
             let (path, next) = (self.path.display(), beside.display());
             term::note(&format!(
@@ -78,6 +92,13 @@ impl Kept {
         self.bytes = Some(write(&self.path, messages, self.permissions.clone())?);
         self.messages = messages.to_vec();
         Ok(())
+    }
+
+    /// Whether the file has other bytes than this chat knows.
+    fn is_anothers(&self) -> bool {
+        let Ok(metadata) = fs::metadata(&self.path) else { return false };
+        let known = self.bytes.as_ref().filter(|bytes| bytes.len() as u64 == metadata.len());
+        known.is_none() || fs::read(&self.path).ok().as_ref() != known
     }
 
     /// Renames the file before another conversation takes its place.
@@ -101,17 +122,14 @@ fn is_begun(messages: &[Message]) -> bool {
     messages.iter().any(|message| message.role != "system")
 }
 
-/// The messages of a file with these bytes.
-fn read(path: &Path, bytes: &[u8]) -> Result<Vec<Message>> {
+/// The messages of a file that is not empty.
+fn read(path: &Path) -> Result<Vec<Message>> {
     let refused = |field: String, problem: &str, fix| Error::Format {
         file: path.display().to_string(),
         field,
         problem: problem.into(),
         fix,
     };
-    if bytes.starts_with(b"GGUF") {
-        return Err(refused("chat FILE".into(), "is a model, not a conversation", "name the model with --model (-m)"));
-    }
     let value = input::json(path)?;
     let only = |field| {
         refused(

@@ -31,7 +31,11 @@ fn name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
 }
 
-fn bytes(path: &Path) -> Result<(String, Vec<u8>)> {
+/// The name of a file in messages, and its bytes.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] for more than [`MAX_BYTES`].
+pub(super) fn bytes(path: &Path) -> Result<(String, Vec<u8>)> {
     let name = name(path);
     let mut source: Box<dyn Read> = match path == Path::new("-") {
         true => Box::new(std::io::stdin().lock()),
