@@ -46,7 +46,7 @@ impl Kept {
         let permissions = metadata.permissions();
         let fail = |error| Error::io(&path, error);
         if !metadata.is_file() {
-            return Err(fail(io::Error::other("this is no file")));
+            return Err(fail(io::Error::other("this is no file that could keep a conversation")));
         }
         if permissions.readonly() {
             return Err(fail(io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only")));
