@@ -33,11 +33,11 @@ pub(crate) async fn activations(
     let experts = config.experts();
     let tokens = *plan::expert_tile(gpu.caps(), Class::Prompt).at(rows);
     let columns = config.hidden.max(config.mixed()).max(config.widest());
-    let halves = gpu.caps().fragments.map_or(4, |_| row(columns) / 2);
+    let rounded = gpu.caps().fragments.map_or(4, |_| row(columns) / 2);
     let lists = topk::list_bytes(config.vocab, sequences);
     Ok(Activations {
         hidden: gpu.alloc("activations", row(config.hidden), fix).await?,
-        halves: gpu.alloc("activations", halves, fix).await?,
+        rounded: gpu.alloc("activations", rounded, fix).await?,
         queries: gpu.alloc("activations", row(config.heads * config.head_dim), fix).await?,
         attended: gpu.alloc("activations", row(config.mixed()), fix).await?,
         partials: gpu.alloc("attention", attention::partial_bytes(kind, &heads, sequences, context), fix).await?,

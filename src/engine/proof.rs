@@ -145,7 +145,7 @@ async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<b
     let x = numbers(batch * cols, 2);
     let buffer = made.filled(&words).await?;
     let input = made.filled(&x.iter().map(|x| x.to_f32().to_bits()).collect::<Vec<u32>>()).await?;
-    let halves = made.filled(&vec![0; batch * cols / 2]).await?;
+    let rounded = made.filled(&vec![0; batch * cols / 2]).await?;
     let (unused, output) = (made.filled(&[0]).await?, made.filled(&vec![0; batch * ROWS]).await?);
     let matrix = Matrix { rows: ROWS, cols, parts: vec![Part { buffer, format, first: 0, rows: ROWS }] };
     let (epilogue, consts) = (Epilogue::Store, unused.whole());
@@ -154,7 +154,7 @@ async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<b
     let of = async |made: &mut Made<'_>, rows: &[u32]| {
         let span = made.span(class, rows, &[], &[]).await?;
         let mut recording = Recording::new();
-        let read = Input { x: input.whole(), halves: halves.whole() };
+        let read = Input { x: input.whole(), rounded: rounded.whole() };
         linear.record(&mut recording, &span, read, output.whole(), None);
         made.run(&recording, output, rows.len() * ROWS).await
     };

@@ -77,7 +77,7 @@ pub struct Linear {
     consts: Slice,
     is_normed: bool,
     /// The dispatch that precedes fragments, which read x in f16.
-    halves: Option<Norm>,
+    rounding: Option<Norm>,
     /// By part, then by class.
     kernels: Vec<Vec<(Class, Ladder<Permutation>)>>,
 }
@@ -114,7 +114,7 @@ pub enum Shape {
 pub struct Input {
     pub x: Slice,
     /// A buffer for `[batch rows, cols]` in f16, if prompts are multiplied in f16.
-    pub halves: Slice,
+    pub rounded: Slice,
 }
 
 /// One point of the design space, see [`plan::linear`].
@@ -168,17 +168,17 @@ impl Linear {
         };
         let kernels: Vec<Vec<_>> = matrix.parts.iter().map(of_part).collect();
         let ladders = kernels.iter().flatten().map(|(_, ladder): &(_, Ladder<Permutation>)| ladder);
-        let in_halves = |variant: &Variant| reads_halves(variant, fusion.norm.is_some(), routed);
-        let any = ladders.flat_map(Ladder::rungs).any(|(_, (variant, _))| in_halves(variant));
-        let halves = any.then(|| Norm::new(matrix.cols, fusion.consts, fusion.norm, caps));
-        Self { consts: fusion.consts, is_normed: fusion.norm.is_some(), halves, kernels, routed, matrix }
+        let reads = |variant: &Variant| reads_rounded(variant, fusion.norm.is_some(), routed);
+        let any = ladders.flat_map(Ladder::rungs).any(|(_, (variant, _))| reads(variant));
+        let rounding = any.then(|| Norm::new(matrix.cols, fusion.consts, fusion.norm, caps));
+        Self { consts: fusion.consts, is_normed: fusion.norm.is_some(), rounding, kernels, routed, matrix }
     }
 
     /// Permutations that classes share are listed more than once.
     pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         let ladders = self.kernels.iter().flatten().map(|(_, ladder)| ladder);
         let own = ladders.flat_map(|ladder| ladder.rungs().map(|(_, (_, kernel))| kernel));
-        own.chain(self.halves.iter().map(Norm::kernel))
+        own.chain(self.rounding.iter().map(Norm::kernel))
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -197,17 +197,17 @@ impl Linear {
         &self,
         recording: &mut Recording,
         span: &Span,
-        Input { x, halves }: Input,
+        Input { x, rounded }: Input,
         y: Slice,
         beside: Option<Slice>,
     ) {
-        let in_halves = |variant: &Variant| reads_halves(variant, self.is_normed, self.routed);
-        if self.kernels.iter().any(|ladders| in_halves(&chosen(ladders, span).0)) {
-            self.halves.iter().for_each(|before| before.record(recording, span, x, halves));
+        let reads = |variant: &Variant| reads_rounded(variant, self.is_normed, self.routed);
+        if self.kernels.iter().any(|ladders| reads(&chosen(ladders, span).0)) {
+            self.rounding.iter().for_each(|before| before.record(recording, span, x, rounded));
         }
         for (part, ladders) in self.matrix.parts.iter().zip(&self.kernels) {
             let (variant, kernel) = chosen(ladders, span);
-            let x = if in_halves(variant) { halves } else { x };
+            let x = if reads(variant) { rounded } else { x };
             let mut bindings = vec![span.step, x, part.buffer.whole(), self.consts, y];
             bindings.extend(beside);
             let rows = match variant.shape {
@@ -243,7 +243,7 @@ impl Linear {
 }
 
 /// Whether an earlier dispatch rounds x: a norm is a dispatch anyway, and large tiles read x often.
-fn reads_halves(variant: &Variant, is_normed: bool, routed: Option<Routed>) -> bool {
+fn reads_rounded(variant: &Variant, is_normed: bool, routed: Option<Routed>) -> bool {
     variant.shape == Shape::Fragments && (is_normed || (routed.is_none() && variant.tokens > 16))
 }
 
@@ -284,7 +284,7 @@ fn kernel(
         ("COLS", (units * UNIT) as u32),
         ("ROWS", rows_met(matrix, routed) as u32),
         ("NORM", u32::from(fusion.norm.is_some())),
-        ("X_HALVES", u32::from(reads_halves(&variant, fusion.norm.is_some(), routed))),
+        ("X_HALVES", u32::from(reads_rounded(&variant, fusion.norm.is_some(), routed))),
         ("EPSILON", fusion.norm.unwrap_or(0.0).to_bits()),
         ("BIAS", u32::from(fusion.bias)),
         ("LANES", variant.lanes as u32),

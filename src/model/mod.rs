@@ -101,7 +101,7 @@ pub(crate) struct Activations {
     /// `[batch rows, hidden]` f32: the residual stream.
     pub(crate) hidden: Buffer,
     /// `[batch rows, cols]` f16: the input of matrices with so many columns; one word if nothing is multiplied in f16.
-    pub(crate) halves: Buffer,
+    pub(crate) rounded: Buffer,
     /// `[batch rows, heads, head_dim]` f32.
     pub(crate) queries: Buffer,
     /// As `queries`: the output of attention.
@@ -135,7 +135,7 @@ impl Activations {
 
     /// The input of a product that reads `x`.
     fn input(&self, x: Buffer) -> Input {
-        Input { x: x.whole(), halves: self.halves.whole() }
+        Input { x: x.whole(), rounded: self.rounded.whole() }
     }
 }
 

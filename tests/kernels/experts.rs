@@ -199,11 +199,11 @@ fn routed(bench: &mut Bench, case: &Case, linear: &Linear, chosen: &[usize], lis
     if tokens > 1 {
         MoeGroup::new(case.experts, tokens, &caps).record(&mut recording, &span, buffers[0].whole(), tiles.whole());
     }
-    let halves = bench.buffer(&vec![0; x.len() / 2]);
-    let input = Input { x: buffers[1].whole(), halves: halves.whole() };
+    let rounded = bench.buffer(&vec![0; x.len() / 2]);
+    let input = Input { x: buffers[1].whole(), rounded: rounded.whole() };
     linear.record(&mut recording, &span, input, buffers[2].whole(), Some(beside.whole()));
     let [y] = bench.run(&recording, [buffers[2]]);
-    bench.free(buffers.into_iter().chain([step, tiles, halves]));
+    bench.free(buffers.into_iter().chain([step, tiles, rounded]));
     assert_eq!(y[count * width], 0, "past the end");
     y[..count * width].to_vec()
 }

@@ -218,11 +218,11 @@ fn run(bench: &mut Bench, case: &Case, input: &Given, list: &[u32]) -> Left {
     let kv = bench.buffer(&vec![0x7e00_7e00; input.kv_words.max(1)]);
     let mut recording = Recording::new();
     let pages = (input.kv_words > 0).then_some(kv.whole());
-    let halves = bench.buffer(&vec![0x7e00_7e00; input.x.len() / 2]);
-    let from = Input { x: x.whole(), halves: halves.whole() };
+    let rounded = bench.buffer(&vec![0x7e00_7e00; input.x.len() / 2]);
+    let from = Input { x: x.whole(), rounded: rounded.whole() };
     input.linear.record(&mut recording, &span, from, y.whole(), pages);
     let [y_words, kv_words] = bench.run(&recording, [y, kv]);
-    bench.free([step_buffer, x, halves, y, kv]);
+    bench.free([step_buffer, x, rounded, y, kv]);
     Left { y: y_words, kv: kv_words }
 }
 
