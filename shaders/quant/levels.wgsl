@@ -1,17 +1,21 @@
 // 4-bit codes for uneven levels; LEVELS holds four signed bytes in each word.
-fn level(q: u32) -> f32 {
+fn level(code: u32) -> i32 {
   let levels = LEVELS;
-  return f32(extractBits(bitcast<i32>(levels[q >> 2u]), 8u * (q & 3u), 8u));
+  return extractBits(bitcast<i32>(levels[code >> 2u]), 8u * (code & 3u), 8u);
 }
 
-fn four_levels(quants: u32) -> vec4<f32> {
-  let q = unpack4xU8(quants);
-  return vec4(level(q.x), level(q.y), level(q.z), level(q.w));
+fn four_levels(codes: u32) -> vec4<i32> {
+  let code = unpack4xU8(codes);
+  return vec4(level(code.x), level(code.y), level(code.z), level(code.w));
 }
 
 alias Values = FourBits;
 fn load_values(row: u32, unit: u32) -> Values { return load_four_bits(row * VALUE_WORDS, unit); }
+fn quants_of(values: Values, i: u32) -> vec2<u32> {
+  let codes = four_bits(values, i);
+  return vec2(pack4xI8(four_levels(codes.x)), pack4xI8(four_levels(codes.y)));
+}
 fn unit_of(values: Values, i: u32, scale: vec2<f32>) -> Unit {
-  let quants = four_bits(values, i);
-  return Unit(four_levels(quants.x) * scale.x, four_levels(quants.y) * scale.x);
+  let codes = four_bits(values, i);
+  return Unit(vec4<f32>(four_levels(codes.x)) * scale.x, vec4<f32>(four_levels(codes.y)) * scale.x);
 }

@@ -1,4 +1,4 @@
-// Quantised values in bit planes (src/quant/affine.rs), with x = d · q + m. The loads fetch the words of a plane at word `at`
+// Quantised values in bit planes (src/quant/affine.rs). The loads fetch the words of a plane at word `at`
 // that hold `unit`; with WIDE, those of four units, the first of which is a multiple of four.
 #if WIDE
 alias Word = vec4<u32>;
@@ -36,13 +36,6 @@ alias OneBit = u32;
 fn load_one_bit(at: u32, unit: u32) -> OneBit { return weights[at + unit / 4u] >> (2u * (unit % 4u)); }
 fn one_bit(words: OneBit, i: u32) -> vec2<u32> { return vec2(words, words >> 1u) & vec2(0x01010101u); }
 #endif
-
-fn scaled(quants: vec2<u32>, scale: vec2<f32>) -> Unit {
-  return Unit(
-    fma(vec4<f32>(unpack4xU8(quants.x)), vec4(scale.x), vec4(scale.y)),
-    fma(vec4<f32>(unpack4xU8(quants.y)), vec4(scale.x), vec4(scale.y)),
-  );
-}
 
 fn load_scale(row: u32, unit: u32) -> vec2<f32> { return unpack_scale(load_packed(row, unit), unit); }
 

@@ -1,4 +1,4 @@
-#import quant/planes
+#import quant/affine
 
 alias Packed = vec2<u32>;
 fn load_packed(row: u32, unit: u32) -> Packed {
@@ -13,4 +13,4 @@ fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
 
 alias Values = TwoBits;
 fn load_values(row: u32, unit: u32) -> Values { return load_two_bits(row * VALUE_WORDS, unit); }
-fn unit_of(values: Values, i: u32, scale: vec2<f32>) -> Unit { return scaled(two_bits(values, i), scale); }
+fn quants_of(values: Values, i: u32) -> vec2<u32> { return two_bits(values, i); }

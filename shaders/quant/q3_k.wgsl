@@ -1,4 +1,4 @@
-#import quant/planes
+#import quant/affine
 
 alias Packed = vec3<u32>;
 fn load_packed(row: u32, unit: u32) -> Packed {
@@ -18,6 +18,6 @@ fn load_values(row: u32, unit: u32) -> Values {
   let at = row * VALUE_WORDS;
   return Values(load_two_bits(at, unit), load_one_bit(at + UNITS / 2u, unit));
 }
-fn unit_of(values: Values, i: u32, scale: vec2<f32>) -> Unit {
-  return scaled(two_bits(values.low, i) | (one_bit(values.high, i) << vec2(2u)), scale);
+fn quants_of(values: Values, i: u32) -> vec2<u32> {
+  return two_bits(values.low, i) | (one_bit(values.high, i) << vec2(2u));
 }

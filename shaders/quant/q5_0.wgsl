@@ -1,4 +1,4 @@
-#import quant/planes
+#import quant/affine
 
 alias Packed = u32;
 fn load_packed(row: u32, unit: u32) -> Packed { return load_half_pair(row, unit / 4u); }
@@ -12,6 +12,6 @@ fn load_values(row: u32, unit: u32) -> Values {
   let at = row * VALUE_WORDS;
   return Values(load_four_bits(at, unit), load_one_bit(at + UNITS, unit));
 }
-fn unit_of(values: Values, i: u32, scale: vec2<f32>) -> Unit {
-  return scaled(four_bits(values.low, i) | (one_bit(values.high, i) << vec2(4u)), scale);
+fn quants_of(values: Values, i: u32) -> vec2<u32> {
+  return four_bits(values.low, i) | (one_bit(values.high, i) << vec2(4u));
 }

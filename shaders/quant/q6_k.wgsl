@@ -1,4 +1,4 @@
-#import quant/planes
+#import quant/affine
 
 // The scale of a group of 16 elements, from its byte.
 fn scale_from(d: f32, bytes: u32, group: u32) -> vec2<f32> {
@@ -33,6 +33,6 @@ fn load_values(row: u32, unit: u32) -> Values {
   let at = row * VALUE_WORDS;
   return Values(load_four_bits(at, unit), load_two_bits(at + UNITS, unit));
 }
-fn unit_of(values: Values, i: u32, scale: vec2<f32>) -> Unit {
-  return scaled(four_bits(values.low, i) | (two_bits(values.high, i) << vec2(4u)), scale);
+fn quants_of(values: Values, i: u32) -> vec2<u32> {
+  return four_bits(values.low, i) | (two_bits(values.high, i) << vec2(4u));
 }

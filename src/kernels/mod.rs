@@ -48,6 +48,7 @@ pub const SHADERS: Library = library![
     "moe_route",
     "norm",
     "post_norm",
+    "quant/affine",
     "quant/bf16",
     "quant/f16",
     "quant/f32",
