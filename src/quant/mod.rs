@@ -317,6 +317,7 @@ mod shared {
         f16::from_bits(u16_at(raw, at)).to_f32()
     }
 
+    #[inline]
     pub(crate) fn u32_at(raw: &[u8], at: usize) -> u32 {
         u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]])
     }
@@ -340,6 +341,7 @@ mod shared {
     }
 
     /// ggml's 16 bytes of 32 nibbles: element j low, j + 16 high in byte j.
+    #[inline]
     pub(crate) fn nibbles(bytes: &[u8], out: &mut [u8]) {
         for (j, byte) in bytes.iter().enumerate() {
             (out[j], out[j + 16]) = (byte & 15, byte >> 4);
