@@ -30,7 +30,7 @@ fn models_in_f16_answer_as_transformers_does() {
     for name in MODELS {
         let tiny = Tiny::read(name);
         let mut engine = load(&tiny.folder, &halves());
-        assert_eq!(engine.numerics(), Numerics { fragment: Some(16) });
+        assert_eq!(engine.numerics(), Numerics::F16 { fragment: 16 });
         check(&mut report, &mut engine, name, &tiny.reference, TOLERANCE, |at| Some(Known::Row(tiny.row(at))));
     }
     let reference = &Golden::read().prompts["english"].reference;
@@ -109,7 +109,9 @@ fn features_that_compute_wrong_results_are_disabled_with_a_note() {
         assert_eq!(notes.len(), told.len(), "{notes:?}");
         assert!(notes.iter().zip(told).all(|(note, about)| note.contains(about)), "{notes:?}");
     }
-    // Subgroups that work stay enabled, in every decode kernel.
+    // What works stays enabled: products in 8 bits; subgroups in every decode kernel.
+    let mut gpu = block_on(Gpu::open(SHADERS, Preset::Int8)).unwrap();
+    assert!(block_on(prove(&mut gpu, HEADS)).unwrap().is_empty() && gpu.caps().int8);
     let mut gpu = block_on(Gpu::open(SHADERS, Preset::F32)).unwrap();
     let claimed = Caps { kind: AdapterKind::Gpu, ..gpu.caps().clone() };
     assert!(claimed.subgroup.is_some());

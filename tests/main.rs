@@ -26,6 +26,7 @@ mod hub_kept;
 #[path = "support/hub_server.rs"]
 mod hub_server;
 mod inputs;
+mod int8;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod kernels;

@@ -140,7 +140,7 @@ fn main(
 #end
 #for j in 0..T*STEP*2/LANES
       if (start * 2u + quad >= UNITS * 2u) { x${j} = Quad(); }
-#if X_HALVES
+#if X_ROUNDED
       put_x(x_slot${j} * STRIDE + quad * 4u, x${j});
 #else
       put_x(x_slot${j} * STRIDE + quad * 4u, halves(x${j}));

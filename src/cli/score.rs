@@ -1,8 +1,8 @@
 //! `score`: the probability that a model gives each token of a text.
 //!
 //! Log-probabilities are a log-softmax in f64 of the f32 logits. Cost: one prefill of the text with the language model
-//! head on every position; logits are reduced as they come, never kept. With another KV format than the default, the text is
-//! scored in the default format too, to tell the cost in perplexity.
+//! head on every position; logits are reduced as they come, never kept. With KV or prompts in 8 bits the text is scored as
+//! usual too, to tell their cost in perplexity.
 
 use serde_json::{Value, json};
 use web_time::Instant;
@@ -11,7 +11,6 @@ use crate::chat::session::{Model, Session};
 use crate::engine::answers::What;
 use crate::engine::{FinishReason, Request};
 use crate::error::{Error, Result};
-use crate::kv::KvFormat;
 use crate::sample::top_candidates;
 use crate::text::{StopStrings, Tokenizer};
 
@@ -25,6 +24,7 @@ use super::term;
   headstart score 'The capital of France is Paris.'
   headstart score -m model.gguf --prompt-file chapter.txt --json
   headstart score --prompt-file chapter.txt --kv q8
+  headstart score --prompt-file chapter.txt --kernels int8
   headstart score 'To be or not to be' --top-logprobs 5")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Print one JSON object: token_ids, logprobs, perplexity, top_logprobs, usual_perplexity (with another --kv than usual)
+    /// Print one JSON object: token_ids, logprobs, perplexity, top_logprobs, usual_perplexity (with --kv q8 or --kernels int8)
     #[arg(long)]
     json: bool,
 }
@@ -94,18 +94,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let work = Work::begin()?;
     let (scores, mut session) = score(args, &args.engine, model, &tokens, &work)?;
     let mut usual = None;
-    if args.engine.kv != KvFormat::default() && scores.tokens() == tokens.len() {
+    let reduced = args.engine.reduced()?;
+    if !reduced.is_empty() && scores.tokens() == tokens.len() {
         // The GPU may have no room for both.
         drop(session);
-        let engine = EngineArgs { kv: KvFormat::default(), ..args.engine };
-        let (scores, again) = score(args, &engine, args.model.open()?, &tokens, &work)?;
+        let (scores, again) = score(args, &args.engine.usual(), args.model.open()?, &tokens, &work)?;
         (usual, session) = (scores.perplexity_of(tokens.len()), again);
     }
     let scored = scores.tokens();
     let tokenizer = &session.language.tokenizer;
     match args.json {
         true => term::json(&as_json(&tokens[..scored], &scores, usual, args.top_logprobs.is_some(), tokenizer)),
-        false => show(&tokens[..scored], &scores, usual, args.engine.kv, tokenizer),
+        false => show(&tokens[..scored], &scores, usual.map(|usual| (usual, reduced)), tokenizer),
     }?;
     work.end()
 }
@@ -141,7 +141,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln()
 }
 
-/// `usual`: the perplexity with keys and values kept as usual, if they are not.
+/// `usual`: the perplexity without the reduced precision that flags asked for.
 fn as_json(tokens: &[u32], scores: &Scores, usual: Option<f64>, with_top: bool, tokenizer: &Tokenizer) -> Value {
     let mut object = json!({
         "token_ids": tokens,
@@ -158,7 +158,8 @@ fn as_json(tokens: &[u32], scores: &Scores, usual: Option<f64>, with_top: bool, 
     object
 }
 
-fn show(tokens: &[u32], scores: &Scores, usual: Option<f64>, kv: KvFormat, tokenizer: &Tokenizer) -> Result<()> {
+/// `usual`: the perplexity without the reduced precision that flags asked for, and the flags.
+fn show(tokens: &[u32], scores: &Scores, usual: Option<(f64, Vec<String>)>, tokenizer: &Tokenizer) -> Result<()> {
     let shown = |id: u32| format!("{:?}", tokenizer.decode(&[id], false));
     term::dim(&format!("{:>8}  {:>9}  token\n", "id", "logprob"))?;
     for (position, &id) in tokens.iter().enumerate() {
@@ -175,9 +176,9 @@ fn show(tokens: &[u32], scores: &Scores, usual: Option<f64>, kv: KvFormat, token
     match scores.perplexity() {
         Some(perplexity) => {
             let (count, s) = (scores.logprobs.len(), if scores.logprobs.len() == 1 { "" } else { "s" });
-            let cost = usual.map_or(String::new(), |usual| {
+            let cost = usual.map_or(String::new(), |(usual, reduced)| {
                 let cost = 100.0 * (perplexity / usual - 1.0);
-                format!("; with --kv {} {usual:.4}, so {kv} costs {cost:+.2} %", KvFormat::default())
+                format!("; without {} {usual:.4}, a cost of {cost:+.2} %", reduced.join(" and "))
             });
             term::out(&format!("perplexity {perplexity:.4} over {count} token{s}{cost}\n"))
         }

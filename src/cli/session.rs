@@ -33,7 +33,8 @@ pub(crate) struct EngineArgs {
     pub(crate) kv: KvFormat,
 
     /// Which kernels run: auto (f16 for prompts where the GPU multiplies matrices of it), f32, f16 (slowly where it does not),
-    /// or portable (f32, without subgroups) [default: auto]
+    /// int8 (prompts in 8 bits: faster than f32 on GPUs, at a cost in perplexity, which `headstart score` tells), or portable
+    /// (f32, without subgroups) [default: auto]
     #[arg(long, value_name = "KERNELS", value_parser = preset)]
     pub(crate) kernels: Option<Preset>,
 }
@@ -42,6 +43,22 @@ impl EngineArgs {
     fn options(&self) -> EngineOptions {
         let Self { context, quantize, kernels, kv } = *self;
         EngineOptions { context, quantize, kernels, kv, ..EngineOptions::default() }
+    }
+
+    /// The flags that cost precision.
+    ///
+    /// # Errors
+    /// As [`Preset::chosen`].
+    pub(crate) fn reduced(&self) -> Result<Vec<String>> {
+        let kv = (self.kv != KvFormat::default()).then(|| format!("--kv {}", self.kv));
+        let int8 = (Preset::chosen(self.kernels)? == Preset::Int8).then(|| "--kernels int8".to_owned());
+        Ok(kv.into_iter().chain(int8).collect())
+    }
+
+    /// The same without [`EngineArgs::reduced`] flags.
+    pub(crate) fn usual(&self) -> Self {
+        let kernels = self.kernels.filter(|kernels| *kernels != Preset::Int8).unwrap_or_default();
+        Self { kv: KvFormat::default(), kernels: Some(kernels), ..*self }
     }
 
     /// What a person should know of how these flags load `model`.
@@ -62,9 +79,10 @@ impl EngineArgs {
     /// As [`Preset::chosen`].
     pub(crate) fn rules_out(&self, class: Numerics) -> Result<bool> {
         Ok(match Preset::chosen(self.kernels)? {
-            Preset::Auto => false,
-            Preset::F16 => class.fragment.is_none(),
-            Preset::F32 | Preset::Portable => class.fragment.is_some(),
+            Preset::Auto => class == Numerics::Int8,
+            Preset::F16 => !matches!(class, Numerics::F16 { .. }),
+            Preset::Int8 => class != Numerics::Int8,
+            Preset::F32 | Preset::Portable => class != Numerics::F32,
         })
     }
 

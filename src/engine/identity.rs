@@ -13,8 +13,12 @@ use crate::{
 };
 
 /// Raise this when prefill kernels give different bits for the same input. The class is appended if it is not f32.
-fn numerics(Numerics { fragment }: Numerics) -> String {
-    format!("1{}", fragment.map_or(String::new(), |side| format!(" f16 k{side}")))
+fn numerics(class: Numerics) -> String {
+    match class {
+        Numerics::F32 => "1".to_owned(),
+        Numerics::F16 { fragment } => format!("1 f16 k{fragment}"),
+        Numerics::Int8 => "1 int8".to_owned(),
+    }
 }
 
 /// Rows token by token, dims of a head in pairs that rotate together.

@@ -6,7 +6,7 @@ use super::{pages::PageLayout, request::MAX_BREAKPOINTS};
 use crate::{
     error::Result,
     gpu::{
-        Buffer, Gpu, Recording,
+        Buffer, Gpu, Numerics, Recording,
         readback::{Reading, Staging},
     },
     kernels::{Class, PAGE, attention, moe_group::tile_bytes, moe_route::choice_bytes, plan, topk},
@@ -33,7 +33,7 @@ pub(crate) async fn activations(
     let experts = config.experts();
     let tokens = *plan::expert_tile(gpu.caps(), Class::Prompt).at(rows);
     let columns = config.hidden.max(config.mixed()).max(config.widest());
-    let rounded = gpu.caps().fragments.map_or(4, |_| row(columns) / 2);
+    let rounded = if gpu.caps().numerics() == Numerics::F32 { 4 } else { row(columns) / 2 };
     let lists = topk::list_bytes(config.vocab, sequences);
     Ok(Activations {
         hidden: gpu.alloc("activations", row(config.hidden), fix).await?,

@@ -1,5 +1,5 @@
-//! Tests kernels that a driver may compute wrong before they are used: products with subgroups, and products and
-//! attention with f16 matrices, each on a small input. A kernel that fails is disabled, and a note says so.
+//! Tests kernels that a driver may compute wrong before they are used: products with subgroups, products in 8 bits, and
+//! products and attention with f16 matrices, each on a small input. A kernel that fails is disabled, and a note says so.
 //!
 //! A row must be close to the correct result, and its bits must be the same alone, among others and at any place in a
 //! tile.
@@ -47,27 +47,31 @@ async fn proved(preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
 }
 
 /// Restricts `gpu` to kernels that it computes correctly for models with such `heads`, and names the others. CPU
-/// adapters are not tested here: the test suite covers them.
+/// adapters are not tested here but for 8 bits, which not every browser's compiler knows: the test suite covers them.
 ///
 /// # Errors
 /// [`Error::DeviceLost`], and if there is no memory.
 pub async fn prove(gpu: &mut Gpu, heads: Heads) -> Result<Vec<String>> {
     let mut notes = Vec::new();
-    let whole = gpu.caps().clone();
-    let is_gpu = whole.kind == AdapterKind::Gpu;
-    if whole.fragments.is_some_and(|fragments| is_gpu || fragments.emulated.is_none())
-        && let Some(fault) = fault(gpu, Class::Prompt, heads).await?
-    {
-        let least = Caps::webgpu_default(whole.kind);
-        gpu.restrict(Caps { fragments: None, workgroup_memory: least.workgroup_memory, ..whole.clone() });
-        notes.push(note(gpu, "matrices of f16", &fault, "prompts are computed in f32"));
-    }
-    if whole.subgroup.is_some()
-        && is_gpu
-        && let Some(fault) = fault(gpu, Class::Decode, heads).await?
-    {
-        gpu.restrict(Caps { subgroup: None, ..gpu.caps().clone() });
-        notes.push(note(gpu, "subgroups", &fault, "all is computed without them"));
+    for class in [Class::Prompt, Class::Decode] {
+        let whole = gpu.caps().clone();
+        let is_gpu = whole.kind == AdapterKind::Gpu;
+        let in_f32 = "prompts are computed in f32";
+        let (what, instead, without) = match class {
+            Class::Prompt if whole.int8 => ("products in 8 bits", in_f32, Caps { int8: false, ..whole }),
+            Class::Prompt if whole.fragments.is_some_and(|own| is_gpu || own.emulated.is_none()) => {
+                let Caps { workgroup_memory, .. } = Caps::webgpu_default(whole.kind);
+                ("matrices of f16", in_f32, Caps { fragments: None, workgroup_memory, ..whole })
+            }
+            Class::Decode if whole.subgroup.is_some() && is_gpu => {
+                ("subgroups", "all is computed without them", Caps { subgroup: None, ..whole })
+            }
+            _ => continue,
+        };
+        if let Some(fault) = fault(gpu, class, heads).await? {
+            gpu.restrict(without);
+            notes.push(note(gpu, what, &fault, instead));
+        }
     }
     Ok(notes)
 }
@@ -92,12 +96,17 @@ async fn fault(gpu: &mut Gpu, class: Class, heads: Heads) -> Result<Option<Strin
 
 /// Decoding has one kernel that loads four words at a time and one that does not.
 async fn all_right(made: &mut Made<'_>, class: Class, heads: Heads) -> Result<bool> {
-    let right = products(made, class, Format::F16).await?;
-    Ok(right
-        && match class {
-            Class::Prompt => attends(made, heads).await?,
-            Class::Decode => products(made, class, Format::Q8_0).await?,
-        })
+    let formats = match class {
+        Class::Prompt if made.gpu.caps().int8 => &[Format::Q8_0][..],
+        Class::Prompt => &[Format::F16],
+        Class::Decode => &[Format::F16, Format::Q8_0],
+    };
+    for &format in formats {
+        if !products(made, class, format).await? {
+            return Ok(false);
+        }
+    }
+    Ok(class == Class::Decode || attends(made, heads).await?)
 }
 
 /// A GPU with test allocations, which are freed in any case.
@@ -142,7 +151,7 @@ async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<b
     // The columns are not a whole number of steps.
     let cols = if format.block() == 1 { 104 } else { 160 };
     let (weights, words) = matrix(format, cols);
-    let x = numbers(batch * cols, 2);
+    let x = inputs(batch * cols);
     let buffer = made.filled(&words).await?;
     let input = made.filled(&x.iter().map(|x| x.to_f32().to_bits()).collect::<Vec<u32>>()).await?;
     let rounded = made.filled(&vec![0; batch * cols / 2]).await?;
@@ -168,6 +177,12 @@ async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<b
     // The same row at every place of a tile.
     let same = of(made, &vec![0; batch]).await?;
     Ok(right && same.chunks(ROWS).all(|row| row == &whole[..ROWS]))
+}
+
+/// Values that 8 bits hold exactly, as f16 does: multiples of 1/128, of which every 32 have one of the magnitude 127.
+fn inputs(count: usize) -> Vec<f16> {
+    let whole = |(i, x): (usize, &f16)| if i.is_multiple_of(32) { 127.0 } else { (x.to_f32() * 127.0).round() };
+    numbers(count, 2).iter().enumerate().map(|of| f16::from_f32(whole(of) / 128.0)).collect()
 }
 
 /// A matrix of `format`: its weights `[ROWS, cols]`, and its copy on the GPU.

@@ -34,14 +34,21 @@ pub enum Preset {
     F32,
     /// Prompts in f16, emulated if the adapter has no cooperative matrices.
     F16,
+    /// Prompts in 8 bits where weights are quantised, else in f32.
+    Int8,
     /// Kernels that run on every adapter: f32, without subgroups.
     Portable,
 }
 
 impl Preset {
     /// All presets by name.
-    pub const ALL: [(&'static str, Self); 4] =
-        [("auto", Self::Auto), ("f32", Self::F32), ("f16", Self::F16), ("portable", Self::Portable)];
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("auto", Self::Auto),
+        ("f32", Self::F32),
+        ("f16", Self::F16),
+        ("int8", Self::Int8),
+        ("portable", Self::Portable),
+    ];
 
     /// The preset of this name.
     pub fn named(name: &str) -> Option<Self> {
@@ -69,8 +76,10 @@ pub struct Caps {
     pub kind: AdapterKind,
     /// Size of a subgroup, if subgroup operations are usable and all subgroups have this size.
     pub subgroup: Option<u32>,
-    /// How prompts are multiplied in f16; `None` if they are in f32.
+    /// How prompts are multiplied in f16; `None` if they are in f32 or 8 bits.
     pub fragments: Option<Fragments>,
+    /// Whether prompts are multiplied in 8 bits; then there are no `fragments`.
+    pub int8: bool,
     /// Largest storage binding, bytes.
     pub max_binding: u64,
     /// Largest buffer, bytes.
@@ -92,6 +101,7 @@ impl Caps {
             kind,
             subgroup: None,
             fragments: None,
+            int8: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_groups: 65_535,
@@ -103,24 +113,40 @@ impl Caps {
 
     /// The numeric class of prompts. Within a class, a row's bits do not depend on what runs beside it.
     pub fn numerics(&self) -> Numerics {
-        Numerics { fragment: self.fragments.map(|fragments| fragments.side) }
+        match self.fragments {
+            Some(Fragments { side, .. }) => Numerics::F16 { fragment: side },
+            None if self.int8 => Numerics::Int8,
+            None => Numerics::F32,
+        }
     }
 }
 
 /// What the bits of a prompt's rows depend on, besides the adapter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Numerics {
-    /// The operands are f16, and so many products are summed at a time; `None` if everything is f32.
-    pub fragment: Option<u32>,
+pub enum Numerics {
+    /// Everything is f32.
+    #[default]
+    F32,
+    /// The operands are f16.
+    F16 {
+        /// Products that are summed at a time.
+        fragment: u32,
+    },
+    /// The operands are 8-bit integers with a scale for 32 elements of x, if the weights are quantised; else f32.
+    Int8,
 }
 
 impl fmt::Display for Numerics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.fragment.is_some() { "f16" } else { "f32" })
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 { .. } => "f16",
+            Self::Int8 => "int8",
+        })
     }
 }
 
 impl Numerics {
     /// All classes.
-    pub const ALL: [Self; 3] = [Self { fragment: None }, Self { fragment: Some(16) }, Self { fragment: Some(8) }];
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16 { fragment: 16 }, Self::F16 { fragment: 8 }, Self::Int8];
 }

@@ -26,7 +26,7 @@ impl Wanted {
             features |= adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         }
         let fragments = match preset {
-            Preset::F32 | Preset::Portable => None,
+            Preset::F32 | Preset::Int8 | Preset::Portable => None,
             // CPU adapters have subgroups too, but are faster without them.
             Preset::Auto if kind == AdapterKind::Cpu => None,
             Preset::Auto => cooperative(adapter),
@@ -61,6 +61,7 @@ impl Wanted {
             kind,
             subgroup: (features.contains(wgpu::Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size),
             fragments,
+            int8: preset == Preset::Int8,
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
             max_groups: limits.max_compute_workgroups_per_dimension,

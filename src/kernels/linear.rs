@@ -1,10 +1,11 @@
 //! Every matrix of the network: y = f(W · norm(x) + bias), see `shaders/linear.wgsl`.
 //!
-//! One kernel has five shapes. `Rows`: lanes are rows; for CPU adapters and any class of rows. `Staged`: lanes run
+//! One kernel has six shapes. `Rows`: lanes are rows; for CPU adapters and any class of rows. `Staged`: lanes run
 //! along the columns, with x in workgroup memory and one reduction; for decoding on a GPU. `Vector`: the same without
 //! workgroup memory, for formats and sizes that cannot be loaded four words at a time. `Tile`: register-blocked tiles
 //! in workgroup memory; for prompts on a GPU. `Fragments`: f16 tiles that subgroups multiply as matrices; for prompts
-//! on GPUs that support it. A norm before `Fragments` is a separate dispatch, since x is rounded to f16 after it.
+//! on GPUs that support it. `Bytes`: 8-bit tiles; for prompts where they are requested. A norm before the last two is a
+//! separate dispatch, since x is rounded after it.
 //! Within a shape the order of every sum is fixed, whatever the number of rows, so a row's bits are the same alone and
 //! in a batch. [`plan`] chooses the permutation.
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use super::{
     Class, Experts, Heads, Matrix, Part, Rotation, Span, moe_group,
-    norm::Norm,
+    norm::{Norm, Rounding},
     plan::{self, FRAGMENT_LANES, Ladder, Product, STAGED_QUADS, staged_granule},
 };
 use crate::{
@@ -76,7 +77,7 @@ pub struct Linear {
     routed: Option<Routed>,
     consts: Slice,
     is_normed: bool,
-    /// The dispatch that precedes fragments, which read x in f16.
+    /// The dispatch that precedes products with rounded x.
     rounding: Option<Norm>,
     /// By part, then by class.
     kernels: Vec<Vec<(Class, Ladder<Permutation>)>>,
@@ -107,13 +108,14 @@ pub enum Shape {
     },
     Tile,
     Fragments,
+    Bytes,
 }
 
 /// The input of a product: f32 `[batch rows, cols]`, or `[span rows, used, cols]` if rows are choices.
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
     pub x: Slice,
-    /// A buffer for `[batch rows, cols]` in f16, if prompts are multiplied in f16.
+    /// A buffer for x in the form of [`Rounding`], if prompts are multiplied in f16 or 8 bits.
     pub rounded: Slice,
 }
 
@@ -127,7 +129,7 @@ pub struct Variant {
     pub rows: usize,
     /// Batch rows of a workgroup.
     pub tokens: usize,
-    /// Units of a lane in one pass of the loop along the columns; of a workgroup in `Tile` and `Fragments`.
+    /// Units of a lane in one pass of the loop along the columns; of a workgroup in `Tile`, `Fragments` and `Bytes`.
     pub step: usize,
     /// Whether lanes load four words at a time, and four units in one pass.
     pub wide: bool,
@@ -170,7 +172,14 @@ impl Linear {
         let ladders = kernels.iter().flatten().map(|(_, ladder): &(_, Ladder<Permutation>)| ladder);
         let reads = |variant: &Variant| reads_rounded(variant, fusion.norm.is_some(), routed);
         let any = ladders.flat_map(Ladder::rungs).any(|(_, (variant, _))| reads(variant));
-        let rounding = any.then(|| Norm::new(matrix.cols, fusion.consts, fusion.norm, caps));
+        let rounding = any.then(|| {
+            let form = if caps.int8 { Rounding::Bytes } else { Rounding::Halves };
+            let norm = Norm::new(matrix.cols, fusion.consts, fusion.norm, form, caps);
+            match routed {
+                Some(Routed { experts, from_tokens: false }) => norm.of_choices(experts.used),
+                _ => norm,
+            }
+        });
         Self { consts: fusion.consts, is_normed: fusion.norm.is_some(), rounding, kernels, routed, matrix }
     }
 
@@ -212,7 +221,7 @@ impl Linear {
             bindings.extend(beside);
             let rows = match variant.shape {
                 Shape::Rows => variant.rows * variant.lanes,
-                Shape::Vector | Shape::Staged { .. } | Shape::Tile | Shape::Fragments => variant.rows,
+                _ => variant.rows,
             };
             let expert_count = self.routed.map_or(1, |routed| routed.experts.count);
             // Rows of y, how many workgroups share a row of the matrix, and the rows and bytes of it that each of those reads.
@@ -242,9 +251,13 @@ impl Linear {
     }
 }
 
-/// Whether an earlier dispatch rounds x: a norm is a dispatch anyway, and large tiles read x often.
+/// Whether an earlier dispatch rounds x: for f16 if a norm is a dispatch anyway, or if large tiles read x often.
 fn reads_rounded(variant: &Variant, is_normed: bool, routed: Option<Routed>) -> bool {
-    variant.shape == Shape::Fragments && (is_normed || (routed.is_none() && variant.tokens > 16))
+    match variant.shape {
+        Shape::Fragments => is_normed || (routed.is_none() && variant.tokens > 16),
+        Shape::Bytes => true,
+        _ => false,
+    }
 }
 
 fn chosen<'a>(ladders: &'a [(Class, Ladder<Permutation>)], span: &Span) -> &'a Permutation {
@@ -284,7 +297,7 @@ fn kernel(
         ("COLS", (units * UNIT) as u32),
         ("ROWS", rows_met(matrix, routed) as u32),
         ("NORM", u32::from(fusion.norm.is_some())),
-        ("X_HALVES", u32::from(reads_rounded(&variant, fusion.norm.is_some(), routed))),
+        ("X_ROUNDED", u32::from(reads_rounded(&variant, fusion.norm.is_some(), routed))),
         ("EPSILON", fusion.norm.unwrap_or(0.0).to_bits()),
         ("BIAS", u32::from(fusion.bias)),
         ("LANES", variant.lanes as u32),
@@ -336,7 +349,16 @@ fn kernel(
         Shape::Tile => ("SHAPE", 2),
         Shape::Fragments => ("SHAPE", 3),
         Shape::Staged { .. } => ("SHAPE", 4),
+        Shape::Bytes => ("SHAPE", 5),
     });
+    if variant.shape == Shape::Bytes {
+        let each = if variant.tokens < 64 { 4 } else { 8 };
+        defines.extend([
+            ("GROUP", part.format.group() as u32),
+            ("ROWS_EACH", each as u32),
+            ("TOKENS_EACH", (variant.rows * variant.tokens / variant.lanes / each) as u32),
+        ]);
+    }
     if variant.shape == Shape::Fragments
         && let Some(Fragments { side, emulated }) = caps.fragments
     {

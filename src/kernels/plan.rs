@@ -57,6 +57,11 @@ pub struct Product {
 }
 
 impl Product {
+    /// Whether prompts may be multiplied in 8 bits: if its elements are integers with a scale.
+    fn in_bytes(&self) -> bool {
+        self.format.block() > 1
+    }
+
     /// Whether prompts may be multiplied in f16. A matrix stored in f32, such as a router, needs its precision.
     fn in_halves(&self) -> bool {
         self.routed || self.format != Format::F32
@@ -76,7 +81,7 @@ pub fn chunk(caps: &Caps) -> usize {
 pub fn expert_tile(caps: &Caps, class: Class) -> Ladder<usize> {
     match (caps.kind, class) {
         (_, Class::Decode) => Ladder::new(1, []),
-        (_, Class::Prompt) if caps.fragments.is_some() => Ladder::new(32, []),
+        (_, Class::Prompt) if caps.fragments.is_some() || caps.int8 => Ladder::new(32, []),
         (AdapterKind::Cpu, Class::Prompt) => Ladder::new(1, [(3, 4)]),
         (AdapterKind::Gpu, Class::Prompt) => Ladder::new(32, []),
     }
@@ -86,6 +91,8 @@ pub fn expert_tile(caps: &Caps, class: Class) -> Ladder<usize> {
 pub fn linear(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
     match (caps.kind, class) {
         (_, Class::Prompt) if caps.fragments.is_some() && product.in_halves() => fragments(caps, product),
+        (_, Class::Prompt) if caps.int8 && product.in_bytes() => bytes(product),
+        (_, Class::Prompt) if caps.int8 => tiles(caps, product),
         (AdapterKind::Cpu, _) => rows(caps, class, product),
         (AdapterKind::Gpu, Class::Prompt) => tiles(caps, product),
         (AdapterKind::Gpu, Class::Decode) => vectors(caps, product),
@@ -126,6 +133,13 @@ fn tiles(caps: &Caps, product: &Product) -> Ladder<Variant> {
 /// The fewest tokens for which a product has `groups` workgroups, enough to keep a GPU busy.
 fn least(product: &Product, variant: &Variant, groups: usize) -> usize {
     variant.tokens * groups.div_ceil(product.rows.div_ceil(variant.rows)).max(1)
+}
+
+/// Tiles in 8 bits. With 64 tokens an H200 did 55 to 79 tera-operations a second, with the large tile of f32 17 to 39.
+fn bytes(product: &Product) -> Ladder<Variant> {
+    let of =
+        |tokens| Variant { shape: Shape::Bytes, lanes: 128, rows: 64, tokens, step: 4, wide: false, subgroup: false };
+    if product.routed { Ladder::new(of(32), []) } else { Ladder::new(of(16), [(17, of(64))]) }
 }
 
 /// Tiles of f16 matrices. Tiles of 128 rows and 128 tokens, if workgroup memory suffices, took a tenth of the time of

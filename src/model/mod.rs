@@ -100,7 +100,7 @@ impl Architecture {
 pub(crate) struct Activations {
     /// `[batch rows, hidden]` f32: the residual stream.
     pub(crate) hidden: Buffer,
-    /// `[batch rows, cols]` f16: the input of matrices with so many columns; one word if nothing is multiplied in f16.
+    /// The input of matrices, rounded to f16 or 8 bits: at most two bytes an element; one word if all is f32.
     pub(crate) rounded: Buffer,
     /// `[batch rows, heads, head_dim]` f32.
     pub(crate) queries: Buffer,

@@ -197,8 +197,16 @@ fn a_score_tells_what_8_bits_cost() {
     let cost = 100.0 * (number(&halved) / number(&usual) - 1.0);
     assert!(cost != 0.0 && cost.abs() < 5.0, "{cost}");
     let said = stdout(&mut of(&["--kv", "q8"]));
-    let wanted = format!("; with --kv f16 {:.4}, so q8 costs {cost:+.2} %\n", number(&usual));
+    let wanted = format!("; without --kv q8 {:.4}, a cost of {cost:+.2} %\n", number(&usual));
     assert!(said.ends_with(&wanted), "{said}: {wanted}");
+    // Prompts in 8 bits are compared with the same weights.
+    let quantised = ["--quantize", "q8_0", "--json"];
+    let usual = json_of(&mut of(&quantised));
+    let [alone, both] = [&["--kernels", "int8"][..], &["--kernels", "int8", "--kv", "q8"]]
+        .map(|flags| json_of(&mut of(&[&quantised[..], flags].concat())));
+    assert!([&alone, &both].iter().all(|bytes| bytes["usual_perplexity"] == usual["perplexity"]), "{alone} {both}");
+    let [usual, alone, both] = [&usual, &alone, &both].map(number);
+    assert!(alone != usual && both != alone && (both / usual - 1.0).abs() < 0.05, "{usual} {alone} {both}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use headstart::{
     quant::{Format, UNIT},
 };
 
-use crate::reference::Bounded;
+use crate::reference::{Bounded, linear::Operands};
 use crate::support::blocks;
 
 /// The adapters that kernels are chosen for: each kind, with the subgroups of the adapter at hand and without.
@@ -20,6 +20,8 @@ pub enum Face {
     GpuPlain,
     /// Prompts in f16 with matrices of this side, emulated with subgroups of this many lanes if the adapter at hand has none.
     Halves(u32, u32),
+    /// Prompts in 8 bits.
+    Bytes,
 }
 
 impl Face {
@@ -28,11 +30,11 @@ impl Face {
     pub fn caps(self, own: &Caps) -> Caps {
         let kind = match self {
             Face::Cpu | Face::CpuPlain => AdapterKind::Cpu,
-            Face::Gpu | Face::GpuPlain | Face::Halves(..) => AdapterKind::Gpu,
+            Face::Gpu | Face::GpuPlain | Face::Halves(..) | Face::Bytes => AdapterKind::Gpu,
         };
         let subgroup = match self {
             Face::Cpu | Face::Gpu => own.subgroup,
-            Face::CpuPlain | Face::GpuPlain | Face::Halves(..) => None,
+            Face::CpuPlain | Face::GpuPlain | Face::Halves(..) | Face::Bytes => None,
         };
         let fragments = match self {
             Face::Halves(side, lanes) => {
@@ -41,7 +43,16 @@ impl Face {
             }
             _ => None,
         };
-        Caps { kind, subgroup, fragments, ..own.clone() }
+        Caps { kind, subgroup, fragments, int8: self == Face::Bytes, ..own.clone() }
+    }
+
+    /// The operands of a prompt's products with weights of `format`, which may be those of `routed` rows.
+    pub fn operands(self, format: Format, routed: bool) -> Operands {
+        match self {
+            Face::Halves(..) if routed || format != Format::F32 => Operands::Halves,
+            Face::Bytes if format.block() > 1 => Operands::Bytes,
+            _ => Operands::Exact,
+        }
     }
 }
 

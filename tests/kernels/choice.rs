@@ -1,6 +1,6 @@
 //! Which permutation of a kernel is chosen: a table by adapter, matrix, class of rows and number of rows.
 
-use headstart::gpu::{AdapterKind, Caps, Fragments};
+use headstart::gpu::{AdapterKind, Caps, Fragments, Numerics};
 use headstart::kernels::Class;
 use headstart::kernels::attention::{self, most_splits, partial_bytes, split, tile_rows};
 use headstart::kernels::linear::{Shape, Variant};
@@ -123,6 +123,41 @@ fn prompts_are_multiplied_in_f16_if_the_adapter_has_f16_matrices() {
         assert_eq!(routed, Ladder::new(of(128, 64, 32, 8), []));
     }
     assert_eq!(plan::expert_tile(&fragments, Prompt), Ladder::new(32, []));
+}
+
+#[test]
+fn prompts_are_multiplied_in_8_bits_where_requested_and_the_weights_are_integers() {
+    use Class::{Decode, Prompt};
+    use Format::{F16, F32, Q4_0, Q6K, Q8_0};
+    for kind in [AdapterKind::Cpu, AdapterKind::Gpu] {
+        let exact = caps(kind, Some(32));
+        let caps = Caps { int8: true, ..exact.clone() };
+        assert_eq!(caps.numerics(), Numerics::Int8);
+        let of = |tokens| Variant {
+            shape: Shape::Bytes,
+            lanes: 128,
+            rows: 64,
+            tokens,
+            step: 4,
+            wide: false,
+            subgroup: false,
+        };
+        for format in [Q4_0, Q8_0, Q6K] {
+            let product = product(2048, 2048, format);
+            assert_eq!(plan::linear(&caps, Prompt, &product), Ladder::new(of(16), [(17, of(64))]));
+            assert_eq!(plan::linear(&caps, Decode, &product), plan::linear(&exact, Decode, &product));
+            let routed = Product { routed: true, ..product };
+            assert_eq!(plan::linear(&caps, Prompt, &routed), Ladder::new(of(32), []));
+        }
+        // Others keep f32, with tiles of the experts' size.
+        for format in [F16, F32] {
+            let routed = Product { routed: true, ..product(640, 512, format) };
+            let ladder = plan::linear(&caps, Prompt, &routed);
+            assert!(ladder.rungs().all(|(_, variant)| (variant.shape, variant.tokens) == (Shape::Tile, 32)));
+        }
+        assert_eq!(plan::expert_tile(&caps, Prompt), Ladder::new(32, []));
+        assert_eq!(plan::expert_tile(&caps, Decode), Ladder::new(1, []));
+    }
 }
 
 #[test]

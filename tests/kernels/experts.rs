@@ -162,6 +162,7 @@ fn cases() -> Vec<Case> {
         (Face::Gpu, Class::Prompt),
         (Face::CpuPlain, Class::Decode),
         (Face::Halves(16, 32), Class::Prompt),
+        (Face::Bytes, Class::Prompt),
     ];
     let formats = [Format::F16, Format::Q4K, Format::Q8_0, Format::Q6K, Format::Q4_1, Format::F32];
     let mut all = Vec::new();
@@ -229,7 +230,7 @@ fn matrices_of_experts_agree_with_their_twin_and_a_row_is_the_same_bits_alone() 
         let list = numbers.shuffled(batch)[..span].to_vec();
         let chosen = choices(&numbers, experts, span);
         let x = numbers.floats(if case.gated { batch } else { span * experts.used } * cols);
-        let halves = matches!(case.face, Face::Halves(..));
+        let operands = case.face.operands(case.format, true);
         let label = format!("{:?} {:?} {} {experts:?} gated {}", case.face, case.class, case.format, case.gated);
 
         let y = routed(&mut bench, case, &linear, &chosen, &list, &x);
@@ -242,7 +243,7 @@ fn matrices_of_experts_agree_with_their_twin_and_a_row_is_the_same_bits_alone() 
                 cols,
                 norm: norm.map(|norm| (&gains[..], norm)),
                 bias: None,
-                halves,
+                operands,
             };
             let sums = twin.product(&x[row * cols..(row + 1) * cols]);
             wanted.extend(if case.gated { linear_twin::gated(&sums, Activation::Silu) } else { sums });

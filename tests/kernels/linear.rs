@@ -166,6 +166,49 @@ fn halves() -> Vec<Case> {
     ]
 }
 
+/// Every way of loading and every epilogue, with and without a norm, for spans of each tile size.
+fn bytes() -> Vec<Case> {
+    let of = |(f, format): (usize, Format)| {
+        let (q, kv, dim, pairs) = HEADS[f % 3];
+        let (epilogue, rows) = match f % 6 {
+            0 => (Epilogue::Store, ROWS[f % 5]),
+            1 => (Epilogue::Residual, ROWS[f % 5]),
+            2 => (Epilogue::Gated(ACTIVATIONS[f / 6 % 2]), PAIRS[f % 5]),
+            3 => (Epilogue::Qkv(heads(q, kv, dim), Rotation { pairs, first: 1, all: pairs + 2 }), (q + 2 * kv) * dim),
+            4 => (Epilogue::Gate(ACTIVATIONS[f / 6 % 2]), ROWS[f % 5]),
+            _ => (Epilogue::Times, PAIRS[f % 5]),
+        };
+        let cols = if format.block() == 256 { LARGE_BLOCK_COLS } else { BLOCK_COLS }[f % 4];
+        let (norm, bias, scale, span) = (f % 3 > 0, f % 2 == 1, [1.0, -0.75][f / 2 % 2], [5, 16, 33, 12, 1][f % 5]);
+        Case {
+            face: Face::Bytes,
+            class: Class::Prompt,
+            parts: vec![(format, rows)],
+            cols,
+            epilogue,
+            norm,
+            bias,
+            scale,
+            span,
+        }
+    };
+    let mut all: Vec<Case> = Format::ALL.into_iter().filter(|format| format.block() > 1).enumerate().map(of).collect();
+    // Two parts, whose scales belong to 32 and to 16 elements.
+    let parts = vec![(Format::Q4_1, 34), (Format::Q6K, 31)];
+    all.push(Case { parts, cols: 256, epilogue: Epilogue::Store, norm: true, ..of((0, Format::Q4_1)) });
+    all
+}
+
+#[test]
+fn products_in_8_bits_agree_with_their_twin_and_a_row_is_the_same_bits_alone_and_in_a_batch() {
+    let mut bench = Bench::open();
+    let mut worst: f64 = 0.0;
+    for (seed, case) in bytes().iter().enumerate() {
+        worst = worst.max(check(&mut bench, case, seed as u64));
+    }
+    eprintln!("linear in 8 bits: at most {worst:.2} of the allowed error");
+}
+
 #[test]
 fn products_in_f16_agree_with_their_twin_and_a_row_is_the_same_bits_alone_and_in_a_batch() {
     let mut bench = Bench::with(Preset::F16);
@@ -283,7 +326,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
         cols,
         norm: case.norm.then_some((&gains, epsilon)),
         bias: case.bias.then_some(&bias),
-        halves: matches!(case.face, Face::Halves(..)) && case.parts[0].0 != Format::F32,
+        operands: case.face.operands(case.parts[0].0, false),
     };
     let mut expected: Vec<Bounded> = old.iter().map(|&value| Bounded { value: f64::from(value), error: 0.0 }).collect();
     let mut worst: f64 = 0.0;

@@ -55,6 +55,29 @@ fn extras(format: Format) -> impl Iterator<Item = (usize, Option<f32>, bool)> {
     widths(format).into_iter().flat_map(of)
 }
 
+/// Kernels that exist for products in 8 bits alone.
+fn in_bytes() -> HashSet<Arc<Kernel>> {
+    let buffer = Buffer { id: 0, size: 1 << 20 };
+    let caps = Caps { int8: true, ..Caps::webgpu_default(AdapterKind::Gpu) };
+    let rotation = Rotation { pairs: 32, first: 0, all: 32 };
+    let parts = |format, rows| vec![Part { buffer, format, first: 0, rows }];
+    let mut all = HashSet::new();
+    for format in Format::ALL.into_iter().filter(|format| format.block() > 1) {
+        let matrix = Matrix { rows: 640, cols: 512, parts: parts(format, 640) };
+        for (epilogue, norm) in [(Epilogue::Qkv(heads(6, 2, 64), rotation), Some(1e-5)), (gated(), None)] {
+            let fusion = Fusion { epilogue, norm, bias: false, scale: 1.0, consts: buffer.whole() };
+            all.extend(Linear::new(matrix.clone(), &fusion, &[Class::Prompt], &caps).kernels().cloned());
+        }
+    }
+    for from_tokens in [true, false] {
+        let matrix = Matrix { rows: 5 * 128, cols: 512, parts: parts(Format::Q4K, 640) };
+        let fusion = Fusion { epilogue: Epilogue::Store, norm: None, bias: false, scale: 1.0, consts: buffer.whole() };
+        let routed = Routed { experts: Experts { count: 5, used: 2 }, from_tokens };
+        all.extend(Linear::routed(matrix, routed, &fusion, &[Class::Prompt], &caps).kernels().cloned());
+    }
+    all
+}
+
 /// Kernels that exist for f16 products alone, with the workgroup memory that they may use.
 fn in_halves() -> HashSet<(Arc<Kernel>, u32)> {
     let buffer = Buffer { id: 0, size: 1 << 20 };
@@ -184,10 +207,11 @@ fn gated() -> Epilogue {
 
 #[test]
 fn every_permutation_is_valid_within_limits_bound_as_its_face_says_and_translatable() {
-    let all = permutations();
+    let mut all = permutations();
     assert!(all.len() > 300, "{} permutations", all.len());
     let in_halves = in_halves();
     assert!(in_halves.len() > 90, "{} permutations in f16", in_halves.len());
+    all.extend(in_bytes());
     let least = all.iter().map(|kernel| (kernel, 16 << 10));
     let kernels: Vec<_> = least.chain(in_halves.iter().map(|(kernel, room)| (kernel, *room))).collect();
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());

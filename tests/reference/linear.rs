@@ -11,6 +11,16 @@ use super::{Bounded, ULP};
 /// sum. For terms of both signs these add up to less than one error of this size; five leave a margin.
 const ROUNDINGS: f64 = 8.0;
 
+/// The form of the factors of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operands {
+    Exact,
+    /// Rounded to f16.
+    Halves,
+    /// Those of x rounded to multiples of the 127th part of the largest of 32.
+    Bytes,
+}
+
 pub struct Linear<'a> {
     /// `[rows, cols]`.
     pub weights: &'a [f32],
@@ -19,8 +29,7 @@ pub struct Linear<'a> {
     pub norm: Option<(&'a [f32], f32)>,
     /// `[rows]`.
     pub bias: Option<&'a [f32]>,
-    /// Factors are rounded to f16, unless the weights are f32.
-    pub halves: bool,
+    pub operands: Operands,
 }
 
 /// The nearest f16, or the largest finite one.
@@ -36,16 +45,30 @@ impl Linear<'_> {
             Some((gains, epsilon)) => f64::from(x[i]) * f64::from(gains[i]) / (mean + f64::from(epsilon)).sqrt(),
             None => f64::from(x[i]),
         };
-        let operand = |value: f64| if self.halves { half(value) } else { value };
-        let input: Vec<f64> = (0..self.cols).map(|i| operand(input(i))).collect();
+        let operand = |value: f64| if self.operands == Operands::Halves { half(value) } else { value };
+        let mut input: Vec<f64> = (0..self.cols).map(|i| operand(input(i))).collect();
+        // Of each element, the step between two multiples.
+        let mut steps = vec![0.0; self.cols];
+        if self.operands == Operands::Bytes {
+            for (block, steps) in input.chunks_mut(32).zip(steps.chunks_mut(32)) {
+                let step = block.iter().fold(0.0, |most: f64, x| most.max(x.abs())) / 127.0;
+                steps.fill(step);
+                block.iter_mut().filter(|_| step > 0.0).for_each(|x| *x = (*x / step).round() * step);
+            }
+        }
         let row = |(row, weights): (usize, &[f32])| {
             let bias = self.bias.map_or(0.0, |bias| f64::from(bias[row]));
             let terms = weights.iter().zip(&input).map(|(&w, x)| operand(f64::from(w)) * x);
             let (value, size) =
                 terms.clone().fold((bias, bias.abs()), |(value, size), term| (value + term, size + term.abs()));
-            // A value between two f16 may be rounded to either in one of the terms.
-            let other = terms.fold(0.0, |most: f64, term| most.max(term.abs())) / 512.0;
-            Bounded { value, error: ROUNDINGS * ULP * size + if self.halves { other } else { 0.0 } }
+            // A value between two of the operands' may be rounded to either in one of the terms.
+            let most = |terms: &mut dyn Iterator<Item = f64>| terms.fold(0.0, |most: f64, term| most.max(term.abs()));
+            let other = match self.operands {
+                Operands::Exact => 0.0,
+                Operands::Halves => most(&mut terms.clone()) / 512.0,
+                Operands::Bytes => most(&mut weights.iter().zip(&steps).map(|(&w, step)| f64::from(w) * step)),
+            };
+            Bounded { value, error: ROUNDINGS * ULP * size + other }
         };
         self.weights.chunks(self.cols).enumerate().map(row).collect()
     }

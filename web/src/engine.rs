@@ -304,7 +304,7 @@ fn read_pack(bytes: &Uint8Array) -> headstart::error::Result<Pack> {
 /// The options that are plain data, without the files and the store.
 fn plain(options: &JsValue) -> Result<JsValue> {
     let plain = js_sys::Object::new();
-    for field in ["name", "context", "kvTokens", "kv", "chunk", "memoryBytes", "weightsDigest"] {
+    for field in ["name", "context", "kvTokens", "kv", "kernels", "chunk", "memoryBytes", "weightsDigest"] {
         js::set(&plain, field, &Reflect::get(options, &field.into())?)?;
     }
     Ok(plain.into())

@@ -1,7 +1,7 @@
 //! Makes an engine from files and options: at the start, and again after each lost device.
 
 use headstart::{
-    Config, KvFormat,
+    Config, KvFormat, Preset,
     engine::{Engine, EngineOptions, Progress, language::Language, openai},
     error::{Error, Result},
     weights::{ByteSource, Checkpoint},
@@ -24,6 +24,16 @@ pub async fn judge(files: Array) -> crate::error::Result<()> {
     loader.judge().await.map_err(|error| unread.take().unwrap_or(error))
 }
 
+/// The one of `all` that the option `field` names.
+fn named<T: Copy>(options: &Value, field: &'static str, all: &[(&'static str, T)]) -> Result<Option<T>> {
+    let Some(name) = openai::text(options, field)? else { return Ok(None) };
+    if let Some((_, found)) = all.iter().find(|(own, _)| *own == name) {
+        return Ok(Some(*found));
+    }
+    let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+    Err(Error::Request { field, problem: format!("{name:?} is none of {}", names.join(", ")) })
+}
+
 pub struct Loader {
     files: Vec<ModelFile>,
     /// The name of a model that consists of several files.
@@ -37,15 +47,13 @@ impl Loader {
     pub fn new(files: Vec<ModelFile>, options: &Value, unread: Thrown) -> Result<Self> {
         let name = openai::text(options, "name")?;
         let whole = |field| openai::whole(options, field);
-        let kv = openai::text(options, "kv")?.map_or(Ok(KvFormat::default()), |name| {
-            let problem = || format!("{name:?} is none of {}", KvFormat::ALL.map(|(name, _)| name).join(", "));
-            KvFormat::named(&name).ok_or_else(|| Error::Request { field: "kv", problem: problem() })
-        })?;
+        let kv = named(options, "kv", &KvFormat::ALL)?.unwrap_or_default();
         let options = EngineOptions {
             context: whole("context")?,
             kv_tokens: whole("kvTokens")?,
             chunk: whole("chunk")?,
             kv,
+            kernels: named(options, "kernels", &Preset::ALL)?,
             ..EngineOptions::default()
         };
         Ok(Self { files, name, options, unread })

@@ -17,13 +17,14 @@ type Packs = T.CacheStats["packs"];
 /** The options for a core: URLs are absolute, and defaults are filled in. */
 export function coreOptions(options: T.CreateOptions): CoreOptions {
   if (options === null || typeof options !== "object") throw new HeadstartError("bad_input", "create() needs an object with a model");
-  const { wasm, cache = {}, weights, context, kvTokens, kv, headers, hub = HUB } = options;
+  const { wasm, cache = {}, weights, context, kvTokens, kv, kernels, headers, hub = HUB } = options;
   return {
     model: nameSources(options.model),
     wasm: typeof wasm === "string" || wasm instanceof URL ? absolute(wasm) : wasm,
     context,
     kvTokens,
     kv,
+    kernels,
     headers,
     hub: absolute(hub).replace(/\/+$/, ""),
     persistWeights: weights?.persist ?? true,

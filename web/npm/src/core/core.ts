@@ -5,7 +5,7 @@
  */
 
 import type { PlainError } from "../errors.js";
-import type { CacheReport, CacheStats, ChatMessage, Explanation, KvFormat, PackAudit, PackInfo, PromptProgress, RenderedPrompt, Rendering, Timings } from "../types.js";
+import type { CacheReport, CacheStats, ChatMessage, Explanation, Kernels, KvFormat, PackAudit, PackInfo, PromptProgress, RenderedPrompt, Rendering, Timings } from "../types.js";
 import type { NamedSource } from "../model/source.js";
 import type { EngineInfo, EnginePrefix, EngineRequest } from "../wasm/headstart.js";
 
@@ -16,6 +16,7 @@ export interface CoreOptions {
   context?: number | undefined;
   kvTokens?: number | undefined;
   kv?: KvFormat | undefined;
+  kernels?: Kernels | undefined;
   cache: { persist: boolean; budgetBytes?: number | undefined; ttlMs: number; memoryBytes?: number | undefined; salt?: string | undefined } | false;
   persistWeights: boolean;
   headers?: Record<string, string> | undefined;

@@ -73,6 +73,7 @@ export async function openCore(
             ...(options.context !== undefined && { context: options.context }),
             ...(options.kvTokens !== undefined && { kvTokens: options.kvTokens }),
             ...(options.kv !== undefined && { kv: options.kv }),
+            ...(options.kernels !== undefined && { kernels: options.kernels }),
             ...(store && { store }),
             ...(digest !== undefined && { weightsDigest: digest }),
           },

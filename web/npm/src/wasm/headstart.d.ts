@@ -7,7 +7,7 @@
  */
 
 import type {
-  Adapter, CacheReport, CacheStats, ChatMessage, Explanation, KvFormat, PackAudit, RenderedPrompt, Timings, Usage,
+  Adapter, CacheReport, CacheStats, ChatMessage, Explanation, Kernels, KvFormat, PackAudit, RenderedPrompt, Timings, Usage,
 } from "../types.js";
 
 export default function init(input: {
@@ -49,6 +49,7 @@ export interface LoadOptions {
   context?: number;
   kvTokens?: number;
   kv?: KvFormat;
+  kernels?: Kernels;
   /** Host memory for KV that left the GPU. */
   memoryBytes?: number;
   store?: KvStore;
