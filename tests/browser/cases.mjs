@@ -203,6 +203,28 @@ export const ONCE = {
     assert.match(refused.message, /kv.*q4.*f16, q8/);
   },
 
+  "prompts in 8 bits are close to the reference and kept apart": async ({ visit, name, say }) => {
+    const store = `${name}-int8`;
+    const call = await visit();
+    const { ids, logits_file } = (await json("golden.json")).prompts.english;
+    const request = { tokens: ids, max_tokens: 1, logits: true };
+    let { engine } = await call("load", SMOLLM2, { kernels: "int8", context: 512, store });
+    const cold = await answer(call, engine, request);
+    const apart = distance(cold.first, await row(logits_file));
+    say(`logits at most ${apart.toFixed(4)} apart`);
+    assert.ok(apart > 0 && apart < 1, `logits are ${apart} apart`);
+    const warm = await answer(call, engine, request);
+    assert.equal(warm.finish.cache.sources.gpu, ids.length);
+    assert.equal(warm.logits[0], cold.logits[0]);
+    await result(call, engine, "persist");
+    await call("free", engine);
+    ({ engine } = await call("load", SMOLLM2, { context: 512, store }));
+    assert.equal((await answer(call, engine, request)).finish.cache.sources.computed, ids.length);
+    const refused = await call("refusal", ODD, { kernels: "int4" });
+    assert.equal(refused?.code, "bad_request", JSON.stringify(refused));
+    assert.match(refused.message, /kernels.*int4.*auto, f32, f16, int8, portable/);
+  },
+
   "requests that cannot be answered": async ({ visit }) => {
     const call = await visit();
     const { engine } = await call("load", ODD);
