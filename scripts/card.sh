@@ -88,7 +88,7 @@ run() {
     export LD_LIBRARY_PATH=$PWD/target/lib:${LD_LIBRARY_PATH:-}
     export RUST_BACKTRACE=1 XDG_CACHE_HOME=${XDG_CACHE_HOME:-$results/cache}
 
-    local class real=() kinds=(halves:: engine:: resume:: ahead:: answers:: architectures::the_engine formats::)
+    local class real=() kinds=(halves:: int8:: engine:: resume:: ahead:: answers:: architectures::the_engine formats::)
     [ ! -f $model ] || real=(exactness:: parity:: counters::)
     for shape in ${SHAPES-1b 8b}; do
         step "make-$shape" 60 python3 scripts/bench/synthetic.py "$shape" "models/$shape.gguf"
@@ -104,7 +104,9 @@ run() {
         step "bench-$name" 100 python3 scripts/bench/run.py --engines headstart,llama-vulkan --model "$file" --lengths "${LENGTHS:-512,2048}" \
             --rounds "${ROUNDS:-2}" --seconds 20 --start 60 --out "$results/bench-$name"
         step "profile-$name" 30 $headstart bench --profile --model "$file" --prefill "${LENGTHS:-512,2048}"
-        step "f32-$name" 30 $headstart bench --kernels f32 --model "$file" --prefill 512 --decode 16 --runs 2
+        for class in f32 int8; do
+            step "$class-$name" 30 $headstart bench --kernels $class --model "$file" --prefill 512 --decode 16 --runs 2
+        done
     done
     for file in "${files[@]:0:2}"; do
         name=$(basename "$file" .gguf)

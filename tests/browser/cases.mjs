@@ -208,7 +208,8 @@ export const ONCE = {
     const call = await visit();
     const { ids, logits_file } = (await json("golden.json")).prompts.english;
     const request = { tokens: ids, max_tokens: 1, logits: true };
-    let { engine } = await call("load", SMOLLM2, { kernels: "int8", context: 512, store });
+    let { engine, info } = await call("load", SMOLLM2, { kernels: "int8", context: 512, store });
+    assert.deepEqual([info.adapter.numerics, info.adapter.notes], ["int8", []]);
     const cold = await answer(call, engine, request);
     const apart = distance(cold.first, await row(logits_file));
     say(`logits at most ${apart.toFixed(4)} apart`);

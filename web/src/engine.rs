@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use headstart::{
+    AdapterInfo,
     engine::{
         Progress, Stage,
         answers::{AnswerId, Answers, Update, unheard},
@@ -104,8 +105,10 @@ impl WasmEngine {
 
     pub fn info(&self) -> Result<JsValue> {
         let engine = self.answers.engine();
+        let AdapterInfo { name, backend, driver } = engine.adapter();
+        let numerics = engine.numerics().to_string();
         js::write(&json!({
-            "adapter": engine.adapter(),
+            "adapter": { "name": name, "backend": backend, "driver": driver, "numerics": numerics, "notes": engine.notes() },
             "context": engine.context(),
             "vocab": engine.config().vocab,
             "weightsDigest": self.digest,

@@ -407,6 +407,10 @@ export interface Adapter {
   name: string;
   backend: string;
   driver: string;
+  /** The numeric class of prompts: `"f32"`, `"f16"` or `"int8"`. */
+  numerics: string;
+  /** What is not used on this adapter, because its driver computes it wrong. */
+  notes: readonly string[];
 }
 
 // ---- the engine ----

@@ -104,7 +104,7 @@ function engine(model: string, context: number): HeadstartInterface {
   const messagesOf = (prefix: readonly ChatMessage[] | Prefix) => ("messages" in prefix ? prefix.messages : prefix);
   return {
     model,
-    adapter: { name: "Stand-in", backend: "none", driver: "0" },
+    adapter: { name: "Stand-in", backend: "none", driver: "0", numerics: "f32", notes: [] },
     context,
     weightsDigest: "0".repeat(64),
     hasTemplate: true,

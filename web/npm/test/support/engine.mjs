@@ -59,7 +59,7 @@ export function mockWasm(control = {}) {
       return new WasmEngine();
     }
     info() {
-      return { adapter: { name: "mock", backend: "mock", driver: "" }, context: 512, vocab: 0x110000, weightsDigest: "0".repeat(64), model: "mock", stopTokens: [], hasTemplate: true };
+      return { adapter: { name: "mock", backend: "mock", driver: "", numerics: "f32", notes: [] }, context: 512, vocab: 0x110000, weightsDigest: "0".repeat(64), model: "mock", stopTokens: [], hasTemplate: true };
     }
     #alone() {
       if (control.inFlight > 0) throw new Error("called while a step is in flight");
