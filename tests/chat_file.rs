@@ -82,6 +82,17 @@ fn a_file_in_a_missing_folder_is_refused_before_the_model_is_loaded() {
 }
 
 #[test]
+fn a_question_is_not_taken_for_the_name_of_a_new_file() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = headstart(&["chat", "--model", "./none.gguf", "Why is the sky blue?"]);
+    let output = command.current_dir(home.path()).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && told.starts_with("error: Why is the sky blue?: "), "{told}");
+    assert!(told.contains("ends in .json") && told.contains("headstart generate"), "{told}");
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_file_that_another_program_changed_stays_as_it_is() {
     let tiny = Tiny::new();
     let path = tiny.home.path().join("trip.json");

@@ -32,13 +32,22 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Reads the file, if there is one yet, and makes sure that it can be written.
+    /// Reads the file, if there is one yet, and makes sure that it can be written. A new one's name ends in `.json`.
     ///
     /// # Errors
     /// [`Error::Io`]; as [`input::request`]; and [`Error::Format`] for what a chat cannot keep: everything but roles and
     /// texts.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let path = linked(path);
+        let refused = |problem: &str, fix| {
+            let (file, field, problem) = (path.display().to_string(), "chat FILE".into(), problem.into());
+            Err(Error::Format { file, field, problem, fix })
+        };
+        // Somebody may have meant a question.
+        if !path.exists() && path.extension().is_none_or(|extension| extension != "json") {
+            let fix = "name it like trip.json, or ask a single question with headstart generate";
+            return refused("does not exist, and the file of a new conversation ends in .json", fix);
+        }
         temporary(&path)?;
         let Ok(metadata) = fs::metadata(&path) else {
             return Ok(Self { path, messages: Vec::new(), bytes: None, permissions: None });
@@ -55,9 +64,7 @@ impl Kept {
         let mut start = Vec::new();
         file.take(MODEL.len() as u64).read_to_end(&mut start).map_err(fail)?;
         if start == MODEL {
-            let problem = "is a model, not a conversation".into();
-            let (file, field) = (path.display().to_string(), "chat FILE".into());
-            return Err(Error::Format { file, field, problem, fix: "name the model with --model (-m)" });
+            return refused("is a model, not a conversation", "name the model with --model (-m)");
         }
         let (_, bytes) = input::bytes(&path)?;
         let messages = if bytes.trim_ascii().is_empty() { Vec::new() } else { read(&path)? };

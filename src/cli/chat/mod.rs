@@ -38,7 +38,7 @@ use super::term;
 
 Commands in the chat: /help shows them. A line that ends in \\ goes on in the next, and a message of several lines stands between two \"\"\".")]
 pub(crate) struct Args {
-    /// Keep the conversation in this file, and continue the one that it holds
+    /// Keep the conversation in this file, NAME.json, and continue the one that it holds
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
