@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Access, Gpu, Kernel, shader, sites::Pipeline};
+use super::{Access, Caps, Gpu, Kernel, shader, sites::Pipeline};
 use crate::error::{Error, Result};
 
 impl Gpu {
@@ -43,7 +43,8 @@ impl Gpu {
     }
 
     fn compiler(&self) -> Compiler {
-        let has_subgroups = self.caps.subgroup.is_some() || self.caps.fragments.is_some();
+        let Caps { subgroup_size, cluster_size, fragments, .. } = self.caps;
+        let has_subgroups = subgroup_size.or(cluster_size).is_some() || fragments.is_some();
         Compiler { device: self.device.clone(), library: self.library, has_subgroups }
     }
 }

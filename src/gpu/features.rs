@@ -56,10 +56,10 @@ impl Wanted {
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
         };
-        let fixed = info.subgroup_min_size == info.subgroup_max_size;
-        let caps = Caps {
+        let mut caps = Caps {
             kind,
-            subgroup: (features.contains(wgpu::Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size),
+            subgroup_size: None,
+            cluster_size: None,
             fragments,
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
@@ -68,6 +68,9 @@ impl Wanted {
             binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
+        if features.contains(wgpu::Features::SUBGROUP) {
+            caps = caps.with_subgroups(info.subgroup_min_size, info.subgroup_max_size);
+        }
         Ok(Self { features, experimental_features, limits, caps })
     }
 }

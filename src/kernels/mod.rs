@@ -36,6 +36,7 @@ pub const SHADERS: Library = library![
     "head_norm",
     "head_norm/quantize",
     "linear",
+    "linear/cluster",
     "linear/epilogue",
     "linear/fragments",
     "linear/routes",

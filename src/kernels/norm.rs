@@ -18,7 +18,7 @@ impl Norm {
     /// `epsilon` is set if there is a norm; `gains` then begins with `[cols]` f32.
     pub fn new(cols: usize, gains: Slice, epsilon: Option<f32>, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 128,
         };
         let mut defines = vec![("LANES", lanes), ("COLS", cols as u32)];
