@@ -59,6 +59,9 @@ struct Compiler {
 impl Compiler {
     async fn pipeline(&self, kernel: &Kernel) -> Result<Pipeline> {
         let source = shader::expand(self.library, kernel.name, &kernel.defines)?;
+        // Only browsers know the directive.
+        #[cfg(target_arch = "wasm32")]
+        let source = if self.has_subgroups { format!("enable subgroups;\n{source}") } else { source };
         debug_assert!(self.has_subgroups || !source.contains("subgroup"), "{}", kernel.label());
         let label = Some(kernel.name);
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);

@@ -8,6 +8,7 @@ pub(super) struct Wanted {
     pub(super) features: wgpu::Features,
     pub(super) experimental_features: wgpu::ExperimentalFeatures,
     pub(super) limits: wgpu::Limits,
+    /// Without subgroups, see [`has_subgroups`].
     pub(super) caps: Caps,
 }
 
@@ -56,7 +57,7 @@ impl Wanted {
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
         };
-        let mut caps = Caps {
+        let caps = Caps {
             kind,
             subgroup_size: None,
             cluster_size: None,
@@ -68,11 +69,17 @@ impl Wanted {
             binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
-        if features.contains(wgpu::Features::SUBGROUP) {
-            caps = caps.with_subgroups(info.subgroup_min_size, info.subgroup_max_size);
-        }
         Ok(Self { features, experimental_features, limits, caps })
     }
+}
+
+/// Whether `device` has subgroup operations. In browsers wgpu does not know the feature: whoever provides WebGPU adds it to
+/// the request.
+pub(super) fn has_subgroups(device: &wgpu::Device) -> bool {
+    #[cfg(target_arch = "wasm32")]
+    return device.as_webgpu().is_some_and(|device| device.features().has("subgroups"));
+    #[cfg(not(target_arch = "wasm32"))]
+    device.features().contains(wgpu::Features::SUBGROUP)
 }
 
 /// The largest f16 matrices with sums in f32 that the adapter's subgroups multiply.
