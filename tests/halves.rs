@@ -90,12 +90,12 @@ fn results_in_f32_and_f16_differ_by_little() {
 fn features_that_compute_wrong_results_are_disabled_with_a_note() {
     let emulated = Fragments { side: 16, emulated: Some(32) };
     let table = [
-        // Subgroups and matrices that it claims; those that remain; the notes.
+        // Clusters and matrices that it claims; those that remain; the notes.
         (None, Some(emulated), None, Some(emulated), &[][..]),
         (None, Some(Fragments { side: 16, emulated: None }), None, None, &["matrices of f16 are refused"]),
-        (Some(32), Some(emulated), None, Some(emulated), &["subgroups give wrong results"]),
+        (Some(16), Some(emulated), None, Some(emulated), &["subgroups give wrong results"]),
     ];
-    for (subgroup, fragments, left_subgroup, left_fragments, told) in table {
+    for (cluster_size, fragments, left_cluster_size, left_fragments, told) in table {
         let mut gpu = block_on(Gpu::open(SHADERS, Preset::F16)).unwrap();
         let own = gpu.caps().clone();
         if own.kind == AdapterKind::Gpu {
@@ -103,20 +103,44 @@ fn features_that_compute_wrong_results_are_disabled_with_a_note() {
             assert_eq!((block_on(prove(&mut gpu, HEADS)).unwrap(), gpu.caps()), (vec![], &own));
             continue;
         }
-        gpu.restrict(Caps { kind: AdapterKind::Gpu, subgroup, fragments, ..own });
+        gpu.restrict(Caps { kind: AdapterKind::Gpu, cluster_size, fragments, ..own });
         let notes = block_on(prove(&mut gpu, HEADS)).unwrap();
-        assert_eq!((gpu.caps().subgroup, gpu.caps().fragments), (left_subgroup, left_fragments), "{notes:?}");
+        assert_eq!((gpu.caps().cluster_size, gpu.caps().fragments), (left_cluster_size, left_fragments), "{notes:?}");
         assert_eq!(notes.len(), told.len(), "{notes:?}");
         assert!(notes.iter().zip(told).all(|(note, about)| note.contains(about)), "{notes:?}");
     }
-    // What works stays enabled: products in 8 bits; subgroups in every decode kernel.
+    // Products in 8 bits that work stay enabled.
     let mut gpu = block_on(Gpu::open(SHADERS, Preset::Int8)).unwrap();
     assert!(block_on(prove(&mut gpu, HEADS)).unwrap().is_empty() && gpu.caps().int8);
+    // Clusters that work stay enabled, in every decode kernel, here in subgroups of twice their size.
     let mut gpu = block_on(Gpu::open(SHADERS, Preset::F32)).unwrap();
-    let claimed = Caps { kind: AdapterKind::Gpu, ..gpu.caps().clone() };
-    assert!(claimed.subgroup.is_some());
+    let cluster_size = gpu.caps().cluster_size.map(|size| size / 2);
+    assert!(cluster_size.is_some());
+    let claimed = Caps { kind: AdapterKind::Gpu, cluster_size, ..gpu.caps().clone() };
     gpu.restrict(claimed.clone());
     assert_eq!((block_on(prove(&mut gpu, HEADS)).unwrap(), gpu.caps()), (vec![], &claimed));
+}
+
+/// No specification promises that the invocations of a subgroup are neighbours by index. Here they are apart, in the kernel that
+/// is proved last.
+#[test]
+fn subgroups_whose_lanes_are_no_neighbours_are_disabled_with_a_note() {
+    let apart = |&(path, text): &(&'static str, &'static str)| {
+        if path != "linear/staged" {
+            return (path, text);
+        }
+        let renamed = text.replace("local_invocation_index) lane: u32", "local_invocation_index) index: u32");
+        let (head, body) = renamed.split_once(") {\n  if (elsewhere").unwrap();
+        let lane = "let lane = index % 8u * (LANES / 8u) + index / 8u;";
+        (path, &*format!("{head}) {{\n  {lane}\n  if (elsewhere{body}").leak())
+    };
+    let shaders: Vec<_> = SHADERS.iter().map(apart).collect();
+    let mut gpu = block_on(Gpu::open(shaders.leak(), Preset::F32)).unwrap();
+    let cluster_size = gpu.caps().cluster_size.map(|size| size / 2);
+    gpu.restrict(Caps { kind: AdapterKind::Gpu, cluster_size, ..gpu.caps().clone() });
+    let notes = block_on(prove(&mut gpu, HEADS)).unwrap();
+    assert!(notes.len() == 1 && notes[0].contains("subgroups give wrong results"), "{notes:?}");
+    assert_eq!((gpu.caps().subgroup_size, gpu.caps().cluster_size), (None, None));
 }
 
 #[test]

@@ -13,10 +13,11 @@ const ROW_QUADS = ${ALONG+8/GRANULE}u;
 // Quads of one token's chunk.
 const CHUNK_QUADS = ${PASSES*TAKEN}u * ROW_QUADS;
 #if SUBGROUP
-// A team's sums are reduced from PIECES pieces, one for each subgroup, SPREAD apart by team.
-const PIECES = ${ALONG/PIECE}u;
+#import linear/cluster
+// A team's sums are reduced from PIECES pieces, one for each cluster, SPREAD apart by team.
+const PIECES = ${ALONG/CLUSTER}u;
 const SPREAD = PIECES;
-const SQUARES = ${LANES/PIECE}u;
+const SQUARES = ${LANES/CLUSTER}u;
 #else
 const PIECES = 8u;
 const SPREAD = ALONG;
@@ -52,9 +53,6 @@ fn gather(token: u32, row: u32) -> f32 {
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
-#if SUBGROUP
-  @builtin(subgroup_invocation_id) within: u32,
-#endif
 ) {
   if (elsewhere(group.y)) { return; }
   let team = lane / ALONG;
@@ -178,19 +176,20 @@ fn main(
 #if SUBGROUP
 #for t in 0..T
 #for r in 0..EACH
-  let whole${r}_${t} = subgroupAdd(own${r}_${t});
+  let whole${r}_${t} = cluster_sum(own${r}_${t});
 #end
 #if NORM
-  let whole_squares${t} = subgroupAdd(squares${t});
+  let whole_squares${t} = cluster_sum(squares${t});
 #endif
 #end
-  if (within == 0u) {
+  if (lane % ${CLUSTER}u == 0u) {
+    let cluster = lane / ${CLUSTER}u;
 #for t in 0..T
 #for r in 0..EACH
-    staged[${t}u * TEAMS * SPREAD + lane / ${PIECE}u][${r}u] = whole${r}_${t};
+    staged[${t}u * TEAMS * SPREAD + cluster][${r}u] = whole${r}_${t};
 #end
 #if NORM
-    squares[lane / ${PIECE}u][${t}u] = whole_squares${t};
+    squares[cluster][${t}u] = whole_squares${t};
 #endif
 #end
   }

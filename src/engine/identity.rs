@@ -12,7 +12,8 @@ use crate::{
     quant::Format,
 };
 
-/// Raise this when prefill kernels give different bits for the same input. The class is appended if it is not f32.
+/// Raise this when prefill kernels give different bits for the same input. The class is appended if it is not f32. What
+/// decode kernels write is marked instead, and exact reuse leaves it out.
 fn numerics(class: Numerics) -> String {
     match class {
         Numerics::F32 => "1".to_owned(),

@@ -20,8 +20,8 @@ use crate::{
     quant::Format,
 };
 
-/// Enough for the largest tiles.
-const ROWS: usize = 2048;
+/// Of the norm before products of decode rows.
+const EPSILON: f32 = 1e-5;
 /// Tokens of the prompt for attention: more than a tile, and not a whole number of pages.
 const TOKENS: usize = 70;
 
@@ -63,8 +63,8 @@ pub async fn prove(gpu: &mut Gpu, heads: Heads) -> Result<Vec<String>> {
                 let Caps { workgroup_memory, .. } = Caps::webgpu_default(whole.kind);
                 ("matrices of f16", in_f32, Caps { fragments: None, workgroup_memory, ..whole })
             }
-            Class::Decode if whole.subgroup.is_some() && is_gpu => {
-                ("subgroups", "all is computed without them", Caps { subgroup: None, ..whole })
+            Class::Decode if whole.cluster_size.is_some() && is_gpu => {
+                ("subgroups", "all is computed without them", whole.without_subgroups())
             }
             _ => continue,
         };
@@ -144,39 +144,45 @@ impl Made<'_> {
     }
 }
 
-/// Whether products with a matrix of `format` are correct.
+/// Whether products with a matrix of `format` are correct, for decode rows after a norm.
 async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<bool> {
     let caps = made.gpu.caps().clone();
-    let batch = if class == Class::Decode { 4 } else { plan::chunk(&caps) };
-    // The columns are not a whole number of steps.
-    let cols = if format.block() == 1 { 104 } else { 160 };
-    let (weights, words) = matrix(format, cols);
+    // The columns are not a whole number of steps. Prompts have rows enough for the largest tiles. Decode rows have
+    // columns enough for a sum in every lane, so that a lane in another subgroup than supposed is noticed.
+    let (batch, rows, cols) = match (class, format.block()) {
+        (Class::Prompt, 1) => (plan::chunk(&caps), 2048, 104),
+        (Class::Prompt, _) => (plan::chunk(&caps), 2048, 160),
+        (Class::Decode, 1) => (4, 540, 1000),
+        (Class::Decode, _) => (4, 540, 1056),
+    };
+    let norm = (class == Class::Decode).then_some(EPSILON);
+    let (weights, words) = matrix(format, rows, cols);
     let x = inputs(batch * cols);
     let buffer = made.filled(&words).await?;
     let input = made.filled(&x.iter().map(|x| x.to_f32().to_bits()).collect::<Vec<u32>>()).await?;
     let rounded = made.filled(&vec![0; batch * cols / 2]).await?;
-    let (unused, output) = (made.filled(&[0]).await?, made.filled(&vec![0; batch * ROWS]).await?);
-    let matrix = Matrix { rows: ROWS, cols, parts: vec![Part { buffer, format, first: 0, rows: ROWS }] };
-    let (epilogue, consts) = (Epilogue::Store, unused.whole());
-    let fusion = Fusion { epilogue, norm: None, bias: false, scale: 1.0, consts };
+    let (gains, output) = (made.filled(&vec![1f32.to_bits(); cols]).await?, made.filled(&vec![0; batch * rows]).await?);
+    let matrix = Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
+    let (epilogue, consts) = (Epilogue::Store, gains.whole());
+    let fusion = Fusion { epilogue, norm, bias: false, scale: 1.0, consts };
     let linear = Linear::new(matrix, &fusion, &[class], &caps);
-    let of = async |made: &mut Made<'_>, rows: &[u32]| {
-        let span = made.span(class, rows, &[], &[]).await?;
+    let of = async |made: &mut Made<'_>, list: &[u32]| {
+        let span = made.span(class, list, &[], &[]).await?;
         let mut recording = Recording::new();
         let read = Input { x: input.whole(), rounded: rounded.whole() };
         linear.record(&mut recording, &span, read, output.whole(), None);
-        made.run(&recording, output, rows.len() * ROWS).await
+        made.run(&recording, output, list.len() * rows).await
     };
     let all: Vec<u32> = (0..batch as u32).collect();
     let whole = of(made, &all).await?;
-    let mut right = whole.chunks(ROWS).zip(x.chunks(cols)).all(|(y, x)| close(y, x, &weights));
+    let mut right = whole.chunks(rows).zip(x.chunks(cols)).all(|(y, x)| close(y, x, &weights, norm));
     // Every rung of the ladder.
-    for rows in [17, 1].into_iter().filter(|&rows| rows < batch) {
-        right &= of(made, &all[..rows]).await? == whole[..rows * ROWS];
+    for few in [17, 1].into_iter().filter(|&few| few < batch) {
+        right &= of(made, &all[..few]).await? == whole[..few * rows];
     }
     // The same row at every place of a tile.
     let same = of(made, &vec![0; batch]).await?;
-    Ok(right && same.chunks(ROWS).all(|row| row == &whole[..ROWS]))
+    Ok(right && same.chunks(rows).all(|row| row == &whole[..rows]))
 }
 
 /// Values that 8 bits hold exactly, as f16 does: multiples of 1/128, of which every 32 have one of the magnitude 127.
@@ -185,12 +191,12 @@ fn inputs(count: usize) -> Vec<f16> {
     numbers(count, 2).iter().enumerate().map(|of| f16::from_f32(whole(of) / 128.0)).collect()
 }
 
-/// A matrix of `format`: its weights `[ROWS, cols]`, and its copy on the GPU.
-fn matrix(format: Format, cols: usize) -> (Vec<f32>, Vec<u32>) {
+/// A matrix of `format`: its weights `[rows, cols]`, and its copy on the GPU.
+fn matrix(format: Format, rows: usize, cols: usize) -> (Vec<f32>, Vec<u32>) {
     let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-    let mut weights: Vec<f32> = numbers(ROWS * cols, 1).into_iter().map(f32::from).collect();
-    let mut words = vec![0; ROWS * (value_words + scale_words)];
-    let (values, scales) = words.split_at_mut(ROWS * value_words);
+    let mut weights: Vec<f32> = numbers(rows * cols, 1).into_iter().map(f32::from).collect();
+    let mut words = vec![0; rows * (value_words + scale_words)];
+    let (values, scales) = words.split_at_mut(rows * value_words);
     for (row, weights) in weights.chunks_exact_mut(cols).enumerate() {
         let raw = format.quantize(weights);
         let own = &mut scales[row * scale_words..(row + 1) * scale_words];
@@ -201,10 +207,12 @@ fn matrix(format: Format, cols: usize) -> (Vec<f32>, Vec<u32>) {
 }
 
 /// Compares some elements of a row of y, from each tile, with the correct values.
-fn close(y: &[u32], x: &[f16], weights: &[f32]) -> bool {
-    (0..ROWS).step_by(61).all(|row| {
+fn close(y: &[u32], x: &[f16], weights: &[f32], norm: Option<f32>) -> bool {
+    let squares = x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>() / x.len() as f64;
+    let factor = norm.map_or(1.0, |epsilon| (squares + f64::from(epsilon)).sqrt().recip());
+    (0..y.len()).step_by(61).all(|row| {
         let own = &weights[row * x.len()..(row + 1) * x.len()];
-        let terms = own.iter().zip(x).map(|(w, x)| f64::from(*w) * x.to_f64());
+        let terms = own.iter().zip(x).map(|(w, x)| f64::from(*w) * x.to_f64() * factor);
         let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
         (f64::from(f32::from_bits(y[row])) - sum).abs() <= 1e-5 * size
     })

@@ -74,8 +74,12 @@ impl Preset {
 pub struct Caps {
     /// The kind of adapter, which decides the tile shapes.
     pub kind: AdapterKind,
-    /// Size of a subgroup, if subgroup operations are usable and all subgroups have this size.
-    pub subgroup: Option<u32>,
+    /// Lanes of a subgroup, if subgroup operations are usable and all subgroups have this size.
+    pub subgroup_size: Option<u32>,
+    /// Lanes of a cluster, if subgroup operations are usable: neighbours by invocation index, aligned to their number,
+    /// that are in one subgroup whatever size the driver chose for a pipeline. GPU kernels reduce within clusters, so
+    /// that the order of their sums does not depend on that size.
+    pub cluster_size: Option<u32>,
     /// How prompts are multiplied in f16; `None` if they are in f32 or 8 bits.
     pub fragments: Option<Fragments>,
     /// Whether prompts are multiplied in 8 bits; then there are no `fragments`.
@@ -99,7 +103,8 @@ impl Caps {
     pub fn webgpu_default(kind: AdapterKind) -> Self {
         Self {
             kind,
-            subgroup: None,
+            subgroup_size: None,
+            cluster_size: None,
             fragments: None,
             int8: false,
             max_binding: 128 << 20,
@@ -109,6 +114,18 @@ impl Caps {
             binding_alignment: 256,
             timestamps: false,
         }
+    }
+
+    /// The same with subgroups of `least` to `most` lanes, as the adapter reports them.
+    pub fn with_subgroups(self, least: u32, most: u32) -> Self {
+        let subgroup_size = (least == most).then_some(most);
+        let cluster_size = [32, 16, 8].into_iter().find(|&size| size <= least);
+        Self { subgroup_size, cluster_size, ..self }
+    }
+
+    /// The same without subgroups.
+    pub fn without_subgroups(self) -> Self {
+        Self { subgroup_size: None, cluster_size: None, ..self }
     }
 
     /// The numeric class of prompts. Within a class, a row's bits do not depend on what runs beside it.

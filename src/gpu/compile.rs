@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Access, Gpu, Kernel, shader, sites::Pipeline};
+use super::{Access, Caps, Gpu, Kernel, shader, sites::Pipeline};
 use crate::error::{Error, Result};
 
 impl Gpu {
@@ -43,7 +43,8 @@ impl Gpu {
     }
 
     fn compiler(&self) -> Compiler {
-        let has_subgroups = self.caps.subgroup.is_some() || self.caps.fragments.is_some();
+        let Caps { subgroup_size, cluster_size, fragments, .. } = self.caps;
+        let has_subgroups = subgroup_size.or(cluster_size).is_some() || fragments.is_some();
         Compiler { device: self.device.clone(), library: self.library, has_subgroups }
     }
 }
@@ -58,6 +59,9 @@ struct Compiler {
 impl Compiler {
     async fn pipeline(&self, kernel: &Kernel) -> Result<Pipeline> {
         let source = shader::expand(self.library, kernel.name, &kernel.defines)?;
+        // Only browsers know the directive.
+        #[cfg(target_arch = "wasm32")]
+        let source = if self.has_subgroups { format!("enable subgroups;\n{source}") } else { source };
         debug_assert!(self.has_subgroups || !source.contains("subgroup"), "{}", kernel.label());
         let label = Some(kernel.name);
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);

@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Buffer, Caps, Preset, features::Wanted, shader::Library, sites::Sites};
+use super::{
+    Buffer, Caps, Preset,
+    features::{Wanted, has_subgroups},
+    shader::Library,
+    sites::Sites,
+};
 use crate::error::{Error, Result};
 
 /// What to tell a person about the adapter in use.
@@ -84,6 +89,10 @@ impl Gpu {
             .await
             .map_err(|e| Error::NoAdapter { problem: format!("{} refused a device: {e}", info.name) })?;
 
+        let caps = match preset != Preset::Portable && has_subgroups(&device) {
+            true => caps.with_subgroups(info.subgroup_min_size, info.subgroup_max_size),
+            false => caps,
+        };
         let trouble = Arc::new(Mutex::new(Trouble::default()));
         let sink = trouble.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {

@@ -8,6 +8,7 @@ pub(super) struct Wanted {
     pub(super) features: wgpu::Features,
     pub(super) experimental_features: wgpu::ExperimentalFeatures,
     pub(super) limits: wgpu::Limits,
+    /// Without subgroups, see [`has_subgroups`].
     pub(super) caps: Caps,
 }
 
@@ -56,10 +57,10 @@ impl Wanted {
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
         };
-        let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let caps = Caps {
             kind,
-            subgroup: (features.contains(wgpu::Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size),
+            subgroup_size: None,
+            cluster_size: None,
             fragments,
             int8: preset == Preset::Int8,
             max_binding: limits.max_storage_buffer_binding_size,
@@ -71,6 +72,15 @@ impl Wanted {
         };
         Ok(Self { features, experimental_features, limits, caps })
     }
+}
+
+/// Whether `device` has subgroup operations. In browsers wgpu does not know the feature: whoever provides WebGPU adds it to
+/// the request.
+pub(super) fn has_subgroups(device: &wgpu::Device) -> bool {
+    #[cfg(target_arch = "wasm32")]
+    return device.as_webgpu().is_some_and(|device| device.features().has("subgroups"));
+    #[cfg(not(target_arch = "wasm32"))]
+    device.features().contains(wgpu::Features::SUBGROUP)
 }
 
 /// The largest f16 matrices with sums in f32 that the adapter's subgroups multiply.

@@ -82,7 +82,7 @@ pub struct Variant {
 pub fn choose(heads: &Heads, caps: &Caps, class: Class, room: usize, context: usize) -> Variant {
     let rows = tile_rows(caps, heads, class);
     let split = split(caps.kind, room);
-    let (shape, lanes) = match (caps.kind, caps.subgroup) {
+    let (shape, lanes) = match (caps.kind, caps.subgroup_size) {
         _ if class == Class::Prompt && Flash::of(heads, caps).is_some() => (Shape::Fragments, FLASH_LANES),
         (AdapterKind::Cpu, Some(size @ (8 | 16))) => (Shape::Rows, size as usize),
         (AdapterKind::Cpu, _) => (Shape::Group, PAGE),

@@ -19,7 +19,7 @@ pub struct AttentionMerge {
 impl AttentionMerge {
     pub fn new(heads: Heads, scores: Scores, context: usize, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
         let split = split(caps.kind, context);

@@ -30,7 +30,7 @@ impl Embed {
     /// `scale` multiplies the rows.
     pub fn new(matrix: &Matrix, scale: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8) as usize,
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8) as usize,
             AdapterKind::Gpu => 64,
         };
         let part = |part: &super::Part| {

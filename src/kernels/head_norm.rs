@@ -31,7 +31,7 @@ impl HeadNorm {
     /// `[heads + kv_heads, head_dim]` if heads are normalised together.
     pub fn new(norm: Option<(QkNorm, Buffer)>, heads: Heads, rotation: Rotation, epsilon: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
         let (norm, gains) = norm.unzip();

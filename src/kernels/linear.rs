@@ -389,11 +389,12 @@ fn kernel(
             ("TAKEN", taken as u32),
             ("PASSES", passes as u32),
             ("LAST", (8 / taken - 1) as u32),
-            ("PIECE", caps.subgroup.unwrap_or(0)),
         ]);
     }
-    if variant.subgroup && variant.shape == Shape::Vector {
-        defines.push(("SUBGROUPS", (variant.lanes as u32).div_ceil(caps.subgroup.unwrap_or(32))));
+    if let (Shape::Vector | Shape::Staged { .. }, true, Some(size)) =
+        (variant.shape, variant.subgroup, caps.cluster_size)
+    {
+        defines.extend([("CLUSTER", size), ("CLUSTER_STEPS", size.ilog2())]);
     }
     Kernel { name: "linear", defines, bindings }
 }

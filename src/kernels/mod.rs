@@ -37,6 +37,7 @@ pub const SHADERS: Library = library![
     "head_norm/quantize",
     "linear",
     "linear/bytes",
+    "linear/cluster",
     "linear/epilogue",
     "linear/fragments",
     "linear/routes",

@@ -18,7 +18,7 @@ impl MoeCombine {
     /// `scale` multiplies the sum.
     pub fn new(experts: Experts, cols: usize, scale: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
         let mut defines = vec![("LANES", lanes), ("COLS", cols as u32), ("SCALE", scale.to_bits())];

@@ -29,7 +29,7 @@ impl MoeGroup {
     /// `tokens`: choices in a tile, at least 2.
     pub fn new(experts: Experts, tokens: usize, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 128,
         };
         let mut defines = vec![("LANES", lanes), ("T", tokens as u32)];

@@ -24,7 +24,7 @@ impl MoeRoute {
     /// `normalized`: whether the weights of the chosen experts add up to 1.
     pub fn new(experts: Experts, normalized: bool, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
         let mut defines = vec![("LANES", lanes), ("NORMALIZED", u32::from(normalized))];

@@ -42,7 +42,7 @@ impl Norm {
     /// 32.
     pub fn new(cols: usize, gains: Slice, epsilon: Option<f32>, rounding: Rounding, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 128,
         };
         let mut defines = vec![("LANES", lanes), ("COLS", cols as u32)];

@@ -101,7 +101,7 @@ pub fn linear(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
 
 /// Lanes are rows. From three tokens on, four share each read of the weights.
 fn rows(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
-    let subgroup = caps.subgroup.filter(|&size| size >= 8);
+    let subgroup = caps.subgroup_size.filter(|&size| size >= 8);
     let of = |rows, tokens| {
         let wide = subgroup.is_some() && product.fours && rows <= product.format.wide_rows();
         let (units, group) = (product.cols.div_ceil(UNIT), product.format.group());
@@ -178,26 +178,23 @@ fn vectors(caps: &Caps, product: &Product) -> Ladder<Variant> {
     if product.fours && product.format.wide_rows() > 0 {
         return staged(caps, product);
     }
-    let subgroup = caps.subgroup.is_some_and(|size| size >= 8);
-    let lanes = 64;
+    let (lanes, subgroup) = (64, caps.cluster_size.is_some());
     let step = product.cols.div_ceil(UNIT).div_ceil(lanes).clamp(1, 2);
     let of = |tokens| Variant { shape: Shape::Vector, lanes, rows: 4, tokens, step, wide: false, subgroup };
     if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(4))]) }
 }
 
-/// Teams of one or two subgroups share x, with more lanes along long columns and more rows if the matrix has many. An
-/// H200 decoded at 1.08 (1B) and 1.04 (8B) of the rate of [`Shape::Vector`] with two rows.
+/// Teams of 32 or 64 lanes share x, with more lanes along long columns and more rows if the matrix has many. An H200
+/// decoded at 1.08 (1B) and 1.04 (8B) of the rate of [`Shape::Vector`] with two rows.
 fn staged(caps: &Caps, product: &Product) -> Ladder<Variant> {
-    let size = caps.subgroup.filter(|size| (8..=128).contains(size));
-    let lanes = 128;
-    let along = if product.cols >= 2 * product.rows { 64 } else { 32 }.max(size.unwrap_or(1) as usize);
+    let (lanes, subgroup) = (128, caps.cluster_size.is_some());
+    let along = if product.cols >= 2 * product.rows { 64 } else { 32 };
     let each = if product.rows >= 8192 { 4 } else { 2 };
     let of = |tokens| {
         let (shape, rows) = (Shape::Staged { along }, lanes / along * each);
-        Variant { shape, lanes, rows, tokens, step: 4, wide: true, subgroup: size.is_some() }
+        Variant { shape, lanes, rows, tokens, step: 4, wide: true, subgroup }
     };
-    let room = STAGED_QUADS / (along * staged_granule(lanes, along));
-    if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(room.min(4)))]) }
+    if product.routed { Ladder::new(of(1), []) } else { Ladder::new(of(1), [(2, of(4))]) }
 }
 
 /// Quads of x, over all tokens, that [`Shape::Staged`] keeps in workgroup memory at once. With the sums of squares they

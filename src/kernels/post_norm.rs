@@ -17,7 +17,7 @@ impl PostNorm {
     /// `gains: [cols]` f32; `scale` multiplies the normalised row.
     pub fn new(cols: usize, gains: Buffer, epsilon: f32, scale: f32, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
         let defines =

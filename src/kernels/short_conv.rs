@@ -27,7 +27,7 @@ impl ShortConv {
     /// least 2.
     pub fn new(cols: usize, count: usize, taps: Buffer, caps: &Caps) -> Self {
         let lanes = match caps.kind {
-            AdapterKind::Cpu => caps.subgroup.unwrap_or(8),
+            AdapterKind::Cpu => caps.subgroup_size.unwrap_or(8),
             AdapterKind::Gpu => 64,
         };
         let defines = vec![("LANES", lanes), ("COLS", cols as u32), ("KEPT", count as u32 - 1)];

@@ -18,6 +18,8 @@ pub enum Face {
     CpuPlain,
     Gpu,
     GpuPlain,
+    /// A GPU whose clusters have this many lanes, fewer than subgroups have or as many.
+    Clusters(u32),
     /// Prompts in f16 with matrices of this side, emulated with subgroups of this many lanes if the adapter at hand has none.
     Halves(u32, u32),
     /// Prompts in 8 bits.
@@ -30,11 +32,12 @@ impl Face {
     pub fn caps(self, own: &Caps) -> Caps {
         let kind = match self {
             Face::Cpu | Face::CpuPlain => AdapterKind::Cpu,
-            Face::Gpu | Face::GpuPlain | Face::Halves(..) | Face::Bytes => AdapterKind::Gpu,
+            Face::Gpu | Face::GpuPlain | Face::Clusters(_) | Face::Halves(..) | Face::Bytes => AdapterKind::Gpu,
         };
-        let subgroup = match self {
-            Face::Cpu | Face::Gpu => own.subgroup,
-            Face::CpuPlain | Face::GpuPlain | Face::Halves(..) | Face::Bytes => None,
+        let (subgroup_size, cluster_size) = match self {
+            Face::Cpu | Face::Gpu => (own.subgroup_size, own.cluster_size),
+            Face::Clusters(size) => (None, Some(size)),
+            Face::CpuPlain | Face::GpuPlain | Face::Halves(..) | Face::Bytes => (None, None),
         };
         let fragments = match self {
             Face::Halves(side, lanes) => {
@@ -43,7 +46,7 @@ impl Face {
             }
             _ => None,
         };
-        Caps { kind, subgroup, fragments, int8: self == Face::Bytes, ..own.clone() }
+        Caps { kind, subgroup_size, cluster_size, fragments, int8: self == Face::Bytes, ..own.clone() }
     }
 
     /// The operands of a prompt's products with weights of `format`, which may be those of `routed` rows.

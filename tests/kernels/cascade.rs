@@ -66,7 +66,7 @@ fn rows_that_share_splits_have_the_bits_that_they_have_alone() {
 #[test]
 fn tiles_of_several_rows_fit_the_adapter_and_have_the_lanes_of_single_rows() {
     let of = |kind, kib: u32| Caps {
-        subgroup: (kind == AdapterKind::Cpu).then_some(8),
+        subgroup_size: (kind == AdapterKind::Cpu).then_some(8),
         workgroup_memory: kib << 10,
         ..Caps::webgpu_default(kind)
     };

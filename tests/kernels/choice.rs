@@ -9,23 +9,49 @@ use headstart::quant::Format;
 
 use super::bench::heads;
 
-const ADAPTERS: [(AdapterKind, Option<u32>); 7] = [
+/// The least and the most lanes of a subgroup.
+type Subgroups = Option<(u32, u32)>;
+
+const ADAPTERS: [(AdapterKind, Subgroups); 7] = [
     (AdapterKind::Cpu, None),
-    (AdapterKind::Cpu, Some(4)),
-    (AdapterKind::Cpu, Some(8)),
-    (AdapterKind::Cpu, Some(16)),
+    (AdapterKind::Cpu, Some((4, 4))),
+    (AdapterKind::Cpu, Some((8, 8))),
+    (AdapterKind::Cpu, Some((16, 16))),
     (AdapterKind::Gpu, None),
-    (AdapterKind::Gpu, Some(32)),
-    (AdapterKind::Gpu, Some(64)),
+    (AdapterKind::Gpu, Some((8, 32))),
+    (AdapterKind::Gpu, Some((32, 64))),
 ];
 
-fn caps(kind: AdapterKind, subgroup: Option<u32>) -> Caps {
-    Caps { subgroup, ..Caps::webgpu_default(kind) }
+fn caps(kind: AdapterKind, subgroups: Subgroups) -> Caps {
+    let plain = Caps::webgpu_default(kind);
+    subgroups.map_or(plain.clone(), |(least, most)| plain.with_subgroups(least, most))
 }
 
 /// A matrix whose words can be loaded in fours.
 fn product(rows: usize, cols: usize, format: Format) -> Product {
     Product { rows, cols, format, fours: true, routed: false }
+}
+
+#[test]
+fn gpus_reduce_within_the_lanes_that_subgroups_of_every_size_share() {
+    // The least and the most lanes of a subgroup: the size that CPU kernels may rely on, and the cluster of GPU kernels.
+    let table = [
+        // NVIDIA; AMD with one size and with two; Intel; Qualcomm.
+        ((32, 32), Some(32), Some(32)),
+        ((64, 64), Some(64), Some(32)),
+        ((32, 64), None, Some(32)),
+        ((8, 32), None, Some(8)),
+        ((16, 32), None, Some(16)),
+        ((64, 128), None, Some(32)),
+        // Processors, and what is reported where nothing is known.
+        ((8, 8), Some(8), Some(8)),
+        ((4, 4), Some(4), None),
+        ((4, 64), None, None),
+    ];
+    for ((least, most), size, cluster) in table {
+        let caps = caps(AdapterKind::Gpu, Some((least, most)));
+        assert_eq!((caps.subgroup_size, caps.cluster_size), (size, cluster), "{least} to {most} lanes");
+    }
 }
 
 #[test]
@@ -40,36 +66,44 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
     let table = [
         // As many lanes as a subgroup has; subgroups of fewer than eight lanes are not used.
         (Cpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
-        (Cpu, Some(4), Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
-        (Cpu, Some(8), Decode, (640, 576, Q4_1), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
-        (Cpu, Some(16), Decode, (640, 576, Q4_1), 3, of(Shape::Rows, 16, 2, 4, 4, true, true)),
-        (Cpu, Some(8), Prompt, (640, 576, Q4_1), 1, of(Shape::Rows, 8, 2, 1, 4, true, true)),
-        (Cpu, Some(8), Prompt, (640, 576, Q4_1), 512, of(Shape::Rows, 8, 2, 4, 4, true, true)),
+        (Cpu, Some((4, 4)), Decode, (640, 576, Q4_1), 1, of(Shape::Rows, 4, 2, 1, 1, false, false)),
+        (Cpu, Some((8, 8)), Decode, (640, 576, Q4_1), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
+        (Cpu, Some((16, 16)), Decode, (640, 576, Q4_1), 3, of(Shape::Rows, 16, 2, 4, 4, true, true)),
+        (Cpu, Some((8, 8)), Prompt, (640, 576, Q4_1), 1, of(Shape::Rows, 8, 2, 1, 4, true, true)),
+        (Cpu, Some((8, 8)), Prompt, (640, 576, Q4_1), 512, of(Shape::Rows, 8, 2, 4, 4, true, true)),
         // Four rows of four words spill registers if values are in several planes.
-        (Cpu, Some(8), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
-        (Cpu, Some(8), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),
+        (Cpu, Some((8, 8)), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
+        (Cpu, Some((8, 8)), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),
         // Decode reduces along the columns, long ones with more lanes; several tokens share the loads of the weights.
         (Gpu, None, Decode, (640, 576, Q4_1), 1, of(Shape::Staged { along: 32 }, 128, 8, 1, 4, true, false)),
-        (Gpu, Some(32), Decode, (2048, 2048, Q4_0), 4, of(Shape::Staged { along: 32 }, 128, 8, 4, 4, true, true)),
-        (Gpu, Some(32), Decode, (2048, 8192, Q4_0), 1, of(Shape::Staged { along: 64 }, 128, 4, 1, 4, true, true)),
-        (Gpu, Some(32), Decode, (16384, 2048, Q4_0), 2, of(Shape::Staged { along: 32 }, 128, 16, 4, 4, true, true)),
-        // A team is at least a subgroup. Large teams share workgroup memory with fewer tokens.
-        (Gpu, Some(64), Decode, (640, 576, Q4_1), 1, of(Shape::Staged { along: 64 }, 128, 4, 1, 4, true, true)),
-        (Gpu, Some(128), Decode, (640, 576, Q4_1), 4, of(Shape::Staged { along: 128 }, 128, 2, 2, 4, true, true)),
+        (Gpu, Some((32, 32)), Decode, (2048, 2048, Q4_0), 4, of(Shape::Staged { along: 32 }, 128, 8, 4, 4, true, true)),
+        (Gpu, Some((32, 32)), Decode, (2048, 8192, Q4_0), 1, of(Shape::Staged { along: 64 }, 128, 4, 1, 4, true, true)),
+        (
+            Gpu,
+            Some((32, 32)),
+            Decode,
+            (16384, 2048, Q4_0),
+            2,
+            of(Shape::Staged { along: 32 }, 128, 16, 4, 4, true, true),
+        ),
+        // Subgroups of any size of eight lanes or more are used, and all sizes share a shape.
+        (Gpu, Some((64, 128)), Decode, (640, 576, Q4_1), 4, of(Shape::Staged { along: 32 }, 128, 8, 4, 4, true, true)),
+        (Gpu, Some((8, 32)), Decode, (640, 576, Q4_1), 4, of(Shape::Staged { along: 32 }, 128, 8, 4, 4, true, true)),
+        (Gpu, Some((4, 64)), Decode, (640, 576, Q4_1), 4, of(Shape::Staged { along: 32 }, 128, 8, 4, 4, true, false)),
         // Matrices without words to load in fours.
-        (Gpu, Some(32), Decode, (2048, 2048, F16), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
+        (Gpu, Some((16, 32)), Decode, (2048, 2048, F16), 1, of(Shape::Vector, 64, 4, 1, 2, false, true)),
         (Gpu, None, Decode, (640, 512, F16), 4, of(Shape::Vector, 64, 4, 4, 1, false, false)),
         // Tiles are large if there are enough of them.
         (Gpu, None, Prompt, (576, 576, Q4_1), 512, small),
-        (Gpu, Some(32), Prompt, (2048, 8192, Q4_0), 255, small),
-        (Gpu, Some(32), Prompt, (2048, 8192, Q4_0), 256, large),
-        (Gpu, Some(32), Prompt, (16384, 2048, Q4_0), 127, small),
-        (Gpu, Some(32), Prompt, (16384, 2048, Q4_0), 128, large),
+        (Gpu, Some((32, 32)), Prompt, (2048, 8192, Q4_0), 255, small),
+        (Gpu, Some((32, 32)), Prompt, (2048, 8192, Q4_0), 256, large),
+        (Gpu, Some((32, 32)), Prompt, (16384, 2048, Q4_0), 127, small),
+        (Gpu, Some((32, 32)), Prompt, (16384, 2048, Q4_0), 128, large),
     ];
-    for (kind, subgroup, class, (rows, cols, format), tokens, expected) in table {
-        let chosen = plan::linear(&caps(kind, subgroup), class, &product(rows, cols, format));
+    for (kind, subgroups, class, (rows, cols, format), tokens, expected) in table {
+        let chosen = plan::linear(&caps(kind, subgroups), class, &product(rows, cols, format));
         let what =
-            format!("{kind:?} with subgroups of {subgroup:?}, {tokens} rows of {class:?}, {rows}x{cols} {format}");
+            format!("{kind:?} with subgroups of {subgroups:?}, {tokens} rows of {class:?}, {rows}x{cols} {format}");
         assert_eq!(*chosen.at(tokens), expected, "{what}");
     }
 }
@@ -102,7 +136,7 @@ fn prompts_are_multiplied_in_f16_if_the_adapter_has_f16_matrices() {
     let caps = |kib: u32, emulated: Option<u32>| Caps {
         workgroup_memory: kib << 10,
         fragments: Some(Fragments { side: 16, emulated }),
-        ..caps(AdapterKind::Gpu, Some(32))
+        ..caps(AdapterKind::Gpu, Some((32, 32)))
     };
     for (kib, (rows, cols, format), tokens, expected) in table {
         let chosen = plan::linear(&caps(kib, None), Prompt, &product(rows, cols, format));
@@ -130,7 +164,7 @@ fn prompts_are_multiplied_in_8_bits_where_requested_and_the_weights_are_integers
     use Class::{Decode, Prompt};
     use Format::{F16, F32, Q4_0, Q6K, Q8_0};
     for kind in [AdapterKind::Cpu, AdapterKind::Gpu] {
-        let exact = caps(kind, Some(32));
+        let exact = caps(kind, Some((32, 32)));
         let caps = Caps { int8: true, ..exact.clone() };
         assert_eq!(caps.numerics(), Numerics::Int8);
         let of = |tokens| Variant {
@@ -170,10 +204,10 @@ fn a_ladder_selects_the_last_rung_that_the_rows_reach() {
 /// Another shape, or sums with other lanes or units, would change bits.
 #[test]
 fn a_class_keeps_the_order_of_its_sums_on_every_rung() {
-    for ((kind, subgroup), format) in
+    for ((kind, subgroups), format) in
         ADAPTERS.into_iter().flat_map(|adapter| Format::ALL.map(|format| (adapter, format)))
     {
-        let caps = caps(kind, subgroup);
+        let caps = caps(kind, subgroups);
         for (rows, cols) in [(37, 256), (640, 768), (2048, 2048), (4096, 8192), (50_000, 1024)] {
             for (class, routed) in [Class::Prompt, Class::Decode].into_iter().flat_map(|c| [(c, false), (c, true)]) {
                 let product = Product { routed, ..product(rows, cols, format) };
@@ -220,27 +254,28 @@ fn attention_chooses_by_adapter_heads_class_and_room() {
     let (small, wide, many) = ((9, 3, 64), (32, 8, 128), (16, 1, 128));
     let table = [
         // Rows in the registers of a subgroup, or a lane for each token of a page.
-        (Cpu, Some(8), small, Prompt, 4096, 4096, of(Rows, 8, 2, None)),
-        (Cpu, Some(16), wide, Decode, 4096, 256, of(Rows, 16, 1, None)),
-        (Cpu, Some(16), wide, Decode, 4096, 257, of(Rows, 16, 1, Some(256))),
-        (Cpu, Some(4), wide, Decode, 4096, 4096, of(Group, 16, 1, Some(256))),
+        (Cpu, Some((8, 8)), small, Prompt, 4096, 4096, of(Rows, 8, 2, None)),
+        (Cpu, Some((16, 16)), wide, Decode, 4096, 256, of(Rows, 16, 1, None)),
+        (Cpu, Some((16, 16)), wide, Decode, 4096, 257, of(Rows, 16, 1, Some(256))),
+        (Cpu, Some((4, 4)), wide, Decode, 4096, 4096, of(Group, 16, 1, Some(256))),
         (Cpu, None, small, Decode, 131_072, 4096, of(Group, 16, 1, Some(256))),
         // The same for all prompts.
         (Gpu, None, small, Prompt, 700, 700, of(Group, 64, 5, None)),
-        (Gpu, Some(32), wide, Prompt, 4096, 1, of(Group, 64, 4, None)),
+        (Gpu, Some((32, 32)), wide, Prompt, 4096, 1, of(Group, 64, 4, None)),
         // Short splits with a lane for each token, while there is room for short contexts alone.
         (Gpu, None, small, Decode, 1024, 64, of(Group, 64, 1, None)),
         (Gpu, None, small, Decode, 1024, 65, of(Group, 64, 1, Some(64))),
-        (Gpu, Some(32), wide, Decode, 1025, 128, of(Group, 128, 1, None)),
-        (Gpu, Some(32), wide, Decode, 8192, 129, of(Group, 128, 1, Some(128))),
+        (Gpu, Some((32, 32)), wide, Decode, 1025, 128, of(Group, 128, 1, None)),
+        (Gpu, Some((32, 32)), wide, Decode, 8192, 129, of(Group, 128, 1, Some(128))),
         (Gpu, None, wide, Decode, 131_072, 2000, of(Group, 128, 1, Some(128))),
         // Queries so large that workgroup memory has no room for the weights of so many lanes.
         (Gpu, None, many, Decode, 8192, 8192, of(Group, 64, 1, Some(128))),
     ];
-    for (kind, subgroup, (q, kv, dim), class, room, context, expected) in table {
+    for (kind, subgroups, (q, kv, dim), class, room, context, expected) in table {
         let heads = heads(q, kv, dim);
-        let caps = caps(kind, subgroup);
-        let what = format!("{kind:?} with subgroups of {subgroup:?}, {heads:?}, {class:?}, {context} of {room} tokens");
+        let caps = caps(kind, subgroups);
+        let what =
+            format!("{kind:?} with subgroups of {subgroups:?}, {heads:?}, {class:?}, {context} of {room} tokens");
         assert_eq!(choose(&heads, &caps, class, room, context), expected, "{what}");
         // All chosen variants are compiled, and lanes and splits do not depend on the other contexts of the batch.
         let chosen: Vec<Variant> = (1..=room).map(|context| choose(&heads, &caps, class, room, context)).collect();
@@ -275,7 +310,7 @@ fn prompts_attend_in_f16_if_heads_and_memory_fit() {
     for (kib, side, (q, kv, dim), expected) in table {
         let heads = heads(q, kv, dim);
         let fragments = Some(Fragments { side, emulated: None });
-        let own = Caps { workgroup_memory: kib << 10, fragments, ..caps(AdapterKind::Gpu, Some(32)) };
+        let own = Caps { workgroup_memory: kib << 10, fragments, ..caps(AdapterKind::Gpu, Some((32, 32))) };
         let chosen = choose(&heads, &own, Class::Prompt, 8192, 700);
         let found = (chosen.shape == Shape::Fragments).then_some(chosen.rows);
         assert_eq!(found, expected, "{kib} KiB, side {side}, {heads:?}");

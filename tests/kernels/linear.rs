@@ -96,12 +96,15 @@ fn table() -> Vec<Case> {
     let each_loading =
         [Format::Q4_0, Format::Q8_0, Format::Q5_1, Format::Q4K, Format::Q3K, Format::Q6K, Format::Iq4Xs, Format::Mxfp4];
     for (f, format) in each_loading.into_iter().enumerate() {
-        let face = [Face::Gpu, Face::GpuPlain][f % 2];
+        let face = [[Face::Clusters(4), Face::Gpu][f / 4], Face::GpuPlain][f % 2];
         let (cols, rows) = [(2304, 1161), (8192, 9)][f / 2 % 2];
-        let (parts, span) = (vec![(format, rows)], [1, 6][(f / 4 + f) % 2]);
+        let (parts, span) = (vec![(format, rows)], [6, 1][(f / 4 + f) % 2]);
         let (epilogue, norm) = (Epilogue::Store, f % 3 > 0);
         table.push(Case { face, class: Class::Decode, parts, cols, epilogue, norm, bias: false, scale: 1.0, span });
     }
+    let (parts, epilogue) = (vec![(Format::F16, 37)], Epilogue::Store);
+    let (class, norm, face) = (Class::Decode, true, Face::Clusters(4));
+    table.push(Case { face, class, parts, cols: 1000, epilogue, norm, bias: false, scale: 1.0, span: 5 });
     // Enough rows for four to a team.
     for (face, span) in [(Face::Gpu, 5), (Face::GpuPlain, 2)] {
         let (cols, parts, epilogue) = (160, vec![(Format::Q4_0, 8198)], Epilogue::Gated(ACTIVATIONS[0]));
@@ -223,7 +226,7 @@ fn products_in_f16_agree_with_their_twin_and_a_row_is_the_same_bits_alone_and_in
 fn the_table_has_every_pair_of_shape_format_epilogue_and_extras() {
     let mut pairs = BTreeSet::new();
     let few = |epilogue| matches!(epilogue, Epilogue::Logits { .. } | Epilogue::Gate(_) | Epilogue::Times);
-    let plain = |case: &&Case| case.parts.len() == 1 && !few(case.epilogue);
+    let plain = |case: &&Case| case.parts.len() == 1 && !few(case.epilogue) && !matches!(case.face, Face::Clusters(_));
     for case in table().iter().filter(plain) {
         let epilogue = match case.epilogue {
             Epilogue::Store => "store",
@@ -255,8 +258,8 @@ struct Given<'a> {
     step: &'a Step,
 }
 
-fn run(bench: &mut Bench, case: &Case, input: &Given, list: &[u32]) -> Left {
-    let (step_buffer, span) = bench.span(case.class, &Step { rows: list.to_vec(), ..input.step.clone() });
+fn run(bench: &mut Bench, class: Class, input: &Given, list: &[u32]) -> Left {
+    let (step_buffer, span) = bench.span(class, &Step { rows: list.to_vec(), ..input.step.clone() });
     let (x, y) = (bench.floats(input.x), bench.floats(input.old));
     let kv = bench.buffer(&vec![0x7e00_7e00; input.kv_words.max(1)]);
     let mut recording = Recording::new();
@@ -277,6 +280,31 @@ fn every_shape_agrees_with_its_twin_and_a_row_is_the_same_bits_alone_and_in_a_ba
         worst = worst.max(check(&mut bench, case, seed as u64));
     }
     eprintln!("linear: at most {worst:.2} of the allowed error");
+}
+
+/// Drivers choose the size of subgroups for each pipeline. Clusters of 4 and of 8 lanes add the sums of 8 lanes in one order, the
+/// first in subgroups larger than a cluster.
+#[test]
+fn a_sum_keeps_its_bits_in_subgroups_of_any_size() {
+    let (mut bench, numbers) = (Bench::open(), Numbers::new(1));
+    // Eight lanes of one unit each, and of four units.
+    for (format, cols, norm) in [(Format::F16, 64, Some(1e-2)), (Format::Q8_0, 256, None)] {
+        let (matrix, _) = bench.matrix(cols, &[(format, numbers.floats(37 * cols))]);
+        let (batch, rows) = (5, matrix.rows);
+        let [x, old, gains] = [batch * cols, batch * rows, cols].map(|count| numbers.floats(count));
+        let consts = bench.floats(&gains);
+        let fusion = Fusion { epilogue: Epilogue::Store, norm, bias: false, scale: 1.0, consts: consts.whole() };
+        let list: Vec<u32> = (0..batch as u32).collect();
+        let step = Step { slots: list.clone(), ..Step::default() };
+        let [small, large] = [4, 8].map(|lanes| {
+            let caps = Face::Clusters(lanes).caps(bench.gpu.caps());
+            let linear = Linear::new(matrix.clone(), &fusion, &[Class::Decode], &caps);
+            let given = Given { linear: &linear, x: &x, old: &old, kv_words: 0, step: &step };
+            run(&mut bench, Class::Decode, &given, &list).y
+        });
+        assert!(small == large, "{format} of {cols} columns");
+        bench.free(matrix.parts.iter().map(|part| part.buffer).chain([consts]));
+    }
 }
 
 fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
@@ -319,7 +347,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     let old = numbers.floats((batch + 1) * width);
     let input = Given { linear: &linear, x: &x, old: &old, kv_words, step: &step };
     let list = numbers.shuffled(batch)[..case.span].to_vec();
-    let left = run(bench, case, &input, &list);
+    let left = run(bench, case.class, &input, &list);
 
     let twin = twin::Linear {
         weights: &weights,
@@ -364,7 +392,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     assert!(untouched.into_iter().all(|word| left.kv[word] == 0x7e00_7e00), "{label}: a word of another token");
 
     for i in [0, case.span / 2, case.span - 1] {
-        let alone = run(bench, case, &input, &list[i..=i]);
+        let alone = run(bench, case.class, &input, &list[i..=i]);
         let (from, to) = match case.epilogue {
             Epilogue::Store | Epilogue::Logits { .. } => (0, i),
             _ => (list[i] as usize, list[i] as usize),

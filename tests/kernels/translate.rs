@@ -27,12 +27,16 @@ use serde_json::{Value, json};
 
 use super::bench::heads;
 
-/// Kinds of adapters with every subgroup size that exists.
+/// Kinds of adapters without subgroups, and with every size of subgroups and of clusters that exists.
 fn adapters() -> Vec<Caps> {
-    let of = |kind, subgroup| Caps { subgroup, ..Caps::webgpu_default(kind) };
-    let cpu = [None, Some(4), Some(8), Some(16)].map(|size| of(AdapterKind::Cpu, size));
-    let gpu = [None, Some(8), Some(32), Some(64), Some(128)].map(|size| of(AdapterKind::Gpu, size));
-    cpu.into_iter().chain(gpu).collect()
+    let of = |kind: AdapterKind, sizes: &[(u32, u32)]| {
+        let plain = Caps::webgpu_default(kind);
+        let with = sizes.iter().map(|&(least, most)| plain.clone().with_subgroups(least, most));
+        with.chain([plain.clone()]).collect::<Vec<_>>()
+    };
+    let cpu = of(AdapterKind::Cpu, &[(4, 4), (8, 8), (16, 16)]);
+    let gpu = of(AdapterKind::Gpu, &[(8, 32), (16, 32), (32, 64)]);
+    [cpu, gpu].concat()
 }
 
 /// The same with f16 matrices of side 16 and 8, native or emulated, with this much workgroup memory in KiB.
@@ -229,22 +233,46 @@ fn every_permutation_is_valid_within_limits_bound_as_its_face_says_and_translata
     }
 }
 
+#[test]
+fn sums_of_clusters_read_lanes_at_constant_distances_on_metal_and_direct3d() {
+    let buffer = Buffer { id: 0, size: 1 << 20 };
+    let caps = Caps::webgpu_default(AdapterKind::Gpu).with_subgroups(8, 32);
+    for format in [Format::F16, Format::Q4_0] {
+        let matrix = Matrix { rows: 64, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 64 }] };
+        let fusion = Fusion { epilogue: Epilogue::Store, norm: None, bias: false, scale: 1.0, consts: buffer.whole() };
+        let linear = Linear::new(matrix, &fusion, &[Class::Decode], &caps);
+        for kernel in linear.kernels() {
+            let [metal, direct3d] = translate(kernel, 16 << 10).unwrap();
+            for (text, call, before) in
+                [(metal, "simd_shuffle_xor(", ", "), (direct3d, "WaveReadLaneAt(", "WaveGetLaneIndex() ^ ")]
+            {
+                let calls = text.lines().filter(|line| line.contains(call));
+                let distances: Vec<&str> = calls.map(|line| line.rsplit(before).next().unwrap()).collect();
+                assert_eq!(distances, ["1u);", "2u);", "4u);"], "{}", kernel.label());
+            }
+        }
+    }
+}
+
 /// The variable that names the file in which browser tests find the shaders to compile.
 const LISTED: &str = "HEADSTART_PERMUTATIONS";
 
-/// The permutations that a browser may use; browsers offer no subgroups here.
+/// The permutations that a browser may use; of those with subgroups, which few browsers have, one in fifty.
 fn listed(all: &HashSet<Arc<Kernel>>) -> Value {
     let entry = |kernel: &Arc<Kernel>| {
         let source = expand(SHADERS, kernel.name, &kernel.defines).unwrap();
         let read: Vec<bool> = kernel.bindings.iter().map(|access| *access == Access::Read).collect();
-        (!source.contains("subgroup")).then(|| json!({ "label": kernel.label(), "source": source, "read_only": read }))
+        let subgroups = source.contains("subgroup");
+        json!({ "label": kernel.label(), "source": source, "read_only": read, "subgroups": subgroups })
     };
-    let mut listed: Vec<Value> = all.iter().filter_map(entry).collect();
+    let mut listed: Vec<Value> = all.iter().map(entry).collect();
     listed.sort_by_cached_key(ToString::to_string);
-    listed.into()
+    let (with, without): (Vec<_>, Vec<_>) = listed.into_iter().partition(|entry| entry["subgroups"] == true);
+    without.into_iter().chain(with.into_iter().step_by(50)).collect()
 }
 
-fn translate(kernel: &Kernel, room: u32) -> Result<(), String> {
+/// The text for Metal and for Direct3D, empty if wgpu has no such matrices there.
+fn translate(kernel: &Kernel, room: u32) -> Result<[String; 2], String> {
     let source = expand(SHADERS, kernel.name, &kernel.defines).map_err(|e| e.to_string())?;
     let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
     let subgroups = source.contains("subgroup");
@@ -292,21 +320,22 @@ fn translate(kernel: &Kernel, room: u32) -> Result<(), String> {
     back::spv::write_vec(&module, &info, &options, None).map_err(|e| format!("SPIR-V: {e}"))?;
     // wgpu's Metal multiplies matrices of side 8, and its Direct3D none.
     if cooperative && source.contains("coop_mat16x16") {
-        return Ok(());
+        return Ok([String::new(), String::new()]);
     }
     let options = back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
-    back::msl::write_string(&module, &info, &options, &Default::default()).map_err(|e| format!("MSL: {e}"))?;
+    let (metal, _) =
+        back::msl::write_string(&module, &info, &options, &Default::default()).map_err(|e| format!("MSL: {e}"))?;
     if cooperative {
-        return Ok(());
+        return Ok([metal, String::new()]);
     }
     let options = back::hlsl::Options {
         shader_model: back::hlsl::ShaderModel::V6_0,
         fake_missing_bindings: true,
         ..Default::default()
     };
-    let mut text = String::new();
+    let mut direct3d = String::new();
     let pipeline = Default::default();
-    let mut writer = back::hlsl::Writer::new(&mut text, &options, &pipeline);
+    let mut writer = back::hlsl::Writer::new(&mut direct3d, &options, &pipeline);
     writer.write(&module, &info, None).map_err(|e| format!("HLSL: {e}"))?;
-    Ok(())
+    Ok([metal, direct3d])
 }

@@ -163,8 +163,10 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
 
   /** Compiles all shaders, and builds a pipeline of one in `each`. Returns the refused ones with their errors. */
   async compile(url, each) {
-    const device = await (await navigator.gpu.requestAdapter()).requestDevice();
-    const shaders = await (await fetch(new URL(url, origin))).json();
+    const adapter = await navigator.gpu.requestAdapter();
+    const requiredFeatures = ["subgroups"].filter((feature) => adapter.features.has(feature));
+    const device = await adapter.requestDevice({ requiredFeatures });
+    const shaders = (await (await fetch(new URL(url, origin))).json()).filter(({ subgroups }) => !subgroups || requiredFeatures.length > 0);
     const refused = [];
     const pipeline = async (module, readOnly) => {
       const entries = readOnly.map((read, binding) => ({
@@ -175,8 +177,8 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
       const layout = device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
       await device.createComputePipelineAsync({ layout, compute: { module, entryPoint: "main" } });
     };
-    const compile = async ({ label, source, read_only }, index) => {
-      const module = device.createShaderModule({ code: source });
+    const compile = async ({ label, source, read_only, subgroups }, index) => {
+      const module = device.createShaderModule({ code: subgroups ? `enable subgroups;\n${source}` : source });
       const { messages } = await module.getCompilationInfo();
       const errors = messages.filter((told) => told.type === "error").map((told) => told.message);
       try {

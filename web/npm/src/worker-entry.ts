@@ -2,6 +2,11 @@
 
 import { openCore } from "./core/open.js";
 import { type Port, serve } from "./core/remote.js";
+import { withSubgroups } from "./subgroups.js";
 import { loadWasm } from "./wasm/load.js";
+
+// Nothing but the engine runs here, which takes WebGPU from `navigator`.
+const { gpu } = Object(globalThis.navigator) as { gpu?: object };
+if (gpu) Object.defineProperty(navigator, "gpu", { configurable: true, value: withSubgroups(gpu) });
 
 serve(globalThis as unknown as Port, (options, onProgress) => openCore(options, loadWasm, onProgress, undefined));

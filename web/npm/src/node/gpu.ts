@@ -6,6 +6,7 @@
  */
 
 import { HeadstartError } from "../errors.js";
+import { withSubgroups } from "../subgroups.js";
 
 const MISSING = "Node needs the package webgpu, which is not installed: npm i webgpu";
 const NO_ADAPTER =
@@ -34,11 +35,11 @@ export async function requireAdapter(gpu: object): Promise<void> {
   throw new HeadstartError("no_adapter", NO_ADAPTER);
 }
 
-/** Runs `work` while `gpu` is available as in a page. */
+/** Runs `work` while `gpu`, with subgroups, is available as in a page. */
 export function withGpu<T>(gpu: object, work: () => Promise<T>): Promise<T> {
   const done = turn.then(async () => {
     const { navigator = {} } = globalThis;
-    const restore = [put(navigator, "gpu", gpu), put(globalThis, "navigator", navigator), put(globalThis, "Window", class Window {})];
+    const restore = [put(navigator, "gpu", withSubgroups(gpu)), put(globalThis, "navigator", navigator), put(globalThis, "Window", class Window {})];
     try {
       return await work();
     } finally {

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
+import { create, globals } from "webgpu";
 import { Headstart } from "headstart/node";
 import { UNCHANGING } from "../support/fields.mjs";
 import { HELLOS, chatGguf } from "../support/gguf.mjs";
@@ -68,13 +69,35 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
   assert.ok(modes.length > 2 && modes.every((mode) => mode === 0o600), String(modes));
 });
 
+// Its devices do not outlive it.
+const dawn = create([]);
+
+/** What `work` gives, and the shaders that it compiles. */
+async function watched(work) {
+  const { prototype } = globals.GPUDevice;
+  const { createShaderModule } = prototype;
+  const shaders = [];
+  prototype.createShaderModule = function (descriptor) {
+    shaders.push(descriptor.code);
+    return createShaderModule.call(this, descriptor);
+  };
+  try {
+    return [await work(), shaders];
+  } finally {
+    prototype.createShaderModule = createShaderModule;
+  }
+}
+
 test("the path of one shard loads the whole model, with the same digest as its directory", async () => {
   const folder = join(scratch, "shards");
   mkdirSync(folder);
   const shards = Object.entries(chatGguf("tiny-qwen3-f16", 2));
   for (const [name, bytes] of shards) writeFileSync(join(folder, name), bytes);
   const open = (model) => Headstart.create({ model, cache: false });
-  const headstart = await open(join(folder, shards[1][0]));
+  const [headstart, shaders] = await watched(() => open(join(folder, shards[1][0])));
+  const { features, info } = await dawn.requestAdapter();
+  const useful = features.has("subgroups") && info.subgroupMinSize >= 8;
+  assert.equal(shaders.some((code) => /^enable subgroups;[^]*subgroup(Broadcast|ShuffleXor)\(/.test(code)), useful);
   assert.equal(headstart.model, shards[0][0]);
   const request = { messages: [{ role: "user", content: "hello there" }], max_tokens: 8 };
   const { choices } = await headstart.chat.completions.create(request);
