@@ -1,6 +1,6 @@
 //! Memory before slower stores. A value found further back is copied to the front; a saved value goes to all.
 //!
-//! `save` encodes a blob once, on threads that the engine provides. Memory and the stores behind it share the encoded
+//! `save` encodes a blob once, beside the engine's thread. Memory and the stores behind it share the encoded
 //! bytes, and so do memory and loaders; slow stores write later (see [`Store::put`]). `load` returns only what
 //! [`Blob::view`] accepts. A rejected blob is counted by reason and removed, and the next tier is asked. A store's
 //! fault is never an error here, but every fault is counted.
@@ -363,8 +363,8 @@ impl Tiers {
         self.put(Encoded::new(blob, true, Hash::default()).await).await;
     }
 
-    /// Makes and encodes blobs, starting at once, on threads if there are any. Each comes with whether it replaces a
-    /// marked one. The returned future puts them into every tier, in order.
+    /// Makes and encodes blobs beside this thread, starting at once. Each comes with whether it replaces a marked one.
+    /// The returned future puts them into every tier, in order.
     pub(crate) fn save_all<M>(self: Rc<Self>, blobs: Vec<(M, bool)>) -> impl Future<Output = ()> + 'static
     where
         M: FnOnce() -> Blob + Send + 'static,
