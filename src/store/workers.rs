@@ -1,5 +1,5 @@
-//! Runs work on bytes beside the engine: natively on threads. In a browser it runs inline, since workers share no memory,
-//! except for digests: the browser computes them, several at a time, with instructions that WebAssembly lacks.
+//! Runs work on bytes beside the engine: natively on threads. In a browser it runs inline, since workers share no
+//! memory, except for digests: the browser computes them, several at a time, with instructions that WebAssembly lacks.
 
 use std::rc::Rc;
 #[cfg(target_arch = "wasm32")]
@@ -24,7 +24,8 @@ use super::{BoxFuture, StoreKey, digest::sha256};
 #[cfg(not(target_arch = "wasm32"))]
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The SHA-256 of two pieces of bytes, one behind the other; `None` if the browser fails. It reads them before it returns.
+/// The SHA-256 of two pieces of bytes, one behind the other; `None` if the browser fails. It reads the bytes before it
+/// returns.
 pub type Digester = Rc<dyn Fn([&[u8]; 2]) -> BoxFuture<'static, Option<StoreKey>>>;
 
 /// How a job computes SHA-256.
