@@ -6,7 +6,7 @@
 //! later step has threads encode them and hands them to the stores. No step waits for a store or for the readback of
 //! pages.
 //!
-//! Cost of a saved block: one copy to the host and one SHA-256, on a thread if there are any.
+//! Cost of a saved block: one copy to the host, and one SHA-256 beside the engine's thread.
 
 use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;

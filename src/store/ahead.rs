@@ -137,7 +137,7 @@ impl<T: Send + 'static> Ahead<T> {
     }
 }
 
-/// What a tier returned for some blocks, each verified on a thread, and when the results were known.
+/// What a tier returned for some blocks, verified beside the engine's thread, and when the results were known.
 async fn fetch<T: Send + 'static>(
     tiers: Rc<Tiers>,
     tier: usize,

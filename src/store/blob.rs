@@ -12,6 +12,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::StoreKey;
+use super::digest::{Digested, Draft, sha256};
 use super::file::{self, Element, Head, Known, MAC, MAX_HEADER, NO_MAC, Row, Shape, hex, words};
 
 /// Tokens in a block, at most.
@@ -278,6 +279,11 @@ impl Blob {
 
     /// Encodes the blob. Equal blobs give equal bytes. Panics if the parts of the blob contradict each other.
     pub fn encode(&self) -> Vec<u8> {
+        self.draft().finish()
+    }
+
+    /// The encoded blob without its digests.
+    pub(super) fn draft(&self) -> Draft {
         assert!((1..=BLOCK).contains(&self.tokens.len()), "a block has 1 to {BLOCK} tokens");
         assert_eq!(self.kv.len(), self.offset(self.rows.len()), "bytes of KV for the rows and tokens of the blob");
         let size = self.element.bytes();
@@ -297,7 +303,7 @@ impl Blob {
         };
         let (key, parent) = (hex(&self.key), hex(&self.parent));
         let metadata = metadata(&key, &parent, self.producer);
-        file::write(&shape, &self.namespace, &metadata, [&data[..], &self.kv].into_iter())
+        file::draft(&shape, &self.namespace, &metadata, [&data[..], &self.kv].into_iter())
     }
 
     /// Decodes the requested blob, or says why these bytes are not it.
@@ -307,7 +313,7 @@ impl Blob {
 
     /// Decodes any consistent blob, for listings. Only [`Blob::view`] checks that it is the requested one.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
-        Blob::whole(bytes).map(Blob::into_owned)
+        Blob::whole(bytes)?.verify().map(Blob::into_owned)
     }
 
     /// Reads only the header and the tokens of a blob of `bytes` bytes, for listings. They are unverified, since the
@@ -334,29 +340,62 @@ impl Blob {
     }
 }
 
+/// A blob as its bytes have it, before its digest is compared.
+pub(super) struct Claim<'a> {
+    digested: Digested<'a>,
+    blob: Result<Blob<&'a [u8]>, Reject>,
+}
+
+impl<'a> Claim<'a> {
+    /// What its digest covers, in two pieces.
+    pub(super) fn covered(&self) -> [&[u8]; 2] {
+        self.digested.covered()
+    }
+
+    /// The blob, if `found` is the digest of what it covers.
+    pub(super) fn open(self, found: &StoreKey) -> Result<Blob<&'a [u8]>, Reject> {
+        self.digested.check(found)?;
+        self.blob
+    }
+
+    fn verify(self) -> Result<Blob<&'a [u8]>, Reject> {
+        let found = sha256(self.covered());
+        self.open(&found)
+    }
+}
+
 impl<'a> Blob<&'a [u8]> {
     /// The requested blob, verified, or why these bytes are not it. Its KV borrows from the bytes; nothing is copied.
     pub fn view(bytes: &'a [u8], expected: &Expected<'_>) -> Result<Self, Reject> {
+        Self::claim(bytes, expected)?.verify()
+    }
+
+    /// As [`Blob::view`], for a caller that computes the digest.
+    pub(super) fn claim(bytes: &'a [u8], expected: &Expected<'_>) -> Result<Claim<'a>, Reject> {
         let width: usize = expected.rows.iter().map(|row| row.k + row.v).sum();
         let data = (4 + width) * expected.tokens.len() + 4 * expected.state;
         if bytes.len() > 8 + MAX_HEADER + data + 4 * expected.hidden {
             return Err(Reject::Size);
         }
-        if let Some(found) = Self::known(bytes, expected) {
-            return found;
+        if let Some(claim) = Self::known(bytes, expected) {
+            return Ok(claim);
         }
-        let blob = if expected.start { Self::start(bytes)? } else { Self::whole(bytes)? };
+        let Claim { digested, blob } = if expected.start { Self::start(bytes)? } else { Self::whole(bytes)? };
+        Ok(Claim { digested, blob: blob.and_then(|blob| blob.requested(expected)) })
+    }
+
+    fn requested(self, expected: &Expected<'_>) -> Result<Self, Reject> {
         let fields: BTreeMap<&str, &str> = expected.namespace.iter().copied().collect();
-        let same_fields = fields.into_iter().eq(blob.namespace.iter().map(|(tag, value)| (&**tag, &**value)));
-        let hidden_fits = blob.last_hidden.as_ref().is_none_or(|hidden| hidden.len() == expected.hidden);
+        let same_fields = fields.into_iter().eq(self.namespace.iter().map(|(tag, value)| (&**tag, &**value)));
+        let hidden_fits = self.last_hidden.as_ref().is_none_or(|hidden| hidden.len() == expected.hidden);
         match () {
             _ if !same_fields => Err(Reject::Namespace),
-            _ if blob.key != expected.key => Err(Reject::Key),
-            _ if blob.parent != expected.parent => Err(Reject::Parent),
-            _ if blob.tokens != expected.tokens => Err(Reject::Tokens),
-            _ if blob.rows != expected.rows || blob.element != expected.element || !hidden_fits => Err(Reject::Layout),
-            _ if blob.state.len() != expected.state || blob.windows != expected.windows => Err(Reject::Layout),
-            _ => blob.checked(),
+            _ if self.key != expected.key => Err(Reject::Key),
+            _ if self.parent != expected.parent => Err(Reject::Parent),
+            _ if self.tokens != expected.tokens => Err(Reject::Tokens),
+            _ if self.rows != expected.rows || self.element != expected.element || !hidden_fits => Err(Reject::Layout),
+            _ if self.state.len() != expected.state || self.windows != expected.windows => Err(Reject::Layout),
+            _ => self.checked(),
         }
     }
 
@@ -367,7 +406,7 @@ impl<'a> Blob<&'a [u8]> {
 
     /// The requested blob, if its header is exactly the one that the encoder would write. Otherwise whoever reads the
     /// header says why it is another one.
-    fn known(bytes: &'a [u8], expected: &Expected<'_>) -> Option<Result<Self, Reject>> {
+    fn known(bytes: &'a [u8], expected: &Expected<'_>) -> Option<Claim<'a>> {
         let Expected { key, parent, tokens, element, rows, windows, start, hidden, state, .. } = *expected;
         let (header, data) = file::split(bytes).ok()?;
         let fields = expected.namespace.iter();
@@ -378,26 +417,26 @@ impl<'a> Blob<&'a [u8]> {
             [Producer::Prefill, Producer::Decode].into_iter().flat_map(|kind| [(kind, None), (kind, Some(hidden))]);
         kinds.into_iter().find_map(|(producer, hidden)| {
             let shape = Shape { tokens: tokens.len(), hidden, element, rows: rows.to_vec(), windows, state };
-            let data = Known::new(&shape, &namespace, &metadata(&end, &begin, producer)).data(header, data, start)?;
-            Some(data.and_then(|data| {
-                let blob = Self::of(shape, data, (key, parent), namespace.clone(), producer);
-                if blob.tokens == tokens { blob.checked() } else { Err(Reject::Tokens) }
-            }))
+            let known = Known::new(&shape, &namespace, &metadata(&end, &begin, producer));
+            let digested = known.digested(header, data, start)?;
+            let blob = Self::of(shape, digested.data, (key, parent), namespace.clone(), producer);
+            let blob = if blob.tokens == tokens { blob.checked() } else { Err(Reject::Tokens) };
+            Some(Claim { digested, blob })
         })
     }
 
-    fn whole(bytes: &'a [u8]) -> Result<Self, Reject> {
+    fn whole(bytes: &'a [u8]) -> Result<Claim<'a>, Reject> {
         let (header, data) = file::split(bytes)?;
         let head = Head::read(header, data.len() as u64, FORMAT, BLOCK)?;
-        head.verify(data)?;
-        Self::described(head, data)
+        let digested = head.digested(data);
+        Ok(Claim { blob: Self::described(head, data), digested })
     }
 
     /// Reads the start of a file, without the layers that have a window.
-    fn start(bytes: &'a [u8]) -> Result<Self, Reject> {
+    fn start(bytes: &'a [u8]) -> Result<Claim<'a>, Reject> {
         let (header, data) = file::split(bytes)?;
-        let (head, data) = Head::read_start(header, data, FORMAT, BLOCK)?;
-        Self::described(head, data)
+        let (head, digested) = Head::read_start(header, data, FORMAT, BLOCK)?;
+        Ok(Claim { blob: Self::described(head, digested.data), digested })
     }
 
     fn described(head: Head, data: &'a [u8]) -> Result<Self, Reject> {

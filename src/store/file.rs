@@ -19,8 +19,8 @@ use std::ops::Range;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use sha2::{Digest, Sha256};
 
+use super::digest::{Digested, Draft};
 use super::{Reject, StoreKey};
 
 /// A longer header is refused unread. One of 128 layers has about 25,000 bytes.
@@ -218,28 +218,27 @@ impl Head {
         Ok((Self { shape, metadata, digest: whole, vouchers, start }, parsed.data_len() as u64))
     }
 
-    /// As [`Head::read`], for a file of which at least the start is present. It also verifies and returns the data.
+    /// As [`Head::read`], for a file of which at least the start is present. Also returns the data of the start.
     pub(crate) fn read_start<'a>(
         header: &[u8],
         data: &'a [u8],
         format: &str,
         max_tokens: usize,
-    ) -> Result<(Self, &'a [u8]), Reject> {
+    ) -> Result<(Self, Digested<'a>), Reject> {
         let (head, _) = Self::parse(header, format, max_tokens)?;
         let tensors = head.shape.tensors();
         let data = data.get(..head.shape.start(&tensors)).ok_or(Reject::Truncated)?;
-        let header = render(&head.metadata, &tensors);
-        verify(&header, data, head.start)?;
-        Ok((head, data))
+        let digested = Digested { header: render(&head.metadata, &tensors), data, digest: head.start };
+        Ok((head, digested))
     }
 
-    /// Compares the digest with that of the header and the data.
-    pub(crate) fn verify(&self, data: &[u8]) -> Result<(), Reject> {
+    /// The header and these data of a whole file.
+    pub(crate) fn digested<'a>(&self, data: &'a [u8]) -> Digested<'a> {
         let mut metadata = self.metadata.clone();
         if let Some(start) = &self.start {
             metadata.insert(START.to_owned(), hex(start));
         }
-        verify(&render(&metadata, &self.shape.tensors()), data, Some(self.digest))
+        Digested { header: render(&metadata, &self.shape.tensors()), data, digest: Some(self.digest) }
     }
 
     pub(crate) fn text(&self, name: &str) -> Result<&str, Reject> {
@@ -255,12 +254,6 @@ impl Head {
         let fields = self.metadata.iter();
         fields.filter_map(|(name, value)| Some((name.strip_prefix("ns.")?.to_owned(), value.clone()))).collect()
     }
-}
-
-/// Whether this is the digest of a header, which has zeros in the digest's place, and the data.
-fn verify(header: &[u8], data: &[u8], digest: Option<StoreKey>) -> Result<(), Reject> {
-    let found: StoreKey = Sha256::new_with_prefix(header).chain_update(data).finalize().into();
-    if Some(found) == digest { Ok(()) } else { Err(Reject::Digest) }
 }
 
 /// The header of a file of which everything but the data is known in advance, so that it need not be parsed.
@@ -283,9 +276,9 @@ impl Known {
         Self { header, data, start: shape.start(&tensors), digests }
     }
 
-    /// The verified data of a file, or only the part before the layers with a window. `None` if the header or the
-    /// length of the data is another one.
-    pub(crate) fn data<'a>(&self, header: &[u8], data: &'a [u8], start: bool) -> Option<Result<&'a [u8], Reject>> {
+    /// The header and the data of a file, or only of the part before the layers with a window. `None` if the header or
+    /// the length of the data is another one.
+    pub(crate) fn digested<'a>(&self, header: &[u8], data: &'a [u8], start: bool) -> Option<Digested<'a>> {
         let data = match start {
             true => data.get(..self.start)?,
             false => Some(data).filter(|data| data.len() == self.data)?,
@@ -306,8 +299,11 @@ impl Known {
         if sealed != header {
             return None;
         }
-        let (header, digest) = if start { digests.first().filter(|_| digests.len() > 1)? } else { digests.last()? };
-        Some(verify(header, data, Some(*digest)).map(|()| data))
+        if start && digests.len() == 1 {
+            return None;
+        }
+        let (header, digest) = digests.swap_remove(if start { 0 } else { digests.len() - 1 });
+        Some(Digested { header, data, digest: Some(digest) })
     }
 }
 
@@ -348,16 +344,15 @@ pub(super) fn split(file: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
     rest.split_at_checked(header_length(length)?).ok_or(Reject::Truncated)
 }
 
-/// The only file of these values. `data` holds the tensors' bytes in order, in any pieces.
-pub(super) fn write<'a>(
+/// The only file of these values, without its digests. `data` holds the tensors' bytes in order, in any pieces.
+pub(super) fn draft<'a>(
     shape: &Shape,
     namespace: &BTreeMap<String, String>,
     metadata: &[(&str, &str)],
     data: impl Iterator<Item = &'a [u8]>,
-) -> Vec<u8> {
+) -> Draft {
     let tensors = shape.tensors();
-    let mut fields = fields(shape, namespace, metadata);
-    let header = render(&fields, &tensors);
+    let header = render(&fields(shape, namespace, metadata), &tensors);
     let bytes = tensors.last().map_or(0, |(_, last)| last.data_offsets.1);
 
     let mut file = Vec::with_capacity(8 + header.len() + bytes);
@@ -365,16 +360,11 @@ pub(super) fn write<'a>(
     file.extend(&header);
     data.for_each(|part| file.extend(part));
     assert_eq!(file.len(), 8 + header.len() + bytes, "bytes of data for the shape");
-    let mut seal = |name: &str, end: usize| {
-        let digest: StoreKey = Sha256::digest(&file[8..8 + header.len() + end]).into();
-        fields.insert(name.to_owned(), hex(&digest));
-        file[8..8 + header.len()].copy_from_slice(&render(&fields, &tensors));
-    };
+    let mut lacks = vec![(DIGEST, bytes)];
     if shape.windows > 0 {
-        seal(START, shape.start(&tensors));
+        lacks.push((START, shape.start(&tensors)));
     }
-    seal(DIGEST, bytes);
-    file
+    Draft { file, header: header.len(), lacks }
 }
 
 /// Bytes at the beginning of a file that hold its start, at most.

@@ -20,6 +20,7 @@ mod breaker;
 mod chains;
 #[doc(hidden)]
 mod deadline;
+mod digest;
 mod error;
 #[doc(hidden)]
 mod file;
@@ -82,6 +83,7 @@ pub use seal::{FORGED, Slot};
 #[cfg(not(target_arch = "wasm32"))]
 pub use secret::{key_file, secret_file};
 pub use tiers::{Loaded, Missing, Places, TierStats, Tiers, TiersConfig};
+pub use workers::Digester;
 
 /// A full SHA-256 that names a block and everything before it. [`Manifest::key`] makes that of a manifest.
 pub type StoreKey = [u8; 32];

@@ -1,6 +1,6 @@
 //! Memory before slower stores. A value found further back is copied to the front; a saved value goes to all.
 //!
-//! `save` encodes a blob once, on threads that the engine provides. Memory and the stores behind it share the encoded
+//! `save` encodes a blob once, beside the engine's thread. Memory and the stores behind it share the encoded
 //! bytes, and so do memory and loaders; slow stores write later (see [`Store::put`]). `load` returns only what
 //! [`Blob::view`] accepts. A rejected blob is counted by reason and removed, and the next tier is asked. A store's
 //! fault is never an error here, but every fault is counted.
@@ -17,13 +17,14 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::ahead::Unpack;
-use super::workers::Workers;
+use super::workers::{Digester, Hash, Workers};
 use super::{
     Blob, Bytes, Clock, Deadline, Expected, Manifest, MemoryStore, Producer, Record, Reject, Store, StoreAnswer,
     StoreError, StoreKey, Wanted, Written, manifest, seal::FORGED, system_clock,
 };
 
-/// Up to so many bytes are verified on the spot: handing them to threads would take longer.
+/// Up to so many bytes are verified on the spot: handing them to threads takes longer, and a browser would spare a tenth
+/// of a millisecond.
 const LITTLE: usize = 64 << 10;
 
 /// Settings of all tiers.
@@ -109,12 +110,19 @@ pub(super) enum Checked<T> {
 }
 
 /// Verifies a tier's bytes, and unpacks exactly the bytes that were verified. Costs one SHA-256.
-fn check<T>(bytes: Option<Bytes>, wanted: &Wanted, unpack: &Unpack<T>) -> Checked<T> {
+async fn check<T>(bytes: Option<Bytes>, wanted: Wanted, unpack: Unpack<T>, hash: Hash) -> Checked<T> {
     let Some(bytes) = bytes else { return Checked::Absent };
     if bytes == FORGED {
         return Checked::Refused(Reject::Forged);
     }
-    match Blob::view(&bytes, &wanted.expected(&wanted.fields())).map(|blob| unpack(blob)) {
+    let verified = match Blob::claim(&bytes, &wanted.expected(&wanted.fields())) {
+        Ok(claim) => {
+            let found = hash.of(claim.covered()).await;
+            claim.open(&found).map(|blob| unpack(blob))
+        }
+        Err(reason) => Err(reason),
+    };
+    match verified {
         Ok(value) => Checked::Whole(value, bytes),
         Err(reason) => Checked::Refused(reason),
     }
@@ -129,9 +137,17 @@ struct Encoded {
 }
 
 impl Encoded {
-    fn new(blob: &Blob, heals: bool) -> Self {
+    /// Lays out the file at once, and computes its digests when it is awaited.
+    fn new(blob: &Blob, heals: bool, hash: Hash) -> impl Future<Output = Self> + use<> {
         let replaces = (heals || blob.last_hidden.is_some()) && blob.producer == Producer::Prefill;
-        Self { key: blob.key, bytes: blob.encode().into(), replaces }
+        let (key, mut draft) = (blob.key, blob.draft());
+        async move {
+            while let Some(covered) = draft.covered() {
+                let digest = hash.of([covered, &[]]).await;
+                draft.write(&digest);
+            }
+            Self { key, bytes: draft.finish().into(), replaces }
+        }
     }
 }
 
@@ -150,6 +166,12 @@ impl Tiers {
     pub fn new(memory: MemoryStore, behind: Vec<Box<dyn Store>>, config: TiersConfig) -> Self {
         let stats = RefCell::new(vec![TierStats::default(); 1 + behind.len()]);
         Self { memory, behind, config, stats, clock: system_clock(), workers: Workers::default() }
+    }
+
+    /// Leaves digests to `digester` in a browser. Natively threads compute them.
+    #[must_use]
+    pub fn with_digester(self, digester: Digester) -> Self {
+        Self { workers: Workers::new(digester), ..self }
     }
 
     /// All stores, memory first.
@@ -258,7 +280,7 @@ impl Tiers {
         deadline.bound(answer).await.unwrap_or_else(late)
     }
 
-    /// Verifies and unpacks a tier's blocks, in their order, on threads where that pays off.
+    /// Verifies and unpacks a tier's blocks, in their order, beside this thread where that pays off.
     pub(super) async fn check_all<T: Send + 'static>(
         &self,
         values: Vec<Option<Bytes>>,
@@ -268,13 +290,16 @@ impl Tiers {
         let little = values.iter().flatten().map(Bytes::len).sum::<usize>() <= LITTLE;
         let checks = values.into_iter().zip(wanted).map(|(bytes, wanted)| {
             let unpack = unpack.clone();
-            move || check(bytes, &wanted, &unpack)
+            move |hash| check(bytes, wanted, unpack, hash)
         });
+        let mut checked = Vec::with_capacity(checks.len());
         if little {
-            return checks.map(|check| check()).collect();
+            for check in checks {
+                checked.push(check(Hash::default()).await);
+            }
+            return checked;
         }
         let under_way: Vec<_> = checks.map(|check| self.workers.run(check)).collect();
-        let mut checked = Vec::with_capacity(under_way.len());
         for check in under_way {
             checked.push(check.await);
         }
@@ -330,22 +355,22 @@ impl Tiers {
     /// what lies there, because it holds more.
     #[doc(hidden)]
     pub async fn save(&self, blob: &Blob) {
-        self.put(Encoded::new(blob, false)).await;
+        self.put(Encoded::new(blob, false, Hash::default()).await).await;
     }
 
     /// As [`Tiers::save`], and replaces a blob that decode kernels wrote.
     #[doc(hidden)]
     pub async fn heal(&self, blob: &Blob) {
-        self.put(Encoded::new(blob, true)).await;
+        self.put(Encoded::new(blob, true, Hash::default()).await).await;
     }
 
-    /// Makes and encodes blobs on threads, starting at once. Each comes with whether it replaces a marked one. The
-    /// returned future puts them into every tier, in order.
+    /// Makes and encodes blobs beside this thread, starting at once. Each comes with whether it replaces a marked one.
+    /// The returned future puts them into every tier, in order.
     pub(crate) fn save_all<M>(self: Rc<Self>, blobs: Vec<(M, bool)>) -> impl Future<Output = ()> + 'static
     where
         M: FnOnce() -> Blob + Send + 'static,
     {
-        let encode = |(make, heals): (M, bool)| self.workers.run(move || Encoded::new(&make(), heals));
+        let encode = |(make, heals): (M, bool)| self.workers.run(move |hash| Encoded::new(&make(), heals, hash));
         let under_way: Vec<_> = blobs.into_iter().map(encode).collect();
         async move {
             for encoded in under_way {

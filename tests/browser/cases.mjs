@@ -15,6 +15,7 @@ const tiny = (name) =>
 const ODD = tiny("tiny-odd-f16");
 /** A model whose pages hold a state beside keys and values. */
 const LFM2 = tiny("tiny-lfm2-f16");
+const BLOCK = 16;
 
 const CHAT = [
   { role: "system", content: "Answer as a pirate would, in one sentence, and never mention the sea." },
@@ -100,7 +101,9 @@ export const EVERYWHERE = {
   },
 
   "a reload finds on disk what was computed, bit for bit": async ({ visit }) => {
-    const request = { messages: CHAT, max_tokens: 4, logits: true };
+    // A longer prompt than that of other cases, since little KV is verified without WebCrypto.
+    const long = { ...CHAT[1], content: `${CHAT[1].content} And what are two good for?` };
+    const request = { messages: [CHAT[0], long], max_tokens: 4, logits: true };
     let call = await visit();
     let { engine } = await call("load", LFM2, { store: "kv-reload" });
     const cold = await answer(call, engine, request);
@@ -110,7 +113,9 @@ export const EVERYWHERE = {
 
     call = await visit();
     ({ engine } = await call("load", LFM2, { store: "kv-reload" }));
+    await call("watchDigests");
     const warm = await answer(call, engine, request);
+    assert.ok((await call("digestsAsked")) > 0, "WebCrypto verified nothing");
     assert.equal(warm.finish.usage.prompt_tokens_details.cached_tokens, prompt_tokens, JSON.stringify(warm.finish.cache));
     assert.equal(warm.finish.cache.sources.disk, prompt_tokens);
     assert.deepEqual(warm.logits, cold.logits);
@@ -180,19 +185,26 @@ export const ONCE = {
     assert.equal(none?.code, "bad_request", JSON.stringify(none));
   },
 
-  "keys and values in 8 bits are kept and found apart from others": async ({ visit, name }) => {
+  "keys and values in 8 bits are kept, found apart from others, and not used once damaged": async ({ visit, name }) => {
     const store = `${name}-q8`;
     const request = { messages: CHAT, max_tokens: 4, logits: true };
     let call = await visit();
     let { engine } = await call("load", ODD, { kv: "q8", store });
+    // The engine computes digests itself, which WebCrypto then confirms.
+    await call("watchDigests", true);
     const cold = await answer(call, engine, request);
     await result(call, engine, "persist");
+    assert.ok((await call("digestsAsked")) > 0, "WebCrypto was asked for nothing");
 
     call = await visit();
+    const whole = 5;
+    await call("damage", store, whole);
     ({ engine } = await call("load", ODD, { kv: "q8", store }));
     const warm = await answer(call, engine, request);
-    assert.equal(warm.finish.cache.sources.disk, cold.prompt, JSON.stringify(warm.finish.cache));
+    assert.equal(warm.finish.cache.sources.disk, whole * BLOCK, JSON.stringify(warm.finish.cache));
     assert.deepEqual(warm.logits, cold.logits);
+    const kept = (await result(call, engine, "stats")).tiers.find(({ name }) => name === "opfs");
+    assert.deepEqual(kept.rejected, { digest: 1 });
     ({ engine } = await call("load", ODD, { store }));
     const usual = await answer(call, engine, request);
     assert.equal(usual.finish.cache.sources.computed, cold.prompt, JSON.stringify(usual.finish.cache));

@@ -65,11 +65,13 @@ function leave() {
 }
 
 const { createBuffer, popErrorScope } = globals.GPUDevice.prototype;
+const { digest } = SubtleCrypto.prototype;
 
-/** Loads a fresh copy of the module and an unchanged WebGPU. */
+/** Loads a fresh copy of the module, an unchanged WebGPU and an unchanged WebCrypto. */
 async function visit() {
   leave();
   Object.assign(GPUDevice.prototype, { createBuffer, popErrorScope });
+  Object.assign(SubtleCrypto.prototype, { digest });
   installGpu(create([]));
   visited = methods({ origin: server.origin, loadWasm, openStore });
   return async (method, ...rest) => visited[method](...rest);

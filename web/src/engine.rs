@@ -23,6 +23,7 @@ use web_time::Instant;
 use crate::{
     error::{Result, bad_model, thrown},
     events::Runs,
+    hash::hash,
     host::{Snapshot, WasmHost},
     js,
     load::Loader,
@@ -88,7 +89,8 @@ impl WasmEngine {
         }
         let memory = openai::whole(&plain, "memoryBytes").map_err(thrown)?.unwrap_or(MEMORY_BYTES);
         let memory = MemoryStore::new(memory as u64, system_clock());
-        engine.attach(Tiers::new(memory, behind, TiersConfig::default()), &digest, DEADLINE);
+        let tiers = Tiers::new(memory, behind, TiersConfig::default()).with_digester(Rc::new(hash));
+        engine.attach(tiers, &digest, DEADLINE);
         let snapshot = Rc::new(RefCell::new(Snapshot::of(&engine)));
         let reload = async move || loader.engine(&loader.checkpoint().await?, &mut |_| {}).await;
         Ok(Self {

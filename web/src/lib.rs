@@ -10,6 +10,7 @@
 mod engine;
 mod error;
 mod events;
+mod hash;
 mod host;
 mod hub;
 mod js;

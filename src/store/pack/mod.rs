@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use super::StoreKey;
 use super::blob::{BLOCK, Blob, Producer, Reject};
+use super::digest::sha256;
 use super::file::{self, Element, Head, Row, SIGNATURE, Shape, hex, words};
 
 mod error;
@@ -289,14 +290,15 @@ impl Pack {
         });
         data.extend(blobs.iter().flat_map(|blob| &blob.state).flat_map(|value| value.to_le_bytes()));
         let parts = std::iter::once(&data[..]).chain(layers);
-        let file = file::write(&shape, &first.namespace, &metadata, parts);
+        let file = file::draft(&shape, &first.namespace, &metadata, parts).finish();
         Ok(Self::open(file, &PackLimits::default())?.0)
     }
 
     /// Reads a consistent pack, of whatever model.
     pub fn read(file: Vec<u8>, limits: &PackLimits) -> Result<Self, PackError> {
         let (pack, head) = Self::open(file, limits)?;
-        head.verify(pack.data())?;
+        let digested = head.digested(pack.data());
+        digested.check(&sha256(digested.covered()))?;
         pack.check_numbers()?;
         Ok(pack)
     }

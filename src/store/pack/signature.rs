@@ -85,7 +85,7 @@ impl Pack {
         let mut own: Vec<(&str, &str)> = own.map(|(name, value)| (&**name, &**value)).collect();
         own.retain(|(name, _)| *name != SIGNATURE);
         own.push((SIGNATURE, NO_SIGNATURE));
-        let mut file = file::write(&shape, &header.namespace, &own, [&file[data..]].into_iter());
+        let mut file = file::draft(&shape, &header.namespace, &own, [&file[data..]].into_iter()).finish();
         let (head, _) = file::split(&file)?;
         let digest = file::digest(head).ok_or(Reject::Header)?;
         let place = file::place(head, SIGNATURE).ok_or(Reject::Header)?;

@@ -39,6 +39,9 @@ async function forged(whole) {
   return bytes;
 }
 
+/** The keys of a store's blocks. */
+const blocks = (store) => store.keys().filter((key) => !key.endsWith("6d616e6966657374"));
+
 /** A thrown value as plain data. */
 function plain(error) {
   const { code, message, bytes } = error ?? {};
@@ -75,9 +78,34 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
   /** Replaces all blocks of a store by other KV with matching digests. Returns their number. */
   async forge(name) {
     const store = await openStore(name);
-    const blocks = store.keys().filter((key) => !key.endsWith("6d616e6966657374"));
-    for (const key of blocks) await store.put(key, await forged(await store.get(key)));
-    return blocks.length;
+    const keys = blocks(store);
+    for (const key of keys) await store.put(key, await forged(await store.get(key)));
+    return keys.length;
+  },
+
+  /** Changes the last bit of a store's block `index`, in the order in which they were saved. */
+  async damage(name, index) {
+    const store = await openStore(name);
+    const key = blocks(store)[index];
+    const bytes = (await store.get(key)).slice();
+    bytes[bytes.length - 1] ^= 1;
+    await store.put(key, bytes);
+  },
+
+  /** From now on counts the digests that WebCrypto is asked for, and refuses them if `refuse`. */
+  watchDigests(refuse = false) {
+    const { digest } = SubtleCrypto.prototype;
+    const count = () => ++this.digests;
+    this.digests = 0;
+    SubtleCrypto.prototype.digest = async function (...asked) {
+      count();
+      if (refuse) throw new DOMException("no digests", "OperationError");
+      return digest.apply(this, asked);
+    };
+  },
+
+  digestsAsked() {
+    return this.digests;
   },
 
   async forgedPack(pack) {
