@@ -22,8 +22,8 @@ tsc("--declaration", "--emitDeclarationOnly");
 for (const name of ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"]) cpSync(`${root}../../${name}`, `${root}${name}`);
 
 const listed = JSON.stringify(JSON.parse(readFileSync(`${root}../../models.json`, "utf8")));
-writeFileSync(`${root}dist/library/listed.js`, `export const LISTED = ${listed};\n`);
-cpSync(`${root}src/library/listed.d.ts`, `${root}dist/library/listed.d.ts`);
+writeFileSync(`${root}dist/model/listed.js`, `export const LISTED = ${listed};\n`);
+cpSync(`${root}src/model/listed.d.ts`, `${root}dist/model/listed.d.ts`);
 
 cpSync(`${root}src/wasm/headstart.d.ts`, `${root}dist/wasm/headstart.d.ts`);
 if (missing.length === 0) {

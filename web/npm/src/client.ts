@@ -3,8 +3,8 @@
 import { Answer } from "./answer.js";
 import type { AnswerEvent, Core, CoreOptions, Finish } from "./core/core.js";
 import { HeadstartError, aborted, checkSignal, toError } from "./errors.js";
-import { HUB, models } from "./library/models.js";
 import { downloadAll } from "./model/download.js";
+import { HUB, models } from "./model/hub.js";
 import { absolute, nameSources } from "./model/source.js";
 import type * as T from "./types.js";
 import type { EnginePrefix } from "./wasm/headstart.js";

@@ -2,8 +2,8 @@
 
 import { openCore } from "./core/open.js";
 import { type Port, serve } from "./core/remote.js";
-import { withSubgroups } from "./subgroups.js";
 import { loadWasm } from "./wasm/load.js";
+import { withSubgroups } from "./webgpu.js";
 
 // Nothing but the engine runs here, which takes WebGPU from `navigator`.
 const { gpu } = Object(globalThis.navigator) as { gpu?: object };

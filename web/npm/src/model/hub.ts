@@ -1,10 +1,16 @@
-/** Names on the Hugging Face hub, and their addresses. */
+/** Names on the Hugging Face hub, those of listed models among them, and their addresses. */
 
 import { type Disk, readJson, writeJson } from "../disk/disk.js";
 import { HeadstartError, toError } from "../errors.js";
-import { models } from "../library/models.js";
+import { LISTED } from "./listed.js";
+import type { ListedModel } from "../types.js";
 import type * as Wasm from "../wasm/headstart.js";
 import { type DownloadOptions, downloadAll } from "./download.js";
+
+export const HUB = "https://huggingface.co";
+
+/** The models that are known by name. */
+export const models: readonly ListedModel[] = LISTED.map((listed) => ({ ...listed, url: `${HUB}/${listed.repo}/resolve/main/${listed.file}` }));
 
 /** Prefix of an address that the hub has yet to resolve. */
 const NAMED = "hub:";

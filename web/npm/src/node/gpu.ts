@@ -6,7 +6,7 @@
  */
 
 import { HeadstartError } from "../errors.js";
-import { withSubgroups } from "../subgroups.js";
+import { withSubgroups } from "../webgpu.js";
 
 const MISSING = "Node needs the package webgpu, which is not installed: npm i webgpu";
 const NO_ADAPTER =
