@@ -123,7 +123,7 @@ pub use chat::{CacheOptions, Chat, ChatBuilder, Flow, Piece};
 #[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub use hub::{Download, find_model};
 // or what it is made of: a checkpoint,
-pub use gpu::{AdapterInfo, AdapterKind, Numerics, Preset};
+pub use gpu::{AdapterInfo, AdapterKind, Instance, Numerics, Preset};
 pub use model::{Config, LayerSpec, SamplingDefaults};
 pub use quant::Format;
 pub use weights::{ByteSource, Checkpoint, Files, MemorySource, ReadFuture};

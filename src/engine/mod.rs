@@ -59,7 +59,7 @@ pub use stats::Counters;
 
 use crate::{
     error::Result,
-    gpu::{AdapterInfo, AdapterKind, Caps, Numerics, Preset},
+    gpu::{AdapterInfo, AdapterKind, Caps, Instance, Numerics, Preset},
     kv::{KvFormat, Namespace, PinId, Pinned, PinsFull, Report},
     model::Config,
     quant::Format,
@@ -94,6 +94,8 @@ pub struct EngineOptions {
     pub ttl: Option<Duration>,
     /// Most bytes of KV that pages keep for each salt; by default there is no limit.
     pub salt_quota: Option<u64>,
+    /// The instance on which the device is opened; by default a new one.
+    pub instance: Option<Instance>,
 }
 
 /// Progress of loading.

@@ -10,7 +10,7 @@ use half::f16;
 
 use crate::{
     error::{Error, Result},
-    gpu::{AdapterKind, Buffer, Caps, Gpu, Preset, Recording, readback::Staging},
+    gpu::{AdapterKind, Buffer, Caps, Gpu, Instance, Preset, Recording, readback::Staging},
     kernels::{
         Class, Heads, KvFormat, Matrix, PAGE, Part, SHADERS, Span,
         attention::{self, Attention, Scores, cascade::Cascade},
@@ -30,18 +30,18 @@ const TOKENS: usize = 70;
 ///
 /// # Errors
 /// As [`Gpu::open`]. If the driver fails in a kernel that nobody requested, it is opened again without that.
-pub(super) async fn open(preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
-    let refused = match proved(preset, heads).await {
+pub(super) async fn open(instance: &Instance, preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
+    let refused = match proved(instance, preset, heads).await {
         Err(error) if preset == Preset::Auto => error,
         other => return other,
     };
-    let (gpu, mut notes) = proved(Preset::F32, heads).await?;
+    let (gpu, mut notes) = proved(instance, Preset::F32, heads).await?;
     notes.push(format!("{} refuses f16 ({refused}), so prompts are computed in f32", gpu.info().name));
     Ok((gpu, notes))
 }
 
-async fn proved(preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
-    let mut gpu = Gpu::open(SHADERS, preset).await?;
+async fn proved(instance: &Instance, preset: Preset, heads: Heads) -> Result<(Gpu, Vec<String>)> {
+    let mut gpu = Gpu::open_on(instance, SHADERS, preset).await?;
     let notes = prove(&mut gpu, heads).await?;
     Ok((gpu, notes))
 }

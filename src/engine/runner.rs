@@ -106,7 +106,8 @@ impl Runner {
         let context = context(&config, options)?;
         let config = config.for_context(context).with_kv(options.kv);
         config.check_tensors(checkpoint)?;
-        let (mut gpu, notes) = proof::open(Preset::chosen(options.kernels)?, config.heads()).await?;
+        let instance = options.instance.clone().unwrap_or_default();
+        let (mut gpu, notes) = proof::open(&instance, Preset::chosen(options.kernels)?, config.heads()).await?;
         let caps = gpu.caps().clone();
         let most = options.chunk.unwrap_or(plan::chunk(&caps)).clamp(1, context);
         let pace = if options.chunk.is_some() { Pace::fixed(most) } else { Pace::measured(most) };

@@ -74,7 +74,15 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`] if there is none, or if it lacks what `preset` requires.
     pub async fn open(library: Library, preset: Preset) -> Result<Self> {
-        let adapter = adapter().await?;
+        Self::open_on(&Instance::default(), library, preset).await
+    }
+
+    /// The same on a given instance.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_on(instance: &Instance, library: Library, preset: Preset) -> Result<Self> {
+        let adapter = instance.adapter().await?;
         let info = adapter.get_info();
         let Wanted { features, experimental_features, limits, caps } = Wanted::of(&adapter, preset)?;
         let (device, queue) = adapter
@@ -249,24 +257,37 @@ fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
     trouble.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn adapter() -> Result<wgpu::Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG);
-    let instance = wgpu::Instance::new(descriptor);
-    #[cfg(not(target_arch = "wasm32"))]
-    if let Ok(wanted) = std::env::var("WGPU_ADAPTER_NAME") {
-        let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-        let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
-        let found = adapters.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&wanted.to_lowercase()));
-        return found.ok_or_else(|| Error::NoAdapter {
-            problem: format!("WGPU_ADAPTER_NAME={wanted} matches none of [{}]", names.join(", ")),
-        });
+/// Access to the GPUs of a machine. One that is made while a host offers WebGPU opens devices later, too.
+#[derive(Debug, Clone)]
+pub struct Instance(wgpu::Instance);
+
+impl Default for Instance {
+    fn default() -> Self {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG);
+        Self(wgpu::Instance::new(descriptor))
     }
-    instance
-        .request_adapter(&wgpu::RequestAdapterOptions {
-            power_preference: wgpu::PowerPreference::HighPerformance,
-            ..Default::default()
-        })
-        .await
-        .map_err(|e| Error::NoAdapter { problem: e.to_string() })
+}
+
+impl Instance {
+    async fn adapter(&self) -> Result<wgpu::Adapter> {
+        let Self(instance) = self;
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Ok(wanted) = std::env::var("WGPU_ADAPTER_NAME") {
+            let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+            let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
+            let found =
+                adapters.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&wanted.to_lowercase()));
+            return found.ok_or_else(|| Error::NoAdapter {
+                problem: format!("WGPU_ADAPTER_NAME={wanted} matches none of [{}]", names.join(", ")),
+            });
+        }
+        instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::NoAdapter { problem: e.to_string() })
+    }
 }

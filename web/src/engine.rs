@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use headstart::{
-    AdapterInfo,
+    AdapterInfo, Instance,
     engine::{
         Progress, Stage,
         answers::{AnswerId, Answers, Update, unheard},
@@ -63,7 +63,7 @@ impl WasmEngine {
     async fn open(options: &JsValue, on_progress: &Function, unread: &Thrown) -> Result<WasmEngine> {
         let files = Array::from(&Reflect::get(options, &"files".into())?).iter().map(JsCast::unchecked_into).collect();
         let plain = js::read(&plain(options)?)?;
-        let loader = Loader::new(files, &plain, unread.clone()).map_err(thrown)?;
+        let loader = Loader::new(files, &plain, unread.clone()).map_err(thrown)?.on(Instance::default());
         let checkpoint = loader.checkpoint().await.map_err(thrown)?;
         let language = Language::open(&checkpoint).map_err(bad_model)?;
         let mut progress = |progress: Progress| {

@@ -1,7 +1,7 @@
 //! Makes an engine from files and options: at the start, and again after each lost device.
 
 use headstart::{
-    Config, KvFormat, Preset,
+    Config, Instance, KvFormat, Preset,
     engine::{Engine, EngineOptions, Progress, language::Language, openai},
     error::{Error, Result},
     weights::{ByteSource, Checkpoint},
@@ -57,6 +57,12 @@ impl Loader {
             ..EngineOptions::default()
         };
         Ok(Self { files, name, options, unread })
+    }
+
+    /// Loads engines on `instance`, even when the host no longer offers WebGPU: Node does so for the first load alone.
+    pub fn on(mut self, instance: Instance) -> Self {
+        self.options.instance = Some(instance);
+        self
     }
 
     pub async fn checkpoint(&self) -> Result<Checkpoint> {

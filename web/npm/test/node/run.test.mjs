@@ -72,17 +72,19 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
 // Its devices do not outlive it.
 const dawn = create([]);
 
-/** What `work` gives, and the shaders that it compiles. */
+/** What `work` gives, the shaders that it compiles, and their device. */
 async function watched(work) {
   const { prototype } = globals.GPUDevice;
   const { createShaderModule } = prototype;
   const shaders = [];
+  let device;
   prototype.createShaderModule = function (descriptor) {
     shaders.push(descriptor.code);
+    device = this;
     return createShaderModule.call(this, descriptor);
   };
   try {
-    return [await work(), shaders];
+    return [await work(), shaders, device];
   } finally {
     prototype.createShaderModule = createShaderModule;
   }
@@ -94,7 +96,7 @@ test("the path of one shard loads the whole model, with the same digest as its d
   const shards = Object.entries(chatGguf("tiny-qwen3-f16", 2));
   for (const [name, bytes] of shards) writeFileSync(join(folder, name), bytes);
   const open = (model) => Headstart.create({ model, cache: false });
-  const [headstart, shaders] = await watched(() => open(join(folder, shards[1][0])));
+  const [headstart, shaders, device] = await watched(() => open(join(folder, shards[1][0])));
   const { features, info } = await dawn.requestAdapter();
   const useful = features.has("subgroups") && info.subgroupMinSize >= 8;
   assert.equal(shaders.some((code) => /^enable subgroups;[^]*subgroup(Broadcast|ShuffleXor)\(/.test(code)), useful);
@@ -102,6 +104,9 @@ test("the path of one shard loads the whole model, with the same digest as its d
   const request = { messages: [{ role: "user", content: "hello there" }], max_tokens: 8 };
   const { choices } = await headstart.chat.completions.create(request);
   assert.equal(choices[0].message.content, HELLOS["tiny-qwen3-f16"]);
+  // The model is loaded again when its device is lost.
+  device.destroy();
+  assert.deepEqual((await headstart.chat.completions.create(request)).choices[0].message, choices[0].message);
   // Unsupported fields are refused by name, also in a stream.
   for (const [fields, field, meant] of [[{ n: 2 }, "n", /ask again/], [{ max_token: 3 }, "max_token", /did you mean max_tokens/], [{ onToken() {} }, "onToken", /leave it out/]]) {
     for (const stream of [false, true]) await assert.rejects(headstart.chat.completions.create({ ...request, ...fields, stream }), { code: "bad_request", field, message: meant });
