@@ -152,6 +152,7 @@ fn miss(miss: &Miss, first_divergent: Option<usize>) -> String {
         Reason::NamespaceChanged { field: "kv_dtype" } => {
             "are known in another format of keys and values (--kv)".into()
         }
+        Reason::NamespaceChanged { field: "numerics" } => "are known from kernels of another class (--kernels)".into(),
         Reason::NamespaceChanged { field } => format!("are known for another {field}"),
         Reason::Salt => "are known under another salt".into(),
         Reason::Integrity => "were stored damaged".into(),

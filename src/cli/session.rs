@@ -33,8 +33,8 @@ pub(crate) struct EngineArgs {
     pub(crate) kv: KvFormat,
 
     /// Which kernels run: auto (f16 for prompts where the GPU multiplies matrices of it), f32, f16 (slowly where it does not),
-    /// int8 (prompts in 8 bits: faster than f32 on GPUs, at a cost in perplexity, which `headstart score` tells), or portable
-    /// (f32, without subgroups) [default: auto]
+    /// int8 (prompts in 8 bits, for GPUs without such matrices; slower on a CPU; `headstart score` tells the cost in
+    /// perplexity), or portable (f32, without subgroups) [default: HEADSTART_KERNELS, else auto]
     #[arg(long, value_name = "KERNELS", value_parser = preset)]
     pub(crate) kernels: Option<Preset>,
 }

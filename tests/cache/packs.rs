@@ -138,7 +138,7 @@ fn a_pack_of_another_model_or_setting_is_refused_by_name() {
     assert!(!halves.is_empty());
     let pack = giver.path("halves.kv.safetensors");
     let message = refusal(giver.generate(WHALE).args(["--prefix-pack", str_of(&pack)]));
-    assert!(message.contains("kernels that give other bits") && message.contains("--kernels"), "{message}");
+    assert!(message.contains("kernels that give other bits: f16 k16, here f32; run with the --kernels"), "{message}");
     let taken = json_of(giver.generate(WHALE).args(["--prefix-pack", str_of(&pack), "--kernels", "f16"]));
     assert!(taken["cache"]["sources"]["pack"].as_u64().unwrap() > 0, "{taken}");
     assert!(import(&giver, &pack, []).output().unwrap().status.success());

@@ -189,14 +189,20 @@ impl PackError {
         let fix = match field {
             "weights" | "adapter" => "use the file that it was made with, or export it again with this one",
             "kv_dtype" => "run with --kv as it was made, or export it again with this one",
-            "numerics" => "export it again with --kernels f32, which every machine computes, and run with that too",
+            "numerics" => {
+                "run with the --kernels that it was made with, or export it again with these; every machine has f32"
+            }
             _ => "export it again with these settings",
         };
         let pairs = theirs.unwrap_or_default().chars().zip(ours.unwrap_or_default().chars());
         let same = pairs.take_while(|(a, b)| a == b).count();
+        // Behind the version of the kernels; f32 is not named.
+        let class = |numerics: &'_ str| numerics.split_once(' ').map_or("f32", |(_, class)| class).to_owned();
+        let classes_differ = theirs.map(class) != ours.map(class);
         let show = |value: Option<&str>| match value {
             None => "not told".to_owned(),
             Some("") => "none".to_owned(),
+            Some(text) if field == "numerics" && classes_differ => class(text),
             Some(text) => excerpt(text, same),
         };
         let (field, what) = (field.to_owned(), what.to_owned());
