@@ -48,6 +48,11 @@ impl KvIdentity {
         Self { fields, layout, hidden: config.hidden, vocab: config.vocab }
     }
 
+    /// The class in whose field `numerics` this is; `None` for kernels that this version lacks.
+    pub fn class_named(name: &str) -> Option<Numerics> {
+        Numerics::ALL.into_iter().find(|class| numerics(*class) == name)
+    }
+
     /// Bytes of one token's KV, and of its share of a full page's state.
     pub fn token_bytes(&self) -> usize {
         self.layout.token_bytes()

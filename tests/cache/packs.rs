@@ -136,6 +136,7 @@ fn a_pack_of_another_model_or_setting_is_refused_by_name() {
     // A pack from kernels with other numerics is used under the same kernels; an import need not name them.
     let halves = export(&giver, &file, "halves.kv.safetensors", &["--kernels", "f16"]);
     assert!(!halves.is_empty());
+    assert!(stdout(&mut giver.run(&["prefix", "ls"])).contains("computed in f16"));
     let pack = giver.path("halves.kv.safetensors");
     let message = refusal(giver.generate(WHALE).args(["--prefix-pack", str_of(&pack)]));
     assert!(message.contains("kernels that give other bits: f16 k16, here f32; run with the --kernels"), "{message}");

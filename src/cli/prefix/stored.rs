@@ -10,7 +10,7 @@ use crate::cli::args::ModelArgs;
 use crate::cli::cache::{DirArgs, PlaceArgs, chains};
 use crate::cli::session::{self, EngineArgs};
 use crate::cli::term;
-use crate::engine::language;
+use crate::engine::{KvIdentity, language};
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
 use crate::kv::KvFormat;
@@ -176,6 +176,8 @@ struct Shown {
     quantized: Option<String>,
     /// The format of its keys and values.
     kv: String,
+    /// The class of kernels that computed it; `None` if this version has no such kernels.
+    class: Option<Numerics>,
     model: Option<String>,
     text: Option<String>,
 }
@@ -191,7 +193,8 @@ impl Shown {
         let text = known.filter(|_| chain.complete).map(|known| end_of(&known.tokenizer, chain, listed));
         let model = known.map(|known| known.name.clone());
         let kv = chain.namespace.get("kv_dtype").cloned().unwrap_or_default();
-        Self { digest: digest.to_owned(), quantized, kv, model, text, chain: chain.clone() }
+        let class = chain.namespace.get("numerics").and_then(|name| KvIdentity::class_named(name));
+        Self { digest: digest.to_owned(), quantized, kv, class, model, text, chain: chain.clone() }
     }
 
     fn is_salted(&self) -> bool {
@@ -222,6 +225,7 @@ impl Shown {
             "weights": self.digest,
             "quantized": self.quantized,
             "kv": self.kv,
+            "kernels": self.class.map(|class| class.to_string()),
             "salted": self.is_salted(),
             "text": self.text,
         })
@@ -231,6 +235,11 @@ impl Shown {
         let chain = &self.chain;
         let mut remarks: Vec<String> = chain.pins.iter().map(|pin| format!("pinned as {pin}")).collect();
         remarks.extend(chain.expires_ms.map(|at| format!("expires in {}", about(at.saturating_sub(now_ms)))));
+        remarks.extend(match self.class {
+            Some(Numerics::F32) => None,
+            Some(class) => Some(format!("computed in {class}")),
+            None => Some("of kernels that this version lacks".to_owned()),
+        });
         remarks.extend((self.kv != KvFormat::default().name()).then(|| format!("kept in {}", self.kv)));
         remarks.extend(self.is_salted().then(|| "salted".to_owned()));
         remarks.extend((!chain.complete).then(|| "its beginning is gone".to_owned()));
