@@ -182,7 +182,9 @@ fn save_replaces_conversations_alone_and_knows_the_file_of_the_chat() {
     assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
     let names = ["diary.txt", "tiny.gguf", "program", "fifo", "empty.json", "old.json", "./trip.json"];
     let saves: String = names.map(|name| format!("/save {}\n", at(name).display())).concat();
-    let output = tiny.chat(&[str_of(&at("trip.json"))], format!("Hello\n{saves}And again\n"));
+    // The first is written before the chat has begun its file.
+    let said = format!("/save {}\nHello\n{saves}And again\n", at("trip.json").display());
+    let output = tiny.chat(&[str_of(&at("trip.json"))], said);
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{told}");
     for (name, content) in others {
