@@ -26,17 +26,17 @@ impl Tiny {
         command
     }
 
-    pub fn chat(&self, flags: &[&str], said: &str) -> Output {
+    pub fn chat(&self, flags: &[&str], said: impl AsRef<[u8]>) -> Output {
         let mut command = self.command(flags);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+        child.stdin.take().unwrap().write_all(said.as_ref()).unwrap();
         child.wait_with_output().unwrap()
     }
 
     /// Runs a chat that must succeed: the conversation saved to `saved.json`, standard output and standard error.
     fn saved(&self, flags: &[&str], said: &str) -> (Vec<(String, String)>, String, String) {
         let path = self.home.path().join("saved.json");
-        let output = self.chat(flags, &said.replace("SAVE", &format!("/save {}", path.display())));
+        let output = self.chat(flags, said.replace("SAVE", &format!("/save {}", path.display())));
         let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         assert!(output.status.success(), "{err}");
         (messages(&path), out, err)
@@ -117,6 +117,9 @@ fn a_wrong_command_is_reported_and_the_chat_continues() {
         let (messages, ..) = tiny.saved(&[], &format!("SAVE\n{leaves}\nHello\nSAVE\n"));
         assert_eq!(messages.len(), 0, "{leaves}");
     }
+    let output = tiny.chat(&[], b"/stats\n\xff\n");
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(err.ends_with("error: standard input: line 2: is not UTF-8; save the text as UTF-8\n"), "{err}");
 }
 
 #[test]

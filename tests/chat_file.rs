@@ -123,6 +123,83 @@ fn a_question_is_kept_before_it_is_answered() {
     assert_eq!(roles(&messages(&path)), ["user"]);
     assert!(tiny.chat(&[str_of(&path)], "").status.success());
     assert_eq!(roles(&messages(&path)), ["user", "assistant"]);
+
+    // The reader of the answer goes away.
+    let path = tiny.home.path().join("closed.json");
+    let mut command = tiny.command(&[str_of(&path)]);
+    let mut chat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(chat.stdout.take());
+    chat.stdin.take().unwrap().write_all(b"Hello\n").unwrap();
+    chat.wait().unwrap();
+    assert_eq!(messages(&path), [("user".into(), "Hello".into())]);
+
+    // A question that no run could answer is not kept.
+    let path = tiny.home.path().join("refused.json");
+    let output = tiny.chat(&["--context", "64", str_of(&path)], "Hello ".repeat(100));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("the context holds") && !path.exists(), "{told}");
+}
+
+#[test]
+fn a_system_text_that_was_typed_is_kept_without_a_turn() {
+    let tiny = Tiny::new();
+    let path = tiny.home.path().join("trip.json");
+    let chat = |flags: &[&str], said: &str| {
+        let output = tiny.chat(&[flags, &[str_of(&path)]].concat(), said);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = [
+        (&[][..], "/system Be brief.\n", "Be brief."),
+        (&[], "Hello\n/clear\n", "Be brief."),
+        (&[], "/set system Be kind.\n", "Be kind."),
+        (&[], "Hello\n/system Be odd.\n", "Be odd."),
+        (&["--system", "Be long."], "/set system Be long.\n", "Be long."),
+    ];
+    for (flags, said, kept) in said {
+        chat(flags, said);
+        assert_eq!(messages(&path), [("system".into(), kept.into())], "{said}");
+        assert!(chat(&[], "/show system\n").ends_with(&format!("  {kept}\n")), "{said}");
+    }
+    chat(&[], "/system\n");
+    let mut left: Vec<_> = fs::read_dir(tiny.home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["trip-2.json", "trip-3.json"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn save_replaces_conversations_alone_and_knows_the_file_of_the_chat() {
+    use std::os::unix::fs::FileTypeExt;
+    let tiny = Tiny::new();
+    let at = |name: &str| tiny.home.path().join(name);
+    let others: [(&str, &[u8]); 3] =
+        [("diary.txt", b"Dear diary"), ("tiny.gguf", b"GGUF\x03"), ("program", b"\x7fELF\xff")];
+    let old = json!([{"role": "user", "content": "Old"}]).to_string();
+    for (name, content) in others.iter().chain(&[("empty.json", &b""[..]), ("old.json", old.as_bytes())]) {
+        fs::write(at(name), content).unwrap();
+    }
+    assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    let names = ["diary.txt", "tiny.gguf", "program", "fifo", "empty.json", "old.json", "./trip.json"];
+    let saves: String = names.map(|name| format!("/save {}\n", at(name).display())).concat();
+    // The first is written before the chat has begun its file.
+    let said = format!("/save {}\nHello\n{saves}And again\n", at("trip.json").display());
+    let output = tiny.chat(&[str_of(&at("trip.json"))], said);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    for (name, content) in others {
+        assert_eq!(fs::read(at(name)).unwrap(), content);
+        let refusal =
+            format!("{} is no conversation of a chat and stays as it is; name another file", at(name).display());
+        assert!(told.contains(&refusal), "{told}");
+    }
+    assert!(fs::symlink_metadata(at("fifo")).unwrap().file_type().is_fifo());
+    assert!(told.contains(&format!("error: {}: this is no file that could", at("fifo").display())), "{told}");
+    assert!(told.contains("empty.json\n") && told.contains("old.json, in place of what it held\n"), "{told}");
+    for (name, count) in [("empty.json", 2), ("old.json", 2), ("trip.json", 4)] {
+        assert_eq!(messages(&at(name)).len(), count, "{name}");
+    }
+    assert!(!at("trip-2.json").exists(), "{told}");
 }
 
 #[cfg(unix)]
@@ -185,11 +262,18 @@ fn what_a_chat_cannot_keep_is_refused_by_its_field() {
     let message = |message: Value| json!([message]).to_string();
     let named = json!([{"role": "user", "content": "Hello", "name": "Ada"}]);
     let cases = [
-        (named.to_string(), "messages[0].name: a chat keeps roles and texts alone"),
-        (message(json!({"role": "user", "content": [{"type": "text", "text": "Hello"}]})), "messages[0].content: "),
+        (named.to_string(), "messages[0].name: a chat keeps roles and texts alone; remove the field"),
+        (
+            message(json!({"role": "user", "content": [{"type": "text", "text": "Hello"}]})),
+            "messages[0].content: a chat keeps roles and texts alone; write it as one string",
+        ),
+        (
+            json!({"role": "user", "content": "Hello"}).to_string(),
+            "chat FILE: is not a list of messages; write it as [{",
+        ),
         (message(json!({"role": "robot", "content": "Hello"})), "messages[0].role: \"robot\" is not known"),
         (message(json!({"role": "system ", "content": "Hello"})), "messages[0].role: \"system \" is not known"),
-        (json!({"messages": named, "model": "tiny"}).to_string(), "model: a chat keeps roles and texts alone"),
+        (json!({"messages": named, "model": "tiny"}).to_string(), "model: a chat keeps roles and texts alone; remove"),
         ("[{".into(), "line 1 column 2: no JSON: "),
         ("GGUF\u{3}".into(), "chat FILE: is a model, not a conversation; name the model with --model (-m)"),
     ];
@@ -256,4 +340,28 @@ fn a_conversation_that_cannot_be_kept_is_not_lost_silently() {
         fs::create_dir(&folder).unwrap();
     }
     assert_eq!(roles(&messages(&saved)), ["system", "user", "assistant"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_failed_write_names_the_file_of_the_conversation() {
+    let tiny = Tiny::new();
+    let path = tiny.home.path().join("trip.json");
+    let chat = tiny.command(&[str_of(&path)]);
+    // The limit on the size of files stands for a full disk.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(chat.get_program()).args(chat.get_args());
+    limited.envs(chat.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut chat = limited.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = chat.stdin.take().unwrap();
+    stdin.write_all(b"/show system\n").unwrap();
+    BufReader::new(chat.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let limit = ["--pid", &chat.id().to_string(), "--fsize=0"];
+    assert!(Command::new("prlimit").args(limit).status().unwrap().success());
+    stdin.write_all(b"/system Be brief.\n").unwrap();
+    drop(stdin);
+    let output = chat.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&format!("error: {}: File too large\n", path.display())), "{told}");
+    assert!(!output.status.success() && fs::read_dir(tiny.home.path()).unwrap().count() == 0, "{told}");
 }

@@ -1,6 +1,6 @@
 //! The file of a chat that continues later: a list of messages, as `generate --messages` and `prefix explain` read it.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -35,40 +35,58 @@ impl Kept {
     /// Reads the file, if there is one yet, and makes sure that it can be written. A new one's name ends in `.json`.
     ///
     /// # Errors
-    /// [`Error::Io`]; as [`input::request`]; and [`Error::Format`] for what a chat cannot keep: everything but roles and
-    /// texts.
+    /// As [`Self::at`]; and [`Error::Format`] for another name of a new file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let path = linked(path);
-        let refused = |problem: &str, fix| {
-            let (file, field, problem) = (path.display().to_string(), "chat FILE".into(), problem.into());
-            Err(Error::Format { file, field, problem, fix })
-        };
+        let target = linked(path);
         // Somebody may have meant a question.
-        if !path.exists() && path.extension().is_none_or(|extension| extension != "json") {
+        if !target.exists() && target.extension().is_none_or(|extension| extension != "json") {
+            let problem = "does not exist, and the file of a new conversation ends in .json";
             let fix = "name it like trip.json, or ask a single question with headstart generate";
-            return refused("does not exist, and the file of a new conversation ends in .json", fix);
+            return Err(refused(&target, "chat FILE", problem, fix));
+        }
+        Self::at(path)
+    }
+
+    /// The same for a file of any name.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also for what is no regular file; as [`input::request`]; and [`Error::Format`] for what a chat cannot
+    /// keep: everything but roles and texts.
+    pub(crate) fn at(path: &Path) -> Result<Self> {
+        let path = linked(path);
+        let fail = |error| Error::io(&path, error);
+        let metadata = fs::metadata(&path).ok();
+        if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+            return Err(fail(io::Error::other("this is no file that could keep a conversation; name another")));
         }
         temporary(&path)?;
-        let Ok(metadata) = fs::metadata(&path) else {
+        let Some(permissions) = metadata.map(|metadata| metadata.permissions()) else {
             return Ok(Self { path, messages: Vec::new(), bytes: None, permissions: None });
         };
-        let permissions = metadata.permissions();
-        let fail = |error| Error::io(&path, error);
-        if !metadata.is_file() {
-            return Err(fail(io::Error::other("this is no file that could keep a conversation")));
-        }
         if permissions.readonly() {
             return Err(fail(io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only")));
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(fail)?;
         let mut start = Vec::new();
+        let file = File::open(&path).map_err(fail)?;
         file.take(MODEL.len() as u64).read_to_end(&mut start).map_err(fail)?;
         if start == MODEL {
-            return refused("is a model, not a conversation", "name the model with --model (-m)");
+            let problem = "is a model, not a conversation";
+            return Err(refused(&path, "chat FILE", problem, "name the model with --model (-m)"));
         }
         let (_, bytes) = input::bytes(&path)?;
         let messages = if bytes.trim_ascii().is_empty() { Vec::new() } else { read(&path)? };
+        OpenOptions::new().write(true).open(&path).map_err(fail)?;
         Ok(Self { path, messages, bytes: Some(bytes), permissions: Some(permissions) })
+    }
+
+    /// Whether this is the file that `path` names.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        // A file that is not there yet has a place in its folder.
+        let place = |path: &Path| match path.canonicalize() {
+            Ok(place) => Some(place),
+            Err(_) => Some(folder(path).canonicalize().ok()?.join(path.file_name()?)),
+        };
+        place(&linked(path)).is_some_and(|other| place(&self.path) == Some(other))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -80,14 +98,29 @@ impl Kept {
         &self.messages
     }
 
-    /// Makes `messages` the content of the file. A new file is begun for more than a system text alone.
+    /// Makes `messages` the content of the file. A conversation without messages has no file.
     ///
     /// # Errors
     /// [`Error::Io`]; the file stays as it was.
     pub(crate) fn write(&mut self, messages: &[Message]) -> Result<()> {
-        if messages == self.messages || self.bytes.is_none() && !is_begun(messages) {
+        if messages == self.messages {
             return Ok(());
         }
+        if !messages.is_empty() {
+            return self.put(messages);
+        }
+        if self.path.exists() && !self.is_anothers() {
+            fs::remove_file(&self.path).map_err(|error| Error::io(&self.path, error))?;
+        }
+        (self.messages, self.bytes) = (Vec::new(), None);
+        Ok(())
+    }
+
+    /// Writes `messages`, also if the file holds them already or there are none.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the file stays as it was.
+    pub(crate) fn put(&mut self, messages: &[Message]) -> Result<()> {
         if self.is_anothers() {
             let beside = beside(&self.path);
             let (path, next) = (self.path.display(), beside.display());
@@ -129,24 +162,23 @@ fn is_begun(messages: &[Message]) -> bool {
     messages.iter().any(|message| message.role != "system")
 }
 
+fn refused(path: &Path, field: impl Into<String>, problem: impl Into<String>, fix: &'static str) -> Error {
+    Error::Format { file: path.display().to_string(), field: field.into(), problem: problem.into(), fix }
+}
+
 /// The messages of a file that is not empty.
 fn read(path: &Path) -> Result<Vec<Message>> {
-    let refused = |field: String, problem: &str, fix| Error::Format {
-        file: path.display().to_string(),
-        field,
-        problem: problem.into(),
-        fix,
-    };
     let value = input::json(path)?;
-    let only = |field| {
-        refused(
-            field,
-            "a chat keeps roles and texts alone",
-            "`headstart generate --messages` answers other conversations",
-        )
-    };
-    if let Some(field) = value.as_object().and_then(|request| request.keys().find(|field| *field != "messages")) {
-        return Err(only(field.clone()));
+    let only = |field, fix| refused(path, field, "a chat keeps roles and texts alone", fix);
+    let remove = "remove the field, or ask for one answer with `headstart generate --messages`";
+    if let Some(request) = value.as_object() {
+        if !request.contains_key("messages") {
+            let fix = "write it as [{\"role\": \"user\", \"content\": \"…\"}]";
+            return Err(refused(path, "chat FILE", "is not a list of messages", fix));
+        }
+        if let Some(field) = request.keys().find(|field| *field != "messages") {
+            return Err(only(field.clone(), remove));
+        }
     }
     // A conversation without messages is one that has not begun.
     if [json!([]), json!({ "messages": [] })].contains(&value) {
@@ -158,17 +190,15 @@ fn read(path: &Path) -> Result<Vec<Message>> {
         let place = |field: &str| format!("messages[{index}].{field}");
         let fields = value.as_object().into_iter().flat_map(|fields| fields.keys());
         if let Some(field) = fields.into_iter().find(|field| !["role", "content"].contains(&field.as_str())) {
-            return Err(only(place(field)));
+            return Err(only(place(field), remove));
         }
-        let text = |field| value.get(field).and_then(Value::as_str).ok_or_else(|| only(place(field)));
+        let join = "write it as one string, or ask for one answer with `headstart generate --messages`";
+        let text = |field| value.get(field).and_then(Value::as_str).ok_or_else(|| only(place(field), join));
         let (role, content) = (text("role")?, text("content")?);
         if !ROLES.contains(&role) {
             let problem = format!("{role:?} is not known");
-            return Err(refused(
-                place("role"),
-                &problem,
-                "the roles of a chat are system, developer, user and assistant",
-            ));
+            let fix = "the roles of a chat are system, developer, user and assistant";
+            return Err(refused(path, place("role"), problem, fix));
         }
         Ok(Message::new(role, content))
     };
@@ -188,19 +218,10 @@ fn write(path: &Path, messages: &[Message], permissions: Option<Permissions>) ->
     if let Some(permissions) = permissions {
         file.as_file().set_permissions(permissions).map_err(fail)?;
     }
-    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
+    // An error of `NamedTempFile` itself would name the temporary file.
+    file.as_file_mut().write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     file.persist(path).map_err(|error| fail(error.error))?;
     Ok(bytes)
-}
-
-/// Writes messages to a file that a person names for it.
-///
-/// # Errors
-/// [`Error::Io`]; the file stays as it was.
-pub(crate) fn save(path: &Path, messages: &[Message]) -> Result<()> {
-    let path = linked(path);
-    let permissions = fs::metadata(&path).ok().map(|metadata| metadata.permissions());
-    write(&path, messages, permissions).map(drop)
 }
 
 /// A file in the same folder that is not there any more once it is dropped.

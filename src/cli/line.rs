@@ -46,7 +46,7 @@ impl Lines {
         let terminal = if is_interactive { tty::hold()? } else { None };
         interrupt::install()?;
         tty::quiet();
-        let mut source = if is_interactive { Source::editor(terminal.as_ref())? } else { Source::Pipe };
+        let mut source = if is_interactive { Source::editor(terminal.as_ref())? } else { Source::Pipe { lines: 0 } };
         let ((asks, asked), (answer, answers)) = (channel(), channel());
         // The thread ends with the channel, or with the program if somebody is still typing.
         std::thread::spawn(move || asked.iter().try_for_each(|()| answer.send(source.read())));
@@ -86,7 +86,10 @@ enum Source {
         /// Whether the last Ctrl-C dropped typed text.
         dropped: Arc<AtomicBool>,
     },
-    Pipe,
+    Pipe {
+        /// How many were read.
+        lines: u64,
+    },
 }
 
 /// A line, or why there is none.
@@ -147,12 +150,19 @@ impl Source {
                     Err(error) => Err(failed(error)),
                 }
             }
-            Self::Pipe => {
-                let mut line = String::new();
-                let read = std::io::stdin().lock().read_line(&mut line);
+            Self::Pipe { lines } => {
+                let mut bytes = Vec::new();
+                let read = std::io::stdin().lock().read_until(b'\n', &mut bytes);
                 if read.map_err(|error| Error::io("standard input", error))? == 0 {
                     return Ok(Read::End);
                 }
+                *lines += 1;
+                let line = String::from_utf8(bytes).map_err(|_| Error::Format {
+                    file: "standard input".into(),
+                    field: format!("line {lines}"),
+                    problem: "is not UTF-8".into(),
+                    fix: "save the text as UTF-8",
+                })?;
                 let line = line.strip_suffix('\n').unwrap_or(&line);
                 Ok(Read::Line(line.strip_suffix('\r').unwrap_or(line).to_string()))
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{COMMAND, Chat, Last, Next};
 use crate::cli::cache::recall;
-use crate::cli::conversation::{self, Kept, text, typed};
+use crate::cli::conversation::{Kept, text, typed};
 use crate::cli::settings::unquoted;
 use crate::cli::{report, term};
 use crate::error::{Error, Result};
@@ -51,6 +51,7 @@ impl Chat<'_> {
                 self.set_aside()?;
                 self.messages.clear();
                 self.system(rest);
+                self.is_changed = true;
             }
             "retry" => {
                 let asked = self.messages.iter().rposition(|message| message.role == "user");
@@ -97,6 +98,7 @@ impl Chat<'_> {
             None => self.show(what.trim()),
             Some(("system", text)) => {
                 self.system(&unquoted(text.trim()));
+                self.is_changed = true;
                 self.show("system")
             }
             Some((name, value)) => {
@@ -140,8 +142,24 @@ impl Chat<'_> {
     }
 
     fn save(&mut self, path: &Path) -> Result<()> {
-        let replaced = if path.exists() { ", in place of what it held" } else { "" };
-        conversation::save(path, &self.messages)?;
+        let (path, replaced) = match self.file.as_mut().filter(|file| file.is_at(path)) {
+            Some(own) => {
+                own.put(&self.messages)?;
+                (own.path().to_owned(), "")
+            }
+            None => {
+                let mut other = Kept::at(path).map_err(|error| match error {
+                    Error::Format { .. } => refuse(format!(
+                        "{} is no conversation of a chat and stays as it is; name another file, or delete this one first",
+                        path.display()
+                    )),
+                    error => error,
+                })?;
+                let replaced = if other.messages().is_empty() { "" } else { ", in place of what it held" };
+                other.put(&self.messages)?;
+                (other.path().to_owned(), replaced)
+            }
+        };
         self.is_changed = false;
         term::note(&format!("{} messages written to {}{replaced}", self.messages.len(), path.display()));
         Ok(())

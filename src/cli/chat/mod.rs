@@ -179,15 +179,21 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Answers `messages`, which end with a question, and keeps both.
+    /// Answers `messages`, which end with a question, and keeps both. A question that is refused is not kept.
     fn say(&mut self, messages: Vec<Message>) -> Result<()> {
         self.is_changed = true;
-        if let Some(file) = &mut self.file {
-            // However the program ends, the question is there the next time. A failure is told after the answer.
-            let _ = file.write(&messages);
-        }
+        // However the program ends, the question is there the next time. A failure is told after the answer.
+        let is_kept = self.file.as_mut().is_none_or(|file| file.write(&messages).is_ok());
+        let before = self.messages.clone();
         let answered = self.answer(messages);
-        self.keep().and(answered.map(drop))
+        let is_open = answered.as_ref().is_err_and(|error| !refuses(error)) && self.messages == before;
+        let kept = if is_open {
+            self.is_changed = !is_kept;
+            Ok(())
+        } else {
+            self.keep()
+        };
+        kept.and(answered.map(drop))
     }
 
     /// Shows an error that does not end the conversation. In a pipe, where nobody could correct a message, it does.
@@ -243,10 +249,8 @@ impl Chat<'_> {
                     let kept = if self.messages == before {
                         Ok(())
                     } else {
-                        {
-                            self.is_changed = true;
-                            self.keep()
-                        }
+                        self.is_changed = true;
+                        self.keep()
                     };
                     match kept.and(next) {
                         Ok(Next::Leave) if self.leaves(is_interactive)? => return Ok(None),
@@ -367,10 +371,14 @@ impl Chat<'_> {
     }
 }
 
-/// Errors that refuse a message or a command, or leave the file as it was.
+/// Errors that refuse a message or a command.
+fn refuses(error: &Error) -> bool {
+    matches!(error, Error::Request { .. } | Error::Context { .. } | Error::Template { .. })
+}
+
+/// The same, and those that leave the file as it was.
 fn is_refusal(error: &Error) -> bool {
-    use Error::{Context, Io, Request, Template};
-    matches!(error, Request { .. } | Context { .. } | Io { .. } | Template { .. })
+    refuses(error) || matches!(error, Error::Io { .. })
 }
 
 /// Shows an error at the prompt. The problem of a command is a sentence of its own.
