@@ -4,7 +4,8 @@ import { Answer } from "./answer.js";
 import type { AnswerEvent, Core, CoreOptions, Finish } from "./core/core.js";
 import { HeadstartError, aborted, checkSignal, toError } from "./errors.js";
 import { downloadAll } from "./model/download.js";
-import { HUB, models } from "./model/hub.js";
+import { HUB } from "./model/hub.js";
+import { LISTED } from "./model/listed.js";
 import { absolute, nameSources } from "./model/source.js";
 import type * as T from "./types.js";
 import type { EnginePrefix } from "./wasm/headstart.js";
@@ -45,7 +46,7 @@ export function keepsDownloads({ model, persistWeights }: CoreOptions): boolean 
 
 export class Client implements T.HeadstartInterface {
   /** Known models on the Hugging Face hub, smallest first. `create({ model: listed.url })` opens one. */
-  static readonly models: readonly T.ListedModel[] = models;
+  static readonly models: readonly T.ListedModel[] = LISTED.map((listed) => ({ ...listed, url: `${HUB}/${listed.repo}/resolve/main/${listed.file}` }));
   readonly chat: { readonly completions: T.ChatCompletions };
   readonly completions: T.TextCompletions;
   readonly prefix: T.Prefixes;

@@ -3,14 +3,10 @@
 import { type Disk, readJson, writeJson } from "../disk/disk.js";
 import { HeadstartError, toError } from "../errors.js";
 import { LISTED } from "./listed.js";
-import type { ListedModel } from "../types.js";
 import type * as Wasm from "../wasm/headstart.js";
 import { type DownloadOptions, downloadAll } from "./download.js";
 
 export const HUB = "https://huggingface.co";
-
-/** The models that are known by name. */
-export const models: readonly ListedModel[] = LISTED.map((listed) => ({ ...listed, url: `${HUB}/${listed.repo}/resolve/main/${listed.file}` }));
 
 /** Prefix of an address that the hub has yet to resolve. */
 const NAMED = "hub:";
@@ -27,7 +23,7 @@ export interface Hub {
 
 /** `text` as a place on the hub, if it is the name of a listed model or of a repository. */
 export function hubPlace(text: string): string | undefined {
-  const listed = models.find(({ name }) => name === text);
+  const listed = LISTED.find(({ name }) => name === text);
   if (listed) return `${NAMED}${listed.repo}:${listed.file}`;
   const isFile = !text.includes(":") && /\.(gguf|safetensors|json)$/i.test(text);
   return NAME.test(text) && !isFile ? NAMED + text : undefined;
