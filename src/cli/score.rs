@@ -98,7 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !reduced.is_empty() && scores.tokens() == tokens.len() {
         // The GPU may have no room for both.
         drop(session);
-        let (scores, again) = score(args, &args.engine.usual(), args.model.open()?, &tokens, &work)?;
+        let (scores, again) = score(args, &args.engine.usual()?, args.model.open()?, &tokens, &work)?;
         (usual, session) = (scores.perplexity_of(tokens.len()), again);
     }
     let scored = scores.tokens();

@@ -56,9 +56,13 @@ impl EngineArgs {
     }
 
     /// The same without [`EngineArgs::reduced`] flags.
-    pub(crate) fn usual(&self) -> Self {
-        let kernels = self.kernels.filter(|kernels| *kernels != Preset::Int8).unwrap_or_default();
-        Self { kv: KvFormat::default(), kernels: Some(kernels), ..*self }
+    ///
+    /// # Errors
+    /// As [`Preset::chosen`].
+    pub(crate) fn usual(&self) -> Result<Self> {
+        let chosen = Preset::chosen(self.kernels)?;
+        let kernels = if chosen == Preset::Int8 { Preset::Auto } else { chosen };
+        Ok(Self { kv: KvFormat::default(), kernels: Some(kernels), ..*self })
     }
 
     /// What a person should know of how these flags load `model`.

@@ -200,6 +200,10 @@ fn a_score_tells_what_8_bits_cost() {
     let said = stdout(&mut of(&["--kv", "q8"]));
     let wanted = format!("; without --kv q8 {:.4}, a cost of {cost:+.2} %\n", number(&usual));
     assert!(said.ends_with(&wanted), "{said}: {wanted}");
+    // The kernels of the variable serve both.
+    let [usual, halved] = [&["--json"][..], &["--json", "--kv", "q8"]]
+        .map(|flags| json_of(of(flags).env("HEADSTART_KERNELS", "portable")));
+    assert_eq!(halved["usual_perplexity"], usual["perplexity"]);
     // Prompts in 8 bits are compared with the same weights.
     let quantised = ["--quantize", "q8_0", "--json"];
     let usual = json_of(&mut of(&quantised));

@@ -204,22 +204,12 @@ fn bytes() -> Vec<Case> {
 
 #[test]
 fn products_in_8_bits_agree_with_their_twin_and_a_row_is_the_same_bits_alone_and_in_a_batch() {
-    let mut bench = Bench::open();
-    let mut worst: f64 = 0.0;
-    for (seed, case) in bytes().iter().enumerate() {
-        worst = worst.max(check(&mut bench, case, seed as u64));
-    }
-    eprintln!("linear in 8 bits: at most {worst:.2} of the allowed error");
+    check_all(Preset::Auto, &bytes(), "linear in 8 bits");
 }
 
 #[test]
 fn products_in_f16_agree_with_their_twin_and_a_row_is_the_same_bits_alone_and_in_a_batch() {
-    let mut bench = Bench::with(Preset::F16);
-    let mut worst: f64 = 0.0;
-    for (seed, case) in halves().iter().enumerate() {
-        worst = worst.max(check(&mut bench, case, seed as u64));
-    }
-    eprintln!("linear in f16: at most {worst:.2} of the allowed error");
+    check_all(Preset::F16, &halves(), "linear in f16");
 }
 
 #[test]
@@ -274,12 +264,7 @@ fn run(bench: &mut Bench, class: Class, input: &Given, list: &[u32]) -> Left {
 
 #[test]
 fn every_shape_agrees_with_its_twin_and_a_row_is_the_same_bits_alone_and_in_a_batch() {
-    let mut bench = Bench::open();
-    let mut worst: f64 = 0.0;
-    for (seed, case) in table().iter().enumerate() {
-        worst = worst.max(check(&mut bench, case, seed as u64));
-    }
-    eprintln!("linear: at most {worst:.2} of the allowed error");
+    check_all(Preset::Auto, &table(), "linear");
 }
 
 /// Drivers choose the size of subgroups for each pipeline. Clusters of 4 and of 8 lanes add the sums of 8 lanes in one order, the
@@ -305,6 +290,12 @@ fn a_sum_keeps_its_bits_in_subgroups_of_any_size() {
         assert!(small == large, "{format} of {cols} columns");
         bench.free(matrix.parts.iter().map(|part| part.buffer).chain([consts]));
     }
+}
+
+fn check_all(preset: Preset, cases: &[Case], what: &str) {
+    let mut bench = Bench::with(preset);
+    let checked = cases.iter().enumerate().map(|(seed, case)| check(&mut bench, case, seed as u64));
+    eprintln!("{what}: at most {:.2} of the allowed error", checked.fold(0.0, f64::max));
 }
 
 fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {

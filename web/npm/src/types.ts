@@ -101,9 +101,8 @@ export interface CreateOptions {
    */
   kv?: KvFormat;
   /**
-   * How prompts are computed. `"int8"` multiplies in 8 bits where weights are quantised, which is faster than `"f32"` on most
-   * GPUs, at a cost in perplexity, which `headstart score --kernels int8` tells. KV of one class is never reused in another.
-   * Default `"auto"`.
+   * How prompts are computed. `"int8"` multiplies in 8 bits where weights are quantised, at a cost in perplexity, which
+   * `headstart score --kernels int8` tells. KV of one class is never reused in another. Default `"auto"`.
    */
   kernels?: Kernels;
   /** `false` keeps no KV after a request: every prompt is computed as a whole, and nothing is written. */
