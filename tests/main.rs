@@ -9,6 +9,7 @@ mod chat_file;
 mod checkpoints;
 mod choice;
 mod cli;
+mod compiling;
 mod config;
 mod counters;
 mod engine;

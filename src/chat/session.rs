@@ -62,7 +62,7 @@ pub struct Session {
     pub unkept: Option<Error>,
     /// Milliseconds from the start of loading to an engine that can answer.
     pub load_ms: f64,
-    /// The part of them that went to shaders.
+    /// The part of them after all weights were uploaded, in which the last shaders were compiled.
     pub compile_ms: f64,
 }
 

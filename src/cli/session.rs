@@ -169,7 +169,7 @@ impl Drop for Bars {
 pub(crate) fn start(model: Model, args: &EngineArgs, cache: Option<&CacheOptions>) -> Result<Session> {
     let session = block_on(Session::start(model, args.options(), cache, Box::new(Bars::default())))?;
     let Session { load_ms, compile_ms, .. } = session;
-    log::info!("loaded in {load_ms:.0} ms, {compile_ms:.0} of them for shaders");
+    log::info!("loaded in {load_ms:.0} ms, {compile_ms:.0} of them for shaders after the weights");
     if let Some(cache) = cache {
         report::places(cache, session.unkept.as_ref());
     }

@@ -114,7 +114,7 @@ pub struct Progress {
 pub enum Stage {
     /// Bytes of weights.
     Weights,
-    /// Pipelines.
+    /// Pipelines. They are compiled beside the weights, and this is the wait for the last of them.
     Shaders,
     /// Bytes of weights that are hashed, where that takes longer than loading them. The engine itself does not hash.
     Digest,

@@ -138,8 +138,6 @@ impl Made<'_> {
     }
 
     async fn run(&mut self, recording: &Recording, output: Buffer, floats: usize) -> Result<Vec<u32>> {
-        let kernels = recording.dispatches().map(|dispatch| &dispatch.kernel);
-        self.gpu.compile_all(kernels, &mut |_, _| {}).await?;
         self.gpu.submit_and_read(recording, output.slice(0, 4 * floats as u64), &Staging::default()).await
     }
 }
@@ -166,6 +164,7 @@ async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<b
     let (epilogue, consts) = (Epilogue::Store, gains.whole());
     let fusion = Fusion { epilogue, norm, bias: false, scale: 1.0, consts };
     let linear = Linear::new(matrix, &fusion, &[class], &caps);
+    made.gpu.compile_all(linear.kernels()).await?;
     let of = async |made: &mut Made<'_>, list: &[u32]| {
         let span = made.span(class, list, &[], &[]).await?;
         let mut recording = Recording::new();
@@ -252,6 +251,7 @@ async fn attends(made: &mut Made<'_>, heads: Heads) -> Result<bool> {
         let span = made.span(Class::Prompt, &rows, &tiles, &table).await?;
         let mut recording = Recording::new();
         attention.record(&mut recording, &span, queries.whole(), kv.whole(), output.whole());
+        made.gpu.compile_all(recording.dispatches().map(|dispatch| &dispatch.kernel)).await?;
         made.run(&recording, output, TOKENS * width).await
     };
     let whole = of(made, attention::tile_rows(&caps, &heads, Class::Prompt)).await?;

@@ -113,35 +113,27 @@ impl Runner {
         let pace = if options.chunk.is_some() { Pace::fixed(most) } else { Pace::measured(most) };
         let max_sequences = options.max_sequences.unwrap_or(memory::MAX_SEQUENCES).max(1);
 
-        let total = checkpoint.tensors.values().map(|tensor| tensor.bytes).sum();
         let mut weights = |done, total| progress(Progress { stage: Stage::Weights, done, total });
-        let mut uploader = Uploader {
-            gpu: &mut gpu,
-            checkpoint,
-            config: &config,
-            quantize: options.quantize,
-            progress: &mut weights,
-            done: 0,
-            total,
-        };
-        let model = Network::load(&mut uploader, context, &caps).await?;
-        weights(total, total);
-        gpu.flush()?;
-
-        let kernels = model.kernels();
-        let mut shaders = |done: usize, total: usize| {
-            progress(Progress { stage: Stage::Shaders, done: done as u64, total: total as u64 })
-        };
-        gpu.compile_all(&kernels, &mut shaders).await?;
+        let mut uploader = Uploader::new(&mut gpu, checkpoint, &config, options.quantize, &mut weights);
+        let model = Network::place(&mut uploader, context, &caps).await?;
+        // The driver compiles while buffers are allocated and weights are read.
+        let compilation = uploader.gpu.start_compiling(&model.kernels());
 
         let rows = most + max_sequences;
-        let memory = memory::activations(&mut gpu, &config, context, rows, max_sequences).await?;
+        let memory = memory::activations(uploader.gpu, &config, context, rows, max_sequences).await?;
         let bytes = batch::capacity(model.angles().len(), rows, max_sequences, context);
-        let step_buffer = gpu.alloc("the step buffer", bytes, "lower --context").await?;
+        let step_buffer = uploader.gpu.alloc("the step buffer", bytes, "lower --context").await?;
         let tokens = options.kv_tokens.unwrap_or(memory::INITIAL_TOKENS).min(context);
         let most = context.next_multiple_of(PAGE).saturating_mul(max_sequences);
         let most = options.kv_limit.map_or(most, |limit| limit.min(most));
-        let kv = KvMemory::new(&mut gpu, &PageLayout::new(&config), tokens, most).await?;
+        let kv = KvMemory::new(uploader.gpu, &PageLayout::new(&config), tokens, most).await?;
+
+        uploader.fill().await?;
+        let mut shaders = |done: usize, total: usize| {
+            progress(Progress { stage: Stage::Shaders, done: done as u64, total: total as u64 })
+        };
+        gpu.finish_compiling(compilation, &mut shaders).await?;
+
         let stats = Stats::new(model.weight_bytes());
         let heads = config.heads();
         let rows = attention::tile_rows(&caps, &heads, Class::Prompt);

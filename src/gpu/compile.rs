@@ -1,45 +1,80 @@
-//! Compiles kernels into pipelines. A driver takes up to a second for one; natively, several in parallel take no
-//! longer.
+//! Compiles kernels into pipelines beside other work, such as the upload of weights: natively on threads, in browsers by
+//! the browser. A driver takes up to a second for one.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, future::Future, sync::Arc};
 
 use super::{Access, Caps, Gpu, Kernel, shader, sites::Pipeline};
 use crate::error::{Error, Result};
 
+#[cfg(target_arch = "wasm32")]
+mod promises;
+#[cfg(target_arch = "wasm32")]
+use promises::Pending;
+#[cfg(not(target_arch = "wasm32"))]
+mod threads;
+#[cfg(not(target_arch = "wasm32"))]
+use threads::Pending;
+
+/// Kernels that are being compiled. When it is dropped, nothing is compiled any more: kernels that were not begun never
+/// are, and natively those that were have ended.
+pub struct Compilation {
+    pending: Pending,
+    total: usize,
+}
+
 impl Gpu {
     /// Compiles `kernel`, unless that was done before.
+    ///
+    /// # Errors
+    /// As [`Gpu::finish_compiling`].
     pub async fn compile(&mut self, kernel: &Arc<Kernel>) -> Result<()> {
-        self.compile_all([kernel], &mut |_, _| {}).await
+        self.compile_all([kernel]).await
     }
 
-    /// Compiles those of `kernels` that are not compiled yet. `progress` gets the number done and the total. Stops at
-    /// the first failure.
-    pub(crate) async fn compile_all(
+    /// Compiles those of `kernels` that are not compiled yet, and does nothing else meanwhile.
+    pub(crate) async fn compile_all(&mut self, kernels: impl IntoIterator<Item = &Arc<Kernel>>) -> Result<()> {
+        let compilation = self.start_compiling(kernels);
+        self.finish_compiling(compilation, &mut |_, _| {}).await
+    }
+
+    /// Starts to compile those of `kernels` that are not compiled yet. Anything may be done on the device meanwhile.
+    pub fn start_compiling<'a>(&self, kernels: impl IntoIterator<Item = &'a Arc<Kernel>>) -> Compilation {
+        let mut known = HashSet::new();
+        let todo: Vec<Arc<Kernel>> =
+            kernels.into_iter().filter(|kernel| !self.sites.has(kernel) && known.insert(*kernel)).cloned().collect();
+        let total = todo.len();
+        Compilation { pending: Pending::start(self.compiler(), todo), total }
+    }
+
+    /// Waits until all kernels of a compilation can be dispatched. `progress` gets the number done and the total.
+    ///
+    /// # Errors
+    /// [`Error::Shader`] with the first kernel that was refused, and [`Error::DeviceLost`].
+    pub async fn finish_compiling(
         &mut self,
-        kernels: impl IntoIterator<Item = &Arc<Kernel>>,
+        Compilation { mut pending, total }: Compilation,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<()> {
-        let mut known = HashSet::new();
-        let todo: Vec<&Arc<Kernel>> =
-            kernels.into_iter().filter(|kernel| !self.sites.has(kernel) && known.insert(*kernel)).collect();
-        let (mut done, total) = (0, todo.len());
-        let mut add = |gpu: &mut Self, kernel: &Arc<Kernel>, pipeline| {
-            gpu.sites.add(Arc::clone(kernel), pipeline);
+        let (mut done, mut refused) = (0, None);
+        progress(done, total);
+        while let Some((kernel, pipeline)) = pending.next().await {
+            match pipeline {
+                Ok(pipeline) => self.sites.add(kernel, pipeline),
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
             done += 1;
             progress(done, total);
-        };
-        #[cfg(target_arch = "wasm32")]
-        for kernel in todo {
-            let pipeline = self.compiler().pipeline(kernel).await?;
-            add(self, kernel, pipeline);
         }
-        #[cfg(not(target_arch = "wasm32"))]
-        let compiled = on_threads(&self.compiler(), &todo, |kernel, pipeline| add(self, kernel, pipeline));
-        #[cfg(target_arch = "wasm32")]
-        let compiled = Ok(());
-        // Errors reported meanwhile must not surface in later calls.
-        let checked = self.check();
-        compiled.and(checked)
+        drop(pending);
+        let Some(refused) = refused else { return self.check() };
+        // Errors reported meanwhile must not surface in later calls. A lost device refuses every kernel.
+        match self.check_late().await {
+            Err(lost @ Error::DeviceLost { .. }) => Err(lost),
+            _ => Err(refused),
+        }
     }
 
     fn compiler(&self) -> Compiler {
@@ -56,15 +91,26 @@ struct Compiler {
     has_subgroups: bool,
 }
 
+/// What a pipeline is made of.
+struct Parts {
+    label: Option<&'static str>,
+    module: wgpu::ShaderModule,
+    layout: wgpu::BindGroupLayout,
+    pipeline_layout: wgpu::PipelineLayout,
+}
+
 impl Compiler {
-    async fn pipeline(&self, kernel: &Kernel) -> Result<Pipeline> {
+    fn source(&self, kernel: &Kernel) -> Result<String> {
         let source = shader::expand(self.library, kernel.name, &kernel.defines)?;
         // Only browsers know the directive.
         #[cfg(target_arch = "wasm32")]
         let source = if self.has_subgroups { format!("enable subgroups;\n{source}") } else { source };
         debug_assert!(self.has_subgroups || !source.contains("subgroup"), "{}", kernel.label());
+        Ok(source)
+    }
+
+    fn parts(&self, kernel: &Kernel, source: String) -> Parts {
         let label = Some(kernel.name);
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: every kernel guards its own indices (checked against the CPU twins) and its loops are bounded.
         let module =
@@ -89,57 +135,38 @@ impl Compiler {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label,
-            layout: Some(&pipeline_layout),
-            module: &module,
+        Parts { label, module, layout, pipeline_layout }
+    }
+
+    /// Scopes for all errors of a pipeline but missing memory. They are popped before anything is awaited, so that work
+    /// that goes on beside it keeps its own errors.
+    fn scopes(&self) -> [wgpu::ErrorScopeGuard; 2] {
+        [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation].map(|filter| self.device.push_error_scope(filter))
+    }
+}
+
+/// Pops such scopes at once, and gives the first error later.
+fn pop([internal, validation]: [wgpu::ErrorScopeGuard; 2]) -> impl Future<Output = Option<wgpu::Error>> {
+    let (validation, internal) = (validation.pop(), internal.pop());
+    async { validation.await.or(internal.await) }
+}
+
+impl Parts {
+    fn descriptor(&self) -> wgpu::ComputePipelineDescriptor<'_> {
+        wgpu::ComputePipelineDescriptor {
+            label: self.label,
+            layout: Some(&self.pipeline_layout),
+            module: &self.module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
             cache: None,
-        });
-        match scope.pop().await {
-            Some(error) => Err(Error::Shader { name: kernel.label(), problem: error.to_string() }),
-            None => Ok(Pipeline { raw, layout }),
         }
     }
 }
 
-/// More threads do not help: the slowest compilation decides.
-#[cfg(not(target_arch = "wasm32"))]
-const MOST_THREADS: usize = 8;
-
-/// Compiles all of `todo` on free threads and hands each to `done` when it is ready.
-#[cfg(not(target_arch = "wasm32"))]
-fn on_threads(compiler: &Compiler, todo: &[&Arc<Kernel>], mut done: impl FnMut(&Arc<Kernel>, Pipeline)) -> Result<()> {
-    use std::{
-        sync::{
-            atomic::{AtomicUsize, Ordering},
-            mpsc,
-        },
-        thread,
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS).min(todo.len());
-    let next = AtomicUsize::new(0);
-    let (sender, compiled) = mpsc::channel();
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            let (next, sender) = (&next, sender.clone());
-            scope.spawn(move || {
-                while let Some(kernel) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    // After a failure nobody receives any more.
-                    if sender.send((*kernel, pollster::block_on(compiler.pipeline(kernel)))).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        for (kernel, pipeline) in compiled {
-            done(kernel, pipeline?);
-        }
-        Ok(())
-    })
+fn refused(kernel: &Kernel, problem: String) -> Error {
+    Error::Shader { name: kernel.label(), problem }
 }

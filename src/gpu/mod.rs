@@ -22,6 +22,7 @@ pub(crate) mod submit;
 
 pub use buffer::{Buffer, Slice};
 pub use caps::{AdapterKind, Caps, Fragments, Numerics, Preset};
+pub use compile::Compilation;
 pub use context::{AdapterInfo, Gpu, Instance};
 pub use kernel::{Access, Kernel};
 pub use recording::{Command, Cost, Dispatch, Recording};

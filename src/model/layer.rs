@@ -32,9 +32,9 @@ pub(super) struct Layer {
 pub(super) const BOTH: &[Class] = &[Class::Prompt, Class::Decode];
 
 impl Layer {
-    /// Puts layer `index` on the GPU. `rotation` rotates its queries and keys; `context` bounds the rows' contexts, in
+    /// Places layer `index` on the GPU. `rotation` rotates its queries and keys; `context` bounds the rows' contexts, in
     /// tokens.
-    pub(super) async fn load(
+    pub(super) async fn place(
         up: &mut Uploader<'_>,
         index: usize,
         rotation: Rotation,
@@ -65,9 +65,9 @@ impl Layer {
             }
         };
         Ok(Self {
-            mixer: Mixer::load(up, index, rotation, context, caps).await?,
+            mixer: Mixer::place(up, index, rotation, context, caps).await?,
             output: linear(up, "attention", &[output], None, given, caps).await?,
-            mlp: Mlp::load(up, index, before, given, caps).await?,
+            mlp: Mlp::place(up, index, before, given, caps).await?,
             post_norms,
         })
     }

@@ -30,9 +30,9 @@ pub(super) enum Mixer {
 }
 
 impl Mixer {
-    /// Puts the mixer of layer `index` on the GPU. `rotation` rotates its queries and keys; `context` bounds the rows'
+    /// Places the mixer of layer `index` on the GPU. `rotation` rotates its queries and keys; `context` bounds the rows'
     /// contexts, in tokens.
-    pub(super) async fn load(
+    pub(super) async fn place(
         up: &mut Uploader<'_>,
         index: usize,
         rotation: Rotation,

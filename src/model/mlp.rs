@@ -44,9 +44,9 @@ struct Routing {
 }
 
 impl Mlp {
-    /// Puts the MLP of layer `index` on the GPU. `before`: the norm of its input, with its epsilon; `given`: what
+    /// Places the MLP of layer `index` on the GPU. `before`: the norm of its input, with its epsilon; `given`: what
     /// happens to its output.
-    pub(super) async fn load(
+    pub(super) async fn place(
         up: &mut Uploader<'_>,
         index: usize,
         before: Option<(Role, f32)>,

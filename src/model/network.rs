@@ -29,8 +29,9 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Puts the model of the uploader's checkpoint on the GPU. `context` bounds the rows' contexts, in tokens.
-    pub(crate) async fn load(up: &mut Uploader<'_>, context: usize, caps: &Caps) -> Result<Self> {
+    /// Places the model of the uploader's checkpoint on the GPU. `context` bounds the rows' contexts, in tokens. It can
+    /// compute once the uploader has [filled](Uploader::fill) what is placed.
+    pub(crate) async fn place(up: &mut Uploader<'_>, context: usize, caps: &Caps) -> Result<Self> {
         let config = up.config;
         // The angles of each kind of RoPE, one after another.
         let mut angles = Vec::new();
@@ -54,7 +55,7 @@ impl Network {
             let own = ropes.iter().find(|(rope, ..)| Some(*rope) == layer.rope.as_ref());
             let (first, pairs) = own.map_or((0, 0), |&(_, first, pairs)| (first, pairs));
             let rotation = Rotation { pairs, first, all: angles.len() };
-            layers.push(Layer::load(up, index, rotation, context, caps).await?);
+            layers.push(Layer::place(up, index, rotation, context, caps).await?);
         }
         let norm = up.consts(Some(Role::FinalNorm), &[]).await?;
         let head_matrix = match config.tied_embeddings {

@@ -1,7 +1,8 @@
-//! Uploads a checkpoint to the GPU. Tensors are read a few rows at a time, converted to the order and format that the
-//! kernels need, and written, so no tensor has to fit in memory.
+//! Uploads a checkpoint to the GPU, in two steps. The first allocates every buffer, so that a model that does not fit is
+//! refused, and all kernels are known, before weights are read. The second fills the buffers: tensors are read a few rows
+//! at a time, converted to the order and format that the kernels need, and written, so no tensor has to fit in memory.
 
-use std::ops::Range;
+use std::{mem, ops::Range, rc::Rc};
 
 use super::{Config, Role, quantize};
 use crate::{
@@ -31,6 +32,11 @@ pub(crate) enum Order {
     },
     /// The rows of two tensors of one format alternate.
     Alternate,
+    /// A vector `[cols, taps]` becomes `[taps, cols]`, and its taps are reversed.
+    Taps {
+        taps: usize,
+        cols: usize,
+    },
 }
 
 impl Order {
@@ -39,6 +45,7 @@ impl Order {
         match self {
             Order::Plain => (0, row),
             Order::Alternate => (row % 2, row / 2),
+            Order::Taps { taps, cols } => (0, row % cols * taps + (taps - 1 - row / cols)),
             Order::PairHalves { head_dim, rotary } => match row % head_dim {
                 dim if dim < rotary => (0, row - dim + dim / 2 + dim % 2 * (rotary / 2)),
                 _ => (0, row),
@@ -54,19 +61,28 @@ pub(crate) struct Segment {
     pub(crate) order: Order,
 }
 
-/// Reads, repacks and writes weights, and reports progress.
+/// Places, reads, repacks and writes weights, and reports progress.
 pub(crate) struct Uploader<'a> {
     pub(crate) gpu: &'a mut Gpu,
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) config: &'a Config,
-    /// The format of 16- and 32-bit matrices; `None` keeps theirs.
-    pub(crate) quantize: Option<Format>,
-    /// Called with the bytes read and the total.
-    pub(crate) progress: &'a mut dyn FnMut(u64, u64),
-    pub(crate) done: u64,
-    pub(crate) total: u64,
+    quantize: Option<Format>,
+    progress: &'a mut dyn FnMut(u64, u64),
+    done: u64,
+    total: u64,
+    /// What is placed and not filled yet.
+    fills: Vec<(Buffer, Fill<'a>)>,
 }
 
+/// What goes into a buffer.
+enum Fill<'a> {
+    /// Rows `range` of consecutive segments, `[rows, cols]`, repacked into `format`.
+    Rows { run: Rc<[Placed<'a>]>, range: Range<usize>, format: Format, cols: usize },
+    /// Vectors as f32, one after another.
+    Vectors(Vec<Vector<'a>>),
+}
+
+#[derive(Clone)]
 struct Placed<'a> {
     /// Each with its first needed row.
     tensors: Vec<(&'a TensorInfo, usize)>,
@@ -75,14 +91,35 @@ struct Placed<'a> {
     rows: usize,
 }
 
-impl Uploader<'_> {
+/// Tensors that become one vector.
+struct Vector<'a> {
+    tensors: Vec<&'a TensorInfo>,
+    order: Order,
+    /// Added to every element.
+    offset: f32,
+}
+
+impl<'a> Uploader<'a> {
+    /// `quantize`: the format of 16- and 32-bit matrices; `None` keeps theirs. `progress` is called with the bytes read
+    /// and the total.
+    pub(crate) fn new(
+        gpu: &'a mut Gpu,
+        checkpoint: &'a Checkpoint,
+        config: &'a Config,
+        quantize: Option<Format>,
+        progress: &'a mut dyn FnMut(u64, u64),
+    ) -> Self {
+        let total = checkpoint.tensors.values().map(|tensor| tensor.bytes).sum();
+        Self { gpu, checkpoint, config, quantize, progress, done: 0, total, fills: Vec::new() }
+    }
+
     /// The GPU format of a role's matrix.
     pub(crate) fn format(&self, role: Role) -> Result<Format> {
         let (tensor, _) = self.config.rows(role);
         Ok(quantize::target(role, self.config.tensor(self.checkpoint, tensor)?, self.quantize))
     }
 
-    /// Stacks `segments` into one matrix, whose parts end where `unit` rows do.
+    /// Places a matrix, the stacked `segments`, whose parts end where `unit` rows do.
     pub(crate) async fn matrix(&mut self, what: &str, segments: &[Segment], unit: usize) -> Result<Matrix> {
         let checkpoint = self.checkpoint;
         let mut placed = Vec::new();
@@ -108,86 +145,99 @@ impl Uploader<'_> {
             let caps = self.gpu.caps();
             let fit = (caps.max_binding.min(caps.max_buffer) / row_bytes as u64).min(4 * u64::from(caps.max_groups));
             let fit = (fit as usize / unit * unit).max(unit);
+            let run: Rc<[Placed]> = run.into();
             for start in (0..run_rows).step_by(fit) {
                 let range = start..run_rows.min(start + fit);
-                let buffer = self.part(what, run, range.clone(), format, cols).await?;
+                let buffer = self.gpu.alloc(what, (range.len() * row_bytes) as u64, FIX).await?;
                 parts.push(Part { buffer, format, first: first + start, rows: range.len() });
+                self.fills.push((buffer, Fill::Rows { run: Rc::clone(&run), range, format, cols }));
             }
             first += run_rows;
         }
         Ok(Matrix { rows, cols, parts })
     }
 
-    /// The gains of a norm, followed by the biases of `segments` in the order of the matrix's rows, as f32.
+    /// Places the gains of a norm, followed by the biases of `segments` in the order of the matrix's rows, as f32.
     pub(crate) async fn consts(&mut self, norm: Option<Role>, segments: &[Segment]) -> Result<Buffer> {
-        let mut values = Vec::new();
+        let mut vectors = Vec::new();
         if let Some(role) = norm {
-            values.extend(self.gains(role).await?);
+            vectors.push(self.gains(role, Order::Plain)?);
         }
-        for segment in segments.iter().filter(|segment| !segment.biases.is_empty()) {
-            let mut biases = Vec::new();
-            for role in &segment.biases {
-                biases.push(self.vector(*role).await?);
-            }
-            let rows = biases.iter().map(Vec::len).sum();
-            values.extend((0..rows).map(|row| {
-                let (tensor, row) = segment.order.source(row);
-                biases[tensor][row]
-            }));
+        for Segment { biases, order, .. } in segments.iter().filter(|segment| !segment.biases.is_empty()) {
+            vectors.push(self.vector(biases, *order)?);
         }
-        self.place(&values).await
+        self.vectors(vectors).await
     }
 
-    /// The gains of several norms, one after another, each in its order, as f32.
+    /// Places the gains of several norms, one after another, each in its order, as f32.
     pub(crate) async fn norms(&mut self, norms: &[(Role, Order)]) -> Result<Buffer> {
-        let mut values = Vec::new();
-        for &(role, order) in norms {
-            let gains = self.gains(role).await?;
-            values.extend((0..gains.len()).map(|row| gains[order.source(row).1]));
-        }
-        self.place(&values).await
+        let vectors = norms.iter().map(|&(role, order)| self.gains(role, order)).collect::<Result<_>>()?;
+        self.vectors(vectors).await
     }
 
-    /// The taps of short convolutions, transposed from `[cols, taps]` with the newest token's last to the kernel's
+    /// Places the taps of short convolutions, transposed from `[cols, taps]` with the newest token's last to the kernel's
     /// `[taps, cols]` with the newest token's first.
     pub(crate) async fn taps(&mut self, role: Role, taps: usize) -> Result<Buffer> {
-        let values = self.vector(role).await?;
-        let tap = |tap: usize| values.chunks_exact(taps).map(move |channel| channel[taps - 1 - tap]);
-        self.place(&(0..taps).flat_map(tap).collect::<Vec<_>>()).await
+        let plain = self.vector(&[role], Order::Plain)?;
+        let order = Order::Taps { taps, cols: plain.len() / taps };
+        self.vectors(vec![Vector { order, ..plain }]).await
     }
 
-    async fn gains(&mut self, role: Role) -> Result<Vec<f32>> {
-        let offset = self.config.norm_offset;
-        Ok(self.vector(role).await?.into_iter().map(|gain| gain + offset).collect())
+    fn gains(&self, role: Role, order: Order) -> Result<Vector<'a>> {
+        Ok(Vector { offset: self.config.norm_offset, ..self.vector(&[role], order)? })
     }
 
-    async fn place(&mut self, values: &[f32]) -> Result<Buffer> {
-        let buffer = self.gpu.alloc("norms and biases", 4 * values.len() as u64, FIX).await?;
-        self.gpu.write(buffer, 0, bytemuck::cast_slice(values));
+    fn vector(&self, roles: &[Role], order: Order) -> Result<Vector<'a>> {
+        let tensors = roles.iter().map(|&role| self.config.tensor(self.checkpoint, role)).collect::<Result<_>>()?;
+        Ok(Vector { tensors, order, offset: 0.0 })
+    }
+
+    async fn vectors(&mut self, vectors: Vec<Vector<'a>>) -> Result<Buffer> {
+        let elements: usize = vectors.iter().map(Vector::len).sum();
+        let buffer = self.gpu.alloc("norms and biases", 4 * elements as u64, FIX).await?;
+        self.fills.push((buffer, Fill::Vectors(vectors)));
         Ok(buffer)
     }
 
-    /// A vector as f32.
-    pub(crate) async fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
-        let tensor = self.config.tensor(self.checkpoint, role)?;
-        let values = self.checkpoint.read_f32(tensor).await?;
-        self.advance(tensor.bytes)?;
-        Ok(values)
+    /// Fills all that was placed, in the order in which it was, and waits for the GPU.
+    pub(crate) async fn fill(mut self) -> Result<()> {
+        for (buffer, fill) in mem::take(&mut self.fills) {
+            match fill {
+                Fill::Rows { run, range, format, cols } => self.fill_rows(buffer, &run, range, format, cols).await?,
+                Fill::Vectors(vectors) => self.fill_vectors(buffer, &vectors).await?,
+            }
+        }
+        (self.progress)(self.total, self.total);
+        self.gpu.flush()
     }
 
-    /// Rows `range` of consecutive segments, repacked into one buffer.
-    async fn part(
+    async fn fill_vectors(&mut self, buffer: Buffer, vectors: &[Vector<'_>]) -> Result<()> {
+        let mut values: Vec<f32> = Vec::new();
+        for vector in vectors {
+            let mut read = Vec::new();
+            for tensor in &vector.tensors {
+                read.push(self.checkpoint.read_f32(tensor).await?);
+                self.advance(tensor.bytes)?;
+            }
+            values.extend((0..vector.len()).map(|row| {
+                let (tensor, row) = vector.order.source(row);
+                read[tensor][row] + vector.offset
+            }));
+        }
+        self.gpu.write(buffer, 0, bytemuck::cast_slice(&values));
+        Ok(())
+    }
+
+    async fn fill_rows(
         &mut self,
-        what: &str,
+        buffer: Buffer,
         run: &[Placed<'_>],
         range: Range<usize>,
         format: Format,
         cols: usize,
-    ) -> Result<Buffer> {
+    ) -> Result<()> {
         let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-        let plane = |words: usize| 4 * range.len() as u64 * words as u64;
-        let scales_at = plane(value_words);
-        let buffer = self.gpu.alloc(what, scales_at + plane(scale_words), FIX).await?;
+        let scales_at = 4 * (range.len() * value_words) as u64;
         let mut skipped = 0;
         for segment in run {
             let here = range.start.max(skipped)..range.end.min(skipped + segment.rows);
@@ -203,7 +253,7 @@ impl Uploader<'_> {
             }
             skipped += segment.rows;
         }
-        Ok(buffer)
+        Ok(())
     }
 
     async fn repack(
@@ -265,6 +315,12 @@ impl Uploader<'_> {
             true => Ok(()),
             false => self.gpu.flush(),
         }
+    }
+}
+
+impl Vector<'_> {
+    fn len(&self) -> usize {
+        self.tensors.iter().map(|tensor| tensor.elements() as usize).sum()
     }
 }
 

@@ -154,6 +154,14 @@ export const EVERYWHERE = {
     }
   },
 
+  "a shader that is refused beside others is named": async ({ visit }) => {
+    const call = await visit();
+    await call("spoil", "attention");
+    const error = await call("refusal", ODD);
+    assert.equal(error?.code, "shader", JSON.stringify(error));
+    assert.match(error.message, /^shader attention\{[^]*spoiled/);
+  },
+
   "more memory than there is": async ({ visit }) => {
     const call = await visit();
     await call("limit", MIB);

@@ -64,13 +64,13 @@ function leave() {
   for (const engine of visited?.engines ?? []) engine?.destroyDeviceForTest();
 }
 
-const { createBuffer, popErrorScope } = globals.GPUDevice.prototype;
+const { createBuffer, createShaderModule, popErrorScope } = globals.GPUDevice.prototype;
 const { digest } = SubtleCrypto.prototype;
 
 /** Loads a fresh copy of the module, an unchanged WebGPU and an unchanged WebCrypto. */
 async function visit() {
   leave();
-  Object.assign(GPUDevice.prototype, { createBuffer, popErrorScope });
+  Object.assign(GPUDevice.prototype, { createBuffer, createShaderModule, popErrorScope });
   Object.assign(SubtleCrypto.prototype, { digest });
   installGpu(create([]));
   visited = methods({ origin: server.origin, loadWasm, openStore });

@@ -57,6 +57,67 @@ test("1B whole in little memory", async (context) => {
   assert.ok(memory < 128, `${memory} MiB`);
 });
 
+/** Some kernels, and a few MiB of weights. */
+const SMALL = { ...SHAPES["1B, 128k tokens"], layers: 2, vocab: 1024 };
+
+test("kernels are compiled while weights are read", async () => {
+  const { gpu, device } = nullGpu();
+  installGpu(gpu);
+  const asked = [];
+  device.createComputePipelineAsync = ({ label, layout, compute }) => {
+    assert.ok(layout && compute.module && compute.entryPoint === "main");
+    return new Promise((resolve, reject) => asked.push({ label, resolve: () => resolve({}), reject }));
+  };
+  const model = largeModel(SMALL);
+  const told = [];
+  let [first, done] = [undefined, false];
+  const begin = (options) => {
+    const file = zeros(model);
+    const read = async (offset, length) => {
+      if (offset >= model.header.length) first ??= asked.length;
+      return file.read(offset, length);
+    };
+    return wasm.WasmEngine.load({ files: [{ ...file, read }], context: 4096, weightsDigest: "0".repeat(64), ...options }, (news) => told.push(news));
+  };
+  const uploaded = async () => {
+    while (told.at(-1)?.stage !== "compile") await new Promise(setImmediate);
+  };
+
+  const loading = begin().finally(() => (done = true));
+  await uploaded();
+  const total = asked.length;
+  assert.ok(total > 10 && first === total, `${first} of ${total} kernels before the first weight`);
+  assert.deepEqual(told.at(-1), { stage: "compile", done: 0, total });
+  asked.slice(1).forEach(({ resolve }) => resolve());
+  await new Promise(setImmediate);
+  assert.equal(done, false, "a pipeline is missing");
+  asked[0].resolve();
+  (await loading).free();
+  assert.deepEqual(told.filter(({ stage }) => stage === "compile").map(({ done }) => done), [...Array(total + 1).keys()]);
+  assert.equal(Object.hasOwn(device, "createComputePipeline"), false);
+
+  // One is refused, and another when nobody waits any more.
+  asked.length = told.length = 0;
+  const refused = begin();
+  await uploaded();
+  const [bad, late] = [asked.findIndex(({ label }) => label === "attention"), asked.length - 1];
+  asked.slice(0, bad).forEach(({ resolve }) => resolve());
+  asked[bad].reject(new Error("too many registers"));
+  await assert.rejects(refused, { code: "shader", message: /^shader attention\{.*too many registers/ });
+  asked[late].reject(new Error("too late"));
+  await new Promise(setImmediate);
+});
+
+test("a model that does not fit is refused before its weights are read", async () => {
+  const { gpu, device, buffers } = nullGpu();
+  installGpu(gpu);
+  globalThis.GPUOutOfMemoryError = class {};
+  device.popErrorScope = async () => (buffers.at(-1)?.label === "the KV cache" ? new GPUOutOfMemoryError() : null);
+  const reads = {};
+  await assert.rejects(load(zeros(largeModel(SMALL), reads)), { code: "out_of_memory", message: /the KV cache/ });
+  assert.deepEqual(Object.keys(reads), ["header"], "tensors were read");
+});
+
 test("a matrix of more than 4 GiB, cut by rows into what a binding holds", async (context) => {
   const { gpu, buffers } = nullGpu();
   installGpu(gpu);

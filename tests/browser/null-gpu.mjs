@@ -15,7 +15,7 @@ const LIMITS = {
   maxComputeWorkgroupSizeY: 256, maxComputeWorkgroupSizeZ: 64, maxComputeWorkgroupsPerDimension: 65_535,
 };
 
-/** `buffers`: the created buffers, each with its `label`, `size`, and the number of bytes `written` to it. */
+/** `buffers`: the created buffers, each with its `label`, `size`, and the number of bytes `written` to it. `device`: the only device. */
 export function nullGpu(limits = {}) {
   const all = { ...LIMITS, ...limits };
   const buffers = [];
@@ -39,7 +39,7 @@ export function nullGpu(limits = {}) {
     createBindGroupLayout: () => ({}),
     createPipelineLayout: () => ({}),
     createShaderModule: () => ({}),
-    createComputePipeline: () => ({}),
+    createComputePipelineAsync: async () => ({}),
     createBindGroup: () => ({}),
     createCommandEncoder: () => ({}),
     pushErrorScope() {},
@@ -52,5 +52,5 @@ export function nullGpu(limits = {}) {
     info: { vendor: "none", architecture: "", device: "", description: "null" },
     requestDevice: async () => device,
   };
-  return { gpu: { requestAdapter: async () => adapter }, buffers };
+  return { gpu: { requestAdapter: async () => adapter }, buffers, device };
 }

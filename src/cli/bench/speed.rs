@@ -238,7 +238,7 @@ fn heading(session: &Session) -> String {
     let adapter = session.engine().adapter();
     let (load, compile) = (report::duration(session.load_ms), report::duration(session.compile_ms));
     format!(
-        "model    {}\nadapter  {} ({}, {})\nload     {load}, of it shaders {compile}\n",
+        "model    {}\nadapter  {} ({}, {})\nload     {load}, of it {compile} for shaders after the weights\n",
         session.path.display(),
         adapter.name,
         adapter.backend,

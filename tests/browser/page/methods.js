@@ -180,6 +180,15 @@ export const methods = ({ origin, loadWasm, openStore }) => ({
     };
   },
 
+  /** From now on makes shaders of that label invalid. */
+  spoil(label) {
+    const { createShaderModule } = GPUDevice.prototype;
+    GPUDevice.prototype.createShaderModule = function (descriptor) {
+      const code = descriptor.label === label ? `${descriptor.code}\nspoiled` : descriptor.code;
+      return createShaderModule.call(this, { label: descriptor.label, code });
+    };
+  },
+
   /** The error with which loading fails. */
   async refusal(urls, options) {
     try {
