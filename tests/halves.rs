@@ -2,7 +2,7 @@
 
 use headstart::Numerics;
 use headstart::engine::{EngineOptions, proof::prove};
-use headstart::gpu::{AdapterKind, Caps, Fragments, Gpu, Preset};
+use headstart::gpu::{AdapterKind, Caps, Fragments, Gpu, Preset, PromptProducts};
 use headstart::kernels::{Heads, KvFormat, SHADERS};
 use pollster::block_on;
 
@@ -103,15 +103,16 @@ fn features_that_compute_wrong_results_are_disabled_with_a_note() {
             assert_eq!((block_on(prove(&mut gpu, HEADS)).unwrap(), gpu.caps()), (vec![], &own));
             continue;
         }
-        gpu.restrict(Caps { kind: AdapterKind::Gpu, cluster_size, fragments, ..own });
+        let prompts = fragments.map_or(PromptProducts::F32, PromptProducts::F16);
+        gpu.restrict(Caps { kind: AdapterKind::Gpu, cluster_size, prompts, ..own });
         let notes = block_on(prove(&mut gpu, HEADS)).unwrap();
-        assert_eq!((gpu.caps().cluster_size, gpu.caps().fragments), (left_cluster_size, left_fragments), "{notes:?}");
+        assert_eq!((gpu.caps().cluster_size, gpu.caps().fragments()), (left_cluster_size, left_fragments), "{notes:?}");
         assert_eq!(notes.len(), told.len(), "{notes:?}");
         assert!(notes.iter().zip(told).all(|(note, about)| note.contains(about)), "{notes:?}");
     }
     // Products in 8 bits that work stay enabled.
     let mut gpu = block_on(Gpu::open(SHADERS, Preset::Int8)).unwrap();
-    assert!(block_on(prove(&mut gpu, HEADS)).unwrap().is_empty() && gpu.caps().int8);
+    assert!(block_on(prove(&mut gpu, HEADS)).unwrap().is_empty() && gpu.caps().prompts == PromptProducts::Int8);
     // Clusters that work stay enabled, in every decode kernel, here in subgroups of twice their size.
     let mut gpu = block_on(Gpu::open(SHADERS, Preset::F32)).unwrap();
     let cluster_size = gpu.caps().cluster_size.map(|size| size / 2);

@@ -10,7 +10,7 @@ use half::f16;
 
 use crate::{
     error::{Error, Result},
-    gpu::{AdapterKind, Buffer, Caps, Gpu, Instance, Preset, Recording, readback::Staging},
+    gpu::{AdapterKind, Buffer, Caps, Gpu, Instance, Preset, PromptProducts, Recording, readback::Staging},
     kernels::{
         Class, Heads, KvFormat, Matrix, PAGE, Part, SHADERS, Span,
         attention::{self, Attention, Scores, cascade::Cascade},
@@ -58,10 +58,12 @@ pub async fn prove(gpu: &mut Gpu, heads: Heads) -> Result<Vec<String>> {
         let is_gpu = whole.kind == AdapterKind::Gpu;
         let in_f32 = "prompts are computed in f32";
         let (what, instead, without) = match class {
-            Class::Prompt if whole.int8 => ("products in 8 bits", in_f32, Caps { int8: false, ..whole }),
-            Class::Prompt if whole.fragments.is_some_and(|own| is_gpu || own.emulated.is_none()) => {
+            Class::Prompt if whole.prompts == PromptProducts::Int8 => {
+                ("products in 8 bits", in_f32, Caps { prompts: PromptProducts::F32, ..whole })
+            }
+            Class::Prompt if whole.fragments().is_some_and(|own| is_gpu || own.emulated.is_none()) => {
                 let Caps { workgroup_memory, .. } = Caps::webgpu_default(whole.kind);
-                ("matrices of f16", in_f32, Caps { fragments: None, workgroup_memory, ..whole })
+                ("matrices of f16", in_f32, Caps { prompts: PromptProducts::F32, workgroup_memory, ..whole })
             }
             Class::Decode if whole.cluster_size.is_some() && is_gpu => {
                 ("subgroups", "all is computed without them", whole.without_subgroups())
@@ -97,7 +99,7 @@ async fn fault(gpu: &mut Gpu, class: Class, heads: Heads) -> Result<Option<Strin
 /// Decoding has one kernel that loads four words at a time and one that does not.
 async fn all_right(made: &mut Made<'_>, class: Class, heads: Heads) -> Result<bool> {
     let formats = match class {
-        Class::Prompt if made.gpu.caps().int8 => &[Format::Q8_0][..],
+        Class::Prompt if made.gpu.caps().prompts == PromptProducts::Int8 => &[Format::Q8_0][..],
         Class::Prompt => &[Format::F16],
         Class::Decode => &[Format::F16, Format::Q8_0],
     };

@@ -14,8 +14,19 @@ pub enum AdapterKind {
     Gpu,
 }
 
-/// How prompts are multiplied in f16 with sums in f32: a subgroup multiplies matrices of `side` × `side` × `side`
-/// cooperatively.
+/// How prompts are multiplied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum PromptProducts {
+    /// In f32.
+    #[default]
+    F32,
+    /// In f16 with sums in f32.
+    F16(Fragments),
+    /// In 8 bits where weights are quantised, else in f32.
+    Int8,
+}
+
+/// A subgroup multiplies matrices of `side` × `side` × `side` cooperatively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fragments {
     /// 16, or 8, as on Metal.
@@ -80,10 +91,8 @@ pub struct Caps {
     /// that are in one subgroup whatever size the driver chose for a pipeline. GPU kernels reduce within clusters, so
     /// that the order of their sums does not depend on that size.
     pub cluster_size: Option<u32>,
-    /// How prompts are multiplied in f16; `None` if they are in f32 or 8 bits.
-    pub fragments: Option<Fragments>,
-    /// Whether prompts are multiplied in 8 bits; then there are no `fragments`.
-    pub int8: bool,
+    /// How prompts are multiplied.
+    pub prompts: PromptProducts,
     /// Largest storage binding, bytes.
     pub max_binding: u64,
     /// Largest buffer, bytes.
@@ -105,8 +114,7 @@ impl Caps {
             kind,
             subgroup_size: None,
             cluster_size: None,
-            fragments: None,
-            int8: false,
+            prompts: PromptProducts::F32,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_groups: 65_535,
@@ -128,12 +136,20 @@ impl Caps {
         Self { subgroup_size: None, cluster_size: None, ..self }
     }
 
+    /// The matrices that prompts are multiplied in, if they are multiplied in f16.
+    pub fn fragments(&self) -> Option<Fragments> {
+        match self.prompts {
+            PromptProducts::F16(fragments) => Some(fragments),
+            PromptProducts::F32 | PromptProducts::Int8 => None,
+        }
+    }
+
     /// The numeric class of prompts. Within a class, a row's bits do not depend on what runs beside it.
     pub fn numerics(&self) -> Numerics {
-        match self.fragments {
-            Some(Fragments { side, .. }) => Numerics::F16 { fragment: side },
-            None if self.int8 => Numerics::Int8,
-            None => Numerics::F32,
+        match self.prompts {
+            PromptProducts::F32 => Numerics::F32,
+            PromptProducts::F16(Fragments { side, .. }) => Numerics::F16 { fragment: side },
+            PromptProducts::Int8 => Numerics::Int8,
         }
     }
 }

@@ -78,8 +78,8 @@ impl Gpu {
     }
 
     fn compiler(&self) -> Compiler {
-        let Caps { subgroup_size, cluster_size, fragments, .. } = self.caps;
-        let has_subgroups = subgroup_size.or(cluster_size).is_some() || fragments.is_some();
+        let Caps { subgroup_size, cluster_size, .. } = self.caps;
+        let has_subgroups = subgroup_size.or(cluster_size).is_some() || self.caps.fragments().is_some();
         Compiler { device: self.device.clone(), library: self.library, has_subgroups }
     }
 }

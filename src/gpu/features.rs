@@ -1,6 +1,6 @@
 //! Which of an adapter's features and limits a device requests.
 
-use super::{AdapterKind, Caps, Fragments, Preset};
+use super::{AdapterKind, Caps, Fragments, Preset, PromptProducts};
 use crate::error::{Error, Result};
 
 /// The description of a device to request, and its capabilities.
@@ -26,13 +26,14 @@ impl Wanted {
         if preset != Preset::Portable {
             features |= adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         }
-        let fragments = match preset {
-            Preset::F32 | Preset::Int8 | Preset::Portable => None,
+        let prompts = match preset {
+            Preset::F32 | Preset::Portable => PromptProducts::F32,
+            Preset::Int8 => PromptProducts::Int8,
             // CPU adapters have subgroups too, but are faster without them.
-            Preset::Auto if kind == AdapterKind::Cpu => None,
-            Preset::Auto => cooperative(adapter),
+            Preset::Auto if kind == AdapterKind::Cpu => PromptProducts::F32,
+            Preset::Auto => cooperative(adapter).map_or(PromptProducts::F32, PromptProducts::F16),
             Preset::F16 if has(wgpu::Features::SHADER_F16) => {
-                cooperative(adapter).or(Some(Fragments { side: 16, emulated: Some(32) }))
+                PromptProducts::F16(cooperative(adapter).unwrap_or(Fragments { side: 16, emulated: Some(32) }))
             }
             Preset::F16 => {
                 let problem = format!("{} has no f16 in shaders: use the kernels f32", info.name);
@@ -44,7 +45,7 @@ impl Wanted {
             max_buffer_size: supported.max_buffer_size,
             ..wgpu::Limits::default()
         };
-        if let Some(Fragments { emulated, .. }) = fragments {
+        if let PromptProducts::F16(Fragments { emulated, .. }) = prompts {
             features |= wgpu::Features::SHADER_F16;
             if emulated.is_none() {
                 features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -61,8 +62,7 @@ impl Wanted {
             kind,
             subgroup_size: None,
             cluster_size: None,
-            fragments,
-            int8: preset == Preset::Int8,
+            prompts,
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
             max_groups: limits.max_compute_workgroups_per_dimension,

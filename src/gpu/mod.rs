@@ -21,7 +21,7 @@ mod sites;
 pub(crate) mod submit;
 
 pub use buffer::{Buffer, Slice};
-pub use caps::{AdapterKind, Caps, Fragments, Numerics, Preset};
+pub use caps::{AdapterKind, Caps, Fragments, Numerics, Preset, PromptProducts};
 pub use compile::Compilation;
 pub use context::{AdapterInfo, Gpu, Instance};
 pub use kernel::{Access, Kernel};

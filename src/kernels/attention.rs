@@ -213,7 +213,7 @@ struct Flash {
 impl Flash {
     /// The largest tile that divides the heads and fits workgroup memory.
     fn of(heads: &Heads, caps: &Caps) -> Option<Self> {
-        let Fragments { side, emulated } = caps.fragments?;
+        let Fragments { side, emulated } = caps.fragments()?;
         let side = side as usize;
         let of = |(rows, tokens): (usize, usize)| {
             let across = FLASH_PARTS / FLASH_PARTS.min(rows / side);

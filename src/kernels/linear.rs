@@ -17,7 +17,7 @@ use super::{
     plan::{self, FRAGMENT_LANES, Ladder, Product, STAGED_QUADS, staged_granule},
 };
 use crate::{
-    gpu::{Access, Caps, Cost, Fragments, Kernel, Recording, Slice},
+    gpu::{Access, Caps, Cost, Fragments, Kernel, PromptProducts, Recording, Slice},
     quant::UNIT,
 };
 
@@ -173,7 +173,10 @@ impl Linear {
         let reads = |variant: &Variant| reads_rounded(variant, fusion.norm.is_some(), routed);
         let any = ladders.flat_map(Ladder::rungs).any(|(_, (variant, _))| reads(variant));
         let rounding = any.then(|| {
-            let form = if caps.int8 { Rounding::Bytes } else { Rounding::Halves };
+            let form = match caps.prompts {
+                PromptProducts::Int8 => Rounding::Bytes,
+                _ => Rounding::Halves,
+            };
             let norm = Norm::new(matrix.cols, fusion.consts, fusion.norm, form, caps);
             match routed {
                 Some(Routed { experts, from_tokens: false }) => norm.of_choices(experts.used),
@@ -360,7 +363,7 @@ fn kernel(
         ]);
     }
     if variant.shape == Shape::Fragments
-        && let Some(Fragments { side, emulated }) = caps.fragments
+        && let Some(Fragments { side, emulated }) = caps.fragments()
     {
         let parts = variant.lanes / FRAGMENT_LANES;
         let (along, side) = ((variant.tokens / 32).clamp(1, 4), side as usize);

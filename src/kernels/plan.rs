@@ -9,7 +9,7 @@ use super::{
     linear::{Shape, Variant},
 };
 use crate::{
-    gpu::{AdapterKind, Caps},
+    gpu::{AdapterKind, Caps, PromptProducts},
     quant::{Format, UNIT},
 };
 
@@ -72,7 +72,7 @@ impl Product {
 pub fn chunk(caps: &Caps) -> usize {
     match caps.kind {
         AdapterKind::Cpu => 128,
-        AdapterKind::Gpu if caps.fragments.is_some() => 1024,
+        AdapterKind::Gpu if caps.fragments().is_some() => 1024,
         AdapterKind::Gpu => 512,
     }
 }
@@ -81,7 +81,7 @@ pub fn chunk(caps: &Caps) -> usize {
 pub fn expert_tile(caps: &Caps, class: Class) -> Ladder<usize> {
     match (caps.kind, class) {
         (_, Class::Decode) => Ladder::new(1, []),
-        (_, Class::Prompt) if caps.fragments.is_some() || caps.int8 => Ladder::new(32, []),
+        (_, Class::Prompt) if caps.prompts != PromptProducts::F32 => Ladder::new(32, []),
         (AdapterKind::Cpu, Class::Prompt) => Ladder::new(1, [(3, 4)]),
         (AdapterKind::Gpu, Class::Prompt) => Ladder::new(32, []),
     }
@@ -89,13 +89,13 @@ pub fn expert_tile(caps: &Caps, class: Class) -> Ladder<usize> {
 
 /// The permutations of [`Linear`](super::linear::Linear).
 pub fn linear(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
-    match (caps.kind, class) {
-        (_, Class::Prompt) if caps.fragments.is_some() && product.in_halves() => fragments(caps, product),
-        (_, Class::Prompt) if caps.int8 && product.in_bytes() => bytes(product),
-        (_, Class::Prompt) if caps.int8 => tiles(caps, product),
-        (AdapterKind::Cpu, _) => rows(caps, class, product),
-        (AdapterKind::Gpu, Class::Prompt) => tiles(caps, product),
-        (AdapterKind::Gpu, Class::Decode) => vectors(caps, product),
+    use PromptProducts::{F16, F32, Int8};
+    match (caps.kind, class, caps.prompts) {
+        (_, Class::Prompt, F16(_)) if product.in_halves() => fragments(caps, product),
+        (_, Class::Prompt, Int8) if product.in_bytes() => bytes(product),
+        (_, Class::Prompt, Int8) | (AdapterKind::Gpu, Class::Prompt, F16(_) | F32) => tiles(caps, product),
+        (AdapterKind::Cpu, _, _) => rows(caps, class, product),
+        (AdapterKind::Gpu, Class::Decode, _) => vectors(caps, product),
     }
 }
 
@@ -146,7 +146,7 @@ fn bytes(product: &Product) -> Ladder<Variant> {
 /// f32 tiles on an H200. Fewer tokens get smaller tiles. Taking 64 columns at a time, if they fit, took 0.74 of the
 /// time of 32. The tiles differ in what lies beside a row, never in the order of its sums.
 fn fragments(caps: &Caps, product: &Product) -> Ladder<Variant> {
-    let subgroup = caps.fragments.is_some_and(|fragments| fragments.emulated.is_none());
+    let subgroup = caps.fragments().is_some_and(|fragments| fragments.emulated.is_none());
     let of = |tokens, rows, parts, step| {
         let (shape, lanes) = (Shape::Fragments, parts * FRAGMENT_LANES);
         Variant { shape, lanes, rows, tokens, step, wide: false, subgroup }
@@ -168,7 +168,7 @@ pub(super) const FRAGMENT_LANES: usize = 32;
 
 /// Workgroup memory of a tile of fragments: see `shaders/linear/fragments.wgsl`.
 fn fragment_bytes(caps: &Caps, variant: &Variant) -> usize {
-    let side = caps.fragments.map_or(16, |fragments| fragments.side as usize);
+    let side = caps.fragments().map_or(16, |fragments| fragments.side as usize);
     let tiles = (variant.rows + variant.tokens) * (variant.step + 1) * UNIT * 2;
     tiles + variant.lanes / FRAGMENT_LANES * side * side * 4 + 16
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use headstart::{
-    gpu::{AdapterKind, Buffer, Caps, Fragments, Gpu, Preset, Recording, Slice, readback::Staging},
+    gpu::{AdapterKind, Buffer, Caps, Fragments, Gpu, Preset, PromptProducts, Recording, Slice, readback::Staging},
     kernels::{Class, Heads, KvFormat, Matrix, Part, SHADERS, Span, attention::cascade::Plan},
     quant::{Format, UNIT},
 };
@@ -39,14 +39,15 @@ impl Face {
             Face::Clusters(size) => (None, Some(size)),
             Face::CpuPlain | Face::GpuPlain | Face::Halves(..) | Face::Bytes => (None, None),
         };
-        let fragments = match self {
+        let prompts = match self {
             Face::Halves(side, lanes) => {
-                let emulated = Fragments { side, emulated: Some(lanes) };
-                Some(own.fragments.filter(|own| own.side == side && own.emulated.is_none()).unwrap_or(emulated))
+                let native = own.fragments().filter(|own| own.side == side && own.emulated.is_none());
+                PromptProducts::F16(native.unwrap_or(Fragments { side, emulated: Some(lanes) }))
             }
-            _ => None,
+            Face::Bytes => PromptProducts::Int8,
+            _ => PromptProducts::F32,
         };
-        Caps { kind, subgroup_size, cluster_size, fragments, int8: self == Face::Bytes, ..own.clone() }
+        Caps { kind, subgroup_size, cluster_size, prompts, ..own.clone() }
     }
 
     /// The operands of a prompt's products with weights of `format`, which may be those of `routed` rows.

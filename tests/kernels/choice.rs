@@ -1,6 +1,6 @@
 //! Which permutation of a kernel is chosen: a table by adapter, matrix, class of rows and number of rows.
 
-use headstart::gpu::{AdapterKind, Caps, Fragments, Numerics};
+use headstart::gpu::{AdapterKind, Caps, Fragments, Numerics, PromptProducts};
 use headstart::kernels::Class;
 use headstart::kernels::attention::{self, most_splits, partial_bytes, split, tile_rows};
 use headstart::kernels::linear::{Shape, Variant};
@@ -135,7 +135,7 @@ fn prompts_are_multiplied_in_f16_if_the_adapter_has_f16_matrices() {
     ];
     let caps = |kib: u32, emulated: Option<u32>| Caps {
         workgroup_memory: kib << 10,
-        fragments: Some(Fragments { side: 16, emulated }),
+        prompts: PromptProducts::F16(Fragments { side: 16, emulated }),
         ..caps(AdapterKind::Gpu, Some((32, 32)))
     };
     for (kib, (rows, cols, format), tokens, expected) in table {
@@ -149,7 +149,7 @@ fn prompts_are_multiplied_in_f16_if_the_adapter_has_f16_matrices() {
     let decode = plan::linear(&fragments, Decode, &product(2048, 2048, Q4_0));
     assert_eq!(
         decode,
-        plan::linear(&Caps { fragments: None, ..fragments.clone() }, Decode, &product(2048, 2048, Q4_0))
+        plan::linear(&Caps { prompts: PromptProducts::F32, ..fragments.clone() }, Decode, &product(2048, 2048, Q4_0))
     );
     assert_eq!(plan::linear(&fragments, Prompt, &product(2048, 2048, F32)).at(1).shape, Shape::Tile);
     for format in [F32, Q4_0] {
@@ -165,7 +165,7 @@ fn prompts_are_multiplied_in_8_bits_where_requested_and_the_weights_are_integers
     use Format::{F16, F32, Q4_0, Q6K, Q8_0};
     for kind in [AdapterKind::Cpu, AdapterKind::Gpu] {
         let exact = caps(kind, Some((32, 32)));
-        let caps = Caps { int8: true, ..exact.clone() };
+        let caps = Caps { prompts: PromptProducts::Int8, ..exact.clone() };
         assert_eq!(caps.numerics(), Numerics::Int8);
         let of = |tokens| Variant {
             shape: Shape::Bytes,
@@ -309,8 +309,8 @@ fn prompts_attend_in_f16_if_heads_and_memory_fit() {
     ];
     for (kib, side, (q, kv, dim), expected) in table {
         let heads = heads(q, kv, dim);
-        let fragments = Some(Fragments { side, emulated: None });
-        let own = Caps { workgroup_memory: kib << 10, fragments, ..caps(AdapterKind::Gpu, Some((32, 32))) };
+        let prompts = PromptProducts::F16(Fragments { side, emulated: None });
+        let own = Caps { workgroup_memory: kib << 10, prompts, ..caps(AdapterKind::Gpu, Some((32, 32))) };
         let chosen = choose(&heads, &own, Class::Prompt, 8192, 700);
         let found = (chosen.shape == Shape::Fragments).then_some(chosen.rows);
         assert_eq!(found, expected, "{kib} KiB, side {side}, {heads:?}");

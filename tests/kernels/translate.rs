@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use headstart::{
-    gpu::{Access, AdapterKind, Buffer, Caps, Fragments, Kernel, shader::expand},
+    gpu::{Access, AdapterKind, Buffer, Caps, Fragments, Kernel, PromptProducts, shader::expand},
     kernels::{
         Class, Experts, Heads, KvFormat, Matrix, Part, Rotation, SHADERS,
         attention::{Attention, Scores},
@@ -42,7 +42,7 @@ fn adapters() -> Vec<Caps> {
 /// The same with f16 matrices of side 16 and 8, native or emulated, with this much workgroup memory in KiB.
 fn with_fragments() -> [Caps; 4] {
     [(16, None, 48), (16, None, 32), (16, Some(32), 48), (8, None, 32)].map(|(side, emulated, kib)| Caps {
-        fragments: Some(Fragments { side, emulated }),
+        prompts: PromptProducts::F16(Fragments { side, emulated }),
         workgroup_memory: kib << 10,
         ..Caps::webgpu_default(AdapterKind::Gpu)
     })
@@ -62,7 +62,7 @@ fn extras(format: Format) -> impl Iterator<Item = (usize, Option<f32>, bool)> {
 /// Kernels that exist for products in 8 bits alone.
 fn in_bytes() -> HashSet<Arc<Kernel>> {
     let buffer = Buffer { id: 0, size: 1 << 20 };
-    let caps = Caps { int8: true, ..Caps::webgpu_default(AdapterKind::Gpu) };
+    let caps = Caps { prompts: PromptProducts::Int8, ..Caps::webgpu_default(AdapterKind::Gpu) };
     let rotation = Rotation { pairs: 32, first: 0, all: 32 };
     let parts = |format, rows| vec![Part { buffer, format, first: 0, rows }];
     let mut all = HashSet::new();
