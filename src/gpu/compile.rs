@@ -15,8 +15,7 @@ mod threads;
 #[cfg(not(target_arch = "wasm32"))]
 use threads::Pending;
 
-/// Kernels that are being compiled. When it is dropped, nothing is compiled any more: kernels that were not begun never
-/// are, and natively those that were have ended.
+/// Kernels that are being compiled. When it is dropped, no thread compiles any more. A browser ends what it has begun.
 pub struct Compilation {
     pending: Pending,
     total: usize,

@@ -148,7 +148,7 @@ impl<'a> Uploader<'a> {
             let run: Rc<[Placed]> = run.into();
             for start in (0..run_rows).step_by(fit) {
                 let range = start..run_rows.min(start + fit);
-                let buffer = self.gpu.alloc(what, (range.len() * row_bytes) as u64, FIX).await?;
+                let buffer = self.gpu.alloc(what, range.len() as u64 * row_bytes as u64, FIX).await?;
                 parts.push(Part { buffer, format, first: first + start, rows: range.len() });
                 self.fills.push((buffer, Fill::Rows { run: Rc::clone(&run), range, format, cols }));
             }
@@ -237,7 +237,7 @@ impl<'a> Uploader<'a> {
         cols: usize,
     ) -> Result<()> {
         let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-        let scales_at = 4 * (range.len() * value_words) as u64;
+        let scales_at = 4 * range.len() as u64 * value_words as u64;
         let mut skipped = 0;
         for segment in run {
             let here = range.start.max(skipped)..range.end.min(skipped + segment.rows);
