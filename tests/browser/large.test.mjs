@@ -57,8 +57,8 @@ test("1B whole in little memory", async (context) => {
   assert.ok(memory < 128, `${memory} MiB`);
 });
 
-/** Some kernels, and a few MiB of weights. */
-const SMALL = { ...SHAPES["1B, 128k tokens"], layers: 2, vocab: 1024 };
+/** A model of a MiB. */
+const SMALL = { layers: 1, hidden: 256, inner: 512, heads: 4, kv: 2, head: 64, vocab: 1024, tied: true };
 
 test("kernels are compiled while weights are read", async () => {
   const { gpu, device } = nullGpu();
@@ -109,13 +109,17 @@ test("kernels are compiled while weights are read", async () => {
 });
 
 test("a model that does not fit is refused before its weights are read", async () => {
-  const { gpu, device, buffers } = nullGpu();
+  const { gpu, device, buffers } = nullGpu({ maxStorageBufferBindingSize: 8 * GIB, maxBufferSize: 8 * GIB });
   installGpu(gpu);
+  // The embeddings are one buffer of more than 4 GiB.
+  const shape = { ...SHAPES["8B, 262k tokens, whole numbers"], layers: 1, vocab: 65_536, hidden: 17_408, heads: 136, kv: 8, tied: true };
+  const model = largeModel(shape);
   globalThis.GPUOutOfMemoryError = class {};
   device.popErrorScope = async () => (buffers.at(-1)?.label === "the KV cache" ? new GPUOutOfMemoryError() : null);
   const reads = {};
-  await assert.rejects(load(zeros(largeModel(SMALL), reads)), { code: "out_of_memory", message: /the KV cache/ });
+  await assert.rejects(load(zeros(model, reads)), { code: "out_of_memory", message: /the KV cache/ });
   assert.deepEqual(Object.keys(reads), ["header"], "tensors were read");
+  assert.deepEqual(buffers.filter(({ label }) => label === "the embeddings").map(({ size }) => size), [model.tensors[0].bytes]);
 });
 
 test("a matrix of more than 4 GiB, cut by rows into what a binding holds", async (context) => {
