@@ -7,8 +7,8 @@ use super::{Config, Role, quantize};
 use crate::{
     error::Result,
     gpu::{Buffer, Gpu},
-    kernels::{Matrix, Part},
-    quant::Format,
+    kernels::{Matrix, Part, plan},
+    quant::{BAND, Format, Layout},
     weights::{Checkpoint, TensorInfo},
 };
 
@@ -107,11 +107,18 @@ impl Uploader<'_> {
             // At least four rows go to a workgroup.
             let caps = self.gpu.caps();
             let fit = (caps.max_binding.min(caps.max_buffer) / row_bytes as u64).min(4 * u64::from(caps.max_groups));
+            // A segment or a part begins with a band.
+            let are_whole = |unit: usize| run.iter().rev().skip(1).all(|p| p.rows.is_multiple_of(unit));
+            let (layout, unit) = match plan::layout(caps, format, cols) {
+                Layout::Bands if are_whole(BAND) && BAND.is_multiple_of(unit) => (Layout::Bands, BAND),
+                Layout::Bands if are_whole(BAND) && unit.is_multiple_of(BAND) => (Layout::Bands, unit),
+                _ => (Layout::Rows, unit),
+            };
             let fit = (fit as usize / unit * unit).max(unit);
             for start in (0..run_rows).step_by(fit) {
                 let range = start..run_rows.min(start + fit);
-                let buffer = self.part(what, run, range.clone(), format, cols).await?;
-                parts.push(Part { buffer, format, first: first + start, rows: range.len() });
+                let buffer = self.part(what, run, range.clone(), (format, layout), cols).await?;
+                parts.push(Part { buffer, format, layout, first: first + start, rows: range.len() });
             }
             first += run_rows;
         }
@@ -181,20 +188,20 @@ impl Uploader<'_> {
         what: &str,
         run: &[Placed<'_>],
         range: Range<usize>,
-        format: Format,
+        (format, layout): (Format, Layout),
         cols: usize,
     ) -> Result<Buffer> {
         let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-        let plane = |words: usize| 4 * range.len() as u64 * words as u64;
+        let plane = |words: usize| 4 * layout.padded(range.len()) as u64 * words as u64;
         let scales_at = plane(value_words);
         let buffer = self.gpu.alloc(what, scales_at + plane(scale_words), FIX).await?;
         let mut skipped = 0;
         for segment in run {
             let here = range.start.max(skipped)..range.end.min(skipped + segment.rows);
-            let step = (PIECE / (4 * cols)).max(2) / 2 * 2;
+            let step = (PIECE / (4 * cols)).max(BAND) / BAND * BAND;
             for start in here.clone().step_by(step) {
                 let rows = start - skipped..here.end.min(start + step) - skipped;
-                let (values, scales) = self.repack(segment, rows, format, cols).await?;
+                let (values, scales) = self.repack(segment, rows, (format, layout), cols).await?;
                 let row = (start - range.start) as u64;
                 self.gpu.write(buffer, row * 4 * value_words as u64, &values);
                 if scale_words > 0 {
@@ -210,7 +217,7 @@ impl Uploader<'_> {
         &mut self,
         segment: &Placed<'_>,
         rows: Range<usize>,
-        format: Format,
+        (format, layout): (Format, Layout),
         cols: usize,
     ) -> Result<(Vec<u32>, Vec<u32>)> {
         let source = |row| {
@@ -226,8 +233,9 @@ impl Uploader<'_> {
             raw.push((first, self.checkpoint.read_rows(tensor, first..end).await?));
         }
         let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-        let mut values = vec![0; rows.len() * value_words];
-        let mut scales = vec![0; rows.len() * scale_words];
+        let padded = layout.padded(rows.len());
+        let mut values = vec![0; padded * value_words];
+        let mut scales = vec![0; padded * scale_words];
         let raw_row = |(index, row): (usize, usize)| {
             let tensor = segment.tensors[index].0;
             let (first, bytes) = &raw[index];
@@ -235,20 +243,21 @@ impl Uploader<'_> {
         };
         by_processor(
             [(&mut values, value_words), (&mut scales, scale_words)],
-            rows.len(),
+            padded,
             cols,
             |first, values, scales| {
                 let mut floats = vec![0.0; cols];
+                let (mut value, mut scale) = (vec![0; value_words], vec![0; scale_words]);
                 for (i, source) in sources[first..].iter().take(values.len() / value_words).enumerate() {
-                    let value = &mut values[i * value_words..(i + 1) * value_words];
-                    let scale = &mut scales[i * scale_words..(i + 1) * scale_words];
                     let (own, bytes) = raw_row(*source);
                     if own == format {
-                        format.pack_row(bytes, cols, value, scale);
+                        format.pack_row(bytes, cols, &mut value, &mut scale);
                     } else {
                         own.dequantize(bytes, &mut floats);
-                        format.pack_row(&format.quantize(&floats), cols, value, scale);
+                        format.pack_row(&format.quantize(&floats), cols, &mut value, &mut scale);
                     }
+                    layout.put(i, &value, values);
+                    layout.put(i, &scale, scales);
                 }
             },
         );
@@ -276,7 +285,7 @@ fn processors() -> usize {
 }
 
 /// Fills the planes of `rows` rows of `cols` elements with `work`; natively, each processor takes some of the rows.
-/// `work` gets the index of its first row, and the words of its rows in both planes.
+/// `work` gets the index of its first row, which begins a band, and the words of its rows in both planes.
 fn by_processor(
     planes: [(&mut [u32], usize); 2],
     rows: usize,
@@ -288,7 +297,7 @@ fn by_processor(
     if threads <= 1 {
         return work(0, values, scales);
     }
-    let run = rows.div_ceil(threads);
+    let run = rows.div_ceil(threads).next_multiple_of(BAND);
     std::thread::scope(|scope| {
         for first in (0..rows).step_by(run) {
             let count = run.min(rows - first);
