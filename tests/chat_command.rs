@@ -229,7 +229,8 @@ fn another_model_continues_the_conversation() {
 fn help_lists_every_command() {
     let (_, out, _) = Tiny::new().saved(&[], "/?\n/help\nSAVE\n");
     let commands = [
-        "help", "?", "set", "show", "load", "clear", "system", "retry", "save", "stats", "cache", "bye", "exit", "quit",
+        "help", "?", "set", "show", "load", "clear", "drop", "system", "retry", "save", "stats", "cache", "bye",
+        "exit", "quit",
     ];
     for command in commands {
         assert_eq!(out.matches(&format!("/{command}")).count() % 2, 0, "{command}: {out}");

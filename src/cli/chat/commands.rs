@@ -18,6 +18,9 @@ const HELP: &str = "\
 /show             the model, the system text and all that /set can change
 /load MODEL       go on with another model, named as --model takes it; the conversation is kept
 /clear            start anew with the same system text; what `chat FILE` has kept gets another name
+/drop [N]         go on without the N oldest turns, or as many as leave a quarter of the context free; a question that did not
+                  fit is asked then. The system text stays, what `chat FILE` has kept gets another name, and the rest of the
+                  prompt is computed once more
 /system TEXT      start anew with this system text; without TEXT, with none
 /retry            answer the last message again; if that is stopped, the former answer stays
 /save FILE        write the conversation as JSON, as `chat FILE` and `generate --messages` read it
@@ -43,12 +46,15 @@ impl Chat<'_> {
             "show" => self.show(rest)?,
             "load" if rest.is_empty() => return Err(refuse("/load needs a model, named as --model takes it".into())),
             "load" => return Ok(Next::Load(typed(rest).display().to_string())),
+            "drop" => self.drop_oldest(rest)?,
             "clear" => {
                 self.set_aside()?;
+                self.waiting = None;
                 self.messages.retain(|message| message.role == "system");
             }
             "system" => {
                 self.set_aside()?;
+                self.waiting = None;
                 self.messages.clear();
                 self.system(rest);
                 self.is_changed = true;
@@ -75,7 +81,7 @@ impl Chat<'_> {
     }
 
     /// Keeps the conversation so far under another name, before it is forgotten.
-    fn set_aside(&mut self) -> Result<()> {
+    pub(super) fn set_aside(&mut self) -> Result<()> {
         self.keep()?;
         self.file.as_mut().map_or(Ok(()), Kept::set_aside)
     }
@@ -185,6 +191,6 @@ impl Chat<'_> {
     }
 }
 
-fn refuse(problem: String) -> Error {
+pub(super) fn refuse(problem: String) -> Error {
     Error::Request { field: COMMAND, problem }
 }

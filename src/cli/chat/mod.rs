@@ -4,6 +4,7 @@
 //! beginning of an interrupted answer stays in the conversation.
 
 mod commands;
+mod room;
 
 use std::path::PathBuf;
 
@@ -67,6 +68,8 @@ struct Chat<'a> {
     session: Session,
     cache: Option<CacheOptions>,
     messages: Vec<Message>,
+    /// The last question, if it did not fit the context.
+    waiting: Option<Message>,
     file: Option<Kept>,
     /// Whether something was said or changed that the file may lack.
     is_changed: bool,
@@ -108,6 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         session,
         cache,
         messages,
+        waiting: None,
         file,
         is_changed: false,
         is_warned: false,
@@ -128,7 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         chat.system(text);
     }
     // A file may end with a question that nobody has answered.
-    if chat.messages.last().is_some_and(|message| message.role == "user") {
+    if room::is_open(&chat.messages) {
         let answered = chat.say(chat.messages.clone());
         chat.survive(answered, lines.is_interactive())?;
     }
@@ -198,11 +202,21 @@ impl Chat<'_> {
 
     /// Shows an error that does not end the conversation. In a pipe, where nobody could correct a message, it does.
     fn survive(&self, done: Result<()>, is_interactive: bool) -> Result<()> {
-        match done {
-            Err(error) if is_interactive && is_refusal(&error) => tell(&error),
-            done => done?,
+        let Err(error) = done else { return Ok(()) };
+        if is_interactive && is_refusal(&error) {
+            self.tell(&error);
+            return Ok(());
         }
-        Ok(())
+        let problem = self.too_long(&error, false);
+        Err(problem.map_or(error, |problem| Error::Request { field: "prompt", problem }))
+    }
+
+    /// Shows an error at the prompt.
+    fn tell(&self, error: &Error) {
+        match self.too_long(error, true) {
+            Some(problem) => term::note(&report::capitalized(&problem)),
+            None => tell(error),
+        }
     }
 
     /// Whether the chat may end: a person who would lose something is told once before.
@@ -240,7 +254,9 @@ impl Chat<'_> {
                 Line::Interrupted => term::note("Ctrl-C again, Ctrl-D or /bye leaves."),
                 Line::Message(text) if text.trim().is_empty() => {}
                 Line::Message(text) => {
-                    let said = self.say([&self.messages[..], &[Message::new("user", text)]].concat());
+                    let question = Message::new("user", text);
+                    let said = self.say([&self.messages[..], std::slice::from_ref(&question)].concat());
+                    self.waiting = matches!(said, Err(Error::Context { .. })).then_some(question);
                     self.survive(said, is_interactive)?;
                 }
                 Line::Command(command) => {
@@ -256,7 +272,7 @@ impl Chat<'_> {
                         Ok(Next::Leave) if self.leaves(is_interactive)? => return Ok(None),
                         Ok(Next::Entry | Next::Leave) => {}
                         Ok(Next::Load(name)) => return Ok(Some(name)),
-                        Err(error) if is_refusal(&error) => tell(&error),
+                        Err(error) if is_refusal(&error) => self.tell(&error),
                         Err(error) => return Err(error),
                     }
                 }
@@ -299,6 +315,7 @@ impl Chat<'_> {
             session,
             cache,
             messages,
+            waiting: None,
             file,
             is_changed,
             is_warned,
@@ -345,7 +362,7 @@ impl Chat<'_> {
                 let most = self.settings.max_tokens();
                 term::note(&format!("[cut after {most} tokens: --max-tokens, or /set max_tokens]"));
             }
-            Some(FinishReason::Context) => term::note("[the context is full: /clear starts anew]"),
+            Some(FinishReason::Context) => term::note("[the context is full: /drop makes room, /clear starts anew]"),
             None => term::note("[stopped]"),
             Some(FinishReason::Stop) => {}
         }
