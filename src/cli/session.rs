@@ -7,6 +7,7 @@ use pollster::block_on;
 use crate::chat::cache::{CacheOptions, Digest};
 use crate::chat::session::{Model, Session, Watch};
 use crate::engine::answers::Answer;
+use crate::engine::openai::Input;
 use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
 use crate::gpu::{Numerics, Preset};
@@ -15,6 +16,7 @@ use crate::model::Quantizable;
 use crate::quant::Format;
 
 use super::args::whole;
+use super::cache::recall;
 use super::{report, term};
 
 #[derive(Debug, Args)]
@@ -183,8 +185,14 @@ pub(crate) fn finish(digest: Digest) -> Result<String> {
 }
 
 /// Logs where the KV of a prompt came from, how long its answer took, and what the tiers did so far.
-pub(crate) fn log(session: &Session, answer: &Answer) {
-    log::info!("{}", report::cache(&answer.cache));
+pub(crate) fn log(session: &Session, asked: &Input, answer: &Answer, cache: Option<&CacheOptions>) {
+    if log::log_enabled!(log::Level::Info) {
+        let mut account = answer.cache.clone();
+        // If the prompt cannot be made again, nothing is recalled.
+        let prompt = session.language.tokens(asked).unwrap_or_default();
+        recall(cache, session.engine(), &prompt, &mut account);
+        log::info!("{}", report::cache(&account));
+    }
     log::info!("{}", report::timings(session.load_ms, &answer.timings));
     log::debug!("{}", report::tiers(session.engine()));
 }

@@ -343,7 +343,7 @@ impl Chat<'_> {
         let mut listener = Listener::new(&work, true);
         let answer = pollster::block_on(self.session.answers.run(id, &mut |news| listener.hear(news)))?;
         drop(listener);
-        session::log(&self.session, &answer);
+        session::log(&self.session, &body.input, &answer, self.cache.as_ref());
         if answer.finish_reason.is_none() && answer.text.is_empty() {
             // The question of a file, or of a former answer, stays.
             let effect = match self.messages.starts_with(&messages) {

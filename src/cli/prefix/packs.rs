@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::chat::CacheOptions;
 use crate::chat::session::{Model, Session};
 use crate::cli::args::ModelArgs;
-use crate::cli::cache::{CacheArgs, DirArgs, TrustArgs, lasts};
+use crate::cli::cache::{CacheArgs, DirArgs, TrustArgs, lasts, recall};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
 use crate::cli::session::{self, EngineArgs};
@@ -196,21 +196,21 @@ pub(crate) fn warm(args: &Warm) -> Result<()> {
     let answers = &mut begun.session.answers;
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
-    let found = pollster::block_on(answers.warm(&begun.tokens, &begun.cache.salt, &mut |news| listener.hear(news)))?;
+    let mut each = |news: &[What]| listener.hear(news);
+    let mut account = pollster::block_on(answers.warm(&begun.tokens, &begun.cache.salt, &mut each))?.cache;
     drop(listener);
     work.end()?;
     let engine = begun.session.engine();
+    recall(Some(&begun.cache), engine, &begun.tokens, &mut account);
     engine.tiers().map_or(Ok(()), |tiers| all_kept(&begun.cache, tiers, &begun.keys))?;
     begun.problems.show(engine);
     let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
     if args.json {
         let tiers = report::tiers(engine);
-        return term::json(
-            &json!({ "id": id, "tokens": tokens, "blocks": blocks, "cache": found.cache, "tiers": tiers }),
-        );
+        return term::json(&json!({ "id": id, "tokens": tokens, "blocks": blocks, "cache": account, "tiers": tiers }));
     }
     term::out(&format!("{id}  {tokens} tokens\n"))?;
-    term::note(&report::cache(&found.cache));
+    term::note(&report::cache(&account));
     Ok(())
 }
 
