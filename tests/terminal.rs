@@ -202,6 +202,20 @@ fn what_is_told_on_the_way_stands_above_a_bar() {
 }
 
 #[test]
+fn a_bench_shows_what_it_runs_on_and_how_far_it_is() {
+    let model = tiny_chat::folder("tiny-odd-f16");
+    let flags =
+        ["bench", "--prefill", "400", "--depth", "64", "--decode", "4", "--runs", "1", "--shared", "--kv", "q8"];
+    let mut pty = Pty::start(headstart(&flags).arg("--model").arg(model.path()), 120);
+    pty.wait_for("--shared has no effect on one answer at a time; --batch 4");
+    pty.wait_for(", prompts in f32, KV in q8\r\n");
+    // Two runs of 400 tokens, and two of 68; some of the first are done before it ends.
+    pty.wait_for("/936 tokens");
+    pty.wait_for(" tok/s");
+    assert_eq!(pty.end().code(), Some(0), "{}", pty.shown());
+}
+
+#[test]
 fn words_are_not_cut_at_line_ends() {
     const COLUMNS: u16 = 30;
     let words =

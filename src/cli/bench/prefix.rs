@@ -144,6 +144,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if prompt * 3 / 2 + args.answer >= context {
         return refuse("prompt", format!("{prompt} and half as many more must fit a context of {context}"));
     }
+    if !args.json {
+        term::out(&super::heading(&session))?;
+    }
     let mut results = Results::default();
     let measured = measure(args, lengths, &mut session, prompt, &mut results);
     // After an interrupt, the measurements so far are kept, if there are any.
@@ -334,6 +337,7 @@ fn as_json(args: &Args, session: &Session, prompt: usize, results: &Results) -> 
     json!({
         "model": session.path.display().to_string(),
         "adapter": report::adapter(session.engine()),
+        "kv": session.engine().config().kv.to_string(),
         "chunk": session.engine().chunk(),
         "suffix_tokens": args.suffix,
         "answer_tokens": args.answer,

@@ -173,14 +173,9 @@ impl Chat<'_> {
 
     fn stats(&self) -> String {
         let engine = self.session.engine();
-        let adapter = engine.adapter();
         let mut text = format!(
-            "adapter  {} ({}, {}), prompts in {}, KV in {}\nload     {}\ncontext  {} tokens\n",
-            adapter.name,
-            adapter.backend,
-            adapter.driver,
-            engine.numerics(),
-            self.args.engine.kv,
+            "adapter  {}\nload     {}\ncontext  {} tokens\n",
+            report::place(engine),
             report::duration(self.session.load_ms),
             engine.context(),
         );
