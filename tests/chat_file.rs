@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::chat_command::{Tiny, messages, roles};
 use crate::cli::{headstart, str_of};
+#[cfg(unix)]
+use crate::support::give_away;
 
 /// A limit that even a busy machine keeps.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -295,18 +297,23 @@ fn what_a_chat_cannot_keep_is_refused_by_its_field() {
 #[cfg(unix)]
 #[test]
 fn links_and_permissions_stay_and_what_cannot_be_written_is_refused_at_once() {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     let tiny = Tiny::new();
     let at = |name: &str| tiny.home.path().join(name);
+    let owner = |name: &str| at(name).metadata().map(|metadata| (metadata.uid(), metadata.gid())).unwrap();
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let mut given = None;
     symlink("target.json", at("link.json")).unwrap();
     for _ in 0..2 {
         assert!(tiny.chat(&[str_of(&at("link.json"))], "Hello\n").status.success());
         assert!(at("link.json").is_symlink() && !at("target.json").is_symlink());
         if roles(&messages(&at("target.json"))).len() == 2 {
             fs::set_permissions(at("target.json"), fs::Permissions::from_mode(0o664)).unwrap();
+            give_away(&at("target.json"));
+            given = Some(owner("target.json"));
         }
     }
+    assert_eq!(given, Some(owner("target.json")));
     assert_eq!((roles(&messages(&at("target.json"))).len(), mode(&at("target.json"))), (4, 0o664));
 
     fs::set_permissions(at("target.json"), fs::Permissions::from_mode(0o444)).unwrap();

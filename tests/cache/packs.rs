@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Home, RULES, SHIP, WHALE, asked, files, length, reused, same};
 use crate::cli::{headstart, json_of, refusal, stdout, str_of};
+#[cfg(unix)]
+use crate::support::give_away;
 use crate::support::tiny_chat::{self, prompt};
 
 const TINY: &str = "tiny-odd-f16";
@@ -95,6 +97,44 @@ fn a_pack_serves_whether_imported_or_named() {
         let warm = json_of(&mut taker.generate(SHIP));
         reused(&warm, &[("disk", system_tokens())]);
         same(&warm, &taker.cold(SHIP));
+    }
+}
+
+#[test]
+fn an_export_replaces_packs_alone() {
+    let home = Home::new(TINY);
+    let file = home.file("system.json", &asked(WHALE)[..1]);
+    let export_to = |path: &Path| home.with_model(&["prefix", "export", str_of(&file), "-o", str_of(path)]);
+    for other in [file.clone(), home.model.path().join("model.safetensors")] {
+        let held = std::fs::read(&other).unwrap();
+        let problem =
+            format!("output: {} is there already, and is no pack: name another file with -o", other.display());
+        assert_eq!(refusal(&mut export_to(&other)), problem);
+        assert!(std::fs::read(&other).unwrap() == held);
+    }
+    assert!(refusal(&mut export_to(home.model.path())).contains("this is no file that could hold a pack"));
+    let empty = home.path("empty.kv.safetensors");
+    std::fs::write(&empty, "").unwrap();
+    stdout(&mut export_to(&empty));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+        let of = |path: &Path| path.metadata().map(|it| (it.mode() & 0o777, it.uid(), it.gid(), it.ino())).unwrap();
+        // As any new file of this user, and not as the temporary one.
+        let plain = home.path("plain");
+        std::fs::write(&plain, "").unwrap();
+        let fresh = home.path("fresh.kv.safetensors");
+        stdout(&mut export_to(&fresh));
+        assert_eq!(of(&fresh).0, of(&plain).0);
+        std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o640)).unwrap();
+        give_away(&empty);
+        let link = home.path("link.kv.safetensors");
+        symlink("empty.kv.safetensors", &link).unwrap();
+        let before = of(&empty);
+        stdout(&mut export_to(&link));
+        let after = of(&empty);
+        assert!(link.is_symlink() && after.3 != before.3, "the pack is written anew");
+        assert_eq!((after.0, after.1, after.2), (before.0, before.1, before.2));
     }
 }
 
@@ -260,7 +300,7 @@ fn a_failed_warm_import_or_export_gives_the_reason() {
     assert!(full.contains("only 0 of ") && full.contains("give the cache more room"), "{full}");
     let nowhere = home.path("no/such/folder/x.kv.safetensors");
     let message = refusal(&mut home.with_model(&["prefix", "export", str_of(&system), "-o", str_of(&nowhere)]));
-    assert!(message.starts_with(str_of(&nowhere)), "{message}");
+    assert!(message.starts_with(&format!("{}: no such folder", nowhere.parent().unwrap().display())), "{message}");
     tiny_chat::set_template(home.model.path(), "{{ messages[-1].content }}{{ messages[0].content }}");
     let message = refusal(&mut home.with_model(&["prefix", "warm", str_of(&system)]));
     assert!(message.contains("begins with what is asked"), "{message}");

@@ -1,6 +1,6 @@
 //! `prefix warm`, `export` and `import`: compute the beginning of a conversation once, and carry it from place to place.
 
-use std::fs;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -9,6 +9,7 @@ use crate::chat::CacheOptions;
 use crate::chat::session::{Model, Session};
 use crate::cli::args::ModelArgs;
 use crate::cli::cache::{CacheArgs, DirArgs, TrustArgs, lasts, recall};
+use crate::cli::files::{self, Readers};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
 use crate::cli::session::{self, EngineArgs};
@@ -17,8 +18,9 @@ use crate::engine::answers::What;
 use crate::engine::{KvIdentity, packs};
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
-use crate::store::{self, PackSigner, StoreKey, Tiers};
+use crate::store::{self, PackHeader, PackLimits, PackSigner, StoreKey, Tiers};
 use crate::text::parse_time;
+use crate::weights::{ByteSource, FileSource};
 
 /// The conversation whose beginning is meant.
 #[derive(Debug, clap::Args)]
@@ -81,7 +83,7 @@ pub(crate) struct Export {
     #[command(flatten)]
     begin: BeginArgs,
 
-    /// The file to write
+    /// The file to write. A pack that is there is replaced, and any other file is refused
     #[arg(short, long, value_name = "NAME.kv.safetensors")]
     output: PathBuf,
 
@@ -215,6 +217,7 @@ pub(crate) fn warm(args: &Warm) -> Result<()> {
 }
 
 pub(crate) fn export(args: &Export) -> Result<()> {
+    place(&args.output)?;
     let cache = args.begin.cache.options("")?;
     if args.sign.is_some() && cache.is_shared_with_all() {
         let problem = "a signature vouches for what the pack holds; leave out --kv-store-trust, whose store anybody may have written to";
@@ -242,7 +245,8 @@ pub(crate) fn export(args: &Export) -> Result<()> {
         pack = pack.signed(signer).map_err(|problem| problem.of(args.output.display()))?;
     }
     let key = signer.map(|signer| signer.key().to_string());
-    write(&args.output, pack.bytes())?;
+    let (path, former) = place(&args.output)?;
+    files::replace(&path, pack.bytes(), former.as_ref(), Readers::Usual)?;
     let (id, tokens, bytes) = (begun.id(), begun.tokens.len(), pack.bytes().len() as u64);
     if args.json {
         let tiers = report::tiers(begun.session.engine());
@@ -255,15 +259,24 @@ pub(crate) fn export(args: &Export) -> Result<()> {
     term::out(&format!("{file}  {tokens} tokens, {}{signed}\n", term::bytes(bytes)))
 }
 
-/// Replaces a file as a whole, or leaves everything as it was.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        Error::io(path, error)
-    })
+/// The place of a new pack, and what is there: nothing, nothing written yet, or an earlier pack.
+///
+/// # Errors
+/// [`Error::Request`] for another kind of file; [`Error::Io`] for what is no file, and for a folder that cannot be written.
+fn place(output: &Path) -> Result<(PathBuf, Option<Metadata>)> {
+    let path = files::linked(output);
+    let found = files::regular(&path, "this is no file that could hold a pack; name another with -o")?;
+    files::temporary(&path, Readers::Usual)?;
+    if let Some(size) = found.as_ref().map(Metadata::len).filter(|size| *size > 0) {
+        let file = FileSource::open(&path)?;
+        let read = async |offset: u64, out: &mut [u8]| file.read(offset, out).await;
+        let header = pollster::block_on(PackHeader::load(size, &PackLimits { bytes: size, tokens: usize::MAX }, read));
+        header.map_err(|_| {
+            let problem = format!("{} is there already, and is no pack: name another file with -o", output.display());
+            Error::Request { field: "output", problem }
+        })?;
+    }
+    Ok((path, found))
 }
 
 pub(crate) fn import(args: &Import) -> Result<()> {
