@@ -79,16 +79,17 @@ impl EngineArgs {
         Ok(vec![format!("--quantize {format}: {warning}")])
     }
 
-    /// Whether no run with these kernels computes prompts in `class`. The default kernels depend on the GPU.
+    /// The classes in which runs with these kernels may compute prompts, at least one. The GPU chooses between the default's.
     ///
     /// # Errors
     /// As [`Preset::chosen`].
-    pub(crate) fn rules_out(&self, class: Numerics) -> Result<bool> {
+    pub(crate) fn classes(&self) -> Result<&'static [Numerics]> {
+        const USUAL: [Numerics; 3] = [Numerics::F32, Numerics::F16 { fragment: 16 }, Numerics::F16 { fragment: 8 }];
         Ok(match Preset::chosen(self.kernels)? {
-            Preset::Auto => class == Numerics::Int8,
-            Preset::F16 => !matches!(class, Numerics::F16 { .. }),
-            Preset::Int8 => class != Numerics::Int8,
-            Preset::F32 | Preset::Portable => class != Numerics::F32,
+            Preset::Auto => &USUAL,
+            Preset::F16 => &USUAL[1..],
+            Preset::Int8 => &[Numerics::Int8],
+            Preset::F32 | Preset::Portable => &USUAL[..1],
         })
     }
 

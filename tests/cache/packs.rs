@@ -85,12 +85,14 @@ fn a_pack_serves_whether_imported_or_named() {
         let pack_tier = super::tier(&named, "pack");
         assert_eq!((&pack_tier["failures"], &pack_tier["dropped"]), (&json!(0), &json!(0)), "{model}: only read from");
 
-        // It is said of a pack that no run with such kernels uses.
-        for (kernels, is_told) in [("f16", true), ("f32", false), ("portable", false), ("auto", false)] {
+        // A pack that no run with such kernels would use is refused.
+        for (kernels, is_taken) in [("f16", false), ("int8", false), ("f32", true), ("portable", true), ("auto", true)]
+        {
             let output = import(&taker, &pack, ["--kernels", kernels]).output().unwrap();
             let said = String::from_utf8(output.stderr).unwrap();
-            assert!(output.status.success(), "{said}");
-            assert_eq!(said.contains("run with --kernels f32"), is_told, "{kernels}: {said}");
+            assert_eq!(output.status.success(), is_taken, "{kernels}: {said}");
+            let why = "kernels that give other bits: f32, here ";
+            assert_eq!(said.contains(why), !is_taken, "{kernels}: {said}");
         }
         let imported = json_of(&mut import(&taker, &pack, ["--json"]));
         assert_eq!((&imported["name"], &imported["tokens"]), (&json!("rules"), &json!(system_tokens())));
@@ -182,7 +184,25 @@ fn a_pack_of_another_model_or_setting_is_refused_by_name() {
     assert!(message.contains("kernels that give other bits: f16 k16, here f32; run with the --kernels"), "{message}");
     let taken = json_of(giver.generate(WHALE).args(["--prefix-pack", str_of(&pack), "--kernels", "f16"]));
     assert!(taken["cache"]["sources"]["pack"].as_u64().unwrap() > 0, "{taken}");
-    assert!(import(&giver, &pack, []).output().unwrap().status.success());
+    let imported = json_of(&mut import(&giver, &pack, ["--json"]));
+    assert_eq!((&imported["kernels"], &imported["kv"]), (&json!("f16"), &json!("f16")));
+    assert!(stdout(&mut import(&giver, &pack, [])).ends_with(" of halves, computed in f16\n"));
+    // What flags choose is told at once.
+    export(&giver, &file, "both.kv.safetensors", &["--kernels", "f16", "--kv", "q8"]);
+    let pack = giver.path("both.kv.safetensors");
+    let both = "the pack was made with another format of keys and values: q8, here f16, and with kernels that give other bits: \
+                f16 k16, here f32; run with --kv";
+    for command in
+        [&mut import(&giver, &pack, ["--kernels", "f32"]), giver.generate(WHALE).args(["--prefix-pack", str_of(&pack)])]
+    {
+        let message = refusal(command);
+        assert!(message.contains(both) && message.contains("; run with the --kernels"), "{message}");
+    }
+    let other = refusal(other.generate(WHALE).args(["--prefix-pack", str_of(&pack)]));
+    assert!(
+        ["other weights: ", "q8, here f16", "f16 k16, here f32"].iter().all(|part| other.contains(part)),
+        "{other}"
+    );
     // A pack is used under its own salt.
     let mine = export(&giver, &file, "mine.kv.safetensors", &["--cache-salt", "mine"]);
     assert!(!String::from_utf8_lossy(&mine).contains("handed"), "{mine:?}");

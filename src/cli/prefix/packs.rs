@@ -18,6 +18,7 @@ use crate::engine::answers::What;
 use crate::engine::{KvIdentity, packs};
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
+use crate::kv::KvFormat;
 use crate::store::{self, PackHeader, PackLimits, PackSigner, StoreKey, Tiers};
 use crate::text::parse_time;
 use crate::weights::{ByteSource, FileSource};
@@ -105,7 +106,9 @@ pub(crate) struct Export {
   headstart prefix import handbook.kv.safetensors
   headstart prefix import -m model.gguf handbook.kv.safetensors --json
 
-The file is taken only if every byte of it is as it was written and it was made with the same weights and settings.")]
+The file is taken only if every byte of it is as it was written and it was made with the same weights and settings: --kv and --kernels
+are those of the runs that will use it. With the default kernels, packs in f32 and f16 are taken, since the GPU chooses between these.
+No GPU is asked.")]
 pub(crate) struct Import {
     /// A pack, as `export` writes it
     #[arg(value_name = "PACK")]
@@ -120,7 +123,7 @@ pub(crate) struct Import {
     #[command(flatten)]
     trust: TrustArgs,
 
-    /// Print one JSON object: id, name, tokens, blocks
+    /// Print one JSON object: id, name, tokens, blocks, kernels, kv
     #[arg(long)]
     json: bool,
 
@@ -286,26 +289,26 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let pack = pollster::block_on(cache.read_pack(&args.pack))?;
     let model = args.model.open()?;
     let digest = session::finish(cache.digest(&model.path))?;
-    // KV is named by the class of the kernels that computed it. Engines of another class do not find it.
-    let classes = Numerics::ALL.map(|class| (class, args.engine.identity(&model, &digest, class)));
-    let own = pack.header().namespace.get("numerics");
-    let is_own = |(_, identity): &&(Numerics, KvIdentity)| own == Some(&identity.namespace(&salt).fields().numerics);
-    let (class, identity) = classes.iter().find(is_own).unwrap_or(&classes[0]);
-    let is_ruled_out = args.engine.rules_out(*class)?;
+    // KV is named by the class of the kernels that computed it. The pack's own is meant, if runs with these flags may have it.
+    let (own, classes) = (pack.header().namespace.get("numerics"), args.engine.classes()?);
+    let own = own.and_then(|name| KvIdentity::class_named(name)).filter(|class| classes.contains(class));
+    let (class, kv) = (own.unwrap_or(classes[0]), args.engine.kv);
+    let identity = args.engine.identity(&model, &digest, class);
     let (tiers, unkept) = cache.tiers(None)?;
     report::places(&cache, unkept.as_ref());
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
     let imported = imported.map_err(|problem| problem.of(args.pack.display()))?;
     all_kept(&cache, &tiers, &identity.keys(pack.tokens(), &salt))?;
-    if is_ruled_out {
-        term::note(&format!(
-            "note: the pack was computed in {class}, and no run with the kernels that are chosen here uses it; run with \
-             --kernels {class}, or export it again with those"
-        ));
-    }
     let (id, name, tokens) = (id(&pack.header().key), &pack.header().name, imported.tokens);
     match args.json {
-        true => term::json(&json!({ "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks })),
-        false => term::out(&format!("{id}  {tokens} tokens of {}\n", visible(name))),
+        true => term::json(&json!({
+            "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks,
+            "kernels": class.to_string(), "kv": kv.to_string(),
+        })),
+        false => {
+            let computed = if class == Numerics::F32 { String::new() } else { format!(", computed in {class}") };
+            let kept = if kv == KvFormat::default() { String::new() } else { format!(", kept in {kv}") };
+            term::out(&format!("{id}  {tokens} tokens of {}{computed}{kept}\n", visible(name)))
+        }
     }
 }
