@@ -188,7 +188,7 @@ fn save_replaces_conversations_alone_and_knows_the_file_of_the_chat() {
     let said = format!("/save {}\nHello\n{saves}And again\n", at("trip.json").display());
     let output = tiny.chat(&[str_of(&at("trip.json"))], said);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{told}");
+    assert!(told.ends_with("error: chat: 4 commands were refused, see above\n"), "{told}");
     for (name, content) in others {
         assert_eq!(fs::read(at(name)).unwrap(), content);
         let refusal =
@@ -229,6 +229,37 @@ fn an_interrupted_retry_keeps_the_former_answer() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && told.contains("[the former answer is kept]"), "{told}");
     assert_eq!(messages(&path), messages(&saved));
+}
+
+/// SIGTERM and SIGHUP keep what was answered until then, and end the program as they usually do.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_ends_a_chat_keeps_the_partial_answer() {
+    use std::os::unix::process::ExitStatusExt;
+    let tiny = Tiny::new();
+    // The first is ignored, as under `nohup`.
+    for (ignored, signals, number) in [("TERM", &["-HUP"][..], 1), ("HUP", &["-HUP", "-TERM"], 15)] {
+        let path = tiny.home.path().join(format!("{number}.json"));
+        let chat = tiny.command(&["--logit-bias", "2=-100", str_of(&path)]);
+        let mut command = Command::new("env");
+        command.arg(format!("--ignore-signal={ignored}")).arg(chat.get_program()).args(chat.get_args());
+        command.envs(chat.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut chat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        chat.stdin.as_mut().unwrap().write_all(b"/set max_tokens 450\nHello\n").unwrap();
+        let mut out = BufReader::new(chat.stdout.take().unwrap());
+        out.read_line(&mut String::new()).unwrap();
+        // The answer has begun.
+        out.read_exact(&mut [0]).unwrap();
+        for signal in signals {
+            assert!(Command::new("kill").args([*signal, &chat.id().to_string()]).status().unwrap().success());
+        }
+        std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+        let status = chat.wait().unwrap();
+        assert_eq!(status.signal(), Some(number), "{status}");
+        let kept = messages(&path);
+        assert_eq!(roles(&kept), ["user", "assistant"]);
+        assert!(!kept[1].1.is_empty() && kept[1].1.len() < 450, "{kept:?}");
+    }
 }
 
 #[test]

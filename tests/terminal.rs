@@ -147,6 +147,26 @@ fn the_terminal_is_restored_however_a_chat_ends() {
 }
 
 #[test]
+fn a_terminal_that_is_closed_during_an_answer_keeps_what_was_answered() {
+    let (model, home) = (tiny_chat::folder("tiny-odd-f16"), tempfile::tempdir().unwrap());
+    let path = home.path().join("trip.json");
+    let mut command = headstart(&["chat", "-n", "450", "--logit-bias", "2=-100", str_of(&path), "--model"]);
+    let mut pty = Pty::start(command.arg(model.path()), 80);
+    pty.wait_for("> ");
+    pty.types("Hello there\r");
+    pty.wait_for("\n");
+    pty.wait_until_cooked(false);
+    pty.wait_for("\n");
+    // Shells send a second one.
+    pty.signal("-HUP");
+    pty.signal("-HUP");
+    assert_eq!(pty.end().signal(), Some(1), "{}", pty.shown());
+    pty.wait_until_cooked(true);
+    let kept = messages(&path);
+    assert!(kept.len() == 2 && !kept[1].1.is_empty() && kept[1].1.len() < 450, "{kept:?}");
+}
+
+#[test]
 fn bytes_that_are_no_text_do_not_end_a_chat() {
     let model = tiny_chat::folder("tiny-odd-f16");
     let mut pty = chat(&model);

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{COMMAND, Chat, Last, Next};
 use crate::cli::cache::recall;
 use crate::cli::conversation::{Kept, text, typed};
+use crate::cli::interrupt::Work;
 use crate::cli::settings::unquoted;
 use crate::cli::{report, term};
 use crate::error::{Error, Result};
@@ -89,12 +90,16 @@ impl Chat<'_> {
     /// Answers the message at `asked` again. If that is interrupted, the former answer stays.
     fn retry(&mut self, asked: usize) -> Result<()> {
         let before = self.messages.clone();
-        let is_whole = self.answer(before[..=asked].to_vec())?;
-        if !is_whole && before.len() > asked + 1 && self.messages != before {
+        // Until the answer is kept.
+        let work = Work::begin()?;
+        let answered = self.answer(&work, before[..=asked].to_vec());
+        let is_stopped = !matches!(answered, Ok(true));
+        if is_stopped && before.len() > asked + 1 && self.messages != before {
             term::note("[the former answer is kept]");
-            self.messages = before;
+            self.messages.clone_from(&before);
         }
-        Ok(())
+        self.is_changed |= self.messages != before;
+        answered.and(self.keep())
     }
 
     /// Takes `NAME VALUE`, or `parameter NAME VALUE`, which people know from another program. A name alone shows its value.
