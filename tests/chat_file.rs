@@ -305,6 +305,10 @@ fn what_a_chat_cannot_keep_is_refused_by_its_field() {
             "chat FILE: is not a list of messages; write it as [{",
         ),
         (message(json!({"role": "robot", "content": "Hello"})), "messages[0].role: \"robot\" is not known"),
+        (
+            r#"[{"role": "user", "role": "system", "content": "Hello"}]"#.into(),
+            "messages[0].role: stands twice in one object, the second time at line 1; keep one of the two",
+        ),
         (message(json!({"role": "system ", "content": "Hello"})), "messages[0].role: \"system \" is not known"),
         (json!({"messages": named, "model": "tiny"}).to_string(), "model: a chat keeps roles and texts alone; remove"),
         ("[{".into(), "line 1 column 2: no JSON: "),

@@ -185,6 +185,14 @@ fn wrong_messages_are_named_by_file_and_field() {
         (r#"[{"role": "user"}]"#, "messages[0].content: is missing"),
         (r#"[{"role": "user", "content": 5}]"#, "messages[0].content"),
         (r#"[{"role": "user", "content": [{"type": "image_url"}]}]"#, "messages[0].content[0]"),
+        (
+            "[{\"role\": \"user\", \"content\": \"a\",\n\"content\": \"b\"}]",
+            "messages[0].content: stands twice in one object, the second time at line 2; keep one of the two",
+        ),
+        (
+            r#"{"messages": [], "tools": [{"function": {"parameters": {"a": [{"x": 1, "y": null, "x": -2.5}]}}}]}"#,
+            "tools[0].function.parameters.a[0].x: stands twice",
+        ),
     ];
     for (content, field) in cases {
         let path = file(&folder, "messages.json", content);
