@@ -56,6 +56,12 @@ fn a_full_chat_in_a_pipe_goes_on_without_its_oldest_turns() {
     let long = |name: &str| messages(&at(name)).last().unwrap().1.len();
     assert!(long("trip-3.json") < 10 && long("trip.json") > 10, "{told}");
     assert_eq!(questions(&path).concat(), "Ask 5Ask 6");
+
+    // A turn that fills the context by itself goes with the next question.
+    let alone = tiny.home.path().join("alone.json");
+    let output = tiny.chat(&[&SMALL[..], &[str_of(&alone)]].concat(), "/set max_tokens 100\nAsk 1\n/drop\n");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("has 141 tokens: ask on, which lets /drop drop it too, or /clear\n"), "{told}");
 }
 
 #[test]
@@ -100,7 +106,7 @@ fn a_question_that_does_not_fit_is_asked_once_there_is_room() {
     pty.types("/clear\r");
     pty.wait_for("> ");
     pty.types("/drop\r");
-    pty.wait_for("/drop has no turn to drop before the last one");
+    pty.wait_for("/drop has no turn to drop\u{1b}");
     pty.types("/bye\r");
     assert_eq!(pty.end().code(), Some(0));
 }

@@ -56,6 +56,7 @@ pub(crate) fn temporary(path: &Path, readers: Readers) -> Result<NamedTempFile> 
     if !folder.is_dir() {
         return Err(Error::io(folder, io::Error::new(io::ErrorKind::NotFound, "no such folder")));
     }
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only these systems have modes"))]
     let mut builder = Builder::new();
     #[cfg(unix)]
     if readers == Readers::Usual {

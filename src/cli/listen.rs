@@ -58,6 +58,8 @@ impl<'a> Listener<'a> {
         }
     }
 
+    /// Ends the printing.
+    ///
     /// # Errors
     /// [`Error::Io`] if some of the text could not be printed, as at a terminal that was closed.
     pub(crate) fn end(mut self) -> Result<()> {

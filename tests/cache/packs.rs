@@ -85,15 +85,6 @@ fn a_pack_serves_whether_imported_or_named() {
         let pack_tier = super::tier(&named, "pack");
         assert_eq!((&pack_tier["failures"], &pack_tier["dropped"]), (&json!(0), &json!(0)), "{model}: only read from");
 
-        // A pack that no run with such kernels would use is refused.
-        for (kernels, is_taken) in [("f16", false), ("int8", false), ("f32", true), ("portable", true), ("auto", true)]
-        {
-            let output = import(&taker, &pack, ["--kernels", kernels]).output().unwrap();
-            let said = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.success(), is_taken, "{kernels}: {said}");
-            let why = "kernels that give other bits: f32, here ";
-            assert_eq!(said.contains(why), !is_taken, "{kernels}: {said}");
-        }
         let imported = json_of(&mut import(&taker, &pack, ["--json"]));
         assert_eq!((&imported["name"], &imported["tokens"]), (&json!("rules"), &json!(system_tokens())));
         let warm = json_of(&mut taker.generate(SHIP));
@@ -187,6 +178,14 @@ fn a_pack_of_another_model_or_setting_is_refused_by_name() {
     let imported = json_of(&mut import(&giver, &pack, ["--json"]));
     assert_eq!((&imported["kernels"], &imported["kv"]), (&json!("f16"), &json!("f16")));
     assert!(stdout(&mut import(&giver, &pack, [])).ends_with(" of halves, computed in f16\n"));
+    // One that no run with the chosen kernels would use is refused.
+    let plain = giver.path("rules.kv.safetensors");
+    for (kernels, is_taken) in [("f16", false), ("int8", false), ("portable", true), ("auto", true)] {
+        let output = import(&giver, &plain, ["--kernels", kernels]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), is_taken, "{kernels}: {said}");
+        assert_eq!(said.contains("kernels that give other bits: f32, here "), !is_taken, "{kernels}: {said}");
+    }
     // What flags choose is told at once.
     export(&giver, &file, "both.kv.safetensors", &["--kernels", "f16", "--kv", "q8"]);
     let pack = giver.path("both.kv.safetensors");

@@ -53,7 +53,8 @@ impl Chat<'_> {
         let turns = turns(&asked);
         let is_open = is_open(&asked);
         let count: usize = match (count, turns.len().saturating_sub(1)) {
-            (_, 0) => return Err(refuse("/drop has no turn to drop before the last one; /clear starts anew".into())),
+            (_, 0) if turns.is_empty() => return Err(refuse("/drop has no turn to drop".into())),
+            (_, 0) => return Err(refuse(self.alone(&asked, &turns))),
             (Some(count), most) if count > most => {
                 return Err(refuse(format!("/drop can drop {} at most; /clear drops all", oldest(most))));
             }
