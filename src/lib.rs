@@ -149,9 +149,9 @@ pub use kv::{Change, Choice, Divergence, Miss, Owner, Reason, Report, Sources, T
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{Background, BackgroundConfig, FilesystemConfig, FilesystemStore, Seal, key_file, secret_file};
 pub use store::{
-    BoxFuture, BreakerConfig, Clock, Manifest, MemoryStore, Noted, Pack, PackError, PackHeader, PackKey, PackLimits,
-    PackSigner, PackStore, Producer, Record, Reject, Store, StoreAnswer, StoreError, StoreKey, StoreUsage, TierStats,
-    Tiers, TiersConfig, Written, system_clock,
+    BoxFuture, BreakerConfig, Clock, Manifest, MemoryStore, Noted, Pack, PackDifference, PackError, PackHeader,
+    PackKey, PackLimits, PackSigner, PackStore, Producer, Record, Reject, Store, StoreAnswer, StoreError, StoreKey,
+    StoreUsage, TierStats, Tiers, TiersConfig, Written, system_clock,
 };
 #[cfg(all(feature = "remote", not(target_arch = "wasm32")))]
 pub use store::{Guard, RemoteConfig, connect as connect_store};

@@ -35,10 +35,15 @@ impl Tiny {
 
     /// Runs a chat that must succeed: the conversation saved to `saved.json`, standard output and standard error.
     fn saved(&self, flags: &[&str], said: &str) -> (Vec<(String, String)>, String, String) {
+        self.ended(flags, said, 0)
+    }
+
+    /// The same for a chat that ends with this exit code.
+    fn ended(&self, flags: &[&str], said: &str, code: i32) -> (Vec<(String, String)>, String, String) {
         let path = self.home.path().join("saved.json");
         let output = self.chat(flags, said.replace("SAVE", &format!("/save {}", path.display())));
         let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        assert!(output.status.success(), "{err}");
+        assert_eq!(output.status.code(), Some(code), "{err}");
         (messages(&path), out, err)
     }
 }
@@ -106,7 +111,8 @@ fn a_wrong_command_is_reported_and_the_chat_continues() {
         ("/set past_thinking perhaps", "error: past_thinking: "),
     ];
     let said: String = wrong.iter().map(|(command, _)| format!("{command}\n")).collect();
-    let (messages, out, err) = tiny.saved(&[], &format!("{said}Hello\nSAVE\n"));
+    let (messages, out, err) = tiny.ended(&[], &format!("{said}Hello\nSAVE\n"), 1);
+    assert!(err.ends_with(&format!("\nerror: chat: {} commands were refused, see above\n", wrong.len())), "{err}");
     let lines: Vec<&str> = err.lines().collect();
     for ((command, expected), line) in wrong.iter().zip(&lines) {
         assert!(line.starts_with(expected), "{command}: {line}");
@@ -220,16 +226,17 @@ fn another_model_continues_the_conversation() {
     value["model_type"] = json!("novel");
     std::fs::write(config, value.to_string()).unwrap();
     let said = format!("Hello\n/load {}\n/retry\nSAVE\n", broken.path().display());
-    let (messages, _, err) = tiny.saved(&[], &said);
+    let (messages, _, err) = tiny.ended(&[], &said, 1);
     assert_eq!(roles(&messages), ["user", "assistant"]);
-    assert!(err.contains("error: ") && err.contains("novel"), "{err}");
+    assert!(err.contains("novel") && err.ends_with("error: chat: 1 command was refused, see above\n"), "{err}");
 }
 
 #[test]
 fn help_lists_every_command() {
     let (_, out, _) = Tiny::new().saved(&[], "/?\n/help\nSAVE\n");
     let commands = [
-        "help", "?", "set", "show", "load", "clear", "system", "retry", "save", "stats", "cache", "bye", "exit", "quit",
+        "help", "?", "set", "show", "load", "clear", "drop", "system", "retry", "save", "stats", "cache", "bye",
+        "exit", "quit",
     ];
     for command in commands {
         assert_eq!(out.matches(&format!("/{command}")).count() % 2, 0, "{command}: {out}");

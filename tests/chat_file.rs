@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::chat_command::{Tiny, messages, roles};
 use crate::cli::{headstart, str_of};
+#[cfg(unix)]
+use crate::support::give_away;
 
 /// A limit that even a busy machine keeps.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -186,7 +188,7 @@ fn save_replaces_conversations_alone_and_knows_the_file_of_the_chat() {
     let said = format!("/save {}\nHello\n{saves}And again\n", at("trip.json").display());
     let output = tiny.chat(&[str_of(&at("trip.json"))], said);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{told}");
+    assert!(told.ends_with("error: chat: 4 commands were refused, see above\n"), "{told}");
     for (name, content) in others {
         assert_eq!(fs::read(at(name)).unwrap(), content);
         let refusal =
@@ -227,6 +229,37 @@ fn an_interrupted_retry_keeps_the_former_answer() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && told.contains("[the former answer is kept]"), "{told}");
     assert_eq!(messages(&path), messages(&saved));
+}
+
+/// SIGTERM and SIGHUP keep what was answered until then, and end the program as they usually do.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_ends_a_chat_keeps_the_partial_answer() {
+    use std::os::unix::process::ExitStatusExt;
+    let tiny = Tiny::new();
+    // The first is ignored, as under `nohup`.
+    for (ignored, signals, number) in [("TERM", &["-HUP"][..], 1), ("HUP", &["-HUP", "-TERM"], 15)] {
+        let path = tiny.home.path().join(format!("{number}.json"));
+        let chat = tiny.command(&["--logit-bias", "2=-100", str_of(&path)]);
+        let mut command = Command::new("env");
+        command.arg(format!("--ignore-signal={ignored}")).arg(chat.get_program()).args(chat.get_args());
+        command.envs(chat.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut chat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        chat.stdin.as_mut().unwrap().write_all(b"/set max_tokens 450\nHello\n").unwrap();
+        let mut out = BufReader::new(chat.stdout.take().unwrap());
+        out.read_line(&mut String::new()).unwrap();
+        // The answer has begun.
+        out.read_exact(&mut [0]).unwrap();
+        for signal in signals {
+            assert!(Command::new("kill").args([*signal, &chat.id().to_string()]).status().unwrap().success());
+        }
+        std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+        let status = chat.wait().unwrap();
+        assert_eq!(status.signal(), Some(number), "{status}");
+        let kept = messages(&path);
+        assert_eq!(roles(&kept), ["user", "assistant"]);
+        assert!(!kept[1].1.is_empty() && kept[1].1.chars().count() < 450, "{kept:?}");
+    }
 }
 
 #[test]
@@ -272,6 +305,10 @@ fn what_a_chat_cannot_keep_is_refused_by_its_field() {
             "chat FILE: is not a list of messages; write it as [{",
         ),
         (message(json!({"role": "robot", "content": "Hello"})), "messages[0].role: \"robot\" is not known"),
+        (
+            r#"[{"role": "user", "role": "system", "content": "Hello"}]"#.into(),
+            "messages[0].role: stands twice in one object, the second time at line 1; keep one of the two",
+        ),
         (message(json!({"role": "system ", "content": "Hello"})), "messages[0].role: \"system \" is not known"),
         (json!({"messages": named, "model": "tiny"}).to_string(), "model: a chat keeps roles and texts alone; remove"),
         ("[{".into(), "line 1 column 2: no JSON: "),
@@ -295,18 +332,23 @@ fn what_a_chat_cannot_keep_is_refused_by_its_field() {
 #[cfg(unix)]
 #[test]
 fn links_and_permissions_stay_and_what_cannot_be_written_is_refused_at_once() {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     let tiny = Tiny::new();
     let at = |name: &str| tiny.home.path().join(name);
+    let owner = |name: &str| at(name).metadata().map(|metadata| (metadata.uid(), metadata.gid())).unwrap();
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let mut given = None;
     symlink("target.json", at("link.json")).unwrap();
     for _ in 0..2 {
         assert!(tiny.chat(&[str_of(&at("link.json"))], "Hello\n").status.success());
         assert!(at("link.json").is_symlink() && !at("target.json").is_symlink());
         if roles(&messages(&at("target.json"))).len() == 2 {
             fs::set_permissions(at("target.json"), fs::Permissions::from_mode(0o664)).unwrap();
+            give_away(&at("target.json"));
+            given = Some(owner("target.json"));
         }
     }
+    assert_eq!(given, Some(owner("target.json")));
     assert_eq!((roles(&messages(&at("target.json"))).len(), mode(&at("target.json"))), (4, 0o664));
 
     fs::set_permissions(at("target.json"), fs::Permissions::from_mode(0o444)).unwrap();

@@ -185,6 +185,14 @@ fn wrong_messages_are_named_by_file_and_field() {
         (r#"[{"role": "user"}]"#, "messages[0].content: is missing"),
         (r#"[{"role": "user", "content": 5}]"#, "messages[0].content"),
         (r#"[{"role": "user", "content": [{"type": "image_url"}]}]"#, "messages[0].content[0]"),
+        (
+            "[{\"role\": \"user\", \"content\": \"a\",\n\"content\": \"b\"}]",
+            "messages[0].content: stands twice in one object, the second time at line 2; keep one of the two",
+        ),
+        (
+            r#"{"messages": [], "tools": [{"function": {"parameters": {"a": [{"x": 1, "y": null, "x": -2.5}]}}}]}"#,
+            "tools[0].function.parameters.a[0].x: stands twice",
+        ),
     ];
     for (content, field) in cases {
         let path = file(&folder, "messages.json", content);
@@ -412,6 +420,10 @@ fn bench_profile_accounts_for_a_steps_time() {
     let table = stdout(&mut with_model("bench", &flags));
     assert_eq!(table.matches("by the GPU's timestamps").count(), 2, "{table}");
     assert_eq!(table.matches("gaps, in no kernel\n").count(), 2, "{table}");
+    assert!(
+        table.lines().any(|line| line.starts_with("adapter  ") && line.ends_with(", prompts in f32, KV in f16")),
+        "{table}"
+    );
     let portable = [&flags[..], &["--kernels", "portable"]].concat();
     let profile = json_of(&mut with_model("bench", &[&portable[..], &["--json"]].concat()));
     assert_eq!(profile["gpu"], json!({ "decode": null, "prefill": null }));
@@ -438,6 +450,7 @@ fn bench_measures_what_it_was_asked() {
         assert!(spread["median"].as_f64().unwrap() > 0.0);
     }
     assert!(bench["memory"]["kv_bytes"].as_u64() > Some(0), "{bench}");
+    assert_eq!((&bench["adapter"]["numerics"], &bench["kv"]), (&json!("f32"), &json!("f16")));
     let long = [&flags[..], &["--context", "22"]].concat();
     assert!(refusal(&mut with_model("bench", &long)).contains("depth: 24 tokens"));
 }

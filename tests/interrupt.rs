@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::{file, headstart, json_of, stdout, str_of, with_model};
+use crate::cli::{file, headstart, json_of, refusal, stdout, str_of, with_model};
 use crate::support::odd::NAMES;
 use crate::support::tiny_chat;
 
@@ -94,6 +94,14 @@ fn bench_reports_its_results_when_its_time_is_up() {
     assert!(first < said.find("Some was left out after 1 seconds; --seconds 0").unwrap(), "{said}");
     let json: Value = serde_json::from_slice(&std::fs::read(out.join("prefix.json")).unwrap()).unwrap();
     assert_eq!(json["is_cut"], true);
+    // A later run may replace the results of an earlier one, and nothing else.
+    let again = || refusal(&mut headstart(&["bench", "prefix", "--out", str_of(&out), "--model", "./none.gguf"]));
+    assert!(again().starts_with("./none.gguf: "));
+    std::fs::write(out.join("prefix.json"), "{\"mine\": true}").unwrap();
+    let problem = format!("out: {} is there already, and of no earlier run", out.join("prefix.json").display());
+    assert!(again().starts_with(&problem), "{}", again());
+    std::fs::remove_file(out.join("prefix.json")).unwrap();
+    assert!(again().contains("prefix.csv is there already, and of no earlier run: name another folder"), "{}", again());
 }
 
 #[test]

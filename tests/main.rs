@@ -6,6 +6,8 @@ mod cascade;
 mod chat;
 mod chat_command;
 mod chat_file;
+#[cfg(target_os = "linux")]
+mod chat_room;
 mod checkpoints;
 mod choice;
 mod cli;

@@ -1,6 +1,6 @@
 //! Every weight format compared with ggml's bytes, and its two GPU planes with its file bytes.
 
-use headstart::quant::{Format, UNIT};
+use headstart::quant::{BAND, Format, Layout, UNIT, grain};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -222,6 +222,30 @@ fn row() -> impl Strategy<Value = (Format, usize, Vec<u8>)> {
         let cols = blocks * format.block();
         (Just(format), Just(cols), prop::collection::vec(any::<u8>(), format.file_bytes(cols)))
     })
+}
+
+#[test]
+fn bands_interleave_rows_by_grains_and_are_padded() {
+    for (words, grain_words) in [(8, 4), (6, 1)] {
+        assert_eq!(grain(words), grain_words);
+        let row = |row: usize| (0..words).map(|i| (100 * (row + 1) + i) as u32).collect::<Vec<_>>();
+        let rows = BAND + 2;
+        let mut plane = vec![0; Layout::Bands.padded(rows) * words];
+        assert_eq!(plane.len(), 2 * BAND * words);
+        (0..rows).for_each(|i| Layout::Bands.put(i, &row(i), &mut plane));
+        // Band by band, grain by grain, row by row.
+        let of = |i: usize| if i < rows { row(i) } else { vec![0; words] };
+        let expected: Vec<u32> = (0..2 * BAND)
+            .step_by(BAND)
+            .flat_map(|band| (0..words).step_by(grain_words).map(move |at| (band, at)))
+            .flat_map(|(band, at)| (band..band + BAND).flat_map(move |i| of(i)[at..at + grain_words].to_vec()))
+            .collect();
+        assert_eq!(plane, expected);
+    }
+    let mut plane = vec![0; 6];
+    assert_eq!(Layout::Rows.padded(2) * 3, plane.len());
+    [[1, 2, 3], [4, 5, 6]].iter().enumerate().for_each(|(i, row)| Layout::Rows.put(i, row, &mut plane));
+    assert_eq!(plane, [1, 2, 3, 4, 5, 6]);
 }
 
 proptest! {

@@ -147,6 +147,26 @@ fn the_terminal_is_restored_however_a_chat_ends() {
 }
 
 #[test]
+fn a_terminal_that_is_closed_during_an_answer_keeps_what_was_answered() {
+    let (model, home) = (tiny_chat::folder("tiny-odd-f16"), tempfile::tempdir().unwrap());
+    let path = home.path().join("trip.json");
+    let mut command = headstart(&["chat", "-n", "450", "--logit-bias", "2=-100", str_of(&path), "--model"]);
+    let mut pty = Pty::start(command.arg(model.path()), 80);
+    pty.wait_for("> ");
+    pty.types("Hello there\r");
+    pty.wait_for("\n");
+    pty.wait_until_cooked(false);
+    pty.wait_for("\n");
+    // Shells send a second one.
+    pty.signal("-HUP");
+    pty.signal("-HUP");
+    assert_eq!(pty.end().signal(), Some(1), "{}", pty.shown());
+    pty.wait_until_cooked(true);
+    let kept = messages(&path);
+    assert!(kept.len() == 2 && !kept[1].1.is_empty() && kept[1].1.chars().count() < 450, "{kept:?}");
+}
+
+#[test]
 fn bytes_that_are_no_text_do_not_end_a_chat() {
     let model = tiny_chat::folder("tiny-odd-f16");
     let mut pty = chat(&model);
@@ -199,6 +219,20 @@ fn what_is_told_on_the_way_stands_above_a_bar() {
         let line = before.rsplit('\n').next().unwrap_or_default();
         assert!(line.is_empty() || line.ends_with(['\r', 'K', 'J']), "{line:?} stands before {:?}", &shown[at..]);
     }
+}
+
+#[test]
+fn a_bench_shows_what_it_runs_on_and_how_far_it_is() {
+    let model = tiny_chat::folder("tiny-odd-f16");
+    let flags =
+        ["bench", "--prefill", "400", "--depth", "64", "--decode", "4", "--runs", "1", "--shared", "--kv", "q8"];
+    let mut pty = Pty::start(headstart(&flags).arg("--model").arg(model.path()), 120);
+    pty.wait_for("--shared has no effect on one answer at a time; --batch 4");
+    pty.wait_for(", prompts in f32, KV in q8\r\n");
+    // Two runs of 400 tokens, and two of 68; some of the first are done before it ends.
+    pty.wait_for("/936 tokens");
+    pty.wait_for(" tok/s");
+    assert_eq!(pty.end().code(), Some(0), "{}", pty.shown());
 }
 
 #[test]

@@ -4,8 +4,8 @@ const LEVELS = vec4<u32>(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
 
 alias Packed = vec2<u32>;
 fn load_packed(row: u32, unit: u32) -> Packed {
-  let at = SCALES_AT + row * SCALE_WORDS + unit / 32u * 2u;
-  return vec2(word(at), word(at + 1u));
+  let first = unit / 32u * 2u;
+  return vec2(word(scale_at(row, first)), word(scale_at(row, first + 1u)));
 }
 fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
   let group = unit / 4u % 8u;

@@ -11,7 +11,7 @@ fn scale_from(halves: u32, low_bits: u32, high_bits: u32, group: u32) -> vec2<f3
 
 #if WIDE
 alias Head = vec4<u32>;
-fn load_head(row: u32, unit: u32) -> Head { return weights[(SCALES_AT + row * SCALE_WORDS) / 4u + unit / 32u]; }
+fn load_head(row: u32, unit: u32) -> Head { return weights[scale_at(row, unit / 8u) / 4u]; }
 fn scale_of(head: Head, unit: u32) -> vec2<f32> {
   let group = unit / 4u % 8u;
   return scale_from(head.x, select(head.y, head.z, group >= 4u), head.w, group);
@@ -23,8 +23,8 @@ fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> { return scale_of(packed
 #else
 alias Packed = vec3<u32>;
 fn load_packed(row: u32, unit: u32) -> Packed {
-  let at = SCALES_AT + row * SCALE_WORDS + unit / 32u * 4u;
-  return vec3(weights[at], weights[at + 1u + unit / 16u % 2u], weights[at + 3u]);
+  let at = scale_at(row, unit / 32u * 4u);
+  return vec3(word(at), word(at + 1u + unit / 16u % 2u), word(at + 3u));
 }
 fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
   return scale_from(packed.x, packed.y, packed.z, unit / 4u % 8u);

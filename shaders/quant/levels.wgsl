@@ -10,7 +10,7 @@ fn four_levels(codes: u32) -> vec4<i32> {
 }
 
 alias Values = FourBits;
-fn load_values(row: u32, unit: u32) -> Values { return load_four_bits(row * VALUE_WORDS, unit); }
+fn load_values(row: u32, unit: u32) -> Values { return load_four_bits(row, 0u, unit); }
 fn quants_of(values: Values, i: u32) -> vec2<u32> {
   let codes = four_bits(values, i);
   return vec2(pack4xI8(four_levels(codes.x)), pack4xI8(four_levels(codes.y)));

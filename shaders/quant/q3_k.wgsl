@@ -2,8 +2,12 @@
 
 alias Packed = vec3<u32>;
 fn load_packed(row: u32, unit: u32) -> Packed {
-  let at = SCALES_AT + row * SCALE_WORDS + unit / 32u * 3u;
-  return vec3(word(at + unit / 16u % 2u), word(at + 2u), load_half_pair(row, UNITS / 32u * 6u + unit / 32u));
+  let first = unit / 32u * 3u;
+  return vec3(
+    word(scale_at(row, first + unit / 16u % 2u)),
+    word(scale_at(row, first + 2u)),
+    load_half_pair(row, UNITS / 32u * 6u + unit / 32u),
+  );
 }
 fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
   let group = unit / 2u % 16u;
@@ -15,8 +19,7 @@ fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
 
 struct Values { low: TwoBits, high: OneBit }
 fn load_values(row: u32, unit: u32) -> Values {
-  let at = row * VALUE_WORDS;
-  return Values(load_two_bits(at, unit), load_one_bit(at + UNITS / 2u, unit));
+  return Values(load_two_bits(row, 0u, unit), load_one_bit(row, UNITS / 2u, unit));
 }
 fn quants_of(values: Values, i: u32) -> vec2<u32> {
   return two_bits(values.low, i) | (one_bit(values.high, i) << vec2(2u));

@@ -1,13 +1,12 @@
 #import quant/affine
 
 alias Packed = u32;
-fn load_packed(row: u32, unit: u32) -> Packed { return word(SCALES_AT + row * SCALE_WORDS + unit / 4u); }
+fn load_packed(row: u32, unit: u32) -> Packed { return word(scale_at(row, unit / 4u)); }
 fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> { return unpack2x16float(packed); }
 
 struct Values { low: FourBits, high: OneBit }
 fn load_values(row: u32, unit: u32) -> Values {
-  let at = row * VALUE_WORDS;
-  return Values(load_four_bits(at, unit), load_one_bit(at + UNITS, unit));
+  return Values(load_four_bits(row, 0u, unit), load_one_bit(row, UNITS, unit));
 }
 fn quants_of(values: Values, i: u32) -> vec2<u32> {
   return four_bits(values.low, i) | (one_bit(values.high, i) << vec2(4u));

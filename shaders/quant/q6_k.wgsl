@@ -8,7 +8,7 @@ fn scale_from(d: f32, bytes: u32, group: u32) -> vec2<f32> {
 
 alias Packed = vec2<u32>;
 fn load_packed(row: u32, unit: u32) -> Packed {
-  let bytes = word(SCALES_AT + row * SCALE_WORDS + unit / 8u);
+  let bytes = word(scale_at(row, unit / 8u));
   return vec2(bytes, load_half_pair(row, UNITS / 4u + unit / 32u));
 }
 fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
@@ -18,8 +18,13 @@ fn unpack_scale(packed: Packed, unit: u32) -> vec2<f32> {
 #if WIDE
 struct Head { bytes: vec4<u32>, d: f32 }
 fn load_head(row: u32, unit: u32) -> Head {
-  let at = SCALES_AT + row * SCALE_WORDS + unit / 8u;
-  let bytes = vec4(word(at), word(at + 1u), word(at + 2u), word(at + 3u));
+  let first = unit / 8u;
+  let bytes = vec4(
+    word(scale_at(row, first)),
+    word(scale_at(row, first + 1u)),
+    word(scale_at(row, first + 2u)),
+    word(scale_at(row, first + 3u)),
+  );
   let place = UNITS / 4u + unit / 32u;
   return Head(bytes, half_of(load_half_pair(row, place), place));
 }
@@ -30,8 +35,7 @@ fn scale_of(head: Head, unit: u32) -> vec2<f32> {
 
 struct Values { low: FourBits, high: TwoBits }
 fn load_values(row: u32, unit: u32) -> Values {
-  let at = row * VALUE_WORDS;
-  return Values(load_four_bits(at, unit), load_two_bits(at + UNITS, unit));
+  return Values(load_four_bits(row, 0u, unit), load_two_bits(row, UNITS, unit));
 }
 fn quants_of(values: Values, i: u32) -> vec2<u32> {
   return four_bits(values.low, i) | (two_bits(values.high, i) << vec2(4u));

@@ -1,13 +1,13 @@
 //! The file of a chat that continues later: a list of messages, as `generate --messages` and `prefix explain` read it.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use etcetera::home_dir;
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 
+use super::files::{self, Readers, folder, linked};
 use super::settings::unquoted;
 use super::{input, term};
 use crate::error::{Error, Result};
@@ -27,8 +27,8 @@ pub(crate) struct Kept {
     messages: Vec<Message>,
     /// The same as bytes; `None` if there was no file.
     bytes: Option<Vec<u8>>,
-    /// `None` for a file that its user alone can read.
-    permissions: Option<Permissions>,
+    /// The file that was there first, whose owner and mode every later one has.
+    former: Option<Metadata>,
 }
 
 impl Kept {
@@ -55,15 +55,12 @@ impl Kept {
     pub(crate) fn at(path: &Path) -> Result<Self> {
         let path = linked(path);
         let fail = |error| Error::io(&path, error);
-        let metadata = fs::metadata(&path).ok();
-        if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-            return Err(fail(io::Error::other("this is no file that could keep a conversation; name another")));
-        }
-        temporary(&path)?;
-        let Some(permissions) = metadata.map(|metadata| metadata.permissions()) else {
-            return Ok(Self { path, messages: Vec::new(), bytes: None, permissions: None });
+        let found = files::regular(&path, "this is no file that could keep a conversation; name another")?;
+        files::temporary(&path, Readers::Owner)?;
+        let Some(former) = found else {
+            return Ok(Self { path, messages: Vec::new(), bytes: None, former: None });
         };
-        if permissions.readonly() {
+        if former.permissions().readonly() {
             return Err(fail(io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only")));
         }
         let mut start = Vec::new();
@@ -76,7 +73,7 @@ impl Kept {
         let (_, bytes) = input::bytes(&path)?;
         let messages = if bytes.trim_ascii().is_empty() { Vec::new() } else { read(&path)? };
         OpenOptions::new().write(true).open(&path).map_err(fail)?;
-        Ok(Self { path, messages, bytes: Some(bytes), permissions: Some(permissions) })
+        Ok(Self { path, messages, bytes: Some(bytes), former: Some(former) })
     }
 
     /// Whether this is the file that `path` names.
@@ -129,8 +126,9 @@ impl Kept {
             ));
             self.path = beside;
         }
-        self.bytes = Some(write(&self.path, messages, self.permissions.clone())?);
-        self.messages = messages.to_vec();
+        let bytes = bytes(messages);
+        files::replace(&self.path, &bytes, self.former.as_ref(), Readers::Owner)?;
+        (self.messages, self.bytes) = (messages.to_vec(), Some(bytes));
         Ok(())
     }
 
@@ -205,42 +203,11 @@ fn read(path: &Path) -> Result<Vec<Message>> {
     messages.into_iter().flatten().enumerate().map(message).collect()
 }
 
-/// Replaces a file as a whole by these messages. Returns its bytes. Without `permissions` its user alone can read it.
-///
-/// # Errors
-/// [`Error::Io`]; the file stays as it was.
-fn write(path: &Path, messages: &[Message], permissions: Option<Permissions>) -> Result<Vec<u8>> {
+/// A conversation as the bytes of its file.
+fn bytes(messages: &[Message]) -> Vec<u8> {
     let messages: Value =
         messages.iter().map(|message| json!({ "role": message.role, "content": text(message) })).collect();
-    let bytes = format!("{messages:#}\n").into_bytes();
-    let fail = |error| Error::io(path, error);
-    let mut file = temporary(path)?;
-    if let Some(permissions) = permissions {
-        file.as_file().set_permissions(permissions).map_err(fail)?;
-    }
-    // An error of `NamedTempFile` itself would name the temporary file.
-    file.as_file_mut().write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(bytes)
-}
-
-/// A file in the same folder that is not there any more once it is dropped.
-fn temporary(path: &Path) -> Result<NamedTempFile> {
-    let folder = folder(path);
-    if !folder.is_dir() {
-        return Err(Error::io(folder, io::Error::new(io::ErrorKind::NotFound, "no such folder")));
-    }
-    // The error itself names the temporary file, which means nothing to a person.
-    NamedTempFile::new_in(folder).map_err(|error| Error::io(path, error.kind().into()))
-}
-
-/// Where a link leads, also if nothing is there yet.
-fn linked(path: &Path) -> PathBuf {
-    // Most systems follow no more links than this.
-    (0..40).fold(path.to_owned(), |path, _| match fs::read_link(&path) {
-        Ok(target) => folder(&path).join(target),
-        Err(_) => path,
-    })
+    format!("{messages:#}\n").into_bytes()
 }
 
 /// The next free name beside a file: `trip-2.json` beside `trip.json`.
@@ -256,10 +223,6 @@ fn beside(path: &Path) -> PathBuf {
         }
         number += 1;
     }
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A path as a person types it in the chat, where no shell takes quotation marks away or puts in the home folder.

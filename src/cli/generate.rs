@@ -163,8 +163,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let Asked { id, seed, .. } = session.ask_tokens(tokens, &body, Instant::now() - preparation)?;
     let mut listener = Listener::new(&work, !args.json);
     let answer = pollster::block_on(session.answers.run(id, &mut |news| listener.hear(news)))?;
-    drop(listener);
-    session::log(&session, &answer);
+    listener.end()?;
+    session::log(&session, &body.input, &answer, cache.as_ref());
     if args.json {
         // The counters of the tiers include what was saved.
         pollster::block_on(session.answers.persist())?;

@@ -1,9 +1,13 @@
 //! Reads texts byte for byte, and conversations in the shape of OpenAI's API.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::Value;
+use serde::Deserializer;
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use crate::engine::openai::{self, Body};
 use crate::error::{Error, Result, visible};
@@ -74,23 +78,110 @@ pub(crate) fn request(path: &Path) -> Result<Value> {
     read(path, |value| Prompt::read(value).map(|_| value.clone()))
 }
 
-/// A JSON file.
+/// A JSON file. No object in it has a field twice.
 ///
 /// # Errors
 /// [`Error::Format`] naming the file and the place in it.
 pub(crate) fn json(path: &Path) -> Result<Value> {
     let text = text(path)?;
     // Some editors begin a file with a byte order mark.
-    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(|error| {
-        let (place, problem) = (format!("line {} column {}", error.line(), error.column()), error.to_string());
-        let problem = problem.strip_suffix(&format!(" at {place}")).unwrap_or(&problem);
-        Error::Format {
+    let mut source = serde_json::Deserializer::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let twice = RefCell::new(None);
+    let read = Once { place: String::new(), twice: &twice }.deserialize(&mut source);
+    read.and_then(|value| source.end().map(|()| value)).map_err(|error| match twice.take() {
+        Some(field) => Error::Format {
             file: name(path),
-            field: place,
-            problem: format!("no JSON: {problem}"),
-            fix: "correct the file at that place",
+            field,
+            problem: format!("stands twice in one object, the second time at line {}", error.line()),
+            fix: "keep one of the two",
+        },
+        None => {
+            let (place, problem) = (format!("line {} column {}", error.line(), error.column()), error.to_string());
+            let problem = problem.strip_suffix(&format!(" at {place}")).unwrap_or(&problem);
+            let problem = format!("no JSON: {problem}");
+            Error::Format { file: name(path), field: place, problem, fix: "correct the file at that place" }
         }
     })
+}
+
+/// Reads a value as [`Value`] does, except that no object may have a field twice.
+struct Once<'a> {
+    /// Such as `messages[0].content`.
+    place: String,
+    /// The first field that stands twice.
+    twice: &'a RefCell<Option<String>>,
+}
+
+impl Once<'_> {
+    fn within(&self, place: String) -> Once<'_> {
+        Once { place, twice: self.twice }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Once<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Value, D::Error> {
+        source.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        // The list may be the conversation itself.
+        let place = if self.place.is_empty() { "messages" } else { &self.place };
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self.within(format!("{place}[{}]", list.len())))? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(field) = fields.next_key::<String>()? {
+            let dot = if self.place.is_empty() { "" } else { "." };
+            let place = format!("{}{dot}{}", self.place, visible(&field));
+            if object.contains_key(&field) {
+                let problem = format!("{place} stands twice");
+                self.twice.replace(Some(place));
+                return Err(de::Error::custom(problem));
+            }
+            let value = fields.next_value_seed(self.within(place))?;
+            object.insert(field, value);
+        }
+        Ok(object.into())
+    }
 }
 
 fn read<T>(path: &Path, reader: fn(&Value) -> Result<T>) -> Result<T> {

@@ -13,6 +13,7 @@ const IDLE: u8 = 0;
 const BUSY: u8 = 1;
 const INTERRUPTED: u8 = 2;
 const ASKING: u8 = 3;
+const LEAVING: u8 = 4;
 
 /// The exit status after a Ctrl-C, as shells report it.
 pub const STATUS: u8 = 130;
@@ -52,7 +53,7 @@ impl Work {
     }
 
     pub(crate) fn is_interrupted(&self) -> bool {
-        STATE.load(Ordering::SeqCst) == INTERRUPTED
+        [INTERRUPTED, LEAVING].contains(&STATE.load(Ordering::SeqCst))
     }
 
     /// Whether to go on.
@@ -73,6 +74,13 @@ impl Drop for Work {
     fn drop(&mut self) {
         STATE.store(IDLE, Ordering::SeqCst);
     }
+}
+
+/// Ends the work in progress at its next step, because the program is to end. `false` if there is none.
+#[cfg(unix)]
+pub(crate) fn leave() -> bool {
+    let is_work = |state| STATE.compare_exchange(state, LEAVING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    [BUSY, INTERRUPTED].into_iter().any(is_work)
 }
 
 /// A person is typing into the editor, until this is dropped. Ctrl-C is then a key of the editor and ends nothing.

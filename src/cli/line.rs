@@ -40,10 +40,13 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Call this before other threads start; [`tty`] says why. Ctrl-C is handled from then on.
+    /// Call this before other threads start; [`tty`] says why. Ctrl-C, SIGTERM and SIGHUP are handled from then on.
     pub(crate) fn open() -> Result<Self> {
         let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let terminal = if is_interactive { tty::hold()? } else { None };
+        if terminal.is_none() {
+            tty::attend()?;
+        }
         interrupt::install()?;
         tty::quiet();
         let mut source = if is_interactive { Source::editor(terminal.as_ref())? } else { Source::Pipe { lines: 0 } };

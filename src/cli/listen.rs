@@ -1,5 +1,6 @@
 //! Takes the news of an answer: prints its text, shows how far a long prompt is, and stops it at a Ctrl-C.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::interrupt::Work;
 use super::term;
 use super::wrap::Wrap;
 use crate::engine::answers::What;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Waits shorter than this show no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,24 +23,47 @@ pub(crate) struct Listener<'a> {
     wrap: Wrap,
     began: Instant,
     reading: Option<ProgressBar>,
+    /// Why nothing can be printed any more.
+    lost: Option<Error>,
 }
 
 impl<'a> Listener<'a> {
     pub(crate) fn new(work: &'a Work, aloud: bool) -> Self {
-        Self { work, aloud, wrap: Wrap::default(), began: Instant::now(), reading: None }
+        Self { work, aloud, wrap: Wrap::default(), began: Instant::now(), reading: None, lost: None }
     }
 
-    /// Ends the answer if the work was interrupted.
+    /// Ends the answer if the work was interrupted, or if its text cannot be printed: [`Listener::end`] tells that.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the reader of a pipe has gone.
     pub(crate) fn hear(&mut self, news: &[What]) -> Result<ControlFlow<()>> {
         for what in news {
             match what {
                 What::Prompt { done, total } if done < total => self.show(*done, *total),
                 What::Prompt { .. } => self.hide(),
-                What::Text { text, .. } if self.aloud => term::more(text, &mut self.wrap)?,
+                What::Text { text, .. } if self.aloud && self.lost.is_none() => self.print(text)?,
                 _ => {}
             }
         }
-        Ok(self.work.flow())
+        Ok(if self.lost.is_some() { ControlFlow::Break(()) } else { self.work.flow() })
+    }
+
+    fn print(&mut self, text: &str) -> Result<()> {
+        match term::more(text, &mut self.wrap) {
+            Err(Error::Io { source, path }) if source.kind() != ErrorKind::BrokenPipe => {
+                self.lost = Some(Error::Io { source, path });
+                Ok(())
+            }
+            printed => printed,
+        }
+    }
+
+    /// Ends the printing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if some of the text could not be printed, as at a terminal that was closed.
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.lost.take().map_or(Ok(()), Err)
     }
 
     fn show(&mut self, done: usize, total: usize) {

@@ -7,6 +7,7 @@ mod bench;
 mod cache;
 mod chat;
 mod conversation;
+mod files;
 mod generate;
 mod info;
 mod input;

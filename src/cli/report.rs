@@ -20,6 +20,12 @@ pub(crate) fn adapter(engine: &Engine) -> Value {
     json!({ "name": name, "backend": backend, "driver": driver, "numerics": engine.numerics().to_string() })
 }
 
+/// The adapter, with what the figures measured on it depend on: the class of the kernels, and the format of keys and values.
+pub(crate) fn place(engine: &Engine) -> String {
+    let AdapterInfo { name, backend, driver } = engine.adapter();
+    format!("{name} ({backend}, {driver}), prompts in {}, KV in {}", engine.numerics(), engine.config().kv)
+}
+
 /// The counters, one a line.
 pub(crate) fn counter_lines(counted: &Counters) -> String {
     let Value::Object(fields) = json!(counted) else { return String::new() };

@@ -7,6 +7,7 @@ use pollster::block_on;
 use crate::chat::cache::{CacheOptions, Digest};
 use crate::chat::session::{Model, Session, Watch};
 use crate::engine::answers::Answer;
+use crate::engine::openai::Input;
 use crate::engine::{Engine, EngineOptions, KvIdentity, Progress, Stage};
 use crate::error::Result;
 use crate::gpu::{Numerics, Preset};
@@ -15,6 +16,7 @@ use crate::model::Quantizable;
 use crate::quant::Format;
 
 use super::args::whole;
+use super::cache::recall;
 use super::{report, term};
 
 #[derive(Debug, Args)]
@@ -77,16 +79,17 @@ impl EngineArgs {
         Ok(vec![format!("--quantize {format}: {warning}")])
     }
 
-    /// Whether no run with these kernels computes prompts in `class`. The default kernels depend on the GPU.
+    /// The classes in which runs with these kernels may compute prompts, at least one. The GPU chooses between the default's.
     ///
     /// # Errors
     /// As [`Preset::chosen`].
-    pub(crate) fn rules_out(&self, class: Numerics) -> Result<bool> {
+    pub(crate) fn classes(&self) -> Result<&'static [Numerics]> {
+        const USUAL: [Numerics; 3] = [Numerics::F32, Numerics::F16 { fragment: 16 }, Numerics::F16 { fragment: 8 }];
         Ok(match Preset::chosen(self.kernels)? {
-            Preset::Auto => class == Numerics::Int8,
-            Preset::F16 => !matches!(class, Numerics::F16 { .. }),
-            Preset::Int8 => class != Numerics::Int8,
-            Preset::F32 | Preset::Portable => class != Numerics::F32,
+            Preset::Auto => &USUAL,
+            Preset::F16 => &USUAL[1..],
+            Preset::Int8 => &[Numerics::Int8],
+            Preset::F32 | Preset::Portable => &USUAL[..1],
         })
     }
 
@@ -183,8 +186,14 @@ pub(crate) fn finish(digest: Digest) -> Result<String> {
 }
 
 /// Logs where the KV of a prompt came from, how long its answer took, and what the tiers did so far.
-pub(crate) fn log(session: &Session, answer: &Answer) {
-    log::info!("{}", report::cache(&answer.cache));
+pub(crate) fn log(session: &Session, asked: &Input, answer: &Answer, cache: Option<&CacheOptions>) {
+    if log::log_enabled!(log::Level::Info) {
+        let mut account = answer.cache.clone();
+        // If the prompt cannot be made again, nothing is recalled.
+        let prompt = session.language.tokens(asked).unwrap_or_default();
+        recall(cache, session.engine(), &prompt, &mut account);
+        log::info!("{}", report::cache(&account));
+    }
     log::info!("{}", report::timings(session.load_ms, &answer.timings));
     log::debug!("{}", report::tiers(session.engine()));
 }

@@ -2,8 +2,9 @@
 //! prompt. However the program ends or stops, it leaves the terminal as it was found.
 //!
 //! A signal that ends or stops the program first restores the terminal, and then has its usual effect. If the program continues,
-//! it takes the terminal again. One thread waits for such signals, and all others block them; so [`hold`] is called before any
-//! other thread starts. The state is process-wide, because the terminal and the signals are.
+//! it takes the terminal again. SIGTERM and SIGHUP let the work in progress end before, so that its results are kept: [`leave`]
+//! then lets them have their effect. One thread waits for such signals, and all others block them; so [`hold`] or [`attend`] is
+//! called before any other thread starts. The state is process-wide, because the terminal and the signals are.
 //!
 //! On systems other than Unix, a terminal echoes only what is read, and nothing is held.
 
@@ -33,6 +34,16 @@ mod elsewhere {
         Ok(None)
     }
 
+    pub(crate) fn attend() -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn is_leaving() -> bool {
+        false
+    }
+
+    pub(crate) fn leave() {}
+
     pub(crate) fn quiet() {}
 
     pub(crate) fn release() {}
@@ -45,7 +56,7 @@ mod system {
     use std::io::{stdin, stdout};
     use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-    use nix::sys::signal::{SigSet, Signal, kill, raise};
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, raise, sigaction};
     use nix::sys::termios::{
         FlowArg, FlushArg, InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcflow, tcflush,
         tcgetattr, tcsetattr,
@@ -53,11 +64,15 @@ mod system {
     use nix::unistd::{Pid, getpgrp, tcgetpgrp, write};
 
     use super::Held;
+    use crate::cli::interrupt;
     use crate::error::{Error, Result};
 
     /// Turn off and on the marks around pasted text, by which an editor tells pasted line breaks from typed ones.
     const PASTE: [&str; 2] = ["\x1b[?2004l", "\x1b[?2004h"];
-    const SIGNALS: [Signal; 4] = [Signal::SIGTSTP, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+    /// Those that concern the terminal alone.
+    const OF_TERMINALS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGQUIT, Signal::SIGCONT];
+    /// Those that ask the program to end.
+    const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGHUP];
 
     struct State {
         /// The modes as they were found, while the terminal is held.
@@ -66,9 +81,11 @@ mod system {
         left: Option<Termios>,
         /// Signals handled so far.
         dealt: u64,
+        /// The signal that ends the program once its work is over.
+        leaves: Option<Signal>,
     }
 
-    static STATE: Mutex<State> = Mutex::new(State { found: None, left: None, dealt: 0 });
+    static STATE: Mutex<State> = Mutex::new(State { found: None, left: None, dealt: 0, leaves: None });
     static DEALT: Condvar = Condvar::new();
 
     fn state() -> MutexGuard<'static, State> {
@@ -96,9 +113,30 @@ mod system {
         if ["", "dumb", "cons25", "emacs"].contains(&term.as_str()) {
             return Ok(None);
         }
-        let failed = |error: nix::Error| Error::io("terminal", error.into());
-        let found = tcgetattr(stdin()).map_err(failed)?;
-        let signals: SigSet = SIGNALS.into_iter().chain([Signal::SIGCONT]).collect();
+        let found = tcgetattr(stdin()).map_err(|error| Error::io("terminal", error.into()))?;
+        watch(&OF_TERMINALS)?;
+        let suspends = char::from(found.control_chars[SpecialCharacterIndices::VSUSP as usize]);
+        state().found = Some(found);
+        Ok(Some(Held { suspends }))
+    }
+
+    /// Lets SIGTERM and SIGHUP wait for the work in progress, without a terminal too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses it.
+    pub(crate) fn attend() -> Result<()> {
+        watch(&[])
+    }
+
+    /// Waits for these signals, and for those that ask the program to end, on a thread of its own.
+    fn watch(others: &[Signal]) -> Result<()> {
+        let failed = |error: nix::Error| Error::io("signals", error.into());
+        let mut signals: SigSet = others.iter().copied().collect();
+        for signal in ENDING {
+            if !is_ignored(signal).map_err(failed)? {
+                signals.add(signal);
+            }
+        }
         signals.thread_block().map_err(failed)?;
         std::thread::spawn(move || {
             while let Ok(signal) = signals.wait() {
@@ -108,9 +146,34 @@ mod system {
                 }
             }
         });
-        let suspends = char::from(found.control_chars[SpecialCharacterIndices::VSUSP as usize]);
-        state().found = Some(found);
-        Ok(Some(Held { suspends }))
+        Ok(())
+    }
+
+    /// Whether the program was started with the signal ignored, as `nohup` does.
+    fn is_ignored(signal: Signal) -> nix::Result<bool> {
+        let usual = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: no handler is installed, only the default or what was there.
+        let found = unsafe { sigaction(signal, &usual) }?;
+        let is_ignored = matches!(found.handler(), SigHandler::SigIgn);
+        if is_ignored {
+            // SAFETY: as above.
+            unsafe { sigaction(signal, &found) }?;
+        }
+        Ok(is_ignored)
+    }
+
+    /// Whether a signal waits for [`leave`].
+    pub(crate) fn is_leaving() -> bool {
+        state().leaves.is_some()
+    }
+
+    /// Lets a signal that waited for the work in progress have its usual effect.
+    pub(crate) fn leave() {
+        let leaves = state().leaves;
+        if let Some(signal) = leaves {
+            release();
+            let _ = SigSet::from(signal).thread_unblock().and_then(|()| raise(signal));
+        }
     }
 
     /// Turns off echo, line editing and the flush at signals. Ctrl-C and its like still send signals. An editor restores these modes
@@ -142,9 +205,14 @@ mod system {
         let _state = DEALT.wait_while(state(), |state| state.dealt == dealt);
     }
 
-    /// Restores the terminal, and lets a signal have its usual effect.
+    /// Restores the terminal, and lets a signal have its usual effect, or first lets the work in progress end.
     fn deal(signal: Signal) {
         let mut held = state();
+        if ENDING.contains(&signal) && (held.leaves.is_some() || interrupt::leave()) {
+            // A terminal that is closed may send several.
+            held.leaves = held.leaves.or(Some(signal));
+            return;
+        }
         if let Some(found) = held.found.clone().filter(|_| is_ours()) {
             held.left = held.left.take().or_else(|| tcgetattr(stdin()).ok());
             // After a Ctrl-S, writing would block.

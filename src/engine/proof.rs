@@ -17,7 +17,7 @@ use crate::{
         linear::{Epilogue, Fusion, Input, Linear},
         plan,
     },
-    quant::Format,
+    quant::{Format, Layout},
 };
 
 /// Of the norm before products of decode rows.
@@ -162,7 +162,7 @@ async fn products(made: &mut Made<'_>, class: Class, format: Format) -> Result<b
     let input = made.filled(&x.iter().map(|x| x.to_f32().to_bits()).collect::<Vec<u32>>()).await?;
     let rounded = made.filled(&vec![0; batch * cols / 2]).await?;
     let (gains, output) = (made.filled(&vec![1f32.to_bits(); cols]).await?, made.filled(&vec![0; batch * rows]).await?);
-    let matrix = Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
+    let matrix = Matrix { rows, cols, parts: vec![Part { buffer, format, layout: Layout::Rows, first: 0, rows }] };
     let (epilogue, consts) = (Epilogue::Store, gains.whole());
     let fusion = Fusion { epilogue, norm, bias: false, scale: 1.0, consts };
     let linear = Linear::new(matrix, &fusion, &[class], &caps);

@@ -18,7 +18,7 @@ pub mod topk;
 use crate::{
     gpu::{Buffer, Slice, shader::Library},
     kv::BLOCK,
-    quant::{Format, UNIT},
+    quant::{BAND, Format, Layout, UNIT, grain},
 };
 
 macro_rules! library {
@@ -203,6 +203,7 @@ pub struct Matrix {
 pub struct Part {
     pub buffer: Buffer,
     pub format: Format,
+    pub layout: Layout,
     /// The first row of the matrix in this part, and the number of rows.
     pub first: usize,
     pub rows: usize,
@@ -217,14 +218,19 @@ impl Matrix {
 impl Part {
     /// The definitions that `shared/matrix.wgsl` needs.
     fn defines(&self, cols: usize) -> Vec<(&'static str, u32)> {
-        vec![
+        let (value_words, scale_words) = (self.format.values_words(cols), self.format.scales_words(cols));
+        let mut defines = vec![
             ("FORMAT", self.format.gguf()),
             ("UNITS", cols.div_ceil(UNIT) as u32),
-            ("VALUE_WORDS", self.format.values_words(cols) as u32),
-            ("SCALES_AT", (self.format.values_words(cols) as u64 * self.rows as u64) as u32),
-            ("SCALE_WORDS", self.format.scales_words(cols) as u32),
+            ("VALUE_WORDS", value_words as u32),
+            ("SCALES_AT", (value_words as u64 * self.layout.padded(self.rows) as u64) as u32),
+            ("SCALE_WORDS", scale_words as u32),
             ("FIRST", self.first as u32),
             ("ROWS_HERE", self.rows as u32),
-        ]
+        ];
+        if self.layout == Layout::Bands {
+            defines.extend([("BAND", BAND as u32), ("SCALE_GRAIN", grain(scale_words) as u32)]);
+        }
+        defines
     }
 }

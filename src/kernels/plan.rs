@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     gpu::{AdapterKind, Caps, PromptProducts},
-    quant::{Format, UNIT},
+    quant::{Format, Layout, UNIT},
 };
 
 /// Permutations, each used from some number of rows on.
@@ -74,6 +74,14 @@ pub fn chunk(caps: &Caps) -> usize {
         AdapterKind::Cpu => 128,
         AdapterKind::Gpu if caps.fragments().is_some() => 1024,
         AdapterKind::Gpu => 512,
+    }
+}
+
+/// How a matrix of `format` with rows of `cols` elements is stored: for the shape that [`linear`] chooses for decoding.
+pub fn layout(caps: &Caps, format: Format, cols: usize) -> Layout {
+    match caps.kind {
+        AdapterKind::Cpu if format.values_words(cols).is_multiple_of(4) => Layout::Bands,
+        _ => Layout::Rows,
     }
 }
 

@@ -176,10 +176,15 @@ impl Namespace {
     /// The first field, in hashing order, in which two namespaces differ; the salt only if nothing else does.
     #[doc(hidden)]
     pub fn difference(&self, other: &Namespace) -> Option<&'static str> {
-        let pairs = self.fields.entries().into_iter().zip(other.fields.entries());
-        let mut changed = pairs.filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0);
+        let mut changed = self.differences(other);
         let first = changed.next()?;
         Some(if first == "salt" { changed.next().unwrap_or(first) } else { first })
+    }
+
+    /// The fields in which two namespaces differ, in hashing order.
+    pub(crate) fn differences<'a>(&'a self, other: &'a Namespace) -> impl Iterator<Item = &'static str> + 'a {
+        let pairs = self.fields.entries().into_iter().zip(other.fields.entries());
+        pairs.filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0)
     }
 }
 

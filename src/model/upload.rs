@@ -8,8 +8,8 @@ use super::{Config, Role, quantize};
 use crate::{
     error::Result,
     gpu::{Buffer, Gpu},
-    kernels::{Matrix, Part},
-    quant::Format,
+    kernels::{Matrix, Part, plan},
+    quant::{BAND, Format, Layout},
     weights::{Checkpoint, TensorInfo},
 };
 
@@ -76,8 +76,8 @@ pub(crate) struct Uploader<'a> {
 
 /// What goes into a buffer.
 enum Fill<'a> {
-    /// Rows `range` of consecutive segments, `[rows, cols]`, repacked into `format`.
-    Rows { run: Rc<[Placed<'a>]>, range: Range<usize>, format: Format, cols: usize },
+    /// Rows `range` of consecutive segments, `[rows, cols]`, repacked.
+    Rows { run: Rc<[Placed<'a>]>, range: Range<usize>, packing: (Format, Layout), cols: usize },
     /// Vectors as f32, one after another.
     Vectors(Vec<Vector<'a>>),
 }
@@ -144,13 +144,21 @@ impl<'a> Uploader<'a> {
             // At least four rows go to a workgroup.
             let caps = self.gpu.caps();
             let fit = (caps.max_binding.min(caps.max_buffer) / row_bytes as u64).min(4 * u64::from(caps.max_groups));
+            // A segment or a part begins with a band.
+            let are_whole = |unit: usize| run.iter().rev().skip(1).all(|p| p.rows.is_multiple_of(unit));
+            let (layout, unit) = match plan::layout(caps, format, cols) {
+                Layout::Bands if are_whole(BAND) && BAND.is_multiple_of(unit) => (Layout::Bands, BAND),
+                Layout::Bands if are_whole(BAND) && unit.is_multiple_of(BAND) => (Layout::Bands, unit),
+                _ => (Layout::Rows, unit),
+            };
             let fit = (fit as usize / unit * unit).max(unit);
             let run: Rc<[Placed]> = run.into();
             for start in (0..run_rows).step_by(fit) {
                 let range = start..run_rows.min(start + fit);
-                let buffer = self.gpu.alloc(what, range.len() as u64 * row_bytes as u64, FIX).await?;
-                parts.push(Part { buffer, format, first: first + start, rows: range.len() });
-                self.fills.push((buffer, Fill::Rows { run: Rc::clone(&run), range, format, cols }));
+                let padded = layout.padded(range.len());
+                let buffer = self.gpu.alloc(what, padded as u64 * row_bytes as u64, FIX).await?;
+                parts.push(Part { buffer, format, layout, first: first + start, rows: range.len() });
+                self.fills.push((buffer, Fill::Rows { run: Rc::clone(&run), range, packing: (format, layout), cols }));
             }
             first += run_rows;
         }
@@ -203,7 +211,7 @@ impl<'a> Uploader<'a> {
     pub(crate) async fn fill(mut self) -> Result<()> {
         for (buffer, fill) in mem::take(&mut self.fills) {
             match fill {
-                Fill::Rows { run, range, format, cols } => self.fill_rows(buffer, &run, range, format, cols).await?,
+                Fill::Rows { run, range, packing, cols } => self.fill_rows(buffer, &run, range, packing, cols).await?,
                 Fill::Vectors(vectors) => self.fill_vectors(buffer, &vectors).await?,
             }
         }
@@ -233,18 +241,18 @@ impl<'a> Uploader<'a> {
         buffer: Buffer,
         run: &[Placed<'_>],
         range: Range<usize>,
-        format: Format,
+        (format, layout): (Format, Layout),
         cols: usize,
     ) -> Result<()> {
         let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-        let scales_at = 4 * range.len() as u64 * value_words as u64;
+        let scales_at = 4 * layout.padded(range.len()) as u64 * value_words as u64;
         let mut skipped = 0;
         for segment in run {
             let here = range.start.max(skipped)..range.end.min(skipped + segment.rows);
-            let step = (PIECE / (4 * cols)).max(2) / 2 * 2;
+            let step = (PIECE / (4 * cols)).max(BAND) / BAND * BAND;
             for start in here.clone().step_by(step) {
                 let rows = start - skipped..here.end.min(start + step) - skipped;
-                let (values, scales) = self.repack(segment, rows, format, cols).await?;
+                let (values, scales) = self.repack(segment, rows, (format, layout), cols).await?;
                 let row = (start - range.start) as u64;
                 self.gpu.write(buffer, row * 4 * value_words as u64, &values);
                 if scale_words > 0 {
@@ -260,7 +268,7 @@ impl<'a> Uploader<'a> {
         &mut self,
         segment: &Placed<'_>,
         rows: Range<usize>,
-        format: Format,
+        (format, layout): (Format, Layout),
         cols: usize,
     ) -> Result<(Vec<u32>, Vec<u32>)> {
         let source = |row| {
@@ -276,8 +284,9 @@ impl<'a> Uploader<'a> {
             raw.push((first, self.checkpoint.read_rows(tensor, first..end).await?));
         }
         let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-        let mut values = vec![0; rows.len() * value_words];
-        let mut scales = vec![0; rows.len() * scale_words];
+        let padded = layout.padded(rows.len());
+        let mut values = vec![0; padded * value_words];
+        let mut scales = vec![0; padded * scale_words];
         let raw_row = |(index, row): (usize, usize)| {
             let tensor = segment.tensors[index].0;
             let (first, bytes) = &raw[index];
@@ -285,20 +294,21 @@ impl<'a> Uploader<'a> {
         };
         by_processor(
             [(&mut values, value_words), (&mut scales, scale_words)],
-            rows.len(),
+            padded,
             cols,
             |first, values, scales| {
                 let mut floats = vec![0.0; cols];
+                let (mut value, mut scale) = (vec![0; value_words], vec![0; scale_words]);
                 for (i, source) in sources[first..].iter().take(values.len() / value_words).enumerate() {
-                    let value = &mut values[i * value_words..(i + 1) * value_words];
-                    let scale = &mut scales[i * scale_words..(i + 1) * scale_words];
                     let (own, bytes) = raw_row(*source);
                     if own == format {
-                        format.pack_row(bytes, cols, value, scale);
+                        format.pack_row(bytes, cols, &mut value, &mut scale);
                     } else {
                         own.dequantize(bytes, &mut floats);
-                        format.pack_row(&format.quantize(&floats), cols, value, scale);
+                        format.pack_row(&format.quantize(&floats), cols, &mut value, &mut scale);
                     }
+                    layout.put(i, &value, values);
+                    layout.put(i, &scale, scales);
                 }
             },
         );
@@ -332,7 +342,7 @@ fn processors() -> usize {
 }
 
 /// Fills the planes of `rows` rows of `cols` elements with `work`; natively, each processor takes some of the rows.
-/// `work` gets the index of its first row, and the words of its rows in both planes.
+/// `work` gets the index of its first row, which begins a band, and the words of its rows in both planes.
 fn by_processor(
     planes: [(&mut [u32], usize); 2],
     rows: usize,
@@ -344,7 +354,7 @@ fn by_processor(
     if threads <= 1 {
         return work(0, values, scales);
     }
-    let run = rows.div_ceil(threads);
+    let run = rows.div_ceil(threads).next_multiple_of(BAND);
     std::thread::scope(|scope| {
         for first in (0..rows).step_by(run) {
             let count = run.min(rows - first);

@@ -2,8 +2,8 @@
 //! outside this folder and that shader knows a format's bit layout.
 //!
 //! In a file a row is a run of blocks, little-endian, as ggml and safetensors write them. On the GPU a matrix
-//! `[rows, cols]` is two planes in one buffer: values, then scales. Both are row-major u32. Elements keep their order
-//! along a row; `cols` is padded with zeros to a multiple of [`UNIT`] (or of the block).
+//! `[rows, cols]` is two planes in one buffer: values, then scales. Both are u32, in the order of a [`Layout`]. Elements
+//! keep their order along a row; `cols` is padded with zeros to a multiple of [`UNIT`] (or of the block).
 //!
 //! | format     | values: bits of an element in each plane                      | scales plane              |
 //! |------------|----------------------------------------------------------------|---------------------------|
@@ -32,6 +32,7 @@ mod f16;
 mod iq4_nl;
 mod iq4_xs;
 mod k_scales;
+mod layout;
 mod mxfp4;
 mod q2_k;
 mod q3_k;
@@ -46,6 +47,8 @@ mod q8_0;
 // A module named `f32` would shadow the type.
 #[path = "f32.rs"]
 mod single;
+
+pub use layout::{BAND, Layout, grain};
 
 /// Elements that a shader unpacks at once. Every format's values plane consists of whole units.
 pub const UNIT: usize = 8;

@@ -71,7 +71,9 @@ pub use file::{Element, MAX_HEADER, Row};
 pub use filesystem::{FilesystemConfig, FilesystemStore};
 pub use manifest::{GROUP, Manifest, Noted, Record, Written};
 pub use memory::MemoryStore;
-pub use pack::{BlockKeys, Pack, PackError, PackExpected, PackHeader, PackKey, PackLimits, PackSigner, PackStore};
+pub use pack::{
+    BlockKeys, Pack, PackDifference, PackError, PackExpected, PackHeader, PackKey, PackLimits, PackSigner, PackStore,
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pins::{Listing, MAX_PINNED, Pinned};
 pub(crate) use private::Note;

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Home, RULES, SHIP, WHALE, asked, files, length, reused, same};
 use crate::cli::{headstart, json_of, refusal, stdout, str_of};
+#[cfg(unix)]
+use crate::support::give_away;
 use crate::support::tiny_chat::{self, prompt};
 
 const TINY: &str = "tiny-odd-f16";
@@ -83,18 +85,49 @@ fn a_pack_serves_whether_imported_or_named() {
         let pack_tier = super::tier(&named, "pack");
         assert_eq!((&pack_tier["failures"], &pack_tier["dropped"]), (&json!(0), &json!(0)), "{model}: only read from");
 
-        // It is said of a pack that no run with such kernels uses.
-        for (kernels, is_told) in [("f16", true), ("f32", false), ("portable", false), ("auto", false)] {
-            let output = import(&taker, &pack, ["--kernels", kernels]).output().unwrap();
-            let said = String::from_utf8(output.stderr).unwrap();
-            assert!(output.status.success(), "{said}");
-            assert_eq!(said.contains("run with --kernels f32"), is_told, "{kernels}: {said}");
-        }
         let imported = json_of(&mut import(&taker, &pack, ["--json"]));
         assert_eq!((&imported["name"], &imported["tokens"]), (&json!("rules"), &json!(system_tokens())));
         let warm = json_of(&mut taker.generate(SHIP));
         reused(&warm, &[("disk", system_tokens())]);
         same(&warm, &taker.cold(SHIP));
+    }
+}
+
+#[test]
+fn an_export_replaces_packs_alone() {
+    let home = Home::new(TINY);
+    let file = home.file("system.json", &asked(WHALE)[..1]);
+    let export_to = |path: &Path| home.with_model(&["prefix", "export", str_of(&file), "-o", str_of(path)]);
+    for other in [file.clone(), home.model.path().join("model.safetensors")] {
+        let held = std::fs::read(&other).unwrap();
+        let problem =
+            format!("output: {} is there already, and is no pack: name another file with -o", other.display());
+        assert_eq!(refusal(&mut export_to(&other)), problem);
+        assert!(std::fs::read(&other).unwrap() == held);
+    }
+    assert!(refusal(&mut export_to(home.model.path())).contains("this is no file that could hold a pack"));
+    let empty = home.path("empty.kv.safetensors");
+    std::fs::write(&empty, "").unwrap();
+    stdout(&mut export_to(&empty));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+        let of = |path: &Path| path.metadata().map(|it| (it.mode() & 0o777, it.uid(), it.gid(), it.ino())).unwrap();
+        // As any new file of this user, and not as the temporary one.
+        let plain = home.path("plain");
+        std::fs::write(&plain, "").unwrap();
+        let fresh = home.path("fresh.kv.safetensors");
+        stdout(&mut export_to(&fresh));
+        assert_eq!(of(&fresh).0, of(&plain).0);
+        std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o640)).unwrap();
+        give_away(&empty);
+        let link = home.path("link.kv.safetensors");
+        symlink("empty.kv.safetensors", &link).unwrap();
+        let before = of(&empty);
+        stdout(&mut export_to(&link));
+        let after = of(&empty);
+        assert!(link.is_symlink() && after.3 != before.3, "the pack is written anew");
+        assert_eq!((after.0, after.1, after.2), (before.0, before.1, before.2));
     }
 }
 
@@ -142,7 +175,33 @@ fn a_pack_of_another_model_or_setting_is_refused_by_name() {
     assert!(message.contains("kernels that give other bits: f16 k16, here f32; run with the --kernels"), "{message}");
     let taken = json_of(giver.generate(WHALE).args(["--prefix-pack", str_of(&pack), "--kernels", "f16"]));
     assert!(taken["cache"]["sources"]["pack"].as_u64().unwrap() > 0, "{taken}");
-    assert!(import(&giver, &pack, []).output().unwrap().status.success());
+    let imported = json_of(&mut import(&giver, &pack, ["--json"]));
+    assert_eq!((&imported["kernels"], &imported["kv"]), (&json!("f16"), &json!("f16")));
+    assert!(stdout(&mut import(&giver, &pack, [])).ends_with(" of halves, computed in f16\n"));
+    // One that no run with the chosen kernels would use is refused.
+    let plain = giver.path("rules.kv.safetensors");
+    for (kernels, is_taken) in [("f16", false), ("int8", false), ("portable", true), ("auto", true)] {
+        let output = import(&giver, &plain, ["--kernels", kernels]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), is_taken, "{kernels}: {said}");
+        assert_eq!(said.contains("kernels that give other bits: f32, here "), !is_taken, "{kernels}: {said}");
+    }
+    // What flags choose is told at once.
+    export(&giver, &file, "both.kv.safetensors", &["--kernels", "f16", "--kv", "q8"]);
+    let pack = giver.path("both.kv.safetensors");
+    let both = "the pack was made with another format of keys and values: q8, here f16, and with kernels that give other bits: \
+                f16 k16, here f32; run with --kv";
+    for command in
+        [&mut import(&giver, &pack, ["--kernels", "f32"]), giver.generate(WHALE).args(["--prefix-pack", str_of(&pack)])]
+    {
+        let message = refusal(command);
+        assert!(message.contains(both) && message.contains("; run with the --kernels"), "{message}");
+    }
+    let other = refusal(other.generate(WHALE).args(["--prefix-pack", str_of(&pack)]));
+    assert!(
+        ["other weights: ", "q8, here f16", "f16 k16, here f32"].iter().all(|part| other.contains(part)),
+        "{other}"
+    );
     // A pack is used under its own salt.
     let mine = export(&giver, &file, "mine.kv.safetensors", &["--cache-salt", "mine"]);
     assert!(!String::from_utf8_lossy(&mine).contains("handed"), "{mine:?}");
@@ -260,7 +319,7 @@ fn a_failed_warm_import_or_export_gives_the_reason() {
     assert!(full.contains("only 0 of ") && full.contains("give the cache more room"), "{full}");
     let nowhere = home.path("no/such/folder/x.kv.safetensors");
     let message = refusal(&mut home.with_model(&["prefix", "export", str_of(&system), "-o", str_of(&nowhere)]));
-    assert!(message.starts_with(str_of(&nowhere)), "{message}");
+    assert!(message.starts_with(&format!("{}: no such folder", nowhere.parent().unwrap().display())), "{message}");
     tiny_chat::set_template(home.model.path(), "{{ messages[-1].content }}{{ messages[0].content }}");
     let message = refusal(&mut home.with_model(&["prefix", "warm", str_of(&system)]));
     assert!(message.contains("begins with what is asked"), "{message}");

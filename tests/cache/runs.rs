@@ -271,6 +271,20 @@ fn a_chat_says_where_its_prompt_came_from() {
 }
 
 #[test]
+fn every_command_tells_the_format_and_the_class_that_a_prompt_is_known_in() {
+    let home = Home::new(TINY);
+    json_of(&mut home.generate(WHALE));
+    let mut generate = home.with_model(&["generate", "-v", "--system", RULES, "-n", "1", "-p", WHALE, "--kv", "q8"]);
+    let told = String::from_utf8(generate.output().unwrap().stderr).unwrap();
+    assert!(told.contains(" are known in another format of keys and values (--kv)"), "{told}");
+    // KV in 8 bits is known now too, and one setting differs, not two.
+    let file = home.file("asked.json", &asked(WHALE));
+    let mut warm = home.with_model(&["prefix", "warm", str_of(&file), "--kernels", "f16"]);
+    let told = String::from_utf8(warm.output().unwrap().stderr).unwrap();
+    assert!(told.contains(" are known from kernels of another class (--kernels)"), "{told}");
+}
+
+#[test]
 fn exact_reuse_leaves_out_decoded_tokens() {
     // An answer of four letters a. KV of the last one was not computed.
     let flags = ["chat", "-n", "4", "--logit-bias", "97=100"];

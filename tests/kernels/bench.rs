@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use headstart::{
     gpu::{AdapterKind, Buffer, Caps, Fragments, Gpu, Preset, PromptProducts, Recording, Slice, readback::Staging},
-    kernels::{Class, Heads, KvFormat, Matrix, Part, SHADERS, Span, attention::cascade::Plan},
+    kernels::{Class, Heads, KvFormat, Matrix, Part, SHADERS, Span, attention::cascade::Plan, plan},
     quant::{Format, UNIT},
 };
 
@@ -113,23 +113,27 @@ impl Bench {
         (buffer, Span { class, step: slice, rows, tiles, cascade: step.plan.cascade, runs, context })
     }
 
-    /// A matrix of random rows in the given formats, one part each, and its values.
-    pub fn matrix(&mut self, cols: usize, parts: &[(Format, Vec<f32>)]) -> (Matrix, Vec<f32>) {
+    /// A matrix of random rows in the given formats, one part each, laid out for `caps`, and its values.
+    pub fn matrix(&mut self, cols: usize, parts: &[(Format, Vec<f32>)], caps: &Caps) -> (Matrix, Vec<f32>) {
         let (mut placed, mut weights, mut first) = (Vec::new(), Vec::new(), 0);
         for (format, values) in parts {
             let rows = values.len() / cols;
-            let (value_words, scale_words) = (format.values_words(cols), format.scales_words(cols));
-            let mut words = vec![0; rows * (value_words + scale_words)];
-            let (value_plane, scale_plane) = words.split_at_mut(rows * value_words);
+            let layout = plan::layout(caps, *format, cols);
+            let (mut row_values, mut row_scales) =
+                (vec![0; format.values_words(cols)], vec![0; format.scales_words(cols)]);
+            let padded = layout.padded(rows);
+            let mut words = vec![0; padded * (row_values.len() + row_scales.len())];
+            let (value_plane, scale_plane) = words.split_at_mut(padded * row_values.len());
             for (row, values) in values.chunks(cols).enumerate() {
                 let raw = blocks::of(*format, values, 1.0);
-                let scales = &mut scale_plane[row * scale_words..(row + 1) * scale_words];
-                format.pack_row(&raw, cols, &mut value_plane[row * value_words..(row + 1) * value_words], scales);
+                format.pack_row(&raw, cols, &mut row_values, &mut row_scales);
+                layout.put(row, &row_values, value_plane);
+                layout.put(row, &row_scales, scale_plane);
                 let mut exact = vec![0.0; cols];
                 format.dequantize(&raw, &mut exact);
                 weights.extend(exact);
             }
-            placed.push(Part { buffer: self.buffer(&words), format: *format, first, rows });
+            placed.push(Part { buffer: self.buffer(&words), format: *format, layout, first, rows });
             first += rows;
         }
         assert!(cols.is_multiple_of(UNIT));

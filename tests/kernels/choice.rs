@@ -5,7 +5,7 @@ use headstart::kernels::Class;
 use headstart::kernels::attention::{self, most_splits, partial_bytes, split, tile_rows};
 use headstart::kernels::linear::{Shape, Variant};
 use headstart::kernels::plan::{self, Ladder, Product};
-use headstart::quant::Format;
+use headstart::quant::{Format, Layout};
 
 use super::bench::heads;
 
@@ -157,6 +157,16 @@ fn prompts_are_multiplied_in_f16_if_the_adapter_has_f16_matrices() {
         assert_eq!(routed, Ladder::new(of(128, 64, 32, 8), []));
     }
     assert_eq!(plan::expert_tile(&fragments, Prompt), Ladder::new(32, []));
+}
+
+#[test]
+fn rows_lie_in_bands_where_lanes_are_rows_if_their_words_are_whole_quads() {
+    let layout = |kind, format, cols| plan::layout(&caps(kind, Some((8, 8))), format, cols);
+    assert_eq!(layout(AdapterKind::Cpu, Format::Q4_1, 576), Layout::Bands);
+    assert_eq!(layout(AdapterKind::Cpu, Format::F16, 40), Layout::Bands);
+    assert_eq!(layout(AdapterKind::Cpu, Format::Q4_0, 96), Layout::Bands);
+    assert_eq!(layout(AdapterKind::Cpu, Format::Q5_0, 288), Layout::Rows);
+    assert_eq!(layout(AdapterKind::Gpu, Format::Q4_1, 576), Layout::Rows);
 }
 
 #[test]

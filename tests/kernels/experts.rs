@@ -217,7 +217,7 @@ fn matrices_of_experts_agree_with_their_twin_and_a_row_is_the_same_bits_alone() 
         let numbers = Numbers::new(seed as u64);
         let caps = case.face.caps(bench.gpu.caps());
         let parts: Vec<_> = case.parts.iter().map(|&own| (case.format, numbers.floats(own * rows * cols))).collect();
-        let (matrix, weights) = bench.matrix(cols, &parts);
+        let (matrix, weights) = bench.matrix(cols, &parts, &caps);
         // The first matrix gets normed tokens and gates; the second gets neither.
         let gains: Vec<f32> = numbers.floats(cols).iter().map(|gain| gain + 1.5).collect();
         let consts = bench.floats(&gains);

@@ -274,7 +274,8 @@ fn a_sum_keeps_its_bits_in_subgroups_of_any_size() {
     let (mut bench, numbers) = (Bench::open(), Numbers::new(1));
     // Eight lanes of one unit each, and of four units.
     for (format, cols, norm) in [(Format::F16, 64, Some(1e-2)), (Format::Q8_0, 256, None)] {
-        let (matrix, _) = bench.matrix(cols, &[(format, numbers.floats(37 * cols))]);
+        let caps = Face::Clusters(4).caps(bench.gpu.caps());
+        let (matrix, _) = bench.matrix(cols, &[(format, numbers.floats(37 * cols))], &caps);
         let (batch, rows) = (5, matrix.rows);
         let [x, old, gains] = [batch * cols, batch * rows, cols].map(|count| numbers.floats(count));
         let consts = bench.floats(&gains);
@@ -304,7 +305,7 @@ fn check(bench: &mut Bench, case: &Case, seed: u64) -> f64 {
     let cols = case.cols;
     let parts: Vec<(Format, Vec<f32>)> =
         case.parts.iter().map(|&(format, rows)| (format, numbers.floats(rows * cols))).collect();
-    let (matrix, weights) = bench.matrix(cols, &parts);
+    let (matrix, weights) = bench.matrix(cols, &parts, &caps);
     let rows = matrix.rows;
     let batch = case.span + 3;
     let x = numbers.floats(batch * cols);

@@ -26,7 +26,8 @@ fn embed_reads_the_tokens_rows_from_every_format_and_part() {
             _ => [256, 1536, 512],
         }[f % 3];
         let parts = [7, 2].map(|rows| (format, numbers.floats(rows * cols)));
-        let (matrix, weights) = bench.matrix(cols, &parts);
+        let caps = face.caps(bench.gpu.caps());
+        let (matrix, weights) = bench.matrix(cols, &parts, &caps);
         let tokens = [3, 8, 0, 6, 7, 3, 8];
         let rows = vec![5, 0, 6, 2, 1];
         // Some tokens were drawn by the previous step.
@@ -37,7 +38,6 @@ fn embed_reads_the_tokens_rows_from_every_format_and_part() {
         let (step_buffer, span) = bench.span(Class::Prompt, &step);
         let hidden = bench.floats(&vec![-7.0; tokens.len() * cols]);
         let mut recording = Recording::new();
-        let caps = face.caps(bench.gpu.caps());
         let scale = [1.0, 3.5][f % 2];
         Embed::new(&matrix, scale, &caps).record(&mut recording, &span, before.whole(), hidden.whole());
         let [words] = bench.run(&recording, [hidden]);

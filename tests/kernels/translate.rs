@@ -16,11 +16,12 @@ use headstart::{
         moe_combine::MoeCombine,
         moe_group::MoeGroup,
         moe_route::MoeRoute,
+        plan,
         post_norm::PostNorm,
         short_conv::ShortConv,
         topk::TopK,
     },
-    quant::Format,
+    quant::{Format, Layout},
 };
 use naga::{AddressSpace, StorageAccess, back, valid};
 use serde_json::{Value, json};
@@ -64,7 +65,7 @@ fn in_bytes() -> HashSet<Arc<Kernel>> {
     let buffer = Buffer { id: 0, size: 1 << 20 };
     let caps = Caps { prompts: PromptProducts::Int8, ..Caps::webgpu_default(AdapterKind::Gpu) };
     let rotation = Rotation { pairs: 32, first: 0, all: 32 };
-    let parts = |format, rows| vec![Part { buffer, format, first: 0, rows }];
+    let parts = |format, rows| vec![Part { buffer, format, layout: Layout::Rows, first: 0, rows }];
     let mut all = HashSet::new();
     for format in Format::ALL.into_iter().filter(|format| format.block() > 1) {
         let matrix = Matrix { rows: 640, cols: 512, parts: parts(format, 640) };
@@ -90,7 +91,11 @@ fn in_halves() -> HashSet<(Arc<Kernel>, u32)> {
     for caps in with_fragments() {
         let mut all = HashSet::new();
         let mut add = |format, epilogue, norm, bias| {
-            let matrix = Matrix { rows: 8192, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 8192 }] };
+            let matrix = Matrix {
+                rows: 8192,
+                cols: 512,
+                parts: vec![Part { buffer, format, layout: Layout::Rows, first: 0, rows: 8192 }],
+            };
             let fusion = Fusion { epilogue, norm, bias, scale: 1.0, consts: buffer.whole() };
             all.extend(Linear::new(matrix, &fusion, &[Class::Prompt], &caps).kernels().cloned());
         };
@@ -111,7 +116,7 @@ fn in_halves() -> HashSet<(Arc<Kernel>, u32)> {
                 all.extend(Attention::new(heads, scores, 512, &caps).kernels().map(Arc::clone));
             }
         }
-        let parts = vec![Part { buffer, format: Format::Q4K, first: 0, rows: 640 }];
+        let parts = vec![Part { buffer, format: Format::Q4K, layout: Layout::Rows, first: 0, rows: 640 }];
         let matrix = Matrix { rows: 5 * 128, cols: 512, parts };
         let fusion = Fusion { epilogue: gated(), norm: Some(1e-6), bias: false, scale: 1.0, consts: buffer.whole() };
         let routed = Routed { experts: Experts { count: 5, used: 2 }, from_tokens: true };
@@ -128,7 +133,10 @@ fn permutations() -> HashSet<Arc<Kernel>> {
     let mut all = HashSet::new();
     for caps in adapters() {
         for format in Format::ALL {
-            let matrix = |cols, rows| Matrix { rows, cols, parts: vec![Part { buffer, format, first: 0, rows }] };
+            let matrix = |cols, rows| {
+                let layout = plan::layout(&caps, format, cols);
+                Matrix { rows, cols, parts: vec![Part { buffer, format, layout, first: 0, rows }] }
+            };
             all.extend(Embed::new(&matrix(widths(format)[0], 100), 1.0, &caps).kernels().cloned());
             let fusion =
                 Fusion { epilogue: Epilogue::Store, norm: Some(1e-5), bias: false, scale: 1.0, consts: buffer.whole() };
@@ -170,7 +178,9 @@ fn permutations() -> HashSet<Arc<Kernel>> {
         all.insert(ShortConv::new(1024, 3, buffer, &caps).kernel().clone());
         // Features that few models have, in one format.
         let format = Format::Q4K;
-        let matrix = Matrix { rows: 640, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 640 }] };
+        let layout = plan::layout(&caps, format, 512);
+        let parts = vec![Part { buffer, format, layout, first: 0, rows: 640 }];
+        let matrix = Matrix { rows: 640, cols: 512, parts: parts.clone() };
         all.extend(Embed::new(&matrix, 25.0, &caps).kernels().cloned());
         let rare = [
             Epilogue::Gated(Activation::GeluTanh),
@@ -194,9 +204,8 @@ fn permutations() -> HashSet<Arc<Kernel>> {
             (Epilogue::Times, Some(1e-6), true),
             (Epilogue::Store, None, false),
         ] {
-            let parts = vec![Part { buffer, format, first: 0, rows: 640 }];
             let fusion = Fusion { epilogue, norm, bias: false, scale: 1.0, consts: buffer.whole() };
-            let matrix = Matrix { rows: 5 * 128, cols: 512, parts };
+            let matrix = Matrix { rows: 5 * 128, cols: 512, parts: parts.clone() };
             let routed = Routed { experts: Experts { count: 5, used: 2 }, from_tokens };
             let classes = [Class::Prompt, Class::Decode];
             all.extend(Linear::routed(matrix, routed, &fusion, &classes, &caps).kernels().cloned());
@@ -238,7 +247,11 @@ fn sums_of_clusters_read_lanes_at_constant_distances_on_metal_and_direct3d() {
     let buffer = Buffer { id: 0, size: 1 << 20 };
     let caps = Caps::webgpu_default(AdapterKind::Gpu).with_subgroups(8, 32);
     for format in [Format::F16, Format::Q4_0] {
-        let matrix = Matrix { rows: 64, cols: 512, parts: vec![Part { buffer, format, first: 0, rows: 64 }] };
+        let matrix = Matrix {
+            rows: 64,
+            cols: 512,
+            parts: vec![Part { buffer, format, layout: Layout::Rows, first: 0, rows: 64 }],
+        };
         let fusion = Fusion { epilogue: Epilogue::Store, norm: None, bias: false, scale: 1.0, consts: buffer.whole() };
         let linear = Linear::new(matrix, &fusion, &[Class::Decode], &caps);
         for kernel in linear.kernels() {

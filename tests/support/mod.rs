@@ -51,3 +51,14 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
     }
     found
 }
+
+/// Gives a file to another user and group if this user may, else to another of its groups, if there is one.
+#[cfg(unix)]
+pub fn give_away(path: &Path) {
+    use std::os::unix::fs::chown;
+    if chown(path, Some(12_345), Some(12_345)).is_err() {
+        let own = std::process::Command::new("id").arg("-G").output().unwrap().stdout;
+        let groups = String::from_utf8(own).unwrap();
+        let _ = groups.split_whitespace().next_back().map(|group| chown(path, None, Some(group.parse().unwrap())));
+    }
+}

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 
 use super::args::{ModelArgs, TextArgs, positive, whole};
 use super::session::{self, EngineArgs};
-use super::term;
+use super::{report, term};
+use crate::chat::session::Session;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -51,7 +52,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_values_t = [1], value_parser = positive)]
     batch: Vec<usize>,
 
-    /// The answers that are decoded at once share their context, as requests with one system prompt do
+    /// The answers that are decoded at once share their context, as requests with one system prompt do; a run without it
+    /// measures the same answers apart
     #[arg(long)]
     shared: bool,
 
@@ -98,10 +100,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return refuse("prompt", "holds no token to measure with");
     }
     term::notes(&args.engine.warnings(&model)?);
+    if args.shared && args.batch.iter().all(|&answers| answers == 1) {
+        term::note("note: --shared has no effect on one answer at a time; --batch 4 decodes four at once");
+    }
     let mut session = session::start(model, &args.engine, None)?;
     speed::check(args, session.engine())?;
     if args.profile {
         return profile::run(args, &mut session);
     }
     speed::run(args, &mut session, &source)
+}
+
+/// What is measured, and on what.
+fn heading(session: &Session) -> String {
+    let (load, compile) = (report::duration(session.load_ms), report::duration(session.compile_ms));
+    format!(
+        "model    {}\nadapter  {}\nload     {load}, of it {compile} for shaders after the weights\n",
+        session.path.display(),
+        report::place(session.engine()),
+    )
 }

@@ -28,7 +28,8 @@ use crate::cli::{report, term};
   headstart bench prefix --out charts --lengths 256,1024,2048 --runs 5
   headstart bench prefix -m model.gguf --prompt 512 --json
 
-Writes prefix.json, prefix.csv, restart.svg, ttft.svg and saved.svg into the folder of --out.")]
+Writes prefix.json, prefix.csv, restart.svg, ttft.svg and saved.svg into the folder of --out. Those of an earlier run are replaced;
+other files of these names are kept, and the folder is refused.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -126,9 +127,30 @@ struct Results {
     is_cut: bool,
 }
 
+/// The files of a run, of which the first tells that the others are of a run too.
+const FILES: [&str; 5] = ["prefix.json", "prefix.csv", "ttft.svg", "restart.svg", "saved.svg"];
+
+/// Makes the folder of the results.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Request`] where it has other files of these names.
+fn prepare(out: &Path) -> Result<()> {
+    std::fs::create_dir_all(out).map_err(|error| Error::io(out, error))?;
+    let results = std::fs::read(out.join(FILES[0])).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let is_ours = results.is_some_and(|results| ["ratios", "workloads"].iter().all(|field| results[field].is_array()));
+    let other = FILES.iter().map(|name| out.join(name)).find(|path| path.symlink_metadata().is_ok());
+    match other.filter(|_| !is_ours) {
+        None => Ok(()),
+        Some(path) => {
+            let problem = format!("{} is there already, and of no earlier run: name another folder", path.display());
+            Err(Error::Request { field: "out", problem })
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let refuse = |field, problem: String| Err(Error::Request { field, problem });
-    std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, error))?;
+    prepare(&args.out)?;
     let model = args.model.open()?;
     term::notes(&args.engine.warnings(&model)?);
     let mut session = session::start(model, &args.engine, None)?;
@@ -144,6 +166,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if prompt * 3 / 2 + args.answer >= context {
         return refuse("prompt", format!("{prompt} and half as many more must fit a context of {context}"));
     }
+    if !args.json {
+        term::out(&super::heading(&session))?;
+    }
     let mut results = Results::default();
     let measured = measure(args, lengths, &mut session, prompt, &mut results);
     // After an interrupt, the measurements so far are kept, if there are any.
@@ -153,21 +178,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Ok(()) => {}
     }
     let json = as_json(args, &session, prompt, &results);
-    save(&args.out.join("prefix.json"), &format!("{json:#}\n"))?;
-    save(&args.out.join("prefix.csv"), &csv(&results))?;
     let adapter = session.engine().adapter().name.clone();
-    save(&args.out.join("ttft.svg"), &charts::ttft(&results.points, args.suffix, &adapter)?)?;
-    save(&args.out.join("restart.svg"), &charts::restart(&results.points, args.suffix, &adapter)?)?;
-    save(&args.out.join("saved.svg"), &charts::saved(&results.cells)?)?;
+    let texts = [
+        format!("{json:#}\n"),
+        csv(&results),
+        charts::ttft(&results.points, args.suffix, &adapter)?,
+        charts::restart(&results.points, args.suffix, &adapter)?,
+        charts::saved(&results.cells)?,
+    ];
+    for (name, text) in FILES.iter().zip(&texts) {
+        let path = args.out.join(name);
+        std::fs::write(&path, text).map_err(|error| Error::io(&path, error))?;
+    }
     match args.json {
         true => term::json(&json),
         false => term::out(&ending(args, &results)),
     }?;
     measured
-}
-
-fn save(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|error| Error::io(path, error))
 }
 
 fn measure(args: &Args, lengths: &[usize], session: &mut Session, prompt: usize, results: &mut Results) -> Result<()> {
@@ -334,6 +361,7 @@ fn as_json(args: &Args, session: &Session, prompt: usize, results: &Results) -> 
     json!({
         "model": session.path.display().to_string(),
         "adapter": report::adapter(session.engine()),
+        "kv": session.engine().config().kv.to_string(),
         "chunk": session.engine().chunk(),
         "suffix_tokens": args.suffix,
         "answer_tokens": args.answer,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Args;
 use super::speed::Spread;
 use crate::chat::session::Session;
-use crate::cli::term;
+use crate::cli::{report, term};
 use crate::engine::Profile;
 use crate::error::Result;
 use crate::gpu::Cost;
@@ -50,12 +50,15 @@ pub(super) fn run(args: &Args, session: &mut Session) -> Result<()> {
     if args.json {
         let of = |each: fn(&Step) -> Value| -> Value { steps.iter().map(|step| (step.what, each(step))).collect() };
         let mut told = of(|step| step.rows.iter().map(|row| step.row_json(row)).collect());
+        told["model"] = json!(session.path.display().to_string());
+        told["adapter"] = report::adapter(session.engine());
+        told["kv"] = json!(session.engine().config().kv.to_string());
         told["runs"] = json!(args.runs);
         told["gpu"] = of(Step::gpu_json);
         told["host"] = of(|step| json!({ "dispatches": step.dispatches, "us": step.host_us }));
         return term::json(&told);
     }
-    term::out(&steps.iter().map(Step::text).collect::<String>())
+    term::out(&(super::heading(session) + &steps.iter().map(Step::text).collect::<String>()))
 }
 
 impl Step {

@@ -3,7 +3,7 @@
 //! Nothing is reused from the cache, unless answers are to share their context. The first runs are not counted, because they pay
 //! one-time costs, and because a GPU raises its clocks only under load.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -92,12 +92,15 @@ impl Row {
 }
 
 pub(super) fn run(args: &Args, session: &mut Session, text: &[u32]) -> Result<()> {
-    let decodes = if args.decode > 0 { args.depth.len() * args.batch.len() } else { 0 };
-    let bar = term::bar("bench", ((args.runs + 1) * (args.prefill.len() + decodes)) as u64, "runs");
-    let work = Work::begin()?;
+    let places = args.depth.iter().flat_map(|&depth| args.batch.iter().map(move |&batch| (depth, batch)));
+    let places: Vec<_> = places.filter(|_| args.decode > 0).collect();
+    let decodes = places.iter().map(|&(depth, batch)| decode_tokens(depth, batch, args.decode, args.shared));
+    let tokens: usize = args.prefill.iter().copied().chain(decodes).sum();
     if !args.json {
-        term::out(&heading(session))?;
+        term::out(&super::heading(session))?;
     }
+    let bar = term::bar("bench", ((args.runs + 1) * tokens) as u64, "tokens");
+    let work = Work::begin()?;
     let mut rows = Vec::new();
     let mut tell = |row: Row| {
         let told = if args.json { Ok(()) } else { bar.suspend(|| term::out(&row.text())) };
@@ -105,14 +108,14 @@ pub(super) fn run(args: &Args, session: &mut Session, text: &[u32]) -> Result<()
         told
     };
     let shared = args.shared;
-    let mut bench = Bench { answers: &mut session.answers, work: &work, bar: &bar, text, runs: args.runs, shared };
+    let pace = Pace { bar: &bar, past: 0, run: 0 };
+    let mut bench = Bench { answers: &mut session.answers, work: &work, pace, text, runs: args.runs, shared };
     for &tokens in &args.prefill {
         let Some(measured) = bench.prefill(tokens)? else { break };
         let (rates, firsts) = measured.into_iter().unzip();
         tell(Row::Prefill { tokens, rate: Spread::of(rates), first_token_ms: Spread::of(firsts) })?;
     }
-    let places = args.depth.iter().flat_map(|&depth| args.batch.iter().map(move |&batch| (depth, batch)));
-    for (depth, batch) in places.filter(|_| args.decode > 0) {
+    for (depth, batch) in places {
         let Some(rates) = bench.decode(depth, batch, args.decode)? else { break };
         tell(Row::Decode { depth, batch, shared, tokens: args.decode, rate: Spread::of(rates) })?;
     }
@@ -141,10 +144,43 @@ pub(super) fn check(args: &Args, engine: &Engine) -> Result<()> {
     Ok(())
 }
 
+/// Tokens that a decode run computes. Answers that share their context compute it once.
+fn decode_tokens(depth: usize, batch: usize, tokens: usize, shared: bool) -> usize {
+    (if shared { depth } else { depth * batch }) + batch * tokens
+}
+
+/// How far the runs are, in tokens, so that a bar tells early how long they take.
+struct Pace<'a> {
+    bar: &'a ProgressBar,
+    /// Tokens of the runs that have ended.
+    past: usize,
+    /// Tokens of each run now.
+    run: usize,
+}
+
+impl Pace<'_> {
+    /// The next runs are these.
+    fn begin(&mut self, what: &'static str, tokens: usize) {
+        self.bar.set_message(what);
+        self.run = tokens;
+    }
+
+    /// `done` tokens of a run are computed. The first of several runs that are not counted shows it.
+    fn show(&self, done: usize) {
+        let position = (self.past + done.min(self.run)) as u64;
+        self.bar.set_position(position.max(self.bar.position()));
+    }
+
+    fn end(&mut self) {
+        self.show(self.run);
+        self.past += self.run;
+    }
+}
+
 struct Bench<'a> {
     answers: &'a mut Answers,
     work: &'a Work,
-    bar: &'a ProgressBar,
+    pace: Pace<'a>,
     /// Prompts are cut from this text, which is repeated as needed.
     text: &'a [u32],
     runs: usize,
@@ -155,16 +191,26 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// By run, tokens a second and milliseconds to the first token; `None` where it was interrupted.
     fn prefill(&mut self, tokens: usize) -> Result<Option<Vec<(f64, f64)>>> {
+        self.pace.begin("prefill", tokens);
         self.each_run(|bench| {
             let id = bench.ask(tokens, 1, false)?;
-            let work = bench.work;
-            let answer = pollster::block_on(bench.answers.run(id, &mut |_| Ok(work.flow())))?;
+            let (work, pace) = (bench.work, &bench.pace);
+            let mut hear = |news: &[What]| {
+                news.iter().for_each(|what| {
+                    if let What::Prompt { done, .. } = what {
+                        pace.show(*done)
+                    }
+                });
+                Ok(work.flow())
+            };
+            let answer = pollster::block_on(bench.answers.run(id, &mut hear))?;
             Ok(answer.finish_reason.map(|_| (answer.timings.prefill_tok_s, answer.timings.ttft_ms)))
         })
     }
 
     /// By run, tokens a second of all answers together, from when each has its first; `None` where it was interrupted.
     fn decode(&mut self, depth: usize, batch: usize, tokens: usize) -> Result<Option<Vec<f64>>> {
+        self.pace.begin("decode", decode_tokens(depth, batch, tokens, self.shared));
         self.each_run(|bench| {
             // The first answers have room to go on until the last has begun.
             let room = bench.answers.engine().context() - depth;
@@ -179,12 +225,14 @@ impl Bench<'_> {
     /// Tokens a second from the step in which the last of `batch` answers has its first token, until each has `tokens - 1` more.
     fn rate(&mut self, batch: usize, tokens: usize) -> Result<Option<f64>> {
         let (mut begun, mut since, mut count) = (BTreeSet::new(), None, 0);
+        let (mut read, shared) = (BTreeMap::new(), self.shared);
         while count < batch * (tokens - 1) {
             if let ControlFlow::Break(()) = self.work.flow() {
                 return Ok(None);
             }
             for update in pollster::block_on(self.answers.step())? {
                 match update.what {
+                    What::Prompt { done, .. } => _ = read.insert(update.id, done),
                     What::Text { token: Some(_), .. } => {
                         begun.insert(update.id);
                         count += usize::from(since.is_some());
@@ -201,6 +249,8 @@ impl Bench<'_> {
             if since.is_none() && begun.len() == batch {
                 since = Some(Instant::now());
             }
+            let prompts: usize = if shared { read.values().max().copied().unwrap_or(0) } else { read.values().sum() };
+            self.pace.show(prompts + begun.len() + count);
         }
         Ok(since.map(|since| count as f64 / since.elapsed().as_secs_f64()))
     }
@@ -216,12 +266,12 @@ impl Bench<'_> {
                 break;
             }
         }
-        self.bar.inc(1);
+        self.pace.end();
         let mut given = Vec::with_capacity(self.runs);
         for _ in 0..self.runs {
             let Some(one) = run(self)? else { return Ok(None) };
             given.push(one);
-            self.bar.inc(1);
+            self.pace.end();
         }
         Ok(Some(given))
     }
@@ -232,18 +282,6 @@ impl Bench<'_> {
         let request = Request { tokens, max_tokens: answer, no_cache: !shared, ..Request::default() };
         self.answers.ask(request, StopStrings::default(), Instant::now())
     }
-}
-
-fn heading(session: &Session) -> String {
-    let adapter = session.engine().adapter();
-    let (load, compile) = (report::duration(session.load_ms), report::duration(session.compile_ms));
-    format!(
-        "model    {}\nadapter  {} ({}, {})\nload     {load}, of it {compile} for shaders after the weights\n",
-        session.path.display(),
-        adapter.name,
-        adapter.backend,
-        adapter.driver,
-    )
 }
 
 fn ending(session: &Session) -> String {
@@ -258,6 +296,7 @@ fn as_json(args: &Args, session: &Session, rows: &[Row]) -> Value {
     json!({
         "model": session.path.display().to_string(),
         "adapter": report::adapter(session.engine()),
+        "kv": session.engine().config().kv.to_string(),
         "load_ms": session.load_ms,
         "compile_ms": session.compile_ms,
         "runs": args.runs,

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{COMMAND, Chat, Last, Next};
 use crate::cli::cache::recall;
 use crate::cli::conversation::{Kept, text, typed};
+use crate::cli::interrupt::Work;
 use crate::cli::settings::unquoted;
 use crate::cli::{report, term};
 use crate::error::{Error, Result};
@@ -18,6 +19,9 @@ const HELP: &str = "\
 /show             the model, the system text and all that /set can change
 /load MODEL       go on with another model, named as --model takes it; the conversation is kept
 /clear            start anew with the same system text; what `chat FILE` has kept gets another name
+/drop [N]         go on without the N oldest turns, or as many as leave a quarter of the context free; a question that did not
+                  fit is asked then. The system text stays, what `chat FILE` has kept gets another name, and the rest of the
+                  prompt is computed once more
 /system TEXT      start anew with this system text; without TEXT, with none
 /retry            answer the last message again; if that is stopped, the former answer stays
 /save FILE        write the conversation as JSON, as `chat FILE` and `generate --messages` read it
@@ -43,12 +47,15 @@ impl Chat<'_> {
             "show" => self.show(rest)?,
             "load" if rest.is_empty() => return Err(refuse("/load needs a model, named as --model takes it".into())),
             "load" => return Ok(Next::Load(typed(rest).display().to_string())),
+            "drop" => self.drop_oldest(rest)?,
             "clear" => {
                 self.set_aside()?;
+                self.waiting = None;
                 self.messages.retain(|message| message.role == "system");
             }
             "system" => {
                 self.set_aside()?;
+                self.waiting = None;
                 self.messages.clear();
                 self.system(rest);
                 self.is_changed = true;
@@ -75,7 +82,7 @@ impl Chat<'_> {
     }
 
     /// Keeps the conversation so far under another name, before it is forgotten.
-    fn set_aside(&mut self) -> Result<()> {
+    pub(super) fn set_aside(&mut self) -> Result<()> {
         self.keep()?;
         self.file.as_mut().map_or(Ok(()), Kept::set_aside)
     }
@@ -83,12 +90,16 @@ impl Chat<'_> {
     /// Answers the message at `asked` again. If that is interrupted, the former answer stays.
     fn retry(&mut self, asked: usize) -> Result<()> {
         let before = self.messages.clone();
-        let is_whole = self.answer(before[..=asked].to_vec())?;
-        if !is_whole && before.len() > asked + 1 && self.messages != before {
+        // Until the answer is kept.
+        let work = Work::begin()?;
+        let answered = self.answer(&work, before[..=asked].to_vec());
+        let is_stopped = !matches!(answered, Ok(true));
+        if is_stopped && before.len() > asked + 1 && self.messages != before {
             term::note("[the former answer is kept]");
-            self.messages = before;
+            self.messages.clone_from(&before);
         }
-        Ok(())
+        self.is_changed |= self.messages != before;
+        answered.and(self.keep())
     }
 
     /// Takes `NAME VALUE`, or `parameter NAME VALUE`, which people know from another program. A name alone shows its value.
@@ -167,14 +178,9 @@ impl Chat<'_> {
 
     fn stats(&self) -> String {
         let engine = self.session.engine();
-        let adapter = engine.adapter();
         let mut text = format!(
-            "adapter  {} ({}, {}), prompts in {}, KV in {}\nload     {}\ncontext  {} tokens\n",
-            adapter.name,
-            adapter.backend,
-            adapter.driver,
-            engine.numerics(),
-            self.args.engine.kv,
+            "adapter  {}\nload     {}\ncontext  {} tokens\n",
+            report::place(engine),
             report::duration(self.session.load_ms),
             engine.context(),
         );
@@ -185,6 +191,6 @@ impl Chat<'_> {
     }
 }
 
-fn refuse(problem: String) -> Error {
+pub(super) fn refuse(problem: String) -> Error {
     Error::Request { field: COMMAND, problem }
 }

@@ -4,6 +4,7 @@
 //! beginning of an interrupted answer stays in the conversation.
 
 mod commands;
+mod room;
 
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ use super::report;
 use super::sampling::SamplingArgs;
 use super::session::{self, EngineArgs};
 use super::settings::Settings;
-use super::term;
+use super::{term, tty};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -67,6 +68,8 @@ struct Chat<'a> {
     session: Session,
     cache: Option<CacheOptions>,
     messages: Vec<Message>,
+    /// The last question, if it did not fit the context.
+    waiting: Option<Message>,
     file: Option<Kept>,
     /// Whether something was said or changed that the file may lack.
     is_changed: bool,
@@ -75,6 +78,8 @@ struct Chat<'a> {
     settings: Settings,
     problems: report::Problems,
     answers: u64,
+    /// How many commands were refused.
+    refused: u64,
     last: Option<Last>,
 }
 
@@ -92,6 +97,13 @@ enum Next {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let conversed = converse(args);
+    // What was said until then is kept, also where the terminal is gone.
+    tty::leave();
+    conversed
+}
+
+fn converse(args: &Args) -> Result<()> {
     let settings = Settings::new(&args.sampling, &args.answer, args.reuse.exact);
     settings.stops()?;
     args.sampling.wishes().validate()?;
@@ -108,12 +120,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         session,
         cache,
         messages,
+        waiting: None,
         file,
         is_changed: false,
         is_warned: false,
         settings,
         problems,
         answers: 0,
+        refused: 0,
         last: None,
     };
     if lines.is_interactive() {
@@ -128,7 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         chat.system(text);
     }
     // A file may end with a question that nobody has answered.
-    if chat.messages.last().is_some_and(|message| message.role == "user") {
+    if room::is_open(&chat.messages) {
         let answered = chat.say(chat.messages.clone());
         chat.survive(answered, lines.is_interactive())?;
     }
@@ -137,7 +151,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     pollster::block_on(chat.session.answers.persist())?;
     chat.problems.show(chat.session.engine());
-    Ok(())
+    match chat.refused {
+        0 => Ok(()),
+        _ if lines.is_interactive() || tty::is_leaving() => Ok(()),
+        // Who wrote the lines may not read what was told of them.
+        count => {
+            let commands = if count == 1 { "1 command was".to_owned() } else { format!("{count} commands were") };
+            Err(Error::Request { field: "chat", problem: format!("{commands} refused, see above") })
+        }
+    }
 }
 
 /// Opens a model, and checks that it has a chat template and that the settings fit it.
@@ -181,11 +203,13 @@ impl Chat<'_> {
 
     /// Answers `messages`, which end with a question, and keeps both. A question that is refused is not kept.
     fn say(&mut self, messages: Vec<Message>) -> Result<()> {
+        // Until the answer is kept.
+        let work = Work::begin()?;
         self.is_changed = true;
         // However the program ends, the question is there the next time. A failure is told after the answer.
         let is_kept = self.file.as_mut().is_none_or(|file| file.write(&messages).is_ok());
         let before = self.messages.clone();
-        let answered = self.answer(messages);
+        let answered = self.answer(&work, messages);
         let is_open = answered.as_ref().is_err_and(|error| !refuses(error)) && self.messages == before;
         let kept = if is_open {
             self.is_changed = !is_kept;
@@ -198,11 +222,21 @@ impl Chat<'_> {
 
     /// Shows an error that does not end the conversation. In a pipe, where nobody could correct a message, it does.
     fn survive(&self, done: Result<()>, is_interactive: bool) -> Result<()> {
-        match done {
-            Err(error) if is_interactive && is_refusal(&error) => tell(&error),
-            done => done?,
+        let Err(error) = done else { return Ok(()) };
+        if is_interactive && is_refusal(&error) {
+            self.tell(&error);
+            return Ok(());
         }
-        Ok(())
+        let problem = self.too_long(&error, false);
+        Err(problem.map_or(error, |problem| Error::Request { field: "prompt", problem }))
+    }
+
+    /// Shows an error at the prompt.
+    fn tell(&self, error: &Error) {
+        match self.too_long(error, true) {
+            Some(problem) => term::note(&report::capitalized(&problem)),
+            None => tell(error),
+        }
     }
 
     /// Whether the chat may end: a person who would lose something is told once before.
@@ -218,10 +252,10 @@ impl Chat<'_> {
         }
     }
 
-    /// Reads and answers entries until the person leaves (`None`) or names another model.
+    /// Reads and answers entries until the person leaves, or a signal ends the program (`None`), or another model is named.
     fn talk(&mut self, lines: &mut Lines) -> Result<Option<String>> {
         let mut leaving = false;
-        loop {
+        while !tty::is_leaving() {
             self.problems.show(self.session.engine());
             // While the person types, KV is saved. With `exact`, KV of decode kernels is also computed again by prefill.
             let exact = self.settings.exact() && lines.is_interactive();
@@ -240,12 +274,15 @@ impl Chat<'_> {
                 Line::Interrupted => term::note("Ctrl-C again, Ctrl-D or /bye leaves."),
                 Line::Message(text) if text.trim().is_empty() => {}
                 Line::Message(text) => {
-                    let said = self.say([&self.messages[..], &[Message::new("user", text)]].concat());
+                    let question = Message::new("user", text);
+                    let said = self.say([&self.messages[..], std::slice::from_ref(&question)].concat());
+                    self.waiting = matches!(said, Err(Error::Context { .. })).then_some(question);
                     self.survive(said, is_interactive)?;
                 }
                 Line::Command(command) => {
                     let before = self.messages.clone();
                     let next = self.command(&command);
+                    self.refused += u64::from(next.is_err());
                     let kept = if self.messages == before {
                         Ok(())
                     } else {
@@ -256,12 +293,13 @@ impl Chat<'_> {
                         Ok(Next::Leave) if self.leaves(is_interactive)? => return Ok(None),
                         Ok(Next::Entry | Next::Leave) => {}
                         Ok(Next::Load(name)) => return Ok(Some(name)),
-                        Err(error) if is_refusal(&error) => tell(&error),
+                        Err(error) if is_refusal(&error) => self.tell(&error),
                         Err(error) => return Err(error),
                     }
                 }
             }
         }
+        Ok(None)
     }
 
     /// Goes on with another model. If that cannot be loaded, the conversation stays with the former one.
@@ -273,13 +311,26 @@ impl Chat<'_> {
             Ok(opened) => opened,
             Err(error) => {
                 tell(&error);
+                self.refused += 1;
                 return Ok(self);
             }
         };
         term::notes(&warnings);
         pollster::block_on(self.session.answers.persist())?;
         self.problems.show(self.session.engine());
-        let Self { session, mut cache, messages, file, is_changed, is_warned, settings, problems, answers, .. } = self;
+        let Self {
+            session,
+            mut cache,
+            messages,
+            file,
+            is_changed,
+            is_warned,
+            settings,
+            problems,
+            answers,
+            mut refused,
+            ..
+        } = self;
         if let Some(cache) = cache.as_mut().filter(|cache| !cache.packs.is_empty()) {
             term::note("note: --prefix-pack is for the model that the chat began with, and is left out");
             cache.packs.clear();
@@ -291,6 +342,7 @@ impl Chat<'_> {
             Ok(session) => session,
             Err(error) => {
                 tell(&error);
+                refused += 1;
                 session::start(pollster::block_on(Model::open(former))?, engine, cache.as_ref())?
             }
         };
@@ -299,12 +351,14 @@ impl Chat<'_> {
             session,
             cache,
             messages,
+            waiting: None,
             file,
             is_changed,
             is_warned,
             settings,
             problems,
             answers,
+            refused,
             last: None,
         };
         let kept = match chat.messages.len() {
@@ -318,16 +372,16 @@ impl Chat<'_> {
 
     /// Answers `messages`, and makes them and the answer the conversation. Without an answer, the conversation stays as it was.
     /// Returns whether the answer was not interrupted.
-    fn answer(&mut self, messages: Vec<Message>) -> Result<bool> {
-        let work = Work::begin()?;
+    fn answer(&mut self, work: &Work, messages: Vec<Message>) -> Result<bool> {
         let body = self.body(messages.clone())?;
         self.answers += 1;
         let Asked { id, .. } = self.session.ask(&body)?;
-        let mut listener = Listener::new(&work, true);
+        let mut listener = Listener::new(work, true);
         let answer = pollster::block_on(self.session.answers.run(id, &mut |news| listener.hear(news)))?;
-        drop(listener);
-        session::log(&self.session, &answer);
+        let heard = listener.end();
+        session::log(&self.session, &body.input, &answer, self.cache.as_ref());
         if answer.finish_reason.is_none() && answer.text.is_empty() {
+            heard?;
             // The question of a file, or of a former answer, stays.
             let effect = match self.messages.starts_with(&messages) {
                 true => "the conversation is as it was",
@@ -337,6 +391,7 @@ impl Chat<'_> {
             return Ok(false);
         }
         self.messages = [&messages[..], &[Message::new("assistant", &answer.text)]].concat();
+        heard?;
         if !answer.text.ends_with('\n') {
             term::out("\n")?;
         }
@@ -345,7 +400,7 @@ impl Chat<'_> {
                 let most = self.settings.max_tokens();
                 term::note(&format!("[cut after {most} tokens: --max-tokens, or /set max_tokens]"));
             }
-            Some(FinishReason::Context) => term::note("[the context is full: /clear starts anew]"),
+            Some(FinishReason::Context) => term::note("[the context is full: /drop makes room, /clear starts anew]"),
             None => term::note("[stopped]"),
             Some(FinishReason::Stop) => {}
         }

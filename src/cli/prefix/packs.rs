@@ -1,6 +1,6 @@
 //! `prefix warm`, `export` and `import`: compute the beginning of a conversation once, and carry it from place to place.
 
-use std::fs;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::chat::CacheOptions;
 use crate::chat::session::{Model, Session};
 use crate::cli::args::ModelArgs;
-use crate::cli::cache::{CacheArgs, DirArgs, TrustArgs, lasts};
+use crate::cli::cache::{CacheArgs, DirArgs, TrustArgs, lasts, recall};
+use crate::cli::files::{self, Readers};
 use crate::cli::interrupt::Work;
 use crate::cli::listen::Listener;
 use crate::cli::session::{self, EngineArgs};
@@ -17,8 +18,10 @@ use crate::engine::answers::What;
 use crate::engine::{KvIdentity, packs};
 use crate::error::{Error, Result, visible};
 use crate::gpu::Numerics;
-use crate::store::{self, PackSigner, StoreKey, Tiers};
+use crate::kv::KvFormat;
+use crate::store::{self, PackHeader, PackLimits, PackSigner, StoreKey, Tiers};
 use crate::text::parse_time;
+use crate::weights::{ByteSource, FileSource};
 
 /// The conversation whose beginning is meant.
 #[derive(Debug, clap::Args)]
@@ -81,7 +84,7 @@ pub(crate) struct Export {
     #[command(flatten)]
     begin: BeginArgs,
 
-    /// The file to write
+    /// The file to write. A pack that is there is replaced, and any other file is refused
     #[arg(short, long, value_name = "NAME.kv.safetensors")]
     output: PathBuf,
 
@@ -103,7 +106,9 @@ pub(crate) struct Export {
   headstart prefix import handbook.kv.safetensors
   headstart prefix import -m model.gguf handbook.kv.safetensors --json
 
-The file is taken only if every byte of it is as it was written and it was made with the same weights and settings.")]
+The file is taken only if every byte of it is as it was written and it was made with the same weights and settings: --kv and --kernels
+are those of the runs that will use it. With the default kernels, packs in f32 and f16 are taken, since the GPU chooses between these.
+No GPU is asked.")]
 pub(crate) struct Import {
     /// A pack, as `export` writes it
     #[arg(value_name = "PACK")]
@@ -118,7 +123,7 @@ pub(crate) struct Import {
     #[command(flatten)]
     trust: TrustArgs,
 
-    /// Print one JSON object: id, name, tokens, blocks
+    /// Print one JSON object: id, name, tokens, blocks, kernels, kv
     #[arg(long)]
     json: bool,
 
@@ -196,25 +201,26 @@ pub(crate) fn warm(args: &Warm) -> Result<()> {
     let answers = &mut begun.session.answers;
     let work = Work::begin()?;
     let mut listener = Listener::new(&work, false);
-    let found = pollster::block_on(answers.warm(&begun.tokens, &begun.cache.salt, &mut |news| listener.hear(news)))?;
+    let mut each = |news: &[What]| listener.hear(news);
+    let mut account = pollster::block_on(answers.warm(&begun.tokens, &begun.cache.salt, &mut each))?.cache;
     drop(listener);
     work.end()?;
     let engine = begun.session.engine();
+    recall(Some(&begun.cache), engine, &begun.tokens, &mut account);
     engine.tiers().map_or(Ok(()), |tiers| all_kept(&begun.cache, tiers, &begun.keys))?;
     begun.problems.show(engine);
     let (id, tokens, blocks) = (begun.id(), begun.tokens.len(), begun.keys.len());
     if args.json {
         let tiers = report::tiers(engine);
-        return term::json(
-            &json!({ "id": id, "tokens": tokens, "blocks": blocks, "cache": found.cache, "tiers": tiers }),
-        );
+        return term::json(&json!({ "id": id, "tokens": tokens, "blocks": blocks, "cache": account, "tiers": tiers }));
     }
     term::out(&format!("{id}  {tokens} tokens\n"))?;
-    term::note(&report::cache(&found.cache));
+    term::note(&report::cache(&account));
     Ok(())
 }
 
 pub(crate) fn export(args: &Export) -> Result<()> {
+    place(&args.output)?;
     let cache = args.begin.cache.options("")?;
     if args.sign.is_some() && cache.is_shared_with_all() {
         let problem = "a signature vouches for what the pack holds; leave out --kv-store-trust, whose store anybody may have written to";
@@ -242,7 +248,8 @@ pub(crate) fn export(args: &Export) -> Result<()> {
         pack = pack.signed(signer).map_err(|problem| problem.of(args.output.display()))?;
     }
     let key = signer.map(|signer| signer.key().to_string());
-    write(&args.output, pack.bytes())?;
+    let (path, former) = place(&args.output)?;
+    files::replace(&path, pack.bytes(), former.as_ref(), Readers::Usual)?;
     let (id, tokens, bytes) = (begun.id(), begun.tokens.len(), pack.bytes().len() as u64);
     if args.json {
         let tiers = report::tiers(begun.session.engine());
@@ -255,15 +262,24 @@ pub(crate) fn export(args: &Export) -> Result<()> {
     term::out(&format!("{file}  {tokens} tokens, {}{signed}\n", term::bytes(bytes)))
 }
 
-/// Replaces a file as a whole, or leaves everything as it was.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        Error::io(path, error)
-    })
+/// The place of a new pack, and what is there: nothing, nothing written yet, or an earlier pack.
+///
+/// # Errors
+/// [`Error::Request`] for another kind of file; [`Error::Io`] for what is no file, and for a folder that cannot be written.
+fn place(output: &Path) -> Result<(PathBuf, Option<Metadata>)> {
+    let path = files::linked(output);
+    let found = files::regular(&path, "this is no file that could hold a pack; name another with -o")?;
+    files::temporary(&path, Readers::Usual)?;
+    if let Some(size) = found.as_ref().map(Metadata::len).filter(|size| *size > 0) {
+        let file = FileSource::open(&path)?;
+        let read = async |offset: u64, out: &mut [u8]| file.read(offset, out).await;
+        let header = pollster::block_on(PackHeader::load(size, &PackLimits { bytes: size, tokens: usize::MAX }, read));
+        header.map_err(|_| {
+            let problem = format!("{} is there already, and is no pack: name another file with -o", output.display());
+            Error::Request { field: "output", problem }
+        })?;
+    }
+    Ok((path, found))
 }
 
 pub(crate) fn import(args: &Import) -> Result<()> {
@@ -273,26 +289,26 @@ pub(crate) fn import(args: &Import) -> Result<()> {
     let pack = pollster::block_on(cache.read_pack(&args.pack))?;
     let model = args.model.open()?;
     let digest = session::finish(cache.digest(&model.path))?;
-    // KV is named by the class of the kernels that computed it. Engines of another class do not find it.
-    let classes = Numerics::ALL.map(|class| (class, args.engine.identity(&model, &digest, class)));
-    let own = pack.header().namespace.get("numerics");
-    let is_own = |(_, identity): &&(Numerics, KvIdentity)| own == Some(&identity.namespace(&salt).fields().numerics);
-    let (class, identity) = classes.iter().find(is_own).unwrap_or(&classes[0]);
-    let is_ruled_out = args.engine.rules_out(*class)?;
+    // KV is named by the class of the kernels that computed it. The pack's own is meant, if runs with these flags may have it.
+    let (own, classes) = (pack.header().namespace.get("numerics"), args.engine.classes()?);
+    let own = own.and_then(|name| KvIdentity::class_named(name)).filter(|class| classes.contains(class));
+    let (class, kv) = (own.unwrap_or(classes[0]), args.engine.kv);
+    let identity = args.engine.identity(&model, &digest, class);
     let (tiers, unkept) = cache.tiers(None)?;
     report::places(&cache, unkept.as_ref());
     let imported = pollster::block_on(identity.import(&pack, &salt, &tiers));
     let imported = imported.map_err(|problem| problem.of(args.pack.display()))?;
     all_kept(&cache, &tiers, &identity.keys(pack.tokens(), &salt))?;
-    if is_ruled_out {
-        term::note(&format!(
-            "note: the pack was computed in {class}, and no run with the kernels that are chosen here uses it; run with \
-             --kernels {class}, or export it again with those"
-        ));
-    }
     let (id, name, tokens) = (id(&pack.header().key), &pack.header().name, imported.tokens);
     match args.json {
-        true => term::json(&json!({ "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks })),
-        false => term::out(&format!("{id}  {tokens} tokens of {}\n", visible(name))),
+        true => term::json(&json!({
+            "id": id, "name": name, "tokens": tokens, "blocks": imported.blocks,
+            "kernels": class.to_string(), "kv": kv.to_string(),
+        })),
+        false => {
+            let computed = if class == Numerics::F32 { String::new() } else { format!(", computed in {class}") };
+            let kept = if kv == KvFormat::default() { String::new() } else { format!(", kept in {kv}") };
+            term::out(&format!("{id}  {tokens} tokens of {}{computed}{kept}\n", visible(name)))
+        }
     }
 }

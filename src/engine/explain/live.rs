@@ -1,5 +1,7 @@
 //! What a running engine reports of a prompt that it reused in part.
 
+use std::cmp::Reverse;
+
 use crate::engine::Request;
 use crate::kv::{Admission, Cache, Miss, Namespace, PAGE, Reason, Report};
 
@@ -41,8 +43,10 @@ pub fn recall<'a>(
         report.known = known[at..].iter().copied().take(prompt.len() - at + BEYOND).collect();
         return;
     }
-    let longest = others.into_iter().max_by_key(|found| found.2).filter(|(_, _, same)| from < PAGE && *same >= PAGE);
-    let Some((theirs, _, same)) = longest else { return };
+    // Of those that know as much, the one that is nearest.
+    let nearest =
+        others.into_iter().max_by_key(|(theirs, _, same)| (*same, Reverse(namespace.differences(theirs).count())));
+    let Some((theirs, _, same)) = nearest.filter(|(_, _, same)| from < PAGE && *same >= PAGE) else { return };
     let Some(field) = namespace.difference(theirs) else { return };
     let reason = Reason::NamespaceChanged { field };
     let known = (same - from).min(tokens);

@@ -29,19 +29,8 @@ pub enum PackError {
         problem: String,
     },
 
-    /// A namespace field differs.
-    Namespace {
-        /// The tag of the field.
-        field: String,
-        /// The field in words.
-        what: String,
-        /// What the pack has.
-        theirs: String,
-        /// What this model has.
-        ours: String,
-        /// What to do about it.
-        fix: &'static str,
-    },
+    /// Namespace fields differ, at least one. Of those that another file alone would mend, it is the first.
+    Namespace(Vec<PackDifference>),
 
     /// The salt differs. Salts are never shown.
     Salt,
@@ -107,6 +96,22 @@ pub enum PackError {
     },
 }
 
+/// A field of the namespace in which a pack differs from the model.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackDifference {
+    /// The tag of the field.
+    pub field: String,
+    /// The field in words.
+    pub what: String,
+    /// What the pack has.
+    pub theirs: String,
+    /// What this model has.
+    pub ours: String,
+    /// What to do about it.
+    pub fix: &'static str,
+}
+
 impl fmt::Display for PackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let f = &mut Visible { out: f, lines: false };
@@ -119,8 +124,13 @@ impl fmt::Display for PackError {
             Self::Read { problem } => {
                 write!(f, "the pack could not be read: {problem}; try again, or copy the file to this machine")
             }
-            Self::Namespace { what, theirs, ours, fix, .. } => {
-                write!(f, "the pack was made with {what}: {theirs}, here {ours}; {fix}")
+            Self::Namespace(differences) => {
+                f.write_str("the pack was made with ")?;
+                for (index, PackDifference { what, theirs, ours, .. }) in differences.iter().enumerate() {
+                    let and = if index == 0 { "" } else { ", and with " };
+                    write!(f, "{and}{what}: {theirs}, here {ours}")?;
+                }
+                differences.iter().try_for_each(|difference| write!(f, "; {}", difference.fix))
             }
             Self::Salt => f.write_str(
                 "the pack was made under another salt, so it is another tenant's; export it again under this one",
@@ -174,9 +184,11 @@ impl PackError {
     pub(super) fn read(problem: impl Display) -> Self {
         Self::Read { problem: problem.to_string() }
     }
+}
 
+impl PackDifference {
     /// `None` if a side lacks the field.
-    pub(super) fn namespace(field: &str, theirs: Option<&str>, ours: Option<&str>) -> Self {
+    pub(super) fn new(field: &str, theirs: Option<&str>, ours: Option<&str>) -> Self {
         let other = format!("another {}", excerpt(field, 0));
         let what = match field {
             "weights" => "other weights",
@@ -206,7 +218,7 @@ impl PackError {
             Some(text) => excerpt(text, same),
         };
         let (field, what) = (field.to_owned(), what.to_owned());
-        Self::Namespace { field, what, theirs: show(theirs), ours: show(ours), fix }
+        Self { field, what, theirs: show(theirs), ours: show(ours), fix }
     }
 }
 

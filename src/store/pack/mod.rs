@@ -23,7 +23,7 @@ mod error;
 mod signature;
 mod store;
 
-pub use error::PackError;
+pub use error::{PackDifference, PackError};
 pub use signature::{PackKey, PackSigner};
 pub use store::PackStore;
 
@@ -201,16 +201,23 @@ impl PackHeader {
         }
     }
 
-    /// The first differing field, in the expected order; the salt only if nothing else differs.
+    /// The first differing field, in the expected order, and beside it those that flags choose, so that one run can mend them
+    /// all; the salt only if nothing else differs.
     fn check_namespace(&self, expected: &[(&str, &str)]) -> Result<(), PackError> {
         let ours = |tag: &str| expected.iter().find(|field| field.0 == tag).map(|field| field.1);
         let theirs = |tag: &str| self.namespace.get(tag).map(String::as_str);
-        let tags = expected.iter().map(|field| field.0).chain(self.namespace.keys().map(String::as_str));
-        let mut different = tags.filter(|tag| ours(tag) != theirs(tag));
-        let Some(first) = different.next() else { return Ok(()) };
-        match if first == "salt" { different.find(|tag| *tag != "salt").unwrap_or(first) } else { first } {
-            "salt" => Err(PackError::Salt),
-            tag => Err(PackError::namespace(tag, theirs(tag), ours(tag))),
+        let tags = expected.iter().map(|field| field.0);
+        let tags = tags.chain(self.namespace.keys().map(String::as_str).filter(|tag| ours(tag).is_none()));
+        let (salt, fields): (Vec<&str>, Vec<&str>) =
+            tags.filter(|tag| ours(tag) != theirs(tag)).partition(|tag| *tag == "salt");
+        let (chosen, given): (Vec<&str>, Vec<&str>) =
+            fields.into_iter().partition(|tag| ["kv_dtype", "numerics"].contains(tag));
+        let told = given.into_iter().take(1).chain(chosen);
+        let differences: Vec<_> = told.map(|tag| PackDifference::new(tag, theirs(tag), ours(tag))).collect();
+        match (differences.is_empty(), salt.is_empty()) {
+            (false, _) => Err(PackError::Namespace(differences)),
+            (true, false) => Err(PackError::Salt),
+            (true, true) => Ok(()),
         }
     }
 }
