@@ -84,7 +84,8 @@ impl Gpu {
         if let Err(error) = reading.mapped.wait().await {
             reading.holds = false;
             self.check_late().await?;
-            return Err(Error::Gpu { problem: format!("readback failed: {error}") });
+            // Whatever else fails is reported. A lost device is sometimes reported too late.
+            return Err(Error::DeviceLost { problem: format!("readback failed: {error}") });
         }
         let view =
             reading.target.get_mapped_range(0..reading.size).map_err(|e| Error::Gpu { problem: e.to_string() })?;
