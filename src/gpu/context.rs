@@ -112,7 +112,7 @@ impl Gpu {
         });
 
         let info = AdapterInfo {
-            name: info.name,
+            name: named(info.name, &device),
             backend: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         };
@@ -251,6 +251,21 @@ impl Gpu {
         self.next_id += 1;
         self.next_id
     }
+}
+
+/// The name of an adapter; where it has none, as in most browsers, its vendor and architecture.
+fn named(name: String, device: &wgpu::Device) -> String {
+    #[cfg(target_arch = "wasm32")]
+    if name.is_empty() {
+        let of = |object: &wasm_bindgen::JsValue, field: &str| js_sys::Reflect::get(object, &field.into()).ok();
+        let info = device.as_webgpu().and_then(|device| of(device, "adapterInfo"));
+        let text = |field| info.as_ref().and_then(|info| of(info, field)?.as_string());
+        let texts: Vec<String> = ["vendor", "architecture"].into_iter().filter_map(text).collect();
+        return texts.join(" ").trim().to_owned();
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    let _ = device;
+    name
 }
 
 fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {

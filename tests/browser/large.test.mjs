@@ -92,7 +92,9 @@ test("kernels are compiled while weights are read", async () => {
   await new Promise(setImmediate);
   assert.equal(done, false, "a pipeline is missing");
   asked[0].resolve();
-  (await loading).free();
+  const engine = await loading;
+  assert.equal(engine.info().adapter.name, "none null");
+  engine.free();
   assert.deepEqual(told.filter(({ stage }) => stage === "compile").map(({ done }) => done), [...Array(total + 1).keys()]);
   assert.equal(Object.hasOwn(device, "createComputePipeline"), false);
 

@@ -22,6 +22,7 @@ export function nullGpu(limits = {}) {
   const device = {
     features: new Set(),
     limits: all,
+    adapterInfo: { vendor: "none", architecture: "null", device: "", description: "" },
     lost: new Promise(() => {}),
     queue: {
       writeBuffer(buffer, offset, _, __, length) {
@@ -49,7 +50,7 @@ export function nullGpu(limits = {}) {
   const adapter = {
     features: new Set(),
     limits: all,
-    info: { vendor: "none", architecture: "", device: "", description: "null" },
+    info: { vendor: "none", architecture: "null", device: "", description: "" },
     requestDevice: async () => device,
   };
   return { gpu: { requestAdapter: async () => adapter }, buffers, device };
