@@ -144,10 +144,10 @@ export const EVERYWHERE = {
     const call = await visit();
     const sampled = { temperature: 1.5, top_k: 40, seed: 7, repetition_penalty: 1.1 };
     const { engine } = await call("load", ODD);
-    for (const sampling of [{}, sampled]) {
+    for (const [sampling, untold] of [[{}, false], [sampled, true]]) {
       const request = { tokens: [...Array(40).keys()].map((token) => (token * 37) % 250), max_tokens: 24, logits: true, ...sampling };
       const whole = await answer(call, engine, { ...request, no_cache: true });
-      const cut = await answer(call, engine, { ...request, no_cache: true }, { lose: 9 });
+      const cut = await answer(call, engine, { ...request, no_cache: true }, { lose: 9, untold });
       assert.deepEqual([cut.tokens, cut.logits, cut.text], [whole.tokens, whole.logits, whole.text]);
       const { usage, reason, recovered } = cut.finish;
       assert.deepEqual([usage.completion_tokens, reason, recovered], [24, "length", 1]);
