@@ -40,7 +40,7 @@ impl Embed {
                 defines.extend([("SCALED", 1), ("SCALE", scale.to_bits())]);
             }
             let kernel = Kernel { name: "embed", defines, bindings: BINDINGS };
-            (Arc::new(kernel), part.buffer, part.buffer.size / part.rows as u64)
+            (Arc::new(kernel), part.buffer, part.row_bytes(matrix.cols))
         };
         Self { cols: matrix.cols, lanes, parts: matrix.parts.iter().map(part).collect() }
     }

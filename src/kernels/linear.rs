@@ -227,19 +227,15 @@ impl Linear {
                 _ => variant.rows,
             };
             let expert_count = self.routed.map_or(1, |routed| routed.experts.count);
-            // Rows of y, how many workgroups share a row of the matrix, and the rows and bytes of it that each of those reads.
-            let (taken, columns, own_rows, own_bytes) = match self.routed {
-                None => (span.rows, span.rows.div_ceil(variant.tokens), part.rows, part.buffer.size),
+            // Rows of y, how many workgroups share a row of the matrix, and the rows of it that each of those reads.
+            let (taken, columns, own_rows) = match self.routed {
+                None => (span.rows, span.rows.div_ceil(variant.tokens), part.rows),
                 Some(Routed { experts, .. }) => {
                     let tiles = moe_group::tiles(experts, span.rows, variant.tokens);
-                    (
-                        span.rows * experts.used,
-                        tiles,
-                        rows_met(&self.matrix, self.routed),
-                        part.buffer.size / experts.count as u64,
-                    )
+                    (span.rows * experts.used, tiles, rows_met(&self.matrix, self.routed))
                 }
             };
+            let own_bytes = own_rows as u64 * part.row_bytes(self.matrix.cols);
             let cost = Cost {
                 read: own_bytes * columns as u64 + taken as u64 * (self.matrix.cols * 4) as u64,
                 written: taken as u64 * (own_rows * 4) as u64,

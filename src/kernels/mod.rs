@@ -216,6 +216,11 @@ impl Matrix {
 }
 
 impl Part {
+    /// Bytes of a row of `cols` elements.
+    fn row_bytes(&self, cols: usize) -> u64 {
+        4 * (self.format.values_words(cols) + self.format.scales_words(cols)) as u64
+    }
+
     /// The definitions that `shared/matrix.wgsl` needs.
     fn defines(&self, cols: usize) -> Vec<(&'static str, u32)> {
         let (value_words, scale_words) = (self.format.values_words(cols), self.format.scales_words(cols));
