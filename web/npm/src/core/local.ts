@@ -195,14 +195,16 @@ export class LocalCore implements Core {
   async #pump(): Promise<void> {
     if (this.#pumping) return;
     this.#pumping = true;
+    // Whether there is work is asked and noted in one turn: nobody can add some in between.
+    const step = async (engine: WasmEngine) => {
+      this.#pumping = engine.isBusy();
+      if (this.#pumping) this.#dispatch(await engine.step());
+      return this.#pumping;
+    };
     try {
-      while (!this.#end && this.#engine.isBusy()) {
-        await this.#call(async (engine) => this.#dispatch(await engine.step()));
-        await breath();
-      }
+      while (await this.#call(step)) await breath();
     } catch {
       // Answers receive their own errors, so this was an error of saving. The next answer tries to save again.
-    } finally {
       this.#pumping = false;
     }
   }

@@ -113,6 +113,7 @@ export function mockWasm(control = {}) {
       }];
     }
     isBusy() {
+      this.#alone();
       return [...this.#sequences.keys()].some((id) => !this.#held.has(id));
     }
     hold(id, still) {
@@ -144,6 +145,10 @@ export function mockWasm(control = {}) {
       control.persisted++;
     }
     async clear() {
+      this.#alone();
+      control.inFlight++;
+      await (control.hold ?? new Promise((resolve) => setTimeout(resolve, 5)));
+      control.inFlight--;
       control.cleared = true;
     }
     destroyDeviceForTest() {

@@ -223,6 +223,24 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
+    test("answers go on after a call that holds the engine for a while", async () => {
+      const control = {};
+      const headstart = await create(control);
+      const request = { messages: say("abc"), max_tokens: 60, stream: true };
+      let cleared;
+      let text = "";
+      for await (const chunk of await headstart.chat.completions.create(request)) {
+        text += chunk.choices[0].delta.content ?? "";
+        // From the middle of a step on, and while the loop is between two.
+        if (text.length === 8 || text.length === 9) cleared = headstart.prefix.clear();
+        if (text.length === 20) await (cleared = headstart.prefix.clear());
+      }
+      assert.equal(text, "abc".repeat(20));
+      await cleared;
+      assert.equal((await headstart.chat.completions.create({ messages: say("next") })).choices[0].message.content, "next");
+      await headstart.dispose();
+    });
+
     test("a stream that was garbage-collected ends", async () => {
       setFlagsFromString("--expose-gc");
       const collectGarbage = runInNewContext("gc");
