@@ -137,6 +137,8 @@ async function refusesArguments(headstart) {
     await assert.rejects(call, { name: "HeadstartError", code: "bad_request" });
   }
   await assert.rejects(prefix.import(pack, { key: "zz" }), { field: "key" });
+  // No flag of the command line.
+  await assert.rejects(ask({ messages: user("a".repeat(200)) }), { field: "prompt", message: /with a longer context, up to \d+$/ });
 }
 
 test("the path of one shard loads the whole model, with the same digest as its directory", async () => {
@@ -144,7 +146,7 @@ test("the path of one shard loads the whole model, with the same digest as its d
   mkdirSync(folder);
   const shards = Object.entries(chatGguf("tiny-qwen3-f16", 2));
   for (const [name, bytes] of shards) writeFileSync(join(folder, name), bytes);
-  const open = (model) => Headstart.create({ model, cache: false });
+  const open = (model) => Headstart.create({ model, cache: false, context: 200 });
   const [headstart, shaders, device] = await watched(() => open(join(folder, shards[1][0])));
   const { features, info } = await dawn.requestAdapter();
   const useful = features.has("subgroups") && info.subgroupMinSize >= 8;
