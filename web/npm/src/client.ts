@@ -232,6 +232,6 @@ function namePacks(packs: unknown = []): { pack: T.PackSource; source: string; o
       return { pack, source: pack instanceof Blob ? field : absolute(pack), options };
     });
   } catch {
-    throw new HeadstartError("bad_input", `${field}: give a list of URLs, Blobs, and { url, key }`, { field });
+    throw new HeadstartError("bad_input", `${field}: packs are a list of URLs, Blobs and { url, key }`, { field });
   }
 }
