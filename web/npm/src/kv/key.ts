@@ -35,7 +35,7 @@ async function keep(fresh: CryptoKey): Promise<CryptoKey> {
   try {
     const keys = database.transaction(KEYS, "readwrite").objectStore(KEYS);
     const kept: unknown = await done(keys.get(NAME));
-    if (kept instanceof CryptoKey && kept.algorithm.name === HMAC.name) return kept;
+    if (kept instanceof CryptoKey && kept.algorithm.name === HMAC.name && kept.usages.includes("sign")) return kept;
     await done(keys.put(fresh, NAME));
     return fresh;
   } finally {

@@ -172,7 +172,8 @@ test("the origin's key is made once, and again where something else took its pla
   const first = await mac();
   assert.deepEqual([first.length, await mac()], [64, first]);
   const other = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, false, ["encrypt"]);
-  for (const value of ["key", {}, { algorithm: { name: "HMAC" } }, other]) {
+  const reader = await crypto.subtle.generateKey({ name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+  for (const value of ["key", {}, { algorithm: { name: "HMAC" } }, other, reader]) {
     keys.set("kv", value);
     const made = await mac();
     assert.notEqual(made, first);
