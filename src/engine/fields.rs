@@ -178,7 +178,7 @@ fn is_free_choice(value: &Value, fields: &Fields) -> bool {
 const MAX_NAME: usize = 40;
 
 /// The one of `names` that `name` is a slip of, if any: the same but for the case and underscores, or a third of the letters.
-pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > MAX_NAME {
         return None;
     }

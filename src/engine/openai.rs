@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+pub use super::fields::nearest;
 use super::{Request, fields};
 use crate::{
     error::{Error, Result},

@@ -295,13 +295,13 @@ export const ONCE = {
     assert.deepEqual(warm.logits, cold.logits);
 
     const nonce = "audit of a test";
-    const audited = await result(call, engine, "auditPack", pack, 100, nonce, false);
+    const audited = await result(call, engine, "auditPack", pack, nonce, { blocks: 100 });
     assert.deepEqual([audited.exact, audited.checked.length], [true, audited.blocks], JSON.stringify(audited));
     const changed = await call("forgedPack", pack);
-    const found = await call("call", engine, "auditPack", changed, 100, `${nonce}, of another`, false);
+    const found = await call("call", engine, "auditPack", changed, `${nonce}, of another`, { blocks: 100 });
     assert.equal(found.error?.code, "pack_rejected", JSON.stringify(found));
     assert.match(found.error.message, /is not what this machine computes/);
-    const unsigned = await call("call", engine, "importPack", pack, undefined, "ab".repeat(32));
+    const unsigned = await call("call", engine, "importPack", pack, { key: "ab".repeat(32) });
     assert.match(unsigned.error?.message ?? "", /not signed|key/);
     const tampered = pack.with(pack.length - 9, pack.at(-9) ^ 1);
     assert.equal((await call("call", engine, "importPack", tampered)).error?.code, "pack_rejected");

@@ -89,3 +89,28 @@ test("no WebGPU", async () => {
   const error = await call("refusal", ["config.json", "model.safetensors", "tokenizer.json"].map((file) => `/tiny/tiny-odd-f16/${file}`));
   assert.equal(error?.code, "no_webgpu");
 });
+
+test("a store that cannot sign is a miss, and leaves no rejection that nobody awaits", async () => {
+  const model = ["config.json", "model.safetensors", "tokenizer.json"].map((file) => `/tiny/tiny-odd-f16/${file}`);
+  const request = { tokens: Array.from({ length: 100 }, (_, token) => (token * 37) % 250), max_tokens: 2 };
+  let call = await visit();
+  let { engine } = await call("load", model, { store: "kv-unsigned" });
+  await call("answer", engine, request);
+  await call("call", engine, "persist");
+  stores.get("kv-unsigned").sign = async () => {
+    throw new Error("no key");
+  };
+  const lost = [];
+  const onLost = (error) => lost.push(error);
+  process.on("unhandledRejection", onLost);
+  try {
+    call = await visit();
+    ({ engine } = await call("load", model, { store: "kv-unsigned" }));
+    const { finish } = await call("answer", engine, request);
+    assert.equal(finish.cache.sources.computed, 100, JSON.stringify(finish.cache));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(lost, []);
+  } finally {
+    process.off("unhandledRejection", onLost);
+  }
+});

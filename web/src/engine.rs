@@ -27,6 +27,7 @@ use crate::{
     host::{Snapshot, WasmHost},
     js,
     load::Loader,
+    options,
     source::{Thrown, is_digest},
     store::JsStore,
 };
@@ -37,6 +38,8 @@ const MEMORY_BYTES: usize = 32 << 20;
 const PACK_BYTES: u64 = 512 << 20;
 /// How long restoring the KV of one request may take. After that the rest is computed.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Blocks of a pack that an audit computes unless it is told otherwise.
+const AUDITED: usize = 8;
 
 #[wasm_bindgen]
 pub struct WasmEngine {
@@ -214,16 +217,13 @@ impl WasmEngine {
         Ok(pack.map(|pack| Uint8Array::from(pack.bytes())))
     }
 
-    /// Keeps a pack in memory. Requests with the same salt find it.
+    /// Keeps a pack in memory. Requests with the same `cache_salt` find it. With `key`, only if that key signed it.
     #[wasm_bindgen(js_name = importPack)]
-    pub fn import_pack(
-        &mut self,
-        bytes: Uint8Array,
-        cache_salt: Option<String>,
-        key: Option<String>,
-    ) -> Result<JsValue> {
+    pub fn import_pack(&mut self, bytes: Uint8Array, options: JsValue) -> Result<JsValue> {
+        let options = js::read(&options)?;
+        options::check(&options, "", options::IMPORT)?;
         let size = bytes.length();
-        let held = self.take_pack(&bytes, &cache_salt.unwrap_or_default(), key.as_deref());
+        let held = self.take_pack(&bytes, salt_of(&options), options["key"].as_str());
         let (name, tokens) = held.map_err(thrown)?;
         self.renew();
         js::write(&json!({ "name": name, "tokens": tokens, "bytes": size }))
@@ -235,10 +235,11 @@ impl WasmEngine {
         salt: &str,
         key: Option<&str>,
     ) -> headstart::error::Result<(String, usize)> {
+        let problem = "is not a signer's key: give the 64 hexadecimal digits that `prefix export --sign` shows";
+        let parse = |text| PackKey::parse(text).ok_or_else(|| Error::Request { field: "key", problem: problem.into() });
+        let key = key.map(parse).transpose()?;
         let pack = read_pack(bytes)?;
-        if let Some(text) = key {
-            let problem = "is not a signer's key: give the 64 hexadecimal digits that `prefix export --sign` shows";
-            let key = PackKey::parse(text).ok_or_else(|| Error::Request { field: "key", problem: problem.into() })?;
+        if let Some(key) = key {
             pack.header().check_signature(&[key]).map_err(|problem| refused(&problem))?;
         }
         let (name, tokens) = (pack.header().name.clone(), pack.tokens().len());
@@ -246,19 +247,16 @@ impl WasmEngine {
         Ok((name, tokens))
     }
 
-    /// Computes `blocks` blocks of a pack again and compares them bit for bit.
+    /// Computes `blocks` blocks of a pack again, 8 by default, and compares them bit for bit, or roughly with `otherAdapter`.
     #[wasm_bindgen(js_name = auditPack)]
-    pub async fn audit_pack(
-        &mut self,
-        bytes: Uint8Array,
-        blocks: u32,
-        nonce: String,
-        other_adapter: bool,
-        cache_salt: Option<String>,
-    ) -> Result<JsValue> {
+    pub async fn audit_pack(&mut self, bytes: Uint8Array, nonce: String, options: JsValue) -> Result<JsValue> {
+        let options = js::read(&options)?;
+        options::check(&options, "", options::AUDIT)?;
+        let blocks = openai::whole(&options, "blocks").map_err(thrown)?.unwrap_or(AUDITED);
+        let other_adapter = options["otherAdapter"] == true;
         let pack = read_pack(&bytes).map_err(thrown)?;
-        let salt = cache_salt.unwrap_or_default();
-        let audited = self.answers.audit(pack, &salt, blocks as usize, &nonce, other_adapter, &mut unheard).await;
+        let salt = salt_of(&options);
+        let audited = self.answers.audit(pack, salt, blocks, &nonce, other_adapter, &mut unheard).await;
         self.renew();
         js::write(&audited.map_err(thrown)?)
     }
@@ -291,6 +289,10 @@ impl Drop for WasmEngine {
     fn drop(&mut self) {
         self.answers.engine().destroy_device();
     }
+}
+
+fn salt_of(options: &Value) -> &str {
+    options["cache_salt"].as_str().unwrap_or_default()
 }
 
 fn refused(problem: &dyn std::fmt::Display) -> Error {

@@ -15,6 +15,18 @@ const BROWSERS: &str = "Chrome and Edge have it from version 113, Safari from 26
 const DRIVERS: &str = "update the graphics driver, or switch hardware acceleration on in the browser's settings; on Linux WebGPU \
                        may have to be switched on as well; in Node install the card's Vulkan driver";
 
+/// What the engine's advice says of the command line, and what a program says here.
+const NAMES: [(&str, &str); 8] = [
+    (" (--context)", ""),
+    ("--context", "context"),
+    ("--kernels", "kernels"),
+    ("--kv", "kv"),
+    ("--other-adapter", "otherAdapter: true"),
+    (" or --quantize q4_0", ""),
+    (", with --quantize q4_k where they are too large,", ""),
+    ("`headstart generate --raw`", "`completions.create`"),
+];
+
 /// The value to throw.
 pub fn thrown(error: Error) -> JsValue {
     let (code, fields) = classify(&error);
@@ -24,7 +36,7 @@ pub fn thrown(error: Error) -> JsValue {
             format!("WebGPU is there, but no graphics card that can be used ({problem}): {DRIVERS}")
         }
         Error::NoAdapter { problem } => format!("no WebGPU here ({problem}): {BROWSERS}"),
-        other => other.to_string(),
+        other => NAMES.iter().fold(other.to_string(), |message, (flag, here)| message.replace(flag, here)),
     };
     let mut plain = json!({ "code": code, "message": message });
     for (field, value) in fields {
@@ -40,8 +52,17 @@ fn has_webgpu() -> bool {
 
 /// As [`thrown`], for a tokenizer or a template that does not load. The model is at fault, not the request.
 pub fn bad_model(error: Error) -> JsValue {
+    with_code(error, "bad_model")
+}
+
+/// As [`thrown`], for an argument or an option. No request is at fault.
+pub fn bad_input(error: Error) -> JsValue {
+    with_code(error, "bad_input")
+}
+
+fn with_code(error: Error, code: &str) -> JsValue {
     let value = thrown(error);
-    let _ = js::set(&value, "code", &"bad_model".into());
+    let _ = js::set(&value, "code", &code.into());
     value
 }
 

@@ -14,7 +14,7 @@ use headstart::{
     kv::Owner,
     store::{TierStats, Tiers},
 };
-use js_sys::Uint32Array;
+use js_sys::{Array, ArrayBuffer, Uint32Array};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
@@ -54,13 +54,18 @@ impl WasmHost {
 #[wasm_bindgen]
 impl WasmHost {
     /// The tokens that a request with this `prompt` has. They begin with BOS if the model asks for it.
-    pub fn tokenize(&self, text: &str) -> Result<Uint32Array> {
-        let tokens = self.language.tokenizer.encode_text(text).map_err(thrown)?;
+    pub fn tokenize(&self, text: JsValue) -> Result<Uint32Array> {
+        let tokens = self.language.tokenizer.encode_text(&js::text(&text, "text")?).map_err(thrown)?;
         Ok(Uint32Array::from(&tokens[..]))
     }
 
-    pub fn detokenize(&self, tokens: Vec<u32>) -> String {
-        self.language.tokenizer.decode(&tokens, false)
+    pub fn detokenize(&self, tokens: JsValue) -> Result<String> {
+        let whole = |id: &f64| id.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(id);
+        let id = |token: JsValue| token.as_f64().filter(whole).map(|id| id as u32);
+        let is_list = Array::is_array(&tokens) || ArrayBuffer::is_view(&tokens);
+        let ids = is_list.then(|| Array::from(&tokens).iter().map(id).collect::<Option<Vec<_>>>()).flatten();
+        let ids = ids.ok_or_else(|| js::bad_input("tokens", "must be a list of token ids"))?;
+        Ok(self.language.tokenizer.decode(&ids, false))
     }
 
     #[wasm_bindgen(js_name = countTokens)]
@@ -74,8 +79,11 @@ impl WasmHost {
     #[wasm_bindgen(js_name = renderPrompt)]
     pub fn render_prompt(&self, messages: JsValue, options: JsValue) -> Result<JsValue> {
         let mut request = js::read(&options)?;
-        if !request.is_object() {
+        if request.is_null() {
             request = json!({});
+        }
+        if !request.is_object() {
+            return Err(js::bad_input("options", "must be an object"));
         }
         request["messages"] = js::read(&messages)?;
         let rendered = self.render(&request).map_err(thrown)?;

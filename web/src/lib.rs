@@ -15,6 +15,7 @@ mod host;
 mod hub;
 mod js;
 mod load;
+mod options;
 mod source;
 mod store;
 
@@ -26,6 +27,7 @@ pub use engine::WasmEngine;
 pub use host::WasmHost;
 pub use hub::{hub_file, hub_name};
 pub use load::judge;
+pub use options::create_options;
 
 /// SHA-256 of bytes that arrive in pieces.
 #[wasm_bindgen]

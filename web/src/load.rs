@@ -34,6 +34,19 @@ fn named<T: Copy>(options: &Value, field: &'static str, all: &[(&'static str, T)
     Err(Error::Request { field, problem: format!("{name:?} is none of {}", names.join(", ")) })
 }
 
+/// The engine's options among those of `create`.
+pub fn settings(options: &Value) -> Result<EngineOptions> {
+    let whole = |field| openai::whole(options, field);
+    Ok(EngineOptions {
+        context: whole("context")?,
+        kv_tokens: whole("kvTokens")?,
+        chunk: whole("chunk")?,
+        kv: named(options, "kv", &KvFormat::ALL)?.unwrap_or_default(),
+        kernels: named(options, "kernels", &Preset::ALL)?,
+        ..EngineOptions::default()
+    })
+}
+
 pub struct Loader {
     files: Vec<ModelFile>,
     /// The name of a model that consists of several files.
@@ -45,18 +58,7 @@ pub struct Loader {
 impl Loader {
     /// `unread` receives the error that a file throws when it is read.
     pub fn new(files: Vec<ModelFile>, options: &Value, unread: Thrown) -> Result<Self> {
-        let name = openai::text(options, "name")?;
-        let whole = |field| openai::whole(options, field);
-        let kv = named(options, "kv", &KvFormat::ALL)?.unwrap_or_default();
-        let options = EngineOptions {
-            context: whole("context")?,
-            kv_tokens: whole("kvTokens")?,
-            chunk: whole("chunk")?,
-            kv,
-            kernels: named(options, "kernels", &Preset::ALL)?,
-            ..EngineOptions::default()
-        };
-        Ok(Self { files, name, options, unread })
+        Ok(Self { files, name: openai::text(options, "name")?, options: settings(options)?, unread })
     }
 
     /// Loads engines on `instance`, even when the host no longer offers WebGPU: Node does so for the first load alone.

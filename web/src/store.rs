@@ -109,18 +109,17 @@ impl JsStore {
             .collect();
         let mut vouched = Vec::with_capacity(begun.len());
         for (value, signing) in begun {
-            let Some(value) = value else {
-                vouched.push(None);
-                continue;
-            };
             // A value without a place for a MAC is neither a block nor a manifest, so every reader rejects it.
-            let is_ours = match signing {
-                Some((slot, mac)) => self.signed(mac).await?.is_some_and(|mac| slot.read(&value) == Some(mac)),
-                None => true,
+            let is_ours = match (&value, signing) {
+                (Some(value), Some((slot, mac))) => {
+                    self.signed(mac).await.map(|mac| mac.is_some_and(|mac| slot.read(value) == Some(mac)))
+                }
+                _ => Ok(true),
             };
-            vouched.push(Some(if is_ours { value } else { Bytes::from_static(FORGED) }));
+            vouched.push(is_ours.map(|is_ours| if is_ours { value } else { Some(Bytes::from_static(FORGED)) }));
         }
-        Ok(vouched)
+        // Not before all have settled: JavaScript reports a rejection that nobody awaits.
+        vouched.into_iter().collect()
     }
 }
 
@@ -147,8 +146,9 @@ impl Store for JsStore {
             let asked: Vec<_> = keys.iter().map(|key| self.store.get(&js::hex(key), most)).collect();
             let mut values = Vec::with_capacity(asked.len());
             for promise in asked {
-                values.push(self.bytes(self.settle(promise).await?)?);
+                values.push(self.settle(promise).await);
             }
+            let values = values.into_iter().map(|value| self.bytes(value?)).collect::<Result<_, _>>()?;
             self.vouched(keys, values).await
         })
     }

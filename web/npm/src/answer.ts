@@ -106,7 +106,7 @@ export class Answer<T> implements AnswerStream<T> {
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
-    if (this.#isRead) throw new HeadstartError("bad_input", "a stream can be read only once, and this one has been read; keep its chunks, or send the request again");
+    if (this.#isRead) throw new HeadstartError("bad_input", "a stream can be read once; keep its chunks, or send the request again");
     this.#isRead = true;
     const chunks = this.#chunks();
     const end = chunks.return.bind(chunks);

@@ -10,38 +10,25 @@ import { absolute, nameSources } from "./model/source.js";
 import type * as T from "./types.js";
 import type { EnginePrefix } from "./wasm/headstart.js";
 
-const DAY = 24 * 60 * 60 * 1000;
-const TTL = 30 * DAY;
-
 type Packs = T.CacheStats["packs"];
 
 /** The options for a core: URLs are absolute, and defaults are filled in. */
 export function coreOptions(options: T.CreateOptions): CoreOptions {
-  if (options === null || typeof options !== "object") throw new HeadstartError("bad_input", "create() needs an object with a model");
-  const { wasm, cache = {}, weights, context, kvTokens, kv, kernels, headers, hub = HUB } = options;
+  const { model, wasm, hub = HUB, signal, prefixPacks, ...given } = Object(options) as T.CreateOptions;
+  checkSignal(signal);
+  namePacks(prefixPacks);
   return {
-    model: nameSources(options.model),
+    model: nameSources(model),
     wasm: typeof wasm === "string" || wasm instanceof URL ? absolute(wasm) : wasm,
-    context,
-    kvTokens,
-    kv,
-    kernels,
-    headers,
+    headers: given.headers,
     hub: absolute(hub).replace(/\/+$/, ""),
-    persistWeights: weights?.persist ?? true,
-    cache: cache && {
-      persist: cache.persist ?? true,
-      budgetBytes: cache.budgetBytes,
-      ttlMs: cache.ttlMs ?? TTL,
-      memoryBytes: cache.memoryBytes,
-      salt: cache.salt,
-    },
+    given: plain(given),
   };
 }
 
 /** Whether a download is kept, so that the browser should not evict it. */
-export function keepsDownloads({ model, persistWeights }: CoreOptions): boolean {
-  return persistWeights && model.some(({ source }) => typeof source === "string");
+export function keepsDownloads({ model, given }: CoreOptions): boolean {
+  return given.weights?.persist !== false && model.some(({ source }) => typeof source === "string");
 }
 
 export class Client implements T.HeadstartInterface {
@@ -61,8 +48,8 @@ export class Client implements T.HeadstartInterface {
     this.prefix = {
       warm: async (prefix) => core.warm(enginePrefix(prefix)),
       export: async (prefix, options) => new Blob([(await core.exportPack({ ...enginePrefix(prefix), ...options })) as Uint8Array<ArrayBuffer>]),
-      import: (pack, options) => this.#import(blob(pack), "import", options),
-      audit: (pack, { blocks = 8, otherAdapter = false, cache_salt } = {}) => core.auditPack(blob(pack), blocks, otherAdapter, cache_salt),
+      import: async (pack, options = {}) => this.#import(new Blob([pack]), "import", options),
+      audit: async (pack, options = {}) => core.auditPack(new Blob([pack]), plain(options)),
       load: async (url, options) => this.#loadPack(absolute(url), options),
       stats: async () => ({ ...(await core.stats()), packs: [...this.#packs] }),
       explain: async (known, prompt) => core.explain(enginePrefix(known), enginePrefix(prompt)),
@@ -97,8 +84,8 @@ export class Client implements T.HeadstartInterface {
     return this.#core.tokenize(text);
   }
 
-  detokenize(tokens: Uint32Array | readonly number[]): Promise<string> {
-    return this.#core.detokenize(Uint32Array.from(tokens));
+  detokenize(tokens: T.Tokens): Promise<string> {
+    return this.#core.detokenize(tokens);
   }
 
   async renderPrompt(messages: readonly T.ChatMessage[], options: T.Rendering = {}): Promise<T.RenderedPrompt> {
@@ -115,33 +102,33 @@ export class Client implements T.HeadstartInterface {
   }
 
   /** Loads the packs given at creation. A refused pack appears in the statistics. */
-  async loadPacks(packs: readonly (T.PackSource | T.SignedPack)[], signal: AbortSignal | undefined): Promise<void> {
-    for (const [index, given] of packs.entries()) {
-      const { url: pack, key } = isSource(given) ? { url: given } : given;
-      const source = pack instanceof Blob ? `prefixPacks[${index}]` : absolute(pack);
-      const options = { ...(key !== undefined && { key }), ...(signal && { signal }) };
-      try {
-        if (pack instanceof Blob) await this.#import(pack, source, options);
-        else await this.#loadPack(source, options);
-      } catch (thrown) {
-        const { code, message } = toError(thrown);
-        if (code === "aborted") {
-          await this.dispose();
-          throw thrown;
+  async loadPacks({ prefixPacks, signal }: T.CreateOptions): Promise<this> {
+    try {
+      for (const { pack, source, options } of namePacks(prefixPacks)) {
+        try {
+          if (pack instanceof Blob) await this.#import(pack, source, options);
+          else await this.#loadPack(source, { ...options, ...(signal && { signal }) });
+        } catch (thrown) {
+          const { code, message } = toError(thrown);
+          if (code === "aborted") throw aborted();
+          this.#packs.push({ source, error: { code, message } });
         }
-        this.#packs.push({ source, error: { code, message } });
       }
+      return this;
+    } catch (thrown) {
+      await this.dispose();
+      throw thrown;
     }
   }
 
-  async #import(pack: Blob, source: string, { cache_salt, key }: T.LoadPackOptions = {}): Promise<T.PackInfo> {
-    const info = await this.#core.importPack(pack, cache_salt, key);
+  async #import(pack: Blob, source: string, options: T.ImportOptions): Promise<T.PackInfo> {
+    const info = await this.#core.importPack(pack, plain(options));
     this.#packs.push({ ...info, source });
     return info;
   }
 
-  async #loadPack(url: string, options: T.LoadPackOptions = {}): Promise<T.PackInfo> {
-    const { signal, onProgress } = options;
+  async #loadPack(url: string, { signal, onProgress, ...options }: T.LoadPackOptions = {}): Promise<T.PackInfo> {
+    checkSignal(signal);
     let loaded = 0;
     const advance = (bytes: number, total = 0) => onProgress?.({ stage: "download", loaded: (loaded += bytes), total });
     return this.#import(await downloadAll(url, { signal, advance }), url, options);
@@ -183,9 +170,10 @@ export class Client implements T.HeadstartInterface {
 
   /** Resolves when the engine has accepted the request. */
   async #answer<C>(request: T.RequestOptions, input: object, make: (event: AnswerEvent) => C[]): Promise<Answer<C>> {
-    const { signal, onPromptProgress: _, ...fields } = Object(request) as T.RequestOptions;
+    const options = Object(request) as T.RequestOptions;
+    const { signal, onPromptProgress: _, ...fields } = options;
     checkSignal(signal);
-    const answer = new Answer(this.#core, plain({ ...fields, ...input }), request, make);
+    const answer = new Answer(this.#core, plain({ ...fields, ...input }), options, make);
     await answer.begun;
     return answer;
   }
@@ -196,14 +184,15 @@ export class Client implements T.HeadstartInterface {
 }
 
 function enginePrefix(prefix: readonly T.ChatMessage[] | T.Prefix): EnginePrefix {
-  return plain("messages" in prefix ? prefix : { messages: prefix });
+  return plain(Array.isArray(prefix) ? { messages: prefix } : prefix);
 }
 
 /** A request as plain data. The engine refuses unknown fields by name. */
 function plain<P extends object>(request: object): P {
   try {
     const text = JSON.stringify(request, function (this: unknown, _, value) {
-      // A callback that nothing calls must be refused by its name, so it must not disappear here.
+      // What JSON drops must be refused by its name, so it must not disappear here.
+      if (typeof value === "number" && !Number.isFinite(value)) return String(value);
       return this === request && typeof value === "function" ? "a function" : value;
     });
     return JSON.parse(text) as P;
@@ -233,10 +222,16 @@ async function whole<C>(answer: Answer<C>, textOf: (chunk: C) => string | undefi
   return { text, last };
 }
 
-function blob(pack: Blob | BufferSource): Blob {
-  return pack instanceof Blob ? pack : new Blob([pack]);
-}
-
-function isSource(pack: T.PackSource | T.SignedPack): pack is T.PackSource {
-  return typeof pack === "string" || pack instanceof URL || pack instanceof Blob;
+/** The packs with what each is called, and how it is imported. Throws if one is none. */
+function namePacks(packs: unknown = []): { pack: T.PackSource; source: string; options: T.ImportOptions }[] {
+  let field = "prefixPacks";
+  try {
+    return (packs as T.SignedPack[]).map((given, index) => {
+      field = `prefixPacks[${index}]`;
+      const { url: pack, ...options } = typeof given?.key === "string" ? given : { url: given as unknown as T.PackSource };
+      return { pack, source: pack instanceof Blob ? field : absolute(pack), options };
+    });
+  } catch {
+    throw new HeadstartError("bad_input", `${field}: packs are a list of URLs, Blobs and { url, key }`, { field });
+  }
 }

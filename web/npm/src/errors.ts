@@ -116,6 +116,7 @@ export function disposed(): HeadstartError {
 }
 
 export function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal && !signal.throwIfAborted) throw new HeadstartError("bad_input", "signal: must be an AbortSignal", { field: "signal" });
   if (signal?.aborted) throw aborted();
 }
 

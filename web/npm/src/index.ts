@@ -15,8 +15,6 @@ export class Headstart extends Client {
   static async create(options: CreateOptions): Promise<Headstart> {
     const core = coreOptions(options);
     if (keepsDownloads(core)) void persist();
-    const headstart = new Headstart(await openCore(core, loadWasm, options.onProgress ?? (() => undefined), options.signal));
-    await headstart.loadPacks(options.prefixPacks ?? [], options.signal);
-    return headstart;
+    return new Headstart(await openCore(core, loadWasm, options.onProgress ?? (() => undefined), options.signal)).loadPacks(options);
   }
 }

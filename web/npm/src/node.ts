@@ -10,6 +10,7 @@ import { type Host, type WasmModule, openCore } from "./core/open.js";
 import type { CoreOptions } from "./core/core.js";
 import { signKey } from "./kv/key.js";
 import { type KeptModel, clearKept, listKept } from "./model/weights.js";
+import { HeadstartError } from "./errors.js";
 import { Digests } from "./node/digests.js";
 import { Directory, cacheDirectory } from "./node/directory.js";
 import { openFiles, pathsToUrls } from "./node/files.js";
@@ -49,12 +50,13 @@ export class Headstart extends Client {
   static async create(options: NodeCreateOptions): Promise<Headstart> {
     requireNode();
     const { wasm, gpu: given, ...rest } = Object(options) as NodeCreateOptions;
-    const { model, cache, weights } = rest;
+    const [cache, kv] = placed("cache", rest.cache);
+    const [weights, downloads] = placed("weights", rest.weights);
     const place = typeof wasm === "string" && !wasm.includes("://") ? pathToFileURL(resolve(wasm)) : wasm;
     const hub = rest.hub ?? process.env.HF_ENDPOINT;
-    const core = coreOptions({ ...rest, ...(hub && { hub }), model: pathsToUrls(model), ...(place !== undefined && { wasm: place }) });
+    const core = coreOptions({ ...rest, cache, weights, ...(hub && { hub }), model: pathsToUrls(rest.model), ...(place !== undefined && { wasm: place }) } as CreateOptions);
     const gpu = await openGpu(given);
-    const roots = { kv: cache ? cache.directory : undefined, weights: weights?.directory };
+    const roots = { kv, weights: downloads };
     const openDisk = (what: keyof typeof roots) => Directory.open(roots[what] ?? cacheDirectory());
     const openSign = async () => signKey(await readKey());
     const openDigests = async () => (keepsKv(core) ? new Digests(await openDisk("kv"), await openSign()) : undefined);
@@ -64,10 +66,8 @@ export class Headstart extends Client {
       openDisk,
       openSign,
     };
-    const { onProgress = () => undefined, signal, prefixPacks = [] } = options;
-    const headstart = new Headstart(await openCore(core, (source) => loadEngine(source, gpu), onProgress, signal, host));
-    await headstart.loadPacks(prefixPacks, signal);
-    return headstart;
+    const { onProgress = () => undefined, signal } = options;
+    return new Headstart(await openCore(core, (source) => loadEngine(source, gpu), onProgress, signal, host)).loadPacks(options);
   }
 }
 
@@ -90,8 +90,17 @@ async function openKept(root = cacheDirectory()): Promise<Directory | undefined>
   return existsSync(root) ? Directory.open(root) : undefined;
 }
 
-function keepsKv({ cache }: CoreOptions): boolean {
-  return cache && cache.persist;
+function keepsKv({ given: { cache } }: CoreOptions): boolean {
+  return cache !== false && cache?.persist !== false;
+}
+
+/** An option without its directory, and the directory, which the engine knows nothing of. */
+function placed<T>(name: string, option: T): [T, string | undefined] {
+  if (!option || typeof option !== "object" || !("directory" in option)) return [option, undefined];
+  const { directory, ...others } = option;
+  if (directory === undefined || (typeof directory === "string" && directory)) return [others as T, directory];
+  const field = `${name}.directory`;
+  throw new HeadstartError("bad_input", `${field}: must be the path of a directory`, { field });
 }
 
 /** The engine's module, whose engines open their device on `gpu`. */

@@ -321,6 +321,9 @@ export interface Prefix extends Rendering {
   cache_salt?: string;
 }
 
+/** Ids of tokens. */
+export type Tokens = Uint32Array | readonly number[];
+
 export type PackSource = string | URL | Blob;
 
 /** A pack that is accepted only if it is signed with this key, which `headstart prefix export --sign` shows. */
@@ -344,11 +347,22 @@ export interface PackAudit {
   device: string | null;
 }
 
-export interface LoadPackOptions {
+export interface ImportOptions {
   /** The pack is accepted only if this key signed it. */
   key?: string;
   /** Only requests with the same salt use it. */
   cache_salt?: string;
+}
+
+export interface AuditOptions {
+  /** How many blocks are computed. Default 8. */
+  blocks?: number;
+  /** Values need only be close. */
+  otherAdapter?: boolean;
+  cache_salt?: string;
+}
+
+export interface LoadPackOptions extends ImportOptions {
   signal?: AbortSignal;
   onProgress?: (progress: Progress) => void;
 }
@@ -430,7 +444,7 @@ export interface HeadstartInterface {
   readonly prefix: Prefixes;
   /** The tokens of a completion request with this prompt. They begin with BOS if the model asks for it. */
   tokenize(text: string): Promise<Uint32Array>;
-  detokenize(tokens: Uint32Array | readonly number[]): Promise<string>;
+  detokenize(tokens: Tokens): Promise<string>;
   /** The prompt of a chat request with these messages. */
   renderPrompt(messages: readonly ChatMessage[], options?: Rendering): Promise<RenderedPrompt>;
   /** Ends all answers, writes the KV that waits, and frees the device. Later calls reject with `disposed`. */
@@ -455,12 +469,12 @@ export interface Prefixes {
   /** A prefix as one file, for others with the same model. The file contains the messages' tokens, so others can read the messages. */
   export(prefix: readonly ChatMessage[] | Prefix, options?: { name?: string }): Promise<Blob>;
   /** Loads a pack. Rejects with `pack_rejected` if it is damaged or belongs to another model. */
-  import(pack: Blob | BufferSource, options?: { cache_salt?: string; key?: string }): Promise<PackInfo>;
+  import(pack: Blob | BufferSource, options?: ImportOptions): Promise<PackInfo>;
   /**
    * Computes random blocks of a pack again, 8 or `blocks` of them, and compares every bit. Rejects with `pack_rejected` at the first
    * difference. No answer may run meanwhile. With `otherAdapter` values need only be close, which proves little.
    */
-  audit(pack: Blob | BufferSource, options?: { blocks?: number; otherAdapter?: boolean; cache_salt?: string }): Promise<PackAudit>;
+  audit(pack: Blob | BufferSource, options?: AuditOptions): Promise<PackAudit>;
   load(url: string | URL, options?: LoadPackOptions): Promise<PackInfo>;
   stats(): Promise<CacheStats>;
   /** What the cache could reuse of `prompt` after `known`, and why not more. */

@@ -18,9 +18,7 @@ export class Headstart extends Client {
     const core = await crossing(coreOptions(options));
     // Only a page can ask for persistent storage.
     if (keepsDownloads(core)) void persist();
-    const headstart = new Headstart(await open(core, options));
-    await headstart.loadPacks(options.prefixPacks ?? [], options.signal);
-    return headstart;
+    return new Headstart(await open(core, options)).loadPacks(options);
   }
 }
 

@@ -5,7 +5,9 @@
  */
 
 import type { PlainError } from "../errors.js";
-import type { CacheReport, CacheStats, ChatMessage, Explanation, Kernels, KvFormat, PackAudit, PackInfo, PromptProgress, RenderedPrompt, Rendering, Timings } from "../types.js";
+import type {
+  AuditOptions, CacheReport, CacheStats, ChatMessage, CreateOptions, Explanation, ImportOptions, PackAudit, PackInfo, PromptProgress, RenderedPrompt, Rendering, Timings, Tokens,
+} from "../types.js";
 import type { NamedSource } from "../model/source.js";
 import type { EngineInfo, EnginePrefix, EngineRequest } from "../wasm/headstart.js";
 
@@ -13,15 +15,11 @@ import type { EngineInfo, EnginePrefix, EngineRequest } from "../wasm/headstart.
 export interface CoreOptions {
   model: NamedSource[];
   wasm?: string | BufferSource | WebAssembly.Module | undefined;
-  context?: number | undefined;
-  kvTokens?: number | undefined;
-  kv?: KvFormat | undefined;
-  kernels?: Kernels | undefined;
-  cache: { persist: boolean; budgetBytes?: number | undefined; ttlMs: number; memoryBytes?: number | undefined; salt?: string | undefined } | false;
-  persistWeights: boolean;
   headers?: Record<string, string> | undefined;
   /** The address of the hub, without a slash at its end. */
   hub: string;
+  /** The other options as plain data. They are as the caller gave them until the engine has checked them. */
+  given: Pick<CreateOptions, "cache" | "weights">;
 }
 
 export interface Finish {
@@ -54,12 +52,12 @@ export interface Core {
   /** Ends an answer; its `finish` follows, unless it has ended. */
   cancel(id: number): void;
   tokenize(text: string): Promise<Uint32Array>;
-  detokenize(tokens: Uint32Array): Promise<string>;
+  detokenize(tokens: Tokens): Promise<string>;
   renderPrompt(messages: readonly ChatMessage[], options: Rendering): Promise<RenderedPrompt>;
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
-  importPack(pack: Blob, cacheSalt: string | undefined, key: string | undefined): Promise<PackInfo>;
-  auditPack(pack: Blob, blocks: number, otherAdapter: boolean, cacheSalt: string | undefined): Promise<PackAudit>;
+  importPack(pack: Blob, options: ImportOptions): Promise<PackInfo>;
+  auditPack(pack: Blob, options: AuditOptions): Promise<PackAudit>;
   explain(known: EnginePrefix, prompt: EnginePrefix): Promise<Explanation>;
   stats(): Promise<Omit<CacheStats, "packs">>;
   clear(): Promise<void>;

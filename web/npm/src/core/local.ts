@@ -7,7 +7,7 @@
  */
 
 import { type HeadstartError, disposed, toError, toPlain } from "../errors.js";
-import type { CacheReport, CacheStats, ChatMessage, Explanation, PackAudit, PackInfo, RenderedPrompt, Rendering } from "../types.js";
+import type { AuditOptions, CacheReport, CacheStats, ChatMessage, Explanation, ImportOptions, PackAudit, PackInfo, RenderedPrompt, Rendering, Tokens } from "../types.js";
 import type { EngineInfo, EnginePrefix, EngineRequest, WasmEngine, WasmEvent, WasmHost } from "../wasm/headstart.js";
 import type { AnswerEvent, Core, Sink } from "./core.js";
 
@@ -26,7 +26,7 @@ export interface Backing {
   /** Makes an engine from the model's files. */
   load(): Promise<WasmEngine>;
   store: (() => NonNullable<CacheStats["store"]>) | undefined;
-  salt: string | undefined;
+  salt: string | null;
   /** Whether every prompt is computed as a whole. */
   noCache: boolean;
   close(): Promise<void>;
@@ -91,7 +91,7 @@ export class LocalCore implements Core {
     return this.#aside((host) => host.tokenize(text));
   }
 
-  detokenize(tokens: Uint32Array): Promise<string> {
+  detokenize(tokens: Tokens): Promise<string> {
     return this.#aside((host) => host.detokenize(tokens));
   }
 
@@ -107,15 +107,15 @@ export class LocalCore implements Core {
     return this.#steps((engine) => engine.exportPack(this.#salted(prefix)));
   }
 
-  async importPack(pack: Blob, cacheSalt: string | undefined, key: string | undefined): Promise<PackInfo> {
+  async importPack(pack: Blob, options: ImportOptions): Promise<PackInfo> {
     const bytes = new Uint8Array(await pack.arrayBuffer());
-    return this.#call((engine) => engine.importPack(bytes, this.#salt(cacheSalt), key));
+    return this.#call((engine) => engine.importPack(bytes, this.#salted(options)));
   }
 
-  async auditPack(pack: Blob, blocks: number, otherAdapter: boolean, cacheSalt: string | undefined): Promise<PackAudit> {
+  async auditPack(pack: Blob, options: AuditOptions): Promise<PackAudit> {
     const bytes = new Uint8Array(await pack.arrayBuffer());
     const nonce = `audit ${crypto.randomUUID()}`;
-    return this.#steps((engine) => engine.auditPack(bytes, blocks, nonce, otherAdapter, this.#salt(cacheSalt)));
+    return this.#steps((engine) => engine.auditPack(bytes, nonce, this.#salted(options)));
   }
 
   explain(known: EnginePrefix, prompt: EnginePrefix): Promise<Explanation> {
@@ -181,28 +181,26 @@ export class LocalCore implements Core {
     }
   }
 
+  /** With the salt of all requests, narrowed by its own. The engine refuses one that is no string, and a request that is none. */
   #salted<T extends { cache_salt?: string }>(request: T): T {
-    const salt = this.#salt(request.cache_salt);
-    return { ...request, ...(salt !== undefined && { cache_salt: salt }) };
-  }
-
-  /** The salt of all requests, narrowed by one request's. */
-  #salt(narrower: string | undefined): string | undefined {
     const { salt } = this.#backing;
-    return salt && narrower ? JSON.stringify([salt, narrower]) : salt || narrower || undefined;
+    const narrower: unknown = request?.cache_salt ?? "";
+    return salt && typeof narrower === "string" ? { ...request, cache_salt: narrower ? JSON.stringify([salt, narrower]) : salt } : request;
   }
 
   async #pump(): Promise<void> {
     if (this.#pumping) return;
     this.#pumping = true;
+    // Whether there is work is asked and noted in one turn: nobody can add some in between.
+    const step = async (engine: WasmEngine) => {
+      this.#pumping = engine.isBusy();
+      if (this.#pumping) this.#dispatch(await engine.step());
+      return this.#pumping;
+    };
     try {
-      while (!this.#end && this.#engine.isBusy()) {
-        await this.#call(async (engine) => this.#dispatch(await engine.step()));
-        await breath();
-      }
+      while (await this.#call(step)) await breath();
     } catch {
       // Answers receive their own errors, so this was an error of saving. The next answer tries to save again.
-    } finally {
       this.#pumping = false;
     }
   }

@@ -15,7 +15,7 @@ import { LocalCore } from "./local.js";
 type StoreName = NonNullable<CacheStats["store"]>["name"];
 
 /** The engine's module. It is a parameter so that tests can pass another one. */
-export type WasmModule = Pick<typeof Wasm, "WasmEngine" | "Sha256" | "judge" | "hubName" | "hubFile">;
+export type WasmModule = Pick<typeof Wasm, "WasmEngine" | "Sha256" | "createOptions" | "judge" | "hubName" | "hubFile">;
 
 /** The platform: it provides WebGPU, the files of a model and a disk. There is one for browsers and one for Node. */
 export interface Host {
@@ -41,9 +41,10 @@ export async function openCore(
   await host.requireWebGpu();
   checkSignal(signal);
   const wasm = await loadWasm(options.wasm);
-  const { WasmEngine, Sha256, judge } = wasm;
+  const { WasmEngine, Sha256, createOptions, judge } = wasm;
+  const { settings, kv, salt, caches, persistWeights } = createOptions(options.given);
   const model = await host.openModel(options.model, {
-    disk: options.persistWeights ? await host.openDisk("weights") : undefined,
+    disk: persistWeights ? await host.openDisk("weights") : undefined,
     hash: () => new Sha256(),
     hub: { base: options.hub, names: wasm },
     judge,
@@ -52,7 +53,7 @@ export async function openCore(
     onProgress: (loaded, total) => onProgress({ stage: "download", loaded, total }),
   });
   try {
-    const store = options.cache ? await openStore(options.cache, host) : undefined;
+    const store = kv ? await openStore(kv, host) : undefined;
     const weights = model.files.filter(({ name }) => isWeights(name));
     const digest = weights.length === 1 ? weights[0]!.sha256 : undefined;
     const files = model.files.map((file) => ({
@@ -62,26 +63,15 @@ export async function openCore(
         return file.read(offset, length);
       },
     }));
-    const memoryBytes = options.cache ? options.cache.memoryBytes : 0;
     const core = await LocalCore.create({
       load: () =>
         WasmEngine.load(
-          {
-            files,
-            ...(model.name !== undefined && { name: model.name }),
-            ...(memoryBytes !== undefined && { memoryBytes }),
-            ...(options.context !== undefined && { context: options.context }),
-            ...(options.kvTokens !== undefined && { kvTokens: options.kvTokens }),
-            ...(options.kv !== undefined && { kv: options.kv }),
-            ...(options.kernels !== undefined && { kernels: options.kernels }),
-            ...(store && { store }),
-            ...(digest !== undefined && { weightsDigest: digest }),
-          },
+          { ...settings, files, name: model.name, store, weightsDigest: digest },
           ({ stage, done, total }) => onProgress({ stage, loaded: done, total }),
         ),
       store: store && (() => ({ ...store.usage(), name: store.name as StoreName, budget_bytes: store.budget })),
-      salt: options.cache ? options.cache.salt : undefined,
-      noCache: !options.cache,
+      salt,
+      noCache: !caches,
       close: async () => {
         await store?.flush();
         await model.close();
@@ -100,10 +90,10 @@ export async function openCore(
   }
 }
 
-async function openStore(cache: NonNullable<Exclude<CoreOptions["cache"], false>>, host: Host): Promise<DiskStore | undefined> {
-  const disk = cache.persist ? await host.openDisk("kv") : undefined;
+async function openStore(kv: NonNullable<Wasm.CheckedOptions["kv"]>, host: Host): Promise<DiskStore | undefined> {
+  const disk = await host.openDisk("kv");
   if (!disk) return undefined;
   const room = (await disk.available()) ?? Infinity;
-  const budgetBytes = cache.budgetBytes ?? Math.min(GIB, room / 2);
-  return DiskStore.open(disk, { budgetBytes, ttlMs: cache.ttlMs, sign: await host.openSign() });
+  const budgetBytes = kv.budgetBytes ?? Math.min(GIB, room / 2);
+  return DiskStore.open(disk, { budgetBytes, ttlMs: kv.ttlMs, sign: await host.openSign() });
 }

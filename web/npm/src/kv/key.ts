@@ -34,8 +34,8 @@ async function keep(fresh: CryptoKey): Promise<CryptoKey> {
   const database = await done(opening);
   try {
     const keys = database.transaction(KEYS, "readwrite").objectStore(KEYS);
-    const kept = (await done(keys.get(NAME))) as CryptoKey | undefined;
-    if (kept) return kept;
+    const kept: unknown = await done(keys.get(NAME));
+    if (kept instanceof CryptoKey && kept.algorithm.name === HMAC.name && kept.usages.includes("sign")) return kept;
     await done(keys.put(fresh, NAME));
     return fresh;
   } finally {

@@ -67,7 +67,8 @@ function withShards(file: NamedSource): NamedSource[] {
 /** Resolves a URL relative to the page. In a worker it would be relative to the script, so pages resolve URLs first. */
 export function absolute(url: string | URL): string {
   try {
-    const resolved = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+    // What is neither cannot be trimmed.
+    const resolved = new URL(((url as URL).href ?? url).trim(), globalThis.document?.baseURI ?? globalThis.location?.href);
     resolved.hash = "";
     return resolved.href;
   } catch {

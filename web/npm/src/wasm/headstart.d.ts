@@ -7,7 +7,7 @@
  */
 
 import type {
-  Adapter, CacheReport, CacheStats, ChatMessage, Explanation, Kernels, KvFormat, PackAudit, RenderedPrompt, Timings, Usage,
+  Adapter, AuditOptions, CacheReport, CacheStats, ChatMessage, Explanation, ImportOptions, Kernels, KvFormat, PackAudit, RenderedPrompt, Timings, Tokens, Usage,
 } from "../types.js";
 
 export default function init(input: {
@@ -42,18 +42,33 @@ export interface KvStore {
   usage(): { entries: number; bytes: number; evicted: number; failures: number };
 }
 
-export interface LoadOptions {
+/** Null is the engine's default. */
+export interface Settings {
+  context?: number | null;
+  kvTokens?: number | null;
+  kv?: KvFormat | null;
+  kernels?: Kernels | null;
+  /** Host memory for KV that left the GPU. */
+  memoryBytes?: number | null;
+}
+
+export interface LoadOptions extends Settings {
   files: ModelFile[];
   /** The name of a model with several files. Default: its first file of weights. */
-  name?: string;
-  context?: number;
-  kvTokens?: number;
-  kv?: KvFormat;
-  kernels?: Kernels;
-  /** Host memory for KV that left the GPU. */
-  memoryBytes?: number;
-  store?: KvStore;
-  weightsDigest?: string;
+  name?: string | undefined;
+  store?: KvStore | undefined;
+  weightsDigest?: string | undefined;
+}
+
+/** The options of `create`, checked and with their defaults. */
+export interface CheckedOptions {
+  settings: Settings;
+  /** What is kept on disk; null keeps none. Without a budget it is what the disk allows. */
+  kv: { budgetBytes: number | null; ttlMs: number } | null;
+  salt: string | null;
+  /** `false`: every prompt is computed as a whole. */
+  caches: boolean;
+  persistWeights: boolean;
 }
 
 export interface EngineInfo {
@@ -142,10 +157,9 @@ export class WasmEngine {
   cancel(id: number): WasmEvent[];
   warm(prefix: EnginePrefix): Promise<CacheReport>;
   exportPack(prefix: EnginePrefix & { name?: string }): Promise<Uint8Array>;
-  /** `key`: the key that must have signed it, 64 hex digits. */
-  importPack(bytes: Uint8Array, cacheSalt?: string, key?: string): { name: string; tokens: number; bytes: number };
-  /** Computes `blocks` of its blocks again and throws at the first difference. `nonce`: a salt that was never used before. */
-  auditPack(bytes: Uint8Array, blocks: number, nonce: string, otherAdapter: boolean, cacheSalt?: string): Promise<PackAudit>;
+  importPack(bytes: Uint8Array, options?: ImportOptions): { name: string; tokens: number; bytes: number };
+  /** Computes some of its blocks again and throws at the first difference. `nonce`: a salt that was never used before. */
+  auditPack(bytes: Uint8Array, nonce: string, options?: AuditOptions): Promise<PackAudit>;
   persist(): Promise<void>;
   clear(): Promise<void>;
   destroyDeviceForTest(): void;
@@ -154,7 +168,7 @@ export class WasmEngine {
 
 export class WasmHost {
   tokenize(text: string): Uint32Array;
-  detokenize(tokens: Uint32Array): string;
+  detokenize(tokens: Tokens): string;
   countTokens(messages: readonly ChatMessage[]): number;
   renderPrompt(messages: readonly ChatMessage[], options?: object): RenderedPrompt;
   explain(known: object, prompt: object): Explanation;
@@ -165,6 +179,9 @@ export class WasmHost {
 
 /** Rejects with `bad_model` if the model in these files cannot run. It reads their headers and needs no GPU. */
 export function judge(files: ModelFile[]): Promise<void>;
+
+/** Checks the options of `create` that are plain data. Throws `bad_input` with the option that is not known or not allowed. */
+export function createOptions(options: object): CheckedOptions;
 
 /** Parses a name on the hub, such as `owner/repo:Q8_0`. Throws `bad_request` for an invalid name. */
 export function hubName(text: string): { repo: string; revision: string; file: string | null };

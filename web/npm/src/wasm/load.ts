@@ -3,7 +3,7 @@
 import { HeadstartError } from "../errors.js";
 import type { CoreOptions } from "../core/core.js";
 import type { WasmModule } from "../core/open.js";
-import init, { Sha256, WasmEngine, hubFile, hubName, judge } from "./headstart.js";
+import init, { Sha256, WasmEngine, createOptions, hubFile, hubName, judge } from "./headstart.js";
 
 export async function loadWasm(source: CoreOptions["wasm"]): Promise<WasmModule> {
   const place = source ?? new URL("./headstart_bg.wasm", import.meta.url);
@@ -18,7 +18,7 @@ export async function loadWasm(source: CoreOptions["wasm"]): Promise<WasmModule>
     const message = `the engine's WebAssembly did not load from ${from}: ${String(error)}; serve headstart_bg.wasm there, or set wasm to its address`;
     throw new HeadstartError("download", message, {}, error);
   }
-  return { WasmEngine, Sha256, hubFile, hubName, judge };
+  return { WasmEngine, Sha256, createOptions, hubFile, hubName, judge };
 }
 
 /** Whether an empty module compiles. */

@@ -70,6 +70,43 @@ test("such a directory is refused the same way, and nothing of it is kept", asyn
   }
 });
 
+test("options that are not known, or not allowed, are refused before anything is read", async () => {
+  const began = server.log.length;
+  const model = `${server.origin}/json.gguf`;
+  const wrong = {
+    "cache.budgetByte": [{ cache: { budgetByte: 5 } }, /did you mean cache\.budgetBytes\?/],
+    "cache.budgetBytes": [{ cache: { budgetBytes: "1GB" } }, /number of bytes/],
+    "cache.directory": [{ cache: { directory: 5 } }, /path of a directory/],
+    "cache.directori": [{ cache: { directori: "/tmp" } }, /did you mean cache\.directory\?/],
+    "cache.persist": [{ cache: { persist: null } }, /true or false/],
+    "cache.memoryBytes": [{ cache: { memoryBytes: 0.5 } }, /whole number/],
+    "cache.salt": [{ cache: { salt: 5 } }, /string/],
+    "cache.ttlMs": [{ cache: { ttlMs: NaN } }, /milliseconds/],
+    "weights.persists": [{ weights: { persists: false } }, /did you mean weights\.persist\?/],
+    cache: [{ cache: "no" }, /false, or an object/],
+    context: [{ context: "4096" }, /whole number of tokens/],
+    headers: [{ headers: "x" }, /object of strings/],
+    kernel: [{ kernel: "int8" }, /did you mean kernels\?/],
+    kernels: [{ kernels: "int4" }, /none of auto, f32/],
+    kv: [{ kv: "f32" }, /none of f16, q8/],
+    kvTokens: [{ kvTokens: -5 }, /whole number/],
+    maxTokens: [{ maxTokens: 5 }, /is no option/],
+    onProgress: [{ onProgress: 5 }, /function/],
+    prefixPacks: [{ prefixPacks: "x.pack" }, /list/],
+    "prefixPacks[0]": [{ prefixPacks: ["./museum.kv.safetensors"] }, /URLs, Blobs/],
+    signal: [{ signal: new AbortController() }, /AbortSignal/],
+    weights: [{ weights: 5 }, /persist: false/],
+  };
+  for (const [field, [options, message]] of Object.entries(wrong)) await assert.rejects(create(model, options), { code: "bad_input", field, message }, field);
+  for (const cache of [null, true, 5]) await assert.rejects(create(model, { cache }), { code: "bad_input", field: "cache" });
+  for (const budgetBytes of [-1, NaN, Infinity, null]) await assert.rejects(create(model, { cache: { budgetBytes } }), { code: "bad_input", field: "cache.budgetBytes" });
+  assert.equal(server.log.length, began);
+  // All that there are.
+  const all = { cache: { persist: false, budgetBytes: 1e9, ttlMs: 1e6, memoryBytes: 0, salt: "s", directory }, weights: { directory, persist: false } };
+  const settings = { context: 64, kvTokens: 64, kv: "q8", kernels: "f32", headers: { authorization: "x" }, prefixPacks: [], onProgress() {}, signal: new AbortController().signal };
+  await assert.rejects(create(model, { ...all, ...settings }), { code: "bad_model" });
+});
+
 test("the engine resolves names of the hub", async () => {
   const siblings = ["m-IQ4_0.gguf", "m-Q4_0.gguf", "mmproj-Q4_0.gguf", "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"];
   files["/api/models/own/er/revision/main"] = Buffer.from(JSON.stringify({ siblings: siblings.map((rfilename) => ({ rfilename })) }));

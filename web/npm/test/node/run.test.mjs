@@ -72,6 +72,8 @@ test("two turns, and the third in another process, whose prompt is on disk", asy
 // Its devices do not outlive it.
 const dawn = create([]);
 
+const user = (content) => [{ role: "user", content }];
+
 /** What `work` gives, the shaders that it compiles, and their device. */
 async function watched(work) {
   const { prototype } = globals.GPUDevice;
@@ -90,12 +92,61 @@ async function watched(work) {
   }
 }
 
+/** The engine lives on after values that it cannot read, and reads halves of surrogate pairs. */
+async function refusesArguments(headstart) {
+  const { chat, completions, prefix } = headstart;
+  const ask = (fields) => chat.completions.create({ messages: user("a"), max_tokens: 1, ...fields });
+  const half = "smile 😀".slice(0, -1);
+  const [ids, whole] = await Promise.all([half, "smile \ufffd"].map((text) => headstart.tokenize(text)));
+  assert.deepEqual([ids, await headstart.detokenize([...ids])], [whole, "smile \ufffd"]);
+  assert.deepEqual(await headstart.renderPrompt(user(`\\ud83d ${half}`)), await headstart.renderPrompt(user("\\ud83d smile \ufffd")));
+  for (const fields of [{ messages: user(half) }, { cache_salt: half }, { stop: half }, { metadata: { [half]: half } }]) await ask(fields);
+  await completions.create({ prompt: half, max_tokens: 1 });
+  await prefix.warm(user(half));
+  await prefix.explain(user(half), { messages: user("x"), cache_salt: half });
+
+  const pack = new Blob(["no pack"]);
+  let deep = [];
+  for (let depth = 0; depth < 200; depth++) deep = [deep];
+  const refused = {
+    text: [5, undefined, null, {}].map((text) => () => headstart.tokenize(text)),
+    tokens: [5, undefined, "x", [-1], [1.5], ["a"], {}].map((tokens) => () => headstart.detokenize(tokens)),
+    options: [() => headstart.renderPrompt(user("a"), 5), () => prefix.import(pack, "k"), () => prefix.audit(pack, [])],
+    key: [5, null, NaN, {}, () => "k"].map((key) => () => prefix.import(pack, { key })),
+    keys: [() => prefix.import(pack, { keys: "k" })],
+    cache_salt: [() => prefix.import(pack, { cache_salt: 5 }), () => prefix.audit(pack, { cache_salt: null }), () => ask({ cache_salt: 5 })],
+    blocks: [0, -1, NaN, "8", null].map((blocks) => () => prefix.audit(pack, { blocks })),
+    otherAdapter: [() => prefix.audit(pack, { otherAdapter: 1 })],
+    metadata: [() => ask({ metadata: deep })],
+    max_tokens: [NaN, Infinity].map((max_tokens) => () => ask({ max_tokens })),
+    temperature: [() => ask({ temperature: NaN })],
+    name: [() => prefix.export(user("a"), { name: 5n })],
+    messages: [() => prefix.warm("x"), () => prefix.warm(null)],
+    signal: [() => ask({ signal: {} })],
+  };
+  for (const [field, calls] of Object.entries(refused)) {
+    for (const call of calls) {
+      await assert.rejects(call, (error) => {
+        assert.ok(/^bad_(input|request)$/.test(error.code), `${call}: ${error.code}: ${error.message}`);
+        assert.equal(error.field, field, `${call}: ${error.message}`);
+        return true;
+      });
+    }
+  }
+  for (const call of [() => ask({ metadata: 1n }), () => prefix.warm(), () => prefix.explain(user("a")), () => chat.completions.create()]) {
+    await assert.rejects(call, { name: "HeadstartError", code: "bad_request" });
+  }
+  await assert.rejects(prefix.import(pack, { key: "zz" }), { field: "key" });
+  // No flag of the command line.
+  await assert.rejects(ask({ messages: user("a".repeat(200)) }), { field: "prompt", message: /with a longer context, up to \d+$/ });
+}
+
 test("the path of one shard loads the whole model, with the same digest as its directory", async () => {
   const folder = join(scratch, "shards");
   mkdirSync(folder);
   const shards = Object.entries(chatGguf("tiny-qwen3-f16", 2));
   for (const [name, bytes] of shards) writeFileSync(join(folder, name), bytes);
-  const open = (model) => Headstart.create({ model, cache: false });
+  const open = (model) => Headstart.create({ model, cache: false, context: 200 });
   const [headstart, shaders, device] = await watched(() => open(join(folder, shards[1][0])));
   const { features, info } = await dawn.requestAdapter();
   const useful = features.has("subgroups") && info.subgroupMinSize >= 8;
@@ -112,6 +163,7 @@ test("the path of one shard loads the whole model, with the same digest as its d
     for (const stream of [false, true]) await assert.rejects(headstart.chat.completions.create({ ...request, ...fields, stream }), { code: "bad_request", field, message: meant });
   }
   await assert.rejects(headstart.prefix.warm({ messages: request.messages, tool: [] }), { code: "bad_request", field: "tool", message: /tools/ });
+  await refusesArguments(headstart);
   await headstart.chat.completions.create({ ...request, ...UNCHANGING });
   // A stream that nobody reads pauses, while others are answered.
   const unread = await headstart.chat.completions.create({ ...request, max_tokens: 150, temperature: 1, seed: 1, logit_bias: { 2: -100 }, stream: true });

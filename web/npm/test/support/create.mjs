@@ -9,25 +9,23 @@ const nothing = () => undefined;
 
 export async function local(control = {}, options = {}) {
   const wasm = mockWasm(control);
-  const { onProgress = nothing, signal, prefixPacks = [], ...rest } = { model: new Blob(["model"]), ...options };
-  const client = new Client(await openCore(coreOptions(rest), async () => wasm, onProgress, signal));
-  await client.loadPacks(prefixPacks, signal);
-  return client;
+  const given = { model: new Blob(["model"]), ...options };
+  const { onProgress = nothing, signal } = given;
+  return new Client(await openCore(coreOptions(given), async () => wasm, onProgress, signal)).loadPacks(given);
 }
 
 export async function remote(control = {}, options = {}) {
   const wasm = mockWasm(control);
-  const { onProgress = nothing, signal, prefixPacks = [], ...rest } = { model: new Blob(["model"]), ...options };
-  const data = coreOptions(rest);
+  const given = { model: new Blob(["model"]), ...options };
+  const { onProgress = nothing, signal } = given;
+  const data = coreOptions(given);
   const { port1, port2 } = new MessageChannel();
   serve(port2, (options, onProgress) => openCore(options, async () => wasm, onProgress, undefined));
   port1.terminate = () => {
     control.terminated = true;
     port1.close();
   };
-  const client = new Client(await RemoteCore.open(port1, data, onProgress, signal));
-  await client.loadPacks(prefixPacks, signal);
-  return client;
+  return new Client(await RemoteCore.open(port1, data, onProgress, signal)).loadPacks(given);
 }
 
 export const say = (content) => [{ role: "user", content }];

@@ -113,6 +113,7 @@ export function mockWasm(control = {}) {
       }];
     }
     isBusy() {
+      this.#alone();
       return [...this.#sequences.keys()].some((id) => !this.#held.has(id));
     }
     hold(id, still) {
@@ -135,8 +136,9 @@ export function mockWasm(control = {}) {
     async exportPack() {
       return new TextEncoder().encode("pack");
     }
-    importPack(bytes) {
+    importPack(bytes, options) {
       control.imported++;
+      control.importOptions = options;
       if (new TextDecoder().decode(bytes) !== "pack") throw fault("pack_rejected", "its digest is another");
       return { name: "p", tokens: 16, bytes: bytes.length };
     }
@@ -144,6 +146,10 @@ export function mockWasm(control = {}) {
       control.persisted++;
     }
     async clear() {
+      this.#alone();
+      control.inFlight++;
+      await (control.hold ?? new Promise((resolve) => setTimeout(resolve, 5)));
+      control.inFlight--;
       control.cleared = true;
     }
     destroyDeviceForTest() {
@@ -158,7 +164,13 @@ export function mockWasm(control = {}) {
     control.judged = files.map(({ name }) => name);
     await control.judge?.(files);
   };
-  return { WasmEngine, Sha256, judge, ...hubNames };
+  return { WasmEngine, Sha256, createOptions, judge, ...hubNames };
+}
+
+/** The options with their defaults, unchecked. */
+function createOptions({ cache = {}, weights, context, kvTokens, kv, kernels }) {
+  const { persist = true, budgetBytes = null, ttlMs = 30 * 24 * 60 * 60 * 1000, memoryBytes, salt = null } = cache || { persist: false, memoryBytes: 0 };
+  return { settings: { context, kvTokens, kv, kernels, memoryBytes }, kv: persist ? { budgetBytes, ttlMs } : null, salt, caches: cache !== false, persistWeights: weights?.persist !== false };
 }
 
 /** The hub's names that tests use: `owner/repo`, and a file or a part of its name after a colon. */

@@ -103,3 +103,20 @@ export function installBrowser({ quota = 1e12, gpu = true } = {}) {
   });
   return disk;
 }
+
+/** Installs an IndexedDB with one empty object store, whose values it returns by key. */
+export function installKeys() {
+  const values = new Map();
+  const request = (result) => {
+    const made = { result: undefined };
+    setTimeout(() => {
+      made.result = result();
+      made.onsuccess();
+    });
+    return made;
+  };
+  const store = { get: (name) => request(() => values.get(name)), put: (value, name) => request(() => void values.set(name, value)) };
+  const database = { transaction: () => ({ objectStore: () => store }), close: () => undefined };
+  globalThis.indexedDB = { open: () => request(() => database) };
+  return values;
+}

@@ -84,6 +84,8 @@ for (const [name, create] of Object.entries({ local, remote })) {
       assert.deepEqual(control.requests.pop(), { tokens: [120], echo: true });
       await headstart.prefix.warm({ messages: say("x"), tool: [] });
       assert.deepEqual(control.requests.pop(), { messages: say("x"), tool: [] });
+      await headstart.chat.completions.create({ messages: say("x"), max_tokens: undefined, top_p: NaN, top_k: Infinity });
+      assert.deepEqual(control.requests.pop(), { messages: say("x"), top_p: "NaN", top_k: "Infinity" });
       const circular = {};
       circular.itself = circular;
       for (const value of [1n, circular]) await rejectsWith(headstart.chat.completions.create({ messages: say("x"), metadata: value }), "bad_request");
@@ -223,6 +225,24 @@ for (const [name, create] of Object.entries({ local, remote })) {
       await headstart.dispose();
     });
 
+    test("answers go on after a call that holds the engine for a while", async () => {
+      const control = {};
+      const headstart = await create(control);
+      const request = { messages: say("abc"), max_tokens: 60, stream: true };
+      let cleared;
+      let text = "";
+      for await (const chunk of await headstart.chat.completions.create(request)) {
+        text += chunk.choices[0].delta.content ?? "";
+        // From the middle of a step on, and while the loop is between two.
+        if (text.length === 8 || text.length === 9) cleared = headstart.prefix.clear();
+        if (text.length === 20) await (cleared = headstart.prefix.clear());
+      }
+      assert.equal(text, "abc".repeat(20));
+      await cleared;
+      assert.equal((await headstart.chat.completions.create({ messages: say("next") })).choices[0].message.content, "next");
+      await headstart.dispose();
+    });
+
     test("a stream that was garbage-collected ends", async () => {
       setFlagsFromString("--expose-gc");
       const collectGarbage = runInNewContext("gc");
@@ -327,7 +347,8 @@ for (const [name, create] of Object.entries({ local, remote })) {
       assert.equal((await headstart.renderPrompt(say("ab"))).pieces.join(""), "ab");
       assert.equal((await headstart.prefix.warm(say("s"))).prompt_tokens, 1);
       const pack = await headstart.prefix.export(say("s"), { name: "p" });
-      assert.deepEqual(await headstart.prefix.import(pack), { name: "p", tokens: 16, bytes: 4 });
+      assert.deepEqual(await headstart.prefix.import(pack, { key: () => "k", cache_salt: NaN, kee: 5 }), { name: "p", tokens: 16, bytes: 4 });
+      assert.deepEqual(control.importOptions, { key: "a function", cache_salt: "NaN", kee: 5 });
       await rejectsWith(headstart.prefix.import(new Blob(["other"])), "pack_rejected");
       const { packs, store } = await headstart.prefix.stats();
       assert.deepEqual([packs.length, store.name], [1, "opfs"]);
@@ -339,6 +360,40 @@ for (const [name, create] of Object.entries({ local, remote })) {
     });
   });
 }
+
+test("packs that are none are refused before the model is loaded", async () => {
+  for (const create of [local, remote]) {
+    const control = {};
+    const key = "ab".repeat(32);
+    const [pack, url] = [new Blob(["pack"]), "https://packs.example/p"];
+    for (const prefixPacks of ["x.pack", { 0: pack }]) await rejectsWith(create(control, { prefixPacks }), "bad_input", { field: "prefixPacks" });
+    for (const [prefixPacks, index] of [[[5], 0], [[pack, "./p.kv.safetensors"], 1], [[pack, pack, { url }], 2], [[{ url, key: 5 }], 0], [[{ url: 5, key }], 0]]) {
+      await rejectsWith(create(control, { prefixPacks }), "bad_input", { field: `prefixPacks[${index}]` });
+    }
+    assert.equal(control.loads, 0);
+    const headstart = await create(control, { prefixPacks: [pack, new Blob(["other"]), { url: pack, key }] });
+    const { packs: kept } = await headstart.prefix.stats();
+    assert.deepEqual(kept.map(({ source, error }) => [source, error?.code]), [["prefixPacks[0]", undefined], ["prefixPacks[1]", "pack_rejected"], ["prefixPacks[2]", undefined]]);
+    assert.deepEqual(control.importOptions, { key });
+    await headstart.dispose();
+  }
+});
+
+test("an engine whose packs cannot be loaded is not left behind", async () => {
+  const control = {};
+  const stop = new AbortController();
+  const prefixPacks = [new Blob(["pack"])];
+  prefixPacks[0].arrayBuffer = async () => {
+    stop.abort();
+    throw stop.signal.reason;
+  };
+  await rejectsWith(local(control, { prefixPacks, signal: stop.signal }), "aborted");
+  assert.equal(control.freed, 1);
+  // The list is the caller's, who may change it meanwhile.
+  const changed = [];
+  await rejectsWith(local(control, { prefixPacks: changed, onProgress: () => (changed[0] = 5) }), "bad_input", { field: "prefixPacks[0]" });
+  assert.equal(control.freed, 2);
+});
 
 test("loading reports its stages, and its failures keep their codes", async () => {
   for (const create of [local, remote]) {

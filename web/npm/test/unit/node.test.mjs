@@ -249,7 +249,7 @@ test("an engine over a path and a directory", async () => {
 function alone() {
   cpSync(DIST, join(root, "dist"), { recursive: true });
   writeFileSync(join(root, "package.json"), '{ "type": "module" }');
-  writeFileSync(join(root, "dist/wasm/headstart.js"), "export default 0; export class WasmEngine {} export class Sha256 {} export let judge, hubName, hubFile");
+  writeFileSync(join(root, "dist/wasm/headstart.js"), "export default 0; export class WasmEngine {} export class Sha256 {} export let createOptions, judge, hubName, hubFile");
   return import(pathToFileURL(join(root, "dist/node.js")).href);
 }
 

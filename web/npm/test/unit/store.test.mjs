@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { openDisk } from "../../dist/disk/disk.js";
+import { signOrigin } from "../../dist/kv/key.js";
 import { Lru } from "../../dist/kv/lru.js";
 import { DiskStore } from "../../dist/kv/store.js";
-import { installBrowser } from "../support/fakes.mjs";
+import { installBrowser, installKeys } from "../support/fakes.mjs";
 
 const key = (index) => index.toString(16).padStart(64, "0");
 const blob = (size, fill = 1) => new Uint8Array(size).fill(fill);
@@ -162,4 +163,22 @@ test("manifests have their own folder, and outlive blocks", async () => {
   await again.put(manifest, blob(9));
   await again.clear();
   assert.equal(await again.get(manifest), undefined);
+});
+
+test("the origin's key is made once, and again where something else took its place", async () => {
+  const message = new Uint8Array(8);
+  const keys = installKeys();
+  const mac = async () => Buffer.from(await (await signOrigin())(message)).toString("hex");
+  const first = await mac();
+  assert.deepEqual([first.length, await mac()], [64, first]);
+  const other = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, false, ["encrypt"]);
+  const reader = await crypto.subtle.generateKey({ name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+  for (const value of ["key", {}, { algorithm: { name: "HMAC" } }, other, reader]) {
+    keys.set("kv", value);
+    const made = await mac();
+    assert.notEqual(made, first);
+    assert.equal(await mac(), made, "and it is kept");
+  }
+  delete globalThis.indexedDB;
+  assert.equal((await mac()).length, 64);
 });
