@@ -145,10 +145,10 @@ impl<'a> Uploader<'a> {
             let caps = self.gpu.caps();
             let fit = (caps.max_binding.min(caps.max_buffer) / row_bytes as u64).min(4 * u64::from(caps.max_groups));
             // A segment or a part begins with a band.
-            let are_whole = |unit: usize| run.iter().rev().skip(1).all(|p| p.rows.is_multiple_of(unit));
+            let are_whole = run[..run.len() - 1].iter().all(|p| p.rows.is_multiple_of(BAND));
             let (layout, unit) = match plan::layout(caps, format, cols) {
-                Layout::Bands if are_whole(BAND) && BAND.is_multiple_of(unit) => (Layout::Bands, BAND),
-                Layout::Bands if are_whole(BAND) && unit.is_multiple_of(BAND) => (Layout::Bands, unit),
+                Layout::Bands if are_whole && BAND.is_multiple_of(unit) => (Layout::Bands, BAND),
+                Layout::Bands if are_whole && unit.is_multiple_of(BAND) => (Layout::Bands, unit),
                 _ => (Layout::Rows, unit),
             };
             let fit = (fit as usize / unit * unit).max(unit);
