@@ -133,8 +133,12 @@ const FILES: [&str; 5] = ["prefix.json", "prefix.csv", "ttft.svg", "restart.svg"
 /// Makes the folder of the results.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Request`] where it has other files of these names.
+/// [`Error::Io`]; [`Error::Request`] for what is no folder, and for one that has other files of these names.
 fn prepare(out: &Path) -> Result<()> {
+    if out.exists() && !out.is_dir() {
+        let problem = format!("{} is no folder: name one, or a new one", out.display());
+        return Err(Error::Request { field: "out", problem });
+    }
     std::fs::create_dir_all(out).map_err(|error| Error::io(out, error))?;
     let results = std::fs::read(out.join(FILES[0])).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let is_ours = results.is_some_and(|results| ["ratios", "workloads"].iter().all(|field| results[field].is_array()));
