@@ -66,13 +66,16 @@ function leave() {
 
 const { createBuffer, createShaderModule, popErrorScope } = globals.GPUDevice.prototype;
 const { digest } = SubtleCrypto.prototype;
+/** The WebGPU of every visit. Dawn crashes when it is collected while its devices still compile. */
+const opened = [];
 
 /** Loads a fresh copy of the module, an unchanged WebGPU and an unchanged WebCrypto. */
 async function visit() {
   leave();
   Object.assign(GPUDevice.prototype, { createBuffer, createShaderModule, popErrorScope });
   Object.assign(SubtleCrypto.prototype, { digest });
-  installGpu(create([]));
+  opened.push(create([]));
+  installGpu(opened.at(-1));
   visited = methods({ origin: server.origin, loadWasm, openStore });
   return async (method, ...rest) => visited[method](...rest);
 }

@@ -12,6 +12,10 @@ const MISSING = "Node needs the package webgpu, which is not installed: npm i we
 const NO_ADAPTER =
   "WebGPU finds no graphics card: install the card's Vulkan driver; on Linux, Mesa's lavapipe computes without a card";
 
+/** All that was used. Dawn crashes when it is collected before its devices have ended what they do. */
+const used = new Set<object>();
+let dawn: object | undefined;
+
 /** Engines open their devices one after another. */
 let turn: Promise<unknown> = Promise.resolve();
 
@@ -22,7 +26,9 @@ export async function openGpu(given: object | undefined): Promise<object> {
     for (const [name, value] of Object.entries(globals)) {
       if (!(name in globalThis)) Object.defineProperty(globalThis, name, { configurable: true, writable: true, value });
     }
-    return given ?? create([]);
+    const gpu = given ?? (dawn ??= create([]));
+    used.add(gpu);
+    return gpu;
   } catch (error) {
     if (given) return given;
     throw new HeadstartError("no_webgpu", (error as { code?: string }).code === "ERR_MODULE_NOT_FOUND" ? MISSING : `webgpu does not load: ${String(error)}`, {}, error);

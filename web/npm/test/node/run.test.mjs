@@ -5,8 +5,11 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, sy
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { create, globals } from "webgpu";
 import { Headstart } from "headstart/node";
 import { UNCHANGING } from "../support/fields.mjs";
@@ -140,6 +143,28 @@ async function refusesArguments(headstart) {
   // No flag of the command line.
   await assert.rejects(ask({ messages: user("a".repeat(200)) }), { field: "prompt", message: /with a longer context, up to \d+$/ });
 }
+
+test("loads that end while kernels are compiled do not end the process", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc");
+  const { prototype } = globals.GPUDevice;
+  const { createShaderModule } = prototype;
+  prototype.createShaderModule = function ({ label, code }) {
+    return createShaderModule.call(this, { label, code: label === "attention" ? "spoiled" : code });
+  };
+  try {
+    for (let load = 0; load < 12; load++) {
+      const gpu = load % 2 ? create([]) : undefined;
+      await assert.rejects(Headstart.create({ model, gpu, cache: false }), { code: "shader" });
+      for (let turn = 0; turn < 3; turn++) {
+        collect();
+        await setImmediate();
+      }
+    }
+  } finally {
+    prototype.createShaderModule = createShaderModule;
+  }
+});
 
 test("the path of one shard loads the whole model, with the same digest as its directory", async () => {
   const folder = join(scratch, "shards");
