@@ -207,6 +207,28 @@ test("the path of one shard loads the whole model, with the same digest as its d
   await whole.dispose();
 });
 
+/** The result of `work` with the model under other options, and with the KV of earlier visits. */
+async function visit(options, work) {
+  const headstart = await Headstart.create({ model, cache: { directory: join(scratch, "visits") }, kernels: "f32", ...options });
+  try {
+    return await work(headstart);
+  } finally {
+    await headstart.dispose();
+  }
+}
+
+const messages = user("Which settings did the last visit have? ".repeat(8));
+const account = async ({ chat }) => (await chat.completions.create({ messages, max_tokens: 1 })).headstart.cache;
+
+test("the account names the setting of an earlier visit whose KV is of no use", async () => {
+  const [cold] = (await visit({}, account)).misses;
+  assert.equal(cold.reason, "cold");
+  for (const [options, field] of [[{ kv: "q8" }, "kv_dtype"], [{ kernels: "f16" }, "numerics"]]) {
+    const { misses } = await visit(options, account);
+    assert.deepEqual(misses, [{ ...cold, reason: "namespace_changed", field }]);
+  }
+});
+
 test("the README's program answers unchanged", async () => {
   const folder = join(scratch, "readme");
   for (const name of ["models", "node_modules"]) mkdirSync(join(folder, name), { recursive: true });
