@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { Headstart } from "headstart/node";
 import { chatGguf, string } from "../support/gguf.mjs";
 import { serve } from "../support/server.mjs";
@@ -93,8 +94,11 @@ test("options that are not known, or not allowed, are refused before anything is
     maxTokens: [{ maxTokens: 5 }, /is no option/],
     onProgress: [{ onProgress: 5 }, /function/],
     prefixPacks: [{ prefixPacks: "x.pack" }, /list/],
-    "prefixPacks[0]": [{ prefixPacks: ["./museum.kv.safetensors"] }, /URLs, Blobs/],
+    "prefixPacks[0]": [{ prefixPacks: ["./museum.kv.safetensors"] }, /^prefixPacks\[0\]: \/.*\/museum\.kv\.safetensors is missing/],
+    "prefixPacks[1]": [{ prefixPacks: [new Blob(), { url: pathToFileURL("/none.pack"), key: "k" }] }, /\/none\.pack is missing/],
+    "prefixPacks[2]": [{ prefixPacks: [new Blob(), "https://packs.example/a", 5] }, /URLs, Blobs/],
     signal: [{ signal: new AbortController() }, /AbortSignal/],
+    wasm: [{ wasm: "./none.wasm" }, /^wasm: \/.*\/none\.wasm is missing/],
     weights: [{ weights: 5 }, /persist: false/],
   };
   for (const [field, [options, message]] of Object.entries(wrong)) await assert.rejects(create(model, options), { code: "bad_input", field, message }, field);

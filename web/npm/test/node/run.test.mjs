@@ -207,6 +207,9 @@ test("the path of one shard loads the whole model, with the same digest as its d
   await whole.dispose();
 });
 
+/** Of somebody who signed nothing here, in capitals. */
+const STRANGER = "D75A980182B10AB7D54BFED3C964073A0EE172F3DAA62325AF021A68F707511A";
+
 /** The result of `work` with the model under other options, and with the KV of earlier visits. */
 async function visit(options, work) {
   const headstart = await Headstart.create({ model, cache: { directory: join(scratch, "visits") }, kernels: "f32", ...options });
@@ -227,6 +230,18 @@ test("the account names the setting of an earlier visit whose KV is of no use", 
     const { misses } = await visit(options, account);
     assert.deepEqual(misses, [{ ...cold, reason: "namespace_changed", field }]);
   }
+});
+
+test("packs are read from paths", async () => {
+  const path = join(scratch, "museum #1.kv.safetensors");
+  const pack = await visit({ cache: false }, ({ prefix }) => prefix.export(messages));
+  writeFileSync(path, new Uint8Array(await pack.arrayBuffer()));
+  const prefixPacks = [path, pathToFileURL(path), { url: path, key: STRANGER }];
+  await visit({ prefixPacks, cache: { persist: false } }, async (headstart) => {
+    const { packs } = await headstart.prefix.stats();
+    assert.deepEqual(packs.map(({ name, error }) => name ?? error.code), ["prefix", "prefix", "pack_rejected"]);
+    assert.ok((await account(headstart)).sources.pack > 16);
+  });
 });
 
 test("the README's program answers unchanged", async () => {
