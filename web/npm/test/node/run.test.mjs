@@ -113,7 +113,7 @@ async function refusesArguments(headstart) {
   for (let depth = 0; depth < 200; depth++) deep = [deep];
   const refused = {
     text: [5, undefined, null, {}].map((text) => () => headstart.tokenize(text)),
-    tokens: [5, undefined, "x", [-1], [1.5], ["a"], {}].map((tokens) => () => headstart.detokenize(tokens)),
+    tokens: [5, undefined, "x", [-1], [1.5], ["a"], {}, [1e9], [1e10]].map((tokens) => () => headstart.detokenize(tokens)),
     options: [() => headstart.renderPrompt(user("a"), 5), () => prefix.import(pack, "k"), () => prefix.audit(pack, [])],
     key: [5, null, NaN, {}, () => "k"].map((key) => () => prefix.import(pack, { key })),
     keys: [() => prefix.import(pack, { keys: "k" })],
@@ -140,6 +140,7 @@ async function refusesArguments(headstart) {
     await assert.rejects(call, { name: "HeadstartError", code: "bad_request" });
   }
   await assert.rejects(prefix.import(pack, { key: "zz" }), { field: "key" });
+  await assert.rejects(headstart.detokenize([5, 1e9]), { code: "bad_input", message: /^tokens: token id 1000000000 is outside the vocabulary of \d+$/ });
   // No flag of the command line.
   await assert.rejects(ask({ messages: user("a".repeat(200)) }), { field: "prompt", message: /with a longer context, up to \d+$/ });
 }
