@@ -1,7 +1,7 @@
 // Refusals before a download, by the engine and without a GPU: files that are no model, models that
 // cannot run, and invalid names.
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -109,6 +109,15 @@ test("options that are not known, or not allowed, are refused before anything is
   const all = { cache: { persist: false, budgetBytes: 1e9, ttlMs: 1e6, memoryBytes: 0, salt: "s", directory }, weights: { directory, persist: false } };
   const settings = { context: 64, kvTokens: 64, kv: "q8", kernels: "f32", headers: { authorization: "x" }, prefixPacks: [], onProgress() {}, signal: new AbortController().signal };
   await assert.rejects(create(model, { ...all, ...settings }), { code: "bad_model" });
+});
+
+test("the types name the values that the engine takes", async () => {
+  const types = readFileSync(new URL("../../src/types.ts", import.meta.url), "utf8");
+  for (const [option, type] of [["kernels", "Kernels"], ["kv", "KvFormat"]]) {
+    const declared = new RegExp(`^export type ${type} = (.*);$`, "m").exec(types)[1].split(" | ").map((name) => JSON.parse(name));
+    const message = `${option}: "other" is none of ${declared.join(", ")}`;
+    await assert.rejects(create(`${server.origin}/json.gguf`, { [option]: "other" }), { field: option, message });
+  }
 });
 
 test("the engine resolves names of the hub", async () => {
