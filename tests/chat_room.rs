@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::chat_command::{Tiny, messages, roles};
 use crate::cli::str_of;
 use crate::support::pty::Pty;
@@ -57,11 +59,20 @@ fn a_full_chat_in_a_pipe_goes_on_without_its_oldest_turns() {
     assert!(long("trip-3.json") < 10 && long("trip.json") > 10, "{told}");
     assert_eq!(questions(&path).concat(), "Ask 5Ask 6");
 
-    // A turn that fills the context by itself goes with the next question.
-    let alone = tiny.home.path().join("alone.json");
-    let output = tiny.chat(&[&SMALL[..], &[str_of(&alone)]].concat(), "/set max_tokens 100\nAsk 1\n/drop\n");
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("has 141 tokens: ask on, which lets /drop drop it too, or /clear\n"), "{told}");
+    // The last turn goes with the next question.
+    let drops = |name: &str, said: &str| {
+        let output = tiny.chat(&[&SMALL[..], &[str_of(&at(name))]].concat(), said);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = drops("alone.json", "Ask 1\n/drop\n");
+    let one = "there is one turn, and /drop keeps the last: once you ask on, /drop drops it; /clear starts anew\n";
+    assert!(told.contains(one), "{told}");
+    let [question, answer] =
+        [("user", "a"), ("assistant", "a")].map(|(role, text)| json!({ "role": role, "content": text }));
+    let long = json!({ "role": "assistant", "content": "a".repeat(128) });
+    std::fs::write(at("long.json"), json!([question, answer, question, long]).to_string()).unwrap();
+    let told = drops("long.json", "/drop\n");
+    assert!(told.contains(" tokens: ask on, which lets /drop drop it too, or /clear\n"), "{told}");
 }
 
 #[test]

@@ -257,8 +257,10 @@ fn models_info_describes_without_a_gpu() {
 #[test]
 fn generate_json_has_the_documented_shape() {
     let mut answer = json_of(&mut with_model("generate", &["-p", "Name three rivers.", "-n", "6", "--json"]));
-    let fields = ["text", "token_ids", "finish_reason", "warnings", "usage", "cache", "timings", "adapter", "counters"];
+    let fields =
+        ["text", "token_ids", "finish_reason", "warnings", "usage", "cache", "timings", "adapter", "kv", "counters"];
     assert_eq!(keys(&answer), fields);
+    assert_eq!(answer["kv"], "f16");
     let ids = answer["token_ids"].as_array().unwrap();
     assert_eq!((ids.len(), &answer["finish_reason"]), (6, &json!("length")));
     assert_eq!(keys(&answer["usage"]), ["prompt_tokens", "completion_tokens", "prompt_tokens_details"]);

@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Print one JSON object: text, tokens, warnings, usage, cache, timings, adapter, counters
+    /// Print one JSON object: text, tokens, warnings, usage, cache, timings, adapter, kv, counters
     #[arg(long)]
     json: bool,
 
@@ -204,6 +204,7 @@ fn as_json(
         "cache": account,
         "timings": report::timings(session.load_ms, &answer.timings),
         "adapter": report::adapter(engine),
+        "kv": engine.config().kv.to_string(),
         "counters": engine.counters(),
     }))
 }

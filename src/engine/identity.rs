@@ -7,7 +7,7 @@ use super::pages::PageLayout;
 use crate::{
     gpu::Numerics,
     kernels::{Experts, attention::Scores, head_norm::QkNorm, linear::Activation},
-    kv::{Fields, Key, Namespace},
+    kv::{Fields, Key, KvFormat, Namespace},
     model::{Config, LayerSpec, MixerSpec, Norms, Rope, Scaling},
     quant::Format,
 };
@@ -90,6 +90,14 @@ pub(crate) fn fields(config: &Config, weights: &str, quantize: Option<Format>, c
         salt: String::new(),
         numerics: numerics(class),
     }
+}
+
+/// The namespaces of the same model and salt with another KV format, another class of numerics, or both.
+pub(super) fn siblings(own: &Namespace) -> Vec<Namespace> {
+    let formats = KvFormat::ALL.into_iter().map(|(name, _)| name);
+    let settings = formats.flat_map(|format| Numerics::ALL.map(|class| (format.to_owned(), numerics(class))));
+    let of = |(kv_dtype, numerics)| Namespace::new(Fields { kv_dtype, numerics, ..own.fields().clone() });
+    settings.map(of).filter(|namespace| namespace != own).collect()
 }
 
 /// The layout of blobs. Rare properties are named only if a model has them.

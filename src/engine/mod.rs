@@ -54,6 +54,8 @@ pub use audit::Audited;
 pub use identity::KvIdentity;
 #[doc(hidden)]
 pub use profile::Profile;
+#[doc(hidden)]
+pub use request::check_ids;
 pub use request::{Event, FinishReason, MAX_BREAKPOINTS, Request, SequenceId, Usage};
 pub use stats::Counters;
 

@@ -120,6 +120,20 @@ pub enum Event {
 /// Most breakpoints of one request.
 pub const MAX_BREAKPOINTS: usize = 4;
 
+/// Refuses ids for which a model with this `vocab` has no token.
+///
+/// # Errors
+/// [`Error::Request`] for `field`, with the first such id.
+#[doc(hidden)]
+pub fn check_ids<'a>(field: &'static str, ids: impl IntoIterator<Item = &'a u32>, vocab: usize) -> Result<()> {
+    match ids.into_iter().find(|&&id| id as usize >= vocab) {
+        None => Ok(()),
+        Some(id) => {
+            Err(Error::Request { field, problem: format!("token id {id} is outside the vocabulary of {vocab}") })
+        }
+    }
+}
+
 impl Request {
     pub(super) fn validate(&self, vocab: usize, context: usize, most: usize) -> Result<()> {
         let fail = |problem: String| Err(Error::Request { field: "prompt", problem });
@@ -130,9 +144,7 @@ impl Request {
         if self.tokens.len() + self.max_tokens.min(1) > context {
             return Err(Error::Context { tokens: self.tokens.len(), context, most });
         }
-        if let Some(id) = self.tokens.iter().chain(&self.generated).find(|&&id| id as usize >= vocab) {
-            return fail(format!("token id {id} is outside the vocabulary of {vocab}"));
-        }
+        check_ids("prompt", self.tokens.iter().chain(&self.generated), vocab)?;
         let (breakpoints, length) = (&self.breakpoints, self.tokens.len());
         if breakpoints.len() > MAX_BREAKPOINTS || breakpoints.iter().any(|end| !(1..=length).contains(end)) {
             let problem = format!("must be at most {MAX_BREAKPOINTS} lengths between 1 and the prompt's {length}");

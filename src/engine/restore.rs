@@ -236,7 +236,7 @@ impl Engine {
         match ahead.zip(found.pop_front()) {
             None => {
                 let mut admission = admission;
-                account(&mut admission, failure, &past, choices);
+                account(&mut admission, &beginning.tokens, failure, &past, choices);
                 self.start(at, admission, beginning.hidden);
             }
             Some((ahead, first)) => {
@@ -419,7 +419,7 @@ impl Engine {
             };
             admission = whole;
         }
-        account(&mut admission, failure, &past, choices);
+        account(&mut admission, &beginning.tokens, failure, &past, choices);
         self.start(at, admission, beginning.hidden);
         Ok(())
     }
@@ -443,7 +443,13 @@ impl Engine {
 }
 
 /// Completes the report: why not everything found was loaded, and what is known of the rest.
-fn account(admission: &mut Admission, failure: Option<(Reason, usize)>, past: &Past, choices: Vec<Choice>) {
+fn account(
+    admission: &mut Admission,
+    tokens: &[u32],
+    failure: Option<(Reason, usize)>,
+    past: &Past,
+    choices: Vec<Choice>,
+) {
     let report = &mut admission.report;
     if let Some((reason, end)) = failure {
         report.blame(reason, end.saturating_sub(admission.cached_tokens));
@@ -455,5 +461,7 @@ fn account(admission: &mut Admission, failure: Option<(Reason, usize)>, past: &P
         report.remember(report.prompt_tokens, Reason::Diverged);
         report.first_divergent = past.parted;
     }
+    let elsewhere = past.elsewhere.iter().map(|(namespace, end)| (namespace, &tokens[..*end]));
+    explain::recall(report, admission.table.namespace(), tokens, elsewhere);
     report.choices = choices;
 }

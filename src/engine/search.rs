@@ -2,13 +2,15 @@
 //! of blocks that are gone.
 //!
 //! Cost: one round trip to each tier if the whole prompt is found. Otherwise one more for manifests, one to ask which
-//! candidate continuations are present, and one for a block that was kept and is gone.
+//! candidate continuations are present, one for a block that was kept and is gone, and one if the prompt is known only
+//! with other settings.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::iter;
 use std::rc::Rc;
 
-use super::choice::Stored;
+use super::{choice::Stored, identity::siblings};
 use crate::{
     kernels::PAGE,
     kv::{Key, Namespace, Reason, Tier},
@@ -55,6 +57,8 @@ pub(super) struct Past {
     pub(crate) reason: Option<(Reason, usize)>,
     /// The first token at which other tokens are known.
     pub(crate) parted: Option<usize>,
+    /// The namespaces of other settings that know its first block, and up to which token they know it.
+    pub(crate) elsewhere: Vec<(Namespace, usize)>,
 }
 
 /// Which blocks are useful.
@@ -93,9 +97,13 @@ pub(super) async fn search(
     let next = first + found.len();
     if next < keys.len() && !late {
         let before = |block: usize| block.checked_sub(1).map_or(namespace.key(), |last| keys[last]);
-        let roots: Vec<Key> = (next / GROUP..=(keys.len() - 1) / GROUP).map(|group| before(group * GROUP)).collect();
-        let groups = Groups::read(tiers.clone(), tokens, useful, next / GROUP, &roots, deadline).await;
+        let roots = (next / GROUP..=(keys.len() - 1) / GROUP).map(|group| before(group * GROUP));
+        let others = if next == 0 { siblings(&namespace) } else { Vec::new() };
+        let roots: Vec<Key> = roots.chain(others.iter().map(Namespace::key)).collect();
+        let mut groups = Groups::read(tiers.clone(), tokens, useful, next / GROUP, &roots, deadline).await;
+        let begun = groups.manifests.split_off(roots.len() - others.len());
         past = groups.past(next);
+        past.elsewhere = groups.elsewhere(others, begun).await;
         if let Some((reason @ Reason::Evicted, _)) = &mut past.reason
             && tiers.is_anothers(&keys[next].0, deadline).await
         {
@@ -198,6 +206,24 @@ impl Groups {
             }
         }
         past
+    }
+
+    /// Those of `others` in which the prompt's first block was kept, and up to which token the prompt is known there.
+    /// `begun` has the manifests of their first groups.
+    async fn elsewhere(&self, others: Vec<Namespace>, begun: Vec<Manifest>) -> Vec<(Namespace, usize)> {
+        let Self { tiers, prompt, deadline, .. } = self;
+        let useful = Useful { exact: false, whole: false };
+        let is_first = |noted: &&Noted| noted.kept && prompt.get(..PAGE) == Some(&noted.tokens[..]);
+        let mut known = Vec::new();
+        for (other, manifest) in others.into_iter().zip(begun) {
+            if manifest.behind(&[]).iter().any(is_first) {
+                let keys = iter::once(other.key()).chain(Key::chain(&other, prompt));
+                let roots: Vec<Key> = keys.step_by(GROUP).collect();
+                let groups = Groups::read(tiers.clone(), prompt.clone(), useful, 0, &roots, *deadline).await;
+                known.extend(groups.past(0).reason.map(|(_, end)| (other, end)));
+            }
+        }
+        known
     }
 }
 

@@ -10,7 +10,8 @@ use super::{StoreError, StoreKey, private};
 /// Allowed lengths, in bytes, of a secret that somebody else made.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
 
-/// Reads the key in a file, or creates the file: 32 random bytes as hexadecimal digits, readable by this user alone.
+/// Reads the key in a file, or creates the file: 32 random bytes as hexadecimal digits, readable by this user alone. The
+/// digits may be of either case.
 ///
 /// # Errors
 /// [`StoreError::Secret`] if the file holds something else, belongs to another user, is open to others, or cannot be
@@ -28,7 +29,7 @@ pub fn key_file(path: &Path) -> Result<StoreKey, StoreError> {
         let mut text = String::new();
         file.take(80).read_to_string(&mut text)?;
         let problem = "it does not hold 64 hexadecimal digits, as a key that headstart made does; name another file";
-        unhex(text.trim_end()).ok_or_else(|| io::Error::other(problem))
+        unhex(&text.trim_end().to_ascii_lowercase()).ok_or_else(|| io::Error::other(problem))
     };
     let key = match read() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).and_then(|()| read()),

@@ -94,8 +94,14 @@ fn a_pack_is_accepted_from_trusted_signers_alone() {
         command.args(trust.iter().flat_map(|key| ["--trust", key]));
         command
     };
-    for (pack, trust) in [(&signed, vec![&*key]), (&signed, vec![&*other, &*key]), (&signed, vec![]), (&plain, vec![])]
-    {
+    let capitals = key.to_uppercase();
+    for (pack, trust) in [
+        (&signed, vec![&*key]),
+        (&signed, vec![&*capitals]),
+        (&signed, vec![&*other, &*key]),
+        (&signed, vec![]),
+        (&plain, vec![]),
+    ] {
         same(&json_of(&mut generate(pack, &trust)), &cold);
     }
     assert!(refusal(&mut generate(&plain, &[&key])).contains("not signed"));

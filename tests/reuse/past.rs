@@ -4,8 +4,9 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use headstart::engine::Engine;
-use headstart::kv::{Key, Miss, Namespace, Reason};
+use headstart::Preset;
+use headstart::engine::{Engine, EngineOptions, Request};
+use headstart::kv::{Key, KvFormat, Miss, Namespace, Reason};
 use headstart::store::{
     self, Bytes, FilesystemConfig, FilesystemStore, MemoryStore, Store, StoreAnswer, Tiers, TiersConfig, system_clock,
 };
@@ -67,6 +68,44 @@ fn a_new_process_tells_evicted_tokens_from_unseen_ones() {
         ask("two blocks and the end were evicted", &known, 70, &[(Reason::Evicted, 70, 229)]);
         let longer = [&known[..], &other[..20]].concat();
         ask("the beginning of a longer one", &longer, 300, &[(Reason::Cold, 300, 19)]);
+    }
+}
+
+/// KV in another format, or of kernels of another class, is not reused, and the account names the setting.
+#[test]
+fn a_new_process_tells_other_settings_from_unseen_tokens() {
+    let tiny = Tiny::read(NAMES[0]);
+    let digest = digest(&tiny.folder);
+    let open =
+        |kv: KvFormat, preset: Preset| load(&tiny.folder, &EngineOptions { kv, kernels: Some(preset), ..chunked(64) });
+    let mut first = open(KvFormat::F16, Preset::F32);
+    let mut others = [
+        (open(KvFormat::Q8, Preset::F32), "kv_dtype"),
+        (open(KvFormat::F16, Preset::F16), "numerics"),
+        (open(KvFormat::Q8, Preset::F16), "kv_dtype"),
+    ];
+    // More than one manifest names.
+    let known = prompt(300, tiny.vocabulary, 5);
+    let longer = [&known[..], &prompt(20, tiny.vocabulary, 6)].concat();
+    let stranger = prompt(40, tiny.vocabulary, 7);
+    let places = Places::default();
+    for tier in Tier::reaching(Reach::Process) {
+        for (engine, field) in &mut others {
+            let place = places.new_in(tier);
+            place.restart(&mut first, &digest);
+            warm(&mut first, &known);
+            place.restart(engine, &digest);
+            let changed = Reason::NamespaceChanged { field };
+            for (tokens, expected) in [
+                (&stranger, misses(&[(Reason::Cold, 0, 39)])),
+                (&longer, misses(&[(changed, 0, 300), (Reason::Cold, 300, 19)])),
+            ] {
+                let answer = run(engine, &[greedy(tokens, 1)]).remove(0);
+                assert_eq!(answer.cache.misses, expected, "{field} in {}", tier.name);
+            }
+            let salted = Request { cache_salt: "other".into(), ..greedy(&longer, 1) };
+            assert_eq!(run(engine, &[salted])[0].cache.misses, misses(&[(Reason::Cold, 0, 319)]), "{}", tier.name);
+        }
     }
 }
 

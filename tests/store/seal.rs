@@ -139,6 +139,8 @@ fn a_key_is_created_once_and_private() {
     });
     assert!(made.iter().all(|key| *key == made[0]) && made[0] != [0; 32]);
     assert_eq!(key_file(&path).unwrap(), made[0]);
+    fs::write(&path, fs::read_to_string(&path).unwrap().to_uppercase()).unwrap();
+    assert_eq!(key_file(&path).unwrap(), made[0]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no other file is left");

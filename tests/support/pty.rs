@@ -31,11 +31,11 @@ impl Pty {
         let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
         let (terminal, other) = (File::from(master), File::from(slave));
         let end = || Stdio::from(other.try_clone().unwrap());
-        // `setsid` makes its standard input the controlling terminal and then becomes the command. `env` undoes a `nohup`, under
-        // which no hang-up would end the command.
+        // `setsid` makes its standard input the controlling terminal and then becomes the command. `env` undoes what the tests
+        // may have inherited: a `nohup`, and that a shell without job control lets its background jobs ignore the other two.
         let mut started = Command::new("setsid");
         started
-            .args(["--ctty", "env", "--default-signal=HUP"])
+            .args(["--ctty", "env", "--default-signal=HUP,INT,QUIT"])
             .arg(command.get_program())
             .args(command.get_args())
             .env("TERM", "xterm");

@@ -125,8 +125,7 @@ impl WasmEngine {
 
     /// The part that needs no GPU, as a separate object. It may be called while a promise of this one is pending.
     pub fn host(&self) -> Result<WasmHost> {
-        let identity = self.answers.engine().identity().map_err(thrown)?;
-        Ok(WasmHost::new(self.language.clone(), identity, self.snapshot.clone()))
+        WasmHost::new(self.language.clone(), self.answers.engine(), self.snapshot.clone())
     }
 
     /// Accepts a request and returns the id of its answer.

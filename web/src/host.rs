@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use headstart::{
     engine::{
-        Counters, Engine, KvIdentity, PageUse,
+        Counters, Engine, KvIdentity, PageUse, check_ids,
         explain::{Comparison, Side},
         language::Language,
         openai,
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::{
-    error::{Result, thrown},
+    error::{Result, bad_input, thrown},
     events::divergence,
     js,
 };
@@ -42,12 +42,14 @@ impl Snapshot {
 pub struct WasmHost {
     language: Rc<Language>,
     identity: KvIdentity,
+    vocab: usize,
     snapshot: Rc<RefCell<Snapshot>>,
 }
 
 impl WasmHost {
-    pub fn new(language: Rc<Language>, identity: KvIdentity, snapshot: Rc<RefCell<Snapshot>>) -> Self {
-        Self { language, identity, snapshot }
+    pub fn new(language: Rc<Language>, engine: &Engine, snapshot: Rc<RefCell<Snapshot>>) -> Result<Self> {
+        let identity = engine.identity().map_err(thrown)?;
+        Ok(Self { language, identity, vocab: engine.config().vocab, snapshot })
     }
 }
 
@@ -65,6 +67,7 @@ impl WasmHost {
         let is_list = Array::is_array(&tokens) || ArrayBuffer::is_view(&tokens);
         let ids = is_list.then(|| Array::from(&tokens).iter().map(id).collect::<Option<Vec<_>>>()).flatten();
         let ids = ids.ok_or_else(|| js::bad_input("tokens", "must be a list of token ids"))?;
+        check_ids("tokens", &ids, self.vocab).map_err(bad_input)?;
         Ok(self.language.tokenizer.decode(&ids, false))
     }
 

@@ -10,6 +10,9 @@ use crate::text::Message;
 
 use crate::cli::term;
 
+const ONE_TURN: &str =
+    "there is one turn, and /drop keeps the last: once you ask on, /drop drops it; /clear starts anew";
+
 impl Chat<'_> {
     /// The conversation with the question that waits for room, if one does.
     fn asked(&self) -> Vec<Message> {
@@ -54,7 +57,8 @@ impl Chat<'_> {
         let is_open = is_open(&asked);
         let count: usize = match (count, turns.len().saturating_sub(1)) {
             (_, 0) if turns.is_empty() => return Err(refuse("/drop has no turn to drop".into())),
-            (_, 0) => return Err(refuse(self.alone(&asked, &turns))),
+            (_, 0) if is_open => return Err(refuse(self.alone(&asked, &turns))),
+            (_, 0) => return Err(refuse(ONE_TURN.into())),
             (Some(count), most) if count > most => {
                 return Err(refuse(format!("/drop can drop {} at most; /clear drops all", oldest(most))));
             }

@@ -37,9 +37,9 @@ impl PackSigner {
 }
 
 impl PackKey {
-    /// Parses what [`Display`](std::fmt::Display) shows: 64 hexadecimal digits.
+    /// Parses what [`Display`](std::fmt::Display) shows: 64 hexadecimal digits, of either case.
     pub fn parse(text: &str) -> Option<Self> {
-        VerifyingKey::from_bytes(&unhex(text)?).ok().map(Self)
+        VerifyingKey::from_bytes(&unhex(&text.to_ascii_lowercase())?).ok().map(Self)
     }
 
     pub(super) fn verifies(&self, digest: &StoreKey, signature: &str) -> bool {

@@ -32,7 +32,10 @@ export type MissReason =
 /** A run of prompt tokens that were not reused. */
 export interface Miss {
   reason: MissReason;
-  /** With `namespace_changed`: what differs, such as `weights` or `adapter`. */
+  /**
+   * With `namespace_changed`: what differs, `kv_dtype` (the option `kv`) or `numerics` (the class of `kernels`). KV of another model is
+   * not looked for: its tokens are `cold`.
+   */
   field?: string;
   /** Index of the first token. */
   from: number;

@@ -1,10 +1,7 @@
 /** headstart in Node, on the package `webgpu`: the same interface, with models at paths and KV in a directory. */
 
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { resolve } from "node:path";
 import process from "node:process";
-import { pathToFileURL } from "node:url";
 import { Client, coreOptions } from "./client.js";
 import { type Host, type WasmModule, openCore } from "./core/open.js";
 import type { CoreOptions } from "./core/core.js";
@@ -13,11 +10,11 @@ import { type KeptModel, clearKept, listKept } from "./model/weights.js";
 import { HeadstartError } from "./errors.js";
 import { Digests } from "./node/digests.js";
 import { Directory, cacheDirectory } from "./node/directory.js";
-import { openFiles, pathsToUrls } from "./node/files.js";
+import { isFile, openFiles, pathToUrl, pathsToUrls, readNamed, readPacks } from "./node/files.js";
 import { openGpu, requireAdapter, withGpu } from "./node/gpu.js";
 import { readKey } from "./node/key.js";
 import { requireNode } from "./node/version.js";
-import type { CacheOptions, CreateOptions, ModelSource } from "./types.js";
+import type { CacheOptions, CreateOptions, ModelSource, PackSource, SignedPack } from "./types.js";
 import type * as Wasm from "./wasm/headstart.js";
 import { loadWasm } from "./wasm/load.js";
 
@@ -32,6 +29,8 @@ export interface NodeCreateOptions extends Omit<CreateOptions, "cache" | "weight
    * at a time.
    */
   model: ModelSource;
+  /** As in browsers. A text that is no URL is the path of a file, which must exist. */
+  prefixPacks?: readonly (PackSource | SignedPack)[];
   cache?: (CacheOptions & {
     /** The directory for KV and for the digests of weights. Default: `headstart/node` in the platform's cache directory. */
     directory?: string;
@@ -49,12 +48,12 @@ export class Headstart extends Client {
   /** Call `dispose()` at the end: Node does not exit while a device is open. */
   static async create(options: NodeCreateOptions): Promise<Headstart> {
     requireNode();
-    const { wasm, gpu: given, ...rest } = Object(options) as NodeCreateOptions;
+    const { wasm, gpu: given, prefixPacks, ...rest } = Object(options) as NodeCreateOptions;
     const [cache, kv] = placed("cache", rest.cache);
     const [weights, downloads] = placed("weights", rest.weights);
-    const place = typeof wasm === "string" && !wasm.includes("://") ? pathToFileURL(resolve(wasm)) : wasm;
     const hub = rest.hub ?? process.env.HF_ENDPOINT;
-    const core = coreOptions({ ...rest, cache, weights, ...(hub && { hub }), model: pathsToUrls(rest.model), ...(place !== undefined && { wasm: place }) } as CreateOptions);
+    const packs = prefixPacks !== undefined && (await readPacks(prefixPacks));
+    const core = coreOptions({ ...rest, ...packs, cache, weights, ...(hub && { hub }), model: pathsToUrls(rest.model), ...(wasm !== undefined && { wasm: pathToUrl(wasm) }) } as CreateOptions);
     const gpu = await openGpu(given);
     const roots = { kv, weights: downloads };
     const openDisk = (what: keyof typeof roots) => Directory.open(roots[what] ?? cacheDirectory());
@@ -67,7 +66,7 @@ export class Headstart extends Client {
       openSign,
     };
     const { onProgress = () => undefined, signal } = options;
-    return new Headstart(await openCore(core, (source) => loadEngine(source, gpu), onProgress, signal, host)).loadPacks(options);
+    return new Headstart(await openCore(core, (source) => loadEngine(source, gpu), onProgress, signal, host)).loadPacks({ ...options, ...packs });
   }
 }
 
@@ -106,15 +105,11 @@ function placed<T>(name: string, option: T): [T, string | undefined] {
 /** The engine's module, whose engines open their device on `gpu`. */
 async function loadEngine(source: CoreOptions["wasm"], gpu: object): Promise<WasmModule> {
   const place = source ?? new URL("./wasm/headstart_bg.wasm", import.meta.url).href;
-  const wasm = await loadWasm(typeof place === "string" && place.startsWith("file:") ? await readWasm(place) : place);
+  const wasm = await loadWasm(isFile(place) ? await readNamed("wasm", place) : place);
   class Engine extends wasm.WasmEngine {
     static override load(...args: Parameters<typeof Wasm.WasmEngine.load>): Promise<Wasm.WasmEngine> {
       return withGpu(gpu, () => wasm.WasmEngine.load(...args));
     }
   }
   return { ...wasm, WasmEngine: Engine };
-}
-
-async function readWasm(url: string): Promise<BufferSource> {
-  return readFile(new URL(url));
 }

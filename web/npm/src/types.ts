@@ -82,7 +82,7 @@ export interface CacheOptions {
 }
 
 export type KvFormat = "f16" | "q8";
-export type Kernels = "auto" | "f32" | "int8";
+export type Kernels = "auto" | "f32" | "f16" | "int8" | "portable";
 
 export interface CreateOptions {
   model: ModelSource;
@@ -101,8 +101,9 @@ export interface CreateOptions {
    */
   kv?: KvFormat;
   /**
-   * How prompts are computed. `"int8"` multiplies in 8 bits where weights are quantised, at a cost in perplexity, which
-   * `headstart score --kernels int8` tells. KV of one class is never reused in another. Default `"auto"`.
+   * How prompts are computed. `"auto"`: in f16 if the adapter multiplies matrices of it, else in f32. `"f16"`: slowly if it does not.
+   * `"int8"` multiplies in 8 bits where weights are quantised, at a cost in perplexity, which `headstart score --kernels int8` tells.
+   * `"portable"`: in f32, without subgroups. KV of one class is never reused in another. Default `"auto"`.
    */
   kernels?: Kernels;
   /** `false` keeps no KV after a request: every prompt is computed as a whole, and nothing is written. */

@@ -1,27 +1,60 @@
-/** Models in the file system. They are read in place, a range at a time. */
+/** Models, packs and the engine in the file system. Models are read in place, a range at a time. */
 
 import { existsSync } from "node:fs";
-import { type FileHandle, open, readdir, stat } from "node:fs/promises";
+import { type FileHandle, open, readFile, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { HeadstartError } from "../errors.js";
 import { type NamedSource, type OpenModel, type OpenOptions, isNamedByFolder, isSource, openModel } from "../model/source.js";
 import { isWeights } from "../model/shards.js";
 import { hubPlace } from "../model/hub.js";
-import type { ModelSource, Source } from "../types.js";
+import type { CreateOptions, ModelSource, PackSource, SignedPack, Source } from "../types.js";
 import type { ModelFile } from "../wasm/headstart.js";
 import type { Digests } from "./digests.js";
+
+type Packs = NonNullable<CreateOptions["prefixPacks"]>;
 
 const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 /** The files of a directory that belong to a model. */
 const OF_A_MODEL = /\.(safetensors|gguf)$|^(config|tokenizer|tokenizer_config|special_tokens_map|generation_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$/;
 
-/** Turns paths into `file:` URLs. A name on the hub stays as it is if there is no such path. A colon after the first letter marks a Windows path. */
+/** A path as a `file:` URL; anything else as it is. A colon after the first letter marks a Windows path. */
+export function pathToUrl<T>(place: T): T | URL {
+  return typeof place === "string" && !SCHEME.test(place) ? pathToFileURL(resolve(place)) : place;
+}
+
+/** As `pathToUrl`, for all files of a model. A name on the hub stays as it is if there is no such path. */
 export function pathsToUrls(model: ModelSource): ModelSource {
-  const one = (source: Source) => (typeof source === "string" && !SCHEME.test(source) && (existsSync(source) || !hubPlace(source)) ? pathToFileURL(resolve(source)) : source);
+  const one = (source: Source) => (typeof source === "string" && !existsSync(source) && hubPlace(source) ? source : pathToUrl(source));
   if (isSource(model)) return one(model);
   if (Array.isArray(model)) return model.map(one);
   return Object.fromEntries(Object.entries(Object(model) as Record<string, Source>).map(([name, source]) => [name, one(source)]));
+}
+
+/** Whether a URL is a file's. */
+export function isFile(place: unknown): place is string | URL {
+  return (typeof place === "string" || place instanceof URL) && /^file:/i.test(String(place));
+}
+
+/** The bytes of the file that an option names. */
+export async function readNamed(field: string, file: string | URL): Promise<Uint8Array<ArrayBuffer>> {
+  const path = fileURLToPath(file);
+  return readFile(path).catch((error: unknown) => {
+    throw unreadable(path, error, field);
+  });
+}
+
+/** Prefix packs, with the bytes of those that are files. */
+export async function readPacks(packs: Packs): Promise<{ prefixPacks: Packs }> {
+  if (!Array.isArray(packs)) return { prefixPacks: packs };
+  const one = async (pack: PackSource | SignedPack, index: number) => {
+    const signed = typeof (pack as SignedPack)?.key === "string" && (pack as SignedPack);
+    const place = pathToUrl(signed ? signed.url : pack);
+    if (!isFile(place)) return pack;
+    const url = new Blob([await readNamed(`prefixPacks[${index}]`, place)]);
+    return signed ? { ...signed, url } : url;
+  };
+  return { prefixPacks: await Promise.all(packs.map(one)) };
 }
 
 /** As `openModel`, also for `file:` URLs. Weights get their digests from `digests`, if it is given. */
@@ -35,7 +68,7 @@ export async function openFiles(sources: readonly NamedSource[], options: OpenOp
   };
   try {
     for (const { name, source } of sources) {
-      if (typeof source !== "string" || !source.startsWith("file:")) {
+      if (!isFile(source)) {
         elsewhere.push({ name, source });
         continue;
       }
@@ -94,7 +127,8 @@ async function read(handle: FileHandle, path: string, offset: number, length: nu
   return bytes;
 }
 
-function unreadable(path: string, error: unknown): HeadstartError {
+function unreadable(path: string, error: unknown, field = "model"): HeadstartError {
   const absent = (error as { code?: string }).code === "ENOENT";
-  return new HeadstartError("bad_input", absent ? `${path} is missing: check the path` : `${path} cannot be read: ${String(error)}`, { file: path }, error);
+  const problem = absent ? "is missing: check the path" : `cannot be read: ${String(error)}`;
+  return new HeadstartError("bad_input", `${field}: ${path} ${problem}`, { field, file: path }, error);
 }

@@ -6,7 +6,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
 import { HeadstartError } from "../errors.js";
 
-const DIGITS = /^([0-9a-f]{64})\n?$/;
+const DIGITS = /^([0-9a-f]{64})\n?$/i;
 
 function keyFile(): string {
   const { env, platform } = process;

@@ -1,10 +1,11 @@
 // Refusals before a download, by the engine and without a GPU: files that are no model, models that
 // cannot run, and invalid names.
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { Headstart } from "headstart/node";
 import { chatGguf, string } from "../support/gguf.mjs";
 import { serve } from "../support/server.mjs";
@@ -93,8 +94,11 @@ test("options that are not known, or not allowed, are refused before anything is
     maxTokens: [{ maxTokens: 5 }, /is no option/],
     onProgress: [{ onProgress: 5 }, /function/],
     prefixPacks: [{ prefixPacks: "x.pack" }, /list/],
-    "prefixPacks[0]": [{ prefixPacks: ["./museum.kv.safetensors"] }, /URLs, Blobs/],
+    "prefixPacks[0]": [{ prefixPacks: ["./museum.kv.safetensors"] }, /^prefixPacks\[0\]: \/.*\/museum\.kv\.safetensors is missing/],
+    "prefixPacks[1]": [{ prefixPacks: [new Blob(), { url: pathToFileURL("/none.pack"), key: "k" }] }, /\/none\.pack is missing/],
+    "prefixPacks[2]": [{ prefixPacks: [new Blob(), "https://packs.example/a", 5] }, /URLs, Blobs/],
     signal: [{ signal: new AbortController() }, /AbortSignal/],
+    wasm: [{ wasm: "./none.wasm" }, /^wasm: \/.*\/none\.wasm is missing/],
     weights: [{ weights: 5 }, /persist: false/],
   };
   for (const [field, [options, message]] of Object.entries(wrong)) await assert.rejects(create(model, options), { code: "bad_input", field, message }, field);
@@ -105,6 +109,15 @@ test("options that are not known, or not allowed, are refused before anything is
   const all = { cache: { persist: false, budgetBytes: 1e9, ttlMs: 1e6, memoryBytes: 0, salt: "s", directory }, weights: { directory, persist: false } };
   const settings = { context: 64, kvTokens: 64, kv: "q8", kernels: "f32", headers: { authorization: "x" }, prefixPacks: [], onProgress() {}, signal: new AbortController().signal };
   await assert.rejects(create(model, { ...all, ...settings }), { code: "bad_model" });
+});
+
+test("the types name the values that the engine takes", async () => {
+  const types = readFileSync(new URL("../../src/types.ts", import.meta.url), "utf8");
+  for (const [option, type] of [["kernels", "Kernels"], ["kv", "KvFormat"]]) {
+    const declared = new RegExp(`^export type ${type} = (.*);$`, "m").exec(types)[1].split(" | ").map((name) => JSON.parse(name));
+    const message = `${option}: "other" is none of ${declared.join(", ")}`;
+    await assert.rejects(create(`${server.origin}/json.gguf`, { [option]: "other" }), { field: option, message });
+  }
 });
 
 test("the engine resolves names of the hub", async () => {

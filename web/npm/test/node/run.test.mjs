@@ -113,7 +113,7 @@ async function refusesArguments(headstart) {
   for (let depth = 0; depth < 200; depth++) deep = [deep];
   const refused = {
     text: [5, undefined, null, {}].map((text) => () => headstart.tokenize(text)),
-    tokens: [5, undefined, "x", [-1], [1.5], ["a"], {}].map((tokens) => () => headstart.detokenize(tokens)),
+    tokens: [5, undefined, "x", [-1], [1.5], ["a"], {}, [1e9], [1e10]].map((tokens) => () => headstart.detokenize(tokens)),
     options: [() => headstart.renderPrompt(user("a"), 5), () => prefix.import(pack, "k"), () => prefix.audit(pack, [])],
     key: [5, null, NaN, {}, () => "k"].map((key) => () => prefix.import(pack, { key })),
     keys: [() => prefix.import(pack, { keys: "k" })],
@@ -140,6 +140,7 @@ async function refusesArguments(headstart) {
     await assert.rejects(call, { name: "HeadstartError", code: "bad_request" });
   }
   await assert.rejects(prefix.import(pack, { key: "zz" }), { field: "key" });
+  await assert.rejects(headstart.detokenize([5, 1e9]), { code: "bad_input", message: /^tokens: token id 1000000000 is outside the vocabulary of \d+$/ });
   // No flag of the command line.
   await assert.rejects(ask({ messages: user("a".repeat(200)) }), { field: "prompt", message: /with a longer context, up to \d+$/ });
 }
@@ -205,6 +206,43 @@ test("the path of one shard loads the whole model, with the same digest as its d
   const whole = await open(folder);
   assert.equal(whole.weightsDigest, weightsDigest);
   await whole.dispose();
+});
+
+/** Of somebody who signed nothing here, in capitals. */
+const STRANGER = "D75A980182B10AB7D54BFED3C964073A0EE172F3DAA62325AF021A68F707511A";
+
+/** The result of `work` with the model under other options, and with the KV of earlier visits. */
+async function visit(options, work) {
+  const headstart = await Headstart.create({ model, cache: { directory: join(scratch, "visits") }, kernels: "f32", ...options });
+  try {
+    return await work(headstart);
+  } finally {
+    await headstart.dispose();
+  }
+}
+
+const messages = user("Which settings did the last visit have? ".repeat(8));
+const account = async ({ chat }) => (await chat.completions.create({ messages, max_tokens: 1 })).headstart.cache;
+
+test("the account names the setting of an earlier visit whose KV is of no use", async () => {
+  const [cold] = (await visit({}, account)).misses;
+  assert.equal(cold.reason, "cold");
+  for (const [options, field] of [[{ kv: "q8" }, "kv_dtype"], [{ kernels: "f16" }, "numerics"]]) {
+    const { misses } = await visit(options, account);
+    assert.deepEqual(misses, [{ ...cold, reason: "namespace_changed", field }]);
+  }
+});
+
+test("packs are read from paths", async () => {
+  const path = join(scratch, "museum #1.kv.safetensors");
+  const pack = await visit({ cache: false }, ({ prefix }) => prefix.export(messages));
+  writeFileSync(path, new Uint8Array(await pack.arrayBuffer()));
+  const prefixPacks = [path, pathToFileURL(path), { url: path, key: STRANGER }];
+  await visit({ prefixPacks, cache: { persist: false } }, async (headstart) => {
+    const { packs } = await headstart.prefix.stats();
+    assert.deepEqual(packs.map(({ name, error }) => name ?? error.code), ["prefix", "prefix", "pack_rejected"]);
+    assert.ok((await account(headstart)).sources.pack > 16);
+  });
 });
 
 test("the README's program answers unchanged", async () => {

@@ -215,6 +215,8 @@ test("the user's key is created once, for the user alone, and signs as HMAC does
   const path = join(root, "deep", "kv.key");
   const made = await Promise.all(Array.from({ length: 8 }, () => readKey(path)));
   for (const secret of made) assert.deepEqual(secret, made[0]);
+  writeFileSync(path, readFileSync(path, "utf8").toUpperCase());
+  assert.deepEqual(await readKey(path), made[0]);
   assert.ok(made[0].length === 32 && made[0].some((byte) => byte !== 0));
   assert.deepEqual(readdirSync(join(root, "deep")), ["kv.key"]);
   assert.deepEqual([path, join(root, "deep")].map((path) => statSync(path).mode & 0o777), [0o600, 0o700]);
