@@ -309,6 +309,7 @@ fn kernel(
         ("R", variant.rows as u32),
         ("T", variant.tokens as u32),
         ("STEP", step as u32),
+        ("TOKEN_LANES", u32::from(variant.shape == Shape::Rows && variant.subgroup && variant.tokens == 8)),
         ("UNROLLED", if wide { step as u32 } else { 1 }),
         ("SIDE", (variant.rows * variant.tokens / variant.lanes).isqrt() as u32),
         ("SHARE", step.min(part.format.group() / UNIT) as u32),

@@ -107,8 +107,8 @@ pub fn linear(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
     }
 }
 
-/// Lanes are rows. From three tokens on, four share each read of the weights. Eight, on four rows, took 0.76 of the time
-/// on lavapipe, whose compiler is slower with such a shader: it pays where prompts are long or matrices are large.
+/// Lanes are rows. From three tokens on, four share each read of the weights. Eight, which took four fifths of the time
+/// on lavapipe, share it if enough workgroups are left for its threads.
 fn rows(caps: &Caps, class: Class, product: &Product) -> Ladder<Variant> {
     let subgroup = caps.subgroup_size.filter(|&size| size >= 8);
     let of = |rows, tokens| {
