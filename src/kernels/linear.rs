@@ -136,6 +136,16 @@ pub struct Variant {
     pub subgroup: bool,
 }
 
+impl Variant {
+    /// Matrix rows of a workgroup.
+    pub(super) fn workgroup_rows(&self) -> usize {
+        match self.shape {
+            Shape::Rows => self.rows * self.lanes,
+            _ => self.rows,
+        }
+    }
+}
+
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
 const BINDINGS_KV: &[Access] =
     &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
@@ -222,10 +232,6 @@ impl Linear {
             let x = if reads(variant) { rounded } else { x };
             let mut bindings = vec![span.step, x, part.buffer.whole(), self.consts, y];
             bindings.extend(beside);
-            let rows = match variant.shape {
-                Shape::Rows => variant.rows * variant.lanes,
-                _ => variant.rows,
-            };
             let expert_count = self.routed.map_or(1, |routed| routed.experts.count);
             // Rows of y, how many workgroups share a row of the matrix, and the rows of it that each of those reads.
             let (taken, columns, own_rows) = match self.routed {
@@ -242,7 +248,7 @@ impl Linear {
                 // A choice uses one expert, which may be in another part.
                 flops: 2 * (taken * self.matrix.cols) as u64 * part.rows as u64 / expert_count as u64,
             };
-            let (across, down) = (own_rows.div_ceil(rows) as u32, columns as u32);
+            let (across, down) = (own_rows.div_ceil(variant.workgroup_rows()) as u32, columns as u32);
             // Neighbouring tiles of fragments share rows of the matrix, since the matrix is too large for caches.
             let groups = if variant.shape == Shape::Fragments { [down, across, 1] } else { [across, down, 1] };
             recording.dispatch(kernel, bindings, groups, cost);
@@ -303,6 +309,7 @@ fn kernel(
         ("R", variant.rows as u32),
         ("T", variant.tokens as u32),
         ("STEP", step as u32),
+        ("TOKEN_LANES", u32::from(variant.shape == Shape::Rows && variant.subgroup && variant.tokens == 8)),
         ("UNROLLED", if wide { step as u32 } else { 1 }),
         ("SIDE", (variant.rows * variant.tokens / variant.lanes).isqrt() as u32),
         ("SHARE", step.min(part.format.group() / UNIT) as u32),

@@ -70,7 +70,12 @@ fn matrices_choose_by_adapter_class_rows_and_shape() {
         (Cpu, Some((8, 8)), Decode, (640, 576, Q4_1), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some((16, 16)), Decode, (640, 576, Q4_1), 3, of(Shape::Rows, 16, 2, 4, 4, true, true)),
         (Cpu, Some((8, 8)), Prompt, (640, 576, Q4_1), 1, of(Shape::Rows, 8, 2, 1, 4, true, true)),
-        (Cpu, Some((8, 8)), Prompt, (640, 576, Q4_1), 512, of(Shape::Rows, 8, 2, 4, 4, true, true)),
+        (Cpu, Some((8, 8)), Prompt, (640, 576, Q4_1), 31, of(Shape::Rows, 8, 2, 4, 4, true, true)),
+        // Eight tokens at once if that leaves enough workgroups.
+        (Cpu, Some((8, 8)), Prompt, (640, 576, Q4_1), 32, of(Shape::Rows, 8, 4, 8, 4, false, true)),
+        (Cpu, Some((8, 8)), Prompt, (49152, 576, F16), 8, of(Shape::Rows, 8, 4, 8, 4, false, true)),
+        (Cpu, Some((8, 8)), Prompt, (96, 576, Q4_1), 512, of(Shape::Rows, 8, 2, 4, 4, true, true)),
+        (Cpu, None, Prompt, (640, 576, Q4_1), 512, of(Shape::Rows, 4, 4, 4, 1, false, false)),
         // Four rows of four words spill registers if values are in several planes.
         (Cpu, Some((8, 8)), Prompt, (640, 768, Q6K), 2, of(Shape::Rows, 8, 2, 1, 4, true, true)),
         (Cpu, Some((8, 8)), Prompt, (640, 768, Q6K), 3, of(Shape::Rows, 8, 4, 4, 2, false, true)),

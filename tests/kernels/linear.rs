@@ -128,6 +128,27 @@ fn table() -> Vec<Case> {
             span: 130,
         });
     }
+    // Enough rows and tokens for eight tokens at once on a CPU; alone, a row goes through another permutation.
+    let (q, kv, dim, pairs) = HEADS[0];
+    let epilogues = [
+        (Epilogue::Store, 133),
+        (Epilogue::Residual, 162),
+        (Epilogue::Gated(ACTIVATIONS[0]), 130),
+        (Epilogue::Qkv(heads(q, kv, dim), Rotation { pairs, first: 0, all: pairs }), (q + 2 * kv) * dim),
+    ];
+    let formats =
+        [Format::Q4_1, Format::F16, Format::Q6K, Format::Q4K, Format::Iq4Xs, Format::Q8_0, Format::F32, Format::Q2K];
+    for (f, format) in formats.into_iter().enumerate() {
+        let (epilogue, rows) = epilogues[f % 4];
+        let cols = match format.block() {
+            1 => 40,
+            32 => 96,
+            _ => 512,
+        };
+        let (parts, norm, bias) = (vec![(format, rows)], f % 3 > 0, f / 4 == 1);
+        let (face, class, span) = (Face::Cpu, Class::Prompt, 105 + f);
+        table.push(Case { face, class, parts, cols, epilogue, norm, bias, scale: 1.0, span });
+    }
     table
 }
 
