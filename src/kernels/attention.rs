@@ -11,6 +11,8 @@ use super::{Class, Heads, PAGE, Span};
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Fragments, Kernel, Recording, Slice};
 
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
+/// With the pages once more, for loads of four words.
+const FOURS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::Read];
 
 /// How the products of queries and keys become scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,12 +84,11 @@ pub struct Variant {
 pub fn choose(heads: &Heads, caps: &Caps, class: Class, room: usize, context: usize) -> Variant {
     let rows = tile_rows(caps, heads, class);
     let split = split(caps.kind, room);
-    let (shape, lanes) = match (caps.kind, caps.subgroup_size) {
+    let (shape, lanes) = match caps.kind {
         _ if class == Class::Prompt && Flash::of(heads, caps).is_some() => (Shape::Fragments, FLASH_LANES),
-        (AdapterKind::Cpu, Some(size @ (8 | 16))) => (Shape::Rows, size as usize),
-        (AdapterKind::Cpu, _) => (Shape::Group, PAGE),
+        AdapterKind::Cpu => cpu_lanes(caps).map_or((Shape::Group, PAGE), |lanes| (Shape::Rows, lanes)),
         // There are few decode rows, so workgroup memory may allow one lane for each token of a split.
-        (AdapterKind::Gpu, _) => {
+        AdapterKind::Gpu => {
             let fits = Group::of(heads, rows, 128).bytes(heads) <= caps.workgroup_memory as usize;
             (Shape::Group, if class == Class::Decode && split >= 128 && fits { 128 } else { 64 })
         }
@@ -124,11 +125,20 @@ pub fn tile_rows(caps: &Caps, heads: &Heads, class: Class) -> usize {
     if class == Class::Decode { 1 } else { float_rows(caps, heads) }
 }
 
+/// Lanes of [`Shape::Rows`]; `None` if it does not suit a CPU adapter.
+fn cpu_lanes(caps: &Caps) -> Option<usize> {
+    caps.subgroup_size.filter(|size| matches!(size, 8 | 16)).map(|size| size as usize)
+}
+
 /// Query rows that share each read of K and V in f32.
 fn float_rows(caps: &Caps, heads: &Heads) -> usize {
     match caps.kind {
-        // Rows × dims that fit a CPU's vector registers and its first-level cache.
-        AdapterKind::Cpu => (64 / (heads.group() * heads.head_dim.div_ceil(8))).clamp(1, 4),
+        // 4 KiB of sums fit a CPU's first-level cache: four rows of three heads took 0.73 of the time of two. Without
+        // subgroups they take too long to compile.
+        AdapterKind::Cpu => {
+            let sums = if cpu_lanes(caps).is_some() { 1024 } else { 512 };
+            (sums / (heads.group() * heads.head_dim)).clamp(1, 4)
+        }
         // 16 with the heads of a group, if they take at most half of the workgroup memory.
         AdapterKind::Gpu => {
             let room = caps.workgroup_memory as usize / 8 / heads.head_dim;
@@ -309,11 +319,11 @@ impl Attention {
             (read, seen) = (read - spared, seen - spared as u64);
             let tiles = [cascade.tiles, cascade.splits.min(splits)];
             let variant = Variant { rows: cascade.tile_rows, ..chosen };
-            self.dispatch(recording, variant, tiles, [cascade.rows, own, spared], vec![span.step, q, kv, out]);
+            self.dispatch(recording, variant, tiles, [cascade.rows, own, spared], [span.step, q, kv, out]);
             splits = splits.min(cascade.alone);
         }
         let counts = [span.rows, read, seen as usize];
-        self.dispatch(recording, chosen, [span.tiles, splits], counts, vec![span.step, q, kv, out]);
+        self.dispatch(recording, chosen, [span.tiles, splits], counts, [span.step, q, kv, out]);
     }
 
     /// `tiles`: their number, and the splits of each; `counts`: query rows, tokens that are read, and products of a row
@@ -324,9 +334,11 @@ impl Attention {
         variant: Variant,
         tiles: [usize; 2],
         counts: [usize; 3],
-        bindings: Vec<Slice>,
+        slices: [Slice; 4],
     ) {
         let (_, kernel) = self.kernels.iter().find(|(own, _)| *own == variant).expect("all variants are compiled");
+        let again = (kernel.bindings == FOURS).then_some(slices[2]);
+        let bindings = slices.into_iter().chain(again).collect();
         let width = (self.heads.heads * self.heads.head_dim) as u64;
         let [rows, read, seen] = counts.map(|count| count as u64);
         let cost = Cost {
@@ -345,9 +357,16 @@ fn dim_words(heads: &Heads) -> usize {
     heads.head_dim / heads.kv.width()
 }
 
+/// Whether the lanes load values four words at a time, if each of them has words to load.
+fn loads_fours(heads: &Heads, lanes: usize) -> bool {
+    heads.kv.words(heads.head_dim).is_multiple_of(4) && dim_words(heads).is_multiple_of(4 * lanes)
+}
+
 fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &Caps) -> Kernel {
     let Variant { shape, lanes, rows, split } = variant;
     let Group { quads, stride, slices, parts, .. } = Group::of(heads, rows, lanes);
+    let fours = shape == Shape::Rows && loads_fours(heads, lanes);
+    let all_rows = rows * heads.group();
     let mut defines = vec![
         ("SHAPE", shape as u32),
         ("LANES", lanes as u32),
@@ -356,6 +375,10 @@ fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &C
         ("SCALE", scores.scale.to_bits()),
         ("TOKEN_STEPS", (PAGE / lanes.min(PAGE)) as u32),
         ("OUT_STEPS", dim_words(heads).div_ceil(lanes) as u32),
+        ("QUERY_ROWS", all_rows as u32),
+        ("EIGHTS", (lanes / 2) as u32),
+        ("QUERY_LOADS", all_rows.div_ceil(lanes / 2) as u32),
+        ("FOURS", u32::from(fours)),
         ("QUADS", quads as u32),
         ("STRIDE", stride as u32),
         ("SLICES", slices as u32),
@@ -376,5 +399,5 @@ fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &C
     if let Some(flash) = Flash::of(heads, caps).filter(|_| shape == Shape::Fragments) {
         defines.extend(flash.defines(heads));
     }
-    Kernel { name: "attention", defines, bindings: BINDINGS }
+    Kernel { name: "attention", defines, bindings: if fours { FOURS } else { BINDINGS } }
 }

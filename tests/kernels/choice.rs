@@ -249,14 +249,20 @@ fn a_class_keeps_the_order_of_its_sums_on_every_rung() {
 
 #[test]
 fn attention_takes_as_many_rows_as_the_adapter_has_room_for() {
-    let (cpu, gpu) = (caps(AdapterKind::Cpu, None), caps(AdapterKind::Gpu, None));
-    // Heads, KV heads, head size: rows of a tile on a CPU and on a GPU.
-    let table = [((9, 3, 64), 2, 5), ((32, 8, 128), 1, 4), ((8, 1, 256), 1, 1), ((4, 4, 64), 4, 8), ((2, 2, 8), 4, 8)];
-    for ((q, kv, dim), on_cpu, on_gpu) in table {
+    let adapters = [caps(AdapterKind::Cpu, Some((8, 8))), caps(AdapterKind::Cpu, None), caps(AdapterKind::Gpu, None)];
+    // Heads, KV heads, head size: rows of a tile on a CPU with subgroups, on one without, and on a GPU.
+    let table = [
+        ((9, 3, 64), [4, 2, 5]),
+        ((32, 8, 128), [2, 1, 4]),
+        ((8, 1, 256), [1, 1, 1]),
+        ((4, 4, 64), [4, 4, 8]),
+        ((2, 2, 8), [4, 4, 8]),
+    ];
+    for ((q, kv, dim), wanted) in table {
         let heads = heads(q, kv, dim);
-        let rows = [&cpu, &gpu].map(|caps| tile_rows(caps, &heads, Class::Prompt));
-        assert_eq!(rows, [on_cpu, on_gpu], "{q} heads on {kv} of {dim}");
-        assert_eq!([&cpu, &gpu].map(|caps| tile_rows(caps, &heads, Class::Decode)), [1, 1]);
+        let rows = |class| adapters.each_ref().map(|caps| tile_rows(caps, &heads, class));
+        assert_eq!(rows(Class::Prompt), wanted, "{q} heads on {kv} of {dim}");
+        assert_eq!(rows(Class::Decode), [1; 3]);
     }
 }
 
@@ -269,7 +275,7 @@ fn attention_chooses_by_adapter_heads_class_and_room() {
     let (small, wide, many) = ((9, 3, 64), (32, 8, 128), (16, 1, 128));
     let table = [
         // Rows in the registers of a subgroup, or a lane for each token of a page.
-        (Cpu, Some((8, 8)), small, Prompt, 4096, 4096, of(Rows, 8, 2, None)),
+        (Cpu, Some((8, 8)), small, Prompt, 4096, 4096, of(Rows, 8, 4, None)),
         (Cpu, Some((16, 16)), wide, Decode, 4096, 256, of(Rows, 16, 1, None)),
         (Cpu, Some((16, 16)), wide, Decode, 4096, 257, of(Rows, 16, 1, Some(256))),
         (Cpu, Some((4, 4)), wide, Decode, 4096, 4096, of(Group, 16, 1, Some(256))),
