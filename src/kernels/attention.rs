@@ -7,7 +7,7 @@ pub mod cascade;
 
 use std::sync::Arc;
 
-use super::{Class, Heads, PAGE, Span};
+use super::{Class, Heads, KvFormat, PAGE, Span};
 use crate::gpu::{Access, AdapterKind, Caps, Cost, Fragments, Kernel, Recording, Slice};
 
 const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite];
@@ -357,9 +357,9 @@ fn dim_words(heads: &Heads) -> usize {
     heads.head_dim / heads.kv.width()
 }
 
-/// Whether the lanes load values four words at a time, if each of them has words to load.
+/// Whether lanes load values four words at a time: each has words to load, and none needs a factor.
 fn loads_fours(heads: &Heads, lanes: usize) -> bool {
-    heads.kv.words(heads.head_dim).is_multiple_of(4) && dim_words(heads).is_multiple_of(4 * lanes)
+    heads.kv == KvFormat::F16 && dim_words(heads).is_multiple_of(4 * lanes)
 }
 
 fn kernel(heads: &Heads, scores: Scores, variant: Variant, room: usize, caps: &Caps) -> Kernel {

@@ -73,8 +73,8 @@ fn tiles_of_several_rows_fit_the_adapter_and_have_the_lanes_of_single_rows() {
     let (cpu, small, large) = (of(AdapterKind::Cpu, 16), of(AdapterKind::Gpu, 16), of(AdapterKind::Gpu, 48));
     // Heads, KV heads, head size, room: rows on a CPU, on a GPU with the least memory and on one with more.
     let table = [
-        ((9, 3, 64), 8192, [Some(2), Some(5), Some(5)]),
-        ((32, 8, 128), 8192, [None, Some(3), Some(4)]),
+        ((9, 3, 64), 8192, [Some(4), Some(5), Some(5)]),
+        ((32, 8, 128), 8192, [Some(2), Some(3), Some(4)]),
         ((4, 4, 64), 2048, [Some(4), Some(8), Some(8)]),
         ((8, 1, 256), 8192, [None, None, Some(2)]),
         ((71, 1, 64), 8192, [None, None, None]),
