@@ -8,6 +8,7 @@ use crate::{
     gpu::{
         Buffer, Gpu, Numerics, Recording,
         readback::{Reading, Staging},
+        upload::Uploads,
     },
     kernels::{Class, PAGE, attention, moe_group::tile_bytes, moe_route::choice_bytes, plan, topk},
     kv::{PageCopy, PageId},
@@ -67,9 +68,10 @@ pub(crate) struct KvMemory {
     limit: usize,
     /// A scratch page, through which a page is copied within its buffer.
     scratch: Buffer,
-    /// Consecutive pages that are being read back or were uploaded.
+    /// Pages that are being read back, one behind the other.
     exchange: Buffer,
     staging: Staging,
+    uploads: Uploads,
     /// Pages that have arrived and are not placed yet: `[layer, words of a page]`.
     coming: BTreeMap<PageId, Vec<u32>>,
     placed: Placed,
@@ -105,8 +107,9 @@ impl KvMemory {
         let scratch = gpu.alloc("the KV cache", largest, FIX).await?;
         let page: u64 = page_bytes.iter().sum();
         let exchange = gpu.alloc("the KV cache", page * at_once(page), FIX).await?;
-        let (staging, coming, placed) = (Staging::default(), BTreeMap::new(), Placed::default());
-        Ok(Self { layers: buffers, page_bytes, pages, limit, scratch, exchange, staging, coming, placed })
+        let (staging, uploads) = (Staging::default(), Uploads::default());
+        let (coming, placed) = (BTreeMap::new(), Placed::default());
+        Ok(Self { layers: buffers, page_bytes, pages, limit, scratch, exchange, staging, uploads, coming, placed })
     }
 
     pub(crate) fn pages(&self) -> usize {
@@ -182,23 +185,19 @@ impl KvMemory {
             return Ok(());
         }
         let ids: Vec<PageId> = coming.keys().copied().collect();
-        let (mut parts, mut recording) = (Vec::with_capacity(coming.len() * self.layers.len()), Recording::new());
-        let (mut begin, mut at) = (0, 0);
+        let (mut parts, mut targets) = (Vec::with_capacity(coming.len() * self.layers.len()), Vec::new());
+        let mut begin = 0;
         for (layer, &bytes) in self.layers.iter().zip(&self.page_bytes) {
             let words = (bytes / 4) as usize;
             parts.extend(coming.values().map(|page| &page[begin..begin + words]));
             begin += words;
-            for run in ids.chunk_by(|page, next| page + 1 == *next) {
-                let size = run.len() as u64 * bytes;
-                recording.copy(self.exchange.slice(at, size), layer.slice(u64::from(run[0]) * bytes, size));
-                at += size;
-            }
+            let runs = ids.chunk_by(|page, next| page + 1 == *next);
+            targets.extend(runs.map(|run| layer.slice(u64::from(run[0]) * bytes, run.len() as u64 * bytes)));
         }
         self.placed.pages += coming.len();
         self.placed.uploads += 1;
-        self.placed.copies += recording.commands.len();
-        gpu.write_parts(self.exchange, &parts)?;
-        gpu.submit(&recording)
+        self.placed.copies += targets.len();
+        gpu.upload(&mut self.uploads, &parts, &targets)
     }
 
     /// Appends a copy of one page to another.

@@ -192,24 +192,6 @@ impl Gpu {
         self.queue.write_buffer(&self.buffers[&buffer.id], offset, bytemuck::cast_slice(words));
     }
 
-    /// Writes `parts` back to back from the start of `buffer`, before the next submit. It is one upload, into which
-    /// each part is copied once.
-    pub(crate) fn write_parts(&mut self, buffer: Buffer, parts: &[&[u32]]) -> Result<()> {
-        let bytes = 4 * parts.iter().map(|part| part.len() as u64).sum::<u64>();
-        let Some(size) = wgpu::BufferSize::new(bytes) else { return Ok(()) };
-        let Some(mut staging) = self.queue.write_buffer_with(&self.buffers[&buffer.id], 0, size) else {
-            return self.check();
-        };
-        let mut rest = staging.slice(..);
-        for part in parts {
-            let (mut own, behind) = rest.split_at(4 * part.len());
-            own.copy_from_slice(bytemuck::cast_slice(part));
-            rest = behind;
-        }
-        self.tally.bytes_uploaded += bytes;
-        Ok(())
-    }
-
     /// Submits pending writes and waits for them, so that staging memory is released.
     pub fn flush(&mut self) -> Result<()> {
         self.queue.submit([]);

@@ -1,6 +1,6 @@
 //! Everything that knows wgpu. Nothing here knows about language models.
 //!
-//! GPU work is data ([`recording::Recording`]). Only `submit` replays it, and only [`readback`] maps a buffer.
+//! GPU work is data ([`recording::Recording`]). Only `submit` replays it, and only [`readback`] and `upload` map buffers.
 //! Pipelines and bind groups are created once and kept, so a steady step creates none.
 
 #[doc(hidden)]
@@ -19,6 +19,7 @@ pub mod shader;
 mod signal;
 mod sites;
 pub(crate) mod submit;
+pub(crate) mod upload;
 
 pub use buffer::{Buffer, Slice};
 pub use caps::{AdapterKind, Caps, Fragments, Numerics, Preset, PromptProducts};

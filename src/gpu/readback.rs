@@ -1,4 +1,4 @@
-//! The only `map_async`: reads bytes back from the GPU, in the same way natively and on the web.
+//! Reads bytes back from the GPU, in the same way natively and on the web.
 
 use std::{cell::RefCell, rc::Rc};
 

@@ -38,6 +38,11 @@ impl<T> Signal<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).value.is_some()
     }
 
+    /// The value, if it is there. It is handed out once.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).value.take()
+    }
+
     pub(crate) async fn wait(&self) -> T {
         poll_fn(|context| {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
