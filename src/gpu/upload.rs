@@ -18,7 +18,9 @@ impl Gpu {
     pub(crate) fn upload(&mut self, uploads: &mut Uploads, parts: &[&[u32]], targets: &[Slice]) -> Result<()> {
         let bytes = targets.iter().map(|target| target.size).sum();
         let buffer = self.mapped(uploads, bytes)?;
-        let mut view = buffer.get_mapped_range_mut(0..bytes).map_err(|e| Error::Gpu { problem: e.to_string() })?;
+        let view = buffer.get_mapped_range_mut(0..bytes);
+        self.check()?;
+        let mut view = view.map_err(|e| Error::Gpu { problem: e.to_string() })?;
         let mut rest = view.slice(..);
         for part in parts {
             let (mut own, behind) = rest.split_at(4 * part.len());
@@ -40,18 +42,24 @@ impl Gpu {
             let signal = Signal::new();
             buffer.map_async(wgpu::MapMode::Write, .., signal.sender());
             uploads.0.push((buffer, signal));
+        } else {
+            // Otherwise a browser frees it only when it collects garbage.
+            buffer.destroy();
         }
         self.check()
     }
 
     /// A mapped buffer of at least `bytes` bytes.
     fn mapped(&self, uploads: &mut Uploads, bytes: u64) -> Result<wgpu::Buffer> {
-        self.device.poll(wgpu::PollType::Poll).map_err(|e| Error::Gpu { problem: e.to_string() })?;
+        let polled = self.device.poll(wgpu::PollType::Poll);
+        self.check()?;
+        polled.map_err(|e| Error::Gpu { problem: e.to_string() })?;
         while let Some(at) = uploads.0.iter().position(|(_, signal)| signal.is_there()) {
             let (buffer, signal) = uploads.0.swap_remove(at);
             if signal.take().is_some_and(|mapped| mapped.is_ok()) && buffer.size() >= bytes {
                 return Ok(buffer);
             }
+            buffer.destroy();
         }
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let descriptor = wgpu::BufferDescriptor { label: Some("upload"), size: bytes, usage, mapped_at_creation: true };
