@@ -34,7 +34,7 @@
 //! | module      | what it is                                                                    | what it never does          |
 //! |-------------|-------------------------------------------------------------------------------|-----------------------------|
 //! | `error`     | the one error type                                                            |                             |
-//! | `gpu`       | device, buffers, pipelines, recordings, the one submit, the one readback      | know of language models     |
+//! | `gpu`       | device, buffers, pipelines, recordings and their submit, uploads, readback    | know of language models     |
 //! | `quant`     | weight formats: unpack on the CPU, repack for the GPU                         | read files                  |
 //! | `kv`        | pages, block tables, SHA-256 block chain, prefix index, eviction, explanation | name wgpu, do I/O           |
 //! | `store`     | where KV blobs live beyond the GPU: memory, disk, Redis, S3, HTTP             | trust what it reads         |
